@@ -1,0 +1,57 @@
+"""What one forward pass carries beside `x`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+
+@dataclass
+class Context:
+    """The companions of the activations on their way through a stack.
+
+    Attributes:
+        causal: whether a token may see only itself and its past.
+        offset: absolute position of the first token, an int or an array scalar (decoding).
+        positions: `[B, T]` absolute positions, only where they are not `offset + arange(T)`.
+        segments: `[B, T]` document ids of packed rows; a token sees only its own document.
+        position: the stack's position object (`embed`, `rotate`, `bias`), lent to its mixers.
+        key: PRNG key of this pass; None turns every dropout off (evaluation, decoding).
+        aux: auxiliary losses by name, scalars that layers add to (mean per token).
+        stats: statistics by name for the log, never differentiated.
+    """
+
+    causal: bool = True
+    offset: Any = 0
+    positions: mx.array | None = None
+    segments: mx.array | None = None
+    position: Any = None
+    key: mx.array | None = None
+    aux: dict[str, mx.array] = field(default_factory=dict)
+    stats: dict[str, mx.array] = field(default_factory=dict)
+
+    def next_key(self) -> mx.array:
+        """A fresh PRNG key; the sequence of keys depends only on the pass's own key."""
+        if self.key is None:
+            raise RuntimeError("This pass has no PRNG key: it is an evaluation pass.")
+        keys = mx.random.split(self.key)
+        self.key = keys[0]
+        return keys[1]
+
+    def dropout(self, x: mx.array, rate: float) -> mx.array:
+        """Inverted dropout (Srivastava et al. 2014, section 10) keyed by this pass.
+
+        `nn.Dropout` would draw another mask when a checkpointed block is recomputed.
+        """
+        if self.key is None or rate == 0.0:
+            return x
+        keep = mx.random.bernoulli(1.0 - rate, x.shape, key=mx.stop_gradient(self.next_key()))
+        return mx.where(keep, x * (1.0 / (1.0 - rate)), mx.zeros((), x.dtype))
+
+    def add_aux(self, name: str, value: mx.array) -> None:
+        """Add an auxiliary loss (a scalar per token) to what other layers added under `name`."""
+        self.aux[name] = self.aux[name] + value if name in self.aux else value
+
+    def add_stat(self, name: str, value: mx.array) -> None:
+        """Keep a statistic for the log under a name that no other layer of this pass uses."""
+        self.stats[name] = mx.stop_gradient(value)

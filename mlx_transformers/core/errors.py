@@ -1,0 +1,38 @@
+"""Every error a user can cause, and the hint that names what they probably meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MlxtError(ValueError):
+    """An error whose message is the whole story: what was wrong, where, and what to do."""
+
+
+class RecipeError(MlxtError):
+    """A recipe that can't be read, merged or typed."""
+
+
+class DataError(MlxtError):
+    """A corpus, tokenizer or prepared data set that can't be had or can't be used."""
+
+
+class CheckpointError(MlxtError):
+    """A checkpoint that is absent, damaged or belongs to another recipe."""
+
+
+class RunError(MlxtError):
+    """A run folder, or a run in progress, that can't go on as asked."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most resembles, or None when nothing comes close."""
+    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """One sentence for a name that isn't known: the nearest one first, then all of them."""
+    known = sorted(known)
+    match = nearest(name, known)
+    hint = f" Did you mean '{match}'?" if match else ""
+    return f"Unknown {what} '{name}'.{hint} Known: {', '.join(known)}."

@@ -1,0 +1,20 @@
+"""What an objective returns: sums and weights, never means."""
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+
+@dataclass
+class Loss:
+    """A summed loss, the weight to divide it by, and named sums that share that weight.
+
+    `total` is what is differentiated: a scalar sum over valid tokens (nats), auxiliary losses
+    included, already multiplied by `weight`. `parts` are sums for the log; the trainer divides
+    all of them once, by the weight of the whole step, so that accumulating n microbatches
+    equals one batch n times the size.
+    """
+
+    total: mx.array
+    weight: mx.array
+    parts: dict[str, mx.array] = field(default_factory=dict)

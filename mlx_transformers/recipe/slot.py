@@ -1,0 +1,50 @@
+"""Slots: the places of a recipe that a choice of kinds can fill.
+
+Layers declare the slots they contain (`mixer: Annotated[Kind, Slot("mixer")]`) without knowing
+what can fill them; the registry, which sees everything, fills the table. Schemas are built at
+first use, so the order of imports doesn't matter.
+"""
+
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from ..core.errors import RecipeError
+from .config import Kind
+
+KINDS: dict[str, dict[str, type[Kind]]] = {}
+"""Every kind of every slot, by slot name, then by kind."""
+
+
+def fill(slot: str, *kinds: type[Kind]) -> None:
+    """Make `kinds` available to `slot` under the name of their `kind` default."""
+    table = KINDS.setdefault(slot, {})
+    for cls in kinds:
+        table[cls.model_fields["kind"].default] = cls
+
+
+def kind_of(slot: str, name: str) -> type[Kind]:
+    """The config class of a kind.
+
+    Raises:
+        RecipeError: no such kind fills this slot.
+    """
+    from_slot = KINDS.get(slot, {})
+    if name not in from_slot:
+        raise RecipeError(f"No kind '{name}' fills the slot '{slot}'. Known: {', '.join(from_slot)}.")
+    return from_slot[name]
+
+
+class Slot:
+    """Marks a field as a slot: `Annotated[Kind, Slot("norm")]`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        kinds = KINDS.get(self.name)
+        if not kinds:
+            raise RuntimeError(f"Slot '{self.name}' is empty: import mlx_transformers.registry first.")
+        choices = {name: handler.generate_schema(cls) for name, cls in kinds.items()}
+        return core_schema.tagged_union_schema(choices, discriminator="kind")
