@@ -1,0 +1,67 @@
+"""Scaled dot-product attention with grouped queries: one name, the machine's best form.
+
+`attention_naive` is the definition. Shapes: q `[B, H, T, K]`, k and v `[B, G, S, K]` with H a
+multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 2023, GQA).
+"""
+
+import mlx.core as mx
+
+from .device import wide
+from .masks import Mask
+
+
+def attention(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    mask: Mask,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    key: mx.array | None = None,
+) -> mx.array:
+    """`softmax(cap(scale * q k^T) + mask) v`, as `attention_naive`, in the fastest form here."""
+    return attention_naive(
+        q, k, v, scale=scale, mask=mask, softcap=softcap, dropout=dropout, key=key
+    )
+
+
+def attention_naive(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    mask: Mask,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    key: mx.array | None = None,
+) -> mx.array:
+    """`softmax(cap(scale * q k^T) + mask) v` (Vaswani et al. 2017, equation 1), `[B, H, T, K]`.
+
+    `cap(s) = softcap * tanh(s / softcap)` (Gemma 2, section 2). Dropout falls on the
+    probabilities and needs a PRNG `key`. Computed in float32 or wider; the result has q's
+    dtype. A query that may see no key gets zeros.
+    """
+    b, h, t, width = q.shape
+    g, s = k.shape[1], k.shape[2]
+    q5, k, v = wide(q).reshape(b, g, h // g * t, width), wide(k), wide(v)
+    scores = ((q5 * scale) @ k.swapaxes(-1, -2)).reshape(b, g, h // g, t, s)
+    if softcap is not None:
+        scores = softcap * mx.tanh(scores / softcap)
+    seen = mask.array(t, s)
+    if seen is not None:
+        seen = seen if seen.ndim < 4 else seen[:, :, None]
+        scores = mx.where(seen, scores, -1e30)
+    e = mx.exp(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    if seen is not None:
+        e = mx.where(seen, e, 0.0)
+    p = e / mx.maximum(e.sum(axis=-1, keepdims=True), 1e-30)
+    if dropout > 0.0:
+        if key is None:
+            raise ValueError("Attention dropout needs a PRNG key.")
+        keep = mx.random.bernoulli(1.0 - dropout, p.shape, key=mx.stop_gradient(key))
+        p = mx.where(keep, p * (1.0 / (1.0 - dropout)), 0.0)
+    out = p.reshape(b, g, h // g * t, s) @ v
+    return out.reshape(b, h, t, v.shape[-1]).astype(q.dtype)

@@ -1,0 +1,63 @@
+"""Who may see whom: the structure of an attention mask, kept apart from its array."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which keys each of T queries may see, where the queries are the last T of S keys.
+
+    Query t has position `S - T + t`. All conditions hold at once; `allowed` replaces them.
+
+    Attributes:
+        causal: a query sees no key after itself.
+        window: a query sees keys less than `window` positions away (itself is 0 away; with
+            `causal` these are the last `window` tokens, as in Mistral 7B, section 2).
+        segments: `[B, S]` document ids of packed rows; a query sees only its own document.
+        allowed: explicit boolean array, broadcastable to `[B, 1, T, S]`, as decoding needs.
+    """
+
+    causal: bool = True
+    window: int | None = None
+    segments: mx.array | None = None
+    allowed: mx.array | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"An attention window is at least 1 token wide, not {self.window}.")
+
+    def array(self, t: int, s: int) -> mx.array | None:
+        """Boolean `[T, S]` or `[B, 1, T, S]`, True where a key is seen; None if all are."""
+        if self.allowed is not None:
+            return self.allowed
+        return self.block(s - t, s, 0, s)
+
+    def block(self, q0: int, q1: int, k0: int, k1: int) -> mx.array | None:
+        """The part of the mask for query positions `[q0, q1)` and keys `[k0, k1)`."""
+        seen = None
+        if not self.unbounded(q0, q1, k0, k1):
+            ahead = mx.arange(k0, k1)[None, :] - mx.arange(q0, q1)[:, None]
+            seen = ahead <= 0 if self.causal else None
+            if self.window is not None:
+                near = mx.abs(ahead) < self.window
+                seen = near if seen is None else seen & near
+        if self.segments is not None:
+            mine, theirs = self.segments[:, q0:q1], self.segments[:, k0:k1]
+            same = (mine[:, :, None] == theirs[:, None, :])[:, None]
+            seen = same if seen is None else seen & same
+        return seen
+
+    def unbounded(self, q0: int, q1: int, k0: int, k1: int) -> bool:
+        """Whether position alone hides no key of `[k0, k1)` from a query of `[q0, q1)`."""
+        if self.causal and k1 - 1 > q0:
+            return False
+        far = max(q1 - 1 - k0, k1 - 1 - q0)
+        return self.window is None or far < self.window
+
+    def keys(self, q0: int, q1: int, s: int) -> tuple[int, int]:
+        """The least range of keys that holds all that query positions `[q0, q1)` may see."""
+        lo = 0 if self.window is None else max(0, q0 - self.window + 1)
+        hi = s if self.window is None else min(s, q1 - 1 + self.window)
+        return (lo, min(hi, q1)) if self.causal else (lo, hi)

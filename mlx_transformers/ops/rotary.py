@@ -1,0 +1,41 @@
+"""Rotary position embedding: queries and keys turned by an angle that grows with position."""
+
+from typing import Any
+
+import mlx.core as mx
+
+from .device import wide
+
+
+def rotate(
+    x: mx.array,
+    inv_freq: mx.array,
+    *,
+    offset: Any = 0,
+    positions: mx.array | None = None,
+    traditional: bool = False,
+) -> mx.array:
+    """Turn pairs of features of x `[B, H, T, K]` by `position * inv_freq` radians, same shape.
+
+    RoFormer (Su et al. 2021), equation 34. `inv_freq` `[K'/2]` is radians per position; features
+    beyond `K' = 2 len(inv_freq)` pass unchanged (partial rotary, GPT-NeoX). Positions are
+    `offset + arange(T)` (`offset` an int, an array scalar or `[B]`), or `positions` `[B, T]`.
+    Pairs are (i, i + K'/2), or neighbours (2i, 2i + 1), as in the paper, if `traditional`.
+    """
+    if positions is None:
+        start = mx.array(offset)
+        positions = start[..., None] + mx.arange(x.shape[2])
+    angle = positions.astype(inv_freq.dtype)[..., None] * inv_freq
+    if angle.ndim == 3:
+        angle = angle[:, None]
+    cos, sin = mx.cos(angle), mx.sin(angle)
+    width = 2 * inv_freq.shape[0]
+    turned, rest = wide(x[..., :width]), x[..., width:]
+    if traditional:
+        a, b = turned[..., 0::2], turned[..., 1::2]
+        out = mx.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).flatten(-2)
+    else:
+        a, b = mx.split(turned, 2, axis=-1)
+        out = mx.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    out = out.astype(x.dtype)
+    return out if rest.shape[-1] == 0 else mx.concatenate([out, rest], axis=-1)
