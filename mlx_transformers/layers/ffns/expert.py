@@ -1,0 +1,40 @@
+"""How one feed-forward network becomes many: linear maps stacked over experts.
+
+An ffn makes its maps with a factory and applies them through `apply`, so the same file computes
+one dense network or, in a mixture, E experts side by side.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+Linear = Callable[..., nn.Module]
+"""`(dim_in, dim_out, bias=...) -> module`: `nn.Linear`, or a stack of them."""
+Apply = Callable[[Any, mx.array], mx.array]
+"""`(map, x) -> map(x)`, or each row through the map of its own expert."""
+
+
+def plain(layer: Any, x: mx.array) -> mx.array:
+    """The map itself."""
+    return layer(x)
+
+
+class ExpertLinear(nn.Module):
+    """E linear maps: `weight [E, F, D]`, `bias [E, F]`."""
+
+    def __init__(
+        self, n_experts: int, residual_output: bool, dim_in: int, dim_out: int, bias: bool
+    ) -> None:
+        super().__init__()
+        self.residual_output = residual_output
+        self.weight = mx.zeros((n_experts, dim_out, dim_in))
+        if bias:
+            self.bias = mx.zeros((n_experts, dim_out))
+
+
+def expert_factories(n_experts: int) -> tuple[Linear, Linear]:
+    """The factories of inner and of residual-output maps for `n_experts` experts."""
+    return partial(ExpertLinear, n_experts, False), partial(ExpertLinear, n_experts, True)

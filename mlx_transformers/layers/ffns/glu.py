@@ -1,0 +1,51 @@
+"""Gated linear units."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...ops.glu import glu
+from ...recipe.config import Kind
+from ..linear import ResidualLinear
+from .expert import Apply, Linear, plain
+from .mlp import Activation
+
+
+class Glu(Kind):
+    """A gated feed-forward network: `down(act(gate(x)) · up(x))`.
+
+    Shazeer 2020, "GLU Variants Improve Transformer", equations 5 and 6: GLU (sigmoid), ReGLU
+    (relu), GeGLU (gelu), SwiGLU (silu), bilinear (identity).
+    """
+
+    kind: Literal["glu"] = "glu"
+    hidden_dim: int = Field(ge=1)
+    """Width F of gate and value; 2/3 of an mlp's keeps the parameters equal."""
+    activation: Activation
+    """What the gate passes through."""
+    bias: bool = False
+    """Whether the three maps have a bias."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the gated features."""
+
+    def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
+        return GluFfn(self, dim, linear, out)
+
+
+class GluFfn(nn.Module):
+    """`(x [..., D], ctx) -> [..., D]`."""
+
+    def __init__(self, config: Glu, dim: int, linear: Linear, out: Linear) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.dropout = config.dropout
+        self.gate = linear(dim, config.hidden_dim, bias=config.bias)
+        self.up = linear(dim, config.hidden_dim, bias=config.bias)
+        self.down = out(config.hidden_dim, dim, bias=config.bias)
+
+    def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
+        h = glu(apply(self.gate, x), apply(self.up, x), self.activation)
+        return apply(self.down, ctx.dropout(h, self.dropout))

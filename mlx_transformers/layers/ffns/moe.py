@@ -1,0 +1,61 @@
+"""Mixture of experts."""
+
+from typing import Annotated, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...core.errors import RecipeError
+from ...ops.route import Dispatch
+from ...recipe.config import Kind
+from ...recipe.slot import Slot
+from .expert import expert_factories
+
+
+class Moe(Kind):
+    """E feed-forward networks of which a router picks a few for each token.
+
+    `y = Σ_{e in chosen} gate_e · ffn_e(x)`; Shazeer et al. 2017, equation 1; Mixtral (Jiang et
+    al. 2024), section 2.1. Computed sparsely: a token meets only its chosen experts, none is
+    dropped.
+    """
+
+    kind: Literal["moe"] = "moe"
+    n_experts: int = Field(ge=1)
+    """Experts E."""
+    router: Annotated[Kind, Slot("router")]
+    """How tokens choose."""
+    expert: Annotated[Kind, Slot("ffn")]
+    """What each expert is: an `mlp` or a `glu`."""
+
+    def build(self, dim: int) -> "MoeFfn":
+        if self.expert.kind not in ("mlp", "glu"):
+            raise RecipeError(
+                f"ffn.expert.kind = '{self.expert.kind}' can't be stacked into experts. "
+                "Use 'mlp' or 'glu'."
+            )
+        return MoeFfn(self, dim)
+
+
+class MoeFfn(nn.Module):
+    """`(x [B, T, D], ctx) -> [B, T, D]`; the router's losses and loads go to the context."""
+
+    def __init__(self, config: Moe, dim: int) -> None:
+        super().__init__()
+        self.n_experts = config.n_experts
+        inner, out = expert_factories(config.n_experts)
+        self.router = config.router.build(dim, config.n_experts)
+        self.experts = config.expert.build(dim, inner, out)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        flat = x.reshape(-1, x.shape[-1])
+        gates, choice = self.router(flat, ctx)
+        dispatch = Dispatch(choice, self.n_experts)
+        rows = self.experts(
+            dispatch.gather(flat),
+            ctx,
+            lambda layer, h: dispatch.linear(h, layer.weight, layer.get("bias")),
+        )
+        return dispatch.combine(rows, gates).reshape(x.shape)

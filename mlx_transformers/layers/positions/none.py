@@ -1,0 +1,15 @@
+"""No positions (NoPE)."""
+
+from typing import Literal
+
+from ...recipe.config import Kind
+from .position import Position
+
+
+class NoPosition(Kind):
+    """No position at all: a causal mask alone lets a decoder tell order (Haviv et al. 2022)."""
+
+    kind: Literal["none"] = "none"
+
+    def build(self, dim: int, max_seq_len: int) -> Position:
+        return Position()

@@ -1,0 +1,24 @@
+"""What every position kind offers, each with an identity default."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...core.context import Context
+
+
+class Position(nn.Module):
+    """How a stack tells its mixers where a token stands. A kind overrides what it needs."""
+
+    def embed(self, x: mx.array, ctx: Context) -> mx.array:
+        """Add to the embeddings `x [B, T, D]` what depends on absolute position."""
+        return x
+
+    def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+        """Turn queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
+        return q, k
+
+    def positions(self, length: int, ctx: Context) -> mx.array:
+        """Absolute positions of this pass: `[T]`, or `[B, T]` where the context gives them."""
+        if ctx.positions is not None:
+            return ctx.positions
+        return mx.arange(length) + ctx.offset

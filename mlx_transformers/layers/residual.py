@@ -1,0 +1,43 @@
+"""Residual connections: one formula, placements as data.
+
+    y = out(x + drop(post(f(pre(x)))))
+
+Each placement owns some of the three norms; the others are the identity.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..core.context import Context
+from ..recipe.config import Kind
+
+Placement = Literal["pre", "post", "sandwich", "reordered"]
+
+NORMS: dict[str, tuple[str, ...]] = {
+    "pre": ("pre",),  # GPT-2, LLaMA, T5 (Xiong et al. 2020)
+    "post": ("out",),  # Transformer (Vaswani et al. 2017, section 3.1), GPT-1, BERT
+    "sandwich": ("pre", "post"),  # CogView, Gemma 2 and 3
+    "reordered": ("post",),  # Swin v2, OLMo 2
+}
+
+
+class Residual(nn.Module):
+    """A residual connection around any function of `[B, T, D]`."""
+
+    def __init__(self, dim: int, norm: Kind, placement: Placement, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        for name in NORMS[placement]:
+            self[name] = norm.build(dim)
+
+    def _norm(self, name: str, x: mx.array) -> mx.array:
+        return self[name](x) if name in self else x
+
+    def __call__(
+        self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context
+    ) -> mx.array:
+        y = self._norm("post", f(self._norm("pre", x)))
+        return self._norm("out", x + ctx.dropout(y, self.dropout))

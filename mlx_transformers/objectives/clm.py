@@ -1,0 +1,83 @@
+"""Causal language modelling: predict the next token."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from ..core.context import Context
+from ..core.loss import Loss
+from ..ops.xent import cross_entropy, linear_cross_entropy
+from ..recipe.config import Kind
+
+
+class Clm(Kind):
+    """The sum of `-log p(token | tokens before it)`; Bengio et al. 2003, equation 3.
+
+    Label smoothing: Szegedy et al. 2016, section 7. z loss `z · logsumexp²`: PaLM (Chowdhery et
+    al. 2022), section 5.
+    """
+
+    kind: Literal["clm"] = "clm"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over the vocabulary."""
+    z_loss: float = Field(0.0, ge=0)
+    """Coefficient of the squared log-partition, which keeps logits from drifting."""
+    chunk: int | None = Field(None, ge=1)
+    """Tokens whose logits are held at once; none holds those of the whole batch."""
+
+    def build(self) -> "ClmObjective":
+        return ClmObjective(self)
+
+
+class ClmObjective:
+    """`(models, batch, ctx) -> Loss`, where batch has `tokens [B, T + 1]`.
+
+    Optional in a batch: `segments [B, T + 1]`, the documents of a packed row, whose borders are
+    neither seen nor predicted across; `weights [B, T]` of the predictions.
+    """
+
+    def __init__(self, config: Clm) -> None:
+        self.smoothing = config.label_smoothing
+        self.z_loss = config.z_loss
+        self.chunk = config.chunk
+
+    def __call__(
+        self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context
+    ) -> Loss:
+        model = models["model"]
+        tokens = batch["tokens"]
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        weights = batch.get("weights", mx.ones(targets.shape))
+        if "segments" in batch:
+            segments = batch["segments"]
+            ctx.segments = segments[:, :-1]
+            weights = weights * (segments[:, 1:] == segments[:, :-1])
+        h = model.hidden(inputs, ctx)
+        flat = (h.reshape(-1, h.shape[-1]), targets.reshape(-1), weights.reshape(-1))
+        total, nll, z = self._cross_entropy(model, *flat)
+        weight = weights.sum()
+        for value in ctx.aux.values():
+            total = total + value * weight
+        parts = {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
+        parts |= {name: value * weight for name, value in (ctx.aux | ctx.stats).items()}
+        return Loss(total, weight, parts)
+
+    def _cross_entropy(
+        self, model: Any, h: mx.array, targets: mx.array, weights: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        options = {"label_smoothing": self.smoothing, "z_loss": self.z_loss}
+        out = model.unembedding()
+        if self.chunk is not None:
+            return linear_cross_entropy(
+                h,
+                out.weight,
+                targets,
+                weights,
+                bias=out.bias,
+                softcap=out.softcap,
+                chunk=self.chunk,
+                **options,
+            )
+        logits = model.head(h, model.embed)
+        return cross_entropy(logits, targets, weights, **options)

@@ -1,0 +1,73 @@
+"""The tables of a recipe that the trainer reads: `[train]`, `[eval]`, `[checkpoint]`, `[log]`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..recipe.config import Config
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class Train(Config):
+    """How long, how much at once, and with what care."""
+
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(ge=1)
+    """Rows of one microbatch."""
+    accumulate: int = Field(1, ge=1)
+    """Microbatches per step; a step sees batch_size · accumulate · seq_len tokens."""
+    seq_len: int = Field(ge=1)
+    """Tokens of a row, T."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Decides the weights, the order of the data and every dropout mask."""
+    dtype: Dtype = "float32"
+    """What the forward and backward compute in; weights and optimizer stay float32."""
+    clip: float | None = Field(None, gt=0)
+    """Bound of the gradient; none leaves it as it is."""
+    clip_kind: Literal["norm", "adaptive"] = "norm"
+    """`norm` bounds the global norm; `adaptive` bounds each unit against its weight's norm."""
+    recompute: Literal["none", "all"] | list[int] = "none"
+    """Blocks whose activations are computed again in the backward pass to save memory."""
+    nonfinite: Literal["skip", "stop"] = "skip"
+    """What a step with a NaN or infinite gradient does: change nothing, or end the run."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights; none keeps none."""
+
+
+class Eval(Config):
+    """When and on how much the model is measured."""
+
+    every: int = Field(ge=1)
+    """Steps between evaluations; there is always one at the end."""
+    batches: int | None = Field(None, ge=1)
+    """Batches of each evaluation; none means the whole validation split."""
+    batch_size: int | None = Field(None, ge=1)
+    """Rows of an evaluation batch; none means train.batch_size."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations without a new best before the run stops early; none never stops it."""
+
+
+class Checkpoints(Config):
+    """When the run is saved, and what is kept."""
+
+    every: int = Field(ge=1)
+    """Steps between checkpoints; there is always one at the end."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints that are kept; the best one by validation loss is kept too."""
+
+
+class Log(Config):
+    """What is written while the run goes on."""
+
+    every: int = Field(10, ge=1)
+    """Steps between reports; each is the mean of its steps."""
+    sample_every: int | None = Field(None, ge=1)
+    """Steps between samples of generated text; none writes none."""
+    sample_prompt: str = "\n"
+    """What a sample continues."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (extra `tensorboard`)."""
+    wandb: str | None = None
+    """Weights & Biases project to report to (extra `wandb`)."""

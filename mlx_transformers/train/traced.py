@@ -1,0 +1,28 @@
+"""A compiled function that knows how often it was traced."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+
+class Traced:
+    """`mx.compile(f)` over captured state, counting traces: each is seconds of compilation.
+
+    `state` is captured both ways: what is read must be an input, what a trace leaves behind must
+    come back as an output.
+    """
+
+    def __init__(self, f: Callable[..., Any], state: list[Any]) -> None:
+        self.traces = 0
+        self.calls = 0
+
+        def counted(*args: Any) -> Any:
+            self.traces += 1
+            return f(*args)
+
+        self._compiled = mx.compile(counted, inputs=state, outputs=state)
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls += 1
+        return self._compiled(*args)
