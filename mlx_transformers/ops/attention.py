@@ -6,7 +6,8 @@ multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 
 
 import mlx.core as mx
 
-from .device import wide
+from .attention_cpu import attention_blocks
+from .device import on_cpu, wide
 from .masks import Mask
 
 
@@ -22,9 +23,24 @@ def attention(
     key: mx.array | None = None,
 ) -> mx.array:
     """`softmax(cap(scale * q k^T) + mask) v`, as `attention_naive`, in the fastest form here."""
-    return attention_naive(
-        q, k, v, scale=scale, mask=mask, softcap=softcap, dropout=dropout, key=key
-    )
+    t, size = q.shape[2], k.shape[2]
+    if dropout > 0.0:
+        return attention_naive(
+            q, k, v, scale=scale, mask=mask, softcap=softcap, dropout=dropout, key=key
+        )
+    if on_cpu() and mask.allowed is None and 1 < t <= size:
+        return attention_blocks(q, k, v, scale=scale, mask=mask, softcap=softcap)
+    if on_cpu() or softcap is not None:
+        return attention_naive(q, k, v, scale=scale, mask=mask, softcap=softcap)
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=_for_fast(mask, t, size))
+
+
+def _for_fast(mask: Mask, t: int, s: int) -> str | mx.array | None:
+    """The mask as `mx.fast` runs it best: "causal" (the lower right corner) has its own kernels."""
+    structure = mask.allowed is None and mask.segments is None
+    if structure and mask.causal and (mask.window is None or mask.window >= s):
+        return "causal"
+    return mask.array(t, s)
 
 
 def attention_naive(
