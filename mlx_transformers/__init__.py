@@ -1,0 +1,34 @@
+"""Train transformers on Apple silicon with MLX.
+
+    from mlx_transformers import load_recipe, build, train, load, generate
+"""
+
+from importlib import import_module
+from typing import Any
+
+from .core import backend
+
+__version__ = "0.1.0"
+
+_FACE = {
+    "load_recipe": "build",
+    "build": "build",
+    "train": "build",
+    "load": "build",
+    "generate": "decode.generate",
+}
+"""Where the names of the Python face live; each is loaded at its first use."""
+
+__all__ = ["__version__", *_FACE]
+
+backend.prepare()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f".{_FACE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,141 @@
+"""Before MLX loads: a fast BLAS and vectorised kernels on Linux CPUs. Nothing of it on macOS.
+
+The one place that knows how platforms differ. `prepare()` runs once, when the package is first
+imported; it never raises: what can't be had is recorded in its report, told in one warning, and
+the work goes on slower. `MLXT_NO_BOOST=1` in the environment turns it off.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import blas, jit
+
+CACHE_LIMIT = 2 << 30
+"""Bytes of freed buffers that MLX may keep on CPU; its own 32 MB make every step page-fault."""
+
+
+class BackendWarning(UserWarning):
+    """Training works, but slower than this machine could."""
+
+
+@dataclass
+class Report:
+    """What is in force. Data only: `mlxt doctor` prints it.
+
+    Attributes:
+        blas: what multiplies matrices on the CPU.
+        jit: how MLX's fused CPU kernels are compiled: vectorised, plain, none, or MLX's own.
+        jit_flags: the compiler flags added to MLX's.
+        jit_folder: where the kernels are kept.
+        notes: what was tried and could not be had, and why.
+        warnings: the sentences that the user was told.
+    """
+
+    blas: str = "MLX's own"
+    jit: str = "MLX's own"
+    jit_flags: str = ""
+    jit_folder: str = ""
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+_report: Report | None = None
+
+
+def prepare() -> Report:
+    """Make MLX fast on this machine; the second call returns the first one's report."""
+    global _report
+    if _report is None:
+        _report = Report()
+        try:
+            _prepare(_report)
+        except Exception as error:  # a slow run is better than none
+            _warn(_report, f"MLX runs as it is: {type(error).__name__}: {error}")
+    return _report
+
+
+def cache_folder() -> Path:
+    """This user's cache: `$MLXT_CACHE`, else `mlxt` below `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        OSError: the folder can't be made.
+    """
+    named = os.environ.get("MLXT_CACHE")
+    if named:
+        folder = Path(named).expanduser().absolute()
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlxt"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _prepare(report: Report) -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    if os.environ.get("MLXT_NO_BOOST", "") not in ("", "0"):
+        report.blas = report.jit = "MLX's own (MLXT_NO_BOOST is set)"
+        return
+    if "mlx.core" in sys.modules:
+        _warn(
+            report,
+            "mlx was imported before mlx_transformers: its slow BLAS stays in force. "
+            "Import mlx_transformers first.",
+        )
+    else:
+        _step(report, "BLAS", _front_blas)
+    _step(report, "JIT", _vectorise)
+    _step(report, "buffer cache", _keep_buffers)
+
+
+def _step(report: Report, name: str, step: Callable[[Report], None]) -> None:
+    try:
+        step(report)
+    except Exception as error:  # one step's failure must not cost the others
+        report.notes.append(f"{name}: {type(error).__name__}: {error}")
+
+
+def _front_blas(report: Report) -> None:
+    report.blas, problems = blas.load(cache_folder)
+    report.notes += problems
+    if report.blas == "reference":
+        _warn(
+            report,
+            "No OpenBLAS could be loaded, so matrix products run up to 40 times slower: "
+            f"{blas.CURE}. MLXT_NO_BOOST=1 silences this.",
+        )
+
+
+def _vectorise(report: Report) -> None:
+    try:
+        found = jit.vectorise(cache_folder)
+    except jit.NoCompiler as error:
+        report.jit = "none"
+        os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
+        _warn(
+            report,
+            f"MLX can't fuse operations on this CPU, since {error}: steps run about half as "
+            "fast. Install g++. MLXT_NO_BOOST=1 silences this.",
+        )
+    except (OSError, ValueError) as error:
+        report.jit = "plain"
+        _warn(report, f"MLX's kernels are compiled without vector instructions: {error}.")
+    else:
+        report.jit, report.jit_flags = "vectorised", found.flags
+        report.jit_folder = str(found.folder)
+
+
+def _keep_buffers(report: Report) -> None:
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        mx.set_cache_limit(min(CACHE_LIMIT, memory // 8))
+
+
+def _warn(report: Report, message: str) -> None:
+    report.warnings.append(message)
+    warnings.warn(message, BackendWarning, stacklevel=2)
