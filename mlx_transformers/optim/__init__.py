@@ -1,0 +1,1 @@
+"""Optimizers, schedules, clipping, loss scaling and averaging: what moves the parameters."""

@@ -1,0 +1,58 @@
+"""Adam and AdamW, as torch computes them: bias correction is always on."""
+
+from typing import Annotated, Literal
+
+import mlx.optimizers as mlx_optim
+from pydantic import Field
+
+from .optimizer import DecayingOptimizer, Optimizer
+from .schedules import Schedule
+
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""A share of the past that a running average keeps."""
+Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
+"""Two of them. Not strict, since TOML has lists and no tuples; the numbers inside are."""
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, algorithm 1); at update t = s + 1:
+
+        m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g²
+        w = w - rate · m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+
+    It has no weight decay: that is the kind `adamw`.
+    """
+
+    kind: Literal["adam"] = "adam"
+    betas: Betas = (0.9, 0.999)
+    """How much of the past the means of the gradient and of its square keep."""
+    eps: float = Field(default=1e-8, gt=0.0)
+    """Added to the root, so that a gradient of 0 divides by something."""
+
+    def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
+        return mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
+
+
+class AdamW(DecayingOptimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
+
+        w = w (1 - rate · weight_decay), then Adam's update
+
+    As in torch, the decay is multiplied by the scheduled rate, not by the schedule's fraction
+    of it alone.
+    """
+
+    kind: Literal["adamw"] = "adamw"
+    betas: Betas = (0.9, 0.999)
+    """How much of the past the means of the gradient and of its square keep."""
+    eps: float = Field(default=1e-8, gt=0.0)
+    """Added to the root, so that a gradient of 0 divides by something."""
+
+    def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
+        return mlx_optim.AdamW(
+            rate,
+            betas=list(self.betas),
+            eps=self.eps,
+            weight_decay=weight_decay,
+            bias_correction=True,
+        )

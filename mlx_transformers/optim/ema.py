@@ -1,0 +1,45 @@
+"""An exponential moving average of the parameters, for evaluation and for the last checkpoint."""
+
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+Tree = Any
+"""Nested dicts and lists with arrays as leaves."""
+
+
+class Ema:
+    """`average = d · average + (1 - d) · parameters` (Polyak & Juditsky 1992).
+
+    `d` is `decay`, or with `warmup` `min(decay, (1 + t) / (10 + t))` at update t = 0, 1, …, so
+    that the first, poor parameters are forgotten soon. The average is float32. `state` holds
+    `step` and `average`: capture it in `mx.compile`, save it beside the model.
+    """
+
+    def __init__(self, parameters: Tree, decay: float = 0.999, warmup: bool = False) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay is a share of the past, at least 0 and below 1, not {decay}.")
+        self.decay = decay
+        self.warmup = warmup
+        average = tree_map(lambda p: p.astype(mx.float32), parameters)
+        self.state = {"step": mx.array(0, mx.int32), "average": average}
+        mx.eval(self.state)
+
+    @property
+    def average(self) -> Tree:
+        """The averaged parameters, with the structure that they were given in."""
+        return self.state["average"]
+
+    def update(self, parameters: Tree) -> None:
+        """Move the average towards the parameters."""
+        decay = mx.array(self.decay, mx.float32)
+        if self.warmup:
+            t = self.state["step"].astype(mx.float32)
+            decay = mx.minimum(decay, (1.0 + t) / (10.0 + t))
+        self.state["average"] = tree_map(
+            lambda a, p: a + (1.0 - decay) * (p.astype(mx.float32) - a),
+            self.state["average"],
+            parameters,
+        )
+        self.state["step"] = self.state["step"] + 1

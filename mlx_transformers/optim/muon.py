@@ -1,0 +1,154 @@
+"""Muon for hidden matrices, AdamW for the rest."""
+
+from typing import Annotated, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as mlx_optim
+from mlx.utils import tree_flatten
+from pydantic import Field
+
+from ..core.errors import RecipeError
+from .adam import AdamW, Betas
+from .optimizer import DecayingOptimizer, Filter, is_matrix, ready
+from .schedules import Schedule
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""The quintic a, b, c of Jordan's post: steepest at 0, and bounded on [0, 1]."""
+
+
+class OrthogonalMomentum(mlx_optim.Muon):
+    """MLX's Muon with decoupled decay, stacks of matrices, and a choice of scale.
+
+    MLX adds the decay to the gradient, where orthogonalising forgets how large it was, and it
+    flattens a stack `[E, out, in]` into one matrix; here each matrix is its own.
+    """
+
+    def __init__(self, rate: Schedule, *, scale: str, weight_decay: float, **options: object):
+        super().__init__(rate, weight_decay=0.0, **options)  # type: ignore[arg-type]
+        self.scale = scale
+        self.decoupled_decay = weight_decay
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+        """One parameter's update."""
+        momentum = self.momentum
+        state["v"] = momentum * state["v"] + (1 - momentum) * gradient
+        update = state["v"]
+        if self.nesterov:
+            update = (1 - momentum) * gradient + momentum * update
+        rate = self.learning_rate.astype(gradient.dtype)
+        rows, columns = gradient.shape[-2:]
+        if self.scale == "rms":
+            factor = 0.2 * max(rows, columns) ** 0.5
+        else:
+            factor = max(1.0, rows / columns) ** 0.5
+        step = rate * factor * orthogonalize(update, self.ns_steps)
+        return parameter * (1 - rate * self.decoupled_decay) - step
+
+
+class Muon(DecayingOptimizer):
+    """Muon, momentum orthogonalised by Newton-Schulz iterations (Jordan et al. 2024).
+
+        v = momentum · v + (1 - momentum) · g
+        u = orthogonalize(v)            (nesterov: of (1 - momentum) · g + momentum · v)
+        w = w (1 - rate · weight_decay) - rate · scale · u
+
+    `scale` is `sqrt(max(1, rows / columns))` (spectral: Jordan's) or
+    `0.2 sqrt(max(rows, columns))` (rms: an update as large as AdamW's, so that AdamW's rate and
+    decay carry over; Liu et al. 2025, section 2.2).
+
+    Only hidden matrices are orthogonalised. Parameters below one of the module names of `rest`,
+    and all vectors, are AdamW's, with the same schedule.
+    """
+
+    kind: Literal["muon"] = "muon"
+    momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """How much of the past the momentum keeps."""
+    nesterov: bool = True
+    """Look ahead along the momentum."""
+    iterations: int = Field(default=5, ge=1)
+    """Newton-Schulz iterations."""
+    scale: Literal["spectral", "rms"] = "spectral"
+    """What an orthogonalised update is multiplied by."""
+    rest: Annotated[tuple[str, ...], Field(strict=False)] = ("embed", "position", "head")
+    """Modules, by name, whose parameters are AdamW's: tables, head, convolutions."""
+    rest_learning_rate: float | None = Field(default=None, gt=0.0)
+    """AdamW's peak rate; none: `learning_rate`."""
+    rest_betas: Betas = (0.9, 0.999)
+    """AdamW's betas."""
+    rest_eps: float = Field(default=1e-8, gt=0.0)
+    """AdamW's eps."""
+
+    def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
+        return OrthogonalMomentum(
+            rate,
+            scale=self.scale,
+            weight_decay=weight_decay,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            ns_steps=self.iterations,
+        )
+
+    def split(
+        self, model: nn.Module, total_steps: int, hidden: Filter | None = None
+    ) -> mlx_optim.Optimizer:
+        """Muon for the matrices that `hidden` accepts, AdamW for everything else.
+
+        Args:
+            model: gives the paths and shapes.
+            total_steps: the updates of the run.
+            hidden: accepts a parameter by path and value; default: by the names of `rest`.
+
+        Raises:
+            RecipeError: no module has one of the names of `rest`.
+        """
+        chosen = hidden or self._outside_rest(model)
+        rest_rate = self.schedule.build(self.rest_learning_rate or self.learning_rate, total_steps)
+        adamw = AdamW(
+            learning_rate=self.learning_rate, betas=self.rest_betas, eps=self.rest_eps
+        ).group
+        optimizers = [
+            self.group(self.rate(total_steps), self.weight_decay),
+            adamw(rest_rate, self.weight_decay),
+        ]
+        filters: list[Filter] = [lambda path, p: is_matrix(path, p) and chosen(path, p)]
+        if self.weight_decay > 0.0 and self.decay == "matrices":
+            optimizers.append(adamw(rest_rate, 0.0))
+            filters.append(is_matrix)
+        return mlx_optim.MultiOptimizer(optimizers, filters)
+
+    def build(
+        self, model: nn.Module, total_steps: int, hidden: Filter | None = None
+    ) -> mlx_optim.Optimizer:
+        """As `Optimizer.build`; `hidden` as in `split`."""
+        return ready(self.split(model, total_steps, hidden), model)
+
+    def _outside_rest(self, model: nn.Module) -> Filter:
+        """Accepts what is below no module named in `rest`."""
+        names = set(self.rest)
+        paths = [path for path, _ in tree_flatten(model.trainable_parameters())]
+        if names and not any(names.intersection(path.split(".")) for path in paths):
+            tops = sorted({path.split(".")[0] for path in paths})
+            raise RecipeError(
+                f"[optim] rest = {list(self.rest)}: no module of the model has one of these "
+                f"names, so Muon would orthogonalise its embedding. Its modules: "
+                f"{', '.join(tops)}. Name the embedding and the head, or set rest = []."
+            )
+        return lambda path, p: not names.intersection(path.split("."))
+
+
+def orthogonalize(x: mx.array, iterations: int) -> mx.array:
+    """An approximation of `U V^T` of each matrix's singular value decomposition, `[..., R, C]`.
+
+    Newton-Schulz with a quintic (Jordan et al. 2024): `x = a x + (b A + c A²) x`, `A = x x^T`,
+    from `x / |x|_F`. Singular values end near 1 (about 0.7 to 1.2), which is enough.
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.swapaxes(-1, -2)
+    x = x / (mx.sqrt(mx.sum(mx.square(x), axis=(-2, -1), keepdims=True)) + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.swapaxes(-1, -2)
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.swapaxes(-1, -2) if tall else x

@@ -1,0 +1,57 @@
+"""Dynamic loss scaling, so that small float16 gradients do not vanish."""
+
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+Tree = Any
+"""Nested dicts and lists with arrays as leaves."""
+
+
+class LossScaler:
+    """A scale that grows while gradients stay finite (Micikevicius et al. 2018, section 3.2).
+
+    The loss is multiplied by `scale` before the backward pass and the gradients divided by it
+    after. `growth_interval` finite updates in a row double the scale; one that isn't finite
+    halves it and is to be skipped. Powers of two change no digit. All of it is arrays in
+    `state`: capture it in `mx.compile`, save it with the optimizer.
+    """
+
+    def __init__(
+        self,
+        initial: float = 2.0**15,
+        growth_interval: int = 2000,
+        least: float = 1.0,
+        greatest: float = 2.0**24,
+    ) -> None:
+        self.growth_interval = growth_interval
+        self.least = least
+        self.greatest = greatest
+        self.state = {
+            "scale": mx.array(initial, mx.float32),
+            "good_steps": mx.array(0, mx.int32),
+        }
+
+    @property
+    def scale(self) -> mx.array:
+        """The factor now in force, a float32 scalar."""
+        return self.state["scale"]
+
+    def scale_loss(self, loss: mx.array) -> mx.array:
+        """The loss to differentiate, in float32: half of float16's range is soon left."""
+        return loss.astype(mx.float32) * self.scale
+
+    def unscale(self, gradients: Tree) -> Tree:
+        """The gradients of the loss itself, in float32."""
+        inverse = 1.0 / self.scale
+        return tree_map(lambda g: g.astype(mx.float32) * inverse, gradients)
+
+    def update(self, finite: mx.array) -> None:
+        """Grow or halve, after `finite` (a bool scalar) is known for this update."""
+        scale = self.scale
+        good = mx.where(finite, self.state["good_steps"] + 1, 0)
+        grown = mx.where(good >= self.growth_interval, scale * 2.0, scale)
+        scale = mx.where(finite, grown, scale * 0.5)
+        self.state["scale"] = mx.clip(scale, self.least, self.greatest)
+        self.state["good_steps"] = mx.where(good >= self.growth_interval, 0, good)

@@ -1,0 +1,171 @@
+"""Learning-rate schedules: the rate of every update as an array expression of its number.
+
+Letters here: `s` is the number of the update, starting at 0 (`optimizer.step` before it moves);
+`w` is `warmup`; `n` is the number of updates of the run; `p = (s - w) / (n - w)`, held within
+[0, 1], is the progress of what comes after the warm-up; `f` is `final_fraction`.
+
+Every schedule begins with the same linear warm-up, `(s + 1) / w` for `s < w`: the first update
+uses `1 / w` of the peak, never 0, and update `w - 1` uses the peak. Without a warm-up the first
+update uses the peak. The end value is reached at `s = n`, the update after the last one, so no
+update is spent on a rate of 0; beyond the end the rate stays there. A run that is shorter than
+its warm-up ends inside it.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import Field, model_validator
+
+from ..recipe.config import Kind
+
+Schedule = Callable[[mx.array], mx.array]
+"""The number of an update, an integer scalar from 0, -> its learning rate, a float32 scalar."""
+
+
+class Warmup(Kind):
+    """What all schedules share: a linear warm-up, then `after`."""
+
+    warmup: int = Field(default=0, ge=0)
+    """Updates of linear warm-up; the last of them uses the peak."""
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        """The fraction of the peak at update `s` (float32) once the warm-up is over."""
+        raise NotImplementedError(f"{type(self).__name__} has no formula.")
+
+    def progress(self, s: mx.array, n: int) -> mx.array:
+        """`p`: 0 where the warm-up ends, 1 where the run ends."""
+        return mx.clip((s - self.warmup) / max(n - self.warmup, 1), 0.0, 1.0)
+
+    def build(self, learning_rate: float, total_steps: int) -> Schedule:
+        """The rate of update `s` of a run of `total_steps` updates, peaking at `learning_rate`."""
+
+        def rate(step: mx.array) -> mx.array:
+            s = step.astype(mx.float32)
+            fraction = self.after(s, total_steps)
+            if self.warmup > 0:
+                fraction = mx.where(s < self.warmup, (s + 1.0) / self.warmup, fraction)
+            return learning_rate * fraction
+
+        return rate
+
+
+class Constant(Warmup):
+    """The peak, for good: `1`."""
+
+    kind: Literal["constant"] = "constant"
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        return mx.ones_like(s)
+
+
+class Linear(Warmup):
+    """Straight down to the end: `1 - (1 - f) p`."""
+
+    kind: Literal["linear"] = "linear"
+    final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    """What is left of the peak at the end."""
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        return 1.0 - (1.0 - self.final_fraction) * self.progress(s, n)
+
+
+class Cosine(Warmup):
+    """Half a cosine: `f + (1 - f) (1 + cos(pi p)) / 2` (Loshchilov & Hutter 2017, eq. 5)."""
+
+    kind: Literal["cosine"] = "cosine"
+    final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    """What is left of the peak at the end."""
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        return _half_cosine(self.progress(s, n), self.final_fraction)
+
+
+class CosineRestarts(Warmup):
+    """SGDR, half a cosine that starts again from the peak (Loshchilov & Hutter 2017, section 3).
+
+    The updates after the warm-up are divided into `cycles`, each `growth` times as long as the
+    one before (`T_mult` of the paper), rounded to whole updates.
+    """
+
+    kind: Literal["cosine_restarts"] = "cosine_restarts"
+    final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    """What is left of the peak at the end of every cycle."""
+    cycles: int = Field(default=1, ge=1)
+    """How many times the cosine runs down; 1 is the kind `cosine`."""
+    growth: float = Field(default=1.0, ge=1.0)
+    """Length of a cycle over the length of the one before."""
+
+    def bounds(self, n: int) -> list[int]:
+        """The first update of every cycle, and the end of the last one."""
+        lengths = [self.growth**i for i in range(self.cycles)]
+        span = max(n - self.warmup, self.cycles)
+        return [
+            self.warmup + round(span * sum(lengths[:i]) / sum(lengths))
+            for i in range(self.cycles + 1)
+        ]
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        bounds = self.bounds(n)
+        fraction = mx.ones_like(s)
+        for start, end in pairwise(bounds):
+            p = mx.clip((s - start) / max(end - start, 1), 0.0, 1.0)
+            fraction = mx.where(s < start, fraction, _half_cosine(p, self.final_fraction))
+        return fraction
+
+
+class InverseSqrt(Warmup):
+    """The schedule of the Transformer: `sqrt(w / (s + 1))` (Vaswani et al. 2017, section 5.3).
+
+    The paper's `d^-0.5 min(t^-0.5, t w^-1.5)` with `t = s + 1` has its peak, `(d w)^-0.5`, at
+    the end of the warm-up. Here that peak is `learning_rate`, so width and rate are separate.
+    Without a warm-up, `w` counts as 1. The length of the run plays no part.
+    """
+
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        return mx.sqrt(max(self.warmup, 1) / (s + 1.0))
+
+
+class Wsd(Warmup):
+    """Warm-up, a long plateau at the peak, a short decay (MiniCPM: Hu et al. 2024, section 4).
+
+    With `q`, held within [0, 1], the progress of the last `decay_fraction` of the run:
+    `linear`: `1 - (1 - f) q`; `exponential`: `f^q`, the paper's form; `sqrt`:
+    `1 - (1 - f) sqrt(q)` (Hägele et al. 2024, section 3).
+    """
+
+    kind: Literal["wsd"] = "wsd"
+    final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    """What is left of the peak at the end."""
+    decay_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
+    """The share of the whole run's updates that the decay takes."""
+    shape: Literal["linear", "exponential", "sqrt"] = "linear"
+    """How the rate falls."""
+
+    @model_validator(mode="after")
+    def _exponential_has_an_end(self) -> "Wsd":
+        if self.shape == "exponential" and self.final_fraction == 0.0:
+            raise ValueError("An exponential decay never reaches 0: set final_fraction above 0.")
+        return self
+
+    def after(self, s: mx.array, n: int) -> mx.array:
+        length = round(self.decay_fraction * n)
+        if length == 0:
+            return mx.ones_like(s)
+        q = mx.clip((s - (n - length)) / length, 0.0, 1.0)
+        f = self.final_fraction
+        if self.shape == "exponential":
+            return mx.power(f, q)
+        return 1.0 - (1.0 - f) * (mx.sqrt(q) if self.shape == "sqrt" else q)
+
+
+def _half_cosine(p: mx.array, final_fraction: float) -> mx.array:
+    return final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + mx.cos(math.pi * p))
+
+
+SCHEDULES = (Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)
+"""Every kind that fills the slot `schedule`."""
