@@ -32,7 +32,9 @@ def kind_of(slot: str, name: str) -> type[Kind]:
     """
     from_slot = KINDS.get(slot, {})
     if name not in from_slot:
-        raise RecipeError(f"No kind '{name}' fills the slot '{slot}'. Known: {', '.join(from_slot)}.")
+        raise RecipeError(
+            f"No kind '{name}' fills the slot '{slot}'. Known: {', '.join(from_slot)}."
+        )
     return from_slot[name]
 
 
@@ -42,9 +44,13 @@ class Slot:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         kinds = KINDS.get(self.name)
         if not kinds:
-            raise RuntimeError(f"Slot '{self.name}' is empty: import mlx_transformers.registry first.")
+            raise RuntimeError(
+                f"Slot '{self.name}' is empty: import mlx_transformers.registry first."
+            )
         choices = {name: handler.generate_schema(cls) for name, cls in kinds.items()}
         return core_schema.tagged_union_schema(choices, discriminator="kind")

@@ -1,0 +1,292 @@
+"""Reading recipes: `extends`, `from`, `unset` and `--set`, resolved with provenance.
+
+A recipe is a TOML file that says how it differs from its parent. `resolve` walks the chain from
+the root down, merges (recipe/merge.py), and returns plain tables with the recipe that set each
+key. Nothing is typed here: recipe/validate.py does that.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RecipeError, nearest
+from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
+from .overrides import SET, parse_sets
+
+RECIPES = Path("recipes")
+"""The folder where bare recipe names are looked up, beside the current one."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe with its whole chain merged.
+
+    Attributes:
+        data: plain nested tables; blocks are full tables; no `extends`, `unset` or `from` left.
+        origin: for each dotted path of a value, the recipe that set it: a file, relative to the
+            folder of the recipe asked for, or "--set".
+        chain: the recipes merged, root first; "--set" last when there were any.
+    """
+
+    data: Table
+    origin: dict[str, str]
+    chain: list[Path | str]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the chain, the root first."""
+        return [link for link in self.chain if isinstance(link, Path)]
+
+    @property
+    def name(self) -> str:
+        """What to call the recipe: the name of its file, without the suffix."""
+        return self.files[-1].stem if self.files else str(self.chain[-1])
+
+
+def resolve(recipe: str | Path, sets: Iterable[str] = ()) -> Resolved:
+    """Read a recipe by name or path, with its parents, and `--set` strings as the last diff.
+
+    Raises:
+        RecipeError: a file that is missing or isn't TOML, a loop, a path that can't be unset.
+    """
+    sets = list(sets)
+    files = _read_chain(find(recipe))
+    reader = _Reader(home=files[-1][0].parent)
+    tree = reader.merged(files)
+    links: list[Path | str] = [path for path, _ in files]
+    if sets:
+        tree = reader.step(tree, parse_sets(sets), SET, None, ())
+        links.append(SET)
+    return _resolved(tree, links)
+
+
+def resolve_data(data: Table, where: str = "recipe") -> Resolved:
+    """A table that is at hand already, as a recipe without a parent."""
+    reader = _Reader(home=Path.cwd())
+    return _resolved(reader.step({}, data, where, None, ()), [where])
+
+
+def chain(recipe: str | Path) -> list[Path]:
+    """The files that a recipe is made of, the root of `extends` first.
+
+    Raises:
+        RecipeError: as `resolve`.
+    """
+    return [path for path, _ in _read_chain(find(recipe))]
+
+
+def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
+    """The file of a recipe given by path or bare name, looked for here and in ./recipes.
+
+    Raises:
+        RecipeError: no such file (the nearest names), or several of that name.
+    """
+    given = Path(recipe).expanduser()
+    folders = [Path(), RECIPES] if folders is None else folders
+    names = [given] if given.suffix == ".toml" else [given, given.with_name(given.name + ".toml")]
+    for candidate in (folder / name for folder in folders for name in names):
+        if candidate.is_file():
+            return candidate.resolve()
+    if given.parent == Path():
+        deep = sorted(p for f in folders if f.name for p in f.rglob(names[-1].name) if p.is_file())
+        if len(deep) > 1:
+            several = ", ".join(map(str, deep))
+            raise RecipeError(f"Several recipes are called '{recipe}': {several}. Give the path.")
+        if deep:
+            return deep[0].resolve()
+    places = [folder / given.parent for folder in folders]
+    raise RecipeError(f"There is no recipe '{recipe}'.{_near(given, places)}")
+
+
+def read(path: Path) -> Table:
+    """The tables of one file, as they stand there.
+
+    Raises:
+        RecipeError: the file can't be read, isn't UTF-8 or isn't TOML (with the line).
+    """
+    shown = _shown(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RecipeError(f"{shown} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise RecipeError(f"{shown} isn't UTF-8 text ({problem}). Save it as UTF-8.") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(_syntax(shown, text, str(error))) from None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Merges files into one tree of `Leaf`s whose `where` is relative to `home`."""
+
+    home: Path
+
+    def merged(self, files: list[tuple[Path, Table]], trail: tuple[Path, ...] = ()) -> Table:
+        tree: Table = {}
+        for path, data in files:
+            where = Path(os.path.relpath(path, self.home)).as_posix()
+            tree = self.step(tree, data, where, path, trail)
+        return tree
+
+    def step(
+        self, tree: Table, data: Table, where: str, path: Path | None, trail: tuple[Path, ...]
+    ) -> Table:
+        """`tree` with one recipe merged onto it; `path` is None for what isn't in a file."""
+        rest = {key: value for key, value in data.items() if key not in ("extends", "unset")}
+        if "extends" in data and path is None:
+            raise RecipeError(f"{where}: 'extends' can only stand in a recipe file.")
+        if "from" in data:
+            raise RecipeError(
+                f"{where}: 'from' can't stand at the top of a recipe: it belongs in the table of "
+                f"a model, e.g. [teacher]. The parent of a recipe is named by 'extends'."
+            )
+        brought: list[tuple[str, ...]] = []
+        child = self._bring(stamp(rest, where), (), (where, path, trail), brought)
+        for place in brought:
+            tree = without(tree, place)
+        return descend(tree, child, _unset(data, where), where)
+
+    def _bring(
+        self,
+        table: Table,
+        place: tuple[str, ...],
+        by: tuple[str, Path | None, tuple[Path, ...]],
+        brought: list[tuple[str, ...]],
+    ) -> Table:
+        """`table` with each `from` in it replaced by the [model] that it names."""
+        diff = {
+            key: self._bring(value, (*place, key), by, brought)
+            if isinstance(value, dict)
+            else value
+            for key, value in table.items()
+            if key != "from"
+        }
+        if "from" not in table:
+            return diff
+        brought.append(place)
+        return merge(self._model(table["from"], place, *by), diff)
+
+    def _model(
+        self,
+        source: Leaf | Table,
+        place: tuple[str, ...],
+        where: str,
+        path: Path | None,
+        trail: tuple[Path, ...],
+    ) -> Table:
+        named = f"[{dotted(place)}] of {where}"
+        if not isinstance(source, Leaf) or not isinstance(source.value, str):
+            raise RecipeError(f"{named}: 'from' must be the file name of a recipe.")
+        if path is None:
+            file = find(source.value, [Path(), self.home, RECIPES])
+        else:
+            file = _relative(source.value, path, f"{named} takes its model from")
+        trail = (*trail, path) if path is not None else trail
+        if file in trail and place[0] == "model":
+            raise RecipeError(f"'from' goes in a circle: {_arrows([*trail, file])}.")
+        files = [(link, _model_only(data)) for link, data in _read_chain(file)]
+        tree = self.merged(files, trail)
+        if not isinstance(tree.get("model"), dict):
+            raise RecipeError(f"{named} takes its model from {file.name}, which has no [model].")
+        return tree["model"]
+
+
+def _resolved(tree: Table, links: list[Path | str]) -> Resolved:
+    full = expand(tree)
+    origin = {dotted(path): leaf.where for path, leaf in leaves(full)}
+    return Resolved(bare(full), origin, links)
+
+
+def _read_chain(path: Path) -> list[tuple[Path, Table]]:
+    """The files from the root of `extends` down to `path`, each with its tables."""
+    files: list[tuple[Path, Table]] = []
+    here: Path | None = path
+    while here is not None:
+        if here in (seen := [link for link, _ in files]):
+            raise RecipeError(f"'extends' goes in a circle: {_arrows([*seen, here])}.")
+        data = read(here)
+        files.append((here, data))
+        parent = data.get("extends")
+        if parent is not None and not isinstance(parent, str):
+            raise RecipeError(
+                f"{_shown(here)}: 'extends' is {parent!r}, but it names one parent: a file name "
+                f'in quotes, e.g. extends = "base_tiny.toml".'
+            )
+        here = None if parent is None else _relative(parent, here, f"{_shown(here)} extends")
+    return files[::-1]
+
+
+def _relative(name: str, by: Path, says: str) -> Path:
+    """The file that recipe `by` calls `name`."""
+    path = by.parent / Path(name).expanduser()
+    if path.is_file():
+        return path.resolve()
+    near = _near(Path(name), [path.parent])
+    raise RecipeError(f"{says} '{name}', but there is no such file in {_shown(path.parent)}.{near}")
+
+
+def _near(given: Path, folders: Iterable[Path]) -> str:
+    """A hint: the recipe that `given` probably means, and all those it could mean."""
+    found = {p.name: p for folder in folders if folder.is_dir() for p in folder.rglob("*.toml")}
+    if not found:
+        return ""
+    match = nearest(given.stem, {name.removesuffix(".toml") for name in found})
+    hint = f" Did you mean '{match}.toml'?" if match and given.suffix else ""
+    hint = f" Did you mean '{match}'?" if match and not given.suffix else hint
+    return f"{hint} There are: {', '.join(sorted(found))}."
+
+
+def _model_only(data: Table) -> Table:
+    """What of a recipe bears on its [model]."""
+    kept = {key: value for key, value in data.items() if key == "model"}
+    if isinstance(data.get("unset"), list):
+        kept["unset"] = [p for p in data["unset"] if isinstance(p, str) and _is_model(p)]
+    return kept
+
+
+def _is_model(path: str) -> bool:
+    return path == "model" or path.startswith("model.")
+
+
+def _unset(data: Table, where: str) -> list[str]:
+    unset: Any = data.get("unset", [])
+    if not isinstance(unset, list) or not all(isinstance(path, str) for path in unset):
+        raise RecipeError(
+            f"{where}: 'unset' must be a list of paths in quotes, "
+            f'e.g. unset = ["model.block.mixer.window"].'
+        )
+    return unset
+
+
+def _syntax(shown: str, text: str, message: str) -> str:
+    lines = text.splitlines() or [""]
+    at = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    number, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
+    number = min(number, len(lines))
+    problem = re.sub(r" \(at [^)]*\)$", "", message)
+    line = lines[number - 1].replace("\t", " ")
+    return (
+        f"{shown}, line {number}: {problem}.\n"
+        f"    {line}\n    {' ' * (column - 1)}^\n"
+        f'A line of TOML is [table] or key = value, with strings in quotes: kind = "glu".'
+    )
+
+
+def _arrows(paths: list[Path]) -> str:
+    """`a.toml → b.toml → a.toml`, from the first time that the last one appears."""
+    first = paths.index(paths[-1])
+    return " → ".join(path.name for path in paths[first:])
+
+
+def _shown(path: Path) -> str:
+    """The path as a reader can open it: relative to where they are, if they are above it."""
+    full = path.resolve()
+    here = Path.cwd()
+    return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)

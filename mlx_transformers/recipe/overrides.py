@@ -1,0 +1,73 @@
+"""`--set path=value`: the last recipe of a chain, written on the command line."""
+
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.errors import RecipeError
+from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put
+
+SET = "--set"
+"""Where a value comes from that the command line set."""
+
+ALIASES = {
+    "steps": "train.steps",
+    "batch_size": "train.batch_size",
+    "learning_rate": "optim.learning_rate",
+    "seed": "train.seed",
+}
+"""Options that users know from elsewhere; each is only a spelling of --set."""
+
+
+def alias(name: str, value: Any) -> str:
+    """The `--set` string that an alias stands for: ("steps", 100) -> "train.steps=100"."""
+    return f"{ALIASES[name]}={value}"
+
+
+def parse_sets(sets: Iterable[str]) -> Table:
+    """The recipe that a list of `path=value` strings spells.
+
+    A value is one of TOML; a word that isn't one is a string, so quotes can be left out.
+
+    Raises:
+        RecipeError: a string without '=', a malformed path or list, a path given twice.
+    """
+    table: Table = {}
+    for text in sets:
+        path, value = _parse(text)
+        for depth in range(1, len(path)):
+            if not isinstance(above := lookup(table, path[:depth]), dict) and above is not GONE:
+                raise RecipeError(
+                    f"{SET} {text}: another {SET} makes '{dotted(path[:depth])}' a value, "
+                    f"so it can't have keys."
+                )
+        if lookup(table, path) is not GONE:
+            raise RecipeError(f"{SET} {text}: '{dotted(path)}' is set twice. Give it once.")
+        table = put(table, path, value)
+    return table
+
+
+def _parse(text: str) -> tuple[KeyPath, Any]:
+    path, equals, value = text.partition("=")
+    path, value = path.strip(), value.strip()
+    if not equals or not path:
+        raise RecipeError(f"{SET} {text}: write it as path=value, e.g. {SET} train.steps=200.")
+    if not value:
+        raise RecipeError(
+            f"{SET} {text}: no value. Write {path}='\"\"' for an empty string, or "
+            f"unset='[\"{path}\"]' to remove an inherited key."
+        )
+    return keys(path), _toml_value(text, value)
+
+
+def _toml_value(text: str, value: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError as error:
+        if value[0] in "[{\"'":
+            raise RecipeError(
+                f"{SET} {text}: '{value}' starts as a list, table or string of TOML but isn't "
+                f"one ({error}). Put quotes around it for the shell, e.g. {SET} 'a.b=[1, 2]'."
+            ) from None
+        return value
+    return parsed["value"] if len(parsed) == 1 else value

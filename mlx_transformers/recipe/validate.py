@@ -1,0 +1,219 @@
+"""From resolved tables to typed configs, with every problem named in one error.
+
+Pydantic finds the problems; here they get the recipe that set the key, the path as the recipe
+writes it, the nearest name, and what is allowed in plain words.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ..core.errors import RecipeError, nearest, unknown
+from .config import Config
+from .fields import Type, choices, configs, in_words, items
+from .load import Resolved
+from .merge import dotted
+from .slot import KINDS
+from .toml import toml_value
+
+C = TypeVar("C", bound=Config)
+Place = tuple[str | int, ...]
+
+_OWN_WORDS = {"value_error", "assertion_error"}
+
+
+def typed(cls: type[C], resolved: Resolved) -> C:
+    """A resolved recipe as an instance of `cls`.
+
+    Raises:
+        RecipeError: everything that is wrong with it: for each problem the recipe that set the
+            key, the path, what was given and what is allowed.
+    """
+    try:
+        return cls.model_validate(resolved.data)
+    except ValidationError as error:
+        found = [_problem(cls, resolved, detail) for detail in error.errors(include_url=False)]
+    problems = [f"{p.where}: {p.text}" for p in _worth_telling(found)]
+    if len(problems) == 1:
+        raise RecipeError(problems[0])
+    listed = "\n".join(f"  {problem}" for problem in problems)
+    raise RecipeError(f"{len(problems)} problems in {resolved.name}:\n{listed}")
+
+
+@dataclass(frozen=True)
+class _Problem:
+    place: Place
+    where: str
+    text: str
+
+
+@dataclass
+class _Walk:
+    """Follows pydantic's location of an error through classes and data."""
+
+    types: list[Type]
+    value: Any
+    place: Place = ()
+    owner: type[Config] | None = None
+    note: str = ""
+    allowed: list[Type] = field(default_factory=list)
+
+    def step(self, part: str | int) -> None:
+        """Go one part on. The tag of a slot and the name of a union's choice aren't on the path."""
+        if len(self.types) > 1:
+            named = [of for of in self.types if str(part).startswith(of.label)]
+            if named:
+                self.types = named[:1]
+                return
+        of = self.types[0] if self.types else Type(Any)
+        if of.slot is not None:
+            self.types = [Type(KINDS[of.slot][str(part)])]
+            return
+        self.place = (*self.place, part)
+        self.owner = of.config
+        if of.config is not None:
+            info = of.config.model_fields.get(str(part))
+            self.types = choices(info) if info is not None else []
+            self.note = (info.description or "") if info is not None else ""
+        else:
+            self.types = items(of)
+        self.allowed = self.types
+        try:
+            self.value = self.value[part]
+        except (KeyError, IndexError, TypeError):
+            self.value = None
+
+
+def _problem(root: type[Config], resolved: Resolved, detail: ErrorDetails) -> _Problem:
+    walk = _Walk([Type(root)], resolved.data)
+    for part in detail["loc"]:
+        walk.step(part)
+    return _Problem(walk.place, _where(resolved, walk.place), _text(root, walk, detail))
+
+
+def _text(root: type[Config], walk: _Walk, detail: ErrorDetails) -> str:
+    path, kind = _path(walk.place), detail["type"]
+    if kind == "missing":
+        note = f" ({walk.note.rstrip('.')})" if walk.note else ""
+        return f"{_table(walk)} lacks '{walk.place[-1]}'{note}: {in_words(walk.allowed)}."
+    if kind == "extra_forbidden":
+        return _unknown_key(root, walk)
+    if kind == "union_tag_not_found":
+        return f"[{path}] has no kind. Kinds of {_slot(walk)}: {', '.join(_kinds(walk))}."
+    if kind == "union_tag_invalid":
+        given = str(detail.get("ctx", {}).get("tag"))
+        return f"{path}.kind: {unknown(f'{_slot(walk)} kind', given, _kinds(walk))}"
+    if kind in _OWN_WORDS:
+        said = detail["msg"].split(", ", 1)[-1]
+        return f"[{path}]: {said}" if path else said
+    given = _given(detail["input"])
+    near = _near_choice(walk.allowed, detail["input"])
+    return f"{path} must be {in_words(walk.allowed)}, not {given}.{near}"
+
+
+def _unknown_key(root: type[Config], walk: _Walk) -> str:
+    known = list(walk.owner.model_fields) if walk.owner is not None else []
+    key = str(walk.place[-1])
+    match = nearest(key, known)
+    hint = f" Did you mean '{match}'?" if match else ""
+    if not match:
+        others = [name for name in _tables_with(root, key) if name]
+        hint = f" {' and '.join(others)} has one of that name." if others else ""
+    if key == "from":
+        hint = " A 'from' can't stand in a list."
+    return (
+        f"{_table(walk)} has no key '{key}' (given {_given(walk.value)}).{hint} "
+        f"Allowed: {', '.join(known)}."
+    )
+
+
+def _tables_with(root: type[Config], key: str) -> list[str]:
+    """The top tables of a recipe that have `key`, in some kind."""
+    found = []
+    for name, info in root.model_fields.items():
+        if any(key in cls.model_fields for of in choices(info) for cls in configs(of)):
+            found.append(f"[{name}]")
+    return found
+
+
+def _near_choice(types: list[Type], given: Any) -> str:
+    literals = [arg for of in types if of.label == "literal" for arg in of.of.__args__]
+    match = nearest(given, [x for x in literals if isinstance(x, str)]) if _is_str(given) else None
+    return f" Did you mean '{match}'?" if match else ""
+
+
+def _is_str(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _slot(walk: _Walk) -> str:
+    return next((of.slot for of in walk.types if of.slot is not None), "table")
+
+
+def _kinds(walk: _Walk) -> list[str]:
+    return [kind for of in walk.types if of.slot is not None for kind in KINDS[of.slot]]
+
+
+def _table(walk: _Walk) -> str:
+    """The table that holds the key walked to, as a recipe heads it."""
+    path = _path(walk.place[:-1])
+    if not path:
+        return "The recipe"
+    kind = walk.owner.model_fields.get("kind") if walk.owner is not None else None
+    return f"[{path}]" if kind is None or not kind.default else f"[{path}] ({kind.default})"
+
+
+def _given(value: Any) -> str:
+    if isinstance(value, dict) and value:
+        return f"a table with {', '.join(value)}"
+    try:
+        text = toml_value(value)
+    except TypeError:
+        text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _path(place: Place) -> str:
+    path = ""
+    for part in place:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += ("." if path else "") + dotted((part,))
+    return path
+
+
+def _where(resolved: Resolved, place: Place) -> str:
+    """The recipe that set a key, or that set most lately something in the table around it."""
+    names = [str(part) for part in place if isinstance(part, str)]
+    for depth in range(len(names), 0, -1):
+        prefix = dotted(tuple(names[:depth]))
+        if prefix in resolved.origin:
+            return resolved.origin[prefix]
+        inside = [w for path, w in resolved.origin.items() if path.startswith(f"{prefix}.")]
+        if inside:
+            return resolved.origin.get(f"{prefix}.kind", inside[0])
+    return resolved.files[-1].name if resolved.files else resolved.name
+
+
+def _worth_telling(found: list[_Problem]) -> list[_Problem]:
+    """One problem for each path: the deepest of a union's choices, and what a block inherits
+    from `[X.block]` only there."""
+    kept: dict[Place, _Problem] = {}
+    for problem in found:
+        kept.setdefault(problem.place, problem)
+    paths = list(kept)
+    for place in paths:
+        beneath = any(len(p) > len(place) and p[: len(place)] == place for p in paths)
+        if beneath or any(_is_copy(kept, place, n) for n, part in enumerate(place)):
+            kept.pop(place, None)
+    return list(kept.values())
+
+
+def _is_copy(kept: dict[Place, _Problem], place: Place, at: int) -> bool:
+    if place[at] != "blocks" or place not in kept:
+        return False
+    original = kept.get((*place[:at], "block", *place[at + 2 :]))
+    return original is not None and original.where == kept[place].where
