@@ -1,0 +1,59 @@
+"""A Hugging Face data set as a source, read as a stream."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.errors import DataError
+from .pieces import Piece, cut
+from .source import Source
+
+CURE = "A local file (data.path=FILE) or data.corpus=stdlib needs no download."
+
+
+class Hub(Source):
+    """The "train" split of a data set; a row is a document.
+
+    What is prepared from it is not looked at again: whether the data set has changed since is
+    not known without the network.
+    """
+
+    def __init__(self, dataset: str, config: str | None = None, text_key: str = "text") -> None:
+        self.dataset, self.config, self.text_key = dataset, config, text_key
+        self.name = dataset.replace("/", "-")
+        self.attribution = f"Hugging Face data set {dataset}"
+
+    def pieces(self) -> Iterator[Piece]:
+        for number, row in enumerate(self._rows()):
+            where = f"{self.dataset}, row {number}"
+            text = row.get(self.text_key)
+            if not isinstance(text, str):
+                keys = ", ".join(row)
+                raise DataError(
+                    f"{where}: no text under the key '{self.text_key}'; its keys are {keys}. "
+                    "Name the right one with data.text_key."
+                )
+            yield from cut([text], where)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        try:
+            import datasets
+        except ImportError:
+            raise DataError(
+                f"data.dataset='{self.dataset}' needs the `datasets` package: "
+                f"pip install datasets. {CURE}"
+            ) from None
+        try:
+            yield from datasets.load_dataset(
+                self.dataset, self.config, split="train", streaming=True
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"The data set '{self.dataset}' can't be read: {reason} {CURE}") from error
+
+    def identity(self) -> Any:
+        return [self.dataset, self.config]
+
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.identity()).encode()).hexdigest()

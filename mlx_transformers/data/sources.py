@@ -1,0 +1,26 @@
+"""Which source of text a `[data]` table means."""
+
+from .config import Data
+from .corpora import CORPORA
+from .files import Files
+from .hub import Hub
+from .source import Source
+
+
+def open_source(data: Data) -> Source:
+    """The source that a `[data]` table names; `valid_path` is another one.
+
+    Raises:
+        DataError: a file or corpus that can't be had.
+    """
+    if data.path is not None:
+        return Files(data.path, data.text_key)
+    if data.dataset is not None:
+        return Hub(data.dataset, data.dataset_config, data.text_key)
+    assert data.corpus is not None
+    return CORPORA[data.corpus]()
+
+
+def open_valid_source(data: Data) -> Source | None:
+    """The separate source for validation, where `data.valid_path` names one."""
+    return None if data.valid_path is None else Files(data.valid_path, data.text_key)

@@ -1,0 +1,89 @@
+"""Characters as tokens: the vocabulary is the characters that the text has."""
+
+import json
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from ...core.errors import DataError
+from ...recipe.config import Kind
+from .tokenizer import Tokenizer
+
+
+class CharTokenizer(Tokenizer):
+    """Token i is the i-th character of a sorted list.
+
+    Documents follow each other with nothing between them, as in nanoGPT, so that a loss per
+    token is a loss per character of the text.
+    """
+
+    kind = "char"
+    payload = "characters.json"
+
+    def __init__(self, characters: list[str]) -> None:
+        self.characters = characters
+        self.vocab_size = len(characters)
+        self._codes = np.array([ord(character) for character in characters], dtype=np.uint32)
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "CharTokenizer":
+        """The tokenizer of all characters in `texts`.
+
+        Raises:
+            DataError: fewer than two different characters.
+        """
+        seen: set[str] = set()
+        for text in texts:
+            seen.update(text)
+        if len(seen) < 2:
+            have = f"only the character {min(seen)!r}" if seen else "no character"
+            raise DataError(
+                f"The text has {have}: a vocabulary of {len(seen)} has nothing to predict. "
+                "Give another text (data.path, data.corpus)."
+            )
+        return cls(sorted(seen))
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_array(text).tolist()
+
+    def encode_array(self, text: str) -> np.ndarray:
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        tokens = np.searchsorted(self._codes, codes)
+        known = self._codes[np.minimum(tokens, self.vocab_size - 1)] == codes
+        if not known.all():
+            place = int(np.argmin(known))
+            raise DataError(
+                f"The character {text[place]!r} (at {place}) is not among the {self.vocab_size} "
+                "of this char tokenizer. A byte or sentencepiece tokenizer can write any text."
+            )
+        return tokens
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.characters[token].encode()
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        return "".join([self.characters[int(token)] for token in tokens])
+
+    def serialize(self) -> bytes:
+        return (json.dumps(self.characters) + "\n").encode()
+
+    @classmethod
+    def read(cls, content: bytes) -> "CharTokenizer":
+        characters = json.loads(content)
+        if not isinstance(characters, list) or not all(
+            isinstance(character, str) and len(character) == 1 for character in characters
+        ):
+            raise ValueError("not a list of characters")
+        return cls(characters)
+
+
+class Char(Kind):
+    """One token a character. The vocabulary is every character of the text, validation included,
+    so that all of it can be written; another text may have characters it lacks."""
+
+    kind: Literal["char"] = "char"
+
+    def build(self, texts: Iterable[str]) -> CharTokenizer:
+        """The tokenizer of the characters in `texts`."""
+        return CharTokenizer.train(texts)

@@ -1,0 +1,103 @@
+"""A `tokenizer.json`, through the Hugging Face tokenizers library."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from ...core.errors import DataError, unknown
+from ...recipe.config import Kind
+from .tokenizer import Tokenizer
+
+ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
+BEGINS = ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "[CLS]")
+
+
+class HfTokenizer(Tokenizer):
+    """A tokenizer of the Hugging Face library, without its padding, truncation and templates."""
+
+    kind = "tokenizer_json"
+    payload = "tokenizer.json"
+    package = "tokenizers"
+
+    def __init__(self, content: bytes, bos: str | None = None, eos: str | None = None) -> None:
+        self._tokenizer = _load(content)
+        self._content = content
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.bos, self.bos_id = self._control(bos, BEGINS)
+        self.eos, self.eos_id = self._control(eos, ENDS)
+
+    def _control(self, token: str | None, usual: tuple[str, ...]) -> tuple[str | None, int | None]:
+        if token is None:
+            token = next((t for t in usual if self._tokenizer.token_to_id(t) is not None), None)
+            return token, None if token is None else self._tokenizer.token_to_id(token)
+        if (number := self._tokenizer.token_to_id(token)) is None:
+            raise DataError(unknown("token", token, self._tokenizer.get_vocab()))
+        return token, number
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def token_bytes(self, token: int) -> None:
+        return None
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        return self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True)
+
+    def serialize(self) -> bytes:
+        return self._content
+
+    def description(self) -> dict[str, Any]:
+        return super().description() | {"bos": self.bos, "eos": self.eos}
+
+    @classmethod
+    def read(cls, content: bytes) -> "HfTokenizer":
+        return cls(content)
+
+
+class TokenizerJson(Kind):
+    """A `tokenizer.json` as published with a model. Text is encoded as that tokenizer does,
+    which may lose something (case, accents, runs of spaces)."""
+
+    kind: Literal["tokenizer_json"] = "tokenizer_json"
+
+    path: str
+    """The `tokenizer.json`, or the folder that holds it."""
+
+    bos: str | None = None
+    """Begins a document. Unset: the first of the usual names that the vocabulary has."""
+
+    eos: str | None = None
+    """Ends a document. Unset: the first of the usual names that the vocabulary has."""
+
+    def build(self, texts: Iterable[str]) -> HfTokenizer:
+        """The tokenizer; `texts` is not looked at.
+
+        Raises:
+            DataError: the file can't be read, or the `tokenizers` package is absent.
+        """
+        file = Path(self.path).expanduser()
+        file = file / "tokenizer.json" if file.is_dir() else file
+        try:
+            return HfTokenizer(file.read_bytes(), self.bos, self.eos)
+        except DataError:
+            raise
+        except (OSError, ValueError) as error:
+            raise DataError(f"data.tokenizer.path: {file} can't be read ({error}).") from error
+
+
+def _load(content: bytes) -> Any:
+    try:
+        from tokenizers import Tokenizer as Library
+    except ImportError:
+        raise DataError(
+            "A tokenizer.json needs the `tokenizers` package: pip install tokenizers."
+        ) from None
+    try:
+        json.loads(content)
+        return Library.from_buffer(content)
+    except Exception as error:
+        raise ValueError(f"not a tokenizer.json: {error}") from error

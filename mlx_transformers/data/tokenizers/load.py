@@ -1,0 +1,52 @@
+"""Reading back a tokenizer that was saved."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ...core.errors import DataError, unknown
+from .byte import ByteTokenizer
+from .char import CharTokenizer
+from .hf import HfTokenizer
+from .sentencepiece import SentencePieceTokenizer
+from .tokenizer import Tokenizer
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    cls.kind: cls for cls in (CharTokenizer, ByteTokenizer, SentencePieceTokenizer, HfTokenizer)
+}
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer that `Tokenizer.save` wrote into `folder`.
+
+    Raises:
+        DataError: it is absent, damaged, or of a kind that isn't known.
+    """
+    path = Path(folder) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        kind = manifest["kind"]
+        content = (path.parent / manifest["file"]).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"There is no tokenizer in {folder}: {error.filename} is missing.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(_unreadable(path.parent, error)) from error
+    if kind not in TOKENIZERS:
+        raise DataError(unknown(f"tokenizer kind in {path}:", kind, TOKENIZERS))
+    digest = hashlib.sha256(kind.encode() + b"\n" + content).hexdigest()
+    if digest != manifest.get("fingerprint"):
+        raise DataError(_unreadable(path.parent, "its file is not the one its manifest names"))
+    try:
+        if TOKENIZERS[kind] is HfTokenizer:
+            return HfTokenizer(content, manifest.get("bos"), manifest.get("eos"))
+        return TOKENIZERS[kind].read(content)
+    except ValueError as error:
+        raise DataError(_unreadable(path.parent, error)) from error
+
+
+def _unreadable(folder: Path, reason: object) -> str:
+    return (
+        f"The tokenizer in {folder} can't be read: {reason}. If it belongs to a prepared set, "
+        "remove that folder and run again: it is made anew. If it belongs to a run, copy it back "
+        "from the prepared set that the run was trained on."
+    )

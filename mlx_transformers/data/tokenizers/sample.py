@@ -1,0 +1,37 @@
+"""An even sample of a stream of text that may be larger than memory."""
+
+import random
+from collections.abc import Iterable, Iterator
+
+CHUNK_CHARS = 4096
+
+
+def sample(texts: Iterable[str], n_bytes: int) -> list[str]:
+    """Chunks of the text, in order, of about `n_bytes` together: all of it when there is no more.
+
+    A reservoir (Vitter 1985, algorithm R) over chunks of whole lines; its seed is fixed, so the
+    same text gives the same sample.
+    """
+    size = max(1, n_bytes // CHUNK_CHARS)
+    rng = random.Random(0)
+    kept: list[tuple[int, str]] = []
+    for number, chunk in enumerate(_chunks(texts)):
+        if len(kept) < size:
+            kept.append((number, chunk))
+        elif (place := rng.randrange(number + 1)) < size:
+            kept[place] = (number, chunk)
+    return [chunk for _, chunk in sorted(kept)]
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[str]:
+    held: list[str] = []
+    length = 0
+    for text in texts:
+        for line in text.splitlines(keepends=True):
+            held.append(line)
+            length += len(line)
+            if length >= CHUNK_CHARS:
+                yield "".join(held)
+                held, length = [], 0
+    if held:
+        yield "".join(held)

@@ -1,0 +1,192 @@
+"""Subwords by the sentencepiece library (Kudo and Richardson 2018): BPE and unigram."""
+
+import io
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import sentencepiece as spm
+from pydantic import Field
+
+from ...core.errors import DataError
+from ...recipe.config import Kind
+from .sample import sample
+from .tokenizer import Tokenizer
+
+SPACE = "\u2581"
+"""What the library writes for a space; in a text of its own right it is spelled in bytes."""
+
+NEWLINES = ["\n", "\n\n"]
+"""Line ends are tokens of their own, so that no subword spans two lines and a prompt that stops
+at a line end is cut into the same tokens as the same text in training."""
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A sentencepiece model. Lossless when trained here: no normalization, no prefix, spaces and
+    line ends kept, bytes for characters it has not seen."""
+
+    kind = "sentencepiece"
+    payload = "sentencepiece.model"
+    package = "sentencepiece"
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._processor = spm.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise ValueError("not a sentencepiece model") from error
+        self.vocab_size = self._processor.vocab_size()
+        self.bos_id = _id_or_none(self._processor.bos_id())
+        self.eos_id = _id_or_none(self._processor.eos_id())
+        self._prefix = self._processor.encode("a", out_type=str)[:1] in ([SPACE], [SPACE + "a"])
+        byte = self._processor.piece_to_id("<0xE2>")
+        self._bytes = self._processor.is_byte(byte)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], config: "SentencePiece") -> "SentencePieceTokenizer":
+        """A model of `config.vocab_size` tokens, fewer when the text is too short for them.
+
+        The same text gives the same model: one thread, a seeded sample.
+
+        Raises:
+            DataError: no text, or a vocabulary too small for its characters.
+        """
+        chunks = sample(texts, config.sample_bytes)
+        if not any(chunk.strip() for chunk in chunks):
+            raise DataError("The text has no words to train a sentencepiece tokenizer on.")
+        model = io.BytesIO()
+        try:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=_lines(chunks), model_writer=model, **_options(config)
+            )
+        except RuntimeError as error:
+            reason = str(error).rsplit("] ", 1)[-1]
+            raise DataError(
+                f"No sentencepiece tokenizer of {config.vocab_size} tokens can be trained: {reason} "
+                "Try a larger data.tokenizer.vocab_size (byte fallback alone takes 256), "
+                "or another text."
+            ) from None
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        if SPACE not in text or self._prefix or not self._bytes:
+            return self._known(self._processor.encode(text), text)
+        first, *rest = text.split(SPACE)
+        tokens = self._processor.encode(first)
+        for part in rest:
+            tokens += [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+            tokens += self._processor.encode(part)
+        return tokens
+
+    def _known(self, tokens: list[int], text: str) -> list[int]:
+        if not self._bytes and self._processor.unk_id() in tokens:
+            pieces = [p for p in self._processor.encode_as_pieces(text)
+                      if self._processor.piece_to_id(p) == self._processor.unk_id()]
+            raise DataError(
+                f"The text has {pieces[0]!r}, which this tokenizer can't write. Train it with "
+                "data.tokenizer.byte_fallback=true."
+            )
+        return tokens
+
+    @cached_property
+    def _table(self) -> list[bytes]:
+        """The bytes of every token."""
+        return [self._bytes_of(token) for token in range(self.vocab_size)]
+
+    def _bytes_of(self, token: int) -> bytes:
+        piece = self._processor.id_to_piece(token)
+        if self._processor.is_control(token):
+            return b""
+        if self._processor.is_unknown(token):
+            return "\ufffd".encode()
+        if self._processor.is_byte(token):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace(SPACE, " ").encode()
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._table[token]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        table = self._table
+        text = b"".join([table[int(token)] for token in tokens]).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._prefix else text
+
+    def serialize(self) -> bytes:
+        return self._model
+
+    @classmethod
+    def read(cls, content: bytes) -> "SentencePieceTokenizer":
+        return cls(content)
+
+
+class SentencePiece(Kind):
+    """Subwords: byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo
+    2018), trained on the text when it is prepared, or read from a `.model` file."""
+
+    kind: Literal["sentencepiece"] = "sentencepiece"
+
+    vocab_size: int = Field(default=8192, ge=2)
+    """Number of tokens, the 256 bytes included. Not used with `path`."""
+
+    model_type: Literal["bpe", "unigram"] = "bpe"
+    """How subwords are chosen. Not used with `path`."""
+
+    byte_fallback: bool = True
+    """Write characters that the vocabulary lacks as bytes. Without it, they are an error. Not
+    used with `path`."""
+
+    sample_bytes: int = Field(default=10_000_000, ge=1000)
+    """How much text is used for training, drawn evenly from all of it. Not used with `path`."""
+
+    path: str | None = None
+    """An existing sentencepiece `.model` file to use as it is."""
+
+    def build(self, texts: Iterable[str]) -> SentencePieceTokenizer:
+        """The tokenizer, read from `path` or trained on `texts`.
+
+        Raises:
+            DataError: `path` can't be read, or training is impossible.
+        """
+        if self.path is None:
+            return SentencePieceTokenizer.train(texts, self)
+        file = Path(self.path).expanduser()
+        try:
+            return SentencePieceTokenizer(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(f"data.tokenizer.path: {file} can't be read ({error}).") from error
+
+
+def _options(config: SentencePiece) -> dict[str, Any]:
+    return {
+        "vocab_size": config.vocab_size,
+        "model_type": config.model_type,
+        "byte_fallback": config.byte_fallback,
+        "character_coverage": 0.9999 if config.byte_fallback else 1.0,
+        "normalization_rule_name": "identity",
+        "add_dummy_prefix": False,
+        "remove_extra_whitespaces": False,
+        "allow_whitespace_only_pieces": True,
+        "user_defined_symbols": NEWLINES,
+        "unk_id": 0,
+        "eos_id": 1,
+        "bos_id": -1,
+        "pad_id": -1,
+        "hard_vocab_limit": False,
+        "max_sentence_length": 1 << 20,
+        "num_threads": 1,
+        "minloglevel": 3,
+    }
+
+
+def _lines(chunks: list[str]) -> Iterator[str]:
+    """Lines that the trainer takes: short enough, without the one character it reserves."""
+    for chunk in chunks:
+        for line in chunk.replace(SPACE, " ").split("\n"):
+            for start in range(0, len(line), 1 << 16):
+                yield line[start : start + (1 << 16)]
+
+
+def _id_or_none(token: int) -> int | None:
+    return None if token < 0 else token

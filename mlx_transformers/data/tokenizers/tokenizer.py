@@ -1,0 +1,99 @@
+"""What a tokenizer is."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...core.errors import DataError
+from ..cache import write_json, write_whole
+
+
+class Tokenizer(ABC):
+    """Text to integers in [0, vocab_size) and back.
+
+    A control token (begin, end) is never made from text, whatever the text says: `<s>` typed by
+    a user is three characters. It decodes to nothing.
+    """
+
+    kind: ClassVar[str]
+    """The kind of the config that builds it."""
+    payload: ClassVar[str]
+    """Name of the file that holds it in a saved folder."""
+    package: ClassVar[str | None] = None
+    """The package that does the work, whose version is recorded."""
+
+    vocab_size: int
+    bos_id: int | None = None
+    """Begins a document, where the vocabulary has such a token."""
+    eos_id: int | None = None
+    """Ends a document, where the vocabulary has such a token; else documents follow each other
+    with nothing between them."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, without control tokens."""
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """`encode` as an array [n] of integers, for long texts."""
+        return np.asarray(self.encode(text), dtype=np.int64)
+
+    @abstractmethod
+    def token_bytes(self, token: int) -> bytes | None:
+        """The UTF-8 bytes that a token stands for (perhaps part of a character), empty for a
+        control token; None where tokens have no bytes of their own (see `StreamDecoder`)."""
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens; bytes that make no character become U+FFFD."""
+        parts = [self.token_bytes(int(token)) or b"" for token in tokens]
+        return b"".join(parts).decode("utf-8", "replace")
+
+    @abstractmethod
+    def serialize(self) -> bytes:
+        """Everything it is, as the content of its file; `read` is the inverse."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, content: bytes) -> "Tokenizer":
+        """The tokenizer that `serialize` wrote.
+
+        Raises:
+            ValueError: the content is something else.
+        """
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides how it encodes."""
+        return hashlib.sha256(self.kind.encode() + b"\n" + self.serialize()).hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        """What its manifest says."""
+        return {
+            "kind": self.kind,
+            "vocab_size": self.vocab_size,
+            "bos_id": self.bos_id,
+            "eos_id": self.eos_id,
+            "fingerprint": self.fingerprint(),
+            "file": self.payload,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `manifest.json` and the file it names into `folder`, which may be new."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / self.payload, self.serialize())
+        write_json(folder / "manifest.json", self.description())
+
+    def check(self, tokens: Iterable[int]) -> None:
+        """Refuse tokens that the vocabulary doesn't have.
+
+        Raises:
+            DataError: a token is out of range.
+        """
+        array = np.asarray(list(tokens))
+        if array.size and not 0 <= array.min() <= array.max() < self.vocab_size:
+            raise DataError(
+                f"Tokens from {array.min()} to {array.max()} are not all of this tokenizer "
+                f"({self.kind}, {self.vocab_size} tokens)."
+            )
