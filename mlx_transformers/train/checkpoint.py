@@ -1,0 +1,265 @@
+"""Checkpoints on disk: whole or absent, verified when read.
+
+    checkpoints/step-000060/{model,optimizer[,ema]}.safetensors, state.json, MANIFEST
+    checkpoints/last, best      small text files that hold the name of a checkpoint
+
+One process writes to a folder of checkpoints; any number may read. A process that is killed at
+any moment leaves either the new checkpoint or none of it, and never touches earlier ones.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+
+from ..core.errors import CheckpointError
+from .durable import replace_text, sync
+from .integrity import MANIFEST, check_files, check_sizes, read_manifest, write_manifest
+from .tensors import HashingFile, Tree, named_leaves, read_tree, write_tree
+
+STATE = "state.json"
+SUFFIX = ".safetensors"
+SAVING, REPLACED, REMOVING = ".saving-", ".replaced-", ".removing-"
+"""Prefixes of folders that are on their way in, aside, or out; a killed run may leave one."""
+
+Pointer = Literal["last", "best"]
+
+
+def save(
+    folder: Path, step: int, trees: dict[str, Tree], state: dict[str, Any], *, best: bool = False
+) -> Path:
+    """Write the checkpoint of `step` and point `last` at it (and `best`, if asked).
+
+    A checkpoint of the same step is replaced: resuming an earlier one walks the same steps.
+
+    Args:
+        folder: the run's `checkpoints`; made if it isn't there.
+        step: the number of updates done.
+        trees: nested dicts and lists of arrays, by file stem: `model`, `optimizer`, `ema`.
+        state: what JSON can hold: data position, best loss and the like.
+        best: whether this is the best checkpoint so far.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: the disk is full or can't be written. Nothing is left of the new
+            checkpoint; the earlier ones are as they were, and the run may go on.
+    """
+    mx.eval(trees)
+    text = json.dumps(state, indent=2)
+    name = f"step-{step:06d}"
+    partial = folder / f"{SAVING}{name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder)
+        partial.mkdir()
+        _write(partial, trees, text, step=step, order=_next_order(folder))
+        _put(partial, folder / name)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise _not_saved(folder, step, trees, error) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    mark(folder, "last", folder / name)
+    if best:
+        mark(folder, "best", folder / name)
+    return folder / name
+
+
+def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tree], dict[str, Any]]:
+    """The trees and the state of a checkpoint, verified and evaluated.
+
+    Args:
+        path: a checkpoint's folder, or a pointer file (`checkpoints/best`).
+        only: the trees wanted, by file stem (default: all); others are not read.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged; the message says what is
+            damaged and names the newest whole one.
+    """
+    path = _resolve(Path(path))
+    try:
+        files = check_sizes(path)["files"]
+        stems = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
+        wanted = stems if only is None else [stem for stem in stems if stem in only]
+        check_files(path, [*(stem + SUFFIX for stem in wanted), STATE])
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} {_offer(path)}") from None
+    for stem in only or ():
+        if stem not in stems:
+            raise CheckpointError(f"{path} has no {stem}{SUFFIX}. It has: {', '.join(stems)}.")
+    trees = {stem: read_tree(path / f"{stem}{SUFFIX}") for stem in wanted}
+    return trees, json.loads((path / STATE).read_text(encoding="utf-8"))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, damaged ones too, in the order in which they were saved.
+
+    That is not the order of their steps after a run was taken up again from an earlier one. A
+    checkpoint whose MANIFEST can't be read goes where its step puts it.
+    """
+    known, unread = [], []
+    for path in sorted(folder.glob("step-*")) if folder.is_dir() else []:
+        try:
+            known.append((float(read_manifest(path)["order"]), path))
+        except CheckpointError:
+            unread.append(path)
+    for path in unread:
+        before = [order for order, other in known if other.name < path.name]
+        known.append((max(before, default=0.0) + 0.5, path))
+    return [path for _, path in sorted(known)]
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint that was saved last, or None. `load` says whether it is whole."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint that `best` points at, or None."""
+    return _pointed(folder, "best")
+
+
+def mark(folder: Path, pointer: Pointer, path: Path) -> None:
+    """Point `last` or `best` at a checkpoint of this folder, atomically.
+
+    Raises:
+        CheckpointError: the pointer can't be written; it is as it was.
+    """
+    try:
+        replace_text(folder / pointer, path.name + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} is saved, but {folder / pointer} can't be pointed at it: "
+            f"{error.strerror or error}."
+        ) from error
+
+
+def prune(folder: Path, keep: int) -> list[Path]:
+    """Remove all but the `keep` newest checkpoints; never what `last` or `best` point at.
+
+    Damaged ones don't count and stay, for the user to see.
+
+    Returns:
+        What was removed.
+    """
+    if keep < 1:
+        raise ValueError(f"At least one checkpoint is kept, not {keep}.")
+    whole = [path for path in checkpoints(folder) if is_whole(path)]
+    kept = {*whole[-keep:], _pointed(folder, "last"), _pointed(folder, "best")}
+    removed = [path for path in whole if path not in kept]
+    for path in removed:
+        # Out of sight in one step: a kill half way must not leave half a checkpoint.
+        aside = folder / f"{REMOVING}{path.name}"
+        os.rename(path, aside)
+        shutil.rmtree(aside)
+    return removed
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all files are there in their full sizes; `load` also compares their contents."""
+    try:
+        check_sizes(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half done. One that was being replaced comes back."""
+    for path in folder.glob(f"{REPLACED}*"):
+        final = folder / path.name.removeprefix(REPLACED)
+        if not final.exists():
+            os.rename(path, final)
+    for prefix in (SAVING, REPLACED, REMOVING):
+        for path in folder.glob(f"{prefix}*"):
+            shutil.rmtree(path)
+
+
+def _write(partial: Path, trees: dict[str, Tree], state: str, **facts: Any) -> None:
+    """All files of a checkpoint into a folder of its own, on disk when this returns."""
+    files: dict[str, HashingFile] = {}
+    for stem, tree in trees.items():
+        with HashingFile(partial / f"{stem}{SUFFIX}") as file:
+            write_tree(file, tree)
+            file.flush_to_disk()
+        files[f"{stem}{SUFFIX}"] = file
+    with HashingFile(partial / STATE) as file:
+        file.write(state.encode())
+        file.flush_to_disk()
+    files[STATE] = file
+    write_manifest(partial, files, **facts)
+
+
+def _put(partial: Path, final: Path) -> None:
+    """Give a complete folder its name; an older one of that name goes."""
+    aside = final.with_name(f"{REPLACED}{final.name}")
+    if final.exists():
+        os.rename(final, aside)
+    os.rename(partial, final)
+    sync(final.parent)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def _next_order(folder: Path) -> int:
+    orders = []
+    for path in checkpoints(folder):
+        if is_whole(path):
+            orders.append(read_manifest(path)["order"])
+    return max(orders, default=0) + 1
+
+
+def _pointed(folder: Path, pointer: Pointer) -> Path | None:
+    try:
+        path = folder / (folder / pointer).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return path if path.is_dir() and path != folder else None
+
+
+def _resolve(path: Path) -> Path:
+    """The folder that a path names, directly or through a pointer file."""
+    if path.name in ("last", "best") and path.is_file():
+        target = _pointed(path.parent, "last" if path.name == "last" else "best")
+        if target is None:
+            raise CheckpointError(f"{path} points at no checkpoint. {_offer(path)}")
+        return target
+    if path.is_dir() and (path.name.startswith("step-") or (path / MANIFEST).exists()):
+        return path
+    raise CheckpointError(f"There is no checkpoint at {path}. {_offer(path)}")
+
+
+def _offer(path: Path) -> str:
+    """What to use instead of the checkpoint at `path`: the newest whole one beside it."""
+    for other in reversed(checkpoints(path.parent)):
+        if other == path:
+            continue
+        try:
+            check_files(other)
+        except CheckpointError:
+            continue
+        return f"The newest whole one is {other}: resume from that one instead."
+    return f"There is no whole one beside it in {path.parent}."
+
+
+def _not_saved(folder: Path, step: int, trees: dict[str, Tree], error: OSError) -> CheckpointError:
+    needed = sum(leaf.nbytes for _, leaf in named_leaves(trees))
+    try:
+        free = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free"
+    except OSError:
+        free = "its disk can't be asked for free space"
+    earlier = [path.name for path in checkpoints(folder) if is_whole(path)]
+    intact = f"Intact: {', '.join(earlier)}" if earlier else "There is no earlier one"
+    return CheckpointError(
+        f"The checkpoint of step {step} could not be saved in {folder}: {error.strerror or error}. "
+        f"It takes {needed / 1e6:,.1f} MB; {free}. {intact}; nothing of the failed one is left. "
+        f"Free some space, or keep fewer with checkpoint.keep."
+    )

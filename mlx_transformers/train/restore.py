@@ -1,0 +1,84 @@
+"""Putting saved trees back into live objects, tensor by tensor, or saying why not."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as mlx_optim
+
+from ..core.errors import CheckpointError
+from ..optim.finite import assign
+from .tensors import Tree, named_leaves
+
+SHOWN = 12
+"""Tensors named per fault; one screen."""
+
+
+def check(live: Tree, saved: Tree, what: str) -> None:
+    """Compare names, shapes and dtypes of two trees.
+
+    Raises:
+        CheckpointError: they differ; names each tensor that is missing, unexpected, or of
+            another shape or dtype.
+    """
+    ours, theirs = dict(named_leaves(live)), dict(named_leaves(saved))
+    faults = [
+        _fault("missing from the checkpoint", [n for n in ours if n not in theirs]),
+        _fault("not in this run", [n for n in theirs if n not in ours]),
+        _fault(
+            "different",
+            [
+                f"{name} (checkpoint {_describe(theirs[name])}, here {_describe(ours[name])})"
+                for name in ours
+                if name in theirs and _describe(ours[name]) != _describe(theirs[name])
+            ],
+        ),
+    ]
+    found = [fault for fault in faults if fault]
+    if found:
+        raise CheckpointError(
+            f"The checkpoint's {what} doesn't fit: {'; '.join(found)}. "
+            f"It belongs to another recipe: use the recipe it was trained with."
+        )
+
+
+def restore_model(model: nn.Module, saved: Tree, what: str = "model") -> None:
+    """Give a model the parameters of a checkpoint.
+
+    Raises:
+        CheckpointError: as `check`; the model is then as it was.
+    """
+    check(model.parameters(), saved, what)
+    model.update(saved)
+
+
+def restore_optimizer(optimizer: mlx_optim.Optimizer, saved: Tree) -> None:
+    """Give an optimizer that was built for this model the state of a checkpoint.
+
+    The state's containers stay the same objects, so compiled functions that captured them go on.
+
+    Raises:
+        CheckpointError: as `check`; the optimizer is then as it was.
+    """
+    restore_state(optimizer.state, saved, "optimizer")
+
+
+def restore_state(live: dict[str, Any], saved: Tree, what: str) -> None:
+    """Put a saved tree into the containers of a live one: an average, a loss scaler.
+
+    Raises:
+        CheckpointError: as `check`; the live tree is then as it was.
+    """
+    check(live, saved, what)
+    assign(live, saved)
+
+
+def _describe(array: mx.array) -> str:
+    return f"{list(array.shape)} {str(array.dtype).removeprefix('mlx.core.')}"
+
+
+def _fault(sentence: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{sentence}: {', '.join(names[:SHOWN])}{more}"
