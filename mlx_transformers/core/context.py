@@ -16,7 +16,7 @@ class Context:
         positions: `[B, T]` absolute positions, only where they are not `offset + arange(T)`.
         segments: `[B, T]` document ids of packed rows; a token sees only its own document.
         position: the stack's position object (`embed`, `rotate`, `bias`), lent to its mixers.
-        key: PRNG key of this pass; None turns every dropout off (evaluation, decoding).
+        key: PRNG key of a training pass; None (evaluation, decoding) turns every dropout off.
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
         stats: statistics by name for the log, never differentiated.
     """
@@ -29,6 +29,11 @@ class Context:
     key: mx.array | None = None
     aux: dict[str, mx.array] = field(default_factory=dict)
     stats: dict[str, mx.array] = field(default_factory=dict)
+
+    @property
+    def training(self) -> bool:
+        """Whether gradients will be asked for."""
+        return self.key is not None
 
     def next_key(self) -> mx.array:
         """A fresh PRNG key; the sequence of keys depends only on the pass's own key."""

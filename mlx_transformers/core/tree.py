@@ -15,19 +15,6 @@ def cast(tree: Any, dtype: mx.Dtype) -> Any:
     return tree_map(one, tree)
 
 
-def assign(target: Any, source: Any) -> None:
-    """Put the leaves of `source` into the containers of `target`.
-
-    A compiled function captures containers, so they must stay the same objects.
-    """
-    items = source.items() if isinstance(source, dict) else enumerate(source)
-    for key, value in items:
-        if isinstance(value, dict | list):
-            assign(target[key], value)
-        else:
-            target[key] = value
-
-
 def size_bytes(tree: Any) -> int:
     """Bytes of all arrays of the tree."""
     return sum(x.nbytes for _, x in tree_flatten(tree))

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import Loss
-from ..ops.xent import cross_entropy, linear_cross_entropy
+from ..ops.xent import linear_cross_entropy
 from ..recipe.config import Kind
 
 
@@ -23,8 +23,8 @@ class Clm(Kind):
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the squared log-partition, which keeps logits from drifting."""
-    chunk: int | None = Field(None, ge=1)
-    """Tokens whose logits are held at once; none holds those of the whole batch."""
+    chunk: int = Field(512, ge=1)
+    """Tokens whose logits are held at once: memory against the number of matmuls."""
 
     def build(self) -> "ClmObjective":
         return ClmObjective(self)
@@ -38,7 +38,7 @@ class ClmObjective:
     """
 
     def __init__(self, config: Clm) -> None:
-        self.smoothing = config.label_smoothing
+        self.label_smoothing = config.label_smoothing
         self.z_loss = config.z_loss
         self.chunk = config.chunk
 
@@ -54,30 +54,22 @@ class ClmObjective:
             ctx.segments = segments[:, :-1]
             weights = weights * (segments[:, 1:] == segments[:, :-1])
         h = model.hidden(inputs, ctx)
-        flat = (h.reshape(-1, h.shape[-1]), targets.reshape(-1), weights.reshape(-1))
-        total, nll, z = self._cross_entropy(model, *flat)
+        out = model.unembedding()
+        total, nll, z = linear_cross_entropy(
+            h.reshape(-1, h.shape[-1]),
+            out.weight,
+            targets.reshape(-1),
+            weights.reshape(-1),
+            bias=out.bias,
+            softcap=out.softcap,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            chunk=self.chunk,
+            gradients=ctx.training,
+        )
         weight = weights.sum()
         for value in ctx.aux.values():
             total = total + value * weight
         parts = {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
         parts |= {name: value * weight for name, value in (ctx.aux | ctx.stats).items()}
         return Loss(total, weight, parts)
-
-    def _cross_entropy(
-        self, model: Any, h: mx.array, targets: mx.array, weights: mx.array
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        options = {"label_smoothing": self.smoothing, "z_loss": self.z_loss}
-        out = model.unembedding()
-        if self.chunk is not None:
-            return linear_cross_entropy(
-                h,
-                out.weight,
-                targets,
-                weights,
-                bias=out.bias,
-                softcap=out.softcap,
-                chunk=self.chunk,
-                **options,
-            )
-        logits = model.head(h, model.embed)
-        return cross_entropy(logits, targets, weights, **options)

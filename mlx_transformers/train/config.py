@@ -1,10 +1,12 @@
 """The tables of a recipe that the trainer reads: `[train]`, `[eval]`, `[checkpoint]`, `[log]`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..recipe.config import Config
+from ..optim.clip import ClipNone
+from ..recipe.config import Config, Kind
+from ..recipe.slot import Slot
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -24,10 +26,8 @@ class Train(Config):
     """Decides the weights, the order of the data and every dropout mask."""
     dtype: Dtype = "float32"
     """What the forward and backward compute in; weights and optimizer stay float32."""
-    clip: float | None = Field(None, gt=0)
-    """Bound of the gradient; none leaves it as it is."""
-    clip_kind: Literal["norm", "adaptive"] = "norm"
-    """`norm` bounds the global norm; `adaptive` bounds each unit against its weight's norm."""
+    clip: Annotated[Kind, Slot("clip")] = ClipNone()
+    """How large a gradient may be."""
     recompute: Literal["none", "all"] | list[int] = "none"
     """Blocks whose activations are computed again in the backward pass to save memory."""
     nonfinite: Literal["skip", "stop"] = "skip"

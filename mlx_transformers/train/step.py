@@ -15,8 +15,11 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from ..core.context import Context
-from ..core.errors import RunError
 from ..core.tree import cast
+from ..optim.ema import Ema
+from ..optim.finite import update_if
+from ..optim.optimizer import learning_rate
+from ..optim.scaler import LossScaler
 from .config import Train
 from .traced import Traced
 
@@ -27,8 +30,8 @@ Tree = Any
 class Step:
     """The compiled step of one model: `step(microbatches, index) -> metrics`, all lazy arrays.
 
-    Metrics: every part of the loss per token, `loss_total`, `grad_norm`, `tokens` (the weight
-    of the step), `finite` (0 when the step changed nothing), `loss_scale` in float16.
+    Metrics: every part of the loss per token (nats), `grad_norm` before clipping, `tokens` (the
+    weight of the step), `finite` (0 when the step changed nothing), `learning_rate`.
     """
 
     def __init__(
@@ -37,25 +40,86 @@ class Step:
         objective: Any,
         optimizer: optim.Optimizer,
         config: Train,
-        extras: Any,
         frozen: dict[str, nn.Module] | None = None,
     ) -> None:
         self.model = model
+        self.objective = objective
         self.optimizer = optimizer
         self.config = config
-        self.objective = objective
-        self.extras = extras
         self.roles = {"model": model, **(frozen or {})}
         self.dtype = getattr(mx, config.dtype)
-        state = self.state
-        self._first = Traced(self._gradients, state)
-        self._next = Traced(self._accumulate, state)
-        self._apply = Traced(self._update, state)
-        self._fused = Traced(lambda batch, key: self._update(self._gradients(batch, key)), state)
-        self.functions = [self._first, self._next, self._apply, self._fused]
+        self.scaler = LossScaler() if config.dtype == "float16" else None
+        self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
+        self.clip = config.clip.build()
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the compiled functions anew, as replacing a captured container demands."""
+        mx.eval(self.state)
+        self._first = Traced(self._gradients, self.state)
+        self._more = Traced(self._accumulate, self.state)
+        self._apply = Traced(self._update, self.state)
+        self._fused = Traced(lambda batch, key: self._update(self._gradients(batch, key)), self.state)
 
     @property
     def state(self) -> list[Any]:
-        """Everything a step reads and writes."""
+        """Everything that a step reads and writes."""
         models = [m.state for m in self.roles.values()]
-        return [models, self.optimizer.state, self.extras.state, mx.random.state]
+        extras = [x.state for x in (self.scaler, self.ema) if x is not None]
+        return [models, self.optimizer.state, extras, mx.random.state]
+
+    @property
+    def traces(self) -> int:
+        """How often any of the functions was traced: one each for one shape of batch."""
+        return sum(f.traces for f in (self._first, self._more, self._apply, self._fused))
+
+    def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
+        """Step number `index` on its microbatches; their dropout depends on seed and index alone."""
+        seed = (self.config.seed << 32) | index
+        mx.random.seed(seed)
+        keys = mx.random.split(mx.random.key(seed), len(microbatches))
+        if len(microbatches) == 1:
+            return self._fused(microbatches[0], keys[0])
+        total = self._first(microbatches[0], keys[0])
+        for batch, key in zip(microbatches[1:], keys[1:], strict=True):
+            # Evaluated one by one, so that only one microbatch's activations are alive.
+            mx.eval(total)
+            total = self._more(total, batch, key)
+        return self._apply(total)
+
+    def _gradients(self, batch: Batch, key: mx.array) -> Tree:
+        """Summed gradients, weight and loss parts of one microbatch."""
+        params = self.model.trainable_parameters()
+
+        def loss(params: Tree) -> tuple[mx.array, Tree]:
+            self.model.update(params if self.dtype == mx.float32 else cast(params, self.dtype))
+            out = self.objective(self.roles, batch, Context(key=key))
+            total = out.total if self.scaler is None else out.total * self.scaler.scale
+            return total, {"weight": out.weight, "parts": out.parts}
+
+        (_, sums), grads = mx.value_and_grad(loss)(params)
+        self.model.update(params)
+        return {"grads": grads, **sums}
+
+    def _accumulate(self, total: Tree, batch: Batch, key: mx.array) -> Tree:
+        return tree_map(mx.add, total, self._gradients(batch, key))
+
+    def _update(self, sums: Tree) -> dict[str, mx.array]:
+        """Divide once by the weight of the whole step, clip, and update if all is finite."""
+        weight = sums["weight"]
+        scale = weight if self.scaler is None else weight * self.scaler.scale
+        grads = tree_map(lambda g: g / scale, sums["grads"])
+        grads, norm = self.clip(grads, self.model.trainable_parameters())
+        finite = mx.isfinite(norm)
+        update_if(finite, self.optimizer, self.model, grads)
+        if self.scaler is not None:
+            self.scaler.update(finite)
+        if self.ema is not None:
+            self.ema.update(self.model.trainable_parameters())
+        metrics = {name: part / weight for name, part in sums["parts"].items()}
+        return metrics | {
+            "grad_norm": norm,
+            "tokens": weight,
+            "finite": finite,
+            "learning_rate": learning_rate(self.optimizer),
+        }

@@ -1,0 +1,44 @@
+"""Every slot and every kind that can fill it, one line each."""
+
+from .data.tokenizers.byte import Byte
+from .data.tokenizers.char import Char
+from .data.tokenizers.hf import TokenizerJson
+from .data.tokenizers.sentencepiece import SentencePiece
+from .layers.embed import TokenEmbed
+from .layers.ffns.glu import Glu
+from .layers.ffns.mlp import Mlp
+from .layers.ffns.moe import Moe
+from .layers.heads import LmHead
+from .layers.init import FanIn, Normal, Xavier
+from .layers.mixers.attention import Attention
+from .layers.norms import LayerNorm, NoNorm, RmsNorm
+from .layers.positions.learned import Learned
+from .layers.positions.none import NoPosition
+from .layers.positions.rope import Rope
+from .layers.positions.sinusoidal import Sinusoidal
+from .layers.routers.top_k import TopK
+from .models.decoder import Decoder
+from .objectives.clm import Clm
+from .optim.adafactor import Adafactor
+from .optim.adam import Adam, AdamW
+from .optim.clip import ClipAdaptive, ClipNone, ClipNorm
+from .optim.lion import Lion
+from .optim.muon import Muon
+from .optim.schedules import Constant, Cosine, CosineRestarts, InverseSqrt, Linear, Wsd
+from .optim.sgd import Sgd
+from .recipe.slot import fill
+
+fill("model", Decoder)
+fill("embed", TokenEmbed)
+fill("position", NoPosition, Sinusoidal, Learned, Rope)
+fill("norm", NoNorm, LayerNorm, RmsNorm)
+fill("mixer", Attention)
+fill("ffn", Mlp, Glu, Moe)
+fill("router", TopK)
+fill("head", LmHead)
+fill("init", Normal, FanIn, Xavier)
+fill("objective", Clm)
+fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)
+fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
+fill("clip", ClipNone, ClipNorm, ClipAdaptive)
+fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)

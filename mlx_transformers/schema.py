@@ -1,0 +1,42 @@
+"""The typed recipe: what the tables of a recipe file mean, and what must agree between them."""
+
+from typing import Annotated
+
+from pydantic import model_validator
+
+from . import registry as registry  # fills the slots before any schema is built
+from .data.config import Data
+from .recipe.config import Config, Kind
+from .recipe.slot import Slot
+from .train.config import Checkpoints, Eval, Log, Train
+
+
+class Recipe(Config):
+    """Everything a run is: a model, an objective, data, an optimizer, and the trainer's habits."""
+
+    model: Annotated[Kind, Slot("model")]
+    """The architecture."""
+    objective: Annotated[Kind, Slot("objective")]
+    """What is minimised."""
+    data: Data
+    """What it learns from."""
+    train: Train
+    """How long, how much at once, and with what care."""
+    optim: Annotated[Kind, Slot("optim")]
+    """The optimizer and its schedule."""
+    eval: Eval
+    """When and on how much the model is measured."""
+    checkpoint: Checkpoints
+    """When the run is saved, and what is kept."""
+    log: Log = Log()
+    """What is written while the run goes on."""
+
+    @model_validator(mode="after")
+    def _row_fits_context(self) -> "Recipe":
+        context = getattr(self.model, "max_seq_len", None)
+        if context is not None and self.train.seq_len > context:
+            raise ValueError(
+                f"train.seq_len = {self.train.seq_len} exceeds model.max_seq_len = {context}: "
+                "shorten the rows or give the model a longer context."
+            )
+        return self

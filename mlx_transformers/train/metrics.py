@@ -1,0 +1,103 @@
+"""What a report says of the steps since the last one, each number with its unit in the name."""
+
+import resource
+import sys
+import time
+from typing import Any
+
+import mlx.core as mx
+
+GIB = 2**30
+
+
+class Window:
+    """Collects lazy metrics and reads them all at once when a report is due.
+
+    Losses are weighted by the tokens of their step; `tokens_per_s` divides the tokens of the
+    window by the seconds between `start` and `read`, pauses left out.
+    """
+
+    def __init__(self, flops_per_token: float, peak_flops: float | None) -> None:
+        self.flops_per_token = flops_per_token
+        self.peak_flops = peak_flops
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was collected; time runs from now."""
+        self.metrics: list[dict[str, mx.array]] = []
+        self.tokens = 0
+        self.started = time.perf_counter()
+        self.paused = 0.0
+
+    def add(self, metrics: dict[str, mx.array], tokens: int) -> None:
+        """One step's metrics and the number of its tokens."""
+        self.metrics.append(metrics)
+        self.tokens += tokens
+
+    def pause(self, seconds: float) -> None:
+        """Time that was not spent on steps: evaluation, saving, sampling."""
+        self.paused += seconds
+
+    def read(self) -> dict[str, float]:
+        """The means of the window, evaluated; then a new window begins."""
+        mx.eval(self.metrics)
+        seconds = max(time.perf_counter() - self.started - self.paused, 1e-9)
+        rows = [{name: value.item() for name, value in m.items()} for m in self.metrics]
+        done = [row for row in rows if row["finite"]]
+        report = {
+            "skipped": float(len(rows) - len(done)),
+            "learning_rate": rows[-1]["learning_rate"],
+            "tokens_per_s": self.tokens / seconds,
+            "seconds": seconds,
+            **memory(),
+        }
+        if self.peak_flops:
+            report["mfu"] = self.tokens / seconds * self.flops_per_token / self.peak_flops
+        weight = sum(row["tokens"] for row in done)
+        for name in rows[-1].keys() - {"finite", "learning_rate", "tokens"}:
+            total = sum(row[name] * row["tokens"] for row in done)
+            report["train_loss" if name == "loss" else name] = (
+                total / weight if weight else float("nan")
+            )
+        self.restart()
+        return report
+
+
+def memory() -> dict[str, float]:
+    """GiB that MLX holds now, keeps for reuse, held at most; and the process at most."""
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {
+        "active_gib": mx.get_active_memory() / GIB,
+        "cache_gib": mx.get_cache_memory() / GIB,
+        "peak_gib": mx.get_peak_memory() / GIB,
+        "process_gib": rss / GIB,
+    }
+
+
+def measure_peak_flops(size: int = 1024, repeats: int = 5) -> float:
+    """Floating-point operations per second of a large float32 matmul here and now."""
+    a = mx.random.normal((size, size), key=mx.random.key(0))
+    mx.eval(a @ a)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        mx.eval(a @ a)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def flops_per_token(active_matmul_parameters: int, dim: int, layers: list[Any], length: int) -> float:
+    """Training operations per token: 6 per active weight, and attention's scores and values.
+
+    Chowdhery et al. 2022 (PaLM), appendix B: `6 N + 12 L H K T`, with T the mean number of keys
+    that a token sees: half the row when causal, at most the window.
+    """
+    attention = 0.0
+    for mixer in layers:
+        seen = length / 2
+        if mixer.window is not None and mixer.window < length:
+            w = mixer.window
+            seen = (w * (length - w) + w * w / 2) / length
+        attention += 12 * mixer.n_heads * (mixer.head_dim or dim // mixer.n_heads) * seen
+    return 6 * active_matmul_parameters + attention

@@ -1,0 +1,32 @@
+"""Ctrl-C and SIGTERM ask a run to save and stop; a second one stops at once."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopSignals:
+    """Within `with StopSignals() as stop:`, `stop.name` is the signal received, or None."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._received)
+        except ValueError:
+            pass  # Not the main thread: whoever owns it handles signals.
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.name is not None:
+            raise KeyboardInterrupt
+        self.name = signal.Signals(number).name

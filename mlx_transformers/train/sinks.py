@@ -1,0 +1,65 @@
+"""Where the records of a run go: a file of JSON lines, and the trackers that users know."""
+
+import json
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunError
+
+Record = dict[str, Any]
+
+
+class JsonLines:
+    """`log.jsonl`: one object per record, written through at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("a", encoding="utf-8")
+
+    def write(self, record: Record) -> None:
+        # JSON has no NaN or infinity; null reads everywhere.
+        clean = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in record.items()
+        }
+        self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+        self.file.flush()
+
+
+class TensorBoard:
+    """TensorBoard events in the run's folder (extra `tensorboard`)."""
+
+    def __init__(self, folder: Path) -> None:
+        module = _optional("tensorboardX", "tensorboard", "log.tensorboard")
+        self.writer = module.SummaryWriter(str(folder))
+
+    def write(self, record: Record) -> None:
+        step = record["step"]
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "step":
+                self.writer.add_scalar(name, value, step)
+            elif isinstance(value, str):
+                self.writer.add_text(name, value, step)
+        self.writer.flush()
+
+
+class WandB:
+    """Weights & Biases (extra `wandb`)."""
+
+    def __init__(self, project: str, folder: Path, recipe: dict[str, Any]) -> None:
+        module = _optional("wandb", "wandb", "log.wandb")
+        self.run = module.init(project=project, name=folder.name, dir=str(folder), config=recipe)
+
+    def write(self, record: Record) -> None:
+        self.run.log({k: v for k, v in record.items() if k != "step"}, step=record["step"])
+
+
+def _optional(module: str, extra: str, key: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise RunError(
+            f"{key} needs the package {module}, which is not installed. Install the extra "
+            f"(pip install 'mlxt[{extra}]') or unset {key}."
+        ) from error
