@@ -7,13 +7,18 @@ For one token with logits l, `lse = log sum exp l` and target y:
 
 with eps the label smoothing (Szegedy et al. 2016, section 7) and z the penalty that keeps the
 logits near log-normalised (PaLM, section 5). All functions return the sums over tokens, each
-times its weight, of (total, nll, z): float32 scalars. Only `total` carries a gradient. Targets
-of tokens whose weight is zero may be any integer, -100 included.
+times its weight, of (total, nll, z): float32 scalars. Only `total` carries a gradient, and only
+to logits, h, w and bias. Targets of tokens whose weight is zero may be any integer, -100 included.
+
+`cross_entropy_naive` and `linear_cross_entropy_naive` are the definitions; the others have their
+first derivative written out.
 """
+
+from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .device import wide
+from .device import on_cpu, wide
 
 Sums = tuple[mx.array, mx.array, mx.array]
 
@@ -27,9 +32,13 @@ def cross_entropy(
     z_loss: float = 0.0,
 ) -> Sums:
     """(total, nll, z) of logits `[N, V]`, integer targets `[N]` and weights `[N]`."""
-    return cross_entropy_naive(
-        logits, targets, weights, label_smoothing=label_smoothing, z_loss=z_loss
-    )
+    if on_cpu():
+        form = cross_entropy_saving
+    elif label_smoothing == 0.0 and z_loss == 0.0:
+        return _cross_entropy_fused(logits, targets, weights)
+    else:
+        form = cross_entropy_naive
+    return form(logits, targets, weights, label_smoothing=label_smoothing, z_loss=z_loss)
 
 
 def cross_entropy_naive(
@@ -41,8 +50,7 @@ def cross_entropy_naive(
     z_loss: float = 0.0,
 ) -> Sums:
     """The definition of `cross_entropy`, left to autodiff."""
-    logits, weights = wide(logits), mx.stop_gradient(wide(weights))
-    targets = mx.where(weights != 0, targets, 0)
+    logits, (targets, weights) = wide(logits), _valid(targets, weights)
     lse = mx.logsumexp(logits, axis=-1)
     nll = lse - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
     smooth = lse - logits.mean(axis=-1)
@@ -50,6 +58,39 @@ def cross_entropy_naive(
     total = (1 - label_smoothing) * nll + label_smoothing * smooth + z
     nll, z = mx.stop_gradient(nll), mx.stop_gradient(z)
     return (total * weights).sum(), (nll * weights).sum(), (z * weights).sum()
+
+
+def cross_entropy_saving(
+    logits: mx.array,
+    targets: mx.array,
+    weights: mx.array,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> Sums:
+    """`cross_entropy` that computes each exponential once and keeps it for the backward pass."""
+    head = _Head(label_smoothing, z_loss)
+
+    @mx.custom_function
+    def run(logits: mx.array, targets: mx.array, weights: mx.array) -> list[mx.array]:
+        sums, saved = head.forward(logits, targets, weights)
+        return [*sums, *saved]
+
+    @run.vjp
+    def run_vjp(primals, cotangents, outputs):  # type: ignore[no-untyped-def]
+        _, targets, weights = primals
+        d = head.backward(outputs[3:], targets, weights * cotangents[0])
+        return d, mx.zeros_like(targets), mx.zeros_like(weights)
+
+    total, nll, z, *_ = run(wide(logits), *_valid(targets, weights))
+    return total, nll, z
+
+
+def _cross_entropy_fused(logits: mx.array, targets: mx.array, weights: mx.array) -> Sums:
+    """`cross_entropy` without smoothing and penalty, by MLX's own kernel for the GPU."""
+    targets, weights = _valid(targets, weights)
+    total = (mx.fast.cross_entropy(logits, targets) * weights).sum()
+    return total, mx.stop_gradient(total), mx.zeros((), total.dtype)
 
 
 def linear_cross_entropy(
@@ -63,13 +104,141 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     chunk: int = 256,
+    gradients: bool = True,
 ) -> Sums:
-    """`cross_entropy` of `cap(h w^T + bias)` for h `[N, D]`, w `[V, D]`."""
+    """`cross_entropy` of `cap(h w^T + bias)` for h `[N, D]`, w `[V, D]`, bias `[V]`.
+
+    `chunk` rows of logits exist at a time, never `[N, V]`: the gradients of h, w and bias are
+    made in the forward pass, while a chunk is at hand, and the backward pass only scales them.
+    `cap(l) = softcap * tanh(l / softcap)` (Gemma 2, section 2). Evaluation sets `gradients` to
+    False, which is the loss alone, at a third of the cost.
+    """
+    run = _Chunks(_Head(label_smoothing, z_loss), softcap, chunk)
+    targets, weights = _valid(targets, weights)
+    # half-precision matmuls are many times slower than float32 ones on the CPU
+    h, w = (wide(h), wide(w)) if on_cpu() else (h, w)
+    leaves = [h, w] if bias is None else [h, w, wide(bias)]
+    if not gradients:
+        return run.sums(leaves, targets, weights)
+    one_pass = mx.custom_function(lambda *leaves: run.one_pass(list(leaves), targets, weights))
+    one_pass.vjp(
+        lambda primals, cotangents, outputs: tuple(
+            (d * cotangents[0]).astype(leaf.dtype)
+            for d, leaf in zip(outputs[3:], primals, strict=True)
+        )
+    )
+    total, nll, z, *_ = one_pass(*leaves)
+    return total, nll, z
+
+
+def linear_cross_entropy_naive(
+    h: mx.array,
+    w: mx.array,
+    targets: mx.array,
+    weights: mx.array,
+    *,
+    bias: mx.array | None = None,
+    softcap: float | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> Sums:
+    """The definition of `linear_cross_entropy`: all logits at once, left to autodiff."""
     logits = wide(h) @ wide(w).T
     if bias is not None:
         logits = logits + wide(bias)
     if softcap is not None:
         logits = softcap * mx.tanh(logits / softcap)
-    return cross_entropy(
+    return cross_entropy_naive(
         logits, targets, weights, label_smoothing=label_smoothing, z_loss=z_loss
     )
+
+
+def _valid(targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
+    """Targets that index safely (an ignored one becomes 0) and weights, both constants."""
+    weights = mx.stop_gradient(wide(weights))
+    return mx.stop_gradient(mx.where(weights != 0, targets.astype(mx.int32), 0)), weights
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The loss of some rows of logits, and its derivative from the exponentials it computed."""
+
+    label_smoothing: float
+    z_loss: float
+
+    def forward(
+        self, logits: mx.array, targets: mx.array, weights: mx.array
+    ) -> tuple[list[mx.array], list[mx.array]]:
+        """The three sums, and what `backward` needs: `exp(l - max)`, its row sums, lse."""
+        top = logits.max(axis=-1, keepdims=True)
+        picked = mx.take_along_axis(logits, targets[:, None], axis=-1)
+        others = [logits.mean(axis=-1, keepdims=True)] if self.label_smoothing else []
+        # once all else is read off the logits, their memory can hold the exponentials
+        logits = mx.depends([logits], [picked, *others])[0]
+        e = mx.exp(logits - top)
+        norm = e.sum(axis=-1, keepdims=True)
+        lse = mx.log(norm) + top
+        nll, z = lse - picked, self.z_loss * mx.square(lse)
+        total = (1 - self.label_smoothing) * nll + z
+        if others:
+            total = total + self.label_smoothing * (lse - others[0])
+        return [(term[:, 0] * weights).sum() for term in (total, nll, z)], [e, norm, lse]
+
+    def backward(self, saved: list[mx.array], targets: mx.array, weights: mx.array) -> mx.array:
+        """`weight * ((1 + 2 z_loss lse) softmax - (1 - eps) onehot(y) - eps / V)`."""
+        (e, norm, lse), g = saved, weights[:, None]
+        d = e * (g * (1 + 2 * self.z_loss * lse) / norm)
+        if self.label_smoothing:
+            d = d - g * (self.label_smoothing / e.shape[-1])
+        hit = targets[:, None] == mx.arange(e.shape[-1], dtype=targets.dtype)
+        return d - mx.where(hit, (1 - self.label_smoothing) * g, 0)
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """The linear head and its loss, some rows at a time; leaves are [h, w] or [h, w, bias]."""
+
+    head: _Head
+    softcap: float | None
+    chunk: int
+
+    def logits(self, leaves: list[mx.array], rows: mx.array) -> mx.array:
+        """Logits of `rows`, capped, in float32 or wider."""
+        logits = wide(rows @ leaves[1].T)
+        if len(leaves) == 3:
+            logits = logits + leaves[2]
+        return logits if self.softcap is None else self.softcap * mx.tanh(logits / self.softcap)
+
+    def sums(self, leaves: list[mx.array], targets: mx.array, weights: mx.array) -> Sums:
+        """The three sums alone."""
+        total = [mx.zeros((), wide(leaves[0]).dtype)] * 3
+        for a in range(0, targets.shape[0], self.chunk):
+            part = slice(a, a + self.chunk)
+            # in turn: otherwise all chunks of logits may be in memory at once
+            rows = mx.depends([leaves[0][part]], total)[0]
+            sums, _ = self.head.forward(self.logits(leaves, rows), targets[part], weights[part])
+            total = [x + y for x, y in zip(total, sums, strict=True)]
+        return total[0], total[1], total[2]
+
+    def one_pass(
+        self, leaves: list[mx.array], targets: mx.array, weights: mx.array
+    ) -> list[mx.array]:
+        """The three sums and the gradients of the leaves, sums of float32 or wider."""
+        h, w = leaves[:2]
+        total = [mx.zeros((), wide(h).dtype)] * 3
+        dh, flat = [], [mx.zeros(leaf.shape, wide(leaf).dtype) for leaf in leaves[1:]]
+        for a in range(0, targets.shape[0], self.chunk):
+            part = slice(a, a + self.chunk)
+            rows = mx.depends([h[part]], [*total, *dh[-1:], *flat])[0]
+            logits = self.logits(leaves, rows)
+            sums, saved = self.head.forward(logits, targets[part], weights[part])
+            total = [x + y for x, y in zip(total, sums, strict=True)]
+            d = self.head.backward(saved, targets[part], weights[part])
+            if self.softcap is not None:
+                d = d * (1 - mx.square(logits / self.softcap))
+            low = d.astype(w.dtype)
+            dh.append(wide(low @ w))
+            flat[0] = mx.addmm(flat[0], wide(low.T), wide(rows))
+            if len(flat) == 2:
+                flat[1] = flat[1] + d.sum(axis=0)
+        return [*total, mx.concatenate(dh), *flat]
