@@ -20,6 +20,12 @@ from .overrides import SET, parse_sets
 RECIPES = Path("recipes")
 """The folder where bare recipe names are looked up, beside the current one."""
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = next(
+    (f for f in (_PACKAGE / "recipes_data", _PACKAGE.parent / "recipes") if f.is_dir()), RECIPES
+)
+"""The recipes that come with the project, looked up last."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -80,24 +86,29 @@ def chain(recipe: str | Path) -> list[Path]:
 
 
 def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
-    """The file of a recipe given by path or bare name, looked for here and in ./recipes.
+    """The file of a recipe given by path or bare name.
+
+    Looked for here, in ./recipes and its folders, and among the recipes of the project.
 
     Raises:
         RecipeError: no such file (the nearest names), or several of that name.
     """
     given = Path(recipe).expanduser()
-    folders = [Path(), RECIPES] if folders is None else folders
-    names = [given] if given.suffix == ".toml" else [given, given.with_name(given.name + ".toml")]
+    folders = [Path(), RECIPES, SHIPPED] if folders is None else folders
+    names = [given]
+    if given.name and given.suffix != ".toml":
+        names.append(given.with_name(f"{given.name}.toml"))
     for candidate in (folder / name for folder in folders for name in names):
         if candidate.is_file():
             return candidate.resolve()
-    if given.parent == Path():
-        deep = sorted(p for f in folders if f.name for p in f.rglob(names[-1].name) if p.is_file())
-        if len(deep) > 1:
-            several = ", ".join(map(str, deep))
-            raise RecipeError(f"Several recipes are called '{recipe}': {several}. Give the path.")
-        if deep:
-            return deep[0].resolve()
+    for folder in folders:
+        if given.parent == Path() and given.name and folder != Path():
+            deep = sorted(path for path in folder.rglob(names[-1].name) if path.is_file())
+            if len(deep) > 1:
+                several = ", ".join(map(str, deep))
+                raise RecipeError(f"Several recipes are called '{recipe}': {several}. Give a path.")
+            if deep:
+                return deep[0].resolve()
     places = [folder / given.parent for folder in folders]
     raise RecipeError(f"There is no recipe '{recipe}'.{_near(given, places)}")
 
@@ -185,7 +196,7 @@ class _Reader:
         if not isinstance(source, Leaf) or not isinstance(source.value, str):
             raise RecipeError(f"{named}: 'from' must be the file name of a recipe.")
         if path is None:
-            file = find(source.value, [Path(), self.home, RECIPES])
+            file = find(source.value, [Path(), self.home, RECIPES, SHIPPED])
         else:
             file = _relative(source.value, path, f"{named} takes its model from")
         trail = (*trail, path) if path is not None else trail
@@ -234,13 +245,20 @@ def _relative(name: str, by: Path, says: str) -> Path:
 
 def _near(given: Path, folders: Iterable[Path]) -> str:
     """A hint: the recipe that `given` probably means, and all those it could mean."""
-    found = {p.name: p for folder in folders if folder.is_dir() for p in folder.rglob("*.toml")}
+    found = {p.name for folder in folders for p in _recipes_in(folder)}
     if not found:
         return ""
     match = nearest(given.stem, {name.removesuffix(".toml") for name in found})
     hint = f" Did you mean '{match}.toml'?" if match and given.suffix else ""
     hint = f" Did you mean '{match}'?" if match and not given.suffix else hint
     return f"{hint} There are: {', '.join(sorted(found))}."
+
+
+def _recipes_in(folder: Path) -> Iterable[Path]:
+    """The recipes of a folder; those in folders beneath only where all that lies is recipes."""
+    own = folder in (RECIPES, SHIPPED)
+    found = folder.rglob("*.toml") if own else folder.glob("*.toml")
+    return (path for path in found if path.name != "pyproject.toml")
 
 
 def _model_only(data: Table) -> Table:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, unknown
 from .config import Kind
 
 KINDS: dict[str, dict[str, type[Kind]]] = {}
@@ -18,10 +18,21 @@ KINDS: dict[str, dict[str, type[Kind]]] = {}
 
 
 def fill(slot: str, *kinds: type[Kind]) -> None:
-    """Make `kinds` available to `slot` under the name of their `kind` default."""
+    """Make `kinds` available to `slot` under the name of their `kind` default.
+
+    Raises:
+        TypeError: a class without a `kind` of its own, or a name that another class has taken.
+    """
     table = KINDS.setdefault(slot, {})
     for cls in kinds:
-        table[cls.model_fields["kind"].default] = cls
+        name = cls.model_fields["kind"].default
+        if not isinstance(name, str):
+            raise TypeError(f"{cls.__name__} has no kind: give it kind: Literal[...] = ...")
+        taken = table.setdefault(name, cls)
+        if taken is not cls:
+            raise TypeError(
+                f"Slot '{slot}' has a kind '{name}' already: {taken.__module__}.{taken.__name__}."
+            )
 
 
 def kind_of(slot: str, name: str) -> type[Kind]:
@@ -30,12 +41,10 @@ def kind_of(slot: str, name: str) -> type[Kind]:
     Raises:
         RecipeError: no such kind fills this slot.
     """
-    from_slot = KINDS.get(slot, {})
-    if name not in from_slot:
-        raise RecipeError(
-            f"No kind '{name}' fills the slot '{slot}'. Known: {', '.join(from_slot)}."
-        )
-    return from_slot[name]
+    kinds = KINDS.get(slot, {})
+    if name not in kinds:
+        raise RecipeError(unknown(f"{slot} kind", name, kinds))
+    return kinds[name]
 
 
 class Slot:

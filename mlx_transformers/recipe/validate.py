@@ -64,7 +64,7 @@ class _Walk:
         """Go one part on. The tag of a slot and the name of a union's choice aren't on the path."""
         if len(self.types) > 1:
             named = [of for of in self.types if str(part).startswith(of.label)]
-            if named:
+            if named or not _holds(self.value, part):
                 self.types = named[:1]
                 return
         of = self.types[0] if self.types else Type(Any)
@@ -84,6 +84,10 @@ class _Walk:
             self.value = self.value[part]
         except (KeyError, IndexError, TypeError):
             self.value = None
+
+
+def _holds(value: Any, part: str | int) -> bool:
+    return part in value if isinstance(value, dict) else isinstance(part, int)
 
 
 def _problem(root: type[Config], resolved: Resolved, detail: ErrorDetails) -> _Problem:

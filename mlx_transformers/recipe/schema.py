@@ -1,0 +1,164 @@
+"""The recipe classes for readers: a JSON schema for editors, a Markdown reference for docs."""
+
+import inspect
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from .config import Config
+from .fields import Type, choices, in_words, items
+from .merge import Table
+from .slot import KINDS
+from .toml import toml_value
+
+MODEL_SLOT = "model"
+"""The slot whose tables can take another recipe's model by `from`."""
+
+_EXTENDS = "The parent recipe, relative to this file. This recipe is a diff against it."
+_UNSET = "Paths of inherited keys to remove, e.g. 'model.block.mixer.window'."
+_FROM = "A recipe whose [model] this table starts from; the other keys are a diff on it."
+
+
+def json_schema(root: type[Config]) -> Table:
+    """A JSON schema of recipe files, for editors.
+
+    Nothing is required, since a recipe is a diff against its parent, and any kind's keys are
+    offered where the kind is left to the parent.
+    """
+    schema = root.model_json_schema(schema_generator=_Diffs)
+    _loosen(schema)
+    schema["properties"] = {
+        "extends": {"type": "string", "description": _EXTENDS},
+        "unset": {"type": "array", "items": {"type": "string"}, "description": _UNSET},
+        **schema["properties"],
+    }
+    named = {cls.__name__ for cls in KINDS.get(MODEL_SLOT, {}).values()}
+    for name, table in schema.get("$defs", {}).items():
+        if name in named:
+            table["properties"]["from"] = {"type": "string", "description": _FROM}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def reference(root: type[Config]) -> str:
+    """Every table, slot and kind of a recipe as Markdown, from the docstrings of the classes."""
+    tables, slots = _survey(root)
+    parts = ["# Recipe reference", _doc(root), _rows(root)]
+    for cls, path in tables.items():
+        parts += [f"## `[{path}]`", _doc(cls), _rows(cls)]
+    for slot, paths in slots.items():
+        fills = ", ".join(f"`[{path}]`" for path in paths)
+        parts += [f"## Slot `{slot}`", f"Stands in {fills}."]
+        for kind, cls in KINDS.get(slot, {}).items():
+            parts += [f"### `{kind}`", _doc(cls), _rows(cls)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+class _Diffs(GenerateJsonSchema):
+    """Slots as "any of its kinds": a diff may leave the kind to its parent."""
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        json = super().tagged_union_schema(schema)
+        json.pop("discriminator", None)
+        if "oneOf" in json:
+            json["anyOf"] = json.pop("oneOf")
+        return json
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _loosen(node: Any) -> None:
+    """Drop, in place, `required` and the defaults that JSON has no number for."""
+    if isinstance(node, list):
+        for item in node:
+            _loosen(item)
+    elif isinstance(node, dict):
+        if isinstance(node.get("required"), list):
+            del node["required"]
+        if "default" in node and not _finite(node["default"]):
+            del node["default"]
+        for value in node.values():
+            _loosen(value)
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
+
+
+def _survey(root: type[Config]) -> tuple[dict[type[Config], str], dict[str, list[str]]]:
+    """The tables of fixed keys and where the first of each stands; the slots and where all do."""
+    tables: dict[type[Config], str] = {}
+    slots: dict[str, list[str]] = {}
+    queue: deque[tuple[type[Config], str]] = deque([(root, "")])
+    seen: set[type[Config]] = set()
+    while queue:
+        cls, path = queue.popleft()
+        if cls in seen:
+            continue
+        seen.add(cls)
+        for name, info in cls.model_fields.items():
+            for of, place in _tables_of(info, f"{path}.{name}".lstrip(".")):
+                if of.slot is not None:
+                    slots.setdefault(of.slot, []).append(place)
+                    queue.extend((kind, place) for kind in KINDS.get(of.slot, {}).values())
+                elif of.config is not None:
+                    tables.setdefault(of.config, place)
+                    queue.append((of.config, place))
+    return tables, slots
+
+
+def _tables_of(info: FieldInfo, path: str) -> Iterator[tuple[Type, str]]:
+    for of in choices(info):
+        if of.slot is not None or of.config is not None:
+            yield of, path
+        else:
+            mark = ".NAME" if of.label == "dict" else ""
+            yield from ((item, path + mark) for item in items(of) if item.slot or item.config)
+
+
+def _rows(cls: type[Config]) -> str:
+    fields = {name: info for name, info in cls.model_fields.items() if name != "kind"}
+    if not fields:
+        return "No keys."
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, info in fields.items():
+        cells = (f"`{name}`", _type(info), _default(info), info.description or "")
+        lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+    return "\n".join(lines)
+
+
+def _type(info: FieldInfo) -> str:
+    words = [f"a `{of.slot}`" if of.slot is not None else in_words([of]) for of in choices(info)]
+    return ", or ".join(dict.fromkeys(words))
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True)
+    if value is None:
+        return "none"
+    if isinstance(value, Config):
+        kind = getattr(value, "kind", None)
+        return f'`kind = "{kind}"`' if kind is not None else "its defaults"
+    try:
+        return f"`{toml_value(value)}`"
+    except TypeError:
+        return "its defaults"
+
+
+def _doc(cls: type[Config]) -> str:
+    return inspect.cleandoc(cls.__dict__.get("__doc__") or "")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
