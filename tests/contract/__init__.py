@@ -1,0 +1,1 @@
+"""The contract suite: one row per kind, and everything that a row buys."""

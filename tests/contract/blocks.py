@@ -1,0 +1,38 @@
+"""Rows of the block: not a slot, but it has fields and owns the residual wiring."""
+
+from typing import get_args
+
+from mlx_transformers.layers.residual import Placement
+
+from .ffns import GLU, MOE
+from .mixers import HEADS
+from .suite import Row, last
+
+BLOCK = {
+    "placement": "pre",
+    "norm": {"kind": "rms_norm"},
+    "mixer": HEADS,
+    "ffn": GLU,
+}
+
+ROWS = [
+    *(Row("block", name, BLOCK | {"placement": name}) for name in get_args(Placement)),
+    *(
+        Row("block", f"parallel {name}", BLOCK | {"placement": name, "arrangement": "parallel"})
+        for name in get_args(Placement)
+    ),
+    Row("block", "dropout", BLOCK | {"dropout": 0.3}),
+    Row("block", "window", BLOCK | {"mixer": HEADS | {"window": 3}}, sees=last(3)),
+    Row("block", "experts", BLOCK | {"ffn": MOE}),
+]
+
+CHANGES = {
+    "block": {
+        "placement": "post",
+        "arrangement": "parallel",
+        "dropout": 0.5,
+        "norm": {"kind": "layer_norm"},
+        "mixer": HEADS | {"n_heads": 2},
+        "ffn": MOE,
+    }
+}

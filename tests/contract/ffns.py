@@ -1,0 +1,42 @@
+"""Rows of the slot `ffn`."""
+
+from typing import get_args
+
+from mlx_transformers.layers.ffns.mlp import Activation
+
+from .suite import EXPERTS, Row, itself
+
+GLU = {"kind": "glu", "hidden_dim": 24, "activation": "silu"}
+MLP = {"kind": "mlp", "hidden_dim": 24, "activation": "relu"}
+ROUTER = {"kind": "top_k", "top_k": 2, "normalize": True}
+MOE = {"kind": "moe", "n_experts": EXPERTS, "router": ROUTER, "expert": GLU}
+
+
+def ffn(name: str, config: dict, compiled: bool = False) -> Row:
+    return Row("ffn", name, config, sees=itself, compiled=compiled)
+
+
+ROWS = [
+    *(
+        ffn(f"mlp {name}", MLP | {"activation": name}, name == "relu")
+        for name in get_args(Activation)
+    ),
+    *(
+        ffn(f"glu {name}", GLU | {"activation": name}, name == "silu")
+        for name in get_args(Activation)
+    ),
+    ffn("mlp biases dropout", MLP | {"bias": True, "dropout": 0.3}),
+    ffn("glu biases dropout", GLU | {"bias": True, "dropout": 0.3}),
+    ffn("moe of glu", MOE, compiled=True),
+    ffn("moe of mlp", MOE | {"expert": MLP | {"bias": True}}),
+    ffn("moe top 1", MOE | {"router": ROUTER | {"top_k": 1, "normalize": False}}),
+    ffn("moe all experts", MOE | {"router": ROUTER | {"top_k": EXPERTS}}),
+    ffn("moe losses", MOE | {"router": ROUTER | {"balance_loss": 0.1, "z_loss": 0.01}}),
+    ffn("moe dropout", MOE | {"expert": GLU | {"dropout": 0.3}}),
+]
+
+CHANGES = {
+    "mlp": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
+    "glu": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
+    "moe": {"n_experts": 3, "router": ROUTER | {"top_k": 1}, "expert": MLP},
+}

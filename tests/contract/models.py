@@ -1,0 +1,76 @@
+"""Rows of the slot `model`: small members of the chain."""
+
+from .blocks import BLOCK
+from .ffns import GLU, MLP, MOE, ROUTER
+from .mixers import HEADS
+from .suite import DIM, MAX_LEN, Change, Row, last
+
+LLAMA = {
+    "kind": "decoder",
+    "dim": DIM,
+    "n_layers": 2,
+    "max_seq_len": MAX_LEN,
+    "embed": {"kind": "token"},
+    "position": {"kind": "rope"},
+    "block": BLOCK,
+    "norm": {"kind": "rms_norm"},
+    "head": {"kind": "lm", "tied": False},
+    "init": {"kind": "normal", "std": 0.02},
+}
+WINDOW = BLOCK | {"mixer": HEADS | {"n_kv_heads": 2, "window": 3}}
+LOSSES = ROUTER | {"balance_loss": 0.1, "z_loss": 0.01}
+
+BASE = LLAMA | {
+    "embed": {"kind": "token", "scale": "sqrt_dim", "dropout": 0.1},
+    "position": {"kind": "sinusoidal"},
+    "block": {
+        "placement": "post",
+        "dropout": 0.1,
+        "norm": {"kind": "layer_norm"},
+        "mixer": HEADS | {"bias": True, "out_bias": True},
+        "ffn": MLP | {"bias": True},
+    },
+    "norm": {"kind": "none"},
+    "head": {"kind": "lm", "tied": True},
+    "init": {"kind": "xavier"},
+}
+GPT2 = BASE | {
+    "embed": {"kind": "token"},
+    "position": {"kind": "learned"},
+    "block": BASE["block"] | {"placement": "pre", "ffn": MLP | {"activation": "gelu_tanh"}},
+    "norm": {"kind": "layer_norm"},
+    "init": {"kind": "normal", "std": 0.02, "depth_scaled": True},
+}
+MIXTRAL = LLAMA | {"block": WINDOW | {"ffn": MOE | {"router": LOSSES}, "dropout": 0.1}}
+ALTERNATING = LLAMA | {
+    "n_layers": 3,
+    "blocks": {"local": WINDOW, "global": BLOCK | {"placement": "sandwich"}},
+    "pattern": ["local", "global"],
+}
+
+ROWS = [
+    Row("model", "llama", LLAMA, compiled=True),
+    # Without positions k's bias adds the same to every score of a query; softmax can't tell.
+    Row("model", "2017", BASE, silent=("k.bias",)),
+    Row("model", "gpt2", GPT2, silent=("k.bias",)),
+    Row("model", "mistral", LLAMA | {"block": WINDOW}, sees=last(5)),
+    Row("model", "mixtral", MIXTRAL, sees=last(5), compiled=True),
+    Row("model", "window and full by turns", ALTERNATING),
+]
+
+CHANGES = {
+    "decoder": {
+        "dim": 20,
+        "n_layers": 4,
+        "max_seq_len": Change(16, row="gpt2"),
+        "vocab_size": 17,
+        "embed": {"kind": "token", "scale": "sqrt_dim"},
+        "position": {"kind": "sinusoidal"},
+        "block": BLOCK | {"ffn": GLU | {"hidden_dim": 20}},
+        "blocks": Change({"local": WINDOW, "global": WINDOW}, row="window and full by turns"),
+        "pattern": Change(["global", "local"], row="window and full by turns"),
+        "norm": {"kind": "layer_norm"},
+        "head": {"kind": "lm", "tied": True},
+        "init": {"kind": "xavier"},
+    }
+}

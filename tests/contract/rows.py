@@ -1,0 +1,39 @@
+"""All rows, and which slots have them."""
+
+from . import (
+    blocks,
+    embeds,
+    ffns,
+    heads,
+    inits,
+    mixers,
+    models,
+    norms,
+    objectives,
+    positions,
+    routers,
+)
+from .suite import SUBJECTS, Row
+
+FILES = {
+    "mixer": mixers,
+    "block": blocks,
+    "ffn": ffns,
+    "norm": norms,
+    "router": routers,
+    "position": positions,
+    "embed": embeds,
+    "head": heads,
+    "init": inits,
+    "model": models,
+    "objective": objectives,
+}
+"""The file that holds the rows of a slot."""
+
+ALL: list[Row] = [row for file in FILES.values() for row in file.ROWS]
+
+ROWS: list[Row] = [row for row in ALL if row.slot in SUBJECTS]
+"""The rows whose kinds are modules, so that they buy everything in test_contract.py."""
+
+STEPPING = [row for row in ROWS if row.slot in ("mixer", "block", "position", "embed", "model")]
+"""Those that can go on from where they stood."""

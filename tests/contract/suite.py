@@ -1,0 +1,295 @@
+"""The vocabulary of the contract suite: a row, and the surroundings in which its kind runs.
+
+A row is a config and the facts it declares. `Row.subject()` builds it into a `Subject`: a module
+`(x, ctx) -> y [B, T, ...]` whatever the slot, so that one test file can check every kind.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+from pydantic import TypeAdapter
+
+from mlx_transformers import registry as _registry  # noqa: F401 - fills the slots
+from mlx_transformers.core.context import Context
+from mlx_transformers.layers.block import Block
+from mlx_transformers.recipe.config import Config
+from mlx_transformers.recipe.slot import kind_of
+
+BATCH, LENGTH, DIM, VOCAB, MAX_LEN, EXPERTS = 2, 9, 16, 13, 32, 4
+
+Sees = Callable[[int, int], bool]
+"""`(t, s)`: whether the output at position t depends on the input at position s."""
+
+
+def itself(t: int, s: int) -> bool:
+    return t == s
+
+
+def past(t: int, s: int) -> bool:
+    return s <= t
+
+
+def last(n: int) -> Sees:
+    """The last n positions, the own one included."""
+    return lambda t, s: t - n < s <= t
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind in one variant, and what it declares about itself.
+
+    Attributes:
+        sees: which inputs an output depends on when the pass is causal; when it is not, also
+            the mirror image of them.
+        silent: parameters that get no gradient, by the formula.
+        position: what fills the position slot around a mixer or an embedding.
+        compiled: whether compiled = eager is tried too (kernels take seconds to build).
+    """
+
+    slot: str
+    name: str
+    config: Mapping[str, Any]
+    sees: Sees = past
+    silent: tuple[str, ...] = ()
+    position: Mapping[str, Any] = field(default_factory=lambda: {"kind": "rope"})
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.slot}-{self.name}".replace(" ", "_")
+
+    @property
+    def kind(self) -> str:
+        return self.config.get("kind", self.slot)
+
+    def parse(self, **changes: Any) -> Any:
+        """The typed config, with some fields replaced."""
+        return parse(self.slot, {**self.config, **changes})
+
+    def subject(self, seed: int = 0, **changes: Any) -> "Subject":
+        """The kind in its surroundings, every parameter random (biases and norms too)."""
+        return randomize(self.bare(**changes), seed)
+
+    def bare(self, seed: int = 0, **changes: Any) -> "Subject":
+        """The kind in its surroundings, its parameters as its own code made them."""
+        mx.random.seed(seed)
+        return SUBJECTS[self.slot](self.parse(**changes), self)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another value of a field, and the row of its kind that has a use for the field.
+
+    `result` is False for a field that must not change the result, only the work done for it.
+    """
+
+    value: Any
+    row: str | None = None
+    result: bool = True
+
+
+def parse(slot: str, table: Mapping[str, Any]) -> Any:
+    """A table of a recipe as the typed config of its kind."""
+    cls: type[Config] = Block if slot == "block" else kind_of(slot, table["kind"])
+    return cls.model_validate(dict(table))
+
+
+def randomize(module: Any, seed: int) -> Any:
+    """Random values for every parameter, drawn by name: matrices by fan-in, vectors near 1."""
+    drawn = []
+    for name, old in tree_flatten(module.parameters()):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        if old.ndim >= 2:
+            new = rng.standard_normal(old.shape) / np.sqrt(old.shape[-1])
+        else:
+            new = np.asarray(old) + 0.3 * rng.standard_normal(old.shape)
+        drawn.append((name, mx.array(new.astype(np.float32))))
+    module.update(tree_unflatten(drawn))
+    mx.eval(module.parameters())
+    return module
+
+
+def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """Every parameter by name, in float64."""
+    return {n: np.asarray(v, dtype=np.float64) for n, v in tree_flatten(module.parameters())}
+
+
+def flat_state(module: nn.Module) -> dict[str, mx.array]:
+    """Every array that the module holds, by name."""
+    return dict(tree_flatten(module.state))
+
+
+class Subject(nn.Module):
+    """A kind in the smallest surroundings that can run it: `(x, ctx) -> y [B, T, ...]`."""
+
+    tokens = False
+    """Whether it reads tokens rather than vectors."""
+    width = DIM
+    """The last dimension of its output."""
+    fp32 = False
+    """Whether its output is float32 whatever its weights are."""
+
+    def inputs(self, batch: int = BATCH, length: int = LENGTH, seed: int = 1) -> mx.array:
+        """Random input of the type that the subject takes."""
+        rng = np.random.default_rng(seed)
+        if self.tokens:
+            return mx.array(rng.integers(0, VOCAB, (batch, length)).astype(np.int32))
+        return mx.array(rng.standard_normal((batch, length, DIM)).astype(np.float32))
+
+    def disturb(self, x: mx.array) -> mx.array:
+        """Other input of the same shape, different everywhere."""
+        return (x + 1) % VOCAB if self.tokens else x + self.inputs(*x.shape[:2], seed=7)
+
+
+class Stepping(Subject):
+    """A subject without a state of its own but with a place in time."""
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        return mx.array(0)
+
+    def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
+        return self(x, Context(offset=state)), state + x.shape[1]
+
+
+class OfMixer(Subject):
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.position = parse("position", row.position).build(DIM, MAX_LEN)
+        self.it = kind.build(DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        ctx.position = self.position
+        return self.it(x, ctx)
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        return {"offset": mx.array(0), "it": self.it.init_state(batch, length, dtype)}
+
+    def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
+        ctx = Context(offset=state["offset"], position=self.position)
+        y, it = self.it.step(x, state["it"], ctx)
+        return y, {"offset": state["offset"] + x.shape[1], "it": it}
+
+
+class OfBlock(OfMixer):
+    """A block is no kind, but has fields and wiring: it runs as a mixer does."""
+
+
+class OfFfn(Subject):
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, ctx)
+
+
+class OfNorm(OfFfn):
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x)
+
+
+class OfRouter(Subject):
+    """Gates laid out over all experts, `[B, T, E]`."""
+
+    width, fp32 = EXPERTS, True
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM, EXPERTS)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        gates, choice = self.it(x.reshape(-1, DIM), ctx)
+        chosen = (choice[..., None] == mx.arange(EXPERTS)).astype(gates.dtype)
+        return (gates[..., None] * chosen).sum(axis=1).reshape(*x.shape[:2], EXPERTS)
+
+
+class OfPosition(Stepping):
+    """Embedded input, turned queries (4 heads) and turned keys (2 heads), side by side."""
+
+    width = DIM + DIM + DIM // 2
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM, MAX_LEN)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        B, T, _ = x.shape
+        heads = x.reshape(B, T, 4, -1).transpose(0, 2, 1, 3)
+        q, k = self.it.rotate(heads, heads[:, :2], ctx)
+        rows = [y.transpose(0, 2, 1, 3).reshape(B, T, -1) for y in (q, k)]
+        return mx.concatenate([self.it.embed(x, ctx), *rows], axis=-1)
+
+
+class OfEmbed(Stepping):
+    tokens = True
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.position = parse("position", row.position).build(DIM, MAX_LEN)
+        self.it = kind.build(VOCAB, DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        ctx.position = self.position
+        return self.it(x, ctx)
+
+
+class OfHead(Subject):
+    width = VOCAB
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        if kind.tied:
+            self.embedding = parse("embed", {"kind": "token"}).build(VOCAB, DIM)
+        self.it = kind.build(VOCAB, DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, self.get("embedding"))
+
+
+class OfModel(Subject):
+    tokens, width = True, VOCAB
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(VOCAB)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, ctx)
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        return self.it.init_state(batch, length, dtype)
+
+    def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
+        return self.it.step(x, state)
+
+
+SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
+    "mixer": OfMixer,
+    "block": OfBlock,
+    "ffn": OfFfn,
+    "norm": OfNorm,
+    "router": OfRouter,
+    "position": OfPosition,
+    "embed": OfEmbed,
+    "head": OfHead,
+    "model": OfModel,
+}
+"""How the kinds of each slot are surrounded. Slots whose kinds are no modules aren't here."""
+
+
+def difference(a: mx.array, b: mx.array) -> float:
+    """The largest absolute difference."""
+    return float(mx.abs(a.astype(mx.float32) - b.astype(mx.float32)).max())
+
+
+def round_trip(config: Config) -> Config:
+    """The config after a way through plain data and through JSON."""
+    adapter = TypeAdapter(type(config))
+    plain = type(config).model_validate(config.model_dump())
+    assert plain == config
+    return adapter.validate_json(config.model_dump_json())

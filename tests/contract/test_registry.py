@@ -1,0 +1,111 @@
+"""No kind without a row, and no field of a config without an effect."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_transformers.core.context import Context
+from mlx_transformers.recipe.slot import KINDS
+
+from .models import LLAMA
+from .rows import FILES
+from .suite import SUBJECTS, Change, Row, parse, randomize
+
+ELSEWHERE = {"tokenizer", "optim", "clip", "schedule"}
+"""Slots whose kinds have a suite of their own, beside the other tests of their package."""
+
+Facts = dict[str, np.ndarray]
+
+
+def kinds_with_rows(slot: str) -> set[str]:
+    return {row.kind for row in FILES[slot].ROWS} if slot in FILES else set()
+
+
+@pytest.mark.parametrize("slot", sorted(set(KINDS) - ELSEWHERE))
+def test_every_kind_of_the_registry_has_a_row(slot: str) -> None:
+    missing = set(KINDS[slot]) - kinds_with_rows(slot)
+    assert not missing, f"no row in tests/contract for {sorted(missing)} of slot '{slot}'"
+
+
+def facts_of_module(row: Row, **changes: Any) -> Facts:
+    """Initial weights, output without and with dropout, auxiliary losses."""
+    facts = named(row.bare(**changes).parameters(), "initial")
+    for name, key in (("evaluation", None), ("training", mx.random.key(0))):
+        subject = row.subject(**changes)
+        ctx = Context(key=key)
+        facts |= named({"output": subject(subject.inputs(), ctx), **ctx.aux}, name)
+    return facts
+
+
+def facts_of_init(row: Row, **changes: Any) -> Facts:
+    """The weights of a small model."""
+    model = parse("model", LLAMA | {"init": {**row.config, **changes}})
+    mx.random.seed(0)
+    return named(model.build(13).parameters(), "initial")
+
+
+def facts_of_objective(row: Row, **changes: Any) -> Facts:
+    """The loss of a small model, and its parts."""
+    mx.random.seed(0)
+    model = randomize(parse("model", LLAMA).build(13), 0)
+    tokens = mx.random.randint(0, 13, (2, 10))
+    loss = row.parse(**changes).build()({"model": model}, {"tokens": tokens}, Context())
+    return named({"total": loss.total, "weight": loss.weight, **loss.parts}, "loss")
+
+
+FACTS: dict[str, Callable[..., Facts]] = {
+    **dict.fromkeys(SUBJECTS, facts_of_module),
+    "init": facts_of_init,
+    "objective": facts_of_objective,
+}
+"""All that a field can have an effect on."""
+
+
+def named(tree: Any, prefix: str) -> Facts:
+    return {f"{prefix}.{name}": np.asarray(value) for name, value in tree_flatten(tree)}
+
+
+def same(a: Facts, b: Facts, tolerance: float = 0.0) -> bool:
+    return a.keys() == b.keys() and all(
+        a[name].shape == b[name].shape and np.allclose(a[name], b[name], tolerance, tolerance)
+        for name in a
+    )
+
+
+def every_field() -> list[Any]:
+    cases = []
+    for slot, file in FILES.items():
+        for kind in sorted(kinds_with_rows(slot)):
+            row = next(row for row in file.ROWS if row.kind == kind)
+            names = [name for name in type(row.parse()).model_fields if name != "kind"]
+            cases += [pytest.param(slot, kind, n, id=f"{slot}-{kind}-{n}") for n in names]
+    return cases
+
+
+@pytest.mark.parametrize(("slot", "kind", "field"), every_field())
+def test_every_field_has_an_effect(slot: str, kind: str, field: str) -> None:
+    changes = FILES[slot].CHANGES[kind]
+    assert field in changes, (
+        f"no other value for '{field}' in the CHANGES of {FILES[slot].__name__}"
+    )
+    change = changes[field] if isinstance(changes[field], Change) else Change(changes[field])
+    rows = [row for row in FILES[slot].ROWS if row.kind == kind]
+    row = next(row for row in rows if change.row in (None, row.name))
+    assert row.config.get(field) != change.value
+    before, after = FACTS[slot](row), FACTS[slot](row, **{field: change.value})
+    assert same(before, FACTS[slot](row)), "the test itself isn't reproducible"
+    if change.result:
+        assert not same(before, after)
+    else:
+        assert same(before, after, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("slot", FILES)
+def test_the_table_of_changes_names_only_fields_that_exist(slot: str) -> None:
+    for kind, changes in FILES[slot].CHANGES.items():
+        row = next(row for row in FILES[slot].ROWS if row.kind == kind)
+        assert set(changes) <= set(type(row.parse()).model_fields)
