@@ -105,7 +105,8 @@ def _text(root: type[Config], walk: _Walk, detail: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(root, walk)
     if kind == "union_tag_not_found":
-        return f"[{path}] has no kind. Kinds of {_slot(walk)}: {', '.join(_kinds(walk))}."
+        hint = " A 'from' can't stand in a list." if "from" in (walk.value or ()) else ""
+        return f"[{path}] has no kind.{hint} Kinds of {_slot(walk)}: {', '.join(_kinds(walk))}."
     if kind == "union_tag_invalid":
         given = str(detail.get("ctx", {}).get("tag"))
         return f"{path}.kind: {unknown(f'{_slot(walk)} kind', given, _kinds(walk))}"
@@ -125,8 +126,6 @@ def _unknown_key(root: type[Config], walk: _Walk) -> str:
     if not match:
         others = [name for name in _tables_with(root, key) if name]
         hint = f" {' and '.join(others)} has one of that name." if others else ""
-    if key == "from":
-        hint = " A 'from' can't stand in a list."
     return (
         f"{_table(walk)} has no key '{key}' (given {_given(walk.value)}).{hint} "
         f"Allowed: {', '.join(known)}."
