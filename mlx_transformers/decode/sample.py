@@ -1,0 +1,137 @@
+"""Sampling: from the logits of the next token to the token, as pure functions of `[B, V]`.
+
+The order is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p, draw. Each
+filter sees what the ones before it left, renormalised. (mlx-lm filters before the temperature.)
+Everything can be compiled, and a draw depends only on its key.
+"""
+
+import math
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..core.errors import RunError
+
+NONE = -1
+"""Fills the slots of a history that hold no token yet."""
+
+
+def temperature(logits: mx.array, temp: float) -> mx.array:
+    """`logits / temp`: below 1 sharpens the distribution, above 1 flattens it."""
+    return logits / temp
+
+
+def top_k(logits: mx.array, k: int) -> mx.array:
+    """Keep the k most probable tokens, and those equal to the last of them (Fan et al. 2018)."""
+    if k >= logits.shape[-1]:
+        return logits
+    least = mx.topk(logits, k, axis=-1).min(axis=-1, keepdims=True)
+    return _keep(logits, logits >= least)
+
+
+def top_p(logits: mx.array, p: float) -> mx.array:
+    """Keep the nucleus: the fewest tokens that hold at least p of the probability.
+
+    Holtzman et al. 2020, equation 2. Tokens equal to the least probable of them stay too.
+    """
+    falling = -mx.sort(-logits, axis=-1)
+    probs = mx.softmax(falling, axis=-1, precise=True)
+    above = mx.cumsum(probs, axis=-1, inclusive=False)
+    least = mx.where(above < p, falling, math.inf).min(axis=-1, keepdims=True)
+    return _keep(logits, logits >= least)
+
+
+def min_p(logits: mx.array, p: float) -> mx.array:
+    """Keep tokens at least p times as probable as the most probable (Nguyen et al. 2024, 3.1)."""
+    return _keep(logits, logits >= logits.max(axis=-1, keepdims=True) + math.log(p))
+
+
+def repetition_penalty(logits: mx.array, history: mx.array, penalty: float) -> mx.array:
+    """Make the tokens of `history [B, W]` less likely; slots that hold -1 hold no token.
+
+    CTRL (Keskar et al. 2019), section 4.1, in the form that all implementations share: positive
+    logits are divided by the penalty, negative ones multiplied.
+    """
+    rows, vocab_size = logits.shape
+    slots = mx.where(history == NONE, vocab_size, history)
+    marks = mx.zeros((rows, vocab_size + 1), dtype=mx.bool_)
+    seen = mx.put_along_axis(marks, slots, mx.array(True), axis=1)[:, :vocab_size]
+    return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temp: temperature; 0 takes the most probable token, 1 the model's own distribution.
+        top_p: share of probability that the nucleus holds; 1 keeps all tokens.
+        top_k: how many tokens may be drawn; 0 keeps all.
+        min_p: least probability, relative to the most probable token's; 0 keeps all.
+        repetition_penalty: above 1 makes tokens that occurred less likely; 1 does nothing.
+        repetition_window: how many of the last tokens count as occurred; none means all.
+
+    Raises:
+        RunError: a value is outside its range.
+    """
+
+    temp: float = 0.8
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_window: int | None = None
+
+    def __post_init__(self) -> None:
+        bounds = (
+            ("temp", 0 <= self.temp < math.inf, "at least 0 (0 takes the most probable token)"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (1 keeps all tokens)"),
+            ("top_k", self.top_k >= 0, "at least 0 (0 keeps all tokens)"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1 (0 keeps all tokens)"),
+            (
+                "repetition_penalty",
+                0 < self.repetition_penalty < math.inf,
+                "above 0 (1 does nothing, 1.1 is a usual value)",
+            ),
+            (
+                "repetition_window",
+                self.repetition_window is None or self.repetition_window >= 1,
+                "at least 1 token, or none for all of them",
+            ),
+        )
+        for name, holds, allowed in bounds:
+            if not holds:
+                raise RunError(
+                    f"Sampling option {name} = {getattr(self, name)} is out of range: "
+                    f"it is {allowed}."
+                )
+
+    def history_size(self, context: int) -> int:
+        """How many of the last tokens a draw needs to know, in a context of `context` tokens."""
+        if self.repetition_penalty == 1:
+            return 0
+        return min(self.repetition_window or context, context)
+
+
+def sample(logits: mx.array, key: mx.array, history: mx.array, sampling: Sampling) -> mx.array:
+    """The next token of every row, `[B]`, from `logits [B, V]`.
+
+    `history [B, W]` holds the tokens that the repetition penalty counts, -1 where there is none.
+    """
+    logits = logits.astype(mx.float32)
+    if sampling.repetition_penalty != 1:
+        logits = repetition_penalty(logits, history, sampling.repetition_penalty)
+    if sampling.temp == 0:
+        return mx.argmax(logits, axis=-1).astype(mx.int32)
+    logits = temperature(logits, sampling.temp)
+    if sampling.top_k:
+        logits = top_k(logits, sampling.top_k)
+    if sampling.top_p < 1:
+        logits = top_p(logits, sampling.top_p)
+    if sampling.min_p:
+        logits = min_p(logits, sampling.min_p)
+    return mx.random.categorical(logits, key=key).astype(mx.int32)
+
+
+def _keep(logits: mx.array, kept: mx.array) -> mx.array:
+    return mx.where(kept, logits, -math.inf)
