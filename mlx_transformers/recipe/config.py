@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Config(BaseModel):
-    """A table of a recipe. Unknown keys and wrong types are errors; nothing is coerced."""
+    """A table of a recipe. Unknown keys and wrong types are errors; nothing is coerced, but for
+    lists where a tuple is declared."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -1,9 +1,14 @@
 """Rule 8: what is wrong with a recipe is said once, with file, path, nearest name and choices."""
 
+import copy
+import random
+import re
+
 import pytest
 
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.recipe.load import resolve, resolve_data
+from mlx_transformers.recipe.merge import leaves, put
 from mlx_transformers.recipe.slot import fill, kind_of
 from mlx_transformers.recipe.validate import typed
 
@@ -197,3 +202,30 @@ def test_a_kind_is_not_taken_over_by_another_class():
     fill("norm", rms)
     with pytest.raises(TypeError, match="has a kind 'rms' already"):
         fill("norm", type("Rms", (rms,), {"__module__": __name__}))
+
+
+JUNK = [0, -1, 2.5, True, "", "attention", [], [1, "x"], [[]], {}, {"kind": "layer"}]
+JUNK += [{"kind": 3}, {"kind": []}, {"from": "x"}, {"a": {"b": 1}}, [{"kind": "rms"}, 3]]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_junk_gets_past_or_breaks_the_explanation(seed, toy, write):
+    """Any value in any place is either typed or explained, in words that are the recipe's."""
+    rng = random.Random(seed)
+    data = copy.deepcopy(resolve("base").data)
+    data["model"]["blocks"] = {"local": copy.deepcopy(data["model"]["block"])}
+    data["train"].update(recompute="none", extra_norms=[{"kind": "rms"}], name="n")
+    for _ in range(rng.randint(1, 4)):
+        path = rng.choice([path for path, _ in leaves(data)] or [("model",)])
+        path = path[: rng.randint(1, len(path))]
+        if rng.random() < 0.3:
+            path = (*path[:-1], rng.choice(["junk", "kind", "blocks", "list", "int"]))
+        data = put(data, path, copy.deepcopy(rng.choice(JUNK)))
+    try:
+        typed(toy, resolve_data(data, "junk"))
+    except RecipeError as error:
+        text = str(error)
+        assert not re.search(
+            r"tagged-union|function-|Input |Literal|\bint\[|tuple\[|pydantic", text
+        )
+        assert all(": " in line for line in text.splitlines()[1:])
