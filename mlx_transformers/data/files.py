@@ -13,8 +13,9 @@ from .pieces import Piece, cut, read_utf8
 from .source import Source
 
 TEXT_SUFFIXES = frozenset(
-    ".txt .text .md .rst .tex .py .pyi .js .ts .c .h .cc .cpp .hpp .m .mm .rs .go .java .swift .kt "
-    ".rb .sh .toml .yaml .yml .csv .tsv .html .xml .css .sql .jsonl".split()
+    [".txt", ".text", ".md", ".rst", ".tex", ".py", ".pyi", ".js", ".ts", ".c", ".h", ".cc"]
+    + [".cpp", ".hpp", ".m", ".mm", ".rs", ".go", ".java", ".swift", ".kt", ".rb", ".sh", ".toml"]
+    + [".yaml", ".yml", ".csv", ".tsv", ".html", ".xml", ".css", ".sql", ".jsonl"]
 )
 """What a folder contributes; a file that is named, or that a glob matches, may have any suffix."""
 
@@ -37,7 +38,12 @@ class Files(Source):
         if "bin" in kinds and len(kinds) > 1:
             raise DataError(f"data.path mixes .bin token files with text: {', '.join(patterns)}.")
         self.ready_tokens = kinds == {"bin"}
-        self.one_document = len(self.files) == 1 and "jsonl" not in kinds
+        one_text = len(self.files) == 1 and "jsonl" not in kinds
+        self.usual_split = "tail" if one_text or self.ready_tokens else "documents"
+
+    def __str__(self) -> str:
+        first, *rest = self.files
+        return f"{first} and {len(rest)} more files" if rest else str(first)
 
     def pieces(self) -> Iterator[Piece]:
         for file in self.files:

@@ -24,6 +24,9 @@ class Hub(Source):
         self.name = dataset.replace("/", "-")
         self.attribution = f"Hugging Face data set {dataset}"
 
+    def __str__(self) -> str:
+        return f"the data set '{self.dataset}'"
+
     def pieces(self) -> Iterator[Piece]:
         for number, row in enumerate(self._rows()):
             where = f"{self.dataset}, row {number}"
@@ -50,7 +53,8 @@ class Hub(Source):
             )
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(f"The data set '{self.dataset}' can't be read: {reason} {CURE}") from error
+            message = f"The data set '{self.dataset}' can't be read: {reason} {CURE}"
+            raise DataError(message) from error
 
     def identity(self) -> Any:
         return [self.dataset, self.config]

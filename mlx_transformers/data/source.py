@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from .pieces import Piece
 
@@ -14,10 +14,13 @@ class Source(ABC):
     """Short, fit for a folder name."""
     licence: str = "unknown"
     attribution: str = ""
-    one_document: bool = False
-    """Whether all of it is one document, so that it can only be split inside."""
+    usual_split: Literal["documents", "tail"] = "documents"
+    """How it is split when the recipe doesn't say; "tail" for what is one long document."""
     ready_tokens: bool = False
     """Whether its pieces are tokens already."""
+
+    def __str__(self) -> str:
+        return f"the corpus '{self.name}'"
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:

@@ -1,7 +1,7 @@
 """Bytes as tokens: nothing to train, nothing it can't write."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Byte(Kind):
     unused tokens)."""
 
     kind: Literal["byte"] = "byte"
+    reads: ClassVar[str] = "nothing"
 
     def build(self, texts: Iterable[str]) -> ByteTokenizer:
         """The tokenizer; `texts` is not looked at."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class Char(Kind):
     so that all of it can be written; another text may have characters it lacks."""
 
     kind: Literal["char"] = "char"
+    reads: ClassVar[str] = "all"
 
     def build(self, texts: Iterable[str]) -> CharTokenizer:
         """The tokenizer of the characters in `texts`."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ...core.errors import DataError, unknown
 from ...recipe.config import Kind
@@ -63,6 +63,7 @@ class TokenizerJson(Kind):
     which may lose something (case, accents, runs of spaces)."""
 
     kind: Literal["tokenizer_json"] = "tokenizer_json"
+    reads: ClassVar[str] = "nothing"
 
     path: str
     """The `tokenizer.json`, or the folder that holds it."""

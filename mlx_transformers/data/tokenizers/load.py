@@ -28,7 +28,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         kind = manifest["kind"]
         content = (path.parent / manifest["file"]).read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"There is no tokenizer in {folder}: {error.filename} is missing.") from None
+        message = f"There is no tokenizer in {folder}: {error.filename} is missing."
+        raise DataError(message) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(_unreadable(path.parent, error)) from error
     if kind not in TOKENIZERS:

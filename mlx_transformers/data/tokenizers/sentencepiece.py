@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import sentencepiece as spm
 from pydantic import Field
@@ -64,8 +64,8 @@ class SentencePieceTokenizer(Tokenizer):
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1]
             raise DataError(
-                f"No sentencepiece tokenizer of {config.vocab_size} tokens can be trained: {reason} "
-                "Try a larger data.tokenizer.vocab_size (byte fallback alone takes 256), "
+                f"No sentencepiece tokenizer of {config.vocab_size} tokens can be trained: "
+                f"{reason} Try a larger data.tokenizer.vocab_size (byte fallback alone takes 256), "
                 "or another text."
             ) from None
         return cls(model.getvalue())
@@ -126,6 +126,7 @@ class SentencePiece(Kind):
     2018), trained on the text when it is prepared, or read from a `.model` file."""
 
     kind: Literal["sentencepiece"] = "sentencepiece"
+    reads: ClassVar[str] = "train"
 
     vocab_size: int = Field(default=8192, ge=2)
     """Number of tokens, the 256 bytes included. Not used with `path`."""

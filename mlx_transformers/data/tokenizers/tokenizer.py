@@ -51,6 +51,14 @@ class Tokenizer(ABC):
         parts = [self.token_bytes(int(token)) or b"" for token in tokens]
         return b"".join(parts).decode("utf-8", "replace")
 
+    def count_bytes(self, tokens: np.ndarray) -> int:
+        """UTF-8 bytes of the text of tokens [n]."""
+        if self.token_bytes(0) is None:
+            return len(self.decode(tokens).encode())
+        counts = np.bincount(tokens, minlength=1)
+        return sum(int(counts[token]) * len(self.token_bytes(int(token)) or b"")
+                   for token in np.flatnonzero(counts))
+
     @abstractmethod
     def serialize(self) -> bytes:
         """Everything it is, as the content of its file; `read` is the inverse."""
