@@ -1,9 +1,22 @@
-"""Pointwise nonlinearities by name."""
+"""Pointwise nonlinearities by name.
+
+The plain formulas are the definitions. On the CPU those with an exponential get a backward pass
+that computes it again rather than keeping it: `mx.compile` fuses and vectorises an exponential
+beside other arithmetic, and does neither for one whose result is used in both passes. For the
+same reason the second computation spells the logistic function out, `1 / (1 + exp(-x))`:
+spelt alike, the two would be merged.
+"""
 
 import math
 from collections.abc import Callable
 
 import mlx.core as mx
+
+from .device import on_cpu
+
+Pointwise = Callable[[mx.array], mx.array]
+SLOPE = 2 * math.sqrt(2 / math.pi)
+CUBIC = 0.044715
 
 
 def relu(x: mx.array) -> mx.array:
@@ -26,7 +39,7 @@ def gelu_tanh(x: mx.array) -> mx.array:
 
     `0.5 (1 + tanh u)` is written `sigmoid(2u)`, which is the same and much cheaper.
     """
-    return x * mx.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return x * mx.sigmoid(SLOPE * (x + CUBIC * x * x * x))
 
 
 def silu(x: mx.array) -> mx.array:
@@ -34,17 +47,72 @@ def silu(x: mx.array) -> mx.array:
     return x * mx.sigmoid(x)
 
 
+def sigmoid(x: mx.array) -> mx.array:
+    """`1 / (1 + exp(-x))`: with a gate, the first gated linear unit (Dauphin et al. 2017)."""
+    return mx.sigmoid(x)
+
+
 def identity(x: mx.array) -> mx.array:
-    """`x`: with a gate, the bilinear unit (Dauphin et al. 2017)."""
+    """`x`: with a gate, the bilinear unit (Dauphin et al. 2017, section 5.2)."""
     return x
 
 
-ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+PLAIN: dict[str, Pointwise] = {
     "relu": relu,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
     "relu2": relu2,
-    "sigmoid": mx.sigmoid,
+    "sigmoid": sigmoid,
     "identity": identity,
 }
+
+
+def _logistic(x: mx.array) -> mx.array:
+    return 1 / (1 + mx.exp(-x))
+
+
+def _sigmoid_again(x: mx.array) -> tuple[mx.array, mx.array]:
+    s = _logistic(x)
+    return s, s * (1 - s)
+
+
+def _silu_again(x: mx.array) -> tuple[mx.array, mx.array]:
+    s = _logistic(x)
+    return x * s, s * (1 + x * (1 - s))
+
+
+def _gelu_tanh_again(x: mx.array) -> tuple[mx.array, mx.array]:
+    s = _logistic(SLOPE * (x + CUBIC * x * x * x))
+    return x * s, s * (1 + x * (1 - s) * (SLOPE + 3 * SLOPE * CUBIC * x * x))
+
+
+AGAIN: dict[str, Callable[[mx.array], tuple[mx.array, mx.array]]] = {
+    "sigmoid": _sigmoid_again,
+    "silu": _silu_again,
+    "gelu_tanh": _gelu_tanh_again,
+}
+"""Value and derivative at once, for a backward pass that keeps only its input."""
+
+
+def recomputing(name: str) -> Pointwise:
+    """The activation `name` of `AGAIN`, with the backward pass that computes it again."""
+    act = mx.custom_function(lambda x: PLAIN[name](x))
+    act.vjp(lambda x, cotangent, _: cotangent * AGAIN[name](x)[1])
+    return act
+
+
+def _best(name: str) -> Pointwise:
+    """The activation `name` in the form for the machine that it runs on."""
+    if name not in AGAIN:
+        return PLAIN[name]
+    again = recomputing(name)
+
+    def activation(x: mx.array) -> mx.array:
+        return again(x) if on_cpu() else PLAIN[name](x)
+
+    activation.__name__, activation.__doc__ = name, PLAIN[name].__doc__
+    return activation
+
+
+ACTIVATIONS: dict[str, Pointwise] = {name: _best(name) for name in PLAIN}

@@ -4,11 +4,35 @@ import mlx.core as mx
 
 from mlx_transformers.core.errors import unknown
 
-from .activations import ACTIVATIONS
+from .activations import AGAIN, PLAIN
+from .device import on_cpu
 
 
 def glu(gate: mx.array, up: mx.array, activation: str) -> mx.array:
-    """`act(gate) * up` (GLU Variants, Shazeer 2020, equations 5 and 6)."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(unknown("activation", activation, ACTIVATIONS))
-    return ACTIVATIONS[activation](gate) * up
+    """`act(gate) * up` (GLU Variants, Shazeer 2020, equations 5 and 6), same shape.
+
+    Raises ValueError for an activation that isn't known.
+    """
+    if activation not in PLAIN:
+        raise ValueError(unknown("activation", activation, PLAIN))
+    if on_cpu() and activation in AGAIN:
+        return glu_recomputing(gate, up, activation)
+    return glu_naive(gate, up, activation)
+
+
+def glu_naive(gate: mx.array, up: mx.array, activation: str) -> mx.array:
+    """The definition of `glu`, left to autodiff."""
+    return PLAIN[activation](gate) * up
+
+
+def glu_recomputing(gate: mx.array, up: mx.array, activation: str) -> mx.array:
+    """`glu` for an activation of `AGAIN`, keeping gate and up alone for the backward pass."""
+    run = mx.custom_function(lambda gate, up: glu_naive(gate, up, activation))
+
+    @run.vjp
+    def run_vjp(primals, cotangent, _):  # type: ignore[no-untyped-def]
+        gate, up = primals
+        value, slope = AGAIN[activation](gate)
+        return cotangent * up * slope, cotangent * value
+
+    return run(gate, up)

@@ -4,7 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .device import wide
+from .device import on_cpu, wide
 
 
 def rotate(
@@ -22,9 +22,31 @@ def rotate(
     `offset + arange(T)` (`offset` an int, an array scalar or `[B]`), or `positions` `[B, T]`.
     Pairs are (i, i + K'/2), or neighbours (2i, 2i + 1), as in the paper, if `traditional`.
     """
+    if positions is None and not on_cpu():
+        return mx.fast.rope(
+            x,
+            2 * inv_freq.shape[0],
+            traditional=traditional,
+            base=None,
+            scale=1.0,
+            offset=offset,
+            freqs=1 / inv_freq,
+        )
+    return rotate_naive(x, inv_freq, offset=offset, positions=positions, traditional=traditional)
+
+
+def rotate_naive(
+    x: mx.array,
+    inv_freq: mx.array,
+    *,
+    offset: Any = 0,
+    positions: mx.array | None = None,
+    traditional: bool = False,
+) -> mx.array:
+    """The definition of `rotate`; on the CPU as fast as `mx.fast.rope`, so used there too."""
     if positions is None:
-        start = mx.array(offset)
-        positions = start[..., None] + mx.arange(x.shape[2])
+        positions = mx.array(offset)[..., None] + mx.arange(x.shape[2])
+    inv_freq = wide(inv_freq)
     angle = positions.astype(inv_freq.dtype)[..., None] * inv_freq
     if angle.ndim == 3:
         angle = angle[:, None]
