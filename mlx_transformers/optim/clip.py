@@ -1,16 +1,15 @@
 """Gradient clipping: by the norm of all gradients, or unit by unit."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 from pydantic import Field
 
 from ..recipe.config import Kind
+from .finite import Tree
 
-Tree = Any
-"""Nested dicts and lists with arrays as leaves."""
 Clip = Callable[[Tree, Tree], tuple[Tree, mx.array]]
 """(gradients, parameters) -> (clipped gradients, norm before clipping)."""
 

@@ -1,12 +1,9 @@
 """An exponential moving average of the parameters, for evaluation and for the last checkpoint."""
 
-from typing import Any
-
 import mlx.core as mx
 from mlx.utils import tree_map
 
-Tree = Any
-"""Nested dicts and lists with arrays as leaves."""
+from .finite import Tree
 
 
 class Ema:

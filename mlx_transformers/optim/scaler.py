@@ -1,12 +1,9 @@
 """Dynamic loss scaling, so that small float16 gradients do not vanish."""
 
-from typing import Any
-
 import mlx.core as mx
 from mlx.utils import tree_map
 
-Tree = Any
-"""Nested dicts and lists with arrays as leaves."""
+from .finite import Tree
 
 
 class LossScaler:

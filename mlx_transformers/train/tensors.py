@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import mlx.core as mx
 from mlx.utils import tree_unflatten
@@ -101,7 +101,7 @@ def write_tree(file: HashingFile, tree: Tree) -> None:
         names = sorted({name for name, _ in leaves if sum(n == name for n, _ in leaves) > 1})
         raise ValueError(f"Two leaves of the tree have the same dotted path: {', '.join(names)}.")
     metadata = {"format": "mlx", "structure": json.dumps(_structure(tree))}
-    mx.save_safetensors(file, arrays, metadata)
+    mx.save_safetensors(cast(BinaryIO, file), arrays, metadata)
 
 
 def read_tree(path: Path) -> Tree:
