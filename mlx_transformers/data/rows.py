@@ -1,0 +1,93 @@
+"""Rows of a split in the order of training: a pure function of the row's number."""
+
+import numpy as np
+
+from ..core.errors import DataError
+from .shards import Tokens
+
+Batch = dict[str, np.ndarray]
+
+
+class Rows:
+    """Row r holds `seq_len` + 1 tokens; the last is the target of the last input, and the first
+    token of the row that follows in the text.
+
+    An epoch cuts the text into `per_epoch` rows, starting at a random phase, and takes them in
+    random order; both come from `default_rng([seed, epoch])`. So epochs see other rows, an epoch
+    sees every token at most once as a target, and what it leaves out (less than two rows, at
+    the ends) differs.
+    Without `shuffle` the phase is 0 and the order that of the text.
+
+    Raises:
+        DataError: the split is shorter than one row.
+    """
+
+    def __init__(self, tokens: Tokens, seq_len: int, seed: int, shuffle: bool) -> None:
+        n_tokens = len(tokens)
+        if n_tokens < seq_len + 1:
+            raise DataError(
+                f"The context is longer than the data: a row of train.seq_len={seq_len} takes "
+                f"{seq_len + 1} tokens, and the training split has {n_tokens}. Take a smaller "
+                "train.seq_len or more text."
+            )
+        self.tokens, self.seq_len, self.seed, self.shuffle = tokens, seq_len, seed, shuffle
+        spare = seq_len if shuffle else 1
+        self.per_epoch = max(1, (n_tokens - spare) // seq_len)
+        self._slack = min(seq_len - 1, n_tokens - 1 - self.per_epoch * seq_len)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def order(self, epoch: int) -> tuple[int, np.ndarray]:
+        """Phase and order [per_epoch] of an epoch."""
+        if not self.shuffle:
+            return 0, np.arange(self.per_epoch)
+        found = self._orders.get(epoch)
+        if found is None:
+            rng = np.random.default_rng([self.seed, epoch])
+            found = int(rng.integers(0, self._slack + 1)), rng.permutation(self.per_epoch)
+            # Of the epochs before, only the last may still be asked for.
+            self._orders = {n: old for n, old in self._orders.items() if n == epoch - 1}
+            self._orders[epoch] = found
+        return found
+
+    def starts(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows [B] start in the text: int64 [B]."""
+        epochs, places = np.divmod(rows, self.per_epoch)
+        out = np.empty(len(rows), dtype=np.int64)
+        for epoch in np.unique(epochs):
+            phase, order = self.order(int(epoch))
+            here = epochs == epoch
+            out[here] = phase + order[places[here]] * self.seq_len
+        return out
+
+    def batch(self, rows: np.ndarray, boundaries: np.ndarray | None) -> Batch:
+        """Tokens, int32 [B, T + 1], of rows [B], with segments where `boundaries` are given."""
+        starts, length = self.starts(rows), self.seq_len + 1
+        out = {"tokens": self.tokens.rows(starts, length)}
+        if boundaries is not None:
+            out["segments"] = segments(boundaries, starts, length)
+        return out
+
+
+def segments(boundaries: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """Which document of its row each token belongs to, from 0: int32 [B, length].
+
+    `boundaries` are the places where documents start, ascending.
+    """
+    marks = np.zeros((len(starts), length), dtype=np.int32)
+    first = np.searchsorted(boundaries, starts + 1)
+    last = np.searchsorted(boundaries, starts + length)
+    for row, (begin, end) in enumerate(zip(first, last, strict=True)):
+        marks[row, boundaries[begin:end].astype(np.int64) - starts[row]] = 1
+    return np.cumsum(marks, axis=1, dtype=np.int32)
+
+
+def share(batch_size: int, rank: int, world: int) -> slice:
+    """The rows of a batch that belong to one of `world` processes.
+
+    Raises:
+        DataError: the rows can't be shared evenly.
+    """
+    if batch_size % world:
+        raise DataError(f"train.batch_size={batch_size} can't be shared by {world} processes.")
+    each = batch_size // world
+    return slice(rank * each, (rank + 1) * each)
