@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...core.context import Context
+from ...core.errors import RunError
 from ...recipe.config import Kind
 from .position import Position
 
@@ -23,9 +24,21 @@ class Learned(Kind):
 
 
 class LearnedPosition(Position):
+    """`x + table[position]`."""
+
     def __init__(self, dim: int, max_seq_len: int) -> None:
         super().__init__()
         self.table = nn.Embedding(max_seq_len, dim)
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
+        self.admit(x.shape[1])
         return x + self.table(self.positions(x.shape[1], ctx))
+
+    def admit(self, length: int) -> None:
+        # Reading past the end of a table is not an error in MLX, but garbage.
+        if length > self.table.weight.shape[0]:
+            raise RunError(
+                f"A sequence of {length} tokens has no learned positions beyond "
+                f"{self.table.weight.shape[0]} (model.max_seq_len). Shorten it, or train a model "
+                "with a larger model.max_seq_len."
+            )

@@ -18,7 +18,23 @@ class Position(nn.Module):
         return q, k
 
     def positions(self, length: int, ctx: Context) -> mx.array:
-        """Absolute positions of this pass: `[T]`, or `[B, T]` where the context gives them."""
+        """Absolute positions of this pass: `[T]`, or `[B, T]` where they differ by row.
+
+        In a packed row they begin anew with every document, so that a document means the same
+        wherever it stands.
+        """
         if ctx.positions is not None:
             return ctx.positions
-        return mx.arange(length) + ctx.offset
+        index = mx.arange(length)
+        if ctx.segments is None:
+            return index + ctx.offset
+        begins = ctx.segments[:, 1:] != ctx.segments[:, :-1]
+        starts = mx.cummax(mx.pad(mx.where(begins, index[1:], 0), [(0, 0), (1, 0)]), axis=1)
+        return index - starts + ctx.offset
+
+    def admit(self, length: int) -> None:
+        """Accept sequences of `length` tokens.
+
+        Raises:
+            RunError: there are not as many positions.
+        """
