@@ -1,0 +1,56 @@
+"""Embeddings and heads: scale, tying, bias and soft cap."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.core.context import Context
+
+from . import embeds, heads, reference
+from .suite import DIM, Row, difference, weights_of
+
+
+@pytest.mark.parametrize("row", embeds.ROWS, ids=str)
+def test_an_embedding_is_its_row_of_the_table_scaled_plus_its_position(row: Row) -> None:
+    subject = row.subject()
+    tokens, w = subject.inputs(), weights_of(subject)
+    scale = np.sqrt(DIM) if row.config.get("scale") == "sqrt_dim" else 1.0
+    expected = w["it.table.weight"][np.asarray(tokens)] * scale
+    length = tokens.shape[1]
+    if row.position["kind"] == "sinusoidal":
+        expected = expected + reference.sinusoids(np.arange(length), DIM)
+    if row.position["kind"] == "learned":
+        expected = expected + w["position.table.weight"][:length]
+    np.testing.assert_allclose(subject(tokens, Context()), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("row", heads.ROWS, ids=str)
+def test_logits_are_the_formula_and_the_unembedding_says_the_same(row: Row) -> None:
+    subject = row.subject()
+    h, w = subject.inputs(), weights_of(subject)
+    table = w["embedding.table.weight" if row.config["tied"] else "it.weight"]
+    expected = np.asarray(h, dtype=np.float64) @ table.T + w.get("it.bias", 0.0)
+    cap = row.config.get("softcap")
+    expected = cap * np.tanh(expected / cap) if cap else expected
+    np.testing.assert_allclose(subject(h, Context()), expected, rtol=1e-5, atol=1e-5)
+    out = subject.it.unembedding(subject.get("embedding"))
+    assert out.softcap == cap
+    assert np.array_equal(out.weight, table.astype(np.float32))
+    assert (out.bias is not None) == row.config.get("bias", False)
+
+
+def test_a_tied_head_has_no_matrix_of_its_own_and_teaches_the_table() -> None:
+    subject = heads.head("tied", tied=True).subject()
+    assert set(weights_of(subject)) == {"embedding.table.weight"}
+    grads = mx.grad(lambda p: (subject.update(p), subject(subject.inputs(), Context()).sum())[1])(
+        subject.parameters()
+    )
+    assert float(mx.abs(grads["embedding"]["table"]["weight"]).max()) > 0
+
+
+def test_a_softcap_bounds_the_logits() -> None:
+    subject = heads.head("capped", tied=False, softcap=2.0).subject()
+    x = subject.inputs() * 100
+    assert float(mx.abs(subject(x, Context())).max()) <= 2.0
+    free = heads.head("free", tied=False).subject()
+    assert difference(free(x, Context()), subject(x, Context())) > 10

@@ -1,0 +1,87 @@
+"""Positions against their formulas."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.core.context import Context
+from mlx_transformers.core.errors import RunError
+
+from . import positions, reference
+from .suite import DIM, LENGTH, MAX_LEN, difference, parse
+
+ROPES = [row for row in positions.ROWS if row.kind == "rope"]
+
+
+def heads(seed: int, length: int = LENGTH, width: int = 8) -> mx.array:
+    rng = np.random.default_rng(seed)
+    return mx.array(rng.standard_normal((2, 3, length, width)).astype(np.float32))
+
+
+@pytest.mark.parametrize("offset", [0, 5], ids="from_{}".format)
+@pytest.mark.parametrize("row", ROPES, ids=str)
+def test_rope_turns_pairs_as_complex_numbers(row, offset: int) -> None:
+    q, k = heads(0), heads(1)[:, :1]
+    turned = row.parse().build(DIM, MAX_LEN).rotate(q, k, Context(offset=offset))
+    for x, y in zip((q, k), turned, strict=True):
+        for b, h in np.ndindex(x.shape[:2]):
+            expected = reference.rope(
+                np.asarray(x[b, h], dtype=np.float64), np.arange(LENGTH) + offset, row.config
+            )
+            np.testing.assert_allclose(y[b, h], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [1, 7, 100])
+@pytest.mark.parametrize("row", ROPES, ids=str)
+def test_a_score_under_rope_depends_on_distance_alone(row, shift: int) -> None:
+    rope = row.parse().build(DIM, MAX_LEN)
+
+    def scores(offset: int) -> mx.array:
+        q, k = rope.rotate(heads(0), heads(1), Context(offset=offset))
+        return q @ k.swapaxes(-1, -2)
+
+    assert difference(scores(0), scores(shift)) < 1e-4
+    q, k = heads(0), heads(1)
+    assert difference(scores(0), q @ k.swapaxes(-1, -2)) > 0.1
+
+
+@pytest.mark.parametrize("dim", [16, 15])
+@pytest.mark.parametrize("theta", [10000.0, 100.0])
+def test_sinusoids_are_those_of_the_paper(dim: int, theta: float) -> None:
+    waves = parse("position", {"kind": "sinusoidal", "theta": theta}).build(dim, MAX_LEN)
+    y = waves.embed(mx.zeros((1, 40, dim)), Context(offset=3))
+    np.testing.assert_allclose(y[0], reference.sinusoids(np.arange(40) + 3, dim, theta), atol=1e-5)
+
+
+def test_learned_positions_add_the_row_of_their_table() -> None:
+    learned = parse("position", {"kind": "learned"}).build(DIM, MAX_LEN)
+    x = mx.ones((2, LENGTH, DIM))
+    y = learned.embed(x, Context(offset=4))
+    assert mx.array_equal(y - x, (x + learned.table.weight[4 : 4 + LENGTH]) - x)
+
+
+def test_learned_positions_end_at_max_seq_len() -> None:
+    learned = parse("position", {"kind": "learned"}).build(DIM, MAX_LEN)
+    learned.embed(mx.zeros((1, MAX_LEN, DIM)), Context())
+    with pytest.raises(RunError, match="33 tokens has no learned positions beyond 32"):
+        learned.embed(mx.zeros((1, MAX_LEN + 1, DIM)), Context())
+
+
+@pytest.mark.parametrize("row", positions.ROWS, ids=str)
+def test_positions_given_one_by_one_replace_the_offset(row) -> None:
+    subject = row.subject()
+    x = subject.inputs()
+    order = mx.array([[3, 1, 4, 0, 5, 8, 2, 6, 7], [8, 7, 6, 5, 4, 3, 2, 1, 0]])
+    y = subject(x, Context(positions=order))
+    whole = subject(mx.take_along_axis(x, mx.argsort(order, axis=1)[..., None], axis=1), Context())
+    assert difference(y, mx.take_along_axis(whole, order[..., None], axis=1)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "learned"])
+def test_absolute_positions_begin_anew_with_every_document_of_a_row(kind: str) -> None:
+    position = parse("position", {"kind": kind}).build(DIM, MAX_LEN)
+    segments = mx.array([[0, 0, 0, 1, 1, 2, 2, 2, 2], [4, 4, 4, 4, 4, 4, 4, 0, 0]])
+    at = mx.array([[0, 1, 2, 0, 1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 0, 1]])
+    x = mx.zeros((2, LENGTH, DIM))
+    packed = position.embed(x, Context(segments=segments))
+    assert mx.array_equal(packed, position.embed(x, Context(positions=at)))

@@ -1,0 +1,75 @@
+"""Gates, losses and loads of routers against their formulas."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.core.context import Context
+from mlx_transformers.core.errors import RecipeError
+
+from . import reference
+from .routers import router
+from .suite import DIM, EXPERTS, weights_of
+
+
+@pytest.mark.parametrize("normalize", [True, False], ids=["normalized", "as_they_are"])
+@pytest.mark.parametrize("top_k", [1, 2, EXPERTS], ids="top_{}".format)
+def test_gates_are_the_largest_probabilities(top_k: int, normalize: bool) -> None:
+    row = router("gates", top_k, normalize)
+    subject = row.subject()
+    x = subject.inputs()
+    w = reference.below(weights_of(subject), "it")
+    flat = np.asarray(x, dtype=np.float64).reshape(-1, DIM)
+    _, expected = reference.gates(flat, w, row.config)
+    y = np.asarray(subject(x, Context())).reshape(-1, EXPERTS)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    assert ((y > 0).sum(axis=1) == top_k).all()
+
+
+@pytest.mark.parametrize("top_k", [1, 2, EXPERTS], ids="top_{}".format)
+def test_losses_and_loads_are_the_formulas(top_k: int) -> None:
+    row = router("losses", top_k, True, balance_loss=0.5, z_loss=0.25)
+    subject = row.subject()
+    x, ctx = subject.inputs(), Context()
+    subject(x, ctx)
+    flat = np.asarray(x, dtype=np.float64).reshape(-1, DIM)
+    logits = flat @ weights_of(subject)["it.gate.weight"].T
+    probs, share = reference.gates(flat, reference.below(weights_of(subject), "it"), row.config)
+    load = (share > 0).sum(axis=0) / (share > 0).sum()
+    balance = EXPERTS * sum(load[e] * probs[:, e].mean() for e in range(EXPERTS))
+    z = np.mean([math.log(np.exp(row).sum()) ** 2 for row in logits])
+    assert float(ctx.aux["balance"]) == pytest.approx(0.5 * balance, rel=1e-5)
+    assert float(ctx.aux["router_z"]) == pytest.approx(0.25 * z, rel=1e-5)
+    assert float(ctx.stats["max_load"]) == pytest.approx(EXPERTS * load.max(), rel=1e-5)
+
+
+def test_the_balance_loss_is_1_when_even_and_its_gradient_evens_the_load() -> None:
+    subject = router("balance", 1, True, balance_loss=1.0).subject()
+    eye = np.zeros((EXPERTS, DIM), dtype=np.float32)
+    eye[np.arange(EXPERTS), np.arange(EXPERTS)] = 1.0
+    subject.it.gate.weight = mx.array(eye)
+    even = mx.array(np.tile(np.eye(EXPERTS, DIM, dtype=np.float32) * 9, (3, 1)))[None]
+    crowd = mx.array(np.tile(np.eye(1, DIM, dtype=np.float32) * 9, (12, 1)))[None]
+
+    def balance(x: mx.array) -> mx.array:
+        ctx = Context()
+        subject(x, ctx)
+        return ctx.aux["balance"]
+
+    assert float(balance(even)) == pytest.approx(1.0, rel=1e-5)
+    assert float(balance(crowd)) == pytest.approx(EXPERTS, rel=1e-2)
+    warm = crowd / 9
+    assert float(balance(warm - 0.1 * mx.grad(balance)(warm))) < float(balance(warm))
+
+
+def test_no_coefficient_means_no_loss() -> None:
+    subject, ctx = router("silent", 2, True).subject(), Context()
+    subject(subject.inputs(), ctx)
+    assert ctx.aux == {}
+
+
+def test_more_choices_than_experts_are_an_error() -> None:
+    with pytest.raises(RecipeError, match=r"ffn.router.top_k = 5 exceeds ffn.n_experts = 4"):
+        router("greedy", 5, True).parse().build(DIM, EXPERTS)
