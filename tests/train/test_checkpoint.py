@@ -261,7 +261,7 @@ checkpoint.save(folder, 40, trees(40.0), {"step": 40}, best=True)
 os.write(1, b"ready")
 os.fsync, os.rename, os.replace = dies_at(os.fsync), dies_at(os.rename), dies_at(os.replace)
 tensors.HashingFile.write = dies_at(tensors.HashingFile.write)
-checkpoint.shutil.rmtree = dies_at(checkpoint.shutil.rmtree)
+os.unlink, os.rmdir = dies_at(os.unlink), dies_at(os.rmdir)
 checkpoint.save(folder, 60, trees(60.0), {"step": 60}, best=True)
 checkpoint.save(folder, 40, trees(41.0), {"step": 40})
 checkpoint.prune(folder, 1)
@@ -270,7 +270,7 @@ os.write(1, b"done")
 
 
 def test_a_kill_at_any_moment_of_a_save_leaves_whole_checkpoints_only(tmp_path):
-    """The process kills itself at its first, second, … write to disk until it gets through."""
+    """The process kills itself at its first, second, … write or removal until it gets through."""
     for fatal in range(1, 200):
         folder = tmp_path / str(fatal)
         run = subprocess.run(
