@@ -163,7 +163,10 @@ class _Plan:
 
 
 def _prompt_tokens(tokenizer: Tokenizer, prompt: str | list[int], vocab_size: int) -> list[int]:
-    tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
+    try:
+        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
+    except UnicodeEncodeError:
+        raise RunError("The prompt is not text: it has bytes that are not UTF-8.") from None
     if not tokens and tokenizer.bos_id is not None:
         tokens = [tokenizer.bos_id]
     if not tokens:

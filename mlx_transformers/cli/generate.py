@@ -1,0 +1,119 @@
+"""`mlxt generate`: continue a prompt with a trained run, shown as it is written."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ..core.errors import RunError
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
+
+
+def generate(
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="The text to continue; '-' reads it from standard input, less one final line "
+            "break."
+        ),
+    ],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="A run's name or folder, or one of its checkpoints (runs/NAME/checkpoints/STEP).",
+            show_default="the newest run in ./runs",
+        ),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 256,
+    temp: Annotated[
+        float,
+        typer.Option(
+            help="Temperature: 0 always takes the most probable token, 1 draws from the model's "
+            "own distribution, more is wilder."
+        ),
+    ] = 0.8,
+    top_p: Annotated[
+        float,
+        typer.Option(help="Draw from the fewest tokens that hold this share of probability."),
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(help="Draw from this many of the most probable tokens; 0 from all.")
+    ] = 0,
+    min_p: Annotated[
+        float,
+        typer.Option(help="Draw from tokens at least this probable relative to the likeliest."),
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1 makes tokens that occurred less likely; 1.1 is usual.")
+    ] = 1.0,
+    repetition_window: Annotated[
+        int | None,
+        typer.Option(
+            help="How many of the last tokens the penalty counts.", show_default="all of them"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="End before this text; may be given several times. A line break is $'\\n' in "
+            "most shells.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Continue a prompt with a trained run.
+
+    The text goes to standard output as it is written, without the prompt; its numbers go to
+    standard error. Ctrl-C ends it early.
+    """
+    from ..build import load
+    from ..decode.generate import stream
+    from ..decode.sample import Sampling
+
+    sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
+    text = _standard_input() if prompt == "-" else prompt
+    model, tokenizer = load(run)
+    pieces = stream(
+        model,
+        tokenizer,
+        text,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        seed=seed,
+        stop=stop or (),
+    )
+    whole = _show(pieces)
+    typer.echo(pieces.stats.line(), err=True)
+    if not whole:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _standard_input() -> str:
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RunError(
+            f"Standard input is not UTF-8 text: byte {error.object[error.start]:#04x} at "
+            f"{error.start}. Convert it first, for instance with iconv."
+        ) from None
+    return text.removesuffix("\n")
+
+
+def _show(pieces: Any) -> bool:
+    """Print the pieces as they come; whether nobody interrupted."""
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return False
+    except BrokenPipeError:
+        # The reader has enough, as in `mlxt generate ... | head`: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        print(flush=True)
+    return True

@@ -1,0 +1,102 @@
+"""Models to generate with: tiny random decoders, and one that says what it is told."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers import registry  # noqa: F401
+from mlx_transformers.models.decoder import Decoder, DecoderModel
+
+VOCAB = 40
+ROPE: dict[str, Any] = {"kind": "rope"}
+GLU: dict[str, Any] = {"kind": "glu", "hidden_dim": 48, "activation": "silu"}
+MOE: dict[str, Any] = {
+    "kind": "moe",
+    "n_experts": 4,
+    "router": {"kind": "top_k", "top_k": 2, "normalize": True},
+    "expert": {"kind": "glu", "hidden_dim": 24, "activation": "silu"},
+}
+DECODERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "window": {"window": 7},
+    "learned positions": {"position": {"kind": "learned"}},
+    "experts": {"ffn": MOE},
+    "experts in a window": {"ffn": MOE, "window": 5},
+}
+
+needs_compile = pytest.mark.skipif(
+    os.environ.get("MLX_DISABLE_COMPILE", "") != "", reason="there is no compiler for MLX here"
+)
+
+
+def decoder(
+    context: int = 96,
+    window: int | None = None,
+    position: dict[str, Any] = ROPE,
+    ffn: dict[str, Any] = GLU,
+    vocab_size: int = VOCAB,
+) -> DecoderModel:
+    """A decoder of random weights, large enough that what it says depends on all it read."""
+    mixer = {"kind": "attention", "n_heads": 4, "n_kv_heads": 2, "window": window, "dropout": 0.5}
+    config = Decoder.model_validate(
+        {
+            "kind": "decoder",
+            "dim": 32,
+            "n_layers": 2,
+            "max_seq_len": context,
+            "embed": {"kind": "token"},
+            "position": position,
+            "block": {
+                "placement": "pre",
+                "norm": {"kind": "rms_norm"},
+                "dropout": 0.5,
+                "mixer": mixer,
+                "ffn": ffn,
+            },
+            "norm": {"kind": "rms_norm"},
+            "head": {"kind": "lm", "tied": False},
+            "init": {"kind": "normal", "std": 0.3},
+        }
+    )
+    mx.random.seed(1)
+    model = config.build(vocab_size)
+    mx.eval(model.parameters())
+    return model
+
+
+class Script:
+    """A model that says `script` after a prompt of `n_prompt` tokens, then zeros."""
+
+    def __init__(
+        self, script: list[int], n_prompt: int, vocab_size: int = 257, context: int = 1000
+    ) -> None:
+        self.vocab_size, self.max_seq_len = vocab_size, context
+        said = [0] * (n_prompt - 1) + script
+        self._next = mx.array(said + [0] * (context + 1 - len(said)))
+
+    def parameters(self) -> dict[str, Any]:
+        return {}
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> dict[str, Any]:
+        return {"offset": mx.array(0), "rows": mx.zeros((batch, 1))}
+
+    def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]:
+        batch, length = tokens.shape
+        following = self._next[state["offset"] + mx.arange(length)]
+        logits = (following[:, None] == mx.arange(self.vocab_size)) * 100.0
+        logits = mx.broadcast_to(logits, (batch, length, self.vocab_size))
+        return logits, state | {"offset": state["offset"] + length}
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Nothing is compiled inside."""
+    mx.disable_compile()
+    try:
+        yield
+    finally:
+        mx.enable_compile()

@@ -1,0 +1,161 @@
+"""Tokens of the engine are those of the model's whole forward pass, from one traced step."""
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.decode import engine as module
+from mlx_transformers.decode.engine import Engine, slots
+from mlx_transformers.decode.sample import Sampling
+
+from .models import DECODERS, VOCAB, Script, decoder, eager, needs_compile
+
+PROMPT = [3, 14, 15, 9, 26, 5]
+GREEDY = Sampling(temp=0)
+DRAWN = Sampling(temp=0.9, top_p=0.95, repetition_penalty=1.2, repetition_window=8)
+
+
+def continued(model: object, prompt: list[int], n: int, **options: object) -> list[list[int]]:
+    return list(Engine(model, prompt, **options).tokens(n))  # type: ignore[arg-type]
+
+
+def by_whole_passes(model: object, prompt: list[int], n: int) -> list[list[int]]:
+    """The most probable token after all tokens so far, read anew each time."""
+    tokens = list(prompt)
+    for _ in range(n):
+        logits = model(mx.array([tokens]))  # type: ignore[operator]
+        tokens.append(int(logits[0, -1].argmax()))
+    return [[token] for token in tokens[len(prompt) :]]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_greedy_tokens_are_those_of_whole_passes(name: str) -> None:
+    model = decoder(**DECODERS[name])
+    expected = by_whole_passes(model, PROMPT, 60)
+    assert len({token for (token,) in expected}) > 8, "a model that repeats itself tests nothing"
+    assert continued(model, PROMPT, 60, sampling=GREEDY) == expected
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_reading_a_prompt_in_chunks_changes_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = decoder(**DECODERS[name])
+    prompt = [(7 * i * i) % VOCAB for i in range(40)]
+    expected = by_whole_passes(model, prompt, 10)
+    for chunk in (1, 16, 64):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        assert continued(model, prompt, 10, sampling=GREEDY) == expected
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_state_that_grows_keeps_what_it_holds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = decoder(**DECODERS[name])
+    expected = by_whole_passes(model, PROMPT, 90)
+    monkeypatch.setattr(module, "SLOTS", 4)
+    engine = Engine(model, PROMPT, sampling=GREEDY)
+    assert list(engine.tokens(90)) == expected
+
+
+@needs_compile
+def test_a_generation_is_traced_once_and_once_more_when_it_grows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = decoder()
+    engine = Engine(model, PROMPT, sampling=DRAWN)
+    assert len(list(engine.tokens(80))) == 80
+    assert len(engine.traces) == 1
+    monkeypatch.setattr(module, "SLOTS", 32)
+    growing = Engine(model, PROMPT, sampling=DRAWN)
+    assert len(list(growing.tokens(80))) == 80
+    assert len(growing.traces) == 3, "32 slots, then 64, then the context of 96"
+
+
+def test_slots_double_up_to_the_context() -> None:
+    assert [slots(n, 1000) for n in (1, 256, 257, 512, 513, 1000)] == [
+        256,
+        256,
+        512,
+        512,
+        1000,
+        1000,
+    ]
+    assert slots(5, 64) == 64
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_compiled_draws_are_eager_draws(name: str) -> None:
+    model = decoder(**DECODERS[name])
+    with eager():
+        expected = continued(model, PROMPT, 40, sampling=DRAWN, seed=5)
+    assert continued(model, PROMPT, 40, sampling=DRAWN, seed=5) == expected
+
+
+def test_a_seed_reproduces_and_another_does_not() -> None:
+    model = decoder()
+    first = continued(model, PROMPT, 30, sampling=Sampling(), seed=1)
+    assert continued(model, PROMPT, 30, sampling=Sampling(), seed=1) == first
+    assert continued(model, PROMPT, 30, sampling=Sampling(), seed=2) != first
+
+
+def test_rows_are_drawn_independently_from_the_same_prompt() -> None:
+    model = decoder()
+    rows = continued(model, PROMPT, 20, sampling=Sampling(temp=1), rows=4)
+    texts = {tuple(column) for column in zip(*rows, strict=True)}
+    assert len(texts) == 4
+    greedy = continued(model, PROMPT, 20, sampling=GREEDY, rows=3)
+    assert greedy == [[token] * 3 for (token,) in by_whole_passes(model, PROMPT, 20)]
+
+
+def test_no_step_is_computed_after_the_last_token() -> None:
+    with eager():
+        engine = Engine(decoder(), PROMPT, sampling=GREEDY)
+        assert len(list(engine.tokens(7))) == 7
+        assert len(engine.traces) == 7
+        stopped = Engine(decoder(), PROMPT, sampling=GREEDY)
+        tokens = stopped.tokens(7)
+        next(tokens)
+        tokens.close()  # type: ignore[attr-defined]
+        assert len(stopped.traces) == 2, "one token, and the step queued behind it"
+
+
+def test_a_penalty_without_end_forbids_what_the_prompt_or_the_window_has() -> None:
+    model = decoder()
+    never = Sampling(temp=0, repetition_penalty=1e9)
+    tokens = [token for (token,) in continued(model, PROMPT, VOCAB - len(PROMPT), sampling=never)]
+    assert sorted(tokens + PROMPT) == list(range(VOCAB))
+    recent = Sampling(temp=0, repetition_penalty=1e9, repetition_window=3)
+    tokens = PROMPT + [token for (token,) in continued(model, PROMPT, 40, sampling=recent)]
+    new = range(len(PROMPT), len(tokens))
+    assert all(tokens[i] not in tokens[i - 3 : i] for i in new)
+    assert len(set(tokens)) < len(tokens)
+
+
+def test_tokens_that_the_tokenizer_lacks_are_never_drawn() -> None:
+    hot = Sampling(temp=50.0)
+    tokens = continued(decoder(), PROMPT, 60, sampling=hot, vocab_size=27)
+    assert max(token for (token,) in tokens) <= 26
+
+
+def test_a_state_has_the_dtype_of_the_weights() -> None:
+    model = decoder()
+    model.set_dtype(mx.bfloat16)
+    engine = Engine(model, PROMPT, sampling=GREEDY)
+    assert len(list(engine.tokens(5))) == 5
+    assert {layer[name].dtype for layer in engine.state["blocks"] for name in "kv"} == {mx.bfloat16}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_an_error_with_the_cure(bad: float) -> None:
+    model = Script([1, 2, 3], n_prompt=1)
+    said = model.step
+
+    def spoilt(tokens: mx.array, state: dict[str, mx.array]) -> tuple[mx.array, dict]:
+        logits, after = said(tokens, state)
+        return mx.where(state["offset"] == 2, logits + bad, logits), after
+
+    model.step = spoilt  # type: ignore[method-assign]
+    tokens = Engine(model, [9], sampling=GREEDY).tokens(5)
+    assert [next(tokens), next(tokens)] == [[1], [2]]
+    with pytest.raises(RunError, match="earlier checkpoint"):
+        next(tokens)
