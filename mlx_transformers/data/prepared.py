@@ -58,7 +58,7 @@ class Prepared:
         return Tokens(self.folder, split, dtype, n_tokens, shard_tokens)
 
     def boundaries(self, split: Split) -> np.ndarray:
-        """Where each document of a split starts: uint64 [documents], ascending, the first 0."""
+        """Where each document of a split starts: int64 [documents], ascending, the first 0."""
         path, n_documents = index_path(self.folder, split), self.count(split, "documents")
         if path.stat().st_size != 8 * n_documents:
             raise DataError(
@@ -66,5 +66,6 @@ class Prepared:
                 f"Remove the folder {self.folder} and run again: it is made anew."
             )
         if n_documents == 0:
-            return np.zeros(0, dtype=np.uint64)
-        return np.memmap(path, dtype="<u8", mode="r", shape=(n_documents,))
+            return np.zeros(0, dtype=np.int64)
+        # Read as signed: beside int64 positions, NumPy would compare uint64 as floats.
+        return np.memmap(path, dtype="<i8", mode="r", shape=(n_documents,))

@@ -77,7 +77,7 @@ def segments(boundaries: np.ndarray, starts: np.ndarray, length: int) -> np.ndar
     first = np.searchsorted(boundaries, starts + 1)
     last = np.searchsorted(boundaries, starts + length)
     for row, (begin, end) in enumerate(zip(first, last, strict=True)):
-        marks[row, boundaries[begin:end].astype(np.int64) - starts[row]] = 1
+        marks[row, boundaries[begin:end] - starts[row]] = 1
     return np.cumsum(marks, axis=1, dtype=np.int32)
 
 

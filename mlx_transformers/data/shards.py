@@ -50,7 +50,7 @@ class SplitWriter:
         self.shard_tokens = shard_tokens
         self.counts = Counts(**asdict(counts))
         self._cut_off()
-        self._index = open(index_path(folder, split), "ab")
+        self._index = open(index_path(folder, split), "ab")  # noqa: SIM115
         self._shard: BinaryIO | None = None
 
     def _cut_off(self) -> None:
@@ -63,10 +63,23 @@ class SplitWriter:
                 _truncate(path, rest * self.dtype.itemsize)
         _truncate(index_path(self.folder, self.split), self.counts.documents * 8)
 
-    def start_document(self) -> None:
-        """Record that a document starts at the next token."""
-        self._index.write(np.uint64(self.counts.tokens).tobytes())
+    def _path(self, number: int) -> Path:
+        return shard_path(self.folder, self.split, number)
+
+    def start_document(self, ahead: int = 0) -> None:
+        """Record that a document starts at the next token, or `ahead` tokens after it."""
+        self._index.write(np.uint64(self.counts.tokens + ahead).tobytes())
         self.counts.documents += 1
+
+    def last(self) -> int | None:
+        """The token written last."""
+        if not self.counts.tokens:
+            return None
+        self.flush()
+        number, place = divmod(self.counts.tokens - 1, self.shard_tokens)
+        size = self.dtype.itemsize
+        token = np.fromfile(self._path(number), self.dtype, count=1, offset=place * size)
+        return int(token[0])
 
     def append(self, tokens: np.ndarray) -> None:
         """Write tokens [n], into as many shards as they need."""
@@ -75,7 +88,7 @@ class SplitWriter:
             number, used = divmod(self.counts.tokens, self.shard_tokens)
             part = tokens[: self.shard_tokens - used]
             if self._shard is None:
-                self._shard = open(shard_path(self.folder, self.split, number), "ab")
+                self._shard = open(self._path(number), "ab")  # noqa: SIM115
             self._shard.write(part.data)
             self.counts.tokens += len(part)
             tokens = tokens[len(part) :]

@@ -82,8 +82,11 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _known(self, tokens: list[int], text: str) -> list[int]:
         if not self._bytes and self._processor.unk_id() in tokens:
-            pieces = [p for p in self._processor.encode_as_pieces(text)
-                      if self._processor.piece_to_id(p) == self._processor.unk_id()]
+            pieces = [
+                p
+                for p in self._processor.encode_as_pieces(text)
+                if self._processor.piece_to_id(p) == self._processor.unk_id()
+            ]
             raise DataError(
                 f"The text has {pieces[0]!r}, which this tokenizer can't write. Train it with "
                 "data.tokenizer.byte_fallback=true."

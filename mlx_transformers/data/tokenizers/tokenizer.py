@@ -56,8 +56,10 @@ class Tokenizer(ABC):
         if self.token_bytes(0) is None:
             return len(self.decode(tokens).encode())
         counts = np.bincount(tokens, minlength=1)
-        return sum(int(counts[token]) * len(self.token_bytes(int(token)) or b"")
-                   for token in np.flatnonzero(counts))
+        return sum(
+            int(counts[token]) * len(self.token_bytes(int(token)) or b"")
+            for token in np.flatnonzero(counts)
+        )
 
     @abstractmethod
     def serialize(self) -> bytes:
