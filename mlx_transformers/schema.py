@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from . import registry as registry  # fills the slots before any schema is built
 from .data.config import Data
 from .recipe.config import Config, Kind
+from .recipe.load import Resolved
 from .recipe.slot import Slot
 from .train.config import Checkpoints, Eval, Log, Train
 
@@ -30,6 +31,13 @@ class Recipe(Config):
     """When the run is saved, and what is kept."""
     log: Log = Log()
     """What is written while the run goes on."""
+
+    _resolved: Resolved | None = PrivateAttr(None)
+
+    @property
+    def resolved(self) -> Resolved | None:
+        """The tables as merged, with the recipe that set each key; None if made in Python."""
+        return self._resolved
 
     @model_validator(mode="after")
     def _row_fits_context(self) -> "Recipe":

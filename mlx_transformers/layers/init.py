@@ -9,7 +9,6 @@ from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 from pydantic import Field
 
 from ..recipe.config import Kind
@@ -86,8 +85,3 @@ class Xavier(Kind):
             else:
                 bound = math.sqrt(6 / (shape[-1] + shape[-2]))
                 module[name] = mx.random.uniform(-bound, bound, shape)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Number of parameters, each array once."""
-    return sum(value.size for _, value in tree_flatten(model.parameters()))

@@ -94,7 +94,12 @@ class DecoderModel(nn.Module):
         return self.head(self.hidden(tokens, ctx or Context()), self.embed)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> dict[str, Any]:
-        """An empty decode state for `batch` rows of at most `length` tokens."""
+        """An empty decode state for `batch` rows of at most `length` tokens.
+
+        Raises:
+            RunError: the position kind has not as many positions.
+        """
+        self.position.admit(length)
         return {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:

@@ -19,12 +19,20 @@ Metrics = dict[str, mx.array]
 
 
 class Feed(Protocol):
-    """An endless source of batches that knows where it stands."""
+    """An endless source of batches that knows where it stands and how fast it is."""
 
     def __next__(self) -> dict[str, Any]: ...
 
     @property
     def cursor(self) -> dict[str, Any]: ...
+
+    @property
+    def tokens_per_s(self) -> float: ...
+
+
+def arrays(batch: dict[str, Any]) -> dict[str, mx.array]:
+    """A batch of NumPy arrays on the device."""
+    return {name: mx.array(value) for name, value in batch.items()}
 
 
 class Trainer:
@@ -68,8 +76,7 @@ class Trainer:
         return self.reason
 
     def _microbatches(self) -> list[dict[str, mx.array]]:
-        batches = [next(self.feed) for _ in range(self.config.accumulate)]
-        return [{name: mx.array(value) for name, value in b.items()} for b in batches]
+        return [arrays(next(self.feed)) for _ in range(self.config.accumulate)]
 
     def _advance(self, stop: StopSignals) -> None:
         self.progress.step += 1

@@ -3,7 +3,6 @@
 import resource
 import sys
 import time
-from typing import Any
 
 import mlx.core as mx
 
@@ -85,19 +84,3 @@ def measure_peak_flops(size: int = 1024, repeats: int = 5) -> float:
         mx.eval(a @ a)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
-
-
-def flops_per_token(active_matmul_parameters: int, dim: int, layers: list[Any], length: int) -> float:
-    """Training operations per token: 6 per active weight, and attention's scores and values.
-
-    Chowdhery et al. 2022 (PaLM), appendix B: `6 N + 12 L H K T`, with T the mean number of keys
-    that a token sees: half the row when causal, at most the window.
-    """
-    attention = 0.0
-    for mixer in layers:
-        seen = length / 2
-        if mixer.window is not None and mixer.window < length:
-            w = mixer.window
-            seen = (w * (length - w) + w * w / 2) / length
-        attention += 12 * mixer.n_heads * (mixer.head_dim or dim // mixer.n_heads) * seen
-    return 6 * active_matmul_parameters + attention

@@ -47,6 +47,8 @@ class Report:
         report = self.window.read()
         trainer.progress.skipped += int(report.pop("skipped"))
         trainer.progress.seconds += report.pop("seconds")
+        report["seconds_total"] = trainer.progress.seconds
+        report["loader_tokens_per_s"] = trainer.feed.tokens_per_s
         self.write(trainer, report)
 
     def write(self, trainer: Trainer, values: dict[str, Any]) -> None:

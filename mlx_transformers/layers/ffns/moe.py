@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from pydantic import Field
 
 from ...core.context import Context
@@ -48,6 +49,11 @@ class MoeFfn(nn.Module):
         inner, out = expert_factories(config.n_experts)
         self.router = config.router.build(dim, config.n_experts)
         self.experts = config.expert.build(dim, inner, out)
+
+    def idle_parameters(self) -> int:
+        """Parameters of the experts that a token does not choose."""
+        stacked = sum(value.size for _, value in tree_flatten(self.experts.parameters()))
+        return stacked - stacked * self.router.top_k // self.n_experts
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         flat = x.reshape(-1, x.shape[-1])

@@ -117,6 +117,15 @@ class AttentionMixer(nn.Module):
         y = self._attend(q, seen["k"].astype(q.dtype), seen["v"].astype(q.dtype), mask, None)
         return self._merge(y), after
 
+    def flops(self, length: int) -> float:
+        """Forward operations per token of a causal row, beside the weights: scores and values.
+
+        `4 · H · K · keys`, where keys is the mean number that a token sees.
+        """
+        w = min(self.window or length, length)
+        keys = w - w * (w - 1) / (2 * length)
+        return 4.0 * self.n_heads * self.head_dim * keys
+
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         B, T, _ = x.shape
 

@@ -1,0 +1,143 @@
+"""From a recipe to its parts, and the Python face: load_recipe, build, train, load."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .core.errors import RecipeError
+from .data.prepare import Prepared, prepare
+from .data.tokenizers.load import load_tokenizer
+from .data.tokenizers.tokenizer import Tokenizer
+from .layers.counts import Counts, count
+from .recipe.load import resolve, resolve_data
+from .recipe.validate import typed
+from .schema import Recipe
+from .train.checkpoint import load as load_checkpoint
+from .train.evaluate import Evaluator
+from .train.folder import find_checkpoint
+from .train.restore import restore_model
+from .train.step import Step
+
+
+def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
+    """A recipe by path or name, its chain merged, typed and checked.
+
+    Args:
+        recipe: "recipes/mistral_tiny.toml", or "mistral_tiny".
+        set: "path=value" strings, the last diff of the chain.
+
+    Raises:
+        RecipeError: it can't be read, merged or typed.
+    """
+    resolved = resolve(recipe, set)
+    out = typed(Recipe, resolved)
+    out._resolved = resolved
+    return out
+
+
+def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
+    """The model of a recipe with the weights its seed gives.
+
+    Raises:
+        RecipeError: its sizes don't go together, or its vocabulary is smaller than the
+            tokenizer's.
+    """
+    given = getattr(recipe.model, "vocab_size", None)
+    if given is not None and given < tokenizer.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size = {given} is smaller than the tokenizer's {tokenizer.vocab_size}: "
+            "leave model.vocab_size out, or make it larger."
+        )
+    mx.random.seed(recipe.train.seed)
+    model = recipe.model.build(tokenizer.vocab_size)
+    blocks = recipe.train.recompute
+    if blocks != "none":
+        count = len(model.stack.blocks)
+        chosen = range(count) if blocks == "all" else blocks
+        outside = [i for i in chosen if not 0 <= i < count]
+        if outside:
+            raise RecipeError(
+                f"train.recompute names block {outside[0]}, but the model has blocks 0 to "
+                f"{count - 1}."
+            )
+        model.stack.recomputed = frozenset(chosen)
+    return model
+
+
+@dataclass
+class Built:
+    """Everything a recipe describes, ready to run."""
+
+    recipe: Recipe
+    data: Prepared
+    model: Any
+    step: Step
+    evaluator: Evaluator
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the data was prepared with."""
+        return self.data.tokenizer
+
+    @property
+    def counts(self) -> Counts:
+        """Parameters of the model."""
+        return count(self.model)
+
+
+def build(recipe: Recipe, data: Prepared | None = None) -> Built:
+    """The model, data, optimizer, objective and compiled step of a recipe.
+
+    Prepares the data when that has not been done yet.
+    """
+    data = data or prepare(recipe.data)
+    model = build_model(recipe, data.tokenizer)
+    objective = recipe.objective.build()
+    optimizer = recipe.optim.build(model, recipe.train.steps)
+    step = Step(model, objective, optimizer, recipe.train)
+    evaluator = Evaluator(
+        model,
+        objective,
+        step.roles,
+        data.bytes_per_token("valid"),
+        step.dtype,
+        step.ema,
+    )
+    return Built(recipe, data, model, step, evaluator)
+
+
+def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
+    """The model and tokenizer of a run: its best checkpoint, or the one named.
+
+    Args:
+        run: a run's name or folder, a checkpoint's folder, or None for the newest run.
+
+    Raises:
+        RunError: there is no such run.
+        CheckpointError: its checkpoint is damaged.
+    """
+    folder, checkpoint = find_checkpoint(run)
+    recipe = load_recipe(folder.recipe)
+    tokenizer = load_tokenizer(folder.tokenizer)
+    model = build_model(recipe, tokenizer)
+    name = "ema" if recipe.train.ema else "model"
+    trees, _ = load_checkpoint(checkpoint, only=[name])
+    restore_model(model, trees[name])
+    mx.eval(model.parameters())
+    return model, tokenizer
+
+
+def recipe_from(data: dict[str, Any]) -> Recipe:
+    """A recipe given as nested tables.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    resolved = resolve_data(data)
+    out = typed(Recipe, resolved)
+    out._resolved = resolved
+    return out

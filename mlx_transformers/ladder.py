@@ -1,0 +1,133 @@
+"""The ladder: every recipe of a chain on one budget, so that each idea's effect is a number."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from .build import load, load_recipe
+from .core.errors import RecipeError
+from .decode.cache_size import cache_bytes_per_token
+from .decode.generate import stream
+from .decode.sample import Sampling
+from .layers.counts import count
+from .recipe.load import chain
+from .recipe.show import diff
+from .schema import Recipe
+from .session import train
+from .train.folder import RUNS, RunFolder
+
+SHARED = ("data", "train.steps", "train.batch_size", "train.accumulate", "train.seq_len")
+"""What the rungs must have in common, beside the seed, for their numbers to compare."""
+DECODE_TOKENS = 128
+"""Tokens of the text that a rung's decoding speed is measured on."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One recipe's result.
+
+    Attributes:
+        recipe: its name.
+        parameters: all of them.
+        active_parameters: those that one token meets.
+        tokens: tokens trained on.
+        val_loss: nats per token at the end of the budget.
+        val_bpb: bits per byte at the end of the budget.
+        delta_bpb: the difference to the parent; negative is better. None for the root.
+        tokens_per_s: median of training reports.
+        peak_gib: most memory that MLX held while training.
+        decode_tokens_per_s: generation, one row.
+        cache_bytes_per_token: decode state of a full context, per token of it.
+        seconds: time spent in training steps.
+    """
+
+    recipe: str
+    parameters: int
+    active_parameters: int
+    tokens: int
+    val_loss: float
+    val_bpb: float
+    delta_bpb: float | None
+    tokens_per_s: float
+    peak_gib: float
+    decode_tokens_per_s: float
+    cache_bytes_per_token: float
+    seconds: float
+
+
+def climb(
+    recipe: str | Path,
+    sets: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    root: Path = RUNS,
+    say: Callable[[str], None] = print,
+) -> tuple[Path, list[Rung]]:
+    """Train the chain of a recipe from its root; each rung is a run in `root/name/`.
+
+    Rungs that are finished are kept, one that was stopped goes on: calling again continues.
+
+    Raises:
+        RecipeError: rungs differ in data or budget, so that their numbers would not compare.
+        MlxtError: as `session.train`.
+    """
+    files = chain(recipe)
+    rungs = [load_recipe(path, sets) for path in files]
+    _comparable(files, rungs)
+    folder = root / (name or f"ladder-{files[-1].stem}")
+    results: list[Rung] = []
+    for path, rung in zip(files, rungs, strict=True):
+        say(f"Rung {len(results) + 1} of {len(files)}: {path.stem}")
+        result = train(rung, name=path.stem, resume="auto", root=folder, say=say)
+        if result.reason != "finished":
+            say(f"The ladder stops here; the same command continues it in {folder}.")
+            break
+        parent = results[-1].val_bpb if results else None
+        results.append(_measure(path.stem, result.folder, parent))
+        mx.clear_cache()
+    return folder, results
+
+
+def _comparable(files: list[Path], rungs: list[Recipe]) -> None:
+    leaf = rungs[-1]
+    for path, rung in zip(files, rungs, strict=True):
+        for key, here, there in diff(rung, leaf):
+            if key == "train.seed" or key.startswith(SHARED):
+                raise RecipeError(
+                    f"{path.name} and {files[-1].name} differ in {key} ({here!r} and {there!r}), "
+                    f"so their numbers would not compare. Give both one value: --set {key}=..."
+                )
+
+
+def _measure(recipe: str, folder: RunFolder, parent_bpb: float | None) -> Rung:
+    records = list(folder.records())
+    reports = [r for r in records if "tokens_per_s" in r]
+    last = [r for r in records if "val_bpb" in r][-1]
+    model, tokenizer = load(folder.path)
+    text = stream(
+        model,
+        tokenizer,
+        "\n",
+        max_tokens=min(DECODE_TOKENS, model.max_seq_len - 8),
+        sampling=Sampling(temp=0.0),
+    )
+    for _ in text:
+        pass
+    counts = count(model)
+    return Rung(
+        recipe=recipe,
+        parameters=counts.total,
+        active_parameters=counts.active,
+        tokens=last["tokens"],
+        val_loss=last["val_loss"],
+        val_bpb=last["val_bpb"],
+        delta_bpb=None if parent_bpb is None else last["val_bpb"] - parent_bpb,
+        tokens_per_s=statistics.median(r["tokens_per_s"] for r in reports),
+        peak_gib=max(r["peak_gib"] for r in reports),
+        decode_tokens_per_s=text.stats.generation_tokens_per_s,
+        cache_bytes_per_token=cache_bytes_per_token(model),
+        seconds=reports[-1]["seconds_total"],
+    )

@@ -1,0 +1,259 @@
+"""A training run from recipe to last checkpoint: what `mlxt train` does."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from .build import Built, build, load_recipe
+from .core.device import facts
+from .core.errors import RunError
+from .data.prepare import prepare
+from .data.stream import EvalStream, TrainStream
+from .decode.generate import generate
+from .decode.sample import Sampling
+from .layers.counts import flops_per_token
+from .recipe.show import diff
+from .recipe.toml import to_toml
+from .schema import Recipe
+from .train import checkpoint
+from .train.folder import RUNS, RunFolder, create, find, find_checkpoint
+from .train.loop import Trainer, arrays
+from .train.metrics import Window, measure_peak_flops
+from .train.moments import Evaluate, Report, Sample, Save, Sink
+from .train.probe import probe
+from .train.progress import Progress
+from .train.restore import restore_model, restore_optimizer, restore_state
+from .train.screen import open_screen
+from .train.sinks import JsonLines, TensorBoard, WandB
+
+FREE = ("train.steps", "eval.", "checkpoint.", "log.")
+"""Keys that may change when a run is resumed: they don't touch what has been computed."""
+
+SAMPLE_TOKENS = 120
+"""Tokens of a sample while training."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    folder: RunFolder
+    progress: Progress
+    reason: str
+    traces: int
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    name: str | None = None,
+    resume: str | Path | None = None,
+    root: Path = RUNS,
+    say: Say = print,
+) -> Result:
+    """Train a recipe; the run is kept in `root/name`.
+
+    Args:
+        recipe: a recipe, or the path or name of one.
+        name: the run's name; None takes the recipe's, with a number if that is taken.
+        resume: "auto" continues the run of that name if there is one; a run's or checkpoint's
+            folder continues that. None starts anew.
+        root: the folder of runs.
+        say: where sentences about the run go.
+
+    Raises:
+        MlxtError: whatever can't be done, said in a sentence.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    stem = recipe.resolved.name if recipe.resolved else "run"
+    folder, saved = _place(stem, name, resume, root)
+    if folder is not None:
+        _same_recipe(folder, recipe)
+    data = prepare(recipe.data)
+    built = build(recipe, data)
+    folder = folder or create(name, stem, root)
+    progress = _restore(built, saved) if saved else Progress()
+    _describe(folder, recipe, built)
+    folder.forget_after(progress.step)
+    if progress.step >= recipe.train.steps:
+        say(f"{folder.path} has all of its {progress.step} steps already.")
+        return Result(folder, progress, "finished", 0)
+    return _run(built, folder, progress, say)
+
+
+def _place(
+    stem: str, name: str | None, resume: str | Path | None, root: Path
+) -> tuple[RunFolder | None, Path | None]:
+    """The folder and checkpoint to continue, or None where a new run begins."""
+    if resume is None:
+        if name is not None and (root / name).exists():
+            create(name, stem, root)  # raises: the name is taken
+        return None, None
+    if str(resume) != "auto":
+        return find_checkpoint(resume, root)
+    if not (root / (name or stem) / "recipe.toml").is_file():
+        return None, None
+    folder = find(name or stem, root)
+    return folder, folder.newest()
+
+
+def _same_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Raises RunError where a run would go on with another recipe than it began with."""
+    changes = [
+        f"  {path}: {was!r} there, {now!r} here"
+        for path, was, now in diff(load_recipe(folder.recipe), recipe)
+        if not path.startswith(FREE)
+    ]
+    if changes:
+        raise RunError(
+            f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
+            "Resume with that recipe, or give a new run another --name. Only train.steps and the "
+            "tables eval, checkpoint and log may change."
+        )
+
+
+def _restore(built: Built, path: Path) -> Progress:
+    trees, state = checkpoint.load(path)
+    restore_model(built.model, trees["model"])
+    restore_optimizer(built.step.optimizer, trees["optimizer"])
+    for name, live in _extras(built).items():
+        restore_state(live, trees.get(name, {}), name)
+    if state["data"] != built.data.fingerprint:
+        raise RunError(
+            f"{path} was trained on other data than data.* gives now (the text or the tokenizer "
+            "has changed), so it can't go on where it was. Start a new run with another --name."
+        )
+    built.step.rebuild()
+    return Progress.from_dict(state)
+
+
+def _extras(built: Built) -> dict[str, Any]:
+    """State beside weights and optimizer, by the name of its file."""
+    step = built.step
+    found = {"ema": step.ema, "scaler": step.scaler}
+    return {name: x.state for name, x in found.items() if x is not None}
+
+
+def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:
+    resolved = recipe.resolved
+    text = to_toml(resolved.data, resolved.origin) if resolved else to_toml(recipe.model_dump())
+    folder.describe(text, {**facts(), "command": " ".join(sys.argv), "folder": os.getcwd()})
+    if not folder.tokenizer.exists():
+        built.tokenizer.save(folder.tokenizer)
+
+
+def _run(built: Built, folder: RunFolder, progress: Progress, say: Say) -> Result:
+    recipe = built.recipe
+    config = recipe.train
+    feed = _feed(built, progress.cursor)
+    dry = probe(built.step, [arrays(feed.batch(i)) for i in range(config.accumulate)])
+    for parameter in dry.idle:
+        say(f"Warning: {parameter} gets no gradient from the first batch.")
+    counts = built.counts
+    say(
+        f"{folder.path}: {counts.total:,} parameters ({counts.active:,} active), "
+        f"{built.data.count('train'):,} training tokens. The first step took "
+        f"{dry.compile_s:.1f} s with compilation, at most {dry.peak_gib:.2f} GiB."
+    )
+    mx.reset_peak_memory()
+    with open_screen(folder.name, config.steps, progress.step) as screen:
+        sinks: list[Sink] = [JsonLines(folder.log), screen, *_trackers(recipe, folder)]
+        trainer = Trainer(built.step, feed, config, _moments(built, folder, sinks), progress)
+        reason = trainer.run()
+    say(f"{folder.path}: {reason} at step {progress.step}.")
+    return Result(folder, progress, reason, built.step.traces)
+
+
+def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
+    config, data = built.recipe.train, built.recipe.data
+    return TrainStream(
+        built.data,
+        config.batch_size,
+        config.seq_len,
+        seed=config.seed,
+        cursor=cursor,
+        shuffle=data.shuffle,
+        mask_documents=data.mask_documents,
+    )
+
+
+def _moments(built: Built, folder: RunFolder, sinks: list[Sink]) -> list[Any]:
+    recipe = built.recipe
+    flops = flops_per_token(built.model, recipe.train.seq_len)
+    window = Window(flops, measure_peak_flops())
+    report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
+    moments: list[Any] = [report]
+    if recipe.log.sample_every is not None:
+        moments.append(Sample(recipe.log.sample_every, _sampler(built), report))
+    moments.append(Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report))
+    moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
+    return moments
+
+
+def _valid(built: Built, batches: int | None) -> Iterable[dict[str, Any]]:
+    recipe = built.recipe
+    return EvalStream(
+        built.data,
+        recipe.eval.batch_size or recipe.train.batch_size,
+        recipe.train.seq_len,
+        batches=batches,
+        mask_documents=recipe.data.mask_documents,
+    )
+
+
+def _sampler(built: Built) -> Callable[[], str]:
+    prompt = built.recipe.log.sample_prompt
+    sampling = Sampling(temp=0.8, top_p=0.95)
+
+    def sample() -> str:
+        text = generate(
+            built.model, built.tokenizer, prompt, max_tokens=SAMPLE_TOKENS, sampling=sampling
+        )
+        return prompt + text
+
+    return sample
+
+
+def _saver(built: Built, folder: RunFolder) -> Callable[[Trainer, bool], None]:
+    keep = built.recipe.checkpoint.keep
+
+    def save(trainer: Trainer, best: bool) -> None:
+        step = built.step
+        trees = {"model": step.model.parameters(), "optimizer": step.optimizer.state}
+        trees |= _extras(built)
+        state = trainer.progress.to_dict() | {"data": built.data.fingerprint}
+        checkpoint.save(folder.checkpoints, trainer.progress.step, trees, state, best=best)
+        checkpoint.prune(folder.checkpoints, keep)
+
+    return save
+
+
+def _trackers(recipe: Recipe, folder: RunFolder) -> list[Sink]:
+    found: list[Sink] = []
+    if recipe.log.tensorboard:
+        found.append(TensorBoard(folder.path / "tensorboard"))
+    if recipe.log.wandb is not None:
+        found.append(WandB(recipe.log.wandb, folder.path, recipe.model_dump()))
+    return found
+
+
+def evaluate(
+    run: str | Path | None = None, batches: int | None = None, root: Path = RUNS
+) -> tuple[Path, dict[str, float]]:
+    """Measure a run's best checkpoint, or the one named, on its validation split.
+
+    Raises:
+        MlxtError: there is no such run, or its data can't be had any more.
+    """
+    folder, path = find_checkpoint(run, root)
+    recipe = load_recipe(folder.recipe)
+    built = build(recipe)
+    _restore(built, path)
+    return path, built.evaluator(_valid(built, batches))

@@ -1,0 +1,141 @@
+"""A run on disk, and how runs are named and found.
+
+    runs/<name>/
+      recipe.toml   environment.json   log.jsonl   tokenizer/
+      checkpoints/step-000100/...      checkpoints/last, best
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunError, nearest
+from .checkpoint import best, newest
+
+RUNS = Path("runs")
+"""Where runs are kept, below the current folder."""
+TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder; nothing here is read before it is asked for."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def newest(self) -> Path | None:
+        """The checkpoint that was saved last."""
+        return newest(self.checkpoints)
+
+    def best(self) -> Path | None:
+        """The checkpoint of lowest validation loss."""
+        return best(self.checkpoints)
+
+    def describe(self, recipe_toml: str, environment: dict[str, Any]) -> None:
+        """Write what the run is and where it runs."""
+        self.recipe.write_text(recipe_toml, encoding="utf-8")
+        text = json.dumps(environment, indent=2, ensure_ascii=False)
+        (self.path / "environment.json").write_text(text + "\n", encoding="utf-8")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records of log.jsonl; a last line that a kill cut short is left out."""
+        if not self.log.is_file():
+            return
+        for text in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(text)
+            except json.JSONDecodeError:
+                continue
+
+    def forget_after(self, step: int) -> None:
+        """Drop records of steps that a resumed run will do again."""
+        kept = [json.dumps(r, ensure_ascii=False) for r in self.records() if r["step"] <= step]
+        partial = self.log.with_suffix(".partial")
+        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        os.replace(partial, self.log)
+
+
+def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
+    """A new run's folder: `name`, or the recipe's own name with a number if that is taken.
+
+    Raises:
+        RunError: a run of that name exists, or the name isn't one of a folder.
+    """
+    if name is not None and (not name or name in (".", "..") or "/" in name or "\\" in name):
+        raise RunError(f"'{name}' can't name a run: give a plain folder name, without slashes.")
+    names = [name] if name is not None else [stem, *(f"{stem}-{i}" for i in range(2, 10_000))]
+    for candidate in names:
+        path = root / candidate
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return RunFolder(path)
+    raise RunError(
+        f"A run '{name}' exists already in {root}/. Continue it with --resume auto, choose "
+        "another --name, or remove the folder yourself."
+    )
+
+
+def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
+    """A run by folder, by name, or (None) the newest one.
+
+    Raises:
+        RunError: there is none; names the nearest.
+    """
+    names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    if run is None:
+        runs = [RunFolder(root / name) for name in names]
+        saved = [(p.stat().st_mtime, r.name, r) for r in runs if (p := r.newest()) is not None]
+        if not saved:
+            raise RunError(f"There is no trained run in {root}/. {TRAIN_FIRST}")
+        return max(saved)[2]
+    for path in (Path(run), root / run):
+        if (path / "recipe.toml").is_file() and path.is_dir():
+            return RunFolder(path)
+    match = nearest(str(run), names)
+    hint = f"Did you mean '{match}'? " if match else ""
+    known = f"Runs in {root}/: {', '.join(names)}." if names else TRAIN_FIRST
+    raise RunError(f"There is no run '{run}'. {hint}{known}")
+
+
+def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[RunFolder, Path]:
+    """A run and one of its checkpoints: of a run its best or else newest, or the one named.
+
+    Raises:
+        RunError: there is no such run, or it has no checkpoint yet.
+    """
+    if run is not None:
+        path = Path(run)
+        if path.parent.name == "checkpoints" and (path / "MANIFEST").exists():
+            return RunFolder(path.parent.parent), path
+        if path.parent.name == "checkpoints" and path.name in ("last", "best") and path.is_file():
+            return RunFolder(path.parent.parent), path.parent / path.read_text().strip()
+    folder = find(run, root)
+    checkpoint = folder.best() or folder.newest()
+    if checkpoint is None:
+        raise RunError(f"Run {folder.path} has no checkpoint yet: it was stopped before its first.")
+    return folder, checkpoint
