@@ -1,7 +1,15 @@
 """Sparse expert matmuls: each token meets only the experts chosen for it, and none is dropped.
 
-A `Dispatch` is made once per layer from the choices `[N, k]`; then rows `[N * k, 1, D]` sorted by
-expert flow through as many expert matmuls as the layer has, and `combine` brings them home.
+A `Dispatch` is made once per layer from the choices `[N, k]`. It sorts the N * k (token, choice)
+pairs by expert and lays them out in blocks of M rows, every block of one expert: an expert's last
+block is filled up with rows that nobody reads. The number of blocks depends on shapes alone, so
+the layout changes from batch to batch and the compiled graph does not. `DispatchDense` is the
+twin: the same calls, every expert on every token.
+
+    d = Dispatch(choice, n_experts)
+    rows = d.gather(x)                                   # [blocks, M, D]
+    rows = d.linear(glu(d.linear(rows, gate), d.linear(rows, up), "silu"), down)
+    y = d.combine(rows, gates)                           # [N, D]
 """
 
 import mlx.core as mx
@@ -10,35 +18,57 @@ from .device import on_cpu, wide
 
 
 class Dispatch:
-    """The permutation that sorts (token, choice) pairs by expert, and back. Static shapes."""
+    """Where each (token, choice) pair lies among the blocks, and whose block it is."""
 
-    def __init__(self, choice: mx.array, n_experts: int):
-        """`choice` `[N, k]` integer: the experts of each token."""
+    def __init__(self, choice: mx.array, n_experts: int, block: int | None = None):
+        """`choice` `[N, k]` integer: the experts of each token; one may come twice, or never.
+
+        `block` is M. The GPU has a kernel for sorted single rows, hence 1; the CPU wants matrices.
+        """
         self.n_tokens, self.k = choice.shape
-        self.n_experts = n_experts
-        flat = mx.stop_gradient(choice).reshape(-1)
-        order = mx.argsort(flat)
-        self.token = order // self.k
-        self.expert = flat[order]
-        self.inverse = mx.argsort(order)
+        self.block = m = block or _best_block(choice.size, n_experts)
+        pairs = choice.size
+        n_blocks = (pairs + n_experts * (m - 1)) // m
+        expert = mx.stop_gradient(choice).reshape(-1).astype(mx.int32)
+        rank = mx.argsort(mx.argsort(expert)).astype(mx.int32)
+        count = (expert[:, None] == mx.arange(n_experts)).sum(axis=0)
+        room = (count + m - 1) // m * m
+        ends = mx.cumsum(room)
+        moved = (ends - room) - (mx.cumsum(count) - count)
+        self.slot = rank + moved[expert]
+        token = mx.arange(pairs, dtype=mx.int32) // self.k
+        self.token = mx.zeros((n_blocks * m,), mx.int32).at[self.slot].add(token)
+        past = (mx.arange(n_blocks)[:, None] * m >= ends).sum(axis=1)
+        self.expert = mx.minimum(past, n_experts - 1)
 
     def gather(self, x: mx.array) -> mx.array:
-        """Rows of x `[N, D]`, one for every (token, choice), sorted by expert."""
-        return x[self.token][:, None]
+        """Rows of x `[N, D]`, one for every (token, choice), as `[blocks, M, D]`."""
+        return x[self.token].reshape(-1, self.block, x.shape[-1])
 
     def linear(self, rows: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:
-        """`row @ weight[expert]^T + bias[expert]` with weight `[E, F, D]` and bias `[E, F]`."""
-        dtype = rows.dtype
-        a, b = (wide(rows), wide(weight)) if on_cpu() else (rows, weight)
-        out = mx.gather_mm(
-            a, b.swapaxes(-1, -2), rhs_indices=self.expert, sorted_indices=True
-        ).astype(dtype)
+        """`row @ weight[expert]^T + bias[expert]`: weight `[E, F, D]`, bias `[E, F]`."""
+        if rows.dtype == mx.float64:  # gather_mm has no float64
+            out = rows @ weight[self.expert].swapaxes(-1, -2)
+        else:
+            # on the CPU it has float32 alone
+            a, b = (wide(rows), wide(weight)) if on_cpu() else (rows, weight)
+            out = mx.gather_mm(
+                a, b.swapaxes(-1, -2), rhs_indices=self.expert, sorted_indices=True
+            ).astype(rows.dtype)
         return out if bias is None else out + bias[self.expert][:, None]
 
     def combine(self, rows: mx.array, gates: mx.array) -> mx.array:
         """`[N, D]`: each token's rows, weighted by its gates `[N, k]`, summed."""
-        mine = rows[self.inverse].reshape(self.n_tokens, self.k, -1)
+        mine = rows.reshape(-1, rows.shape[-1])[self.slot].reshape(self.n_tokens, self.k, -1)
         return (mine * gates[..., None].astype(mine.dtype)).sum(axis=1)
+
+
+def _best_block(pairs: int, n_experts: int) -> int:
+    """Rows per block: a matmul on the CPU wants many, but what an expert lacks is filled up."""
+    if not on_cpu():
+        return 1
+    quarter = max(1, pairs // n_experts // 4)
+    return min(64, 1 << quarter.bit_length() - 1)
 
 
 class DispatchDense:
@@ -46,7 +76,7 @@ class DispatchDense:
 
     def __init__(self, choice: mx.array, n_experts: int):
         """`choice` `[N, k]` integer: the experts of each token."""
-        self.chosen = (choice[..., None] == mx.arange(n_experts)).astype(mx.float32)
+        self.chosen = choice[..., None] == mx.arange(n_experts)
         self.n_experts = n_experts
 
     def gather(self, x: mx.array) -> mx.array:
