@@ -1,0 +1,200 @@
+"""Text in, text out: stop strings, characters, ends, numbers, and what is refused."""
+
+import gc
+import itertools
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers.core.errors import MlxtError, RunError
+from mlx_transformers.core.tree import size_bytes
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.data.tokenizers.char import CharTokenizer
+from mlx_transformers.decode import generate as module
+from mlx_transformers.decode.cache_size import cache_bytes_per_token, state_bytes
+from mlx_transformers.decode.generate import Stream, generate, samples, stream
+from mlx_transformers.decode.sample import Sampling
+
+from .models import Script, decoder
+
+BYTES = ByteTokenizer()
+PROMPT = "say"
+GREEDY = Sampling(temp=0)
+EMOJI = "na\u00efve \U0001f469\u200d\U0001f680 \u6f22\u5b57!"
+
+
+def said(text: str, **options: object) -> Stream:
+    """The stream of a model that says `text`, then ends the document."""
+    script = Script([*text.encode(), BYTES.eos_id or 0], n_prompt=len(PROMPT))
+    return stream(script, BYTES, PROMPT, sampling=GREEDY, **options)  # type: ignore[arg-type]
+
+
+def test_text_ends_with_the_document() -> None:
+    pieces = said("Hello.")
+    assert "".join(pieces) == "Hello."
+    assert pieces.stats.end_reason == "stop"
+    assert pieces.stats.generated_tokens == 7
+
+
+def test_pieces_never_split_a_character() -> None:
+    pieces = list(said(EMOJI))
+    assert pieces == list(EMOJI)
+
+
+def test_a_character_that_the_limit_cuts_is_marked() -> None:
+    pieces = said("ab\U0001f469", max_tokens=4)
+    assert "".join(pieces) == "ab\ufffd"
+    assert pieces.stats.end_reason == "length"
+
+
+@pytest.mark.parametrize("stop", ["lo w", "\u6f22\u5b57", ["zzz", "\U0001f469"], ["o", "lo wor"]])
+def test_a_stop_string_is_cut_out_though_each_token_is_a_byte(stop: str | list[str]) -> None:
+    text = "Hello world, \u6f22\u5b57 \U0001f469\u200d\U0001f680"
+    first = min(text.find(s) for s in ([stop] if isinstance(stop, str) else stop) if s in text)
+    pieces = said(text, stop=stop)
+    # Of "o" and "lo wor", "o" is complete first.
+    expected = "Hell" if stop == ["o", "lo wor"] else text[:first]
+    assert "".join(pieces) == expected
+    assert pieces.stats.end_reason == "stop string"
+
+
+def test_what_might_have_been_a_stop_string_is_output_at_the_end() -> None:
+    pieces = said("Hello wo", stop="world")
+    assert "".join(pieces) == "Hello wo"
+    assert pieces.stats.end_reason == "stop"
+
+
+def test_the_limit_of_tokens_and_the_context_are_different_ends() -> None:
+    model = Script([*b"x" * 50], n_prompt=3, context=20)
+    pieces = stream(model, BYTES, PROMPT, sampling=GREEDY, max_tokens=17)
+    assert "".join(pieces) == "x" * 17
+    assert pieces.stats.end_reason == "length"
+    pieces = stream(model, BYTES, PROMPT, sampling=GREEDY, max_tokens=18)
+    assert "".join(pieces) == "x" * 17, "prompt and text fill the context of 20"
+    assert pieces.stats.end_reason == "context"
+
+
+@pytest.mark.parametrize("position", ["rope", "learned"])
+def test_a_generation_can_fill_the_context(position: str) -> None:
+    model = decoder(context=48, position={"kind": position}, vocab_size=257)
+    tokens = [int(token) for token in generate_tokens(model, [5, 6, 7], 45)]
+    assert len(tokens) == 45
+    whole = model(mx.array([[5, 6, 7, *tokens]]))[0, 2:-1].argmax(-1)
+    assert whole.tolist() == tokens
+
+
+def generate_tokens(model: object, prompt: list[int], n: int) -> list[int]:
+    plan = module._Plan(model, BYTES, prompt, n + 99, GREEDY, 0, rows=1)  # type: ignore[arg-type]
+    return [token for (token,) in plan.engine.tokens(plan.limit)]
+
+
+def test_generate_is_the_pieces_of_stream_and_takes_tokens_too() -> None:
+    model = decoder(vocab_size=257)
+    options = {"max_tokens": 30, "seed": 3}
+    text = generate(model, BYTES, "abc", **options)
+    assert text == "".join(stream(model, BYTES, "abc", **options))  # type: ignore[arg-type]
+    assert text == generate(model, BYTES, [97, 98, 99], **options)
+    assert text != generate(model, BYTES, "abc", max_tokens=30, seed=4)
+
+
+def test_samples_end_each_in_its_own_time() -> None:
+    tokenizer = CharTokenizer.train(["abcdefgh"])
+    model = decoder(vocab_size=8)
+    options = {"max_tokens": 40, "sampling": Sampling(temp=1.0)}
+    free = samples(model, tokenizer, "a", 5, **options)  # type: ignore[arg-type]
+    assert [len(text) for text in free] == [40] * 5
+    cut = samples(model, tokenizer, "a", 5, stop="c", **options)  # type: ignore[arg-type]
+    assert cut == [text.split("c")[0] for text in free]
+    assert len({len(text) for text in cut}) > 1
+    with pytest.raises(RunError, match="at least 1"):
+        samples(model, tokenizer, "a", 0)
+
+
+def test_an_empty_prompt_begins_a_document_where_the_tokenizer_can() -> None:
+    class Beginning(ByteTokenizer):
+        bos_id = 200
+
+    model = decoder(vocab_size=257)
+    text = generate(model, Beginning(), "", max_tokens=10)
+    assert text == generate(model, BYTES, [200], max_tokens=10)
+    with pytest.raises(RunError, match="Begin the text yourself"):
+        stream(model, BYTES, "")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ("x" * 96, {}, r"has 96 tokens, and the model's context of 96 .* at most 95 tokens"),
+        ("x" * 5000, {}, r"has 5,000 tokens"),
+        ([4, 257], {}, "token 257, but model and tokenizer know tokens from 0 to 256"),
+        ([-1], {}, "token -1"),
+        ("x\udcff", {}, "not UTF-8"),
+        ("x", {"max_tokens": 0}, "max_tokens = 0 generates nothing"),
+        ("x", {"seed": -1}, "seed = -1 is out of range"),
+        ("x", {"seed": 2**64}, "is out of range"),
+        ("x", {"stop": [""]}, "stop string is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_computed(
+    prompt: str | list[int], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RunError, match=message):
+        stream(decoder(vocab_size=257), BYTES, prompt, **options)  # type: ignore[arg-type]
+
+
+def test_a_prompt_that_the_tokenizer_cannot_write_is_refused() -> None:
+    tokenizer = CharTokenizer.train(["abc"])
+    with pytest.raises(MlxtError, match="'z'"):
+        stream(decoder(vocab_size=3), tokenizer, "abz")
+
+
+def test_stats_are_counts_by_measured_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=0.25)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    pieces = said("Hello.")
+    assert (pieces.stats.prompt_tokens_per_s, pieces.stats.generation_tokens_per_s) == (None, None)
+    assert pieces.stats.end_reason == "unfinished"
+    "".join(pieces)
+    stats = pieces.stats
+    # One reading of the clock at the start, then one a token.
+    assert stats.prompt_tokens == 3
+    assert stats.prompt_tokens_per_s == 3 / 0.25
+    assert stats.generated_tokens == 7
+    assert stats.generation_tokens_per_s == 6 / (6 * 0.25)
+    assert "prompt: 3 tokens, 12.0 tokens/s; generation: 7 tokens, 4.0 tokens/s" in stats.line()
+
+
+def test_peak_memory_is_at_least_the_weights_and_the_cache() -> None:
+    model = decoder(vocab_size=257)
+    pieces = stream(model, BYTES, PROMPT, max_tokens=4)
+    "".join(pieces)
+    assert (
+        pieces.stats.peak_gib * 2**30 >= size_bytes(model.parameters()) + pieces.stats.cache_bytes
+    )
+
+
+def test_cache_bytes_are_those_of_keys_and_values() -> None:
+    layers, kv_heads, width = 2, 2, 8
+    full = decoder(context=96)
+    assert cache_bytes_per_token(full) == 2 * layers * kv_heads * width * 4
+    narrow = decoder(context=96, window=7)
+    assert cache_bytes_per_token(narrow) == 2 * layers * kv_heads * width * 4 * 7 / 96
+    full.set_dtype(mx.bfloat16)
+    assert cache_bytes_per_token(full) == 2 * layers * kv_heads * width * 2
+    state = full.init_state(3, 10, mx.float32)
+    assert state_bytes(state) == 3 * 10 * 2 * layers * kv_heads * width * 4
+
+
+def test_a_finished_generation_leaves_no_memory_behind() -> None:
+    model = decoder(vocab_size=257)
+    generate(model, BYTES, PROMPT, max_tokens=5)
+    mx.synchronize()
+    before = mx.get_active_memory()
+    gc.disable()
+    try:
+        for _ in range(3):
+            generate(model, BYTES, PROMPT, max_tokens=5)
+        mx.synchronize()
+        assert mx.get_active_memory() == before
+    finally:
+        gc.enable()
