@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
+from .derivative import with_backward
 from .device import on_cpu
 
 Pointwise = Callable[[mx.array], mx.array]
@@ -97,9 +98,7 @@ AGAIN: dict[str, Callable[[mx.array], tuple[mx.array, mx.array]]] = {
 
 def recomputing(name: str) -> Pointwise:
     """The activation `name` of `AGAIN`, with the backward pass that computes it again."""
-    act = mx.custom_function(lambda x: PLAIN[name](x))
-    act.vjp(lambda x, cotangent, _: cotangent * AGAIN[name](x)[1])
-    return act
+    return with_backward(PLAIN[name], lambda x, cotangent, _: cotangent * AGAIN[name](x)[1])
 
 
 def _best(name: str) -> Pointwise:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .derivative import with_backward
 from .device import wide
 from .masks import Mask
 
@@ -44,9 +45,8 @@ def attention_blocks(
     if mask.allowed is not None or q.shape[2] > k.shape[2]:
         raise ValueError("Blocks need a mask made of structure, and no more queries than keys.")
     run = _Blocks(scale, mask, softcap, block)
-    attend = mx.custom_function(run.forward)
-    attend.vjp(run.backward)
-    return attend(wide(q), wide(k), wide(v))[0].astype(q.dtype)
+    out: mx.array = with_backward(run.forward, run.backward)(wide(q), wide(k), wide(v))[0]
+    return out.astype(q.dtype)
 
 
 class _Blocks:

@@ -5,6 +5,7 @@ import mlx.core as mx
 from mlx_transformers.core.errors import unknown
 
 from .activations import AGAIN, PLAIN
+from .derivative import with_backward
 from .device import on_cpu
 
 
@@ -27,12 +28,16 @@ def glu_naive(gate: mx.array, up: mx.array, activation: str) -> mx.array:
 
 def glu_recomputing(gate: mx.array, up: mx.array, activation: str) -> mx.array:
     """`glu` for an activation of `AGAIN`, keeping gate and up alone for the backward pass."""
-    run = mx.custom_function(lambda gate, up: glu_naive(gate, up, activation))
 
-    @run.vjp
-    def run_vjp(primals, cotangent, _):  # type: ignore[no-untyped-def]
+    def forward(gate: mx.array, up: mx.array) -> mx.array:
+        return glu_naive(gate, up, activation)
+
+    def backward(
+        primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
+    ) -> tuple[mx.array, mx.array]:
         gate, up = primals
         value, slope = AGAIN[activation](gate)
         return cotangent * up * slope, cotangent * value
 
-    return run(gate, up)
+    out: mx.array = with_backward(forward, backward)(gate, up)
+    return out

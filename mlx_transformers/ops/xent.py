@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .derivative import with_backward
 from .device import on_cpu, wide
 
 Sums = tuple[mx.array, mx.array, mx.array]
@@ -71,17 +72,18 @@ def cross_entropy_saving(
     """`cross_entropy` that computes each exponential once and keeps it for the backward pass."""
     head = _Head(label_smoothing, z_loss)
 
-    @mx.custom_function
-    def run(logits: mx.array, targets: mx.array, weights: mx.array) -> list[mx.array]:
+    def forward(logits: mx.array, targets: mx.array, weights: mx.array) -> list[mx.array]:
         sums, saved = head.forward(logits, targets, weights)
         return [*sums, *saved]
 
-    @run.vjp
-    def run_vjp(primals, cotangents, outputs):  # type: ignore[no-untyped-def]
+    def backward(
+        primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
+    ) -> tuple[mx.array, mx.array, mx.array]:
         _, targets, weights = primals
         d = head.backward(outputs[3:], targets, weights * cotangents[0])
         return d, mx.zeros_like(targets), mx.zeros_like(weights)
 
+    run = with_backward(forward, backward)
     total, nll, z, *_ = run(wide(logits), *_valid(targets, weights))
     return total, nll, z
 
@@ -120,14 +122,17 @@ def linear_cross_entropy(
     leaves = [h, w] if bias is None else [h, w, wide(bias)]
     if not gradients:
         return run.sums(leaves, targets, weights)
-    one_pass = mx.custom_function(lambda *leaves: run.one_pass(list(leaves), targets, weights))
-    one_pass.vjp(
-        lambda primals, cotangents, outputs: tuple(
-            (d * cotangents[0]).astype(leaf.dtype)
-            for d, leaf in zip(outputs[3:], primals, strict=True)
-        )
-    )
-    total, nll, z, *_ = one_pass(*leaves)
+
+    def forward(*leaves: mx.array) -> list[mx.array]:
+        return run.one_pass(list(leaves), targets, weights)
+
+    def backward(
+        primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
+    ) -> tuple[mx.array, ...]:
+        made = zip(outputs[3:], primals, strict=True)
+        return tuple((d * cotangents[0]).astype(leaf.dtype) for d, leaf in made)
+
+    total, nll, z, *_ = with_backward(forward, backward)(*leaves)
     return total, nll, z
 
 
@@ -226,7 +231,8 @@ class _Chunks:
         """The three sums and the gradients of the leaves, sums of float32 or wider."""
         h, w = leaves[:2]
         total = [mx.zeros((), wide(h).dtype)] * 3
-        dh, flat = [], [mx.zeros(leaf.shape, wide(leaf).dtype) for leaf in leaves[1:]]
+        dh: list[mx.array] = []
+        flat = [mx.zeros(leaf.shape, wide(leaf).dtype) for leaf in leaves[1:]]
         for a in range(0, targets.shape[0], self.chunk):
             part = slice(a, a + self.chunk)
             rows = mx.depends([h[part]], [*total, *dh[-1:], *flat])[0]
