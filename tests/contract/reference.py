@@ -17,9 +17,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: np.where(x > 0, x, 0),
     "relu2": lambda x: np.where(x > 0, x, 0) ** 2,
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
-    "gelu_tanh": lambda x: (
-        0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    ),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "identity": lambda x: x,
@@ -91,9 +89,7 @@ def attention(
     for b in range(B):
         for h in range(H):
             g = h // (H // G)
-            qh, kh, vh = (
-                y[b, :, i * K : (i + 1) * K] for y, i in ((q, h), (k, g), (v, g))
-            )
+            qh, kh, vh = (y[b, :, i * K : (i + 1) * K] for y, i in ((q, h), (k, g), (v, g)))
             if kind.get("qk_norm"):
                 qh = norm(qh, below(w, "q_norm"), kind["qk_norm"])
                 kh = norm(kh, below(w, "k_norm"), kind["qk_norm"])
@@ -237,12 +233,12 @@ def cross_entropy(
     """(total, plain) sums over tokens; Szegedy et al. 2016, section 7, with the z loss of PaLM."""
     total = plain = 0.0
     V = logits.shape[-1]
-    for l, y, weight in zip(
+    for row, y, weight in zip(
         logits.reshape(-1, V), targets.reshape(-1), weights.reshape(-1), strict=True
     ):
-        lse = math.log(np.exp(l - l.max()).sum()) + l.max()
+        lse = math.log(np.exp(row - row.max()).sum()) + row.max()
         q = np.full(V, smoothing / V)
         q[y] += 1 - smoothing
-        total += weight * (-(q * (l - lse)).sum() + z_loss * lse**2)
-        plain += weight * (lse - l[y])
+        total += weight * (-(q * (row - lse)).sum() + z_loss * lse**2)
+        plain += weight * (lse - row[y])
     return total, plain

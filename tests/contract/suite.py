@@ -100,14 +100,14 @@ def parse(slot: str, table: Mapping[str, Any]) -> Any:
 
 
 def randomize(module: Any, seed: int) -> Any:
-    """Random values for every parameter, drawn by name: matrices by fan-in, vectors near 1."""
+    """Random values for every parameter, drawn by name: matrices by fan-in, gains near 1."""
     drawn = []
     for name, old in tree_flatten(module.parameters()):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         if old.ndim >= 2:
             new = rng.standard_normal(old.shape) / np.sqrt(old.shape[-1])
         else:
-            new = np.asarray(old) + 0.3 * rng.standard_normal(old.shape)
+            new = (not name.endswith("bias")) + 0.3 * rng.standard_normal(old.shape)
         drawn.append((name, mx.array(new.astype(np.float32))))
     module.update(tree_unflatten(drawn))
     mx.eval(module.parameters())

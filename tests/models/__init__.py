@@ -1,0 +1,1 @@
+"""Whole models: their wiring against NumPy, decoding, recomputation."""

@@ -1,0 +1,72 @@
+"""The decoder: whole models against NumPy, patterns, the errors of its table."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from contract import models, reference
+from contract.suite import BATCH, MAX_LEN, VOCAB, Row, parse, weights_of
+from mlx.utils import tree_flatten
+from pydantic import ValidationError
+
+from mlx_transformers.core.context import Context
+from mlx_transformers.core.errors import RunError
+
+
+@pytest.mark.parametrize("row", models.ROWS, ids=str)
+def test_a_model_is_the_composition_that_its_recipe_says(row: Row) -> None:
+    subject = row.subject()
+    tokens = subject.inputs()
+    w = reference.below(weights_of(subject), "it")
+    expected = reference.decoder(np.asarray(tokens), w, row.config)
+    np.testing.assert_allclose(subject(tokens, Context()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pattern_is_repeated_to_the_number_of_layers() -> None:
+    config = parse("model", models.ALTERNATING | {"n_layers": 5})
+    windows = [block.mixer.window for block in config.layers()]
+    assert windows == [3, None, 3, None, 3]
+    built = config.build(VOCAB).stack.blocks
+    assert [block.mixer.window for block in built] == windows
+    assert ["post" in block.mixer_residual for block in built] == [False, True, False, True, False]
+
+
+def test_without_a_pattern_every_layer_is_the_block() -> None:
+    config = parse("model", models.LLAMA)
+    assert config.layers() == [config.block] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pattern": ["local", "globl"]}, "'globl'. Did you mean 'global'"),
+        ({"pattern": None}, "without model.pattern"),
+        ({"n_layers": 0}, "greater than or equal to 1"),
+        ({"widht": 3}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_an_error(changes: dict, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        parse("model", models.ALTERNATING | changes)
+
+
+def test_a_state_longer_than_the_learned_positions_is_refused() -> None:
+    learned = parse("model", models.GPT2).build(VOCAB)
+    learned.init_state(1, MAX_LEN)
+    with pytest.raises(RunError, match="33 tokens has no learned positions beyond 32"):
+        learned.init_state(1, MAX_LEN + 1)
+    parse("model", models.LLAMA).build(VOCAB).init_state(1, MAX_LEN + 1)
+
+
+def test_the_state_is_a_tree_of_arrays_and_its_offset_counts_tokens() -> None:
+    subject = models.ROWS[0].subject()
+    state = subject.init_state(BATCH, 9, mx.float16)
+    assert all(isinstance(leaf, mx.array) for _, leaf in tree_flatten(state))
+    _, state = subject.step(subject.inputs(length=5), state)
+    assert int(state["offset"]) == 5
+
+
+def test_hidden_and_unembedding_make_the_logits() -> None:
+    model = models.ROWS[0].subject().it
+    tokens = mx.array([[1, 2, 3]])
+    h, out = model.hidden(tokens, Context()), model.unembedding()
+    np.testing.assert_allclose(h @ out.weight.T, model(tokens), rtol=1e-5, atol=1e-5)

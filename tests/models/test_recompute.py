@@ -1,0 +1,66 @@
+"""Gradient checkpointing of blocks: the same loss and gradients, bit for bit."""
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from contract import models
+from contract.objectives import CLM
+from contract.suite import VOCAB, Row, parse, randomize
+from mlx.utils import tree_flatten
+
+from mlx_transformers.core.context import Context
+
+DROPOUT = models.MIXTRAL | {
+    "embed": {"kind": "token", "dropout": 0.1},
+    "block": models.MIXTRAL["block"]
+    | {
+        "dropout": 0.2,
+        "mixer": models.MIXTRAL["block"]["mixer"] | {"dropout": 0.3},
+        "ffn": models.MIXTRAL["block"]["ffn"]
+        | {"expert": models.GLU | {"dropout": 0.3, "bias": True}},
+    },
+}
+
+
+def run(config: dict, recomputed: set[int]) -> dict[str, mx.array]:
+    """Loss, its parts, and every gradient of one training pass."""
+    model = randomize(parse("model", config).build(VOCAB), 0)
+    model.stack.recomputed = frozenset(recomputed)
+    tokens = mx.random.randint(0, VOCAB, (2, 12), key=mx.random.key(1))
+    segments = mx.array([[0] * 5 + [1] * 7, [0] * 12])
+    objective = Row("objective", "clm", CLM).parse().build()
+    params = model.trainable_parameters()
+
+    def loss(params: Any, key: mx.array) -> Any:
+        model.update(params)
+        batch = {"tokens": tokens, "segments": segments}
+        out = objective({"model": model}, batch, Context(key=key))
+        return out.total, out.parts
+
+    (total, parts), grads = mx.value_and_grad(loss)(params, mx.random.key(4))
+    model.update(params)
+    found = {"total": total, "parts": parts, "grads": grads}
+    mx.eval(found)
+    return dict(tree_flatten(found))
+
+
+@pytest.mark.parametrize("recomputed", [{0}, {1}, {0, 1}], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [DROPOUT, models.BASE, models.GPT2, models.LLAMA],
+    ids=["experts_and_dropout", "2017", "gpt2", "llama"],
+)
+def test_recomputed_blocks_give_the_same_loss_and_gradients(
+    config: dict, recomputed: set[int]
+) -> None:
+    kept, again = run(config, set()), run(config, recomputed)
+    assert kept.keys() == again.keys()
+    assert all(mx.array_equal(kept[name], again[name]) for name in kept)
+
+
+def test_the_pass_under_test_has_dropout_losses_and_statistics() -> None:
+    found = run(DROPOUT, {0, 1})
+    assert {"parts.balance", "parts.router_z", "parts.max_load/0", "parts.max_load/1"} <= set(found)
+    plain = run(DROPOUT | {"block": models.MIXTRAL["block"]}, {0, 1})
+    assert not mx.array_equal(found["parts.loss"], plain["parts.loss"])
