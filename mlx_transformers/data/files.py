@@ -75,7 +75,7 @@ def digest_files(files: list[Path]) -> str:
     for path in files:
         total.update(f"{path.stat().st_size}\n".encode())
         with open(path, "rb") as file:
-            while block := file.read(1 << 20):
+            while block := file.read(1 << 18):
                 total.update(block)
     return total.hexdigest()
 
