@@ -181,7 +181,7 @@ def test_a_file_that_is_no_tokenizer_is_an_error(config, tmp_path):
 
 def test_an_end_token_that_does_not_exist_is_an_error(tmp_path):
     path = tokenizer_json(tmp_path).path
-    with pytest.raises(DataError, match=r"Unknown token '<\|endoftxt\|>'.*Did you mean '<\|endoftext\|>'"):
+    with pytest.raises(DataError, match=r"Did you mean '<\|endoftext\|>'"):
         TokenizerJson(path=path, eos="<|endoftxt|>").build([])
 
 
