@@ -11,7 +11,7 @@ def attention(name: str, /, **fields: object) -> Row:
 
 
 ROWS = [
-    Row("mixer", "multi-head", HEADS, compiled=True),
+    Row("mixer", "multi-head", HEADS),
     attention("grouped-query", n_kv_heads=2),
     attention("multi-query", n_kv_heads=1),
     attention("window", window=4),

@@ -2,6 +2,7 @@
 
 from . import (
     blocks,
+    clips,
     embeds,
     ffns,
     heads,
@@ -10,8 +11,11 @@ from . import (
     models,
     norms,
     objectives,
+    optims,
     positions,
     routers,
+    schedules,
+    tokenizers,
 )
 from .suite import SUBJECTS, Row
 
@@ -27,6 +31,10 @@ FILES = {
     "init": inits,
     "model": models,
     "objective": objectives,
+    "optim": optims,
+    "clip": clips,
+    "schedule": schedules,
+    "tokenizer": tokenizers,
 }
 """The file that holds the rows of a slot."""
 

@@ -1,22 +1,21 @@
 """No kind without a row, and no field of a config without an effect."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.recipe.slot import KINDS
 
+from . import tokenizers
 from .models import LLAMA
 from .rows import FILES
 from .suite import SUBJECTS, Change, Row, parse, randomize
-
-ELSEWHERE = {"tokenizer", "optim", "clip", "schedule"}
-"""Slots whose kinds have a suite of their own, beside the other tests of their package."""
 
 Facts = dict[str, np.ndarray]
 
@@ -25,7 +24,15 @@ def kinds_with_rows(slot: str) -> set[str]:
     return {row.kind for row in FILES[slot].ROWS} if slot in FILES else set()
 
 
-@pytest.mark.parametrize("slot", sorted(set(KINDS) - ELSEWHERE))
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that tokenizers read."""
+    folder = tmp_path_factory.mktemp("tokenizers")
+    tokenizers.write_files(folder)
+    return folder
+
+
+@pytest.mark.parametrize("slot", sorted(KINDS))
 def test_every_kind_of_the_registry_has_a_row(slot: str) -> None:
     missing = set(KINDS[slot]) - kinds_with_rows(slot)
     assert not missing, f"no row in tests/contract for {sorted(missing)} of slot '{slot}'"
@@ -57,10 +64,45 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
     return named({"total": loss.total, "weight": loss.weight, **loss.parts}, "loss")
 
 
+def facts_of_optim(row: Row, **changes: Any) -> Facts:
+    """The weights of a small model after three updates."""
+    model = randomize(parse("model", LLAMA).build(13), 0)
+    optimizer = row.parse(**changes).build(model, total_steps=5)
+    for step in range(3):
+        mx.random.seed(step)
+        optimizer.update(model, tree_map(lambda w: mx.random.normal(w.shape), model.parameters()))
+    return named(model.parameters(), "trained")
+
+
+def facts_of_clip(row: Row, **changes: Any) -> Facts:
+    """Gradients after clipping, of weights at 0 and away from it, and the norm before."""
+    weights = {"a": mx.array([[0.0, 0.0], [3.0, 4.0]]), "b": mx.array([1.0, -1.0])}
+    gradients, norm = row.parse(**changes).build()(tree_map(lambda w: w + 1, weights), weights)
+    return named({"gradients": gradients, "norm": norm}, "clipped")
+
+
+def facts_of_schedule(row: Row, **changes: Any) -> Facts:
+    """The rates of a run."""
+    rate = row.parse(**changes).build(1.0, 20)
+    return {"rates": np.array([float(rate(mx.array(step))) for step in range(22)])}
+
+
+def facts_of_tokenizer(row: Row, **changes: Any) -> Facts:
+    """The vocabulary, the control tokens, and the tokens of a text."""
+    tokenizer = row.parse(**changes).build([tokenizers.TEXT])
+    ends = [tokenizer.vocab_size, tokenizer.bos_id or -1, tokenizer.eos_id or -1]
+    facts = {"ends": np.array(ends), "text": np.array(tokenizer.encode(tokenizers.TEXT[:500]))}
+    return facts | {"size": np.array(len(tokenizer.serialize()))}
+
+
 FACTS: dict[str, Callable[..., Facts]] = {
     **dict.fromkeys(SUBJECTS, facts_of_module),
     "init": facts_of_init,
     "objective": facts_of_objective,
+    "optim": facts_of_optim,
+    "clip": facts_of_clip,
+    "schedule": facts_of_schedule,
+    "tokenizer": facts_of_tokenizer,
 }
 """All that a field can have an effect on."""
 
@@ -87,7 +129,10 @@ def every_field() -> list[Any]:
 
 
 @pytest.mark.parametrize(("slot", "kind", "field"), every_field())
-def test_every_field_has_an_effect(slot: str, kind: str, field: str) -> None:
+def test_every_field_has_an_effect(
+    slot: str, kind: str, field: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
     changes = FILES[slot].CHANGES[kind]
     assert field in changes, (
         f"no other value for '{field}' in the CHANGES of {FILES[slot].__name__}"

@@ -1,0 +1,53 @@
+"""Rows of the slot `tokenizer`, the text they are trained on, and the files they read."""
+
+import json
+from pathlib import Path
+
+from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
+
+from .suite import Row
+
+# Longer than the sample that the row `sentencepiece` trains on, and not alike throughout.
+TEXT = "".join(
+    f"{n} green bottles hanging on the wall, {n * n} é ö\n"
+    f"{'if one' if n % 2 else 'should another'} number {n * 37 % 101} fall...\n"
+    for n in range(300)
+)
+
+ROWS = [
+    Row("tokenizer", "char", {"kind": "char"}),
+    Row("tokenizer", "byte", {"kind": "byte"}),
+    Row("tokenizer", "sentencepiece", {"kind": "sentencepiece", "vocab_size": 400}),
+    Row("tokenizer", "tokenizer json", {"kind": "tokenizer_json", "path": "words.json"}),
+]
+
+CHANGES = {
+    "char": {},
+    "byte": {},
+    "sentencepiece": {
+        "vocab_size": 350,
+        "model_type": "unigram",
+        "byte_fallback": False,
+        "sample_bytes": 5000,
+        "path": "small.model",
+    },
+    "tokenizer_json": {"path": "letters.json", "bos": "two", "eos": "green"},
+}
+
+
+def write_files(folder: Path) -> None:
+    """The files that the rows and changes name."""
+    words = ["[UNK]", "</s>", "<s>", "two", "green", "bottles", ",", "12", "é"]
+    for name, vocab in (("words", words), ("letters", [*words[:3], *"twogrenbls"])):
+        table = {
+            "version": "1.0",
+            "added_tokens": [],
+            "pre_tokenizer": {"type": "Whitespace"},
+            "model": {
+                "type": "WordLevel",
+                "unk_token": "[UNK]",
+                "vocab": {word: i for i, word in enumerate(dict.fromkeys(vocab))},
+            },
+        }
+        (folder / f"{name}.json").write_text(json.dumps(table))
+    (folder / "small.model").write_bytes(SentencePiece(vocab_size=320).build([TEXT]).serialize())
