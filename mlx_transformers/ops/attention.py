@@ -32,15 +32,20 @@ def attention(
         return attention_blocks(q, k, v, scale=scale, mask=mask, softcap=softcap)
     if on_cpu() or softcap is not None:
         return attention_naive(q, k, v, scale=scale, mask=mask, softcap=softcap)
-    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=_for_fast(mask, t, size))
+    return attention_fused(q, k, v, scale=scale, mask=mask)
 
 
-def _for_fast(mask: Mask, t: int, s: int) -> str | mx.array | None:
-    """The mask as `mx.fast` runs it best: "causal" (the lower right corner) has its own kernels."""
-    structure = mask.allowed is None and mask.segments is None
-    if structure and mask.causal and (mask.window is None or mask.window >= s):
-        return "causal"
-    return mask.array(t, s)
+def attention_fused(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask) -> mx.array:
+    """`attention_naive` without softcap and dropout, by the GPU's own kernels.
+
+    What a query that may see no key gets is the kernel's affair, but it is finite.
+    """
+    t, s = q.shape[2], k.shape[2]
+    far = mask.window is None or mask.window >= s
+    if mask.causal and far and mask.segments is None and mask.allowed is None:
+        # the lower right corner, like ours; it has kernels that an array of booleans has not
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask.array(t, s))
 
 
 def attention_naive(
@@ -73,7 +78,8 @@ def attention_naive(
     e = mx.exp(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True)))
     if seen is not None:
         e = mx.where(seen, e, 0.0)
-    p = e / mx.maximum(e.sum(axis=-1, keepdims=True), 1e-30)
+    norm = e.sum(axis=-1, keepdims=True)
+    p = e / mx.where(norm == 0, 1, norm)
     if dropout > 0.0:
         if key is None:
             raise ValueError("Attention dropout needs a PRNG key.")

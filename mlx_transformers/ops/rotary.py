@@ -23,15 +23,7 @@ def rotate(
     Pairs are (i, i + K'/2), or neighbours (2i, 2i + 1), as in the paper, if `traditional`.
     """
     if positions is None and not on_cpu():
-        return mx.fast.rope(
-            x,
-            2 * inv_freq.shape[0],
-            traditional=traditional,
-            base=None,
-            scale=1.0,
-            offset=offset,
-            freqs=1 / inv_freq,
-        )
+        return rotate_fused(x, inv_freq, offset=offset, traditional=traditional)
     return rotate_naive(x, inv_freq, offset=offset, positions=positions, traditional=traditional)
 
 
@@ -61,3 +53,18 @@ def rotate_naive(
         out = mx.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
     out = out.astype(x.dtype)
     return out if rest.shape[-1] == 0 else mx.concatenate([out, rest], axis=-1)
+
+
+def rotate_fused(
+    x: mx.array, inv_freq: mx.array, *, offset: Any = 0, traditional: bool = False
+) -> mx.array:
+    """`rotate` without explicit positions, by the GPU's own kernel."""
+    return mx.fast.rope(
+        x,
+        2 * inv_freq.shape[0],
+        traditional=traditional,
+        base=None,
+        scale=1.0,
+        offset=offset,
+        freqs=1 / inv_freq,
+    )

@@ -36,7 +36,7 @@ def cross_entropy(
     if on_cpu():
         form = cross_entropy_saving
     elif label_smoothing == 0.0 and z_loss == 0.0:
-        return _cross_entropy_fused(logits, targets, weights)
+        return cross_entropy_fused(logits, targets, weights)
     else:
         form = cross_entropy_naive
     return form(logits, targets, weights, label_smoothing=label_smoothing, z_loss=z_loss)
@@ -88,7 +88,7 @@ def cross_entropy_saving(
     return total, nll, z
 
 
-def _cross_entropy_fused(logits: mx.array, targets: mx.array, weights: mx.array) -> Sums:
+def cross_entropy_fused(logits: mx.array, targets: mx.array, weights: mx.array) -> Sums:
     """`cross_entropy` without smoothing and penalty, by MLX's own kernel for the GPU."""
     targets, weights = _valid(targets, weights)
     total = (mx.fast.cross_entropy(logits, targets) * weights).sum()
