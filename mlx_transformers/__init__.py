@@ -1,7 +1,4 @@
-"""Train transformers on Apple silicon with MLX.
-
-    from mlx_transformers import load_recipe, build, train, load, generate
-"""
+"""Train transformers with MLX: `from mlx_transformers import load_recipe, build, train`."""
 
 from importlib import import_module
 from typing import Any
@@ -21,7 +18,7 @@ _FACE = {
 
 __all__ = ["__version__", *_FACE]
 
-backend.prepare()
+backend.prepare_with_mlx()
 
 
 def __getattr__(name: str) -> Any:

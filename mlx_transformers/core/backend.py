@@ -1,8 +1,8 @@
 """Before MLX loads: a fast BLAS and vectorised kernels on Linux CPUs. Nothing of it on macOS.
 
-The one place that knows how platforms differ. `prepare()` runs once, when the package is first
-imported; it never raises: what can't be had is recorded in its report, told in one warning, and
-the work goes on slower. `MLXT_NO_BOOST=1` in the environment turns it off.
+The one place that knows how platforms differ. `prepare()` runs once, when MLX is first imported
+after this package; it never raises: what can't be had is recorded in its report, told in one
+warning, and the work goes on slower. `MLXT_NO_BOOST=1` in the environment turns it off.
 """
 
 import os
@@ -10,9 +10,16 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from . import blas, jit
+
+MLX = "mlx.core"
+"""The module that everything here has to come before."""
 
 CACHE_LIMIT = 2 << 30
 """Bytes of freed buffers that MLX may keep on CPU; its own 32 MB make every step page-fault."""
@@ -46,6 +53,39 @@ class Report:
 _report: Report | None = None
 
 
+def prepare_with_mlx() -> None:
+    """Have `prepare` run when MLX is about to load, or now if it is loaded already.
+
+    What needs no MLX, `mlxt --help` for one, then waits neither for it nor for a compiler.
+    """
+    if MLX in sys.modules:
+        prepare()
+    elif sys.platform.startswith("linux"):
+        sys.meta_path.insert(0, _Gate())
+
+
+class _Gate(MetaPathFinder):
+    """Stands before MLX until its first import, from wherever that comes."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        if name != MLX:
+            return None
+        sys.meta_path.remove(self)
+        report = prepare()
+        spec = find_spec(MLX)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def load_and_tune(module: ModuleType) -> None:
+            load(module)
+            if _boosted():
+                _step(report, "buffer cache", _keep_buffers)
+
+        spec.loader.exec_module = load_and_tune  # type: ignore[method-assign]
+        return spec
+
+
 def prepare() -> Report:
     """Make MLX fast on this machine; the second call returns the first one's report."""
     global _report
@@ -73,13 +113,18 @@ def cache_folder() -> Path:
     return folder
 
 
+def _boosted() -> bool:
+    return os.environ.get("MLXT_NO_BOOST", "") in ("", "0")
+
+
 def _prepare(report: Report) -> None:
     if not sys.platform.startswith("linux"):
         return
-    if os.environ.get("MLXT_NO_BOOST", "") not in ("", "0"):
+    if not _boosted():
         report.blas = report.jit = "MLX's own (MLXT_NO_BOOST is set)"
         return
-    if "mlx.core" in sys.modules:
+    loaded = MLX in sys.modules
+    if loaded:
         _warn(
             report,
             "mlx was imported before mlx_transformers: its slow BLAS stays in force. "
@@ -88,7 +133,8 @@ def _prepare(report: Report) -> None:
     else:
         _step(report, "BLAS", _front_blas)
     _step(report, "JIT", _vectorise)
-    _step(report, "buffer cache", _keep_buffers)
+    if loaded:
+        _step(report, "buffer cache", _keep_buffers)
 
 
 def _step(report: Report, name: str, step: Callable[[Report], None]) -> None:
