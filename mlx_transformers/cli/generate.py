@@ -12,58 +12,68 @@ INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as shells have it."""
 
 
+Prompt = Annotated[
+    str,
+    typer.Option(
+        help="The text to continue; '-' reads it from standard input, less one final line break."
+    ),
+]
+Run = Annotated[
+    str | None,
+    typer.Option(
+        help="A run's name or folder, or one of its checkpoints (runs/NAME/checkpoints/STEP).",
+        show_default="the newest run in ./runs",
+    ),
+]
+MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
+Temp = Annotated[
+    float,
+    typer.Option(
+        help="Temperature: 0 always takes the most probable token, 1 draws from the model's own "
+        "distribution, more is wilder."
+    ),
+]
+TopP = Annotated[
+    float, typer.Option(help="Draw from the fewest tokens that hold this share of probability.")
+]
+TopK = Annotated[
+    int, typer.Option(help="Draw from this many of the most probable tokens; 0 from all.")
+]
+MinP = Annotated[
+    float, typer.Option(help="Draw from tokens at least this probable relative to the likeliest.")
+]
+Penalty = Annotated[
+    float, typer.Option(help="Above 1 makes tokens that occurred less likely; 1.1 is usual.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        help="How many of the last tokens the penalty counts.", show_default="all of them"
+    ),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="End before this text; may be given several times. A line break is $'\\n' in most "
+        "shells.",
+        show_default=False,
+    ),
+]
+
+
 def generate(
-    prompt: Annotated[
-        str,
-        typer.Option(
-            help="The text to continue; '-' reads it from standard input, less one final line "
-            "break."
-        ),
-    ],
-    run: Annotated[
-        str | None,
-        typer.Option(
-            help="A run's name or folder, or one of its checkpoints (runs/NAME/checkpoints/STEP).",
-            show_default="the newest run in ./runs",
-        ),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 256,
-    temp: Annotated[
-        float,
-        typer.Option(
-            help="Temperature: 0 always takes the most probable token, 1 draws from the model's "
-            "own distribution, more is wilder."
-        ),
-    ] = 0.8,
-    top_p: Annotated[
-        float,
-        typer.Option(help="Draw from the fewest tokens that hold this share of probability."),
-    ] = 1.0,
-    top_k: Annotated[
-        int, typer.Option(help="Draw from this many of the most probable tokens; 0 from all.")
-    ] = 0,
-    min_p: Annotated[
-        float,
-        typer.Option(help="Draw from tokens at least this probable relative to the likeliest."),
-    ] = 0.0,
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1 makes tokens that occurred less likely; 1.1 is usual.")
-    ] = 1.0,
-    repetition_window: Annotated[
-        int | None,
-        typer.Option(
-            help="How many of the last tokens the penalty counts.", show_default="all of them"
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="End before this text; may be given several times. A line break is $'\\n' in "
-            "most shells.",
-            show_default=False,
-        ),
-    ] = None,
+    prompt: Prompt,
+    run: Run = None,
+    max_tokens: MaxTokens = 256,
+    temp: Temp = 0.8,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    repetition_window: Window = None,
+    seed: Seed = 0,
+    stop: Stop = None,
 ) -> None:
     """Continue a prompt with a trained run.
 

@@ -207,8 +207,6 @@ class _Row:
 
     def finish(self) -> str:
         """What was held back, when no more tokens come."""
-        if self._stop.found:
-            return ""
         return self._certain(self._decoder.flush()) + self._stop.flush()
 
     def _certain(self, text: str) -> str:

@@ -98,6 +98,16 @@ def test_a_seed_reproduces_and_another_does_not() -> None:
     assert continued(model, PROMPT, 30, sampling=Sampling(), seed=2) != first
 
 
+def test_every_token_is_a_new_draw() -> None:
+    undecided = Script([], n_prompt=1, vocab_size=100)
+    said = undecided.step
+    undecided.step = lambda t, s: (mx.zeros((1, 1, 100)), said(t, s)[1])  # type: ignore
+    tokens = [token for (token,) in continued(undecided, [1], 300, sampling=Sampling())]
+    counts = [tokens.count(token) for token in range(100)]
+    assert sum(count == 0 for count in counts) < 20, "5 are expected"
+    assert max(counts) < 15, "3 are expected"
+
+
 def test_rows_are_drawn_independently_from_the_same_prompt() -> None:
     model = decoder()
     rows = continued(model, PROMPT, 20, sampling=Sampling(temp=1), rows=4)
@@ -152,7 +162,8 @@ def test_logits_that_are_no_numbers_are_an_error_with_the_cure(bad: float) -> No
 
     def spoilt(tokens: mx.array, state: dict[str, mx.array]) -> tuple[mx.array, dict]:
         logits, after = said(tokens, state)
-        return mx.where(state["offset"] == 2, logits + bad, logits), after
+        one = (state["offset"] == 2) & (mx.arange(logits.shape[-1]) == 7)
+        return mx.where(one, bad, logits), after
 
     model.step = spoilt  # type: ignore[method-assign]
     tokens = Engine(model, [9], sampling=GREEDY).tokens(5)

@@ -110,6 +110,13 @@ def test_samples_end_each_in_its_own_time() -> None:
         samples(model, tokenizer, "a", 0)
 
 
+def test_a_model_may_know_more_tokens_than_its_tokenizer() -> None:
+    model, tokenizer = decoder(vocab_size=40), CharTokenizer.train(["abc"])
+    text = generate(model, tokenizer, "a", max_tokens=50, sampling=Sampling(temp=100.0))
+    assert len(text) == 50
+    assert set(text) == set("abc")
+
+
 def test_an_empty_prompt_begins_a_document_where_the_tokenizer_can() -> None:
     class Beginning(ByteTokenizer):
         bos_id = 200
