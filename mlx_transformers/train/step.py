@@ -48,6 +48,7 @@ class Step:
         self.config = config
         self.roles = {"model": model, **(frozen or {})}
         self.dtype = getattr(mx, config.dtype)
+        self.tokens = config.batch_size * config.seq_len
         self.scaler = LossScaler() if config.dtype == "float16" else None
         self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
         self.clip = config.clip.build()
@@ -94,8 +95,11 @@ class Step:
         def loss(params: Tree) -> tuple[mx.array, Tree]:
             self.model.update(params if self.dtype == mx.float32 else cast(params, self.dtype))
             out = self.objective(self.roles, batch, Context(key=key))
-            total = out.total if self.scaler is None else out.total * self.scaler.scale
-            return total, {"weight": out.weight, "parts": out.parts}
+            sums = {"weight": out.weight, "parts": out.parts}
+            if self.scaler is None:
+                return out.total, sums
+            # A sum over thousands of tokens would leave float16's range before it is scaled.
+            return self.scaler.scale_loss(out.total / self.tokens), sums
 
         (_, sums), grads = mx.value_and_grad(loss)(params)
         self.model.update(params)
@@ -107,7 +111,7 @@ class Step:
     def _update(self, sums: Tree) -> dict[str, mx.array]:
         """Divide once by the weight of the whole step, clip, and update if all is finite."""
         weight = sums["weight"]
-        scale = weight if self.scaler is None else weight * self.scaler.scale
+        scale = weight if self.scaler is None else weight * (self.scaler.scale / self.tokens)
         grads = tree_map(lambda g: g / scale, sums["grads"])
         grads, norm = self.clip(grads, self.model.trainable_parameters())
         finite = mx.isfinite(norm)
