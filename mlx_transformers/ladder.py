@@ -1,5 +1,6 @@
 """The ladder: every recipe of a chain on one budget, so that each idea's effect is a number."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def _measure(recipe: str, folder: RunFolder, parent_bpb: float | None) -> Rung:
         delta_bpb=None if parent_bpb is None else last["val_bpb"] - parent_bpb,
         tokens_per_s=statistics.median(r["tokens_per_s"] for r in reports),
         peak_gib=max(r["peak_gib"] for r in reports),
-        decode_tokens_per_s=text.stats.generation_tokens_per_s,
+        decode_tokens_per_s=text.stats.generation_tokens_per_s or math.nan,
         cache_bytes_per_token=cache_bytes_per_token(model),
         seconds=reports[-1]["seconds_total"],
     )

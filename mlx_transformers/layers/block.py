@@ -1,7 +1,7 @@
 """The block of every stack: a mixer, an ffn, and the residual wiring around them.
 
-    sequential   x = residual(x, mixer);  x = residual(x, ffn)
-    parallel     x = residual(x, mixer + ffn)        (GPT-J, PaLM: one norm feeds both)
+sequential   x = residual(x, mixer);  x = residual(x, ffn)
+parallel     x = residual(x, mixer + ffn)        (GPT-J, PaLM: one norm feeds both)
 """
 
 from collections.abc import Callable
@@ -73,9 +73,7 @@ class BlockModule(nn.Module):
 
         return self._wire(x, ctx, mix), new[0]
 
-    def _wire(
-        self, x: mx.array, ctx: Context, mix: Callable[[mx.array], mx.array]
-    ) -> mx.array:
+    def _wire(self, x: mx.array, ctx: Context, mix: Callable[[mx.array], mx.array]) -> mx.array:
         if self.parallel:
             return self.residual(x, lambda h: mix(h) + self.ffn(h, ctx), ctx)
         x = self.mixer_residual(x, mix, ctx)

@@ -36,8 +36,6 @@ class Residual(nn.Module):
     def _norm(self, name: str, x: mx.array) -> mx.array:
         return self[name](x) if name in self else x
 
-    def __call__(
-        self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context
-    ) -> mx.array:
+    def __call__(self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context) -> mx.array:
         y = self._norm("post", f(self._norm("pre", x)))
         return self._norm("out", x + ctx.dropout(y, self.dropout))

@@ -37,7 +37,7 @@ class Decoder(Kind):
     """How the model knows where a token stands."""
     block: Block
     """The layer that is repeated."""
-    blocks: dict[str, Block] = {}
+    blocks: dict[str, Block] = Field(default_factory=dict)
     """Named variants, each a diff against `block`, for `pattern`."""
     pattern: list[str] | None = None
     """Names from `blocks`, repeated until there are n_layers; none means `block` everywhere."""

@@ -42,9 +42,7 @@ class ClmObjective:
         self.z_loss = config.z_loss
         self.chunk = config.chunk
 
-    def __call__(
-        self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context
-    ) -> Loss:
+    def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model = models["model"]
         tokens = batch["tokens"]
         inputs, targets = tokens[:, :-1], tokens[:, 1:]

@@ -60,7 +60,9 @@ class Step:
         self._first = Traced(self._gradients, self.state)
         self._more = Traced(self._accumulate, self.state)
         self._apply = Traced(self._update, self.state)
-        self._fused = Traced(lambda batch, key: self._update(self._gradients(batch, key)), self.state)
+        self._fused = Traced(
+            lambda batch, key: self._update(self._gradients(batch, key)), self.state
+        )
 
     @property
     def state(self) -> list[Any]:
@@ -75,7 +77,7 @@ class Step:
         return sum(f.traces for f in (self._first, self._more, self._apply, self._fused))
 
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
-        """Step number `index` on its microbatches; their dropout depends on seed and index alone."""
+        """Step number `index`; its dropout depends on the seed and the index alone."""
         seed = (self.config.seed << 32) | index
         mx.random.seed(seed)
         keys = mx.random.split(mx.random.key(seed), len(microbatches))
