@@ -36,7 +36,7 @@ def gradients(
 
     run = mx.value_and_grad(both, argnums=tuple(range(len(args))))
     (_, out), grads = (mx.compile(run) if compiled else run)(*args)
-    return [out, *grads]
+    return [out, *(grads if isinstance(grads, tuple) else [grads])]
 
 
 def scalar(out: mx.array) -> mx.array:
