@@ -55,6 +55,12 @@ class Decoder(Kind):
                 raise ValueError(unknown("name in model.pattern", name, self.blocks))
         if self.blocks and not self.pattern:
             raise ValueError("model.blocks is given without model.pattern, so it has no effect.")
+        used = set((self.pattern or [])[: self.n_layers])
+        if idle := sorted(set(self.blocks) - used):
+            raise ValueError(
+                f"model.blocks.{idle[0]} is the block of none of the {self.n_layers} layers, so it "
+                "has no effect. Name it in model.pattern, or unset it."
+            )
         return self
 
     def layers(self) -> list[Block]:

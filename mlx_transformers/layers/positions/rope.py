@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.errors import RecipeError
 from ...ops.rotary import rotate
 from ...recipe.config import Kind
 from .position import Position
@@ -38,8 +39,17 @@ class RopePosition(Position):
         self.config = config
 
     def inv_freq(self, head_dim: int) -> mx.array:
-        """`theta^(-2i/K)` for each turning pair, `[K/2]`."""
+        """`theta^(-2i/K)` for each turning pair, `[K/2]`.
+
+        Raises:
+            RecipeError: the fraction leaves no pair, so that the model would have no positions.
+        """
         turning = int(head_dim * self.config.fraction) // 2 * 2
+        if turning == 0:
+            raise RecipeError(
+                f"position.fraction = {self.config.fraction} of a head of {head_dim} features is "
+                "less than one pair, so nothing would turn. Raise it, or choose the kind 'none'."
+            )
         return mx.array(self.config.theta ** (-np.arange(0, turning, 2) / turning), mx.float32)
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
