@@ -75,8 +75,8 @@ def ready(optimizer: mlx_optim.Optimizer, model: nn.Module) -> mlx_optim.Optimiz
 
 
 def is_matrix(path: str, parameter: mx.array) -> bool:
-    """Whether the parameter multiplies: two dimensions or more."""
-    return parameter.ndim >= 2
+    """Whether the parameter multiplies: two dimensions or more, and no stack of biases."""
+    return parameter.ndim >= 2 and path.rpartition(".")[2] != "bias"
 
 
 def learning_rate(optimizer: mlx_optim.Optimizer) -> mx.array:
