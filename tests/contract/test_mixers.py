@@ -41,6 +41,20 @@ def test_decoding_goes_on_long_after_the_window(window: int | None, chunks: list
     assert difference(mx.concatenate(outs, axis=1), subject(x, Context())) < 2e-5
 
 
+@pytest.mark.parametrize("window", [None, 3], ids="window_{}".format)
+def test_a_cache_in_half_precision_leaves_the_activations_in_float32(window: int | None) -> None:
+    subject = mixers.attention("half", window=window).subject()
+    x = subject.inputs()
+    state, outs = subject.init_state(BATCH, LENGTH, mx.float16), []
+    for part in mx.split(x, 3, axis=1):
+        y, state = subject.step(part, state)
+        outs.append(y)
+    y = mx.concatenate(outs, axis=1)
+    assert y.dtype == mx.float32
+    assert {state["it"][name].dtype for name in "kv"} == {mx.float16}
+    assert difference(y, subject(x, Context())) < 0.01
+
+
 def test_a_window_keeps_a_ring_of_its_own_length() -> None:
     state = mixers.attention("ring", window=4).subject().init_state(BATCH, 1000)
     assert state["it"]["k"].shape == (BATCH, 4, 4, 4)

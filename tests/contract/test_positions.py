@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.core.errors import RunError
+from mlx_transformers.core.errors import RecipeError, RunError
 
 from . import positions, reference
 from .suite import DIM, LENGTH, MAX_LEN, difference, parse
@@ -43,6 +43,12 @@ def test_a_score_under_rope_depends_on_distance_alone(row, shift: int) -> None:
     assert difference(scores(0), scores(shift)) < 1e-4
     q, k = heads(0), heads(1)
     assert difference(scores(0), q @ k.swapaxes(-1, -2)) > 0.1
+
+
+def test_rope_that_would_turn_nothing_is_an_error() -> None:
+    rope = parse("position", {"kind": "rope", "fraction": 0.2}).build(DIM, MAX_LEN)
+    with pytest.raises(RecipeError, match=r"position.fraction = 0.2 of a head of 8 features"):
+        rope.rotate(heads(0), heads(1), Context())
 
 
 @pytest.mark.parametrize("dim", [16, 15])

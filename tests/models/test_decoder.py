@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.optim.optimizer import is_matrix
 
 
 @pytest.mark.parametrize("row", models.ROWS, ids=str)
@@ -40,6 +41,8 @@ def test_without_a_pattern_every_layer_is_the_block() -> None:
     [
         ({"pattern": ["local", "globl"]}, "'globl'. Did you mean 'global'"),
         ({"pattern": None}, "without model.pattern"),
+        ({"pattern": ["local"]}, "model.blocks.global is the block of none of the 3 layers"),
+        ({"n_layers": 1}, "model.blocks.global is the block of none of the 1 layers"),
         ({"n_layers": 0}, "greater than or equal to 1"),
         ({"widht": 3}, "Extra inputs are not permitted"),
     ],
@@ -70,3 +73,27 @@ def test_hidden_and_unembedding_make_the_logits() -> None:
     tokens = mx.array([[1, 2, 3]])
     h, out = model.hidden(tokens, Context()), model.unembedding()
     np.testing.assert_allclose(h @ out.weight.T, model(tokens), rtol=1e-5, atol=1e-5)
+
+
+def test_every_layer_draws_dropout_masks_of_its_own() -> None:
+    # Each block adds dropout(1) and nothing else: 0, 2 or 4 in all; never 2 if masks were shared.
+    ffn = {"kind": "mlp", "hidden_dim": 4, "activation": "relu", "bias": True}
+    block = models.BLOCK | {"ffn": ffn, "dropout": 0.5}
+    model = parse("model", models.LLAMA | {"block": block}).build(VOCAB)
+    for layer in model.stack.blocks:
+        layer.mixer.o.weight = mx.zeros_like(layer.mixer.o.weight)
+        layer.ffn.down.weight = mx.zeros_like(layer.ffn.down.weight)
+        layer.ffn.down.bias = mx.ones_like(layer.ffn.down.bias)
+    x = mx.zeros((4, 50, 16))
+    y = model.stack(x, Context(key=mx.random.key(0), position=model.position))
+    assert set(np.unique(np.asarray(y))) == {0.0, 2.0, 4.0}
+    assert abs(float((y == 2.0).mean()) - 0.5) < 0.05
+
+
+def test_weight_decay_knows_the_biases_of_experts_from_matrices() -> None:
+    block = models.BLOCK | {"ffn": models.MOE | {"expert": models.MLP | {"bias": True}}}
+    model = parse("model", models.LLAMA | {"block": block}).build(VOCAB)
+    found = {name: is_matrix(name, w) for name, w in tree_flatten(model.parameters())}
+    assert not any(matrix for name, matrix in found.items() if name.endswith("bias"))
+    assert found["stack.blocks.0.ffn.experts.up.weight"]
+    assert not found["norm.weight"]
