@@ -120,6 +120,13 @@ def test_hidden_scores_far_above_the_seen_do_no_harm(form: Any) -> None:
     assert_close(form(q, k, v, scale=1.0, mask=Mask())[:, :, :20], mean)
 
 
+@pytest.mark.parametrize("form", [attention, attention_naive, attention_blocks])
+def test_scores_in_the_thousands_do_not_overflow(form: Any) -> None:
+    q, k, v = inputs(20, 20)
+    q = 300 * q
+    assert_close(form(q, k, v, scale=SCALE, mask=Mask()), by_numpy(q, k, v, Mask(), None), 1e-3)
+
+
 @pytest.mark.parametrize("form", [attention, attention_naive])
 def test_a_query_without_keys_is_finite_and_moves_nothing(form: Any) -> None:
     q, k, v = inputs(3, 6)

@@ -23,7 +23,7 @@ def seen(causal: bool, window: int | None, segments: np.ndarray | None, t: int) 
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("window", [None, 1, 3, 9, 40])
+@pytest.mark.parametrize("window", [None, 1, 3, 8, 9, 40])
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("t", [1, 4, 9])
 def test_array_says_who_sees_whom(causal: bool, window: int | None, packed: bool, t: int) -> None:

@@ -69,6 +69,14 @@ def test_gradients_equal_the_dense_ones(block: int | None, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["any", "one", "twice", "empty"])
+def test_every_block_belongs_to_an_expert_that_exists(kind: str) -> None:
+    choice = choices(kind, 13, 2, 4)
+    d = Dispatch(choice, 4, block=8)
+    assert 0 <= d.expert.min().item() <= d.expert.max().item() < 4
+    assert (d.expert[d.slot // 8] == choice.reshape(-1)).all().item()
+
+
 def test_float64_gradients_are_the_derivative() -> None:
     choice = choices("any", 13, 2, 4)
     assert_derivative(lambda *args: ffn(Dispatch(choice, 4), *args), leaves(13, 2, 4))
