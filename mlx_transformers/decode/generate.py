@@ -167,8 +167,10 @@ def _prompt_tokens(tokenizer: Tokenizer, prompt: str | list[int], vocab_size: in
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
     except UnicodeEncodeError:
         raise RunError("The prompt is not text: it has bytes that are not UTF-8.") from None
-    if not tokens and tokenizer.bos_id is not None:
-        tokens = [tokenizer.bos_id]
+    # Documents follow each other with eos between them, so one begins after it.
+    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+    if not tokens and start is not None:
+        tokens = [start]
     if not tokens:
         raise RunError(
             "The prompt is empty, and this tokenizer has no token that begins a document. "

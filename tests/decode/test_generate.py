@@ -124,8 +124,11 @@ def test_an_empty_prompt_begins_a_document_where_the_tokenizer_can() -> None:
     model = decoder(vocab_size=257)
     text = generate(model, Beginning(), "", max_tokens=10)
     assert text == generate(model, BYTES, [200], max_tokens=10)
+    assert BYTES.eos_id is not None
+    after_another = generate(model, BYTES, [BYTES.eos_id], max_tokens=10)
+    assert generate(model, BYTES, "", max_tokens=10) == after_another
     with pytest.raises(RunError, match="Begin the text yourself"):
-        stream(model, BYTES, "")
+        stream(decoder(vocab_size=8), CharTokenizer.train(["abcdefgh"]), "")
 
 
 @pytest.mark.parametrize(
