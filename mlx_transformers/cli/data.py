@@ -1,27 +1,153 @@
 """`mlxt data list | prepare | inspect`."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Corpora and prepared data.", no_args_is_help=True)
+from .options import AsJson, Recipe, Sets
+from .preparing import watch
+from .terminal import print_table
 
-Recipe = Annotated[str, typer.Argument(help="A recipe, for its [data] table.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one key of the recipe; repeatable."),
-]
+app = typer.Typer(help="Corpora, and texts prepared for training.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_corpora() -> None:
-    """List the built-in corpora."""
+def list_corpora(as_json: AsJson = False) -> None:
+    """List the built-in corpora, and what is prepared already."""
+    from ..data.inspect import corpora, prepared_sets
+
+    found, sets = corpora(), prepared_sets()
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "corpora": [vars(corpus) for corpus in found],
+                    "prepared": [{"folder": str(p.folder), **p.manifest} for p in sets],
+                },
+                indent=2,
+            )
+        )
+        return
+    print_table(
+        ("corpus", "size", "here", "what"),
+        [(c.name, c.size, "yes" if c.available else "download", c.what) for c in found],
+    )
+    print('\nUse one with data.corpus; a text of your own with data.path=FILE, FOLDER or "GLOB".\n')
+    if not sets:
+        print("Nothing is prepared yet: mlxt data prepare RECIPE, or mlxt train RECIPE.")
+        return
+    print_table(
+        ("prepared", "tokenizer", "vocabulary", "train tokens", "valid tokens"),
+        [
+            (
+                p.folder.name,
+                p.manifest["tokenizer"]["kind"],
+                f"{p.manifest['tokenizer']['vocab_size']:,}",
+                f"{p.count('train'):,}",
+                f"{p.count('valid'):,}",
+            )
+            for p in sets
+        ],
+        right=(2, 3, 4),
+    )
+    print(f"\nThese are folders in {sets[0].folder.parent}.")
 
 
 @app.command()
 def prepare(recipe: Recipe, set: Sets = None) -> None:
-    """Tokenize a recipe's text into shards."""
+    """Tokenize a recipe's text, as the first training would. What is done is not done again."""
     from ..build import load_recipe
     from ..data.prepare import prepare as run
 
-    print(run(load_recipe(recipe, set or []).data).folder)
+    loaded = load_recipe(recipe, set or [])
+    with watch() as progress:
+        prepared = run(loaded.data, progress=progress)
+    fresh = "Prepared" if progress.what else "Nothing to do, it is prepared:"
+    print(f"{fresh} {prepared.folder}")
+    print(
+        f"{prepared.count('train'):,} tokens for training, {prepared.count('valid'):,} for "
+        f"validation; {prepared.tokenizer.vocab_size:,} in the vocabulary; "
+        f"{prepared.bytes_per_token('train'):.2f} bytes per token"
+    )
+
+
+@app.command()
+def inspect(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, or the name or folder of a prepared set as 'data list' shows it.",
+            metavar="RECIPE|SET",
+            show_default=False,
+        ),
+    ],
+    set: Sets = None,
+    rows: Annotated[
+        int, typer.Option(min=0, help="Rows of text to show of each split.", metavar="N")
+    ] = 3,
+    length: Annotated[
+        int, typer.Option(min=1, help="Tokens of each of these rows.", metavar="N")
+    ] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a prepared set holds: counts, tokenizer, and rows of its text."""
+    from ..data.inspect import report
+
+    found = report(_prepared(what, set or []), n_rows=rows, length=length)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _prepared(what: str, sets: list[str]) -> Any:
+    from pathlib import Path
+
+    from ..build import load_recipe
+    from ..core.errors import DataError
+    from ..data.cache import cache_folder
+    from ..data.origin import Origin
+    from ..data.prepare import is_current
+    from ..data.prepared import Prepared
+
+    for folder in (cache_folder() / "data" / what, Path(what)):
+        if (folder / "manifest.json").is_file():
+            return Prepared(folder)
+    origin = Origin(load_recipe(what, sets).data)
+    if not is_current(origin):
+        again = " ".join([what, *(f"--set '{one}'" for one in sets)])
+        raise DataError(f"{what} has no prepared data yet. Prepare it: mlxt data prepare {again}")
+    return Prepared(origin.folder)
+
+
+def _print(report: Any) -> None:
+    facts = {
+        "name": report.name,
+        "folder": report.folder,
+        "licence": report.licence,
+        "source": report.attribution,
+        "tokenizer": ", ".join(f"{k} {v}" for k, v in report.tokenizer.items() if v is not None),
+        "stored as": f"{report.dtype}, {report.disk_bytes / 1e6:.1f} MB",
+        "made with": ", ".join(f"{k} {v}" for k, v in report.packages.items()),
+    }
+    print_table(("", ""), [(name, value) for name, value in facts.items() if value])
+    print()
+    print_table(
+        ("split", "documents", "tokens", "bytes", "bytes/token", "tokens used"),
+        [
+            (
+                split.split,
+                f"{split.documents:,}",
+                f"{split.tokens:,}",
+                f"{split.bytes:,}",
+                f"{split.bytes_per_token:.3f}",
+                f"{split.tokens_used:,}",
+            )
+            for split in report.splits
+        ],
+        right=range(1, 6),
+    )
+    for split in report.splits:
+        for text in split.rows:
+            print(f"\n{split.split}: {text!r}")

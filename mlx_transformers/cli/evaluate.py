@@ -5,20 +5,35 @@ from typing import Annotated
 
 import typer
 
+from .options import AsJson
+from .preparing import watch
+
 
 def evaluate(
     run: Annotated[
-        str | None, typer.Argument(help="A run or checkpoint; the newest run if left out.")
+        str | None,
+        typer.Argument(
+            help="A run's name or folder, or one of its checkpoints.",
+            metavar="[RUN]",
+            show_default="the newest run in ./runs",
+        ),
     ] = None,
     batches: Annotated[
-        int | None, typer.Option(min=1, help="Batches to measure on; all if left out.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batches to measure on, spread evenly.",
+            metavar="N",
+            show_default="the whole split",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a run on its validation split: loss, perplexity, bits per byte."""
     from ..session import evaluate as measure
 
-    checkpoint, values = measure(run, batches)
+    with watch() as progress:
+        checkpoint, values = measure(run, batches, progress=progress)
     if as_json:
         print(json.dumps({"checkpoint": str(checkpoint), **values}))
         return

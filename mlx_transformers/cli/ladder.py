@@ -1,41 +1,48 @@
 """`mlxt ladder`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from .options import Recipe, Runs, Sets
+from .preparing import watch
+from .terminal import print_table
+
 
 def ladder(
-    recipe: Annotated[str, typer.Argument(help="The last recipe of a chain.")],
-    set: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change one key of every rung."),
-    ] = None,
+    recipe: Recipe,
+    set: Sets = None,
     name: Annotated[
-        str | None, typer.Option(help="Folder below runs/; ladder-RECIPE if left out.")
+        str | None,
+        typer.Option(
+            help="The ladder's folder below runs/.", metavar="NAME", show_default="ladder-RECIPE"
+        ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = Path("runs"),
+    runs: Runs = Path("runs"),
 ) -> None:
-    """Train a recipe and all it extends on one budget, and tabulate what each idea brought."""
-    from rich.console import Console
-    from rich.table import Table
+    """Train a recipe and all it extends on one budget, and tabulate what each idea brought.
 
+    --set counts for every rung. Stopped, the same command goes on where it was.
+    """
     from ..ladder import climb
-    from ..report import table as report
+    from ..report import table
+
+    with watch() as seen:
+        folder, rungs = climb(recipe, set or [], name=name, root=runs, say=seen.say, progress=seen)
+    if not rungs:
+        raise typer.Exit(1)
+    titles = [column.title for column in table.COLUMNS]
+    print_table(titles, table.cells(rungs), right=range(1, len(titles)))
+    files = [*table.write(folder, rungs), *_plot(folder, rungs)]
+    print("Written: " + ", ".join(map(str, files)))
+
+
+def _plot(folder: Path, rungs: list[Any]) -> list[Path]:
+    from ..core.errors import RunError
     from ..report.plot import validation_curves
     from ..train.folder import RunFolder
 
-    folder, rungs = climb(recipe, set or [], name=name, root=runs)
-    if not rungs:
-        return
-    shown = Table(box=None, padding=(0, 2))
-    for i, (title, _) in enumerate(report.COLUMNS.values()):
-        shown.add_column(title, justify="right" if i else "left", header_style="bold")
-    for row in report.cells(rungs):
-        shown.add_row(*row)
-    Console(highlight=False, markup=False).print(shown)
-    files = report.write(folder, rungs)
     curves = {
         rung.recipe: [
             (r["tokens"], r["val_bpb"])
@@ -44,5 +51,8 @@ def ladder(
         ]
         for rung in rungs
     }
-    files.append(validation_curves(curves, folder / "ladder.svg"))
-    print("Written: " + ", ".join(map(str, files)))
+    try:
+        return [validation_curves(curves, folder / "ladder.svg")]
+    except RunError as error:
+        print(f"Without the plot: {error}")
+        return []

@@ -1,18 +1,27 @@
 """The `mlxt` command. One thin file per verb; each loads what it runs when it is run."""
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..core.errors import MlxtError
-from . import data, doctor, evaluate, generate, ladder, show, train
+from . import data, doctor, evaluate, generate, ladder, schema, show, train
+from .failures import refused, report
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
 
 app = typer.Typer(
     name="mlxt",
-    help="Train transformers on Apple silicon: recipes, the history of the field, one trainer.",
+    help="Train transformers on Apple silicon: a model is a recipe, a recipe is a diff.",
+    epilog="Start with: mlxt train recipes/mistral_tiny.toml",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
@@ -21,14 +30,53 @@ app.command("show")(show.show)
 app.command("ladder")(ladder.ladder)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
+app.command("schema")(schema.schema)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+    from platform import machine, python_version, system
+
+    print(
+        f"mlxt {__version__} (mlx {version('mlx')}, Python {python_version()}, "
+        f"{system()} {machine()})"
+    )
+    raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print versions and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Run the command; a user's error is its sentence and exit code 1, never a traceback."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough, as in `mlxt show ... | head`: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except MlxtError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(str(error))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
+    except (OSError, RuntimeError) as error:
+        sentence = refused(error)
+        if sentence is None:
+            raise
+        report(sentence)
+        raise SystemExit(1) from None

@@ -1,62 +1,87 @@
 """`mlxt show`."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from .options import AsJson, Recipe, Sets
+from .terminal import console, is_terminal, print_table
+
 
 def show(
-    recipe: Annotated[str, typer.Argument(help="A recipe.")],
+    recipe: Recipe,
     other: Annotated[
-        str | None, typer.Argument(help="A second recipe: show where the two differ.")
+        str | None,
+        typer.Argument(
+            help="A second recipe: show where the two differ.",
+            metavar="[OTHER]",
+            show_default=False,
+        ),
     ] = None,
     modules: Annotated[
         bool, typer.Option("--modules", help="Show the assembled model with shapes and sources.")
     ] = False,
-    set: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change one key first; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    set: Sets = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a recipe: every key and the file that set it; what differs; or the model it builds."""
     from ..build import load_recipe
-    from ..recipe.show import diff
+
+    if modules and (other is not None or as_json):
+        raise typer.BadParameter("--modules shows one recipe, as text.")
+    loaded = load_recipe(recipe, set or [])
+    if modules:
+        _modules(loaded)
+    elif other is not None:
+        _difference(recipe, loaded, other, load_recipe(other, set or []), as_json)
+    else:
+        _keys(loaded, as_json)
+
+
+def _keys(loaded: Any, as_json: bool) -> None:
+    from ..recipe.show import DEFAULT
     from ..recipe.show import show as rows_of
-    from ..recipe.toml import toml_value
+
+    found = rows_of(loaded.resolved, loaded)
+    if as_json:
+        _print_json(("key", "value", "set by"), found)
+        return
+    links = [link if isinstance(link, str) else link.name for link in loaded.resolved.chain]
+    console().print(" → ".join(links) + "\n", soft_wrap=not is_terminal())
+    own = found[-1][2] if len(links) == 1 else links[-1]
+    styles = ["dim" if where == DEFAULT else "bold" if where == own else "" for *_, where in found]
+    tops = [path.split(".")[0] for path, *_ in found]
+    gaps = [i for i in range(1, len(tops)) if tops[i] != tops[i - 1]]
+    rows = [(path, _plain(value), where) for path, value, where in found]
+    print_table(("key", "value", "set by"), rows, styles=styles, gaps=gaps)
+
+
+def _difference(name: str, loaded: Any, other: str, against: Any, as_json: bool) -> None:
+    from ..recipe.show import diff
+
+    found = diff(loaded, against)
+    if as_json:
+        _print_json(("key", name, other), found)
+    elif not found:
+        print(f"{name} and {other} say the same.")
+    else:
+        print_table(("key", name, other), [(path, _plain(a), _plain(b)) for path, a, b in found])
+
+
+def _modules(loaded: Any) -> None:
     from ..report.modules import module_tree
 
-    def plain(value: object) -> str:
-        return "none" if value is None else toml_value(value)
-
-    loaded = load_recipe(recipe, set or [])
-    rows: list[tuple[str, str, str]]
-    if modules:
-        print(module_tree(loaded))
-        return
-    if other is not None:
-        found = diff(loaded, load_recipe(other, set or []))
-        rows = [(path, plain(a), plain(b)) for path, a, b in found]
-        titles = ("key", recipe, other)
-    else:
-        assert loaded.resolved is not None
-        found = rows_of(loaded.resolved, loaded)
-        rows = [(path, plain(value), where) for path, value, where in found]
-        titles = ("key", "value", "set by")
-    if as_json:
-        print(json.dumps([dict(zip(titles, row, strict=True)) for row in found], indent=2))
-        return
-    _print(titles, rows)
+    shown = console()
+    tree = module_tree(loaded, shown.width if is_terminal() else None)
+    shown.print(tree, soft_wrap=True)
 
 
-def _print(titles: tuple[str, ...], rows: list[tuple[str, str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _plain(value: object) -> str:
+    from ..recipe.toml import toml_value
 
-    table = Table(box=None, padding=(0, 2))
-    for title in titles:
-        table.add_column(title, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    return "none" if value is None else toml_value(value)
+
+
+def _print_json(titles: tuple[str, str, str], rows: list[tuple[str, Any, Any]]) -> None:
+    print(json.dumps([dict(zip(titles, row, strict=True)) for row in rows], indent=2))

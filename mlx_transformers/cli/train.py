@@ -1,36 +1,49 @@
 """`mlxt train`."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Recipe = Annotated[str, typer.Argument(help="A recipe: a TOML file, or its name in recipes/.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one key of the recipe; repeatable."),
-]
+from .options import Recipe, Runs, Sets
+from .preparing import watch
 
 
 def train(
     recipe: Recipe,
     set: Sets = None,
-    name: Annotated[str | None, typer.Option(help="The run's name below runs/.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The run's name below runs/.",
+            metavar="NAME",
+            show_default="the recipe's, with a number if that is taken",
+        ),
+    ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(help="'auto' to continue the run of that name, or a run's folder."),
+        typer.Option(
+            help="'auto' to continue the run of that name, or a run's folder.",
+            metavar="auto|PATH",
+            show_default=False,
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Same as --set train.steps=N.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Same as --set train.steps=N.", metavar="N")
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Same as --set train.batch_size=N.")
+        int | None, typer.Option(help="Same as --set train.batch_size=N.", metavar="N")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Same as --set optim.learning_rate=X.")
+        float | None, typer.Option(help="Same as --set optim.learning_rate=X.", metavar="X")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same as --set train.seed=N.")] = None,
-    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = Path("runs"),
+    seed: Annotated[
+        int | None, typer.Option(help="Same as --set train.seed=N.", metavar="N")
+    ] = None,
+    runs: Runs = Path("runs"),
 ) -> None:
-    """Train a recipe: mlxt train recipes/mistral_tiny.toml"""
+    """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
     from ..build import load_recipe
     from ..recipe.overrides import alias
     from ..session import train as run
@@ -43,5 +56,15 @@ def train(
     }
     given = [alias(key, value) for key, value in short.items() if value is not None]
     loaded = load_recipe(recipe, [*(set or []), *given])
-    result = run(loaded, name=name, resume=resume, root=runs)
-    print(f'Continue with: mlxt generate --run {result.folder.path} --prompt "..."')
+    with watch() as seen:
+        result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
+    folder, reason = result.folder, result.reason
+    if reason.startswith(STOPPED_BY):
+        again = f"mlxt train {recipe} --resume {folder.path}"
+        print(f"Continue with: {again}, and the same --set as before.")
+        raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
+    print(f'Continue with: mlxt generate --run {folder.path} --prompt "..."')
+
+
+STOPPED_BY = "stopped by "
+"""How the reason of a run that a signal ended begins; the signal's name follows."""

@@ -1,6 +1,8 @@
 """The model that a recipe builds, as an indented tree."""
 
 import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,66 +11,125 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..layers.counts import count
+from ..recipe.config import Config
 from ..schema import Recipe
 
 PACKAGE = Path(__file__).parent.parent
+BYTES = 256
+"""Vocabulary that is assumed where only the prepared text would tell."""
 
 
-def module_tree(recipe: Recipe) -> str:
+@dataclass(frozen=True)
+class Row:
+    """A line of the tree: a module, or the settings of the one above it."""
+
+    label: str
+    shapes: str = ""
+    size: str = ""
+    source: str = ""
+
+
+def module_tree(recipe: Recipe, width: int | None = None) -> str:
     """Each module with its parameters' shapes, their number, and where its code stands.
 
     Equal neighbours are shown once, with their number. The vocabulary is the tokenizer table's,
-    since nothing is prepared for this.
+    since nothing is prepared for this. Where lines would exceed `width`, files are named from
+    the package's folder on.
     """
-    vocab_size = getattr(recipe.model, "vocab_size", None)
-    vocab_size = vocab_size or getattr(recipe.data.tokenizer, "vocab_size", None) or 256
-    model = recipe.model.build(vocab_size)
+    given = getattr(recipe.model, "vocab_size", None)
+    told = given or getattr(recipe.data.tokenizer, "vocab_size", None)
+    model = recipe.model.build(told or BYTES)
+    rows = list(_rows("model", model, 0, 1))
+    lines = _lines(rows, f"{PACKAGE.name}/")
+    note = ""
+    if width is not None and max(map(len, lines)) > width:
+        lines, note = _lines(rows, ""), f"; files are below {PACKAGE.name}/"
     counts = count(model)
-    rows = _rows("model", model, 0, 1)
-    left = max(len(row[0]) for row in rows)
-    shapes = max(len(row[1]) for row in rows)
-    lines = [
-        f"{name:<{left}}  {shape:<{shapes}}  {number:>12}  {source}".rstrip()
-        for name, shape, number, source in rows
-    ]
-    lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token")
+    lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token{note}")
+    if told is None:
+        lines.append(f"with a vocabulary of {BYTES}: the real one is known when the text is read")
     return "\n".join(lines)
 
 
-def _rows(name: str, module: nn.Module, depth: int, times: int) -> list[tuple[str, str, str, str]]:
-    shapes = [
-        f"{key} [{', '.join(map(str, value.shape))}]"
+def _lines(rows: list[Row], prefix: str) -> list[str]:
+    label = max(len(row.label) for row in rows if row.source)
+    shapes = max(len(row.shapes) for row in rows)
+    size = max(len(row.size) for row in rows)
+    lines = []
+    for row in rows:
+        source = row.source if row.source.startswith("mlx.") else prefix + row.source
+        text = f"{row.label:<{label}}  {row.shapes:<{shapes}}  {row.size:>{size}}  {source}"
+        lines.append(text.rstrip() if row.source else row.label)
+    return lines
+
+
+def _rows(name: str, module: nn.Module, depth: int, times: int) -> Iterator[Row]:
+    indent = "  " * depth
+    size = sum(value.size for _, value in tree_flatten(module.parameters()))
+    many = f"{times} × " if times > 1 else ""
+    yield Row(
+        f"{indent}{name}: {type(module).__name__}",
+        _shapes(module),
+        f"{many}{size:,}" if size else "",
+        _source(module),
+    )
+    if settings := _settings(module):
+        yield Row(f"{indent}  ({settings})")
+    for key, child, number in _children(module):
+        yield from _rows(key, child, depth + 1, number)
+
+
+def _shapes(module: nn.Module) -> str:
+    """Shapes of a module's own arrays; its weight goes without saying."""
+    found = [
+        ("" if key == "weight" else f"{key} ") + "×".join(map(str, value.shape))
         for key, value in module.items()
         if isinstance(value, mx.array)
     ]
-    size = sum(value.size for _, value in tree_flatten(module.parameters()))
-    many = f" × {times}" if times > 1 else ""
-    label = f"{'  ' * depth}{name}: {type(module).__name__}{many}"
-    rows = [(label, " ".join(shapes), f"{size:,}" if size else "", _source(module))]
-    for key, child, number in _children(module):
-        rows += _rows(key, child, depth + 1, number)
-    return rows
+    return ", ".join(found)
 
 
-def _children(module: nn.Module) -> list[tuple[str, nn.Module, int]]:
-    found: list[tuple[str, nn.Module, int]] = []
+def _settings(module: nn.Module) -> str:
+    """What of our own modules a reader wants to know beside shapes: heads, window, theta."""
+    if not _is_ours(module) or any(isinstance(value, mx.array) for value in module.values()):
+        return ""
+    found: list[str] = []
+    for name, value in vars(module).items():
+        if not name.startswith("_"):
+            found += _setting(name, value)
+    return ", ".join(found)
+
+
+def _setting(name: str, value: Any) -> list[str]:
+    if isinstance(value, Config):
+        named = [(n, getattr(value, n)) for n in type(value).model_fields if n != "kind"]
+        return [text for n, v in named for text in _setting(n, v)]
+    if callable(value):
+        return [f"{name} {getattr(value, '__name__', value)}"]
+    if value is True:
+        return [name]
+    if isinstance(value, float) and value:
+        return [f"{name} {value:.6g}"]
+    return [f"{name} {value}"] if value and isinstance(value, int | str) else []
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
     for key, value in module.items():
         if isinstance(value, nn.Module):
-            found.append((key, value, 1))
+            yield key, value, 1
         elif isinstance(value, list):
-            found += _grouped(key, [item for item in value if isinstance(item, nn.Module)])
-    return found
+            yield from _grouped(key, [item for item in value if isinstance(item, nn.Module)])
 
 
-def _grouped(key: str, modules: list[nn.Module]) -> list[tuple[str, nn.Module, int]]:
-    groups: list[tuple[str, nn.Module, int]] = []
-    for i, module in enumerate(modules):
-        if groups and _signature(groups[-1][1]) == _signature(module):
-            name, first, number = groups[-1]
-            groups[-1] = (name, first, number + 1)
-        else:
-            groups.append((f"{key}.{i}", module, 1))
-    return groups
+def _grouped(key: str, modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module, int]]:
+    """The modules of a list; equal neighbours as the first of them, with their number."""
+    start = 0
+    for stop in range(1, len(modules) + 1):
+        if stop < len(modules) and _signature(modules[stop]) == _signature(modules[start]):
+            continue
+        span = f"{key}.{start}" if stop - start == 1 else f"{key}.{start}-{stop - 1}"
+        yield span, modules[start], stop - start
+        start = stop
 
 
 def _signature(module: nn.Module) -> Any:
@@ -80,10 +141,13 @@ def _signature(module: nn.Module) -> Any:
     return parts, [(name, value.shape) for name, value in tree_flatten(module.parameters())]
 
 
+def _is_ours(module: nn.Module) -> bool:
+    return Path(inspect.getfile(type(module))).is_relative_to(PACKAGE)
+
+
 def _source(module: nn.Module) -> str:
     cls = type(module)
-    path = Path(inspect.getfile(cls))
-    if not path.is_relative_to(PACKAGE):
-        return cls.__module__
+    if not _is_ours(module):
+        return ".".join(cls.__module__.split(".")[:2])
     _, line = inspect.getsourcelines(cls)
-    return f"{PACKAGE.name}/{path.relative_to(PACKAGE)}:{line}"
+    return f"{Path(inspect.getfile(cls)).relative_to(PACKAGE)}:{line}"

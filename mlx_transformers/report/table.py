@@ -1,32 +1,42 @@
-"""Ladder results as a table on the screen, as Markdown, CSV and JSON, and as a plot."""
+"""Ladder results as a table on the screen, as Markdown, CSV and JSON."""
 
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-COLUMNS: dict[str, tuple[str, str]] = {
-    "recipe": ("recipe", "s"),
-    "parameters": ("parameters", ",d"),
-    "active_parameters": ("active", ",d"),
-    "val_bpb": ("val bits/byte", ".3f"),
-    "delta_bpb": ("Δ parent", "+.3f"),
-    "tokens_per_s": ("train tokens/s", ",.0f"),
-    "peak_gib": ("peak GiB", ".2f"),
-    "decode_tokens_per_s": ("decode tokens/s", ",.0f"),
-    "cache_bytes_per_token": ("cache bytes/token", ",.0f"),
-}
-"""Shown columns: title and format, by field of a rung."""
+
+@dataclass(frozen=True)
+class Column:
+    """A shown column: the field of a rung, its title in at most two lines, and its format."""
+
+    field: str
+    title: str
+    spec: str
+
+
+COLUMNS = (
+    Column("recipe", "recipe", "s"),
+    Column("parameters", "parameters", ",d"),
+    Column("active_parameters", "active", ",d"),
+    Column("val_bpb", "val bits\n/byte", ".3f"),
+    Column("delta_bpb", "Δ parent", "+.3f"),
+    Column("tokens_per_s", "train\ntokens/s", ",.0f"),
+    Column("peak_gib", "peak\nGiB", ".2f"),
+    Column("decode_tokens_per_s", "decode\ntokens/s", ",.0f"),
+    Column("cache_bytes_per_token", "cache\nbytes/token", ",.0f"),
+)
+"""What of a rung is shown; together at most 100 columns wide."""
 
 
 def cells(rungs: Sequence[Any]) -> list[list[str]]:
     """The shown text of every rung's columns."""
     return [
         [
-            "" if (value := getattr(rung, field)) is None else format(value, spec)
-            for field, (_, spec) in COLUMNS.items()
+            "" if (value := getattr(rung, column.field)) is None else format(value, column.spec)
+            for column in COLUMNS
         ]
         for rung in rungs
     ]
@@ -34,14 +44,14 @@ def cells(rungs: Sequence[Any]) -> list[list[str]]:
 
 def markdown(rungs: Sequence[Any]) -> str:
     """A Markdown table, numbers aligned to the right."""
-    titles = [title for title, _ in COLUMNS.values()]
+    titles = [column.title.replace("\n", " ").replace(" /", "/") for column in COLUMNS]
     rule = ["---", *["---:"] * (len(titles) - 1)]
     rows = [titles, rule, *cells(rungs)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
 def write(folder: Path, rungs: Sequence[Any]) -> list[Path]:
-    """ladder.json, ladder.csv, ladder.md, and ladder.svg where a plotting library is installed."""
+    """Write ladder.json, ladder.csv and ladder.md."""
     rows = [asdict(rung) for rung in rungs]
     files = [folder / f"ladder.{suffix}" for suffix in ("json", "csv", "md")]
     files[0].write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

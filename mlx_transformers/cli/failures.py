@@ -1,0 +1,46 @@
+"""How errors reach a person: the sentence, and what the system's own refusals mean."""
+
+import errno
+import sys
+
+from .terminal import console, is_terminal
+
+PLACES = "Runs go below --runs, prepared data below $MLXT_CACHE (~/.cache/mlxt)"
+
+CURES = {
+    errno.EACCES: f"Choose a place that you may write to. {PLACES}.",
+    errno.EPERM: f"Choose a place that you may write to. {PLACES}.",
+    errno.EROFS: f"Choose a place that can be written to. {PLACES}.",
+    errno.ENOTDIR: f"A file stands where a folder is needed. {PLACES}.",
+    errno.ENOSPC: f"Make room, or choose another disk. {PLACES}. What was saved before is whole.",
+    errno.EDQUOT: f"Make room, or choose another disk. {PLACES}. What was saved before is whole.",
+    errno.EMFILE: "Allow more open files: ulimit -n 4096.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+"""What to do about the refusals of the system that a user can cause."""
+
+NO_MEMORY = ("unable to allocate", "insufficient memory", "out of memory", "malloc or free")
+
+
+def report(sentence: str) -> None:
+    """Print an error to standard error, its words unbroken on a terminal."""
+    if not is_terminal(sys.stderr):
+        print(f"error: {sentence}", file=sys.stderr)
+        return
+    from rich.text import Text
+
+    console(err=True).print(Text.assemble(("error: ", "bold red"), sentence))
+
+
+def refused(error: OSError | RuntimeError) -> str | None:
+    """The sentence for what the system refused; None for what can only be a mistake of ours."""
+    if isinstance(error, OSError):
+        cure = CURES.get(error.errno or 0)
+        place = f" {error.filename}" if error.filename else ""
+        return f"The system refuses{place}: {error.strerror}. {cure}" if cure else None
+    if any(sign in str(error).lower() for sign in NO_MEMORY):
+        return (
+            f"The device has no memory left ({error}). Halve train.batch_size and double "
+            "train.accumulate, shorten train.seq_len, or set train.recompute=all."
+        )
+    return None

@@ -1,0 +1,24 @@
+"""Arguments that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe: a TOML file, or its name in recipes/.", metavar="RECIPE", show_default=False
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key of the recipe, as in --set train.steps=200; repeatable.",
+        show_default=False,
+    ),
+]
+Runs = Annotated[Path, typer.Option(help="The folder of runs.", metavar="FOLDER")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,114 @@
+"""What a person sees before the first step: a bar or a spinner on a terminal, else plain lines."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from .terminal import console, is_terminal
+
+EVERY_S = 10.0
+"""Seconds between two lines of one stage where there is no terminal."""
+
+
+def watch() -> "Bar | Lines":
+    """What shows the progress of `prepare` and says sentences, as a context."""
+    return Bar() if is_terminal(sys.stderr) else Lines()
+
+
+class Lines:
+    """A line when a stage begins, and one every few seconds while it lasts."""
+
+    def __init__(self) -> None:
+        self.what = ""
+        """The last stage of the preparation; none where nothing was to be done."""
+        self.busy = False
+        self.said = 0.0
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if kind is KeyboardInterrupt and self.busy:
+            console(err=True).print(
+                f"Interrupted while preparing the data ({self.what}). No run was started; the same "
+                "command goes on from here."
+            )
+
+    def say(self, text: str) -> None:
+        """A sentence about the run."""
+        self.busy = False
+        print(text, flush=True)
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """One report of `prepare`."""
+        now = time.monotonic()
+        going_on = what == self.what
+        if going_on and now - self.said < EVERY_S:
+            return
+        self.what, self.busy, self.said = what, True, now
+        share = f" {min(1.0, done / total):.0%}" if total and going_on else ""
+        print(f"Preparing the data: {what}{share}", file=sys.stderr, flush=True)
+
+
+class Bar(Lines):
+    """A bar, or where the end isn't known a moving one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("Preparing the data: {task.description}"),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TimeElapsedColumn(),
+            console=console(err=True),
+            transient=True,
+            expand=True,
+        )
+        self.spinner = console(err=True).status("")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+        self.spinner.stop()
+        super().__exit__(kind, error, tb)
+
+    def say(self, text: str) -> None:
+        """A sentence about the run; one that ends in "..." moves until the next."""
+        self.bar.stop()
+        self.spinner.stop()
+        self.busy = False
+        if text.endswith("..."):
+            self.spinner.update(text)
+            self.spinner.start()
+        else:
+            super().say(text)
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        if not self.busy:
+            self.bar.start()
+        if what != self.what or not self.busy:
+            self.what, self.busy = what, True
+            for task in self.bar.task_ids:
+                self.bar.remove_task(task)
+            self.task: Any = self.bar.add_task(what, total=total)
+        self.bar.update(self.task, completed=done, total=total)

@@ -1,0 +1,91 @@
+"""What the verbs print: tables that wrap on a terminal and stay whole lines elsewhere."""
+
+import os
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+GAP = 2
+"""Spaces between two columns."""
+
+
+def is_terminal(stream: Any = None) -> bool:
+    """Whether a person watches `stream` (standard output), and lines there can be rewritten."""
+    return (stream or sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def console(*, err: bool = False) -> "Console":
+    """A console that prints text as it is: no markup, no guessed colours."""
+    from rich.console import Console
+
+    return Console(stderr=err, highlight=False, markup=False, emoji=False)
+
+
+def print_table(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    styles: Sequence[str] | None = None,
+    gaps: Sequence[int] = (),
+) -> None:
+    """Print rows under their titles.
+
+    Args:
+        titles: one per column; a title may have several lines.
+        rows: cells of text.
+        right: columns that are aligned to the right.
+        styles: how a terminal shows each row.
+        gaps: rows before which a line is left empty.
+    """
+    if not is_terminal():
+        heads = [" ".join(title.split("\n")) for title in titles]
+        print("\n".join(aligned([heads, *rows], right, gaps=[i + 1 for i in gaps])))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for i, title in enumerate(titles):
+        justify = "right" if i in right else "left"
+        # Only the widest column may be folded, so that names and numbers stay in one piece.
+        table.add_column(
+            title,
+            justify=justify,  # type: ignore[arg-type]
+            header_style="bold",
+            overflow="fold",
+            no_wrap=i != _widest(rows),
+        )
+    for i, row in enumerate(rows):
+        if i in gaps:
+            table.add_row()
+        table.add_row(*row, style=styles[i] if styles else None)
+    console().print(table)
+
+
+def aligned(
+    rows: Sequence[Sequence[str]], right: Sequence[int] = (), gaps: Sequence[int] = ()
+) -> list[str]:
+    """The rows as lines whose columns stand under each other, however long they get."""
+    cut = [[cell.split("\n") for cell in row] for row in rows]
+    widths = [
+        max(len(line) for cell in column for line in cell) for column in zip(*cut, strict=True)
+    ]
+    lines: list[str] = []
+    for i, row in enumerate(cut):
+        lines += [""] if i in gaps else []
+        for parts in zip_longest(*row, fillvalue=""):
+            cells = [
+                part.rjust(width) if n in right else part.ljust(width)
+                for n, (part, width) in enumerate(zip(parts, widths, strict=True))
+            ]
+            lines.append((" " * GAP).join(cells).rstrip())
+    return lines
+
+
+def _widest(rows: Sequence[Sequence[str]]) -> int:
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return columns.index(max(columns)) if columns else 0
