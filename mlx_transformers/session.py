@@ -1,8 +1,10 @@
 """A training run from recipe to last checkpoint: what `mlxt train` does."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import mlx.core as mx
 from .build import Built, build, load_recipe
 from .core.device import facts
 from .core.errors import RunError
+from .data.prepare import Progress as Preparing
 from .data.prepare import prepare
 from .data.stream import EvalStream, TrainStream
 from .decode.generate import generate
@@ -21,7 +24,7 @@ from .recipe.show import diff
 from .recipe.toml import to_toml
 from .schema import Recipe
 from .train import checkpoint
-from .train.folder import RUNS, RunFolder, create, find, find_checkpoint
+from .train.folder import RUNS, RunFolder, create, find, find_checkpoint, named_checkpoint
 from .train.loop import Trainer, arrays
 from .train.metrics import Window, measure_peak_flops
 from .train.moments import Evaluate, Report, Sample, Save, Sink
@@ -57,8 +60,9 @@ def train(
     resume: str | Path | None = None,
     root: Path = RUNS,
     say: Say = print,
+    progress: Preparing | None = None,
 ) -> Result:
-    """Train a recipe; the run is kept in `root/name`.
+    """Train a recipe; the run is kept in `root/name`, which appears when its first step begins.
 
     Args:
         recipe: a recipe, or the path or name of one.
@@ -67,41 +71,76 @@ def train(
             folder continues that. None starts anew.
         root: the folder of runs.
         say: where sentences about the run go.
+        progress: told how far the preparation of the data is, where there is any.
 
     Raises:
         MlxtError: whatever can't be done, said in a sentence.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stem = recipe.resolved.name if recipe.resolved else "run"
-    folder, saved = _place(stem, name, resume, root)
-    if folder is not None:
-        _same_recipe(folder, recipe)
-    data = prepare(recipe.data)
-    built = build(recipe, data)
-    folder = folder or create(name, stem, root)
-    progress = _restore(built, saved) if saved else Progress()
-    _describe(folder, recipe, built)
-    folder.forget_after(progress.step)
-    if progress.step >= recipe.train.steps:
-        say(f"{folder.path} has all of its {progress.step} steps already.")
-        return Result(folder, progress, "finished", 0)
-    return _run(built, folder, progress, say)
+    place = _place(stem, name, resume, root)
+    if place is None:
+        return _begin(recipe, name, stem, root, say, progress)
+    folder, saved = place
+    with folder.locked():
+        return _continue(recipe, folder, saved, say, progress)
+
+
+def _begin(
+    recipe: Recipe, name: str | None, stem: str, root: Path, say: Say, progress: Preparing | None
+) -> Result:
+    """A new run; it leaves no folder if its first step can't be done."""
+    built = build(recipe, prepare(recipe.data, progress=progress))
+    feed = _ready(built, {}, say)
+    folder, done = create(name, stem, root), Progress()
+    with folder.locked():
+        try:
+            return _run(built, feed, folder, done, say)
+        except BaseException:
+            if done.step == 0:
+                shutil.rmtree(folder.path)
+            raise
+
+
+def _continue(
+    recipe: Recipe, folder: RunFolder, saved: Path | None, say: Say, progress: Preparing | None
+) -> Result:
+    """A run that is there already, from the checkpoint named or else its newest."""
+    _same_recipe(folder, recipe)
+    checkpoint.clear_leftovers(folder.checkpoints)
+    saved = saved or folder.newest()
+    built = build(recipe, prepare(recipe.data, progress=progress))
+    done = _restore(built, saved) if saved else Progress()
+    if done.step >= recipe.train.steps:
+        say(f"{folder.path} has all of its {done.step} steps already.")
+        return Result(folder, done, "finished", 0)
+    if done.stopped_early(recipe.eval.patience):
+        say(f"{folder.path} stopped early at step {done.step}. Raise eval.patience to go on.")
+        return Result(folder, done, "stopped early", 0)
+    if saved is not None and done.best_step == done.step:
+        # A kill between a save and its mark leaves `best` at the one before.
+        checkpoint.mark(folder.checkpoints, "best", saved)
+    return _run(built, _ready(built, done.cursor, say), folder, done, say)
 
 
 def _place(
     stem: str, name: str | None, resume: str | Path | None, root: Path
-) -> tuple[RunFolder | None, Path | None]:
-    """The folder and checkpoint to continue, or None where a new run begins."""
+) -> tuple[RunFolder, Path | None] | None:
+    """The run to continue and the checkpoint that was named, or None where a new run begins."""
     if resume is None:
         if name is not None and (root / name).exists():
             create(name, stem, root)  # raises: the name is taken
-        return None, None
-    if str(resume) != "auto":
-        return find_checkpoint(resume, root)
-    if not (root / (name or stem) / "recipe.toml").is_file():
-        return None, None
-    folder = find(name or stem, root)
-    return folder, folder.newest()
+        return None
+    if str(resume) == "auto":
+        folder = RunFolder(root / (name or stem))
+        return (folder, None) if folder.recipe.is_file() else None
+    place = named_checkpoint(Path(resume)) or (find(resume, root), None)
+    if name is not None and name != place[0].name:
+        raise RunError(
+            f"--resume {resume} continues the run '{place[0].name}', so --name {name} has no "
+            "meaning: leave it out."
+        )
+    return place
 
 
 def _same_recipe(folder: RunFolder, recipe: Recipe) -> None:
@@ -121,15 +160,15 @@ def _same_recipe(folder: RunFolder, recipe: Recipe) -> None:
 
 def _restore(built: Built, path: Path) -> Progress:
     trees, state = checkpoint.load(path)
-    restore_model(built.model, trees["model"])
-    restore_optimizer(built.step.optimizer, trees["optimizer"])
-    for name, live in _extras(built).items():
-        restore_state(live, trees.get(name, {}), name)
     if state["data"] != built.data.fingerprint:
         raise RunError(
             f"{path} was trained on other data than data.* gives now (the text or the tokenizer "
             "has changed), so it can't go on where it was. Start a new run with another --name."
         )
+    restore_model(built.model, trees["model"])
+    restore_optimizer(built.step.optimizer, trees["optimizer"])
+    for name, live in _extras(built).items():
+        restore_state(live, trees.get(name, {}), name)
     built.step.rebuild()
     return Progress.from_dict(state)
 
@@ -145,26 +184,41 @@ def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:
     resolved = recipe.resolved
     text = to_toml(resolved.data, resolved.origin) if resolved else to_toml(recipe.model_dump())
     folder.describe(text, {**facts(), "command": " ".join(sys.argv), "folder": os.getcwd()})
-    if not folder.tokenizer.exists():
-        built.tokenizer.save(folder.tokenizer)
+    folder.keep_tokenizer(built.tokenizer.save)
 
 
-def _run(built: Built, folder: RunFolder, progress: Progress, say: Say) -> Result:
-    recipe = built.recipe
-    config = recipe.train
-    feed = _feed(built, progress.cursor)
-    dry = probe(built.step, [arrays(feed.batch(i)) for i in range(config.accumulate)])
-    for parameter in dry.idle:
-        say(f"Warning: {parameter} gets no gradient from the first batch.")
+def _ready(built: Built, cursor: dict[str, Any], say: Say) -> TrainStream:
+    """The data from `cursor` on, after a dry step that compiles, and finds what can't work."""
+    feed = _feed(built, cursor)
+    _valid(built, built.recipe.eval.batches)  # raises where there is nothing to measure on
     counts = built.counts
     say(
-        f"{folder.path}: {counts.total:,} parameters ({counts.active:,} active), "
-        f"{built.data.count('train'):,} training tokens. The first step took "
-        f"{dry.compile_s:.1f} s with compilation, at most {dry.peak_gib:.2f} GiB."
+        f"{counts.total:,} parameters ({counts.active:,} active for a token), "
+        f"{built.data.count('train'):,} training tokens."
     )
+    say("Compiling the first step ...")
+    dry = probe(built.step, [arrays(feed.batch(i)) for i in range(built.recipe.train.accumulate)])
+    for parameter in dry.idle:
+        say(f"Warning: {parameter} gets no gradient from the first batch.")
+    say(f"It took {dry.compile_s:.1f} s and at most {dry.peak_gib:.2f} GiB.")
+    return feed
+
+
+def _run(
+    built: Built, feed: TrainStream, folder: RunFolder, progress: Progress, say: Say
+) -> Result:
+    recipe = built.recipe
+    config = recipe.train
+    _describe(folder, recipe, built)
+    folder.forget_after(progress.step)
     mx.reset_peak_memory()
-    with open_screen(folder.name, config.steps, progress.step) as screen:
-        sinks: list[Sink] = [JsonLines(folder.log), screen, *_trackers(recipe, folder)]
+    trackers = _trackers(recipe, folder)
+    with (
+        closing(feed),
+        closing(JsonLines(folder.log)) as log,
+        open_screen(folder.name, config.steps, progress.step) as screen,
+    ):
+        sinks: list[Sink] = [log, screen, *trackers]
         trainer = Trainer(built.step, feed, config, _moments(built, folder, sinks), progress)
         reason = trainer.run()
     say(f"{folder.path}: {reason} at step {progress.step}.")
@@ -192,7 +246,9 @@ def _moments(built: Built, folder: RunFolder, sinks: list[Sink]) -> list[Any]:
     moments: list[Any] = [report]
     if recipe.log.sample_every is not None:
         moments.append(Sample(recipe.log.sample_every, _sampler(built), report))
-    moments.append(Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report))
+    moments.append(
+        Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report)
+    )
     moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
     return moments
 
@@ -221,15 +277,15 @@ def _sampler(built: Built) -> Callable[[], str]:
     return sample
 
 
-def _saver(built: Built, folder: RunFolder) -> Callable[[Trainer, bool], None]:
+def _saver(built: Built, folder: RunFolder) -> Callable[[Progress, bool], None]:
     keep = built.recipe.checkpoint.keep
 
-    def save(trainer: Trainer, best: bool) -> None:
+    def save(progress: Progress, best: bool) -> None:
         step = built.step
         trees = {"model": step.model.parameters(), "optimizer": step.optimizer.state}
         trees |= _extras(built)
-        state = trainer.progress.to_dict() | {"data": built.data.fingerprint}
-        checkpoint.save(folder.checkpoints, trainer.progress.step, trees, state, best=best)
+        state = progress.to_dict() | {"data": built.data.fingerprint}
+        checkpoint.save(folder.checkpoints, progress.step, trees, state, best=best)
         checkpoint.prune(folder.checkpoints, keep)
 
     return save
@@ -245,7 +301,10 @@ def _trackers(recipe: Recipe, folder: RunFolder) -> list[Sink]:
 
 
 def evaluate(
-    run: str | Path | None = None, batches: int | None = None, root: Path = RUNS
+    run: str | Path | None = None,
+    batches: int | None = None,
+    root: Path = RUNS,
+    progress: Preparing | None = None,
 ) -> tuple[Path, dict[str, float]]:
     """Measure a run's best checkpoint, or the one named, on its validation split.
 
@@ -254,6 +313,6 @@ def evaluate(
     """
     folder, path = find_checkpoint(run, root)
     recipe = load_recipe(folder.recipe)
-    built = build(recipe)
+    built = build(recipe, prepare(recipe.data, progress=progress))
     _restore(built, path)
     return path, built.evaluator(_valid(built, batches))
