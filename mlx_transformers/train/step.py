@@ -17,7 +17,7 @@ from mlx.utils import tree_map
 from ..core.context import Context
 from ..core.tree import cast
 from ..optim.ema import Ema
-from ..optim.finite import update_if
+from ..optim.finite import select, snapshot, update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
 from .config import Train
@@ -76,6 +76,16 @@ class Step:
         """How often any of the functions was traced: one each for one shape of batch."""
         return sum(f.traces for f in (self._first, self._more, self._apply, self._fused))
 
+    @property
+    def may_recover(self) -> bool:
+        """Whether steps that were not finite may become so: float16's scale can still fall."""
+        return self.scaler is not None and self.scaler.scale.item() > self.scaler.least
+
+    @property
+    def declared_traces(self) -> int:
+        """How many traces batches of one shape need: fused, or first, more and apply."""
+        return 1 if self.config.accumulate == 1 else 3
+
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
         """Step number `index`; its dropout depends on the seed and the index alone."""
         seed = (self.config.seed << 32) | index
@@ -121,7 +131,9 @@ class Step:
         if self.scaler is not None:
             self.scaler.update(finite)
         if self.ema is not None:
+            before = snapshot(self.ema.state)
             self.ema.update(self.model.trainable_parameters())
+            self.ema.state.update(select(finite, self.ema.state, before))
         metrics = {name: part / weight for name, part in sums["parts"].items()}
         return metrics | {
             "grad_norm": norm,

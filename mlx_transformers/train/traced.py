@@ -26,3 +26,14 @@ class Traced:
     def __call__(self, *args: Any) -> Any:
         self.calls += 1
         return self._compiled(*args)
+
+
+def compiling() -> bool:
+    """Whether `mx.compile` is in force; where it isn't, every call of a `Traced` is a trace.
+
+    MLX_DISABLE_COMPILE and `mx.disable_compile()` turn it off, and so does a missing compiler.
+    """
+    probe = Traced(lambda x: x + 1, [])
+    for _ in range(2):
+        mx.eval(probe(mx.array(0)))
+    return probe.traces == 1
