@@ -200,7 +200,7 @@ def _ready(built: Built, cursor: dict[str, Any], say: Say) -> TrainStream:
     dry = probe(built.step, [arrays(feed.batch(i)) for i in range(built.recipe.train.accumulate)])
     for parameter in dry.idle:
         say(f"Warning: {parameter} gets no gradient from the first batch.")
-    say(f"It took {dry.compile_s:.1f} s and at most {dry.peak_gib:.2f} GiB.")
+    say(f"The first step took {dry.compile_s:.1f} s with compilation, and {dry.peak_gib:.2f} GiB.")
     return feed
 
 

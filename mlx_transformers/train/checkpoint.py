@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,11 +211,12 @@ def _put(partial: Path, final: Path) -> None:
 
 
 def _next_order(folder: Path) -> int:
-    orders = []
+    orders = [0]
     for path in checkpoints(folder):
-        if is_whole(path):
+        # Damaged ones count: else what is saved after one would tie with it for the newest.
+        with suppress(CheckpointError):
             orders.append(read_manifest(path)["order"])
-    return max(orders, default=0) + 1
+    return max(orders) + 1
 
 
 def _pointed(folder: Path, pointer: Pointer) -> Path | None:

@@ -3,7 +3,10 @@
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from ..core.errors import RunError
 
 FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: its fsync leaves data in the drive's own cache; this doesn't."""
@@ -36,3 +39,19 @@ def replace_text(path: Path, text: str) -> None:
         sync_handle(file.fileno())
     os.replace(partial, path)
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a sentence what a full or read-only disk does to a file of a run.
+
+    Raises:
+        RunError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} can't be written: {error.strerror or error}. Checkpoints saved before are "
+            "whole: when there is space again, continue with --resume."
+        ) from error

@@ -1,19 +1,23 @@
 """A run on disk, and how runs are named and found.
 
-    runs/<name>/
-      recipe.toml   environment.json   log.jsonl   tokenizer/
-      checkpoints/step-000100/...      checkpoints/last, best
+runs/<name>/
+  recipe.toml   environment.json   log.jsonl   tokenizer/
+  checkpoints/step-000100/...      checkpoints/last, best
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError, nearest
 from .checkpoint import best, newest
+from .durable import replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
@@ -55,10 +59,38 @@ class RunFolder:
         return best(self.checkpoints)
 
     def describe(self, recipe_toml: str, environment: dict[str, Any]) -> None:
-        """Write what the run is and where it runs."""
-        self.recipe.write_text(recipe_toml, encoding="utf-8")
+        """Write what the run is and where it runs; what stood there before stays if that fails."""
         text = json.dumps(environment, indent=2, ensure_ascii=False)
-        (self.path / "environment.json").write_text(text + "\n", encoding="utf-8")
+        with writing(self.path):
+            replace_text(self.recipe, recipe_toml)
+            replace_text(self.path / "environment.json", text + "\n")
+
+    def keep_tokenizer(self, save: Callable[[Path], object]) -> None:
+        """Have the tokenizer saved into its folder, unless it is there: whole or not at all."""
+        if self.tokenizer.exists():
+            return
+        partial = self.path / ".tokenizer.partial"
+        with writing(self.tokenizer):
+            shutil.rmtree(partial, ignore_errors=True)
+            save(partial)
+            os.rename(partial, self.tokenizer)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run. A kill lets go of it.
+
+        Raises:
+            RunError: another process trains it now.
+        """
+        with open(self.path / ".lock", "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{self.path} is being trained by another process. Wait until it ends, or "
+                    "give this run another --name."
+                ) from None
+            yield
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records of log.jsonl; a last line that a kill cut short is left out."""
@@ -74,8 +106,9 @@ class RunFolder:
         """Drop records of steps that a resumed run will do again."""
         kept = [json.dumps(r, ensure_ascii=False) for r in self.records() if r["step"] <= step]
         partial = self.log.with_suffix(".partial")
-        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(partial, self.log)
+        with writing(self.log):
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            os.replace(partial, self.log)
 
 
 def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
@@ -92,12 +125,18 @@ def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            continue
+            if name is None or not _unbegun(path):
+                continue
         return RunFolder(path)
     raise RunError(
         f"A run '{name}' exists already in {root}/. Continue it with --resume auto, choose "
         "another --name, or remove the folder yourself."
     )
+
+
+def _unbegun(path: Path) -> bool:
+    """Whether a kill left this folder before it held a recipe."""
+    return path.is_dir() and {p.name for p in path.iterdir()} <= {".lock", ".recipe.toml.partial"}
 
 
 def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
@@ -122,18 +161,23 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
     raise RunError(f"There is no run '{run}'. {hint}{known}")
 
 
+def named_checkpoint(path: Path) -> tuple[RunFolder, Path] | None:
+    """The run and the checkpoint, if `path` names one, whole or damaged: a folder or a pointer."""
+    if path.parent.name != "checkpoints" or not path.exists():
+        return None
+    pointer = path.name in ("last", "best") and path.is_file()
+    target = path.parent / path.read_text(encoding="utf-8").strip() if pointer else path
+    return RunFolder(path.parent.parent), target
+
+
 def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[RunFolder, Path]:
     """A run and one of its checkpoints: of a run its best or else newest, or the one named.
 
     Raises:
         RunError: there is no such run, or it has no checkpoint yet.
     """
-    if run is not None:
-        path = Path(run)
-        if path.parent.name == "checkpoints" and (path / "MANIFEST").exists():
-            return RunFolder(path.parent.parent), path
-        if path.parent.name == "checkpoints" and path.name in ("last", "best") and path.is_file():
-            return RunFolder(path.parent.parent), path.parent / path.read_text().strip()
+    if run is not None and (named := named_checkpoint(Path(run))):
+        return named
     folder = find(run, root)
     checkpoint = folder.best() or folder.newest()
     if checkpoint is None:

@@ -37,6 +37,12 @@ class Window:
         """Time that was not spent on steps: evaluation, saving, sampling."""
         self.paused += seconds
 
+    def pending(self) -> tuple[int, float]:
+        """Skipped steps and seconds that no report has counted yet."""
+        mx.eval(self.metrics)
+        skipped = sum(not m["finite"].item() for m in self.metrics)
+        return skipped, time.perf_counter() - self.started - self.paused
+
     def read(self) -> dict[str, float]:
         """The means of the window, evaluated; then a new window begins."""
         mx.eval(self.metrics)
@@ -53,7 +59,7 @@ class Window:
         if self.peak_flops:
             report["mfu"] = self.tokens / seconds * self.flops_per_token / self.peak_flops
         weight = sum(row["tokens"] for row in done)
-        for name in rows[-1].keys() - {"finite", "learning_rate", "tokens"}:
+        for name in (n for n in rows[-1] if n not in ("finite", "learning_rate", "tokens")):
             total = sum(row[name] * row["tokens"] for row in done)
             report["train_loss" if name == "loss" else name] = (
                 total / weight if weight else float("nan")

@@ -4,8 +4,11 @@ A moment is called after every step and decides itself whether its time has come
 order of the trainer's list; saving is last, so that a checkpoint holds what the others decided.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -15,6 +18,7 @@ from .config import Checkpoints, Eval, Log
 from .evaluate import Evaluator
 from .loop import Metrics, Trainer
 from .metrics import Window
+from .progress import Progress
 
 Record = dict[str, Any]
 
@@ -26,10 +30,21 @@ class Sink(Protocol):
         """One record; every one has `step`."""
 
 
+@contextmanager
+def paused(trainer: Trainer, window: Window) -> Iterator[None]:
+    """Time that is not the steps': the step in flight is waited for before it begins."""
+    mx.eval(trainer.step.state)
+    start = time.perf_counter()
+    yield
+    window.pause(time.perf_counter() - start)
+
+
 class Report:
     """Every `log.every` steps: the means since the last report, to every sink."""
 
-    def __init__(self, config: Log, window: Window, sinks: list[Sink], stop_nonfinite: bool) -> None:
+    def __init__(
+        self, config: Log, window: Window, sinks: list[Sink], stop_nonfinite: bool
+    ) -> None:
         self.every = config.every
         self.window = window
         self.sinks = sinks
@@ -43,6 +58,12 @@ class Report:
                 "(train.nonfinite = 'stop')"
             )
         if trainer.progress.step % self.every and trainer.reason is None:
+            return
+        self.flush(trainer)
+
+    def flush(self, trainer: Trainer) -> None:
+        """Report what was collected since the last report, if anything was."""
+        if not self.window.metrics:
             return
         report = self.window.read()
         trainer.progress.skipped += int(report.pop("skipped"))
@@ -62,7 +83,7 @@ class Report:
 
 
 class Evaluate:
-    """Every `eval.every` steps and at the end: validation, the best so far, early stopping."""
+    """Every `eval.every` steps and at the last one: validation, the best so far, early stopping."""
 
     def __init__(
         self,
@@ -80,20 +101,25 @@ class Evaluate:
         progress = trainer.progress
         if progress.step % self.config.every and trainer.reason != "finished":
             return
-        start = time.perf_counter()
-        values = self.evaluator(self.batches())
-        self.report.write(trainer, values)
-        if progress.best_loss is None or values["val_loss"] < progress.best_loss:
-            progress.best_loss, progress.best_step = values["val_loss"], progress.step
+        with paused(trainer, self.report.window):
+            values = self.evaluator(self.batches())
+            self.report.write(trainer, values)
+        self._judge(trainer, values["val_loss"])
+
+    def _judge(self, trainer: Trainer, loss: float) -> None:
+        progress = trainer.progress
+        best = math.inf if progress.best_loss is None else progress.best_loss
+        if loss < best:  # never true of a NaN
+            progress.best_loss, progress.best_step = loss, progress.step
             progress.stale_evals = 0
-        else:
-            progress.stale_evals += 1
-            if self.config.patience is not None and progress.stale_evals >= self.config.patience:
-                trainer.reason = trainer.reason or (
-                    f"stopped early: no better validation loss in {progress.stale_evals} "
-                    f"evaluations since step {progress.best_step}"
-                )
-        self.report.window.pause(time.perf_counter() - start)
+            return
+        progress.stale_evals += 1
+        if trainer.reason is None and progress.stopped_early(self.config.patience):
+            trainer.reason = (
+                f"stopped early: no better validation loss in {progress.stale_evals} "
+                f"evaluations since step {progress.best_step}"
+            )
+            self.report.flush(trainer)
 
 
 class Sample:
@@ -107,31 +133,37 @@ class Sample:
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         if trainer.progress.step % self.every:
             return
-        start = time.perf_counter()
-        self.report.write(trainer, {"sample": self.generate()})
-        self.report.window.pause(time.perf_counter() - start)
+        with paused(trainer, self.report.window):
+            self.report.write(trainer, {"sample": self.generate()})
 
 
 class Save:
-    """Every `checkpoint.every` steps and at the end, whatever ends the run: a checkpoint."""
+    """Every `checkpoint.every` steps, at a new best, and at the end, whatever ends the run.
+
+    `save(progress, best)` writes the checkpoint; `best` says that no evaluation before was better.
+    """
 
     def __init__(
-        self, config: Checkpoints, save: Callable[[Trainer, bool], None], window: Window
+        self, config: Checkpoints, save: Callable[[Progress, bool], None], window: Window
     ) -> None:
         self.every = config.every
         self.save = save
         self.window = window
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
-        progress = trainer.progress
-        if progress.step % self.every and trainer.reason is None:
+        step, best = trainer.progress.step, trainer.progress.best_step == trainer.progress.step
+        if step % self.every and not best and trainer.reason is None:
             return
-        start = time.perf_counter()
-        mx.eval(trainer.step.state)
-        if not metrics["finite"].item() and progress.skipped >= progress.step:
-            raise RunError(
-                "No step of this run had a finite gradient, so nothing was learned. Lower "
-                "optim.learning_rate, or train in float32 or bfloat16."
+        with paused(trainer, self.window):
+            skipped, seconds = self.window.pending()
+            progress = replace(
+                trainer.progress,
+                skipped=trainer.progress.skipped + skipped,
+                seconds=trainer.progress.seconds + seconds,
             )
-        self.save(trainer, progress.best_step == progress.step)
-        self.window.pause(time.perf_counter() - start)
+            if progress.skipped >= step and not trainer.step.may_recover:
+                raise RunError(
+                    f"None of the {step} steps had a finite gradient, so nothing was learned. "
+                    "Lower optim.learning_rate, or train in float32 or bfloat16."
+                )
+            self.save(progress, best)

@@ -28,6 +28,10 @@ class Progress:
     stale_evals: int = 0
     cursor: dict[str, Any] = field(default_factory=dict)
 
+    def stopped_early(self, patience: int | None) -> bool:
+        """Whether as many evaluations in a row as `patience` brought nothing better."""
+        return patience is not None and self.stale_evals >= patience
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return asdict(self)

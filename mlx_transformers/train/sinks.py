@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
+from .durable import writing
 
 Record = dict[str, Any]
 
@@ -15,6 +16,7 @@ class JsonLines:
     """`log.jsonl`: one object per record, written through at once."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
@@ -23,8 +25,13 @@ class JsonLines:
             k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in record.items()
         }
-        self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
-        self.file.flush()
+        with writing(self.path):
+            self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
 
 
 class TensorBoard:
