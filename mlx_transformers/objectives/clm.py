@@ -66,8 +66,9 @@ class ClmObjective:
             gradients=ctx.training,
         )
         weight = weights.sum()
-        for value in ctx.aux.values():
-            total = total + value * weight
+        # Each product is made once: MLX 0.32 can't compile a loss and its parts that repeat it.
+        sums = {name: value * weight for name, value in (ctx.aux | ctx.stats).items()}
+        for name in ctx.aux:
+            total = total + sums[name]
         parts = {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
-        parts |= {name: value * weight for name, value in (ctx.aux | ctx.stats).items()}
-        return Loss(total, weight, parts)
+        return Loss(total, weight, parts | sums)
