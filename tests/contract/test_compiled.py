@@ -1,7 +1,5 @@
 """Compiled = eager, forward and backward: one row of every kind, and one decode step."""
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -13,16 +11,9 @@ from mlx_transformers.core.context import Context
 from .rows import ROWS
 from .suite import BATCH, LENGTH, Row, difference
 
+pytestmark = pytest.mark.usefixtures("compilation")
+
 COMPILED = [row for row in ROWS if row.compiled]
-
-
-@pytest.fixture(autouse=True)
-def compilation() -> Iterator[None]:
-    """On for these tests, whatever the environment says of the others."""
-    mx.enable_compile()
-    yield
-    if os.environ.get("MLX_DISABLE_COMPILE", "0") != "0":
-        mx.disable_compile()
 
 
 @pytest.mark.parametrize("row", COMPILED, ids=str)

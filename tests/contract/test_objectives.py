@@ -176,3 +176,28 @@ def test_tokens_without_weight_change_nothing() -> None:
     assert float(one.total) == pytest.approx(float(two.total), rel=1e-6)
     short = loss_of(model, {"tokens": TOKENS[:, :7]})
     assert float(one.total) == pytest.approx(float(short.total), rel=1e-5)
+
+
+@pytest.mark.usefixtures("compilation")
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(
+    row: Row, head: str
+) -> None:
+    model = model_of(models.MIXTRAL | {"head": HEADS[head]})
+    batch = {"tokens": TOKENS, "weights": WEIGHTS, "segments": SEGMENTS}
+
+    def step(params: Any) -> Any:
+        def loss(params: Any) -> Any:
+            model.update(params)
+            out = loss_of(model, batch, row, training=True)
+            return out.total, (out.parts, out.weight)
+
+        return mx.value_and_grad(loss)(params)
+
+    params = model.trainable_parameters()
+    # Calling it traces and merges what is equal, where MLX can stumble; no kernel is built.
+    (_, (parts, _)), grads = mx.compile(step)(params)
+    model.update(params)
+    assert {"loss", "balance", "router_z"} <= set(parts)
+    assert dict(tree_flatten(grads)).keys() == dict(tree_flatten(params)).keys()
