@@ -192,3 +192,19 @@ def test_all_logits_never_exist_at_once() -> None:
         assert peak(partial(linear_cross_entropy, chunk=64)) < plain / 10
     finally:
         mx.set_memory_limit(limit)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [cross_entropy_fused, cross_entropy_naive, cross_entropy_saving],
+    ids=lambda f: f.__name__,
+)
+def test_the_sums_compile_together_though_two_of_them_are_equal(form: Any) -> None:
+    logits, (targets, weights) = draw(1, N, V), labels()
+
+    def run(logits: mx.array) -> Any:
+        return mx.value_and_grad(lambda x: form(x, targets, weights))(logits)
+
+    (total, nll, z), _ = mx.compile(run)(logits)
+    assert total.item() == pytest.approx(nll.item())
+    assert z.item() == 0
