@@ -15,7 +15,7 @@ class Context:
         offset: absolute position of the first token, an int or an array scalar (decoding).
         positions: `[B, T]` absolute positions, only where they are not `offset + arange(T)`.
         segments: `[B, T]` document ids of packed rows; a token sees only its own document.
-        position: the stack's position object (`embed`, `rotate`, `bias`), lent to its mixers.
+        position: the stack's position object (`embed`, `rotate`), lent to its mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns every dropout off.
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
         stats: statistics by name for the log, never differentiated.

@@ -4,7 +4,7 @@ from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
@@ -28,6 +28,15 @@ class TopK(Kind):
     """Coefficient of the balance loss."""
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the z loss."""
+
+    @model_validator(mode="after")
+    def _router_learns(self) -> "TopK":
+        if self.top_k == 1 and self.normalize:
+            raise ValueError(
+                "top_k = 1 with normalize = true makes every gate 1, so the router would learn "
+                "nothing from the task. Set normalize = false, as Switch does."
+            )
+        return self
 
     def build(self, dim: int, n_experts: int) -> "TopKRouter":
         if self.top_k > n_experts:
