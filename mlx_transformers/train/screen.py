@@ -1,14 +1,28 @@
 """What a person sees while a run goes on: a live panel on a terminal, plain lines elsewhere."""
 
+import math
+import os
 import sys
+from itertools import pairwise
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 Record = dict[str, Any]
+LEVELS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 24
+"""Characters of the loss curve."""
 
 
 class Screen(Protocol):
@@ -20,8 +34,9 @@ class Screen(Protocol):
 
 
 def open_screen(title: str, steps: int, done: int) -> Screen:
-    """The live panel where standard output is a terminal, else plain lines."""
-    return LiveScreen(title, steps, done) if sys.stdout.isatty() else PlainScreen(steps)
+    """The live panel where standard output is a terminal that rewrites lines, else plain lines."""
+    live = sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return LiveScreen(title, steps, done) if live else PlainScreen(steps)
 
 
 class PlainScreen:
@@ -61,19 +76,22 @@ def line(record: Record) -> str:
 
 
 class LiveScreen:
-    """A progress bar over a small table that is rewritten in place; evaluations scroll above."""
+    """A progress bar over a few lines of numbers, rewritten in place; evaluations scroll above."""
 
     def __init__(self, title: str, steps: int, done: int) -> None:
-        self.console = Console()
-        self.title = title
+        self.console = Console(highlight=False, markup=False, emoji=False)
         self.last: Record = {}
-        self.best: float | None = None
+        self.losses: list[float] = []
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}", style="bold"),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("steps · left"),
-            TimeRemainingColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            expand=True,
         )
         self.task = self.bar.add_task(title, total=steps, completed=done)
         self.live = Live(self._panel(), console=self.console, refresh_per_second=4)
@@ -89,36 +107,64 @@ class LiveScreen:
     def write(self, record: Record) -> None:
         self.bar.update(self.task, completed=record["step"])
         if "sample" in record or "val_loss" in record:
-            self.console.print(line(record), highlight=False, markup=False)
+            self.console.print(line(record))
+        if "train_loss" in record:
+            self.losses.append(record["train_loss"])
         self.last |= record
         self.live.update(self._panel())
 
     def _panel(self) -> Table:
-        grid = Table.grid()
+        grid = Table.grid(expand=True)
         grid.add_row(self.bar)
-        grid.add_row(self._numbers())
+        grid.add_row(numbers(self.last, self.losses))
         return grid
 
-    def _numbers(self) -> Table:
-        r = self.last
-        table = Table(show_header=True, box=None, padding=(0, 2))
-        cells = {
-            "loss": _format(r, "train_loss", ".3f"),
-            "val loss": _format(r, "val_loss", ".3f"),
-            "bits/byte": _format(r, "val_bpb", ".3f"),
-            "learning rate": _format(r, "learning_rate", ".2e"),
-            "tokens/s": _format(r, "tokens_per_s", ",.0f"),
-            "MFU": _format(r, "mfu", ".0%"),
-            "memory GiB: active": _format(r, "active_gib", ".2f"),
-            "cache": _format(r, "cache_gib", ".2f"),
-            "peak": _format(r, "peak_gib", ".2f"),
-            "process": _format(r, "process_gib", ".2f"),
-        }
-        for name in cells:
-            table.add_column(name, justify="right", header_style="dim")
-        table.add_row(*cells.values())
-        return table
+
+ROWS: dict[str, list[tuple[str, str, str]]] = {
+    "train": [
+        ("loss", "train_loss", ".3f"),
+        ("learning rate", "learning_rate", ".2e"),
+    ],
+    "validation": [
+        ("loss", "val_loss", ".3f"),
+        ("bits/byte", "val_bpb", ".3f"),
+        ("perplexity", "val_ppl", ",.1f"),
+    ],
+    "speed": [("tokens/s", "tokens_per_s", ",.0f"), ("MFU", "mfu", ".0%")],
+    "memory GiB": [
+        ("active", "active_gib", ".2f"),
+        ("peak", "peak_gib", ".2f"),
+        ("cache", "cache_gib", ".2f"),
+        ("process", "process_gib", ".2f"),
+    ],
+}
+"""The lines below the bar: name, then (label, key of the record, format) of each number."""
 
 
-def _format(record: Record, name: str, spec: str) -> str:
-    return format(record[name], spec) if name in record else "-"
+def numbers(record: Record, losses: list[float]) -> Table:
+    """The latest numbers, four lines that fit a terminal of 80 columns."""
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(style="dim", no_wrap=True, min_width=max(map(len, ROWS)))
+    table.add_column(no_wrap=True)
+    for name, cells in ROWS.items():
+        shown = [f"{label} {_number(record, key, spec)}" for label, key, spec in cells]
+        shown += [curve(losses)] if name == "train" and len(losses) > 1 else []
+        table.add_row(name, " · ".join(shown))
+    return table
+
+
+def _number(record: Record, key: str, spec: str) -> str:
+    value = record.get(key)
+    return "-" if value is None else format(value, spec)
+
+
+def curve(values: list[float]) -> str:
+    """A line of blocks for the course of `values`, each the mean of an equal share of them."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return ""
+    width = min(CURVE_WIDTH, len(finite))
+    cuts = [len(finite) * i // width for i in range(width + 1)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, span = min(means), max(max(means) - min(means), 1e-9)
+    return "".join(LEVELS[round((mean - low) / span * (len(LEVELS) - 1))] for mean in means)
