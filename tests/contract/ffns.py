@@ -38,5 +38,5 @@ ROWS = [
 CHANGES = {
     "mlp": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
     "glu": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
-    "moe": {"n_experts": 3, "router": ROUTER | {"top_k": 1}, "expert": MLP},
+    "moe": {"n_experts": 3, "router": ROUTER | {"top_k": 3}, "expert": MLP},
 }

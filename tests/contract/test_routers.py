@@ -5,6 +5,7 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
@@ -14,8 +15,9 @@ from .routers import router
 from .suite import DIM, EXPERTS, weights_of
 
 
-@pytest.mark.parametrize("normalize", [True, False], ids=["normalized", "as_they_are"])
-@pytest.mark.parametrize("top_k", [1, 2, EXPERTS], ids="top_{}".format)
+@pytest.mark.parametrize(
+    ("top_k", "normalize"), [(1, False), (2, True), (2, False), (EXPERTS, True), (EXPERTS, False)]
+)
 def test_gates_are_the_largest_probabilities(top_k: int, normalize: bool) -> None:
     row = router("gates", top_k, normalize)
     subject = row.subject()
@@ -30,7 +32,7 @@ def test_gates_are_the_largest_probabilities(top_k: int, normalize: bool) -> Non
 
 @pytest.mark.parametrize("top_k", [1, 2, EXPERTS], ids="top_{}".format)
 def test_losses_and_loads_are_the_formulas(top_k: int) -> None:
-    row = router("losses", top_k, True, balance_loss=0.5, z_loss=0.25)
+    row = router("losses", top_k, top_k > 1, balance_loss=0.5, z_loss=0.25)
     subject = row.subject()
     x, ctx = subject.inputs(), Context()
     subject(x, ctx)
@@ -46,7 +48,7 @@ def test_losses_and_loads_are_the_formulas(top_k: int) -> None:
 
 
 def test_the_balance_loss_is_1_when_even_and_its_gradient_evens_the_load() -> None:
-    subject = router("balance", 1, True, balance_loss=1.0).subject()
+    subject = router("balance", 1, False, balance_loss=1.0).subject()
     eye = np.zeros((EXPERTS, DIM), dtype=np.float32)
     eye[np.arange(EXPERTS), np.arange(EXPERTS)] = 1.0
     subject.it.gate.weight = mx.array(eye)
@@ -73,3 +75,8 @@ def test_no_coefficient_means_no_loss() -> None:
 def test_more_choices_than_experts_are_an_error() -> None:
     with pytest.raises(RecipeError, match=r"ffn.router.top_k = 5 exceeds ffn.n_experts = 4"):
         router("greedy", 5, True).parse().build(DIM, EXPERTS)
+
+
+def test_gates_that_are_all_1_are_an_error() -> None:
+    with pytest.raises(ValidationError, match="top_k = 1 with normalize = true"):
+        router("constant", 1, True).parse()
