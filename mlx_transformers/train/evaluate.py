@@ -52,7 +52,7 @@ class Evaluator:
     def __call__(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
         nats, tokens = 0.0, 0.0
         for batch in batches:
-            sums = self._sums({name: mx.array(value) for name, value in batch.items()})
+            sums = self._sums({name: mx.array(batch[name]) for name in sorted(batch)})
             mx.eval(sums)
             nats, tokens = nats + sums[0].item(), tokens + sums[1].item()
         loss = nats / tokens if tokens else float("nan")

@@ -32,8 +32,8 @@ class Feed(Protocol):
 
 
 def arrays(batch: dict[str, Any]) -> dict[str, mx.array]:
-    """A batch of NumPy arrays on the device."""
-    return {name: mx.array(value) for name, value in batch.items()}
+    """A batch of NumPy arrays on the device, in one order of names: another is another trace."""
+    return {name: mx.array(batch[name]) for name in sorted(batch)}
 
 
 class Trainer:
