@@ -98,6 +98,9 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
     names = [given]
     if given.name and given.suffix != ".toml":
         names.append(given.with_name(f"{given.name}.toml"))
+    if given.parts[:1] == RECIPES.parts:
+        # As the README writes it, wherever the reader is.
+        names += [name.relative_to(RECIPES) for name in names]
     for candidate in (folder / name for folder in folders for name in names):
         if candidate.is_file():
             return candidate.resolve()
@@ -110,7 +113,11 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
             if deep:
                 return deep[0].resolve()
     places = [folder / given.parent for folder in folders]
-    raise RecipeError(f"There is no recipe '{recipe}'.{_near(given, places)}")
+    if str(recipe) and given.is_dir():
+        inside = _near(Path(), [given]) or " Give one of its .toml files; it holds none."
+        raise RecipeError(f"'{recipe}' is a folder, not a recipe.{inside}")
+    hint = _near(given, places) or _near(Path(given.name), folders)
+    raise RecipeError(f"There is no recipe '{recipe}'.{hint}")
 
 
 def read(path: Path) -> Table:

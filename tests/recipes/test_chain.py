@@ -100,11 +100,23 @@ def test_an_unknown_recipe_comes_with_the_nearest_and_all(write, name):
     assert "other.toml" in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["", ".", "recipes", "nowhere/at/all"])
+@pytest.mark.parametrize("name", ["", "nowhere/at/all"])
 def test_what_is_not_a_file_is_no_recipe(write, name):
     write("recipes/one.toml", "")
     with pytest.raises(RecipeError, match="There is no recipe"):
         resolve(name)
+
+
+@pytest.mark.parametrize("name", [".", "recipes"])
+def test_a_folder_is_no_recipe_and_its_recipes_are_named(write, name):
+    write(f"{name}/one.toml", "")
+    with pytest.raises(RecipeError, match=r"is a folder, not a recipe\. There are: .*one\.toml"):
+        resolve(name)
+
+
+def test_a_recipe_of_the_project_is_found_as_the_readme_writes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve("recipes/mistral_tiny.toml").name == "mistral_tiny"
 
 
 def test_a_syntax_error_shows_the_file_the_line_and_its_text(write):
