@@ -110,11 +110,12 @@ def _hidden(path: Path, root: Path) -> bool:
 
 def _not_found(pattern: str, path: Path) -> str:
     folder = path.parent
+    cure = "Name another with --set data.path=FILE; paths count from the folder you are in."
     if not folder.is_dir():
-        return f"data.path '{pattern}': there is no folder {folder}."
+        return f"data.path '{pattern}': there is no folder {folder}. {cure}"
     match = nearest(path.name, (p.name for p in folder.iterdir()))
     hint = f" Did you mean '{match}'?" if match else ""
-    return f"data.path '{pattern}': there is no such file in {folder}.{hint}"
+    return f"data.path '{pattern}': there is no such file in {folder}.{hint} {cure}"
 
 
 def _reader(path: Path) -> str:

@@ -87,7 +87,11 @@ class TokenizerJson(Kind):
         except DataError:
             raise
         except (OSError, ValueError) as error:
-            raise DataError(f"data.tokenizer.path: {file} can't be read ({error}).") from error
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"data.tokenizer.path: {file} can't be read ({reason}). It has to be a "
+                "tokenizer.json as models are published with, or the folder that holds one."
+            ) from error
 
 
 def _load(content: bytes) -> Any:

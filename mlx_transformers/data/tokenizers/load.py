@@ -28,8 +28,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         kind = manifest["kind"]
         content = (path.parent / manifest["file"]).read_bytes()
     except FileNotFoundError as error:
-        message = f"There is no tokenizer in {folder}: {error.filename} is missing."
-        raise DataError(message) from None
+        raise DataError(_unreadable(path.parent, f"{error.filename} is missing")) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(_unreadable(path.parent, error)) from error
     if kind not in TOKENIZERS:

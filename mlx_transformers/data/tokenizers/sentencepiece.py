@@ -159,7 +159,11 @@ class SentencePiece(Kind):
         try:
             return SentencePieceTokenizer(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise DataError(f"data.tokenizer.path: {file} can't be read ({error}).") from error
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"data.tokenizer.path: {file} can't be read ({reason}). It has to be a .model file "
+                "of sentencepiece; without data.tokenizer.path one is trained on the text."
+            ) from error
 
 
 def _options(config: SentencePiece) -> dict[str, Any]:
