@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from .core.errors import RecipeError
 from .data.prepare import Prepared, prepare
@@ -21,6 +20,9 @@ from .train.evaluate import Evaluator
 from .train.folder import find_checkpoint
 from .train.restore import restore_model
 from .train.step import Step
+
+DRAFT_VOCAB_SIZE = 256
+"""Vocabulary that a draft has where the recipe doesn't tell."""
 
 
 def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
@@ -53,7 +55,33 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
             "leave model.vocab_size out, or make it larger."
         )
     mx.random.seed(recipe.train.seed)
-    model = recipe.model.build(tokenizer.vocab_size)
+    return _model(recipe, tokenizer.vocab_size)
+
+
+def told_vocab_size(recipe: Recipe) -> int | None:
+    """The vocabulary as far as the recipe tells it, before its text is read."""
+    given = getattr(recipe.model, "vocab_size", None)
+    return given or getattr(recipe.data.tokenizer, "vocab_size", None)
+
+
+def draft_model(recipe: Recipe) -> Any:
+    """The model of a recipe before its text is read, to look at and to check.
+
+    Where only the text would tell the vocabulary, it is `DRAFT_VOCAB_SIZE`. Weights are lazy, so
+    this costs next to nothing.
+
+    Raises:
+        RecipeError: its sizes don't go together.
+    """
+    return _model(recipe, told_vocab_size(recipe) or DRAFT_VOCAB_SIZE)
+
+
+def _model(recipe: Recipe, vocab_size: int) -> Any:
+    try:
+        model = recipe.model.build(vocab_size)
+    except RecipeError as error:
+        name = f"{recipe.resolved.name}: " if recipe.resolved else ""
+        raise RecipeError(f"{name}{error}") from None
     blocks = recipe.train.recompute
     if blocks != "none":
         count = len(model.stack.blocks)

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .build import Built, build, load_recipe
+from .build import Built, build, draft_model, load_recipe
 from .core.device import facts
 from .core.errors import RunError
 from .data.prepare import Progress as Preparing
@@ -24,7 +24,15 @@ from .recipe.show import diff
 from .recipe.toml import to_toml
 from .schema import Recipe
 from .train import checkpoint
-from .train.folder import RUNS, RunFolder, create, find, find_checkpoint, named_checkpoint
+from .train.folder import (
+    RUNS,
+    RunFolder,
+    check_new,
+    create,
+    find,
+    find_checkpoint,
+    named_checkpoint,
+)
 from .train.loop import Trainer, arrays
 from .train.metrics import Window, measure_peak_flops
 from .train.moments import Evaluate, Report, Sample, Save, Sink
@@ -78,6 +86,8 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stem = recipe.resolved.name if recipe.resolved else "run"
+    draft_model(recipe)  # raises where sizes don't go together, before the text is prepared
+    _require_trackers(recipe)
     place = _place(stem, name, resume, root)
     if place is None:
         return _begin(recipe, name, stem, root, say, progress)
@@ -128,8 +138,7 @@ def _place(
 ) -> tuple[RunFolder, Path | None] | None:
     """The run to continue and the checkpoint that was named, or None where a new run begins."""
     if resume is None:
-        if name is not None and (root / name).exists():
-            create(name, stem, root)  # raises: the name is taken
+        check_new(name, root)
         return None
     if str(resume) == "auto":
         folder = RunFolder(root / (name or stem))
@@ -162,8 +171,9 @@ def _restore(built: Built, path: Path) -> Progress:
     trees, state = checkpoint.load(path)
     if state["data"] != built.data.fingerprint:
         raise RunError(
-            f"{path} was trained on other data than data.* gives now (the text or the tokenizer "
-            "has changed), so it can't go on where it was. Start a new run with another --name."
+            f"{path} was trained on other data than data.* gives now: the text or the tokenizer "
+            "has changed, so it can neither go on nor be measured there. Bring the old text back, "
+            "or start a new run with another --name."
         )
     restore_model(built.model, trees["model"])
     restore_optimizer(built.step.optimizer, trees["optimizer"])
@@ -289,6 +299,13 @@ def _saver(built: Built, folder: RunFolder) -> Callable[[Progress, bool], None]:
         checkpoint.prune(folder.checkpoints, keep)
 
     return save
+
+
+def _require_trackers(recipe: Recipe) -> None:
+    if recipe.log.tensorboard:
+        TensorBoard.require()
+    if recipe.log.wandb is not None:
+        WandB.require()
 
 
 def _trackers(recipe: Recipe, folder: RunFolder) -> list[Sink]:

@@ -10,13 +10,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from ..build import DRAFT_VOCAB_SIZE, draft_model, told_vocab_size
 from ..layers.counts import count
 from ..recipe.config import Config
 from ..schema import Recipe
 
 PACKAGE = Path(__file__).parent.parent
-BYTES = 256
-"""Vocabulary that is assumed where only the prepared text would tell."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
     since nothing is prepared for this. Where lines would exceed `width`, files are named from
     the package's folder on.
     """
-    given = getattr(recipe.model, "vocab_size", None)
-    told = given or getattr(recipe.data.tokenizer, "vocab_size", None)
-    model = recipe.model.build(told or BYTES)
+    model = draft_model(recipe)
     rows = list(_rows("model", model, 0, 1))
     lines = _lines(rows, f"{PACKAGE.name}/")
     note = ""
@@ -46,8 +43,10 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
         lines, note = _lines(rows, ""), f"; files are below {PACKAGE.name}/"
     counts = count(model)
     lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token{note}")
-    if told is None:
-        lines.append(f"with a vocabulary of {BYTES}: the real one is known when the text is read")
+    if told_vocab_size(recipe) is None:
+        lines.append(
+            f"with a vocabulary of {DRAFT_VOCAB_SIZE}; the real one is known when the text is read"
+        )
     return "\n".join(lines)
 
 

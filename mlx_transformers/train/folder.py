@@ -21,6 +21,7 @@ from .durable import replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
+OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"
 
 
@@ -111,14 +112,31 @@ class RunFolder:
             os.replace(partial, self.log)
 
 
+def check_new(name: str | None, root: Path = RUNS) -> None:
+    """Refuse what can't become a new run, before hours of preparation do.
+
+    Raises:
+        RunError: a run of that name exists, the name isn't one of a folder, or `root` can't
+            take one.
+    """
+    if name is not None and (not name or name in (".", "..") or "/" in name or "\\" in name):
+        raise RunError(f"'{name}' can't name a run: give a plain folder name, without slashes.")
+    if name is not None and (root / name).exists() and not _unbegun(root / name):
+        raise RunError(_taken(name, root))
+    above = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise RunError(f"Runs can't be kept in {root}/: {above} is a file. {OTHER_ROOT}")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RunError(f"Runs can't be kept in {root}/: {above} can't be written to. {OTHER_ROOT}")
+
+
 def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
     """A new run's folder: `name`, or the recipe's own name with a number if that is taken.
 
     Raises:
-        RunError: a run of that name exists, or the name isn't one of a folder.
+        RunError: as `check_new`, or the system refuses.
     """
-    if name is not None and (not name or name in (".", "..") or "/" in name or "\\" in name):
-        raise RunError(f"'{name}' can't name a run: give a plain folder name, without slashes.")
+    check_new(name, root)
     names = [name] if name is not None else [stem, *(f"{stem}-{i}" for i in range(2, 10_000))]
     for candidate in names:
         path = root / candidate
@@ -127,8 +145,14 @@ def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
         except FileExistsError:
             if name is None or not _unbegun(path):
                 continue
+        except OSError as error:
+            raise RunError(f"{path} can't be made: {error.strerror}. {OTHER_ROOT}") from error
         return RunFolder(path)
-    raise RunError(
+    raise RunError(_taken(name or stem, root))
+
+
+def _taken(name: str, root: Path) -> str:
+    return (
         f"A run '{name}' exists already in {root}/. Continue it with --resume auto, choose "
         "another --name, or remove the folder yourself."
     )
@@ -181,5 +205,8 @@ def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[R
     folder = find(run, root)
     checkpoint = folder.best() or folder.newest()
     if checkpoint is None:
-        raise RunError(f"Run {folder.path} has no checkpoint yet: it was stopped before its first.")
+        raise RunError(
+            f"Run {folder.path} has no checkpoint yet: it was stopped before its first. Train it: "
+            f"mlxt train {folder.recipe} --name {folder.name} --resume auto"
+        )
     return folder, checkpoint

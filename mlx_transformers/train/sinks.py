@@ -38,8 +38,16 @@ class TensorBoard:
     """TensorBoard events in the run's folder (extra `tensorboard`)."""
 
     def __init__(self, folder: Path) -> None:
-        module = _optional("tensorboardX", "tensorboard", "log.tensorboard")
-        self.writer = module.SummaryWriter(str(folder))
+        self.writer = self.require().SummaryWriter(str(folder))
+
+    @staticmethod
+    def require() -> Any:
+        """The library.
+
+        Raises:
+            RunError: it isn't installed.
+        """
+        return _optional("tensorboardX", "tensorboard", "log.tensorboard")
 
     def write(self, record: Record) -> None:
         step = record["step"]
@@ -55,8 +63,18 @@ class WandB:
     """Weights & Biases (extra `wandb`)."""
 
     def __init__(self, project: str, folder: Path, recipe: dict[str, Any]) -> None:
-        module = _optional("wandb", "wandb", "log.wandb")
-        self.run = module.init(project=project, name=folder.name, dir=str(folder), config=recipe)
+        self.run = self.require().init(
+            project=project, name=folder.name, dir=str(folder), config=recipe
+        )
+
+    @staticmethod
+    def require() -> Any:
+        """The library.
+
+        Raises:
+            RunError: it isn't installed.
+        """
+        return _optional("wandb", "wandb", "log.wandb")
 
     def write(self, record: Record) -> None:
         self.run.log({k: v for k, v in record.items() if k != "step"}, step=record["step"])
