@@ -32,15 +32,15 @@ def report(sentence: str) -> None:
     console(err=True).print(Text.assemble(("error: ", "bold red"), sentence))
 
 
-def refused(error: OSError | RuntimeError) -> str | None:
+def refused(error: Exception) -> str | None:
     """The sentence for what the system refused; None for what can only be a mistake of ours."""
     if isinstance(error, OSError):
         cure = CURES.get(error.errno or 0)
         place = f" {error.filename}" if error.filename else ""
         return f"The system refuses{place}: {error.strerror}. {cure}" if cure else None
-    if any(sign in str(error).lower() for sign in NO_MEMORY):
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in NO_MEMORY):
         return (
-            f"The device has no memory left ({error}). Halve train.batch_size and double "
+            f"There is no memory left ({error}). Halve train.batch_size and double "
             "train.accumulate, shorten train.seq_len, or set train.recompute=all."
         )
     return None

@@ -74,7 +74,7 @@ def main() -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    except (OSError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         sentence = refused(error)
         if sentence is None:
             raise
