@@ -98,7 +98,7 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
     names = [given]
     if given.name and given.suffix != ".toml":
         names.append(given.with_name(f"{given.name}.toml"))
-    if given.parts[:1] == RECIPES.parts:
+    if given.parts[:1] == RECIPES.parts and len(given.parts) > 1:
         # As the README writes it, wherever the reader is.
         names += [name.relative_to(RECIPES) for name in names]
     for candidate in (folder / name for folder in folders for name in names):
