@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from mlx_transformers.core.errors import unknown
+from ..core.errors import unknown
 
 from .activations import AGAIN, PLAIN
 from .derivative import with_backward

@@ -78,15 +78,3 @@ def memory() -> dict[str, float]:
         "peak_gib": mx.get_peak_memory() / GIB,
         "process_gib": rss / GIB,
     }
-
-
-def measure_peak_flops(size: int = 1024, repeats: int = 5) -> float:
-    """Floating-point operations per second of a large float32 matmul here and now."""
-    a = mx.random.normal((size, size), key=mx.random.key(0))
-    mx.eval(a @ a)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        mx.eval(a @ a)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best

@@ -1,0 +1,83 @@
+"""Facts about the machine, the device that computes, and what the backend has in force."""
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import mlx.core as mx
+
+from . import backend, blas
+
+GIB = 2**30
+
+
+def facts() -> dict[str, Any]:
+    """What `mlxt doctor` prints and a run's environment.json keeps.
+
+    Matrix products are really timed, so a slow BLAS shows whatever the report says.
+    """
+    report = backend.prepare()
+    info = mx.device_info()
+    linux_cpu = sys.platform.startswith("linux") and mx.default_device() == mx.cpu
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "mlx": metadata.version("mlx"),
+        "mlxt": metadata.version("mlxt"),
+        "device": str(mx.default_device()),
+        "device_name": info.get("device_name", platform.processor() or platform.machine()),
+        "metal": mx.metal.is_available(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_bytes() / GIB, 1),
+        "working_set_gib": round(working_set_bytes() / GIB, 1),
+        "blas": report.blas,
+        "blas_library": blas.library_in_front() if linux_cpu else None,
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all cores"),
+        "matmul_gflop_per_s": round(matmul_flops() / 1e9),
+        "kernels": report.jit,
+        "kernel_flags": report.jit_flags,
+        "kernel_folder": report.jit_folder,
+        "mlx_data": _version("mlx-data") or "not installed: NumPy loads instead",
+        "notes": report.notes,
+        "warnings": report.warnings,
+    }
+
+
+def memory_bytes() -> int:
+    """Physical memory; on Apple silicon CPU and GPU share it."""
+    told = mx.device_info().get("memory_size")
+    return int(told) if told else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def working_set_bytes() -> int:
+    """What Metal recommends to keep resident; all memory where there is no Metal."""
+    told = mx.device_info().get("max_recommended_working_set_size")
+    return int(told) if told else memory_bytes()
+
+
+def matmul_flops(size: int = 1024, repeats: int = 5) -> float:
+    """Floating-point operations per second of a large float32 matrix product, here and now."""
+    a = mx.random.normal((size, size), key=mx.random.key(0))
+    mx.eval(a @ a)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        mx.eval(a @ a)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def keep_wired() -> None:
+    """Let Metal keep a run's memory resident (macOS 15 and later); nothing elsewhere."""
+    if mx.metal.is_available():
+        mx.set_wired_limit(working_set_bytes())
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
