@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from .build import Built, build, draft_model, load_recipe
-from .core.device import facts
+from .core.device import facts, keep_wired, matmul_flops
 from .core.errors import RunError
 from .data.prepare import Progress as Preparing
 from .data.prepare import prepare
@@ -34,7 +34,7 @@ from .train.folder import (
     named_checkpoint,
 )
 from .train.loop import Trainer, arrays
-from .train.metrics import Window, measure_peak_flops
+from .train.metrics import Window
 from .train.moments import Evaluate, Report, Sample, Save, Sink
 from .train.probe import probe
 from .train.progress import Progress
@@ -221,6 +221,7 @@ def _run(
     config = recipe.train
     _describe(folder, recipe, built)
     folder.forget_after(progress.step)
+    keep_wired()
     mx.reset_peak_memory()
     trackers = _trackers(recipe, folder)
     with (
@@ -251,7 +252,7 @@ def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
 def _moments(built: Built, folder: RunFolder, sinks: list[Sink]) -> list[Any]:
     recipe = built.recipe
     flops = flops_per_token(built.model, recipe.train.seq_len)
-    window = Window(flops, measure_peak_flops())
+    window = Window(flops, matmul_flops())
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     moments: list[Any] = [report]
     if recipe.log.sample_every is not None:
