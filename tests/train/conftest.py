@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def own_cache(tmp_path, tmp_path_factory, monkeypatch):
     """An empty cache, and no run outside."""
-    monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(tmp_path)

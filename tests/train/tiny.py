@@ -1,16 +1,23 @@
 """A run small enough to train in a test: its text, its recipe, and ways to look at its parts."""
 
 import json
+import os
 import random
+import subprocess
+import sys
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
+from mlx_transformers import session
 from mlx_transformers.build import Built, build, load_recipe
 from mlx_transformers.schema import Recipe
 from mlx_transformers.session import Result, train
+from mlx_transformers.train import loop
 
 RECIPE = """
 [model]
@@ -86,16 +93,15 @@ every = 1000
 every = 1
 """
 
+
 def moe(balance: float = 0.01) -> str:
     """The same model with experts."""
     expert = '{kind="glu", hidden_dim=16, activation="silu"}'
-    router = (
-        f'{{kind="top_k", top_k=2, normalize=true, balance_loss={balance}, z_loss=0.001}}'
-    )
+    router = f'{{kind="top_k", top_k=2, normalize=true, balance_loss={balance}, z_loss=0.001}}'
     return f'model.block.ffn={{kind="moe", n_experts=4, expert={expert}, router={router}}}'
 
 
-WORDS = "the a king of love and sorrow went to see what light had come from yonder window".split()
+WORDS = ["the", "a", "king", "of", "love", "and", "sorrow", "what", "light", "from", "yonder"]
 
 
 def text(n_words: int, seed: int = 0) -> str:
@@ -127,6 +133,75 @@ def run(folder: Path, *sets: str, **options: object) -> Result:
     """A whole run in `folder/runs`, without a word."""
     options = {"root": folder / "runs", "say": lambda text: None} | options
     return train(recipe(folder, *sets), **options)
+
+
+def spoil(monkeypatch: Any, bad: Container[int]) -> None:
+    """Make the gradient of the steps numbered `bad` (from 0) not finite."""
+    plain, count = loop.arrays, iter(range(10**6))
+
+    def arrays(batch: dict[str, Any]) -> dict[str, mx.array]:
+        return weighted(batch, float("nan") if next(count) in bad else 1.0)
+
+    def weighted(batch: dict[str, Any], value: float = 1.0) -> dict[str, mx.array]:
+        return plain(batch) | {"weights": mx.full(batch["tokens"][:, 1:].shape, value)}
+
+    monkeypatch.setattr(loop, "arrays", arrays)
+    monkeypatch.setattr(session, "arrays", weighted)
+
+
+ROOT = Path(__file__).parents[2]
+CACHE = os.environ.get("MLXT_CACHE")
+
+MLXT = """
+import importlib, os, signal, sys
+import mlx_transformers, mlx.core
+os.environ["MLXT_CACHE"] = sys.argv.pop(1)  # not before: compiled kernels may be shared
+place, call, name = sys.argv.pop(1).split(":")
+
+def dying(f, left=[int(call)]):
+    def counted(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.Signals[name])
+        return f(*args, **kwargs)
+    return counted
+
+if place:
+    module, _, path = place.partition("/")
+    owner, *names = importlib.import_module(module), *path.split(".")
+    for each in names[:-1]:
+        owner = getattr(owner, each)
+    setattr(owner, names[-1], dying(getattr(owner, names[-1])))
+from mlx_transformers.cli.main import main
+main()
+"""
+"""`mlxt` in a process that sends itself a signal at the n-th call of a function."""
+
+
+def mlxt(
+    folder: Path, *words: str, at: str = "", call: int = 0, name: str = "SIGKILL"
+) -> subprocess.CompletedProcess[str]:
+    """`mlxt WORDS` in another process; `at` is "module/function" and `call` the fatal one."""
+    env = {key: value for key, value in os.environ.items() if key != "MLXT_CACHE"}
+    env |= {"MLXT_CACHE": CACHE} if CACHE else {}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", MLXT, os.environ["MLXT_CACHE"], f"{at}:{call}:{name}", *words],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def words(folder: Path, *sets: str, name: str, resume: str | None = "auto") -> list[str]:
+    """The command line that trains the recipe with some keys set."""
+    recipe(folder)
+    found = ["train", str(folder / "tiny.toml"), "--name", name]
+    found += ["--resume", resume] if resume else []
+    return found + [word for each in sets for word in ("--set", each)]
 
 
 def leaves(tree: object) -> dict[str, np.ndarray]:
