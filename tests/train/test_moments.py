@@ -1,0 +1,163 @@
+"""Reports, the best checkpoint, early stopping, and runs where compilation or space is missing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.train import checkpoint as ck
+from mlx_transformers.train import loop
+from mlx_transformers.train.evaluate import Evaluator
+
+from . import tiny
+
+
+def valid(monkeypatch, losses):
+    """Have the evaluations of a run find these losses, one after another."""
+    left = iter(losses)
+
+    def evaluate(self, batches):
+        loss = next(left)
+        return {"val_loss": loss, "val_ppl": 1.0, "val_bpb": loss, "val_tokens": 1.0}
+
+    monkeypatch.setattr(Evaluator, "__call__", evaluate)
+
+
+def kept(result):
+    return [path.name for path in ck.checkpoints(result.folder.checkpoints)]
+
+
+@pytest.mark.parametrize("every", [2, 3, 1000])
+def test_the_best_checkpoint_is_of_the_step_of_the_best_evaluation(tmp_path, monkeypatch, every):
+    """Whether or not a checkpoint was due there; and it is kept however old it is."""
+    valid(monkeypatch, [3.0, 1.0, 2.0, 2.5, 2.6])
+    sets = ("train.steps=10", "eval.every=2", "checkpoint.keep=1", f"checkpoint.every={every}")
+    result = tiny.run(tmp_path, *sets, name="a")
+    assert result.progress.best_step == 4
+    assert result.folder.best().name == "step-000004"
+    state = ck.load(result.folder.best())[1]
+    assert (state["step"], state["best_loss"], state["best_step"]) == (4, 1.0, 4)
+    assert kept(result) == ["step-000004", "step-000010"]
+
+
+def test_as_many_checkpoints_are_kept_as_the_recipe_says(tmp_path):
+    result = tiny.run(tmp_path, "checkpoint.every=1", "checkpoint.keep=3", name="a")
+    assert kept(result) == ["step-000004", "step-000005", "step-000006"]
+
+
+def test_a_run_stops_after_as_many_evaluations_without_a_new_best(tmp_path, monkeypatch):
+    losses = [3.0, 2.0, 2.1, 1.9, 2.0, 1.9, 5.0]
+    valid(monkeypatch, losses)
+    sets = ("train.steps=90", "eval.every=3", "eval.patience=2", "log.every=5")
+    result = tiny.run(tmp_path, *sets, name="a")
+    assert "stopped early" in result.reason
+    assert (result.progress.step, result.progress.best_step) == (18, 12)
+    assert result.folder.newest().name == "step-000018"
+    reports = tiny.records(result, "train_loss")
+    assert [step for step, _ in reports] == [5, 10, 15, 18]
+    said = []
+    again = tiny.run(tmp_path, *sets, name="a", resume="auto", say=said.append)
+    assert again.progress.step == 18
+    assert "Raise eval.patience" in said[-1]
+    valid(monkeypatch, [1.0] * 10)
+    sets = ("train.steps=21", "eval.every=3", "eval.patience=3", "log.every=5")
+    assert tiny.run(tmp_path, *sets, name="a", resume="auto").reason == "finished"
+
+
+def test_patience_is_counted_over_a_stop_and_a_resume(tmp_path, monkeypatch):
+    sets = ("eval.every=1", "eval.patience=3", "checkpoint.every=1")
+    valid(monkeypatch, [1.0, 2.0, 2.0])
+    tiny.run(tmp_path, *sets, "train.steps=3", name="a")
+    valid(monkeypatch, [2.0, 2.0])
+    result = tiny.run(tmp_path, *sets, "train.steps=9", name="a", resume="auto")
+    assert result.progress.step == 4
+
+
+def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path, monkeypatch):
+    valid(monkeypatch, [float("nan"), 2.0, float("nan")])
+    result = tiny.run(tmp_path, "train.steps=3", "eval.every=1", name="a")
+    assert (result.progress.best_loss, result.progress.best_step) == (2.0, 2)
+    assert result.folder.best().name == "step-000002"
+    assert [loss for _, loss in tiny.records(result, "val_loss")] == [None, 2.0, None]
+
+
+def test_there_is_a_report_an_evaluation_and_a_checkpoint_at_the_last_step(tmp_path):
+    sets = ("train.steps=5", "log.every=3", "eval.every=4", "checkpoint.every=4")
+    result = tiny.run(tmp_path, *sets, name="a")
+    assert [step for step, _ in tiny.records(result, "train_loss")] == [3, 5]
+    assert [step for step, _ in tiny.records(result, "val_loss")] == [4, 5]
+    assert result.folder.newest().name == "step-000005"
+
+
+def test_a_report_is_the_mean_of_its_steps(tmp_path):
+    each = tiny.run(tmp_path, name="each")
+    some = tiny.run(tmp_path, "log.every=4", name="some")
+    losses = [loss for _, loss in tiny.records(each, "train_loss")]
+    expected = [np.mean(losses[:4]), np.mean(losses[4:])]
+    assert [loss for _, loss in tiny.records(some, "train_loss")] == pytest.approx(expected)
+
+
+def test_memory_is_flat_and_nothing_is_traced_again(tmp_path):
+    sets = ("train.steps=60", "train.ema=0.9", "log.every=1", "eval.every=20", "checkpoint.every=7")
+    result = tiny.run(tmp_path, *sets, name="a")
+    active = dict(tiny.records(result, "active_gib"))
+    assert active[60] == pytest.approx(active[20], rel=0.01)
+    assert active[60] == pytest.approx(active[40], rel=0.01)
+    assert result.traces == 1
+
+
+def test_training_works_where_nothing_can_be_compiled(tmp_path, monkeypatch):
+    """As on a machine without a C++ compiler; the losses are the same."""
+    compiled = tiny.run(tmp_path, "train.accumulate=2", name="compiled")
+    monkeypatch.setattr("mlx_transformers.train.traced.mx.compile", lambda f, **state: f)
+    eager = tiny.run(tmp_path, "train.accumulate=2", name="eager")
+    assert eager.traces > 3 >= compiled.traces
+    losses = [[loss for _, loss in tiny.records(r, "train_loss")] for r in (compiled, eager)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_batches_of_changing_shape_end_the_run_with_the_reason(tmp_path, monkeypatch):
+    plain, count = loop.arrays, iter(range(100))
+
+    def arrays(batch):
+        return {name: value[: 4 - next(count) % 2] for name, value in plain(batch).items()}
+
+    monkeypatch.setattr(loop, "arrays", arrays)
+    with pytest.raises(RunError, match=r"traced 2 times.*changing shape"):
+        tiny.run(tmp_path, name="a")
+
+
+def test_masked_documents_do_not_trace_the_step_twice(tmp_path):
+    """mlx-data gives the arrays of a batch back in an order of its own."""
+    result = tiny.run(tmp_path, "data.mask_documents=true", name="a")
+    assert result.traces == 1
+
+
+def test_a_log_that_can_not_be_written_ends_the_run_in_a_sentence(tmp_path, monkeypatch):
+    dumps = json.dumps
+
+    def full(value, **options):
+        if isinstance(value, dict) and value.get("step") == 3:
+            raise OSError(28, "No space left on device")
+        return dumps(value, **options)
+
+    monkeypatch.setattr("mlx_transformers.train.sinks.json.dumps", full)
+    with pytest.raises(RunError, match=r"log\.jsonl can't be written: No space left"):
+        tiny.run(tmp_path, "checkpoint.every=2", name="a")
+
+
+def test_a_recipe_is_never_half_written(tmp_path, monkeypatch):
+    """A resumed run whose disk is full keeps the recipe it had."""
+    result = tiny.run(tmp_path, "train.steps=2", name="a")
+    before = result.folder.recipe.read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mlx_transformers.train.durable.sync_handle", full)
+        with pytest.raises(RunError, match="No space left"):
+            tiny.run(tmp_path, name="a", resume="auto")
+    assert result.folder.recipe.read_bytes() == before
+    assert tiny.run(tmp_path, name="a", resume="auto").reason == "finished"
