@@ -127,7 +127,7 @@ def _continue(
     if done.stopped_early(recipe.eval.patience):
         say(f"{folder.path} stopped early at step {done.step}. Raise eval.patience to go on.")
         return Result(folder, done, "stopped early", 0)
-    if saved is not None and done.best_step == done.step:
+    if saved is not None and done.best_step == done.step and folder.best() != saved:
         # A kill between a save and its mark leaves `best` at the one before.
         checkpoint.mark(folder.checkpoints, "best", saved)
     return _run(built, _ready(built, done.cursor, say), folder, done, say)
