@@ -1,0 +1,53 @@
+"""The pages, and what is written in them: links, code blocks, commands."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+BLOCK = re.compile(
+    r"(?:<!-- (?P<mark>\w+) (?P<path>[\w./-]+) -->\n)?"
+    r"^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `mark` and `path` are from a comment right above it."""
+
+    page: Path
+    language: str
+    text: str
+    mark: str | None
+    path: str | None
+
+
+def blocks(page: Path, language: str | None = None) -> list[Block]:
+    """The fenced blocks of a page, of one language or of all."""
+    found = [
+        Block(page, m["language"], m["text"], m["mark"], m["path"])
+        for m in BLOCK.finditer(page.read_text(encoding="utf-8"))
+    ]
+    return [block for block in found if language in (None, block.language)]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every `mlxt` command of a page, in shell blocks and in the text, as its arguments."""
+    lines = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
+    lines += re.findall(r"`(mlxt [^`]+)`", prose(page).replace("\n", " "))
+    split = [shlex.split(line, comments=True) for line in lines if line.startswith("mlxt ")]
+    return [words[1 : words.index(">") if ">" in words else None] for words in split]
+
+
+def name(page: Path) -> str:
+    """A page as a test's id."""
+    return page.relative_to(ROOT).as_posix()

@@ -1,0 +1,127 @@
+"""What the pages name exists, what they command parses, what they quote is a recipe."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from mlx_transformers.build import load_recipe
+from mlx_transformers.cli.main import app
+
+from .pages import PAGES, ROOT, Block, blocks, commands, name, prose
+
+MADE_BY_THE_READER = {"recipes/ema_tiny.toml", "mlx_transformers/layers/mixers/ema.py"}
+"""Files that a page tells its reader to make."""
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@every_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@every_page
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"\b((?:mlx_transformers|recipes|tests|tools)/[\w./-]+\.(?:py|toml))", text)
+    missing = {path for path in found if not (ROOT / path).exists()}
+    assert missing <= MADE_BY_THE_READER
+
+
+@every_page
+def test_every_test_that_is_named_exists(page: Path) -> None:
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+@every_page
+def test_every_command_parses(page: Path) -> None:
+    group = typer.main.get_command(app)
+    for words in commands(page):
+        parse(group, words)
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """Parse as the program would, verb after verb, and run nothing."""
+    if words[0] == "--help":
+        return
+    rest = list(words)
+    while isinstance(command, click.Group):
+        chosen = command.get_command(click.Context(command), rest[0])
+        assert chosen is not None, f"no verb '{rest[0]}' in: mlxt {' '.join(words)}"
+        command, rest = chosen, rest[1:]
+    try:
+        command.make_context(command.name or "", rest)
+    except click.ClickException as error:
+        raise AssertionError(f"mlxt {' '.join(words)}: {error.format_message()}") from error
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=name)
+def test_every_key_that_is_set_exists(page: Path) -> None:
+    for words in commands(page):
+        recipe = next((w for w in words[1:] if (ROOT / "recipes" / f"{stem(w)}.toml").exists()), "")
+        sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        if recipe and sets:
+            load_recipe(ROOT / "recipes" / f"{stem(recipe)}.toml", sets)
+
+
+def stem(word: str) -> str:
+    return word.removeprefix("recipes/").removesuffix(".toml")
+
+
+@pytest.mark.parametrize("block", [b for p in PAGES for b in blocks(p, "toml")], ids=str)
+def test_every_recipe_of_a_page_is_one(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = tomllib.loads(block.text)
+    if "extends" not in tables:
+        return
+    # A page's recipe stands where its parent is found: in the clone, or among the recipes.
+    monkeypatch.chdir(ROOT)
+    parent = Path(tables["extends"])
+    beside = ROOT if (ROOT / parent).exists() else ROOT / "recipes"
+    text = block.text.replace(f'"{parent}"', f'"{beside / parent}"')
+    text = text.replace('from = "', f'from = "{beside}/')
+    if 'kind = "ema"' in text:
+        pytest.skip("test_adding_a_layer.py makes this kind and trains the recipe")
+    file = tmp_path / "page.toml"
+    file.write_text(text)
+    load_recipe(file)
+
+
+@pytest.mark.parametrize("block", [b for p in PAGES for b in blocks(p, "python")], ids=str)
+def test_every_snippet_compiles(block: Block) -> None:
+    compile(block.text, name(block.page), "exec")
+
+
+def test_the_generated_files_are_current() -> None:
+    command = [sys.executable, "tools/docs.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@every_page
+def test_a_page_is_short_lines_and_plain_words(page: Path) -> None:
+    text = prose(page)
+    assert "—" not in text
+    long = [line for line in text.splitlines() if len(line) > 130 and not line.startswith("|")]
+    assert not [line for line in long if "http" not in line and "`mlxt" not in line]
