@@ -14,7 +14,7 @@ def evaluate(
         str | None,
         typer.Argument(
             help="A run's name or folder, or one of its checkpoints.",
-            metavar="[RUN]",
+            metavar="RUN",
             show_default="the newest run in ./runs",
         ),
     ] = None,

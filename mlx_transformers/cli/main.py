@@ -62,7 +62,7 @@ def main() -> None:
     """Run the command; a user's error is its sentence and exit code 1, never a traceback."""
     try:
         try:
-            app()
+            app(prog_name="mlxt")
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

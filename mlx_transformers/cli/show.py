@@ -15,7 +15,7 @@ def show(
         str | None,
         typer.Argument(
             help="A second recipe: show where the two differ.",
-            metavar="[OTHER]",
+            metavar="OTHER",
             show_default=False,
         ),
     ] = None,

@@ -36,7 +36,7 @@ def print_table(
     """Print rows under their titles.
 
     Args:
-        titles: one per column; a title may have several lines.
+        titles: one per column, perhaps of several lines; all empty for none.
         rows: cells of text.
         right: columns that are aligned to the right.
         styles: how a terminal shows each row.
@@ -44,11 +44,12 @@ def print_table(
     """
     if not is_terminal():
         heads = [" ".join(title.split("\n")) for title in titles]
-        print("\n".join(aligned([heads, *rows], right, gaps=[i + 1 for i in gaps])))
+        lines = aligned([heads, *rows], right, gaps=[i + 1 for i in gaps])
+        print("\n".join(lines if any(titles) else lines[1:]))
         return
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=any(titles))
     for i, title in enumerate(titles):
         justify = "right" if i in right else "left"
         # Only the widest column may be folded, so that names and numbers stay in one piece.

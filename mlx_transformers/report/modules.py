@@ -37,28 +37,30 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
     """
     model = draft_model(recipe)
     rows = list(_rows("model", model, 0, 1))
-    lines = _lines(rows, f"{PACKAGE.name}/")
-    note = ""
-    if width is not None and max(map(len, lines)) > width:
-        lines, note = _lines(rows, ""), f"; files are below {PACKAGE.name}/"
+    lines = _lines(rows, f"{PACKAGE.name}/", gap=2)
+    short = width is not None and max(map(len, lines)) > width
+    if short:
+        lines = _lines(rows, "", gap=1)
     counts = count(model)
-    lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token{note}")
+    lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token")
+    if short:
+        lines.append(f"Files are below {PACKAGE.name}/.")
     if told_vocab_size(recipe) is None:
         lines.append(
-            f"with a vocabulary of {DRAFT_VOCAB_SIZE}; the real one is known when the text is read"
+            f"The vocabulary is taken as {DRAFT_VOCAB_SIZE}; the text will tell the real one."
         )
     return "\n".join(lines)
 
 
-def _lines(rows: list[Row], prefix: str) -> list[str]:
+def _lines(rows: list[Row], prefix: str, gap: int) -> list[str]:
     label = max(len(row.label) for row in rows if row.source)
     shapes = max(len(row.shapes) for row in rows)
     size = max(len(row.size) for row in rows)
     lines = []
     for row in rows:
         source = row.source if row.source.startswith("mlx.") else prefix + row.source
-        text = f"{row.label:<{label}}  {row.shapes:<{shapes}}  {row.size:>{size}}  {source}"
-        lines.append(text.rstrip() if row.source else row.label)
+        cells = (f"{row.label:<{label}}", f"{row.shapes:<{shapes}}", f"{row.size:>{size}}", source)
+        lines.append((" " * gap).join(cells) if row.source else row.label)
     return lines
 
 

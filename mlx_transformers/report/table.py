@@ -15,13 +15,15 @@ class Column:
     field: str
     title: str
     spec: str
+    unit: float = 1
+    """What one of the shown numbers stands for."""
 
 
 COLUMNS = (
     Column("recipe", "recipe", "s"),
-    Column("parameters", "parameters", ",d"),
-    Column("active_parameters", "active", ",d"),
-    Column("val_bpb", "val bits\n/byte", ".3f"),
+    Column("parameters", "million\nweights", ",.3f", 1e6),
+    Column("active_parameters", "active\nper token", ",.3f", 1e6),
+    Column("val_bpb", "val\nbits/byte", ".3f"),
     Column("delta_bpb", "Δ parent", "+.3f"),
     Column("tokens_per_s", "train\ntokens/s", ",.0f"),
     Column("peak_gib", "peak\nGiB", ".2f"),
@@ -33,18 +35,18 @@ COLUMNS = (
 
 def cells(rungs: Sequence[Any]) -> list[list[str]]:
     """The shown text of every rung's columns."""
-    return [
-        [
-            "" if (value := getattr(rung, column.field)) is None else format(value, column.spec)
-            for column in COLUMNS
-        ]
-        for rung in rungs
-    ]
+    return [[_cell(getattr(rung, column.field), column) for column in COLUMNS] for rung in rungs]
+
+
+def _cell(value: Any, column: Column) -> str:
+    if value is None:
+        return ""
+    return format(value if column.unit == 1 else value / column.unit, column.spec)
 
 
 def markdown(rungs: Sequence[Any]) -> str:
     """A Markdown table, numbers aligned to the right."""
-    titles = [column.title.replace("\n", " ").replace(" /", "/") for column in COLUMNS]
+    titles = [column.title.replace("\n", " ") for column in COLUMNS]
     rule = ["---", *["---:"] * (len(titles) - 1)]
     rows = [titles, rule, *cells(rungs)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"

@@ -1,0 +1,54 @@
+"""The live panel of a run: whole numbers at any usual width."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from mlx_transformers.train import screen
+from mlx_transformers.train.screen import CURVE_WIDTH, PlainScreen, curve, numbers, open_screen
+
+RECORD = {
+    "train_loss": 11.123,
+    "learning_rate": 3e-4,
+    "val_loss": 11.456,
+    "val_bpb": 5.678,
+    "val_ppl": 123456.7,
+    "tokens_per_s": 1234567.0,
+    "mfu": 0.56,
+    "active_gib": 123.45,
+    "peak_gib": 123.46,
+    "cache_gib": 123.47,
+    "process_gib": 123.48,
+}
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_every_number_is_shown_whole_on_four_lines(width: int) -> None:
+    out = io.StringIO()
+    losses = [10 - i / 100 for i in range(500)]
+    Console(file=out, width=width).print(numbers(RECORD, losses))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 4
+    for text in ("11.123", "3.00e-04", "11.456", "5.678", "123,456.7", "1,234,567", "56%"):
+        assert text in out.getvalue()
+    assert "process 123.48" in lines[3]
+    assert "\u2026" not in out.getvalue()
+
+
+def test_the_curve_falls_where_the_values_fall() -> None:
+    assert curve([3.0]) == ""
+    assert curve([3.0, 2.0, 1.0, 0.0]) == "\u2588\u2586\u2583\u2581"
+    assert curve([1.0, math.nan, 1.0]) == "\u2581\u2581"
+    assert len(curve([float(i) for i in range(1000)])) == CURVE_WIDTH
+
+
+def test_a_terminal_that_cannot_rewrite_lines_gets_plain_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(screen.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(open_screen("x", 10, 0), PlainScreen)
+    monkeypatch.setenv("TERM", "xterm")
+    assert not isinstance(open_screen("x", 10, 0), PlainScreen)
