@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).parent.parent
 class Row:
     """A line of the tree: a module, or the settings of the one above it."""
 
+    depth: int
     label: str
     shapes: str = ""
     size: str = ""
@@ -37,10 +38,10 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
     """
     model = draft_model(recipe)
     rows = list(_rows("model", model, 0, 1))
-    lines = _lines(rows, f"{PACKAGE.name}/", gap=2)
+    lines = _lines(rows, f"{PACKAGE.name}/", step=2)
     short = width is not None and max(map(len, lines)) > width
     if short:
-        lines = _lines(rows, "", gap=1)
+        lines = _lines(rows, "", step=1)
     counts = count(model)
     lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token")
     if short:
@@ -52,30 +53,32 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _lines(rows: list[Row], prefix: str, gap: int) -> list[str]:
-    label = max(len(row.label) for row in rows if row.source)
+def _lines(rows: list[Row], prefix: str, step: int) -> list[str]:
+    """Lines with `step` spaces for each level and between columns."""
+    labels = [" " * (step * row.depth) + row.label for row in rows]
+    label = max(len(text) for text, row in zip(labels, rows, strict=True) if row.source)
     shapes = max(len(row.shapes) for row in rows)
     size = max(len(row.size) for row in rows)
     lines = []
-    for row in rows:
+    for text, row in zip(labels, rows, strict=True):
         source = row.source if row.source.startswith("mlx.") else prefix + row.source
-        cells = (f"{row.label:<{label}}", f"{row.shapes:<{shapes}}", f"{row.size:>{size}}", source)
-        lines.append((" " * gap).join(cells) if row.source else row.label)
+        cells = (f"{text:<{label}}", f"{row.shapes:<{shapes}}", f"{row.size:>{size}}", source)
+        lines.append((" " * step).join(cells) if row.source else text)
     return lines
 
 
 def _rows(name: str, module: nn.Module, depth: int, times: int) -> Iterator[Row]:
-    indent = "  " * depth
     size = sum(value.size for _, value in tree_flatten(module.parameters()))
     many = f"{times} × " if times > 1 else ""
     yield Row(
-        f"{indent}{name}: {type(module).__name__}",
+        depth,
+        f"{name}: {type(module).__name__}",
         _shapes(module),
         f"{many}{size:,}" if size else "",
         _source(module),
     )
     if settings := _settings(module):
-        yield Row(f"{indent}  ({settings})")
+        yield Row(depth + 1, f"({settings})")
     for key, child, number in _children(module):
         yield from _rows(key, child, depth + 1, number)
 
