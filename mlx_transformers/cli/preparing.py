@@ -63,7 +63,6 @@ class Bar(Lines):
         super().__init__()
         from rich.progress import (
             BarColumn,
-            DownloadColumn,
             Progress,
             SpinnerColumn,
             TextColumn,
@@ -74,7 +73,7 @@ class Bar(Lines):
             SpinnerColumn(),
             TextColumn("Preparing the data: {task.description}"),
             BarColumn(bar_width=None),
-            DownloadColumn(),
+            TextColumn("{task.fields[size]}"),
             TimeElapsedColumn(),
             console=console(err=True),
             transient=True,
@@ -110,5 +109,6 @@ class Bar(Lines):
             self.what, self.busy = what, True
             for task in self.bar.task_ids:
                 self.bar.remove_task(task)
-            self.task: Any = self.bar.add_task(what, total=total)
-        self.bar.update(self.task, completed=done, total=total)
+            self.task: Any = self.bar.add_task(what, total=total, size="")
+        size = f"{done / 1e6:.1f}/{total / 1e6:.1f} MB" if total else ""
+        self.bar.update(self.task, completed=done, total=total, size=size)

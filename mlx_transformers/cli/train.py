@@ -1,5 +1,6 @@
 """`mlxt train`."""
 
+import shlex
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -55,13 +56,14 @@ def train(
         "seed": seed,
     }
     given = [alias(key, value) for key, value in short.items() if value is not None]
-    loaded = load_recipe(recipe, [*(set or []), *given])
+    sets = [*(set or []), *given]
+    loaded = load_recipe(recipe, sets)
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
     folder, reason = result.folder, result.reason
     if reason.startswith(STOPPED_BY):
-        again = f"mlxt train {recipe} --resume {folder.path}"
-        print(f"Continue with: {again}, and the same --set as before.")
+        again = [recipe, "--resume", str(folder.path), *(w for one in sets for w in ("--set", one))]
+        print(f"Continue with: mlxt train {shlex.join(again)}")
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
     print(f'Continue with: mlxt generate --run {folder.path} --prompt "..."')
 
