@@ -40,7 +40,7 @@ class Eval(Config):
     """When and on how much the model is measured."""
 
     every: int = Field(ge=1)
-    """Steps between evaluations; there is always one at the end."""
+    """Steps between evaluations; there is always one after the last step."""
     batches: int | None = Field(None, ge=1)
     """Batches of each evaluation; none means the whole validation split."""
     batch_size: int | None = Field(None, ge=1)
@@ -53,7 +53,7 @@ class Checkpoints(Config):
     """When the run is saved, and what is kept."""
 
     every: int = Field(ge=1)
-    """Steps between checkpoints; there is always one at the end."""
+    """Steps between checkpoints; there is always one at the end, and one at each new best."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints that are kept; the best one by validation loss is kept too."""
 

@@ -47,7 +47,7 @@ class Window:
         """The means of the window, evaluated; then a new window begins."""
         mx.eval(self.metrics)
         seconds = max(time.perf_counter() - self.started - self.paused, 1e-9)
-        rows = [{name: float(value.item()) for name, value in m.items()} for m in self.metrics]
+        rows = [{name: float(value) for name, value in m.items()} for m in self.metrics]
         done = [row for row in rows if row["finite"]]
         report = {
             "skipped": float(len(rows) - len(done)),

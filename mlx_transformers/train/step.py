@@ -79,7 +79,7 @@ class Step:
     @property
     def may_recover(self) -> bool:
         """Whether steps that were not finite may become so: float16's scale can still fall."""
-        return self.scaler is not None and self.scaler.scale.item() > self.scaler.least
+        return self.scaler is not None and bool(self.scaler.scale > self.scaler.least)
 
     @property
     def declared_traces(self) -> int:

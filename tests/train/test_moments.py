@@ -1,14 +1,16 @@
 """Reports, the best checkpoint, early stopping, and runs where compilation or space is missing."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.train import checkpoint as ck
-from mlx_transformers.train import loop
+from mlx_transformers.train import loop, moments
 from mlx_transformers.train.evaluate import Evaluator
+from mlx_transformers.train.metrics import Window
 
 from . import tiny
 
@@ -72,6 +74,34 @@ def test_patience_is_counted_over_a_stop_and_a_resume(tmp_path, monkeypatch):
     valid(monkeypatch, [2.0, 2.0])
     result = tiny.run(tmp_path, *sets, "train.steps=9", name="a", resume="auto")
     assert result.progress.step == 4
+
+
+def test_a_best_checkpoint_that_a_kill_left_unmarked_is_marked(tmp_path, monkeypatch):
+    """Saved at step 4, and killed before `best` pointed there."""
+    valid(monkeypatch, [3.0, 1.0])
+    sets = ("eval.every=2", "checkpoint.every=2", "checkpoint.keep=1")
+    first = tiny.run(tmp_path, *sets, "train.steps=4", name="a")
+    ck.mark(first.folder.checkpoints, "best", first.folder.checkpoints / "step-000002")
+    valid(monkeypatch, [2.0])
+    result = tiny.run(tmp_path, *sets, name="a", resume="auto")
+    assert result.folder.best().name == "step-000004"
+    assert kept(result) == ["step-000004", "step-000006"]
+
+
+def test_a_pause_begins_when_the_step_in_flight_is_done(monkeypatch):
+    """Else an evaluation at every step would make the steps look free."""
+    now = [0.0]
+
+    def finish(state):
+        now[0] += 5.0
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    window = Window(1.0, None)
+    with monkeypatch.context() as device:
+        device.setattr(moments.mx, "eval", finish)
+        with moments.paused(SimpleNamespace(step=SimpleNamespace(state=[])), window):
+            now[0] += 2.0
+    assert window.pending() == (0, 5.0)
 
 
 def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path, monkeypatch):

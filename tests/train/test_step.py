@@ -153,6 +153,27 @@ def test_a_step_is_traced_once_for_each_of_its_functions(tmp_path, accumulate):
     assert built.step.traces == built.step.declared_traces
 
 
+def test_accumulation_holds_the_activations_of_one_microbatch(tmp_path):
+    """Eight microbatches peak where two do."""
+    limit = mx.set_memory_limit(1)  # evaluation runs no further ahead: the peak is the least one
+    try:
+        two, eight = (peak(tmp_path, accumulate) for accumulate in (2, 8))
+    finally:
+        mx.set_memory_limit(limit)
+    assert eight < 1.1 * two
+
+
+def peak(folder, accumulate):
+    sets = ("model.max_seq_len=128", "train.seq_len=128", f"train.accumulate={accumulate}")
+    built = tiny.built(folder, *sets)
+    micro = [batch(vocab(built), 8, seed, 128) for seed in range(accumulate)]
+    mx.eval(micro, built.step.state)
+    held = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(built.step(micro, 0), built.step.state)
+    return mx.get_peak_memory() - held
+
+
 def test_the_gradient_norm_and_the_clipped_update_follow_from_the_gradient(tmp_path):
     clip = 'train.clip={kind="norm", max_norm=0.25}'
     built = tiny.built(tmp_path, *PLAIN, SGD[0], clip)
