@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from .options import AsJson
-from .terminal import console, print_table
+from .terminal import print_table
 
 UNITS = {"_gib": " GiB", "_gflop_per_s": " GFLOP/s"}
 """Endings of names that say the unit."""
@@ -22,7 +22,7 @@ def doctor(as_json: AsJson = False) -> None:
     print_table(("", ""), [_row(name, value) for name, value in found.items()])
     print()
     for text in warnings:
-        console().print(f"Slower than it could be: {text}")
+        print(f"Slower than it could be: {text}")
     if not warnings:
         print("No warnings.")
 

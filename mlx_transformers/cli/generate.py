@@ -80,7 +80,7 @@ def generate(
     The text goes to standard output as it is written, without the prompt; its numbers go to
     standard error. Ctrl-C ends it early.
     """
-    from ..build import load
+    from ..assemble import load
     from ..decode.generate import stream
     from ..decode.sample import Sampling
 

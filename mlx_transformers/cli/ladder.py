@@ -41,7 +41,7 @@ def ladder(
 def _plot(folder: Path, rungs: list[Any]) -> list[Path]:
     from ..core.errors import RunError
     from ..report.plot import validation_curves
-    from ..train.folder import RunFolder
+    from ..trainer.folder import RunFolder
 
     curves = {
         rung.recipe: [

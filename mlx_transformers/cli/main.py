@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -58,8 +59,14 @@ def _options(
     pass
 
 
+def _warn(message: Warning | str, *where: object) -> None:
+    """A warning is a sentence to the user too; where in the code it arose doesn't help them."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command; a user's error is its sentence and exit code 1, never a traceback."""
+    warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         try:
             app(prog_name="mlxt")

@@ -45,7 +45,7 @@ def train(
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
-    from ..build import load_recipe
+    from ..assemble import load_recipe
     from ..recipe.overrides import alias
     from ..session import train as run
 

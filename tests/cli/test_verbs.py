@@ -22,7 +22,7 @@ VERBS = ("train", "generate", "eval", "show", "ladder", "doctor", "schema", "dat
 ROOT = Path(cli.__file__).parents[2]
 
 
-def shell(code: str, **options: object) -> subprocess.CompletedProcess[str]:
+def shell(code: str) -> subprocess.CompletedProcess[str]:
     """Python code in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -143,6 +143,19 @@ def test_doctor_says_what_computes_and_what_is_in_force(mlxt: Mlxt) -> None:
     assert re.search(rf"^memory +{facts['memory_gib']:,} GiB$", out, re.MULTILINE)
     for text in facts["warnings"] or ["No warnings."]:
         assert text in out
+
+
+def test_a_warning_is_a_sentence() -> None:
+    done = shell(
+        "import sys, warnings\n"
+        "from mlx_transformers.cli import doctor, main\n"
+        "from mlx_transformers.core import device\n"
+        "device.facts = lambda: warnings.warn('No g++. Install it.') or {}\n"
+        "sys.argv = ['mlxt', 'doctor']\n"
+        "main.main()\n"
+    )
+    assert "warning: No g++. Install it.\n" in done.stderr
+    assert ".py" not in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["show tiny", "schema", "data list"])
