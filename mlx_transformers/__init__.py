@@ -8,10 +8,10 @@ from .core import backend
 __version__ = "0.1.0"
 
 _FACE = {
-    "load_recipe": "build",
-    "build": "build",
-    "train": "build",
-    "load": "build",
+    "load_recipe": "assemble",
+    "build": "assemble",
+    "train": "session",
+    "load": "assemble",
     "generate": "decode.generate",
 }
 """Where the names of the Python face live; each is loaded at its first use."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .build import load, load_recipe
+from .assemble import load, load_recipe
 from .core.errors import RecipeError
 from .data.prepare import Progress as Preparing
 from .decode.cache_size import cache_bytes_per_token
@@ -20,7 +20,7 @@ from .recipe.load import chain
 from .recipe.show import diff
 from .schema import Recipe
 from .session import train
-from .train.folder import RUNS, RunFolder
+from .trainer.folder import RUNS, RunFolder
 
 SHARED = ("data", "train.steps", "train.batch_size", "train.accumulate", "train.seq_len")
 """What the rungs must have in common, beside the seed, for their numbers to compare."""

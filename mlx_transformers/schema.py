@@ -9,7 +9,7 @@ from .data.config import Data
 from .recipe.config import Config, Kind
 from .recipe.load import Resolved
 from .recipe.slot import Slot
-from .train.config import Checkpoints, Eval, Log, Train
+from .trainer.config import Checkpoints, Eval, Log, Train
 
 
 class Recipe(Config):

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .build import Built, build, draft_model, load_recipe
+from .assemble import Built, build, draft_model, load_recipe
 from .core.device import facts, keep_wired, matmul_flops
 from .core.errors import RunError
 from .data.prepare import Progress as Preparing
@@ -23,8 +23,8 @@ from .layers.counts import flops_per_token
 from .recipe.show import diff
 from .recipe.toml import to_toml
 from .schema import Recipe
-from .train import checkpoint
-from .train.folder import (
+from .trainer import checkpoint
+from .trainer.folder import (
     RUNS,
     RunFolder,
     check_new,
@@ -33,14 +33,14 @@ from .train.folder import (
     find_checkpoint,
     named_checkpoint,
 )
-from .train.loop import Trainer, arrays
-from .train.metrics import Window
-from .train.moments import Evaluate, Report, Sample, Save, Sink
-from .train.probe import probe
-from .train.progress import Progress
-from .train.restore import restore_model, restore_optimizer, restore_state
-from .train.screen import open_screen
-from .train.sinks import JsonLines, TensorBoard, WandB
+from .trainer.loop import Trainer, arrays
+from .trainer.metrics import Window
+from .trainer.moments import Evaluate, Report, Sample, Save, Sink
+from .trainer.probe import probe
+from .trainer.progress import Progress
+from .trainer.restore import restore_model, restore_optimizer, restore_state
+from .trainer.screen import open_screen
+from .trainer.sinks import JsonLines, TensorBoard, WandB
 
 FREE = ("train.steps", "eval.", "checkpoint.", "log.")
 """Keys that may change when a run is resumed: they don't touch what has been computed."""

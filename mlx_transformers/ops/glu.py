@@ -3,7 +3,6 @@
 import mlx.core as mx
 
 from ..core.errors import unknown
-
 from .activations import AGAIN, PLAIN
 from .derivative import with_backward
 from .device import on_cpu

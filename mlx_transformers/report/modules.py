@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..build import DRAFT_VOCAB_SIZE, draft_model, told_vocab_size
+from ..assemble import DRAFT_VOCAB_SIZE, draft_model, told_vocab_size
 from ..layers.counts import count
 from ..recipe.config import Config
 from ..schema import Recipe

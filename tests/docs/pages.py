@@ -25,6 +25,10 @@ class Block:
     mark: str | None
     path: str | None
 
+    def __str__(self) -> str:
+        title = next((line for line in self.text.splitlines() if line), "")
+        return f"{name(self.page)}: {title}"
+
 
 def blocks(page: Path, language: str | None = None) -> list[Block]:
     """The fenced blocks of a page, of one language or of all."""

@@ -17,7 +17,7 @@ RANKS = {
     "optim": 2,
     "models": 3,
     "objectives": 3,
-    "train": 4,
+    "trainer": 4,
     "memory": 4,
     "decode": 4,
     "convert": 4,

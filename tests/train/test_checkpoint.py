@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import CheckpointError
-from mlx_transformers.train import checkpoint as ck
-from mlx_transformers.train import durable
-from mlx_transformers.train.integrity import MANIFEST
+from mlx_transformers.trainer import checkpoint as ck
+from mlx_transformers.trainer import durable
+from mlx_transformers.trainer.integrity import MANIFEST
 
 ROOT = Path(__file__).parents[2]
 FILES = [MANIFEST, "model.safetensors", "optimizer.safetensors", "state.json"]
@@ -242,7 +242,7 @@ SAVER = """
 import os, signal, sys
 from pathlib import Path
 import mlx.core as mx
-from mlx_transformers.train import checkpoint, tensors
+from mlx_transformers.trainer import checkpoint, tensors
 
 folder, fatal = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
@@ -302,7 +302,7 @@ import resource, sys
 from pathlib import Path
 import mlx.core as mx
 from mlx_transformers.core.errors import CheckpointError
-from mlx_transformers.train import checkpoint
+from mlx_transformers.trainer import checkpoint
 
 folder = Path(sys.argv[1])
 small = {"model": {"w": mx.zeros((16,))}}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlx_transformers.train import tensors
+from mlx_transformers.trainer import tensors
 
 from . import tiny
 
@@ -19,19 +19,19 @@ SETS = (
 )
 """Dropout is on, batches are made ahead, and an epoch is four steps."""
 
-ARRAYS = "mlx_transformers.train.loop/arrays"
+ARRAYS = "mlx_transformers.trainer.loop/arrays"
 KILLS = [
     (ARRAYS, 4),  # before the first checkpoint, in the middle of an accumulation
-    ("mlx_transformers.train.step/Step._accumulate", 1),  # while the step is traced
-    ("mlx_transformers.train.sinks/JsonLines.write", 4),
-    ("mlx_transformers.train.tensors/HashingFile.write", 3),  # in the first save
+    ("mlx_transformers.trainer.step/Step._accumulate", 1),  # while the step is traced
+    ("mlx_transformers.trainer.sinks/JsonLines.write", 4),
+    ("mlx_transformers.trainer.tensors/HashingFile.write", 3),  # in the first save
     (ARRAYS, 10),
     ("os/rename", 2),  # a folder is complete, and has not got its name
-    ("mlx_transformers.train.checkpoint/mark", 3),
-    ("mlx_transformers.train.folder/replace_text", 1),  # before a resumed run is described
-    ("mlx_transformers.train.evaluate/Evaluator._forward", 1),
+    ("mlx_transformers.trainer.checkpoint/mark", 3),
+    ("mlx_transformers.trainer.folder/replace_text", 1),  # before a resumed run is described
+    ("mlx_transformers.trainer.evaluate/Evaluator._forward", 1),
     (ARRAYS, 7),
-    ("mlx_transformers.train.checkpoint/shutil.rmtree", 1),  # while an old one is removed
+    ("mlx_transformers.trainer.checkpoint/shutil.rmtree", 1),  # while an old one is removed
 ]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlx_transformers.layers.counts import count, flops_per_token
-from mlx_transformers.train.evaluate import Evaluator
-from mlx_transformers.train.metrics import Window, memory
+from mlx_transformers.trainer.evaluate import Evaluator
+from mlx_transformers.trainer.metrics import Window, memory
 
 from . import tiny
 

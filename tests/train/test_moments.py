@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import RunError
-from mlx_transformers.train import checkpoint as ck
-from mlx_transformers.train import loop, moments
-from mlx_transformers.train.evaluate import Evaluator
-from mlx_transformers.train.metrics import Window
+from mlx_transformers.trainer import checkpoint as ck
+from mlx_transformers.trainer import loop, moments
+from mlx_transformers.trainer.evaluate import Evaluator
+from mlx_transformers.trainer.metrics import Window
 
 from . import tiny
 
@@ -140,7 +140,7 @@ def test_memory_is_flat_and_nothing_is_traced_again(tmp_path):
 def test_training_works_where_nothing_can_be_compiled(tmp_path, monkeypatch):
     """As on a machine without a C++ compiler; the losses are the same."""
     compiled = tiny.run(tmp_path, "train.accumulate=2", name="compiled")
-    monkeypatch.setattr("mlx_transformers.train.traced.mx.compile", lambda f, **state: f)
+    monkeypatch.setattr("mlx_transformers.trainer.traced.mx.compile", lambda f, **state: f)
     eager = tiny.run(tmp_path, "train.accumulate=2", name="eager")
     assert eager.traces > 3 >= compiled.traces
     losses = [[loss for _, loss in tiny.records(r, "train_loss")] for r in (compiled, eager)]
@@ -172,7 +172,7 @@ def test_a_log_that_can_not_be_written_ends_the_run_in_a_sentence(tmp_path, monk
             raise OSError(28, "No space left on device")
         return dumps(value, **options)
 
-    monkeypatch.setattr("mlx_transformers.train.sinks.json.dumps", full)
+    monkeypatch.setattr("mlx_transformers.trainer.sinks.json.dumps", full)
     with pytest.raises(RunError, match=r"log\.jsonl can't be written: No space left"):
         tiny.run(tmp_path, "checkpoint.every=2", name="a")
 
@@ -186,7 +186,7 @@ def test_a_recipe_is_never_half_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("mlx_transformers.train.durable.sync_handle", full)
+        broken.setattr("mlx_transformers.trainer.durable.sync_handle", full)
         with pytest.raises(RunError, match="No space left"):
             tiny.run(tmp_path, name="a", resume="auto")
     assert result.folder.recipe.read_bytes() == before

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.build import build, load_recipe
+from mlx_transformers.assemble import build, load_recipe
 
 from . import tiny
 

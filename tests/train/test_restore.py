@@ -17,8 +17,8 @@ from mlx_transformers.optim.lion import Lion
 from mlx_transformers.optim.muon import Muon
 from mlx_transformers.optim.schedules import Cosine
 from mlx_transformers.optim.sgd import Sgd
-from mlx_transformers.train.checkpoint import load, save
-from mlx_transformers.train.restore import restore_model, restore_optimizer, restore_state
+from mlx_transformers.trainer.checkpoint import load, save
+from mlx_transformers.trainer.restore import restore_model, restore_optimizer, restore_state
 
 SCHEDULE = Cosine(warmup=2)
 CONFIGS = [

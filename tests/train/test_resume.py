@@ -4,13 +4,13 @@ import os
 
 import pytest
 
-from mlx_transformers.build import load, load_recipe
+from mlx_transformers.assemble import load, load_recipe
 from mlx_transformers.core.errors import CheckpointError, MlxtError, RunError
 from mlx_transformers.recipe.show import diff
 from mlx_transformers.session import evaluate, train
-from mlx_transformers.train import checkpoint as ck
-from mlx_transformers.train import folder as folders
-from mlx_transformers.train.folder import RunFolder
+from mlx_transformers.trainer import checkpoint as ck
+from mlx_transformers.trainer import folder as folders
+from mlx_transformers.trainer.folder import RunFolder
 
 from . import tiny
 

@@ -14,10 +14,10 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_transformers import session
-from mlx_transformers.build import Built, build, load_recipe
+from mlx_transformers.assemble import Built, build, load_recipe
 from mlx_transformers.schema import Recipe
 from mlx_transformers.session import Result, train
-from mlx_transformers.train import loop
+from mlx_transformers.trainer import loop
 
 RECIPE = """
 [model]

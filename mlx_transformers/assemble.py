@@ -15,11 +15,11 @@ from .layers.counts import Counts, count
 from .recipe.load import resolve, resolve_data
 from .recipe.validate import typed
 from .schema import Recipe
-from .train.checkpoint import load as load_checkpoint
-from .train.evaluate import Evaluator
-from .train.folder import find_checkpoint
-from .train.restore import restore_model
-from .train.step import Step
+from .trainer.checkpoint import load as load_checkpoint
+from .trainer.evaluate import Evaluator
+from .trainer.folder import find_checkpoint
+from .trainer.restore import restore_model
+from .trainer.step import Step
 
 DRAFT_VOCAB_SIZE = 256
 """Vocabulary that a draft has where the recipe doesn't tell."""
