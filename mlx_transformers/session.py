@@ -252,7 +252,7 @@ def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
 def _moments(built: Built, folder: RunFolder, sinks: list[Sink]) -> list[Any]:
     recipe = built.recipe
     flops = flops_per_token(built.model, recipe.train.seq_len)
-    window = Window(flops, matmul_flops())
+    window = Window(flops, matmul_flops(built.step.dtype))
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     moments: list[Any] = [report]
     if recipe.log.sample_every is not None:

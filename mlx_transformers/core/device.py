@@ -58,9 +58,10 @@ def working_set_bytes() -> int:
     return int(told) if told else memory_bytes()
 
 
-def matmul_flops(size: int = 1024, repeats: int = 5) -> float:
-    """Floating-point operations per second of a large float32 matrix product, here and now."""
-    a = mx.random.normal((size, size), key=mx.random.key(0))
+def matmul_flops(dtype: mx.Dtype = mx.float32, repeats: int = 5) -> float:
+    """Floating-point operations per second of a large matrix product, here and now."""
+    size = 1024 if mx.default_device() == mx.cpu else 4096
+    a = mx.random.normal((size, size), key=mx.random.key(0)).astype(dtype)
     mx.eval(a @ a)
     best = float("inf")
     for _ in range(repeats):
