@@ -1,0 +1,103 @@
+"""What stands before MLX on a Linux CPU, each case in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.core import backend, jit
+
+LINUX = sys.platform.startswith("linux")
+linux_only = pytest.mark.skipif(not LINUX, reason="the backend does nothing elsewhere")
+
+REPORT = """
+import json, os, sys, tempfile, warnings
+warnings.simplefilter("ignore")
+before = tempfile.gettempdir()
+{first}
+import mlx_transformers
+import mlx.core as mx
+from mlx_transformers.core import backend
+report = backend.prepare()
+print(json.dumps({{
+    "blas": report.blas, "jit": report.jit, "warnings": report.warnings, "notes": report.notes,
+    "same": backend.prepare() is report, "tempdir": tempfile.gettempdir() == before,
+    "path": os.environ["PATH"].split(os.pathsep)[0], "sum": mx.ones((3, 3)).sum().item(),
+}}))
+"""
+
+
+def report(cache: Path, first: str = "", **environment: str) -> dict:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLXT_", "MLX_DISABLE"))}
+    clean |= {"MLXT_CACHE": str(cache), "OPENBLAS_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT.format(first=first)],
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@linux_only
+def test_preparing_twice_is_preparing_once_and_leaves_temporary_files_where_they_were(
+    tmp_path: Path,
+) -> None:
+    found = report(tmp_path)
+    assert found["same"]
+    assert found["tempdir"]
+    assert found["sum"] == 9.0
+
+
+@linux_only
+def test_a_switch_turns_all_of_it_off(tmp_path: Path) -> None:
+    found = report(tmp_path, MLXT_NO_BOOST="1")
+    assert "MLXT_NO_BOOST" in found["blas"]
+    assert not list(tmp_path.iterdir())
+    assert found["warnings"] == []
+
+
+@linux_only
+def test_coming_after_mlx_is_told(tmp_path: Path) -> None:
+    found = report(tmp_path, first="import mlx.core")
+    assert "Import mlx_transformers first" in " ".join(found["warnings"])
+
+
+@linux_only
+def test_a_machine_without_a_compiler_trains_without_fused_kernels(tmp_path: Path) -> None:
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    found = report(tmp_path, PATH=str(empty))
+    assert found["jit"] == "none"
+    assert "Install g++" in " ".join(found["warnings"])
+    assert found["sum"] == 9.0
+
+
+@linux_only
+def test_a_cache_that_cannot_be_written_costs_speed_and_nothing_else(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    assert report(blocked)["sum"] == 9.0
+
+
+@linux_only
+def test_a_child_inherits_the_wrapper_and_does_not_wrap_it_again(tmp_path: Path) -> None:
+    if jit.real_compiler() is None:
+        pytest.skip("no g++ here")
+    parent = report(tmp_path)
+    child = report(tmp_path, PATH=os.pathsep.join([parent["path"], os.environ["PATH"]]))
+    assert child["path"] == parent["path"]
+    assert child["jit"] == parent["jit"]
+
+
+def test_nothing_happens_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(backend, "_report", None)
+    monkeypatch.setattr(backend, "_front_blas", lambda r: pytest.fail("no BLAS on macOS"))
+    monkeypatch.setattr(backend, "_vectorise", lambda r: pytest.fail("no compiler on macOS"))
+    found = backend.prepare()
+    assert found.blas == found.jit == "MLX's own"
