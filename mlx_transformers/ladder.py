@@ -1,29 +1,30 @@
 """The ladder: every recipe of a chain on one budget, so that each idea's effect is a number."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from .assemble import load, load_recipe
-from .core.errors import RecipeError
+from .core.errors import RecipeError, unknown
 from .data.prepare import Progress as Preparing
 from .decode.cache_size import cache_bytes_per_token
 from .decode.engine import Engine
 from .decode.sample import Sampling
 from .layers.counts import count
 from .recipe.load import chain
-from .recipe.show import diff
+from .recipe.validate import typed
 from .schema import Recipe
 from .session import train
 from .trainer.folder import RUNS, RunFolder
 
-SHARED = ("data", "train.steps", "train.batch_size", "train.accumulate", "train.seq_len")
-"""What the rungs must have in common, beside the seed, for their numbers to compare."""
+BUDGET = ("steps", "batch_size", "accumulate", "seq_len", "seed")
+"""Keys of [train] that every rung takes from the last, as it takes [data]."""
 DECODE_TOKENS = 128
 """Tokens that a rung's decoding speed is measured on, from a nearly empty context."""
 
@@ -65,6 +66,7 @@ def climb(
     recipe: str | Path,
     sets: Sequence[str] = (),
     *,
+    first: str | None = None,
     name: str | None = None,
     root: Path = RUNS,
     say: Callable[[str], None] = print,
@@ -72,19 +74,29 @@ def climb(
 ) -> tuple[Path, list[Rung]]:
     """Train the chain of a recipe from its root; each rung is a run in `root/name/`.
 
-    Rungs that are finished are kept, one that was stopped goes on: calling again continues.
+    Every rung gets the data, steps, batch and seed of the recipe asked for. Rungs that are
+    finished are kept, one that was stopped goes on: calling again continues.
+
+    Args:
+        recipe: the last rung.
+        sets: "path=value" strings, for every rung.
+        first: the recipe of the chain to begin with; None begins at its root.
+        name: the folder of the ladder's runs; None is "ladder-" and the recipe's name.
+        root: the folder of runs.
+        say: where sentences about the runs go.
+        progress: told how far the preparation of the data is, where there is any.
 
     Raises:
-        RecipeError: rungs differ in data or budget, so that their numbers would not compare.
+        RecipeError: `first` is not in the chain.
         MlxtError: as `session.train`.
     """
-    files = chain(recipe)
-    rungs = [load_recipe(path, sets) for path in files]
-    _comparable(files, rungs)
+    files = _from(first, chain(recipe))
+    leaf = load_recipe(files[-1], sets)
     folder = root / (name or f"ladder-{files[-1].stem}")
     results: list[Rung] = []
-    for path, rung in zip(files, rungs, strict=True):
+    for path in files:
         say(f"Rung {len(results) + 1} of {len(files)}: {path.stem}")
+        rung = _on_budget(load_recipe(path, sets), leaf)
         result = train(rung, name=path.stem, resume="auto", root=folder, say=say, progress=progress)
         if result.reason != "finished":
             say(f"The ladder stops here; the same command continues it in {folder}.")
@@ -95,15 +107,29 @@ def climb(
     return folder, results
 
 
-def _comparable(files: list[Path], rungs: list[Recipe]) -> None:
-    leaf = rungs[-1]
-    for path, rung in zip(files, rungs, strict=True):
-        for key, here, there in diff(rung, leaf):
-            if key == "train.seed" or key.startswith(SHARED):
-                raise RecipeError(
-                    f"{path.name} and {files[-1].name} differ in {key} ({here!r} and {there!r}), "
-                    f"so their numbers would not compare. Give both one value: --set {key}=..."
-                )
+def _from(first: str | None, files: list[Path]) -> list[Path]:
+    if first is None:
+        return files
+    names = [path.stem for path in files]
+    if Path(first).stem not in names:
+        raise RecipeError(unknown("first rung", first, names))
+    return files[names.index(Path(first).stem) :]
+
+
+def _on_budget(rung: Recipe, leaf: Recipe) -> Recipe:
+    """A rung with the data, steps, batch and seed of the ladder's last recipe."""
+    assert rung.resolved is not None
+    assert leaf.resolved is not None
+    data = copy.deepcopy(rung.resolved.data)
+    data["data"] = leaf.resolved.data["data"]
+    for key in BUDGET:
+        data["train"].pop(key, None)
+        if key in leaf.resolved.data["train"]:
+            data["train"][key] = leaf.resolved.data["train"][key]
+    resolved = replace(rung.resolved, data=data)
+    out = typed(Recipe, resolved)
+    out._resolved = resolved
+    return out
 
 
 def _measure(recipe: str, folder: RunFolder, parent_bpb: float | None) -> Rung:

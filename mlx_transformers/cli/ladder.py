@@ -13,6 +13,12 @@ from .terminal import print_table
 def ladder(
     recipe: Recipe,
     set: Sets = None,
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="The first rung.", metavar="RECIPE", show_default="the chain's root"
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -23,13 +29,16 @@ def ladder(
 ) -> None:
     """Train a recipe and all it extends on one budget, and tabulate what each idea brought.
 
-    --set counts for every rung. Stopped, the same command goes on where it was.
+    Every rung takes [data] and the budget of [train] from the last recipe; --set counts for all.
+    Stopped, the same command goes on where it was.
     """
     from ..ladder import climb
     from ..report import table
 
     with watch() as seen:
-        folder, rungs = climb(recipe, set or [], name=name, root=runs, say=seen.say, progress=seen)
+        folder, rungs = climb(
+            recipe, set or [], first=first, name=name, root=runs, say=seen.say, progress=seen
+        )
     if not rungs:
         raise typer.Exit(1)
     titles = [column.title for column in table.COLUMNS]

@@ -135,9 +135,19 @@ def test_a_ladder_ends_in_a_table_and_files(mlxt: Mlxt, home: Path) -> None:
     assert "tiny has all of its 3 steps already" in mlxt("ladder", "wide").out
 
 
-def test_rungs_on_different_budgets_are_refused(mlxt: Mlxt, home: Path) -> None:
+def test_every_rung_takes_the_budget_of_the_last_and_the_first_can_be_chosen(
+    mlxt: Mlxt, home: Path
+) -> None:
     (home / "longer.toml").write_text('extends = "tiny.toml"\ntrain.steps = 5\n')
-    refused(mlxt("ladder", "longer"), "differ in train.steps (3 and 5)", "--set train.steps=")
+    (home / "wider.toml").write_text('extends = "longer.toml"\nmodel.block.ffn.hidden_dim = 32\n')
+    assert mlxt("ladder", "wider").code == 0
+    rows = json.loads((home / "runs" / "ladder-wider" / "ladder.json").read_text())
+    assert len({row["tokens"] for row in rows}) == 1
+    assert len(rows) == 3
+    assert mlxt("ladder", "wider", "--from", "longer", "--name", "part").code == 0
+    rows = json.loads((home / "runs" / "part" / "ladder.json").read_text())
+    assert [row["recipe"] for row in rows] == ["longer", "wider"]
+    refused(mlxt("ladder", "wider", "--from", "langer"), "'langer'", "'longer'")
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(mlxt: Mlxt, home: Path) -> None:
