@@ -98,7 +98,7 @@ def climb(
         say(f"Rung {len(results) + 1} of {len(files)}: {path.stem}")
         rung = _on_budget(load_recipe(path, sets), leaf)
         result = train(rung, name=path.stem, resume="auto", root=folder, say=say, progress=progress)
-        if result.reason != "finished":
+        if result.reason != "finished" and not result.reason.startswith("stopped early"):
             say(f"The ladder stops here; the same command continues it in {folder}.")
             break
         parent = results[-1].val_bpb if results else None

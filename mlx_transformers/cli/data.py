@@ -105,8 +105,8 @@ def _prepared(what: str, sets: list[str]) -> Any:
     from pathlib import Path
 
     from ..assemble import load_recipe
+    from ..core.cache import cache_folder
     from ..core.errors import DataError
-    from ..data.cache import cache_folder
     from ..data.origin import Origin
     from ..data.prepare import is_current
     from ..data.prepared import Prepared

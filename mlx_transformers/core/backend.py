@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 
 from . import blas, jit
+from .cache import cache_folder
 
 MLX = "mlx.core"
 """The module that everything here has to come before."""
@@ -96,21 +96,6 @@ def prepare() -> Report:
         except Exception as error:  # a slow run is better than none
             _warn(_report, f"MLX runs as it is: {type(error).__name__}: {error}")
     return _report
-
-
-def cache_folder() -> Path:
-    """This user's cache: `$MLXT_CACHE`, else `mlxt` below `$XDG_CACHE_HOME` or `~/.cache`.
-
-    Raises:
-        OSError: the folder can't be made.
-    """
-    named = os.environ.get("MLXT_CACHE")
-    if named:
-        folder = Path(named).expanduser().absolute()
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlxt"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
 
 
 def _boosted() -> bool:

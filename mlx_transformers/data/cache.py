@@ -9,14 +9,6 @@ from pathlib import Path
 from typing import Any
 
 
-def cache_folder() -> Path:
-    """The cache: `$MLXT_CACHE`, else `mlxt` under `$XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("MLXT_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "mlxt"
-
-
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file by way of a temporary one, so that a reader sees all of it or none of it."""
     partial = path.with_name(path.name + ".partial")

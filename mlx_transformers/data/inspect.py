@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .cache import cache_folder
+from ..core.cache import cache_folder
 from .corpora import CORPORA
 from .prepared import Prepared
 from .split import SPLITS, Split

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..core.cache import cache_folder
 from ..core.errors import DataError
-from .cache import cache_folder
 from .config import Data
 from .prepared import FORMAT
 from .source import Source
@@ -52,6 +52,11 @@ class Origin:
             "valid_fraction": data.valid_fraction,
             "tokenizer": data.tokenizer.model_dump(),
         }
+
+    def division(self) -> dict[str, Any]:
+        """What of the recipe counts beside text and tokenizer: not where their files are."""
+        places = ("path", "valid_path", "tokenizer")
+        return {name: value for name, value in self.key().items() if name not in places}
 
     @property
     def folder(self) -> Path:

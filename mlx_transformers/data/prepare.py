@@ -240,7 +240,7 @@ def _manifest(
     return {
         "name": source.name,
         "key": origin.key(),
-        "fingerprint": hashed([origin.key(), origin.digest(), tokenizer.fingerprint()]),
+        "fingerprint": hashed([origin.division(), origin.digest(), tokenizer.fingerprint()]),
         "licence": source.licence,
         "attribution": source.attribution,
         "tokenizer": tokenizer.description(),

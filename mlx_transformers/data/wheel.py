@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from ..core.cache import cache_folder
 from ..core.errors import DataError
-from .cache import cache_folder, write_whole
+from .cache import write_whole
 
 CURE = "data.corpus=stdlib needs no download."
 

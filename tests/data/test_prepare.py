@@ -291,6 +291,16 @@ def test_a_folder_that_cannot_be_written_is_an_error(data, tmp_path, monkeypatch
         prepare(data())
 
 
+def test_the_fingerprint_follows_the_text_and_not_its_place(data, library, tmp_path):
+    here = prepare(data()).fingerprint
+    moved = tmp_path / "elsewhere"
+    shutil.move(library, moved)
+    assert prepare(data(path=str(moved))).fingerprint == here
+    first = sorted(moved.iterdir())[0]
+    first.write_text(first.read_text() + "# one line more\n")
+    assert prepare(data(path=str(moved))).fingerprint != here
+
+
 def test_bytes_per_token_turns_nats_per_token_into_bits_per_byte(data, library):
     prepared = prepare(data(tokenizer={"kind": "sentencepiece", "vocab_size": 600}))
     for split in SPLITS:
