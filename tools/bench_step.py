@@ -86,10 +86,10 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     import mlx.core as mx
     import numpy as np
 
-    from mlx_transformers.build import load_recipe
-    from mlx_transformers.train.loop import Trainer
-    from mlx_transformers.train.progress import Progress
-    from mlx_transformers.train.step import Step
+    from mlx_transformers.assemble import load_recipe
+    from mlx_transformers.trainer.loop import Trainer
+    from mlx_transformers.trainer.progress import Progress
+    from mlx_transformers.trainer.step import Step
 
     recipe = load_recipe(
         "recipes/llama_tiny.toml",

@@ -51,7 +51,7 @@ def reference(root: type[Config]) -> str:
     for cls, path in tables.items():
         parts += [f"## `[{path}]`", _doc(cls), _rows(cls)]
     for slot, paths in slots.items():
-        fills = ", ".join(f"`[{path}]`" for path in paths)
+        fills = ", ".join(f"`[{path}]`" for path in dict.fromkeys(paths))
         parts += [f"## Slot `{slot}`", f"Stands in {fills}."]
         for kind, cls in KINDS.get(slot, {}).items():
             parts += [f"### `{kind}`", _doc(cls), _rows(cls)]
