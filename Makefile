@@ -35,8 +35,7 @@ clean:
 	find . -name __pycache__ -type d -not -path "./runs/*" -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml tools/find_python.sh
-	rm -rf $(VENV)
-	"$$(sh tools/find_python.sh)" -m venv $(VENV)
+	python=$$(sh tools/find_python.sh) && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)

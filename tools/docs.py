@@ -46,8 +46,7 @@ def recipe_region(page: Path, name: str) -> str:
 def reference_region(page: Path, _: str) -> str:
     """Every table, slot and kind; a slot's name leads to its kinds."""
     text = reference(Recipe).split("\n", 2)[2].lstrip()
-    text = re.sub(r"\| an? `(\w+)` \|", r"| a kind of [`\1`](#slot-\1) |", text)
-    return re.sub(r"(?m)^Stands in .*$", _each_place_once, text)
+    return re.sub(r"\| an? `(\w+)` \|", r"| a kind of [`\1`](#slot-\1) |", text)
 
 
 def ladder_region(page: Path, _: str) -> str | None:
@@ -174,11 +173,6 @@ def _verdict(delta: float) -> str:
     if abs(delta) < 0.02:
         return "no difference that one seed can show"
     return "better" if delta < 0 else "worse at this size and budget"
-
-
-def _each_place_once(line: re.Match[str]) -> str:
-    places = dict.fromkeys(re.findall(r"`\[[^`]*\]`", line[0]))
-    return f"Stands in {', '.join(places)}."
 
 
 def _link(page: Path, target: Path) -> str:
