@@ -19,7 +19,14 @@ CURES = {
 }
 """What to do about the refusals of the system that a user can cause."""
 
-NO_MEMORY = ("unable to allocate", "insufficient memory", "out of memory", "malloc or free")
+NO_MEMORY = (
+    "unable to allocate",
+    "attempting to allocate",
+    "insufficient memory",
+    "out of memory",
+    "malloc or free",
+)
+"""What MLX and Metal say where memory ends, the limit of a single buffer included."""
 
 
 def report(sentence: str) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from mlx_transformers.cli import failures
+
 from .conftest import Mlxt
 
 CAFE = "caf\u00e9 and th\u00e9 ".encode("latin1") * 100
@@ -150,6 +152,20 @@ def test_what_needs_a_package_that_is_missing_says_how_to_install_it(
     (home / "tokenizer.json").write_text("{}")
     refused(mlxt("train", "tiny", *options), package, "pip install")
     assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[malloc] Unable to allocate 9 bytes.",
+        "[metal::malloc] Attempting to allocate 9 bytes which is greater than the maximum allowed "
+        "buffer size of 8 bytes.",
+        "[METAL] Command buffer execution failed: Insufficient Memory (00000008).",
+    ],
+)
+def test_the_end_of_memory_is_told_with_the_cure(said: str) -> None:
+    assert "Halve train.batch_size" in (failures.refused(RuntimeError(said)) or "")
+    assert failures.refused(RuntimeError("a mistake of ours")) is None
 
 
 def refused(outcome, named: str, cure: str = "") -> None:
