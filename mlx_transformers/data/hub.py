@@ -51,8 +51,8 @@ class Hub(Source):
             yield from datasets.load_dataset(
                 self.dataset, self.config, split="train", streaming=True
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever the library's network layers let through
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             message = f"The data set '{self.dataset}' can't be read: {reason} {CURE}"
             raise DataError(message) from error
 

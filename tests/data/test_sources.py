@@ -268,9 +268,10 @@ def test_a_data_set_of_the_hub_streams_a_document_a_row(monkeypatch):
         list(Hub("some/stories").pieces())
 
 
-def test_a_data_set_that_cannot_be_reached_is_an_error(monkeypatch):
+@pytest.mark.parametrize("kind", [ConnectionError, RuntimeError])
+def test_a_data_set_that_cannot_be_reached_is_an_error(monkeypatch, kind):
     def load_dataset(*_, **__):
-        raise ConnectionError("offline")
+        raise kind("offline")
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(DataError, match=r"offline.*data.corpus=stdlib"):
