@@ -9,8 +9,9 @@ import typer
 
 from .. import __version__
 from ..core.errors import MlxtError
-from . import data, doctor, evaluate, generate, ladder, schema, show, train
-from .failures import refused, report
+from . import data, doctor, evaluate, generate, ladder, report, schema, show, train
+from .failures import refused
+from .failures import report as show_error
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as shells have it."""
@@ -29,6 +30,7 @@ app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("ladder")(ladder.ladder)
+app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)
@@ -77,7 +79,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except MlxtError as error:
-        report(str(error))
+        show_error(str(error))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
@@ -85,5 +87,5 @@ def main() -> None:
         sentence = refused(error)
         if sentence is None:
             raise
-        report(sentence)
+        show_error(sentence)
         raise SystemExit(1) from None

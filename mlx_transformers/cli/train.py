@@ -47,6 +47,7 @@ def train(
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
     from ..assemble import load_recipe
     from ..recipe.overrides import alias
+    from ..report.runs import written
     from ..session import train as run
 
     short = {
@@ -61,6 +62,7 @@ def train(
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
     folder, reason = result.folder, result.reason
+    print(written(folder))
     if reason.startswith(STOPPED_BY):
         again = [recipe, "--resume", str(folder.path), *(w for one in sets for w in ("--set", one))]
         print(f"Continue with: mlxt train {shlex.join(again)}")

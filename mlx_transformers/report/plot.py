@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..core.errors import RunError
+from .figure import new_figure
 
 
 def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Path:
@@ -17,8 +16,9 @@ def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: P
     Raises:
         RunError: matplotlib is not installed.
     """
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    figure = new_figure(7.5, 4.2)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
     for name, points in curves.items():
         tokens, bits = zip(*points, strict=True)
         axes.plot([t / 1e6 for t in tokens], bits, marker="o", markersize=3, label=name)
@@ -27,18 +27,4 @@ def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: P
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)
-    plt.close(figure)
     return path
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise RunError(
-            "Plots need matplotlib, which is not installed: pip install 'mlxt[plot]'."
-        ) from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt

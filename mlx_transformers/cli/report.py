@@ -1,0 +1,33 @@
+"""`mlxt report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Runs
+
+
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names or folders of runs; several come on the same axes.",
+            metavar="RUN...",
+            show_default="the newest run",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write.",
+            metavar="FILE",
+            show_default="report.html in the run's folder",
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write the report of a run, or the comparison of several: one HTML file, readable offline."""
+    from ..report.runs import report as write
+
+    print(f"Written: {write(run or [], out, runs)}")

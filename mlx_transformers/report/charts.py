@@ -1,0 +1,162 @@
+"""The charts of a report: lines over a quantity, and a grid of coloured cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .figure import GRID, INK, WIDTH, inline, new_axes, new_figure, series
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: its points in order, and which of the page's colours it has."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    colour: int
+
+
+def lines(
+    name: str,
+    label: str,
+    found: Sequence[Line],
+    *,
+    x_label: str,
+    legend: bool = False,
+    from_zero: bool = False,
+    log_x: bool = False,
+) -> str:
+    """Lines on one pair of axes, as SVG.
+
+    Args:
+        name: unique in the page.
+        label: what the chart shows, for readers who can't see it.
+        found: the lines; those without points are left out.
+        x_label: what stands below.
+        legend: whether the chart names its lines; else the page does.
+        from_zero: whether the vertical axis begins at 0.
+        log_x: whether the horizontal axis doubles from mark to mark.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    figure = new_figure()
+    axes = new_axes(figure, legend=legend)
+    for line in found:
+        if not line.points:
+            continue
+        colour, dashes = series(line.colour)
+        x, y = zip(*line.points, strict=True)
+        few = "o" if len(line.points) <= 24 else None
+        axes.plot(x, y, dashes, color=colour, lw=1.4, marker=few, ms=2.6, label=line.label)
+    if from_zero:
+        axes.set_ylim(bottom=0)
+    if log_x:
+        axes.set_xscale("log", base=2)
+    _numbers(axes)
+    axes.set_xlabel(x_label, fontsize=8, color=INK)
+    if legend:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8, frameon=False,
+            borderpad=0, handlelength=1.4, columnspacing=1.0,
+        )  # fmt: skip
+    return inline(figure, name, label)
+
+
+def _numbers(axes: Any) -> None:
+    """Ticks as people write them: 40k, 1.2M."""
+    from matplotlib.ticker import EngFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        if max(abs(low), abs(high)) >= 1000:
+            axis.set_major_formatter(EngFormatter(sep=""))
+        elif axis is axes.xaxis and axes.get_xscale() == "log":
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def bars(name: str, label: str, parts: Sequence[tuple[str, float]], *, unit: str) -> str:
+    """Horizontal bars with their numbers, the first on top.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    figure = new_figure(height=0.5 + 0.27 * len(parts))
+    axes = figure.add_axes((0.28, 0.02, 0.58, 0.96))
+    values = [value for _, value in parts]
+    places = range(len(parts))
+    axes.barh(places, values, color=series(0)[0], height=0.62)
+    axes.set_yticks(places, [text for text, _ in parts], fontsize=8, color=INK)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.set_xticks([])
+    for place, value in zip(places, values, strict=True):
+        axes.text(max(value, 0), place, f"  {value:,.4g} {unit}", fontsize=8, va="center")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.axvline(0, color=GRID, lw=0.8)
+    return inline(figure, name, label)
+
+
+def heat_map(
+    name: str,
+    label: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[float | None]],
+    *,
+    row_label: str,
+    column_label: str,
+    spec: str = ",.0f",
+    best: tuple[int, int] | None = None,
+) -> str:
+    """Cells coloured by their number, which is written in them; None is a cell that failed.
+
+    `best` is the (row, column) that gets a frame and a star.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    from matplotlib import colormaps
+
+    figure = new_figure(max(WIDTH, 1.4 + 0.75 * len(columns)), 0.75 + 0.4 * len(rows))
+    axes = figure.add_axes((0.2, 0.42 / (0.75 + 0.4 * len(rows)), 0.78, 0.4 * len(rows) / (0.75 + 0.4 * len(rows))))  # noqa: E501  # fmt: skip
+    known = [value for row in cells for value in row if value is not None]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    colours = colormaps["viridis"]
+    for i, row in enumerate(cells):
+        for j, value in enumerate(row):
+            if value is None:
+                _cell(axes, i, j, "none", "fails", INK)
+                continue
+            share = (value - low) / (high - low) if high > low else 1.0
+            star = "★ " if (i, j) == best else ""
+            text = "#ffffff" if share < 0.6 else "#000001"
+            _cell(axes, i, j, colours(share), star + format(value, spec), text)
+    if best is not None:
+        axes.add_patch(_frame(best))
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8, color=INK)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8, color=INK)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xlabel(column_label, fontsize=8, color=INK)
+    axes.set_ylabel(row_label, fontsize=8, color=INK)
+    return inline(figure, name, label)
+
+
+def _cell(axes: Any, i: int, j: int, colour: Any, text: str, ink: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    edge = GRID if colour == "none" else "none"
+    axes.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, facecolor=colour, edgecolor=edge))
+    axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
+
+
+def _frame(place: tuple[int, int]) -> Any:
+    from matplotlib.patches import Rectangle
+
+    i, j = place
+    return Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, edgecolor=series(1)[0], lw=2)

@@ -1,0 +1,84 @@
+"""Figures as SVG inside a page, drawn by matplotlib (extra `plot`).
+
+Why matplotlib: a report must open from a mail or a disk without a network, years later, on a
+phone, and print. Its SVG is static, some 10 kB a figure, and needs no script. Plotly, Bokeh and
+ECharts bring hover and zoom, and 1 to 4.5 MB of JavaScript into every file; Vega-Altair needs a
+converter of its own to be offline. What hover would say is in the tables of the page.
+
+The page owns the colours: figures are drawn in placeholders that `inline` turns into variables of
+its style sheet, so the same SVG is readable on a light and on a dark ground.
+"""
+
+import io
+import re
+from typing import Any
+
+from ..core.errors import RunError
+
+INK, GRID = "#010101", "#020202"
+"""Placeholders of text with axes, and of grid lines."""
+N_SERIES = 8
+"""Colours that can be told apart; further lines differ in their dashes."""
+DASHES = ("-", "--", ":", "-.")
+WIDTH = 4.4
+"""Inches of a figure; at 72 units an inch its letters keep a readable size on a phone."""
+
+
+def series(number: int) -> tuple[str, str]:
+    """Placeholder colour and dashes of the line `number` of a page."""
+    return f"#0300{number % N_SERIES:02x}", DASHES[number // N_SERIES % len(DASHES)]
+
+
+def new_figure(width: float = WIDTH, height: float = 2.6) -> Any:
+    """An empty figure of so many inches.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError(
+            "Plots need matplotlib, which is not installed: pip install 'mlxt[plot]'."
+        ) from error
+    return Figure(figsize=(width, height))
+
+
+def new_axes(figure: Any, *, legend: bool = False) -> Any:
+    """Axes that fill the figure, with room above for a legend."""
+    axes = figure.add_axes((0.13, 0.18, 0.84, 0.68 if legend else 0.78))
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(color=GRID, labelsize=8)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GRID)
+    return axes
+
+
+def inline(figure: Any, name: str, label: str) -> str:
+    """The figure as an `<svg>` element for a page.
+
+    Args:
+        figure: what `new_figure` gave.
+        name: unique in the page; ids of the SVG begin with it.
+        label: what a reader who can't see it is told.
+    """
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    view = re.search(r'viewBox="[^"]*"', svg)
+    assert view is not None
+    head = f'<svg role="img" aria-label="{label}" {view[0]}>'
+    svg = re.sub(r"<svg[^>]*>", head, svg, count=1)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    svg = re.sub(r"(font: [\d.]+px) [^;\"]*", r"\1 sans-serif", svg)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
+    return re.sub(r"#0300(0\d)", lambda m: f"var(--series-{int(m[1])})", svg).strip()

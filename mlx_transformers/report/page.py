@@ -1,0 +1,152 @@
+"""A page of a report: one HTML file that asks nothing of the network and runs no script."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from ..core.errors import RunError
+from ..trainer.durable import writing
+
+MARK = '<meta name="generator" content="mlxt">'
+"""What says that a file is a report, and may be written anew."""
+
+STYLE = """
+:root { color-scheme: light dark; --ground: #ffffff; --ink: #1c2024; --soft: #5b6470;
+  --grid: #d5dae0; --panel: #f4f6f8; --series-0: #0067a8; --series-1: #c04d00;
+  --series-2: #007a58; --series-3: #a8407e; --series-4: #8a6100; --series-5: #5a54c4;
+  --series-6: #b3261e; --series-7: #4d5966; }
+@media (prefers-color-scheme: dark) { :root { --ground: #14171a; --ink: #e6e9ec;
+  --soft: #9aa4af; --grid: #3a424b; --panel: #1d2226; --series-0: #5cb3ec;
+  --series-1: #ff9a5c; --series-2: #45c9a0; --series-3: #e991c4; --series-4: #e0b64c;
+  --series-5: #a7a2ff; --series-6: #ff8a80; --series-7: #aab6c2; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem clamp(.75rem, 3vw, 2rem) 3rem; max-width: 84rem;
+  background: var(--ground); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.5rem; margin: .4rem 0 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
+p { margin: .3rem 0; } .soft, figcaption span { color: var(--soft); }
+nav a { color: var(--series-0); margin-right: .9rem; white-space: nowrap; }
+.figures { display: grid; gap: 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); }
+figure { margin: 0; min-width: 0; max-width: 46rem; } figcaption { font-weight: 600; }
+figcaption span { font-weight: 400; }
+svg { display: block; width: 100%; height: auto; font-family: inherit; }
+svg text { fill: var(--ink); } svg * { stroke-linejoin: round; stroke-linecap: butt; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; vertical-align: top;
+  border-bottom: 1px solid var(--grid); }
+th { font-weight: 600; } td.number, th.number { text-align: right; }
+tr.best td { font-weight: 700; }
+.swatch { display: inline-block; width: .9em; height: .9em; border-radius: .2em;
+  margin-right: .35em; vertical-align: -.1em; }
+pre { background: var(--panel); padding: .7rem .9rem; border-radius: .4rem; margin: .4rem 0;
+  overflow-x: auto; font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; }
+pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
+pre .soft { font-style: italic; } summary { cursor: pointer; padding: .25rem 0; }
+@media print { details > * { display: block; } nav { display: none; } }
+"""
+
+
+class Page:
+    """Sections under a title; `write` makes the file."""
+
+    def __init__(self, title: str, *leads: str) -> None:
+        self.title = title
+        self.leads = leads
+        """Ready HTML that stands under the title."""
+        self.sections: list[tuple[str, str, str]] = []
+
+    def add(self, name: str, title: str, *parts: str) -> None:
+        """A section of ready HTML; one without parts is left out."""
+        if content := "\n".join(part for part in parts if part):
+            self.sections.append((name, title, content))
+
+    def html(self) -> str:
+        """The whole file."""
+        links = " ".join(f'<a href="#{n}">{escape(t)}</a>' for n, t, _ in self.sections)
+        body = "\n".join(
+            f'<section id="{name}"><h2>{escape(title)}</h2>\n{content}\n</section>'
+            for name, title, content in self.sections
+        )
+        leads = "\n".join(f"<p>{lead}</p>" for lead in self.leads)
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f'{MARK}\n<link rel="icon" href="data:,">\n<title>{escape(self.title)}</title>\n'
+            f"<style>{STYLE}</style>\n</head>\n<body>\n"
+            f"<h1>{escape(self.title)}</h1>\n{leads}\n<nav>{links}</nav>\n{body}\n"
+            "</body>\n</html>\n"
+        )
+
+    def write(self, path: Path) -> Path:
+        """Write the page; only an earlier report is replaced.
+
+        Raises:
+            RunError: another file stands there, or the system refuses.
+        """
+        if path.exists() and not (path.is_file() and is_report(path)):
+            raise RunError(f"{path} exists and is not a report of mlxt. Choose another --out.")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.html(), encoding="utf-8")
+        return path
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that this module wrote."""
+    return MARK.encode() in path.read_bytes()[:1000]
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, best: int | None = None) -> str:
+    """A table of ready HTML cells; columns that hold only numbers stand at the right.
+
+    `best` is the row to mark.
+    """
+    right = [
+        bool(rows) and all(re.fullmatch(r"[−+-]?[\d,.]+( ?[%\w/]+)?|", row[i]) for row in rows)
+        for i in range(len(titles))
+    ]
+
+    def row(tag: str, cells: Sequence[str], mark: str = "") -> str:
+        kinds = [' class="number"' if at_right else "" for at_right in right]
+        made = (f"<{tag}{k}>{cell}</{tag}>" for k, cell in zip(kinds, cells, strict=True))
+        return f"<tr{mark}>{''.join(made)}</tr>"
+
+    lines = [row("td", cells, ' class="best"' if i == best else "") for i, cells in enumerate(rows)]
+    head = f"<thead>{row('th', titles)}</thead>" if any(titles) else ""
+    return f'<div class="wide"><table>{head}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def figures(*found: str) -> str:
+    """Figures beside each other as far as the window is wide."""
+    shown = [text for text in found if text]
+    return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+
+
+def figure(svg: str, title: str, unit: str = "") -> str:
+    """A figure under its title and unit."""
+    unit = f" <span>{escape(unit)}</span>" if unit else ""
+    return f"<figure><figcaption>{escape(title)}{unit}</figcaption>{svg}</figure>"
+
+
+def text(words: str, *, wrap: bool = False) -> str:
+    """Text as it is, in a box; characters that HTML can't hold become a replacement sign."""
+    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", words)
+    return f"<pre{' class=wrap' if wrap else ''}>{escape(clean)}</pre>"
+
+
+def folded(summary: str, content: str, *, unfolded: bool = False) -> str:
+    """Content under a line that shows and hides it."""
+    return (
+        f"<details{' open' if unfolded else ''}><summary>{escape(summary)}</summary>"
+        f"{content}</details>"
+    )
+
+
+def swatch(name: str, colour: int) -> str:
+    """A name beside the colour of its lines."""
+    box = f'<span class="swatch" style="background:var(--series-{colour})"></span>'
+    return f"{box}{escape(name)}"

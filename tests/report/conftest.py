@@ -1,0 +1,53 @@
+"""Runs on disk as training leaves them, without training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+RECIPE = """
+[model]
+dim = {dim}  # from base.toml
+
+[train]
+steps = 40  # from --set
+batch_size = 2  # from base.toml
+"""
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """`make_run(name, dim=..., records=...)` writes a run into the test's folder `runs`."""
+
+    def make(name: str, dim: int = 16, records: list[dict] | None = None) -> Path:
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "recipe.toml").write_text(RECIPE.format(dim=dim))
+        facts = {"mlx": "0.32.4", "cores": 2, "command": f"mlxt train tiny --name {name}"}
+        (folder / "environment.json").write_text(json.dumps(facts))
+        lines = [json.dumps(record) for record in (log() if records is None else records)]
+        (folder / "log.jsonl").write_text("".join(line + "\n" for line in lines))
+        return folder
+
+    return make
+
+
+def log() -> list[dict]:
+    """Four reports, two evaluations, a sample that is not HTML, and a loss that was not finite."""
+    records: list[dict] = []
+    for step in (10, 20, 30, 40):
+        report = {
+            "step": step, "tokens": step * 100, "learning_rate": 1e-3 / step, "grad_norm": 1.5,
+            "tokens_per_s": 1000.0 + step, "active_gib": 0.1, "cache_gib": 0.2, "peak_gib": 0.5,
+            "process_gib": 0.9, "mfu": 0.25, "train_loss": None if step == 20 else 5 - step / 10,
+            "seconds_total": step * 0.1,
+        }  # fmt: skip
+        records.append(report)
+    for step, loss in ((20, 2.5), (40, 2.75)):
+        values = {"val_loss": loss, "val_ppl": 9.0, "val_bpb": loss / 2, "val_tokens": 100.0}
+        records.append({"step": step, "tokens": step * 100, **values})
+    records.append({"step": 40, "tokens": 4000, "sample": "<b>ROMEO:</b>\x00 & so & on"})
+    return sorted(records, key=lambda record: record["step"])

@@ -1,0 +1,153 @@
+"""The report is one file that a browser reads without a network, and says what the run was."""
+
+import math
+import re
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.report.runs import report, written
+from mlx_transformers.trainer.folder import RunFolder
+
+from .conftest import MakeRun, log
+from .reading import Reading
+
+SECTIONS = {"summary", "loss", "speed", "memory", "samples", "recipe", "environment", "command"}
+
+
+def test_one_run_gives_one_page_in_its_folder_with_every_section(make_run: MakeRun) -> None:
+    folder = make_run("first")
+    path = report([folder])
+    assert path == folder / "report.html"
+    page = Reading(path)
+    assert set(page.words) >= SECTIONS
+    assert all(page.words[section].strip() for section in SECTIONS)
+
+
+def test_a_page_asks_nothing_of_the_network_and_runs_nothing(make_run: MakeRun) -> None:
+    path = report([make_run("a"), make_run("b", dim=32)], make_run("c") / "out.html")
+    text, page = path.read_text(), Reading(path)
+    assert not re.findall(r"https?://|@import|//[a-z]+\.", text)
+    assert "script" not in page.tags
+    assert all(r.startswith(("#", "data:,")) for r in page.references)
+    assert {r[1:] for r in page.references if r.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids)), "an id that occurs twice means the first of them"
+
+
+def test_the_summary_holds_the_numbers_of_the_log(make_run: MakeRun) -> None:
+    words = Reading(report([make_run("first")])).words["summary"]
+    for said in ("4,000", "1.0000", "2.5000", "1.2500", "1,025", "1,010 to 1,040", "25.0%"):
+        assert said in words
+    assert "0.500 GiB" in words
+    assert "0.900 GiB" in words
+    assert "parameters" not in words
+
+
+def test_the_number_of_parameters_is_that_of_the_newest_checkpoint(make_run: MakeRun) -> None:
+    folder = make_run("first")
+    saved = folder / "checkpoints" / "step-000040"
+    saved.mkdir(parents=True)
+    header = b'{"__metadata__":{},"a":{"shape":[30,41]},"b":{"shape":[4]}}'
+    (saved / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "1,234" in Reading(report([folder])).words["summary"]
+    (saved / "model.safetensors").write_bytes(b"damaged")
+    assert "parameters" not in Reading(report([folder])).words["summary"]
+
+
+def test_what_a_model_wrote_is_shown_and_not_obeyed(make_run: MakeRun) -> None:
+    page = Reading(report([make_run("first")]))
+    assert "<b>ROMEO:</b>\N{REPLACEMENT CHARACTER} & so & on" in page.words["samples"]
+    assert "b" not in page.tags
+
+
+def test_the_recipe_is_shown_with_what_set_each_key(make_run: MakeRun) -> None:
+    words = Reading(report([make_run("first")])).words
+    assert "steps = 40  # from --set" in words["recipe"]
+    assert "mlxt train tiny --name first" in words["command"]
+    assert "0.32.4" in words["environment"]
+
+
+def test_several_runs_share_their_axes_and_their_recipes_are_compared(make_run: MakeRun) -> None:
+    folders = [make_run("narrow", dim=16), make_run("wide", dim=32)]
+    path = report(folders, root=folders[0].parent)
+    assert path == folders[0].parent / "report-narrow-wide.html"
+    page = Reading(path)
+    assert page.words["differences"].split() == [
+        "Recipe", "differences", "key", "narrow", "wide", "model.dim", "16", "32",
+    ]  # fmt: skip
+    loss = re.search(r'<svg[^>]*aria-label="Validation loss.*?</svg>', path.read_text(), re.DOTALL)
+    assert loss is not None
+    assert {"var(--series-0)", "var(--series-1)"} <= set(re.findall(r"var\(--series-\d\)", loss[0]))
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(make_run: MakeRun) -> None:
+    first, second = make_run("a/same"), make_run("b/same")
+    words = Reading(report([first, second], first / "both.html")).words["command"]
+    assert str(first) in words
+    assert str(second) in words
+
+
+def test_the_points_of_a_line_are_those_of_the_log(make_run: MakeRun) -> None:
+    records = [r for r in log() if "learning_rate" in r]
+    text = report([make_run("first", records=records)]).read_text()
+    svg = re.search(r'<svg[^>]*aria-label="Learning rate.*?</svg>', text, re.DOTALL)
+    assert svg is not None
+    drawn = re.findall(r'<path d="([^"]*)" clip-path[^>]*stroke: var\(--series-0\)', svg[0])
+    heights = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", drawn[0])]
+    rates = [r["learning_rate"] for r in records]
+    assert len(heights) == len(rates)
+    for i in (2, 3):  # heights count from the top
+        down, wanted = heights[i] - heights[0], rates[0] - rates[i]
+        assert math.isclose(
+            down / (heights[1] - heights[0]), wanted / (rates[0] - rates[1]), rel_tol=1e-3
+        )
+
+
+def test_a_file_that_is_no_report_is_not_replaced(make_run: MakeRun) -> None:
+    folder = make_run("first")
+    mine = folder / "notes.html"
+    mine.write_text("<p>mine</p>")
+    with pytest.raises(RunError, match="is not a report"):
+        report([folder], mine)
+    assert mine.read_text() == "<p>mine</p>"
+    assert report([folder]) == report([folder])
+
+
+def test_a_run_without_records_says_so(make_run: MakeRun) -> None:
+    with pytest.raises(RunError, match="has no record yet"):
+        report([make_run("first", records=[])])
+
+
+def test_a_run_that_only_began_to_report_gives_a_page(make_run: MakeRun) -> None:
+    record = {"step": 1, "tokens": 8, "val_loss": 3.0, "val_bpb": 2.0}
+    page = Reading(report([make_run("first", records=[record])]))
+    assert "memory" not in page.words
+    assert "3.0000" in page.words["summary"]
+
+
+def test_without_matplotlib_the_error_says_what_to_install(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run("first")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(RunError, match=r"mlxt\[plot\]"):
+        report([folder])
+    assert not (folder / "report.html").exists()
+
+
+def test_the_newest_run_is_taken_where_none_is_named(make_run: MakeRun) -> None:
+    folder = make_run("first")
+    (folder / "checkpoints" / "step-000040").mkdir(parents=True)
+    assert report([], root=folder.parent) == Path(folder / "report.html")
+
+
+def test_a_run_that_ended_says_where_its_report_is_or_why_there_is_none(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(make_run("first"))
+    assert written(folder) == f"Report: {folder.path / 'report.html'}"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert written(folder).startswith("Without a report: Plots need matplotlib")
