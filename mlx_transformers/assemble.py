@@ -18,6 +18,7 @@ from .schema import Recipe
 from .trainer.checkpoint import load as load_checkpoint
 from .trainer.evaluate import Evaluator
 from .trainer.folder import find_checkpoint
+from .trainer.parallel import ALONE, Ranks
 from .trainer.restore import restore_model
 from .trainer.step import Step
 
@@ -117,16 +118,16 @@ class Built:
         return count(self.model)
 
 
-def build(recipe: Recipe, data: Prepared | None = None) -> Built:
+def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) -> Built:
     """The model, data, optimizer, objective and compiled step of a recipe.
 
-    Prepares the data when that has not been done yet.
+    Prepares the data when that has not been done yet. `ranks` are the processes that train it.
     """
     data = data or prepare(recipe.data)
     model = build_model(recipe, data.tokenizer)
     objective = recipe.objective.build()
     optimizer = recipe.optim.build(model, recipe.train.steps)
-    step = Step(model, objective, optimizer, recipe.train)
+    step = Step(model, objective, optimizer, recipe.train, ranks=ranks)
     evaluator = Evaluator(
         model,
         objective,
@@ -134,6 +135,7 @@ def build(recipe: Recipe, data: Prepared | None = None) -> Built:
         data.bytes_per_token("valid"),
         step.dtype,
         step.ema,
+        ranks,
     )
     return Built(recipe, data, model, step, evaluator)
 

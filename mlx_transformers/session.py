@@ -1,11 +1,18 @@
-"""A training run from recipe to last checkpoint: what `mlxt train` does."""
+"""A training run from recipe to last checkpoint: what `mlxt train` does.
+
+Launched as a group, every process walks through `train`: rank 0 leads and owns the run's folder,
+the others follow without one. Exchanges wait for all, so all do them in one order.
+"""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +27,11 @@ from .data.stream import EvalStream, TrainStream
 from .decode.generate import generate
 from .decode.sample import Sampling
 from .layers.counts import flops_per_token
+from .optim.finite import assign
 from .recipe.show import diff
 from .recipe.toml import to_toml
+from .report.runs import read as read_run
+from .report.runs import write as write_report
 from .schema import Recipe
 from .trainer import checkpoint
 from .trainer.folder import (
@@ -36,19 +46,25 @@ from .trainer.folder import (
 from .trainer.loop import Trainer, arrays
 from .trainer.metrics import Window
 from .trainer.moments import Evaluate, Report, Sample, Save, Sink
+from .trainer.parallel import Ranks, check_shares, joined
 from .trainer.probe import probe
 from .trainer.progress import Progress
-from .trainer.restore import restore_model, restore_optimizer, restore_state
+from .trainer.restore import restore_model, restore_state
 from .trainer.screen import open_screen
-from .trainer.sinks import JsonLines, TensorBoard, WandB
+from .trainer.sinks import JsonLines, require_trackers, trackers
 
 FREE = ("train.steps", "eval.", "checkpoint.", "log.")
 """Keys that may change when a run is resumed: they don't touch what has been computed."""
+
+PLACES = ("data.path", "data.valid_path")
+"""Keys that ranks need not agree on: a text has a fingerprint, wherever it is kept."""
 
 SAMPLE_TOKENS = 120
 """Tokens of a sample while training."""
 
 Say = Callable[[str], None]
+Parts = Callable[[], Built]
+"""Prepares the data and builds; late, since it may take long."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,8 @@ class Result:
     progress: Progress
     reason: str
     traces: int
+    leads: bool = True
+    """Whether this process kept the run: the only one, or rank 0 of several."""
 
 
 def train(
@@ -71,6 +89,9 @@ def train(
     progress: Preparing | None = None,
 ) -> Result:
     """Train a recipe; the run is kept in `root/name`, which appears when its first step begins.
+
+    Launched as a group (`mlx.launch`, `mpirun`), the processes share every batch, and rank 0 alone
+    keeps the run and says anything.
 
     Args:
         recipe: a recipe, or the path or name of one.
@@ -87,25 +108,32 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stem = recipe.resolved.name if recipe.resolved else "run"
     draft_model(recipe)  # raises where sizes don't go together, before the text is prepared
-    _require_trackers(recipe)
-    place = _place(stem, name, resume, root)
-    if place is None:
-        return _begin(recipe, name, stem, root, say, progress)
-    folder, saved = place
-    with folder.locked():
-        return _continue(recipe, folder, saved, say, progress)
+    require_trackers(recipe.log)
+    rows = recipe.train.batch_size
+    with joined() as ranks:
+        check_shares(ranks, train__batch_size=rows, eval__batch_size=recipe.eval.batch_size or rows)
+        parts = partial(_parts, recipe, ranks, progress)
+        if not ranks.leads:
+            return _follow(parts, ranks)
+        place = _place(stem, name, resume, root)
+        if place is None:
+            result = _begin(parts, name, stem, root, say)
+        else:
+            with place[0].locked():
+                result = _continue(parts, recipe, *place, say)
+        ranks.gather(str(result.folder.path))  # tells those who follow that the last save is done
+        return result
 
 
-def _begin(
-    recipe: Recipe, name: str | None, stem: str, root: Path, say: Say, progress: Preparing | None
-) -> Result:
+def _begin(parts: Parts, name: str | None, stem: str, root: Path, say: Say) -> Result:
     """A new run; it leaves no folder if its first step can't be done."""
-    built = build(recipe, prepare(recipe.data, progress=progress))
+    built = parts()
+    done = _align(built, Progress())
     feed = _ready(built, {}, say)
-    folder, done = create(name, stem, root), Progress()
+    folder = create(name, stem, root)
     with folder.locked():
         try:
-            return _run(built, feed, folder, done, say)
+            return Result(folder, done, _run(built, feed, folder, done, say), built.step.traces)
         except BaseException:
             if done.step == 0:
                 shutil.rmtree(folder.path)
@@ -113,24 +141,66 @@ def _begin(
 
 
 def _continue(
-    recipe: Recipe, folder: RunFolder, saved: Path | None, say: Say, progress: Preparing | None
+    parts: Parts, recipe: Recipe, folder: RunFolder, saved: Path | None, say: Say
 ) -> Result:
     """A run that is there already, from the checkpoint named or else its newest."""
     _same_recipe(folder, recipe)
     checkpoint.clear_leftovers(folder.checkpoints)
     saved = saved or folder.newest()
-    built = build(recipe, prepare(recipe.data, progress=progress))
-    done = _restore(built, saved) if saved else Progress()
-    if done.step >= recipe.train.steps:
-        say(f"{folder.path} has all of its {done.step} steps already.")
-        return Result(folder, done, "finished", 0)
-    if done.stopped_early(recipe.eval.patience):
-        say(f"{folder.path} stopped early at step {done.step}. Raise eval.patience to go on.")
-        return Result(folder, done, "stopped early", 0)
+    built = parts()
+    done = _align(built, _restore(built, saved) if saved else Progress())
+    if reason := _over(recipe, done):
+        say(f"{folder.path} {OVER[reason].format(done.step)}")
+        return Result(folder, done, reason, 0)
     if saved is not None and done.best_step == done.step and folder.best() != saved:
         # A kill between a save and its mark leaves `best` at the one before.
         checkpoint.mark(folder.checkpoints, "best", saved)
-    return _run(built, _ready(built, done.cursor, say), folder, done, say)
+    reason = _run(built, _ready(built, done.cursor, say), folder, done, say)
+    return Result(folder, done, reason, built.step.traces)
+
+
+def _follow(parts: Parts, ranks: Ranks) -> Result:
+    """What a rank that doesn't lead does: the same steps, nothing on disk, and not a word."""
+    built = parts()
+    done = _align(built, Progress())
+    reason = _over(built.recipe, done)
+    if reason is None:
+        feed = _ready(built, done.cursor, lambda text: None)
+        reason = _run(built, feed, None, done, lambda text: None)
+    folder = RunFolder(Path(ranks.gather(None)[0]))
+    return Result(folder, done, reason, built.step.traces, leads=False)
+
+
+def _parts(recipe: Recipe, ranks: Ranks, progress: Preparing | None) -> Built:
+    """Everything the recipe describes, which is the same on every rank, or an error is raised."""
+    keys = {path: value for path, value, _ in diff(recipe, {}) if path not in PLACES}
+    ranks.agree(keys | {f"version of {name}": version(name) for name in ("mlx", "mlxt")})
+    data = prepare(recipe.data, progress=progress if ranks.leads else None)
+    ranks.agree({"fingerprint of the text and its tokenizer": data.fingerprint})
+    return build(recipe, data, ranks)
+
+
+def _align(built: Built, done: Progress) -> Progress:
+    """Rank 0's arrays and progress on every rank: it alone has read a checkpoint."""
+    ranks, live = built.step.ranks, built.step.trees
+    trees = ranks.copy(live)
+    mx.eval(trees)
+    built.model.update(trees.pop("model"))
+    assign({name: live[name] for name in trees}, trees)
+    return Progress.from_dict(ranks.gather(done.to_dict())[0])
+
+
+OVER = {
+    "finished": "has all of its {} steps already.",
+    "stopped early": "stopped early at step {}. Raise eval.patience to go on.",
+}
+
+
+def _over(recipe: Recipe, done: Progress) -> str | None:
+    """Why there is nothing left to do, or None."""
+    if done.step >= recipe.train.steps:
+        return "finished"
+    return "stopped early" if done.stopped_early(recipe.eval.patience) else None
 
 
 def _place(
@@ -176,24 +246,18 @@ def _restore(built: Built, path: Path) -> Progress:
             "or start a new run with another --name."
         )
     restore_model(built.model, trees["model"])
-    restore_optimizer(built.step.optimizer, trees["optimizer"])
-    for name, live in _extras(built).items():
-        restore_state(live, trees.get(name, {}), name)
+    for name, live in built.step.trees.items():
+        if name != "model":
+            restore_state(live, trees.get(name, {}), name)
     built.step.rebuild()
     return Progress.from_dict(state)
-
-
-def _extras(built: Built) -> dict[str, Any]:
-    """State beside weights and optimizer, by the name of its file."""
-    step = built.step
-    found = {"ema": step.ema, "scaler": step.scaler}
-    return {name: x.state for name, x in found.items() if x is not None}
 
 
 def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:
     resolved = recipe.resolved
     text = to_toml(resolved.data, resolved.origin) if resolved else to_toml(recipe.model_dump())
-    folder.describe(text, {**facts(), "command": " ".join(sys.argv), "folder": os.getcwd()})
+    how = {"processes": built.step.ranks.world, "command": shlex.join(sys.argv)}
+    folder.describe(text, {**facts(), **how, "folder": os.getcwd()})
     folder.keep_tokenizer(built.tokenizer.save)
 
 
@@ -215,29 +279,42 @@ def _ready(built: Built, cursor: dict[str, Any], say: Say) -> TrainStream:
 
 
 def _run(
-    built: Built, feed: TrainStream, folder: RunFolder, progress: Progress, say: Say
-) -> Result:
-    recipe = built.recipe
-    config = recipe.train
-    _describe(folder, recipe, built)
-    folder.forget_after(progress.step)
+    built: Built, feed: TrainStream, folder: RunFolder | None, progress: Progress, say: Say
+) -> str:
+    """Train to the end; the reason of it. Without a folder nothing is written."""
     keep_wired()
     mx.reset_peak_memory()
-    trackers = _trackers(recipe, folder)
-    with (
-        closing(feed),
-        closing(JsonLines(folder.log)) as log,
-        open_screen(folder.name, config.steps, progress.step) as screen,
-    ):
-        sinks: list[Sink] = [log, screen, *trackers]
-        trainer = Trainer(built.step, feed, config, _moments(built, folder, sinks), progress)
-        reason = trainer.run()
-    say(f"{folder.path}: {reason} at step {progress.step}.")
-    return Result(folder, progress, reason, built.step.traces)
+    with ExitStack() as stack:
+        stack.enter_context(closing(feed))
+        sinks = _sinks(stack, built, folder, progress) if folder else []
+        moments = _moments(built, folder, sinks)
+        reason = Trainer(built.step, feed, built.recipe.train, moments, progress).run()
+    if folder:
+        say(f"{folder.path}: {reason} at step {progress.step}.")
+    return reason
+
+
+def _sinks(stack: ExitStack, built: Built, folder: RunFolder, progress: Progress) -> list[Sink]:
+    """The run's files begun or taken up again, and all that takes its records."""
+    recipe = built.recipe
+    _describe(folder, recipe, built)
+    folder.forget_after(progress.step)
+    found = trackers(recipe.log, folder.path, recipe.model_dump())
+    log = stack.enter_context(closing(JsonLines(folder.log)))
+    screen = open_screen(folder.name, recipe.train.steps, progress.step)
+    return [log, stack.enter_context(screen), *found]
+
+
+def _report(folder: RunFolder, say: Say) -> None:
+    """Write report.html, or say why there is none: a run is not worth less without it."""
+    try:
+        say(f"Report: {write_report([read_run(folder)])}")
+    except RunError as error:
+        say(f"Without a report: {error}")
 
 
 def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
-    config, data = built.recipe.train, built.recipe.data
+    config, data, ranks = built.recipe.train, built.recipe.data, built.step.ranks
     return TrainStream(
         built.data,
         config.batch_size,
@@ -246,32 +323,37 @@ def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
         cursor=cursor,
         shuffle=data.shuffle,
         mask_documents=data.mask_documents,
+        rank=ranks.rank,
+        world=ranks.world,
     )
 
 
-def _moments(built: Built, folder: RunFolder, sinks: list[Sink]) -> list[Any]:
-    recipe = built.recipe
+def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[Any]:
+    recipe, ranks = built.recipe, built.step.ranks
     flops = flops_per_token(built.model, recipe.train.seq_len)
-    window = Window(flops, matmul_flops(built.step.dtype))
+    window = Window(flops, sum(ranks.gather(matmul_flops(built.step.dtype))))
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     moments: list[Any] = [report]
-    if recipe.log.sample_every is not None:
+    if folder and recipe.log.sample_every is not None:
         moments.append(Sample(recipe.log.sample_every, _sampler(built), report))
     moments.append(
         Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report)
     )
-    moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
+    if folder:
+        moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
     return moments
 
 
 def _valid(built: Built, batches: int | None) -> Iterable[dict[str, Any]]:
-    recipe = built.recipe
+    recipe, ranks = built.recipe, built.step.ranks
     return EvalStream(
         built.data,
         recipe.eval.batch_size or recipe.train.batch_size,
         recipe.train.seq_len,
         batches=batches,
         mask_documents=recipe.data.mask_documents,
+        rank=ranks.rank,
+        world=ranks.world,
     )
 
 
@@ -292,30 +374,11 @@ def _saver(built: Built, folder: RunFolder) -> Callable[[Progress, bool], None]:
     keep = built.recipe.checkpoint.keep
 
     def save(progress: Progress, best: bool) -> None:
-        step = built.step
-        trees = {"model": step.model.parameters(), "optimizer": step.optimizer.state}
-        trees |= _extras(built)
         state = progress.to_dict() | {"data": built.data.fingerprint}
-        checkpoint.save(folder.checkpoints, progress.step, trees, state, best=best)
+        checkpoint.save(folder.checkpoints, progress.step, built.step.trees, state, best=best)
         checkpoint.prune(folder.checkpoints, keep)
 
     return save
-
-
-def _require_trackers(recipe: Recipe) -> None:
-    if recipe.log.tensorboard:
-        TensorBoard.require()
-    if recipe.log.wandb is not None:
-        WandB.require()
-
-
-def _trackers(recipe: Recipe, folder: RunFolder) -> list[Sink]:
-    found: list[Sink] = []
-    if recipe.log.tensorboard:
-        found.append(TensorBoard(folder.path / "tensorboard"))
-    if recipe.log.wandb is not None:
-        found.append(WandB(recipe.log.wandb, folder.path, recipe.model_dump()))
-    return found
 
 
 def evaluate(

@@ -62,12 +62,15 @@ def train(
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
     folder, reason = result.folder, result.reason
-    print(written(folder))
-    if reason.startswith(STOPPED_BY):
-        again = [recipe, "--resume", str(folder.path), *(w for one in sets for w in ("--set", one))]
-        print(f"Continue with: mlxt train {shlex.join(again)}")
+    stopped = reason.startswith(STOPPED_BY)
+    if result.leads:
+        print(written(folder))
+        words = ["train", recipe, "--resume", str(folder.path)]
+        words += [word for each in sets for word in ("--set", each)]
+        generate = f'generate --run {folder.path} --prompt "..."'
+        print(f"Continue with: mlxt {shlex.join(words) if stopped else generate}")
+    if stopped:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
-    print(f'Continue with: mlxt generate --run {folder.path} --prompt "..."')
 
 
 STOPPED_BY = "stopped by "

@@ -9,13 +9,15 @@ import mlx.nn as nn
 
 from ..core.context import Context
 from ..core.tree import cast
+from .parallel import ALONE, Ranks
 from .traced import Traced
 
 
 class Evaluator:
     """`evaluator(batches) -> metrics`; the model as it is at the call, without dropout.
 
-    Where an `average` of the weights is kept, that is what is measured.
+    Where an `average` of the weights is kept, that is what is measured. Several ranks measure each
+    their own batches, and all get the metrics of all.
 
     Metrics: `val_loss` (nats per token), `val_ppl` (its exponential), `val_bpb` (bits per byte
     of the text, which compares across tokenizers) and `val_tokens`.
@@ -29,6 +31,7 @@ class Evaluator:
         bytes_per_token: float,
         dtype: mx.Dtype,
         average: Any = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -36,6 +39,7 @@ class Evaluator:
         self.bytes_per_token = bytes_per_token
         self.dtype = dtype
         self.average = average
+        self.ranks = ranks
         state = [[m.state for m in roles.values()], average.state if average else {}]
         self._sums = Traced(self._forward, state)
 
@@ -55,6 +59,7 @@ class Evaluator:
             sums = self._sums({name: mx.array(batch[name]) for name in sorted(batch)})
             mx.eval(sums)
             nats, tokens = nats + sums[0].item(), tokens + sums[1].item()
+        nats, tokens = map(sum, zip(*self.ranks.gather([nats, tokens]), strict=True))
         loss = nats / tokens if tokens else float("nan")
         return {
             "val_loss": loss,

@@ -84,10 +84,11 @@ class Trainer:
         self.progress.step += 1
         self.progress.tokens += self.tokens_per_step
         self.progress.cursor = self.feed.cursor
+        name = self.step.ranks.stop(stop.name)
         if self.progress.step >= self.config.steps:
             self.reason = "finished"
-        elif stop.name is not None:
-            self.reason = f"stopped by {stop.name}"
+        elif name is not None:
+            self.reason = f"stopped by {name}"
         if self._most_traces is not None and self.step.traces > self._most_traces:
             raise RunError(
                 f"The training step was traced {self.step.traces} times, but batches of one shape "

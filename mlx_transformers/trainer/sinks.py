@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
+from .config import Log
 from .durable import writing
 
 Record = dict[str, Any]
@@ -78,6 +79,28 @@ class WandB:
 
     def write(self, record: Record) -> None:
         self.run.log({k: v for k, v in record.items() if k != "step"}, step=record["step"])
+
+
+def require_trackers(config: Log) -> None:
+    """Look for the libraries of all trackers that are asked for, before hours of work do.
+
+    Raises:
+        RunError: one isn't installed.
+    """
+    if config.tensorboard:
+        TensorBoard.require()
+    if config.wandb is not None:
+        WandB.require()
+
+
+def trackers(config: Log, folder: Path, recipe: dict[str, Any]) -> list[TensorBoard | WandB]:
+    """The trackers that are asked for, ready for the records of the run in `folder`."""
+    found: list[TensorBoard | WandB] = []
+    if config.tensorboard:
+        found.append(TensorBoard(folder / "tensorboard"))
+    if config.wandb is not None:
+        found.append(WandB(config.wandb, folder, recipe))
+    return found
 
 
 def _optional(module: str, extra: str, key: str) -> Any:

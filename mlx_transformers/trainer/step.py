@@ -3,7 +3,8 @@
     for batch in microbatches:  acc = gradients(batch) + acc        compiled
     metrics = apply(acc)                                            compiled
 
-With one microbatch the two are fused, so that gradients are consumed as they appear.
+With one microbatch the two are fused, so that gradients are consumed as they appear. Several
+processes exchange `acc` between the two.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from ..optim.finite import select, snapshot, update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
 from .config import Train
+from .parallel import ALONE, Ranks
 from .traced import Traced
 
 Batch = dict[str, mx.array]
@@ -41,11 +43,13 @@ class Step:
         optimizer: optim.Optimizer,
         config: Train,
         frozen: dict[str, nn.Module] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
         self.objective = objective
         self.optimizer = optimizer
         self.config = config
+        self.ranks = ranks
         self.roles = {"model": model, **(frozen or {})}
         self.dtype = getattr(mx, config.dtype)
         self.tokens = config.batch_size * config.seq_len
@@ -72,6 +76,13 @@ class Step:
         return [models, self.optimizer.state, extras, mx.random.state]
 
     @property
+    def trees(self) -> dict[str, Tree]:
+        """The arrays that a checkpoint holds, by the name of their file."""
+        own = {"model": self.model.parameters(), "optimizer": self.optimizer.state}
+        extras = {"ema": self.ema, "scaler": self.scaler}
+        return own | {name: x.state for name, x in extras.items() if x is not None}
+
+    @property
     def traces(self) -> int:
         """How often any of the functions was traced: one each for one shape of batch."""
         return sum(f.traces for f in (self._first, self._more, self._apply, self._fused))
@@ -83,22 +94,26 @@ class Step:
 
     @property
     def declared_traces(self) -> int:
-        """How many traces batches of one shape need: fused, or first, more and apply."""
-        return 1 if self.config.accumulate == 1 else 3
+        """How many traces batches of one shape need: fused, or first, (more) and apply."""
+        if self.config.accumulate > 1:
+            return 3
+        return 1 if self.ranks.world == 1 else 2
 
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
-        """Step number `index`; its dropout depends on the seed and the index alone."""
+        """Step number `index`; its dropout depends on the seed, the index and the rank alone."""
         seed = (self.config.seed << 32) | index
         mx.random.seed(seed)
-        keys = mx.random.split(mx.random.key(seed), len(microbatches))
-        if len(microbatches) == 1:
+        ranks = self.ranks
+        keys = mx.random.split(mx.random.key(seed), len(microbatches) * ranks.world)
+        keys = keys[ranks.rank :: ranks.world]
+        if len(microbatches) == 1 and ranks.world == 1:
             return self._fused(microbatches[0], keys[0])
         total = self._first(microbatches[0], keys[0])
         for batch, key in zip(microbatches[1:], keys[1:], strict=True):
             # Evaluated one by one, so that only one microbatch's activations are alive.
             mx.eval(total)
             total = self._more(total, batch, key)
-        return self._apply(total)
+        return self._apply(ranks.sum(total))
 
     def _gradients(self, batch: Batch, key: mx.array) -> Tree:
         """Summed gradients, weight and loss parts of one microbatch."""

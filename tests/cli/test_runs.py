@@ -100,7 +100,7 @@ def test_a_run_that_fails_at_its_start_leaves_no_folder(
     def fail(*arguments: object) -> None:
         raise RunError("The tracker refuses. Try again.")
 
-    monkeypatch.setattr(session, "_trackers", fail)
+    monkeypatch.setattr(session, "trackers", fail)
     refused(mlxt("train", "tiny"), "The tracker refuses")
     assert not list((home / "runs").iterdir())
 
