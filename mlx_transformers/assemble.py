@@ -156,7 +156,7 @@ def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
     model = build_model(recipe, tokenizer)
     name = "ema" if recipe.train.ema else "model"
     trees, _ = load_checkpoint(checkpoint, only=[name])
-    restore_model(model, trees[name])
+    restore_model(model, trees["ema"]["average"] if recipe.train.ema else trees["model"])
     mx.eval(model.parameters())
     return model, tokenizer
 

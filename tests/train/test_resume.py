@@ -276,6 +276,14 @@ def test_a_recipe_made_in_python_trains_and_resumes(tmp_path):
     assert train(longer, resume="run", **said).progress.step == 3
 
 
+def test_the_average_is_what_a_run_with_one_loads(tmp_path):
+    result = tiny.run(tmp_path, *EVERY, "train.ema=0.9")
+    trees, _ = ck.load(result.folder.best())
+    model, _ = load(result.folder.path)
+    assert tiny.same(model.parameters(), trees["ema"]["average"])
+    assert not tiny.same(model.parameters(), trees["model"])
+
+
 def test_evaluating_a_run_measures_what_training_measured(tmp_path):
     for sets in ((), ("train.ema=0.9",)):
         result = tiny.run(tmp_path, *EVERY, *sets, name=f"a{len(sets)}")
