@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_map, tree_map_with_path
+from mlx.utils import tree_flatten, tree_map
 from pydantic import Field
 
 from ..recipe.config import Kind
@@ -36,33 +36,30 @@ def clip_adaptive(
     parameters: Tree,
     factor: float = 0.01,
     eps: float = 1e-3,
-    skip: Callable[[str], bool] | None = None,
 ) -> tuple[Tree, mx.array]:
     """Adaptive gradient clipping (Brock et al. 2021, equation 3), unit by unit.
 
         g_i = g_i · min(1, factor · max(|w_i|, eps) / |g_i|)
 
     A unit is a row (the last axis: the inputs of one output, also in a stack of expert
-    matrices), a filter `[out, height, width, in]` of a 2-D convolution, or a whole vector.
+    matrices), a filter `[out, height, width, in]` of a 2-D convolution, or a whole vector. The
+    paper leaves out the last layer; here every parameter is clipped.
 
     Args:
         gradients: the tree to clip.
         parameters: a tree that has (at least) the same leaves.
         factor: largest norm of a gradient over that of its weights.
         eps: least norm of weights counted, so that units at 0 can move.
-        skip: leaves to leave alone, by dotted path (the paper leaves out the last layer).
 
     Returns:
         The gradients, in their own dtypes, and their global norm before.
     """
 
-    def clip(path: str, g: mx.array, w: mx.array) -> mx.array:
-        if skip is not None and skip(path):
-            return g
+    def clip(g: mx.array, w: mx.array) -> mx.array:
         limit = factor * mx.maximum(_unit_norm(w), eps)
         return (g * mx.minimum(limit / mx.maximum(_unit_norm(g), 1e-6), 1.0)).astype(g.dtype)
 
-    return tree_map_with_path(clip, gradients, parameters), global_norm(gradients)
+    return tree_map(clip, gradients, parameters), global_norm(gradients)
 
 
 def _unit_norm(x: mx.array) -> mx.array:
@@ -107,7 +104,3 @@ class ClipAdaptive(Kind):
         return lambda gradients, parameters: clip_adaptive(
             gradients, parameters, self.factor, self.eps
         )
-
-
-CLIPS = (ClipNone, ClipNorm, ClipAdaptive)
-"""Every kind that fills the slot `clip`."""

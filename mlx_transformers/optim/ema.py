@@ -9,18 +9,15 @@ from .finite import Tree
 class Ema:
     """`average = d · average + (1 - d) · parameters` (Polyak & Juditsky 1992).
 
-    `d` is `decay`, or with `warmup` `min(decay, (1 + t) / (10 + t))` at update t = 0, 1, …, so
-    that the first, poor parameters are forgotten soon. The average is float32. `state` holds
-    `step` and `average`: capture it in `mx.compile`, save it beside the model.
+    `d` is `decay`. The average is float32. `state` holds `average`: capture it in `mx.compile`,
+    save it beside the model.
     """
 
-    def __init__(self, parameters: Tree, decay: float = 0.999, warmup: bool = False) -> None:
+    def __init__(self, parameters: Tree, decay: float = 0.999) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay is a share of the past, at least 0 and below 1, not {decay}.")
         self.decay = decay
-        self.warmup = warmup
-        average = tree_map(lambda p: p.astype(mx.float32), parameters)
-        self.state = {"step": mx.array(0, mx.int32), "average": average}
+        self.state = {"average": tree_map(lambda p: p.astype(mx.float32), parameters)}
         mx.eval(self.state)
 
     @property
@@ -30,13 +27,8 @@ class Ema:
 
     def update(self, parameters: Tree) -> None:
         """Move the average towards the parameters."""
-        decay = mx.array(self.decay, mx.float32)
-        if self.warmup:
-            t = self.state["step"].astype(mx.float32)
-            decay = mx.minimum(decay, (1.0 + t) / (10.0 + t))
         self.state["average"] = tree_map(
-            lambda a, p: a + (1.0 - decay) * (p.astype(mx.float32) - a),
+            lambda a, p: a + (1.0 - self.decay) * (p.astype(mx.float32) - a),
             self.state["average"],
             parameters,
         )
-        self.state["step"] = self.state["step"] + 1

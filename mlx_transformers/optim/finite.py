@@ -5,16 +5,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as mlx_optim
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
 
 Tree = Any
 """Nested dicts and lists with arrays as leaves."""
-
-
-def all_finite(tree: Tree) -> mx.array:
-    """Whether no leaf holds an infinity or a NaN, a bool scalar."""
-    leaves = [mx.all(mx.isfinite(leaf)) for _, leaf in tree_flatten(tree)]
-    return mx.all(mx.stack(leaves)) if leaves else mx.array(True)
 
 
 def select(finite: mx.array, new: Tree, old: Tree) -> Tree:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
-from .optimizer import DecayingOptimizer, Filter, is_matrix, ready
+from .optimizer import DecayingOptimizer, Filter, is_matrix
 from .schedules import Schedule
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -89,20 +89,13 @@ class Muon(DecayingOptimizer):
             ns_steps=self.iterations,
         )
 
-    def split(
-        self, model: nn.Module, total_steps: int, hidden: Filter | None = None
-    ) -> mlx_optim.Optimizer:
-        """Muon for the matrices that `hidden` accepts, AdamW for everything else.
-
-        Args:
-            model: gives the paths and shapes.
-            total_steps: the updates of the run.
-            hidden: accepts a parameter by path and value; default: by the names of `rest`.
+    def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
+        """Muon for the matrices outside `rest`, AdamW for everything else.
 
         Raises:
             RecipeError: no module has one of the names of `rest`.
         """
-        chosen = hidden or self._outside_rest(model)
+        hidden = self._outside_rest(model)
         rest_rate = self.schedule.build(self.rest_learning_rate or self.learning_rate, total_steps)
         adamw = AdamW(
             learning_rate=self.learning_rate, betas=self.rest_betas, eps=self.rest_eps
@@ -111,17 +104,11 @@ class Muon(DecayingOptimizer):
             self.group(self.rate(total_steps), self.weight_decay),
             adamw(rest_rate, self.weight_decay),
         ]
-        filters: list[Filter] = [lambda path, p: is_matrix(path, p) and chosen(path, p)]
+        filters: list[Filter] = [lambda path, p: is_matrix(path, p) and hidden(path, p)]
         if self.weight_decay > 0.0 and self.decay == "matrices":
             optimizers.append(adamw(rest_rate, 0.0))
             filters.append(is_matrix)
         return mlx_optim.MultiOptimizer(optimizers, filters)
-
-    def build(
-        self, model: nn.Module, total_steps: int, hidden: Filter | None = None
-    ) -> mlx_optim.Optimizer:
-        """As `Optimizer.build`; `hidden` as in `split`."""
-        return ready(self.split(model, total_steps, hidden), model)
 
     def _outside_rest(self, model: nn.Module) -> Filter:
         """Accepts what is below no module named in `rest`."""

@@ -1,9 +1,6 @@
 """Dynamic loss scaling, so that small float16 gradients do not vanish."""
 
 import mlx.core as mx
-from mlx.utils import tree_map
-
-from .finite import Tree
 
 
 class LossScaler:
@@ -38,11 +35,6 @@ class LossScaler:
     def scale_loss(self, loss: mx.array) -> mx.array:
         """The loss to differentiate, in float32: half of float16's range is soon left."""
         return loss.astype(mx.float32) * self.scale
-
-    def unscale(self, gradients: Tree) -> Tree:
-        """The gradients of the loss itself, in float32."""
-        inverse = 1.0 / self.scale
-        return tree_map(lambda g: g.astype(mx.float32) * inverse, gradients)
 
     def update(self, finite: mx.array) -> None:
         """Grow or halve, after `finite` (a bool scalar) is known for this update."""

@@ -165,7 +165,3 @@ class Wsd(Warmup):
 
 def _half_cosine(p: mx.array, final_fraction: float) -> mx.array:
     return final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + mx.cos(math.pi * p))
-
-
-SCHEDULES = (Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)
-"""Every kind that fills the slot `schedule`."""

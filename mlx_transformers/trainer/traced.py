@@ -15,7 +15,6 @@ class Traced:
 
     def __init__(self, f: Callable[..., Any], state: list[Any]) -> None:
         self.traces = 0
-        self.calls = 0
 
         def counted(*args: Any) -> Any:
             self.traces += 1
@@ -24,7 +23,6 @@ class Traced:
         self._compiled = mx.compile(counted, inputs=state, outputs=state)
 
     def __call__(self, *args: Any) -> Any:
-        self.calls += 1
         return self._compiled(*args)
 
 

@@ -17,7 +17,7 @@ from mlx_transformers.optim.clip import (
     global_norm,
 )
 from mlx_transformers.optim.ema import Ema
-from mlx_transformers.optim.finite import all_finite, assign, select, snapshot, update_if
+from mlx_transformers.optim.finite import assign, select, snapshot, update_if
 from mlx_transformers.optim.scaler import LossScaler
 from mlx_transformers.optim.schedules import Linear
 
@@ -67,13 +67,6 @@ def test_adaptive_clip_is_the_formula_unit_by_unit():
     np.testing.assert_array_equal(arrays(clipped)["matrix"][2], arrays(gradients)["matrix"][2])
 
 
-def test_adaptive_clip_leaves_skipped_leaves_alone():
-    gradients = tree(1, 50.0)
-    clipped, _ = clip_adaptive(gradients, tree(2), skip=lambda path: path == "vector")
-    np.testing.assert_array_equal(arrays(clipped)["vector"], arrays(gradients)["vector"])
-    assert np.abs(arrays(clipped)["matrix"]).max() < np.abs(arrays(gradients)["matrix"]).max()
-
-
 def test_clip_kinds_build_functions_of_gradients_and_parameters():
     gradients, weights = tree(1, 50.0), tree(2)
     same, norm = ClipNone().build()(gradients, weights)
@@ -88,11 +81,10 @@ def test_clip_kinds_build_functions_of_gradients_and_parameters():
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_a_poisoned_gradient_shows_in_the_norm_and_in_all_finite(poison):
+def test_a_poisoned_gradient_shows_in_the_norm(poison):
     gradients = tree()
-    assert all_finite(gradients).item()
+    assert mx.isfinite(global_norm(gradients)).item()
     gradients["stack"][1, 2, 3] = poison
-    assert not all_finite(gradients).item()
     for clip in (ClipNone(), ClipNorm(), ClipAdaptive()):
         _, norm = clip.build()(gradients, tree(1))
         assert not mx.isfinite(norm).item()
@@ -133,7 +125,7 @@ def test_a_skipped_update_changes_nothing_and_the_next_one_goes_on(decay):
 
         def step(factor, model=model, optimizer=optimizer):
             gradients = {"weight": model.weight * factor, "bias": model.bias * factor}
-            update_if(all_finite(gradients), optimizer, model, gradients)
+            update_if(mx.isfinite(global_norm(gradients)), optimizer, model, gradients)
 
         compiled = mx.compile(step, inputs=state, outputs=state)
         for factor in poisons:
@@ -172,25 +164,20 @@ def test_scaling_rescues_gradients_that_float16_loses():
     scaler = LossScaler(initial=2.0**12)
     scaled = mx.grad(lambda w: scaler.scale_loss(loss(w, 1.0)))(mx.array(1.0, mx.float16))
     assert abs(plain.item() - 1e-8) > 5e-9
-    restored = scaler.unscale({"w": scaled})["w"]
-    assert restored.dtype == mx.float32
-    assert restored.item() == pytest.approx(1e-8, rel=1e-2)
+    assert scaled.item() / scaler.scale.item() == pytest.approx(1e-8, rel=1e-2)
 
 
-@pytest.mark.parametrize("warmup", [False, True])
-def test_the_average_follows_its_formula_under_compile(warmup):
+def test_the_average_follows_its_formula_under_compile():
     rng = np.random.default_rng(0)
     start = rng.normal(size=(4,)).astype(np.float32)
-    ema = Ema({"layers": [{"w": mx.array(start)}, {}]}, decay=0.9, warmup=warmup)
+    ema = Ema({"layers": [{"w": mx.array(start)}, {}]}, decay=0.9)
     update = mx.compile(ema.update, inputs=ema.state, outputs=ema.state)
     expected = start.astype(np.float64)
-    for t in range(12):
+    for _ in range(12):
         w = rng.normal(size=(4,)).astype(np.float32)
-        decay = min(0.9, (1 + t) / (10 + t)) if warmup else 0.9
-        expected = decay * expected + (1 - decay) * w
+        expected = 0.9 * expected + 0.1 * w
         update({"layers": [{"w": mx.array(w)}, {}]})
         np.testing.assert_allclose(ema.average["layers"][0]["w"], expected, rtol=1e-5, atol=1e-6)
-    assert ema.state["step"].item() == 12
 
 
 def test_the_average_of_bfloat16_weights_is_float32():

@@ -217,12 +217,13 @@ def test_muon_moves_hidden_matrices_by_the_orthogonal_factor():
             np.testing.assert_allclose(u @ np.diag(singular) @ vt, one, atol=1e-3, err_msg=path)
 
 
-def test_muon_takes_a_predicate_in_place_of_names():
-    model = net()
-    optimizer = Muon(learning_rate=0.02).build(model, 1, hidden=lambda path, p: path == "experts")
-    muon, adamw = optimizer.state["states"]
-    assert set(leaves(muon)) == {"step", "learning_rate", "experts.v"}
-    assert {"embed.weight.m", "blocks.1.layers.3.weight.m"} <= set(leaves(adamw))
+def test_muon_leaves_the_named_modules_and_all_vectors_to_adamw():
+    muon, adamw = Muon(learning_rate=0.02).build(net(), 1).state["states"]
+    assert {"experts.v", "blocks.1.layers.3.weight.v"} <= set(leaves(muon))
+    assert {"embed.weight.m", "head.weight.m"} <= set(leaves(adamw))
+    assert not {name.removesuffix(".v") for name in leaves(muon)} & {
+        name.removesuffix(".m") for name in leaves(adamw) if name.endswith(".m")
+    }
 
 
 def test_muon_refuses_a_model_without_the_named_modules():

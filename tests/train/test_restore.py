@@ -51,7 +51,7 @@ class Run:
         self.model = Net()
         mx.eval(self.model.parameters())
         self.optimizer = config.build(self.model, 10)
-        self.ema = Ema(self.model.trainable_parameters(), decay=0.9, warmup=True)
+        self.ema = Ema(self.model.trainable_parameters(), decay=0.9)
         gradients = nn.value_and_grad(self.model, self.loss)
         state = [self.model.state, self.optimizer.state, self.ema.state]
 
