@@ -30,17 +30,26 @@ print(json.dumps({{
 """
 
 
-def report(cache: Path, first: str = "", **environment: str) -> dict:
+def start(cache: Path, first: str = "", **environment: str) -> subprocess.Popen[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLXT_", "MLX_DISABLE"))}
     clean |= {"MLXT_CACHE": str(cache), "OPENBLAS_NUM_THREADS": "1", **environment}
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", REPORT.format(first=first)],
         env=clean,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=True,
     )
-    return json.loads(done.stdout)
+
+
+def told_by(process: subprocess.Popen[str]) -> dict:
+    told, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return json.loads(told)
+
+
+def report(cache: Path, first: str = "", **environment: str) -> dict:
+    return told_by(start(cache, first, **environment))
 
 
 @linux_only
@@ -92,6 +101,13 @@ def test_a_child_inherits_the_wrapper_and_does_not_wrap_it_again(tmp_path: Path)
     child = report(tmp_path, PATH=os.pathsep.join([parent["path"], os.environ["PATH"]]))
     assert child["path"] == parent["path"]
     assert child["jit"] == parent["jit"]
+
+
+@linux_only
+def test_processes_that_start_together_agree_and_leave_nothing_half_written(tmp_path: Path) -> None:
+    reports = [told_by(process) for process in [start(tmp_path) for _ in range(3)]]
+    assert len({(found["blas"], found["jit"]) for found in reports}) == 1
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
 def test_nothing_happens_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,44 @@
+"""The project names no machine: it reads the same, and works the same, on any."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLACES = ("mlx_transformers", "recipes", "tests", "tools", "docs", ".ci", ".github")
+TEXT = {".py", ".toml", ".md", ".yml", ".sh", ".txt", ".lock", ".json", ""}
+FILES = sorted(
+    path
+    for place in (ROOT, *(ROOT / place for place in PLACES))
+    for path in (place.iterdir() if place == ROOT else place.rglob("*"))
+    if path.is_file() and path.suffix in TEXT and path.name not in {".git", ".gitignore"}
+)
+
+OF_A_MACHINE = re.compile(
+    r"(?<![\w.~}\])*])/(?:home|Users|root|work|opt)/\w"
+    r"|file:/{2}"
+    r"|--?(?:extra-)?index[-_]url|find[-_]links|python[h]osted|npm[j]s\.org"
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_names_a_machine_or_where_it_gets_its_packages(path: Path) -> None:
+    if path == Path(__file__):
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        found = OF_A_MACHINE.search(line)
+        assert not found, f"{path.name}:{number}: {found and found[0]!r} belongs to one machine"
+
+
+@pytest.mark.parametrize(
+    ("line", "caught"),
+    [
+        ("see /home/ada/notes", True),
+        ("pip --index-url x", True),
+        ("runs/work/x", False),
+        ("~/opt/x", False),
+    ],
+)
+def test_what_is_looked_for_is_found(line: str, caught: bool) -> None:
+    assert bool(OF_A_MACHINE.search(line)) is caught
