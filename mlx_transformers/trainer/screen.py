@@ -130,7 +130,11 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
         ("bits/byte", "val_bpb", ".3f"),
         ("perplexity", "val_ppl", ",.1f"),
     ],
-    "speed": [("tokens/s", "tokens_per_s", ",.0f"), ("MFU", "mfu", ".0%")],
+    "speed": [
+        ("tokens/s", "tokens_per_s", ",.0f"),
+        ("MFU", "mfu", ".0%"),
+        ("loader tokens/s", "loader_tokens_per_s", ",.0f"),
+    ],
     "memory GiB": [
         ("active", "active_gib", ".2f"),
         ("peak", "peak_gib", ".2f"),

@@ -17,6 +17,7 @@ RECORD = {
     "val_ppl": 123456.7,
     "tokens_per_s": 1234567.0,
     "mfu": 0.56,
+    "loader_tokens_per_s": 123456789.0,
     "active_gib": 123.45,
     "peak_gib": 123.46,
     "cache_gib": 123.47,
@@ -33,6 +34,7 @@ def test_every_number_is_shown_whole_on_four_lines(width: int) -> None:
     assert len(lines) == 4
     for text in ("11.123", "3.00e-04", "11.456", "5.678", "123,456.7", "1,234,567", "56%"):
         assert text in out.getvalue()
+    assert "loader tokens/s 123,456,789" in lines[2]
     assert "process 123.48" in lines[3]
     assert "\u2026" not in out.getvalue()
 
