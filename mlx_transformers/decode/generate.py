@@ -12,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..core.device import GIB
 from ..core.errors import RunError
 from ..data.tokenizers.stream import StreamDecoder
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -117,7 +118,7 @@ class Stream(Iterator[str]):
             prompt_tokens_per_s=n_prompt / (self._first - self._began) if self._first else None,
             generated_tokens=self._generated,
             generation_tokens_per_s=n_after / (self._last - self._first) if n_after > 0 else None,
-            peak_gib=mx.get_peak_memory() / 2**30,
+            peak_gib=mx.get_peak_memory() / GIB,
             cache_bytes=state_bytes(self._plan.engine.state),
             end_reason=self._reason,
         )

@@ -6,7 +6,7 @@ import time
 
 import mlx.core as mx
 
-GIB = 2**30
+from ..core.device import GIB
 
 
 class Window:

@@ -7,9 +7,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..core.context import Context
+from ..core.device import GIB
 from ..core.errors import RunError
 from ..optim.finite import assign, snapshot
-from .metrics import GIB
 from .step import Batch, Step
 
 
