@@ -1,4 +1,4 @@
-"""Where downloaded and prepared data live, and how files get there whole or not at all."""
+"""How files get into the cache: whole or not at all, one process at a time."""
 
 import fcntl
 import json
