@@ -9,7 +9,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MlxtError
-from . import data, doctor, evaluate, generate, ladder, report, schema, show, train
+from . import data, doctor, evaluate, generate, ladder, profile, report, schema, show, train
 from .failures import refused
 from .failures import report as show_error
 
@@ -31,6 +31,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("ladder")(ladder.ladder)
 app.command("report")(report.report)
+app.command("profile")(profile.profile)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)

@@ -50,7 +50,8 @@ def lines(
         few = "o" if len(line.points) <= 24 else None
         axes.plot(x, y, dashes, color=colour, lw=1.4, marker=few, ms=2.6, label=line.label)
     if from_zero:
-        axes.set_ylim(bottom=0)
+        highest = max((y for line in found for _, y in line.points), default=0.0)
+        axes.set_ylim(0, 1.08 * highest or 1.0)
     if log_x:
         axes.set_xscale("log", base=2)
     _numbers(axes)
@@ -91,7 +92,10 @@ def bars(name: str, label: str, parts: Sequence[tuple[str, float]], *, unit: str
     axes.tick_params(length=0)
     axes.set_xticks([])
     for place, value in zip(places, values, strict=True):
-        axes.text(max(value, 0), place, f"  {value:,.4g} {unit}", fontsize=8, va="center")
+        axes.annotate(
+            f"{value:,.2f} {unit}", (max(value, 0), place), (4, 0), textcoords="offset points",
+            fontsize=8, va="center",
+        )  # fmt: skip
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.axvline(0, color=GRID, lw=0.8)
@@ -119,8 +123,10 @@ def heat_map(
     """
     from matplotlib import colormaps
 
-    figure = new_figure(max(WIDTH, 1.4 + 0.75 * len(columns)), 0.75 + 0.4 * len(rows))
-    axes = figure.add_axes((0.2, 0.42 / (0.75 + 0.4 * len(rows)), 0.78, 0.4 * len(rows) / (0.75 + 0.4 * len(rows))))  # noqa: E501  # fmt: skip
+    inner = 0.4 * len(rows)
+    height = inner + 0.5
+    figure = new_figure(max(WIDTH, 1.4 + 0.75 * len(columns)), height)
+    axes = figure.add_axes((0.2, 0.42 / height, 0.78, inner / height))
     known = [value for row in cells for value in row if value is not None]
     low, high = min(known, default=0.0), max(known, default=1.0)
     colours = colormaps["viridis"]

@@ -29,7 +29,7 @@ h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
 p { margin: .3rem 0; } .soft, figcaption span { color: var(--soft); }
 nav a { color: var(--series-0); margin-right: .9rem; white-space: nowrap; }
 .figures { display: grid; gap: 1.2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
 figure { margin: 0; min-width: 0; max-width: 46rem; } figcaption { font-weight: 600; }
 figcaption span { font-weight: 400; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }
@@ -38,7 +38,7 @@ svg text { fill: var(--ink); } svg * { stroke-linejoin: round; stroke-linecap: b
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; vertical-align: top;
   border-bottom: 1px solid var(--grid); }
-th { font-weight: 600; } td.number, th.number { text-align: right; }
+th { font-weight: 600; white-space: nowrap; } td.number, th.number { text-align: right; }
 tr.best td { font-weight: 700; }
 .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .2em;
   margin-right: .35em; vertical-align: -.1em; }

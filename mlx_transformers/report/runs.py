@@ -239,7 +239,7 @@ def _recipe(run: Run, alone: bool) -> str:
 def _differences(runs: Sequence[Run]) -> str:
     """The keys in which not all recipes agree."""
     tables = [{dotted(p): v for p, v in leaves(tomllib.loads(run.recipe))} for run in runs]
-    paths = dict.fromkeys(path for table in tables for path in table)
+    paths = sorted({path for table in tables for path in table})
     rows = []
     for path in paths:
         said = [toml_value(table[path]) if path in table else "" for table in tables]

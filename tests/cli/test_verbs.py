@@ -18,7 +18,18 @@ from mlx_transformers.report import table
 
 from .conftest import Mlxt
 
-VERBS = ("train", "generate", "eval", "show", "ladder", "report", "doctor", "schema", "data")
+VERBS = (
+    "train",
+    "generate",
+    "eval",
+    "show",
+    "ladder",
+    "report",
+    "profile",
+    "doctor",
+    "schema",
+    "data",
+)
 ROOT = Path(cli.__file__).parents[2]
 
 

@@ -1,4 +1,4 @@
-"""Runs on disk as training leaves them, without training."""
+"""Runs on disk as training leaves them, without training; and a tiny recipe to measure."""
 
 import json
 from collections.abc import Callable
@@ -13,6 +13,47 @@ dim = {dim}  # from base.toml
 [train]
 steps = 40  # from --set
 batch_size = 2  # from base.toml
+"""
+
+TINY = """
+[model]
+kind = "decoder"
+dim = 16
+n_layers = 1
+max_seq_len = 16
+embed = { kind = "token" }
+position = { kind = "rope" }
+norm = { kind = "rms_norm" }
+head = { kind = "lm", tied = true }
+init = { kind = "normal", std = 0.1 }
+
+[model.block]
+placement = "pre"
+norm = { kind = "rms_norm" }
+mixer = { kind = "attention", n_heads = 2 }
+ffn = { kind = "glu", hidden_dim = 24, activation = "silu" }
+
+[objective]
+kind = "clm"
+
+[data]
+path = "text.txt"
+tokenizer = { kind = "char" }
+
+[train]
+steps = 3
+batch_size = 2
+seq_len = 16
+
+[optim]
+kind = "adamw"
+learning_rate = 1e-2
+
+[eval]
+every = 100
+
+[checkpoint]
+every = 100
 """
 
 MakeRun = Callable[..., Path]
@@ -51,3 +92,14 @@ def log() -> list[dict]:
         records.append({"step": step, "tokens": step * 100, **values})
     records.append({"step": 40, "tokens": 4000, "sample": "<b>ROMEO:</b>\x00 & so & on"})
     return sorted(records, key=lambda record: record["step"])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the recipe `tiny`, its text, and a cache of its own; processes start there."""
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("the king of love and sorrow went to see what came " * 40)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path

@@ -1,0 +1,122 @@
+"""`mlxt profile`."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import AsJson, Recipe, Sets
+from .preparing import watch
+from .terminal import print_table
+
+
+def profile(
+    recipe: Recipe,
+    set: Sets = None,
+    steps: Annotated[
+        int, typer.Option(min=2, help="Steady steps that are timed.", metavar="N")
+    ] = 20,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=V,V",
+            help="Measure each of these values, as in --sweep train.batch_size=1,2,4; "
+            "repeatable for a grid.",
+            show_default=False,
+        ),
+    ] = None,
+    capture: Annotated[
+        Path | None,
+        typer.Option(
+            help="Record one step on the GPU for Xcode (Metal).", metavar="FILE", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write an HTML page.",
+            metavar="FILE",
+            show_default="none; of a sweep runs/sweep-RECIPE.html",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast a recipe trains and decodes on this machine, and where the time goes."""
+    if sweep and capture:
+        raise typer.BadParameter("--capture records one recipe, not a sweep.")
+    if sweep:
+        _sweep(recipe, set or [], sweep, steps, out, as_json)
+        return
+    from ..assemble import build, load_recipe
+    from ..data.prepare import prepare
+    from ..profile.measure import measure
+
+    loaded = load_recipe(recipe, set or [])
+    with watch() as seen:
+        built = build(loaded, prepare(loaded.data, progress=seen))
+        found = measure(built, steps, capture_to=capture, say=_say)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        _print(found)
+    if out is not None:
+        from ..report.profiles import write_profile
+
+        _say(f"Written: {write_profile(found, _command(), out)}")
+
+
+def _print(found: Any) -> None:
+    from ..report import profiles as rows
+
+    print_table(("", ""), rows.speed_rows(found))
+    for titles, table in (
+        (("part of a step", "ms", "share"), rows.part_rows(found)),
+        (rows.BLOCK_TITLES, rows.block_rows(found)),
+        (rows.DECODE_TITLES, rows.decode_rows(found)),
+    ):
+        if table:
+            print()
+            words = 2 if titles == rows.BLOCK_TITLES else 1
+            right = range(0 if titles == rows.DECODE_TITLES else words, len(titles))
+            print_table(titles, table, right=right)
+
+
+def _sweep(
+    recipe: str, sets: list[str], texts: list[str], steps: int, out: Path | None, as_json: bool
+) -> None:
+    from ..core.errors import RunError
+    from ..profile.sweep import best, parse_axes, sweep
+    from ..report.profiles import sweep_rows, write_sweep
+    from ..trainer.folder import RUNS
+
+    axes = parse_axes(texts)
+    cells = sweep(recipe, sets, axes, steps, _say)
+    if as_json:
+        print(json.dumps({"best": best(cells), "cells": [asdict(c) for c in cells]}, indent=2))
+    else:
+        titles, rows = sweep_rows(axes, cells)
+        print_table(titles, rows, right=range(len(titles) - 1))
+    name = Path(recipe).stem
+    try:
+        page = write_sweep(name, axes, cells, _command(), out or RUNS / f"sweep-{name}.html")
+        _say(f"Written: {page}")
+    except RunError as error:
+        if out is not None:
+            raise
+        _say(f"Without a page: {error}")
+    if best(cells) is None:
+        raise typer.Exit(1)
+
+
+def _command() -> str:
+    return shlex.join(["mlxt", *sys.argv[1:]])
+
+
+def _say(text: str) -> None:
+    """What is going on stands beside the result, which may be JSON for a program."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,35 @@
+"""One cell of a sweep: `python -m mlx_transformers.profile.cell '{"recipe": ..., "set": [...]}'`.
+
+Prints the fields of a `Cell` as a line of JSON.
+"""
+
+import json
+import sys
+
+from ..assemble import build, load_recipe
+from ..core.errors import MlxtError
+from .machine import Peaks
+from .measure import measure_speed
+
+
+def main() -> None:
+    """Measure what the first argument asks for."""
+    asked = json.loads(sys.argv[1])
+    try:
+        built = build(load_recipe(asked["recipe"], asked["set"]))
+        speed = measure_speed(built, asked["steps"], Peaks(built.step.dtype))
+    except MlxtError as error:
+        print(json.dumps({"error": str(error)}))
+        return
+    found = {
+        "tokens_per_s": speed.tokens_per_s.median,
+        "low": speed.tokens_per_s.low,
+        "high": speed.tokens_per_s.high,
+        "peak_gib": speed.peak_gib,
+        "mfu": speed.mfu,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The profile of a recipe: how fast it trains and decodes here, and what limits it."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from ..assemble import Built
+from ..core.device import keep_wired
+from ..core.errors import RunError
+from ..data.stream import TrainStream
+from ..layers.counts import flops_per_token
+from ..trainer.loop import arrays
+from ..trainer.probe import probe
+from ..trainer.step import Batch
+from .blocks import BlockCost, block_costs
+from .capture import capture, check_capture
+from .decoding import Decoding, decodings
+from .machine import Peaks
+from .step import StepTimer, TimedFeed, step_bytes
+from .timing import Spread
+
+ROUNDS = 5
+"""Rounds in which everything is measured in turns."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The training step of a recipe on this machine.
+
+    Attributes:
+        tokens_per_step: tokens of all microbatches.
+        microbatches: how many of them a step has.
+        tokens_per_s: of the trainer's loop, step by step.
+        step_s: seconds of its steps.
+        parts_s: seconds by part; see `profile/step.py`. They add up to the median step.
+        mfu: floating-point operations of the step as a share of the matrix product's peak.
+        bandwidth_use: least bytes of the step as a share of the copy's peak.
+        matmul_flop_per_s, copy_bytes_per_s: these peaks, measured between the rounds.
+        compile_s: what the first step took beyond a median one; kernels that an earlier run left
+            in the cache are not compiled again.
+        traces: how often the step was traced.
+        declared_traces: how often its shapes demand.
+        peak_gib: most memory that arrays took in the loop.
+    """
+
+    tokens_per_step: int
+    microbatches: int
+    tokens_per_s: Spread
+    step_s: Spread
+    parts_s: dict[str, float]
+    mfu: float
+    bandwidth_use: float
+    matmul_flop_per_s: float
+    copy_bytes_per_s: float
+    compile_s: float
+    traces: int
+    declared_traces: int
+    peak_gib: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that `mlxt profile` says of a recipe."""
+
+    recipe: str
+    dtype: str
+    device: str
+    parameters: int
+    active_parameters: int
+    speed: Speed
+    blocks: list[BlockCost]
+    decoding: list[Decoding]
+
+
+def measure(
+    built: Built, steps: int = 20, *, capture_to: Path | None = None, say: Say = lambda _: None
+) -> Profile:
+    """Profile what `build` made; its weights are trained on meanwhile.
+
+    Args:
+        built: a recipe's parts.
+        steps: steady steps of the trainer's loop, in rounds of at least two.
+        capture_to: where a GPU trace of one step goes.
+        say: told what is going on.
+
+    Raises:
+        RunError: the loss is not finite, or a trace can't be recorded here.
+    """
+    if capture_to is not None:
+        check_capture(capture_to)
+    peaks = Peaks(built.step.dtype)
+    speed = measure_speed(built, steps, peaks, say)
+    say("Timing blocks of each kind ...")
+    blocks = block_costs(built, ROUNDS)
+    say("Decoding ...")
+    decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3)
+    if capture_to is not None:
+        with closing(stream(built)) as feed:
+            capture(built.step, _step_batches(built, feed), capture_to)
+    recipe, counts = built.recipe, built.counts
+    name = recipe.resolved.name if recipe.resolved else "recipe"
+    device = f"{mx.device_info().get('device_name', 'unknown')} ({mx.default_device()})"
+    sizes = (counts.total, counts.active)
+    return Profile(name, recipe.train.dtype, device, *sizes, speed, blocks, decoding)
+
+
+def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: None) -> Speed:
+    """The speed of the step alone.
+
+    Raises:
+        RunError: fewer than 2 steps are asked for, or the loss of the fresh model is not finite.
+    """
+    if steps < 2:
+        raise RunError(f"--steps {steps} is too few to say how steps vary. Ask for at least 2.")
+    rounds = min(ROUNDS, steps // 2)
+    keep_wired()
+    say("Compiling ...")
+    with closing(stream(built)) as feed:
+        dry = probe(built.step, _step_batches(built, feed))
+        timer = StepTimer(built.step, TimedFeed(feed))
+        timer.warm()
+        for number in range(rounds):
+            say(f"Round {number + 1} of {rounds} ...")
+            peaks.look()
+            timer.round(steps // rounds + (number < steps % rounds))
+        peaks.look()
+    return _speed(built, timer, peaks, dry.compile_s)
+
+
+def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float) -> Speed:
+    train, step = built.recipe.train, built.step
+    tokens = train.batch_size * train.accumulate * train.seq_len
+    step_s = Spread.of(timer.loop)
+    per_token = flops_per_token(built.model, train.seq_len)
+    return Speed(
+        tokens_per_step=tokens,
+        microbatches=train.accumulate,
+        tokens_per_s=Spread.of([tokens / took for took in timer.loop]),
+        step_s=step_s,
+        parts_s={name: share * step_s.median for name, share in timer.parts().items()},
+        mfu=per_token * tokens / step_s.median / peaks.matmul_flop_per_s,
+        bandwidth_use=step_bytes(step) / step_s.median / peaks.copy_bytes_per_s,
+        matmul_flop_per_s=peaks.matmul_flop_per_s,
+        copy_bytes_per_s=peaks.copy_bytes_per_s,
+        compile_s=max(0.0, first_s - step_s.median),
+        traces=step.traces,
+        declared_traces=step.declared_traces,
+        peak_gib=timer.peak_gib,
+    )
+
+
+def stream(built: Built) -> TrainStream:
+    """The batches that training would read, from the first on."""
+    config, data = built.recipe.train, built.recipe.data
+    return TrainStream(
+        built.data,
+        config.batch_size,
+        config.seq_len,
+        seed=config.seed,
+        shuffle=data.shuffle,
+        mask_documents=data.mask_documents,
+    )
+
+
+def _step_batches(built: Built, feed: TrainStream) -> list[Batch]:
+    """The microbatches of one step."""
+    return [arrays(feed.batch(i)) for i in range(built.recipe.train.accumulate)]

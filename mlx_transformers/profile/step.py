@@ -1,0 +1,175 @@
+"""The training step taken apart: data, forward, backward, optimizer, sync.
+
+A round times four things: a few steps of the trainer's own loop, and, with a wait after each and
+in turns, the loss alone, the loss with its gradients, and the whole step, each compiled on its
+own. Parts are shares of the loop's step in the same round, so that a machine that slows down
+between rounds doesn't bend them; what is reported is the median of the rounds.
+
+    forward    the loss alone
+    backward   loss with gradients - forward
+    optimizer  whole step - loss with gradients: clipping, update, adding up microbatches
+    data       what the loop waits for a batch and brings it to the device
+    sync       the loop's step - all of these: queueing and waiting. Below zero it is what the
+               loop hides by being one step ahead of the device
+
+A loss that makes its gradients while the logits are at hand (`ops/xent.py`) does so in the
+forward part.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import mlx.core as mx
+
+from ..core.context import Context
+from ..core.device import GIB
+from ..core.tree import cast, size_bytes
+from ..data.stream import TrainStream
+from ..trainer.loop import Metrics, Trainer, arrays
+from ..trainer.progress import Progress
+from ..trainer.step import Batch, Step
+from ..trainer.traced import Traced
+from .timing import seconds
+
+PARTS = ("data", "forward", "backward", "optimizer", "sync")
+
+
+class TimedFeed:
+    """The stream of a run, with the seconds that each batch kept the loop."""
+
+    def __init__(self, stream: TrainStream) -> None:
+        self.stream = stream
+        self.seconds: list[float] = []
+
+    def __next__(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        batch = arrays(next(self.stream))
+        mx.eval(batch)
+        self.seconds.append(time.perf_counter() - started)
+        return batch
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        return self.stream.cursor
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.stream.tokens_per_s
+
+
+class StepTimer:
+    """Rounds of measurements of one step.
+
+    Attributes:
+        loop: seconds of each step of the trainer's loop.
+        shares: of each round, the parts as shares of a step of its loop.
+        peak_gib: most memory that MLX held in the loop.
+    """
+
+    def __init__(self, step: Step, feed: TimedFeed) -> None:
+        self.step = step
+        self.feed = feed
+        self.loop: list[float] = []
+        self.shares: list[dict[str, float]] = []
+        self.peak_gib = 0.0
+        state = [[m.state for m in step.roles.values()], mx.random.state]
+        self._forward = Traced(self._loss, state)
+        self._gradients = Traced(self._with_gradients, state)
+        self._batches = [next(feed) for _ in range(step.config.accumulate)]
+
+    def warm(self) -> None:
+        """Compile everything that `round` times."""
+        for task in self._tasks().values():
+            seconds(task)
+
+    def round(self, steps: int) -> None:
+        """`steps` steps of the loop, then half as many of each of the others.
+
+        Raises:
+            KeyboardInterrupt: a signal asked the loop to stop.
+        """
+        self.feed.seconds.clear()
+        loop = self._loop_steps(steps)
+        took: dict[str, list[float]] = {name: [] for name in self._tasks()}
+        for _ in range(max(1, steps // 2)):
+            for name, task in self._tasks().items():
+                took[name].append(seconds(task))
+        self.loop += loop
+        self.shares.append(self._round_shares(median(loop), took))
+
+    def parts(self) -> dict[str, float]:
+        """Shares of a step by part, each the median of the rounds; "sync" is what is left."""
+        found = {name: median(share[name] for share in self.shares) for name in PARTS[:-1]}
+        return found | {"sync": 1.0 - sum(found.values())}
+
+    def _round_shares(self, step_s: float, took: dict[str, list[float]]) -> dict[str, float]:
+        middle = {name: median(values) for name, values in took.items()}
+        found = (
+            median(self.feed.seconds) * self.step.config.accumulate,
+            middle["forward"],
+            middle["gradients"] - middle["forward"],
+            middle["whole"] - middle["gradients"],
+        )
+        return {name: value / step_s for name, value in zip(PARTS, found, strict=False)}
+
+    def _tasks(self) -> dict[str, Callable[[], Any]]:
+        return {
+            "forward": lambda: self._each(self._forward),
+            "gradients": lambda: self._each(self._gradients),
+            "whole": lambda: (self.step(self._batches, 0), self.step.state),
+        }
+
+    def _each(self, f: Callable[..., Any]) -> None:
+        """`f` of every microbatch, one after the other as the step does."""
+        for number, batch in enumerate(self._batches):
+            mx.eval(f(batch, mx.random.key(number)))
+
+    def _loop_steps(self, steps: int) -> list[float]:
+        """Seconds of each step, as the trainer runs them."""
+        marks: list[float] = []
+
+        def mark(trainer: Trainer, metrics: Metrics) -> None:
+            marks.append(time.perf_counter())
+
+        # The loop is one step ahead: its first mark comes before any step is done.
+        config = self.step.config.model_copy(update={"steps": steps + 1})
+        mx.reset_peak_memory()
+        reason = Trainer(self.step, self.feed, config, [mark], Progress()).run()
+        mx.eval(self.step.state)
+        self.peak_gib = max(self.peak_gib, mx.get_peak_memory() / GIB)
+        if reason != "finished":
+            raise KeyboardInterrupt
+        return [after - before for before, after in pairwise(marks)]
+
+    def _scalar(self, params: Any, batch: Batch, key: mx.array) -> mx.array:
+        step = self.step
+        step.model.update(params if step.dtype == mx.float32 else cast(params, step.dtype))
+        return step.objective(step.roles, batch, Context(key=key)).total
+
+    def _loss(self, batch: Batch, key: mx.array) -> mx.array:
+        params = self.step.model.trainable_parameters()
+        total = self._scalar(params, batch, key)
+        self.step.model.update(params)
+        return total
+
+    def _with_gradients(self, batch: Batch, key: mx.array) -> Any:
+        params = self.step.model.trainable_parameters()
+        out = mx.value_and_grad(self._scalar)(params, batch, key)
+        self.step.model.update(params)
+        return out
+
+
+def step_bytes(step: Step) -> int:
+    """Bytes that one step moves at the very least; activations come on top of it.
+
+    Weights are read forward and backward in the compute type for each microbatch; gradients are
+    written and read, optimizer state and weights read and written, once.
+    """
+    weights = step.model.trainable_parameters()
+    held = size_bytes(weights)
+    computing = held if step.dtype == mx.float32 else held // 2
+    passes = 2 * computing * step.config.accumulate
+    return passes + 2 * held + 2 * size_bytes(step.optimizer.state) + 2 * held

@@ -1,0 +1,147 @@
+"""A recipe's speed and memory over a grid of settings, each cell in a process of its own.
+
+Memory is then the cell's own, and a cell that the system kills for want of it ends no sweep.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from ..assemble import load_recipe
+from ..core.errors import RecipeError
+
+OPTION = "--sweep"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of the recipe and the values that it takes, as --set spells them."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured at one setting.
+
+    Attributes:
+        settings: the value of each axis, by key.
+        tokens_per_s: the median of the trainer's loop; None where the cell failed.
+        low, high: its quartiles.
+        peak_gib: most memory that arrays took in the loop.
+        mfu: share of the matrix product's peak.
+        error: why it failed, in a sentence.
+    """
+
+    settings: dict[str, str]
+    tokens_per_s: float | None = None
+    low: float | None = None
+    high: float | None = None
+    peak_gib: float | None = None
+    mfu: float | None = None
+    error: str | None = None
+
+
+def parse_axes(texts: Sequence[str]) -> list[Axis]:
+    """The axes that `KEY=VALUE,VALUE,...` strings spell.
+
+    Raises:
+        RecipeError: one is malformed, or a key occurs twice.
+    """
+    axes: list[Axis] = []
+    for text in texts:
+        key, equals, given = text.partition("=")
+        values = tuple(value.strip() for value in _split(given))
+        if not equals or not key.strip() or not all(values):
+            raise RecipeError(
+                f"{OPTION} {text}: write it as KEY=VALUE,VALUE, e.g. {OPTION} "
+                "train.batch_size=1,2,4."
+            )
+        if key.strip() in (axis.key for axis in axes):
+            raise RecipeError(f"{OPTION} {text}: '{key.strip()}' is swept twice. Give it once.")
+        axes.append(Axis(key.strip(), tuple(dict.fromkeys(values))))
+    return axes
+
+
+def _split(text: str) -> list[str]:
+    """The text at its commas, but for those within brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        depth += (letter in "[{") - (letter in "]}") if not quote else 0
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def sweep(
+    recipe: str,
+    sets: Sequence[str],
+    axes: Sequence[Axis],
+    steps: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Cell]:
+    """Measure every combination of the axes' values, the last axis fastest.
+
+    Raises:
+        RecipeError: no combination is a recipe.
+    """
+    grid = [
+        dict(zip([a.key for a in axes], v, strict=True)) for v in product(*(a.values for a in axes))
+    ]
+    wrong: dict[int, str] = {}
+    for number, settings in enumerate(grid):
+        try:
+            load_recipe(recipe, [*sets, *_spelt(settings)])
+        except RecipeError as error:
+            wrong[number] = str(error)
+    if len(wrong) == len(grid):
+        raise RecipeError(wrong[0])
+    cells = []
+    for number, settings in enumerate(grid):
+        say(f"Cell {number + 1} of {len(grid)}: {', '.join(_spelt(settings))} ...")
+        if number in wrong:
+            cells.append(Cell(settings, error=wrong[number]))
+        else:
+            cells.append(_measured(recipe, [*sets, *_spelt(settings)], settings, steps))
+    return cells
+
+
+def best(cells: Sequence[Cell]) -> int | None:
+    """The number of the fastest cell, if any is one."""
+    speeds = [(c.tokens_per_s, i) for i, c in enumerate(cells) if c.tokens_per_s is not None]
+    return max(speeds)[1] if speeds else None
+
+
+def _spelt(settings: dict[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+def _measured(recipe: str, sets: list[str], settings: dict[str, str], steps: int) -> Cell:
+    """One cell, measured by `profile/cell.py` in a process that ends with it."""
+    asked = json.dumps({"recipe": recipe, "set": sets, "steps": steps})
+    command = [sys.executable, "-m", f"{__package__}.cell", asked]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return Cell(settings, **json.loads(done.stdout.splitlines()[-1]))
+    return Cell(settings, error=_why(done.returncode, done.stderr))
+
+
+def _why(code: int, stderr: str) -> str:
+    """What ended a process, in a sentence."""
+    if code == -signal.SIGKILL:
+        return "The system killed it (SIGKILL), most likely since there was no memory left."
+    if code < 0:
+        return f"It was ended by {signal.Signals(-code).name}."
+    lines = stderr.strip().splitlines()
+    return lines[-1] if lines else f"It ended with exit code {code} and said nothing."

@@ -1,0 +1,219 @@
+"""Profiles and sweeps as rows for a terminal, and as pages in the style of a run's report."""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import product
+from pathlib import Path
+
+from ..profile.measure import Profile
+from ..profile.sweep import Axis, Cell, best
+from ..profile.timing import Spread
+from . import page
+from .charts import Line, bars, heat_map, lines
+
+Rows = list[tuple[str, ...]]
+
+BLOCK_TITLES = ("part", "kind", "blocks", "forward ms", "with gradients ms", "share of step")
+DECODE_TITLES = (
+    "context",
+    "prompt tokens/s",
+    "tokens/s",
+    "quartiles",
+    "cache KiB",
+    "roofline tokens/s",
+    "share",
+)
+
+
+def speed_rows(profile: Profile) -> Rows:
+    """The headline numbers."""
+    speed = profile.speed
+    return [
+        ("parameters", f"{profile.parameters:,}"),
+        ("tokens/s, median", f"{speed.tokens_per_s.median:,.0f}"),
+        ("… quartiles", quartiles(speed.tokens_per_s)),
+        ("tokens of a step", f"{speed.tokens_per_step:,}"),
+        ("peak of arrays", f"{speed.peak_gib:.3f} GiB"),
+        ("MFU", f"{speed.mfu:.1%} of {speed.matmul_flop_per_s / 1e9:,.0f} GFLOP/s"),
+        (
+            "bandwidth",
+            f"{speed.bandwidth_use:.1%} of {speed.copy_bytes_per_s / 1e9:,.1f} GB/s at least",
+        ),
+        ("compilation", f"{speed.compile_s:.1f} s"),
+        ("traces of the step", f"{speed.traces} of {speed.declared_traces} declared"),
+        ("device", f"{profile.device}, {profile.dtype}"),
+    ]
+
+
+def part_rows(profile: Profile) -> Rows:
+    """The step by part."""
+    whole = profile.speed.step_s.median
+    return [
+        (part, f"{took * 1e3:,.2f}", f"{took / whole:.1%}")
+        for part, took in (*profile.speed.parts_s.items(), ("step", whole))
+    ]
+
+
+def block_rows(profile: Profile) -> Rows:
+    """The cost of one block of each kind; its share is that of all blocks like it."""
+    step = profile.speed.step_s.median
+    batches = profile.speed.microbatches
+    return [
+        (
+            cost.part if cost.whole else f"· {cost.part.rsplit(' ', 1)[1]}",
+            cost.kind,
+            str(cost.count),
+            f"{cost.forward_s.median * 1e3:,.2f}",
+            f"{cost.gradients_s.median * 1e3:,.2f}",
+            f"{cost.gradients_s.median * cost.count * batches / step:.1%}",
+        )
+        for cost in profile.blocks
+    ]
+
+
+def decode_rows(profile: Profile) -> Rows:
+    """Decoding by length of context."""
+    return [
+        (
+            f"{row.context:,}",
+            f"{row.prompt_tokens_per_s.median:,.0f}",
+            f"{row.tokens_per_s.median:,.0f}",
+            quartiles(row.tokens_per_s),
+            f"{row.cache_bytes / 1024:,.0f}",
+            f"{row.roofline_tokens_per_s:,.0f}",
+            f"{row.roofline_share:.1%}",
+        )
+        for row in profile.decoding
+    ]
+
+
+def sweep_rows(axes: Sequence[Axis], cells: Sequence[Cell]) -> tuple[tuple[str, ...], Rows]:
+    """Titles, and a row of every cell; the fastest has a star."""
+    titles = (*(axis.key for axis in axes), "tokens/s", "quartiles", "peak GiB", "MFU", "")
+    fastest = best(cells)
+    rows: Rows = []
+    for number, cell in enumerate(cells):
+        shown = tuple(cell.settings[axis.key] for axis in axes)
+        if cell.tokens_per_s is None:
+            rows.append((*shown, "", "", "", "", cell.error or ""))
+            continue
+        rows.append(
+            (
+                *shown,
+                f"{cell.tokens_per_s:,.0f}",
+                f"{cell.low:,.0f} to {cell.high:,.0f}",
+                f"{cell.peak_gib:.3f}",
+                f"{cell.mfu:.1%}",
+                "★ fastest" if number == fastest else "",
+            )
+        )
+    return titles, rows
+
+
+def quartiles(spread: Spread) -> str:
+    """The spread in words."""
+    return f"{spread.low:,.0f} to {spread.high:,.0f}"
+
+
+def write_profile(profile: Profile, command: str, path: Path) -> Path:
+    """The page of a profile.
+
+    Raises:
+        RunError: matplotlib is not installed, or `path` is a file that is not a report.
+    """
+    out = page.Page(f"Profile of {profile.recipe}")
+    out.add("summary", "Speed", _table(("", ""), speed_rows(profile)))
+    parts = [(name, took * 1e3) for name, took in profile.speed.parts_s.items()]
+    out.add(
+        "parts",
+        "Where a step goes",
+        page.figures(
+            page.figure(bars("parts", "Milliseconds by part", parts, unit="ms"), "Parts", "ms")
+        ),
+        _table(("part", "ms", "share"), part_rows(profile)),
+    )
+    if profile.blocks:
+        out.add("blocks", "Blocks", _table(BLOCK_TITLES, block_rows(profile)))
+    found = [
+        Line("generation", [(r.context, r.tokens_per_s.median) for r in profile.decoding], 0),
+        Line("prompt", [(r.context, r.prompt_tokens_per_s.median) for r in profile.decoding], 1),
+        Line("roofline", [(r.context, r.roofline_tokens_per_s) for r in profile.decoding], 2),
+    ]
+    svg = lines(
+        "decode",
+        "Tokens per second by context",
+        found,
+        x_label="context, tokens",
+        legend=True,
+        from_zero=True,
+        log_x=True,
+    )
+    chart = page.figures(page.figure(svg, "Decoding", "tokens/s"))
+    out.add("decode", "Decoding", chart, _table(DECODE_TITLES, decode_rows(profile)))
+    out.add("command", "Command", page.text(command, wrap=True))
+    return out.write(path)
+
+
+def write_sweep(
+    recipe: str, axes: Sequence[Axis], cells: Sequence[Cell], command: str, path: Path
+) -> Path:
+    """The page of a sweep: heat maps of speed and memory, and the table.
+
+    Raises:
+        RunError: matplotlib is not installed, or `path` is a file that is not a report.
+    """
+    out = page.Page(f"Sweep of {recipe}")
+    fastest = best(cells)
+    maps: list[str] = []
+    for field, title, unit, spec in (
+        ("tokens_per_s", "Speed", "tokens/s", ",.0f"),
+        ("peak_gib", "Peak of arrays", "GiB", ".3f"),
+    ):
+        maps += _heat_maps(axes, cells, fastest, field, (title, unit, spec))
+    out.add("maps", "Speed and memory", page.figures(*maps))
+    titles, rows = sweep_rows(axes, cells)
+    out.add("cells", "Cells", _table(titles, rows, fastest))
+    out.add("command", "Command", page.text(command, wrap=True))
+    return out.write(path)
+
+
+def _heat_maps(
+    axes: Sequence[Axis],
+    cells: Sequence[Cell],
+    fastest: int | None,
+    field: str,
+    words: tuple[str, str, str],
+) -> list[str]:
+    """One map of the last two axes for each combination of the others."""
+    title, unit, spec = words
+    down = axes[-2] if len(axes) > 1 else Axis("", ("",))
+    across = axes[-1]
+    width, size = len(across.values), len(down.values) * len(across.values)
+    found = []
+    for number, others in enumerate(product(*(axis.values for axis in axes[:-2]))):
+        first = number * size
+        values = [getattr(cell, field) for cell in cells[first : first + size]]
+        grid = [values[at : at + width] for at in range(0, size, width)]
+        here = None
+        if fastest is not None and first <= fastest < first + size:
+            here = divmod(fastest - first, width)
+        where = ", ".join(f"{a.key}={v}" for a, v in zip(axes[:-2], others, strict=True))
+        svg = heat_map(
+            f"{field}-{number}".replace("_", "-"),
+            escape(f"{title}, {unit} {where}"),
+            down.values,
+            across.values,
+            grid,
+            row_label=down.key,
+            column_label=across.key,
+            spec=spec,
+            best=here,
+        )
+        found.append(page.figure(svg, title, f"{unit} {where}"))
+    return found
+
+
+def _table(titles: Sequence[str], rows: Rows, marked: int | None = None) -> str:
+    return page.table(
+        [escape(t) for t in titles], [[escape(c) for c in row] for row in rows], best=marked
+    )

@@ -1,0 +1,107 @@
+"""A sweep measures every cell in a process of its own, and goes on when one fails."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.profile.sweep import Axis, Cell, best, parse_axes, sweep
+from mlx_transformers.report.profiles import sweep_rows, write_sweep
+
+from .reading import Reading
+
+ROWS, COLUMNS = Axis("train.batch_size", ("1", "2")), Axis("train.seq_len", ("8", "16", "64"))
+
+
+def cells() -> list[Cell]:
+    """A grid in which the fastest is in the second row, and the last column fails."""
+    found = []
+    for row in ROWS.values:
+        for column in COLUMNS.values:
+            settings = {ROWS.key: row, COLUMNS.key: column}
+            speed = {("2", "8"): 900.0}.get((row, column), 100.0)
+            failed = Cell(settings, error="too <long>")
+            measured = Cell(settings, speed, speed - 9, speed + 9, 0.5, 0.1)
+            found.append(failed if column == "64" else measured)
+    return found
+
+
+def test_axes_are_keys_with_values_as_set_spells_them() -> None:
+    assert parse_axes(["a.b=1,2", 'c={kind="x",n=[1,2]},"y,z"']) == [
+        Axis("a.b", ("1", "2")),
+        Axis("c", ('{kind="x",n=[1,2]}', '"y,z"')),
+    ]
+    assert parse_axes(["a= 4, 2,4"]) == [Axis("a", ("4", "2"))]
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "=1", "a=1,,2"])
+def test_a_malformed_axis_is_named(text: str) -> None:
+    with pytest.raises(RecipeError, match="KEY=VALUE,VALUE"):
+        parse_axes([text])
+    with pytest.raises(RecipeError, match="swept twice"):
+        parse_axes(["a=1", "a=2"])
+
+
+def test_the_page_marks_the_fastest_cell_and_says_why_others_fail(tmp_path: Path) -> None:
+    assert best(cells()) == 3
+    path = write_sweep("tiny", [ROWS, COLUMNS], cells(), "mlxt profile", tmp_path / "s.html")
+    page = Reading(path)
+    assert {"maps", "cells", "command"} <= set(page.words)
+    assert page.words["maps"].count("★ 900") == 1
+    assert page.words["maps"].count("fails") == 2 * 2
+    assert "too <long>" in page.words["cells"]
+    marked = re.findall(r'<tr class="best">(.*?)</tr>', path.read_text())
+    assert len(marked) == 1
+    assert "900" in marked[0]
+    assert not re.findall("https?://", path.read_text())
+
+
+def test_more_than_two_axes_give_a_map_for_each_value_of_the_others(tmp_path: Path) -> None:
+    third = Axis("train.dtype", ("float32", "bfloat16"))
+    grid = [
+        Cell({third.key: dtype, **cell.settings}, cell.tokens_per_s, 1, 2, 0.5, 0.1, cell.error)
+        for dtype in third.values
+        for cell in cells()
+    ]
+    path = write_sweep("tiny", [third, ROWS, COLUMNS], grid, "mlxt", tmp_path / "s.html")
+    assert path.read_text().count('aria-label="Speed') == 2
+    assert Reading(path).words["maps"].count("★ 900") == 1
+
+
+def test_a_sweep_over_one_key_is_one_row(tmp_path: Path) -> None:
+    grid = [Cell({"a": v}, float(v), 1, 2, 0.5, 0.1) for v in ("1", "2")]
+    titles, rows = sweep_rows([Axis("a", ("1", "2"))], grid)
+    assert titles[0] == "a"
+    assert [row[-1] for row in rows] == ["", "★ fastest"]
+    assert write_sweep("tiny", [Axis("a", ("1", "2"))], grid, "", tmp_path / "s.html").is_file()
+
+
+def test_every_cell_is_measured_and_one_that_fails_says_why(home: Path) -> None:
+    axes = parse_axes(["train.seq_len=8,64", "data.path=text.txt,gone.txt"])
+    small, lost, *long = sweep("tiny", ["train.batch_size=1"], axes, steps=2)
+    assert small.error is None
+    assert (small.tokens_per_s or 0) > 0
+    assert 0 < (small.peak_gib or 0) < 0.05
+    assert "gone.txt" in (lost.error or "")
+    for cell in long:
+        assert "train.seq_len = 64 exceeds model.max_seq_len = 16" in (cell.error or "")
+
+
+def test_a_cell_that_the_system_kills_ends_no_sweep(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = home / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    found = sweep("tiny", [], parse_axes(["train.batch_size=1,2"]), steps=2)
+    assert len(found) == 2
+    assert all("no memory left" in (cell.error or "") for cell in found)
+    assert best(found) is None
+
+
+def test_a_key_that_no_recipe_has_is_an_error_at_once(home: Path) -> None:
+    with pytest.raises(RecipeError, match="batch_size"):
+        sweep("tiny", [], parse_axes(["train.batchsize=1,2"]), steps=2)
