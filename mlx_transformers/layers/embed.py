@@ -8,6 +8,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..core.context import Context
+from ..ops.lookup import lookup
 from ..recipe.config import Kind
 
 
@@ -37,7 +38,7 @@ class TokenEmbedding(nn.Module):
         self.dropout = config.dropout
 
     def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
-        x = self.table(tokens)
+        x = lookup(self.table.weight, tokens)
         if self.scale != 1.0:
             x = x * self.scale
         return ctx.dropout(ctx.position.embed(x, ctx), self.dropout)

@@ -15,6 +15,7 @@ twin: the same calls, every expert on every token.
 import mlx.core as mx
 
 from .device import on_cpu, wide
+from .lookup import lookup
 
 
 class Dispatch:
@@ -55,7 +56,7 @@ class Dispatch:
             out = mx.gather_mm(
                 a, b.swapaxes(-1, -2), rhs_indices=self.expert, sorted_indices=True
             ).astype(rows.dtype)
-        return out if bias is None else out + bias[self.expert][:, None]
+        return out if bias is None else out + lookup(bias, self.expert)[:, None]
 
     def combine(self, rows: mx.array, gates: mx.array) -> mx.array:
         """`[N, D]`: each token's rows, weighted by its gates `[N, k]`, summed."""

@@ -7,6 +7,7 @@ import mlx.nn as nn
 
 from ...core.context import Context
 from ...core.errors import RunError
+from ...ops.lookup import lookup
 from ...recipe.config import Kind
 from .position import Position
 
@@ -32,7 +33,7 @@ class LearnedPosition(Position):
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
         self.admit(x.shape[1])
-        return x + self.table(self.positions(x.shape[1], ctx))
+        return x + lookup(self.table.weight, self.positions(x.shape[1], ctx))
 
     def admit(self, length: int) -> None:
         # Reading past the end of a table is not an error in MLX, but garbage.
