@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import on_cpu, wide
+from .device import wide
 
 
 def lookup(table: mx.array, rows: mx.array) -> mx.array:
@@ -14,30 +14,29 @@ def lookup(table: mx.array, rows: mx.array) -> mx.array:
     gradient stops growing, and on a GPU in the order in which threads arrive, so that no two
     runs are equal.
     """
-    total = added if on_cpu() else segmented
-
-    def forward(table: mx.array, rows: mx.array) -> mx.array:
-        return table[rows]
 
     def backward(
         primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
     ) -> tuple[mx.array, mx.array]:
         table, rows = primals
         parts = wide(cotangent).reshape(-1, table.shape[1])
-        sums = total(parts, rows.reshape(-1), table.shape[0])
+        sums = sum_by_row(parts, rows.reshape(-1), table.shape[0])
         return sums.astype(table.dtype), mx.zeros_like(rows)
 
-    out: mx.array = with_backward(forward, backward)(table, rows)
+    out: mx.array = with_backward(lookup_naive, backward)(table, rows)
     return out
 
 
-def added(parts: mx.array, rows: mx.array, n_rows: int) -> mx.array:
-    """The sum of parts `[N, D]` by their row `[N]`, `[n_rows, D]`: one after the other."""
-    return mx.zeros((n_rows, parts.shape[1]), parts.dtype).at[rows].add(parts)
+def lookup_naive(table: mx.array, rows: mx.array) -> mx.array:
+    """The definition of `lookup`, left to autodiff."""
+    return table[rows]
 
 
-def segmented(parts: mx.array, rows: mx.array, n_rows: int) -> mx.array:
-    """`added` without two threads adding to one number: sorted by row, and each run summed."""
+def sum_by_row(parts: mx.array, rows: mx.array, n_rows: int) -> mx.array:
+    """`[n_rows, D]`: the sum of those of parts `[N, D]` whose row `[N]` it is.
+
+    Sorted by row, and each run summed on its own: no two threads add to one number.
+    """
     count = mx.zeros((n_rows,), mx.uint32).at[rows].add(mx.ones(rows.shape, mx.uint32))
     ends = mx.cumsum(count)
     runs = mx.stack([ends - count, ends], axis=-1)
