@@ -98,7 +98,8 @@ def measure(
     say("Timing blocks of each kind ...")
     blocks = block_costs(built, ROUNDS)
     say("Decoding ...")
-    decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3)
+    generates = hasattr(built.model, "init_state")
+    decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3) if generates else []
     if capture_to is not None:
         with closing(stream(built)) as feed:
             capture(built.step, _step_batches(built, feed), capture_to)

@@ -134,10 +134,19 @@ def write_profile(profile: Profile, command: str, path: Path) -> Path:
     )
     if profile.blocks:
         out.add("blocks", "Blocks", _table(BLOCK_TITLES, block_rows(profile)))
+    if profile.decoding:
+        table = _table(DECODE_TITLES, decode_rows(profile))
+        out.add("decode", "Decoding", _decode_chart(profile), table)
+    out.add("command", "Command", page.text(command, wrap=True))
+    return out.write(path)
+
+
+def _decode_chart(profile: Profile) -> str:
+    rows = profile.decoding
     found = [
-        Line("generation", [(r.context, r.tokens_per_s.median) for r in profile.decoding], 0),
-        Line("prompt", [(r.context, r.prompt_tokens_per_s.median) for r in profile.decoding], 1),
-        Line("roofline", [(r.context, r.roofline_tokens_per_s) for r in profile.decoding], 2),
+        Line("generation", [(r.context, r.tokens_per_s.median) for r in rows], 0),
+        Line("prompt", [(r.context, r.prompt_tokens_per_s.median) for r in rows], 1),
+        Line("roofline", [(r.context, r.roofline_tokens_per_s) for r in rows], 2),
     ]
     svg = lines(
         "decode",
@@ -148,10 +157,7 @@ def write_profile(profile: Profile, command: str, path: Path) -> Path:
         from_zero=True,
         log_x=True,
     )
-    chart = page.figures(page.figure(svg, "Decoding", "tokens/s"))
-    out.add("decode", "Decoding", chart, _table(DECODE_TITLES, decode_rows(profile)))
-    out.add("command", "Command", page.text(command, wrap=True))
-    return out.write(path)
+    return page.figures(page.figure(svg, "Decoding", "tokens/s"))
 
 
 def write_sweep(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mlx_transformers.core.cache import cache_folder
+
 RECIPE = """
 [model]
 dim = {dim}  # from base.toml
@@ -97,7 +99,11 @@ def log() -> list[dict]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the recipe `tiny`, its text, and a cache of its own; processes start there."""
+    kernels = cache_folder() / "jit"
     monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
+    if kernels.is_dir():  # compiled once, and not by every process of every test
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "jit").symlink_to(kernels)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("the king of love and sorrow went to see what came " * 40)

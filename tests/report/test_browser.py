@@ -1,0 +1,79 @@
+"""The pages in a real browser, where there is one: nothing to complain of, nothing cut off."""
+
+import re
+import shutil
+import subprocess
+from html import escape
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.profile.sweep import Axis, Cell
+from mlx_transformers.report.profiles import write_sweep
+from mlx_transformers.report.runs import report
+
+from .conftest import MakeRun
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--enable-logging=stderr",
+)
+PHONE = 400
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here"),
+]
+
+
+def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
+    """The page's elements after it was loaded, and what the browser's console says."""
+    profile = page.parent / "browser"
+    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, f"file://{page}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
+
+
+def pages(make_run: MakeRun, folder: Path) -> list[Path]:
+    """A run's report, a comparison, and a sweep."""
+    runs = [make_run("narrow"), make_run("wide", dim=32)]
+    axes = [Axis("train.dtype", ("float32", "bfloat16")), Axis("train.seq_len", ("8", "16"))]
+    settings = [{axes[0].key: a, axes[1].key: b} for a in axes[0].values for b in axes[1].values]
+    cells = [Cell(s, 100.0 * i, 1, 2, 0.5, 0.1) for i, s in enumerate(settings)]
+    return [
+        report(runs[:1]),
+        report(runs, folder / "both.html"),
+        write_sweep("tiny", axes, cells, "mlxt profile", folder / "sweep.html"),
+    ]
+
+
+def test_a_browser_has_nothing_to_complain_of(make_run: MakeRun, tmp_path: Path) -> None:
+    for page in pages(make_run, tmp_path):
+        picture = page.with_suffix(".png")
+        _, said = browse(page, "--window-size=1280,1600", f"--screenshot={picture}")
+        assert said == []
+        assert picture.stat().st_size > 20_000
+
+
+def test_a_complaint_would_be_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text("<script>console.error('planted')</script>")
+    assert "planted" in browse(page, "--dump-dom")[1][0]
+
+
+def test_no_page_is_wider_than_a_phone(make_run: MakeRun, tmp_path: Path) -> None:
+    """In a frame that may be asked for its width; wide tables move in boxes of their own."""
+    for page in pages(make_run, tmp_path):
+        frame = tmp_path / "frame.html"
+        frame.write_text(
+            f'<iframe id="f" width="{PHONE}" height="900" style="border:0" '
+            f'srcdoc="{escape(page.read_text())}"></iframe><script>f.onload = () => {{ '
+            "document.body.dataset.width = f.contentDocument.documentElement.scrollWidth }</script>"
+        )
+        shown, _ = browse(frame, "--dump-dom")
+        width = re.search(r'data-width="(\d+)"', shown)
+        assert width is not None
+        assert int(width[1]) <= PHONE
