@@ -131,9 +131,9 @@ def test_a_report_is_the_mean_of_its_steps(tmp_path):
 def test_memory_is_flat_and_nothing_is_traced_again(tmp_path):
     sets = ("train.steps=60", "train.ema=0.9", "log.every=1", "eval.every=20", "checkpoint.every=7")
     result = tiny.run(tmp_path, *sets, name="a")
-    active = dict(tiny.records(result, "active_gib"))
-    assert active[60] == pytest.approx(active[20], rel=0.01)
-    assert active[60] == pytest.approx(active[40], rel=0.01)
+    active = [gib for _, gib in tiny.records(result, "active_gib")]
+    # A step in flight holds some more for a moment: what stays is the least of many steps.
+    assert min(active[40:]) <= 1.03 * min(active[:20])
     assert result.traces == 1
 
 
