@@ -94,7 +94,7 @@ class Group(Ranks):
 
     `stop` rides on `sum`: each sum carries this rank's wish, and what all ranks wished in the sum
     before the last one, which has been waited for, is known without another exchange. So all of
-    them stop after the same step, one after the signal.
+    them stop after the same step, the second after the signal.
     """
 
     def __init__(self, group: Any) -> None:
@@ -116,7 +116,7 @@ class Group(Ranks):
         self._wish = name
         if len(self._wishes) < 2:
             return None
-        counts = np.array(self._wishes[0])
+        counts = _read(self._wishes[0])
         return next((stop for stop, count in zip(STOPS, counts, strict=True) if count), None)
 
     def copy(self, tree: Tree) -> Tree:
@@ -131,7 +131,7 @@ class Group(Ranks):
         return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
     def _gathered(self, array: np.ndarray) -> np.ndarray:
-        return np.array(mx.distributed.all_gather(mx.array(array), group=self.group))
+        return _read(mx.distributed.all_gather(mx.array(array), group=self.group))
 
     def _sum(self, tree: Tree) -> Tree:
         leaves = [leaf for _, leaf in tree_flatten(tree)]
@@ -149,6 +149,12 @@ class Group(Ranks):
             summed += [p.reshape(leaf.shape) for p, leaf in zip(parts, bucket, strict=True)]
         rest = iter(summed)
         return tree_map(lambda _: next(rest), tree)
+
+
+def _read(array: mx.array) -> np.ndarray:
+    """On the host; NumPy alone would wait, and then not say that the exchange failed."""
+    mx.eval(array)
+    return np.array(array)
 
 
 def buckets(leaves: Sequence[mx.array]) -> Iterator[list[mx.array]]:

@@ -1,0 +1,93 @@
+"""How a process knows that it was launched as one of several."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers.core.errors import RecipeError, RunError
+from mlx_transformers.trainer import parallel
+
+SAID = ("MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "NCCL_HOST_IP", "PMI_SIZE")
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*SAID, "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("env", "backend"),
+    [
+        ({}, None),
+        ({"MLX_RANK": "0", "MLX_HOSTFILE": "hosts"}, "ring"),
+        ({"MLX_RANK": "0", "MLX_HOSTFILE": "blank"}, None),  # mlx.launch -n 1
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpi"),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
+        ({"PMI_SIZE": "4"}, "mpi"),
+        ({"MLX_RANK": "1", "MLX_IBV_DEVICES": "x"}, "jaccl"),
+        ({"MLX_RANK": "1", "NCCL_HOST_IP": "x"}, "nccl"),
+    ],
+)
+def test_the_environment_tells_the_backend(
+    env: dict[str, str], backend: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("hosts").write_text('[["127.0.0.1:1"], ["127.0.0.1:2"]]')
+    Path("blank").write_text("\n")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert parallel.launched() == backend
+
+
+@pytest.mark.parametrize("file", [None, "", "nowhere.json"])
+def test_a_rank_that_knows_no_others_is_an_error(
+    file: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLX_RANK", "1")
+    if file is not None:
+        monkeypatch.setenv("MLX_HOSTFILE", file)
+    with pytest.raises(RunError, match="MLX_RANK is 1, but MLX_HOSTFILE names no file"):
+        parallel.launched()
+
+
+def test_a_host_file_that_mlx_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("hosts").write_text("no JSON")
+    monkeypatch.setenv("MLX_RANK", "0")
+    monkeypatch.setenv("MLX_HOSTFILE", "hosts")
+    with pytest.raises(RunError, match=r"can't join the others over ring: .*doctor --hosts"):
+        parallel.joined().__enter__()
+
+
+def test_a_process_alone_exchanges_nothing() -> None:
+    with parallel.joined() as ranks:
+        assert ranks is parallel.ALONE
+        tree = {"a": mx.zeros(3)}
+        assert ranks.sum(tree) is ranks.copy(tree) is tree
+        assert ranks.gather(3) == [3]
+        assert ranks.stop("SIGINT") == "SIGINT"
+        ranks.agree({"a": 1})
+        parallel.check_shares(ranks, train__batch_size=5)
+
+
+def test_errors_of_mlx_that_have_another_cause_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="another"), parallel.joined():
+        raise RuntimeError("[ring] another")
+
+
+def test_buffers_hold_neighbours_of_one_dtype_up_to_a_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parallel, "BUCKET_BYTES", 40)
+    leaves = [mx.zeros(n) for n in (4, 6, 1, 50, 2)] + [mx.zeros(3, mx.int32), mx.zeros(3)]
+    sizes = [[leaf.size for leaf in bucket] for bucket in parallel.buckets(leaves)]
+    assert sizes == [[4, 6], [1], [50], [2], [3], [3]]
+    assert list(parallel.buckets([])) == []
+
+
+def test_rows_are_shared_evenly_or_refused() -> None:
+    ranks = parallel.Ranks()
+    ranks.world = 4
+    parallel.check_shares(ranks, train__batch_size=8, eval__batch_size=4)
+    with pytest.raises(RecipeError, match=r"eval\.batch_size = 6 .* 4 processes.* Take 4 or 8\."):
+        parallel.check_shares(ranks, train__batch_size=8, eval__batch_size=6)
