@@ -13,9 +13,6 @@ from . import data, doctor, evaluate, generate, ladder, profile, report, schema,
 from .failures import refused
 from .failures import report as show_error
 
-INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells have it."""
-
 app = typer.Typer(
     name="mlxt",
     help="Train transformers on Apple silicon: a model is a recipe, a recipe is a diff.",
