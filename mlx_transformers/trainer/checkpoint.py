@@ -248,7 +248,7 @@ def _offer(path: Path) -> str:
             check_files(other)
         except CheckpointError:
             continue
-        return f"The newest whole one is {other}: resume from that one instead."
+        return f"The newest whole one is {other}: name that one instead."
     return f"There is no whole one beside it in {path.parent}."
 
 
