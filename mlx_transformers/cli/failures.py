@@ -5,6 +5,9 @@ import sys
 
 from .terminal import console, is_terminal
 
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
+
 PLACES = "Runs go below --runs, prepared data below $MLXT_CACHE (~/.cache/mlxt)"
 
 CURES = {

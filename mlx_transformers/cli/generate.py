@@ -7,10 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import RunError
-
-INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells have it."""
-
+from .failures import INTERRUPTED
 
 Prompt = Annotated[
     str,

@@ -10,7 +10,7 @@ import typer
 from .. import __version__
 from ..core.errors import MlxtError
 from . import data, doctor, evaluate, generate, ladder, profile, report, schema, show, train
-from .failures import refused
+from .failures import INTERRUPTED, refused
 from .failures import report as show_error
 
 app = typer.Typer(
