@@ -12,9 +12,10 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..core.context import Context
+from ..core.footprint import Pass
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
-from .residual import Placement, Residual
+from .residual import Placement, Residual, residual_kept
 
 
 class Block(Config):
@@ -35,6 +36,14 @@ class Block(Config):
 
     def build(self, dim: int) -> "BlockModule":
         return BlockModule(self, dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Bytes per token that the block keeps for its backward."""
+        inside = sum(part.kept(dim, at) for part in (self.mixer, self.ffn))  # type: ignore[attr-defined]
+        around = residual_kept(self.norm, self.placement, self.dropout, dim, at)
+        if self.arrangement == "parallel":
+            return inside + around - dim * at.width  # mixer and ffn read the same input
+        return inside + 2 * around
 
 
 class BlockModule(nn.Module):

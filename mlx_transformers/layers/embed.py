@@ -8,6 +8,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..core.context import Context
+from ..core.footprint import Pass
 from ..ops.lookup import lookup
 from ..recipe.config import Kind
 
@@ -26,6 +27,10 @@ class TokenEmbed(Kind):
 
     def build(self, vocab_size: int, dim: int) -> "TokenEmbedding":
         return TokenEmbedding(self, vocab_size, dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Of a lookup only the mask of its dropout."""
+        return float(dim if self.dropout else 0)
 
 
 class TokenEmbedding(nn.Module):

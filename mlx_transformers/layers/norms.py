@@ -5,6 +5,7 @@ from typing import Literal
 import mlx.nn as nn
 from pydantic import Field
 
+from ..core.footprint import WIDE, Pass
 from ..recipe.config import Kind
 
 
@@ -23,6 +24,9 @@ class LayerNorm(Kind):
     def build(self, dim: int) -> nn.Module:
         return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)
 
+    def kept(self, dim: int, at: Pass) -> float:
+        return kept_normalised(dim, at)
+
 
 class RmsNorm(Kind):
     """Root-mean-square normalisation: `x / sqrt(mean(x²) + eps) * weight`.
@@ -37,6 +41,9 @@ class RmsNorm(Kind):
     def build(self, dim: int) -> nn.Module:
         return nn.RMSNorm(dim, eps=self.eps)
 
+    def kept(self, dim: int, at: Pass) -> float:
+        return kept_normalised(dim, at)
+
 
 class NoNorm(Kind):
     """The identity: `x`. What a post-norm stack has after its last block."""
@@ -45,3 +52,11 @@ class NoNorm(Kind):
 
     def build(self, dim: int) -> nn.Module:
         return nn.Identity()
+
+    def kept(self, dim: int, at: Pass) -> float:
+        return 0.0
+
+
+def kept_normalised(dim: int, at: Pass) -> float:
+    """The input, and on the CPU also what was normalised; the GPU's kernel computes it again."""
+    return float(dim * (at.width + WIDE if at.cpu else at.width))

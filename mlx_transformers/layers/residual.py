@@ -6,12 +6,13 @@ Each placement owns some of the three norms; the others are the identity.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..core.context import Context
+from ..core.footprint import Pass
 from ..recipe.config import Kind
 
 Placement = Literal["pre", "post", "sandwich", "reordered"]
@@ -22,6 +23,16 @@ NORMS: dict[str, tuple[str, ...]] = {
     "sandwich": ("pre", "post"),  # CogView, Gemma 2 and 3
     "reordered": ("post",),  # Swin v2, OLMo 2
 }
+
+
+def residual_kept(norm: Any, placement: Placement, dropout: float, dim: int, at: Pass) -> float:
+    """Bytes per token that a residual connection keeps: its norms, and the mask of its dropout.
+
+    The sum that `out` normalises is read by nobody else, so its memory is used again.
+    """
+    norms = sum(norm.kept(dim, at) for _ in NORMS[placement])
+    shared = dim * at.width if "out" in NORMS[placement] and norms else 0
+    return norms - shared + (dim if dropout else 0)
 
 
 class Residual(nn.Module):

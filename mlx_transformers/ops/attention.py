@@ -6,7 +6,8 @@ multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 
 
 import mlx.core as mx
 
-from .attention_cpu import attention_blocks
+from ..core.footprint import WIDE, Pass
+from .attention_cpu import attention_blocks, kept_scores
 from .device import on_cpu, wide
 from .masks import Mask
 
@@ -33,6 +34,25 @@ def attention(
     if on_cpu() or softcap is not None:
         return attention_naive(q, k, v, scale=scale, mask=mask, softcap=softcap)
     return attention_fused(q, k, v, scale=scale, mask=mask)
+
+
+def attention_kept(
+    at: Pass, n_heads: int, *, mask: Mask, softcap: bool = False, dropout: bool = False
+) -> float:
+    """Bytes per token that `attention` keeps of the scores; q, k, v and the output are not in it.
+
+    The GPU's kernels keep one number a row where the mask is causal and nothing else. Given an
+    array of booleans (a window, documents), MLX falls back to all scores and their softmax.
+    """
+    every = at.length * n_heads * WIDE
+    if dropout:
+        return 3.0 * every
+    if at.cpu:
+        return kept_scores(at.length, mask) * n_heads * WIDE * (2 if softcap else 1)
+    if softcap:
+        return 3.0 * every
+    fused = mask.window is None or mask.window >= at.length
+    return n_heads * WIDE if fused and mask.causal and mask.segments is None else 2.0 * every
 
 
 def attention_fused(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask) -> mx.array:

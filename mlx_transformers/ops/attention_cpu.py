@@ -18,6 +18,12 @@ BLOCK = 64
 HIDDEN = -1e30
 
 
+def kept_scores(length: int, mask: Mask, block: int = BLOCK) -> float:
+    """Probabilities per head and query that the tiles of a row of `length` tokens keep."""
+    tiles = _Blocks(1.0, mask, None, block).tiles(length, length)
+    return sum((tile.q1 - tile.q0) * (tile.k1 - tile.k0) for tile in tiles) / length
+
+
 @dataclass(frozen=True)
 class Tile:
     """Queries `[q0, q1)` and the keys `[k0, k1)` that hold all they may see."""

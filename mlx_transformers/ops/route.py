@@ -27,7 +27,7 @@ class Dispatch:
         `block` is M. The GPU has a kernel for sorted single rows, hence 1; the CPU wants matrices.
         """
         self.n_tokens, self.k = choice.shape
-        self.block = m = block or _best_block(choice.size, n_experts)
+        self.block = m = block or _best_block(choice.size, n_experts, on_cpu())
         pairs = choice.size
         n_blocks = (pairs + n_experts * (m - 1)) // m
         expert = mx.stop_gradient(choice).reshape(-1).astype(mx.int32)
@@ -41,6 +41,12 @@ class Dispatch:
         self.token = mx.zeros((n_blocks * m,), mx.int32).at[self.slot].add(token)
         past = (mx.arange(n_blocks)[:, None] * m >= ends).sum(axis=1)
         self.expert = mx.minimum(past, n_experts - 1)
+
+    @staticmethod
+    def n_rows(pairs: int, n_experts: int, cpu: bool) -> int:
+        """Rows of all blocks for `pairs` of token and choice, those that nobody reads included."""
+        m = _best_block(pairs, n_experts, cpu)
+        return (pairs + n_experts * (m - 1)) // m * m
 
     def gather(self, x: mx.array) -> mx.array:
         """Rows of x `[N, D]`, one for every (token, choice), as `[blocks, M, D]`."""
@@ -64,9 +70,9 @@ class Dispatch:
         return (mine * gates[..., None].astype(mine.dtype)).sum(axis=1)
 
 
-def _best_block(pairs: int, n_experts: int) -> int:
+def _best_block(pairs: int, n_experts: int, cpu: bool) -> int:
     """Rows per block: a matmul on the CPU wants many, but what an expert lacks is filled up."""
-    if not on_cpu():
+    if not cpu:
         return 1
     quarter = max(1, pairs // n_experts // 4)
     return min(64, 1 << quarter.bit_length() - 1)

@@ -7,7 +7,8 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...ops.glu import glu
+from ...core.footprint import Pass
+from ...ops.glu import glu, glu_kept
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
 from .expert import Apply, Linear, plain
@@ -33,6 +34,11 @@ class Glu(Kind):
 
     def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
         return GluFfn(self, dim, linear, out)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Input, gate, up, their product, and what the activation keeps itself."""
+        per_feature = (glu_kept(self.activation, at.cpu) + 1) * at.width
+        return dim * at.width + self.hidden_dim * (per_feature + (1 if self.dropout else 0))
 
 
 class GluFfn(nn.Module):

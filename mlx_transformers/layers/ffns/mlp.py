@@ -8,7 +8,8 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...ops.activations import ACTIVATIONS
+from ...core.footprint import Pass
+from ...ops.activations import ACTIVATIONS, kept_features
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
 from .expert import Apply, Linear, plain
@@ -34,6 +35,12 @@ class Mlp(Kind):
 
     def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
         return MlpFfn(self, dim, linear, out)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Input, hidden features before and after the activation, and what that keeps itself."""
+        before = 0 if self.activation == "identity" else 1 + kept_features(self.activation, at.cpu)
+        hidden = self.hidden_dim * ((before + 1) * at.width + (1 if self.dropout else 0))
+        return dim * at.width + hidden
 
 
 class MlpFfn(nn.Module):

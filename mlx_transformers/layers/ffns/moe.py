@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RecipeError
+from ...core.footprint import Pass
 from ...ops.route import Dispatch
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
@@ -38,6 +39,14 @@ class Moe(Kind):
                 "Use 'mlp' or 'glu'."
             )
         return MoeFfn(self, dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Input, router, the experts on their rows, and the chosen rows before they are summed."""
+        k: int = self.router.top_k  # type: ignore[attr-defined]
+        rows = Dispatch.n_rows(at.tokens * k, self.n_experts, at.cpu) / at.tokens
+        experts = rows * self.expert.kept(dim, at)  # type: ignore[attr-defined]
+        router = self.router.kept(self.n_experts)  # type: ignore[attr-defined]
+        return dim * at.width * (1 + k) + experts + router
 
 
 class MoeFfn(nn.Module):

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RecipeError
-from ...ops.attention import attention
+from ...core.footprint import WIDE, Pass
+from ...ops.attention import attention, attention_kept
 from ...ops.masks import Mask
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
@@ -60,6 +61,24 @@ class Attention(Kind):
                 f"{self.n_heads}: every key/value head serves the same number of query heads."
             )
         return AttentionMixer(self, dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Input, q, k, v, scores, output, and the output once more with its heads merged."""
+        head_dim, groups = self.head_dim or dim // self.n_heads, self.n_kv_heads or self.n_heads
+        queries, keys = self.n_heads * head_dim, groups * head_dim
+        inside = WIDE if at.cpu else at.width
+        scores = attention_kept(
+            at,
+            self.n_heads,
+            mask=Mask(window=self.window),
+            softcap=self.softcap is not None,
+            dropout=self.dropout > 0,
+        )
+        norms = 0.0
+        if self.qk_norm is not None:
+            norms = (self.n_heads + groups) * self.qk_norm.kept(head_dim, at)  # type: ignore[attr-defined]
+        around = (dim + queries) * at.width
+        return around + 2 * (queries + keys) * inside + scores + norms
 
 
 class AttentionMixer(nn.Module):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
+from ...core.footprint import WIDE
 from ...recipe.config import Kind
 
 
@@ -45,6 +46,10 @@ class TopK(Kind):
                 "can't choose more experts than there are."
             )
         return TopKRouter(self, dim, n_experts)
+
+    def kept(self, n_experts: int) -> float:
+        """Bytes per token: logits and probabilities, gates and choices before and after scaling."""
+        return float(WIDE * (2 * n_experts + 4 * self.top_k))
 
 
 class TopKRouter(nn.Module):

@@ -1,0 +1,197 @@
+"""The plan of a recipe: what its step will need, whether it fits, and how fast it could be."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from .core.device import memory_bytes, working_set_bytes
+from .core.errors import RecipeError, RunError
+from .layers.counts import flops_per_token
+from .memory.account import Account, Job, account
+from .memory.budget import METAL_SHARE, SHARE, budget_bytes, free_bytes
+from .memory.chips import GB, Mac, find_mac
+from .memory.fit import LARGEST_CHUNK, choose, least
+from .memory.record import correction, device_key
+from .memory.roofline import Speed, speed
+from .schema import Recipe
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is predicted to need, and what there is.
+
+    Attributes:
+        account: bytes by part, before correction.
+        factor: what earlier runs on this device say a prediction is multiplied by.
+        budget, limit: bytes that a run should take, and that it can't do without.
+        mac: the Mac that it is made for, where it is known.
+        speed: estimated tokens per second on that Mac.
+        tokens: of the whole recipe.
+    """
+
+    job: Job
+    account: Account
+    factor: float
+    budget: float
+    limit: float
+    mac: Mac | None
+    speed: Speed | None
+    tokens: int
+
+    @property
+    def peak(self) -> float:
+        """Predicted peak in bytes."""
+        return self.account.peak * self.factor
+
+    @property
+    def sentence(self) -> str:
+        """The plan in one line."""
+        return (
+            f"Plan: {size(self.peak)} at the peak ({self.account.phase}), "
+            f"{self.peak / self.budget:.0%} of the budget of {size(self.budget)}."
+        )
+
+    def advice(self) -> str:
+        """What would make it fit, in a sentence."""
+        chosen = choose(self.job, self.budget, factor=self.factor)
+        if chosen is None:
+            smallest = size(least(self.job, factor=self.factor))
+            return (
+                f"Nothing would make it fit: with one row at a time and every block recomputed it "
+                f"takes {smallest}. Take a smaller model or shorter rows."
+            )
+        sets = " ".join(f"--set '{each}'" for each in chosen.sets(self.job))
+        return f"It would fit in {size(chosen.peak)} with {sets}."
+
+
+def job(recipe: Recipe, model: Any, cpu: bool | None = None) -> Job:
+    """The sizes of a recipe's training step.
+
+    Args:
+        recipe: what is to be trained; "auto" counts as the fastest choice.
+        model: its model, which may be lazy: it isn't computed.
+        cpu: whether it will run on a CPU; None means as here.
+    """
+    config = recipe.train
+    optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
+    optimizer.init(model.trainable_parameters())
+    chunk = getattr(recipe.objective, "chunk", LARGEST_CHUNK)
+    return Job(
+        config=recipe.model,
+        model=model,
+        state=optimizer.state,
+        vocab_size=model.vocab_size,
+        batch_size=config.batch_size,
+        seq_len=config.seq_len,
+        accumulate=config.accumulate,
+        dtype=config.dtype,
+        recomputed=frozenset(model.stack.recomputed),
+        chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
+        ema=config.ema is not None,
+        cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
+    )
+
+
+def plan(recipe: Recipe, model: Any, mac: Mac | None = None) -> Plan:
+    """The plan of a recipe for a Mac, or for this machine.
+
+    Raises:
+        RunError: its "auto" keys can't make it fit.
+    """
+    recipe, wanted, factor, budget, limit = _settled(recipe, model, mac)
+    found, config = account(wanted), recipe.train
+    mac = mac or this_mac()
+    tokens = config.batch_size * config.accumulate * config.seq_len
+    estimate = (
+        None
+        if mac is None
+        else speed(
+            tokens=tokens,
+            flops_per_token=flops_per_token(model, config.seq_len),
+            weights=found.held["weights"],
+            state=found.held["optimizer"],
+            kept=sum(found.kept.values()),
+            accumulate=config.accumulate,
+            peak_flops=mac.chip.flops(config.dtype),
+            bandwidth=mac.chip.bandwidth_gb_s * GB,
+        )
+    )
+    return Plan(wanted, found, factor, budget, limit, mac, estimate, tokens * config.steps)
+
+
+def settle(recipe: Recipe, model: Any) -> Recipe:
+    """The recipe with "auto" replaced by what fits and costs the least time, here; sets the
+    model's recomputed blocks.
+
+    Raises:
+        RunError: nothing fits.
+    """
+    if not _free(recipe):
+        return recipe
+    settled, wanted, *_ = _settled(recipe, model, None)
+    model.stack.recomputed = wanted.recomputed
+    return settled
+
+
+def this_mac() -> Mac | None:
+    """The Mac that this is, if it is one that `chips` knows."""
+    if not mx.metal.is_available():
+        return None
+    name = str(mx.device_info().get("device_name", ""))
+    try:
+        return Mac(find_mac(name).chip, round(memory_bytes() / 2**30))
+    except RecipeError:
+        return None
+
+
+def size(bytes: float) -> str:
+    """ "445 MiB", "1.23 GiB"."""
+    return f"{bytes / 2**20:,.0f} MiB" if bytes < 2**30 else f"{bytes / 2**30:,.2f} GiB"
+
+
+def _free(recipe: Recipe) -> frozenset[str]:
+    """What the recipe leaves to the planner."""
+    keys = {
+        "recompute": recipe.train.recompute,
+        "chunk": getattr(recipe.objective, "chunk", None),
+    }
+    return frozenset(name for name, value in keys.items() if value == AUTO)
+
+
+def _settled(
+    recipe: Recipe, model: Any, mac: Mac | None
+) -> tuple[Recipe, Job, float, float, float]:
+    """The recipe and its job without "auto"; correction, budget and limit."""
+    if mac is None:
+        factor = correction(device_key())
+        cpu = mx.default_device() == mx.cpu
+        budget, limit = budget_bytes(), float(free_bytes() if cpu else working_set_bytes())
+    else:
+        factor, limit, cpu = 1.0, METAL_SHARE * mac.memory_gb * 2**30, False
+        budget = SHARE * limit
+    wanted, free = job(recipe, model, cpu), _free(recipe)
+    if free:
+        chosen = choose(wanted, budget, free, factor)
+        if chosen is None:
+            raise RunError(
+                f"No choice of {' and '.join(sorted(free))} fits the budget of {size(budget)}: the "
+                f"smallest takes {size(least(wanted, free, factor))}. Lower train.batch_size and "
+                "raise train.accumulate as much, or take a smaller model."
+            )
+        wanted = chosen.job
+        recipe = _with(recipe, wanted, free)
+    return recipe, wanted, factor, budget, limit
+
+
+def _with(recipe: Recipe, wanted: Job, free: frozenset[str]) -> Recipe:
+    """The recipe with the choices of the job; the tables that it was read from stay as they are."""
+    changes: dict[str, Any] = {}
+    if "recompute" in free:
+        blocks = sorted(wanted.recomputed)
+        changes["train"] = recipe.train.model_copy(update={"recompute": blocks or "none"})
+    if "chunk" in free:
+        changes["objective"] = recipe.objective.model_copy(update={"chunk": wanted.chunk})
+    return recipe.model_copy(update=changes)

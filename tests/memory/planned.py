@@ -1,0 +1,46 @@
+"""Recipes of the tests, planned and measured."""
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_transformers.assemble import draft_model, load_recipe
+from mlx_transformers.memory.account import Account, Job, account
+from mlx_transformers.planning import job
+from mlx_transformers.schema import Recipe
+from mlx_transformers.trainer.step import Step
+
+SMALL = ("model.n_layers=2", "model.vocab_size=512", "train.seq_len=128", "train.batch_size=4")
+
+
+def recipe(name: str, *sets: str) -> Recipe:
+    """A shipped recipe, made small."""
+    keys = {each.partition("=")[0] for each in sets}
+    return load_recipe(name, [*(s for s in SMALL if s.partition("=")[0] not in keys), *sets])
+
+
+def job_of(name: str = "llama_tiny", *sets: str, cpu: bool = True) -> Job:
+    """Its sizes."""
+    loaded = recipe(name, *sets)
+    return job(loaded, draft_model(loaded), cpu)
+
+
+def planned(name: str = "llama_tiny", *sets: str, cpu: bool = True) -> Account:
+    """Its account."""
+    return account(job_of(name, *sets, cpu=cpu))
+
+
+def measured(name: str, *sets: str) -> int:
+    """MLX's peak while its second and third step run, on random tokens."""
+    loaded = recipe(name, *sets)
+    config = loaded.train
+    model = draft_model(loaded)
+    step = Step(model, loaded.objective.build(), loaded.optim.build(model, 10), config)
+    shape = (config.accumulate, config.batch_size, config.seq_len + 1)
+    draw = np.random.default_rng(0)
+    for index in range(3):
+        if index == 1:
+            mx.clear_cache()
+            mx.reset_peak_memory()
+        rows = draw.integers(0, model.vocab_size, shape, dtype=np.int32)
+        mx.eval(step([{"tokens": mx.array(each)} for each in rows], index), step.state)
+    return mx.get_peak_memory()

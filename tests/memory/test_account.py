@@ -1,0 +1,123 @@
+"""Bytes by part: exact where they can be counted, near where they are measured."""
+
+import gc
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_transformers.core.footprint import Pass
+from mlx_transformers.ops.attention_cpu import kept_scores
+from mlx_transformers.ops.device import on_cpu
+from mlx_transformers.ops.masks import Mask
+from mlx_transformers.recipe.slot import KINDS
+
+from .planned import job_of, measured, planned, recipe
+
+BFLOAT16 = "train.dtype=bfloat16"
+
+
+def test_the_parts_add_up_to_the_peak() -> None:
+    found = planned()
+    assert sum(found.parts.values()) == pytest.approx(found.peak)
+    assert found.peak == max(found.phases.values())
+
+
+def test_weights_are_those_of_the_real_model() -> None:
+    model = recipe("mixtral_tiny").model.build(512)
+    mx.eval(model.parameters())
+    real = sum(leaf.nbytes for _, leaf in tree_flatten(model.parameters()))
+    assert planned("mixtral_tiny").held["weights"] == real
+
+
+@pytest.mark.parametrize(
+    ("optim", "per_weight"),
+    [
+        ("{kind='adamw',learning_rate=1e-3,weight_decay=0.1}", 2.0),
+        ("{kind='adam',learning_rate=1e-3}", 2.0),
+        ("{kind='lion',learning_rate=1e-3}", 1.0),
+        ("{kind='sgd',learning_rate=1e-3,momentum=0.9}", 1.0),
+        ("{kind='adafactor'}", 0.02),
+    ],
+)
+def test_moments_are_counted_by_asking_the_optimizer(optim: str, per_weight: float) -> None:
+    held = planned("llama_tiny", f"optim={optim}").held
+    assert held["optimizer"] / held["weights"] == pytest.approx(per_weight, abs=0.01)
+
+
+def test_planning_computes_nothing() -> None:
+    gc.collect()
+    before = mx.get_active_memory()
+    job = job_of(
+        "llama_tiny", "model.dim=4096", "model.n_layers=32", "model.block.mixer.n_heads=32"
+    )
+    assert sum(leaf.nbytes for _, leaf in tree_flatten(job.model.parameters())) > 2**30
+    assert mx.get_active_memory() - before < 2**20
+
+
+@pytest.mark.parametrize("slot", ["norm", "mixer", "ffn", "router", "embed"])
+def test_every_kind_says_what_it_keeps(slot: str) -> None:
+    silent = [kind for kind, cls in KINDS[slot].items() if not hasattr(cls, "kept")]
+    assert not silent, f"{slot} kinds without `kept`: {silent}"
+
+
+@pytest.mark.parametrize("window", [None, 40, 64, 200])
+def test_scores_are_counted_tile_by_tile(window: int | None) -> None:
+    seen = 0
+    for q0 in range(0, 256, 64):
+        lo = 0 if window is None else max(0, q0 - window + 1) // 64 * 64
+        seen += 64 * (q0 + 64 - lo)
+    assert kept_scores(256, Mask(window=window)) == seen / 256
+
+
+def test_a_window_saves_memory_on_the_cpu_and_costs_it_on_the_gpu() -> None:
+    mixer = recipe("llama_tiny").model.block.mixer
+    narrow = mixer.model_copy(update={"window": 64})
+    for cpu in (True, False):
+        at = Pass(1, 1024, cpu=cpu)
+        assert (narrow.kept(128, at) < mixer.kept(128, at)) == cpu
+
+
+def test_half_precision_halves_what_is_not_scores() -> None:
+    ffn = recipe("llama_tiny").model.block.ffn
+    assert ffn.kept(128, Pass(1, 128, width=2)) == ffn.kept(128, Pass(1, 128, width=4)) / 2
+
+
+def test_more_rows_and_less_recomputation_take_more() -> None:
+    few, many = planned("llama_tiny", "train.batch_size=2"), planned()
+    again = planned("llama_tiny", "train.recompute=all")
+    assert few.peak < many.peak
+    assert sum(again.kept.values()) < sum(many.kept.values())
+    assert again.peak < many.peak
+
+
+def test_accumulation_keeps_one_sum_of_gradients() -> None:
+    once, twice = planned(), planned("llama_tiny", "train.accumulate=2")
+    assert "accumulated gradients" not in once.held
+    assert twice.held["accumulated gradients"] == once.held["weights"]
+    assert twice.kept == once.kept
+
+
+def test_a_kind_that_does_not_say_is_noted_and_counts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = planned()
+    monkeypatch.delattr(KINDS["mixer"]["attention"], "kept")
+    found = planned()
+    assert found.notes
+    assert found.peak < whole.peak
+
+
+@pytest.mark.skipif(not on_cpu(), reason="the constants are the CPU's")
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(
+    "sets",
+    [(), ("train.recompute=all",), ("train.accumulate=2",), ("model.block.mixer.window=32",)],
+    ids=["plain", "recomputed", "accumulated", "window"],
+)
+def test_the_plan_is_near_the_measured_peak(sets: tuple[str, ...]) -> None:
+    gc.collect()
+    other = mx.get_active_memory()
+    assert planned("llama_tiny", *sets).peak == pytest.approx(
+        measured("llama_tiny", *sets) - other, rel=0.15
+    )
