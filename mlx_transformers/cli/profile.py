@@ -49,6 +49,10 @@ def profile(
     """Measure how fast a recipe trains and decodes on this machine, and where the time goes."""
     if sweep and capture:
         raise typer.BadParameter("--capture records one recipe, not a sweep.")
+    if out is not None:
+        from ..report.profiles import check_page
+
+        check_page(out)
     if sweep:
         _sweep(recipe, set or [], sweep, steps, out, as_json)
         return
@@ -75,7 +79,7 @@ def _print(found: Any) -> None:
 
     print_table(("", ""), rows.speed_rows(found))
     for titles, table in (
-        (("part of a step", "ms", "share"), rows.part_rows(found)),
+        (rows.PART_TITLES, rows.part_rows(found)),
         (rows.BLOCK_TITLES, rows.block_rows(found)),
         (rows.DECODE_TITLES, rows.decode_rows(found)),
     ):

@@ -1,5 +1,6 @@
 """The profile of a recipe: how fast it trains and decodes here, and what limits it."""
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from .timing import Spread
 ROUNDS = 5
 """Rounds in which everything is measured in turns."""
 
+BUSY = 0.5
+"""Load of a core from which on others disturb the measurement."""
+
 Say = Callable[[str], None]
 
 
@@ -37,7 +41,7 @@ class Speed:
         microbatches: how many of them a step has.
         tokens_per_s: of the trainer's loop, step by step.
         step_s: seconds of its steps.
-        parts_s: seconds by part; see `profile/step.py`. They add up to the median step.
+        parts_s: seconds by part; see `profile/step.py`. Their medians add up to the step's.
         mfu: floating-point operations of the step as a share of the matrix product's peak.
         bandwidth_use: least bytes of the step as a share of the copy's peak.
         matmul_flop_per_s, copy_bytes_per_s: these peaks, measured between the rounds.
@@ -46,13 +50,14 @@ class Speed:
         traces: how often the step was traced.
         declared_traces: how often its shapes demand.
         peak_gib: most memory that arrays took in the loop.
+        load: processes that wanted a core in the minute before, by core; see `BUSY`.
     """
 
     tokens_per_step: int
     microbatches: int
     tokens_per_s: Spread
     step_s: Spread
-    parts_s: dict[str, float]
+    parts_s: dict[str, Spread]
     mfu: float
     bandwidth_use: float
     matmul_flop_per_s: float
@@ -61,6 +66,7 @@ class Speed:
     traces: int
     declared_traces: int
     peak_gib: float
+    load: float
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,9 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
         raise RunError(f"--steps {steps} is too few to say how steps vary. Ask for at least 2.")
     rounds = min(ROUNDS, steps // 2)
     keep_wired()
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if load > BUSY:
+        say(f"Others use this machine (load {load:.1f} a core): it is faster than this will say.")
     say("Compiling ...")
     with closing(stream(built)) as feed:
         dry = probe(built.step, _step_batches(built, feed))
@@ -130,10 +139,10 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
             peaks.look()
             timer.round(steps // rounds + (number < steps % rounds))
         peaks.look()
-    return _speed(built, timer, peaks, dry.compile_s)
+    return _speed(built, timer, peaks, dry.compile_s, load)
 
 
-def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float) -> Speed:
+def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: float) -> Speed:
     train, step = built.recipe.train, built.step
     tokens = train.batch_size * train.accumulate * train.seq_len
     step_s = Spread.of(timer.loop)
@@ -143,7 +152,7 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float) -> Spee
         microbatches=train.accumulate,
         tokens_per_s=Spread.of([tokens / took for took in timer.loop]),
         step_s=step_s,
-        parts_s={name: share * step_s.median for name, share in timer.parts().items()},
+        parts_s={name: share.times(step_s.median) for name, share in timer.parts().items()},
         mfu=per_token * tokens / step_s.median / peaks.matmul_flop_per_s,
         bandwidth_use=step_bytes(step) / step_s.median / peaks.copy_bytes_per_s,
         matmul_flop_per_s=peaks.matmul_flop_per_s,
@@ -152,6 +161,7 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float) -> Spee
         traces=step.traces,
         declared_traces=step.declared_traces,
         peak_gib=timer.peak_gib,
+        load=load,
     )
 
 

@@ -32,7 +32,7 @@ from ..trainer.loop import Metrics, Trainer, arrays
 from ..trainer.progress import Progress
 from ..trainer.step import Batch, Step
 from ..trainer.traced import Traced
-from .timing import seconds
+from .timing import Spread, seconds
 
 PARTS = ("data", "forward", "backward", "optimizer", "sync")
 
@@ -100,10 +100,11 @@ class StepTimer:
         self.loop += loop
         self.shares.append(self._round_shares(median(loop), took))
 
-    def parts(self) -> dict[str, float]:
-        """Shares of a step by part, each the median of the rounds; "sync" is what is left."""
-        found = {name: median(share[name] for share in self.shares) for name in PARTS[:-1]}
-        return found | {"sync": 1.0 - sum(found.values())}
+    def parts(self) -> dict[str, Spread]:
+        """Shares of a step by part over the rounds; the medians add up to 1."""
+        found = {name: Spread.of([share[name] for share in self.shares]) for name in PARTS}
+        rest = 1.0 - sum(found[name].median for name in PARTS[:-1])
+        return found | {"sync": Spread(rest, found["sync"].low, found["sync"].high)}
 
     def _round_shares(self, step_s: float, took: dict[str, list[float]]) -> dict[str, float]:
         middle = {name: median(values) for name, values in took.items()}
@@ -113,7 +114,8 @@ class StepTimer:
             middle["gradients"] - middle["forward"],
             middle["whole"] - middle["gradients"],
         )
-        return {name: value / step_s for name, value in zip(PARTS, found, strict=False)}
+        shares = [value / step_s for value in found]
+        return dict(zip(PARTS, (*shares, 1.0 - sum(shares)), strict=True))
 
     def _tasks(self) -> dict[str, Callable[[], Any]]:
         return {

@@ -25,6 +25,10 @@ class Spread:
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 
+    def times(self, factor: float) -> "Spread":
+        """In another unit."""
+        return Spread(factor * self.median, factor * self.low, factor * self.high)
+
 
 def seconds(f: Callable[[], Any]) -> float:
     """What `f()` takes until every array that it returns is computed."""

@@ -87,17 +87,21 @@ class Page:
         Raises:
             RunError: another file stands there, or the system refuses.
         """
-        if path.exists() and not (path.is_file() and is_report(path)):
-            raise RunError(f"{path} exists and is not a report of mlxt. Choose another --out.")
+        check_place(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.html(), encoding="utf-8")
         return path
 
 
-def is_report(path: Path) -> bool:
-    """Whether a file is a page that this module wrote."""
-    return MARK.encode() in path.read_bytes()[:1000]
+def check_place(path: Path) -> None:
+    """Refuse a place where something else than an earlier report stands.
+
+    Raises:
+        RunError: it does.
+    """
+    if path.exists() and not (path.is_file() and MARK.encode() in path.read_bytes()[:1000]):
+        raise RunError(f"{path} exists and is not a report of mlxt. Choose another --out.")
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, best: int | None = None) -> str:

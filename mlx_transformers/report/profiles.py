@@ -5,14 +5,18 @@ from html import escape
 from itertools import product
 from pathlib import Path
 
-from ..profile.measure import Profile
+from ..profile.measure import BUSY, Profile
 from ..profile.sweep import Axis, Cell, best
 from ..profile.timing import Spread
 from . import page
 from .charts import Line, bars, heat_map, lines
+from .figure import new_figure
+
+BUSY_NOTE = ": others used this machine, which is faster than this says"
 
 Rows = list[tuple[str, ...]]
 
+PART_TITLES = ("part of a step", "ms", "quartiles", "share")
 BLOCK_TITLES = ("part", "kind", "blocks", "forward ms", "with gradients ms", "share of step")
 DECODE_TITLES = (
     "context",
@@ -42,15 +46,21 @@ def speed_rows(profile: Profile) -> Rows:
         ("compilation", f"{speed.compile_s:.1f} s"),
         ("traces of the step", f"{speed.traces} of {speed.declared_traces} declared"),
         ("device", f"{profile.device}, {profile.dtype}"),
+        ("load before, by core", f"{speed.load:.1f}" + (BUSY_NOTE if speed.load > BUSY else "")),
     ]
 
 
 def part_rows(profile: Profile) -> Rows:
     """The step by part."""
-    whole = profile.speed.step_s.median
+    step = profile.speed.step_s
     return [
-        (part, f"{took * 1e3:,.2f}", f"{took / whole:.1%}")
-        for part, took in (*profile.speed.parts_s.items(), ("step", whole))
+        (
+            part,
+            f"{took.median * 1e3:,.2f}",
+            f"{took.low * 1e3:,.1f} to {took.high * 1e3:,.1f}",
+            f"{took.median / step.median:.1%}",
+        )
+        for part, took in (*profile.speed.parts_s.items(), ("step", step))
     ]
 
 
@@ -115,6 +125,16 @@ def quartiles(spread: Spread) -> str:
     return f"{spread.low:,.0f} to {spread.high:,.0f}"
 
 
+def check_page(path: Path) -> None:
+    """Refuse a page that could not be written, before minutes of measuring.
+
+    Raises:
+        RunError: as `write_profile`.
+    """
+    page.check_place(path)
+    new_figure()
+
+
 def write_profile(profile: Profile, command: str, path: Path) -> Path:
     """The page of a profile.
 
@@ -123,14 +143,14 @@ def write_profile(profile: Profile, command: str, path: Path) -> Path:
     """
     out = page.Page(f"Profile of {profile.recipe}")
     out.add("summary", "Speed", _table(("", ""), speed_rows(profile)))
-    parts = [(name, took * 1e3) for name, took in profile.speed.parts_s.items()]
+    parts = [(name, took.median * 1e3) for name, took in profile.speed.parts_s.items()]
     out.add(
         "parts",
         "Where a step goes",
         page.figures(
             page.figure(bars("parts", "Milliseconds by part", parts, unit="ms"), "Parts", "ms")
         ),
-        _table(("part", "ms", "share"), part_rows(profile)),
+        _table(PART_TITLES, part_rows(profile)),
     )
     if profile.blocks:
         out.add("blocks", "Blocks", _table(BLOCK_TITLES, block_rows(profile)))

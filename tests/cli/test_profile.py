@@ -34,5 +34,6 @@ def test_a_sweep_is_a_table_and_a_page(
 def test_what_cannot_be_profiled_is_refused(mlxt: Mlxt, home: Path) -> None:
     refused(mlxt("profile", "tiny", "--sweep", "train.seq_len"), "KEY=VALUE,VALUE")
     refused(mlxt("profile", "tiny", "--sweep", "train.seqlen=8"), "seq_len")
+    refused(mlxt("profile", "tiny", "--out", "text.txt"), "text.txt exists and is not a report")
     both = mlxt("profile", "tiny", "--sweep", "train.seq_len=8", "--capture", "a.gputrace")
     assert both.code == 2

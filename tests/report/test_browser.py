@@ -32,7 +32,7 @@ pytestmark = [
 def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
     """The page's elements after it was loaded, and what the browser's console says."""
     profile = page.parent / "browser"
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, f"file://{page}"]
+    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
 
