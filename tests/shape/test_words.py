@@ -17,7 +17,7 @@ FILES = sorted(
 
 OF_A_MACHINE = re.compile(
     r"(?<![\w.~}\])*])/(?:home|Users|root|work|opt)/\w"
-    r"|file:/{2}"
+    r"|file:/{3}\w"
     r"|--?(?:extra-)?index[-_]url|find[-_]links|python[h]osted|npm[j]s\.org"
 )
 
