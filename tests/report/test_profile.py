@@ -56,7 +56,7 @@ def test_a_profile_adds_up_and_says_what_the_model_is(built: Built, tmp_path: Pa
     assert set(speed.parts_s) == set(PARTS)
     assert sum(part.median for part in speed.parts_s.values()) == pytest.approx(speed.step_s.median)
     assert speed.tokens_per_step == 2 * 2 * 16
-    assert speed.tokens_per_s.median == pytest.approx(64 / speed.step_s.median, rel=0.5)
+    assert 64 / speed.step_s.high <= speed.tokens_per_s.median <= 64 / speed.step_s.low
     assert speed.traces == speed.declared_traces == 3
     assert [(b.part, b.kind, b.count) for b in found.blocks if b.whole] == [
         ("near", "attention + glu", 2),
