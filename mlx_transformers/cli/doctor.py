@@ -1,7 +1,11 @@
 """`mlxt doctor`."""
 
 import json
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from .options import AsJson
 from .terminal import print_table
@@ -10,8 +14,21 @@ UNITS = {"_gib": " GiB", "_gflop_per_s": " GFLOP/s"}
 """Endings of names that say the unit."""
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    hosts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Check the machines of a host file of mlx.launch instead.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Say what this machine offers and what is in force: device, memory, BLAS, kernels."""
+    if hosts is not None:
+        _cluster(hosts, as_json)
+        return
     from ..core.device import facts
 
     found = facts()
@@ -25,6 +42,24 @@ def doctor(as_json: AsJson = False) -> None:
         print(f"Slower than it could be: {text}")
     if not warnings:
         print("No warnings.")
+
+
+def _cluster(path: Path, as_json: bool) -> None:
+    """Check a cluster; exit code 1 where anything failed."""
+    from ..trainer.hosts import NOT_CHECKED, check, read_hosts
+
+    found = [(rank, each) for rank, host in enumerate(read_hosts(path)) for each in check(host)]
+    if as_json:
+        checks = [{"rank": rank, **asdict(each)} for rank, each in found]
+        print(json.dumps({"checks": checks, "not_checked": NOT_CHECKED}, indent=2))
+    else:
+        rows = [(str(rank), c.host, c.what, c.verdict, c.detail) for rank, c in found]
+        print_table(("rank", "host", "check", "verdict", ""), rows)
+        print("\nNot checked from here:")
+        for text in NOT_CHECKED:
+            print(f"- {text}")
+    if any(each.verdict == "failed" for _, each in found):
+        raise typer.Exit(1)
 
 
 def _row(name: str, value: Any) -> tuple[str, str]:

@@ -1,0 +1,202 @@
+"""A host file of `mlx.launch`, read strictly, and its machines, as far as one sees from here."""
+
+import ipaddress
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.errors import RunError, unknown
+
+BACKENDS = ("ring", "mpi", "jaccl", "jaccl-ring", "nccl")
+FILE_KEYS = ("backend", "envs", "hosts")
+HOST_KEYS = ("ssh", "ips", "rdma")
+EXAMPLE = '[{"ssh": "mac1.local", "ips": ["10.0.0.1"]}, {"ssh": "mac2.local", "ips": ["10.0.0.2"]}]'
+SSH_SECONDS = 10
+
+NOT_CHECKED = (
+    "whether the machines reach each other's addresses and ports (a firewall may refuse)",
+    "how fast the links are, and which cable or bridge an address belongs to",
+    "whether the recipe and the text are there: training compares both before it begins",
+)
+"""What can only be seen from the other machines, or by training."""
+
+ASK = (
+    "import json, platform; from importlib.metadata import version as v; "
+    "print(json.dumps({'mlx': v('mlx'), 'mlxt': v('mlxt'), 'machine': platform.machine()}))"
+)
+
+Verdict = Literal["ok", "failed", "not checked"]
+Runner = Callable[[list[str]], subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Host:
+    """One line of the file: where to log in, and where the ring listens."""
+
+    ssh: str
+    ips: list[str] = field(default_factory=list)
+
+    @property
+    def local(self) -> bool:
+        """Whether `mlx.launch` starts it without ssh."""
+        return self.ssh == "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at on one host, and what came out."""
+
+    host: str
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def read_hosts(path: Path) -> list[Host]:
+    """The hosts of a file, in the order of their ranks.
+
+    Raises:
+        RunError: it can't be read, or isn't what `mlx.launch --hostfile` takes.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise RunError(
+            f"{path} is no JSON ({error}). It should look like this: {EXAMPLE}"
+        ) from None
+    if isinstance(data, dict):
+        _known(path, "key", data, FILE_KEYS)
+        if data.get("backend", "") not in ("", *BACKENDS):
+            raise RunError(f"{path}: {unknown('backend', str(data['backend']), BACKENDS)}")
+        data = data.get("hosts")
+    if not isinstance(data, list) or not data:
+        raise RunError(f"{path} lists no hosts. It should look like this: {EXAMPLE}")
+    hosts = [_host(path, number, entry) for number, entry in enumerate(data)]
+    seen: dict[str, int] = {}
+    for number, host in enumerate(hosts):
+        for ip in host.ips:
+            if ip in seen and not ipaddress.ip_address(ip).is_loopback:
+                raise RunError(f"{path}: hosts {seen[ip]} and {number} both have the address {ip}.")
+            seen[ip] = number
+    return hosts
+
+
+def _host(path: Path, number: int, entry: Any) -> Host:
+    if not isinstance(entry, dict) or not isinstance(entry.get("ssh"), str) or not entry["ssh"]:
+        raise RunError(
+            f'{path}: host {number} has no "ssh", the name to log in with. It should look like '
+            f"this: {EXAMPLE}"
+        )
+    _known(path, f"key of host {number}", entry, HOST_KEYS)
+    ips = entry.get("ips", [])
+    if not isinstance(ips, list) or not ips:
+        raise RunError(
+            f'{path}: host {number} ({entry["ssh"]}) has no "ips", the addresses that the others '
+            "reach it at, which the ring needs."
+        )
+    for ip in ips:
+        try:
+            ipaddress.ip_address(ip)
+        except ValueError:
+            raise RunError(
+                f"{path}: host {number} ({entry['ssh']}) has the address {ip!r}, which is no IP "
+                "address; the ring takes no names."
+            ) from None
+    return Host(entry["ssh"], ips)
+
+
+def _known(path: Path, what: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in known:
+            raise RunError(f"{path}: {unknown(what, key, known)}")
+
+
+def check(host: Host, run: Runner | None = None) -> list[Check]:
+    """Try one host: its name, a login without a password, and the versions there.
+
+    Each check that fails leaves those after it unchecked, and says so. `run` runs a command.
+    """
+    here = {"mlx": version("mlx"), "mlxt": version("mlxt")}
+    if host.local:
+        return [Check(host.ssh, "versions", "ok", f"this machine: {_listed(here)}")]
+    run = run or _run
+    name = _real_name(host.ssh, run)
+    steps: list[tuple[str, Callable[[], tuple[Verdict, str]]]] = [
+        ("name", lambda: _resolves(name)),
+        ("login", lambda: _logs_in(host.ssh, run)),
+        ("versions", lambda: _versions(host.ssh, here, run)),
+    ]
+    found: list[Check] = []
+    for what, step in steps:
+        if found and found[-1].verdict != "ok":
+            found.append(Check(host.ssh, what, "not checked", f"since {found[-1].what} is not ok"))
+        else:
+            found.append(Check(host.ssh, what, *step()))
+    return found
+
+
+def _real_name(name: str, run: Runner) -> str:
+    """What ~/.ssh/config makes of a name; the name itself where there is no ssh."""
+    if shutil.which("ssh") is None:
+        return name
+    lines = run(["ssh", "-G", name]).stdout.splitlines()
+    named = [line.split()[1] for line in lines if line.startswith("hostname ")]
+    return named[0] if named else name
+
+
+def _resolves(name: str) -> tuple[Verdict, str]:
+    bare = name.rpartition("@")[2]
+    try:
+        address = socket.getaddrinfo(bare, None)[0][4][0]
+    except OSError as error:
+        return "failed", f"{bare} is not known: {error.strerror}"
+    return "ok", str(address)
+
+
+def _logs_in(name: str, run: Runner) -> tuple[Verdict, str]:
+    if shutil.which("ssh") is None:
+        return "not checked", "there is no ssh on this machine"
+    done = run([*_ssh(name), "true"])
+    if done.returncode == 0:
+        return "ok", "without a password"
+    said = (done.stderr.strip().splitlines() or [f"ssh ended with {done.returncode}"])[-1]
+    return "failed", f"{said}; try: ssh {name} true"
+
+
+def _versions(name: str, here: dict[str, str], run: Runner) -> tuple[Verdict, str]:
+    """Ask the Python at the same place, which is the one that `mlx.launch` starts there."""
+    done = run([*_ssh(name), f"'{sys.executable}' -c \"{ASK}\""])
+    try:
+        there = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return "failed", f"mlxt does not answer from {sys.executable} there"
+    other = {key: there.get(key) for key in here if there.get(key) != here[key]}
+    if other:
+        return "failed", f"{_listed(other)} there, {_listed({k: here[k] for k in other})} here"
+    return "ok", f"{_listed(here)}, {there.get('machine')}"
+
+
+def _listed(versions: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in versions.items())
+
+
+def _ssh(name: str) -> list[str]:
+    return ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", name]
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=SSH_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 255, "", f"no answer for {SSH_SECONDS} s")

@@ -1,0 +1,190 @@
+"""The speed of two data-parallel processes against one, on the same model and global batch.
+
+    python tools/bench_parallel.py [--dim 256 ...] [--rounds 3]
+
+Three sides, in turns, so that a machine that slows down slows all: one process with one BLAS
+thread, one process with a BLAS thread for each of `--ranks` cores, and `--ranks` processes with one
+BLAS thread each, over the ring on the loopback. Printed: tokens/s of every round, and the ratios of
+the medians. Needs as many idle cores as ranks.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import mlx_transformers  # noqa: F401  puts a fast BLAS in front of MLX
+
+WARMUP = 3
+DEADLINE = 900.0
+"""Seconds after which a side counts as hung."""
+
+
+def main() -> None:
+    args = parse()
+    if args.side:
+        print(json.dumps(measure(args)))
+        return
+    sides = {
+        "1 process, 1 thread": (1, 1),
+        f"1 process, {args.ranks} threads": (1, args.ranks),
+        f"{args.ranks} processes, 1 thread each": (args.ranks, 1),
+    }
+    found: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(args.rounds):
+        for side, (world, threads) in sides.items():
+            result = run(world, threads)
+            found[side].append(result["tokens_per_s"])
+            print(
+                f"round {number + 1}  {side:<28} {result['tokens_per_s']:8,.0f} tokens/s, "
+                f"exchange {result['exchange_ms']:5.0f} ms of {result['step_ms']:6.0f} ms, "
+                f"loss {result['loss']:.5f}",
+                flush=True,
+            )
+    one, threaded, several = (statistics.median(values) for values in found.values())
+    print(f"{args.ranks} processes / 1 process, 1 thread      {several / one:.2f}")
+    print(f"{args.ranks} processes / 1 process, {args.ranks} threads     {several / threaded:.2f}")
+
+
+def parse() -> argparse.Namespace:
+    """Sizes of the model and of the global batch; the defaults make 5.5M parameters."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    sizes = {
+        "dim": 256,
+        "layers": 6,
+        "heads": 8,
+        "kv-heads": 4,
+        "hidden-dim": 704,
+        "vocab": 4096,
+        "batch": 8,
+        "length": 256,
+        "steps": 12,
+        "rounds": 3,
+        "ranks": 2,
+    }
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(world: int, threads: int) -> dict[str, float]:
+    """One side, in processes of its own; what rank 0 measured."""
+    words = [sys.executable, __file__, "--side", *sys.argv[1:]]
+    env = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if world > 1:
+            hosts = Path(folder) / "hosts.json"
+            hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(world)]))
+            env["MLX_HOSTFILE"] = str(hosts)
+        started = []
+        for rank in range(world):
+            if world > 1:
+                env["MLX_RANK"] = str(rank)
+            process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
+            stack.callback(process.kill)
+            started.append(process)
+        outs = [process.communicate(timeout=DEADLINE)[0] for process in started]
+        if any(process.returncode for process in started):
+            sys.exit("A process failed; its message is above.")
+    return json.loads(outs[0].splitlines()[-1])
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody has now."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """The trainer's loop on this rank's share of random rows, and a moment with a clock."""
+    import mlx.core as mx
+    import numpy as np
+
+    from mlx_transformers.assemble import load_recipe
+    from mlx_transformers.trainer.loop import Trainer
+    from mlx_transformers.trainer.parallel import joined
+    from mlx_transformers.trainer.progress import Progress
+    from mlx_transformers.trainer.step import Step
+
+    recipe = load_recipe("recipes/llama_tiny.toml", settings(args))
+    with joined() as ranks:
+        mx.random.seed(0)
+        model = recipe.model.build(args.vocab)
+        optimizer = recipe.optim.build(model, recipe.train.steps)
+        step = Step(model, recipe.objective.build(), optimizer, recipe.train, ranks=ranks)
+        shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
+        rows = np.random.default_rng(0).integers(0, args.vocab, shape, np.int32)
+
+        class Feed:
+            cursor: dict[str, Any] = {}  # noqa: RUF012
+            tokens_per_s = 0.0
+            source = iter(rows[:, ranks.rank])
+
+            def __next__(self) -> dict[str, np.ndarray]:
+                return {"tokens": next(self.source)}
+
+        marks: list[float] = []
+        last: dict[str, mx.array] = {}
+
+        def clock(trainer: Trainer, metrics: dict[str, mx.array]) -> None:
+            if trainer.progress.step in (WARMUP, recipe.train.steps):
+                mx.eval(metrics, step.state)
+                marks.append(time.perf_counter())
+            last.update(metrics)
+
+        Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
+        exchange = exchange_seconds(ranks, model.trainable_parameters())
+    seconds = marks[1] - marks[0]
+    return {
+        "tokens_per_s": args.steps * args.batch * args.length / seconds,
+        "step_ms": 1e3 * seconds / args.steps,
+        "exchange_ms": 1e3 * exchange,
+        "loss": last["loss"].item(),
+    }
+
+
+def settings(args: argparse.Namespace) -> list[str]:
+    """The sizes asked for, and nothing in the way of the step."""
+    return [
+        f"model.dim={args.dim}",
+        f"model.n_layers={args.layers}",
+        f"model.max_seq_len={args.length}",
+        f"model.block.mixer.n_heads={args.heads}",
+        f"model.block.mixer.n_kv_heads={args.kv_heads}",
+        f"model.block.ffn.hidden_dim={args.hidden_dim}",
+        f"train.steps={args.steps + WARMUP}",
+        f"train.batch_size={args.batch}",
+        f"train.seq_len={args.length}",
+        "train.clip={kind='none'}",
+        "optim.learning_rate=1e-5",
+        "optim.schedule={kind='constant'}",
+    ]
+
+
+def exchange_seconds(ranks: Any, tree: Any) -> float:
+    """The median time of one exchange of arrays like the gradients."""
+    import mlx.core as mx
+
+    times = []
+    for _ in range(5):
+        ranks.gather(None)
+        started = time.perf_counter()
+        mx.eval(ranks.sum(tree))
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()
