@@ -12,6 +12,7 @@ from .data.prepare import Prepared, prepare
 from .data.tokenizers.load import load_tokenizer
 from .data.tokenizers.tokenizer import Tokenizer
 from .layers.counts import Counts, count
+from .planning import settle
 from .recipe.load import resolve, resolve_data
 from .recipe.validate import typed
 from .schema import Recipe
@@ -84,7 +85,7 @@ def _model(recipe: Recipe, vocab_size: int) -> Any:
         name = f"{recipe.resolved.name}: " if recipe.resolved else ""
         raise RecipeError(f"{name}{error}") from None
     blocks = recipe.train.recompute
-    if blocks != "none":
+    if blocks == "all" or isinstance(blocks, list):
         count = len(model.stack.blocks)
         chosen = range(count) if blocks == "all" else blocks
         outside = [i for i in chosen if not 0 <= i < count]
@@ -125,6 +126,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     """
     data = data or prepare(recipe.data)
     model = build_model(recipe, data.tokenizer)
+    recipe = settle(recipe, model, ranks.world)
     objective = recipe.objective.build()
     optimizer = recipe.optim.build(model, recipe.train.steps)
     step = Step(model, objective, optimizer, recipe.train, ranks=ranks)

@@ -56,24 +56,17 @@ class Plan:
 
     def advice(self) -> str:
         """What would make it fit, in a sentence."""
-        chosen = choose(self.job, self.budget, factor=self.factor)
-        if chosen is None:
-            smallest = size(least(self.job, factor=self.factor))
-            return (
-                f"Nothing would make it fit: with one row at a time and every block recomputed it "
-                f"takes {smallest}. Take a smaller model or shorter rows."
-            )
-        sets = " ".join(f"--set '{each}'" for each in chosen.sets(self.job))
-        return f"It would fit in {size(chosen.peak)} with {sets}."
+        return advice(self.job, self.budget, self.factor)
 
 
-def job(recipe: Recipe, model: Any, cpu: bool | None = None) -> Job:
+def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> Job:
     """The sizes of a recipe's training step.
 
     Args:
         recipe: what is to be trained; "auto" counts as the fastest choice.
         model: its model, which may be lazy: it isn't computed.
         cpu: whether it will run on a CPU; None means as here.
+        ranks: processes that share the rows.
     """
     config = recipe.train
     optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
@@ -84,7 +77,7 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None) -> Job:
         model=model,
         state=optimizer.state,
         vocab_size=model.vocab_size,
-        batch_size=config.batch_size,
+        batch_size=max(1, config.batch_size // ranks),
         seq_len=config.seq_len,
         accumulate=config.accumulate,
         dtype=config.dtype,
@@ -95,13 +88,13 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None) -> Job:
     )
 
 
-def plan(recipe: Recipe, model: Any, mac: Mac | None = None) -> Plan:
+def plan(recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1) -> Plan:
     """The plan of a recipe for a Mac, or for this machine.
 
     Raises:
         RunError: its "auto" keys can't make it fit.
     """
-    recipe, wanted, factor, budget, limit = _settled(recipe, model, mac)
+    recipe, wanted, factor, budget, limit = _settled(recipe, model, mac, ranks)
     found, config = account(wanted), recipe.train
     mac = mac or this_mac()
     tokens = config.batch_size * config.accumulate * config.seq_len
@@ -122,7 +115,35 @@ def plan(recipe: Recipe, model: Any, mac: Mac | None = None) -> Plan:
     return Plan(wanted, found, factor, budget, limit, mac, estimate, tokens * config.steps)
 
 
-def settle(recipe: Recipe, model: Any) -> Recipe:
+def checked(plan: Plan) -> str:
+    """The plan in a line, with a warning where it is over the budget.
+
+    Raises:
+        RunError: it needs more than there is.
+    """
+    if plan.peak > plan.limit:
+        raise RunError(
+            f"This run needs about {size(plan.peak)} at the peak, and there are "
+            f"{size(plan.limit)}. {plan.advice()}"
+        )
+    if plan.peak > plan.budget:
+        return f"{plan.sentence} It may be slow or fail. {plan.advice()}"
+    return plan.sentence
+
+
+def advice(job: Job, budget: float, factor: float) -> str:
+    """What would make a job fit, in a sentence."""
+    chosen = choose(job, budget, factor=factor)
+    if chosen is None:
+        return (
+            "Nothing would make it fit: with one row at a time and every block recomputed it "
+            f"takes {size(least(job, factor=factor))}. Take a smaller model or shorter rows."
+        )
+    sets = " ".join(f"--set '{each}'" for each in chosen.sets(job))
+    return f"It would fit in {size(chosen.peak)} with {sets}."
+
+
+def settle(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
     """The recipe with "auto" replaced by what fits and costs the least time, here; sets the
     model's recomputed blocks.
 
@@ -131,7 +152,7 @@ def settle(recipe: Recipe, model: Any) -> Recipe:
     """
     if not _free(recipe):
         return recipe
-    settled, wanted, *_ = _settled(recipe, model, None)
+    settled, wanted, *_ = _settled(recipe, model, None, ranks)
     model.stack.recomputed = wanted.recomputed
     return settled
 
@@ -162,7 +183,7 @@ def _free(recipe: Recipe) -> frozenset[str]:
 
 
 def _settled(
-    recipe: Recipe, model: Any, mac: Mac | None
+    recipe: Recipe, model: Any, mac: Mac | None, ranks: int
 ) -> tuple[Recipe, Job, float, float, float]:
     """The recipe and its job without "auto"; correction, budget and limit."""
     if mac is None:
@@ -172,14 +193,14 @@ def _settled(
     else:
         factor, limit, cpu = 1.0, METAL_SHARE * mac.memory_gb * 2**30, False
         budget = SHARE * limit
-    wanted, free = job(recipe, model, cpu), _free(recipe)
+    wanted, free = job(recipe, model, cpu, ranks), _free(recipe)
     if free:
         chosen = choose(wanted, budget, free, factor)
         if chosen is None:
             raise RunError(
                 f"No choice of {' and '.join(sorted(free))} fits the budget of {size(budget)}: the "
-                f"smallest takes {size(least(wanted, free, factor))}. Lower train.batch_size and "
-                "raise train.accumulate as much, or take a smaller model."
+                f"smallest takes {size(least(wanted, free, factor))}. "
+                f"{advice(wanted, budget, factor)}"
             )
         wanted = chosen.job
         recipe = _with(recipe, wanted, free)

@@ -24,10 +24,11 @@ from .core.errors import RunError
 from .data.prepare import Progress as Preparing
 from .data.prepare import prepare
 from .data.stream import EvalStream, TrainStream
-from .decode.generate import generate
-from .decode.sample import Sampling
+from .decode.generate import sampler
 from .layers.counts import flops_per_token
+from .memory.meter import Meter
 from .optim.finite import assign
+from .planning import checked, plan
 from .recipe.show import diff
 from .recipe.toml import to_toml
 from .report.runs import read as read_run
@@ -58,9 +59,6 @@ FREE = ("train.steps", "eval.", "checkpoint.", "log.")
 
 PLACES = ("data.path", "data.valid_path")
 """Keys that ranks need not agree on: a text has a fingerprint, wherever it is kept."""
-
-SAMPLE_TOKENS = 120
-"""Tokens of a sample while training."""
 
 Say = Callable[[str], None]
 Parts = Callable[[], Built]
@@ -270,6 +268,7 @@ def _ready(built: Built, cursor: dict[str, Any], say: Say) -> TrainStream:
         f"{counts.total:,} parameters ({counts.active:,} active for a token), "
         f"{built.data.count('train'):,} training tokens."
     )
+    say(checked(plan(built.recipe, built.model, ranks=built.step.ranks.world)))
     say("Compiling the first step ...")
     dry = probe(built.step, [arrays(feed.batch(i)) for i in range(built.recipe.train.accumulate)])
     for parameter in dry.idle:
@@ -287,11 +286,21 @@ def _run(
     with ExitStack() as stack:
         stack.enter_context(closing(feed))
         sinks = _sinks(stack, built, folder, progress) if folder else []
-        moments = _moments(built, folder, sinks)
+        meter = _meter(built)
+        moments = [meter, *_moments(built, folder, sinks)]
         reason = Trainer(built.step, feed, built.recipe.train, moments, progress).run()
     if folder:
         say(f"{folder.path}: {reason} at step {progress.step}.")
+        if told := meter.remember():
+            say(told)
     return reason
+
+
+def _meter(built: Built) -> Meter:
+    """Measures what was planned, before a sample or an evaluation takes memory of its own."""
+    planned = plan(built.recipe, built.model, ranks=built.step.ranks.world)
+    others = min(built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every)
+    return Meter(planned.account.peak, planned.factor, others)
 
 
 def _sinks(stack: ExitStack, built: Built, folder: RunFolder, progress: Progress) -> list[Sink]:
@@ -335,7 +344,8 @@ def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     moments: list[Any] = [report]
     if folder and recipe.log.sample_every is not None:
-        moments.append(Sample(recipe.log.sample_every, _sampler(built), report))
+        sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
+        moments.append(Sample(recipe.log.sample_every, sample, report))
     moments.append(
         Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report)
     )
@@ -355,19 +365,6 @@ def _valid(built: Built, batches: int | None) -> Iterable[dict[str, Any]]:
         rank=ranks.rank,
         world=ranks.world,
     )
-
-
-def _sampler(built: Built) -> Callable[[], str]:
-    prompt = built.recipe.log.sample_prompt
-    sampling = Sampling(temp=0.8, top_p=0.95)
-
-    def sample() -> str:
-        text = generate(
-            built.model, built.tokenizer, prompt, max_tokens=SAMPLE_TOKENS, sampling=sampling
-        )
-        return prompt + text
-
-    return sample
 
 
 def _saver(built: Built, folder: RunFolder) -> Callable[[Progress, bool], None]:

@@ -9,7 +9,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MlxtError
-from . import data, doctor, evaluate, generate, ladder, profile, report, schema, show, train
+from . import data, doctor, evaluate, generate, ladder, plan, profile, report, schema, show, train
 from .failures import INTERRUPTED, refused
 from .failures import report as show_error
 
@@ -27,6 +27,7 @@ app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("ladder")(ladder.ladder)
+app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("profile")(profile.profile)
 app.add_typer(data.app, name="data")

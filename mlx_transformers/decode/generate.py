@@ -7,7 +7,7 @@ print(generate(model, tokenizer, "ROMEO:", max_tokens=200))
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -23,6 +23,8 @@ from .stats import EndReason, Stats
 from .stop import StopStrings
 
 MAX_SEED = 2**63 - 1
+SAMPLE_TOKENS = 120
+"""Tokens of a sample while training."""
 
 
 def generate(
@@ -30,6 +32,17 @@ def generate(
 ) -> str:
     """The text that follows `prompt`. Options and errors are those of `stream`."""
     return "".join(stream(model, tokenizer, prompt, **options))
+
+
+def sampler(model: Decodable, tokenizer: Tokenizer, prompt: str) -> Callable[[], str]:
+    """Makes short texts that begin with `prompt`, as a run writes them while it trains."""
+    sampling = Sampling(temp=0.8, top_p=0.95)
+
+    def sample() -> str:
+        found = generate(model, tokenizer, prompt, max_tokens=SAMPLE_TOKENS, sampling=sampling)
+        return prompt + found
+
+    return sample
 
 
 def stream(

@@ -80,11 +80,9 @@ def least(job: Job, free: frozenset[str] = ALL, factor: float = 1.0) -> float:
     rows, chunk = 1 if "batch" in free else job.batch_size, job.chunk
     if "chunk" in free:
         chunk = SMALLEST_CHUNK
-    blocks = [frozenset(range(n)) for n in (0, len(job.config.layers()))]
-    ways = blocks if "recompute" in free else [job.recomputed]
     rest = job.accumulate * job.batch_size // rows
     small = replace(job, batch_size=rows, accumulate=rest, chunk=chunk)
-    return factor * min(account(replace(small, recomputed=way)).peak for way in ways)
+    return factor * min(account(replace(small, recomputed=way)).peak for way in _blocks(small, free))
 
 
 def _blocks(job: Job, free: frozenset[str]) -> Iterator[frozenset[int]]:

@@ -1,6 +1,6 @@
 """Causal language modelling: predict the next token."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import mlx.core as mx
 from pydantic import Field
@@ -23,8 +23,9 @@ class Clm(Kind):
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the squared log-partition, which keeps logits from drifting."""
-    chunk: int = Field(512, ge=1)
-    """Tokens whose logits are held at once: memory against the number of matmuls."""
+    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512
+    """Tokens whose logits are held at once: memory against the number of matmuls; `auto` is what
+    the planner finds to fit."""
 
     def build(self) -> "ClmObjective":
         return ClmObjective(self)
@@ -40,7 +41,8 @@ class ClmObjective:
     def __init__(self, config: Clm) -> None:
         self.label_smoothing = config.label_smoothing
         self.z_loss = config.z_loss
-        self.chunk = config.chunk
+        # Settled before a run; elsewhere any will do.
+        self.chunk = 512 if config.chunk == "auto" else config.chunk
 
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model = models["model"]

@@ -28,8 +28,9 @@ class Train(Config):
     """What the forward and backward compute in; weights and optimizer stay float32."""
     clip: Annotated[Kind, Slot("clip")] = ClipNone()
     """How large a gradient may be."""
-    recompute: Literal["none", "all"] | list[int] = "none"
-    """Blocks whose activations are computed again in the backward pass to save memory."""
+    recompute: Literal["none", "all", "auto"] | list[int] = "none"
+    """Blocks whose activations are computed again in the backward pass to save memory; `auto` are
+    as many as the planner finds that memory demands."""
     nonfinite: Literal["skip", "stop"] = "skip"
     """What a step with a NaN or infinite gradient does: change nothing, or end the run."""
     ema: float | None = Field(None, gt=0, lt=1)

@@ -1,0 +1,116 @@
+"""`mlxt plan`."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import AsJson, Recipe, Sets
+from .terminal import print_table
+
+if TYPE_CHECKING:
+    from ..planning import Plan
+
+
+def plan(
+    recipe: Recipe,
+    chip: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for another Mac, as in 'M3 Max 64GB'.",
+            metavar="CHIP",
+            show_default="this machine",
+        ),
+    ] = None,
+    set: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a recipe's training will need, before it starts: memory by part, and time."""
+    from ..assemble import draft_model, load_recipe, told_vocab_size
+    from ..memory.chips import find_mac
+    from ..planning import plan as make
+
+    loaded = load_recipe(recipe, set or [])
+    found = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
+    notes = list(found.account.notes)
+    if told_vocab_size(loaded) is None:
+        notes.append("The vocabulary is not known before the text is read: 256 is assumed.")
+    if as_json:
+        print(json.dumps(_facts(found, notes), indent=2))
+    else:
+        _print(found, notes)
+
+
+def _print(found: "Plan", notes: list[str]) -> None:
+    from ..planning import size
+
+    rows = [(name, size(n * found.factor)) for name, n in found.account.parts.items()]
+    rows.append(("peak", size(found.peak)))
+    print_table(("part", "bytes"), rows, right=[1], gaps=[len(rows) - 1])
+    where = found.mac.name if found.mac else "this machine"
+    print(f"\n{size(found.peak)} at the peak; the budget on {where} is {size(found.budget)}.")
+    for line in [*_verdict(found), *_chosen(found), *_speed(found), *notes]:
+        print(line)
+
+
+def _verdict(found: "Plan") -> list[str]:
+    lines = []
+    if found.factor != 1.0:
+        lines.append(f"Corrected by {found.factor:.2f}, as earlier runs on this device say.")
+    if found.peak > found.budget:
+        lines.append(f"It does not fit. {found.advice()}")
+    if not found.job.cpu:
+        lines.append("What Metal holds ahead has not been measured: an estimate until a run has.")
+    return lines
+
+
+def _chosen(found: "Plan") -> list[str]:
+    if not found.job.recomputed:
+        return [f"Loss in chunks of {found.job.chunk} rows; no block is recomputed."]
+    blocks = ", ".join(map(str, sorted(found.job.recomputed)))
+    return [f"Loss in chunks of {found.job.chunk} rows; recomputed blocks: {blocks}."]
+
+
+def _speed(found: "Plan") -> list[str]:
+    if found.speed is None or found.mac is None:
+        return []
+    short, long = found.speed.hours(found.tokens)
+    return [
+        f"Estimate, not measured: {found.speed.least:,.0f} to {found.speed.most:,.0f} tokens/s on "
+        f"{found.mac.name}, limited by {found.speed.limit}; {found.tokens:,} tokens take "
+        f"{duration(short)} to {duration(long)}."
+    ]
+
+
+def duration(hours: float) -> str:
+    """ "40 s", "12 min", "3.5 h", "4.2 days"."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def _facts(found: "Plan", notes: list[str]) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "peak_bytes": round(found.peak),
+        "budget_bytes": round(found.budget),
+        "fits": found.peak <= found.budget,
+        "parts_bytes": {k: round(v * found.factor) for k, v in found.account.parts.items()},
+        "phases_bytes": {k: round(v * found.factor) for k, v in found.account.phases.items()},
+        "correction": found.factor,
+        "batch_size": found.job.batch_size,
+        "accumulate": found.job.accumulate,
+        "chunk": found.job.chunk,
+        "recompute": sorted(found.job.recomputed),
+        "tokens": found.tokens,
+        "notes": notes,
+    }
+    if found.peak > found.budget:
+        facts["advice"] = found.advice()
+    if found.mac is not None and found.speed is not None:
+        chip = asdict(found.mac.chip) | {"memory_gb": found.mac.memory_gb}
+        facts["estimate"] = {"chip": chip, **asdict(found.speed)}
+        facts["estimate"]["hours"] = found.speed.hours(found.tokens)
+    return facts

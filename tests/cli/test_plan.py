@@ -1,0 +1,57 @@
+"""`mlxt plan`, and what `mlxt train` says of it."""
+
+import json
+from pathlib import Path
+
+from .conftest import Mlxt
+from .test_bad_input import refused
+
+
+def test_the_table_ends_with_the_peak_and_says_how_it_compares(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("plan", "tiny")
+    assert outcome.code == 0
+    for word in ("weights", "optimizer", "activations of blocks", "peak", "the budget on"):
+        assert word in outcome.out
+    assert "256 is assumed" in outcome.out
+
+
+def test_as_json_the_parts_add_up(mlxt: Mlxt, home: Path) -> None:
+    found = json.loads(mlxt("plan", "tiny", "--json", "--set", "model.vocab_size=300").out)
+    assert abs(sum(found["parts_bytes"].values()) - found["peak_bytes"]) < 10
+    assert found["fits"]
+    assert found["notes"] == []
+
+
+def test_another_mac_is_planned_with_an_estimate_of_its_time(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("plan", "tiny", "--chip", "M3 Max 64GB")
+    assert "Estimate, not measured:" in outcome.out
+    assert "tokens/s on M3 Max 64GB" in outcome.out
+    refused(mlxt("plan", "tiny", "--chip", "M3 Mox"), "Did you mean 'M3 Max'")
+
+
+def test_what_does_not_fit_is_told_with_what_would(mlxt: Mlxt, home: Path) -> None:
+    large = ["--set", "model.dim=512", "--set", "train.batch_size=65536", "--set"]
+    outcome = mlxt("plan", "tiny", "--chip", "M1 8GB", *large, "model.block.ffn.hidden_dim=2048")
+    assert "It does not fit. It would fit in" in outcome.out
+    assert "train.batch_size=" in outcome.out
+
+
+def test_training_tells_the_plan_first_and_the_measured_peak_last(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("train", "tiny", "--steps", "5")
+    told = outcome.out.splitlines()
+    plan = next(i for i, line in enumerate(told) if line.startswith("Plan: "))
+    last = next(i for i, line in enumerate(told) if line.startswith("Memory of a step: "))
+    assert plan < last
+    assert "planned (" in told[last]
+    assert len(json.loads((home / "cache" / "plans.json").read_text())) == 1
+
+
+def test_a_run_that_needs_more_than_there_is_never_starts(mlxt: Mlxt, home: Path) -> None:
+    refused(mlxt("train", "tiny", "--batch-size", str(10**8)), "needs about", "there are")
+    assert not list((home / "runs").glob("*")) if (home / "runs").exists() else True
+
+
+def test_auto_trains(mlxt: Mlxt, home: Path) -> None:
+    auto = ["--set", "train.recompute=auto", "--set", "objective.chunk=auto"]
+    assert mlxt("train", "tiny", *auto).code == 0
+    assert mlxt("train", "tiny", *auto, "--resume", "auto", "--steps", "6").code == 0

@@ -1,0 +1,78 @@
+"""Choosing what makes a job fit."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.memory.account import account
+from mlx_transformers.memory.fit import LARGEST_CHUNK, choose, least
+from mlx_transformers.planning import settle
+
+from .planned import job_of, recipe
+
+JOB = job_of("llama_tiny", "model.n_layers=4", "model.vocab_size=8192", "train.batch_size=8")
+ROWS = JOB.batch_size * JOB.accumulate
+
+
+def test_with_room_nothing_is_given_up() -> None:
+    chosen = choose(JOB, 2**40)
+    assert chosen is not None
+    assert (chosen.job.recomputed, chosen.job.chunk) == (frozenset(), LARGEST_CHUNK)
+    assert (chosen.job.batch_size, chosen.cost) == (JOB.batch_size, 0.0)
+
+
+@pytest.mark.parametrize("share", [0.95, 0.8, 0.6, 0.4])
+def test_what_is_chosen_fits_and_keeps_the_rows_of_a_step(share: float) -> None:
+    budget = share * account(JOB).peak
+    chosen = choose(JOB, budget)
+    assert chosen is not None
+    assert account(chosen.job).peak == chosen.peak <= budget
+    assert chosen.job.batch_size * chosen.job.accumulate == ROWS
+    assert chosen.sets(JOB)
+
+
+def test_less_memory_never_costs_less_time() -> None:
+    peak = account(JOB).peak
+    costs = [chosen.cost for n in range(10, 3, -1) if (chosen := choose(JOB, peak * n / 10))]
+    assert costs == sorted(costs)
+    assert costs[-1] > costs[0]
+
+
+def test_what_is_not_free_stays() -> None:
+    budget = 0.9 * account(JOB).peak
+    chosen = choose(JOB, budget, frozenset({"recompute"}))
+    assert chosen is not None
+    assert chosen.job == replace(JOB, recomputed=chosen.job.recomputed)
+    assert 0 < len(chosen.job.recomputed) < 4
+
+
+def test_nothing_fits_below_the_least() -> None:
+    smallest = least(JOB)
+    assert choose(JOB, smallest * 0.99) is None
+    assert choose(JOB, smallest * 1.01) is not None
+
+
+def test_auto_becomes_a_choice_that_fits_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = (
+        "train.recompute=auto",
+        "objective.chunk=auto",
+        "train.batch_size=16",
+        "model.n_layers=4",
+    )
+    loaded = recipe("llama_tiny", *sets)
+    model = loaded.model.build(512)
+    job = job_of("llama_tiny", *sets[2:])
+    monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda: 0.9 * account(job).peak)
+    monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
+    settled = settle(loaded, model)
+    assert settled.train.recompute == sorted(model.stack.recomputed) != []
+    assert isinstance(settled.objective.chunk, int)
+
+
+def test_a_run_that_cannot_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = recipe("llama_tiny", "objective.chunk=auto", "train.batch_size=64")
+    monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda: 60e6)
+    monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
+    with pytest.raises(RunError, match=r"chunk fits the budget .*train\.batch_size="):
+        settle(loaded, loaded.model.build(512))

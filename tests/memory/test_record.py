@@ -1,0 +1,45 @@
+"""Plans learn from runs."""
+
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.memory import record
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own."""
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_correction_is_the_median_of_enough_runs_on_the_same_device() -> None:
+    for measured in (120, 110):
+        record.remember("mac", 100, measured)
+    assert record.correction("mac") == 1.0
+    record.remember("mac", 100, 500)
+    assert record.correction("mac") == 1.2
+    assert record.correction("another mac") == 1.0
+
+
+def test_only_the_newest_runs_count_and_a_correction_has_bounds() -> None:
+    for measured in [100] * 60 + [900] * 60:
+        record.remember("mac", 100, measured)
+    assert record.ratios("mac") == [9.0] * record.REMEMBERED
+    assert record.correction("mac") == record.FURTHEST
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"mac": 3}', '{"mac": ["x"]}'])
+def test_a_damaged_record_is_begun_anew(cache: Path, content: str) -> None:
+    cache.mkdir()
+    record.record_file().write_text(content)
+    assert record.correction("mac") == 1.0
+    record.remember("mac", 100, 150)
+    assert record.ratios("mac") == [1.5]
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    record.remember("mac", 100, 150)
+    assert record.ratios("mac") == []
