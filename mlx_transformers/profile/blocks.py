@@ -10,7 +10,10 @@ import mlx.nn as nn
 from ..assemble import Built
 from ..core.context import Context
 from ..core.tree import cast
+from ..trainer.step import Batch
 from .timing import Spread, in_turns
+
+STEP = "whole step"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class BlockCost:
         forward_s: seconds of one pass.
         gradients_s: seconds of one pass with the gradients of its weights and its input.
         whole: whether it is a block, and not a part of one.
+        share: of a whole step timed in the same turns, for all blocks and microbatches like it.
     """
 
     part: str
@@ -32,10 +36,14 @@ class BlockCost:
     forward_s: Spread
     gradients_s: Spread
     whole: bool
+    share: float
 
 
-def block_costs(built: Built, rounds: int) -> list[BlockCost]:
-    """The costs of every distinct block; none where a model is not made of blocks."""
+def block_costs(built: Built, batches: list[Batch], rounds: int) -> list[BlockCost]:
+    """The costs of every distinct block; none where a model is not made of blocks.
+
+    `batches` are the microbatches of the step that they are a share of.
+    """
     config: Any = built.recipe.model
     if not hasattr(config, "layers"):
         return []
@@ -44,7 +52,8 @@ def block_costs(built: Built, rounds: int) -> list[BlockCost]:
     for i, layer in enumerate(layers):
         groups.setdefault(repr(layer), []).append(i)
     found: list[tuple[str, str, int, bool]] = []
-    tasks: dict[str, Callable[[], Any]] = {}
+    step = built.step
+    tasks: dict[str, Callable[[], Any]] = {STEP: lambda: (step(batches, 0), step.state)}
     for places in groups.values():
         layer, module = layers[places[0]], built.model.stack.blocks[places[0]]
         name, mixer, ffn = names[places[0] % len(names)], layer.mixer.kind, layer.ffn.kind
@@ -56,17 +65,15 @@ def block_costs(built: Built, rounds: int) -> list[BlockCost]:
             found.append((part, kind, len(places), piece is module))
             tasks |= _tasks(part, piece, built)
     took = in_turns(tasks, rounds)
-    return [
-        BlockCost(
-            part,
-            kind,
-            count,
-            Spread.of(took[f"{part} forward"]),
-            Spread.of(took[f"{part} gradients"]),
-            whole,
-        )
-        for part, kind, count, whole in found
-    ]
+    return [_cost(one, took, len(batches)) for one in found]
+
+
+def _cost(one: tuple[str, str, int, bool], took: dict[str, list[float]], batches: int) -> BlockCost:
+    part, kind, count, whole = one
+    forward, gradients = took[f"{part} forward"], took[f"{part} gradients"]
+    shares = [mine / step for mine, step in zip(gradients, took[STEP], strict=True)]
+    share = Spread.of(shares).median * count * batches
+    return BlockCost(part, kind, count, Spread.of(forward), Spread.of(gradients), whole, share)
 
 
 def _tasks(part: str, module: nn.Module, built: Built) -> dict[str, Callable[[], Any]]:

@@ -102,13 +102,14 @@ def measure(
     peaks = Peaks(built.step.dtype)
     speed = measure_speed(built, steps, peaks, say)
     say("Timing blocks of each kind ...")
-    blocks = block_costs(built, ROUNDS)
+    with closing(stream(built)) as feed:
+        batches = _step_batches(built, feed)
+    blocks = block_costs(built, batches, ROUNDS)
     say("Decoding ...")
     generates = hasattr(built.model, "init_state")
     decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3) if generates else []
     if capture_to is not None:
-        with closing(stream(built)) as feed:
-            capture(built.step, _step_batches(built, feed), capture_to)
+        capture(built.step, batches, capture_to)
     recipe, counts = built.recipe, built.counts
     name = recipe.resolved.name if recipe.resolved else "recipe"
     device = f"{mx.device_info().get('device_name', 'unknown')} ({mx.default_device()})"
@@ -128,7 +129,7 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
     keep_wired()
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     if load > BUSY:
-        say(f"Others use this machine (load {load:.1f} a core): it is faster than this will say.")
+        say(f"This machine is busy (load {load:.1f} a core): it may be faster than this will say.")
     say("Compiling ...")
     with closing(stream(built)) as feed:
         dry = probe(built.step, _step_batches(built, feed))

@@ -142,6 +142,6 @@ def _why(code: int, stderr: str) -> str:
     if code == -signal.SIGKILL:
         return "The system killed it (SIGKILL), most likely since there was no memory left."
     if code < 0:
-        return f"It was ended by {signal.Signals(-code).name}."
+        return f"It was ended by {signal.Signals(-code).name}, as happens when memory runs out."
     lines = stderr.strip().splitlines()
     return lines[-1] if lines else f"It ended with exit code {code} and said nothing."

@@ -37,8 +37,9 @@ svg text { fill: var(--ink); } svg * { stroke-linejoin: round; stroke-linecap: b
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--grid); }
-th { font-weight: 600; white-space: nowrap; } td.number, th.number { text-align: right; }
+  border-bottom: 1px solid var(--grid); white-space: nowrap; }
+td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere; }
+th { font-weight: 600; } td.number, th.number { text-align: right; }
 tr.best td { font-weight: 700; }
 .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .2em;
   margin-right: .35em; vertical-align: -.1em; }
@@ -48,6 +49,9 @@ pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
 pre .soft { font-style: italic; } summary { cursor: pointer; padding: .25rem 0; }
 @media print { details > * { display: block; } nav { display: none; } }
 """
+
+LONG = 40
+"""Characters from which on a cell of a table is broken into lines."""
 
 
 class Page:
@@ -115,8 +119,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, best: int | N
     ]
 
     def row(tag: str, cells: Sequence[str], mark: str = "") -> str:
-        kinds = [' class="number"' if at_right else "" for at_right in right]
-        made = (f"<{tag}{k}>{cell}</{tag}>" for k, cell in zip(kinds, cells, strict=True))
+        made = (
+            f"<{tag}{' class=number' if at_right else ' class=long' if len(cell) > LONG else ''}>"
+            f"{cell}</{tag}>"
+            for cell, at_right in zip(cells, right, strict=True)
+        )
         return f"<tr{mark}>{''.join(made)}</tr>"
 
     lines = [row("td", cells, ' class="best"' if i == best else "") for i, cells in enumerate(rows)]

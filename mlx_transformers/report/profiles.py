@@ -12,7 +12,7 @@ from . import page
 from .charts import Line, bars, heat_map, lines
 from .figure import new_figure
 
-BUSY_NOTE = ": others used this machine, which is faster than this says"
+BUSY_NOTE = ": this machine was busy, and may be faster than this says"
 
 Rows = list[tuple[str, ...]]
 
@@ -66,8 +66,6 @@ def part_rows(profile: Profile) -> Rows:
 
 def block_rows(profile: Profile) -> Rows:
     """The cost of one block of each kind; its share is that of all blocks like it."""
-    step = profile.speed.step_s.median
-    batches = profile.speed.microbatches
     return [
         (
             cost.part if cost.whole else f"· {cost.part.rsplit(' ', 1)[1]}",
@@ -75,7 +73,7 @@ def block_rows(profile: Profile) -> Rows:
             str(cost.count),
             f"{cost.forward_s.median * 1e3:,.2f}",
             f"{cost.gradients_s.median * 1e3:,.2f}",
-            f"{cost.gradients_s.median * cost.count * batches / step:.1%}",
+            f"{cost.share:.1%}",
         )
         for cost in profile.blocks
     ]
