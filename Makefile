@@ -5,14 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := mistral_tiny
+# e.g. make train NAME=short ARGS="--steps 100"
+NAME := $(RUN)
+ARGS :=
 # Two test processes share the cores: more BLAS threads than cores wait for each other.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 .PHONY: train test check bench docs lock clean
 
 train: $(STAMP)
-	$(BIN)/mlxt train recipes/$(RUN).toml --name $(RUN) --resume auto
-	$(BIN)/mlxt generate --run runs/$(RUN) --prompt "ROMEO:" --max-tokens 200
+	$(BIN)/mlxt train recipes/$(RUN).toml --name $(NAME) --resume auto $(ARGS)
+	$(BIN)/mlxt generate --run runs/$(NAME) --prompt "ROMEO:" --max-tokens 200
 
 test: $(STAMP)
 	$(PYTEST)

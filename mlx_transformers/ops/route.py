@@ -14,6 +14,7 @@ twin: the same calls, every expert on every token.
 
 import mlx.core as mx
 
+from .derivative import with_backward
 from .device import on_cpu, wide
 from .lookup import lookup
 
@@ -49,8 +50,21 @@ class Dispatch:
         return (pairs + n_experts * (m - 1)) // m * m
 
     def gather(self, x: mx.array) -> mx.array:
-        """Rows of x `[N, D]`, one for every (token, choice), as `[blocks, M, D]`."""
-        return x[self.token].reshape(-1, self.block, x.shape[-1])
+        """Rows of x `[N, D]`, one for every (token, choice), as `[blocks, M, D]`.
+
+        Its gradient gathers each token's k rows and sums them: a scatter would add them in the
+        order in which a GPU's threads arrive, and in the rows' own dtype.
+        """
+
+        def backward(
+            primals: tuple[mx.array, mx.array, mx.array], cotangent: mx.array, _: mx.array
+        ) -> tuple[mx.array, mx.array, mx.array]:
+            x, token, slot = primals
+            mine = wide(cotangent)[slot].reshape(self.n_tokens, self.k, -1)
+            return mine.sum(axis=1).astype(x.dtype), mx.zeros_like(token), mx.zeros_like(slot)
+
+        rows = with_backward(lambda x, token, slot: x[token], backward)(x, self.token, self.slot)
+        return rows.reshape(-1, self.block, x.shape[-1])
 
     def linear(self, rows: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:
         """`row @ weight[expert]^T + bias[expert]`: weight `[E, F, D]`, bias `[E, F]`."""
