@@ -72,14 +72,17 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> 
     optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
     optimizer.init(model.trainable_parameters())
     chunk = getattr(recipe.objective, "chunk", LARGEST_CHUNK)
+    rows, accumulate = max(1, config.batch_size // ranks), config.accumulate
+    if config.microbatch == AUTO:
+        rows, accumulate = rows * accumulate, 1
     return Job(
         config=recipe.model,
         model=model,
         state=optimizer.state,
         vocab_size=model.vocab_size,
-        batch_size=max(1, config.batch_size // ranks),
+        batch_size=rows,
         seq_len=config.seq_len,
-        accumulate=config.accumulate,
+        accumulate=accumulate,
         dtype=config.dtype,
         recomputed=frozenset(model.stack.recomputed),
         chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
@@ -178,6 +181,7 @@ def _free(recipe: Recipe) -> frozenset[str]:
     keys = {
         "recompute": recipe.train.recompute,
         "chunk": getattr(recipe.objective, "chunk", None),
+        "batch": recipe.train.microbatch,
     }
     return frozenset(name for name, value in keys.items() if value == AUTO)
 
@@ -203,16 +207,19 @@ def _settled(
                 f"{advice(wanted, budget, factor)}"
             )
         wanted = chosen.job
-        recipe = _with(recipe, wanted, free)
+        recipe = _with(recipe, wanted, free, ranks)
     return recipe, wanted, factor, budget, limit
 
 
-def _with(recipe: Recipe, wanted: Job, free: frozenset[str]) -> Recipe:
+def _with(recipe: Recipe, wanted: Job, free: frozenset[str], ranks: int) -> Recipe:
     """The recipe with the choices of the job; the tables that it was read from stay as they are."""
-    changes: dict[str, Any] = {}
+    train: dict[str, Any] = {}
     if "recompute" in free:
-        blocks = sorted(wanted.recomputed)
-        changes["train"] = recipe.train.model_copy(update={"recompute": blocks or "none"})
+        train["recompute"] = sorted(wanted.recomputed) or "none"
+    if "batch" in free:
+        train |= {"batch_size": wanted.batch_size * ranks, "accumulate": wanted.accumulate}
+        train["microbatch"] = "given"
+    changes: dict[str, Any] = {"train": recipe.train.model_copy(update=train)}
     if "chunk" in free:
         changes["objective"] = recipe.objective.model_copy(update={"chunk": wanted.chunk})
     return recipe.model_copy(update=changes)

@@ -66,10 +66,12 @@ def _verdict(found: "Plan") -> list[str]:
 
 
 def _chosen(found: "Plan") -> list[str]:
-    if not found.job.recomputed:
-        return [f"Loss in chunks of {found.job.chunk} rows; no block is recomputed."]
-    blocks = ", ".join(map(str, sorted(found.job.recomputed)))
-    return [f"Loss in chunks of {found.job.chunk} rows; recomputed blocks: {blocks}."]
+    job = found.job
+    blocks = ", ".join(map(str, sorted(job.recomputed))) or "none"
+    return [
+        f"Microbatches: {job.accumulate} of {job.batch_size} rows; loss in chunks of {job.chunk} "
+        f"rows; recomputed blocks: {blocks}."
+    ]
 
 
 def _speed(found: "Plan") -> list[str]:

@@ -82,7 +82,9 @@ def least(job: Job, free: frozenset[str] = ALL, factor: float = 1.0) -> float:
         chunk = SMALLEST_CHUNK
     rest = job.accumulate * job.batch_size // rows
     small = replace(job, batch_size=rows, accumulate=rest, chunk=chunk)
-    return factor * min(account(replace(small, recomputed=way)).peak for way in _blocks(small, free))
+    return factor * min(
+        account(replace(small, recomputed=way)).peak for way in _blocks(small, free)
+    )
 
 
 def _blocks(job: Job, free: frozenset[str]) -> Iterator[frozenset[int]]:

@@ -19,6 +19,8 @@ REMEMBERED = 50
 """Newest runs of a device that count."""
 ENOUGH = 3
 """Runs before a correction is believed."""
+SMALLEST = 64 * 2**20
+"""Bytes below which a peak says more of small things left out than of large ones predicted."""
 FURTHEST = 2.0
 """A correction is never more than this factor, up or down."""
 
@@ -44,8 +46,10 @@ def ratios(key: str) -> list[float]:
 
 
 def remember(key: str, predicted: float, measured: float) -> None:
-    """Add a run; `predicted` is the plan before any correction. A cache that can't be written
-    is no reason to fail."""
+    """Add a run; `predicted` is the plan before any correction. Tiny runs teach nothing, and a
+    cache that can't be written is no reason to fail."""
+    if measured < SMALLEST:
+        return
     try:
         everything = json.loads(record_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):

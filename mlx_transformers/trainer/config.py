@@ -20,6 +20,9 @@ class Train(Config):
     """Rows of one microbatch."""
     accumulate: int = Field(1, ge=1)
     """Microbatches per step; a step sees batch_size · accumulate · seq_len tokens."""
+    microbatch: Literal["given", "auto"] = "given"
+    """Whether microbatches have batch_size rows, or the planner divides the rows of a step,
+    batch_size · accumulate, into as few microbatches as fit the memory."""
     seq_len: int = Field(ge=1)
     """Tokens of a row, T."""
     seed: int = Field(0, ge=0, lt=2**31)

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from mlx_transformers.memory import record
+
 from .conftest import Mlxt
 from .test_bad_input import refused
 
@@ -36,6 +40,18 @@ def test_what_does_not_fit_is_told_with_what_would(mlxt: Mlxt, home: Path) -> No
     assert "train.batch_size=" in outcome.out
 
 
+def test_what_a_run_took_corrects_later_plans(
+    mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "SMALLEST", 0)
+    before = json.loads(mlxt("plan", "tiny", "--json").out)
+    for name in "abc":
+        assert mlxt("train", "tiny", "--steps", "5", "--name", name).code == 0
+    after = json.loads(mlxt("plan", "tiny", "--json").out)
+    assert before["correction"] == 1.0 != after["correction"]
+    assert after["correction"] == record.correction(record.device_key())
+
+
 def test_training_tells_the_plan_first_and_the_measured_peak_last(mlxt: Mlxt, home: Path) -> None:
     outcome = mlxt("train", "tiny", "--steps", "5")
     told = outcome.out.splitlines()
@@ -43,7 +59,6 @@ def test_training_tells_the_plan_first_and_the_measured_peak_last(mlxt: Mlxt, ho
     last = next(i for i, line in enumerate(told) if line.startswith("Memory of a step: "))
     assert plan < last
     assert "planned (" in told[last]
-    assert len(json.loads((home / "cache" / "plans.json").read_text())) == 1
 
 
 def test_a_run_that_needs_more_than_there_is_never_starts(mlxt: Mlxt, home: Path) -> None:
@@ -53,5 +68,6 @@ def test_a_run_that_needs_more_than_there_is_never_starts(mlxt: Mlxt, home: Path
 
 def test_auto_trains(mlxt: Mlxt, home: Path) -> None:
     auto = ["--set", "train.recompute=auto", "--set", "objective.chunk=auto"]
+    auto += ["--set", "train.microbatch=auto", "--set", "train.accumulate=2"]
     assert mlxt("train", "tiny", *auto).code == 0
     assert mlxt("train", "tiny", *auto, "--resume", "auto", "--steps", "6").code == 0

@@ -70,6 +70,30 @@ def test_auto_becomes_a_choice_that_fits_the_budget(monkeypatch: pytest.MonkeyPa
     assert isinstance(settled.objective.chunk, int)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_auto_microbatches_keep_the_rows_of_a_step(
+    monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    sets = ("train.microbatch=auto", "train.batch_size=8", "train.accumulate=4")
+    loaded = recipe("llama_tiny", *sets)
+    model = loaded.model.build(512)
+    monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
+    sizes = []
+    for budget in (2**40, 60e6):
+        monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda b=budget: b)
+        config = settle(loaded, model, ranks).train
+        assert config.batch_size * config.accumulate == 32
+        assert config.batch_size % ranks == 0
+        sizes.append(config.batch_size)
+    assert sizes[0] == 32 > sizes[1]
+
+
+def test_settled_is_settled() -> None:
+    loaded = recipe("llama_tiny", "train.microbatch=auto", "train.recompute=auto")
+    settled = settle(loaded, loaded.model.build(512))
+    assert settle(settled, loaded.model.build(512)) is settled
+
+
 def test_a_run_that_cannot_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = recipe("llama_tiny", "objective.chunk=auto", "train.batch_size=64")
     monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda: 60e6)

@@ -6,6 +6,8 @@ import pytest
 
 from mlx_transformers.memory import record
 
+MIB = 2**20
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -16,16 +18,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_correction_is_the_median_of_enough_runs_on_the_same_device() -> None:
     for measured in (120, 110):
-        record.remember("mac", 100, measured)
+        record.remember("mac", 100 * MIB, measured * MIB)
     assert record.correction("mac") == 1.0
-    record.remember("mac", 100, 500)
+    record.remember("mac", 100 * MIB, 500 * MIB)
     assert record.correction("mac") == 1.2
     assert record.correction("another mac") == 1.0
 
 
 def test_only_the_newest_runs_count_and_a_correction_has_bounds() -> None:
     for measured in [100] * 60 + [900] * 60:
-        record.remember("mac", 100, measured)
+        record.remember("mac", 100 * MIB, measured * MIB)
     assert record.ratios("mac") == [9.0] * record.REMEMBERED
     assert record.correction("mac") == record.FURTHEST
 
@@ -35,11 +37,17 @@ def test_a_damaged_record_is_begun_anew(cache: Path, content: str) -> None:
     cache.mkdir()
     record.record_file().write_text(content)
     assert record.correction("mac") == 1.0
-    record.remember("mac", 100, 150)
+    record.remember("mac", 100 * MIB, 150 * MIB)
     assert record.ratios("mac") == [1.5]
+
+
+def test_tiny_runs_teach_nothing() -> None:
+    for _ in range(record.ENOUGH):
+        record.remember("mac", MIB, 3 * MIB)
+    assert record.correction("mac") == 1.0
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(cache: Path) -> None:
     cache.write_text("a file where the folder should be")
-    record.remember("mac", 100, 150)
+    record.remember("mac", 100 * MIB, 150 * MIB)
     assert record.ratios("mac") == []
