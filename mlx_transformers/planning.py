@@ -151,10 +151,16 @@ def settle(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
     model's recomputed blocks.
 
     Raises:
-        RunError: nothing fits.
+        RunError: nothing fits, or several processes would choose each for itself.
     """
     if not _free(recipe):
         return recipe
+    if ranks > 1:
+        raise RunError(
+            "'auto' asks each machine for its own memory, and processes that train together must "
+            "agree. Give train.microbatch, train.recompute and objective.chunk values; "
+            "`mlxt plan` names some."
+        )
     settled, wanted, *_ = _settled(recipe, model, None, ranks)
     model.stack.recomputed = wanted.recomputed
     return settled

@@ -70,10 +70,13 @@ def test_auto_becomes_a_choice_that_fits_the_budget(monkeypatch: pytest.MonkeyPa
     assert isinstance(settled.objective.chunk, int)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_auto_microbatches_keep_the_rows_of_a_step(
-    monkeypatch: pytest.MonkeyPatch, ranks: int
-) -> None:
+def test_processes_that_train_together_do_not_choose_each_for_itself() -> None:
+    loaded = recipe("llama_tiny", "train.microbatch=auto")
+    with pytest.raises(RunError, match="must agree"):
+        settle(loaded, loaded.model.build(512), ranks=2)
+
+
+def test_auto_microbatches_keep_the_rows_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     sets = ("train.microbatch=auto", "train.batch_size=8", "train.accumulate=4")
     loaded = recipe("llama_tiny", *sets)
     model = loaded.model.build(512)
@@ -81,9 +84,8 @@ def test_auto_microbatches_keep_the_rows_of_a_step(
     sizes = []
     for budget in (2**40, 60e6):
         monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda b=budget: b)
-        config = settle(loaded, model, ranks).train
+        config = settle(loaded, model).train
         assert config.batch_size * config.accumulate == 32
-        assert config.batch_size % ranks == 0
         sizes.append(config.batch_size)
     assert sizes[0] == 32 > sizes[1]
 
