@@ -15,7 +15,7 @@ PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 train: $(STAMP)
 	$(BIN)/mlxt train recipes/$(RUN).toml --name $(NAME) --resume auto $(ARGS)
-	$(BIN)/mlxt generate --run runs/$(NAME) --prompt "ROMEO:" --max-tokens 200
+	$(BIN)/mlxt generate --run runs/$(NAME) --prompt "ROMEO:" --max-tokens 200 --temp 0.5
 
 test: $(STAMP)
 	$(PYTEST)

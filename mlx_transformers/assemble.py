@@ -13,7 +13,7 @@ from .data.tokenizers.load import load_tokenizer
 from .data.tokenizers.tokenizer import Tokenizer
 from .layers.counts import Counts, count
 from .planning import settle
-from .recipe.load import resolve, resolve_data
+from .recipe.load import resolve
 from .recipe.validate import typed
 from .schema import Recipe
 from .trainer.checkpoint import load as load_checkpoint
@@ -161,15 +161,3 @@ def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
     restore_model(model, trees["ema"]["average"] if recipe.train.ema else trees["model"])
     mx.eval(model.parameters())
     return model, tokenizer
-
-
-def recipe_from(data: dict[str, Any]) -> Recipe:
-    """A recipe given as nested tables.
-
-    Raises:
-        RecipeError: as `load_recipe`.
-    """
-    resolved = resolve_data(data)
-    out = typed(Recipe, resolved)
-    out._resolved = resolved
-    return out
