@@ -241,11 +241,12 @@ def test_memory_does_not_grow_with_the_text(data, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(pieces, "READ_BYTES", 1 << 14)
     text = "".join(path.read_text() for path in sorted((tmp_path / "library").iterdir()))[:200_000]
     peaks = []
-    for times in (10, 10, 30):
+    for times in (10, 10, 30, 30):
         path = tmp_path / f"{len(peaks)}.txt"
         path.write_text(text * times)
         peaks.append(peak(data(path=str(path), tokenizer={"kind": kind})))
-    assert peaks[2] < 1.2 * peaks[1] < len(text) * 10
+    # The smaller of two: anything else in the process that allocates meanwhile is counted too.
+    assert min(peaks[2:]) < 1.2 * max(peaks[:2]) < len(text) * 10
 
 
 def test_a_text_without_a_word_is_an_error(data, tmp_path):
