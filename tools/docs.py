@@ -81,8 +81,8 @@ def sample_region(page: Path, _: str) -> str | None:
 
 
 def speed_region(page: Path, _: str) -> str | None:
-    """What is measured beside other projects, kept in docs/speed.md; as `sample`."""
-    return _read(DOCS / "speed.md")
+    """What is measured beside other projects, kept in docs/speed.txt; as `sample`."""
+    return _read(DOCS / "speed.txt")
 
 
 def effect_region(page: Path, recipe: str) -> str:

@@ -130,9 +130,6 @@ def _step(report: Report, name: str, step: Callable[[Report], None]) -> None:
 
 
 def _front_blas(report: Report) -> None:
-    # MLX's own threads want a core too: with a BLAS thread on each, both wait for each other.
-    cores = len(os.sched_getaffinity(0))
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, cores // 2)))
     report.blas, problems = blas.load(cache_folder)
     report.notes += problems
     if report.blas == "reference":

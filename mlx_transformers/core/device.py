@@ -35,7 +35,7 @@ def facts() -> dict[str, Any]:
         "working_set_gib": round(working_set_bytes() / GIB, 1),
         "blas": report.blas,
         "blas_library": blas.library_in_front() if linux_cpu else None,
-        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all cores"),
         "matmul_gflop_per_s": round(matmul_flops() / 1e9),
         "kernels": report.jit,
         "kernel_flags": report.jit_flags,
