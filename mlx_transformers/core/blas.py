@@ -5,6 +5,7 @@ library that is loaded with global symbols before MLX answers MLX's calls instea
 `core.backend` calls this, on Linux, before `mlx.core` is loaded.
 """
 
+import _ctypes
 import ctypes
 import os
 import sys
@@ -12,10 +13,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from .jit import cpu
+
 GFORTRAN = b"libgfortran.so.5"
 """The Fortran run time that OpenBLAS wants and that a fresh Linux machine may lack."""
 
 CURE = "install 'cmeel-openblas' with pip, or libopenblas0 with the system's package manager"
+
+NEEDS = {"SKYLAKEX": "avx512f", "COOPERLAKE": "avx512f", "SAPPHIRERAPIDS": "avx512f"}
+"""The instruction set that an OpenBLAS built for one target alone can't do without."""
 
 
 def load(cache: Callable[[], Path]) -> tuple[str, list[str]]:
@@ -77,7 +83,37 @@ def _attempts(cache: Callable[[], Path]) -> Iterator[tuple[str, Callable[[], Non
 
 
 def _globally(library: str) -> None:
+    opened = ctypes.CDLL(library)
+    try:
+        refuse_foreign(_configuration(opened), cpu())
+    except OSError:
+        # while it is open, the loader takes it for any other library of its name
+        _ctypes.dlclose(opened._handle)
+        raise
     ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+
+
+def _configuration(library: ctypes.CDLL) -> str:
+    try:
+        library.openblas_get_config.restype = ctypes.c_char_p
+        return str(library.openblas_get_config().decode())
+    except AttributeError:
+        return ""
+
+
+def refuse_foreign(configuration: str, cpu: str) -> None:
+    """Raise OSError for an OpenBLAS whose first matrix product would kill the process here.
+
+    Args:
+        configuration: what `openblas_get_config` says, such as `OpenBLAS 0.3.31 SKYLAKEX`. A
+            build with DYNAMIC_ARCH chooses among its kernels; another has those of its target.
+        cpu: the processor's name and instruction sets (`core.jit.cpu`).
+    """
+    words = configuration.split()
+    missing = {t: NEEDS[t] for t in words if t in NEEDS and NEEDS[t] not in cpu.split()}
+    if missing and "DYNAMIC_ARCH" not in words:
+        target, instructions = next(iter(missing.items()))
+        raise OSError(f"built for {target}, and this CPU has no {instructions}")
 
 
 def _preload_gfortran(cache: Callable[[], Path]) -> None:
