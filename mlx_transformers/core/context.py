@@ -15,6 +15,11 @@ class Context:
         offset: absolute position of the first token, an int or an array scalar (decoding).
         positions: `[B, T]` absolute positions, only where they are not `offset + arange(T)`.
         segments: `[B, T]` document ids of packed rows; a token sees only its own document.
+        valid: `[B, T]` whether a token exists; None where no row is padded. Padding is never seen.
+        pad: `[B]` how many slots before a row's first token are padding, in decoding.
+        types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
+        memory: `[B, S, D]` what an encoder made of the source, for cross attention.
+        memory_valid: `[B, S]` whether a source token exists; None where no source is padded.
         position: the stack's position object (`embed`, `rotate`), lent to its mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns every dropout off.
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
@@ -25,6 +30,11 @@ class Context:
     offset: Any = 0
     positions: mx.array | None = None
     segments: mx.array | None = None
+    valid: mx.array | None = None
+    pad: mx.array | None = None
+    types: mx.array | None = None
+    memory: mx.array | None = None
+    memory_valid: mx.array | None = None
     position: Any = None
     key: mx.array | None = None
     aux: dict[str, mx.array] = field(default_factory=dict)
@@ -42,6 +52,10 @@ class Context:
         keys = mx.random.split(self.key)
         self.key = keys[0]
         return keys[1]
+
+    def split_key(self) -> mx.array | None:
+        """A key for another pass beside this one, which goes on with a fresh one itself."""
+        return None if self.key is None else self.next_key()
 
     def dropout(self, x: mx.array, rate: float) -> mx.array:
         """Inverted dropout (Srivastava et al. 2014, section 10) keyed by this pass.

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
@@ -20,9 +21,13 @@ class LayerNorm(Kind):
     """Added to the variance before the root."""
     bias: bool = True
     """Whether a bias is learned beside the weight."""
+    weight: bool = True
+    """Whether a weight is learned; without it there is no bias either (OLMo)."""
+    unit_offset: bool = False
+    """Whether 1 is added to the learned weight, which then decays towards 1 (Nemotron)."""
 
     def build(self, dim: int) -> nn.Module:
-        return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)
+        return LayerNormModule(self, dim)
 
     def kept(self, dim: int, at: Pass) -> float:
         return kept_normalised(dim, at)
@@ -37,9 +42,13 @@ class RmsNorm(Kind):
     kind: Literal["rms_norm"] = "rms_norm"
     eps: float = Field(1e-5, gt=0)
     """Added to the mean square before the root."""
+    weight: bool = True
+    """Whether a weight is learned."""
+    unit_offset: bool = False
+    """Whether 1 is added to the learned weight, which then decays towards 1 (Gemma)."""
 
     def build(self, dim: int) -> nn.Module:
-        return nn.RMSNorm(dim, eps=self.eps)
+        return RmsNormModule(self, dim)
 
     def kept(self, dim: int, at: Pass) -> float:
         return kept_normalised(dim, at)
@@ -55,6 +64,52 @@ class NoNorm(Kind):
 
     def kept(self, dim: int, at: Pass) -> float:
         return 0.0
+
+
+class Scaled(nn.Module):
+    """What norms share: an optional weight, learned as it is or as its distance from 1."""
+
+    def __init__(self, config: LayerNorm | RmsNorm, dim: int) -> None:
+        super().__init__()
+        self.eps, self.unit_offset = config.eps, config.unit_offset
+        if config.weight:
+            self.weight = mx.zeros((dim,)) if config.unit_offset else mx.ones((dim,))
+
+    def scale(self) -> mx.array | None:
+        """What the normalised input is multiplied by, `[D]`."""
+        if "weight" not in self:
+            return None
+        return self.weight + 1 if self.unit_offset else self.weight
+
+
+class LayerNormModule(Scaled):
+    """`x [..., D] -> [..., D]`."""
+
+    def __init__(self, config: LayerNorm, dim: int) -> None:
+        super().__init__(config, dim)
+        if config.bias and config.weight:
+            self.bias = mx.zeros((dim,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.fast.layer_norm(x, self.scale(), self.get("bias"), self.eps)
+
+
+class RmsNormModule(Scaled):
+    """`x [..., D] -> [..., D]`."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.fast.rms_norm(x, self.scale(), self.eps)
+
+
+class EachHead(nn.Module):
+    """A norm of its own for every head: `x [B, H, T, K] -> [B, H, T, K]`."""
+
+    def __init__(self, norm: Kind, n_heads: int, width: int) -> None:
+        super().__init__()
+        self.heads = [norm.build(width) for _ in range(n_heads)]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.stack([norm(x[:, h]) for h, norm in enumerate(self.heads)], axis=1)
 
 
 def kept_normalised(dim: int, at: Pass) -> float:

@@ -43,6 +43,11 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return x * mx.sigmoid(SLOPE * (x + CUBIC * x * x * x))
 
 
+def gelu_quick(x: mx.array) -> mx.array:
+    """`x sigmoid(1.702 x)` (Hendrycks and Gimpel 2016, section 2), as in CLIP."""
+    return x * mx.sigmoid(1.702 * x)
+
+
 def silu(x: mx.array) -> mx.array:
     """`x sigmoid(x)` (Elfwing et al. 2017; Swish-1 of Ramachandran et al. 2017)."""
     return x * mx.sigmoid(x)
@@ -51,6 +56,11 @@ def silu(x: mx.array) -> mx.array:
 def sigmoid(x: mx.array) -> mx.array:
     """`1 / (1 + exp(-x))`: with a gate, the first gated linear unit (Dauphin et al. 2017)."""
     return mx.sigmoid(x)
+
+
+def tanh(x: mx.array) -> mx.array:
+    """`tanh x`, as in BERT's pooler."""
+    return mx.tanh(x)
 
 
 def identity(x: mx.array) -> mx.array:
@@ -62,9 +72,11 @@ PLAIN: dict[str, Pointwise] = {
     "relu": relu,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
+    "gelu_quick": gelu_quick,
     "silu": silu,
     "relu2": relu2,
     "sigmoid": sigmoid,
+    "tanh": tanh,
     "identity": identity,
 }
 
@@ -78,9 +90,11 @@ KEPT_PLAIN = {
     "relu": 0.0,
     "gelu": 2.0,
     "gelu_tanh": 2.0,
+    "gelu_quick": 1.0,
     "silu": 1.0,
     "relu2": 1.0,
     "sigmoid": 0.0,
+    "tanh": 0.0,
     "identity": 0.0,
 }
 KEPT_AGAIN = {"sigmoid": 0.0, "silu": 0.0, "gelu_tanh": 1.0}

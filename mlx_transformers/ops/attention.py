@@ -4,12 +4,17 @@
 multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 2023, GQA).
 """
 
+from dataclasses import replace
+
 import mlx.core as mx
 
 from ..core.footprint import WIDE, Pass
 from .attention_cpu import attention_blocks, kept_scores
 from .device import on_cpu, wide
 from .masks import Mask
+
+HIDDEN = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
+"""What stands for minus infinity in a bias: far below any score, and finite."""
 
 
 def attention(
@@ -20,24 +25,40 @@ def attention(
     scale: float,
     mask: Mask,
     softcap: float | None = None,
+    bias: mx.array | None = None,
+    sinks: mx.array | None = None,
     dropout: float = 0.0,
     key: mx.array | None = None,
 ) -> mx.array:
-    """`softmax(cap(scale * q k^T) + mask) v`, as `attention_naive`, in the fastest form here."""
+    """`softmax(cap(scale * q k^T) + bias + mask) v`, as `attention_naive`, in the fastest form."""
     t, size = q.shape[2], k.shape[2]
-    if dropout > 0.0:
-        return attention_naive(
-            q, k, v, scale=scale, mask=mask, softcap=softcap, dropout=dropout, key=key
-        )
-    if on_cpu() and mask.allowed is None and 1 < t <= size:
+    added = bias is not None or sinks is not None
+    if on_cpu() and not added and not dropout and mask.allowed is None and 1 < t <= size:
         return attention_blocks(q, k, v, scale=scale, mask=mask, softcap=softcap)
-    if on_cpu() or softcap is not None:
-        return attention_naive(q, k, v, scale=scale, mask=mask, softcap=softcap)
-    return attention_fused(q, k, v, scale=scale, mask=mask)
+    if on_cpu() or softcap is not None or dropout > 0.0:
+        return attention_naive(
+            q,
+            k,
+            v,
+            scale=scale,
+            mask=mask,
+            softcap=softcap,
+            bias=bias,
+            sinks=sinks,
+            dropout=dropout,
+            key=key,
+        )
+    return attention_fused(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks)
 
 
 def attention_kept(
-    at: Pass, n_heads: int, *, mask: Mask, softcap: bool = False, dropout: bool = False
+    at: Pass,
+    n_heads: int,
+    *,
+    mask: Mask,
+    softcap: bool = False,
+    dropout: bool = False,
+    bias: bool = False,
 ) -> float:
     """Bytes per token that `attention` keeps of the scores; q, k, v and the output are not in it.
 
@@ -47,25 +68,47 @@ def attention_kept(
     every = at.length * n_heads * WIDE
     if dropout:
         return 3.0 * every
+    if at.cpu and bias:
+        return 2.0 * every
     if at.cpu:
         return kept_scores(at.length, mask) * n_heads * WIDE * (2 if softcap else 1)
     if softcap:
         return 3.0 * every
-    fused = mask.window is None or mask.window >= at.length
-    return n_heads * WIDE if fused and mask.causal and mask.segments is None else 2.0 * every
+    if mask.window is not None and mask.window >= at.length:
+        mask = replace(mask, window=None)
+    return n_heads * WIDE if mask.causal and mask.plain and not bias else 2.0 * every
 
 
-def attention_fused(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Mask) -> mx.array:
+def attention_fused(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    mask: Mask,
+    bias: mx.array | None = None,
+    sinks: mx.array | None = None,
+) -> mx.array:
     """`attention_naive` without softcap and dropout, by the GPU's own kernels.
 
     What a query that may see no key gets is the kernel's affair, but it is finite.
     """
     t, s = q.shape[2], k.shape[2]
-    far = mask.window is None or mask.window >= s
-    if mask.causal and far and mask.segments is None and mask.allowed is None:
+    if mask.window is not None and mask.window >= s:
+        mask = replace(mask, window=None)
+    if mask.causal and mask.plain and bias is None:
         # the lower right corner, like ours; it has kernels that an array of booleans has not
-        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
-    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask.array(t, s))
+        shape: mx.array | str | None = "causal"
+    else:
+        seen = mask.array(t, s)
+        shape = seen if bias is None else _added(bias.astype(q.dtype), seen)
+    sinks = None if sinks is None else sinks.astype(q.dtype)
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=shape, sinks=sinks)
+
+
+def _added(bias: mx.array, seen: mx.array | None) -> mx.array:
+    """What a kernel adds to the scores: the bias, and far below any score what is not seen."""
+    return bias if seen is None else mx.where(seen, bias, HIDDEN[bias.dtype])
 
 
 def attention_naive(
@@ -76,14 +119,18 @@ def attention_naive(
     scale: float,
     mask: Mask,
     softcap: float | None = None,
+    bias: mx.array | None = None,
+    sinks: mx.array | None = None,
     dropout: float = 0.0,
     key: mx.array | None = None,
 ) -> mx.array:
-    """`softmax(cap(scale * q k^T) + mask) v` (Vaswani et al. 2017, equation 1), `[B, H, T, K]`.
+    """`softmax(cap(scale * q k^T) + bias + mask) v` (Vaswani et al. 2017, equation 1).
 
-    `cap(s) = softcap * tanh(s / softcap)` (Gemma 2, section 2). Dropout falls on the
-    probabilities and needs a PRNG `key`. Computed in float32 or wider; the result has q's
-    dtype. A query that may see no key gets zeros.
+    `cap(s) = softcap * tanh(s / softcap)` (Gemma 2, section 2). `bias` is broadcastable to
+    `[B, H, T, S]`. `sinks [H]` are scores of a key without a value, which takes its share of the
+    probability (gpt-oss). Dropout falls on the probabilities and needs a PRNG `key`. Computed in
+    float32 or wider; the result `[B, H, T, K]` has q's dtype. A query that may see no key gets
+    zeros.
     """
     b, h, t, width = q.shape
     g, s = k.shape[1], k.shape[2]
@@ -91,14 +138,24 @@ def attention_naive(
     scores = ((q5 * scale) @ k.swapaxes(-1, -2)).reshape(b, g, h // g, t, s)
     if softcap is not None:
         scores = softcap * mx.tanh(scores / softcap)
+    if bias is not None:
+        spread = mx.broadcast_to(wide(bias), (bias.shape[0], h, *bias.shape[2:]))
+        scores = scores + spread.reshape(bias.shape[0], g, h // g, *bias.shape[2:])
     seen = mask.array(t, s)
     if seen is not None:
         seen = seen if seen.ndim < 4 else seen[:, :, None]
         scores = mx.where(seen, scores, -1e30)
-    e = mx.exp(scores - mx.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    top = scores.max(axis=-1, keepdims=True)
+    if sinks is not None:
+        sink = wide(sinks).reshape(g, h // g, 1, 1)
+        top = mx.maximum(top, sink)
+    top = mx.stop_gradient(top)
+    e = mx.exp(scores - top)
     if seen is not None:
         e = mx.where(seen, e, 0.0)
     norm = e.sum(axis=-1, keepdims=True)
+    if sinks is not None:
+        norm = norm + mx.exp(sink - top)
     p = e / mx.where(norm == 0, 1, norm)
     if dropout > 0.0:
         if key is None:

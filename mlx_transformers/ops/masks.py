@@ -16,12 +16,14 @@ class Mask:
         window: a query sees keys less than `window` positions away (itself is 0 away; with
             `causal` these are the last `window` tokens, as in Mistral 7B, section 2).
         segments: `[B, S]` document ids of packed rows; a query sees only its own document.
+        valid: `[B, S]` whether a key exists; padding is seen by nobody.
         allowed: explicit boolean array, broadcastable to `[B, 1, T, S]`, as decoding needs.
     """
 
     causal: bool = True
     window: int | None = None
     segments: mx.array | None = None
+    valid: mx.array | None = None
     allowed: mx.array | None = None
 
     def __post_init__(self) -> None:
@@ -29,7 +31,8 @@ class Mask:
             raise ValueError(f"An attention window is at least 1 token wide, not {self.window}.")
 
     def array(self, t: int, s: int) -> mx.array | None:
-        """Boolean `[T, S]` or `[B, 1, T, S]`, True where a key is seen; None if all are."""
+        """Boolean `[T, S]`, `[B, 1, T, S]` or `[B, 1, 1, S]`, True where a key is seen; None if
+        all are."""
         if self.allowed is not None:
             return self.allowed
         return self.block(s - t, s, 0, s)
@@ -47,7 +50,16 @@ class Mask:
             mine, theirs = self.segments[:, q0:q1], self.segments[:, k0:k1]
             same = (mine[:, :, None] == theirs[:, None, :])[:, None]
             seen = same if seen is None else seen & same
+        if self.valid is not None:
+            real = self.valid[:, None, None, k0:k1]
+            seen = real if seen is None else seen & real
         return seen
+
+    @property
+    def plain(self) -> bool:
+        """Whether order alone decides who is seen: no window, documents, padding or array."""
+        arrays = (self.segments, self.valid, self.allowed)
+        return self.window is None and all(array is None for array in arrays)
 
     def unbounded(self, q0: int, q1: int, k0: int, k1: int) -> bool:
         """Whether position alone hides no key of `[k0, k1)` from a query of `[q0, q1)`."""

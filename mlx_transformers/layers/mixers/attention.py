@@ -1,11 +1,11 @@
 """Softmax attention: multi-head, grouped-query, multi-query, with or without a window."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
@@ -15,8 +15,8 @@ from ...ops.masks import Mask
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
 from ..linear import ResidualLinear
-
-State = dict[str, mx.array]
+from ..norms import EachHead
+from .kv_cache import State, empty_cache, extend
 
 
 class Attention(Kind):
@@ -24,7 +24,8 @@ class Attention(Kind):
 
     Multi-head: Vaswani et al. 2017, section 3.2. Multi-query: Shazeer 2019. Grouped-query:
     Ainslie et al. 2023. Sliding window: Beltagy et al. 2020, Mistral (Jiang et al. 2023).
-    Query-key norm: Henry et al. 2020. Soft cap: Gemma 2, section 2.
+    Query-key norm: Henry et al. 2020. Soft cap: Gemma 2, section 2. Sinks: OpenAI 2025 (gpt-oss
+    model card, section 2), after Xiao et al. 2023.
     """
 
     kind: Literal["attention"] = "attention"
@@ -37,9 +38,16 @@ class Attention(Kind):
     window: int | None = Field(None, ge=1)
     """Each token sees itself and the window - 1 tokens before it; none means all of the past."""
     qk_norm: Annotated[Kind, Slot("norm")] | None = None
-    """Normalisation of queries and keys, per head, before they are rotated."""
+    """Normalisation of queries and keys, before they are rotated."""
+    qk_norm_over: Literal["head", "each_head", "width"] = "head"
+    """What `qk_norm` normalises: every head with the same weights (Qwen 3, Gemma 3), every head
+    with its own (Cohere, StableLM), or all heads joined (OLMo 2)."""
+    clip: float | None = Field(None, gt=0)
+    """Bound of every number of q, k and v (OLMo, DBRX: clip_qkv)."""
     softcap: float | None = Field(None, gt=0)
     """Bound c of the scores: `c · tanh(score / c)`."""
+    sinks: bool = False
+    """Whether each head learns a score that takes probability and gives nothing (gpt-oss)."""
     scale: float | None = Field(None, gt=0)
     """Multiplies the scores; none means 1/√K."""
     bias: bool = False
@@ -49,7 +57,18 @@ class Attention(Kind):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
 
+    @model_validator(mode="after")
+    def _norm_has_a_place(self) -> "Attention":
+        if self.qk_norm is None and self.qk_norm_over != "head":
+            raise ValueError("qk_norm_over has no effect without qk_norm: set that, or unset this.")
+        return self
+
     def build(self, dim: int) -> "AttentionMixer":
+        self.check(dim)
+        return AttentionMixer(self, dim)
+
+    def check(self, dim: int) -> None:
+        """Raise RecipeError where the heads don't go into the width."""
         if self.head_dim is None and dim % self.n_heads:
             raise RecipeError(
                 f"mixer.n_heads = {self.n_heads} does not divide model.dim = {dim}, so no head "
@@ -60,7 +79,6 @@ class Attention(Kind):
                 f"mixer.n_kv_heads = {self.n_kv_heads} does not divide mixer.n_heads = "
                 f"{self.n_heads}: every key/value head serves the same number of query heads."
             )
-        return AttentionMixer(self, dim)
 
     def kept(self, dim: int, at: Pass) -> float:
         """Input, q, k, v, scores, output, and the output once more with its heads merged."""
@@ -82,11 +100,7 @@ class Attention(Kind):
 
 
 class AttentionMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of keys and values.
-
-    The cache has one slot per position, or is a ring of `window` slots; `pos [S]` says which
-    position each slot holds, -1 for none.
-    """
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of keys and values."""
 
     def __init__(self, config: Attention, dim: int) -> None:
         super().__init__()
@@ -96,45 +110,43 @@ class AttentionMixer(nn.Module):
         self.window = config.window
         self.scale = config.scale or 1.0 / math.sqrt(self.head_dim)
         self.softcap = config.softcap
+        self.clip = config.clip
         self.dropout = config.dropout
         self.q = nn.Linear(dim, self.n_heads * self.head_dim, bias=config.bias)
         self.k = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=config.bias)
         self.v = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=config.bias)
         self.o = ResidualLinear(self.n_heads * self.head_dim, dim, bias=config.out_bias)
         if config.qk_norm is not None:
-            self.q_norm = config.qk_norm.build(self.head_dim)
-            self.k_norm = config.qk_norm.build(self.head_dim)
+            self.norm_joined = config.qk_norm_over == "width"
+            for name, heads in (("q_norm", self.n_heads), ("k_norm", self.n_kv_heads)):
+                self[name] = self._norm(config, heads)
+        if config.sinks:
+            self.sinks = mx.zeros((self.n_heads,))
+
+    def _norm(self, config: Attention, heads: int) -> nn.Module:
+        norm: Any = config.qk_norm
+        if config.qk_norm_over == "each_head":
+            return EachHead(norm, heads, self.head_dim)
+        built: nn.Module = norm.build(self.head_dim * (heads if self.norm_joined else 1))
+        return built
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         q, k, v = self._project(x, ctx)
-        mask = Mask(causal=ctx.causal, window=self.window, segments=ctx.segments)
-        key = ctx.next_key() if self.dropout and ctx.key is not None else None
-        y = self._attend(q, k, v, mask, key)
-        return self._merge(y)
+        mask = Mask(ctx.causal, self.window, segments=ctx.segments, valid=ctx.valid)
+        places = mx.arange(x.shape[1])
+        return self._attend(q, k, v, mask, self._bias(q, k, places, places, ctx), ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty cache for `batch` rows that will never hold more than `length` tokens."""
         slots = min(length, self.window or length)
-        shape = (batch, self.n_kv_heads, slots, self.head_dim)
-        empty = mx.full((slots,), -1, dtype=mx.int32)
-        return {"k": mx.zeros(shape, dtype), "v": mx.zeros(shape, dtype), "pos": empty}
+        return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`; they stand at positions `ctx.offset + arange(T)`."""
         q, k, v = self._project(x, ctx)
-        pos = (mx.arange(x.shape[1]) + ctx.offset).astype(mx.int32)
-        after = _write(state, k, v, pos)
-        seen = after
-        if self.window is not None and x.shape[1] > 1:
-            # The ring may have dropped keys that the first queries of this chunk still see.
-            seen = {
-                "k": mx.concatenate([state["k"], k.astype(state["k"].dtype)], axis=2),
-                "v": mx.concatenate([state["v"], v.astype(state["v"].dtype)], axis=2),
-                "pos": mx.concatenate([state["pos"], pos]),
-            }
-        mask = Mask(allowed=_visible(pos, seen["pos"], self.window))
-        y = self._attend(q, seen["k"].astype(q.dtype), seen["v"].astype(q.dtype), mask, None)
-        return self._merge(y), after
+        after, seen, mask, pos = extend(state, k, v, ctx, self.window)
+        bias = self._bias(q, seen["k"], pos, seen["pos"], ctx)
+        return self._attend(q, seen["k"], seen["v"], mask, bias, ctx), after
 
     def flops(self, length: int) -> float:
         """Forward operations per token of a causal row, beside the weights: scores and values.
@@ -146,54 +158,48 @@ class AttentionMixer(nn.Module):
         return 4.0 * self.n_heads * self.head_dim * keys
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
-        B, T, _ = x.shape
-
-        def heads(y: mx.array, n: int) -> mx.array:
-            return y.reshape(B, T, n, self.head_dim).transpose(0, 2, 1, 3)
-
-        q, k = heads(self.q(x), self.n_heads), heads(self.k(x), self.n_kv_heads)
-        if "q_norm" in self:
-            q, k = self.q_norm(q), self.k_norm(k)
+        """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""
+        q, k = self._heads(self.q(x), "q_norm"), self._heads(self.k(x), "k_norm")
         q, k = ctx.position.rotate(q, k, ctx)
-        return q, k, heads(self.v(x), self.n_kv_heads)
+        return q, k, self._heads(self.v(x))
+
+    def _heads(self, y: mx.array, norm: str = "") -> mx.array:
+        """A projection `[B, T, H * K]`, bounded, split into heads `[B, H, T, K]`, normalised."""
+        if self.clip is not None:
+            y = mx.clip(y, -self.clip, self.clip)
+        if norm in self and self.norm_joined:
+            y = self[norm](y)
+        y = y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
+        return self[norm](y) if norm in self and not self.norm_joined else y
+
+    def _bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array | None:
+        bias: mx.array | None = ctx.position.bias(q * self.scale, k, q_pos, k_pos, ctx)
+        return bias
 
     def _attend(
-        self, q: mx.array, k: mx.array, v: mx.array, mask: Mask, key: mx.array | None
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        mask: Mask,
+        bias: mx.array | None,
+        ctx: Context,
     ) -> mx.array:
-        rate = self.dropout if key is not None else 0.0
-        return attention(
-            q, k, v, scale=self.scale, mask=mask, softcap=self.softcap, dropout=rate, key=key
+        """Attention, its heads merged and projected, `[B, T, D]`."""
+        dropped = self.dropout and ctx.key is not None
+        y = attention(
+            q,
+            k,
+            v,
+            scale=self.scale,
+            mask=mask,
+            softcap=self.softcap,
+            bias=bias,
+            sinks=self.get("sinks"),
+            dropout=self.dropout if dropped else 0.0,
+            key=ctx.next_key() if dropped else None,
         )
-
-    def _merge(self, y: mx.array) -> mx.array:
-        B, _, T, _ = y.shape
-        return self.o(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
-
-
-def _write(state: State, k: mx.array, v: mx.array, pos: mx.array) -> State:
-    """The cache with the last of the new keys and values in the slots `position mod S`."""
-    slots = state["pos"].shape[0]
-    kept = min(slots, pos.shape[0])
-    where = pos[-kept:] % slots
-    after = dict(state)
-    for name, new in (("k", k), ("v", v)):
-        rows = new[:, :, -kept:].astype(state[name].dtype)
-        if kept == 1:
-            after[name] = mx.slice_update(state[name], rows, where, axes=(2,))
-        else:
-            cache = mx.array(state[name])
-            cache[:, :, where] = rows
-            after[name] = cache
-    held = mx.array(state["pos"])
-    held[where] = pos[-kept:]
-    after["pos"] = held
-    return after
-
-
-def _visible(q_pos: mx.array, k_pos: mx.array, window: int | None) -> mx.array:
-    """`[1, 1, T, S]`: which slots hold a key that is not in the future nor out of the window."""
-    distance = q_pos[:, None] - k_pos[None, :]
-    seen = (k_pos[None, :] >= 0) & (distance >= 0)
-    if window is not None:
-        seen = seen & (distance < window)
-    return seen[None, None]
+        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
+        return out

@@ -4,6 +4,7 @@ from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RunError
@@ -19,27 +20,31 @@ class Learned(Kind):
     """
 
     kind: Literal["learned"] = "learned"
+    offset: int = Field(0, ge=0)
+    """Rows of the table before that of position 0, which nothing reads (RoBERTa, OPT, BART: 2)."""
 
     def build(self, dim: int, max_seq_len: int) -> "LearnedPosition":
-        return LearnedPosition(dim, max_seq_len)
+        return LearnedPosition(self, dim, max_seq_len)
 
 
 class LearnedPosition(Position):
     """`x + table[position]`."""
 
-    def __init__(self, dim: int, max_seq_len: int) -> None:
+    def __init__(self, config: Learned, dim: int, max_seq_len: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(max_seq_len, dim)
+        self.offset = config.offset
+        self.table = nn.Embedding(max_seq_len + config.offset, dim)
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
         self.admit(x.shape[1])
-        return x + lookup(self.table.weight, self.positions(x.shape[1], ctx))
+        return x + lookup(self.table.weight, self.positions(x.shape[1], ctx) + self.offset)
 
     def admit(self, length: int) -> None:
         # Reading past the end of a table is not an error in MLX, but garbage.
-        if length > self.table.weight.shape[0]:
+        room = self.table.weight.shape[0] - self.offset
+        if length > room:
             raise RunError(
                 f"A sequence of {length} tokens has no learned positions beyond "
-                f"{self.table.weight.shape[0]} (model.max_seq_len). Shorten it, or train a model "
+                f"{room} (model.max_seq_len). Shorten it, or train a model "
                 "with a larger model.max_seq_len."
             )

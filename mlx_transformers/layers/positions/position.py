@@ -17,6 +17,17 @@ class Position(nn.Module):
         """Turn queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
         return q, k
 
+    def bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array | None:
+        """What to add to the scores, broadcastable to `[B, H, T, S]`; None adds nothing.
+
+        Args:
+            q, k: scaled queries `[B, H, T, K]` and keys `[B, G, S, K]`, as they meet.
+            q_pos, k_pos: `[T]` and `[S]`, their places; only differences of them mean anything.
+        """
+        return None
+
     def positions(self, length: int, ctx: Context) -> mx.array:
         """Absolute positions of this pass: `[T]`, or `[B, T]` where they differ by row.
 

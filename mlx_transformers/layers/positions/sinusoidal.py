@@ -15,25 +15,40 @@ class Sinusoidal(Kind):
     """Fixed waves of geometric wavelengths, added to the embeddings.
 
     `PE[p, 2i] = sin(p / theta^(2i/D))`, `PE[p, 2i+1] = cos(p / theta^(2i/D))`;
-    Vaswani et al. 2017, section 3.5.
+    Vaswani et al. 2017, section 3.5. The paper's own code wrote all sines before all cosines
+    (`halves`), and its last wavelength was theta · 2π to the dot (`last`), as in fairseq.
     """
 
     kind: Literal["sinusoidal"] = "sinusoidal"
     theta: float = Field(10000.0, gt=1)
     """Base of the wavelengths, which run from 2π to theta · 2π."""
+    layout: Literal["interleaved", "halves"] = "interleaved"
+    """Sine and cosine by turns, or all sines first (Marian, M2M-100, Pegasus)."""
+    spacing: Literal["dim", "last"] = "dim"
+    """What the exponent counts in: 2i/D, or i/(D/2 - 1), which ends at theta (M2M-100)."""
+    offset: int = Field(0, ge=0)
+    """Number of the first position (M2M-100: 2)."""
 
     def build(self, dim: int, max_seq_len: int) -> "SinusoidalPosition":
-        return SinusoidalPosition(self.theta)
+        return SinusoidalPosition(self)
 
 
 class SinusoidalPosition(Position):
-    def __init__(self, theta: float) -> None:
+    def __init__(self, config: Sinusoidal) -> None:
         super().__init__()
-        self.theta = theta
+        self.config = config
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
         dim = x.shape[-1]
-        freq = mx.array(self.theta ** (-np.arange(0, dim, 2) / dim), dtype=mx.float32)
-        angle = self.positions(x.shape[1], ctx).astype(mx.float32)[..., None] * freq
-        waves = mx.stack([mx.sin(angle), mx.cos(angle)], axis=-1)
-        return x + waves.reshape(*angle.shape[:-1], -1)[..., :dim].astype(x.dtype)
+        half = (dim + 1) // 2
+        last = self.config.spacing == "last"
+        exponent = np.arange(half) / max(half - 1, 1) if last else np.arange(0, dim, 2) / dim
+        freq = mx.array(self.config.theta**-exponent, dtype=mx.float32)
+        place = self.positions(x.shape[1], ctx) + self.config.offset
+        angle = place.astype(mx.float32)[..., None] * freq
+        sin, cos = mx.sin(angle), mx.cos(angle)
+        if self.config.layout == "interleaved":
+            waves = mx.stack([sin, cos], axis=-1).reshape(*angle.shape[:-1], -1)
+        else:
+            waves = mx.concatenate([sin, cos], axis=-1)
+        return x + waves[..., :dim].astype(x.dtype)

@@ -1,0 +1,68 @@
+"""Attention from one sequence to another: queries of the target, keys and values of a memory."""
+
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import model_validator
+
+from ...core.context import Context
+from ...ops.masks import Mask
+from .attention import Attention, AttentionMixer
+from .kv_cache import State
+
+
+class CrossAttention(Attention):
+    """Attention whose keys and values are made from the encoder's output, `ctx.memory`.
+
+    Vaswani et al. 2017, section 3.2.3: "encoder-decoder attention". It has no positions and no
+    order; a padded source is not seen.
+    """
+
+    kind: Literal["cross_attention"] = "cross_attention"  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _has_no_order(self) -> "CrossAttention":
+        if self.window is not None:
+            raise ValueError("window has no meaning across two sequences: unset it.")
+        return self
+
+    def build(self, dim: int) -> "CrossAttentionMixer":
+        self.check(dim)
+        return CrossAttentionMixer(self, dim)
+
+
+class CrossAttentionMixer(AttentionMixer):
+    """`(x [B, T, D], ctx with memory [B, S, D]) -> [B, T, D]`.
+
+    Its decode state is the memory's keys and values, which `remember` makes once.
+    """
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self._read(x, self.remember(ctx.memory), ctx)
+
+    def remember(self, memory: mx.array | None) -> State:
+        """The keys and values of a memory `[B, S, D]`.
+
+        Raises:
+            RuntimeError: the pass has no memory.
+        """
+        if memory is None:
+            raise RuntimeError("Cross attention needs a memory: run the encoder first.")
+        return {"k": self._heads(self.k(memory), "k_norm"), "v": self._heads(self.v(memory))}
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """Nothing: what is remembered comes from a memory, not from a length."""
+        return {}
+
+    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+        """The same as a whole pass, of a memory whose keys and values are known."""
+        return self._read(x, state, ctx), state
+
+    def flops(self, length: int) -> float:
+        """As many keys as the source is long, for which `length` stands here."""
+        return 4.0 * self.n_heads * self.head_dim * length
+
+    def _read(self, x: mx.array, known: State, ctx: Context) -> mx.array:
+        q = self._heads(self.q(x), "q_norm")
+        k, v = known["k"].astype(q.dtype), known["v"].astype(q.dtype)
+        return self._attend(q, k, v, Mask(causal=False, valid=ctx.memory_valid), None, ctx)

@@ -1,0 +1,52 @@
+"""Attention with linear biases."""
+
+import math
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from ...core.context import Context
+from ...recipe.config import Kind
+from .position import Position
+
+
+class Alibi(Kind):
+    """Attention with linear biases (ALiBi): scores fall with distance, faster in some heads.
+
+    `score(t, s) + slope_h · (s - t)`, with slopes `2^(-8h/H)` for h = 1 ... H; Press et al. 2021,
+    section 3. Where H is no power of two, the slopes of the next lower power come first, then
+    every other one of the next higher, as in the paper's code. BLOOM, MPT, Falcon-RW.
+    """
+
+    kind: Literal["alibi"] = "alibi"
+    max_bias: float = Field(8.0, gt=0)
+    """The 8 of the formula: the last slope is 2^-max_bias (MPT: alibi_bias_max)."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies the bias (Falcon: 1/√K, since it adds before it scales)."""
+
+    def build(self, dim: int, max_seq_len: int) -> "AlibiPosition":
+        return AlibiPosition(self)
+
+
+class AlibiPosition(Position):
+    """`scores - scale · slope · distance`; it has no parameters, and no length is too long."""
+
+    def __init__(self, config: Alibi) -> None:
+        super().__init__()
+        self.config = config
+
+    def bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array:
+        slopes = mx.array(alibi_slopes(q.shape[1], self.config.max_bias), mx.float32)
+        distance = mx.abs(q_pos[:, None] - k_pos[None, :]).astype(mx.float32)
+        return -self.config.scale * slopes[None, :, None, None] * distance
+
+
+def alibi_slopes(n_heads: int, max_bias: float = 8.0) -> list[float]:
+    """The slope of each head, `[H]`."""
+    lower = 2 ** math.floor(math.log2(n_heads))
+    slopes = [2 ** (-max_bias * (h + 1) / lower) for h in range(lower)]
+    between = [2 ** (-max_bias * (h + 1) / (2 * lower)) for h in range(0, 2 * lower, 2)]
+    return slopes + between[: n_heads - lower]

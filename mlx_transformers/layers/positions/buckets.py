@@ -1,0 +1,66 @@
+"""T5's relative position buckets."""
+
+import math
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...ops.lookup import lookup
+from ...recipe.config import Kind
+from .position import Position
+
+
+class Buckets(Kind):
+    """A learned bias per head and bucket of distance, added to the scores.
+
+    Raffel et al. 2020 (T5), section 2.1: near distances have a bucket each, farther ones share
+    logarithmically wider ones, up to `max_distance`, beyond which all share the last. A causal
+    pass sees only one direction and gives it all buckets, any other gives each direction half.
+    """
+
+    kind: Literal["buckets"] = "buckets"
+    n_heads: int = Field(ge=1)
+    """Query heads H of the mixers that use it."""
+    n_buckets: int = Field(32, ge=4)
+    """Rows of the table."""
+    max_distance: int = Field(128, ge=2)
+    """Where the last bucket begins."""
+
+    def build(self, dim: int, max_seq_len: int) -> "BucketPosition":
+        return BucketPosition(self)
+
+
+class BucketPosition(Position):
+    """`scores + table[bucket(s - t)]`."""
+
+    def __init__(self, config: Buckets) -> None:
+        super().__init__()
+        self.n_buckets, self.max_distance = config.n_buckets, config.max_distance
+        self.table = nn.Embedding(config.n_buckets, config.n_heads)
+
+    def bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array:
+        ahead = k_pos[None, :] - q_pos[:, None]
+        rows = bucket(ahead, self.n_buckets, self.max_distance, ctx.causal)
+        return lookup(self.table.weight, rows).transpose(2, 0, 1)[None]
+
+
+def bucket(ahead: mx.array, n_buckets: int, max_distance: int, causal: bool) -> mx.array:
+    """The bucket of each relative position `ahead = key - query`, integer, same shape."""
+    first = mx.zeros_like(ahead)
+    if causal:
+        distance = mx.maximum(-ahead, 0)
+    else:
+        n_buckets //= 2
+        first = mx.where(ahead > 0, n_buckets, 0)
+        distance = mx.abs(ahead)
+    exact = n_buckets // 2
+    # One is added under the logarithm's mask alone: log(0) would be minus infinity there.
+    far = mx.log(mx.maximum(distance, 1).astype(mx.float32) / exact)
+    share = far / math.log(max_distance / exact) * (n_buckets - exact)
+    wide = mx.minimum(exact + share.astype(mx.int32), n_buckets - 1)
+    return first + mx.where(distance < exact, distance, wide)
