@@ -12,6 +12,7 @@ from .data.prepare import Prepared, prepare
 from .data.tokenizers.load import load_tokenizer
 from .data.tokenizers.tokenizer import Tokenizer
 from .layers.counts import Counts, count
+from .models.stack import layers_of, recompute_layers
 from .planning import settle
 from .recipe.load import resolve
 from .recipe.validate import typed
@@ -86,7 +87,7 @@ def _model(recipe: Recipe, vocab_size: int) -> Any:
         raise RecipeError(f"{name}{error}") from None
     blocks = recipe.train.recompute
     if blocks == "all" or isinstance(blocks, list):
-        count = len(model.stack.blocks)
+        count = len(layers_of(model))
         chosen = range(count) if blocks == "all" else blocks
         outside = [i for i in chosen if not 0 <= i < count]
         if outside:
@@ -94,7 +95,7 @@ def _model(recipe: Recipe, vocab_size: int) -> Any:
                 f"train.recompute names block {outside[0]}, but the model has blocks 0 to "
                 f"{count - 1}."
             )
-        model.stack.recomputed = frozenset(chosen)
+        recompute_layers(model, frozenset(chosen))
     return model
 
 

@@ -14,6 +14,7 @@ from .memory.chips import GB, Mac, find_mac
 from .memory.fit import LARGEST_CHUNK, choose, least
 from .memory.record import correction, device_key
 from .memory.roofline import Speed, speed
+from .models.stack import recompute_layers, recomputed_layers
 from .schema import Recipe
 
 AUTO = "auto"
@@ -84,7 +85,7 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> 
         seq_len=config.seq_len,
         accumulate=accumulate,
         dtype=config.dtype,
-        recomputed=frozenset(model.stack.recomputed),
+        recomputed=recomputed_layers(model),
         chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
@@ -162,7 +163,7 @@ def settle(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
             "`mlxt plan` names some."
         )
     settled, wanted, *_ = _settled(recipe, model, None, ranks)
-    model.stack.recomputed = wanted.recomputed
+    recompute_layers(model, wanted.recomputed)
     return settled
 
 

@@ -8,16 +8,22 @@ from .layers.embed import TokenEmbed
 from .layers.ffns.glu import Glu
 from .layers.ffns.mlp import Mlp
 from .layers.ffns.moe import Moe
-from .layers.heads import LmHead
+from .layers.heads import LmHead, MlmHead, TagHead
 from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
+from .layers.mixers.cross_attention import CrossAttention
 from .layers.norms import LayerNorm, NoNorm, RmsNorm
+from .layers.pools import Classifier, Sentence
+from .layers.positions.alibi import Alibi
+from .layers.positions.buckets import Buckets
 from .layers.positions.learned import Learned
 from .layers.positions.none import NoPosition
 from .layers.positions.rope import Rope
 from .layers.positions.sinusoidal import Sinusoidal
 from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
+from .models.encoder import Encoder
+from .models.encoder_decoder import EncoderDecoder
 from .objectives.clm import Clm
 from .optim.adafactor import Adafactor
 from .optim.adam import Adam, AdamW
@@ -28,14 +34,15 @@ from .optim.schedules import Constant, Cosine, CosineRestarts, InverseSqrt, Line
 from .optim.sgd import Sgd
 from .recipe.slot import fill
 
-fill("model", Decoder)
+fill("model", Decoder, Encoder, EncoderDecoder)
 fill("embed", TokenEmbed)
-fill("position", NoPosition, Sinusoidal, Learned, Rope)
+fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention)
+fill("mixer", Attention, CrossAttention)
 fill("ffn", Mlp, Glu, Moe)
 fill("router", TopK)
-fill("head", LmHead)
+fill("head", LmHead, MlmHead, TagHead)
+fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)
 fill("objective", Clm)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)

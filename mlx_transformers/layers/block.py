@@ -1,15 +1,17 @@
 """The block of every stack: a mixer, an ffn, and the residual wiring around them.
 
-sequential   x = residual(x, mixer);  x = residual(x, ffn)
-parallel     x = residual(x, mixer + ffn)        (GPT-J, PaLM: one norm feeds both)
+sequential       x = residual(x, mixer);  [x = residual(x, cross);]  x = residual(x, ffn)
+parallel         x = residual(x, mixer + ffn)             one norm feeds both (GPT-J, PaLM, Phi)
+parallel_norms   x = x + mixer(norm(x)) + ffn(norm(x))    each has its own (NeoX, Falcon 40B)
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.footprint import Pass
@@ -17,73 +19,135 @@ from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
 from .residual import Placement, Residual, residual_kept
 
+Mix = Callable[[mx.array], mx.array]
+
 
 class Block(Config):
     """One layer of a stack."""
 
     placement: Placement
     """Where the norms stand: `pre`, `post`, `sandwich` or `reordered`."""
-    arrangement: Literal["sequential", "parallel"] = "sequential"
-    """Whether the ffn follows the mixer or stands beside it."""
+    arrangement: Literal["sequential", "parallel", "parallel_norms"] = "sequential"
+    """Whether the ffn follows the mixer or stands beside it, with the mixer's norm or its own."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the output of mixer and ffn, before it joins the residual stream."""
+    skip: float = Field(1.0, gt=0)
+    """Multiplies the residual stream before a layer's output joins it (DeepNorm's α)."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies a layer's output before it joins the residual stream (Granite, MiniCPM)."""
     norm: Annotated[Kind, Slot("norm")]
     """The normalisation of this block."""
+    ffn_norm: Annotated[Kind, Slot("norm")] | None = None
+    """The ffn's own normalisation; none means the same as `norm` (ModernBERT's first block)."""
+    position: Annotated[Kind, Slot("position")] | None = None
+    """Positions of this block alone; none means the stack's (Gemma 3's local blocks)."""
     mixer: Annotated[Kind, Slot("mixer")]
     """What moves information between positions."""
+    cross: Annotated[Kind, Slot("mixer")] | None = None
+    """What reads the encoder's output, between mixer and ffn; none in all but a decoder of two."""
     ffn: Annotated[Kind, Slot("ffn")]
     """What transforms each position on its own."""
 
-    def build(self, dim: int) -> "BlockModule":
-        return BlockModule(self, dim)
+    @model_validator(mode="after")
+    def _wiring_exists(self) -> "Block":
+        if self.arrangement == "parallel_norms" and self.placement != "pre":
+            raise ValueError(
+                "arrangement = 'parallel_norms' goes with placement = 'pre': two norms before, "
+                "none after."
+            )
+        if self.arrangement == "parallel" and self.ffn_norm is not None:
+            raise ValueError(
+                "arrangement = 'parallel' has one norm for mixer and ffn, so ffn_norm has no "
+                "effect: unset it, or choose 'parallel_norms'."
+            )
+        if self.cross is not None and self.arrangement != "sequential":
+            raise ValueError("cross goes with arrangement = 'sequential'.")
+        if self.cross is not None and self.cross.kind != "cross_attention":
+            raise ValueError(
+                f"cross.kind = '{self.cross.kind}' doesn't read the encoder's output. Use "
+                "'cross_attention'."
+            )
+        return self
+
+    def build(self, dim: int, max_seq_len: int) -> "BlockModule":
+        return BlockModule(self, dim, max_seq_len)
 
     def kept(self, dim: int, at: Pass) -> float:
         """Bytes per token that the block keeps for its backward."""
-        inside = sum(part.kept(dim, at) for part in (self.mixer, self.ffn))  # type: ignore[attr-defined]
+        parts = [self.mixer, self.ffn] + ([self.cross] if self.cross else [])
+        inside = sum(part.kept(dim, at) for part in parts)  # type: ignore[attr-defined]
         around = residual_kept(self.norm, self.placement, self.dropout, dim, at)
         if self.arrangement == "parallel":
             return inside + around - dim * at.width  # mixer and ffn read the same input
-        return inside + 2 * around
+        return inside + len(parts) * around
 
 
 class BlockModule(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, and the same one step at a time for decoding."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and the same one step at a time for decoding.
 
-    def __init__(self, config: Block, dim: int) -> None:
+    Its decode state is the mixer's, or `{"mixer", "cross"}` where it also reads a memory.
+    """
+
+    def __init__(self, config: Block, dim: int, max_seq_len: int) -> None:
         super().__init__()
         self.mixer = config.mixer.build(dim)
         self.ffn = config.ffn.build(dim)
-        self.parallel = config.arrangement == "parallel"
+        self.arrangement = config.arrangement
+        if config.position is not None:
+            self.position = config.position.build(dim, max_seq_len)
 
-        def residual() -> Residual:
-            return Residual(dim, config.norm, config.placement, config.dropout)
+        def residual(norm: Kind) -> Residual:
+            return Residual(dim, norm, config.placement, config.dropout, config.skip, config.scale)
 
-        if self.parallel:
-            self.residual = residual()
-        else:
-            self.mixer_residual = residual()
-            self.ffn_residual = residual()
+        if self.arrangement == "parallel":
+            self.residual = residual(config.norm)
+            return
+        self.mixer_residual = residual(config.norm)
+        self.ffn_residual = residual(config.ffn_norm or config.norm)
+        if config.cross is not None:
+            self.cross = config.cross.build(dim)
+            self.cross_residual = residual(config.norm)
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        return self._wire(x, ctx, lambda h: self.mixer(h, ctx))
+        ctx = self._placed(ctx)
+        read = (lambda h: self.cross(h, ctx)) if "cross" in self else None
+        return self._wire(x, ctx, lambda h: self.mixer(h, ctx), read)
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
-        """The mixer's decode state for `batch` rows of at most `length` tokens."""
-        return self.mixer.init_state(batch, length, dtype)
+    def init_state(
+        self, batch: int, length: int, dtype: mx.Dtype, memory: mx.array | None = None
+    ) -> Any:
+        """The decode state for `batch` rows of at most `length` tokens that read `memory`."""
+        state = self.mixer.init_state(batch, length, dtype)
+        return {"mixer": state, "cross": self.cross.remember(memory)} if "cross" in self else state
 
     def step(self, x: mx.array, state: Any, ctx: Context) -> tuple[mx.array, Any]:
         """Continue every row by the T tokens of `x`; returns the output and the new state."""
-        new: list[Any] = []
+        ctx = self._placed(ctx)
+        after: dict[str, Any] = {}
 
-        def mix(h: mx.array) -> mx.array:
-            y, after = self.mixer.step(h, state, ctx)
-            new.append(after)
-            return y
+        def stepping(name: str, old: Any) -> Mix:
+            def mix(h: mx.array) -> mx.array:
+                y, after[name] = self[name].step(h, old, ctx)
+                return y
 
-        return self._wire(x, ctx, mix), new[0]
+            return mix
 
-    def _wire(self, x: mx.array, ctx: Context, mix: Callable[[mx.array], mx.array]) -> mx.array:
-        if self.parallel:
+        if "cross" not in self:
+            return self._wire(x, ctx, stepping("mixer", state)), after["mixer"]
+        mix, read = (stepping(name, state[name]) for name in ("mixer", "cross"))
+        return self._wire(x, ctx, mix, read), after
+
+    def _placed(self, ctx: Context) -> Context:
+        """The pass with this block's own positions, if it has any."""
+        return replace(ctx, position=self.position) if "position" in self else ctx
+
+    def _wire(self, x: mx.array, ctx: Context, mix: Mix, read: Mix | None = None) -> mx.array:
+        if self.arrangement == "parallel":
             return self.residual(x, lambda h: mix(h) + self.ffn(h, ctx), ctx)
+        if self.arrangement == "parallel_norms":
+            y = mix(self.mixer_residual.before(x))
+            return self.mixer_residual.join(x, y + self.ffn(self.ffn_residual.before(x), ctx), ctx)
         x = self.mixer_residual(x, mix, ctx)
+        if read is not None:
+            x = self.cross_residual(x, read, ctx)
         return self.ffn_residual(x, lambda h: self.ffn(h, ctx), ctx)

@@ -1,49 +1,98 @@
 """Token embeddings: what the slot `embed` can hold."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.footprint import Pass
 from ..ops.lookup import lookup
 from ..recipe.config import Kind
+from ..recipe.slot import Slot
 
 
 class TokenEmbed(Kind):
-    """A table of vectors, one per token, joined by the position's embedding.
+    """A table of vectors, one per token, joined by those of its position and its type.
 
-    `x = drop(position.embed(scale · table[tokens]))`; Vaswani et al. 2017, sections 3.4, 5.4.
+    `x = drop(norm(position.embed(scale · table[tokens] + types[ctx.types])))`; Vaswani et al.
+    2017, sections 3.4 and 5.4; types and norm: BERT (Devlin et al. 2018, figure 2). With a `width`
+    of its own the sum is projected to the model's: factorised embedding, Lan et al. 2019 (ALBERT),
+    section 3.1.
     """
 
     kind: Literal["token"] = "token"
-    scale: Literal["one", "sqrt_dim"] = "one"
-    """`sqrt_dim` multiplies the vectors by √D, as the 2017 transformer and Gemma do."""
+    scale: Literal["one", "sqrt_dim"] | Annotated[float, Field(gt=0)] = "one"
+    """What the vectors are multiplied by: `sqrt_dim` is √D, as in the 2017 transformer and Gemma;
+    a number, as in Granite."""
+    n_types: int | None = Field(None, ge=1)
+    """Rows of the table of token types; none means no types (BERT: 2)."""
+    norm: Annotated[Kind, Slot("norm")] | None = None
+    """Normalisation of the sum; none leaves it as it is (BERT, BLOOM: layer_norm)."""
+    width: int | None = Field(None, ge=1)
+    """Width of the table, where it is not that of the model (ALBERT, ELECTRA, OPT 350M)."""
+    project: Literal["sum", "words"] = "sum"
+    """What is projected from `width` to the model's: the normalised sum (ALBERT), or the words
+    alone, so that positions have the model's width (OPT)."""
+    project_bias: bool = False
+    """Whether that projection has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the sum of token and position embedding."""
 
-    def build(self, vocab_size: int, dim: int) -> "TokenEmbedding":
-        return TokenEmbedding(self, vocab_size, dim)
+    @model_validator(mode="after")
+    def _projection_exists(self) -> "TokenEmbed":
+        if self.width is None and (self.project != "sum" or self.project_bias):
+            raise ValueError("project and project_bias have no effect without width.")
+        return self
+
+    def build(self, vocab_size: int, dim: int, table: bool = True) -> "TokenEmbedding":
+        """The module; without a `table` of its own it reads one that it is given."""
+        return TokenEmbedding(self, vocab_size, dim, table)
+
+    def position_width(self, dim: int) -> int:
+        """Width of what positions are added to."""
+        return self.width if self.width is not None and self.project == "sum" else dim
 
     def kept(self, dim: int, at: Pass) -> float:
-        """Of a lookup only the mask of its dropout."""
-        return float(dim if self.dropout else 0)
+        """The mask of its dropout, and what its norm keeps; a lookup keeps nothing."""
+        norm = self.norm.kept(self.position_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
+        return norm + (dim if self.dropout else 0)
 
 
 class TokenEmbedding(nn.Module):
-    """`(tokens [B, T], ctx) -> [B, T, D]`; `table.as_linear` is the tied head."""
+    """`(tokens [B, T], ctx) -> [B, T, D]`; `table` is the tied head's too."""
 
-    def __init__(self, config: TokenEmbed, vocab_size: int, dim: int) -> None:
+    def __init__(self, config: TokenEmbed, vocab_size: int, dim: int, table: bool) -> None:
         super().__init__()
-        self.table = nn.Embedding(vocab_size, dim)
-        self.scale = math.sqrt(dim) if config.scale == "sqrt_dim" else 1.0
+        width = config.width or dim
+        if table:
+            self.table = nn.Embedding(vocab_size, width)
+        named = {"one": 1.0, "sqrt_dim": math.sqrt(width)}
+        self.scale = named[config.scale] if isinstance(config.scale, str) else config.scale
         self.dropout = config.dropout
+        self.words_first = config.project == "words"
+        if config.n_types is not None:
+            self.types = nn.Embedding(config.n_types, config.position_width(dim))
+        if config.norm is not None:
+            self.norm = config.norm.build(config.position_width(dim))
+        if config.width is not None:
+            self.project = nn.Linear(width, dim, bias=config.project_bias)
 
-    def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
-        x = lookup(self.table.weight, tokens)
+    def __call__(
+        self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None
+    ) -> mx.array:
+        x = lookup((self.table if table is None else table).weight, tokens)
         if self.scale != 1.0:
             x = x * self.scale
-        return ctx.dropout(ctx.position.embed(x, ctx), self.dropout)
+        if "project" in self and self.words_first:
+            x = self.project(x)
+        if "types" in self:
+            types = mx.zeros_like(tokens) if ctx.types is None else ctx.types
+            x = x + lookup(self.types.weight, types)
+        x = ctx.position.embed(x, ctx)
+        if "norm" in self:
+            x = self.norm(x)
+        x = ctx.dropout(x, self.dropout)
+        return self.project(x) if "project" in self and not self.words_first else x

@@ -1,32 +1,80 @@
-"""Heads: what the slot `head` can hold."""
+"""Heads: what the slot `head` can hold. What they read is the stack's output, `[B, T, D]`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
+from ..ops.activations import ACTIVATIONS
 from ..recipe.config import Kind
-from .embed import TokenEmbedding
+from ..recipe.slot import Slot
+from .ffns.mlp import Activation
 
 
-class LmHead(Kind):
-    """Logits over the vocabulary: `softcap(h Wᵀ + b)`.
+class Vocabulary(Kind):
+    """What all heads over the vocabulary can be told."""
 
-    Tied weights: Press & Wolf 2017. The soft cap `c · tanh(logits / c)` is Gemma 2's.
-    """
-
-    kind: Literal["lm"] = "lm"
     tied: bool
     """Whether W is the embedding table itself."""
     bias: bool = False
     """Whether a bias per token is learned."""
     softcap: float | None = Field(None, gt=0)
     """The bound c of the logits; none leaves them unbounded."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies the logits before they are bounded (Cohere, Granite; T5: 1/√D)."""
+    width: int | None = Field(None, ge=1)
+    """Width of the vectors that meet the vocabulary, where it is not the model's: that of a
+    factorised embedding (OPT 350M, ALBERT)."""
+
+
+class LmHead(Vocabulary):
+    """Logits over the vocabulary: `softcap(scale · h Wᵀ + b)`.
+
+    Tied weights: Press & Wolf 2017. The soft cap `c · tanh(logits / c)` is Gemma 2's.
+    """
+
+    kind: Literal["lm"] = "lm"
 
     def build(self, vocab_size: int, dim: int) -> "LmHeadModule":
         return LmHeadModule(self, vocab_size, dim)
+
+
+class MlmHead(Vocabulary):
+    """BERT's head: `softcap(scale · norm(act(W_m h + b_m)) Wᵀ + b)`.
+
+    Devlin et al. 2018: their code, `get_masked_lm_output`.
+    """
+
+    kind: Literal["mlm"] = "mlm"
+    activation: Activation
+    """What follows the head's own linear map."""
+    map_bias: bool = True
+    """Whether that map has a bias."""
+    norm: Annotated[Kind, Slot("norm")]
+    """The normalisation that follows the activation."""
+
+    def build(self, vocab_size: int, dim: int) -> "MlmHeadModule":
+        return MlmHeadModule(self, vocab_size, dim)
+
+
+class TagHead(Kind):
+    """Logits of `n_classes` for every token: `W act(W_h h + b_h) + b`, the inner map optional.
+
+    Token classification and the two ends of an answer: Devlin et al. 2018, sections 4.2 and 5.3.
+    Replaced token detection: Clark et al. 2020 (ELECTRA), equation for D, which has the inner map.
+    """
+
+    kind: Literal["tags"] = "tags"
+    n_classes: int = Field(ge=1)
+    """Classes of a token."""
+    activation: Activation | None = None
+    """What follows an inner map of width D; none means there is no inner map."""
+
+    def build(self, vocab_size: int, dim: int) -> "TagHeadModule":
+        return TagHeadModule(self, dim)
 
 
 @dataclass(frozen=True)
@@ -39,26 +87,63 @@ class Unembedding:
 
 
 class LmHeadModule(nn.Module):
-    """`(h [B, T, D], embedding) -> [B, T, V]`."""
+    """`(h [B, T, D], embedding) -> [B, T, V]`, in two halves: `transform`, and `unembedding`."""
 
-    def __init__(self, config: LmHead, vocab_size: int, dim: int) -> None:
+    def __init__(self, config: Vocabulary, vocab_size: int, dim: int) -> None:
         super().__init__()
-        self.softcap = config.softcap
+        self.softcap, self.scale = config.softcap, config.scale
+        if config.width is not None and not isinstance(config, MlmHead):
+            self.project = nn.Linear(dim, config.width, bias=False)
         if not config.tied:
-            self.weight = mx.zeros((vocab_size, dim))
+            self.weight = mx.zeros((vocab_size, config.width or dim))
         if config.bias:
             self.bias = mx.zeros((vocab_size,))
 
-    def unembedding(self, embedding: TokenEmbedding) -> Unembedding:
-        """The weights of this head, the embedding's own where they are tied."""
-        weight = self.weight if "weight" in self else embedding.table.weight
+    def transform(self, h: mx.array) -> mx.array:
+        """What meets the vocabulary, `[B, T, width]`."""
+        h = self.project(h) if "project" in self else h
+        return h if self.scale == 1.0 else h * self.scale
+
+    def unembedding(self, table: nn.Embedding | None) -> Unembedding:
+        """The weights of this head, the embedding's `table` where they are tied."""
+        weight = self.weight if "weight" in self or table is None else table.weight
         return Unembedding(weight, self.get("bias"), self.softcap)
 
-    def __call__(self, h: mx.array, embedding: TokenEmbedding) -> mx.array:
-        w = self.unembedding(embedding)
-        logits = h @ w.weight.T
+    def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:
+        w = self.unembedding(table)
+        logits = self.transform(h) @ w.weight.T
         if w.bias is not None:
             logits = logits + w.bias
         if w.softcap is not None:
             logits = w.softcap * mx.tanh(logits / w.softcap)
         return logits
+
+
+class MlmHeadModule(LmHeadModule):
+    """`(h [B, T, D], embedding) -> [B, T, V]` through a map, an activation and a norm."""
+
+    def __init__(self, config: MlmHead, vocab_size: int, dim: int) -> None:
+        super().__init__(config, vocab_size, dim)
+        width = config.width or dim
+        self.map = nn.Linear(dim, width, bias=config.map_bias)
+        self.norm = config.norm.build(width)
+        self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
+
+    def transform(self, h: mx.array) -> mx.array:
+        return super().transform(self.norm(self.activation(self.map(h))))
+
+
+class TagHeadModule(nn.Module):
+    """`(h [B, T, D]) -> [B, T, n_classes]`."""
+
+    def __init__(self, config: TagHead, dim: int) -> None:
+        super().__init__()
+        if config.activation is not None:
+            self.map = nn.Linear(dim, dim)
+            self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
+        self.out = nn.Linear(dim, config.n_classes)
+
+    def __call__(self, h: mx.array, table: nn.Embedding | None = None) -> mx.array:
+        if "map" in self:
+            h = self.activation(self.map(h))
+        return self.out(h)

@@ -1,6 +1,6 @@
 """Residual connections: one formula, placements as data.
 
-    y = out(x + drop(post(f(pre(x)))))
+    y = out(skip · x + scale · drop(post(f(pre(x)))))
 
 Each placement owns some of the three norms; the others are the identity.
 """
@@ -38,9 +38,17 @@ def residual_kept(norm: Any, placement: Placement, dropout: float, dim: int, at:
 class Residual(nn.Module):
     """A residual connection around any function of `[B, T, D]`."""
 
-    def __init__(self, dim: int, norm: Kind, placement: Placement, dropout: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        norm: Kind,
+        placement: Placement,
+        dropout: float,
+        skip: float = 1.0,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.skip, self.scale = dropout, skip, scale
         for name in NORMS[placement]:
             self[name] = norm.build(dim)
 
@@ -48,5 +56,14 @@ class Residual(nn.Module):
         return self[name](x) if name in self else x
 
     def __call__(self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context) -> mx.array:
-        y = self._norm("post", f(self._norm("pre", x)))
-        return self._norm("out", x + ctx.dropout(y, self.dropout))
+        return self.join(x, self._norm("post", f(self.before(x))), ctx)
+
+    def before(self, x: mx.array) -> mx.array:
+        """What the inside reads: `pre(x)`."""
+        return self._norm("pre", x)
+
+    def join(self, x: mx.array, y: mx.array, ctx: Context) -> mx.array:
+        """The stream and what the inside made of it: `out(skip · x + scale · drop(y))`."""
+        y = ctx.dropout(y, self.dropout)
+        y = y if self.scale == 1.0 else self.scale * y
+        return self._norm("out", (x if self.skip == 1.0 else self.skip * x) + y)

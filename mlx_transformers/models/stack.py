@@ -1,31 +1,93 @@
 """A stack of blocks: the part that decoders, encoders and their pairs share."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from pydantic import Field, model_validator
 
 from ..core.context import Context
+from ..core.errors import unknown
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
+from ..recipe.config import Config, Kind
+from ..recipe.slot import Slot
+
+
+class Tower(Config):
+    """What reads one sequence: embed, L blocks, norm."""
+
+    n_layers: int = Field(ge=1)
+    """Blocks L."""
+    embed: Annotated[Kind, Slot("embed")]
+    """How tokens become vectors."""
+    position: Annotated[Kind, Slot("position")]
+    """How the model knows where a token stands."""
+    block: Block
+    """The layer that is repeated."""
+    blocks: dict[str, Block] = Field(default_factory=dict)
+    """Named variants, each a diff against `block`, for `pattern`."""
+    pattern: list[str] | None = None
+    """Names from `blocks`, repeated until there are n_layers; none means `block` everywhere."""
+    n_distinct: int | None = Field(None, ge=1)
+    """How many blocks have weights of their own; runs of n_layers / n_distinct layers share them
+    (ALBERT: 1). None means all do."""
+    norm: Annotated[Kind, Slot("norm")]
+    """The normalisation after the last block."""
+
+    @model_validator(mode="after")
+    def _pattern_names_blocks(self) -> "Tower":
+        for name in self.pattern or []:
+            if name not in self.blocks:
+                raise ValueError(unknown("name in pattern", name, self.blocks))
+        if self.blocks and not self.pattern:
+            raise ValueError("blocks is given without pattern, so it has no effect.")
+        used = set((self.pattern or [])[: self.n_layers])
+        if idle := sorted(set(self.blocks) - used):
+            raise ValueError(
+                f"blocks.{idle[0]} is the block of none of the {self.n_layers} layers, so it "
+                "has no effect. Name it in pattern, or unset it."
+            )
+        if self.n_distinct is not None and self.n_layers % self.n_distinct:
+            raise ValueError(
+                f"n_distinct = {self.n_distinct} does not divide n_layers = {self.n_layers}: "
+                "every distinct block serves as many layers."
+            )
+        if self.n_distinct is not None and self.pattern is not None:
+            raise ValueError("n_distinct shares one block; with pattern there are several.")
+        return self
+
+    def layers(self) -> list[Block]:
+        """The block of each layer."""
+        names = self.pattern
+        if names is None:
+            return [self.block] * self.n_layers
+        return [self.blocks[names[i % len(names)]] for i in range(self.n_layers)]
 
 
 class Stack(nn.Module):
     """Blocks one after the other: `(x [B, T, D], ctx) -> [B, T, D]`.
 
     Attributes:
-        recomputed: indices of blocks whose activations are recomputed in the backward pass.
+        blocks: those with weights of their own.
+        recomputed: indices of layers whose activations are recomputed in the backward pass.
     """
 
-    def __init__(self, blocks: Sequence[Block], dim: int) -> None:
+    def __init__(self, config: Tower, dim: int, max_seq_len: int) -> None:
         super().__init__()
-        self.blocks: list[BlockModule] = [block.build(dim) for block in blocks]
+        layers = config.layers()
+        each = len(layers) // (config.n_distinct or len(layers))
+        self.blocks: list[BlockModule] = [b.build(dim, max_seq_len) for b in layers[::each]]
+        self.serves = each
         self.recomputed: frozenset[int] = frozenset()
 
+    def layers(self) -> list[BlockModule]:
+        """The block of each layer; some are the same object where layers share weights."""
+        return [block for block in self.blocks for _ in range(self.serves)]
+
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.layers()):
             key = ctx.next_key() if ctx.key is not None else None
             x, aux, stats = self._run(i, block, x, key, ctx)
             for name, value in aux.items():
@@ -37,30 +99,80 @@ class Stack(nn.Module):
     def _run(
         self, i: int, block: BlockModule, x: mx.array, key: mx.array | None, ctx: Context
     ) -> tuple[mx.array, dict[str, mx.array], dict[str, mx.array]]:
-        def run(x: mx.array, *keys: mx.array) -> Any:
-            own = replace(ctx, key=mx.stop_gradient(keys[0]) if keys else None, aux={}, stats={})
+        # What is differentiated, or drawn from, must be an argument to be recomputed rightly.
+        arrays = {"key": key, "memory": ctx.memory}
+        given = {name: array for name, array in arrays.items() if array is not None}
+
+        def run(x: mx.array, given: dict[str, mx.array]) -> Any:
+            if "key" in given:
+                given = given | {"key": mx.stop_gradient(given["key"])}
+            own = replace(ctx, **given, aux={}, stats={})  # type: ignore[arg-type]
             return block(x, own), own.aux, own.stats
 
         f = recompute([block, ctx.position], run) if i in self.recomputed else run
-        return f(x) if key is None else f(x, key)
+        out: Any = f(x, given)
+        return out
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> list[Any]:
-        """The decode state of every block."""
-        return [block.init_state(batch, length, dtype) for block in self.blocks]
+    def init_state(
+        self, batch: int, length: int, dtype: mx.Dtype, memory: mx.array | None = None
+    ) -> list[Any]:
+        """The decode state of every layer, where each reads `memory [B, S, D]` if it has one."""
+        return [block.init_state(batch, length, dtype, memory) for block in self.layers()]
 
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
         """Continue every row by the T tokens of `x`."""
         after = []
-        for block, state in zip(self.blocks, states, strict=True):
+        for block, state in zip(self.layers(), states, strict=True):
             x, new = block.step(x, state, ctx)
             after.append(new)
         return x, after
 
 
-def tile(
-    pattern: Sequence[str] | None, block: Block, blocks: dict[str, Block], n_layers: int
-) -> list[Block]:
-    """The block of each layer: `pattern` repeated to `n_layers`, or `block` everywhere."""
-    if pattern is None:
-        return [block] * n_layers
-    return [blocks[pattern[i % len(pattern)]] for i in range(n_layers)]
+def layers_of(model: Any) -> list[BlockModule]:
+    """The block of each layer of a model's stacks, in the order that they run."""
+    return [block for stack in model.stacks() for block in stack.layers()]
+
+
+def recompute_layers(model: Any, chosen: frozenset[int]) -> None:
+    """Recompute the activations of these layers, counted through all stacks, and of no other."""
+    first = 0
+    for stack in model.stacks():
+        count = len(stack.layers())
+        stack.recomputed = frozenset(i - first for i in chosen if first <= i < first + count)
+        first += count
+
+
+def recomputed_layers(model: Any) -> frozenset[int]:
+    """The layers whose activations are recomputed, counted through all stacks."""
+    first, found = 0, set()
+    for stack in model.stacks():
+        found |= {first + i for i in stack.recomputed}
+        first += len(stack.layers())
+    return frozenset(found)
+
+
+class TowerModule(nn.Module):
+    """`(tokens [B, T], ctx) -> [B, T, D]`: embed, blocks, norm."""
+
+    def __init__(
+        self, config: Tower, vocab_size: int, dim: int, max_seq_len: int, table: bool = True
+    ) -> None:
+        super().__init__()
+        embed: Any = config.embed
+        self.embed = embed.build(vocab_size, dim, table)
+        self.position = config.position.build(embed.position_width(dim), max_seq_len)
+        self.stack = Stack(config, dim, max_seq_len)
+        self.norm = config.norm.build(dim)
+
+    def read(self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None) -> mx.array:
+        """The normalised output of the last block; `table` where the embedding has none."""
+        ctx.position = self.position
+        return self.norm(self.stack(self.embed(tokens, ctx, table), ctx))
+
+    def go_on(
+        self, tokens: mx.array, blocks: list[Any], ctx: Context
+    ) -> tuple[mx.array, list[Any]]:
+        """The same for the next tokens `[B, T]` of a decode state."""
+        ctx.position = self.position
+        x, blocks = self.stack.step(self.embed(tokens, ctx), blocks, ctx)
+        return self.norm(x), blocks

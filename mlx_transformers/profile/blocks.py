@@ -10,6 +10,7 @@ import mlx.nn as nn
 from ..assemble import Built
 from ..core.context import Context
 from ..core.tree import cast
+from ..models.stack import layers_of
 from ..trainer.step import Batch
 from .timing import Spread, in_turns
 
@@ -55,7 +56,7 @@ def block_costs(built: Built, batches: list[Batch], rounds: int) -> list[BlockCo
     step = built.step
     tasks: dict[str, Callable[[], Any]] = {STEP: lambda: (step(batches, 0), step.state)}
     for places in groups.values():
-        layer, module = layers[places[0]], built.model.stack.blocks[places[0]]
+        layer, module = layers[places[0]], layers_of(built.model)[places[0]]
         name, mixer, ffn = names[places[0] % len(names)], layer.mixer.kind, layer.ffn.kind
         for part, kind, piece in (
             (name, f"{mixer} + {ffn}", module),

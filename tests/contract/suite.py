@@ -157,10 +157,12 @@ class Stepping(Subject):
 
 
 class OfMixer(Subject):
+    sizes: tuple[int, ...] = (DIM,)
+
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
         self.position = parse("position", row.position).build(DIM, MAX_LEN)
-        self.it = kind.build(DIM)
+        self.it = kind.build(*self.sizes)
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx.position = self.position
@@ -177,6 +179,8 @@ class OfMixer(Subject):
 
 class OfBlock(OfMixer):
     """A block is no kind, but has fields and wiring: it runs as a mixer does."""
+
+    sizes = (DIM, MAX_LEN)
 
 
 class OfFfn(Subject):
@@ -248,7 +252,7 @@ class OfHead(Subject):
         self.it = kind.build(VOCAB, DIM)
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        return self.it(x, self.get("embedding"))
+        return self.it(x, self.embedding.table if "embedding" in self else None)
 
 
 class OfModel(Subject):

@@ -40,9 +40,9 @@ def test_without_a_pattern_every_layer_is_the_block() -> None:
     ("changes", "said"),
     [
         ({"pattern": ["local", "globl"]}, "'globl'. Did you mean 'global'"),
-        ({"pattern": None}, "without model.pattern"),
-        ({"pattern": ["local"]}, "model.blocks.global is the block of none of the 3 layers"),
-        ({"n_layers": 1}, "model.blocks.global is the block of none of the 1 layers"),
+        ({"pattern": None}, "without pattern"),
+        ({"pattern": ["local"]}, "blocks.global is the block of none of the 3 layers"),
+        ({"n_layers": 1}, "blocks.global is the block of none of the 1 layers"),
         ({"n_layers": 0}, "greater than or equal to 1"),
         ({"widht": 3}, "Extra inputs are not permitted"),
     ],

@@ -14,7 +14,9 @@ from ...recipe.config import Kind
 from ..linear import ResidualLinear
 from .expert import Apply, Linear, plain
 
-Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "relu2", "sigmoid", "identity"]
+Activation = Literal[
+    "relu", "gelu", "gelu_tanh", "gelu_quick", "silu", "relu2", "sigmoid", "tanh", "identity"
+]
 
 
 class Mlp(Kind):

@@ -1,0 +1,97 @@
+"""Pools: what the slot `pool` can hold. They make one answer of a whole sequence."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ..core.context import Context
+from ..ops.activations import ACTIVATIONS
+from ..recipe.config import Kind
+from .ffns.mlp import Activation
+
+Reads = Literal["first", "last", "mean"]
+
+
+class Classifier(Kind):
+    """Logits of `n_classes` for a sequence: `W drop(act(W_p x + b_p)) + b`, x one of its vectors.
+
+    BERT's pooler reads the first token and has tanh: Devlin et al. 2018, section 4.1; the same for
+    two sentences in their order (NSP, section 3.1; SOP, Lan et al. 2019, section 3.1).
+    """
+
+    kind: Literal["classifier"] = "classifier"
+    n_classes: int = Field(ge=1)
+    """Classes of a sequence; 1 for a number."""
+    reads: Reads = "first"
+    """Which vector of the sequence: its first token's, its last one's, or the mean of all."""
+    activation: Activation | None = "tanh"
+    """What follows the pooler's map; none means there is no such map."""
+    bias: bool = True
+    """Whether both maps have a bias."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on what the last map reads."""
+
+    def build(self, dim: int) -> "ClassifierModule":
+        return ClassifierModule(self, dim)
+
+
+class Sentence(Kind):
+    """A vector for a sequence, of length 1 if `normalize`; Reimers & Gurevych 2019, section 3."""
+
+    kind: Literal["sentence"] = "sentence"
+    reads: Reads = "mean"
+    """Which vector of the sequence: its first token's, its last one's, or the mean of all."""
+    normalize: bool = True
+    """Whether vectors are divided by their length, so that a product is a cosine."""
+
+    def build(self, dim: int) -> "SentenceModule":
+        return SentenceModule(self)
+
+
+def read(x: mx.array, valid: mx.array | None, reads: Reads) -> mx.array:
+    """One vector `[B, D]` of each row of x `[B, T, D]`, of which only `valid [B, T]` exist."""
+    if reads == "first":
+        return x[:, 0]
+    if valid is None:
+        return x[:, -1] if reads == "last" else x.mean(axis=1)
+    if reads == "mean":
+        share = valid.astype(x.dtype)[..., None]
+        return (x * share).sum(axis=1) / mx.maximum(share.sum(axis=1), 1)
+    last = mx.where(valid, mx.arange(x.shape[1]), 0).max(axis=1)
+    return mx.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+
+
+class ClassifierModule(nn.Module):
+    """`(x [B, T, D], ctx) -> [B, n_classes]`."""
+
+    def __init__(self, config: Classifier, dim: int) -> None:
+        super().__init__()
+        self.reads, self.dropout = config.reads, config.dropout
+        if config.activation is not None:
+            self.map = nn.Linear(dim, dim, bias=config.bias)
+            self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
+        self.out = nn.Linear(dim, config.n_classes, bias=config.bias)
+
+    def pooled(self, x: mx.array, ctx: Context) -> mx.array:
+        """What the last map reads, `[B, D]`."""
+        h = read(x, ctx.valid, self.reads)
+        return self.activation(self.map(h)) if "map" in self else h
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.out(ctx.dropout(self.pooled(x, ctx), self.dropout))
+
+
+class SentenceModule(nn.Module):
+    """`(x [B, T, D], ctx) -> [B, D]`."""
+
+    def __init__(self, config: Sentence) -> None:
+        super().__init__()
+        self.reads, self.normalize = config.reads, config.normalize
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        h = read(x, ctx.valid, self.reads)
+        # The root of zero has no slope.
+        return h * mx.rsqrt((h * h).sum(axis=-1, keepdims=True) + 1e-12) if self.normalize else h
