@@ -20,6 +20,10 @@ class CheckpointError(MlxtError):
     """A checkpoint that is absent, damaged or belongs to another recipe."""
 
 
+class ConvertError(MlxtError):
+    """A published model that can't be read, or a run that can't be written as one."""
+
+
 class RunError(MlxtError):
     """A run folder, or a run in progress, that can't go on as asked."""
 

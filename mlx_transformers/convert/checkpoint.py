@@ -1,0 +1,94 @@
+"""The tensors of a published folder: safetensors, one file or many. Nothing is ever unpickled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..core.errors import ConvertError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 4_000_000_000
+"""The most that one written file holds."""
+
+
+def read_tensors(folder: Path) -> dict[str, mx.array]:
+    """Every tensor of a folder, read when it is used.
+
+    Raises:
+        ConvertError: there is no safetensors file, a shard is missing, a file is damaged, or
+            the index names a tensor that its file lacks.
+    """
+    index = folder / INDEX
+    if (folder / SINGLE).is_file():
+        return _read(folder / SINGLE)
+    if index.is_file():
+        return _read_shards(folder, index)
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return _read(files[0])
+    if files:
+        raise ConvertError(f"{folder} has {len(files)} safetensors files and no {INDEX}.")
+    pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if pickled:
+        raise ConvertError(
+            f"{pickled[0]} is a pickle, which can run code when it is opened, so it isn't read. "
+            "Convert it where you trust it: model = AutoModel.from_pretrained(FOLDER) and "
+            "model.save_pretrained(NEW_FOLDER) in transformers write safetensors."
+        )
+    raise ConvertError(f"{folder} has no {SINGLE} and no {INDEX}.")
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, mx.array]) -> None:
+    """Write tensors as transformers does: one file, or numbered ones with an index.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    shards: list[dict[str, mx.array]] = [{}]
+    size = 0
+    for name, array in sorted(tensors.items()):
+        if size + array.nbytes > SHARD_BYTES and shards[-1]:
+            shards.append({})
+            size = 0
+        shards[-1][name] = array
+        size += array.nbytes
+    if len(shards) == 1:
+        mx.save_safetensors(str(folder / SINGLE), shards[0], {"format": "pt"})
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        mx.save_safetensors(str(folder / file), shard, {"format": "pt"})
+        places |= dict.fromkeys(shard, file)
+    total = sum(array.nbytes for array in tensors.values())
+    table = {"metadata": {"total_size": total}, "weight_map": places}
+    (folder / INDEX).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_shards(folder: Path, index: Path) -> dict[str, mx.array]:
+    try:
+        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConvertError(f"{index} can't be read: it has no 'weight_map'.") from error
+    tensors: dict[str, mx.array] = {}
+    for file in sorted(set(places.values())):
+        if "/" in file or "\\" in file or not (folder / file).is_file():
+            raise ConvertError(f"{index} names the file {file}, which is not in {folder}.")
+        tensors |= _read(folder / file)
+    if absent := sorted(set(places) - set(tensors)):
+        raise ConvertError(
+            f"{index} names '{absent[0]}', which its file {places[absent[0]]} lacks."
+        )
+    return tensors
+
+
+def _read(path: Path) -> dict[str, mx.array]:
+    try:
+        loaded: Any = mx.load(str(path), format="safetensors")
+    except (RuntimeError, ValueError) as error:
+        raise ConvertError(f"{path} is not a whole safetensors file: {error}.") from error
+    return loaded

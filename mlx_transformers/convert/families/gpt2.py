@@ -1,0 +1,108 @@
+"""GPT-2: learned positions, layer norms, packed attention stored `[in, out]`.
+
+Defaults are those of `GPT2Config`.
+"""
+
+from ..config import HfConfig
+from ..family import Family, Table, prefixed
+from ..transforms import Chain, Split, Transpose
+from ..weights import Row, rows
+
+HF_BLOCK = "transformer.h.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a GPT2Config."""
+    config.expect("scale_attn_by_inverse_layer_idx", False)
+    config.expect("scale_attn_weights", True)
+    config.ignore("n_ctx", "reorder_and_upcast_attn")
+    config.ignore("summary_type", "summary_use_proj", "summary_activation")
+    config.ignore("summary_proj_to_labels", "summary_first_dropout")
+    dim = config.get("n_embd", 768)
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)}
+    mixer = {
+        "kind": "attention",
+        "n_heads": config.get("n_head", 12),
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(config.get("attn_pdrop", 0.1)),
+    }
+    ffn = {
+        "kind": "mlp",
+        "hidden_dim": config.get("n_inner", None) or 4 * dim,
+        "activation": config.activation("activation_function", "gelu_new"),
+        "bias": True,
+    }
+    return {
+        "kind": "decoder",
+        "dim": dim,
+        "n_layers": config.get("n_layer", 12),
+        "max_seq_len": config.get("n_positions", 1024),
+        "vocab_size": config.get("vocab_size", 50257),
+        "embed": {"kind": "token", "dropout": float(config.get("embd_pdrop", 0.1))},
+        "position": {"kind": "learned"},
+        "block": {
+            "placement": "pre",
+            "dropout": float(config.get("resid_pdrop", 0.1)),
+            "norm": norm,
+            "mixer": mixer,
+            "ffn": ffn,
+        },
+        "norm": norm,
+        "head": {"kind": "lm", "tied": config.get("tie_word_embeddings", True)},
+        "init": {
+            "kind": "normal",
+            "std": config.get("initializer_range", 0.02),
+            "depth_scaled": True,
+        },
+    }
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a GPT-2."""
+    dim = config.get("n_embd", 768)
+    packed = Chain(Transpose(), Split((dim, dim, dim)))
+    return [
+        Row("embed.table", "transformer.wte"),
+        Row("position.table", "transformer.wpe"),
+        Row("norm", "transformer.ln_f"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{{ln_1,ln_2}}"),
+        Row(tuple(f"{BLOCK}.mixer.{x}" for x in "qkv"), f"{HF_BLOCK}.attn.c_attn", packed),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.attn.c_proj", Transpose()),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{{c_fc,c_proj}}", Transpose()),
+    ]
+
+
+def config(table: Table) -> Table:
+    """The GPT2Config of a model."""
+    block = table["block"]
+    mixer, ffn = block["mixer"], block["ffn"]
+    activation = {"gelu_tanh": "gelu_new"}.get(ffn["activation"], ffn["activation"])
+    return {
+        "vocab_size": table["vocab_size"],
+        "n_positions": table["max_seq_len"],
+        "n_embd": table["dim"],
+        "n_layer": table["n_layers"],
+        "n_head": mixer["n_heads"],
+        "n_inner": ffn["hidden_dim"],
+        "activation_function": activation,
+        "layer_norm_epsilon": table["norm"]["eps"],
+        "attn_pdrop": mixer.get("dropout", 0.0),
+        "embd_pdrop": table["embed"].get("dropout", 0.0),
+        "resid_pdrop": block.get("dropout", 0.0),
+        "tie_word_embeddings": table["head"]["tied"],
+    }
+
+
+GPT2 = Family(
+    model_types=("gpt2",),
+    architecture="GPT2LMHeadModel",
+    model=model,
+    weights=weights,
+    config=config,
+    renames=(prefixed("transformer.", "lm_head."),),
+    dropped=(r"\.attn\.(masked_)?bias$",),
+    tied=(("lm_head.weight", "transformer.wte.weight"),),
+)

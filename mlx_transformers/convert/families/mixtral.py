@@ -1,0 +1,71 @@
+"""Mixtral: Mistral with experts. Defaults are those of `MixtralConfig`."""
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..transforms import Stack
+from ..weights import Row, rows
+from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder, decoder_config
+
+HF_MOE = f"{HF_BLOCK}.block_sparse_moe"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a MixtralConfig."""
+    table = decoder(config, n_kv_heads=8, eps=1e-5, hidden_dim=14336, context=131072, theta=1e6)
+    config.expect("router_jitter_noise", 0.0)
+    block = table["block"]
+    if window := config.get("sliding_window", None):
+        block["mixer"]["window"] = window
+    router = {
+        "kind": "top_k",
+        "top_k": config.get("num_experts_per_tok", 2),
+        "normalize": True,
+        "balance_loss": config.get("router_aux_loss_coef", 0.001),
+    }
+    block["ffn"] = {
+        "kind": "moe",
+        "n_experts": config.get("num_local_experts", 8),
+        "router": router,
+        "expert": block["ffn"],
+    }
+    return table
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a Mixtral: w1 is the gate, w3 what it gates, w2 the way down."""
+    experts = config.get("num_local_experts", 8)
+    ours, theirs = f"{BLOCK}.ffn.experts.{{gate,up,down}}", f"{HF_MOE}.experts.{{e}}.{{w1,w3,w2}}"
+    return [
+        *around(),
+        Row(f"{BLOCK}.ffn.router.gate", f"{HF_MOE}.gate"),
+        *rows(ours, theirs, Stack(), experts),
+    ]
+
+
+def config(table: Table) -> Table:
+    """The MixtralConfig of a model."""
+    block = table["block"]
+    ffn = block["ffn"]
+    return {
+        **decoder_config(table),
+        "intermediate_size": ffn["expert"]["hidden_dim"],
+        "hidden_act": ffn["expert"]["activation"],
+        "num_local_experts": ffn["n_experts"],
+        "num_experts_per_tok": ffn["router"]["top_k"],
+        "router_aux_loss_coef": ffn["router"].get("balance_loss", 0.0),
+        "sliding_window": block["mixer"].get("window"),
+    }
+
+
+MIXTRAL = Family(
+    model_types=("mixtral",),
+    architecture="MixtralForCausalLM",
+    model=model,
+    weights=weights,
+    config=config,
+    renames=(
+        *LLAMA.renames,
+        (r"\.mlp\.(gate|experts)\.", r".block_sparse_moe.\1."),
+    ),
+    tied=LLAMA.tied,
+)

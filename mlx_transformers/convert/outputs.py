@@ -1,0 +1,83 @@
+"""What a model gives for the inputs of a parity case, under the names of transformers.
+
+Inputs and outputs are NumPy arrays by name: `input_ids`, `attention_mask`, ... in; `logits`,
+`gen_tokens`, `lp_logits`, ... out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..core.context import Context
+from ..core.errors import ConvertError, unknown
+
+Arrays = Mapping[str, np.ndarray]
+NEW_TOKENS = 16
+"""Tokens of a greedy continuation."""
+
+
+def outputs(model: Any, kind: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Everything that a model of `kind` (as its recipe names it) can be asked with these inputs.
+
+    Raises:
+        ConvertError: no outputs are known for models of this kind.
+    """
+    if kind not in BY_KIND:
+        raise ConvertError(unknown("model kind", kind, BY_KIND))
+    return BY_KIND[kind](model, inputs)
+
+
+def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Logits of a pass, of a greedy continuation with a cache, and of rows padded on the left."""
+    found: dict[str, np.ndarray] = {}
+    if "input_ids" in inputs:
+        mask = inputs.get("attention_mask")
+        found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), _padded(mask)))
+    if "prompt_ids" in inputs:
+        found |= greedy(model, inputs["prompt_ids"])
+    if "lp_input_ids" in inputs:
+        ctx = _padded(inputs["lp_attention_mask"], inputs.get("lp_position_ids"))
+        found["lp_logits"] = _numpy(model(_tokens(inputs["lp_input_ids"]), ctx))
+    return found
+
+
+def greedy(model: Any, prompt: np.ndarray, new_tokens: int = NEW_TOKENS) -> dict[str, np.ndarray]:
+    """The likeliest continuation of every row, token by token with the decode state.
+
+    Returns `gen_tokens` [B, N] and `gen_logits` [B, N, V], the logits that chose them.
+    """
+    rows, length = prompt.shape
+    state = model.init_state(rows, length + new_tokens)
+    tokens, logits, chosen = _tokens(prompt), [], []
+    for _ in range(new_tokens):
+        out, state = model.step(tokens, state)
+        logits.append(out[:, -1])
+        tokens = mx.argmax(out[:, -1:], axis=-1)
+        chosen.append(tokens)
+        mx.eval(tokens, state)
+    return {
+        "gen_tokens": _numpy(mx.concatenate(chosen, axis=1)).astype(np.int64),
+        "gen_logits": _numpy(mx.stack(logits, axis=1)),
+    }
+
+
+BY_KIND: dict[str, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {"decoder": decoder}
+"""How each kind of model is asked."""
+
+
+def _tokens(ids: np.ndarray) -> mx.array:
+    return mx.array(ids.astype(np.int32))
+
+
+def _padded(mask: np.ndarray | None, positions: np.ndarray | None = None) -> Context:
+    """A context in which padding is a document of its own: nobody else sees it."""
+    return Context(
+        segments=None if mask is None else mx.array(mask.astype(np.int32)),
+        positions=None if positions is None else mx.array(positions.astype(np.int32)),
+    )
+
+
+def _numpy(array: mx.array) -> np.ndarray:
+    return np.array(array)

@@ -1,0 +1,158 @@
+"""What may happen to tensors on their way between two layouts: each undoes itself.
+
+A transform turns the tensors that one row of a weight map names on their side into those it
+names on ours (`load`), and back (`save`). Biases go through the same transforms as weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
+
+Arrays = list[mx.array]
+
+
+class Transform(Protocol):
+    """`save(load(x)) == x`, exactly."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        """Their tensors as ours."""
+
+    def save(self, ours: Arrays) -> Arrays:
+        """Our tensors as theirs."""
+
+
+@dataclass(frozen=True)
+class Same:
+    """The identity."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return theirs
+
+    def save(self, ours: Arrays) -> Arrays:
+        return ours
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Matrices stored `[in, out]` (GPT's `Conv1D`); vectors stay."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.T if x.ndim == 2 else x for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return self.load(ours)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One tensor that holds several along `axis`: packed q, k, v; packed gate and up."""
+
+    sizes: tuple[int, ...]
+    axis: int = 0
+
+    def load(self, theirs: Arrays) -> Arrays:
+        ends = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
+        return list(mx.split(theirs[0], ends, axis=self.axis))
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [mx.concatenate(ours, axis=self.axis)]
+
+
+@dataclass(frozen=True)
+class SplitGroups:
+    """q, k, v packed group by group: each of G groups has H/G queries, a key and a value.
+
+    GPT-NeoX and BLOOM (G = H), Falcon. Rows are `[G, H/G + 2, K]`.
+    """
+
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+
+    def load(self, theirs: Arrays) -> Arrays:
+        x, per = theirs[0], self.n_heads // self.n_kv_heads
+        rest = x.shape[1:]
+        x = x.reshape(self.n_kv_heads, per + 2, self.head_dim, *rest)
+        parts = (x[:, :per], x[:, per : per + 1], x[:, per + 1 :])
+        return [part.reshape(-1, *rest) for part in parts]
+
+    def save(self, ours: Arrays) -> Arrays:
+        rest = ours[0].shape[1:]
+        parts = [x.reshape(self.n_kv_heads, -1, self.head_dim, *rest) for x in ours]
+        return [mx.concatenate(parts, axis=1).reshape(-1, *rest)]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rotary features as neighbours (2i, 2i + 1) on their side, as halves (i, i + K/2) on ours."""
+
+    n_heads: int
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [self._swap(x, False) for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [self._swap(x, True) for x in ours]
+
+    def _swap(self, x: mx.array, halves: bool) -> mx.array:
+        pairs = x.shape[0] // self.n_heads // 2
+        inner = (2, pairs) if halves else (pairs, 2)
+        heads = x.reshape(self.n_heads, *inner, *x.shape[1:])
+        return heads.swapaxes(1, 2).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One tensor for each of E experts on their side, one stacked `[E, ...]` on ours."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [mx.stack(theirs)]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [x.squeeze(0) for x in mx.split(ours[0], ours[0].shape[0])]
+
+
+@dataclass(frozen=True)
+class Add:
+    """Weights that are stored less a constant: norms that multiply by `1 + weight`."""
+
+    amount: float
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x + self.amount for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [x - self.amount for x in ours]
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same numbers in another shape: `[1, 1, D]` on their side, `[D]` on ours."""
+
+    theirs: tuple[int, ...]
+    ours: tuple[int, ...]
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.reshape(self.ours) for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [x.reshape(self.theirs) for x in ours]
+
+
+class Chain:
+    """Transforms one after the other, the first nearest to their side."""
+
+    def __init__(self, *links: Transform) -> None:
+        self.links: Sequence[Transform] = links
+
+    def load(self, theirs: Arrays) -> Arrays:
+        for link in self.links:
+            theirs = link.load(theirs)
+        return theirs
+
+    def save(self, ours: Arrays) -> Arrays:
+        for link in reversed(self.links):
+            ours = link.save(ours)
+        return ours

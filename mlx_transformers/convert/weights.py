@@ -1,0 +1,230 @@
+"""Weight maps: which of our tensors is which of theirs, as a table that is read both ways.
+
+A row pairs patterns: `Row("stack.blocks.{i}.mixer.q", "model.layers.{i}.self_attn.q_proj")`.
+`{i}` is the number of a layer, `{e}` of an expert. A pattern names a tensor or a module; of a
+module every parameter that our model has (`weight`, `bias`) is meant. So our model decides which
+rows apply: a bias that it lacks is not looked for, and one that the file has all the same is an
+unknown tensor.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from ..core.errors import ConvertError, nearest
+from .transforms import Same, Transform
+
+AS_IT_IS: Transform = Same()
+SHOWN = 8
+"""Tensors named per fault."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Our names, their names, and what happens between them."""
+
+    ours: str | tuple[str, ...]
+    theirs: str | tuple[str, ...]
+    via: Transform = AS_IT_IS
+    experts: int = 0
+    """How many tensors a pattern with `{e}` names."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A row applied to one place: full names on both sides."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    via: Transform
+
+
+def rows(ours: str, theirs: str, via: Transform = AS_IT_IS, experts: int = 0) -> list[Row]:
+    """Rows whose patterns differ in one `{a,b,c}`, taken side by side.
+
+    `rows("x.{q,k}", "y.{q,k}_proj")` is `Row("x.q", "y.q_proj")` and `Row("x.k", "y.k_proj")`.
+    """
+    pairs = zip(_choices(ours), _choices(theirs), strict=True)
+    return [Row(mine, other, via, experts) for mine, other in pairs]
+
+
+def moves(table: Sequence[Row], names: Iterable[str]) -> Iterator[Move]:
+    """The rows that apply to a model with parameters `names`, place by place.
+
+    Raises:
+        ConvertError: a parameter has no row, or only some of those that are packed together exist.
+    """
+    compiled = [(row, _pattern(_tuple(row.ours)[0])) for row in table]
+    later = {p for row in table for p in _tuple(row.ours)[1:]}
+    followers = [_pattern(pattern) for pattern in later]
+    have = list(names)
+    known, done = set(have), set[str]()
+    for name in have:
+        found = [(row, match) for row, regex in compiled if (match := regex.fullmatch(name))]
+        if not found:
+            if any(regex.fullmatch(name) for regex in followers):
+                continue
+            raise ConvertError(f"The weight map of this family has no row for our '{name}'.")
+        move = _move(*found[0])
+        if absent := [n for n in move.ours if n not in known]:
+            raise ConvertError(f"{move.theirs[0]} holds '{absent[0]}', which our model lacks.")
+        done.update(move.ours)
+        yield move
+    if lost := known - done:
+        raise ConvertError(f"The weight map of this family has no row for our '{min(lost)}'.")
+
+
+def to_ours(
+    table: Sequence[Row],
+    shapes: Mapping[str, Sequence[int]],
+    theirs: Mapping[str, mx.array],
+    *,
+    where: str = "The file",
+    tied: Mapping[str, str] | None = None,
+) -> dict[str, mx.array]:
+    """Their tensors as the parameters of a model whose shapes are given, in float32.
+
+    Args:
+        table: the weight map.
+        shapes: the shape of every parameter of our model, by dotted name.
+        theirs: the tensors of the file.
+        where: how to call the file in a sentence.
+        tied: second names of tensors, which must hold the same numbers as the first.
+
+    Raises:
+        ConvertError: tensors are missing, unknown, or of another shape; all are named.
+    """
+    out: dict[str, mx.array] = {}
+    used: set[str] = set()
+    missing: list[str] = []
+    wrong: list[str] = []
+    for move in moves(table, shapes):
+        if absent := [name for name in move.theirs if name not in theirs]:
+            missing += absent
+            continue
+        used.update(move.theirs)
+        try:
+            given = [theirs[name].astype(mx.float32) for name in move.theirs]
+            arrays = move.via.load(given)
+        except ValueError:
+            arrays = [theirs[name] for name in move.theirs][: len(move.ours)]
+        for name, array in zip(move.ours, arrays, strict=False):
+            if tuple(array.shape) != tuple(shapes[name]):
+                given_shapes = [list(theirs[n].shape) for n in move.theirs[:1]]
+                wrong.append(
+                    f"{move.theirs[0]} {given_shapes[0]} gives {name} {list(array.shape)}, "
+                    f"which has to be {list(shapes[name])}"
+                )
+            out[name] = array
+    left = [name for name in theirs if name not in used]
+    left = [name for name in left if not _is_copy(name, theirs, tied or {})]
+    _refuse(where, missing, left, wrong)
+    return out
+
+
+def to_theirs(table: Sequence[Row], ours: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """Our parameters under their names and in their layout: the inverse of `to_ours`.
+
+    Raises:
+        ConvertError: a parameter has no row.
+    """
+    out: dict[str, mx.array] = {}
+    for move in moves(table, ours):
+        arrays = move.via.save([ours[name] for name in move.ours])
+        out.update(zip(move.theirs, arrays, strict=True))
+    return out
+
+
+def renamed(
+    theirs: Mapping[str, mx.array], renames: Sequence[tuple[str, str]], dropped: Sequence[str]
+) -> dict[str, mx.array]:
+    """Tensors of a published file under the names that transformers saves today.
+
+    Args:
+        theirs: the tensors of the file.
+        renames: regular expressions and what replaces them, one after the other.
+        dropped: regular expressions of buffers that say nothing.
+
+    Raises:
+        ConvertError: two tensors would get one name.
+    """
+    out: dict[str, mx.array] = {}
+    for name, array in theirs.items():
+        new = name
+        for pattern, replacement in renames:
+            new = re.sub(pattern, replacement, new)
+        if any(re.search(pattern, new) for pattern in dropped):
+            continue
+        if new in out:
+            raise ConvertError(f"Two tensors of the file are '{new}': '{name}' is one of them.")
+        out[new] = array
+    return out
+
+
+def _is_copy(name: str, theirs: Mapping[str, mx.array], tied: Mapping[str, str]) -> bool:
+    first = theirs.get(tied.get(name, ""))
+    if first is None:
+        return False
+    if first.shape != theirs[name].shape or not mx.array_equal(first, theirs[name]).item():
+        raise ConvertError(
+            f"config.json ties '{name}' to '{tied[name]}', but the file holds other numbers there. "
+            "Set tie_word_embeddings to false in a copy of config.json if both are meant."
+        )
+    return True
+
+
+def _refuse(where: str, missing: list[str], left: list[str], wrong: list[str]) -> None:
+    hints = [
+        f" ('{name}' may be what is called '{match}' there)"
+        for name in missing[:1]
+        if (match := nearest(name, left))
+    ]
+    faults = [
+        _fault("lacks", missing) + "".join(hints) if missing else "",
+        _fault("holds what this model has no place for:", left),
+        _fault("has tensors of other shapes:", wrong),
+    ]
+    if found := [fault for fault in faults if fault]:
+        raise ConvertError(f"{where} {'; it '.join(found)}.")
+
+
+def _fault(sentence: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{sentence} {', '.join(names[:SHOWN])}{more}"
+
+
+def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _choices(pattern: str) -> list[str]:
+    match = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    return [pattern[: match.start()] + c + pattern[match.end() :] for c in match[1].split(",")]
+
+
+def _pattern(ours: str) -> re.Pattern[str]:
+    """Matches a parameter that the pattern names, or one of the module that it names."""
+    text = re.escape(ours).replace(r"\{i\}", r"(?P<i>\d+)", 1).replace(r"\{i\}", "(?P=i)")
+    return re.compile(text + r"(?P<leaf>\.[A-Za-z_]+)?")
+
+
+def _move(row: Row, match: re.Match[str]) -> Move:
+    found: dict[str, Any] = match.groupdict()
+    leaf = found["leaf"] or ""
+
+    def full(pattern: str) -> list[str]:
+        name = pattern.replace("{i}", found.get("i") or "") + leaf
+        if "{e}" not in name:
+            return [name]
+        return [name.replace("{e}", str(e)) for e in range(row.experts)]
+
+    ours = tuple(name for pattern in _tuple(row.ours) for name in full(pattern))
+    theirs = tuple(name for pattern in _tuple(row.theirs) for name in full(pattern))
+    return Move(ours, theirs, row.via)

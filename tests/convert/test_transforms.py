@@ -1,0 +1,57 @@
+"""Each transform puts numbers where its layout says, and undoes itself exactly."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.convert.transforms import (
+    Add,
+    Chain,
+    Pairs,
+    Reshape,
+    Same,
+    Split,
+    SplitGroups,
+    Stack,
+    Transform,
+    Transpose,
+)
+
+CASES: list[tuple[Transform, list[tuple[int, ...]]]] = [
+    (Same(), [(3, 4)]),
+    (Transpose(), [(3, 4)]),
+    (Transpose(), [(3,)]),
+    (Split((4, 2, 2)), [(8, 5)]),
+    (Split((4, 2, 2)), [(8,)]),
+    (Split((1, 3), axis=1), [(2, 4)]),
+    (SplitGroups(4, 2, 3), [(24, 5)]),
+    (SplitGroups(4, 4, 3), [(36,)]),
+    (Pairs(2), [(12, 5)]),
+    (Pairs(3), [(12,)]),
+    (Stack(), [(2, 3), (2, 3), (2, 3)]),
+    (Add(1.0), [(4,)]),
+    (Reshape((1, 1, 4), (4,)), [(1, 1, 4)]),
+    (Chain(Transpose(), Split((4, 2, 2))), [(5, 8)]),
+]
+
+
+@pytest.mark.parametrize(("transform", "shapes"), CASES)
+def test_a_transform_undoes_itself(transform: Transform, shapes: list[tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(0)
+    theirs = [mx.array(rng.integers(-9, 9, shape).astype(np.float32)) for shape in shapes]
+    back = transform.save(transform.load(theirs))
+    assert len(back) == len(theirs)
+    for x, y in zip(theirs, back, strict=True):
+        assert x.shape == y.shape
+        assert mx.array_equal(x, y)
+
+
+def test_groups_hold_queries_then_a_key_then_a_value() -> None:
+    # Two groups of two queries each, heads of one feature: q0 q1 k0 v0 q2 q3 k1 v1.
+    q, k, v = SplitGroups(4, 2, 1).load([mx.arange(8)])
+    assert (q.tolist(), k.tolist(), v.tolist()) == ([0, 1, 4, 5], [2, 6], [3, 7])
+
+
+def test_pairs_become_halves() -> None:
+    [x] = Pairs(2).load([mx.array([0, 1, 2, 3, 10, 11, 12, 13])])
+    assert x.tolist() == [0, 2, 1, 3, 10, 12, 11, 13]
