@@ -64,7 +64,8 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
 def told_vocab_size(recipe: Recipe) -> int | None:
     """The vocabulary as far as the recipe tells it, before its text is read."""
     given = getattr(recipe.model, "vocab_size", None)
-    return given or getattr(recipe.data.tokenizer, "vocab_size", None)
+    text = getattr(recipe.data.tokenizer, "vocab_size", None)
+    return given or (text and text + len(recipe.data.batch.controls()))
 
 
 def draft_model(recipe: Recipe) -> Any:
@@ -135,7 +136,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
         model,
         objective,
         step.roles,
-        data.bytes_per_token("valid"),
+        data.bytes_per_token("valid") if recipe.data.batch.covers_text else None,
         step.dtype,
         step.ema,
         ranks,

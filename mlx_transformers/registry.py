@@ -1,5 +1,7 @@
 """Every slot and every kind that can fill it, one line each."""
 
+from .data.batches.packed import Packed
+from .data.batches.pairs import Pairs
 from .data.tokenizers.byte import Byte
 from .data.tokenizers.char import Char
 from .data.tokenizers.hf import TokenizerJson
@@ -25,6 +27,7 @@ from .models.decoder import Decoder
 from .models.encoder import Encoder
 from .models.encoder_decoder import EncoderDecoder
 from .objectives.clm import Clm
+from .objectives.seq2seq import Seq2Seq
 from .optim.adafactor import Adafactor
 from .optim.adam import Adam, AdamW
 from .optim.clip import ClipAdaptive, ClipNone, ClipNorm
@@ -44,7 +47,8 @@ fill("router", TopK)
 fill("head", LmHead, MlmHead, TagHead)
 fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)
-fill("objective", Clm)
+fill("objective", Clm, Seq2Seq)
+fill("batch", Packed, Pairs)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)

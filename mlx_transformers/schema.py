@@ -8,7 +8,7 @@ from . import registry as registry  # fills the slots before any schema is built
 from .data.config import Data
 from .recipe.config import Config, Kind
 from .recipe.load import Resolved
-from .recipe.slot import Slot
+from .recipe.slot import KINDS, Slot
 from .trainer.config import Checkpoints, Eval, Log, Train
 
 
@@ -38,6 +38,19 @@ class Recipe(Config):
     def resolved(self) -> Resolved | None:
         """The tables as merged, with the recipe that set each key; None if made in Python."""
         return self._resolved
+
+    @model_validator(mode="after")
+    def _batch_suits_objective(self) -> "Recipe":
+        needs = set(getattr(self.objective, "needs", ()))
+        if missing := sorted(needs - set(self.data.batch.gives)):
+            kinds = KINDS["batch"].items()
+            suited = [name for name, kind in kinds if needs <= set(getattr(kind, "gives", ()))]
+            raise ValueError(
+                f"objective '{self.objective.kind}' reads the array '{missing[0]}', which batches "
+                f"of kind '{self.data.batch.kind}' don't have. Kinds of data.batch that do: "
+                f"{', '.join(suited)}."
+            )
+        return self
 
     @model_validator(mode="after")
     def _row_fits_context(self) -> "Recipe":

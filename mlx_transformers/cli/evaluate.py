@@ -40,5 +40,9 @@ def evaluate(
     print(f"{checkpoint}")
     print(f"  loss          {values['val_loss']:.4f} nats per token")
     print(f"  perplexity    {values['val_ppl']:.2f}")
-    print(f"  bits per byte {values['val_bpb']:.4f}")
+    if "val_bpb" in values:
+        print(f"  bits per byte {values['val_bpb']:.4f}")
+    known = {"val_loss", "val_ppl", "val_bpb", "val_tokens"}
+    for name in (name for name in values if name not in known):
+        print(f"  {name.removeprefix('val_'):<13} {values[name]:.4f}")
     print(f"  measured on   {values['val_tokens']:,.0f} tokens")

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from ..core.errors import unknown
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
+from .batches.packed import Packed
+from .batching import Batching
 from .corpora import CORPORA
 
 
@@ -41,6 +43,9 @@ class Data(Config):
 
     tokenizer: Annotated[Kind, Slot("tokenizer")]
     """How text becomes integers."""
+
+    batch: Annotated[Batching, Slot("batch")] = Packed()
+    """What a row of a batch is: packed text, or noise, pairs or labels made of it."""
 
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     """The part held out for validation."""

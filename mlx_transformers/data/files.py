@@ -28,11 +28,14 @@ TOKENS_PER_PIECE = 1 << 18
 class Files(Source):
     """Files of the user's, in the order given; what a folder or a glob gives is sorted.
 
+    Without a `text_key` they are records: each line of a `.jsonl` file is one, and each line of a
+    `.tsv` file, whose first line names the fields.
+
     Raises:
         DataError: nothing there, an unreadable line, text that is not UTF-8.
     """
 
-    def __init__(self, path: str | list[str], text_key: str = "text") -> None:
+    def __init__(self, path: str | list[str], text_key: str | None = "text") -> None:
         self.text_key = text_key
         patterns = [path] if isinstance(path, str) else path
         self.files = [file for pattern in patterns for file in expand(pattern)]
@@ -51,6 +54,10 @@ class Files(Source):
     def pieces(self) -> Iterator[Piece]:
         for file in self.files:
             match _reader(file):
+                case "jsonl" if self.text_key is None:
+                    yield from (record(row, where) for row, where in json_rows(file))
+                case _ if self.text_key is None:
+                    yield from _table(file)
                 case "jsonl":
                     yield from _json_lines(file, self.text_key)
                 case "bin":
@@ -123,25 +130,71 @@ def _reader(path: Path) -> str:
     return suffix[1:] if suffix in (".jsonl", ".bin") else "text"
 
 
-def _json_lines(path: Path, key: str) -> Iterator[Piece]:
-    """One document a line: the value of `key`."""
-    number, held = 0, ""
+def record(row: Any, where: str) -> Piece:
+    """A record as a piece: its words, and its fields.
+
+    Raises:
+        DataError: it is no object of named fields.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: a record is an object of named fields, and this is none.")
+    words = "\n".join(value for value in row.values() if isinstance(value, str))
+    return Piece(words, where=where, record=row)
+
+
+def _table(path: Path) -> Iterator[Piece]:
+    """Records from a file whose first line names the fields, with tabs between them."""
+    if path.suffix.lower() != ".tsv":
+        raise DataError(
+            f"{path}: records come from .jsonl files (one object a line) or .tsv files (the first "
+            "line names the fields). For running text take another data.batch."
+        )
+    names: list[str] | None = None
+    for number, line in enumerate(_lines(path), 1):
+        cells = line.rstrip("\r").split("\t")
+        if names is None:
+            names = cells
+        elif len(cells) != len(names):
+            raise DataError(
+                f"{path}:{number}: {len(cells)} fields, and the first line names {len(names)}."
+            )
+        else:
+            yield record(dict(zip(names, cells, strict=True)), f"{path}:{number}")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    held = ""
     for text in read_utf8(path):
         *lines, held = (held + text).split("\n")
-        for line in lines:
-            number += 1
-            yield from _json_line(line, key, f"{path}:{number}")
-    yield from _json_line(held, key, f"{path}:{number + 1}")
+        yield from lines
+    if held:
+        yield held
 
 
-def _json_line(line: str, key: str, where: str) -> Iterator[Piece]:
-    if not line.strip():
-        return
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        message = f"{where}: not JSON ({error.msg}, column {error.colno})."
-        raise DataError(f"{message} A .jsonl file holds one JSON object a line.") from None
+def json_rows(path: Path) -> Iterator[tuple[Any, str]]:
+    """The values of a file with one on each line, and where each is.
+
+    Raises:
+        DataError: a line that is not JSON.
+    """
+    for number, line in enumerate(_lines(path), 1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line), where
+        except json.JSONDecodeError as error:
+            message = f"{where}: not JSON ({error.msg}, column {error.colno})."
+            raise DataError(f"{message} A .jsonl file holds one JSON object a line.") from None
+
+
+def _json_lines(path: Path, key: str) -> Iterator[Piece]:
+    """One document a line: the value of `key`."""
+    for row, where in json_rows(path):
+        yield from _document(row, key, where)
+
+
+def _document(row: Any, key: str, where: str) -> Iterator[Piece]:
     if not isinstance(row, dict) or not isinstance(row.get(key), str):
         have = f"its keys are {', '.join(row)}" if isinstance(row, dict) else "it is no object"
         cure = "Name the right one with data.text_key."

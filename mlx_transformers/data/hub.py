@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..core.errors import DataError
+from .files import record
 from .pieces import Piece, cut
 from .source import Source
 
@@ -19,7 +20,9 @@ class Hub(Source):
     not known without the network.
     """
 
-    def __init__(self, dataset: str, config: str | None = None, text_key: str = "text") -> None:
+    def __init__(
+        self, dataset: str, config: str | None = None, text_key: str | None = "text"
+    ) -> None:
         self.dataset, self.config, self.text_key = dataset, config, text_key
         self.name = dataset.replace("/", "-")
         self.attribution = f"Hugging Face data set {dataset}"
@@ -30,6 +33,9 @@ class Hub(Source):
     def pieces(self) -> Iterator[Piece]:
         for number, row in enumerate(self._rows()):
             where = f"{self.dataset}, row {number}"
+            if self.text_key is None:
+                yield record(row, where)
+                continue
             text = row.get(self.text_key)
             if not isinstance(text, str):
                 keys = ", ".join(row)

@@ -41,7 +41,7 @@ class Origin:
     def key(self) -> dict[str, Any]:
         """What of the recipe counts: the same key, the same folder."""
         data = self.data
-        return {
+        key = {
             "format": FORMAT,
             "corpus": data.corpus if data.path is None and data.dataset is None else None,
             "path": _absolute(data.path),
@@ -52,6 +52,8 @@ class Origin:
             "valid_fraction": data.valid_fraction,
             "tokenizer": data.tokenizer.model_dump(),
         }
+        stored = data.batch.stored()
+        return key | {"batch": stored} if stored else key
 
     def division(self) -> dict[str, Any]:
         """What of the recipe counts beside text and tokenizer: not where their files are."""
@@ -89,8 +91,10 @@ class Origin:
             DataError: no text; or tokens without the tokenizer that made them.
         """
         for source in self.sources:
-            if next(source.pieces(), None) is None:
+            first = next(source.pieces(), None)
+            if first is None:
                 raise DataError(f"There is no text in {source}: it is empty.")
+            self.data.batch.read(first)
         reads = getattr(self.data.tokenizer, "reads", "nothing")
         if self.ready_tokens and reads != "nothing" and self._tokenizer_file() is None:
             raise DataError(

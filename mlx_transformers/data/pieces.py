@@ -1,9 +1,10 @@
 """Pieces: documents as they stream by, in parts that always fit in memory."""
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,14 @@ class Piece:
     """File, line or title: for messages."""
     tokens: np.ndarray | None = None
     """Ready-made tokens [n], for sources that hold no text."""
+    record: Mapping[str, Any] | None = None
+    """Its named fields, for sources that hold records; `text` are then the words in them."""
+    group: str | None = None
+    """What decides on which side of a split it goes, where not its text: a verse's book."""
 
     def __len__(self) -> int:
+        if self.record is not None:
+            return 1
         return len(self.text) if self.tokens is None else len(self.tokens)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .rows import Batch
+from .batching import Batch
 
 Loader = Literal["mlx-data", "thread", "none"]
 

@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cached_property
 from importlib import metadata
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
+from .batching import Batching
 from .cache import locked, write_json
 from .config import Data
 from .origin import Origin, hashed
@@ -20,6 +22,7 @@ from .pieces import Piece
 from .prepared import Prepared
 from .shards import SHARD_TOKENS, Counts, SplitWriter, token_dtype
 from .split import SPLITS, Split, routed
+from .tokenizers.controls import with_controls
 from .tokenizers.load import load_tokenizer
 from .tokenizers.tokenizer import Tokenizer
 
@@ -100,7 +103,7 @@ class Preparation:
             shutil.rmtree(self.partial)
             raise
         manifest = _manifest(self.origin, tokenizer, counts, self.shard_tokens)
-        manifest |= {"digest": digest, "identity": identity}
+        manifest |= {"digest": digest, "identity": identity, "labels": self.labels}
         write_json(self.partial / "manifest.json", manifest)
         self._put()
 
@@ -127,10 +130,20 @@ class Preparation:
         self.progress("making the tokenizer", 0, None)
         config = self.origin.data.tokenizer
         splits = SPLITS if getattr(config, "reads", "all") == "all" else ("train",)
-        tokenizer = config.build(piece.text for split, piece in self._pieces() if split in splits)
+        built = config.build(piece.text for split, piece in self._pieces() if split in splits)
+        tokenizer = with_controls(built, self.origin.data.batch.controls())
         tokenizer.save(folder)
         write_json(self.partial / "progress.json", state)
         return tokenizer
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Every label that a record has, sorted: label i is class i."""
+        batch = self.origin.data.batch
+        if not batch.reads_records:
+            return []
+        pieces = (piece for _, piece in self._pieces())
+        return sorted({name for piece in pieces for name in batch.names(piece.record or {})})
 
     def _write(self, tokenizer: Tokenizer, state: dict[str, Any]) -> dict[Split, Counts]:
         dtype = token_dtype(tokenizer.vocab_size)
@@ -140,7 +153,9 @@ class Preparation:
             )
             for split in SPLITS
         }
-        end = None if self.origin.ready_tokens else tokenizer.eos_id
+        batch = self.origin.data.batch
+        end = None if self.origin.ready_tokens or batch.reads_records else tokenizer.eos_id
+        records = _RecordWriter(batch, tokenizer, self.labels) if batch.reads_records else None
         sizes = [source.n_bytes() for source in self.origin.sources]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         done = saved = sum(writer.counts.bytes for writer in writers.values())
@@ -150,7 +165,10 @@ class Preparation:
                 if done - saved >= SAVE_EVERY:
                     self._save(state, number, writers)
                     saved = done
-                done += _write_piece(writers[split], tokenizer, piece, end)
+                if records is not None:
+                    done += records.write(writers[split], piece)
+                else:
+                    done += _write_piece(writers[split], tokenizer, piece, end)
                 self.progress("tokenizing", done, total)
             for writer in writers.values():
                 _end_document(writer, end)
@@ -189,6 +207,31 @@ class Preparation:
             os.rename(place, old)
         os.rename(self.partial, place)
         shutil.rmtree(old, ignore_errors=True)
+
+
+class _RecordWriter:
+    """Appends records, each field of which is stored as a document is."""
+
+    def __init__(self, batch: Batching, tokenizer: Tokenizer, labels: list[str]) -> None:
+        self.batch, self.tokenizer = batch, tokenizer
+        self.labels = {name: number for number, name in enumerate(labels)}
+
+    def write(self, writer: SplitWriter, piece: Piece) -> int:
+        """Append one; returns how many bytes of text it has."""
+        assert piece.record is not None
+        for field in self.batch.encode(piece.record, self.tokenizer, self.labels):
+            writer.start_document()
+            writer.append(_stored(field, writer.dtype, piece.where))
+        n_bytes = len(piece.text.encode())
+        writer.counts.bytes += n_bytes
+        return n_bytes
+
+
+def _stored(field: list[int], dtype: np.dtype, where: str) -> np.ndarray:
+    array = np.asarray(field, dtype=np.int64)
+    if array.size and array.max() > np.iinfo(dtype).max:
+        raise DataError(f"{where}: the place {array.max()} is too far into its text to be stored.")
+    return array
 
 
 def _write_piece(writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, end: int | None) -> int:

@@ -3,9 +3,8 @@
 import numpy as np
 
 from ..core.errors import DataError
+from .batching import Batch
 from .shards import Tokens
-
-Batch = dict[str, np.ndarray]
 
 
 class Rows:
@@ -16,13 +15,16 @@ class Rows:
     random order; both come from `default_rng([seed, epoch])`. So epochs see other rows, an epoch
     sees every token at most once as a target, and what it leaves out (less than two rows, at
     the ends) differs.
-    Without `shuffle` the phase is 0 and the order that of the text.
+    Without `shuffle` the phase is 0 and the order that of the text; without `phase` rows are
+    always cut at the same places.
 
     Raises:
         DataError: the split is shorter than one row.
     """
 
-    def __init__(self, tokens: Tokens, seq_len: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self, tokens: Tokens, seq_len: int, seed: int, shuffle: bool, phase: bool = True
+    ) -> None:
         n_tokens = len(tokens)
         if n_tokens < seq_len + 1:
             raise DataError(
@@ -33,7 +35,8 @@ class Rows:
         self.tokens, self.seq_len, self.seed, self.shuffle = tokens, seq_len, seed, shuffle
         spare = seq_len if shuffle else 1
         self.per_epoch = max(1, (n_tokens - spare) // seq_len)
-        self._slack = min(seq_len - 1, n_tokens - 1 - self.per_epoch * seq_len)
+        slack = min(seq_len - 1, n_tokens - 1 - self.per_epoch * seq_len)
+        self._slack = slack if phase else 0
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def order(self, epoch: int) -> tuple[int, np.ndarray]:

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError
+from .batches.packed import Packed
+from .batching import Batch, Batching, Setting
 from .cursor import Cursor
 from .prefetch import Loader, best_loader, prefetched
 from .prepared import Prepared
-from .rows import Batch, Rows, segments, share
+from .rows import share
 from .split import Split
 
 
 class TrainStream:
-    """Endless batches of the training split: `tokens` int32 [B, T + 1], and with
-    `mask_documents` also `segments` int32 [B, T + 1], the document of each token in its row.
+    """Endless batches of the training split, of the arrays that its batch kind gives.
 
     Batch k is a pure function of the text, the seed, k, and the sizes; `cursor` is saved with
     the model and given back to go on exactly there. With `world` processes each gets its
@@ -34,6 +34,7 @@ class TrainStream:
         seq_len: int,
         *,
         seed: int,
+        kind: Batching | None = None,
         cursor: dict[str, Any] | None = None,
         shuffle: bool = True,
         mask_documents: bool = False,
@@ -41,14 +42,14 @@ class TrainStream:
         world: int = 1,
         loader: Loader | None = None,
     ) -> None:
-        self.rows = Rows(prepared.tokens("train"), seq_len, seed, shuffle)
-        self.batch_size = batch_size
+        setting = Setting(seq_len, seed, shuffle, mask_documents)
+        self.rows = (kind or Packed()).train(prepared, setting)
+        self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()
-        here = Cursor(0, seed, seq_len, len(self.rows.tokens), shuffle)
+        here = Cursor(0, seed, seq_len, self.rows.size, shuffle)
         self._cursor = here.resumed(cursor)
         self._first = self._cursor.rows
         self._share = share(batch_size, rank, world)
-        self._boundaries = prepared.boundaries("train") if mask_documents else None
         self._batches: Iterator[Batch] | None = None
         self._made_tokens, self._made_s = 0, 0.0
 
@@ -63,6 +64,11 @@ class TrainStream:
         return self._cursor.rows / self.rows.per_epoch
 
     @property
+    def shapes(self) -> int:
+        """How many shapes its batches may have."""
+        return self.rows.shapes
+
+    @property
     def tokens_per_s(self) -> float:
         """Tokens that the loader makes in a second of its own time: above the step's rate, the
         device never waits for data. NaN before the first batch."""
@@ -73,8 +79,8 @@ class TrainStream:
         began = time.perf_counter()
         first = self._first + number * self.batch_size
         rows = np.arange(first, first + self.batch_size, dtype=np.int64)[self._share]
-        out = self.rows.batch(rows, self._boundaries)
-        self._made_tokens += len(rows) * self.rows.seq_len
+        out = self.rows.batch(rows)
+        self._made_tokens += len(rows) * self.seq_len
         self._made_s += time.perf_counter() - began
         return out
 
@@ -96,15 +102,13 @@ class TrainStream:
 
 
 class EvalStream:
-    """Batches of one shape over a split, in order, that predict every token once.
+    """Batches of one shape over a split, in order, the same each time.
 
-    `tokens` int32 [B, T + 1], `weights` float32 [B, T] (0 where a row is filled up, else 1), and
-    with `mask_documents` `segments` as in training. Row i holds the tokens from i·T on. With
-    `batches`, that many batches of rows spread evenly over the split, the same each time.
-    Iterating again begins anew.
+    The last batch is filled up with rows whose `weights` are 0. With `batches`, that many batches
+    of rows spread evenly over the split. Iterating again begins anew.
 
     Raises:
-        DataError: the split has fewer than two tokens.
+        DataError: the split has nothing to evaluate.
     """
 
     def __init__(
@@ -113,48 +117,36 @@ class EvalStream:
         batch_size: int,
         seq_len: int,
         *,
+        kind: Batching | None = None,
         split: Split = "valid",
         batches: int | None = None,
+        seed: int = 0,
         mask_documents: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.tokens = prepared.tokens(split)
-        if len(self.tokens) < 2:
-            raise DataError(
-                f"The split '{split}' of {prepared.folder.name} has {len(self.tokens)} tokens, "
-                "too few to evaluate: give data.valid_fraction or data.valid_path."
-            )
-        self.batch_size, self.seq_len = batch_size, seq_len
+        setting = Setting(seq_len, seed, False, mask_documents)
+        self.rows = (kind or Packed()).held_out(prepared, split, setting)
+        self.batch_size = batch_size
         self._share = share(batch_size, rank, world)
-        self._boundaries = prepared.boundaries(split) if mask_documents else None
-        n_rows = -(-(len(self.tokens) - 1) // seq_len)
-        self._rows = np.arange(n_rows)
+        n_rows = self.rows.per_epoch
+        self._numbers = np.arange(n_rows)
         if batches is not None and batches * batch_size < n_rows:
             count = batches * batch_size
-            self._rows = np.arange(count) * n_rows // count
+            self._numbers = np.arange(count) * n_rows // count
 
     def __len__(self) -> int:
         """How many batches there are."""
-        return -(-len(self._rows) // self.batch_size)
+        return -(-len(self._numbers) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self._rows), self.batch_size):
-            yield self._batch(self._rows[first : first + self.batch_size])
+        for first in range(0, len(self._numbers), self.batch_size):
+            yield self._batch(self._numbers[first : first + self.batch_size])
 
-    def _batch(self, rows: np.ndarray) -> Batch:
-        shape = (self.batch_size, self.seq_len + 1)
-        tokens, ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-        weights = np.zeros((self.batch_size, self.seq_len), np.float32)
-        for place, row in enumerate(rows):
-            start = int(row) * self.seq_len
-            part = self.tokens[start : start + self.seq_len + 1]
-            tokens[place, : len(part)] = part
-            weights[place, : len(part) - 1] = 1
-            if self._boundaries is not None:
-                length = len(part)
-                ids[place, :length] = segments(self._boundaries, np.array([start]), length)[0]
-        out = {"tokens": tokens, "weights": weights}
-        if self._boundaries is not None:
-            out["segments"] = ids
-        return {name: array[self._share] for name, array in out.items()}
+    def _batch(self, numbers: np.ndarray) -> Batch:
+        missing = self.batch_size - len(numbers)
+        # A row of nothing would leave attention nothing to see: the filler is a row that counts
+        # for nothing.
+        batch = self.rows.batch(np.concatenate([numbers, np.repeat(numbers[-1:], missing)]))
+        batch["weights"][len(numbers) :] = 0
+        return {name: array[self._share] for name, array in batch.items()}

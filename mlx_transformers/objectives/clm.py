@@ -1,14 +1,14 @@
 """Causal language modelling: predict the next token."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import Loss
-from ..ops.xent import linear_cross_entropy
 from ..recipe.config import Kind
+from .vocabulary import Vocabulary, summed
 
 
 class Clm(Kind):
@@ -19,6 +19,7 @@ class Clm(Kind):
     """
 
     kind: Literal["clm"] = "clm"
+    needs: ClassVar[tuple[str, ...]] = ("tokens",)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)
@@ -39,10 +40,7 @@ class ClmObjective:
     """
 
     def __init__(self, config: Clm) -> None:
-        self.label_smoothing = config.label_smoothing
-        self.z_loss = config.z_loss
-        # Settled before a run; elsewhere any will do.
-        self.chunk = 512 if config.chunk == "auto" else config.chunk
+        self.head = Vocabulary.of(config)
 
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model = models["model"]
@@ -53,24 +51,5 @@ class ClmObjective:
             segments = batch["segments"]
             ctx.segments = segments[:, :-1]
             weights = weights * (segments[:, 1:] == segments[:, :-1])
-        h = model.hidden(inputs, ctx)
-        out = model.unembedding()
-        total, nll, z = linear_cross_entropy(
-            h.reshape(-1, h.shape[-1]),
-            out.weight,
-            targets.reshape(-1),
-            weights.reshape(-1),
-            bias=out.bias,
-            softcap=out.softcap,
-            label_smoothing=self.label_smoothing,
-            z_loss=self.z_loss,
-            chunk=self.chunk,
-            gradients=ctx.training,
-        )
-        weight = weights.sum()
-        # Each product is made once: MLX 0.32 can't compile a loss and its parts that repeat it.
-        sums = {name: value * weight for name, value in (ctx.aux | ctx.stats).items()}
-        for name in ctx.aux:
-            total = total + sums[name]
-        parts = {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
-        return Loss(total, weight, parts | sums)
+        total, parts = self.head(model, model.hidden(inputs, ctx), targets, weights, ctx)
+        return summed(total, weights.sum(), parts, ctx)

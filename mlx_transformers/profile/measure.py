@@ -174,6 +174,7 @@ def stream(built: Built) -> TrainStream:
         config.batch_size,
         config.seq_len,
         seed=config.seed,
+        kind=data.batch,
         shuffle=data.shuffle,
         mask_documents=data.mask_documents,
     )

@@ -59,6 +59,10 @@ class TimedFeed:
     def tokens_per_s(self) -> float:
         return self.stream.tokens_per_s
 
+    @property
+    def shapes(self) -> int:
+        return self.stream.shapes
+
 
 class StepTimer:
     """Rounds of measurements of one step.

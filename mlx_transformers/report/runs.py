@@ -150,7 +150,10 @@ def _summary(run: Run) -> dict[str, str]:
     if evaluations:
         best = min(evaluations, key=lambda r: r["val_loss"])
         out["validation loss, best"] = f"{best['val_loss']:.4f}"
-        out["… bits per byte"] = f"{best['val_bpb']:.4f}"
+        if "val_bpb" in best:
+            out["… bits per byte"] = f"{best['val_bpb']:.4f}"
+        if "val_accuracy" in best:
+            out["… accuracy"] = f"{best['val_accuracy']:.4f}"
         out["… at step"] = f"{best['step']:,}"
     if speeds := run.values("tokens_per_s"):
         out["tokens/s, median"] = f"{statistics.median(speeds):,.0f}"
@@ -193,6 +196,7 @@ def _loss(runs: Sequence[Run]) -> str:
         _curve(runs, "train_loss", "Training loss", "nats per token"),
         _curve(runs, "val_loss", "Validation loss", "nats per token"),
         _curve(runs, "val_bpb", "Validation", "bits per byte"),
+        _curve(runs, "val_accuracy", "Validation accuracy", "share"),
     )
 
 

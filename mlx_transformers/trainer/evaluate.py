@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import mlx.core as mx
@@ -19,8 +20,9 @@ class Evaluator:
     Where an `average` of the weights is kept, that is what is measured. Several ranks measure each
     their own batches, and all get the metrics of all.
 
-    Metrics: `val_loss` (nats per token), `val_ppl` (its exponential), `val_bpb` (bits per byte
-    of the text, which compares across tokenizers) and `val_tokens`.
+    Metrics: `val_loss` (nats per token), `val_ppl` (its exponential), `val_tokens`, where a token
+    has a number of bytes `val_bpb` (bits per byte of the text, which compares across tokenizers),
+    and whatever else the objective measures, per token: `val_accuracy` and the like.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class Evaluator:
         model: nn.Module,
         objective: Any,
         roles: dict[str, nn.Module],
-        bytes_per_token: float,
+        bytes_per_token: float | None,
         dtype: mx.Dtype,
         average: Any = None,
         ranks: Ranks = ALONE,
@@ -43,7 +45,7 @@ class Evaluator:
         state = [[m.state for m in roles.values()], average.state if average else {}]
         self._sums = Traced(self._forward, state)
 
-    def _forward(self, batch: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
+    def _forward(self, batch: dict[str, mx.array]) -> dict[str, mx.array]:
         params = self.model.parameters()
         if self.average is not None:
             self.model.update(self.average.average)
@@ -51,19 +53,27 @@ class Evaluator:
             self.model.update(cast(self.model.parameters(), self.dtype))
         loss = self.objective(self.roles, batch, Context())
         self.model.update(params)
-        return loss.parts["loss"], loss.weight
+        return loss.parts | {"tokens": loss.weight}
 
     def __call__(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
-        nats, tokens = 0.0, 0.0
+        totals: dict[str, float] = {}
         for batch in batches:
             sums = self._sums({name: mx.array(batch[name]) for name in sorted(batch)})
             mx.eval(sums)
-            nats, tokens = nats + sums[0].item(), tokens + sums[1].item()
-        nats, tokens = map(sum, zip(*self.ranks.gather([nats, tokens]), strict=True))
-        loss = nats / tokens if tokens else float("nan")
-        return {
-            "val_loss": loss,
-            "val_ppl": math.exp(min(loss, 700.0)),
-            "val_bpb": loss / math.log(2) / self.bytes_per_token,
-            "val_tokens": tokens,
-        }
+            totals = _added(totals, {name: value.item() for name, value in sums.items()})
+        totals = reduce(_added, self.ranks.gather(totals))
+        return self._metrics(totals)
+
+    def _metrics(self, totals: dict[str, float]) -> dict[str, float]:
+        tokens = totals.pop("tokens", 0.0)
+        means = {name: t / tokens if tokens else float("nan") for name, t in totals.items()}
+        loss = means.pop("loss", float("nan"))
+        out = {"val_loss": loss, "val_ppl": math.exp(min(loss, 700.0)), "val_tokens": tokens}
+        if self.bytes_per_token is not None:
+            out["val_bpb"] = loss / math.log(2) / self.bytes_per_token
+        # Statistics of single layers have a number behind a slash.
+        return out | {f"val_{name}": mean for name, mean in means.items() if "/" not in name}
+
+
+def _added(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0.0) + value for name, value in b.items()} if b else a

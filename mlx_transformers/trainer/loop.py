@@ -30,6 +30,9 @@ class Feed(Protocol):
     @property
     def tokens_per_s(self) -> float: ...
 
+    @property
+    def shapes(self) -> int: ...
+
 
 def arrays(batch: dict[str, Any]) -> dict[str, mx.array]:
     """A batch of NumPy arrays on the device, in one order of names: another is another trace."""
@@ -60,7 +63,7 @@ class Trainer:
         self.progress = progress
         self.reason: str | None = None
         self.tokens_per_step = config.batch_size * config.accumulate * config.seq_len
-        self._most_traces = step.declared_traces if compiling() else None
+        self._most_traces = step.declared_traces * feed.shapes if compiling() else None
 
     def run(self) -> str:
         """Train to the end; returns the reason of the end."""
@@ -91,6 +94,7 @@ class Trainer:
             self.reason = f"stopped by {name}"
         if self._most_traces is not None and self.step.traces > self._most_traces:
             raise RunError(
-                f"The training step was traced {self.step.traces} times, but batches of one shape "
-                f"need {self._most_traces}: the data source yields rows of changing shape or dtype."
+                f"The training step was traced {self.step.traces} times, but batches of "
+                f"{self.feed.shapes} declared shapes need {self._most_traces}: the data source "
+                "yields rows of changing shape or dtype."
             )

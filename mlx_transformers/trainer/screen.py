@@ -61,9 +61,13 @@ def line(record: Record) -> str:
     if "sample" in record:
         return head + "Sample:\n" + record["sample"]
     if "val_loss" in record:
-        return head + (
-            f"Val loss {record['val_loss']:.3f}, Val ppl {record['val_ppl']:.2f}, "
-            f"Val bits/byte {record['val_bpb']:.3f}"
+        shown = {"loss": ".3f", "ppl": ".2f", "bpb": ".3f", "accuracy": ".3f"}
+        titles = {"bpb": "bits/byte"}
+        values = ((name, f"val_{name}", form) for name, form in shown.items())
+        return head + ", ".join(
+            f"Val {titles.get(name, name)} {record[key]:{form}}"
+            for name, key, form in values
+            if key in record
         )
     text = head + (
         f"Train loss {record['train_loss']:.3f}, Learning Rate {record['learning_rate']:.3e}, "
@@ -129,6 +133,7 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
         ("loss", "val_loss", ".3f"),
         ("bits/byte", "val_bpb", ".3f"),
         ("perplexity", "val_ppl", ",.1f"),
+        ("accuracy", "val_accuracy", ".1%"),
     ],
     "speed": [
         ("tokens/s", "tokens_per_s", ",.0f"),

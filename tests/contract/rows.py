@@ -1,6 +1,7 @@
 """All rows, and which slots have them."""
 
 from . import (
+    batches,
     blocks,
     clips,
     embeds,
@@ -34,6 +35,7 @@ FILES = {
     "optim": optims,
     "clip": clips,
     "schedule": schedules,
+    "batch": batches,
     "tokenizer": tokenizers,
 }
 """The file that holds the rows of a slot."""

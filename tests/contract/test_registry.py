@@ -10,9 +10,12 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.recipe.slot import KINDS
+from mlx_transformers.data.batching import Setting
+from mlx_transformers.data.config import Data
+from mlx_transformers.data.prepare import prepare
+from mlx_transformers.recipe.slot import KINDS, kind_of
 
-from . import tokenizers
+from . import batches, fakes, objectives, tokenizers
 from .models import LLAMA
 from .rows import FILES
 from .suite import SUBJECTS, Change, Row, parse, randomize
@@ -29,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that tokenizers read."""
     folder = tmp_path_factory.mktemp("tokenizers")
     tokenizers.write_files(folder)
+    batches.write_files(folder)
     return folder
 
 
@@ -59,8 +63,11 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
     """The loss of a small model, and its parts."""
     mx.random.seed(0)
     model = randomize(parse("model", LLAMA).build(13), 0)
-    tokens = mx.random.randint(0, 13, (2, 10))
-    loss = row.parse(**changes).build()({"model": model}, {"tokens": tokens}, Context())
+    batch: dict[str, mx.array] = {"tokens": mx.random.randint(0, 13, (2, 10))}
+    if row.kind in objectives.BATCHES:
+        model = fakes.Reader(13)
+        batch = {name: mx.array(array) for name, array in objectives.BATCHES[row.kind].items()}
+    loss = row.parse(**changes).build()({"model": model}, batch, Context())
     return named({"total": loss.total, "weight": loss.weight, **loss.parts}, "loss")
 
 
@@ -87,6 +94,20 @@ def facts_of_schedule(row: Row, **changes: Any) -> Facts:
     return {"rates": np.array([float(rate(mx.array(step))) for step in range(22)])}
 
 
+def facts_of_batch(row: Row, **changes: Any) -> Facts:
+    """Batches of training and of evaluation, as bytes."""
+    batch = row.parse(**changes)
+    path = "records.jsonl" if batch.reads_records else "text.txt"
+    table = {"path": path, "batch": batch, "tokenizer": kind_of("tokenizer", "byte")()}
+    prepared = prepare(Data.model_validate(table | {"valid_fraction": 0.3}))
+    setting = Setting(batches.SEQ_LEN, seed=1)
+    train = batch.train(prepared, setting).batch(np.arange(8))
+    valid = batch.held_out(prepared, "valid", setting).batch(np.arange(2))
+    assert set(train) <= set(batch.gives) <= set(train) | {"segments"}
+    assert set(valid) <= {*batch.gives, "weights"}
+    return {f"train.{n}": a for n, a in train.items()} | {f"valid.{n}": a for n, a in valid.items()}
+
+
 def facts_of_tokenizer(row: Row, **changes: Any) -> Facts:
     """The vocabulary, the control tokens, and the tokens of a text."""
     tokenizer = row.parse(**changes).build([tokenizers.TEXT])
@@ -102,6 +123,7 @@ FACTS: dict[str, Callable[..., Facts]] = {
     "optim": facts_of_optim,
     "clip": facts_of_clip,
     "schedule": facts_of_schedule,
+    "batch": facts_of_batch,
     "tokenizer": facts_of_tokenizer,
 }
 """All that a field can have an effect on."""
@@ -133,6 +155,7 @@ def test_every_field_has_an_effect(
     slot: str, kind: str, field: str, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(files)
+    monkeypatch.setenv("MLXT_CACHE", str(files / "cache"))
     changes = FILES[slot].CHANGES[kind]
     assert field in changes, (
         f"no other value for '{field}' in the CHANGES of {FILES[slot].__name__}"

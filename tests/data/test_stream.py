@@ -80,7 +80,7 @@ def test_without_shuffling_rows_come_in_the_order_of_the_text():
 def test_rows_hold_the_text_that_was_prepared(prepared):
     text = prepared.tokens("train")[:]
     batches = stream(prepared)
-    starts = batches.rows.starts(np.arange(4))
+    starts = batches.rows.rows.starts(np.arange(4))
     batch = next(batches)
     assert batch["tokens"].dtype == np.int32
     np.testing.assert_array_equal(batch["tokens"], [text[s : s + 33] for s in starts])
@@ -218,7 +218,7 @@ def test_evaluation_predicts_every_token_once(prepared, batch_size):
 def test_evaluation_of_a_part_is_spread_over_the_split(prepared):
     n_tokens = prepared.count("valid")
     part = EvalStream(prepared, 4, 100, batches=5)
-    starts = part._rows * 100
+    starts = part._numbers * 100
     assert len(part) == len(list(part)) == 5
     assert len(set(starts)) == 20
     assert starts[0] == 0

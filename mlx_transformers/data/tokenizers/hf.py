@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +38,25 @@ class HfTokenizer(Tokenizer):
         if (number := self._tokenizer.token_to_id(token)) is None:
             raise DataError(unknown("token", token, self._tokenizer.get_vocab()))
         return token, number
+
+    def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
+        if role in ("start", "end") and (own := super().control_id(role, usual)) is not None:
+            return own
+        found = (self._tokenizer.token_to_id(name) for name in usual)
+        return next((token for token in found if token is not None), None)
+
+    def surface(self, token: int) -> str:
+        piece = self._tokenizer.id_to_token(token) or ""
+        if piece.startswith("##"):
+            return piece[2:]
+        if self._continues:
+            return f" {piece}"
+        return piece.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n")
+
+    @cached_property
+    def _continues(self) -> bool:
+        """Whether its vocabulary marks the pieces that continue a word, as WordPiece does."""
+        return any(piece.startswith("##") for piece in self._tokenizer.get_vocab())
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

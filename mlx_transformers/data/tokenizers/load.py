@@ -7,6 +7,7 @@ from pathlib import Path
 from ...core.errors import DataError, unknown
 from .byte import ByteTokenizer
 from .char import CharTokenizer
+from .controls import with_controls
 from .hf import HfTokenizer
 from .sentencepiece import SentencePieceTokenizer
 from .tokenizer import Tokenizer
@@ -38,8 +39,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise DataError(_unreadable(path.parent, "its file is not the one its manifest names"))
     try:
         if TOKENIZERS[kind] is HfTokenizer:
-            return HfTokenizer(content, manifest.get("bos"), manifest.get("eos"))
-        return TOKENIZERS[kind].read(content)
+            found: Tokenizer = HfTokenizer(content, manifest.get("bos"), manifest.get("eos"))
+        else:
+            found = TOKENIZERS[kind].read(content)
+        return with_controls(found, manifest.get("controls", {}))
     except ValueError as error:
         raise DataError(_unreadable(path.parent, error)) from error
 

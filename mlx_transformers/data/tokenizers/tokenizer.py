@@ -46,6 +46,25 @@ class Tokenizer(ABC):
         """The UTF-8 bytes that a token stands for (perhaps part of a character), empty for a
         control token; None where tokens have no bytes of their own (see `StreamDecoder`)."""
 
+    def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
+        """The token of its own vocabulary that plays a role of `controls.USUAL`, if it has one."""
+        return {"start": self.bos_id, "end": self.eos_id}.get(role)
+
+    def control(self, role: str) -> int:
+        """The token that plays a role, e.g. "mask" or "start".
+
+        Raises:
+            DataError: it has none; the batch kind of a recipe says which it needs.
+        """
+        raise DataError(
+            f"This tokenizer ({self.kind}) has no '{role}' token: the batches that it was "
+            "prepared for (data.batch) need none."
+        )
+
+    def surface(self, token: int) -> str:
+        """The text of a token inside a line, with the space before it where it begins a word."""
+        return (self.token_bytes(token) or b"").decode("utf-8", "replace")
+
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens; bytes that make no character become U+FFFD."""
         parts = [self.token_bytes(int(token)) or b"" for token in tokens]

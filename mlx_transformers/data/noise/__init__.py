@@ -1,0 +1,1 @@
+"""Masking and noise: pure functions of tokens and a random generator."""

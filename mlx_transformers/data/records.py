@@ -1,0 +1,38 @@
+"""Records of a prepared set: tuples of integer lists, stored one after the other as documents."""
+
+import numpy as np
+
+from ..core.errors import DataError
+from .prepared import Prepared
+from .split import Split
+
+
+class Records:
+    """The records of a split, each of `n_fields` integer arrays.
+
+    Raises:
+        DataError: the split has none.
+    """
+
+    def __init__(self, prepared: Prepared, split: Split, n_fields: int) -> None:
+        self.tokens, self.n_fields = prepared.tokens(split), n_fields
+        self._starts = np.append(prepared.boundaries(split), len(self.tokens))
+        self._n = (len(self._starts) - 1) // n_fields
+        if not self._n:
+            raise DataError(
+                f"The split '{split}' of {prepared.folder.name} has no records: give more data, "
+                "or another data.valid_fraction or data.valid_path."
+            )
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+        first = number * self.n_fields
+        ends = self._starts[first : first + self.n_fields + 1]
+        whole = self.tokens[int(ends[0]) : int(ends[-1])].astype(np.int32)
+        return tuple(np.split(whole, (ends[1:-1] - ends[0]).astype(np.int64)))
+
+    def lengths(self) -> np.ndarray:
+        """How long each field is: int64 [records, n_fields]."""
+        return np.diff(self._starts)[: self._n * self.n_fields].reshape(self._n, self.n_fields)

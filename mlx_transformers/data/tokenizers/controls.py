@@ -1,0 +1,89 @@
+"""Control tokens: what an objective writes between the tokens of a text, and no text says."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import DataError, unknown
+from .tokenizer import Tokenizer
+
+USUAL: dict[str, tuple[str, ...]] = {
+    "start": ("<s>", "[CLS]", "<bos>", "<|endoftext|>"),
+    "end": ("</s>", "[SEP]", "<eos>", "<|endoftext|>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+    "pad": ("[PAD]", "<pad>"),
+    **{f"sentinel_{n}": (f"<extra_id_{n}>",) for n in range(100)},
+}
+"""Every role of a control token, and the names that published vocabularies give it."""
+
+
+def with_controls(tokenizer: Tokenizer, roles: Iterable[str]) -> Tokenizer:
+    """The tokenizer with a token for each of `roles`: its own where it has one, else a new one
+    after the last of its vocabulary.
+
+    Raises:
+        DataError: a role that isn't known.
+    """
+    roles = tuple(dict.fromkeys(roles))
+    for role in roles:
+        if role not in USUAL:
+            raise DataError(unknown("control token", role, USUAL))
+    return Controlled(tokenizer, roles) if roles else tokenizer
+
+
+class Controlled(Tokenizer):
+    """A tokenizer and control tokens by role.
+
+    Attributes:
+        inner: the tokenizer of the text.
+        controls: the token of each role.
+    """
+
+    def __init__(self, inner: Tokenizer, roles: tuple[str, ...]) -> None:
+        self.inner, self.roles = inner, roles
+        self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package  # type: ignore[misc]
+        self.bos_id, self.eos_id = inner.bos_id, inner.eos_id
+        self.controls: dict[str, int] = {}
+        self.vocab_size = inner.vocab_size
+        for role in roles:
+            own = inner.control_id(role, USUAL[role])
+            if own is None:
+                own, self.vocab_size = self.vocab_size, self.vocab_size + 1
+            self.controls[role] = own
+
+    def control(self, role: str) -> int:
+        return self.controls[role] if role in self.controls else self.inner.control(role)
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner.encode(text)
+
+    def encode_array(self, text: str) -> np.ndarray:
+        return self.inner.encode_array(text)
+
+    def token_bytes(self, token: int) -> bytes | None:
+        return self.inner.token_bytes(token) if token < self.inner.vocab_size else b""
+
+    def surface(self, token: int) -> str:
+        return self.inner.surface(token) if token < self.inner.vocab_size else ""
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        return self.inner.decode([t for t in tokens if int(t) < self.inner.vocab_size])
+
+    def serialize(self) -> bytes:
+        return self.inner.serialize()
+
+    @classmethod
+    def read(cls, content: bytes) -> "Controlled":
+        raise ValueError("control tokens are kept in a manifest, not in a file of their own")
+
+    def fingerprint(self) -> str:
+        whole = f"{self.inner.fingerprint()}\n{self.controls}"
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        own = self.inner.description()
+        return own | {"vocab_size": self.vocab_size, "controls": self.controls}
