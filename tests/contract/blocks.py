@@ -5,7 +5,7 @@ from typing import get_args
 from mlx_transformers.layers.residual import Placement
 
 from .ffns import GLU, MOE
-from .mixers import HEADS
+from .mixers import CROSS, HEADS
 from .suite import Row, last
 
 BLOCK = {
@@ -23,6 +23,14 @@ ROWS = [
     ),
     Row("block", "dropout", BLOCK | {"dropout": 0.3}),
     Row("block", "window", BLOCK | {"mixer": HEADS | {"window": 3}}, sees=last(3)),
+    Row("block", "two norms side by side", BLOCK | {"arrangement": "parallel_norms"}),
+    Row("block", "scaled", BLOCK | {"skip": 1.5, "scale": 0.3}),
+    Row("block", "norm of the ffn's own", BLOCK | {"ffn_norm": {"kind": "layer_norm"}}),
+    Row("block", "positions of its own", BLOCK | {"position": {"kind": "alibi"}}),
+    *(
+        Row("block", f"cross {name}", BLOCK | {"placement": name, "cross": CROSS})
+        for name in get_args(Placement)
+    ),
     Row("block", "experts", BLOCK | {"ffn": MOE}),
 ]
 
@@ -32,6 +40,11 @@ CHANGES = {
         "arrangement": "parallel",
         "dropout": 0.5,
         "norm": {"kind": "layer_norm"},
+        "skip": 1.5,
+        "scale": 0.5,
+        "ffn_norm": {"kind": "layer_norm"},
+        "position": {"kind": "alibi"},
+        "cross": CROSS,
         "mixer": HEADS | {"n_heads": 2},
         "ffn": MOE,
     }

@@ -1,6 +1,6 @@
 """Rows of the slot `embed`."""
 
-from .suite import Row, itself
+from .suite import Change, Row, itself
 
 
 def embed(name: str, position: str = "none", **fields: object) -> Row:
@@ -13,6 +13,20 @@ ROWS = [
     embed("token scaled", scale="sqrt_dim"),
     embed("token with sinusoidal positions", "sinusoidal", scale="sqrt_dim"),
     embed("token with learned positions and dropout", "learned", dropout=0.2),
+    embed("token times a number", scale=3.0),
+    embed("bert", "learned", n_types=2, norm={"kind": "layer_norm"}),
+    embed("factorised", "learned", n_types=2, norm={"kind": "layer_norm"}, width=6),
+    embed("factorised words", "learned", width=6, project="words", project_bias=True),
 ]
 
-CHANGES = {"token": {"scale": "sqrt_dim", "dropout": 0.5}}
+CHANGES = {
+    "token": {
+        "scale": 2.5,
+        "n_types": 2,
+        "norm": {"kind": "layer_norm"},
+        "width": 6,
+        "project": Change("words", row="factorised"),
+        "project_bias": Change(True, row="factorised"),
+        "dropout": 0.5,
+    }
+}

@@ -1,8 +1,10 @@
 """Rows of the slot `mixer`."""
 
-from .suite import Row, last
+from .suite import Change, Row, itself, last
 
 HEADS = {"kind": "attention", "n_heads": 4}
+CROSS = {"kind": "cross_attention", "n_heads": 4}
+RMS = {"kind": "rms_norm"}
 
 
 def attention(name: str, /, **fields: object) -> Row:
@@ -50,19 +52,34 @@ ROWS = [
         compiled=True,
     ),
     Row("mixer", "without positions", HEADS, position={"kind": "none"}),
+    attention("qk norm of each head", qk_norm={"kind": "layer_norm"}, qk_norm_over="each_head"),
+    attention("qk norm of all heads", qk_norm={"kind": "rms_norm"}, qk_norm_over="width"),
+    attention("clipped", clip=0.5, n_kv_heads=2),
+    attention("sinks", sinks=True, n_kv_heads=2),
+    Row("mixer", "alibi", HEADS | {"n_kv_heads": 2}, position={"kind": "alibi"}),
+    Row("mixer", "buckets", HEADS, position={"kind": "buckets", "n_heads": 4}),
+    Row("mixer", "cross", CROSS, sees=itself),
+    Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
 ]
 
+FIELDS = {
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "head_dim": 8,
+    "window": 3,
+    "qk_norm": {"kind": "rms_norm"},
+    "qk_norm_over": Change("width", row="qk norm"),
+    "clip": 0.2,
+    "sinks": True,
+    "softcap": 1.0,
+    "scale": 0.9,
+    "bias": True,
+    "out_bias": True,
+    "dropout": 0.5,
+}
+
 CHANGES = {
-    "attention": {
-        "n_heads": 2,
-        "n_kv_heads": 2,
-        "head_dim": 8,
-        "window": 3,
-        "qk_norm": {"kind": "rms_norm"},
-        "softcap": 1.0,
-        "scale": 0.9,
-        "bias": True,
-        "out_bias": True,
-        "dropout": 0.5,
-    },
+    "attention": FIELDS,
+    "cross_attention": {name: value for name, value in FIELDS.items() if name != "window"}
+    | {"qk_norm_over": Change("width", row="cross of groups")},
 }

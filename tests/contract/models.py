@@ -2,8 +2,8 @@
 
 from .blocks import BLOCK
 from .ffns import GLU, MLP, MOE, ROUTER
-from .mixers import HEADS
-from .suite import DIM, MAX_LEN, Change, Row, last
+from .mixers import CROSS, HEADS
+from .suite import DIM, MAX_LEN, Change, Row, everything, last
 
 LLAMA = {
     "kind": "decoder",
@@ -47,6 +47,32 @@ ALTERNATING = LLAMA | {
     "blocks": {"local": WINDOW, "global": BLOCK | {"placement": "sandwich"}},
     "pattern": ["local", "global"],
 }
+BERT = BASE | {
+    "kind": "encoder",
+    "position": {"kind": "learned"},
+    "embed": {"kind": "token", "n_types": 2, "norm": {"kind": "layer_norm"}},
+    "head": {
+        "kind": "mlm",
+        "tied": True,
+        "bias": True,
+        "activation": "gelu",
+        "norm": {"kind": "layer_norm"},
+    },
+}
+BOTH_WAYS = BERT | {
+    "n_layers": 3,
+    "blocks": ALTERNATING["blocks"],
+    "pattern": ["local", "global"],
+    "embed": {"kind": "token"},
+}
+TOWER = {name: LLAMA[name] for name in ("n_layers", "embed", "position", "block", "norm")}
+T5 = {
+    **{name: LLAMA[name] for name in ("dim", "max_seq_len", "init")},
+    "kind": "encoder_decoder",
+    "encoder": TOWER | {"position": {"kind": "buckets", "n_heads": 4}},
+    "decoder": TOWER | {"block": BLOCK | {"cross": CROSS}},
+    "head": {"kind": "lm", "tied": True, "scale": 0.25},
+}
 
 ROWS = [
     Row("model", "llama", LLAMA, compiled=True),
@@ -56,6 +82,17 @@ ROWS = [
     Row("model", "mistral", LLAMA | {"block": WINDOW}, sees=last(5)),
     Row("model", "mixtral", MIXTRAL, sees=last(5), compiled=True),
     Row("model", "window and full by turns", ALTERNATING),
+    Row("model", "shared layers", LLAMA | {"n_distinct": 1}),
+    # Without types in the pass, every token is of the first.
+    Row("model", "bert", BERT, silent=("k.bias",), sees=everything, whole=True),
+    Row("model", "t5", T5),
+    Row("model", "two kinds of block", BOTH_WAYS, sees=everything, whole=True),
+    Row(
+        "model",
+        "learned positions of two",
+        T5 | {"decoder": T5["decoder"] | {"position": {"kind": "learned"}}},
+    ),
+    Row("model", "two tables", T5 | {"shared": False}),
 ]
 
 CHANGES = {
@@ -64,6 +101,7 @@ CHANGES = {
         "n_layers": 4,
         "max_seq_len": Change(16, row="gpt2"),
         "vocab_size": 17,
+        "n_distinct": 1,
         "embed": {"kind": "token", "scale": "sqrt_dim"},
         "position": {"kind": "sinusoidal"},
         "block": BLOCK | {"ffn": GLU | {"hidden_dim": 20}},
@@ -72,5 +110,31 @@ CHANGES = {
         "norm": {"kind": "layer_norm"},
         "head": {"kind": "lm", "tied": True},
         "init": {"kind": "xavier"},
-    }
+    },
+    "encoder": {
+        "dim": 20,
+        "n_layers": 4,
+        "max_seq_len": 16,
+        "vocab_size": 17,
+        "n_distinct": 1,
+        "embed": {"kind": "token", "scale": "sqrt_dim"},
+        "position": {"kind": "sinusoidal"},
+        "block": BLOCK,
+        "blocks": Change({"local": WINDOW, "global": WINDOW}, row="two kinds of block"),
+        "pattern": Change(["global", "local"], row="two kinds of block"),
+        "norm": {"kind": "layer_norm"},
+        "head": {"kind": "lm", "tied": True},
+        "pool": {"kind": "classifier", "n_classes": 2},
+        "init": {"kind": "fan_in"},
+    },
+    "encoder_decoder": {
+        "dim": 20,
+        "max_seq_len": Change(16, row="learned positions of two"),
+        "vocab_size": 17,
+        "encoder": TOWER,
+        "decoder": TOWER | {"n_layers": 1, "block": BLOCK | {"cross": CROSS}},
+        "shared": False,
+        "head": {"kind": "lm", "tied": False},
+        "init": {"kind": "xavier"},
+    },
 }

@@ -1,11 +1,17 @@
 """Rows of the slot `position`."""
 
-from .suite import Row, itself
+from .suite import Row, itself, past
 
 
 def position(name: str, config: dict) -> Row:
     return Row("position", name, config, sees=itself, compiled=name == config["kind"])
 
+
+def bias(name: str, config: dict) -> Row:
+    return Row("position", name, config, sees=past, steps=False)
+
+
+SINES = {"kind": "sinusoidal"}
 
 ROWS = [
     position("none", {"kind": "none"}),
@@ -14,11 +20,19 @@ ROWS = [
     position("rope", {"kind": "rope"}),
     position("rope of half a head", {"kind": "rope", "fraction": 0.5}),
     position("rope of neighbours", {"kind": "rope", "traditional": True, "theta": 50.0}),
+    position("learned from the third row on", {"kind": "learned", "offset": 2}),
+    position("sines first", {"kind": "sinusoidal", "layout": "halves"}),
+    position("fairseq's", SINES | {"layout": "halves", "spacing": "last", "offset": 2}),
+    bias("alibi", {"kind": "alibi"}),
+    bias("alibi scaled", {"kind": "alibi", "max_bias": 4.0, "scale": 0.5}),
+    bias("buckets", {"kind": "buckets", "n_heads": 4, "n_buckets": 6, "max_distance": 6}),
 ]
 
 CHANGES = {
     "none": {},
-    "sinusoidal": {"theta": 100.0},
-    "learned": {},
+    "sinusoidal": {"theta": 100.0, "layout": "halves", "spacing": "last", "offset": 1},
+    "learned": {"offset": 2},
+    "alibi": {"max_bias": 4.0, "scale": 0.5},
+    "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4},
     "rope": {"theta": 100.0, "fraction": 0.5, "traditional": True},
 }

@@ -18,7 +18,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu2": lambda x: np.where(x > 0, x, 0) ** 2,
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu_quick": lambda x: x / (1 + np.exp(-1.702 * x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "identity": lambda x: x,
 }
@@ -46,7 +48,8 @@ def norm(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
     if kind["kind"] == "layer_norm":
         x = x - x.mean(axis=-1, keepdims=True)
     root = np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
-    return x / root * w["weight"] + w.get("bias", 0.0)
+    scale = w.get("weight", 1.0) + (1.0 if kind.get("unit_offset") else 0.0)
+    return x / root * scale + w.get("bias", 0.0)
 
 
 def sinusoids(positions: Array, dim: int, theta: float = 10000.0) -> Array:
@@ -71,6 +74,47 @@ def rope(x: Array, positions: Array, kind: Mapping[str, Any]) -> Array:
     return out
 
 
+def alibi(h: int, H: int, t: int, s: int, kind: Mapping[str, Any]) -> float:
+    """Press et al. 2021, section 3, for a power of two of heads."""
+    slope = 2.0 ** (-kind.get("max_bias", 8.0) * (h + 1) / H)
+    return -kind.get("scale", 1.0) * slope * abs(t - s)
+
+
+def bucket(t: int, s: int, kind: Mapping[str, Any], causal: bool) -> int:
+    """Raffel et al. 2020, section 2.1: the row of the table for a key at s and a query at t."""
+    n, far, first = kind.get("n_buckets", 32), kind.get("max_distance", 128), 0
+    if not causal:
+        n //= 2
+        first = n if s > t else 0
+    distance = max(t - s, 0) if causal else abs(t - s)
+    if distance < n // 2:
+        return first + distance
+    share = math.log(distance / (n // 2)) / math.log(far / (n // 2))
+    return first + min(n // 2 + int(share * (n - n // 2)), n - 1)
+
+
+def position_bias(
+    h: int, H: int, t: int, s: int, kind: Mapping[str, Any], w: Weights, causal: bool
+) -> float:
+    """What a position adds to the score of a query at t and a key at s."""
+    if kind["kind"] == "alibi":
+        return alibi(h, H, t, s, kind)
+    if kind["kind"] == "buckets":
+        return float(w["table.weight"][bucket(t, s, kind, causal), h])
+    return 0.0
+
+
+def normed(y: Array, w: Weights, name: str, kind: Mapping[str, Any], K: int) -> Array:
+    """Queries or keys `[B, T, H * K]` after `qk_norm`, over what `qk_norm_over` says."""
+    over, out = kind.get("qk_norm_over", "head"), y.copy()
+    if over == "width":
+        return norm(y, below(w, name), kind["qk_norm"])
+    for h in range(y.shape[-1] // K):
+        mine = below(w, f"{name}.heads.{h}" if over == "each_head" else name)
+        out[..., h * K : (h + 1) * K] = norm(y[..., h * K : (h + 1) * K], mine, kind["qk_norm"])
+    return out
+
+
 def attention(
     x: Array,
     w: Weights,
@@ -78,29 +122,43 @@ def attention(
     position: Mapping[str, Any],
     causal: bool = True,
     segments: Array | None = None,
+    place: Weights | None = None,
+    memory: Array | None = None,
 ) -> Array:
-    """Vaswani et al. 2017, section 3.2, head by head and query by query. x `[B, T, D]`."""
+    """Vaswani et al. 2017, section 3.2, head by head and query by query. x `[B, T, D]`.
+
+    `place` are the weights of the position; keys and values are of `memory [B, S, D]`, if given.
+    """
     B, T, D = x.shape
     H = kind["n_heads"]
     G = kind.get("n_kv_heads") or H
     K = kind.get("head_dim") or D // H
-    q, k, v = (linear(x, w, name) for name in "qkv")
+    of = x if memory is None else memory
+    q, k, v = linear(x, w, "q"), linear(of, w, "k"), linear(of, w, "v")
+    if kind.get("clip"):
+        q, k, v = (np.clip(y, -kind["clip"], kind["clip"]) for y in (q, k, v))
+    if kind.get("qk_norm"):
+        q, k = (normed(y, w, name, kind, K) for y, name in ((q, "q_norm"), (k, "k_norm")))
     joined = np.zeros((B, T, H * K))
     for b in range(B):
         for h in range(H):
             g = h // (H // G)
             qh, kh, vh = (y[b, :, i * K : (i + 1) * K] for y, i in ((q, h), (k, g), (v, g)))
-            if kind.get("qk_norm"):
-                qh = norm(qh, below(w, "q_norm"), kind["qk_norm"])
-                kh = norm(kh, below(w, "k_norm"), kind["qk_norm"])
-            if position["kind"] == "rope":
+            if position["kind"] == "rope" and memory is None:
                 qh, kh = (rope(y, np.arange(T), position) for y in (qh, kh))
             for t in range(T):
-                seen = [s for s in range(T) if visible(b, t, s, kind, causal, segments)]
+                seen = list(range(of.shape[1]))
+                if memory is None:
+                    seen = [s for s in seen if visible(b, t, s, kind, causal, segments)]
                 scores = kh[seen] @ qh[t] * (kind.get("scale") or 1 / math.sqrt(K))
                 if kind.get("softcap"):
                     scores = kind["softcap"] * np.tanh(scores / kind["softcap"])
-                joined[b, t, h * K : (h + 1) * K] = softmax(scores) @ vh[seen]
+                if memory is None:
+                    at = [position_bias(h, H, t, s, position, place or {}, causal) for s in seen]
+                    scores = scores + np.array(at)
+                if "sinks" in w:
+                    scores = np.append(scores, w["sinks"][h])
+                joined[b, t, h * K : (h + 1) * K] = softmax(scores)[: len(seen)] @ vh[seen]
     return linear(joined, w, "o")
 
 
@@ -154,42 +212,47 @@ def block(
     kind: Mapping[str, Any],
     position: Mapping[str, Any],
     segments: Array | None = None,
+    place: Weights | None = None,
+    memory: Array | None = None,
 ) -> Array:
-    """The block as its paper wires it, one case after the other."""
+    """The block as its papers wire it, one case after the other."""
+    if kind.get("position"):
+        position, place = kind["position"], below(w, "position")
 
     def mix(h: Array) -> Array:
-        return attention(h, below(w, "mixer"), kind["mixer"], position, segments=segments)
+        mixer = below(w, "mixer")
+        return attention(h, mixer, kind["mixer"], position, segments=segments, place=place)
+
+    def read(h: Array) -> Array:
+        return attention(h, below(w, "cross"), kind["cross"], position, memory=memory)
 
     def feed(h: Array) -> Array:
         return ffn(h, below(w, "ffn"), kind["ffn"])
 
     def n(h: Array, name: str) -> Array:
-        return norm(h, below(w, name), kind["norm"])
+        own = kind.get("ffn_norm") if name.startswith("ffn") else None
+        return norm(h, below(w, name), own or kind["norm"])
 
-    placement = kind["placement"]
+    def join(x: Array, y: Array) -> Array:
+        return kind.get("skip", 1.0) * x + kind.get("scale", 1.0) * y
+
+    def residual(x: Array, f: Callable[[Array], Array], r: str) -> Array:
+        if kind["placement"] == "pre":
+            return join(x, f(n(x, f"{r}.pre")))
+        if kind["placement"] == "post":
+            return n(join(x, f(x)), f"{r}.out")
+        if kind["placement"] == "sandwich":
+            return join(x, n(f(n(x, f"{r}.pre")), f"{r}.post"))
+        return join(x, n(f(x), f"{r}.post"))
+
     if kind.get("arrangement") == "parallel":
-        r = "residual"
-        if placement == "pre":
-            h = n(x, f"{r}.pre")
-            return x + mix(h) + feed(h)
-        if placement == "post":
-            return n(x + mix(x) + feed(x), f"{r}.out")
-        if placement == "sandwich":
-            h = n(x, f"{r}.pre")
-            return x + n(mix(h) + feed(h), f"{r}.post")
-        return x + n(mix(x) + feed(x), f"{r}.post")
-    a, f = "mixer_residual", "ffn_residual"
-    if placement == "pre":
-        x = x + mix(n(x, f"{a}.pre"))
-        return x + feed(n(x, f"{f}.pre"))
-    if placement == "post":
-        x = n(x + mix(x), f"{a}.out")
-        return n(x + feed(x), f"{f}.out")
-    if placement == "sandwich":
-        x = x + n(mix(n(x, f"{a}.pre")), f"{a}.post")
-        return x + n(feed(n(x, f"{f}.pre")), f"{f}.post")
-    x = x + n(mix(x), f"{a}.post")
-    return x + n(feed(x), f"{f}.post")
+        return residual(x, lambda h: mix(h) + feed(h), "residual")
+    if kind.get("arrangement") == "parallel_norms":
+        return join(x, mix(n(x, "mixer_residual.pre")) + feed(n(x, "ffn_residual.pre")))
+    x = residual(x, mix, "mixer_residual")
+    if kind.get("cross"):
+        x = residual(x, read, "cross_residual")
+    return residual(x, feed, "ffn_residual")
 
 
 def decoder(

@@ -13,6 +13,7 @@ from . import (
     norms,
     objectives,
     optims,
+    pools,
     positions,
     routers,
     schedules,
@@ -29,6 +30,7 @@ FILES = {
     "position": positions,
     "embed": embeds,
     "head": heads,
+    "pool": pools,
     "init": inits,
     "model": models,
     "objective": objectives,
@@ -45,5 +47,9 @@ ALL: list[Row] = [row for file in FILES.values() for row in file.ROWS]
 ROWS: list[Row] = [row for row in ALL if row.slot in SUBJECTS]
 """The rows whose kinds are modules, so that they buy everything in test_contract.py."""
 
-STEPPING = [row for row in ROWS if row.slot in ("mixer", "block", "position", "embed", "model")]
+STEPPING = [
+    row
+    for row in ROWS
+    if row.slot in ("mixer", "block", "position", "embed", "model") and row.steps and not row.whole
+]
 """Those that can go on from where they stood."""

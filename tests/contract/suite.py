@@ -18,6 +18,9 @@ from pydantic import TypeAdapter
 from mlx_transformers import registry as _registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.context import Context
 from mlx_transformers.layers.block import Block
+from mlx_transformers.layers.positions.position import Position
+from mlx_transformers.ops.attention import attention_naive
+from mlx_transformers.ops.masks import Mask
 from mlx_transformers.recipe.config import Config
 from mlx_transformers.recipe.slot import kind_of
 
@@ -29,6 +32,14 @@ Sees = Callable[[int, int], bool]
 
 def itself(t: int, s: int) -> bool:
     return t == s
+
+
+def everything(t: int, s: int) -> bool:
+    return True
+
+
+def first(t: int, s: int) -> bool:
+    return s == 0
 
 
 def past(t: int, s: int) -> bool:
@@ -50,6 +61,9 @@ class Row:
         silent: parameters that get no gradient, by the formula.
         position: what fills the position slot around a mixer or an embedding.
         compiled: whether compiled = eager is tried too (kernels take seconds to build).
+        whole: whether it reads a sequence whole, whatever the pass says, so that it knows no
+            past, no step over time, and no documents within a row.
+        steps: whether its surroundings can go on from where they stood.
     """
 
     slot: str
@@ -59,6 +73,8 @@ class Row:
     silent: tuple[str, ...] = ()
     position: Mapping[str, Any] = field(default_factory=lambda: {"kind": "rope"})
     compiled: bool = False
+    whole: bool = False
+    steps: bool = True
 
     def __str__(self) -> str:
         return f"{self.slot}-{self.name}".replace(" ", "_")
@@ -166,10 +182,16 @@ class OfMixer(Subject):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx.position = self.position
+        ctx.memory = memory(x.shape[0], x.dtype)
         return self.it(x, ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
-        return {"offset": mx.array(0), "it": self.it.init_state(batch, length, dtype)}
+        return {"offset": mx.array(0), "it": self.begin(batch, length, dtype)}
+
+    def begin(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
+        if hasattr(self.it, "remember"):
+            return self.it.remember(memory(batch, dtype))
+        return self.it.init_state(batch, length, dtype)
 
     def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
         ctx = Context(offset=state["offset"], position=self.position)
@@ -181,6 +203,9 @@ class OfBlock(OfMixer):
     """A block is no kind, but has fields and wiring: it runs as a mixer does."""
 
     sizes = (DIM, MAX_LEN)
+
+    def begin(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
+        return self.it.init_state(batch, length, dtype, memory(batch, dtype))
 
 
 class OfFfn(Subject):
@@ -213,19 +238,30 @@ class OfRouter(Subject):
 
 
 class OfPosition(Stepping):
-    """Embedded input, turned queries (4 heads) and turned keys (2 heads), side by side."""
+    """Embedded input, turned queries (4 heads) and turned keys (2 heads), side by side, and what
+    attention by the bias alone makes of the input, where there is one."""
 
     width = DIM + DIM + DIM // 2
 
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
         self.it = kind.build(DIM, MAX_LEN)
+        self.biased = type(self.it).bias is not Position.bias
+        if self.biased:
+            self.width += DIM
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         B, T, _ = x.shape
         heads = x.reshape(B, T, 4, -1).transpose(0, 2, 1, 3)
         q, k = self.it.rotate(heads, heads[:, :2], ctx)
         rows = [y.transpose(0, 2, 1, 3).reshape(B, T, -1) for y in (q, k)]
+        if self.biased:
+            places = mx.arange(T)
+            bias = self.it.bias(heads, heads[:, :2], places, places, ctx)
+            mask = Mask(ctx.causal, segments=ctx.segments, valid=ctx.valid)
+            flat = mx.zeros_like(heads)
+            y = attention_naive(flat, flat, heads, scale=1.0, mask=mask, bias=bias)
+            rows.append(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
         return mx.concatenate([self.it.embed(x, ctx), *rows], axis=-1)
 
 
@@ -234,12 +270,19 @@ class OfEmbed(Stepping):
 
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
-        self.position = parse("position", row.position).build(DIM, MAX_LEN)
+        width = kind.position_width(DIM)
+        self.position = parse("position", row.position).build(width, MAX_LEN)
         self.it = kind.build(VOCAB, DIM)
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx.position = self.position
+        if ctx.types is None and "types" in self.it:
+            ctx.types = mx.broadcast_to(mx.arange(x.shape[1]) % 2, x.shape)
         return self.it(x, ctx)
+
+    def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
+        types = mx.broadcast_to((mx.arange(x.shape[1]) + state) % 2, x.shape)
+        return self(x, Context(offset=state, types=types)), state + x.shape[1]
 
 
 class OfHead(Subject):
@@ -247,8 +290,9 @@ class OfHead(Subject):
 
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
-        if kind.tied:
-            self.embedding = parse("embed", {"kind": "token"}).build(VOCAB, DIM)
+        if getattr(kind, "tied", False):
+            self.embedding = parse("embed", {"kind": "token"}).build(VOCAB, kind.width or DIM)
+        self.width = getattr(kind, "n_classes", VOCAB)
         self.it = kind.build(VOCAB, DIM)
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
@@ -272,6 +316,43 @@ class OfModel(Subject):
         return self.it.step(x, state)
 
 
+class OfPair(OfModel):
+    """The target of an encoder-decoder beside a source that stays the same."""
+
+    def source(self, batch: int) -> mx.array:
+        return mx.broadcast_to(mx.array([[3, 1, 4, 1, 5, 9]]), (batch, 6))
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(self.source(x.shape[0]), x, ctx)
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        seen = self.it.encode(self.source(batch), Context())
+        return self.it.init_state(batch, length, dtype, memory=seen)
+
+
+class OfPool(Subject):
+    """The answer for a sequence, said at each of its places."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM)
+        self.width = getattr(kind, "n_classes", DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        y = self.it(x, ctx)
+        return mx.broadcast_to(y[:, None], (*x.shape[:2], self.width))
+
+
+def of_model(kind: Any, row: Row) -> Subject:
+    return (OfPair if row.kind == "encoder_decoder" else OfModel)(kind, row)
+
+
+def memory(batch: int, dtype: mx.Dtype) -> mx.array:
+    """What cross attention reads, the same for every row: `[B, 5, D]`."""
+    made = np.random.default_rng(9).standard_normal((1, 5, DIM)).astype(np.float32)
+    return mx.broadcast_to(mx.array(made), (batch, 5, DIM)).astype(dtype)
+
+
 SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "mixer": OfMixer,
     "block": OfBlock,
@@ -281,7 +362,8 @@ SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "position": OfPosition,
     "embed": OfEmbed,
     "head": OfHead,
-    "model": OfModel,
+    "pool": OfPool,
+    "model": of_model,
 }
 """How the kinds of each slot are surrounded. Slots whose kinds are no modules aren't here."""
 

@@ -8,7 +8,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.layers.residual import NORMS
 
 from . import blocks, reference
-from .suite import BATCH, LENGTH, Row, difference, weights_of
+from .suite import BATCH, LENGTH, Row, difference, memory, weights_of
 
 
 @pytest.mark.parametrize("norm", ["rms_norm", "layer_norm", "none"])
@@ -18,7 +18,10 @@ def test_a_block_is_the_composition_of_its_parts(row: Row, norm: str) -> None:
     subject = row.subject(norm=config["norm"])
     x = subject.inputs()
     w = reference.below(weights_of(subject), "it")
-    expected = reference.block(np.asarray(x, dtype=np.float64), w, config, row.position)
+    known = np.asarray(memory(BATCH, mx.float32), dtype=np.float64)
+    expected = reference.block(
+        np.asarray(x, dtype=np.float64), w, config, row.position, memory=known
+    )
     np.testing.assert_allclose(subject(x, Context()), expected, rtol=2e-5, atol=2e-5)
 
 

@@ -14,22 +14,37 @@ from .suite import DIM, Row, difference, weights_of
 def test_an_embedding_is_its_row_of_the_table_scaled_plus_its_position(row: Row) -> None:
     subject = row.subject()
     tokens, w = subject.inputs(), weights_of(subject)
-    scale = np.sqrt(DIM) if row.config.get("scale") == "sqrt_dim" else 1.0
+    scale = row.config.get("scale", 1.0)
+    scale = np.sqrt(DIM) if scale == "sqrt_dim" else scale
     expected = w["it.table.weight"][np.asarray(tokens)] * scale
     length = tokens.shape[1]
+    if row.config.get("project") == "words":
+        expected = reference.linear(expected, w, "it.project")
+    if "n_types" in row.config:
+        expected = expected + w["it.types.weight"][np.arange(length) % 2]
     if row.position["kind"] == "sinusoidal":
         expected = expected + reference.sinusoids(np.arange(length), DIM)
     if row.position["kind"] == "learned":
         expected = expected + w["position.table.weight"][:length]
+    if "norm" in row.config:
+        expected = reference.norm(expected, reference.below(w, "it.norm"), row.config["norm"])
+    if "width" in row.config and row.config.get("project") != "words":
+        expected = reference.linear(expected, w, "it.project")
     np.testing.assert_allclose(subject(tokens, Context()), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("row", heads.ROWS, ids=str)
+@pytest.mark.parametrize("row", [row for row in heads.ROWS if row.kind != "tags"], ids=str)
 def test_logits_are_the_formula_and_the_unembedding_says_the_same(row: Row) -> None:
     subject = row.subject()
     h, w = subject.inputs(), weights_of(subject)
     table = w["embedding.table.weight" if row.config["tied"] else "it.weight"]
-    expected = np.asarray(h, dtype=np.float64) @ table.T + w.get("it.bias", 0.0)
+    met = np.asarray(h, dtype=np.float64)
+    if row.kind == "mlm":
+        met = reference.ACTIVATIONS[row.config["activation"]](reference.linear(met, w, "it.map"))
+        met = reference.norm(met, reference.below(w, "it.norm"), row.config["norm"])
+    elif "width" in row.config:
+        met = reference.linear(met, w, "it.project")
+    expected = met * row.config.get("scale", 1.0) @ table.T + w.get("it.bias", 0.0)
     cap = row.config.get("softcap")
     expected = cap * np.tanh(expected / cap) if cap else expected
     np.testing.assert_allclose(subject(h, Context()), expected, rtol=1e-5, atol=1e-5)
@@ -37,6 +52,17 @@ def test_logits_are_the_formula_and_the_unembedding_says_the_same(row: Row) -> N
     assert out.softcap == cap
     assert np.array_equal(out.weight, table.astype(np.float32))
     assert (out.bias is not None) == row.config.get("bias", False)
+
+
+@pytest.mark.parametrize("row", [row for row in heads.ROWS if row.kind == "tags"], ids=str)
+def test_tags_are_the_formula(row: Row) -> None:
+    subject = row.subject()
+    w, expected = weights_of(subject), np.asarray(subject.inputs(), dtype=np.float64)
+    if "activation" in row.config:
+        inner = reference.linear(expected, w, "it.map")
+        expected = reference.ACTIVATIONS[row.config["activation"]](inner)
+    expected = reference.linear(expected, w, "it.out")
+    np.testing.assert_allclose(subject(subject.inputs(), Context()), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_tied_head_has_no_matrix_of_its_own_and_teaches_the_table() -> None:

@@ -8,7 +8,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
 
 from . import mixers, reference
-from .suite import BATCH, LENGTH, Row, difference, weights_of
+from .suite import BATCH, LENGTH, Row, difference, memory, weights_of
 
 ROWS = [row for row in mixers.ROWS if row.kind == "attention"]
 SEGMENTS = np.array([[0] * 3 + [1] * 4 + [0] * 2, [5] * 9])
@@ -21,9 +21,30 @@ def test_attention_is_the_formula(row: Row, causal: bool, segments: np.ndarray |
     subject = row.subject()
     x = subject.inputs()
     w = reference.below(weights_of(subject), "it")
-    expected = reference.attention(np.asarray(x), w, row.config, row.position, causal, segments)
+    place = reference.below(weights_of(subject), "position")
+    expected = reference.attention(
+        np.asarray(x), w, row.config, row.position, causal, segments, place
+    )
     marks = None if segments is None else mx.array(segments)
     y = subject(x, Context(causal=causal, segments=marks))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cross", "cross of groups"])
+def test_cross_attention_reads_the_memory_and_not_its_padding(name: str) -> None:
+    row = next(row for row in mixers.ROWS if row.name == name)
+    subject = row.subject()
+    x, known = subject.inputs(), memory(BATCH, mx.float32)
+    w = reference.below(weights_of(subject), "it")
+    expected = reference.attention(
+        np.asarray(x), w, row.config, {"kind": "none"}, memory=np.asarray(known)
+    )
+    np.testing.assert_allclose(subject(x, Context()), expected, rtol=1e-5, atol=1e-5)
+    valid = mx.array([[True, True, True, False, False]] * BATCH)
+    expected = reference.attention(
+        np.asarray(x), w, row.config, {"kind": "none"}, memory=np.asarray(known[:, :3])
+    )
+    y = subject(x, Context(memory_valid=valid))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 

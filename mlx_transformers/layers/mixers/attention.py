@@ -19,24 +19,15 @@ from ..norms import EachHead
 from .kv_cache import State, empty_cache, extend
 
 
-class Attention(Kind):
-    """Scaled dot-product attention: `softmax(q kᵀ · scale) v`, head by head.
+class Heads(Kind):
+    """What attention can be told, be it to itself or across."""
 
-    Multi-head: Vaswani et al. 2017, section 3.2. Multi-query: Shazeer 2019. Grouped-query:
-    Ainslie et al. 2023. Sliding window: Beltagy et al. 2020, Mistral (Jiang et al. 2023).
-    Query-key norm: Henry et al. 2020. Soft cap: Gemma 2, section 2. Sinks: OpenAI 2025 (gpt-oss
-    model card, section 2), after Xiao et al. 2023.
-    """
-
-    kind: Literal["attention"] = "attention"
     n_heads: int = Field(ge=1)
     """Query heads H."""
     n_kv_heads: int | None = Field(None, ge=1)
     """Key/value heads G, a divisor of n_heads; none means as many as queries, 1 multi-query."""
     head_dim: int | None = Field(None, ge=1)
     """Width K of a head; none means dim / n_heads."""
-    window: int | None = Field(None, ge=1)
-    """Each token sees itself and the window - 1 tokens before it; none means all of the past."""
     qk_norm: Annotated[Kind, Slot("norm")] | None = None
     """Normalisation of queries and keys, before they are rotated."""
     qk_norm_over: Literal["head", "each_head", "width"] = "head"
@@ -58,14 +49,10 @@ class Attention(Kind):
     """Dropout on the attention weights."""
 
     @model_validator(mode="after")
-    def _norm_has_a_place(self) -> "Attention":
+    def _norm_has_a_place(self) -> "Heads":
         if self.qk_norm is None and self.qk_norm_over != "head":
             raise ValueError("qk_norm_over has no effect without qk_norm: set that, or unset this.")
         return self
-
-    def build(self, dim: int) -> "AttentionMixer":
-        self.check(dim)
-        return AttentionMixer(self, dim)
 
     def check(self, dim: int) -> None:
         """Raise RecipeError where the heads don't go into the width."""
@@ -80,6 +67,10 @@ class Attention(Kind):
                 f"{self.n_heads}: every key/value head serves the same number of query heads."
             )
 
+    def mask(self) -> Mask:
+        """Who sees whom in training, as far as it is known before there is a batch."""
+        return Mask(causal=False)
+
     def kept(self, dim: int, at: Pass) -> float:
         """Input, q, k, v, scores, output, and the output once more with its heads merged."""
         head_dim, groups = self.head_dim or dim // self.n_heads, self.n_kv_heads or self.n_heads
@@ -88,7 +79,7 @@ class Attention(Kind):
         scores = attention_kept(
             at,
             self.n_heads,
-            mask=Mask(window=self.window),
+            mask=self.mask(),
             softcap=self.softcap is not None,
             dropout=self.dropout > 0,
         )
@@ -99,15 +90,35 @@ class Attention(Kind):
         return around + 2 * (queries + keys) * inside + scores + norms
 
 
-class AttentionMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of keys and values."""
+class Attention(Heads):
+    """Scaled dot-product attention: `softmax(q kᵀ · scale) v`, head by head.
 
-    def __init__(self, config: Attention, dim: int) -> None:
+    Multi-head: Vaswani et al. 2017, section 3.2. Multi-query: Shazeer 2019. Grouped-query:
+    Ainslie et al. 2023. Sliding window: Beltagy et al. 2020, Mistral (Jiang et al. 2023).
+    Query-key norm: Henry et al. 2020. Soft cap: Gemma 2, section 2. Sinks: OpenAI 2025 (gpt-oss
+    model card, section 2), after Xiao et al. 2023.
+    """
+
+    kind: Literal["attention"] = "attention"
+    window: int | None = Field(None, ge=1)
+    """Each token sees itself and the window - 1 tokens before it; none means all of the past."""
+
+    def build(self, dim: int) -> "AttentionMixer":
+        self.check(dim)
+        return AttentionMixer(self, dim)
+
+    def mask(self) -> Mask:
+        return Mask(window=self.window)
+
+
+class HeadsMixer(nn.Module):
+    """The projections of attention and the middle of it, for what says whose keys are read."""
+
+    def __init__(self, config: Heads, dim: int) -> None:
         super().__init__()
         self.n_heads = config.n_heads
         self.n_kv_heads = config.n_kv_heads or config.n_heads
         self.head_dim = config.head_dim or dim // config.n_heads
-        self.window = config.window
         self.scale = config.scale or 1.0 / math.sqrt(self.head_dim)
         self.softcap = config.softcap
         self.clip = config.clip
@@ -123,12 +134,55 @@ class AttentionMixer(nn.Module):
         if config.sinks:
             self.sinks = mx.zeros((self.n_heads,))
 
-    def _norm(self, config: Attention, heads: int) -> nn.Module:
+    def _norm(self, config: Heads, heads: int) -> nn.Module:
         norm: Any = config.qk_norm
         if config.qk_norm_over == "each_head":
             return EachHead(norm, heads, self.head_dim)
         built: nn.Module = norm.build(self.head_dim * (heads if self.norm_joined else 1))
         return built
+
+    def _heads(self, y: mx.array, norm: str = "") -> mx.array:
+        """A projection `[B, T, H * K]`, bounded, split into heads `[B, H, T, K]`, normalised."""
+        if self.clip is not None:
+            y = mx.clip(y, -self.clip, self.clip)
+        if norm in self and self.norm_joined:
+            y = self[norm](y)
+        y = y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
+        return self[norm](y) if norm in self and not self.norm_joined else y
+
+    def _attend(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        mask: Mask,
+        bias: mx.array | None,
+        ctx: Context,
+    ) -> mx.array:
+        """Attention, its heads merged and projected, `[B, T, D]`."""
+        dropped = self.dropout and ctx.key is not None
+        y = attention(
+            q,
+            k,
+            v,
+            scale=self.scale,
+            mask=mask,
+            softcap=self.softcap,
+            bias=bias,
+            sinks=self.get("sinks"),
+            dropout=self.dropout if dropped else 0.0,
+            key=ctx.next_key() if dropped else None,
+        )
+        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
+        return out
+
+
+class AttentionMixer(HeadsMixer):
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of keys and values."""
+
+    def __init__(self, config: Attention, dim: int) -> None:
+        super().__init__(config, dim)
+        self.window = config.window
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         q, k, v = self._project(x, ctx)
@@ -163,43 +217,8 @@ class AttentionMixer(nn.Module):
         q, k = ctx.position.rotate(q, k, ctx)
         return q, k, self._heads(self.v(x))
 
-    def _heads(self, y: mx.array, norm: str = "") -> mx.array:
-        """A projection `[B, T, H * K]`, bounded, split into heads `[B, H, T, K]`, normalised."""
-        if self.clip is not None:
-            y = mx.clip(y, -self.clip, self.clip)
-        if norm in self and self.norm_joined:
-            y = self[norm](y)
-        y = y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
-        return self[norm](y) if norm in self and not self.norm_joined else y
-
     def _bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
     ) -> mx.array | None:
         bias: mx.array | None = ctx.position.bias(q * self.scale, k, q_pos, k_pos, ctx)
         return bias
-
-    def _attend(
-        self,
-        q: mx.array,
-        k: mx.array,
-        v: mx.array,
-        mask: Mask,
-        bias: mx.array | None,
-        ctx: Context,
-    ) -> mx.array:
-        """Attention, its heads merged and projected, `[B, T, D]`."""
-        dropped = self.dropout and ctx.key is not None
-        y = attention(
-            q,
-            k,
-            v,
-            scale=self.scale,
-            mask=mask,
-            softcap=self.softcap,
-            bias=bias,
-            sinks=self.get("sinks"),
-            dropout=self.dropout if dropped else 0.0,
-            key=ctx.next_key() if dropped else None,
-        )
-        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
-        return out

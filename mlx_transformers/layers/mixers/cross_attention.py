@@ -3,35 +3,28 @@
 from typing import Literal
 
 import mlx.core as mx
-from pydantic import model_validator
 
 from ...core.context import Context
 from ...ops.masks import Mask
-from .attention import Attention, AttentionMixer
+from .attention import Heads, HeadsMixer
 from .kv_cache import State
 
 
-class CrossAttention(Attention):
+class CrossAttention(Heads):
     """Attention whose keys and values are made from the encoder's output, `ctx.memory`.
 
     Vaswani et al. 2017, section 3.2.3: "encoder-decoder attention". It has no positions and no
     order; a padded source is not seen.
     """
 
-    kind: Literal["cross_attention"] = "cross_attention"  # type: ignore[assignment]
-
-    @model_validator(mode="after")
-    def _has_no_order(self) -> "CrossAttention":
-        if self.window is not None:
-            raise ValueError("window has no meaning across two sequences: unset it.")
-        return self
+    kind: Literal["cross_attention"] = "cross_attention"
 
     def build(self, dim: int) -> "CrossAttentionMixer":
         self.check(dim)
         return CrossAttentionMixer(self, dim)
 
 
-class CrossAttentionMixer(AttentionMixer):
+class CrossAttentionMixer(HeadsMixer):
     """`(x [B, T, D], ctx with memory [B, S, D]) -> [B, T, D]`.
 
     Its decode state is the memory's keys and values, which `remember` makes once.

@@ -1,0 +1,34 @@
+"""Rows of the slot `pool`."""
+
+from .suite import Row, everything, first
+
+CLASSIFIER = {"kind": "classifier", "n_classes": 3}
+
+
+def pool(name: str, config: dict, sees: object = everything) -> Row:
+    return Row("pool", name, config, sees=sees, whole=True)  # type: ignore[arg-type]
+
+
+def end(t: int, s: int) -> bool:
+    return s == 8
+
+
+ROWS = [
+    pool("classifier", CLASSIFIER, first),
+    pool("classifier of the mean", CLASSIFIER | {"reads": "mean", "activation": "gelu"}),
+    pool("classifier of the last", CLASSIFIER | {"reads": "last", "activation": None}, end),
+    pool("classifier with dropout", CLASSIFIER | {"dropout": 0.3, "bias": False}, first),
+    pool("sentence", {"kind": "sentence"}),
+    pool("sentence of the first", {"kind": "sentence", "reads": "first"}, first),
+]
+
+CHANGES = {
+    "classifier": {
+        "n_classes": 4,
+        "reads": "mean",
+        "activation": "relu",
+        "bias": False,
+        "dropout": 0.5,
+    },
+    "sentence": {"reads": "last", "normalize": False},
+}
