@@ -6,6 +6,9 @@ from .data.tokenizers.byte import Byte
 from .data.tokenizers.char import Char
 from .data.tokenizers.hf import TokenizerJson
 from .data.tokenizers.sentencepiece import SentencePiece
+from .layers.cells.gru import Gru
+from .layers.cells.lstm import Lstm
+from .layers.cells.rnn import Rnn
 from .layers.embed import TokenEmbed
 from .layers.ffns.glu import Glu
 from .layers.ffns.mlp import Mlp
@@ -26,6 +29,7 @@ from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
 from .models.encoder import Encoder
 from .models.encoder_decoder import EncoderDecoder
+from .models.recurrent import Recurrent
 from .objectives.clm import Clm
 from .objectives.seq2seq import Seq2Seq
 from .optim.adafactor import Adafactor
@@ -37,11 +41,12 @@ from .optim.schedules import Constant, Cosine, CosineRestarts, InverseSqrt, Line
 from .optim.sgd import Sgd
 from .recipe.slot import fill
 
-fill("model", Decoder, Encoder, EncoderDecoder)
+fill("model", Decoder, Encoder, EncoderDecoder, Recurrent)
 fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
 fill("mixer", Attention, CrossAttention)
+fill("cell", Rnn, Lstm, Gru)
 fill("ffn", Mlp, Glu, Moe)
 fill("router", TopK)
 fill("head", LmHead, MlmHead, TagHead)

@@ -18,8 +18,10 @@ class Context:
         valid: `[B, T]` whether a token exists; None where no row is padded. Padding is never seen.
         pad: `[B]` how many slots before a row's first token are padding, in decoding.
         types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
-        memory: `[B, S, D]` what an encoder made of the source, for cross attention.
+        memory: what an encoder made of the source: `[B, S, D]`, or a tree of a recurrent one.
         memory_valid: `[B, S]` whether a source token exists; None where no source is padded.
+        carried: a recurrent model's state before the first token; the pass leaves the state after
+            the last one here. None begins with an empty state and leaves nothing.
         position: the stack's position object (`embed`, `rotate`), lent to its mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns every dropout off.
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
@@ -33,8 +35,9 @@ class Context:
     valid: mx.array | None = None
     pad: mx.array | None = None
     types: mx.array | None = None
-    memory: mx.array | None = None
+    memory: Any = None
     memory_valid: mx.array | None = None
+    carried: Any = None
     position: Any = None
     key: mx.array | None = None
     aux: dict[str, mx.array] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Rows of the slot `model`: small members of the chain."""
 
+from . import recurrent
 from .blocks import BLOCK
 from .ffns import GLU, MLP, MOE, ROUTER
 from .mixers import CROSS, HEADS
@@ -93,6 +94,7 @@ ROWS = [
         T5 | {"decoder": T5["decoder"] | {"position": {"kind": "learned"}}},
     ),
     Row("model", "two tables", T5 | {"shared": False}),
+    *recurrent.ROWS,
 ]
 
 CHANGES = {
@@ -137,4 +139,5 @@ CHANGES = {
         "head": {"kind": "lm", "tied": False},
         "init": {"kind": "xavier"},
     },
+    **recurrent.CHANGES,
 }

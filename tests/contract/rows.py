@@ -3,6 +3,7 @@
 from . import (
     batches,
     blocks,
+    cells,
     clips,
     embeds,
     ffns,
@@ -15,6 +16,7 @@ from . import (
     optims,
     pools,
     positions,
+    recurrences,
     routers,
     schedules,
     tokenizers,
@@ -24,6 +26,8 @@ from .suite import SUBJECTS, Row
 FILES = {
     "mixer": mixers,
     "block": blocks,
+    "cell": cells,
+    "recurrence": recurrences,
     "ffn": ffns,
     "norm": norms,
     "router": routers,
@@ -50,6 +54,8 @@ ROWS: list[Row] = [row for row in ALL if row.slot in SUBJECTS]
 STEPPING = [
     row
     for row in ROWS
-    if row.slot in ("mixer", "block", "position", "embed", "model") and row.steps and not row.whole
+    if row.slot in ("mixer", "block", "cell", "recurrence", "position", "embed", "model")
+    and row.steps
+    and not row.whole
 ]
 """Those that can go on from where they stood."""

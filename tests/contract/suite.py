@@ -19,12 +19,16 @@ from mlx_transformers import registry as _registry  # noqa: F401 - fills the slo
 from mlx_transformers.core.context import Context
 from mlx_transformers.layers.block import Block
 from mlx_transformers.layers.positions.position import Position
+from mlx_transformers.layers.recurrence import Recurrence
 from mlx_transformers.ops.attention import attention_naive
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.recipe.config import Config
 from mlx_transformers.recipe.slot import kind_of
 
 BATCH, LENGTH, DIM, VOCAB, MAX_LEN, EXPERTS = 2, 9, 16, 13, 32, 4
+
+TABLES: dict[str, type[Config]] = {"block": Block, "recurrence": Recurrence}
+"""Tables that are no kinds of a slot, but have fields and rows all the same."""
 
 Sees = Callable[[int, int], bool]
 """`(t, s)`: whether the output at position t depends on the input at position s."""
@@ -58,6 +62,7 @@ class Row:
     Attributes:
         sees: which inputs an output depends on when the pass is causal; when it is not, also
             the mirror image of them.
+        both: the same when the pass is not causal, where it isn't `sees` and its mirror image.
         silent: parameters that get no gradient, by the formula.
         position: what fills the position slot around a mixer or an embedding.
         compiled: whether compiled = eager is tried too (kernels take seconds to build).
@@ -70,6 +75,7 @@ class Row:
     name: str
     config: Mapping[str, Any]
     sees: Sees = past
+    both: Sees | None = None
     silent: tuple[str, ...] = ()
     position: Mapping[str, Any] = field(default_factory=lambda: {"kind": "rope"})
     compiled: bool = False
@@ -82,6 +88,12 @@ class Row:
     @property
     def kind(self) -> str:
         return self.config.get("kind", self.slot)
+
+    def depends(self, t: int, s: int, causal: bool) -> bool:
+        """Whether the output at t depends on the input at s."""
+        if causal or self.whole:
+            return self.sees(t, s)
+        return self.both(t, s) if self.both else self.sees(t, s) or self.sees(s, t)
 
     def parse(self, **changes: Any) -> Any:
         """The typed config, with some fields replaced."""
@@ -111,7 +123,7 @@ class Change:
 
 def parse(slot: str, table: Mapping[str, Any]) -> Any:
     """A table of a recipe as the typed config of its kind."""
-    cls: type[Config] = Block if slot == "block" else kind_of(slot, table["kind"])
+    cls: type[Config] = TABLES.get(slot) or kind_of(slot, table["kind"])
     return cls.model_validate(dict(table))
 
 
@@ -206,6 +218,23 @@ class OfBlock(OfMixer):
 
     def begin(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
         return self.it.init_state(batch, length, dtype, memory(batch, dtype))
+
+
+class OfCell(Subject):
+    """A cell, or layers of them, which begin with an empty state."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM, DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, self.it.init_state(x.shape[0], x.dtype), ctx)[0]
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        return self.it.init_state(batch, dtype)
+
+    def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
+        return self.it(x, state, Context())
 
 
 class OfFfn(Subject):
@@ -356,6 +385,8 @@ def memory(batch: int, dtype: mx.Dtype) -> mx.array:
 SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "mixer": OfMixer,
     "block": OfBlock,
+    "cell": OfCell,
+    "recurrence": OfCell,
     "ffn": OfFfn,
     "norm": OfNorm,
     "router": OfRouter,

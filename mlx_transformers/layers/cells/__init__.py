@@ -1,0 +1,1 @@
+"""Recurrent cells: what the slot `cell` can hold, one file per kind."""

@@ -1,0 +1,123 @@
+"""What every recurrent cell shares: a loop over time around one step of its own.
+
+    h_t = f(W x_t + b, h_{t-1})
+
+`W x + b` of all positions is one matrix product before the loop (Appleyard et al. 2016, section
+3.1.4); in the loop there is only the product with the state.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...core.footprint import Pass
+from ...ops.recall import Recall, recall_naive
+from ...ops.unstack import unstack
+from ...recipe.config import Kind
+from ..dropout import WeightDrop
+
+State = dict[str, mx.array]
+Product = Callable[[mx.array], mx.array]
+"""From a state `[B, D]` to some of the gates `[B, n · D]`, without a bias."""
+
+
+class Cell(Kind):
+    """A table that fills the slot `cell`."""
+
+    weight_drop: float = Field(0.0, ge=0, lt=1)
+    """Share of the connections from state to state that a training pass goes without
+    (DropConnect; Merity et al. 2017, section 2)."""
+
+    kept_per_unit: ClassVar[int]
+    """Numbers per unit and position that the forward keeps for its backward."""
+
+    def build(self, in_dim: int, dim: int) -> "CellModule":
+        """A cell of `dim` units that reads vectors of `in_dim`."""
+        raise NotImplementedError(f"{type(self).__name__} builds nothing.")
+
+    def kept(self, in_dim: int, dim: int, at: Pass) -> float:
+        """Bytes per token that the cell keeps: its input, its gates, its states."""
+        return float((in_dim + self.kept_per_unit * dim) * at.width)
+
+
+class CellModule(nn.Module):
+    """`(x [B, T, I], state, ctx) -> (y [B, T, D], state)`, a state being arrays `[B, D]` by name.
+
+    A kind says how many gates there are, which states, and what one step is. The state starts
+    anew where a document does (`ctx.segments`), and stands still on padding (`ctx.valid`).
+    """
+
+    n_gates: ClassVar[int]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+
+    @property
+    def products(self) -> tuple[int, ...]:
+        """How many gates each product with the state makes, in one step."""
+        return (self.n_gates,)
+
+    def __init__(self, config: Cell, in_dim: int, dim: int, bias: bool = False) -> None:
+        super().__init__()
+        self.dim = dim
+        self.x = nn.Linear(in_dim, self.n_gates * dim)
+        self.h = nn.Linear(dim, self.n_gates * dim, bias=bias)
+        self.weight_drop = WeightDrop(config.weight_drop)
+
+    def init_state(self, batch: int, dtype: mx.Dtype) -> State:
+        """Zeros."""
+        return {name: mx.zeros((batch, self.dim), dtype) for name in self.states}
+
+    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+        """One step: `x [B, n_gates · D]` is `W x_t + b`, and `u` the products with the state, each
+        to be called once."""
+        raise NotImplementedError(f"{type(self).__name__} has no step.")
+
+    def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+        products = self._products(ctx, *x.shape[:2])
+        dtypes = {name: value.dtype for name, value in state.items()}
+        state = {name: value.astype(x.dtype) for name, value in state.items()}
+        goes_on = _goes_on(ctx)
+        outs = []
+        for t, part in enumerate(unstack(self.x(x))):
+            if goes_on is not None and t:
+                state = {k: mx.where(goes_on[:, t, None], v, 0) for k, v in state.items()}
+            after = self.advance(part, state, *products)
+            if ctx.valid is not None:
+                there = ctx.valid[:, t, None]
+                after = {k: mx.where(there, v, state[k]) for k, v in after.items()}
+            state = after
+            outs.append(state["h"])
+        return mx.stack(outs, axis=1), {k: v.astype(dtypes[k]) for k, v in state.items()}
+
+    def _products(self, ctx: Context, batch: int, length: int) -> list[Product]:
+        weight = self.weight_drop(self.h.weight, ctx)
+        ends = [sum(self.products[: i + 1]) * self.dim for i in range(len(self.products) - 1)]
+        parts = mx.split(weight, ends) if ends else [weight]
+        if length == 1:
+            return [partial(recall_naive, weight=part) for part in parts]
+        return [Recall(part, batch, length) for part in parts]
+
+
+def reversed_in_time(cell: CellModule, x: mx.array, ctx: Context) -> tuple[mx.array, State]:
+    """The cell read from the last position to the first, from an empty state."""
+    marks: dict[str, Any] = {
+        name: None if (value := getattr(ctx, name)) is None else value[:, ::-1]
+        for name in ("segments", "valid")
+    }
+    own = replace(ctx, **marks)
+    y, state = cell(x[:, ::-1], cell.init_state(x.shape[0], x.dtype), own)
+    ctx.key = own.key
+    return y[:, ::-1], state
+
+
+def _goes_on(ctx: Context) -> mx.array | None:
+    """`[B, T]`: whether a position is of the same document as the one before it."""
+    if ctx.segments is None:
+        return None
+    same = ctx.segments[:, 1:] == ctx.segments[:, :-1]
+    return mx.pad(same, [(0, 0), (1, 0)], constant_values=True)

@@ -1,0 +1,46 @@
+"""Long short-term memory."""
+
+from typing import Literal
+
+import mlx.core as mx
+
+from ...ops.unstack import parts
+from .cell import Cell, CellModule, Product, State
+
+
+class Lstm(Cell):
+    """A memory c that is written, kept and read through gates.
+
+        i, f, o = σ(W x_t + U h_{t-1} + b)        z = tanh(W x_t + U h_{t-1} + b)
+        c_t = f · c_{t-1} + i · z                 h_t = o · tanh(c_t)
+
+    Hochreiter & Schmidhuber 1997; the forget gate f is Gers et al. 2000's, without which c only
+    grows. No peepholes.
+    """
+
+    kind: Literal["lstm"] = "lstm"
+    forget_bias: float = 0.0
+    """Added to the forget gate, so that a fresh cell remembers (Jozefowicz et al. 2015: 1)."""
+
+    kept_per_unit = 7
+
+    def build(self, in_dim: int, dim: int) -> "LstmCell":
+        return LstmCell(self, in_dim, dim)
+
+
+class LstmCell(CellModule):
+    """Four gates, in the order i f o z; two states."""
+
+    n_gates = 4
+    states = ("h", "c")
+
+    def __init__(self, config: Lstm, in_dim: int, dim: int) -> None:
+        super().__init__(config, in_dim, dim)
+        self.forget_bias = config.forget_bias
+
+    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+        i, f, o, z = parts(x + u[0](state["h"]), 4)
+        if self.forget_bias:
+            f = f + self.forget_bias
+        c = mx.sigmoid(f) * state["c"] + mx.sigmoid(i) * mx.tanh(z)
+        return {"h": mx.sigmoid(o) * mx.tanh(c), "c": c}

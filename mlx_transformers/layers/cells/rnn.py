@@ -1,0 +1,37 @@
+"""The simple recurrent network."""
+
+from typing import Literal
+
+import mlx.core as mx
+
+from .cell import Cell, CellModule, Product, State
+
+
+class Rnn(Cell):
+    """`h_t = f(W x_t + U h_{t-1} + b)`; Elman 1990.
+
+    `relu` in place of tanh is Le et al. 2015's, which starts U as the identity.
+    """
+
+    kind: Literal["rnn"] = "rnn"
+    activation: Literal["tanh", "relu"] = "tanh"
+    """The nonlinearity f."""
+
+    kept_per_unit = 2
+
+    def build(self, in_dim: int, dim: int) -> "RnnCell":
+        return RnnCell(self, in_dim, dim)
+
+
+class RnnCell(CellModule):
+    """One gate, one state."""
+
+    n_gates = 1
+
+    def __init__(self, config: Rnn, in_dim: int, dim: int) -> None:
+        super().__init__(config, in_dim, dim)
+        self.activation = config.activation
+
+    def advance(self, x: mx.array, state: State, *u: Product) -> State:
+        z = x + u[0](state["h"])
+        return {"h": mx.tanh(z) if self.activation == "tanh" else mx.maximum(z, 0)}

@@ -1,0 +1,159 @@
+"""Layers of recurrent cells on top of each other: the body of every recurrent model."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field, model_validator
+
+from ..core.context import Context
+from ..core.errors import RecipeError
+from ..core.footprint import Pass
+from ..core.recompute import recompute
+from ..recipe.config import Config, Kind
+from ..recipe.slot import Slot
+from .cells.cell import Cell, State, reversed_in_time
+from .dropout import Dropout
+
+
+class Recurrence(Config):
+    """L recurrent layers; El Hihi & Bengio 1995, Graves 2013."""
+
+    cell: Annotated[Kind, Slot("cell")]
+    """What a layer does at each step."""
+    n_layers: int = Field(ge=1)
+    """Layers L."""
+    hidden_dim: int | None = Field(None, ge=1)
+    """Width of the layers below the last; none means the last one's."""
+    bidirectional: bool = False
+    """Whether half of each layer's units read from the last position to the first (Schuster &
+    Paliwal 1997)."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout between the layers (Zaremba et al. 2014)."""
+    locked: bool = False
+    """Whether a dropout draws one mask for all positions (Gal & Ghahramani 2016)."""
+
+    @model_validator(mode="after")
+    def _one_layer_has_nothing_between(self) -> "Recurrence":
+        if self.n_layers == 1 and self.hidden_dim is not None:
+            raise ValueError("hidden_dim is the width below the last layer: with one it is none.")
+        if self.n_layers == 1 and self.dropout:
+            raise ValueError("dropout is between the layers: with one layer it has no effect.")
+        return self
+
+    def widths(self, in_dim: int, dim: int) -> list[tuple[int, int]]:
+        """Input and output width of each layer."""
+        out = [self.hidden_dim or dim] * (self.n_layers - 1) + [dim]
+        return list(zip([in_dim, *out[:-1]], out, strict=True))
+
+    def build(self, in_dim: int, dim: int) -> "RecurrenceModule":
+        """Layers that read vectors of `in_dim` and write vectors of `dim`."""
+        for _, width in self.widths(in_dim, dim):
+            if self.bidirectional and width % 2:
+                raise RecipeError(
+                    f"A bidirectional layer gives half of its {width} units to each direction: "
+                    "make its width even."
+                )
+        return RecurrenceModule(self, in_dim, dim)
+
+    def layers(self, in_dim: int, dim: int) -> list["Layer"]:
+        """What the planner asks of each layer."""
+        assert isinstance(self.cell, Cell)
+        between = [bool(self.dropout)] * (self.n_layers - 1) + [False]
+        ways = 2 if self.bidirectional else 1
+        return [
+            Layer(self.cell, i, o, ways, drops)
+            for (i, o), drops in zip(self.widths(in_dim, dim), between, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as sizes."""
+
+    cell: Cell
+    in_dim: int
+    dim: int
+    ways: int
+    drops: bool
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Bytes per token that the layer keeps for its backward."""
+        own = self.ways * self.cell.kept(self.in_dim, self.dim // self.ways, at)
+        return own + (self.dim if self.drops else 0)
+
+
+class LayerModule(nn.Module):
+    """A cell, or two that read in opposite directions: `(x, state, ctx) -> (y, state)`."""
+
+    def __init__(self, config: Recurrence, in_dim: int, dim: int) -> None:
+        super().__init__()
+        width = dim // 2 if config.bidirectional else dim
+        self.forward = config.cell.build(in_dim, width)
+        if config.bidirectional:
+            self.backward = config.cell.build(in_dim, width)
+
+    def init_state(self, batch: int, dtype: mx.Dtype) -> State:
+        """The empty state of the cell that reads forward."""
+        state: State = self.forward.init_state(batch, dtype)
+        return state
+
+    def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+        y, after = self.forward(x, state, ctx)
+        if "backward" in self:
+            back, first = reversed_in_time(self.backward, x, ctx)
+            y = mx.concatenate([y, back], axis=-1)
+            after = {k: mx.concatenate([v, first[k]], axis=-1) for k, v in after.items()}
+        return y, after
+
+
+class RecurrenceModule(nn.Module):
+    """`(x [B, T, I], states, ctx) -> (y [B, T, D], states)`, one state per layer.
+
+    Attributes:
+        recomputed: indices of layers whose activations are recomputed in the backward pass.
+    """
+
+    def __init__(self, config: Recurrence, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.blocks = [LayerModule(config, i, o) for i, o in config.widths(in_dim, dim)]
+        self.between = Dropout(config.dropout, config.locked)
+        self.recomputed: frozenset[int] = frozenset()
+
+    def layers(self) -> list[LayerModule]:
+        """The layers, in the order that they run."""
+        return self.blocks
+
+    def init_state(self, batch: int, dtype: mx.Dtype) -> list[State]:
+        """Empty states."""
+        return [block.init_state(batch, dtype) for block in self.blocks]
+
+    def __call__(
+        self, x: mx.array, states: list[State], ctx: Context
+    ) -> tuple[mx.array, list[State]]:
+        after = []
+        for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
+            if i:
+                x = self.between(x, ctx)
+            key = ctx.next_key() if ctx.key is not None else None
+            x, new = self._run(i, block, x, state, key, ctx)
+            after.append(new)
+        return x, after
+
+    def _run(
+        self,
+        i: int,
+        block: LayerModule,
+        x: mx.array,
+        state: State,
+        key: mx.array | None,
+        ctx: Context,
+    ) -> tuple[mx.array, State]:
+        def run(x: mx.array, state: State, *keys: mx.array) -> Any:
+            own = replace(ctx, key=mx.stop_gradient(keys[0]) if keys else None)
+            return block(x, state, own)
+
+        f = recompute([block], run) if i in self.recomputed else run
+        out: tuple[mx.array, State] = f(x, state) if key is None else f(x, state, key)
+        return out
