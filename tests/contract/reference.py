@@ -214,6 +214,7 @@ def block(
     segments: Array | None = None,
     place: Weights | None = None,
     memory: Array | None = None,
+    causal: bool = True,
 ) -> Array:
     """The block as its papers wire it, one case after the other."""
     if kind.get("position"):
@@ -221,7 +222,7 @@ def block(
 
     def mix(h: Array) -> Array:
         mixer = below(w, "mixer")
-        return attention(h, mixer, kind["mixer"], position, segments=segments, place=place)
+        return attention(h, mixer, kind["mixer"], position, causal, segments, place)
 
     def read(h: Array) -> Array:
         return attention(h, below(w, "cross"), kind["cross"], position, memory=memory)
@@ -255,28 +256,72 @@ def block(
     return residual(x, feed, "ffn_residual")
 
 
-def decoder(
-    tokens: Array, w: Weights, config: Mapping[str, Any], segments: Array | None = None
+def tower(
+    tokens: Array,
+    w: Weights,
+    config: Mapping[str, Any],
+    segments: Array | None = None,
+    causal: bool = True,
+    memory: Array | None = None,
+    table: Array | None = None,
 ) -> Array:
-    """Logits `[B, T, V]` of a whole model."""
-    table = w["embed.table.weight"]
+    """What a stack makes of tokens, `[B, T, D]`; types are all 0."""
+    table = w["embed.table.weight"] if table is None else table
     x = table[tokens]
-    if config["embed"].get("scale") == "sqrt_dim":
-        x = x * math.sqrt(config["dim"])
+    embed = config["embed"]
+    if embed.get("scale") == "sqrt_dim":
+        x = x * math.sqrt(x.shape[-1])
+    if "n_types" in embed:
+        x = x + w["embed.types.weight"][0]
     position = config["position"]
     for b in range(len(tokens)):
         at = restart(segments[b]) if segments is not None else np.arange(tokens.shape[1])
         if position["kind"] == "learned":
             x[b] += w["position.table.weight"][at]
         if position["kind"] == "sinusoidal":
-            x[b] += sinusoids(at, config["dim"], position.get("theta", 10000.0))
+            x[b] += sinusoids(at, x.shape[-1], position.get("theta", 10000.0))
+    if "norm" in embed:
+        x = norm(x, below(w, "embed.norm"), embed["norm"])
+    place = below(w, "position")
     for i in range(config["n_layers"]):
         names = config.get("pattern")
         kind = config["blocks"][names[i % len(names)]] if names else config["block"]
-        x = block(x, below(w, f"stack.blocks.{i}"), kind, position, segments)
-    x = norm(x, below(w, "norm"), config["norm"])
-    head = config["head"]
-    logits = x @ (table if head["tied"] else w["head.weight"]).T + w.get("head.bias", 0.0)
+        own = i * config.get("n_distinct", config["n_layers"]) // config["n_layers"]
+        mine = below(w, f"stack.blocks.{own}")
+        x = block(x, mine, kind, position, segments, place, memory, causal)
+    return norm(x, below(w, "norm"), config["norm"])
+
+
+def decoder(
+    tokens: Array, w: Weights, config: Mapping[str, Any], segments: Array | None = None
+) -> Array:
+    """Logits `[B, T, V]` of a whole model."""
+    x = tower(tokens, w, config, segments)
+    return vocabulary(x, below(w, "head"), config["head"], w["embed.table.weight"])
+
+
+def encoder(tokens: Array, w: Weights, config: Mapping[str, Any]) -> Array:
+    """Logits `[B, T, V]` of an encoder with a head of masked words."""
+    x = tower(tokens, w, config, causal=False)
+    return vocabulary(x, below(w, "head"), config["head"], w["embed.table.weight"])
+
+
+def encoder_decoder(source: Array, tokens: Array, w: Weights, config: Mapping[str, Any]) -> Array:
+    """Logits `[B, T, V]` of the target."""
+    table = w["decoder.embed.table.weight"]
+    first = None if "encoder.embed.table.weight" in w else table
+    memory = tower(source, below(w, "encoder"), config["encoder"], causal=False, table=first)
+    x = tower(tokens, below(w, "decoder"), config["decoder"], memory=memory)
+    return vocabulary(x, below(w, "head"), config["head"], table)
+
+
+def vocabulary(x: Array, w: Weights, head: Mapping[str, Any], table: Array) -> Array:
+    """Logits of the head kinds `lm` and `mlm`."""
+    if head["kind"] == "mlm":
+        x = ACTIVATIONS[head["activation"]](linear(x, w, "map"))
+        x = norm(x, below(w, "norm"), head["norm"])
+    x = x * head.get("scale", 1.0)
+    logits = x @ (table if head["tied"] else w["weight"]).T + w.get("bias", 0.0)
     cap = head.get("softcap")
     return cap * np.tanh(logits / cap) if cap else logits
 

@@ -102,7 +102,7 @@ def test_a_kind_that_does_not_say_is_noted_and_counts_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = planned()
-    monkeypatch.delattr(KINDS["mixer"]["attention"], "kept")
+    monkeypatch.delattr(Heads, "kept")
     found = planned()
     assert found.notes
     assert found.peak < whole.peak

@@ -13,7 +13,7 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.optim.optimizer import is_matrix
 
 
-@pytest.mark.parametrize("row", models.ROWS, ids=str)
+@pytest.mark.parametrize("row", [r for r in models.ROWS if r.kind == "decoder"], ids=str)
 def test_a_model_is_the_composition_that_its_recipe_says(row: Row) -> None:
     subject = row.subject()
     tokens = subject.inputs()
