@@ -7,6 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers.core.footprint import Pass
+from mlx_transformers.layers.mixers.attention import Heads
 from mlx_transformers.ops.attention_cpu import kept_scores
 from mlx_transformers.ops.device import on_cpu
 from mlx_transformers.ops.masks import Mask
