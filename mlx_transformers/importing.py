@@ -1,5 +1,7 @@
 """From a published folder to a model: the recipe's model table, the module, its weights."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,19 +9,33 @@ from typing import Annotated, Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from . import registry as registry  # fills the slots before any schema is built
 from .convert.checkpoint import read_tensors
 from .convert.config import HfConfig, read_config
 from .convert.family import BUFFERS, Family, read
 from .convert.known import family_of
 from .convert.weights import renamed, to_ours
+from .core.device import facts
 from .core.errors import ConvertError
+from .data.tokenizers.hf import HfTokenizer
+from .data.tokenizers.numbers import NumberTokenizer
+from .data.tokenizers.published import read_tokenizer
+from .data.tokenizers.tokenizer import Tokenizer
 from .recipe.config import Config, Kind
 from .recipe.load import resolve_data
 from .recipe.slot import Slot
+from .recipe.toml import to_toml
 from .recipe.validate import typed
+from .schema import Recipe
+from .trainer import checkpoint
+from .trainer.durable import replace_text
+from .trainer.folder import RUNS, RunFolder, check_new, create
+from .trainer.progress import Progress
 
 CONFIG = "config.json"
+OBJECTIVES = {"decoder": "clm"}
+"""What a model of each kind would be trained on further."""
+SEQ_LEN = 512
+"""Tokens of a row in an imported run's recipe, where the context is longer."""
 
 
 class _ModelOnly(Config):
@@ -82,3 +98,61 @@ def build_table(table: dict[str, Any], where: str) -> Any:
     """
     recipe: Any = typed(_ModelOnly, resolve_data({"model": table}, where))
     return recipe.model.build(recipe.model.vocab_size)
+
+
+def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunFolder:
+    """Make a run of a published model: its recipe, its tokenizer, and a checkpoint of step 0.
+
+    Args:
+        source: a folder with a config.json and safetensors.
+        name: the run's name; None takes the folder's, with a number if that is taken.
+        root: the folder of runs.
+
+    Raises:
+        MlxtError: the model or its tokenizer can't be read, or a run of that name exists. Then
+            nothing is left behind.
+    """
+    check_new(name, root)
+    found = read_published(source)
+    tokenizer = read_tokenizer(source) or NumberTokenizer(found.table["vocab_size"])
+    folder = create(name, _stem(source), root)
+    try:
+        _write(folder, found, tokenizer, str(source))
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return folder
+
+
+def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str) -> None:
+    context = found.table["max_seq_len"]
+    rest = {
+        "objective": {"kind": OBJECTIVES.get(found.table["kind"], "clm")},
+        "data": {"corpus": "shakespeare", "tokenizer": _tokenizer_table(tokenizer, folder)},
+        "train": {"steps": 1000, "batch_size": 8, "seq_len": min(SEQ_LEN, context)},
+        "optim": {"kind": "adamw", "learning_rate": 1e-5},
+        "eval": {"every": 100},
+        "checkpoint": {"every": 100},
+    }
+    recipe = {"model": found.table, **rest}
+    typed(Recipe, resolve_data(recipe, source))  # whatever is wrong with it is said now
+    header = f"# Imported from {source}: a {found.family.name} of {found.config.where}.\n"
+    folder.describe(header + to_toml(recipe), facts() | {"imported": source})
+    folder.keep_tokenizer(tokenizer.save)
+    replace_text(folder.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
+    state = Progress().to_dict() | {"data": None}
+    checkpoint.save(folder.checkpoints, 0, {"model": found.model.parameters()}, state, best=True)
+
+
+def _tokenizer_table(tokenizer: Tokenizer, folder: RunFolder) -> dict[str, Any]:
+    """The tokenizer as a recipe says it: the file that the run itself keeps."""
+    if isinstance(tokenizer, NumberTokenizer):
+        return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+    table = {"kind": tokenizer.kind, "path": str(folder.tokenizer / tokenizer.payload)}
+    if isinstance(tokenizer, HfTokenizer):
+        table |= {k: v for k, v in (("bos", tokenizer.bos), ("eos", tokenizer.eos)) if v}
+    return table
+
+
+def _stem(source: Path) -> str:
+    return source.resolve().name.removesuffix(".gguf")

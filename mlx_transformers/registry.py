@@ -5,6 +5,7 @@ from .data.batches.pairs import Pairs
 from .data.tokenizers.byte import Byte
 from .data.tokenizers.char import Char
 from .data.tokenizers.hf import TokenizerJson
+from .data.tokenizers.numbers import Numbers
 from .data.tokenizers.sentencepiece import SentencePiece
 from .layers.cells.gru import Gru
 from .layers.cells.lstm import Lstm
@@ -54,7 +55,7 @@ fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)
 fill("objective", Clm, Seq2Seq)
 fill("batch", Packed, Pairs)
-fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)
+fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)
 fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)

@@ -237,7 +237,8 @@ def _same_recipe(folder: RunFolder, recipe: Recipe) -> None:
 
 def _restore(built: Built, path: Path) -> Progress:
     trees, state = checkpoint.load(path)
-    if state["data"] != built.data.fingerprint:
+    imported = state["data"] is None  # no training yet: the optimizer begins anew
+    if not imported and state["data"] != built.data.fingerprint:
         raise RunError(
             f"{path} was trained on other data than data.* gives now: the text or the tokenizer "
             "has changed, so it can neither go on nor be measured there. Bring the old text back, "
@@ -245,7 +246,7 @@ def _restore(built: Built, path: Path) -> Progress:
         )
     restore_model(built.model, trees["model"])
     for name, live in built.step.trees.items():
-        if name != "model":
+        if name != "model" and not imported:
             restore_state(live, trees.get(name, {}), name)
     built.step.rebuild()
     return Progress.from_dict(state)

@@ -9,7 +9,20 @@ import typer
 
 from .. import __version__
 from ..core.errors import MlxtError
-from . import data, doctor, evaluate, generate, ladder, plan, profile, report, schema, show, train
+from . import (
+    data,
+    doctor,
+    evaluate,
+    generate,
+    importing,
+    ladder,
+    plan,
+    profile,
+    report,
+    schema,
+    show,
+    train,
+)
 from .failures import INTERRUPTED, refused
 from .failures import report as show_error
 
@@ -26,6 +39,7 @@ app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
+app.command("import")(importing.import_model)
 app.command("ladder")(ladder.ladder)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)

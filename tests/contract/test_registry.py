@@ -112,7 +112,8 @@ def facts_of_tokenizer(row: Row, **changes: Any) -> Facts:
     """The vocabulary, the control tokens, and the tokens of a text."""
     tokenizer = row.parse(**changes).build([tokenizers.TEXT])
     ends = [tokenizer.vocab_size, tokenizer.bos_id or -1, tokenizer.eos_id or -1]
-    facts = {"ends": np.array(ends), "text": np.array(tokenizer.encode(tokenizers.TEXT[:500]))}
+    text = tokenizers.NUMBERS if row.config["kind"] == "numbers" else tokenizers.TEXT[:500]
+    facts = {"ends": np.array(ends), "text": np.array(tokenizer.encode(text))}
     return facts | {"size": np.array(len(tokenizer.serialize()))}
 
 

@@ -14,11 +14,15 @@ TEXT = "".join(
     for n in range(300)
 )
 
+NUMBERS = "3 1 4 1 5 9"
+"""What the kind `numbers` can read."""
+
 ROWS = [
     Row("tokenizer", "char", {"kind": "char"}),
     Row("tokenizer", "byte", {"kind": "byte"}),
     Row("tokenizer", "sentencepiece", {"kind": "sentencepiece", "vocab_size": 400}),
     Row("tokenizer", "tokenizer json", {"kind": "tokenizer_json", "path": "words.json"}),
+    Row("tokenizer", "numbers", {"kind": "numbers", "vocab_size": 20}),
 ]
 
 CHANGES = {
@@ -32,6 +36,7 @@ CHANGES = {
         "path": "small.model",
     },
     "tokenizer_json": {"path": "letters.json", "bos": "two", "eos": "green"},
+    "numbers": {"vocab_size": 30},
 }
 
 

@@ -9,11 +9,13 @@ from .byte import ByteTokenizer
 from .char import CharTokenizer
 from .controls import with_controls
 from .hf import HfTokenizer
+from .numbers import NumberTokenizer
 from .sentencepiece import SentencePieceTokenizer
 from .tokenizer import Tokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
-    cls.kind: cls for cls in (CharTokenizer, ByteTokenizer, SentencePieceTokenizer, HfTokenizer)
+    cls.kind: cls
+    for cls in (CharTokenizer, ByteTokenizer, SentencePieceTokenizer, HfTokenizer, NumberTokenizer)
 }
 
 
@@ -42,8 +44,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             found: Tokenizer = HfTokenizer(content, manifest.get("bos"), manifest.get("eos"))
         else:
             found = TOKENIZERS[kind].read(content)
+        names = manifest.get("companions", [])
+        found.companions = {name: (path.parent / name).read_bytes() for name in names}
         return with_controls(found, manifest.get("controls", {}))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DataError(_unreadable(path.parent, error)) from error
 
 

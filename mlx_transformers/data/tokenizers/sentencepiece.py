@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ...core.errors import DataError
 from ...recipe.config import Kind
+from .model_proto import Model, parse
 from .sample import sample
 from .tokenizer import Tokenizer
 
@@ -115,6 +116,10 @@ class SentencePieceTokenizer(Tokenizer):
         table = self._table
         text = b"".join([table[int(token)] for token in tokens]).decode("utf-8", "replace")
         return text.removeprefix(" ") if self._prefix else text
+
+    def parsed(self) -> Model:
+        """What its file says, for other formats."""
+        return parse(self._model)
 
     def serialize(self) -> bytes:
         return self._model

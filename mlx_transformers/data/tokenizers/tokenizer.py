@@ -2,8 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +33,8 @@ class Tokenizer(ABC):
     eos_id: int | None = None
     """Ends a document, where the vocabulary has such a token; else documents follow each other
     with nothing between them."""
+    companions: Mapping[str, bytes] = MappingProxyType({})
+    """Files that were published beside it and travel with it, by name: its chat template, say."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -106,12 +109,15 @@ class Tokenizer(ABC):
             "eos_id": self.eos_id,
             "fingerprint": self.fingerprint(),
             "file": self.payload,
+            **({"companions": sorted(self.companions)} if self.companions else {}),
         }
 
     def save(self, folder: Path) -> None:
-        """Write `manifest.json` and the file it names into `folder`, which may be new."""
+        """Write `manifest.json` and the file it names, and its companions, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / self.payload, self.serialize())
+        for name, content in self.companions.items():
+            write_whole(folder / name, content)
         write_json(folder / "manifest.json", self.description())
 
     def check(self, tokens: Iterable[int]) -> None:

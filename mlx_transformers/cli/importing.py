@@ -1,0 +1,39 @@
+"""`mlxt import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Runs
+
+
+def import_model(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with config.json and safetensors, as models are published.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(help="The run's name.", metavar="NAME", show_default="the folder's name"),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Make a run of a published model: generate, eval, show and export take it like any other.
+
+    Nothing in the folder is executed or unpickled. What isn't built here (a family, an option, a
+    tensor) is an error that names it.
+    """
+    from ..data.tokenizers.load import load_tokenizer
+    from ..importing import import_run
+
+    folder = import_run(source, name, runs)
+    tokenizer = load_tokenizer(folder.tokenizer)
+    print(f"{folder.path}: imported from {source}, with a tokenizer of the kind {tokenizer.kind}.")
+    if tokenizer.kind == "numbers":
+        print("There was none in that folder: prompts are token numbers, as in '3 14 15'.")
+    print(f'Try it: mlxt generate --run {folder.path} --prompt "..."')

@@ -1,0 +1,132 @@
+"""Our own tokenizers in the form of a `tokenizer.json`, so that other libraries read them.
+
+Each form gives the same tokens as the tokenizer it is made of, and decodes to the same text.
+"""
+
+from typing import Any
+
+from .byte import ByteTokenizer
+from .char import CharTokenizer
+from .model_proto import Piece
+from .sentencepiece import SPACE, SentencePieceTokenizer
+from .tokenizer import Tokenizer
+
+Form = dict[str, Any]
+EOS = "</s>"
+
+
+def json_form(tokenizer: Tokenizer) -> Form | None:
+    """The content of a tokenizer.json, or None for a kind that has no such form."""
+    if isinstance(tokenizer, CharTokenizer):
+        return _characters(tokenizer)
+    if isinstance(tokenizer, ByteTokenizer):
+        return _bytes(tokenizer)
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return _pieces(tokenizer)
+    return None
+
+
+def added(number: int, content: str, special: bool = True) -> dict[str, Any]:
+    """An entry of `added_tokens`: text that is always one token."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": number, "content": content, **flags, "special": special}
+
+
+def byte_level(words: bool) -> Form:
+    """The part that turns text into the characters of bytes; it may cut words out first."""
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": words,
+    }
+
+
+def _characters(tokenizer: CharTokenizer) -> Form:
+    """Byte pairs without a merge: every character stays by itself."""
+    vocab = {character: i for i, character in enumerate(tokenizer.characters)}
+    return _form({"type": "BPE", "vocab": vocab, "merges": []}, decoder={"type": "Fuse"})
+
+
+def _bytes(tokenizer: ByteTokenizer) -> Form:
+    vocab = {character: byte for byte, character in enumerate(_byte_characters())}
+    ends = [added(256, EOS)]
+    return _form(
+        {"type": "BPE", "vocab": vocab | {EOS: 256}, "merges": []},
+        added_tokens=ends,
+        pre_tokenizer=byte_level(words=False),
+        decoder=byte_level(words=False),
+    )
+
+
+def _pieces(tokenizer: SentencePieceTokenizer) -> Form | None:
+    """None where the text is normalised by a rule that this form can't say."""
+    said = tokenizer.parsed()
+    if said.normalization != "identity" or said.trims or said.model_type not in MODELS:
+        return None
+    pieces = said.pieces
+    special = [added(i, p.text) for i, p in enumerate(pieces) if p.kind in ("control", "unknown")]
+    own = [added(i, p.text, False) for i, p in enumerate(pieces) if p.kind == "user"]
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    normalizer: Form = spaces
+    decoders: list[Form] = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    if said.dummy_prefix:
+        prepend = {"type": "Prepend", "prepend": SPACE}
+        normalizer = {"type": "Sequence", "normalizers": [prepend, spaces]}
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    fallback = any(piece.kind == "byte" for piece in pieces)
+    return _form(
+        MODELS[said.model_type](pieces) | {"byte_fallback": fallback},
+        added_tokens=sorted([*special, *own], key=lambda token: token["id"]),
+        normalizer=normalizer,
+        decoder={"type": "Sequence", "decoders": decoders},
+    )
+
+
+def _bpe(pieces: list[Piece]) -> Form:
+    """Merges in the order that sentencepiece makes them: the result of highest score first."""
+    vocab = {piece.text: i for i, piece in enumerate(pieces)}
+    unknown = next((piece.text for piece in pieces if piece.kind == "unknown"), None)
+    known = {piece.text for piece in pieces if piece.kind == "normal"}
+    merges: list[tuple[float, int, int, str, str]] = []
+    for piece in pieces:
+        if piece.kind != "normal":
+            continue
+        for at in range(1, len(piece.text)):
+            left, right = piece.text[:at], piece.text[at:]
+            if left in known and right in known:
+                merges.append((-piece.score, vocab[left], vocab[right], left, right))
+    pairs = [[left, right] for *_, left, right in sorted(merges)]
+    return {"type": "BPE", "unk_token": unknown, "fuse_unk": True, "vocab": vocab, "merges": pairs}
+
+
+def _unigram(pieces: list[Piece]) -> Form:
+    unknown = next((i for i, piece in enumerate(pieces) if piece.kind == "unknown"), None)
+    vocab = [[piece.text, piece.score] for piece in pieces]
+    return {"type": "Unigram", "unk_id": unknown, "vocab": vocab}
+
+
+MODELS = {"bpe": _bpe, "unigram": _unigram}
+"""By sentencepiece's name of how pieces are chosen."""
+
+
+def _form(model: Form, **parts: Any) -> Form:
+    empty = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        **dict.fromkeys(empty),
+        **parts,
+        "model": model,
+    }
+
+
+def _byte_characters() -> list[str]:
+    """The character that byte-level BPE writes for each byte (Radford et al. 2019's `encoder.py`):
+    a printable byte is itself, the others follow from U+0100 on."""
+    plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]

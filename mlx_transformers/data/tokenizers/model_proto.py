@@ -1,0 +1,167 @@
+"""The file of a sentencepiece model, read and written without a protobuf library.
+
+Only what other formats ask of it: the vocabulary with scores and kinds, how pieces are chosen and
+how text is normalised (sentencepiece_model.proto: ModelProto, fields 1 to 3).
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+PieceKind = Literal["normal", "unknown", "control", "user", "unused", "byte"]
+KINDS: tuple[PieceKind, ...] = ("normal", "unknown", "control", "user", "unused", "byte")
+"""By the number of the format, which begins at 1."""
+MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An entry of the vocabulary; its score says which is taken first."""
+
+    text: str
+    score: float
+    kind: PieceKind
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model file says.
+
+    Attributes:
+        pieces: the vocabulary, by number.
+        model_type: how pieces are chosen: unigram, bpe, word or char.
+        normalization: the name of the rule: identity, nmt_nfkc ...
+        dummy_prefix: whether a space is put in front of a text.
+        trims: whether runs of spaces become one, and those around the text none.
+    """
+
+    pieces: list[Piece]
+    model_type: str = "unigram"
+    normalization: str = "identity"
+    dummy_prefix: bool = True
+    trims: bool = True
+
+
+def parse(content: bytes) -> Model:
+    """The model of a file.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    pieces: list[Piece] = []
+    facts: dict[str, object] = {}
+    try:
+        for number, value in _fields(content):
+            if number == 1 and isinstance(value, bytes):
+                pieces.append(_piece(value))
+            elif number == 2 and isinstance(value, bytes):
+                chosen = dict(_fields(value)).get(3, 1)
+                facts["model_type"] = MODEL_TYPES.get(chosen if isinstance(chosen, int) else 1, "")
+            elif number == 3 and isinstance(value, bytes):
+                facts |= _normalizer(value)
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise ValueError("not a sentencepiece model") from error
+    return Model(pieces, **facts)  # type: ignore[arg-type]
+
+
+def serialize(model: Model) -> bytes:
+    """The file of a model that chooses pieces as `model.model_type` says.
+
+    Its normaliser is the identity, whatever `model.normalization` is called.
+    """
+    kinds = {name: number for number, name in MODEL_TYPES.items()}
+    pieces = [_message(1, _piece_bytes(piece)) for piece in model.pieces]
+    trainer = [_varint_field(3, kinds[model.model_type])]
+    if any(piece.kind == "byte" for piece in model.pieces):
+        trainer.append(_varint_field(35, 1))
+    for field, kind, number in _control_ids(model.pieces):
+        trainer += [_varint_field(field, number), _message(field + 5, kind.encode())]
+    flags = [_varint_field(3, int(model.dummy_prefix)), _varint_field(4, int(model.trims))]
+    normalizer = _message(1, b"identity") + b"".join(flags) + _varint_field(5, 1)
+    return b"".join([*pieces, _message(2, b"".join(trainer)), _message(3, normalizer)])
+
+
+def _control_ids(pieces: Sequence[Piece]) -> Iterator[tuple[int, str, int]]:
+    """Fields of the trainer that name the unknown, begin and end tokens."""
+    unknown = next((p.text for p in pieces if p.kind == "unknown"), "<unk>")
+    numbers = {piece.text: i for i, piece in enumerate(pieces)}
+    for field, text in ((40, unknown), (41, "<s>"), (42, "</s>"), (43, "<pad>")):
+        yield field, text, numbers.get(text, -1)
+
+
+def _piece(content: bytes) -> Piece:
+    found = dict(_fields(content))
+    text, score, kind = found.get(1, b""), found.get(2, 0.0), found.get(3, 1)
+    if not (isinstance(text, bytes) and isinstance(score, float) and isinstance(kind, int)):
+        raise ValueError("not a sentencepiece model")
+    return Piece(text.decode("utf-8"), score, KINDS[kind - 1])
+
+
+def _piece_bytes(piece: Piece) -> bytes:
+    score = bytes([2 << 3 | FIXED32]) + struct.pack("<f", piece.score)
+    kind = KINDS.index(piece.kind) + 1
+    return _message(1, piece.text.encode()) + score + _varint_field(3, kind)
+
+
+def _normalizer(content: bytes) -> dict[str, object]:
+    found = dict(_fields(content))
+    name = found.get(1, b"")
+    return {
+        "normalization": name.decode() if isinstance(name, bytes) else "",
+        "dummy_prefix": bool(found.get(3, 1)),
+        "trims": bool(found.get(4, 1)),
+    }
+
+
+def _fields(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+    """The fields of a message: number and value."""
+    at = 0
+    while at < len(content):
+        tag, at = _varint(content, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == VARINT:
+            value, at = _varint(content, at)
+            yield number, value
+        elif wire == FIXED32:
+            yield number, float(struct.unpack_from("<f", content, at)[0])
+            at += 4
+        elif wire == FIXED64:
+            yield number, float(struct.unpack_from("<d", content, at)[0])
+            at += 8
+        elif wire == BYTES:
+            size, at = _varint(content, at)
+            if at + size > len(content):
+                raise ValueError("not a sentencepiece model")
+            yield number, content[at : at + size]
+            at += size
+        else:
+            raise ValueError("not a sentencepiece model")
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _varint_bytes(value: int) -> bytes:
+    value &= (1 << 64) - 1  # a negative number is written as its two's complement
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _varint_field(number: int, value: int) -> bytes:
+    return _varint_bytes(number << 3 | VARINT) + _varint_bytes(value)
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return _varint_bytes(number << 3 | BYTES) + _varint_bytes(len(content)) + content

@@ -1,0 +1,57 @@
+"""Tokens written as numbers, for models that come without a tokenizer."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ...core.errors import DataError
+from ...recipe.config import Kind
+from .tokenizer import Tokenizer
+
+
+class NumberTokenizer(Tokenizer):
+    """The text of tokens is their numbers, with spaces between: "3 14 15"."""
+
+    kind = "numbers"
+    payload = "numbers.txt"
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        words = text.split()
+        for word in words:
+            if not (word.isascii() and word.isdecimal() and int(word) < self.vocab_size):
+                raise DataError(
+                    f"'{word[:40]}' is not the number of a token from 0 to {self.vocab_size - 1}: "
+                    "this model came without a tokenizer, so its text is numbers, as in '3 14 15'."
+                )
+        return [int(word) for word in words]
+
+    def token_bytes(self, token: int) -> bytes:
+        return f"{token} ".encode()
+
+    def serialize(self) -> bytes:
+        return f"{self.vocab_size} tokens, written as numbers\n".encode()
+
+    @classmethod
+    def read(cls, content: bytes) -> "NumberTokenizer":
+        number = content.split()[0].decode() if content.split() else ""
+        if not number.isdecimal():
+            raise ValueError("not the mark of a number tokenizer")
+        return cls(int(number))
+
+
+class Numbers(Kind):
+    """Text that is numbers of tokens: what a model is given that came without a tokenizer."""
+
+    kind: Literal["numbers"] = "numbers"
+    reads: ClassVar[str] = "nothing"
+
+    vocab_size: int = Field(ge=1)
+    """How many tokens there are."""
+
+    def build(self, texts: Iterable[str]) -> NumberTokenizer:
+        """The tokenizer; `texts` is not looked at."""
+        return NumberTokenizer(self.vocab_size)
