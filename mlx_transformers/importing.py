@@ -81,7 +81,8 @@ def published(config: HfConfig, tensors: dict[str, mx.array], where: str) -> Pub
     """
     family = family_of(config)
     table, weights = read(family, config)
-    model = build_table(table, where)
+    typed_table = typed_model(table, where)
+    model = typed_table.build(typed_table.vocab_size)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
     ours = to_ours(weights, shapes, theirs, where=where, tied=dict(family.tied))
@@ -90,14 +91,19 @@ def published(config: HfConfig, tensors: dict[str, mx.array], where: str) -> Pub
     return Published(table, model, family, config)
 
 
-def build_table(table: dict[str, Any], where: str) -> Any:
-    """The module of a `[model]` table that names its vocabulary, with weights not yet drawn.
+def typed_model(table: dict[str, Any], where: str) -> Any:
+    """The model config of a `[model]` table.
 
     Raises:
         RecipeError: the table says what no kind has.
     """
     recipe: Any = typed(_ModelOnly, resolve_data({"model": table}, where))
-    return recipe.model.build(recipe.model.vocab_size)
+    return recipe.model
+
+
+def settled(model: Any, vocab_size: int) -> dict[str, Any]:
+    """A model config as a `[model]` table with every default and the vocabulary filled in."""
+    return {**model.model_dump(), "vocab_size": vocab_size}
 
 
 def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunFolder:

@@ -13,6 +13,7 @@ from . import (
     data,
     doctor,
     evaluate,
+    exporting,
     generate,
     importing,
     ladder,
@@ -40,6 +41,7 @@ app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("import")(importing.import_model)
+app.command("export")(exporting.export)
 app.command("ladder")(ladder.ladder)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)

@@ -1,0 +1,76 @@
+"""`mlxt export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Runs
+
+
+class Format(StrEnum):
+    """What another library reads."""
+
+    HF = "hf"
+    MLX_LM = "mlx-lm"
+    GGUF = "gguf"
+
+
+class Dtype(StrEnum):
+    """What weights are written in."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+def export(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's name or folder, or one of its checkpoints.",
+            metavar="RUN",
+            show_default="the newest run in ./runs",
+        ),
+    ] = None,
+    to: Annotated[
+        Format, typer.Option(help="hf for transformers, mlx-lm, or gguf for llama.cpp.")
+    ] = Format.HF,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder to make; for gguf the file.",
+            metavar="PATH",
+            show_default="exports/RUN-FORMAT",
+        ),
+    ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            help="What the weights are written in.",
+            show_default="float32; of an imported run what it came in",
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="The longest sequence, where it shall be shorter than the model's own.",
+            metavar="TOKENS",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write a run for transformers, mlx-lm or llama.cpp, with its tokenizer.
+
+    The logits there are the same. A model that the format can't say is an error that names what
+    it can't.
+    """
+    from ..exporting import export_run
+    from ..trainer.folder import find_checkpoint
+
+    name = find_checkpoint(run, runs)[0].name
+    place = out or Path("exports") / f"{name}-{to}{'.gguf' if to is Format.GGUF else ''}"
+    written = export_run(run, to, place, root=runs, dtype=dtype, context=context)
+    print(f"Written: {written}")

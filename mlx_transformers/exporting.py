@@ -1,0 +1,163 @@
+"""From a run to files that other libraries open: transformers, mlx-lm, llama.cpp."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from .assemble import load, load_recipe
+from .convert.checkpoint import write_tensors
+from .convert.config import HfConfig
+from .convert.family import Family
+from .convert.match import match
+from .convert.mlx_lm import reading
+from .convert.weights import to_theirs
+from .core.errors import ConvertError, unknown
+from .data.tokenizers.published import control_tokens, tokenizer_files
+from .data.tokenizers.tokenizer import Tokenizer
+from .importing import CONFIG, settled, typed_model
+from .trainer.folder import RUNS, find_checkpoint
+
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A run under published names.
+
+    Attributes:
+        table: its settled `[model]` table.
+        family: what it is published as.
+        config: its config.json.
+        tensors: its weights, in the dtype that the config names.
+        tokenizer: its tokenizer.
+    """
+
+    table: dict[str, Any]
+    family: Family
+    config: dict[str, Any]
+    tensors: dict[str, mx.array]
+    tokenizer: Tokenizer
+
+
+def export_run(
+    run: str | Path | None,
+    to: str,
+    out: Path,
+    *,
+    root: Path = RUNS,
+    dtype: str | None = None,
+    context: int | None = None,
+) -> Path:
+    """Write a run's best checkpoint, or the one named, for another library.
+
+    Args:
+        run: a run's name or folder, or a checkpoint's; None takes the newest run.
+        to: "hf", "mlx-lm" or "gguf".
+        out: the folder to make, or for gguf the file; it must not exist.
+        root: the folder of runs.
+        dtype: of the weights; None keeps that of the model that was imported, else float32.
+        context: a shorter longest sequence.
+
+    Raises:
+        MlxtError: the run can't be said in that format; says what can't.
+    """
+    if to not in TARGETS:
+        raise ConvertError(unknown("format", to, TARGETS))
+    if out.exists():
+        raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
+    found = exportable(run, root, dtype, context)
+    partial = out.with_name(f".{out.name}.partial")
+    _remove(partial)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        TARGETS[to](found, partial)
+        os.rename(partial, out)
+    except BaseException:
+        _remove(partial)
+        raise
+    return out
+
+
+def exportable(
+    run: str | Path | None, root: Path = RUNS, dtype: str | None = None, context: int | None = None
+) -> Exportable:
+    """A run under the names and in the layout of the family that it belongs to.
+
+    Raises:
+        MlxtError: there is no such run, or no family that can say it.
+    """
+    folder, checkpoint = find_checkpoint(run, root)
+    recipe = load_recipe(folder.recipe)
+    model, tokenizer = load(checkpoint)
+    table = settled(recipe.model, model.vocab_size)
+    if context is not None:
+        table = _shorter(table, context)
+    came_with = folder.path / CONFIG
+    original = json.loads(came_with.read_text("utf-8")) if came_with.is_file() else None
+    family, read = match(table, lambda t: _settle(t, str(folder.path)), original)
+    config = dict(read.data)
+    dtype = dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
+    if dtype not in DTYPES:
+        raise ConvertError(unknown("dtype", str(dtype), DTYPES))
+    if config is not original:
+        config = {**config, **control_tokens(tokenizer), "use_cache": True}
+    config["dtype"] = config["torch_dtype"] = dtype
+    ours: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    theirs = to_theirs(family.weights(HfConfig(read.data)), ours)
+    tensors = {name: array.astype(DTYPES[dtype]) for name, array in theirs.items()}
+    return Exportable(table, family, config, tensors, tokenizer)
+
+
+def write_hf(found: Exportable, folder: Path) -> None:
+    """A folder that transformers opens."""
+    _write(folder, found.config, found.tensors, found.tokenizer)
+
+
+def write_mlx_lm(found: Exportable, folder: Path) -> None:
+    """A folder that mlx-lm opens."""
+    how = reading(found.family, found.config, found.table)
+    config = found.config | {name: found.config[key] for name, key in how.more}
+    tensors = {name.removeprefix(how.rename): array for name, array in found.tensors.items()}
+    _write(folder, config, tensors, found.tokenizer)
+
+
+TARGETS = {"hf": write_hf, "mlx-lm": write_mlx_lm}
+"""What can be written, and how."""
+
+
+def _write(
+    folder: Path, config: Mapping[str, Any], tensors: dict[str, mx.array], tokenizer: Tokenizer
+) -> None:
+    folder.mkdir()
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, content in tokenizer_files(tokenizer).items():
+        (folder / name).write_bytes(content)
+    write_tensors(folder, tensors)
+
+
+def _settle(table: dict[str, Any], where: str) -> dict[str, Any]:
+    return settled(typed_model(table, where), table["vocab_size"])
+
+
+def _shorter(table: dict[str, Any], context: int) -> dict[str, Any]:
+    if not 1 <= context <= table["max_seq_len"]:
+        raise ConvertError(
+            f"--context {context} is not within this model's {table['max_seq_len']} tokens."
+        )
+    if table["position"]["kind"] == "learned" and context < table["max_seq_len"]:
+        raise ConvertError("A model with learned positions keeps its context: leave --context out.")
+    return table | {"max_seq_len": context}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
