@@ -15,7 +15,7 @@ from .assemble import load, load_recipe
 from .convert.checkpoint import write_tensors
 from .convert.config import HfConfig
 from .convert.family import Family
-from .convert.match import match
+from .convert.match import match, say
 from .convert.mlx_lm import reading
 from .convert.weights import to_theirs
 from .core.errors import ConvertError, unknown
@@ -102,17 +102,28 @@ def exportable(
     came_with = folder.path / CONFIG
     original = json.loads(came_with.read_text("utf-8")) if came_with.is_file() else None
     family, read = match(table, lambda t: _settle(t, str(folder.path)), original)
-    config = dict(read.data)
+    # Libraries disagree on defaults, so every option is written out.
+    config = {**(say(family, table) or {}), **read.data}
     dtype = dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
     if dtype not in DTYPES:
         raise ConvertError(unknown("dtype", str(dtype), DTYPES))
-    if config is not original:
-        config = {**config, **control_tokens(tokenizer), "use_cache": True}
+    if original is None:
+        config |= {**control_tokens(tokenizer), "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
-    ours: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    theirs = to_theirs(family.weights(HfConfig(read.data)), ours)
+    theirs = to_theirs(family.weights(HfConfig(read.data)), parameters(model, family, read.data))
     tensors = {name: array.astype(DTYPES[dtype]) for name, array in theirs.items()}
     return Exportable(table, family, config, tensors, tokenizer)
+
+
+def parameters(model: Any, family: Family, config: dict[str, Any]) -> dict[str, mx.array]:
+    """A model's parameters, with zeros for the biases that only its family has."""
+    twin = typed_model(family.model(HfConfig(config)), family.name)
+    zeros = {
+        name: mx.zeros(array.shape)
+        for name, array in tree_flatten(twin.build(twin.vocab_size).parameters())
+        if name.endswith(".bias")
+    }
+    return zeros | dict(tree_flatten(model.parameters()))
 
 
 def write_hf(found: Exportable, folder: Path) -> None:

@@ -134,7 +134,7 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
     context = found.table["max_seq_len"]
     rest = {
         "objective": {"kind": OBJECTIVES.get(found.table["kind"], "clm")},
-        "data": {"corpus": "shakespeare", "tokenizer": _tokenizer_table(tokenizer, folder)},
+        "data": {"corpus": "stdlib", "tokenizer": _tokenizer_table(tokenizer, folder)},
         "train": {"steps": 1000, "batch_size": 8, "seq_len": min(SEQ_LEN, context)},
         "optim": {"kind": "adamw", "learning_rate": 1e-5},
         "eval": {"every": 100},

@@ -11,6 +11,9 @@ from .known import FAMILIES, family_of
 TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss"})
 """Keys that bear on training alone; a family's config needn't be able to say them."""
 
+BIASES = frozenset({"bias", "out_bias"})
+"""Keys that say whether there is a bias: a bias of zeros is none, so a family may have more."""
+
 Settle = Callable[[Table], Table]
 """Fills in every default of a `[model]` table."""
 
@@ -60,14 +63,14 @@ def say(family: Family, table: Table) -> Table | None:
 
 
 def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
-    """Where two settled tables differ in what they compute, each as `path = one, not other`."""
+    """Where `other` can't compute what `table` does, each as `path = one, not other`."""
     if not path:
         table, other = comparable(table), comparable(other)
     found: list[str] = []
     for key in [*table, *(key for key in other if key not in table)]:
         one, two = table.get(key), other.get(key)
         where = f"{path}.{key}" if path else key
-        if key in TRAINING or one == two:
+        if key in TRAINING or one == two or (key in BIASES and not one):
             continue
         if isinstance(one, Mapping) and isinstance(two, Mapping):
             found += differences(one, two, where)

@@ -1,0 +1,153 @@
+"""Published folders become runs and go out again as they came in; own runs go out too."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.assemble import load, load_recipe
+from mlx_transformers.convert import checkpoint
+from mlx_transformers.convert.checkpoint import read_tensors
+from mlx_transformers.convert.config import HfConfig
+from mlx_transformers.convert.families.gpt2 import GPT2
+from mlx_transformers.convert.match import match
+from mlx_transformers.convert.weights import to_theirs
+from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
+from mlx_transformers.decode.generate import generate
+from mlx_transformers.exporting import export_run, parameters
+from mlx_transformers.importing import import_run, published, read_published, settled, typed_model
+from mlx_transformers.session import evaluate
+
+from .published import CONFIGS, write
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def raw(folder: Path) -> dict[str, bytes]:
+    return {
+        name: bytes(memoryview(array.view(mx.uint8)))
+        for name, array in read_tensors(folder).items()
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_comes_in_goes_out_byte_for_byte(name: str, dtype: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "model", name, dtype)
+    run = import_run(source, root=tmp_path / "runs")
+    out = export_run(run.path, "hf", tmp_path / "out")
+    assert raw(out) == raw(source)
+    was, now = (json.loads((folder / "config.json").read_text()) for folder in (source, out))
+    assert was.items() <= now.items()
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (out / file).read_bytes() == (source / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_model_is_said_without_the_config_it_came_with(name: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "model", name)
+    run = import_run(source, root=tmp_path / "runs")
+    (run.path / "config.json").unlink()
+    out = export_run(run.path, "hf", tmp_path / "out")
+    assert raw(out) == raw(source)
+    tokens = mx.array([[1, 5, 200, 3, 9, 9, 7, 30]])
+    one, two = (read_published(folder).model(tokens) for folder in (source, out))
+    assert mx.array_equal(one, two)
+
+
+def test_shards_are_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "model", "llama")
+    run = import_run(source, root=tmp_path / "runs")
+    monkeypatch.setattr(checkpoint, "SHARD_BYTES", 30_000)
+    out = export_run(run.path, "hf", tmp_path / "out")
+    assert len(list(out.glob("model-*.safetensors"))) > 1
+    assert raw(out) == raw(source)
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    next(iter(out.glob("model-00002*"))).unlink()
+    with pytest.raises(ConvertError, match="names the file model-00002"):
+        read_tensors(out)
+    index["weight_map"]["other.weight"] = "model-00001-of-00002.safetensors"
+
+
+def test_an_imported_run_generates_and_is_measured(tmp_path: Path) -> None:
+    run = import_run(write(tmp_path / "model", "llama"), root=tmp_path / "runs")
+    model, tokenizer = load(run.path)
+    assert tokenizer.eos_id == 256
+    assert generate(model, tokenizer, "abc", max_tokens=3) is not None
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 200)
+    text = run.recipe.read_text().replace('corpus = "stdlib"', f'path = "{tmp_path}/text.txt"')
+    run.recipe.write_text(text.replace("[eval]", "[eval]\nbatches = 1"))
+    _, values = evaluate(run.path, 1)
+    assert values["val_tokens"] > 0
+
+
+def test_a_run_is_never_overwritten_and_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
+    source, root = write(tmp_path / "model", "gpt2"), tmp_path / "runs"
+    assert import_run(source, "x", root).name == "x"
+    with pytest.raises(RunError, match="exists already"):
+        import_run(source, "x", root)
+    assert import_run(source, root=root).name == "model"
+    assert import_run(source, root=root).name == "model-2"
+    export_run(root / "x", "hf", tmp_path / "out")
+    with pytest.raises(ConvertError, match="exists already"):
+        export_run(root / "x", "hf", tmp_path / "out")
+    (source / "tokenizer.json").write_text("{}")
+    with pytest.raises(MlxtError, match="tokenizer"):
+        import_run(source, "y", root)
+    assert not (root / "y").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("pytorch_model.bin", b"\x80\x02", "is a pickle"),
+        ("model.safetensors", b"\x00" * 20, "not a whole safetensors file"),
+        ("model.safetensors.index.json", b"{}", "weight_map"),
+        ("other.txt", b"", "has no model.safetensors"),
+    ],
+)
+def test_folders_without_readable_weights(
+    name: str, content: bytes, said: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "model", "gpt2")
+    (source / "model.safetensors").unlink()
+    (source / name).write_bytes(content)
+    with pytest.raises(ConvertError, match=said):
+        read_published(source)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "architecture"),
+    [
+        ("gpt2_tiny", "GPT2LMHeadModel"),
+        ("shakespeare_char/gpt2", "GPT2LMHeadModel"),
+        ("llama_tiny", "LlamaForCausalLM"),
+        ("mistral_tiny", "MistralForCausalLM"),
+        ("mixtral_tiny", "MixtralForCausalLM"),
+    ],
+)
+def test_the_family_of_our_own_models(recipe: str, architecture: str) -> None:
+    model = load_recipe(RECIPES / f"{recipe}.toml").model
+    family, _ = match(settled(model, 99), lambda t: settled(typed_model(t, "x"), 99))
+    assert family.architecture == architecture
+
+
+def test_a_model_that_was_never_published_is_refused_with_what_is_odd() -> None:
+    model = load_recipe(RECIPES / "llama_tiny.toml", ["model.block.mixer.softcap=50.0"]).model
+    with pytest.raises(ConvertError, match=r"LlamaForCausalLM comes nearest, but not in .*softcap"):
+        match(settled(model, 99), lambda t: settled(typed_model(t, "x"), 99))
+
+
+def test_biases_that_only_the_family_has_are_zeros(tmp_path: Path) -> None:
+    found = read_published(write(tmp_path / "model", "gpt2"))
+    table, config = found.table, found.config.data
+    table["block"]["ffn"] |= {"bias": False}
+    table["block"]["mixer"] |= {"bias": False, "out_bias": False}
+    model = typed_model(table, "x").build(260)
+    theirs = to_theirs(GPT2.weights(HfConfig(config)), parameters(model, GPT2, config))
+    assert not theirs["transformer.h.1.mlp.c_fc.bias"].any()
+    again = published(HfConfig(config), theirs, "x").model
+    tokens = mx.array([[1, 5, 200, 3]])
+    assert np.abs(np.array(model(tokens)) - np.array(again(tokens))).max() < 1e-6
