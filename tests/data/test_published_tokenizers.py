@@ -11,6 +11,7 @@ from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.tokenizers import model_proto
 from mlx_transformers.data.tokenizers.byte import Byte
 from mlx_transformers.data.tokenizers.char import Char
+from mlx_transformers.data.tokenizers.controls import with_controls
 from mlx_transformers.data.tokenizers.load import load_tokenizer
 from mlx_transformers.data.tokenizers.numbers import Numbers
 from mlx_transformers.data.tokenizers.published import read_tokenizer, tokenizer_files
@@ -110,6 +111,16 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
 def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read: not a tokenizer"):
         read_tokenizer(write(tmp_path / "x", {"tokenizer.json": b"{}"}))
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_control_tokens_travel_too(kind: str) -> None:
+    inner = CONFIGS[kind].build([TEXT])
+    ours = with_controls(inner, ["mask", "cls"])
+    library = Library.from_buffer(tokenizer_files(ours)["tokenizer.json"])
+    assert library.token_to_id("<|mask|>") == ours.control("mask") == inner.vocab_size
+    assert library.encode("a<|mask|>b", add_special_tokens=False).ids[1] == inner.vocab_size
+    assert library.get_vocab_size() == ours.vocab_size
 
 
 def test_numbers_are_tokens(tmp_path: Path) -> None:

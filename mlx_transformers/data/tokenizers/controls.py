@@ -47,6 +47,7 @@ class Controlled(Tokenizer):
         self.inner, self.roles = inner, roles
         self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package  # type: ignore[misc]
         self.bos_id, self.eos_id = inner.bos_id, inner.eos_id
+        self.companions = inner.companions
         self.controls: dict[str, int] = {}
         self.vocab_size = inner.vocab_size
         for role in roles:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError
+from .controls import Controlled
 from .hf import HfTokenizer
 from .json_form import added, byte_level, json_form
 from .sentencepiece import SentencePieceTokenizer
@@ -48,18 +49,34 @@ def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
 
     What came with it when it was imported goes out as it came in.
     """
+    inner = tokenizer.inner if isinstance(tokenizer, Controlled) else tokenizer
     files = dict(tokenizer.companions)
-    if isinstance(tokenizer, HfTokenizer):
-        files[JSON] = tokenizer.serialize()
-    else:
-        form = json_form(tokenizer)
-        if form is not None:
-            files[JSON] = (json.dumps(form, ensure_ascii=False, indent=1) + "\n").encode()
-        if isinstance(tokenizer, SentencePieceTokenizer):
-            files.setdefault("tokenizer.model", tokenizer.serialize())
+    form = _form(inner)
+    if inner is not tokenizer and form is not None:
+        own = form.get("added_tokens", [])
+        form["added_tokens"] = own + _controls(tokenizer, inner)
+    if isinstance(inner, HfTokenizer) and inner is tokenizer:
+        files[JSON] = inner.serialize()
+    elif form is not None:
+        files[JSON] = (json.dumps(form, ensure_ascii=False, indent=1) + "\n").encode()
+    if isinstance(inner, SentencePieceTokenizer):
+        files.setdefault("tokenizer.model", inner.serialize())
     if files and SETTINGS not in files:
-        files[SETTINGS] = (json.dumps(_settings(tokenizer), indent=1) + "\n").encode()
+        files[SETTINGS] = (json.dumps(_settings(inner), indent=1) + "\n").encode()
     return files
+
+
+def _form(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    if isinstance(tokenizer, HfTokenizer):
+        return dict(json.loads(tokenizer.serialize()))
+    return json_form(tokenizer)
+
+
+def _controls(tokenizer: Tokenizer, inner: Tokenizer) -> list[dict[str, Any]]:
+    """Entries for control tokens that the inner vocabulary lacks."""
+    roles: dict[str, int] = getattr(tokenizer, "controls", {})
+    new = {role: number for role, number in roles.items() if number >= inner.vocab_size}
+    return [added(number, f"<|{role}|>") for role, number in new.items()]
 
 
 def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
