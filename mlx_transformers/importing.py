@@ -85,7 +85,7 @@ def published(config: HfConfig, tensors: dict[str, mx.array], where: str) -> Pub
     model = typed_table.build(typed_table.vocab_size)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
-    ours = to_ours(weights, shapes, theirs, where=where, tied=dict(family.tied))
+    ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
     model.update(tree_unflatten(list(ours.items())))
     mx.eval(model.parameters())
     return Published(table, model, family, config)

@@ -22,11 +22,13 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python_tanh": "gelu_tanh",
     "linear": "identity",
+    "quick_gelu": "gelu_quick",
     "relu": "relu",
     "relu2": "relu2",
     "sigmoid": "sigmoid",
     "silu": "silu",
     "swish": "silu",
+    "tanh": "tanh",
 }
 """Their name of an activation, and ours. `gelu_fast` rounds one constant of the tanh form."""
 
@@ -112,10 +114,14 @@ class HfConfig:
         """
         given = self.get(key, value if default is REQUIRED else default)
         if given != value:
-            raise ConvertError(
-                f"{self.where}: {key} = {given!r} is not built; only {value!r} is. The model can't "
-                "be imported without giving other outputs than its own."
-            )
+            raise self.refuse(key, given, f"only {value!r} is")
+
+    def refuse(self, key: str, given: Any, instead: str = "") -> ConvertError:
+        """The error that says that an option has a value which is not built."""
+        return ConvertError(
+            f"{self.where}: {key} = {given!r} is not built{'; ' if instead else ''}{instead}. The "
+            "model can't be imported without giving other outputs than its own."
+        )
 
     def activation(self, key: str, default: Any = REQUIRED) -> str:
         """Our name of the activation that `key` names.

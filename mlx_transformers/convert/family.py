@@ -32,6 +32,8 @@ class Family:
         renames: regular expressions and replacements that turn names of published files into
             those that transformers saves today: a missing prefix, `gamma` for `weight`.
         dropped: regular expressions of buffers that say nothing, beside `BUFFERS`.
+        spare: regular expressions of tensors that files hold beside a model that has no place for
+            them: heads of the pretraining, the pooler of an encoder that is asked for words.
         tied: second names of tied tensors in a file, and the first.
     """
 
@@ -42,6 +44,7 @@ class Family:
     config: Callable[[Table], Table] | None = None
     renames: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -2,6 +2,10 @@
 
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
+from .families.albert import ALBERT
+from .families.bert import BERT, ROBERTA, XLM_ROBERTA
+from .families.distilbert import DISTILBERT
+from .families.electra import ELECTRA
 from .families.gpt2 import GPT2
 from .families.llama import LLAMA
 from .families.mistral import MISTRAL
@@ -9,10 +13,16 @@ from .families.mixtral import MIXTRAL
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
+    ALBERT,
+    BERT,
+    DISTILBERT,
+    ELECTRA,
     GPT2,
     LLAMA,
     MISTRAL,
     MIXTRAL,
+    ROBERTA,
+    XLM_ROBERTA,
 )
 
 

@@ -63,7 +63,40 @@ def greedy(model: Any, prompt: np.ndarray, new_tokens: int = NEW_TOKENS) -> dict
     }
 
 
-BY_KIND: dict[str, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {"decoder": decoder}
+def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """What an encoder says of every token and of the sequence, under all names that it may have.
+
+    Several candidates in a row, `[B, C, T]`, are read one by one (multiple choice).
+    """
+    ids = inputs["input_ids"]
+    alike = {name: array for name, array in inputs.items() if array.shape == ids.shape}
+    rows = {name: array.reshape(-1, ids.shape[-1]) for name, array in alike.items()}
+    mask, types = rows.get("attention_mask"), rows.get("token_type_ids")
+    ctx = Context(
+        valid=None if mask is None else mx.array(mask.astype(bool)),
+        types=None if types is None else _tokens(types),
+    )
+    x = model.encode(_tokens(rows["input_ids"]), ctx)
+    found = {"last_hidden_state": x}
+    if "pool" in model:
+        pooled = model.pooled(x, ctx)
+        pooled = pooled.reshape(ids.shape[:-1]) if ids.ndim > 2 else pooled
+        names = ("logits", "seq_relationship_logits", "sop_logits", "pooler_output")
+        found |= dict.fromkeys(names, pooled)
+    if "head" in model:
+        said = model.head(x, model.embed.table)
+        found |= dict.fromkeys(("logits", "prediction_logits"), said)
+        if said.shape[-1] == 1:
+            found["logits"] = said.squeeze(-1)
+        if said.shape[-1] == 2:
+            found |= {"start_logits": said[..., 0], "end_logits": said[..., 1]}
+    return {name: _numpy(array) for name, array in found.items()}
+
+
+BY_KIND: dict[str, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
+    "decoder": decoder,
+    "encoder": encoder,
+}
 """How each kind of model is asked."""
 
 

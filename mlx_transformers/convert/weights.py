@@ -83,6 +83,7 @@ def to_ours(
     theirs: Mapping[str, mx.array],
     *,
     where: str = "The file",
+    spare: Sequence[str] = (),
     tied: Mapping[str, str] | None = None,
 ) -> dict[str, mx.array]:
     """Their tensors as the parameters of a model whose shapes are given, in float32.
@@ -92,6 +93,7 @@ def to_ours(
         shapes: the shape of every parameter of our model, by dotted name.
         theirs: the tensors of the file.
         where: how to call the file in a sentence.
+        spare: regular expressions of tensors that may be left over.
         tied: second names of tensors, which must hold the same numbers as the first.
 
     Raises:
@@ -120,6 +122,7 @@ def to_ours(
                 )
             out[name] = array
     left = [name for name in theirs if name not in used]
+    left = [name for name in left if not any(re.search(p, name) for p in spare)]
     left = [name for name in left if not _is_copy(name, theirs, tied or {})]
     _refuse(where, missing, left, wrong)
     return out

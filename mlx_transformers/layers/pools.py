@@ -5,7 +5,7 @@ from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..ops.activations import ACTIVATIONS
@@ -39,16 +39,30 @@ class Classifier(Kind):
 
 
 class Sentence(Kind):
-    """A vector for a sequence, of length 1 if `normalize`; Reimers & Gurevych 2019, section 3."""
+    """A vector for a sequence, of length 1 if `normalize`; Reimers & Gurevych 2019, section 3.
+
+    With an `activation` it passes a map first, `act(W x + b)`: BERT's pooler has tanh over the
+    first token.
+    """
 
     kind: Literal["sentence"] = "sentence"
     reads: Reads = "mean"
     """Which vector of the sequence: its first token's, its last one's, or the mean of all."""
+    activation: Activation | None = None
+    """What follows a map of the vector; none means there is no map."""
+    width: int | None = Field(None, ge=1)
+    """Width of what that map gives, where it is not the model's."""
     normalize: bool = True
     """Whether vectors are divided by their length, so that a product is a cosine."""
 
+    @model_validator(mode="after")
+    def _width_has_a_map(self) -> "Sentence":
+        if self.width is not None and self.activation is None:
+            raise ValueError("width has no effect without activation: there is no map.")
+        return self
+
     def build(self, dim: int) -> "SentenceModule":
-        return SentenceModule(self)
+        return SentenceModule(self, dim)
 
 
 def read(x: mx.array, valid: mx.array | None, reads: Reads) -> mx.array:
@@ -85,13 +99,17 @@ class ClassifierModule(nn.Module):
 
 
 class SentenceModule(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, D]`."""
+    """`(x [B, T, D], ctx) -> [B, width]`."""
 
-    def __init__(self, config: Sentence) -> None:
+    def __init__(self, config: Sentence, dim: int) -> None:
         super().__init__()
         self.reads, self.normalize = config.reads, config.normalize
+        if config.activation is not None:
+            self.map = nn.Linear(dim, config.width or dim)
+            self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         h = read(x, ctx.valid, self.reads)
+        h = self.activation(self.map(h)) if "map" in self else h
         # The root of zero has no slope.
         return h * mx.rsqrt((h * h).sum(axis=-1, keepdims=True) + 1e-12) if self.normalize else h

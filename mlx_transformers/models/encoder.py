@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import mlx.core as mx
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ..core.context import Context
 from ..layers.heads import Unembedding
@@ -16,7 +16,8 @@ class Encoder(Tower, Kind):
     """An encoder: embed, L blocks in which every token sees every other, norm, and what is asked.
 
     Devlin et al. 2018 (BERT), section 3. `head` answers for every token (masked words, tags),
-    `pool` for the whole sequence (its class, its vector); BERT's pretraining has both.
+    `pool` for the whole sequence (its class, its vector); BERT's pretraining has both. Without
+    either its answer is the vectors themselves.
     """
 
     kind: Literal["encoder"] = "encoder"
@@ -33,12 +34,6 @@ class Encoder(Tower, Kind):
     init: Annotated[Kind, Slot("init")]
     """How weights start."""
 
-    @model_validator(mode="after")
-    def _answers(self) -> "Encoder":
-        if self.head is None and self.pool is None:
-            raise ValueError("An encoder needs a head, a pool, or both: nothing is asked of it.")
-        return self
-
     def build(self, vocab_size: int) -> "EncoderModel":
         """The module, initialised from MLX's global random state."""
         model = EncoderModel(self, self.vocab_size or vocab_size)
@@ -47,7 +42,7 @@ class Encoder(Tower, Kind):
 
 
 class EncoderModel(TowerModule):
-    """`(tokens [B, T], ctx) -> ` the head's answer `[B, T, ...]`, or the pool's without a head."""
+    """`(tokens [B, T], ctx) -> ` the head's answer `[B, T, ...]`; without one the pool's, or x."""
 
     def __init__(self, config: Encoder, vocab_size: int) -> None:
         super().__init__(config, vocab_size, config.dim, config.max_seq_len)
@@ -82,4 +77,6 @@ class EncoderModel(TowerModule):
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
         ctx = ctx or Context()
         x = self.encode(tokens, ctx)
-        return self.head(x, self.embed.table) if "head" in self else self.pool(x, ctx)
+        if "head" in self:
+            return self.head(x, self.embed.table)
+        return self.pool(x, ctx) if "pool" in self else x

@@ -33,6 +33,9 @@ class Tower(Config):
     n_distinct: int | None = Field(None, ge=1)
     """How many blocks have weights of their own; runs of n_layers / n_distinct layers share them
     (ALBERT: 1). None means all do."""
+    unit: int = Field(1, ge=1)
+    """How many neighbouring blocks are repeated together where weights are shared (ALBERT:
+    inner_group_num)."""
     norm: Annotated[Kind, Slot("norm")]
     """The normalisation after the last block."""
 
@@ -49,10 +52,16 @@ class Tower(Config):
                 f"blocks.{idle[0]} is the block of none of the {self.n_layers} layers, so it "
                 "has no effect. Name it in pattern, or unset it."
             )
-        if self.n_distinct is not None and self.n_layers % self.n_distinct:
+        if self.n_layers % self.unit or (self.n_distinct or self.unit) % self.unit:
             raise ValueError(
-                f"n_distinct = {self.n_distinct} does not divide n_layers = {self.n_layers}: "
-                "every distinct block serves as many layers."
+                f"unit = {self.unit} does not divide n_layers = {self.n_layers} and n_distinct = "
+                f"{self.n_distinct}: blocks are repeated in whole units."
+            )
+        if self.unit > 1 and self.n_distinct is None:
+            raise ValueError("unit has no effect without n_distinct: nothing is repeated.")
+        if (self.n_distinct or 1) > self.n_layers:
+            raise ValueError(
+                f"n_distinct = {self.n_distinct} is more than n_layers = {self.n_layers}."
             )
         if self.n_distinct is not None and self.pattern is not None:
             raise ValueError("n_distinct shares one block; with pattern there are several.")
@@ -66,6 +75,12 @@ class Tower(Config):
         return [self.blocks[names[i % len(names)]] for i in range(self.n_layers)]
 
 
+def served_by(layer: int, n_layers: int, n_distinct: int, unit: int) -> int:
+    """Which of the distinct blocks is this layer; units of them run as long as each other."""
+    units, distinct = n_layers // unit, n_distinct // unit
+    return (layer // unit) * distinct // units * unit + layer % unit
+
+
 class Stack(nn.Module):
     """Blocks one after the other: `(x [B, T, D], ctx) -> [B, T, D]`.
 
@@ -77,14 +92,14 @@ class Stack(nn.Module):
     def __init__(self, config: Tower, dim: int, max_seq_len: int) -> None:
         super().__init__()
         layers = config.layers()
-        each = len(layers) // (config.n_distinct or len(layers))
-        self.blocks: list[BlockModule] = [b.build(dim, max_seq_len) for b in layers[::each]]
-        self.serves = each
+        distinct = config.n_distinct or len(layers)
+        self.blocks: list[BlockModule] = [b.build(dim, max_seq_len) for b in layers[:distinct]]
+        self.order = [served_by(i, len(layers), distinct, config.unit) for i in range(len(layers))]
         self.recomputed: frozenset[int] = frozenset()
 
     def layers(self) -> list[BlockModule]:
         """The block of each layer; some are the same object where layers share weights."""
-        return [block for block in self.blocks for _ in range(self.serves)]
+        return [self.blocks[i] for i in self.order]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         for i, block in enumerate(self.layers()):

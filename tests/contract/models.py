@@ -60,6 +60,12 @@ BERT = BASE | {
         "norm": {"kind": "layer_norm"},
     },
 }
+ALBERT = BERT | {
+    "n_layers": 4,
+    "n_distinct": 2,
+    "embed": BERT["embed"] | {"width": 6, "project_bias": True},
+    "head": BERT["head"] | {"width": 6},
+}
 BOTH_WAYS = BERT | {
     "n_layers": 3,
     "blocks": ALTERNATING["blocks"],
@@ -84,8 +90,10 @@ ROWS = [
     Row("model", "mixtral", MIXTRAL, sees=last(5), compiled=True),
     Row("model", "window and full by turns", ALTERNATING),
     Row("model", "shared layers", LLAMA | {"n_distinct": 1}),
+    Row("model", "two blocks for four layers", LLAMA | {"n_layers": 4, "n_distinct": 2}),
     # Without types in the pass, every token is of the first.
     Row("model", "bert", BERT, silent=("k.bias",), sees=everything, whole=True),
+    Row("model", "albert", ALBERT, silent=("k.bias",), sees=everything, whole=True),
     Row("model", "t5", T5),
     Row("model", "two kinds of block", BOTH_WAYS, sees=everything, whole=True),
     Row(
@@ -104,6 +112,7 @@ CHANGES = {
         "max_seq_len": Change(16, row="gpt2"),
         "vocab_size": 17,
         "n_distinct": 1,
+        "unit": Change(2, row="two blocks for four layers"),
         "embed": {"kind": "token", "scale": "sqrt_dim"},
         "position": {"kind": "sinusoidal"},
         "block": BLOCK | {"ffn": GLU | {"hidden_dim": 20}},
@@ -119,6 +128,7 @@ CHANGES = {
         "max_seq_len": 16,
         "vocab_size": 17,
         "n_distinct": 1,
+        "unit": Change(2, row="albert"),
         "embed": {"kind": "token", "scale": "sqrt_dim"},
         "position": {"kind": "sinusoidal"},
         "block": BLOCK,

@@ -1,6 +1,6 @@
 """Rows of the slot `pool`."""
 
-from .suite import Row, everything, first
+from .suite import Change, Row, everything, first
 
 CLASSIFIER = {"kind": "classifier", "n_classes": 3}
 
@@ -19,6 +19,7 @@ ROWS = [
     pool("classifier of the last", CLASSIFIER | {"reads": "last", "activation": None}, end),
     pool("classifier with dropout", CLASSIFIER | {"dropout": 0.3, "bias": False}, first),
     pool("sentence", {"kind": "sentence"}),
+    pool("sentence with a map", {"kind": "sentence", "activation": "tanh", "normalize": False}),
     pool("sentence of the first", {"kind": "sentence", "reads": "first"}, first),
 ]
 
@@ -30,5 +31,10 @@ CHANGES = {
         "bias": False,
         "dropout": 0.5,
     },
-    "sentence": {"reads": "last", "normalize": False},
+    "sentence": {
+        "reads": "last",
+        "activation": "relu",
+        "width": Change(6, row="sentence with a map"),
+        "normalize": False,
+    },
 }

@@ -365,7 +365,7 @@ class OfPool(Subject):
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
         self.it = kind.build(DIM)
-        self.width = getattr(kind, "n_classes", DIM)
+        self.width = getattr(kind, "n_classes", None) or kind.width or DIM
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         y = self.it(x, ctx)

@@ -1,0 +1,100 @@
+"""What a published encoder is asked: its class says which head and which pool it has.
+
+`BertForSequenceClassification` is a tower and what classifies its first vector, `ElectraModel` the
+tower alone. A family tells where it keeps the tensors of each.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import ConvertError, unknown
+from .config import HfConfig
+from .weights import Row
+
+Table = dict[str, Any]
+
+TASKS = (
+    *("Model", "ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction"),
+    *("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+    "ForMultipleChoice",
+)
+"""What may follow the name of a family in the name of a class."""
+DROPOUTS = ("classifier_dropout", "classifier_dropout_prob")
+"""Rates of heads; a tower without such a head has no use for them."""
+LABELS = 2
+"""Classes where config.json doesn't tell."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Head and pool of one task, and where their tensors are.
+
+    Attributes:
+        head: the table of the head, or None.
+        pool: the table of the pool, or None.
+        rows: the rows of both.
+    """
+
+    head: Table | None = None
+    pool: Table | None = None
+    rows: list[Row] = field(default_factory=list)
+
+    def tables(self) -> Table:
+        """The keys that they add to a model's table."""
+        both = {"head": self.head, "pool": self.pool}
+        return {name: table for name, table in both.items() if table is not None}
+
+
+def task_of(config: HfConfig, default: str, *also: str) -> str:
+    """The task that the saved class is made for; `default` where the config names no class.
+
+    Raises:
+        ConvertError: a task that isn't built.
+    """
+    config.ignore("tie_word_embeddings", "num_labels", *DROPOUTS)
+    name = config.architecture
+    if not name:
+        return default
+    match = re.search(r"(For[A-Z]\w+|LMHeadModel|Model|Decoder|Encoder)$", name)
+    task = match[1] if match else name
+    if task not in (*TASKS, *also):
+        known = unknown("task", task, (*TASKS, *also))
+        raise ConvertError(f"{config.where}: architectures = ['{name}']: {known}")
+    return task
+
+
+def n_labels(config: HfConfig) -> int:
+    """Classes of a classifier."""
+    named = config.data.get("id2label")
+    given = config.get("num_labels", None)
+    return len(named) if named else given or LABELS
+
+
+def tags(config: HfConfig, theirs: str, n_classes: int | None = None) -> Answer:
+    """A class for every token."""
+    head = {"kind": "tags", "n_classes": n_classes or n_labels(config)}
+    return Answer(head, None, [Row("head.out", theirs)])
+
+
+def ends(config: HfConfig, theirs: str = "qa_outputs") -> Answer:
+    """The two ends of an answer in a text."""
+    return tags(config, theirs)
+
+
+def classifier(
+    config: HfConfig, pooler: str | None, theirs: str, *, dropout: float = 0.0, **options: Any
+) -> Answer:
+    """A class for the sequence, from a pooler's map (none if `pooler` is None) and a classifier."""
+    n_classes = options.pop("n_classes", None) or n_labels(config)
+    pool: Table = {"kind": "classifier", "n_classes": n_classes, "dropout": dropout, **options}
+    rows = [Row("pool.out", theirs)]
+    if pooler is None:
+        return Answer(None, pool | {"activation": None}, rows)
+    return Answer(None, pool, [Row("pool.map", pooler), *rows])
+
+
+def pooled(pooler: str, activation: str = "tanh") -> Answer:
+    """The vector of the sequence that a pooler makes of its first token."""
+    pool = {"kind": "sentence", "reads": "first", "activation": activation, "normalize": False}
+    return Answer(None, pool, [Row("pool.map", pooler)])

@@ -1,0 +1,229 @@
+"""BERT, and those that changed its training but not its layers: RoBERTa, XLM-R, CamemBERT.
+
+Defaults are those of `BertConfig`, `RobertaConfig`, `XLMRobertaConfig` and `CamembertConfig`.
+"""
+
+from functools import partial
+
+from ..answers import Answer, classifier, ends, pooled, tags, task_of
+from ..config import HfConfig
+from ..family import Family, Table, prefixed
+from ..weights import Row, rows
+
+BLOCK = "stack.blocks.{i}"
+CAUSAL = ("LMHeadModel", "ForCausalLM")
+
+
+def model(config: HfConfig, *, vocab_size: int = 30522, pad: int | None = None) -> Table:
+    """The `[model]` table of a BertConfig; with a `pad` token, of a RobertaConfig."""
+    offset = 0 if pad is None else config.get("pad_token_id", pad) + 1
+    answer = bert_answer(config) if pad is None else roberta_answer(config)
+    causal = task_of(config, "ForMaskedLM", *CAUSAL) in CAUSAL and config.get("is_decoder", False)
+    return {
+        **tower(config, offset=offset, vocab_size=vocab_size),
+        "kind": "decoder" if causal else "encoder",
+        **answer.tables(),
+    }
+
+
+def norm_of(config: HfConfig, eps: float = 1e-12) -> Table:
+    """The layer norm that BERT has everywhere."""
+    return {"kind": "layer_norm", "eps": config.get("layer_norm_eps", eps)}
+
+
+def tower(
+    config: HfConfig,
+    *,
+    vocab_size: int,
+    offset: int = 0,
+    dim: int = 768,
+    n_layers: int = 12,
+    n_heads: int = 12,
+    hidden_dim: int = 3072,
+    activation: str = "gelu",
+    dropout: float = 0.1,
+) -> Table:
+    """What all of BERT's line share: embeddings, blocks, no last norm; the defaults that differ."""
+    config.expect("position_embedding_type", "absolute")
+    rate = float(config.get("hidden_dropout_prob", dropout))
+    norm = norm_of(config)
+    mixer = {
+        "kind": "attention",
+        "n_heads": config.get("num_attention_heads", n_heads),
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(config.get("attention_probs_dropout_prob", dropout)),
+    }
+    ffn = {
+        "kind": "mlp",
+        "hidden_dim": config.get("intermediate_size", hidden_dim),
+        "activation": config.activation("hidden_act", activation),
+        "bias": True,
+    }
+    embed = {
+        "kind": "token",
+        "n_types": config.get("type_vocab_size", 2) or None,
+        "norm": norm,
+        "dropout": rate,
+    }
+    return {
+        "kind": "encoder",
+        "dim": config.get("hidden_size", dim),
+        "n_layers": config.get("num_hidden_layers", n_layers),
+        "max_seq_len": config.get("max_position_embeddings", 512) - offset,
+        "vocab_size": config.get("vocab_size", vocab_size),
+        "embed": {key: value for key, value in embed.items() if value is not None},
+        "position": {"kind": "learned", **({"offset": offset} if offset else {})},
+        "block": {
+            "placement": "post",
+            "dropout": rate,
+            "norm": norm,
+            "mixer": mixer,
+            "ffn": ffn,
+        },
+        "norm": {"kind": "none"},
+        "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
+    }
+
+
+def words(config: HfConfig, activation: str | None = None) -> Table:
+    """The head over masked words; `activation` where it isn't that of the blocks."""
+    return {
+        "kind": "mlm",
+        "tied": config.get("tie_word_embeddings", True),
+        "bias": True,
+        "activation": activation or config.activation("hidden_act", "gelu"),
+        "norm": norm_of(config),
+    }
+
+
+def word_rows(head: str, base: str, transform: str, norm: str, config: HfConfig) -> list[Row]:
+    """The rows of a head over words: its decoder has a bias of its own where it isn't tied."""
+    tied = config.get("tie_word_embeddings", True)
+    return [
+        *rows("head.{map,norm}", f"{head}{{{transform},{norm}}}"),
+        Row("head.weight", f"{base}decoder.weight"),
+        Row("head.bias", f"{base}bias" if tied else f"{base}decoder.bias"),
+    ]
+
+
+def class_dropout(config: HfConfig, key: str = "classifier_dropout") -> float:
+    """Dropout before a classifier: its own rate, or the model's."""
+    own = config.get(key, None)
+    return float(config.get("hidden_dropout_prob", 0.1) if own is None else own)
+
+
+def bert_answer(config: HfConfig, prefix: str = "bert.") -> Answer:
+    """Head and pool of a class of BERT's."""
+    task, pooler = task_of(config, "ForPreTraining", *CAUSAL), f"{prefix}pooler.dense"
+    rate = class_dropout(config)
+    match task:
+        case "Model":
+            return pooled(pooler)
+        case "ForTokenClassification":
+            return tags(config, "classifier")
+        case "ForQuestionAnswering":
+            return ends(config)
+        case "ForNextSentencePrediction":
+            return classifier(config, pooler, "cls.seq_relationship", n_classes=2)
+        case "ForSequenceClassification":
+            return classifier(config, pooler, "classifier", dropout=rate)
+        case "ForMultipleChoice":
+            return classifier(config, pooler, "classifier", dropout=rate, n_classes=1)
+    base = "cls.predictions."
+    head_rows = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
+    if task != "ForPreTraining":
+        return Answer(words(config), None, head_rows)
+    order = classifier(config, pooler, "cls.seq_relationship", n_classes=2)
+    return Answer(words(config), order.pool, [*head_rows, *order.rows])
+
+
+def roberta_answer(config: HfConfig) -> Answer:
+    """Head and pool of a class of RoBERTa's, whose classifier holds its own pooler."""
+    task, rate = task_of(config, "ForMaskedLM", *CAUSAL), class_dropout(config)
+    match task:
+        case "Model":
+            return pooled("roberta.pooler.dense")
+        case "ForTokenClassification":
+            return tags(config, "classifier")
+        case "ForQuestionAnswering":
+            return ends(config)
+        case "ForSequenceClassification":
+            return classifier(config, "classifier.dense", "classifier.out_proj", dropout=rate)
+        case "ForMultipleChoice":
+            pooler = "roberta.pooler.dense"
+            return classifier(config, pooler, "classifier", dropout=rate, n_classes=1)
+    rows_ = word_rows("lm_head.", "lm_head.", "dense", "layer_norm", config)
+    return Answer(words(config, "gelu"), None, rows_)
+
+
+def weights(config: HfConfig, *, prefix: str = "bert.") -> list[Row]:
+    """The weight map of a BERT, or of a RoBERTa with its prefix."""
+    answer = bert_answer(config) if prefix == "bert." else roberta_answer(config)
+    return [*around(prefix), *layers(f"{prefix}encoder.layer.{{i}}"), *answer.rows]
+
+
+def around(prefix: str) -> list[Row]:
+    """The tensors of the embeddings."""
+    return [
+        Row("embed.table", f"{prefix}embeddings.word_embeddings"),
+        Row("embed.types", f"{prefix}embeddings.token_type_embeddings"),
+        Row("embed.norm", f"{prefix}embeddings.LayerNorm"),
+        Row("position.table", f"{prefix}embeddings.position_embeddings"),
+    ]
+
+
+def layers(theirs: str) -> list[Row]:
+    """The tensors of a block."""
+    return [
+        *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{theirs}.attention.self.{{query,key,value}}"),
+        *joints(theirs),
+    ]
+
+
+def joints(theirs: str) -> list[Row]:
+    """The tensors of a block beside those of its mixer: BERT's, ELECTRA's and DeBERTa's."""
+    return [
+        Row(f"{BLOCK}.mixer.o", f"{theirs}.attention.output.dense"),
+        Row(f"{BLOCK}.mixer_residual.out", f"{theirs}.attention.output.LayerNorm"),
+        Row(f"{BLOCK}.ffn.up", f"{theirs}.intermediate.dense"),
+        Row(f"{BLOCK}.ffn.down", f"{theirs}.output.dense"),
+        Row(f"{BLOCK}.ffn_residual.out", f"{theirs}.output.LayerNorm"),
+    ]
+
+
+NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
+"""What TensorFlow called the parameters of a norm."""
+
+BERT = Family(
+    model_types=("bert",),
+    architecture="BertForPreTraining",
+    model=model,
+    weights=weights,
+    renames=(*NAMES, prefixed("bert.", "cls.", "classifier.", "qa_outputs.")),
+    spare=(r"^bert\.pooler\.", r"^cls\."),
+    tied=(
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    ),
+)
+
+
+def robertas(*names: str, vocab_size: int = 30522) -> Family:
+    """A family with RoBERTa's tensors."""
+    return Family(
+        model_types=names,
+        architecture="RobertaForMaskedLM",
+        model=partial(model, vocab_size=vocab_size, pad=1),
+        weights=partial(weights, prefix="roberta."),
+        renames=(*NAMES, prefixed("roberta.", "lm_head.", "classifier.", "qa_outputs.")),
+        spare=(r"^roberta\.pooler\.", r"^lm_head\."),
+        tied=(
+            ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
+            ("lm_head.decoder.bias", "lm_head.bias"),
+        ),
+    )
+
+
+ROBERTA = robertas("roberta", vocab_size=50265)
+XLM_ROBERTA = robertas("xlm-roberta", "camembert")

@@ -1,0 +1,109 @@
+"""DistilBERT: BERT without token types and pooler. Defaults are those of `DistilBertConfig`."""
+
+from ..answers import Answer, classifier, ends, tags, task_of
+from ..config import HfConfig
+from ..family import Family, Table, prefixed
+from ..weights import Row, rows
+
+HF_BLOCK = "distilbert.transformer.layer.{i}"
+BLOCK = "stack.blocks.{i}"
+NORM = {"kind": "layer_norm", "eps": 1e-12}
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a DistilBertConfig."""
+    # Sinusoidal positions are a table in the file as well, and were only initialised as waves.
+    config.ignore("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout")
+    rate = float(config.get("dropout", 0.1))
+    mixer = {
+        "kind": "attention",
+        "n_heads": config.get("n_heads", 12),
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(config.get("attention_dropout", 0.1)),
+    }
+    ffn = {
+        "kind": "mlp",
+        "hidden_dim": config.get("hidden_dim", 3072),
+        "activation": config.activation("activation", "gelu"),
+        "bias": True,
+    }
+    return {
+        "kind": "encoder",
+        "dim": config.get("dim", 768),
+        "n_layers": config.get("n_layers", 6),
+        "max_seq_len": config.get("max_position_embeddings", 512),
+        "vocab_size": config.get("vocab_size", 30522),
+        "embed": {"kind": "token", "norm": NORM, "dropout": rate},
+        "position": {"kind": "learned"},
+        "block": {
+            "placement": "post",
+            "dropout": rate,
+            "norm": NORM,
+            "mixer": mixer,
+            "ffn": ffn,
+        },
+        "norm": {"kind": "none"},
+        "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
+        **answer(config).tables(),
+    }
+
+
+def answer(config: HfConfig) -> Answer:
+    """Head and pool of a class of DistilBERT's."""
+    task = task_of(config, "ForMaskedLM")
+    options: Table = {
+        "activation": "relu",
+        "dropout": float(config.get("seq_classif_dropout", 0.2)),
+    }
+    match task:
+        case "Model":
+            return Answer()
+        case "ForTokenClassification":
+            return tags(config, "classifier")
+        case "ForQuestionAnswering":
+            return ends(config)
+        case "ForSequenceClassification":
+            return classifier(config, "pre_classifier", "classifier", **options)
+        case "ForMultipleChoice":
+            return classifier(config, "pre_classifier", "classifier", n_classes=1, **options)
+    head = {
+        "kind": "mlm",
+        "tied": config.get("tie_word_embeddings", True),
+        "bias": True,
+        "activation": config.activation("activation", "gelu"),
+        "norm": NORM,
+    }
+    return Answer(
+        head,
+        None,
+        [
+            *rows("head.{map,norm}", "vocab_{transform,layer_norm}"),
+            *rows("head.{weight,bias}", "vocab_projector.{weight,bias}"),
+        ],
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a DistilBERT."""
+    return [
+        Row("embed.table", "distilbert.embeddings.word_embeddings"),
+        Row("embed.norm", "distilbert.embeddings.LayerNorm"),
+        Row("position.table", "distilbert.embeddings.position_embeddings"),
+        *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.attention.{{q,k,v,out}}_lin"),
+        Row(f"{BLOCK}.mixer_residual.out", f"{HF_BLOCK}.sa_layer_norm"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.ffn.{{lin1,lin2}}"),
+        Row(f"{BLOCK}.ffn_residual.out", f"{HF_BLOCK}.output_layer_norm"),
+        *answer(config).rows,
+    ]
+
+
+DISTILBERT = Family(
+    model_types=("distilbert",),
+    architecture="DistilBertForMaskedLM",
+    model=model,
+    weights=weights,
+    renames=(prefixed("distilbert.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs."),),
+    spare=(r"^vocab_",),
+    tied=(("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),),
+)
