@@ -1,7 +1,16 @@
 """Every slot and every kind that can fill it, one line each."""
 
+from .data.batches.answers import Answers
+from .data.batches.contrastive import TextPairs
+from .data.batches.denoise import Denoise
+from .data.batches.labeled import Labeled
+from .data.batches.mlm import MaskedRows
 from .data.batches.packed import Packed
 from .data.batches.pairs import Pairs
+from .data.batches.prefix import Prefix
+from .data.batches.sentence_pairs import SentencePairs
+from .data.batches.span_corruption import SpanCorruption
+from .data.batches.tagged import Tagged
 from .data.tokenizers.byte import Byte
 from .data.tokenizers.char import Char
 from .data.tokenizers.hf import TokenizerJson
@@ -31,8 +40,16 @@ from .models.decoder import Decoder
 from .models.encoder import Encoder
 from .models.encoder_decoder import EncoderDecoder
 from .models.recurrent import Recurrent
+from .objectives.answer import Answer
+from .objectives.classify import Classify
 from .objectives.clm import Clm
+from .objectives.contrastive import Contrastive
+from .objectives.mlm import Mlm
+from .objectives.prefix_lm import PrefixLm
+from .objectives.rtd import Rtd
+from .objectives.sentence_order import SentenceOrder
 from .objectives.seq2seq import Seq2Seq
+from .objectives.tag import Tag
 from .optim.adafactor import Adafactor
 from .optim.adam import Adam, AdamW
 from .optim.clip import ClipAdaptive, ClipNone, ClipNorm
@@ -56,6 +73,11 @@ fill("init", Normal, FanIn, Xavier)
 fill("objective", Clm, Seq2Seq)
 fill("batch", Packed, Pairs)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers)
+fill("objective", Clm, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
+fill("objective", Classify, Tag, Answer, Contrastive)
+fill("batch", Packed, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
+fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
+fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)
 fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)

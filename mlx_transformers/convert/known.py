@@ -3,16 +3,6 @@
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
 from .families.albert import ALBERT
-from .families.bart import (
-    BART,
-    BLENDERBOT,
-    BLENDERBOT_SMALL,
-    M2M_100,
-    MARIAN,
-    MBART,
-    PEGASUS,
-    PLBART,
-)
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
@@ -20,7 +10,6 @@ from .families.gpt2 import GPT2
 from .families.llama import LLAMA
 from .families.mistral import MISTRAL
 from .families.mixtral import MIXTRAL
-from .families.t5 import MT5, T5, UMT5
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -28,23 +17,12 @@ FAMILIES: tuple[Family, ...] = (
     BERT,
     DISTILBERT,
     ELECTRA,
-    BART,
-    BLENDERBOT,
-    BLENDERBOT_SMALL,
     GPT2,
     LLAMA,
     MISTRAL,
     MIXTRAL,
     ROBERTA,
     XLM_ROBERTA,
-    M2M_100,
-    MARIAN,
-    MBART,
-    MT5,
-    PEGASUS,
-    PLBART,
-    T5,
-    UMT5,
 )
 
 

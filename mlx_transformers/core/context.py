@@ -17,6 +17,7 @@ class Context:
         segments: `[B, T]` document ids of packed rows; a token sees only its own document.
         valid: `[B, T]` whether a token exists; None where no row is padded. Padding is never seen.
         pad: `[B]` how many slots before a row's first token are padding, in decoding.
+        prefix: `[B]` how many tokens of a causal pass are seen by every other, before and after.
         types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
         memory: what an encoder made of the source: `[B, S, D]`, or a tree of a recurrent one.
         memory_valid: `[B, S]` whether a source token exists; None where no source is padded.
@@ -34,6 +35,7 @@ class Context:
     segments: mx.array | None = None
     valid: mx.array | None = None
     pad: mx.array | None = None
+    prefix: mx.array | None = None
     types: mx.array | None = None
     memory: Any = None
     memory_valid: mx.array | None = None

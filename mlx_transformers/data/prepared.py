@@ -43,6 +43,11 @@ class Prepared:
         """A hash of the tokens' origin: equal for equal text, split and tokenizer."""
         return self.manifest["fingerprint"]
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes of labelled records by number; none where there are no labels."""
+        return self.manifest.get("labels", [])
+
     def count(self, split: Split, what: str = "tokens") -> int:
         """How many "tokens", "documents" or (UTF-8) "bytes" a split holds."""
         return self.manifest["splits"][split][what]

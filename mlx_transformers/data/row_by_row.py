@@ -120,8 +120,12 @@ class Windows:
         self._rows = Rows(tokens, length, setting.seed, setting.shuffle, phase=phase)
         self.per_epoch = self._rows.per_epoch
 
+    def start(self, row: int) -> int:
+        """Where in the text a row's window starts."""
+        return int(self._rows.starts(np.array([row]))[0])
+
     def at(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
-        start = int(self._rows.starts(np.array([row]))[0])
+        start = self.start(row)
         tokens = self._rows.tokens[start : start + self.length].astype(np.int32)
         epoch, place = divmod(row, self.per_epoch)
         if self.copies is not None:
@@ -141,6 +145,10 @@ class Pass:
                 "too few to evaluate: give data.valid_fraction or data.valid_path."
             )
         self.per_epoch = -(-self.size // length)
+
+    def start(self, row: int) -> int:
+        """Where in the split a row's window starts."""
+        return row * self.length
 
     def at(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         part = self.tokens[row * self.length : (row + 1) * self.length]

@@ -35,8 +35,8 @@ class Seq2SeqObjective:
     """`(models, batch, ctx) -> Loss`, where batch has `source [B, S]`, `source_valid [B, S]`,
     `tokens [B, T + 1]` from the start token on, and `weights [B, T]` of the predictions.
 
-    The model is asked for `encode(source, ctx) -> memory [B, S, D]`, with `ctx.valid` and without
-    a direction; then for `hidden(tokens, ctx)`, with `ctx.memory` and `ctx.memory_valid`.
+    The model is asked for `encode(source, ctx) -> memory [B, S, D]`, where `ctx.memory_valid` marks
+    the padding of the source; then for `hidden(tokens, ctx)`, which reads `ctx.memory` too.
     """
 
     def __init__(self, config: Seq2Seq) -> None:
@@ -52,7 +52,5 @@ class Seq2SeqObjective:
 
 def encode(model: Any, source: mx.array, valid: mx.array, ctx: Context) -> None:
     """Have the model read the source `[B, S]`; what it made of it is in `ctx` afterwards."""
-    causal, ctx.causal, ctx.valid = ctx.causal, False, valid
-    memory = model.encode(source, ctx)
-    ctx.causal, ctx.valid = causal, None
-    ctx.memory, ctx.memory_valid = memory, valid
+    ctx.memory_valid = valid
+    ctx.memory = model.encode(source, ctx)

@@ -17,6 +17,7 @@ class Mask:
             `causal` these are the last `window` tokens, as in Mistral 7B, section 2).
         segments: `[B, S]` document ids of packed rows; a query sees only its own document.
         valid: `[B, S]` whether a key exists; padding is seen by nobody.
+        prefix: `[B]` how many keys, from the first, even a causal query sees ahead of itself.
         allowed: explicit boolean array, broadcastable to `[B, 1, T, S]`, as decoding needs.
     """
 
@@ -25,6 +26,7 @@ class Mask:
     segments: mx.array | None = None
     valid: mx.array | None = None
     allowed: mx.array | None = None
+    prefix: mx.array | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -43,6 +45,9 @@ class Mask:
         if not self.unbounded(q0, q1, k0, k1):
             ahead = mx.arange(k0, k1)[None, :] - mx.arange(q0, q1)[:, None]
             seen = ahead <= 0 if self.causal else None
+            if seen is not None and self.prefix is not None:
+                given = mx.arange(k0, k1) < self.prefix[:, None, None, None]
+                seen = seen | given
             if self.window is not None:
                 near = mx.abs(ahead) < self.window
                 seen = near if seen is None else seen & near
@@ -58,7 +63,7 @@ class Mask:
     @property
     def plain(self) -> bool:
         """Whether order alone decides who is seen: no window, documents, padding or array."""
-        arrays = (self.segments, self.valid, self.allowed)
+        arrays = (self.prefix, self.segments, self.valid, self.allowed)
         return self.window is None and all(array is None for array in arrays)
 
     def unbounded(self, q0: int, q1: int, k0: int, k1: int) -> bool:
@@ -72,4 +77,4 @@ class Mask:
         """The least range of keys that holds all that query positions `[q0, q1)` may see."""
         lo = 0 if self.window is None else max(0, q0 - self.window + 1)
         hi = s if self.window is None else min(s, q1 - 1 + self.window)
-        return (lo, min(hi, q1)) if self.causal else (lo, hi)
+        return (lo, min(hi, q1)) if self.causal and self.prefix is None else (lo, hi)

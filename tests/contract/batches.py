@@ -14,7 +14,21 @@ RECORDS = [
         "source": f"{n} green bottles",
         "target": f"bottles {'green ' * (n % 4)}{n}",
         "title": f"on {n}",
-        "body": f"wall {n * 7}",
+        "body": f"a wall {n * 7} on {n}",
+        "text": f"{n} bottles",
+        "label": "odd" if n % 2 else "even",
+        "size": "large" if n > 30 else "small" if n > 10 else "tiny",
+        "words": [f"{n}", "bottles", "fall"],
+        "tags": ["number", "noun", "verb"],
+        "others": ["all", f"{n * 3}", "walls"],
+        "marks": ["b", "a", "b"],
+        "question": f"how many for {n}?",
+        "context": f"a {n % 9}, on {n % 9} more",
+        "answer": "o",
+        "letter": "a",
+        "at": 11,
+        "a": f"{n} bottles",
+        "b": f"bottles: {n}",
     }
     for n in range(60)
 ]
@@ -22,11 +36,33 @@ SEQ_LEN = 24
 
 ROWS = [
     Row("batch", "rows", {"kind": "rows"}),
+    Row("batch", "mlm", {"kind": "mlm"}),
+    Row("batch", "sentence pairs", {"kind": "sentence_pairs"}),
+    Row("batch", "span corruption", {"kind": "span_corruption"}),
+    Row("batch", "denoise", {"kind": "denoise", "infill": 0.3}),
+    Row("batch", "prefix", {"kind": "prefix"}),
     Row("batch", "pairs", {"kind": "pairs"}),
+    Row("batch", "labeled", {"kind": "labeled"}),
+    Row("batch", "tagged", {"kind": "tagged"}),
+    Row("batch", "answers", {"kind": "answers"}),
+    Row("batch", "contrastive", {"kind": "contrastive"}),
 ]
 
 CHANGES = {
     "rows": {},
+    "mlm": {"masking": {"share": 0.3}, "copies": 2},
+    "sentence_pairs": {"task": "order", "masking": {"unit": "word"}, "short_share": 0.9},
+    "span_corruption": {"density": 0.4, "mean_span": 2.0, "sentinels": 50, "start": "end"},
+    "denoise": {
+        "permute": True,
+        "rotate": True,
+        "infill": 0.5,
+        "mean_span": 1.0,
+        "delete": 0.2,
+        "mask": 0.2,
+        "start": "end",
+    },
+    "prefix": {},
     "pairs": {
         "source_key": "title",
         "target_key": "body",
@@ -35,6 +71,15 @@ CHANGES = {
         "reverse_source": True,
         "start": "end",
     },
+    "labeled": {"text_key": "body", "other_key": "title", "label_key": "size"},
+    "tagged": {"words_key": "others", "tags_key": "marks"},
+    "answers": {
+        "question_key": "title",
+        "context_key": "body",
+        "answer_key": "letter",
+        "start_key": "at",
+    },
+    "contrastive": {"a_key": "title", "b_key": "body"},
 }
 
 

@@ -12,8 +12,15 @@ from mlx_transformers.layers.heads import Unembedding
 WIDTH = 6
 
 
+class Twice(nn.Module):
+    """A head whose transform is a factor."""
+
+    def transform(self, h: mx.array) -> mx.array:
+        return 2 * h
+
+
 class Reader(nn.Module):
-    """`hidden` is each token's vector plus the mean of its types' and of what exists around it."""
+    """An encoder: each token's vector, its type's, and the mean of what exists around it."""
 
     def __init__(self, vocab_size: int, n_classes: int = 3, seed: int = 0) -> None:
         super().__init__()
@@ -22,21 +29,49 @@ class Reader(nn.Module):
         self.types = mx.array(draw((2, WIDTH)).astype(np.float32))
         self.out = mx.array(draw((vocab_size, WIDTH)).astype(np.float32))
         self.classes = mx.array(draw((n_classes, WIDTH)).astype(np.float32))
+        self.head = Twice()
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
+    def encode(self, tokens: mx.array, ctx: Context) -> mx.array:
+        ctx.causal = False
         x = self.table[tokens]
         if ctx.types is not None:
             x = x + self.types[ctx.types]
-        if ctx.memory is not None:
-            return x + mean(ctx.memory, ctx.memory_valid)[:, None]
-        return x if ctx.causal else x + mean(x, ctx.valid)[:, None]
+        return x + mean(x, ctx.valid)[:, None]
 
-    def encode(self, source: mx.array, ctx: Context) -> mx.array:
-        assert not ctx.causal
-        return self.hidden(source, ctx)
+    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
+        return self.head.transform(self.encode(tokens, ctx))
 
     def unembedding(self) -> Unembedding:
         return Unembedding(self.out, None, None)
+
+    def pooled(self, x: mx.array, ctx: Context) -> mx.array:
+        return mean(x, ctx.valid) @ self.classes.T
+
+    def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
+        return self.encode(tokens, ctx) @ self.classes.T
+
+
+class Writer(Reader):
+    """An encoder and a decoder: each token's vector and the mean of the memory that exists."""
+
+    def encode(self, source: mx.array, ctx: Context) -> mx.array:
+        x = self.table[source]
+        return x + mean(x, ctx.memory_valid)[:, None]
+
+    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
+        assert ctx.causal
+        assert ctx.valid is None
+        assert ctx.memory is not None
+        return self.table[tokens] + mean(ctx.memory, ctx.memory_valid)[:, None]
+
+
+class Both(nn.Module):
+    """A generator and a discriminator."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.generator = Reader(vocab_size, seed=1)
+        self.discriminator = Reader(vocab_size, n_classes=1, seed=2)
 
 
 def mean(x: mx.array, valid: mx.array | None) -> mx.array:
@@ -47,6 +82,13 @@ def mean(x: mx.array, valid: mx.array | None) -> mx.array:
     return (x * share).sum(axis=1) / share.sum(axis=1)
 
 
-def numpy_of(model: Any) -> dict[str, np.ndarray]:
+def numpy_of(model: Reader) -> dict[str, np.ndarray]:
     """Its weights in float64."""
-    return {n: np.asarray(v, np.float64) for n, v in model.parameters().items()}
+    names = ("table", "types", "out", "classes")
+    return {name: np.asarray(getattr(model, name), np.float64) for name in names}
+
+
+def model_of(kind: str, vocab_size: int) -> Any:
+    """The model that an objective of a kind is tried with."""
+    makes = {"seq2seq": Writer, "rtd": Both}
+    return makes.get(kind, Reader)(vocab_size)

@@ -9,18 +9,50 @@ CLM = {"kind": "clm"}
 SEQ2SEQ = {"kind": "seq2seq"}
 
 _rng = np.random.default_rng(3)
-VALID = np.arange(7)[None, :] < np.array([7, 4])[:, None]
-WEIGHTS = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.float32)
+
+
+def _tokens(columns: int) -> np.ndarray:
+    return _rng.integers(0, VOCAB, (3, columns)).astype(np.int32)
+
+
+LENGTHS = np.array([7, 4, 5])
+VALID = np.arange(7) < LENGTHS[:, None]
+HIDDEN = np.array([[0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]], np.float32)
+"""The last row hides nothing: it fills up a batch."""
+COUNTS = np.array([1, 1, 0], np.float32)
+MASKED = {"tokens": _tokens(7), "targets": _tokens(7), "weights": HIDDEN, "valid": VALID}
+TYPES = np.tile(np.arange(7) > 2, (3, 1)).astype(np.int32)
+TYPED = {"tokens": _tokens(7), "types": TYPES, "valid": VALID}
 
 BATCHES: dict[str, dict[str, np.ndarray]] = {
     "seq2seq": {
-        "source": _rng.integers(0, VOCAB, (2, 7)),
+        "source": _tokens(7),
         "source_valid": VALID,
-        "tokens": _rng.integers(0, VOCAB, (2, 6)),
-        "weights": WEIGHTS,
+        "tokens": _tokens(6),
+        "weights": np.float32(np.arange(5) < LENGTHS[:, None] - 2),
+    },
+    "mlm": MASKED,
+    "sentence_order": MASKED | {"types": TYPES, "label": np.array([1, 0, 1])},
+    "rtd": MASKED,
+    "classify": TYPED | {"label": np.array([2, 0, 1]), "weights": COUNTS},
+    "tag": MASKED | {"targets": _rng.integers(0, 3, (3, 7))},
+    "answer": TYPED | {"answer": np.array([[1, 3], [0, 0], [2, 2]]), "weights": COUNTS},
+    "contrastive": {
+        "a": _tokens(7),
+        "a_valid": VALID,
+        "b": _tokens(7),
+        "b_valid": VALID,
+        "weights": COUNTS,
     },
 }
 """A batch for each kind that reads more than running text."""
+PREFIX = {
+    "tokens": _tokens(10),
+    "prefix": np.array([3, 1, 8]),
+    "weights": np.float32(np.arange(1, 10) >= np.array([[3], [1], [8]])),
+}
+
+LISTED = ("seq2seq", "contrastive")
 
 ROWS = [
     Row("objective", "plain", CLM),
@@ -28,10 +60,21 @@ ROWS = [
     Row("objective", "z loss", CLM | {"z_loss": 0.05}),
     Row("objective", "chunk", CLM | {"chunk": 4}),
     Row("objective", "seq2seq", SEQ2SEQ),
+    Row("objective", "prefix", {"kind": "prefix_lm"}),
+    Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
+    *(Row("objective", kind, {"kind": kind}) for kind in BATCHES if kind not in LISTED),
     Row("objective", "all at once", CLM | {"label_smoothing": 0.1, "z_loss": 0.1, "chunk": 7}),
 ]
 
 CHANGES = {
     "seq2seq": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
+    "prefix_lm": {"chunk": Change(4, result=False)},
+    "mlm": {"z_loss": 0.1, "chunk": Change(4, result=False)},
+    "sentence_order": {"order_weight": 0.5, "chunk": Change(4, result=False)},
+    "rtd": {"discriminator_weight": 20.0, "chunk": Change(4, result=False)},
+    "classify": {"label_smoothing": 0.3},
+    "tag": {},
+    "answer": {},
+    "contrastive": {"temperature": 0.5, "symmetric": True},
     "clm": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
 }

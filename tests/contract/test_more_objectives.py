@@ -5,24 +5,43 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.loss import Loss
 
-from . import reference
-from .fakes import Reader, numpy_of
-from .objectives import BATCHES
-from .suite import VOCAB, parse
+from . import models, reference
+from .fakes import Both, Reader, Writer, model_of, numpy_of
+from .objectives import BATCHES, HIDDEN, PREFIX
+from .suite import VOCAB, parse, randomize
+
+Array = np.ndarray
 
 
-def loss_of(config: dict[str, Any], batch: dict[str, Any], training: bool = False) -> Loss:
+def loss_of(
+    config: dict[str, Any], batch: dict[str, Array], training: bool = False, model: Any = None
+) -> Loss:
     ctx = Context(key=mx.random.key(0) if training else None)
     arrays = {name: mx.array(array) for name, array in batch.items()}
-    return parse("objective", config).build()({"model": Reader(VOCAB)}, arrays, ctx)
+    model = model or model_of(config["kind"], VOCAB)
+    return parse("objective", config).build()({"model": model}, arrays, ctx)
 
 
-def mean(x: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def mean(x: Array, valid: Array) -> Array:
     return np.stack([row[real].mean(axis=0) for row, real in zip(x, valid, strict=True)])
+
+
+def encoded(w: dict[str, Array], batch: dict[str, Array], tokens: str = "tokens") -> Array:
+    """What `Reader` makes of a batch."""
+    valid = batch.get(f"{tokens}_valid", batch.get("valid"))
+    x = w["table"][batch[tokens]]
+    if "types" in batch:
+        x = x + w["types"][batch["types"]]
+    return x + mean(x, valid)[:, None]
+
+
+def nll(logits: Array, label: int) -> float:
+    return float(np.log(np.exp(logits).sum()) - logits[label])
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -31,7 +50,7 @@ def test_the_loss_of_a_target_is_conditioned_on_the_source_that_exists(
     smoothing: float, training: bool
 ) -> None:
     batch = BATCHES["seq2seq"]
-    w = numpy_of(Reader(VOCAB))
+    w = numpy_of(Writer(VOCAB))
     source = w["table"][batch["source"]]
     valid = batch["source_valid"]
     memory = source + mean(source, valid)[:, None]
@@ -43,3 +62,158 @@ def test_the_loss_of_a_target_is_conditioned_on_the_source_that_exists(
     assert float(found.total) == pytest.approx(total, rel=1e-5)
     assert float(found.parts["loss"]) == pytest.approx(plain, rel=1e-5)
     assert float(found.weight) == batch["weights"].sum()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_hidden_tokens_are_told_from_what_exists_around_them(training: bool) -> None:
+    batch, w = BATCHES["mlm"], numpy_of(Reader(VOCAB))
+    logits = 2 * encoded(w, batch) @ w["out"].T
+    total, _ = reference.cross_entropy(logits, batch["targets"], HIDDEN)
+    found = loss_of({"kind": "mlm"}, batch, training)
+    assert float(found.total) == pytest.approx(total, rel=1e-5)
+    assert float(found.weight) == HIDDEN.sum()
+
+
+def test_masked_words_and_the_order_of_sentences_are_both_means() -> None:
+    batch, w = BATCHES["sentence_order"], numpy_of(Reader(VOCAB))
+    x = encoded(w, batch)
+    masked, _ = reference.cross_entropy(2 * x @ w["out"].T, batch["targets"], HIDDEN)
+    logits = mean(x, batch["valid"]) @ w["classes"].T
+    order = np.mean([nll(logits[i], batch["label"][i]) for i in range(2)])
+    found = loss_of({"kind": "sentence_order", "order_weight": 0.7}, batch)
+    n = HIDDEN.sum()
+    assert float(found.total) / n == pytest.approx(masked / n + 0.7 * order, rel=1e-5)
+    assert float(found.parts["loss"]) == pytest.approx(masked, rel=1e-5)
+    assert float(found.parts["order_loss"]) / n == pytest.approx(order, rel=1e-5)
+    right = np.mean(logits[:2].argmax(axis=1) == batch["label"][:2])
+    assert float(found.parts["accuracy"]) / n == pytest.approx(right)
+
+
+def test_the_class_of_a_row_that_counts() -> None:
+    batch, w = BATCHES["classify"], numpy_of(Reader(VOCAB))
+    logits = mean(encoded(w, batch), batch["valid"]) @ w["classes"].T
+    found = loss_of({"kind": "classify"}, batch)
+    expected = sum(nll(logits[i], batch["label"][i]) for i in range(2))
+    assert float(found.total) == pytest.approx(expected, rel=1e-5)
+    assert float(found.weight) == 2
+    right = (logits[:2].argmax(axis=1) == batch["label"][:2]).sum()
+    assert float(found.parts["accuracy"]) == right
+
+
+def test_the_tags_of_words_that_begin() -> None:
+    batch, w = BATCHES["tag"], numpy_of(Reader(VOCAB))
+    logits = encoded(w, batch) @ w["classes"].T
+    total, _ = reference.cross_entropy(logits, batch["targets"], HIDDEN)
+    found = loss_of({"kind": "tag"}, batch)
+    assert float(found.total) == pytest.approx(total, rel=1e-5)
+    right = ((logits.argmax(axis=-1) == batch["targets"]) * HIDDEN).sum()
+    assert float(found.parts["accuracy"]) == right
+
+
+def test_an_answer_starts_and_ends_among_the_tokens_that_exist() -> None:
+    batch, w = BATCHES["answer"], numpy_of(Reader(VOCAB))
+    logits = encoded(w, batch) @ w["classes"].T
+    expected = 0.0
+    for row in range(2):
+        real = logits[row][batch["valid"][row]]
+        ends = zip(real.T[:2], batch["answer"][row], strict=True)
+        expected += np.mean([nll(end, place) for end, place in ends])
+    assert float(loss_of({"kind": "answer"}, batch).total) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_partner_is_told_from_those_of_the_rows_that_count(symmetric: bool) -> None:
+    batch, w = BATCHES["contrastive"], numpy_of(Reader(VOCAB))
+    a, b = (mean(encoded(w, batch, name), batch[f"{name}_valid"]) @ w["classes"].T for name in "ab")
+    scores = (a @ b.T / 5.0)[:2, :2]
+    expected = sum(nll(scores[i], i) for i in range(2))
+    if symmetric:
+        expected = (expected + sum(nll(scores[:, i], i) for i in range(2))) / 2
+    config = {"kind": "contrastive", "temperature": 5.0, "symmetric": symmetric}
+    found = loss_of(config, batch)
+    assert float(found.total) == pytest.approx(expected, rel=1e-5)
+    assert float(found.parts["accuracy"]) == (scores.argmax(axis=1) == np.arange(2)).sum()
+
+
+def test_the_discriminator_judges_tokens_that_the_generator_drew() -> None:
+    batch, pair = BATCHES["rtd"], Both(VOCAB)
+    w = numpy_of(pair.generator)
+    logits = 2 * encoded(w, batch) @ w["out"].T
+    masked, _ = reference.cross_entropy(logits, batch["targets"], HIDDEN)
+    generator = mx.array(logits.astype(np.float32))
+    drawn = np.array(mx.random.categorical(generator, key=mx.random.key(0)))
+    guesses = np.where(HIDDEN > 0, drawn, batch["targets"])
+    d = numpy_of(pair.discriminator)
+    scores = (encoded(d, batch | {"tokens": guesses}) @ d["classes"].T)[..., 0]
+    replaced = guesses != batch["targets"]
+    assert 0 < replaced.sum() <= HIDDEN.sum()
+    each = np.log1p(np.exp(np.where(replaced, -scores, scores)))
+    judged = batch["valid"] * (HIDDEN.sum(axis=1) > 0)[:, None]
+    found = loss_of({"kind": "rtd", "discriminator_weight": 50.0}, batch, model=pair)
+    n = HIDDEN.sum()
+    expected = masked / n + 50 * (each * judged).sum() / judged.sum()
+    assert float(found.total) / n == pytest.approx(expected, rel=1e-4)
+    assert float(found.parts["loss"]) == pytest.approx(masked, rel=1e-5)
+
+
+def test_no_gradient_goes_from_the_judgement_to_the_generator() -> None:
+    batch, pair = BATCHES["rtd"], Both(VOCAB)
+
+    def gradients(weight: float) -> dict[str, Array]:
+        def total(params: Any) -> mx.array:
+            pair.update(params)
+            config = {"kind": "rtd", "discriminator_weight": weight}
+            return loss_of(config, batch, training=True, model=pair).total
+
+        params = pair.trainable_parameters()
+        grads = mx.grad(total)(params)
+        pair.update(params)
+        return {name: np.array(g) for name, g in tree_flatten(grads)}
+
+    one, two = gradients(1.0), gradients(2.0)
+    for name, g in one.items():
+        if name.startswith("generator"):
+            np.testing.assert_array_equal(g, two[name], err_msg=name)
+        elif name.endswith(("table", "classes")):
+            assert np.abs(g - two[name]).max() > 0, name
+
+
+def test_a_prefix_is_seen_in_both_directions_and_only_what_follows_is_predicted() -> None:
+    model = randomize(parse("model", models.LLAMA).build(VOCAB), 0)
+
+    def loss(batch: dict[str, Array]) -> Loss:
+        return loss_of({"kind": "prefix_lm"}, batch, model=model)
+
+    row = {name: array[:1] for name, array in PREFIX.items()}  # a prefix of 3 tokens
+    base = loss(row)
+    assert float(base.weight) == 7
+    changed = row | {"tokens": row["tokens"].copy()}
+    changed["tokens"][0, 2] = (changed["tokens"][0, 2] + 1) % VOCAB
+    ctx = Context(prefix=mx.array(row["prefix"]))
+    h, other = (np.array(model.hidden(mx.array(b["tokens"][:, :-1]), ctx)) for b in (row, changed))
+    assert np.abs(h - other)[0, 0].max() > 1e-4  # the first token sees the third
+    changed["tokens"] = row["tokens"].copy()
+    changed["tokens"][0, 5] = (changed["tokens"][0, 5] + 1) % VOCAB
+    other = np.array(model.hidden(mx.array(changed["tokens"][:, :-1]), ctx))
+    np.testing.assert_array_equal(h[0, :5], other[0, :5])
+
+
+@pytest.mark.usefixtures("compilation")
+@pytest.mark.parametrize("kind", BATCHES)
+def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(kind: str) -> None:
+    model, batch = model_of(kind, VOCAB), BATCHES[kind]
+
+    def step(params: Any) -> Any:
+        def loss(params: Any) -> Any:
+            model.update(params)
+            out = loss_of({"kind": kind}, batch, training=True, model=model)
+            return out.total, (out.parts, out.weight)
+
+        return mx.value_and_grad(loss)(params)
+
+    params = model.trainable_parameters()
+    (total, (parts, weight)), _ = mx.compile(step)(params)
+    model.update(params)
+    assert mx.isfinite(total).item()
+    assert {"loss"} <= set(parts)
+    assert weight.item() == BATCHES[kind]["weights"].sum()

@@ -64,8 +64,10 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
     mx.random.seed(0)
     model = randomize(parse("model", LLAMA).build(13), 0)
     batch: dict[str, mx.array] = {"tokens": mx.random.randint(0, 13, (2, 10))}
+    if row.kind == "prefix_lm":
+        batch = {name: mx.array(array) for name, array in objectives.PREFIX.items()}
     if row.kind in objectives.BATCHES:
-        model = fakes.Reader(13)
+        model = fakes.model_of(row.kind, 13)
         batch = {name: mx.array(array) for name, array in objectives.BATCHES[row.kind].items()}
     loss = row.parse(**changes).build()({"model": model}, batch, Context())
     return named({"total": loss.total, "weight": loss.weight, **loss.parts}, "loss")
@@ -105,7 +107,10 @@ def facts_of_batch(row: Row, **changes: Any) -> Facts:
     valid = batch.held_out(prepared, "valid", setting).batch(np.arange(2))
     assert set(train) <= set(batch.gives) <= set(train) | {"segments"}
     assert set(valid) <= {*batch.gives, "weights"}
-    return {f"train.{n}": a for n, a in train.items()} | {f"valid.{n}": a for n, a in valid.items()}
+    facts = {"vocab_size": np.array(prepared.tokenizer.vocab_size)}
+    for name, arrays in (("train", train), ("valid", valid)):
+        facts |= {f"{name}.{key}": array for key, array in arrays.items()}
+    return facts
 
 
 def facts_of_tokenizer(row: Row, **changes: Any) -> Facts:

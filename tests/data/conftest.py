@@ -5,17 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.data.batches.packed import Packed
-from mlx_transformers.data.batches.pairs import Pairs
+from mlx_transformers import registry as _registry  # noqa: F401 - fills the slots
 from mlx_transformers.data.config import Data
-from mlx_transformers.data.tokenizers.byte import Byte
-from mlx_transformers.data.tokenizers.char import Char
-from mlx_transformers.data.tokenizers.hf import TokenizerJson
-from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
-from mlx_transformers.recipe.slot import fill
-
-fill("batch", Packed, Pairs)
-fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 

@@ -58,6 +58,7 @@ def masks(s: int) -> dict[str, Mask]:
         "packed": Mask(segments=documents(s)),
         "packed full": Mask(causal=False, segments=documents(s)),
         "packed window": Mask(window=4, segments=documents(s)),
+        "prefix": Mask(prefix=mx.array([2, 0])),
     }
 
 

@@ -54,6 +54,15 @@ def test_keys_is_the_least_range_that_holds_all_that_a_block_sees(
         assert mask.keys(q0, q1, s) == (columns[0], columns[-1] + 1)
 
 
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_prefix_is_seen_from_before_it_too(window: int | None) -> None:
+    prefix = [3, 6]
+    got = np.array(Mask(True, window, prefix=mx.array(prefix)).array(9, 9))
+    for b, i, j in np.ndindex(2, 9, 9):
+        ok = j <= i or j < prefix[b]
+        assert got[b, 0, i, j] == (ok and (window is None or abs(i - j) < window))
+
+
 def test_allowed_replaces_the_structure() -> None:
     allowed = mx.array([[True, False, True]])
     assert Mask(causal=True, window=1, allowed=allowed).array(1, 3) is allowed

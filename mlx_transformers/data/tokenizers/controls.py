@@ -65,6 +65,9 @@ class Controlled(Tokenizer):
     def encode_array(self, text: str) -> np.ndarray:
         return self.inner.encode_array(text)
 
+    def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        return self.inner.encode_with_ends(text)
+
     def token_bytes(self, token: int) -> bytes | None:
         return self.inner.token_bytes(token) if token < self.inner.vocab_size else b""
 

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from ...core.errors import DataError, unknown
 from ...recipe.config import Kind
 from .tokenizer import Tokenizer
@@ -60,6 +62,11 @@ class HfTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        before = np.cumsum([0, *(len(character.encode()) for character in text)])
+        return found.ids, before[[end for _, end in found.offsets]]
 
     def token_bytes(self, token: int) -> None:
         return None

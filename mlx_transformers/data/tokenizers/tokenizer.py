@@ -40,6 +40,15 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, without control tokens."""
 
+    def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        """`encode`, and the place in the UTF-8 bytes of the text where each token ends, [n]."""
+        tokens = self.encode(text)
+        lengths = [len(self.token_bytes(token) or b"") for token in tokens]
+        n_bytes = len(text.encode())
+        # A space that the tokenizer puts before a text is none of it.
+        ends = np.cumsum(lengths) - (sum(lengths) - n_bytes)
+        return tokens, np.clip(ends, 0, n_bytes)
+
     def encode_array(self, text: str) -> np.ndarray:
         """`encode` as an array [n] of integers, for long texts."""
         return np.asarray(self.encode(text), dtype=np.int64)

@@ -186,7 +186,7 @@ class AttentionMixer(HeadsMixer):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         q, k, v = self._project(x, ctx)
-        mask = Mask(ctx.causal, self.window, segments=ctx.segments, valid=ctx.valid)
+        mask = Mask(ctx.causal, self.window, ctx.segments, ctx.valid, prefix=ctx.prefix)
         places = mx.arange(x.shape[1])
         return self._attend(q, k, v, mask, self._bias(q, k, places, places, ctx), ctx)
 

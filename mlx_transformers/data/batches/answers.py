@@ -1,0 +1,102 @@
+"""Questions and the spans of a text that answer them."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from ...core.errors import DataError
+from ..batching import Batching, Record, Setting
+from ..pieces import Piece
+from ..prepared import Prepared
+from ..records import Records
+from ..row_by_row import RecordExamples, RowByRow
+from ..split import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .fields import string, with_words
+from .noised import encoder_widths, framed
+
+
+class Answers(Batching):
+    """`[CLS] question [SEP] context [SEP]`, and where in it the answer starts and ends: Devlin et
+    al. 2018, section 4.2. No answer, or one that was cut off, is at `[CLS]` (section 4.3).
+
+    `tokens`, `types`, `valid` [B, T], `answer` [B, 2] (first and last token), `weights` [B].
+    """
+
+    kind: Literal["answers"] = "answers"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "answer", "weights")
+    reads_records: ClassVar[bool] = True
+
+    question_key: str = "question"
+    """Field of the question."""
+    context_key: str = "context"
+    """Field of the text that may answer it."""
+    answer_key: str = "answer"
+    """Field of the answer, a part of the context, word for word; empty where there is none."""
+    start_key: str | None = None
+    """Field of the answer's place in the context, in characters. Unset: where it is found first."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("cls", "sep")
+
+    def stored(self) -> dict[str, Any]:
+        keys = [self.question_key, self.context_key, self.answer_key, self.start_key]
+        return super().stored() | {"answers": keys}
+
+    def read(self, piece: Piece) -> Piece:
+        words = (self.question_key, self.context_key)
+        keys = (*words, self.answer_key, *([self.start_key] if self.start_key else []))
+        piece = with_words(piece, self.kind, keys, words)
+        self._place(piece.record or {}, piece.where)
+        return piece
+
+    def _place(self, record: Record, where: str = "a record") -> tuple[int, int]:
+        """First character of the answer, and the one after its last; (0, 0) for none.
+
+        Raises:
+            DataError: the context doesn't say so there.
+        """
+        answer, context = string(record, self.answer_key), string(record, self.context_key)
+        if not answer:
+            return 0, 0
+        start = context.find(answer) if self.start_key is None else record[self.start_key]
+        if not isinstance(start, int) or context[start : start + len(answer)] != answer:
+            raise DataError(f"{where}: the answer {answer!r:.60} is not in the context there.")
+        return start, start + len(answer)
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        start, stop = self._place(record)
+        context = string(record, self.context_key)
+        tokens, ends = tokenizer.encode_with_ends(context)
+        question = tokenizer.encode(string(record, self.question_key))
+        if start == stop:
+            return [question, tokens, []]
+        before, up_to = len(context[:start].encode()), len(context[:stop].encode())
+        first = int(np.searchsorted(ends, before, side="right"))
+        last = int(np.searchsorted(ends, up_to, side="left"))
+        return [question, tokens, [first, min(last, len(tokens) - 1)]]
+
+    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+        return self._rows(prepared, "train", setting, train=True)
+
+    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+        return self._rows(prepared, split, setting, train=False)
+
+    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+        tokenizer, room = prepared.tokenizer, setting.seq_len - 3
+
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> dict[str, Any]:
+            question, context, span = fields
+            question = question[: room // 2]
+            context = context[: room - len(question)]
+            row = framed(tokenizer, question, context)
+            found = len(span) and span[1] < len(context)
+            answer = span + len(question) + 2 if found else np.zeros(2, np.int32)
+            return row | {"answer": answer, "weights": np.float32(1)}
+
+        widths = encoder_widths(setting.seq_len, "types")
+        examples = RecordExamples(Records(prepared, split, 3), setting, train=train)
+        return RowByRow(examples, make, widths, setting.seed)

@@ -1,0 +1,80 @@
+"""Noisy text and the text itself: a sequence-to-sequence model undoes the noise."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..noise.denoising import (
+    document_rotation,
+    sentence_permutation,
+    text_infilling,
+    token_deletion,
+    token_masking,
+)
+from ..noise.words import sentence_table, sentences
+from ..row_by_row import Make, Widths
+from ..tokenizers.tokenizer import Tokenizer
+from .noised import Noised
+from .pairs import seq2seq_widths
+from .span_corruption import to_be_written
+
+
+class Denoise(Noised):
+    """Any of BART's five noises, in the order of the fields: Lewis et al. 2020, section 2.2. Its
+    large model permutes sentences and infills 30% of the tokens (section 4).
+
+    Arrays as for `pairs`; the target is the whole window.
+    """
+
+    kind: Literal["denoise"] = "denoise"
+    gives: ClassVar[tuple[str, ...]] = ("source", "source_valid", "tokens", "weights")
+
+    permute: bool = False
+    """Whether sentences come in random order."""
+    rotate: bool = False
+    """Whether the text is turned to begin anywhere."""
+    infill: float = Field(0.0, ge=0, lt=1)
+    """Part of the tokens whose spans become one mask each."""
+    mean_span: float = Field(3.0, gt=0)
+    """Mean length of these spans in tokens."""
+    delete: float = Field(0.0, ge=0, lt=1)
+    """Part of the tokens that is gone without a trace."""
+    mask: float = Field(0.0, ge=0, lt=1)
+    """Part of the tokens that becomes a mask."""
+    start: Literal["start", "end", "pad"] = "start"
+    """The control token that the target begins with: BART takes the end."""
+
+    @model_validator(mode="after")
+    def _some_noise(self) -> "Denoise":
+        if not (self.permute or self.rotate or self.infill or self.delete or self.mask):
+            raise ValueError(
+                "data.batch has no noise: give permute, rotate, infill, delete or mask."
+            )
+        return self
+
+    def controls(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.start, "end", "mask")))
+
+    def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make, Widths]:
+        start, end = tokenizer.control(self.start), tokenizer.control("end")
+        mask, ends = tokenizer.control("mask"), sentence_table(tokenizer)
+
+        def make(text: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+            noisy = self._noisy(text, mask, ends, rng)[: seq_len - 1]
+            return to_be_written(noisy, text, start, end)
+
+        return seq_len - 1, make, seq2seq_widths([seq_len])
+
+    def _noisy(
+        self, text: np.ndarray, mask: int, ends: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        if self.permute:
+            text = np.concatenate(sentence_permutation(sentences(text, ends), rng))
+        if self.rotate:
+            text = document_rotation(text, rng)
+        if self.infill:
+            text = text_infilling(text, self.infill, self.mean_span, mask, rng)
+        if self.delete:
+            text = token_deletion(text, self.delete, rng)
+        return token_masking(text, self.mask, mask, rng) if self.mask else text

@@ -1,0 +1,88 @@
+"""Labelled texts: a sequence, or two of them, and the class that it belongs to."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from ..batching import Batching, Record, Setting
+from ..pieces import Piece
+from ..prepared import Prepared
+from ..records import Records
+from ..row_by_row import RecordExamples, RowByRow
+from ..split import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .fields import string, with_words
+from .noised import encoder_widths, framed
+
+
+class Labeled(Batching):
+    """`[CLS] text [SEP]`, or `[CLS] text [SEP] other [SEP]`, and its class: Devlin et al. 2018,
+    section 4.1. What is too long is cut, the longer of two texts first.
+
+    `tokens`, `types` and `valid` [B, T], `label` [B], and `weights` [B], 1 for a row that counts.
+    Class i is the i-th of all labels, sorted.
+    """
+
+    kind: Literal["labeled"] = "labeled"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "label", "weights")
+    reads_records: ClassVar[bool] = True
+
+    text_key: str = "text"
+    """Field of the text."""
+    other_key: str | None = None
+    """Field of a second text, for tasks on two of them."""
+    label_key: str = "label"
+    """Field of the label, text too."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("cls", "sep")
+
+    def _words(self) -> tuple[str, ...]:
+        return (self.text_key,) if self.other_key is None else (self.text_key, self.other_key)
+
+    def stored(self) -> dict[str, Any]:
+        return super().stored() | {"labeled": [*self._words(), self.label_key]}
+
+    def read(self, piece: Piece) -> Piece:
+        words = self._words()
+        return with_words(piece, self.kind, (*words, self.label_key), words)
+
+    def names(self, record: Record) -> Iterable[str]:
+        return (string(record, self.label_key),)
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        texts = [tokenizer.encode(string(record, key)) for key in self._words()]
+        return [*texts, [labels[string(record, self.label_key)]]]
+
+    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+        return self._rows(prepared, "train", setting, train=True)
+
+    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+        return self._rows(prepared, split, setting, train=False)
+
+    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+        records = Records(prepared, split, len(self._words()) + 1)
+        tokenizer, seq_len = prepared.tokenizer, setting.seq_len
+
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> dict[str, Any]:
+            *texts, label = fields
+            row = framed(tokenizer, *fitted(texts, seq_len - 1 - len(texts)))
+            return row | {"label": int(label[0]), "weights": np.float32(1)}
+
+        examples = RecordExamples(records, setting, train=train)
+        return RowByRow(examples, make, encoder_widths(seq_len, "types"), setting.seed)
+
+
+def fitted(texts: list[np.ndarray], room: int) -> list[np.ndarray]:
+    """Texts cut at their ends until they fit, a token of the longer one at a time (the
+    "longest first" of BERT's code)."""
+    lengths = [len(text) for text in texts]
+    while sum(lengths) > room:
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        others = sum(lengths) - lengths[longest]
+        second = max((n for i, n in enumerate(lengths) if i != longest), default=0)
+        lengths[longest] = max(room - others, min(second, lengths[longest] - 1), 0)
+    return [text[:length] for text, length in zip(texts, lengths, strict=True)]

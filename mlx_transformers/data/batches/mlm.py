@@ -1,0 +1,109 @@
+"""Masked rows: running text in which some tokens are hidden and have to be told."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ...recipe.config import Config
+from ..noise.masking import chosen_spans, chosen_tokens, chosen_words, replaced
+from ..noise.words import word_tables
+from ..row_by_row import Make, Widths
+from ..tokenizers.tokenizer import Tokenizer
+from .noised import Noised, encoder_widths, framed
+
+
+class Masking(Config):
+    """What is hidden, and what stands in its place: Devlin et al. 2018, section 3.1."""
+
+    share: float = Field(0.15, gt=0, lt=1)
+    """Part of the tokens that is predicted."""
+    unit: Literal["token", "word", "span"] = "token"
+    """What is hidden together: single tokens, whole words (BERT's code of May 2019), or spans of
+    words (SpanBERT: Joshi et al. 2020, section 3.1)."""
+    mask_share: float = Field(0.8, ge=0, le=1)
+    """Part of these that becomes the mask token."""
+    random_share: float = Field(0.1, ge=0, le=1)
+    """Part of these that becomes a random token; the rest stays as it is."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> "Masking":
+        if self.mask_share + self.random_share > 1:
+            raise ValueError("masking.mask_share and random_share are more than all together.")
+        return self
+
+
+class Masker:
+    """Masking with one vocabulary: `(tokens [n], rng) -> (input [n], weights [n])`."""
+
+    def __init__(self, config: Masking, tokenizer: Tokenizer) -> None:
+        self.config, self.mask = config, tokenizer.control("mask")
+        self.vocab_size = text_size(tokenizer)
+        needed = config.unit != "token"
+        self.tables = word_tables(tokenizer) if needed else (np.zeros(0), np.zeros(0))
+
+    def __call__(
+        self, tokens: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        share, unit = self.config.share, self.config.unit
+        if unit == "token":
+            chosen = chosen_tokens(len(tokens), share, rng)
+        elif unit == "word":
+            chosen = chosen_words(tokens, self.tables, share, rng)
+        else:
+            chosen = chosen_spans(tokens, self.tables, share, rng)
+        given = replaced(
+            tokens,
+            chosen,
+            self.mask,
+            self.vocab_size,
+            rng,
+            mask_share=self.config.mask_share,
+            random_share=self.config.random_share,
+            together=unit == "span",
+        )
+        return given, chosen.astype(np.float32)
+
+
+class MaskedRows(Noised):
+    """Rows `[CLS] text [SEP]` with masked tokens: Devlin et al. 2018, section 3.1, without the
+    next sentence (Liu et al. 2019, RoBERTa, section 4.2: "full sentences").
+
+    `tokens`, `targets`, `weights` (1 where predicted) and `valid`, all [B, T].
+    """
+
+    kind: Literal["mlm"] = "mlm"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+
+    masking: Masking = Masking()
+    """What is hidden."""
+    copies: int | None = Field(None, ge=1)
+    """How many fixed maskings of a window are gone through in turn (BERT's data had 10). Unset:
+    a new one each time (RoBERTa, section 4.1)."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("cls", "sep", "mask")
+
+    def fixed_copies(self) -> int | None:
+        return self.copies
+
+    def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make, Widths]:
+        masker = Masker(self.masking, tokenizer)
+
+        def make(text: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+            given, chosen = masker(text, rng)
+            row = framed(tokenizer, given)
+            targets = framed(tokenizer, text)["tokens"]
+            weights = np.pad(chosen, 1)
+            return {k: row[k] for k in ("tokens", "valid")} | {
+                "targets": targets,
+                "weights": weights,
+            }
+
+        return seq_len - 2, make, encoder_widths(seq_len, "targets", "weights")
+
+
+def text_size(tokenizer: Tokenizer) -> int:
+    """Tokens that text is made of: the vocabulary without what was added for objectives."""
+    inner = getattr(tokenizer, "inner", tokenizer)
+    return int(inner.vocab_size)

@@ -1,0 +1,88 @@
+"""Two parts of a document with masked tokens: do they follow each other, and in this order?"""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..batching import Batching, Setting
+from ..noise.sentence_pairs import Task, border, longest_document, paired
+from ..noise.words import sentence_table
+from ..prepared import Prepared
+from ..row_by_row import Pass, RowByRow, Windows
+from ..split import Split
+from .labeled import fitted
+from .mlm import Masker, Masking
+from .noised import encoder_widths, framed
+
+
+class SentencePairs(Batching):
+    """`[CLS] A [SEP] B [SEP]`, some of it masked: BERT's two tasks (Devlin et al. 2018, section
+    3.1) or ALBERT's (Lan et al. 2019, section 3.1).
+
+    A and B are the longest part of a window of text that is one document, cut after a sentence.
+    Arrays as for `mlm`, and `types` [B, T] and `label` [B]: 0 as in the text, 1 not.
+    """
+
+    kind: Literal["sentence_pairs"] = "sentence_pairs"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid", "types", "label")
+
+    task: Task = "next"
+    """What half of the rows are instead: "next", B from elsewhere; "order", A and B exchanged."""
+    masking: Masking = Masking()
+    """What is hidden."""
+    short_share: float = Field(0.1, ge=0, le=1)
+    """Part of the rows that is cut to a random length, so that short inputs are seen too (BERT's
+    code, `short_seq_prob`)."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("cls", "sep", "mask")
+
+    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+        windows = Windows(prepared, setting.seq_len - 3, setting)
+        return self._rows(prepared, "train", _Placed(windows), setting)
+
+    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+        windows = Pass(prepared, split, setting.seq_len - 3)
+        return self._rows(prepared, split, _Placed(windows), setting)
+
+    def _rows(
+        self, prepared: Prepared, split: Split, examples: "_Placed", setting: Setting
+    ) -> RowByRow:
+        tokenizer, text = prepared.tokenizer, prepared.tokens(split)
+        masker, ends = Masker(self.masking, tokenizer), sentence_table(tokenizer)
+        boundaries, room = prepared.boundaries(split), setting.seq_len - 3
+
+        def make(example: tuple[int, np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
+            start, window = example
+            window = window[longest_document(boundaries, start, len(window))]
+            if rng.random() < self.short_share:
+                window = window[: int(rng.integers(2, max(3, len(window) + 1)))]
+            if len(window) < 2:
+                window = np.resize(window, 2)
+            at = border(window, ends, rng)
+            first, second = window[:at], window[at:]
+            place = int(rng.integers(0, max(1, len(text) - len(second))))
+            other = text[place : place + len(second)].astype(np.int32)
+            a, b, label = paired(first, second, other, self.task, rng)
+            a, b = fitted([a, b], room)
+            (given_a, chosen_a), (given_b, chosen_b) = masker(a, rng), masker(b, rng)
+            row = framed(tokenizer, given_a, given_b)
+            weights = np.concatenate([[0], chosen_a, [0], chosen_b, [0]]).astype(np.float32)
+            targets = framed(tokenizer, a, b)["tokens"]
+            return row | {"targets": targets, "weights": weights, "label": label}
+
+        widths = encoder_widths(setting.seq_len, "targets", "weights", "types")
+        return RowByRow(examples, make, widths, setting.seed)
+
+
+class _Placed:
+    """Windows of text with the place where each starts."""
+
+    def __init__(self, windows: Windows | Pass) -> None:
+        self.windows = windows
+        self.per_epoch, self.size = windows.per_epoch, windows.size
+
+    def at(self, row: int) -> tuple[tuple[int, np.ndarray], tuple[int, int]]:
+        tokens, key = self.windows.at(row)
+        return (self.windows.start(row), tokens), key

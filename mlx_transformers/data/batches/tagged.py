@@ -1,0 +1,92 @@
+"""Tagged words: a class for every word of a sentence."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from ...core.errors import DataError
+from ..batching import Batching, Record, Setting
+from ..pieces import Piece
+from ..prepared import Prepared
+from ..records import Records
+from ..row_by_row import RecordExamples, RowByRow
+from ..split import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .fields import with_words
+from .noised import encoder_widths, framed
+
+
+class Tagged(Batching):
+    """`[CLS] words [SEP]` and a class for the first token of each word: Devlin et al. 2018,
+    section 5.3. Words after the first follow a space.
+
+    `tokens`, `targets`, `valid` and `weights` (1 where a word begins), all [B, T]. Class i is the
+    i-th of all tags, sorted.
+    """
+
+    kind: Literal["tagged"] = "tagged"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    reads_records: ClassVar[bool] = True
+
+    words_key: str = "words"
+    """Field of the words, a list of strings."""
+    tags_key: str = "tags"
+    """Field of their tags, a list of as many strings."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("cls", "sep")
+
+    def stored(self) -> dict[str, Any]:
+        return super().stored() | {"tagged": [self.words_key, self.tags_key]}
+
+    def read(self, piece: Piece) -> Piece:
+        piece = with_words(piece, self.kind, (self.words_key, self.tags_key), ())
+        words, tags = self._lists(piece.record or {}, piece.where)
+        if len(words) != len(tags):
+            raise DataError(f"{piece.where}: {len(words)} words and {len(tags)} tags.")
+        return Piece(" ".join(words), True, piece.where, None, piece.record, piece.group)
+
+    def _lists(self, record: Record, where: str = "a record") -> tuple[list[str], list[str]]:
+        for key in (self.words_key, self.tags_key):
+            value = record[key]
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise DataError(f"{where}: the field '{key}' is no list of strings.")
+        return record[self.words_key], record[self.tags_key]
+
+    def names(self, record: Record) -> Iterable[str]:
+        return self._lists(record)[1]
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        tokens: list[int] = []
+        marks: list[int] = []  # 0 inside a word, the class and one where it begins
+        for number, (word, tag) in enumerate(zip(*self._lists(record), strict=True)):
+            pieces = tokenizer.encode(f" {word}" if number else word)
+            tokens += pieces
+            marks += [labels[tag] + 1, *[0] * (len(pieces) - 1)][: len(pieces)]
+        return [tokens, marks]
+
+    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+        return self._rows(prepared, "train", setting, train=True)
+
+    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+        return self._rows(prepared, split, setting, train=False)
+
+    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+        tokenizer, seq_len = prepared.tokenizer, setting.seq_len
+
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> dict[str, Any]:
+            tokens, marks = (field[: seq_len - 2] for field in fields)
+            row = framed(tokenizer, tokens)
+            return {
+                "tokens": row["tokens"],
+                "valid": row["valid"],
+                "targets": np.pad(np.maximum(marks - 1, 0), 1),
+                "weights": np.pad((marks > 0).astype(np.float32), 1),
+            }
+
+        widths = encoder_widths(seq_len, "targets", "weights")
+        examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
+        return RowByRow(examples, make, widths, setting.seed)
