@@ -1,0 +1,225 @@
+"""Make the goldens of tests/parity: what tiny models of transformers give, with drawn weights.
+
+    PYTHON tools/goldens.py [NAME...]       (PYTHON has torch, transformers and safetensors)
+
+A golden is two files in tests/parity/goldens. NAME.json holds a config as transformers saves it,
+the class, and the names and shapes of the tensors in its file; NAME.npz holds inputs and outputs.
+The weights are not kept: tests/parity/draw.py draws them from the names. A new golden is one line
+in CASES: a class of transformers, and what its config says beside SMALL.
+"""
+
+import argparse
+import inspect
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "parity"))
+
+from draw import draw, tokens  # noqa: E402
+
+GOLDENS = ROOT / "tests" / "parity" / "goldens"
+LENGTH, PROMPT, NEW, PADDING = 10, 5, 6, 4
+MARGIN = 2e-3
+"""A greedy choice must win by this much, so that rounding can't turn it."""
+
+SMALL = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+"""The sizes of models with names like LLaMA's; a class that lacks one leaves it out."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A class of transformers, its config beside SMALL, and numbers that must not be drawn."""
+
+    model: str
+    config: dict[str, Any] = field(default_factory=dict)
+    special: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}
+
+CASES = {
+    "gpt2": Case("GPT2LMHeadModel", GPT2),
+    "gpt2_untied_relu": Case(
+        "GPT2LMHeadModel",
+        {**GPT2, "tie_word_embeddings": False, "activation_function": "relu", "n_inner": 24},
+    ),
+    "llama": Case("LlamaForCausalLM"),
+    "llama_biased_tied": Case(
+        "LlamaForCausalLM",
+        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "head_dim": 6},
+    ),
+    "mistral": Case("MistralForCausalLM", {"sliding_window": 5, "head_dim": 8}),
+    "mixtral": Case(
+        "MixtralForCausalLM",
+        {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None},
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
+    names = parser.parse_args().names or list(CASES)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in names:
+        make(name, CASES[name])
+
+
+def make(name: str, case: Case) -> None:
+    """Write the two files of a golden."""
+    model, config, shapes = build(case)
+    arrays = answers(model, case.model)
+    GOLDENS.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "class": case.model,
+        "transformers": transformers.__version__,
+        "special": case.special,
+        "config": config,
+        "tensors": shapes,
+    }
+    (GOLDENS / f"{name}.json").write_text(as_text(facts))
+    np.savez_compressed(GOLDENS / f"{name}.npz", **arrays)
+    size = sum((GOLDENS / f"{name}.{end}").stat().st_size for end in ("json", "npz"))
+    print(f"{name}: {', '.join(arrays)}; {size / 1000:.1f} kB")
+
+
+def build(case: Case) -> tuple[Any, dict[str, Any], dict[str, list[int]]]:
+    """The model with drawn weights, its config, and the names and shapes in its file."""
+    cls = getattr(transformers, case.model)
+    known = cls.config_class()
+    small = {key: value for key, value in SMALL.items() if hasattr(known, key)}
+    aliases = {new: old for new, old in known.attribute_map.items() if old in case.config}
+    small = {key: value for key, value in small.items() if key not in aliases}
+    config = cls.config_class(**{**small, **case.config})
+    with tempfile.TemporaryDirectory() as folder:
+        cls._from_config(config, dtype=torch.float32).save_pretrained(folder)
+        file = Path(folder, "model.safetensors")
+        shapes = {key: list(array.shape) for key, array in load_file(file).items()}
+        drawn = {key: draw(key, shape, case.special) for key, shape in shapes.items()}
+        save_file(drawn, file, {"format": "pt"})
+        model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        said = json.loads(Path(folder, "config.json").read_text())
+    return model.eval(), said, dict(sorted(shapes.items()))
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """JSON with a line for each option and each tensor."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            lines.append(f" {json.dumps(key)}: {{\n{inner}\n }}")
+        else:
+            lines.append(f" {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def answers(model: Any, name: str) -> dict[str, np.ndarray]:
+    """Inputs, and what the model says of them."""
+    if model.config.is_encoder_decoder:
+        return encoder_decoder(model)
+    decodes = ("CausalLM", "LMHeadModel", "ModelWithLMHead")
+    return decoder(model) if name.endswith(decodes) else encoder(model)
+
+
+def decoder(model: Any) -> dict[str, np.ndarray]:
+    """A pass, a row padded on the left, a greedy continuation."""
+    vocab = model.config.vocab_size
+    ids = tokens(1, vocab, (2, LENGTH))
+    arrays = {"input_ids": ids, "logits": said(model, input_ids=ids)["logits"]}
+    padded, mask = ids[1:].copy(), np.ones((1, LENGTH), np.int32)
+    padded[:, :PADDING] = mask[:, :PADDING] = 0
+    places = np.maximum(mask.cumsum(axis=1) - 1, 0).astype(np.int32)
+    told = {"input_ids": padded, "attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        told["position_ids"] = places
+    arrays |= {"lp_input_ids": padded, "lp_attention_mask": mask, "lp_position_ids": places}
+    arrays["lp_logits"] = said(model, **told)["logits"]
+    for seed in range(2, 50):
+        prompt = tokens(seed, vocab, (2, PROMPT))
+        chosen, margin = greedy(model, prompt)
+        if margin > MARGIN:
+            return arrays | {"prompt_ids": prompt, "gen_tokens": chosen}
+    raise SystemExit("No prompt has a continuation without a tie.")
+
+
+def encoder(model: Any) -> dict[str, np.ndarray]:
+    """A pass over two rows, the second padded on the right, with token types where there are."""
+    config = model.config
+    arrays = encoder_inputs(config)
+    if getattr(config, "type_vocab_size", 0) > 1:
+        arrays["token_type_ids"] = np.tile((np.arange(LENGTH) > 4).astype(np.int32), (2, 1))
+    known = inspect.signature(model.forward).parameters
+    found = said(model, **{name: array for name, array in arrays.items() if name in known})
+    return arrays | found
+
+
+def encoder_decoder(model: Any) -> dict[str, np.ndarray]:
+    """A pass over a padded source and a target."""
+    config = model.config
+    arrays = encoder_inputs(config)
+    arrays["decoder_input_ids"] = tokens(2, config.vocab_size, (2, LENGTH - 3))
+    found = said(model, **arrays)
+    return arrays | {k: found[k] for k in ("logits", "encoder_last_hidden_state")}
+
+
+def encoder_inputs(config: Any) -> dict[str, np.ndarray]:
+    """Two rows, the second padded on the right."""
+    ids, mask = tokens(1, config.vocab_size, (2, LENGTH)), np.ones((2, LENGTH), np.int32)
+    ids[1, -PADDING:], mask[1, -PADDING:] = config.pad_token_id, 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+OUTPUTS = (
+    *("logits", "prediction_logits", "seq_relationship_logits", "sop_logits", "start_logits"),
+    *("end_logits", "last_hidden_state", "pooler_output", "encoder_last_hidden_state"),
+)
+"""The outputs of transformers that goldens keep."""
+
+
+def said(model: Any, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of one pass."""
+    with torch.no_grad():
+        given = {name: torch.tensor(array.astype(np.int64)) for name, array in inputs.items()}
+        found = model(**given)
+    return {name: found[name].numpy() for name in OUTPUTS if found.get(name) is not None}
+
+
+def greedy(model: Any, prompt: np.ndarray) -> tuple[np.ndarray, float]:
+    """The likeliest tokens after a prompt, and by how much the closest choice was won."""
+    margin, rows = np.inf, prompt
+    for _ in range(NEW):
+        last = said(model, input_ids=rows)["logits"][:, -1]
+        first, second = np.sort(last, axis=-1)[:, -1], np.sort(last, axis=-1)[:, -2]
+        margin = min(margin, float((first - second).min()))
+        best = last.argmax(axis=-1)
+        rows = np.concatenate([rows, best[:, None].astype(rows.dtype)], axis=1)
+    return rows[:, prompt.shape[1] :], margin
+
+
+if __name__ == "__main__":
+    main()
