@@ -27,6 +27,7 @@ from .layers.heads import LmHead, MlmHead, TagHead
 from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
 from .layers.mixers.cross_attention import CrossAttention
+from .layers.mixers.fourier import Fourier
 from .layers.norms import LayerNorm, NoNorm, RmsNorm
 from .layers.pools import Classifier, Sentence
 from .layers.positions.alibi import Alibi
@@ -63,7 +64,7 @@ fill("model", Decoder, Encoder, EncoderDecoder, Recurrent)
 fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention, CrossAttention)
+fill("mixer", Attention, CrossAttention, Fourier)
 fill("cell", Rnn, Lstm, Gru)
 fill("ffn", Mlp, Glu, Moe)
 fill("router", TopK)

@@ -6,10 +6,12 @@ from .families.albert import ALBERT
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
+from .families.fnet import FNET
 from .families.gpt2 import GPT2
 from .families.llama import LLAMA
 from .families.mistral import MISTRAL
 from .families.mixtral import MIXTRAL
+from .families.modernbert import MODERNBERT
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -17,10 +19,12 @@ FAMILIES: tuple[Family, ...] = (
     BERT,
     DISTILBERT,
     ELECTRA,
+    FNET,
     GPT2,
     LLAMA,
     MISTRAL,
     MIXTRAL,
+    MODERNBERT,
     ROBERTA,
     XLM_ROBERTA,
 )

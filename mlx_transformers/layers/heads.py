@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..ops.activations import ACTIVATIONS
 from ..recipe.config import Kind
@@ -61,7 +61,7 @@ class MlmHead(Vocabulary):
 
 
 class TagHead(Kind):
-    """Logits of `n_classes` for every token: `W act(W_h h + b_h) + b`, the inner map optional.
+    """Logits of `n_classes` for every token: `W norm(act(W_h h + b_h)) + b`, the inside optional.
 
     Token classification and the two ends of an answer: Devlin et al. 2018, sections 4.2 and 5.3.
     Replaced token detection: Clark et al. 2020 (ELECTRA), equation for D, which has the inner map.
@@ -72,9 +72,24 @@ class TagHead(Kind):
     """Classes of a token."""
     activation: Activation | None = None
     """What follows an inner map of width D; none means there is no inner map."""
+    map_bias: bool = True
+    """Whether the inner map has a bias."""
+    norm: Annotated[Kind, Slot("norm")] | None = None
+    """The normalisation of what the inner map gives (ModernBERT)."""
+
+    @model_validator(mode="after")
+    def _inside_exists(self) -> "TagHead":
+        refuse_without_map(self.activation, self.norm, self.map_bias)
+        return self
 
     def build(self, vocab_size: int, dim: int) -> "TagHeadModule":
         return TagHeadModule(self, dim)
+
+
+def refuse_without_map(activation: Activation | None, norm: Kind | None, map_bias: bool) -> None:
+    """Raise ValueError where a map that isn't there is told something."""
+    if activation is None and (norm is not None or not map_bias):
+        raise ValueError("norm and map_bias have no effect without activation: there is no map.")
 
 
 @dataclass(frozen=True)
@@ -139,11 +154,13 @@ class TagHeadModule(nn.Module):
     def __init__(self, config: TagHead, dim: int) -> None:
         super().__init__()
         if config.activation is not None:
-            self.map = nn.Linear(dim, dim)
+            self.map = nn.Linear(dim, dim, bias=config.map_bias)
             self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
+        if config.norm is not None:
+            self.norm = config.norm.build(dim)
         self.out = nn.Linear(dim, config.n_classes)
 
     def __call__(self, h: mx.array, table: nn.Embedding | None = None) -> mx.array:
         if "map" in self:
             h = self.activation(self.map(h))
-        return self.out(h)
+        return self.out(self.norm(h) if "norm" in self else h)

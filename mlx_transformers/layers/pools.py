@@ -1,7 +1,7 @@
 """Pools: what the slot `pool` can hold. They make one answer of a whole sequence."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -10,13 +10,15 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..ops.activations import ACTIVATIONS
 from ..recipe.config import Kind
+from ..recipe.slot import Slot
 from .ffns.mlp import Activation
+from .heads import refuse_without_map
 
 Reads = Literal["first", "last", "mean"]
 
 
 class Classifier(Kind):
-    """Logits of `n_classes` for a sequence: `W drop(act(W_p x + b_p)) + b`, x one of its vectors.
+    """Logits of `n_classes` for a sequence: `W drop(norm(act(W_p x + b_p))) + b`, x one vector.
 
     BERT's pooler reads the first token and has tanh: Devlin et al. 2018, section 4.1; the same for
     two sentences in their order (NSP, section 3.1; SOP, Lan et al. 2019, section 3.1).
@@ -29,10 +31,19 @@ class Classifier(Kind):
     """Which vector of the sequence: its first token's, its last one's, or the mean of all."""
     activation: Activation | None = "tanh"
     """What follows the pooler's map; none means there is no such map."""
+    map_bias: bool = True
+    """Whether the pooler's map has a bias."""
+    norm: Annotated[Kind, Slot("norm")] | None = None
+    """The normalisation of what that map gives (ModernBERT)."""
     bias: bool = True
-    """Whether both maps have a bias."""
+    """Whether the last map has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on what the last map reads."""
+
+    @model_validator(mode="after")
+    def _inside_exists(self) -> "Classifier":
+        refuse_without_map(self.activation, self.norm, self.map_bias)
+        return self
 
     def build(self, dim: int) -> "ClassifierModule":
         return ClassifierModule(self, dim)
@@ -85,14 +96,17 @@ class ClassifierModule(nn.Module):
         super().__init__()
         self.reads, self.dropout = config.reads, config.dropout
         if config.activation is not None:
-            self.map = nn.Linear(dim, dim, bias=config.bias)
+            self.map = nn.Linear(dim, dim, bias=config.map_bias)
             self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
+        if config.norm is not None:
+            self.norm = config.norm.build(dim)
         self.out = nn.Linear(dim, config.n_classes, bias=config.bias)
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
         """What the last map reads, `[B, D]`."""
         h = read(x, ctx.valid, self.reads)
-        return self.activation(self.map(h)) if "map" in self else h
+        h = self.activation(self.map(h)) if "map" in self else h
+        return self.norm(h) if "norm" in self else h
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         return self.out(ctx.dropout(self.pooled(x, ctx), self.dropout))

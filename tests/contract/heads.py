@@ -1,8 +1,9 @@
 """Rows of the slot `head`."""
 
-from .suite import Row, itself
+from .suite import Change, Row, itself
 
 MLM = {"kind": "mlm", "tied": True, "activation": "gelu", "norm": {"kind": "layer_norm"}}
+TAGS = {"kind": "tags", "n_classes": 3, "activation": "gelu", "map_bias": False}
 
 
 def head(name: str, **fields: object) -> Row:
@@ -17,6 +18,7 @@ ROWS = [
     Row("head", "mlm", MLM, sees=itself),
     Row("head", "mlm narrow", MLM | {"width": 6, "bias": True, "scale": 2.0}, sees=itself),
     Row("head", "tags", {"kind": "tags", "n_classes": 3}, sees=itself),
+    Row("head", "tags normalised", TAGS | {"norm": {"kind": "layer_norm"}}, sees=itself),
     Row("head", "rtd", {"kind": "tags", "n_classes": 1, "activation": "gelu"}, sees=itself),
 ]
 
@@ -31,5 +33,10 @@ CHANGES = {
         "map_bias": False,
         "norm": {"kind": "rms_norm"},
     },
-    "tags": {"n_classes": 4, "activation": "relu"},
+    "tags": {
+        "n_classes": 4,
+        "activation": "relu",
+        "map_bias": Change(False, row="rtd"),
+        "norm": Change({"kind": "layer_norm"}, row="rtd"),
+    },
 }

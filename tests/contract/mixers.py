@@ -1,6 +1,6 @@
 """Rows of the slot `mixer`."""
 
-from .suite import Change, Row, itself, last
+from .suite import Change, Row, everything, itself, last
 
 HEADS = {"kind": "attention", "n_heads": 4}
 CROSS = {"kind": "cross_attention", "n_heads": 4}
@@ -59,6 +59,7 @@ ROWS = [
     Row("mixer", "alibi", HEADS | {"n_kv_heads": 2}, position={"kind": "alibi"}),
     Row("mixer", "buckets", HEADS, position={"kind": "buckets", "n_heads": 4}),
     Row("mixer", "cross", CROSS, sees=itself),
+    Row("mixer", "fourier", {"kind": "fourier"}, sees=everything, whole=True, pads=False),
     Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
 ]
 
@@ -82,4 +83,5 @@ CHANGES = {
     "attention": FIELDS,
     "cross_attention": {name: value for name, value in FIELDS.items() if name != "window"}
     | {"qk_norm_over": Change("width", row="cross of groups")},
+    "fourier": {},
 }

@@ -68,6 +68,7 @@ class Row:
         compiled: whether compiled = eager is tried too (kernels take seconds to build).
         whole: whether it reads a sequence whole, whatever the pass says, so that it knows no
             past, no step over time, and no documents within a row.
+        pads: whether padding changes nothing before it; a Fourier transform mixes it in.
         steps: whether its surroundings can go on from where they stood.
     """
 
@@ -80,6 +81,7 @@ class Row:
     position: Mapping[str, Any] = field(default_factory=lambda: {"kind": "rope"})
     compiled: bool = False
     whole: bool = False
+    pads: bool = True
     steps: bool = True
 
     def __str__(self) -> str:

@@ -1,0 +1,50 @@
+"""Fourier mixing: no parameters, no softmax, no order to follow."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...core.context import Context
+from ...core.errors import RunError
+from ...core.footprint import Pass
+from ...recipe.config import Kind
+
+
+class Fourier(Kind):
+    """The real part of the discrete Fourier transform over sequence and width: `Re F_T(F_D(x))`.
+
+    Lee-Thorp et al. 2021 (FNet), equation 3. Every token meets every other, padding included, as
+    in the paper: rows of one length are what it is for.
+    """
+
+    kind: Literal["fourier"] = "fourier"
+
+    def build(self, dim: int) -> "FourierMixer":
+        return FourierMixer()
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Nothing: it is linear and has no weights."""
+        return 0.0
+
+
+class FourierMixer(nn.Module):
+    """`(x [B, T, D], ctx) -> [B, T, D]`, in float32 inside."""
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return mx.fft.fft2(x.astype(mx.float32), axes=(1, 2)).real.astype(x.dtype)
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
+        """There is none.
+
+        Raises:
+            RunError: always; each of its outputs needs the whole sequence.
+        """
+        raise RunError(
+            "A fourier mixer needs the whole sequence for each of its outputs, so it can't decode "
+            "token by token. Use it in an encoder."
+        )
+
+    def flops(self, length: int) -> float:
+        """Forward operations per token: none are counted, a fast transform takes next to none."""
+        return 0.0
