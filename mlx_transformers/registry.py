@@ -35,6 +35,11 @@ from .layers.positions.buckets import Buckets
 from .layers.positions.learned import Learned
 from .layers.positions.none import NoPosition
 from .layers.positions.rope import Rope
+from .layers.positions.scalings.dynamic import DynamicScaling
+from .layers.positions.scalings.linear import LinearScaling
+from .layers.positions.scalings.llama3 import Llama3Scaling
+from .layers.positions.scalings.longrope import LongRopeScaling
+from .layers.positions.scalings.yarn import YarnScaling
 from .layers.positions.sinusoidal import Sinusoidal
 from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
@@ -63,6 +68,7 @@ from .recipe.slot import fill
 fill("model", Decoder, Encoder, EncoderDecoder, Recurrent)
 fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
+fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
 fill("mixer", Attention, CrossAttention, Fourier)
 fill("cell", Rnn, Lstm, Gru)

@@ -52,6 +52,7 @@ NO_EFFECT = frozenset(
         *("num_return_sequences", "num_beam_groups", "diversity_penalty", "typical_p"),
         *("bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens"),
         *("begin_suppress_tokens", "remove_invalid_values", "return_dict_in_generate"),
+        *("cache_implementation", "keys_to_ignore_at_inference", "is_decoder_only"),
         *("output_scores", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty"),
     }
 )
@@ -78,6 +79,7 @@ class HfConfig:
         self.data = dict(data)
         self.where = where
         self._read: set[str] = set()
+        self._defaults: dict[str, Any] = {}
         self._sections: list[HfConfig] = []
 
     @property
@@ -93,8 +95,12 @@ class HfConfig:
     def __contains__(self, key: str) -> bool:
         return self.data.get(key) is not None
 
+    def assume(self, **defaults: Any) -> None:
+        """Take these as the defaults of the family's config class."""
+        self._defaults.update(defaults)
+
     def get(self, key: str, default: Any = REQUIRED) -> Any:
-        """The value of `key`, or the default of the family's config class where it is left out.
+        """The value of `key`; where it is left out the default that is assumed, or the one given.
 
         Raises:
             ConvertError: it is left out and has no default.
@@ -102,6 +108,8 @@ class HfConfig:
         self._read.add(key)
         if key in self.data:
             return _number(self.data[key])
+        if key in self._defaults:
+            return self._defaults[key]
         if default is REQUIRED:
             raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
         return default

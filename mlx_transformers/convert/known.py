@@ -4,28 +4,60 @@ from ..core.errors import ConvertError, unknown
 from .config import HfConfig
 from .families.albert import ALBERT
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
+from .families.cohere import COHERE, COHERE2
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
 from .families.fnet import FNET
+from .families.gemma import GEMMA
+from .families.gemma2 import GEMMA2
+from .families.gemma3 import GEMMA3
+from .families.glm import GLM, GLM4
 from .families.gpt2 import GPT2
+from .families.granite import GRANITE
 from .families.llama import LLAMA
-from .families.mistral import MISTRAL
+from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
+from .families.nemotron import NEMOTRON
+from .families.olmo import OLMO
+from .families.olmo2 import OLMO2, OLMO3
+from .families.phi3 import PHI3
+from .families.qwen2 import QWEN2
+from .families.qwen3 import QWEN3
+from .families.stablelm import STABLELM
+from .families.starcoder2 import STARCODER2
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
     ALBERT,
     BERT,
+    COHERE,
+    COHERE2,
     DISTILBERT,
     ELECTRA,
     FNET,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    GLM,
+    GLM4,
     GPT2,
+    GRANITE,
     LLAMA,
+    MINISTRAL,
     MISTRAL,
     MIXTRAL,
     MODERNBERT,
+    NEMOTRON,
+    OLMO,
+    OLMO2,
+    OLMO3,
+    PHI3,
+    QWEN2,
+    QWEN3,
     ROBERTA,
+    STABLELM,
+    STARCODER2,
     XLM_ROBERTA,
 )
 

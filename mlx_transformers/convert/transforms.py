@@ -115,6 +115,17 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Unstack:
+    """One tensor `[H, ...]` on their side, one for each of H on ours."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return Stack().save(theirs)
+
+    def save(self, ours: Arrays) -> Arrays:
+        return Stack().load(ours)
+
+
+@dataclass(frozen=True)
 class Add:
     """Weights that are stored less a constant: norms that multiply by `1 + weight`."""
 

@@ -14,17 +14,21 @@ def rotate(
     offset: Any = 0,
     positions: mx.array | None = None,
     traditional: bool = False,
+    size: float = 1.0,
 ) -> mx.array:
     """Turn pairs of features of x `[B, H, T, K]` by `position * inv_freq` radians, same shape.
 
     RoFormer (Su et al. 2021), equation 34. `inv_freq` `[K'/2]` is radians per position; features
     beyond `K' = 2 len(inv_freq)` pass unchanged (partial rotary, GPT-NeoX). Positions are
-    `offset + arange(T)` (`offset` an int, an array scalar or `[B]`), or `positions` `[B, T]`.
+    `offset + arange(T)` (`offset` an int, an array scalar or `[B]`), or `positions [B, T]`, `[T]`.
     Pairs are (i, i + K'/2), or neighbours (2i, 2i + 1), as in the paper, if `traditional`.
+    Turned features are multiplied by `size` (YaRN: Peng et al. 2023, equation 22).
     """
     if positions is None and not on_cpu():
-        return rotate_fused(x, inv_freq, offset=offset, traditional=traditional)
-    return rotate_naive(x, inv_freq, offset=offset, positions=positions, traditional=traditional)
+        return rotate_fused(x, inv_freq, offset=offset, traditional=traditional, size=size)
+    return rotate_naive(
+        x, inv_freq, offset=offset, positions=positions, traditional=traditional, size=size
+    )
 
 
 def rotate_naive(
@@ -34,6 +38,7 @@ def rotate_naive(
     offset: Any = 0,
     positions: mx.array | None = None,
     traditional: bool = False,
+    size: float = 1.0,
 ) -> mx.array:
     """The definition of `rotate`; on the CPU as fast as `mx.fast.rope`, so used there too."""
     if positions is None:
@@ -43,6 +48,8 @@ def rotate_naive(
     if angle.ndim == 3:
         angle = angle[:, None]
     cos, sin = mx.cos(angle), mx.sin(angle)
+    if size != 1.0:
+        cos, sin = cos * size, sin * size
     width = 2 * inv_freq.shape[0]
     turned, rest = wide(x[..., :width]), x[..., width:]
     if traditional:
@@ -56,9 +63,17 @@ def rotate_naive(
 
 
 def rotate_fused(
-    x: mx.array, inv_freq: mx.array, *, offset: Any = 0, traditional: bool = False
+    x: mx.array,
+    inv_freq: mx.array,
+    *,
+    offset: Any = 0,
+    traditional: bool = False,
+    size: float = 1.0,
 ) -> mx.array:
     """`rotate` without explicit positions, by the GPU's own kernel."""
+    if size != 1.0:
+        width = 2 * inv_freq.shape[0]
+        x = mx.concatenate([x[..., :width] * size, x[..., width:]], axis=-1)
     return mx.fast.rope(
         x,
         2 * inv_freq.shape[0],

@@ -34,5 +34,10 @@ CHANGES = {
     "learned": {"offset": 2},
     "alibi": {"max_bias": 4.0, "scale": 0.5},
     "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4},
-    "rope": {"theta": 100.0, "fraction": 0.5, "traditional": True},
+    "rope": {
+        "theta": 100.0,
+        "fraction": 0.5,
+        "traditional": True,
+        "scaling": {"kind": "linear", "factor": 2.0},
+    },
 }

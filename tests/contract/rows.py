@@ -18,6 +18,7 @@ from . import (
     positions,
     recurrences,
     routers,
+    scalings,
     schedules,
     tokenizers,
 )
@@ -32,6 +33,7 @@ FILES = {
     "norm": norms,
     "router": routers,
     "position": positions,
+    "scaling": scalings,
     "embed": embeds,
     "head": heads,
     "pool": pools,

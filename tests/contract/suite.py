@@ -296,6 +296,20 @@ class OfPosition(Stepping):
         return mx.concatenate([self.it.embed(x, ctx), *rows], axis=-1)
 
 
+class OfScaling(Subject):
+    """Queries of two heads, turned by scaled rotary positions."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        rope = {"kind": "rope", "theta": 50.0, "scaling": kind.model_dump()}
+        self.it = parse("position", rope).build(DIM, MAX_LEN)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        heads = x.reshape(*x.shape[:2], 2, -1).transpose(0, 2, 1, 3)
+        q, _ = self.it.rotate(heads, heads, ctx)
+        return q.transpose(0, 2, 1, 3).flatten(-2)
+
+
 class OfEmbed(Stepping):
     tokens = True
 
@@ -393,6 +407,7 @@ SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "norm": OfNorm,
     "router": OfRouter,
     "position": OfPosition,
+    "scaling": OfScaling,
     "embed": OfEmbed,
     "head": OfHead,
     "pool": OfPool,

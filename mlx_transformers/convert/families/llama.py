@@ -3,6 +3,8 @@
 Defaults are those of `LlamaConfig`.
 """
 
+from typing import Any
+
 from ..config import HfConfig
 from ..family import Family, Table
 from ..rope import rope, rope_config
@@ -10,75 +12,108 @@ from ..weights import Row, rows
 
 HF_BLOCK = "model.layers.{i}"
 BLOCK = "stack.blocks.{i}"
+DEFAULTS: Table = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.02,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "attention_dropout": 0.0,
+    "rope_theta": 10000.0,
+}
+"""Those of `LlamaConfig`."""
 
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a LlamaConfig."""
-    bias = config.get("attention_bias", False)
-    return decoder(config, bias=bias, n_kv_heads=None, eps=1e-6, hidden_dim=11008, context=2048)
+    return decoder(config, bias=config.get("attention_bias", False))
 
 
 def decoder(
     config: HfConfig,
     *,
-    hidden_dim: int,
-    context: int,
-    eps: float,
-    n_kv_heads: int | None,
     bias: bool = False,
-    theta: float = 10000.0,
+    fraction: float | None = None,
+    **defaults: Any,
 ) -> Table:
-    """What LLaMA, Mistral and Mixtral share; the arguments are the defaults that differ."""
-    n_heads = config.get("num_attention_heads", 32)
+    """What LLaMA and its line share.
+
+    Args:
+        config: the config, whose keys are those of a LlamaConfig.
+        bias: whether q, k, v and o have one.
+        fraction: the default share of turning features, where the family has partial rotation.
+        defaults: those of the family's config class that are not LLaMA's.
+    """
+    config.assume(**{**DEFAULTS, **defaults})
+    n_heads = config.get("num_attention_heads")
     mixer = {
         "kind": "attention",
         "n_heads": n_heads,
-        "n_kv_heads": config.get("num_key_value_heads", n_kv_heads) or n_heads,
-        "head_dim": config.get("head_dim", None) or config.get("hidden_size", 4096) // n_heads,
+        "n_kv_heads": config.get("num_key_value_heads") or n_heads,
+        "head_dim": config.get("head_dim") or config.get("hidden_size") // n_heads,
         "bias": bias,
         "out_bias": bias,
-        "dropout": float(config.get("attention_dropout", 0.0) or 0.0),
+        "dropout": float(config.get("attention_dropout") or 0.0),
     }
-    norm = {"kind": "rms_norm", "eps": config.get("rms_norm_eps", eps)}
-    ffn = {
-        "kind": "glu",
-        "hidden_dim": config.get("intermediate_size", hidden_dim),
-        "activation": config.activation("hidden_act", "silu"),
-        "bias": config.get("mlp_bias", False),
-    }
+    norm = {"kind": "rms_norm", "eps": config.get("rms_norm_eps")}
     return {
         "kind": "decoder",
-        "dim": config.get("hidden_size", 4096),
-        "n_layers": config.get("num_hidden_layers", 32),
-        "max_seq_len": config.get("max_position_embeddings", context),
-        "vocab_size": config.get("vocab_size", 32000),
+        "dim": config.get("hidden_size"),
+        "n_layers": config.get("num_hidden_layers"),
+        "max_seq_len": config.get("max_position_embeddings"),
+        "vocab_size": config.get("vocab_size"),
         "embed": {"kind": "token"},
-        "position": rope(config, theta=theta),
-        "block": {"placement": "pre", "norm": norm, "mixer": mixer, "ffn": ffn},
+        "position": rope(config, fraction=fraction),
+        "block": {"placement": "pre", "norm": norm, "mixer": mixer, "ffn": glu(config)},
         "norm": norm,
-        "head": {"kind": "lm", "tied": config.get("tie_word_embeddings", False)},
-        "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
+        "head": {"kind": "lm", "tied": config.get("tie_word_embeddings")},
+        "init": {"kind": "normal", "std": config.get("initializer_range")},
+    }
+
+
+def glu(config: HfConfig, width: str = "intermediate_size") -> Table:
+    """The gated network of a config whose width is under the key `width`."""
+    return {
+        "kind": "glu",
+        "hidden_dim": config.get(width),
+        "activation": config.activation("hidden_act"),
+        "bias": config.get("mlp_bias", False),
     }
 
 
 def weights(config: HfConfig) -> list[Row]:
     """The weight map of a LLaMA."""
-    return [
-        *around(),
-        *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.mlp.{{gate,up,down}}_proj"),
-    ]
+    return [*around(), *GATED]
 
 
 def around() -> list[Row]:
-    """All tensors but those of the feed-forward networks."""
+    """All tensors but those of the feed-forward networks, with norms before both halves."""
     return [
-        Row("embed.table", "model.embed_tokens"),
-        Row("norm", "model.norm"),
-        Row("head", "lm_head"),
+        *ENDS,
+        *ATTENTION,
         Row(f"{BLOCK}.mixer_residual.pre", f"{HF_BLOCK}.input_layernorm"),
         Row(f"{BLOCK}.ffn_residual.pre", f"{HF_BLOCK}.post_attention_layernorm"),
-        *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.self_attn.{{q,k,v,o}}_proj"),
     ]
+
+
+ENDS = [
+    Row("embed.table", "model.embed_tokens"),
+    Row("norm", "model.norm"),
+    Row("head", "lm_head"),
+]
+ATTENTION = [
+    *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.self_attn.{{q,k,v,o}}_proj"),
+    *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{HF_BLOCK}.self_attn.{{q,k}}_norm"),
+]
+GATED = rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.mlp.{{gate,up,down}}_proj")
+"""Tensors that most families of the line call alike; a row without a tensor of ours is idle."""
 
 
 def config(table: Table) -> Table:

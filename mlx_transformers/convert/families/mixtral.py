@@ -5,14 +5,15 @@ from ..family import Family, Table
 from ..transforms import Stack
 from ..weights import Row, rows
 from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder, decoder_config
+from .mistral import DEFAULTS
 
 HF_MOE = f"{HF_BLOCK}.block_sparse_moe"
 
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a MixtralConfig."""
-    table = decoder(config, n_kv_heads=8, eps=1e-5, hidden_dim=14336, context=131072, theta=1e6)
-    config.expect("router_jitter_noise", 0.0)
+    table = decoder(config, **{**DEFAULTS, "rms_norm_eps": 1e-5, "rope_theta": 1e6})
+    config.ignore("router_jitter_noise")  # noise of training alone
     block = table["block"]
     if window := config.get("sliding_window", None):
         block["mixer"]["window"] = window

@@ -17,6 +17,17 @@ class Position(nn.Module):
         """Turn queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
         return q, k
 
+    @property
+    def keeps_keys_unturned(self) -> bool:
+        """Whether a decode state keeps keys as they came, since more tokens turn all anew."""
+        return False
+
+    def rotate_kept(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> tuple[mx.array, mx.array]:
+        """Turn queries of slots `q_pos [T]`, and kept keys of slots `k_pos [S]`."""
+        return q, k
+
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
     ) -> mx.array | None:

@@ -1,16 +1,17 @@
 """Rotary positions."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import mlx.core as mx
-import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...ops.rotary import rotate
 from ...recipe.config import Kind
+from ...recipe.slot import Slot
 from .position import Position
+from .scalings.scaling import plain_inv_freq, single
 
 
 class Rope(Kind):
@@ -28,21 +29,31 @@ class Rope(Kind):
     """Share of each head's features that turn (GPT-J, NeoX, Phi: less than 1)."""
     traditional: bool = False
     """Whether neighbouring features form a pair, as in the paper."""
+    scaling: Annotated[Kind, Slot("scaling")] | None = None
+    """How frequencies change for contexts longer than in training; none leaves them."""
 
     def build(self, dim: int, max_seq_len: int) -> "RopePosition":
         return RopePosition(self)
 
 
 class RopePosition(Position):
+    """Queries and keys turned by their positions; it has no parameters."""
+
     def __init__(self, config: Rope) -> None:
         super().__init__()
         self.config = config
+        self.scaling: Any = config.scaling
 
-    def inv_freq(self, head_dim: int) -> mx.array:
-        """`theta^(-2i/K)` for each turning pair, `[K/2]`.
+    @property
+    def keeps_keys_unturned(self) -> bool:
+        return self.scaling is not None and bool(self.scaling.keeps_keys_unturned)
+
+    def inv_freq(self, head_dim: int, length: Any = 1) -> mx.array:
+        """Radians per position for each turning pair of a pass of `length`, `[K/2]`.
 
         Raises:
-            RecipeError: the fraction leaves no pair, so that the model would have no positions.
+            RecipeError: the fraction leaves no pair, so that the model would have no positions, or
+                the scaling has not one number for each pair.
         """
         turning = int(head_dim * self.config.fraction) // 2 * 2
         if turning == 0:
@@ -50,18 +61,32 @@ class RopePosition(Position):
                 f"position.fraction = {self.config.fraction} of a head of {head_dim} features is "
                 "less than one pair, so nothing would turn. Raise it, or choose the kind 'none'."
             )
-        return mx.array(self.config.theta ** (-np.arange(0, turning, 2) / turning), mx.float32)
+        if self.scaling is None:
+            return single(plain_inv_freq(self.config.theta, turning))
+        return self.scaling.inv_freq(self.config.theta, turning, length)
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        inv_freq = self.inv_freq(q.shape[-1])
+        if ctx.positions is None:
+            length = ctx.offset + q.shape[2]
+            at: dict[str, Any] = {"offset": ctx.offset}
+            return self._turn(q, length, **at), self._turn(k, length, **at)
+        length = mx.max(ctx.positions) + 1
+        at = {"positions": ctx.positions}
+        return self._turn(q, length, **at), self._turn(k, length, **at)
 
-        def turn(x: mx.array) -> mx.array:
-            return rotate(
-                x,
-                inv_freq,
-                offset=ctx.offset,
-                positions=ctx.positions,
-                traditional=self.config.traditional,
-            )
+    def rotate_kept(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> tuple[mx.array, mx.array]:
+        shift = 0 if ctx.pad is None else ctx.pad[:, None]
+        q_at, k_at = (mx.maximum(pos - shift, 0) for pos in (q_pos, k_pos))
+        length = mx.max(q_at) + 1
+        return self._turn(q, length, positions=q_at), self._turn(k, length, positions=k_at)
 
-        return turn(q), turn(k)
+    def _turn(self, x: mx.array, length: Any, **at: Any) -> mx.array:
+        return rotate(
+            x,
+            self.inv_freq(x.shape[-1], length),
+            traditional=self.config.traditional,
+            size=1.0 if self.scaling is None else self.scaling.size(),
+            **at,
+        )

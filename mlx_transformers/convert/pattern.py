@@ -1,0 +1,69 @@
+"""Layers that differ: the blocks and the pattern of a table, from one name per layer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..core.errors import ConvertError
+from .config import HfConfig
+
+Table = dict[str, Any]
+
+
+def patterned(table: Table, names: Sequence[str], variants: Mapping[str, Table]) -> Table:
+    """A model table whose layer i is its block with the diff `variants[names[i]]`.
+
+    Where all layers are alike there is one block; else the pattern is as short as it can be.
+    """
+    if len(set(names)) == 1:
+        return {**table, "block": over(table["block"], variants[names[0]])}
+    count = len(names)
+    period = next(
+        n for n in range(1, count + 1) if all(names[i] == names[i % n] for i in range(n, count))
+    )
+    blocks = {name: variants[name] for name in dict.fromkeys(names)}
+    return {**table, "blocks": blocks, "pattern": list(names[:period])}
+
+
+def over(table: Table, diff: Table) -> Table:
+    """A table with a diff laid over it, as recipes do: another kind replaces the whole."""
+    out = dict(table)
+    for key, value in diff.items():
+        old = out.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            same = value.get("kind", old.get("kind")) == old.get("kind")
+            value = over(old, value) if same else value
+        out[key] = value
+    return out
+
+
+def layer_types(config: HfConfig, default: Callable[[int], str]) -> list[str]:
+    """`layer_types` of a config: `full_attention` or `sliding_attention` for each layer.
+
+    Args:
+        config: asked for `num_hidden_layers` too.
+        default: the type of layer i where the config doesn't say.
+
+    Raises:
+        ConvertError: another type, or another count than there are layers.
+    """
+    count = config.get("num_hidden_layers")
+    types = config.get("layer_types", None) or [default(i) for i in range(count)]
+    if len(types) < count:
+        raise ConvertError(f"{config.where}: layer_types has {len(types)} of {count} layers.")
+    known = {FULL, SLIDING}
+    if foreign := [name for name in types if name not in known]:
+        raise ConvertError(
+            f"{config.where}: layer_types holds {foreign[0]!r}, which is not built for "
+            f"{config.model_type}; {FULL!r} and {SLIDING!r} are."
+        )
+    return list(types[:count])
+
+
+FULL = "full_attention"
+SLIDING = "sliding_attention"
+
+
+def windowed(table: Table, types: Sequence[str], window: int | None) -> Table:
+    """A model table whose sliding layers have a window."""
+    sliding: Table = {"mixer": {"window": window}} if window else {}
+    return patterned(table, types, {FULL: {}, SLIDING: sliding})

@@ -1,0 +1,20 @@
+"""Position interpolation."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+
+from .scaling import Stretched, plain_inv_freq, single
+
+
+class LinearScaling(Stretched):
+    """Position interpolation: every pair turns `factor` times slower.
+
+    Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
+    Interpolation", equation 4: `f(x, p / factor)`.
+    """
+
+    kind: Literal["linear"] = "linear"
+
+    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+        return single(plain_inv_freq(theta, width) / self.factor)

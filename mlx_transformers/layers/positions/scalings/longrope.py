@@ -1,0 +1,46 @@
+"""LongRoPE."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+import numpy as np
+from pydantic import Field
+
+from ....core.errors import RecipeError
+from .scaling import Scaling, plain_inv_freq, single
+
+
+class LongRopeScaling(Scaling):
+    """LongRoPE: a divisor per pair, found by search, one set for short and one for long passes.
+
+    Ding et al. 2024, equation 3 and section 3.3; Phi-3 (Abdin et al. 2024). The long set serves
+    a pass as soon as it is longer than `trained_len`; all its keys are then turned by it.
+    """
+
+    kind: Literal["longrope"] = "longrope"
+    trained_len: int = Field(ge=1)
+    """The longest pass that the short divisors serve, in tokens."""
+    short: tuple[float, ...]
+    """Divisors of the frequencies, one for each turning pair."""
+    long: tuple[float, ...]
+    """The same for passes beyond `trained_len`."""
+    magnitude: float = Field(1.0, gt=0)
+    """What turned queries and keys are multiplied by (Phi-3: √(1 + ln(factor) / ln(trained)))."""
+
+    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+        plain = plain_inv_freq(theta, width)
+        for name, by in (("short", self.short), ("long", self.long)):
+            if len(by) != len(plain):
+                raise RecipeError(
+                    f"position.scaling.{name} has {len(by)} divisors, but {len(plain)} pairs of "
+                    "features turn. Give one for each."
+                )
+        short, long = (single(plain / np.array(by)) for by in (self.short, self.long))
+        return mx.where(mx.array(length) > self.trained_len, long, short)
+
+    def size(self) -> float:
+        return self.magnitude
+
+    @property
+    def keeps_keys_unturned(self) -> bool:
+        return True
