@@ -37,7 +37,7 @@ CHANGES = {
     "yarn": {
         "factor": 2.0,
         "trained_len": 32,
-        "beta_fast": 4.0,
+        "beta_fast": 2.0,
         "beta_slow": 2.0,
         "truncate": False,
         "magnitude": 2.0,
