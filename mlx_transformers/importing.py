@@ -32,7 +32,7 @@ from .trainer.folder import RUNS, RunFolder, check_new, create
 from .trainer.progress import Progress
 
 CONFIG = "config.json"
-OBJECTIVES = {"decoder": "clm"}
+OBJECTIVES = {"decoder": "clm", "encoder_decoder": "seq2seq"}
 """What a model of each kind would be trained on further."""
 SEQ_LEN = 512
 """Tokens of a row in an imported run's recipe, where the context is longer."""
@@ -80,10 +80,11 @@ def published(config: HfConfig, tensors: dict[str, mx.array], where: str) -> Pub
         ConvertError: as `read_published`.
     """
     family = family_of(config)
+    theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
+    config.tensors = frozenset(theirs)
     table, weights = read(family, config)
     typed_table = typed_model(table, where)
     model = typed_table.build(typed_table.vocab_size)
-    theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
     ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
     model.update(tree_unflatten(list(ours.items())))

@@ -77,7 +77,9 @@ def read_case(case: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if "base" in meta:
         meta = {**json.loads((case / meta["meta"]).read_text()), **meta}
     loaded: Any = mx.load(str(expected))
-    return meta, {name: np.array(array) for name, array in loaded.items()}
+    arrays = {name: np.array(array) for name, array in loaded.items()}
+    start = (meta.get("gen") or {}).get("decoder_start_token_id")
+    return meta, arrays if start is None else arrays | {"start_id": np.array(start)}
 
 
 def score(

@@ -73,11 +73,14 @@ class HfConfig:
     Attributes:
         where: how to call it in a sentence.
         data: the tables as they stand in the file.
+        tensors: names of the file's tensors as transformers saves them today; empty where there
+            is no file. Some options are told by what is there.
     """
 
     def __init__(self, data: Mapping[str, Any], where: str = "config.json") -> None:
         self.data = dict(data)
         self.where = where
+        self.tensors: frozenset[str] = frozenset()
         self._read: set[str] = set()
         self._defaults: dict[str, Any] = {}
         self._sections: list[HfConfig] = []

@@ -3,6 +3,16 @@
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
 from .families.albert import ALBERT
+from .families.bart import (
+    BART,
+    BLENDERBOT,
+    BLENDERBOT_SMALL,
+    M2M_100,
+    MARIAN,
+    MBART,
+    PEGASUS,
+    PLBART,
+)
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
 from .families.cohere import COHERE, COHERE2
 from .families.distilbert import DISTILBERT
@@ -26,6 +36,7 @@ from .families.qwen2 import QWEN2
 from .families.qwen3 import QWEN3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
+from .families.t5 import MT5, T5, UMT5
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -41,6 +52,9 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA3,
     GLM,
     GLM4,
+    BART,
+    BLENDERBOT,
+    BLENDERBOT_SMALL,
     GPT2,
     GRANITE,
     LLAMA,
@@ -59,6 +73,14 @@ FAMILIES: tuple[Family, ...] = (
     STABLELM,
     STARCODER2,
     XLM_ROBERTA,
+    M2M_100,
+    MARIAN,
+    MBART,
+    MT5,
+    PEGASUS,
+    PLBART,
+    T5,
+    UMT5,
 )
 
 

@@ -43,13 +43,15 @@ def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def greedy(model: Any, prompt: np.ndarray, new_tokens: int = NEW_TOKENS) -> dict[str, np.ndarray]:
+def greedy(
+    model: Any, prompt: np.ndarray, new_tokens: int = NEW_TOKENS, state: Any = None
+) -> dict[str, np.ndarray]:
     """The likeliest continuation of every row, token by token with the decode state.
 
     Returns `gen_tokens` [B, N] and `gen_logits` [B, N, V], the logits that chose them.
     """
     rows, length = prompt.shape
-    state = model.init_state(rows, length + new_tokens)
+    state = model.init_state(rows, length + new_tokens) if state is None else state
     tokens, logits, chosen = _tokens(prompt), [], []
     for _ in range(new_tokens):
         out, state = model.step(tokens, state)
@@ -93,9 +95,30 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     return {name: _numpy(array) for name, array in found.items()}
 
 
+def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """The encoder's output, logits of a target beside it, and a greedy target.
+
+    A greedy target of the source `prompt_ids` begins with the token `start_id`.
+    """
+    found: dict[str, np.ndarray] = {}
+    if "input_ids" in inputs:
+        mask = inputs.get("attention_mask")
+        ctx = Context(memory_valid=None if mask is None else mx.array(mask.astype(bool)))
+        ctx.memory = model.encode(_tokens(inputs["input_ids"]), ctx)
+        found["encoder_last_hidden_state"] = _numpy(ctx.memory)
+        found["logits"] = _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx))
+    if "prompt_ids" in inputs:
+        memory = model.encode(_tokens(inputs["prompt_ids"]), Context())
+        rows = inputs["prompt_ids"].shape[0]
+        state = model.init_state(rows, 1 + NEW_TOKENS, memory=memory)
+        found |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
+    return found
+
+
 BY_KIND: dict[str, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
     "decoder": decoder,
     "encoder": encoder,
+    "encoder_decoder": encoder_decoder,
 }
 """How each kind of model is asked."""
 
@@ -105,9 +128,8 @@ def _tokens(ids: np.ndarray) -> mx.array:
 
 
 def _padded(mask: np.ndarray | None, positions: np.ndarray | None = None) -> Context:
-    """A context in which padding is a document of its own: nobody else sees it."""
     return Context(
-        segments=None if mask is None else mx.array(mask.astype(np.int32)),
+        valid=None if mask is None else mx.array(mask.astype(bool)),
         positions=None if positions is None else mx.array(positions.astype(np.int32)),
     )
 

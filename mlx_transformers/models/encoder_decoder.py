@@ -97,6 +97,10 @@ class EncoderDecoderModel(nn.Module):
     def __call__(self, source: mx.array, tokens: mx.array, ctx: Context | None = None) -> mx.array:
         ctx = ctx or Context()
         ctx.memory = self.encode(source, ctx)
+        return self.decode(tokens, ctx)
+
+    def decode(self, tokens: mx.array, ctx: Context) -> mx.array:
+        """Logits `[B, T, V]` of a target, where `ctx.memory` is what `encode` made."""
         return self.head(self.decoder.read(tokens, ctx), self.decoder.embed.table)
 
     def init_state(

@@ -1,0 +1,273 @@
+"""BART and those that share its code: mBART, PLBart, Pegasus, Marian, M2M-100, Blenderbot.
+
+They are the transformer of 2017 with the norms before or after, learned or sinusoidal positions,
+and a norm after the embedding or none. Defaults are those of each one's config class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..transforms import Reshape
+from ..weights import Row, rows
+
+LEARNED: Table = {"kind": "learned", "offset": 2}
+SINUSOIDAL: Table = {"kind": "sinusoidal", "layout": "halves"}
+FAIRSEQ: Table = {"kind": "sinusoidal", "layout": "halves", "spacing": "last", "offset": 2}
+
+
+@dataclass(frozen=True)
+class Member:
+    """What tells one of these families from BART.
+
+    Attributes:
+        placement: where the norms stand; with `pre` there is one after the last block.
+        embed_norm: whether the embedding is normalised.
+        position: the table of its positions.
+        logits_bias: whether a fixed bias is added to the logits.
+        defaults: values of its config class that differ from `DEFAULTS`.
+    """
+
+    placement: str = "post"
+    embed_norm: bool = True
+    position: Table = field(default_factory=lambda: LEARNED)
+    logits_bias: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+DEFAULTS: dict[str, Any] = {
+    "vocab_size": 50265,
+    "max_position_embeddings": 1024,
+    "encoder_layers": 12,
+    "encoder_ffn_dim": 4096,
+    "encoder_attention_heads": 16,
+    "decoder_layers": 12,
+    "decoder_ffn_dim": 4096,
+    "decoder_attention_heads": 16,
+    "activation_function": "gelu",
+    "d_model": 1024,
+    "dropout": 0.1,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "init_std": 0.02,
+    "scale_embedding": False,
+}
+
+
+def model(member: Member, config: HfConfig) -> Table:
+    """The `[model]` table of a BartConfig, or of a relative's."""
+    config.ignore("encoder_layerdrop", "decoder_layerdrop", "classifier_dropout", "classif_dropout")
+    config.ignore("num_hidden_layers", "decoder_start_token_id", "num_labels", "num_beams")
+    config.ignore("add_bias_logits", "add_final_layer_norm", "normalize_before", "static_position")
+    config.ignore("normalize_embedding", "extra_pos_embeddings", "force_bos_token_to_be_generated")
+    config.ignore("save_step", "gradient_checkpointing", "embedding_dropout")
+    told = partial(_told, member, config)
+    size = told("vocab_size")
+    config.expect("decoder_vocab_size", size, None if "decoder_vocab_size" in config else size)
+    return {
+        "kind": "encoder_decoder",
+        "dim": told("d_model"),
+        "max_seq_len": told("max_position_embeddings"),
+        "vocab_size": size,
+        "encoder": tower(member, config, "encoder"),
+        "decoder": tower(member, config, "decoder"),
+        "shared": shared(config),
+        "head": {"kind": "lm", "tied": _tied(config), "bias": has_logits_bias(member, config)},
+        "init": {"kind": "normal", "std": told("init_std")},
+    }
+
+
+def tower(member: Member, config: HfConfig, side: str) -> Table:
+    """The table of the encoder or of the decoder."""
+    told = partial(_told, member, config)
+    norm = {"kind": "layer_norm"}
+    heads = {
+        "n_heads": told(f"{side}_attention_heads"),
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(told("attention_dropout")),
+    }
+    embed: Table = {
+        "kind": "token",
+        "scale": "sqrt_dim" if told("scale_embedding") else "one",
+        "dropout": float(told("dropout")),
+    }
+    if member.embed_norm:
+        embed["norm"] = norm
+    block: Table = {
+        "placement": member.placement,
+        "dropout": float(told("dropout")),
+        "norm": norm,
+        "mixer": {"kind": "attention", **heads},
+        "ffn": {
+            "kind": "mlp",
+            "hidden_dim": told(f"{side}_ffn_dim"),
+            "activation": config.activation("activation_function", _default(member, "activation")),
+            "bias": True,
+            "dropout": float(told("activation_dropout")),
+        },
+    }
+    if side == "decoder":
+        block["cross"] = {"kind": "cross_attention", **heads}
+    return {
+        "n_layers": told(f"{side}_layers"),
+        "embed": embed,
+        "position": member.position,
+        "block": block,
+        "norm": norm if member.placement == "pre" else {"kind": "none"},
+    }
+
+
+def weights(member: Member, config: HfConfig) -> list[Row]:
+    """The weight map of a BART or a relative."""
+    size = _told(member, config, "vocab_size")
+    table = [Row("decoder.embed.table", "model.shared")]
+    if not shared(config):
+        table = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
+    out = "pre" if member.placement == "pre" else "out"
+    found = [
+        *table,
+        Row("head.weight", "lm_head.weight"),
+        Row("head.bias", "final_logits_bias", Reshape((1, size), (size,))),
+    ]
+    for side in ("encoder", "decoder"):
+        theirs, ours = f"model.{side}.layers.{{i}}", f"{side}.stack.blocks.{{i}}"
+        parts = {"mixer": "self_attn"} | ({"cross": "encoder_attn"} if side == "decoder" else {})
+        found += [
+            Row(f"{side}.position.table", f"model.{side}.embed_positions"),
+            Row(f"{side}.embed.norm", f"model.{side}.layernorm_embedding"),
+            Row(f"{side}.norm", f"model.{side}.layer_norm"),
+            *rows(f"{ours}.ffn.{{up,down}}", f"{theirs}.{{fc1,fc2}}"),
+            Row(f"{ours}.ffn_residual.{out}", f"{theirs}.final_layer_norm"),
+        ]
+        for mine, name in parts.items():
+            found += [
+                *rows(f"{ours}.{mine}.{{q,k,v,o}}", f"{theirs}.{name}.{{q,k,v,out}}_proj"),
+                Row(f"{ours}.{mine}_residual.{out}", f"{theirs}.{name}_layer_norm"),
+            ]
+    return found
+
+
+def shared(config: HfConfig) -> bool:
+    """Whether one table serves both sides."""
+    return bool(config.get("share_encoder_decoder_embeddings", True)) and _tied(config)
+
+
+def has_logits_bias(member: Member, config: HfConfig) -> bool:
+    """Whether there is a bias of the logits: the model without its head (`BartModel`) has none."""
+    named = not config.tensors or "final_logits_bias" in config.tensors
+    return member.logits_bias and named
+
+
+def _tied(config: HfConfig) -> bool:
+    return bool(config.get("tie_word_embeddings", True))
+
+
+def _told(member: Member, config: HfConfig, key: str) -> Any:
+    return config.get(key, _default(member, key))
+
+
+def _default(member: Member, key: str) -> Any:
+    key = "activation_function" if key == "activation" else key
+    return member.defaults.get(key, DEFAULTS[key])
+
+
+def _family(model_type: str, architecture: str, member: Member) -> Family:
+    computed = member.position["kind"] == "sinusoidal"
+    first = "model.shared.weight"
+    second = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
+    return Family(
+        model_types=(model_type,),
+        architecture=architecture,
+        model=partial(model, member),
+        weights=partial(weights, member),
+        renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
+        dropped=(r"embed_positions\.weights?$",) if computed else (),
+        tied=tuple((f"{name}.weight", first) for name in second),
+    )
+
+
+BART = _family("bart", "BartForConditionalGeneration", Member())
+MBART = _family("mbart", "MBartForConditionalGeneration", Member(placement="pre"))
+PLBART = _family(
+    "plbart",
+    "PLBartForConditionalGeneration",
+    Member(
+        defaults={
+            "vocab_size": 50005,
+            "encoder_layers": 6,
+            "encoder_ffn_dim": 3072,
+            "encoder_attention_heads": 12,
+            "decoder_layers": 6,
+            "decoder_ffn_dim": 3072,
+            "decoder_attention_heads": 12,
+            "d_model": 768,
+            "attention_dropout": 0.1,
+            "scale_embedding": True,
+        }
+    ),
+)
+PEGASUS = _family(
+    "pegasus",
+    "PegasusForConditionalGeneration",
+    Member(placement="pre", embed_norm=False, position=SINUSOIDAL),
+)
+MARIAN = _family(
+    "marian",
+    "MarianMTModel",
+    Member(embed_norm=False, position=SINUSOIDAL, defaults={"vocab_size": 58101}),
+)
+M2M_100 = _family(
+    "m2m_100",
+    "M2M100ForConditionalGeneration",
+    Member(
+        placement="pre",
+        embed_norm=False,
+        position=FAIRSEQ,
+        logits_bias=False,
+        defaults={
+            "vocab_size": 128112,
+            "activation_function": "relu",
+            "attention_dropout": 0.1,
+            "scale_embedding": True,
+        },
+    ),
+)
+BLENDERBOT = _family(
+    "blenderbot",
+    "BlenderbotForConditionalGeneration",
+    Member(
+        placement="pre",
+        embed_norm=False,
+        position={"kind": "learned"},
+        defaults={
+            "vocab_size": 8008,
+            "max_position_embeddings": 128,
+            "encoder_layers": 2,
+            "encoder_ffn_dim": 10240,
+            "encoder_attention_heads": 32,
+            "decoder_layers": 24,
+            "decoder_ffn_dim": 10240,
+            "decoder_attention_heads": 32,
+            "d_model": 2560,
+        },
+    ),
+)
+BLENDERBOT_SMALL = _family(
+    "blenderbot-small",
+    "BlenderbotSmallForConditionalGeneration",
+    Member(
+        position={"kind": "learned"},
+        defaults={
+            "max_position_embeddings": 512,
+            "encoder_layers": 8,
+            "encoder_ffn_dim": 2048,
+            "decoder_layers": 8,
+            "decoder_ffn_dim": 2048,
+            "d_model": 512,
+        },
+    ),
+)
