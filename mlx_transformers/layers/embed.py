@@ -31,6 +31,8 @@ class TokenEmbed(Kind):
     """Rows of the table of token types; none means no types (BERT: 2)."""
     norm: Annotated[Kind, Slot("norm")] | None = None
     """Normalisation of the sum; none leaves it as it is (BERT, BLOOM: layer_norm)."""
+    norm_of: Literal["sum", "words"] = "sum"
+    """What is normalised: the sum, or the words before positions join (Blenderbot 90M)."""
     width: int | None = Field(None, ge=1)
     """Width of the table, where it is not that of the model (ALBERT, ELECTRA, OPT 350M)."""
     project: Literal["sum", "words"] = "sum"
@@ -45,6 +47,8 @@ class TokenEmbed(Kind):
     def _projection_exists(self) -> "TokenEmbed":
         if self.width is None and (self.project != "sum" or self.project_bias):
             raise ValueError("project and project_bias have no effect without width.")
+        if self.norm is None and self.norm_of != "sum":
+            raise ValueError("norm_of has no effect without norm.")
         return self
 
     def build(self, vocab_size: int, dim: int, table: bool = True) -> "TokenEmbedding":
@@ -73,6 +77,7 @@ class TokenEmbedding(nn.Module):
         self.scale = named[config.scale] if isinstance(config.scale, str) else config.scale
         self.dropout = config.dropout
         self.words_first = config.project == "words"
+        self.norm_first = config.norm_of == "words"
         if config.n_types is not None:
             self.types = nn.Embedding(config.n_types, config.position_width(dim))
         if config.norm is not None:
@@ -88,11 +93,13 @@ class TokenEmbedding(nn.Module):
             x = x * self.scale
         if "project" in self and self.words_first:
             x = self.project(x)
+        if "norm" in self and self.norm_first:
+            x = self.norm(x)
         if "types" in self:
             types = mx.zeros_like(tokens) if ctx.types is None else ctx.types
             x = x + lookup(self.types.weight, types)
         x = ctx.position.embed(x, ctx)
-        if "norm" in self:
+        if "norm" in self and not self.norm_first:
             x = self.norm(x)
         x = ctx.dropout(x, self.dropout)
         return self.project(x) if "project" in self and not self.words_first else x

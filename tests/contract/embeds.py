@@ -15,6 +15,7 @@ ROWS = [
     embed("token with learned positions and dropout", "learned", dropout=0.2),
     embed("token times a number", scale=3.0),
     embed("bert", "learned", n_types=2, norm={"kind": "layer_norm"}),
+    embed("normalised words", "learned", norm={"kind": "layer_norm"}, norm_of="words"),
     embed("factorised", "learned", n_types=2, norm={"kind": "layer_norm"}, width=6),
     embed("factorised words", "learned", width=6, project="words", project_bias=True),
 ]
@@ -24,6 +25,7 @@ CHANGES = {
         "scale": 2.5,
         "n_types": 2,
         "norm": {"kind": "layer_norm"},
+        "norm_of": Change("words", row="bert"),
         "width": 6,
         "project": Change("words", row="factorised"),
         "project_bias": Change(True, row="factorised"),

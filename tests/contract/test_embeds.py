@@ -20,13 +20,15 @@ def test_an_embedding_is_its_row_of_the_table_scaled_plus_its_position(row: Row)
     length = tokens.shape[1]
     if row.config.get("project") == "words":
         expected = reference.linear(expected, w, "it.project")
+    if row.config.get("norm_of") == "words":
+        expected = reference.norm(expected, reference.below(w, "it.norm"), row.config["norm"])
     if "n_types" in row.config:
         expected = expected + w["it.types.weight"][np.arange(length) % 2]
     if row.position["kind"] == "sinusoidal":
         expected = expected + reference.sinusoids(np.arange(length), DIM)
     if row.position["kind"] == "learned":
         expected = expected + w["position.table.weight"][:length]
-    if "norm" in row.config:
+    if "norm" in row.config and "norm_of" not in row.config:
         expected = reference.norm(expected, reference.below(w, "it.norm"), row.config["norm"])
     if "width" in row.config and row.config.get("project") != "words":
         expected = reference.linear(expected, w, "it.project")
@@ -61,6 +63,8 @@ def test_tags_are_the_formula(row: Row) -> None:
     if "activation" in row.config:
         inner = reference.linear(expected, w, "it.map")
         expected = reference.ACTIVATIONS[row.config["activation"]](inner)
+    if "norm" in row.config:
+        expected = reference.norm(expected, reference.below(w, "it.norm"), row.config["norm"])
     expected = reference.linear(expected, w, "it.out")
     np.testing.assert_allclose(subject(subject.inputs(), Context()), expected, rtol=1e-5, atol=1e-5)
 

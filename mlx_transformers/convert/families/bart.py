@@ -26,6 +26,7 @@ class Member:
     Attributes:
         placement: where the norms stand; with `pre` there is one after the last block.
         embed_norm: whether the embedding is normalised.
+        words_first: whether the decoder's words are, before positions are added.
         position: the table of its positions.
         logits_bias: whether a fixed bias is added to the logits.
         defaults: values of its config class that differ from `DEFAULTS`.
@@ -33,6 +34,7 @@ class Member:
 
     placement: str = "post"
     embed_norm: bool = True
+    words_first: bool = False
     position: Table = field(default_factory=lambda: LEARNED)
     logits_bias: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -97,6 +99,8 @@ def tower(member: Member, config: HfConfig, side: str) -> Table:
     }
     if member.embed_norm:
         embed["norm"] = norm
+    if side == "decoder" and member.words_first:
+        embed["norm_of"] = "words"
     block: Table = {
         "placement": member.placement,
         "dropout": float(told("dropout")),
@@ -186,6 +190,8 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
         weights=partial(weights, member),
         renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
         dropped=(r"embed_positions\.weights?$",) if computed else (),
+        # Where each side has a table of its own, nobody reads the shared one.
+        spare=(r"^model\.shared\.weight$",),
         tied=tuple((f"{name}.weight", first) for name in second),
     )
 
@@ -260,6 +266,7 @@ BLENDERBOT_SMALL = _family(
     "blenderbot-small",
     "BlenderbotSmallForConditionalGeneration",
     Member(
+        words_first=True,
         position={"kind": "learned"},
         defaults={
             "max_position_embeddings": 512,
