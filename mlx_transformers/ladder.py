@@ -23,7 +23,7 @@ from .schema import Recipe
 from .session import train
 from .trainer.folder import RUNS, RunFolder
 
-BUDGET = ("steps", "batch_size", "accumulate", "seq_len", "seed")
+BUDGET = ("steps", "batch_size", "accumulate", "microbatch", "seq_len", "seed")
 """Keys of [train] that every rung takes from the last, as it takes [data]."""
 DECODE_TOKENS = 128
 """Tokens that a rung's decoding speed is measured on, from a nearly empty context."""

@@ -73,15 +73,13 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> 
     optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
     optimizer.init(model.trainable_parameters())
     chunk = getattr(recipe.objective, "chunk", LARGEST_CHUNK)
-    rows, accumulate = max(1, config.batch_size // ranks), config.accumulate
-    if config.microbatch == AUTO:
-        rows, accumulate = rows * accumulate, 1
+    rows, accumulate = config.divided
     return Job(
         config=recipe.model,
         model=model,
         state=optimizer.state,
         vocab_size=model.vocab_size,
-        batch_size=rows,
+        batch_size=max(1, rows // ranks),
         seq_len=config.seq_len,
         accumulate=accumulate,
         dtype=config.dtype,
@@ -148,14 +146,14 @@ def advice(job: Job, budget: float, factor: float) -> str:
 
 
 def settle(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
-    """The recipe with "auto" replaced by what fits and costs the least time, here; sets the
-    model's recomputed blocks.
+    """The recipe with "auto" replaced by what fits and costs the least time, here, and its
+    microbatches as batch_size and accumulate; sets the model's recomputed blocks.
 
     Raises:
         RunError: nothing fits, or several processes would choose each for itself.
     """
     if not _free(recipe):
-        return recipe
+        return _divided(recipe, *recipe.train.divided)
     if ranks > 1:
         raise RunError(
             "'auto' asks each machine for its own memory, and processes that train together must "
@@ -205,6 +203,7 @@ def _settled(
         factor, limit, cpu = 1.0, METAL_SHARE * mac.memory_gb * 2**30, False
         budget = SHARE * limit
     wanted, free = job(recipe, model, cpu, ranks), _free(recipe)
+    rows, accumulate = recipe.train.divided
     if free:
         chosen = choose(wanted, budget, free, factor)
         if chosen is None:
@@ -214,19 +213,34 @@ def _settled(
                 f"{advice(wanted, budget, factor)}"
             )
         wanted = chosen.job
-        recipe = _with(recipe, wanted, free, ranks)
-    return recipe, wanted, factor, budget, limit
+        recipe = _with(recipe, wanted, free)
+        if "batch" in free:
+            rows, accumulate = wanted.batch_size * ranks, wanted.accumulate
+    return _divided(recipe, rows, accumulate), wanted, factor, budget, limit
 
 
-def _with(recipe: Recipe, wanted: Job, free: frozenset[str], ranks: int) -> Recipe:
+def _with(recipe: Recipe, wanted: Job, free: frozenset[str]) -> Recipe:
     """The recipe with the choices of the job; the tables that it was read from stay as they are."""
     train: dict[str, Any] = {}
     if "recompute" in free:
         train["recompute"] = sorted(wanted.recomputed) or "none"
-    if "batch" in free:
-        train |= {"batch_size": wanted.batch_size * ranks, "accumulate": wanted.accumulate}
-        train["microbatch"] = "given"
     changes: dict[str, Any] = {"train": recipe.train.model_copy(update=train)}
     if "chunk" in free:
         changes["objective"] = recipe.objective.model_copy(update={"chunk": wanted.chunk})
+    return recipe.model_copy(update=changes)
+
+
+def _divided(recipe: Recipe, rows: int, accumulate: int) -> Recipe:
+    """The recipe whose batches are microbatches of `rows`; evaluation sees as many rows as before.
+
+    A recipe that is divided so already is returned as it is.
+    """
+    config, measured = recipe.train, recipe.eval
+    if config.microbatch == "given":
+        return recipe
+    train = {"batch_size": rows, "accumulate": accumulate, "microbatch": "given"}
+    changes: dict[str, Any] = {"train": config.model_copy(update=train)}
+    if measured.batches is not None and measured.batch_size is None:
+        batches = -(-measured.batches * config.batch_size // rows)
+        changes["eval"] = measured.model_copy(update={"batches": batches})
     return recipe.model_copy(update=changes)

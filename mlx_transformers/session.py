@@ -34,6 +34,7 @@ from .recipe.toml import to_toml
 from .report.runs import read as read_run
 from .report.runs import write as write_report
 from .schema import Recipe
+from .supervise import Told, tell
 from .trainer import checkpoint
 from .trainer.folder import (
     RUNS,
@@ -54,7 +55,7 @@ from .trainer.restore import restore_model, restore_state
 from .trainer.screen import open_screen
 from .trainer.sinks import JsonLines, require_trackers, trackers
 
-FREE = ("train.steps", "eval.", "checkpoint.", "log.")
+FREE = ("train.steps", "train.microbatch", "train.recompute", "eval.", "checkpoint.", "log.")
 """Keys that may change when a run is resumed: they don't touch what has been computed."""
 
 PLACES = ("data.path", "data.valid_path")
@@ -107,9 +108,10 @@ def train(
     stem = recipe.resolved.name if recipe.resolved else "run"
     draft_model(recipe)  # raises where sizes don't go together, before the text is prepared
     require_trackers(recipe.log)
-    rows = recipe.train.batch_size
+    config, (rows, _) = recipe.train, recipe.train.divided
+    key = "train__batch_size" if config.microbatch == "given" else "train__microbatch"
     with joined() as ranks:
-        check_shares(ranks, train__batch_size=rows, eval__batch_size=recipe.eval.batch_size or rows)
+        check_shares(ranks, **{key: rows}, eval__batch_size=recipe.eval.batch_size or rows)
         parts = partial(_parts, recipe, ranks, progress)
         if not ranks.leads:
             return _follow(parts, ranks)
@@ -127,8 +129,10 @@ def _begin(parts: Parts, name: str | None, stem: str, root: Path, say: Say) -> R
     """A new run; it leaves no folder if its first step can't be done."""
     built = parts()
     done = _align(built, Progress())
+    _tell(built, None, None)
     feed = _ready(built, {}, say)
     folder = create(name, stem, root)
+    _tell(built, folder, None)
     with folder.locked():
         try:
             return Result(folder, done, _run(built, feed, folder, done, say), built.step.traces)
@@ -146,6 +150,7 @@ def _continue(
     checkpoint.clear_leftovers(folder.checkpoints)
     saved = saved or folder.newest()
     built = parts()
+    _tell(built, folder, saved)
     done = _align(built, _restore(built, saved) if saved else Progress())
     if reason := _over(recipe, done):
         say(f"{folder.path} {OVER[reason].format(done.step)}")
@@ -155,6 +160,13 @@ def _continue(
         checkpoint.mark(folder.checkpoints, "best", saved)
     reason = _run(built, _ready(built, done.cursor, say), folder, done, say)
     return Result(folder, done, reason, built.step.traces)
+
+
+def _tell(built: Built, folder: RunFolder | None, saved: Path | None) -> None:
+    """Leave word for a process that watches this one, if one does."""
+    config = built.recipe.train
+    run, began = str(folder.path) if folder else None, saved.name if saved else None
+    tell(Told(config.batch_size, config.accumulate, run, began))
 
 
 def _follow(parts: Parts, ranks: Ranks) -> Result:
@@ -230,8 +242,8 @@ def _same_recipe(folder: RunFolder, recipe: Recipe) -> None:
     if changes:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
-            "Resume with that recipe, or give a new run another --name. Only train.steps and the "
-            "tables eval, checkpoint and log may change."
+            "Resume with that recipe, or give a new run another --name. Only train.steps, "
+            "train.microbatch, train.recompute and the tables eval, checkpoint and log may change."
         )
 
 

@@ -48,9 +48,16 @@ def refused(error: Exception) -> str | None:
         cure = CURES.get(error.errno or 0)
         place = f" {error.filename}" if error.filename else ""
         return f"The system refuses{place}: {error.strerror}. {cure}" if cure else None
-    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in NO_MEMORY):
+    if no_memory(error):
+        said = f" ({error})" if str(error) else ""
         return (
-            f"There is no memory left ({error}). Halve train.batch_size and double "
-            "train.accumulate, shorten train.seq_len, or set train.recompute=all."
+            f"There is no memory left{said}. Set train.microbatch to half of "
+            "train.batch_size or less: a step learns from the same rows, fewer at once. Or shorten "
+            "train.seq_len, set train.recompute=all, or let --supervise halve them."
         )
     return None
+
+
+def no_memory(error: Exception) -> bool:
+    """Whether an error says that memory ended."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in NO_MEMORY)

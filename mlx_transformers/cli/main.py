@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MlxtError
+from ..supervise import OUT_OF_MEMORY
 from . import (
     data,
     doctor,
@@ -24,7 +25,7 @@ from . import (
     show,
     train,
 )
-from .failures import INTERRUPTED, refused
+from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
 
 app = typer.Typer(
@@ -103,4 +104,4 @@ def main() -> None:
         if sentence is None:
             raise
         show_error(sentence)
-        raise SystemExit(1) from None
+        raise SystemExit(OUT_OF_MEMORY if no_memory(error) else 1) from None

@@ -42,6 +42,14 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Same as --set train.seed=N.", metavar="N")
     ] = None,
+    supervise: Annotated[
+        bool,
+        typer.Option(
+            "--supervise",
+            help="Where memory ends the run, go on from its last checkpoint with half the rows at "
+            "once; a step learns from as many.",
+        ),
+    ] = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
@@ -58,6 +66,11 @@ def train(
     }
     given = [alias(key, value) for key, value in short.items() if value is not None]
     sets = [*(set or []), *given]
+    if supervise:
+        from ..supervise import Command
+        from ..supervise import supervise as watched
+
+        raise typer.Exit(watched(Command(recipe, tuple(sets), name, resume, str(runs)), say))
     loaded = load_recipe(recipe, sets)
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
@@ -71,6 +84,11 @@ def train(
         print(f"Continue with: mlxt {shlex.join(words) if stopped else generate}")
     if stopped:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
+
+
+def say(text: str) -> None:
+    """What the one that watches says, between the lines of the run that it watches."""
+    print(text, flush=True)
 
 
 STOPPED_BY = "stopped by "

@@ -29,8 +29,7 @@ class Choice:
         """The keys of the recipe that differ from `of`, as "path=value"."""
         found = []
         if self.job.batch_size != of.batch_size:
-            found.append(f"train.batch_size={self.job.batch_size}")
-            found.append(f"train.accumulate={self.job.accumulate}")
+            found.append(f"train.microbatch={self.job.batch_size}")
         if self.job.chunk != of.chunk:
             found.append(f"objective.chunk={self.job.chunk}")
         if self.job.recomputed != of.recomputed:

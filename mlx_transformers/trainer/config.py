@@ -1,8 +1,8 @@
 """The tables of a recipe that the trainer reads: `[train]`, `[eval]`, `[checkpoint]`, `[log]`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..optim.clip import ClipNone
 from ..recipe.config import Config, Kind
@@ -17,12 +17,12 @@ class Train(Config):
     steps: int = Field(ge=1)
     """Optimizer steps."""
     batch_size: int = Field(ge=1)
-    """Rows of one microbatch."""
+    """Rows of a batch; all of them at once, unless `microbatch` divides them."""
     accumulate: int = Field(1, ge=1)
-    """Microbatches per step; a step sees batch_size · accumulate · seq_len tokens."""
-    microbatch: Literal["given", "auto"] = "given"
-    """Whether microbatches have batch_size rows, or the planner divides the rows of a step,
-    batch_size · accumulate, into as few microbatches as fit the memory."""
+    """Batches per step; a step sees batch_size · accumulate · seq_len tokens."""
+    microbatch: Annotated[int, Field(ge=1)] | Literal["given", "auto"] = "given"
+    """Rows at once: a number that divides the rows of a step, batch_size · accumulate, which stay
+    as many; `auto` is the largest that fits the memory; `given` is batch_size."""
     seq_len: int = Field(ge=1)
     """Tokens of a row, T."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -38,6 +38,39 @@ class Train(Config):
     """What a step with a NaN or infinite gradient does: change nothing, or end the run."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights; none keeps none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_of_a_step_are_said(cls, data: Any) -> Any:
+        for key in ("batch_size", "accumulate"):
+            if isinstance(data, dict) and data.get(key) == "auto":
+                raise ValueError(
+                    f"train.{key} = 'auto' would leave open how many rows a step learns from. Give "
+                    "train.batch_size that number, and set train.microbatch = 'auto': then memory "
+                    "decides how many of them are computed at once."
+                )
+        return data
+
+    @model_validator(mode="after")
+    def _microbatches_share_a_step(self) -> "Train":
+        rows, wanted = self.batch_size * self.accumulate, self.microbatch
+        if isinstance(wanted, int) and rows % wanted:
+            fit = [n for n in range(1, rows + 1) if rows % n == 0]
+            near = min(fit, key=lambda n: abs(n - wanted))
+            raise ValueError(
+                f"train.microbatch = {wanted} does not divide the {rows} rows of a step "
+                f"(batch_size · accumulate) evenly. Take {near}."
+            )
+        return self
+
+    @property
+    def divided(self) -> tuple[int, int]:
+        """Rows of a microbatch and microbatches of a step; all rows at once where that is open."""
+        rows = self.batch_size * self.accumulate
+        if self.microbatch == "given":
+            return self.batch_size, self.accumulate
+        at_once = self.microbatch if isinstance(self.microbatch, int) else rows
+        return at_once, rows // at_once
 
 
 class Eval(Config):

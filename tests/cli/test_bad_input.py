@@ -164,7 +164,7 @@ def test_what_needs_a_package_that_is_missing_says_how_to_install_it(
     ],
 )
 def test_the_end_of_memory_is_told_with_the_cure(said: str) -> None:
-    assert "Halve train.batch_size" in (failures.refused(RuntimeError(said)) or "")
+    assert "Set train.microbatch" in (failures.refused(RuntimeError(said)) or "")
     assert failures.refused(RuntimeError("a mistake of ours")) is None
 
 

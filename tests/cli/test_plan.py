@@ -37,7 +37,7 @@ def test_what_does_not_fit_is_told_with_what_would(mlxt: Mlxt, home: Path) -> No
     large = ["--set", "model.dim=512", "--set", "train.batch_size=65536", "--set"]
     outcome = mlxt("plan", "tiny", "--chip", "M1 8GB", *large, "model.block.ffn.hidden_dim=2048")
     assert "It does not fit. It would fit in" in outcome.out
-    assert "train.batch_size=" in outcome.out
+    assert "train.microbatch=" in outcome.out
 
 
 def test_what_a_run_took_corrects_later_plans(

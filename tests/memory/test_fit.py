@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlx_transformers.core.errors import RunError
+from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.memory.account import account
 from mlx_transformers.memory.fit import LARGEST_CHUNK, choose, least
 from mlx_transformers.planning import settle
@@ -100,5 +100,27 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would(monkeypatch: pytest.Mo
     loaded = recipe("llama_tiny", "objective.chunk=auto", "train.batch_size=64")
     monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda: 60e6)
     monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
-    with pytest.raises(RunError, match=r"chunk fits the budget .*train\.batch_size="):
+    with pytest.raises(RunError, match=r"chunk fits the budget .*train\.microbatch="):
         settle(loaded, loaded.model.build(512))
+
+
+def test_a_number_of_rows_divides_a_step_and_evaluation_sees_the_same_rows() -> None:
+    sets = ("train.batch_size=8", "train.accumulate=3", "train.microbatch=6", "eval.batches=5")
+    loaded = recipe("llama_tiny", *sets, "unset=['eval.batch_size']")
+    settled = settle(loaded, loaded.model.build(512))
+    assert (settled.train.batch_size, settled.train.accumulate) == (6, 4)
+    assert settled.eval.batches * 6 >= 5 * 8 > (settled.eval.batches - 1) * 6
+    assert settle(settled, loaded.model.build(512)) is settled
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (("train.microbatch=5",), "does not divide the 4 rows"),
+        (("train.batch_size=auto",), "train.microbatch = 'auto'"),
+        (("train.accumulate=auto",), "train.microbatch = 'auto'"),
+    ],
+)
+def test_rows_that_do_not_make_a_step_are_refused(sets: tuple[str, ...], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        recipe("llama_tiny", *sets)

@@ -1,0 +1,210 @@
+"""`mlxt train --supervise`: what restarts a run, what does not, and that it ends."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers import supervise
+from mlx_transformers.core.cache import cache_folder
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.supervise import Command, Told, ended_by, smaller
+
+from .conftest import Mlxt
+
+ROOT = Path(__file__).parents[2]
+
+DYING = """
+import os, signal, sys
+import mlx_transformers, mlx.core
+from mlx_transformers.trainer import loop
+plain, batches = loop.arrays, [0]
+
+def arrays(batch):
+    batches[0] += 1
+    if len(batch["tokens"]) > int(os.environ["FATAL_ROWS"]) and batches[0] == 8:
+        os.kill(os.getpid(), signal.Signals[os.environ["FATAL"]])
+    return plain(batch)
+
+loop.arrays = arrays
+"""
+"""Imported by every process of a test: microbatches of more rows than that are deadly."""
+
+
+KERNELS = cache_folder() / "jit"
+
+
+@pytest.fixture(autouse=True)
+def kernels(home: Path) -> None:
+    """Compiled once, and not by every process of every test."""
+    if KERNELS.is_dir():
+        (home / "cache").mkdir()
+        (home / "cache" / "jit").symlink_to(KERNELS)
+
+
+@pytest.fixture
+def dying(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose runs die at their eighth batch; returns where the recipe is."""
+    (home / "dying.py").write_text(DYING)
+    monkeypatch.setattr(supervise, "RUN", "import dying; " + supervise.RUN)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(home)]))
+    monkeypatch.setenv("FATAL", "SIGKILL")
+    return home
+
+
+def log(home: Path, name: str) -> list[dict]:
+    lines = (home / "runs" / name / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+SETS = ("--set", "checkpoint.every=3", "--set", "log.every=1", "--steps", "12")
+
+
+def test_a_killed_run_goes_on_with_half_the_rows_at_once(
+    mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FATAL_ROWS", "2")
+    words = ("train", "tiny", *SETS, "--batch-size", "4", "--name", "a", "--supervise")
+    outcome = mlxt(*words)
+    assert outcome.code == 0, outcome.err
+    assert "The system killed the run (SIGKILL)" in outcome.out
+    assert "from step-000006 with 2 microbatches of 2 rows instead of 1 of 4" in outcome.out
+    found = [r["tokens"] for r in log(dying, "a") if "train_loss" in r]
+    assert found == [64 * (i + 1) for i in range(12)]
+
+
+def test_the_restarted_run_learns_what_one_without_interruption_learns(
+    mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "tiny", *SETS, "--batch-size", "4")
+    monkeypatch.setenv("FATAL_ROWS", "100")
+    assert mlxt(*words, "--name", "whole").code == 0
+    monkeypatch.setenv("FATAL_ROWS", "2")
+    assert mlxt(*words, "--name", "halved", "--supervise").code == 0
+    losses = [[r["train_loss"] for r in log(dying, n) if "train_loss" in r] for n in WHOLE]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+WHOLE = ("whole", "halved")
+
+
+def test_with_one_row_left_it_gives_up_in_a_sentence(
+    mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FATAL_ROWS", "0")
+    monkeypatch.setenv("FATAL", "SIGABRT")
+    outcome = mlxt("train", "tiny", *SETS, "--name", "a", "--supervise")
+    assert outcome.code == 128 + 6
+    assert outcome.out.count("It goes on") == 1
+    assert "with one row at a time, so there is nothing left to halve" in outcome.out
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_run_that_was_asked_to_stop_stops(
+    mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("FATAL_ROWS", "0")
+    monkeypatch.setenv("FATAL", name)
+    outcome = mlxt("train", "tiny", *SETS, "--name", "a", "--supervise")
+    assert outcome.code == {"SIGINT": 130, "SIGTERM": 143}[name]
+    assert "It goes on" not in outcome.out
+    assert f"stopped by {name}" in outcome.out
+
+
+def test_a_users_error_is_told_once(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("train", "tiny", "--set", "train.stepz=3", "--supervise")
+    assert outcome.code == 1
+    assert outcome.err.count("error: ") == 1
+    assert "goes on" not in outcome.out
+
+
+def test_a_process_of_a_group_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_RANK", "0")
+    with pytest.raises(RunError, match="one of several"):
+        supervise.supervise(Command("tiny"))
+
+
+def test_a_signal_to_the_one_that_watches_is_passed_on(home: Path) -> None:
+    """From a program, without a terminal: the run saves and stops, and both end."""
+    words = ["train", "tiny", "--steps", "100000", "--name", "a", "--supervise"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", supervise.RUN, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (home / "runs/a/log.jsonl").is_file() or not log(home, "a"):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(2)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "stopped by SIGINT" in out
+    assert "goes on" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
+def test_a_limit_that_the_system_enforces_is_met_by_smaller_microbatches(home: Path) -> None:
+    """256 rows of 128 tokens take about 490 MiB of arrays; 340 MiB beside the program are there."""
+    draw = random.Random(0)
+    words = ("the", "king", "of", "love", "and", "sorrow", "what", "light")
+    (home / "text.txt").write_text(" ".join(draw.choice(words) for _ in range(40_000)))
+    sets = ["train.batch_size=256", "train.seq_len=128", "model.max_seq_len=128", "train.steps=4"]
+    sets += ["model.dim=64", "model.n_layers=2", "eval.batch_size=4", "eval.batches=1"]
+    command = ["train", "tiny", "--name", "a", "--supervise"]
+    command += [word for each in sets for word in ("--set", each)]
+    limited = (
+        "import resource, subprocess, sys\n"
+        "import mlx_transformers, mlx.core as mx\n"
+        "mx.eval(mx.ones((512, 512)) @ mx.ones((512, 512)))\n"
+        "held = next(l for l in open('/proc/self/status') if l.startswith('VmData'))\n"
+        "limit = int(held.split()[1]) * 1024 + 340 * 2**20\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))\n"
+        f"sys.exit(subprocess.run([sys.executable, '-c', {supervise.RUN!r}, *sys.argv[1:]])"
+        ".returncode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "a step still learns from 256 rows" in done.stdout
+    assert log(home, "a")[-1]["tokens"] == 4 * 256 * 128
+
+
+@pytest.mark.parametrize(("rows", "half"), [(8, 4), (6, 3), (3, 1), (9, 3), (2, 1), (7, 1)])
+def test_half_is_the_largest_divisor_up_to_it(rows: int, half: int) -> None:
+    assert smaller(rows) == half
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130, 143, -2, -15])
+def test_other_ends_are_no_reason_to_begin_again(code: int) -> None:
+    assert ended_by(code) is None
+
+
+def test_a_named_checkpoint_is_gone_on_from_until_there_is_a_newer_one(tmp_path: Path) -> None:
+    run = tmp_path / "a"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "recipe.toml").write_text("")
+    asked = Command("tiny", ("train.microbatch=8", "a=1"), None, f"{run}/checkpoints/step-000003")
+    told = Told(8, 1, str(run), "step-000003")
+    for last, resume in (("step-000003", asked.resume), ("step-000006", str(run))):
+        (run / "checkpoints" / "last").write_text(f"{last}\n")
+        again = asked.again(told, 4)
+        assert again.resume == resume
+        assert again.sets == ("a=1", "train.microbatch=4")
