@@ -3,12 +3,15 @@
 import shlex
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Recipe, Runs, Sets
 from .preparing import watch
+
+if TYPE_CHECKING:
+    from ..session import Result
 
 
 def train(
@@ -55,7 +58,6 @@ def train(
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
     from ..assemble import load_recipe
     from ..recipe.overrides import alias
-    from ..report.runs import written
     from ..session import train as run
 
     short = {
@@ -74,6 +76,13 @@ def train(
     loaded = load_recipe(recipe, sets)
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
+    _end(result, recipe, sets)
+
+
+def _end(result: "Result", recipe: str, sets: list[str]) -> None:
+    """Say where the report is and how to go on; exit as a signal has it where one stopped the run."""
+    from ..report.runs import written
+
     folder, reason = result.folder, result.reason
     stopped = reason.startswith(STOPPED_BY)
     if result.leads:
