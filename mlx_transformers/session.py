@@ -31,19 +31,15 @@ from .optim.finite import assign
 from .planning import checked, plan
 from .recipe.show import diff
 from .recipe.toml import to_toml
-from .report.runs import read as read_run
-from .report.runs import write as write_report
+from .resuming import OVER, check_same, over, place
 from .schema import Recipe
 from .supervise import Told, tell
 from .trainer import checkpoint
 from .trainer.folder import (
     RUNS,
     RunFolder,
-    check_new,
     create,
-    find,
     find_checkpoint,
-    named_checkpoint,
 )
 from .trainer.loop import Trainer, arrays
 from .trainer.metrics import Window
@@ -54,9 +50,6 @@ from .trainer.progress import Progress
 from .trainer.restore import restore_model, restore_state
 from .trainer.screen import open_screen
 from .trainer.sinks import JsonLines, require_trackers, trackers
-
-FREE = ("train.steps", "train.microbatch", "train.recompute", "eval.", "checkpoint.", "log.")
-"""Keys that may change when a run is resumed: they don't touch what has been computed."""
 
 PLACES = ("data.path", "data.valid_path")
 """Keys that ranks need not agree on: a text has a fingerprint, wherever it is kept."""
@@ -115,12 +108,12 @@ def train(
         parts = partial(_parts, recipe, ranks, progress)
         if not ranks.leads:
             return _follow(parts, ranks)
-        place = _place(stem, name, resume, root)
-        if place is None:
+        going_on = place(stem, name, resume, root)
+        if going_on is None:
             result = _begin(parts, name, stem, root, say)
         else:
-            with place[0].locked():
-                result = _continue(parts, recipe, *place, say)
+            with going_on[0].locked():
+                result = _continue(parts, recipe, *going_on, say)
         ranks.gather(str(result.folder.path))  # tells those who follow that the last save is done
         return result
 
@@ -146,13 +139,13 @@ def _continue(
     parts: Parts, recipe: Recipe, folder: RunFolder, saved: Path | None, say: Say
 ) -> Result:
     """A run that is there already, from the checkpoint named or else its newest."""
-    _same_recipe(folder, recipe)
+    check_same(folder, recipe)
     checkpoint.clear_leftovers(folder.checkpoints)
     saved = saved or folder.newest()
     built = parts()
     _tell(built, folder, saved)
     done = _align(built, _restore(built, saved) if saved else Progress())
-    if reason := _over(recipe, done):
+    if reason := over(recipe, done):
         say(f"{folder.path} {OVER[reason].format(done.step)}")
         return Result(folder, done, reason, 0)
     if saved is not None and done.best_step == done.step and folder.best() != saved:
@@ -173,7 +166,7 @@ def _follow(parts: Parts, ranks: Ranks) -> Result:
     """What a rank that doesn't lead does: the same steps, nothing on disk, and not a word."""
     built = parts()
     done = _align(built, Progress())
-    reason = _over(built.recipe, done)
+    reason = over(built.recipe, done)
     if reason is None:
         feed = _ready(built, done.cursor, lambda text: None)
         reason = _run(built, feed, None, done, lambda text: None)
@@ -198,53 +191,6 @@ def _align(built: Built, done: Progress) -> Progress:
     built.model.update(trees.pop("model"))
     assign({name: live[name] for name in trees}, trees)
     return Progress.from_dict(ranks.gather(done.to_dict())[0])
-
-
-OVER = {
-    "finished": "has all of its {} steps already.",
-    "stopped early": "stopped early at step {}. Raise eval.patience to go on.",
-}
-
-
-def _over(recipe: Recipe, done: Progress) -> str | None:
-    """Why there is nothing left to do, or None."""
-    if done.step >= recipe.train.steps:
-        return "finished"
-    return "stopped early" if done.stopped_early(recipe.eval.patience) else None
-
-
-def _place(
-    stem: str, name: str | None, resume: str | Path | None, root: Path
-) -> tuple[RunFolder, Path | None] | None:
-    """The run to continue and the checkpoint that was named, or None where a new run begins."""
-    if resume is None:
-        check_new(name, root)
-        return None
-    if str(resume) == "auto":
-        folder = RunFolder(root / (name or stem))
-        return (folder, None) if folder.recipe.is_file() else None
-    place = named_checkpoint(Path(resume)) or (find(resume, root), None)
-    if name is not None and name != place[0].name:
-        raise RunError(
-            f"--resume {resume} continues the run '{place[0].name}', so --name {name} has no "
-            "meaning: leave it out."
-        )
-    return place
-
-
-def _same_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """Raises RunError where a run would go on with another recipe than it began with."""
-    changes = [
-        f"  {path}: {was!r} there, {now!r} here"
-        for path, was, now in diff(load_recipe(folder.recipe), recipe)
-        if not path.startswith(FREE)
-    ]
-    if changes:
-        raise RunError(
-            f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
-            "Resume with that recipe, or give a new run another --name. Only train.steps, "
-            "train.microbatch, train.recompute and the tables eval, checkpoint and log may change."
-        )
 
 
 def _restore(built: Built, path: Path) -> Progress:
@@ -325,14 +271,6 @@ def _sinks(stack: ExitStack, built: Built, folder: RunFolder, progress: Progress
     log = stack.enter_context(closing(JsonLines(folder.log)))
     screen = open_screen(folder.name, recipe.train.steps, progress.step)
     return [log, stack.enter_context(screen), *found]
-
-
-def _report(folder: RunFolder, say: Say) -> None:
-    """Write report.html, or say why there is none: a run is not worth less without it."""
-    try:
-        say(f"Report: {write_report([read_run(folder)])}")
-    except RunError as error:
-        say(f"Without a report: {error}")
 
 
 def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:

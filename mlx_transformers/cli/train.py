@@ -3,7 +3,7 @@
 import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,10 +69,7 @@ def train(
     given = [alias(key, value) for key, value in short.items() if value is not None]
     sets = [*(set or []), *given]
     if supervise:
-        from ..supervise import Command
-        from ..supervise import supervise as watched
-
-        raise typer.Exit(watched(Command(recipe, tuple(sets), name, resume, str(runs)), say))
+        _supervise(recipe, tuple(sets), name, resume, str(runs))
     loaded = load_recipe(recipe, sets)
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
@@ -80,7 +77,7 @@ def train(
 
 
 def _end(result: "Result", recipe: str, sets: list[str]) -> None:
-    """Say where the report is and how to go on; exit as a signal has it where one stopped the run."""
+    """Say where the report is and how to go on; a run that a signal stopped exits as it has it."""
     from ..report.runs import written
 
     folder, reason = result.folder, result.reason
@@ -95,9 +92,11 @@ def _end(result: "Result", recipe: str, sets: list[str]) -> None:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
 
 
-def say(text: str) -> None:
-    """What the one that watches says, between the lines of the run that it watches."""
-    print(text, flush=True)
+def _supervise(*command: Any) -> None:
+    """Watch a process that trains; what is said of it stands between its own lines."""
+    from ..supervise import Command, supervise
+
+    raise typer.Exit(supervise(Command(*command), lambda text: print(text, flush=True)))
 
 
 STOPPED_BY = "stopped by "
