@@ -42,11 +42,15 @@ def _mlx_data(make: Callable[[int], Batch]) -> Iterator[Batch]:
     import mlx.data as dx
 
     failed: list[BaseException] = []
+    flags: set[str] = set()
 
     def load(sample: dict[str, Any]) -> dict[str, Any]:
         # An exception that leaves a transform aborts the process when the stream is freed.
         try:
-            return make(int(sample["number"]))
+            made = make(int(sample["number"]))
+            flags.update(name for name, array in made.items() if array.dtype == np.bool_)
+            # The library takes no truth values.
+            return {n: a.view(np.uint8) if a.dtype == np.bool_ else a for n, a in made.items()}
         except BaseException as error:
             failed.append(error)
             return {"failed": np.ones(1, dtype=np.int32)}
@@ -62,7 +66,7 @@ def _mlx_data(make: Callable[[int], Batch]) -> Iterator[Batch]:
         for batch in stream:
             if "failed" in batch:
                 raise failed[0]
-            yield batch
+            yield {n: a.view(np.bool_) if n in flags else a for n, a in batch.items()}
         start += BUFFER
 
 

@@ -32,10 +32,18 @@ def count(model: nn.Module) -> Counts:
     modules = [module for _, module in model.named_modules()]
     idle = sum(m.idle_parameters() for m in modules if hasattr(m, "idle_parameters"))
     tables = sum(m.weight.size for m in modules if isinstance(m, nn.Embedding))
-    head: Any = model.unembedding().weight if hasattr(model, "unembedding") else None
+    head = _vocabulary(model)
     multiplied = {id(m.weight): m.weight.size for m in modules if isinstance(m, nn.Embedding)}
     tied = multiplied.get(id(head), 0) if isinstance(head, mx.array) else 0
     return Counts(total, total - idle, tables - tied)
+
+
+def _vocabulary(model: Any) -> Any:
+    """What multiplies the vectors of a head over the vocabulary, where a model has one."""
+    try:
+        return model.unembedding().weight
+    except AttributeError:
+        return None
 
 
 def flops_per_token(model: nn.Module, length: int) -> float:

@@ -172,8 +172,11 @@ def _kept(part: Any, job: Job, notes: list[str]) -> float:
 
 
 def _edges(job: Job, entry: float, notes: list[str]) -> float:
-    """What stands before the first block and after the last: the head reads its input again."""
-    return _kept(job.config.embed, job, notes) + _kept(job.config.norm, job, notes) + entry
+    """What stands before the first block of each stack and after the last: the head reads its
+    input again."""
+    towers = [job.config, *(getattr(job.config, name, None) for name in ("encoder", "decoder"))]
+    parts = [getattr(tower, name, None) for tower in towers for name in ("embed", "norm")]
+    return sum(_kept(part, job, notes) for part in parts if part is not None) + entry
 
 
 def _held(job: Job) -> dict[str, float]:

@@ -5,6 +5,7 @@ import pytest
 
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.config import Data
+from mlx_transformers.data.prefetch import best_loader
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream, TrainStream
 
@@ -38,6 +39,19 @@ def documents(tmp_path):
     for n in range(40):
         (folder / f"{n}.txt").write_text(TEXT[n * 300 : n * 300 + 90 + n * 5])
     return folder
+
+
+@pytest.mark.parametrize("loader", ["thread", best_loader()])
+def test_every_loader_gives_the_same_arrays(path, loader):
+    made = records.prepared(path, {"kind": "sentence_pairs"})
+    one, two = (
+        TrainStream(made[0], 4, 32, seed=3, kind=made[1], loader=name) for name in ("none", loader)
+    )
+    for _ in range(12):
+        a, b = next(one), next(two)
+        assert same(a, b)
+        assert {n: x.dtype for n, x in a.items()} == {n: x.dtype for n, x in b.items()}
+    two.close()
 
 
 def same(a, b):
