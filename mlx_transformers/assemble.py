@@ -131,7 +131,8 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     recipe = settle(recipe, model, ranks.world)
     objective = recipe.objective.build()
     optimizer = recipe.optim.build(model, recipe.train.steps)
-    step = Step(model, objective, optimizer, recipe.train, ranks=ranks)
+    frozen = _frozen(recipe, data.tokenizer)
+    step = Step(model, objective, optimizer, recipe.train, frozen, ranks=ranks)
     evaluator = Evaluator(
         model,
         objective,
@@ -142,6 +143,24 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
         ranks,
     )
     return Built(recipe, data, model, step, evaluator)
+
+
+def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The models that the objective reads and doesn't train, by role: a teacher.
+
+    Raises:
+        RecipeError: one was trained with another tokenizer.
+    """
+    found = {}
+    for role, run in getattr(recipe.objective, "frozen", dict)().items():
+        found[role], theirs = load(run)
+        if theirs.fingerprint() != tokenizer.fingerprint():
+            raise RecipeError(
+                f"objective.{role} = '{run}' was trained with another tokenizer, so its tokens "
+                "mean something else. Give both the same data, tokenizer and data.batch."
+            )
+        found[role].freeze()
+    return found
 
 
 def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:

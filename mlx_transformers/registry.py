@@ -50,6 +50,7 @@ from .objectives.answer import Answer
 from .objectives.classify import Classify
 from .objectives.clm import Clm
 from .objectives.contrastive import Contrastive
+from .objectives.distill import Distill
 from .objectives.mlm import Mlm
 from .objectives.prefix_lm import PrefixLm
 from .objectives.rtd import Rtd
@@ -81,7 +82,7 @@ fill("objective", Clm, Seq2Seq)
 fill("batch", Packed, Pairs)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers)
 fill("objective", Clm, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
-fill("objective", Classify, Tag, Answer, Contrastive)
+fill("objective", Classify, Tag, Answer, Contrastive, Distill)
 fill("batch", Packed, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)

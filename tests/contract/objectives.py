@@ -52,6 +52,8 @@ PREFIX = {
     "weights": np.float32(np.arange(1, 10) >= np.array([[3], [1], [8]])),
 }
 
+DISTILL = {"kind": "distill", "teacher": "large"}
+
 LISTED = ("seq2seq", "contrastive")
 
 ROWS = [
@@ -61,6 +63,7 @@ ROWS = [
     Row("objective", "chunk", CLM | {"chunk": 4}),
     Row("objective", "seq2seq", SEQ2SEQ),
     Row("objective", "prefix", {"kind": "prefix_lm"}),
+    Row("objective", "distill", DISTILL),
     Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
     *(Row("objective", kind, {"kind": kind}) for kind in BATCHES if kind not in LISTED),
     Row("objective", "all at once", CLM | {"label_smoothing": 0.1, "z_loss": 0.1, "chunk": 7}),
@@ -72,6 +75,14 @@ CHANGES = {
     "mlm": {"z_loss": 0.1, "chunk": Change(4, result=False)},
     "sentence_order": {"order_weight": 0.5, "chunk": Change(4, result=False)},
     "rtd": {"discriminator_weight": 20.0, "chunk": Change(4, result=False)},
+    "distill": {
+        "teacher": "larger",
+        "temperature": 1.0,
+        "hard": 0.5,
+        "soft": 0.5,
+        "cosine": 1.0,
+        "chunk": Change(4, result=False),
+    },
     "classify": {"label_smoothing": 0.3},
     "tag": {},
     "answer": {},

@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.loss import Loss
@@ -196,6 +196,59 @@ def test_a_prefix_is_seen_in_both_directions_and_only_what_follows_is_predicted(
     changed["tokens"][0, 5] = (changed["tokens"][0, 5] + 1) % VOCAB
     other = np.array(model.hidden(mx.array(changed["tokens"][:, :-1]), ctx))
     np.testing.assert_array_equal(h[0, :5], other[0, :5])
+
+
+@pytest.mark.parametrize("chunk", [4, 512])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_student_learns_from_the_tokens_the_teacher_and_its_vectors(
+    masked: bool, chunk: int
+) -> None:
+    temperature, hard, soft, cosine = 2.5, 2.0, 5.0, 1.5
+    batch = BATCHES["mlm"] if masked else {"tokens": PREFIX["tokens"]}
+    if masked:
+        student, teacher = Reader(VOCAB, seed=1), Reader(VOCAB, seed=2)
+        h, taught = (2 * encoded(numpy_of(m), batch) for m in (student, teacher))
+        heads = [numpy_of(m)["out"] for m in (student, teacher)]
+        targets, weights = batch["targets"], HIDDEN
+    else:
+        student, teacher = (randomize(parse("model", models.LLAMA).build(VOCAB), s) for s in (1, 2))
+        tokens = mx.array(batch["tokens"])
+        h, taught = (np.float64(m.hidden(tokens[:, :-1], Context())) for m in (student, teacher))
+        heads = [np.float64(m.unembedding().weight) for m in (student, teacher)]
+        targets, weights = batch["tokens"][:, 1:], np.ones((3, 9))
+    plain, _ = reference.cross_entropy(h @ heads[0].T, targets, weights)
+    q, p = (x @ w.T / temperature for x, w in zip((h, taught), heads, strict=True))
+    q, p = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (q, p))
+    divergence = temperature**2 * ((np.exp(p) * (p - q)).sum(-1) * weights).sum()
+    norms = np.linalg.norm(h, axis=-1) * np.linalg.norm(taught, axis=-1)
+    turned = ((1 - (h * taught).sum(-1) / norms) * weights).sum()
+    config = {"kind": "distill", "teacher": "t", "temperature": temperature, "hard": hard}
+    config |= {"soft": soft, "cosine": cosine, "chunk": chunk}
+    arrays = {name: mx.array(array) for name, array in batch.items()}
+    objective = parse("objective", config).build()
+
+    def total(params: Any) -> mx.array:
+        student.update(params)
+        roles = {"model": student, "teacher": teacher}
+        return objective(roles, arrays, Context(key=mx.random.key(0))).total
+
+    params = student.trainable_parameters()
+    value, grads = mx.value_and_grad(total)(params)
+    student.update(params)
+    expected = hard * plain + soft * divergence + cosine * turned
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+    # The slope along a random direction, against a difference of losses.
+    rng = np.random.default_rng(0)
+    flat = dict(tree_flatten(params))
+    way = {name: rng.standard_normal(value.shape) * 1e-3 for name, value in flat.items()}
+    way = {name: mx.array(step.astype(np.float32)) for name, step in way.items()}
+    moved = [
+        total(tree_unflatten([(name, flat[name] + sign * step) for name, step in way.items()]))
+        for sign in (1, -1)
+    ]
+    student.update(params)
+    slope = sum(float((way[n] * g).sum()) for n, g in tree_flatten(grads))
+    assert float(moved[0] - moved[1]) / 2 == pytest.approx(slope, rel=0.02)
 
 
 @pytest.mark.usefixtures("compilation")

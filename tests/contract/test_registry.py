@@ -1,5 +1,6 @@
 """No kind without a row, and no field of a config without an effect."""
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,13 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
     if row.kind in objectives.BATCHES:
         model = fakes.model_of(row.kind, 13)
         batch = {name: mx.array(array) for name, array in objectives.BATCHES[row.kind].items()}
-    loss = row.parse(**changes).build()({"model": model}, batch, Context())
+    objective = row.parse(**changes)
+    frozen = getattr(objective, "frozen", dict)()
+    models = {"model": model} | {
+        role: randomize(parse("model", LLAMA).build(13), zlib.crc32(run.encode()))
+        for role, run in frozen.items()
+    }
+    loss = objective.build()(models, batch, Context())
     return named({"total": loss.total, "weight": loss.weight, **loss.parts}, "loss")
 
 
