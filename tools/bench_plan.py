@@ -48,6 +48,8 @@ SETTINGS = {
     "vocabulary 256": f"{LLAMA} vocab=256",
     "accumulate 4": f"{LLAMA} train.batch_size=2 train.accumulate=4",
     "average of weights": f"{LLAMA} train.ema=0.99",
+    "moments in bfloat16": f"{LLAMA} optim.state=bfloat16",
+    "moments in 8 bits": f"{LLAMA} optim.state=int8",
     "lion": f"{LLAMA} optim={{kind='lion',learning_rate=0.001}}",
     "one short row": f"{LLAMA} train.batch_size=1 train.seq_len=64",
     "softcap, qk norm": f"{LLAMA} model.block.mixer.softcap=30.0 "

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import mlx.optimizers as mlx_optim
 from pydantic import Field
 
+from .moments import Moments
 from .optimizer import DecayingOptimizer, Optimizer
 from .schedules import Schedule
 
@@ -14,7 +15,7 @@ Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
 """Two of them. Not strict, since TOML has lists and no tuples; the numbers inside are."""
 
 
-class Adam(Optimizer):
+class Adam(Moments, Optimizer):
     """Adam (Kingma & Ba 2015, algorithm 1); at update t = s + 1:
 
         m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g²
@@ -30,10 +31,11 @@ class Adam(Optimizer):
     """Added to the root, so that a gradient of 0 divides by something."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
-        return mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
+        adam = mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
+        return self.kept(adam, "v")
 
 
-class AdamW(DecayingOptimizer):
+class AdamW(Moments, DecayingOptimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
         w = w (1 - rate · weight_decay), then Adam's update
@@ -49,10 +51,11 @@ class AdamW(DecayingOptimizer):
     """Added to the root, so that a gradient of 0 divides by something."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
-        return mlx_optim.AdamW(
+        adamw = mlx_optim.AdamW(
             rate,
             betas=list(self.betas),
             eps=self.eps,
             weight_decay=weight_decay,
             bias_correction=True,
         )
+        return self.kept(adamw, "v")

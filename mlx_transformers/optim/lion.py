@@ -5,11 +5,12 @@ from typing import Literal
 import mlx.optimizers as mlx_optim
 
 from .adam import Betas
+from .moments import Moments
 from .optimizer import DecayingOptimizer
 from .schedules import Schedule
 
 
-class Lion(DecayingOptimizer):
+class Lion(Moments, DecayingOptimizer):
     """Lion, "evolved sign momentum" (Chen et al. 2023, algorithm 2).
 
         c = b1 m + (1 - b1) g           m = b2 m + (1 - b2) g
@@ -24,4 +25,5 @@ class Lion(DecayingOptimizer):
     """How much of the past the direction (b1) and the momentum (b2) keep."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
-        return mlx_optim.Lion(rate, betas=list(self.betas), weight_decay=weight_decay)
+        lion = mlx_optim.Lion(rate, betas=list(self.betas), weight_decay=weight_decay)
+        return self.kept(lion)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
+from .moments import Moments
 from .optimizer import DecayingOptimizer, Filter, is_matrix
 from .schedules import Schedule
 
@@ -46,7 +47,7 @@ class OrthogonalMomentum(mlx_optim.Muon):
         return parameter * (1 - rate * self.decoupled_decay) - step
 
 
-class Muon(DecayingOptimizer):
+class Muon(Moments, DecayingOptimizer):
     """Muon, momentum orthogonalised by Newton-Schulz iterations (Jordan et al. 2024).
 
         v = momentum · v + (1 - momentum) · g
@@ -80,7 +81,7 @@ class Muon(DecayingOptimizer):
     """AdamW's eps."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
-        return OrthogonalMomentum(
+        muon = OrthogonalMomentum(
             rate,
             scale=self.scale,
             weight_decay=weight_decay,
@@ -88,6 +89,7 @@ class Muon(DecayingOptimizer):
             nesterov=self.nesterov,
             ns_steps=self.iterations,
         )
+        return self.kept(muon)
 
     def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
         """Muon for the matrices outside `rest`, AdamW for everything else.
@@ -98,7 +100,10 @@ class Muon(DecayingOptimizer):
         hidden = self._outside_rest(model)
         rest_rate = self.schedule.build(self.rest_learning_rate or self.learning_rate, total_steps)
         adamw = AdamW(
-            learning_rate=self.learning_rate, betas=self.rest_betas, eps=self.rest_eps
+            learning_rate=self.learning_rate,
+            betas=self.rest_betas,
+            eps=self.rest_eps,
+            state=self.state,
         ).group
         optimizers = [
             self.group(self.rate(total_steps), self.weight_decay),

@@ -18,11 +18,12 @@ ROWS = [
 
 RATE = {"learning_rate": 0.3, "schedule": {"kind": "linear"}}
 DECAY = RATE | {"weight_decay": 0.3, "decay": "all"}
+PACKED = {"state": "bfloat16"}
 
 CHANGES = {
     "sgd": DECAY | {"momentum": 0.5, "nesterov": True},
-    "adam": RATE | {"betas": [0.5, 0.9], "eps": 0.1},
-    "adamw": DECAY | {"betas": [0.5, 0.9], "eps": 0.1},
+    "adam": RATE | PACKED | {"betas": [0.5, 0.9], "eps": 0.1},
+    "adamw": DECAY | PACKED | {"betas": [0.5, 0.9], "eps": 0.1},
     "adafactor": DECAY
     | {
         "eps": [0.1, 0.5],
@@ -31,8 +32,9 @@ CHANGES = {
         "beta1": 0.9,
         "scale_parameter": False,
     },
-    "lion": DECAY | {"betas": [0.5, 0.6]},
+    "lion": DECAY | PACKED | {"betas": [0.5, 0.6]},
     "muon": DECAY
+    | PACKED
     | {
         "momentum": 0.5,
         "nesterov": False,

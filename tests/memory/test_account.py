@@ -36,6 +36,8 @@ def test_weights_are_those_of_the_real_model() -> None:
     [
         ("{kind='adamw',learning_rate=1e-3,weight_decay=0.1}", 2.0),
         ("{kind='adam',learning_rate=1e-3}", 2.0),
+        ("{kind='adam',learning_rate=1e-3,state='bfloat16'}", 1.0),
+        ("{kind='adam',learning_rate=1e-3,state='int8'}", 0.51),
         ("{kind='lion',learning_rate=1e-3}", 1.0),
         ("{kind='sgd',learning_rate=1e-3,momentum=0.9}", 1.0),
         ("{kind='adafactor'}", 0.02),

@@ -38,11 +38,13 @@ def steps(result):
         ("train.dtype='float16'",),
         (tiny.moe(), "data.mask_documents=true"),
         ('optim={kind="muon", learning_rate=0.02}',),
+        ("optim.state='bfloat16'", "train.accumulate=2"),
+        ("optim.state='int8'", "model.block.ffn.hidden_dim=256"),
     ],
-    ids=["average", "float16", "experts", "muon"],
+    ids=["average", "float16", "experts", "muon", "bfloat16 state", "8-bit state"],
 )
 def test_a_longer_run_is_a_shorter_one_continued(tmp_path, sets):
-    sets = [s for s in EVERY if not (s.startswith("optim") and sets[0].startswith("optim"))] + [
+    sets = [s for s in EVERY if not (s.startswith("optim") and sets[0].startswith("optim="))] + [
         *sets
     ]
     whole = tiny.run(tmp_path, *sets, name="whole")
