@@ -13,6 +13,7 @@ from .data.tokenizers.load import load_tokenizer
 from .data.tokenizers.tokenizer import Tokenizer
 from .layers.counts import Counts, count
 from .models.stack import layers_of, recompute_layers
+from .optim.optimizer import ready
 from .planning import settle
 from .recipe.load import resolve
 from .recipe.validate import typed
@@ -22,6 +23,7 @@ from .trainer.evaluate import Evaluator
 from .trainer.folder import find_checkpoint
 from .trainer.parallel import ALONE, Ranks
 from .trainer.restore import restore_model
+from .trainer.shard import Sharded
 from .trainer.step import Step
 
 DRAFT_VOCAB_SIZE = 256
@@ -100,6 +102,15 @@ def _model(recipe: Recipe, vocab_size: int) -> Any:
     return model
 
 
+def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = ALONE) -> Any:
+    """The optimizer of a recipe, its state made; shared out if the recipe says so."""
+    config = recipe.train
+    if not config.shard_optimizer or ranks.world == 1:
+        return recipe.optim.build(model, config.steps)
+    optim: Any = recipe.optim
+    return ready(Sharded(lambda: optim.split(model, config.steps), ranks), model)
+
+
 @dataclass
 class Built:
     """Everything a recipe describes, ready to run."""
@@ -130,7 +141,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     model = build_model(recipe, data.tokenizer)
     recipe = settle(recipe, model, ranks.world)
     objective = recipe.objective.build()
-    optimizer = recipe.optim.build(model, recipe.train.steps)
+    optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
     step = Step(model, objective, optimizer, recipe.train, frozen, ranks=ranks)
     evaluator = Evaluator(

@@ -16,6 +16,7 @@ from .memory.record import correction, device_key
 from .memory.roofline import Speed, speed
 from .models.stack import recompute_layers, recomputed_layers
 from .schema import Recipe
+from .trainer.shard import pick, shares
 
 AUTO = "auto"
 
@@ -71,7 +72,10 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> 
     """
     config = recipe.train
     optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
-    optimizer.init(model.trainable_parameters())
+    parameters = model.trainable_parameters()
+    if config.shard_optimizer:
+        parameters = pick(parameters, shares(parameters, ranks)[0])
+    optimizer.init(parameters)
     chunk = getattr(recipe.objective, "chunk", LARGEST_CHUNK)
     rows, accumulate = config.divided
     return Job(

@@ -9,7 +9,10 @@ from .schema import Recipe
 from .trainer.folder import RunFolder, check_new, find, named_checkpoint
 from .trainer.progress import Progress
 
-FREE = ("train.steps", "train.microbatch", "train.recompute", "eval.", "checkpoint.", "log.")
+FREE = (
+    *("train.steps", "train.microbatch", "train.recompute", "train.shard_optimizer"),
+    *("eval.", "checkpoint.", "log."),
+)
 """Keys that may change when a run is resumed: they don't touch what has been computed."""
 
 OVER = {

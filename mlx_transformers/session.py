@@ -27,7 +27,6 @@ from .data.stream import EvalStream, TrainStream
 from .decode.generate import sampler
 from .layers.counts import flops_per_token
 from .memory.meter import Meter
-from .optim.finite import assign
 from .planning import checked, plan
 from .recipe.show import diff
 from .recipe.toml import to_toml
@@ -47,7 +46,7 @@ from .trainer.moments import Evaluate, Report, Sample, Save, Sink
 from .trainer.parallel import Ranks, check_shares, joined
 from .trainer.probe import probe
 from .trainer.progress import Progress
-from .trainer.restore import restore_model, restore_state
+from .trainer.restore import restore_model
 from .trainer.screen import open_screen
 from .trainer.sinks import JsonLines, require_trackers, trackers
 
@@ -185,12 +184,8 @@ def _parts(recipe: Recipe, ranks: Ranks, progress: Preparing | None) -> Built:
 
 def _align(built: Built, done: Progress) -> Progress:
     """Rank 0's arrays and progress on every rank: it alone has read a checkpoint."""
-    ranks, live = built.step.ranks, built.step.trees
-    trees = ranks.copy(live)
-    mx.eval(trees)
-    built.model.update(trees.pop("model"))
-    assign({name: live[name] for name in trees}, trees)
-    return Progress.from_dict(ranks.gather(done.to_dict())[0])
+    built.step.align()
+    return Progress.from_dict(built.step.ranks.gather(done.to_dict())[0])
 
 
 def _restore(built: Built, path: Path) -> Progress:
@@ -202,11 +197,11 @@ def _restore(built: Built, path: Path) -> Progress:
             "has changed, so it can neither go on nor be measured there. Bring the old text back, "
             "or start a new run with another --name."
         )
-    restore_model(built.model, trees["model"])
-    for name, live in built.step.trees.items():
-        if name != "model" and not imported:
-            restore_state(live, trees.get(name, {}), name)
-    built.step.rebuild()
+    if imported:
+        restore_model(built.model, trees["model"])
+        built.step.rebuild()
+    else:
+        built.step.restore(trees)
     return Progress.from_dict(state)
 
 
@@ -301,8 +296,7 @@ def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[
     moments.append(
         Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report)
     )
-    if folder:
-        moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
+    moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
     return moments
 
 
@@ -321,12 +315,16 @@ def _valid(built: Built, batches: int | None) -> Iterable[dict[str, Any]]:
     )
 
 
-def _saver(built: Built, folder: RunFolder) -> Callable[[Progress, bool], None]:
+def _saver(built: Built, folder: RunFolder | None) -> Callable[[Progress, bool], None]:
+    """Writes a checkpoint; without a folder it only gives rank 0 what belongs into it."""
     keep = built.recipe.checkpoint.keep
 
     def save(progress: Progress, best: bool) -> None:
+        trees = built.step.whole()
+        if folder is None:
+            return
         state = progress.to_dict() | {"data": built.data.fingerprint}
-        checkpoint.save(folder.checkpoints, progress.step, built.step.trees, state, best=best)
+        checkpoint.save(folder.checkpoints, progress.step, trees, state, best=best)
         checkpoint.prune(folder.checkpoints, keep)
 
     return save

@@ -36,6 +36,9 @@ class Train(Config):
     as many as the planner finds that memory demands."""
     nonfinite: Literal["skip", "stop"] = "skip"
     """What a step with a NaN or infinite gradient does: change nothing, or end the run."""
+    shard_optimizer: bool = False
+    """Whether each of several processes keeps the optimizer state of its share of the parameters
+    alone (ZeRO, stage 1); a checkpoint holds all of it, for any number of processes."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights; none keeps none."""
 

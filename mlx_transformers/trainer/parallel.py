@@ -54,6 +54,10 @@ class Ranks:
         """Rank 0's arrays, of the same names, shapes and dtypes, for every rank."""
         return tree
 
+    def rows(self, flat: mx.array) -> mx.array:
+        """The vectors of all ranks, of one length, as rows in their order: `[world, n]`."""
+        return flat[None]
+
     def gather(self, value: Any) -> list[Any]:
         """A JSON value of every rank, by rank. Waits until all have come here."""
         return [value]
@@ -121,6 +125,9 @@ class Group(Ranks):
 
     def copy(self, tree: Tree) -> Tree:
         return self._sum(tree if self.leads else tree_map(mx.zeros_like, tree))
+
+    def rows(self, flat: mx.array) -> mx.array:
+        return mx.distributed.all_gather(flat[None], group=self.group)
 
     def gather(self, value: Any) -> list[Any]:
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)

@@ -18,11 +18,13 @@ from mlx.utils import tree_map
 from ..core.context import Context
 from ..core.tree import cast
 from ..optim.ema import Ema
-from ..optim.finite import select, snapshot, update_if
+from ..optim.finite import assign, select, snapshot, update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
 from .config import Train
 from .parallel import ALONE, Ranks
+from .restore import restore_model, restore_state
+from .shard import Sharded
 from .traced import Traced
 
 Batch = dict[str, mx.array]
@@ -81,6 +83,37 @@ class Step:
         own = {"model": self.model.parameters(), "optimizer": self.optimizer.state}
         extras = {"ema": self.ema, "scaler": self.scaler}
         return own | {name: x.state for name, x in extras.items() if x is not None}
+
+    def whole(self) -> dict[str, Tree]:
+        """`trees`, on rank 0 with the state that other ranks keep: all ranks call it."""
+        if not isinstance(self.optimizer, Sharded):
+            return self.trees
+        return self.trees | {"optimizer": self.optimizer.whole()}
+
+    def restore(self, trees: dict[str, Tree]) -> None:
+        """Put back what `whole` gave; other ranks have it after `align`.
+
+        Raises:
+            CheckpointError: the trees belong to another recipe.
+        """
+        restore_model(self.model, trees["model"])
+        for name, live in self.trees.items():
+            if name == "optimizer" and isinstance(self.optimizer, Sharded):
+                self.optimizer.offer(trees.get(name, {}))
+            elif name != "model":
+                restore_state(live, trees.get(name, {}), name)
+        self.rebuild()
+
+    def align(self) -> None:
+        """Rank 0's arrays on every rank: it alone has read a checkpoint."""
+        live = self.trees
+        if isinstance(self.optimizer, Sharded):
+            del live["optimizer"]
+            self.optimizer.spread()
+        trees = self.ranks.copy(live)
+        mx.eval(trees)
+        self.model.update(trees.pop("model"))
+        assign({name: live[name] for name in trees}, trees)
 
     @property
     def traces(self) -> int:

@@ -1,0 +1,160 @@
+"""Optimizer state shared out among ranks: ZeRO, stage 1 (Rajbhandari et al. 2020, section 5.1).
+
+Each rank keeps the moments of its share of the parameters, updates those, and gives the others
+their new values:
+
+    new[own] = update(gradients[own], moments[own])          new = all_gather(new[own])
+
+Shares are whole parameters, so that an update that looks at a whole matrix (Muon, Adafactor) is the
+same as without shares: to the bit, since all ranks hold the same summed gradients. Gradients are
+summed whole: MLX's ring can't reduce and scatter.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as mlx_optim
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..optim.finite import assign
+from .parallel import Ranks
+from .restore import check
+from .tensors import Tree, named_leaves
+
+
+def shares(parameters: Tree, world: int) -> list[frozenset[str]]:
+    """The parameters of each rank by their paths: the largest first, to who has least so far."""
+    leaves = sorted(tree_flatten(parameters), key=lambda leaf: (-leaf[1].nbytes, leaf[0]))
+    names: list[list[str]] = [[] for _ in range(world)]
+    bytes = [0] * world
+    for name, leaf in leaves:
+        least = bytes.index(min(bytes))
+        names[least].append(name)
+        bytes[least] += leaf.nbytes
+    return [frozenset(each) for each in names]
+
+
+def pick(tree: Tree, names: frozenset[str]) -> Tree:
+    """The leaves of these paths, in the places that they have in the tree."""
+    found = [(name, leaf) for name, leaf in tree_flatten(tree) if name in names]
+    return tree_unflatten(found) if found else {}
+
+
+class Sharded(mlx_optim.Optimizer):
+    """An optimizer that has the state of this rank's share, and answers for all parameters.
+
+    `whole` and `spread` are exchanges: all ranks call them at the same place.
+    """
+
+    def __init__(self, make: Callable[[], mlx_optim.Optimizer], ranks: Ranks) -> None:
+        super().__init__()
+        self.make = make
+        self.ranks = ranks
+        self.inner = make()
+        self.shares: list[frozenset[str]] = []
+        self.saved: Tree | None = None
+
+    @property
+    def state(self) -> dict:
+        """The state of this rank's share."""
+        return self.inner.state
+
+    @property
+    def learning_rate(self) -> mx.array:
+        """The rate of the last update."""
+        return self.inner.learning_rate
+
+    def init(self, parameters: dict) -> None:
+        """Share out the parameters, and make the state of this rank's."""
+        self.shares = shares(parameters, self.ranks.world)
+        self.inner.init(pick(parameters, self.shares[self.ranks.rank]))
+        template = self.make()
+        template.init(parameters)
+        self.template = template.state  # never evaluated: names, shapes and dtypes
+
+    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+        """The new values of all parameters, those of other ranks from them."""
+        own = self.shares[self.ranks.rank]
+        new = dict(tree_flatten(self.inner.apply_gradients(pick(gradients, own), parameters)))
+        leaves = dict(tree_flatten(gradients))
+        found: dict[str, mx.array] = {}
+        for dtype in sorted({str(leaf.dtype) for leaf in leaves.values()}):
+            wanted = {name: leaf for name, leaf in leaves.items() if str(leaf.dtype) == dtype}
+            found |= self._exchange(new, wanted)
+        return tree_unflatten([(name, found[name]) for name in leaves])
+
+    def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict:
+        """The new arrays of all ranks, as flat rows of one length."""
+        order = [[name for name in wanted if name in share] for share in self.shares]
+        sizes = [sum(wanted[name].size for name in names) for names in order]
+        mine = [new[name].reshape(-1) for name in order[self.ranks.rank]]
+        pad = mx.zeros(max(sizes) - sizes[self.ranks.rank], next(iter(wanted.values())).dtype)
+        rows = self.ranks.rows(mx.concatenate([*mine, pad]))
+        found = {}
+        for row, names in enumerate(order):
+            at = 0
+            for name in names:
+                like = wanted[name]
+                found[name] = rows[row, at : at + like.size].reshape(like.shape)
+                at += like.size
+        return found
+
+    def whole(self) -> Tree:
+        """The state of all parameters on rank 0, as one process would have it; others get {}."""
+        own = dict(named_leaves(self.state))
+        names = [name for name, _ in named_leaves(self.template)]
+        keepers = self.ranks.gather([name in own for name in names])
+        found: dict[str, mx.array] = {}
+        for i, (name, like) in enumerate(named_leaves(self.template)):
+            keeper = next(rank for rank, has in enumerate(keepers) if has[i])
+            mine = own[name] if keeper == self.ranks.rank else None
+            value = _from_bytes(self.ranks.sum(_bytes(mine, like)), like)
+            mx.eval(value)  # one by one: nobody but rank 0 ever has more than its share
+            if self.ranks.leads:
+                found[name] = value
+        return _filled(self.template, found) if self.ranks.leads else {}
+
+    def offer(self, saved: Tree) -> None:
+        """Rank 0: what `spread` is to give out.
+
+        Raises:
+            CheckpointError: it isn't the state of these parameters.
+        """
+        check(self.template, saved, "optimizer")
+        self.saved = saved
+
+    def spread(self) -> None:
+        """Every rank's share of what rank 0 offered; without an offer all stays."""
+        if not self.ranks.gather(self.saved is not None)[0]:
+            return
+        saved = dict(named_leaves(self.saved)) if self.saved is not None else {}
+        own = {name for name, _ in named_leaves(self.state)}
+        found: dict[str, mx.array] = {}
+        for name, like in named_leaves(self.template):
+            value = _from_bytes(self.ranks.copy(_bytes(saved.get(name), like)), like)
+            mx.eval(value)
+            if name in own:
+                found[name] = value
+        assign(self.state, _filled(self.state, found))
+        self.saved = None
+
+
+def _bytes(array: mx.array | None, like: mx.array) -> mx.array:
+    """The array as bytes, which sums keep to the bit (-0.0 + 0.0 is 0.0); None as zeros."""
+    if array is None:
+        return mx.zeros((like.nbytes,), mx.uint8)
+    return array.reshape(-1).view(mx.uint8)
+
+
+def _from_bytes(bytes: mx.array, like: mx.array) -> mx.array:
+    return bytes.view(like.dtype).reshape(like.shape)
+
+
+def _filled(tree: Any, leaves: dict[str, mx.array], prefix: str = "") -> Any:
+    """The containers of a tree, empty ones too, with other leaves."""
+    if isinstance(tree, mx.array):
+        return leaves[prefix]
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    children = [(k, _filled(v, leaves, f"{prefix}.{k}" if prefix else str(k))) for k, v in items]
+    return dict(children) if isinstance(tree, dict) else [child for _, child in children]
