@@ -16,6 +16,11 @@ from .data.tokenizers.char import Char
 from .data.tokenizers.hf import TokenizerJson
 from .data.tokenizers.numbers import Numbers
 from .data.tokenizers.sentencepiece import SentencePiece
+from .layers.aligns.additive import Additive
+from .layers.aligns.concat import Concat
+from .layers.aligns.dot import Dot
+from .layers.aligns.general import General
+from .layers.aligns.local import Local
 from .layers.cells.gru import Gru
 from .layers.cells.lstm import Lstm
 from .layers.cells.rnn import Rnn
@@ -48,6 +53,7 @@ from .models.encoder_decoder import EncoderDecoder
 from .models.recurrent import Recurrent
 from .objectives.answer import Answer
 from .objectives.classify import Classify
+from .models.recurrent_seq2seq import RecurrentSeq2Seq
 from .objectives.clm import Clm
 from .objectives.contrastive import Contrastive
 from .objectives.distill import Distill
@@ -66,13 +72,14 @@ from .optim.schedules import Constant, Cosine, CosineRestarts, InverseSqrt, Line
 from .optim.sgd import Sgd
 from .recipe.slot import fill
 
-fill("model", Decoder, Encoder, EncoderDecoder, Recurrent)
+fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq)
 fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
 fill("mixer", Attention, CrossAttention, Fourier)
 fill("cell", Rnn, Lstm, Gru)
+fill("align", Additive, Dot, General, Concat, Local)
 fill("ffn", Mlp, Glu, Moe)
 fill("router", TopK)
 fill("head", LmHead, MlmHead, TagHead)

@@ -23,6 +23,7 @@ class Context:
         memory_valid: `[B, S]` whether a source token exists; None where no source is padded.
         carried: a recurrent model's state before the first token; the pass leaves the state after
             the last one here. None begins with an empty state and leaves nothing.
+        progress: how much of a run is done, from 0 to 1, for what changes over it; None means all.
         position: the stack's position object (`embed`, `rotate`), lent to its mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns every dropout off.
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
@@ -40,6 +41,7 @@ class Context:
     memory: Any = None
     memory_valid: mx.array | None = None
     carried: Any = None
+    progress: mx.array | None = None
     position: Any = None
     key: mx.array | None = None
     aux: dict[str, mx.array] = field(default_factory=dict)

@@ -22,6 +22,14 @@ class Dropout(nn.Module):
         super().__init__()
         self.dropout, self.locked = rate, locked
 
+    def masks(self, shape: tuple[int, ...], dtype: mx.Dtype, ctx: Context) -> list[mx.array] | None:
+        """What to multiply each of T steps `[B, D]` of a loop by, for a shape `[B, T, D]`."""
+        if ctx.key is None or not self.dropout:
+            return None
+        batch, length, dim = shape
+        kept = ctx.dropout(mx.ones((batch, 1 if self.locked else length, dim), dtype), self.dropout)
+        return [kept[:, 0 if self.locked else t] for t in range(length)]
+
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         if not self.locked or ctx.key is None or not self.dropout:
             return ctx.dropout(x, self.dropout)

@@ -11,9 +11,10 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.footprint import Pass
 from ..core.recompute import recompute
+from ..ops.recall import repeated
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
-from .cells.cell import Cell, State, reversed_in_time
+from .cells.cell import Cell, CellModule, State, reversed_in_time
 from .dropout import Dropout
 
 
@@ -157,3 +158,29 @@ class RecurrenceModule(nn.Module):
         f = recompute([block], run) if i in self.recomputed else run
         out: tuple[mx.array, State] = f(x, state) if key is None else f(x, state, key)
         return out
+
+
+class Loop:
+    """The layers one step at a time, for a decoder whose input depends on the step before.
+
+    Opened for T steps, so that every weight has one gradient for all of them.
+    """
+
+    def __init__(self, stack: RecurrenceModule, batch: int, length: int, ctx: Context) -> None:
+        self._cells: list[CellModule] = [block.forward for block in stack.blocks]
+        self._maps = [repeated(cell.x.weight, batch, length) for cell in self._cells]
+        self._products = [cell.products_over(ctx, batch, length) for cell in self._cells]
+        self._masks = [
+            stack.between.masks((batch, length, cell.dim), cell.x.weight.dtype, ctx)
+            for cell in self._cells[:-1]
+        ]
+
+    def __call__(self, t: int, x: mx.array, states: list[State]) -> list[State]:
+        """The states after step t, whose input is `x [B, I]`."""
+        after = []
+        for i, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
+            if i and (masks := self._masks[i - 1]) is not None:
+                x = x * masks[t]
+            after.append(cell.advance(self._maps[i](x) + cell.x.bias, state, *self._products[i]))
+            x = after[-1]["h"]
+        return after

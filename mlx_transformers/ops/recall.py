@@ -4,6 +4,9 @@ Left to autodiff, the gradient of the weights is a sum of T matrices as large as
 by a thin product of one step. It is one product over all steps, once their gradients are known.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import mlx.core as mx
 
 from .derivative import with_backward
@@ -43,3 +46,10 @@ class Recall:
 def recall_naive(h: mx.array, weight: mx.array) -> mx.array:
     """The definition of one call, left to autodiff."""
     return h @ weight.T
+
+
+def repeated(weight: mx.array, batch: int, length: int) -> Callable[[mx.array], mx.array]:
+    """`h Wᵀ` for a loop of `length` steps, each of which calls it once."""
+    if length == 1:
+        return partial(recall_naive, weight=weight)
+    return Recall(weight, batch, length)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .reference import Array, Weights
+from .reference import Array, Weights, below
 
 State = dict[str, Array]
 
@@ -64,3 +64,74 @@ def run(
         state = CELLS[kind["kind"]](vector, state, w, kind)
         outs.append(state["h"])
     return np.array(outs), state
+
+
+def score(h: Array, m: Array, w: Weights, kind: Mapping[str, Any]) -> float:
+    """Bahdanau et al. 2015, A.1.2; Luong et al. 2015, equation 8: one query, one position."""
+    match kind["kind"]:
+        case "additive":
+            hidden = w["q.weight"] @ h + w["k.weight"] @ m
+            return float(w["v.weight"][0] @ np.tanh(hidden))
+        case "dot":
+            return float(h @ m)
+        case "general":
+            return float(h @ w["k.weight"] @ m)
+        case "concat":
+            return float(w["v.weight"][0] @ np.tanh(w["both.weight"] @ np.concatenate([h, m])))
+    raise ValueError(kind)
+
+
+def align(
+    h: Array, memory: Array, w: Weights, kind: Mapping[str, Any], length: int, t: int
+) -> Array:
+    """Weights over the first `length` positions of a memory `[S, D]`; Luong et al. 2015, 3.2."""
+    weights = np.zeros(len(memory))
+    if kind["kind"] != "local":
+        scores = np.array([score(h, m, w, kind) for m in memory[:length]])
+        weights[:length] = np.exp(scores) / np.exp(scores).sum()
+        return weights
+    if kind["center"] == "monotonic":
+        center = float(min(t, length - 1))
+    else:
+        center = length * sigmoid(float(w["v.weight"][0] @ np.tanh(w["place.weight"] @ h)))
+    near = [s for s in range(length) if abs(s - center) <= kind["window"]]
+    inner = below(w, "of")
+    scores = np.array([score(h, memory[s], inner, kind["score"]) for s in near])
+    weights[near] = np.exp(scores) / np.exp(scores).sum()
+    if kind["center"] == "predictive":
+        sigma = kind["window"] / 2
+        for s in near:
+            weights[s] *= math.exp(-((s - center) ** 2) / (2 * sigma**2))
+    return weights
+
+
+def seq2seq(
+    source: Array, tokens: Array, w: Weights, config: Mapping[str, Any]
+) -> tuple[Array, Array]:
+    """Logits and alignment of one pair, for one-layer GRUs: Bahdanau et al. 2015 where `attend` is
+    before, Luong et al. 2015 where it is after; the encoder reads both ways."""
+    table, dim, gru_kind = w["embed.table.weight"], config["dim"], {"kind": "gru"}
+    there, back = (below(w, f"encoder.blocks.0.{way}") for way in ("forward", "backward"))
+    empty = {"h": np.zeros(dim // 2)}
+    left, first = run(table[source], empty, there, gru_kind)
+    right, last = run(table[source][::-1], empty, back, gru_kind)
+    memory = np.concatenate([left, right[::-1]], axis=1)
+    s = np.concatenate([first["h"], last["h"]])
+    s = np.tanh(w["bridge.0.h.weight"] @ s + w["bridge.0.h.bias"])
+    cell, out = below(w, "decoder.stack.blocks.0.forward"), below(w, "decoder.out")
+    lens, fed = below(w, "decoder.align"), np.zeros(dim)
+    logits, seen = [], []
+    for t, x in enumerate(table[tokens]):
+        if config["attend"] == "before":
+            a = align(s, memory, lens, config["align"], len(memory), t)
+            s = gru(np.concatenate([x, a @ memory]), {"h": s}, cell, gru_kind)["h"]
+            pairs = out["weight"] @ np.concatenate([s, x, a @ memory]) + out["bias"]
+            y = np.array([max(pairs[2 * j], pairs[2 * j + 1]) for j in range(dim)])
+        else:
+            inputs = np.concatenate([x, fed]) if config["input_feeding"] else x
+            s = gru(inputs, {"h": s}, cell, gru_kind)["h"]
+            a = align(s, memory, lens, config["align"], len(memory), t)
+            y = fed = np.tanh(out["weight"] @ np.concatenate([a @ memory, s]) + out["bias"])
+        seen.append(a)
+        logits.append(table @ y + w.get("head.bias", 0.0))
+    return np.array(logits), np.array(seen)

@@ -1,6 +1,7 @@
 """All rows, and which slots have them."""
 
 from . import (
+    aligns,
     batches,
     blocks,
     cells,
@@ -27,6 +28,7 @@ from .suite import SUBJECTS, Row
 FILES = {
     "mixer": mixers,
     "block": blocks,
+    "align": aligns,
     "cell": cells,
     "recurrence": recurrences,
     "ffn": ffns,

@@ -239,6 +239,18 @@ class OfCell(Subject):
         return self.it(x, state, Context())
 
 
+class OfAlign(Subject):
+    """What queries read of a memory by an alignment."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        seen = memory(x.shape[0], x.dtype)
+        return self.it(x, self.it.keys(seen), None) @ seen
+
+
 class OfFfn(Subject):
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
@@ -389,7 +401,7 @@ class OfPool(Subject):
 
 
 def of_model(kind: Any, row: Row) -> Subject:
-    return (OfPair if row.kind == "encoder_decoder" else OfModel)(kind, row)
+    return (OfPair if row.kind in ("encoder_decoder", "recurrent_seq2seq") else OfModel)(kind, row)
 
 
 def memory(batch: int, dtype: mx.Dtype) -> mx.array:
@@ -401,6 +413,7 @@ def memory(batch: int, dtype: mx.Dtype) -> mx.array:
 SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "mixer": OfMixer,
     "block": OfBlock,
+    "align": OfAlign,
     "cell": OfCell,
     "recurrence": OfCell,
     "ffn": OfFfn,

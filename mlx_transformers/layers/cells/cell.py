@@ -8,7 +8,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import mlx.core as mx
@@ -17,7 +16,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import Pass
-from ...ops.recall import Recall, recall_naive
+from ...ops.recall import repeated
 from ...ops.unstack import unstack
 from ...recipe.config import Kind
 from ..dropout import WeightDrop
@@ -78,7 +77,7 @@ class CellModule(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no step.")
 
     def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
-        products = self._products(ctx, *x.shape[:2])
+        products = self.products_over(ctx, *x.shape[:2])
         dtypes = {name: value.dtype for name, value in state.items()}
         state = {name: value.astype(x.dtype) for name, value in state.items()}
         goes_on = _goes_on(ctx)
@@ -94,13 +93,12 @@ class CellModule(nn.Module):
             outs.append(state["h"])
         return mx.stack(outs, axis=1), {k: v.astype(dtypes[k]) for k, v in state.items()}
 
-    def _products(self, ctx: Context, batch: int, length: int) -> list[Product]:
+    def products_over(self, ctx: Context, batch: int, length: int) -> list[Product]:
+        """The products that `advance` takes, for a loop over `length` steps."""
         weight = self.weight_drop(self.h.weight, ctx)
         ends = [sum(self.products[: i + 1]) * self.dim for i in range(len(self.products) - 1)]
         parts = mx.split(weight, ends) if ends else [weight]
-        if length == 1:
-            return [partial(recall_naive, weight=part) for part in parts]
-        return [Recall(part, batch, length) for part in parts]
+        return [repeated(part, batch, length) for part in parts]
 
 
 def reversed_in_time(cell: CellModule, x: mx.array, ctx: Context) -> tuple[mx.array, State]:

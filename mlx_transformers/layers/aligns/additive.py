@@ -1,0 +1,42 @@
+"""Additive alignment."""
+
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from .align import Align, AlignModule
+
+
+class Additive(Align):
+    """`score(h, m) = vᵀ tanh(W h + U m)`: a network with one hidden layer.
+
+    Bahdanau et al. 2015, appendix A.1.2, where U m is computed once for all queries.
+    """
+
+    kind: Literal["additive"] = "additive"
+    hidden_dim: int | None = Field(None, ge=1)
+    """Units of the hidden layer; none means dim."""
+
+    def build(self, dim: int) -> "AdditiveAlign":
+        return AdditiveAlign(dim, self.hidden_dim or dim)
+
+
+class AdditiveAlign(AlignModule):
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.q = nn.Linear(dim, hidden_dim, bias=False)
+        self.k = nn.Linear(dim, hidden_dim, bias=False)
+        self.v = nn.Linear(hidden_dim, 1, bias=False)
+
+    @property
+    def query(self) -> mx.array:
+        weight: mx.array = self.q.weight
+        return weight
+
+    def keys(self, memory: mx.array) -> mx.array:
+        return self.k(memory)
+
+    def score(self, asked: mx.array, keys: mx.array) -> mx.array:
+        return self.v(mx.tanh(asked[:, :, None] + keys[:, None]))[..., 0]

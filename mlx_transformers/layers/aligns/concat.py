@@ -1,0 +1,40 @@
+"""Alignment by what query and memory make together."""
+
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .align import Align, AlignModule
+
+
+class Concat(Align):
+    """`score(h, m) = vᵀ tanh(W [h; m])`; Luong et al. 2015, equation 8.
+
+    The function is `additive`'s with D hidden units, W one matrix; with this one Luong's decoder
+    asks by its new state, not by the one before it.
+    """
+
+    kind: Literal["concat"] = "concat"
+
+    def build(self, dim: int) -> "ConcatAlign":
+        return ConcatAlign(dim)
+
+
+class ConcatAlign(AlignModule):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.both = nn.Linear(2 * dim, dim, bias=False)
+        self.v = nn.Linear(dim, 1, bias=False)
+
+    @property
+    def query(self) -> mx.array:
+        weight: mx.array = self.both.weight[:, : self.dim]
+        return weight
+
+    def keys(self, memory: mx.array) -> mx.array:
+        return memory @ self.both.weight[:, self.dim :].T
+
+    def score(self, asked: mx.array, keys: mx.array) -> mx.array:
+        return self.v(mx.tanh(asked[:, :, None] + keys[:, None]))[..., 0]

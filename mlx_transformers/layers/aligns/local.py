@@ -1,0 +1,88 @@
+"""Alignment in a window of the source."""
+
+from typing import Annotated, Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field, model_validator
+
+from ...recipe.config import Kind
+from ...recipe.slot import Slot
+from .align import HIDDEN, Align, AlignModule, Ask
+
+
+class Local(Align):
+    """Only the positions of a window around p_t take part, by the score of another kind.
+
+        monotonic    p_t = t
+        predictive   p_t = S σ(vᵀ tanh(W h_t)),   a_t(s) = softmax(…) · exp(-(s - p_t)² / 2σ²)
+
+    with σ half of the window; Luong et al. 2015, section 3.2. Beyond the source's end the
+    monotonic p_t stays at its last token. Sources must not be padded on the left.
+    """
+
+    kind: Literal["local"] = "local"
+    score: Annotated[Kind, Slot("align")]
+    """How a query is compared with what is in the window."""
+    center: Literal["monotonic", "predictive"]
+    """Where p_t comes from: local-m or local-p."""
+    window: int = Field(ge=1)
+    """Positions on either side of p_t (the paper's D)."""
+
+    @model_validator(mode="after")
+    def _one_window(self) -> "Local":
+        if isinstance(self.score, Local):
+            raise ValueError("score is local itself: a window in a window is the smaller one.")
+        return self
+
+    def build(self, dim: int) -> "LocalAlign":
+        return LocalAlign(self, dim)
+
+
+class LocalAlign(AlignModule):
+    """With the Gaussian the weights sum to less than 1, as in the paper."""
+
+    def __init__(self, config: Local, dim: int) -> None:
+        super().__init__()
+        self.window = config.window
+        self.of = config.score.build(dim)
+        if config.center == "predictive":
+            self.place = nn.Linear(dim, dim, bias=False)
+            self.v = nn.Linear(dim, 1, bias=False)
+
+    @property
+    def query(self) -> mx.array | None:
+        weight: mx.array | None = self.of.query
+        return weight
+
+    def keys(self, memory: mx.array) -> mx.array:
+        return self.of.keys(memory)
+
+    def __call__(
+        self,
+        h: mx.array,
+        keys: mx.array,
+        valid: mx.array | None = None,
+        offset: Any = 0,
+        ask: Ask | None = None,
+    ) -> mx.array:
+        batch, width = keys.shape[:2]
+        if valid is None:
+            valid = mx.ones((batch, width), mx.bool_)
+        length = valid.sum(axis=1)[:, None].astype(mx.float32)
+        center = self._center(h, length, offset)[..., None]
+        away = mx.arange(width) - center
+        near = valid[:, None] & (mx.abs(away) <= self.window)
+        scores = mx.where(near, self.of.scores(h, keys, ask), HIDDEN)
+        weights = mx.softmax(scores, axis=-1)
+        if "place" in self:
+            weights = weights * mx.exp(-2.0 * mx.square(away / self.window))
+        return weights.astype(h.dtype)
+
+    def _center(self, h: mx.array, length: mx.array, offset: Any) -> mx.array:
+        """p_t as `[B, T]`, float32."""
+        if "place" in self:
+            part = mx.sigmoid(self.v(mx.tanh(self.place(h)))[..., 0].astype(mx.float32))
+            return length * part
+        at = (mx.arange(h.shape[1]) + offset).astype(mx.float32)
+        return mx.minimum(at[None], length - 1)

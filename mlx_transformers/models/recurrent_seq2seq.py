@@ -1,0 +1,244 @@
+"""The recurrent encoder-decoder: one network reads the source, another writes the target."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field, model_validator
+
+from ..core.context import Context
+from ..core.errors import RecipeError
+from ..layers.attentive import Attend, AttentiveDecoder, Source
+from ..layers.dropout import Dropout
+from ..layers.heads import Unembedding
+from ..layers.norms import NoNorm
+from ..layers.positions.position import Position
+from ..layers.recurrence import Layer, Recurrence, RecurrenceModule
+from ..layers.scheduled_sampling import ScheduledSampling
+from ..recipe.config import Kind
+from ..recipe.slot import Slot
+from .recurrent import ENDLESS
+
+Memory = dict[str, Any]
+
+
+class RecurrentSeq2Seq(Kind):
+    """Recurrent sequence to sequence, the decoder beginning with the encoder's last states.
+
+    Sutskever et al. 2014, Cho et al. 2014 (no `align`: one vector holds the source); Bahdanau et
+    al. 2015 (`attend` before, `additive`); Luong et al. 2015 (`attend` after).
+    """
+
+    kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
+    dim: int = Field(ge=1)
+    """Width D of embeddings, memory and states."""
+    vocab_size: int | None = Field(None, ge=1)
+    """Vocabulary V of both sides; none means the tokenizer's own."""
+    embed: Annotated[Kind, Slot("embed")]
+    """How tokens become vectors."""
+    shared: bool = True
+    """Whether both sides read one embedding table."""
+    encoder: Recurrence
+    """What reads the source."""
+    decoder: Recurrence
+    """What writes the target."""
+    bridge: Literal["copy", "tanh"] = "copy"
+    """How the encoder's last states become the decoder's first: as they are, or through
+    `tanh(W s + b)` (Bahdanau et al. 2015, A.2.2), which lets the widths between layers differ."""
+    align: Annotated[Kind, Slot("align")] | None = None
+    """How the decoder looks back at the source; none means that it does not."""
+    attend: Attend = "after"
+    """Whether it looks before a step, asking by the old state, or after, by the new one."""
+    input_feeding: bool = False
+    """Whether a step reads the output of the step before, beside its token."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on embeddings, and on what goes to the head."""
+    sampling: ScheduledSampling | None = None
+    """Inputs of its own for the decoder in training; none is teacher forcing."""
+    head: Annotated[Kind, Slot("head")]
+    """How vectors become logits."""
+    init: Annotated[Kind, Slot("init")]
+    """How weights start."""
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "RecurrentSeq2Seq":
+        if self.decoder.bidirectional:
+            raise ValueError("model.decoder.bidirectional would read what it is to write.")
+        if self.align is None and (self.attend != "after" or self.input_feeding):
+            raise ValueError("model.attend and model.input_feeding have no effect without align.")
+        if self.attend == "before" and self.input_feeding:
+            raise ValueError(
+                "model.input_feeding goes with attend = 'after': a step that looks before it "
+                "reads what it saw already."
+            )
+        if self.encoder.n_layers != self.decoder.n_layers:
+            raise ValueError(
+                "Each layer of model.decoder begins with the last state of one of model.encoder: "
+                f"{self.encoder.n_layers} and {self.decoder.n_layers} layers don't pair."
+            )
+        if self.encoder.cell.kind != self.decoder.cell.kind:
+            raise ValueError(
+                "model.encoder.cell and model.decoder.cell must be of one kind: their states are."
+            )
+        return self
+
+    @property
+    def norm(self) -> NoNorm:
+        """What stands between the decoder and the head: nothing."""
+        return NoNorm()
+
+    def layers(self) -> list[Layer]:
+        """What the planner asks of each layer, those of the encoder first."""
+        beside = self.attend == "before" or self.input_feeding
+        read = self.encoder.layers(self.dim, self.dim)
+        return read + self.decoder.layers(self.dim * (1 + beside), self.dim)
+
+    def build(self, vocab_size: int) -> "RecurrentSeq2SeqModel":
+        """The module, initialised from MLX's global random state.
+
+        Raises:
+            RecipeError: states would be copied between layers of different widths.
+        """
+        pairs = zip(
+            self.encoder.widths(self.dim, self.dim),
+            self.decoder.widths(self.dim, self.dim),
+            strict=True,
+        )
+        for (_, read), (_, written) in pairs:
+            if self.bridge == "copy" and read != written:
+                raise RecipeError(
+                    f"model.bridge = 'copy' between layers of {read} and {written} units: give "
+                    "model.encoder and model.decoder one hidden_dim, or take bridge = 'tanh'."
+                )
+        model = RecurrentSeq2SeqModel(self, self.vocab_size or vocab_size)
+        self.init.apply(model, self.decoder.n_layers)  # type: ignore[attr-defined]
+        return model
+
+
+class RecurrentSeq2SeqModel(nn.Module):
+    """`(source [B, S], tokens [B, T], ctx) -> logits [B, T, V]`."""
+
+    max_seq_len = ENDLESS
+
+    def __init__(self, config: RecurrentSeq2Seq, vocab_size: int) -> None:
+        super().__init__()
+        dim = config.dim
+        self.vocab_size = vocab_size
+        self.embed = config.embed.build(vocab_size, dim)
+        if not config.shared:
+            self.source_embed = config.embed.build(vocab_size, dim)
+        self.drop = Dropout(config.dropout, config.decoder.locked)
+        self.encoder = config.encoder.build(dim, dim)
+        if config.bridge == "tanh":
+            self.bridge = [_bridges(config, i) for i in range(config.decoder.n_layers)]
+        self.decoder = AttentiveDecoder(
+            config.decoder, dim, config.align, config.attend, config.input_feeding
+        )
+        if config.sampling is not None:
+            self.sampling = config.sampling.build()
+        self.head = config.head.build(vocab_size, dim)
+
+    def stacks(self) -> list[RecurrenceModule]:
+        """Every stack of layers, in the order that they run."""
+        return [self.encoder, self.decoder.stack]
+
+    def encode(self, source: mx.array, ctx: Context) -> Memory:
+        """What the decoder needs of the source `[B, S]`, of which `ctx.memory_valid` exists.
+
+        `h [B, S, D]`, the states that the decoder begins with (`begin`), and `valid`.
+        """
+        valid = ctx.memory_valid
+        own = replace(ctx, valid=valid, segments=None, position=Position(), key=ctx.split_key())
+        embed = self.source_embed if "source_embed" in self else self.embed
+        x = self.drop(embed(source, own), own)
+        h, states = self.encoder(x, self.encoder.init_state(x.shape[0], x.dtype), own)
+        if "bridge" in self:
+            pairs = zip(self.bridge, states, strict=True)
+            states = [{k: mx.tanh(maps[k](v)) for k, v in s.items()} for maps, s in pairs]
+        memory: Memory = {"h": h, "begin": states}
+        return memory if valid is None else memory | {"valid": valid}
+
+    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
+        """What meets the vocabulary, `[B, T, width]`, where `ctx.memory` is what `encode` made."""
+        return self.head.transform(self.read(tokens, ctx)[0])
+
+    def read(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, mx.array | None]:
+        """The decoder's outputs `[B, T, D]`, and its weights over the source `[B, T, S]`."""
+        ctx.position = Position()
+        memory = ctx.memory
+        source = self.decoder.look(memory["h"], memory.get("valid"))
+        x = self.drop(self.embed(tokens, ctx), ctx)
+        state = self.decoder.begin(memory["begin"])
+        choose = self._chooser(tokens.shape[0], tokens.shape[1], ctx)
+        y, weights, _ = self.decoder(x, state, source, ctx, choose)
+        return self.drop(y, ctx), weights
+
+    def _chooser(self, batch: int, length: int, ctx: Context) -> Any:
+        if "sampling" not in self or not ctx.training:
+            return None
+        return self.sampling.chooser(
+            (batch, length),
+            lambda y: self.head(y, self.embed.table),
+            lambda tokens: self.embed(tokens, ctx),
+            ctx,
+        )
+
+    def unembedding(self) -> Unembedding:
+        """The map from `hidden` to logits, for losses that never hold all logits."""
+        return self.head.unembedding(self.embed.table)
+
+    def __call__(self, source: mx.array, tokens: mx.array, ctx: Context | None = None) -> mx.array:
+        ctx = ctx or Context()
+        ctx.memory = self.encode(source, ctx)
+        return self.head(self.read(tokens, ctx)[0], self.embed.table)
+
+    def alignment(
+        self, source: mx.array, tokens: mx.array, valid: mx.array | None = None
+    ) -> mx.array:
+        """How much each target token looked at each source token, `[B, T, S]`.
+
+        Raises:
+            RecipeError: the model does not look back.
+        """
+        ctx = Context(memory_valid=valid)
+        ctx.memory = self.encode(source, ctx)
+        weights = self.read(tokens, ctx)[1]
+        if weights is None:
+            raise RecipeError("This model has no model.align: it does not look at the source.")
+        return weights
+
+    def init_state(
+        self,
+        batch: int,
+        length: int,
+        dtype: mx.Dtype = mx.float32,
+        *,
+        memory: Memory,
+        memory_valid: mx.array | None = None,
+    ) -> dict[str, Any]:
+        """The state before the first target token, beside what `encode` made."""
+        valid = memory.get("valid") if memory_valid is None else memory_valid
+        source = self.decoder.look(memory["h"], valid)
+        state = self.decoder.begin(memory["begin"])
+        if source is None:
+            return state
+        held = {"memory": source.memory, "keys": source.keys}
+        return state | held | ({} if valid is None else {"valid": valid})
+
+    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+        """Continue every target by `tokens [B, T]`: logits `[B, T, V]` and the new state."""
+        ctx = Context(position=Position())
+        source = None
+        if "keys" in state:
+            source = Source(state["memory"], state["keys"], state.get("valid"))
+        y, _, after = self.decoder(self.embed(tokens, ctx), state, source, ctx)
+        return self.head(y, self.embed.table), state | after
+
+
+def _bridges(config: RecurrentSeq2Seq, i: int) -> dict[str, nn.Linear]:
+    """A map for each state of layer i."""
+    read = config.encoder.widths(config.dim, config.dim)[i][1]
+    written = config.decoder.widths(config.dim, config.dim)[i][1]
+    names = config.decoder.cell.build(1, 1).states
+    return {name: nn.Linear(read, written) for name in names}
