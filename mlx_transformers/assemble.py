@@ -143,7 +143,8 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     objective = recipe.objective.build()
     optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
-    step = Step(model, objective, optimizer, recipe.train, frozen, ranks=ranks)
+    carry = "starts" in recipe.data.batch.gives  # type: ignore[attr-defined]
+    step = Step(model, objective, optimizer, recipe.train, frozen, ranks, carry)
     evaluator = Evaluator(
         model,
         objective,

@@ -10,6 +10,7 @@ from .data.batches.pairs import Pairs
 from .data.batches.prefix import Prefix
 from .data.batches.sentence_pairs import SentencePairs
 from .data.batches.span_corruption import SpanCorruption
+from .data.batches.streams import Streams
 from .data.batches.tagged import Tagged
 from .data.tokenizers.byte import Byte
 from .data.tokenizers.char import Char
@@ -51,9 +52,9 @@ from .models.decoder import Decoder
 from .models.encoder import Encoder
 from .models.encoder_decoder import EncoderDecoder
 from .models.recurrent import Recurrent
+from .models.recurrent_seq2seq import RecurrentSeq2Seq
 from .objectives.answer import Answer
 from .objectives.classify import Classify
-from .models.recurrent_seq2seq import RecurrentSeq2Seq
 from .objectives.clm import Clm
 from .objectives.contrastive import Contrastive
 from .objectives.distill import Distill
@@ -85,14 +86,11 @@ fill("router", TopK)
 fill("head", LmHead, MlmHead, TagHead)
 fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)
-fill("objective", Clm, Seq2Seq)
-fill("batch", Packed, Pairs)
-fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers)
 fill("objective", Clm, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill)
-fill("batch", Packed, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
+fill("batch", Packed, Streams, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
-fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson)
+fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)
 fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)

@@ -30,6 +30,8 @@ class Setting:
     seed: int
     shuffle: bool = True
     mask_documents: bool = False
+    batch_size: int = 1
+    """B, where rows follow each other from batch to batch."""
 
 
 class Rows(Protocol):

@@ -42,7 +42,7 @@ class TrainStream:
         world: int = 1,
         loader: Loader | None = None,
     ) -> None:
-        setting = Setting(seq_len, seed, shuffle, mask_documents)
+        setting = Setting(seq_len, seed, shuffle, mask_documents, batch_size)
         self.rows = (kind or Packed()).train(prepared, setting)
         self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()

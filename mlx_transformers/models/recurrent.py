@@ -23,8 +23,8 @@ class Recurrent(Kind):
     """A recurrent language model: embed, L recurrent layers, head; Mikolov et al. 2010.
 
     With its dropouts and penalties it is AWD-LSTM (Merity et al. 2017), which ULMFiT fine-tunes.
-    With `train.carry_state` it reads on where the batch before ended (truncated BPTT: Williams &
-    Peng 1990).
+    With `data.batch.kind = "streams"` it reads on where the batch before ended (truncated BPTT:
+    Williams & Peng 1990).
     """
 
     kind: Literal["recurrent"] = "recurrent"
@@ -131,6 +131,10 @@ class RecurrentModel(nn.Module):
     def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> list[Any]:
         """The empty state of `batch` rows, whatever their length."""
         return self.stack.init_state(batch, dtype)
+
+    def carried_state(self, batch: int) -> list[Any]:
+        """What `ctx.carried` is before the first of consecutive batches of `batch` rows."""
+        return self.stack.init_state(batch, mx.float32)
 
     def step(self, tokens: mx.array, state: list[Any]) -> tuple[mx.array, list[Any]]:
         """Continue every row by `tokens [B, T]`: logits `[B, T, V]` and the new state."""

@@ -21,6 +21,7 @@ from ..optim.ema import Ema
 from ..optim.finite import assign, select, snapshot, update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
+from .carry import Carry
 from .config import Train
 from .parallel import ALONE, Ranks
 from .restore import restore_model, restore_state
@@ -46,6 +47,7 @@ class Step:
         config: Train,
         frozen: dict[str, nn.Module] | None = None,
         ranks: Ranks = ALONE,
+        carry: bool = False,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -58,6 +60,8 @@ class Step:
         self.scaler = LossScaler() if config.dtype == "float16" else None
         self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
         self.clip = config.clip.build()
+        self.carry = Carry(model, config.batch_size, ranks) if carry else None
+        self.clock = {"progress": mx.array(0.0)}
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -74,14 +78,14 @@ class Step:
     def state(self) -> list[Any]:
         """Everything that a step reads and writes."""
         models = [m.state for m in self.roles.values()]
-        extras = [x.state for x in (self.scaler, self.ema) if x is not None]
-        return [models, self.optimizer.state, extras, mx.random.state]
+        extras = [x.state for x in (self.scaler, self.ema, self.carry) if x is not None]
+        return [models, self.optimizer.state, [*extras, self.clock], mx.random.state]
 
     @property
     def trees(self) -> dict[str, Tree]:
         """The arrays that a checkpoint holds, by the name of their file."""
         own = {"model": self.model.parameters(), "optimizer": self.optimizer.state}
-        extras = {"ema": self.ema, "scaler": self.scaler}
+        extras = {"ema": self.ema, "scaler": self.scaler, "carry": self.carry}
         return own | {name: x.state for name, x in extras.items() if x is not None}
 
     def whole(self) -> dict[str, Tree]:
@@ -136,6 +140,7 @@ class Step:
         """Step number `index`; its dropout depends on the seed, the index and the rank alone."""
         seed = (self.config.seed << 32) | index
         mx.random.seed(seed)
+        self.clock["progress"] = mx.array(index / self.config.steps)
         ranks = self.ranks
         keys = mx.random.split(mx.random.key(seed), len(microbatches) * ranks.world)
         keys = keys[ranks.rank :: ranks.world]
@@ -151,11 +156,13 @@ class Step:
     def _gradients(self, batch: Batch, key: mx.array) -> Tree:
         """Summed gradients, weight and loss parts of one microbatch."""
         params = self.model.trainable_parameters()
+        carried = self.carry.before(batch["starts"]) if self.carry else None
 
         def loss(params: Tree) -> tuple[mx.array, Tree]:
             self.model.update(params if self.dtype == mx.float32 else cast(params, self.dtype))
-            out = self.objective(self.roles, batch, Context(key=key))
-            sums = {"weight": out.weight, "parts": out.parts}
+            ctx = Context(key=key, progress=self.clock["progress"], carried=carried)
+            out = self.objective(self.roles, batch, ctx)
+            sums = {"weight": out.weight, "parts": out.parts, "carried": ctx.carried}
             if self.scaler is None:
                 return out.total, sums
             # A sum over thousands of tokens would leave float16's range before it is scaled.
@@ -163,6 +170,9 @@ class Step:
 
         (_, sums), grads = mx.value_and_grad(loss)(params)
         self.model.update(params)
+        after = sums.pop("carried")
+        if self.carry is not None:
+            self.carry.keep(after)
         return {"grads": grads, **sums}
 
     def _accumulate(self, total: Tree, batch: Batch, key: mx.array) -> Tree:

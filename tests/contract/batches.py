@@ -46,6 +46,7 @@ ROWS = [
     Row("batch", "tagged", {"kind": "tagged"}),
     Row("batch", "answers", {"kind": "answers"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
+    Row("batch", "streams", {"kind": "streams"}),
 ]
 
 CHANGES = {
@@ -63,6 +64,7 @@ CHANGES = {
         "start": "end",
     },
     "prefix": {},
+    "streams": {},
     "pairs": {
         "source_key": "title",
         "target_key": "body",
