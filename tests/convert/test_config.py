@@ -62,8 +62,9 @@ def test_rope_in_both_dialects_is_one_table() -> None:
     older = {"rope_theta": 5e3, "rope_scaling": None, "partial_rotary_factor": 0.5}
     own = {"rotary_emb_base": 5e3, "rotary_pct": 0.5}
     want = {"kind": "rope", "theta": 5e3, "fraction": 0.5}
-    assert rope(HfConfig(newer)) == rope(HfConfig(older)) == want
-    found = rope(HfConfig(own), theta_key="rotary_emb_base", fraction_key="rotary_pct")
+    assert rope(HfConfig(newer), fraction=1.0) == rope(HfConfig(older), fraction=1.0) == want
+    keys = {"theta_key": "rotary_emb_base", "fraction_key": "rotary_pct"}
+    found = rope(HfConfig(own), fraction=1.0, **keys)
     assert found == want
 
 
