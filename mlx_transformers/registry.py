@@ -34,6 +34,7 @@ from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
 from .layers.mixers.cross_attention import CrossAttention
 from .layers.mixers.fourier import Fourier
+from .layers.mixers.latent import Latent
 from .layers.norms import LayerNorm, NoNorm, RmsNorm
 from .layers.pools import Classifier, Sentence
 from .layers.positions.alibi import Alibi
@@ -47,6 +48,7 @@ from .layers.positions.scalings.llama3 import Llama3Scaling
 from .layers.positions.scalings.longrope import LongRopeScaling
 from .layers.positions.scalings.yarn import YarnScaling
 from .layers.positions.sinusoidal import Sinusoidal
+from .layers.routers.sigmoid import Sigmoid
 from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
 from .models.encoder import Encoder
@@ -78,11 +80,11 @@ fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention, CrossAttention, Fourier)
+fill("mixer", Attention, CrossAttention, Fourier, Latent)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)
 fill("ffn", Mlp, Glu, Moe)
-fill("router", TopK)
+fill("router", TopK, Sigmoid)
 fill("head", LmHead, MlmHead, TagHead)
 fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)

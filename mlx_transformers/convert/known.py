@@ -15,6 +15,7 @@ from .families.bart import (
 )
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
 from .families.cohere import COHERE, COHERE2
+from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
 from .families.fnet import FNET
@@ -24,6 +25,7 @@ from .families.gemma3 import GEMMA3
 from .families.glm import GLM, GLM4
 from .families.gpt2 import GPT2
 from .families.granite import GRANITE
+from .families.granitemoe import GRANITEMOE
 from .families.llama import LLAMA
 from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
@@ -33,6 +35,7 @@ from .families.olmo import OLMO
 from .families.olmo2 import OLMO2, OLMO3
 from .families.phi3 import PHI3
 from .families.qwen2 import QWEN2
+from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
@@ -44,6 +47,8 @@ FAMILIES: tuple[Family, ...] = (
     BERT,
     COHERE,
     COHERE2,
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
     DISTILBERT,
     ELECTRA,
     FNET,
@@ -57,6 +62,7 @@ FAMILIES: tuple[Family, ...] = (
     BLENDERBOT_SMALL,
     GPT2,
     GRANITE,
+    GRANITEMOE,
     LLAMA,
     MINISTRAL,
     MISTRAL,
@@ -68,7 +74,9 @@ FAMILIES: tuple[Family, ...] = (
     OLMO3,
     PHI3,
     QWEN2,
+    QWEN2_MOE,
     QWEN3,
+    QWEN3_MOE,
     ROBERTA,
     STABLELM,
     STARCODER2,

@@ -84,6 +84,19 @@ class Dispatch:
         return (mine * gates[..., None].astype(mine.dtype)).sum(axis=1)
 
 
+def in_best_groups(scores: mx.array, n_groups: int, kept: int, by: str) -> mx.array:
+    """Whether each expert is in one of its token's `kept` best groups, boolean `[N, E]`.
+
+    E experts are `n_groups` runs of neighbours. A group is as good as its best expert (`by` =
+    "best": DeepSeek-V2, section 2.2.2) or its two best together ("best_two": V3, section 2.1.2).
+    """
+    grouped = scores.reshape(scores.shape[0], n_groups, -1)
+    best = mx.topk(grouped, min(1 if by == "best" else 2, grouped.shape[-1]), axis=-1)
+    worth = best.sum(axis=-1)
+    order = mx.argsort(mx.argsort(-worth, axis=-1), axis=-1)
+    return mx.repeat(order < kept, grouped.shape[-1], axis=-1)
+
+
 def _best_block(pairs: int, n_experts: int, cpu: bool) -> int:
     """Rows per block: a matmul on the CPU wants many, but what an expert lacks is filled up."""
     if not cpu:

@@ -21,6 +21,7 @@ from ..optim.ema import Ema
 from ..optim.finite import assign, select, snapshot, update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
+from .balance import balance
 from .carry import Carry
 from .config import Train
 from .parallel import ALONE, Ranks
@@ -193,6 +194,7 @@ class Step:
             self.ema.update(self.model.trainable_parameters())
             self.ema.state.update(select(finite, self.ema.state, before))
         metrics = {name: part / weight for name, part in sums["parts"].items()}
+        metrics = balance(self.model, metrics, finite)
         return metrics | {
             "grad_norm": norm,
             "tokens": weight,

@@ -4,11 +4,12 @@ from typing import get_args
 
 from mlx_transformers.layers.ffns.mlp import Activation
 
-from .suite import EXPERTS, Row, itself
+from .suite import EXPERTS, Change, Row, itself
 
 GLU = {"kind": "glu", "hidden_dim": 24, "activation": "silu"}
 MLP = {"kind": "mlp", "hidden_dim": 24, "activation": "relu"}
 ROUTER = {"kind": "top_k", "top_k": 2, "normalize": True}
+SIGMOID = ROUTER | {"kind": "sigmoid", "scale": 2.5, "n_groups": 2, "top_groups": 1}
 MOE = {"kind": "moe", "n_experts": EXPERTS, "router": ROUTER, "expert": GLU}
 
 
@@ -32,11 +33,20 @@ ROWS = [
     ffn("moe top 1", MOE | {"router": ROUTER | {"top_k": 1, "normalize": False}}),
     ffn("moe all experts", MOE | {"router": ROUTER | {"top_k": EXPERTS}}),
     ffn("moe losses", MOE | {"router": ROUTER | {"balance_loss": 0.1, "z_loss": 0.01}}),
+    ffn("moe shared", MOE | {"shared": MLP}),
+    ffn("moe shared and gated", MOE | {"shared": GLU | {"hidden_dim": 8}, "shared_gate": True}),
+    ffn("moe of a sigmoid router", MOE | {"router": SIGMOID, "shared": MLP}),
     ffn("moe dropout", MOE | {"expert": GLU | {"dropout": 0.3}}),
 ]
 
 CHANGES = {
     "mlp": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
     "glu": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
-    "moe": {"n_experts": 3, "router": ROUTER | {"top_k": 3}, "expert": MLP},
+    "moe": {
+        "n_experts": 3,
+        "router": ROUTER | {"top_k": 3},
+        "expert": MLP,
+        "shared": GLU,
+        "shared_gate": Change(True, row="moe shared"),
+    },
 }

@@ -5,6 +5,15 @@ from .suite import Change, Row, everything, itself, last
 HEADS = {"kind": "attention", "n_heads": 4}
 CROSS = {"kind": "cross_attention", "n_heads": 4}
 RMS = {"kind": "rms_norm"}
+LATENT = {
+    "kind": "latent",
+    "n_heads": 4,
+    "kv_rank": 6,
+    "nope_dim": 5,
+    "rope_dim": 4,
+    "value_dim": 3,
+    "norm": RMS,
+}
 
 
 def attention(name: str, /, **fields: object) -> Row:
@@ -60,6 +69,11 @@ ROWS = [
     Row("mixer", "buckets", HEADS, position={"kind": "buckets", "n_heads": 4}),
     Row("mixer", "cross", CROSS, sees=itself),
     Row("mixer", "fourier", {"kind": "fourier"}, sees=everything, whole=True, pads=False),
+    Row("mixer", "latent", LATENT, compiled=True),
+    Row("mixer", "latent queries", LATENT | {"q_rank": 7, "bias": True, "out_bias": True}),
+    Row("mixer", "latent dropout", LATENT | {"dropout": 0.3, "scale": 0.2}),
+    Row("mixer", "latent without positions", LATENT, position={"kind": "none"}),
+    Row("mixer", "latent alibi", LATENT, position={"kind": "alibi"}),
     Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
 ]
 
@@ -84,4 +98,17 @@ CHANGES = {
     "cross_attention": {name: value for name, value in FIELDS.items() if name != "window"}
     | {"qk_norm_over": Change("width", row="cross of groups")},
     "fourier": {},
+    "latent": {
+        "n_heads": 2,
+        "kv_rank": 5,
+        "q_rank": 8,
+        "nope_dim": 4,
+        "rope_dim": 2,
+        "value_dim": 4,
+        "norm": {"kind": "layer_norm"},
+        "scale": 0.5,
+        "bias": True,
+        "out_bias": True,
+        "dropout": 0.5,
+    },
 }

@@ -181,17 +181,26 @@ def dense(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
 
 
 def gates(x: Array, w: Weights, kind: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Probabilities and gates of all experts, `[N, E]`, zero where not chosen. x `[N, D]`."""
-    probs = softmax(x @ w["gate.weight"].T)
-    out = np.zeros_like(probs)
-    for n, p in enumerate(probs):
-        chosen = np.argsort(-p)[: kind["top_k"]]
-        out[n, chosen] = p[chosen] / (p[chosen].sum() if kind["normalize"] else 1.0)
-    return probs, out
+    """Scores and gates of all experts, `[N, E]`, zero where not chosen. x `[N, D]`."""
+    logits = linear(x, w, "gate")
+    by_sigmoid = kind["kind"] == "sigmoid"
+    scores = 1 / (1 + np.exp(-logits)) if by_sigmoid else softmax(logits)
+    out = np.zeros_like(scores)
+    for n, p in enumerate(scores):
+        worth = p + w["balance"] if by_sigmoid else p.copy()
+        if kind.get("n_groups"):
+            groups = np.split(np.arange(len(p)), kind["n_groups"])
+            best = [np.sort(worth[g])[::-1][: 2 if by_sigmoid else 1].sum() for g in groups]
+            for g in np.argsort(best)[: kind["n_groups"] - kind["top_groups"]]:
+                worth[groups[g]] = -np.inf
+        chosen = np.argsort(-worth)[: kind["top_k"]]
+        total = p[chosen].sum() if kind["normalize"] else 1.0
+        out[n, chosen] = kind.get("scale", 1.0) * p[chosen] / total
+    return scores, out
 
 
 def moe(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
-    """Every expert on every token, then the sum that the gates weigh."""
+    """Every expert on every token, then the sum that the gates weigh, and what is shared."""
     flat = x.reshape(-1, x.shape[-1])
     _, share = gates(flat, below(w, "router"), kind["router"])
     experts = below(w, "experts")
@@ -199,7 +208,39 @@ def moe(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
         share[:, e, None] * dense(flat, {n: v[e] for n, v in experts.items()}, kind["expert"])
         for e in range(kind["n_experts"])
     )
+    if kind.get("shared"):
+        always = dense(flat, below(w, "shared"), kind["shared"])
+        if kind.get("shared_gate"):
+            always = always / (1 + np.exp(-linear(flat, w, "shared_gate")))
+        y = y + always
     return np.asarray(y).reshape(x.shape)
+
+
+def latent(
+    x: Array, w: Weights, kind: Mapping[str, Any], position: Mapping[str, Any], causal: bool = True
+) -> Array:
+    """DeepSeek-V2, appendix C, equations 37 to 47, head by head and query by query."""
+    B, T, _ = x.shape
+    H, N, R, V = (kind[name] for name in ("n_heads", "nope_dim", "rope_dim", "value_dim"))
+    at = np.arange(T)
+    c_q = x
+    if kind.get("q_rank"):
+        c_q = norm(linear(x, w, "q_down"), below(w, "q_norm"), kind["norm"])
+    q = linear(c_q, w, "q").reshape(B, T, H, N + R)
+    down = linear(x, w, "kv_down")
+    c = norm(down[..., : kind["kv_rank"]], below(w, "kv_norm"), kind["norm"])
+    kv = linear(c, w, "kv").reshape(B, T, H, N + V)
+    joined = np.zeros((B, T, H, V))
+    for b, h in np.ndindex(B, H):
+        q_turned, k_turned = q[b, :, h, N:], down[b, :, kind["kv_rank"] :]
+        if position["kind"] == "rope":
+            q_turned, k_turned = (rope(y, at, position) for y in (q_turned, k_turned))
+        scores = q[b, :, h, :N] @ kv[b, :, h, :N].T + q_turned @ k_turned.T
+        scores = scores * (kind.get("scale") or (N + R) ** -0.5)
+        if causal:
+            scores = np.where(at[None] <= at[:, None], scores, -np.inf)
+        joined[b, :, h] = softmax(scores) @ kv[b, :, h, N:]
+    return linear(joined.reshape(B, T, -1), w, "o")
 
 
 def ffn(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:

@@ -1,11 +1,13 @@
 """Rows of the slot `router`."""
 
-from .suite import EXPERTS, Row, itself
+from .suite import EXPERTS, Change, Row, itself
 
 
-def router(name: str, top_k: int, normalize: bool, **fields: float) -> Row:
+def router(name: str, top_k: int, normalize: bool, **fields: object) -> Row:
     config = {"kind": "top_k", "top_k": top_k, "normalize": normalize, **fields}
-    return Row("router", name, config, sees=itself)
+    # the bias of a sigmoid router is moved by hand
+    silent = ("balance",) if config["kind"] == "sigmoid" else ()
+    return Row("router", name, config, sees=itself, silent=silent)
 
 
 ROWS = [
@@ -13,6 +15,28 @@ ROWS = [
     router("top 1", 1, False),
     router("all experts", EXPERTS, True),
     router("losses", 2, False, balance_loss=0.1, z_loss=0.01),
+    router("biased", 2, True, bias=True),
+    router("scaled", 2, False, scale=1.5),
+    router("best group", 2, True, n_groups=2, top_groups=1),
+    router("sigmoid", 2, True, kind="sigmoid"),
+    router("sigmoid scaled", 1, False, kind="sigmoid", scale=2.5),
+    router("sigmoid best group", 2, True, kind="sigmoid", n_groups=2, top_groups=1),
 ]
 
-CHANGES = {"top_k": {"top_k": 3, "normalize": False, "balance_loss": 0.1, "z_loss": 0.1}}
+ROUTING = {"top_k": 3, "normalize": False, "scale": 2.0}
+CHANGES = {
+    "top_k": ROUTING
+    | {
+        "n_groups": Change(1, row="best group"),
+        "top_groups": Change(2, row="best group"),
+        "bias": True,
+        "balance_loss": 0.1,
+        "z_loss": 0.1,
+    },
+    "sigmoid": ROUTING
+    | {
+        "n_groups": Change(1, row="sigmoid best group"),
+        "top_groups": Change(2, row="sigmoid best group"),
+        "speed": Change(0.1, result=False),
+    },
+}

@@ -111,3 +111,22 @@ def test_a_window_as_wide_as_the_sequence_is_no_window() -> None:
 def test_heads_that_do_not_fit_are_an_error_that_says_so(fields: dict, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         Row("mixer", "misfit", {"kind": "attention", **fields}).parse().build(16)
+
+
+LATENT = [r for r in mixers.ROWS if r.kind == "latent" and r.position["kind"] in ("rope", "none")]
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both_ways"])
+@pytest.mark.parametrize("row", LATENT, ids=str)
+def test_latent_attention_is_the_formula(row: Row, causal: bool) -> None:
+    subject = row.subject()
+    x = subject.inputs()
+    w = reference.below(weights_of(subject), "it")
+    expected = reference.latent(np.asarray(x), w, row.config, row.position, causal)
+    np.testing.assert_allclose(subject(x, Context(causal=causal)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_latent_attention_keeps_one_short_vector_and_one_turned_key_per_token() -> None:
+    state = Row("mixer", "latent", mixers.LATENT).subject().init_state(BATCH, 10)["it"]
+    assert state["k"].shape == (BATCH, 1, 10, 4)
+    assert state["v"].shape == (BATCH, 1, 10, 6)

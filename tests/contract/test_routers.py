@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
 
-from . import reference
+from . import reference, routers
 from .routers import router
-from .suite import DIM, EXPERTS, weights_of
+from .suite import DIM, EXPERTS, Row, difference, weights_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,51 @@ def test_gates_are_the_largest_probabilities(top_k: int, normalize: bool) -> Non
     y = np.asarray(subject(x, Context())).reshape(-1, EXPERTS)
     np.testing.assert_allclose(y, expected, atol=1e-6)
     assert ((y > 0).sum(axis=1) == top_k).all()
+
+
+@pytest.mark.parametrize("row", routers.ROWS, ids=str)
+def test_gates_are_those_of_the_best_experts(row: Row) -> None:
+    subject = row.subject()
+    x = subject.inputs(batch=5)
+    w = reference.below(weights_of(subject), "it")
+    flat = np.asarray(x, dtype=np.float64).reshape(-1, DIM)
+    _, expected = reference.gates(flat, w, row.config)
+    y = np.asarray(subject(x, Context())).reshape(-1, EXPERTS)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_a_bias_moves_choices_to_idle_experts_and_leaves_gates_alone() -> None:
+    subject = router("moved", 1, False, kind="sigmoid", speed=0.1).bare()
+    x = mx.abs(subject.inputs(batch=8))
+    weight = np.zeros((EXPERTS, DIM), dtype=np.float32)
+    weight[0] = 0.1
+    subject.it.gate.weight = mx.array(weight)
+    gates = subject(x, Context())
+    for _ in range(40):
+        ctx = Context(key=mx.random.key(0))
+        subject(x, ctx)
+        subject.it.balance = subject.it.rebalanced(ctx.stats["expert_load"])
+    after = subject(x, Context())
+    assert float((gates[..., 0] > 0).astype(mx.float32).mean()) == 1.0
+    assert float((after[..., 0] > 0).astype(mx.float32).mean()) < 0.9
+    assert difference(after.max(axis=-1), mx.where(after[..., 0] > 0, gates[..., 0], 0.5)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"n_groups": 3, "top_groups": 1}, "n_groups = 3 does not divide ffn.n_experts = 4"),
+        ({"n_groups": 4, "top_groups": 1}, "top_k = 2 exceeds the 1 experts of 1 groups"),
+    ],
+)
+def test_groups_that_do_not_hold_the_choices_are_an_error(fields: dict, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        router("groups", 2, True, **fields).parse().build(DIM, EXPERTS)
+
+
+def test_half_of_a_grouping_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="n_groups and top_groups go together"):
+        router("half", 2, True, n_groups=2).parse()
 
 
 @pytest.mark.parametrize("top_k", [1, 2, EXPERTS], ids="top_{}".format)

@@ -5,7 +5,7 @@ Defaults are those of `LlamaConfig`.
 
 from typing import Any
 
-from ..config import HfConfig
+from ..config import REQUIRED, HfConfig
 from ..family import Family, Table
 from ..rope import rope, rope_config
 from ..weights import Row, rows
@@ -78,11 +78,11 @@ def decoder(
     }
 
 
-def glu(config: HfConfig, width: str = "intermediate_size") -> Table:
+def glu(config: HfConfig, width: str = "intermediate_size", default: Any = REQUIRED) -> Table:
     """The gated network of a config whose width is under the key `width`."""
     return {
         "kind": "glu",
-        "hidden_dim": config.get(width),
+        "hidden_dim": config.get(width, default),
         "activation": config.activation("hidden_act"),
         "bias": config.get("mlp_bias", False),
     }

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
@@ -21,7 +21,8 @@ class Moe(Kind):
 
     `y = Σ_{e in chosen} gate_e · ffn_e(x)`; Shazeer et al. 2017, equation 1; Mixtral (Jiang et
     al. 2024), section 2.1. Computed sparsely: a token meets only its chosen experts, none is
-    dropped.
+    dropped. A shared network that all tokens meet is added, `+ [sigmoid(w x) ·] ffn_s(x)`:
+    DeepSeekMoE (Dai et al. 2024), section 3.2; its gate is Qwen 2's.
     """
 
     kind: Literal["moe"] = "moe"
@@ -31,6 +32,16 @@ class Moe(Kind):
     """How tokens choose."""
     expert: Annotated[Kind, Slot("ffn")]
     """What each expert is: an `mlp` or a `glu`."""
+    shared: Annotated[Kind, Slot("ffn")] | None = None
+    """What every token meets beside its experts; none means nothing."""
+    shared_gate: bool = False
+    """Whether a gate of its own, a sigmoid, weighs what is shared."""
+
+    @model_validator(mode="after")
+    def _gate_has_a_use(self) -> "Moe":
+        if self.shared_gate and self.shared is None:
+            raise ValueError("shared_gate has no effect without shared.")
+        return self
 
     def build(self, dim: int) -> "MoeFfn":
         if self.expert.kind not in ("mlp", "glu"):
@@ -46,7 +57,11 @@ class Moe(Kind):
         rows = Dispatch.n_rows(at.tokens * k, self.n_experts, at.cpu) / at.tokens
         experts = rows * self.expert.kept(dim, at)  # type: ignore[attr-defined]
         router = self.router.kept(self.n_experts)  # type: ignore[attr-defined]
-        return dim * at.width * (1 + k) + experts + router
+        shared = 0.0
+        if self.shared is not None:
+            shared = self.shared.kept(dim, at) - dim * at.width  # type: ignore[attr-defined]
+            shared += dim * at.width if self.shared_gate else 0
+        return dim * at.width * (1 + k) + experts + router + shared
 
 
 class MoeFfn(nn.Module):
@@ -58,6 +73,10 @@ class MoeFfn(nn.Module):
         inner, out = expert_factories(config.n_experts)
         self.router = config.router.build(dim, config.n_experts)
         self.experts = config.expert.build(dim, inner, out)
+        if config.shared is not None:
+            self.shared = config.shared.build(dim)
+        if config.shared_gate:
+            self.shared_gate = nn.Linear(dim, 1, bias=False)
 
     def idle_parameters(self) -> int:
         """Parameters of the experts that a token does not choose."""
@@ -73,4 +92,8 @@ class MoeFfn(nn.Module):
             ctx,
             lambda layer, h: dispatch.linear(h, layer.weight, layer.get("bias")),
         )
-        return dispatch.combine(rows, gates).reshape(x.shape)
+        y = dispatch.combine(rows, gates).reshape(x.shape)
+        if "shared" not in self:
+            return y
+        always = self.shared(x, ctx)
+        return y + (mx.sigmoid(self.shared_gate(x)) * always if "shared_gate" in self else always)

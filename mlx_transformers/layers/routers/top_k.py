@@ -7,24 +7,21 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ...core.context import Context
-from ...core.errors import RecipeError
-from ...core.footprint import WIDE
-from ...recipe.config import Kind
+from .routing import Routing, load_of
 
 
-class TopK(Kind):
-    """Each token takes the k experts of highest probability `softmax(W x)`.
+class TopK(Routing):
+    """Each token takes the k experts of highest probability `softmax(W x + b)`.
 
     Losses that keep the load even, both added per token: balance `E · Σ_e f_e · P_e` (Fedus et
     al. 2021, "Switch Transformers", equation 4; f_e share of choices, P_e mean probability; 1
-    when even) and z `mean(logsumexp(W x)²)` (Zoph et al. 2022, "ST-MoE", equation 5).
+    when even) and z `mean(logsumexp(W x)²)` (Zoph et al. 2022, "ST-MoE", equation 5). With
+    groups, those whose best expert is best are taken (DeepSeek-V2, section 2.2.2).
     """
 
     kind: Literal["top_k"] = "top_k"
-    top_k: int = Field(ge=1)
-    """Experts per token, k."""
-    normalize: bool
-    """Whether the k gates are scaled to sum to 1 (Mixtral) or keep their probabilities (Switch)."""
+    bias: bool = False
+    """Whether a bias per expert is learned (gpt-oss)."""
     balance_loss: float = Field(0.0, ge=0)
     """Coefficient of the balance loss."""
     z_loss: float = Field(0.0, ge=0)
@@ -40,16 +37,8 @@ class TopK(Kind):
         return self
 
     def build(self, dim: int, n_experts: int) -> "TopKRouter":
-        if self.top_k > n_experts:
-            raise RecipeError(
-                f"ffn.router.top_k = {self.top_k} exceeds ffn.n_experts = {n_experts}: a token "
-                "can't choose more experts than there are."
-            )
+        self.check(n_experts)
         return TopKRouter(self, dim, n_experts)
-
-    def kept(self, n_experts: int) -> float:
-        """Bytes per token: logits and probabilities, gates and choices before and after scaling."""
-        return float(WIDE * (2 * n_experts + 4 * self.top_k))
 
 
 class TopKRouter(nn.Module):
@@ -57,33 +46,28 @@ class TopKRouter(nn.Module):
 
     def __init__(self, config: TopK, dim: int, n_experts: int) -> None:
         super().__init__()
+        self.config = config
         self.top_k = config.top_k
-        self.normalize = config.normalize
-        self.balance_loss = config.balance_loss
-        self.z_loss = config.z_loss
         self.n_experts = n_experts
-        self.gate = nn.Linear(dim, n_experts, bias=False)
+        self.gate = nn.Linear(dim, n_experts, bias=config.bias)
 
     def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
         # fp32: a router in half precision flips choices (Switch, section 2.4).
         logits = x.astype(mx.float32) @ self.gate.weight.T.astype(mx.float32)
+        if "bias" in self.gate:
+            logits = logits + self.gate.bias.astype(mx.float32)
         probs = mx.softmax(logits, axis=-1)
-        choice = mx.argpartition(mx.stop_gradient(-probs), self.top_k - 1, axis=-1)
-        choice = choice[:, : self.top_k]
-        gates = mx.take_along_axis(probs, choice, axis=-1)
-        if self.normalize:
-            gates = gates / gates.sum(axis=-1, keepdims=True)
+        choice = self.config.choose(probs, by="best")
         self._losses(logits, probs, choice, ctx)
-        return gates, choice
+        return self.config.gates(probs, choice), choice
 
     def _losses(self, logits: mx.array, probs: mx.array, choice: mx.array, ctx: Context) -> None:
-        chosen = (choice[..., None] == mx.arange(self.n_experts)).astype(mx.float32)
-        load = chosen.sum(axis=(0, 1)) / choice.size
-        if self.balance_loss:
+        load = load_of(choice, self.n_experts)
+        if self.config.balance_loss:
             balance = self.n_experts * (load * probs.mean(axis=0)).sum()
-            ctx.add_aux("balance", self.balance_loss * balance)
-        if self.z_loss:
+            ctx.add_aux("balance", self.config.balance_loss * balance)
+        if self.config.z_loss:
             z = mx.logsumexp(logits, axis=-1)
-            ctx.add_aux("router_z", self.z_loss * (z * z).mean())
+            ctx.add_aux("router_z", self.config.z_loss * (z * z).mean())
         # 1 when every expert has its even share, E when one has all.
         ctx.add_stat("max_load", load.max() * self.n_experts)

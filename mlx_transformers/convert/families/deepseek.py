@@ -1,0 +1,178 @@
+"""DeepSeek-V2 and V3: latent attention, many small experts beside shared ones, a dense start.
+
+V3 scores experts by a sigmoid and balances them by a bias. Defaults are those of
+`DeepseekV2Config` and `DeepseekV3Config`.
+"""
+
+from ...layers.positions.scalings.scaling import log_size
+from ..config import HfConfig
+from ..family import Family, Table
+from ..pattern import patterned
+from ..rope import rope_table
+from ..weights import Row, rows
+from .llama import BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, around, decoder, glu
+from .qwen2_moe import experts
+
+DEFAULTS: Table = {
+    "attention_bias": False,
+    "n_shared_experts": 2,
+    "n_routed_experts": 64,
+    "num_experts_per_tok": None,
+    "moe_intermediate_size": 1407,
+    "first_k_dense_replace": 0,
+    "routed_scaling_factor": 1.0,
+    "norm_topk_prob": False,
+    "n_group": None,
+    "topk_group": None,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+}
+DEFAULTS3: Table = DEFAULTS | {
+    "vocab_size": 129280,
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "n_shared_experts": 1,
+    "n_routed_experts": 256,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3,
+    "routed_scaling_factor": 2.5,
+    "norm_topk_prob": True,
+    "n_group": 8,
+    "topk_group": 4,
+    "max_position_embeddings": 4096,
+}
+LATENT_EPS = 1e-6
+"""Of the norms of the short vectors; no key of the config says it."""
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a DeepseekV2Config."""
+    table = decoder(config, **DEFAULTS)
+    config.ignore("head_dim", "qk_head_dim", "aux_loss_alpha", "seq_aux", "ep_size")
+    config.expect("scoring_func", "softmax")
+    config.expect("moe_layer_freq", 1)
+    # their code passes it over; the originals' didn't
+    config.expect("norm_topk_prob", False)
+    method = config.get("topk_method", "greedy")
+    if method not in ("greedy", "group_limited_greedy"):
+        config.expect("topk_method", "greedy")
+    router = routing(config, "top_k", grouped=method != "greedy")
+    return latent(config, table, router, neighbours=True)
+
+
+def model3(config: HfConfig) -> Table:
+    """The `[model]` table of a DeepseekV3Config."""
+    table = decoder(config, **DEFAULTS3)
+    config.ignore("head_dim", "qk_head_dim", "aux_loss_alpha", "seq_aux", "ep_size")
+    # layers that predict further tokens: they are not in the model that gives the logits
+    config.ignore("num_mtp_layers", "num_nextn_predict_layers")
+    config.expect("scoring_func", "sigmoid")
+    config.expect("topk_method", "noaux_tc")
+    config.expect("moe_layer_freq", 1)
+    router = routing(config, "sigmoid", grouped=True)
+    return latent(config, table, router, neighbours=config.get("rope_interleave", True))
+
+
+def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
+    """The router of a config."""
+    router: Table = {
+        "kind": kind,
+        "top_k": config.get("num_experts_per_tok"),
+        "normalize": config.get("norm_topk_prob"),
+        "scale": float(config.get("routed_scaling_factor")),
+    }
+    groups, kept = config.get("n_group"), config.get("topk_group")
+    if grouped and groups:
+        router |= {"n_groups": groups, "top_groups": kept}
+    return router
+
+
+def latent(config: HfConfig, table: Table, router: Table, neighbours: bool) -> Table:
+    """A table with latent attention, and experts behind the dense layers that begin it."""
+    bias = config.get("attention_bias")
+    table["position"]["traditional"] = neighbours
+    block = table["block"]
+    block["mixer"] = {
+        "kind": "latent",
+        "n_heads": config.get("num_attention_heads"),
+        "kv_rank": config.get("kv_lora_rank"),
+        "q_rank": config.get("q_lora_rank"),
+        "nope_dim": config.get("qk_nope_head_dim"),
+        "rope_dim": config.get("qk_rope_head_dim"),
+        "value_dim": config.get("v_head_dim"),
+        "norm": {"kind": "rms_norm", "eps": LATENT_EPS},
+        "scale": score_scale(config),
+        "bias": bias,
+        "out_bias": bias,
+        "dropout": float(config.get("attention_dropout") or 0.0),
+    }
+    expert = glu(config, "moe_intermediate_size")
+    shared = expert | {"hidden_dim": expert["hidden_dim"] * (config.get("n_shared_experts") or 0)}
+    moe = {
+        "kind": "moe",
+        "n_experts": config.get("n_routed_experts"),
+        "router": router,
+        "expert": expert,
+    }
+    if shared["hidden_dim"]:
+        moe["shared"] = shared
+    dense, count = config.get("first_k_dense_replace"), config.get("num_hidden_layers")
+    names = ["dense" if i < dense else "sparse" for i in range(count)]
+    return patterned(table, names, {"dense": {}, "sparse": {"ffn": moe}})
+
+
+def score_scale(config: HfConfig) -> float:
+    """`m² / √K`, where m is what YaRN's `mscale_all_dim` makes of the factor."""
+    width = config.get("qk_nope_head_dim") + config.get("qk_rope_head_dim")
+    told = rope_table(config, None, "rope_theta", 10000.0, "partial_rotary_factor", None)
+    told.ignore(*told.data)
+    kind = told.get("rope_type", None) or told.get("type", "default")
+    slope = told.get("mscale_all_dim", None)
+    size = log_size(told.get("factor"), slope) if kind != "default" and slope else 1.0
+    return float(size * size * width**-0.5)
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a DeepSeek-V2 or V3."""
+    ours, theirs = f"{BLOCK}.mixer", f"{HF_BLOCK}.self_attn"
+    shared = f"{HF_BLOCK}.mlp.shared_experts.{{gate,up,down}}_proj"
+    full_rank = config.get("q_lora_rank") is None
+    return [
+        *ENDS,
+        *(row for row in around() if "residual" in str(row.ours)),
+        Row(f"{ours}.q", f"{theirs}.q_proj" if full_rank else f"{theirs}.q_b_proj"),
+        *rows(f"{ours}.q_{{down,norm}}", f"{theirs}.q_{{a_proj,a_layernorm}}"),
+        *rows(f"{ours}.kv_{{down,norm}}", f"{theirs}.kv_{{a_proj_with_mqa,a_layernorm}}"),
+        Row(f"{ours}.kv", f"{theirs}.kv_b_proj"),
+        Row(f"{ours}.o", f"{theirs}.o_proj"),
+        *GATED,
+        *experts(config.get("n_routed_experts")),
+        Row(f"{BLOCK}.ffn.router.balance", f"{HF_BLOCK}.mlp.gate.e_score_correction_bias"),
+        *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", shared),
+    ]
+
+
+DEEPSEEK_V2 = Family(
+    model_types=("deepseek_v2",),
+    architecture="DeepseekV2ForCausalLM",
+    model=model,
+    weights=weights,
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)
+
+DEEPSEEK_V3 = Family(
+    model_types=("deepseek_v3",),
+    architecture="DeepseekV3ForCausalLM",
+    model=model3,
+    weights=weights,
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)

@@ -1,0 +1,132 @@
+"""Qwen 2 MoE and Qwen 3 MoE: experts in some layers; Qwen 2 shares a gated network among all.
+
+Defaults are those of `Qwen2MoeConfig` and `Qwen3MoeConfig`.
+"""
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..pattern import FULL, SLIDING, layer_types, patterned
+from ..transforms import Stack
+from ..weights import Row, rows
+from .llama import BLOCK, GATED, HF_BLOCK, LLAMA, around, decoder, glu
+
+DEFAULTS: Table = {
+    "vocab_size": 151936,
+    "hidden_size": 2048,
+    "num_hidden_layers": 24,
+    "max_position_embeddings": 32768,
+    "norm_topk_prob": False,
+    "decoder_sparse_step": 1,
+    "router_aux_loss_coef": 0.001,
+}
+QWEN2: Table = DEFAULTS | {
+    "intermediate_size": 5632,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "moe_intermediate_size": 1408,
+    "num_experts_per_tok": 4,
+    "num_experts": 60,
+}
+QWEN3: Table = DEFAULTS | {
+    "intermediate_size": 6144,
+    "num_key_value_heads": 4,
+    "moe_intermediate_size": 768,
+    "num_experts_per_tok": 8,
+    "num_experts": 128,
+}
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a Qwen2MoeConfig."""
+    table = decoder(config, **QWEN2)
+    table["block"]["mixer"]["bias"] = config.get("qkv_bias", True)
+    sparse = mixture(config)
+    sparse["shared"] = glu(config, "shared_expert_intermediate_size", 5632)
+    sparse["shared_gate"] = True
+    size, used = config.get("sliding_window", 4096), config.get("use_sliding_window", False)
+    last, window = config.get("max_window_layers", 28), size if used else None
+    types = layer_types(config, lambda i: SLIDING if used and i % 2 == 0 and i < last else FULL)
+    return mixed(config, table, sparse, types, window)
+
+
+def model3(config: HfConfig) -> Table:
+    """The `[model]` table of a Qwen3MoeConfig."""
+    table = decoder(config, bias=config.get("attention_bias", False), **QWEN3)
+    table["block"]["mixer"]["qk_norm"] = table["norm"]
+    size, used = config.get("sliding_window", 4096), config.get("use_sliding_window", False)
+    config.ignore("max_window_layers")
+    count = config.get("num_hidden_layers")
+    types = [SLIDING if used else FULL] * count
+    return mixed(config, table, mixture(config), types, size if used else None)
+
+
+def mixture(config: HfConfig) -> Table:
+    """The experts of a config."""
+    router = {
+        "kind": "top_k",
+        "top_k": config.get("num_experts_per_tok"),
+        "normalize": config.get("norm_topk_prob"),
+        "balance_loss": config.get("router_aux_loss_coef"),
+    }
+    return {
+        "kind": "moe",
+        "n_experts": config.get("num_experts"),
+        "router": router,
+        "expert": glu(config, "moe_intermediate_size"),
+    }
+
+
+def mixed(
+    config: HfConfig, table: Table, sparse: Table, types: list[str], window: int | None
+) -> Table:
+    """A table whose layers have experts or one network, a window or none."""
+    every, dense = config.get("decoder_sparse_step"), config.get("mlp_only_layers", None) or []
+    names = [
+        f"{'sliding' if kind == SLIDING else 'full'}_"
+        + ("sparse" if i not in dense and (i + 1) % every == 0 else "dense")
+        for i, kind in enumerate(types)
+    ]
+    mixers = {"full": {}, "sliding": {"mixer": {"window": window}} if window else {}}
+    ffns = {"dense": {}, "sparse": {"ffn": sparse}}
+    variants = {f"{m}_{f}": mixers[m] | ffns[f] for m in mixers for f in ffns}
+    return patterned(table, names, variants)
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a Qwen MoE."""
+    shared = f"{HF_BLOCK}.mlp.shared_expert.{{gate,up,down}}_proj"
+    return [
+        *around(),
+        *GATED,
+        *experts(config.get("num_experts")),
+        *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", shared),
+        Row(f"{BLOCK}.ffn.shared_gate", f"{HF_BLOCK}.mlp.shared_expert_gate"),
+    ]
+
+
+def experts(count: int) -> list[Row]:
+    """Rows of experts that are numbered modules beside a router called `gate`."""
+    theirs = f"{HF_BLOCK}.mlp.experts.{{e}}.{{gate,up,down}}_proj"
+    return [
+        Row(f"{BLOCK}.ffn.router.gate", f"{HF_BLOCK}.mlp.gate"),
+        *rows(f"{BLOCK}.ffn.experts.{{gate,up,down}}", theirs, Stack(), count),
+    ]
+
+
+QWEN2_MOE = Family(
+    model_types=("qwen2_moe",),
+    architecture="Qwen2MoeForCausalLM",
+    model=model,
+    weights=weights,
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)
+
+QWEN3_MOE = Family(
+    model_types=("qwen3_moe",),
+    architecture="Qwen3MoeForCausalLM",
+    model=model3,
+    weights=weights,
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)

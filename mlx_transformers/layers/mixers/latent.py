@@ -1,0 +1,175 @@
+"""Multi-head latent attention: keys and values from one short vector per token."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...core.footprint import WIDE, Pass
+from ...ops.attention import attention, attention_kept
+from ...ops.masks import Mask
+from ...recipe.config import Kind
+from ...recipe.slot import Slot
+from ..linear import ResidualLinear
+from .kv_cache import State, empty_cache, extend
+
+
+class Latent(Kind):
+    """Multi-head latent attention: `c = norm(W_d x)`, keys and values of every head from c.
+
+    DeepSeek-AI 2024 (DeepSeek-V2), section 2.1 and appendix C. Positions turn a part of their own:
+    a query is `[nope, rope]`, a key `[W_k c, turned W_r x]`, where the turned part is one for all
+    heads. Queries may come from a short vector too. The decode state holds c and the turned part
+    alone, `kv_rank + rope_dim` numbers per token; in decoding W_k moves to the query's side and
+    W_v behind the sum (section 2.1.2), so that all heads read c itself.
+    """
+
+    kind: Literal["latent"] = "latent"
+    n_heads: int = Field(ge=1)
+    """Heads H."""
+    kv_rank: int = Field(ge=1)
+    """Width of c, from which keys and values come."""
+    q_rank: int | None = Field(None, ge=1)
+    """Width of the vector from which queries come; none means x itself."""
+    nope_dim: int = Field(ge=1)
+    """Features of a query or key of a head that positions don't turn."""
+    rope_dim: int = Field(ge=2)
+    """Features that they turn."""
+    value_dim: int = Field(ge=1)
+    """Features of a value of a head."""
+    norm: Annotated[Kind, Slot("norm")]
+    """The normalisation of the short vectors."""
+    scale: float | None = Field(None, gt=0)
+    """Multiplies the scores; none means 1/√(nope_dim + rope_dim)."""
+    bias: bool = False
+    """Whether the maps to the short vectors have a bias."""
+    out_bias: bool = False
+    """Whether the output projection has a bias."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the attention weights."""
+
+    def build(self, dim: int) -> "LatentMixer":
+        return LatentMixer(self, dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Input, short vectors, q, k, v, scores, output, and that with its heads merged."""
+        key = self.n_heads * (self.nope_dim + self.rope_dim)
+        value = self.n_heads * self.value_dim
+        ranks = [rank for rank in (self.kv_rank, self.q_rank) if rank]
+        norms = sum(self.norm.kept(rank, at) for rank in ranks)  # type: ignore[attr-defined]
+        scores = attention_kept(at, self.n_heads, mask=Mask(), dropout=self.dropout > 0)
+        inside = WIDE if at.cpu else at.width
+        around = (dim + sum(ranks) + value) * at.width
+        return around + norms + 2 * (key + value) * inside + scores
+
+
+class LatentMixer(nn.Module):
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of short vectors."""
+
+    def __init__(self, config: Latent, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.n_heads = heads = config.n_heads
+        self.dropout = config.dropout
+        self.key_dim = config.nope_dim + config.rope_dim
+        self.scale = config.scale or 1.0 / math.sqrt(self.key_dim)
+        norm: Any = config.norm
+        if config.q_rank is None:
+            self.q = nn.Linear(dim, heads * self.key_dim, bias=False)
+        else:
+            self.q_down = nn.Linear(dim, config.q_rank, bias=config.bias)
+            self.q_norm = norm.build(config.q_rank)
+            self.q = nn.Linear(config.q_rank, heads * self.key_dim, bias=False)
+        self.kv_down = nn.Linear(dim, config.kv_rank + config.rope_dim, bias=config.bias)
+        self.kv_norm = norm.build(config.kv_rank)
+        self.kv = nn.Linear(
+            config.kv_rank, heads * (config.nope_dim + config.value_dim), bias=False
+        )
+        self.o = ResidualLinear(heads * config.value_dim, dim, bias=config.out_bias)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        plain, turned, c, k_turned = self._project(x)
+        turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
+        q = mx.concatenate([plain, turned], axis=-1)
+        k, v = self._expand(c, k_turned)
+        mask = Mask(ctx.causal, None, ctx.segments, ctx.valid, prefix=ctx.prefix)
+        places = mx.arange(x.shape[1])
+        bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
+        return self._merge(self._attend(q, k, v, mask, bias, ctx))
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """An empty cache for `batch` rows of at most `length` tokens: turned parts as `k`, c as
+        `v`, both of one head."""
+        return empty_cache(batch, 1, length, (self.config.rope_dim, self.config.kv_rank), dtype)
+
+    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+        """Continue by the T tokens of `x`; they stand at positions `ctx.offset + arange(T)`."""
+        plain, turned, c, k_turned = self._project(x)
+        late = ctx.position.keeps_keys_unturned
+        if not late:
+            turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
+        after, seen, mask, pos = extend(state, k_turned, c[:, None], ctx, None)
+        k_turned, c = seen["k"], seen["v"]
+        if late:
+            turned, k_turned = ctx.position.rotate_kept(turned, k_turned, pos, seen["pos"], ctx)
+        to_key, to_value = self._maps()
+        q = mx.concatenate([plain @ to_key, turned], axis=-1)
+        k = mx.concatenate([c, k_turned], axis=-1)
+        bias = ctx.position.bias(q * self.scale, k, pos, seen["pos"], ctx)
+        y = self._attend(q, k, c, mask, bias, ctx)
+        return self._merge(y @ to_value.swapaxes(-1, -2)), after
+
+    def flops(self, length: int) -> float:
+        """Forward operations per token of a causal row, beside the weights: scores and values."""
+        keys = (length + 1) / 2
+        return 2.0 * self.n_heads * (self.key_dim + self.config.value_dim) * keys
+
+    def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        """Both parts of the queries `[B, H, T, .]`, c `[B, T, R]`, the keys' part that is to be
+        turned `[B, 1, T, .]`."""
+        q = self.q(self.q_norm(self.q_down(x)) if "q_down" in self else x)
+        q = q.reshape(*q.shape[:2], self.n_heads, self.key_dim).transpose(0, 2, 1, 3)
+        plain, turned = mx.split(q, [self.config.nope_dim], axis=-1)
+        c, k_turned = mx.split(self.kv_down(x), [self.config.kv_rank], axis=-1)
+        return plain, turned, self.kv_norm(c), k_turned[:, None]
+
+    def _expand(self, c: mx.array, k_turned: mx.array) -> tuple[mx.array, mx.array]:
+        """Keys and values of every head, `[B, H, T, .]`."""
+        kv = self.kv(c).reshape(*c.shape[:2], self.n_heads, -1).transpose(0, 2, 1, 3)
+        k, v = mx.split(kv, [self.config.nope_dim], axis=-1)
+        shared = mx.broadcast_to(k_turned, (*k.shape[:3], k_turned.shape[-1]))
+        return mx.concatenate([k, shared], axis=-1), v
+
+    def _maps(self) -> tuple[mx.array, mx.array]:
+        """From c to a head's key and value: `[H, nope_dim, R]` and `[H, value_dim, R]`."""
+        weight = self.kv.weight.reshape(self.n_heads, -1, self.config.kv_rank)
+        to_key, to_value = mx.split(weight, [self.config.nope_dim], axis=1)
+        return to_key, to_value
+
+    def _attend(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        mask: Mask,
+        bias: mx.array | None,
+        ctx: Context,
+    ) -> mx.array:
+        dropped = self.dropout and ctx.key is not None
+        return attention(
+            q,
+            k,
+            v,
+            scale=self.scale,
+            mask=mask,
+            bias=bias,
+            dropout=self.dropout if dropped else 0.0,
+            key=ctx.next_key() if dropped else None,
+        )
+
+    def _merge(self, y: mx.array) -> mx.array:
+        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
+        return out

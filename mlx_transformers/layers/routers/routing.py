@@ -1,0 +1,79 @@
+"""What routers share: how many experts, from which groups, and how their gates are scaled."""
+
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import Field, model_validator
+
+from ...core.errors import RecipeError
+from ...core.footprint import WIDE
+from ...ops.route import in_best_groups
+from ...recipe.config import Kind
+
+
+class Routing(Kind):
+    """The fields of every router that takes k of E experts."""
+
+    top_k: int = Field(ge=1)
+    """Experts per token, k."""
+    normalize: bool
+    """Whether the k gates are scaled to sum to 1 (Mixtral) or keep their scores (Switch)."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies the gates, normalised or not (DeepSeek: routed_scaling_factor)."""
+    n_groups: int | None = Field(None, ge=1)
+    """Groups of neighbouring experts; a token takes its k from a few of them, so that it meets
+    few devices (DeepSeek-V2, section 2.2.2). None means one group."""
+    top_groups: int | None = Field(None, ge=1)
+    """How many groups a token takes from."""
+
+    @model_validator(mode="after")
+    def _groups_go_together(self) -> "Routing":
+        if (self.n_groups is None) != (self.top_groups is None):
+            raise ValueError("n_groups and top_groups go together: set both, or neither.")
+        if self.n_groups is not None and (self.top_groups or 0) > self.n_groups:
+            raise ValueError(f"top_groups = {self.top_groups} exceeds n_groups = {self.n_groups}.")
+        return self
+
+    def check(self, n_experts: int) -> None:
+        """Raise RecipeError where choices, groups and experts don't go together."""
+        if self.top_k > n_experts:
+            raise RecipeError(
+                f"ffn.router.top_k = {self.top_k} exceeds ffn.n_experts = {n_experts}: a token "
+                "can't choose more experts than there are."
+            )
+        groups, kept = self.n_groups or 1, self.top_groups or 1
+        if n_experts % groups:
+            raise RecipeError(
+                f"ffn.router.n_groups = {groups} does not divide ffn.n_experts = {n_experts}."
+            )
+        if self.top_k > n_experts // groups * kept:
+            raise RecipeError(
+                f"ffn.router.top_k = {self.top_k} exceeds the {n_experts // groups * kept} experts "
+                f"of {kept} groups. Raise top_groups."
+            )
+
+    def kept(self, n_experts: int) -> float:
+        """Bytes per token: logits and scores, gates and choices before and after scaling."""
+        return float(WIDE * (2 * n_experts + 4 * self.top_k))
+
+    def choose(self, scores: mx.array, by: Literal["best", "best_two"]) -> mx.array:
+        """The k experts of each token by `scores [N, E]`, integer `[N, k]`, in no order."""
+        scores = mx.stop_gradient(scores)
+        if self.n_groups is not None and self.top_groups is not None:
+            inside = in_best_groups(scores, self.n_groups, self.top_groups, by)
+            scores = mx.where(inside, scores, -mx.inf)
+        return mx.argpartition(-scores, self.top_k - 1, axis=-1)[:, : self.top_k]
+
+    def gates(self, scores: mx.array, choice: mx.array) -> mx.array:
+        """The gates `[N, k]` of the experts that were chosen by whatever."""
+        gates = mx.take_along_axis(scores, choice, axis=-1)
+        if self.normalize:
+            # all k may have next to no score where each is scored alone
+            gates = gates / (gates.sum(axis=-1, keepdims=True) + 1e-20)
+        return gates if self.scale == 1.0 else gates * self.scale
+
+
+def load_of(choice: mx.array, n_experts: int) -> mx.array:
+    """The share of all choices `[N, k]` that each expert has, `[E]`."""
+    chosen = (choice[..., None] == mx.arange(n_experts)).astype(mx.float32)
+    return chosen.sum(axis=(0, 1)) / choice.size

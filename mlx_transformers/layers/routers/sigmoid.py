@@ -1,0 +1,55 @@
+"""The sigmoid router, balanced by a bias instead of a loss."""
+
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from .routing import Routing, load_of
+
+
+class Sigmoid(Routing):
+    """Each token takes the k experts of highest `sigmoid(W x) + b`; b takes no part in the gates.
+
+    DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2, equations 13 to 16. b is no weight: it is moved
+    by hand, up where an expert has less than its share of the load and down where more (Wang et
+    al. 2024, "Auxiliary-Loss-Free Load Balancing", section 3). With groups, those are taken whose
+    two best experts are best together.
+    """
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    speed: float = Field(0.0, ge=0)
+    """How far b moves after a step, the γ of the paper; 0 leaves it where it is."""
+
+    def build(self, dim: int, n_experts: int) -> "SigmoidRouter":
+        self.check(n_experts)
+        return SigmoidRouter(self, dim, n_experts)
+
+
+class SigmoidRouter(nn.Module):
+    """`(x [N, D], ctx) -> gates [N, k] fp32, choice [N, k] integer`."""
+
+    def __init__(self, config: Sigmoid, dim: int, n_experts: int) -> None:
+        super().__init__()
+        self.config = config
+        self.top_k = config.top_k
+        self.n_experts = n_experts
+        self.gate = nn.Linear(dim, n_experts, bias=False)
+        self.balance = mx.zeros((n_experts,))
+        self.freeze(keys=["balance"], recurse=False)
+
+    def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+        logits = x.astype(mx.float32) @ self.gate.weight.T.astype(mx.float32)
+        scores = mx.sigmoid(logits)
+        choice = self.config.choose(scores + self.balance, by="best_two")
+        load = load_of(choice, self.n_experts)
+        ctx.add_stat("max_load", load.max() * self.n_experts)
+        if ctx.training and self.config.speed:
+            ctx.add_stat("expert_load", load)
+        return self.config.gates(scores, choice), choice
+
+    def rebalanced(self, load: mx.array) -> mx.array:
+        """b after a step in which the experts had these shares of the choices, `[E]`."""
+        return self.balance + self.config.speed * mx.sign(1.0 / self.n_experts - load)
