@@ -6,7 +6,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
-from ..core.footprint import WIDE, Pass
+from ..core.footprint import Pass
+from ..ops.norms import layer_norm, rms_norm
 from ..recipe.config import Kind
 
 
@@ -30,7 +31,7 @@ class LayerNorm(Kind):
         return LayerNormModule(self, dim)
 
     def kept(self, dim: int, at: Pass) -> float:
-        return kept_normalised(dim, at)
+        return float(dim * at.width)
 
 
 class RmsNorm(Kind):
@@ -51,7 +52,7 @@ class RmsNorm(Kind):
         return RmsNormModule(self, dim)
 
     def kept(self, dim: int, at: Pass) -> float:
-        return kept_normalised(dim, at)
+        return float(dim * at.width)
 
 
 class NoNorm(Kind):
@@ -91,14 +92,14 @@ class LayerNormModule(Scaled):
             self.bias = mx.zeros((dim,))
 
     def __call__(self, x: mx.array) -> mx.array:
-        return mx.fast.layer_norm(x, self.scale(), self.get("bias"), self.eps)
+        return layer_norm(x, self.scale(), self.get("bias"), self.eps)
 
 
 class RmsNormModule(Scaled):
     """`x [..., D] -> [..., D]`."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        return mx.fast.rms_norm(x, self.scale(), self.eps)
+        return rms_norm(x, self.scale(), self.eps)
 
 
 class EachHead(nn.Module):
@@ -110,8 +111,3 @@ class EachHead(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return mx.stack([norm(x[:, h]) for h, norm in enumerate(self.heads)], axis=1)
-
-
-def kept_normalised(dim: int, at: Pass) -> float:
-    """The input, and on the CPU also what was normalised; the GPU's kernel computes it again."""
-    return float(dim * (at.width + WIDE if at.cpu else at.width))

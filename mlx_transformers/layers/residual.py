@@ -26,13 +26,9 @@ NORMS: dict[str, tuple[str, ...]] = {
 
 
 def residual_kept(norm: Any, placement: Placement, dropout: float, dim: int, at: Pass) -> float:
-    """Bytes per token that a residual connection keeps: its norms, and the mask of its dropout.
-
-    The sum that `out` normalises is read by nobody else, so its memory is used again.
-    """
-    norms = sum(norm.kept(dim, at) for _ in NORMS[placement])
-    shared = dim * at.width if "out" in NORMS[placement] and norms else 0
-    return norms - shared + (dim if dropout else 0)
+    """Bytes per token that a residual connection keeps: its norms, and the mask of its dropout."""
+    norms: float = sum(norm.kept(dim, at) for _ in NORMS[placement])
+    return norms + (dim if dropout else 0)
 
 
 class Residual(nn.Module):

@@ -51,8 +51,8 @@ CPU_AHEAD = Ahead(
     head=3.8,
     head_backward=2.0,
     rows=2.2,
-    block=1.0,
-    again=2.8,
+    block=3.0,
+    again=4.5,
     stream=4.0,
     leaves=34,
 )

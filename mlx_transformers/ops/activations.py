@@ -81,26 +81,6 @@ PLAIN: dict[str, Pointwise] = {
 }
 
 
-def kept_features(name: str, cpu: bool) -> float:
-    """Numbers per feature that an activation keeps beside its input and its result."""
-    return (KEPT_AGAIN if cpu and name in AGAIN else KEPT_PLAIN)[name]
-
-
-KEPT_PLAIN = {
-    "relu": 0.0,
-    "gelu": 2.0,
-    "gelu_tanh": 2.0,
-    "gelu_quick": 1.0,
-    "silu": 1.0,
-    "relu2": 1.0,
-    "sigmoid": 0.0,
-    "tanh": 0.0,
-    "identity": 0.0,
-}
-KEPT_AGAIN = {"sigmoid": 0.0, "silu": 0.0, "gelu_tanh": 1.0}
-"""The polynomial of `gelu_tanh` is spelt alike in both passes, so `mx.compile` keeps it."""
-
-
 def _logistic(x: mx.array) -> mx.array:
     return 1 / (1 + mx.exp(-x))
 

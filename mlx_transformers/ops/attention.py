@@ -9,7 +9,7 @@ from dataclasses import replace
 import mlx.core as mx
 
 from ..core.footprint import WIDE, Pass
-from .attention_cpu import attention_blocks, kept_scores
+from .attention_cpu import attention_blocks
 from .device import on_cpu, wide
 from .masks import Mask
 
@@ -62,8 +62,9 @@ def attention_kept(
 ) -> float:
     """Bytes per token that `attention` keeps of the scores; q, k, v and the output are not in it.
 
-    The GPU's kernels keep one number a row where the mask is causal and nothing else. Given an
-    array of booleans (a window, documents), MLX falls back to all scores and their softmax.
+    The CPU's blocks keep two numbers a row, the GPU's kernels one where the mask is causal and
+    nothing else. Given an array of booleans (a window, documents), MLX falls back to all scores
+    and their softmax.
     """
     every = at.length * n_heads * WIDE
     if dropout:
@@ -71,7 +72,7 @@ def attention_kept(
     if at.cpu and bias:
         return 2.0 * every
     if at.cpu:
-        return kept_scores(at.length, mask) * n_heads * WIDE * (2 if softcap else 1)
+        return 2.0 * n_heads * WIDE
     if softcap:
         return 3.0 * every
     if mask.window is not None and mask.window >= at.length:

@@ -1,9 +1,10 @@
 """Attention for the CPU: blocks of queries against only the keys that they can see.
 
 The score matrix of a block is elementwise work between two matmuls, which `mx.compile` fuses and
-vectorises; the probabilities are kept for the backward pass, written out here. A block of a causal
-mask costs half of the full product on average; with a window, time and memory grow with
-`T * window`. First derivatives only.
+vectorises. The backward pass, written out here, computes the probabilities again, as Dao et al.
+2022 (FlashAttention, section 3.1) do on a GPU: each row keeps the largest of its scores and the sum
+of its exponentials. A block of a causal mask costs half of the full product on average; with a
+window, time grows with `T * window`. First derivatives only.
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,6 @@ from .masks import Mask
 
 BLOCK = 64
 HIDDEN = -1e30
-
-
-def kept_scores(length: int, mask: Mask, block: int = BLOCK) -> float:
-    """Probabilities per head and query that the tiles of a row of `length` tokens keep."""
-    tiles = _Blocks(1.0, mask, None, block).tiles(length, length)
-    return sum((tile.q1 - tile.q0) * (tile.k1 - tile.k0) for tile in tiles) / length
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ def attention_blocks(
         raise ValueError("Blocks need a mask made of structure, and no more queries than keys.")
     run = _Blocks(scale, mask, softcap, block)
     out: mx.array = with_backward(run.forward, run.backward)(wide(q), wide(k), wide(v))[0]
-    return out.astype(q.dtype)
+    return out.swapaxes(1, 2).astype(q.dtype)
 
 
 class _Blocks:
@@ -70,29 +65,38 @@ class _Blocks:
             tiles.append(Tile(q0, q1, k0 // grid * grid, min(-(-k1 // grid) * grid, s)))
         return tiles
 
+    def scores(
+        self, tile: Tile, q: mx.array, k: mx.array, shift: int
+    ) -> tuple[mx.array, mx.array | None]:
+        """Masked scores `[B, G, H / G, n, m]` of a tile, and `tanh` of what the cap divided."""
+        n, capped = tile.q1 - tile.q0, None
+        scores = _rows(q[:, :, :, tile.q0 : tile.q1]) @ k[:, :, tile.k0 : tile.k1].swapaxes(-1, -2)
+        scores = scores.reshape(*q.shape[:3], n, -1) * self.scale
+        if self.softcap is not None:
+            # tanh(x) = 2 sigmoid(2x) - 1, which the CPU does in a tenth of the time
+            capped = 2 * mx.sigmoid(scores * (2 / self.softcap)) - 1
+            scores = capped * self.softcap
+        seen = self.mask.block(shift + tile.q0, shift + tile.q1, tile.k0, tile.k1)
+        if seen is not None:
+            hidden = mx.where(seen, 0.0, HIDDEN).astype(scores.dtype)
+            scores = scores + (hidden if hidden.ndim < 4 else hidden[:, :, None])
+        return scores, capped
+
     def forward(self, q: mx.array, k: mx.array, v: mx.array) -> list[mx.array]:
-        """The output, then per tile: unnormalised probabilities, their sums, capped scores."""
-        q, keys = _grouped(q, k.shape[1]), k.swapaxes(-1, -2)
+        """The output `[B, T, H, K]`, for the next map; per tile its rows' maxima and sums."""
+        q = _grouped(q, k.shape[1])
         t, s = q.shape[3], k.shape[2]
-        outs, kept = [], []
+        outs, rows = [], []
         for tile in self.tiles(t, s):
-            scores = _rows(q[:, :, :, tile.q0 : tile.q1]) @ keys[..., tile.k0 : tile.k1]
-            scores = scores.reshape(*q.shape[:3], tile.q1 - tile.q0, -1) * self.scale
-            if self.softcap is not None:
-                # tanh(x) = 2 sigmoid(2x) - 1, which the CPU does in a tenth of the time
-                capped = 2 * mx.sigmoid(scores * (2 / self.softcap)) - 1
-                scores = capped * self.softcap
-            seen = self.mask.block(s - t + tile.q0, s - t + tile.q1, tile.k0, tile.k1)
-            if seen is not None:
-                hidden = mx.where(seen, 0.0, HIDDEN).astype(scores.dtype)
-                scores = scores + (hidden if hidden.ndim < 4 else hidden[:, :, None])
-            p = mx.exp(scores - scores.max(axis=-1, keepdims=True))
+            scores, _ = self.scores(tile, q, k, s - t)
+            top = scores.max(axis=-1, keepdims=True)
+            p = mx.exp(scores - top)
             total = p.sum(axis=-1, keepdims=True)
             out = (_rows(p) @ v[:, :, tile.k0 : tile.k1]).reshape(*p.shape[:4], -1) / total
-            outs.append(out)
-            kept += [p, total] if self.softcap is None else [p, total, capped]
-        out = mx.concatenate(outs, axis=3)
-        return [out.reshape(q.shape[0], -1, t, v.shape[-1]), *kept]
+            outs.append(out.transpose(0, 3, 1, 2, 4))
+            rows += [top, total]
+        out = mx.concatenate(outs, axis=1)
+        return [out.reshape(*out.shape[:2], -1, v.shape[-1]), *rows]
 
     def backward(
         self,
@@ -101,39 +105,59 @@ class _Blocks:
         outputs: list[mx.array],
     ) -> tuple[mx.array, mx.array, mx.array]:
         """Gradients of q, k and v: with P the probabilities, `dS = P (dO V^T - sum(dO O))`."""
-        q, k, v = primals
+        # only now: otherwise `mx.compile` takes the forward's scores, and so keeps them
+        q, k, v = mx.depends(list(primals), cotangents[:1])
         groups, t, s = k.shape[1], q.shape[2], k.shape[2]
-        q5, d_out, out = (_grouped(a, groups) for a in (q, cotangents[0], outputs[0]))
+        q5 = _grouped(q, groups)
+        d_out, out = (_grouped(a.swapaxes(1, 2), groups) for a in (cotangents[0], outputs[0]))
         inner = (d_out * out).sum(axis=-1, keepdims=True)
-        tiles, per_tile = self.tiles(t, s), 2 if self.softcap is None else 3
-        dq, dk, dv = [], [], []
-        for i, tile in enumerate(tiles):
-            p, total, *capped = outputs[1 + i * per_tile : 1 + (i + 1) * per_tile]
+        dq: list[mx.array] = []
+        dk, dv = _Columns(self.block, k), _Columns(self.block, v)
+        for tile, top, total in zip(self.tiles(t, s), outputs[1::2], outputs[2::2], strict=True):
             span, keys = slice(tile.q0, tile.q1), slice(tile.k0, tile.k1)
+            scores, capped = self.scores(tile, q5, k, s - t)
+            p = mx.exp(scores - top) * (1 / total)
             dp = _rows(d_out[:, :, :, span]) @ v[:, :, keys].swapaxes(-1, -2)
-            ds = p * ((dp.reshape(p.shape) - inner[:, :, :, span]) * (self.scale / total))
-            if capped:
-                ds = ds * (1 - capped[0] * capped[0])
+            ds = p * ((dp.reshape(p.shape) - inner[:, :, :, span]) * self.scale)
+            if capped is not None:
+                ds = ds * (1 - capped * capped)
             ds = _rows(ds)
             dq.append((ds @ k[:, :, keys]).reshape(q5[:, :, :, span].shape))
-            dk.append(ds.swapaxes(-1, -2) @ _rows(q5[:, :, :, span]))
-            dv.append(_rows(p).swapaxes(-1, -2) @ _rows(d_out[:, :, :, span] / total))
-        whole = mx.concatenate(dq, axis=3).reshape(q.shape)
-        return whole, self._fold(tiles, dk, s), self._fold(tiles, dv, s)
+            dk.add(tile, ds.swapaxes(-1, -2) @ _rows(q5[:, :, :, span]))
+            dv.add(tile, _rows(p).swapaxes(-1, -2) @ _rows(d_out[:, :, :, span]))
+            # one tile after the other: otherwise those of a long row may all be in memory at once
+            q5, k, v = mx.depends([q5, k, v], [dq[-1], *dk.touched(tile), *dv.touched(tile)])
+        return mx.concatenate(dq, axis=3).reshape(q.shape), dk.whole(), dv.whole()
 
-    def _fold(self, tiles: list[Tile], parts: list[mx.array], s: int) -> mx.array:
-        """Sum the tiles' parts where they overlap in keys; never a zero-filled `[S, K]` each."""
-        columns = []
-        for a in range(0, s, self.block):
-            e = min(a + self.block, s)
-            over = [
-                part[:, :, a - tile.k0 : e - tile.k0]
-                for tile, part in zip(tiles, parts, strict=True)
-                if tile.k0 <= a and e <= tile.k1
-            ]
-            zero = mx.zeros((*parts[0].shape[:2], e - a, parts[0].shape[-1]), parts[0].dtype)
-            columns.append(sum(over[1:], over[0]) if over else zero)
-        return mx.concatenate(columns, axis=2)
+
+class _Columns:
+    """A gradient `[B, G, S, K]` summed from tiles, in columns of the grid that they overlap in."""
+
+    def __init__(self, block: int, like: mx.array):
+        self.block, self.like = block, like
+        self.sums: dict[int, mx.array] = {}
+
+    def starts(self, tile: Tile) -> range:
+        """Where the columns under a tile begin."""
+        return range(tile.k0, tile.k1, self.block)
+
+    def add(self, tile: Tile, part: mx.array) -> None:
+        """Add a tile's part, `[B, G, k1 - k0, K]`."""
+        for a in self.starts(tile):
+            piece = part[:, :, a - tile.k0 : a - tile.k0 + self.block]
+            self.sums[a] = self.sums[a] + piece if a in self.sums else piece
+
+    def touched(self, tile: Tile) -> list[mx.array]:
+        """The sums that a tile has changed."""
+        return [self.sums[a] for a in self.starts(tile)]
+
+    def whole(self) -> mx.array:
+        """The gradient; keys that nobody sees have none."""
+        zeros = mx.zeros_like(self.like)
+        starts = range(0, self.like.shape[2], self.block)
+        return mx.concatenate(
+            [self.sums.get(a, zeros[:, :, a : a + self.block]) for a in starts], axis=2
+        )
 
 
 def _grouped(x: mx.array, groups: int) -> mx.array:

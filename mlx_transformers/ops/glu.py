@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from ..core.errors import unknown
-from .activations import AGAIN, PLAIN, kept_features
+from .activations import AGAIN, PLAIN
 from .derivative import with_backward
 from .device import on_cpu
 
@@ -18,14 +18,6 @@ def glu(gate: mx.array, up: mx.array, activation: str) -> mx.array:
     if on_cpu() and activation in AGAIN:
         return glu_recomputing(gate, up, activation)
     return glu_naive(gate, up, activation)
-
-
-def glu_kept(activation: str, cpu: bool) -> float:
-    """Numbers per feature that `glu` keeps beside its result: gate, up, and of the activation."""
-    inside = kept_features(activation, cpu)
-    if activation == "identity" or (cpu and activation in AGAIN):
-        return 2.0 + inside
-    return 3.0 + inside
 
 
 def glu_naive(gate: mx.array, up: mx.array, activation: str) -> mx.array:

@@ -19,7 +19,9 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gelu": lambda x: x * (1 + ERF(x / np.sqrt(2))) / 2,
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu_quick": lambda x: x / (1 + np.exp(-1.702 * x)),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
     "identity": lambda x: x,
 }
 SMOOTH = sorted(set(FORMULAS) - {"relu", "relu2"})

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import Pass
-from ...ops.glu import glu, glu_kept
+from ...ops.glu import glu
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
+from .down import down
 from .expert import Apply, Linear, plain
 from .mlp import Activation
 
@@ -36,9 +37,8 @@ class Glu(Kind):
         return GluFfn(self, dim, linear, out)
 
     def kept(self, dim: int, at: Pass) -> float:
-        """Input, gate, up, their product, and what the activation keeps itself."""
-        per_feature = (glu_kept(self.activation, at.cpu) + 1) * at.width
-        return dim * at.width + self.hidden_dim * (per_feature + (1 if self.dropout else 0))
+        """Input, gate and up: their product, and what it is made of, are made again."""
+        return float((dim + 2 * self.hidden_dim) * at.width)
 
 
 class GluFfn(nn.Module):
@@ -53,5 +53,8 @@ class GluFfn(nn.Module):
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
     def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
-        h = glu(apply(self.gate, x), apply(self.up, x), self.activation)
-        return apply(self.down, ctx.dropout(h, self.dropout))
+        def gated(gate: mx.array, up: mx.array) -> mx.array:
+            return glu(gate, up, self.activation)
+
+        gate, up = apply(self.gate, x), apply(self.up, x)
+        return down(self.down, apply, gated, self.dropout, ctx)(gate, up)

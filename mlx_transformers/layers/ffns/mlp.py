@@ -9,9 +9,10 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import Pass
-from ...ops.activations import ACTIVATIONS, kept_features
+from ...ops.activations import ACTIVATIONS
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
+from .down import down
 from .expert import Apply, Linear, plain
 
 Activation = Literal[
@@ -39,10 +40,8 @@ class Mlp(Kind):
         return MlpFfn(self, dim, linear, out)
 
     def kept(self, dim: int, at: Pass) -> float:
-        """Input, hidden features before and after the activation, and what that keeps itself."""
-        before = 0 if self.activation == "identity" else 1 + kept_features(self.activation, at.cpu)
-        hidden = self.hidden_dim * ((before + 1) * at.width + (1 if self.dropout else 0))
-        return dim * at.width + hidden
+        """Input, and hidden features before the activation: those after it are made again."""
+        return float((dim + self.hidden_dim) * at.width)
 
 
 class MlpFfn(nn.Module):
@@ -56,5 +55,4 @@ class MlpFfn(nn.Module):
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
     def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
-        h = self.activation(apply(self.up, x))
-        return apply(self.down, ctx.dropout(h, self.dropout))
+        return down(self.down, apply, self.activation, self.dropout, ctx)(apply(self.up, x))

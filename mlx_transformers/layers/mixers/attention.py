@@ -72,7 +72,10 @@ class Heads(Kind):
         return Mask(causal=False)
 
     def kept(self, dim: int, at: Pass) -> float:
-        """Input, q, k, v, scores, output, and the output once more with its heads merged."""
+        """Input, q, k, v, what is kept of the scores, and the output with its heads merged.
+
+        Where that is a copy, the output is kept with its heads apart too.
+        """
         head_dim, groups = self.head_dim or dim // self.n_heads, self.n_kv_heads or self.n_heads
         queries, keys = self.n_heads * head_dim, groups * head_dim
         inside = WIDE if at.cpu else at.width
@@ -86,8 +89,9 @@ class Heads(Kind):
         norms = 0.0
         if self.qk_norm is not None:
             norms = (self.n_heads + groups) * self.qk_norm.kept(head_dim, at)  # type: ignore[attr-defined]
+        apart = 0 if at.cpu and inside == at.width else queries
         around = (dim + queries) * at.width
-        return around + 2 * (queries + keys) * inside + scores + norms
+        return around + (queries + 2 * keys + apart) * inside + scores + norms
 
 
 class Attention(Heads):
