@@ -14,25 +14,36 @@ from .families.bart import (
     PLBART,
 )
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
+from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
+from .families.falcon import FALCON
 from .families.fnet import FNET
 from .families.gemma import GEMMA
 from .families.gemma2 import GEMMA2
 from .families.gemma3 import GEMMA3
 from .families.glm import GLM, GLM4
 from .families.gpt2 import GPT2
+from .families.gpt_bigcode import GPT_BIGCODE
+from .families.gpt_neo import GPT_NEO
+from .families.gpt_neox import GPT_NEOX
+from .families.gptj import CODEGEN, GPTJ
 from .families.granite import GRANITE
 from .families.granitemoe import GRANITEMOE
 from .families.llama import LLAMA
 from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
+from .families.mpt import MPT
 from .families.nemotron import NEMOTRON
 from .families.olmo import OLMO
 from .families.olmo2 import OLMO2, OLMO3
+from .families.openai_gpt import OPENAI_GPT
+from .families.opt import OPT
+from .families.persimmon import PERSIMMON
+from .families.phi import PHI
 from .families.phi3 import PHI3
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
@@ -40,9 +51,24 @@ from .families.qwen3 import QWEN3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .families.t5 import MT5, T5, UMT5
+from .families.xglm import BIOGPT, XGLM
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
+    OPENAI_GPT,
+    GPT_NEO,
+    CODEGEN,
+    GPTJ,
+    GPT_NEOX,
+    BLOOM,
+    FALCON,
+    OPT,
+    PHI,
+    PERSIMMON,
+    MPT,
+    GPT_BIGCODE,
+    BIOGPT,
+    XGLM,
     ALBERT,
     BERT,
     COHERE,

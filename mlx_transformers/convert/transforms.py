@@ -61,6 +61,24 @@ class Split:
 
 
 @dataclass(frozen=True)
+class SplitShards:
+    """Several tensors that were split over machines, shard after shard with a piece of each."""
+
+    parts: int
+    shards: int
+
+    def load(self, theirs: Arrays) -> Arrays:
+        x = theirs[0]
+        pieces = x.reshape(self.shards, self.parts, -1, *x.shape[1:])
+        return [pieces[:, i].reshape(-1, *x.shape[1:]) for i in range(self.parts)]
+
+    def save(self, ours: Arrays) -> Arrays:
+        rest = ours[0].shape[1:]
+        pieces = [x.reshape(self.shards, 1, -1, *rest) for x in ours]
+        return [mx.concatenate(pieces, axis=1).reshape(-1, *rest)]
+
+
+@dataclass(frozen=True)
 class SplitGroups:
     """q, k, v packed group by group: each of G groups has H/G queries, a key and a value.
 

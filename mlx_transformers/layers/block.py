@@ -26,7 +26,7 @@ class Block(Config):
     """One layer of a stack."""
 
     placement: Placement
-    """Where the norms stand: `pre`, `post`, `sandwich` or `reordered`."""
+    """Where the norms stand: `pre`, `post`, `sandwich`, `reordered` or `pre_skip`."""
     arrangement: Literal["sequential", "parallel", "parallel_norms"] = "sequential"
     """Whether the ffn follows the mixer or stands beside it, with the mixer's norm or its own."""
     dropout: float = Field(0.0, ge=0, lt=1)

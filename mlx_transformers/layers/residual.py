@@ -15,13 +15,14 @@ from ..core.context import Context
 from ..core.footprint import Pass
 from ..recipe.config import Kind
 
-Placement = Literal["pre", "post", "sandwich", "reordered"]
+Placement = Literal["pre", "post", "sandwich", "reordered", "pre_skip"]
 
 NORMS: dict[str, tuple[str, ...]] = {
     "pre": ("pre",),  # GPT-2, LLaMA, T5 (Xiong et al. 2020)
     "post": ("out",),  # Transformer (Vaswani et al. 2017, section 3.1), GPT-1, BERT
     "sandwich": ("pre", "post"),  # CogView, Gemma 2 and 3
     "reordered": ("post",),  # Swin v2, OLMo 2
+    "pre_skip": ("pre",),  # BLOOM's option: what skips is normalised too
 }
 
 
@@ -45,6 +46,7 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout, self.skip, self.scale = dropout, skip, scale
+        self.normed_skip = placement == "pre_skip"
         for name in NORMS[placement]:
             self[name] = norm.build(dim)
 
@@ -52,7 +54,8 @@ class Residual(nn.Module):
         return self[name](x) if name in self else x
 
     def __call__(self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context) -> mx.array:
-        return self.join(x, self._norm("post", f(self.before(x))), ctx)
+        h = self.before(x)
+        return self.join(h if self.normed_skip else x, self._norm("post", f(h)), ctx)
 
     def before(self, x: mx.array) -> mx.array:
         """What the inside reads: `pre(x)`."""

@@ -281,6 +281,9 @@ def block(
     def residual(x: Array, f: Callable[[Array], Array], r: str) -> Array:
         if kind["placement"] == "pre":
             return join(x, f(n(x, f"{r}.pre")))
+        if kind["placement"] == "pre_skip":
+            h = n(x, f"{r}.pre")
+            return join(h, f(h))
         if kind["placement"] == "post":
             return n(join(x, f(x)), f"{r}.out")
         if kind["placement"] == "sandwich":

@@ -14,8 +14,6 @@ BLOCK = "stack.blocks.{i}"
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a GPT2Config."""
-    config.expect("scale_attn_by_inverse_layer_idx", False)
-    config.expect("scale_attn_weights", True)
     config.ignore("n_ctx", "reorder_and_upcast_attn")
     config.ignore("summary_type", "summary_use_proj", "summary_activation")
     config.ignore("summary_proj_to_labels", "summary_first_dropout")
@@ -28,13 +26,15 @@ def model(config: HfConfig) -> Table:
         "out_bias": True,
         "dropout": float(config.get("attn_pdrop", 0.1)),
     }
+    if not config.get("scale_attn_weights", True):
+        mixer["scale"] = 1.0
     ffn = {
         "kind": "mlp",
         "hidden_dim": config.get("n_inner", None) or 4 * dim,
         "activation": config.activation("activation_function", "gelu_new"),
         "bias": True,
     }
-    return {
+    table = {
         "kind": "decoder",
         "dim": dim,
         "n_layers": config.get("n_layer", 12),
@@ -57,6 +57,19 @@ def model(config: HfConfig) -> Table:
             "depth_scaled": True,
         },
     }
+    by_layer = config.get("scale_attn_by_inverse_layer_idx", False)
+    return scaled_by_layer(table) if by_layer else table
+
+
+def scaled_by_layer(table: Table) -> Table:
+    """Scores of layer i divided by i + 1, which is a block of its own for each."""
+    block, names = table["block"], [f"layer_{i}" for i in range(table["n_layers"])]
+    mixer = block["mixer"]
+    scale = mixer.get("scale", (table["dim"] // mixer["n_heads"]) ** -0.5)
+    blocks = {
+        name: block | {"mixer": mixer | {"scale": scale / (i + 1)}} for i, name in enumerate(names)
+    }
+    return table | {"blocks": blocks, "pattern": names}
 
 
 def weights(config: HfConfig) -> list[Row]:

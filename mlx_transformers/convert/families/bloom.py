@@ -1,0 +1,80 @@
+"""BLOOM: ALiBi, a norm after the embedding, a tanh gelu, q, k, v packed head by head.
+
+Defaults are those of `BloomConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table, prefixed
+from ..transforms import SplitGroups
+from ..weights import Row, rows
+
+HF_BLOCK = "transformer.h.{i}"
+BLOCK = "stack.blocks.{i}"
+CONTEXT = 2048
+"""Length that BLOOM was trained with; ALiBi has no end, and its config says none."""
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a BloomConfig."""
+    config.ignore("slow_but_exact", "skip_bias_add", "skip_bias_add_qkv", "offset_alibi")
+    config.ignore("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
+    config.ignore("num_attention_heads", "n_inner", "unk_token_id", "hidden_size", "n_embed")
+    dim, n_heads = _dim(config), config.get("n_head", 8)
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)}
+    return decoder(
+        dim=dim,
+        n_layers=config.get("n_layer", 2),
+        max_seq_len=config.get("seq_length", CONTEXT),
+        vocab_size=config.get("vocab_size", 250880),
+        norm=norm,
+        mixer={
+            "n_heads": n_heads,
+            "bias": True,
+            "out_bias": True,
+            "dropout": float(config.get("attention_dropout", 0.0)),
+        },
+        ffn=mlp(4 * dim, "gelu_tanh"),
+        position={"kind": "alibi"},
+        embed={"norm": norm},
+        placement=(
+            "pre_skip" if config.get("apply_residual_connection_post_layernorm", False) else "pre"
+        ),
+        dropout=config.get("hidden_dropout", 0.0),
+        head={"tied": config.get("tie_word_embeddings", True)},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a BLOOM."""
+    n_heads = config.get("n_head", 8)
+    packed = SplitGroups(n_heads, n_heads, _dim(config) // n_heads)
+    norms = "{input,post_attention}_layernorm"
+    mlp_names = "{dense_h_to_4h,dense_4h_to_h}"
+    qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    return [
+        Row("embed.table", "transformer.word_embeddings"),
+        Row("embed.norm", "transformer.word_embeddings_layernorm"),
+        Row("norm", "transformer.ln_f"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{norms}"),
+        Row(qkv, f"{HF_BLOCK}.self_attention.query_key_value", packed),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.self_attention.dense"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{mlp_names}"),
+    ]
+
+
+def _dim(config: HfConfig) -> int:
+    width: int = config.get("n_embed", None) or config.get("hidden_size", 64)
+    return width
+
+
+BLOOM = Family(
+    model_types=("bloom",),
+    architecture="BloomForCausalLM",
+    model=model,
+    weights=weights,
+    renames=(prefixed("transformer.", "lm_head."),),
+    tied=(("lm_head.weight", "transformer.word_embeddings.weight"),),
+)

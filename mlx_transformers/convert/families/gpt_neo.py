@@ -1,0 +1,75 @@
+"""GPT-Neo: GPT-2 whose blocks see all of the past or a window of it by turns; unscaled scores.
+
+Defaults are those of `GPTNeoConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table, prefixed
+from ..weights import Row, rows
+
+HF_BLOCK = "transformer.h.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a GPTNeoConfig."""
+    config.ignore("classifier_dropout", "summary_type", "summary_use_proj", "summary_activation")
+    config.ignore("summary_proj_to_labels", "summary_first_dropout", "attention_layers")
+    dim = config.get("hidden_size", 2048)
+    table = decoder(
+        dim=dim,
+        n_layers=config.get("num_layers", 24),
+        max_seq_len=config.get("max_position_embeddings", 2048),
+        vocab_size=config.get("vocab_size", 50257),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        mixer={
+            "n_heads": config.get("num_heads", 16),
+            "scale": 1.0,
+            "out_bias": True,
+            "dropout": float(config.get("attention_dropout", 0.0)),
+        },
+        ffn=mlp(
+            config.get("intermediate_size", None) or 4 * dim,
+            config.activation("activation_function", "gelu_new"),
+        ),
+        position={"kind": "learned"},
+        embed={"dropout": float(config.get("embed_dropout", 0.0))},
+        dropout=config.get("resid_dropout", 0.0),
+        head={"tied": config.get("tie_word_embeddings", True)},
+        std=config.get("initializer_range", 0.02),
+    )
+    kinds = config.get("attention_types", None) or [[["global", "local"], 12]]
+    pattern = [kind for names, times in kinds for kind in names * times]
+    window = config.get("window_size", 256)
+    mixer = table["block"]["mixer"]
+    if set(pattern) == {"local"}:
+        mixer["window"] = window
+    elif set(pattern) != {"global"}:
+        local = table["block"] | {"mixer": mixer | {"window": window}}
+        table |= {"blocks": {"global": table["block"], "local": local}, "pattern": pattern}
+    return table
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a GPT-Neo."""
+    return [
+        Row("embed.table", "transformer.wte"),
+        Row("position.table", "transformer.wpe"),
+        Row("norm", "transformer.ln_f"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{{ln_1,ln_2}}"),
+        *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.attn.attention.{{q,k,v,out}}_proj"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{{c_fc,c_proj}}"),
+    ]
+
+
+GPT_NEO = Family(
+    model_types=("gpt_neo",),
+    architecture="GPTNeoForCausalLM",
+    model=model,
+    weights=weights,
+    renames=(prefixed("transformer.", "lm_head."),),
+    dropped=(r"\.attention\.(masked_)?bias$",),
+    tied=(("lm_head.weight", "transformer.wte.weight"),),
+)

@@ -1,0 +1,77 @@
+"""GPT-NeoX and Pythia: two norms side by side, a quarter of each head turns, q, k, v packed.
+
+Defaults are those of `GPTNeoXConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table, prefixed
+from ..rope import rope
+from ..transforms import SplitGroups
+from ..weights import Row, rows
+
+HF_BLOCK = "gpt_neox.layers.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a GPTNeoXConfig."""
+    config.ignore("classifier_dropout", "use_parallel_residual", "rope_theta")
+    bias = config.get("attention_bias", True)
+    return decoder(
+        dim=config.get("hidden_size", 6144),
+        n_layers=config.get("num_hidden_layers", 44),
+        max_seq_len=config.get("max_position_embeddings", 2048),
+        vocab_size=config.get("vocab_size", 50432),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)},
+        mixer={
+            "n_heads": config.get("num_attention_heads", 64),
+            "bias": bias,
+            "out_bias": bias,
+            "dropout": float(config.get("attention_dropout", 0.0)),
+        },
+        ffn=mlp(config.get("intermediate_size", 24576), config.activation("hidden_act", "gelu")),
+        position=rope(
+            config,
+            fraction=0.25,
+            context=2048,
+            theta_key="rotary_emb_base",
+            fraction_key="rotary_pct",
+        ),
+        embed={"dropout": float(config.get("hidden_dropout", 0.0))},
+        arrangement=(
+            "parallel_norms" if config.get("use_parallel_residual", True) else "sequential"
+        ),
+        dropout=config.get("hidden_dropout", 0.0),
+        head={"tied": config.get("tie_word_embeddings", False)},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a GPT-NeoX."""
+    n_heads = config.get("num_attention_heads", 64)
+    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size", 6144) // n_heads)
+    norms = "{input,post_attention}_layernorm"
+    mlp_names = "{dense_h_to_4h,dense_4h_to_h}"
+    qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    return [
+        Row("embed.table", "gpt_neox.embed_in"),
+        Row("norm", "gpt_neox.final_layer_norm"),
+        Row("head", "embed_out"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{norms}"),
+        Row(qkv, f"{HF_BLOCK}.attention.query_key_value", packed),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.attention.dense"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{mlp_names}"),
+    ]
+
+
+GPT_NEOX = Family(
+    model_types=("gpt_neox",),
+    architecture="GPTNeoXForCausalLM",
+    model=model,
+    weights=weights,
+    renames=(prefixed("gpt_neox.", "embed_out."),),
+    dropped=(r"\.attention\.(masked_)?bias$",),
+    tied=(("embed_out.weight", "gpt_neox.embed_in.weight"),),
+)

@@ -1,0 +1,83 @@
+"""GPT-J and CodeGen: attention and mlp side by side behind one norm, neighbours turn together.
+
+Defaults are those of `GPTJConfig`; `CodeGenConfig` has the same.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table, prefixed
+from ..transforms import SplitShards
+from ..weights import Row, rows
+
+HF_BLOCK = "transformer.h.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a GPTJConfig or a CodeGenConfig."""
+    config.ignore("n_ctx", "rotary", "scale_attn_weights", "summary_type", "summary_use_proj")
+    config.ignore("summary_activation", "summary_proj_to_labels", "summary_first_dropout")
+    dim, n_heads = config.get("n_embd", 4096), config.get("n_head", 16)
+    head_dim = dim // n_heads
+    turning = config.get("rotary_dim", 64) or head_dim
+    return decoder(
+        dim=dim,
+        n_layers=config.get("n_layer", 28),
+        max_seq_len=config.get("n_positions", 2048),
+        vocab_size=config.get("vocab_size", 50400),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        mixer={"n_heads": n_heads, "dropout": float(config.get("attn_pdrop", 0.0))},
+        ffn=mlp(
+            config.get("n_inner", None) or 4 * dim,
+            config.activation("activation_function", "gelu_new"),
+        ),
+        position={"kind": "rope", "traditional": True, "fraction": turning / head_dim},
+        embed={"dropout": float(config.get("embd_pdrop", 0.0))},
+        arrangement="parallel",
+        dropout=config.get("resid_pdrop", 0.0),
+        head={"tied": config.get("tie_word_embeddings", False), "bias": True},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def around() -> list[Row]:
+    """All tensors but those that make q, k and v."""
+    return [
+        Row("embed.table", "transformer.wte"),
+        Row("norm", "transformer.ln_f"),
+        Row("head", "lm_head"),
+        Row(f"{BLOCK}.residual.pre", f"{HF_BLOCK}.ln_1"),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.attn.out_proj"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{{fc_in,fc_out}}"),
+    ]
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a GPT-J."""
+    return [*around(), *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{HF_BLOCK}.attn.{{q,k,v}}_proj")]
+
+
+def codegen_weights(config: HfConfig) -> list[Row]:
+    """The weight map of a CodeGen: four shards, each of which has its q, its v and its k."""
+    ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qvk")
+    return [*around(), Row(ours, f"{HF_BLOCK}.attn.qkv_proj", SplitShards(parts=3, shards=4))]
+
+
+GPTJ = Family(
+    model_types=("gptj",),
+    architecture="GPTJForCausalLM",
+    model=model,
+    weights=weights,
+    renames=(prefixed("transformer.", "lm_head."),),
+    dropped=(r"\.attn\.(masked_)?bias$", r"\.attn\.embed_positions$"),
+    tied=(("lm_head.weight", "transformer.wte.weight"),),
+)
+CODEGEN = Family(
+    model_types=("codegen",),
+    architecture="CodeGenForCausalLM",
+    model=model,
+    weights=codegen_weights,
+    renames=(prefixed("transformer.", "lm_head."),),
+    dropped=(r"\.attn\.causal_mask$", r"\.attn\.embed_positions$"),
+    tied=(("lm_head.weight", "transformer.wte.weight"),),
+)

@@ -1,0 +1,78 @@
+"""MPT: ALiBi, layer norms without bias, no biases, q, k, v packed one after the other.
+
+Defaults are those of `MptConfig` and `MptAttentionConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table, prefixed
+from ..transforms import Split
+from ..weights import Row, rows
+
+HF_BLOCK = "transformer.blocks.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of an MptConfig."""
+    # Read by the class, but by no line of the model: its attention is always biased by distance.
+    config.ignore("learned_pos_emb", "init_device", "resid_pdrop", "emb_pdrop", "verbose")
+    config.ignore("expansion_ratio", "init_config", "use_chat", "low_precision_layernorm")
+    for key, value in (("no_bias", True), ("logit_scale", None), ("embedding_fraction", 1.0)):
+        config.expect(key, value)
+    config.ignore("norm_type")
+    attn = config.section("attn_config")
+    attn.ignore("attn_type", "attn_impl", "model_type", "attn_uses_sequence_id")
+    # transformers reads alibi_bias_max and uses 8 all the same, so any other is ambiguous.
+    only = {"prefix_lm": False, "qk_ln": False, "alibi": True, "alibi_bias_max": 8}
+    for key, value in only.items():
+        attn.expect(key, value)
+    dim = config.get("d_model", 2048)
+    dropout = float(attn.get("attn_pdrop", 0.0))
+    mixer: Table = {"n_heads": config.get("n_heads", 16), "dropout": dropout}
+    if scale := attn.get("softmax_scale", None):
+        mixer["scale"] = scale
+    if clip := attn.get("clip_qkv", None):
+        mixer["clip"] = float(clip)
+    return decoder(
+        dim=dim,
+        n_layers=config.get("n_layers", 24),
+        max_seq_len=config.get("max_seq_len", 2048),
+        vocab_size=config.get("vocab_size", 50368),
+        norm={
+            "kind": "layer_norm",
+            "eps": config.get("layer_norm_epsilon", 1e-5),
+            "bias": False,
+        },
+        mixer=mixer,
+        ffn=mlp(4 * dim, "gelu", bias=False),
+        position={"kind": "alibi"},
+        dropout=dropout,
+        head={"tied": config.get("tie_word_embeddings", True)},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of an MPT."""
+    dim = config.get("d_model", 2048)
+    qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    return [
+        Row("embed.table", "transformer.wte"),
+        Row("norm", "transformer.norm_f"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{{norm_1,norm_2}}"),
+        Row(qkv, f"{HF_BLOCK}.attn.Wqkv", Split((dim, dim, dim))),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.attn.out_proj"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.ffn.{{up,down}}_proj"),
+    ]
+
+
+MPT = Family(
+    model_types=("mpt",),
+    architecture="MptForCausalLM",
+    model=model,
+    weights=weights,
+    renames=(prefixed("transformer.", "lm_head."),),
+    tied=(("lm_head.weight", "transformer.wte.weight"),),
+)

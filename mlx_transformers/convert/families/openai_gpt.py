@@ -1,0 +1,74 @@
+"""GPT-1: norms after, learned positions, a tanh gelu, no norm at the end.
+
+Defaults are those of `OpenAIGPTConfig`.
+"""
+
+from ...core.errors import ConvertError, unknown
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table, prefixed
+from ..transforms import Chain, Split, Transpose
+from ..weights import Row, rows
+
+HF_BLOCK = "transformer.h.{i}"
+BLOCK = "stack.blocks.{i}"
+ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": "gelu_tanh", "swish": "silu"}
+"""Its own names: what it calls gelu is the tanh form."""
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of an OpenAIGPTConfig."""
+    config.ignore("n_ctx", "n_special", "predict_special_tokens")
+    config.ignore("summary_type", "summary_use_proj", "summary_activation")
+    config.ignore("summary_proj_to_labels", "summary_first_dropout")
+    name = config.get("afn", "gelu")
+    if name not in ACTIVATIONS:
+        raise ConvertError(f"{config.where}: afn: {unknown('activation', name, ACTIVATIONS)}")
+    dim = config.get("n_embd", 768)
+    return decoder(
+        dim=dim,
+        n_layers=config.get("n_layer", 12),
+        max_seq_len=config.get("n_positions", 512),
+        vocab_size=config.get("vocab_size", 40478),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        mixer={
+            "n_heads": config.get("n_head", 12),
+            "bias": True,
+            "out_bias": True,
+            "dropout": float(config.get("attn_pdrop", 0.1)),
+        },
+        ffn=mlp(4 * dim, ACTIVATIONS[name]),
+        position={"kind": "learned"},
+        embed={"dropout": float(config.get("embd_pdrop", 0.1))},
+        placement="post",
+        dropout=config.get("resid_pdrop", 0.1),
+        last_norm=False,
+        head={"tied": config.get("tie_word_embeddings", True)},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a GPT-1."""
+    dim = config.get("n_embd", 768)
+    packed = Chain(Transpose(), Split((dim, dim, dim)))
+    return [
+        Row("embed.table", "transformer.tokens_embed"),
+        Row("position.table", "transformer.positions_embed"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.out", f"{HF_BLOCK}.{{ln_1,ln_2}}"),
+        Row(tuple(f"{BLOCK}.mixer.{x}" for x in "qkv"), f"{HF_BLOCK}.attn.c_attn", packed),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.attn.c_proj", Transpose()),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{{c_fc,c_proj}}", Transpose()),
+    ]
+
+
+OPENAI_GPT = Family(
+    model_types=("openai-gpt",),
+    architecture="OpenAIGPTLMHeadModel",
+    model=model,
+    weights=weights,
+    renames=(prefixed("transformer.", "lm_head."),),
+    dropped=(r"\.attn\.bias$",),
+    tied=(("lm_head.weight", "transformer.tokens_embed.weight"),),
+)

@@ -1,0 +1,72 @@
+"""OPT: GPT-3 in the open: relu, learned positions from the third row on, biases everywhere.
+
+Defaults are those of `OPTConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table
+from ..weights import Row, rows
+
+HF_BLOCK = "model.decoder.layers.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of an OPTConfig."""
+    config.ignore("layerdrop", "activation_dropout", "output_projection")
+    dim = config.get("hidden_size", 768)
+    bias, before = config.get("enable_bias", True), config.get("do_layer_norm_before", True)
+    width = config.get("word_embed_proj_dim", None) or dim
+    removed = config.get("_remove_final_layer_norm", False)
+    narrow = {} if width == dim else {"width": width}
+    return decoder(
+        dim=dim,
+        n_layers=config.get("num_hidden_layers", 12),
+        max_seq_len=config.get("max_position_embeddings", 2048),
+        vocab_size=config.get("vocab_size", 50272),
+        norm={"kind": "layer_norm", "weight": config.get("layer_norm_elementwise_affine", True)},
+        mixer={
+            "n_heads": config.get("num_attention_heads", 12),
+            "bias": bias,
+            "out_bias": bias,
+            "dropout": float(config.get("attention_dropout", 0.0)),
+        },
+        ffn=mlp(
+            config.get("ffn_dim", 3072), config.activation("activation_function", "relu"), bias
+        ),
+        position={"kind": "learned", "offset": 2},
+        embed=narrow | ({"project": "words"} if narrow else {}),
+        placement="pre" if before else "post",
+        dropout=config.get("dropout", 0.1),
+        last_norm=bool(before and not removed),
+        head={"tied": config.get("tie_word_embeddings", True), **narrow},
+        std=config.get("init_std", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of an OPT."""
+    out = "pre" if config.get("do_layer_norm_before", True) else "out"
+    norms = "{self_attn,final}_layer_norm"
+    return [
+        Row("embed.table", "model.decoder.embed_tokens"),
+        Row("embed.project", "model.decoder.project_in"),
+        Row("position.table", "model.decoder.embed_positions"),
+        Row("norm", "model.decoder.final_layer_norm"),
+        Row("head.project", "model.decoder.project_out"),
+        Row("head.weight", "lm_head.weight"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.{out}", f"{HF_BLOCK}.{norms}"),
+        *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.self_attn.{{q,k,v,out}}_proj"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.{{fc1,fc2}}"),
+    ]
+
+
+OPT = Family(
+    model_types=("opt",),
+    architecture="OPTForCausalLM",
+    model=model,
+    weights=weights,
+    renames=((r"^decoder\.", "model.decoder."),),
+    tied=(("lm_head.weight", "model.decoder.embed_tokens.weight"),),
+)

@@ -1,0 +1,70 @@
+"""Persimmon: squared relu, normalised queries and keys, half of each head turns.
+
+Defaults are those of `PersimmonConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table
+from ..rope import rope
+from ..transforms import SplitGroups
+from ..weights import Row, rows
+
+HF_BLOCK = "model.layers.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a PersimmonConfig."""
+    eps = config.get("layer_norm_eps", 1e-5)
+    norm = {"kind": "layer_norm", "eps": eps}
+    mixer: Table = {
+        "n_heads": config.get("num_attention_heads", 64),
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(config.get("attention_dropout", 0.0)),
+    }
+    if config.get("qk_layernorm", True):
+        mixer["qk_norm"] = norm
+    return decoder(
+        dim=config.get("hidden_size", 4096),
+        n_layers=config.get("num_hidden_layers", 36),
+        max_seq_len=config.get("max_position_embeddings", 16384),
+        vocab_size=config.get("vocab_size", 262144),
+        norm=norm,
+        mixer=mixer,
+        ffn=mlp(config.get("intermediate_size", 16384), config.activation("hidden_act", "relu2")),
+        position=rope(config, theta=25000.0, fraction=0.5, context=16384),
+        dropout=config.get("hidden_dropout", 0.0),
+        head={"tied": config.get("tie_word_embeddings", False)},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a Persimmon."""
+    n_heads = config.get("num_attention_heads", 64)
+    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size", 4096) // n_heads)
+    norms = "{input,post_attention}_layernorm"
+    mlp_names = "{dense_h_to_4h,dense_4h_to_h}"
+    qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    return [
+        Row("embed.table", "model.embed_tokens"),
+        Row("norm", "model.final_layernorm"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{norms}"),
+        Row(qkv, f"{HF_BLOCK}.self_attn.query_key_value", packed),
+        *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{HF_BLOCK}.self_attn.{{q,k}}_layernorm"),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.self_attn.dense"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{mlp_names}"),
+    ]
+
+
+PERSIMMON = Family(
+    model_types=("persimmon",),
+    architecture="PersimmonForCausalLM",
+    model=model,
+    weights=weights,
+    renames=((r"^(?!model\.|lm_head\.)", "model."),),
+    tied=(("lm_head.weight", "model.embed_tokens.weight"),),
+)

@@ -1,0 +1,67 @@
+"""Phi 1, 1.5 and 2: attention and mlp side by side, half of each head turns, biases everywhere.
+
+Defaults are those of `PhiConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table
+from ..rope import rope
+from ..weights import Row, rows
+
+HF_BLOCK = "model.layers.{i}"
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a PhiConfig."""
+    n_heads = config.get("num_attention_heads", 32)
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)}
+    mixer: Table = {
+        "n_heads": n_heads,
+        "n_kv_heads": config.get("num_key_value_heads", None) or n_heads,
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(config.get("attention_dropout", 0.0) or 0.0),
+    }
+    if config.get("qk_layernorm", False):
+        mixer["qk_norm"] = norm
+    return decoder(
+        dim=config.get("hidden_size", 2048),
+        n_layers=config.get("num_hidden_layers", 24),
+        max_seq_len=config.get("max_position_embeddings", 2048),
+        vocab_size=config.get("vocab_size", 51200),
+        norm=norm,
+        mixer=mixer,
+        ffn=mlp(config.get("intermediate_size", 8192), config.activation("hidden_act", "gelu_new")),
+        position=rope(config, fraction=0.5, context=2048),
+        embed={"dropout": float(config.get("embd_pdrop", 0.0))},
+        arrangement="parallel",
+        dropout=config.get("resid_pdrop", 0.0),
+        head={"tied": config.get("tie_word_embeddings", False), "bias": True},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a Phi."""
+    return [
+        Row("embed.table", "model.embed_tokens"),
+        Row("norm", "model.final_layernorm"),
+        Row("head", "lm_head"),
+        Row(f"{BLOCK}.residual.pre", f"{HF_BLOCK}.input_layernorm"),
+        *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{HF_BLOCK}.self_attn.{{q,k,v}}_proj"),
+        *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{HF_BLOCK}.self_attn.{{q,k}}_layernorm"),
+        Row(f"{BLOCK}.mixer.o", f"{HF_BLOCK}.self_attn.dense"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.mlp.{{fc1,fc2}}"),
+    ]
+
+
+PHI = Family(
+    model_types=("phi",),
+    architecture="PhiForCausalLM",
+    model=model,
+    weights=weights,
+    renames=((r"^(?!model\.|lm_head\.)", "model."),),
+    tied=(("lm_head.weight", "model.embed_tokens.weight"),),
+)

@@ -1,0 +1,109 @@
+"""XGLM and BioGPT: decoders in the layout of fairseq, scaled embeddings, positions from two on.
+
+Defaults are those of `XGLMConfig` and `BioGptConfig`.
+"""
+
+from ..config import HfConfig
+from ..decoder import decoder, mlp
+from ..family import Family, Table
+from ..weights import Row, rows
+from .bart import FAIRSEQ, LEARNED
+
+BLOCK = "stack.blocks.{i}"
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of an XGLMConfig."""
+    config.ignore("layerdrop", "decoder_start_token_id", "num_hidden_layers")
+    dropout = float(config.get("dropout", 0.1))
+    return decoder(
+        dim=config.get("d_model", 1024),
+        n_layers=config.get("num_layers", 24),
+        max_seq_len=config.get("max_position_embeddings", 2048),
+        vocab_size=config.get("vocab_size", 256008),
+        norm={"kind": "layer_norm"},
+        mixer={
+            "n_heads": config.get("attention_heads", 16),
+            "bias": True,
+            "out_bias": True,
+            "dropout": float(config.get("attention_dropout", 0.1)),
+        },
+        ffn=mlp(
+            config.get("ffn_dim", 4096),
+            config.activation("activation_function", "gelu"),
+            dropout=config.get("activation_dropout", 0.0),
+        ),
+        position=FAIRSEQ,
+        embed=_embed(config, dropout),
+        dropout=dropout,
+        head={"tied": config.get("tie_word_embeddings", True)},
+        std=config.get("init_std", 0.02),
+    )
+
+
+def biogpt(config: HfConfig) -> Table:
+    """The `[model]` table of a BioGptConfig."""
+    config.ignore("layerdrop", "layer_norm_eps")
+    dropout = float(config.get("hidden_dropout_prob", 0.1))
+    return decoder(
+        dim=config.get("hidden_size", 1024),
+        n_layers=config.get("num_hidden_layers", 24),
+        max_seq_len=config.get("max_position_embeddings", 1024),
+        vocab_size=config.get("vocab_size", 42384),
+        # Its config has a layer_norm_eps that its code never reads.
+        norm={"kind": "layer_norm"},
+        mixer={
+            "n_heads": config.get("num_attention_heads", 16),
+            "bias": True,
+            "out_bias": True,
+            "dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+        },
+        ffn=mlp(
+            config.get("intermediate_size", 4096),
+            config.activation("hidden_act", "gelu"),
+            dropout=config.get("activation_dropout", 0.0),
+        ),
+        position=LEARNED,
+        embed=_embed(config, dropout),
+        dropout=dropout,
+        head={"tied": config.get("tie_word_embeddings", True)},
+        std=config.get("initializer_range", 0.02),
+    )
+
+
+def _embed(config: HfConfig, dropout: float) -> Table:
+    scale = "sqrt_dim" if config.get("scale_embedding", True) else "one"
+    return {"scale": scale, "dropout": dropout}
+
+
+def weights(prefix: str, head: str) -> list[Row]:
+    """The weight map: fairseq's names below `prefix`."""
+    theirs = f"{prefix}layers.{{i}}"
+    return [
+        Row("embed.table", f"{prefix}embed_tokens"),
+        Row("position.table", f"{prefix}embed_positions"),
+        Row("norm", f"{prefix}layer_norm"),
+        Row("head", head),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{theirs}.{{self_attn,final}}_layer_norm"),
+        *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{theirs}.self_attn.{{q,k,v,out}}_proj"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{theirs}.{{fc1,fc2}}"),
+    ]
+
+
+XGLM = Family(
+    model_types=("xglm",),
+    architecture="XGLMForCausalLM",
+    model=model,
+    weights=lambda config: weights("model.", "lm_head"),
+    renames=((r"^(?!model\.|lm_head\.)", "model."),),
+    dropped=(r"embed_positions\.weights?$",),
+    tied=(("lm_head.weight", "model.embed_tokens.weight"),),
+)
+BIOGPT = Family(
+    model_types=("biogpt",),
+    architecture="BioGptForCausalLM",
+    model=biogpt,
+    weights=lambda config: weights("biogpt.", "output_projection"),
+    renames=((r"^(?!biogpt\.|output_projection\.)", "biogpt."),),
+    tied=(("output_projection.weight", "biogpt.embed_tokens.weight"),),
+)
