@@ -15,10 +15,12 @@ from .assemble import load, load_recipe
 from .convert.checkpoint import write_tensors
 from .convert.config import HfConfig
 from .convert.family import Family
+from .convert.gguf import as_gguf, write_gguf
 from .convert.match import match, say
 from .convert.mlx_lm import reading
 from .convert.weights import to_theirs
 from .core.errors import ConvertError, unknown
+from .data.tokenizers.gguf import write_metadata
 from .data.tokenizers.published import control_tokens, tokenizer_files
 from .data.tokenizers.tokenizer import Tokenizer
 from .importing import CONFIG, settled, typed_model
@@ -35,15 +37,21 @@ class Exportable:
         table: its settled `[model]` table.
         family: what it is published as.
         config: its config.json.
-        tensors: its weights, in the dtype that the config names.
+        parameters: its weights under our names, in float32.
         tokenizer: its tokenizer.
     """
 
     table: dict[str, Any]
     family: Family
     config: dict[str, Any]
-    tensors: dict[str, mx.array]
+    parameters: dict[str, mx.array]
     tokenizer: Tokenizer
+
+    def tensors(self, family: Family | None = None) -> dict[str, mx.array]:
+        """Its weights under the names of `family`, in the dtype that the config names."""
+        weights = (family or self.family).weights(HfConfig(self.config))
+        theirs = to_theirs(weights, self.parameters)
+        return {name: array.astype(DTYPES[self.config["dtype"]]) for name, array in theirs.items()}
 
 
 def export_run(
@@ -110,9 +118,8 @@ def exportable(
     if original is None:
         config |= {**control_tokens(tokenizer), "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
-    theirs = to_theirs(family.weights(HfConfig(read.data)), parameters(model, family, read.data))
-    tensors = {name: array.astype(DTYPES[dtype]) for name, array in theirs.items()}
-    return Exportable(table, family, config, tensors, tokenizer)
+    whole = parameters(model, family, read.data)
+    return Exportable(table, family, config, whole, tokenizer)
 
 
 def parameters(model: Any, family: Family, config: dict[str, Any]) -> dict[str, mx.array]:
@@ -128,18 +135,38 @@ def parameters(model: Any, family: Family, config: dict[str, Any]) -> dict[str, 
 
 def write_hf(found: Exportable, folder: Path) -> None:
     """A folder that transformers opens."""
-    _write(folder, found.config, found.tensors, found.tokenizer)
+    _write(folder, found.config, found.tensors(), found.tokenizer)
 
 
 def write_mlx_lm(found: Exportable, folder: Path) -> None:
     """A folder that mlx-lm opens."""
     how = reading(found.family, found.config, found.table)
     config = found.config | {name: found.config[key] for name, key in how.more}
-    tensors = {name.removeprefix(how.rename): array for name, array in found.tensors.items()}
+    tensors = {name.removeprefix(how.rename): array for name, array in found.tensors().items()}
     _write(folder, config, tensors, found.tokenizer)
 
 
-TARGETS = {"hf": write_hf, "mlx-lm": write_mlx_lm}
+def write_llama_cpp(found: Exportable, path: Path) -> None:
+    """A file that llama.cpp opens."""
+    family = as_gguf(HfConfig(found.config))
+    window = found.config.get("sliding_window")
+    if window is not None and window < found.table["max_seq_len"]:
+        raise ConvertError(
+            f"llama.cpp has no sliding window for this family, so from token {window + 1} on it "
+            f"would see what this model doesn't. With --context {window} the export ends there."
+        )
+    if found.config["dtype"] == "bfloat16":
+        raise ConvertError(
+            "A GGUF file is written in float32 or float16: choose one with --dtype. float32 holds "
+            "what bfloat16 does, exactly."
+        )
+    written = path.with_name(f"{path.name}.gguf")  # MLX writes no other name
+    tokenizer = write_metadata(found.tokenizer, found.table["vocab_size"])
+    write_gguf(written, found.config, found.tensors(family), tokenizer)
+    os.rename(written, path)
+
+
+TARGETS = {"hf": write_hf, "mlx-lm": write_mlx_lm, "gguf": write_llama_cpp}
 """What can be written, and how."""
 
 

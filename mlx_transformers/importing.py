@@ -12,10 +12,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 from .convert.checkpoint import read_tensors
 from .convert.config import HfConfig, read_config
 from .convert.family import BUFFERS, Family, read
+from .convert.gguf import read_gguf
 from .convert.known import family_of
 from .convert.weights import renamed, to_ours
 from .core.device import facts
 from .core.errors import ConvertError
+from .data.tokenizers.gguf import read_metadata
 from .data.tokenizers.hf import HfTokenizer
 from .data.tokenizers.numbers import NumberTokenizer
 from .data.tokenizers.published import read_tokenizer
@@ -73,13 +75,35 @@ def read_published(folder: Path, config_file: str = CONFIG) -> Published:
     return published(read_config(folder / config_file), read_tensors(folder), str(folder))
 
 
-def published(config: HfConfig, tensors: dict[str, mx.array], where: str) -> Published:
+def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
+    """The model and the tokenizer of a published folder, or of a GGUF file.
+
+    Raises:
+        MlxtError: as `read_published`, or the tokenizer can't be read.
+    """
+    if not source.is_file():
+        return read_published(source), read_tokenizer(source)
+    if source.suffix != ".gguf":
+        raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
+    config, tensors, family, metadata = read_gguf(source)
+    return published(config, tensors, str(source), family), read_metadata(metadata)
+
+
+def published(
+    config: HfConfig, tensors: dict[str, mx.array], where: str, family: Family | None = None
+) -> Published:
     """The model that a config and tensors under published names are.
+
+    Args:
+        config: its config.json.
+        tensors: by name.
+        where: how to call their file in a sentence.
+        family: what maps the names, where it isn't what the config says.
 
     Raises:
         ConvertError: as `read_published`.
     """
-    family = family_of(config)
+    family = family or family_of(config)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     config.tensors = frozenset(theirs)
     table, weights = read(family, config)
@@ -111,7 +135,7 @@ def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunF
     """Make a run of a published model: its recipe, its tokenizer, and a checkpoint of step 0.
 
     Args:
-        source: a folder with a config.json and safetensors.
+        source: a folder with a config.json and safetensors, or a GGUF file.
         name: the run's name; None takes the folder's, with a number if that is taken.
         root: the folder of runs.
 
@@ -120,8 +144,8 @@ def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunF
             nothing is left behind.
     """
     check_new(name, root)
-    found = read_published(source)
-    tokenizer = read_tokenizer(source) or NumberTokenizer(found.table["vocab_size"])
+    found, tokenizer = read_source(source)
+    tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
     folder = create(name, _stem(source), root)
     try:
         _write(folder, found, tokenizer, str(source))

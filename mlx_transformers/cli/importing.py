@@ -12,7 +12,7 @@ def import_model(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder with config.json and safetensors, as models are published.",
+            help="A folder with config.json and safetensors, as models are published; or a .gguf.",
             metavar="DIR",
             show_default=False,
         ),

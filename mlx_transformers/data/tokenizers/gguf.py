@@ -1,0 +1,190 @@
+"""Tokenizers inside GGUF files: the `tokenizer.ggml` part of their metadata, read and written.
+
+Format: llama.cpp, `gguf-py/gguf/constants.py`. Values are plain Python ones.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ...core.errors import DataError, unknown
+from .byte import ByteTokenizer
+from .char import CharTokenizer
+from .hf import HfTokenizer
+from .json_form import added, byte_level
+from .model_proto import KINDS, Model, Piece, serialize
+from .numbers import NumberTokenizer
+from .sentencepiece import SPACE, SentencePieceTokenizer
+from .tokenizer import Tokenizer
+
+Metadata = dict[str, Any]
+KEY = "tokenizer.ggml."
+TEMPLATE = "tokenizer.chat_template"
+JINJA = "chat_template.jinja"
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _cut(pattern: str) -> dict[str, Any]:
+    """Words cut out by a pattern, then written in the characters of bytes."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
+    return _sequence(split | {"invert": False}, byte_level(words=False))
+
+
+def _sequence(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "pretokenizers": list(parts)}
+
+
+PRE = {
+    "gpt-2": byte_level(words=True),
+    "smollm": _sequence({"type": "Digits", "individual_digits": True}, byte_level(words=True)),
+    "llama-bpe": _cut(CONTRACTIONS + r"\p{N}{1,3}" + REST),
+    "qwen2": _cut(CONTRACTIONS + r"\p{N}" + REST),
+}
+"""How words are cut before byte pairs are merged, by llama.cpp's name of it."""
+
+
+def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer that the metadata of a file describes; None where there is none.
+
+    Raises:
+        DataError: a kind of tokenizer, or a cutting of words, that isn't known.
+    """
+    kind = metadata.get(KEY + "model", "no_vocab")
+    if kind == "no_vocab":
+        return None
+    if kind not in READERS:
+        raise DataError(unknown("GGUF tokenizer", str(kind), READERS))
+    found = READERS[kind](metadata)
+    if template := metadata.get(TEMPLATE):
+        found.companions = {JINJA: str(template).encode()}
+    return found
+
+
+def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
+    """The metadata that describes a tokenizer, filled up to the vocabulary of its model.
+
+    Raises:
+        DataError: llama.cpp has none that gives the same tokens.
+    """
+    if isinstance(tokenizer, NumberTokenizer):
+        return {KEY + "model": "no_vocab"}
+    if isinstance(tokenizer, HfTokenizer):
+        found = _write_bpe(tokenizer)
+    elif isinstance(tokenizer, SentencePieceTokenizer | CharTokenizer | ByteTokenizer):
+        found = _write_pieces(_model(tokenizer))
+    else:
+        raise DataError(f"A tokenizer of the kind '{tokenizer.kind}' has no form in a GGUF file.")
+    _fill(found, vocab_size)
+    for name, number in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id)):
+        if number is not None:
+            found[f"{KEY}{name}_token_id"] = number
+    if JINJA in tokenizer.companions:
+        found[TEMPLATE] = tokenizer.companions[JINJA].decode()
+    return found | {KEY + "add_bos_token": False, KEY + "add_eos_token": False}
+
+
+def _fill(found: Metadata, vocab_size: int) -> None:
+    """Unused tokens after the last: llama.cpp takes the vocabulary's size from their list."""
+    lacking = range(len(found[KEY + "tokens"]), vocab_size)
+    found[KEY + "tokens"] += [f"[PAD{i}]" for i in lacking]
+    found[KEY + "token_type"] += [KINDS.index("unused") + 1 for _ in lacking]
+    if KEY + "scores" in found:
+        found[KEY + "scores"] += [0.0 for _ in lacking]
+
+
+def _read_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
+    tokens: list[str] = metadata[KEY + "tokens"]
+    pre = metadata.get(KEY + "pre", "gpt-2")
+    if pre not in PRE:
+        raise DataError(unknown("GGUF cutting of words", str(pre), PRE))
+    kinds = [KINDS[number - 1] for number in metadata.get(KEY + "token_type", [])]
+    special = [added(i, tokens[i]) for i, kind in enumerate(kinds) if kind == "control"]
+    own = [added(i, tokens[i], False) for i, kind in enumerate(kinds) if kind == "user"]
+    form = {
+        "version": "1.0",
+        "added_tokens": sorted([*special, *own], key=lambda token: token["id"]),
+        "pre_tokenizer": PRE[pre],
+        "decoder": byte_level(words=True),
+        "model": {
+            "type": "BPE",
+            "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": [merge.split(" ") for merge in metadata[KEY + "merges"]],
+            "ignore_merges": pre == "llama-bpe",
+        },
+    }
+    bos, eos = (metadata.get(f"{KEY}{name}_token_id") for name in ("bos", "eos"))
+    names = [None if number is None else tokens[number] for number in (bos, eos)]
+    return HfTokenizer(json.dumps(form, ensure_ascii=False).encode(), *names)
+
+
+def _write_bpe(tokenizer: HfTokenizer) -> Metadata:
+    form = json.loads(tokenizer.serialize())
+    model = form["model"]
+    pre = next((name for name, parts in PRE.items() if parts == form.get("pre_tokenizer")), None)
+    if model.get("type") != "BPE" or pre is None or form.get("normalizer") is not None:
+        raise DataError(
+            "This tokenizer.json has no form in a GGUF file: that knows byte pairs with a cutting "
+            f"of words by one of {', '.join(PRE)}."
+        )
+    tokens = [f"[PAD{i}]" for i in range(tokenizer.vocab_size)]
+    kinds = [KINDS.index("unused") + 1] * tokenizer.vocab_size
+    for text, number in model["vocab"].items():
+        tokens[number], kinds[number] = text, KINDS.index("normal") + 1
+    for entry in form.get("added_tokens", []):
+        kind = "control" if entry["special"] else "user"
+        tokens[entry["id"]], kinds[entry["id"]] = entry["content"], KINDS.index(kind) + 1
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    return {
+        KEY + "model": "gpt2",
+        KEY + "pre": pre,
+        KEY + "tokens": tokens,
+        KEY + "token_type": kinds,
+        KEY + "merges": merges,
+    }
+
+
+def _read_pieces(metadata: Mapping[str, Any]) -> Tokenizer:
+    tokens = metadata[KEY + "tokens"]
+    scores = metadata.get(KEY + "scores", [0.0] * len(tokens))
+    kinds = metadata.get(KEY + "token_type", [1] * len(tokens))
+    pieces = [
+        Piece(text, score, KINDS[kind - 1])
+        for text, score, kind in zip(tokens, scores, kinds, strict=True)
+    ]
+    prefix = bool(metadata.get(KEY + "add_space_prefix", True))
+    return SentencePieceTokenizer(serialize(Model(pieces, "bpe", dummy_prefix=prefix, trims=False)))
+
+
+def _write_pieces(model: Model) -> Metadata:
+    if model.model_type != "bpe" or model.normalization != "identity" or model.trims:
+        raise DataError(
+            "This sentencepiece model has no form in a GGUF file: that knows byte pairs on text as "
+            "it is (data.tokenizer.model_type = 'bpe')."
+        )
+    return {
+        KEY + "model": "llama",
+        KEY + "pre": "default",
+        KEY + "tokens": [piece.text for piece in model.pieces],
+        KEY + "scores": [piece.score for piece in model.pieces],
+        KEY + "token_type": [KINDS.index(piece.kind) + 1 for piece in model.pieces],
+        KEY + "add_space_prefix": model.dummy_prefix,
+    }
+
+
+def _model(tokenizer: SentencePieceTokenizer | CharTokenizer | ByteTokenizer) -> Model:
+    """Characters and bytes are pieces that never merge."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return tokenizer.parsed()
+    if isinstance(tokenizer, CharTokenizer):
+        pieces = [Piece(c.replace(" ", SPACE), 0.0, "normal") for c in tokenizer.characters]
+    else:
+        pieces = [Piece(f"<0x{byte:02X}>", 0.0, "byte") for byte in range(256)]
+        pieces[ord(" ")] = Piece(SPACE, 0.0, "normal")  # a space is replaced before it is a byte
+        pieces.append(Piece("</s>", 0.0, "control"))
+    return Model(pieces, "bpe", dummy_prefix=False, trims=False)
+
+
+READERS = {"gpt2": _read_bpe, "llama": _read_pieces}
+"""By llama.cpp's name of a kind of tokenizer."""

@@ -1,0 +1,152 @@
+"""GGUF files: what is written is read back, and what they can't say is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.convert.gguf import config_of, dequantized, metadata_of
+from mlx_transformers.core.errors import ConvertError, DataError, MlxtError
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.data.tokenizers.char import Char
+from mlx_transformers.data.tokenizers.gguf import read_metadata, write_metadata
+from mlx_transformers.data.tokenizers.hf import HfTokenizer
+from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
+from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
+from mlx_transformers.exporting import export_run, exportable, write_llama_cpp
+from mlx_transformers.importing import import_run, read_published, read_source
+
+from .published import write
+
+TEXT = "to be or not to be,\n\nthat is  the question: é 日本 12345\n" * 20
+CHANGES: dict[str, dict[str, Any]] = {
+    "llama": {"attention_bias": False},
+    "mistral": {"sliding_window": None},
+    "mixtral": {},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_goes_out_and_comes_in_unchanged(name: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "model", name, **CHANGES[name])
+    run = import_run(source, root=tmp_path / "runs")
+    path = tmp_path / "model.gguf"
+    write_llama_cpp(replace(exportable(run.path), tokenizer=ByteTokenizer()), path)
+    found, tokenizer = read_source(path)
+    assert tokenizer is not None
+    assert tokenizer.encode("to be") == [*b"to be"]
+    tokens = mx.array([[1, 5, 200, 3, 9, 9, 7, 30]])
+    want, have = read_published(source).model(tokens), found.model(tokens)
+    assert np.abs(np.array(want) - np.array(have)).max() < 1e-5
+    again = import_run(path, root=tmp_path / "runs")
+    assert export_run(again.path, "hf", tmp_path / "hf").is_dir()
+
+
+def test_what_llama_cpp_can_not_do_is_refused(tmp_path: Path) -> None:
+    def export(name: str, dtype: str = "float32", **changes: Any) -> None:
+        folder = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
+        run = import_run(write(folder, name, dtype, **changes), root=tmp_path / "runs")
+        export_run(run.path, "gguf", tmp_path / "x.gguf")
+
+    with pytest.raises(ConvertError, match=r"no sliding window .* from token 7 on"):
+        export("mistral")
+    with pytest.raises(ConvertError, match="llama, mistral and mixtral are"):
+        export("gpt2")
+    with pytest.raises(ConvertError, match="float32 or float16"):
+        export("mixtral", "bfloat16")
+    with pytest.raises(DataError, match="cutting of words"):
+        export("mixtral")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_metadata_and_config_say_the_same() -> None:
+    config = {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "max_position_embeddings": 64,
+        "vocab_size": 99,
+        "rope_theta": 5000.0,
+        "rope_scaling": {"type": "linear", "factor": 4.0},
+        "rms_norm_eps": 1e-5,
+        "num_local_experts": 3,
+        "num_experts_per_tok": 2,
+        "tie_word_embeddings": True,
+    }
+    assert config_of(metadata_of(config), True) == config
+    metadata = metadata_of(config)
+    with pytest.raises(ConvertError, match=r"llama\.attention\.wormholes"):
+        config_of(metadata | {"llama.attention.wormholes": 3}, True)
+    with pytest.raises(ConvertError, match="architecture 'falcon'"):
+        config_of(metadata | {"general.architecture": "falcon"}, True)
+    with pytest.raises(ConvertError, match="width of a head"):
+        config_of(metadata | {"llama.rope.dimension_count": 6}, True)
+    with pytest.raises(ConvertError, match="not written as GGUF"):
+        metadata_of(config | {"rope_scaling": {"type": "yarn", "factor": 4.0}})
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_tensors_are_multiplied_out(bits: int) -> None:
+    dense = mx.random.normal((6, 64))
+    weight, scales, biases = mx.quantize(dense, group_size=32, bits=bits)
+    packed = {"a.weight": weight, "a.scales": scales, "a.biases": biases, "b.bias": mx.ones(3)}
+    found = dequantized(packed)
+    assert found.keys() == {"a.weight", "b.bias"}
+    assert np.abs(np.array(found["a.weight"]) - np.array(dense)).max() < (0.3, 0.02)[bits == 8]
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
+def test_tokenizers_are_read_as_they_were_written(kind: str) -> None:
+    configs = {"char": Char(), "bpe": SentencePiece(vocab_size=300)}
+    ours = configs[kind].build([TEXT]) if kind in configs else ByteTokenizer()
+    metadata = write_metadata(ours, ours.vocab_size + 3)
+    assert len(metadata["tokenizer.ggml.tokens"]) == ours.vocab_size + 3
+    again = read_metadata(metadata)
+    assert again is not None
+    assert again.encode(TEXT) == ours.encode(TEXT)
+    assert (again.bos_id, again.eos_id) == (ours.bos_id, ours.eos_id)
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+def test_byte_pairs_keep_their_cutting_of_words(pre: str) -> None:
+    merges = ["t o", "Ġ b", "Ġb e", "1 2", "12 3"]
+    tokens = [*"tobeĠ123", "to", "Ġb", "Ġbe", "12", "123", "<|end|>"]
+    metadata: dict[str, Any] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [1] * 13 + [3],
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": 13,
+        "tokenizer.chat_template": "{{ messages }}",
+    }
+    found = read_metadata(metadata)
+    assert isinstance(found, HfTokenizer)
+    digits = [5, 6, 7] if pre in ("smollm", "qwen2") else [12]
+    assert found.encode("to be123") == [8, 10, *digits]
+    assert (found.decode([8, 10, 13]), found.eos_id) == ("to be", 13)
+    assert metadata.items() <= write_metadata(found, 14).items()
+
+
+def test_tokenizers_without_a_form_are_refused() -> None:
+    unigram = SentencePiece(vocab_size=300, model_type="unigram").build([TEXT])
+    with pytest.raises(MlxtError, match="model_type = 'bpe'"):
+        write_metadata(unigram, 300)
+    with pytest.raises(DataError, match="Did you mean 'smollm'"):
+        read_metadata(
+            {
+                "tokenizer.ggml.model": "gpt2",
+                "tokenizer.ggml.tokens": [],
+                "tokenizer.ggml.pre": "smolm",
+            }
+        )
+    assert write_metadata(NumberTokenizer(5), 5) == {"tokenizer.ggml.model": "no_vocab"}
+    assert read_metadata({"tokenizer.ggml.model": "no_vocab"}) is None
