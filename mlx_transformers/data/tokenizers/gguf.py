@@ -12,6 +12,7 @@ from .byte import ByteTokenizer
 from .char import CharTokenizer
 from .hf import HfTokenizer
 from .json_form import added, byte_level
+from .json_form import pieces as pieces_form
 from .model_proto import KINDS, Model, Piece, serialize
 from .numbers import NumberTokenizer
 from .sentencepiece import SPACE, SentencePieceTokenizer
@@ -114,9 +115,13 @@ def _read_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
             "ignore_merges": pre == "llama-bpe",
         },
     }
-    bos, eos = (metadata.get(f"{KEY}{name}_token_id") for name in ("bos", "eos"))
-    names = [None if number is None else tokens[number] for number in (bos, eos)]
-    return HfTokenizer(json.dumps(form, ensure_ascii=False).encode(), *names)
+    return HfTokenizer(json.dumps(form, ensure_ascii=False).encode(), *_ends(metadata))
+
+
+def _ends(metadata: Mapping[str, Any]) -> list[str | None]:
+    """The tokens that begin and end a document."""
+    numbers = [metadata.get(f"{KEY}{name}_token_id") for name in ("bos", "eos")]
+    return [None if number is None else metadata[KEY + "tokens"][number] for number in numbers]
 
 
 def _write_bpe(tokenizer: HfTokenizer) -> Metadata:
@@ -154,7 +159,11 @@ def _read_pieces(metadata: Mapping[str, Any]) -> Tokenizer:
         for text, score, kind in zip(tokens, scores, kinds, strict=True)
     ]
     prefix = bool(metadata.get(KEY + "add_space_prefix", True))
-    return SentencePieceTokenizer(serialize(Model(pieces, "bpe", dummy_prefix=prefix, trims=False)))
+    model = Model(pieces, "bpe", dummy_prefix=prefix, trims=False)
+    if any(piece.kind == "unknown" for piece in pieces):
+        return SentencePieceTokenizer(serialize(model))
+    # Characters, or bytes: sentencepiece itself takes no model without an unknown piece.
+    return HfTokenizer(json.dumps(pieces_form(model)).encode(), *_ends(metadata))
 
 
 def _write_pieces(model: Model) -> Metadata:

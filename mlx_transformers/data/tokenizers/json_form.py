@@ -7,7 +7,7 @@ from typing import Any
 
 from .byte import ByteTokenizer
 from .char import CharTokenizer
-from .model_proto import Piece
+from .model_proto import Model, Piece
 from .sentencepiece import SPACE, SentencePieceTokenizer
 from .tokenizer import Tokenizer
 
@@ -22,7 +22,7 @@ def json_form(tokenizer: Tokenizer) -> Form | None:
     if isinstance(tokenizer, ByteTokenizer):
         return _bytes(tokenizer)
     if isinstance(tokenizer, SentencePieceTokenizer):
-        return _pieces(tokenizer)
+        return pieces(tokenizer.parsed())
     return None
 
 
@@ -59,14 +59,11 @@ def _bytes(tokenizer: ByteTokenizer) -> Form:
     )
 
 
-def _pieces(tokenizer: SentencePieceTokenizer) -> Form | None:
-    """None where the text is normalised by a rule that this form can't say."""
-    said = tokenizer.parsed()
+def pieces(said: Model) -> Form | None:
+    """A sentencepiece model; None where text is normalised by a rule that this form can't say."""
     if said.normalization != "identity" or said.trims or said.model_type not in MODELS:
         return None
-    pieces = said.pieces
-    special = [added(i, p.text) for i, p in enumerate(pieces) if p.kind in ("control", "unknown")]
-    own = [added(i, p.text, False) for i, p in enumerate(pieces) if p.kind == "user"]
+    own = [(i, p) for i, p in enumerate(said.pieces) if p.kind in ("control", "unknown", "user")]
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     normalizer: Form = spaces
@@ -75,10 +72,10 @@ def _pieces(tokenizer: SentencePieceTokenizer) -> Form | None:
         prepend = {"type": "Prepend", "prepend": SPACE}
         normalizer = {"type": "Sequence", "normalizers": [prepend, spaces]}
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    fallback = any(piece.kind == "byte" for piece in pieces)
+    fallback = any(piece.kind == "byte" for piece in said.pieces)
     return _form(
-        MODELS[said.model_type](pieces) | {"byte_fallback": fallback},
-        added_tokens=sorted([*special, *own], key=lambda token: token["id"]),
+        MODELS[said.model_type](said.pieces) | {"byte_fallback": fallback},
+        added_tokens=[added(i, piece.text, piece.kind != "user") for i, piece in own],
         normalizer=normalizer,
         decoder={"type": "Sequence", "decoders": decoders},
     )
