@@ -32,13 +32,16 @@ from .layers.ffns.moe import Moe
 from .layers.heads import LmHead, MlmHead, TagHead
 from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
+from .layers.mixers.convolution import Convolution
 from .layers.mixers.cross_attention import CrossAttention
+from .layers.mixers.disentangled import Disentangled as DisentangledMixer
 from .layers.mixers.fourier import Fourier
 from .layers.mixers.latent import Latent
 from .layers.norms import LayerNorm, NoNorm, RmsNorm
 from .layers.pools import Classifier, Sentence
 from .layers.positions.alibi import Alibi
 from .layers.positions.buckets import Buckets
+from .layers.positions.disentangled import Disentangled as DisentangledPosition
 from .layers.positions.learned import Learned
 from .layers.positions.none import NoPosition
 from .layers.positions.rope import Rope
@@ -79,8 +82,10 @@ fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq)
 fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
+fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets, DisentangledPosition)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
 fill("mixer", Attention, CrossAttention, Fourier, Latent)
+fill("mixer", Attention, CrossAttention, DisentangledMixer, Fourier, Convolution)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)
 fill("ffn", Mlp, Glu, Moe)

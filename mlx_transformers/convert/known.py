@@ -17,6 +17,7 @@ from .families.bert import BERT, ROBERTA, XLM_ROBERTA
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from .families.deberta import DEBERTA, DEBERTA_V2
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
 from .families.falcon import FALCON
@@ -75,6 +76,8 @@ FAMILIES: tuple[Family, ...] = (
     COHERE2,
     DEEPSEEK_V2,
     DEEPSEEK_V3,
+    DEBERTA,
+    DEBERTA_V2,
     DISTILBERT,
     ELECTRA,
     FNET,

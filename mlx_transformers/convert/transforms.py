@@ -170,6 +170,20 @@ class Reshape:
         return [x.reshape(self.theirs) for x in ours]
 
 
+@dataclass(frozen=True)
+class Axes:
+    """Axes in another order: those of ours, counted in theirs. Arrays with fewer axes stay."""
+
+    order: tuple[int, ...]
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.transpose(self.order) if x.ndim == len(self.order) else x for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        back = tuple(self.order.index(axis) for axis in range(len(self.order)))
+        return Axes(back).load(ours)
+
+
 class Chain:
     """Transforms one after the other, the first nearest to their side."""
 

@@ -47,6 +47,9 @@ class Block(Config):
     """What reads the encoder's output, between mixer and ffn; none in all but a decoder of two."""
     ffn: Annotated[Kind, Slot("ffn")]
     """What transforms each position on its own."""
+    branch: Annotated[Kind, Slot("mixer")] | None = None
+    """A second reading of the block's input that joins its output, `norm(y + branch(x))` (the
+    convolution of DeBERTa v2's first block); none in all others."""
 
     @model_validator(mode="after")
     def _wiring_exists(self) -> "Block":
@@ -77,6 +80,9 @@ class Block(Config):
         parts = [self.mixer, self.ffn] + ([self.cross] if self.cross else [])
         inside = sum(part.kept(dim, at) for part in parts)  # type: ignore[attr-defined]
         around = residual_kept(self.norm, self.placement, self.dropout, dim, at)
+        if self.branch is not None:
+            inside += self.branch.kept(dim, at)  # type: ignore[attr-defined]
+            inside += residual_kept(self.norm, "post", 0.0, dim, at)
         if self.arrangement == "parallel":
             return inside + around - dim * at.width  # mixer and ffn read the same input
         return inside + len(parts) * around
@@ -85,7 +91,8 @@ class Block(Config):
 class BlockModule(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and the same one step at a time for decoding.
 
-    Its decode state is the mixer's, or `{"mixer", "cross"}` where it also reads a memory.
+    Its decode state is the mixer's, or a table of them (`mixer`, `cross`, `branch`) where there are
+    several.
     """
 
     def __init__(self, config: Block, dim: int, max_seq_len: int) -> None:
@@ -95,6 +102,9 @@ class BlockModule(nn.Module):
         self.arrangement = config.arrangement
         if config.position is not None:
             self.position = config.position.build(dim, max_seq_len)
+        if config.branch is not None:
+            self.branch = config.branch.build(dim)
+            self.branch_residual = Residual(dim, config.norm, "post", 0.0)
 
         def residual(norm: Kind) -> Residual:
             return Residual(dim, norm, config.placement, config.dropout, config.skip, config.scale)
@@ -110,44 +120,54 @@ class BlockModule(nn.Module):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx = self._placed(ctx)
-        read = (lambda h: self.cross(h, ctx)) if "cross" in self else None
-        return self._wire(x, ctx, lambda h: self.mixer(h, ctx), read)
+        return self._whole(x, ctx, lambda name: lambda h: self[name](h, ctx))
 
     def init_state(
         self, batch: int, length: int, dtype: mx.Dtype, memory: mx.array | None = None
     ) -> Any:
         """The decode state for `batch` rows of at most `length` tokens that read `memory`."""
-        state = self.mixer.init_state(batch, length, dtype)
-        return {"mixer": state, "cross": self.cross.remember(memory)} if "cross" in self else state
+        parts = {"mixer": self.mixer.init_state(batch, length, dtype)}
+        if "cross" in self:
+            parts["cross"] = self.cross.remember(memory)
+        if "branch" in self:
+            parts["branch"] = self.branch.init_state(batch, length, dtype)
+        return parts if len(parts) > 1 else parts["mixer"]
 
     def step(self, x: mx.array, state: Any, ctx: Context) -> tuple[mx.array, Any]:
         """Continue every row by the T tokens of `x`; returns the output and the new state."""
         ctx = self._placed(ctx)
+        parts = state if "cross" in self or "branch" in self else {"mixer": state}
         after: dict[str, Any] = {}
 
-        def stepping(name: str, old: Any) -> Mix:
+        def stepping(name: str) -> Mix:
             def mix(h: mx.array) -> mx.array:
-                y, after[name] = self[name].step(h, old, ctx)
+                y, after[name] = self[name].step(h, parts[name], ctx)
                 return y
 
             return mix
 
-        if "cross" not in self:
-            return self._wire(x, ctx, stepping("mixer", state)), after["mixer"]
-        mix, read = (stepping(name, state[name]) for name in ("mixer", "cross"))
-        return self._wire(x, ctx, mix, read), after
+        y = self._whole(x, ctx, stepping)
+        return y, after if len(after) > 1 else after["mixer"]
 
     def _placed(self, ctx: Context) -> Context:
         """The pass with this block's own positions, if it has any."""
         return replace(ctx, position=self.position) if "position" in self else ctx
 
-    def _wire(self, x: mx.array, ctx: Context, mix: Mix, read: Mix | None = None) -> mx.array:
+    def _whole(self, x: mx.array, ctx: Context, part: Callable[[str], Mix]) -> mx.array:
+        """Mixer, cross and ffn, and the branch beside them; `part` names one that is to run."""
+        y = self._wire(x, ctx, part)
+        if "branch" not in self:
+            return y
+        return self.branch_residual(y, lambda _: part("branch")(x), ctx)
+
+    def _wire(self, x: mx.array, ctx: Context, part: Callable[[str], Mix]) -> mx.array:
+        mix = part("mixer")
         if self.arrangement == "parallel":
             return self.residual(x, lambda h: mix(h) + self.ffn(h, ctx), ctx)
         if self.arrangement == "parallel_norms":
             y = mix(self.mixer_residual.before(x))
             return self.mixer_residual.join(x, y + self.ffn(self.ffn_residual.before(x), ctx), ctx)
         x = self.mixer_residual(x, mix, ctx)
-        if read is not None:
-            x = self.cross_residual(x, read, ctx)
+        if "cross" in self:
+            x = self.cross_residual(x, part("cross"), ctx)
         return self.ffn_residual(x, lambda h: self.ffn(h, ctx), ctx)

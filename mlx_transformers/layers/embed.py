@@ -35,9 +35,10 @@ class TokenEmbed(Kind):
     """What is normalised: the sum, or the words before positions join (Blenderbot 90M)."""
     width: int | None = Field(None, ge=1)
     """Width of the table, where it is not that of the model (ALBERT, ELECTRA, OPT 350M)."""
-    project: Literal["sum", "words"] = "sum"
-    """What is projected from `width` to the model's: the normalised sum (ALBERT), or the words
-    alone, so that positions have the model's width (OPT)."""
+    project: Literal["sum", "bare_sum", "words"] = "sum"
+    """What is projected from `width` to the model's: the normalised sum (ALBERT), the sum before
+    it is normalised (DeBERTa), or the words alone, so that positions have the model's width
+    (OPT)."""
     project_bias: bool = False
     """Whether that projection has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -49,6 +50,8 @@ class TokenEmbed(Kind):
             raise ValueError("project and project_bias have no effect without width.")
         if self.norm is None and self.norm_of != "sum":
             raise ValueError("norm_of has no effect without norm.")
+        if self.norm_of == "words" and self.project == "bare_sum":
+            raise ValueError("project = 'bare_sum' normalises what it projects: the sum.")
         return self
 
     def build(self, vocab_size: int, dim: int, table: bool = True) -> "TokenEmbedding":
@@ -57,11 +60,15 @@ class TokenEmbed(Kind):
 
     def position_width(self, dim: int) -> int:
         """Width of what positions are added to."""
-        return self.width if self.width is not None and self.project == "sum" else dim
+        return self.width if self.width is not None and self.project != "words" else dim
+
+    def norm_width(self, dim: int) -> int:
+        """Width of what is normalised."""
+        return self.position_width(dim) if self.project != "bare_sum" else dim
 
     def kept(self, dim: int, at: Pass) -> float:
         """The mask of its dropout, and what its norm keeps; a lookup keeps nothing."""
-        norm = self.norm.kept(self.position_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
+        norm = self.norm.kept(self.norm_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
         return norm + (dim if self.dropout else 0)
 
 
@@ -76,12 +83,12 @@ class TokenEmbedding(nn.Module):
         named = {"one": 1.0, "sqrt_dim": math.sqrt(width)}
         self.scale = named[config.scale] if isinstance(config.scale, str) else config.scale
         self.dropout = config.dropout
-        self.words_first = config.project == "words"
+        self.projects = config.project
         self.norm_first = config.norm_of == "words"
         if config.n_types is not None:
             self.types = nn.Embedding(config.n_types, config.position_width(dim))
         if config.norm is not None:
-            self.norm = config.norm.build(config.position_width(dim))
+            self.norm = config.norm.build(config.norm_width(dim))
         if config.width is not None:
             self.project = nn.Linear(width, dim, bias=config.project_bias)
 
@@ -91,7 +98,7 @@ class TokenEmbedding(nn.Module):
         x = lookup((self.table if table is None else table).weight, tokens)
         if self.scale != 1.0:
             x = x * self.scale
-        if "project" in self and self.words_first:
+        if self._projects("words"):
             x = self.project(x)
         if "norm" in self and self.norm_first:
             x = self.norm(x)
@@ -99,7 +106,11 @@ class TokenEmbedding(nn.Module):
             types = mx.zeros_like(tokens) if ctx.types is None else ctx.types
             x = x + lookup(self.types.weight, types)
         x = ctx.position.embed(x, ctx)
+        x = self.project(x) if self._projects("bare_sum") else x
         if "norm" in self and not self.norm_first:
             x = self.norm(x)
         x = ctx.dropout(x, self.dropout)
-        return self.project(x) if "project" in self and not self.words_first else x
+        return self.project(x) if self._projects("sum") else x
+
+    def _projects(self, what: str) -> bool:
+        return "project" in self and self.projects == what

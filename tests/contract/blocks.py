@@ -31,6 +31,7 @@ ROWS = [
         Row("block", f"cross {name}", BLOCK | {"placement": name, "cross": CROSS})
         for name in get_args(Placement)
     ),
+    Row("block", "a branch", BLOCK | {"branch": {"kind": "convolution", "kernel": 3}}),
     Row("block", "experts", BLOCK | {"ffn": MOE}),
 ]
 
@@ -45,6 +46,7 @@ CHANGES = {
         "ffn_norm": {"kind": "layer_norm"},
         "position": {"kind": "alibi"},
         "cross": CROSS,
+        "branch": {"kind": "convolution", "kernel": 2},
         "mixer": HEADS | {"n_heads": 2},
         "ffn": MOE,
     }

@@ -17,6 +17,13 @@ ROWS = [
     embed("bert", "learned", n_types=2, norm={"kind": "layer_norm"}),
     embed("normalised words", "learned", norm={"kind": "layer_norm"}, norm_of="words"),
     embed("factorised", "learned", n_types=2, norm={"kind": "layer_norm"}, width=6),
+    embed(
+        "factorised and bare",
+        "learned",
+        norm={"kind": "layer_norm"},
+        width=6,
+        project="bare_sum",
+    ),
     embed("factorised words", "learned", width=6, project="words", project_bias=True),
 ]
 

@@ -21,6 +21,29 @@ def attention(name: str, /, **fields: object) -> Row:
     return Row("mixer", name, {**HEADS, **fields}, **sees)
 
 
+APART = HEADS | {"kind": "disentangled"}
+TABLE = {"kind": "disentangled", "span": 4, "max_distance": 8}
+
+
+def apart(name: str, /, **fields: object) -> Row:
+    sees = {"sees": last(fields["window"])} if fields.get("window") else {}
+    # P_k's bias adds the same to every score of a query.
+    silent = ("pos_k.bias",)
+    return Row("mixer", name, {**APART, **fields}, position=TABLE, silent=silent, **sees)
+
+
+def convolution(name: str, /, *, kernel: int, dilation: int = 1, **fields: object) -> Row:
+    config = {"kind": "convolution", "kernel": kernel, "dilation": dilation, **fields}
+    span = (kernel - 1) * dilation
+    return Row(
+        "mixer",
+        name,
+        config,
+        sees=lambda t, s: s in range(t - span, t + 1, dilation),
+        both=lambda t, s: s in range(t - span // 2, t - span // 2 + span + 1, dilation),
+    )
+
+
 ROWS = [
     Row("mixer", "multi-head", HEADS),
     attention("grouped-query", n_kv_heads=2),
@@ -68,6 +91,15 @@ ROWS = [
     Row("mixer", "alibi", HEADS | {"n_kv_heads": 2}, position={"kind": "alibi"}),
     Row("mixer", "buckets", HEADS, position={"kind": "buckets", "n_heads": 4}),
     Row("mixer", "cross", CROSS, sees=itself),
+    apart("disentangled"),
+    apart("disentangled with biases", bias=True, k_bias=False, out_bias=True, pos_k_bias=False),
+    apart("disentangled in groups", n_kv_heads=2, shared=True, bias=True, window=4),
+    apart("disentangled c2p", reads=["c2p"], dropout=0.2, table_dropout=0.3),
+    apart("disentangled p2c", reads=["p2c"], qk_norm=RMS),
+    Row("mixer", "disentangled without places", APART | {"reads": []}),
+    convolution("convolution", kernel=3),
+    convolution("convolution far apart", kernel=3, dilation=2, groups=4, activation="gelu"),
+    convolution("convolution with dropout", kernel=2, dropout=0.3),
     Row("mixer", "fourier", {"kind": "fourier"}, sees=everything, whole=True, pads=False),
     Row("mixer", "latent", LATENT, compiled=True),
     Row("mixer", "latent queries", LATENT | {"q_rank": 7, "bias": True, "out_bias": True}),
@@ -97,6 +129,22 @@ CHANGES = {
     "attention": FIELDS,
     "cross_attention": {name: value for name, value in FIELDS.items() if name != "window"}
     | {"qk_norm_over": Change("width", row="cross of groups")},
+    "disentangled": FIELDS
+    | {
+        "qk_norm_over": Change("width", row="disentangled p2c"),
+        "reads": ["c2p"],
+        "shared": True,
+        "pos_k_bias": False,
+        "k_bias": Change(False, row="disentangled in groups"),
+        "table_dropout": 0.5,
+    },
+    "convolution": {
+        "kernel": 4,
+        "dilation": 2,
+        "groups": 2,
+        "activation": "relu",
+        "dropout": 0.5,
+    },
     "fourier": {},
     "latent": {
         "n_heads": 2,

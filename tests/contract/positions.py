@@ -11,6 +11,11 @@ def bias(name: str, config: dict) -> Row:
     return Row("position", name, config, sees=past, steps=False)
 
 
+def lent(name: str, **fields: object) -> Row:
+    config = {"kind": "disentangled", "span": 4, **fields}
+    return Row("position", name, config, sees=itself, steps=False)
+
+
 SINES = {"kind": "sinusoidal"}
 
 ROWS = [
@@ -23,6 +28,9 @@ ROWS = [
     position("learned from the third row on", {"kind": "learned", "offset": 2}),
     position("sines first", {"kind": "sinusoidal", "layout": "halves"}),
     position("fairseq's", SINES | {"layout": "halves", "spacing": "last", "offset": 2}),
+    lent("disentangled"),
+    lent("disentangled in logarithms", max_distance=8, norm={"kind": "layer_norm"}, width=6),
+    lent("disentangled and absolute", absolute=True),
     bias("alibi", {"kind": "alibi"}),
     bias("alibi scaled", {"kind": "alibi", "max_bias": 4.0, "scale": 0.5}),
     bias("buckets", {"kind": "buckets", "n_heads": 4, "n_buckets": 6, "max_distance": 6}),
@@ -32,6 +40,13 @@ CHANGES = {
     "none": {},
     "sinusoidal": {"theta": 100.0, "layout": "halves", "spacing": "last", "offset": 1},
     "learned": {"offset": 2},
+    "disentangled": {
+        "span": 3,
+        "max_distance": 6,
+        "norm": {"kind": "layer_norm"},
+        "width": 5,
+        "absolute": True,
+    },
     "alibi": {"max_bias": 4.0, "scale": 0.5},
     "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4},
     "rope": {

@@ -172,6 +172,21 @@ def visible(
     return kind.get("window") is None or abs(t - s) < kind["window"]
 
 
+def convolution(x: Array, w: Weights, kind: Mapping[str, Any], causal: bool = True) -> Array:
+    """Output by output, a sum over the neighbours that exist. x `[B, T, D]`."""
+    kernel, gap, groups = kind["kernel"], kind.get("dilation", 1), kind.get("groups", 1)
+    B, T, D = x.shape
+    width, span, y = D // groups, (kernel - 1) * gap, np.zeros(x.shape)
+    for b, t, o in np.ndindex(B, T, D):
+        y[b, t, o] = w["bias"][o]
+        g = o // width
+        for j in range(kernel):
+            s = t + j * gap - (span if causal else span // 2)
+            if 0 <= s < T:
+                y[b, t, o] += w["weight"][o, j] @ x[b, s, g * width : (g + 1) * width]
+    return ACTIVATIONS[kind.get("activation", "identity")](y)
+
+
 def dense(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
     """An mlp or a glu."""
     act = ACTIVATIONS[kind["activation"]]
@@ -294,10 +309,13 @@ def block(
         return residual(x, lambda h: mix(h) + feed(h), "residual")
     if kind.get("arrangement") == "parallel_norms":
         return join(x, mix(n(x, "mixer_residual.pre")) + feed(n(x, "ffn_residual.pre")))
-    x = residual(x, mix, "mixer_residual")
+    y = residual(x, mix, "mixer_residual")
     if kind.get("cross"):
-        x = residual(x, read, "cross_residual")
-    return residual(x, feed, "ffn_residual")
+        y = residual(y, read, "cross_residual")
+    y = residual(y, feed, "ffn_residual")
+    if kind.get("branch"):
+        y = n(y + convolution(x, below(w, "branch"), kind["branch"], causal), "branch_residual.out")
+    return y
 
 
 def tower(

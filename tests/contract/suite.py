@@ -282,7 +282,9 @@ class OfRouter(Subject):
 
 class OfPosition(Stepping):
     """Embedded input, turned queries (4 heads) and turned keys (2 heads), side by side, and what
-    attention by the bias alone makes of the input, where there is one."""
+    attention by the bias alone makes of the input, where there is one; of a table that is lent, a
+    sum of the rows that are read.
+    """
 
     width = DIM + DIM + DIM // 2
 
@@ -292,6 +294,9 @@ class OfPosition(Stepping):
         self.biased = type(self.it).bias is not Position.bias
         if self.biased:
             self.width += DIM
+        self.lends = type(self.it).relative is not Position.relative
+        if self.lends:
+            self.width += self.it.table.weight.shape[1]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         B, T, _ = x.shape
@@ -305,6 +310,11 @@ class OfPosition(Stepping):
             flat = mx.zeros_like(heads)
             y = attention_naive(flat, flat, heads, scale=1.0, mask=mask, bias=bias)
             rows.append(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
+        if self.lends:
+            table, which = self.it.relative(mx.arange(T), mx.arange(-2, 7))
+            weight = mx.arange(1, 10).astype(table.dtype)[None, :, None]
+            read = (table[which] * weight).mean(axis=1)
+            rows.append(mx.broadcast_to(read, (B, *read.shape)))
         return mx.concatenate([self.it.embed(x, ctx), *rows], axis=-1)
 
 

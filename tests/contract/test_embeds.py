@@ -28,9 +28,11 @@ def test_an_embedding_is_its_row_of_the_table_scaled_plus_its_position(row: Row)
         expected = expected + reference.sinusoids(np.arange(length), DIM)
     if row.position["kind"] == "learned":
         expected = expected + w["position.table.weight"][:length]
+    if row.config.get("project") == "bare_sum":
+        expected = reference.linear(expected, w, "it.project")
     if "norm" in row.config and "norm_of" not in row.config:
         expected = reference.norm(expected, reference.below(w, "it.norm"), row.config["norm"])
-    if "width" in row.config and row.config.get("project") != "words":
+    if "width" in row.config and "project" not in row.config:
         expected = reference.linear(expected, w, "it.project")
     np.testing.assert_allclose(subject(tokens, Context()), expected, rtol=1e-5, atol=1e-5)
 

@@ -39,6 +39,11 @@ class Position(nn.Module):
         """
         return None
 
+    def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array] | None:
+        """A table of vectors `[N, D]` and the row of it for each pair of places, `[T, S]`; None
+        where there is none to lend."""
+        return None
+
     def positions(self, length: int, ctx: Context) -> mx.array:
         """Absolute positions of this pass: `[T]`, or `[B, T]` where they differ by row.
 

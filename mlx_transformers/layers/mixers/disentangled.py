@@ -1,0 +1,103 @@
+"""Disentangled attention: content meets content, and position, each through maps of its own."""
+
+import math
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field, model_validator
+
+from ...core.context import Context
+from ...core.errors import RecipeError
+from .attention import Attention, AttentionMixer
+
+
+class Disentangled(Attention):
+    """Attention whose scores add what contents and relative positions say to each other.
+
+    `score(t, s) = scale · (q_t · k_s + q_t · P_k r(t-s) + k_s · P_q r(t-s))`, where r is a row of
+    the table that the position lends; He et al. 2020 (DeBERTa), equation 4: content to content,
+    content to position (`c2p`), position to content (`p2c`).
+    """
+
+    kind: Literal["disentangled"] = "disentangled"  # type: ignore[assignment]
+    reads: tuple[Literal["c2p", "p2c"], ...] = ("c2p", "p2c")
+    """Which of the two terms with positions there are; without any no table is needed."""
+    scale: float | None = Field(None, gt=0)
+    """Multiplies the scores; none means 1/√(K · terms), as many as are added."""
+    shared: bool = False
+    """Whether P_k and P_q are the maps of keys and queries (DeBERTa v3: share_att_key)."""
+    pos_k_bias: bool = True
+    """Whether P_k has a bias of its own (DeBERTa v1: no); P_q has."""
+    k_bias: bool = True
+    """Whether keys have a bias, where `bias` gives q and v one (DeBERTa v1: no)."""
+    table_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the table of relative positions."""
+
+    @model_validator(mode="after")
+    def _maps_exist(self) -> "Disentangled":
+        if self.shared and not self.reads:
+            raise ValueError("shared has no effect where reads is empty: no position is read.")
+        if not self.pos_k_bias and (self.shared or "c2p" not in self.reads):
+            raise ValueError("pos_k_bias has no effect without a map P_k of its own.")
+        if not self.k_bias and not self.bias:
+            raise ValueError("k_bias has no effect without bias: no projection has one.")
+        return self
+
+    def build(self, dim: int) -> "DisentangledMixer":
+        self.check(dim)
+        return DisentangledMixer(self, dim)
+
+
+class DisentangledMixer(AttentionMixer):
+    """`(x [B, T, D], ctx with a position that lends its table) -> [B, T, D]`."""
+
+    def __init__(self, config: Disentangled, dim: int) -> None:
+        super().__init__(config, dim)
+        self.reads, self.table_dropout = config.reads, config.table_dropout
+        self.scale = config.scale or 1.0 / math.sqrt(self.head_dim * (1 + len(self.reads)))
+        if not config.k_bias:
+            self.k = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=False)
+        width = self.n_heads * self.head_dim
+        if not config.shared and "c2p" in self.reads:
+            self.pos_k = nn.Linear(dim, width, bias=config.pos_k_bias)
+        if not config.shared and "p2c" in self.reads:
+            self.pos_q = nn.Linear(dim, width)
+
+    def _bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array | None:
+        if not self.reads:
+            return None
+        lent = ctx.position.relative(q_pos, k_pos)
+        if lent is None:
+            raise RecipeError(
+                "mixer.kind = 'disentangled' reads relative positions, which this position kind "
+                "doesn't lend. Set position.kind = 'disentangled', or mixer.reads = []."
+            )
+        table, rows = lent
+        table = ctx.dropout(table, self.table_dropout)[None]
+        bias: mx.array | None = None
+        if "c2p" in self.reads:
+            places = self._every_head(self.pos_k(table) if "pos_k" in self else self.k(table))
+            bias = _gather((q * self.scale) @ places.swapaxes(-1, -2), rows)
+        if "p2c" in self.reads:
+            places = self._every_head(self.pos_q(table) if "pos_q" in self else self.q(table))
+            keys = k if k.shape[1] == self.n_heads else self._repeated(k)
+            read = _gather((keys * self.scale) @ places.swapaxes(-1, -2), rows.T)
+            bias = read.swapaxes(-1, -2) if bias is None else bias + read.swapaxes(-1, -2)
+        return bias
+
+    def _every_head(self, y: mx.array) -> mx.array:
+        """A map of the table, `[1, 2R, G * K]`, for every query head: `[1, H, 2R, K]`."""
+        heads = y.reshape(1, y.shape[1], -1, self.head_dim).transpose(0, 2, 1, 3)
+        return heads if heads.shape[1] == self.n_heads else self._repeated(heads)
+
+    def _repeated(self, x: mx.array) -> mx.array:
+        return mx.repeat(x, self.n_heads // self.n_kv_heads, axis=1)
+
+
+def _gather(scores: mx.array, rows: mx.array) -> mx.array:
+    """Of the scores with every row of the table, `[B, H, T, 2R]`, those of `rows [T, S]`."""
+    where = mx.broadcast_to(rows[None, None], (*scores.shape[:2], *rows.shape))
+    return mx.take_along_axis(scores, where, axis=-1)
