@@ -16,8 +16,8 @@ from .families.bart import (
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
-from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.deberta import DEBERTA, DEBERTA_V2
+from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
 from .families.falcon import FALCON
