@@ -5,11 +5,18 @@ from typing import Any
 
 import mlx.core as mx
 
-from .core.device import memory_bytes, working_set_bytes
+from .core.device import GIB, memory_bytes, working_set_bytes
 from .core.errors import RecipeError, RunError
 from .layers.counts import flops_per_token
 from .memory.account import Account, Job, account
-from .memory.budget import METAL_SHARE, SHARE, budget_bytes, free_bytes
+from .memory.budget import (
+    METAL_SHARE,
+    SHARE,
+    budget_bytes,
+    cache_bytes,
+    free_bytes,
+    wired_bytes,
+)
 from .memory.chips import GB, Mac, find_mac
 from .memory.fit import LARGEST_CHUNK, choose, least
 from .memory.record import correction, device_key
@@ -32,6 +39,7 @@ class Plan:
         mac: the Mac that it is made for, where it is known.
         speed: estimated tokens per second on that Mac.
         tokens: of the whole recipe.
+        cache, wired: bytes of freed memory that are kept, and of memory that Metal keeps resident.
     """
 
     job: Job
@@ -42,6 +50,8 @@ class Plan:
     mac: Mac | None
     speed: Speed | None
     tokens: int
+    cache: float
+    wired: float
 
     @property
     def peak(self) -> float:
@@ -118,7 +128,16 @@ def plan(recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1) -> 
             bandwidth=mac.chip.bandwidth_gb_s * GB,
         )
     )
-    return Plan(wanted, found, factor, budget, limit, mac, estimate, tokens * config.steps)
+    peak = found.peak * factor
+    cache = _given(config.cache_limit_gib, cache_bytes(peak, budget))
+    wired = _given(config.wired_limit_gib, wired_bytes(peak, limit))
+    total = tokens * config.steps
+    return Plan(wanted, found, factor, budget, limit, mac, estimate, total, cache, wired)
+
+
+def _given(gib: float | str, chosen: float) -> float:
+    """Bytes that the recipe gives, or else what was chosen."""
+    return chosen if isinstance(gib, str) else gib * GIB
 
 
 def checked(plan: Plan) -> str:

@@ -11,6 +11,7 @@ from .trainer.progress import Progress
 
 FREE = (
     *("train.steps", "train.microbatch", "train.recompute", "train.shard_optimizer"),
+    *("train.cache_limit_gib", "train.wired_limit_gib"),
     *("eval.", "checkpoint.", "log."),
 )
 """Keys that may change when a run is resumed: they don't touch what has been computed."""
@@ -58,5 +59,6 @@ def check_same(folder: RunFolder, recipe: Recipe) -> None:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
-            "train.microbatch, train.recompute and the tables eval, checkpoint and log may change."
+            "microbatch, recompute and the limits of memory in [train], and the tables eval, "
+            "checkpoint and log may change."
         )

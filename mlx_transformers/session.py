@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 
 from .assemble import Built, build, draft_model, load_recipe
-from .core.device import facts, keep_wired, matmul_flops
+from .core.device import facts, keep_freed, keep_wired, matmul_flops
 from .core.errors import RunError
 from .data.prepare import Progress as Preparing
 from .data.prepare import prepare
@@ -27,7 +27,7 @@ from .data.stream import EvalStream, TrainStream
 from .decode.generate import sampler
 from .layers.counts import flops_per_token
 from .memory.meter import Meter
-from .planning import checked, plan
+from .planning import Plan, checked, plan
 from .recipe.show import diff
 from .recipe.toml import to_toml
 from .resuming import OVER, check_same, over, place
@@ -235,12 +235,14 @@ def _run(
     built: Built, feed: TrainStream, folder: RunFolder | None, progress: Progress, say: Say
 ) -> str:
     """Train to the end; the reason of it. Without a folder nothing is written."""
-    keep_wired()
+    planned = plan(built.recipe, built.model, ranks=built.step.ranks.world)
+    keep_freed(planned.cache)
+    keep_wired(planned.wired)
     mx.reset_peak_memory()
     with ExitStack() as stack:
         stack.enter_context(closing(feed))
         sinks = _sinks(stack, built, folder, progress) if folder else []
-        meter = _meter(built)
+        meter = _meter(built, planned)
         moments = [meter, *_moments(built, folder, sinks)]
         reason = Trainer(built.step, feed, built.recipe.train, moments, progress).run()
     if folder:
@@ -250,9 +252,8 @@ def _run(
     return reason
 
 
-def _meter(built: Built) -> Meter:
+def _meter(built: Built, planned: Plan) -> Meter:
     """Measures what was planned, before a sample or an evaluation takes memory of its own."""
-    planned = plan(built.recipe, built.model, ranks=built.step.ranks.world)
     others = min(built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every)
     return Meter(planned.account.peak, planned.factor, others)
 

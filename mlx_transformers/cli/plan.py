@@ -66,11 +66,15 @@ def _verdict(found: "Plan") -> list[str]:
 
 
 def _chosen(found: "Plan") -> list[str]:
+    from ..planning import size
+
     job = found.job
     blocks = ", ".join(map(str, sorted(job.recomputed))) or "none"
     return [
         f"Microbatches: {job.accumulate} of {job.batch_size} rows; loss in chunks of {job.chunk} "
-        f"rows; recomputed blocks: {blocks}."
+        f"rows; recomputed blocks: {blocks}.",
+        f"Kept of freed memory at most: {size(found.cache)}."
+        + ("" if job.cpu else f" Resident for the GPU at most: {size(found.wired)}."),
     ]
 
 
@@ -102,6 +106,8 @@ def _facts(found: "Plan", notes: list[str]) -> dict[str, Any]:
         "parts_bytes": {k: round(v * found.factor) for k, v in found.account.parts.items()},
         "phases_bytes": {k: round(v * found.factor) for k, v in found.account.phases.items()},
         "correction": found.factor,
+        "cache_limit_bytes": round(found.cache),
+        "wired_limit_bytes": None if found.job.cpu else round(found.wired),
         "batch_size": found.job.batch_size,
         "accumulate": found.job.accumulate,
         "chunk": found.job.chunk,

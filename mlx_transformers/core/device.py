@@ -71,10 +71,19 @@ def matmul_flops(dtype: mx.Dtype = mx.float32, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
-def keep_wired() -> None:
-    """Let Metal keep a run's memory resident (macOS 15 and later); nothing elsewhere."""
+def keep_wired(bytes: float | None = None) -> None:
+    """Let Metal keep a run's memory resident (macOS 15 and later); nothing elsewhere.
+
+    None is all that it recommends, which is also the most that it takes.
+    """
     if mx.metal.is_available():
-        mx.set_wired_limit(working_set_bytes())
+        most = working_set_bytes()
+        mx.set_wired_limit(most if bytes is None else min(most, round(bytes)))
+
+
+def keep_freed(bytes: float) -> None:
+    """How much freed memory MLX keeps for the next array of its size, at most."""
+    mx.set_cache_limit(round(bytes))
 
 
 def _version(distribution: str) -> str | None:

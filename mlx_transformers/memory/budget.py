@@ -8,6 +8,9 @@ from ..core.device import memory_bytes, working_set_bytes
 
 SHARE = 0.85
 """Of the recommended working set, or of the free memory: the rest is for what isn't planned."""
+KEPT = 1.5
+LEAST_CACHE = 64 * 2**20
+WIRED = 1.25
 METAL_SHARE = 0.75
 """Of a Mac's memory Metal recommends about this much; estimated for Macs that aren't at hand."""
 
@@ -15,6 +18,20 @@ METAL_SHARE = 0.75
 def budget_bytes() -> float:
     """What a run on this machine may take."""
     return SHARE * (free_bytes() if mx.default_device() == mx.cpu else working_set_bytes())
+
+
+def cache_bytes(peak: float, budget: float) -> float:
+    """Freed memory that is worth keeping: all that a step lets go of, as far as there is room.
+
+    Arrays of near sizes share buffers badly, so that a step's may add up to more than its peak
+    (measured: 1.2 times); what is kept beyond that is never taken again.
+    """
+    return max(LEAST_CACHE, min(KEPT * peak, budget - peak))
+
+
+def wired_bytes(peak: float, limit: float) -> float:
+    """Memory that the GPU should not have to wait for: the peak and what may come beside it."""
+    return min(limit, WIRED * peak)
 
 
 def free_bytes() -> int:

@@ -31,7 +31,7 @@ MEMORY = {
 """What a record says of memory."""
 MEMORY_MEANS = (
     "active: what arrays hold at a report; cache: freed memory kept for reuse; peak: the most that "
-    "arrays held so far; process: the most that the system saw resident so far."
+    "arrays held so far; process: what the system counts for the process, swapped pages included."
 )
 TOKENS = "training tokens"
 

@@ -34,6 +34,11 @@ class Train(Config):
     recompute: Literal["none", "all", "auto"] | list[int] = "none"
     """Blocks whose activations are computed again in the backward pass to save memory; `auto` are
     as many as the planner finds that memory demands."""
+    cache_limit_gib: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Freed memory that is kept for reuse, at most; `auto` is what the plan leaves of the budget,
+    and no more than a step can use."""
+    wired_limit_gib: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Memory that Metal keeps resident, at most (macOS 15 and later); `auto` follows the plan."""
     nonfinite: Literal["skip", "stop"] = "skip"
     """What a step with a NaN or infinite gradient does: change nothing, or end the run."""
     shard_optimizer: bool = False

@@ -1,12 +1,11 @@
 """What a report says of the steps since the last one, each number with its unit in the name."""
 
-import resource
-import sys
 import time
 
 import mlx.core as mx
 
 from ..core.device import GIB
+from ..core.system import process_bytes, swap_bytes
 
 
 class Window:
@@ -19,6 +18,7 @@ class Window:
     def __init__(self, flops_per_token: float, peak_flops: float | None) -> None:
         self.flops_per_token = flops_per_token
         self.peak_flops = peak_flops
+        self.swap = swap_bytes()
         self.restart()
 
     def restart(self) -> None:
@@ -56,6 +56,8 @@ class Window:
             "seconds": seconds,
             **memory(),
         }
+        if (swap := swap_bytes()) is not None and self.swap is not None:
+            report["swap_growth_gib"] = (swap - self.swap) / GIB
         if self.peak_flops:
             report["mfu"] = self.tokens / seconds * self.flops_per_token / self.peak_flops
         weight = sum(row["tokens"] for row in done)
@@ -69,12 +71,10 @@ class Window:
 
 
 def memory() -> dict[str, float]:
-    """GiB that MLX holds now, keeps for reuse, held at most; and the process at most."""
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """GiB that MLX holds now, keeps for reuse, and held at most; that the process takes now."""
     return {
         "active_gib": mx.get_active_memory() / GIB,
         "cache_gib": mx.get_cache_memory() / GIB,
         "peak_gib": mx.get_peak_memory() / GIB,
-        "process_gib": rss / GIB,
+        "process_gib": process_bytes() / GIB,
     }

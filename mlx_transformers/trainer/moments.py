@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
+from ..core.device import GIB
 from ..core.errors import RunError
 from .config import Checkpoints, Eval, Log
 from .evaluate import Evaluator
+from .leak import LeakWatch
 from .loop import Metrics, Trainer
 from .metrics import Window
 from .progress import Progress
@@ -49,6 +51,7 @@ class Report:
         self.window = window
         self.sinks = sinks
         self.stop_nonfinite = stop_nonfinite
+        self.leaks = LeakWatch()
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         self.window.add(metrics, trainer.tokens_per_step)
@@ -71,6 +74,10 @@ class Report:
         report["seconds_total"] = trainer.progress.seconds
         report["loader_tokens_per_s"] = trainer.feed.tokens_per_s
         self.write(trainer, report)
+        found = self.leaks.verdict(trainer.progress.step, report["active_gib"] * GIB)
+        if found is not None:
+            growth, warning = found
+            self.write(trainer, {"warning": warning, "leak_mib_per_step": growth / 2**20})
 
     def write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         """One record of the present step to every sink."""

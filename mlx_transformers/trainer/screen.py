@@ -60,6 +60,8 @@ def line(record: Record) -> str:
     head = f"Iter {record['step']}: "
     if "sample" in record:
         return head + "Sample:\n" + record["sample"]
+    if "warning" in record:
+        return f"{head}Warning: {record['warning']}"
     if "val_loss" in record:
         shown = {"loss": ".3f", "ppl": ".2f", "bpb": ".3f", "accuracy": ".3f"}
         titles = {"bpb": "bits/byte"}
@@ -74,9 +76,20 @@ def line(record: Record) -> str:
         f"Tokens/sec {record['tokens_per_s']:.0f}, Trained Tokens {record['tokens']}, "
         f"Peak mem {record['peak_gib']:.3f} GiB"
     )
+    beside = [f"{name} {record[key]:{form}}" for name, key, form in BESIDE if key in record]
+    text += f" ({', '.join(beside)})" if beside else ""
     if record.get("skipped"):
         text += f", Skipped steps {record['skipped']}"
     return text
+
+
+BESIDE = (
+    ("active", "active_gib", ".3f"),
+    ("cache", "cache_gib", ".3f"),
+    ("process", "process_gib", ".3f"),
+    ("swap", "swap_growth_gib", "+.3f"),
+)
+"""What a line says of memory beside the peak, in GiB."""
 
 
 class LiveScreen:
@@ -110,7 +123,7 @@ class LiveScreen:
 
     def write(self, record: Record) -> None:
         self.bar.update(self.task, completed=record["step"])
-        if "sample" in record or "val_loss" in record:
+        if record.keys() & {"sample", "val_loss", "warning"}:
             self.console.print(line(record))
         if "train_loss" in record:
             self.losses.append(record["train_loss"])
@@ -146,12 +159,13 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
         ("cache", "cache_gib", ".2f"),
         ("process", "process_gib", ".2f"),
     ],
+    "swap GiB": [("growth since the run began", "swap_growth_gib", "+.2f")],
 }
 """The lines below the bar: name, then (label, key of the record, format) of each number."""
 
 
 def numbers(record: Record, losses: list[float]) -> Table:
-    """The latest numbers, four lines that fit a terminal of 80 columns."""
+    """The latest numbers, five lines that fit a terminal of 80 columns."""
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True, min_width=max(map(len, ROWS)))
     table.add_column(no_wrap=True)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from mlx_transformers.memory import record
@@ -71,3 +72,21 @@ def test_auto_trains(mlxt: Mlxt, home: Path) -> None:
     auto += ["--set", "train.microbatch=auto", "--set", "train.accumulate=2"]
     assert mlxt("train", "tiny", *auto).code == 0
     assert mlxt("train", "tiny", *auto, "--resume", "auto", "--steps", "6").code == 0
+
+
+def test_the_limits_of_memory_are_planned_shown_and_set(
+    mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = json.loads(mlxt("plan", "tiny", "--chip", "M3 Max 64GB", "--json").out)
+    assert found["cache_limit_bytes"] + found["peak_bytes"] <= found["budget_bytes"]
+    assert found["peak_bytes"] < found["wired_limit_bytes"] < found["budget_bytes"]
+    limits = ["--set", "train.cache_limit_gib=0.5", "--set", "train.wired_limit_gib=2"]
+    assert "Kept of freed memory at most: 512 MiB" in mlxt("plan", "tiny", *limits).out
+    told = json.loads(mlxt("plan", "tiny", "--chip", "M1 8GB", *limits, "--json").out)
+    assert (told["cache_limit_bytes"], told["wired_limit_bytes"]) == (2**29, 2**31)
+    before = mx.set_cache_limit(2**30)
+    try:
+        assert mlxt("train", "tiny", *limits).code == 0
+        assert mx.set_cache_limit(2**30) == 2**29
+    finally:
+        mx.set_cache_limit(before)

@@ -22,20 +22,22 @@ RECORD = {
     "peak_gib": 123.46,
     "cache_gib": 123.47,
     "process_gib": 123.48,
+    "swap_growth_gib": 1.25,
 }
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_every_number_is_shown_whole_on_four_lines(width: int) -> None:
+def test_every_number_is_shown_whole_on_five_lines(width: int) -> None:
     out = io.StringIO()
     losses = [10 - i / 100 for i in range(500)]
     Console(file=out, width=width).print(numbers(RECORD, losses))
     lines = out.getvalue().splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     for text in ("11.123", "3.00e-04", "11.456", "5.678", "123,456.7", "1,234,567", "56%"):
         assert text in out.getvalue()
     assert "loader tokens/s 123,456,789" in lines[2]
     assert "process 123.48" in lines[3]
+    assert "growth since the run began +1.25" in lines[4]
     assert "\u2026" not in out.getvalue()
 
 
