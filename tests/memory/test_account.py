@@ -6,9 +6,12 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_transformers.assemble import draft_model
 from mlx_transformers.core.footprint import Pass
 from mlx_transformers.layers.mixers.attention import Heads
+from mlx_transformers.memory.account import account
 from mlx_transformers.ops.device import on_cpu
+from mlx_transformers.planning import job
 from mlx_transformers.recipe.slot import KINDS
 
 from .planned import job_of, measured, planned, recipe
@@ -44,6 +47,14 @@ def test_weights_are_those_of_the_real_model() -> None:
 def test_moments_are_counted_by_asking_the_optimizer(optim: str, per_weight: float) -> None:
     held = planned("llama_tiny", f"optim={optim}").held
     assert held["optimizer"] / held["weights"] == pytest.approx(per_weight, abs=0.01)
+
+
+def test_an_optimizer_that_is_shared_out_counts_its_largest_share() -> None:
+    loaded = recipe("llama_tiny", "train.shard_optimizer=true")
+    alone, shared = (
+        account(job(loaded, draft_model(loaded), True, ranks)).held["optimizer"] for ranks in (1, 2)
+    )
+    assert 0.5 <= shared / alone < 0.55
 
 
 def test_planning_computes_nothing() -> None:
