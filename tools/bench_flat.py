@@ -50,7 +50,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--set", action="append", default=[], help="another setting")
     parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.steps < 20 * WINDOWS:
+        parser.error(f"--steps: a floor takes 20 steps in each of {WINDOWS} windows.")
+    return args
 
 
 def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The speed of two data-parallel processes against one, on the same model and global batch.
 
-    python tools/bench_parallel.py [--dim 256 ...] [--rounds 3]
+    python tools/bench_parallel.py [--dim 256 ...] [--rounds 3] [--set train.shard_optimizer=true]
 
 Three sides, in turns, so that a machine that slows down slows all: one process with one BLAS
 thread, one process with a BLAS thread for each of `--ranks` cores, and `--ranks` processes with one
@@ -47,7 +47,7 @@ def main() -> None:
             print(
                 f"round {number + 1}  {side:<28} {result['tokens_per_s']:8,.0f} tokens/s, "
                 f"exchange {result['exchange_ms']:5.0f} ms of {result['step_ms']:6.0f} ms, "
-                f"loss {result['loss']:.5f}",
+                f"loss {result['loss']:.5f}, optimizer {result['optimizer_mib']:.1f} MiB on rank 0",
                 flush=True,
             )
     for name, choose in (("medians", statistics.median), ("best rounds", max)):
@@ -76,6 +76,7 @@ def parse() -> argparse.Namespace:
     }
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--set", action="append", default=[], help="another setting")
     parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -115,8 +116,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     """The trainer's loop on this rank's share of random rows, and a moment with a clock."""
     import mlx.core as mx
     import numpy as np
+    from mlx.utils import tree_flatten
 
-    from mlx_transformers.assemble import load_recipe
+    from mlx_transformers.assemble import build_optimizer, load_recipe
     from mlx_transformers.trainer.loop import Trainer
     from mlx_transformers.trainer.parallel import joined
     from mlx_transformers.trainer.progress import Progress
@@ -126,7 +128,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     with joined() as ranks:
         mx.random.seed(0)
         model = recipe.model.build(args.vocab)
-        optimizer = recipe.optim.build(model, recipe.train.steps)
+        optimizer = build_optimizer(recipe, model, ranks)
         step = Step(model, recipe.objective.build(), optimizer, recipe.train, ranks=ranks)
         shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
         rows = np.random.default_rng(0).integers(0, args.vocab, shape, np.int32)
@@ -134,6 +136,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         class Feed:
             cursor: dict[str, Any] = {}  # noqa: RUF012
             tokens_per_s = 0.0
+            shapes = 1
             source = iter(rows[:, ranks.rank])
 
             def __next__(self) -> dict[str, np.ndarray]:
@@ -149,6 +152,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             last.update(metrics)
 
         Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
+        held = sum(leaf.nbytes for _, leaf in tree_flatten(optimizer.state))
         exchange = exchange_seconds(ranks, model.trainable_parameters())
     seconds = marks[1] - marks[0]
     return {
@@ -156,6 +160,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         "step_ms": 1e3 * seconds / args.steps,
         "exchange_ms": 1e3 * exchange,
         "loss": last["loss"].item(),
+        "optimizer_mib": held / 2**20,
     }
 
 
@@ -174,6 +179,7 @@ def settings(args: argparse.Namespace) -> list[str]:
         "train.clip={kind='none'}",
         "optim.learning_rate=1e-5",
         "optim.schedule={kind='constant'}",
+        *args.set,
     ]
 
 

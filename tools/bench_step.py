@@ -117,6 +117,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     class Feed:
         cursor: dict = {}  # noqa: RUF012
         tokens_per_s = 0.0
+        shapes = 1
         source = iter(batches)
 
         def __next__(self) -> dict:

@@ -32,7 +32,7 @@ class Adam(Moments, Optimizer):
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         adam = mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
-        return self.kept(adam, "v")
+        return self.stored(adam, "v")
 
 
 class AdamW(Moments, DecayingOptimizer):
@@ -58,4 +58,4 @@ class AdamW(Moments, DecayingOptimizer):
             weight_decay=weight_decay,
             bias_correction=True,
         )
-        return self.kept(adamw, "v")
+        return self.stored(adamw, "v")

@@ -26,4 +26,4 @@ class Lion(Moments, DecayingOptimizer):
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         lion = mlx_optim.Lion(rate, betas=list(self.betas), weight_decay=weight_decay)
-        return self.kept(lion)
+        return self.stored(lion)

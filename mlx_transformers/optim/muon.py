@@ -89,7 +89,7 @@ class Muon(Moments, DecayingOptimizer):
             nesterov=self.nesterov,
             ns_steps=self.iterations,
         )
-        return self.kept(muon)
+        return self.stored(muon)
 
     def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
         """Muon for the matrices outside `rest`, AdamW for everything else.
