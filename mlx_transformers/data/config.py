@@ -9,7 +9,7 @@ from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
 from .batches.packed import Packed
 from .batching import Batching
-from .corpora import CORPORA
+from .corpora.table import CORPORA
 
 
 class Data(Config):
@@ -20,13 +20,14 @@ class Data(Config):
     """
 
     corpus: str | None = None
-    """A built-in corpus: "shakespeare", or "stdlib", which needs no download. Used when neither
-    `path` nor `dataset` is given."""
+    """A built-in corpus: "shakespeare", or "stdlib", which needs no download; of records,
+    "docstrings", which needs none either. `mlxt data list` has them all. Used when neither `path`
+    nor `dataset` is given."""
 
     path: str | list[str] | None = None
     """A file, a folder, a glob, or a list of them, relative to the working folder. `.jsonl` files
-    hold one document a line, `.bin` files hold uint16 tokens as nanoGPT writes them, any other
-    file is UTF-8 text and one document."""
+    hold one document (or record) a line, `.tsv` files records, `.bin` files uint16 tokens as
+    nanoGPT writes them; any other file is UTF-8 text and one document."""
 
     valid_path: str | list[str] | None = None
     """Files for validation, like `path`; `path` is then used for training alone."""

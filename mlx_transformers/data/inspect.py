@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.cache import cache_folder
-from .corpora import CORPORA
+from .corpora.table import CORPORA
 from .prepared import Prepared
 from .split import SPLITS, Split
 

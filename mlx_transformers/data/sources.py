@@ -1,7 +1,7 @@
 """Which source of text a `[data]` table means."""
 
 from .config import Data
-from .corpora import CORPORA
+from .corpora.table import CORPORA
 from .files import Files
 from .hub import Hub
 from .source import Source

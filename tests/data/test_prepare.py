@@ -10,7 +10,7 @@ import pytest
 
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data import pieces
-from mlx_transformers.data.corpora import Stdlib
+from mlx_transformers.data.corpora.stdlib import Stdlib
 from mlx_transformers.data.files import Files
 from mlx_transformers.data.inspect import BREAK, corpora, prepared_sets, report, shown
 from mlx_transformers.data.prepare import prepare
@@ -334,8 +334,11 @@ def test_a_report_shows_counts_and_where_documents_start(data, library):
 
 
 def test_corpora_and_prepared_sets_are_listed(data):
-    assert [corpus.name for corpus in corpora()] == ["shakespeare", "stdlib"]
-    assert corpora()[1].available
+    names = [corpus.name for corpus in corpora()]
+    assert names[:3] == ["shakespeare", "stdlib", "docstrings"]
+    assert {"bible_de", "sentiment", "pronunciation"} <= set(names)
+    assert {c.name for c in corpora() if c.available} >= {"stdlib", "docstrings"}
+    assert all(c.what and c.size and c.licence and c.attribution for c in corpora())
     assert prepared_sets() == []
     prepared = prepare(data())
     assert [each.folder for each in prepared_sets()] == [prepared.folder]

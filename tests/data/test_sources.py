@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.config import Data
-from mlx_transformers.data.corpora import Shakespeare, Stdlib
+from mlx_transformers.data.corpora.plays import scenes
+from mlx_transformers.data.corpora.shakespeare import Shakespeare
+from mlx_transformers.data.corpora.stdlib import Stdlib
 from mlx_transformers.data.files import Files
 from mlx_transformers.data.hub import Hub
 from mlx_transformers.data.pieces import PIECE_CHARS, cut
-from mlx_transformers.data.plays import scenes
 from mlx_transformers.data.wheel import Wheel
 
 

@@ -1,0 +1,1 @@
+"""The built-in corpora, a file each."""

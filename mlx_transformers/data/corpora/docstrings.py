@@ -1,0 +1,64 @@
+"""Functions of the standard library and what their docstrings say."""
+
+import ast
+import copy
+import tokenize
+from collections.abc import Iterator
+from typing import Any
+
+from .records import RecordCorpus, Row, one_line
+from .stdlib import Stdlib
+
+LONGEST = 1500
+"""Characters of a function that is taken."""
+
+
+class Docstrings(RecordCorpus):
+    """Python functions (`source`) and the first line of their docstrings (`target`); no download.
+
+    From the running Python's own library; a file's functions stay on one side of a split.
+    """
+
+    name = "docstrings"
+    licence = Stdlib.licence
+    attribution = Stdlib.attribution
+    size = "6 thousand pairs"
+
+    def __init__(self) -> None:
+        self.library = Stdlib()
+
+    def rows(self) -> Iterator[Row]:
+        for path in self.library.files:
+            with tokenize.open(path) as file:
+                text = file.read()
+            try:
+                tree = ast.parse(text)
+            except SyntaxError:  # a file of the library that only looks like Python
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield from _pair(node, str(path.name))
+
+    def group(self, row: Row) -> str:
+        return str(row["file"])
+
+    def identity(self) -> Any:
+        return self.library.identity()
+
+    def digest(self) -> str:
+        return self.library.digest()
+
+    @classmethod
+    def available(cls) -> bool:
+        return True
+
+
+def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, file: str) -> Iterator[Row]:
+    said = (ast.get_docstring(node) or "").strip().split("\n\n")[0]
+    if not said or len(node.body) < 2:
+        return
+    bare = copy.copy(node)
+    bare.body = node.body[1:]
+    code = ast.unparse(bare)
+    if len(code) <= LONGEST:
+        yield {"source": code, "target": one_line(said), "file": file}

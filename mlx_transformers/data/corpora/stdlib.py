@@ -1,0 +1,75 @@
+"""Python's own library as text."""
+
+import sys
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import DataError
+from ..files import digest_files
+from ..pieces import Piece, cut
+from ..source import Source
+
+
+class Stdlib(Source):
+    """The running Python's own library, without its tests: 11 MB of source code.
+
+    A document is a file. Other Python versions have other files: the manifest says which.
+    """
+
+    name = "stdlib"
+    licence = "PSF-2.0"
+    attribution = "The Python standard library, (c) Python Software Foundation"
+    size = "11 MB"
+    SKIPPED = frozenset(
+        {
+            "test",
+            "tests",
+            "idle_test",
+            "site-packages",
+            "dist-packages",
+            "lib-dynload",
+            "__pycache__",
+        }
+    )
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Its files, sorted by name."""
+        root = Path(sysconfig.get_paths()["stdlib"])
+        found = [path for path in root.rglob("*.py") if not self._skipped(path.relative_to(root))]
+        if not found:
+            raise DataError(f"This Python keeps no library sources in {root}; use data.path=FILE.")
+        return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+    def _skipped(self, path: Path) -> bool:
+        return not self.SKIPPED.isdisjoint(path.parts) or path.name.startswith("_sysconfigdata")
+
+    def pieces(self) -> Iterator[Piece]:
+        for path in self.files:
+            with tokenize.open(path) as file:
+                yield from cut([file.read()], str(path))
+
+    def identity(self) -> Any:
+        version = ".".join(map(str, sys.version_info[:3]))
+        stats = [path.stat() for path in self.files]
+        return [
+            version,
+            len(stats),
+            sum(stat.st_size for stat in stats),
+            max(stat.st_mtime_ns for stat in stats),
+        ]
+
+    def digest(self) -> str:
+        return digest_files(self.files)
+
+    def n_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+    @classmethod
+    def available(cls) -> bool:
+        """Whether it is here already: it always is."""
+        return True

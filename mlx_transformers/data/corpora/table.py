@@ -1,0 +1,37 @@
+"""Every built-in corpus by name."""
+
+from .bible import BibleFrench, BibleGerman, BibleParaphrases, BibleSpanish
+from .catalogues import CataloguesFrench
+from .docstrings import Docstrings
+from .emoji import EmojiFrench, EmojiGerman
+from .headlines import Headlines
+from .pronunciation import Pronunciation
+from .records import RecordCorpus
+from .sarcasm import Sarcasm
+from .sentiment import Sentiment
+from .shakespeare import Shakespeare
+from .stdlib import Stdlib
+
+Corpus = type[Shakespeare] | type[Stdlib] | type[RecordCorpus]
+
+TEXTS: tuple[Corpus, ...] = (Shakespeare, Stdlib)
+"""Running text."""
+
+RECORDS: tuple[Corpus, ...] = (
+    Docstrings,
+    Pronunciation,
+    EmojiGerman,
+    EmojiFrench,
+    CataloguesFrench,
+    BibleGerman,
+    BibleFrench,
+    BibleSpanish,
+    Headlines,
+    Sentiment,
+    Sarcasm,
+    BibleParaphrases,
+)
+"""Records with named fields: pairs first, then labelled texts, then paraphrases."""
+
+CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (*TEXTS, *RECORDS)}
+"""All of them."""
