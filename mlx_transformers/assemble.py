@@ -138,6 +138,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     Prepares the data when that has not been done yet. `ranks` are the processes that train it.
     """
     data = data or prepare(recipe.data)
+    _check_classes(recipe, data)
     model = build_model(recipe, data.tokenizer)
     recipe = settle(recipe, model, ranks.world)
     objective = recipe.objective.build()
@@ -155,6 +156,25 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
         ranks,
     )
     return Built(recipe, data, model, step, evaluator)
+
+
+def _check_classes(recipe: Recipe, data: Prepared) -> None:
+    """Raises RecipeError where the data has more classes than the model tells apart."""
+    slot = getattr(recipe.objective, "answers", None)
+    if slot is None:
+        return
+    told = getattr(getattr(recipe.model, slot, None), "n_classes", None)
+    labels = data.labels
+    if told is None:
+        raise RecipeError(
+            f"objective '{recipe.objective.kind}' asks model.{slot} for classes, and the model has "
+            f"no such {slot}."
+        )
+    if told < len(labels):
+        names = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+        raise RecipeError(
+            f"model.{slot}.n_classes = {told}, but the data has {len(labels)} classes: {names}."
+        )
 
 
 def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:

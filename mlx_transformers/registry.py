@@ -56,6 +56,7 @@ from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
 from .models.encoder import Encoder
 from .models.encoder_decoder import EncoderDecoder
+from .models.pair import Pair
 from .models.recurrent import Recurrent
 from .models.recurrent_seq2seq import RecurrentSeq2Seq
 from .objectives.answer import Answer
@@ -78,7 +79,7 @@ from .optim.schedules import Constant, Cosine, CosineRestarts, InverseSqrt, Line
 from .optim.sgd import Sgd
 from .recipe.slot import fill
 
-fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq)
+fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
 fill("embed", TokenEmbed)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)

@@ -63,6 +63,10 @@ GPU_AHEAD = CPU_AHEAD
 """Not measured: no Metal was at hand. A run's own peak corrects it (memory/record.py)."""
 
 
+TOWERS = ("encoder", "decoder", "generator", "discriminator")
+"""The tables of a model that have stacks of their own."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be trained, as sizes. `model` may be lazy: only its shapes are read.
@@ -174,7 +178,7 @@ def _kept(part: Any, job: Job, notes: list[str]) -> float:
 def _edges(job: Job, entry: float, notes: list[str]) -> float:
     """What stands before the first block of each stack and after the last: the head reads its
     input again."""
-    towers = [job.config, *(getattr(job.config, name, None) for name in ("encoder", "decoder"))]
+    towers = [job.config, *(getattr(job.config, name, None) for name in TOWERS)]
     parts = [getattr(tower, name, None) for tower in towers for name in ("embed", "norm")]
     return sum(_kept(part, job, notes) for part in parts if part is not None) + entry
 

@@ -18,6 +18,8 @@ class Classify(Kind):
 
     kind: Literal["classify"] = "classify"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "label", "weights")
+    answers: ClassVar[str] = "pool"
+    """The part of the model whose classes are those of the data."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over the classes."""
 

@@ -36,9 +36,9 @@ class Rtd(Kind):
 class RtdObjective:
     """`(models, batch, ctx) -> Loss`, where batch is as for masked language modelling.
 
-    The model has a `generator` (a masked language model) and a `discriminator`, whose head says
-    one number for every token: how much it looks replaced. The weight is that of the masks; the
-    mean over tokens counts as often.
+    The model has a `generator`, a masked language model, and says with `judge(tokens, ctx)` how
+    much each token looks replaced, `[B, T, 1]`. The weight is that of the masks; the mean over
+    tokens counts as often.
     """
 
     def __init__(self, config: Rtd) -> None:
@@ -52,7 +52,7 @@ class RtdObjective:
         total, parts = self.head(model.generator, h, targets, weights, own)
         key = ctx.next_key() if ctx.training else mx.random.key(0)
         guesses = mx.where(weights > 0, guessed(model.generator, h, key), targets)
-        scores = model.discriminator(guesses, ctx)[..., 0].astype(mx.float32)
+        scores = model.judge(guesses, ctx)[..., 0].astype(mx.float32)
         replaced = (guesses != targets).astype(mx.float32)
         # A row that fills up a batch hides nothing.
         judged = batch["valid"] * weights.any(axis=1, keepdims=True)

@@ -18,6 +18,8 @@ class Tag(Kind):
 
     kind: Literal["tag"] = "tag"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    answers: ClassVar[str] = "head"
+    """The part of the model whose classes are those of the data."""
 
     def build(self) -> "TagObjective":
         return TagObjective()

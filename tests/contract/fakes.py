@@ -73,6 +73,9 @@ class Both(nn.Module):
         self.generator = Reader(vocab_size, seed=1)
         self.discriminator = Reader(vocab_size, n_classes=1, seed=2)
 
+    def judge(self, tokens: mx.array, ctx: Context) -> mx.array:
+        return self.discriminator(tokens, ctx)
+
 
 def mean(x: mx.array, valid: mx.array | None) -> mx.array:
     """Over the tokens that exist."""

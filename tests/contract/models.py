@@ -81,6 +81,16 @@ T5 = {
     "head": {"kind": "lm", "tied": True, "scale": 0.25},
 }
 
+ELECTRA = {
+    "kind": "pair",
+    "generator": BERT
+    | {"dim": 8, "n_layers": 1, "embed": BERT["embed"] | {"width": 6}}
+    | {"head": BERT["head"] | {"width": 6}},
+    "discriminator": BERT
+    | {"embed": BERT["embed"] | {"width": 6}}
+    | {"head": {"kind": "tags", "n_classes": 1, "activation": "gelu"}},
+}
+
 ROWS = [
     Row("model", "llama", LLAMA, compiled=True),
     # Without positions k's bias adds the same to every score of a query; softmax can't tell.
@@ -94,6 +104,7 @@ ROWS = [
     # Without types in the pass, every token is of the first.
     Row("model", "bert", BERT, silent=("k.bias",), sees=everything, whole=True),
     Row("model", "albert", ALBERT, silent=("k.bias",), sees=everything, whole=True),
+    Row("model", "electra", ELECTRA, silent=("k.bias",), sees=everything, whole=True),
     Row("model", "t5", T5),
     Row("model", "two kinds of block", BOTH_WAYS, sees=everything, whole=True),
     Row(
@@ -138,6 +149,12 @@ CHANGES = {
         "head": {"kind": "lm", "tied": True},
         "pool": {"kind": "classifier", "n_classes": 2},
         "init": {"kind": "fan_in"},
+    },
+    "pair": {
+        "generator": ELECTRA["generator"] | {"n_layers": 2},
+        "discriminator": ELECTRA["discriminator"] | {"n_layers": 1},
+        "vocab_size": 17,
+        "shared": False,
     },
     "encoder_decoder": {
         "dim": 20,

@@ -6,7 +6,7 @@ A row is a config and the facts it declares. `Row.subject()` builds it into a `S
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -397,6 +397,14 @@ class OfPair(OfModel):
         return self.it.init_state(batch, length, dtype, memory=seen)
 
 
+class OfElectra(OfModel):
+    """What both of a pair say of the same tokens, one beside the other's logits."""
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        own = replace(ctx, key=ctx.next_key() if ctx.training else None)
+        return self.it.generator(x, own) + self.it.judge(x, ctx)
+
+
 class OfPool(Subject):
     """The answer for a sequence, said at each of its places."""
 
@@ -411,7 +419,8 @@ class OfPool(Subject):
 
 
 def of_model(kind: Any, row: Row) -> Subject:
-    return (OfPair if row.kind in ("encoder_decoder", "recurrent_seq2seq") else OfModel)(kind, row)
+    subjects = {"encoder_decoder": OfPair, "recurrent_seq2seq": OfPair, "pair": OfElectra}
+    return subjects.get(row.kind, OfModel)(kind, row)
 
 
 def memory(batch: int, dtype: mx.Dtype) -> mx.array:

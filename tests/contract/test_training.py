@@ -75,6 +75,13 @@ BOTH = (
     f"[model.decoder]{STACK.format(at='model.decoder', types='')}{CROSS}"
 )
 
+PAIR = (
+    f"[model]\nkind = 'pair'\n[model.generator]\nkind = 'encoder'\n{SIZES}"
+    f"{MLM}{STACK.format(at='model.generator', types='')}"
+    f"[model.discriminator]\nkind = 'encoder'\n{SIZES}head = {{ kind = 'tags', n_classes = 1 }}\n"
+    f"{STACK.format(at='model.discriminator', types='')}"
+)
+
 CASES = {
     "prefix": (DECODER, 'kind = "prefix_lm"', 'kind = "prefix"'),
     "mlm": (encoder(MLM), 'kind = "mlm"', 'kind = "mlm"\nmasking.unit = "span"'),
@@ -83,6 +90,7 @@ CASES = {
         'kind = "sentence_order"',
         'kind = "sentence_pairs"',
     ),
+    "electra": (PAIR, 'kind = "rtd"\ndiscriminator_weight = 5.0', 'kind = "mlm"'),
     "t5": (BOTH, 'kind = "seq2seq"', 'kind = "span_corruption"'),
     "bart": (BOTH, 'kind = "seq2seq"', 'kind = "denoise"\ninfill = 0.3\npermute = true'),
     "pairs": (BOTH, 'kind = "seq2seq"', 'kind = "pairs"\nlengths = [20, 32]'),
@@ -107,7 +115,7 @@ CASES = {
         'kind = "contrastive"',
     ),
 }
-TEXTS = {"prefix", "mlm", "next sentence", "t5", "bart"}
+TEXTS = {"electra", "prefix", "mlm", "next sentence", "t5", "bart"}
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +174,20 @@ def test_a_student_is_taught_by_a_run(tmp_path: Path) -> None:
     assert {"val_soft", "val_cosine", "val_loss"} <= names
     with pytest.raises(RecipeError, match="trained with another tokenizer"):
         run(tmp_path, "mlm", "other", *sets, "data.tokenizer.kind='char'")
+
+
+@pytest.mark.parametrize(
+    ("case", "key", "message"),
+    [
+        ("classify", "pool.n_classes=1", "pool.n_classes = 1.*2 classes: even, odd"),
+        ("tag", "head.n_classes=2", "head.n_classes = 2.*3 classes: noun, number, verb"),
+    ],
+)
+def test_classes_that_the_model_lacks_are_named(
+    case: str, key: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run(tmp_path, case, "x", f"model.{key}")
 
 
 def test_an_objective_without_its_batches_is_refused(tmp_path: Path) -> None:
