@@ -70,7 +70,7 @@ class AttentiveDecoder(nn.Module):
         """A source with its keys made, once for all steps."""
         if "align" not in self:
             return None
-        return Source(memory, self.align.keys(memory), valid)
+        return Source(memory, self.align.remember(memory), valid)
 
     def __call__(
         self,

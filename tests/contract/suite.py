@@ -248,7 +248,7 @@ class OfAlign(Subject):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         seen = memory(x.shape[0], x.dtype)
-        return self.it(x, self.it.keys(seen), None) @ seen
+        return self.it(x, self.it.remember(seen), None) @ seen
 
 
 class OfFfn(Subject):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
@@ -127,6 +128,13 @@ def test_a_forward_writes_nothing_on_the_module(row: Row) -> None:
     assert all(before[name] is after[name] for name in before)
     assert [n for n, _ in trainable] == [n for n, _ in tree_flatten(subject.trainable_parameters())]
     assert attributes == {name: set(vars(m)) | set(m) for name, m in subject.named_modules()}
+
+
+@every_row
+def test_a_module_is_still_the_dictionary_that_mlx_takes_it_for(row: Row) -> None:
+    for module in row.bare().modules():
+        for name in ("keys", "values", "items", "get", "update", "pop"):
+            assert getattr(type(module), name) is getattr(nn.Module, name), (type(module), name)
 
 
 @every_row

@@ -35,7 +35,7 @@ class AdditiveAlign(AlignModule):
         weight: mx.array = self.q.weight
         return weight
 
-    def keys(self, memory: mx.array) -> mx.array:
+    def remember(self, memory: mx.array) -> mx.array:
         return self.k(memory)
 
     def score(self, asked: mx.array, keys: mx.array) -> mx.array:

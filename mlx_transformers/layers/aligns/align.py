@@ -34,7 +34,7 @@ class Align(Kind):
 class AlignModule(nn.Module):
     """`(h [B, T, D], keys, valid, offset) -> weights [B, T, S]`, each row's sum 1.
 
-    A kind says what is made of the memory once for all queries (`keys`), what of each query
+    A kind says what is made of the memory once for all queries (`remember`), what of each query
     (`query`), and how the two are compared (`score`).
     """
 
@@ -43,7 +43,7 @@ class AlignModule(nn.Module):
         """The weight `[A, D]` of the map of the queries; None leaves them as they are."""
         return None
 
-    def keys(self, memory: mx.array) -> mx.array:
+    def remember(self, memory: mx.array) -> mx.array:
         """What queries are compared with, `[B, S, A]`, of a memory `[B, S, D]`."""
         return memory
 
@@ -69,7 +69,7 @@ class AlignModule(nn.Module):
 
         Args:
             h: states `[B, T, D]`.
-            keys: as `keys` made them of the memory.
+            keys: as `remember` made them of the memory.
             valid: `[B, S]`, which source tokens exist; None means all.
             offset: position of the first of the T states in the target.
             ask: the map of the queries in a form for loops; None takes the module's own.

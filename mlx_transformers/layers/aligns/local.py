@@ -55,8 +55,8 @@ class LocalAlign(AlignModule):
         weight: mx.array | None = self.of.query
         return weight
 
-    def keys(self, memory: mx.array) -> mx.array:
-        return self.of.keys(memory)
+    def remember(self, memory: mx.array) -> mx.array:
+        return self.of.remember(memory)
 
     def __call__(
         self,
