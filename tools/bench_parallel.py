@@ -12,6 +12,7 @@ cores as ranks.
 import argparse
 import json
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -42,7 +43,7 @@ def main() -> None:
     found: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(args.rounds):
         for side, (world, threads) in sides.items():
-            result = run(world, threads)
+            result = run(world, threads, sys.argv[1:])
             found[side].append(result["tokens_per_s"])
             print(
                 f"round {number + 1}  {side:<28} {result['tokens_per_s']:8,.0f} tokens/s, "
@@ -81,9 +82,9 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(world: int, threads: int) -> dict[str, float]:
-    """One side, in processes of its own; what rank 0 measured."""
-    words = [sys.executable, __file__, "--side", *sys.argv[1:]]
+def run(world: int, threads: int, sizes: list[str]) -> dict[str, float]:
+    """One side, in processes of its own; what rank 0 measured, and the memory of all."""
+    words = [sys.executable, __file__, "--side", *sizes]
     env = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         if world > 1:
@@ -100,7 +101,8 @@ def run(world: int, threads: int) -> dict[str, float]:
         outs = [process.communicate(timeout=DEADLINE)[0] for process in started]
         if any(process.returncode for process in started):
             sys.exit("A process failed; its message is above.")
-    return json.loads(outs[0].splitlines()[-1])
+    found = [json.loads(out.splitlines()[-1]) for out in outs]
+    return found[0] | {name: sum(f[name] for f in found) for name in ("peak_mib", "rss_mib")}
 
 
 def free_ports(count: int) -> list[int]:
@@ -149,16 +151,21 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             if trainer.progress.step in (WARMUP, recipe.train.steps):
                 mx.eval(metrics, step.state)
                 marks.append(time.perf_counter())
+            if trainer.progress.step == WARMUP:
+                mx.reset_peak_memory()
             last.update(metrics)
 
         Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
         held = sum(leaf.nbytes for _, leaf in tree_flatten(optimizer.state))
+        peak = mx.get_peak_memory()
         exchange = exchange_seconds(ranks, model.trainable_parameters())
     seconds = marks[1] - marks[0]
     return {
         "tokens_per_s": args.steps * args.batch * args.length / seconds,
         "step_ms": 1e3 * seconds / args.steps,
         "exchange_ms": 1e3 * exchange,
+        "peak_mib": peak / 2**20,
+        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": last["loss"].item(),
         "optimizer_mib": held / 2**20,
     }

@@ -9,6 +9,7 @@ tokens/s and peak memory of every round, and the ratios of the medians.
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -139,6 +140,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     return {
         "tokens_per_s": tokens / (marks[1] - marks[0]),
         "peak_mib": mx.get_peak_memory() / 2**20,
+        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": last["loss"].item(),
     }
 
@@ -199,6 +201,7 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
     return {
         "tokens_per_s": tokens / (marks[1] - marks[0]),
         "peak_mib": mx.get_peak_memory() / 2**20,
+        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": losses[-1],
     }
 
