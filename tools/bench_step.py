@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 
+from bench_parallel import settings
+
 import mlx_transformers  # noqa: F401  puts the same BLAS and kernels in front of both sides
 
 WARMUP = 3
@@ -92,23 +94,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     from mlx_transformers.trainer.progress import Progress
     from mlx_transformers.trainer.step import Step
 
-    recipe = load_recipe(
-        "recipes/llama_tiny.toml",
-        [
-            f"model.dim={args.dim}",
-            f"model.n_layers={args.layers}",
-            f"model.max_seq_len={args.length}",
-            f"model.block.mixer.n_heads={args.heads}",
-            f"model.block.mixer.n_kv_heads={args.kv_heads}",
-            f"model.block.ffn.hidden_dim={args.hidden_dim}",
-            f"train.steps={args.steps + WARMUP}",
-            f"train.batch_size={args.batch}",
-            f"train.seq_len={args.length}",
-            "train.clip={kind='none'}",
-            "optim.learning_rate=1e-5",
-            "optim.schedule={kind='constant'}",
-        ],
-    )
+    recipe = load_recipe("recipes/llama_tiny.toml", settings(args))
     mx.random.seed(0)
     model = recipe.model.build(args.vocab)
     optimizer = recipe.optim.build(model, recipe.train.steps)
