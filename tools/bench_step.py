@@ -72,6 +72,9 @@ def parse() -> argparse.Namespace:
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--side", choices=("ours", "theirs"))
+    parser.add_argument(
+        "--set", action="append", default=[], help="a recipe's key=value, ours only"
+    )
     return parser.parse_args()
 
 
