@@ -32,6 +32,7 @@ from .layers.ffns.moe import Moe
 from .layers.heads import LmHead, MlmHead, TagHead
 from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
+from .layers.mixers.conv import Conv
 from .layers.mixers.convolution import Convolution
 from .layers.mixers.cross_attention import CrossAttention
 from .layers.mixers.disentangled import Disentangled as DisentangledMixer
@@ -85,7 +86,7 @@ fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets, DisentangledPosition)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention, CrossAttention, Fourier, Latent)
+fill("mixer", Attention, CrossAttention, Fourier, Latent, Conv)
 fill("mixer", Attention, CrossAttention, DisentangledMixer, Fourier, Convolution)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)

@@ -71,18 +71,20 @@ class Recurrence(Config):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as sizes."""
+    """One layer as sizes; `align` is what looks at the source above it."""
 
     cell: Cell
     in_dim: int
     dim: int
     ways: int
     drops: bool
+    align: Any = None
 
     def kept(self, dim: int, at: Pass) -> float:
         """Bytes per token that the layer keeps for its backward."""
         own = self.ways * self.cell.kept(self.in_dim, self.dim // self.ways, at)
-        return own + (self.dim if self.drops else 0)
+        looks = 0.0 if self.align is None else self.align.kept(dim, at) + 6 * dim * at.width
+        return own + looks + (self.dim if self.drops else 0)
 
 
 class LayerModule(nn.Module):

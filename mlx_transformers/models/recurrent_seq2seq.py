@@ -92,7 +92,8 @@ class RecurrentSeq2Seq(Kind):
         """What the planner asks of each layer, those of the encoder first."""
         beside = self.attend == "before" or self.input_feeding
         read = self.encoder.layers(self.dim, self.dim)
-        return read + self.decoder.layers(self.dim * (1 + beside), self.dim)
+        written = self.decoder.layers(self.dim * (1 + beside), self.dim)
+        return [*read, *written[:-1], replace(written[-1], align=self.align)]
 
     def build(self, vocab_size: int) -> "RecurrentSeq2SeqModel":
         """The module, initialised from MLX's global random state.

@@ -21,6 +21,19 @@ def attention(name: str, /, **fields: object) -> Row:
     return Row("mixer", name, {**HEADS, **fields}, **sees)
 
 
+def conv(name: str, kernel: int, dilation: int, compiled: bool = False, **fields: object) -> Row:
+    taps = [i * dilation for i in range(kernel)]
+    middle = (kernel - 1) // 2 * dilation
+    return Row(
+        "mixer",
+        name,
+        {"kind": "conv", "kernel": kernel, "dilation": dilation, **fields},
+        sees=lambda t, s: t - s in taps,
+        both=lambda t, s: t - s + middle in taps,
+        compiled=compiled,
+    )
+
+
 APART = HEADS | {"kind": "disentangled"}
 TABLE = {"kind": "disentangled", "span": 4, "max_distance": 8}
 
@@ -106,6 +119,9 @@ ROWS = [
     Row("mixer", "latent dropout", LATENT | {"dropout": 0.3, "scale": 0.2}),
     Row("mixer", "latent without positions", LATENT, position={"kind": "none"}),
     Row("mixer", "latent alibi", LATENT, position={"kind": "alibi"}),
+    conv("conv", 2, 1, compiled=True),
+    conv("conv dilated", 2, 3, unit="relu", hidden_dim=12),
+    conv("conv of three", 3, 2, bias=False),
     Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
 ]
 
@@ -126,6 +142,7 @@ FIELDS = {
 }
 
 CHANGES = {
+    "conv": {"kernel": 3, "dilation": 2, "hidden_dim": 10, "unit": "relu", "bias": False},
     "attention": FIELDS,
     "cross_attention": {name: value for name, value in FIELDS.items() if name != "window"}
     | {"qk_norm_over": Change("width", row="cross of groups")},

@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
+from ...core.footprint import Pass
 from .align import Align, AlignModule
 
 
@@ -21,6 +22,10 @@ class Additive(Align):
 
     def build(self, dim: int) -> "AdditiveAlign":
         return AdditiveAlign(dim, self.hidden_dim or dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """A hidden layer for every pair of positions."""
+        return super().kept(dim, at) + 2.0 * at.length * (self.hidden_dim or dim) * at.width
 
 
 class AdditiveAlign(AlignModule):

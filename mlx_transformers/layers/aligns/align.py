@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from ...core.footprint import WIDE, Pass
 from ...ops.recall import recall_naive
 from ...recipe.config import Kind
 
@@ -29,6 +30,10 @@ class Align(Kind):
     def build(self, dim: int) -> "AlignModule":
         """An alignment of states and memories, both of width `dim`."""
         raise NotImplementedError(f"{type(self).__name__} builds nothing.")
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Bytes per query that are kept: scores and weights, over sources as long as targets."""
+        return 3.0 * at.length * WIDE
 
 
 class AlignModule(nn.Module):

@@ -5,6 +5,7 @@ from typing import Literal
 import mlx.core as mx
 import mlx.nn as nn
 
+from ...core.footprint import Pass
 from .align import Align, AlignModule
 
 
@@ -19,6 +20,10 @@ class Concat(Align):
 
     def build(self, dim: int) -> "ConcatAlign":
         return ConcatAlign(dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """A hidden layer for every pair of positions."""
+        return super().kept(dim, at) + 2.0 * at.length * dim * at.width
 
 
 class ConcatAlign(AlignModule):

@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
+from ...core.footprint import WIDE, Pass
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
 from .align import HIDDEN, Align, AlignModule, Ask
@@ -37,6 +38,11 @@ class Local(Align):
 
     def build(self, dim: int) -> "LocalAlign":
         return LocalAlign(self, dim)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """What its score keeps, and the window."""
+        inner: float = self.score.kept(dim, at)  # type: ignore[attr-defined]
+        return inner + 4.0 * at.length * WIDE
 
 
 class LocalAlign(AlignModule):
