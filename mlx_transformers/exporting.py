@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from .assemble import load, load_recipe
 from .convert.checkpoint import write_tensors
 from .convert.config import HfConfig
-from .convert.family import Family
+from .convert.family import Family, read
 from .convert.gguf import as_gguf, write_gguf
 from .convert.match import match, say
 from .convert.mlx_lm import reading
@@ -49,7 +49,7 @@ class Exportable:
 
     def tensors(self, family: Family | None = None) -> dict[str, mx.array]:
         """Its weights under the names of `family`, in the dtype that the config names."""
-        weights = (family or self.family).weights(HfConfig(self.config))
+        _, weights = read(family or self.family, HfConfig(self.config))
         theirs = to_theirs(weights, self.parameters)
         return {name: array.astype(DTYPES[self.config["dtype"]]) for name, array in theirs.items()}
 
@@ -109,16 +109,16 @@ def exportable(
         table = _shorter(table, context)
     came_with = folder.path / CONFIG
     original = json.loads(came_with.read_text("utf-8")) if came_with.is_file() else None
-    family, read = match(table, lambda t: _settle(t, str(folder.path)), original)
+    family, said = match(table, lambda t: _settle(t, str(folder.path)), original)
     # Libraries disagree on defaults, so every option is written out.
-    config = {**(say(family, table) or {}), **read.data}
+    config = {**(say(family, table) or {}), **said.data}
     dtype = dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
     if dtype not in DTYPES:
         raise ConvertError(unknown("dtype", str(dtype), DTYPES))
     if original is None:
         config |= {**control_tokens(tokenizer), "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
-    whole = parameters(model, family, read.data)
+    whole = parameters(model, family, said.data)
     return Exportable(table, family, config, whole, tokenizer)
 
 

@@ -34,8 +34,10 @@ from .trainer.folder import RUNS, RunFolder, check_new, create
 from .trainer.progress import Progress
 
 CONFIG = "config.json"
-OBJECTIVES = {"decoder": "clm", "encoder_decoder": "seq2seq"}
-"""What a model of each kind would be trained on further."""
+TASKS = {"decoder": ("clm", "rows"), "encoder_decoder": ("seq2seq", "span_corruption")}
+"""What a model of each kind would be trained on further: objective, and kind of batch."""
+MASKED = ("mlm", "mlm")
+"""The same for encoders whose head writes words."""
 SEQ_LEN = 512
 """Tokens of a row in an imported run's recipe, where the context is longer."""
 
@@ -156,19 +158,24 @@ def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunF
 
 
 def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str) -> None:
-    context = found.table["max_seq_len"]
+    context, head = found.table["max_seq_len"], found.table.get("head") or {}
+    task = MASKED if head.get("kind") == "mlm" else TASKS.get(found.table["kind"], TASKS["decoder"])
     rest = {
-        "objective": {"kind": OBJECTIVES.get(found.table["kind"], "clm")},
-        "data": {"corpus": "stdlib", "tokenizer": _tokenizer_table(tokenizer, folder)},
+        "objective": {"kind": task[0]},
+        "data": {
+            "corpus": "stdlib",
+            "batch": {"kind": task[1]},
+            "tokenizer": _tokenizer_table(tokenizer, folder),
+        },
         "train": {"steps": 1000, "batch_size": 8, "seq_len": min(SEQ_LEN, context)},
         "optim": {"kind": "adamw", "learning_rate": 1e-5},
         "eval": {"every": 100},
         "checkpoint": {"every": 100},
     }
-    recipe = {"model": found.table, **rest}
-    typed(Recipe, resolve_data(recipe, source))  # whatever is wrong with it is said now
+    recipe = resolve_data({"model": found.table, **rest}, source)
+    typed(Recipe, recipe)  # whatever is wrong with it is said now
     header = f"# Imported from {source}: a {found.family.name} of {found.config.where}.\n"
-    folder.describe(header + to_toml(recipe), facts() | {"imported": source})
+    folder.describe(header + to_toml(recipe.data), facts() | {"imported": source})
     folder.keep_tokenizer(tokenizer.save)
     replace_text(folder.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
     state = Progress().to_dict() | {"data": None}

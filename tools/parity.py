@@ -41,6 +41,7 @@ def main() -> None:
     results = [
         run(case, name, args.out)
         for case in args.cases
+        if case.is_dir()
         for dialect, name in DIALECTS.items()
         if args.dialect in (None, dialect) and ((case / name).is_file() or dialect == "5")
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..core.errors import ConvertError
+from ..core.errors import ConvertError, MlxtError
 from .config import HfConfig
 from .family import Family, Table
 from .known import FAMILIES, family_of
@@ -39,7 +39,10 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
         said = say(family, table)
         if said is None:
             continue
-        missing = differences(table, settle(family.model(HfConfig(said))))
+        try:
+            missing = differences(table, settle(family.model(HfConfig(said))))
+        except MlxtError:  # it says what its own reader refuses
+            continue
         if not missing:
             return family, HfConfig(said)
         if nearest is None or len(missing) < nearest[0]:

@@ -65,7 +65,7 @@ def test_smollm2_from_its_gguf(tmp_path: Path) -> None:
     logits = model(tokens)[:, :-1].astype(mx.float32)
     nll = mx.logsumexp(logits, axis=-1)
     nll = nll - mx.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-    assert abs(nll.mean().item() - 0.0) < 0.01
+    assert abs(nll.mean().item() - 3.0230) < 1e-3  # what transformers gives for this export
     assert b"<|im_start|>" in tokenizer.companions["chat_template.jinja"]
 
 
