@@ -54,6 +54,8 @@ class Case:
     model: str
     config: dict[str, Any] = field(default_factory=dict)
     special: dict[str, tuple[float, float]] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
+    """Tensors that follow from the config, so that no file needs them."""
 
 
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}
@@ -77,6 +79,22 @@ CASES = {
     "bert": Case("BertForPreTraining"),
     "bert_classifier": Case("BertForSequenceClassification", {"num_labels": 3}),
     "roberta": Case("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "bert_decoder": Case("BertLMHeadModel", {"is_decoder": True}),
+    "ernie": Case("ErnieForMaskedLM"),
+    "data2vec_text": Case("Data2VecTextForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "megatron_bert": Case("MegatronBertModel"),
+    "mpnet": Case("MPNetForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "roberta_prelayernorm": Case(
+        "RobertaPreLayerNormForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}
+    ),
+    "roformer": Case(
+        "RoFormerForMaskedLM",
+        {"embedding_size": 12},
+        fixed=("roformer.encoder.embed_positions.weight",),
+    ),
+    "xlm_roberta_xl": Case(
+        "XLMRobertaXLForSequenceClassification", {"pad_token_id": 1, "bos_token_id": 0}
+    ),
     "camembert": Case("CamembertForQuestionAnswering", {"pad_token_id": 1, "bos_token_id": 0}),
     "albert": Case(
         "AlbertForPreTraining",
@@ -161,7 +179,8 @@ def build(case: Case) -> tuple[Any, dict[str, Any], dict[str, list[int]]]:
     with tempfile.TemporaryDirectory() as folder:
         cls._from_config(config, dtype=torch.float32).save_pretrained(folder)
         file = Path(folder, "model.safetensors")
-        shapes = {key: list(array.shape) for key, array in load_file(file).items()}
+        arrays = load_file(file)
+        shapes = {key: list(array.shape) for key, array in arrays.items() if key not in case.fixed}
         drawn = {key: draw(key, shape, case.special) for key, shape in shapes.items()}
         save_file(drawn, file, {"format": "pt"})
         model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")

@@ -14,6 +14,15 @@ from .families.bart import (
     PLBART,
 )
 from .families.bert import BERT, ROBERTA, XLM_ROBERTA
+from .families.bert_relatives import (
+    DATA2VEC_TEXT,
+    ERNIE,
+    MEGATRON_BERT,
+    MPNET,
+    ROBERTA_PRELAYERNORM,
+    ROFORMER,
+    XLM_ROBERTA_XL,
+)
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
 from .families.deberta import DEBERTA, DEBERTA_V2
@@ -72,6 +81,13 @@ FAMILIES: tuple[Family, ...] = (
     XGLM,
     ALBERT,
     BERT,
+    DATA2VEC_TEXT,
+    ERNIE,
+    MEGATRON_BERT,
+    MPNET,
+    ROBERTA_PRELAYERNORM,
+    ROFORMER,
+    XLM_ROBERTA_XL,
     COHERE,
     COHERE2,
     DEEPSEEK_V2,

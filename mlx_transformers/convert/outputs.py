@@ -33,8 +33,10 @@ def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Logits of a pass, of a greedy continuation with a cache, and of rows padded on the left."""
     found: dict[str, np.ndarray] = {}
     if "input_ids" in inputs:
-        mask = inputs.get("attention_mask")
-        found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), _padded(mask)))
+        ctx = _padded(inputs.get("attention_mask"))
+        if "token_type_ids" in inputs:
+            ctx.types = _tokens(inputs["token_type_ids"])
+        found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), ctx))
     if "prompt_ids" in inputs:
         found |= greedy(model, inputs["prompt_ids"])
     if "lp_input_ids" in inputs:

@@ -48,7 +48,7 @@ CHANGES = {
         "absolute": True,
     },
     "alibi": {"max_bias": 4.0, "scale": 0.5},
-    "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4},
+    "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4, "absolute": 2},
     "rope": {
         "theta": 100.0,
         "fraction": 0.5,

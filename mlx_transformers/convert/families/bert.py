@@ -3,6 +3,7 @@
 Defaults are those of `BertConfig`, `RobertaConfig`, `XLMRobertaConfig` and `CamembertConfig`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from ..answers import Answer, classifier, ends, pooled, tags, task_of
@@ -138,12 +139,12 @@ def bert_answer(config: HfConfig, prefix: str = "bert.") -> Answer:
     return Answer(words(config), order.pool, [*head_rows, *order.rows])
 
 
-def roberta_answer(config: HfConfig) -> Answer:
+def roberta_answer(config: HfConfig, prefix: str = "roberta.") -> Answer:
     """Head and pool of a class of RoBERTa's, whose classifier holds its own pooler."""
     task, rate = task_of(config, "ForMaskedLM", *CAUSAL), class_dropout(config)
     match task:
         case "Model":
-            return pooled("roberta.pooler.dense")
+            return pooled(f"{prefix}pooler.dense")
         case "ForTokenClassification":
             return tags(config, "classifier")
         case "ForQuestionAnswering":
@@ -151,16 +152,22 @@ def roberta_answer(config: HfConfig) -> Answer:
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", dropout=rate)
         case "ForMultipleChoice":
-            pooler = "roberta.pooler.dense"
-            return classifier(config, pooler, "classifier", dropout=rate, n_classes=1)
+            return classifier(
+                config, f"{prefix}pooler.dense", "classifier", dropout=rate, n_classes=1
+            )
     rows_ = word_rows("lm_head.", "lm_head.", "dense", "layer_norm", config)
     return Answer(words(config, "gelu"), None, rows_)
 
 
-def weights(config: HfConfig, *, prefix: str = "bert.") -> list[Row]:
-    """The weight map of a BERT, or of a RoBERTa with its prefix."""
-    answer = bert_answer(config) if prefix == "bert." else roberta_answer(config)
-    return [*around(prefix), *layers(f"{prefix}encoder.layer.{{i}}"), *answer.rows]
+def weights(
+    config: HfConfig,
+    *,
+    prefix: str = "bert.",
+    answer: Callable[[HfConfig, str], Answer] = bert_answer,
+) -> list[Row]:
+    """The weight map of a BERT, or of a RoBERTa with its prefix and its heads."""
+    block = layers(f"{prefix}encoder.layer.{{i}}")
+    return [*around(prefix), *block, *answer(config, prefix).rows]
 
 
 def around(prefix: str) -> list[Row]:
@@ -195,35 +202,59 @@ def joints(theirs: str) -> list[Row]:
 NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 """What TensorFlow called the parameters of a norm."""
 
-BERT = Family(
-    model_types=("bert",),
-    architecture="BertForPreTraining",
-    model=model,
-    weights=weights,
-    renames=(*NAMES, prefixed("bert.", "cls.", "classifier.", "qa_outputs.")),
-    spare=(r"^bert\.pooler\.", r"^cls\."),
-    tied=(
-        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-    ),
-)
+HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")
+"""What stands beside the tower in a file."""
 
 
-def robertas(*names: str, vocab_size: int = 30522) -> Family:
-    """A family with RoBERTa's tensors."""
+def berts(*names: str, prefix: str = "bert.", title: str = "Bert") -> Family:
+    """A family with BERT's tensors under a prefix."""
     return Family(
         model_types=names,
-        architecture="RobertaForMaskedLM",
-        model=partial(model, vocab_size=vocab_size, pad=1),
-        weights=partial(weights, prefix="roberta."),
-        renames=(*NAMES, prefixed("roberta.", "lm_head.", "classifier.", "qa_outputs.")),
-        spare=(r"^roberta\.pooler\.", r"^lm_head\."),
-        tied=(
-            ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
-            ("lm_head.decoder.bias", "lm_head.bias"),
-        ),
+        architecture=f"{title}ForPreTraining",
+        model=model,
+        weights=partial(weights, prefix=prefix),
+        renames=(*NAMES, prefixed(prefix, *HEADS)),
+        **bert_extras(prefix),
     )
 
 
+def bert_extras(prefix: str) -> Table:
+    """What a file holds beside: unused heads, and second names of tied tensors."""
+    head = "cls.predictions"
+    return {
+        "spare": (rf"^{prefix}pooler\.", r"^cls\."),
+        "tied": (
+            (f"{head}.decoder.weight", f"{prefix}embeddings.word_embeddings.weight"),
+            (f"{head}.decoder.bias", f"{head}.bias"),
+        ),
+    }
+
+
+def robertas(
+    *names: str, prefix: str = "roberta.", title: str = "Roberta", vocab_size: int = 30522
+) -> Family:
+    """A family with RoBERTa's tensors under a prefix."""
+    return Family(
+        model_types=names,
+        architecture=f"{title}ForMaskedLM",
+        model=partial(model, vocab_size=vocab_size, pad=1),
+        weights=partial(weights, prefix=prefix, answer=roberta_answer),
+        renames=(*NAMES, prefixed(prefix, *HEADS)),
+        **roberta_extras(prefix),
+    )
+
+
+def roberta_extras(prefix: str) -> Table:
+    """The same for RoBERTa's."""
+    return {
+        "spare": (rf"^{prefix}pooler\.", r"^lm_head\."),
+        "tied": (
+            ("lm_head.decoder.weight", f"{prefix}embeddings.word_embeddings.weight"),
+            ("lm_head.decoder.bias", "lm_head.bias"),
+        ),
+    }
+
+
+BERT = berts("bert")
 ROBERTA = robertas("roberta", vocab_size=50265)
-XLM_ROBERTA = robertas("xlm-roberta", "camembert")
+XLM_ROBERTA = robertas("xlm-roberta", "camembert", title="XLMRoberta")

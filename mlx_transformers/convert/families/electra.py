@@ -34,6 +34,14 @@ def answer(config: HfConfig) -> Answer:
             rate = class_dropout(config)
             names = ("classifier.dense", "classifier.out_proj")
             return classifier(config, *names, dropout=rate, activation="gelu")
+        case "ForMultipleChoice":
+            config.expect("summary_type", "first", default="first")
+            config.expect("summary_use_proj", True, default=True)
+            config.expect("summary_proj_to_labels", False)
+            names, told = ("sequence_summary.summary", "classifier"), "summary_activation"
+            rate = float(config.get("summary_last_dropout", 0.1))
+            shape: Table = {"n_classes": 1, "activation": config.activation(told, "gelu")}
+            return classifier(config, *names, dropout=rate, **shape)
         case "ForPreTraining":
             activation = config.activation("hidden_act", "gelu")
             head = {"kind": "tags", "n_classes": 1, "activation": activation}
@@ -61,7 +69,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-HEADS = ("generator_", "discriminator_", "classifier.", "qa_outputs.")
+HEADS = ("generator_", "discriminator_", "classifier.", "qa_outputs.", "sequence_summary.")
 
 ELECTRA = Family(
     model_types=("electra",),

@@ -10,6 +10,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...ops.lookup import lookup
 from ...recipe.config import Kind
+from .learned import Learned, LearnedPosition
 from .position import Position
 
 
@@ -28,18 +29,30 @@ class Buckets(Kind):
     """Rows of the table."""
     max_distance: int = Field(128, ge=2)
     """Where the last bucket begins."""
+    absolute: int | None = Field(None, ge=0)
+    """Rows before that of position 0 in a table of absolute positions, which is added to the
+    embeddings as well (MPNet: 2); none means that there is no such table."""
 
     def build(self, dim: int, max_seq_len: int) -> "BucketPosition":
-        return BucketPosition(self)
+        return BucketPosition(self, dim, max_seq_len)
 
 
 class BucketPosition(Position):
     """`scores + table[bucket(s - t)]`."""
 
-    def __init__(self, config: Buckets) -> None:
+    def __init__(self, config: Buckets, dim: int, max_seq_len: int) -> None:
         super().__init__()
         self.n_buckets, self.max_distance = config.n_buckets, config.max_distance
         self.table = nn.Embedding(config.n_buckets, config.n_heads)
+        if config.absolute is not None:
+            self.absolute = LearnedPosition(Learned(offset=config.absolute), dim, max_seq_len)
+
+    def embed(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.absolute.embed(x, ctx) if "absolute" in self else x
+
+    def admit(self, length: int) -> None:
+        if "absolute" in self:
+            self.absolute.admit(length)
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
