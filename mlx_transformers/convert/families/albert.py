@@ -14,7 +14,9 @@ POOLER = "albert.pooler"
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of an AlbertConfig."""
-    config.ignore("net_structure_type", "gap_size", "num_memory_blocks", "down_scale_factor")
+    config.ignore(
+        "layers_to_keep", "net_structure_type", "gap_size", "num_memory_blocks", "down_scale_factor"
+    )
     table = tower(
         config,
         vocab_size=30000,

@@ -12,6 +12,11 @@ from ..family import Family, Table, prefixed
 from ..weights import Row, rows
 
 BLOCK = "stack.blocks.{i}"
+OLD_KEYS = (
+    *("directionality", "output_past", "pooler_fc_size", "pooler_num_attention_heads"),
+    *("pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
+)
+"""What old configs say and no code reads."""
 CAUSAL = ("LMHeadModel", "ForCausalLM")
 
 
@@ -46,6 +51,7 @@ def tower(
 ) -> Table:
     """What all of BERT's line share: embeddings, blocks, no last norm; the defaults that differ."""
     config.expect("position_embedding_type", "absolute")
+    config.ignore(*OLD_KEYS)
     rate = float(config.get("hidden_dropout_prob", dropout))
     norm = norm_of(config)
     mixer = {
@@ -99,8 +105,10 @@ def words(config: HfConfig, activation: str | None = None) -> Table:
 
 
 def word_rows(head: str, base: str, transform: str, norm: str, config: HfConfig) -> list[Row]:
-    """The rows of a head over words: its decoder has a bias of its own where it isn't tied."""
+    """The rows of a head over words: its decoder has a bias of its own where it isn't tied, but
+    for files that are older than that."""
     tied = config.get("tie_word_embeddings", True)
+    tied = tied or (bool(config.tensors) and f"{base}decoder.bias" not in config.tensors)
     return [
         *rows("head.{map,norm}", f"{head}{{{transform},{norm}}}"),
         Row("head.weight", f"{base}decoder.weight"),

@@ -120,7 +120,9 @@ def convolution(config: HfConfig) -> Table:
 def answer(config: HfConfig) -> Answer:
     """Head and pool of a class of DeBERTa's."""
     config.ignore("legacy", "cls_dropout", "pooler_dropout", "pooler_hidden_act")
-    task = task_of(config, "ForMaskedLM")
+    # DeBERTa 3 is published without the name of a class, with a head that no class reads.
+    worded = not config.tensors or any(name.startswith("cls.") for name in config.tensors)
+    task = task_of(config, "ForMaskedLM" if worded else "Model")
     own, rate = config.get("cls_dropout", None), config.get("hidden_dropout_prob", 0.1)
     options: Table = {
         "activation": config.activation("pooler_hidden_act", "gelu"),

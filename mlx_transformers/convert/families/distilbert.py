@@ -14,6 +14,7 @@ def model(config: HfConfig) -> Table:
     """The `[model]` table of a DistilBertConfig."""
     # Sinusoidal positions are a table in the file as well, and were only initialised as waves.
     config.ignore("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout")
+    config.ignore("output_past", "tie_weights_")
     rate = float(config.get("dropout", 0.1))
     mixer = {
         "kind": "attention",

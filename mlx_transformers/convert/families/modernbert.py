@@ -20,6 +20,7 @@ THETA = {FULL: 160000.0, SLIDING: 10000.0}
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a ModernBertConfig."""
     config.ignore("deterministic_flash_attn", "sparse_prediction", "sparse_pred_ignore_index")
+    config.ignore("layer_norm_eps", "position_embedding_type")  # BERT's, which no code reads
     config.ignore("initializer_cutoff_factor", "reference_compile", "repad_logits_with_grad")
     norm = norm_of(config)
     types = layer_types(config)
