@@ -71,6 +71,22 @@ def n_labels(config: HfConfig) -> int:
     return len(named) if named else given or LABELS
 
 
+def label_names(n_classes: int) -> Table:
+    """The two tables that name the classes of a classifier."""
+    names = [f"LABEL_{number}" for number in range(n_classes)]
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def their_activation(ours: str) -> str:
+    """Their name of an activation: the first that means it, in the order of `ACTIVATIONS`."""
+    return {"gelu_tanh": "gelu_new", "gelu_quick": "quick_gelu", "identity": "linear"}.get(
+        ours, ours
+    )
+
+
 def tags(config: HfConfig, theirs: str, n_classes: int | None = None) -> Answer:
     """A class for every token."""
     head = {"kind": "tags", "n_classes": n_classes or n_labels(config)}

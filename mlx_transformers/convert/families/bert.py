@@ -6,7 +6,18 @@ Defaults are those of `BertConfig`, `RobertaConfig`, `XLMRobertaConfig` and `Cam
 from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, classifier, ends, pooled, tags, task_of
+from ...core.errors import ConvertError
+from ..answers import (
+    LABELS,
+    Answer,
+    classifier,
+    ends,
+    label_names,
+    pooled,
+    tags,
+    task_of,
+    their_activation,
+)
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..weights import Row, rows
@@ -207,6 +218,39 @@ def joints(theirs: str) -> list[Row]:
     ]
 
 
+def config(table: Table) -> Table:
+    """The BertConfig of an encoder that was trained here, with the class that has its heads.
+
+    Raises:
+        ConvertError: it has no token types, which every BERT has.
+    """
+    if table["embed"].get("n_types") is None:
+        raise ConvertError("A BERT has token types: embed.n_types.")
+    block, embed = table["block"], table["embed"]
+    head, pool = table.get("head"), table.get("pool") or {}
+    task = "ForPreTraining" if head and pool else "ForMaskedLM" if head else None
+    labels: Table = {}
+    if task is None:
+        task = "ForSequenceClassification" if pool.get("kind") == "classifier" else "Model"
+        labels = label_names(pool.get("n_classes", LABELS))
+    return {
+        "architectures": [f"Bert{task}"],
+        "vocab_size": table["vocab_size"],
+        "hidden_size": table["dim"],
+        "num_hidden_layers": table["n_layers"],
+        "num_attention_heads": block["mixer"]["n_heads"],
+        "intermediate_size": block["ffn"]["hidden_dim"],
+        "hidden_act": their_activation(block["ffn"]["activation"]),
+        "max_position_embeddings": table["max_seq_len"],
+        "type_vocab_size": embed["n_types"],
+        "layer_norm_eps": block["norm"]["eps"],
+        "hidden_dropout_prob": block.get("dropout", 0.0),
+        "attention_probs_dropout_prob": block["mixer"].get("dropout", 0.0),
+        "tie_word_embeddings": head["tied"] if head else True,
+        **labels,
+    }
+
+
 NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 """What TensorFlow called the parameters of a norm."""
 
@@ -221,6 +265,7 @@ def berts(*names: str, prefix: str = "bert.", title: str = "Bert") -> Family:
         architecture=f"{title}ForPreTraining",
         model=model,
         weights=partial(weights, prefix=prefix),
+        config=config if prefix == "bert." else None,
         renames=(*NAMES, prefixed(prefix, *HEADS)),
         **bert_extras(prefix),
     )

@@ -1,6 +1,6 @@
 """DistilBERT: BERT without token types and pooler. Defaults are those of `DistilBertConfig`."""
 
-from ..answers import Answer, classifier, ends, tags, task_of
+from ..answers import Answer, classifier, ends, tags, task_of, their_activation
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..weights import Row, rows
@@ -99,11 +99,29 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def config(table: Table) -> Table:
+    """The DistilBertConfig of a masked language model without token types."""
+    block, head = table["block"], table["head"]
+    return {
+        "vocab_size": table["vocab_size"],
+        "dim": table["dim"],
+        "n_layers": table["n_layers"],
+        "n_heads": block["mixer"]["n_heads"],
+        "hidden_dim": block["ffn"]["hidden_dim"],
+        "activation": their_activation(block["ffn"]["activation"]),
+        "max_position_embeddings": table["max_seq_len"],
+        "dropout": block.get("dropout", 0.0),
+        "attention_dropout": block["mixer"].get("dropout", 0.0),
+        "tie_word_embeddings": head["tied"],
+    }
+
+
 DISTILBERT = Family(
     model_types=("distilbert",),
     architecture="DistilBertForMaskedLM",
     model=model,
     weights=weights,
+    config=config,
     renames=(prefixed("distilbert.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs."),),
     spare=(r"^vocab_",),
     tied=(("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),),

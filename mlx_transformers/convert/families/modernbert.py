@@ -3,7 +3,7 @@
 Defaults are those of `ModernBertConfig`.
 """
 
-from ..answers import Answer, n_labels, task_of
+from ..answers import Answer, n_labels, task_of, their_activation
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..rope import rope
@@ -157,11 +157,46 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def config(table: Table) -> Table:
+    """The ModernBertConfig of a masked language model whose blocks have ModernBERT's names."""
+    block, head, blocks = table["block"], table["head"], table["blocks"]
+    local = blocks.get("local", {})
+    theta = local["position"]["theta"] if local else THETA[SLIDING]
+    kinds = {"first": FULL, "global": FULL, "local": SLIDING}
+    ropes = {FULL: table["position"]["theta"], SLIDING: theta}
+    return {
+        "vocab_size": table["vocab_size"],
+        "hidden_size": table["dim"],
+        "intermediate_size": block["ffn"]["hidden_dim"],
+        "num_hidden_layers": table["n_layers"],
+        "num_attention_heads": block["mixer"]["n_heads"],
+        "hidden_activation": their_activation(block["ffn"]["activation"]),
+        "max_position_embeddings": table["max_seq_len"],
+        "norm_eps": block["norm"]["eps"],
+        "norm_bias": block["norm"]["bias"],
+        "attention_bias": block["mixer"]["bias"],
+        "attention_dropout": block["mixer"].get("dropout", 0.0),
+        "mlp_bias": block["ffn"]["bias"],
+        "layer_types": [kinds[name] for name in table["pattern"]],
+        "local_attention": 2 * (local["mixer"]["window"] - 1) if local else 128,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": value} for kind, value in ropes.items()
+        },
+        "classifier_activation": their_activation(head["activation"]),
+        "classifier_bias": head["map_bias"],
+        "decoder_bias": head["bias"],
+        "tie_word_embeddings": head["tied"],
+        # Their defaults are numbers of a vocabulary of 50,368.
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "cls_token_id", "sep_token_id")),
+    }
+
+
 MODERNBERT = Family(
     model_types=("modernbert",),
     architecture="ModernBertForMaskedLM",
     model=model,
     weights=weights,
+    config=config,
     renames=(prefixed("model.", "head.", "decoder.", "classifier."),),
     spare=(r"^head\.", r"^decoder\."),
     tied=(("decoder.weight", "model.embeddings.tok_embeddings.weight"),),
