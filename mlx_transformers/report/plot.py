@@ -5,6 +5,9 @@ from pathlib import Path
 
 from .figure import new_figure
 
+REPEATABLE = {"metadata": {"Date": None}}
+"""Options of a file that is the same each time it is drawn."""
+
 
 def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Path:
     """Validation bits per byte against tokens trained on, one line per run.
@@ -27,4 +30,55 @@ def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: P
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)
+    return path
+
+
+def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: str) -> Path:
+    """A measure against the length of the source, one line per model.
+
+    Args:
+        curves: by model, the measure of each length.
+        path: the file to write; its suffix chooses the format.
+        what: the measure's name, for the axis.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    figure = new_figure(7.5, 4.2)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
+    axes.set_xlabel("tokens of the source")
+    axes.set_ylabel(what)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, **REPEATABLE)
+    return path
+
+
+def alignment(
+    weights: Sequence[Sequence[float]], source: Sequence[str], target: Sequence[str], path: Path
+) -> Path:
+    """How much each target token (rows) looked at each source token (columns); black is 1.
+
+    Bahdanau et al. 2015, figure 3.
+
+    Args:
+        weights: `[T][S]`, as `alignment` of a recurrent model gives them for one pair.
+        source, target: the tokens as text.
+        path: the file to write; its suffix chooses the format.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    figure = new_figure(1.0 + 0.32 * len(source), 0.8 + 0.32 * len(target))
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="equal")
+    axes.set_xticks(range(len(source)), source)
+    axes.set_yticks(range(len(target)), target)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    figure.savefig(path, **REPEATABLE)
     return path

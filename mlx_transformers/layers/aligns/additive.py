@@ -25,7 +25,7 @@ class Additive(Align):
 
     def kept(self, dim: int, at: Pass) -> float:
         """A hidden layer for every pair of positions."""
-        return super().kept(dim, at) + 2.0 * at.length * (self.hidden_dim or dim) * at.width
+        return super().kept(dim, at) + at.length * (self.hidden_dim or dim) * at.width
 
 
 class AdditiveAlign(AlignModule):

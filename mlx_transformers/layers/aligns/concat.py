@@ -23,7 +23,7 @@ class Concat(Align):
 
     def kept(self, dim: int, at: Pass) -> float:
         """A hidden layer for every pair of positions."""
-        return super().kept(dim, at) + 2.0 * at.length * dim * at.width
+        return super().kept(dim, at) + at.length * dim * at.width
 
 
 class ConcatAlign(AlignModule):

@@ -1,0 +1,25 @@
+"""Plots show what they are given."""
+
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.report.plot import alignment, length_curves
+
+pytest.importorskip("matplotlib")
+
+
+def test_an_alignment_is_drawn_with_the_tokens_of_both_sides(tmp_path: Path) -> None:
+    weights = [[0.9, 0.1, 0.0], [0.0, 0.2, 0.8]]
+    path = alignment(weights, ["le", "chat", "noir"], ["black", "cat"], tmp_path / "a.svg")
+    text = path.read_text()
+    assert "<image" in text
+    for token in ("le", "chat", "noir", "black", "cat"):
+        assert f"<!-- {token} -->" in text
+
+
+def test_length_curves_have_a_line_and_a_name_for_each_model(tmp_path: Path) -> None:
+    curves = {"with": {3: 0.9, 5: 0.8}, "without": {3: 0.9, 5: 0.4}}
+    text = length_curves(curves, tmp_path / "c.svg", "share right").read_text()
+    for name in ("with", "without", "share right", "tokens of the source"):
+        assert f"<!-- {name} -->" in text
