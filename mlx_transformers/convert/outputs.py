@@ -54,9 +54,15 @@ def greedy(
     """
     rows, length = prompt.shape
     state = model.init_state(rows, length + new_tokens) if state is None else state
-    tokens, logits, chosen = _tokens(prompt), [], []
-    for _ in range(new_tokens):
+    tokens = _tokens(prompt)
+    logits: list[mx.array] = []
+    chosen: list[mx.array] = []
+    for n in range(new_tokens):
         out, state = model.step(tokens, state)
+        if n and length + n == (getattr(model, "rereads_after", None) or 0) + 1:
+            whole = mx.concatenate([_tokens(prompt), *chosen], axis=1)
+            again = model.init_state(rows, length + new_tokens, reach=length + n)
+            out, state = model.step(whole, again)
         logits.append(out[:, -1])
         tokens = mx.argmax(out[:, -1:], axis=-1)
         chosen.append(tokens)

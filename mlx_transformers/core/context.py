@@ -16,6 +16,8 @@ class Context:
         positions: `[B, T]` absolute positions, only where they are not `offset + arange(T)`.
         segments: `[B, T]` document ids of packed rows; a token sees only its own document.
         valid: `[B, T]` whether a token exists; None where no row is padded. Padding is never seen.
+        reach: how long the text is of which this pass is a part, where positions depend on it; None
+            where the pass ends it.
         pad: `[B]` how many slots before a row's first token are padding, in decoding.
         prefix: `[B]` how many tokens of a causal pass are seen by every other, before and after.
         types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
@@ -35,6 +37,7 @@ class Context:
     positions: mx.array | None = None
     segments: mx.array | None = None
     valid: mx.array | None = None
+    reach: mx.array | None = None
     pad: mx.array | None = None
     prefix: mx.array | None = None
     types: mx.array | None = None

@@ -28,7 +28,7 @@ class Decodable(Protocol):
     max_seq_len: int
     vocab_size: int
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> Any: ...
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype, **reach: int) -> Any: ...
 
     def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]: ...
 
@@ -62,7 +62,10 @@ class Engine:
         self._model, self._prompt, self._rows = model, prompt, rows
         self._key = mx.random.key(seed)
         self._slots = slots(len(prompt), model.max_seq_len)
-        self.state = model.init_state(rows, self._slots, dtype(model))
+        self._reread_at = (getattr(model, "rereads_after", None) or -1) + 1
+        before = mx.array(prompt[:-1], dtype=mx.int32)
+        self._known = [mx.broadcast_to(before, (rows, len(prompt) - 1))]
+        self.state = self._empty(len(prompt))
         self.traces: list[list[int]] = []
         width = sampling.history_size(model.max_seq_len)
         recent = prompt[-width:] if width else []
@@ -88,20 +91,30 @@ class Engine:
 
     def _read_prompt(self) -> mx.array:
         """Bring the state to the prompt's last token, and return that token, `[B]`."""
-        *before, last = self._prompt
-        for start in range(0, len(before), CHUNK):
-            chunk = mx.array([before[start : start + CHUNK]], dtype=mx.int32)
-            chunk = mx.broadcast_to(chunk, (self._rows, chunk.shape[1]))
-            _, self.state = self._model.step(chunk, self.state)
+        self._read(self._known[0])
+        return mx.full((self._rows,), self._prompt[-1], dtype=mx.int32)
+
+    def _read(self, tokens: mx.array) -> None:
+        """Continue the state by `tokens [B, T]`, in chunks."""
+        for start in range(0, tokens.shape[1], CHUNK):
+            _, self.state = self._model.step(tokens[:, start : start + CHUNK], self.state)
             mx.eval(self.state)
-        return mx.full((self._rows,), last, dtype=mx.int32)
+
+    def _empty(self, length: int) -> Any:
+        """A decode state before `length` tokens that are known."""
+        reach = {"reach": length} if self._reread_at else {}
+        return self._model.init_state(self._rows, self._slots, dtype(self._model), **reach)
 
     def _advance(self, token: mx.array, length: int) -> mx.array:
         """The next token, where `length` tokens are known, `token` the last of them."""
         if length > self._slots:
             self._slots = slots(length, self._model.max_seq_len)
-            larger = self._model.init_state(self._rows, self._slots, dtype(self._model))
-            self.state = tree_map(_grow, self.state, larger)
+            self.state = tree_map(_grow, self.state, self._empty(length))
+        if self._reread_at:
+            if length == self._reread_at > len(self._prompt):
+                self.state = self._empty(length)
+                self._read(mx.concatenate(self._known, axis=1))
+            self._known.append(token[:, None])
         token, self.state, self._history, self._key = self._step(
             token, self.state, self._history, self._key
         )

@@ -68,25 +68,37 @@ class DecoderModel(TowerModule):
         length: int,
         dtype: mx.Dtype = mx.float32,
         pad: mx.array | None = None,
+        reach: int = 0,
     ) -> dict[str, Any]:
         """An empty decode state for `batch` rows of at most `length` tokens.
 
         Args:
             pad: `[B]`, how many tokens before the first of each row will be padding.
+            reach: tokens that will be read in several steps as one, for a model with
+                `rereads_after`.
 
         Raises:
             RunError: the position kind has not as many positions.
         """
         self.position.admit(length)
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
+        if self.rereads_after is not None:
+            state["reach"] = mx.array(reach)
         return state if pad is None else state | {"pad": pad}
+
+    @property
+    def rereads_after(self) -> int | None:
+        """The length beyond which a text has to be read anew, with that `reach`; None for none."""
+        own = [block.position for block in self.stack.blocks if "position" in block]
+        ends = [position.rereads_after for position in (self.position, *own)]
+        return min((end for end in ends if end is not None), default=None)
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
         """Continue every row by `tokens [B, T]`: logits `[B, T, V]` and the new state.
 
         The state is a tree of arrays, so a step can be compiled; a prompt is one step.
         """
-        ctx = Context(offset=state["offset"], pad=state.get("pad"))
+        ctx = Context(offset=state["offset"], pad=state.get("pad"), reach=state.get("reach"))
         ctx.positions = padded_positions(tokens, ctx)
         h, blocks = self.go_on(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}

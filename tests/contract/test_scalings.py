@@ -9,7 +9,7 @@ import pytest
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
 
-from . import mixers, scalings
+from . import scalings
 from .suite import BATCH, LENGTH, Row, difference, parse
 
 WIDTH, THETA = 8, 50.0
@@ -77,35 +77,6 @@ def test_given_positions_are_scaled_by_the_largest_of_them(row: Row) -> None:
     x = subject.inputs()
     given = Context(positions=mx.broadcast_to(mx.arange(LENGTH) + 3, (BATCH, LENGTH)))
     assert difference(subject(x, given), subject(x, Context(offset=3))) < 1e-6
-
-
-LONGROPE = {
-    "kind": "rope",
-    "scaling": {"kind": "longrope", "trained_len": 5, "short": [1.0, 2.0], "long": [3.0, 7.0]},
-}
-
-
-def test_decoding_past_the_context_of_training_turns_the_old_keys_anew() -> None:
-    subject = Row("mixer", "longrope", mixers.HEADS, position=LONGROPE).subject()
-    x = subject.inputs()
-    state = subject.init_state(BATCH, LENGTH)
-    for t in range(LENGTH):
-        y, state = subject.step(x[:, t : t + 1], state)
-        whole = subject(x[:, : t + 1], Context())
-        assert difference(y[:, 0], whole[:, t]) < 1e-5
-
-
-def test_rows_padded_on_the_left_decode_past_it_as_they_would_alone() -> None:
-    row = Row("mixer", "longrope", mixers.HEADS, position=LONGROPE)
-    subject = row.subject()
-    x = subject.inputs(batch=1)
-    padded = mx.concatenate([mx.zeros((1, 2, x.shape[-1])), x], axis=1)
-    state = subject.it.init_state(1, LENGTH + 2, mx.float32)
-    pad = mx.array([2])
-    for t in range(LENGTH + 2):
-        ctx = Context(offset=t, pad=pad, position=subject.position)
-        y, state = subject.it.step(padded[:, t : t + 1], state, ctx)
-    assert difference(y[:, 0], subject(x, Context())[:, -1]) < 1e-5
 
 
 def test_longrope_wants_a_divisor_for_every_pair() -> None:

@@ -13,6 +13,12 @@ from mlx_transformers.models.decoder import Decoder, DecoderModel
 
 VOCAB = 40
 ROPE: dict[str, Any] = {"kind": "rope"}
+LONGROPE: dict[str, Any] = {
+    "kind": "longrope",
+    "trained_len": 24,
+    "short": [1.0, 1.0, 1.5, 2.0],
+    "long": [1.0, 2.0, 4.0, 8.0],
+}
 GLU: dict[str, Any] = {"kind": "glu", "hidden_dim": 48, "activation": "silu"}
 MOE: dict[str, Any] = {
     "kind": "moe",
@@ -24,6 +30,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "window": {"window": 7},
     "learned positions": {"position": {"kind": "learned"}},
+    "longrope past its training": {"position": ROPE | {"scaling": LONGROPE}},
     "experts": {"ffn": MOE},
     "experts in a window": {"ffn": MOE, "window": 5},
 }

@@ -189,8 +189,7 @@ class AttentionMixer(HeadsMixer):
         self.window = config.window
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        q, k, v = self._project(x)
-        q, k = ctx.position.rotate(q, k, ctx)
+        q, k, v = self._project(x, ctx)
         mask = Mask(ctx.causal, self.window, ctx.segments, ctx.valid, prefix=ctx.prefix)
         places = mx.arange(x.shape[1])
         return self._attend(q, k, v, mask, self._bias(q, k, places, places, ctx), ctx)
@@ -202,15 +201,10 @@ class AttentionMixer(HeadsMixer):
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`; they stand at positions `ctx.offset + arange(T)`."""
-        q, k, v = self._project(x)
-        if not ctx.position.keeps_keys_unturned:
-            q, k = ctx.position.rotate(q, k, ctx)
+        q, k, v = self._project(x, ctx)
         after, seen, mask, pos = extend(state, k, v, ctx, self.window)
-        k = seen["k"]
-        if ctx.position.keeps_keys_unturned:
-            q, k = ctx.position.rotate_kept(q, k, pos, seen["pos"], ctx)
-        bias = self._bias(q, k, pos, seen["pos"], ctx)
-        return self._attend(q, k, seen["v"], mask, bias, ctx), after
+        bias = self._bias(q, seen["k"], pos, seen["pos"], ctx)
+        return self._attend(q, seen["k"], seen["v"], mask, bias, ctx), after
 
     def flops(self, length: int) -> float:
         """Forward operations per token of a causal row, beside the weights: scores and values.
@@ -221,9 +215,10 @@ class AttentionMixer(HeadsMixer):
         keys = w - w * (w - 1) / (2 * length)
         return 4.0 * self.n_heads * self.head_dim * keys
 
-    def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised."""
+    def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""
         q, k = self._heads(self.q(x), "q_norm"), self._heads(self.k(x), "k_norm")
+        q, k = ctx.position.rotate(q, k, ctx)
         return q, k, self._heads(self.v(x))
 
     def _bias(

@@ -108,13 +108,9 @@ class LatentMixer(nn.Module):
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`; they stand at positions `ctx.offset + arange(T)`."""
         plain, turned, c, k_turned = self._project(x)
-        late = ctx.position.keeps_keys_unturned
-        if not late:
-            turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
+        turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
         after, seen, mask, pos = extend(state, k_turned, c[:, None], ctx, None)
         k_turned, c = seen["k"], seen["v"]
-        if late:
-            turned, k_turned = ctx.position.rotate_kept(turned, k_turned, pos, seen["pos"], ctx)
         to_key, to_value = self._maps()
         q = mx.concatenate([plain @ to_key, turned], axis=-1)
         k = mx.concatenate([c, k_turned], axis=-1)

@@ -18,15 +18,10 @@ class Position(nn.Module):
         return q, k
 
     @property
-    def keeps_keys_unturned(self) -> bool:
-        """Whether a decode state keeps keys as they came, since more tokens turn all anew."""
-        return False
-
-    def rotate_kept(
-        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
-    ) -> tuple[mx.array, mx.array]:
-        """Turn queries of slots `q_pos [T]`, and kept keys of slots `k_pos [S]`."""
-        return q, k
+    def rereads_after(self) -> int | None:
+        """The length beyond which a pass means something else for all of its tokens, those before
+        it included, so that a decode state from before is of no use; None for none."""
+        return None
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

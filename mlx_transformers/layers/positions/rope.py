@@ -45,8 +45,8 @@ class RopePosition(Position):
         self.scaling: Any = config.scaling
 
     @property
-    def keeps_keys_unturned(self) -> bool:
-        return self.scaling is not None and bool(self.scaling.keeps_keys_unturned)
+    def rereads_after(self) -> int | None:
+        return None if self.scaling is None else self.scaling.rereads_after
 
     def inv_freq(self, head_dim: int, length: Any = 1) -> mx.array:
         """Radians per position for each turning pair of a pass of `length`, `[K/2]`.
@@ -67,20 +67,14 @@ class RopePosition(Position):
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
         if ctx.positions is None:
-            length = ctx.offset + q.shape[2]
             at: dict[str, Any] = {"offset": ctx.offset}
-            return self._turn(q, length, **at), self._turn(k, length, **at)
-        length = mx.max(ctx.positions) + 1
-        at = {"positions": ctx.positions}
+            length = ctx.offset + q.shape[2]
+        else:
+            at = {"positions": ctx.positions}
+            length = mx.max(ctx.positions) + 1
+        if ctx.reach is not None:
+            length = mx.maximum(length, ctx.reach)
         return self._turn(q, length, **at), self._turn(k, length, **at)
-
-    def rotate_kept(
-        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
-    ) -> tuple[mx.array, mx.array]:
-        shift = 0 if ctx.pad is None else ctx.pad[:, None]
-        q_at, k_at = (mx.maximum(pos - shift, 0) for pos in (q_pos, k_pos))
-        length = mx.max(q_at) + 1
-        return self._turn(q, length, positions=q_at), self._turn(k, length, positions=k_at)
 
     def _turn(self, x: mx.array, length: Any, **at: Any) -> mx.array:
         return rotate(

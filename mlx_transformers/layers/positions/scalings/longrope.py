@@ -14,7 +14,8 @@ class LongRopeScaling(Scaling):
     """LongRoPE: a divisor per pair, found by search, one set for short and one for long passes.
 
     Ding et al. 2024, equation 3 and section 3.3; Phi-3 (Abdin et al. 2024). The long set serves
-    a pass as soon as it is longer than `trained_len`; all its keys are then turned by it.
+    a pass as soon as it is longer than `trained_len`: a text that grows beyond that while it is
+    decoded is read anew.
     """
 
     kind: Literal["longrope"] = "longrope"
@@ -42,5 +43,5 @@ class LongRopeScaling(Scaling):
         return self.magnitude
 
     @property
-    def keeps_keys_unturned(self) -> bool:
-        return True
+    def rereads_after(self) -> int | None:
+        return self.trained_len

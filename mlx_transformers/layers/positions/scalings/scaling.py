@@ -28,9 +28,9 @@ class Scaling(Kind):
         return 1.0
 
     @property
-    def keeps_keys_unturned(self) -> bool:
-        """Whether a pass that gets longer turns all its keys differently, the old ones too."""
-        return False
+    def rereads_after(self) -> int | None:
+        """The length beyond which all tokens are turned differently, the old ones too."""
+        return None
 
 
 class Stretched(Scaling):
