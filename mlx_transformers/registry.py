@@ -26,6 +26,7 @@ from .layers.cells.gru import Gru
 from .layers.cells.lstm import Lstm
 from .layers.cells.rnn import Rnn
 from .layers.embed import TokenEmbed
+from .layers.ffns.clamped_glu import ClampedGlu
 from .layers.ffns.glu import Glu
 from .layers.ffns.mlp import Mlp
 from .layers.ffns.moe import Moe
@@ -90,7 +91,7 @@ fill("mixer", Attention, CrossAttention, Fourier, Latent, Conv)
 fill("mixer", Attention, CrossAttention, DisentangledMixer, Fourier, Convolution)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)
-fill("ffn", Mlp, Glu, Moe)
+fill("ffn", Mlp, Glu, ClampedGlu, Moe)
 fill("router", TopK, Sigmoid)
 fill("head", LmHead, MlmHead, TagHead)
 fill("pool", Classifier, Sentence)

@@ -117,6 +117,12 @@ class HfConfig:
             raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
         return default
 
+    def also(self, key: str, other: str) -> None:
+        """Let `other` be a second name of `key`, as an `attribute_map` of a config class does."""
+        self.ignore(other)
+        if key not in self.data and other in self.data:
+            self.data[key] = self.data[other]
+
     def expect(self, key: str, value: Any, default: Any = REQUIRED) -> None:
         """Accept only one `value` of an option, whose other values are not built.
 

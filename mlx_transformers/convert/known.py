@@ -3,6 +3,7 @@
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
 from .families.albert import ALBERT
+from .families.arcee import ARCEE
 from .families.bart import (
     BART,
     BLENDERBOT,
@@ -28,7 +29,10 @@ from .families.cohere import COHERE, COHERE2
 from .families.deberta import DEBERTA, DEBERTA_V2
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.distilbert import DISTILBERT
+from .families.dots1 import DOTS1, GLM4_MOE
 from .families.electra import ELECTRA
+from .families.ernie4_5 import ERNIE4_5
+from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
 from .families.fnet import FNET
 from .families.gemma import GEMMA
@@ -39,10 +43,14 @@ from .families.gpt2 import GPT2
 from .families.gpt_bigcode import GPT_BIGCODE
 from .families.gpt_neo import GPT_NEO
 from .families.gpt_neox import GPT_NEOX
+from .families.gpt_oss import GPT_OSS
 from .families.gptj import CODEGEN, GPTJ
 from .families.granite import GRANITE
 from .families.granitemoe import GRANITEMOE
+from .families.helium import HELIUM
+from .families.hunyuan import HUNYUAN
 from .families.llama import LLAMA
+from .families.minicpm3 import MINICPM3
 from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
@@ -50,6 +58,7 @@ from .families.mpt import MPT
 from .families.nemotron import NEMOTRON
 from .families.olmo import OLMO
 from .families.olmo2 import OLMO2, OLMO3
+from .families.olmoe import OLMOE
 from .families.openai_gpt import OPENAI_GPT
 from .families.opt import OPT
 from .families.persimmon import PERSIMMON
@@ -58,6 +67,8 @@ from .families.phi3 import PHI3
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
+from .families.seed_oss import SEED_OSS
+from .families.smollm3 import SMOLLM3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .families.t5 import MT5, T5, UMT5
@@ -65,75 +76,87 @@ from .families.xglm import BIOGPT, XGLM
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
-    OPENAI_GPT,
-    GPT_NEO,
-    CODEGEN,
-    GPTJ,
-    GPT_NEOX,
-    BLOOM,
-    FALCON,
-    OPT,
-    PHI,
-    PERSIMMON,
-    MPT,
-    GPT_BIGCODE,
-    BIOGPT,
-    XGLM,
     ALBERT,
+    ARCEE,
+    BART,
     BERT,
-    DATA2VEC_TEXT,
-    ERNIE,
-    MEGATRON_BERT,
-    MPNET,
-    ROBERTA_PRELAYERNORM,
-    ROFORMER,
-    XLM_ROBERTA_XL,
+    BIOGPT,
+    BLENDERBOT,
+    BLENDERBOT_SMALL,
+    BLOOM,
+    CODEGEN,
     COHERE,
     COHERE2,
-    DEEPSEEK_V2,
-    DEEPSEEK_V3,
+    DATA2VEC_TEXT,
     DEBERTA,
     DEBERTA_V2,
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
     DISTILBERT,
+    DOTS1,
     ELECTRA,
+    ERNIE,
+    ERNIE4_5,
+    EXAONE4,
+    FALCON,
     FNET,
     GEMMA,
     GEMMA2,
     GEMMA3,
     GLM,
     GLM4,
-    BART,
-    BLENDERBOT,
-    BLENDERBOT_SMALL,
+    GLM4_MOE,
     GPT2,
+    GPTJ,
+    GPT_BIGCODE,
+    GPT_NEO,
+    GPT_NEOX,
+    GPT_OSS,
     GRANITE,
     GRANITEMOE,
+    HELIUM,
+    HUNYUAN,
     LLAMA,
+    M2M_100,
+    MARIAN,
+    MBART,
+    MEGATRON_BERT,
+    MINICPM3,
     MINISTRAL,
     MISTRAL,
     MIXTRAL,
     MODERNBERT,
+    MPNET,
+    MPT,
+    MT5,
     NEMOTRON,
     OLMO,
     OLMO2,
     OLMO3,
+    OLMOE,
+    OPENAI_GPT,
+    OPT,
+    PEGASUS,
+    PERSIMMON,
+    PHI,
     PHI3,
+    PLBART,
     QWEN2,
     QWEN2_MOE,
     QWEN3,
     QWEN3_MOE,
     ROBERTA,
+    ROBERTA_PRELAYERNORM,
+    ROFORMER,
+    SEED_OSS,
+    SMOLLM3,
     STABLELM,
     STARCODER2,
-    XLM_ROBERTA,
-    M2M_100,
-    MARIAN,
-    MBART,
-    MT5,
-    PEGASUS,
-    PLBART,
     T5,
     UMT5,
+    XGLM,
+    XLM_ROBERTA,
+    XLM_ROBERTA_XL,
 )
 
 

@@ -122,6 +122,30 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Interleaved:
+    """One tensor whose rows belong to two by turns along its axis 1, as gpt-oss packs experts."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [theirs[0][:, 0::2], theirs[0][:, 1::2]]
+
+    def save(self, ours: Arrays) -> Arrays:
+        first, second = ours
+        both = mx.stack([first, second], axis=2)
+        return [both.reshape(first.shape[0], -1, *first.shape[2:])]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Matrices stored `[..., in, out]`: their last two axes change places."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.swapaxes(-1, -2) for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return self.load(ours)
+
+
+@dataclass(frozen=True)
 class Stack:
     """One tensor for each of E experts on their side, one stacked `[E, ...]` on ours."""
 

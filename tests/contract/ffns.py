@@ -9,6 +9,7 @@ from .suite import EXPERTS, Change, Row, itself
 GLU = {"kind": "glu", "hidden_dim": 24, "activation": "silu"}
 MLP = {"kind": "mlp", "hidden_dim": 24, "activation": "relu"}
 ROUTER = {"kind": "top_k", "top_k": 2, "normalize": True}
+CLAMPED = {"kind": "clamped_glu", "hidden_dim": 24, "limit": 7.0, "slope": 1.702}
 SIGMOID = ROUTER | {"kind": "sigmoid", "scale": 2.5, "n_groups": 2, "top_groups": 1}
 MOE = {"kind": "moe", "n_experts": EXPERTS, "router": ROUTER, "expert": GLU}
 
@@ -28,6 +29,8 @@ ROWS = [
     ),
     ffn("mlp biases dropout", MLP | {"bias": True, "dropout": 0.3}),
     ffn("glu biases dropout", GLU | {"bias": True, "dropout": 0.3}),
+    ffn("clamped glu", CLAMPED | {"limit": 0.4}),
+    ffn("clamped glu biases dropout", CLAMPED | {"bias": True, "dropout": 0.3}),
     ffn("moe of glu", MOE, compiled=True),
     ffn("moe of mlp", MOE | {"expert": MLP | {"bias": True}}),
     ffn("moe top 1", MOE | {"router": ROUTER | {"top_k": 1, "normalize": False}}),
@@ -36,12 +39,20 @@ ROWS = [
     ffn("moe shared", MOE | {"shared": MLP}),
     ffn("moe shared and gated", MOE | {"shared": GLU | {"hidden_dim": 8}, "shared_gate": True}),
     ffn("moe of a sigmoid router", MOE | {"router": SIGMOID, "shared": MLP}),
+    ffn("moe of clamped glu", MOE | {"expert": CLAMPED | {"bias": True}}),
     ffn("moe dropout", MOE | {"expert": GLU | {"dropout": 0.3}}),
 ]
 
 CHANGES = {
     "mlp": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
     "glu": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
+    "clamped_glu": {
+        "hidden_dim": 20,
+        "limit": 0.2,
+        "slope": 1.0,
+        "bias": True,
+        "dropout": 0.5,
+    },
     "moe": {
         "n_experts": 3,
         "router": ROUTER | {"top_k": 3},

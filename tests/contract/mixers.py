@@ -99,6 +99,7 @@ ROWS = [
     Row("mixer", "without positions", HEADS, position={"kind": "none"}),
     attention("qk norm of each head", qk_norm={"kind": "layer_norm"}, qk_norm_over="each_head"),
     attention("qk norm of all heads", qk_norm={"kind": "rms_norm"}, qk_norm_over="width"),
+    attention("qk norm last", qk_norm={"kind": "rms_norm"}, qk_norm_last=True),
     attention("clipped", clip=0.5, n_kv_heads=2),
     attention("sinks", sinks=True, n_kv_heads=2),
     Row("mixer", "alibi", HEADS | {"n_kv_heads": 2}, position={"kind": "alibi"}),
@@ -132,6 +133,7 @@ FIELDS = {
     "window": 3,
     "qk_norm": {"kind": "rms_norm"},
     "qk_norm_over": Change("width", row="qk norm"),
+    "qk_norm_last": Change(True, row="qk norm"),
     "clip": 0.2,
     "sinks": True,
     "softcap": 1.0,
@@ -144,7 +146,9 @@ FIELDS = {
 CHANGES = {
     "conv": {"kernel": 3, "dilation": 2, "hidden_dim": 10, "unit": "relu", "bias": False},
     "attention": FIELDS,
-    "cross_attention": {name: value for name, value in FIELDS.items() if name != "window"}
+    "cross_attention": {
+        name: value for name, value in FIELDS.items() if name not in ("window", "qk_norm_last")
+    }
     | {"qk_norm_over": Change("width", row="cross of groups")},
     "disentangled": FIELDS
     | {

@@ -137,7 +137,8 @@ def attention(
     q, k, v = linear(x, w, "q"), linear(of, w, "k"), linear(of, w, "v")
     if kind.get("clip"):
         q, k, v = (np.clip(y, -kind["clip"], kind["clip"]) for y in (q, k, v))
-    if kind.get("qk_norm"):
+    last = kind.get("qk_norm_last", False)
+    if kind.get("qk_norm") and not last:
         q, k = (normed(y, w, name, kind, K) for y, name in ((q, "q_norm"), (k, "k_norm")))
     joined = np.zeros((B, T, H * K))
     for b in range(B):
@@ -146,6 +147,9 @@ def attention(
             qh, kh, vh = (y[b, :, i * K : (i + 1) * K] for y, i in ((q, h), (k, g), (v, g)))
             if position["kind"] == "rope" and memory is None:
                 qh, kh = (rope(y, np.arange(T), position) for y in (qh, kh))
+            if last:
+                named = ((qh, "q_norm"), (kh, "k_norm"))
+                qh, kh = (norm(y, below(w, name), kind["qk_norm"]) for y, name in named)
             for t in range(T):
                 seen = list(range(of.shape[1]))
                 if memory is None:
@@ -188,7 +192,11 @@ def convolution(x: Array, w: Weights, kind: Mapping[str, Any], causal: bool = Tr
 
 
 def dense(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
-    """An mlp or a glu."""
+    """An mlp, a glu or a clamped glu."""
+    if kind["kind"] == "clamped_glu":
+        g = np.minimum(linear(x, w, "gate"), kind["limit"])
+        u = np.clip(linear(x, w, "up"), -kind["limit"], kind["limit"])
+        return linear(g / (1 + np.exp(-kind["slope"] * g)) * (u + 1), w, "down")
     act = ACTIVATIONS[kind["activation"]]
     if kind["kind"] == "mlp":
         return linear(act(linear(x, w, "up")), w, "down")

@@ -93,5 +93,5 @@ def test_an_expert_that_no_token_chose_gets_a_zero_gradient_and_no_nan() -> None
 
 
 def test_a_mixture_of_mixtures_is_an_error_that_names_what_can_be_stacked() -> None:
-    with pytest.raises(RecipeError, match="Use 'mlp' or 'glu'"):
+    with pytest.raises(RecipeError, match="Use 'mlp', 'glu' or 'clamped_glu'"):
         ffns.ffn("nested", ffns.MOE | {"expert": ffns.MOE}).parse().build(16)

@@ -64,7 +64,7 @@ def model(config: HfConfig) -> Table:
     if method not in ("greedy", "group_limited_greedy"):
         config.expect("topk_method", "greedy")
     router = routing(config, "top_k", grouped=method != "greedy")
-    return latent(config, table, router, neighbours=True)
+    return started_dense(config, latent(config, table, neighbours=True), router)
 
 
 def model3(config: HfConfig) -> Table:
@@ -77,7 +77,8 @@ def model3(config: HfConfig) -> Table:
     config.expect("topk_method", "noaux_tc")
     config.expect("moe_layer_freq", 1)
     router = routing(config, "sigmoid", grouped=True)
-    return latent(config, table, router, neighbours=config.get("rope_interleave", True))
+    neighbours = config.get("rope_interleave", True)
+    return started_dense(config, latent(config, table, neighbours=neighbours), router)
 
 
 def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
@@ -94,8 +95,8 @@ def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
     return router
 
 
-def latent(config: HfConfig, table: Table, router: Table, neighbours: bool) -> Table:
-    """A table with latent attention, and experts behind the dense layers that begin it."""
+def latent(config: HfConfig, table: Table, neighbours: bool) -> Table:
+    """A table with latent attention."""
     bias = config.get("attention_bias")
     table["position"]["traditional"] = neighbours
     block = table["block"]
@@ -113,6 +114,11 @@ def latent(config: HfConfig, table: Table, router: Table, neighbours: bool) -> T
         "out_bias": bias,
         "dropout": float(config.get("attention_dropout") or 0.0),
     }
+    return table
+
+
+def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
+    """A table with experts, some of them shared, behind the dense layers that begin it."""
     expert = glu(config, "moe_intermediate_size")
     shared = expert | {"hidden_dim": expert["hidden_dim"] * (config.get("n_shared_experts") or 0)}
     moe = {
@@ -141,17 +147,31 @@ def score_scale(config: HfConfig) -> float:
 
 def weights(config: HfConfig) -> list[Row]:
     """The weight map of a DeepSeek-V2 or V3."""
-    ours, theirs = f"{BLOCK}.mixer", f"{HF_BLOCK}.self_attn"
-    shared = f"{HF_BLOCK}.mlp.shared_experts.{{gate,up,down}}_proj"
-    full_rank = config.get("q_lora_rank") is None
     return [
         *ENDS,
         *(row for row in around() if "residual" in str(row.ours)),
+        *latents(config),
+        *mixtures(config),
+    ]
+
+
+def latents(config: HfConfig) -> list[Row]:
+    """Rows of latent attention."""
+    ours, theirs = f"{BLOCK}.mixer", f"{HF_BLOCK}.self_attn"
+    full_rank = config.get("q_lora_rank") is None
+    return [
         Row(f"{ours}.q", f"{theirs}.q_proj" if full_rank else f"{theirs}.q_b_proj"),
         *rows(f"{ours}.q_{{down,norm}}", f"{theirs}.q_{{a_proj,a_layernorm}}"),
         *rows(f"{ours}.kv_{{down,norm}}", f"{theirs}.kv_{{a_proj_with_mqa,a_layernorm}}"),
         Row(f"{ours}.kv", f"{theirs}.kv_b_proj"),
         Row(f"{ours}.o", f"{theirs}.o_proj"),
+    ]
+
+
+def mixtures(config: HfConfig) -> list[Row]:
+    """Rows of dense networks, and of experts with a balanced router and shared ones."""
+    shared = f"{HF_BLOCK}.mlp.shared_experts.{{gate,up,down}}_proj"
+    return [
         *GATED,
         *experts(config.get("n_routed_experts")),
         Row(f"{BLOCK}.ffn.router.balance", f"{HF_BLOCK}.mlp.gate.e_score_correction_bias"),

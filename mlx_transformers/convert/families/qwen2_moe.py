@@ -51,6 +51,7 @@ def model(config: HfConfig) -> Table:
 
 def model3(config: HfConfig) -> Table:
     """The `[model]` table of a Qwen3MoeConfig."""
+    config.also("num_experts", "num_local_experts")
     table = decoder(config, bias=config.get("attention_bias", False), **QWEN3)
     table["block"]["mixer"]["qk_norm"] = table["norm"]
     size, used = config.get("sliding_window", 4096), config.get("use_sliding_window", False)
@@ -60,8 +61,8 @@ def model3(config: HfConfig) -> Table:
     return mixed(config, table, mixture(config), types, size if used else None)
 
 
-def mixture(config: HfConfig) -> Table:
-    """The experts of a config."""
+def mixture(config: HfConfig, width: str = "moe_intermediate_size") -> Table:
+    """The experts of a config, whose width is under the key `width`."""
     router = {
         "kind": "top_k",
         "top_k": config.get("num_experts_per_tok"),
@@ -72,7 +73,7 @@ def mixture(config: HfConfig) -> Table:
         "kind": "moe",
         "n_experts": config.get("num_experts"),
         "router": router,
-        "expert": glu(config, "moe_intermediate_size"),
+        "expert": glu(config, width),
     }
 
 

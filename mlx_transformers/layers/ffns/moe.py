@@ -31,7 +31,7 @@ class Moe(Kind):
     router: Annotated[Kind, Slot("router")]
     """How tokens choose."""
     expert: Annotated[Kind, Slot("ffn")]
-    """What each expert is: an `mlp` or a `glu`."""
+    """What each expert is: an `mlp`, a `glu` or a `clamped_glu`."""
     shared: Annotated[Kind, Slot("ffn")] | None = None
     """What every token meets beside its experts; none means nothing."""
     shared_gate: bool = False
@@ -44,10 +44,10 @@ class Moe(Kind):
         return self
 
     def build(self, dim: int) -> "MoeFfn":
-        if self.expert.kind not in ("mlp", "glu"):
+        if self.expert.kind not in ("mlp", "glu", "clamped_glu"):
             raise RecipeError(
                 f"ffn.expert.kind = '{self.expert.kind}' can't be stacked into experts. "
-                "Use 'mlp' or 'glu'."
+                "Use 'mlp', 'glu' or 'clamped_glu'."
             )
         return MoeFfn(self, dim)
 

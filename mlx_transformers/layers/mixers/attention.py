@@ -106,6 +106,14 @@ class Attention(Heads):
     kind: Literal["attention"] = "attention"
     window: int | None = Field(None, ge=1)
     """Each token sees itself and the window - 1 tokens before it; none means all of the past."""
+    qk_norm_last: bool = False
+    """Whether `qk_norm` follows the rotation instead of preceding it (Hunyuan)."""
+
+    @model_validator(mode="after")
+    def _last_norm_has_a_place(self) -> "Attention":
+        if self.qk_norm_last and (self.qk_norm is None or self.qk_norm_over == "width"):
+            raise ValueError("qk_norm_last goes with a qk_norm over heads, not over the width.")
+        return self
 
     def build(self, dim: int) -> "AttentionMixer":
         self.check(dim)
@@ -187,6 +195,7 @@ class AttentionMixer(HeadsMixer):
     def __init__(self, config: Attention, dim: int) -> None:
         super().__init__(config, dim)
         self.window = config.window
+        self.norm_last = config.qk_norm_last
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         q, k, v = self._project(x, ctx)
@@ -217,8 +226,11 @@ class AttentionMixer(HeadsMixer):
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""
-        q, k = self._heads(self.q(x), "q_norm"), self._heads(self.k(x), "k_norm")
+        before = ("", "") if self.norm_last else ("q_norm", "k_norm")
+        q, k = self._heads(self.q(x), before[0]), self._heads(self.k(x), before[1])
         q, k = ctx.position.rotate(q, k, ctx)
+        if self.norm_last:
+            q, k = self.q_norm(q), self.k_norm(k)
         return q, k, self._heads(self.v(x))
 
     def _bias(

@@ -1,0 +1,55 @@
+"""Hunyuan dense: LLaMA whose queries and keys are normed after they are turned.
+
+Its `alpha` is the base of the wavelengths stretched once and for all. Defaults are those of
+`HunYuanDenseV1Config`.
+"""
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..weights import Row, rows
+from .llama import BLOCK, HF_BLOCK, LLAMA, decoder
+from .llama import weights as llama_weights
+
+DEFAULTS: Table = {"vocab_size": 290943, "rms_norm_eps": 1e-5}
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a HunYuanDenseV1Config."""
+    config.ignore("eod_token_id", "im_end_id", "im_newline_id", "im_start_id")
+    stretched = settle_alpha(config)
+    table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
+    config.expect("mlp_bias", False)
+    mixer = table["block"]["mixer"]
+    mixer |= {"qk_norm": table["norm"], "qk_norm_last": True}
+    if stretched:
+        width = mixer["head_dim"]
+        table["position"]["theta"] *= stretched ** (width / (width - 2))
+    return table
+
+
+def settle_alpha(config: HfConfig) -> float | None:
+    """The `alpha` of a dynamic scaling, which makes it a fixed one, taken out of the config."""
+    for key in ("rope_scaling", "rope_parameters"):
+        told = config.data.get(key) or {}
+        if (told.get("rope_type") or told.get("type")) == "dynamic" and told.get("alpha"):
+            kept = {"rope_theta": told["rope_theta"]} if "rope_theta" in told else {}
+            # their code asks for nothing else once there is an alpha
+            config.data[key] = {**kept, "rope_type": "default"}
+            return float(told["alpha"])
+    return None
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a Hunyuan."""
+    norms = rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{HF_BLOCK}.self_attn.{{query,key}}_layernorm")
+    return [*norms, *(row for row in llama_weights(config) if "_norm" not in str(row.ours))]
+
+
+HUNYUAN = Family(
+    model_types=("hunyuan_v1_dense",),
+    architecture="HunYuanDenseV1ForCausalLM",
+    model=model,
+    weights=weights,
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)

@@ -1,0 +1,61 @@
+"""The bounded gated linear unit of gpt-oss."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...core.footprint import Pass
+from ...recipe.config import Kind
+from ..linear import ResidualLinear
+from .down import down
+from .expert import Apply, Linear, plain
+
+
+class ClampedGlu(Kind):
+    """A gated network whose gate and value are bounded: `down(g · sigmoid(s g) · (u + 1))`.
+
+    `g = min(gate(x), limit)` and `u = clip(up(x), ±limit)`; OpenAI 2025, gpt-oss model card,
+    section 2.2, and their code: "an unconventional SwiGLU with clamping and a residual".
+    """
+
+    kind: Literal["clamped_glu"] = "clamped_glu"
+    hidden_dim: int = Field(ge=1)
+    """Width F of gate and value."""
+    limit: float = Field(7.0, gt=0)
+    """The bound of both."""
+    slope: float = Field(1.702, gt=0)
+    """The s of the sigmoid; 1.702 makes it nearly a gelu."""
+    bias: bool = False
+    """Whether the three maps have a bias."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the gated features."""
+
+    def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
+        return ClampedGluFfn(self, dim, linear, out)
+
+    def kept(self, dim: int, at: Pass) -> float:
+        """Input, gate and up: their product, and what it is made of, are made again."""
+        return float((dim + 2 * self.hidden_dim) * at.width)
+
+
+class ClampedGluFfn(nn.Module):
+    """`(x [..., D], ctx) -> [..., D]`."""
+
+    def __init__(self, config: ClampedGlu, dim: int, linear: Linear, out: Linear) -> None:
+        super().__init__()
+        self.limit, self.slope, self.dropout = config.limit, config.slope, config.dropout
+        self.gate = linear(dim, config.hidden_dim, bias=config.bias)
+        self.up = linear(dim, config.hidden_dim, bias=config.bias)
+        self.down = out(config.hidden_dim, dim, bias=config.bias)
+
+    def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
+        def gated(gate: mx.array, up: mx.array) -> mx.array:
+            g = mx.minimum(gate, self.limit)
+            u = mx.clip(up, -self.limit, self.limit)
+            return g * mx.sigmoid(self.slope * g) * (u + 1)
+
+        gate, up = apply(self.gate, x), apply(self.up, x)
+        return down(self.down, apply, gated, self.dropout, ctx)(gate, up)
