@@ -153,6 +153,8 @@ CHANGES = {
     "disentangled": FIELDS
     | {
         "qk_norm_over": Change("width", row="disentangled p2c"),
+        # its positions turn nothing, so that before and after are the same
+        "qk_norm_last": Change(True, row="disentangled p2c", result=False),
         "reads": ["c2p"],
         "shared": True,
         "pos_k_bias": False,
