@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 
 from draw import draw, tokens  # noqa: E402
+from golden_decoders import DECODERS  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "parity" / "goldens"
 LENGTH, PROMPT, NEW, PADDING = 10, 5, 6, 4
@@ -76,6 +77,7 @@ CASES = {
         "MixtralForCausalLM",
         {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None},
     ),
+    **{name: Case(*facts) for name, facts in DECODERS.items()},
     "bert": Case("BertForPreTraining"),
     "bert_classifier": Case("BertForSequenceClassification", {"num_labels": 3}),
     "roberta": Case("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),

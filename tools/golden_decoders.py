@@ -1,0 +1,102 @@
+"""Goldens of decoders of the LLaMA line: a class of transformers, and its config beside SMALL."""
+
+from typing import Any
+
+WINDOW = {"sliding_window": 5}
+LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+}
+EXPERTS = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 8,
+    "n_group": 2,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
+FEW = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+
+
+def rope(kind: str, **more: Any) -> dict[str, Any]:
+    """Rotary parameters of one scaling."""
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **more}}
+
+
+YARN = {"factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 4.0}
+LONG = {
+    "original_max_position_embeddings": 6,
+    **rope("longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 4.0], partial_rotary_factor=1.0),
+}
+
+DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama_linear": ("LlamaForCausalLM", rope("linear", factor=4.0)),
+    "llama_dynamic": ("LlamaForCausalLM", rope("dynamic", factor=4.0)),
+    "llama_llama3": (
+        "LlamaForCausalLM",
+        rope(
+            "llama3",
+            factor=4.0,
+            original_max_position_embeddings=16,
+            low_freq_factor=1.0,
+            high_freq_factor=2.0,
+        ),
+    ),
+    "llama_yarn": ("LlamaForCausalLM", {"head_dim": 8, **rope("yarn", **YARN)}),
+    "ministral": (
+        "MinistralForCausalLM",
+        {**WINDOW, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 4},
+    ),
+    "qwen2": ("Qwen2ForCausalLM", {"use_sliding_window": True, **WINDOW, "max_window_layers": 1}),
+    "qwen3": ("Qwen3ForCausalLM", {"head_dim": 8}),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", {**FEW, "shared_expert_intermediate_size": 12}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**FEW, "head_dim": 8, "mlp_only_layers": [0]}),
+    "gemma": ("GemmaForCausalLM", {"head_dim": 8}),
+    "gemma2": ("Gemma2ForCausalLM", {**WINDOW, "head_dim": 8, "attn_logit_softcapping": 2.0}),
+    "gemma3": ("Gemma3ForCausalLM", {**WINDOW, "head_dim": 8, "num_hidden_layers": 6}),
+    "cohere": ("CohereForCausalLM", {"use_qk_norm": True}),
+    "cohere2": ("Cohere2ForCausalLM", {**WINDOW, "num_hidden_layers": 4}),
+    "glm": ("GlmForCausalLM", {"head_dim": 8}),
+    "glm4": ("Glm4ForCausalLM", {"head_dim": 8}),
+    "granite": ("GraniteForCausalLM", {"embedding_multiplier": 3.0, "residual_multiplier": 0.5}),
+    "granitemoe": ("GraniteMoeForCausalLM", {"num_local_experts": 3, "logits_scaling": 2.0}),
+    "granitemoeshared": (
+        "GraniteMoeSharedForCausalLM",
+        {"num_local_experts": 3, "shared_intermediate_size": 12},
+    ),
+    "olmo": ("OlmoForCausalLM", {"clip_qkv": 0.8}),
+    "olmo2": ("Olmo2ForCausalLM", {}),
+    "olmo3": ("Olmo3ForCausalLM", {**WINDOW, "num_hidden_layers": 4}),
+    "olmoe": ("OlmoeForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2}),
+    "phi3": ("Phi3ForCausalLM", WINDOW),
+    "phi3_longrope": ("Phi3ForCausalLM", LONG),
+    "stablelm": (
+        "StableLmForCausalLM",
+        {"qk_layernorm": True, **rope("default", partial_rotary_factor=0.5)},
+    ),
+    "starcoder2": ("Starcoder2ForCausalLM", WINDOW),
+    "nemotron": ("NemotronForCausalLM", {}),
+    "deepseek_v2": (
+        "DeepseekV2ForCausalLM",
+        {**LATENT, **EXPERTS, "q_lora_rank": None, **rope("yarn", **YARN, mscale_all_dim=0.7)},
+    ),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", {**LATENT, **EXPERTS, "q_lora_rank": 8}),
+    "minicpm3": ("MiniCPM3ForCausalLM", {**LATENT, "q_lora_rank": 8, "dim_model_base": 8}),
+    "dots1": ("Dots1ForCausalLM", {**EXPERTS, **WINDOW, "max_window_layers": 1}),
+    "glm4_moe": ("Glm4MoeForCausalLM", {**EXPERTS, "use_qk_norm": True}),
+    "gpt_oss": (
+        "GptOssForCausalLM",
+        {**WINDOW, "head_dim": 8, "num_local_experts": 3, "num_experts_per_tok": 2},
+    ),
+    "smollm3": ("SmolLM3ForCausalLM", {"num_hidden_layers": 4}),
+    "helium": ("HeliumForCausalLM", {"head_dim": 4}),
+    "exaone4": ("Exaone4ForCausalLM", {**WINDOW, "num_hidden_layers": 4}),
+    "arcee": ("ArceeForCausalLM", {}),
+    "seed_oss": ("SeedOssForCausalLM", {"head_dim": 8}),
+    "hunyuan": ("HunYuanDenseV1ForCausalLM", {"head_dim": 8}),
+    "ernie4_5": ("Ernie4_5ForCausalLM", {"head_dim": 8, "use_bias": True}),
+}
