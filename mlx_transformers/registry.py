@@ -83,12 +83,10 @@ from .recipe.slot import fill
 
 fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
 fill("embed", TokenEmbed)
-fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets, DisentangledPosition)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention, CrossAttention, Fourier, Latent, Conv)
-fill("mixer", Attention, CrossAttention, DisentangledMixer, Fourier, Convolution)
+fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, Conv, Convolution)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)
 fill("ffn", Mlp, Glu, ClampedGlu, Moe)
