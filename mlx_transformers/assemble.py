@@ -88,10 +88,9 @@ def _model(recipe: Recipe, vocab_size: int) -> Any:
     except RecipeError as error:
         name = f"{recipe.resolved.name}: " if recipe.resolved else ""
         raise RecipeError(f"{name}{error}") from None
-    blocks = recipe.train.recompute
-    if blocks == "all" or isinstance(blocks, list):
+    if recipe.train.recompute != "none":
         count = len(layers_of(model))
-        chosen = range(count) if blocks == "all" else blocks
+        chosen = recipe.train.recomputed(count)
         outside = [i for i in chosen if not 0 <= i < count]
         if outside:
             raise RecipeError(

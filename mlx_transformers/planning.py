@@ -66,6 +66,24 @@ class Plan:
             f"{self.peak / self.budget:.0%} of the budget of {size(self.budget)}."
         )
 
+    def facts(self) -> dict[str, Any]:
+        """The plan as JSON can hold it; a run keeps it as plan.json."""
+        return {
+            "peak_bytes": round(self.peak),
+            "budget_bytes": round(self.budget),
+            "fits": self.peak <= self.budget,
+            "parts_bytes": {k: round(v * self.factor) for k, v in self.account.parts.items()},
+            "phases_bytes": {k: round(v * self.factor) for k, v in self.account.phases.items()},
+            "correction": self.factor,
+            "cache_limit_bytes": round(self.cache),
+            "wired_limit_bytes": None if self.job.cpu else round(self.wired),
+            "batch_size": self.job.batch_size,
+            "accumulate": self.job.accumulate,
+            "chunk": self.job.chunk,
+            "recompute": sorted(self.job.recomputed),
+            "tokens": self.tokens,
+        }
+
     def advice(self) -> str:
         """What would make it fit, in a sentence."""
         return advice(self.job, self.budget, self.factor)

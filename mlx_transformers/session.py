@@ -242,6 +242,8 @@ def _run(
     with ExitStack() as stack:
         stack.enter_context(closing(feed))
         sinks = _sinks(stack, built, folder, progress) if folder else []
+        if folder:
+            folder.keep_plan(planned.facts())
         meter = _meter(built, planned)
         moments = [meter, *_moments(built, folder, sinks)]
         reason = Trainer(built.step, feed, built.recipe.train, moments, progress).run()
@@ -249,6 +251,7 @@ def _run(
         say(f"{folder.path}: {reason} at step {progress.step}.")
         if told := meter.remember():
             say(told)
+        folder.keep_plan(planned.facts() | {"measured_bytes": meter.measured})
     return reason
 
 

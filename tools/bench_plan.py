@@ -42,6 +42,9 @@ SETTINGS = {
     "recompute all, 12 layers": f"llama_tiny {DEEP} model.block.ffn.hidden_dim=856 "
     "train.recompute=all",
     "recompute half": f"{LLAMA} train.recompute=[0,2,4]",
+    "recompute every 2": f"{LLAMA} train.recompute='every=2'",
+    "recompute every 3, 12 layers": f"llama_tiny {DEEP} model.block.ffn.hidden_dim=856 "
+    "train.recompute='every=3'",
     "chunk 64": f"{LLAMA} objective.chunk=64",
     "chunk 2048": f"{LLAMA} objective.chunk=2048",
     "vocabulary 16384": f"{LLAMA} vocab=16384",
@@ -110,7 +113,7 @@ def measure(setting: str) -> dict[str, object]:
 
     name, *words = setting.split()
     vocab = next((int(word.split("=")[1]) for word in words if word.startswith("vocab=")), VOCAB)
-    sets = [word for word in words if not word.startswith("vocab=")]
+    sets = [word.replace("every=", "every ") for word in words if not word.startswith("vocab=")]
     recipe = load_recipe(name, [*sets, f"model.vocab_size={vocab}"])
     plan = account(job(recipe, draft_model(recipe)))
     config = recipe.train

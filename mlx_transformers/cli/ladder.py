@@ -43,8 +43,20 @@ def ladder(
         raise typer.Exit(1)
     titles = [column.title for column in table.COLUMNS]
     print_table(titles, table.cells(rungs), right=range(1, len(titles)))
-    files = [*table.write(folder, rungs), *_plot(folder, rungs)]
+    files = [*table.write(folder, rungs), *_plot(folder, rungs), *_compared(folder, rungs)]
     print("Written: " + ", ".join(map(str, files)))
+
+
+def _compared(folder: Path, rungs: list[Any]) -> list[Path]:
+    """The runs of all rungs on the same axes, as `mlxt report` writes them."""
+    from ..core.errors import RunError
+    from ..report.runs import report
+
+    try:
+        return [report([folder / rung.recipe for rung in rungs], folder / "report.html")]
+    except RunError as error:
+        print(f"Without a report: {error}")
+        return []
 
 
 def _plot(folder: Path, rungs: list[Any]) -> list[Path]:

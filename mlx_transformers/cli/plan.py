@@ -99,22 +99,7 @@ def duration(hours: float) -> str:
 
 
 def _facts(found: "Plan", notes: list[str]) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "peak_bytes": round(found.peak),
-        "budget_bytes": round(found.budget),
-        "fits": found.peak <= found.budget,
-        "parts_bytes": {k: round(v * found.factor) for k, v in found.account.parts.items()},
-        "phases_bytes": {k: round(v * found.factor) for k, v in found.account.phases.items()},
-        "correction": found.factor,
-        "cache_limit_bytes": round(found.cache),
-        "wired_limit_bytes": None if found.job.cpu else round(found.wired),
-        "batch_size": found.job.batch_size,
-        "accumulate": found.job.accumulate,
-        "chunk": found.job.chunk,
-        "recompute": sorted(found.job.recomputed),
-        "tokens": found.tokens,
-        "notes": notes,
-    }
+    facts = found.facts() | {"notes": notes}
     if found.peak > found.budget:
         facts["advice"] = found.advice()
     if found.mac is not None and found.speed is not None:

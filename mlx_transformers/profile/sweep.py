@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from ..assemble import load_recipe
-from ..core.errors import RecipeError
+from ..assemble import draft_model, load_recipe
+from ..core.errors import MlxtError, RecipeError
+from ..planning import checked, plan
 
 OPTION = "--sweep"
 
@@ -36,6 +37,7 @@ class Cell:
         peak_gib: most memory that arrays took in the loop.
         mfu: share of the matrix product's peak.
         error: why it failed, in a sentence.
+        planned: whether it was never begun, since by plan it would not fit.
     """
 
     settings: dict[str, str]
@@ -45,6 +47,7 @@ class Cell:
     peak_gib: float | None = None
     mfu: float | None = None
     error: str | None = None
+    planned: bool = False
 
 
 def parse_axes(texts: Sequence[str]) -> list[Axis]:
@@ -112,9 +115,21 @@ def sweep(
         say(f"Cell {number + 1} of {len(grid)}: {', '.join(_spelt(settings))} ...")
         if number in wrong:
             cells.append(Cell(settings, error=wrong[number]))
+        elif said := too_large(recipe, [*sets, *_spelt(settings)]):
+            cells.append(Cell(settings, error=said, planned=True))
         else:
             cells.append(_measured(recipe, [*sets, *_spelt(settings)], settings, steps))
     return cells
+
+
+def too_large(recipe: str, sets: Sequence[str]) -> str | None:
+    """Why a cell would not fit, in a sentence; None where by plan it does."""
+    loaded = load_recipe(recipe, sets)
+    try:
+        checked(plan(loaded, draft_model(loaded)))
+    except MlxtError as error:
+        return f"Stopped by plan. {error}"
+    return None
 
 
 def best(cells: Sequence[Cell]) -> int | None:

@@ -107,14 +107,15 @@ def heat_map(
     label: str,
     rows: Sequence[str],
     columns: Sequence[str],
-    cells: Sequence[Sequence[float | None]],
+    cells: Sequence[Sequence[float | str | None]],
     *,
     row_label: str,
     column_label: str,
     spec: str = ",.0f",
     best: tuple[int, int] | None = None,
 ) -> str:
-    """Cells coloured by their number, which is written in them; None is a cell that failed.
+    """Cells coloured by their number, which is written in them; None is a cell that failed, and
+    words are what is written in one without a number.
 
     `best` is the (row, column) that gets a frame and a star.
 
@@ -127,13 +128,13 @@ def heat_map(
     height = inner + 0.5
     figure = new_figure(max(WIDTH, 1.4 + 0.75 * len(columns)), height)
     axes = figure.add_axes((0.2, 0.42 / height, 0.78, inner / height))
-    known = [value for row in cells for value in row if value is not None]
+    known = [value for row in cells for value in row if isinstance(value, int | float)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     colours = colormaps["viridis"]
     for i, row in enumerate(cells):
         for j, value in enumerate(row):
-            if value is None:
-                _cell(axes, i, j, "none", "fails", INK)
+            if value is None or isinstance(value, str):
+                _cell(axes, i, j, "none", value or "fails", INK)
                 continue
             share = (value - low) / (high - low) if high > low else 1.0
             star = "★ " if (i, j) == best else ""

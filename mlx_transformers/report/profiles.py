@@ -14,6 +14,9 @@ from .figure import new_figure
 
 BUSY_NOTE = ": this machine was busy, and may be faster than this says"
 
+NO_ROOM = "no room"
+"""What a map shows of a cell that was stopped by plan."""
+
 Rows = list[tuple[str, ...]]
 
 PART_TITLES = ("part of a step", "ms", "quartiles", "share")
@@ -216,7 +219,8 @@ def _heat_maps(
     found = []
     for number, others in enumerate(product(*(axis.values for axis in axes[:-2]))):
         first = number * size
-        values = [getattr(cell, field) for cell in cells[first : first + size]]
+        here_cells = cells[first : first + size]
+        values = [NO_ROOM if cell.planned else getattr(cell, field) for cell in here_cells]
         grid = [values[at : at + width] for at in range(0, size, width)]
         here = None
         if fastest is not None and first <= fastest < first + size:

@@ -6,7 +6,7 @@ import statistics
 import struct
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..trainer.folder import RUNS, RunFolder, find
 from . import page
 from .charts import Line, lines
 from .figure import N_SERIES
+from .plans import parts, phases, plan_rows
 
 Record = dict[str, Any]
 
@@ -45,6 +46,7 @@ class Run:
     records: list[Record]
     recipe: str
     environment: dict[str, Any]
+    plan: dict[str, Any]
 
     def points(self, key: str) -> list[tuple[float, float]]:
         """(tokens trained on, value) of every record that has the key."""
@@ -70,7 +72,8 @@ def read(folder: RunFolder) -> Run:
     place = folder.path / "environment.json"
     environment = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     recipe = folder.recipe.read_text(encoding="utf-8")
-    return Run(folder.name, folder, records, recipe, environment)
+    plan = json.loads(folder.plan.read_text(encoding="utf-8")) if folder.plan.is_file() else {}
+    return Run(folder.name, folder, records, recipe, environment, plan)
 
 
 def report(runs: Sequence[str | Path], out: Path | None = None, root: Path = RUNS) -> Path:
@@ -110,9 +113,7 @@ def _named_apart(runs: Sequence[Run]) -> list[Run]:
     """The runs, with their whole path for a name where two have the same."""
     names = [run.name for run in runs]
     return [
-        Run(str(run.folder.path), run.folder, run.records, run.recipe, run.environment)
-        if names.count(run.name) > 1
-        else run
+        replace(run, name=str(run.folder.path)) if names.count(run.name) > 1 else run
         for run in runs
     ]
 
@@ -129,6 +130,7 @@ def _page(runs: Sequence[Run]) -> page.Page:
     out.add("loss", "Loss and validation", _loss(runs))
     out.add("speed", "Speed and learning rate", _speed(runs))
     out.add("memory", "Memory", _memory(runs))
+    out.add("plan", "Plan against actual", _plan(runs))
     out.add("samples", "Samples", *(_samples(run, len(runs) == 1) for run in runs))
     if len(runs) > 1:
         out.add("differences", "Recipe differences", _differences(runs))
@@ -218,6 +220,16 @@ def _memory(runs: Sequence[Run]) -> str:
         return ""
     svg = lines("memory", "Memory, GiB", kinds, x_label=TOKENS, legend=True, from_zero=True)
     return page.figures(page.figure(svg, "Memory", "GiB")) + note
+
+
+def _plan(runs: Sequence[Run]) -> str:
+    """What was planned beside what was measured, for the runs that kept their plan."""
+    known = [run for run in runs if run.plan]
+    if not known:
+        return ""
+    rows = [plan_rows(r.plan, {k: max(r.values(k)) for k in MEMORY if r.values(k)}) for r in known]
+    table = _facts([run.name for run in known], rows)
+    return table + (parts(runs[0].plan) + phases(runs[0].plan) if len(runs) == 1 else "")
 
 
 def _samples(run: Run, alone: bool) -> str:

@@ -8,6 +8,7 @@ from ..optim.clip import ClipNone
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
 
+Every = Annotated[str, Field(pattern=r"^every [1-9][0-9]*$")]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -31,9 +32,9 @@ class Train(Config):
     """What the forward and backward compute in; weights and optimizer stay float32."""
     clip: Annotated[Kind, Slot("clip")] = ClipNone()
     """How large a gradient may be."""
-    recompute: Literal["none", "all", "auto"] | list[int] = "none"
-    """Blocks whose activations are computed again in the backward pass to save memory; `auto` are
-    as many as the planner finds that memory demands."""
+    recompute: Literal["none", "all", "auto"] | Every | list[int] = "none"
+    """Blocks whose activations are computed again in the backward pass to save memory; "every 2"
+    are blocks 0, 2, 4 and so on; `auto` are as many as the planner finds that memory demands."""
     cache_limit_gib: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     """Freed memory that is kept for reuse, at most; `auto` is what the plan leaves of the budget,
     and no more than a step can use."""
@@ -70,6 +71,15 @@ class Train(Config):
                 f"(batch_size · accumulate) evenly. Take {near}."
             )
         return self
+
+    def recomputed(self, n_layers: int) -> list[int]:
+        """The blocks that `recompute` names, of so many; none where the planner will choose."""
+        if isinstance(self.recompute, list):
+            return self.recompute
+        if self.recompute in ("none", "auto"):
+            return []
+        step = 1 if self.recompute == "all" else int(self.recompute.split()[1])
+        return list(range(0, n_layers, step))
 
     @property
     def divided(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """A run on disk, and how runs are named and found.
 
 runs/<name>/
-  recipe.toml   environment.json   log.jsonl   tokenizer/
+  recipe.toml   environment.json   plan.json   log.jsonl   tokenizer/
   checkpoints/step-000100/...      checkpoints/last, best
 """
 
@@ -48,6 +48,10 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -65,6 +69,11 @@ class RunFolder:
         with writing(self.path):
             replace_text(self.recipe, recipe_toml)
             replace_text(self.path / "environment.json", text + "\n")
+
+    def keep_plan(self, plan: dict[str, Any]) -> None:
+        """Keep what memory was planned, and what a step was measured to take."""
+        with writing(self.plan):
+            replace_text(self.plan, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
 
     def keep_tokenizer(self, save: Callable[[Path], object]) -> None:
         """Have the tokenizer saved into its folder, unless it is there: whole or not at all."""

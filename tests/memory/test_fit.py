@@ -124,3 +124,14 @@ def test_a_number_of_rows_divides_a_step_and_evaluation_sees_the_same_rows() -> 
 def test_rows_that_do_not_make_a_step_are_refused(sets: tuple[str, ...], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         recipe("llama_tiny", *sets)
+
+
+@pytest.mark.parametrize(("words", "blocks"), [("every 2", {0, 2, 4}), ("every 5", {0, 5})])
+def test_every_kth_block_is_recomputed_and_planned(words: str, blocks: set[int]) -> None:
+    job = job_of("llama_tiny", f"train.recompute='{words}'", "model.n_layers=6")
+    assert job.recomputed == blocks
+
+
+def test_every_zeroth_block_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"train\.recompute"):
+        recipe("llama_tiny", "train.recompute='every 0'")

@@ -58,6 +58,14 @@ every = 100
 every = 100
 """
 
+PLAN = {
+    "peak_bytes": 450 * 2**20, "measured_bytes": 500 * 2**20, "budget_bytes": 2**30,
+    "parts_bytes": {"weights": 50 * 2**20, "activations of blocks": 400 * 2**20},
+    "phases_bytes": {"loss": 450 * 2**20, "update": 150 * 2**20}, "correction": 1.0,
+    "cache_limit_bytes": 675 * 2**20, "wired_limit_bytes": None, "batch_size": 2, "accumulate": 4,
+    "chunk": 512, "recompute": [0, 2],
+}  # fmt: skip
+
 MakeRun = Callable[..., Path]
 
 
@@ -71,6 +79,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         (folder / "recipe.toml").write_text(RECIPE.format(dim=dim))
         facts = {"mlx": "0.32.4", "cores": 2, "command": f"mlxt train tiny --name {name}"}
         (folder / "environment.json").write_text(json.dumps(facts))
+        (folder / "plan.json").write_text(json.dumps(PLAN))
         lines = [json.dumps(record) for record in (log() if records is None else records)]
         (folder / "log.jsonl").write_text("".join(line + "\n" for line in lines))
         return folder

@@ -105,3 +105,22 @@ def test_a_cell_that_the_system_kills_ends_no_sweep(
 def test_a_key_that_no_recipe_has_is_an_error_at_once(home: Path) -> None:
     with pytest.raises(RecipeError, match="batch_size"):
         sweep("tiny", [], parse_axes(["train.batchsize=1,2"]), steps=2)
+
+
+def test_a_cell_that_would_not_fit_is_never_begun(home: Path, monkeypatch) -> None:
+    from mlx_transformers.profile import sweep as sweeping
+
+    begun: list[dict] = []
+
+    def measured(recipe: str, sets: list, settings: dict, steps: int) -> Cell:
+        begun.append(settings)
+        return Cell(settings, 100.0, 90.0, 110.0, 0.1, 0.5)
+
+    monkeypatch.setattr(sweeping, "_measured", measured)
+    axes = sweeping.parse_axes(["train.batch_size=2,100000000"])
+    cells = sweeping.sweep("tiny", [], axes, 2)
+    assert begun == [{"train.batch_size": "2"}]
+    assert [cell.planned for cell in cells] == [False, True]
+    assert "Stopped by plan. This run needs about" in (cells[1].error or "")
+    assert "train.microbatch=" in (cells[1].error or "")
+    assert "no room" in write_sweep("tiny", axes, cells, "mlxt", home / "sweep.html").read_text()

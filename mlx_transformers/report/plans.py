@@ -1,0 +1,60 @@
+"""The section of a report that holds what memory was planned against what it took."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from . import page
+from .charts import bars
+
+MIB, GIB = 2**20, 2**30
+
+
+def plan_rows(plan: Mapping[str, Any], most: Mapping[str, float]) -> dict[str, str]:
+    """What was planned, and beside it what was measured; empty where a run kept no plan.
+
+    `most` is the highest of each number of memory that the run's records have, in GiB.
+    """
+    if not plan:
+        return {}
+    out = {"peak, planned": _mib(plan["peak_bytes"])}
+    if measured := plan.get("measured_bytes"):
+        out["peak, measured in the first steps"] = _mib(measured)
+        out["… plan against it"] = f"{plan['peak_bytes'] / measured - 1:+.1%}"
+    if "peak_gib" in most:
+        out["peak of the whole run, evaluation and samples with it"] = _mib(most["peak_gib"] * GIB)
+    out["budget"] = _mib(plan["budget_bytes"])
+    out["freed memory to be kept at most"] = _mib(plan["cache_limit_bytes"])
+    if "cache_gib" in most:
+        out["… most that was kept"] = _mib(most["cache_gib"] * GIB)
+    if plan["wired_limit_bytes"] is not None:
+        out["resident for the GPU at most"] = _mib(plan["wired_limit_bytes"])
+    out["correction by earlier runs"] = f"{plan['correction']:.2f}"
+    out["microbatches of a step"] = f"{plan['accumulate']} of {plan['batch_size']} rows"
+    out["recomputed blocks"] = ", ".join(map(str, plan["recompute"])) or "none"
+    out["rows of the loss at once"] = f"{plan['chunk']:,}"
+    return out
+
+
+def parts(plan: Mapping[str, Any]) -> str:
+    """The parts of the planned peak as bars; nothing where a run kept no plan."""
+    if not plan:
+        return ""
+    found = [(name, size / MIB) for name, size in plan["parts_bytes"].items()]
+    svg = bars("plan-parts", "Planned peak by part, MiB", found, unit="MiB")
+    return page.figures(page.figure(svg, "Planned peak by part", "MiB"))
+
+
+def phases(plan: Mapping[str, Any]) -> str:
+    """What each phase of a step was planned to hold at most, the largest marked."""
+    if not plan:
+        return ""
+    sizes = plan["phases_bytes"]
+    rows = [[escape(name), _mib(size)] for name, size in sizes.items()]
+    largest = max(range(len(rows)), key=list(sizes.values()).__getitem__)
+    table = page.table(["phase of a step", "planned"], rows, best=largest)
+    return page.folded("Every phase of a step", table)
+
+
+def _mib(size: float) -> str:
+    return f"{size / MIB:,.1f} MiB"
