@@ -28,7 +28,8 @@ class Mlm(Kind):
 
 class MlmObjective:
     """`(models, batch, ctx) -> Loss`, where batch has `tokens`, `targets`, `weights` (1 where
-    hidden) and `valid`, all `[B, T]`; optional `types [B, T]`."""
+    hidden) and `valid`, all `[B, T]`; optional `types [B, T]`, and `places [B, P]` of the hidden
+    tokens, so that the head reads these alone."""
 
     def __init__(self, config: Mlm) -> None:
         self.head = Vocabulary.of(config)
@@ -36,9 +37,29 @@ class MlmObjective:
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model, weights = models["model"], batch["weights"]
         around(ctx, batch)
-        h = model.hidden(batch["tokens"], ctx)
-        total, parts = self.head(model, h, batch["targets"], weights, ctx)
+        x = model.encode(batch["tokens"], ctx)
+        total, parts = masked(self.head, model, x, batch, ctx)
         return summed(total, weights.sum(), parts, ctx)
+
+
+def masked(
+    head: Vocabulary, model: Any, x: mx.array, batch: dict[str, mx.array], ctx: Context
+) -> tuple[mx.array, dict[str, mx.array]]:
+    """The summed loss of hidden tokens and its parts, where x `[B, T, D]` is the stack's output."""
+    h = model.head.transform(hidden_places(x, batch))
+    targets, weights = (
+        hidden_places(batch["targets"], batch),
+        hidden_places(batch["weights"], batch),
+    )
+    return head(model, h, targets, weights, ctx)
+
+
+def hidden_places(x: mx.array, batch: dict[str, mx.array]) -> mx.array:
+    """x `[B, T, ...]` where tokens are hidden, `[B, P, ...]`; all of it if no places are told."""
+    if "places" not in batch:
+        return x
+    places = batch["places"]
+    return mx.take_along_axis(x, places if x.ndim == 2 else places[..., None], axis=1)
 
 
 def around(ctx: Context, batch: dict[str, mx.array]) -> None:

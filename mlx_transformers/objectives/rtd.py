@@ -10,7 +10,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.loss import Loss
 from ..recipe.config import Kind
-from .mlm import around
+from .mlm import around, hidden_places, masked
 from .vocabulary import Vocabulary, summed
 
 
@@ -48,10 +48,11 @@ class RtdObjective:
         model, weights, targets = models["model"], batch["weights"], batch["targets"]
         around(ctx, batch)
         own = replace(ctx, key=ctx.next_key() if ctx.training else None)
-        h = model.generator.hidden(batch["tokens"], own)
-        total, parts = self.head(model.generator, h, targets, weights, own)
+        x = model.generator.encode(batch["tokens"], own)
+        total, parts = masked(self.head, model.generator, x, batch, own)
         key = ctx.next_key() if ctx.training else mx.random.key(0)
-        guesses = mx.where(weights > 0, guessed(model.generator, h, key), targets)
+        h = model.generator.head.transform(hidden_places(x, batch))
+        guesses = filled(guessed(model.generator, h, key), batch)
         scores = model.judge(guesses, ctx)[..., 0].astype(mx.float32)
         replaced = (guesses != targets).astype(mx.float32)
         # A row that fills up a batch hides nothing.
@@ -67,6 +68,16 @@ class RtdObjective:
             "replaced": (replaced * judged).sum(),
         }
         return summed(total + self.discriminator_weight * judgement, weight, parts, ctx)
+
+
+def filled(drawn: mx.array, batch: dict[str, mx.array]) -> mx.array:
+    """The text `[B, T]` with what was drawn, `[B, P]` or `[B, T]`, where it was hidden."""
+    targets = batch["targets"]
+    own = hidden_places(targets, batch)
+    drawn = mx.where(hidden_places(batch["weights"], batch) > 0, drawn, own)
+    if "places" not in batch:
+        return drawn
+    return mx.put_along_axis(targets, batch["places"], drawn.astype(targets.dtype), axis=1)
 
 
 def guessed(generator: Any, h: mx.array, key: mx.array) -> mx.array:

@@ -10,7 +10,7 @@ from ..core.loss import Loss
 from ..ops.xent import cross_entropy
 from ..recipe.config import Kind
 from .classify import hits
-from .mlm import around
+from .mlm import around, masked
 from .vocabulary import Vocabulary, summed
 
 
@@ -49,7 +49,7 @@ class SentenceOrderObjective:
         around(ctx, batch)
         x = model.encode(batch["tokens"], ctx)
         logits = model.pooled(x, ctx)
-        total, parts = self.head(model, model.head.transform(x), batch["targets"], weights, ctx)
+        total, parts = masked(self.head, model, x, batch, ctx)
         # A row that fills up a batch hides nothing.
         rows = weights.any(axis=1).astype(mx.float32)
         weight = weights.sum()

@@ -251,6 +251,28 @@ def test_a_student_learns_from_the_tokens_the_teacher_and_its_vectors(
     assert float(moved[0] - moved[1]) / 2 == pytest.approx(slope, rel=0.02)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("kind", ["mlm", "sentence_order", "rtd"])
+def test_a_head_that_reads_hidden_places_alone_says_the_same(kind: str, training: bool) -> None:
+    """But for what a generator draws, since it draws in another order."""
+    batch = BATCHES[kind]
+    places = np.zeros((3, 4), np.int32)
+    for row in range(3):
+        hidden = np.flatnonzero(HIDDEN[row])
+        places[row, : len(hidden)] = hidden
+    one = loss_of({"kind": kind}, batch, training)
+    two = loss_of({"kind": kind}, batch | {"places": places}, training)
+    assert float(one.weight) == float(two.weight)
+    for name in ("loss", "order_loss"):
+        if name in one.parts:
+            assert float(one.parts[name]) == pytest.approx(float(two.parts[name]), rel=1e-5)
+    if kind != "rtd":
+        assert float(one.total) == pytest.approx(float(two.total), rel=1e-5)
+    else:
+        n = float(two.parts["replaced"])
+        assert 0 < n <= HIDDEN.sum()
+
+
 @pytest.mark.usefixtures("compilation")
 @pytest.mark.parametrize("kind", BATCHES)
 def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(kind: str) -> None:

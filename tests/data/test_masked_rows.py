@@ -113,6 +113,9 @@ def test_masked_rows_tell_the_text_where_it_is_hidden(path, unit):
     assert (counts == 6).all() if unit != "word" else counts.mean() > 4
     assert (tokens == MASK).sum() / hidden.sum() == pytest.approx(0.8, abs=0.12)
     assert records.text(targets[0, 1:-1]) in TEXT
+    there = np.take_along_axis(weights, batch["places"], axis=1)
+    np.testing.assert_array_equal(there.sum(axis=1), counts)
+    assert ((there == 1) | (batch["places"] == 0)).all()
 
 
 def test_noise_is_new_in_each_epoch_but_for_fixed_copies(path):

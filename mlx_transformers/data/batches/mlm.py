@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ...recipe.config import Config
-from ..noise.masking import chosen_spans, chosen_tokens, chosen_words, replaced
+from ..noise.masking import budget, chosen_spans, chosen_tokens, chosen_words, replaced
 from ..noise.words import word_tables
 from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
@@ -69,11 +69,12 @@ class MaskedRows(Noised):
     """Rows `[CLS] text [SEP]` with masked tokens: Devlin et al. 2018, section 3.1, without the
     next sentence (Liu et al. 2019, RoBERTa, section 4.2: "full sentences").
 
-    `tokens`, `targets`, `weights` (1 where predicted) and `valid`, all [B, T].
+    `tokens`, `targets`, `weights` (1 where predicted) and `valid`, all [B, T]; `places` [B, P] of
+    the predictions, filled up with 0, where nothing is hidden.
     """
 
     kind: Literal["mlm"] = "mlm"
-    gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid", "places")
 
     masking: Masking = Masking()
     """What is hidden."""
@@ -98,9 +99,11 @@ class MaskedRows(Noised):
             return {k: row[k] for k in ("tokens", "valid")} | {
                 "targets": targets,
                 "weights": weights,
+                "places": np.flatnonzero(weights),
             }
 
-        return seq_len - 2, make, encoder_widths(seq_len, "targets", "weights")
+        widths = encoder_widths(seq_len, "targets", "weights")
+        return seq_len - 2, make, widths | {"places": [budget(seq_len - 2, self.masking.share)]}
 
 
 def text_size(tokenizer: Tokenizer) -> int:

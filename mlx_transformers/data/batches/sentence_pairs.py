@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from ..batching import Batching, Setting
+from ..noise.masking import budget
 from ..noise.sentence_pairs import Task, border, longest_document, paired
 from ..noise.words import sentence_table
 from ..prepared import Prepared
@@ -25,7 +26,10 @@ class SentencePairs(Batching):
     """
 
     kind: Literal["sentence_pairs"] = "sentence_pairs"
-    gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid", "types", "label")
+    gives: ClassVar[tuple[str, ...]] = (
+        *("tokens", "targets", "weights", "valid", "places"),
+        *("types", "label"),
+    )
 
     task: Task = "next"
     """What half of the rows are instead: "next", B from elsewhere; "order", A and B exchanged."""
@@ -70,9 +74,13 @@ class SentencePairs(Batching):
             row = framed(tokenizer, given_a, given_b)
             weights = np.concatenate([[0], chosen_a, [0], chosen_b, [0]]).astype(np.float32)
             targets = framed(tokenizer, a, b)["tokens"]
-            return row | {"targets": targets, "weights": weights, "label": label}
+            places = np.flatnonzero(weights)
+            row |= {"targets": targets, "weights": weights, "places": places}
+            return row | {"label": label}
 
         widths = encoder_widths(setting.seq_len, "targets", "weights", "types")
+        # Each part rounds its own share up.
+        widths["places"] = [budget(room, self.masking.share) + 2]
         return RowByRow(examples, make, widths, setting.seed)
 
 
