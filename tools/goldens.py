@@ -61,12 +61,83 @@ class Case:
 
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}
 
+FAIRSEQ = {
+    **{"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 32},
+    **{"encoder_attention_heads": 4, "decoder_attention_heads": 2, "pad_token_id": 1},
+    **{"encoder_ffn_dim": 24, "decoder_ffn_dim": 20, "decoder_start_token_id": 2},
+}
+T5 = {
+    **{"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 1},
+    **{"num_heads": 4, "relative_attention_num_buckets": 8, "decoder_start_token_id": 0},
+    "relative_attention_max_distance": 12,
+}
+
 CASES = {
     "gpt2": Case("GPT2LMHeadModel", GPT2),
     "gpt2_untied_relu": Case(
         "GPT2LMHeadModel",
         {**GPT2, "tie_word_embeddings": False, "activation_function": "relu", "n_inner": 24},
     ),
+    "gpt2_scaled_by_layer": Case(
+        "GPT2LMHeadModel", {**GPT2, "scale_attn_by_inverse_layer_idx": True}
+    ),
+    "openai_gpt": Case("OpenAIGPTLMHeadModel", GPT2),
+    "gpt_neo": Case(
+        "GPTNeoForCausalLM",
+        {"num_layers": 2, "num_heads": 4, "window_size": 4}
+        | {"attention_types": [[["global", "local"], 1]]},
+    ),
+    "gptj": Case("GPTJForCausalLM", {**GPT2, "rotary_dim": 2}),
+    "codegen": Case("CodeGenForCausalLM", {**GPT2, "rotary_dim": 2}),
+    "gpt_neox": Case("GPTNeoXForCausalLM"),
+    "gpt_neox_sequential": Case(
+        "GPTNeoXForCausalLM", {"use_parallel_residual": False, "attention_bias": False}
+    ),
+    "bloom": Case("BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
+    "bloom_six_heads": Case(
+        "BloomForCausalLM",
+        {"hidden_size": 24, "n_layer": 1, "n_head": 6}
+        | {"apply_residual_connection_post_layernorm": True},
+    ),
+    "falcon_one_head": Case("FalconForCausalLM"),
+    "falcon_groups": Case(
+        "FalconForCausalLM", {"new_decoder_architecture": True, "num_kv_heads": 2}
+    ),
+    "falcon_alibi": Case(
+        "FalconForCausalLM",
+        {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
+    ),
+    "opt": Case("OPTForCausalLM", {"ffn_dim": 24, "word_embed_proj_dim": 16}),
+    "opt_narrow_post": Case(
+        "OPTForCausalLM",
+        {"ffn_dim": 24, "word_embed_proj_dim": 8, "do_layer_norm_before": False},
+    ),
+    "phi": Case("PhiForCausalLM", {"qk_layernorm": True}),
+    "persimmon": Case("PersimmonForCausalLM"),
+    "mpt": Case("MptForCausalLM", {"d_model": 16, "n_heads": 4, "n_layers": 2}),
+    "gpt_bigcode": Case("GPTBigCodeForCausalLM", GPT2),
+    "xglm": Case(
+        "XGLMForCausalLM",
+        {"d_model": 16, "num_layers": 2, "attention_heads": 4, "ffn_dim": 24},
+    ),
+    "biogpt": Case("BioGptForCausalLM"),
+    "bart": Case("BartForConditionalGeneration", {**FAIRSEQ, "scale_embedding": True}),
+    "mbart": Case("MBartForConditionalGeneration", FAIRSEQ),
+    "plbart": Case("PLBartForConditionalGeneration", FAIRSEQ),
+    "pegasus": Case("PegasusForConditionalGeneration", {**FAIRSEQ, "pad_token_id": 0}),
+    "marian": Case(
+        "MarianMTModel", {**FAIRSEQ, "pad_token_id": 31, "share_encoder_decoder_embeddings": False}
+    ),
+    "m2m_100": Case("M2M100ForConditionalGeneration", FAIRSEQ),
+    "blenderbot": Case("BlenderbotForConditionalGeneration", FAIRSEQ),
+    "blenderbot_small": Case("BlenderbotSmallForConditionalGeneration", FAIRSEQ),
+    "t5": Case("T5ForConditionalGeneration", T5),
+    "t5_gated_untied": Case(
+        "T5ForConditionalGeneration",
+        {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    ),
+    "mt5": Case("MT5ForConditionalGeneration", T5),
+    "umt5": Case("UMT5ForConditionalGeneration", T5),
     "llama": Case("LlamaForCausalLM"),
     "llama_biased_tied": Case(
         "LlamaForCausalLM",
