@@ -62,13 +62,26 @@ class Case:
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}
 
 FAIRSEQ = {
-    **{"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 32},
-    **{"encoder_attention_heads": 4, "decoder_attention_heads": 2, "pad_token_id": 1},
-    **{"encoder_ffn_dim": 24, "decoder_ffn_dim": 20, "decoder_start_token_id": 2},
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "max_position_embeddings": 32,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "pad_token_id": 1,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 20,
+    "decoder_start_token_id": 2,
 }
 T5 = {
-    **{"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 1},
-    **{"num_heads": 4, "relative_attention_num_buckets": 8, "decoder_start_token_id": 0},
+    "d_model": 16,
+    "d_kv": 6,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 1,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "decoder_start_token_id": 0,
     "relative_attention_max_distance": 12,
 }
 
@@ -89,9 +102,10 @@ CASES = {
     ),
     "gptj": Case("GPTJForCausalLM", {**GPT2, "rotary_dim": 2}),
     "codegen": Case("CodeGenForCausalLM", {**GPT2, "rotary_dim": 2}),
-    "gpt_neox": Case("GPTNeoXForCausalLM"),
+    "gpt_neox": Case("GPTNeoXForCausalLM", {"num_attention_heads": 2}),
     "gpt_neox_sequential": Case(
-        "GPTNeoXForCausalLM", {"use_parallel_residual": False, "attention_bias": False}
+        "GPTNeoXForCausalLM",
+        {"num_attention_heads": 2, "use_parallel_residual": False, "attention_bias": False},
     ),
     "bloom": Case("BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
     "bloom_six_heads": Case(
@@ -124,7 +138,11 @@ CASES = {
     "bart": Case("BartForConditionalGeneration", {**FAIRSEQ, "scale_embedding": True}),
     "mbart": Case("MBartForConditionalGeneration", FAIRSEQ),
     "plbart": Case("PLBartForConditionalGeneration", FAIRSEQ),
-    "pegasus": Case("PegasusForConditionalGeneration", {**FAIRSEQ, "pad_token_id": 0}),
+    "pegasus": Case(
+        "PegasusForConditionalGeneration",
+        {**FAIRSEQ, "pad_token_id": 0},
+        fixed=("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"),
+    ),
     "marian": Case(
         "MarianMTModel", {**FAIRSEQ, "pad_token_id": 31, "share_encoder_decoder_embeddings": False}
     ),
