@@ -94,12 +94,14 @@ class Stack(nn.Module):
         layers = config.layers()
         distinct = config.n_distinct or len(layers)
         self.blocks: list[BlockModule] = [b.build(dim, max_seq_len) for b in layers[:distinct]]
-        self.order = [served_by(i, len(layers), distinct, config.unit) for i in range(len(layers))]
+        # A list of numbers would count as parameters.
+        self.n_layers, self.n_distinct, self.unit = len(layers), distinct, config.unit
         self.recomputed: frozenset[int] = frozenset()
 
     def layers(self) -> list[BlockModule]:
         """The block of each layer; some are the same object where layers share weights."""
-        return [self.blocks[i] for i in self.order]
+        sizes = (self.n_layers, self.n_distinct, self.unit)
+        return [self.blocks[served_by(i, *sizes)] for i in range(self.n_layers)]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         for i, block in enumerate(self.layers()):

@@ -352,11 +352,15 @@ def tower(
             x[b] += sinusoids(at, x.shape[-1], position.get("theta", 10000.0))
     if "norm" in embed:
         x = norm(x, below(w, "embed.norm"), embed["norm"])
+    if "width" in embed:
+        x = linear(x, w, "embed.project")
     place = below(w, "position")
     for i in range(config["n_layers"]):
         names = config.get("pattern")
         kind = config["blocks"][names[i % len(names)]] if names else config["block"]
-        own = i * config.get("n_distinct", config["n_layers"]) // config["n_layers"]
+        unit, n = config.get("unit", 1), config["n_layers"]
+        shared = config.get("n_distinct", n) // unit
+        own = i // unit * shared // (n // unit) * unit + i % unit
         mine = below(w, f"stack.blocks.{own}")
         x = block(x, mine, kind, position, segments, place, memory, causal)
     return norm(x, below(w, "norm"), config["norm"])

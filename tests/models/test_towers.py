@@ -123,8 +123,3 @@ def test_padding_on_either_side_changes_nothing(config: dict, side: str) -> None
 def test_a_pair_that_makes_no_sense_is_an_error(changes: dict, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         parse("model", models.T5 | changes)
-
-
-def test_an_encoder_of_which_nothing_is_asked_is_an_error() -> None:
-    with pytest.raises(ValidationError, match="needs a head, a pool, or both"):
-        parse("model", {name: value for name, value in models.BERT.items() if name != "head"})
