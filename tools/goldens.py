@@ -5,7 +5,8 @@
 A golden is two files in tests/parity/goldens. NAME.json holds a config as transformers saves it,
 the class, and the names and shapes of the tensors in its file; NAME.npz holds inputs and outputs.
 The weights are not kept: tests/parity/draw.py draws them from the names. A new golden is one line
-in CASES: a class of transformers, and what its config says beside SMALL.
+in CASES: a class of transformers, and what its config says beside SMALL. Those of TRAINED hold a
+batch and the losses of ten steps on it as well.
 """
 
 import argparse
@@ -27,6 +28,8 @@ sys.path.insert(0, str(ROOT / "tests" / "parity"))
 
 from draw import draw, tokens  # noqa: E402
 from golden_decoders import DECODERS  # noqa: E402
+from golden_encoders import ENCODERS  # noqa: E402
+from golden_training import TRAINED, training  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "parity" / "goldens"
 LENGTH, PROMPT, NEW, PADDING = 10, 5, 6, 4
@@ -167,65 +170,7 @@ CASES = {
         {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None},
     ),
     **{name: Case(*facts) for name, facts in DECODERS.items()},
-    "bert": Case("BertForPreTraining"),
-    "bert_classifier": Case("BertForSequenceClassification", {"num_labels": 3}),
-    "roberta": Case("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
-    "bert_decoder": Case("BertLMHeadModel", {"is_decoder": True}),
-    "ernie": Case("ErnieForMaskedLM"),
-    "data2vec_text": Case("Data2VecTextForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
-    "megatron_bert": Case("MegatronBertModel"),
-    "mpnet": Case("MPNetForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
-    "roberta_prelayernorm": Case(
-        "RobertaPreLayerNormForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}
-    ),
-    "roformer": Case(
-        "RoFormerForMaskedLM",
-        {"embedding_size": 12},
-        fixed=("roformer.encoder.embed_positions.weight",),
-    ),
-    "xlm_roberta_xl": Case(
-        "XLMRobertaXLForSequenceClassification", {"pad_token_id": 1, "bos_token_id": 0}
-    ),
-    "camembert": Case("CamembertForQuestionAnswering", {"pad_token_id": 1, "bos_token_id": 0}),
-    "albert": Case(
-        "AlbertForPreTraining",
-        {
-            "embedding_size": 12,
-            "num_hidden_layers": 4,
-            "num_hidden_groups": 2,
-            "inner_group_num": 2,
-        },
-    ),
-    "distilbert": Case(
-        "DistilBertForMaskedLM", {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4}
-    ),
-    "electra": Case("ElectraForPreTraining", {"embedding_size": 12}),
-    "electra_generator": Case("ElectraForMaskedLM", {"embedding_size": 12}),
-    "deberta": Case(
-        "DebertaForMaskedLM",
-        {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 6},
-    ),
-    "deberta_v2": Case(
-        "DebertaV2ForTokenClassification",
-        {
-            "relative_attention": True,
-            "pos_att_type": ["p2c", "c2p"],
-            "position_buckets": 4,
-            "position_biased_input": False,
-            "norm_rel_ebd": "layer_norm",
-            "share_att_key": True,
-            "conv_kernel_size": 3,
-            "conv_act": "gelu",
-        },
-    ),
-    "fnet": Case("FNetForPreTraining", {"type_vocab_size": 2}),
-    "modernbert": Case(
-        "ModernBertForMaskedLM",
-        {"num_hidden_layers": 4, "local_attention": 4, "cls_token_id": 1, "sep_token_id": 2},
-    ),
-    "modernbert_mean": Case(
-        "ModernBertForSequenceClassification", {"classifier_pooling": "mean", "num_labels": 3}
-    ),
+    **{name: Case(*facts) for name, facts in ENCODERS.items()},
 }
 
 
@@ -245,6 +190,8 @@ def make(name: str, case: Case) -> None:
     """Write the two files of a golden."""
     model, config, shapes = build(case)
     arrays = answers(model, case.model)
+    if name in TRAINED:
+        arrays |= training(model)
     GOLDENS.mkdir(parents=True, exist_ok=True)
     facts = {
         "class": case.model,

@@ -1,0 +1,70 @@
+"""Goldens of encoders: a class of transformers, its config beside SMALL, and more of a Case."""
+
+from typing import Any
+
+ENCODERS: dict[str, tuple[Any, ...]] = {
+    "bert": ("BertForPreTraining", {}),
+    "bert_classifier": ("BertForSequenceClassification", {"num_labels": 3}),
+    "roberta": ("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "bert_decoder": ("BertLMHeadModel", {"is_decoder": True}),
+    "ernie": ("ErnieForMaskedLM", {}),
+    "data2vec_text": ("Data2VecTextForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "megatron_bert": ("MegatronBertModel", {}),
+    "mpnet": ("MPNetForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
+    "roberta_prelayernorm": (
+        "RobertaPreLayerNormForMaskedLM",
+        {"pad_token_id": 1, "bos_token_id": 0},
+    ),
+    "roformer": (
+        "RoFormerForMaskedLM",
+        {"embedding_size": 12},
+        {},
+        ("roformer.encoder.embed_positions.weight",),
+    ),
+    "xlm_roberta_xl": (
+        "XLMRobertaXLForSequenceClassification",
+        {"pad_token_id": 1, "bos_token_id": 0},
+    ),
+    "camembert": ("CamembertForQuestionAnswering", {"pad_token_id": 1, "bos_token_id": 0}),
+    "albert": (
+        "AlbertForPreTraining",
+        {
+            "embedding_size": 12,
+            "num_hidden_layers": 4,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+        },
+    ),
+    "distilbert": (
+        "DistilBertForMaskedLM",
+        {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4},
+    ),
+    "electra": ("ElectraForPreTraining", {"embedding_size": 12}),
+    "electra_generator": ("ElectraForMaskedLM", {"embedding_size": 12}),
+    "deberta": (
+        "DebertaForMaskedLM",
+        {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 6},
+    ),
+    "deberta_v2": (
+        "DebertaV2ForTokenClassification",
+        {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 4,
+            "position_biased_input": False,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+        },
+    ),
+    "fnet": ("FNetForPreTraining", {"type_vocab_size": 2}),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        {"num_hidden_layers": 4, "local_attention": 4, "cls_token_id": 1, "sep_token_id": 2},
+    ),
+    "modernbert_mean": (
+        "ModernBertForSequenceClassification",
+        {"classifier_pooling": "mean", "num_labels": 3},
+    ),
+}
