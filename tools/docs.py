@@ -102,6 +102,21 @@ def effect_region(page: Path, recipe: str) -> str:
     return f"{said}\n\n{markdown(rungs[max(0, at - 1) : at + 1])}"
 
 
+def families_region(page: Path, folder: str) -> str | None:
+    """What the small recipes of a folder came to, as tools/families.py measured it."""
+    text = _read(DOCS / "families.json")
+    rows = json.loads(text) if text else {}
+    lines = ["| recipe | million weights | loss | bits/byte | steps |", "|---|---:|---:|---:|---:|"]
+    for name, row in rows.items():
+        if Path(name).parent.as_posix() != folder or "val_loss" not in row:
+            continue
+        link = f"[`{Path(name).name}`]({_link(page, ROOT / 'recipes' / f'{name}.toml')})"
+        bits = f"{row['val_bpb']:.3f}" if "val_bpb" in row else ""
+        size = f"{row['parameters'] / 1e6:.2f}"
+        lines.append(f"| {link} | {size} | {row['val_loss']:.3f} | {bits} | {row['steps']} |")
+    return "\n".join(lines) if len(lines) > 2 else None
+
+
 REGIONS: Mapping[str, Callable[[Path, str], str | None]] = {
     "recipe": recipe_region,
     "reference": reference_region,
@@ -111,6 +126,7 @@ REGIONS: Mapping[str, Callable[[Path, str], str | None]] = {
     "sample": sample_region,
     "speed": speed_region,
     "effect": effect_region,
+    "families": families_region,
 }
 """What can stand after `begin`."""
 
