@@ -16,6 +16,7 @@ from .data.tokenizers.byte import Byte
 from .data.tokenizers.char import Char
 from .data.tokenizers.hf import TokenizerJson
 from .data.tokenizers.numbers import Numbers
+from .data.tokenizers.saved import Saved
 from .data.tokenizers.sentencepiece import SentencePiece
 from .layers.aligns.additive import Additive
 from .layers.aligns.concat import Concat
@@ -98,7 +99,7 @@ fill("objective", Clm, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill)
 fill("batch", Packed, Streams, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
-fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers)
+fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)
 fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)

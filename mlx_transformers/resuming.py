@@ -12,6 +12,7 @@ from .trainer.progress import Progress
 FREE = (
     *("train.steps", "train.microbatch", "train.recompute", "train.shard_optimizer"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
+    "data.tokenizer.path",
     *("eval.", "checkpoint.", "log."),
 )
 """Keys that may change when a run is resumed: they don't touch what has been computed."""

@@ -46,16 +46,17 @@ from .trainer.moments import Evaluate, Report, Sample, Save, Sink
 from .trainer.parallel import Ranks, check_shares, joined
 from .trainer.probe import probe
 from .trainer.progress import Progress
-from .trainer.restore import restore_model
 from .trainer.screen import open_screen
 from .trainer.sinks import JsonLines, require_trackers, trackers
 
-PLACES = ("data.path", "data.valid_path")
-"""Keys that ranks need not agree on: a text has a fingerprint, wherever it is kept."""
+PLACES = ("data.path", "data.valid_path", "data.tokenizer.path")
+"""Keys that ranks need not agree on: text and tokenizer have fingerprints, wherever they are."""
 
 Say = Callable[[str], None]
 Parts = Callable[[], Built]
 """Prepares the data and builds; late, since it may take long."""
+Start = Callable[[Built], object]
+"""Gives a new run's model other weights than its seed does."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def train(
     root: Path = RUNS,
     say: Say = print,
     progress: Preparing | None = None,
+    start: Start | None = None,
 ) -> Result:
     """Train a recipe; the run is kept in `root/name`, which appears when its first step begins.
 
@@ -92,6 +94,7 @@ def train(
         root: the folder of runs.
         say: where sentences about the run go.
         progress: told how far the preparation of the data is, where there is any.
+        start: called on rank 0 before the first step of a new run, never of one that goes on.
 
     Raises:
         MlxtError: whatever can't be done, said in a sentence.
@@ -109,7 +112,7 @@ def train(
             return _follow(parts, ranks)
         going_on = place(stem, name, resume, root)
         if going_on is None:
-            result = _begin(parts, name, stem, root, say)
+            result = _begin(parts, start, name, stem, root, say)
         else:
             with going_on[0].locked():
                 result = _continue(parts, recipe, *going_on, say)
@@ -117,9 +120,13 @@ def train(
         return result
 
 
-def _begin(parts: Parts, name: str | None, stem: str, root: Path, say: Say) -> Result:
+def _begin(
+    parts: Parts, start: Start | None, name: str | None, stem: str, root: Path, say: Say
+) -> Result:
     """A new run; it leaves no folder if its first step can't be done."""
     built = parts()
+    if start is not None:
+        start(built)
     done = _align(built, Progress())
     _tell(built, None, None)
     feed = _ready(built, {}, say)
@@ -198,8 +205,7 @@ def _restore(built: Built, path: Path) -> Progress:
             "or start a new run with another --name."
         )
     if imported:
-        restore_model(built.model, trees["model"])
-        built.step.rebuild()
+        built.step.start_from(trees["model"])
     else:
         built.step.restore(trees)
     return Progress.from_dict(state)

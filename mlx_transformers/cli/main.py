@@ -15,6 +15,7 @@ from . import (
     doctor,
     evaluate,
     exporting,
+    finetune,
     generate,
     importing,
     ladder,
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("finetune")(finetune.finetune)
 app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)

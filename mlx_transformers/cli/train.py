@@ -73,10 +73,10 @@ def train(
     loaded = load_recipe(recipe, sets)
     with watch() as seen:
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
-    _end(result, recipe, sets)
+    end(result, recipe, sets)
 
 
-def _end(result: "Result", recipe: str, sets: list[str]) -> None:
+def end(result: "Result", recipe: str, sets: list[str]) -> None:
     """Say where the report is and how to go on; a run that a signal stopped exits as it has it."""
     from ..report.runs import written
 

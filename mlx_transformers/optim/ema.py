@@ -17,7 +17,12 @@ class Ema:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay is a share of the past, at least 0 and below 1, not {decay}.")
         self.decay = decay
-        self.state = {"average": tree_map(lambda p: p.astype(mx.float32), parameters)}
+        self.state: dict[str, Tree] = {}
+        self.restart(parameters)
+
+    def restart(self, parameters: Tree) -> None:
+        """Begin the average at these parameters."""
+        self.state["average"] = tree_map(lambda p: p.astype(mx.float32), parameters)
         mx.eval(self.state)
 
     @property

@@ -109,6 +109,17 @@ class Step:
                 restore_state(live, trees.get(name, {}), name)
         self.rebuild()
 
+    def start_from(self, weights: Tree) -> None:
+        """Begin with weights from elsewhere; the optimizer has nothing to remember.
+
+        Raises:
+            CheckpointError: they belong to another model.
+        """
+        restore_model(self.model, weights)
+        if self.ema is not None:
+            self.ema.restart(self.model.trainable_parameters())
+        self.rebuild()
+
     def align(self) -> None:
         """Rank 0's arrays on every rank: it alone has read a checkpoint."""
         live = self.trees

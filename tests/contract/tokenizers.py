@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.data.tokenizers.controls import with_controls
 from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
 
 from .suite import Row
@@ -23,6 +25,7 @@ ROWS = [
     Row("tokenizer", "sentencepiece", {"kind": "sentencepiece", "vocab_size": 400}),
     Row("tokenizer", "tokenizer json", {"kind": "tokenizer_json", "path": "words.json"}),
     Row("tokenizer", "numbers", {"kind": "numbers", "vocab_size": 20}),
+    Row("tokenizer", "saved", {"kind": "saved", "path": "subwords"}),
 ]
 
 CHANGES = {
@@ -37,6 +40,7 @@ CHANGES = {
     },
     "tokenizer_json": {"path": "letters.json", "bos": "two", "eos": "green"},
     "numbers": {"vocab_size": 30},
+    "saved": {"path": "bytes"},
 }
 
 
@@ -55,4 +59,7 @@ def write_files(folder: Path) -> None:
             },
         }
         (folder / f"{name}.json").write_text(json.dumps(table))
-    (folder / "small.model").write_bytes(SentencePiece(vocab_size=320).build([TEXT]).serialize())
+    subwords = SentencePiece(vocab_size=320).build([TEXT])
+    (folder / "small.model").write_bytes(subwords.serialize())
+    with_controls(subwords, ("cls", "sep")).save(folder / "subwords")
+    ByteTokenizer().save(folder / "bytes")

@@ -28,6 +28,9 @@ def with_controls(tokenizer: Tokenizer, roles: Iterable[str]) -> Tokenizer:
     Raises:
         DataError: a role that isn't known.
     """
+    if isinstance(tokenizer, Controlled):
+        # Those that it has come first, so that they stay the numbers that they were.
+        roles, tokenizer = (*tokenizer.roles, *roles), tokenizer.inner
     roles = tuple(dict.fromkeys(roles))
     for role in roles:
         if role not in USUAL:
