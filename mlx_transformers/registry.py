@@ -53,7 +53,10 @@ from .layers.positions.scalings.linear import LinearScaling
 from .layers.positions.scalings.llama3 import Llama3Scaling
 from .layers.positions.scalings.longrope import LongRopeScaling
 from .layers.positions.scalings.yarn import YarnScaling
+from .layers.positions.shaw import Shaw
 from .layers.positions.sinusoidal import Sinusoidal
+from .layers.positions.transformer_xl import TransformerXL
+from .layers.positions.xpos import Xpos
 from .layers.routers.sigmoid import Sigmoid
 from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
@@ -85,7 +88,8 @@ from .recipe.slot import fill
 fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
 fill("embed", TokenEmbed)
 fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
-fill("position", NoPosition, Sinusoidal, Learned, Rope, Alibi, Buckets, DisentangledPosition)
+fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets)
+fill("position", Shaw, TransformerXL, DisentangledPosition)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, Conv, Convolution)
 fill("cell", Rnn, Lstm, Gru)

@@ -1,4 +1,4 @@
-"""Rows of a table by their numbers: what an embedding reads."""
+"""Rows of a table by their numbers: what an embedding reads, and a score with a table."""
 
 import mlx.core as mx
 
@@ -30,6 +30,13 @@ def lookup(table: mx.array, rows: mx.array) -> mx.array:
 def lookup_naive(table: mx.array, rows: mx.array) -> mx.array:
     """The definition of `lookup`, left to autodiff."""
     return table[rows]
+
+
+def read_pairs(scores: mx.array, rows: mx.array) -> mx.array:
+    """Of the scores of every query with every row of a table, `[B, H, T, N]`, the one that each
+    pair of places reads: rows `[T, S]`, result `[B, H, T, S]`."""
+    where = mx.broadcast_to(rows[None, None], (*scores.shape[:2], *rows.shape))
+    return mx.take_along_axis(scores, where, axis=-1)
 
 
 def sum_by_row(parts: mx.array, rows: mx.array, n_rows: int) -> mx.array:

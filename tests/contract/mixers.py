@@ -36,6 +36,7 @@ def conv(name: str, kernel: int, dilation: int, compiled: bool = False, **fields
 
 APART = HEADS | {"kind": "disentangled"}
 TABLE = {"kind": "disentangled", "span": 4, "max_distance": 8}
+XL = {"kind": "transformer_xl", "n_heads": 4}
 
 
 def apart(name: str, /, **fields: object) -> Row:
@@ -104,6 +105,10 @@ ROWS = [
     attention("sinks", sinks=True, n_kv_heads=2),
     Row("mixer", "alibi", HEADS | {"n_kv_heads": 2}, position={"kind": "alibi"}),
     Row("mixer", "buckets", HEADS, position={"kind": "buckets", "n_heads": 4}),
+    Row("mixer", "xpos", HEADS, position={"kind": "xpos", "base": 32.0}),
+    Row("mixer", "shaw", HEADS, position={"kind": "shaw", "n_heads": 4, "span": 4}),
+    Row("mixer", "transformer_xl", HEADS | {"n_kv_heads": 2}, position=XL),
+    Row("mixer", "windows of transformer_xl", HEADS | {"window": 4}, sees=last(4), position=XL),
     Row("mixer", "cross", CROSS, sees=itself),
     apart("disentangled"),
     apart("disentangled with biases", bias=True, k_bias=False, out_bias=True, pos_k_bias=False),

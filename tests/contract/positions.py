@@ -1,6 +1,6 @@
 """Rows of the slot `position`."""
 
-from .suite import Row, itself, past
+from .suite import Change, Row, itself, past
 
 
 def position(name: str, config: dict) -> Row:
@@ -17,6 +17,8 @@ def lent(name: str, **fields: object) -> Row:
 
 
 SINES = {"kind": "sinusoidal"}
+SHAW = {"kind": "shaw", "n_heads": 4, "head_dim": 4}
+XL = {"kind": "transformer_xl", "n_heads": 4, "head_dim": 4, "theta": 50.0}
 
 ROWS = [
     position("none", {"kind": "none"}),
@@ -28,12 +30,18 @@ ROWS = [
     position("learned from the third row on", {"kind": "learned", "offset": 2}),
     position("sines first", {"kind": "sinusoidal", "layout": "halves"}),
     position("fairseq's", SINES | {"layout": "halves", "spacing": "last", "offset": 2}),
+    position("xpos", {"kind": "xpos", "base": 16.0}),
+    position("xpos of neighbours", {"kind": "xpos", "traditional": True, "gamma": 1.0}),
     lent("disentangled"),
     lent("disentangled in logarithms", max_distance=8, norm={"kind": "layer_norm"}, width=6),
     lent("disentangled and absolute", absolute=True),
     bias("alibi", {"kind": "alibi"}),
     bias("alibi scaled", {"kind": "alibi", "max_bias": 4.0, "scale": 0.5}),
     bias("buckets", {"kind": "buckets", "n_heads": 4, "n_buckets": 6, "max_distance": 6}),
+    bias("shaw", {"kind": "shaw", "n_heads": 4, "span": 3}),
+    bias("shaw by head", SHAW | {"span": 20, "shared": False}),
+    bias("transformer_xl", {"kind": "transformer_xl", "n_heads": 4}),
+    bias("transformer_xl of a given width", XL),
 ]
 
 CHANGES = {
@@ -49,6 +57,18 @@ CHANGES = {
     },
     "alibi": {"max_bias": 4.0, "scale": 0.5},
     "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4, "absolute": 2},
+    "shaw": {
+        "span": 2,
+        "n_heads": Change(1, row="shaw by head"),
+        "head_dim": Change(4, result=False),
+        "shared": False,
+    },
+    "transformer_xl": {
+        "n_heads": Change(1, row="transformer_xl of a given width"),
+        "head_dim": Change(4, result=False),
+        "theta": 100.0,
+    },
+    "xpos": {"theta": 100.0, "traditional": True, "gamma": 1.0, "base": 4.0},
     "rope": {
         "theta": 100.0,
         "fraction": 0.5,

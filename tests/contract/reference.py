@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from . import reference_relative as relative
+
 Array = np.ndarray
 Weights = Mapping[str, Array]
 
@@ -147,6 +149,9 @@ def attention(
             qh, kh, vh = (y[b, :, i * K : (i + 1) * K] for y, i in ((q, h), (k, g), (v, g)))
             if position["kind"] == "rope" and memory is None:
                 qh, kh = (rope(y, np.arange(T), position) for y in (qh, kh))
+            if position["kind"] == "xpos" and memory is None:
+                signed = ((qh, 1), (kh, -1))
+                qh, kh = (relative.xpos(y, np.arange(T), position, sign) for y, sign in signed)
             if last:
                 named = ((qh, "q_norm"), (kh, "k_norm"))
                 qh, kh = (norm(y, below(w, name), kind["qk_norm"]) for y, name in named)
@@ -160,6 +165,9 @@ def attention(
                 if memory is None:
                     at = [position_bias(h, H, t, s, position, place or {}, causal) for s in seen]
                     scores = scores + np.array(at)
+                if memory is None and position["kind"] in relative.BIASES:
+                    bias, own = relative.BIASES[position["kind"]], place or {}
+                    scores += [bias(qh[t], kh[s], h, t - s, position, own) for s in seen]
                 if "sinks" in w:
                     scores = np.append(scores, w["sinks"][h])
                 joined[b, t, h * K : (h + 1) * K] = softmax(scores)[: len(seen)] @ vh[seen]

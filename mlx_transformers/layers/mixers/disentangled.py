@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
+from ...ops.lookup import read_pairs
 from .attention import Attention, AttentionMixer
 
 
@@ -80,11 +81,11 @@ class DisentangledMixer(AttentionMixer):
         bias: mx.array | None = None
         if "c2p" in self.reads:
             places = self._every_head(self.pos_k(table) if "pos_k" in self else self.k(table))
-            bias = _gather((q * self.scale) @ places.swapaxes(-1, -2), rows)
+            bias = read_pairs((q * self.scale) @ places.swapaxes(-1, -2), rows)
         if "p2c" in self.reads:
             places = self._every_head(self.pos_q(table) if "pos_q" in self else self.q(table))
             keys = k if k.shape[1] == self.n_heads else self._repeated(k)
-            read = _gather((keys * self.scale) @ places.swapaxes(-1, -2), rows.T)
+            read = read_pairs((keys * self.scale) @ places.swapaxes(-1, -2), rows.T)
             bias = read.swapaxes(-1, -2) if bias is None else bias + read.swapaxes(-1, -2)
         return bias
 
@@ -95,9 +96,3 @@ class DisentangledMixer(AttentionMixer):
 
     def _repeated(self, x: mx.array) -> mx.array:
         return mx.repeat(x, self.n_heads // self.n_kv_heads, axis=1)
-
-
-def _gather(scores: mx.array, rows: mx.array) -> mx.array:
-    """Of the scores with every row of the table, `[B, H, T, 2R]`, those of `rows [T, S]`."""
-    where = mx.broadcast_to(rows[None, None], (*scores.shape[:2], *rows.shape))
-    return mx.take_along_axis(scores, where, axis=-1)

@@ -4,6 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...core.context import Context
+from ...core.errors import RecipeError
 
 
 class Position(nn.Module):
@@ -60,3 +61,17 @@ class Position(nn.Module):
         Raises:
             RunError: there are not as many positions.
         """
+
+
+def check_heads(q: mx.array, n_heads: int, head_dim: int) -> None:
+    """Raise RecipeError where queries `[B, H, T, K]` are not as a position with weights of its own
+    for each head was told; one head's weights serve any number."""
+    for field, said, found in (
+        ("n_heads", n_heads, q.shape[1]),
+        ("head_dim", head_dim, q.shape[3]),
+    ):
+        if said != found and not (field == "n_heads" and said == 1):
+            raise RecipeError(
+                f"position.{field} is {said}, and the mixer's queries have {found}. Set "
+                f"position.{field} = {found}."
+            )

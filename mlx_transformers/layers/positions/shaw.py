@@ -1,0 +1,54 @@
+"""Relative positions as keys of their own."""
+
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...ops.lookup import read_pairs
+from ...recipe.config import Kind
+from .position import Position, check_heads
+
+
+class Shaw(Kind):
+    """A learned key for each relative position, beside the key of the token that stands there.
+
+    `score(t, s) = q_t · (k_s + a[clip(s - t, -R, R)])`; Shaw, Uszkoreit, Vaswani 2018, equations 4
+    and 5. The paper's other term, the same for values (equation 3), adds to what is read and not
+    to a score, so it is no position here; its ablation found that keys may suffice (section 4.3).
+    The paper's base model has a table for each layer and head: `model.block.position`, `shared`.
+    """
+
+    kind: Literal["shaw"] = "shaw"
+    span: int = Field(16, ge=1)
+    """Distance R from which on all keys to one side are the same; the table has 2R + 1 rows."""
+    n_heads: int = Field(ge=1)
+    """Query heads H of the mixers that use it."""
+    head_dim: int | None = Field(None, ge=1)
+    """Width K of a head; none means dim / n_heads."""
+    shared: bool = True
+    """Whether all heads read one table; otherwise each has its own."""
+
+    def build(self, dim: int, max_seq_len: int) -> "ShawPosition":
+        return ShawPosition(self, dim)
+
+
+class ShawPosition(Position):
+    """`scores + q · table[distance]`: every query meets the whole table, then picks by pair."""
+
+    def __init__(self, config: Shaw, dim: int) -> None:
+        super().__init__()
+        self.span = config.span
+        self.n_heads, self.head_dim = config.n_heads, config.head_dim or dim // config.n_heads
+        self.tables = 1 if config.shared else config.n_heads
+        self.table = nn.Embedding(self.tables * (2 * config.span + 1), self.head_dim)
+
+    def bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array:
+        check_heads(q, self.n_heads, self.head_dim)
+        keys = self.table.weight.reshape(self.tables, -1, self.head_dim)
+        ahead = mx.clip(k_pos[None, :] - q_pos[:, None], -self.span, self.span)
+        return read_pairs(q @ keys.swapaxes(-1, -2), ahead + self.span)

@@ -1,0 +1,77 @@
+"""Transformer-XL's relative positions: sinusoids of the distance, read by content and by habit."""
+
+import math
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from pydantic import Field
+
+from ...core.context import Context
+from ...ops.lookup import read_pairs
+from ...recipe.config import Kind
+from .position import Position, check_heads
+
+
+class TransformerXL(Kind):
+    """Scores of four terms: what meets what, what meets how far, and how much of either is sought
+    whatever the query is.
+
+    `score(t, s) = (q_t · k_s + q_t · W r(t-s) + u · k_s + v · W r(t-s)) / √K` with sinusoids r of
+    the distance; Dai et al. 2019, section 3.3: terms a, b, c, d. u and v begin at 0. The paper has
+    a W for each layer: `model.block.position`. Its memory of the segment before is no position.
+    """
+
+    kind: Literal["transformer_xl"] = "transformer_xl"
+    n_heads: int = Field(ge=1)
+    """Query heads H of the mixers that use it."""
+    head_dim: int | None = Field(None, ge=1)
+    """Width K of a head; none means dim / n_heads."""
+    theta: float = Field(10000.0, gt=1)
+    """Base of the wavelengths, which run from 2π to theta · 2π."""
+
+    def build(self, dim: int, max_seq_len: int) -> "TransformerXLPosition":
+        return TransformerXLPosition(self, dim)
+
+
+class TransformerXLPosition(Position):
+    """`scores + (q + v/√K) · W r(distance) + u/√K · k`, where q comes scaled already."""
+
+    def __init__(self, config: TransformerXL, dim: int) -> None:
+        super().__init__()
+        self.dim, self.theta, self.n_heads = dim, config.theta, config.n_heads
+        self.head_dim = config.head_dim or dim // config.n_heads
+        width = config.n_heads * self.head_dim
+        self.r = nn.Linear(dim, width, bias=False)
+        self.u, self.v = mx.zeros((width,)), mx.zeros((width,))
+
+    def bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
+    ) -> mx.array:
+        check_heads(q, self.n_heads, self.head_dim)
+        # No key that is seen is as far behind as there are keys, nor ahead of a causal query.
+        keys = k.shape[2]
+        ahead = 0 if ctx.causal and ctx.prefix is None else keys - 1
+        rows = mx.clip(q_pos[:, None] - k_pos[None, :] + ahead, 0, keys - 1 + ahead)
+        waves = sinusoids(mx.arange(-ahead, keys), self.dim, self.theta)
+        r = self.r(waves.astype(q.dtype)).reshape(-1, self.n_heads, self.head_dim)
+        by_place = (q + self._habit(self.v)[:, None]) @ r.transpose(1, 2, 0)
+        return read_pairs(by_place, rows) + self._by_key(q.shape[1], k)
+
+    def _habit(self, vector: mx.array) -> mx.array:
+        """u or v, `[H, K]`, as large as scaled queries."""
+        return vector.reshape(self.n_heads, self.head_dim) / math.sqrt(self.head_dim)
+
+    def _by_key(self, n_heads: int, k: mx.array) -> mx.array:
+        """`u · k`, `[B, H, 1, S]`, where a key serves several heads."""
+        batch, groups, length, width = k.shape
+        u = mx.broadcast_to(self._habit(self.u), (n_heads, width)).reshape(groups, -1, width)
+        return (u @ k.swapaxes(-1, -2)).reshape(batch, n_heads, 1, length)
+
+
+def sinusoids(distance: mx.array, dim: int, theta: float) -> mx.array:
+    """Sines, then cosines of each distance `[N]`, negative ones too: `[N, dim]`, float32."""
+    freq = mx.array(theta ** (-np.arange(0, dim, 2) / dim), dtype=mx.float32)
+    angle = distance.astype(mx.float32)[:, None] * freq
+    return mx.concatenate([mx.sin(angle), mx.cos(angle)], axis=-1)[:, :dim]
