@@ -48,6 +48,17 @@ Window = Annotated[
         help="How many of the last tokens the penalty counts.", show_default="all of them"
     ),
 ]
+BeamCount = Annotated[
+    int | None,
+    typer.Option(
+        help="Search for the most probable text with this many beams instead of drawing; "
+        "encoder-decoders always search, with 1 unless told otherwise.",
+        show_default=False,
+    ),
+]
+LengthPenalty = Annotated[
+    float, typer.Option(help="The exponent of a search's length penalty; 0 favours short texts.")
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
 Stop = Annotated[
     list[str] | None,
@@ -71,19 +82,29 @@ def generate(
     repetition_window: Window = None,
     seed: Seed = 0,
     stop: Stop = None,
+    beams: BeamCount = None,
+    length_penalty: LengthPenalty = 0.6,
 ) -> None:
-    """Continue a prompt with a trained run.
+    """Continue a prompt with a trained run, or write the target of a source.
 
     The text goes to standard output as it is written, without the prompt; its numbers go to
     standard error. Ctrl-C ends it early.
     """
     from ..assemble import load
+    from ..decode.beam import Beams
     from ..decode.generate import stream
     from ..decode.sample import Sampling
+    from ..writing import reads_source, search
 
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     text = _standard_input() if prompt == "-" else prompt
     model, tokenizer = load(run)
+    if beams is not None or not hasattr(model, "step") or reads_source(model):
+        _no_drawing(sampling, seed, stop)
+        loaded = (model, tokenizer)
+        how = Beams(beams or 1, alpha=length_penalty)
+        typer.echo(search(run, text, max_tokens=max_tokens, beams=how, loaded=loaded))
+        return
     pieces = stream(
         model,
         tokenizer,
@@ -97,6 +118,18 @@ def generate(
     typer.echo(pieces.stats.line(), err=True)
     if not whole:
         raise typer.Exit(INTERRUPTED)
+
+
+def _no_drawing(sampling: Any, seed: int, stop: list[str] | None) -> None:
+    """Refuse options of drawing where nothing is drawn: a search would ignore them."""
+    from ..decode.sample import Sampling
+
+    if sampling != Sampling(0.8) or seed or stop:
+        raise RunError(
+            "A search takes the most probable text: --temp, --top-p, --top-k, --min-p, "
+            "--repetition-penalty, --repetition-window, --seed and --stop have no effect on it. "
+            "Leave them out."
+        )
 
 
 def _standard_input() -> str:

@@ -67,6 +67,11 @@ class Pairs(Batching):
         source, target = string(record, self.source_key), string(record, self.target_key)
         return [tokenizer.encode(self.prefix + source), tokenizer.encode(target)]
 
+    def source(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        """A source as the model reads it, to write a target for."""
+        tokens = tokenizer.encode(self.prefix + text)
+        return [*(tokens[::-1] if self.reverse_source else tokens), tokenizer.control("end")]
+
     def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
         return self._rows(prepared, "train", setting, train=True)
 

@@ -1,0 +1,110 @@
+"""Writing without drawing: the best target of a source, or the best continuation of a prompt."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from .assemble import load, load_recipe
+from .core.errors import RunError
+from .data.batches.pairs import Pairs
+from .data.tokenizers.tokenizer import Tokenizer
+from .decode.beam import Beams, Hypothesis, best_continuations, best_targets
+from .trainer.folder import find_checkpoint
+
+
+def reads_source(model: Any) -> bool:
+    """Whether a model writes beside a source, as encoder-decoders do."""
+    return hasattr(model, "encode") and hasattr(model, "step")
+
+
+def search(
+    run: str | Path | None,
+    text: str,
+    *,
+    max_tokens: int,
+    beams: Beams,
+    loaded: tuple[Any, Tokenizer] | None = None,
+) -> str:
+    """The most probable text that a run writes.
+
+    Args:
+        run: a run's name or folder, or None for the newest.
+        text: the source of an encoder-decoder, or the prompt of a decoder.
+        max_tokens: the most tokens to write.
+        beams: how to search.
+        loaded: the run's model and tokenizer, where they are at hand.
+
+    Raises:
+        RunError: there is no such run, its model writes nothing, or the text is empty or too long.
+    """
+    model, tokenizer = loaded or load(run)
+    if not hasattr(model, "step"):
+        raise RunError(
+            "This run's model is an encoder: it reads text and writes none. `mlxt eval` "
+            "measures it."
+        )
+    found = (
+        _target(run, text, model, tokenizer, max_tokens, beams)
+        if reads_source(model)
+        else _continuation(text, model, tokenizer, max_tokens, beams)
+    )
+    return tokenizer.decode(found.tokens)
+
+
+def _target(
+    run: str | Path | None,
+    text: str,
+    model: Any,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    beams: Beams,
+) -> Hypothesis:
+    folder, _ = find_checkpoint(run)
+    kind: Any = load_recipe(folder.recipe).data.batch
+    pairs = kind if isinstance(kind, Pairs) else Pairs()
+    source = pairs.source(text, tokenizer)
+    _admit(len(source), model)
+    found = best_targets(
+        model,
+        mx.array([source], dtype=mx.int32),
+        start=tokenizer.control(pairs.start),
+        end=tokenizer.control("end"),
+        limit=min(max_tokens, _longest(model, max_tokens + 1) - 1),
+        beams=beams,
+        vocab_size=min(model.vocab_size, tokenizer.vocab_size),
+    )
+    return found[0][0]
+
+
+def _continuation(
+    text: str, model: Any, tokenizer: Tokenizer, max_tokens: int, beams: Beams
+) -> Hypothesis:
+    prompt = tokenizer.encode(text)
+    if not prompt:
+        raise RunError("The prompt is empty: a search continues what is there. Give it a text.")
+    _admit(len(prompt) + 1, model)
+    end = tokenizer.eos_id
+    found = best_continuations(
+        model,
+        prompt,
+        # A token that no tokenizer has never comes, so that the search goes on to its limit.
+        end=model.vocab_size if end is None else end,
+        limit=min(max_tokens, model.max_seq_len - len(prompt)),
+        beams=beams,
+        vocab_size=min(model.vocab_size, tokenizer.vocab_size),
+    )
+    return found[0]
+
+
+def _admit(length: int, model: Any) -> None:
+    if length > (longest := _longest(model, length)):
+        raise RunError(
+            f"The text has {length:,} tokens, and the model reads {longest:,} at most "
+            "(model.max_seq_len). Shorten it."
+        )
+
+
+def _longest(model: Any, otherwise: int) -> int:
+    """How many tokens a model reads; recurrent ones have no end."""
+    return getattr(model, "max_seq_len", None) or otherwise

@@ -1,0 +1,50 @@
+"""`mlxt generate` where nothing is drawn: beams, encoder-decoders, encoders."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlx_transformers.assemble import load, load_recipe
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.decode.beam import Beams
+from mlx_transformers.session import train
+from mlx_transformers.writing import reads_source, search
+
+SMALL = ["train.steps=2", "train.batch_size=2", "train.seq_len=16", "eval.batches=1"]
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pairs, and a run of an encoder-decoder that reads them."""
+    folder = tmp_path_factory.mktemp("search")
+    words = ["one two", "two three", "three four", "four one", "two one", "one one four"]
+    pairs = [{"source": w, "target": w[::-1]} for w in words for _ in range(8)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    sets = [f"data.path={folder}/pairs.jsonl", "model.dim=16", "model.max_seq_len=24"]
+    tokenizer = ["data.tokenizer={kind='char'}"]
+    recipe = RECIPES / "seq2seq/transformer_tiny.toml"
+    train(load_recipe(recipe, [*SMALL, *sets, *tokenizer]), name="pair", root=folder / "runs")
+    return folder
+
+
+def test_an_encoder_decoder_writes_beside_its_source(place: Path) -> None:
+    run = place / "runs/pair"
+    model, _ = load(run)
+    assert reads_source(model)
+    for beams in (1, 3):
+        said = search(run, "two one", max_tokens=6, beams=Beams(beams))
+        assert len(said) <= 6
+        assert said == search(run, "two one", max_tokens=6, beams=Beams(beams))
+
+
+def test_a_source_that_is_too_long_is_an_error(place: Path) -> None:
+    with pytest.raises(RunError, match="the model reads 24 at most"):
+        search(place / "runs/pair", "one " * 20, max_tokens=5, beams=Beams(1))
+
+
+def test_an_encoder_writes_nothing(place: Path) -> None:
+    loaded = (object(), object())
+    with pytest.raises(RunError, match="is an encoder"):
+        search(None, "x", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
