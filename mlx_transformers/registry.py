@@ -81,7 +81,15 @@ from .optim.adam import Adam, AdamW
 from .optim.clip import ClipAdaptive, ClipNone, ClipNorm
 from .optim.lion import Lion
 from .optim.muon import Muon
-from .optim.schedules import Constant, Cosine, CosineRestarts, InverseSqrt, Linear, Wsd
+from .optim.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    InverseSqrt,
+    Linear,
+    SlantedTriangular,
+    Wsd,
+)
 from .optim.sgd import Sgd
 from .recipe.slot import fill
 
@@ -106,4 +114,4 @@ fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)
-fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd)
+fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd, SlantedTriangular)

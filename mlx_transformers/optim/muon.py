@@ -10,8 +10,9 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
+from .layerwise import Shape
 from .moments import Moments
-from .optimizer import DecayingOptimizer, Filter, is_matrix
+from .optimizer import DecayingOptimizer, Filter, Group, everything, is_matrix
 from .schedules import Schedule
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -91,29 +92,27 @@ class Muon(Moments, DecayingOptimizer):
         )
         return self.stored(muon)
 
-    def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
+    def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
         """Muon for the matrices outside `rest`, AdamW for everything else.
 
         Raises:
             RecipeError: no module has one of the names of `rest`.
         """
         hidden = self._outside_rest(model)
-        rest_rate = self.schedule.build(self.rest_learning_rate or self.learning_rate, total_steps)
+        peak = self.rest_learning_rate or self.learning_rate
+        rest_rate = shape(self.schedule.build(peak, total_steps))
         adamw = AdamW(
             learning_rate=self.learning_rate,
             betas=self.rest_betas,
             eps=self.rest_eps,
             state=self.state,
         ).group
-        optimizers = [
-            self.group(self.rate(total_steps), self.weight_decay),
-            adamw(rest_rate, self.weight_decay),
-        ]
-        filters: list[Filter] = [lambda path, p: is_matrix(path, p) and hidden(path, p)]
+        muon = self.group(shape(self.rate(total_steps)), self.weight_decay)
+        found: list[Group] = [(lambda path, p: is_matrix(path, p) and hidden(path, p), muon)]
         if self.weight_decay > 0.0 and self.decay == "matrices":
-            optimizers.append(adamw(rest_rate, 0.0))
-            filters.append(is_matrix)
-        return mlx_optim.MultiOptimizer(optimizers, filters)
+            found.append((is_matrix, adamw(rest_rate, self.weight_decay)))
+            return [*found, (everything, adamw(rest_rate, 0.0))]
+        return [*found, (everything, adamw(rest_rate, self.weight_decay))]
 
     def _outside_rest(self, model: nn.Module) -> Filter:
         """Accepts what is below no module named in `rest`."""

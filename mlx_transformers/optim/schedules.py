@@ -4,11 +4,11 @@ Letters here: `s` is the number of the update, starting at 0 (`optimizer.step` b
 `w` is `warmup`; `n` is the number of updates of the run; `p = (s - w) / (n - w)`, held within
 [0, 1], is the progress of what comes after the warm-up; `f` is `final_fraction`.
 
-Every schedule begins with the same linear warm-up, `(s + 1) / w` for `s < w`: the first update
-uses `1 / w` of the peak, never 0, and update `w - 1` uses the peak. Without a warm-up the first
-update uses the peak. The end value is reached at `s = n`, the update after the last one, so no
-update is spent on a rate of 0; beyond the end the rate stays there. A run that is shorter than
-its warm-up ends inside it.
+Every schedule but the slanted triangle begins with the same linear warm-up, `(s + 1) / w` for
+`s < w`: the first update uses `1 / w` of the peak, never 0, and update `w - 1` uses the peak.
+Without a warm-up the first update uses the peak. The end value is reached at `s = n`, the update
+after the last one, so no update is spent on a rate of 0; beyond the end the rate stays there. A run
+that is shorter than its warm-up ends inside it.
 """
 
 import math
@@ -161,6 +161,37 @@ class Wsd(Warmup):
         if self.shape == "exponential":
             return mx.power(f, q)
         return 1.0 - (1.0 - f) * (mx.sqrt(q) if self.shape == "sqrt" else q)
+
+
+class SlantedTriangular(Kind):
+    """A short rise and a long fall (Howard & Ruder 2018, ULMFiT, section 3.3, eq. 3).
+
+    With `cut = floor(n · cut_fraction)`, at least 1, and `r` the ratio, at update `s`:
+
+        p = s / cut  for s < cut,  else  1 - (s - cut) / (n - cut)
+        rate = peak · (1 + p (r - 1)) / r
+
+    The paper writes `cut (1 / cut_fraction - 1)` for `n - cut`, which is the same but for the
+    rounding of `cut`. It begins and ends at `1 / r` of the peak.
+    """
+
+    kind: Literal["slanted_triangular"] = "slanted_triangular"
+    cut_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """The share of the run in which the rate rises."""
+    ratio: float = Field(default=32.0, gt=1.0)
+    """The peak over the least rate."""
+
+    def build(self, learning_rate: float, total_steps: int) -> Schedule:
+        """The rate of update `s` of a run of `total_steps` updates, peaking at `learning_rate`."""
+        cut = max(1, math.floor(total_steps * self.cut_fraction))
+
+        def rate(step: mx.array) -> mx.array:
+            s = step.astype(mx.float32)
+            fall = 1.0 - mx.clip((s - cut) / max(total_steps - cut, 1), 0.0, 1.0)
+            p = mx.where(s < cut, s / cut, fall)
+            return learning_rate * (1.0 + p * (self.ratio - 1.0)) / self.ratio
+
+        return rate
 
 
 def _half_cosine(p: mx.array, final_fraction: float) -> mx.array:

@@ -16,7 +16,8 @@ ROWS = [
     optim("muon", weight_decay=0.1),
 ]
 
-RATE = {"learning_rate": 0.3, "schedule": {"kind": "linear"}}
+LAYERS = {"layer_factor": 2.6, "unfreeze_every": 1}
+RATE = LAYERS | {"learning_rate": 0.3, "schedule": {"kind": "linear"}}
 DECAY = RATE | {"weight_decay": 0.3, "decay": "all"}
 PACKED = {"state": "bfloat16"}
 

@@ -13,6 +13,7 @@ from mlx_transformers.optim.schedules import (
     CosineRestarts,
     InverseSqrt,
     Linear,
+    SlantedTriangular,
     Wsd,
 )
 
@@ -80,6 +81,20 @@ def test_restarts_begin_each_cycle_at_the_peak_and_grow():
     got = rates(config, n, n + 5)
     assert got == pytest.approx(expected, rel=1e-5)
     assert [got[s] for s in starts] == pytest.approx([PEAK] * 3)
+
+
+@pytest.mark.parametrize(("share", "ratio"), [(0.1, 32.0), (0.25, 8.0)])
+def test_slanted_triangle_is_the_formula_of_the_paper(share, ratio):
+    cut = math.floor(N * share)
+
+    def paper(t):
+        p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / share - 1))
+        return PEAK * (1 + p * (ratio - 1)) / ratio
+
+    got = rates(SlantedTriangular(cut_fraction=share, ratio=ratio))
+    assert got[: N + 1] == pytest.approx([paper(t) for t in range(N + 1)], rel=1e-5)
+    assert got[N:] == pytest.approx([PEAK / ratio] * 5, rel=1e-5)
+    assert max(got) == got[cut] == pytest.approx(PEAK)
 
 
 def test_one_restart_cycle_is_the_cosine():
