@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import wide
+from .device import on_cpu, wide
 
 
 def lookup(table: mx.array, rows: mx.array) -> mx.array:
@@ -34,7 +34,24 @@ def lookup_naive(table: mx.array, rows: mx.array) -> mx.array:
 
 def read_pairs(scores: mx.array, rows: mx.array) -> mx.array:
     """Of the scores of every query with every row of a table, `[B, H, T, N]`, the one that each
-    pair of places reads: rows `[T, S]`, result `[B, H, T, S]`."""
+    pair of places reads: rows `[T, S]`, result `[B, H, T, S]`.
+
+    Many pairs may read one score; on a GPU their gradients are summed as those of `lookup`, so
+    that the order is fixed.
+    """
+    return read_pairs_naive(scores, rows) if on_cpu() else read_pairs_in_order(scores, rows)
+
+
+def read_pairs_in_order(scores: mx.array, rows: mx.array) -> mx.array:
+    """`read_pairs` as a lookup: all scores are one table, with a row for each query and row."""
+    b, h, t, n = scores.shape
+    table = scores.transpose(2, 3, 0, 1).reshape(t * n, b * h)
+    read = lookup(table, mx.arange(t)[:, None] * n + rows)
+    return read.reshape(*rows.shape, b, h).transpose(2, 3, 0, 1)
+
+
+def read_pairs_naive(scores: mx.array, rows: mx.array) -> mx.array:
+    """The definition of `read_pairs`, left to autodiff."""
     where = mx.broadcast_to(rows[None, None], (*scores.shape[:2], *rows.shape))
     return mx.take_along_axis(scores, where, axis=-1)
 

@@ -21,6 +21,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = ["model.dim=32", "model.n_layers=2", "model.max_seq_len=16", "train.seq_len=16"]
 WINDOW = ["model.block.mixer.window=5"]
 RUNGS = {"base": [], "gpt2": [], "llama": [], "mistral": WINDOW, "mixtral": WINDOW}
+PLACES = ("alibi", "buckets", "shaw", "transformer_xl", "xpos")
+RUNGS |= {f"positions/{name}": [] for name in PLACES}
 VOCAB = 40
 
 

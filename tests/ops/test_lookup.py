@@ -4,7 +4,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.ops.lookup import lookup, lookup_naive
+from mlx_transformers.ops.lookup import (
+    lookup,
+    lookup_naive,
+    read_pairs_in_order,
+    read_pairs_naive,
+)
 
 from .compare import assert_derivative, assert_same_gradients, draw, gradients, numpy64
 
@@ -42,3 +47,22 @@ def test_a_frequent_row_is_summed_whole_in_half_precision(dtype: mx.Dtype) -> No
 
 def test_float64_gradients_are_the_derivative() -> None:
     assert_derivative(lambda t: lookup(t, ROWS), [draw(1, 7, 5)])
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_pairs_read_in_order_are_those_of_the_definition(compiled: bool) -> None:
+    rows = mx.array([[0, 3, 3, 3], [1, 1, 2, 0], [3, 3, 3, 3]])
+    assert_same_gradients(
+        lambda s: read_pairs_in_order(s, rows),
+        lambda s: read_pairs_naive(s, rows),
+        [draw(1, 2, 5, 3, 4)],
+        compiled=compiled,
+    )
+
+
+def test_a_pair_reads_the_score_of_its_query_with_its_row() -> None:
+    scores, rows = draw(1, 2, 5, 3, 4), np.array([[0, 3], [1, 1], [2, 0]])
+    got = read_pairs_naive(scores, mx.array(rows))
+    assert got.shape == (2, 5, 3, 2)
+    for b, h, t, s in np.ndindex(2, 5, 3, 2):
+        assert got[b, h, t, s] == scores[b, h, t, rows[t, s]]
