@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -222,7 +222,7 @@ def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:
 def _ready(built: Built, cursor: dict[str, Any], say: Say) -> TrainStream:
     """The data from `cursor` on, after a dry step that compiles, and finds what can't work."""
     feed = _feed(built, cursor)
-    _valid(built, built.recipe.eval.batches)  # raises where there is nothing to measure on
+    held_out(built, built.recipe.eval.batches)  # raises where there is nothing to measure on
     counts = built.counts
     say(
         f"{counts.total:,} parameters ({counts.active:,} active for a token), "
@@ -304,13 +304,14 @@ def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[
         sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
         moments.append(Sample(recipe.log.sample_every, sample, report))
     moments.append(
-        Evaluate(recipe.eval, built.evaluator, lambda: _valid(built, recipe.eval.batches), report)
+        Evaluate(recipe.eval, built.evaluator, lambda: held_out(built, recipe.eval.batches), report)
     )
     moments.append(Save(recipe.checkpoint, _saver(built, folder), window))
     return moments
 
 
-def _valid(built: Built, batches: int | None) -> Iterable[dict[str, Any]]:
+def held_out(built: Built, batches: int | None) -> EvalStream:
+    """The validation split as this rank measures it; with `batches`, so many, spread evenly."""
     recipe, ranks = built.recipe, built.step.ranks
     return EvalStream(
         built.data,
@@ -351,8 +352,20 @@ def evaluate(
     Raises:
         MlxtError: there is no such run, or its data can't be had any more.
     """
+    path, built = opened(run, root, progress)
+    return path, built.evaluator(held_out(built, batches))
+
+
+def opened(
+    run: str | Path | None = None, root: Path = RUNS, progress: Preparing | None = None
+) -> tuple[Path, Built]:
+    """A run as its best checkpoint has it, or as the one named does, and that checkpoint.
+
+    Raises:
+        MlxtError: as `evaluate`.
+    """
     folder, path = find_checkpoint(run, root)
     recipe = load_recipe(folder.recipe)
     built = build(recipe, prepare(recipe.data, progress=progress))
     _restore(built, path)
-    return path, built.evaluator(_valid(built, batches))
+    return path, built

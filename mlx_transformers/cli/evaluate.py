@@ -1,10 +1,12 @@
 """`mlxt eval`."""
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from ..core.errors import RunError
 from .options import AsJson
 from .preparing import watch
 
@@ -27,9 +29,31 @@ def evaluate(
             show_default="the whole split",
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure with the metrics of a task instead: classification, masked, "
+            "translation, summarization.",
+            metavar="TASK",
+            show_default=False,
+        ),
+    ] = None,
+    beams: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sequences kept by the search of a task that writes.",
+            show_default="1, the likeliest token each time",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run on its validation split: loss, perplexity, bits per byte."""
+    """Measure a run on its validation split: loss, perplexity, bits per byte; or at a task."""
+    if task is not None:
+        _task(run, task, batches, beams, as_json)
+        return
+    if beams is not None:
+        raise RunError("--beams searches for the texts of a task: give --task with it.")
     from ..session import evaluate as measure
 
     with watch() as progress:
@@ -46,3 +70,23 @@ def evaluate(
     for name in (name for name in values if name not in known):
         print(f"  {name.removeprefix('val_'):<13} {values[name]:.4f}")
     print(f"  measured on   {values['val_tokens']:,.0f} tokens")
+
+
+def _task(
+    run: str | None, task: str, batches: int | None, beams: int | None, as_json: bool
+) -> None:
+    """Metrics of a task, each with its interval."""
+    from ..decode.beam import Beams
+    from ..tasks import measure
+
+    search = None if beams is None else Beams(beams)
+    with watch() as progress:
+        found = measure(run, task, batches=batches, beams=search, progress=progress)
+    if as_json:
+        print(json.dumps(asdict(found) | {"checkpoint": str(found.checkpoint)}))
+        return
+    print(f"{found.checkpoint}")
+    for score in found.scores:
+        between = f"{score.low:.4f} to {score.high:.4f}"
+        print(f"  {score.name:<15} {score.value:.4f}   95% of draws: {between}")
+    print(f"  measured on     {found.examples:,} examples")

@@ -105,7 +105,8 @@ class EvalStream:
     """Batches of one shape over a split, in order, the same each time.
 
     The last batch is filled up with rows whose `weights` are 0. With `batches`, that many batches
-    of rows spread evenly over the split. Iterating again begins anew.
+    of rows spread evenly over the split. Iterating again begins anew. `numbers` are the rows that
+    count, in order.
 
     Raises:
         DataError: the split has nothing to evaluate.
@@ -130,18 +131,18 @@ class EvalStream:
         self.batch_size = batch_size
         self._share = share(batch_size, rank, world)
         n_rows = self.rows.per_epoch
-        self._numbers = np.arange(n_rows)
+        self.numbers = np.arange(n_rows)
         if batches is not None and batches * batch_size < n_rows:
             count = batches * batch_size
-            self._numbers = np.arange(count) * n_rows // count
+            self.numbers = np.arange(count) * n_rows // count
 
     def __len__(self) -> int:
         """How many batches there are."""
-        return -(-len(self._numbers) // self.batch_size)
+        return -(-len(self.numbers) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self._numbers), self.batch_size):
-            yield self._batch(self._numbers[first : first + self.batch_size])
+        for first in range(0, len(self.numbers), self.batch_size):
+            yield self._batch(self.numbers[first : first + self.batch_size])
 
     def _batch(self, numbers: np.ndarray) -> Batch:
         missing = self.batch_size - len(numbers)

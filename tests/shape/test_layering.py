@@ -12,6 +12,7 @@ RANKS = {
     "core": 0,
     "recipe": 1,
     "ops": 1,
+    "score": 1,
     "layers": 2,
     "data": 2,
     "optim": 2,

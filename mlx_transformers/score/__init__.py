@@ -1,0 +1,1 @@
+"""The metrics of tasks, each with an interval: NumPy alone, and two optional packages."""

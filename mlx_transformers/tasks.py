@@ -1,0 +1,190 @@
+"""What a run can do, in the metrics of its field: what `mlxt eval --task` does.
+
+A task says which runs it is for, has the model answer every example held out, and scores what it
+said.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .assemble import Built
+from .core.context import Context
+from .core.errors import RunError, unknown
+from .data.prepare import Progress as Preparing
+from .data.stream import EvalStream
+from .decode.beam import Beams, best_targets
+from .objectives.classify import hits
+from .objectives.mlm import around, hidden_places
+from .score.classes import classification, shares
+from .score.interval import Score
+from .score.texts import summarization, translation
+from .session import held_out, opened
+from .trainer.folder import RUNS
+
+GREEDY = Beams(1, alpha=0.0)
+
+Answered = tuple[int, list[Score]]
+"""How many examples there were, and the scores."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task.
+
+    Attributes:
+        objective: what its runs were trained for.
+        batch: the batches that its examples come in.
+        measure: has the model answer, and scores it.
+        writes: whether it writes texts, so that a search matters.
+    """
+
+    objective: str
+    batch: str
+    measure: Callable[[Built, EvalStream, Beams], Answered]
+    writes: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run was found to do."""
+
+    checkpoint: Path
+    task: str
+    examples: int
+    scores: list[Score]
+
+
+def measure(
+    run: str | Path | None,
+    task: str,
+    *,
+    batches: int | None = None,
+    beams: Beams | None = None,
+    root: Path = RUNS,
+    progress: Preparing | None = None,
+) -> Measured:
+    """Measure a run's best checkpoint, or the one named, at a task, on what was held out.
+
+    Args:
+        run: a run's name or folder, or one of its checkpoints; None is the newest run.
+        task: one of `TASKS`.
+        batches: batches to measure on, spread evenly; None takes all.
+        beams: how texts are searched for; None writes the likeliest token each time.
+        root: the folder of runs.
+        progress: told how far the preparation of the data is, where there is any.
+
+    Raises:
+        MlxtError: there is no such task or run, or the run was trained for another one.
+    """
+    if task not in TASKS:
+        raise RunError(unknown("task", task, TASKS))
+    chosen = TASKS[task]
+    if beams is not None and not chosen.writes:
+        raise RunError(f"The task '{task}' writes no text: beams have no effect. Leave them out.")
+    path, built = opened(run, root, progress)
+    _suits(built, task, chosen)
+    if built.step.ema is not None:
+        built.model.update(built.step.ema.average)
+    built.model.eval()
+    examples, scores = chosen.measure(built, held_out(built, batches), beams or GREEDY)
+    return Measured(path, task, examples, scores)
+
+
+def _suits(built: Built, name: str, task: Task) -> None:
+    is_for, made_of = built.recipe.objective.kind, built.recipe.data.batch.kind
+    if (is_for, made_of) != (task.objective, task.batch):
+        others = [n for n, t in TASKS.items() if (t.objective, t.batch) == (is_for, made_of)]
+        hint = f" It can be measured at: {', '.join(others)}." if others else ""
+        raise RunError(
+            f"The task '{name}' is for runs with objective '{task.objective}' and data.batch "
+            f"'{task.batch}'; this one has '{is_for}' and '{made_of}'.{hint}"
+        )
+
+
+def classify(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+    """Accuracy, macro F1 and Matthews' correlation of the classes of sequences."""
+    labels, said = [], []
+    for batch, rows in counted(stream):
+        ctx = Context()
+        around(ctx, batch)
+        logits = built.model.pooled(built.model.encode(batch["tokens"], ctx), ctx)
+        said.append(np.array(logits.argmax(axis=-1))[:rows])
+        labels.append(np.array(batch["label"])[:rows])
+    all_labels, all_said = np.concatenate(labels), np.concatenate(said)
+    n_classes = int(max(len(built.data.labels), all_said.max() + 1))
+    return len(all_labels), classification(all_labels, all_said, n_classes)
+
+
+def fill(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+    """The share of hidden words that the likeliest token restores."""
+    right, asked = [], []
+    for batch, rows in counted(stream):
+        ctx = Context()
+        around(ctx, batch)
+        x = hidden_places(built.model.encode(batch["tokens"], ctx), batch)
+        logits = built.model.head(x, built.model.embed.table)
+        weights = hidden_places(batch["weights"], batch)
+        hit = hits(logits, hidden_places(batch["targets"], batch)) * weights
+        right.append(np.array(hit.sum(axis=1))[:rows])
+        asked.append(np.array(weights.sum(axis=1))[:rows])
+    all_right, all_asked = np.concatenate(right), np.concatenate(asked)
+    return len(all_asked), [shares("masked_accuracy", all_right, all_asked)]
+
+
+def translate(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+    """BLEU and chrF of the targets that are written for sources."""
+    texts = written(built, stream, beams)
+    return len(texts[0]), translation(*texts)
+
+
+def summarize(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+    """ROUGE of the targets that are written for sources."""
+    texts = written(built, stream, beams)
+    return len(texts[0]), summarization(*texts)
+
+
+def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], list[str]]:
+    """What the model writes for each source, and the whole reference, however long."""
+    tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
+    limit = min(built.recipe.train.seq_len, (getattr(model, "max_seq_len", None) or 1 << 30) - 1)
+    texts, references = [], []
+    numbers = iter(stream.numbers)
+    for batch, rows in counted(stream):
+        found = best_targets(
+            model,
+            batch["source"],
+            batch["source_valid"],
+            start=tokenizer.control(kind.start),  # type: ignore[attr-defined]
+            end=tokenizer.control("end"),
+            limit=limit,
+            beams=beams,
+            vocab_size=min(model.vocab_size, tokenizer.vocab_size),
+        )
+        texts += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
+        for _ in range(rows):
+            (_, target), _ = stream.rows.examples.at(int(next(numbers)))  # type: ignore[attr-defined]
+            references.append(tokenizer.decode(target))
+    return texts, references
+
+
+def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
+    """Batches as MLX arrays, and how many of their rows are none that fill up."""
+    left = len(stream.numbers)
+    for batch in stream:
+        rows = min(left, stream.batch_size)
+        left -= rows
+        yield {name: mx.array(array) for name, array in batch.items()}, rows
+
+
+TASKS = {
+    "classification": Task("classify", "labeled", classify),
+    "masked": Task("mlm", "mlm", fill),
+    "translation": Task("seq2seq", "pairs", translate, writes=True),
+    "summarization": Task("seq2seq", "pairs", summarize, writes=True),
+}
+"""Every task by name."""

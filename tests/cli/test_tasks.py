@@ -1,0 +1,103 @@
+"""`mlxt eval --task`: a run measured with the metrics of its field."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.decode.beam import Beams
+from mlx_transformers.session import held_out, opened
+from mlx_transformers.tasks import measure, written
+from mlx_transformers.writing import search
+
+from .conftest import Mlxt
+from .test_bad_input import refused
+from .test_finetune import pretrained  # noqa: F401 - a fixture
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def encoders(mlxt: Mlxt, home: Path, pretrained: Path) -> Path:  # noqa: F811
+    """Runs `masked` and `classes`."""
+    assert mlxt("train", "classes", "--set", "train.ema=0.5").code == 0
+    return home
+
+
+def said_as_json(mlxt: Mlxt, *words: str) -> dict:
+    outcome = mlxt("eval", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_classification_agrees_with_what_training_measures(mlxt: Mlxt, encoders: Path) -> None:
+    plain = said_as_json(mlxt, "classes")
+    found = said_as_json(mlxt, "classes", "--task", "classification")
+    scores = {score["name"]: score for score in found["scores"]}
+    assert found["examples"] == plain["val_tokens"]
+    assert scores["accuracy"]["value"] == pytest.approx(plain["val_accuracy"])
+    assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
+    some = said_as_json(mlxt, "classes", "--task", "classification", "--batches", "1")
+    assert some["examples"] == 2
+    lines = mlxt("eval", "classes", "--task", "classification").out.splitlines()
+    assert lines[1].split()[:2] == ["accuracy", f"{scores['accuracy']['value']:.4f}"]
+
+
+def test_masked_words_are_counted_where_they_are_hidden(mlxt: Mlxt, encoders: Path) -> None:
+    found = measure("masked", "masked")
+    _, built = opened("masked")
+    right = asked = 0.0
+    for batch in held_out(built, None):
+        logits = built.model(mx.array(batch["tokens"]))
+        hit = np.array(logits.argmax(axis=-1)) == batch["targets"]
+        right += float((hit * batch["weights"]).sum())
+        asked += float(batch["weights"].sum())
+    assert found.scores[0].value == pytest.approx(right / asked)
+
+
+def test_a_task_that_a_run_was_not_trained_for_is_refused(mlxt: Mlxt, encoders: Path) -> None:
+    refused(
+        mlxt("eval", "masked", "--task", "classification"),
+        "is for runs with objective 'classify'",
+        "It can be measured at: masked.",
+    )
+    refused(mlxt("eval", "masked", "--task", "clasification"), "Did you mean 'classification'?")
+    refused(mlxt("eval", "masked", "--task", "masked", "--beams", "2"), "writes no text")
+    refused(mlxt("eval", "masked", "--beams", "2"), "give --task with it")
+
+
+def test_targets_are_written_for_every_source_and_references_stay_whole(
+    mlxt: Mlxt, home: Path
+) -> None:
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    words = ["one two", "two three", "three four", "four one", "two one", "one one four"]
+    pairs = [{"source": w, "target": w[::-1]} for w in words for _ in range(8)]
+    pairs += [
+        {"source": f"{w} {i}", "target": f"{w} {i} is a long answer"}
+        for i in range(9)
+        for w in words
+    ]
+    (home / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    sets = ["data.path=pairs.jsonl", "data.tokenizer={kind='char'}", "model.dim=16"]
+    sets += ["train.steps=2", "train.batch_size=4", "train.seq_len=16", "eval.batches=1"]
+    recipe = str(RECIPES / "seq2seq/transformer_tiny.toml")
+    assert mlxt("train", recipe, *(w for s in sets for w in ("--set", s)), "--name", "p").code == 0
+    path, built = opened("p")
+    stream = held_out(built, None)
+    texts, references = written(built, stream, Beams(1, alpha=0.0))
+    assert len(texts) == len(references) == len(stream.numbers)
+    assert any(reference.endswith("is a long answer") for reference in references)
+    sources = [
+        built.tokenizer.decode(stream.rows.examples.at(int(i))[0][0])  # type: ignore[attr-defined]
+        for i in stream.numbers
+    ]
+    for source, text in list(zip(sources, texts, strict=True))[:3]:
+        assert text == search("p", source, max_tokens=16, beams=Beams(1, alpha=0.0))
+    found = said_as_json(mlxt, "p", "--task", "translation", "--beams", "2")
+    assert [score["name"] for score in found["scores"]] == ["bleu", "chrf"]
+    assert found["checkpoint"] == str(path)
+    found = said_as_json(mlxt, "p", "--task", "summarization")
+    assert [score["name"] for score in found["scores"]] == ["rouge1", "rouge2", "rougeL"]
