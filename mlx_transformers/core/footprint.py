@@ -17,12 +17,14 @@ class Pass:
     Attributes:
         width: bytes of a number in the dtype that the run computes in.
         cpu: whether the forms of `ops` for the CPU run, or those for the GPU.
+        biased: whether the layer's position adds to the scores of attention.
     """
 
     batch: int
     length: int
     width: int = WIDE
     cpu: bool = True
+    biased: bool = False
 
     @property
     def tokens(self) -> int:

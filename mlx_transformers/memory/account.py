@@ -11,7 +11,7 @@ while it is used up depends on how far the device's queue runs ahead: `Ahead`, m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -142,7 +142,7 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
     """Account for one step of a job."""
     ahead = ahead or (CPU_AHEAD if job.cpu else GPU_AHEAD)
     notes: list[str] = []
-    blocks = [_kept(block, job, notes) for block in job.config.layers()]
+    blocks = _blocks(job, notes)
     entry = float(job.config.dim * job.width * job.at.tokens)
     # A recomputed block keeps its input, and the sum between mixer and ffn.
     kept = [2 * entry if i in job.recomputed else bytes for i, bytes in enumerate(blocks)]
@@ -166,10 +166,27 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
     return Account(held, activations, phases, notes)
 
 
-def _kept(part: Any, job: Job, notes: list[str]) -> float:
+def _blocks(job: Job, notes: list[str]) -> list[float]:
+    """What each layer keeps."""
+    layers = job.config.layers()
+    towers = [tower for tower in _towers(job) if hasattr(tower, "position")]
+    positions = [b.position or tower.position for tower in towers for b in tower.layers()]
+    positions = positions or [None] * len(layers)  # recurrent layers have none
+    return [
+        _kept(layer, job, notes, biased=getattr(position, "adds_to_scores", False))
+        for layer, position in zip(layers, positions, strict=True)
+    ]
+
+
+def _towers(job: Job) -> list[Any]:
+    """The model itself, and the parts that it may have."""
+    return [job.config, *(getattr(job.config, name, None) for name in TOWERS)]
+
+
+def _kept(part: Any, job: Job, notes: list[str], *, biased: bool = False) -> float:
     """Bytes that a part keeps; a kind that doesn't say is noted, and counted as nothing."""
     try:
-        return float(part.kept(job.config.dim, job.at)) * job.at.tokens
+        return float(part.kept(job.config.dim, replace(job.at, biased=biased))) * job.at.tokens
     except AttributeError:
         notes.append(f"A {type(part).__name__} holds a kind that doesn't say what it keeps.")
         return 0.0
@@ -178,8 +195,7 @@ def _kept(part: Any, job: Job, notes: list[str]) -> float:
 def _edges(job: Job, entry: float, notes: list[str]) -> float:
     """What stands before the first block of each stack and after the last: the head reads its
     input again."""
-    towers = [job.config, *(getattr(job.config, name, None) for name in TOWERS)]
-    parts = [getattr(tower, name, None) for tower in towers for name in ("embed", "norm")]
+    parts = [getattr(tower, name, None) for tower in _towers(job) for name in ("embed", "norm")]
     return sum(_kept(part, job, notes) for part in parts if part is not None) + entry
 
 

@@ -82,6 +82,14 @@ def test_a_window_keeps_nothing_more_on_the_cpu_and_all_scores_on_the_gpu() -> N
     assert narrow.kept(128, gpu) - mixer.kept(128, gpu) > scores
 
 
+def test_positions_that_add_to_scores_keep_them_in_the_layers_that_they_serve() -> None:
+    plain, own = planned(), planned("llama_tiny", "model.block.position={kind='alibi'}")
+    scores = 2 * 4 * 128 * 128 * 4 * 4  # layers, rows, T, S, heads, bytes
+    for found in (own, planned("positions/alibi_tiny")):
+        assert sum(found.kept.values()) - sum(plain.kept.values()) > scores
+    assert planned("positions/xpos_tiny").kept == plain.kept
+
+
 def test_half_precision_halves_what_is_not_scores() -> None:
     ffn = recipe("llama_tiny").model.block.ffn
     assert ffn.kept(128, Pass(1, 128, width=2)) == ffn.kept(128, Pass(1, 128, width=4)) / 2
@@ -116,8 +124,14 @@ def test_a_kind_that_does_not_say_is_noted_and_counts_nothing(
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize(
     "sets",
-    [(), ("train.recompute=all",), ("train.accumulate=2",), ("model.block.mixer.window=32",)],
-    ids=["plain", "recomputed", "accumulated", "window"],
+    [
+        (),
+        ("train.recompute=all",),
+        ("train.accumulate=2",),
+        ("model.block.mixer.window=32",),
+        ("model.position={kind='alibi'}",),
+    ],
+    ids=["plain", "recomputed", "accumulated", "window", "biased"],
 )
 def test_the_plan_is_near_the_measured_peak(sets: tuple[str, ...]) -> None:
     gc.collect()

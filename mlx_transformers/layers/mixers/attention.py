@@ -85,6 +85,7 @@ class Heads(Kind):
             mask=self.mask(),
             softcap=self.softcap is not None,
             dropout=self.dropout > 0,
+            bias=at.biased,
         )
         norms = 0.0
         if self.qk_norm is not None:

@@ -1,10 +1,12 @@
 """Attention from one sequence to another: queries of the target, keys and values of a memory."""
 
+from dataclasses import replace
 from typing import Literal
 
 import mlx.core as mx
 
 from ...core.context import Context
+from ...core.footprint import Pass
 from ...ops.masks import Mask
 from .attention import Heads, HeadsMixer
 from .kv_cache import State
@@ -18,6 +20,9 @@ class CrossAttention(Heads):
     """
 
     kind: Literal["cross_attention"] = "cross_attention"
+
+    def kept(self, dim: int, at: Pass) -> float:
+        return super().kept(dim, replace(at, biased=False))
 
     def build(self, dim: int) -> "CrossAttentionMixer":
         self.check(dim)

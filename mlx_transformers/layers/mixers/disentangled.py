@@ -1,6 +1,7 @@
 """Disentangled attention: content meets content, and position, each through maps of its own."""
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
+from ...core.footprint import Pass
 from ...ops.lookup import read_pairs
 from .attention import Attention, AttentionMixer
 
@@ -44,6 +46,9 @@ class Disentangled(Attention):
         if not self.k_bias and not self.bias:
             raise ValueError("k_bias has no effect without bias: no projection has one.")
         return self
+
+    def kept(self, dim: int, at: Pass) -> float:
+        return super().kept(dim, replace(at, biased=bool(self.reads)))
 
     def build(self, dim: int) -> "DisentangledMixer":
         self.check(dim)

@@ -60,7 +60,8 @@ class Latent(Kind):
         value = self.n_heads * self.value_dim
         ranks = [rank for rank in (self.kv_rank, self.q_rank) if rank]
         norms = sum(self.norm.kept(rank, at) for rank in ranks)  # type: ignore[attr-defined]
-        scores = attention_kept(at, self.n_heads, mask=Mask(), dropout=self.dropout > 0)
+        drops = self.dropout > 0
+        scores = attention_kept(at, self.n_heads, mask=Mask(), dropout=drops, bias=at.biased)
         inside = WIDE if at.cpu else at.width
         around = (dim + sum(ranks) + value) * at.width
         return around + norms + 2 * (key + value) * inside + scores

@@ -1,7 +1,7 @@
 """Attention with linear biases."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
@@ -20,6 +20,7 @@ class Alibi(Kind):
     """
 
     kind: Literal["alibi"] = "alibi"
+    adds_to_scores: ClassVar[bool] = True
     max_bias: float = Field(8.0, gt=0)
     """The 8 of the formula: the last slope is 2^-max_bias (MPT: alibi_bias_max)."""
     scale: float = Field(1.0, gt=0)

@@ -1,7 +1,7 @@
 """T5's relative position buckets."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -23,6 +23,7 @@ class Buckets(Kind):
     """
 
     kind: Literal["buckets"] = "buckets"
+    adds_to_scores: ClassVar[bool] = True
     n_heads: int = Field(ge=1)
     """Query heads H of the mixers that use it."""
     n_buckets: int = Field(32, ge=4)

@@ -1,6 +1,6 @@
 """Relative positions as keys of their own."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,6 +22,7 @@ class Shaw(Kind):
     """
 
     kind: Literal["shaw"] = "shaw"
+    adds_to_scores: ClassVar[bool] = True
     span: int = Field(16, ge=1)
     """Distance R from which on all keys to one side are the same; the table has 2R + 1 rows."""
     n_heads: int = Field(ge=1)

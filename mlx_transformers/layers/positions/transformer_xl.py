@@ -1,7 +1,7 @@
 """Transformer-XL's relative positions: sinusoids of the distance, read by content and by habit."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,6 +24,7 @@ class TransformerXL(Kind):
     """
 
     kind: Literal["transformer_xl"] = "transformer_xl"
+    adds_to_scores: ClassVar[bool] = True
     n_heads: int = Field(ge=1)
     """Query heads H of the mixers that use it."""
     head_dim: int | None = Field(None, ge=1)
