@@ -1,0 +1,152 @@
+"""The harness's three questions, asked as it asks them; answers beside a plain forward pass."""
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers import harness as module
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.data.tokenizers.char import CharTokenizer
+from mlx_transformers.harness import Answers, rolled
+
+from .models import decoder
+
+BYTES = ByteTokenizer()
+END = BYTES.eos_id
+CONTEXT = 24
+
+
+@dataclass
+class Instance:
+    """What the harness hands over: its arguments, and more that isn't read."""
+
+    args: tuple
+    doc: dict | None = None
+
+
+@pytest.fixture
+def answers():
+    return Answers(decoder(CONTEXT, vocab_size=BYTES.vocab_size), BYTES)
+
+
+def plain(answers, before, after):
+    """The sum of log p of tokens, in a row of their own, and whether each is the likeliest."""
+    tokens = [*before, *after]
+    logits = np.array(answers.model(mx.array([tokens[:-1]]))[0], np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    places = range(len(before), len(tokens))
+    greedy = all(logits[i - 1].argmax() == tokens[i] for i in places)
+    return sum(log_p[i - 1, tokens[i]] for i in places), greedy
+
+
+def test_continuations_of_any_length_have_the_likelihood_of_their_own_row(answers):
+    pairs = [("the king", " of"), ("a", " much longer text"), ("", "said")]
+    pairs += [(f"{i}", f" {'x' * i}") for i in range(1, 9)]
+    found = answers.loglikelihood([Instance(pair) for pair in pairs])
+    for (context, continuation), (value, greedy) in zip(pairs, found, strict=True):
+        expected = plain(answers, [*context.encode()] or [END], continuation.encode())
+        assert value == pytest.approx(expected[0], rel=1e-4)
+        assert greedy == expected[1]
+
+
+def test_a_space_at_the_seam_belongs_to_what_follows(answers):
+    one, two = answers.loglikelihood([Instance(("so be ", "it")), Instance(("so be", " it"))])
+    assert one[0] == pytest.approx(two[0], rel=1e-5)
+    assert one[1] == two[1]
+
+
+def test_a_context_that_is_too_long_loses_its_beginning(answers):
+    context = "abcdefghijklmnopqrstuvwxyz" * 2
+    ((value, _),) = answers.loglikelihood([Instance((context, "!!"))])
+    kept = context.encode()[-(CONTEXT - 1) :]
+    assert value == pytest.approx(plain(answers, kept, b"!!")[0], rel=1e-4)
+    with pytest.raises(RunError, match="longer than the model's context of 24"):
+        answers.loglikelihood([Instance(("a", "b" * 25))])
+
+
+def test_windows_ask_for_every_token_once_behind_as_many_as_fit():
+    """The example of the harness's own documentation."""
+    windows = rolled([-1], list(range(10)), 4)
+    assert [w.tokens for w in windows] == [[-1, 0, 1, 2, 3], [3, 4, 5, 6, 7], [5, 6, 7, 8, 9]]
+    assert [w.tokens[-w.asked :] for w in windows] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert rolled([-1], [], 4) == []
+    (one,) = rolled([], [5, 6], 4)
+    assert (one.tokens, one.asked) == ([5, 6], 2)
+
+
+def test_a_text_has_the_likelihood_of_its_windows(answers):
+    text = "to be or not to be, that is the question: whether"
+    short, long, none = answers.loglikelihood_rolling(
+        [Instance(("to be",)), Instance((text,)), Instance(("",))]
+    )
+    assert short == pytest.approx(plain(answers, [END], b"to be")[0], rel=1e-4)
+    parts = [
+        (w.tokens[: -w.asked], w.tokens[-w.asked :])
+        for w in rolled([END], list(text.encode()), CONTEXT)
+    ]
+    assert len(parts) == 3
+    assert long == pytest.approx(sum(plain(answers, *part)[0] for part in parts), rel=1e-4)
+    assert none == 0.0
+
+
+def test_what_is_written_greedily_is_the_likeliest(answers):
+    (text,) = answers.generate_until([Instance(("tell", {"until": [], "max_gen_toks": 6}))])
+    tokens = [*b"tell"]
+    for _ in range(6):
+        tokens.append(int(answers.model(mx.array([tokens]))[0, -1].argmax()))
+    assert text == BYTES.decode(tokens[4:])
+    said = BYTES.decode(tokens[4:5])
+    if "\ufffd" not in said:
+        ((_, greedy),) = answers.loglikelihood([Instance(("tell", said))])
+        assert greedy
+
+
+def test_texts_end_before_what_is_given_and_unknown_options_are_refused(answers):
+    ask = {"max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
+    (whole,) = answers.generate_until([Instance(("tell", ask))])
+    (part,) = answers.generate_until([Instance(("tell", ask | {"until": [whole[2]]}))])
+    assert part == whole[: whole.index(whole[2])]
+    with pytest.raises(RunError, match="option 'num_beams'"):
+        answers.generate_until([Instance(("tell", {"num_beams": 2}))])
+
+
+def test_without_a_token_that_begins_a_text_its_first_is_not_scored():
+    tokenizer = CharTokenizer(list("abc"))
+    answers = Answers(decoder(CONTEXT, vocab_size=3), tokenizer)
+    (value,) = answers.loglikelihood_rolling([Instance(("abca",))])
+    assert value == pytest.approx(plain(answers, [0], [1, 2, 0])[0], rel=1e-4)
+    assert answers.loglikelihood([Instance(("", "b"))]) == [(0.0, True)]
+
+
+def test_a_run_becomes_a_model_of_the_harness(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(RunError, match=r"pip install 'mlxt\[harness\]'"):
+        module.harness()
+
+    class LM:
+        """As much of the harness's base class as its callers read."""
+
+        def __init__(self):
+            self.rank, self.world_size = 0, 1
+
+    fake = {name: ModuleType(name) for name in ("lm_eval", "lm_eval.api", "lm_eval.api.model")}
+    fake["lm_eval.api.model"].LM = LM
+    for name, each in fake.items():
+        monkeypatch.setitem(sys.modules, name, each)
+    model = decoder(CONTEXT, vocab_size=BYTES.vocab_size)
+    monkeypatch.setattr(module, "load", lambda run: (model, BYTES))
+    made = module.harness("any")
+    assert isinstance(made, LM)
+    assert made.rank == 0
+    (answer,) = made.loglikelihood([Instance(("a", "b"))])
+    assert answer[0] < 0
+
+
+def test_a_model_that_continues_nothing_is_refused():
+    with pytest.raises(RunError, match="continue a text"):
+        Answers(SimpleNamespace(encode=None), BYTES)
