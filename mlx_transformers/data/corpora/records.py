@@ -16,7 +16,8 @@ Row = dict[str, Any]
 
 
 class RecordCorpus(Source):
-    """Records with named fields, which are also documents: their fields, a line each."""
+    """Records with named fields, which are also documents: the field `text` of those that have it,
+    so that nothing of a label is read before it is asked for; else all fields, a line each."""
 
     size: ClassVar[str]
     """How much there is, for people."""
@@ -40,9 +41,13 @@ class RecordCorpus(Source):
 
     def pieces(self) -> Iterator[Piece]:
         for number, row in enumerate(self.records):
-            words = "\n".join(value for value in row.values() if isinstance(value, str)) + "\n"
+            fields = [value for value in row.values() if isinstance(value, str)]
+            text = row.get("text")
+            words = text if isinstance(text, str) else "\n".join(fields)
+            # A text is on the same side of a split, as a document and as an example.
+            group = self.group(row) or (text if isinstance(text, str) else None)
             where = f"{self.name}, record {number}"
-            yield Piece(words, where=where, record=row, group=self.group(row))
+            yield Piece(f"{words}\n", where=where, record=row, group=group)
 
     def digest(self) -> str:
         total = hashlib.sha256()
