@@ -1,5 +1,6 @@
 """The harness's three questions, asked as it asks them; answers beside a plain forward pass."""
 
+import json
 import sys
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
@@ -150,3 +151,47 @@ def test_a_run_becomes_a_model_of_the_harness(monkeypatch):
 def test_a_model_that_continues_nothing_is_refused():
     with pytest.raises(RunError, match="continue a text"):
         Answers(SimpleNamespace(encode=None), BYTES)
+
+
+def local(folder, name, **own):
+    """A task of the harness over records in a file here."""
+    files = {"validation": str(folder / "sums.jsonl")}
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")},
+        "validation_split": "validation",
+        "doc_to_text": "{{question}}",
+        **own,
+    }
+
+
+def test_the_harness_itself_runs_its_three_kinds_of_task(tmp_path, answers, monkeypatch):
+    lm_eval = pytest.importorskip("lm_eval")
+    rows = [{"question": f"{i} and {i}:", "said": [f" {2 * i}", f" {i}"]} for i in range(8)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr(module, "load", lambda run: (answers.model, BYTES))
+    kinds = {
+        "multiple_choice": {"doc_to_choice": "{{said}}", "doc_to_target": 0},
+        "loglikelihood_rolling": {"doc_to_target": "{{question}}"},
+        "generate_until": {"doc_to_target": "{{said[0]}}"},
+    }
+    kinds["generate_until"]["generation_kwargs"] = {"until": ["\n"], "max_gen_toks": 4}
+    metrics = {"acc": "multiple_choice", "bits_per_byte": "loglikelihood_rolling"}
+    metrics["exact_match"] = "generate_until"
+    tasks = [
+        local(tmp_path, kind, output_type=kind, metric_list=[{"metric": name}], **kinds[kind])
+        for name, kind in metrics.items()
+    ]
+    found = lm_eval.simple_evaluate(model=module.harness(), tasks=tasks)["results"]
+    right = [
+        plain(answers, row["question"].encode(), row["said"][0].encode())[0]
+        > plain(answers, row["question"].encode(), row["said"][1].encode())[0]
+        for row in rows
+    ]
+    assert found["multiple_choice"]["acc,none"] == pytest.approx(np.mean(right))
+    texts = [row["question"].encode() for row in rows]
+    nats = sum(plain(answers, [END], text)[0] for text in texts)
+    bits = -nats / np.log(2) / sum(map(len, texts))
+    assert found["loglikelihood_rolling"]["bits_per_byte,none"] == pytest.approx(bits, rel=1e-4)
+    assert 0.0 <= found["generate_until"]["exact_match,none"] <= 1.0
