@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from train import tiny
 
+from mlx_transformers.finetuning import finetune
+
 from . import group
 
 LONG = ("train.steps=100000", "checkpoint.every=5", "checkpoint.keep=100")
@@ -177,3 +179,21 @@ def test_three_ranks_sum_copy_and_gather(tmp_path: Path) -> None:
         assert [value["number"] for value in values] == [0.1, 0.2, 0.1 * 3]
         assert leads is (number == 0)
         assert world == 3
+
+
+def test_every_rank_begins_with_the_weights_that_rank_0_took(tmp_path: Path) -> None:
+    """No dropout, so that two ranks are one process; with the weights of its seed rank 1 would
+    have other gradients."""
+    sets = ("model.embed.dropout=0.0", "model.block.dropout=0.0")
+    source = tiny.run(tmp_path, *sets, "train.seed=9", name="source").folder.path
+    words = ["finetune", str(source), *tiny.words(tmp_path, *sets, name="two")[1:]]
+    ranks = group.launch(tmp_path, [group.mlxt(*words)] * 2)
+    assert [rank.code for rank in ranks] == [0, 0], ranks
+    assert "arrays come from" in ranks[0].out
+    assert ranks[1].out == ranks[1].err == ""
+    one = finetune(
+        source, tmp_path / "tiny.toml", set=sets, name="one", root=tmp_path, say=lambda text: None
+    )
+    paths = (group.run(tmp_path), one.folder.path)
+    ours, theirs = (group.series(path, "train_loss")[:, 1] for path in paths)
+    assert ours == pytest.approx(theirs, rel=1e-5)
