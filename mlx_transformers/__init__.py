@@ -11,6 +11,7 @@ _FACE = {
     "load_recipe": "assemble",
     "build": "assemble",
     "train": "session",
+    "finetune": "finetuning",
     "load": "assemble",
     "generate": "decode.generate",
 }

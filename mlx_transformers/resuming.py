@@ -60,6 +60,6 @@ def check_same(folder: RunFolder, recipe: Recipe) -> None:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
-            "microbatch, recompute and the limits of memory in [train], and the tables eval, "
-            "checkpoint and log may change."
+            "microbatch, recompute and the limits of memory in [train], data.tokenizer.path, and "
+            "the tables eval, checkpoint and log may change."
         )

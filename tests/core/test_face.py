@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-FACE = ("load_recipe", "build", "train", "load", "generate")
+FACE = ("load_recipe", "build", "train", "finetune", "load", "generate")
 
 
 def test_the_face_is_functions_whatever_was_imported_before() -> None:
