@@ -119,6 +119,12 @@ def test_a_scale_that_is_too_large_finds_its_way_down(tmp_path):
     assert not tiny.same(built.model.parameters(), before)
 
 
+def learned(built):
+    """All that a step reads and writes, but for the clock of the run, which goes on."""
+    found = tiny.leaves(built.step.state[:-1])
+    return {name: array for name, array in found.items() if not name.endswith("progress")}
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 @pytest.mark.parametrize("sets", [(), ("train.accumulate=2",)], ids=["fused", "accumulated"])
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path, value, sets):
@@ -126,12 +132,14 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path, value, sets):
     built = tiny.built(tmp_path, "train.ema=0.9", *sets)
     ever = [feed(built)] * (len(sets) + 1)
     take(built, ever)
-    before = tiny.leaves(built.step.state[:-1])
+    before = learned(built)
     metrics = take(built, [*ever[1:], poisoned(built, value)], 1)
     assert not metrics["finite"]
-    assert tiny.same(built.step.state[:-1], before)
+    now = learned(built)
+    assert now.keys() == before.keys()
+    assert all(now[name].tobytes() == before[name].tobytes() for name in before)
     assert take(built, ever, 2)["finite"]
-    after = tiny.leaves(built.step.state[:-1])
+    after = learned(built)
     changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
     assert any("average" in name for name in changed)
     assert {name for name in before if name.endswith("step")} <= changed

@@ -160,7 +160,8 @@ def test_accumulation_holds_the_activations_of_one_microbatch(tmp_path):
         two, eight = (peak(tmp_path, accumulate) for accumulate in (2, 8))
     finally:
         mx.set_memory_limit(limit)
-    assert eight < 1.1 * two
+    # Held all at once they would take four times as much.
+    assert eight < 1.25 * two
 
 
 def peak(folder, accumulate):
