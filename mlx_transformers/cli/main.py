@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -106,4 +106,13 @@ def main() -> None:
         if sentence is None:
             raise
         show_error(sentence)
-        raise SystemExit(OUT_OF_MEMORY if no_memory(error) else 1) from None
+        if no_memory(error):
+            _leave(OUT_OF_MEMORY)
+        raise SystemExit(1) from None
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: libraries that need memory to say goodbye (mlx-data's) would wait for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
