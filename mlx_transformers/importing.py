@@ -173,7 +173,7 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
         "objective": {"kind": task[0]},
         "data": {
             "corpus": "stdlib",
-            "batch": {"kind": task[1]},
+            "batch": {"kind": task[1], **_target_start(found)},
             "tokenizer": _tokenizer_table(tokenizer, folder),
         },
         "train": {"steps": 1000, "batch_size": 8, "seq_len": min(SEQ_LEN, context)},
@@ -189,6 +189,16 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
     replace_text(folder.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
     state = Progress().to_dict() | {"data": None}
     checkpoint.save(folder.checkpoints, 0, {"model": found.model.parameters()}, state, best=True)
+
+
+def _target_start(found: Published) -> dict[str, str]:
+    """What the target of an encoder-decoder begins with: BART takes the end, T5 the padding."""
+    if found.table["kind"] != "encoder_decoder":
+        return {}
+    told = found.config.data
+    start = told.get("decoder_start_token_id")
+    names = {told.get("pad_token_id"): "pad", told.get("eos_token_id"): "end"}
+    return {"start": names.get(start, "start")} if start is not None else {}
 
 
 def _tokenizer_table(tokenizer: Tokenizer, folder: RunFolder) -> dict[str, Any]:

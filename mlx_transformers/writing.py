@@ -8,6 +8,7 @@ import mlx.core as mx
 from .assemble import load, load_recipe
 from .core.errors import RunError
 from .data.batches.pairs import Pairs
+from .data.tokenizers.controls import with_controls
 from .data.tokenizers.tokenizer import Tokenizer
 from .decode.beam import Beams, Hypothesis, best_continuations, best_targets
 from .trainer.folder import find_checkpoint
@@ -62,19 +63,37 @@ def _target(
 ) -> Hypothesis:
     folder, _ = find_checkpoint(run)
     kind: Any = load_recipe(folder.recipe).data.batch
-    pairs = kind if isinstance(kind, Pairs) else Pairs()
+    begins: Any = getattr(kind, "start", "start")
+    pairs = kind if isinstance(kind, Pairs) else Pairs(start=begins)
+    tokenizer = with_ends(tokenizer, begins, model)
     source = pairs.source(text, tokenizer)
     _admit(len(source), model)
     found = best_targets(
         model,
         mx.array([source], dtype=mx.int32),
-        start=tokenizer.control(pairs.start),
+        start=tokenizer.control(begins),
         end=tokenizer.control("end"),
         limit=min(max_tokens, _longest(model, max_tokens + 1) - 1),
         beams=beams,
         vocab_size=min(model.vocab_size, tokenizer.vocab_size),
     )
     return found[0][0]
+
+
+def with_ends(tokenizer: Tokenizer, begins: str, model: Any) -> Tokenizer:
+    """The tokenizer with the tokens that begin and end a target, as published ones name them.
+
+    Raises:
+        RunError: its vocabulary has none of their names.
+    """
+    ready = with_controls(tokenizer, (begins, "end"))
+    if max(ready.control(begins), ready.control("end")) >= model.vocab_size:
+        raise RunError(
+            "This run's tokenizer has no token that begins or ends a target, so none can be "
+            "written. Import the model from a folder that holds its tokenizer, or train it on "
+            "pairs."
+        )
+    return ready
 
 
 def _continuation(

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
+from contract.models import T5
+from contract.suite import VOCAB, parse
 
 from mlx_transformers.assemble import load, load_recipe
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.session import train
-from mlx_transformers.writing import reads_source, search
+from mlx_transformers.writing import reads_source, search, with_ends
 
 SMALL = ["train.steps=2", "train.batch_size=2", "train.seq_len=16", "eval.batches=1"]
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -48,3 +52,16 @@ def test_an_encoder_writes_nothing(place: Path) -> None:
     loaded = (object(), object())
     with pytest.raises(RunError, match="is an encoder"):
         search(None, "x", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
+
+
+def test_a_vocabulary_without_ends_of_targets_is_an_error(tmp_path: Path) -> None:
+    model = parse("model", T5).build(VOCAB)
+    with pytest.raises(RunError, match="no token that begins or ends a target"):
+        with_ends(NumberTokenizer(VOCAB), "start", model)
+    words = {f"w{i}": i for i in range(VOCAB - 2)} | {"</s>": VOCAB - 2, "<pad>": VOCAB - 1}
+    file = tmp_path / "tokenizer.json"
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    made.save(str(file))
+    kind = {"kind": "tokenizer_json", "path": str(file), "eos": "</s>"}
+    ready = with_ends(parse("tokenizer", kind).build([]), "pad", model)
+    assert (ready.control("pad"), ready.control("end")) == (VOCAB - 1, VOCAB - 2)
