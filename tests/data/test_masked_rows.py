@@ -90,7 +90,7 @@ def test_an_evaluation_is_the_same_each_time_and_ends_with_what_counts_for_nothi
     one, two = list(stream), list(stream)
     assert len(one) == len(stream) == len(two)
     assert all(same(a, b) for a, b in zip(one, two, strict=True))
-    last = len(stream._numbers) % 32
+    last = len(stream.numbers) % 32
     assert last > 0
     assert not one[-1]["weights"][last:].any()
     assert (one[-1]["weights"][:last].sum(axis=-1) > 0).all()

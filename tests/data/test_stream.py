@@ -218,7 +218,7 @@ def test_evaluation_predicts_every_token_once(prepared, batch_size):
 def test_evaluation_of_a_part_is_spread_over_the_split(prepared):
     n_tokens = prepared.count("valid")
     part = EvalStream(prepared, 4, 100, batches=5)
-    starts = part._numbers * 100
+    starts = part.numbers * 100
     assert len(part) == len(list(part)) == 5
     assert len(set(starts)) == 20
     assert starts[0] == 0

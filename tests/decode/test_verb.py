@@ -113,7 +113,7 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
             library._Row(ByteTokenizer(), ()),
         )
 
-    monkeypatch.setattr(assemble, "load", lambda run: (None, None))
+    monkeypatch.setattr(assemble, "load", lambda run: (decoder(vocab_size=257), None))
     monkeypatch.setattr(library, "stream", watching)
     app = typer.Typer()
     app.command()(verb)
