@@ -7,6 +7,10 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
     "bert_classifier": ("BertForSequenceClassification", {"num_labels": 3}),
     "roberta": ("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
     "bert_decoder": ("BertLMHeadModel", {"is_decoder": True}),
+    "big_bird": (
+        "BigBirdForPreTraining",
+        {"attention_type": "original_full", "rescale_embeddings": True, "use_bias": False},
+    ),
     "ernie": ("ErnieForMaskedLM", {}),
     "data2vec_text": ("Data2VecTextForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
     "megatron_bert": ("MegatronBertModel", {}),

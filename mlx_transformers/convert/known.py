@@ -24,6 +24,7 @@ from .families.bert_relatives import (
     ROFORMER,
     XLM_ROBERTA_XL,
 )
+from .families.big_bird import BIG_BIRD
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
 from .families.deberta import DEBERTA, DEBERTA_V2
@@ -80,6 +81,7 @@ FAMILIES: tuple[Family, ...] = (
     ARCEE,
     BART,
     BERT,
+    BIG_BIRD,
     BIOGPT,
     BLENDERBOT,
     BLENDERBOT_SMALL,

@@ -133,9 +133,9 @@ def class_dropout(config: HfConfig, key: str = "classifier_dropout") -> float:
     return float(config.get("hidden_dropout_prob", 0.1) if own is None else own)
 
 
-def bert_answer(config: HfConfig, prefix: str = "bert.") -> Answer:
-    """Head and pool of a class of BERT's."""
-    task, pooler = task_of(config, "ForPreTraining", *CAUSAL), f"{prefix}pooler.dense"
+def bert_answer(config: HfConfig, prefix: str = "bert.", pooler: str = "pooler.dense") -> Answer:
+    """Head and pool of a class of BERT's, whose tower names its pooler's map `pooler`."""
+    task, pooler = task_of(config, "ForPreTraining", *CAUSAL), f"{prefix}{pooler}"
     rate = class_dropout(config)
     match task:
         case "Model":
