@@ -153,6 +153,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
         step.dtype,
         step.ema,
         ranks,
+        getattr(recipe.objective, "unit", "token"),
     )
     return Built(recipe, data, model, step, evaluator)
 

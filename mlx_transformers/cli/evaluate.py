@@ -62,14 +62,23 @@ def evaluate(
         print(json.dumps({"checkpoint": str(checkpoint), **values}))
         return
     print(f"{checkpoint}")
-    print(f"  loss          {values['val_loss']:.4f} nats per token")
-    print(f"  perplexity    {values['val_ppl']:.2f}")
-    if "val_bpb" in values:
-        print(f"  bits per byte {values['val_bpb']:.4f}")
-    known = {"val_loss", "val_ppl", "val_bpb", "val_tokens"}
-    for name in (name for name in values if name not in known):
-        print(f"  {name.removeprefix('val_'):<13} {values[name]:.4f}")
-    print(f"  measured on   {values['val_tokens']:,.0f} tokens")
+    for line in _said(values):
+        print(f"  {line}")
+
+
+def _said(values: dict[str, float]) -> list[str]:
+    """A line for each metric of an evaluation."""
+    from ..core.loss import UNITS
+
+    unit = next(unit for unit in UNITS if f"val_{unit}s" in values)
+    shown = {"val_ppl": ("perplexity", ".2f"), "val_bpb": ("bits per byte", ".4f")}
+    others = [name for name in values if name not in ("val_loss", f"val_{unit}s")]
+    named = [(name, *shown.get(name, (name.removeprefix("val_"), ".4f"))) for name in others]
+    return [
+        f"{'loss':<13} {values['val_loss']:.4f} nats per {unit}",
+        *(f"{label:<13} {values[name]:{form}}" for name, label, form in named),
+        f"{'measured on':<13} {values[f'val_{unit}s']:,.0f} {unit}s",
+    ]
 
 
 def _task(

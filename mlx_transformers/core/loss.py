@@ -1,8 +1,13 @@
 """What an objective returns: sums and weights, never means."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import mlx.core as mx
+
+Unit = Literal["token", "word", "text", "question"]
+"""What a weight of 1 stands for, so what a loss is the mean over."""
+UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import mlx.core as mx
 
 from ..core.context import Context
-from ..core.loss import Loss
+from ..core.loss import Loss, Unit
 from ..ops.xent import cross_entropy
 from ..recipe.config import Kind
 from .classify import hits
@@ -19,6 +19,7 @@ class Answer(Kind):
 
     kind: Literal["answer"] = "answer"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "answer", "weights")
+    unit: ClassVar[Unit] = "question"
 
     def build(self) -> "AnswerObjective":
         return AnswerObjective()

@@ -6,7 +6,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
-from ..core.loss import Loss
+from ..core.loss import Loss, Unit
 from ..ops.xent import cross_entropy
 from ..recipe.config import Kind
 from .mlm import around
@@ -18,6 +18,7 @@ class Classify(Kind):
 
     kind: Literal["classify"] = "classify"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "label", "weights")
+    unit: ClassVar[Unit] = "text"
     answers: ClassVar[str] = "pool"
     """The part of the model whose classes are those of the data."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -7,7 +7,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
-from ..core.loss import Loss
+from ..core.loss import Loss, Unit
 from ..ops.xent import cross_entropy
 from ..recipe.config import Kind
 from .classify import hits
@@ -22,6 +22,7 @@ class Contrastive(Kind):
 
     kind: Literal["contrastive"] = "contrastive"
     needs: ClassVar[tuple[str, ...]] = ("a", "a_valid", "b", "b_valid", "weights")
+    unit: ClassVar[Unit] = "text"
     temperature: float = Field(0.05, gt=0)
     """What cosines are divided by; 0.05 is that of SimCSE (Gao et al. 2021, section 3)."""
     symmetric: bool = False

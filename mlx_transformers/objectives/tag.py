@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import mlx.core as mx
 
 from ..core.context import Context
-from ..core.loss import Loss
+from ..core.loss import Loss, Unit
 from ..ops.xent import cross_entropy
 from ..recipe.config import Kind
 from .classify import hits
@@ -18,6 +18,7 @@ class Tag(Kind):
 
     kind: Literal["tag"] = "tag"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    unit: ClassVar[Unit] = "word"
     answers: ClassVar[str] = "head"
     """The part of the model whose classes are those of the data."""
 

@@ -195,8 +195,8 @@ def _curve(runs: Sequence[Run], key: str, title: str, unit: str, **options: Any)
 
 def _loss(runs: Sequence[Run]) -> str:
     return page.figures(
-        _curve(runs, "train_loss", "Training loss", "nats per token"),
-        _curve(runs, "val_loss", "Validation loss", "nats per token"),
+        _curve(runs, "train_loss", "Training loss", "nats"),
+        _curve(runs, "val_loss", "Validation loss", "nats"),
         _curve(runs, "val_bpb", "Validation", "bits per byte"),
         _curve(runs, "val_accuracy", "Validation accuracy", "share"),
     )

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..core.context import Context
+from ..core.loss import Unit
 from ..core.tree import cast
 from .parallel import ALONE, Ranks
 from .traced import Traced
@@ -20,9 +21,10 @@ class Evaluator:
     Where an `average` of the weights is kept, that is what is measured. Several ranks measure each
     their own batches, and all get the metrics of all.
 
-    Metrics: `val_loss` (nats per token), `val_ppl` (its exponential), `val_tokens`, where a token
-    has a number of bytes `val_bpb` (bits per byte of the text, which compares across tokenizers),
-    and whatever else the objective measures, per token: `val_accuracy` and the like.
+    Metrics: `val_loss` (nats per unit), `val_tokens` or how many there were of another unit, and
+    whatever else the objective measures, per unit: `val_accuracy` and the like. Of tokens also
+    `val_ppl` (the loss's exponential) and, where one has a number of bytes, `val_bpb` (bits per
+    byte of the text, which compares across tokenizers).
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Evaluator:
         dtype: mx.Dtype,
         average: Any = None,
         ranks: Ranks = ALONE,
+        unit: Unit = "token",
     ) -> None:
         self.model = model
         self.objective = objective
@@ -41,7 +44,7 @@ class Evaluator:
         self.bytes_per_token = bytes_per_token
         self.dtype = dtype
         self.average = average
-        self.ranks = ranks
+        self.ranks, self.unit = ranks, unit
         state = [[m.state for m in roles.values()], average.state if average else {}]
         self._sums = Traced(self._forward, state)
 
@@ -53,7 +56,7 @@ class Evaluator:
             self.model.update(cast(self.model.parameters(), self.dtype))
         loss = self.objective(self.roles, batch, Context())
         self.model.update(params)
-        return loss.parts | {"tokens": loss.weight}
+        return loss.parts | {"weight": loss.weight}
 
     def __call__(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
         totals: dict[str, float] = {}
@@ -65,10 +68,12 @@ class Evaluator:
         return self._metrics(totals)
 
     def _metrics(self, totals: dict[str, float]) -> dict[str, float]:
-        tokens = totals.pop("tokens", 0.0)
-        means = {name: t / tokens if tokens else float("nan") for name, t in totals.items()}
+        weight = totals.pop("weight", 0.0)
+        means = {name: t / weight if weight else float("nan") for name, t in totals.items()}
         loss = means.pop("loss", float("nan"))
-        out = {"val_loss": loss, "val_ppl": math.exp(min(loss, 700.0)), "val_tokens": tokens}
+        out = {"val_loss": loss, f"val_{self.unit}s": weight}
+        if self.unit == "token":
+            out["val_ppl"] = math.exp(min(loss, 700.0))
         if self.bytes_per_token is not None:
             out["val_bpb"] = loss / math.log(2) / self.bytes_per_token
         # Statistics of single layers have a number behind a slash.

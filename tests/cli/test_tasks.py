@@ -36,13 +36,25 @@ def test_classification_agrees_with_what_training_measures(mlxt: Mlxt, encoders:
     plain = said_as_json(mlxt, "classes")
     found = said_as_json(mlxt, "classes", "--task", "classification")
     scores = {score["name"]: score for score in found["scores"]}
-    assert found["examples"] == plain["val_tokens"]
+    assert found["examples"] == plain["val_texts"]
     assert scores["accuracy"]["value"] == pytest.approx(plain["val_accuracy"])
     assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
     some = said_as_json(mlxt, "classes", "--task", "classification", "--batches", "1")
     assert some["examples"] == 2
     lines = mlxt("eval", "classes", "--task", "classification").out.splitlines()
     assert lines[1].split()[:2] == ["accuracy", f"{scores['accuracy']['value']:.4f}"]
+
+
+def test_a_loss_of_texts_is_told_as_one_and_has_no_perplexity(mlxt: Mlxt, encoders: Path) -> None:
+    plain = said_as_json(mlxt, "classes")
+    said = mlxt("eval", "classes").out
+    assert "val_ppl" not in plain
+    assert "perplexity" not in said
+    assert f"{plain['val_loss']:.4f} nats per text\n" in said
+    assert f"{plain['val_texts']:,.0f} texts\n" in said
+    said = mlxt("eval", "masked").out
+    assert "nats per token\n" in said
+    assert "perplexity" in said
 
 
 def test_masked_words_are_counted_where_they_are_hidden(mlxt: Mlxt, encoders: Path) -> None:
