@@ -89,18 +89,38 @@ class RecordExamples:
     Args:
         widths: of the fields, as declared; rows of like length come together where there are
             several.
+        limit: so many records, drawn by the seed, in place of all; of one seed, fewer are among
+            more.
+
+    Raises:
+        DataError: there are fewer than `limit`.
     """
 
     def __init__(
-        self, records: Records, setting: Setting, *, train: bool, widths: Sequence[int] = ()
+        self,
+        records: Records,
+        setting: Setting,
+        *,
+        train: bool,
+        widths: Sequence[int] = (),
+        limit: int | None = None,
     ) -> None:
         self.records, self.train = records, train
-        self.per_epoch = self.size = len(records)
-        sizes = np.searchsorted(widths, records.lengths().max(axis=1)) if len(widths) > 1 else None
-        self._order = Order(len(records), setting.seed, train and setting.shuffle, sizes)
+        if limit is not None and limit > len(records):
+            raise DataError(
+                f"data.batch.n_examples = {limit:,} is more than the {len(records):,} records that "
+                "there are to learn from. Take fewer, or leave it out to take all."
+            )
+        drawn = np.random.default_rng(setting.seed).permutation(len(records))[:limit]
+        self._places = np.arange(len(records)) if limit is None else np.sort(drawn)
+        self.per_epoch = self.size = len(self._places)
+        lengths = records.lengths().max(axis=1)[self._places]
+        sizes = np.searchsorted(widths, lengths) if len(widths) > 1 else None
+        self._order = Order(self.size, setting.seed, train and setting.shuffle, sizes)
 
     def at(self, row: int) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
-        epoch, place = self._order.at(row)
+        epoch, number = self._order.at(row)
+        place = int(self._places[number])
         return self.records[place], (epoch if self.train else HELD_OUT, place)
 
 

@@ -73,7 +73,12 @@ CHANGES = {
         "reverse_source": True,
         "start": "end",
     },
-    "labeled": {"text_key": "body", "other_key": "title", "label_key": "size"},
+    "labeled": {
+        "text_key": "body",
+        "other_key": "title",
+        "label_key": "size",
+        "n_examples": 20,
+    },
     "tagged": {"words_key": "others", "tags_key": "marks"},
     "answers": {
         "question_key": "title",

@@ -41,6 +41,36 @@ def test_two_texts_have_types_and_share_the_room(tmp_path):
     assert batch["types"].tolist() == [[0] * 8 + [1] * 4, [0, 0, 0, 1, 1] + [0] * 7]
 
 
+def test_few_examples_are_the_same_in_each_epoch_and_among_more_of_them(tmp_path):
+    rows = [{"text": f"{i:02}", "label": "odd" if i % 2 else "even"} for i in range(40)]
+    path = records.write(tmp_path, rows)
+
+    def learned(n, epochs=2, seed=0):
+        made = records.prepared(path, {"kind": "labeled", "n_examples": n}, valid_fraction=0.25)
+        train = records.train(made, 24, seed=seed)
+        assert train.per_epoch == n
+        batch = train.batch(np.arange(epochs * n))
+        return [shown(batch, row) for row in range(epochs * n)]
+
+    five = learned(5)
+    assert len(set(five)) == len(set(five[:5])) == 5
+    assert set(five) < set(learned(10))
+    assert set(five) != set(learned(5, seed=1))
+    with pytest.raises(DataError, match=r"n_examples = 41 is more than the \d\d records"):
+        learned(41)
+
+
+def test_what_is_measured_on_stays_whole(tmp_path):
+    rows = [{"text": f"{i:02}", "label": "odd" if i % 2 else "even"} for i in range(40)]
+    path = records.write(tmp_path, rows)
+    batches = ({"kind": "labeled"}, {"kind": "labeled", "n_examples": 2})
+    whole, few = (
+        records.held_out(records.prepared(path, batch, valid_fraction=0.25), 24)
+        for batch in batches
+    )
+    assert few.per_epoch == whole.per_epoch > 2
+
+
 @pytest.mark.parametrize(
     ("lengths", "room", "expected"),
     [([20, 3], 9, [6, 3]), ([20, 20], 9, [4, 5]), ([2, 3], 9, [2, 3]), ([10], 4, [4])],

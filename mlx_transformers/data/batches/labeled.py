@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ..batching import Batching, Record, Setting
 from ..pieces import Piece
@@ -34,6 +35,9 @@ class Labeled(Batching):
     """Field of a second text, for tasks on two of them."""
     label_key: str = "label"
     """Field of the label, text too."""
+    n_examples: int | None = Field(None, ge=1)
+    """Examples to learn from, drawn by `train.seed`; none takes all. What is measured on stays
+    whole."""
 
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")
@@ -72,7 +76,8 @@ class Labeled(Batching):
             row = framed(tokenizer, *fitted(texts, seq_len - 1 - len(texts)))
             return row | {"label": int(label[0]), "weights": np.float32(1)}
 
-        examples = RecordExamples(records, setting, train=train)
+        limit = self.n_examples if train else None
+        examples = RecordExamples(records, setting, train=train, limit=limit)
         return RowByRow(examples, make, encoder_widths(seq_len, "types"), setting.seed)
 
 
