@@ -34,9 +34,9 @@ from .layers.ffns.moe import Moe
 from .layers.heads import LmHead, MlmHead, TagHead
 from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
-from .layers.mixers.conv import Conv
 from .layers.mixers.convolution import Convolution
 from .layers.mixers.cross_attention import CrossAttention
+from .layers.mixers.dilated_convolution import DilatedConvolution
 from .layers.mixers.disentangled import Disentangled as DisentangledMixer
 from .layers.mixers.fourier import Fourier
 from .layers.mixers.latent import Latent
@@ -99,7 +99,8 @@ fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongR
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets)
 fill("position", Shaw, TransformerXL, DisentangledPosition)
 fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, Conv, Convolution)
+fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier)
+fill("mixer", Convolution, DilatedConvolution)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)
 fill("ffn", Mlp, Glu, ClampedGlu, Moe)

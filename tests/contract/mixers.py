@@ -21,17 +21,21 @@ def attention(name: str, /, **fields: object) -> Row:
     return Row("mixer", name, {**HEADS, **fields}, **sees)
 
 
-def conv(name: str, kernel: int, dilation: int, compiled: bool = False, **fields: object) -> Row:
-    taps = [i * dilation for i in range(kernel)]
-    middle = (kernel - 1) // 2 * dilation
+def convolution(name: str, /, *, kernel: int, dilation: int = 1, **fields: object) -> Row:
+    kind = {"kind": "convolution", "kernel": kernel, **fields}
+    span, after = (kernel - 1) * dilation, (kernel - 1) // 2 * dilation
     return Row(
         "mixer",
         name,
-        {"kind": "conv", "kernel": kernel, "dilation": dilation, **fields},
-        sees=lambda t, s: t - s in taps,
-        both=lambda t, s: t - s + middle in taps,
-        compiled=compiled,
+        kind | ({"dilation": dilation} if kind["kind"] != "convolution" else {}),
+        sees=lambda t, s: s in range(t - span, t + 1, dilation),
+        both=lambda t, s: s in range(t - span + after, t + after + 1, dilation),
+        compiled=kind["kind"] != "convolution",
     )
+
+
+def dilated(name: str, /, **fields: object) -> Row:
+    return convolution(name, kind="dilated_convolution", **fields)
 
 
 APART = HEADS | {"kind": "disentangled"}
@@ -44,18 +48,6 @@ def apart(name: str, /, **fields: object) -> Row:
     # P_k's bias adds the same to every score of a query.
     silent = ("pos_k.bias",)
     return Row("mixer", name, {**APART, **fields}, position=TABLE, silent=silent, **sees)
-
-
-def convolution(name: str, /, *, kernel: int, dilation: int = 1, **fields: object) -> Row:
-    config = {"kind": "convolution", "kernel": kernel, "dilation": dilation, **fields}
-    span = (kernel - 1) * dilation
-    return Row(
-        "mixer",
-        name,
-        config,
-        sees=lambda t, s: s in range(t - span, t + 1, dilation),
-        both=lambda t, s: s in range(t - span // 2, t - span // 2 + span + 1, dilation),
-    )
 
 
 ROWS = [
@@ -117,7 +109,7 @@ ROWS = [
     apart("disentangled p2c", reads=["p2c"], qk_norm=RMS),
     Row("mixer", "disentangled without places", APART | {"reads": []}),
     convolution("convolution", kernel=3),
-    convolution("convolution far apart", kernel=3, dilation=2, groups=4, activation="gelu"),
+    convolution("convolution in groups", kernel=4, groups=4, activation="gelu"),
     convolution("convolution with dropout", kernel=2, dropout=0.3),
     Row("mixer", "fourier", {"kind": "fourier"}, sees=everything, whole=True, pads=False),
     Row("mixer", "latent", LATENT, compiled=True),
@@ -125,9 +117,9 @@ ROWS = [
     Row("mixer", "latent dropout", LATENT | {"dropout": 0.3, "scale": 0.2}),
     Row("mixer", "latent without positions", LATENT, position={"kind": "none"}),
     Row("mixer", "latent alibi", LATENT, position={"kind": "alibi"}),
-    conv("conv", 2, 1, compiled=True),
-    conv("conv dilated", 2, 3, unit="relu", hidden_dim=12),
-    conv("conv of three", 3, 2, bias=False),
+    dilated("dilated_convolution", kernel=2),
+    dilated("rectified dilated_convolution", kernel=2, dilation=3, unit="relu", hidden_dim=12),
+    dilated("dilated_convolution of three", kernel=3, dilation=2, bias=False),
     Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
 ]
 
@@ -149,7 +141,13 @@ FIELDS = {
 }
 
 CHANGES = {
-    "conv": {"kernel": 3, "dilation": 2, "hidden_dim": 10, "unit": "relu", "bias": False},
+    "dilated_convolution": {
+        "kernel": 3,
+        "dilation": 2,
+        "hidden_dim": 10,
+        "unit": "relu",
+        "bias": False,
+    },
     "attention": FIELDS,
     "cross_attention": {
         name: value for name, value in FIELDS.items() if name not in ("window", "qk_norm_last")
@@ -168,7 +166,6 @@ CHANGES = {
     },
     "convolution": {
         "kernel": 4,
-        "dilation": 2,
         "groups": 2,
         "activation": "relu",
         "dropout": 0.5,

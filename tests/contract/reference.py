@@ -186,14 +186,14 @@ def visible(
 
 def convolution(x: Array, w: Weights, kind: Mapping[str, Any], causal: bool = True) -> Array:
     """Output by output, a sum over the neighbours that exist. x `[B, T, D]`."""
-    kernel, gap, groups = kind["kernel"], kind.get("dilation", 1), kind.get("groups", 1)
+    kernel, groups = kind["kernel"], kind.get("groups", 1)
     B, T, D = x.shape
-    width, span, y = D // groups, (kernel - 1) * gap, np.zeros(x.shape)
+    width, before, y = D // groups, kernel - 1 if causal else kernel // 2, np.zeros(x.shape)
     for b, t, o in np.ndindex(B, T, D):
         y[b, t, o] = w["bias"][o]
         g = o // width
         for j in range(kernel):
-            s = t + j * gap - (span if causal else span // 2)
+            s = t + j - before
             if 0 <= s < T:
                 y[b, t, o] += w["weight"][o, j] @ x[b, s, g * width : (g + 1) * width]
     return ACTIVATIONS[kind.get("activation", "identity")](y)

@@ -13,15 +13,14 @@ from ...core.footprint import Pass
 from ...ops.activations import ACTIVATIONS
 from ...recipe.config import Kind
 from ..ffns.mlp import Activation
-from .kv_cache import State
+from ..taps import State, Taps
 
 
 class Convolution(Kind):
-    """`y_t = act(Σ_j W_j x_{t + (j - reach) · dilation} + b)` for j = 0 ... kernel - 1.
+    """`y_t = act(Σ_j W_j x_{t + j - reach} + b)` for j = 0 ... kernel - 1.
 
-    In a causal pass the kernel ends at the token (van den Oord et al. 2016, WaveNet, section 2.1;
-    Kalchbrenner et al. 2016, ByteNet), in any other it is centred on it (He et al. 2020, DeBERTa:
-    their code, `ConvLayer`). Padding and other documents count as zeros.
+    In a causal pass the kernel ends at the token, in any other it is centred on it (He et al. 2020,
+    DeBERTa: their code, `ConvLayer`). Padding and other documents count as zeros.
     """
 
     kind: Literal["convolution"] = "convolution"
@@ -29,8 +28,6 @@ class Convolution(Kind):
     """Tokens that each output reads."""
     activation: Activation = "identity"
     """What follows the sum."""
-    dilation: int = Field(1, ge=1)
-    """Distance between two of those tokens."""
     groups: int = Field(1, ge=1)
     """Groups of features that are convolved apart."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -54,59 +51,33 @@ class ConvolutionMixer(nn.Module):
 
     def __init__(self, config: Convolution, dim: int) -> None:
         super().__init__()
-        self.kernel, self.dilation, self.groups = config.kernel, config.dilation, config.groups
+        self.taps, self.groups = Taps(config.kernel), config.groups
         self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
         self.dropout = config.dropout
         self.weight = mx.zeros((dim, config.kernel, dim // config.groups))
         self.bias = mx.zeros((dim,))
 
-    @property
-    def span(self) -> int:
-        """Tokens from the first that is read to the last, less one."""
-        return (self.kernel - 1) * self.dilation
-
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        T = x.shape[1]
-        before = self.span if ctx.causal else self.span // 2
-        if ctx.valid is not None:
-            x = mx.where(ctx.valid[..., None], x, mx.zeros((), x.dtype))
-        padded = mx.pad(x, [(0, 0), (before, self.span - before), (0, 0)])
-        taps = [padded[:, at : at + T] for at in self._taps()]
-        if ctx.segments is not None:
-            edges = [(0, 0), (before, self.span - before)]
-            marks = mx.pad(ctx.segments, edges, constant_values=-1)
-            same = [marks[:, at : at + T] == ctx.segments for at in self._taps()]
-            zero = mx.zeros((), x.dtype)
-            taps = [mx.where(s[..., None], t, zero) for s, t in zip(same, taps, strict=True)]
-        return self._sum(taps, ctx)
+        return self._sum(self.taps.read(x, ctx), ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Zeros for what stands before the first token."""
-        return {"past": mx.zeros((batch, self.span, self.bias.shape[0]), dtype)}
+        """The inputs that the taps still reach."""
+        return self.taps.init_state(batch, self.bias.shape[0], dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`."""
-        T = x.shape[1]
-        if ctx.pad is not None:
-            real = mx.arange(T) + ctx.offset >= ctx.pad[:, None]
-            x = mx.where(real[..., None], x, mx.zeros((), x.dtype))
-        seen = mx.concatenate([state["past"].astype(x.dtype), x], axis=1)
-        taps = [seen[:, at : at + T] for at in self._taps()]
-        past = seen[:, seen.shape[1] - self.span :].astype(state["past"].dtype)
-        return self._sum(taps, ctx), {"past": past}
+        taps, after = self.taps.step(x, state, ctx)
+        return self._sum(taps, ctx), after
 
     def flops(self, length: int) -> float:
         """None beside those of its weights."""
         return 0.0
 
-    def _taps(self) -> range:
-        return range(0, self.kernel * self.dilation, self.dilation)
-
     def _sum(self, taps: list[mx.array], ctx: Context) -> mx.array:
         """Every tap `[B, T, D]` through its map, group by group, as one product."""
         B, T, D = taps[0].shape
         groups, width = self.groups, D // self.groups
-        x = mx.stack(taps, axis=2).reshape(B, T, self.kernel, groups, width)
+        x = mx.stack(taps, axis=2).reshape(B, T, -1, groups, width)
         x = x.transpose(0, 3, 1, 2, 4).reshape(B, groups, T, -1)
         w = self.weight.reshape(groups, width, -1).swapaxes(-1, -2)
         y = (x @ w).transpose(0, 2, 1, 3).reshape(B, T, D) + self.bias

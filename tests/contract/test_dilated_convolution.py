@@ -11,7 +11,7 @@ from .models import GPT2
 from .reference import below
 from .suite import BATCH, DIM, LENGTH, Row, parse, randomize, weights_of
 
-ROWS = [row for row in mixers.ROWS if row.kind == "conv"]
+ROWS = [row for row in mixers.ROWS if row.kind == "dilated_convolution"]
 SEGMENTS = np.array([[0] * 3 + [1] * 4 + [0] * 2, [5] * 9])
 
 
@@ -21,7 +21,7 @@ def formula(x: np.ndarray, w: dict, kind: dict, back: int, same: np.ndarray) -> 
     for t in range(len(x)):
         z = np.array(w.get("z.bias", np.zeros(len(w["z.weight"]))))
         for i in range(kind["kernel"]):
-            s = t - i * kind["dilation"] + back
+            s = t - (kind["kernel"] - 1 - i) * kind["dilation"] + back
             if 0 <= s < len(x) and same[s] == same[t]:
                 z = z + w["z.weight"][:, i * DIM : (i + 1) * DIM] @ x[s]
         if kind.get("unit", "gated") == "gated":
@@ -48,7 +48,8 @@ def test_a_convolution_is_the_formula(row: Row, causal: bool, packed: bool) -> N
 def test_three_layers_of_doubled_dilation_see_eight_positions() -> None:
     block = GPT2["block"]
     wide = {
-        f"d{d}": block | {"mixer": {"kind": "conv", "kernel": 2, "dilation": d}} for d in (1, 2, 4)
+        f"d{d}": block | {"mixer": {"kind": "dilated_convolution", "kernel": 2, "dilation": d}}
+        for d in (1, 2, 4)
     }
     layers = {"n_layers": 3, "blocks": wide, "pattern": list(wide)}
     model = randomize(parse("model", GPT2 | layers | {"position": {"kind": "none"}}).build(13), 0)
@@ -61,5 +62,5 @@ def test_three_layers_of_doubled_dilation_see_eight_positions() -> None:
 
 
 def test_decoding_keeps_no_more_than_the_taps_reach() -> None:
-    subject = mixers.conv("conv", 3, 4).subject()
-    assert subject.it.init_state(BATCH, 1000, mx.float32)["x"].shape == (BATCH, 8, DIM)
+    subject = mixers.dilated("far", kernel=3, dilation=4).subject()
+    assert subject.it.init_state(BATCH, 1000, mx.float32)["past"].shape == (BATCH, 8, DIM)
