@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Recipe, Runs, Sets
+from .options import Name, Recipe, Resume, Runs, Sets
 from .preparing import watch
 from .train import end
 
@@ -22,22 +22,8 @@ def finetune(
     ],
     recipe: Recipe,
     set: Sets = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="The new run's name below runs/.",
-            metavar="NAME",
-            show_default="the recipe's, with a number if that is taken",
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            help="'auto' to continue the run of that name, or a run's folder.",
-            metavar="auto|PATH",
-            show_default=False,
-        ),
-    ] = None,
+    name: Name = None,
+    resume: Resume = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a recipe from weights: all whose names and shapes agree are taken.

@@ -20,5 +20,21 @@ Sets = Annotated[
         show_default=False,
     ),
 ]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="The new run's name below runs/.",
+        metavar="NAME",
+        show_default="the recipe's, with a number if that is taken",
+    ),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        help="'auto' to continue the run of that name, or a run's folder.",
+        metavar="auto|PATH",
+        show_default=False,
+    ),
+]
 Runs = Annotated[Path, typer.Option(help="The folder of runs.", metavar="FOLDER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

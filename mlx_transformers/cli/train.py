@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Recipe, Runs, Sets
+from .options import Name, Recipe, Resume, Runs, Sets
 from .preparing import watch
 
 if TYPE_CHECKING:
@@ -17,22 +17,8 @@ if TYPE_CHECKING:
 def train(
     recipe: Recipe,
     set: Sets = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="The run's name below runs/.",
-            metavar="NAME",
-            show_default="the recipe's, with a number if that is taken",
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            help="'auto' to continue the run of that name, or a run's folder.",
-            metavar="auto|PATH",
-            show_default=False,
-        ),
-    ] = None,
+    name: Name = None,
+    resume: Resume = None,
     steps: Annotated[
         int | None, typer.Option(help="Same as --set train.steps=N.", metavar="N")
     ] = None,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli.conftest import RECIPE as TINY
 
 from mlx_transformers.core.cache import cache_folder
 
@@ -15,47 +16,6 @@ dim = {dim}  # from base.toml
 [train]
 steps = 40  # from --set
 batch_size = 2  # from base.toml
-"""
-
-TINY = """
-[model]
-kind = "decoder"
-dim = 16
-n_layers = 1
-max_seq_len = 16
-embed = { kind = "token" }
-position = { kind = "rope" }
-norm = { kind = "rms_norm" }
-head = { kind = "lm", tied = true }
-init = { kind = "normal", std = 0.1 }
-
-[model.block]
-placement = "pre"
-norm = { kind = "rms_norm" }
-mixer = { kind = "attention", n_heads = 2 }
-ffn = { kind = "glu", hidden_dim = 24, activation = "silu" }
-
-[objective]
-kind = "clm"
-
-[data]
-path = "text.txt"
-tokenizer = { kind = "char" }
-
-[train]
-steps = 3
-batch_size = 2
-seq_len = 16
-
-[optim]
-kind = "adamw"
-learning_rate = 1e-2
-
-[eval]
-every = 100
-
-[checkpoint]
-every = 100
 """
 
 PLAN = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from cli.conftest import RECIPE
 from mlx.utils import tree_flatten
 
 from mlx_transformers.assemble import Built, build, load_recipe
@@ -17,7 +18,6 @@ from mlx_transformers.profile.step import PARTS, StepTimer, TimedFeed, step_byte
 from mlx_transformers.profile.timing import Spread, in_turns
 from mlx_transformers.report.profiles import part_rows, write_profile
 
-from .conftest import TINY
 from .reading import Reading
 
 PATTERN = """
@@ -30,7 +30,7 @@ window = 4
 @pytest.fixture
 def built(home: Path) -> Built:
     """A tiny recipe of two kinds of block, near, far, near, and two microbatches."""
-    (home / "tiny.toml").write_text(TINY + PATTERN)
+    (home / "tiny.toml").write_text(RECIPE + PATTERN)
     sets = ["model.n_layers=3", 'model.pattern=["near","far"]', "train.accumulate=2"]
     return build(load_recipe("tiny", sets))
 
