@@ -15,6 +15,7 @@ from .assemble import load, load_recipe
 from .convert.checkpoint import write_tensors
 from .convert.config import HfConfig
 from .convert.family import Family, read
+from .convert.fold import folded
 from .convert.gguf import as_gguf, write_gguf
 from .convert.match import match, say
 from .convert.mlx_lm import reading
@@ -105,6 +106,9 @@ def exportable(
     recipe = load_recipe(folder.recipe)
     model, tokenizer = load(checkpoint)
     table = settled(recipe.model, model.vocab_size)
+    ours = dict(tree_flatten(model.parameters()))
+    if table["kind"] == "pair":
+        table, ours = discriminator(table, ours)
     if context is not None:
         table = _shorter(table, context)
     came_with = folder.path / CONFIG
@@ -118,19 +122,35 @@ def exportable(
     if original is None:
         config |= {**control_tokens(tokenizer), "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
-    whole = parameters(model, family, said.data)
+    whole = parameters(ours, table, family, said.data)
     return Exportable(table, family, config, whole, tokenizer)
 
 
-def parameters(model: Any, family: Family, config: dict[str, Any]) -> dict[str, mx.array]:
-    """A model's parameters, with zeros for the biases that only its family has."""
+def discriminator(
+    table: dict[str, Any], ours: dict[str, mx.array]
+) -> tuple[dict[str, Any], dict[str, mx.array]]:
+    """The half of a pair that is kept after training, with the words that both halves share."""
+    half = {
+        name.removeprefix("discriminator."): array
+        for name, array in ours.items()
+        if name.startswith("discriminator.")
+    }
+    if table["shared"]:
+        half["embed.table.weight"] = ours["generator.embed.table.weight"]
+    return {**table["discriminator"], "vocab_size": table["vocab_size"]}, half
+
+
+def parameters(
+    ours: dict[str, mx.array], table: dict[str, Any], family: Family, config: dict[str, Any]
+) -> dict[str, mx.array]:
+    """A model's parameters as its family has them: with zeros for what only the family adds."""
     twin = typed_model(family.model(HfConfig(config)), family.name)
     zeros = {
         name: mx.zeros(array.shape)
         for name, array in tree_flatten(twin.build(twin.vocab_size).parameters())
-        if name.endswith(".bias")
+        if name.endswith((".bias", "embed.types.weight"))
     }
-    return zeros | dict(tree_flatten(model.parameters()))
+    return zeros | folded(ours, table, settled(twin, twin.vocab_size))
 
 
 def write_hf(found: Exportable, folder: Path) -> None:

@@ -5,11 +5,13 @@ tower alone. A family tells where it keeps the tensors of each.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
+from .view import MISSING, View
 from .weights import Row
 
 Table = dict[str, Any]
@@ -71,6 +73,36 @@ def n_labels(config: HfConfig) -> int:
     return len(named) if named else given or LABELS
 
 
+PARTS = {
+    ("mlm", "classifier"): "ForPreTraining",
+    ("mlm", None): "ForMaskedLM",
+    ("tags", None): "ForTokenClassification",
+    (None, "classifier"): "ForSequenceClassification",
+    (None, "sentence"): "Model",
+    (None, None): "Model",
+}
+"""The class with a head and a pool of these kinds."""
+
+
+def asked(title: str) -> Callable[[View], Table]:
+    """What says the class of an encoder, and how many classes it tells apart.
+
+    Args:
+        title: what the names of the family's classes begin with.
+    """
+
+    def said(view: View) -> Table:
+        kinds = tuple((view.table.get(slot) or {}).get("kind") for slot in ("head", "pool"))
+        if kinds not in PARTS:
+            raise ConvertError(f"No class of {title} has the head and the pool {kinds}.")
+        classes = {"architectures": [f"{title}{PARTS[kinds]}"]}
+        count = view.get("head.n_classes" if kinds[0] == "tags" else "pool.n_classes")
+        labelled = kinds[0] != "mlm" and count is not MISSING
+        return classes | (label_names(count) if labelled else {})
+
+    return said
+
+
 def label_names(n_classes: int) -> Table:
     """The two tables that name the classes of a classifier."""
     names = [f"LABEL_{number}" for number in range(n_classes)]
@@ -78,13 +110,6 @@ def label_names(n_classes: int) -> Table:
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
     }
-
-
-def their_activation(ours: str) -> str:
-    """Their name of an activation: the first that means it, in the order of `ACTIVATIONS`."""
-    return {"gelu_tanh": "gelu_new", "gelu_quick": "quick_gelu", "identity": "linear"}.get(
-        ours, ours
-    )
 
 
 def tags(config: HfConfig, theirs: str, n_classes: int | None = None) -> Answer:

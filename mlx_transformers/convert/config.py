@@ -67,6 +67,13 @@ NEUTRAL = {
 """Keys that every config may carry, and the only value that is the model as it is built here."""
 
 
+def their_activation(ours: str) -> str:
+    """Their name of an activation: the first that means it, in the order of `ACTIVATIONS`."""
+    return {"gelu_tanh": "gelu_new", "gelu_quick": "quick_gelu", "identity": "linear"}.get(
+        ours, ours
+    )
+
+
 class HfConfig:
     """A config read key by key, which remembers what was asked for.
 

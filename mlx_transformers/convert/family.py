@@ -27,8 +27,8 @@ class Family:
         architecture: the class that an exported model opens in.
         model: the config as the `[model]` table of a recipe.
         weights: the weight map of a model with this config.
-        config: the inverse of `model`, for models that were trained here; None where only models
-            that were imported can be exported.
+        config: the inverse of `model`: a settled `[model]` table as a config of this family, as far
+            as the family can say it.
         renames: regular expressions and replacements that turn names of published files into
             those that transformers saves today: a missing prefix, `gamma` for `weight`.
         dropped: regular expressions of buffers that say nothing, beside `BUFFERS`.
@@ -41,7 +41,7 @@ class Family:
     architecture: str
     model: Callable[[HfConfig], Table]
     weights: Callable[[HfConfig], Sequence[Row]]
-    config: Callable[[Table], Table] | None = None
+    config: Callable[[Table], Table]
     renames: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()

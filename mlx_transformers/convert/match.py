@@ -1,5 +1,6 @@
 """Which published family can say a model: the one whose config gives its table back, whole."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,12 +8,19 @@ from ..core.errors import ConvertError, MlxtError
 from .config import HfConfig
 from .family import Family, Table
 from .known import FAMILIES, family_of
+from .view import plain
 
-TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss"})
+TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed"})
 """Keys that bear on training alone; a family's config needn't be able to say them."""
 
-BIASES = frozenset({"bias", "out_bias"})
-"""Keys that say whether there is a bias: a bias of zeros is none, so a family may have more."""
+ZEROS = frozenset({"bias", "out_bias", "n_types"})
+"""Keys of what is added: zeros are nothing, so a family may have more."""
+
+FIRST = (
+    *("gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3", "gptj", "gpt_neox", "opt", "falcon"),
+    *("phi", "phi3", "distilbert", "bert", "roberta", "t5", "bart"),
+)
+"""Where several families are one model, the first of these is meant: those that most tools know."""
 
 Settle = Callable[[Table], Table]
 """Fills in every default of a `[model]` table."""
@@ -35,32 +43,38 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
         if not differences(table, settle(family.model(config))):
             return family, HfConfig(came_with)
     nearest: tuple[int, str, list[str]] | None = None
-    for family in FAMILIES:
+    for family in sorted(FAMILIES, key=_place):
         said = say(family, table)
         if said is None:
             continue
         try:
-            missing = differences(table, settle(family.model(HfConfig(said))))
+            back = settle(family.model(HfConfig(said)))
         except MlxtError:  # it says what its own reader refuses
             continue
+        if back["kind"] != table["kind"]:
+            continue
+        missing = differences(table, back)
         if not missing:
             return family, HfConfig(said)
         if nearest is None or len(missing) < nearest[0]:
-            nearest = (len(missing), family.architecture, missing)
-    hint = (
-        f" {nearest[1]} comes nearest, but not in {'; '.join(nearest[2][:4])}." if nearest else ""
+            nearest = (len(missing), HfConfig(said).architecture, missing)
+    if nearest is None:
+        raise ConvertError(f"No published family is a model of the kind '{table['kind']}'.")
+    raise ConvertError(
+        f"No published family is this model. {nearest[1]} comes nearest, but not in "
+        f"{'; '.join(nearest[2][:4])}."
     )
-    names = ", ".join(family.name for family in FAMILIES if family.config is not None)
-    raise ConvertError(f"No published family is this model (tried: {names}).{hint}")
+
+
+def _place(family: Family) -> int:
+    return FIRST.index(family.name) if family.name in FIRST else len(FIRST)
 
 
 def say(family: Family, table: Table) -> Table | None:
     """A model as a config of this family, or None where its shape is another."""
-    if family.config is None:
-        return None
     try:
         said = family.config(table)
-    except (KeyError, TypeError, ConvertError):
+    except (KeyError, TypeError, ValueError, ConvertError):
         return None
     return {"architectures": [family.architecture], "model_type": family.name, **said}
 
@@ -68,34 +82,37 @@ def say(family: Family, table: Table) -> Table | None:
 def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
     """Where `other` can't compute what `table` does, each as `path = one, not other`."""
     if not path:
-        table, other = comparable(table), comparable(other)
+        table, other = plain(table), plain(other)
     found: list[str] = []
     for key in [*table, *(key for key in other if key not in table)]:
         one, two = table.get(key), other.get(key)
         where = f"{path}.{key}" if path else key
-        if key in TRAINING or one == two or (key in BIASES and not one):
+        if key in TRAINING or _same(one, two) or (key in ZEROS and not one):
+            continue
+        if key == "scale" and folds(table) and folds(other):
             continue
         if isinstance(one, Mapping) and isinstance(two, Mapping):
             found += differences(one, two, where)
+        elif key == "layers" and one and two and len(one) == len(two):
+            block = where.removesuffix("layers") + "block"
+            pairs = zip(one, two, strict=True)
+            found += [line for pair in pairs for line in differences(*pair, block)]
         else:
             found.append(f"{where} = {_short(one)}, not {_short(two)}")
-    return found
+    return list(dict.fromkeys(found))
 
 
-def comparable(table: Mapping[str, Any]) -> Table:
-    """A settled table with what attention leaves to be derived filled in."""
-    dim = table.get("dim")
+def folds(mixer: Mapping[str, Any]) -> bool:
+    """Whether a factor of the scores may stand in the map of queries as well: nothing norms them,
+    and nothing bounds them."""
+    plainly = mixer.get("kind") in ("attention", "cross_attention")
+    return plainly and not mixer.get("qk_norm") and not mixer.get("clip")
 
-    def fill(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            out = {key: fill(value) for key, value in node.items()}
-            if out.get("kind") == "attention" and dim is not None:
-                out["n_kv_heads"] = out.get("n_kv_heads") or out["n_heads"]
-                out["head_dim"] = out.get("head_dim") or dim // out["n_heads"]
-            return out
-        return [fill(item) for item in node] if isinstance(node, list | tuple) else node
 
-    return dict(fill(table))
+def _same(one: Any, two: Any) -> bool:
+    if isinstance(one, float) and isinstance(two, int | float):
+        return math.isclose(one, two, rel_tol=1e-9)  # a config may hold 1/x of ours
+    return bool(one == two)
 
 
 def _short(value: Any) -> str:

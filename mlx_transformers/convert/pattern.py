@@ -5,6 +5,7 @@ from typing import Any
 
 from ..core.errors import ConvertError
 from .config import HfConfig
+from .view import View
 
 Table = dict[str, Any]
 
@@ -67,3 +68,8 @@ def windowed(table: Table, types: Sequence[str], window: int | None) -> Table:
     """A model table whose sliding layers have a window."""
     sliding: Table = {"mixer": {"window": window}} if window else {}
     return patterned(table, types, {FULL: {}, SLIDING: sliding})
+
+
+def attended(view: View) -> list[str]:
+    """The inverse of `layer_types`: for each layer whether it has a window."""
+    return [SLIDING if layer["mixer"].get("window") else FULL for layer in view.layers]

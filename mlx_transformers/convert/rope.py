@@ -4,11 +4,14 @@ transformers 5 has one table, `rope_parameters`, or one for each layer type; bef
 stood beside a table `rope_scaling`, and the share of turning features had a key of its own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import ConvertError
 from .config import REQUIRED, HfConfig
+from .pattern import FULL, SLIDING, attended
 from .scalings import scaling_config, scaling_table
+from .view import View
 
 Table = dict[str, Any]
 
@@ -108,17 +111,61 @@ def rope_table(
     return config.watched("rope_parameters", {**older, **newer})
 
 
-def rope_config(table: Table) -> Table:
-    """The keys of a rotary position table, in both dialects at once: readers take either.
+def rotary(
+    *,
+    theta_key: str = "rope_theta",
+    fraction_key: str | None = None,
+    traditional: bool = False,
+) -> Callable[[View], Table]:
+    """What says the rotary positions of a model, in both dialects at once: readers take either.
 
-    Raises:
-        ConvertError: neighbouring pairs, which the family's layout can't say.
+    Args:
+        theta_key: the older dialect's name of the base.
+        fraction_key: the older dialect's name of the share of features that turn; None for a
+            family that turns all of them.
+        traditional: whether the family's neighbours turn together.
     """
-    if table["kind"] != "rope" or table.get("traditional"):
-        raise ConvertError(f"position = {table} is not the rotary position of this family.")
-    theta, share = float(table.get("theta", 10000.0)), table.get("fraction", 1.0)
-    scaling = scaling_config(table["scaling"]) if table.get("scaling") else {}
-    parameters: Table = {"rope_type": "default", "rope_theta": theta, **scaling}
-    if share != 1.0:
+
+    def said(view: View) -> Table:
+        turned = [layer["position"] for layer in view.layers if layer["position"]["kind"] == "rope"]
+        if not turned or bool(turned[0].get("traditional")) != traditional:
+            raise ConvertError("Its positions are not the rotary ones of this family.")
+        share = {} if fraction_key is None else {fraction_key: turned[0].get("fraction", 1.0)}
+        told = rope_parameters(turned[0])
+        if fraction_key is not None:
+            told["partial_rotary_factor"] = share[fraction_key]
+        return {theta_key: told["rope_theta"], **share, "rope_parameters": told}
+
+    return said
+
+
+def rope_parameters(position: Table) -> Table:
+    """A rotary position table as transformers 5 spells it."""
+    scaling = scaling_config(position["scaling"]) if position.get("scaling") else {}
+    parameters: Table = {
+        "rope_type": "default",
+        "rope_theta": float(position.get("theta", 10000.0)),
+        **scaling,
+    }
+    if (share := position.get("fraction", 1.0)) != 1.0:
         parameters["partial_rotary_factor"] = share
-    return {"rope_theta": theta, "rope_parameters": parameters}
+    return parameters
+
+
+def rotary_by_layer(*older: str) -> Callable[[View], Table]:
+    """The same for a family whose layers with and without a window turn apart.
+
+    Args:
+        older: the older dialect's names of the two bases, that of layers without a window first.
+    """
+
+    def said(view: View) -> Table:
+        told = {
+            name: rope_parameters(layer["position"])
+            for name, layer in zip(attended(view), view.layers, strict=True)
+        }
+        bases = zip(older, (FULL, SLIDING), strict=False)
+        former = {key: told[name]["rope_theta"] for key, name in bases if name in told}
+        return {**former, "rope_parameters": told}
+
+    return said

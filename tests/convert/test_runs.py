@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_transformers.assemble import load, load_recipe
 from mlx_transformers.convert import checkpoint
@@ -13,10 +15,11 @@ from mlx_transformers.convert.checkpoint import read_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.families.gpt2 import GPT2
 from mlx_transformers.convert.match import match
+from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
 from mlx_transformers.decode.generate import generate
-from mlx_transformers.exporting import export_run, parameters
+from mlx_transformers.exporting import discriminator, export_run, parameters
 from mlx_transformers.importing import import_run, published, read_published, settled, typed_model
 from mlx_transformers.session import evaluate
 
@@ -118,6 +121,14 @@ def test_folders_without_readable_weights(
         read_published(source)
 
 
+def whole(recipe: str, vocab_size: int = 99) -> dict[str, Any]:
+    return settled(load_recipe(RECIPES / f"{recipe}.toml").model, vocab_size)
+
+
+def settle(table: dict[str, Any]) -> dict[str, Any]:
+    return settled(typed_model(table, "x"), table["vocab_size"])
+
+
 @pytest.mark.parametrize(
     ("recipe", "architecture"),
     [
@@ -126,18 +137,86 @@ def test_folders_without_readable_weights(
         ("llama_tiny", "LlamaForCausalLM"),
         ("mistral_tiny", "MistralForCausalLM"),
         ("mixtral_tiny", "MixtralForCausalLM"),
+        ("decoders/bloom_tiny", "BloomForCausalLM"),
+        ("decoders/cohere_tiny", "CohereForCausalLM"),
+        ("decoders/deepseek_tiny", "DeepseekV3ForCausalLM"),
+        ("decoders/falcon_tiny", "FalconForCausalLM"),
+        ("decoders/gemma2_tiny", "Gemma2ForCausalLM"),
+        ("decoders/gemma3_tiny", "Gemma3ForCausalLM"),
+        ("decoders/gpt1_tiny", "OpenAIGPTLMHeadModel"),
+        ("decoders/gpt_neo_tiny", "GPTNeoForCausalLM"),
+        ("decoders/gpt_neox_tiny", "GPTNeoXForCausalLM"),
+        ("decoders/gpt_oss_tiny", "GptOssForCausalLM"),
+        ("decoders/gptj_tiny", "GPTJForCausalLM"),
+        ("decoders/granite_tiny", "GraniteForCausalLM"),
+        ("decoders/mpt_tiny", "MptForCausalLM"),
+        ("decoders/olmo2_tiny", "Olmo2ForCausalLM"),
+        ("decoders/opt_tiny", "OPTForCausalLM"),
+        ("decoders/phi_tiny", "PhiForCausalLM"),
+        ("decoders/qwen3_tiny", "Qwen3ForCausalLM"),
+        ("decoders/smollm3_tiny", "SmolLM3ForCausalLM"),
+        ("encoder_decoder/bart_tiny", "BartForConditionalGeneration"),
+        ("encoder_decoder/t5_tiny", "T5ForConditionalGeneration"),
+        ("encoder_decoder/t5_v11_tiny", "T5ForConditionalGeneration"),
+        ("encoders/albert_tiny", "AlbertForPreTraining"),
+        ("encoders/deberta_tiny", "DebertaV2ForMaskedLM"),
+        ("encoders/fnet_tiny", "FNetForPreTraining"),
     ],
 )
 def test_the_family_of_our_own_models(recipe: str, architecture: str) -> None:
-    model = load_recipe(RECIPES / f"{recipe}.toml").model
-    family, _ = match(settled(model, 99), lambda t: settled(typed_model(t, "x"), 99))
-    assert family.architecture == architecture
+    _, config = match(whole(recipe), settle)
+    assert config.architecture == architecture
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("decoders/gpt3_tiny", r"GPT2LMHeadModel comes nearest, but not in block.mixer.window"),
+        ("recurrent/gru_lm_tiny", "No published family is a model of the kind 'recurrent'"),
+        ("positions/shaw_tiny", "comes nearest, but not in .*'shaw'"),
+    ],
+)
+def test_what_no_family_can_say_is_named(recipe: str, said: str) -> None:
+    with pytest.raises(ConvertError, match=said):
+        match(whole(recipe), settle)
+
+
+def test_the_half_of_a_pair_that_judges_is_an_electra() -> None:
+    found = load_recipe(RECIPES / "encoders/electra_tiny.toml").model
+    pair = found.build(99)
+    table, ours = discriminator(settled(found, 99), dict(tree_flatten(pair.parameters())))
+    family, config = match(table, settle)
+    assert config.architecture == "ElectraForPreTraining"
+    theirs = to_theirs(family.weights(config), parameters(ours, table, family, config.data))
+    again = published(config, theirs, "x").model
+    tokens = mx.array([[1, 5, 20, 3]])
+    assert np.allclose(np.array(pair(tokens)), np.array(again(tokens)), atol=1e-6)
+
+
+def test_a_factor_of_the_scores_goes_into_the_queries_where_a_family_has_none() -> None:
+    found = load_recipe(RECIPES / "encoder_decoder/t5_tiny.toml").model
+    model, table = found.build(99), settled(found, 99)
+    ours = {n: a + 0.1 * mx.random.normal(a.shape) for n, a in tree_flatten(model.parameters())}
+    model.update(tree_unflatten(list(ours.items())))
+    family, config = match(table, settle)
+    theirs = to_theirs(family.weights(config), parameters(ours, table, family, config.data))
+    again = published(config, theirs, "x").model
+    inputs = {
+        "input_ids": np.array([[4, 9, 50, 3, 1]]),
+        "decoder_input_ids": np.array([[0, 8, 70, 1]]),
+    }
+    one, two = (outputs(m, "encoder_decoder", inputs)["logits"] for m in (model, again))
+    assert np.abs(one - two).max() < 1e-4
+    scales = (
+        settle(t)["decoder"]["block"]["mixer"]["scale"] for t in (table, family.model(config))
+    )
+    assert next(scales) != next(scales)
 
 
 def test_a_model_that_was_never_published_is_refused_with_what_is_odd() -> None:
     model = load_recipe(RECIPES / "llama_tiny.toml", ["model.block.mixer.softcap=50.0"]).model
     with pytest.raises(ConvertError, match=r"LlamaForCausalLM comes nearest, but not in .*softcap"):
-        match(settled(model, 99), lambda t: settled(typed_model(t, "x"), 99))
+        match(settled(model, 99), settle)
 
 
 def test_biases_that_only_the_family_has_are_zeros(tmp_path: Path) -> None:
@@ -146,7 +225,8 @@ def test_biases_that_only_the_family_has_are_zeros(tmp_path: Path) -> None:
     table["block"]["ffn"] |= {"bias": False}
     table["block"]["mixer"] |= {"bias": False, "out_bias": False}
     model = typed_model(table, "x").build(260)
-    theirs = to_theirs(GPT2.weights(HfConfig(config)), parameters(model, GPT2, config))
+    ours, table = dict(tree_flatten(model.parameters())), settle(table | {"vocab_size": 260})
+    theirs = to_theirs(GPT2.weights(HfConfig(config)), parameters(ours, table, GPT2, config))
     assert not theirs["transformer.h.1.mlp.c_fc.bias"].any()
     again = published(HfConfig(config), theirs, "x").model
     tokens = mx.array([[1, 5, 200, 3]])

@@ -3,11 +3,12 @@
 Defaults are those of `AlbertConfig`.
 """
 
-from ..answers import Answer, classifier, ends, pooled, tags, task_of
+from ..answers import Answer, asked, classifier, ends, pooled, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import View, spelled
 from ..weights import Row, rows
-from .bert import around, tower, word_rows, words
+from .bert import TOWER, around, tower, word_rows, words
 
 POOLER = "albert.pooler"
 
@@ -83,11 +84,22 @@ def layer(group: int, inner: int, number: int) -> list[Row]:
     ]
 
 
+def grouped(view: View) -> Table:
+    """How layers share weights: groups of as many as run one after the other."""
+    inner, layers = view.get("unit"), view.get("n_layers")
+    return {
+        "num_hidden_layers": layers // inner,
+        "num_hidden_groups": (view.get("n_distinct") or layers) // inner,
+        "inner_group_num": inner,
+    }
+
+
 ALBERT = Family(
     model_types=("albert",),
     architecture="AlbertForPreTraining",
     model=model,
     weights=weights,
+    config=spelled({**TOWER, "embedding_size": "embed.width"}, grouped, asked("Albert")),
     renames=(prefixed("albert.", "predictions.", "sop_classifier.", "classifier.", "qa_outputs."),),
     spare=(r"^albert\.pooler\.", r"^predictions\.", r"^sop_classifier\."),
     tied=(

@@ -5,7 +5,9 @@ Defaults are those of `ArceeConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import spelled
+from .llama import BIASED, LLAMA, decoder, weights
 from .starcoder2 import ungated
 
 DEFAULTS: Table = {
@@ -29,6 +31,7 @@ ARCEE = Family(
     architecture="ArceeForCausalLM",
     model=model,
     weights=weights,
+    config=spelled({**BIASED, "mlp_bias": "block.ffn.bias"}, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -12,6 +12,7 @@ from typing import Any
 from ..config import HfConfig
 from ..family import Family, Table
 from ..transforms import Reshape
+from ..view import Told, activation, is_, spelled
 from ..weights import Row, rows
 
 LEARNED: Table = {"kind": "learned", "offset": 2}
@@ -29,6 +30,7 @@ class Member:
         words_first: whether the decoder's words are, before positions are added.
         position: the table of its positions.
         logits_bias: whether a fixed bias is added to the logits.
+        apart: whether each side may have a table of words of its own.
         defaults: values of its config class that differ from `DEFAULTS`.
     """
 
@@ -37,6 +39,7 @@ class Member:
     words_first: bool = False
     position: Table = field(default_factory=lambda: LEARNED)
     logits_bias: bool = True
+    apart: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,7 +79,7 @@ def model(member: Member, config: HfConfig) -> Table:
         "vocab_size": size,
         "encoder": tower(member, config, "encoder"),
         "decoder": tower(member, config, "decoder"),
-        "shared": shared(config),
+        "shared": shared(member, config),
         "head": {"kind": "lm", "tied": _tied(config), "bias": has_logits_bias(member, config)},
         "init": {"kind": "normal", "std": told("init_std")},
     }
@@ -129,7 +132,7 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     """The weight map of a BART or a relative."""
     size = _told(member, config, "vocab_size")
     table = [Row("decoder.embed.table", "model.shared")]
-    if not shared(config):
+    if not shared(member, config):
         table = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
     out = "pre" if member.placement == "pre" else "out"
     found = [
@@ -155,9 +158,10 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     return found
 
 
-def shared(config: HfConfig) -> bool:
+def shared(member: Member, config: HfConfig) -> bool:
     """Whether one table serves both sides."""
-    return bool(config.get("share_encoder_decoder_embeddings", True)) and _tied(config)
+    told = config.get("share_encoder_decoder_embeddings", True) or not member.apart
+    return bool(told) and _tied(config)
 
 
 def has_logits_bias(member: Member, config: HfConfig) -> bool:
@@ -179,15 +183,41 @@ def _default(member: Member, key: str) -> Any:
     return member.defaults.get(key, DEFAULTS[key])
 
 
+SIDES: dict[str, Told] = {
+    f"{side}_{key}": f"{side}.{path}"
+    for side in ("encoder", "decoder")
+    for key, path in (
+        ("layers", "n_layers"),
+        ("attention_heads", "block.mixer.n_heads"),
+        ("ffn_dim", "block.ffn.hidden_dim"),
+    )
+}
+KEYS: dict[str, Told] = {
+    **SIDES,
+    "vocab_size": "vocab_size",
+    "d_model": "dim",
+    "max_position_embeddings": "max_seq_len",
+    "activation_function": activation("decoder.block.ffn.activation"),
+    "scale_embedding": is_("decoder.embed.scale", "sqrt_dim"),
+    "dropout": "decoder.block.dropout",
+    "attention_dropout": "decoder.block.mixer.dropout",
+    "activation_dropout": "decoder.block.ffn.dropout",
+    "init_std": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
+
 def _family(model_type: str, architecture: str, member: Member) -> Family:
     computed = member.position["kind"] == "sinusoidal"
     first = "model.shared.weight"
     second = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
+    own: dict[str, Told] = {"share_encoder_decoder_embeddings": "shared"} if member.apart else {}
     return Family(
         model_types=(model_type,),
         architecture=architecture,
         model=partial(model, member),
         weights=partial(weights, member),
+        config=spelled({**KEYS, **own}),
         renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
         dropped=(r"embed_positions\.weights?$",) if computed else (),
         # Where each side has a table of its own, nobody reads the shared one.
@@ -224,7 +254,7 @@ PEGASUS = _family(
 MARIAN = _family(
     "marian",
     "MarianMTModel",
-    Member(embed_norm=False, position=SINUSOIDAL, defaults={"vocab_size": 58101}),
+    Member(embed_norm=False, position=SINUSOIDAL, apart=True, defaults={"vocab_size": 58101}),
 )
 M2M_100 = _family(
     "m2m_100",

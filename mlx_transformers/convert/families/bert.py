@@ -8,18 +8,17 @@ from functools import partial
 
 from ...core.errors import ConvertError
 from ..answers import (
-    LABELS,
     Answer,
+    asked,
     classifier,
     ends,
-    label_names,
     pooled,
     tags,
     task_of,
-    their_activation,
 )
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import MISSING, Told, View, activation, spelled
 from ..weights import Row, rows
 
 BLOCK = "stack.blocks.{i}"
@@ -218,36 +217,39 @@ def joints(theirs: str) -> list[Row]:
     ]
 
 
-def config(table: Table) -> Table:
-    """The BertConfig of an encoder that was trained here, with the class that has its heads.
+TOWER: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "hidden_act": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "type_vocab_size": lambda view: view.get("embed.n_types") or 1,
+    "layer_norm_eps": "block.norm.eps",
+    "hidden_dropout_prob": "block.dropout",
+    "attention_probs_dropout_prob": "block.mixer.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": lambda view: view.get("head.tied") in (MISSING, True),
+}
+"""Where our values of keys stand that all of BERT's line share."""
 
-    Raises:
-        ConvertError: it has no token types, which every BERT has.
-    """
-    if table["embed"].get("n_types") is None:
-        raise ConvertError("A BERT has token types: embed.n_types.")
-    block, embed = table["block"], table["embed"]
-    head, pool = table.get("head"), table.get("pool") or {}
-    task = "ForPreTraining" if head and pool else "ForMaskedLM" if head else None
-    labels: Table = {}
-    if task is None:
-        task = "ForSequenceClassification" if pool.get("kind") == "classifier" else "Model"
-        labels = label_names(pool.get("n_classes", LABELS))
+
+def said_bert(view: View) -> Table:
+    """The class of a BERT, which may write instead of reading."""
+    if view.get("kind") == "decoder":
+        return {"architectures": ["BertLMHeadModel"], "is_decoder": True}
+    return asked("Bert")(view)
+
+
+def padded(view: View) -> Table:
+    """The token before the first position, from which RoBERTa's code counts."""
+    offset = view.get("position.offset")
+    if offset in (None, MISSING, 0):
+        raise ConvertError("A RoBERTa has positions from that of its padding token on.")
     return {
-        "architectures": [f"Bert{task}"],
-        "vocab_size": table["vocab_size"],
-        "hidden_size": table["dim"],
-        "num_hidden_layers": table["n_layers"],
-        "num_attention_heads": block["mixer"]["n_heads"],
-        "intermediate_size": block["ffn"]["hidden_dim"],
-        "hidden_act": their_activation(block["ffn"]["activation"]),
-        "max_position_embeddings": table["max_seq_len"],
-        "type_vocab_size": embed["n_types"],
-        "layer_norm_eps": block["norm"]["eps"],
-        "hidden_dropout_prob": block.get("dropout", 0.0),
-        "attention_probs_dropout_prob": block["mixer"].get("dropout", 0.0),
-        "tie_word_embeddings": head["tied"] if head else True,
-        **labels,
+        "pad_token_id": offset - 1,
+        "max_position_embeddings": view.get("max_seq_len") + offset,
     }
 
 
@@ -265,7 +267,7 @@ def berts(*names: str, prefix: str = "bert.", title: str = "Bert") -> Family:
         architecture=f"{title}ForPreTraining",
         model=model,
         weights=partial(weights, prefix=prefix),
-        config=config if prefix == "bert." else None,
+        config=spelled(TOWER, said_bert),
         renames=(*NAMES, prefixed(prefix, *HEADS)),
         **bert_extras(prefix),
     )
@@ -292,6 +294,7 @@ def robertas(
         architecture=f"{title}ForMaskedLM",
         model=partial(model, vocab_size=vocab_size, pad=1),
         weights=partial(weights, prefix=prefix, answer=roberta_answer),
+        config=spelled(TOWER, padded, asked(title)),
         renames=(*NAMES, prefixed(prefix, *HEADS)),
         **roberta_extras(prefix),
     )

@@ -4,16 +4,19 @@ Defaults are those of `ErnieConfig`, `Data2VecTextConfig`, `MegatronBertConfig`,
 `RobertaPreLayerNormConfig`, `XLMRobertaXLConfig`, `MPNetConfig` and `RoFormerConfig`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, ends, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import View, spelled
 from ..weights import Row, rows
 from .bert import (
     BLOCK,
     HEADS,
     NAMES,
+    TOWER,
     around,
     bert_answer,
     bert_extras,
@@ -21,6 +24,7 @@ from .bert import (
     joints,
     layers,
     norm_of,
+    padded,
     roberta_answer,
     roberta_extras,
     robertas,
@@ -195,8 +199,19 @@ def ernie_weights(config: HfConfig) -> list[Row]:
     return [*around("ernie."), *layers("ernie.encoder.layer.{i}"), *answer.rows]
 
 
-def family(name: str, title: str, model: object, weights: object, prefix: str) -> Family:
-    """A family whose class for words is `title`ForMaskedLM, its tower under `prefix`."""
+def family(
+    name: str,
+    title: str,
+    model: object,
+    weights: object,
+    prefix: str,
+    *said: Callable[[View], Table],
+) -> Family:
+    """A family whose class for words is `title`ForMaskedLM, its tower under `prefix`.
+
+    Args:
+        said: what says further keys of its config.
+    """
     extras = bert_extras(prefix)
     more = roberta_extras(prefix)
     return Family(
@@ -204,11 +219,23 @@ def family(name: str, title: str, model: object, weights: object, prefix: str) -
         architecture=f"{title}ForMaskedLM",
         model=model,  # type: ignore[arg-type]
         weights=weights,  # type: ignore[arg-type]
+        config=spelled(TOWER, *said, asked(title)),
         renames=(*NAMES, prefixed(prefix, *HEADS)),
         dropped=(r"\.embed_positions\.weight$",),
         spare=(*extras["spare"], *more["spare"]),
         tied=(*extras["tied"], *more["tied"]),
     )
+
+
+def untyped(view: View) -> Table:
+    """MPNet's lengths: its positions begin in the third row, and no token has a type."""
+    length: int = view.get("max_seq_len")
+    return {"type_vocab_size": 0, "max_position_embeddings": length + 2}
+
+
+def embedded(view: View) -> Table:
+    """The width of RoFormer's embedding."""
+    return {"embedding_size": view.get("embed.width") or view.get("dim")}
 
 
 FRONT = "roberta_prelayernorm."
@@ -223,6 +250,7 @@ ROBERTA_PRELAYERNORM = family(
     prelayernorm,
     partial(front_weights, prefix=FRONT, names=PRE),
     FRONT,
+    padded,
 )
 XLM_ROBERTA_XL = family(
     "xlm-roberta-xl",
@@ -230,6 +258,7 @@ XLM_ROBERTA_XL = family(
     xlm_roberta_xl,
     partial(front_weights, prefix="roberta.", names=XL),
     "roberta.",
+    padded,
 )
-MPNET = family("mpnet", "MPNet", mpnet, mpnet_weights, "mpnet.")
-ROFORMER = family("roformer", "RoFormer", roformer, roformer_weights, "roformer.")
+MPNET = family("mpnet", "MPNet", mpnet, mpnet_weights, "mpnet.", untyped)
+ROFORMER = family("roformer", "RoFormer", roformer, roformer_weights, "roformer.", embedded)

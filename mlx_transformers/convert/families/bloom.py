@@ -7,6 +7,7 @@ from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
 from ..transforms import SplitGroups
+from ..view import Told, is_, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
@@ -70,11 +71,26 @@ def _dim(config: HfConfig) -> int:
     return width
 
 
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "n_layer": "n_layers",
+    "n_head": "block.mixer.n_heads",
+    "seq_length": "max_seq_len",
+    "layer_norm_epsilon": "norm.eps",
+    "apply_residual_connection_post_layernorm": is_("block.placement", "pre_skip"),
+    "attention_dropout": "block.mixer.dropout",
+    "hidden_dropout": "block.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 BLOOM = Family(
     model_types=("bloom",),
     architecture="BloomForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS),
     renames=(prefixed("transformer.", "lm_head."),),
     tied=(("lm_head.weight", "transformer.word_embeddings.weight"),),
 )

@@ -6,10 +6,12 @@ Defaults are those of `CohereConfig` and `Cohere2Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, patterned
+from ..pattern import FULL, SLIDING, attended, layer_types, patterned
+from ..rope import rotary
 from ..transforms import Unstack
+from ..view import Told, biased, given, spelled
 from ..weights import Row, rows
-from .llama import BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decoder
+from .llama import BARE, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decoder
 
 DEFAULTS: Table = {
     "vocab_size": 256000,
@@ -93,11 +95,21 @@ def each_head(name: str, heads: int) -> tuple[str, ...]:
     return tuple(f"{BLOCK}.mixer.{name}.heads.{h}" for h in range(heads))
 
 
+SCALED: dict[str, Told] = {
+    **{key: told for key, told in BARE.items() if key != "head_dim"},
+    "layer_norm_eps": "norm.eps",
+    "attention_bias": biased,
+    "logit_scale": "head.scale",
+}
+
 COHERE = Family(
     model_types=("cohere",),
     architecture="CohereForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {**SCALED, "use_qk_norm": given("block.mixer.qk_norm")}, rotary(traditional=True)
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -107,6 +119,10 @@ COHERE2 = Family(
     architecture="Cohere2ForCausalLM",
     model=model2,
     weights=weights,
+    config=spelled(
+        {**SCALED, "sliding_window": "block.mixer.window", "layer_types": attended},
+        rotary(traditional=True),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

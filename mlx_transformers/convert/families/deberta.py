@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, ends, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..transforms import Axes, SplitGroups
+from ..view import Told, activation, first_of, is_, spelled
 from ..weights import Row, rows
-from .bert import BLOCK, NAMES, around, joints, norm_of, tower, word_rows, words
+from .bert import BLOCK, NAMES, TOWER, around, joints, norm_of, tower, word_rows, words
 
 HF_ATTENTION = "deberta.encoder.layer.{i}.attention.self"
 SELF = f"{BLOCK}.mixer"
@@ -194,6 +195,31 @@ def second_mixer(config: HfConfig) -> list[Row]:
     ]
 
 
+RELATIVE: dict[str, Told] = {
+    **TOWER,
+    "type_vocab_size": lambda view: view.get("embed.n_types") or 0,
+    "relative_attention": is_("position.kind", "disentangled"),
+    "pos_att_type": lambda view: list(view.get("block.mixer.reads")),
+    "max_relative_positions": lambda view: first_of(view, "position.max_distance", "position.span"),
+    "position_biased_input": lambda view: (
+        view.get("position.kind") == "learned" or view.get("position.absolute") is True
+    ),
+}
+SECOND: dict[str, Told] = {
+    **RELATIVE,
+    "position_buckets": lambda view: (
+        view.get("position.span") if view.has("position.max_distance") else -1
+    ),
+    "norm_rel_ebd": lambda view: "layer_norm" if view.has("position.norm") else "none",
+    "share_att_key": "block.mixer.shared",
+    "attention_head_size": "block.mixer.head_dim",
+    "embedding_size": "embed.width",
+    "conv_kernel_size": "block.branch.kernel",
+    "conv_act": activation("block.branch.activation"),
+    "conv_groups": "block.branch.groups",
+}
+
+
 def debertas(name: str, title: str, second: bool) -> Family:
     """The family of the first or of the second and third DeBERTa."""
     heads = ("cls.", "lm_predictions.", "mask_predictions.", "pooler.", "classifier.")
@@ -202,6 +228,7 @@ def debertas(name: str, title: str, second: bool) -> Family:
         architecture=f"{title}ForMaskedLM",
         model=partial(model, second=second),
         weights=partial(weights, mixer=second_mixer if second else first_mixer),
+        config=spelled(SECOND if second else RELATIVE, asked(title)),
         renames=(*NAMES, prefixed("deberta.", *heads, "qa_outputs.")),
         spare=(r"^(cls|lm_predictions|mask_predictions)\.", r"^deberta\..*position_embeddings\."),
         tied=(

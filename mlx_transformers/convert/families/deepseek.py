@@ -4,13 +4,16 @@ V3 scores experts by a sigmoid and balances them by a bias. Defaults are those o
 `DeepseekV2Config` and `DeepseekV3Config`.
 """
 
+import math
+
 from ...layers.positions.scalings.scaling import log_size
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import patterned
-from ..rope import rope_table
+from ..rope import rope_table, rotary
+from ..view import Told, View, biased, spelled
 from ..weights import Row, rows
-from .llama import BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, around, decoder, glu
+from .llama import BLOCK, ENDS, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, glu
 from .qwen2_moe import experts
 
 DEFAULTS: Table = {
@@ -179,11 +182,67 @@ def mixtures(config: HfConfig) -> list[Row]:
     ]
 
 
+def balanced(view: View) -> Table:
+    """The experts: how many, how they are chosen, how many layers begin without."""
+    sparse = [layer["ffn"]["kind"] == "moe" for layer in view.layers]
+    width = view.number("block.ffn.expert.hidden_dim")
+    shared = view.get("block.ffn.shared.hidden_dim") if view.has("block.ffn.shared") else 0
+    return {
+        "moe_intermediate_size": width,
+        "n_routed_experts": view.get("block.ffn.n_experts"),
+        "n_shared_experts": shared // width or None,
+        "num_experts_per_tok": view.get("block.ffn.router.top_k"),
+        "norm_topk_prob": view.get("block.ffn.router.normalize"),
+        "routed_scaling_factor": view.get("block.ffn.router.scale"),
+        "n_group": view.get("block.ffn.router.n_groups"),
+        "topk_group": view.get("block.ffn.router.top_groups"),
+        "first_k_dense_replace": sparse.index(True),
+    }
+
+
+LATENT: dict[str, Told] = {
+    **KEYS,
+    "num_key_value_heads": "block.mixer.n_heads",
+    "head_dim": "block.mixer.rope_dim",
+    "attention_bias": biased,
+    "kv_lora_rank": "block.mixer.kv_rank",
+    "q_lora_rank": "block.mixer.q_rank",
+    "qk_nope_head_dim": "block.mixer.nope_dim",
+    "qk_rope_head_dim": "block.mixer.rope_dim",
+    "v_head_dim": "block.mixer.value_dim",
+}
+"""Where our values of keys of latent attention stand."""
+
+
+def chosen(view: View) -> Table:
+    """What V2 says of its groups."""
+    grouped = view.get("block.ffn.router.n_groups") not in (None, 1)
+    return {"topk_method": "group_limited_greedy" if grouped else "greedy"}
+
+
+def turned(view: View) -> Table:
+    """Its positions, which stretch scores too: the inverse of `score_scale`."""
+    traditional = bool(view.get("block.position.traditional"))
+    told = rotary(traditional=traditional)(view)
+    width = view.number("block.mixer.nope_dim") + view.number("block.mixer.rope_dim")
+    size = math.sqrt(view.number("block.mixer.scale") * math.sqrt(width))
+    factor = told["rope_parameters"].get("factor")
+    if factor is not None and not math.isclose(size, 1.0):
+        told["rope_parameters"]["mscale_all_dim"] = (size - 1) / (log_size(factor, 1.0) - 1)
+    return told
+
+
+def paired(view: View) -> Table:
+    """Whether the pairs of V3 are neighbours or halves."""
+    return {"rope_interleave": bool(view.get("block.position.traditional"))}
+
+
 DEEPSEEK_V2 = Family(
     model_types=("deepseek_v2",),
     architecture="DeepseekV2ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(LATENT, turned, balanced, chosen),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -193,6 +252,9 @@ DEEPSEEK_V3 = Family(
     architecture="DeepseekV3ForCausalLM",
     model=model3,
     weights=weights,
+    config=spelled(
+        LATENT, turned, paired, balanced, topk_method="noaux_tc", scoring_func="sigmoid"
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

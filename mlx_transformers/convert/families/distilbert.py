@@ -1,9 +1,11 @@
 """DistilBERT: BERT without token types and pooler. Defaults are those of `DistilBertConfig`."""
 
-from ..answers import Answer, classifier, ends, tags, task_of, their_activation
+from ..answers import Answer, asked, classifier, ends, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import Told, activation, spelled
 from ..weights import Row, rows
+from .bert import TOWER
 
 HF_BLOCK = "distilbert.transformer.layer.{i}"
 BLOCK = "stack.blocks.{i}"
@@ -99,29 +101,26 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def config(table: Table) -> Table:
-    """The DistilBertConfig of a masked language model without token types."""
-    block, head = table["block"], table["head"]
-    return {
-        "vocab_size": table["vocab_size"],
-        "dim": table["dim"],
-        "n_layers": table["n_layers"],
-        "n_heads": block["mixer"]["n_heads"],
-        "hidden_dim": block["ffn"]["hidden_dim"],
-        "activation": their_activation(block["ffn"]["activation"]),
-        "max_position_embeddings": table["max_seq_len"],
-        "dropout": block.get("dropout", 0.0),
-        "attention_dropout": block["mixer"].get("dropout", 0.0),
-        "tie_word_embeddings": head["tied"],
-    }
-
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "dim": "dim",
+    "n_layers": "n_layers",
+    "n_heads": "block.mixer.n_heads",
+    "hidden_dim": "block.ffn.hidden_dim",
+    "activation": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "dropout": "block.dropout",
+    "attention_dropout": "block.mixer.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": TOWER["tie_word_embeddings"],
+}
 
 DISTILBERT = Family(
     model_types=("distilbert",),
     architecture="DistilBertForMaskedLM",
     model=model,
     weights=weights,
-    config=config,
+    config=spelled(KEYS, asked("DistilBert")),
     renames=(prefixed("distilbert.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs."),),
     spare=(r"^vocab_",),
     tied=(("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),),

@@ -5,10 +5,12 @@ Defaults are those of `Dots1Config` and `Glm4MoeConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, patterned
+from ..pattern import FULL, SLIDING, attended, layer_types, patterned
+from ..rope import rotary
+from ..view import given, spelled
 from ..weights import Row
-from .deepseek import mixtures, routing, started_dense
-from .llama import LLAMA, around, decoder
+from .deepseek import balanced, mixtures, routing, started_dense
+from .llama import BIASED, LLAMA, around, decoder
 
 DEFAULTS: Table = {
     "vocab_size": 152064,
@@ -90,6 +92,11 @@ DOTS1 = Family(
     architecture="Dots1ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {**BIASED, "sliding_window": "block.mixer.window", "layer_types": attended},
+        rotary(),
+        balanced,
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -99,6 +106,11 @@ GLM4_MOE = Family(
     architecture="Glm4MoeForCausalLM",
     model=model_glm,
     weights=weights,
+    config=spelled(
+        {**BIASED, "use_qk_norm": given("block.mixer.qk_norm")},
+        rotary(fraction_key="partial_rotary_factor"),
+        balanced,
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -3,11 +3,12 @@
 Defaults are those of `ElectraConfig`.
 """
 
-from ..answers import Answer, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, ends, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import View, spelled
 from ..weights import Row, rows
-from .bert import NAMES, around, class_dropout, layers, tower, words
+from .bert import NAMES, TOWER, around, class_dropout, layers, tower, words
 
 
 def model(config: HfConfig) -> Table:
@@ -71,11 +72,25 @@ def weights(config: HfConfig) -> list[Row]:
 
 HEADS = ("generator_", "discriminator_", "classifier.", "qa_outputs.", "sequence_summary.")
 
+
+def width(view: View) -> int:
+    """The width of the embedding."""
+    found: int = view.get("embed.width") or view.get("dim")
+    return found
+
+
+def judged(view: View) -> Table:
+    """The class: what tells two things apart of every token is the discriminator."""
+    judges = view.get("head.kind") == "tags" and view.get("head.n_classes") == 1
+    return {"architectures": ["ElectraForPreTraining"]} if judges else asked("Electra")(view)
+
+
 ELECTRA = Family(
     model_types=("electra",),
     architecture="ElectraForPreTraining",
     model=model,
     weights=weights,
+    config=spelled({**TOWER, "embedding_size": width}, judged),
     renames=(*NAMES, prefixed("electra.", *HEADS)),
     spare=(r"^generator_", r"^discriminator_"),
     tied=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),

@@ -5,7 +5,9 @@ Defaults are those of `Ernie4_5Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import biased, spelled
+from .llama import KEYS, LLAMA, decoder, weights
 
 DEFAULTS: Table = {
     "vocab_size": 103424,
@@ -35,6 +37,7 @@ ERNIE4_5 = Family(
     architecture="Ernie4_5ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled({**KEYS, "use_bias": biased}, rotary(traditional=True)),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -6,8 +6,10 @@ Layers without a window have no positions where others have one. Defaults are th
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, patterned
-from .llama import LLAMA, decoder
+from ..pattern import FULL, SLIDING, attended, layer_types, patterned
+from ..rope import rotary
+from ..view import spelled
+from .llama import KEYS, LLAMA, decoder
 from .olmo2 import weights
 
 DEFAULTS: Table = {
@@ -35,6 +37,9 @@ EXAONE4 = Family(
     architecture="Exaone4ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {**KEYS, "sliding_window": "block.mixer.window", "layer_types": attended}, rotary()
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -6,8 +6,9 @@ Defaults are those of `FalconConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
-from ..rope import rope
+from ..rope import rope, rotary
 from ..transforms import Split, SplitGroups, Transform
+from ..view import Told, View, activation, biased, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
@@ -99,11 +100,47 @@ def _packed(config: HfConfig) -> Transform:
     return SplitGroups(n_heads, groups, width)
 
 
+def wired(view: View) -> Table:
+    """Which of the three ways a block is wired, and whether there are groups of heads."""
+    arrangement, groups = view.get("block.arrangement"), view.get("block.mixer.n_kv_heads")
+    new = groups not in (1, view.get("block.mixer.n_heads")) or arrangement == "parallel_norms"
+    return {
+        "new_decoder_architecture": new,
+        "num_kv_heads": groups,
+        "multi_query": groups == 1,
+        "parallel_attn": arrangement != "sequential",
+        "num_ln_in_parallel_attn": 2 if arrangement == "parallel_norms" else 1,
+    }
+
+
+def placed(view: View) -> Table:
+    """Its positions: turned, or a bias that falls with distance."""
+    alibi = view.layers[0]["position"]["kind"] == "alibi"
+    return {"alibi": alibi} | ({} if alibi else rotary()(view))
+
+
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "ffn_hidden_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "activation": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "layer_norm_epsilon": "norm.eps",
+    "bias": lambda view: biased(view) or bool(view.get("block.ffn.bias")),
+    "attention_dropout": "block.mixer.dropout",
+    "hidden_dropout": "block.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 FALCON = Family(
     model_types=("falcon",),
     architecture="FalconForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, wired, placed),
     renames=(prefixed("transformer.", "lm_head."),),
     tied=(("lm_head.weight", "transformer.word_embeddings.weight"),),
 )

@@ -1,10 +1,11 @@
 """FNet: BERT with Fourier transforms for attention. Defaults are those of `FNetConfig`."""
 
-from ..answers import Answer, classifier, ends, pooled, tags, task_of
+from ..answers import Answer, asked, classifier, ends, pooled, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import Told, spelled
 from ..weights import Row
-from .bert import BLOCK, NAMES, around, norm_of, word_rows, words
+from .bert import BLOCK, NAMES, TOWER, around, norm_of, word_rows, words
 
 HF_BLOCK = "fnet.encoder.layer.{i}"
 POOLER = "fnet.pooler.dense"
@@ -88,11 +89,18 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    key: told
+    for key, told in TOWER.items()
+    if key not in ("num_attention_heads", "attention_probs_dropout_prob")
+}
+
 FNET = Family(
     model_types=("fnet",),
     architecture="FNetForPreTraining",
     model=model,
     weights=weights,
+    config=spelled(KEYS, asked("FNet")),
     renames=(*NAMES, prefixed("fnet.", "cls.", "classifier.", "qa_outputs.")),
     dropped=(r"\.token_type_ids$", r"\.dft_mat_(hidden|seq)$"),
     spare=(r"^fnet\.pooler\.", r"^cls\."),

@@ -7,7 +7,9 @@ from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import Told, activation, spelled
+from .llama import BIASED, LLAMA, decoder, weights
 
 DEFAULTS: Table = {
     "vocab_size": 256000,
@@ -46,11 +48,15 @@ def gemma(config: HfConfig, *, activation: str, **defaults: Any) -> Table:
     return table
 
 
+KEYS: dict[str, Told] = {**BIASED, "hidden_activation": activation("block.ffn.activation")}
+"""Where our values of keys stand that all Gemmas share."""
+
 GEMMA = Family(
     model_types=("gemma",),
     architecture="GemmaForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

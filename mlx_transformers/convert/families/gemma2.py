@@ -3,12 +3,16 @@
 Defaults are those of `Gemma2Config`.
 """
 
+import math
+
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, windowed
+from ..pattern import FULL, SLIDING, attended, layer_types, windowed
+from ..rope import rotary
+from ..view import Told, View, spelled
 from ..weights import Row
 from .gemma import DEFAULTS as GEMMA
-from .gemma import gemma
+from .gemma import KEYS, gemma
 from .llama import ATTENTION, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA
 
 DEFAULTS: Table = GEMMA | {
@@ -51,11 +55,27 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def query_scalar(view: View) -> float:
+    """The number by whose root scores are divided; a whole one, if it is one."""
+    scalar = view.number("block.mixer.scale") ** -2
+    return round(scalar) if math.isclose(scalar, round(scalar), rel_tol=1e-9) else scalar
+
+
+SANDWICHED: dict[str, Told] = {
+    **KEYS,
+    "query_pre_attn_scalar": query_scalar,
+    "sliding_window": "block.mixer.window",
+    "layer_types": attended,
+    "attn_logit_softcapping": "block.mixer.softcap",
+    "final_logit_softcapping": "head.softcap",
+}
+
 GEMMA2 = Family(
     model_types=("gemma2",),
     architecture="Gemma2ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(SANDWICHED, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -7,10 +7,11 @@ Local layers have a window and rotary parameters of their own. Defaults are thos
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import FULL, SLIDING, layer_types, patterned
-from ..rope import rope_of_layer
+from ..rope import rope_of_layer, rotary_by_layer
+from ..view import spelled
 from .gemma import gemma
 from .gemma2 import DEFAULTS as GEMMA2
-from .gemma2 import sandwiched, weights
+from .gemma2 import SANDWICHED, sandwiched, weights
 from .llama import LLAMA
 
 DEFAULTS: Table = GEMMA2 | {"vocab_size": 262208, "max_position_embeddings": 131072}
@@ -37,6 +38,7 @@ GEMMA3 = Family(
     architecture="Gemma3ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(SANDWICHED, rotary_by_layer("rope_theta", "rope_local_base_freq")),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -6,9 +6,11 @@ GLM-4-0414 (`glm4`) also has norms behind attention and ffn. Defaults are those 
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
 from ..transforms import Split
+from ..view import spelled
 from ..weights import Row, rows
-from .llama import ATTENTION, BLOCK, ENDS, HF_BLOCK, LLAMA, around, decoder
+from .llama import ATTENTION, BIASED, BLOCK, ENDS, HF_BLOCK, LLAMA, around, decoder
 
 DEFAULTS: Table = {
     "vocab_size": 151552,
@@ -64,11 +66,15 @@ def packed(config: HfConfig) -> list[Row]:
     ]
 
 
+config = spelled(BIASED, rotary(fraction_key="partial_rotary_factor", traditional=True))
+"""The GlmConfig of a model."""
+
 GLM = Family(
     model_types=("glm",),
     architecture="GlmForCausalLM",
     model=model,
     weights=weights,
+    config=config,
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -78,6 +84,7 @@ GLM4 = Family(
     architecture="Glm4ForCausalLM",
     model=model4,
     weights=weights4,
+    config=config,
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

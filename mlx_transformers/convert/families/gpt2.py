@@ -6,6 +6,7 @@ Defaults are those of `GPT2Config`.
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..transforms import Chain, Split, Transpose
+from ..view import Told, View, activation, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
@@ -88,24 +89,31 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def config(table: Table) -> Table:
-    """The GPT2Config of a model."""
-    block = table["block"]
-    mixer, ffn = block["mixer"], block["ffn"]
-    activation = {"gelu_tanh": "gelu_new"}.get(ffn["activation"], ffn["activation"])
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "n_positions": "max_seq_len",
+    "n_embd": "dim",
+    "n_layer": "n_layers",
+    "n_head": "block.mixer.n_heads",
+    "n_inner": "block.ffn.hidden_dim",
+    "activation_function": activation("block.ffn.activation"),
+    "layer_norm_epsilon": "block.norm.eps",
+    "attn_pdrop": "block.mixer.dropout",
+    "embd_pdrop": "embed.dropout",
+    "resid_pdrop": "block.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+"""Where our values of keys stand that GPT-J and others share."""
+
+
+def scaled(view: View) -> Table:
+    """How scores are divided: by the root of the width or not, and by the number of the layer."""
+    first = view.layers[0]["mixer"]
+    by_layer = len({layer["mixer"]["scale"] for layer in view.layers}) > 1
     return {
-        "vocab_size": table["vocab_size"],
-        "n_positions": table["max_seq_len"],
-        "n_embd": table["dim"],
-        "n_layer": table["n_layers"],
-        "n_head": mixer["n_heads"],
-        "n_inner": ffn["hidden_dim"],
-        "activation_function": activation,
-        "layer_norm_epsilon": table["norm"]["eps"],
-        "attn_pdrop": mixer.get("dropout", 0.0),
-        "embd_pdrop": table["embed"].get("dropout", 0.0),
-        "resid_pdrop": block.get("dropout", 0.0),
-        "tie_word_embeddings": table["head"]["tied"],
+        "scale_attn_weights": first["scale"] != 1.0 or first["head_dim"] == 1,
+        "scale_attn_by_inverse_layer_idx": by_layer,
     }
 
 
@@ -114,7 +122,7 @@ GPT2 = Family(
     architecture="GPT2LMHeadModel",
     model=model,
     weights=weights,
-    config=config,
+    config=spelled(KEYS, scaled),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

@@ -7,7 +7,9 @@ from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
 from ..transforms import Split, SplitGroups, Transform
+from ..view import Told, spelled
 from ..weights import Row, rows
+from .gpt2 import KEYS as GPT2
 
 HF_BLOCK = "transformer.h.{i}"
 BLOCK = "stack.blocks.{i}"
@@ -72,11 +74,18 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    **GPT2,
+    "multi_query": lambda view: view.get("block.mixer.n_kv_heads") == 1,
+    "scale_attn_weights": lambda view: view.get("block.mixer.scale") != 1.0,
+}
+
 GPT_BIGCODE = Family(
     model_types=("gpt_bigcode",),
     architecture="GPTBigCodeForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

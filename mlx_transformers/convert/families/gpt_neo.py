@@ -6,6 +6,8 @@ Defaults are those of `GPTNeoConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..pattern import SLIDING, attended
+from ..view import MISSING, Told, View, activation, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
@@ -64,11 +66,35 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def by_turns(view: View) -> Table:
+    """Which layers see all of the past."""
+    names = ["local" if kind == SLIDING else "global" for kind in attended(view)]
+    return {"attention_types": [[names, 1]], "attention_layers": names}
+
+
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_layers": "n_layers",
+    "num_heads": "block.mixer.n_heads",
+    "activation_function": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "window_size": lambda view: view.get("block.mixer.window") or MISSING,
+    "layer_norm_epsilon": "block.norm.eps",
+    "attention_dropout": "block.mixer.dropout",
+    "embed_dropout": "embed.dropout",
+    "resid_dropout": "block.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 GPT_NEO = Family(
     model_types=("gpt_neo",),
     architecture="GPTNeoForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, by_turns),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attention\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

@@ -6,8 +6,9 @@ Defaults are those of `GPTNeoXConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
-from ..rope import rope
+from ..rope import rope, rotary
 from ..transforms import SplitGroups
+from ..view import Told, activation, biased, is_, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "gpt_neox.layers.{i}"
@@ -66,11 +67,29 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "hidden_act": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "layer_norm_eps": "norm.eps",
+    "attention_bias": biased,
+    "attention_dropout": "block.mixer.dropout",
+    "hidden_dropout": "block.dropout",
+    "use_parallel_residual": is_("block.arrangement", "parallel_norms"),
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 GPT_NEOX = Family(
     model_types=("gpt_neox",),
     architecture="GPTNeoXForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, rotary(theta_key="rotary_emb_base", fraction_key="rotary_pct")),
     renames=(prefixed("gpt_neox.", "embed_out."),),
     dropped=(r"\.attention\.(masked_)?bias$",),
     tied=(("embed_out.weight", "gpt_neox.embed_in.weight"),),

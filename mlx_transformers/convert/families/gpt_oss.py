@@ -5,10 +5,13 @@ Defaults are those of `GptOssConfig`. Files in mxfp4 are refused by their `quant
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, windowed
+from ..pattern import FULL, SLIDING, attended, layer_types, windowed
+from ..rope import rotary
 from ..transforms import Chain, Interleaved, Swap, Transform
+from ..view import spelled
 from ..weights import Row
-from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder
+from .llama import BIASED, BLOCK, HF_BLOCK, LLAMA, around, decoder
+from .mixtral import ROUTED
 
 DEFAULTS: Table = {
     "vocab_size": 201088,
@@ -82,6 +85,18 @@ GPT_OSS = Family(
     architecture="GptOssForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {
+            **BIASED,
+            **ROUTED,
+            "swiglu_limit": "block.ffn.expert.limit",
+            "swiglu_alpha": "block.ffn.expert.slope",
+            "sliding_window": "block.mixer.window",
+            "layer_types": attended,
+        },
+        rotary(),
+        hidden_act="silu",
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -7,7 +7,9 @@ from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
 from ..transforms import SplitShards
+from ..view import View, spelled
 from ..weights import Row, rows
+from .gpt2 import KEYS
 
 HF_BLOCK = "transformer.h.{i}"
 BLOCK = "stack.blocks.{i}"
@@ -63,11 +65,21 @@ def codegen_weights(config: HfConfig) -> list[Row]:
     return [*around(), Row(ours, f"{HF_BLOCK}.attn.qkv_proj", SplitShards(parts=3, shards=4))]
 
 
+def turning(view: View) -> Table:
+    """How many features of a head turn."""
+    share = view.number("block.position.fraction")
+    return {"rotary_dim": round(share * view.number("block.mixer.head_dim"))}
+
+
+config = spelled(KEYS, turning)
+"""The GPTJConfig of a model."""
+
 GPTJ = Family(
     model_types=("gptj",),
     architecture="GPTJForCausalLM",
     model=model,
     weights=weights,
+    config=config,
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.(masked_)?bias$", r"\.attn\.embed_positions$"),
     tied=(("lm_head.weight", "transformer.wte.weight"),),
@@ -77,6 +89,7 @@ CODEGEN = Family(
     architecture="CodeGenForCausalLM",
     model=model,
     weights=codegen_weights,
+    config=config,
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.causal_mask$", r"\.attn\.embed_positions$"),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

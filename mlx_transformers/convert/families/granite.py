@@ -5,7 +5,9 @@ Defaults are those of `GraniteConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import Told, spelled
+from .llama import BIASED, LLAMA, decoder, weights
 
 
 def model(config: HfConfig) -> Table:
@@ -22,11 +24,20 @@ def multiplied(config: HfConfig, table: Table) -> Table:
     return table
 
 
+MULTIPLIED: dict[str, Told] = {
+    **BIASED,
+    "embedding_multiplier": "embed.scale",
+    "residual_multiplier": "block.scale",
+    "attention_multiplier": "block.mixer.scale",
+    "logits_scaling": lambda view: 1.0 / view.number("head.scale"),
+}
+
 GRANITE = Family(
     model_types=("granite",),
     architecture="GraniteForCausalLM",
     model=model,
     weights=weights,
+    config=spelled({**MULTIPLIED, "mlp_bias": "block.ffn.bias"}, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,10 +5,13 @@ Defaults are those of `GraniteMoeConfig` and `GraniteMoeSharedConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
 from ..transforms import Split
+from ..view import View, spelled
 from ..weights import Row
-from .granite import multiplied
+from .granite import MULTIPLIED, multiplied
 from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder, glu
+from .mixtral import ROUTED
 
 
 def model(config: HfConfig) -> Table:
@@ -56,11 +59,23 @@ def both(part: str) -> tuple[str, ...]:
     return tuple(f"{BLOCK}.ffn.{part}.{name}" for name in ("gate", "up"))
 
 
+def shared(view: View) -> Table:
+    """The name of the family, which is another where there is a shared network."""
+    if not view.has("block.ffn.shared"):
+        return {}
+    return {
+        "model_type": "granitemoeshared",
+        "architectures": ["GraniteMoeSharedForCausalLM"],
+        "shared_intermediate_size": view.get("block.ffn.shared.hidden_dim"),
+    }
+
+
 GRANITEMOE = Family(
     model_types=("granitemoe", "granitemoeshared"),
     architecture="GraniteMoeForCausalLM",
     model=model,
     weights=weights,
+    config=spelled({**MULTIPLIED, **ROUTED}, rotary(), shared),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

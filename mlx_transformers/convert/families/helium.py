@@ -5,7 +5,9 @@ Defaults are those of `HeliumConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import spelled
+from .llama import BIASED, LLAMA, decoder, weights
 
 DEFAULTS: Table = {
     "vocab_size": 48000,
@@ -34,6 +36,7 @@ HELIUM = Family(
     architecture="HeliumForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(BIASED, rotary(traditional=True)),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

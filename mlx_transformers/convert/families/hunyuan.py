@@ -6,8 +6,10 @@ Its `alpha` is the base of the wavelengths stretched once and for all. Defaults 
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
+from ..view import spelled
 from ..weights import Row, rows
-from .llama import BLOCK, HF_BLOCK, LLAMA, decoder
+from .llama import BIASED, BLOCK, HF_BLOCK, LLAMA, decoder
 from .llama import weights as llama_weights
 
 DEFAULTS: Table = {"vocab_size": 290943, "rms_norm_eps": 1e-5}
@@ -50,6 +52,7 @@ HUNYUAN = Family(
     architecture="HunYuanDenseV1ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(BIASED, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

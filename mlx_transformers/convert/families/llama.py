@@ -7,7 +7,8 @@ from typing import Any
 
 from ..config import REQUIRED, HfConfig
 from ..family import Family, Table
-from ..rope import rope, rope_config
+from ..rope import rope, rotary
+from ..view import Told, activation, biased, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "model.layers.{i}"
@@ -116,37 +117,26 @@ GATED = rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.mlp.{{gate,up,down}}_
 """Tensors that most families of the line call alike; a row without a tensor of ours is idle."""
 
 
-def config(table: Table) -> Table:
-    """The LlamaConfig of a model."""
-    block = table["block"]
-    mixer, ffn = block["mixer"], block["ffn"]
-    return {
-        **decoder_config(table),
-        "intermediate_size": ffn["hidden_dim"],
-        "hidden_act": ffn["activation"],
-        "mlp_bias": ffn.get("bias", False),
-        "attention_bias": mixer.get("bias", False),
-    }
+BARE: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "num_key_value_heads": "block.mixer.n_kv_heads",
+    "head_dim": "block.mixer.head_dim",
+    "hidden_act": activation("block.ffn.activation", "block.ffn.expert.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "attention_dropout": "block.mixer.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+KEYS: dict[str, Told] = {**BARE, "rms_norm_eps": "norm.eps"}
+"""The keys that most of the line share: where our value of each stands."""
+BIASED: dict[str, Told] = {**KEYS, "attention_bias": biased}
 
-
-def decoder_config(table: Table) -> Table:
-    """The keys that LLaMA, Mistral and Mixtral share."""
-    block = table["block"]
-    mixer = block["mixer"]
-    return {
-        "vocab_size": table["vocab_size"],
-        "hidden_size": table["dim"],
-        "num_hidden_layers": table["n_layers"],
-        "num_attention_heads": mixer["n_heads"],
-        "num_key_value_heads": mixer.get("n_kv_heads") or mixer["n_heads"],
-        "head_dim": mixer.get("head_dim") or table["dim"] // mixer["n_heads"],
-        "max_position_embeddings": table["max_seq_len"],
-        "rms_norm_eps": table["norm"]["eps"],
-        "attention_dropout": mixer.get("dropout", 0.0),
-        "tie_word_embeddings": table["head"]["tied"],
-        **rope_config(table["position"]),
-    }
-
+config = spelled({**BIASED, "mlp_bias": "block.ffn.bias"}, rotary())
+"""The LlamaConfig of a model."""
 
 LLAMA = Family(
     model_types=("llama",),

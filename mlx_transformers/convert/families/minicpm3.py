@@ -7,8 +7,10 @@ import math
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
+from ..view import View, spelled
 from ..weights import Row
-from .deepseek import latent, latents
+from .deepseek import LATENT, latent, latents
 from .llama import ENDS, GATED, LLAMA, around, decoder
 
 DEFAULTS: Table = {
@@ -52,11 +54,22 @@ def weights(config: HfConfig) -> list[Row]:
     return [*ENDS, *norms, *latents(config), *GATED]
 
 
+def multiplied(view: View) -> Table:
+    """Its multipliers."""
+    dim, layers = view.number("dim"), view.number("n_layers")
+    return {
+        "scale_emb": view.get("embed.scale"),
+        "scale_depth": view.number("block.scale") * math.sqrt(layers),
+        "dim_model_base": view.number("head.scale") * dim,
+    }
+
+
 MINICPM3 = Family(
     model_types=("minicpm3",),
     architecture="MiniCPM3ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(LATENT, rotary(), multiplied),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,8 +5,10 @@ Defaults are those of `MistralConfig` and `MinistralConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, windowed
-from .llama import LLAMA, decoder, decoder_config, weights
+from ..pattern import FULL, SLIDING, attended, layer_types, windowed
+from ..rope import rotary
+from ..view import Told, spelled
+from .llama import KEYS, LLAMA, decoder, weights
 
 DEFAULTS: Table = {
     "num_key_value_heads": 8,
@@ -31,23 +33,14 @@ def model_by_layer(config: HfConfig) -> Table:
     return windowed(table, types, window)
 
 
-def config(table: Table) -> Table:
-    """The MistralConfig of a model."""
-    block = table["block"]
-    return {
-        **decoder_config(table),
-        "intermediate_size": block["ffn"]["hidden_dim"],
-        "hidden_act": block["ffn"]["activation"],
-        "sliding_window": block["mixer"].get("window"),
-    }
-
+WINDOWED: dict[str, Told] = {**KEYS, "sliding_window": "block.mixer.window"}
 
 MISTRAL = Family(
     model_types=("mistral",),
     architecture="MistralForCausalLM",
     model=model,
     weights=weights,
-    config=config,
+    config=spelled(WINDOWED, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -57,6 +50,7 @@ MINISTRAL = Family(
     architecture="MinistralForCausalLM",
     model=model_by_layer,
     weights=weights,
+    config=spelled({**WINDOWED, "layer_types": attended}, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -2,10 +2,12 @@
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
 from ..transforms import Stack
+from ..view import Told, spelled
 from ..weights import Row, rows
-from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder, decoder_config
-from .mistral import DEFAULTS
+from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder
+from .mistral import DEFAULTS, WINDOWED
 
 HF_MOE = f"{HF_BLOCK}.block_sparse_moe"
 
@@ -43,27 +45,20 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def config(table: Table) -> Table:
-    """The MixtralConfig of a model."""
-    block = table["block"]
-    ffn = block["ffn"]
-    return {
-        **decoder_config(table),
-        "intermediate_size": ffn["expert"]["hidden_dim"],
-        "hidden_act": ffn["expert"]["activation"],
-        "num_local_experts": ffn["n_experts"],
-        "num_experts_per_tok": ffn["router"]["top_k"],
-        "router_aux_loss_coef": ffn["router"].get("balance_loss", 0.0),
-        "sliding_window": block["mixer"].get("window"),
-    }
-
+ROUTED: dict[str, Told] = {
+    "intermediate_size": "block.ffn.expert.hidden_dim",
+    "num_local_experts": "block.ffn.n_experts",
+    "num_experts_per_tok": "block.ffn.router.top_k",
+    "router_aux_loss_coef": "block.ffn.router.balance_loss",
+}
+"""Where the values of keys stand that several families of experts share."""
 
 MIXTRAL = Family(
     model_types=("mixtral",),
     architecture="MixtralForCausalLM",
     model=model,
     weights=weights,
-    config=config,
+    config=spelled({**WINDOWED, **ROUTED}, rotary()),
     renames=(
         *LLAMA.renames,
         (r"\.mlp\.(gate|experts)\.", r".block_sparse_moe.\1."),

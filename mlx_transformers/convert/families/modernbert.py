@@ -3,12 +3,15 @@
 Defaults are those of `ModernBertConfig`.
 """
 
-from ..answers import Answer, n_labels, task_of, their_activation
+from ..answers import Answer, asked, n_labels, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..rope import rope
+from ..pattern import attended
+from ..rope import rope, rotary_by_layer
 from ..transforms import Split
+from ..view import Told, View, activation, biased, first_of, spelled
 from ..weights import Row, rows
+from .bert import TOWER
 
 HF_BLOCK = "model.layers.{i}"
 BLOCK = "stack.blocks.{i}"
@@ -157,38 +160,35 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def config(table: Table) -> Table:
-    """The ModernBertConfig of a masked language model whose blocks have ModernBERT's names."""
-    block, head, blocks = table["block"], table["head"], table["blocks"]
-    local = blocks.get("local", {})
-    theta = local["position"]["theta"] if local else THETA[SLIDING]
-    kinds = {"first": FULL, "global": FULL, "local": SLIDING}
-    ropes = {FULL: table["position"]["theta"], SLIDING: theta}
-    return {
-        "vocab_size": table["vocab_size"],
-        "hidden_size": table["dim"],
-        "intermediate_size": block["ffn"]["hidden_dim"],
-        "num_hidden_layers": table["n_layers"],
-        "num_attention_heads": block["mixer"]["n_heads"],
-        "hidden_activation": their_activation(block["ffn"]["activation"]),
-        "max_position_embeddings": table["max_seq_len"],
-        "norm_eps": block["norm"]["eps"],
-        "norm_bias": block["norm"]["bias"],
-        "attention_bias": block["mixer"]["bias"],
-        "attention_dropout": block["mixer"].get("dropout", 0.0),
-        "mlp_bias": block["ffn"]["bias"],
-        "layer_types": [kinds[name] for name in table["pattern"]],
-        "local_attention": 2 * (local["mixer"]["window"] - 1) if local else 128,
-        "rope_parameters": {
-            kind: {"rope_type": "default", "rope_theta": value} for kind, value in ropes.items()
-        },
-        "classifier_activation": their_activation(head["activation"]),
-        "classifier_bias": head["map_bias"],
-        "decoder_bias": head["bias"],
-        "tie_word_embeddings": head["tied"],
-        # Their defaults are numbers of a vocabulary of 50,368.
-        **dict.fromkeys(("pad_token_id", "bos_token_id", "cls_token_id", "sep_token_id")),
-    }
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "hidden_activation": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "norm_eps": "norm.eps",
+    "norm_bias": "norm.bias",
+    "attention_bias": biased,
+    "attention_dropout": "block.mixer.dropout",
+    "embedding_dropout": "embed.dropout",
+    "mlp_bias": "block.ffn.bias",
+    "mlp_dropout": "block.ffn.dropout",
+    "initializer_range": "init.std",
+    "layer_types": attended,
+    "classifier_activation": activation("head.activation", "pool.activation"),
+    "classifier_bias": lambda view: first_of(view, "head.map_bias", "pool.map_bias"),
+    "classifier_pooling": lambda view: "mean" if view.get("pool.reads") == "mean" else "cls",
+    "decoder_bias": "head.bias",
+    "tie_word_embeddings": TOWER["tie_word_embeddings"],
+}
+
+
+def local(view: View) -> Table:
+    """How many tokens a layer with a window sees, the token itself and as many on both sides."""
+    window = view.get("block.mixer.window")
+    return {} if window is None else {"local_attention": 2 * (window - 1)}
 
 
 MODERNBERT = Family(
@@ -196,7 +196,14 @@ MODERNBERT = Family(
     architecture="ModernBertForMaskedLM",
     model=model,
     weights=weights,
-    config=config,
+    config=spelled(
+        KEYS,
+        local,
+        rotary_by_layer("global_rope_theta", "local_rope_theta"),
+        asked("ModernBert"),
+        # Their defaults are numbers of a vocabulary of 50,368.
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "cls_token_id", "sep_token_id")),
+    ),
     renames=(prefixed("model.", "head.", "decoder.", "classifier."),),
     spare=(r"^head\.", r"^decoder\."),
     tied=(("decoder.weight", "model.embeddings.tok_embeddings.weight"),),

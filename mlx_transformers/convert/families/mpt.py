@@ -7,6 +7,7 @@ from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
 from ..transforms import Split
+from ..view import Told, View, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "transformer.blocks.{i}"
@@ -68,11 +69,30 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def attention(view: View) -> Table:
+    """The table inside the config."""
+    told = {"scale": "softmax_scale", "clip": "clip_qkv", "dropout": "attn_pdrop"}
+    mixer = view.layers[0]["mixer"]
+    return {"attn_config": {"alibi": True} | {key: mixer[ours] for ours, key in told.items()}}
+
+
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "d_model": "dim",
+    "n_layers": "n_layers",
+    "n_heads": "block.mixer.n_heads",
+    "max_seq_len": "max_seq_len",
+    "layer_norm_epsilon": "norm.eps",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 MPT = Family(
     model_types=("mpt",),
     architecture="MptForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, attention, no_bias=True),
     renames=(prefixed("transformer.", "lm_head."),),
     tied=(("lm_head.weight", "transformer.wte.weight"),),
 )

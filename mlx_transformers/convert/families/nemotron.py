@@ -5,7 +5,9 @@ Defaults are those of `NemotronConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import spelled
+from .llama import BARE, LLAMA, biased, decoder, weights
 from .starcoder2 import ungated
 
 DEFAULTS: Table = {
@@ -35,6 +37,10 @@ NEMOTRON = Family(
     architecture="NemotronForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {**BARE, "norm_eps": "norm.eps", "attention_bias": biased, "mlp_bias": "block.ffn.bias"},
+        rotary(fraction_key="partial_rotary_factor"),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,7 +5,9 @@ Defaults are those of `OlmoConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import biased, spelled
+from .llama import BARE, LLAMA, decoder, weights
 
 EPS = 1e-5
 """No key of the config says it."""
@@ -27,6 +29,7 @@ OLMO = Family(
     architecture="OlmoForCausalLM",
     model=model,
     weights=weights,
+    config=spelled({**BARE, "attention_bias": biased, "clip_qkv": "block.mixer.clip"}, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

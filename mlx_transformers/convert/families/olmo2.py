@@ -6,10 +6,11 @@ OLMo 3 has a window in three layers of four, and stretches only the fourth. Defa
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, patterned
-from ..rope import rope_of_layer
+from ..pattern import FULL, SLIDING, attended, layer_types, patterned
+from ..rope import rope_of_layer, rotary, rotary_by_layer
+from ..view import spelled
 from ..weights import Row
-from .llama import ATTENTION, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decoder
+from .llama import ATTENTION, BIASED, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decoder
 
 THETA3 = 500000.0
 
@@ -50,6 +51,7 @@ OLMO2 = Family(
     architecture="Olmo2ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(BIASED, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -59,6 +61,10 @@ OLMO3 = Family(
     architecture="Olmo3ForCausalLM",
     model=model3,
     weights=weights,
+    config=spelled(
+        {**BIASED, "sliding_window": "block.mixer.window", "layer_types": attended},
+        rotary_by_layer("rope_theta"),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

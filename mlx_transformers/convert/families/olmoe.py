@@ -5,9 +5,11 @@ Defaults are those of `OlmoeConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
+from ..view import spelled
 from ..weights import Row
-from .llama import LLAMA, around, decoder
-from .qwen2_moe import experts, mixture
+from .llama import BIASED, LLAMA, around, decoder
+from .qwen2_moe import CHOSEN, experts, mixture
 
 DEFAULTS: Table = {
     "vocab_size": 50304,
@@ -45,6 +47,9 @@ OLMOE = Family(
     architecture="OlmoeForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {**BIASED, **CHOSEN, "intermediate_size": "block.ffn.expert.hidden_dim"}, rotary()
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

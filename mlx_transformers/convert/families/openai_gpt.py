@@ -8,7 +8,9 @@ from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
 from ..transforms import Chain, Split, Transpose
+from ..view import Told, spelled
 from ..weights import Row, rows
+from .gpt2 import KEYS as GPT2
 
 HF_BLOCK = "transformer.h.{i}"
 BLOCK = "stack.blocks.{i}"
@@ -63,11 +65,17 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    **{key: told for key, told in GPT2.items() if key not in ("n_inner", "activation_function")},
+    "afn": lambda view: {"gelu_tanh": "gelu"}.get(name := view.get("block.ffn.activation"), name),
+}
+
 OPENAI_GPT = Family(
     model_types=("openai-gpt",),
     architecture="OpenAIGPTLMHeadModel",
     model=model,
     weights=weights,
+    config=spelled(KEYS),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.bias$",),
     tied=(("lm_head.weight", "transformer.tokens_embed.weight"),),

@@ -6,6 +6,7 @@ Defaults are those of `OPTConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
+from ..view import Told, activation, biased, is_, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "model.decoder.layers.{i}"
@@ -62,11 +63,31 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "ffn_dim": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "activation_function": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "word_embed_proj_dim": lambda view: view.get("embed.width") or view.get("dim"),
+    "do_layer_norm_before": is_("block.placement", "pre"),
+    "_remove_final_layer_norm": is_("norm.kind", "none"),
+    "layer_norm_elementwise_affine": "block.norm.weight",
+    "enable_bias": lambda view: biased(view) or bool(view.get("block.ffn.bias")),
+    "attention_dropout": "block.mixer.dropout",
+    "dropout": "block.dropout",
+    "init_std": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 OPT = Family(
     model_types=("opt",),
     architecture="OPTForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS),
     renames=((r"^decoder\.", "model.decoder."),),
     tied=(("lm_head.weight", "model.decoder.embed_tokens.weight"),),
 )

@@ -6,8 +6,9 @@ Defaults are those of `PersimmonConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
-from ..rope import rope
+from ..rope import rope, rotary
 from ..transforms import SplitGroups
+from ..view import Told, activation, given, spelled
 from ..weights import Row, rows
 
 HF_BLOCK = "model.layers.{i}"
@@ -60,11 +61,28 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "hidden_act": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "layer_norm_eps": "norm.eps",
+    "qk_layernorm": given("block.mixer.qk_norm"),
+    "attention_dropout": "block.mixer.dropout",
+    "hidden_dropout": "block.dropout",
+    "initializer_range": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
 PERSIMMON = Family(
     model_types=("persimmon",),
     architecture="PersimmonForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, rotary(fraction_key="partial_rotary_factor")),
     renames=((r"^(?!model\.|lm_head\.)", "model."),),
     tied=(("lm_head.weight", "model.embed_tokens.weight"),),
 )

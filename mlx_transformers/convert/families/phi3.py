@@ -3,12 +3,16 @@
 Defaults are those of `Phi3Config`.
 """
 
+from typing import Any
+
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
 from ..transforms import Split
+from ..view import MISSING, View, spelled
 from ..weights import Row
 from .glm import packed
-from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder
+from .llama import BLOCK, HF_BLOCK, KEYS, LLAMA, around, decoder
 
 DEFAULTS: Table = {
     "vocab_size": 32064,
@@ -44,11 +48,27 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def trained_len(view: View) -> Any:
+    """The context before it was stretched, the whole of it where it wasn't."""
+    stretched = view.get("block.position.scaling.trained_len")
+    return view.get("max_seq_len") if stretched is MISSING else stretched
+
+
 PHI3 = Family(
     model_types=("phi3",),
     architecture="Phi3ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {
+            **KEYS,
+            "sliding_window": "block.mixer.window",
+            "resid_pdrop": "block.dropout",
+            "embd_pdrop": "embed.dropout",
+            "original_max_position_embeddings": trained_len,
+        },
+        rotary(fraction_key="partial_rotary_factor"),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,8 +5,10 @@ Defaults are those of `Qwen2Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, windowed
-from .llama import LLAMA, decoder, weights
+from ..pattern import FULL, SLIDING, attended, layer_types, windowed
+from ..rope import rotary
+from ..view import View, spelled
+from .llama import KEYS, LLAMA, decoder, weights
 
 DEFAULTS: Table = {
     "vocab_size": 151936,
@@ -31,11 +33,24 @@ def upper_windows(config: HfConfig, table: Table) -> Table:
     return windowed(table, types, window)
 
 
+def windows(view: View) -> Table:
+    """Which layers have a window, and how wide it is."""
+    types = attended(view)
+    used = SLIDING in types
+    return {
+        "use_sliding_window": used,
+        "sliding_window": view.get("block.mixer.window"),
+        "max_window_layers": types.index(SLIDING) if used else len(types),
+        "layer_types": types,
+    }
+
+
 QWEN2 = Family(
     model_types=("qwen2",),
     architecture="Qwen2ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(KEYS, rotary(), windows),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -6,9 +6,12 @@ Defaults are those of `Qwen2MoeConfig` and `Qwen3MoeConfig`.
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import FULL, SLIDING, layer_types, patterned
+from ..rope import rotary
 from ..transforms import Stack
+from ..view import Told, View, given, spelled
 from ..weights import Row, rows
-from .llama import BLOCK, GATED, HF_BLOCK, LLAMA, around, decoder, glu
+from .llama import BIASED, BLOCK, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, glu
+from .qwen2 import windows
 
 DEFAULTS: Table = {
     "vocab_size": 151936,
@@ -114,11 +117,42 @@ def experts(count: int) -> list[Row]:
     ]
 
 
+CHOSEN: dict[str, Told] = {
+    "num_experts": "block.ffn.n_experts",
+    "num_experts_per_tok": "block.ffn.router.top_k",
+    "norm_topk_prob": "block.ffn.router.normalize",
+    "router_aux_loss_coef": "block.ffn.router.balance_loss",
+}
+"""Where the values of keys of experts stand."""
+
+
+def dense_layers(view: View) -> list[int]:
+    """The layers with one network instead of experts."""
+    return [i for i, layer in enumerate(view.layers) if layer["ffn"]["kind"] != "moe"]
+
+
+ROUTED: dict[str, Told] = {
+    **CHOSEN,
+    "moe_intermediate_size": "block.ffn.expert.hidden_dim",
+    "mlp_only_layers": dense_layers,
+}
+
 QWEN2_MOE = Family(
     model_types=("qwen2_moe",),
     architecture="Qwen2MoeForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {
+            **KEYS,
+            **ROUTED,
+            "qkv_bias": "block.mixer.bias",
+            "shared_expert_intermediate_size": "block.ffn.shared.hidden_dim",
+        },
+        rotary(),
+        windows,
+        decoder_sparse_step=1,
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -128,6 +162,16 @@ QWEN3_MOE = Family(
     architecture="Qwen3MoeForCausalLM",
     model=model3,
     weights=weights,
+    config=spelled(
+        {
+            **BIASED,
+            **ROUTED,
+            "use_sliding_window": given("block.mixer.window"),
+            "sliding_window": "block.mixer.window",
+        },
+        rotary(),
+        decoder_sparse_step=1,
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,8 +5,10 @@ Defaults are those of `Qwen3Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
-from .qwen2 import DEFAULTS, upper_windows
+from ..rope import rotary
+from ..view import spelled
+from .llama import BIASED, LLAMA, decoder, weights
+from .qwen2 import DEFAULTS, upper_windows, windows
 
 
 def model(config: HfConfig) -> Table:
@@ -22,6 +24,7 @@ QWEN3 = Family(
     architecture="Qwen3ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(BIASED, rotary(), windows),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

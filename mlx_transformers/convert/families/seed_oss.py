@@ -5,7 +5,9 @@ Defaults are those of `SeedOssConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import spelled
+from .llama import KEYS, LLAMA, decoder, weights
 
 DEFAULTS: Table = {
     "vocab_size": 155136,
@@ -34,6 +36,16 @@ SEED_OSS = Family(
     architecture="SeedOssForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {
+            **KEYS,
+            "attention_bias": "block.mixer.bias",
+            "attention_out_bias": "block.mixer.out_bias",
+            "residual_dropout": "block.dropout",
+            "mlp_bias": "block.ffn.bias",
+        },
+        rotary(),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

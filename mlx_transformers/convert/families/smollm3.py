@@ -6,7 +6,10 @@ Defaults are those of `SmolLM3Config`.
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import FULL, SLIDING, layer_types, patterned
-from .llama import LLAMA, decoder, weights
+from ..rope import rotary
+from ..view import View, spelled
+from .llama import BIASED, LLAMA, decoder, weights
+from .qwen2 import windows
 
 DEFAULTS: Table = {
     "vocab_size": 128256,
@@ -40,11 +43,17 @@ def model(config: HfConfig) -> Table:
     return patterned(table, names, variants)
 
 
+def turned(view: View) -> Table:
+    """Which layers have positions, as ones."""
+    return {"no_rope_layers": [int(x["position"]["kind"] == "rope") for x in view.layers]}
+
+
 SMOLLM3 = Family(
     model_types=("smollm3",),
     architecture="SmolLM3ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(BIASED, rotary(), windows, turned),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

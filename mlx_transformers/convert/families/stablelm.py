@@ -5,9 +5,11 @@ Defaults are those of `StableLmConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
+from ..view import given, is_, spelled
 from ..weights import Row
 from .cohere import each_head
-from .llama import BLOCK, HF_BLOCK, LLAMA, decoder
+from .llama import BARE, BLOCK, HF_BLOCK, LLAMA, decoder
 from .llama import weights as llama_weights
 
 DEFAULTS: Table = {
@@ -56,6 +58,17 @@ STABLELM = Family(
     architecture="StableLmForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {
+            **BARE,
+            "layer_norm_eps": "norm.eps",
+            "use_qkv_bias": "block.mixer.bias",
+            "qk_layernorm": given("block.mixer.qk_norm"),
+            "use_parallel_residual": is_("block.arrangement", "parallel"),
+            "hidden_dropout": "block.dropout",
+        },
+        rotary(fraction_key="partial_rotary_factor"),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,8 +5,10 @@ Defaults are those of `Starcoder2Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..rope import rotary
+from ..view import biased, spelled
 from ..weights import Row, rows
-from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder
+from .llama import BARE, BLOCK, HF_BLOCK, LLAMA, around, decoder
 
 DEFAULTS: Table = {
     "vocab_size": 49152,
@@ -60,6 +62,17 @@ STARCODER2 = Family(
     architecture="Starcoder2ForCausalLM",
     model=model,
     weights=weights,
+    config=spelled(
+        {
+            **BARE,
+            "norm_epsilon": "norm.eps",
+            "use_bias": biased,
+            "embedding_dropout": "embed.dropout",
+            "residual_dropout": "block.dropout",
+            "sliding_window": "block.mixer.window",
+        },
+        rotary(),
+    ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from ...core.errors import ConvertError
-from ..config import HfConfig
+from ..config import HfConfig, their_activation
 from ..family import Family, Table
+from ..view import Told, View, spelled
 from ..weights import Row, rows
 
 
@@ -46,12 +47,12 @@ MULTILINGUAL = {
     "feed_forward_proj": "gated-gelu",
 }
 CONTEXT = 512
-"""Length that T5 was trained with; its positions have no end, and its config says none."""
+"""Length that T5 was trained with; its positions have no end."""
 
 
 def model(member: Member, config: HfConfig) -> Table:
     """The `[model]` table of a T5Config, or of a relative's."""
-    config.ignore("classifier_dropout", "decoder_start_token_id", "n_positions", "tokenizer_class")
+    config.ignore("classifier_dropout", "decoder_start_token_id", "tokenizer_class")
     # Both follow from feed_forward_proj, whatever a file says.
     config.ignore("dense_act_fn", "is_gated_act")
     config.ignore("output_past", "feed_forward_dropout", "max_source_length", "max_target_length")
@@ -63,7 +64,7 @@ def model(member: Member, config: HfConfig) -> Table:
     return {
         "kind": "encoder_decoder",
         "dim": dim,
-        "max_seq_len": CONTEXT,
+        "max_seq_len": config.get("n_positions", CONTEXT),
         "vocab_size": _told(member, config, "vocab_size"),
         "encoder": {"n_layers": layers, **tower(member, config, "encoder")},
         "decoder": {
@@ -173,6 +174,34 @@ def _told(member: Member, config: HfConfig, key: str) -> Any:
     return config.get(key, member.defaults.get(key, DEFAULTS[key]))
 
 
+def said_ffn(view: View) -> str:
+    """`feed_forward_proj`: the activation, behind "gated-" where there is a gate."""
+    name = view.get("decoder.block.ffn.activation")
+    gated = view.get("decoder.block.ffn.kind") == "glu"
+    if gated and name == "gelu_tanh":
+        return "gated-gelu"
+    return ("gated-" if gated else "") + their_activation(name)
+
+
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "d_model": "dim",
+    "d_kv": "decoder.block.mixer.head_dim",
+    "d_ff": "decoder.block.ffn.hidden_dim",
+    "num_layers": "encoder.n_layers",
+    "num_decoder_layers": "decoder.n_layers",
+    "num_heads": "decoder.block.mixer.n_heads",
+    "n_positions": "max_seq_len",
+    "feed_forward_proj": said_ffn,
+    "relative_attention_num_buckets": "decoder.block.position.n_buckets",
+    "relative_attention_max_distance": "decoder.block.position.max_distance",
+    "dropout_rate": "decoder.block.dropout",
+    "layer_norm_epsilon": "decoder.norm.eps",
+    "tie_word_embeddings": "head.tied",
+    "scale_decoder_outputs": lambda view: view.get("head.scale") != 1.0,
+}
+
+
 def _family(model_type: str, architecture: str, member: Member) -> Family:
     first = "shared.weight"
     return Family(
@@ -180,6 +209,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
         architecture=architecture,
         model=partial(model, member),
         weights=partial(weights, member),
+        config=spelled(KEYS, decoder_start_token_id=0, pad_token_id=0),
         # Old files hold the bias of cross attention, which no code ever read.
         dropped=(r"EncDecAttention\.relative_attention_bias\.weight$",),
         tied=tuple((f"{side}.embed_tokens.weight", first) for side in ("encoder", "decoder")),

@@ -6,6 +6,7 @@ Defaults are those of `XGLMConfig` and `BioGptConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
+from ..view import Told, activation, is_, spelled
 from ..weights import Row, rows
 from .bart import FAIRSEQ, LEARNED
 
@@ -90,11 +91,32 @@ def weights(prefix: str, head: str) -> list[Row]:
     ]
 
 
+KEYS: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_seq_len",
+    "activation_dropout": "block.ffn.dropout",
+    "scale_embedding": is_("embed.scale", "sqrt_dim"),
+    "tie_word_embeddings": "head.tied",
+}
+
 XGLM = Family(
     model_types=("xglm",),
     architecture="XGLMForCausalLM",
     model=model,
     weights=lambda config: weights("model.", "lm_head"),
+    config=spelled(
+        {
+            **KEYS,
+            "d_model": "dim",
+            "num_layers": "n_layers",
+            "attention_heads": "block.mixer.n_heads",
+            "ffn_dim": "block.ffn.hidden_dim",
+            "activation_function": activation("block.ffn.activation"),
+            "dropout": "block.dropout",
+            "attention_dropout": "block.mixer.dropout",
+            "init_std": "init.std",
+        }
+    ),
     renames=((r"^(?!model\.|lm_head\.)", "model."),),
     dropped=(r"embed_positions\.weights?$",),
     tied=(("lm_head.weight", "model.embed_tokens.weight"),),
@@ -104,6 +126,19 @@ BIOGPT = Family(
     architecture="BioGptForCausalLM",
     model=biogpt,
     weights=lambda config: weights("biogpt.", "output_projection"),
+    config=spelled(
+        {
+            **KEYS,
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "block.mixer.n_heads",
+            "intermediate_size": "block.ffn.hidden_dim",
+            "hidden_act": activation("block.ffn.activation"),
+            "hidden_dropout_prob": "block.dropout",
+            "attention_probs_dropout_prob": "block.mixer.dropout",
+            "initializer_range": "init.std",
+        }
+    ),
     renames=((r"^(?!biogpt\.|output_projection\.)", "biogpt."),),
     tied=(("output_projection.weight", "biogpt.embed_tokens.weight"),),
 )
