@@ -151,7 +151,8 @@ def summarize(built: Built, stream: EvalStream, beams: Beams) -> Answered:
 def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], list[str]]:
     """What the model writes for each source, and the whole reference, however long."""
     tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
-    limit = min(built.recipe.train.seq_len, (getattr(model, "max_seq_len", None) or 1 << 30) - 1)
+    longest = kind.longest_target(built.recipe.train.seq_len)  # type: ignore[attr-defined]
+    limit = min(longest, (getattr(model, "max_seq_len", None) or 1 << 30) - 1)
     texts, references = [], []
     numbers = iter(stream.numbers)
     for batch, rows in counted(stream):

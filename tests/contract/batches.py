@@ -70,6 +70,7 @@ CHANGES = {
         "target_key": "body",
         "prefix": "say: ",
         "lengths": [12, 24],
+        "target_len": 10,
         "reverse_source": True,
         "start": "end",
     },

@@ -19,10 +19,10 @@ from mlx_transformers.data.corpora.bible import BibleGerman, verses
 from mlx_transformers.data.corpora.catalogues import CataloguesFrench, messages
 from mlx_transformers.data.corpora.docstrings import Docstrings
 from mlx_transformers.data.corpora.emoji import EmojiFrench
+from mlx_transformers.data.corpora.evals import Entities, Populations, Sarcasm
 from mlx_transformers.data.corpora.headlines import Headlines
 from mlx_transformers.data.corpora.pronunciation import Pronunciation
 from mlx_transformers.data.corpora.records import PackagedCorpus
-from mlx_transformers.data.corpora.sarcasm import Sarcasm
 from mlx_transformers.data.corpora.sentiment import Sentiment
 from mlx_transformers.data.corpora.table import CORPORA, RECORDS
 from mlx_transformers.data.prepare import prepare
@@ -161,6 +161,42 @@ def test_headlines_are_serious_or_not(monkeypatch):
     data = "\r\n".join(map(json.dumps, [*samples, samples[0]])).encode()
     holding(monkeypatch, {"evals/registry/data/sarcasm/samples.jsonl": data})
     assert [row["label"] for row in Sarcasm().rows()] == ["sarcastic", "serious"]
+
+
+def samples(monkeypatch, task, *asked):
+    lines = [json.dumps({"input": [{}, {"content": t}], "ideal": i}) for t, i in asked]
+    holding(monkeypatch, {f"evals/registry/data/{task}/samples.jsonl": "\n".join(lines).encode()})
+
+
+def test_the_words_of_names_are_tagged_in_their_order(monkeypatch):
+    samples(
+        monkeypatch,
+        "ner_finance",
+        ("A Bank , Big Bank of Rome .", "[Bank - ORGANIZATION, Big Bank - ORGANIZATION]"),
+        ('Ann ( " Ann ,', "[Ann - PERSON]"),
+        ("In New York, Ann", "[New York - LOCATION, Ann - PERSON]"),
+        ("None .", "No entities found"),
+    )
+    rows = list(Entities().rows())
+    assert [" ".join(row["tags"]) for row in rows] == [
+        "O B-ORGANIZATION O B-ORGANIZATION I-ORGANIZATION O O O",
+        "B-PERSON O O O O",
+        "O B-LOCATION I-LOCATION B-PERSON",
+        "O O",
+    ]
+    assert rows[2]["words"] == ["In", "New", "York,", "Ann"]
+
+
+def test_an_abstract_has_the_first_of_the_spans_that_it_holds(monkeypatch):
+    samples(
+        monkeypatch,
+        "population_span_extraction",
+        ("We saw  20 cats\nand dogs.", "by the following spans: 'birds', '20  cats', 'dogs'"),
+        ("We saw nothing.", "by the following spans: 'birds'"),
+    )
+    (row,) = Populations().rows()
+    assert row["context"] == "We saw 20 cats and dogs."
+    assert row["answer"] == "20 cats"
 
 
 def test_words_have_their_first_pronunciation(monkeypatch):

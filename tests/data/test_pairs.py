@@ -64,6 +64,19 @@ def test_a_long_source_or_target_is_cut_and_keeps_its_end(tmp_path):
     assert records.text(batch["tokens"][0]) == "<257>01234<256>"
 
 
+def test_a_target_may_have_fewer_columns_than_its_source(tmp_path):
+    path = records.write(tmp_path, [{"source": "abcdefghij", "target": "0123456789"}] * 3)
+    batch = {"kind": "pairs", "lengths": [3, 8, 12], "target_len": 5}
+    made = records.prepared(path, batch, valid_fraction=0.0)
+    row = records.train(made, 12).batch(np.arange(1))
+    assert records.text(row["source"][0, :11]) == "abcdefghij<256>"
+    assert records.text(row["tokens"][0]) == "<257>0123<256>"
+    assert row["weights"].shape == (1, 5)
+    made = records.prepared(path, batch | {"lengths": [5]}, valid_fraction=0.0)
+    with pytest.raises(DataError, match=r"target_len = 5 shortens nothing where train.seq_len = 5"):
+        records.train(made, 5)
+
+
 def test_options_of_the_source_and_the_start(tmp_path):
     path = records.write(tmp_path, [{"fr": "chat", "en": "cat"}] * 3)
     batch = {"kind": "pairs", "source_key": "fr", "target_key": "en", "start": "end"}

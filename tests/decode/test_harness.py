@@ -162,13 +162,14 @@ def local(folder, name, **own):
         "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")},
         "validation_split": "validation",
         "doc_to_text": "{{question}}",
+        "target_delimiter": "",
         **own,
     }
 
 
 def test_the_harness_itself_runs_its_three_kinds_of_task(tmp_path, answers, monkeypatch):
     lm_eval = pytest.importorskip("lm_eval")
-    rows = [{"question": f"{i} and {i}:", "said": [f" {2 * i}", f" {i}"]} for i in range(8)]
+    rows = [{"question": f"{i} and {i}:", "said": [f" {2 * i}", f" {i}"]} for i in range(1, 9)]
     (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.setattr(module, "load", lambda run: (answers.model, BYTES))
     kinds = {

@@ -16,8 +16,7 @@ from ..noise.words import sentence_table, sentences
 from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
 from .noised import Noised
-from .pairs import seq2seq_widths
-from .span_corruption import to_be_written
+from .pairs import seq2seq_widths, to_be_written
 
 
 class Denoise(Noised):
@@ -64,7 +63,7 @@ class Denoise(Noised):
             noisy = self._noisy(text, mask, ends, rng)[: seq_len - 1]
             return to_be_written(noisy, text, start, end)
 
-        return seq_len - 1, make, seq2seq_widths([seq_len])
+        return seq_len - 1, make, seq2seq_widths([seq_len], seq_len)
 
     def _noisy(
         self, text: np.ndarray, mask: int, ends: np.ndarray, rng: np.random.Generator

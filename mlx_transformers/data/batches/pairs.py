@@ -21,7 +21,8 @@ class Pairs(Batching):
     """Sequence to sequence from parallel text (Sutskever et al. 2014): the source and an end
     token; a start token, the target, and an end token. What is too long is cut, its end kept.
 
-    A batch is padded to the least of `lengths` that holds it, source and target alike.
+    A batch is padded to the least of `lengths` that holds it, source and target alike; a target has
+    no more than `target_len` columns.
     """
 
     kind: Literal["pairs"] = "pairs"
@@ -38,6 +39,9 @@ class Pairs(Batching):
     lengths: list[int] | None = Field(None, min_length=1)
     """Columns that a batch may have, ascending, the last `train.seq_len`; one compiled step each.
     Unset: `train.seq_len` alone."""
+    target_len: int | None = Field(None, ge=2)
+    """Columns of a target, where they are fewer than those of a source: what is longer is cut.
+    Unset: as many."""
     reverse_source: bool = False
     """Turn the source round, so that its beginning is near to the target's (Sutskever et al.
     2014, section 3.3)."""
@@ -72,6 +76,19 @@ class Pairs(Batching):
         tokens = tokenizer.encode(self.prefix + text)
         return [*(tokens[::-1] if self.reverse_source else tokens), tokenizer.control("end")]
 
+    def longest_target(self, seq_len: int) -> int:
+        """Columns of a target, its end token among them.
+
+        Raises:
+            DataError: `target_len` is no less than those of a source.
+        """
+        if self.target_len is not None and self.target_len >= seq_len:
+            raise DataError(
+                f"data.batch.target_len = {self.target_len} shortens nothing where train.seq_len = "
+                f"{seq_len}: take less, or leave it out."
+            )
+        return self.target_len or seq_len
+
     def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
         return self._rows(prepared, "train", setting, train=True)
 
@@ -80,6 +97,7 @@ class Pairs(Batching):
 
     def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
         lengths = declared(self.lengths, setting.seq_len)
+        target_len = self.longest_target(setting.seq_len)
         records = Records(prepared, split, 2)
         fit = [length - 1 for length in lengths]
         examples = RecordExamples(records, setting, train=train, widths=fit)
@@ -87,9 +105,10 @@ class Pairs(Batching):
         ends = (tokenizer.control(self.start), tokenizer.control("end"))
 
         def make(pair: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
-            return seq2seq_row(*pair, *ends, length=lengths[-1], reverse=self.reverse_source)
+            source, target = pair[0][: lengths[-1] - 1], pair[1][: target_len - 1]
+            return to_be_written(source[::-1] if self.reverse_source else source, target, *ends)
 
-        return RowByRow(examples, make, seq2seq_widths(lengths), setting.seed)
+        return RowByRow(examples, make, seq2seq_widths(lengths, target_len), setting.seed)
 
 
 def declared(lengths: list[int] | None, seq_len: int) -> list[int]:
@@ -108,29 +127,24 @@ def declared(lengths: list[int] | None, seq_len: int) -> list[int]:
     return lengths
 
 
-def seq2seq_widths(lengths: list[int]) -> dict[str, list[int]]:
+def seq2seq_widths(lengths: list[int], target_len: int) -> dict[str, list[int]]:
     """The widths of a sequence-to-sequence batch: `tokens` has one more, its start."""
-    same = dict.fromkeys(("source", "source_valid", "weights"), lengths)
-    return same | {"tokens": [length + 1 for length in lengths]}
+    targets = [min(length, target_len) for length in lengths]
+    return {
+        **dict.fromkeys(("source", "source_valid"), lengths),
+        "tokens": [length + 1 for length in targets],
+        "weights": targets,
+    }
 
 
-def seq2seq_row(
-    source: np.ndarray,
-    target: np.ndarray,
-    start: int,
-    end: int,
-    *,
-    length: int,
-    reverse: bool = False,
+def to_be_written(
+    source: np.ndarray, target: np.ndarray, start: int, end: int
 ) -> dict[str, np.ndarray]:
-    """`source` with its end token, `tokens` from start to end, and ones for what exists; neither
-    longer than `length` (`tokens`: one more)."""
-    source, target = source[: length - 1], target[: length - 1]
-    source = np.append(source[::-1] if reverse else source, end)
-    tokens = np.concatenate([[start], target, [end]])
+    """The row of a source and the target to be written for it, each with its end token."""
+    source = np.append(source, end)
     return {
         "source": source,
         "source_valid": np.ones(len(source), bool),
-        "tokens": tokens,
-        "weights": np.ones(len(tokens) - 1, np.float32),
+        "tokens": np.concatenate([[start], target, [end]]),
+        "weights": np.ones(len(target) + 1, np.float32),
     }

@@ -10,6 +10,7 @@ from ..noise.span_corruption import corrupted, lengths_for, span_counts
 from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
 from .noised import Noised
+from .pairs import to_be_written
 
 
 class SpanCorruption(Noised):
@@ -54,16 +55,3 @@ class SpanCorruption(Noised):
         columns = {"source": seq_len, "source_valid": seq_len, "tokens": target + 1}
         widths = {name: [width] for name, width in columns.items()}
         return length, make, widths | {"weights": [target]}
-
-
-def to_be_written(
-    source: np.ndarray, target: np.ndarray, start: int, end: int
-) -> dict[str, np.ndarray]:
-    """The row of a source and the target to be written for it, each with its end token."""
-    source = np.append(source, end)
-    return {
-        "source": source,
-        "source_valid": np.ones(len(source), bool),
-        "tokens": np.concatenate([[start], target, [end]]),
-        "weights": np.ones(len(target) + 1, np.float32),
-    }

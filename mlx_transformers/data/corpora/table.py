@@ -4,10 +4,10 @@ from .bible import BibleFrench, BibleGerman, BibleParaphrases, BibleSpanish
 from .catalogues import CataloguesFrench
 from .docstrings import Docstrings
 from .emoji import EmojiFrench, EmojiGerman
+from .evals import Entities, Populations, Sarcasm
 from .headlines import Headlines
 from .pronunciation import Pronunciation
 from .records import RecordCorpus
-from .sarcasm import Sarcasm
 from .sentiment import Sentiment
 from .shakespeare import Shakespeare
 from .stdlib import Stdlib
@@ -29,9 +29,11 @@ RECORDS: tuple[Corpus, ...] = (
     Headlines,
     Sentiment,
     Sarcasm,
+    Entities,
+    Populations,
     BibleParaphrases,
 )
-"""Records with named fields: pairs first, then labelled texts, then paraphrases."""
+"""Records with named fields: pairs first, then labelled texts and words, then paraphrases."""
 
 CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (*TEXTS, *RECORDS)}
 """All of them."""
