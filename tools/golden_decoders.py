@@ -71,7 +71,10 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo": ("OlmoForCausalLM", {"clip_qkv": 0.8}),
     "olmo2": ("Olmo2ForCausalLM", {}),
     "olmo3": ("Olmo3ForCausalLM", {**WINDOW, "num_hidden_layers": 4}),
-    "olmoe": ("OlmoeForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2}),
+    "olmoe": (
+        "OlmoeForCausalLM",
+        {"num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 0.8},
+    ),
     "phi3": ("Phi3ForCausalLM", WINDOW),
     "phi3_longrope": ("Phi3ForCausalLM", LONG),
     "stablelm": (

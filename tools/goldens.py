@@ -108,7 +108,8 @@ CASES = {
     "gpt_neox": Case("GPTNeoXForCausalLM", {"num_attention_heads": 2}),
     "gpt_neox_sequential": Case(
         "GPTNeoXForCausalLM",
-        {"num_attention_heads": 2, "use_parallel_residual": False, "attention_bias": False},
+        {"hidden_size": 24, "num_attention_heads": 2, "use_parallel_residual": False}
+        | {"attention_bias": False},
     ),
     "bloom": Case("BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
     "bloom_six_heads": Case(

@@ -33,9 +33,12 @@ def scaling_table(told: HfConfig, context: int, trained: int | None) -> Table | 
 
 
 def scaling_config(table: Table) -> Table:
-    """The keys of a scaling as `rope_parameters` spells them: the inverse of `scaling_table`."""
+    """The keys of a scaling as `rope_parameters` spells them: the inverse of `scaling_table`.
+
+    What they have no key for follows from the family, and `match` compares it.
+    """
     spelt = SPELLINGS[str(table["kind"])]
-    found = {spelt[key]: value for key, value in table.items() if value is not None}
+    found = {spelt[key]: v for key, v in table.items() if v is not None and key in spelt}
     return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
 
 
@@ -86,6 +89,7 @@ def longrope(told: HfConfig, context: int, trained: int) -> Table:
         "short": [float(x) for x in told.get("short_factor")],
         "long": [float(x) for x in told.get("long_factor")],
         "magnitude": float(magnitude),
+        "reread": False,
     }
 
 

@@ -94,6 +94,8 @@ ROWS = [
     attention("qk norm of all heads", qk_norm={"kind": "rms_norm"}, qk_norm_over="width"),
     attention("qk norm last", qk_norm={"kind": "rms_norm"}, qk_norm_last=True),
     attention("clipped", clip=0.5, n_kv_heads=2),
+    attention("clipped once normed", clip=0.5, qk_norm={"kind": "rms_norm"}),
+    Row("mixer", "an odd share turned", HEADS, position={"kind": "rope", "fraction": 0.8}),
     attention("sinks", sinks=True, n_kv_heads=2),
     Row("mixer", "alibi", HEADS | {"n_kv_heads": 2}, position={"kind": "alibi"}),
     Row("mixer", "buckets", HEADS, position={"kind": "buckets", "n_heads": 4}),

@@ -26,6 +26,7 @@ ROWS = [
     position("learned", {"kind": "learned"}),
     position("rope", {"kind": "rope"}),
     position("rope of half a head", {"kind": "rope", "fraction": 0.5}),
+    position("rope of three features", {"kind": "rope", "fraction": 0.375}),
     position("rope of neighbours", {"kind": "rope", "traditional": True, "theta": 50.0}),
     position("learned from the third row on", {"kind": "learned", "offset": 2}),
     position("sines first", {"kind": "sinusoidal", "layout": "halves"}),

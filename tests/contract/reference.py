@@ -66,8 +66,8 @@ def sinusoids(positions: Array, dim: int, theta: float = 10000.0) -> Array:
 
 def rope(x: Array, positions: Array, kind: Mapping[str, Any]) -> Array:
     """Su et al. 2021, equation 12: each pair is a complex number that turns. x `[T, K]`."""
-    width = int(x.shape[-1] * kind.get("fraction", 1.0)) // 2 * 2
-    half, out = width // 2, x.copy()
+    width = int(x.shape[-1] * kind.get("fraction", 1.0))
+    half, out = math.ceil(width / 2), x.copy()
     for i in range(half):
         a, b = (2 * i, 2 * i + 1) if kind.get("traditional") else (i, i + half)
         turn = np.exp(1j * positions * kind.get("theta", 10000.0) ** (-2 * i / width))
@@ -137,11 +137,11 @@ def attention(
     K = kind.get("head_dim") or D // H
     of = x if memory is None else memory
     q, k, v = linear(x, w, "q"), linear(of, w, "k"), linear(of, w, "v")
-    if kind.get("clip"):
-        q, k, v = (np.clip(y, -kind["clip"], kind["clip"]) for y in (q, k, v))
     last = kind.get("qk_norm_last", False)
     if kind.get("qk_norm") and not last:
         q, k = (normed(y, w, name, kind, K) for y, name in ((q, "q_norm"), (k, "k_norm")))
+    if kind.get("clip"):
+        q, k, v = (np.clip(y, -kind["clip"], kind["clip"]) for y in (q, k, v))
     joined = np.zeros((B, T, H * K))
     for b in range(B):
         for h in range(H):

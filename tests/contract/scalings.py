@@ -47,5 +47,6 @@ CHANGES = {
         "short": (1.0, 1.0, 2.0, 2.0),
         "long": Change((1.0, 1.0, 2.0, 2.0), row="longrope long"),
         "magnitude": 2.0,
+        "reread": Change(False, result=False),
     },
 }

@@ -47,8 +47,8 @@ def test_a_score_under_rope_depends_on_distance_alone(row, shift: int) -> None:
 
 
 def test_rope_that_would_turn_nothing_is_an_error() -> None:
-    rope = parse("position", {"kind": "rope", "fraction": 0.2}).build(DIM, MAX_LEN)
-    with pytest.raises(RecipeError, match=r"position.fraction = 0.2 of a head of 8 features"):
+    rope = parse("position", {"kind": "rope", "fraction": 0.1}).build(DIM, MAX_LEN)
+    with pytest.raises(RecipeError, match=r"position.fraction = 0.1 of a head of 8 features"):
         rope.rotate(heads(0), heads(1), Context())
 
 

@@ -8,7 +8,7 @@ from mlx_transformers.decode import engine as module
 from mlx_transformers.decode.engine import Engine, slots
 from mlx_transformers.decode.sample import Sampling
 
-from .models import DECODERS, VOCAB, Script, decoder, eager, needs_compile
+from .models import DECODERS, LONGROPE, ROPE, VOCAB, Script, decoder, eager, needs_compile
 
 PROMPT = [3, 14, 15, 9, 26, 5]
 GREEDY = Sampling(temp=0)
@@ -34,6 +34,17 @@ def test_greedy_tokens_are_those_of_whole_passes(name: str) -> None:
     expected = by_whole_passes(model, PROMPT, 60)
     assert len({token for (token,) in expected}) > 8, "a model that repeats itself tests nothing"
     assert continued(model, PROMPT, 60, sampling=GREEDY) == expected
+
+
+def test_what_is_not_read_anew_keeps_its_first_keys() -> None:
+    model = decoder(position=ROPE | {"scaling": LONGROPE | {"reread": False}})
+    state, tokens, expected = model.init_state(1, 96), mx.array([PROMPT]), []
+    for _ in range(60):
+        logits, state = model.step(tokens, state)
+        tokens = mx.argmax(logits[:, -1:], axis=-1)
+        expected.append([tokens.item()])
+    assert continued(model, PROMPT, 60, sampling=GREEDY) == expected
+    assert by_whole_passes(model, PROMPT, 60) != expected
 
 
 @pytest.mark.parametrize("name", DECODERS)

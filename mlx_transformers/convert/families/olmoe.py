@@ -30,9 +30,9 @@ def model(config: HfConfig) -> Table:
     """The `[model]` table of an OlmoeConfig."""
     config.also("num_experts", "num_local_experts")
     table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
-    # their bound follows the norm, ours precedes it
-    config.expect("clip_qkv", None)
     table["block"]["mixer"] |= {"qk_norm": table["norm"], "qk_norm_over": "width"}
+    if (bound := config.get("clip_qkv", None)) is not None:
+        table["block"]["mixer"]["clip"] = float(bound)
     table["block"]["ffn"] = mixture(config, "intermediate_size")
     return table
 

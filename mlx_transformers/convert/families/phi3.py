@@ -26,11 +26,19 @@ DEFAULTS: Table = {
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a Phi3Config."""
-    table = decoder(config, fraction=1.0, **DEFAULTS)
+    table = rereading(decoder(config, fraction=1.0, **DEFAULTS))
     if window := config.get("sliding_window", None):
         table["block"]["mixer"]["window"] = window
     table["block"]["dropout"] = float(config.get("resid_pdrop", 0.0))
     table["embed"]["dropout"] = float(config.get("embd_pdrop", 0.0))
+    return table
+
+
+def rereading(table: Table) -> Table:
+    """A table whose texts are read anew where LongRoPE's long set takes over, as Phi's code does."""
+    scaling = table["position"].get("scaling") or {}
+    if scaling.get("kind") == "longrope":
+        scaling["reread"] = True
     return table
 
 

@@ -34,7 +34,7 @@ class Heads(Kind):
     """What `qk_norm` normalises: every head with the same weights (Qwen 3, Gemma 3), every head
     with its own (Cohere, StableLM), or all heads joined (OLMo 2)."""
     clip: float | None = Field(None, gt=0)
-    """Bound of every number of q, k and v (OLMo, DBRX: clip_qkv)."""
+    """Bound of every number of q, k and v, after `qk_norm` (OLMo, DBRX: clip_qkv)."""
     softcap: float | None = Field(None, gt=0)
     """Bound c of the scores: `c · tanh(score / c)`."""
     sinks: bool = False
@@ -155,13 +155,13 @@ class HeadsMixer(nn.Module):
         return built
 
     def _heads(self, y: mx.array, norm: str = "") -> mx.array:
-        """A projection `[B, T, H * K]`, bounded, split into heads `[B, H, T, K]`, normalised."""
-        if self.clip is not None:
-            y = mx.clip(y, -self.clip, self.clip)
+        """A projection `[B, T, H * K]`, normalised, split into heads `[B, H, T, K]`, bounded."""
         if norm in self and self.norm_joined:
             y = self[norm](y)
         y = y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
-        return self[norm](y) if norm in self and not self.norm_joined else y
+        if norm in self and not self.norm_joined:
+            y = self[norm](y)
+        return y if self.clip is None else mx.clip(y, -self.clip, self.clip)
 
     def _attend(
         self,

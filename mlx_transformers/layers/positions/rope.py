@@ -26,7 +26,8 @@ class Rope(Kind):
     theta: float = Field(10000.0, gt=1)
     """Base of the wavelengths."""
     fraction: float = Field(1.0, gt=0, le=1)
-    """Share of each head's features that turn (GPT-J, NeoX, Phi: less than 1)."""
+    """Share of each head's features that turn (GPT-J, NeoX, Phi: less than 1); of an odd number
+    of features the last finds a partner that would have stayed, as in NeoX's published code."""
     traditional: bool = False
     """Whether neighbouring features form a pair, as in the paper."""
     scaling: Annotated[Kind, Slot("scaling")] | None = None
@@ -55,11 +56,13 @@ class RopePosition(Position):
             RecipeError: the fraction leaves no pair, so that the model would have no positions, or
                 the scaling has not one number for each pair.
         """
-        turning = int(head_dim * self.config.fraction) // 2 * 2
+        turning = int(head_dim * self.config.fraction)
+        if turning == head_dim:
+            turning = turning // 2 * 2
         if turning == 0:
             raise RecipeError(
                 f"position.fraction = {self.config.fraction} of a head of {head_dim} features is "
-                "less than one pair, so nothing would turn. Raise it, or choose the kind 'none'."
+                "less than one of them, so nothing would turn. Raise it, or choose the kind 'none'."
             )
         if self.scaling is None:
             return single(plain_inv_freq(self.config.theta, turning))

@@ -14,8 +14,7 @@ class LongRopeScaling(Scaling):
     """LongRoPE: a divisor per pair, found by search, one set for short and one for long passes.
 
     Ding et al. 2024, equation 3 and section 3.3; Phi-3 (Abdin et al. 2024). The long set serves
-    a pass as soon as it is longer than `trained_len`: a text that grows beyond that while it is
-    decoded is read anew.
+    a pass as soon as it is longer than `trained_len`.
     """
 
     kind: Literal["longrope"] = "longrope"
@@ -27,6 +26,9 @@ class LongRopeScaling(Scaling):
     """The same for passes beyond `trained_len`."""
     magnitude: float = Field(1.0, gt=0)
     """What turned queries and keys are multiplied by (Phi-3: √(1 + ln(factor) / ln(trained)))."""
+    reread: bool = True
+    """Whether a text that grows beyond `trained_len` while it is decoded is read anew (Phi-3);
+    otherwise its first keys stay as the short set turned them."""
 
     def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
         plain = plain_inv_freq(theta, width)
@@ -44,4 +46,4 @@ class LongRopeScaling(Scaling):
 
     @property
     def rereads_after(self) -> int | None:
-        return self.trained_len
+        return self.trained_len if self.reread else None
