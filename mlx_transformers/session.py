@@ -137,7 +137,7 @@ def _begin(
             return Result(folder, done, _run(built, feed, folder, done, say), built.step.traces)
         except BaseException:
             if done.step == 0:
-                shutil.rmtree(folder.path)
+                shutil.rmtree(folder.path, ignore_errors=True)  # may need memory that ended
             raise
 
 

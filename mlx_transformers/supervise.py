@@ -12,7 +12,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -33,7 +35,10 @@ MICROBATCH = "train.microbatch"
 CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 """What becomes of a failed allocation in a thread of MLX or of a BLAS."""
 
-RUN = "import sys; sys.argv[0] = 'mlxt'; from mlx_transformers.cli.main import main; main()"
+RUN = (
+    "import sys; sys.argv[0] = 'mlxt'; from mlx_transformers.cli.main import main; "
+    "from mlx_transformers.supervise import watched; watched(main)"
+)
 """A run as a process of its own, with the name that its command has."""
 
 GROUPS = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
@@ -92,6 +97,27 @@ def tell(told: Told) -> None:
         partial = Path(f"{place}.partial")
         partial.write_text(json.dumps(asdict(told)), encoding="utf-8")
         os.replace(partial, place)
+
+
+def watched(run: Callable[[], None]) -> None:
+    """A command in a process that is watched: where it fails the process ends at once.
+
+    Libraries say goodbye to their threads when Python ends, and one that has no memory for it
+    (mlx-data's) waits for ever. Whoever watches would wait with it.
+    """
+    code = 1
+    try:
+        run()
+        return
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def last_saved(run: Path) -> str | None:

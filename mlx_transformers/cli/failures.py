@@ -28,8 +28,11 @@ NO_MEMORY = (
     "insufficient memory",
     "out of memory",
     "malloc or free",
+    "resource temporarily unavailable",
+    "can't start new thread",
 )
-"""What MLX and Metal say where memory ends, the limit of a single buffer included."""
+"""What MLX and Metal say where memory ends, the limit of a single buffer included; the last two are
+of C++ and of Python, where there is none for the stack of another thread."""
 
 
 def report(sentence: str) -> None:
@@ -44,10 +47,6 @@ def report(sentence: str) -> None:
 
 def refused(error: Exception) -> str | None:
     """The sentence for what the system refused; None for what can only be a mistake of ours."""
-    if isinstance(error, OSError):
-        cure = CURES.get(error.errno or 0)
-        place = f" {error.filename}" if error.filename else ""
-        return f"The system refuses{place}: {error.strerror}. {cure}" if cure else None
     if no_memory(error):
         said = f" ({error})" if str(error) else ""
         return (
@@ -55,9 +54,15 @@ def refused(error: Exception) -> str | None:
             "train.batch_size or less: a step learns from the same rows, fewer at once. Or shorten "
             "train.seq_len, set train.recompute=all, or let --supervise halve them."
         )
+    if isinstance(error, OSError):
+        cure = CURES.get(error.errno or 0)
+        place = f" {error.filename}" if error.filename else ""
+        return f"The system refuses{place}: {error.strerror}. {cure}" if cure else None
     return None
 
 
 def no_memory(error: Exception) -> bool:
     """Whether an error says that memory ended."""
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in NO_MEMORY)
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return any(sign in str(error).lower() for sign in NO_MEMORY)

@@ -1,5 +1,6 @@
 """`mlxt train --supervise`: what restarts a run, what does not, and that it ends."""
 
+import errno
 import json
 import os
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlx_transformers import supervise
+from mlx_transformers.cli.failures import no_memory, refused
 from mlx_transformers.core.cache import cache_folder
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.supervise import Command, Told, ended_by, smaller
@@ -185,6 +187,49 @@ def test_a_limit_that_the_system_enforces_is_met_by_smaller_microbatches(home: P
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "a step still learns from 256 rows" in done.stdout
     assert log(home, "a")[-1]["tokens"] == 4 * 256 * 128
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "told"),
+    [
+        ("raise RuntimeError('no thread')", 1, "RuntimeError: no thread"),
+        ("raise SystemExit(71)", 71, ""),
+    ],
+)
+def test_a_watched_run_that_fails_waits_for_no_thread(ends: str, code: int, told: str) -> None:
+    """Python itself would wait for ever for the one that is begun here."""
+    program = (
+        "import threading\n"
+        "from mlx_transformers.supervise import watched\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        f"def run(): {ends}\n"
+        "watched(run)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("Resource temporarily unavailable"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("[malloc] Unable to allocate 64 bytes."),
+    ],
+    ids=str,
+)
+def test_whatever_says_that_memory_ended_is_told_so(error: Exception) -> None:
+    assert no_memory(error)
+    assert "There is no memory left" in str(refused(error))
 
 
 @pytest.mark.parametrize(("rows", "half"), [(8, 4), (6, 3), (3, 1), (9, 3), (2, 1), (7, 1)])
