@@ -5,7 +5,7 @@ said.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .objectives.classify import hits
 from .objectives.mlm import around, hidden_places
 from .score.classes import classification, shares
 from .score.interval import Score
-from .score.texts import summarization, translation
+from .score.texts import leads, summarization, translation
 from .session import held_out, opened
 from .trainer.folder import RUNS
 
@@ -143,9 +143,13 @@ def translate(built: Built, stream: EvalStream, beams: Beams) -> Answered:
 
 
 def summarize(built: Built, stream: EvalStream, beams: Beams) -> Answered:
-    """ROUGE of the targets that are written for sources."""
-    texts = written(built, stream, beams)
-    return len(texts[0]), summarization(*texts)
+    """ROUGE of the targets that are written for sources, and of how the sources begin."""
+    texts, references = written(built, stream, beams)
+    tokenizer, prefix = built.tokenizer, built.recipe.data.batch.prefix  # type: ignore[attr-defined]
+    sources = [tokenizer.decode(source).removeprefix(prefix) for source, _ in examples(stream)]
+    beginnings = summarization(leads(sources, references), references)
+    lead = [replace(score, name=f"lead_{score.name}") for score in beginnings]
+    return len(texts), [*summarization(texts, references), *lead]
 
 
 def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], list[str]]:
@@ -153,8 +157,7 @@ def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], 
     tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
     longest = kind.longest_target(built.recipe.train.seq_len)  # type: ignore[attr-defined]
     limit = min(longest, (getattr(model, "max_seq_len", None) or 1 << 30) - 1)
-    texts, references = [], []
-    numbers = iter(stream.numbers)
+    texts = []
     for batch, rows in counted(stream):
         found = best_targets(
             model,
@@ -167,10 +170,12 @@ def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], 
             vocab_size=min(model.vocab_size, tokenizer.vocab_size),
         )
         texts += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
-        for _ in range(rows):
-            (_, target), _ = stream.rows.examples.at(int(next(numbers)))  # type: ignore[attr-defined]
-            references.append(tokenizer.decode(target))
-    return texts, references
+    return texts, [tokenizer.decode(target) for _, target in examples(stream)]
+
+
+def examples(stream: EvalStream) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The pairs that are measured on, whole, in order."""
+    return [stream.rows.examples.at(int(i))[0] for i in stream.numbers]  # type: ignore[attr-defined]
 
 
 def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.decode.beam import Beams
+from mlx_transformers.score.texts import summarization
 from mlx_transformers.session import held_out, opened
 from mlx_transformers.tasks import measure, written
 from mlx_transformers.writing import search
@@ -112,4 +113,9 @@ def test_targets_are_written_for_every_source_and_references_stay_whole(
     assert [score["name"] for score in found["scores"]] == ["bleu", "chrf"]
     assert found["checkpoint"] == str(path)
     found = said_as_json(mlxt, "p", "--task", "summarization")
-    assert [score["name"] for score in found["scores"]] == ["rouge1", "rouge2", "rougeL"]
+    scores = {score["name"]: score["value"] for score in found["scores"]}
+    rouge = ["rouge1", "rouge2", "rougeL"]
+    assert list(scores) == [*rouge, *(f"lead_{name}" for name in rouge)]
+    n = int(np.median([len(reference.split()) for reference in references]))
+    lead = summarization([" ".join(source.split()[:n]) for source in sources], references)
+    assert [scores[f"lead_{score.name}"] for score in lead] == [score.value for score in lead]

@@ -12,7 +12,7 @@ from mlx_transformers.score.classes import (
     shares,
 )
 from mlx_transformers.score.interval import scored
-from mlx_transformers.score.texts import summarization, translation
+from mlx_transformers.score.texts import leads, summarization, translation
 
 RNG = np.random.default_rng(0)
 
@@ -102,3 +102,9 @@ def test_rouge_counts_what_texts_share():
     assert one.value == pytest.approx((5 / 6 + 1 + 5 / 6) / 3)
     assert two.value == pytest.approx((3 / 5 + 1 + 3 / 5) / 3)
     assert longest.value == pytest.approx(one.value)
+
+
+def test_a_lead_has_as_many_words_as_references_have_in_the_middle():
+    references = ["one", "one two three", "a b c d e"]
+    sources = ["def big_red(self, x):", "too short", ""]
+    assert leads(sources, references) == ["def big red", "too short", ""]

@@ -3,14 +3,16 @@
 Zaheer et al. 2020. Defaults are those of `BigBirdConfig`.
 """
 
-from ..answers import Answer, classifier, pooled, task_of
+from ..answers import Answer, asked, classifier, pooled, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..view import View, spelled
 from ..weights import Row
 from .bert import (
     CAUSAL,
     HEADS,
     NAMES,
+    TOWER,
     around,
     bert_answer,
     bert_extras,
@@ -32,7 +34,7 @@ def model(config: HfConfig) -> Table:
     always_full = blocks * config.get("block_size", 64) >= longest
     if config.get("attention_type", "block_sparse") != "original_full" and not always_full:
         raise config.refuse("attention_type", "block_sparse")
-    table = tower(config, vocab_size=50358, activation=activation)
+    table = tower(config, vocab_size=50358, activation="gelu_new")
     table["max_seq_len"] = longest
     table["block"]["mixer"]["bias"] = config.get("use_bias", True)
     if config.get("rescale_embeddings", False):
@@ -67,11 +69,25 @@ def weights(config: HfConfig) -> list[Row]:
     return [*around("bert."), *layers("bert.encoder.layer.{i}"), *answer(config).rows]
 
 
+def said(view: View) -> Table:
+    """The class of a BigBird, which may write instead of reading."""
+    if view.get("kind") == "decoder":
+        return {"architectures": ["BigBirdForCausalLM"], "is_decoder": True}
+    return asked("BigBird")(view)
+
+
+KEYS = {
+    **TOWER,
+    "use_bias": "block.mixer.bias",
+    "rescale_embeddings": lambda view: view.get("embed.scale") == "sqrt_dim",
+}
+
 BIG_BIRD = Family(
     model_types=("big_bird",),
     architecture="BigBirdForPreTraining",
     model=model,
     weights=weights,
+    config=spelled(KEYS, said, attention_type="original_full"),
     renames=(*NAMES, prefixed("bert.", *HEADS)),
     **bert_extras("bert."),
 )
