@@ -48,7 +48,13 @@ OLMOE = Family(
     model=model,
     weights=weights,
     config=spelled(
-        {**BIASED, **CHOSEN, "intermediate_size": "block.ffn.expert.hidden_dim"}, rotary()
+        {
+            **BIASED,
+            **CHOSEN,
+            "intermediate_size": "block.ffn.expert.hidden_dim",
+            "clip_qkv": "block.mixer.clip",
+        },
+        rotary(),
     ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
