@@ -4,8 +4,9 @@ A task says which runs it is for, has the model answer every example held out, a
 said.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,44 @@ from .trainer.folder import RUNS
 
 GREEDY = Beams(1, alpha=0.0)
 
-Answered = tuple[int, list[Score]]
-"""How many examples there were, and the scores."""
+
+@dataclass(frozen=True)
+class Group:
+    """The examples whose sources have `first` to `last` words; without a last, all longer ones."""
+
+    first: int
+    last: int | None
+    examples: int
+    scores: list[Score]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How many examples there were, the scores of all, and those of each group of lengths."""
+
+    examples: int
+    scores: list[Score]
+    groups: list[Group] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a task that writes is measured.
+
+    Attributes:
+        beams: how texts are searched for.
+        lengths: words of the source at which a new group begins, ascending; none makes no groups.
+    """
+
+    beams: Beams = GREEDY
+    lengths: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if any(a >= b for a, b in pairwise((0, *self.lengths))):
+            raise RunError(
+                f"Groups of lengths begin at {', '.join(map(str, self.lengths))} words: give "
+                "whole numbers from 1 on, each larger than the one before."
+            )
 
 
 @dataclass(frozen=True)
@@ -40,12 +77,12 @@ class Task:
         objective: what its runs were trained for.
         batch: the batches that its examples come in.
         measure: has the model answer, and scores it.
-        writes: whether it writes texts, so that a search matters.
+        writes: whether it writes texts, so that it matters how.
     """
 
     objective: str
     batch: str
-    measure: Callable[[Built, EvalStream, Beams], Answered]
+    measure: Callable[[Built, EvalStream, Writing], Answers]
     writes: bool = False
 
 
@@ -57,6 +94,7 @@ class Measured:
     task: str
     examples: int
     scores: list[Score]
+    groups: list[Group]
 
 
 def measure(
@@ -64,7 +102,7 @@ def measure(
     task: str,
     *,
     batches: int | None = None,
-    beams: Beams | None = None,
+    writing: Writing | None = None,
     root: Path = RUNS,
     progress: Preparing | None = None,
 ) -> Measured:
@@ -74,7 +112,7 @@ def measure(
         run: a run's name or folder, or one of its checkpoints; None is the newest run.
         task: one of `TASKS`.
         batches: batches to measure on, spread evenly; None takes all.
-        beams: how texts are searched for; None writes the likeliest token each time.
+        writing: how texts are written and grouped; None takes the likeliest token each time.
         root: the folder of runs.
         progress: told how far the preparation of the data is, where there is any.
 
@@ -84,15 +122,17 @@ def measure(
     if task not in TASKS:
         raise RunError(unknown("task", task, TASKS))
     chosen = TASKS[task]
-    if beams is not None and not chosen.writes:
-        raise RunError(f"The task '{task}' writes no text: beams have no effect. Leave them out.")
+    if writing is not None and not chosen.writes:
+        raise RunError(
+            f"The task '{task}' writes no text: beams and lengths have no effect. Leave them out."
+        )
     path, built = opened(run, root, progress)
     _suits(built, task, chosen)
     if built.step.ema is not None:
         built.model.update(built.step.ema.average)
     built.model.eval()
-    examples, scores = chosen.measure(built, held_out(built, batches), beams or GREEDY)
-    return Measured(path, task, examples, scores)
+    found = chosen.measure(built, held_out(built, batches), writing or Writing())
+    return Measured(path, task, found.examples, found.scores, found.groups)
 
 
 def _suits(built: Built, name: str, task: Task) -> None:
@@ -106,7 +146,7 @@ def _suits(built: Built, name: str, task: Task) -> None:
         )
 
 
-def classify(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+def classify(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """Accuracy, macro F1 and Matthews' correlation of the classes of sequences."""
     labels, said = [], []
     for batch, rows in counted(stream):
@@ -117,10 +157,10 @@ def classify(built: Built, stream: EvalStream, beams: Beams) -> Answered:
         labels.append(np.array(batch["label"])[:rows])
     all_labels, all_said = np.concatenate(labels), np.concatenate(said)
     n_classes = int(max(len(built.data.labels), all_said.max() + 1))
-    return len(all_labels), classification(all_labels, all_said, n_classes)
+    return Answers(len(all_labels), classification(all_labels, all_said, n_classes))
 
 
-def fill(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+def fill(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """The share of hidden words that the likeliest token restores."""
     right, asked = [], []
     for batch, rows in counted(stream):
@@ -133,31 +173,65 @@ def fill(built: Built, stream: EvalStream, beams: Beams) -> Answered:
         right.append(np.array(hit.sum(axis=1))[:rows])
         asked.append(np.array(weights.sum(axis=1))[:rows])
     all_right, all_asked = np.concatenate(right), np.concatenate(asked)
-    return len(all_asked), [shares("masked_accuracy", all_right, all_asked)]
+    return Answers(len(all_asked), [shares("masked_accuracy", all_right, all_asked)])
 
 
-def translate(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+@dataclass(frozen=True)
+class Text:
+    """A source, what was written for it, and the whole reference, however long."""
+
+    source: str
+    said: str
+    reference: str
+
+    @property
+    def words(self) -> int:
+        """How many the source has."""
+        return len(self.source.split())
+
+
+def translate(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """BLEU and chrF of the targets that are written for sources."""
-    texts = written(built, stream, beams)
-    return len(texts[0]), translation(*texts)
+    return in_groups(written(built, stream, writing.beams), writing.lengths, _beside_references)
 
 
-def summarize(built: Built, stream: EvalStream, beams: Beams) -> Answered:
+def _beside_references(texts: Sequence[Text]) -> list[Score]:
+    return translation([text.said for text in texts], [text.reference for text in texts])
+
+
+def summarize(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """ROUGE of the targets that are written for sources, and of how the sources begin."""
-    texts, references = written(built, stream, beams)
-    tokenizer, prefix = built.tokenizer, built.recipe.data.batch.prefix  # type: ignore[attr-defined]
-    sources = [tokenizer.decode(source).removeprefix(prefix) for source, _ in examples(stream)]
-    beginnings = summarization(leads(sources, references), references)
+    return in_groups(written(built, stream, writing.beams), writing.lengths, _beside_leads)
+
+
+def _beside_leads(texts: Sequence[Text]) -> list[Score]:
+    said = [text.said for text in texts]
+    references = [text.reference for text in texts]
+    beginnings = summarization(leads([text.source for text in texts], references), references)
     lead = [replace(score, name=f"lead_{score.name}") for score in beginnings]
-    return len(texts), [*summarization(texts, references), *lead]
+    return [*summarization(said, references), *lead]
 
 
-def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], list[str]]:
-    """What the model writes for each source, and the whole reference, however long."""
+def in_groups(
+    texts: Sequence[Text], lengths: Sequence[int], score: Callable[[Sequence[Text]], list[Score]]
+) -> Answers:
+    """Texts scored together, and apart by the words of their sources; a group of none is left
+    out."""
+    groups = []
+    ends = [*(n - 1 for n in lengths), None] if lengths else []
+    for first, last in zip((1, *lengths), ends, strict=bool(lengths)):
+        within = [t for t in texts if first <= t.words and (last is None or t.words <= last)]
+        if within:
+            groups.append(Group(first, last, len(within), score(within)))
+    return Answers(len(texts), score(texts), groups)
+
+
+def written(built: Built, stream: EvalStream, beams: Beams) -> list[Text]:
+    """What the model writes for each source."""
     tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
     longest = kind.longest_target(built.recipe.train.seq_len)  # type: ignore[attr-defined]
     limit = min(longest, (getattr(model, "max_seq_len", None) or 1 << 30) - 1)
-    texts = []
+    said = []
     for batch, rows in counted(stream):
         found = best_targets(
             model,
@@ -169,8 +243,11 @@ def written(built: Built, stream: EvalStream, beams: Beams) -> tuple[list[str], 
             beams=beams,
             vocab_size=min(model.vocab_size, tokenizer.vocab_size),
         )
-        texts += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
-    return texts, [tokenizer.decode(target) for _, target in examples(stream)]
+        said += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
+    return [
+        Text(tokenizer.decode(source).removeprefix(kind.prefix), one, tokenizer.decode(target))  # type: ignore[attr-defined]
+        for one, (source, target) in zip(said, examples(stream), strict=True)
+    ]
 
 
 def examples(stream: EvalStream) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.errors import RunError
 from .options import AsJson
 from .preparing import watch
+
+if TYPE_CHECKING:
+    from ..score.interval import Score
 
 
 def evaluate(
@@ -46,14 +49,23 @@ def evaluate(
             show_default="1, the likeliest token each time",
         ),
     ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure a task that writes also by words of the source: 5,10,20 makes four "
+            "groups, the last of 20 words and more.",
+            metavar="N,N",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run on its validation split: loss, perplexity, bits per byte; or at a task."""
     if task is not None:
-        _task(run, task, batches, beams, as_json)
+        _task(run, task, batches, beams, lengths, as_json)
         return
-    if beams is not None:
-        raise RunError("--beams searches for the texts of a task: give --task with it.")
+    if beams is not None or lengths is not None:
+        raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
     from ..session import evaluate as measure
 
     with watch() as progress:
@@ -82,20 +94,45 @@ def _said(values: dict[str, float]) -> list[str]:
 
 
 def _task(
-    run: str | None, task: str, batches: int | None, beams: int | None, as_json: bool
+    run: str | None,
+    task: str,
+    batches: int | None,
+    beams: int | None,
+    lengths: str | None,
+    as_json: bool,
 ) -> None:
     """Metrics of a task, each with its interval."""
     from ..decode.beam import Beams
-    from ..tasks import measure
+    from ..tasks import GREEDY, Writing, measure
 
-    search = None if beams is None else Beams(beams)
+    writing = None
+    if beams is not None or lengths is not None:
+        search = GREEDY if beams is None else Beams(beams)
+        writing = Writing(search, () if lengths is None else _numbers(lengths))
     with watch() as progress:
-        found = measure(run, task, batches=batches, beams=search, progress=progress)
+        found = measure(run, task, batches=batches, writing=writing, progress=progress)
     if as_json:
         print(json.dumps(asdict(found) | {"checkpoint": str(found.checkpoint)}))
         return
     print(f"{found.checkpoint}")
-    for score in found.scores:
+    _show(found.scores, found.examples)
+    for group in found.groups:
+        last = " or more" if group.last is None else f" to {group.last}"
+        print(f"\nsources of {group.first}{last} words")
+        _show(group.scores, group.examples)
+
+
+def _show(scores: "list[Score]", examples: int) -> None:
+    for score in scores:
         between = f"{score.low:.4f} to {score.high:.4f}"
         print(f"  {score.name:<15} {score.value:.4f}   95% of draws: {between}")
-    print(f"  measured on     {found.examples:,} examples")
+    print(f"  measured on     {examples:,} examples")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RunError(
+            f"--lengths {text}: give whole numbers with commas between, e.g. 5,10,20."
+        ) from None

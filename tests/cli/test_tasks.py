@@ -1,6 +1,7 @@
 """`mlxt eval --task`: a run measured with the metrics of its field."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from mlx_transformers.decode.beam import Beams
+from mlx_transformers.score.interval import Score
 from mlx_transformers.score.texts import summarization
 from mlx_transformers.session import held_out, opened
-from mlx_transformers.tasks import measure, written
+from mlx_transformers.tasks import Text, in_groups, measure, written
 from mlx_transformers.writing import search
 
 from .conftest import Mlxt
@@ -78,7 +80,8 @@ def test_a_task_that_a_run_was_not_trained_for_is_refused(mlxt: Mlxt, encoders: 
     )
     refused(mlxt("eval", "masked", "--task", "clasification"), "Did you mean 'classification'?")
     refused(mlxt("eval", "masked", "--task", "masked", "--beams", "2"), "writes no text")
-    refused(mlxt("eval", "masked", "--beams", "2"), "give --task with it")
+    refused(mlxt("eval", "masked", "--beams", "2"), "give --task with them")
+    refused(mlxt("eval", "masked", "--lengths", "2"), "give --task with them")
 
 
 def test_targets_are_written_for_every_source_and_references_stay_whole(
@@ -100,22 +103,42 @@ def test_targets_are_written_for_every_source_and_references_stay_whole(
     assert mlxt("train", recipe, *(w for s in sets for w in ("--set", s)), "--name", "p").code == 0
     path, built = opened("p")
     stream = held_out(built, None)
-    texts, references = written(built, stream, Beams(1, alpha=0.0))
-    assert len(texts) == len(references) == len(stream.numbers)
-    assert any(reference.endswith("is a long answer") for reference in references)
+    texts = written(built, stream, Beams(1, alpha=0.0))
+    assert len(texts) == len(stream.numbers)
+    assert any(text.reference.endswith("is a long answer") for text in texts)
     sources = [
         built.tokenizer.decode(stream.rows.examples.at(int(i))[0][0])  # type: ignore[attr-defined]
         for i in stream.numbers
     ]
     for source, text in list(zip(sources, texts, strict=True))[:3]:
-        assert text == search("p", source, max_tokens=16, beams=Beams(1, alpha=0.0))
+        assert text.said == search("p", source, max_tokens=16, beams=Beams(1, alpha=0.0))
+        assert text.source == source
     found = said_as_json(mlxt, "p", "--task", "translation", "--beams", "2")
     assert [score["name"] for score in found["scores"]] == ["bleu", "chrf"]
     assert found["checkpoint"] == str(path)
     found = said_as_json(mlxt, "p", "--task", "summarization")
+    references = [text.reference for text in texts]
     scores = {score["name"]: score["value"] for score in found["scores"]}
     rouge = ["rouge1", "rouge2", "rougeL"]
     assert list(scores) == [*rouge, *(f"lead_{name}" for name in rouge)]
     n = int(np.median([len(reference.split()) for reference in references]))
     lead = summarization([" ".join(source.split()[:n]) for source in sources], references)
     assert [scores[f"lead_{score.name}"] for score in lead] == [score.value for score in lead]
+    refused(mlxt("eval", "p", "--task", "translation", "--lengths", "3,3"), "each larger than")
+    refused(mlxt("eval", "p", "--task", "translation", "--lengths", "short"), "e.g. 5,10,20")
+    lines = mlxt("eval", "p", "--task", "translation", "--lengths", "3,4").out.splitlines()
+    assert "sources of 1 to 2 words" in lines
+    assert "sources of 4 or more words" in lines
+
+
+def test_texts_are_scored_together_and_by_the_words_of_their_sources() -> None:
+    texts = [Text("word " * words, "a" * words, "b") for words in (1, 3, 4, 4, 9)]
+
+    def score(some: Sequence[Text]) -> list[Score]:
+        return [Score("letters", float(sum(len(text.said) for text in some)), 0.0, 0.0)]
+
+    found = in_groups(texts, [2, 3, 5, 20], score)
+    assert (found.examples, found.scores[0].value) == (5, 21.0)
+    groups = [(g.first, g.last, g.examples, g.scores[0].value) for g in found.groups]
+    assert groups == [(1, 1, 1, 1.0), (3, 4, 3, 11.0), (5, 19, 1, 9.0)]
+    assert in_groups(texts, [], score).groups == []
