@@ -1,5 +1,6 @@
 """Writing without drawing: the best target of a source, or the best continuation of a prompt."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,57 @@ def search(
     return tokenizer.decode(found.tokens)
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """Where a model looked while it wrote.
+
+    Attributes:
+        source, target: tokens as people read them, a control token as its name in brackets.
+        weights: `[T][S]`, how much each target token looked at each source token; a row's sum is 1.
+    """
+
+    source: list[str]
+    target: list[str]
+    weights: list[list[float]]
+
+
+def align(
+    run: str | Path | None,
+    text: str,
+    *,
+    max_tokens: int,
+    beams: Beams,
+    loaded: tuple[Any, Tokenizer] | None = None,
+) -> tuple[str, Alignment]:
+    """What `search` writes for a source, and where the model looked meanwhile.
+
+    Bahdanau et al. 2015, figure 3. The source is in the order of its text, also where the model
+    reads it from its end.
+
+    Raises:
+        RunError: as `search`, or the model doesn't look back at a source.
+    """
+    model, tokenizer = loaded or load(run)
+    if getattr(model, "alignment", None) is None or not reads_source(model):
+        raise RunError(
+            "This run's model has no alignment to show: only a recurrent one with model.align "
+            "(seq2seq/bahdanau_tiny, seq2seq/luong_tiny) looks at a source with one weight for "
+            "each of its tokens."
+        )
+    pairs, tokenizer = _pairs(run, model, tokenizer)
+    source = pairs.source(text, tokenizer)
+    found = _best(source, pairs, model, tokenizer, max_tokens, beams)
+    read = [tokenizer.control(pairs.start), *found.tokens]
+    weights = model.alignment(mx.array([source]), mx.array([read]))[0]
+    order = list(range(len(source) - 1))
+    order = [*(order[::-1] if pairs.reverse_source else order), len(source) - 1]
+    names = [tokenizer.surface(source[i]).strip() for i in order[:-1]]
+    said = [tokenizer.surface(token).strip() for token in found.tokens]
+    last = ["[end]"] if found.ended else []
+    rows = weights[:, mx.array(order)].tolist()[: len(said) + len(last)]
+    return tokenizer.decode(found.tokens), Alignment([*names, "[end]"], [*said, *last], rows)
+
+
 def _target(
     run: str | Path | None,
     text: str,
@@ -61,17 +113,32 @@ def _target(
     max_tokens: int,
     beams: Beams,
 ) -> Hypothesis:
+    pairs, tokenizer = _pairs(run, model, tokenizer)
+    return _best(pairs.source(text, tokenizer), pairs, model, tokenizer, max_tokens, beams)
+
+
+def _pairs(run: str | Path | None, model: Any, tokenizer: Tokenizer) -> tuple[Pairs, Tokenizer]:
+    """How a run reads pairs, and its tokenizer with the tokens that this takes."""
     folder, _ = find_checkpoint(run)
     kind: Any = load_recipe(folder.recipe).data.batch
     begins: Any = getattr(kind, "start", "start")
     pairs = kind if isinstance(kind, Pairs) else Pairs(start=begins)
-    tokenizer = with_ends(tokenizer, begins, model)
-    source = pairs.source(text, tokenizer)
+    return pairs, with_ends(tokenizer, begins, model)
+
+
+def _best(
+    source: list[int],
+    pairs: Pairs,
+    model: Any,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    beams: Beams,
+) -> Hypothesis:
     _admit(len(source), model)
     found = best_targets(
         model,
         mx.array([source], dtype=mx.int32),
-        start=tokenizer.control(begins),
+        start=tokenizer.control(pairs.start),
         end=tokenizer.control("end"),
         limit=min(max_tokens, _longest(model, max_tokens + 1) - 1),
         beams=beams,

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,6 +61,14 @@ BeamCount = Annotated[
 LengthPenalty = Annotated[
     float, typer.Option(help="The exponent of a search's length penalty; 0 favours short texts.")
 ]
+AlignmentFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also draw where a recurrent encoder-decoder looked while it wrote, to a new "
+        ".svg or .png file.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
 Stop = Annotated[
     list[str] | None,
@@ -84,6 +94,7 @@ def generate(
     stop: Stop = None,
     beams: BeamCount = None,
     length_penalty: LengthPenalty = 0.6,
+    alignment: AlignmentFile = None,
 ) -> None:
     """Continue a prompt with a trained run, or write the target of a source.
 
@@ -99,11 +110,13 @@ def generate(
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     text = _standard_input() if prompt == "-" else prompt
     model, tokenizer = load(run)
-    if beams is not None or not hasattr(model, "step") or reads_source(model):
+    searches = beams is not None or not hasattr(model, "step") or reads_source(model)
+    if searches or alignment is not None:
         _no_drawing(sampling, seed, stop)
-        loaded = (model, tokenizer)
+        write = search if alignment is None else partial(_drawn, alignment)
         how = Beams(beams or 1, alpha=length_penalty)
-        typer.echo(search(run, text, max_tokens=max_tokens, beams=how, loaded=loaded))
+        loaded = (model, tokenizer)
+        typer.echo(write(run, text, max_tokens=max_tokens, beams=how, loaded=loaded))
         return
     pieces = stream(
         model,
@@ -118,6 +131,22 @@ def generate(
     typer.echo(pieces.stats.line(), err=True)
     if not whole:
         raise typer.Exit(INTERRUPTED)
+
+
+def _drawn(file: Path, run: str | None, text: str, **how: Any) -> str:
+    """What is written, once its alignment is drawn to a file."""
+    from ..report.plot import alignment
+    from ..writing import align
+
+    if file.suffix not in (".svg", ".png"):
+        raise RunError(f"--alignment {file}: end the name with .svg or .png.")
+    if file.exists():
+        raise RunError(f"{file} is there already. Give --alignment another name, or remove it.")
+    if not file.parent.is_dir():
+        raise RunError(f"--alignment {file}: there is no folder {file.parent}. Make it first.")
+    said, looked = align(run, text, **how)
+    alignment(looked.weights, looked.source, looked.target, file)
+    return said
 
 
 def _no_drawing(sampling: Any, seed: int, stop: list[str] | None) -> None:

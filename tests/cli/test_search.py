@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import mlx.core as mx
+import numpy as np
 import pytest
 import tokenizers
 from contract.models import T5
@@ -13,7 +15,7 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.session import train
-from mlx_transformers.writing import reads_source, search, with_ends
+from mlx_transformers.writing import align, reads_source, search, with_ends
 
 SMALL = ["train.steps=2", "train.batch_size=2", "train.seq_len=16", "eval.batches=1"]
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -46,6 +48,30 @@ def test_an_encoder_decoder_writes_beside_its_source(place: Path) -> None:
 def test_a_source_that_is_too_long_is_an_error(place: Path) -> None:
     with pytest.raises(RunError, match="the model reads 24 at most"):
         search(place / "runs/pair", "one " * 20, max_tokens=5, beams=Beams(1))
+
+
+def test_an_alignment_shows_where_each_token_looked_in_the_order_of_the_text(
+    place: Path, tmp_path: Path
+) -> None:
+    sets = [f"data.path={place}/pairs.jsonl", "model.dim=8", "data.batch.reverse_source=true"]
+    recipe = load_recipe(RECIPES / "seq2seq/bahdanau_tiny.toml", [*SMALL, *sets])
+    run = train(recipe, name="looks", root=tmp_path).folder.path
+    said, looked = align(run, "one two", max_tokens=5, beams=Beams(1))
+    assert said == search(run, "one two", max_tokens=5, beams=Beams(1))
+    assert "".join(looked.source) == "onetwo[end]"
+    assert "".join(looked.target).removesuffix("[end]") == said.replace(" ", "")
+    model, tokenizer = load(run)
+    read = [tokenizer.control("start"), *tokenizer.encode(said)]
+    source = [*tokenizer.encode("owt eno"), tokenizer.control("end")]
+    plain = np.array(model.alignment(mx.array([source]), mx.array([read]))[0])
+    plain = np.concatenate([plain[:, -2::-1], plain[:, -1:]], axis=1)
+    assert np.array(looked.weights) == pytest.approx(plain[: len(looked.target)], abs=1e-6)
+    assert plain.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_model_that_does_not_look_back_has_no_alignment(place: Path) -> None:
+    with pytest.raises(RunError, match="no alignment to show"):
+        align(place / "runs/pair", "one two", max_tokens=5, beams=Beams(1))
 
 
 def test_an_encoder_writes_nothing(place: Path) -> None:
