@@ -1,5 +1,6 @@
 """Translations of the messages of programs, from their compiled catalogues."""
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import ClassVar
@@ -10,7 +11,8 @@ from .records import PackagedCorpus, Row, one_line, package
 class CataloguesFrench(PackagedCorpus):
     """English messages of five programs (`source`) and their French translations (`target`).
 
-    Messages of three words or more; where a message has several forms, the first.
+    Messages of three words or more, each once whatever its case and punctuation; where a message
+    has several forms, the first. Messages of one translation are on the same side of a split.
     """
 
     name = "catalogues_fr"
@@ -47,7 +49,7 @@ class CataloguesFrench(PackagedCorpus):
             "4405915165f13521d875a8c29c8970800a0141c14cc5416a38feca4ea5d9b9c3",
         ),
     )
-    content = "7a207803f27339c17d54fdcd3430527ec91652cc59f4e28f0318d17e1e73bc9a"
+    content = "c98ca4f64b202f2652d2c03cd4946697da405b32848c6dcb60c9efb952d3c2d7"
 
     def rows(self) -> Iterator[Row]:
         seen: set[str] = set()
@@ -55,9 +57,13 @@ class CataloguesFrench(PackagedCorpus):
             pattern = rf"/{self.language}(_[A-Z]+)?/LC_MESSAGES/\w+\.mo$"
             for catalogue in each.matching(pattern).values():
                 for source, target in messages(catalogue):
-                    if len(source.split()) >= 3 and source != target and source not in seen:
-                        seen.add(source)
+                    same = _letters(source)
+                    if len(source.split()) >= 3 and source != target and same not in seen:
+                        seen.add(same)
                         yield {"source": source, "target": target}
+
+    def group(self, row: Row) -> str:
+        return _letters(row["target"])
 
 
 def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
@@ -83,3 +89,8 @@ def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
         source, target = text(sources, number), text(targets, number)
         if source and target:
             yield source, target
+
+
+def _letters(text: str) -> str:
+    """A text without its case and punctuation; where nothing else is there, the text."""
+    return " ".join(re.findall(r"\w+", text.casefold())) or text
