@@ -13,51 +13,57 @@ from .preparing import watch
 if TYPE_CHECKING:
     from ..score.interval import Score
 
+Run = Annotated[
+    str | None,
+    typer.Argument(
+        help="A run's name or folder, or one of its checkpoints.",
+        metavar="RUN",
+        show_default="the newest run in ./runs",
+    ),
+]
+Batches = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Batches to measure on, spread evenly.",
+        metavar="N",
+        show_default="the whole split",
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure with the metrics of a task instead: classification, masked, "
+        "translation, summarization.",
+        metavar="TASK",
+        show_default=False,
+    ),
+]
+BeamCount = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Sequences kept by the search of a task that writes.",
+        show_default="1, the likeliest token each time",
+    ),
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure a task that writes also by words of the source: 5,10,20 makes four "
+        "groups, the last of 20 words and more.",
+        metavar="N,N",
+        show_default=False,
+    ),
+]
+
 
 def evaluate(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="A run's name or folder, or one of its checkpoints.",
-            metavar="RUN",
-            show_default="the newest run in ./runs",
-        ),
-    ] = None,
-    batches: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Batches to measure on, spread evenly.",
-            metavar="N",
-            show_default="the whole split",
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure with the metrics of a task instead: classification, masked, "
-            "translation, summarization.",
-            metavar="TASK",
-            show_default=False,
-        ),
-    ] = None,
-    beams: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Sequences kept by the search of a task that writes.",
-            show_default="1, the likeliest token each time",
-        ),
-    ] = None,
-    lengths: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure a task that writes also by words of the source: 5,10,20 makes four "
-            "groups, the last of 20 words and more.",
-            metavar="N,N",
-            show_default=False,
-        ),
-    ] = None,
+    run: Run = None,
+    batches: Batches = None,
+    task: Task = None,
+    beams: BeamCount = None,
+    lengths: Lengths = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run on its validation split: loss, perplexity, bits per byte; or at a task."""
