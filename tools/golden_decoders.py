@@ -33,6 +33,52 @@ LONG = {
     **rope("longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 4.0], partial_rotary_factor=1.0),
 }
 
+MORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "cwm": ("CwmForCausalLM", {**WINDOW, "head_dim": 8, "mlp_bias": True}),
+    "flex_olmo": ("FlexOlmoForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2}),
+    "glm4_moe_lite": (
+        "Glm4MoeLiteForCausalLM",
+        {**LATENT, **EXPERTS, "q_lora_rank": 8, "mlp_layer_types": ["sparse", "dense"]},
+    ),
+    "hunyuan_moe": (
+        "HunYuanMoEV1ForCausalLM",
+        {"head_dim": 8, "num_experts": 4, "moe_topk": 2},
+    ),
+    "hyperclovax": (
+        "HyperCLOVAXForCausalLM",
+        {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+    ),
+    "jais2": ("Jais2ForCausalLM", {}),
+    "minimax_m2": (
+        "MiniMaxM2ForCausalLM",
+        {
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "head_dim": 8,
+            **rope("default", partial_rotary_factor=0.5),
+        },
+    ),
+    "vaultgemma": (
+        "VaultGemmaForCausalLM",
+        {**WINDOW, "head_dim": 8, "attn_logit_softcapping": 2.0},
+    ),
+    "youtu": ("YoutuForCausalLM", {**LATENT, "q_lora_rank": 8, "tie_word_embeddings": False}),
+    "ctrl": ("CTRLLMHeadModel", {"n_embd": 16, "n_layer": 2, "n_head": 4, "dff": 24}),
+    "gpt_neox_japanese": ("GPTNeoXJapaneseForCausalLM", {"hidden_size": 16}),
+    "dbrx": (
+        "DbrxForCausalLM",
+        {
+            "d_model": 16,
+            "n_heads": 4,
+            "n_layers": 2,
+            "max_seq_len": 32,
+            "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.8, "rope_theta": 10000.0},
+            "ffn_config": {"ffn_hidden_size": 8, "moe_top_k": 2, "hidden_size": 16},
+        },
+    ),
+}
+"""Relatives of those below."""
+
 DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama_linear": ("LlamaForCausalLM", rope("linear", factor=4.0)),
     "llama_dynamic": ("LlamaForCausalLM", rope("dynamic", factor=4.0)),
@@ -101,5 +147,6 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "arcee": ("ArceeForCausalLM", {}),
     "seed_oss": ("SeedOssForCausalLM", {"head_dim": 8}),
     "hunyuan": ("HunYuanDenseV1ForCausalLM", {"head_dim": 8}),
+    **MORE,
     "ernie4_5": ("Ernie4_5ForCausalLM", {"head_dim": 8, "use_bias": True}),
 }

@@ -27,6 +27,9 @@ from .families.bert_relatives import (
 from .families.big_bird import BIG_BIRD
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
+from .families.ctrl import CTRL
+from .families.cwm import CWM
+from .families.dbrx import DBRX
 from .families.deberta import DEBERTA, DEBERTA_V2
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.distilbert import DISTILBERT
@@ -35,23 +38,30 @@ from .families.electra import ELECTRA
 from .families.ernie4_5 import ERNIE4_5
 from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
+from .families.flex_olmo import FLEX_OLMO
 from .families.fnet import FNET
 from .families.gemma import GEMMA
-from .families.gemma2 import GEMMA2
+from .families.gemma2 import GEMMA2, VAULTGEMMA
 from .families.gemma3 import GEMMA3
 from .families.glm import GLM, GLM4
+from .families.glm4_moe_lite import GLM4_MOE_LITE
 from .families.gpt2 import GPT2
 from .families.gpt_bigcode import GPT_BIGCODE
 from .families.gpt_neo import GPT_NEO
 from .families.gpt_neox import GPT_NEOX
+from .families.gpt_neox_japanese import GPT_NEOX_JAPANESE
 from .families.gpt_oss import GPT_OSS
 from .families.gptj import CODEGEN, GPTJ
 from .families.granite import GRANITE
 from .families.granitemoe import GRANITEMOE
 from .families.helium import HELIUM
 from .families.hunyuan import HUNYUAN
+from .families.hunyuan_moe import HUNYUAN_MOE
+from .families.hyperclovax import HYPERCLOVAX
+from .families.jais2 import JAIS2
 from .families.llama import LLAMA
 from .families.minicpm3 import MINICPM3
+from .families.minimax_m2 import MINIMAX_M2
 from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
@@ -74,6 +84,7 @@ from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .families.t5 import MT5, T5, UMT5
 from .families.xglm import BIOGPT, XGLM
+from .families.youtu import YOUTU
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -89,7 +100,10 @@ FAMILIES: tuple[Family, ...] = (
     CODEGEN,
     COHERE,
     COHERE2,
+    CTRL,
+    CWM,
     DATA2VEC_TEXT,
+    DBRX,
     DEBERTA,
     DEBERTA_V2,
     DEEPSEEK_V2,
@@ -101,6 +115,7 @@ FAMILIES: tuple[Family, ...] = (
     ERNIE4_5,
     EXAONE4,
     FALCON,
+    FLEX_OLMO,
     FNET,
     GEMMA,
     GEMMA2,
@@ -108,22 +123,28 @@ FAMILIES: tuple[Family, ...] = (
     GLM,
     GLM4,
     GLM4_MOE,
+    GLM4_MOE_LITE,
     GPT2,
     GPTJ,
     GPT_BIGCODE,
     GPT_NEO,
     GPT_NEOX,
+    GPT_NEOX_JAPANESE,
     GPT_OSS,
     GRANITE,
     GRANITEMOE,
     HELIUM,
     HUNYUAN,
+    HUNYUAN_MOE,
+    HYPERCLOVAX,
+    JAIS2,
     LLAMA,
     M2M_100,
     MARIAN,
     MBART,
     MEGATRON_BERT,
     MINICPM3,
+    MINIMAX_M2,
     MINISTRAL,
     MISTRAL,
     MIXTRAL,
@@ -156,9 +177,11 @@ FAMILIES: tuple[Family, ...] = (
     STARCODER2,
     T5,
     UMT5,
+    VAULTGEMMA,
     XGLM,
     XLM_ROBERTA,
     XLM_ROBERTA_XL,
+    YOUTU,
 )
 
 

@@ -23,7 +23,14 @@ from tests.parity.test_goldens import read as golden
 OTHERWISE = {
     # numbers that follow from others, written out
     *("n_inner", "ffn_hidden_size", "head_dim", "original_max_position_embeddings"),
-    *("rope_parameters", "attn_config", "max_window_layers", "sliding_window", "pos_att_type"),
+    *(
+        "rope_parameters",
+        "attn_config",
+        "ffn_config",
+        "max_window_layers",
+        "sliding_window",
+        "pos_att_type",
+    ),
     *("num_ln_in_parallel_attn", "num_kv_heads", "max_relative_positions", "multi_query"),
     *("_remove_final_layer_norm", "n_group", "topk_group"),
     # other names of the same

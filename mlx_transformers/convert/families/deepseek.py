@@ -120,8 +120,8 @@ def latent(config: HfConfig, table: Table, neighbours: bool) -> Table:
     return table
 
 
-def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
-    """A table with experts, some of them shared, behind the dense layers that begin it."""
+def mixture(config: HfConfig, router: Table) -> Table:
+    """The experts of a config, some of them shared."""
     expert = glu(config, "moe_intermediate_size")
     shared = expert | {"hidden_dim": expert["hidden_dim"] * (config.get("n_shared_experts") or 0)}
     moe = {
@@ -132,6 +132,12 @@ def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
     }
     if shared["hidden_dim"]:
         moe["shared"] = shared
+    return moe
+
+
+def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
+    """A table with experts behind the dense layers that begin it."""
+    moe = mixture(config, router)
     dense, count = config.get("first_k_dense_replace"), config.get("num_hidden_layers")
     names = ["dense" if i < dense else "sparse" for i in range(count)]
     return patterned(table, names, {"dense": {}, "sparse": {"ffn": moe}})

@@ -1,6 +1,6 @@
 """Gemma 2: norms on both sides, bounded scores and logits, a window in every other layer.
 
-Defaults are those of `Gemma2Config`.
+VaultGemma has the norms in front alone. Defaults are those of `Gemma2Config`, which both have.
 """
 
 import math
@@ -33,6 +33,13 @@ def model(config: HfConfig) -> Table:
         table["head"]["softcap"] = float(cap)
     types = layer_types(config, lambda i: FULL if i % 2 else SLIDING)
     return windowed(table, types, config.get("sliding_window", 4096))
+
+
+def vault(config: HfConfig) -> Table:
+    """The `[model]` table of a VaultGemmaConfig: Gemma 2 with the norms in front alone."""
+    table = model(config)
+    table["block"]["placement"] = "pre"
+    return table
 
 
 def sandwiched(config: HfConfig, table: Table) -> Table:
@@ -74,6 +81,16 @@ GEMMA2 = Family(
     model_types=("gemma2",),
     architecture="Gemma2ForCausalLM",
     model=model,
+    weights=weights,
+    config=spelled(SANDWICHED, rotary()),
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)
+
+VAULTGEMMA = Family(
+    model_types=("vaultgemma",),
+    architecture="VaultGemmaForCausalLM",
+    model=vault,
     weights=weights,
     config=spelled(SANDWICHED, rotary()),
     renames=LLAMA.renames,

@@ -4,6 +4,8 @@ Its `alpha` is the base of the wavelengths stretched once and for all. Defaults 
 `HunYuanDenseV1Config`.
 """
 
+from typing import Any
+
 from ..config import HfConfig
 from ..family import Family, Table
 from ..rope import rotary
@@ -17,9 +19,14 @@ DEFAULTS: Table = {"vocab_size": 290943, "rms_norm_eps": 1e-5}
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a HunYuanDenseV1Config."""
+    return turned_then_normed(config, **DEFAULTS)
+
+
+def turned_then_normed(config: HfConfig, **defaults: Any) -> Table:
+    """What Hunyuan's models share; `defaults` are those of the config class."""
     config.ignore("eod_token_id", "im_end_id", "im_newline_id", "im_start_id")
     stretched = settle_alpha(config)
-    table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
+    table = decoder(config, bias=config.get("attention_bias", False), **defaults)
     config.expect("mlp_bias", False)
     mixer = table["block"]["mixer"]
     mixer |= {"qk_norm": table["norm"], "qk_norm_last": True}

@@ -35,7 +35,7 @@ def model(config: HfConfig) -> Table:
 
 
 def rereading(table: Table) -> Table:
-    """A table whose texts are read anew where LongRoPE's long set takes over, as Phi's code does."""
+    """A table whose texts are read anew where LongRoPE's long set takes over, as in Phi's code."""
     scaling = table["position"].get("scaling") or {}
     if scaling.get("kind") == "longrope":
         scaling["reread"] = True
