@@ -62,6 +62,21 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
             "conv_act": "gelu",
         },
     ),
+    "rembert": ("RemBertForMaskedLM", {"input_embedding_size": 12, "output_embedding_size": 20}),
+    "nomic_bert": ("NomicBertForMaskedLM", {}),
+    "eurobert": ("EuroBertForMaskedLM", {"tie_word_embeddings": True}),
+    "eurobert_mean": (
+        "EuroBertForSequenceClassification",
+        {"classifier_pooling": "mean", "num_labels": 3},
+    ),
+    "xlm": (
+        "XLMWithLMHeadModel",
+        {"emb_dim": 16, "n_layers": 2, "n_heads": 4},
+    ),
+    "flaubert": (
+        "FlaubertForTokenClassification",
+        {"emb_dim": 16, "n_layers": 2, "n_heads": 4, "gelu_activation": False, "num_labels": 3},
+    ),
     "fnet": ("FNetForPreTraining", {"type_vocab_size": 2}),
     "modernbert": (
         "ModernBertForMaskedLM",

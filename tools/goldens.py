@@ -244,7 +244,8 @@ def answers(model: Any, name: str) -> dict[str, np.ndarray]:
     if model.config.is_encoder_decoder:
         return encoder_decoder(model)
     decodes = ("CausalLM", "LMHeadModel", "ModelWithLMHead")
-    return decoder(model) if name.endswith(decodes) else encoder(model)
+    both_ways = getattr(model.config, "causal", True) is False  # XLM's head serves either
+    return decoder(model) if name.endswith(decodes) and not both_ways else encoder(model)
 
 
 def decoder(model: Any) -> dict[str, np.ndarray]:

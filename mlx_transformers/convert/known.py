@@ -36,6 +36,7 @@ from .families.distilbert import DISTILBERT
 from .families.dots1 import DOTS1, GLM4_MOE
 from .families.electra import ELECTRA
 from .families.ernie4_5 import ERNIE4_5
+from .families.eurobert import EUROBERT
 from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
 from .families.flex_olmo import FLEX_OLMO
@@ -67,6 +68,7 @@ from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
 from .families.mpt import MPT
 from .families.nemotron import NEMOTRON
+from .families.nomic_bert import NOMIC_BERT
 from .families.olmo import OLMO
 from .families.olmo2 import OLMO2, OLMO3
 from .families.olmoe import OLMOE
@@ -78,12 +80,14 @@ from .families.phi3 import PHI3
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
+from .families.rembert import REMBERT
 from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .families.t5 import MT5, T5, UMT5
 from .families.xglm import BIOGPT, XGLM
+from .families.xlm import FLAUBERT, XLM
 from .families.youtu import YOUTU
 from .family import Family
 
@@ -113,8 +117,10 @@ FAMILIES: tuple[Family, ...] = (
     ELECTRA,
     ERNIE,
     ERNIE4_5,
+    EUROBERT,
     EXAONE4,
     FALCON,
+    FLAUBERT,
     FLEX_OLMO,
     FNET,
     GEMMA,
@@ -153,6 +159,7 @@ FAMILIES: tuple[Family, ...] = (
     MPT,
     MT5,
     NEMOTRON,
+    NOMIC_BERT,
     OLMO,
     OLMO2,
     OLMO3,
@@ -168,6 +175,7 @@ FAMILIES: tuple[Family, ...] = (
     QWEN2_MOE,
     QWEN3,
     QWEN3_MOE,
+    REMBERT,
     ROBERTA,
     ROBERTA_PRELAYERNORM,
     ROFORMER,
@@ -179,6 +187,7 @@ FAMILIES: tuple[Family, ...] = (
     UMT5,
     VAULTGEMMA,
     XGLM,
+    XLM,
     XLM_ROBERTA,
     XLM_ROBERTA_XL,
     YOUTU,

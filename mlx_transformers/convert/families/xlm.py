@@ -1,0 +1,159 @@
+"""XLM and FlauBERT: BERT's blocks, whose tensors are listed by kind, and a plain head over words.
+
+Defaults are those of `XLMConfig` and `FlaubertConfig`.
+"""
+
+from ..answers import Answer, classifier, ends, label_names, tags, task_of
+from ..config import HfConfig
+from ..decoder import mlp
+from ..family import Family, Table, prefixed
+from ..view import View, spelled
+from ..weights import Row, rows
+
+BLOCK = "stack.blocks.{i}"
+T = "transformer."
+WORDS = "WithLMHeadModel"
+CLASSES = {"lm": WORDS, "tags": "ForTokenClassification", "classifier": "ForSequenceClassification"}
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of an XLMConfig or a FlaubertConfig."""
+    # beams of another head; the number of a language and of tokens; how tables begin
+    config.ignore("start_n_top", "end_n_top", "lang_id", "lang2id", "id2lang")
+    config.ignore("sinusoidal_embeddings")
+    config.ignore("unk_index", "mask_index", "bos_index", "eos_index", "pad_index", "n_words")
+    config.ignore("embed_init_std", "layerdrop", "encoder", "share_inout_emb")
+    config.expect("asm", False)
+    config.expect("is_encoder", True)
+    if config.get("use_lang_emb", True):
+        config.expect("n_langs", 1)
+    config.ignore("n_langs")
+    dim, rate = config.get("emb_dim", 2048), float(config.get("dropout", 0.1))
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-12)}
+    mixer = {
+        "kind": "attention",
+        "n_heads": config.get("n_heads", 16),
+        "bias": True,
+        "out_bias": True,
+        "dropout": float(config.get("attention_dropout", 0.1)),
+    }
+    activation = "gelu" if config.get("gelu_activation", True) else "relu"
+    return {
+        "kind": "decoder" if config.get("causal", False) else "encoder",
+        "dim": dim,
+        "n_layers": config.get("n_layers", 12),
+        "max_seq_len": config.get("max_position_embeddings", 512),
+        "vocab_size": config.get("vocab_size", 30145),
+        "embed": {"kind": "token", "norm": norm, "dropout": rate},
+        "position": {"kind": "learned"},
+        "block": {
+            "placement": "pre" if config.get("pre_norm", False) else "post",
+            "dropout": rate,
+            "norm": norm,
+            "mixer": mixer,
+            "ffn": mlp(4 * dim, activation),
+        },
+        "norm": {"kind": "none"},
+        "init": {"kind": "normal", "std": config.get("init_std", 0.02)},
+        **answer(config).tables(),
+    }
+
+
+def answer(config: HfConfig) -> Answer:
+    """Head and pool of a class of XLM's.
+
+    Raises:
+        ConvertError: a summary that isn't built.
+    """
+    tied = config.get("tie_word_embeddings", True)
+    words = "LMHeadModel"
+    task = task_of(config, words, words, "ForQuestionAnsweringSimple")
+    summary = ("summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_type")
+    config.ignore(*summary, "summary_first_dropout", "summary_last_dropout")
+    match task:
+        case "Model":
+            return Answer()
+        case "ForTokenClassification":
+            return tags(config, "classifier")
+        case "ForQuestionAnsweringSimple":
+            return ends(config)
+        case "ForSequenceClassification":
+            for key, value in zip(summary, (True, None, True, "first"), strict=True):
+                config.expect(key, value)
+            rate = float(config.get("summary_first_dropout", 0.1))
+            return classifier(config, None, "sequence_summary.summary", dropout=rate)
+    if task != words:
+        raise config.refuse("architectures", config.architecture)
+    head = {"kind": "lm", "tied": tied, "bias": True}
+    return Answer(head, None, [Row("head", "pred_layer.proj")])
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of an XLM."""
+    attention, ffn = f"{T}attentions.{{i}}", f"{T}ffns.{{i}}"
+    norms = "{mixer_residual,ffn_residual}"
+    return [
+        Row("embed.table", f"{T}embeddings"),
+        Row("embed.norm", f"{T}layer_norm_emb"),
+        Row("position.table", f"{T}position_embeddings"),
+        *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{attention}.{{q,k,v,out}}_lin"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{ffn}.{{lin1,lin2}}"),
+        *(
+            row
+            for place in ("out", "pre")
+            for row in rows(f"{BLOCK}.{norms}.{place}", f"{T}{{layer_norm1,layer_norm2}}.{{i}}")
+        ),
+        *answer(config).rows,
+    ]
+
+
+def said(title: str) -> object:
+    """What says the class of a model, and whether it reads one way."""
+
+    def of(view: View) -> Table:
+        kind = view.get("head.kind") if view.has("head.kind") else view.get("pool.kind")
+        name = CLASSES.get(kind, "Model")
+        count = view.get("head.n_classes" if kind == "tags" else "pool.n_classes")
+        labels = label_names(count) if kind in ("tags", "classifier") else {}
+        return {
+            "architectures": [f"{title}{name}"],
+            "causal": view.get("kind") == "decoder",
+            "gelu_activation": view.get("block.ffn.activation") == "gelu",
+            **labels,
+        }
+
+    return of
+
+
+KEYS = {
+    "vocab_size": "vocab_size",
+    "emb_dim": "dim",
+    "n_layers": "n_layers",
+    "n_heads": "block.mixer.n_heads",
+    "dropout": "block.dropout",
+    "attention_dropout": "block.mixer.dropout",
+    "max_position_embeddings": "max_seq_len",
+    "layer_norm_eps": "block.norm.eps",
+    "init_std": "init.std",
+    "tie_word_embeddings": "head.tied",
+}
+
+
+def family(name: str, title: str, **more: object) -> Family:
+    """A family in XLM's layout."""
+    return Family(
+        model_types=(name,),
+        architecture=f"{title}{WORDS}",
+        model=model,
+        weights=weights,
+        config=spelled({**KEYS, **more}, said(title)),  # type: ignore[arg-type, dict-item]
+        renames=(prefixed(T, "pred_layer.", "classifier.", "qa_outputs.", "sequence_summary."),),
+        tied=(("pred_layer.proj.weight", f"{T}embeddings.weight"),),
+        spare=(r"^pred_layer\.",),
+    )
+
+
+XLM = family("xlm", "XLM")
+FLAUBERT = family(
+    "flaubert", "Flaubert", pre_norm=lambda view: view.get("block.placement") == "pre"
+)
