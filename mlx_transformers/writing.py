@@ -60,7 +60,8 @@ class Alignment:
 
     Attributes:
         source, target: tokens as people read them, a control token as its name in brackets.
-        weights: `[T][S]`, how much each target token looked at each source token; a row's sum is 1.
+        weights: `[T][S]`, how much each target token looked at each source token; a row's sum is 1,
+            or less where a window around a predicted place is all that it saw.
     """
 
     source: list[str]

@@ -57,6 +57,42 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
     return path
 
 
+Bar = tuple[float, float, float]
+"""A measure, and the interval around it: value, low, high."""
+
+
+def group_curves(
+    curves: Mapping[str, Sequence[Bar]], groups: Sequence[str], path: Path, what: str
+) -> Path:
+    """A measure with its interval in groups of lengths of the source, one line per model.
+
+    Args:
+        curves: by model, what was measured in each group.
+        groups: the names of the groups.
+        path: the file to write; its suffix chooses the format.
+        what: the measure's name, for the axis.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    figure = new_figure(7.5, 4.2)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    for number, (name, bars) in enumerate(curves.items()):
+        # Side by side, so that no interval hides another.
+        places = [place + 0.08 * (number - (len(curves) - 1) / 2) for place in range(len(groups))]
+        values = [value for value, _, _ in bars]
+        reach = [[value - low for value, low, _ in bars], [high - value for value, _, high in bars]]
+        axes.errorbar(places, values, reach, marker="o", markersize=3, capsize=2, label=name)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xlabel("words of the source")
+    axes.set_ylabel(what)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, **REPEATABLE)
+    return path
+
+
 def alignment(
     weights: Sequence[Sequence[float]], source: Sequence[str], target: Sequence[str], path: Path
 ) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.report.plot import alignment, length_curves
+from mlx_transformers.report.plot import alignment, group_curves, length_curves
 
 pytest.importorskip("matplotlib")
 
@@ -22,4 +22,11 @@ def test_length_curves_have_a_line_and_a_name_for_each_model(tmp_path: Path) -> 
     curves = {"with": {3: 0.9, 5: 0.8}, "without": {3: 0.9, 5: 0.4}}
     text = length_curves(curves, tmp_path / "c.svg", "share right").read_text()
     for name in ("with", "without", "share right", "tokens of the source"):
+        assert f"<!-- {name} -->" in text
+
+
+def test_curves_of_groups_name_groups_and_models(tmp_path: Path) -> None:
+    curves = {"with": [(9.0, 8.0, 10.0), (8.0, 6.0, 9.0)], "without": [(7.0, 6.0, 8.0)] * 2}
+    text = group_curves(curves, ["1 to 4", "5 or more"], tmp_path / "g.svg", "BLEU").read_text()
+    for name in ("with", "without", "1 to 4", "5 or more", "BLEU", "words of the source"):
         assert f"<!-- {name} -->" in text
