@@ -160,6 +160,11 @@ CASES = {
     ),
     "mt5": Case("MT5ForConditionalGeneration", T5),
     "umt5": Case("UMT5ForConditionalGeneration", T5),
+    "switch": Case(
+        "SwitchTransformersForConditionalGeneration",
+        {**T5, "num_experts": 3, "expert_capacity": 4, "num_decoder_layers": 2}
+        | {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 2},
+    ),
     "llama": Case("LlamaForCausalLM"),
     "llama_biased_tied": Case(
         "LlamaForCausalLM",

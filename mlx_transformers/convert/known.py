@@ -85,6 +85,7 @@ from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
+from .families.switch import SWITCH
 from .families.t5 import MT5, T5, UMT5
 from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
@@ -183,6 +184,7 @@ FAMILIES: tuple[Family, ...] = (
     SMOLLM3,
     STABLELM,
     STARCODER2,
+    SWITCH,
     T5,
     UMT5,
     VAULTGEMMA,

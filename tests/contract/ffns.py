@@ -59,5 +59,6 @@ CHANGES = {
         "expert": MLP,
         "shared": GLU,
         "shared_gate": Change(True, row="moe shared"),
+        "capacity": 1,
     },
 }

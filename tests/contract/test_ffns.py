@@ -40,6 +40,29 @@ def test_a_sparse_mixture_is_the_dense_sum_over_experts(
     np.testing.assert_allclose(subject(x, Context()), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_an_expert_takes_the_first_tokens_of_each_row_up_to_its_capacity() -> None:
+    router = {"kind": "top_k", "top_k": 2, "normalize": False}
+    unbound = ffns.ffn("all", ffns.MOE | {"router": router}).subject()
+    bound = ffns.ffn("few", ffns.MOE | {"router": router, "capacity": 2}).subject()
+    x = unbound.inputs(batch=2)
+    _, choice = unbound.it.router(x.reshape(-1, x.shape[-1]), Context())
+    choices, taken = np.asarray(choice).reshape(*x.shape[:2], 2), np.zeros((2, EXPERTS), int)
+    whole = []
+    for b, t in np.ndindex(x.shape[:2]):
+        full = [taken[b, e] >= 2 for e in choices[b, t]]
+        for e in choices[b, t]:
+            taken[b, e] += 1
+        if not any(full):
+            whole.append((b, t))
+        if all(full):
+            assert np.abs(bound(x, Context())[b, t]).max() == 0
+    assert 0 < len(whole) < x.shape[0] * x.shape[1]
+    for b, t in whole:
+        np.testing.assert_allclose(
+            bound(x, Context())[b, t], unbound(x, Context())[b, t], atol=1e-6
+        )
+
+
 def test_the_gradient_of_a_mixture_is_that_of_the_dense_sum() -> None:
     subject = SPARSE[0].subject()
     x, w = subject.inputs(), reference.below(weights_of(subject), "it")

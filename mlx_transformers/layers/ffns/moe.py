@@ -20,9 +20,10 @@ class Moe(Kind):
     """E feed-forward networks of which a router picks a few for each token.
 
     `y = Σ_{e in chosen} gate_e · ffn_e(x)`; Shazeer et al. 2017, equation 1; Mixtral (Jiang et
-    al. 2024), section 2.1. Computed sparsely: a token meets only its chosen experts, none is
-    dropped. A shared network that all tokens meet is added, `+ [sigmoid(w x) ·] ffn_s(x)`:
-    DeepSeekMoE (Dai et al. 2024), section 3.2; its gate is Qwen 2's.
+    al. 2024), section 2.1. Computed sparsely: a token meets only its chosen experts, and none
+    is dropped unless they have a capacity (Fedus et al. 2021). A shared network that all tokens
+    meet is added, `+ [sigmoid(w x) ·] ffn_s(x)`: DeepSeekMoE (Dai et al. 2024), section 3.2; its
+    gate is Qwen 2's.
     """
 
     kind: Literal["moe"] = "moe"
@@ -36,6 +37,9 @@ class Moe(Kind):
     """What every token meets beside its experts; none means nothing."""
     shared_gate: bool = False
     """Whether a gate of its own, a sigmoid, weighs what is shared."""
+    capacity: int | None = Field(None, ge=1)
+    """How many tokens of a row an expert takes in one pass; those that come later pass it by
+    (Switch, section 2.2). None means all: a token that is decoded alone is always taken."""
 
     @model_validator(mode="after")
     def _gate_has_a_use(self) -> "Moe":
@@ -69,7 +73,7 @@ class MoeFfn(nn.Module):
 
     def __init__(self, config: Moe, dim: int) -> None:
         super().__init__()
-        self.n_experts = config.n_experts
+        self.n_experts, self.capacity = config.n_experts, config.capacity
         inner, out = expert_factories(config.n_experts)
         self.router = config.router.build(dim, config.n_experts)
         self.experts = config.expert.build(dim, inner, out)
@@ -86,6 +90,8 @@ class MoeFfn(nn.Module):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         flat = x.reshape(-1, x.shape[-1])
         gates, choice = self.router(flat, ctx)
+        if self.capacity is not None:
+            gates = mx.where(self._order(choice, x.shape[1]) <= self.capacity, gates, 0)
         dispatch = Dispatch(choice, self.n_experts)
         rows = self.experts(
             dispatch.gather(flat),
@@ -97,3 +103,10 @@ class MoeFfn(nn.Module):
             return y
         always = self.shared(x, ctx)
         return y + (mx.sigmoid(self.shared_gate(x)) * always if "shared_gate" in self else always)
+
+    def _order(self, choice: mx.array, length: int) -> mx.array:
+        """Each choice `[N, k]` as a number: 1 for the first token of a row that its expert has."""
+        chosen = choice[..., None] == mx.arange(self.n_experts)
+        by_token = chosen.any(axis=1).reshape(-1, length, self.n_experts)
+        before = mx.cumsum(by_token.astype(mx.int32), axis=1).reshape(choice.shape[0], -1)
+        return mx.take_along_axis(before, choice, axis=1)
