@@ -16,6 +16,7 @@ from .models.stack import layers_of, recompute_layers
 from .optim.optimizer import ready
 from .planning import settle
 from .recipe.load import resolve
+from .recipe.slot import KINDS
 from .recipe.validate import typed
 from .schema import Recipe
 from .trainer.checkpoint import load as load_checkpoint
@@ -136,6 +137,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
 
     Prepares the data when that has not been done yet. `ranks` are the processes that train it.
     """
+    check_model(recipe)
     data = data or prepare(recipe.data)
     _check_classes(recipe, data)
     model = build_model(recipe, data.tokenizer)
@@ -158,17 +160,40 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     return Built(recipe, data, model, step, evaluator)
 
 
+def check_model(recipe: Recipe) -> None:
+    """Raises RecipeError where the model is none that the objective trains."""
+    asked, model = recipe.objective, recipe.model
+    does = {name: getattr(kind, "does", None) for name, kind in KINDS["model"].items()}
+    trains = getattr(asked, "trains", does.values())
+    if does[model.kind] not in trains:
+        suited = [name for name, what in does.items() if what in trains]
+        raise RecipeError(
+            f"objective '{asked.kind}' can't train a model of kind '{model.kind}'. Kinds that it "
+            f"trains: {', '.join(suited)}."
+        )
+    for slot, kinds in getattr(asked, "parts", {}).items():
+        found = getattr(getattr(model, slot, None), "kind", None)
+        if found not in kinds:
+            has = f"is of kind '{found}'" if found else "is absent"
+            wanted = " or ".join(f"'{kind}'" for kind in kinds)
+            raise RecipeError(
+                f"objective '{asked.kind}' reads model.{slot}, which {has}: set "
+                f"model.{slot}.kind = {wanted}."
+            )
+
+
 def _check_classes(recipe: Recipe, data: Prepared) -> None:
-    """Raises RecipeError where the data has more classes than the model tells apart."""
+    """Raises RecipeError where the data has more classes than the model tells apart, or the
+    objective others than it has."""
     slot = getattr(recipe.objective, "answers", None)
     if slot is None:
         return
-    told = getattr(getattr(recipe.model, slot, None), "n_classes", None)
-    labels = data.labels
-    if told is None:
+    told = getattr(recipe.model, slot).n_classes
+    needed, labels = getattr(recipe.objective, "n_classes", told), data.labels
+    if told != needed:
         raise RecipeError(
-            f"objective '{recipe.objective.kind}' asks model.{slot} for classes, and the model has "
-            f"no such {slot}."
+            f"objective '{recipe.objective.kind}' reads {needed} classes of model.{slot}: set "
+            f"model.{slot}.n_classes = {needed}, not {told}."
         )
     if told < len(labels):
         names = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")

@@ -18,7 +18,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .assemble import Built, build, draft_model, load_recipe
+from .assemble import Built, build, check_model, draft_model, load_recipe
 from .core.device import facts, keep_freed, keep_wired, matmul_flops
 from .core.errors import RunError
 from .data.prepare import Progress as Preparing
@@ -101,6 +101,7 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stem = recipe.resolved.name if recipe.resolved else "run"
+    check_model(recipe)
     draft_model(recipe)  # raises where sizes don't go together, before the text is prepared
     require_trackers(recipe.log)
     config, (rows, _) = recipe.train, recipe.train.divided

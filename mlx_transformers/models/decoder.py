@@ -1,6 +1,6 @@
 """The decoder: a stack that reads tokens and predicts the next one."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
@@ -20,6 +20,8 @@ class Decoder(Tower, Kind):
     """
 
     kind: Literal["decoder"] = "decoder"
+    does: ClassVar[str] = "continues"
+    """With a text, so what may be asked of it: an objective\'s `trains`."""
     dim: int = Field(ge=1)
     """Width D of the residual stream."""
     max_seq_len: int = Field(ge=1)

@@ -1,6 +1,6 @@
 """The encoder: a stack that sees a whole sequence at once."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
@@ -21,6 +21,8 @@ class Encoder(Tower, Kind):
     """
 
     kind: Literal["encoder"] = "encoder"
+    does: ClassVar[str] = "reads"
+    """With a text, so what may be asked of it: an objective\'s `trains`."""
     dim: int = Field(ge=1)
     """Width D of the residual stream."""
     max_seq_len: int = Field(ge=1)

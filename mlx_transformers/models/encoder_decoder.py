@@ -1,7 +1,7 @@
 """Encoder and decoder: one stack reads the source, the other writes the target beside it."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -23,6 +23,8 @@ class EncoderDecoder(Kind):
     """
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
+    does: ClassVar[str] = "answers"
+    """With a text, so what may be asked of it: an objective\'s `trains`."""
     dim: int = Field(ge=1)
     """Width D of both residual streams."""
     max_seq_len: int = Field(ge=1)

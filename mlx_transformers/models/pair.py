@@ -1,6 +1,6 @@
 """A pair: a generator that fills masks, and a discriminator that judges what it wrote."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,6 +22,8 @@ class Pair(Kind):
     """
 
     kind: Literal["pair"] = "pair"
+    does: ClassVar[str] = "judges"
+    """With a text, so what may be asked of it: an objective\'s `trains`."""
     generator: Encoder
     """What fills masks; its head is over the vocabulary."""
     discriminator: Encoder

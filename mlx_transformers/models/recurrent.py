@@ -1,6 +1,6 @@
 """The recurrent language model: cells that read tokens and predict the next one."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,6 +28,8 @@ class Recurrent(Kind):
     """
 
     kind: Literal["recurrent"] = "recurrent"
+    does: ClassVar[str] = "continues"
+    """With a text, so what may be asked of it: an objective\'s `trains`."""
     dim: int = Field(ge=1)
     """Width D of the embeddings and of the last layer."""
     vocab_size: int | None = Field(None, ge=1)

@@ -1,7 +1,7 @@
 """The recurrent encoder-decoder: one network reads the source, another writes the target."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -31,6 +31,8 @@ class RecurrentSeq2Seq(Kind):
     """
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
+    does: ClassVar[str] = "answers"
+    """With a text, so what may be asked of it: an objective\'s `trains`."""
     dim: int = Field(ge=1)
     """Width D of embeddings, memory and states."""
     vocab_size: int | None = Field(None, ge=1)

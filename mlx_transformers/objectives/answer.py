@@ -19,7 +19,12 @@ class Answer(Kind):
 
     kind: Literal["answer"] = "answer"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "answer", "weights")
+    trains: ClassVar[tuple[str, ...]] = ("reads",)
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("tags",)}
     unit: ClassVar[Unit] = "question"
+    answers: ClassVar[str] = "head"
+    n_classes: ClassVar[int] = 2
+    """How well an answer starts at a token, and how well it ends there."""
 
     def build(self) -> "AnswerObjective":
         return AnswerObjective()

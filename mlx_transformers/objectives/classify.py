@@ -18,6 +18,8 @@ class Classify(Kind):
 
     kind: Literal["classify"] = "classify"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "label", "weights")
+    trains: ClassVar[tuple[str, ...]] = ("reads",)
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"pool": ("classifier",)}
     unit: ClassVar[Unit] = "text"
     answers: ClassVar[str] = "pool"
     """The part of the model whose classes are those of the data."""

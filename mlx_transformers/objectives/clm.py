@@ -20,6 +20,7 @@ class Clm(Kind):
 
     kind: Literal["clm"] = "clm"
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
+    trains: ClassVar[tuple[str, ...]] = ("continues",)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)

@@ -22,6 +22,8 @@ class Contrastive(Kind):
 
     kind: Literal["contrastive"] = "contrastive"
     needs: ClassVar[tuple[str, ...]] = ("a", "a_valid", "b", "b_valid", "weights")
+    trains: ClassVar[tuple[str, ...]] = ("reads",)
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"pool": ("sentence",)}
     unit: ClassVar[Unit] = "text"
     temperature: float = Field(0.05, gt=0)
     """What cosines are divided by; 0.05 is that of SimCSE (Gao et al. 2021, section 3)."""

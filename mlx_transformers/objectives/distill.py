@@ -24,6 +24,8 @@ class Distill(Kind):
 
     kind: Literal["distill"] = "distill"
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
+    trains: ClassVar[tuple[str, ...]] = ("continues", "reads")
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
     teacher: str
     """The run that teaches, by name or folder; its best checkpoint, with the same tokenizer."""
     temperature: float = Field(2.0, gt=0)

@@ -16,6 +16,8 @@ class Mlm(Kind):
 
     kind: Literal["mlm"] = "mlm"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    trains: ClassVar[tuple[str, ...]] = ("reads",)
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the squared log-partition, which keeps logits from drifting."""
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512

@@ -17,6 +17,7 @@ class PrefixLm(Kind):
 
     kind: Literal["prefix_lm"] = "prefix_lm"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "prefix", "weights")
+    trains: ClassVar[tuple[str, ...]] = ("continues",)
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512
     """Tokens whose logits are held at once: memory against the number of matmuls; `auto` is what
     the planner finds to fit."""

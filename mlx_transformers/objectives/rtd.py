@@ -23,6 +23,7 @@ class Rtd(Kind):
 
     kind: Literal["rtd"] = "rtd"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    trains: ClassVar[tuple[str, ...]] = ("judges",)
     discriminator_weight: float = Field(50.0, gt=0)
     """λ; 50 in section 3.1's experiments."""
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512

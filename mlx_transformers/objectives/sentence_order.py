@@ -23,6 +23,8 @@ class SentenceOrder(Kind):
 
     kind: Literal["sentence_order"] = "sentence_order"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid", "types", "label")
+    trains: ClassVar[tuple[str, ...]] = ("reads",)
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("mlm", "lm"), "pool": ("classifier",)}
     order_weight: float = Field(1.0, gt=0)
     """What the question on the pair counts beside the masked words."""
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512

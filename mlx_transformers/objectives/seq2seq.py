@@ -19,6 +19,7 @@ class Seq2Seq(Kind):
 
     kind: Literal["seq2seq"] = "seq2seq"
     needs: ClassVar[tuple[str, ...]] = ("source", "source_valid", "tokens", "weights")
+    trains: ClassVar[tuple[str, ...]] = ("answers",)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)

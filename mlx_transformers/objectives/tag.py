@@ -18,6 +18,8 @@ class Tag(Kind):
 
     kind: Literal["tag"] = "tag"
     needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    trains: ClassVar[tuple[str, ...]] = ("reads",)
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("tags",)}
     unit: ClassVar[Unit] = "word"
     answers: ClassVar[str] = "head"
     """The part of the model whose classes are those of the data."""

@@ -181,6 +181,7 @@ def test_a_student_is_taught_by_a_run(tmp_path: Path) -> None:
     [
         ("classify", "pool.n_classes=1", "pool.n_classes = 1.*2 classes: even, odd"),
         ("tag", "head.n_classes=2", "head.n_classes = 2.*3 classes: noun, number, verb"),
+        ("answer", "head.n_classes=3", "reads 2 classes of model.head: .*n_classes = 2, not 3"),
     ],
 )
 def test_classes_that_the_model_lacks_are_named(
@@ -188,6 +189,38 @@ def test_classes_that_the_model_lacks_are_named(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         run(tmp_path, case, "x", f"model.{key}")
+
+
+@pytest.mark.parametrize(
+    ("case", "sets", "message"),
+    [
+        (
+            "prefix",
+            ["objective={kind='mlm'}", "data.batch={kind='mlm'}"],
+            "'mlm' can't train a model of kind 'decoder'. Kinds that it trains: encoder",
+        ),
+        (
+            "classify",
+            ["unset=['model.pool']"],
+            "model.pool, which is absent: .*kind = 'classifier'",
+        ),
+        (
+            "classify",
+            ["model.pool.kind='sentence'"],
+            "model.pool, which is of kind 'sentence': set",
+        ),
+        (
+            "tag",
+            ["model.head={ kind = 'lm', tied = true }"],
+            "model.head, which is of kind 'lm': .*kind = 'tags'",
+        ),
+    ],
+)
+def test_a_model_that_an_objective_does_not_train_is_refused(
+    case: str, sets: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run(tmp_path, case, "x", *sets)
 
 
 def test_an_objective_without_its_batches_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from mlx_transformers.assemble import load_recipe
 from mlx_transformers.layers.counts import count
 from mlx_transformers.recipe.load import chain
+from mlx_transformers.recipe.slot import KINDS
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FILES = sorted(RECIPES.rglob("*.toml"))
@@ -30,3 +31,10 @@ def test_the_rungs_of_a_size_form_one_chain_of_equal_active_parameters(size: str
         recipe = load_recipe(RECIPES / f"{rung}.toml")
         counts = count(recipe.model.build(recipe.data.tokenizer.vocab_size))
         assert counts.active == pytest.approx(SIZES[size], rel=0.05)
+
+
+@pytest.mark.parametrize("slot", ["objective", "batch"])
+def test_everything_that_can_be_learned_has_a_recipe(slot: str) -> None:
+    recipes = [load_recipe(path) for path in FILES]
+    used = {(r.objective if slot == "objective" else r.data.batch).kind for r in recipes}
+    assert used == set(KINDS[slot])
