@@ -110,6 +110,23 @@ def test_processes_that_start_together_agree_and_leave_nothing_half_written(tmp_
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
+@linux_only
+def test_only_the_loops_of_a_kernel_are_called_independent(tmp_path: Path) -> None:
+    compiler = jit.real_compiler()
+    if compiler is None:
+        pytest.skip("no g++ here")
+    wrapper = tmp_path / "g++"
+    jit._write(wrapper, jit._script(compiler, ""))
+    loop = "  for (int i = 0; i < n; ++i) x[i] += 1;\n"
+    for folder, told in (("mlx/1.0/cpu", True), ("elsewhere", False)):
+        source = tmp_path / folder / "kernel.cpp"
+        source.parent.mkdir(parents=True)
+        source.write_text(f"void f(float* x, int n) {{\n{loop}}}\n")
+        command = [wrapper, "-shared", "-fPIC", "-Werror", source, "-o", source.with_suffix(".so")]
+        subprocess.run(command, check=True)
+        assert (f"#pragma GCC ivdep\n{loop}" in source.read_text()) == told
+
+
 def test_nothing_happens_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(backend, "_report", None)
