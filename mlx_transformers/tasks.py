@@ -23,6 +23,8 @@ from .objectives.classify import hits
 from .objectives.mlm import around, hidden_places
 from .score.classes import classification, shares
 from .score.interval import Score
+from .score.spans import TAG, best_span, names
+from .score.spans import answers as spans
 from .score.texts import leads, summarization, translation
 from .session import held_out, opened
 from .trainer.folder import RUNS
@@ -176,6 +178,49 @@ def fill(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     return Answers(len(all_asked), [shares("masked_accuracy", all_right, all_asked)])
 
 
+def tag(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """The share of words with their class; where classes tell names, also how many names."""
+    classes = np.array(built.data.labels)
+    are, said = [], []
+    for batch, rows in counted(stream):
+        logits = _head(built, batch)
+        words = np.array(batch["weights"])[:rows] > 0
+        told = np.array(logits[..., : len(classes)].argmax(axis=-1))
+        are += [row[kept] for row, kept in zip(np.array(batch["targets"]), words, strict=False)]
+        said += [row[kept] for row, kept in zip(told, words, strict=False)]
+    right = np.array([(a == b).sum() for a, b in zip(are, said, strict=True)])
+    scores = [shares("accuracy", right, np.array(list(map(len, are))))]
+    if all(map(TAG.fullmatch, classes)):
+        scores += names([classes[row] for row in are], [classes[row] for row in said])
+    return Answers(len(are), scores)
+
+
+def answer(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Exact match and F1 of the likeliest spans."""
+    are, said = [], []
+    for batch, rows in counted(stream):
+        logits = np.array(_head(built, batch).astype(mx.float32))
+        logits[~np.array(batch["valid"])] = -np.inf
+        found = [best_span(row[:, 0], row[:, 1]) for row in logits[:rows]]
+        told = zip(np.array(batch["tokens"]), np.array(batch["answer"]), found, strict=False)
+        for tokens, right, likeliest in told:
+            are.append(_between(built, tokens, *right))
+            said.append(_between(built, tokens, *likeliest))
+    return Answers(len(are), spans(are, said))
+
+
+def _head(built: Built, batch: dict[str, Any]) -> mx.array:
+    ctx = Context()
+    around(ctx, batch)
+    logits: mx.array = built.model(batch["tokens"], ctx)
+    return logits
+
+
+def _between(built: Built, tokens: np.ndarray, first: int, last: int) -> str:
+    """The text of a span; none where it is the first token, which stands for no answer."""
+    return built.tokenizer.decode(tokens[first : last + 1].tolist()) if last else ""
+
+
 @dataclass(frozen=True)
 class Text:
     """A source, what was written for it, and the whole reference, however long."""
@@ -267,6 +312,8 @@ def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
 TASKS = {
     "classification": Task("classify", "labeled", classify),
     "masked": Task("mlm", "mlm", fill),
+    "tagging": Task("tag", "tagged", tag),
+    "answers": Task("answer", "answers", answer),
     "translation": Task("seq2seq", "pairs", translate, writes=True),
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
 }

@@ -33,8 +33,8 @@ Batches = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="Measure with the metrics of a task instead: classification, masked, "
-        "translation, summarization.",
+        help="Measure with the metrics of a task instead: classification, masked, tagging, "
+        "answers, translation, summarization.",
         metavar="TASK",
         show_default=False,
     ),

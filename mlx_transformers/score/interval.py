@@ -36,3 +36,8 @@ def scored(name: str, n: int, measure: Measure, draws: int = DRAWS, seed: int = 
     found = [measure(rng.integers(0, n, n)) for _ in range(draws)]
     low, high = np.quantile(found, [(1 - COVERS) / 2, (1 + COVERS) / 2])
     return Score(name, float(measure(np.arange(n))), float(low), float(high))
+
+
+def mean(name: str, each: np.ndarray) -> Score:
+    """The mean of what each example has, `[n]`."""
+    return scored(name, len(each), lambda i: float(each[i].mean()))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import RunError
-from .interval import Score, scored
+from .interval import Score, mean, scored
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 WORD = re.compile("[A-Za-z0-9]+")
@@ -46,7 +46,7 @@ def summarization(written: Sequence[str], references: Sequence[str]) -> list[Sco
     scorer = RougeScorer(list(ROUGE), use_stemmer=True)
     pairs = zip(references, written, strict=True)
     found = [scorer.score(reference, text) for reference, text in pairs]
-    return [_mean(name, np.array([one[name].fmeasure for one in found])) for name in ROUGE]
+    return [mean(name, np.array([one[name].fmeasure for one in found])) for name in ROUGE]
 
 
 def leads(sources: Sequence[str], references: Sequence[str]) -> list[str]:
@@ -54,10 +54,6 @@ def leads(sources: Sequence[str], references: Sequence[str]) -> list[str]:
     to beat (the "lead" baseline; Nallapati et al. 2017, section 4.3). Words as ROUGE has them."""
     n = int(np.median([len(WORD.findall(reference)) for reference in references]))
     return [" ".join(WORD.findall(source)[:n]) for source in sources]
-
-
-def _mean(name: str, each: np.ndarray) -> Score:
-    return scored(name, len(each), lambda i: float(each[i].mean()))
 
 
 def _of_sums(name: str, metric: Any, written: Sequence[str], references: Sequence[str]) -> Score:

@@ -17,7 +17,7 @@ from mlx_transformers.writing import search
 
 from .conftest import Mlxt
 from .test_bad_input import refused
-from .test_finetune import pretrained  # noqa: F401 - a fixture
+from .test_finetune import ENCODER, pretrained  # noqa: F401 - a fixture
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -70,6 +70,50 @@ def test_masked_words_are_counted_where_they_are_hidden(mlxt: Mlxt, encoders: Pa
         right += float((hit * batch["weights"]).sum())
         asked += float(batch["weights"].sum())
     assert found.scores[0].value == pytest.approx(right / asked)
+
+
+FOUND = """
+model.head = {{ kind = "tags", n_classes = {n_classes} }}
+objective.kind = "{objective}"
+[data]
+path = "records.jsonl"
+tokenizer = {{ kind = "char" }}
+batch = {{ kind = "{batch}" }}
+valid_fraction = 0.4
+"""
+
+
+def found_in_texts(mlxt: Mlxt, home: Path, rows: list[dict], **keys: object) -> tuple[dict, dict]:
+    """What evaluation measures of a run on records, and the scores of its task."""
+    (home / "records.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (home / "encoder.toml").write_text(ENCODER)
+    (home / "found.toml").write_text('extends = "encoder.toml"\n' + FOUND.format(**keys))
+    assert mlxt("train", "found", "--steps", "60", "--set", "optim.learning_rate=3e-2").code == 0
+    task = "tagging" if keys["objective"] == "tag" else "answers"
+    found = said_as_json(mlxt, "found", "--task", task)
+    return said_as_json(mlxt, "found"), {s["name"]: s["value"] for s in found["scores"]}
+
+
+def test_words_are_tagged_and_names_found(mlxt: Mlxt, home: Path) -> None:
+    kinds = {"Ann": "B-P", "Rome": "B-L", "saw": "O"}
+    words = [[a, "saw", b] for a in ("Ann", "saw") for b in kinds for _ in range(6)]
+    rows = [{"words": [*w, str(i)], "tags": [*map(kinds.get, w), "O"]} for i, w in enumerate(words)]
+    plain, scores = found_in_texts(mlxt, home, rows, n_classes=3, objective="tag", batch="tagged")
+    assert scores["accuracy"] == pytest.approx(plain["val_accuracy"], rel=1e-5)
+    assert scores["name_f1"] == pytest.approx(
+        2 / (1 / scores["name_precision"] + 1 / scores["name_recall"])
+    )
+
+
+def test_answers_are_read_from_the_text(mlxt: Mlxt, home: Path) -> None:
+    rows = [
+        {"question": "n?", "context": f"{'ab'[i % 2]} {i} c", "answer": str(i) * (i % 3 > 0)}
+        for i in range(10, 70)
+    ]
+    plain, scores = found_in_texts(
+        mlxt, home, rows, n_classes=2, objective="answer", batch="answers"
+    )
+    assert scores["f1"] >= scores["exact"] >= plain["val_accuracy"] > 0
 
 
 def test_a_task_that_a_run_was_not_trained_for_is_refused(mlxt: Mlxt, encoders: Path) -> None:

@@ -12,12 +12,13 @@ from mlx_transformers.score.classes import (
     shares,
 )
 from mlx_transformers.score.interval import scored
+from mlx_transformers.score.spans import answers, best_span, names, names_in
 from mlx_transformers.score.texts import leads, summarization, translation
 
 RNG = np.random.default_rng(0)
 
 
-def answers(n_classes, n=200):
+def classes(n_classes, n=200):
     labels = RNG.integers(0, n_classes, n)
     return labels, np.where(RNG.random(n) < 0.6, labels, RNG.integers(0, n_classes, n))
 
@@ -30,7 +31,7 @@ def test_a_table_of_answers_counts_each_once():
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_macro_f1_is_the_mean_of_the_harmonic_means(n_classes):
-    labels, said = answers(n_classes)
+    labels, said = classes(n_classes)
     f1 = []
     for c in range(n_classes):
         precision = np.mean(labels[said == c] == c)
@@ -46,7 +47,7 @@ def test_a_class_that_is_nowhere_takes_no_part_in_f1():
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_matthews_is_the_correlation_of_indicators(n_classes):
-    labels, said = answers(n_classes)
+    labels, said = classes(n_classes)
     x, y = np.eye(n_classes)[labels], np.eye(n_classes)[said]
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     expected = (x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())
@@ -108,3 +109,40 @@ def test_a_lead_has_as_many_words_as_references_have_in_the_middle():
     references = ["one", "one two three", "a b c d e"]
     sources = ["def big_red(self, x):", "too short", ""]
     assert leads(sources, references) == ["def big red", "too short", ""]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("O B-P I-P O", {(1, 2, "P")}),
+        ("B-P B-P I-P", {(0, 0, "P"), (1, 2, "P")}),
+        ("B-P I-L I-L", {(0, 0, "P"), (1, 2, "L")}),
+        ("I-P O I-P", {(0, 0, "P"), (2, 2, "P")}),
+        ("O O", set()),
+    ],
+)
+def test_names_go_from_where_they_begin_to_where_they_end(tags, expected):
+    assert names_in(tags.split()) == expected
+
+
+def test_a_name_counts_whole_or_not_at_all():
+    expected = ["B-P I-P O B-L", "O O", "B-P O"]
+    said = ["B-P O O B-L", "B-P O", "B-P O"]
+    found = names(*([tags.split() for tags in side] for side in (expected, said)))
+    assert [score.name for score in found] == ["name_precision", "name_recall", "name_f1"]
+    assert [score.value for score in found] == pytest.approx([2 / 4, 2 / 3, 4 / 7])
+
+
+def test_answers_are_compared_as_words_without_case_articles_and_points():
+    expected = ["The Tower, of London.", "in 1066", "", ""]
+    said = ["a tower of london", "1066", "", "never"]
+    exact, f1 = answers(expected, said)
+    assert exact.value == 2 / 4
+    assert f1.value == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
+
+
+def test_the_best_span_does_not_end_before_it_begins():
+    starts, ends = np.array([0.0, 1.0, 5.0]), np.array([0.0, 6.0, 2.0])
+    assert best_span(starts, ends) == (1, 1)
+    starts[1] = -9
+    assert best_span(starts, ends) == (2, 2)

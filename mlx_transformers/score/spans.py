@@ -1,0 +1,75 @@
+"""Metrics of what is found in a text: names, and answers to questions."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .classes import shares
+from .interval import Score, mean
+
+TAG = re.compile("O|[BI]-.+")
+"""A tag that begins a name (B-), goes on with it (I-), or stands outside of all."""
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+Name = tuple[int, int, str]
+"""The first and the last word of a name, and its kind."""
+
+
+def names_in(tags: Sequence[str]) -> set[Name]:
+    """The names that tags tell; one that goes on with no other begins, as CoNLL's script
+    has it."""
+    found: list[Name] = []
+    for place, tag in enumerate(tags):
+        kind = tag[2:]
+        if tag.startswith("I-") and found and found[-1][1:] == (place - 1, kind):
+            found[-1] = (found[-1][0], place, kind)
+        elif tag != "O":
+            found.append((place, place, kind))
+    return set(found)
+
+
+def names(expected: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> list[Score]:
+    """Precision, recall and F1 of whole names over all sentences (Tjong Kim Sang & De Meulder 2003,
+    section 2.2), of the tags of each sentence as they are and as they were said."""
+    pairs = [(names_in(a), names_in(b)) for a, b in zip(expected, said, strict=True)]
+    right, are, told = np.array([(len(a & b), len(a), len(b)) for a, b in pairs]).T
+    return [
+        shares("name_precision", right, told),
+        shares("name_recall", right, are),
+        shares("name_f1", 2 * right, are + told),
+    ]
+
+
+def answers(expected: Sequence[str], said: Sequence[str]) -> list[Score]:
+    """Exact match, and the F1 of the words that both have (Rajpurkar et al. 2016, section 6.1),
+    without case, punctuation and articles; no answer is right where there is none (Rajpurkar et al.
+    2018)."""
+    pairs = [(plain(a), plain(b)) for a, b in zip(expected, said, strict=True)]
+    exact = np.array([float(a == b) for a, b in pairs])
+    return [mean("exact", exact), mean("f1", np.array([overlap(a, b) for a, b in pairs]))]
+
+
+def plain(text: str) -> list[str]:
+    """The words of an answer that are compared."""
+    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
+
+
+def overlap(expected: Sequence[str], said: Sequence[str]) -> float:
+    """The harmonic mean of precision and recall of words."""
+    if not expected or not said:
+        return float(expected == said)
+    both = sum((Counter(expected) & Counter(said)).values())
+    return 2 * both / (len(expected) + len(said))
+
+
+def best_span(starts: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
+    """The first and last token of the span with the greatest sum of scores `[T]` (Devlin et al.
+    2018, section 4.2)."""
+    sums = starts[:, None] + ends[None, :]
+    sums[np.tril_indices(len(starts), -1)] = -np.inf
+    first, last = np.unravel_index(sums.argmax(), sums.shape)
+    return int(first), int(last)
