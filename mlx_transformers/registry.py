@@ -31,6 +31,7 @@ from .layers.ffns.clamped_glu import ClampedGlu
 from .layers.ffns.glu import Glu
 from .layers.ffns.mlp import Mlp
 from .layers.ffns.moe import Moe
+from .layers.ffns.xielu import Xielu
 from .layers.heads import LmHead, MlmHead, TagHead
 from .layers.init import FanIn, Normal, Xavier
 from .layers.mixers.attention import Attention
@@ -58,6 +59,7 @@ from .layers.positions.sinusoidal import Sinusoidal
 from .layers.positions.transformer_xl import TransformerXL
 from .layers.positions.xpos import Xpos
 from .layers.routers.sigmoid import Sigmoid
+from .layers.routers.sparse_mixer import SparseMixer
 from .layers.routers.top_k import TopK
 from .models.decoder import Decoder
 from .models.encoder import Encoder
@@ -103,8 +105,8 @@ fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier)
 fill("mixer", Convolution, DilatedConvolution)
 fill("cell", Rnn, Lstm, Gru)
 fill("align", Additive, Dot, General, Concat, Local)
-fill("ffn", Mlp, Glu, ClampedGlu, Moe)
-fill("router", TopK, Sigmoid)
+fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe)
+fill("router", TopK, Sigmoid, SparseMixer)
 fill("head", LmHead, MlmHead, TagHead)
 fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)

@@ -33,7 +33,7 @@ LONG = {
     **rope("longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 4.0], partial_rotary_factor=1.0),
 }
 
-MORE: dict[str, tuple[str, dict[str, Any]]] = {
+MORE: dict[str, tuple[Any, ...]] = {
     "cwm": ("CwmForCausalLM", {**WINDOW, "head_dim": 8, "mlp_bias": True}),
     "flex_olmo": ("FlexOlmoForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2}),
     "glm4_moe_lite": (
@@ -47,6 +47,26 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "hyperclovax": (
         "HyperCLOVAXForCausalLM",
         {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+    ),
+    "apertus": (
+        "ApertusForCausalLM",
+        {},
+        {r"act_fn\.beta$": (0.5, 0.0), r"act_fn\.eps$": (-1e-6, 0.0)},
+    ),
+    "ernie4_5_moe": (
+        "Ernie4_5_MoeForCausalLM",
+        {
+            "moe_num_experts": 4,
+            "moe_k": 2,
+            "moe_intermediate_size": 8,
+            "moe_num_shared_experts": 1,
+            "moe_layer_start_index": 1,
+            "use_bias": True,
+        },
+    ),
+    "phimoe": (
+        "PhimoeForCausalLM",
+        {**WINDOW, "num_local_experts": 4, "attention_bias": True, "router_jitter_noise": 0.4},
     ),
     "jais2": ("Jais2ForCausalLM", {}),
     "minimax_m2": (
@@ -79,7 +99,7 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Relatives of those below."""
 
-DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+DECODERS: dict[str, tuple[Any, ...]] = {
     "llama_linear": ("LlamaForCausalLM", rope("linear", factor=4.0)),
     "llama_dynamic": ("LlamaForCausalLM", rope("dynamic", factor=4.0)),
     "llama_llama3": (

@@ -3,6 +3,7 @@
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
 from .families.albert import ALBERT
+from .families.apertus import APERTUS
 from .families.arcee import ARCEE
 from .families.bart import (
     BART,
@@ -36,6 +37,7 @@ from .families.distilbert import DISTILBERT
 from .families.dots1 import DOTS1, GLM4_MOE
 from .families.electra import ELECTRA
 from .families.ernie4_5 import ERNIE4_5
+from .families.ernie4_5_moe import ERNIE4_5_MOE
 from .families.eurobert import EUROBERT
 from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
@@ -77,6 +79,7 @@ from .families.opt import OPT
 from .families.persimmon import PERSIMMON
 from .families.phi import PHI
 from .families.phi3 import PHI3
+from .families.phimoe import PHIMOE
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
@@ -94,6 +97,7 @@ from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
     ALBERT,
+    APERTUS,
     ARCEE,
     BART,
     BERT,
@@ -118,6 +122,7 @@ FAMILIES: tuple[Family, ...] = (
     ELECTRA,
     ERNIE,
     ERNIE4_5,
+    ERNIE4_5_MOE,
     EUROBERT,
     EXAONE4,
     FALCON,
@@ -171,6 +176,7 @@ FAMILIES: tuple[Family, ...] = (
     PERSIMMON,
     PHI,
     PHI3,
+    PHIMOE,
     PLBART,
     QWEN2,
     QWEN2_MOE,

@@ -8,6 +8,7 @@ from .suite import EXPERTS, Change, Row, itself
 
 GLU = {"kind": "glu", "hidden_dim": 24, "activation": "silu"}
 MLP = {"kind": "mlp", "hidden_dim": 24, "activation": "relu"}
+XIELU = {"kind": "xielu", "hidden_dim": 24}
 ROUTER = {"kind": "top_k", "top_k": 2, "normalize": True}
 CLAMPED = {"kind": "clamped_glu", "hidden_dim": 24, "limit": 7.0, "slope": 1.702}
 SIGMOID = ROUTER | {"kind": "sigmoid", "scale": 2.5, "n_groups": 2, "top_groups": 1}
@@ -31,6 +32,9 @@ ROWS = [
     ffn("glu biases dropout", GLU | {"bias": True, "dropout": 0.3}),
     ffn("clamped glu", CLAMPED | {"limit": 0.4}),
     ffn("clamped glu biases dropout", CLAMPED | {"bias": True, "dropout": 0.3}),
+    ffn("xielu", XIELU),
+    ffn("xielu biases dropout", XIELU | {"bias": True, "beta": 0.3, "dropout": 0.3}),
+    ffn("moe of a sparse mixer", MOE | {"router": {"kind": "sparse_mixer", "reach": 0.5}}),
     ffn("moe of glu", MOE, compiled=True),
     ffn("moe of mlp", MOE | {"expert": MLP | {"bias": True}}),
     ffn("moe top 1", MOE | {"router": ROUTER | {"top_k": 1, "normalize": False}}),
@@ -53,6 +57,7 @@ CHANGES = {
         "bias": True,
         "dropout": 0.5,
     },
+    "xielu": {"hidden_dim": 20, "beta": 0.2, "bias": True, "dropout": 0.5},
     "moe": {
         "n_experts": 3,
         "router": ROUTER | {"top_k": 3},

@@ -200,11 +200,16 @@ def convolution(x: Array, w: Weights, kind: Mapping[str, Any], causal: bool = Tr
 
 
 def dense(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
-    """An mlp, a glu or a clamped glu."""
+    """An mlp, a glu, a clamped glu or a xielu."""
     if kind["kind"] == "clamped_glu":
         g = np.minimum(linear(x, w, "gate"), kind["limit"])
         u = np.clip(linear(x, w, "up"), -kind["limit"], kind["limit"])
         return linear(g / (1 + np.exp(-kind["slope"] * g)) * (u + 1), w, "down")
+    if kind["kind"] == "xielu":
+        h, beta = linear(x, w, "up"), kind.get("beta", 0.5)
+        a, b = np.log1p(np.exp(w["positive"])), beta + np.log1p(np.exp(w["negative"]))
+        bent = np.where(h > 0, a * h * h, b * (np.exp(np.minimum(h, 0)) - 1 - h)) + beta * h
+        return linear(bent, w, "down")
     act = ACTIVATIONS[kind["activation"]]
     if kind["kind"] == "mlp":
         return linear(act(linear(x, w, "up")), w, "down")
@@ -214,8 +219,11 @@ def dense(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
 def gates(x: Array, w: Weights, kind: Mapping[str, Any]) -> tuple[Array, Array]:
     """Scores and gates of all experts, `[N, E]`, zero where not chosen. x `[N, D]`."""
     logits = linear(x, w, "gate")
+    if kind["kind"] == "sparse_mixer":
+        return logits, np.stack([one_by_one(s, kind) for s in logits])
     by_sigmoid = kind["kind"] == "sigmoid"
-    scores = 1 / (1 + np.exp(-logits)) if by_sigmoid else softmax(logits)
+    alone = by_sigmoid and kind.get("scores", "sigmoid") == "sigmoid"
+    scores = 1 / (1 + np.exp(-logits)) if alone else softmax(logits)
     out = np.zeros_like(scores)
     for n, p in enumerate(scores):
         worth = p + w["balance"] if by_sigmoid else p.copy()
@@ -228,6 +236,19 @@ def gates(x: Array, w: Weights, kind: Mapping[str, Any]) -> tuple[Array, Array]:
         total = p[chosen].sum() if kind["normalize"] else 1.0
         out[n, chosen] = kind.get("scale", 1.0) * p[chosen] / total
     return scores, out
+
+
+def one_by_one(scores: Array, kind: Mapping[str, Any]) -> Array:
+    """Gates of a sparse mixer for the scores `[E]` of a token."""
+    out, left = np.zeros_like(scores), list(range(len(scores)))
+    for _ in range(kind.get("top_k", 2)):
+        best = max(left, key=lambda e: scores[e])
+        top = scores[best]
+        far = 2 * kind.get("reach", 0.01)
+        near = [e for e in left if (top - scores[e]) / max(abs(scores[e]), top) <= far]
+        out[best] = 1 / np.exp(scores[near] - top).sum()
+        left.remove(best)
+    return out
 
 
 def moe(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:

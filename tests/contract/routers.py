@@ -20,6 +20,14 @@ ROWS = [
     router("best group", 2, True, n_groups=2, top_groups=1),
     router("sigmoid", 2, True, kind="sigmoid"),
     router("sigmoid scaled", 1, False, kind="sigmoid", scale=2.5),
+    router("sigmoid of shares", 2, True, kind="sigmoid", scores="softmax"),
+    Row("router", "sparse mixer", {"kind": "sparse_mixer", "reach": 0.4}, sees=itself),
+    Row(
+        "router",
+        "sparse mixer of 3",
+        {"kind": "sparse_mixer", "top_k": 3, "reach": 0.4},
+        sees=itself,
+    ),
     router("sigmoid best group", 2, True, kind="sigmoid", n_groups=2, top_groups=1),
 ]
 
@@ -38,5 +46,7 @@ CHANGES = {
         "n_groups": Change(1, row="sigmoid best group"),
         "top_groups": Change(2, row="sigmoid best group"),
         "speed": Change(0.1, result=False),
+        "scores": "softmax",
     },
+    "sparse_mixer": {"top_k": 3, "reach": 2.0},
 }

@@ -219,7 +219,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
         weights=partial(weights, member),
         config=spelled({**KEYS, **own}),
         renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
-        dropped=(r"embed_positions\.weights?$",) if computed else (),
+        dropped=(r"coder\.version$", *((r"embed_positions\.weights?$",) if computed else ())),
         # Where each side has a table of its own, nobody reads the shared one.
         spare=(r"^model\.shared\.weight$",),
         tied=tuple((f"{name}.weight", first) for name in second),

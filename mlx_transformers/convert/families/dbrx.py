@@ -3,6 +3,7 @@
 Defaults are those of `DbrxConfig`, `DbrxAttentionConfig` and `DbrxFFNConfig`.
 """
 
+from ...core.errors import ConvertError
 from ..config import HfConfig, their_activation
 from ..decoder import decoder
 from ..family import Family, Table, prefixed
@@ -117,7 +118,13 @@ def attention(view: View) -> Table:
 
 
 def experts(view: View) -> Table:
-    """The table of the experts."""
+    """The table of the experts.
+
+    Raises:
+        ConvertError: there are none.
+    """
+    if view.get("block.ffn.kind") != "moe":
+        raise ConvertError("A DBRX has experts in every layer.")
     return {
         "ffn_act_fn": {"name": their_activation(view.get("block.ffn.expert.activation"))},
         "ffn_hidden_size": view.get("block.ffn.expert.hidden_dim"),

@@ -91,6 +91,6 @@ CODEGEN = Family(
     weights=codegen_weights,
     config=config,
     renames=(prefixed("transformer.", "lm_head."),),
-    dropped=(r"\.attn\.causal_mask$", r"\.attn\.embed_positions$"),
+    dropped=(r"\.attn\.(causal_mask|masked_bias)$", r"\.attn\.embed_positions$"),
     tied=(("lm_head.weight", "transformer.wte.weight"),),
 )

@@ -42,6 +42,7 @@ def decoder(
     *,
     bias: bool = False,
     fraction: float | None = None,
+    gated: bool = True,
     **defaults: Any,
 ) -> Table:
     """What LLaMA and its line share.
@@ -50,6 +51,7 @@ def decoder(
         config: the config, whose keys are those of a LlamaConfig.
         bias: whether q, k, v and o have one.
         fraction: the default share of turning features, where the family has partial rotation.
+        gated: whether the ffn is the gated one; otherwise the block lacks it.
         defaults: those of the family's config class that are not LLaMA's.
     """
     config.assume(**{**DEFAULTS, **defaults})
@@ -64,6 +66,7 @@ def decoder(
         "dropout": float(config.get("attention_dropout") or 0.0),
     }
     norm = {"kind": "rms_norm", "eps": config.get("rms_norm_eps")}
+    block = {"placement": "pre", "norm": norm, "mixer": mixer}
     return {
         "kind": "decoder",
         "dim": config.get("hidden_size"),
@@ -72,7 +75,7 @@ def decoder(
         "vocab_size": config.get("vocab_size"),
         "embed": {"kind": "token"},
         "position": rope(config, fraction=fraction),
-        "block": {"placement": "pre", "norm": norm, "mixer": mixer, "ffn": glu(config)},
+        "block": block | ({"ffn": glu(config)} if gated else {}),
         "norm": norm,
         "head": {"kind": "lm", "tied": config.get("tie_word_embeddings")},
         "init": {"kind": "normal", "std": config.get("initializer_range")},

@@ -20,6 +20,8 @@ class Sigmoid(Routing):
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
+    scores: Literal["sigmoid", "softmax"] = "sigmoid"
+    """Whether each expert is scored alone, or by its share of all (ERNIE 4.5)."""
     speed: float = Field(0.0, ge=0)
     """How far b moves after a step, the γ of the paper; 0 leaves it where it is."""
 
@@ -42,7 +44,8 @@ class SigmoidRouter(nn.Module):
 
     def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
         logits = x.astype(mx.float32) @ self.gate.weight.T.astype(mx.float32)
-        scores = mx.sigmoid(logits)
+        alone = self.config.scores == "sigmoid"
+        scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
         choice = self.config.choose(scores + self.balance, by="best_two")
         load = load_of(choice, self.n_experts)
         ctx.add_stat("max_load", load.max() * self.n_experts)

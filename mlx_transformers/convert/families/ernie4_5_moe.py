@@ -1,0 +1,108 @@
+"""ERNIE 4.5 MoE: balanced experts in some layers, chosen by probability, beside shared ones.
+
+Defaults are those of `Ernie4_5_MoeConfig`.
+"""
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..pattern import patterned
+from ..rope import rotary
+from ..transforms import Reshape
+from ..view import View, biased, spelled
+from ..weights import Row, rows
+from .ernie4_5 import ERNIE4_5
+from .llama import BLOCK, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, glu
+from .qwen2_moe import experts
+
+DEFAULTS: Table = {
+    "vocab_size": 103424,
+    "hidden_size": 2560,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 20,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+    "moe_intermediate_size": 1536,
+    "moe_k": 6,
+    "moe_num_experts": 64,
+    "moe_num_shared_experts": 2,
+}
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of an Ernie4_5_MoeConfig."""
+    bias = config.get("use_bias", False)
+    table = decoder(config, bias=bias, mlp_bias=bias, **DEFAULTS)
+    # a floor below which gates are not scaled up; losses of training
+    config.ignore("moe_norm_min", "router_aux_loss_coef")
+    table["position"]["traditional"] = True
+    table["head"]["bias"] = bias
+    expert = glu(config, "moe_intermediate_size")
+    moe: Table = {
+        "kind": "moe",
+        "n_experts": config.get("moe_num_experts"),
+        "router": {
+            "kind": "sigmoid",
+            "scores": "softmax",
+            "top_k": config.get("moe_k"),
+            "normalize": True,
+        },
+        "expert": expert | {"bias": False},
+    }
+    if shared := config.get("moe_num_shared_experts"):
+        moe["shared"] = expert | {"hidden_dim": expert["hidden_dim"] * shared}
+    return patterned(table, layer_ffns(config), {"dense": {}, "sparse": {"ffn": moe}})
+
+
+def layer_ffns(config: HfConfig) -> list[str]:
+    """`dense` or `sparse` for each layer."""
+    count, every = config.get("num_hidden_layers"), config.get("moe_layer_interval", 1)
+    first, last = config.get("moe_layer_start_index", 1), config.get("moe_layer_end_index", -1)
+    last = count - 1 if last == -1 else last
+    return [
+        "sparse" if first <= i <= last and (i + 1) % every == 0 else "dense" for i in range(count)
+    ]
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of an ERNIE 4.5 MoE."""
+    theirs, count = f"{HF_BLOCK}.mlp", config.get("moe_num_experts")
+    balance = f"{theirs}.moe_statics.e_score_correction_bias"
+    names = "{gate,up,down}"
+    return [
+        *around(),
+        *GATED,
+        *experts(count),
+        Row(f"{BLOCK}.ffn.router.balance", balance, Reshape((1, count), (count,))),
+        *rows(f"{BLOCK}.ffn.shared.{names}", f"{theirs}.shared_experts.{names}_proj"),
+    ]
+
+
+def mixture(view: View) -> Table:
+    """The experts, and which layers have them: the first to the last, every so many."""
+    sparse = [i for i, layer in enumerate(view.layers) if layer["ffn"]["kind"] == "moe"]
+    width = view.number("block.ffn.expert.hidden_dim")
+    shared = view.get("block.ffn.shared.hidden_dim") if view.has("block.ffn.shared") else 0
+    return {
+        "moe_intermediate_size": width,
+        "moe_num_experts": view.get("block.ffn.n_experts"),
+        "moe_k": view.get("block.ffn.router.top_k"),
+        "moe_num_shared_experts": shared // width,
+        "moe_layer_start_index": sparse[0],
+        "moe_layer_end_index": sparse[-1],
+        "moe_layer_interval": sparse[1] - sparse[0] if len(sparse) > 1 else 1,
+    }
+
+
+ERNIE4_5_MOE = Family(
+    model_types=("ernie4_5_moe",),
+    architecture="Ernie4_5_MoeForCausalLM",
+    model=model,
+    weights=weights,
+    config=spelled({**KEYS, "use_bias": biased}, rotary(traditional=True), mixture),
+    renames=ERNIE4_5.renames,
+    tied=LLAMA.tied,
+)

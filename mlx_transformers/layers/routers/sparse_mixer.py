@@ -1,0 +1,67 @@
+"""The router of Phi-3.5-MoE."""
+
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...core.errors import RecipeError
+from ...core.footprint import WIDE
+from ...recipe.config import Kind
+from .routing import load_of
+
+
+class SparseMixer(Kind):
+    """Experts are taken one after the other, each with a softmax over those that come near it.
+
+    `e_1 = argmax s`, `gate_1 = softmax(s over {e: (s_max - s_e) / max(|s_e|, s_max) ≤ 2 r})[e_1]`
+    for `s = W x`; the second in the same way among the rest. Liu, Gao & Chen 2023 (SparseMixer),
+    as in GRIN (Liu et al. 2024), section 2.2, and Phi-3.5-MoE (Abdin et al. 2024), whose code we
+    follow at inference. Training takes the same experts; the paper samples them and estimates the
+    gradient of the choice, which isn't built.
+    """
+
+    kind: Literal["sparse_mixer"] = "sparse_mixer"
+    top_k: int = Field(2, ge=1)
+    """Experts per token, k."""
+    reach: float = Field(0.01, ge=0)
+    """How near is near: the r of the formula (Phi: router_jitter_noise)."""
+
+    def build(self, dim: int, n_experts: int) -> "SparseMixerRouter":
+        if self.top_k > n_experts:
+            raise RecipeError(
+                f"ffn.router.top_k = {self.top_k} exceeds ffn.n_experts = {n_experts}: a token "
+                "can't choose more experts than there are."
+            )
+        return SparseMixerRouter(self, dim, n_experts)
+
+    def kept(self, n_experts: int) -> float:
+        """Bytes per token: scores, and for every choice what is left of them and its softmax."""
+        return float(WIDE * n_experts * (1 + 3 * self.top_k))
+
+
+class SparseMixerRouter(nn.Module):
+    """`(x [N, D], ctx) -> gates [N, k] fp32, choice [N, k] integer`."""
+
+    def __init__(self, config: SparseMixer, dim: int, n_experts: int) -> None:
+        super().__init__()
+        self.top_k, self.reach = config.top_k, config.reach
+        self.n_experts = n_experts
+        self.gate = nn.Linear(dim, n_experts, bias=False)
+
+    def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+        scores = x.astype(mx.float32) @ self.gate.weight.T.astype(mx.float32)
+        left, gates, choices = scores, [], []
+        for _ in range(self.top_k):
+            choice = mx.stop_gradient(mx.argmax(left, axis=-1, keepdims=True))
+            best = mx.stop_gradient(left.max(axis=-1, keepdims=True))
+            apart = (best - scores) / mx.maximum(mx.abs(scores), best)
+            near = mx.where(mx.stop_gradient(apart) > 2 * self.reach, -mx.inf, left)
+            gates.append(mx.take_along_axis(mx.softmax(near, axis=-1), choice, axis=-1))
+            choices.append(choice)
+            left = mx.put_along_axis(left, choice, mx.array(-mx.inf), axis=-1)
+        choice = mx.concatenate(choices, axis=-1)
+        ctx.add_stat("max_load", load_of(choice, self.n_experts).max() * self.n_experts)
+        return mx.concatenate(gates, axis=-1), choice
