@@ -27,6 +27,8 @@ from .data.tokenizers.tokenizer import Tokenizer
 from .importing import CONFIG, settled, typed_model
 from .trainer.folder import RUNS, find_checkpoint
 
+AHEAD = "ahead."
+"""What names of parameters begin with that look ahead."""
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -143,14 +145,17 @@ def discriminator(
 def parameters(
     ours: dict[str, mx.array], table: dict[str, Any], family: Family, config: dict[str, Any]
 ) -> dict[str, mx.array]:
-    """A model's parameters as its family has them: with zeros for what only the family adds."""
+    """A model's parameters as its family has them: with zeros for what only the family adds, and
+    without what looks ahead where the family has no place for it: it served the training."""
     twin = typed_model(family.model(HfConfig(config)), family.name)
+    theirs = settled(twin, twin.vocab_size)
     zeros = {
         name: mx.zeros(array.shape)
         for name, array in tree_flatten(twin.build(twin.vocab_size).parameters())
-        if name.endswith((".bias", "embed.types.weight"))
+        if name.endswith((".bias", "embed.types.weight")) and not name.startswith(AHEAD)
     }
-    return zeros | folded(ours, table, settled(twin, twin.vocab_size))
+    kept = {n: a for n, a in ours.items() if theirs.get("ahead") or not n.startswith(AHEAD)}
+    return zeros | folded(kept, table, theirs)
 
 
 def write_hf(found: Exportable, folder: Path) -> None:

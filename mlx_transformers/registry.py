@@ -41,6 +41,7 @@ from .layers.mixers.dilated_convolution import DilatedConvolution
 from .layers.mixers.disentangled import Disentangled as DisentangledMixer
 from .layers.mixers.fourier import Fourier
 from .layers.mixers.latent import Latent
+from .layers.mtp import Mtp
 from .layers.norms import LayerNorm, NoNorm, RmsNorm
 from .layers.pools import Classifier, Sentence
 from .layers.positions.alibi import Alibi
@@ -73,6 +74,7 @@ from .objectives.clm import Clm
 from .objectives.contrastive import Contrastive
 from .objectives.distill import Distill
 from .objectives.mlm import Mlm
+from .objectives.multi_token import MultiToken
 from .objectives.prefix_lm import PrefixLm
 from .objectives.rtd import Rtd
 from .objectives.sentence_order import SentenceOrder
@@ -108,9 +110,10 @@ fill("align", Additive, Dot, General, Concat, Local)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe)
 fill("router", TopK, Sigmoid, SparseMixer)
 fill("head", LmHead, MlmHead, TagHead)
+fill("ahead", Mtp)
 fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)
-fill("objective", Clm, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
+fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill)
 fill("batch", Packed, Streams, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)

@@ -10,7 +10,7 @@ from .family import Family, Table
 from .known import FAMILIES, family_of
 from .view import plain
 
-TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed"})
+TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed", "ahead"})
 """Keys that bear on training alone; a family's config needn't be able to say them."""
 
 ZEROS = frozenset({"bias", "out_bias", "n_types"})

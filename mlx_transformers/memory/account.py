@@ -196,7 +196,10 @@ def _edges(job: Job, entry: float, notes: list[str]) -> float:
     """What stands before the first block of each stack and after the last: the head reads its
     input again."""
     parts = [getattr(tower, name, None) for tower in _towers(job) for name in ("embed", "norm")]
-    return sum(_kept(part, job, notes) for part in parts if part is not None) + entry
+    found = sum(_kept(part, job, notes) for part in parts if part is not None) + entry
+    further: list[Any] = getattr(job.config, "ahead_blocks", list)()
+    # What looks ahead keeps its block, and both vectors that it joins, as they are and normed.
+    return found + sum(_kept(block, job, notes) + 4 * entry for block in further)
 
 
 def _held(job: Job) -> dict[str, float]:

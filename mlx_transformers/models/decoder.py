@@ -1,11 +1,13 @@
 """The decoder: a stack that reads tokens and predicts the next one."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
+from ..layers.block import Block
 from ..layers.heads import Unembedding
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
@@ -30,8 +32,16 @@ class Decoder(Tower, Kind):
     """Vocabulary V; none means the tokenizer's own."""
     head: Annotated[Kind, Slot("head")]
     """How vectors become logits."""
+    ahead: Annotated[Kind, Slot("ahead")] | None = None
+    """What predicts tokens beyond the next one, in training alone; none means nothing does."""
     init: Annotated[Kind, Slot("init")]
     """How weights start."""
+
+    def ahead_blocks(self) -> list[Block]:
+        """The blocks of what looks ahead."""
+        if self.ahead is None:
+            return []
+        return [self.ahead.block or self.layers()[-1]] * self.ahead.n  # type: ignore[attr-defined]
 
     def build(self, vocab_size: int) -> "DecoderModel":
         """The module, initialised from MLX's global random state."""
@@ -48,6 +58,9 @@ class DecoderModel(TowerModule):
         self.max_seq_len = config.max_seq_len
         self.vocab_size = vocab_size
         self.head = config.head.build(vocab_size, config.dim)
+        if config.ahead is not None:
+            own = (config.norm, config.ahead_blocks()[0])
+            self.ahead = config.ahead.build(config.dim, config.max_seq_len, *own)  # type: ignore[attr-defined]
 
     def stacks(self) -> list[Stack]:
         """Every stack of blocks, in the order that they run."""
@@ -56,6 +69,19 @@ class DecoderModel(TowerModule):
     def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
         """What meets the vocabulary, `[B, T, width]`: the last block's output, normalised."""
         return self.head.transform(self.read(tokens, ctx))
+
+    def hidden_ahead(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, list[mx.array]]:
+        """The same, and beside it what meets the vocabulary for each token further on, of a model
+        with an `ahead`: `[B, T - k, width]` for the one after k others."""
+        h = self.read(tokens, ctx)
+        passes = [shortened(ctx, k) for k in range(1, len(self.ahead.chain) + 1)]
+        further = self.ahead(h, self.embed(tokens, ctx), passes)
+        for i, own in enumerate(passes, self.stack.n_layers):
+            for name, value in own.aux.items():
+                ctx.add_aux(name, value)
+            for name, value in own.stats.items():
+                ctx.add_stat(f"{name}/{i}", value)
+        return self.head.transform(h), [self.head.transform(each) for each in further]
 
     def unembedding(self) -> Unembedding:
         """The map from `hidden` to logits, for losses that never hold all logits."""
@@ -105,6 +131,16 @@ class DecoderModel(TowerModule):
         h, blocks = self.go_on(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
         return self.head(h, self.embed.table), state | after
+
+
+def shortened(ctx: Context, k: int) -> Context:
+    """The context of a pass over the same rows without their last k places."""
+    cut: dict[str, Any] = {
+        name: None if array is None else array[:, :-k]
+        for name in ("positions", "segments", "valid", "types")
+        for array in [getattr(ctx, name)]
+    }
+    return replace(ctx, **cut, key=ctx.split_key(), aux={}, stats={})
 
 
 def padded_positions(tokens: mx.array, ctx: Context) -> mx.array | None:

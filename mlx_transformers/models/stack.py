@@ -150,6 +150,12 @@ def layers_of(model: Any) -> list[BlockModule]:
     return [block for stack in model.stacks() for block in stack.layers()]
 
 
+def trained_blocks(model: Any) -> list[BlockModule]:
+    """The same, and behind them the blocks of what looks ahead in training."""
+    further = [step.block for step in model.ahead.chain] if "ahead" in model else []
+    return layers_of(model) + further
+
+
 def recompute_layers(model: Any, chosen: frozenset[int]) -> None:
     """Recompute the activations of these layers, counted through all stacks, and of no other."""
     first = 0

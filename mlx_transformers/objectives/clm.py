@@ -45,12 +45,19 @@ class ClmObjective:
 
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model = models["model"]
-        tokens = batch["tokens"]
-        inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        weights = batch.get("weights", mx.ones(targets.shape))
-        if "segments" in batch:
-            segments = batch["segments"]
-            ctx.segments = segments[:, :-1]
-            weights = weights * (segments[:, 1:] == segments[:, :-1])
+        inputs, targets, weights = next_tokens(batch, ctx)
         total, parts = self.head(model, model.hidden(inputs, ctx), targets, weights, ctx)
         return summed(total, weights.sum(), parts, ctx)
+
+
+def next_tokens(batch: dict[str, mx.array], ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
+    """What is read, what is predicted, and how much each prediction counts, each `[B, T]`; the
+    documents of packed rows go to `ctx`."""
+    tokens = batch["tokens"]
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    weights = batch.get("weights", mx.ones(targets.shape))
+    if "segments" in batch:
+        segments = batch["segments"]
+        ctx.segments = segments[:, :-1]
+        weights = weights * (segments[:, 1:] == segments[:, :-1])
+    return inputs, targets, weights

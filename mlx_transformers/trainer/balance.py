@@ -4,7 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..models.stack import layers_of
+from ..models.stack import trained_blocks
 
 LOAD = "expert_load"
 """What a router that is balanced so leaves in the statistics of a training pass, `[E]`."""
@@ -17,7 +17,7 @@ def balance(model: Any, metrics: dict[str, mx.array], finite: mx.array) -> dict[
     """
     loads = {name: value for name, value in metrics.items() if name.startswith(f"{LOAD}/")}
     if loads:
-        layers = layers_of(model)
+        layers = trained_blocks(model)
         for name, load in loads.items():
             router = layers[int(name.rpartition("/")[2])].ffn.router
             router.balance = mx.where(finite, router.rebalanced(load), router.balance)

@@ -132,6 +132,7 @@ CHANGES = {
         "norm": {"kind": "layer_norm"},
         "head": {"kind": "lm", "tied": True},
         "init": {"kind": "xavier"},
+        "ahead": {"kind": "mtp"},
     },
     "encoder": {
         "dim": 20,

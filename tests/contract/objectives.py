@@ -54,6 +54,9 @@ PREFIX = {
 
 DISTILL = {"kind": "distill", "teacher": "large"}
 
+PARTS = {"multi_token": {"ahead": {"kind": "mtp", "n": 2}}}
+"""What a decoder needs for an objective, beside the parts of LLaMA."""
+
 LISTED = ("seq2seq", "contrastive")
 
 ROWS = [
@@ -61,6 +64,7 @@ ROWS = [
     Row("objective", "label smoothing", CLM | {"label_smoothing": 0.2}),
     Row("objective", "z loss", CLM | {"z_loss": 0.05}),
     Row("objective", "chunk", CLM | {"chunk": 4}),
+    Row("objective", "several tokens", {"kind": "multi_token"}),
     Row("objective", "seq2seq", SEQ2SEQ),
     Row("objective", "prefix", {"kind": "prefix_lm"}),
     Row("objective", "distill", DISTILL),
@@ -87,5 +91,11 @@ CHANGES = {
     "tag": {},
     "answer": {},
     "contrastive": {"temperature": 0.5, "symmetric": True},
+    "multi_token": {
+        "weight": 0.1,
+        "label_smoothing": 0.3,
+        "z_loss": 0.1,
+        "chunk": Change(4, result=False),
+    },
     "clm": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
 }

@@ -1,6 +1,7 @@
 """All rows, and which slots have them."""
 
 from . import (
+    aheads,
     aligns,
     batches,
     blocks,
@@ -28,6 +29,7 @@ from .suite import SUBJECTS, Row
 FILES = {
     "mixer": mixers,
     "block": blocks,
+    "ahead": aheads,
     "align": aligns,
     "cell": cells,
     "recurrence": recurrences,

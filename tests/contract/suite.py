@@ -222,6 +222,23 @@ class OfBlock(OfMixer):
         return self.it.init_state(batch, length, dtype, memory(batch, dtype))
 
 
+class OfAhead(Subject):
+    """A chain that looks ahead, each step in the place that it is for: none is left out."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        norm = parse("norm", {"kind": "rms_norm"})
+        self.position = parse("position", row.position).build(DIM, MAX_LEN)
+        self.it = kind.build(DIM, MAX_LEN, norm, kind.block)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        ctx.position = self.position
+        h = x
+        for step in self.it.chain:
+            h = step.norm(step(h, x, ctx))
+        return h
+
+
 class OfCell(Subject):
     """A cell, or layers of them, which begin with an empty state."""
 
@@ -432,6 +449,7 @@ def memory(batch: int, dtype: mx.Dtype) -> mx.array:
 SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "mixer": OfMixer,
     "block": OfBlock,
+    "ahead": OfAhead,
     "align": OfAlign,
     "cell": OfCell,
     "recurrence": OfCell,

@@ -63,7 +63,8 @@ def facts_of_init(row: Row, **changes: Any) -> Facts:
 def facts_of_objective(row: Row, **changes: Any) -> Facts:
     """The loss of a small model, and its parts."""
     mx.random.seed(0)
-    model = randomize(parse("model", LLAMA).build(13), 0)
+    model = parse("model", LLAMA | objectives.PARTS.get(row.kind, {})).build(13)
+    model = randomize(model, 0)
     batch: dict[str, mx.array] = {"tokens": mx.random.randint(0, 13, (2, 10))}
     if row.kind == "prefix_lm":
         batch = {name: mx.array(array) for name, array in objectives.PREFIX.items()}

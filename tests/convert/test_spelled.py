@@ -32,7 +32,7 @@ OTHERWISE = {
         "pos_att_type",
     ),
     *("num_ln_in_parallel_attn", "num_kv_heads", "max_relative_positions", "multi_query"),
-    *("_remove_final_layer_norm", "n_group", "topk_group"),
+    *("_remove_final_layer_norm", "n_group", "topk_group", "num_nextn_predict_layers"),
     # other names of the same
     *("hidden_act", "hidden_activation", "activation_function", "architectures", "model_type"),
     # tokens, which a tokenizer tells

@@ -7,6 +7,7 @@ V3 scores experts by a sigmoid and balances them by a bias. Defaults are those o
 import math
 
 from ...layers.positions.scalings.scaling import log_size
+from ..ahead import COPIES, ahead_rows, looking_ahead, said_ahead
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import patterned
@@ -74,14 +75,13 @@ def model3(config: HfConfig) -> Table:
     """The `[model]` table of a DeepseekV3Config."""
     table = decoder(config, **DEFAULTS3)
     config.ignore("head_dim", "qk_head_dim", "aux_loss_alpha", "seq_aux", "ep_size")
-    # layers that predict further tokens: they are not in the model that gives the logits
-    config.ignore("num_mtp_layers", "num_nextn_predict_layers")
     config.expect("scoring_func", "sigmoid")
     config.expect("topk_method", "noaux_tc")
     config.expect("moe_layer_freq", 1)
     router = routing(config, "sigmoid", grouped=True)
     neighbours = config.get("rope_interleave", True)
-    return started_dense(config, latent(config, table, neighbours=neighbours), router)
+    table = started_dense(config, latent(config, table, neighbours=neighbours), router)
+    return looking_ahead(config, table)
 
 
 def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
@@ -162,6 +162,12 @@ def weights(config: HfConfig) -> list[Row]:
         *latents(config),
         *mixtures(config),
     ]
+
+
+def weights3(config: HfConfig) -> list[Row]:
+    """The weight map of a DeepSeek-V3, which may look ahead."""
+    found = weights(config)
+    return [*found, *ahead_rows(config, found)]
 
 
 def latents(config: HfConfig) -> list[Row]:
@@ -257,10 +263,11 @@ DEEPSEEK_V3 = Family(
     model_types=("deepseek_v3",),
     architecture="DeepseekV3ForCausalLM",
     model=model3,
-    weights=weights,
+    weights=weights3,
     config=spelled(
-        LATENT, turned, paired, balanced, topk_method="noaux_tc", scoring_func="sigmoid"
+        LATENT, turned, paired, balanced, said_ahead, topk_method="noaux_tc", scoring_func="sigmoid"
     ),
+    dropped=(COPIES,),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -3,6 +3,7 @@
 Defaults are those of `Dots1Config` and `Glm4MoeConfig`.
 """
 
+from ..ahead import COPIES, ahead_rows, looking_ahead, said_ahead
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import FULL, SLIDING, attended, layer_types, patterned
@@ -72,19 +73,24 @@ def crossed(table: Table, types: list[str], window: int | None) -> Table:
 def model_glm(config: HfConfig) -> Table:
     """The `[model]` table of a Glm4MoeConfig."""
     config.also("n_routed_experts", "num_local_experts")
-    # layers that predict further tokens: they are not in the model that gives the logits
-    config.ignore("num_mtp_layers", "num_nextn_predict_layers")
     table = decoder(config, fraction=0.5, **GLM)
     mixer = table["block"]["mixer"]
     mixer["bias"] = config.get("attention_bias", False)
     if config.get("use_qk_norm", False):
         mixer["qk_norm"] = table["norm"]
-    return started_dense(config, table, routing(config, "sigmoid", grouped=True))
+    table = started_dense(config, table, routing(config, "sigmoid", grouped=True))
+    return looking_ahead(config, table)
 
 
 def weights(config: HfConfig) -> list[Row]:
     """The weight map of a dots.llm1 or a GLM-4.5."""
     return [*around(), *mixtures(config)]
+
+
+def weights_glm(config: HfConfig) -> list[Row]:
+    """The weight map of a GLM-4.5, which may look ahead."""
+    found = weights(config)
+    return [*found, *ahead_rows(config, found)]
 
 
 DOTS1 = Family(
@@ -105,12 +111,14 @@ GLM4_MOE = Family(
     model_types=("glm4_moe",),
     architecture="Glm4MoeForCausalLM",
     model=model_glm,
-    weights=weights,
+    weights=weights_glm,
     config=spelled(
         {**BIASED, "use_qk_norm": given("block.mixer.qk_norm")},
         rotary(fraction_key="partial_rotary_factor"),
         balanced,
+        said_ahead,
     ),
+    dropped=(COPIES,),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

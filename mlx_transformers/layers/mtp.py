@@ -1,0 +1,77 @@
+"""Multi-token prediction: what the slot `ahead` can hold, which learns from tokens further on."""
+
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ..core.context import Context
+from ..recipe.config import Kind
+from .block import Block
+
+
+class Mtp(Kind):
+    """A chain of n blocks behind the model, of which the k-th predicts the token after k others.
+
+    `h^k_i = block(M [norm(h^{k-1}_i); norm(embed(t_{i+k}))])` and
+    `p(t_{i+k+1}) = head(norm(h^k_i))` with the model's own embedding and head; DeepSeek-AI 2024
+    (DeepSeek-V3), section 2.2, equations 21 to 23. Each step reads the true token in between, so
+    the chain of causes is kept. h^0 is what the model's head reads, as in the code that runs the
+    published weights. For training alone: generation ignores it.
+    """
+
+    kind: Literal["mtp"] = "mtp"
+    n: int = Field(1, ge=1)
+    """Tokens that are predicted beyond the next one, D in the paper."""
+    block: Block | None = None
+    """The block of each step; none means the same as the model's last one."""
+
+    def build(self, dim: int, max_seq_len: int, norm: Any, block: Block) -> "MtpModule":
+        """The module: `norm` and `block` are the model's own."""
+        return MtpModule(self, dim, max_seq_len, norm, self.block or block)
+
+
+class MtpModule(nn.Module):
+    """`(h [B, T, D], words [B, T, D], passes) -> [[B, T - k, D] for k in 1..n]`.
+
+    Attributes:
+        chain: the steps, in order.
+    """
+
+    def __init__(self, config: Mtp, dim: int, max_seq_len: int, norm: Any, block: Block) -> None:
+        super().__init__()
+        self.chain = [MtpStep(dim, max_seq_len, norm, block) for _ in range(config.n)]
+
+    def __call__(self, h: mx.array, words: mx.array, passes: list[Context]) -> list[mx.array]:
+        """What the head reads for each token further on.
+
+        Args:
+            h: what it reads for the next token, one vector for each place.
+            words: the embedding of the token at each place.
+            passes: for each step the context of a pass over the places without the last k.
+        """
+        found = []
+        for step, ctx in zip(self.chain, passes, strict=True):
+            words = words[:, 1:]
+            h = step(h[:, :-1], words, ctx)
+            found.append(step.norm(h))
+        return found
+
+
+class MtpStep(nn.Module):
+    """`(h [B, T, D], words [B, T, D], ctx) -> [B, T, D]`; its norm stands before the head."""
+
+    def __init__(self, dim: int, max_seq_len: int, norm: Any, block: Block) -> None:
+        super().__init__()
+        self.hidden_norm, self.word_norm = norm.build(dim), norm.build(dim)
+        # The two halves of M: M [a; b] = M_a a + M_b b.
+        self.of_hidden = nn.Linear(dim, dim, bias=False)
+        self.of_word = nn.Linear(dim, dim, bias=False)
+        self.block = block.build(dim, max_seq_len)
+        self.norm = norm.build(dim)
+
+    def __call__(self, h: mx.array, words: mx.array, ctx: Context) -> mx.array:
+        x = self.of_hidden(self.hidden_norm(h)) + self.of_word(self.word_norm(words))
+        out: mx.array = self.block(x, ctx)
+        return out
