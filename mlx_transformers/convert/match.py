@@ -22,6 +22,9 @@ FIRST = (
 )
 """Where several families are one model, the first of these is meant: those that most tools know."""
 
+FOREIGN = (MlxtError, LookupError, TypeError, ValueError, ArithmeticError)
+"""What a family fails with that is asked for a model of another shape."""
+
 Settle = Callable[[Table], Table]
 """Fills in every default of a `[model]` table."""
 
@@ -45,13 +48,8 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
     nearest: tuple[int, str, list[str]] | None = None
     for family in sorted(FAMILIES, key=_place):
         said = say(family, table)
-        if said is None:
-            continue
-        try:
-            back = settle(family.model(HfConfig(said)))
-        except MlxtError:  # it says what its own reader refuses
-            continue
-        if back["kind"] != table["kind"]:
+        back = None if said is None else read_back(family, said, settle)
+        if said is None or back is None or back["kind"] != table["kind"]:
             continue
         missing = differences(table, back)
         if not missing:
@@ -74,9 +72,17 @@ def say(family: Family, table: Table) -> Table | None:
     """A model as a config of this family, or None where its shape is another."""
     try:
         said = family.config(table)
-    except (KeyError, TypeError, ValueError, ConvertError):
+    except FOREIGN:
         return None
     return {"architectures": [family.architecture], "model_type": family.name, **said}
+
+
+def read_back(family: Family, said: Table, settle: Settle) -> Table | None:
+    """The settled table of what was said, or None where the family's own reader refuses it."""
+    try:
+        return settle(family.model(HfConfig(said)))
+    except FOREIGN:
+        return None
 
 
 def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:

@@ -119,7 +119,7 @@ def spelled(
         }
         for several in more:
             said |= several(view)
-        return {key: value for key, value in said.items() if value is not MISSING} | fixed
+        return {**_given(said), **fixed}
 
     return config
 
@@ -152,6 +152,15 @@ def is_(path: str, value: Any) -> Told:
 def biased(view: View) -> bool:
     """Whether any map of attention has a bias."""
     return any(layer["mixer"].get(key) for layer in view.layers for key in ("bias", "out_bias"))
+
+
+def _given(said: Table) -> Table:
+    """What a model has of a config, and of the tables in it."""
+    return {
+        key: _given(value) if isinstance(value, dict) else value
+        for key, value in said.items()
+        if value is not MISSING
+    }
 
 
 def _plain(value: Any, dim: int | None) -> Any:
