@@ -64,6 +64,7 @@ def train(
 
 def end(result: "Result", recipe: str, sets: list[str]) -> None:
     """Say where the report is and how to go on; a run that a signal stopped exits as it has it."""
+    from ..assemble import load_recipe
     from ..report.runs import written
 
     folder, reason = result.folder, result.reason
@@ -72,8 +73,11 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
         print(written(folder))
         words = ["train", recipe, "--resume", str(folder.path)]
         words += [word for each in sets for word in ("--set", each)]
-        generate = f'generate --run {folder.path} --prompt "..."'
-        print(f"Continue with: mlxt {shlex.join(words) if stopped else generate}")
+        does = getattr(load_recipe(folder.recipe).model, "does", None)
+        writes = f'generate --run {folder.path} --prompt "..."'
+        measured = f"eval {folder.path}"
+        after = measured if does in ("reads", "judges") else writes
+        print(f"Continue with: mlxt {shlex.join(words) if stopped else after}")
     if stopped:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
 

@@ -88,7 +88,8 @@ def found_in_texts(mlxt: Mlxt, home: Path, rows: list[dict], **keys: object) -> 
     (home / "records.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (home / "encoder.toml").write_text(ENCODER)
     (home / "found.toml").write_text('extends = "encoder.toml"\n' + FOUND.format(**keys))
-    assert mlxt("train", "found", "--steps", "60", "--set", "optim.learning_rate=3e-2").code == 0
+    trained = mlxt("train", "found", "--steps", "60", "--set", "optim.learning_rate=3e-2")
+    assert trained.out.endswith("Continue with: mlxt eval runs/found\n")
     task = "tagging" if keys["objective"] == "tag" else "answers"
     found = said_as_json(mlxt, "found", "--task", task)
     return said_as_json(mlxt, "found"), {s["name"]: s["value"] for s in found["scores"]}
