@@ -154,6 +154,14 @@ CASES = {
     "blenderbot": Case("BlenderbotForConditionalGeneration", FAIRSEQ),
     "blenderbot_small": Case("BlenderbotSmallForConditionalGeneration", FAIRSEQ),
     "t5": Case("T5ForConditionalGeneration", T5),
+    "t5_encoder": Case("T5EncoderModel", T5),
+    "fsmt": Case(
+        "FSMTForConditionalGeneration",
+        {**FAIRSEQ, "src_vocab_size": 32, "tgt_vocab_size": 32, "langs": ["de", "en"]}
+        | {"use_cache": False},  # with a cache, their pass over a target sees its future
+        fixed=("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"),
+    ),
+    "mvp": Case("MvpForConditionalGeneration", FAIRSEQ),
     "t5_gated_untied": Case(
         "T5ForConditionalGeneration",
         {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},

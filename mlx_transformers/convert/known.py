@@ -12,6 +12,7 @@ from .families.bart import (
     M2M_100,
     MARIAN,
     MBART,
+    MVP,
     PEGASUS,
     PLBART,
 )
@@ -43,6 +44,7 @@ from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
 from .families.flex_olmo import FLEX_OLMO
 from .families.fnet import FNET
+from .families.fsmt import FSMT
 from .families.gemma import GEMMA
 from .families.gemma2 import GEMMA2, VAULTGEMMA
 from .families.gemma3 import GEMMA3
@@ -129,6 +131,7 @@ FAMILIES: tuple[Family, ...] = (
     FLAUBERT,
     FLEX_OLMO,
     FNET,
+    FSMT,
     GEMMA,
     GEMMA2,
     GEMMA3,
@@ -164,6 +167,7 @@ FAMILIES: tuple[Family, ...] = (
     MPNET,
     MPT,
     MT5,
+    MVP,
     NEMOTRON,
     NOMIC_BERT,
     OLMO,

@@ -33,6 +33,7 @@ OTHERWISE = {
     ),
     *("num_ln_in_parallel_attn", "num_kv_heads", "max_relative_positions", "multi_query"),
     *("_remove_final_layer_norm", "n_group", "topk_group", "num_nextn_predict_layers"),
+    *("num_decoder_layers", "scale_decoder_outputs"),
     # other names of the same
     *("hidden_act", "hidden_activation", "activation_function", "architectures", "model_type"),
     # tokens, which a tokenizer tells

@@ -1,4 +1,4 @@
-"""BART and those that share its code: mBART, PLBart, Pegasus, Marian, M2M-100, Blenderbot.
+"""BART and those that share its code: mBART, MVP, PLBart, Pegasus, Marian, M2M-100, Blenderbot.
 
 They are the transformer of 2017 with the norms before or after, learned or sinusoidal positions,
 and a norm after the embedding or none. Defaults are those of each one's config class.
@@ -12,7 +12,7 @@ from typing import Any
 from ..config import HfConfig
 from ..family import Family, Table
 from ..transforms import Reshape
-from ..view import Told, activation, is_, spelled
+from ..view import Told, View, activation, is_, spelled
 from ..weights import Row, rows
 
 LEARNED: Table = {"kind": "learned", "offset": 2}
@@ -69,6 +69,8 @@ def model(member: Member, config: HfConfig) -> Table:
     config.ignore("add_bias_logits", "add_final_layer_norm", "normalize_before", "static_position")
     config.ignore("normalize_embedding", "extra_pos_embeddings", "force_bos_token_to_be_generated")
     config.ignore("save_step", "gradient_checkpointing", "embedding_dropout")
+    config.expect("use_prompt", False)
+    config.ignore("prompt_length", "prompt_mid_dim")
     told = partial(_told, member, config)
     size = told("vocab_size")
     config.expect("decoder_vocab_size", size, None if "decoder_vocab_size" in config else size)
@@ -122,10 +124,17 @@ def tower(member: Member, config: HfConfig, side: str) -> Table:
     return {
         "n_layers": told(f"{side}_layers"),
         "embed": embed,
-        "position": member.position,
+        "position": positions(member, config),
         "block": block,
         "norm": norm if member.placement == "pre" else {"kind": "none"},
     }
+
+
+def positions(member: Member, config: HfConfig) -> Table:
+    """The table of positions; those of fairseq begin behind the number of the padding token."""
+    if member.position != FAIRSEQ:
+        return member.position
+    return {**FAIRSEQ, "offset": config.get("pad_token_id", 1) + 1}
 
 
 def weights(member: Member, config: HfConfig) -> list[Row]:
@@ -207,6 +216,11 @@ KEYS: dict[str, Told] = {
 }
 
 
+def padded(view: View) -> Table:
+    """The token before the first of fairseq's positions, from which its code counts."""
+    return {"pad_token_id": view.get("encoder.position.offset") - 1}
+
+
 def _family(model_type: str, architecture: str, member: Member) -> Family:
     computed = member.position["kind"] == "sinusoidal"
     first = "model.shared.weight"
@@ -217,7 +231,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
         architecture=architecture,
         model=partial(model, member),
         weights=partial(weights, member),
-        config=spelled({**KEYS, **own}),
+        config=spelled({**KEYS, **own}, *([padded] if member.position == FAIRSEQ else [])),
         renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
         dropped=(r"coder\.version$", *((r"embed_positions\.weights?$",) if computed else ())),
         # Where each side has a table of its own, nobody reads the shared one.
@@ -228,6 +242,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
 
 BART = _family("bart", "BartForConditionalGeneration", Member())
 MBART = _family("mbart", "MBartForConditionalGeneration", Member(placement="pre"))
+MVP = _family("mvp", "MvpForConditionalGeneration", Member(defaults={"vocab_size": 50267}))
 PLBART = _family(
     "plbart",
     "PLBartForConditionalGeneration",

@@ -3,8 +3,8 @@
 Defaults are those of `T5Config`, `MT5Config` and `UMT5Config`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -56,6 +56,8 @@ def model(member: Member, config: HfConfig) -> Table:
     # Both follow from feed_forward_proj, whatever a file says.
     config.ignore("dense_act_fn", "is_gated_act")
     config.ignore("output_past", "feed_forward_dropout", "max_source_length", "max_target_length")
+    if reads_only(config):
+        return encoder(member, config)
     dim = _told(member, config, "d_model")
     layers = _told(member, config, "num_layers")
     head: Table = {"kind": "lm", "tied": _tied(config)}
@@ -72,6 +74,32 @@ def model(member: Member, config: HfConfig) -> Table:
             **tower(member, config, "decoder"),
         },
         "head": head,
+        "init": {"kind": "normal", "std": 0.05 * config.get("initializer_factor", 1.0)},
+    }
+
+
+def reads_only(config: HfConfig) -> bool:
+    """Whether the saved class is an encoder alone.
+
+    Raises:
+        ConvertError: it has a head that isn't built.
+    """
+    name = config.architecture
+    if name.endswith(("Classification", "Answering")):
+        raise config.refuse("architectures", name)
+    return name.endswith("EncoderModel")
+
+
+def encoder(member: Member, config: HfConfig) -> Table:
+    """The `[model]` table of an encoder alone."""
+    config.ignore("num_decoder_layers", "tie_word_embeddings", "scale_decoder_outputs")
+    return {
+        "kind": "encoder",
+        "dim": _told(member, config, "d_model"),
+        "max_seq_len": config.get("n_positions", CONTEXT),
+        "vocab_size": _told(member, config, "vocab_size"),
+        "n_layers": _told(member, config, "num_layers"),
+        **tower(member, config, "encoder"),
         "init": {"kind": "normal", "std": 0.05 * config.get("initializer_factor", 1.0)},
     }
 
@@ -156,7 +184,14 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
                 *rows(f"{ours}.{mine}.{{q,k,v,o}}", f"{theirs}.{name}.{{q,k,v,o}}"),
                 Row(f"{ours}.{mine}_residual.pre", f"{theirs}.{number}.layer_norm"),
             ]
-    return found
+    return alone(found) if reads_only(config) else found
+
+
+def alone(table: Sequence[Row]) -> list[Row]:
+    """The rows of an encoder that has no decoder beside it."""
+    inside = [replace(row, ours=row.ours.removeprefix("encoder.")) for row in table]  # type: ignore[union-attr]
+    words = Row("embed.table", "shared")
+    return [words, *(row for row in inside if not str(row.ours).startswith(("decoder", "head")))]
 
 
 def _tied(config: HfConfig) -> bool:
@@ -202,6 +237,22 @@ KEYS: dict[str, Told] = {
 }
 
 
+def said(title: str) -> Callable[[Table], Table]:
+    """What says the config of a T5, or of its encoder alone, as if a decoder like it followed."""
+    whole = spelled(KEYS, decoder_start_token_id=0, pad_token_id=0)
+
+    def config(table: Table) -> Table:
+        if table["kind"] != "encoder":
+            return whole(table)
+        kept = ("dim", "vocab_size", "max_seq_len", "init")
+        side = {key: value for key, value in table.items() if key not in (*kept, "kind")}
+        both = {"encoder": side, "decoder": side, "head": {"tied": True, "scale": 1.0}}
+        told = whole({key: table[key] for key in kept} | both)
+        return told | {"architectures": [f"{title}EncoderModel"]}
+
+    return config
+
+
 def _family(model_type: str, architecture: str, member: Member) -> Family:
     first = "shared.weight"
     return Family(
@@ -209,7 +260,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
         architecture=architecture,
         model=partial(model, member),
         weights=partial(weights, member),
-        config=spelled(KEYS, decoder_start_token_id=0, pad_token_id=0),
+        config=said(architecture.removesuffix("ForConditionalGeneration")),
         # Old files hold the bias of cross attention, which no code ever read.
         dropped=(r"EncDecAttention\.relative_attention_bias\.weight$",),
         tied=tuple((f"{side}.embed_tokens.weight", first) for side in ("encoder", "decoder")),

@@ -16,6 +16,8 @@ BLOCK = "stack.blocks.{i}"
 def model(config: HfConfig) -> Table:
     """The `[model]` table of an XGLMConfig."""
     config.ignore("layerdrop", "decoder_start_token_id", "num_hidden_layers")
+    if (pad := config.get("pad_token_id", 1)) is not None and pad > 1:
+        raise config.refuse("pad_token_id", pad, "their code gives no vector to that position")
     dropout = float(config.get("dropout", 0.1))
     return decoder(
         dim=config.get("d_model", 1024),
