@@ -89,8 +89,9 @@ def test_a_compiled_catalogue_gives_its_first_forms_without_context(order):
     ]
 
 
-def test_messages_of_three_words_are_taken_once(monkeypatch):
+def test_messages_of_three_words_are_taken_once_whatever_their_case(monkeypatch):
     pairs = {"Open": "Ouvrir", "Open the file": "Ouvrir le fichier", "A B C": "A B C"}
+    pairs |= {"open the File…": "Ouvre le fichier"}
     holding(
         monkeypatch,
         {
@@ -101,6 +102,12 @@ def test_messages_of_three_words_are_taken_once(monkeypatch):
     )
     rows = list(CataloguesFrench().rows())
     assert rows == [{"source": "Open the file", "target": "Ouvrir le fichier"}]
+
+
+def test_messages_of_one_translation_are_on_one_side_of_a_split():
+    corpus = CataloguesFrench()
+    sides = [corpus.group({"target": text}) for text in ("Ouvrir...", "ouvrir", "Ouvrez", "…")]
+    assert sides == ["ouvrir", "ouvrir", "ouvrez", "…"]
 
 
 def database():
