@@ -5,6 +5,9 @@ from pathlib import Path
 
 from .figure import new_figure
 
+ROOM = 3
+"""Letters of a token that fit above its column of an alignment; longer ones are turned."""
+
 REPEATABLE = {"metadata": {"Date": None}}
 """Options of a file that is the same each time it is drawn."""
 
@@ -112,7 +115,10 @@ def alignment(
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="equal")
-    axes.set_xticks(range(len(source)), source)
+    if max(map(len, source)) > ROOM:
+        axes.set_xticks(range(len(source)), source, rotation=60, ha="left", rotation_mode="anchor")
+    else:
+        axes.set_xticks(range(len(source)), source)
     axes.set_yticks(range(len(target)), target)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
