@@ -11,7 +11,8 @@ from .core.errors import RecipeError
 from .data.prepare import Prepared, prepare
 from .data.tokenizers.load import load_tokenizer
 from .data.tokenizers.tokenizer import Tokenizer
-from .layers.counts import Counts, count
+from .layers.counts import Counts, count, flops_per_token
+from .models.sharing import check_parts
 from .models.stack import layers_of, recompute_layers
 from .optim.optimizer import ready
 from .planning import settle
@@ -20,9 +21,10 @@ from .recipe.slot import KINDS
 from .recipe.validate import typed
 from .schema import Recipe
 from .trainer.checkpoint import load as load_checkpoint
+from .trainer.division import Division
 from .trainer.evaluate import Evaluator
 from .trainer.folder import find_checkpoint
-from .trainer.parallel import ALONE, Ranks
+from .trainer.parallel import ALONE, Layers, Ranks
 from .trainer.restore import restore_model
 from .trainer.shard import Sharded
 from .trainer.step import Step
@@ -103,11 +105,18 @@ def _model(recipe: Recipe, vocab_size: int) -> Any:
 
 
 def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = ALONE) -> Any:
-    """The optimizer of a recipe, its state made; shared out if the recipe says so."""
+    """The optimizer of a recipe, its state made; shared out if the recipe says so.
+
+    That of a model whose layers will be shared out is not evaluated: it will have a part of it.
+    """
     config = recipe.train
-    if not config.shard_optimizer or ranks.world == 1:
-        return recipe.optim.build(model, config.steps)
     optim: Any = recipe.optim
+    if isinstance(ranks, Layers):
+        lazy = optim.split(model, config.steps)
+        lazy.init(model.trainable_parameters())
+        return lazy
+    if not config.shard_optimizer or ranks.world == 1:
+        return optim.build(model, config.steps)
     return ready(Sharded(lambda: optim.split(model, config.steps), ranks), model)
 
 
@@ -120,16 +129,15 @@ class Built:
     model: Any
     step: Step
     evaluator: Evaluator
+    counts: Counts
+    """Parameters of the model, all processes together."""
+    flops_per_token: float
+    """Operations to train on a token, all processes together."""
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the data was prepared with."""
         return self.data.tokenizer
-
-    @property
-    def counts(self) -> Counts:
-        """Parameters of the model."""
-        return count(self.model)
 
 
 def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) -> Built:
@@ -141,12 +149,14 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     data = data or prepare(recipe.data)
     _check_classes(recipe, data)
     model = build_model(recipe, data.tokenizer)
-    recipe = settle(recipe, model, ranks.world)
+    recipe = settle(recipe, model, ranks.processes)
+    counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
     objective = recipe.objective.build()
     optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.data.batch.gives  # type: ignore[attr-defined]
-    step = Step(model, objective, optimizer, recipe.train, frozen, ranks, carry)
+    division = dividing(recipe, ranks)
+    step = Step(model, objective, optimizer, recipe.train, frozen, ranks, carry, division)
     evaluator = Evaluator(
         model,
         objective,
@@ -157,7 +167,31 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
         ranks,
         getattr(recipe.objective, "unit", "token"),
     )
-    return Built(recipe, data, model, step, evaluator)
+    return Built(recipe, data, model, step, evaluator, counts, flops)
+
+
+def dividing(recipe: Recipe, ranks: Ranks) -> Division | None:
+    """How processes that share layers divide the model, when their run begins."""
+    if not isinstance(ranks, Layers):
+        return None
+    return Division(ranks, lambda model: recipe.optim.build(model, recipe.train.steps))
+
+
+def check_division(recipe: Recipe, model: Any) -> None:
+    """Whether `train.tensor_parallel` processes can share the layers of a recipe's model.
+
+    Raises:
+        RecipeError: they can't; names the key, and what to do.
+    """
+    if recipe.train.tensor_parallel == 1:
+        return
+    check_parts(recipe.model, model, recipe.train.tensor_parallel)
+    if not recipe.optim.pointwise:  # type: ignore[attr-defined]
+        raise RecipeError(
+            f"optim.kind = '{recipe.optim.kind}' as it is set looks at whole arrays, of which a "
+            "process has a part with train.tensor_parallel: take 'adamw', 'adam', 'lion' or 'sgd', "
+            "and no optim.state = 'int8'."
+        )
 
 
 def check_model(recipe: Recipe) -> None:

@@ -89,7 +89,9 @@ class Plan:
         return advice(self.job, self.budget, self.factor)
 
 
-def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> Job:
+def job(
+    recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1, sharers: int = 1
+) -> Job:
     """The sizes of a recipe's training step.
 
     Args:
@@ -97,6 +99,7 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> 
         model: its model, which may be lazy: it isn't computed.
         cpu: whether it will run on a CPU; None means as here.
         ranks: processes that share the rows.
+        sharers: processes that share the layers, of which `model` is one's part.
     """
     config = recipe.train
     optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
@@ -119,16 +122,19 @@ def job(recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1) -> 
         chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
+        sharers=sharers,
     )
 
 
-def plan(recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1) -> Plan:
-    """The plan of a recipe for a Mac, or for this machine.
+def plan(
+    recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1, sharers: int = 1
+) -> Plan:
+    """The plan of a recipe for a Mac, or for this machine; `ranks` and `sharers` as in `job`.
 
     Raises:
         RunError: its "auto" keys can't make it fit.
     """
-    recipe, wanted, factor, budget, limit = _settled(recipe, model, mac, ranks)
+    recipe, wanted, factor, budget, limit = _settled(recipe, model, mac, ranks, sharers)
     found, config = account(wanted), recipe.train
     mac = mac or this_mac()
     tokens = config.batch_size * config.accumulate * config.seq_len
@@ -233,7 +239,7 @@ def _free(recipe: Recipe) -> frozenset[str]:
 
 
 def _settled(
-    recipe: Recipe, model: Any, mac: Mac | None, ranks: int
+    recipe: Recipe, model: Any, mac: Mac | None, ranks: int, sharers: int = 1
 ) -> tuple[Recipe, Job, float, float, float]:
     """The recipe and its job without "auto"; correction, budget and limit."""
     if mac is None:
@@ -243,7 +249,7 @@ def _settled(
     else:
         factor, limit, cpu = 1.0, METAL_SHARE * mac.memory_gb * 2**30, False
         budget = SHARE * limit
-    wanted, free = job(recipe, model, cpu, ranks), _free(recipe)
+    wanted, free = job(recipe, model, cpu, ranks, sharers), _free(recipe)
     rows, accumulate = recipe.train.divided
     if free:
         chosen = choose(wanted, budget, free, factor)

@@ -10,7 +10,8 @@ from .trainer.folder import RunFolder, check_new, find, named_checkpoint
 from .trainer.progress import Progress
 
 FREE = (
-    *("train.steps", "train.microbatch", "train.recompute", "train.shard_optimizer"),
+    *("train.steps", "train.microbatch", "train.recompute"),
+    *("train.shard_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
     "data.tokenizer.path",
     *("eval.", "checkpoint.", "log."),
@@ -60,6 +61,6 @@ def check_same(folder: RunFolder, recipe: Recipe) -> None:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
-            "microbatch, recompute and the limits of memory in [train], data.tokenizer.path, and "
-            "the tables eval, checkpoint and log may change."
+            "microbatch, recompute, shard_optimizer, tensor_parallel and the limits of memory in "
+            "[train], data.tokenizer.path, and the tables eval, checkpoint and log may change."
         )

@@ -18,14 +18,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from .assemble import Built, build, check_model, draft_model, load_recipe
+from .assemble import Built, build, check_division, check_model, draft_model, load_recipe
 from .core.device import facts, keep_freed, keep_wired, matmul_flops
 from .core.errors import RunError
 from .data.prepare import Progress as Preparing
 from .data.prepare import prepare
 from .data.stream import EvalStream, TrainStream
 from .decode.generate import sampler
-from .layers.counts import flops_per_token
 from .memory.meter import Meter
 from .planning import Plan, checked, plan
 from .recipe.show import diff
@@ -43,7 +42,7 @@ from .trainer.folder import (
 from .trainer.loop import Trainer, arrays
 from .trainer.metrics import Window
 from .trainer.moments import Evaluate, Report, Sample, Save, Sink
-from .trainer.parallel import Ranks, check_shares, joined
+from .trainer.parallel import Ranks, check_shares, joined, sharing_layers
 from .trainer.probe import probe
 from .trainer.progress import Progress
 from .trainer.screen import open_screen
@@ -101,12 +100,14 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     stem = recipe.resolved.name if recipe.resolved else "run"
+    # All raise where parts don't go together, before the text is prepared.
     check_model(recipe)
-    draft_model(recipe)  # raises where sizes don't go together, before the text is prepared
+    check_division(recipe, draft_model(recipe))
     require_trackers(recipe.log)
     config, (rows, _) = recipe.train, recipe.train.divided
     key = "train__batch_size" if config.microbatch == "given" else "train__microbatch"
-    with joined() as ranks:
+    with joined() as everyone:
+        ranks = sharing_layers(everyone, config.tensor_parallel)
         check_shares(ranks, **{key: rows}, eval__batch_size=recipe.eval.batch_size or rows)
         parts = partial(_parts, recipe, ranks, progress)
         if not ranks.leads:
@@ -215,7 +216,7 @@ def _restore(built: Built, path: Path) -> Progress:
 def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:
     resolved = recipe.resolved
     text = to_toml(resolved.data, resolved.origin) if resolved else to_toml(recipe.model_dump())
-    how = {"processes": built.step.ranks.world, "command": shlex.join(sys.argv)}
+    how = {"processes": built.step.ranks.processes, "command": shlex.join(sys.argv)}
     folder.describe(text, {**facts(), **how, "folder": os.getcwd()})
     folder.keep_tokenizer(built.tokenizer.save)
 
@@ -229,7 +230,7 @@ def _ready(built: Built, cursor: dict[str, Any], say: Say) -> TrainStream:
         f"{counts.total:,} parameters ({counts.active:,} active for a token), "
         f"{built.data.count('train'):,} training tokens."
     )
-    say(checked(plan(built.recipe, built.model, ranks=built.step.ranks.world)))
+    say(checked(_plan(built)))
     say("Compiling the first step ...")
     dry = probe(built.step, [arrays(feed.batch(i)) for i in range(built.recipe.train.accumulate)])
     for parameter in dry.idle:
@@ -242,7 +243,7 @@ def _run(
     built: Built, feed: TrainStream, folder: RunFolder | None, progress: Progress, say: Say
 ) -> str:
     """Train to the end; the reason of it. Without a folder nothing is written."""
-    planned = plan(built.recipe, built.model, ranks=built.step.ranks.world)
+    planned = _plan(built)
     keep_freed(planned.cache)
     keep_wired(planned.wired)
     mx.reset_peak_memory()
@@ -260,6 +261,13 @@ def _run(
             say(told)
         folder.keep_plan(planned.facts() | {"measured_bytes": meter.measured})
     return reason
+
+
+def _plan(built: Built) -> Plan:
+    """What this process will need."""
+    ranks = built.step.ranks
+    sharers = ranks.processes // ranks.world
+    return plan(built.recipe, built.model, ranks=ranks.world, sharers=sharers)
 
 
 def _meter(built: Built, planned: Plan) -> Meter:
@@ -297,11 +305,11 @@ def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
 
 def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[Any]:
     recipe, ranks = built.recipe, built.step.ranks
-    flops = flops_per_token(built.model, recipe.train.seq_len)
-    window = Window(flops, sum(ranks.gather(matmul_flops(built.step.dtype))))
+    peak = sum(ranks.gather(matmul_flops(built.step.dtype)))
+    window = Window(built.flops_per_token, peak)
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     moments: list[Any] = [report]
-    if folder and recipe.log.sample_every is not None:
+    if recipe.log.sample_every is not None and (folder or built.step.division):
         sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
         moments.append(Sample(recipe.log.sample_every, sample, report))
     moments.append(

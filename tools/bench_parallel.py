@@ -1,11 +1,13 @@
-"""The speed of two data-parallel processes against one, on the same model and global batch.
+"""The speed of two processes against one, on the same model and global batch.
 
     python tools/bench_parallel.py [--dim 256 ...] [--rounds 3] [--set train.shard_optimizer=true]
+    python tools/bench_parallel.py --share layers
 
 Three sides, in turns, so that a machine that slows down slows all: one process with one BLAS
 thread, one process with a BLAS thread for each of `--ranks` cores, and `--ranks` processes with one
-BLAS thread each, over the ring on the loopback. Printed: tokens/s of every round, and the ratios of
-the medians, and of the best rounds, which say more on a machine with other work. Needs as many idle
+BLAS thread each, over the ring on the loopback. They share the batch, or with `--share layers`
+every layer (`train.tensor_parallel`). Printed: tokens/s of every round, and the ratios of the
+medians, and of the best rounds, which say more on a machine with other work. Needs as many idle
 cores as ranks.
 """
 
@@ -48,7 +50,8 @@ def main() -> None:
             print(
                 f"round {number + 1}  {side:<28} {result['tokens_per_s']:8,.0f} tokens/s, "
                 f"exchange {result['exchange_ms']:5.0f} ms of {result['step_ms']:6.0f} ms, "
-                f"loss {result['loss']:.5f}, optimizer {result['optimizer_mib']:.1f} MiB on rank 0",
+                f"loss {result['loss']:.5f}, on rank 0 {result['optimizer_mib']:.1f} MiB of "
+                f"optimizer state, {result['rank0_peak_mib']:.0f} MiB at the peak",
                 flush=True,
             )
     for name, choose in (("medians", statistics.median), ("best rounds", max)):
@@ -77,6 +80,7 @@ def parse() -> argparse.Namespace:
     }
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--share", choices=("rows", "layers"), default="rows")
     parser.add_argument("--set", action="append", default=[], help="another setting")
     parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -102,6 +106,7 @@ def run(world: int, threads: int, sizes: list[str]) -> dict[str, float]:
         if any(process.returncode for process in started):
             sys.exit("A process failed; its message is above.")
     found = [json.loads(out.splitlines()[-1]) for out in outs]
+    found[0]["rank0_peak_mib"] = found[0]["peak_mib"]
     return found[0] | {name: sum(f[name] for f in found) for name in ("peak_mib", "rss_mib")}
 
 
@@ -120,18 +125,24 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     from mlx.utils import tree_flatten
 
-    from mlx_transformers.assemble import build_optimizer, load_recipe
+    from mlx_transformers.assemble import build_optimizer, dividing, load_recipe
     from mlx_transformers.trainer.loop import Trainer
-    from mlx_transformers.trainer.parallel import joined
+    from mlx_transformers.trainer.parallel import joined, sharing_layers
     from mlx_transformers.trainer.progress import Progress
     from mlx_transformers.trainer.step import Step
 
-    recipe = load_recipe("recipes/llama_tiny.toml", settings(args))
-    with joined() as ranks:
+    with joined() as everyone:
+        shared = everyone.processes if args.share == "layers" else 1
+        ranks = sharing_layers(everyone, shared)
+        sets = [*settings(args), f"train.tensor_parallel={shared}"]
+        recipe = load_recipe("recipes/llama_tiny.toml", sets)
         mx.random.seed(0)
         model = recipe.model.build(args.vocab)
         optimizer = build_optimizer(recipe, model, ranks)
-        step = Step(model, recipe.objective.build(), optimizer, recipe.train, ranks=ranks)
+        division = dividing(recipe, ranks)
+        objective = recipe.objective.build()
+        step = Step(model, objective, optimizer, recipe.train, ranks=ranks, division=division)
+        step.align()
         shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
         rows = np.random.default_rng(0).integers(0, args.vocab, shape, np.int32)
 
@@ -156,7 +167,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             last.update(metrics)
 
         Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
-        held = sum(leaf.nbytes for _, leaf in tree_flatten(optimizer.state))
+        held = sum(leaf.nbytes for _, leaf in tree_flatten(step.optimizer.state))
         peak = mx.get_peak_memory()
         exchange = exchange_seconds(ranks, model.trainable_parameters())
     seconds = marks[1] - marks[0]

@@ -18,8 +18,12 @@ from ..core.footprint import Pass
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
 from .residual import Placement, Residual, residual_kept
+from .shared import fill, part_of
 
 Mix = Callable[[mx.array], mx.array]
+
+SHARED = ("mixer", "cross", "ffn")
+"""The slots whose work processes can share."""
 
 
 class Block(Config):
@@ -75,6 +79,17 @@ class Block(Config):
     def build(self, dim: int, max_seq_len: int) -> "BlockModule":
         return BlockModule(self, dim, max_seq_len)
 
+    def part(self, dim: int, n: int) -> "Block":
+        """The block of one of `n` processes that share the work of its mixer, cross and ffn.
+
+        Raises:
+            RecipeError: one of them can't be divided, or not evenly.
+        """
+        slots = {name: getattr(self, name) for name in SHARED}
+        return self.model_copy(
+            update={name: part_of(name, kind, dim, n) for name, kind in slots.items() if kind}
+        )
+
     def kept(self, dim: int, at: Pass) -> float:
         """Bytes per token that the block keeps for its backward."""
         parts = [self.mixer, self.ffn] + ([self.cross] if self.cross else [])
@@ -97,6 +112,7 @@ class BlockModule(nn.Module):
 
     def __init__(self, config: Block, dim: int, max_seq_len: int) -> None:
         super().__init__()
+        self.config, self.dim = config, dim
         self.mixer = config.mixer.build(dim)
         self.ffn = config.ffn.build(dim)
         self.arrangement = config.arrangement
@@ -121,6 +137,17 @@ class BlockModule(nn.Module):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx = self._placed(ctx)
         return self._whole(x, ctx, lambda name: lambda h: self[name](h, ctx))
+
+    def share(self, group: mx.distributed.Group) -> None:
+        """Keep this process's part of the mixer, cross and ffn, and exchange with the others.
+
+        Raises:
+            RecipeError: one of them can't be divided, or not evenly.
+        """
+        part = self.config.part(self.dim, group.size())
+        for name in SHARED:
+            if name in self:
+                self[name] = fill(getattr(part, name).build(self.dim), self[name], group)
 
     def init_state(
         self, batch: int, length: int, dtype: mx.Dtype, memory: mx.array | None = None

@@ -18,6 +18,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..core.footprint import WIDE, Pass
+from ..models.stack import towers
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,6 @@ GPU_AHEAD = CPU_AHEAD
 """Not measured: no Metal was at hand. A run's own peak corrects it (memory/record.py)."""
 
 
-TOWERS = ("encoder", "decoder", "generator", "discriminator")
-"""The tables of a model that have stacks of their own."""
-
-
 @dataclass(frozen=True)
 class Job:
     """What is to be trained, as sizes. `model` may be lazy: only its shapes are read.
@@ -78,6 +75,7 @@ class Job:
         recomputed: blocks whose activations are computed again.
         chunk: rows of logits at once.
         ema: whether an average of the weights is kept.
+        sharers: processes that share the blocks, of which `model` and `state` are one's part.
     """
 
     config: Any
@@ -92,6 +90,7 @@ class Job:
     chunk: int = 512
     ema: bool = False
     cpu: bool = True
+    sharers: int = 1
 
     @property
     def width(self) -> int:
@@ -168,9 +167,9 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
 
 def _blocks(job: Job, notes: list[str]) -> list[float]:
     """What each layer keeps."""
-    layers = job.config.layers()
-    towers = [tower for tower in _towers(job) if hasattr(tower, "position")]
-    positions = [b.position or tower.position for tower in towers for b in tower.layers()]
+    layers = _shared(job, job.config.layers())
+    placed = [tower for tower in towers(job.config) if hasattr(tower, "position")]
+    positions = [b.position or tower.position for tower in placed for b in tower.layers()]
     positions = positions or [None] * len(layers)  # recurrent layers have none
     return [
         _kept(layer, job, notes, biased=getattr(position, "adds_to_scores", False))
@@ -178,9 +177,11 @@ def _blocks(job: Job, notes: list[str]) -> list[float]:
     ]
 
 
-def _towers(job: Job) -> list[Any]:
-    """The model itself, and the parts that it may have."""
-    return [job.config, *(getattr(job.config, name, None) for name in TOWERS)]
+def _shared(job: Job, layers: list[Any]) -> list[Any]:
+    """The layers as one of the processes that share them has them."""
+    if job.sharers == 1:
+        return layers
+    return [layer.part(job.config.dim, job.sharers) for layer in layers]
 
 
 def _kept(part: Any, job: Job, notes: list[str], *, biased: bool = False) -> float:
@@ -195,9 +196,10 @@ def _kept(part: Any, job: Job, notes: list[str], *, biased: bool = False) -> flo
 def _edges(job: Job, entry: float, notes: list[str]) -> float:
     """What stands before the first block of each stack and after the last: the head reads its
     input again."""
-    parts = [getattr(tower, name, None) for tower in _towers(job) for name in ("embed", "norm")]
+    tables = towers(job.config)
+    parts = [getattr(tower, name, None) for tower in tables for name in ("embed", "norm")]
     found = sum(_kept(part, job, notes) for part in parts if part is not None) + entry
-    further: list[Any] = getattr(job.config, "ahead_blocks", list)()
+    further = _shared(job, getattr(job.config, "ahead_blocks", list)())
     # What looks ahead keeps its block, and both vectors that it joins, as they are and normed.
     return found + sum(_kept(block, job, notes) + 4 * entry for block in further)
 

@@ -145,6 +145,16 @@ class Stack(nn.Module):
         return x, after
 
 
+TOWERS = ("encoder", "decoder", "generator", "discriminator")
+"""The tables of a model that have stacks of their own."""
+
+
+def towers(config: Any) -> list[Any]:
+    """A model's table, and those of the parts that it may have."""
+    parts = [getattr(config, name, None) for name in TOWERS]
+    return [config, *(part for part in parts if part is not None)]
+
+
 def layers_of(model: Any) -> list[BlockModule]:
     """The block of each layer of a model's stacks, in the order that they run."""
     return [block for stack in model.stacks() for block in stack.layers()]

@@ -50,6 +50,11 @@ class Adafactor(DecayingOptimizer):
             return relative_step
         return super().rate(total_steps)
 
+    @property
+    def pointwise(self) -> bool:
+        """No: it looks at whole matrices."""
+        return False
+
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         return mlx_optim.Adafactor(
             rate,

@@ -1,7 +1,7 @@
 """Gradient clipping: by the norm of all gradients, or unit by unit."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
@@ -12,6 +12,8 @@ from .finite import Tree
 
 Clip = Callable[[Tree, Tree], tuple[Tree, mx.array]]
 """(gradients, parameters) -> (clipped gradients, norm before clipping)."""
+Norm = Callable[[Tree], mx.array]
+"""The norm of all gradients, also of those that other processes have."""
 
 
 def global_norm(tree: Tree) -> mx.array:
@@ -20,13 +22,15 @@ def global_norm(tree: Tree) -> mx.array:
     return mx.sqrt(mx.sum(mx.stack(squares))) if squares else mx.zeros(())
 
 
-def clip_global_norm(gradients: Tree, max_norm: float) -> tuple[Tree, mx.array]:
+def clip_global_norm(
+    gradients: Tree, max_norm: float, norm_of: Norm = global_norm
+) -> tuple[Tree, mx.array]:
     """Scale all gradients by `min(1, max_norm / norm)` (Pascanu et al. 2013, algorithm 1).
 
     Returns:
         The gradients, in their own dtypes, and their norm before.
     """
-    norm = global_norm(gradients)
+    norm = norm_of(gradients)
     factor = mx.minimum(max_norm / (norm + 1e-6), 1.0)
     return tree_map(lambda g: (g * factor).astype(g.dtype), gradients), norm
 
@@ -74,25 +78,31 @@ def _unit_norm(x: mx.array) -> mx.array:
 class ClipNone(Kind):
     """No clipping; the norm is still measured."""
 
+    pointwise: ClassVar[bool] = True
+
     kind: Literal["none"] = "none"
 
-    def build(self) -> Clip:
-        return lambda gradients, parameters: (gradients, global_norm(gradients))
+    def build(self, norm_of: Norm = global_norm) -> Clip:
+        return lambda gradients, parameters: (gradients, norm_of(gradients))
 
 
 class ClipNorm(Kind):
     """By the norm of all gradients together (Pascanu et al. 2013, algorithm 1)."""
 
+    pointwise: ClassVar[bool] = True
+
     kind: Literal["norm"] = "norm"
     max_norm: float = Field(default=1.0, gt=0.0)
     """The largest norm that is left alone."""
 
-    def build(self) -> Clip:
-        return lambda gradients, parameters: clip_global_norm(gradients, self.max_norm)
+    def build(self, norm_of: Norm = global_norm) -> Clip:
+        return lambda gradients, parameters: clip_global_norm(gradients, self.max_norm, norm_of)
 
 
 class ClipAdaptive(Kind):
     """By the norm of each unit's own weights (Brock et al. 2021, equation 3)."""
+
+    pointwise: ClassVar[bool] = False
 
     kind: Literal["adaptive"] = "adaptive"
     factor: float = Field(default=0.01, gt=0.0)

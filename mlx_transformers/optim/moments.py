@@ -89,6 +89,11 @@ class Moments(Kind):
     """What the moments are kept in between updates: 4, 2 or 1 bytes a number. int8 is block-wise
     (Dettmers et al. 2022), and leaves arrays below 4096 numbers in float32."""
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether no number is kept relative to others of its array."""
+        return self.state != "int8"
+
     def stored(self, optimizer: mlx_optim.Optimizer, *positive: str) -> mlx_optim.Optimizer:
         """The optimizer with its state as `state` says; `positive` moments are never below 0."""
         if self.state == "float32":

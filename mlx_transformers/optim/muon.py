@@ -81,6 +81,11 @@ class Muon(Moments, DecayingOptimizer):
     rest_eps: float = Field(default=1e-8, gt=0.0)
     """AdamW's eps."""
 
+    @property
+    def pointwise(self) -> bool:
+        """No: it looks at whole matrices."""
+        return False
+
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         muon = OrthogonalMomentum(
             rate,

@@ -41,6 +41,11 @@ class Optimizer(Kind):
     unfreezing: Howard & Ruder 2018, section 3.3, an epoch); none: all learn from the start. The
     moments of a layer that waits follow its gradients."""
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether what happens to a number depends on nothing else of its array."""
+        return True
+
     def rate(self, total_steps: int) -> Schedule:
         """The learning rate of each update."""
         return self.schedule.build(self.learning_rate, total_steps)

@@ -45,6 +45,9 @@ class Train(Config):
     shard_optimizer: bool = False
     """Whether each of several processes keeps the optimizer state of its share of the parameters
     alone (ZeRO, stage 1); a checkpoint holds all of it, for any number of processes."""
+    tensor_parallel: int = Field(1, ge=1)
+    """Processes that share every layer: each has a part of the heads and of the hidden features,
+    and all see the same rows; a checkpoint holds all of it, for any number of processes."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights; none keeps none."""
 
@@ -59,6 +62,22 @@ class Train(Config):
                     "decides how many of them are computed at once."
                 )
         return data
+
+    @model_validator(mode="after")
+    def _layers_can_be_shared(self) -> "Train":
+        if self.tensor_parallel == 1:
+            return self
+        if self.shard_optimizer:
+            raise ValueError(
+                "shard_optimizer shares out what processes have alike, and tensor_parallel leaves "
+                "each a state of its own: set one of them."
+            )
+        if not self.clip.pointwise:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"clip.kind = '{self.clip.kind}' looks at whole rows of a matrix, and with "
+                "tensor_parallel a process has a part of them: take 'norm' or 'none'."
+            )
+        return self
 
     @model_validator(mode="after")
     def _microbatches_share_a_step(self) -> "Train":

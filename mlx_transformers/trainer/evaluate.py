@@ -64,7 +64,8 @@ class Evaluator:
             sums = self._sums({name: mx.array(batch[name]) for name in sorted(batch)})
             mx.eval(sums)
             totals = _added(totals, {name: value.item() for name, value in sums.items()})
-        totals = reduce(_added, self.ranks.gather(totals))
+        # Of processes that share layers, all have measured the same.
+        totals = reduce(_added, self.ranks.gather(totals)[: self.ranks.world])
         return self._metrics(totals)
 
     def _metrics(self, totals: dict[str, float]) -> dict[str, float]:

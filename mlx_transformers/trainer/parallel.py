@@ -1,8 +1,8 @@
-"""Data-parallel training: several processes, each with its share of every batch.
+"""Training by several processes, each with its share of every batch or of every layer.
 
-What a step needs of the others is sums (gradients, weight, parts of the loss), so one exchange
-per step makes N processes equal to one. Rank 0 leads: it alone reads checkpoints and writes
-anything; the others are given its state when a run begins.
+Of those who share a batch, what a step needs of the others is sums (gradients, weight, parts of the
+loss), so one exchange per step makes N processes equal to one. Rank 0 leads: it alone reads
+checkpoints and writes anything; the others are given its state when a run begins.
 """
 
 import json
@@ -36,15 +36,29 @@ GO_ON = "Checkpoints saved before are whole: start all processes again with --re
 
 
 class Ranks:
-    """A process on its own: rank 0 of 1. Every exchange gives back what it was given."""
+    """A process on its own: rank 0 of 1. Every exchange gives back what it was given.
+
+    Attributes:
+        rank, world: which share of a batch's rows this process has, and of how many.
+    """
 
     rank = 0
     world = 1
 
     @property
+    def number(self) -> int:
+        """Which of the processes this is."""
+        return self.rank
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return self.world
+
+    @property
     def leads(self) -> bool:
         """Whether this process is the one that reads and writes runs, and talks."""
-        return self.rank == 0
+        return self.number == 0
 
     def sum(self, tree: Tree) -> Tree:
         """Every array summed over the ranks, in as few exchanges as there are large buffers."""
@@ -158,6 +172,57 @@ class Group(Ranks):
         return tree_map(lambda _: next(rest), tree)
 
 
+class Layers(Group):
+    """This process as one of several that share the layers of a model, and see the same rows.
+
+    Their sums are made inside the layers, so only the wish to stop travels between steps.
+    """
+
+    def __init__(self, group: Any) -> None:
+        super().__init__(group)
+        self.rank, self.world = 0, 1
+
+    @property
+    def number(self) -> int:
+        number: int = self.group.rank()
+        return number
+
+    @property
+    def processes(self) -> int:
+        processes: int = self.group.size()
+        return processes
+
+    def sum(self, tree: Tree) -> Tree:
+        return tree
+
+    def stop(self, name: str | None) -> str | None:
+        stop = super().stop(name)
+        super().sum(())
+        return stop
+
+
+def sharing_layers(ranks: Ranks, n: int) -> Ranks:
+    """The processes of a job as `train.tensor_parallel = n` wants them.
+
+    Raises:
+        RunError: there are not `n` of them.
+    """
+    if n == 1:
+        return ranks
+    if not isinstance(ranks, Group) or ranks.processes != n:
+        cure = f"Start {n} (mlx.launch -n {n})"
+        if ranks.processes > 1:
+            cure = (
+                "Groups that share batches with each other are not there, since MLX's ring can't "
+                f"split a group (Group.split). {cure}, or set it to {ranks.processes}"
+            )
+        raise RunError(
+            f"train.tensor_parallel = {n} shares every layer among {n} processes, and this job has "
+            f"{ranks.processes}. {cure}, or set it to 1."
+        )
+    return Layers(ranks.group)
+
+
 def _read(array: mx.array) -> np.ndarray:
     """On the host; NumPy alone would wait, and then not say that the exchange failed."""
     mx.eval(array)
@@ -213,12 +278,12 @@ def joined() -> Iterator[Ranks]:
     try:
         yield ranks
     except RuntimeError as error:
-        if ranks.world == 1 or f"[{backend}]" not in str(error):
+        if ranks.processes == 1 or f"[{backend}]" not in str(error):
             raise
         raise RunError(
-            f"Another process of this job has ended, or can't be reached any more, so rank "
-            f"{ranks.rank} of {ranks.world} ends too ({error}). What the other one printed says "
-            f"why. {GO_ON}"
+            "Another process of this job has ended, or can't be reached any more, so rank "
+            f"{ranks.number} of {ranks.processes} ends too ({error}). What the other one printed "
+            f"says why. {GO_ON}"
         ) from error
 
 

@@ -11,7 +11,6 @@ summed whole: MLX's ring can't reduce and scatter.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as mlx_optim
@@ -20,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..optim.finite import assign
 from .parallel import Ranks
 from .restore import check
-from .tensors import Tree, named_leaves
+from .tensors import Tree, filled, named_leaves
 
 
 def shares(parameters: Tree, world: int) -> list[frozenset[str]]:
@@ -113,7 +112,7 @@ class Sharded(mlx_optim.Optimizer):
             mx.eval(value)  # one by one: nobody but rank 0 ever has more than its share
             if self.ranks.leads:
                 found[name] = value
-        return _filled(self.template, found) if self.ranks.leads else {}
+        return filled(self.template, found) if self.ranks.leads else {}
 
     def offer(self, saved: Tree) -> None:
         """Rank 0: what `spread` is to give out.
@@ -136,7 +135,7 @@ class Sharded(mlx_optim.Optimizer):
             mx.eval(value)
             if name in own:
                 found[name] = value
-        assign(self.state, _filled(self.state, found))
+        assign(self.state, filled(self.state, found))
         self.saved = None
 
 
@@ -149,12 +148,3 @@ def _bytes(array: mx.array | None, like: mx.array) -> mx.array:
 
 def _from_bytes(bytes: mx.array, like: mx.array) -> mx.array:
     return bytes.view(like.dtype).reshape(like.shape)
-
-
-def _filled(tree: Any, leaves: dict[str, mx.array], prefix: str = "") -> Any:
-    """The containers of a tree, empty ones too, with other leaves."""
-    if isinstance(tree, mx.array):
-        return leaves[prefix]
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    children = [(k, _filled(v, leaves, f"{prefix}.{k}" if prefix else str(k))) for k, v in items]
-    return dict(children) if isinstance(tree, dict) else [child for _, child in children]

@@ -24,6 +24,7 @@ from ..optim.scaler import LossScaler
 from .balance import balance
 from .carry import Carry
 from .config import Train
+from .division import Division
 from .parallel import ALONE, Ranks
 from .restore import restore_model, restore_state
 from .shard import Sharded
@@ -49,24 +50,31 @@ class Step:
         frozen: dict[str, nn.Module] | None = None,
         ranks: Ranks = ALONE,
         carry: bool = False,
+        division: Division | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
         self.optimizer = optimizer
         self.config = config
         self.ranks = ranks
+        self.division = division
         self.roles = {"model": model, **(frozen or {})}
         self.dtype = getattr(mx, config.dtype)
         self.tokens = config.batch_size * config.seq_len
         self.scaler = LossScaler() if config.dtype == "float16" else None
         self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
-        self.clip = config.clip.build()
+        self.clip = config.clip.build(division.norm) if division else config.clip.build()
         self.carry = Carry(model, config.batch_size, ranks) if carry else None
         self.clock = {"progress": mx.array(0.0)}
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Make the compiled functions anew, as replacing a captured container demands."""
+        """Make the compiled functions anew, as replacing a captured container demands.
+
+        A model that is still to be divided isn't evaluated: whole it may be too large.
+        """
+        if self.division is not None and not self.division.done:
+            return
         mx.eval(self.state)
         self._first = Traced(self._gradients, self.state)
         self._more = Traced(self._accumulate, self.state)
@@ -90,7 +98,9 @@ class Step:
         return own | {name: x.state for name, x in extras.items() if x is not None}
 
     def whole(self) -> dict[str, Tree]:
-        """`trees`, on rank 0 with the state that other ranks keep: all ranks call it."""
+        """`trees`, on rank 0 with what other ranks keep: all ranks call it."""
+        if self.division is not None:
+            return self.division.whole(self.trees)
         if not isinstance(self.optimizer, Sharded):
             return self.trees
         return self.trees | {"optimizer": self.optimizer.whole()}
@@ -121,7 +131,10 @@ class Step:
         self.rebuild()
 
     def align(self) -> None:
-        """Rank 0's arrays on every rank: it alone has read a checkpoint."""
+        """Rank 0's arrays on every rank, or a part of them: it alone has read a checkpoint."""
+        if self.division is not None:
+            self._divide(self.division)
+            return
         live = self.trees
         if isinstance(self.optimizer, Sharded):
             del live["optimizer"]
@@ -130,6 +143,16 @@ class Step:
         mx.eval(trees)
         self.model.update(trees.pop("model"))
         assign({name: live[name] for name in trees}, trees)
+
+    def _divide(self, division: Division) -> None:
+        whole = snapshot({name: tree for name, tree in self.trees.items() if name != "model"})
+        division.divide(self.model)
+        self.optimizer = division.optimizer(self.model)
+        if self.ema is not None:
+            self.ema.restart(self.model.trainable_parameters())
+        live = {name: tree for name, tree in self.trees.items() if name != "model"}
+        assign(live, division.cut(whole, live))
+        self.rebuild()
 
     @property
     def traces(self) -> int:
@@ -182,6 +205,8 @@ class Step:
 
         (_, sums), grads = mx.value_and_grad(loss)(params)
         self.model.update(params)
+        if self.division is not None:
+            grads = self.division.complete(grads)
         after = sums.pop("carried")
         if self.carry is not None:
             self.carry.keep(after)

@@ -88,6 +88,15 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, mx.array]]
         raise TypeError(f"A tree's leaves are arrays; '{prefix}' is a {type(tree).__name__}.")
 
 
+def filled(tree: Tree, leaves: dict[str, mx.array], prefix: str = "") -> Tree:
+    """The containers of a tree, empty ones too, with the leaves of these dotted paths."""
+    if isinstance(tree, mx.array):
+        return leaves[prefix]
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    children = [(k, filled(v, leaves, f"{prefix}.{k}" if prefix else str(k))) for k, v in items]
+    return dict(children) if isinstance(tree, dict) else [child for _, child in children]
+
+
 def write_tree(file: HashingFile, tree: Tree) -> None:
     """The tree as safetensors. Tuples become lists.
 

@@ -1,6 +1,6 @@
 """The bounded gated linear unit of gpt-oss."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -10,7 +10,7 @@ from ...core.context import Context
 from ...core.footprint import Pass
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
-from .down import down
+from .down import down, hidden_part
 from .expert import Apply, Linear, plain
 
 
@@ -35,6 +35,9 @@ class ClampedGlu(Kind):
 
     def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
         return ClampedGluFfn(self, dim, linear, out)
+
+    def part(self, dim: int, n: int) -> Self:
+        return hidden_part(self, n)
 
     def kept(self, dim: int, at: Pass) -> float:
         """Input, gate and up: their product, and what it is made of, are made again."""

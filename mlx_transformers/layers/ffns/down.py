@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
 from ...core.context import Context
 from ...core.recompute import recompute
+from ...recipe.config import Kind
+from ..shared import evenly, own_key
 from .expert import Apply
+
+K = TypeVar("K", bound=Kind)
 
 
 def down(
@@ -19,7 +23,7 @@ def down(
     The hidden features are the widest arrays of a block and pointwise in what they are made of, so
     the backward pass makes them again. The map itself is not: its gradient doesn't need its result.
     """
-    keys = [ctx.next_key()] if rate and ctx.training else []
+    keys = [own_key(layer, ctx.next_key())] if rate and ctx.training else []
 
     def run(inputs: list[mx.array], keys: list[mx.array]) -> mx.array:
         own = replace(ctx, key=keys[0] if keys else None)
@@ -27,3 +31,9 @@ def down(
 
     again = recompute([layer], run) if ctx.training else run
     return lambda *inputs: again(list(inputs), [mx.stop_gradient(key) for key in keys])
+
+
+def hidden_part(kind: K, n: int) -> K:
+    """The ffn of one of `n` processes that share its hidden features."""
+    width: int = kind.hidden_dim  # type: ignore[attr-defined]
+    return kind.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", width, n)})

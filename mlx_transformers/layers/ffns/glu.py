@@ -1,6 +1,6 @@
 """Gated linear units."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,7 +11,7 @@ from ...core.footprint import Pass
 from ...ops.glu import glu
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
-from .down import down
+from .down import down, hidden_part
 from .expert import Apply, Linear, plain
 from .mlp import Activation
 
@@ -35,6 +35,9 @@ class Glu(Kind):
 
     def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
         return GluFfn(self, dim, linear, out)
+
+    def part(self, dim: int, n: int) -> Self:
+        return hidden_part(self, n)
 
     def kept(self, dim: int, at: Pass) -> float:
         """Input, gate and up: their product, and what it is made of, are made again."""

@@ -1,7 +1,7 @@
 """The two-layer feed-forward network."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,7 +12,7 @@ from ...core.footprint import Pass
 from ...ops.activations import ACTIVATIONS
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
-from .down import down
+from .down import down, hidden_part
 from .expert import Apply, Linear, plain
 
 Activation = Literal[
@@ -38,6 +38,9 @@ class Mlp(Kind):
 
     def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
         return MlpFfn(self, dim, linear, out)
+
+    def part(self, dim: int, n: int) -> Self:
+        return hidden_part(self, n)
 
     def kept(self, dim: int, at: Pass) -> float:
         """Input, and hidden features before the activation: those after it are made again."""

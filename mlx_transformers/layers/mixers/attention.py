@@ -1,7 +1,7 @@
 """Softmax attention: multi-head, grouped-query, multi-query, with or without a window."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +16,7 @@ from ...recipe.config import Kind
 from ...recipe.slot import Slot
 from ..linear import ResidualLinear
 from ..norms import EachHead
+from ..shared import evenly, own_key
 from .kv_cache import State, empty_cache, extend
 
 
@@ -66,6 +67,20 @@ class Heads(Kind):
                 f"mixer.n_kv_heads = {self.n_kv_heads} does not divide mixer.n_heads = "
                 f"{self.n_heads}: every key/value head serves the same number of query heads."
             )
+
+    def part(self, dim: int, n: int) -> Self:
+        """The heads of one of `n` processes, as many key/value heads among them as it needs."""
+        if self.qk_norm is not None and self.qk_norm_over != "head":
+            raise RecipeError(
+                f"mixer.qk_norm_over = '{self.qk_norm_over}' can't be shared out among processes: "
+                "its weights are not the same for every head. Leave train.tensor_parallel out."
+            )
+        heads = {
+            "n_heads": evenly("mixer.n_heads", self.n_heads, n),
+            "n_kv_heads": evenly("mixer.n_kv_heads", self.n_kv_heads or self.n_heads, n),
+            "head_dim": self.head_dim or dim // self.n_heads,
+        }
+        return self.model_copy(update=heads)
 
     def mask(self) -> Mask:
         """Who sees whom in training, as far as it is known before there is a batch."""
@@ -184,7 +199,7 @@ class HeadsMixer(nn.Module):
             bias=bias,
             sinks=self.get("sinks"),
             dropout=self.dropout if dropped else 0.0,
-            key=ctx.next_key() if dropped else None,
+            key=own_key(self.o, ctx.next_key()) if dropped else None,
         )
         out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
         return out
