@@ -19,6 +19,7 @@ from ..trainer.step import Batch
 from .blocks import BlockCost, block_costs
 from .capture import capture, check_capture
 from .decoding import Decoding, decodings
+from .energy import Energy, measure_energy
 from .machine import Peaks
 from .step import StepTimer, TimedFeed, step_bytes
 from .timing import Spread
@@ -79,6 +80,7 @@ class Profile:
     parameters: int
     active_parameters: int
     speed: Speed
+    energy: Energy
     blocks: list[BlockCost]
     decoding: list[Decoding]
 
@@ -100,7 +102,10 @@ def measure(
     if capture_to is not None:
         check_capture(capture_to)
     peaks = Peaks(built.step.dtype)
+    if built.recipe.train.tensor_parallel > 1:
+        say("train.tensor_parallel is left aside: a profile is that of one process.")
     speed = measure_speed(built, steps, peaks, say)
+    energy = _energy(built, speed)
     say("Timing blocks of each kind ...")
     with closing(stream(built)) as feed:
         batches = _step_batches(built, feed)
@@ -114,7 +119,7 @@ def measure(
     name = recipe.resolved.name if recipe.resolved else "recipe"
     device = f"{mx.device_info().get('device_name', 'unknown')} ({mx.default_device()})"
     sizes = (counts.total, counts.active)
-    return Profile(name, recipe.train.dtype, device, *sizes, speed, blocks, decoding)
+    return Profile(name, recipe.train.dtype, device, *sizes, speed, energy, blocks, decoding)
 
 
 def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: None) -> Speed:
@@ -164,6 +169,18 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: f
         peak_gib=timer.peak_gib,
         load=load,
     )
+
+
+def _energy(built: Built, speed: Speed) -> Energy:
+    """What the trainer's loop takes, in turns of about a second."""
+    steps = max(1, round(1.0 / speed.step_s.median))
+    with closing(stream(built)) as feed:
+        timer = StepTimer(built.step, TimedFeed(feed))
+
+        def work() -> tuple[float, int]:
+            return sum(timer.loop_steps(steps)), steps * speed.tokens_per_step
+
+        return measure_energy(work)
 
 
 def stream(built: Built) -> TrainStream:

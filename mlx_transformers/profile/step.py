@@ -96,7 +96,7 @@ class StepTimer:
             KeyboardInterrupt: a signal asked the loop to stop.
         """
         self.feed.seconds.clear()
-        loop = self._loop_steps(steps)
+        loop = self.loop_steps(steps)
         took: dict[str, list[float]] = {name: [] for name in self._tasks()}
         for _ in range(max(1, steps // 2)):
             for name, task in self._tasks().items():
@@ -133,8 +133,12 @@ class StepTimer:
         for number, batch in enumerate(self._batches):
             mx.eval(f(batch, mx.random.key(number)))
 
-    def _loop_steps(self, steps: int) -> list[float]:
-        """Seconds of each step, as the trainer runs them."""
+    def loop_steps(self, steps: int) -> list[float]:
+        """Seconds of each of so many steps, as the trainer runs them.
+
+        Raises:
+            KeyboardInterrupt: a signal asked the loop to stop.
+        """
         marks: list[float] = []
 
         def mark(trainer: Trainer, metrics: Metrics) -> None:

@@ -5,6 +5,7 @@ from html import escape
 from itertools import product
 from pathlib import Path
 
+from ..profile.energy import Energy
 from ..profile.measure import BUSY, Profile
 from ..profile.sweep import Axis, Cell, best
 from ..profile.timing import Spread
@@ -46,11 +47,23 @@ def speed_rows(profile: Profile) -> Rows:
             "bandwidth",
             f"{speed.bandwidth_use:.1%} of {speed.copy_bytes_per_s / 1e9:,.1f} GB/s at least",
         ),
+        ("energy", energy_text(profile.energy)),
         ("compilation", f"{speed.compile_s:.1f} s"),
         ("traces of the step", f"{speed.traces} of {speed.declared_traces} declared"),
         ("device", f"{profile.device}, {profile.dtype}"),
         ("load before, by core", f"{speed.load:.1f}" + (BUSY_NOTE if speed.load > BUSY else "")),
     ]
+
+
+def energy_text(energy: Energy) -> str:
+    """Energy per million tokens, or why it is not there."""
+    if energy.joules_per_million_tokens is None or energy.watts is None:
+        return f"not measured: {energy.missing}"
+    joules = energy.joules_per_million_tokens
+    return (
+        f"{joules / 1e3:,.2f} kJ per million tokens, {energy.watts:.1f} W of CPU, GPU and neural "
+        "engine"
+    )
 
 
 def part_rows(profile: Profile) -> Rows:

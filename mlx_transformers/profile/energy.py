@@ -1,0 +1,102 @@
+"""Energy per token, from what macOS's powermetrics says of the chip's power while steps run.
+
+    energy = mean power · seconds / tokens
+
+The power is that of CPU, GPU and neural engine together: memory, display and the rest of the
+machine are not in it.
+"""
+
+import os
+import plistlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+from xml.parsers.expat import ExpatError
+
+INTERVAL_MS = 500
+SAMPLES = 6
+
+PATIENCE_S = 30.0
+"""How much longer than its samples powermetrics may take."""
+
+Work = Callable[[], tuple[float, int]]
+"""Runs some steps; their seconds and tokens."""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What training takes from the battery.
+
+    Attributes:
+        watts: mean power of CPU, GPU and neural engine while steps ran.
+        joules_per_million_tokens: that power by the time which they take.
+        missing: why both are None; None where they are there.
+    """
+
+    watts: float | None = None
+    joules_per_million_tokens: float | None = None
+    missing: str | None = None
+
+
+def measure_energy(work: Work) -> Energy:
+    """The energy of the steps of `work`, which is called again and again for some seconds.
+
+    Where it can't be measured nothing is run, and the reason is in what is returned.
+    """
+    if sys.platform != "darwin":
+        return Energy(missing="powermetrics is there on macOS alone")
+    if shutil.which("powermetrics") is None:
+        return Energy(missing="powermetrics is not on the PATH")
+    # A child of sudo can't be ended by a user, so powermetrics is told to end by itself.
+    words = ["powermetrics", "--samplers", "cpu_power,gpu_power", "-f", "plist"]
+    words += ["-i", str(INTERVAL_MS), "-n", str(SAMPLES)]
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen([*as_root, *words], stdout=out, stderr=err)
+        except OSError as error:
+            return Energy(missing=f"powermetrics can't be started: {error.strerror}")
+        return _during(process, work, out, err)
+
+
+def _during(
+    process: "subprocess.Popen[bytes]", work: Work, out: IO[bytes], err: IO[bytes]
+) -> Energy:
+    began = time.monotonic()
+    seconds, tokens = 0.0, 0
+    while process.poll() is None:
+        if time.monotonic() - began > PATIENCE_S + SAMPLES * INTERVAL_MS / 1000:
+            return Energy(missing="powermetrics did not end")
+        took, trained = work()
+        seconds, tokens = seconds + took, tokens + trained
+    out.seek(0)
+    watts = mean_watts(out.read())
+    if watts is None or not tokens:
+        err.seek(0)
+        said = err.read().decode(errors="replace").strip().splitlines()
+        why = said[0] if said else f"it ended with code {process.returncode}"
+        return Energy(
+            missing=f"powermetrics told no power ({why}); it needs root: run sudo -v, then this "
+            "command again"
+        )
+    return Energy(watts, watts * seconds / tokens * 1e6)
+
+
+def mean_watts(plists: bytes) -> float | None:
+    """The mean power over samples of powermetrics, each a property list and a NUL; None of none."""
+    joules = seconds = 0.0
+    for text in plists.split(b"\0"):
+        try:
+            sample: Any = plistlib.loads(text.strip())
+            processor, took = sample["processor"], sample["elapsed_ns"] / 1e9
+            parts = [processor.get(f"{part}_power", 0.0) for part in ("cpu", "gpu", "ane")]
+            joules += processor.get("combined_power", sum(parts)) / 1e3 * took
+        except (ExpatError, ValueError, KeyError, TypeError):
+            continue  # cut off, or without power
+        seconds += took
+    return joules / seconds if seconds else None
