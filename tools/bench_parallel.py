@@ -134,8 +134,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     with joined() as everyone:
         shared = everyone.processes if args.share == "layers" else 1
         ranks = sharing_layers(everyone, shared)
-        sets = [*settings(args), f"train.tensor_parallel={shared}"]
-        recipe = load_recipe("recipes/llama_tiny.toml", sets)
+        recipe = load_recipe("recipes/llama_tiny.toml", settings(args, shared))
         mx.random.seed(0)
         model = recipe.model.build(args.vocab)
         optimizer = build_optimizer(recipe, model, ranks)
@@ -182,7 +181,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def settings(args: argparse.Namespace) -> list[str]:
+def settings(args: argparse.Namespace, shared: int) -> list[str]:
     """The sizes asked for, and nothing in the way of the step."""
     return [
         f"model.dim={args.dim}",
@@ -194,6 +193,7 @@ def settings(args: argparse.Namespace) -> list[str]:
         f"train.steps={args.steps + WARMUP}",
         f"train.batch_size={args.batch}",
         f"train.seq_len={args.length}",
+        f"train.tensor_parallel={shared}",
         "train.clip={kind='none'}",
         "optim.learning_rate=1e-5",
         "optim.schedule={kind='constant'}",

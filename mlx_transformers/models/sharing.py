@@ -8,7 +8,7 @@ from mlx.utils import tree_flatten
 
 from ..core.errors import RecipeError
 from ..layers.block import SHARED, BlockModule
-from .stack import layers_of, towers
+from .stack import towers
 
 
 def check_parts(config: Any, model: Any, n: int) -> None:
@@ -21,8 +21,8 @@ def check_parts(config: Any, model: Any, n: int) -> None:
     Raises:
         RecipeError: they can't; names the key, and what to do.
     """
-    layers = layers_of(model)
-    if not all(isinstance(layer, BlockModule) for layer in layers):
+    layers = [part for _, part in model.named_modules() if isinstance(part, BlockModule)]
+    if not layers:
         raise RecipeError(
             f"model.kind = '{config.kind}' has no blocks of mixer and ffn, so processes can't "
             "share its layers: leave train.tensor_parallel out."
