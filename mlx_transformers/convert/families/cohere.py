@@ -69,8 +69,6 @@ def parallel(config: HfConfig, theta: float) -> Table:
     table["block"]["arrangement"] = "parallel"
     table["position"]["traditional"] = True
     table["head"]["scale"] = float(config.get("logit_scale", 0.0625))
-    # both classes compute it, whatever the file says
-    table["block"]["mixer"]["head_dim"] = table["dim"] // table["block"]["mixer"]["n_heads"]
     return table
 
 
