@@ -77,6 +77,13 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
         "FlaubertForTokenClassification",
         {"emb_dim": 16, "n_layers": 2, "n_heads": 4, "gelu_activation": False, "num_labels": 3},
     ),
+    "squeezebert": ("SqueezeBertForMaskedLM", {"embedding_size": 16, "q_groups": 2}),
+    "ibert": (
+        "IBertForTokenClassification",
+        {"pad_token_id": 1, "bos_token_id": 0, "num_labels": 3},
+        {},
+        (r"(act|fc|weight)_scaling_factor$", r"_integer$", r"\.(x_min|x_max|shift)$"),
+    ),
     "fnet": ("FNetForPreTraining", {"type_vocab_size": 2}),
     "modernbert": (
         "ModernBertForMaskedLM",

@@ -12,6 +12,7 @@ batch and the losses of ten steps on it as well.
 import argparse
 import inspect
 import json
+import re
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Case:
     config: dict[str, Any] = field(default_factory=dict)
     special: dict[str, tuple[float, float]] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
-    """Tensors that follow from the config, so that no file needs them."""
+    """Regular expressions of tensors that follow from the config, so that no file needs them."""
 
 
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}
@@ -232,9 +233,11 @@ def build(case: Case) -> tuple[Any, dict[str, Any], dict[str, list[int]]]:
         cls._from_config(config, dtype=torch.float32).save_pretrained(folder)
         file = Path(folder, "model.safetensors")
         arrays = load_file(file)
-        shapes = {key: list(array.shape) for key, array in arrays.items() if key not in case.fixed}
-        drawn = {key: draw(key, shape, case.special) for key, shape in shapes.items()}
-        save_file(drawn, file, {"format": "pt"})
+        fixed = [re.compile(pattern) for pattern in case.fixed]
+        drawn = [key for key in arrays if not any(pattern.search(key) for pattern in fixed)]
+        shapes = {key: list(arrays[key].shape) for key in drawn}
+        tensors = {key: draw(key, shape, case.special) for key, shape in shapes.items()}
+        save_file(tensors, file, {"format": "pt"})
         model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         said = json.loads(Path(folder, "config.json").read_text())
     return model.eval(), said, dict(sorted(shapes.items()))

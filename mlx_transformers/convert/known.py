@@ -63,6 +63,7 @@ from .families.helium import HELIUM
 from .families.hunyuan import HUNYUAN
 from .families.hunyuan_moe import HUNYUAN_MOE
 from .families.hyperclovax import HYPERCLOVAX
+from .families.ibert import IBERT
 from .families.jais2 import JAIS2
 from .families.llama import LLAMA
 from .families.minicpm3 import MINICPM3
@@ -88,6 +89,7 @@ from .families.qwen3 import QWEN3
 from .families.rembert import REMBERT
 from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
+from .families.squeezebert import SQUEEZEBERT
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .families.switch import SWITCH
@@ -152,6 +154,7 @@ FAMILIES: tuple[Family, ...] = (
     HUNYUAN,
     HUNYUAN_MOE,
     HYPERCLOVAX,
+    IBERT,
     JAIS2,
     LLAMA,
     M2M_100,
@@ -192,6 +195,7 @@ FAMILIES: tuple[Family, ...] = (
     ROFORMER,
     SEED_OSS,
     SMOLLM3,
+    SQUEEZEBERT,
     STABLELM,
     STARCODER2,
     SWITCH,

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import mlx.core as mx
 
+from ..core.errors import ConvertError
+
 Arrays = list[mx.array]
 
 
@@ -178,6 +180,38 @@ class Add:
 
     def save(self, ours: Arrays) -> Arrays:
         return [x - self.amount for x in ours]
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A convolution of length 1 in G groups, `[F, D / G, 1]`, as a matrix `[F, D]` with zeros where
+    a group doesn't look."""
+
+    groups: int
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [self._spread(x) if x.ndim > 1 else x for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [self._gather(x) if x.ndim > 1 else x for x in ours]
+
+    def _spread(self, x: mx.array) -> mx.array:
+        out, width = x.shape[0] // self.groups, x.shape[1]
+        parts = x.reshape(self.groups, out, 1, width)
+        own = mx.eye(self.groups, dtype=x.dtype).reshape(self.groups, 1, self.groups, 1)
+        return (parts * own).reshape(self.groups * out, self.groups * width)
+
+    def _gather(self, x: mx.array) -> mx.array:
+        out, width = x.shape[0] // self.groups, x.shape[1] // self.groups
+        parts = x.reshape(self.groups, out, self.groups, width)
+        own = mx.arange(self.groups).reshape(-1, 1, 1, 1)
+        kept = mx.take_along_axis(parts, own, axis=2).reshape(-1, width, 1)
+        if not mx.array_equal(self._spread(kept), x):
+            raise ConvertError(
+                f"A map of {self.groups} groups has learned to look beyond them, which its layout "
+                "can't say. Export the model with one group for every map."
+            )
+        return kept
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 from mlx_transformers.convert.transforms import (
     Add,
     Chain,
+    Grouped,
     Pairs,
     Reshape,
     Same,
@@ -16,6 +17,7 @@ from mlx_transformers.convert.transforms import (
     Transform,
     Transpose,
 )
+from mlx_transformers.core.errors import ConvertError
 
 CASES: list[tuple[Transform, list[tuple[int, ...]]]] = [
     (Same(), [(3, 4)]),
@@ -31,6 +33,8 @@ CASES: list[tuple[Transform, list[tuple[int, ...]]]] = [
     (Stack(), [(2, 3), (2, 3), (2, 3)]),
     (Add(1.0), [(4,)]),
     (Reshape((1, 1, 4), (4,)), [(1, 1, 4)]),
+    (Grouped(2), [(6, 3, 1)]),
+    (Grouped(1), [(6,)]),
     (Chain(Transpose(), Split((4, 2, 2))), [(5, 8)]),
 ]
 
@@ -44,6 +48,11 @@ def test_a_transform_undoes_itself(transform: Transform, shapes: list[tuple[int,
     for x, y in zip(theirs, back, strict=True):
         assert x.shape == y.shape
         assert mx.array_equal(x, y)
+
+
+def test_a_matrix_that_looks_beyond_its_groups_is_not_cut() -> None:
+    with pytest.raises(ConvertError, match="A map of 2 groups has learned to look beyond them"):
+        Grouped(2).save([mx.ones((4, 6))])
 
 
 def test_groups_hold_queries_then_a_key_then_a_value() -> None:
