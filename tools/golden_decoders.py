@@ -69,6 +69,10 @@ MORE: dict[str, tuple[Any, ...]] = {
         {**WINDOW, "num_local_experts": 4, "attention_bias": True, "router_jitter_noise": 0.4},
     ),
     "jais2": ("Jais2ForCausalLM", {}),
+    "ministral3": (
+        "Ministral3ForCausalLM",
+        {"head_dim": 8, **rope("yarn", **YARN, llama_4_scaling_beta=0.5)},
+    ),
     "minimax_m2": (
         "MiniMaxM2ForCausalLM",
         {

@@ -89,6 +89,8 @@ T5 = {
     "relative_attention_max_distance": 12,
 }
 
+SIDE = {"head_dim": 6, "sliding_window": 4, "attn_logit_softcapping": 2.0}
+
 CASES = {
     "gpt2": Case("GPT2LMHeadModel", GPT2),
     "gpt2_untied_relu": Case(
@@ -161,6 +163,11 @@ CASES = {
         {**FAIRSEQ, "src_vocab_size": 32, "tgt_vocab_size": 32, "langs": ["de", "en"]}
         | {"use_cache": False},  # with a cache, their pass over a target sees its future
         fixed=("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"),
+    ),
+    "t5gemma": Case(
+        "T5GemmaForConditionalGeneration",
+        {side: {**SMALL, **SIDE} for side in ("encoder", "decoder")}
+        | {"decoder_start_token_id": 1},
     ),
     "mvp": Case("MvpForConditionalGeneration", FAIRSEQ),
     "t5_gated_untied": Case(

@@ -68,6 +68,7 @@ from .families.jais2 import JAIS2
 from .families.llama import LLAMA
 from .families.minicpm3 import MINICPM3
 from .families.minimax_m2 import MINIMAX_M2
+from .families.ministral3 import MINISTRAL3
 from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
@@ -94,6 +95,7 @@ from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .families.switch import SWITCH
 from .families.t5 import MT5, T5, UMT5
+from .families.t5gemma import T5GEMMA
 from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
 from .families.youtu import YOUTU
@@ -164,6 +166,7 @@ FAMILIES: tuple[Family, ...] = (
     MINICPM3,
     MINIMAX_M2,
     MINISTRAL,
+    MINISTRAL3,
     MISTRAL,
     MIXTRAL,
     MODERNBERT,
@@ -200,6 +203,7 @@ FAMILIES: tuple[Family, ...] = (
     STARCODER2,
     SWITCH,
     T5,
+    T5GEMMA,
     UMT5,
     VAULTGEMMA,
     XGLM,

@@ -27,6 +27,7 @@ ROWS = [
     position("rope", {"kind": "rope"}),
     position("rope of half a head", {"kind": "rope", "fraction": 0.5}),
     position("rope of three features", {"kind": "rope", "fraction": 0.375}),
+    position("rope that grows", {"kind": "rope", "growth": 0.5, "growth_every": 3}),
     position("rope of neighbours", {"kind": "rope", "traditional": True, "theta": 50.0}),
     position("learned from the third row on", {"kind": "learned", "offset": 2}),
     position("sines first", {"kind": "sinusoidal", "layout": "halves"}),
@@ -75,5 +76,7 @@ CHANGES = {
         "fraction": 0.5,
         "traditional": True,
         "scaling": {"kind": "linear", "factor": 2.0},
+        "growth": Change(2.0, row="rope that grows"),
+        "growth_every": Change(4, row="rope that grows"),
     },
 }

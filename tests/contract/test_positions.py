@@ -11,7 +11,7 @@ from mlx_transformers.layers.positions.alibi import alibi_slopes
 from . import positions, reference
 from .suite import DIM, LENGTH, MAX_LEN, difference, parse
 
-ROPES = [row for row in positions.ROWS if row.kind == "rope"]
+ROPES = [row for row in positions.ROWS if row.kind == "rope" and "growth" not in row.config]
 
 
 def heads(seed: int, length: int = LENGTH, width: int = 8) -> mx.array:
@@ -44,6 +44,24 @@ def test_a_score_under_rope_depends_on_distance_alone(row, shift: int) -> None:
     assert difference(scores(0), scores(shift)) < 1e-4
     q, k = heads(0), heads(1)
     assert difference(scores(0), q @ k.swapaxes(-1, -2)) > 0.1
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["from an offset", "by row"])
+def test_turned_queries_grow_with_their_position(rows: bool) -> None:
+    plain, growing = (
+        parse("position", {"kind": "rope", **more}).build(DIM, MAX_LEN)
+        for more in ({}, {"growth": 0.5, "growth_every": 3})
+    )
+    where = np.arange(LENGTH) + 4
+    ctx = Context(offset=4)
+    if rows:
+        where = where + np.array([[0], [5]])
+        ctx = Context(positions=mx.array(where))
+    q, k = heads(0), heads(1)
+    (before, same), (after, keys) = (p.rotate(q, k, ctx) for p in (plain, growing))
+    size = np.broadcast_to(1 + 0.5 * np.log(1 + where // 3), (2, LENGTH))
+    assert difference(after, before * mx.array(size)[:, None, :, None]) < 1e-5
+    assert difference(keys, same) == 0
 
 
 def test_rope_that_would_turn_nothing_is_an_error() -> None:

@@ -27,6 +27,8 @@ OTHERWISE = {
         "rope_parameters",
         "attn_config",
         "ffn_config",
+        "encoder",
+        "decoder",
         "max_window_layers",
         "sliding_window",
         "pos_att_type",

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import mlx.core as mx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
@@ -32,6 +32,17 @@ class Rope(Kind):
     """Whether neighbouring features form a pair, as in the paper."""
     scaling: Annotated[Kind, Slot("scaling")] | None = None
     """How frequencies change for contexts longer than in training; none leaves them."""
+    growth: float = Field(0.0, ge=0)
+    """The β by which turned queries grow with position p, `1 + β ln(1 + ⌊p / growth_every⌋)`, so
+    that long texts are read as sharply as short ones (Llama 4, Ministral 3)."""
+    growth_every: int | None = Field(None, ge=1)
+    """Positions from one size to the next."""
+
+    @model_validator(mode="after")
+    def _growth_has_steps(self) -> "Rope":
+        if (self.growth_every is None) != (self.growth == 0):
+            raise ValueError("growth and growth_every go together: set both, or neither.")
+        return self
 
     def build(self, dim: int, max_seq_len: int) -> "RopePosition":
         return RopePosition(self)
@@ -77,7 +88,15 @@ class RopePosition(Position):
             length = mx.max(ctx.positions) + 1
         if ctx.reach is not None:
             length = mx.maximum(length, ctx.reach)
-        return self._turn(q, length, **at), self._turn(k, length, **at)
+        return self._grow(self._turn(q, length, **at), ctx), self._turn(k, length, **at)
+
+    def _grow(self, q: mx.array, ctx: Context) -> mx.array:
+        """Queries `[B, H, T, K]` in the size of their positions."""
+        if self.config.growth_every is None:
+            return q
+        steps = self.positions(q.shape[2], ctx) // self.config.growth_every
+        size = 1 + self.config.growth * mx.log1p(steps.astype(mx.float32))
+        return q * (size[:, None, :, None] if size.ndim > 1 else size[:, None]).astype(q.dtype)
 
     def _turn(self, x: mx.array, length: Any, **at: Any) -> mx.array:
         return rotate(

@@ -1,0 +1,130 @@
+"""T5Gemma: Gemma 2 on both sides of an encoder-decoder, with a cross attention like its own.
+
+Defaults are those of `T5GemmaConfig` and `T5GemmaModuleConfig`.
+"""
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..pattern import attended
+from ..rope import rotary
+from ..view import Told, View, activation, biased, spelled
+from ..weights import Row, rows
+from .gemma2 import model as gemma2
+from .gemma2 import query_scalar
+
+SIDES = ("encoder", "decoder")
+OF_STACK = ("n_layers", "embed", "position", "block", "blocks", "pattern", "norm")
+NORMS = {"mixer": "self_attn", "cross": "cross_attn", "ffn": "feedforward"}
+"""Our residual connections, and what the names of their norms hold."""
+
+
+def model(config: HfConfig) -> Table:
+    """The `[model]` table of a T5GemmaConfig.
+
+    Raises:
+        ConvertError: the two sides differ in width.
+    """
+    config.ignore("classifier_dropout_rate", "decoder_start_token_id", "initializer_range")
+    config.ignore("attention_dropout")
+    rate = float(config.get("dropout_rate", 0.0))
+    told = {side: gemma2(of_side(config, side)) for side in SIDES}
+    encoder, decoder = told["encoder"], told["decoder"]
+    if encoder["dim"] != decoder["dim"]:
+        raise config.refuse("encoder.hidden_size", encoder["dim"], "only the decoder's is")
+    for table in told.values():
+        table["block"]["dropout"] = rate
+        table["block"]["ffn"]["dropout"] = rate
+    widen(encoder, 1)
+    decoder["block"]["cross"] = decoder["block"]["mixer"] | {"kind": "cross_attention"}
+    sides = {
+        side: {key: table[key] for key in OF_STACK if key in table} for side, table in told.items()
+    }
+    return {
+        "kind": "encoder_decoder",
+        **{key: decoder[key] for key in ("dim", "max_seq_len", "init")},
+        "vocab_size": config.get("vocab_size", decoder["vocab_size"]),
+        **sides,
+        "shared": False,
+        "head": decoder["head"] | {"tied": config.get("tie_word_embeddings", True)},
+    }
+
+
+def widen(table: Table, by: int) -> None:
+    """Let windows reach further: one that sees both ways counts the others alone."""
+    for block in (table["block"], *(table.get("blocks") or {}).values()):
+        if (mixer := block.get("mixer", {})).get("window"):
+            mixer["window"] += by
+
+
+def of_side(config: HfConfig, side: str) -> HfConfig:
+    """The config of one side, with what it has beside Gemma 2's taken as read."""
+    told = config.section(side)
+    told.ignore("is_decoder", "cross_attention_hidden_size", "dropout_rate")
+    return told
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """The weight map of a T5Gemma."""
+    found = [Row("head", "lm_head.out_proj")]
+    for side in SIDES:
+        ours, theirs = f"{side}.stack.blocks.{{i}}", f"model.{side}.layers.{{i}}"
+        found += [
+            Row(f"{side}.embed.table", f"model.{side}.embed_tokens"),
+            Row(f"{side}.norm", f"model.{side}.norm"),
+            *rows(f"{ours}.ffn.{{gate,up,down}}", f"{theirs}.mlp.{{gate,up,down}}_proj"),
+            *rows(f"{ours}.mixer.{{q,k,v,o}}", f"{theirs}.self_attn.{{q,k,v,o}}_proj"),
+            *rows(f"{ours}.cross.{{q,k,v,o}}", f"{theirs}.cross_attn.{{q,k,v,o}}_proj"),
+        ]
+        for mine, name in NORMS.items():
+            norms = f"{theirs}.{{pre,post}}_{name}_layernorm"
+            found += rows(f"{ours}.{mine}_residual.{{pre,post}}", norms)
+    return found
+
+
+MODULE: dict[str, Told] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "intermediate_size": "block.ffn.hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "block.mixer.n_heads",
+    "num_key_value_heads": "block.mixer.n_kv_heads",
+    "head_dim": "block.mixer.head_dim",
+    "hidden_activation": activation("block.ffn.activation"),
+    "max_position_embeddings": "max_seq_len",
+    "attention_dropout": "block.mixer.dropout",
+    "attention_bias": biased,
+    "initializer_range": "init.std",
+    "rms_norm_eps": "norm.eps",
+    "query_pre_attn_scalar": query_scalar,
+    "sliding_window": "block.mixer.window",
+    "layer_types": attended,
+    "attn_logit_softcapping": "block.mixer.softcap",
+    "final_logit_softcapping": "head.softcap",
+}
+
+
+def sides(view: View) -> Table:
+    """The configs of both sides."""
+    around = {key: value for key, value in view.table.items() if key not in SIDES}
+    module = spelled(MODULE, rotary(), tie_word_embeddings=True)
+    told = {side: module({**around, **view.table[side]}) for side in SIDES}
+    if window := told["encoder"].get("sliding_window"):
+        told["encoder"]["sliding_window"] = window - 1
+    return told
+
+
+T5GEMMA = Family(
+    model_types=("t5gemma",),
+    architecture="T5GemmaForConditionalGeneration",
+    model=model,
+    weights=weights,
+    config=spelled(
+        {
+            "vocab_size": "vocab_size",
+            "dropout_rate": "decoder.block.dropout",
+            "tie_word_embeddings": "head.tied",
+        },
+        sides,
+    ),
+    tied=(("lm_head.out_proj.weight", "model.decoder.embed_tokens.weight"),),
+)
