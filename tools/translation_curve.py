@@ -25,7 +25,7 @@ from mlx_transformers.trainer.folder import RunFolder
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes" / "translation"
 RECIPES = tuple(f"{name}_messages_tiny" for name in ("seq2seq", "bahdanau", "luong", "transformer"))
-LENGTHS = (5, 7, 10, 15)
+LENGTHS = (5, 7, 10, 15, 25)
 """Words of the source at which a group begins."""
 
 
