@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .convert.fold import folded
 from .convert.gguf import as_gguf, write_gguf
 from .convert.match import match, say
 from .convert.mlx_lm import reading
+from .convert.view import View
 from .convert.weights import to_theirs
 from .core.errors import ConvertError, unknown
 from .data.tokenizers.gguf import write_metadata
@@ -154,8 +155,13 @@ def parameters(
         for name, array in tree_flatten(twin.build(twin.vocab_size).parameters())
         if name.endswith((".bias", "embed.types.weight")) and not name.startswith(AHEAD)
     }
-    kept = {n: a for n, a in ours.items() if theirs.get("ahead") or not n.startswith(AHEAD)}
+    kept = ours if theirs.get("ahead") else without_ahead(ours)
     return zeros | folded(kept, table, theirs)
+
+
+def without_ahead(parameters: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Parameters less those that look ahead, which serve the training alone."""
+    return {name: array for name, array in parameters.items() if not name.startswith(AHEAD)}
 
 
 def write_hf(found: Exportable, folder: Path) -> None:
@@ -165,8 +171,10 @@ def write_hf(found: Exportable, folder: Path) -> None:
 
 def write_mlx_lm(found: Exportable, folder: Path) -> None:
     """A folder that mlx-lm opens."""
-    how = reading(found.family, found.config, found.table)
-    config = found.config | {name: found.config[key] for name, key in how.more}
+    view = View(found.table)
+    how = reading(found.family, view)
+    config = found.config | how.keys(view, found.config)
+    found = replace(found, parameters=without_ahead(found.parameters))
     tensors = {name.removeprefix(how.rename): array for name, array in found.tensors().items()}
     _write(folder, config, tensors, found.tokenizer)
 

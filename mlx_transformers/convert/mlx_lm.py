@@ -4,13 +4,18 @@ Listed are the families whose exports were compared with mlx-lm's own logits. ml
 some options silently; those are refused here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.errors import ConvertError
 from .family import Family, Table
+from .pattern import FULL, attended
+from .view import MISSING, View
 
-Faults = Callable[[Table, Table], list[str]]
+Only = tuple[str, tuple[Any, ...], str]
+"""A path in our table, what mlx-lm has there, and how to say so."""
 
 
 @dataclass(frozen=True)
@@ -18,56 +23,163 @@ class Reading:
     """How mlx-lm reads a family.
 
     Attributes:
-        faults: `(config, our model table) -> sentences` on what it would get wrong.
+        only: what it has in one form alone, beside `EVERYWHERE`.
+        scalings: the scalings of rotary positions that it has.
+        windows: whether it has sliding windows.
         rename: a prefix that it doesn't expect on names of tensors.
-        more: keys of the config that it demands: its name, and the key that holds the value.
+        more: what says further keys of the config, which it demands.
     """
 
-    faults: Faults
+    only: tuple[Only, ...] = ()
+    scalings: tuple[str, ...] = ()
+    windows: bool = False
     rename: str = ""
-    more: tuple[tuple[str, str], ...] = ()
+    more: Callable[[View], Table] = lambda view: {}
+
+    def faults(self, view: View) -> list[str]:
+        """Sentences on what it would get wrong."""
+        wrong = [
+            sentence
+            for path, values, sentence in (*EVERYWHERE, *self.only)
+            if view.get(path) not in (MISSING, *values)
+        ]
+        scaling = view.get("block.position.scaling.kind")
+        if scaling not in (None, MISSING, *self.scalings):
+            wrong.append(f"it has no scaling '{scaling}' of rotary positions for this family")
+        window, longest = view.get("block.mixer.window"), view.get("max_seq_len")
+        if not self.windows and isinstance(window, int) and window < longest:
+            wrong.append(
+                f"it has no sliding window for this family, so from token {window + 1} on it would "
+                f"see what this model doesn't. With --context {window} the export ends where they "
+                "differ"
+            )
+        return wrong
+
+    def keys(self, view: View, config: Table) -> Table:
+        """The keys that it demands beside the config's: a scaling stands apart in its dialect."""
+        told = dict(config.get("rope_parameters") or {})
+        kind = told.get("rope_type", "default")
+        scaling = {} if kind == "default" else {"rope_scaling": told | {"type": kind}}
+        return scaling | self.more(view)
 
 
-def windows(config: Table, table: Table) -> list[str]:
-    """mlx-lm has no sliding window in these families: right as long as a window holds all."""
-    window = config.get("sliding_window")
-    if window is None or window >= table["max_seq_len"]:
-        return []
-    return [
-        f"it has no sliding window for this family, so from token {window + 1} on it would see "
-        f"what this model doesn't. With --context {window} the export ends where they differ"
-    ]
+EVERYWHERE: tuple[Only, ...] = (
+    ("block.mixer.clip", (None,), "it bounds no queries, keys and values"),
+    ("block.ffn.router.kind", ("top_k", "sigmoid"), "it has no such router"),
+)
+GATED: tuple[Only, ...] = (
+    ("block.ffn.activation", ("silu",), "its gated networks have silu only"),
+    ("block.ffn.expert.activation", ("silu",), "its experts have silu only"),
+)
+TIED: tuple[Only, ...] = (("head.tied", (True,), "it ties the head to the embedding"),)
+UNTIED: tuple[Only, ...] = (("head.tied", (False,), "its head is not the embedding"),)
+TANH: tuple[Only, ...] = (
+    ("block.ffn.activation", ("gelu_tanh",), "it has the tanh form of gelu only"),
+)
+LLAMA_SCALINGS = ("linear", "llama3", "dynamic")
 
 
-def gpt2(config: Table, table: Table) -> list[str]:
-    """mlx-lm's GPT-2 has one activation, one width, and a tied head."""
-    faults = []
-    if table["block"]["ffn"]["activation"] != "gelu_tanh":
-        faults.append("its GPT-2 has the tanh form of gelu only")
-    if table["block"]["ffn"]["hidden_dim"] != 4 * table["dim"]:
-        faults.append("its GPT-2 has feed-forward networks of four times the width only")
-    if not table["head"]["tied"]:
-        faults.append("its GPT-2 ties the head to the embedding")
-    return faults
+def four_times(view: View) -> Table:
+    """Nothing: mlx-lm derives the width of these networks.
+
+    Raises:
+        ConvertError: it is another than four times the model's.
+    """
+    if view.get("block.ffn.hidden_dim") != 4 * view.get("dim"):
+        raise ConvertError("mlx-lm has feed-forward networks of four times the width only here.")
+    return {}
 
 
-def mixtral(config: Table, table: Table) -> list[str]:
-    """mlx-lm's Mixtral derives the width of a head."""
-    mixer = table["block"]["mixer"]
-    wide = (mixer.get("head_dim") or 0) * mixer["n_heads"] not in (0, table["dim"])
-    return [*windows(config, table), *(["its Mixtral has heads of dim / n_heads only"] * wide)]
+def divided(view: View) -> Table:
+    """Nothing: mlx-lm derives the width of these heads.
+
+    Raises:
+        ConvertError: it is another than D / H.
+    """
+    if view.get("block.mixer.head_dim") * view.get("block.mixer.n_heads") != view.get("dim"):
+        raise ConvertError("mlx-lm has heads of dim / n_heads only in this family.")
+    return {}
+
+
+def gpt2(view: View) -> Table:
+    """The context under its other name."""
+    return {**four_times(view), "n_ctx": view.get("max_seq_len")}
+
+
+def qwen2_moe(view: View) -> Table:
+    """The width of networks that no layer has."""
+    return {**divided(view), "intermediate_size": view.get("block.ffn.expert.hidden_dim")}
+
+
+def gemma3(view: View) -> Table:
+    """After how many layers one without a window comes.
+
+    Raises:
+        ConvertError: after now more, now fewer; or √D has more digits than mlx-lm gives it.
+    """
+    scale = math.sqrt(view.get("dim"))
+    if not (math.frexp(scale)[0] * 256).is_integer():
+        raise ConvertError(
+            f"mlx-lm multiplies the embedding by √{view.get('dim')} in bfloat16, so its logits "
+            "differ in the fourth digit. An export --to hf opens there all the same."
+        )
+    types = attended(view)
+    period = types.index(FULL) + 1 if FULL in types else len(types) + 1
+    if any((kind == FULL) != (i % period == period - 1) for i, kind in enumerate(types)):
+        raise ConvertError("mlx-lm has layers without a window at even distances only.")
+    return {"sliding_window_pattern": period}
 
 
 MLX_LM = {
-    "gpt2": Reading(gpt2, rename="transformer.", more=(("n_ctx", "n_positions"),)),
-    "llama": Reading(windows),
-    "mistral": Reading(windows),
-    "mixtral": Reading(mixtral),
+    "cohere": Reading((*GATED, *TIED), more=divided),
+    "deepseek_v3": Reading(
+        (
+            *GATED,
+            *UNTIED,
+            ("block.position.traditional", (True,), "it turns neighbours together only"),
+        )
+    ),
+    "gemma2": Reading(
+        (
+            *TANH,
+            *TIED,
+            ("block.mixer.softcap", (50.0,), "it has scores bounded by 50"),
+            ("head.softcap", (30.0,), "it has logits bounded by 30"),
+        )
+    ),
+    "gemma3_text": Reading(
+        (*TANH, ("head.softcap", (None,), "it doesn't bound logits")), windows=True, more=gemma3
+    ),
+    "gpt2": Reading((*TANH, *TIED), rename="transformer.", more=gpt2),
+    "gpt_neox": Reading((*TANH, *UNTIED), more=four_times),
+    "gptj": Reading((*TANH, *UNTIED), more=four_times),
+    "granite": Reading(GATED, LLAMA_SCALINGS, more=divided),
+    "llama": Reading(GATED, LLAMA_SCALINGS),
+    "mistral": Reading(GATED, LLAMA_SCALINGS),
+    "mixtral": Reading(GATED, more=divided),
+    "olmo2": Reading(GATED, LLAMA_SCALINGS),
+    "phi": Reading(
+        (*TANH, *UNTIED, ("block.mixer.qk_norm", (None,), "it norms no queries and keys")),
+        more=divided,
+    ),
+    "phi3": Reading(GATED, more=divided),
+    "qwen2": Reading(GATED, LLAMA_SCALINGS, more=divided),
+    "qwen2_moe": Reading(
+        (*GATED, *UNTIED, ("block.ffn.router.normalize", (False,), "its gates are as they come")),
+        more=qwen2_moe,
+    ),
+    "qwen3": Reading(GATED, LLAMA_SCALINGS),
+    "qwen3_moe": Reading(GATED, LLAMA_SCALINGS),
+    "smollm3": Reading(GATED, LLAMA_SCALINGS),
+    "stablelm": Reading((*GATED, *UNTIED), more=divided),
+    "starcoder2": Reading(
+        (("block.ffn.activation", ("gelu",), "it has the exact form of gelu only"),), more=divided
+    ),
 }
 """By the family's name."""
 
 
-def reading(family: Family, config: Table, table: Table) -> Reading:
+def reading(family: Family, view: View) -> Reading:
     """How mlx-lm reads this model.
 
     Raises:
@@ -79,6 +191,6 @@ def reading(family: Family, config: Table, table: Table) -> Reading:
             f"{', '.join(MLX_LM)}. An export --to hf opens there too if mlx-lm knows the family."
         )
     found = MLX_LM[family.name]
-    if faults := found.faults(config, table):
+    if faults := found.faults(view):
         raise ConvertError(f"mlx-lm would give other outputs than this model: {'; '.join(faults)}.")
     return found

@@ -34,10 +34,65 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mixtral": {**ROPED, "num_local_experts": 3, "num_experts_per_tok": 2},
 }
 
+NEOX = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 260}
+MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+MORE: dict[str, dict[str, Any]] = {
+    "cohere": {**ROPED, "logit_scale": 0.3, "use_qk_norm": True, "tie_word_embeddings": True},
+    "deepseek_v3": {
+        **ROPED,
+        "num_key_value_heads": 4,
+        "moe_intermediate_size": 24,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+        "n_group": 2,
+        "topk_group": 1,
+        "kv_lora_rank": 16,
+        "q_lora_rank": 12,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 8,
+        "norm_topk_prob": True,
+    },
+    "gemma2": {**ROPED, "head_dim": 12, "query_pre_attn_scalar": 20, "sliding_window": 64},
+    "gemma3_text": {
+        **ROPED,
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "head_dim": 12,
+        "sliding_window": 6,
+        "rope_local_base_freq": 700.0,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    },
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
+    | {"vocab_size": 260},
+    "gpt_neox": {**NEOX, "num_attention_heads": 4, "hidden_act": "gelu_new", "rotary_pct": 0.5}
+    | {"max_position_embeddings": 64},
+    "granite": {
+        **ROPED,
+        "attention_multiplier": 0.2,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 2.0,
+        "mlp_bias": True,
+    },
+    "olmo2": {**ROPED},
+    "phi": {**NEOX, "num_attention_heads": 4, "max_position_embeddings": 64},
+    "phi3": {**ROPED, "partial_rotary_factor": 0.5, "pad_token_id": 0},
+    "qwen2": {**ROPED},
+    "qwen2_moe": {**ROPED, **MOE, "shared_expert_intermediate_size": 28},
+    "qwen3": {**ROPED, "head_dim": 12},
+    "qwen3_moe": {**ROPED, **MOE, "head_dim": 12, "norm_topk_prob": True, "mlp_only_layers": [0]},
+    "smollm3": {**ROPED, "num_hidden_layers": 4},
+    "stablelm": {**ROPED, "use_qkv_bias": True, "use_parallel_residual": True},
+    "starcoder2": {**ROPED, "hidden_act": "gelu", "tie_word_embeddings": False},
+}
+"""Of further families that mlx-lm has."""
+
 
 def write(folder: Path, name: str, dtype: str = "float32", **changes: Any) -> Path:
     """A folder with a model of this family, with the byte tokenizer as its tokenizer.json."""
-    config = {"model_type": name, "dtype": dtype, **CONFIGS[name], **changes}
+    config = {"model_type": name, "dtype": dtype, **(CONFIGS | MORE)[name], **changes}
     table, weights = read(family_of(HfConfig(config)), HfConfig(config))
     mx.random.seed(1)
     model = typed_model(table, name).build(260)
