@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from .options import Name, Recipe, Resume, Runs, Sets
+from .options import (
+    BatchSize,
+    LearningRate,
+    Name,
+    Recipe,
+    Resume,
+    Runs,
+    Seed,
+    Sets,
+    Steps,
+    spelled,
+)
 from .preparing import watch
 from .train import end
 
@@ -24,6 +35,10 @@ def finetune(
     set: Sets = None,
     name: Name = None,
     resume: Resume = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a recipe from weights: all whose names and shapes agree are taken.
@@ -33,11 +48,12 @@ def finetune(
     """
     from ..finetuning import finetune as run
 
+    sets = spelled(set, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     with watch() as seen:
         result = run(
             source,
             recipe,
-            set=set or [],
+            set=sets,
             name=name,
             resume=resume,
             root=runs,

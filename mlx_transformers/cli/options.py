@@ -20,6 +20,14 @@ Sets = Annotated[
         show_default=False,
     ),
 ]
+Steps = Annotated[int | None, typer.Option(help="Same as --set train.steps=N.", metavar="N")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Same as --set train.batch_size=N.", metavar="N")
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Same as --set optim.learning_rate=X.", metavar="X")
+]
+Seed = Annotated[int | None, typer.Option(help="Same as --set train.seed=N.", metavar="N")]
 Name = Annotated[
     str | None,
     typer.Option(
@@ -38,3 +46,11 @@ Resume = Annotated[
 ]
 Runs = Annotated[Path, typer.Option(help="The folder of runs.", metavar="FOLDER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def spelled(sets: list[str] | None, **short: float | None) -> list[str]:
+    """What --set was given, and the options that only spell it shorter."""
+    from ..recipe.overrides import alias
+
+    given = [alias(key, value) for key, value in short.items() if value is not None]
+    return [*(sets or []), *given]

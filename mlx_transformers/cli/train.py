@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Name, Recipe, Resume, Runs, Sets
+from .options import (
+    BatchSize,
+    LearningRate,
+    Name,
+    Recipe,
+    Resume,
+    Runs,
+    Seed,
+    Sets,
+    Steps,
+    spelled,
+)
 from .preparing import watch
 
 if TYPE_CHECKING:
@@ -19,18 +30,10 @@ def train(
     set: Sets = None,
     name: Name = None,
     resume: Resume = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Same as --set train.steps=N.", metavar="N")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Same as --set train.batch_size=N.", metavar="N")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Same as --set optim.learning_rate=X.", metavar="X")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Same as --set train.seed=N.", metavar="N")
-    ] = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
     supervise: Annotated[
         bool,
         typer.Option(
@@ -43,17 +46,9 @@ def train(
 ) -> None:
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
     from ..assemble import load_recipe
-    from ..recipe.overrides import alias
     from ..session import train as run
 
-    short = {
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-    }
-    given = [alias(key, value) for key, value in short.items() if value is not None]
-    sets = [*(set or []), *given]
+    sets = spelled(set, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     if supervise:
         _supervise(recipe, tuple(sets), name, resume, str(runs))
     loaded = load_recipe(recipe, sets)

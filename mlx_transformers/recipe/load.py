@@ -10,12 +10,16 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RecipeError, nearest
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
 from .overrides import SET, parse_sets
+
+LISTED = 20
+"""Names of recipes that an error lists, the nearest where there are more."""
 
 RECIPES = Path("recipes")
 """The folder where bare recipe names are looked up, beside the current one."""
@@ -251,14 +255,17 @@ def _relative(name: str, by: Path, says: str) -> Path:
 
 
 def _near(given: Path, folders: Iterable[Path]) -> str:
-    """A hint: the recipe that `given` probably means, and all those it could mean."""
+    """A hint: the recipe that `given` probably means, and those it could mean."""
     found = {p.name for folder in folders for p in _recipes_in(folder)}
     if not found:
         return ""
     match = nearest(given.stem, {name.removesuffix(".toml") for name in found})
     hint = f" Did you mean '{match}.toml'?" if match and given.suffix else ""
     hint = f" Did you mean '{match}'?" if match and not given.suffix else hint
-    return f"{hint} There are: {', '.join(sorted(found))}."
+    if len(found) <= LISTED:
+        return f"{hint} There are: {', '.join(sorted(found))}."
+    nearest_ones = get_close_matches(given.stem, sorted(found), LISTED, cutoff=0.0)
+    return f"{hint} The nearest of {len(found)}: {', '.join(nearest_ones)}."
 
 
 def _recipes_in(folder: Path) -> Iterable[Path]:

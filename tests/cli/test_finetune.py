@@ -102,14 +102,14 @@ def test_a_classifier_begins_with_the_stack_and_the_tokens_of_a_masked_model(
         assert mx.array_equal(before[name], after[name]), name
     theirs = load_tokenizer(pretrained / "tokenizer").fingerprint()
     assert load_tokenizer(home / "runs" / "classes" / "tokenizer").fingerprint() == theirs
-    assert "mlxt generate" in outcome.out
+    assert "mlxt eval runs/classes" in outcome.out
     assert mlxt("eval", "classes").code == 0
 
 
 def test_a_run_that_goes_on_reads_no_source_and_ends_as_if_it_had_not_stopped(
     mlxt: Mlxt, home: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verb = ["finetune", "masked", "classes", "--set", "train.steps=4"]
+    verb = ["finetune", "masked", "classes", "--steps", "4"]
     assert mlxt(*verb, "--name", "whole").code == 0
     short = [*verb[:3], "--set", "train.steps=2", "--name", "halved"]
     assert mlxt(*short).code == 0
