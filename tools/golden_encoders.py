@@ -84,6 +84,22 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
         {},
         (r"(act|fc|weight)_scaling_factor$", r"_integer$", r"\.(x_min|x_max|shift)$"),
     ),
+    "esm": (
+        "EsmForMaskedLM",
+        {
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "mask_token_id": 5,
+            "token_dropout": True,
+            "position_embedding_type": "rotary",
+        },
+        {},
+        (r"inv_freq$",),
+    ),
+    "esm_learned": (
+        "EsmForTokenClassification",
+        {"pad_token_id": 1, "bos_token_id": 0, "mask_token_id": 5, "emb_layer_norm_before": True},
+    ),
     "fnet": ("FNetForPreTraining", {"type_vocab_size": 2}),
     "modernbert": (
         "ModernBertForMaskedLM",

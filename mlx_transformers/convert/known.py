@@ -39,6 +39,7 @@ from .families.dots1 import DOTS1, GLM4_MOE
 from .families.electra import ELECTRA
 from .families.ernie4_5 import ERNIE4_5
 from .families.ernie4_5_moe import ERNIE4_5_MOE
+from .families.esm import ESM
 from .families.eurobert import EUROBERT
 from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
@@ -129,6 +130,7 @@ FAMILIES: tuple[Family, ...] = (
     ERNIE,
     ERNIE4_5,
     ERNIE4_5_MOE,
+    ESM,
     EUROBERT,
     EXAONE4,
     FALCON,

@@ -13,6 +13,9 @@ from ..ops.lookup import lookup
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
 
+HIDDEN = 0.12
+"""The share of tokens that ESM's training hid: 80 % of 15 %."""
+
 
 class TokenEmbed(Kind):
     """A table of vectors, one per token, joined by those of its position and its type.
@@ -41,6 +44,9 @@ class TokenEmbed(Kind):
     (OPT)."""
     project_bias: bool = False
     """Whether that projection has a bias."""
+    zeroed: int | None = Field(None, ge=0)
+    """A token without a vector, while those of its row grow by (1 - 0.12) / (1 - its share of the
+    row), as if dropout had hidden it; 0.12 is the share in training (ESM: the mask)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the sum of token and position embedding."""
 
@@ -82,7 +88,7 @@ class TokenEmbedding(nn.Module):
             self.table = nn.Embedding(vocab_size, width)
         named = {"one": 1.0, "sqrt_dim": math.sqrt(width)}
         self.scale = named[config.scale] if isinstance(config.scale, str) else config.scale
-        self.dropout = config.dropout
+        self.dropout, self.zeroed = config.dropout, config.zeroed
         self.projects = config.project
         self.norm_first = config.norm_of == "words"
         if config.n_types is not None:
@@ -98,6 +104,8 @@ class TokenEmbedding(nn.Module):
         x = lookup((self.table if table is None else table).weight, tokens)
         if self.scale != 1.0:
             x = x * self.scale
+        if self.zeroed is not None:
+            x = x * self._shown(tokens, ctx).astype(x.dtype)
         if self._projects("words"):
             x = self.project(x)
         if "norm" in self and self.norm_first:
@@ -111,6 +119,13 @@ class TokenEmbedding(nn.Module):
             x = self.norm(x)
         x = ctx.dropout(x, self.dropout)
         return self.project(x) if self._projects("sum") else x
+
+    def _shown(self, tokens: mx.array, ctx: Context) -> mx.array:
+        """What each token's vector is multiplied by, `[B, T, 1]`."""
+        hidden = (tokens == self.zeroed).astype(mx.float32)
+        length = tokens.shape[1] if ctx.valid is None else ctx.valid.sum(axis=1, keepdims=True)
+        share = hidden.sum(axis=1, keepdims=True) / length
+        return ((1 - hidden) * (1 - HIDDEN) / (1 - share))[..., None]
 
     def _projects(self, what: str) -> bool:
         return "project" in self and self.projects == what

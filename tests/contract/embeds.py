@@ -37,5 +37,6 @@ CHANGES = {
         "project": Change("words", row="factorised"),
         "project_bias": Change(True, row="factorised"),
         "dropout": 0.5,
+        "zeroed": 1,
     }
 }

@@ -37,6 +37,17 @@ def test_an_embedding_is_its_row_of_the_table_scaled_plus_its_position(row: Row)
     np.testing.assert_allclose(subject(tokens, Context()), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_hidden_token_has_no_vector_and_the_others_of_its_row_make_up_for_it() -> None:
+    subject = embeds.embed("hidden", zeroed=3).subject()
+    plain = weights_of(subject)["it.table.weight"]
+    tokens = np.array([[3, 1, 2, 3], [1, 2, 4, 3]])
+    valid = mx.array([[True] * 4, [True, True, False, False]])
+    y = subject(mx.array(tokens), Context(valid=valid))
+    expected = plain[tokens] * (tokens != 3)[..., None] * 0.88
+    expected /= 1 - np.array([2 / 4, 1 / 2])[:, None, None]
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("row", [row for row in heads.ROWS if row.kind != "tags"], ids=str)
 def test_logits_are_the_formula_and_the_unembedding_says_the_same(row: Row) -> None:
     subject = row.subject()

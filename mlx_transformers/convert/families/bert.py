@@ -58,9 +58,13 @@ def tower(
     hidden_dim: int = 3072,
     activation: str = "gelu",
     dropout: float = 0.1,
+    positions: str = "absolute",
 ) -> Table:
-    """What all of BERT's line share: embeddings, blocks, no last norm; the defaults that differ."""
-    config.expect("position_embedding_type", "absolute")
+    """What all of BERT's line share: embeddings, blocks, no last norm; the defaults that differ.
+
+    Positions are learned; a family with others says which it takes instead.
+    """
+    config.expect("position_embedding_type", positions, "absolute")
     config.ignore(*OLD_KEYS)
     rate = float(config.get("hidden_dropout_prob", dropout))
     norm = norm_of(config)
