@@ -25,9 +25,17 @@ def report(
             show_default="report.html in the run's folder",
         ),
     ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            help="A sweep of the recipe, as profile --sweep ... --json prints it, to show as well.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Write the report of a run, or the comparison of several: one HTML file, readable offline."""
     from ..report.runs import report as write
 
-    print(f"Written: {write(run or [], out, runs)}")
+    print(f"Written: {write(run or [], out, runs, sweep)}")

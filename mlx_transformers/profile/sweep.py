@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from ..assemble import draft_model, load_recipe
-from ..core.errors import MlxtError, RecipeError
+from ..core.errors import MlxtError, RecipeError, RunError
 from ..planning import checked, plan
 
 OPTION = "--sweep"
@@ -130,6 +131,26 @@ def too_large(recipe: str, sets: Sequence[str]) -> str | None:
     except MlxtError as error:
         return f"Stopped by plan. {error}"
     return None
+
+
+def read_sweep(path: Path) -> tuple[list[Axis], list[Cell]]:
+    """The axes and cells of a sweep that `mlxt profile --sweep ... --json` printed.
+
+    Raises:
+        RunError: the file can't be read, or holds something else.
+    """
+    try:
+        cells = [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        values: dict[str, dict[str, None]] = {key: {} for key in cells[0].settings}
+        for cell in cells:
+            for key, value in cell.settings.items():
+                values[key][value] = None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} can't be read as a sweep ({error}). Make one with: mlxt profile RECIPE "
+            f"{OPTION} KEY=VALUE,VALUE --json > {path.name}"
+        ) from None
+    return [Axis(key, tuple(found)) for key, found in values.items()], cells
 
 
 def best(cells: Sequence[Cell]) -> int | None:

@@ -6,6 +6,9 @@ from typing import Any
 
 from .figure import GRID, INK, WIDTH, inline, new_axes, new_figure, series
 
+LETTER = 0.0145
+"""How much of a figure's width a letter of a label takes."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -83,7 +86,8 @@ def bars(name: str, label: str, parts: Sequence[tuple[str, float]], *, unit: str
         RunError: matplotlib is not installed.
     """
     figure = new_figure(height=0.5 + 0.27 * len(parts))
-    axes = figure.add_axes((0.28, 0.02, 0.58, 0.96))
+    left = 0.03 + LETTER * max((len(text) for text, _ in parts), default=0)
+    axes = figure.add_axes((left, 0.02, 0.86 - left, 0.96))
     values = [value for _, value in parts]
     places = range(len(parts))
     axes.barh(places, values, color=series(0)[0], height=0.62)

@@ -203,18 +203,31 @@ def write_sweep(
         RunError: matplotlib is not installed, or `path` is a file that is not a report.
     """
     out = page.Page(f"Sweep of {recipe}")
-    fastest = best(cells)
+    out.add("maps", "Speed and memory", sweep_maps(axes, cells))
+    out.add("cells", "Cells", sweep_table(axes, cells))
+    out.add("command", "Command", page.text(command, wrap=True))
+    return out.write(path)
+
+
+def sweep_maps(axes: Sequence[Axis], cells: Sequence[Cell]) -> str:
+    """Speed and memory of a sweep as heat maps.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
     maps: list[str] = []
     for field, title, unit, spec in (
         ("tokens_per_s", "Speed", "tokens/s", ",.0f"),
         ("peak_gib", "Peak of arrays", "GiB", ".3f"),
     ):
-        maps += _heat_maps(axes, cells, fastest, field, (title, unit, spec))
-    out.add("maps", "Speed and memory", page.figures(*maps))
+        maps += _heat_maps(axes, cells, best(cells), field, (title, unit, spec))
+    return page.figures(*maps)
+
+
+def sweep_table(axes: Sequence[Axis], cells: Sequence[Cell]) -> str:
+    """Every cell of a sweep, the fastest marked."""
     titles, rows = sweep_rows(axes, cells)
-    out.add("cells", "Cells", _table(titles, rows, fastest))
-    out.add("command", "Command", page.text(command, wrap=True))
-    return out.write(path)
+    return _table(titles, rows, best(cells))
 
 
 def _heat_maps(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
+from ..profile.sweep import Axis, Cell, read_sweep
 from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
 from ..trainer.folder import RUNS, RunFolder, find
@@ -20,8 +21,10 @@ from . import page
 from .charts import Line, lines
 from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
+from .profiles import sweep_maps, sweep_table
 
 Record = dict[str, Any]
+Sweep = tuple[list[Axis], list[Cell]]
 
 MEMORY = {
     "peak_gib": "peak",
@@ -76,7 +79,12 @@ def read(folder: RunFolder) -> Run:
     return Run(folder.name, folder, records, recipe, environment, plan)
 
 
-def report(runs: Sequence[str | Path], out: Path | None = None, root: Path = RUNS) -> Path:
+def report(
+    runs: Sequence[str | Path],
+    out: Path | None = None,
+    root: Path = RUNS,
+    sweep: Path | None = None,
+) -> Path:
     """Write the report of runs, given by name or folder; none means the newest.
 
     Args:
@@ -84,21 +92,27 @@ def report(runs: Sequence[str | Path], out: Path | None = None, root: Path = RUN
         out: the file; None is report.html in the folder of one run, or for several one in `root`
             that is named after them.
         root: the folder of runs.
+        sweep: a file with a sweep of their recipe, to be shown beside them.
 
     Raises:
-        RunError: there is no such run, it has no record yet, matplotlib is not installed, or
-            `out` is a file that is not a report.
+        RunError: there is no such run or sweep, a run has no record yet, matplotlib is not
+            installed, or `out` is a file that is not a report.
     """
     folders = [find(run, root) for run in runs] or [find(None, root)]
-    return write([read(folder) for folder in folders], out, root)
+    found = None if sweep is None else read_sweep(sweep)
+    return write([read(folder) for folder in folders], out, root, found)
 
 
-def write(runs: Sequence[Run], out: Path | None = None, root: Path = RUNS) -> Path:
+def write(
+    runs: Sequence[Run], out: Path | None = None, root: Path = RUNS, sweep: Sweep | None = None
+) -> Path:
     """As `report`, of runs that were read."""
     runs = _named_apart(runs)
     if out is None and len(runs) == 1:
         out = runs[0].folder.path / "report.html"
-    return _page(runs).write(out or root / f"report-{'-'.join(r.name for r in runs)[:80]}.html")
+    return _page(runs, sweep).write(
+        out or root / f"report-{'-'.join(r.name for r in runs)[:80]}.html"
+    )
 
 
 def written(folder: RunFolder) -> str:
@@ -118,7 +132,7 @@ def _named_apart(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _page(runs: Sequence[Run]) -> page.Page:
+def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     names = [run.name for run in runs]
     last = max(run.folder.log.stat().st_mtime for run in runs)
     when = datetime.fromtimestamp(last).astimezone().strftime("%Y-%m-%d %H:%M %Z")
@@ -131,6 +145,8 @@ def _page(runs: Sequence[Run]) -> page.Page:
     out.add("speed", "Speed and learning rate", _speed(runs))
     out.add("memory", "Memory", _memory(runs))
     out.add("plan", "Plan against actual", _plan(runs))
+    if sweep is not None:
+        out.add("sweep", "Sweep", sweep_maps(*sweep), sweep_table(*sweep))
     out.add("samples", "Samples", *(_samples(run, len(runs) == 1) for run in runs))
     if len(runs) > 1:
         out.add("differences", "Recipe differences", _differences(runs))

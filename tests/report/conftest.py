@@ -20,7 +20,7 @@ batch_size = 2  # from base.toml
 
 PLAN = {
     "peak_bytes": 450 * 2**20, "measured_bytes": 500 * 2**20, "budget_bytes": 2**30,
-    "parts_bytes": {"weights": 50 * 2**20, "activations of blocks": 400 * 2**20},
+    "parts_bytes": {"weights": 50 * 2**20, "activations of embedding and head": 400 * 2**20},
     "phases_bytes": {"loss": 450 * 2**20, "update": 150 * 2**20}, "correction": 1.0,
     "cache_limit_bytes": 675 * 2**20, "wired_limit_bytes": None, "batch_size": 2, "accumulate": 4,
     "chunk": 512, "recompute": [0, 2],

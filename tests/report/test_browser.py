@@ -64,16 +64,33 @@ def test_a_complaint_would_be_noticed(tmp_path: Path) -> None:
     assert "planted" in browse(page, "--dump-dom")[1][0]
 
 
+def asked(page: Path, question: str) -> str:
+    """What a script says of the page, which is in a frame `f` as wide as a phone."""
+    frame = page.parent / "frame.html"
+    frame.write_text(
+        f'<iframe id="f" width="{PHONE}" height="900" style="border:0" '
+        f'srcdoc="{escape(page.read_text())}"></iframe><script>f.onload = () => {{ '
+        f"document.body.dataset.answer = {question} }}</script>"
+    )
+    shown, _ = browse(frame, "--dump-dom")
+    answer = re.search(r'data-answer="([^"]*)"', shown)
+    assert answer is not None
+    return answer[1]
+
+
 def test_no_page_is_wider_than_a_phone(make_run: MakeRun, tmp_path: Path) -> None:
-    """In a frame that may be asked for its width; wide tables move in boxes of their own."""
+    """Wide tables move in boxes of their own."""
     for page in pages(make_run, tmp_path):
-        frame = tmp_path / "frame.html"
-        frame.write_text(
-            f'<iframe id="f" width="{PHONE}" height="900" style="border:0" '
-            f'srcdoc="{escape(page.read_text())}"></iframe><script>f.onload = () => {{ '
-            "document.body.dataset.width = f.contentDocument.documentElement.scrollWidth }</script>"
-        )
-        shown, _ = browse(frame, "--dump-dom")
-        width = re.search(r'data-width="(\d+)"', shown)
-        assert width is not None
-        assert int(width[1]) <= PHONE
+        assert int(asked(page, "f.contentDocument.documentElement.scrollWidth")) <= PHONE
+
+
+OUTSIDE = """[...f.contentDocument.querySelectorAll("svg text")].filter(text => {
+    const own = text.getBoundingClientRect(), all = text.closest("svg").getBoundingClientRect()
+    return own.left < all.left - 1 || own.right > all.right + 1
+}).map(text => text.textContent).join("; ")"""
+
+
+def test_no_letters_of_a_chart_are_cut_off(make_run: MakeRun, tmp_path: Path) -> None:
+    for page in pages(make_run, tmp_path):
+        assert "<text" in page.read_text()
+        assert asked(page, OUTSIDE) == ""

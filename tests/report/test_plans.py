@@ -30,7 +30,7 @@ def test_the_section_stands_in_the_report_and_is_left_out_without_a_plan(
     run = make_run("a")
     page = report([run]).read_text()
     assert "Plan against actual" in page
-    assert "activations of blocks" in page
+    assert "activations of embedding and head" in page
     both = report([run, make_run("b")], tmp_path / "both.html").read_text()
     assert both.count("450.0 MiB") == 2
     (run / "plan.json").unlink()

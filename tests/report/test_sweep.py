@@ -1,15 +1,19 @@
 """A sweep measures every cell in a process of its own, and goes on when one fails."""
 
+import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.profile.sweep import Axis, Cell, best, parse_axes, sweep
+from mlx_transformers.core.errors import RecipeError, RunError
+from mlx_transformers.profile.sweep import Axis, Cell, best, parse_axes, read_sweep, sweep
 from mlx_transformers.report.profiles import sweep_rows, write_sweep
+from mlx_transformers.report.runs import report
 
+from .conftest import MakeRun
 from .reading import Reading
 
 ROWS, COLUMNS = Axis("train.batch_size", ("1", "2")), Axis("train.seq_len", ("8", "16", "64"))
@@ -42,6 +46,21 @@ def test_a_malformed_axis_is_named(text: str) -> None:
         parse_axes([text])
     with pytest.raises(RecipeError, match="swept twice"):
         parse_axes(["a=1", "a=2"])
+
+
+def test_a_sweep_that_was_kept_comes_into_the_report_of_a_run(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    kept = tmp_path / "sweep.json"
+    kept.write_text(json.dumps({"best": 3, "cells": [asdict(cell) for cell in cells()]}))
+    assert read_sweep(kept) == ([ROWS, COLUMNS], cells())
+    words = Reading(report([make_run("one")], sweep=kept)).words
+    assert words["sweep"].count("★ 900") == 1
+    assert words["sweep"].count("too <long>") == 2
+    for wrong in ("{", "[]", '{"cells": []}', '{"cells": [{"speed": 1}]}', '{"cells": [3]}'):
+        kept.write_text(wrong)
+        with pytest.raises(RunError, match=r"can't be read as a sweep .*--json > sweep\.json"):
+            read_sweep(kept)
 
 
 def test_the_page_marks_the_fastest_cell_and_says_why_others_fail(tmp_path: Path) -> None:
