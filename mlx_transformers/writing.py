@@ -79,18 +79,17 @@ def align(
 ) -> tuple[str, Alignment]:
     """What `search` writes for a source, and where the model looked meanwhile.
 
-    Bahdanau et al. 2015, figure 3. The source is in the order of its text, also where the model
-    reads it from its end.
+    Bahdanau et al. 2015, figure 3; of a transformer, what `EncoderDecoderModel.alignment` says. The
+    source is in the order of its text, also where the model reads it from its end.
 
     Raises:
-        RunError: as `search`, or the model doesn't look back at a source.
+        MlxtError: as `search`, or the model doesn't look back at a source.
     """
     model, tokenizer = loaded or load(run)
-    if getattr(model, "alignment", None) is None or not reads_source(model):
+    if not reads_source(model):
         raise RunError(
-            "This run's model has no alignment to show: only a recurrent one with model.align "
-            "(seq2seq/bahdanau_tiny, seq2seq/luong_tiny) looks at a source with one weight for "
-            "each of its tokens."
+            "This run's model reads no source, so there is no alignment to show. One of "
+            "recipes/translation has one."
         )
     pairs, tokenizer = _pairs(run, model, tokenizer)
     source = pairs.source(text, tokenizer)

@@ -64,8 +64,7 @@ LengthPenalty = Annotated[
 AlignmentFile = Annotated[
     Path | None,
     typer.Option(
-        help="Also draw where a recurrent encoder-decoder looked while it wrote, to a new "
-        ".svg or .png file.",
+        help="Also draw where an encoder-decoder looked as it wrote, to a new .svg or .png file.",
         show_default=False,
     ),
 ]

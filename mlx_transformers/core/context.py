@@ -30,6 +30,7 @@ class Context:
         key: PRNG key of a training pass; None (evaluation, decoding) turns every dropout off.
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
         stats: statistics by name for the log, never differentiated.
+        looks: where it is a list, each attention across appends its weights, `[B, H, T, S]`.
     """
 
     causal: bool = True
@@ -49,6 +50,7 @@ class Context:
     key: mx.array | None = None
     aux: dict[str, mx.array] = field(default_factory=dict)
     stats: dict[str, mx.array] = field(default_factory=dict)
+    looks: list[mx.array] | None = None
 
     @property
     def training(self) -> bool:

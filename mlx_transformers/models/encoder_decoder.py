@@ -105,6 +105,17 @@ class EncoderDecoderModel(nn.Module):
         """Logits `[B, T, V]` of a target, where `ctx.memory` is what `encode` made."""
         return self.head(self.decoder.read(tokens, ctx), self.decoder.embed.table)
 
+    def alignment(
+        self, source: mx.array, tokens: mx.array, valid: mx.array | None = None
+    ) -> mx.array:
+        """How much each target token looked at each source token, `[B, T, S]`: the mean over the
+        heads of the last block's attention across (Vaswani et al. 2017, section 3.2.3)."""
+        looks: list[mx.array] = []
+        ctx = Context(memory_valid=valid, looks=looks)
+        ctx.memory = self.encode(source, ctx)
+        self.decoder.read(tokens, ctx)
+        return looks[-1].mean(axis=1)
+
     def init_state(
         self,
         batch: int,

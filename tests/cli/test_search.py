@@ -69,9 +69,13 @@ def test_an_alignment_shows_where_each_token_looked_in_the_order_of_the_text(
     assert plain.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_model_that_does_not_look_back_has_no_alignment(place: Path) -> None:
+def test_a_transformer_has_an_alignment_and_a_model_without_a_source_has_none(place: Path) -> None:
+    said, looked = align(place / "runs/pair", "one two", max_tokens=5, beams=Beams(1))
+    assert said == search(place / "runs/pair", "one two", max_tokens=5, beams=Beams(1))
+    assert np.array(looked.weights).shape == (len(looked.target), len(looked.source))
+    loaded = (object(), object())
     with pytest.raises(RunError, match="no alignment to show"):
-        align(place / "runs/pair", "one two", max_tokens=5, beams=Beams(1))
+        align(None, "one two", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
 
 
 def test_an_encoder_writes_nothing(place: Path) -> None:

@@ -47,6 +47,32 @@ def test_a_padded_source_says_what_it_would_say_without_padding() -> None:
     assert difference(model(SOURCE, TARGET)[1:], alone) > 1e-3
 
 
+def test_a_cross_attention_says_where_it_looked() -> None:
+    config = {"kind": "cross_attention", "n_heads": 4, "n_kv_heads": 2, "softcap": 3.0}
+    mixer = randomize(parse("mixer", config).build(16), 0)
+    x, memory = mx.random.normal((2, 3, 16)), mx.random.normal((2, 6, 16))
+    looks: list[mx.array] = []
+    mixer(x, Context(memory=memory, memory_valid=VALID, looks=looks))
+    q = (np.array(x) @ np.array(mixer.q.weight).T).reshape(2, 3, 4, 4)
+    k = (np.array(memory) @ np.array(mixer.k.weight).T).reshape(2, 6, 2, 4).repeat(2, axis=2)
+    scores = 3.0 * np.tanh(np.einsum("bthk,bshk->bhts", q, k) / 2 / 3.0)
+    powers = np.exp(scores) * np.array(VALID)[:, None, None]
+    expected = powers / powers.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(looks[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_alignment_is_that_of_the_last_block_and_leaves_padding_out() -> None:
+    model = pair()
+    weights = model.alignment(SOURCE, TARGET, VALID)
+    assert weights.shape == (2, 4, 6)
+    assert difference(weights.sum(axis=-1), mx.ones((2, 4))) < 1e-5
+    assert float(mx.abs(weights[1, :, 4:]).max()) == 0.0
+    last = model.decoder.stack.layers()[-1]
+    last.cross.q.weight = mx.zeros_like(last.cross.q.weight)
+    even = model.alignment(SOURCE, TARGET, VALID)
+    assert difference(even, VALID[:, None] / VALID.sum(axis=1)[:, None, None]) < 1e-5
+
+
 def test_a_target_is_decoded_step_by_step_beside_a_padded_source() -> None:
     model = pair()
     whole = model(SOURCE, TARGET, Context(memory_valid=VALID))

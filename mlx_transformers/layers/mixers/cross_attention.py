@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from ...core.context import Context
 from ...core.footprint import Pass
+from ...ops.attention import attention_naive
 from ...ops.masks import Mask
 from .attention import Heads, HeadsMixer
 from .kv_cache import State
@@ -63,4 +64,16 @@ class CrossAttentionMixer(HeadsMixer):
     def _read(self, x: mx.array, known: State, ctx: Context) -> mx.array:
         q = self._heads(self.q(x), "q_norm")
         k, v = known["k"].astype(q.dtype), known["v"].astype(q.dtype)
-        return self._attend(q, k, v, Mask(causal=False, valid=ctx.memory_valid), None, ctx)
+        mask = Mask(causal=False, valid=ctx.memory_valid)
+        if ctx.looks is not None:
+            ctx.looks.append(self._weights(q, k, mask))
+        return self._attend(q, k, v, mask, None, ctx)
+
+    def _weights(self, q: mx.array, k: mx.array, mask: Mask) -> mx.array:
+        """Where each query looks, `[B, H, T, S]`: what attention reads of an identity."""
+        size = k.shape[2]
+        one = mx.broadcast_to(mx.eye(size, dtype=q.dtype), (*k.shape[:2], size, size))
+        sinks = self.get("sinks")
+        return attention_naive(
+            q, k, one, scale=self.scale, mask=mask, softcap=self.softcap, sinks=sinks
+        )
