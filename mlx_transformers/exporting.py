@@ -123,7 +123,10 @@ def exportable(
     if dtype not in DTYPES:
         raise ConvertError(unknown("dtype", str(dtype), DTYPES))
     if original is None:
-        config |= {**control_tokens(tokenizer), "use_cache": True}
+        begins = getattr(recipe.data.batch, "start", None)
+        # Their default is often beyond the vocabulary.
+        named = {"pad_token_id": None, **control_tokens(tokenizer, begins)}
+        config = {**named, **config, "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
     whole = parameters(ours, table, family, said.data)
     return Exportable(table, family, config, whole, tokenizer)

@@ -34,6 +34,8 @@ def derive(part: Table, dim: int | None) -> None:
     if part["kind"] == "latent":
         width = part["nope_dim"] + part["rope_dim"]
         part["scale"] = part.get("scale") or width**-0.5
+    if part["kind"] == "mlm" and part.get("width") == dim:
+        part["width"] = None
     if part["kind"] == "token" and part.get("scale") == "one":
         part["scale"] = 1.0
 

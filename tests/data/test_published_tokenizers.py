@@ -14,7 +14,11 @@ from mlx_transformers.data.tokenizers.char import Char
 from mlx_transformers.data.tokenizers.controls import with_controls
 from mlx_transformers.data.tokenizers.load import load_tokenizer
 from mlx_transformers.data.tokenizers.numbers import Numbers
-from mlx_transformers.data.tokenizers.published import read_tokenizer, tokenizer_files
+from mlx_transformers.data.tokenizers.published import (
+    control_tokens,
+    read_tokenizer,
+    tokenizer_files,
+)
 from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece, SentencePieceTokenizer
 
 from .conftest import STDLIB
@@ -133,3 +137,15 @@ def test_numbers_are_tokens(tmp_path: Path) -> None:
     for word in ("20", "x", "-1", "²"):
         with pytest.raises(DataError, match=word):
             numbers.encode(f"1 {word}")
+
+
+def test_a_config_names_the_control_tokens_that_there_are() -> None:
+    plain = SentencePiece(vocab_size=600).build([TEXT])
+    assert control_tokens(plain) == {"bos_token_id": 1, "eos_token_id": 2}
+    seen = with_controls(plain, ("pad", "end", "mask"))
+    assert control_tokens(seen, "pad") == {
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "mask_token_id": seen.control("mask"),
+        **dict.fromkeys(("pad_token_id", "decoder_start_token_id"), seen.control("pad")),
+    }

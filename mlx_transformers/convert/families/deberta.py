@@ -11,7 +11,7 @@ from ..answers import Answer, asked, classifier, ends, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..transforms import Axes, SplitGroups
-from ..view import Told, activation, first_of, is_, spelled
+from ..view import MISSING, Told, activation, first_of, is_, spelled
 from ..weights import Row, rows
 from .bert import BLOCK, NAMES, TOWER, around, joints, norm_of, tower, word_rows, words
 
@@ -212,8 +212,8 @@ SECOND: dict[str, Told] = {
     ),
     "norm_rel_ebd": lambda view: "layer_norm" if view.has("position.norm") else "none",
     "share_att_key": "block.mixer.shared",
-    "attention_head_size": "block.mixer.head_dim",
-    "embedding_size": "embed.width",
+    "attention_head_size": lambda view: view.get("block.mixer.head_dim") or MISSING,
+    "embedding_size": lambda view: view.get("embed.width") or view.get("dim"),
     "conv_kernel_size": "block.branch.kernel",
     "conv_act": activation("block.branch.activation"),
     "conv_groups": "block.branch.groups",

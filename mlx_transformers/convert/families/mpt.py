@@ -73,7 +73,10 @@ def attention(view: View) -> Table:
     """The table inside the config."""
     told = {"scale": "softmax_scale", "clip": "clip_qkv", "dropout": "attn_pdrop"}
     mixer = view.layers[0]["mixer"]
-    return {"attn_config": {"alibi": True} | {key: mixer[ours] for ours, key in told.items()}}
+    found = {key: mixer[ours] for ours, key in told.items()}
+    # their class takes a whole number alone here, so a rate of 0 has to be one
+    found["attn_pdrop"] = found["attn_pdrop"] or 0
+    return {"attn_config": {"alibi": True} | found}
 
 
 KEYS: dict[str, Told] = {

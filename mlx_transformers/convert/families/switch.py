@@ -118,8 +118,6 @@ SWITCH = Family(
     config=spelled(
         {**TOLD, **{f"{side}_sparse_step": step(side) for side in SIDES}},
         experts,
-        decoder_start_token_id=0,
-        pad_token_id=0,
     ),
     dropped=t5.T5.dropped,
     tied=t5.T5.tied,

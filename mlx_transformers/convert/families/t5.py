@@ -239,7 +239,7 @@ KEYS: dict[str, Told] = {
 
 def said(title: str) -> Callable[[Table], Table]:
     """What says the config of a T5, or of its encoder alone, as if a decoder like it followed."""
-    whole = spelled(KEYS, decoder_start_token_id=0, pad_token_id=0)
+    whole = spelled(KEYS)
 
     def config(table: Table) -> Table:
         if table["kind"] != "encoder":

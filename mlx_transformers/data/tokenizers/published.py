@@ -79,9 +79,20 @@ def _controls(tokenizer: Tokenizer, inner: Tokenizer) -> list[dict[str, Any]]:
     return [added(number, f"<|{role}|>") for role, number in new.items()]
 
 
-def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """`bos_token_id` and `eos_token_id`, as far as it has them."""
-    found = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+def control_tokens(tokenizer: Tokenizer, begins: str | None = None) -> dict[str, int]:
+    """The keys of a config that name control tokens, as far as it has them.
+
+    Args:
+        tokenizer: the tokenizer of the run.
+        begins: the role of the token that begins a target, for what writes beside a source.
+    """
+    roles: dict[str, int] = getattr(tokenizer, "controls", {})
+    found = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": roles.get("end", tokenizer.eos_id),
+        "decoder_start_token_id": roles.get(begins) if begins else None,
+        **{f"{role}_token_id": roles.get(role) for role in ("pad", "cls", "sep", "mask")},
+    }
     return {name: number for name, number in found.items() if number is not None}
 
 
