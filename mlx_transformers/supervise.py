@@ -24,11 +24,11 @@ from .core.errors import RunError
 OUT_OF_MEMORY = 71
 """Exit code of a run that said itself that there was no memory left; EX_OSERR of sysexits.h."""
 
-NO_THREAD = 127
-"""Exit code with which glibc ends a process that has no memory for another thread."""
-
 TOLD = "MLXT_SUPERVISED"
 """Names the file in which a watched process tells how far it came."""
+
+ENDED = ".ended"
+"""Ends the name of the file beside it, which is there once Python itself ended the run."""
 
 MICROBATCH = "train.microbatch"
 
@@ -103,21 +103,23 @@ def watched(run: Callable[[], None]) -> None:
     """A command in a process that is watched: where it fails the process ends at once.
 
     Libraries say goodbye to their threads when Python ends, and one that has no memory for it
-    (mlx-data's) waits for ever. Whoever watches would wait with it.
+    (mlx-data's) waits for ever. Whoever watches would wait with it. What comes to an end here says
+    so in a file beside TOLD's: a library that has no memory may end a process without a word.
     """
     code = 1
     try:
         run()
-        return
+        code = 0
     except SystemExit as ended:
-        if not ended.code:
-            raise
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except BaseException:
         traceback.print_exc()
     with suppress(OSError):
         sys.stdout.flush()
-    os._exit(code)
+        if place := os.environ.get(TOLD):
+            Path(place + ENDED).touch()
+    if code:
+        os._exit(code)
 
 
 def last_saved(run: Path) -> str | None:
@@ -145,9 +147,10 @@ def supervise(command: Command, say: Callable[[str], None] = print) -> int:
     with tempfile.TemporaryDirectory(prefix="mlxt-") as folder:
         place = Path(folder) / "told.json"
         while True:
-            place.unlink(missing_ok=True)
+            for old in (place, Path(f"{place}{ENDED}")):
+                old.unlink(missing_ok=True)
             code, asked = attempt(command.words(), place)
-            why = ended_by(code)
+            why = ended_by(code, silent=not Path(f"{place}{ENDED}").exists())
             if why is None or asked:
                 return 128 - code if code < 0 else code
             told = Told(**json.loads(place.read_text("utf-8"))) if place.is_file() else None
@@ -160,10 +163,18 @@ def supervise(command: Command, say: Callable[[str], None] = print) -> int:
             say(f"Supervised: mlxt {shlex.join(command.words())}")
 
 
-def ended_by(code: int) -> str | None:
-    """How memory ended a process with this exit code, in words; None where it didn't."""
-    if code in (OUT_OF_MEMORY, NO_THREAD):
+def ended_by(code: int, silent: bool = False) -> str | None:
+    """How memory ended a process with this exit code, in words; None where it didn't.
+
+    Args:
+        code: as `subprocess` has it, a signal's negative.
+        silent: whether something below Python ended it, as OpenBLAS (1) and glibc (127) do
+            where they have no memory for a buffer or a thread.
+    """
+    if code == OUT_OF_MEMORY:
         return "There was no memory left"
+    if code > 0 and silent:
+        return f"A library ended the run (exit code {code}), as it does where it gets no memory"
     if code == -signal.SIGKILL:
         return "The system killed the run (SIGKILL), most likely since there was no memory left"
     if -code in CRASHES:

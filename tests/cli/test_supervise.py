@@ -30,6 +30,8 @@ plain, batches = loop.arrays, [0]
 def arrays(batch):
     batches[0] += 1
     if len(batch["tokens"]) > int(os.environ["FATAL_ROWS"]) and batches[0] == 8:
+        if os.environ["FATAL"] == "exit":
+            os._exit(1)
         os.kill(os.getpid(), signal.Signals[os.environ["FATAL"]])
     return plain(batch)
 
@@ -240,6 +242,23 @@ def test_half_is_the_largest_divisor_up_to_it(rows: int, half: int) -> None:
 @pytest.mark.parametrize("code", [0, 1, 2, 130, 143, -2, -15])
 def test_other_ends_are_no_reason_to_begin_again(code: int) -> None:
     assert ended_by(code) is None
+
+
+@pytest.mark.parametrize("code", [1, 127])
+def test_an_end_below_python_is_one_of_memory(code: int) -> None:
+    assert "A library ended the run" in str(ended_by(code, silent=True))
+
+
+def test_a_run_that_a_library_ends_goes_on(
+    mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenBLAS does, without a word of Python's."""
+    monkeypatch.setenv("FATAL_ROWS", "1")
+    monkeypatch.setenv("FATAL", "exit")
+    outcome = mlxt("train", "tiny", *SETS, "--name", "a", "--supervise")
+    assert outcome.code == 0, outcome.err
+    assert "A library ended the run (exit code 1)" in outcome.out
+    assert outcome.out.count("It goes on") == 1
 
 
 def test_a_named_checkpoint_is_gone_on_from_until_there_is_a_newer_one(tmp_path: Path) -> None:
