@@ -1,14 +1,15 @@
 """The plan of a recipe: what its step will need, whether it fits, and how fast it could be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
 
 from .core.device import GIB, memory_bytes, working_set_bytes
 from .core.errors import RecipeError, RunError
+from .data.batching import Columns
 from .layers.counts import flops_per_token
-from .memory.account import Account, Job, account
+from .memory.account import Account, account
 from .memory.budget import (
     METAL_SHARE,
     SHARE,
@@ -19,6 +20,7 @@ from .memory.budget import (
 )
 from .memory.chips import GB, Mac, find_mac
 from .memory.fit import LARGEST_CHUNK, choose, least
+from .memory.job import Job
 from .memory.record import correction, device_key
 from .memory.roofline import Speed, speed
 from .models.stack import recompute_layers, recomputed_layers
@@ -115,7 +117,7 @@ def job(
         state=optimizer.state,
         vocab_size=model.vocab_size,
         batch_size=max(1, rows // ranks),
-        seq_len=config.seq_len,
+        columns=columns(recipe),
         accumulate=accumulate,
         dtype=config.dtype,
         recomputed=recomputed_layers(model),
@@ -124,6 +126,13 @@ def job(
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
         sharers=sharers,
     )
+
+
+def columns(recipe: Recipe) -> Columns:
+    """How long the rows of a recipe's batches are."""
+    batch: Any = recipe.data.batch
+    found: Columns = batch.columns(recipe.train.seq_len)
+    return replace(found, masked=True) if recipe.data.mask_documents else found
 
 
 def plan(

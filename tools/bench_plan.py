@@ -10,18 +10,36 @@ Measured is MLX's peak counter from the second step on. No correction from earli
 
 import argparse
 import json
+import os
+import random
 import statistics
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import mlx_transformers  # noqa: F401  before mlx: the BLAS and kernels that training has
 
 STEPS = 4
 VOCAB = 4096
+FIRST = 0x4E00
+"""The first of the characters that stand for words."""
+RECORDS, RECORD = 200, 2000
+"""Texts, and characters of each: more than a row has."""
 SIZE = "model.dim=256 model.n_layers=6 model.block.mixer.n_heads=8"
 DEEP = "model.dim=320 model.n_layers=12 model.block.mixer.n_heads=10"
 LLAMA = f"llama_tiny {SIZE} model.block.ffn.hidden_dim=704"
 MIXTRAL = f"mixtral_tiny {SIZE} model.block.mixer.n_kv_heads=4"
+ENCODER = f"{SIZE} model.block.ffn.hidden_dim=1024"
+PAIR = " ".join(
+    f"model.{part}.n_layers=6 model.{part}.dim={dim}"
+    for part, dim in (("generator", 64), ("discriminator", 128))
+)
+BOTH = "model.dim=256 " + " ".join(
+    f"model.{part}.n_layers=3 model.{part}.block.ffn.hidden_dim=1024"
+    for part in ("encoder", "decoder")
+)
+T5 = "model.dim=256 model.encoder.n_layers=3 model.decoder.n_layers=3"
 LONG = "model.max_seq_len=1024 train.seq_len=1024 train.batch_size=2"
 
 SETTINGS = {
@@ -60,7 +78,45 @@ SETTINGS = {
     "sandwich": f"{LLAMA} model.block.placement=sandwich",
     "bfloat16, 1M": "llama_tiny train.dtype=bfloat16",
     "bfloat16, experts, 3M": "mixtral_tiny train.dtype=bfloat16 train.batch_size=4",
+    "encoder, masked words": f"encoders/roberta_tiny {ENCODER}",
+    "encoder, pairs of sentences": f"encoders/bert_tiny {ENCODER}",
+    "encoder, recomputed": f"encoders/roberta_tiny {ENCODER} train.recompute=all",
+    "encoder, disentangled": f"encoders/deberta_tiny {ENCODER}",
+    "encoder, windows, glu": f"encoders/modernbert_tiny {SIZE} model.block.ffn.hidden_dim=704",
+    "encoder, layers shared": f"encoders/albert_tiny {ENCODER}",
+    "encoder, classes": f"encoders/bert_sentiment_tiny {ENCODER}",
+    "generator, discriminator": f"encoders/electra_tiny {PAIR}",
+    "encoder-decoder, 2017": f"encoder_decoder/transformer_2017_tiny {BOTH}",
+    "encoder-decoder, spans": f"encoder_decoder/t5_tiny {BOTH}",
+    "encoder-decoder, noise": f"encoder_decoder/bart_tiny {BOTH}",
+    "encoder-decoder, recomputed": f"encoder_decoder/transformer_2017_tiny {BOTH} "
+    "train.recompute=all",
+    "recurrent, lstm": "recurrent/lstm_lm_tiny",
+    "recurrent, wider": "recurrent/lstm_lm_tiny model.dim=512 model.stack.hidden_dim=512",
+    "recurrent, gru": "recurrent/gru_lm_tiny",
+    "recurrent, read on": "recurrent/awd_lstm_tiny",
+    "recurrent, convolutions": "recurrent/wavenet_tiny",
+    "recurrent seq2seq": "seq2seq/seq2seq_tiny",
+    "recurrent seq2seq, additive": "seq2seq/bahdanau_tiny",
+    "recurrent seq2seq, general": "seq2seq/luong_tiny",
 }
+
+
+HELD_OUT = {
+    "softcaps, two norms": f"decoders/gemma2_tiny {SIZE}",
+    "mixer beside ffn": f"decoders/gptj_tiny {SIZE} model.block.ffn.hidden_dim=1024",
+    "8 layers, 192 wide, rows of 512": "llama_tiny model.dim=192 model.n_layers=8 "
+    "model.block.mixer.n_heads=6 model.block.ffn.hidden_dim=512 model.max_seq_len=512 "
+    "train.seq_len=512 train.batch_size=4",
+    "encoder, 12 layers": f"encoders/roberta_tiny {DEEP} model.block.ffn.hidden_dim=1280",
+    "encoder, half of them hidden": f"encoders/roberta_tiny {ENCODER} data.batch.masking.share=0.5",
+    "encoder-decoder, glu, spans": f"encoder_decoder/t5_v11_tiny {T5}",
+    "distances in the scores": f"positions/alibi_tiny {SIZE}",
+    "experts, half the rows": f"{MIXTRAL} model.block.ffn.expert.hidden_dim=352 train.batch_size=4",
+    "recurrent, simple, wider": "recurrent/rnn_lm_tiny model.stack.hidden_dim=1024",
+    "recurrent seq2seq, near": "seq2seq/luong_local_tiny",
+}
+"""What the constants of the plan were not fitted to."""
 
 
 def main() -> None:
@@ -68,11 +124,21 @@ def main() -> None:
     if args.setting:
         print(json.dumps(measure(args.setting)))
         return
+    for title, settings in (("fitted", SETTINGS), ("not fitted", HELD_OUT)):
+        chosen = {
+            name: words
+            for name, words in settings.items()
+            if not args.only or any(word in name for word in args.only)
+        }
+        if chosen:
+            compare(title, chosen)
+
+
+def compare(title: str, settings: dict[str, str]) -> None:
+    """Measure settings one after the other, and print a table of them."""
     errors = {}
-    print(f"{'setting':28} {'params':>7} {'plan':>9} {'measured':>9} {'error':>7}  peak at")
-    for name, words in SETTINGS.items():
-        if args.only and not any(word in name for word in args.only):
-            continue
+    print(f"{title:32} {'params':>7} {'plan':>9} {'measured':>9} {'error':>7}  peak at")
+    for name, words in settings.items():
         command = [sys.executable, __file__, "--setting", words]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -80,7 +146,7 @@ def main() -> None:
         row = json.loads(done.stdout.splitlines()[-1])
         errors[name] = error = row["plan_mib"] / row["measured_mib"] - 1
         print(
-            f"{name:28} {row['parameters'] / 1e6:6.1f}M {row['plan_mib']:5.0f} MiB "
+            f"{name:32} {row['parameters'] / 1e6:6.1f}M {row['plan_mib']:5.0f} MiB "
             f"{row['measured_mib']:5.0f} MiB {error:+7.1%}  {row['phase']}",
             flush=True,
         )
@@ -103,43 +169,58 @@ def parse() -> argparse.Namespace:
 def measure(setting: str) -> dict[str, object]:
     """Plan a setting, then train it for a few steps."""
     import mlx.core as mx
-    import numpy as np
 
-    from mlx_transformers.assemble import draft_model, load_recipe
-    from mlx_transformers.layers.counts import count
+    from mlx_transformers.assemble import build, load_recipe
+    from mlx_transformers.data.prepare import prepare
+    from mlx_transformers.data.stream import TrainStream
     from mlx_transformers.memory.account import account
     from mlx_transformers.planning import job
-    from mlx_transformers.trainer.step import Step
+    from mlx_transformers.trainer.loop import arrays
 
     name, *words = setting.split()
     vocab = next((int(word.split("=")[1]) for word in words if word.startswith("vocab=")), VOCAB)
     sets = [word.replace("every=", "every ") for word in words if not word.startswith("vocab=")]
-    recipe = load_recipe(name, [*sets, f"model.vocab_size={vocab}"])
-    plan = account(job(recipe, draft_model(recipe)))
-    config = recipe.train
-    mx.random.seed(0)
-    model = draft_model(recipe)
-    step = Step(model, recipe.objective.build(), recipe.optim.build(model, config.steps), config)
-    draw = np.random.default_rng(0)
-    shape = (config.accumulate, config.batch_size, config.seq_len + 1)
-    previous = None
-    for index in range(STEPS):
-        if index == 1:
-            mx.eval(previous, step.state)
-            mx.reset_peak_memory()
-        batches = [{"tokens": mx.array(rows)} for rows in draw.integers(0, vocab, shape, np.int32)]
-        metrics = step(batches, index)
-        mx.async_eval(metrics, step.state)
-        if previous is not None:
-            mx.eval(previous)
-        previous = metrics
-    mx.eval(previous, step.state)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLXT_CACHE"] = folder
+        data = [f"data.path={written(Path(folder), vocab)}", "data.tokenizer={kind='char'}"]
+        recipe = load_recipe(name, [*data, *sets])
+        built = build(recipe, prepare(recipe.data, progress=lambda *told: None))
+        plan = account(job(built.recipe, built.model))
+        config, step = built.recipe.train, built.step
+        feed = TrainStream(
+            built.data, config.batch_size, config.seq_len, seed=0, kind=recipe.data.batch
+        )
+        previous = None
+        for index in range(STEPS):
+            if index == 1:
+                mx.eval(previous, step.state)
+                mx.reset_peak_memory()
+            first = index * config.accumulate
+            batches = [arrays(feed.batch(first + i)) for i in range(config.accumulate)]
+            metrics = step(batches, index)
+            mx.async_eval(metrics, step.state)
+            if previous is not None:
+                mx.eval(previous)
+            previous = metrics
+        mx.eval(previous, step.state)
     return {
-        "parameters": count(model).total,
+        "parameters": built.counts.total,
         "plan_mib": plan.peak / 2**20,
         "measured_mib": mx.get_peak_memory() / 2**20,
         "phase": plan.phase,
     }
+
+
+def written(folder: Path, vocab: int) -> Path:
+    """Records of random characters, of which there are `vocab`, for any kind of batch."""
+    draw, path = random.Random(0), folder / "records.jsonl"
+    every = [chr(FIRST + i) for i in range(vocab)]
+    texts = ["".join(every), *("".join(draw.choices(every, k=RECORD)) for _ in range(RECORDS))]
+    with path.open("w", encoding="utf-8") as file:
+        for i, text in enumerate(texts):
+            record = {"text": text, "source": text, "target": text, "label": "ab"[i % 2]}
+            file.write(json.dumps(record) + "\n")
+    return path
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ class Pass:
         width: bytes of a number in the dtype that the run computes in.
         cpu: whether the forms of `ops` for the CPU run, or those for the GPU.
         biased: whether the layer's position adds to the scores of attention.
+        memory: tokens of a row of what cross attention reads; 0 where there is none.
+        masked: whether an array says which keys exist or are seen.
     """
 
     batch: int
@@ -25,6 +27,8 @@ class Pass:
     width: int = WIDE
     cpu: bool = True
     biased: bool = False
+    memory: int = 0
+    masked: bool = False
 
     @property
     def tokens(self) -> int:

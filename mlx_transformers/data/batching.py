@@ -34,6 +34,23 @@ class Setting:
     """B, where rows follow each other from batch to batch."""
 
 
+@dataclass(frozen=True)
+class Columns:
+    """How long the rows of a batch are at most, as memory is planned.
+
+    Attributes:
+        target: tokens that the model reads, or its decoder where it has one.
+        told: tokens of a row that are predicted from the vocabulary.
+        source: tokens that the encoder of two stacks reads; 0 where there is none.
+        masked: whether attention is given an array of what exists or may be seen.
+    """
+
+    target: int
+    told: int
+    source: int = 0
+    masked: bool = False
+
+
 class Rows(Protocol):
     """The rows that a stream counts: endless for training, one pass for evaluation."""
 
@@ -59,6 +76,10 @@ class Batching(Kind):
     """Whether every token is predicted once, so that a loss per byte of the text has a meaning."""
     reads_records: ClassVar[bool] = False
     """Whether it is made of records with named fields rather than of running text."""
+
+    def columns(self, seq_len: int) -> Columns:
+        """How long its rows are at most, where `train.seq_len` is given."""
+        return Columns(seq_len, seq_len)
 
     def controls(self) -> tuple[str, ...]:
         """The control tokens that it writes, by role (see `tokenizers.controls`)."""

@@ -90,9 +90,14 @@ class Block(Config):
             update={name: part_of(name, kind, dim, n) for name, kind in slots.items() if kind}
         )
 
+    @property
+    def sublayers(self) -> list[Kind]:
+        """What stands on the residual stream, one after the other."""
+        return [part for part in (self.mixer, self.cross, self.ffn) if part is not None]
+
     def kept(self, dim: int, at: Pass) -> float:
         """Bytes per token that the block keeps for its backward."""
-        parts = [self.mixer, self.ffn] + ([self.cross] if self.cross else [])
+        parts = self.sublayers
         inside = sum(part.kept(dim, at) for part in parts)  # type: ignore[attr-defined]
         around = residual_kept(self.norm, self.placement, self.dropout, dim, at)
         if self.branch is not None:

@@ -10,15 +10,15 @@ What the forward keeps is said by each layer (`kept`, core/footprint.py). How mu
 while it is used up depends on how far the device's queue runs ahead: `Ahead`, measured per backend.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..core.footprint import WIDE, Pass
-from ..models.stack import towers
+from ..core.footprint import WIDE
+from ..layers.block import Block
+from .job import Job, Reading
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ class Ahead:
 
     Attributes:
         chunk: arrays `[chunk, V]` of one chunk of the loss, and `chunks` the most of all chunks.
-        head: arrays `[V, D]` beside the logits, and `head_backward` beside the last block.
-        rows: arrays `[N, D]` beside the logits, and `stream` beside a block.
-        block: what a block's backward holds, as a multiple of what its forward kept.
-        again: the same of a block that is recomputed: its forward has to run, and the next one's
-            is running already.
+        head: arrays `[V, D]` beside the logits, and `head_backward` beside the blocks.
+        rows: arrays `[N, D]` beside the logits, N the tokens that are told.
+        sublayer: what a block's backward holds, as a multiple of what one of its sublayers keeps
+            (mixer, cross attention, ffn, on average): more of them fill the queue alone.
+        again: what that of a recomputed block holds, as a multiple of what its forward keeps: it
+            has to run, and the next one's is running already.
+        layer: the same of a recurrent layer, whose steps are many and small.
+        shared: what a block holds that shares its weights with one below, as a multiple of what
+            it kept: their gradient is made at once, so all waits for the lowest.
         leaves: parameters whose new values are made before the old ones are let go.
     """
 
@@ -40,67 +44,29 @@ class Ahead:
     head: float
     head_backward: float
     rows: float
-    block: float
+    sublayer: float
     again: float
-    stream: float
+    layer: float
+    shared: float
     leaves: int
 
 
 CPU_AHEAD = Ahead(
     chunk=3.1,
-    chunks=7.0,
-    head=3.8,
-    head_backward=2.0,
-    rows=2.2,
-    block=3.0,
+    chunks=6.8,
+    head=4.0,
+    head_backward=6.9,
+    rows=7.7,
+    sublayer=6.2,
     again=4.5,
-    stream=4.0,
+    layer=1.9,
+    shared=1.6,
     leaves=34,
 )
-"""MLX 0.32.4 on Linux: about 50 operations ahead. Fitted to a 1M-parameter model's peaks over its
-depth, width, vocabulary, chunk and rows; held to others by tools/bench_plan.py."""
+"""MLX 0.32.4 on Linux: about 50 operations ahead. Fitted to the settings of tools/bench_plan.py."""
 
 GPU_AHEAD = CPU_AHEAD
 """Not measured: no Metal was at hand. A run's own peak corrects it (memory/record.py)."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained, as sizes. `model` may be lazy: only its shapes are read.
-
-    Attributes:
-        config: the model's typed table.
-        model, state: the module, and the optimizer's state for it; arrays need not be evaluated.
-        vocab_size: rows of the head, V.
-        recomputed: blocks whose activations are computed again.
-        chunk: rows of logits at once.
-        ema: whether an average of the weights is kept.
-        sharers: processes that share the blocks, of which `model` and `state` are one's part.
-    """
-
-    config: Any
-    model: Any
-    state: Any
-    vocab_size: int
-    batch_size: int
-    seq_len: int
-    accumulate: int = 1
-    dtype: str = "float32"
-    recomputed: frozenset[int] = frozenset()
-    chunk: int = 512
-    ema: bool = False
-    cpu: bool = True
-    sharers: int = 1
-
-    @property
-    def width(self) -> int:
-        """Bytes of a number that the forward computes with."""
-        return WIDE if self.dtype == "float32" else WIDE // 2
-
-    @property
-    def at(self) -> Pass:
-        """The pass over one microbatch."""
-        return Pass(self.batch_size, self.seq_len, self.width, self.cpu)
 
 
 @dataclass(frozen=True)
@@ -141,73 +107,59 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
     """Account for one step of a job."""
     ahead = ahead or (CPU_AHEAD if job.cpu else GPU_AHEAD)
     notes: list[str] = []
-    blocks = _blocks(job, notes)
-    entry = float(job.config.dim * job.width * job.at.tokens)
+    readings = list(job.readings())
+    blocks = [_kept(each, notes) for each in readings]
+    entries = [each.entry for each in readings]
     # A recomputed block keeps its input, and the sum between mixer and ffn.
-    kept = [2 * entry if i in job.recomputed else bytes for i, bytes in enumerate(blocks)]
-    edges = _edges(job, entry, notes)
+    kept = [2 * entries[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
+    edges = _edges(job, entries[-1], notes)
     held = _held(job)
     base = sum(held.values()) + edges
-    grads = [_nbytes(block) for stack in job.model.stacks() for block in stack.layers()]
+    modules = [block for stack in job.model.stacks() for block in stack.layers()]
+    grads = [_nbytes(block) for block in modules]
+    shared = [sum(block is other for other in modules) > 1 for block in modules]
     others = _nbytes(job.model) - sum(grads)
-    below = _embedding(job)
-    phases = {"loss": base + sum(kept) + _loss(job, ahead, blocks, entry)}
-    made = ahead.head_backward * below
+    working = [_working(r, one, ahead) for r, one in zip(readings, blocks, strict=True)]
+    phases = {"loss": base + sum(kept) + _loss(job, ahead, working[-1])}
+    made = ahead.head_backward * _embedding(job)
     for i in reversed(range(len(blocks))):
-        again = i in job.recomputed
-        working = (ahead.again if again else ahead.block) * blocks[i] + ahead.stream * entry
-        phases[f"backward of block {i}"] = base + sum(kept[: i + (not again)]) + made + working
-        if again:
-            phases[f"backward of block {i}"] += kept[i]
-        made += grads[i]
+        own = kept[i] + ahead.again * blocks[i] if i in job.recomputed else blocks[i] + working[i]
+        phases[f"backward of block {i}"] = base + sum(kept[:i]) + made + own
+        made += grads[i] + (ahead.shared * blocks[i] if shared[i] else 0.0)
     phases["update"] = sum(held.values()) + _update(job, ahead, sum(grads) + others)
     activations = {"activations of blocks": sum(kept), "activations of embedding and head": edges}
     return Account(held, activations, phases, notes)
 
 
-def _blocks(job: Job, notes: list[str]) -> list[float]:
-    """What each layer keeps."""
-    layers = _shared(job, job.config.layers())
-    placed = [tower for tower in towers(job.config) if hasattr(tower, "position")]
-    positions = [b.position or tower.position for tower in placed for b in tower.layers()]
-    positions = positions or [None] * len(layers)  # recurrent layers have none
-    return [
-        _kept(layer, job, notes, biased=getattr(position, "adds_to_scores", False))
-        for layer, position in zip(layers, positions, strict=True)
-    ]
-
-
-def _shared(job: Job, layers: list[Any]) -> list[Any]:
-    """The layers as one of the processes that share them has them."""
-    if job.sharers == 1:
-        return layers
-    return [layer.part(job.config.dim, job.sharers) for layer in layers]
-
-
-def _kept(part: Any, job: Job, notes: list[str], *, biased: bool = False) -> float:
+def _kept(reading: Reading, notes: list[str]) -> float:
     """Bytes that a part keeps; a kind that doesn't say is noted, and counted as nothing."""
     try:
-        return float(part.kept(job.config.dim, replace(job.at, biased=biased))) * job.at.tokens
+        return float(reading.layer.kept(reading.dim, reading.at)) * reading.at.tokens
     except AttributeError:
-        notes.append(f"A {type(part).__name__} holds a kind that doesn't say what it keeps.")
+        name = type(reading.layer).__name__
+        notes.append(f"A {name} holds a kind that doesn't say what it keeps.")
         return 0.0
+
+
+def _working(reading: Reading, kept: float, ahead: Ahead) -> float:
+    """What the backward of a layer holds beside all that was kept."""
+    if not isinstance(reading.layer, Block):
+        return ahead.layer * kept
+    return ahead.sublayer * kept / len(reading.layer.sublayers)
 
 
 def _edges(job: Job, entry: float, notes: list[str]) -> float:
     """What stands before the first block of each stack and after the last: the head reads its
     input again."""
-    tables = towers(job.config)
-    parts = [getattr(tower, name, None) for tower in tables for name in ("embed", "norm")]
-    found = sum(_kept(part, job, notes) for part in parts if part is not None) + entry
-    further = _shared(job, getattr(job.config, "ahead_blocks", list)())
+    found = sum(_kept(each, notes) for each in job.edges()) + entry
     # What looks ahead keeps its block, and both vectors that it joins, as they are and normed.
-    return found + sum(_kept(block, job, notes) + 4 * entry for block in further)
+    return found + sum(_kept(each, notes) + 4 * each.entry for each in job.further())
 
 
 def _held(job: Job) -> dict[str, float]:
     """What is there before the forward begins, and stays."""
     weights = _nbytes(job.model)
-    batch = job.accumulate * job.batch_size * (job.seq_len + 1) * WIDE
+    batch = job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * WIDE
     parts = {"weights": weights, "optimizer": _nbytes(job.state), "data": float(batch)}
     if job.ema:
         parts["average of weights"] = weights
@@ -223,18 +175,17 @@ def _embedding(job: Job) -> float:
     return float(job.vocab_size * job.config.dim * WIDE)
 
 
-def _loss(job: Job, ahead: Ahead, blocks: Sequence[float], entry: float) -> float:
+def _loss(job: Job, ahead: Ahead, working: float) -> float:
     """The logits alive at once, their gradients, and those of the head.
 
     Few chunks don't fill the queue: then the backward of the last block is in it already.
     """
-    tokens = job.at.tokens
-    n_chunks = -(-tokens // job.chunk)
-    logits = float(min(job.chunk, tokens) * job.vocab_size * WIDE)
+    told = job.batch_size * job.columns.told
+    n_chunks = -(-told // job.chunk)
+    logits = float(min(job.chunk, told) * job.vocab_size * WIDE)
     alive = min(ahead.chunks, ahead.chunk * n_chunks) * logits
-    beside = ahead.head * _embedding(job) + ahead.rows * entry * WIDE / job.width
+    beside = ahead.head * _embedding(job) + ahead.rows * told * job.config.dim * WIDE
     filled = min(1.0, n_chunks * ahead.chunk / (ahead.chunks + ahead.chunk * 2))
-    working = ahead.block * blocks[-1] + ahead.stream * entry
     return alive + max(beside, (1 - filled) * working)
 
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .account import Ahead, Job, account
+from .account import Ahead, account
+from .job import Job
 
 RECOMPUTE_COST = 1 / 3
 """A second forward for every forward and backward, if all blocks are recomputed."""

@@ -55,18 +55,21 @@ def attention_kept(
     at: Pass,
     n_heads: int,
     *,
+    keys: int,
     mask: Mask,
     softcap: bool = False,
     dropout: bool = False,
     bias: bool = False,
 ) -> float:
-    """Bytes per token that `attention` keeps of the scores; q, k, v and the output are not in it.
+    """Bytes per query that `attention` keeps of its scores of so many `keys`.
+
+    What it reads and its output are not in it.
 
     The CPU's blocks keep two numbers a row, the GPU's kernels one where the mask is causal and
-    nothing else. Given an array of booleans (a window, documents), MLX falls back to all scores
-    and their softmax.
+    nothing else. Given an array of booleans (a window, documents, padding), MLX falls back to all
+    scores and their softmax.
     """
-    every = at.length * n_heads * WIDE
+    every = keys * n_heads * WIDE
     if dropout:
         return 3.0 * every
     if at.cpu and bias:
@@ -77,7 +80,8 @@ def attention_kept(
         return 3.0 * every
     if mask.window is not None and mask.window >= at.length:
         mask = replace(mask, window=None)
-    return n_heads * WIDE if mask.causal and mask.plain and not bias else 2.0 * every
+    plain = mask.causal and mask.plain and not bias and not at.masked
+    return n_heads * WIDE if plain else 2.0 * every
 
 
 def attention_fused(

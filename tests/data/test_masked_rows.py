@@ -227,3 +227,16 @@ def test_control_tokens_are_kept_with_the_set_and_only_noise_may_change_without_
     assert tokenizer.decode([257, *b"text", 259]) == "text"
     with pytest.raises(DataError, match=r"has no 'mask' token"):
         bare.control("mask")
+
+
+@pytest.mark.parametrize("batch", NOISED, ids=str)
+def test_its_columns_are_those_of_its_batches(path, batch):
+    """What memory is planned by: tokens read, those predicted, and those of a source."""
+    made = records.prepared(path, batch)
+    told, arrays = made[1].columns(64), records.train(made, 64).batch(np.arange(2))
+    predicts_next = "valid" not in arrays
+    assert told.target == arrays["tokens"].shape[1] - predicts_next
+    assert told.source == (arrays["source"].shape[1] if "source" in arrays else 0)
+    places = arrays.get("places", arrays["weights"])
+    assert told.told == places.shape[1]
+    assert told.masked == bool(arrays.keys() & {"valid", "source_valid", "prefix"})

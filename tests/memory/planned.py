@@ -4,7 +4,8 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_transformers.assemble import draft_model, load_recipe
-from mlx_transformers.memory.account import Account, Job, account
+from mlx_transformers.memory.account import Account, account
+from mlx_transformers.memory.job import Job
 from mlx_transformers.planning import job
 from mlx_transformers.schema import Recipe
 from mlx_transformers.trainer.step import Step
@@ -22,6 +23,12 @@ def job_of(name: str = "llama_tiny", *sets: str, cpu: bool = True) -> Job:
     """Its sizes."""
     loaded = recipe(name, *sets)
     return job(loaded, draft_model(loaded), cpu)
+
+
+def shipped(name: str, *sets: str) -> Job:
+    """The sizes of a recipe as it is, on a CPU."""
+    loaded = load_recipe(name, list(sets))
+    return job(loaded, draft_model(loaded), True)
 
 
 def planned(name: str = "llama_tiny", *sets: str, cpu: bool = True) -> Account:

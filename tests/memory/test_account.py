@@ -14,7 +14,7 @@ from mlx_transformers.ops.device import on_cpu
 from mlx_transformers.planning import job
 from mlx_transformers.recipe.slot import KINDS
 
-from .planned import job_of, measured, planned, recipe
+from .planned import job_of, measured, planned, recipe, shipped
 
 BFLOAT16 = "train.dtype=bfloat16"
 
@@ -88,6 +88,50 @@ def test_positions_that_add_to_scores_keep_them_in_the_layers_that_they_serve() 
     for found in (own, planned("positions/alibi_tiny")):
         assert sum(found.kept.values()) - sum(plain.kept.values()) > scores
     assert planned("positions/xpos_tiny").kept == plain.kept
+
+
+def test_a_decoder_is_counted_by_its_own_rows_and_an_encoder_by_the_source() -> None:
+    """Corrupted spans: the target is a quarter as long as the source."""
+    job = shipped("encoder_decoder/t5_tiny", "model.encoder.n_layers=1", "model.decoder.n_layers=3")
+    encoder, *decoder = job.readings()
+    assert encoder.at.length == 128
+    assert {each.at.length for each in decoder} == {job.columns.target}
+    assert {each.at.memory for each in decoder} == {128}
+    assert job.columns.target < 40
+
+
+def test_cross_attention_keeps_the_keys_and_values_of_what_it_reads() -> None:
+    cross = shipped("encoder_decoder/bart_tiny").config.decoder.block.cross
+    near, far = (cross.kept(128, Pass(1, 32, memory=m)) for m in (32, 96))
+    assert far - near == pytest.approx(2 * 128 * 4 * (96 - 32) / 32)
+
+
+def test_the_smaller_of_two_encoders_keeps_what_its_own_width_does() -> None:
+    readings = list(shipped("encoders/electra_tiny").readings())
+    assert {each.dim for each in readings} == {64, 128}
+
+
+def test_only_words_that_are_told_have_logits() -> None:
+    sets = ("encoders/roberta_tiny", "model.vocab_size=16384")
+    job, more = shipped(*sets), shipped(*sets, "data.batch.masking.share=0.5")
+    assert (job.columns.told, more.columns.told) == (round(126 * 0.15), 63)
+    assert account(job).phases["loss"] < account(more).phases["loss"]
+
+
+def test_layers_that_share_weights_wait_for_the_lowest() -> None:
+    """Their gradient is one sum, so nothing that it is made of is let go before."""
+    apart = planned("encoders/roberta_tiny", "model.n_layers=4")
+    shared = planned("encoders/roberta_tiny", "model.n_layers=4", "model.n_distinct=1")
+    assert shared.held["weights"] < apart.held["weights"]
+    assert shared.phase == "backward of block 0"
+    assert shared.kept == apart.kept
+
+
+def test_recurrent_layers_say_what_they_keep_too() -> None:
+    for name in ("recurrent/lstm_lm_tiny", "seq2seq/bahdanau_tiny"):
+        found = account(shipped(name))
+        assert not found.notes
+        assert found.kept["activations of blocks"] > 0
 
 
 def test_half_precision_halves_what_is_not_scores() -> None:

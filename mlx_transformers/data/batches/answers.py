@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ...core.errors import DataError
-from ..batching import Batching, Record, Setting
+from ..batching import Batching, Columns, Record, Setting
 from ..pieces import Piece
 from ..prepared import Prepared
 from ..records import Records
@@ -36,6 +36,9 @@ class Answers(Batching):
     """Field of the answer, a part of the context, word for word; empty where there is none."""
     start_key: str | None = None
     """Field of the answer's place in the context, in characters. Unset: where it is found first."""
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, 0, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..batching import Batching, Record, Setting
+from ..batching import Batching, Columns, Record, Setting
 from ..pieces import Piece
 from ..prepared import Prepared
 from ..records import Records
@@ -31,6 +31,9 @@ class TextPairs(Batching):
     """Field of the one text."""
     b_key: str = "b"
     """Field of the other."""
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(2 * seq_len, 0, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ..batching import Columns
 from ..noise.denoising import (
     document_rotation,
     sentence_permutation,
@@ -51,6 +52,9 @@ class Denoise(Noised):
                 "data.batch has no noise: give permute, rotate, infill, delete or mask."
             )
         return self
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, seq_len, seq_len, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.start, "end", "mask")))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ..batching import Batching, Record, Setting
+from ..batching import Batching, Columns, Record, Setting
 from ..pieces import Piece
 from ..prepared import Prepared
 from ..records import Records
@@ -38,6 +38,9 @@ class Labeled(Batching):
     n_examples: int | None = Field(None, ge=1)
     """Examples to learn from, drawn by `train.seed`; none takes all. What is measured on stays
     whole."""
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, 0, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ...recipe.config import Config
+from ..batching import Columns
 from ..noise.masking import budget, chosen_spans, chosen_tokens, chosen_words, replaced
 from ..noise.words import word_tables
 from ..row_by_row import Make, Widths
@@ -81,6 +82,9 @@ class MaskedRows(Noised):
     copies: int | None = Field(None, ge=1)
     """How many fixed maskings of a window are gone through in turn (BERT's data had 10). Unset:
     a new one each time (RoBERTa, section 4.1)."""
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, budget(seq_len - 2, self.masking.share), masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep", "mask")

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ...core.errors import DataError
-from ..batching import Batching, Record, Setting
+from ..batching import Batching, Columns, Record, Setting
 from ..pieces import Piece
 from ..prepared import Prepared
 from ..records import Records
@@ -53,6 +53,9 @@ class Pairs(Batching):
         if self.lengths and (sorted(set(self.lengths)) != self.lengths or self.lengths[0] < 2):
             raise ValueError("data.batch.lengths must ascend, from 2 on.")
         return self
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, seq_len, seq_len, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.start, "end")))

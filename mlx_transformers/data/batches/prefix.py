@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ..batching import Columns
 from ..noise.prefix import prefix_length
 from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
@@ -20,6 +21,9 @@ class Prefix(Noised):
 
     kind: Literal["prefix"] = "prefix"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "prefix", "weights")
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, seq_len, masked=True)
 
     def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make, Widths]:
         def make(text: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:

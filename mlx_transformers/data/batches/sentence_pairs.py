@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ..batching import Batching, Setting
+from ..batching import Batching, Columns, Setting
 from ..noise.masking import budget
 from ..noise.sentence_pairs import Task, border, longest_document, paired
 from ..noise.words import sentence_table
@@ -39,8 +39,15 @@ class SentencePairs(Batching):
     """Part of the rows that is cut to a random length, so that short inputs are seen too (BERT's
     code, `short_seq_prob`)."""
 
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, self._places(seq_len), masked=True)
+
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep", "mask")
+
+    def _places(self, seq_len: int) -> int:
+        # Each part rounds its own share up.
+        return budget(seq_len - 3, self.masking.share) + 2
 
     def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
         windows = Windows(prepared, setting.seq_len - 3, setting)
@@ -79,8 +86,7 @@ class SentencePairs(Batching):
             return row | {"label": label}
 
         widths = encoder_widths(setting.seq_len, "targets", "weights", "types")
-        # Each part rounds its own share up.
-        widths["places"] = [budget(room, self.masking.share) + 2]
+        widths["places"] = [self._places(setting.seq_len)]
         return RowByRow(examples, make, widths, setting.seed)
 
 

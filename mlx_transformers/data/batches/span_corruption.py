@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core.errors import DataError
+from ..batching import Columns
 from ..noise.span_corruption import corrupted, lengths_for, span_counts
 from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
@@ -32,6 +33,10 @@ class SpanCorruption(Noised):
     """How many sentinels the vocabulary has."""
     start: Literal["start", "end", "pad"] = "start"
     """The control token that the target begins with: T5 takes the padding."""
+
+    def columns(self, seq_len: int) -> Columns:
+        _, target = lengths_for(seq_len, self.density, self.mean_span)
+        return Columns(target, target, seq_len, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         names = (f"sentinel_{n}" for n in range(self.sentinels))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ...core.errors import DataError
-from ..batching import Batching, Record, Setting
+from ..batching import Batching, Columns, Record, Setting
 from ..pieces import Piece
 from ..prepared import Prepared
 from ..records import Records
@@ -33,6 +33,9 @@ class Tagged(Batching):
     """Field of the words, a list of strings."""
     tags_key: str = "tags"
     """Field of their tags, a list of as many strings."""
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, 0, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")

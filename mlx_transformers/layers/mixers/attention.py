@@ -91,12 +91,17 @@ class Heads(Kind):
 
         Where that is a copy, the output is kept with its heads apart too.
         """
+        return self.kept_of(dim, at, at.length)
+
+    def kept_of(self, dim: int, at: Pass, size: int) -> float:
+        """The same where each row has `size` keys and values."""
         head_dim, groups = self.head_dim or dim // self.n_heads, self.n_kv_heads or self.n_heads
-        queries, keys = self.n_heads * head_dim, groups * head_dim
+        queries, keys = self.n_heads * head_dim, groups * head_dim * size / at.length
         inside = WIDE if at.cpu else at.width
         scores = attention_kept(
             at,
             self.n_heads,
+            keys=size,
             mask=self.mask(),
             softcap=self.softcap is not None,
             dropout=self.dropout > 0,

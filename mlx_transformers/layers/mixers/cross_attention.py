@@ -23,7 +23,7 @@ class CrossAttention(Heads):
     kind: Literal["cross_attention"] = "cross_attention"
 
     def kept(self, dim: int, at: Pass) -> float:
-        return super().kept(dim, replace(at, biased=False))
+        return self.kept_of(dim, replace(at, biased=False), at.memory or at.length)
 
     def build(self, dim: int) -> "CrossAttentionMixer":
         self.check(dim)

@@ -61,7 +61,9 @@ class Latent(Kind):
         ranks = [rank for rank in (self.kv_rank, self.q_rank) if rank]
         norms = sum(self.norm.kept(rank, at) for rank in ranks)  # type: ignore[attr-defined]
         drops = self.dropout > 0
-        scores = attention_kept(at, self.n_heads, mask=Mask(), dropout=drops, bias=at.biased)
+        scores = attention_kept(
+            at, self.n_heads, keys=at.length, mask=Mask(), dropout=drops, bias=at.biased
+        )
         inside = WIDE if at.cpu else at.width
         around = (dim + sum(ranks) + value) * at.width
         return around + norms + 2 * (key + value) * inside + scores
