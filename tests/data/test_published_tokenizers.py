@@ -141,11 +141,10 @@ def test_numbers_are_tokens(tmp_path: Path) -> None:
 
 def test_a_config_names_the_control_tokens_that_there_are() -> None:
     plain = SentencePiece(vocab_size=600).build([TEXT])
-    assert control_tokens(plain) == {"bos_token_id": 1, "eos_token_id": 2}
+    assert control_tokens(plain) == {"eos_token_id": plain.eos_id}
     seen = with_controls(plain, ("pad", "end", "mask"))
     assert control_tokens(seen, "pad") == {
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "eos_token_id": seen.control("end"),
         "mask_token_id": seen.control("mask"),
         **dict.fromkeys(("pad_token_id", "decoder_start_token_id"), seen.control("pad")),
     }
