@@ -53,8 +53,6 @@ CONTEXT = 512
 def model(member: Member, config: HfConfig) -> Table:
     """The `[model]` table of a T5Config, or of a relative's."""
     config.ignore("classifier_dropout", "decoder_start_token_id", "tokenizer_class")
-    # Both follow from feed_forward_proj, whatever a file says.
-    config.ignore("dense_act_fn", "is_gated_act")
     config.ignore("output_past", "feed_forward_dropout", "max_source_length", "max_target_length")
     if reads_only(config):
         return encoder(member, config)
@@ -151,10 +149,12 @@ def feed_forward(member: Member, config: HfConfig) -> Table:
         raise ConvertError(
             f"{config.where}: feed_forward_proj = '{told}' is neither ACT nor gated-ACT."
         )
-    # The first gated T5 was written with the tanh form, and a config says "gelu" for it.
-    name = "gelu_new" if told == "gated-gelu" else name
+    # The first gated T5 was written with the tanh form, and a config says "gelu" for it. Files spell
+    # out both halves as well, and then those count.
+    name = config.get("dense_act_fn", None) or ("gelu_new" if told == "gated-gelu" else name)
+    gated = config.get("is_gated_act", None)
     return {
-        "kind": "glu" if gate else "mlp",
+        "kind": "glu" if (gate if gated is None else gated) else "mlp",
         "hidden_dim": _told(member, config, "d_ff"),
         "activation": config.watched("feed_forward_proj", {"act": name}).activation("act"),
     }
