@@ -73,6 +73,10 @@ MORE: dict[str, tuple[Any, ...]] = {
         "Ministral3ForCausalLM",
         {"head_dim": 8, **rope("yarn", **YARN, llama_4_scaling_beta=0.5)},
     ),
+    "modernbert_decoder": (
+        "ModernBertDecoderForCausalLM",
+        {"num_hidden_layers": 3, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
+    ),
     "minimax_m2": (
         "MiniMaxM2ForCausalLM",
         {

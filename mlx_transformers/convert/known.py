@@ -73,6 +73,7 @@ from .families.ministral3 import MINISTRAL3
 from .families.mistral import MINISTRAL, MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
+from .families.modernbert_decoder import MODERNBERT_DECODER
 from .families.mpt import MPT
 from .families.nemotron import NEMOTRON
 from .families.nomic_bert import NOMIC_BERT
@@ -172,6 +173,7 @@ FAMILIES: tuple[Family, ...] = (
     MISTRAL,
     MIXTRAL,
     MODERNBERT,
+    MODERNBERT_DECODER,
     MPNET,
     MPT,
     MT5,

@@ -22,6 +22,11 @@ THETA = {FULL: 160000.0, SLIDING: 10000.0}
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a ModernBertConfig."""
+    return tower(config) | answer(config).tables()
+
+
+def tower(config: HfConfig) -> Table:
+    """The table without its head and its pool."""
     config.ignore("deterministic_flash_attn", "sparse_prediction", "sparse_pred_ignore_index")
     config.ignore("layer_norm_eps", "position_embedding_type")  # BERT's, which no code reads
     config.ignore("initializer_cutoff_factor", "reference_compile", "repad_logits_with_grad")
@@ -51,7 +56,6 @@ def model(config: HfConfig) -> Table:
             "std": config.get("initializer_range", 0.02),
             "depth_scaled": True,
         },
-        **answer(config).tables(),
     }
 
 
@@ -142,6 +146,11 @@ def answer(config: HfConfig) -> Answer:
 
 def weights(config: HfConfig) -> list[Row]:
     """The weight map of a ModernBERT."""
+    return [*tower_weights(config), *answer(config).rows]
+
+
+def tower_weights(config: HfConfig) -> list[Row]:
+    """The rows of all but its head and its pool."""
     dim, hidden = config.get("hidden_size", 768), config.get("intermediate_size", 1152)
     qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
     return [
@@ -156,7 +165,6 @@ def weights(config: HfConfig) -> list[Row]:
             (f"{BLOCK}.ffn.gate", f"{BLOCK}.ffn.up"), f"{HF_BLOCK}.mlp.Wi", Split((hidden, hidden))
         ),
         Row(f"{BLOCK}.ffn.down", f"{HF_BLOCK}.mlp.Wo"),
-        *answer(config).rows,
     ]
 
 

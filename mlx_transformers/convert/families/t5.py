@@ -149,8 +149,8 @@ def feed_forward(member: Member, config: HfConfig) -> Table:
         raise ConvertError(
             f"{config.where}: feed_forward_proj = '{told}' is neither ACT nor gated-ACT."
         )
-    # The first gated T5 was written with the tanh form, and a config says "gelu" for it. Files spell
-    # out both halves as well, and then those count.
+    # The first gated T5 was written with the tanh form, and a config says "gelu" for it. Where a
+    # file spells out both halves as well, those count.
     name = config.get("dense_act_fn", None) or ("gelu_new" if told == "gated-gelu" else name)
     gated = config.get("is_gated_act", None)
     return {
