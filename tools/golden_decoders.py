@@ -77,6 +77,7 @@ MORE: dict[str, tuple[Any, ...]] = {
         "ModernBertDecoderForCausalLM",
         {"num_hidden_layers": 3, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
     ),
+    "nanochat": ("NanoChatForCausalLM", {"attention_bias": True}),
     "minimax_m2": (
         "MiniMaxM2ForCausalLM",
         {

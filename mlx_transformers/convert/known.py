@@ -75,6 +75,7 @@ from .families.mixtral import MIXTRAL
 from .families.modernbert import MODERNBERT
 from .families.modernbert_decoder import MODERNBERT_DECODER
 from .families.mpt import MPT
+from .families.nanochat import NANOCHAT
 from .families.nemotron import NEMOTRON
 from .families.nomic_bert import NOMIC_BERT
 from .families.olmo import OLMO
@@ -178,6 +179,7 @@ FAMILIES: tuple[Family, ...] = (
     MPT,
     MT5,
     MVP,
+    NANOCHAT,
     NEMOTRON,
     NOMIC_BERT,
     OLMO,

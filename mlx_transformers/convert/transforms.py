@@ -124,6 +124,24 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Mirrored:
+    """Rotary features that turn backwards on their side: the second half of each of H heads with
+    the other sign turns forwards, and gives the same scores."""
+
+    n_heads: int
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [self._mirror(x) for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return self.load(ours)
+
+    def _mirror(self, x: mx.array) -> mx.array:
+        first, second = mx.split(x.reshape(self.n_heads, -1, *x.shape[1:]), 2, axis=1)
+        return mx.concatenate([first, -second], axis=1).reshape(x.shape)
+
+
+@dataclass(frozen=True)
 class Interleaved:
     """One tensor whose rows belong to two by turns along its axis 1, as gpt-oss packs experts."""
 

@@ -8,6 +8,7 @@ from mlx_transformers.convert.transforms import (
     Add,
     Chain,
     Grouped,
+    Mirrored,
     Pairs,
     Reshape,
     Same,
@@ -34,6 +35,8 @@ CASES: list[tuple[Transform, list[tuple[int, ...]]]] = [
     (Add(1.0), [(4,)]),
     (Reshape((1, 1, 4), (4,)), [(1, 1, 4)]),
     (Grouped(2), [(6, 3, 1)]),
+    (Mirrored(2), [(8, 3)]),
+    (Mirrored(1), [(4,)]),
     (Grouped(1), [(6,)]),
     (Chain(Transpose(), Split((4, 2, 2))), [(5, 8)]),
 ]
