@@ -45,6 +45,7 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
         family = family_of(config)
         if not differences(table, settle(family.model(config))):
             return family, HfConfig(came_with)
+    larger: tuple[Family, HfConfig] | None = None  # it adds what is nothing
     nearest: tuple[int, str, list[str]] | None = None
     for family in sorted(FAMILIES, key=_place):
         said = say(family, table)
@@ -52,10 +53,14 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
         if said is None or back is None or back["kind"] != table["kind"]:
             continue
         missing = differences(table, back)
-        if not missing:
+        if not missing and not differences(back, table):
             return family, HfConfig(said)
-        if nearest is None or len(missing) < nearest[0]:
+        if not missing:
+            larger = larger or (family, HfConfig(said))
+        elif nearest is None or len(missing) < nearest[0]:
             nearest = (len(missing), HfConfig(said).architecture, missing)
+    if larger is not None:
+        return larger
     if nearest is None:
         raise ConvertError(f"No published family is a model of the kind '{table['kind']}'.")
     raise ConvertError(
