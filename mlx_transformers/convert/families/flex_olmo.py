@@ -8,9 +8,10 @@ from ..family import Family, Table
 from ..rope import rotary
 from ..view import spelled
 from ..weights import Row
-from .llama import BIASED, GATED, LLAMA, decoder
+from .llama import BIASED, GATED, LLAMA
 from .olmo2 import weights as olmo2_weights
-from .qwen2_moe import CHOSEN, experts, mixture
+from .olmoe import normed
+from .qwen2_moe import CHOSEN, experts
 
 DEFAULTS: Table = {
     "vocab_size": 100352,
@@ -25,11 +26,8 @@ DEFAULTS: Table = {
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a FlexOlmoConfig."""
-    config.also("num_experts", "num_local_experts")
-    table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
+    table = normed(config, **DEFAULTS)
     table["block"]["placement"] = "reordered"
-    table["block"]["mixer"] |= {"qk_norm": table["norm"], "qk_norm_over": "width"}
-    table["block"]["ffn"] = mixture(config, "intermediate_size")
     return table
 
 

@@ -6,10 +6,10 @@ Defaults are those of `MiniMaxM2Config`.
 from ..config import HfConfig
 from ..family import Family, Table
 from ..rope import rotary
-from ..view import View, spelled
+from ..view import spelled
 from ..weights import Row
 from .llama import BLOCK, KEYS, LLAMA, decoder
-from .mixtral import HF_MOE, MIXTRAL
+from .mixtral import EXPERTS, HF_MOE, MIXTRAL
 from .mixtral import weights as mixtral_weights
 
 DEFAULTS: Table = {
@@ -67,21 +67,12 @@ def weights(config: HfConfig) -> list[Row]:
     return [balance, *mixtral_weights(config)]
 
 
-def routed(view: View) -> Table:
-    """The experts."""
-    return {
-        "intermediate_size": view.get("block.ffn.expert.hidden_dim"),
-        "num_local_experts": view.get("block.ffn.n_experts"),
-        "num_experts_per_tok": view.get("block.ffn.router.top_k"),
-    }
-
-
 MINIMAX_M2 = Family(
     model_types=("minimax_m2",),
     architecture="MiniMaxM2ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, rotary(fraction_key="partial_rotary_factor"), routed),
+    config=spelled({**KEYS, **EXPERTS}, rotary(fraction_key="partial_rotary_factor")),
     renames=MIXTRAL.renames,
     tied=LLAMA.tied,
 )

@@ -45,12 +45,12 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-ROUTED: dict[str, Told] = {
+EXPERTS: dict[str, Told] = {
     "intermediate_size": "block.ffn.expert.hidden_dim",
     "num_local_experts": "block.ffn.n_experts",
     "num_experts_per_tok": "block.ffn.router.top_k",
-    "router_aux_loss_coef": "block.ffn.router.balance_loss",
 }
+ROUTED: dict[str, Told] = {**EXPERTS, "router_aux_loss_coef": "block.ffn.router.balance_loss"}
 """Where the values of keys stand that several families of experts share."""
 
 MIXTRAL = Family(

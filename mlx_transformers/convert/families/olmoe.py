@@ -3,6 +3,8 @@
 Defaults are those of `OlmoeConfig`.
 """
 
+from typing import Any
+
 from ..config import HfConfig
 from ..family import Family, Table
 from ..rope import rotary
@@ -28,11 +30,17 @@ DEFAULTS: Table = {
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of an OlmoeConfig."""
-    config.also("num_experts", "num_local_experts")
-    table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
-    table["block"]["mixer"] |= {"qk_norm": table["norm"], "qk_norm_over": "width"}
+    table = normed(config, **DEFAULTS)
     if (bound := config.get("clip_qkv", None)) is not None:
         table["block"]["mixer"]["clip"] = float(bound)
+    return table
+
+
+def normed(config: HfConfig, **defaults: Any) -> Table:
+    """What OLMo's models with experts share; `defaults` are those of the config class."""
+    config.also("num_experts", "num_local_experts")
+    table = decoder(config, bias=config.get("attention_bias", False), **defaults)
+    table["block"]["mixer"] |= {"qk_norm": table["norm"], "qk_norm_over": "width"}
     table["block"]["ffn"] = mixture(config, "intermediate_size")
     return table
 

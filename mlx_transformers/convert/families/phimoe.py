@@ -6,9 +6,9 @@ Defaults are those of `PhimoeConfig`.
 from ..config import HfConfig
 from ..family import Family, Table
 from ..rope import rotary
-from ..view import View, biased, spelled
-from .llama import BARE, LLAMA, decoder
-from .mixtral import MIXTRAL
+from ..view import View, spelled
+from .llama import BIASED, LLAMA, decoder
+from .mixtral import EXPERTS, MIXTRAL
 from .mixtral import weights as mixtral_weights
 from .phi3 import rereading
 
@@ -91,14 +91,10 @@ PHIMOE = Family(
     weights=mixtral_weights,
     config=spelled(
         {
-            **BARE,
-            "rms_norm_eps": "norm.eps",
-            "attention_bias": biased,
+            **BIASED,
+            **EXPERTS,
             "lm_head_bias": "head.bias",
             "sliding_window": "block.mixer.window",
-            "intermediate_size": "block.ffn.expert.hidden_dim",
-            "num_local_experts": "block.ffn.n_experts",
-            "num_experts_per_tok": "block.ffn.router.top_k",
             "router_jitter_noise": "block.ffn.router.reach",
         },
         sized,

@@ -5,12 +5,11 @@ Defaults are those of `T5GemmaConfig` and `T5GemmaModuleConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import attended
 from ..rope import rotary
-from ..view import Told, View, activation, biased, spelled
+from ..view import View, spelled
 from ..weights import Row, rows
+from .gemma2 import SANDWICHED
 from .gemma2 import model as gemma2
-from .gemma2 import query_scalar
 
 SIDES = ("encoder", "decoder")
 OF_STACK = ("n_layers", "embed", "position", "block", "blocks", "pattern", "norm")
@@ -81,32 +80,10 @@ def weights(config: HfConfig) -> list[Row]:
     return found
 
 
-MODULE: dict[str, Told] = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "dim",
-    "intermediate_size": "block.ffn.hidden_dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "block.mixer.n_heads",
-    "num_key_value_heads": "block.mixer.n_kv_heads",
-    "head_dim": "block.mixer.head_dim",
-    "hidden_activation": activation("block.ffn.activation"),
-    "max_position_embeddings": "max_seq_len",
-    "attention_dropout": "block.mixer.dropout",
-    "attention_bias": biased,
-    "initializer_range": "init.std",
-    "rms_norm_eps": "norm.eps",
-    "query_pre_attn_scalar": query_scalar,
-    "sliding_window": "block.mixer.window",
-    "layer_types": attended,
-    "attn_logit_softcapping": "block.mixer.softcap",
-    "final_logit_softcapping": "head.softcap",
-}
-
-
 def sides(view: View) -> Table:
     """The configs of both sides."""
     around = {key: value for key, value in view.table.items() if key not in SIDES}
-    module = spelled(MODULE, rotary(), tie_word_embeddings=True)
+    module = spelled(SANDWICHED, rotary())
     told = {side: module({**around, **view.table[side]}) for side in SIDES}
     if window := told["encoder"].get("sliding_window"):
         told["encoder"]["sliding_window"] = window - 1
