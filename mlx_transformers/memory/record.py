@@ -25,10 +25,14 @@ FURTHEST = 2.0
 """A correction is never more than this factor, up or down."""
 
 
+ACCOUNT = 2
+"""Raised whenever `account` changes: what was measured against another says nothing of this one."""
+
+
 def device_key() -> str:
-    """What a measurement holds for: "mlx 0.32.4, Device(cpu, 0), x86_64"."""
+    """What a measurement holds for: "mlx 0.32.4, Device(cpu, 0), x86_64, account 2"."""
     name = mx.device_info().get("device_name", "unknown device")
-    return f"mlx {version('mlx')}, {mx.default_device()}, {name}"
+    return f"mlx {version('mlx')}, {mx.default_device()}, {name}, account {ACCOUNT}"
 
 
 def record_file() -> Path:

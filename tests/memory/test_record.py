@@ -25,6 +25,14 @@ def test_a_correction_is_the_median_of_enough_runs_on_the_same_device() -> None:
     assert record.correction("another mac") == 1.0
 
 
+def test_runs_planned_by_another_account_correct_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(record.ENOUGH):
+        record.remember(record.device_key(), 100 * MIB, 150 * MIB)
+    assert record.correction(record.device_key()) == 1.5
+    monkeypatch.setattr(record, "ACCOUNT", record.ACCOUNT + 1)
+    assert record.correction(record.device_key()) == 1.0
+
+
 def test_only_the_newest_runs_count_and_a_correction_has_bounds() -> None:
     for measured in [100] * 60 + [900] * 60:
         record.remember("mac", 100 * MIB, measured * MIB)
