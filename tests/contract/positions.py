@@ -48,8 +48,14 @@ ROWS = [
 
 CHANGES = {
     "none": {},
-    "sinusoidal": {"theta": 100.0, "layout": "halves", "spacing": "last", "offset": 1},
-    "learned": {"offset": 2},
+    "sinusoidal": {
+        "theta": 100.0,
+        "layout": "halves",
+        "spacing": "last",
+        "offset": 1,
+        "skips_padding": Change(True, result=False),
+    },
+    "learned": {"offset": 2, "skips_padding": Change(True, result=False)},
     "disentangled": {
         "span": 3,
         "max_distance": 6,

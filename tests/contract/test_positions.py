@@ -64,6 +64,25 @@ def test_turned_queries_grow_with_their_position(rows: bool) -> None:
     assert difference(keys, same) == 0
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"kind": "learned", "offset": 2},
+        {"kind": "sinusoidal", "offset": 1},
+        {"kind": "buckets", "n_heads": 4, "absolute": 2},
+    ],
+    ids=lambda kind: kind["kind"],
+)
+def test_padding_in_front_moves_no_token_where_it_has_no_positions(kind: dict) -> None:
+    skips = {} if kind["kind"] == "buckets" else {"skips_padding": True}
+    places = parse("position", kind | skips).build(DIM, MAX_LEN)
+    valid = mx.array([[False, False, True, True, True], [True] * 5])
+    y = places.embed(mx.zeros((2, 5, DIM)), Context(valid=valid))
+    assert difference(y[0, 2:], y[1, :3]) == 0
+    whole = places.embed(mx.zeros((2, 5, DIM)), Context())
+    assert difference(y[1], whole[1]) == 0
+
+
 def test_rope_that_would_turn_nothing_is_an_error() -> None:
     rope = parse("position", {"kind": "rope", "fraction": 0.1}).build(DIM, MAX_LEN)
     with pytest.raises(RecipeError, match=r"position.fraction = 0.1 of a head of 8 features"):

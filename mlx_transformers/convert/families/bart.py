@@ -134,7 +134,7 @@ def positions(member: Member, config: HfConfig) -> Table:
     """The table of positions; those of fairseq begin behind the number of the padding token."""
     if member.position != FAIRSEQ:
         return member.position
-    return {**FAIRSEQ, "offset": config.get("pad_token_id", 1) + 1}
+    return {**FAIRSEQ, "offset": config.get("pad_token_id", 1) + 1, "skips_padding": True}
 
 
 def weights(member: Member, config: HfConfig) -> list[Row]:

@@ -94,7 +94,11 @@ def tower(
         "max_seq_len": config.get("max_position_embeddings", 512) - offset,
         "vocab_size": config.get("vocab_size", vocab_size),
         "embed": {key: value for key, value in embed.items() if value is not None},
-        "position": {"kind": "learned", **({"offset": offset} if offset else {})},
+        # what counts from the padding token counts without it
+        "position": {
+            "kind": "learned",
+            **({"offset": offset, "skips_padding": True} if offset else {}),
+        },
         "block": {
             "placement": "post",
             "dropout": rate,

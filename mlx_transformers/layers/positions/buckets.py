@@ -32,7 +32,8 @@ class Buckets(Kind):
     """Where the last bucket begins."""
     absolute: int | None = Field(None, ge=0)
     """Rows before that of position 0 in a table of absolute positions, which is added to the
-    embeddings as well (MPNet: 2); none means that there is no such table."""
+    embeddings as well and passes over padding (MPNet: 2); none means that there is no such
+    table."""
 
     def build(self, dim: int, max_seq_len: int) -> "BucketPosition":
         return BucketPosition(self, dim, max_seq_len)
@@ -46,7 +47,8 @@ class BucketPosition(Position):
         self.n_buckets, self.max_distance = config.n_buckets, config.max_distance
         self.table = nn.Embedding(config.n_buckets, config.n_heads)
         if config.absolute is not None:
-            self.absolute = LearnedPosition(Learned(offset=config.absolute), dim, max_seq_len)
+            learned = Learned(offset=config.absolute, skips_padding=True)
+            self.absolute = LearnedPosition(learned, dim, max_seq_len)
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
         return self.absolute.embed(x, ctx) if "absolute" in self else x

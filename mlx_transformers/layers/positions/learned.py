@@ -22,6 +22,8 @@ class Learned(Kind):
     kind: Literal["learned"] = "learned"
     offset: int = Field(0, ge=0)
     """Rows of the table before that of position 0, which nothing reads (RoBERTa, OPT, BART: 2)."""
+    skips_padding: bool = False
+    """Whether padding in front of a row has no positions (RoBERTa)."""
 
     def build(self, dim: int, max_seq_len: int) -> "LearnedPosition":
         return LearnedPosition(self, dim, max_seq_len)
@@ -32,12 +34,13 @@ class LearnedPosition(Position):
 
     def __init__(self, config: Learned, dim: int, max_seq_len: int) -> None:
         super().__init__()
-        self.offset = config.offset
+        self.offset, self.skips_padding = config.offset, config.skips_padding
         self.table = nn.Embedding(max_seq_len + config.offset, dim)
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
         self.admit(x.shape[1])
-        return x + lookup(self.table.weight, self.positions(x.shape[1], ctx) + self.offset)
+        place = (self.counted if self.skips_padding else self.positions)(x.shape[1], ctx)
+        return x + lookup(self.table.weight, mx.maximum(place + self.offset, 0))
 
     def admit(self, length: int) -> None:
         # Reading past the end of a table is not an error in MLX, but garbage.

@@ -55,6 +55,15 @@ class Position(nn.Module):
         starts = mx.cummax(mx.pad(mx.where(begins, index[1:], 0), [(0, 0), (1, 0)]), axis=1)
         return index - starts + ctx.offset
 
+    def counted(self, length: int, ctx: Context) -> mx.array:
+        """Positions of a pass in which padding has none, `[T]` or `[B, T]`: the first token of a
+        row that exists stands where an unpadded row begins, padding one before that."""
+        if ctx.valid is None or ctx.positions is not None or ctx.segments is not None:
+            return self.positions(length, ctx)
+        return (
+            mx.where(ctx.valid, mx.cumsum(ctx.valid.astype(mx.int32), axis=1), 0) - 1 + ctx.offset
+        )
+
     def admit(self, length: int) -> None:
         """Accept sequences of `length` tokens.
 

@@ -28,6 +28,8 @@ class Sinusoidal(Kind):
     """What the exponent counts in: 2i/D, or i/(D/2 - 1), which ends at theta (M2M-100)."""
     offset: int = Field(0, ge=0)
     """Number of the first position (M2M-100: 2)."""
+    skips_padding: bool = False
+    """Whether padding in front of a row has no positions (M2M-100)."""
 
     def build(self, dim: int, max_seq_len: int) -> "SinusoidalPosition":
         return SinusoidalPosition(self)
@@ -44,7 +46,8 @@ class SinusoidalPosition(Position):
         last = self.config.spacing == "last"
         exponent = np.arange(half) / max(half - 1, 1) if last else np.arange(0, dim, 2) / dim
         freq = mx.array(self.config.theta**-exponent, dtype=mx.float32)
-        place = self.positions(x.shape[1], ctx) + self.config.offset
+        placing = self.counted if self.config.skips_padding else self.positions
+        place = placing(x.shape[1], ctx) + self.config.offset
         angle = place.astype(mx.float32)[..., None] * freq
         sin, cos = mx.sin(angle), mx.cos(angle)
         if self.config.layout == "interleaved":
