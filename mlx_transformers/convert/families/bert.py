@@ -94,11 +94,7 @@ def tower(
         "max_seq_len": config.get("max_position_embeddings", 512) - offset,
         "vocab_size": config.get("vocab_size", vocab_size),
         "embed": {key: value for key, value in embed.items() if value is not None},
-        # what counts from the padding token counts without it
-        "position": {
-            "kind": "learned",
-            **({"offset": offset, "skips_padding": True} if offset else {}),
-        },
+        "position": {"kind": "learned", **(behind(offset) if offset else {})},
         "block": {
             "placement": "post",
             "dropout": rate,
@@ -109,6 +105,11 @@ def tower(
         "norm": {"kind": "none"},
         "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
     }
+
+
+def behind(offset: int) -> Table:
+    """Positions that begin behind the number of the padding token, and count without padding."""
+    return {"offset": offset, "skips_padding": True}
 
 
 def words(config: HfConfig, activation: str | None = None) -> Table:
