@@ -42,6 +42,8 @@ def main() -> None:
         f"1 process, {args.ranks} threads": (1, args.ranks),
         f"{args.ranks} processes, 1 thread each": (args.ranks, 1),
     }
+    if args.single:
+        del sides[f"1 process, {args.ranks} threads"]
     found: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(args.rounds):
         for side, (world, threads) in sides.items():
@@ -55,11 +57,9 @@ def main() -> None:
                 flush=True,
             )
     for name, choose in (("medians", statistics.median), ("best rounds", max)):
-        one, threaded, several = (choose(values) for values in found.values())
-        print(
-            f"{name:<12} {args.ranks} processes / 1 process: {several / one:.2f} with 1 thread, "
-            f"{several / threaded:.2f} with {args.ranks}"
-        )
+        *others, (several, speed) = ((side, choose(values)) for side, values in found.items())
+        ratios = "; ".join(f"{speed / other:.2f} of {side}" for side, other in others)
+        print(f"{name:<12} {several}: {ratios}")
 
 
 def parse() -> argparse.Namespace:
@@ -81,6 +81,8 @@ def parse() -> argparse.Namespace:
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--share", choices=("rows", "layers"), default="rows")
+    single = "leave out the side of several threads, which other work slows down most"
+    parser.add_argument("--single", action="store_true", help=single)
     parser.add_argument("--set", action="append", default=[], help="another setting")
     parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()

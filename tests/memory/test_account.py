@@ -57,6 +57,19 @@ def test_an_optimizer_that_is_shared_out_counts_its_largest_share() -> None:
     assert 0.5 <= shared / alone < 0.55
 
 
+def test_a_process_that_shares_layers_keeps_its_heads_and_the_whole_stream() -> None:
+    loaded = recipe("llama_tiny")
+    whole, part = (
+        account(job(loaded, draft_model(loaded), True, sharers=n)).kept["activations of blocks"]
+        for n in (1, 2)
+    )
+    sizes = job_of()
+    n_layers, dim = len(loaded.model.layers()), loaded.model.dim
+    tokens = n_layers * sizes.at.tokens
+    stream = loaded.model.block.norm.kept(dim, sizes.at) * 2 + 2 * dim * sizes.width  # two inputs
+    assert part - stream * tokens == pytest.approx((whole - stream * tokens) / 2)
+
+
 def test_planning_computes_nothing() -> None:
     gc.collect()
     before = mx.get_active_memory()
