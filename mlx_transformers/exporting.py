@@ -185,8 +185,8 @@ def write_mlx_lm(found: Exportable, folder: Path) -> None:
 def write_llama_cpp(found: Exportable, path: Path) -> None:
     """A file that llama.cpp opens."""
     family = as_gguf(HfConfig(found.config))
-    window = found.config.get("sliding_window")
-    if window is not None and window < found.table["max_seq_len"]:
+    window = View(found.table).get("block.mixer.window")
+    if isinstance(window, int) and window < found.table["max_seq_len"]:
         raise ConvertError(
             f"llama.cpp has no sliding window for this family, so from token {window + 1} on it "
             f"would see what this model doesn't. With --context {window} the export ends there."

@@ -89,10 +89,13 @@ MORE: dict[str, dict[str, Any]] = {
 }
 """Of further families that mlx-lm has."""
 
+GEMMA = {"gemma": {**ROPED, "head_dim": 12}}
+"""Which llama.cpp has, and mlx-lm with another gelu."""
+
 
 def write(folder: Path, name: str, dtype: str = "float32", **changes: Any) -> Path:
     """A folder with a model of this family, with the byte tokenizer as its tokenizer.json."""
-    config = {"model_type": name, "dtype": dtype, **(CONFIGS | MORE)[name], **changes}
+    config = {"model_type": name, "dtype": dtype, **(CONFIGS | MORE | GEMMA)[name], **changes}
     table, weights = read(family_of(HfConfig(config)), HfConfig(config))
     mx.random.seed(1)
     model = typed_model(table, name).build(260)

@@ -1,5 +1,6 @@
 """GGUF files: what is written is read back, and what they can't say is refused."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": False},
     "mistral": {"sliding_window": None},
     "mixtral": {},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma": {},
+    "gpt2": {},
 }
 
 
@@ -45,6 +50,25 @@ def test_a_model_goes_out_and_comes_in_unchanged(name: str, tmp_path: Path) -> N
     assert export_run(again.path, "hf", tmp_path / "hf").is_dir()
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_names_are_those_of_llama_cpp(name: str, tmp_path: Path) -> None:
+    constants = pytest.importorskip("gguf.constants")
+    run = import_run(write(tmp_path / "model", name, **CHANGES[name]), root=tmp_path / "runs")
+    path = tmp_path / "model.gguf"
+    write_llama_cpp(replace(exportable(run.path), tokenizer=ByteTokenizer()), path)
+    [tensors, metadata] = mx.load(str(path), return_metadata=True)
+    called = {title: arch for arch, title in constants.MODEL_ARCH_NAMES.items()}
+    arch = called[metadata["general.architecture"]]
+    known = {constants.TENSOR_NAMES[part] for part in constants.MODEL_TENSORS[arch]}
+    stems = {re.sub(r"blk\.\d+\.", "blk.{bid}.", key.rpartition(".")[0]) for key in tensors}
+    assert stems <= known
+    own = {key.partition(".")[2] for key in metadata if key.startswith(f"{arch.name.lower()}.")}
+    tables = (constants.Keys.LLM, constants.Keys.Attention, constants.Keys.Rope)
+    spelt = {str(v) for table in tables for k, v in vars(table).items() if k.isupper()}
+    assert own
+    assert {f"{{arch}}.{key}" for key in own} <= spelt
+
+
 def test_what_llama_cpp_can_not_do_is_refused(tmp_path: Path) -> None:
     def export(name: str, dtype: str = "float32", **changes: Any) -> None:
         folder = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
@@ -53,8 +77,14 @@ def test_what_llama_cpp_can_not_do_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConvertError, match=r"no sliding window .* from token 7 on"):
         export("mistral")
-    with pytest.raises(ConvertError, match="llama, mistral and mixtral are"):
-        export("gpt2")
+    with pytest.raises(ConvertError, match="gemma and gpt2 are"):
+        export("cohere")
+    with pytest.raises(ConvertError, match="has silu only in a llama, not gelu"):
+        export("llama", hidden_act="gelu")
+    with pytest.raises(ConvertError, match="has attention_bias = False only in a qwen3"):
+        export("qwen3", attention_bias=True)
+    with pytest.raises(ConvertError, match="scale_attn_by_inverse_layer_idx"):
+        export("gpt2", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(ConvertError, match="float32 or float16"):
         export("mixtral", "bfloat16")
     with pytest.raises(DataError, match="cutting of words"):
