@@ -2,10 +2,11 @@
 
     python tools/bench_plan.py [--only WORDS ...]
 
-Each setting is a model of 5 to 25 million parameters (a few smaller ones where half precision or a
-long row would take minutes on a CPU). It is planned, then trained for a few steps of random tokens
-by the trainer's own step, one step ahead of the device as its loop is, in a process of its own.
-Measured is MLX's peak counter from the second step on. No correction from earlier runs is applied.
+Each setting is a model of 1 to 16 million parameters. It is planned, then trained for a few steps
+of random characters by the trainer's own step, one step ahead of the device as its loop is, in a
+process of its own; batches are made as for a run. Measured is MLX's peak counter from the second
+step on. No correction from earlier runs is applied. The constants of the plan were fitted to the
+first table; the second has settings that they were not fitted to.
 """
 
 import argparse
