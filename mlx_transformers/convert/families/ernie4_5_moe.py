@@ -36,8 +36,10 @@ def model(config: HfConfig) -> Table:
     """The `[model]` table of an Ernie4_5_MoeConfig."""
     bias = config.get("use_bias", False)
     table = decoder(config, bias=bias, mlp_bias=bias, **DEFAULTS)
-    # a floor below which gates are not scaled up; losses of training
-    config.ignore("moe_norm_min", "router_aux_loss_coef")
+    config.ignore("router_aux_loss_coef")  # of training
+    # a floor of what gates are divided by, which the sum of the best never comes near
+    if (floor := config.get("moe_norm_min", 1e-12)) > 1e-6:
+        raise config.refuse("moe_norm_min", floor, "a floor near zero is")
     table["position"]["traditional"] = True
     table["head"]["bias"] = bias
     expert = glu(config, "moe_intermediate_size")
