@@ -125,7 +125,8 @@ class TokenEmbedding(nn.Module):
         hidden = (tokens == self.zeroed).astype(mx.float32)
         length = tokens.shape[1] if ctx.valid is None else ctx.valid.sum(axis=1, keepdims=True)
         share = hidden.sum(axis=1, keepdims=True) / length
-        return ((1 - hidden) * (1 - HIDDEN) / (1 - share))[..., None]
+        # a row of nothing else has no vectors to grow
+        return ((1 - hidden) * (1 - HIDDEN) / mx.maximum(1 - share, 1e-6))[..., None]
 
     def _projects(self, what: str) -> bool:
         return "project" in self and self.projects == what
