@@ -117,11 +117,13 @@ def heat_map(
     column_label: str,
     spec: str = ",.0f",
     best: tuple[int, int] | None = None,
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> str:
     """Cells coloured by their number, which is written in them; None is a cell that failed, and
     words are what is written in one without a number.
 
-    `best` is the (row, column) that gets a frame and a star.
+    `best` is the (row, column) that gets a frame and a star; `span` are the least and the largest
+    number of all maps that are to be compared: the first and the last colour stand for them.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -132,8 +134,7 @@ def heat_map(
     height = inner + 0.5
     figure = new_figure(max(WIDTH, 1.4 + 0.75 * len(columns)), height)
     axes = figure.add_axes((0.2, 0.42 / height, 0.78, inner / height))
-    known = [value for row in cells for value in row if isinstance(value, int | float)]
-    low, high = min(known, default=0.0), max(known, default=1.0)
+    low, high = span
     colours = colormaps["viridis"]
     for i, row in enumerate(cells):
         for j, value in enumerate(row):

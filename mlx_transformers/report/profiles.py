@@ -242,6 +242,7 @@ def _heat_maps(
     down = axes[-2] if len(axes) > 1 else Axis("", ("",))
     across = axes[-1]
     width, size = len(across.values), len(down.values) * len(across.values)
+    known = [value for cell in cells if (value := getattr(cell, field)) is not None] or [0.0]
     found = []
     for number, others in enumerate(product(*(axis.values for axis in axes[:-2]))):
         first = number * size
@@ -262,6 +263,7 @@ def _heat_maps(
             column_label=across.key,
             spec=spec,
             best=here,
+            span=(min(known), max(known)),
         )
         found.append(page.figure(svg, title, f"{unit} {where}"))
     return found

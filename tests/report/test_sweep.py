@@ -63,6 +63,20 @@ def test_a_sweep_that_was_kept_comes_into_the_report_of_a_run(
             read_sweep(kept)
 
 
+def test_one_colour_is_one_number_in_all_maps_of_a_sweep(tmp_path: Path) -> None:
+    """The lowest and the highest of each map would else look alike."""
+    axes = [Axis("a", ("1", "2")), Axis("b", ("1",)), Axis("c", ("1", "2"))]
+    speeds = {("1", "1"): 100.0, ("1", "2"): 200.0, ("2", "1"): 300.0, ("2", "2"): 500.0}
+    found = [
+        Cell({"a": a, "b": "1", "c": c}, speed, speed, speed, 0.5, 0.1)
+        for (a, c), speed in speeds.items()
+    ]
+    text = write_sweep("tiny", axes, found, "mlxt", tmp_path / "s.html").read_text()
+    first, second = (text[text.index(f'id="tokens-per-s-{n}-figure_1"') :] for n in (0, 1))
+    colours = [re.findall(r"fill: (#[0-9a-f]{6})", part)[:2] for part in (first, second)]
+    assert len({*colours[0], *colours[1]}) == 4
+
+
 def test_the_page_marks_the_fastest_cell_and_says_why_others_fail(tmp_path: Path) -> None:
     assert best(cells()) == 3
     path = write_sweep("tiny", [ROWS, COLUMNS], cells(), "mlxt profile", tmp_path / "s.html")
