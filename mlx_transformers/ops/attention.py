@@ -65,7 +65,7 @@ def attention_kept(
 
     What it reads and its output are not in it.
 
-    The CPU's blocks keep two numbers a row, the GPU's kernels one where the mask is causal and
+    The CPU's blocks keep one number a row, as the GPU's kernels do where the mask is causal and
     nothing else. Given an array of booleans (a window, documents, padding), MLX falls back to all
     scores and their softmax.
     """
@@ -75,7 +75,7 @@ def attention_kept(
     if at.cpu and bias:
         return 2.0 * every
     if at.cpu:
-        return 2.0 * n_heads * WIDE
+        return float(n_heads * WIDE)
     if softcap:
         return 3.0 * every
     if mask.window is not None and mask.window >= at.length:

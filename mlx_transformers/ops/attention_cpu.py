@@ -2,8 +2,8 @@
 
 The score matrix of a block is elementwise work between two matmuls, which `mx.compile` fuses and
 vectorises. The backward pass, written out here, computes the probabilities again, as Dao et al.
-2022 (FlashAttention, section 3.1) do on a GPU: each row keeps the largest of its scores and the sum
-of its exponentials. A block of a causal mask costs half of the full product on average; with a
+2022 (FlashAttention, section 3.1) do on a GPU: each row keeps the logarithm of the sum of its
+scores' exponentials. A block of a causal mask costs half of the full product on average; with a
 window, time grows with `T * window`. First derivatives only.
 """
 
@@ -14,6 +14,7 @@ import mlx.core as mx
 from .derivative import with_backward
 from .device import wide
 from .masks import Mask
+from .sums import row_sum
 
 BLOCK = 64
 HIDDEN = -1e30
@@ -46,7 +47,9 @@ def attention_blocks(
     if mask.allowed is not None or q.shape[2] > k.shape[2]:
         raise ValueError("Blocks need a mask made of structure, and no more queries than keys.")
     run = _Blocks(scale, mask, softcap, block)
-    out: mx.array = with_backward(run.forward, run.backward)(wide(q), wide(k), wide(v))[0]
+    # once, or else each product with a part of the values copies that part
+    v = mx.contiguous(wide(v))
+    out: mx.array = with_backward(run.forward, run.backward)(wide(q), wide(k), v)[0]
     return out.swapaxes(1, 2).astype(q.dtype)
 
 
@@ -79,24 +82,26 @@ class _Blocks:
         seen = self.mask.block(shift + tile.q0, shift + tile.q1, tile.k0, tile.k1)
         if seen is not None:
             hidden = mx.where(seen, 0.0, HIDDEN).astype(scores.dtype)
+            # as an array: fused with what follows, it is computed again for every row and head
+            hidden = mx.depends([hidden], [q])[0]
             scores = scores + (hidden if hidden.ndim < 4 else hidden[:, :, None])
         return scores, capped
 
     def forward(self, q: mx.array, k: mx.array, v: mx.array) -> list[mx.array]:
-        """The output `[B, T, H, K]`, for the next map; per tile its rows' maxima and sums."""
+        """The output `[B, T, H, K]`, for the next map; per tile `log sum exp` of its rows."""
         q = _grouped(q, k.shape[1])
         t, s = q.shape[3], k.shape[2]
-        outs, rows = [], []
+        outs, sums = [], []
         for tile in self.tiles(t, s):
             scores, _ = self.scores(tile, q, k, s - t)
             top = scores.max(axis=-1, keepdims=True)
             p = mx.exp(scores - top)
-            total = p.sum(axis=-1, keepdims=True)
+            total = row_sum(p)
             out = (_rows(p) @ v[:, :, tile.k0 : tile.k1]).reshape(*p.shape[:4], -1) / total
             outs.append(out.transpose(0, 3, 1, 2, 4))
-            rows += [top, total]
+            sums.append(top + mx.log(total))
         out = mx.concatenate(outs, axis=1)
-        return [out.reshape(*out.shape[:2], -1, v.shape[-1]), *rows]
+        return [out.reshape(*out.shape[:2], -1, v.shape[-1]), *sums]
 
     def backward(
         self,
@@ -110,13 +115,13 @@ class _Blocks:
         groups, t, s = k.shape[1], q.shape[2], k.shape[2]
         q5 = _grouped(q, groups)
         d_out, out = (_grouped(a.swapaxes(1, 2), groups) for a in (cotangents[0], outputs[0]))
-        inner = (d_out * out).sum(axis=-1, keepdims=True)
+        inner = row_sum(d_out * out)
         dq: list[mx.array] = []
         dk, dv = _Columns(self.block, k), _Columns(self.block, v)
-        for tile, top, total in zip(self.tiles(t, s), outputs[1::2], outputs[2::2], strict=True):
+        for tile, lse in zip(self.tiles(t, s), outputs[1:], strict=True):
             span, keys = slice(tile.q0, tile.q1), slice(tile.k0, tile.k1)
             scores, capped = self.scores(tile, q5, k, s - t)
-            p = mx.exp(scores - top) * (1 / total)
+            p = mx.exp(scores - lse)
             dp = _rows(d_out[:, :, :, span]) @ v[:, :, keys].swapaxes(-1, -2)
             ds = p * ((dp.reshape(p.shape) - inner[:, :, :, span]) * self.scale)
             if capped is not None:

@@ -1,12 +1,14 @@
 """Normalisations over the last axis, which keep their input alone for the backward pass.
 
-The GPU's kernels do so of themselves. On the CPU, MLX would also keep what was normalised, one more
-array as large as the input for each norm; computed again, it costs next to nothing.
+The GPU's kernels do so of themselves. On the CPU the backward pass is written out: it keeps one or
+two numbers a row besides, and its sums are matrix products.
 """
 
 import mlx.core as mx
 
+from .derivative import with_backward
 from .device import on_cpu, wide
+from .sums import row_sum
 
 
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
@@ -14,11 +16,9 @@ def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
 
     x `[..., D]`, weight `[D]`; the result has x's shape and dtype.
     """
-
-    def run(x: mx.array, weight: mx.array | None) -> mx.array:
-        return mx.fast.rms_norm(x, weight, eps)
-
-    return (mx.checkpoint(run) if on_cpu() else run)(x, weight)
+    if on_cpu():
+        return _normalised(x, weight, None, eps, centred=False)
+    return mx.fast.rms_norm(x, weight, eps)
 
 
 def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float) -> mx.array:
@@ -26,11 +26,9 @@ def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps:
 
     x `[..., D]`, weight and bias `[D]`; the result has x's shape and dtype.
     """
-
-    def run(x: mx.array, weight: mx.array | None, bias: mx.array | None) -> mx.array:
-        return mx.fast.layer_norm(x, weight, bias, eps)
-
-    return (mx.checkpoint(run) if on_cpu() else run)(x, weight, bias)
+    if on_cpu():
+        return _normalised(x, weight, bias, eps, centred=True)
+    return mx.fast.layer_norm(x, weight, bias, eps)
 
 
 def rms_norm_naive(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
@@ -49,3 +47,47 @@ def layer_norm_naive(
     out = centred * mx.rsqrt(mx.square(centred).mean(axis=-1, keepdims=True) + eps)
     out = out if weight is None else out * weight
     return (out if bias is None else out + bias).astype(x.dtype)
+
+
+def _normalised(
+    x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float, *, centred: bool
+) -> mx.array:
+    """Layer norm, or without its mean if not `centred`, for the CPU.
+
+    With c the input less its mean, `inv = 1 / sqrt(mean(c²) + eps)`, d the gradient of the result
+    and w the weight, that of the input is `inv (w d - mean(w d)) - c inv³ mean(w d c)`, where RMS
+    norm has no `mean(w d)`.
+    """
+    width = x.shape[-1]
+
+    def forward(x: mx.array, *affine: mx.array) -> list[mx.array]:
+        x = wide(x)
+        means = [row_sum(x) / width] if centred else []
+        x = x - means[0] if centred else x
+        inv = mx.rsqrt(row_sum(mx.square(x)) / width + eps)
+        out = x * inv * affine[0]
+        return [out if len(affine) == 1 else out + affine[1], inv, *means]
+
+    def backward(
+        primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
+    ) -> tuple[mx.array, ...]:
+        # only now: otherwise `mx.compile` takes what the forward has made of it, and so keeps that
+        x = wide(mx.depends([primals[0]], cotangents[:1])[0])
+        d, inv, column = cotangents[0], outputs[1], wide(primals[1])[:, None]
+        x = x - outputs[2] if centred else x
+        dx = d * x
+        grads = [_weighted_rows(inv, dx), _weighted_rows(mx.ones_like(inv), d)]
+        out = d * column[:, 0] * inv - x * (dx @ column * (inv * inv * inv / width))
+        if centred:
+            out = out - inv * (d @ column / width)
+        grads = [out, *grads[: len(primals) - 1]]
+        return tuple(g.astype(p.dtype) for g, p in zip(grads, primals, strict=True))
+
+    affine = [mx.ones((width,)) if weight is None else weight, *([] if bias is None else [bias])]
+    out: mx.array = with_backward(forward, backward)(x, *affine)[0]
+    return out.astype(x.dtype)
+
+
+def _weighted_rows(factors: mx.array, x: mx.array) -> mx.array:
+    """The sum `[D]` of the rows of x `[..., D]`, each times its factor `[..., 1]`."""
+    return (factors.reshape(1, -1) @ x.reshape(-1, x.shape[-1]))[0]

@@ -20,6 +20,7 @@ import mlx.core as mx
 
 from .derivative import with_backward
 from .device import on_cpu, wide
+from .sums import row_sum
 
 Sums = tuple[mx.array, mx.array, mx.array]
 
@@ -181,7 +182,7 @@ class _Head:
         # once all else is read off the logits, their memory can hold the exponentials
         logits = mx.depends([logits], [picked, *others])[0]
         e = mx.exp(logits - top)
-        norm = e.sum(axis=-1, keepdims=True)
+        norm = row_sum(e)
         lse = mx.log(norm) + top
         nll, z = lse - picked, self.z_loss * mx.square(lse)
         total = (1 - self.label_smoothing) * nll + z
