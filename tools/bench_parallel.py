@@ -27,6 +27,7 @@ from typing import Any
 
 import mlx_transformers  # noqa: F401  puts a fast BLAS in front of MLX
 
+Clocks = tuple[float, float]
 WARMUP = 3
 DEADLINE = 900.0
 """Seconds after which a side counts as hung."""
@@ -108,8 +109,9 @@ def run(world: int, threads: int, sizes: list[str]) -> dict[str, float]:
         if any(process.returncode for process in started):
             sys.exit("A process failed; its message is above.")
     found = [json.loads(out.splitlines()[-1]) for out in outs]
-    found[0]["rank0_peak_mib"] = found[0]["peak_mib"]
-    return found[0] | {name: sum(f[name] for f in found) for name in ("peak_mib", "rss_mib")}
+    both = {name: sum(f[name] for f in found) for name in ("peak_mib", "rss_mib")}
+    both["tokens_per_cpu_s"] = statistics.harmonic_mean(f["tokens_per_cpu_s"] for f in found)
+    return found[0] | {"rank0_peak_mib": found[0]["peak_mib"]} | both
 
 
 def free_ports(count: int) -> list[int]:
@@ -156,13 +158,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             def __next__(self) -> dict[str, np.ndarray]:
                 return {"tokens": next(self.source)}
 
-        marks: list[float] = []
+        marks: list[Clocks] = []
         last: dict[str, mx.array] = {}
 
         def clock(trainer: Trainer, metrics: dict[str, mx.array]) -> None:
             if trainer.progress.step in (WARMUP, recipe.train.steps):
                 mx.eval(metrics, step.state)
-                marks.append(time.perf_counter())
+                marks.append(clocks())
             if trainer.progress.step == WARMUP:
                 mx.reset_peak_memory()
             last.update(metrics)
@@ -171,10 +173,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         held = sum(leaf.nbytes for _, leaf in tree_flatten(step.optimizer.state))
         peak = mx.get_peak_memory()
         exchange = exchange_seconds(ranks, model.trainable_parameters())
-    seconds = marks[1] - marks[0]
-    return {
-        "tokens_per_s": args.steps * args.batch * args.length / seconds,
-        "step_ms": 1e3 * seconds / args.steps,
+    tokens = args.steps * args.batch * args.length
+    return speed(tokens, *marks, share=1 / everyone.processes) | {
+        "step_ms": 1e3 * (marks[1][0] - marks[0][0]) / args.steps,
         "exchange_ms": 1e3 * exchange,
         "peak_mib": peak / 2**20,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -183,7 +184,18 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def settings(args: argparse.Namespace, shared: int) -> list[str]:
+def clocks() -> Clocks:
+    """Seconds by the wall, and those that all threads of this process computed."""
+    return time.perf_counter(), time.process_time()
+
+
+def speed(tokens: int, before: Clocks, after: Clocks, share: float = 1.0) -> dict[str, float]:
+    """Tokens by both clocks, where this process had its share of them."""
+    wall, computed = (b - a for a, b in zip(before, after, strict=True))
+    return {"tokens_per_s": tokens / wall, "tokens_per_cpu_s": tokens * share / computed}
+
+
+def settings(args: argparse.Namespace, shared: int = 1) -> list[str]:
     """The sizes asked for, and nothing in the way of the step."""
     return [
         f"model.dim={args.dim}",

@@ -8,6 +8,10 @@ its own, and they take turns, so that a machine that slows down slows all; a rat
 round, and its median and quartiles over the rounds are printed. MLX's sides have the same OpenBLAS
 and kernel flags in front of them (bench_step.py); PyTorch, in the interpreter that is named, brings
 its own. `2 processes` are data-parallel over the loopback, one thread each (bench_parallel.py).
+
+Tokens are counted by two clocks: by the wall's, and by the seconds that the cores computed, which
+other work on the machine hardly disturbs. The latter compares sides of one thread each
+(`--threads 1`): a thread that waits for another may spin.
 """
 
 import argparse
@@ -30,7 +34,7 @@ SETTINGS = {
     "25M, 8 x 256": f"{LARGE} --batch 8 --length 256",
     "25M, 2 x 1024": f"{LARGE} --batch 2 --length 1024",
 }
-FIGURES = ("tokens_per_s", "peak_mib", "rss_mib")
+FIGURES = ("tokens_per_s", "tokens_per_cpu_s", "peak_mib", "rss_mib")
 OURS = ("mlxt", "mlxt, 2 processes")
 Found = dict[str, list[dict[str, float]]]
 
@@ -76,6 +80,7 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
             found[side].append(result)
             print(
                 f"{setting}  round {number + 1}  {side:<18} {result['tokens_per_s']:7,.0f} tokens/s"
+                f"  {result['tokens_per_cpu_s']:7,.0f} tokens/CPU s"
                 f"  RSS {result['rss_mib']:6,.0f} MiB  loss {result['loss']:.4f}",
                 file=sys.stderr,
                 flush=True,
@@ -96,20 +101,17 @@ def alone(command: list[str], threads: int) -> dict[str, float]:
 
 def table(setting: str, found: Found) -> None:
     """One row a side, and ours by each peer with quartiles."""
-    print(f"\n| {setting} | tokens/s | peak MiB (MLX's counter) | RSS MiB |")
-    print("|---|---:|---:|---:|")
+    print(f"\n| {setting} | tokens/s | tokens/CPU s | peak MiB (MLX's counter) | RSS MiB |")
+    print("|---|---:|---:|---:|---:|")
     for side, results in found.items():
-        speed, peak, rss = (middle(results, figure) for figure in FIGURES)
-        print(f"| {side} | {speed} | {peak} | {rss} |")
-    print(f"\n| {setting}, ours / peer | tokens/s | peak | RSS |")
-    print("|---|---:|---:|---:|")
+        print(f"| {side} | {' | '.join(middle(results, figure) for figure in FIGURES)} |")
+    print(f"\n| {setting}, ours / peer | tokens/s | tokens/CPU s | peak | RSS |")
+    print("|---|---:|---:|---:|---:|")
     for ours in OURS:
         for peer in found:
             if peer not in OURS:
-                cells = (
-                    spread(found, ours, peer, n) for n in ("tokens_per_s", "peak_mib", "rss_mib")
-                )
-                print(f"| {ours} / {peer} | {' | '.join(cells)} |")
+                cells = " | ".join(spread(found, ours, peer, figure) for figure in FIGURES)
+                print(f"| {ours} / {peer} | {cells} |")
 
 
 def middle(results: list[dict[str, float]], name: str) -> str:

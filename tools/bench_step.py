@@ -13,9 +13,8 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 
-from bench_parallel import settings
+from bench_parallel import Clocks, clocks, settings, speed
 
 import mlx_transformers  # noqa: F401  puts the same BLAS and kernels in front of both sides
 
@@ -113,21 +112,20 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         def __next__(self) -> dict:
             return {"tokens": next(self.source)}
 
-    marks: list[float] = []
+    marks: list[Clocks] = []
     last: dict = {}
 
     def clock(trainer: Trainer, metrics: dict) -> None:
         if trainer.progress.step in (WARMUP, recipe.train.steps):
             mx.eval(metrics, step.state)
-            marks.append(time.perf_counter())
+            marks.append(clocks())
         if trainer.progress.step == WARMUP:
             mx.reset_peak_memory()
         last.update(metrics)
 
     Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
     tokens = args.steps * args.batch * args.length
-    return {
-        "tokens_per_s": tokens / (marks[1] - marks[0]),
+    return speed(tokens, *marks) | {
         "peak_mib": mx.get_peak_memory() / 2**20,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": last["loss"].item(),
@@ -159,14 +157,14 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
         )
     )
     mx.eval(model.parameters())
-    marks: list[float] = []
+    marks: list[Clocks] = []
     losses: list[float] = []
 
     class Clock(TrainingCallback):
         def on_train_loss_report(self, train_info: dict) -> None:
             losses.append(train_info["train_loss"])
             if train_info["iteration"] in (WARMUP, WARMUP + args.steps):
-                marks.append(time.perf_counter())
+                marks.append(clocks())
             if train_info["iteration"] == WARMUP:
                 mx.reset_peak_memory()
 
@@ -187,8 +185,7 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
             training_callback=Clock(),
         )
     tokens = args.steps * args.batch * args.length
-    return {
-        "tokens_per_s": tokens / (marks[1] - marks[0]),
+    return speed(tokens, *marks) | {
         "peak_mib": mx.get_peak_memory() / 2**20,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": losses[-1],
