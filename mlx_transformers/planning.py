@@ -25,6 +25,7 @@ from .memory.record import correction, device_key
 from .memory.roofline import Speed, speed
 from .models.stack import recompute_layers, recomputed_layers
 from .schema import Recipe
+from .trainer.folder import find_checkpoint
 from .trainer.shard import pick, shares
 
 AUTO = "auto"
@@ -124,6 +125,7 @@ def job(
         chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
+        taught_by=taught_by(recipe),
         sharers=sharers,
     )
 
@@ -133,6 +135,19 @@ def columns(recipe: Recipe) -> Columns:
     batch: Any = recipe.data.batch
     found: Columns = batch.columns(recipe.train.seq_len)
     return replace(found, masked=True) if recipe.data.mask_documents else found
+
+
+def taught_by(recipe: Recipe) -> float | None:
+    """Bytes of the models that a recipe's objective reads: as much as their checkpoints hold.
+
+    None where one can't be found.
+    """
+    runs: dict[str, str] = getattr(recipe.objective, "frozen", dict)()
+    try:
+        files = [find_checkpoint(run)[1] / "model.safetensors" for run in runs.values()]
+        return float(sum(file.stat().st_size for file in files))
+    except (RunError, OSError):
+        return None
 
 
 def plan(

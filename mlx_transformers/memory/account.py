@@ -69,6 +69,9 @@ GPU_AHEAD = CPU_AHEAD
 """Not measured: no Metal was at hand. A run's own peak corrects it (memory/record.py)."""
 
 
+NO_TEACHER = "The run that teaches is not there yet, so its weights are not counted."
+
+
 @dataclass(frozen=True)
 class Account:
     """Bytes by part, and the largest phase.
@@ -106,7 +109,7 @@ class Account:
 def account(job: Job, ahead: Ahead | None = None) -> Account:
     """Account for one step of a job."""
     ahead = ahead or (CPU_AHEAD if job.cpu else GPU_AHEAD)
-    notes: list[str] = []
+    notes = [] if job.taught_by is not None else [NO_TEACHER]
     readings = list(job.readings())
     blocks = [_kept(each, notes) for each in readings]
     entries = [each.entry for each in readings]
@@ -167,6 +170,8 @@ def _held(job: Job) -> dict[str, float]:
         parts[f"weights in {job.dtype}"] = weights * job.width / WIDE
     if job.accumulate > 1:
         parts["accumulated gradients"] = weights
+    if job.taught_by:
+        parts["teacher"] = job.taught_by
     return parts
 
 

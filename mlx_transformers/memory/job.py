@@ -36,6 +36,8 @@ class Job:
         recomputed: blocks whose activations are computed again.
         chunk: rows of logits at once.
         ema: whether an average of the weights is kept.
+        taught_by: bytes of the models that are read and not trained; None where there should be
+            some that can't be found.
         sharers: processes that share the blocks, of which `model` and `state` are one's part.
     """
 
@@ -51,6 +53,7 @@ class Job:
     chunk: int = 512
     ema: bool = False
     cpu: bool = True
+    taught_by: float | None = 0.0
     sharers: int = 1
 
     @property

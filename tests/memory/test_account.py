@@ -1,6 +1,7 @@
 """Bytes by part: exact where they can be counted, near where they are measured."""
 
 import gc
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -9,7 +10,7 @@ from mlx.utils import tree_flatten
 from mlx_transformers.assemble import draft_model
 from mlx_transformers.core.footprint import Pass
 from mlx_transformers.layers.mixers.attention import Heads
-from mlx_transformers.memory.account import account
+from mlx_transformers.memory.account import NO_TEACHER, account
 from mlx_transformers.ops.device import on_cpu
 from mlx_transformers.planning import job
 from mlx_transformers.recipe.slot import KINDS
@@ -138,6 +139,22 @@ def test_layers_that_share_weights_wait_for_the_lowest() -> None:
     assert shared.held["weights"] < apart.held["weights"]
     assert shared.phase == "backward of block 0"
     assert shared.kept == apart.kept
+
+
+def test_a_teacher_is_counted_by_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    teaching = ("gpt2_tiny", "objective={kind='distill',teacher='wise'}")
+    assert account(shipped(*teaching)).notes == [NO_TEACHER]
+    saved = tmp_path / "runs/wise/checkpoints/step-000001"
+    saved.mkdir(parents=True)
+    (tmp_path / "runs/wise/recipe.toml").touch()
+    (saved / "model.safetensors").write_bytes(bytes(4096))
+    (saved.parent / "last").write_text("step-000001")
+    found = account(shipped(*teaching))
+    assert found.held["teacher"] == 4096
+    assert not found.notes
 
 
 def test_recurrent_layers_say_what_they_keep_too() -> None:
