@@ -155,7 +155,7 @@ def settle(table: dict[str, Any]) -> dict[str, Any]:
         ("decoders/phi_tiny", "PhiForCausalLM"),
         ("decoders/gemma_tiny", "GemmaForCausalLM"),
         ("decoders/llama3_tiny", "LlamaForCausalLM"),
-        ("decoders/qwen2_tiny", "Qwen2ForCausalLM"),
+        ("decoders/qwen2_tiny", "LlamaForCausalLM"),
         ("decoders/qwen2_moe_tiny", "Qwen2MoeForCausalLM"),
         ("decoders/qwen3_tiny", "Qwen3ForCausalLM"),
         ("decoders/qwen3_moe_tiny", "Qwen3MoeForCausalLM"),
