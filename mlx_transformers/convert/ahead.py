@@ -35,7 +35,7 @@ def steps(config: HfConfig) -> int:
         return told
     last = config.get("num_hidden_layers") - 1
     numbers = [re.match(r"model\.layers\.(\d+)\.", name) for name in config.tensors]
-    return max(0, max(int(found[1]) for found in numbers if found) - last)
+    return max(0, max((int(found[1]) for found in numbers if found), default=0) - last)
 
 
 def ahead_rows(config: HfConfig, block: Sequence[Row]) -> list[Row]:
