@@ -112,15 +112,11 @@ def label_names(n_classes: int) -> Table:
     }
 
 
-def tags(config: HfConfig, theirs: str, n_classes: int | None = None) -> Answer:
-    """A class for every token."""
-    head = {"kind": "tags", "n_classes": n_classes or n_labels(config)}
+def tags(config: HfConfig, task: str) -> Answer:
+    """A class for every token; where answers are sought, whether it is the first or the last."""
+    theirs = "qa_outputs" if task.startswith("ForQuestionAnswering") else "classifier"
+    head = {"kind": "tags", "n_classes": n_labels(config)}
     return Answer(head, None, [Row("head.out", theirs)])
-
-
-def ends(config: HfConfig, theirs: str = "qa_outputs") -> Answer:
-    """The two ends of an answer in a text."""
-    return tags(config, theirs)
 
 
 def classifier(

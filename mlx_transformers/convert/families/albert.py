@@ -3,7 +3,7 @@
 Defaults are those of `AlbertConfig`.
 """
 
-from ..answers import Answer, asked, classifier, ends, pooled, tags, task_of
+from ..answers import Answer, asked, classifier, pooled, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..view import View, spelled
@@ -42,10 +42,8 @@ def answer(config: HfConfig) -> Answer:
     match task:
         case "Model":
             return pooled(POOLER)
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForSequenceClassification":
             return classifier(config, POOLER, "classifier", dropout=rate)
         case "ForMultipleChoice":

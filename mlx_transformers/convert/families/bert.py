@@ -11,7 +11,6 @@ from ..answers import (
     Answer,
     asked,
     classifier,
-    ends,
     pooled,
     tags,
     task_of,
@@ -148,10 +147,8 @@ def bert_answer(config: HfConfig, prefix: str = "bert.", pooler: str = "pooler.d
     match task:
         case "Model":
             return pooled(pooler)
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForNextSentencePrediction":
             return classifier(config, pooler, "cls.seq_relationship", n_classes=2)
         case "ForSequenceClassification":
@@ -172,10 +169,8 @@ def roberta_answer(config: HfConfig, prefix: str = "roberta.") -> Answer:
     match task:
         case "Model":
             return pooled(f"{prefix}pooler.dense")
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", dropout=rate)
         case "ForMultipleChoice":

@@ -7,7 +7,7 @@ Defaults are those of `ErnieConfig`, `Data2VecTextConfig`, `MegatronBertConfig`,
 from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, asked, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..view import View, spelled
@@ -166,13 +166,11 @@ def roformer_answer(config: HfConfig) -> Answer:
     """Head and pool of a class of RoFormer's, which has no pooler."""
     activation, rate = config.activation("hidden_act", "gelu"), class_dropout(config)
     options: Table = {"activation": activation, "dropout": rate}
-    match task_of(config, "ForMaskedLM"):
+    match task := task_of(config, "ForMaskedLM"):
         case "Model":
             return Answer()
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", **options)
         case "ForMaskedLM":

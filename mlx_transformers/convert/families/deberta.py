@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, asked, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..transforms import Axes, SplitGroups
@@ -132,10 +132,8 @@ def answer(config: HfConfig) -> Answer:
     match task:
         case "Model":
             return Answer()
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForSequenceClassification":
             return classifier(config, "pooler.dense", "classifier", **options)
         case "ForMultipleChoice":

@@ -1,6 +1,6 @@
 """DistilBERT: BERT without token types and pooler. Defaults are those of `DistilBertConfig`."""
 
-from ..answers import Answer, asked, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..view import Told, activation, spelled
@@ -62,10 +62,8 @@ def answer(config: HfConfig) -> Answer:
     match task:
         case "Model":
             return Answer()
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForSequenceClassification":
             return classifier(config, "pre_classifier", "classifier", **options)
         case "ForMultipleChoice":

@@ -3,7 +3,7 @@
 Defaults are those of `ElectraConfig`.
 """
 
-from ..answers import Answer, asked, classifier, ends, tags, task_of
+from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..view import View, spelled
@@ -24,13 +24,11 @@ def model(config: HfConfig) -> Table:
 
 def answer(config: HfConfig) -> Answer:
     """Head and pool of a class of ELECTRA's."""
-    match task_of(config, "ForPreTraining"):
+    match task := task_of(config, "ForPreTraining"):
         case "Model":
             return Answer()
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForSequenceClassification":
             rate = class_dropout(config)
             names = ("classifier.dense", "classifier.out_proj")

@@ -44,7 +44,7 @@ def answer(config: HfConfig) -> Answer:
         case "Model":
             return Answer()
         case "ForTokenClassification":
-            return tags(config, "classifier")
+            return tags(config, task)
         case "ForSequenceClassification":
             if pooling not in POOLINGS:
                 raise config.refuse("classifier_pooling", pooling, "'bos' and 'mean' are")

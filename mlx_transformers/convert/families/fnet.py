@@ -1,6 +1,6 @@
 """FNet: BERT with Fourier transforms for attention. Defaults are those of `FNetConfig`."""
 
-from ..answers import Answer, asked, classifier, ends, pooled, tags, task_of
+from ..answers import Answer, asked, classifier, pooled, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..view import Told, spelled
@@ -57,10 +57,8 @@ def answer(config: HfConfig) -> Answer:
     match task:
         case "Model":
             return pooled(POOLER)
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnswering":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnswering":
+            return tags(config, task)
         case "ForNextSentencePrediction":
             return classifier(config, POOLER, "cls.seq_relationship", n_classes=2)
         case "ForSequenceClassification":

@@ -3,7 +3,7 @@
 Defaults are those of `XLMConfig` and `FlaubertConfig`.
 """
 
-from ..answers import Answer, classifier, ends, label_names, tags, task_of
+from ..answers import Answer, classifier, label_names, tags, task_of
 from ..config import HfConfig
 from ..decoder import mlp
 from ..family import Family, Table, prefixed
@@ -73,10 +73,8 @@ def answer(config: HfConfig) -> Answer:
     match task:
         case "Model":
             return Answer()
-        case "ForTokenClassification":
-            return tags(config, "classifier")
-        case "ForQuestionAnsweringSimple":
-            return ends(config)
+        case "ForTokenClassification" | "ForQuestionAnsweringSimple":
+            return tags(config, task)
         case "ForSequenceClassification":
             for key, value in zip(summary, (True, None, True, "first"), strict=True):
                 config.expect(key, value)
