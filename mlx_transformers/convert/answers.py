@@ -67,7 +67,9 @@ def task_of(config: HfConfig, default: str, *also: str) -> str:
 
 
 def n_labels(config: HfConfig) -> int:
-    """Classes of a classifier."""
+    """Classes of a classifier; of texts to choose from each has one number, its score."""
+    if config.architecture.endswith("ForMultipleChoice"):
+        return 1
     named = config.data.get("id2label")
     given = config.get("num_labels", None)
     return len(named) if named else given or LABELS
@@ -76,6 +78,7 @@ def n_labels(config: HfConfig) -> int:
 PARTS = {
     ("mlm", "classifier"): "ForPreTraining",
     ("mlm", None): "ForMaskedLM",
+    ("lm", None): "ForMaskedLM",
     ("tags", None): "ForTokenClassification",
     (None, "classifier"): "ForSequenceClassification",
     (None, "sentence"): "Model",
@@ -97,7 +100,7 @@ def asked(title: str) -> Callable[[View], Table]:
             raise ConvertError(f"No class of {title} has the head and the pool {kinds}.")
         classes = {"architectures": [f"{title}{PARTS[kinds]}"]}
         count = view.get("head.n_classes" if kinds[0] == "tags" else "pool.n_classes")
-        labelled = kinds[0] != "mlm" and count is not MISSING
+        labelled = kinds[0] not in ("mlm", "lm") and count is not MISSING
         return classes | (label_names(count) if labelled else {})
 
     return said

@@ -76,6 +76,14 @@ def test_the_third_deberta_names_no_class_and_is_a_bare_model() -> None:
         ("ernie", {"use_task_id": True}, "use_task_id"),
         ("roformer", {"rotary_value": True}, "rotary_value"),
         ("modernbert", {"layer_types": ["chunked_attention"] * 4}, "chunked_attention"),
+        (
+            "modernbert",
+            {
+                "architectures": ["ModernBertForSequenceClassification"],
+                "classifier_pooling": "max",
+            },
+            "classifier_pooling = 'max'",
+        ),
         ("mpnet", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets"),
         ("deberta_v2", {"conv_kernel_size": 4}, "conv_kernel_size"),
         ("electra", {"hidden_act": "mish"}, "mish"),

@@ -44,10 +44,8 @@ def answer(config: HfConfig) -> Answer:
             return pooled(POOLER)
         case "ForTokenClassification" | "ForQuestionAnswering":
             return tags(config, task)
-        case "ForSequenceClassification":
+        case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, POOLER, "classifier", dropout=rate)
-        case "ForMultipleChoice":
-            return classifier(config, POOLER, "classifier", dropout=rate, n_classes=1)
         case "ForPreTraining" | "ForMaskedLM":
             width, activation = config.get("embedding_size", 128), "gelu_new"
             head = words(config, config.activation("hidden_act", activation)) | {"width": width}

@@ -134,9 +134,9 @@ def word_rows(head: str, base: str, transform: str, norm: str, config: HfConfig)
     ]
 
 
-def class_dropout(config: HfConfig, key: str = "classifier_dropout") -> float:
+def class_dropout(config: HfConfig) -> float:
     """Dropout before a classifier: its own rate, or the model's."""
-    own = config.get(key, None)
+    own = config.get("classifier_dropout", None)
     return float(config.get("hidden_dropout_prob", 0.1) if own is None else own)
 
 
@@ -151,10 +151,8 @@ def bert_answer(config: HfConfig, prefix: str = "bert.", pooler: str = "pooler.d
             return tags(config, task)
         case "ForNextSentencePrediction":
             return classifier(config, pooler, "cls.seq_relationship", n_classes=2)
-        case "ForSequenceClassification":
+        case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, pooler, "classifier", dropout=rate)
-        case "ForMultipleChoice":
-            return classifier(config, pooler, "classifier", dropout=rate, n_classes=1)
     base = "cls.predictions."
     head_rows = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
     if task != "ForPreTraining":
@@ -174,9 +172,7 @@ def roberta_answer(config: HfConfig, prefix: str = "roberta.") -> Answer:
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", dropout=rate)
         case "ForMultipleChoice":
-            return classifier(
-                config, f"{prefix}pooler.dense", "classifier", dropout=rate, n_classes=1
-            )
+            return classifier(config, f"{prefix}pooler.dense", "classifier", dropout=rate)
     rows_ = word_rows("lm_head.", "lm_head.", "dense", "layer_norm", config)
     return Answer(words(config, "gelu"), None, rows_)
 

@@ -134,10 +134,8 @@ def answer(config: HfConfig) -> Answer:
             return Answer()
         case "ForTokenClassification" | "ForQuestionAnswering":
             return tags(config, task)
-        case "ForSequenceClassification":
+        case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, "pooler.dense", "classifier", **options)
-        case "ForMultipleChoice":
-            return classifier(config, "pooler.dense", "classifier", n_classes=1, **options)
         case "ForMaskedLM":
             return masked(config)
     raise config.refuse("architectures", config.architecture)

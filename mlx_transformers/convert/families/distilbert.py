@@ -64,10 +64,8 @@ def answer(config: HfConfig) -> Answer:
             return Answer()
         case "ForTokenClassification" | "ForQuestionAnswering":
             return tags(config, task)
-        case "ForSequenceClassification":
+        case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, "pre_classifier", "classifier", **options)
-        case "ForMultipleChoice":
-            return classifier(config, "pre_classifier", "classifier", n_classes=1, **options)
     head = {
         "kind": "mlm",
         "tied": config.get("tie_word_embeddings", True),

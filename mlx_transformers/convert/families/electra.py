@@ -39,8 +39,8 @@ def answer(config: HfConfig) -> Answer:
             config.expect("summary_proj_to_labels", False)
             names, told = ("sequence_summary.summary", "classifier"), "summary_activation"
             rate = float(config.get("summary_last_dropout", 0.1))
-            shape: Table = {"n_classes": 1, "activation": config.activation(told, "gelu")}
-            return classifier(config, *names, dropout=rate, **shape)
+            activation = config.activation(told, "gelu")
+            return classifier(config, *names, dropout=rate, activation=activation)
         case "ForPreTraining":
             activation = config.activation("hidden_act", "gelu")
             head = {"kind": "tags", "n_classes": 1, "activation": activation}

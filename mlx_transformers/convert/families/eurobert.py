@@ -3,11 +3,11 @@
 Defaults are those of `EuroBertConfig`.
 """
 
-from ..answers import Answer, classifier, label_names, tags, task_of
+from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table
 from ..rope import rotary
-from ..view import View, spelled
+from ..view import MISSING, spelled
 from ..weights import Row
 from .llama import BIASED, LLAMA, decoder
 from .llama import weights as llama_weights
@@ -23,6 +23,7 @@ DEFAULTS: Table = {
 }
 POOLINGS = {"bos": "first", "mean": "mean"}
 """Their poolings, and which vector ours reads."""
+READS = {ours: theirs for theirs, ours in POOLINGS.items()}
 
 
 def model(config: HfConfig) -> Table:
@@ -61,29 +62,20 @@ def weights(config: HfConfig) -> list[Row]:
     return [*(row for row in llama_weights(config) if row.ours != "head"), *answer(config).rows]
 
 
-def said(view: View) -> Table:
-    """The class of a EuroBERT."""
-    if view.has("pool.n_classes"):
-        reads = {ours: theirs for theirs, ours in POOLINGS.items()}
-        return {
-            "architectures": ["EuroBertForSequenceClassification"],
-            "classifier_pooling": reads[view.get("pool.reads")],
-            **label_names(view.get("pool.n_classes")),
-        }
-    if view.get("head.kind") == "tags":
-        return {
-            "architectures": ["EuroBertForTokenClassification"],
-            **label_names(view.get("head.n_classes")),
-        }
-    return {"architectures": ["EuroBertForMaskedLM" if view.has("head.kind") else "EuroBertModel"]}
-
-
 EUROBERT = Family(
     model_types=("eurobert",),
     architecture="EuroBertForMaskedLM",
     model=model,
     weights=weights,
-    config=spelled({**BIASED, "mlp_bias": "block.ffn.bias"}, rotary(), said),
+    config=spelled(
+        {
+            **BIASED,
+            "mlp_bias": "block.ffn.bias",
+            "classifier_pooling": lambda view: READS.get(view.get("pool.reads"), MISSING),
+        },
+        rotary(),
+        asked("EuroBert"),
+    ),
     renames=((r"^(?!model\.|lm_head\.|dense\.|classifier\.)", "model."),),
     spare=(r"^lm_head\.",),
     tied=LLAMA.tied,

@@ -61,10 +61,8 @@ def answer(config: HfConfig) -> Answer:
             return tags(config, task)
         case "ForNextSentencePrediction":
             return classifier(config, POOLER, "cls.seq_relationship", n_classes=2)
-        case "ForSequenceClassification":
+        case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, POOLER, "classifier", dropout=rate)
-        case "ForMultipleChoice":
-            return classifier(config, POOLER, "classifier", dropout=rate, n_classes=1)
     base = "cls.predictions."
     rows = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
     head = words(config, config.activation("hidden_act", "gelu_new"))

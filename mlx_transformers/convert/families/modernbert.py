@@ -18,6 +18,8 @@ BLOCK = "stack.blocks.{i}"
 FULL, SLIDING = "full_attention", "sliding_attention"
 NAMES = {FULL: "global", SLIDING: "local"}
 THETA = {FULL: 160000.0, SLIDING: 10000.0}
+POOLINGS = {"cls": "first", "mean": "mean"}
+"""Their poolings, and which vector ours reads."""
 
 
 def model(config: HfConfig) -> Table:
@@ -114,7 +116,11 @@ def block(config: HfConfig, kind: str) -> Table:
 
 
 def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of ModernBERT's: all but the bare model map, activate, normalise."""
+    """Head and pool of a class of ModernBERT's: all but the bare model map, activate, normalise.
+
+    Raises:
+        ConvertError: a task or a pooling that isn't built.
+    """
     task = task_of(config, "ForMaskedLM")
     config.ignore("classifier_pooling", "classifier_bias", "classifier_activation", "decoder_bias")
     shared: Table = {
@@ -134,10 +140,12 @@ def answer(config: HfConfig) -> Answer:
     found = rows(f"{slot}.{{map,norm,out}}", "{head.dense,head.norm,classifier}")
     if slot == "head":
         return Answer({"kind": "tags", "n_classes": n_labels(config), **shared}, None, found)
+    if (pooling := config.get("classifier_pooling", "cls")) not in POOLINGS:
+        raise config.refuse("classifier_pooling", pooling, "'cls' and 'mean' are")
     pool = {
         "kind": "classifier",
-        "n_classes": 1 if task == "ForMultipleChoice" else n_labels(config),
-        "reads": {"cls": "first", "mean": "mean"}[config.get("classifier_pooling", "cls")],
+        "n_classes": n_labels(config),
+        "reads": POOLINGS[pooling],
         "dropout": float(config.get("classifier_dropout", 0.0)),
         **shared,
     }

@@ -16,7 +16,6 @@ from .bert import (
     around,
     bert_answer,
     bert_extras,
-    class_dropout,
     layers,
     tower,
     word_rows,
@@ -38,7 +37,7 @@ def model(config: HfConfig) -> Table:
 def answer(config: HfConfig) -> Answer:
     """Head and pool of a class of RemBERT's: BERT's, but for the width of the words going out."""
     width = config.get("output_embedding_size", 1664)
-    rate = class_dropout(config, "classifier_dropout_prob")
+    rate = float(config.get("classifier_dropout_prob", 0.1))
     found = bert_answer(config, PREFIX)
     if found.head is not None and found.head["kind"] == "mlm":
         head = found.head | {"tied": False, "width": width}
