@@ -18,6 +18,7 @@ from .llama import BLOCK, ENDS, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, g
 from .qwen2_moe import experts
 
 DEFAULTS: Table = {
+    "vocab_size": 102400,
     "attention_bias": False,
     "n_shared_experts": 2,
     "n_routed_experts": 64,

@@ -24,7 +24,10 @@ def model(config: HfConfig) -> Table:
     config.ignore("rope_theta")
     kind = config.get("position_embedding_type", "absolute")
     turned = kind == "rotary"
-    offset = 0 if turned else config.get("pad_token_id") + 1
+    pad = config.get("pad_token_id")
+    if pad is None and not turned:
+        raise config.refuse("pad_token_id", pad, "positions begin behind a number")
+    offset = 0 if turned else pad + 1
     placed = "rotary" if turned else "absolute"
     table = tower(config, vocab_size=33, offset=offset, positions=placed)
     table = in_front(config, table, embed_norm=bool(config.get("emb_layer_norm_before", None)))

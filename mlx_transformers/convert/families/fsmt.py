@@ -36,13 +36,13 @@ def model(config: HfConfig) -> Table:
             f"{config.where}: src_vocab_size = {sizes[0]} and tgt_vocab_size = {sizes[1]} differ, "
             "and one size for both languages is built."
         )
-    config.assume(vocab_size=sizes[0])
+    config.assume(vocab_size=sizes[0], tie_word_embeddings=False)
     return bart.model(MEMBER, config)
 
 
 def weights(config: HfConfig) -> list[Row]:
     """The weight map of an FSMT."""
-    config.assume(vocab_size=config.get("tgt_vocab_size", 42024))
+    config.assume(vocab_size=config.get("tgt_vocab_size", 42024), tie_word_embeddings=False)
     head = Row("head.weight", "model.decoder.output_projection.weight")
     words = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
     ours = {row.ours for row in (head, *words)}

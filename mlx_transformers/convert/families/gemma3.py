@@ -14,7 +14,11 @@ from .gemma2 import DEFAULTS as GEMMA2
 from .gemma2 import SANDWICHED, sandwiched, weights
 from .llama import LLAMA
 
-DEFAULTS: Table = GEMMA2 | {"vocab_size": 262208, "max_position_embeddings": 131072}
+DEFAULTS: Table = GEMMA2 | {
+    "vocab_size": 262208,
+    "max_position_embeddings": 131072,
+    "rope_theta": 1e6,
+}
 
 
 def model(config: HfConfig) -> Table:
@@ -27,7 +31,7 @@ def model(config: HfConfig) -> Table:
     every = config.get("sliding_window_pattern", 6)
     config.ignore("_sliding_window_pattern")
     types = layer_types(config, lambda i: SLIDING if (i + 1) % every else FULL)
-    table["position"] = rope_of_layer(config, FULL, theta=1e6)
+    table["position"] = rope_of_layer(config, FULL, theta=DEFAULTS["rope_theta"])
     local = rope_of_layer(config, SLIDING, theta=1e4, theta_key="rope_local_base_freq")
     sliding = {"mixer": {"window": config.get("sliding_window", 4096)}, "position": local}
     return patterned(table, types, {FULL: {}, SLIDING: sliding})

@@ -15,10 +15,10 @@ from .llama import ATTENTION, BIASED, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decod
 THETA3 = 500000.0
 
 
-def model(config: HfConfig) -> Table:
-    """The `[model]` table of an Olmo2Config."""
+def model(config: HfConfig, theta: float = 10000.0) -> Table:
+    """The `[model]` table of an Olmo2Config; `theta` is the default base of the positions."""
     bias = config.get("attention_bias", False)
-    table = decoder(config, bias=bias, vocab_size=50304, rms_norm_eps=1e-5)
+    table = decoder(config, bias=bias, vocab_size=50304, rms_norm_eps=1e-5, rope_theta=theta)
     table["block"]["placement"] = "reordered"
     table["block"]["mixer"] |= {"qk_norm": table["norm"], "qk_norm_over": "width"}
     return table
@@ -26,7 +26,7 @@ def model(config: HfConfig) -> Table:
 
 def model3(config: HfConfig) -> Table:
     """The `[model]` table of an Olmo3Config."""
-    table = model(config)
+    table = model(config, THETA3)
     table["position"] = rope_of_layer(config, FULL, theta=THETA3)
     # their reader takes the older dialect's base for the layers without a window alone
     local = rope_of_layer(config, SLIDING, theta=THETA3, theta_key=None)

@@ -27,6 +27,8 @@ def model(config: HfConfig) -> Table:
     }
     if config.get("qk_layernorm", True):
         mixer["qk_norm"] = norm
+    # The base of the published models, and of transformers 4; 5 takes 10,000 where a file says none.
+    position = rope(config, theta=25000.0, fraction=0.5, context=16384)
     return decoder(
         dim=config.get("hidden_size", 4096),
         n_layers=config.get("num_hidden_layers", 36),
@@ -35,7 +37,7 @@ def model(config: HfConfig) -> Table:
         norm=norm,
         mixer=mixer,
         ffn=mlp(config.get("intermediate_size", 16384), config.activation("hidden_act", "relu2")),
-        position=rope(config, theta=25000.0, fraction=0.5, context=16384),
+        position=position,
         dropout=config.get("hidden_dropout", 0.0),
         head={"tied": config.get("tie_word_embeddings", False)},
         std=config.get("initializer_range", 0.02),

@@ -36,6 +36,7 @@ def model(config: HfConfig) -> Table:
 
 def answer(config: HfConfig) -> Answer:
     """Head and pool of a class of RemBERT's: BERT's, but for the width of the words going out."""
+    config.assume(tie_word_embeddings=False)
     width = config.get("output_embedding_size", 1664)
     rate = float(config.get("classifier_dropout_prob", 0.1))
     found = bert_answer(config, PREFIX)
