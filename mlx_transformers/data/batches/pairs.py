@@ -55,7 +55,8 @@ class Pairs(Batching):
         return self
 
     def columns(self, seq_len: int) -> Columns:
-        return Columns(seq_len, seq_len, seq_len, masked=True)
+        target = self.longest_target(seq_len)
+        return Columns(target, target, seq_len, masked=True)
 
     def controls(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.start, "end")))
