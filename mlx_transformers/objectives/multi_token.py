@@ -1,12 +1,11 @@
 """Predicting several tokens at once: the next, and those that a model's `ahead` looks out for."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
-from ..core.errors import RecipeError
 from ..core.loss import Loss
 from .clm import Clm, next_tokens
 from .vocabulary import Vocabulary, summed
@@ -20,6 +19,7 @@ class MultiToken(Clm):
     """
 
     kind: Literal["multi_token"] = "multi_token"  # type: ignore[assignment]
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"ahead": ("mtp",)}
     weight: float = Field(0.3, gt=0)
     """What the further tokens count together, λ in the paper."""
 
@@ -35,11 +35,6 @@ class MultiTokenObjective:
 
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model = models["model"]
-        if "ahead" not in model:
-            raise RecipeError(
-                "objective 'multi_token' asks the model for tokens further on, and it predicts the "
-                "next one alone. Give it [model.ahead], or use the objective 'clm'."
-            )
         inputs, targets, weights = next_tokens(batch, ctx)
         segments = ctx.segments
         h, further = model.hidden_ahead(inputs, ctx)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.models.stack import trained_blocks
 from mlx_transformers.trainer.balance import LOAD, balance
 
@@ -113,8 +112,3 @@ def test_its_experts_add_their_losses_and_are_balanced() -> None:
     assert not kept
     assert set(np.round(np.abs(after - before), 6)) <= {0.0, 0.5}
     assert (after != before).any()
-
-
-def test_a_model_that_looks_at_the_next_token_alone_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"Give it \[model.ahead\]"):
-        loss_of(model_of(LLAMA), {"tokens": TOKENS})

@@ -200,6 +200,11 @@ def test_classes_that_the_model_lacks_are_named(
             "'mlm' can't train a model of kind 'decoder'. Kinds that it trains: encoder",
         ),
         (
+            "prefix",
+            ["objective={kind='multi_token'}", "data.batch={kind='rows'}"],
+            "model.ahead, which is absent: set model.ahead.kind = 'mtp'",
+        ),
+        (
             "classify",
             ["unset=['model.pool']"],
             "model.pool, which is absent: .*kind = 'classifier'",
