@@ -111,11 +111,14 @@ class RecordExamples:
                 f"data.batch.n_examples = {limit:,} is more than the {len(records):,} records that "
                 "there are to learn from. Take fewer, or leave it out to take all."
             )
-        drawn = np.random.default_rng(setting.seed).permutation(len(records))[:limit]
-        self._places = np.arange(len(records)) if limit is None else np.sort(drawn)
+        self._places = np.arange(len(records))
+        if limit is not None:
+            drawn = np.random.default_rng(setting.seed).permutation(len(records))
+            self._places = np.sort(drawn[:limit])
         self.per_epoch = self.size = len(self._places)
-        lengths = records.lengths().max(axis=1)[self._places]
-        sizes = np.searchsorted(widths, lengths) if len(widths) > 1 else None
+        sizes = None
+        if len(widths) > 1:
+            sizes = np.searchsorted(widths, records.lengths().max(axis=1)[self._places])
         self._order = Order(self.size, setting.seed, train and setting.shuffle, sizes)
 
     def at(self, row: int) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
