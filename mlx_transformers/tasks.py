@@ -262,9 +262,11 @@ def in_groups(
 ) -> Answers:
     """Texts scored together, and apart by the words of their sources; a group of none is left
     out."""
+    if not lengths:
+        return Answers(len(texts), score(texts))
     groups = []
-    ends = [*(n - 1 for n in lengths), None] if lengths else []
-    for first, last in zip((1, *lengths), ends, strict=bool(lengths)):
+    lasts = [n - 1 for n in lengths]
+    for first, last in zip((1, *lengths), (*lasts, None), strict=True):
         within = [t for t in texts if first <= t.words and (last is None or t.words <= last)]
         if within:
             groups.append(Group(first, last, len(within), score(within)))

@@ -23,7 +23,7 @@ class Decoder(Tower, Kind):
 
     kind: Literal["decoder"] = "decoder"
     does: ClassVar[str] = "continues"
-    """With a text, so what may be asked of it: an objective\'s `trains`."""
+    """What it does with a text; an objective trains models that do what its `trains` says."""
     dim: int = Field(ge=1)
     """Width D of the residual stream."""
     max_seq_len: int = Field(ge=1)
@@ -135,10 +135,9 @@ class DecoderModel(TowerModule):
 
 def shortened(ctx: Context, k: int) -> Context:
     """The context of a pass over the same rows without their last k places."""
+    whole = {name: getattr(ctx, name) for name in ("positions", "segments", "valid", "types")}
     cut: dict[str, Any] = {
-        name: None if array is None else array[:, :-k]
-        for name in ("positions", "segments", "valid", "types")
-        for array in [getattr(ctx, name)]
+        name: None if array is None else array[:, :-k] for name, array in whole.items()
     }
     return replace(ctx, **cut, key=ctx.split_key(), aux={}, stats={})
 

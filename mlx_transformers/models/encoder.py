@@ -22,7 +22,7 @@ class Encoder(Tower, Kind):
 
     kind: Literal["encoder"] = "encoder"
     does: ClassVar[str] = "reads"
-    """With a text, so what may be asked of it: an objective\'s `trains`."""
+    """What it does with a text; an objective trains models that do what its `trains` says."""
     dim: int = Field(ge=1)
     """Width D of the residual stream."""
     max_seq_len: int = Field(ge=1)

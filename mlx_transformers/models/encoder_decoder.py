@@ -24,7 +24,7 @@ class EncoderDecoder(Kind):
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
     does: ClassVar[str] = "answers"
-    """With a text, so what may be asked of it: an objective\'s `trains`."""
+    """What it does with a text; an objective trains models that do what its `trains` says."""
     dim: int = Field(ge=1)
     """Width D of both residual streams."""
     max_seq_len: int = Field(ge=1)

@@ -23,7 +23,7 @@ class Pair(Kind):
 
     kind: Literal["pair"] = "pair"
     does: ClassVar[str] = "judges"
-    """With a text, so what may be asked of it: an objective\'s `trains`."""
+    """What it does with a text; an objective trains models that do what its `trains` says."""
     generator: Encoder
     """What fills masks; its head is over the vocabulary."""
     discriminator: Encoder

@@ -29,7 +29,7 @@ class Recurrent(Kind):
 
     kind: Literal["recurrent"] = "recurrent"
     does: ClassVar[str] = "continues"
-    """With a text, so what may be asked of it: an objective\'s `trains`."""
+    """What it does with a text; an objective trains models that do what its `trains` says."""
     dim: int = Field(ge=1)
     """Width D of the embeddings and of the last layer."""
     vocab_size: int | None = Field(None, ge=1)

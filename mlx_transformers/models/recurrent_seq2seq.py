@@ -32,7 +32,7 @@ class RecurrentSeq2Seq(Kind):
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
     does: ClassVar[str] = "answers"
-    """With a text, so what may be asked of it: an objective\'s `trains`."""
+    """What it does with a text; an objective trains models that do what its `trains` says."""
     dim: int = Field(ge=1)
     """Width D of embeddings, memory and states."""
     vocab_size: int | None = Field(None, ge=1)

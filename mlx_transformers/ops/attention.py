@@ -61,9 +61,8 @@ def attention_kept(
     dropout: bool = False,
     bias: bool = False,
 ) -> float:
-    """Bytes per query that `attention` keeps of its scores of so many `keys`.
-
-    What it reads and its output are not in it.
+    """Bytes per query that `attention` keeps of its scores of so many `keys`; queries, keys, values
+    and the output are not counted.
 
     The CPU's blocks keep one number a row, as the GPU's kernels do where the mask is causal and
     nothing else. Given an array of booleans (a window, documents, padding), MLX falls back to all

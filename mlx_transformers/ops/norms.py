@@ -73,14 +73,14 @@ def _normalised(
     ) -> tuple[mx.array, ...]:
         # only now: otherwise `mx.compile` takes what the forward has made of it, and so keeps that
         x = wide(mx.depends([primals[0]], cotangents[:1])[0])
-        d, inv, column = cotangents[0], outputs[1], wide(primals[1])[:, None]
+        d, inv, weight = cotangents[0], outputs[1], wide(primals[1])
         x = x - outputs[2] if centred else x
-        dx = d * x
-        grads = [_weighted_rows(inv, dx), _weighted_rows(mx.ones_like(inv), d)]
-        out = d * column[:, 0] * inv - x * (dx @ column * (inv * inv * inv / width))
+        product, column = d * x, weight[:, None]
+        dx = d * weight * inv - x * (product @ column * (inv * inv * inv / width))
         if centred:
-            out = out - inv * (d @ column / width)
-        grads = [out, *grads[: len(primals) - 1]]
+            dx = dx - inv * (d @ column / width)
+        d_affine = [_weighted_rows(inv, product), _weighted_rows(mx.ones_like(inv), d)]
+        grads = [dx, *d_affine[: len(primals) - 1]]
         return tuple(g.astype(p.dtype) for g, p in zip(grads, primals, strict=True))
 
     affine = [mx.ones((width,)) if weight is None else weight, *([] if bias is None else [bias])]
