@@ -27,7 +27,7 @@ def model(config: HfConfig) -> Table:
     }
     if config.get("qk_layernorm", True):
         mixer["qk_norm"] = norm
-    # The base of the published models, and of transformers 4; 5 takes 10,000 where a file says none.
+    # The base of the published models and of transformers 4; 5 takes 10,000 where none is told.
     position = rope(config, theta=25000.0, fraction=0.5, context=16384)
     return decoder(
         dim=config.get("hidden_size", 4096),
