@@ -17,6 +17,7 @@ from mlx.nn.layers.distributed import shard_inplace, shard_linear
 from mlx.utils import tree_flatten
 
 from ..core.errors import RecipeError
+from ..recipe.slot import KINDS
 from .linear import ResidualLinear
 
 
@@ -27,10 +28,11 @@ def part_of(slot: str, kind: Any, dim: int, n: int) -> Any:
         RecipeError: it can't be divided, or not evenly.
     """
     if not hasattr(kind, "part"):
+        kinds = [each for name in ("mixer", "ffn") for each in KINDS[name].items()]
+        able = [f"'{name}'" for name, other in kinds if hasattr(other, "part")]
         raise RecipeError(
             f"{slot}.kind = '{kind.kind}' can't be shared out among processes: leave "
-            "train.tensor_parallel out. Mixers 'attention', 'cross_attention' and 'disentangled' "
-            "can, and ffns 'mlp', 'glu' and 'clamped_glu'."
+            f"train.tensor_parallel out. Kinds that can: {', '.join(able)}."
         )
     return kind.part(dim, n)
 
