@@ -29,15 +29,15 @@ LENGTHS = (5, 7, 10, 15, 25)
 """Words of the source at which a group begins."""
 
 
-def losses(run: Path, lengths: Sequence[int]) -> Iterator[float]:
-    """Nats per target token of a run: of all held-out pairs, then of each group of lengths."""
+def losses(run: Path, groups: Sequence[Group]) -> Iterator[float]:
+    """Nats per target token of a run: of all held-out pairs, then of each group of them."""
     _, built = opened(run)
     stream = held_out(built, None)
     yield built.evaluator(stream)["val_loss"]
     words = [len(built.tokenizer.decode(source).split()) for source, _ in examples(stream)]
-    for first, end in zip((1, *lengths), (*lengths, max(words) + 1), strict=True):
+    for group in groups:
         part = held_out(built, None)
-        part.numbers = part.numbers[[first <= n < end for n in words]]
+        part.numbers = part.numbers[[group.first <= n <= (group.last or n) for n in words]]
         yield built.evaluator(part)["val_loss"]
 
 
@@ -99,7 +99,7 @@ def main() -> None:
         if not RunFolder(run).recipe.is_file():
             train(recipe, name=name, root=args.out)
         found[name] = measure(run, "translation", writing=Writing(search, LENGTHS))
-        loss[name] = list(losses(run, LENGTHS))
+        loss[name] = list(losses(run, found[name].groups))
         sizes[name] = count(opened(run)[1].model).total
     everything = {
         name: asdict(one) | {"checkpoint": str(one.checkpoint), "loss": loss[name]}
