@@ -108,6 +108,8 @@ def generate(
 
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     text = _standard_input() if prompt == "-" else prompt
+    if alignment is not None:
+        _can_be_drawn(alignment)
     model, tokenizer = load(run)
     searches = beams is not None or not hasattr(model, "step") or reads_source(model)
     if searches or alignment is not None:
@@ -132,17 +134,21 @@ def generate(
         raise typer.Exit(INTERRUPTED)
 
 
-def _drawn(file: Path, run: str | None, text: str, **how: Any) -> str:
-    """What is written, once its alignment is drawn to a file."""
-    from ..report.plot import alignment
-    from ..writing import align
-
+def _can_be_drawn(file: Path) -> None:
+    """Refuse a picture of another kind, in no folder, or in place of another."""
     if file.suffix not in (".svg", ".png"):
         raise RunError(f"--alignment {file}: end the name with .svg or .png.")
     if file.exists():
         raise RunError(f"{file} is there already. Give --alignment another name, or remove it.")
     if not file.parent.is_dir():
         raise RunError(f"--alignment {file}: there is no folder {file.parent}. Make it first.")
+
+
+def _drawn(file: Path, run: str | None, text: str, **how: Any) -> str:
+    """What is written, once its alignment is drawn to a file."""
+    from ..report.plot import alignment
+    from ..writing import align
+
     said, looked = align(run, text, **how)
     alignment(looked.weights, looked.source, looked.target, file)
     return said
