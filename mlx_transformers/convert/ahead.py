@@ -17,8 +17,11 @@ from .weights import Row, rows
 Table = dict[str, Any]
 OURS, THEIRS = "stack.blocks.{i}", "model.layers.{i}"
 KEY = "num_nextn_predict_layers"
-COPIES = r"^model\.layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$"
-"""Names of the copies."""
+COPIES = (
+    (r"model\.layers\.\d+\.embed_tokens\.weight", "model.embed_tokens.weight"),
+    (r"model\.layers\.\d+\.shared_head\.head\.weight", "lm_head.weight"),
+)
+"""Names of the copies, and what they are copies of."""
 
 
 def looking_ahead(config: HfConfig, table: Table) -> Table:
@@ -42,7 +45,7 @@ def ahead_rows(config: HfConfig, block: Sequence[Row]) -> list[Row]:
     """The rows of what looks ahead, whose blocks have those of the model's own."""
     dim, first = config.get("hidden_size"), config.get("num_hidden_layers")
     found = []
-    for k in range(config.get(KEY, 0) or steps(config)):
+    for k in range(steps(config)):
         step, theirs = f"ahead.chain.{k}", f"model.layers.{first + k}"
         # they join the word first
         halves = (f"{step}.of_word", f"{step}.of_hidden")

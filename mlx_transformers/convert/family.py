@@ -34,7 +34,7 @@ class Family:
         dropped: regular expressions of buffers that say nothing, beside `BUFFERS`.
         spare: regular expressions of tensors that files hold beside a model that has no place for
             them: heads of the pretraining, the pooler of an encoder that is asked for words.
-        tied: second names of tied tensors in a file, and the first.
+        tied: regular expressions of second names of tied tensors in a file, and the first.
     """
 
     model_types: tuple[str, ...]

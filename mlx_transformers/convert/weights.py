@@ -94,7 +94,8 @@ def to_ours(
         theirs: the tensors of the file.
         where: how to call the file in a sentence.
         spare: regular expressions of tensors that may be left over.
-        tied: second names of tensors, which must hold the same numbers as the first.
+        tied: regular expressions of second names of tensors, which must hold the same numbers as
+            the first.
 
     Raises:
         ConvertError: tensors are missing, unknown, or of another shape; all are named.
@@ -168,13 +169,14 @@ def renamed(
 
 
 def _is_copy(name: str, theirs: Mapping[str, mx.array], tied: Mapping[str, str]) -> bool:
-    first = theirs.get(tied.get(name, ""))
-    if first is None:
+    first = next((first for second, first in tied.items() if re.fullmatch(second, name)), "")
+    if first not in theirs:
         return False
-    if first.shape != theirs[name].shape or not mx.array_equal(first, theirs[name]).item():
+    if theirs[first].shape != theirs[name].shape or not mx.array_equal(theirs[first], theirs[name]):
         raise ConvertError(
-            f"config.json ties '{name}' to '{tied[name]}', but the file holds other numbers there. "
-            "Set tie_word_embeddings to false in a copy of config.json if both are meant."
+            f"'{name}' has to be a copy of '{first}', but the file holds other numbers there. If "
+            "config.json ties a head that is meant to be another, set tie_word_embeddings to false "
+            "in a copy of it."
         )
     return True
 

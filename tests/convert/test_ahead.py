@@ -11,6 +11,7 @@ from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.families.llama import LLAMA
 from mlx_transformers.convert.match import match
 from mlx_transformers.convert.weights import to_theirs
+from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.exporting import parameters
 from mlx_transformers.importing import Published, published, settled, typed_model
 from tests.parity.draw import draw
@@ -61,6 +62,16 @@ def test_layers_behind_the_last_one_are_read_and_written_as_they_came(name: str)
     _, alone = file(name, copies=False)
     assert theirs.keys() == alone.keys()
     assert all(mx.array_equal(theirs[n], alone[n]) for n in theirs)
+
+
+@pytest.mark.parametrize("copy", ["embed_tokens", "shared_head.head"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_copy_with_numbers_of_its_own_is_refused(name: str, copy: str) -> None:
+    config, tensors = file(name)
+    own = f"model.layers.{config['num_hidden_layers']}.{copy}.weight"
+    tensors[own] = tensors[own] + 1.0
+    with pytest.raises(ConvertError, match=f"'{own}' has to be a copy of '[a-z_.]+'"):
+        published(HfConfig(config), tensors, name)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -268,7 +268,6 @@ DEEPSEEK_V3 = Family(
     config=spelled(
         LATENT, turned, paired, balanced, said_ahead, topk_method="noaux_tc", scoring_func="sigmoid"
     ),
-    dropped=(COPIES,),
     renames=LLAMA.renames,
-    tied=LLAMA.tied,
+    tied=(*LLAMA.tied, *COPIES),
 )

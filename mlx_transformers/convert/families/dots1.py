@@ -118,7 +118,6 @@ GLM4_MOE = Family(
         balanced,
         said_ahead,
     ),
-    dropped=(COPIES,),
     renames=LLAMA.renames,
-    tied=LLAMA.tied,
+    tied=(*LLAMA.tied, *COPIES),
 )
