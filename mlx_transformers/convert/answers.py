@@ -87,14 +87,17 @@ PARTS = {
 """The class with a head and a pool of these kinds."""
 
 
-def asked(title: str) -> Callable[[View], Table]:
+def asked(title: str, writes: str | None = None) -> Callable[[View], Table]:
     """What says the class of an encoder, and how many classes it tells apart.
 
     Args:
         title: what the names of the family's classes begin with.
+        writes: what the name of the one ends with that reads one way, and writes.
     """
 
     def said(view: View) -> Table:
+        if writes and view.get("kind") == "decoder":
+            return {"architectures": [f"{title}{writes}"], "is_decoder": True}
         kinds = tuple((view.table.get(slot) or {}).get("kind") for slot in ("head", "pool"))
         if kinds not in PARTS:
             raise ConvertError(f"No class of {title} has the head and the pool {kinds}.")

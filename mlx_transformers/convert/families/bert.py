@@ -33,12 +33,17 @@ def model(config: HfConfig, *, vocab_size: int = 30522, pad: int | None = None) 
     """The `[model]` table of a BertConfig; with a `pad` token, of a RobertaConfig."""
     offset = 0 if pad is None else config.get("pad_token_id", pad) + 1
     answer = bert_answer(config) if pad is None else roberta_answer(config)
-    causal = task_of(config, "ForMaskedLM", *CAUSAL) in CAUSAL and config.get("is_decoder", False)
     return {
         **tower(config, offset=offset, vocab_size=vocab_size),
-        "kind": "decoder" if causal else "encoder",
+        "kind": kind_of(config),
         **answer.tables(),
     }
+
+
+def kind_of(config: HfConfig) -> str:
+    """Whether it reads both ways, or one way and writes."""
+    causal = config.architecture.endswith(CAUSAL) and config.get("is_decoder", False)
+    return "decoder" if causal else "encoder"
 
 
 def norm_of(config: HfConfig, eps: float = 1e-12) -> Table:
@@ -235,13 +240,6 @@ TOWER: dict[str, Told] = {
 """Where our values of keys stand that all of BERT's line share."""
 
 
-def said_bert(view: View) -> Table:
-    """The class of a BERT, which may write instead of reading."""
-    if view.get("kind") == "decoder":
-        return {"architectures": ["BertLMHeadModel"], "is_decoder": True}
-    return asked("Bert")(view)
-
-
 def padded(view: View) -> Table:
     """The token before the first position, from which RoBERTa's code counts."""
     offset = view.get("position.offset")
@@ -258,19 +256,6 @@ NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 
 HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")
 """What stands beside the tower in a file."""
-
-
-def berts(*names: str, prefix: str = "bert.", title: str = "Bert") -> Family:
-    """A family with BERT's tensors under a prefix."""
-    return Family(
-        model_types=names,
-        architecture=f"{title}ForPreTraining",
-        model=model,
-        weights=partial(weights, prefix=prefix),
-        config=spelled(TOWER, said_bert),
-        renames=(*NAMES, prefixed(prefix, *HEADS)),
-        **bert_extras(prefix),
-    )
 
 
 def bert_extras(prefix: str) -> Table:
@@ -311,6 +296,14 @@ def roberta_extras(prefix: str) -> Table:
     }
 
 
-BERT = berts("bert")
+BERT = Family(
+    model_types=("bert",),
+    architecture="BertForPreTraining",
+    model=model,
+    weights=weights,
+    config=spelled(TOWER, asked("Bert", "LMHeadModel")),
+    renames=(*NAMES, prefixed("bert.", *HEADS)),
+    **bert_extras("bert."),
+)
 ROBERTA = robertas("roberta", vocab_size=50265)
 XLM_ROBERTA = robertas("xlm-roberta", "camembert", title="XLMRoberta")

@@ -6,7 +6,7 @@ Zaheer et al. 2020. Defaults are those of `BigBirdConfig`.
 from ..answers import Answer, asked, classifier, pooled, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import View, spelled
+from ..view import spelled
 from ..weights import Row
 from .bert import (
     CAUSAL,
@@ -17,6 +17,7 @@ from .bert import (
     bert_answer,
     bert_extras,
     class_dropout,
+    kind_of,
     layers,
     tower,
 )
@@ -42,8 +43,7 @@ def model(config: HfConfig) -> Table:
     found = answer(config).tables()
     if found.get("head", {}).get("kind") == "mlm":
         found["head"]["activation"] = activation
-    causal = config.architecture.endswith(CAUSAL) and config.get("is_decoder", False)
-    return {**table, "kind": "decoder" if causal else "encoder", **found}
+    return {**table, "kind": kind_of(config), **found}
 
 
 def answer(config: HfConfig) -> Answer:
@@ -69,13 +69,6 @@ def weights(config: HfConfig) -> list[Row]:
     return [*around("bert."), *layers("bert.encoder.layer.{i}"), *answer(config).rows]
 
 
-def said(view: View) -> Table:
-    """The class of a BigBird, which may write instead of reading."""
-    if view.get("kind") == "decoder":
-        return {"architectures": ["BigBirdForCausalLM"], "is_decoder": True}
-    return asked("BigBird")(view)
-
-
 KEYS = {
     **TOWER,
     "use_bias": "block.mixer.bias",
@@ -87,7 +80,7 @@ BIG_BIRD = Family(
     architecture="BigBirdForPreTraining",
     model=model,
     weights=weights,
-    config=spelled(KEYS, said, attention_type="original_full"),
+    config=spelled(KEYS, asked("BigBird", "ForCausalLM"), attention_type="original_full"),
     renames=(*NAMES, prefixed("bert.", *HEADS)),
     **bert_extras("bert."),
 )

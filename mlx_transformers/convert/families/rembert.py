@@ -6,16 +6,16 @@ Defaults are those of `RemBertConfig`.
 from ..answers import Answer, asked
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import View, spelled
+from ..view import spelled
 from ..weights import Row
 from .bert import (
-    CAUSAL,
     HEADS,
     NAMES,
     TOWER,
     around,
     bert_answer,
     bert_extras,
+    kind_of,
     layers,
     tower,
     word_rows,
@@ -30,8 +30,7 @@ def model(config: HfConfig) -> Table:
     config.expect("tie_word_embeddings", False)
     table = tower(config, vocab_size=250300, dropout=0.0, **SIZES)
     table["embed"] |= {"width": config.get("input_embedding_size", 256), "project_bias": True}
-    causal = config.architecture.endswith(CAUSAL) and config.get("is_decoder", False)
-    return {**table, "kind": "decoder" if causal else "encoder", **answer(config).tables()}
+    return {**table, "kind": kind_of(config), **answer(config).tables()}
 
 
 def answer(config: HfConfig) -> Answer:
@@ -58,13 +57,6 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def said(view: View) -> Table:
-    """The class of a RemBERT, which may write instead of reading."""
-    if view.get("kind") == "decoder":
-        return {"architectures": ["RemBertForCausalLM"], "is_decoder": True}
-    return asked("RemBert")(view)
-
-
 REMBERT = Family(
     model_types=("rembert",),
     architecture="RemBertForMaskedLM",
@@ -77,7 +69,7 @@ REMBERT = Family(
             "output_embedding_size": "head.width",
             "classifier_dropout_prob": "pool.dropout",
         },
-        said,
+        asked("RemBert", "ForCausalLM"),
         tie_word_embeddings=False,
     ),
     renames=(*NAMES, prefixed(PREFIX, *HEADS)),
