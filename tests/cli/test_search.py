@@ -17,6 +17,8 @@ from mlx_transformers.decode.beam import Beams
 from mlx_transformers.session import train
 from mlx_transformers.writing import align, reads_source, search, with_ends
 
+from .conftest import Mlxt
+
 SMALL = ["train.steps=2", "train.batch_size=2", "train.seq_len=16", "eval.batches=1"]
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -76,6 +78,24 @@ def test_a_transformer_has_an_alignment_and_a_model_without_a_source_has_none(pl
     loaded = (object(), object())
     with pytest.raises(RunError, match="no alignment to show"):
         align(None, "one two", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
+
+
+def test_the_verb_draws_an_alignment_once(place: Path, tmp_path: Path, mlxt: Mlxt) -> None:
+    run, picture = place / "runs/pair", tmp_path / "looked.svg"
+    words = ("generate", "--run", str(run), "--prompt", "one two", "--max-tokens", "5")
+    done = mlxt(*words, "--alignment", str(picture))
+    assert done.out.rstrip("\n") == search(run, "one two", max_tokens=5, beams=Beams(1))
+    drawn = picture.read_bytes()
+    assert b"<svg" in drawn
+    for file, cure in (
+        ("looked.svg", "is there already"),
+        ("looked.pdf", "end the name with .svg or .png"),
+        ("nowhere/looked.svg", "Make it first"),
+    ):
+        refused = mlxt(*words, "--alignment", str(tmp_path / file))
+        assert refused.code == 1
+        assert cure in " ".join(refused.err.split())
+    assert picture.read_bytes() == drawn
 
 
 def test_an_encoder_writes_nothing(place: Path) -> None:
