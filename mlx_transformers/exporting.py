@@ -29,7 +29,7 @@ from .importing import CONFIG, settled, typed_model
 from .trainer.folder import RUNS, find_checkpoint
 
 AHEAD = "ahead."
-"""What names of parameters begin with that look ahead."""
+"""How the names of parameters that look ahead begin."""
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 

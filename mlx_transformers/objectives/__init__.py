@@ -7,4 +7,5 @@ An objective's table says what it needs, so that another is refused before anyth
     parts     slots of the model that it reads, and the kinds that they may hold
     unit      what its loss is a mean over; a token if it doesn't say
     answers   the slot of the model whose classes are those of the data
+    n_classes how many those must be, where the objective reads so many
 """
