@@ -1,7 +1,11 @@
 """Plots of runs. Needs matplotlib (extra `plot`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .figure import new_figure
 
@@ -22,17 +26,10 @@ def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: P
     Raises:
         RunError: matplotlib is not installed.
     """
-    figure = new_figure(7.5, 4.2)
-    figure.set_layout_engine("constrained")
-    axes = figure.add_subplot()
-    for name, points in curves.items():
-        tokens, bits = zip(*points, strict=True)
-        axes.plot([t / 1e6 for t in tokens], bits, marker="o", markersize=3, label=name)
-    axes.set_xlabel("training tokens (millions)")
-    axes.set_ylabel("validation bits per byte")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path)
+    with _named_lines(path, "training tokens (millions)", "validation bits per byte") as axes:
+        for name, points in curves.items():
+            tokens, bits = zip(*points, strict=True)
+            axes.plot([t / 1e6 for t in tokens], bits, marker="o", markersize=3, label=name)
     return path
 
 
@@ -47,16 +44,9 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
     Raises:
         RunError: matplotlib is not installed.
     """
-    figure = new_figure(7.5, 4.2)
-    figure.set_layout_engine("constrained")
-    axes = figure.add_subplot()
-    for name, points in curves.items():
-        axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
-    axes.set_xlabel("tokens of the source")
-    axes.set_ylabel(what)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path, **REPEATABLE)
+    with _named_lines(path, "tokens of the source", what) as axes:
+        for name, points in curves.items():
+            axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
     return path
 
 
@@ -78,22 +68,30 @@ def group_curves(
     Raises:
         RunError: matplotlib is not installed.
     """
+    with _named_lines(path, "words of the source", what) as axes:
+        for number, (name, bars) in enumerate(curves.items()):
+            # Side by side, so that no interval hides another.
+            aside = 0.08 * (number - (len(curves) - 1) / 2)
+            values, low, high = zip(*bars, strict=True)
+            reach = [np.subtract(values, low), np.subtract(high, values)]
+            places = np.arange(len(groups)) + aside
+            axes.errorbar(places, values, reach, marker="o", markersize=3, capsize=2, label=name)
+        axes.set_xticks(range(len(groups)), groups)
+    return path
+
+
+@contextmanager
+def _named_lines(path: Path, across: str, up: str) -> Iterator[Any]:
+    """Axes for lines that have names; the figure is written once they are drawn."""
     figure = new_figure(7.5, 4.2)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
-    for number, (name, bars) in enumerate(curves.items()):
-        # Side by side, so that no interval hides another.
-        places = [place + 0.08 * (number - (len(curves) - 1) / 2) for place in range(len(groups))]
-        values = [value for value, _, _ in bars]
-        reach = [[value - low for value, low, _ in bars], [high - value for value, _, high in bars]]
-        axes.errorbar(places, values, reach, marker="o", markersize=3, capsize=2, label=name)
-    axes.set_xticks(range(len(groups)), groups)
-    axes.set_xlabel("words of the source")
-    axes.set_ylabel(what)
+    yield axes
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, **REPEATABLE)
-    return path
 
 
 def alignment(
