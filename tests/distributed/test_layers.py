@@ -18,12 +18,14 @@ CONSTANT = "optim.schedule={kind='constant'}"
 MIXER = "model.block.mixer"
 
 SETS = {
-    "glu, key/value heads": (f"{MIXER}.n_heads=4", f"{MIXER}.n_kv_heads=2", "train.accumulate=2"),
-    "norms of heads, sinks, biases": (
+    "glu, key/value heads and their norms, sinks, biases": (
+        f"{MIXER}.n_heads=4",
+        f"{MIXER}.n_kv_heads=2",
         f"{MIXER}.qk_norm={{kind='rms_norm'}}",
         f"{MIXER}.sinks=true",
         f"{MIXER}.bias=true",
         f"{MIXER}.out_bias=true",
+        "train.accumulate=2",
     ),
     "mlp, recomputed, an average, lion": (
         "model.block.ffn={kind='mlp', hidden_dim=24, activation='gelu', bias=true}",
