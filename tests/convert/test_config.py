@@ -21,14 +21,6 @@ SAID = {"big_bird": {"attention_type": "original_full"}}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
-def test_a_config_without_keys_is_the_default_of_its_class(family) -> None:  # type: ignore[no-untyped-def]
-    for name in family.model_types:
-        table, weights = read(family, HfConfig({"model_type": name, **SAID.get(name, {})}))
-        assert table["kind"]
-        assert weights
-
-
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 def test_an_option_that_nobody_reads_is_named(family) -> None:  # type: ignore[no-untyped-def]
     said = SAID.get(family.name, {})
     config = HfConfig({"model_type": family.name, "use_wormholes": True, **said})

@@ -33,8 +33,7 @@ SAID: dict[str, Table] = {
 def understood(name: str, config: Table) -> Any:
     """The `[model]` table of a config, and the names in its weight map."""
     family = next(f for f in FAMILIES if name in f.model_types)
-    told = {"model_type": name, "architectures": [family.architecture], **config}
-    table, rows = read(family, HfConfig(told | SAID.get(name, {})))
+    table, rows = read(family, HfConfig({"model_type": name, **config, **SAID.get(name, {})}))
     return table, [(row.ours, row.theirs) for row in rows]
 
 
