@@ -7,6 +7,7 @@ from mlx_transformers.convert.family import read
 from mlx_transformers.convert.known import FAMILIES, family_of
 from mlx_transformers.convert.rope import rope
 from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.importing import typed_model
 
 LLAMA = {
     "model_type": "llama",
@@ -46,6 +47,22 @@ def test_what_is_not_built_is_refused_by_name(more, said) -> None:  # type: igno
     config = HfConfig(LLAMA | more)
     with pytest.raises(ConvertError, match=said):
         read(family_of(config), config)
+
+
+def test_a_window_on_what_is_written_is_none_on_the_source() -> None:
+    sides = {
+        side: {
+            "num_hidden_layers": 2,
+            "layer_types": ["sliding_attention"] * 2,
+            "sliding_window": 8,
+        }
+        for side in ("encoder", "decoder")
+    }
+    config = HfConfig({"model_type": "t5gemma", **sides})
+    table, _ = read(family_of(config), config)
+    block = typed_model(table, "here").decoder.block
+    assert block.mixer.window == 8
+    assert not hasattr(block.cross, "window")
 
 
 def test_an_unknown_family_gets_the_nearest() -> None:

@@ -34,7 +34,9 @@ def model(config: HfConfig) -> Table:
         table["block"]["dropout"] = rate
         table["block"]["ffn"]["dropout"] = rate
     widen(encoder, 1)
-    decoder["block"]["cross"] = decoder["block"]["mixer"] | {"kind": "cross_attention"}
+    # the source is seen whole, even where every layer has a window on what was written
+    cross = {key: value for key, value in decoder["block"]["mixer"].items() if key != "window"}
+    decoder["block"]["cross"] = cross | {"kind": "cross_attention"}
     sides = {
         side: {key: table[key] for key in OF_STACK if key in table} for side, table in told.items()
     }
