@@ -6,7 +6,7 @@ Defaults are those of `ModernBertConfig`.
 from ..answers import Answer, asked, n_labels, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..pattern import attended
+from ..pattern import FULL, SLIDING, attended, layer_types
 from ..rope import rope, rotary_by_layer
 from ..transforms import Split
 from ..view import Told, View, activation, biased, first_of, spelled
@@ -15,7 +15,6 @@ from .bert import TOWER
 
 HF_BLOCK = "model.layers.{i}"
 BLOCK = "stack.blocks.{i}"
-FULL, SLIDING = "full_attention", "sliding_attention"
 NAMES = {FULL: "global", SLIDING: "local"}
 THETA = {FULL: 160000.0, SLIDING: 10000.0}
 POOLINGS = {"cls": "first", "mean": "mean"}
@@ -33,7 +32,7 @@ def tower(config: HfConfig) -> Table:
     config.ignore("layer_norm_eps", "position_embedding_type")  # BERT's, which no code reads
     config.ignore("initializer_cutoff_factor", "reference_compile", "repad_logits_with_grad")
     norm = norm_of(config)
-    types = layer_types(config)
+    types = types_of(config)
     blocks: Table = {NAMES[kind]: block(config, kind) for kind in sorted(set(types[1:]))}
     # The embeddings are normalised already.
     blocks["first"] = block(config, types[0]) | {"norm": {"kind": "none"}, "ffn_norm": norm}
@@ -61,20 +60,11 @@ def tower(config: HfConfig) -> Table:
     }
 
 
-def layer_types(config: HfConfig) -> list[str]:
-    """What each layer attends to.
-
-    Raises:
-        ConvertError: a type that isn't built.
-    """
-    n_layers, every = config.get("num_hidden_layers", 22), 3
-    every = config.get("global_attn_every_n_layers", every)
-    types = config.get("layer_types", None)
-    types = types or [SLIDING if i % every else FULL for i in range(n_layers)]
-    for kind in types:
-        if kind not in NAMES:
-            raise config.refuse("layer_types", kind, f"only {FULL} and {SLIDING} are")
-    return list(types[:n_layers])
+def types_of(config: HfConfig) -> list[str]:
+    """What each layer attends to."""
+    config.assume(num_hidden_layers=22)
+    every = config.get("global_attn_every_n_layers", 3)
+    return layer_types(config, lambda i: SLIDING if i % every else FULL)
 
 
 def norm_of(config: HfConfig) -> Table:
