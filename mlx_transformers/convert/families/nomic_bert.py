@@ -20,14 +20,19 @@ PREFIX = "nomic_bert."
 
 def model(config: HfConfig) -> Table:
     """The `[model]` table of a NomicBertConfig."""
-    config.ignore("head_dim")
     config.assume(hidden_act="silu", max_position_embeddings=2048)
     table = tower(config, vocab_size=30528, dropout=0.0, activation="silu")
     block = table["block"]
-    block["mixer"] |= {"bias": False, "out_bias": False}
+    block["mixer"] |= {"bias": False, "out_bias": False, "head_dim": head_dim(config)}
     block["ffn"] |= {"kind": "glu", "bias": False}
     table["position"] = rope(config, theta=1000.0)
     return table | answer(config).tables()
+
+
+def head_dim(config: HfConfig) -> int:
+    """The width of a head."""
+    whole = config.get("hidden_size", 768) // config.get("num_attention_heads", 12)
+    return int(config.get("head_dim", None) or whole)
 
 
 def answer(config: HfConfig) -> Answer:
@@ -45,7 +50,7 @@ def answer(config: HfConfig) -> Answer:
 def weights(config: HfConfig) -> list[Row]:
     """The weight map of a Nomic BERT, under the names of its published files."""
     theirs = f"{PREFIX}encoder.layers.{{i}}"
-    dim = config.get("hidden_size", 768)
+    width = config.get("num_attention_heads", 12) * head_dim(config)
     return [
         Row("embed.table", f"{PREFIX}embeddings.word_embeddings"),
         Row("embed.types", f"{PREFIX}embeddings.token_type_embeddings"),
@@ -53,7 +58,7 @@ def weights(config: HfConfig) -> list[Row]:
         Row(
             tuple(f"{BLOCK}.mixer.{x}" for x in "qkv"),
             f"{theirs}.attn.Wqkv",
-            Split((dim, dim, dim)),
+            Split((width, width, width)),
         ),
         Row(f"{BLOCK}.mixer.o", f"{theirs}.attn.out_proj"),
         *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{theirs}.mlp.{{fc12,fc11,fc2}}"),
@@ -67,7 +72,7 @@ NOMIC_BERT = Family(
     architecture="NomicBertForMaskedLM",
     model=model,
     weights=weights,
-    config=spelled(TOWER, rotary(), asked("NomicBert")),
+    config=spelled({**TOWER, "head_dim": "block.mixer.head_dim"}, rotary(), asked("NomicBert")),
     renames=(*NAMES, prefixed(PREFIX, *HEADS)),
     **bert_extras(PREFIX),
 )
