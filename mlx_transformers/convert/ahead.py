@@ -1,4 +1,4 @@
-"""Layers that predict further tokens, which DeepSeek-V3 and GLM-4.5 publish behind the last one.
+"""Layers that predict further tokens, which DeepSeek-V3 and GLMs publish behind the last one.
 
 transformers passes them over. Here they are what a model looks ahead with, and train further. Their
 own copies of the embedding and the head are those of the model: DeepSeek-V3, section 2.2.

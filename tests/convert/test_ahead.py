@@ -1,4 +1,4 @@
-"""The layers of DeepSeek-V3 and GLM-4.5 that look ahead: in, out, or left out, knowingly."""
+"""The layers of DeepSeek-V3, GLM-4.5 and GLM-4.7-Flash that look ahead: in, out, or left out, knowingly."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from mlx_transformers.importing import Published, published, settled, typed_mode
 from tests.parity.draw import draw
 from tests.parity.test_goldens import read
 
-FAMILIES = ("deepseek_v3", "glm4_moe")
+FAMILIES = ("deepseek_v3", "glm4_moe", "glm4_moe_lite")
 
 
 def file(name: str, copies: bool = True) -> tuple[dict[str, Any], dict[str, mx.array]]:
@@ -77,9 +77,9 @@ def test_a_copy_with_numbers_of_its_own_is_refused(name: str, copy: str) -> None
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_file_without_them_is_a_model_that_does_not_look_ahead(name: str) -> None:
     facts, _ = read(name)
-    assert facts["config"]["num_nextn_predict_layers"] == 1
+    config = HfConfig(facts["config"] | {"num_nextn_predict_layers": 1})
     tensors = {n: mx.array(draw(n, s, facts["special"])) for n, s in facts["tensors"].items()}
-    found = published(HfConfig(facts["config"]), tensors, name)
+    found = published(config, tensors, name)
     assert "ahead" not in found.table
     said, theirs = out(found)
     assert said.data["num_nextn_predict_layers"] == 0

@@ -4,11 +4,12 @@ Defaults are those of `Glm4MoeLiteConfig`.
 """
 
 from ...core.errors import ConvertError
+from ..ahead import COPIES, looking_ahead, said_ahead
 from ..config import HfConfig
 from ..family import Family, Table
 from ..pattern import patterned
 from ..view import View, spelled
-from .deepseek import LATENT, balanced, latent, mixture, paired, routing, turned, weights
+from .deepseek import LATENT, balanced, latent, mixture, paired, routing, turned, weights3
 from .llama import LLAMA, decoder
 
 DEFAULTS: Table = {
@@ -42,11 +43,10 @@ def model(config: HfConfig) -> Table:
     config.also("n_routed_experts", "num_local_experts")
     table = decoder(config, **DEFAULTS)
     config.ignore("head_dim", "qk_head_dim")
-    # layers that predict further tokens: they are not in the model that gives the logits
-    config.ignore("num_mtp_layers", "num_nextn_predict_layers")
     table = latent(config, table, neighbours=config.get("rope_interleave", True))
     moe = mixture(config, routing(config, "sigmoid", grouped=True))
-    return patterned(table, layer_ffns(config), {"dense": {}, "sparse": {"ffn": moe}})
+    table = patterned(table, layer_ffns(config), {"dense": {}, "sparse": {"ffn": moe}})
+    return looking_ahead(config, table)
 
 
 def layer_ffns(config: HfConfig) -> list[str]:
@@ -79,8 +79,8 @@ GLM4_MOE_LITE = Family(
     model_types=("glm4_moe_lite",),
     architecture="Glm4MoeLiteForCausalLM",
     model=model,
-    weights=weights,
-    config=spelled(LATENT, turned, paired, ffns),
+    weights=weights3,
+    config=spelled(LATENT, turned, paired, ffns, said_ahead),
     renames=LLAMA.renames,
-    tied=LLAMA.tied,
+    tied=(*LLAMA.tied, *COPIES),
 )
