@@ -1,4 +1,4 @@
-"""The layers of DeepSeek-V3, GLM-4.5 and GLM-4.7-Flash that look ahead: in, out, or left out, knowingly."""
+"""The layers of DeepSeek-V3 and GLMs that look ahead: in, out, or left out, knowingly."""
 
 from typing import Any
 
@@ -87,6 +87,14 @@ def test_a_file_without_them_is_a_model_that_does_not_look_ahead(name: str) -> N
     with_them = published(HfConfig(file(name)[0]), file(name)[1], name).model
     tokens = mx.array([[4, 9, 7, 20]])
     assert np.allclose(np.array(found.model(tokens)), np.array(with_them(tokens)), atol=1e-6)
+
+
+def test_those_of_ernie_have_a_layout_of_their_own_and_are_left_out() -> None:
+    facts, _ = read("ernie4_5_moe")
+    tensors = {n: mx.array(draw(n, s, facts["special"])) for n, s in facts["tensors"].items()}
+    tensors["model.mtp_emb_norm.0.weight"] = mx.ones(facts["config"]["hidden_size"])
+    config = HfConfig(facts["config"] | {"num_nextn_predict_layers": 1})
+    assert "ahead" not in published(config, tensors, "ernie").table
 
 
 def test_a_family_that_has_no_such_layers_is_written_without_them() -> None:

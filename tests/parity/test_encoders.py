@@ -59,6 +59,12 @@ def test_untied_words_have_the_decoders_bias_where_there_is_one() -> None:
     assert mx.array_equal(newer, mx.full((32,), 3.0))
 
 
+def test_a_file_whose_positions_turn_may_hold_a_table_of_them_too() -> None:
+    facts, _ = read("esm")
+    more = {"esm.embeddings.position_embeddings.weight": mx.zeros((32, 16))}
+    assert load(facts, tensors_of(facts) | more).table["position"]["kind"] == "rope"
+
+
 def test_the_third_deberta_names_no_class_and_is_a_bare_model() -> None:
     facts, _ = read("deberta")
     tensors = {n: a for n, a in tensors_of(facts).items() if not n.startswith("cls.")}

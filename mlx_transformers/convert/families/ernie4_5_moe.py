@@ -37,6 +37,8 @@ def model(config: HfConfig) -> Table:
     bias = config.get("use_bias", False)
     table = decoder(config, bias=bias, mlp_bias=bias, **DEFAULTS)
     config.ignore("router_aux_loss_coef")  # of training
+    # layers that look ahead, in a layout of their own: they are not in the model of the logits
+    config.ignore("num_nextn_predict_layers")
     # a floor of what gates are divided by, which the sum of the best never comes near
     if (floor := config.get("moe_norm_min", 1e-12)) > 1e-6:
         raise config.refuse("moe_norm_min", floor, "a floor near zero is")
@@ -106,5 +108,6 @@ ERNIE4_5_MOE = Family(
     weights=weights,
     config=spelled({**KEYS, "use_bias": biased}, rotary(traditional=True), mixture),
     renames=ERNIE4_5.renames,
+    spare=(r"^model\.mtp",),
     tied=LLAMA.tied,
 )

@@ -83,6 +83,7 @@ ESM = Family(
     ),
     renames=(*NAMES, prefixed(PREFIX, *HEADS)),
     dropped=(r"\.rotary_embeddings\.inv_freq$",),
-    spare=(*EXTRAS["spare"], r"contact_head\."),
+    # ESM-2 turns, and its files hold a table of positions all the same
+    spare=(*EXTRAS["spare"], r"contact_head\.", r"\.position_embeddings\.weight$"),
     tied=EXTRAS["tied"],
 )
