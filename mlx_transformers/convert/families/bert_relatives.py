@@ -200,8 +200,8 @@ def ernie_weights(config: HfConfig) -> list[Row]:
 def family(
     name: str,
     title: str,
-    model: object,
-    weights: object,
+    model: Callable[[HfConfig], Table],
+    weights: Callable[[HfConfig], list[Row]],
     prefix: str,
     *said: Callable[[View], Table],
 ) -> Family:
@@ -215,8 +215,8 @@ def family(
     return Family(
         model_types=(name,),
         architecture=f"{title}ForMaskedLM",
-        model=model,  # type: ignore[arg-type]
-        weights=weights,  # type: ignore[arg-type]
+        model=model,
+        weights=weights,
         config=spelled(TOWER, *said, asked(title)),
         renames=(*NAMES, prefixed(prefix, *HEADS)),
         dropped=(r"\.embed_positions\.weight$",),

@@ -189,7 +189,7 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
 
 def alone(table: Sequence[Row]) -> list[Row]:
     """The rows of an encoder that has no decoder beside it."""
-    inside = [replace(row, ours=row.ours.removeprefix("encoder.")) for row in table]  # type: ignore[union-attr]
+    inside = [replace(row, ours=str(row.ours).removeprefix("encoder.")) for row in table]
     words = Row("embed.table", "shared")
     return [words, *(row for row in inside if not str(row.ours).startswith(("decoder", "head")))]
 

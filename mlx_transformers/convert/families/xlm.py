@@ -3,11 +3,13 @@
 Defaults are those of `XLMConfig` and `FlaubertConfig`.
 """
 
+from collections.abc import Callable
+
 from ..answers import Answer, classifier, label_names, tags, task_of
 from ..config import HfConfig
 from ..decoder import mlp
 from ..family import Family, Table, prefixed
-from ..view import View, spelled
+from ..view import Told, View, spelled
 from ..weights import Row, rows
 
 BLOCK = "stack.blocks.{i}"
@@ -105,7 +107,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def said(title: str) -> object:
+def said(title: str) -> Callable[[View], Table]:
     """What says the class of a model, and whether it reads one way."""
 
     def of(view: View) -> Table:
@@ -123,7 +125,7 @@ def said(title: str) -> object:
     return of
 
 
-KEYS = {
+KEYS: dict[str, Told] = {
     "vocab_size": "vocab_size",
     "emb_dim": "dim",
     "n_layers": "n_layers",
@@ -137,14 +139,14 @@ KEYS = {
 }
 
 
-def family(name: str, title: str, **more: object) -> Family:
+def family(name: str, title: str, **more: Told) -> Family:
     """A family in XLM's layout."""
     return Family(
         model_types=(name,),
         architecture=f"{title}{WORDS}",
         model=model,
         weights=weights,
-        config=spelled({**KEYS, **more}, said(title)),  # type: ignore[arg-type, dict-item]
+        config=spelled({**KEYS, **more}, said(title)),
         renames=(prefixed(T, "pred_layer.", "classifier.", "qa_outputs.", "sequence_summary."),),
         tied=(("pred_layer.proj.weight", f"{T}embeddings.weight"),),
         spare=(r"^pred_layer\.",),
