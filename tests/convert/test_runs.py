@@ -19,6 +19,7 @@ from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
 from mlx_transformers.decode.generate import generate
+from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.exporting import discriminator, export_run, parameters
 from mlx_transformers.importing import import_run, published, read_published, settled, typed_model
 from mlx_transformers.session import evaluate
@@ -67,18 +68,25 @@ def test_shards_are_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     out = export_run(run.path, "hf", tmp_path / "out")
     assert len(list(out.glob("model-*.safetensors"))) > 1
     assert raw(out) == raw(source)
-    index = json.loads((out / "model.safetensors.index.json").read_text())
+    path = out / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["other.weight"] = min(index["weight_map"].values())
+    path.write_text(json.dumps(index))
+    with pytest.raises(ConvertError, match=r"'other.weight', which its file model-00001.* lacks"):
+        read_tensors(out)
     next(iter(out.glob("model-00002*"))).unlink()
     with pytest.raises(ConvertError, match="names the file model-00002"):
         read_tensors(out)
-    index["weight_map"]["other.weight"] = "model-00001-of-00002.safetensors"
 
 
 def test_an_imported_run_generates_and_is_measured(tmp_path: Path) -> None:
-    run = import_run(write(tmp_path / "model", "llama"), root=tmp_path / "runs")
+    source = write(tmp_path / "model", "llama")
+    run = import_run(source, root=tmp_path / "runs")
     model, tokenizer = load(run.path)
     assert tokenizer.eos_id == 256
-    assert generate(model, tokenizer, "abc", max_tokens=3) is not None
+    greedy = {"max_tokens": 8, "sampling": Sampling(temp=0.0)}
+    said = generate(model, tokenizer, "abc", **greedy)
+    assert said == generate(read_published(source).model, tokenizer, "abc", **greedy) != ""
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 200)
     text = run.recipe.read_text().replace('corpus = "stdlib"', f'path = "{tmp_path}/text.txt"')
     run.recipe.write_text(text.replace("[eval]", "[eval]\nbatches = 1"))
