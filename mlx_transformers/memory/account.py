@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 
 from ..core.footprint import WIDE
 from ..layers.block import Block
+from ..layers.residual import NORMS
 from .job import Job, Reading
 
 
@@ -30,7 +31,8 @@ class Ahead:
         head: arrays `[V, D]` beside the logits, and `head_backward` beside the blocks.
         rows: arrays `[N, D]` beside the logits, N the tokens that are told.
         sublayer: what a block's backward holds, as a multiple of what one of its sublayers keeps
-            (mixer, cross attention, ffn, on average): more of them fill the queue alone.
+            (mixer, cross attention, ffn, on average): more of them fill the queue alone, and so
+            does a second norm around each.
         again: what that of a recomputed block holds, as a multiple of what its forward keeps: it
             has to run, and the next one's is running already.
         layer: the same of a recurrent layer, whose steps are many and small.
@@ -148,7 +150,9 @@ def _working(reading: Reading, kept: float, ahead: Ahead) -> float:
     """What the backward of a layer holds beside all that was kept."""
     if not isinstance(reading.layer, Block):
         return ahead.layer * kept
-    return ahead.sublayer * kept / len(reading.layer.sublayers)
+    # A second norm around a sublayer has as many operations as the sublayer.
+    turns = len(reading.layer.sublayers) * len(NORMS[reading.layer.placement])
+    return ahead.sublayer * kept / turns
 
 
 def _edges(job: Job, entry: float, notes: list[str]) -> float:

@@ -25,7 +25,7 @@ FURTHEST = 2.0
 """A correction is never more than this factor, up or down."""
 
 
-ACCOUNT = 2
+ACCOUNT = 3
 """Raised whenever `account` changes: what was measured against another says nothing of this one."""
 
 
