@@ -21,8 +21,8 @@ from mlx_transformers.layers.counts import count
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "recipes"
 FOUND = ROOT / "docs" / "families.json"
-FOLDERS = ("recurrent", ".", "decoders", "positions", "encoders", "encoder_decoder")
-LIMIT_S = 900
+FOLDERS = ("recurrent", "seq2seq", ".", "decoders", "positions", "encoders", "encoder_decoder")
+LIMIT_S = 2400
 
 
 def main() -> None:
