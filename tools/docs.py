@@ -107,7 +107,7 @@ def families_region(page: Path, folder: str) -> str | None:
     text = _read(DOCS / "families.json")
     rows = json.loads(text) if text else {}
     lines = ["| recipe | million weights | loss | bits/byte | steps |", "|---|---:|---:|---:|---:|"]
-    for name, row in rows.items():
+    for name, row in sorted(rows.items()):
         if Path(name).parent.as_posix() != folder or "val_loss" not in row:
             continue
         link = f"[`{Path(name).name}`]({_link(page, ROOT / 'recipes' / f'{name}.toml')})"
