@@ -25,10 +25,10 @@ class Docstrings(RecordCorpus):
     size = "6 thousand pairs"
 
     def __init__(self) -> None:
-        self.library = Stdlib()
+        self.stdlib = Stdlib()
 
     def rows(self) -> Iterator[Row]:
-        for path in self.library.files:
+        for path in self.stdlib.files:
             with tokenize.open(path) as file:
                 text = file.read()
             try:
@@ -43,10 +43,10 @@ class Docstrings(RecordCorpus):
         return str(row["file"])
 
     def identity(self) -> Any:
-        return self.library.identity()
+        return self.stdlib.identity()
 
     def digest(self) -> str:
-        return self.library.digest()
+        return self.stdlib.digest()
 
     @classmethod
     def available(cls) -> bool:
