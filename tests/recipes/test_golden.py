@@ -1,0 +1,44 @@
+"""Every key of every shipped recipe, defaults included, is what tests/recipes/golden.txt says."""
+
+import difflib
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "golden_recipes.py"
+SHOWN = 60
+"""Lines of a difference that a failure shows."""
+
+
+@pytest.fixture
+def toy_kinds() -> None:
+    """Keep the kinds of the project: this file reads shipped recipes."""
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    """The lines of each recipe, by its heading."""
+    parts = [part.splitlines() for part in text.strip().split("\n\n")]
+    return {heading: lines for heading, *lines in parts}
+
+
+def test_shipped_recipes_resolve_to_the_golden_file() -> None:
+    spec = importlib.util.spec_from_file_location("golden_recipes", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    want, have = sections(tool.GOLDEN.read_text(encoding="utf-8")), sections(tool.golden())
+    found = []
+    for heading in sorted(want.keys() | have.keys()):
+        lines = difflib.ndiff(want.get(heading, []), have.get(heading, []))
+        changed = [line for line in lines if line[0] in "-+"]
+        found += [heading, *changed] if changed or heading not in want.keys() & have.keys() else []
+    assert not found, "\n".join(
+        [
+            "shipped recipes resolve to other values. If that is meant, run "
+            "`python tools/golden_recipes.py` and commit the file:",
+            *found[:SHOWN],
+            *([f"... and {len(found) - SHOWN} lines more"] if len(found) > SHOWN else []),
+        ]
+    )
