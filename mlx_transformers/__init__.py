@@ -8,11 +8,11 @@ from .core import backend
 __version__ = "0.1.0"
 
 _FACE = {
-    "load_recipe": "assemble",
-    "build": "assemble",
-    "train": "session",
-    "finetune": "finetuning",
-    "load": "assemble",
+    "load_recipe": "assembly.recipe",
+    "build": "assembly.build",
+    "train": "verbs.train",
+    "finetune": "verbs.finetune",
+    "load": "assembly.saved",
     "generate": "decode.generate",
 }
 """Where the names of the Python face live; each is loaded at its first use."""

@@ -60,12 +60,13 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
     """Train, and read memory while it runs."""
     import mlx.core as mx
 
-    from mlx_transformers.assemble import build, load_recipe
+    from mlx_transformers.assembly.build import build
+    from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.data.stream import EvalStream, TrainStream
+    from mlx_transformers.runs.progress import Progress
+    from mlx_transformers.trainer.callbacks import Evaluate, Report
     from mlx_transformers.trainer.loop import Trainer
     from mlx_transformers.trainer.metrics import Window
-    from mlx_transformers.trainer.moments import Evaluate, Report
-    from mlx_transformers.trainer.progress import Progress
 
     width = steps // WINDOWS
     recipe = load_recipe(name, [*sets, f"train.steps={steps}", f"eval.every={width}"])

@@ -129,10 +129,11 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     from mlx.utils import tree_flatten
 
-    from mlx_transformers.assemble import build_optimizer, dividing, load_recipe
+    from mlx_transformers.assembly.build import build_optimizer, dividing
+    from mlx_transformers.assembly.recipe import load_recipe
+    from mlx_transformers.distributed.processes import joined, sharing_layers
+    from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
-    from mlx_transformers.trainer.parallel import joined, sharing_layers
-    from mlx_transformers.trainer.progress import Progress
     from mlx_transformers.trainer.step import Step
 
     with joined() as everyone:

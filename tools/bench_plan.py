@@ -171,11 +171,12 @@ def measure(setting: str) -> dict[str, object]:
     """Plan a setting, then train it for a few steps."""
     import mlx.core as mx
 
-    from mlx_transformers.assemble import build, load_recipe
+    from mlx_transformers.assembly.build import build
+    from mlx_transformers.assembly.plan import job
+    from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.data.prepare import prepare
     from mlx_transformers.data.stream import TrainStream
     from mlx_transformers.memory.account import account
-    from mlx_transformers.planning import job
     from mlx_transformers.trainer.loop import arrays
 
     name, *words = setting.split()

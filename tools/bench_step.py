@@ -91,9 +91,9 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     import mlx.core as mx
     import numpy as np
 
-    from mlx_transformers.assemble import load_recipe
+    from mlx_transformers.assembly.recipe import load_recipe
+    from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
-    from mlx_transformers.trainer.progress import Progress
     from mlx_transformers.trainer.step import Step
 
     recipe = load_recipe("recipes/llama_tiny.toml", settings(args))

@@ -17,11 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mlx_transformers.assemble import load_recipe
+from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.layers.counts import count
 from mlx_transformers.recipe.schema import json_schema, reference
 from mlx_transformers.report.table import markdown
-from mlx_transformers.schema import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

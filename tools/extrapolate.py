@@ -11,12 +11,13 @@ gets better. Prints a table in Markdown.
 import argparse
 from pathlib import Path
 
-from mlx_transformers.assemble import load, load_recipe  # before mlx: it chooses the BLAS
+from mlx_transformers.assembly.recipe import load_recipe  # before mlx: it chooses the BLAS
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
-from mlx_transformers.session import train
+from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.trainer.evaluate import Evaluator
-from mlx_transformers.trainer.folder import RunFolder
+from mlx_transformers.verbs.train import train
 
 import mlx.core as mx  # isort: skip
 

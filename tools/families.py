@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlx_transformers.assemble import load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.layers.counts import count
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mlx_transformers.assemble import load, load_recipe  # before mlx: it chooses the BLAS
+from mlx_transformers.assembly.recipe import (
+    Recipe,
+    load_recipe,  # before mlx: it chooses the BLAS
+)
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.context import Context
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
@@ -23,9 +27,8 @@ from mlx_transformers.data.tokenizers.tokenizer import Tokenizer
 from mlx_transformers.data.wheel import Wheel
 from mlx_transformers.decode.beam import Beams, Search, has_rows
 from mlx_transformers.report.plot import alignment, length_curves
-from mlx_transformers.schema import Recipe
-from mlx_transformers.session import train
-from mlx_transformers.trainer.folder import RunFolder
+from mlx_transformers.runs.folder import RunFolder
+from mlx_transformers.verbs.train import train
 
 import mlx.core as mx  # isort: skip
 

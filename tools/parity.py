@@ -24,7 +24,7 @@ import numpy as np
 
 from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.core.errors import MlxtError
-from mlx_transformers.importing import read_published
+from mlx_transformers.verbs.import_run import read_published
 
 DIALECTS = {"5": "config.json", "4": "config.v4.json"}
 

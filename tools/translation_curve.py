@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mlx_transformers.assemble import load_recipe  # before mlx: it chooses the BLAS
+from mlx_transformers.assembly.recipe import load_recipe  # before mlx: it chooses the BLAS
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.layers.counts import count
 from mlx_transformers.report.plot import group_curves
+from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.score.interval import Score
-from mlx_transformers.session import held_out, opened, train
-from mlx_transformers.tasks import GREEDY, Group, Measured, Writing, examples, measure
-from mlx_transformers.trainer.folder import RunFolder
+from mlx_transformers.verbs.tasks import GREEDY, Group, Measured, Writing, examples, measure
+from mlx_transformers.verbs.train import held_out, opened, train
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes" / "translation"
 RECIPES = tuple(f"{name}_messages_tiny" for name in ("seq2seq", "bahdanau", "luong", "transformer"))

@@ -57,7 +57,7 @@ def list_corpora(as_json: AsJson = False) -> None:
 @app.command()
 def prepare(recipe: Recipe, set: Sets = None) -> None:
     """Tokenize a recipe's text, as the first training would. What is done is not done again."""
-    from ..assemble import load_recipe
+    from ..assembly.recipe import load_recipe
     from ..data.prepare import prepare as run
 
     loaded = load_recipe(recipe, set or [])
@@ -104,7 +104,7 @@ def inspect(
 def _prepared(what: str, sets: list[str]) -> Any:
     from pathlib import Path
 
-    from ..assemble import load_recipe
+    from ..assembly.recipe import load_recipe
     from ..core.cache import cache_folder
     from ..core.errors import DataError
     from ..data.origin import Origin

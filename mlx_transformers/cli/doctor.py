@@ -46,7 +46,7 @@ def doctor(
 
 def _cluster(path: Path, as_json: bool) -> None:
     """Check a cluster; exit code 1 where anything failed."""
-    from ..trainer.hosts import NOT_CHECKED, check, read_hosts
+    from ..distributed.hosts import NOT_CHECKED, check, read_hosts
 
     found = [(rank, each) for rank, host in enumerate(read_hosts(path)) for each in check(host)]
     if as_json:

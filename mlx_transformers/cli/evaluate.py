@@ -72,7 +72,7 @@ def evaluate(
         return
     if beams is not None or lengths is not None:
         raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
-    from ..session import evaluate as measure
+    from ..verbs.train import evaluate as measure
 
     with watch() as progress:
         checkpoint, values = measure(run, batches, progress=progress)
@@ -109,7 +109,7 @@ def _task(
 ) -> None:
     """Metrics of a task, each with its interval."""
     from ..decode.beam import Beams
-    from ..tasks import GREEDY, Writing, measure
+    from ..verbs.tasks import GREEDY, Writing, measure
 
     writing = None
     if beams is not None or lengths is not None:

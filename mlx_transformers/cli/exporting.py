@@ -67,8 +67,8 @@ def export(
     The logits there are the same. A model that the format can't say is an error that names what
     it can't.
     """
-    from ..exporting import export_run
-    from ..trainer.folder import find_checkpoint
+    from ..runs.folder import find_checkpoint
+    from ..verbs.export_run import export_run
 
     name = find_checkpoint(run, runs)[0].name
     place = out or Path("exports") / f"{name}-{to}{'.gguf' if to is Format.GGUF else ''}"

@@ -46,7 +46,7 @@ def finetune(
     The run is a new one, and its tokenizer is the source's. What it learns anew (a head) and what
     of the source it has no place for is said.
     """
-    from ..finetuning import finetune as run
+    from ..verbs.finetune import finetune as run
 
     sets = spelled(set, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     with watch() as seen:

@@ -100,11 +100,11 @@ def generate(
     The text goes to standard output as it is written, without the prompt; its numbers go to
     standard error. Ctrl-C ends it early.
     """
-    from ..assemble import load
+    from ..assembly.saved import load
     from ..decode.beam import Beams
     from ..decode.generate import stream
     from ..decode.sample import Sampling
-    from ..writing import reads_source, search
+    from ..verbs.search import reads_source, search
 
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     text = _standard_input() if prompt == "-" else prompt
@@ -147,7 +147,7 @@ def _can_be_drawn(file: Path) -> None:
 def _drawn(file: Path, run: str | None, text: str, **how: Any) -> str:
     """What is written, once its alignment is drawn to a file."""
     from ..report.plot import alignment
-    from ..writing import align
+    from ..verbs.search import align
 
     said, looked = align(run, text, **how)
     alignment(looked.weights, looked.source, looked.target, file)

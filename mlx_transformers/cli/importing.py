@@ -29,7 +29,7 @@ def import_model(
     tensor) is an error that names it.
     """
     from ..data.tokenizers.load import load_tokenizer
-    from ..importing import import_run
+    from ..verbs.import_run import import_run
 
     folder = import_run(source, name, runs)
     tokenizer = load_tokenizer(folder.tokenizer)

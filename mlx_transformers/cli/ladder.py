@@ -32,8 +32,8 @@ def ladder(
     Every rung takes [data] and the budget of [train] from the last recipe; --set counts for all.
     Stopped, the same command goes on where it was.
     """
-    from ..ladder import climb
     from ..report import table
+    from ..verbs.ladder import climb
 
     with watch() as seen:
         folder, rungs = climb(
@@ -62,7 +62,7 @@ def _compared(folder: Path, rungs: list[Any]) -> list[Path]:
 def _plot(folder: Path, rungs: list[Any]) -> list[Path]:
     from ..core.errors import RunError
     from ..report.plot import validation_curves
-    from ..trainer.folder import RunFolder
+    from ..runs.folder import RunFolder
 
     curves = {
         rung.recipe: [

@@ -9,7 +9,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import MlxtError
-from ..supervise import OUT_OF_MEMORY
+from ..verbs.supervise import OUT_OF_MEMORY
 from . import (
     data,
     doctor,
@@ -116,3 +116,7 @@ def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

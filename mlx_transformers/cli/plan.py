@@ -10,7 +10,7 @@ from .options import AsJson, Recipe, Sets
 from .terminal import print_table
 
 if TYPE_CHECKING:
-    from ..planning import Plan
+    from ..assembly.plan import Plan
 
 
 def plan(
@@ -27,9 +27,10 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a recipe's training will need, before it starts: memory by part, and time."""
-    from ..assemble import draft_model, load_recipe, told_vocab_size
+    from ..assembly.model import draft_model, told_vocab_size
+    from ..assembly.plan import plan as make
+    from ..assembly.recipe import load_recipe
     from ..memory.chips import find_mac
-    from ..planning import plan as make
 
     loaded = load_recipe(recipe, set or [])
     found = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
@@ -43,7 +44,7 @@ def plan(
 
 
 def _print(found: "Plan", notes: list[str]) -> None:
-    from ..planning import size
+    from ..assembly.plan import size
 
     rows = [(name, size(n * found.factor)) for name, n in found.account.parts.items()]
     rows.append(("peak", size(found.peak)))
@@ -66,7 +67,7 @@ def _verdict(found: "Plan") -> list[str]:
 
 
 def _chosen(found: "Plan") -> list[str]:
-    from ..planning import size
+    from ..assembly.plan import size
 
     job = found.job
     blocks = ", ".join(map(str, sorted(job.recomputed))) or "none"

@@ -56,7 +56,8 @@ def profile(
     if sweep:
         _sweep(recipe, set or [], sweep, steps, out, as_json)
         return
-    from ..assemble import build, load_recipe
+    from ..assembly.build import build
+    from ..assembly.recipe import load_recipe
     from ..data.prepare import prepare
     from ..profile.measure import measure
 
@@ -96,7 +97,7 @@ def _sweep(
     from ..core.errors import RunError
     from ..profile.sweep import best, parse_axes, sweep
     from ..report.profiles import sweep_rows, write_sweep
-    from ..trainer.folder import RUNS
+    from ..runs.folder import RUNS
 
     axes = parse_axes(texts)
     cells = sweep(recipe, sets, axes, steps, _say)

@@ -10,7 +10,7 @@ def schema() -> None:
     mlxt schema > recipe.schema.json and begin a recipe with the line
     #:schema ./recipe.schema.json (Even Better TOML, Taplo).
     """
+    from ..assembly.recipe import Recipe
     from ..recipe.schema import json_schema
-    from ..schema import Recipe
 
     print(json.dumps(json_schema(Recipe), indent=2, ensure_ascii=False))

@@ -26,7 +26,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a recipe: every key and the file that set it; what differs; or the model it builds."""
-    from ..assemble import load_recipe
+    from ..assembly.recipe import load_recipe
 
     if modules and (other is not None or as_json):
         raise typer.BadParameter("--modules shows one recipe, as text.")

@@ -22,7 +22,7 @@ from .options import (
 from .preparing import watch
 
 if TYPE_CHECKING:
-    from ..session import Result
+    from ..verbs.train import Result
 
 
 def train(
@@ -45,8 +45,8 @@ def train(
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
-    from ..assemble import load_recipe
-    from ..session import train as run
+    from ..assembly.recipe import load_recipe
+    from ..verbs.train import train as run
 
     sets = spelled(set, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     if supervise:
@@ -59,7 +59,7 @@ def train(
 
 def end(result: "Result", recipe: str, sets: list[str]) -> None:
     """Say where the report is and how to go on; a run that a signal stopped exits as it has it."""
-    from ..assemble import load_recipe
+    from ..assembly.recipe import load_recipe
     from ..report.runs import written
 
     folder, reason = result.folder, result.reason
@@ -79,7 +79,7 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
 
 def _supervise(*command: Any) -> None:
     """Watch a process that trains; what is said of it stands between its own lines."""
-    from ..supervise import Command, supervise
+    from ..verbs.supervise import Command, supervise
 
     raise typer.Exit(supervise(Command(*command), lambda text: print(text, flush=True)))
 

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..assemble import Built
+from ..assembly.build import Built
 from ..core.context import Context
 from ..core.tree import cast
 from ..models.stack import layers_of

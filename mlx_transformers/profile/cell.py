@@ -6,7 +6,8 @@ Prints the fields of a `Cell` as a line of JSON.
 import json
 import sys
 
-from ..assemble import build, load_recipe
+from ..assembly.build import build
+from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError
 from .machine import Peaks
 from .measure import measure_speed

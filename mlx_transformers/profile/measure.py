@@ -8,13 +8,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..assemble import Built
+from ..assembly.build import Built
 from ..core.device import keep_wired
 from ..core.errors import RunError
 from ..data.stream import TrainStream
 from ..layers.counts import flops_per_token
+from ..trainer.dry_run import probe
 from ..trainer.loop import arrays
-from ..trainer.probe import probe
 from ..trainer.step import Batch
 from .blocks import BlockCost, block_costs
 from .capture import capture, check_capture

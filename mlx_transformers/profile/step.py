@@ -28,8 +28,8 @@ from ..core.context import Context
 from ..core.device import GIB
 from ..core.tree import cast, size_bytes
 from ..data.stream import TrainStream
+from ..runs.progress import Progress
 from ..trainer.loop import Metrics, Trainer, arrays
-from ..trainer.progress import Progress
 from ..trainer.step import Batch, Step
 from ..trainer.traced import Traced
 from .timing import Spread, seconds

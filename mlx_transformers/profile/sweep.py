@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from ..assemble import draft_model, load_recipe
+from ..assembly.model import draft_model
+from ..assembly.plan import checked, plan
+from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError, RecipeError, RunError
-from ..planning import checked, plan
 
 OPTION = "--sweep"
 

@@ -59,7 +59,7 @@ class Slot:
         kinds = KINDS.get(self.name)
         if not kinds:
             raise RuntimeError(
-                f"Slot '{self.name}' is empty: import mlx_transformers.registry first."
+                f"Slot '{self.name}' is empty: import mlx_transformers.assembly.registry first."
             )
         choices = {name: handler.generate_schema(cls) for name, cls in kinds.items()}
         return core_schema.tagged_union_schema(choices, discriminator="kind")

@@ -10,10 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..assemble import DRAFT_VOCAB_SIZE, draft_model, told_vocab_size
+from ..assembly.model import DRAFT_VOCAB_SIZE, draft_model, told_vocab_size
+from ..assembly.recipe import Recipe
 from ..layers.counts import count
 from ..recipe.config import Config
-from ..schema import Recipe
 
 PACKAGE = Path(__file__).parent.parent
 

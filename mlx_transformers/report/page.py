@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from ..core.errors import RunError
-from ..trainer.durable import writing
+from ..runs.durable import writing
 
 MARK = '<meta name="generator" content="mlxt">'
 """What says that a file is a report, and may be written anew."""

@@ -16,7 +16,7 @@ from ..core.errors import RunError
 from ..profile.sweep import Axis, Cell, read_sweep
 from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
-from ..trainer.folder import RUNS, RunFolder, find
+from ..runs.folder import RUNS, RunFolder, find
 from . import page
 from .charts import Line, lines
 from .figure import N_SERIES

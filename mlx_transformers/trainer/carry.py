@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx.utils import tree_map
 
 from ..core.errors import RecipeError
-from .parallel import Ranks
+from ..distributed.processes import Ranks
 
 Tree = Any
 

@@ -11,7 +11,7 @@ import mlx.nn as nn
 from ..core.context import Context
 from ..core.loss import Unit
 from ..core.tree import cast
-from .parallel import ALONE, Ranks
+from ..distributed.processes import ALONE, Ranks
 from .traced import Traced
 
 

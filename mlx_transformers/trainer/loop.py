@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..core.errors import RunError
+from ..runs.progress import Progress
 from .config import Train
-from .progress import Progress
 from .signals import StopSignals
 from .step import Step
 from .traced import compiling

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
+from ..runs.durable import writing
 from .config import Log
-from .durable import writing
 
 Record = dict[str, Any]
 

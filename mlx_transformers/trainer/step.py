@@ -17,17 +17,17 @@ from mlx.utils import tree_map
 
 from ..core.context import Context
 from ..core.tree import cast
+from ..distributed.processes import ALONE, Ranks
+from ..distributed.tensor_parallel import Division
+from ..distributed.zero import Sharded
 from ..optim.ema import Ema
 from ..optim.finite import assign, select, snapshot, update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
+from ..runs.restore import restore_model, restore_state
 from .balance import balance
 from .carry import Carry
 from .config import Train
-from .division import Division
-from .parallel import ALONE, Ranks
-from .restore import restore_model, restore_state
-from .shard import Sharded
 from .traced import Traced
 
 Batch = dict[str, mx.array]

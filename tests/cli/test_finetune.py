@@ -7,10 +7,10 @@ import mlx.core as mx
 import pytest
 from convert.published import write
 
-from mlx_transformers import finetuning
 from mlx_transformers.data.tokenizers.load import load_tokenizer
-from mlx_transformers.trainer import checkpoint
-from mlx_transformers.trainer.tensors import named_leaves
+from mlx_transformers.runs import checkpoint
+from mlx_transformers.runs.tensors import named_leaves
+from mlx_transformers.verbs import finetune
 
 from .conftest import Mlxt
 from .test_bad_input import refused
@@ -117,7 +117,7 @@ def test_a_run_that_goes_on_reads_no_source_and_ends_as_if_it_had_not_stopped(
     def fail(*arguments: object) -> None:
         raise AssertionError("the source was read again")
 
-    monkeypatch.setattr(finetuning, "_of_run", fail)
+    monkeypatch.setattr(finetune, "_of_run", fail)
     assert mlxt(*verb, "--name", "halved", "--resume", "auto").code == 0
     whole, halved = weights(home / "runs" / "whole"), weights(home / "runs" / "halved")
     assert all(mx.array_equal(whole[name], halved[name]) for name in whole)
@@ -139,12 +139,12 @@ def test_a_source_of_other_sizes_is_refused_and_leaves_no_run(
 def test_rows_of_a_vocabulary_are_taken_as_far_as_both_go() -> None:
     theirs = {"table": mx.ones((5, 2)), "head": mx.ones((5, 2)), "gone": mx.ones(3)}
     ours = {"table": mx.zeros((7, 2)), "head": mx.zeros((3, 2)), "own": mx.zeros(3)}
-    taken = finetuning.take(theirs, ours, (5, 7))
+    taken = finetune.take(theirs, ours, (5, 7))
     assert taken.rows == ["table"]
     assert taken.new == ["head", "own"]
     assert taken.left == ["head", "gone"]
     assert taken.weights["table"].tolist() == [[1.0, 1.0]] * 5 + [[0.0, 0.0]] * 2
-    assert finetuning.take(ours, theirs, (7, 5)).weights["table"].tolist() == [[0.0, 0.0]] * 5
+    assert finetune.take(ours, theirs, (7, 5)).weights["table"].tolist() == [[0.0, 0.0]] * 5
 
 
 def test_a_published_folder_is_a_source_and_an_average_begins_at_its_weights(

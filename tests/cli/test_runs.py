@@ -94,13 +94,13 @@ def test_a_prompt_that_cannot_be_continued_is_refused(mlxt: Mlxt, trained: Path)
 def test_a_run_that_fails_at_its_start_leaves_no_folder(
     mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlx_transformers import session
     from mlx_transformers.core.errors import RunError
+    from mlx_transformers.verbs import train
 
     def fail(*arguments: object) -> None:
         raise RunError("The tracker refuses. Try again.")
 
-    monkeypatch.setattr(session, "trackers", fail)
+    monkeypatch.setattr(train, "trackers", fail)
     refused(mlxt("train", "tiny"), "The tracker refuses")
     assert not list((home / "runs").iterdir())
 

@@ -6,8 +6,8 @@ import math
 import pytest
 from rich.console import Console
 
-from mlx_transformers.trainer import screen
-from mlx_transformers.trainer.screen import CURVE_WIDTH, PlainScreen, curve, numbers, open_screen
+from mlx_transformers.report import screen
+from mlx_transformers.report.screen import CURVE_WIDTH, PlainScreen, curve, numbers, open_screen
 
 RECORD = {
     "train_loss": 11.123,

@@ -10,12 +10,13 @@ import tokenizers
 from contract.models import T5
 from contract.suite import VOCAB, parse
 
-from mlx_transformers.assemble import load, load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
 from mlx_transformers.decode.beam import Beams
-from mlx_transformers.session import train
-from mlx_transformers.writing import align, reads_source, search, with_ends
+from mlx_transformers.verbs.search import align, reads_source, search, with_ends
+from mlx_transformers.verbs.train import train
 
 from .conftest import Mlxt
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers import supervise
 from mlx_transformers.cli.failures import no_memory, refused
 from mlx_transformers.core.cache import cache_folder
 from mlx_transformers.core.errors import RunError
-from mlx_transformers.supervise import Command, Told, ended_by, smaller
+from mlx_transformers.verbs import supervise
+from mlx_transformers.verbs.supervise import Command, Told, ended_by, smaller
 
 from .conftest import Mlxt
 
@@ -203,7 +203,7 @@ def test_a_watched_run_that_fails_waits_for_no_thread(ends: str, code: int, told
     """Python itself would wait for ever for the one that is begun here."""
     program = (
         "import threading\n"
-        "from mlx_transformers.supervise import watched\n"
+        "from mlx_transformers.verbs.supervise import watched\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
         f"def run(): {ends}\n"
         "watched(run)\n"

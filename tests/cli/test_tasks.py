@@ -11,9 +11,9 @@ import pytest
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.score.interval import Score
 from mlx_transformers.score.texts import summarization
-from mlx_transformers.session import held_out, opened
-from mlx_transformers.tasks import Text, in_groups, measure, written
-from mlx_transformers.writing import search
+from mlx_transformers.verbs.search import search
+from mlx_transformers.verbs.tasks import Text, in_groups, measure, written
+from mlx_transformers.verbs.train import held_out, opened
 
 from .conftest import Mlxt
 from .test_bad_input import refused

@@ -13,8 +13,8 @@ import pytest
 from mlx_transformers.cli import main as cli
 from mlx_transformers.cli.preparing import Lines
 from mlx_transformers.cli.terminal import GAP, aligned
-from mlx_transformers.ladder import Rung
 from mlx_transformers.report import table
+from mlx_transformers.verbs.ladder import Rung
 
 from .conftest import Mlxt
 

@@ -15,7 +15,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from pydantic import TypeAdapter
 
-from mlx_transformers import registry as _registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.context import Context
 from mlx_transformers.layers.block import Block
 from mlx_transformers.layers.positions.position import Position

@@ -7,9 +7,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.assemble import load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.session import Result, train
+from mlx_transformers.verbs.train import Result, train
 
 from . import batches
 

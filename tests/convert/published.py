@@ -14,7 +14,7 @@ from mlx_transformers.convert.known import family_of
 from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.published import tokenizer_files
-from mlx_transformers.importing import typed_model
+from mlx_transformers.verbs.import_run import typed_model
 
 ROPED = {
     "hidden_size": 32,

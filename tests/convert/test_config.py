@@ -7,7 +7,7 @@ from mlx_transformers.convert.family import read
 from mlx_transformers.convert.known import FAMILIES, family_of
 from mlx_transformers.convert.rope import rope
 from mlx_transformers.core.errors import ConvertError
-from mlx_transformers.importing import typed_model
+from mlx_transformers.verbs.import_run import typed_model
 
 LLAMA = {
     "model_type": "llama",

@@ -17,8 +17,8 @@ from mlx_transformers.data.tokenizers.gguf import read_metadata, write_metadata
 from mlx_transformers.data.tokenizers.hf import HfTokenizer
 from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
 from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
-from mlx_transformers.exporting import export_run, exportable, write_llama_cpp
-from mlx_transformers.importing import import_run, read_published, read_source
+from mlx_transformers.verbs.export_run import export_run, exportable, write_llama_cpp
+from mlx_transformers.verbs.import_run import import_run, read_published, read_source
 
 from .published import write
 

@@ -15,7 +15,7 @@ from mlx_transformers.convert.family import read
 from mlx_transformers.convert.match import differences, say
 from mlx_transformers.convert.view import MISSING, View
 from mlx_transformers.convert.weights import renamed, to_theirs
-from mlx_transformers.importing import settled, typed_model
+from mlx_transformers.verbs.import_run import settled, typed_model
 from tests.parity.draw import draw
 from tests.parity.test_goldens import NAMES, rebuild
 from tests.parity.test_goldens import read as golden

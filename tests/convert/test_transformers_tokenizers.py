@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.assemble import load
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.data.tokenizers.char import Char
 from mlx_transformers.data.tokenizers.published import tokenizer_files
 from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
 from mlx_transformers.data.tokenizers.tokenizer import Tokenizer
-from mlx_transformers.exporting import export_run
-from mlx_transformers.importing import import_run
+from mlx_transformers.verbs.export_run import export_run
+from mlx_transformers.verbs.import_run import import_run
 
 from .published import write
 

@@ -8,7 +8,7 @@ FACE = ("load_recipe", "build", "train", "finetune", "load", "generate")
 
 def test_the_face_is_functions_whatever_was_imported_before() -> None:
     code = (
-        "import mlx_transformers.session, mlx_transformers.decode.generate\n"
+        "import mlx_transformers.verbs.train, mlx_transformers.decode.generate\n"
         f"from mlx_transformers import {', '.join(FACE)}\n"
         f"assert all(callable(f) for f in ({', '.join(FACE)}))\n"
     )

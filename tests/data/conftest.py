@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers import registry as _registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fills the slots
 from mlx_transformers.data.config import Data
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_transformers import registry  # noqa: F401
+from mlx_transformers.assembly import registry  # noqa: F401
 from mlx_transformers.models.decoder import Decoder, DecoderModel
 
 VOCAB = 40

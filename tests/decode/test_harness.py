@@ -9,11 +9,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers import harness as module
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.char import CharTokenizer
-from mlx_transformers.harness import Answers, rolled
+from mlx_transformers.verbs import lm_eval as module
+from mlx_transformers.verbs.lm_eval import Answers, rolled
 
 from .models import decoder
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mlx_transformers import assemble
+from mlx_transformers.assembly import saved
 from mlx_transformers.cli.generate import generate as verb
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     script = [*"Hello w\u00f6rld!".encode(), 256]
 
     def invoke(*arguments: str, stdin: bytes = b"", tokenizer: ByteTokenizer = tokenizer) -> Result:
-        monkeypatch.setattr(assemble, "load", lambda run: (Script(script, n_prompt=3), tokenizer))
+        monkeypatch.setattr(saved, "load", lambda run: (Script(script, n_prompt=3), tokenizer))
         app = typer.Typer()
         app.command()(verb)
         return CliRunner().invoke(app, ["--temp", "0", *arguments], input=stdin)
@@ -113,7 +113,7 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
             library._Row(ByteTokenizer(), ()),
         )
 
-    monkeypatch.setattr(assemble, "load", lambda run: (decoder(vocab_size=257), None))
+    monkeypatch.setattr(saved, "load", lambda run: (decoder(vocab_size=257), None))
     monkeypatch.setattr(library, "stream", watching)
     app = typer.Typer()
     app.command()(verb)

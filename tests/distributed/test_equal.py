@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from train import tiny
 
-from mlx_transformers.trainer.parallel import Ranks
+from mlx_transformers.distributed.processes import Ranks
 
 from . import group
 

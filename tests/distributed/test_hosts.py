@@ -10,7 +10,7 @@ import pytest
 
 from mlx_transformers.cli.main import main
 from mlx_transformers.core.errors import RunError
-from mlx_transformers.trainer import hosts
+from mlx_transformers.distributed import hosts
 
 TWO = [{"ssh": "127.0.0.1", "ips": ["10.0.0.1"]}, {"ssh": "localhost", "ips": ["10.0.0.2"]}]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from train import tiny
 
-from mlx_transformers.finetuning import finetune
+from mlx_transformers.verbs.finetune import finetune
 
 from . import group
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from train import tiny
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.recipe.slot import KINDS
 
 from . import group

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_transformers.core.errors import RecipeError, RunError
-from mlx_transformers.trainer import parallel
+from mlx_transformers.distributed import processes
 
 SAID = ("MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "NCCL_HOST_IP", "PMI_SIZE")
 
@@ -37,7 +37,7 @@ def test_the_environment_tells_the_backend(
     Path("blank").write_text("\n")
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    assert parallel.launched() == backend
+    assert processes.launched() == backend
 
 
 @pytest.mark.parametrize("file", [None, "", "nowhere.json"])
@@ -48,7 +48,7 @@ def test_a_rank_that_knows_no_others_is_an_error(
     if file is not None:
         monkeypatch.setenv("MLX_HOSTFILE", file)
     with pytest.raises(RunError, match="MLX_RANK is 1, but MLX_HOSTFILE names no file"):
-        parallel.launched()
+        processes.launched()
 
 
 def test_a_host_file_that_mlx_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,38 +56,38 @@ def test_a_host_file_that_mlx_refuses_is_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLX_RANK", "0")
     monkeypatch.setenv("MLX_HOSTFILE", "hosts")
     with pytest.raises(RunError, match=r"can't join the others over ring: .*doctor --hosts"):
-        parallel.joined().__enter__()
+        processes.joined().__enter__()
 
 
 def test_a_process_alone_exchanges_nothing() -> None:
-    with parallel.joined() as ranks:
-        assert ranks is parallel.ALONE
+    with processes.joined() as ranks:
+        assert ranks is processes.ALONE
         tree = {"a": mx.zeros(3)}
         assert ranks.sum(tree) is ranks.copy(tree) is tree
         assert ranks.gather(3) == [3]
         assert ranks.stop("SIGINT") == "SIGINT"
         ranks.agree({"a": 1})
-        parallel.check_shares(ranks, train__batch_size=5)
+        processes.check_shares(ranks, train__batch_size=5)
 
 
 def test_errors_of_mlx_that_have_another_cause_pass_through() -> None:
-    with pytest.raises(RuntimeError, match="another"), parallel.joined():
+    with pytest.raises(RuntimeError, match="another"), processes.joined():
         raise RuntimeError("[ring] another")
 
 
 def test_buffers_hold_neighbours_of_one_dtype_up_to_a_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parallel, "BUCKET_BYTES", 40)
+    monkeypatch.setattr(processes, "BUCKET_BYTES", 40)
     leaves = [mx.zeros(n) for n in (4, 6, 1, 50, 2)] + [mx.zeros(3, mx.int32), mx.zeros(3)]
-    sizes = [[leaf.size for leaf in bucket] for bucket in parallel.buckets(leaves)]
+    sizes = [[leaf.size for leaf in bucket] for bucket in processes.buckets(leaves)]
     assert sizes == [[4, 6], [1], [50], [2], [3], [3]]
-    assert list(parallel.buckets([])) == []
+    assert list(processes.buckets([])) == []
 
 
 def test_rows_are_shared_evenly_or_refused() -> None:
-    ranks = parallel.Ranks()
+    ranks = processes.Ranks()
     ranks.world = 4
-    parallel.check_shares(ranks, train__batch_size=8, eval__batch_size=4)
+    processes.check_shares(ranks, train__batch_size=8, eval__batch_size=4)
     with pytest.raises(RecipeError, match=r"eval\.batch_size = 6 .* 4 processes.* Take 4 or 8\."):
-        parallel.check_shares(ranks, train__batch_size=8, eval__batch_size=6)
+        processes.check_shares(ranks, train__batch_size=8, eval__batch_size=6)

@@ -83,7 +83,8 @@ PARTS = """
 import json, sys
 import mlx_transformers, mlx.core as mx, numpy as np
 from mlx.utils import tree_flatten
-from mlx_transformers.assemble import build, load_recipe
+from mlx_transformers.assembly.build import build
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.trainer import parallel
 with parallel.joined() as everyone:
     ranks = parallel.sharing_layers(everyone, 2)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 from train import tiny
 
-from mlx_transformers.trainer import checkpoint
+from mlx_transformers.runs import checkpoint
 
 from . import group
 from .test_equal import OFTEN, STILL, assert_equal

@@ -9,12 +9,12 @@ import pytest
 from mlx.utils import tree_flatten
 from train import tiny
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.errors import CheckpointError
+from mlx_transformers.distributed.processes import Ranks
+from mlx_transformers.distributed.zero import Sharded, shares
 from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.optim.muon import Muon
-from mlx_transformers.trainer.parallel import Ranks
-from mlx_transformers.trainer.shard import Sharded, shares
 
 from . import group
 from .test_equal import STILL

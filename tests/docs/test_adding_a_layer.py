@@ -97,7 +97,7 @@ def test_the_new_recipe_learns(project: Path) -> None:
 
 def test_the_reference_would_have_it(project: Path) -> None:
     code = (
-        "from mlx_transformers.schema import Recipe\n"
+        "from mlx_transformers.assembly.recipe import Recipe\n"
         "from mlx_transformers.recipe.schema import reference\n"
         "print(reference(Recipe))"
     )

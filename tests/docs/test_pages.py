@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from mlx_transformers.assemble import load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.cli.main import app
 
 from .pages import PAGES, ROOT, Block, blocks, commands, name, prose

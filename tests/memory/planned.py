@@ -5,11 +5,11 @@ import gc
 import mlx.core as mx
 import numpy as np
 
-from mlx_transformers.assemble import draft_model, load_recipe
+from mlx_transformers.assembly.model import draft_model
+from mlx_transformers.assembly.plan import job
+from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.memory.account import Account, account
 from mlx_transformers.memory.job import Job
-from mlx_transformers.planning import job
-from mlx_transformers.schema import Recipe
 from mlx_transformers.trainer.step import Step
 
 SMALL = ("model.n_layers=2", "model.vocab_size=512", "train.seq_len=128", "train.batch_size=4")

@@ -7,12 +7,12 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assemble import draft_model
+from mlx_transformers.assembly.model import draft_model
+from mlx_transformers.assembly.plan import job
 from mlx_transformers.core.footprint import Pass
 from mlx_transformers.layers.mixers.attention import Heads
 from mlx_transformers.memory.account import NO_TEACHER, account
 from mlx_transformers.ops.device import on_cpu
-from mlx_transformers.planning import job
 from mlx_transformers.recipe.slot import KINDS
 
 from .planned import job_of, measured, planned, recipe, shipped

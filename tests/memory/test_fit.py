@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from mlx_transformers.assembly.plan import settle
 from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.memory.account import account
 from mlx_transformers.memory.fit import LARGEST_CHUNK, choose, least
-from mlx_transformers.planning import settle
 
 from .planned import job_of, recipe
 
@@ -63,8 +63,10 @@ def test_auto_becomes_a_choice_that_fits_the_budget(monkeypatch: pytest.MonkeyPa
     loaded = recipe("llama_tiny", *sets)
     model = loaded.model.build(512)
     job = job_of("llama_tiny", *sets[2:])
-    monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda: 0.9 * account(job).peak)
-    monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
+    monkeypatch.setattr(
+        "mlx_transformers.assembly.plan.budget_bytes", lambda: 0.9 * account(job).peak
+    )
+    monkeypatch.setattr("mlx_transformers.assembly.plan.correction", lambda key: 1.0)
     settled = settle(loaded, model)
     assert settled.train.recompute == sorted(model.stack.recomputed) != []
     assert isinstance(settled.objective.chunk, int)
@@ -80,10 +82,10 @@ def test_auto_microbatches_keep_the_rows_of_a_step(monkeypatch: pytest.MonkeyPat
     sets = ("train.microbatch=auto", "train.batch_size=8", "train.accumulate=4")
     loaded = recipe("llama_tiny", *sets)
     model = loaded.model.build(512)
-    monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
+    monkeypatch.setattr("mlx_transformers.assembly.plan.correction", lambda key: 1.0)
     sizes = []
     for budget in (2**40, 60e6):
-        monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda b=budget: b)
+        monkeypatch.setattr("mlx_transformers.assembly.plan.budget_bytes", lambda b=budget: b)
         config = settle(loaded, model).train
         assert config.batch_size * config.accumulate == 32
         sizes.append(config.batch_size)
@@ -98,8 +100,8 @@ def test_settled_is_settled() -> None:
 
 def test_a_run_that_cannot_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = recipe("llama_tiny", "objective.chunk=auto", "train.batch_size=64")
-    monkeypatch.setattr("mlx_transformers.planning.budget_bytes", lambda: 60e6)
-    monkeypatch.setattr("mlx_transformers.planning.correction", lambda key: 1.0)
+    monkeypatch.setattr("mlx_transformers.assembly.plan.budget_bytes", lambda: 60e6)
+    monkeypatch.setattr("mlx_transformers.assembly.plan.correction", lambda key: 1.0)
     with pytest.raises(RunError, match=r"chunk fits the budget .*train\.microbatch="):
         settle(loaded, loaded.model.build(512))
 

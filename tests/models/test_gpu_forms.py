@@ -14,7 +14,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers import ops
-from mlx_transformers.assemble import load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.context import Context
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.assemble import load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.layers.counts import count
 from mlx_transformers.recipe.load import chain
 from mlx_transformers.recipe.slot import KINDS

@@ -5,7 +5,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 from pydantic import TypeAdapter
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.models.encoder import Encoder
 from mlx_transformers.optim.adam import Adam, AdamW

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.optim.adam import Adam, AdamW
 from mlx_transformers.optim.finite import assign, snapshot
 from mlx_transformers.optim.lion import Lion

@@ -7,7 +7,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from pydantic import ValidationError
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.optim.adafactor import Adafactor
 from mlx_transformers.optim.adam import Adam, AdamW

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 from pydantic import ValidationError
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.optim.schedules import (
     Constant,
     Cosine,

@@ -14,7 +14,7 @@ import pytest
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.known import FAMILIES
 from mlx_transformers.convert.outputs import outputs
-from mlx_transformers.importing import Published, published
+from mlx_transformers.verbs.import_run import Published, published
 
 from .draw import draw
 

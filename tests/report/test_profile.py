@@ -10,7 +10,8 @@ import pytest
 from cli.conftest import RECIPE
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assemble import Built, build, load_recipe
+from mlx_transformers.assembly.build import Built, build
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.profile.decoding import contexts
 from mlx_transformers.profile.measure import Profile, measure, stream

@@ -10,7 +10,7 @@ import pytest
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.report.runs import report, written
-from mlx_transformers.trainer.folder import RunFolder
+from mlx_transformers.runs.folder import RunFolder
 
 from .conftest import MakeRun, log
 from .reading import Reading

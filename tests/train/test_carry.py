@@ -8,9 +8,9 @@ import pytest
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.distributed.processes import ALONE
 from mlx_transformers.trainer.carry import Carry
 from mlx_transformers.trainer.loop import arrays
-from mlx_transformers.trainer.parallel import ALONE
 
 from . import tiny
 

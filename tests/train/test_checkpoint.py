@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import CheckpointError
-from mlx_transformers.trainer import checkpoint as ck
-from mlx_transformers.trainer import durable
-from mlx_transformers.trainer.integrity import MANIFEST
+from mlx_transformers.runs import checkpoint as ck
+from mlx_transformers.runs import durable
+from mlx_transformers.runs.manifest import MANIFEST
 
 ROOT = Path(__file__).parents[2]
 FILES = [MANIFEST, "model.safetensors", "optimizer.safetensors", "state.json"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlx_transformers.trainer import tensors
+from mlx_transformers.runs import tensors
 
 from . import tiny
 

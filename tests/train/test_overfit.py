@@ -3,7 +3,8 @@
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.assemble import build, load_recipe
+from mlx_transformers.assembly.build import build
+from mlx_transformers.assembly.recipe import load_recipe
 
 from . import tiny
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers import registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.errors import CheckpointError
 from mlx_transformers.optim.adafactor import Adafactor
 from mlx_transformers.optim.adam import AdamW
@@ -17,8 +17,8 @@ from mlx_transformers.optim.lion import Lion
 from mlx_transformers.optim.muon import Muon
 from mlx_transformers.optim.schedules import Cosine
 from mlx_transformers.optim.sgd import Sgd
-from mlx_transformers.trainer.checkpoint import load, save
-from mlx_transformers.trainer.restore import restore_model, restore_optimizer, restore_state
+from mlx_transformers.runs.checkpoint import load, save
+from mlx_transformers.runs.restore import restore_model, restore_optimizer, restore_state
 
 SCHEDULE = Cosine(warmup=2)
 CONFIGS = [

@@ -4,13 +4,14 @@ import os
 
 import pytest
 
-from mlx_transformers.assemble import load, load_recipe
+from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.errors import CheckpointError, MlxtError, RunError
 from mlx_transformers.recipe.show import diff
-from mlx_transformers.session import evaluate, train
-from mlx_transformers.trainer import checkpoint as ck
-from mlx_transformers.trainer import folder as folders
-from mlx_transformers.trainer.folder import RunFolder
+from mlx_transformers.runs import checkpoint as ck
+from mlx_transformers.runs import folder as folders
+from mlx_transformers.runs.folder import RunFolder
+from mlx_transformers.verbs.train import evaluate, train
 
 from . import tiny
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.trainer.probe import probe
+from mlx_transformers.trainer.dry_run import probe
 
 from . import tiny
 

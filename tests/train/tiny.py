@@ -13,11 +13,11 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_transformers import session
-from mlx_transformers.assemble import Built, build, load_recipe
-from mlx_transformers.schema import Recipe
-from mlx_transformers.session import Result, train
+from mlx_transformers.assembly.build import Built, build
+from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.trainer import loop
+from mlx_transformers.verbs import train as train_verb
+from mlx_transformers.verbs.train import Result, train
 
 RECIPE = """
 [model]
@@ -146,7 +146,7 @@ def spoil(monkeypatch: Any, bad: Container[int]) -> None:
         return plain(batch) | {"weights": mx.full(batch["tokens"][:, 1:].shape, value)}
 
     monkeypatch.setattr(loop, "arrays", arrays)
-    monkeypatch.setattr(session, "arrays", weighted)
+    monkeypatch.setattr(train_verb, "arrays", weighted)
 
 
 ROOT = Path(__file__).parents[2]

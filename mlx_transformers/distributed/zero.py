@@ -17,9 +17,9 @@ import mlx.optimizers as mlx_optim
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..optim.finite import assign
-from .parallel import Ranks
-from .restore import check
-from .tensors import Tree, filled, named_leaves
+from ..runs.restore import check
+from ..runs.tensors import Tree, filled, named_leaves
+from .processes import Ranks
 
 
 def shares(parameters: Tree, world: int) -> list[frozenset[str]]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import RunError
-from mlx_transformers.trainer import checkpoint as ck
-from mlx_transformers.trainer import loop, moments
+from mlx_transformers.runs import checkpoint as ck
+from mlx_transformers.trainer import callbacks, loop
 from mlx_transformers.trainer.evaluate import Evaluator
 from mlx_transformers.trainer.metrics import Window
 
@@ -98,8 +98,8 @@ def test_a_pause_begins_when_the_step_in_flight_is_done(monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     window = Window(1.0, None)
     with monkeypatch.context() as device:
-        device.setattr(moments.mx, "eval", finish)
-        with moments.paused(SimpleNamespace(step=SimpleNamespace(state=[])), window):
+        device.setattr(callbacks.mx, "eval", finish)
+        with callbacks.paused(SimpleNamespace(step=SimpleNamespace(state=[])), window):
             now[0] += 2.0
     assert window.pending() == (0, 5.0)
 
@@ -186,7 +186,7 @@ def test_a_recipe_is_never_half_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("mlx_transformers.trainer.durable.sync_handle", full)
+        broken.setattr("mlx_transformers.runs.durable.sync_handle", full)
         with pytest.raises(RunError, match="No space left"):
             tiny.run(tmp_path, name="a", resume="auto")
     assert result.folder.recipe.read_bytes() == before

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from .assemble import load_recipe
-from .core.errors import RunError
-from .recipe.show import diff
-from .schema import Recipe
-from .trainer.folder import RunFolder, check_new, find, named_checkpoint
-from .trainer.progress import Progress
+from ..assembly.recipe import Recipe, load_recipe
+from ..core.errors import RunError
+from ..recipe.show import diff
+from ..runs.folder import RunFolder, check_new, find, named_checkpoint
+from ..runs.progress import Progress
 
 FREE = (
     *("train.steps", "train.microbatch", "train.recompute"),

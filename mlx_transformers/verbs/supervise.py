@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from .core.errors import RunError
+from ..core.errors import RunError
 
 OUT_OF_MEMORY = 71
 """Exit code of a run that said itself that there was no memory left; EX_OSERR of sysexits.h."""
@@ -37,7 +37,7 @@ CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 
 RUN = (
     "import sys; sys.argv[0] = 'mlxt'; from mlx_transformers.cli.main import main; "
-    "from mlx_transformers.supervise import watched; watched(main)"
+    "from mlx_transformers.verbs.supervise import watched; watched(main)"
 )
 """A run as a process of its own, with the name that its command has."""
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from .assemble import Built, load_recipe
-from .core.cache import cache_folder
-from .core.errors import RunError
-from .data.prepare import Progress as Preparing
-from .data.tokenizers.load import load_tokenizer
-from .data.tokenizers.numbers import NumberTokenizer
-from .data.tokenizers.published import read_tokenizer
-from .importing import CONFIG, read_source
-from .schema import Recipe
-from .session import Result, Say, train
-from .trainer import checkpoint
-from .trainer.folder import RUNS, RunFolder, find_checkpoint
-from .trainer.tensors import named_leaves
+from ..assembly.build import Built
+from ..assembly.recipe import Recipe, load_recipe
+from ..core.cache import cache_folder
+from ..core.errors import RunError
+from ..data.prepare import Progress as Preparing
+from ..data.tokenizers.load import load_tokenizer
+from ..data.tokenizers.numbers import NumberTokenizer
+from ..data.tokenizers.published import read_tokenizer
+from ..runs import checkpoint
+from ..runs.folder import RUNS, RunFolder, find_checkpoint
+from ..runs.tensors import named_leaves
+from .import_run import CONFIG, read_source
+from .train import Result, Say, train
 
 Weights = dict[str, mx.array]
 SHOWN = 6

@@ -15,8 +15,8 @@ from mlx.utils import tree_flatten, tree_map_with_path
 from ..layers.shared import axis_of
 from ..models.sharing import share_out
 from ..optim.clip import global_norm
-from .parallel import Layers
-from .tensors import Tree, filled, named_leaves
+from ..runs.tensors import Tree, filled, named_leaves
+from .processes import Layers
 
 
 class Division:

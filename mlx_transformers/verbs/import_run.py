@@ -9,30 +9,30 @@ from typing import Annotated, Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from .convert.checkpoint import read_tensors
-from .convert.config import HfConfig, read_config
-from .convert.family import BUFFERS, Family, read
-from .convert.gguf import read_gguf
-from .convert.known import family_of
-from .convert.sentences import sentence_pool
-from .convert.weights import renamed, to_ours
-from .core.device import facts
-from .core.errors import ConvertError
-from .data.tokenizers.gguf import read_metadata
-from .data.tokenizers.hf import HfTokenizer
-from .data.tokenizers.numbers import NumberTokenizer
-from .data.tokenizers.published import read_tokenizer
-from .data.tokenizers.tokenizer import Tokenizer
-from .recipe.config import Config, Kind
-from .recipe.load import resolve_data
-from .recipe.slot import Slot
-from .recipe.toml import to_toml
-from .recipe.validate import typed
-from .schema import Recipe
-from .trainer import checkpoint
-from .trainer.durable import replace_text
-from .trainer.folder import RUNS, RunFolder, check_new, create
-from .trainer.progress import Progress
+from ..assembly.recipe import Recipe
+from ..convert.checkpoint import read_tensors
+from ..convert.config import HfConfig, read_config
+from ..convert.family import BUFFERS, Family, read
+from ..convert.gguf import read_gguf
+from ..convert.known import family_of
+from ..convert.sentences import sentence_pool
+from ..convert.weights import renamed, to_ours
+from ..core.device import facts
+from ..core.errors import ConvertError
+from ..data.tokenizers.gguf import read_metadata
+from ..data.tokenizers.hf import HfTokenizer
+from ..data.tokenizers.numbers import NumberTokenizer
+from ..data.tokenizers.published import read_tokenizer
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..recipe.config import Config, Kind
+from ..recipe.load import resolve_data
+from ..recipe.slot import Slot
+from ..recipe.toml import to_toml
+from ..recipe.validate import typed
+from ..runs import checkpoint
+from ..runs.durable import replace_text
+from ..runs.folder import RUNS, RunFolder, check_new, create
+from ..runs.progress import Progress
 
 CONFIG = "config.json"
 TASKS = {"decoder": ("clm", "rows"), "encoder_decoder": ("seq2seq", "span_corruption")}

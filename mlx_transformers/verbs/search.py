@@ -6,13 +6,14 @@ from typing import Any
 
 import mlx.core as mx
 
-from .assemble import load, load_recipe
-from .core.errors import RunError
-from .data.batches.pairs import Pairs
-from .data.tokenizers.controls import with_controls
-from .data.tokenizers.tokenizer import Tokenizer
-from .decode.beam import Beams, Hypothesis, best_continuations, best_targets
-from .trainer.folder import find_checkpoint
+from ..assembly.recipe import load_recipe
+from ..assembly.saved import load
+from ..core.errors import RunError
+from ..data.batches.pairs import Pairs
+from ..data.tokenizers.controls import with_controls
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..decode.beam import Beams, Hypothesis, best_continuations, best_targets
+from ..runs.folder import find_checkpoint
 
 
 def reads_source(model: Any) -> bool:

@@ -11,22 +11,23 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from .assemble import load, load_recipe
-from .convert.checkpoint import write_tensors
-from .convert.config import HfConfig
-from .convert.family import Family, read
-from .convert.fold import folded
-from .convert.gguf import as_gguf, write_gguf
-from .convert.match import match, say
-from .convert.mlx_lm import reading
-from .convert.view import View
-from .convert.weights import to_theirs
-from .core.errors import ConvertError, unknown
-from .data.tokenizers.gguf import write_metadata
-from .data.tokenizers.published import control_tokens, tokenizer_files
-from .data.tokenizers.tokenizer import Tokenizer
-from .importing import CONFIG, settled, typed_model
-from .trainer.folder import RUNS, find_checkpoint
+from ..assembly.recipe import load_recipe
+from ..assembly.saved import load
+from ..convert.checkpoint import write_tensors
+from ..convert.config import HfConfig
+from ..convert.family import Family, read
+from ..convert.fold import folded
+from ..convert.gguf import as_gguf, write_gguf
+from ..convert.match import match, say
+from ..convert.mlx_lm import reading
+from ..convert.view import View
+from ..convert.weights import to_theirs
+from ..core.errors import ConvertError, unknown
+from ..data.tokenizers.gguf import write_metadata
+from ..data.tokenizers.published import control_tokens, tokenizer_files
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..runs.folder import RUNS, find_checkpoint
+from .import_run import CONFIG, settled, typed_model
 
 AHEAD = "ahead."
 """How the names of parameters that look ahead begin."""

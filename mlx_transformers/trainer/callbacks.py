@@ -15,12 +15,12 @@ import mlx.core as mx
 
 from ..core.device import GIB
 from ..core.errors import RunError
+from ..runs.progress import Progress
 from .config import Checkpoints, Eval, Log
 from .evaluate import Evaluator
 from .leak import LeakWatch
 from .loop import Metrics, Trainer
 from .metrics import Window
-from .progress import Progress
 
 Record = dict[str, Any]
 

@@ -1,15 +1,18 @@
 """The typed recipe: what the tables of a recipe file mean, and what must agree between them."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import PrivateAttr, model_validator
 
+from ..data.config import Data
+from ..recipe.config import Config, Kind
+from ..recipe.load import Resolved, resolve
+from ..recipe.slot import KINDS, Slot
+from ..recipe.validate import typed
+from ..trainer.config import Checkpoints, Eval, Log, Train
 from . import registry as registry  # fills the slots before any schema is built
-from .data.config import Data
-from .recipe.config import Config, Kind
-from .recipe.load import Resolved
-from .recipe.slot import KINDS, Slot
-from .trainer.config import Checkpoints, Eval, Log, Train
 
 
 class Recipe(Config):
@@ -61,3 +64,19 @@ class Recipe(Config):
                 "shorten the rows or give the model a longer context."
             )
         return self
+
+
+def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
+    """A recipe by path or name, its chain merged, typed and checked.
+
+    Args:
+        recipe: "recipes/mistral_tiny.toml", or "mistral_tiny".
+        set: "path=value" strings, the last diff of the chain.
+
+    Raises:
+        RecipeError: it can't be read, merged or typed.
+    """
+    resolved = resolve(recipe, set)
+    out = typed(Recipe, resolved)
+    out._resolved = resolved
+    return out

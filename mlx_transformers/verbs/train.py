@@ -18,35 +18,32 @@ from typing import Any
 
 import mlx.core as mx
 
-from .assemble import Built, build, check_division, check_model, draft_model, load_recipe
-from .core.device import facts, keep_freed, keep_wired, matmul_flops
-from .core.errors import RunError
-from .data.prepare import Progress as Preparing
-from .data.prepare import prepare
-from .data.stream import EvalStream, TrainStream
-from .decode.generate import sampler
-from .memory.meter import Meter
-from .planning import Plan, checked, plan
-from .recipe.show import diff
-from .recipe.toml import to_toml
-from .resuming import OVER, check_same, over, place
-from .schema import Recipe
+from ..assembly.build import Built, build
+from ..assembly.checks import check_division, check_model
+from ..assembly.model import draft_model
+from ..assembly.plan import Plan, checked, plan
+from ..assembly.recipe import Recipe, load_recipe
+from ..core.device import facts, keep_freed, keep_wired, matmul_flops
+from ..core.errors import RunError
+from ..data.prepare import Progress as Preparing
+from ..data.prepare import prepare
+from ..data.stream import EvalStream, TrainStream
+from ..decode.generate import sampler
+from ..distributed.processes import Ranks, check_shares, joined, sharing_layers
+from ..memory.meter import Meter
+from ..recipe.show import diff
+from ..recipe.toml import to_toml
+from ..report.screen import open_screen
+from ..runs import checkpoint
+from ..runs.folder import RUNS, RunFolder, create, find_checkpoint
+from ..runs.progress import Progress
+from ..trainer.callbacks import Evaluate, Report, Sample, Save, Sink
+from ..trainer.dry_run import probe
+from ..trainer.loop import Trainer, arrays
+from ..trainer.metrics import Window
+from ..trainer.sinks import JsonLines, require_trackers, trackers
+from .resume import OVER, check_same, over, place
 from .supervise import Told, tell
-from .trainer import checkpoint
-from .trainer.folder import (
-    RUNS,
-    RunFolder,
-    create,
-    find_checkpoint,
-)
-from .trainer.loop import Trainer, arrays
-from .trainer.metrics import Window
-from .trainer.moments import Evaluate, Report, Sample, Save, Sink
-from .trainer.parallel import Ranks, check_shares, joined, sharing_layers
-from .trainer.probe import probe
-from .trainer.progress import Progress
-from .trainer.screen import open_screen
-from .trainer.sinks import JsonLines, require_trackers, trackers
 
 PLACES = ("data.path", "data.valid_path", "data.tokenizer.path")
 """Keys that ranks need not agree on: text and tokenizer have fingerprints, wherever they are."""

@@ -5,28 +5,21 @@ from typing import Any
 
 import mlx.core as mx
 
-from .core.device import GIB, memory_bytes, working_set_bytes
-from .core.errors import RecipeError, RunError
-from .data.batching import Columns
-from .layers.counts import flops_per_token
-from .memory.account import Account, account
-from .memory.budget import (
-    METAL_SHARE,
-    SHARE,
-    budget_bytes,
-    cache_bytes,
-    free_bytes,
-    wired_bytes,
-)
-from .memory.chips import GB, Mac, find_mac
-from .memory.fit import LARGEST_CHUNK, choose, least
-from .memory.job import Job
-from .memory.record import correction, device_key
-from .memory.roofline import Speed, speed
-from .models.stack import recompute_layers, recomputed_layers
-from .schema import Recipe
-from .trainer.folder import find_checkpoint
-from .trainer.shard import pick, shares
+from ..core.device import GIB, memory_bytes, working_set_bytes
+from ..core.errors import RecipeError, RunError
+from ..data.batching import Columns
+from ..distributed.zero import pick, shares
+from ..layers.counts import flops_per_token
+from ..memory.account import Account, account
+from ..memory.budget import METAL_SHARE, SHARE, budget_bytes, cache_bytes, free_bytes, wired_bytes
+from ..memory.chips import GB, Mac, find_mac
+from ..memory.fit import LARGEST_CHUNK, choose, least
+from ..memory.job import Job
+from ..memory.record import correction, device_key
+from ..memory.roofline import Speed, speed
+from ..models.stack import recompute_layers, recomputed_layers
+from ..runs.folder import find_checkpoint
+from .recipe import Recipe
 
 AUTO = "auto"
 

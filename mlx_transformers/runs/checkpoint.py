@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from ..core.errors import CheckpointError
 from .durable import replace_text, sync
-from .integrity import MANIFEST, check_files, check_sizes, read_manifest, write_manifest
+from .manifest import MANIFEST, check_files, check_sizes, read_manifest, write_manifest
 from .tensors import HashingFile, Tree, named_leaves, read_tree, write_tree
 
 STATE = "state.json"

@@ -10,18 +10,18 @@ from typing import Any
 
 import mlx.core as mx
 
-from .assemble import load, load_recipe
-from .core.errors import RecipeError, unknown
-from .data.prepare import Progress as Preparing
-from .decode.cache_size import cache_bytes_per_token
-from .decode.engine import Engine
-from .decode.sample import Sampling
-from .layers.counts import count
-from .recipe.load import chain
-from .recipe.validate import typed
-from .schema import Recipe
-from .session import train
-from .trainer.folder import RUNS, RunFolder
+from ..assembly.recipe import Recipe, load_recipe
+from ..assembly.saved import load
+from ..core.errors import RecipeError, unknown
+from ..data.prepare import Progress as Preparing
+from ..decode.cache_size import cache_bytes_per_token
+from ..decode.engine import Engine
+from ..decode.sample import Sampling
+from ..layers.counts import count
+from ..recipe.load import chain
+from ..recipe.validate import typed
+from ..runs.folder import RUNS, RunFolder
+from .train import train
 
 BUDGET = ("steps", "batch_size", "accumulate", "microbatch", "seq_len", "seed")
 """Keys of [train] that every rung takes from the last, as it takes [data]."""

@@ -13,21 +13,21 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .assemble import Built
-from .core.context import Context
-from .core.errors import RunError, unknown
-from .data.prepare import Progress as Preparing
-from .data.stream import EvalStream
-from .decode.beam import Beams, best_targets
-from .objectives.classify import hits
-from .objectives.mlm import around, hidden_places
-from .score.classes import classification, shares
-from .score.interval import Score
-from .score.spans import TAG, best_span, names
-from .score.spans import answers as spans
-from .score.texts import leads, summarization, translation
-from .session import held_out, opened
-from .trainer.folder import RUNS
+from ..assembly.build import Built
+from ..core.context import Context
+from ..core.errors import RunError, unknown
+from ..data.prepare import Progress as Preparing
+from ..data.stream import EvalStream
+from ..decode.beam import Beams, best_targets
+from ..objectives.classify import hits
+from ..objectives.mlm import around, hidden_places
+from ..runs.folder import RUNS
+from ..score.classes import classification, shares
+from ..score.interval import Score
+from ..score.spans import TAG, best_span, names
+from ..score.spans import answers as spans
+from ..score.texts import leads, summarization, translation
+from .train import held_out, opened
 
 GREEDY = Beams(1, alpha=0.0)
 

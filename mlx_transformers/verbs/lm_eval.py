@@ -1,7 +1,7 @@
 """Runs as models of the lm-evaluation-harness, which asks for log-likelihoods and for texts.
 
 import lm_eval
-from mlx_transformers.harness import harness
+from mlx_transformers.verbs.lm_eval import harness
 
 print(lm_eval.simple_evaluate(model=harness("runs/mistral_tiny"), tasks=["lambada_openai"]))
 
@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from .assemble import load
-from .core.errors import RunError
-from .data.tokenizers.tokenizer import Tokenizer
-from .decode.generate import generate
-from .decode.sample import Sampling
-from .writing import reads_source
+from ..assembly.saved import load
+from ..core.errors import RunError
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..decode.generate import generate
+from ..decode.sample import Sampling
+from .search import reads_source
 
 BATCH = 8
 """Texts that are read at once."""

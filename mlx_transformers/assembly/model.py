@@ -1,0 +1,68 @@
+"""Builds the model of a recipe."""
+
+from typing import Any
+
+import mlx.core as mx
+
+from ..core.errors import RecipeError
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..models.stack import layers_of, recompute_layers
+from .recipe import Recipe
+
+DRAFT_VOCAB_SIZE = 256
+"""Vocabulary that a draft has where the recipe doesn't tell."""
+
+
+def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
+    """The model of a recipe with the weights its seed gives.
+
+    Raises:
+        RecipeError: its sizes don't go together, or its vocabulary is smaller than the
+            tokenizer's.
+    """
+    given = getattr(recipe.model, "vocab_size", None)
+    if given is not None and given < tokenizer.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size = {given} is smaller than the tokenizer's {tokenizer.vocab_size}: "
+            "leave model.vocab_size out, or make it larger."
+        )
+    mx.random.seed(recipe.train.seed)
+    return _model(recipe, tokenizer.vocab_size)
+
+
+def told_vocab_size(recipe: Recipe) -> int | None:
+    """The vocabulary as far as the recipe tells it, before its text is read."""
+    given = getattr(recipe.model, "vocab_size", None)
+    text = getattr(recipe.data.tokenizer, "vocab_size", None)
+    return given or (text and text + len(recipe.data.batch.controls()))
+
+
+def draft_model(recipe: Recipe) -> Any:
+    """The model of a recipe before its text is read, to look at and to check.
+
+    Where only the text would tell the vocabulary, it is `DRAFT_VOCAB_SIZE`. Weights are lazy, so
+    this costs next to nothing.
+
+    Raises:
+        RecipeError: its sizes don't go together.
+    """
+    return _model(recipe, told_vocab_size(recipe) or DRAFT_VOCAB_SIZE)
+
+
+def _model(recipe: Recipe, vocab_size: int) -> Any:
+    try:
+        model = recipe.model.build(vocab_size)
+    except RecipeError as error:
+        name = f"{recipe.resolved.name}: " if recipe.resolved else ""
+        raise RecipeError(f"{name}{error}") from None
+    if recipe.train.recompute != "none":
+        count = len(layers_of(model))
+        chosen = recipe.train.recomputed(count)
+        outside = [i for i in chosen if not 0 <= i < count]
+        if outside:
+            raise RecipeError(
+                f"train.recompute names block {outside[0]}, but the model has blocks 0 to "
+                f"{count - 1}."
+            )
+        recompute_layers(model, frozenset(chosen))
+    return model

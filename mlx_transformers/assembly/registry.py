@@ -1,0 +1,123 @@
+"""Every slot and every kind that can fill it, one line each."""
+
+from ..data.batches.answers import Answers
+from ..data.batches.contrastive import TextPairs
+from ..data.batches.denoise import Denoise
+from ..data.batches.labeled import Labeled
+from ..data.batches.mlm import MaskedRows
+from ..data.batches.packed import Packed
+from ..data.batches.pairs import Pairs
+from ..data.batches.prefix import Prefix
+from ..data.batches.sentence_pairs import SentencePairs
+from ..data.batches.span_corruption import SpanCorruption
+from ..data.batches.streams import Streams
+from ..data.batches.tagged import Tagged
+from ..data.tokenizers.byte import Byte
+from ..data.tokenizers.char import Char
+from ..data.tokenizers.hf import TokenizerJson
+from ..data.tokenizers.numbers import Numbers
+from ..data.tokenizers.saved import Saved
+from ..data.tokenizers.sentencepiece import SentencePiece
+from ..layers.aligns.additive import Additive
+from ..layers.aligns.concat import Concat
+from ..layers.aligns.dot import Dot
+from ..layers.aligns.general import General
+from ..layers.aligns.local import Local
+from ..layers.cells.gru import Gru
+from ..layers.cells.lstm import Lstm
+from ..layers.cells.rnn import Rnn
+from ..layers.embed import TokenEmbed
+from ..layers.ffns.clamped_glu import ClampedGlu
+from ..layers.ffns.glu import Glu
+from ..layers.ffns.mlp import Mlp
+from ..layers.ffns.moe import Moe
+from ..layers.ffns.xielu import Xielu
+from ..layers.heads import LmHead, MlmHead, TagHead
+from ..layers.init import FanIn, Normal, Xavier
+from ..layers.mixers.attention import Attention
+from ..layers.mixers.convolution import Convolution
+from ..layers.mixers.cross_attention import CrossAttention
+from ..layers.mixers.dilated_convolution import DilatedConvolution
+from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
+from ..layers.mixers.fourier import Fourier
+from ..layers.mixers.latent import Latent
+from ..layers.mtp import Mtp
+from ..layers.norms import LayerNorm, NoNorm, RmsNorm
+from ..layers.pools import Classifier, Sentence
+from ..layers.positions.alibi import Alibi
+from ..layers.positions.buckets import Buckets
+from ..layers.positions.disentangled import Disentangled as DisentangledPosition
+from ..layers.positions.learned import Learned
+from ..layers.positions.none import NoPosition
+from ..layers.positions.rope import Rope
+from ..layers.positions.scalings.dynamic import DynamicScaling
+from ..layers.positions.scalings.linear import LinearScaling
+from ..layers.positions.scalings.llama3 import Llama3Scaling
+from ..layers.positions.scalings.longrope import LongRopeScaling
+from ..layers.positions.scalings.yarn import YarnScaling
+from ..layers.positions.shaw import Shaw
+from ..layers.positions.sinusoidal import Sinusoidal
+from ..layers.positions.transformer_xl import TransformerXL
+from ..layers.positions.xpos import Xpos
+from ..layers.routers.sigmoid import Sigmoid
+from ..layers.routers.sparse_mixer import SparseMixer
+from ..layers.routers.top_k import TopK
+from ..models.decoder import Decoder
+from ..models.encoder import Encoder
+from ..models.encoder_decoder import EncoderDecoder
+from ..models.pair import Pair
+from ..models.recurrent import Recurrent
+from ..models.recurrent_seq2seq import RecurrentSeq2Seq
+from ..objectives.answer import Answer
+from ..objectives.classify import Classify
+from ..objectives.clm import Clm
+from ..objectives.contrastive import Contrastive
+from ..objectives.distill import Distill
+from ..objectives.mlm import Mlm
+from ..objectives.multi_token import MultiToken
+from ..objectives.prefix_lm import PrefixLm
+from ..objectives.rtd import Rtd
+from ..objectives.sentence_order import SentenceOrder
+from ..objectives.seq2seq import Seq2Seq
+from ..objectives.tag import Tag
+from ..optim.adafactor import Adafactor
+from ..optim.adam import Adam, AdamW
+from ..optim.clip import ClipAdaptive, ClipNone, ClipNorm
+from ..optim.lion import Lion
+from ..optim.muon import Muon
+from ..optim.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    InverseSqrt,
+    Linear,
+    SlantedTriangular,
+    Wsd,
+)
+from ..optim.sgd import Sgd
+from ..recipe.slot import fill
+
+fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
+fill("embed", TokenEmbed)
+fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
+fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets)
+fill("position", Shaw, TransformerXL, DisentangledPosition)
+fill("norm", NoNorm, LayerNorm, RmsNorm)
+fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier)
+fill("mixer", Convolution, DilatedConvolution)
+fill("cell", Rnn, Lstm, Gru)
+fill("align", Additive, Dot, General, Concat, Local)
+fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe)
+fill("router", TopK, Sigmoid, SparseMixer)
+fill("head", LmHead, MlmHead, TagHead)
+fill("ahead", Mtp)
+fill("pool", Classifier, Sentence)
+fill("init", Normal, FanIn, Xavier)
+fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
+fill("objective", Classify, Tag, Answer, Contrastive, Distill)
+fill("batch", Packed, Streams, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
+fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
+fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
+fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
+fill("clip", ClipNone, ClipNorm, ClipAdaptive)
+fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd, SlantedTriangular)

@@ -1,0 +1,35 @@
+"""Loads the model and tokenizer of a saved run."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..data.tokenizers.load import load_tokenizer
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..runs.checkpoint import load as load_checkpoint
+from ..runs.folder import find_checkpoint
+from ..runs.restore import restore_model
+from .model import build_model
+from .recipe import load_recipe
+
+
+def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
+    """The model and tokenizer of a run: its best checkpoint, or the one named.
+
+    Args:
+        run: a run's name or folder, a checkpoint's folder, or None for the newest run.
+
+    Raises:
+        RunError: there is no such run.
+        CheckpointError: its checkpoint is damaged.
+    """
+    folder, checkpoint = find_checkpoint(run)
+    recipe = load_recipe(folder.recipe)
+    tokenizer = load_tokenizer(folder.tokenizer)
+    model = build_model(recipe, tokenizer)
+    name = "ema" if recipe.train.ema else "model"
+    trees, _ = load_checkpoint(checkpoint, only=[name])
+    restore_model(model, trees["ema"]["average"] if recipe.train.ema else trees["model"])
+    mx.eval(model.parameters())
+    return model, tokenizer
