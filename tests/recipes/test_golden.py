@@ -1,12 +1,11 @@
 """Every key of every shipped recipe, defaults included, is what tests/recipes/golden.txt says."""
 
 import difflib
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "golden_recipes.py"
 SHOWN = 60
 """Lines of a difference that a failure shows."""
 
@@ -22,12 +21,8 @@ def sections(text: str) -> dict[str, list[str]]:
     return {heading: lines for heading, *lines in parts}
 
 
-def test_shipped_recipes_resolve_to_the_golden_file() -> None:
-    spec = importlib.util.spec_from_file_location("golden_recipes", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_shipped_recipes_resolve_to_the_golden_file(load_tool: Callable[[str], Any]) -> None:
+    tool = load_tool("golden_recipes")
     want, have = sections(tool.GOLDEN.read_text(encoding="utf-8")), sections(tool.golden())
     found = []
     for heading in sorted(want.keys() | have.keys()):
