@@ -163,7 +163,7 @@ def plan(
             flops_per_token=flops_per_token(model, config.seq_len),
             weights=found.held["weights"],
             state=found.held["optimizer"],
-            kept=sum(found.kept.values()),
+            saved=sum(found.saved.values()),
             accumulate=config.accumulate,
             peak_flops=mac.chip.flops(config.dtype),
             bandwidth=mac.chip.bandwidth_gb_s * GB,

@@ -59,7 +59,7 @@ def greedy(
     chosen: list[mx.array] = []
     for n in range(new_tokens):
         out, state = model.step(tokens, state)
-        if n and length + n == (getattr(model, "rereads_after", None) or 0) + 1:
+        if n and length + n == (getattr(model, "recompute_beyond", None) or 0) + 1:
             whole = mx.concatenate([_tokens(prompt), *chosen], axis=1)
             again = model.init_state(rows, length + new_tokens, reach=length + n)
             out, state = model.step(whole, again)

@@ -1,30 +1,31 @@
-"""What a layer is asked when memory is planned: how large a pass is, and where it runs.
+"""The sizes of one forward and backward pass, from which layers compute the memory they save.
 
-Each kind answers with `kept(dim, at)`: the bytes per token that its forward keeps for its backward,
-its own input included where that is read again, its output not (whoever reads it counts it).
+Each kind answers `saved_bytes(dim, at)`: the bytes per token that its forward saves for its
+backward. A layer counts its own input if its backward reads it again, and never its output: the
+layer that reads that output counts it.
 """
 
 from dataclasses import dataclass
 
-WIDE = 4
-"""Bytes of a number that is float32 whatever the run computes in."""
+FLOAT32_BYTES = 4
+"""Bytes of a number that stays float32 whatever the compute dtype."""
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One forward and backward over `batch` rows of `length` tokens.
+class ActivationShape:
+    """Sizes of the activations of one microbatch of `batch` rows of `length` tokens.
 
     Attributes:
-        width: bytes of a number in the dtype that the run computes in.
-        cpu: whether the forms of `ops` for the CPU run, or those for the GPU.
-        biased: whether the layer's position adds to the scores of attention.
-        memory: tokens of a row of what cross attention reads; 0 where there is none.
-        masked: whether an array says which keys exist or are seen.
+        itemsize: bytes of a number in the compute dtype.
+        cpu: whether the CPU forms of `ops` run, or the GPU forms.
+        biased: whether the layer's position adds a bias to the attention scores.
+        memory: length S of the sequence that cross attention reads; 0 without one.
+        masked: whether attention gets its mask as an array (padding, documents).
     """
 
     batch: int
     length: int
-    width: int = WIDE
+    itemsize: int = FLOAT32_BYTES
     cpu: bool = True
     biased: bool = False
     memory: int = 0
@@ -32,5 +33,5 @@ class Pass:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the pass."""
+        """Tokens of the microbatch, padding included."""
         return self.batch * self.length

@@ -62,7 +62,7 @@ class Engine:
         self._model, self._prompt, self._rows = model, prompt, rows
         self._key = mx.random.key(seed)
         self._slots = slots(len(prompt), model.max_seq_len)
-        self._reread_at = (getattr(model, "rereads_after", None) or -1) + 1
+        self._reread_at = (getattr(model, "recompute_beyond", None) or -1) + 1
         before = mx.array(prompt[:-1], dtype=mx.int32)
         self._known = [mx.broadcast_to(before, (rows, len(prompt) - 1))]
         self.state = self._empty(len(prompt))

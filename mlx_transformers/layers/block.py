@@ -14,10 +14,10 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context
-from ..core.footprint import Pass
+from ..core.footprint import ActivationShape
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
-from .residual import Placement, Residual, residual_kept
+from .residual import Placement, Residual, residual_saved_bytes
 from .shared import fill, part_of
 
 Mix = Callable[[mx.array], mx.array]
@@ -95,16 +95,16 @@ class Block(Config):
         """What stands on the residual stream, one after the other."""
         return [part for part in (self.mixer, self.cross, self.ffn) if part is not None]
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the block keeps for its backward."""
         parts = self.sublayers
-        inside = sum(part.kept(dim, at) for part in parts)  # type: ignore[attr-defined]
-        around = residual_kept(self.norm, self.placement, self.dropout, dim, at)
+        inside = sum(part.saved_bytes(dim, at) for part in parts)  # type: ignore[attr-defined]
+        around = residual_saved_bytes(self.norm, self.placement, self.dropout, dim, at)
         if self.branch is not None:
-            inside += self.branch.kept(dim, at)  # type: ignore[attr-defined]
-            inside += residual_kept(self.norm, "post", 0.0, dim, at)
+            inside += self.branch.saved_bytes(dim, at)  # type: ignore[attr-defined]
+            inside += residual_saved_bytes(self.norm, "post", 0.0, dim, at)
         if self.arrangement == "parallel":
-            return inside + around - dim * at.width  # mixer and ffn read the same input
+            return inside + around - dim * at.itemsize  # mixer and ffn read the same input
         return inside + len(parts) * around
 
 

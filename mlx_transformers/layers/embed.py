@@ -8,7 +8,7 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context
-from ..core.footprint import Pass
+from ..core.footprint import ActivationShape
 from ..ops.lookup import lookup
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
@@ -72,9 +72,9 @@ class TokenEmbed(Kind):
         """Width of what is normalised."""
         return self.position_width(dim) if self.project != "bare_sum" else dim
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """The mask of its dropout, and what its norm keeps; a lookup keeps nothing."""
-        norm = self.norm.kept(self.norm_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
+        norm = self.norm.saved_bytes(self.norm_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
         return norm + (dim if self.dropout else 0)
 
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
-from ..core.footprint import Pass
+from ..core.footprint import ActivationShape
 from ..ops.norms import layer_norm, rms_norm
 from ..recipe.config import Kind
 
@@ -30,8 +30,8 @@ class LayerNorm(Kind):
     def build(self, dim: int) -> nn.Module:
         return LayerNormModule(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
-        return float(dim * at.width)
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        return float(dim * at.itemsize)
 
 
 class RmsNorm(Kind):
@@ -51,8 +51,8 @@ class RmsNorm(Kind):
     def build(self, dim: int) -> nn.Module:
         return RmsNormModule(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
-        return float(dim * at.width)
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        return float(dim * at.itemsize)
 
 
 class NoNorm(Kind):
@@ -63,7 +63,7 @@ class NoNorm(Kind):
     def build(self, dim: int) -> nn.Module:
         return nn.Identity()
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         return 0.0
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.errors import RecipeError
-from ..core.footprint import Pass
+from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
 from ..ops.recall import repeated
 from ..recipe.config import Config, Kind
@@ -80,10 +80,12 @@ class Layer:
     drops: bool
     align: Any = None
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the layer keeps for its backward."""
-        own = self.ways * self.cell.kept(self.in_dim, self.dim // self.ways, at)
-        looks = 0.0 if self.align is None else self.align.kept(dim, at) + 6 * dim * at.width
+        own = self.ways * self.cell.saved_bytes(self.in_dim, self.dim // self.ways, at)
+        looks = (
+            0.0 if self.align is None else self.align.saved_bytes(dim, at) + 6 * dim * at.itemsize
+        )
         return own + looks + (self.dim if self.drops else 0)
 
 

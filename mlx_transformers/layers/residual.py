@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..core.context import Context
-from ..core.footprint import Pass
+from ..core.footprint import ActivationShape
 from ..recipe.config import Kind
 
 Placement = Literal["pre", "post", "sandwich", "reordered", "pre_skip"]
@@ -26,9 +26,11 @@ NORMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def residual_kept(norm: Any, placement: Placement, dropout: float, dim: int, at: Pass) -> float:
+def residual_saved_bytes(
+    norm: Any, placement: Placement, dropout: float, dim: int, at: ActivationShape
+) -> float:
     """Bytes per token that a residual connection keeps: its norms, and the mask of its dropout."""
-    norms: float = sum(norm.kept(dim, at) for _ in NORMS[placement])
+    norms: float = sum(norm.saved_bytes(dim, at) for _ in NORMS[placement])
     return norms + (dim if dropout else 0)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..core.footprint import WIDE
+from ..core.footprint import FLOAT32_BYTES
 from ..layers.block import Block
 from ..layers.residual import NORMS
 from .job import Job, Reading
@@ -80,13 +80,13 @@ class Account:
 
     Attributes:
         held: parts that live through the whole run.
-        kept: what the forward keeps for the backward, by part.
+        saved: activations that the forward saves for the backward, by part.
         phases: bytes alive at most in each phase, `held` included.
         notes: what could not be accounted for.
     """
 
     held: dict[str, float]
-    kept: dict[str, float]
+    saved: dict[str, float]
     phases: dict[str, float]
     notes: list[str] = field(default_factory=list)
 
@@ -103,7 +103,7 @@ class Account:
     @property
     def parts(self) -> dict[str, float]:
         """Every part of the peak; they add up to it."""
-        found = {**self.held, **self.kept}
+        found = {**self.held, **self.saved}
         rest = self.peak - sum(found.values())
         return {**found, f"at the peak ({self.phase})": rest}
 
@@ -139,7 +139,7 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
 def _kept(reading: Reading, notes: list[str]) -> float:
     """Bytes that a part keeps; a kind that doesn't say is noted, and counted as nothing."""
     try:
-        return float(reading.layer.kept(reading.dim, reading.at)) * reading.at.tokens
+        return float(reading.layer.saved_bytes(reading.dim, reading.at)) * reading.at.tokens
     except AttributeError:
         name = type(reading.layer).__name__
         notes.append(f"A {name} holds a kind that doesn't say what it keeps.")
@@ -166,12 +166,14 @@ def _edges(job: Job, entry: float, notes: list[str]) -> float:
 def _held(job: Job) -> dict[str, float]:
     """What is there before the forward begins, and stays."""
     weights = _nbytes(job.model)
-    batch = job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * WIDE
+    batch = (
+        job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * FLOAT32_BYTES
+    )
     parts = {"weights": weights, "optimizer": _nbytes(job.state), "data": float(batch)}
     if job.ema:
         parts["average of weights"] = weights
     if job.dtype != "float32":
-        parts[f"weights in {job.dtype}"] = weights * job.width / WIDE
+        parts[f"weights in {job.dtype}"] = weights * job.width / FLOAT32_BYTES
     if job.accumulate > 1:
         parts["accumulated gradients"] = weights
     if job.taught_by:
@@ -181,7 +183,7 @@ def _held(job: Job) -> dict[str, float]:
 
 def _embedding(job: Job) -> float:
     """Bytes of one array `[V, D]`."""
-    return float(job.vocab_size * job.config.dim * WIDE)
+    return float(job.vocab_size * job.config.dim * FLOAT32_BYTES)
 
 
 def _loss(job: Job, ahead: Ahead, working: float) -> float:
@@ -191,9 +193,9 @@ def _loss(job: Job, ahead: Ahead, working: float) -> float:
     """
     told = job.batch_size * job.columns.told
     n_chunks = -(-told // job.chunk)
-    logits = float(min(job.chunk, told) * job.vocab_size * WIDE)
+    logits = float(min(job.chunk, told) * job.vocab_size * FLOAT32_BYTES)
     alive = min(ahead.chunks, ahead.chunk * n_chunks) * logits
-    beside = ahead.head * _embedding(job) + ahead.rows * told * job.config.dim * WIDE
+    beside = ahead.head * _embedding(job) + ahead.rows * told * job.config.dim * FLOAT32_BYTES
     filled = min(1.0, n_chunks * ahead.chunk / (ahead.chunks + ahead.chunk * 2))
     return alive + max(beside, (1 - filled) * working)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from ..core.footprint import WIDE, Pass
+from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..data.batching import Columns
 from ..models.stack import towers
 
@@ -16,12 +16,12 @@ class Reading:
 
     layer: Any
     dim: int
-    at: Pass
+    at: ActivationShape
 
     @property
     def entry(self) -> float:
         """Bytes of one array `[N, D]`, such as the layer's input."""
-        return float(self.dim * self.at.width * self.at.tokens)
+        return float(self.dim * self.at.itemsize * self.at.tokens)
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Job:
     @property
     def width(self) -> int:
         """Bytes of a number that the forward computes with."""
-        return WIDE if self.dtype == "float32" else WIDE // 2
+        return FLOAT32_BYTES if self.dtype == "float32" else FLOAT32_BYTES // 2
 
     @property
-    def at(self) -> Pass:
+    def at(self) -> ActivationShape:
         """The pass over one microbatch, by the decoder where there are two stacks."""
         columns = self.columns
-        return Pass(
+        return ActivationShape(
             self.batch_size,
             columns.target,
             self.width,
@@ -75,11 +75,11 @@ class Job:
         )
 
     @property
-    def source(self) -> Pass:
+    def source(self) -> ActivationShape:
         """The pass of the encoder of two stacks."""
         return replace(self.at, length=self.columns.source, memory=0, masked=True)
 
-    def tables(self) -> list[tuple[Any, Pass]]:
+    def tables(self) -> list[tuple[Any, ActivationShape]]:
         """The model's table and those of its stacks, in the order that they run, with its pass."""
         encoder = getattr(self.config, "encoder", None) if self.columns.source else None
         return [(t, self.source if t is encoder else self.at) for t in towers(self.config)]
@@ -106,7 +106,7 @@ class Job:
             if part is not None
         ]
 
-    def _reading(self, layer: Any, table: Any, at: Pass) -> Reading:
+    def _reading(self, layer: Any, table: Any, at: ActivationShape) -> Reading:
         """A layer of a stack, as one of the processes that share it has it."""
         position = getattr(layer, "position", None) or getattr(table, "position", None)
         dim = getattr(table, "dim", self.config.dim)

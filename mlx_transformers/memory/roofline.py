@@ -32,7 +32,7 @@ def speed(
     flops_per_token: float,
     weights: float,
     state: float,
-    kept: float,
+    saved: float,
     accumulate: int,
     peak_flops: float,
     bandwidth: float,
@@ -43,14 +43,14 @@ def speed(
         tokens: of the whole step.
         flops_per_token: forward and backward.
         weights, state: bytes of weights and of optimizer state.
-        kept: bytes that one microbatch's forward keeps.
+        saved: bytes that the forward of one microbatch saves for its backward.
         accumulate: microbatches of the step.
         peak_flops: operations per second.
         bandwidth: bytes per second.
     """
     # Weights are read forward and backward, and their gradient written, for each microbatch; the
     # update reads and writes weights and state once.
-    moved = accumulate * (PASSES * weights + PASSES * kept) + 2 * (weights + state) + weights
+    moved = accumulate * (PASSES * weights + PASSES * saved) + 2 * (weights + state) + weights
     arithmetic, memory = tokens * flops_per_token / peak_flops, moved / bandwidth
     roof = tokens / max(arithmetic, memory)
     return Speed(LEAST * roof, MOST * roof, "arithmetic" if arithmetic >= memory else "bandwidth")

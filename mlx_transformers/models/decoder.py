@@ -103,22 +103,22 @@ class DecoderModel(TowerModule):
         Args:
             pad: `[B]`, how many tokens before the first of each row will be padding.
             reach: tokens that will be read in several steps as one, for a model with
-                `rereads_after`.
+                `recompute_beyond`.
 
         Raises:
             RunError: the position kind has not as many positions.
         """
         self.position.admit(length)
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
-        if self.rereads_after is not None:
+        if self.recompute_beyond is not None:
             state["reach"] = mx.array(reach)
         return state if pad is None else state | {"pad": pad}
 
     @property
-    def rereads_after(self) -> int | None:
+    def recompute_beyond(self) -> int | None:
         """The length beyond which a text has to be read anew, with that `reach`; None for none."""
         own = [block.position for block in self.stack.blocks if "position" in block]
-        ends = [position.rereads_after for position in (self.position, *own)]
+        ends = [position.recompute_beyond for position in (self.position, *own)]
         return min((end for end in ends if end is not None), default=None)
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:

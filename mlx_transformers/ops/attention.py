@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import mlx.core as mx
 
-from ..core.footprint import WIDE, Pass
+from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from .attention_cpu import attention_blocks
-from .device import on_cpu, wide
+from .device import on_cpu, upcast
 from .masks import Mask
 
 HIDDEN = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
@@ -51,8 +51,8 @@ def attention(
     return attention_fused(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks)
 
 
-def attention_kept(
-    at: Pass,
+def attention_saved_bytes(
+    at: ActivationShape,
     n_heads: int,
     *,
     keys: int,
@@ -68,19 +68,19 @@ def attention_kept(
     nothing else. Given an array of booleans (a window, documents, padding), MLX falls back to all
     scores and their softmax.
     """
-    every = keys * n_heads * WIDE
+    every = keys * n_heads * FLOAT32_BYTES
     if dropout:
         return 3.0 * every
     if at.cpu and bias:
         return 2.0 * every
     if at.cpu:
-        return float(n_heads * WIDE)
+        return float(n_heads * FLOAT32_BYTES)
     if softcap:
         return 3.0 * every
     if mask.window is not None and mask.window >= at.length:
         mask = replace(mask, window=None)
     plain = mask.causal and mask.plain and not bias and not at.masked
-    return n_heads * WIDE if plain else 2.0 * every
+    return n_heads * FLOAT32_BYTES if plain else 2.0 * every
 
 
 def attention_fused(
@@ -138,12 +138,12 @@ def attention_naive(
     """
     b, h, t, width = q.shape
     g, s = k.shape[1], k.shape[2]
-    q5, k, v = wide(q).reshape(b, g, h // g * t, width), wide(k), wide(v)
+    q5, k, v = upcast(q).reshape(b, g, h // g * t, width), upcast(k), upcast(v)
     scores = ((q5 * scale) @ k.swapaxes(-1, -2)).reshape(b, g, h // g, t, s)
     if softcap is not None:
         scores = softcap * mx.tanh(scores / softcap)
     if bias is not None:
-        spread = mx.broadcast_to(wide(bias), (bias.shape[0], h, *bias.shape[2:]))
+        spread = mx.broadcast_to(upcast(bias), (bias.shape[0], h, *bias.shape[2:]))
         scores = scores + spread.reshape(bias.shape[0], g, h // g, *bias.shape[2:])
     seen = mask.array(t, s)
     if seen is not None:
@@ -151,7 +151,7 @@ def attention_naive(
         scores = mx.where(seen, scores, -1e30)
     top = scores.max(axis=-1, keepdims=True)
     if sinks is not None:
-        sink = wide(sinks).reshape(g, h // g, 1, 1)
+        sink = upcast(sinks).reshape(g, h // g, 1, 1)
         top = mx.maximum(top, sink)
     top = mx.stop_gradient(top)
     e = mx.exp(scores - top)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import wide
+from .device import upcast
 from .masks import Mask
 from .sums import row_sum
 
@@ -48,8 +48,8 @@ def attention_blocks(
         raise ValueError("Blocks need a mask made of structure, and no more queries than keys.")
     run = _Blocks(scale, mask, softcap, block)
     # once, or else each product with a part of the values copies that part
-    v = mx.contiguous(wide(v))
-    out: mx.array = with_backward(run.forward, run.backward)(wide(q), wide(k), v)[0]
+    v = mx.contiguous(upcast(v))
+    out: mx.array = with_backward(run.forward, run.backward)(upcast(q), upcast(k), v)[0]
     return out.swapaxes(1, 2).astype(q.dtype)
 
 

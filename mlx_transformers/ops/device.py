@@ -8,6 +8,6 @@ def on_cpu() -> bool:
     return mx.default_device().type == mx.DeviceType.cpu
 
 
-def wide(x: mx.array) -> mx.array:
+def upcast(x: mx.array) -> mx.array:
     """`x` in the precision sums are taken in: float32, or float64 where it was float64 already."""
     return x if x.dtype == mx.float64 else x.astype(mx.float32)

@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import on_cpu, wide
+from .device import on_cpu, upcast
 
 
 def lookup(table: mx.array, rows: mx.array) -> mx.array:
@@ -19,7 +19,7 @@ def lookup(table: mx.array, rows: mx.array) -> mx.array:
         primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
     ) -> tuple[mx.array, mx.array]:
         table, rows = primals
-        parts = wide(cotangent).reshape(-1, table.shape[1])
+        parts = upcast(cotangent).reshape(-1, table.shape[1])
         sums = sum_by_row(parts, rows.reshape(-1), table.shape[0])
         return sums.astype(table.dtype), mx.zeros_like(rows)
 

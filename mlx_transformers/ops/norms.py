@@ -7,7 +7,7 @@ two numbers a row besides, and its sums are matrix products.
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import on_cpu, wide
+from .device import on_cpu, upcast
 from .sums import row_sum
 
 
@@ -33,7 +33,7 @@ def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps:
 
 def rms_norm_naive(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
     """The definition of `rms_norm`, in float32 or wider, left to autodiff."""
-    wider = wide(x)
+    wider = upcast(x)
     out = wider * mx.rsqrt(mx.square(wider).mean(axis=-1, keepdims=True) + eps)
     return (out if weight is None else out * weight).astype(x.dtype)
 
@@ -42,7 +42,7 @@ def layer_norm_naive(
     x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float
 ) -> mx.array:
     """The definition of `layer_norm`, in float32 or wider, left to autodiff."""
-    wider = wide(x)
+    wider = upcast(x)
     centred = wider - wider.mean(axis=-1, keepdims=True)
     out = centred * mx.rsqrt(mx.square(centred).mean(axis=-1, keepdims=True) + eps)
     out = out if weight is None else out * weight
@@ -61,7 +61,7 @@ def _normalised(
     width = x.shape[-1]
 
     def forward(x: mx.array, *affine: mx.array) -> list[mx.array]:
-        x = wide(x)
+        x = upcast(x)
         means = [row_sum(x) / width] if centred else []
         x = x - means[0] if centred else x
         inv = mx.rsqrt(row_sum(mx.square(x)) / width + eps)
@@ -72,8 +72,8 @@ def _normalised(
         primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
     ) -> tuple[mx.array, ...]:
         # only now: otherwise `mx.compile` takes what the forward has made of it, and so keeps that
-        x = wide(mx.depends([primals[0]], cotangents[:1])[0])
-        d, inv, weight = cotangents[0], outputs[1], wide(primals[1])
+        x = upcast(mx.depends([primals[0]], cotangents[:1])[0])
+        d, inv, weight = cotangents[0], outputs[1], upcast(primals[1])
         x = x - outputs[2] if centred else x
         product, column = d * x, weight[:, None]
         dx = d * weight * inv - x * (product @ column * (inv * inv * inv / width))

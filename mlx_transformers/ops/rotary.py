@@ -4,7 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .device import on_cpu, wide
+from .device import on_cpu, upcast
 
 
 def rotate(
@@ -43,7 +43,7 @@ def rotate_naive(
     """The definition of `rotate`; on the CPU as fast as `mx.fast.rope`, so used there too."""
     if positions is None:
         positions = mx.array(offset)[..., None] + mx.arange(x.shape[2])
-    inv_freq = wide(inv_freq)
+    inv_freq = upcast(inv_freq)
     angle = positions.astype(inv_freq.dtype)[..., None] * inv_freq
     if angle.ndim == 3:
         angle = angle[:, None]
@@ -51,7 +51,7 @@ def rotate_naive(
     if size != 1.0:
         cos, sin = cos * size, sin * size
     width = 2 * inv_freq.shape[0]
-    turned, rest = wide(x[..., :width]), x[..., width:]
+    turned, rest = upcast(x[..., :width]), x[..., width:]
     if traditional:
         a, b = turned[..., 0::2], turned[..., 1::2]
         out = mx.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).flatten(-2)

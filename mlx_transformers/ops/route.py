@@ -15,7 +15,7 @@ twin: the same calls, every expert on every token.
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import on_cpu, wide
+from .device import on_cpu, upcast
 from .lookup import lookup
 
 
@@ -60,7 +60,7 @@ class Dispatch:
             primals: tuple[mx.array, mx.array, mx.array], cotangent: mx.array, _: mx.array
         ) -> tuple[mx.array, mx.array, mx.array]:
             x, token, slot = primals
-            mine = wide(cotangent)[slot].reshape(self.n_tokens, self.k, -1)
+            mine = upcast(cotangent)[slot].reshape(self.n_tokens, self.k, -1)
             return mine.sum(axis=1).astype(x.dtype), mx.zeros_like(token), mx.zeros_like(slot)
 
         rows = with_backward(lambda x, token, slot: x[token], backward)(x, self.token, self.slot)
@@ -72,7 +72,7 @@ class Dispatch:
             out = rows @ weight[self.expert].swapaxes(-1, -2)
         else:
             # on the CPU it has float32 alone
-            a, b = (wide(rows), wide(weight)) if on_cpu() else (rows, weight)
+            a, b = (upcast(rows), upcast(weight)) if on_cpu() else (rows, weight)
             out = mx.gather_mm(
                 a, b.swapaxes(-1, -2), rhs_indices=self.expert, sorted_indices=True
             ).astype(rows.dtype)

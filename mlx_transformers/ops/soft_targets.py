@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .device import wide
+from .device import upcast
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _bias(head: Head) -> mx.array:
 def _log_softmax(
     h: mx.array, weight: mx.array, bias: mx.array, softcap: float | None, temperature: float
 ) -> mx.array:
-    logits = wide(h @ weight.T) + bias
+    logits = upcast(h @ weight.T) + bias
     if softcap is not None:
         logits = softcap * mx.tanh(logits / softcap)
     logits = logits / temperature

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from .derivative import with_backward
-from .device import on_cpu, wide
+from .device import on_cpu, upcast
 from .sums import row_sum
 
 Sums = tuple[mx.array, mx.array, mx.array]
@@ -52,7 +52,7 @@ def cross_entropy_naive(
     z_loss: float = 0.0,
 ) -> Sums:
     """The definition of `cross_entropy`, left to autodiff."""
-    logits, (targets, weights) = wide(logits), _valid(targets, weights)
+    logits, (targets, weights) = upcast(logits), _valid(targets, weights)
     lse = mx.logsumexp(logits, axis=-1)
     nll = lse - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
     smooth = lse - logits.mean(axis=-1)
@@ -85,7 +85,7 @@ def cross_entropy_saving(
         return d, mx.zeros_like(targets), mx.zeros_like(weights)
 
     run = with_backward(forward, backward)
-    total, nll, z, *_ = run(wide(logits), *_valid(targets, weights))
+    total, nll, z, *_ = run(upcast(logits), *_valid(targets, weights))
     return total, nll, z
 
 
@@ -119,8 +119,8 @@ def linear_cross_entropy(
     run = _Chunks(_Head(label_smoothing, z_loss), softcap, chunk)
     targets, weights = _valid(targets, weights)
     # half-precision matmuls are many times slower than float32 ones on the CPU
-    h, w = (wide(h), wide(w)) if on_cpu() else (h, w)
-    leaves = [h, w] if bias is None else [h, w, wide(bias)]
+    h, w = (upcast(h), upcast(w)) if on_cpu() else (h, w)
+    leaves = [h, w] if bias is None else [h, w, upcast(bias)]
     if not gradients:
         return run.sums(leaves, targets, weights)
 
@@ -149,9 +149,9 @@ def linear_cross_entropy_naive(
     z_loss: float = 0.0,
 ) -> Sums:
     """The definition of `linear_cross_entropy`: all logits at once, left to autodiff."""
-    logits = wide(h) @ wide(w).T
+    logits = upcast(h) @ upcast(w).T
     if bias is not None:
-        logits = logits + wide(bias)
+        logits = logits + upcast(bias)
     if softcap is not None:
         logits = softcap * mx.tanh(logits / softcap)
     return cross_entropy_naive(
@@ -161,7 +161,7 @@ def linear_cross_entropy_naive(
 
 def _valid(targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
     """Targets that index safely (an ignored one becomes 0) and weights, both constants."""
-    weights = mx.stop_gradient(wide(weights))
+    weights = mx.stop_gradient(upcast(weights))
     return mx.stop_gradient(mx.where(weights != 0, targets.astype(mx.int32), 0)), weights
 
 
@@ -210,14 +210,14 @@ class _Chunks:
 
     def logits(self, leaves: list[mx.array], rows: mx.array) -> mx.array:
         """Logits of `rows`, capped, in float32 or wider."""
-        logits = wide(rows @ leaves[1].T)
+        logits = upcast(rows @ leaves[1].T)
         if len(leaves) == 3:
             logits = logits + leaves[2]
         return logits if self.softcap is None else self.softcap * mx.tanh(logits / self.softcap)
 
     def sums(self, leaves: list[mx.array], targets: mx.array, weights: mx.array) -> Sums:
         """The three sums alone."""
-        total = [mx.zeros((), wide(leaves[0]).dtype)] * 3
+        total = [mx.zeros((), upcast(leaves[0]).dtype)] * 3
         for a in range(0, targets.shape[0], self.chunk):
             part = slice(a, a + self.chunk)
             # in turn: otherwise all chunks of logits may be in memory at once
@@ -231,9 +231,9 @@ class _Chunks:
     ) -> list[mx.array]:
         """The three sums and the gradients of the leaves, sums of float32 or wider."""
         h, w = leaves[:2]
-        total = [mx.zeros((), wide(h).dtype)] * 3
+        total = [mx.zeros((), upcast(h).dtype)] * 3
         dh: list[mx.array] = []
-        flat = [mx.zeros(leaf.shape, wide(leaf).dtype) for leaf in leaves[1:]]
+        flat = [mx.zeros(leaf.shape, upcast(leaf).dtype) for leaf in leaves[1:]]
         for a in range(0, targets.shape[0], self.chunk):
             part = slice(a, a + self.chunk)
             rows = mx.depends([h[part]], [*total, *dh[-1:], *flat])[0]
@@ -244,8 +244,8 @@ class _Chunks:
             if self.softcap is not None:
                 d = d * (1 - mx.square(logits / self.softcap))
             low = d.astype(w.dtype)
-            dh.append(wide(low @ w))
-            flat[0] = mx.addmm(flat[0], wide(low.T), wide(rows))
+            dh.append(upcast(low @ w))
+            flat[0] = mx.addmm(flat[0], upcast(low.T), upcast(rows))
             if len(flat) == 2:
                 flat[1] = flat[1] + d.sum(axis=0)
         return [*total, mx.concatenate(dh), *flat]

@@ -9,7 +9,7 @@ from mlx.utils import tree_flatten
 
 from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.assembly.plan import job
-from mlx_transformers.core.footprint import Pass
+from mlx_transformers.core.footprint import ActivationShape
 from mlx_transformers.layers.mixers.attention import Heads
 from mlx_transformers.memory.account import NO_TEACHER, account
 from mlx_transformers.ops.device import on_cpu
@@ -61,13 +61,15 @@ def test_an_optimizer_that_is_shared_out_counts_its_largest_share() -> None:
 def test_a_process_that_shares_layers_keeps_its_heads_and_the_whole_stream() -> None:
     loaded = recipe("llama_tiny")
     whole, part = (
-        account(job(loaded, draft_model(loaded), True, sharers=n)).kept["activations of blocks"]
+        account(job(loaded, draft_model(loaded), True, sharers=n)).saved["activations of blocks"]
         for n in (1, 2)
     )
     sizes = job_of()
     n_layers, dim = len(loaded.model.layers()), loaded.model.dim
     tokens = n_layers * sizes.at.tokens
-    stream = loaded.model.block.norm.kept(dim, sizes.at) * 2 + 2 * dim * sizes.width  # two inputs
+    stream = (
+        loaded.model.block.norm.saved_bytes(dim, sizes.at) * 2 + 2 * dim * sizes.itemsize
+    )  # two inputs
     assert part - stream * tokens == pytest.approx((whole - stream * tokens) / 2)
 
 
@@ -83,25 +85,25 @@ def test_planning_computes_nothing() -> None:
 
 @pytest.mark.parametrize("slot", ["norm", "mixer", "ffn", "router", "embed"])
 def test_every_kind_says_what_it_keeps(slot: str) -> None:
-    silent = [kind for kind, cls in KINDS[slot].items() if not hasattr(cls, "kept")]
-    assert not silent, f"{slot} kinds without `kept`: {silent}"
+    silent = [kind for kind, cls in KINDS[slot].items() if not hasattr(cls, "saved_bytes")]
+    assert not silent, f"{slot} kinds without `saved_bytes`: {silent}"
 
 
 def test_a_window_keeps_nothing_more_on_the_cpu_and_all_scores_on_the_gpu() -> None:
     mixer = recipe("llama_tiny").model.block.mixer
     narrow = mixer.model_copy(update={"window": 64})
-    cpu, gpu = Pass(1, 1024, cpu=True), Pass(1, 1024, cpu=False)
-    assert narrow.kept(128, cpu) == mixer.kept(128, cpu)
+    cpu, gpu = ActivationShape(1, 1024, cpu=True), ActivationShape(1, 1024, cpu=False)
+    assert narrow.saved_bytes(128, cpu) == mixer.saved_bytes(128, cpu)
     scores = 1024 * mixer.n_heads * 4
-    assert narrow.kept(128, gpu) - mixer.kept(128, gpu) > scores
+    assert narrow.saved_bytes(128, gpu) - mixer.saved_bytes(128, gpu) > scores
 
 
 def test_positions_that_add_to_scores_keep_them_in_the_layers_that_they_serve() -> None:
     plain, own = planned(), planned("llama_tiny", "model.block.position={kind='alibi'}")
     scores = 2 * 4 * 128 * 128 * 4 * 4  # layers, rows, T, S, heads, bytes
     for found in (own, planned("positions/alibi_tiny")):
-        assert sum(found.kept.values()) - sum(plain.kept.values()) > scores
-    assert planned("positions/xpos_tiny").kept == plain.kept
+        assert sum(found.saved.values()) - sum(plain.saved.values()) > scores
+    assert planned("positions/xpos_tiny").saved == plain.saved
 
 
 def test_a_decoder_is_counted_by_its_own_rows_and_an_encoder_by_the_source() -> None:
@@ -116,7 +118,7 @@ def test_a_decoder_is_counted_by_its_own_rows_and_an_encoder_by_the_source() -> 
 
 def test_cross_attention_keeps_the_keys_and_values_of_what_it_reads() -> None:
     cross = shipped("encoder_decoder/bart_tiny").config.decoder.block.cross
-    near, far = (cross.kept(128, Pass(1, 32, memory=m)) for m in (32, 96))
+    near, far = (cross.saved_bytes(128, ActivationShape(1, 32, memory=m)) for m in (32, 96))
     assert far - near == pytest.approx(2 * 128 * 4 * (96 - 32) / 32)
 
 
@@ -138,7 +140,7 @@ def test_layers_that_share_weights_wait_for_the_lowest() -> None:
     shared = planned("encoders/roberta_tiny", "model.n_layers=4", "model.n_distinct=1")
     assert shared.held["weights"] < apart.held["weights"]
     assert shared.phase == "backward of block 0"
-    assert shared.kept == apart.kept
+    assert shared.saved == apart.saved
 
 
 def test_a_teacher_is_counted_by_its_checkpoint(
@@ -161,19 +163,22 @@ def test_recurrent_layers_say_what_they_keep_too() -> None:
     for name in ("recurrent/lstm_lm_tiny", "seq2seq/bahdanau_tiny"):
         found = account(shipped(name))
         assert not found.notes
-        assert found.kept["activations of blocks"] > 0
+        assert found.saved["activations of blocks"] > 0
 
 
 def test_half_precision_halves_what_is_not_scores() -> None:
     ffn = recipe("llama_tiny").model.block.ffn
-    assert ffn.kept(128, Pass(1, 128, width=2)) == ffn.kept(128, Pass(1, 128, width=4)) / 2
+    assert (
+        ffn.saved_bytes(128, ActivationShape(1, 128, itemsize=2))
+        == ffn.saved_bytes(128, ActivationShape(1, 128, itemsize=4)) / 2
+    )
 
 
 def test_more_rows_and_less_recomputation_take_more() -> None:
     few, many = planned("llama_tiny", "train.batch_size=2"), planned()
     again = planned("llama_tiny", "train.recompute=all")
     assert few.peak < many.peak
-    assert sum(again.kept.values()) < sum(many.kept.values())
+    assert sum(again.saved.values()) < sum(many.saved.values())
     assert again.peak < many.peak
 
 
@@ -181,14 +186,14 @@ def test_accumulation_keeps_one_sum_of_gradients() -> None:
     once, twice = planned(), planned("llama_tiny", "train.accumulate=2")
     assert "accumulated gradients" not in once.held
     assert twice.held["accumulated gradients"] == once.held["weights"]
-    assert twice.kept == once.kept
+    assert twice.saved == once.saved
 
 
 def test_a_kind_that_does_not_say_is_noted_and_counts_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = planned()
-    monkeypatch.delattr(Heads, "kept")
+    monkeypatch.delattr(Heads, "saved_bytes")
     found = planned()
     assert found.notes
     assert found.peak < whole.peak

@@ -46,7 +46,7 @@ def test_the_single_precision_peak_of_m1_is_the_published_one() -> None:
 
 
 def rate(**changes: float) -> object:
-    given = {"tokens": 1000, "flops_per_token": 1e9, "weights": 1e6, "state": 2e6, "kept": 1e6}
+    given = {"tokens": 1000, "flops_per_token": 1e9, "weights": 1e6, "state": 2e6, "saved": 1e6}
     return speed(**(given | {"accumulate": 1, "peak_flops": 1e12, "bandwidth": 1e11} | changes))
 
 
@@ -58,5 +58,5 @@ def test_much_arithmetic_is_limited_by_arithmetic() -> None:
 
 
 def test_many_bytes_are_limited_by_bandwidth() -> None:
-    assert rate(kept=1e12).limit == "bandwidth"
-    assert rate(kept=1e12).most < rate().most
+    assert rate(saved=1e12).limit == "bandwidth"
+    assert rate(saved=1e12).most < rate().most

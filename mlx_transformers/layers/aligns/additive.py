@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from .align import Align, AlignModule
 
 
@@ -23,9 +23,9 @@ class Additive(Align):
     def build(self, dim: int) -> "AdditiveAlign":
         return AdditiveAlign(dim, self.hidden_dim or dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """A hidden layer for every pair of positions."""
-        return super().kept(dim, at) + at.length * (self.hidden_dim or dim) * at.width
+        return super().saved_bytes(dim, at) + at.length * (self.hidden_dim or dim) * at.itemsize
 
 
 class AdditiveAlign(AlignModule):

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...core.footprint import WIDE, Pass
+from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...ops.recall import recall_naive
 from ...recipe.config import Kind
 
@@ -31,9 +31,9 @@ class Align(Kind):
         """An alignment of states and memories, both of width `dim`."""
         raise NotImplementedError(f"{type(self).__name__} builds nothing.")
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per query that are kept: scores and weights, over sources as long as targets."""
-        return 3.0 * at.length * WIDE
+        return 3.0 * at.length * FLOAT32_BYTES
 
 
 class AlignModule(nn.Module):

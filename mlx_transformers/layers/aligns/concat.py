@@ -5,7 +5,7 @@ from typing import Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from .align import Align, AlignModule
 
 
@@ -21,9 +21,9 @@ class Concat(Align):
     def build(self, dim: int) -> "ConcatAlign":
         return ConcatAlign(dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """A hidden layer for every pair of positions."""
-        return super().kept(dim, at) + at.length * dim * at.width
+        return super().saved_bytes(dim, at) + at.length * dim * at.itemsize
 
 
 class ConcatAlign(AlignModule):

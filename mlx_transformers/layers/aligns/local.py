@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
-from ...core.footprint import WIDE, Pass
+from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
 from .align import HIDDEN, Align, AlignModule, Ask
@@ -39,10 +39,10 @@ class Local(Align):
     def build(self, dim: int) -> "LocalAlign":
         return LocalAlign(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """What its score keeps, and the window."""
-        inner: float = self.score.kept(dim, at)  # type: ignore[attr-defined]
-        return inner + 4.0 * at.length * WIDE
+        inner: float = self.score.saved_bytes(dim, at)  # type: ignore[attr-defined]
+        return inner + 4.0 * at.length * FLOAT32_BYTES
 
 
 class LocalAlign(AlignModule):

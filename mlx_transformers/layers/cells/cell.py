@@ -15,7 +15,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.recall import repeated
 from ...ops.unstack import unstack
 from ...recipe.config import Kind
@@ -33,16 +33,16 @@ class Cell(Kind):
     """Share of the connections from state to state that a training pass goes without
     (DropConnect; Merity et al. 2017, section 2)."""
 
-    kept_per_unit: ClassVar[int]
+    saved_per_unit: ClassVar[int]
     """Numbers per unit and position that the forward keeps for its backward."""
 
     def build(self, in_dim: int, dim: int) -> "CellModule":
         """A cell of `dim` units that reads vectors of `in_dim`."""
         raise NotImplementedError(f"{type(self).__name__} builds nothing.")
 
-    def kept(self, in_dim: int, dim: int, at: Pass) -> float:
+    def saved_bytes(self, in_dim: int, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the cell keeps: its input, its gates, its states."""
-        return float((in_dim + self.kept_per_unit * dim) * at.width)
+        return float((in_dim + self.saved_per_unit * dim) * at.itemsize)
 
 
 class CellModule(nn.Module):

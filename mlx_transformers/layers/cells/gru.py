@@ -23,7 +23,7 @@ class Gru(Cell):
     cuDNN's and PyTorch's form, `n = tanh(W x_t + r · (U h_{t-1} + c) + b)`, with one matrix
     product a step where the paper's needs two."""
 
-    kept_per_unit = 6
+    saved_per_unit = 6
 
     def build(self, in_dim: int, dim: int) -> "GruCell":
         return GruCell(self, in_dim, dim)

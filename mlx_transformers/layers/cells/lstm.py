@@ -22,7 +22,7 @@ class Lstm(Cell):
     forget_bias: float = 0.0
     """Added to the forget gate, so that a fresh cell remembers (Jozefowicz et al. 2015: 1)."""
 
-    kept_per_unit = 7
+    saved_per_unit = 7
 
     def build(self, in_dim: int, dim: int) -> "LstmCell":
         return LstmCell(self, in_dim, dim)

@@ -17,7 +17,7 @@ class Rnn(Cell):
     activation: Literal["tanh", "relu"] = "tanh"
     """The nonlinearity f."""
 
-    kept_per_unit = 2
+    saved_per_unit = 2
 
     def build(self, in_dim: int, dim: int) -> "RnnCell":
         return RnnCell(self, in_dim, dim)

@@ -7,7 +7,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
 from .down import down, hidden_part
@@ -39,9 +39,9 @@ class ClampedGlu(Kind):
     def part(self, dim: int, n: int) -> Self:
         return hidden_part(self, n)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, gate and up: their product, and what it is made of, are made again."""
-        return float((dim + 2 * self.hidden_dim) * at.width)
+        return float((dim + 2 * self.hidden_dim) * at.itemsize)
 
 
 class ClampedGluFfn(nn.Module):

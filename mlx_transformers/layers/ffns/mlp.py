@@ -8,7 +8,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.activations import ACTIVATIONS
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
@@ -42,9 +42,9 @@ class Mlp(Kind):
     def part(self, dim: int, n: int) -> Self:
         return hidden_part(self, n)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, and hidden features before the activation: those after it are made again."""
-        return float((dim + self.hidden_dim) * at.width)
+        return float((dim + self.hidden_dim) * at.itemsize)
 
 
 class MlpFfn(nn.Module):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.route import Dispatch
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
@@ -55,17 +55,17 @@ class Moe(Kind):
             )
         return MoeFfn(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, router, the experts on their rows, and the chosen rows before they are summed."""
         k: int = self.router.top_k  # type: ignore[attr-defined]
         rows = Dispatch.n_rows(at.tokens * k, self.n_experts, at.cpu) / at.tokens
-        experts = rows * self.expert.kept(dim, at)  # type: ignore[attr-defined]
-        router = self.router.kept(self.n_experts)  # type: ignore[attr-defined]
+        experts = rows * self.expert.saved_bytes(dim, at)  # type: ignore[attr-defined]
+        router = self.router.saved_bytes(self.n_experts)  # type: ignore[attr-defined]
         shared = 0.0
         if self.shared is not None:
-            shared = self.shared.kept(dim, at) - dim * at.width  # type: ignore[attr-defined]
-            shared += dim * at.width if self.shared_gate else 0
-        return dim * at.width * (1 + k) + experts + router + shared
+            shared = self.shared.saved_bytes(dim, at) - dim * at.itemsize  # type: ignore[attr-defined]
+            shared += dim * at.itemsize if self.shared_gate else 0
+        return dim * at.itemsize * (1 + k) + experts + router + shared
 
 
 class MoeFfn(nn.Module):

@@ -8,7 +8,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
 from .down import down
@@ -41,9 +41,9 @@ class Xielu(Kind):
     def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
         return XieluFfn(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, and hidden features before the activation: those after it are made again."""
-        return float((dim + self.hidden_dim) * at.width)
+        return float((dim + self.hidden_dim) * at.itemsize)
 
 
 class XieluFfn(nn.Module):

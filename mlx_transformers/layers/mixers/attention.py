@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
-from ...core.footprint import WIDE, Pass
-from ...ops.attention import attention, attention_kept
+from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
@@ -86,19 +86,19 @@ class Heads(Kind):
         """Who sees whom in training, as far as it is known before there is a batch."""
         return Mask(causal=False)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, q, k, v, what is kept of the scores, and the output with its heads merged.
 
         Where that is a copy, the output is kept with its heads apart too.
         """
-        return self.kept_of(dim, at, at.length)
+        return self.saved_for_keys(dim, at, at.length)
 
-    def kept_of(self, dim: int, at: Pass, size: int) -> float:
+    def saved_for_keys(self, dim: int, at: ActivationShape, size: int) -> float:
         """The same where each row has `size` keys and values."""
         head_dim, groups = self.head_dim or dim // self.n_heads, self.n_kv_heads or self.n_heads
         queries, keys = self.n_heads * head_dim, groups * head_dim * size / at.length
-        inside = WIDE if at.cpu else at.width
-        scores = attention_kept(
+        inside = FLOAT32_BYTES if at.cpu else at.itemsize
+        scores = attention_saved_bytes(
             at,
             self.n_heads,
             keys=size,
@@ -109,9 +109,9 @@ class Heads(Kind):
         )
         norms = 0.0
         if self.qk_norm is not None:
-            norms = (self.n_heads + groups) * self.qk_norm.kept(head_dim, at)  # type: ignore[attr-defined]
-        apart = 0 if at.cpu and inside == at.width else queries
-        around = (dim + queries) * at.width
+            norms = (self.n_heads + groups) * self.qk_norm.saved_bytes(head_dim, at)  # type: ignore[attr-defined]
+        apart = 0 if at.cpu and inside == at.itemsize else queries
+        around = (dim + queries) * at.itemsize
         return around + (queries + 2 * keys + apart) * inside + scores + norms
 
 

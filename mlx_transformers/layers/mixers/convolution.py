@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RecipeError
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.activations import ACTIVATIONS
 from ...recipe.config import Kind
 from ..ffns.mlp import Activation
@@ -41,9 +41,9 @@ class Convolution(Kind):
             )
         return ConvolutionMixer(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """The neighbours of every token side by side, the sum, and the mask of the dropout."""
-        return dim * ((self.kernel + 1) * at.width + (1 if self.dropout else 0))
+        return dim * ((self.kernel + 1) * at.itemsize + (1 if self.dropout else 0))
 
 
 class ConvolutionMixer(nn.Module):

@@ -6,7 +6,7 @@ from typing import Literal
 import mlx.core as mx
 
 from ...core.context import Context
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.attention import attention_naive
 from ...ops.masks import Mask
 from .attention import Heads, HeadsMixer
@@ -22,8 +22,8 @@ class CrossAttention(Heads):
 
     kind: Literal["cross_attention"] = "cross_attention"
 
-    def kept(self, dim: int, at: Pass) -> float:
-        return self.kept_of(dim, replace(at, biased=False), at.memory or at.length)
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        return self.saved_for_keys(dim, replace(at, biased=False), at.memory or at.length)
 
     def build(self, dim: int) -> "CrossAttentionMixer":
         self.check(dim)

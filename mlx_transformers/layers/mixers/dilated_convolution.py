@@ -7,7 +7,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.unstack import parts
 from ...recipe.config import Kind
 from ..linear import ResidualLinear
@@ -39,10 +39,10 @@ class DilatedConvolution(Kind):
     def build(self, dim: int) -> "DilatedConvolutionMixer":
         return DilatedConvolutionMixer(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """The input at every tap, z, and what the unit makes of it."""
         width = self.hidden_dim or dim
-        return float((self.kernel * dim + (5 if self.unit == "gated" else 2) * width) * at.width)
+        return float((self.kernel * dim + (5 if self.unit == "gated" else 2) * width) * at.itemsize)
 
 
 class DilatedConvolutionMixer(nn.Module):

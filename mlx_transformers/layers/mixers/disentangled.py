@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...ops.lookup import read_pairs
 from .attention import Attention, AttentionMixer
 
@@ -47,8 +47,8 @@ class Disentangled(Attention):
             raise ValueError("k_bias has no effect without bias: no projection has one.")
         return self
 
-    def kept(self, dim: int, at: Pass) -> float:
-        return super().kept(dim, replace(at, biased=bool(self.reads)))
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        return super().saved_bytes(dim, replace(at, biased=bool(self.reads)))
 
     def build(self, dim: int) -> "DisentangledMixer":
         self.check(dim)

@@ -7,7 +7,7 @@ import mlx.nn as nn
 
 from ...core.context import Context
 from ...core.errors import RunError
-from ...core.footprint import Pass
+from ...core.footprint import ActivationShape
 from ...recipe.config import Kind
 
 
@@ -23,7 +23,7 @@ class Fourier(Kind):
     def build(self, dim: int) -> "FourierMixer":
         return FourierMixer()
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Nothing: it is linear and has no weights."""
         return 0.0
 

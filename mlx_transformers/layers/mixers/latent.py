@@ -8,8 +8,8 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.footprint import WIDE, Pass
-from ...ops.attention import attention, attention_kept
+from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.config import Kind
 from ...recipe.slot import Slot
@@ -54,18 +54,18 @@ class Latent(Kind):
     def build(self, dim: int) -> "LatentMixer":
         return LatentMixer(self, dim)
 
-    def kept(self, dim: int, at: Pass) -> float:
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, short vectors, q, k, v, scores, output, and that with its heads merged."""
         key = self.n_heads * (self.nope_dim + self.rope_dim)
         value = self.n_heads * self.value_dim
         ranks = [rank for rank in (self.kv_rank, self.q_rank) if rank]
-        norms = sum(self.norm.kept(rank, at) for rank in ranks)  # type: ignore[attr-defined]
+        norms = sum(self.norm.saved_bytes(rank, at) for rank in ranks)  # type: ignore[attr-defined]
         drops = self.dropout > 0
-        scores = attention_kept(
+        scores = attention_saved_bytes(
             at, self.n_heads, keys=at.length, mask=Mask(), dropout=drops, bias=at.biased
         )
-        inside = WIDE if at.cpu else at.width
-        around = (dim + sum(ranks) + value) * at.width
+        inside = FLOAT32_BYTES if at.cpu else at.itemsize
+        around = (dim + sum(ranks) + value) * at.itemsize
         return around + norms + 2 * (key + value) * inside + scores
 
 

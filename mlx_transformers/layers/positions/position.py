@@ -19,7 +19,7 @@ class Position(nn.Module):
         return q, k
 
     @property
-    def rereads_after(self) -> int | None:
+    def recompute_beyond(self) -> int | None:
         """The length beyond which a pass means something else for all of its tokens, those before
         it included, so that a decode state from before is of no use; None for none."""
         return None

@@ -57,8 +57,8 @@ class RopePosition(Position):
         self.scaling: Any = config.scaling
 
     @property
-    def rereads_after(self) -> int | None:
-        return None if self.scaling is None else self.scaling.rereads_after
+    def recompute_beyond(self) -> int | None:
+        return None if self.scaling is None else self.scaling.recompute_beyond
 
     def inv_freq(self, head_dim: int, length: Any = 1) -> mx.array:
         """Radians per position for each turning pair of a pass of `length`, `[K/2]`.

@@ -6,7 +6,7 @@ import mlx.core as mx
 from pydantic import Field, model_validator
 
 from ...core.errors import RecipeError
-from ...core.footprint import WIDE
+from ...core.footprint import FLOAT32_BYTES
 from ...ops.route import in_best_groups
 from ...recipe.config import Kind
 
@@ -52,9 +52,9 @@ class Routing(Kind):
                 f"of {kept} groups. Raise top_groups."
             )
 
-    def kept(self, n_experts: int) -> float:
+    def saved_bytes(self, n_experts: int) -> float:
         """Bytes per token: logits and scores, gates and choices before and after scaling."""
-        return float(WIDE * (2 * n_experts + 4 * self.top_k))
+        return float(FLOAT32_BYTES * (2 * n_experts + 4 * self.top_k))
 
     def choose(self, scores: mx.array, by: Literal["best", "best_two"]) -> mx.array:
         """The k experts of each token by `scores [N, E]`, integer `[N, k]`, in no order."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RecipeError
-from ...core.footprint import WIDE
+from ...core.footprint import FLOAT32_BYTES
 from ...recipe.config import Kind
 from .routing import load_of
 
@@ -37,9 +37,9 @@ class SparseMixer(Kind):
             )
         return SparseMixerRouter(self, dim, n_experts)
 
-    def kept(self, n_experts: int) -> float:
+    def saved_bytes(self, n_experts: int) -> float:
         """Bytes per token: scores, and for every choice what is left of them and its softmax."""
-        return float(WIDE * n_experts * (1 + 3 * self.top_k))
+        return float(FLOAT32_BYTES * n_experts * (1 + 3 * self.top_k))
 
 
 class SparseMixerRouter(nn.Module):

@@ -45,5 +45,5 @@ class LongRopeScaling(Scaling):
         return self.magnitude
 
     @property
-    def rereads_after(self) -> int | None:
+    def recompute_beyond(self) -> int | None:
         return self.trained_len if self.reread else None

@@ -28,7 +28,7 @@ class Scaling(Kind):
         return 1.0
 
     @property
-    def rereads_after(self) -> int | None:
+    def recompute_beyond(self) -> int | None:
         """The length beyond which all tokens are turned differently, the old ones too."""
         return None
 
