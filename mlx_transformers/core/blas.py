@@ -1,43 +1,64 @@
-"""A fast BLAS in front of the reference one that MLX's Linux CPU wheel links.
+"""Puts a fast BLAS in front of the reference one that MLX's Linux CPU wheel links.
 
 The wheel carries netlib's BLAS, about forty times slower than OpenBLAS at a matrix product. A
-library that is loaded with global symbols before MLX answers MLX's calls instead. Only
-`core.backend` calls this, on Linux, before `mlx.core` is loaded.
+library that is loaded with global symbols before MLX answers MLX's calls instead. NumPy's own wheel
+has an OpenBLAS with kernels for every CPU, under prefixed names and with 64-bit integers; a small
+adapter, compiled once, gives its matrix products the names that MLX calls. Only `core.backend`
+calls this, on Linux, before `mlx.core` is loaded.
 """
 
-import _ctypes
 import ctypes
+import hashlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from .jit import cpu
+from .jit import finished, real_compiler, stamp
 
-GFORTRAN = b"libgfortran.so.5"
-"""The Fortran run time that OpenBLAS wants and that a fresh Linux machine may lack."""
+CURE = "install g++, or libopenblas0 with the system's package manager"
 
-CURE = "install 'cmeel-openblas' with pip, or libopenblas0 with the system's package manager"
+CHOICE = "MLXT_BLAS"
+"""Environment variable that names a BLAS library to load instead: a path, or a name that the
+loader finds (`libmkl_rt.so`, `libblis.so`)."""
 
-NEEDS = {"SKYLAKEX": "avx512f", "COOPERLAKE": "avx512f", "SAPPHIRERAPIDS": "avx512f"}
-"""The instruction set that an OpenBLAS built for one target alone can't do without."""
+ADAPTER = """\
+#include <stdint.h>
+#define REAL(name, number) \\
+  void scipy_cblas_##name##64_(int, int, int, int64_t, int64_t, int64_t, number, const number *, \\
+      int64_t, const number *, int64_t, number, number *, int64_t); \\
+  void cblas_##name(int order, int ta, int tb, int m, int n, int k, number alpha, \\
+      const number *a, int lda, const number *b, int ldb, number beta, number *c, int ldc) { \\
+    scipy_cblas_##name##64_(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); \\
+  }
+REAL(sgemm, float)
+REAL(dgemm, double)
+void scipy_cblas_cgemm64_(int, int, int, int64_t, int64_t, int64_t, const void *, const void *,
+    int64_t, const void *, int64_t, const void *, void *, int64_t);
+void cblas_cgemm(int order, int ta, int tb, int m, int n, int k, const void *alpha,
+    const void *a, int lda, const void *b, int ldb, const void *beta, void *c, int ldc) {
+  scipy_cblas_cgemm64_(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+"""
+"""C source of the adapter: the three products that MLX calls, with their integers widened."""
 
 
 def load(cache: Callable[[], Path]) -> tuple[str, list[str]]:
-    """Load the first OpenBLAS that can be had; the reference BLAS stays when none can.
+    """Load the first BLAS that works; the reference BLAS stays when none does.
 
     Args:
-        cache: makes and returns the private folder for a copy of the Fortran run time.
+        cache: returns the private folder where the compiled adapter is kept.
 
     Returns:
-        What answers MLX's calls now, and what went wrong on the way there.
+        The name of the BLAS that answers MLX's calls, and what went wrong with those before it.
     """
     problems: list[str] = []
     for name, attempt in _attempts(cache):
         try:
             attempt()
-        except (OSError, ValueError) as error:
+        except (OSError, subprocess.SubprocessError) as error:
             problems.append(f"{name}: {error}")
         else:
             return name, problems
@@ -68,87 +89,53 @@ class _DlInfo(ctypes.Structure):
 
 
 def _attempts(cache: Callable[[], Path]) -> Iterator[tuple[str, Callable[[], None]]]:
-    packaged = installed("cmeel.prefix/lib/libopenblas.so.0")
-    if packaged is not None:
-        path = str(packaged)
-        yield "OpenBLAS (cmeel-openblas)", partial(_globally, path)
-
-        def with_private_gfortran() -> None:
-            _preload_gfortran(cache)
-            _globally(path)
-
-        yield "OpenBLAS (cmeel-openblas, with MLX's own libgfortran)", with_private_gfortran
+    if named := os.environ.get(CHOICE):
+        yield f"{named} ({CHOICE})", partial(_globally, named)
+    for library in _of_numpy():
+        yield "OpenBLAS (NumPy's)", partial(_through_adapter, library, cache)
     for soname in ("libopenblas.so.0", "libopenblas.so"):
         yield f"OpenBLAS (the system's {soname})", partial(_globally, soname)
 
 
+def _of_numpy() -> list[Path]:
+    """OpenBLAS libraries inside NumPy's wheel, found without importing NumPy."""
+    folders = (Path(entry or ".") / "numpy.libs" for entry in sys.path)
+    return [path for folder in folders for path in sorted(folder.glob("libscipy_openblas64_*.so*"))]
+
+
 def _globally(library: str) -> None:
-    opened = ctypes.CDLL(library)
-    try:
-        refuse_foreign(_configuration(opened), cpu())
-    except OSError:
-        # while it is open, the loader takes it for any other library of its name
-        _ctypes.dlclose(opened._handle)
-        raise
-    ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    opened = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    if not hasattr(opened, "cblas_sgemm"):
+        raise OSError("it has no cblas_sgemm")
 
 
-def _configuration(library: ctypes.CDLL) -> str:
-    try:
-        library.openblas_get_config.restype = ctypes.c_char_p
-        return str(library.openblas_get_config().decode())
-    except AttributeError:
-        return ""
+def _through_adapter(library: Path, cache: Callable[[], Path]) -> None:
+    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(str(_adapter(cache() / "lib")), mode=ctypes.RTLD_GLOBAL)
 
 
-def refuse_foreign(configuration: str, cpu: str) -> None:
-    """Raise OSError for an OpenBLAS whose first matrix product would kill the process here.
+def _adapter(folder: Path) -> Path:
+    """The compiled adapter; compiles it where it is missing or was changed.
 
-    Args:
-        configuration: what `openblas_get_config` says, such as `OpenBLAS 0.3.31 SKYLAKEX`. A
-            build with DYNAMIC_ARCH chooses among its kernels; another has those of its target.
-        cpu: the processor's name and instruction sets (`core.jit.cpu`).
+    Raises:
+        OSError: there is no compiler, or the folder can't be written to.
+        subprocess.SubprocessError: the compiler failed.
     """
-    words = configuration.split()
-    missing = {t: NEEDS[t] for t in words if t in NEEDS and NEEDS[t] not in cpu.split()}
-    if missing and "DYNAMIC_ARCH" not in words:
-        target, instructions = next(iter(missing.items()))
-        raise OSError(f"built for {target}, and this CPU has no {instructions}")
-
-
-def _preload_gfortran(cache: Callable[[], Path]) -> None:
-    """Load MLX's own Fortran run time under the name that OpenBLAS asks for.
-
-    The MLX wheel bundles libgfortran under a name of its own, so the loader doesn't see that it
-    is the one OpenBLAS needs. A private copy whose SONAME is put back does what is missing.
-    """
-    folder = installed("mlx_cpu.libs")
-    bundled = sorted(folder.glob("libgfortran-*.so.5*")) if folder else []
-    if not bundled:
-        raise OSError("no libgfortran.so.5 on this system and none inside the MLX wheel")
-    for quadmath in sorted(bundled[0].parent.glob("libquadmath-*")):
-        ctypes.CDLL(str(quadmath))
-    ctypes.CDLL(str(_renamed(bundled[0], cache() / "lib" / bundled[0].name)))
-
-
-def _renamed(library: Path, folder: Path) -> Path:
-    copy = folder / GFORTRAN.decode()
-    if copy.exists() and copy.stat().st_size == library.stat().st_size:
-        return copy
-    data, own = library.read_bytes(), library.name.encode()
-    if own not in data or len(own) < len(GFORTRAN):
-        raise ValueError(f"{library.name} does not carry its own name")
+    out = (
+        folder / f"blas-{hashlib.sha256(ADAPTER.encode()).hexdigest()[:12]}-{os.uname().machine}.so"
+    )
+    if finished(out):
+        return out
+    compiler = real_compiler()
+    if compiler is None:
+        raise OSError("its adapter needs g++, and there is none on PATH")
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{copy.name}.{os.getpid()}"
-    unfinished.write_bytes(data.replace(own, GFORTRAN.ljust(len(own), b"\0")))
-    os.replace(unfinished, copy)
-    return copy
-
-
-def installed(relative: str) -> Path | None:
-    """A file or folder that a package put beside the importable ones."""
-    for entry in sys.path:
-        path = Path(entry or ".") / relative
-        if path.exists():
-            return path
-    return None
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    command = [compiler, "-x", "c", "-O2", "-fPIC", "-shared", "-", "-o", str(unfinished)]
+    try:
+        subprocess.run(command, input=ADAPTER.encode(), capture_output=True, timeout=60, check=True)
+        stamp(unfinished)
+        os.replace(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return out

@@ -1,16 +1,22 @@
-"""Vector instructions in the kernels that MLX compiles at run time on Linux CPUs.
+"""Faster run-time compilation of MLX's fused kernels on Linux CPUs.
 
-MLX fuses elementwise operations by calling `g++ -O3` without the machine's vector instructions.
-A `g++` of our own, first on PATH, adds the flags to MLX's compilations and to no others, and says
-that the turns of their loops do not depend on each other. The kernels go to a private cache that
-belongs to this CPU, this compiler and this wrapper (MLX adds its own version below it). Only
-`core.backend` calls this, on Linux, before `mlx.core` is loaded.
+MLX fuses elementwise operations by calling `g++ -O3` once per kernel, without the machine's vector
+instructions. A `g++` of our own, first on PATH, changes those compilations and no others:
+
+- it adds the flags of `FLAG_SETS` and marks the loops' iterations as independent;
+- it compiles MLX's header once, as a precompiled header: a kernel then takes a fifth of the time;
+- it writes a kernel under a temporary name and renames it when finished, with its size as its
+  modification time, so that `discard_damaged` finds any kernel that was changed afterwards.
+
+Kernels go to a private cache for this CPU, compiler and wrapper (MLX adds its own version below
+it). Only `core.backend` calls this, on Linux, before `mlx.core` is loaded.
 """
 
 import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -30,6 +36,43 @@ INDEPENDENT = r"s/^ *for (/#pragma GCC ivdep\n&/"
 """For sed. MLX writes a result over an input that is needed no more, element by element; a compiler
 that can't know the latter takes such loops one number at a time, four times slower."""
 
+HEADER = "mlx/backend/cpu/compiled_preamble.h"
+"""The header that every kernel of MLX includes first."""
+
+EPOCH = 1_000_000_000
+"""A finished kernel's modification time is this plus its size in bytes, in seconds."""
+
+ROOM = 128 << 20
+"""Free bytes below which the cache's disk counts as full: a precompiled header takes 50 MB."""
+
+SCRIPT = """\
+#!/bin/sh
+{mark}
+case "$*" in
+  *-shared*/mlx/*/cpu/*) ;;
+  *) exec {compiler} "$@" ;;
+esac
+include=- output=kernel.so source=kernel.cpp before=
+for word; do
+  case "$before" in -o) output=$word ;; -I) include=$word ;; esac
+  case "$word" in -I?*) include=${{word#-I}} ;; *.cpp) source=$word ;; esac
+  before=$word
+done
+sed -i {edit} "$source"
+precompiled=${{output%/cpu/*}}/precompiled/{header}.gch
+if [ -f "$include/{header}" ] && [ ! -f "$precompiled" ]; then
+  mkdir -p "${{precompiled%/*}}"
+  {compiler} -std=c++17 -O3 -Wall -fPIC {flags} "-I$include" -w -x c++-header \\
+    "$include/{header}" -o "$precompiled.$$" && mv "$precompiled.$$" "$precompiled"
+  rm -f "$precompiled.$$"
+fi
+{compiler} "-I${{precompiled%/{header}.gch}}" "$@" {flags} -o "$output.$$" ||
+  {{ rm -f "$precompiled"; {compiler} "$@" {flags} -o "$output.$$"; }} ||
+  {{ code=$?; rm -f "$output.$$"; exit $code; }}
+touch -d "@$(({epoch} + $(wc -c < "$output.$$")))" "$output.$$"
+mv "$output.$$" "$output"
+"""
+
 PROBE = '#include <cmath>\nextern "C" float probe(float x) { return std::exp(x); }\n'
 
 
@@ -48,27 +91,82 @@ class Jit:
 def vectorise(cache: Callable[[], Path]) -> Jit:
     """Put the flags in force for this process and its children.
 
+    A cache that can't be written to, or whose disk is full, is replaced by a private temporary
+    folder.
+
     Raises:
         NoCompiler: MLX's JIT can't work on this machine.
-        OSError, ValueError: the cache folder can't be used; MLX's JIT works without the flags.
+        OSError, ValueError: no folder can be used; MLX's JIT works without the flags.
     """
     compiler = real_compiler()
     if compiler is None:
         raise NoCompiler("there is no g++ on PATH")
-    root = cache() / "jit"
+    root = _writable(cache() / "jit")
     if not re.fullmatch(r"[\w./+@-]+", str(root)):
         raise ValueError(f"MLX's JIT can't work in a folder with such a name: {root}")
     for flags in FLAG_SETS:
         folder = root / fingerprint(compiler, flags)
         wrapper = folder / "bin" / "g++"
         if wrapper.exists() or _compiles(compiler, flags):
-            if not wrapper.exists():
-                _write(wrapper, _script(compiler, flags))
+            script = _script(compiler, flags)
+            if not wrapper.exists() or wrapper.read_text() != script:
+                _write(wrapper, script)
+            discard_damaged(folder)
             _enter(folder)
             return Jit(flags, folder)
     if not _compiles(compiler, ""):
         raise NoCompiler(f"{compiler} can't compile a shared library")
     raise ValueError(f"{compiler} accepts none of the flags")
+
+
+def discard_damaged(folder: Path) -> int:
+    """Delete kernels that were changed after their compilation; MLX compiles them again.
+
+    Loading a truncated shared library would end the process with SIGBUS. Only file sizes and
+    times are read, so this takes milliseconds for thousands of kernels.
+
+    Returns:
+        How many were deleted.
+    """
+    damaged = [kernel for kernel in folder.glob("mlx/*/cpu/*.so") if not finished(kernel)]
+    for kernel in damaged:
+        kernel.unlink(missing_ok=True)
+    return len(damaged)
+
+
+def finished(library: Path) -> bool:
+    """Whether a compiled library is there and unchanged since `stamp`."""
+    try:
+        stat = library.stat()
+    except OSError:
+        return False
+    return int(stat.st_mtime) == EPOCH + stat.st_size
+
+
+def stamp(library: Path) -> None:
+    """Set the modification time of a finished library to a function of its size."""
+    time = EPOCH + library.stat().st_size
+    os.utime(library, (time, time))
+
+
+def _writable(root: Path) -> Path:
+    """`root`, or a private temporary folder where `root` can't be written to or its disk is full.
+
+    Raises:
+        OSError: neither can be used.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(root, os.W_OK) and shutil.disk_usage(root).free > ROOM:
+            return root
+    except OSError:
+        pass
+    private = Path(tempfile.gettempdir(), f"mlxt-{os.getuid()}")
+    private.mkdir(mode=0o700, exist_ok=True)
+    stat = private.lstat()
+    if stat.st_uid != os.getuid() or stat.st_mode & 0o077:
+        raise OSError(f"{root} can't be written to, and {private} belongs to somebody else")
+    return private / "jit"
 
 
 def real_compiler() -> str | None:
@@ -105,15 +203,13 @@ def _is_wrapper(path: Path) -> bool:
 
 
 def _script(compiler: str, flags: str) -> str:
-    real, edit = shlex.quote(compiler), shlex.quote(INDEPENDENT)
-    return (
-        f"#!/bin/sh\n{MARK}\n"
-        f'case "$*" in\n'
-        f"  *-shared*/mlx/*/cpu/*)\n"
-        f'    for word; do case "$word" in *.cpp) sed -i {edit} "$word" ;; esac; done\n'
-        f'    exec {real} "$@" {flags} ;;\n'
-        f'  *) exec {real} "$@" ;;\n'
-        f"esac\n"
+    return SCRIPT.format(
+        mark=MARK,
+        compiler=shlex.quote(compiler),
+        edit=shlex.quote(INDEPENDENT),
+        flags=flags,
+        header=HEADER,
+        epoch=EPOCH,
     )
 
 

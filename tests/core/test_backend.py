@@ -127,6 +127,42 @@ def test_only_the_loops_of_a_kernel_are_called_independent(tmp_path: Path) -> No
         assert (f"#pragma GCC ivdep\n{loop}" in source.read_text()) == told
 
 
+@linux_only
+def test_a_damaged_kernel_is_compiled_again(tmp_path: Path) -> None:
+    if jit.real_compiler() is None:
+        pytest.skip("no g++ here")
+    fuse = (
+        "import mlx_transformers, mlx.core as mx; "
+        "mx.eval(mx.compile(lambda x: x * mx.exp(x))(mx.ones((3,))))"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLXT_", "MLX_DISABLE"))}
+    clean |= {"MLXT_CACHE": str(tmp_path)}
+    run = [sys.executable, "-W", "ignore", "-c", fuse]
+    subprocess.run(run, env=clean, check=True, timeout=120)
+    (kernel,) = tmp_path.rglob("mlx/*/cpu/*.so")
+    assert jit.finished(kernel)
+    (header,) = tmp_path.rglob("*.gch")
+    for damaged in (kernel, header):
+        damaged.write_bytes(damaged.read_bytes()[:1000])
+    subprocess.run(run, env=clean, check=True, timeout=120)
+    assert jit.finished(kernel)
+
+
+@linux_only
+def test_a_read_only_or_full_cache_is_gone_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").write_text("in the way")
+    blocked = jit._writable(tmp_path / "file" / "jit")
+    assert blocked == tmp_path / f"mlxt-{os.getuid()}" / "jit"
+    monkeypatch.setattr(jit, "ROOM", 1 << 62)
+    assert jit._writable(tmp_path / "jit") == blocked
+    blocked.parent.chmod(0o777)
+    with pytest.raises(OSError, match="belongs to somebody else"):
+        jit._writable(tmp_path / "jit")
+
+
 def test_nothing_happens_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(backend, "_report", None)
