@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from ..core.device import GIB, memory_bytes, working_set_bytes
 from ..core.errors import RecipeError, RunError
-from ..data.batching import Columns
+from ..data.kinds import Columns
 from ..distributed.zero import pick, shares
 from ..layers.counts import flops_per_token
 from ..memory.account import Account, account

@@ -1,10 +1,9 @@
 """Every slot and every kind that can fill it, one line each."""
 
 from ..data.batches.answers import Answers
-from ..data.batches.contrastive import TextPairs
 from ..data.batches.denoise import Denoise
 from ..data.batches.labeled import Labeled
-from ..data.batches.mlm import MaskedRows
+from ..data.batches.masked import Masked
 from ..data.batches.packed import Packed
 from ..data.batches.pairs import Pairs
 from ..data.batches.prefix import Prefix
@@ -12,6 +11,7 @@ from ..data.batches.sentence_pairs import SentencePairs
 from ..data.batches.span_corruption import SpanCorruption
 from ..data.batches.streams import Streams
 from ..data.batches.tagged import Tagged
+from ..data.batches.text_pairs import TextPairs
 from ..data.tokenizers.byte import Byte
 from ..data.tokenizers.char import Char
 from ..data.tokenizers.hf import TokenizerJson
@@ -115,7 +115,7 @@ fill("pool", Classifier, Sentence)
 fill("init", Normal, FanIn, Xavier)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill)
-fill("batch", Packed, Streams, MaskedRows, SentencePairs, SpanCorruption, Denoise, Prefix)
+fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)

@@ -1,7 +1,7 @@
 """`mlxt data list | prepare | inspect`."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,12 +9,16 @@ from .options import AsJson, Recipe, Sets
 from .preparing import watch
 from .terminal import print_table
 
+if TYPE_CHECKING:
+    from ..data.inspect import Report
+    from ..data.prepared import Prepared
+
 app = typer.Typer(help="Corpora, and texts prepared for training.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_corpora(as_json: AsJson = False) -> None:
-    """List the built-in corpora, and what is prepared already."""
+    """List the built-in corpora and the prepared sets."""
     from ..data.inspect import corpora, prepared_sets
 
     found, sets = corpora(), prepared_sets()
@@ -56,7 +60,8 @@ def list_corpora(as_json: AsJson = False) -> None:
 
 @app.command()
 def prepare(recipe: Recipe, set: Sets = None) -> None:
-    """Tokenize a recipe's text, as the first training would. What is done is not done again."""
+    """Tokenize the text of a recipe, as `train` does before its first step; a finished set is
+    reused."""
     from ..assembly.recipe import load_recipe
     from ..data.prepare import prepare as run
 
@@ -91,7 +96,7 @@ def inspect(
     ] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a prepared set holds: counts, tokenizer, and rows of its text."""
+    """Show the contents of a prepared set: counts, tokenizer, and rows of its text."""
     from ..data.inspect import report
 
     found = report(_prepared(what, set or []), n_rows=rows, length=length)
@@ -101,27 +106,27 @@ def inspect(
         _print(found)
 
 
-def _prepared(what: str, sets: list[str]) -> Any:
+def _prepared(what: str, sets: list[str]) -> "Prepared":
     from pathlib import Path
 
     from ..assembly.recipe import load_recipe
     from ..core.cache import cache_folder
     from ..core.errors import DataError
-    from ..data.origin import Origin
+    from ..data.data_key import DataKey
     from ..data.prepare import is_current
     from ..data.prepared import Prepared
 
     for folder in (cache_folder() / "data" / what, Path(what)):
         if (folder / "manifest.json").is_file():
             return Prepared(folder)
-    origin = Origin(load_recipe(what, sets).data)
-    if not is_current(origin):
+    key = DataKey(load_recipe(what, sets).data)
+    if not is_current(key):
         again = " ".join([what, *(f"--set '{one}'" for one in sets)])
         raise DataError(f"{what} has no prepared data yet. Prepare it: mlxt data prepare {again}")
-    return Prepared(origin.folder)
+    return Prepared(key.folder)
 
 
-def _print(report: Any) -> None:
+def _print(report: "Report") -> None:
     facts = {
         "name": report.name,
         "folder": report.folder,

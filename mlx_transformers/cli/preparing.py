@@ -1,29 +1,28 @@
-"""What a person sees before the first step: a bar or a spinner on a terminal, else plain lines."""
+"""Progress display before the first step: a bar or spinner on a terminal, else plain lines."""
 
 import sys
 import time
 from types import TracebackType
-from typing import Any
 
 from .terminal import console, is_terminal
 
 EVERY_S = 10.0
-"""Seconds between two lines of one stage where there is no terminal."""
+"""Seconds between two lines of one stage without a terminal."""
 
 
 def watch() -> "Bar | Lines":
-    """What shows the progress of `prepare` and says sentences, as a context."""
+    """Return a context manager that shows the progress of `prepare` and prints messages."""
     return Bar() if is_terminal(sys.stderr) else Lines()
 
 
 class Lines:
-    """A line when a stage begins, and one every few seconds while it lasts."""
+    """Prints a line when a stage begins, and one every few seconds while it lasts."""
 
     def __init__(self) -> None:
         self.what = ""
-        """The last stage of the preparation; none where nothing was to be done."""
+        """The last stage of the preparation; empty if nothing had to be done."""
         self.busy = False
-        self.said = 0.0
+        self.printed = 0.0
 
     def __enter__(self) -> "Lines":
         return self
@@ -41,23 +40,23 @@ class Lines:
             )
 
     def say(self, text: str) -> None:
-        """A sentence about the run."""
+        """Print a message about the run."""
         self.busy = False
         print(text, flush=True)
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        """One report of `prepare`."""
+        """Show a progress report of `prepare`."""
         now = time.monotonic()
         going_on = what == self.what
-        if going_on and now - self.said < EVERY_S:
+        if going_on and now - self.printed < EVERY_S:
             return
-        self.what, self.busy, self.said = what, True, now
+        self.what, self.busy, self.printed = what, True, now
         share = f" {min(1.0, done / total):.0%}" if total and going_on else ""
         print(f"Preparing the data: {what}{share}", file=sys.stderr, flush=True)
 
 
 class Bar(Lines):
-    """A bar, or where the end isn't known a moving one."""
+    """A progress bar, indeterminate if the total is unknown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +91,7 @@ class Bar(Lines):
         super().__exit__(kind, error, tb)
 
     def say(self, text: str) -> None:
-        """A sentence about the run; one that ends in "..." moves until the next."""
+        """Print a message about the run; one that ends in "..." is a spinner until the next."""
         self.bar.stop()
         self.spinner.stop()
         self.busy = False
@@ -109,6 +108,6 @@ class Bar(Lines):
             self.what, self.busy = what, True
             for task in self.bar.task_ids:
                 self.bar.remove_task(task)
-            self.task: Any = self.bar.add_task(what, total=total, size="")
+            self.task = self.bar.add_task(what, total=total, size="")
         size = f"{done / 1e6:.1f}/{total / 1e6:.1f} MB" if total else ""
         self.bar.update(self.task, completed=done, total=total, size=size)

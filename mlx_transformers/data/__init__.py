@@ -1,1 +1,1 @@
-"""From text to batches: sources, tokenizers, prepared sets on disk, and the streams over them."""
+"""Text to batches: sources, tokenizers, prepared data sets on disk, and the streams over them."""

@@ -5,24 +5,24 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..core.errors import unknown
-from ..recipe.config import Config, Kind
+from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .batches.packed import Packed
-from .batching import Batching
 from .corpora.table import CORPORA
+from .kinds import BatchKind
+from .tokenizers.tokenizer import TokenizerKind
 
 
 class Data(Config):
-    """What a model is trained on, and how it becomes tokens.
+    """The text that a model is trained on, its tokenizer and its batches.
 
-    The text comes from one place: `path` or `dataset` where one is given, else `corpus`; so
-    `--set data.path=FILE` gives any recipe another text.
+    The text comes from one place: `path` or `dataset` if one is given, else `corpus`. So
+    `--set data.path=FILE` trains any recipe on another text.
     """
 
     corpus: str | None = None
-    """A built-in corpus: "shakespeare", or "stdlib", which needs no download; of records,
-    "docstrings", which needs none either. `mlxt data list` has them all. Used when neither `path`
-    nor `dataset` is given."""
+    """A built-in corpus; `mlxt data list` lists them. Without a download: "stdlib" (text) and
+    "docstrings" (records). Used if neither `path` nor `dataset` is given."""
 
     path: str | list[str] | None = None
     """A file, a folder, a glob, or a list of them, relative to the working folder. `.jsonl` files
@@ -37,30 +37,30 @@ class Data(Config):
     package and the network."""
 
     dataset_config: str | None = None
-    """Which configuration of `dataset`, where it has several."""
+    """The configuration of `dataset`, if it has several."""
 
     text_key: str = "text"
     """Key of the text in a line of `.jsonl` or a row of `dataset`."""
 
-    tokenizer: Annotated[Kind, Slot("tokenizer")]
-    """How text becomes integers."""
+    tokenizer: Annotated[TokenizerKind, Slot("tokenizer")]
+    """How text becomes token ids."""
 
-    batch: Annotated[Batching, Slot("batch")] = Packed()
-    """What a row of a batch is: packed text, or noise, pairs or labels made of it."""
+    batch: Annotated[BatchKind, Slot("batch")] = Packed()
+    """How rows are made of the text: packed, masked, noisy, pairs, labelled."""
 
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     """The part held out for validation."""
 
     split: Literal["documents", "tail"] | None = None
-    """How it is held out. "documents": those whose hash is small, so equal documents never land
-    on both sides and new ones move no old one. "tail": the last of the text, in order, as nanoGPT
-    does. Unset: "tail" for a single text or token file, "documents" for anything else."""
+    """How validation is held out. "documents": by a hash of each document, so that equal documents
+    land on the same side and new ones move no old one. "tail": the end of the text, as in nanoGPT.
+    Unset: "tail" for a single text or token file, "documents" for anything else."""
 
     mask_documents: bool = False
-    """Give batches document ids, so that a token sees its own document only."""
+    """Restrict attention to the document of each token (batches carry document ids)."""
 
     shuffle: bool = True
-    """Draw the rows of an epoch in random order (from `train.seed`); else in the text's order."""
+    """Shuffle the rows of each epoch (seeded by `train.seed`)."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":

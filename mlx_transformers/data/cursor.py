@@ -1,4 +1,4 @@
-"""Where a training stream stands: a number of rows, and what that number is a number of."""
+"""The position of a training stream, saved with a checkpoint."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,28 +8,28 @@ from ..core.errors import DataError
 
 @dataclass(frozen=True)
 class Cursor:
-    """The rows that have been given out, over all epochs and all processes.
+    """The number of rows delivered so far, over all epochs and processes.
 
-    Which rows those were follows from the rest: so the batch size and the accumulation may
-    change between runs, and the rows still come in the same order, each once.
+    The other fields fix which rows those were. So batch size and gradient accumulation may change
+    between runs, and the rows still come in the same order, each once.
     """
 
     rows: int = 0
     seed: int = 0
     seq_len: int = 0
     n_tokens: int = 0
-    """Tokens of the split."""
+    """Tokens (or records) of the split."""
     shuffle: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON value."""
+        """Return it as a JSON value."""
         return asdict(self)
 
     def resumed(self, saved: dict[str, Any] | None) -> "Cursor":
-        """This stream's cursor, at the place where the saved one stood.
+        """Return this stream's cursor at the position of the saved one.
 
         Raises:
-            DataError: the saved one belongs to a stream of other rows.
+            DataError: the saved cursor belongs to a stream of other rows.
         """
         if not saved:
             return self
@@ -37,8 +37,9 @@ class Cursor:
             there = Cursor(**saved)
         except TypeError as error:
             raise DataError(f"The saved place in the data can't be read: {error}.") from None
+        saved_fields = asdict(there)
         for name, ours in asdict(self).items():
-            theirs = getattr(there, name)
+            theirs = saved_fields[name]
             if name != "rows" and ours != theirs:
                 raise DataError(
                     f"The saved place in the data is one of a stream with {name} {theirs}, and "

@@ -65,7 +65,7 @@ class Files(Source):
                 case _:
                     yield from cut(read_utf8(file), str(file))
 
-    def identity(self) -> Any:
+    def identity(self) -> object:
         stats = [(str(file), file.stat()) for file in self.files]
         return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 

@@ -16,8 +16,7 @@ CURE = "A local file (data.path=FILE) or data.corpus=stdlib needs no download."
 class Hub(Source):
     """The "train" split of a data set; a row is a document.
 
-    What is prepared from it is not looked at again: whether the data set has changed since is
-    not known without the network.
+    A prepared set is never refreshed: without the network, a change of the data set is unknown.
     """
 
     def __init__(
@@ -57,12 +56,12 @@ class Hub(Source):
             yield from datasets.load_dataset(
                 self.dataset, self.config, split="train", streaming=True
             )
-        except Exception as error:  # whatever the library's network layers let through
+        except Exception as error:  # the network layers below raise errors of many kinds
             reason = (str(error) or type(error).__name__).splitlines()[0]
             message = f"The data set '{self.dataset}' can't be read: {reason} {CURE}"
             raise DataError(message) from error
 
-    def identity(self) -> Any:
+    def identity(self) -> object:
         return [self.dataset, self.config]
 
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""What there is, and what a prepared set holds: the content of `mlxt data list` and `inspect`."""
+"""Reports on corpora and prepared sets, for `mlxt data list` and `mlxt data inspect`."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,10 +10,10 @@ import numpy as np
 from ..core.cache import cache_folder
 from .corpora.table import CORPORA
 from .prepared import Prepared
-from .split import SPLITS, Split
+from .shards import SPLITS, Split
 
 BREAK = "⟦document⟧"
-"""Marks the start of a document in a row that is shown."""
+"""Marks the start of a document in the rows shown."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CorpusInfo:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a split holds."""
+    """The contents of a split."""
 
     split: Split
     documents: int
@@ -39,14 +39,14 @@ class SplitReport:
     bytes: int
     bytes_per_token: float
     tokens_used: int
-    """How many different tokens of the vocabulary occur in its beginning (`SEEN` tokens)."""
+    """Distinct tokens in its first `SEEN` tokens."""
     rows: list[str]
-    """A few rows of its text, spread evenly."""
+    """A few rows of its text, evenly spaced."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A prepared set, for people."""
+    """The contents of a prepared set."""
 
     name: str
     folder: str
@@ -59,7 +59,7 @@ class Report:
     packages: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON value."""
+        """Return it as a JSON value."""
         return asdict(self)
 
 
@@ -67,7 +67,7 @@ SEEN = 1 << 22
 
 
 def corpora() -> list[CorpusInfo]:
-    """The built-in corpora."""
+    """Return the built-in corpora."""
     return [
         CorpusInfo(
             name=name,
@@ -82,7 +82,7 @@ def corpora() -> list[CorpusInfo]:
 
 
 def prepared_sets() -> list[Prepared]:
-    """The finished sets in the cache, by name."""
+    """Return the finished sets in the cache, by name."""
     manifests = sorted((cache_folder() / "data").glob("*/manifest.json"))
     finished = [path for path in manifests if path.parent.suffix not in (".partial", ".old")]
     return [Prepared(path.parent) for path in finished if _readable(path.read_bytes())]
@@ -96,7 +96,7 @@ def _readable(manifest: bytes) -> bool:
 
 
 def report(prepared: Prepared, *, n_rows: int = 3, length: int = 64) -> Report:
-    """Counts of a prepared set, and `n_rows` rows of `length` tokens of each split."""
+    """Return counts of a prepared set, and `n_rows` rows of `length` tokens of each split."""
     manifest = prepared.manifest
     files = [path for path in prepared.folder.rglob("*") if path.is_file()]
     return Report(
@@ -127,7 +127,7 @@ def _split_report(prepared: Prepared, split: Split, n_rows: int, length: int) ->
 
 
 def shown(prepared: Prepared, split: Split, start: int, length: int) -> str:
-    """The text of `length` tokens from `start`, with `BREAK` where a document starts."""
+    """Return the text of `length` tokens from `start`, with `BREAK` where a document starts."""
     boundaries = prepared.boundaries(split)
     stop = min(start + length, prepared.count(split))
     inside = boundaries[np.searchsorted(boundaries, start) : np.searchsorted(boundaries, stop)]

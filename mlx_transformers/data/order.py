@@ -1,20 +1,20 @@
-"""The order of a training split's rows: where row r, counted over all epochs, is to be found."""
+"""The order of records in training: epoch and record of row r, counted over all epochs."""
 
 import numpy as np
 
 POOL = 4096
-"""Rows that are sorted by length together."""
+"""Rows that are sorted by length together (length bucketing)."""
 
 BLOCK = 64
-"""Rows of like length that stay together; any batch size that divides it gets them."""
+"""Rows of similar length that stay together; batches benefit if their size divides it."""
 
 
 class Order:
-    """An epoch takes all of `n` places in random order, drawn from `default_rng([seed, epoch])`.
+    """All of `n` records in random order, drawn from `default_rng([seed, epoch])` for each epoch.
 
-    With `sizes [n]`, places of equal size come in blocks, so that a batch of them needs little
-    padding: the random order is cut into pools, each sorted, and their blocks are shuffled.
-    Without `shuffle` the order is that of the text.
+    With `sizes [n]`, records of equal size come in blocks, so that batches need little padding: the
+    random order is cut into pools, each pool is sorted, and their blocks are shuffled.
+    Without `shuffle` records come in order.
     """
 
     def __init__(
@@ -24,19 +24,19 @@ class Order:
         self._orders: dict[int, np.ndarray] = {}
 
     def at(self, row: int) -> tuple[int, int]:
-        """Epoch and place of a row."""
+        """Return the epoch and the record number of a row."""
         epoch, place = divmod(row, self.n)
         return epoch, int(self.order(epoch)[place]) if self.shuffle else place
 
     def order(self, epoch: int) -> np.ndarray:
-        """The places [n] of an epoch."""
+        """Return the record numbers [n] of an epoch in order."""
         found = self._orders.get(epoch)
         if found is None:
             rng = np.random.default_rng([self.seed, epoch])
             found = rng.permutation(self.n)
             if self.sizes is not None:
                 found = _in_blocks(found, self.sizes, rng)
-            # Of the epochs before, only the last may still be asked for.
+            # A batch may span two epochs, so only the previous one is kept.
             self._orders = {n: old for n, old in self._orders.items() if n == epoch - 1}
             self._orders[epoch] = found
         return found
@@ -46,6 +46,6 @@ def _in_blocks(order: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -
     pools = (order[start : start + POOL] for start in range(0, len(order), POOL))
     ordered = np.concatenate([pool[np.argsort(sizes[pool], kind="stable")] for pool in pools])
     blocks = [ordered[start : start + BLOCK] for start in range(0, len(ordered), BLOCK)]
-    # The last block may be short: it stays last, so that the others keep their alignment.
+    # A short block stays last, so that the others start at multiples of BLOCK.
     short = blocks.pop() if len(blocks[-1]) < BLOCK else ordered[:0]
     return np.concatenate([*(blocks[i] for i in rng.permutation(len(blocks))), short])

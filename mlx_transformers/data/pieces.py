@@ -1,4 +1,4 @@
-"""Pieces: documents as they stream by, in parts that always fit in memory."""
+"""Pieces: documents read as a stream, in parts of bounded size."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,28 +10,34 @@ import numpy as np
 
 from ..core.errors import DataError
 
+Record = Mapping[str, Any]
+"""Named fields; each value is what its file or corpus holds, checked where it is read."""
+
 PIECE_CHARS = 1 << 18
-"""The longest piece, in characters. A longer document comes in several, cut after a line end."""
+"""The longest piece, in characters. A longer document comes in several, each cut after a line
+end."""
 
 READ_BYTES = 1 << 18
+"""Bytes read from a file at a time."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A document, or a part of one."""
+    """A document or a part of one."""
 
     text: str
-    """What it says; empty where `tokens` are given instead."""
+    """Its text; empty if `tokens` are given instead."""
     first: bool = True
     """Whether a document starts here."""
     where: str = ""
-    """File, line or title: for messages."""
+    """File, line or title, for error messages."""
     tokens: np.ndarray | None = None
-    """Ready-made tokens [n], for sources that hold no text."""
-    record: Mapping[str, Any] | None = None
-    """Its named fields, for sources that hold records; `text` are then the words in them."""
+    """Token ids [n], for sources that are tokenized already."""
+    record: Record | None = None
+    """Its named fields, for sources of records; `text` is then the text in those fields."""
     group: str | None = None
-    """What decides on which side of a split it goes, where not its text: a verse's book."""
+    """Documents of one group land on the same side of a split (verses of a chapter, say). None:
+    each is assigned by its own text."""
 
     def __len__(self) -> int:
         if self.record is not None:
@@ -40,7 +46,7 @@ class Piece:
 
 
 def cut(texts: Iterable[str], where: str) -> Iterator[Piece]:
-    """The pieces of one document, which may itself arrive in parts of any length."""
+    """Yield the pieces of one document, which may itself arrive in parts of any length."""
     first, held = True, ""
     for text in texts:
         held += text
@@ -53,7 +59,7 @@ def cut(texts: Iterable[str], where: str) -> Iterator[Piece]:
 
 
 def read_utf8(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file in parts, line ends as they are, a byte order mark left out.
+    """Yield the text of a UTF-8 file in parts, line ends unchanged, without a byte order mark.
 
     Raises:
         DataError: a byte that is not UTF-8, with its offset and the cure.

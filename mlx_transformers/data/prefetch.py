@@ -1,55 +1,55 @@
-"""Batches made ahead, on another thread: by mlx-data where it is installed, else by Python."""
+"""Prefetches batches on another thread: mlx-data if installed, else a Python thread."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from queue import Empty, Full, Queue
 from typing import Any, Literal
 
 import numpy as np
 
-from .batching import Batch
+from .shards import Batch
 
 Loader = Literal["mlx-data", "thread", "none"]
 
 AHEAD = 8
-"""Batches that wait ready."""
+"""Batches prefetched."""
 
 BUFFER = 4096
-"""Batches that one mlx-data buffer plans; a new one is built after them."""
+"""Batches per mlx-data buffer, which has to be finite."""
 
 
 def best_loader() -> Loader:
-    """What can be had here."""
+    """Return the fastest loader installed."""
     return "mlx-data" if find_spec("mlx") and find_spec("mlx.data") else "thread"
 
 
-def prefetched(make: Callable[[int], Batch], loader: Loader) -> Iterator[Batch]:
-    """`make(0)`, `make(1)`, … in order, without end, made ahead of their use."""
+def prefetched(make: Callable[[int], Batch], loader: Loader) -> Generator[Batch, None, None]:
+    """Yield `make(0)`, `make(1)`, … without end, built before they are needed."""
     if loader == "mlx-data":
         return _mlx_data(make)
     return _thread(make) if loader == "thread" else _at_once(make)
 
 
-def _at_once(make: Callable[[int], Batch]) -> Iterator[Batch]:
+def _at_once(make: Callable[[int], Batch]) -> Generator[Batch, None, None]:
     number = 0
     while True:
         yield make(number)
         number += 1
 
 
-def _mlx_data(make: Callable[[int], Batch]) -> Iterator[Batch]:
+def _mlx_data(make: Callable[[int], Batch]) -> Generator[Batch, None, None]:
     import mlx.data as dx
 
     failed: list[BaseException] = []
     flags: set[str] = set()
 
     def load(sample: dict[str, Any]) -> dict[str, Any]:
-        # An exception that leaves a transform aborts the process when the stream is freed.
+        # An exception raised in a transform aborts the process when the stream is freed.
         try:
             made = make(int(sample["number"]))
             flags.update(name for name, array in made.items() if array.dtype == np.bool_)
-            # The library takes no truth values.
+            # mlx-data has no bool arrays.
             return {n: a.view(np.uint8) if a.dtype == np.bool_ else a for n, a in made.items()}
         except BaseException as error:
             failed.append(error)
@@ -70,7 +70,7 @@ def _mlx_data(make: Callable[[int], Batch]) -> Iterator[Batch]:
         start += BUFFER
 
 
-def _thread(make: Callable[[int], Batch]) -> Iterator[Batch]:
+def _thread(make: Callable[[int], Batch]) -> Generator[Batch, None, None]:
     ready: Queue[Batch | BaseException] = Queue(AHEAD)
     stop = threading.Event()
     worker = threading.Thread(target=_fill, args=(make, ready, stop), daemon=True)
@@ -91,7 +91,9 @@ def _thread(make: Callable[[int], Batch]) -> Iterator[Batch]:
         worker.join()
 
 
-def _fill(make: Callable[[int], Batch], ready: Queue[Any], stop: threading.Event) -> None:
+def _fill(
+    make: Callable[[int], Batch], ready: "Queue[Batch | BaseException]", stop: threading.Event
+) -> None:
     number = 0
     item: Batch | BaseException | None = None
     while not stop.is_set():

@@ -1,76 +1,75 @@
-"""Making a prepared set: once for a text, a split and a tokenizer; again when the text changes."""
+"""Prepares a data set: tokenizes a text into shards, once; again when the text changes."""
 
 import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
 from itertools import islice
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from ..core.errors import DataError
-from .batching import Batching
 from .cache import locked, write_json
 from .config import Data
-from .origin import Origin, hashed
+from .data_key import DataKey, hashed
+from .kinds import BatchKind
 from .pieces import Piece
 from .prepared import Prepared
-from .shards import SHARD_TOKENS, Counts, SplitWriter, token_dtype
-from .split import SPLITS, Split, routed
+from .shards import SHARD_TOKENS, SPLITS, Counts, Split, SplitWriter, token_dtype
 from .tokenizers.controls import with_controls
 from .tokenizers.load import load_tokenizer
 from .tokenizers.tokenizer import Tokenizer
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, bytes done, and bytes in all where that is known."""
+"""Called with the stage, the bytes done and the total bytes if known."""
 
 SAVE_EVERY = 1 << 24
-"""Bytes of text between two notes of how far an unfinished preparation is."""
+"""Bytes of text between two saves of an unfinished preparation's progress."""
 
 
 def prepare(
     data: Data, *, progress: Progress | None = None, shard_tokens: int = SHARD_TOKENS
 ) -> Prepared:
-    """The prepared set of a `[data]` table, from the cache where it is there and current.
+    """Return the prepared set of a `[data]` table, from the cache if it is there and current.
 
-    It is built in a folder beside its place, and renamed when it is whole. One that was
-    interrupted goes on where it was; one whose text has changed is made anew. A second process
-    that wants the same set waits for the first.
+    It is built in a folder beside its final one and renamed when complete. An interrupted
+    preparation resumes; a changed text is prepared again. A second process that wants the same set
+    waits for the first.
 
     Raises:
-        DataError: the text or the tokenizer can't be had, or a split would be empty.
+        DataError: the text or the tokenizer is missing or unreadable, or a split would be empty.
     """
-    origin = Origin(data)
-    folder = origin.folder
+    key = DataKey(data)
+    folder = key.folder
     try:
         with locked(folder.with_name(folder.name + ".lock")):
-            if not is_current(origin):
-                Preparation(origin, progress or _quiet, shard_tokens).run()
+            if not is_current(key):
+                Preparation(key, progress or _quiet, shard_tokens).run()
     except OSError as error:
         raise DataError(
-            f"{origin.source} can't be prepared into {folder}: {error}. "
+            f"{key.source} can't be prepared into {folder}: {error}. "
             "$MLXT_CACHE chooses another place."
         ) from error
     return Prepared(folder)
 
 
-def is_current(origin: Origin) -> bool:
-    """Whether the finished set is there, and made from the text as it is now.
+def is_current(key: DataKey) -> bool:
+    """Return whether the finished set exists and was made from the text as it is now.
 
-    Files with new dates and the old content count as unchanged.
+    Files with new dates and the same content count as unchanged.
     """
-    path = origin.folder / "manifest.json"
+    path = key.folder / "manifest.json"
     if not path.exists():
         return False
-    manifest, identity = Prepared(origin.folder).manifest, origin.identity()
+    manifest, identity = Prepared(key.folder).manifest, key.identity()
     if manifest["identity"] == identity:
         return True
-    if manifest["digest"] != origin.digest():
+    if manifest["digest"] != key.digest():
         return False
     write_json(path, manifest | {"identity": identity})
     return True
@@ -80,72 +79,86 @@ def _quiet(what: str, done: int, total: int | None) -> None:
     pass
 
 
-class Preparation:
-    """The work on one set, in a folder beside its place."""
+class _State(TypedDict):
+    """Progress of an unfinished preparation, as `progress.json` holds it."""
 
-    def __init__(self, origin: Origin, progress: Progress, shard_tokens: int) -> None:
-        self.origin, self.progress, self.shard_tokens = origin, progress, shard_tokens
-        self.partial = origin.folder.with_name(origin.folder.name + ".partial")
+    digest: str
+    shard_tokens: int
+    pieces: int
+    """Pieces written."""
+    splits: dict[Split, dict[str, int]]
+
+
+class Preparation:
+    """The preparation of one set, in a folder beside its final one."""
+
+    def __init__(self, key: DataKey, progress: Progress, shard_tokens: int) -> None:
+        self.key, self.progress, self.shard_tokens = key, progress, shard_tokens
+        self.partial = key.folder.with_name(key.folder.name + ".partial")
 
     def run(self) -> None:
-        """Make the set, and put it in its place."""
+        """Prepare the set and move it to its final folder."""
         self.progress("reading", 0, None)
-        self.origin.check()
-        identity, digest = self.origin.identity(), self.origin.digest()
+        self.key.check()
+        identity, digest = self.key.identity(), self.key.digest()
         state = self._unfinished(digest)
         tokenizer = self._tokenizer(state)
         counts = self._write(tokenizer, state)
         try:
             self._check(counts)
-            if self.origin.identity() != identity:
-                raise DataError(f"{self.origin.source} changed while it was read: run again.")
+            if self.key.identity() != identity:
+                raise DataError(f"{self.key.source} changed while it was read: run again.")
         except DataError:
             shutil.rmtree(self.partial)
             raise
-        manifest = _manifest(self.origin, tokenizer, counts, self.shard_tokens)
-        manifest |= {"digest": digest, "identity": identity, "labels": self.labels}
+        manifest = _manifest(self.key, tokenizer, counts, self.shard_tokens) | {
+            "digest": digest,
+            "identity": identity,
+            "labels": self.labels,
+        }
         write_json(self.partial / "manifest.json", manifest)
         self._put()
 
-    def _unfinished(self, digest: str) -> dict[str, Any]:
-        """How far an interrupted preparation of the same text came; else a clean start."""
+    def _unfinished(self, digest: str) -> "_State":
+        """Return the progress of an interrupted preparation of the same text, or a clean start."""
         try:
-            state = json.loads((self.partial / "progress.json").read_bytes())
+            state: _State = json.loads((self.partial / "progress.json").read_bytes())
             if (state["digest"], state["shard_tokens"]) == (digest, self.shard_tokens):
                 return state
         except (OSError, ValueError, KeyError):
             pass
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True)
-        counts = {str(split): asdict(Counts()) for split in SPLITS}
-        return {"digest": digest, "shard_tokens": self.shard_tokens, "pieces": 0, "splits": counts}
+        return {
+            "digest": digest,
+            "shard_tokens": self.shard_tokens,
+            "pieces": 0,
+            "splits": {split: asdict(Counts()) for split in SPLITS},
+        }
 
-    def _pieces(self) -> Iterator[tuple[Split, Piece]]:
-        return routed(self.origin.data, self.origin.source, self.origin.valid)
-
-    def _tokenizer(self, state: dict[str, Any]) -> Tokenizer:
+    def _tokenizer(self, state: "_State") -> Tokenizer:
         folder = self.partial / "tokenizer"
         if (folder / "manifest.json").exists():
             return load_tokenizer(folder)
-        self.progress("making the tokenizer", 0, None)
-        config = self.origin.data.tokenizer
-        splits = SPLITS if getattr(config, "reads", "all") == "all" else ("train",)
-        built = config.build(piece.text for split, piece in self._pieces() if split in splits)
-        tokenizer = with_controls(built, self.origin.data.batch.controls())
+        self.progress("training the tokenizer", 0, None)
+        config = self.key.data.tokenizer
+        splits: tuple[Split, ...] = SPLITS if config.trained_on == "all" else ("train",)
+        built = config.build(piece.text for split, piece in self.key.pieces() if split in splits)
+        tokenizer = with_controls(built, self.key.data.batch.controls())
         tokenizer.save(folder)
         write_json(self.partial / "progress.json", state)
         return tokenizer
 
     @cached_property
     def labels(self) -> list[str]:
-        """Every label that a record has, sorted: label i is class i."""
-        batch = self.origin.data.batch
+        """Every label of the records, sorted: label i is class i."""
+        batch = self.key.data.batch
         if not batch.reads_records:
             return []
-        pieces = (piece for _, piece in self._pieces())
-        return sorted({name for piece in pieces for name in batch.names(piece.record or {})})
+        pieces = (piece for _, piece in self.key.pieces())
+        return sorted({name for piece in pieces for name in batch.labels(piece.record or {})})
 
-    def _write(self, tokenizer: Tokenizer, state: dict[str, Any]) -> dict[Split, Counts]:
+    def _write(self, tokenizer: Tokenizer, state: "_State") -> dict[Split, Counts]:
         dtype = token_dtype(tokenizer.vocab_size)
         writers: dict[Split, SplitWriter] = {
             split: SplitWriter(
@@ -153,14 +166,14 @@ class Preparation:
             )
             for split in SPLITS
         }
-        batch = self.origin.data.batch
-        end = None if self.origin.ready_tokens or batch.reads_records else tokenizer.eos_id
+        batch = self.key.data.batch
+        end = None if self.key.ready_tokens or batch.reads_records else tokenizer.eos_id
         records = _RecordWriter(batch, tokenizer, self.labels) if batch.reads_records else None
-        sizes = [source.n_bytes() for source in self.origin.sources]
+        sizes = [source.n_bytes() for source in self.key.sources]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         done = saved = sum(writer.counts.bytes for writer in writers.values())
         try:
-            pieces = enumerate(islice(self._pieces(), state["pieces"], None), state["pieces"])
+            pieces = enumerate(islice(self.key.pieces(), state["pieces"], None), state["pieces"])
             for number, (split, piece) in pieces:
                 if done - saved >= SAVE_EVERY:
                     self._save(state, number, writers)
@@ -177,22 +190,20 @@ class Preparation:
                 writer.close()
         return {split: writer.counts for split, writer in writers.items()}
 
-    def _save(self, state: dict[str, Any], pieces: int, writers: dict[Split, SplitWriter]) -> None:
+    def _save(self, state: "_State", pieces: int, writers: dict[Split, SplitWriter]) -> None:
         for writer in writers.values():
             writer.flush()
         counts = {split: asdict(writer.counts) for split, writer in writers.items()}
-        write_json(self.partial / "progress.json", state | {"pieces": pieces, "splits": counts})
+        write_json(self.partial / "progress.json", {**state, "pieces": pieces, "splits": counts})
 
     def _check(self, counts: dict[Split, Counts]) -> None:
-        data = self.origin.data
-        wanted: tuple[Split, ...] = (
-            SPLITS if self.origin.valid or data.valid_fraction else ("train",)
-        )
+        data = self.key.data
+        wanted: tuple[Split, ...] = SPLITS if self.key.valid or data.valid_fraction else ("train",)
         for split in wanted:
             if counts[split].tokens == 0:
                 n_documents = sum(each.documents for each in counts.values())
                 raise DataError(
-                    f"Splitting {self.origin.source} left nothing for '{split}': it has "
+                    f"Splitting {self.key.source} left nothing for '{split}': it has "
                     f"{n_documents} documents and data.valid_fraction is {data.valid_fraction}. "
                     'data.split="tail" cuts by length instead of by document; data.valid_path '
                     "names other files for validation."
@@ -200,7 +211,7 @@ class Preparation:
 
     def _put(self) -> None:
         (self.partial / "progress.json").unlink(missing_ok=True)
-        place = self.origin.folder
+        place = self.key.folder
         old = place.with_name(place.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
@@ -210,14 +221,14 @@ class Preparation:
 
 
 class _RecordWriter:
-    """Appends records, each field of which is stored as a document is."""
+    """Appends records, each field stored as one document."""
 
-    def __init__(self, batch: Batching, tokenizer: Tokenizer, labels: list[str]) -> None:
+    def __init__(self, batch: BatchKind, tokenizer: Tokenizer, labels: list[str]) -> None:
         self.batch, self.tokenizer = batch, tokenizer
         self.labels = {name: number for number, name in enumerate(labels)}
 
     def write(self, writer: SplitWriter, piece: Piece) -> int:
-        """Append one; returns how many bytes of text it has."""
+        """Append a record and return the bytes of its text."""
         assert piece.record is not None
         for field in self.batch.encode(piece.record, self.tokenizer, self.labels):
             writer.start_document()
@@ -230,12 +241,14 @@ class _RecordWriter:
 def _stored(field: list[int], dtype: np.dtype, where: str) -> np.ndarray:
     array = np.asarray(field, dtype=np.int64)
     if array.size and array.max() > np.iinfo(dtype).max:
-        raise DataError(f"{where}: the place {array.max()} is too far into its text to be stored.")
+        raise DataError(
+            f"{where}: the position {array.max()} is too large to be stored as {dtype.name}."
+        )
     return array
 
 
 def _write_piece(writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, end: int | None) -> int:
-    """Append a piece; returns how many bytes of text it has."""
+    """Append a piece and return the bytes of its text."""
     if piece.first:
         _end_document(writer, end)
         writer.start_document()
@@ -250,7 +263,7 @@ def _write_piece(writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, end: i
 def _write_tokens(
     writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, tokens: np.ndarray
 ) -> int:
-    """Append ready-made tokens, in which a document starts after each end token."""
+    """Append token ids, in which each end token starts a new document."""
     if tokens.max(initial=0) >= tokenizer.vocab_size:
         raise DataError(
             f"{piece.where} has the token {tokens.max()}, which the tokenizer ({tokenizer.kind}, "
@@ -273,17 +286,17 @@ def _end_document(writer: SplitWriter, end: int | None) -> None:
 
 
 def _manifest(
-    origin: Origin, tokenizer: Tokenizer, counts: dict[Split, Counts], shard_tokens: int
-) -> dict[str, Any]:
-    source = origin.source
+    key: DataKey, tokenizer: Tokenizer, counts: dict[Split, Counts], shard_tokens: int
+) -> dict[str, object]:
+    source = key.source
     splits = {
         split: asdict(each) | {"bytes_per_token": each.bytes / max(1, each.tokens)}
         for split, each in counts.items()
     }
     return {
         "name": source.name,
-        "key": origin.key(),
-        "fingerprint": hashed([origin.division(), origin.digest(), tokenizer.fingerprint()]),
+        "key": key.settings(),
+        "fingerprint": hashed([key.content_settings(), key.digest(), tokenizer.fingerprint()]),
         "licence": source.licence,
         "attribution": source.attribution,
         "tokenizer": tokenizer.description(),

@@ -1,4 +1,4 @@
-"""A prepared set: a folder of tokens, with the tokenizer that made them and a manifest."""
+"""A prepared data set: a folder of token shards, their tokenizer and a manifest."""
 
 import json
 from functools import cached_property
@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
-from .shards import Tokens, index_path
-from .split import Split
+from .shards import Split, Tokens, index_path
 from .tokenizers.load import load_tokenizer
 from .tokenizers.tokenizer import Tokenizer
 
 FORMAT = 1
-"""Changes when older sets can no longer be read, and so are made anew."""
+"""Version of the format; sets of another version are prepared again."""
 
 
 class Prepared:
-    """What `prepare` made; opening it reads only the manifest.
+    """A prepared set, opened by its manifest alone.
 
     Raises:
         DataError: the folder holds no finished set.
@@ -35,35 +34,35 @@ class Prepared:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of these tokens."""
+        """The tokenizer that made these tokens."""
         return load_tokenizer(self.folder / "tokenizer")
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the tokens' origin: equal for equal text, split and tokenizer."""
+        """Hash of text, split and tokenizer; equal for equal content."""
         return self.manifest["fingerprint"]
 
     @property
     def labels(self) -> list[str]:
-        """The classes of labelled records by number; none where there are no labels."""
+        """Class names in order of their ids; empty for unlabelled data."""
         return self.manifest.get("labels", [])
 
     def count(self, split: Split, what: str = "tokens") -> int:
-        """How many "tokens", "documents" or (UTF-8) "bytes" a split holds."""
+        """Return the number of "tokens", "documents" or (UTF-8) "bytes" of a split."""
         return self.manifest["splits"][split][what]
 
     def bytes_per_token(self, split: Split) -> float:
-        """UTF-8 bytes of text per token: nats per token / ln 2 / this = bits per byte."""
+        """Return UTF-8 bytes per token; bits per byte = nats per token / ln 2 / this."""
         return self.count(split, "bytes") / max(1, self.count(split))
 
     def tokens(self, split: Split) -> Tokens:
-        """The tokens of a split, memory-mapped."""
+        """Return the tokens of a split, memory-mapped."""
         dtype = np.dtype(self.manifest["dtype"])
         n_tokens, shard_tokens = self.count(split), self.manifest["shard_tokens"]
         return Tokens(self.folder, split, dtype, n_tokens, shard_tokens)
 
     def boundaries(self, split: Split) -> np.ndarray:
-        """Where each document of a split starts: int64 [documents], ascending, the first 0."""
+        """Return where each document of a split starts: int64 [documents], ascending from 0."""
         path, n_documents = index_path(self.folder, split), self.count(split, "documents")
         if path.stat().st_size != 8 * n_documents:
             raise DataError(
@@ -72,5 +71,5 @@ class Prepared:
             )
         if n_documents == 0:
             return np.zeros(0, dtype=np.int64)
-        # Read as signed: beside int64 positions, NumPy would compare uint64 as floats.
+        # NumPy compares uint64 with int64 as floats, so it is read as int64.
         return np.memmap(path, dtype="<i8", mode="r", shape=(n_documents,))

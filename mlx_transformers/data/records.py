@@ -1,17 +1,17 @@
-"""Records of a prepared set: tuples of integer lists, stored one after the other as documents."""
+"""Records of a prepared set: tuples of integer arrays, each field stored as one document."""
 
 import numpy as np
 
 from ..core.errors import DataError
 from .prepared import Prepared
-from .split import Split
+from .shards import Split
 
 
 class Records:
-    """The records of a split, each of `n_fields` integer arrays.
+    """The records of a split, each with `n_fields` integer arrays.
 
     Raises:
-        DataError: the split has none.
+        DataError: the split has no records.
     """
 
     def __init__(self, prepared: Prepared, split: Split, n_fields: int) -> None:
@@ -34,5 +34,5 @@ class Records:
         return tuple(np.split(whole, (ends[1:-1] - ends[0]).astype(np.int64)))
 
     def lengths(self) -> np.ndarray:
-        """How long each field is: int64 [records, n_fields]."""
+        """Return the length of each field: int64 [records, n_fields]."""
         return np.diff(self._starts)[: self._n * self.n_fields].reshape(self._n, self.n_fields)

@@ -1,35 +1,42 @@
-"""Tokens on disk: integer shards written as they come, read as one long memory-mapped array."""
+"""Shards of token ids on disk: written as a stream, read as one memory-mapped array."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from ..core.errors import DataError
 
+Split = Literal["train", "valid"]
+SPLITS: tuple[Split, Split] = ("train", "valid")
+
+Batch = dict[str, np.ndarray]
+"""The arrays of a batch by name."""
+
 SHARD_TOKENS = 1 << 26
-"""Tokens in a shard: 128 MiB of uint16."""
+"""Tokens per shard: 128 MiB of uint16."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """uint16 while that holds every token, else uint32; little-endian."""
+    """Return uint16 if it holds every token id, else uint32; little-endian."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
-    """`train-00000.bin` and so on."""
+    """Return the path of a shard: `train-00000.bin` and so on."""
     return folder / f"{split}-{number:05d}.bin"
 
 
 def index_path(folder: Path, split: str) -> Path:
-    """`train.idx`: where each document starts, as uint64, little-endian."""
+    """Return the path of a split's index (`train.idx`): the start of each document, uint64,
+    little-endian."""
     return folder / f"{split}.idx"
 
 
 @dataclass
 class Counts:
-    """What a split holds so far."""
+    """Sizes of a split."""
 
     tokens: int = 0
     documents: int = 0
@@ -38,9 +45,9 @@ class Counts:
 
 
 class SplitWriter:
-    """Appends to the shards of one split, starting at `counts`: what lies beyond is cut off.
+    """Appends to the shards of one split from `counts` on; anything beyond is truncated.
 
-    Since a shard holds exactly `shard_tokens` tokens, the counts alone say where to go on.
+    A shard holds exactly `shard_tokens` tokens, so the counts alone say where to continue.
     """
 
     def __init__(
@@ -67,12 +74,12 @@ class SplitWriter:
         return shard_path(self.folder, self.split, number)
 
     def start_document(self, ahead: int = 0) -> None:
-        """Record that a document starts at the next token, or `ahead` tokens after it."""
+        """Record that a document starts `ahead` tokens after the last token written."""
         self._index.write(np.uint64(self.counts.tokens + ahead).tobytes())
         self.counts.documents += 1
 
     def last(self) -> int | None:
-        """The token written last."""
+        """Return the last token written, or None if there is none."""
         if not self.counts.tokens:
             return None
         self.flush()
@@ -97,13 +104,13 @@ class SplitWriter:
                 self._shard = None
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Flush Python's buffers to the operating system."""
         self._index.flush()
         if self._shard is not None:
             self._shard.flush()
 
     def close(self) -> None:
-        """Flush, and close the files."""
+        """Flush and close the files."""
         self._index.close()
         if self._shard is not None:
             self._shard.close()
@@ -118,10 +125,10 @@ def _truncate(path: Path, size: int) -> None:
 
 
 class Tokens:
-    """All tokens of a split, as if in one array; the shards stay on disk, memory-mapped.
+    """All tokens of a split as one array; the shards stay on disk, memory-mapped.
 
     Raises:
-        DataError: a shard is absent or has another size than recorded.
+        DataError: a shard is missing or its size differs from the manifest.
     """
 
     def __init__(self, folder: Path, split: str, dtype: np.dtype, n_tokens: int, shard_tokens: int):
@@ -141,7 +148,7 @@ class Tokens:
         return self.n_tokens
 
     def __getitem__(self, where: slice) -> np.ndarray:
-        """A slice without a step, copied: [n] of `dtype`."""
+        """Return a copy of a slice without a step: [n] of `dtype`."""
         start, stop, step = where.indices(self.n_tokens)
         if step != 1:
             raise ValueError(f"Tokens take slices of step 1, not {step}.")
@@ -154,9 +161,9 @@ class Tokens:
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
 
     def rows(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """`length` tokens from each of `starts` [B]: int32 [B, length].
+        """Return `length` tokens from each of `starts` [B]: int32 [B, length].
 
-        All of them must lie inside the split.
+        Every row must lie inside the split.
         """
         out = np.empty((len(starts), length), dtype=np.int32)
         for row, start in enumerate(starts):

@@ -1,4 +1,4 @@
-"""Which source of text a `[data]` table means."""
+"""Opens the source that a `[data]` table names."""
 
 from .config import Data
 from .corpora.table import CORPORA
@@ -8,10 +8,10 @@ from .source import Source
 
 
 def open_source(data: Data) -> Source:
-    """The source that a `[data]` table names; `valid_path` is another one.
+    """Return the source of a `[data]` table, without `valid_path`.
 
     Raises:
-        DataError: a file or corpus that can't be had.
+        DataError: a file or corpus is missing.
     """
     key = None if data.batch.reads_records else data.text_key
     if data.path is not None:
@@ -23,6 +23,6 @@ def open_source(data: Data) -> Source:
 
 
 def open_valid_source(data: Data) -> Source | None:
-    """The separate source for validation, where `data.valid_path` names one."""
+    """Return the separate source for validation (`data.valid_path`), or None."""
     key = None if data.batch.reads_records else data.text_key
     return None if data.valid_path is None else Files(data.valid_path, key)

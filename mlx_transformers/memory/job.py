@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
-from ..data.batching import Columns
+from ..data.kinds import Columns
 from ..models.stack import towers
 
 

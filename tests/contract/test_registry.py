@@ -11,8 +11,8 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.data.batching import Setting
 from mlx_transformers.data.config import Data
+from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.recipe.slot import KINDS, kind_of
 
@@ -110,7 +110,7 @@ def facts_of_batch(row: Row, **changes: Any) -> Facts:
     path = "records.jsonl" if batch.reads_records else "text.txt"
     table = {"path": path, "batch": batch, "tokenizer": kind_of("tokenizer", "byte")()}
     prepared = prepare(Data.model_validate(table | {"valid_fraction": 0.3}))
-    setting = Setting(batches.SEQ_LEN, seed=1)
+    setting = BatchSetting(batches.SEQ_LEN, seed=1)
     train = batch.train(prepared, setting).batch(np.arange(8))
     valid = batch.held_out(prepared, "valid", setting).batch(np.arange(2))
     assert set(train) <= set(batch.gives) <= set(train) | {"segments"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mlx_transformers.data.batching import Batching, Setting
 from mlx_transformers.data.config import Data
+from mlx_transformers.data.kinds import BatchKind, BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.prepared import Prepared
 
@@ -25,20 +25,20 @@ def table(path: Path, batch: dict[str, Any], **keys: Any) -> Data:
     return Data.model_validate({"path": str(path), "batch": batch} | keys)
 
 
-def prepared(path: Path, batch: dict[str, Any], **keys: Any) -> tuple[Prepared, Batching]:
+def prepared(path: Path, batch: dict[str, Any], **keys: Any) -> tuple[Prepared, BatchKind]:
     """The prepared set and the batch kind of such a table."""
     data = table(path, batch, **keys)
     return prepare(data), data.batch
 
 
-def train(made: tuple[Prepared, Batching], seq_len: int, seed: int = 0, **keys: Any) -> Any:
+def train(made: tuple[Prepared, BatchKind], seq_len: int, seed: int = 0, **keys: Any) -> Any:
     """The training rows."""
-    return made[1].train(made[0], Setting(seq_len, seed, **keys))
+    return made[1].train(made[0], BatchSetting(seq_len, seed, **keys))
 
 
-def held_out(made: tuple[Prepared, Batching], seq_len: int, seed: int = 0) -> Any:
+def held_out(made: tuple[Prepared, BatchKind], seq_len: int, seed: int = 0) -> Any:
     """The rows of validation."""
-    return made[1].held_out(made[0], "valid", Setting(seq_len, seed))
+    return made[1].held_out(made[0], "valid", BatchSetting(seq_len, seed))
 
 
 def text(row: np.ndarray) -> str:

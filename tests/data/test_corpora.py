@@ -348,7 +348,7 @@ def test_texts_with_labels_are_documents_without_them_on_the_side_of_their_examp
         table = {"corpus": "told", "tokenizer": Byte(), "batch": kind_of("batch", kind)()}
         data = Data.model_validate(table)
         source = Told()
-        for side, piece in routed(data, source, None):
+        for side, piece in routed(source, None, data.batch.accept, 0.1, "documents"):
             sides.setdefault(kind, {}).setdefault(side, []).append(piece.text.strip())
     assert sides["rows"] == sides["labeled"]
     assert set(sides["rows"]) == {"train", "valid"}

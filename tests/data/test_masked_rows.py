@@ -189,7 +189,7 @@ def test_corrupted_spans_fill_the_columns_and_undo_to_the_text(path):
 
 def test_rows_with_more_spans_than_sentinels_are_refused(path):
     made = records.prepared(path, {"kind": "span_corruption", "sentinels": 2})
-    with pytest.raises(DataError, match=r"lose 3 spans, and data.batch.sentinels is 2"):
+    with pytest.raises(DataError, match=r"have 3 spans, and data.batch.sentinels is 2"):
         records.train(made, 64)
 
 
@@ -238,5 +238,5 @@ def test_its_columns_are_those_of_its_batches(path, batch):
     assert told.target == arrays["tokens"].shape[1] - predicts_next
     assert told.source == (arrays["source"].shape[1] if "source" in arrays else 0)
     places = arrays.get("places", arrays["weights"])
-    assert told.told == places.shape[1]
+    assert told.n_predicted == places.shape[1]
     assert told.masked == bool(arrays.keys() & {"valid", "source_valid", "prefix"})

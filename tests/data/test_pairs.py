@@ -73,7 +73,7 @@ def test_a_target_may_have_fewer_columns_than_its_source(tmp_path):
     assert records.text(row["tokens"][0]) == "<257>0123<256>"
     assert row["weights"].shape == (1, 5)
     planned = made[1].columns(12)
-    assert (planned.target, planned.told, planned.source) == (5, 5, 12)
+    assert (planned.target, planned.n_predicted, planned.source) == (5, 5, 12)
     made = records.prepared(path, batch | {"lengths": [5]}, valid_fraction=0.0)
     with pytest.raises(DataError, match=r"target_len = 5 shortens nothing where train.seq_len = 5"):
         records.train(made, 5)

@@ -14,8 +14,7 @@ from mlx_transformers.data.corpora.stdlib import Stdlib
 from mlx_transformers.data.files import Files
 from mlx_transformers.data.inspect import BREAK, corpora, prepared_sets, report, shown
 from mlx_transformers.data.prepare import prepare
-from mlx_transformers.data.shards import Counts, SplitWriter, Tokens, token_dtype
-from mlx_transformers.data.split import SPLITS
+from mlx_transformers.data.shards import SPLITS, Counts, SplitWriter, Tokens, token_dtype
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 
 

@@ -8,8 +8,8 @@ import pytest
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.prefetch import BUFFER, best_loader, prefetched
 from mlx_transformers.data.prepare import prepare
-from mlx_transformers.data.rows import Rows, segments
 from mlx_transformers.data.stream import EvalStream, TrainStream
+from mlx_transformers.data.text_rows import TextRows, segments
 
 LOADERS = ["none", "thread"]
 if best_loader() == "mlx-data":
@@ -47,7 +47,7 @@ def take(batches, n):
 @pytest.mark.parametrize("n_tokens", [17, 18, 31, 32, 33, 34, 47, 48, 49, 160, 161, 1000])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_an_epoch_predicts_every_token_once_but_for_the_ends(n_tokens, shuffle):
-    rows = Rows(Counted(n_tokens), 16, 0, shuffle)
+    rows = TextRows(Counted(n_tokens), 16, 0, shuffle)
     for epoch in range(3):
         numbers = np.arange(rows.per_epoch) + epoch * rows.per_epoch
         targets = np.sort(rows.batch(numbers, None)["tokens"][:, 1:].ravel())
@@ -57,14 +57,14 @@ def test_an_epoch_predicts_every_token_once_but_for_the_ends(n_tokens, shuffle):
 
 
 def test_epochs_differ_in_order_and_phase_and_seeds_differ():
-    rows, other = Rows(Counted(1000), 16, 0, True), Rows(Counted(1000), 16, 1, True)
+    rows, other = TextRows(Counted(1000), 16, 0, True), TextRows(Counted(1000), 16, 1, True)
     orders = [rows.order(epoch) for epoch in range(8)] + [other.order(0)]
     assert len({phase for phase, _ in orders}) > 3
     assert len({order.tobytes() for _, order in orders}) == 9
 
 
 def test_an_epoch_that_was_left_can_be_asked_for_again():
-    rows = Rows(Counted(1000), 16, 0, True)
+    rows = TextRows(Counted(1000), 16, 0, True)
     first = rows.starts(np.arange(500))
     np.testing.assert_array_equal(
         np.concatenate([rows.starts(np.array([r])) for r in range(500)]), first
@@ -72,7 +72,7 @@ def test_an_epoch_that_was_left_can_be_asked_for_again():
 
 
 def test_without_shuffling_rows_come_in_the_order_of_the_text():
-    batch = Rows(Counted(100), 10, 0, False).batch(np.arange(9), None)["tokens"]
+    batch = TextRows(Counted(100), 10, 0, False).batch(np.arange(9), None)["tokens"]
     np.testing.assert_array_equal(batch[:, 0], np.arange(0, 90, 10))
     np.testing.assert_array_equal(batch[:-1, -1], batch[1:, 0])
 
@@ -168,12 +168,12 @@ def test_segments_change_exactly_after_the_end_of_a_document(prepared):
     assert seen > 5
 
 
-def test_loader_speed_and_epoch_are_counted(prepared):
+def test_loader_speed_and_rows_are_counted(prepared):
     batches = stream(prepared)
     assert np.isnan(batches.tokens_per_s)
     take(batches, 3)
     assert batches.tokens_per_s > 0
-    assert batches.epoch == 12 / batches.rows.per_epoch
+    assert batches.cursor["rows"] == 12
 
 
 @pytest.mark.parametrize("loader", LOADERS)

@@ -8,7 +8,7 @@ import pytest
 
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.batches.streams import Streams
-from mlx_transformers.data.batching import Setting
+from mlx_transformers.data.kinds import BatchSetting
 
 from .test_stream import Counted
 
@@ -17,7 +17,7 @@ def rows(n_tokens, batch_size=3, seq_len=4, boundaries=None, **keys):
     prepared = SimpleNamespace(
         tokens=lambda split: Counted(n_tokens), boundaries=lambda split: np.array(boundaries)
     )
-    setting = Setting(seq_len, 0, batch_size=batch_size, **keys)
+    setting = BatchSetting(seq_len, 0, batch_size=batch_size, **keys)
     return Streams().train(prepared, setting)
 
 

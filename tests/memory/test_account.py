@@ -130,7 +130,7 @@ def test_the_smaller_of_two_encoders_keeps_what_its_own_width_does() -> None:
 def test_only_words_that_are_told_have_logits() -> None:
     sets = ("encoders/roberta_tiny", "model.vocab_size=16384")
     job, more = shipped(*sets), shipped(*sets, "data.batch.masking.share=0.5")
-    assert (job.columns.told, more.columns.told) == (round(126 * 0.15), 63)
+    assert (job.columns.n_predicted, more.columns.n_predicted) == (round(126 * 0.15), 63)
     assert account(job).phases["loss"] < account(more).phases["loss"]
 
 

@@ -1,1 +1,1 @@
-"""What fills the slot `batch`: how rows of a split become the arrays of a step."""
+"""Batch kinds: how rows of a split become the arrays of a step."""

@@ -1,25 +1,25 @@
-"""Questions and the spans of a text that answer them."""
+"""Extractive question answering: questions and the spans of a text that answer them."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from ...core.errors import DataError
-from ..batching import Batching, Columns, Record, Setting
-from ..pieces import Piece
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchKind, BatchSetting, Columns
+from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
-from ..row_by_row import RecordExamples, RowByRow
-from ..split import Split
+from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
-from .noised import encoder_widths, framed
+from .noisy_windows import encoder_widths, with_cls_sep
 
 
-class Answers(Batching):
-    """`[CLS] question [SEP] context [SEP]`, and where in it the answer starts and ends: Devlin et
-    al. 2018, section 4.2. No answer, or one that was cut off, is at `[CLS]` (section 4.3).
+class Answers(BatchKind):
+    """`[CLS] question [SEP] context [SEP]`, and where the answer starts and ends: Devlin et al.
+    2018, section 4.2. A missing or truncated answer points at `[CLS]` (section 4.3).
 
     `tokens`, `types`, `valid` [B, T], `answer` [B, 2] (first and last token), `weights` [B].
     """
@@ -33,9 +33,9 @@ class Answers(Batching):
     context_key: str = "context"
     """Field of the text that may answer it."""
     answer_key: str = "answer"
-    """Field of the answer, a part of the context, word for word; empty where there is none."""
+    """Field of the answer, a verbatim part of the context; empty if there is none."""
     start_key: str | None = None
-    """Field of the answer's place in the context, in characters. Unset: where it is found first."""
+    """Field of the answer's position in the context, in characters. Unset: its first occurrence."""
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, 0, masked=True)
@@ -43,11 +43,11 @@ class Answers(Batching):
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")
 
-    def stored(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, object]:
         keys = [self.question_key, self.context_key, self.answer_key, self.start_key]
-        return super().stored() | {"answers": keys}
+        return super().cache_key() | {"answers": keys}
 
-    def read(self, piece: Piece) -> Piece:
+    def accept(self, piece: Piece) -> Piece:
         words = (self.question_key, self.context_key)
         keys = (*words, self.answer_key, *([self.start_key] if self.start_key else []))
         piece = with_words(piece, self.kind, keys, words)
@@ -55,10 +55,10 @@ class Answers(Batching):
         return piece
 
     def _place(self, record: Record, where: str = "a record") -> tuple[int, int]:
-        """First character of the answer, and the one after its last; (0, 0) for none.
+        """Return the start and end of the answer in characters; (0, 0) if there is none.
 
         Raises:
-            DataError: the context doesn't say so there.
+            DataError: the context doesn't have it there.
         """
         answer, context = string(record, self.answer_key), string(record, self.context_key)
         if not answer:
@@ -82,24 +82,26 @@ class Answers(Batching):
         last = int(np.searchsorted(ends, up_to, side="left"))
         return [question, tokens, [first, min(last, len(tokens) - 1)]]
 
-    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, "train", setting, train=True)
 
-    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, split, setting, train=False)
 
-    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+    def _rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
         tokenizer, room = prepared.tokenizer, setting.seq_len - 3
 
-        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> dict[str, Any]:
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             question, context, span = fields
             question = question[: room // 2]
             context = context[: room - len(question)]
-            row = framed(tokenizer, question, context)
+            row = with_cls_sep(tokenizer, question, context)
             found = len(span) and span[1] < len(context)
             answer = span + len(question) + 2 if found else np.zeros(2, np.int32)
-            return row | {"answer": answer, "weights": np.float32(1)}
+            return {**row, "answer": answer, "weights": np.float32(1)}
 
         widths = encoder_widths(setting.seq_len, "types")
         examples = RecordExamples(Records(prepared, split, 3), setting, train=train)
-        return RowByRow(examples, make, widths, setting.seed)
+        return RecordRows(examples, make, widths, setting.seed)

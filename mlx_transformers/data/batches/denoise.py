@@ -1,11 +1,12 @@
-"""Noisy text and the text itself: a sequence-to-sequence model undoes the noise."""
+"""Denoising: the source is corrupted text, the target the original (BART)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..batching import Columns
+from ..example_rows import Make, Row, Widths
+from ..kinds import Columns
 from ..noise.denoising import (
     document_rotation,
     sentence_permutation,
@@ -14,36 +15,35 @@ from ..noise.denoising import (
     token_masking,
 )
 from ..noise.words import sentence_table, sentences
-from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
-from .noised import Noised
-from .pairs import seq2seq_widths, to_be_written
+from .noisy_windows import NoisyWindows
+from .pairs import seq2seq_row, seq2seq_widths
 
 
-class Denoise(Noised):
-    """Any of BART's five noises, in the order of the fields: Lewis et al. 2020, section 2.2. Its
-    large model permutes sentences and infills 30% of the tokens (section 4).
+class Denoise(NoisyWindows):
+    """Any of BART's five noise functions, in the order of the fields: Lewis et al. 2020, section
+    2.2. BART-large permutes sentences and infills 30% of the tokens (section 4).
 
-    Arrays as for `pairs`; the target is the whole window.
+    Arrays as for `pairs`; the target is the complete window.
     """
 
     kind: Literal["denoise"] = "denoise"
     gives: ClassVar[tuple[str, ...]] = ("source", "source_valid", "tokens", "weights")
 
     permute: bool = False
-    """Whether sentences come in random order."""
+    """Shuffle the sentences."""
     rotate: bool = False
-    """Whether the text is turned to begin anywhere."""
+    """Rotate the text to begin at a random token."""
     infill: float = Field(0.0, ge=0, lt=1)
-    """Part of the tokens whose spans become one mask each."""
+    """Part of the tokens in spans that are each replaced by one mask token."""
     mean_span: float = Field(3.0, gt=0)
-    """Mean length of these spans in tokens."""
+    """Mean length of these spans in tokens (Poisson)."""
     delete: float = Field(0.0, ge=0, lt=1)
-    """Part of the tokens that is gone without a trace."""
+    """Part of the tokens that is deleted."""
     mask: float = Field(0.0, ge=0, lt=1)
-    """Part of the tokens that becomes a mask."""
+    """Part of the tokens that is replaced by the mask token."""
     start: Literal["start", "end", "pad"] = "start"
-    """The control token that the target begins with: BART takes the end."""
+    """The control token that the target begins with; BART uses "end"."""
 
     @model_validator(mode="after")
     def _some_noise(self) -> "Denoise":
@@ -59,13 +59,13 @@ class Denoise(Noised):
     def controls(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.start, "end", "mask")))
 
-    def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make, Widths]:
+    def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make[np.ndarray], Widths]:
         start, end = tokenizer.control(self.start), tokenizer.control("end")
         mask, ends = tokenizer.control("mask"), sentence_table(tokenizer)
 
-        def make(text: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+        def make(text: np.ndarray, rng: np.random.Generator) -> Row:
             noisy = self._noisy(text, mask, ends, rng)[: seq_len - 1]
-            return to_be_written(noisy, text, start, end)
+            return seq2seq_row(noisy, text, start, end)
 
         return seq_len - 1, make, seq2seq_widths([seq_len], seq_len)
 

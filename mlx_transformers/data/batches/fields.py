@@ -1,17 +1,16 @@
-"""Reading the named fields of records, with errors that say where."""
+"""Checks of the named fields of records, with errors that name file and line."""
 
 from collections.abc import Sequence
 
 from ...core.errors import DataError, nearest
-from ..batching import Record
-from ..pieces import Piece
+from ..pieces import Piece, Record
 
 
 def with_words(piece: Piece, kind: str, keys: Sequence[str], words: Sequence[str]) -> Piece:
-    """A record whose text is that of its fields `words`; `keys` are all that must be there.
+    """Return a record whose text is that of its fields `words`, after checking that it has `keys`.
 
     Raises:
-        DataError: the source holds text, or a field is absent or no string.
+        DataError: the source holds running text, or a field is missing or not a string.
     """
     if piece.record is None:
         raise DataError(
@@ -33,7 +32,7 @@ def with_words(piece: Piece, kind: str, keys: Sequence[str], words: Sequence[str
 
 
 def string(record: Record, key: str, where: str = "a record") -> str:
-    """A field that has to be text.
+    """Return a field that has to be text.
 
     Raises:
         DataError: it is something else.

@@ -1,27 +1,28 @@
-"""Labelled texts: a sequence, or two of them, and the class that it belongs to."""
+"""Labelled texts: a sequence or a pair of sequences, and its class."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ..batching import Batching, Columns, Record, Setting
-from ..pieces import Piece
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchKind, BatchSetting, Columns
+from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
-from ..row_by_row import RecordExamples, RowByRow
-from ..split import Split
+from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
-from .noised import encoder_widths, framed
+from .noisy_windows import encoder_widths, with_cls_sep
 
 
-class Labeled(Batching):
+class Labeled(BatchKind):
     """`[CLS] text [SEP]`, or `[CLS] text [SEP] other [SEP]`, and its class: Devlin et al. 2018,
-    section 4.1. What is too long is cut, the longer of two texts first.
+    section 4.1. Long texts are truncated, the longer of two first.
 
-    `tokens`, `types` and `valid` [B, T], `label` [B], and `weights` [B], 1 for a row that counts.
+    `tokens`, `types` and `valid` [B, T], `label` [B], and `weights` [B], 1 for a real row, 0
+    for padding.
     Class i is the i-th of all labels, sorted.
     """
 
@@ -32,12 +33,11 @@ class Labeled(Batching):
     text_key: str = "text"
     """Field of the text."""
     other_key: str | None = None
-    """Field of a second text, for tasks on two of them."""
+    """Field of a second text, for tasks on pairs."""
     label_key: str = "label"
-    """Field of the label, text too."""
+    """Field of the label: text, a whole number, or true or false."""
     n_examples: int | None = Field(None, ge=1)
-    """Examples to learn from, drawn by `train.seed`; none takes all. What is measured on stays
-    whole."""
+    """Number of training examples, drawn by `train.seed`. Unset: all. Validation is not reduced."""
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, 0, masked=True)
@@ -48,14 +48,14 @@ class Labeled(Batching):
     def _words(self) -> tuple[str, ...]:
         return (self.text_key,) if self.other_key is None else (self.text_key, self.other_key)
 
-    def stored(self) -> dict[str, Any]:
-        return super().stored() | {"labeled": [*self._words(), self.label_key]}
+    def cache_key(self) -> dict[str, object]:
+        return super().cache_key() | {"labeled": [*self._words(), self.label_key]}
 
-    def read(self, piece: Piece) -> Piece:
+    def accept(self, piece: Piece) -> Piece:
         words = self._words()
         return with_words(piece, self.kind, (*words, self.label_key), words)
 
-    def names(self, record: Record) -> Iterable[str]:
+    def labels(self, record: Record) -> Iterable[str]:
         return (string(record, self.label_key),)
 
     def encode(
@@ -64,29 +64,31 @@ class Labeled(Batching):
         texts = [tokenizer.encode(string(record, key)) for key in self._words()]
         return [*texts, [labels[string(record, self.label_key)]]]
 
-    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, "train", setting, train=True)
 
-    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, split, setting, train=False)
 
-    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+    def _rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
         records = Records(prepared, split, len(self._words()) + 1)
         tokenizer, seq_len = prepared.tokenizer, setting.seq_len
 
-        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> dict[str, Any]:
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             *texts, label = fields
-            row = framed(tokenizer, *fitted(texts, seq_len - 1 - len(texts)))
-            return row | {"label": int(label[0]), "weights": np.float32(1)}
+            row = with_cls_sep(tokenizer, *fitted(texts, seq_len - 1 - len(texts)))
+            return {**row, "label": int(label[0]), "weights": np.float32(1)}
 
         limit = self.n_examples if train else None
         examples = RecordExamples(records, setting, train=train, limit=limit)
-        return RowByRow(examples, make, encoder_widths(seq_len, "types"), setting.seed)
+        return RecordRows(examples, make, encoder_widths(seq_len, "types"), setting.seed)
 
 
 def fitted(texts: list[np.ndarray], room: int) -> list[np.ndarray]:
-    """Texts cut at their ends until they fit, a token of the longer one at a time (the
-    "longest first" of BERT's code)."""
+    """Truncate texts until they fit, one token of the longer at a time ("longest first" in BERT's
+    code)."""
     lengths = [len(text) for text in texts]
     while sum(lengths) > room:
         longest = max(range(len(lengths)), key=lengths.__getitem__)

@@ -1,28 +1,28 @@
-"""Pairs: a source and the target that is to be written for it."""
+"""Parallel text: a source and its target, for sequence-to-sequence models."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ...core.errors import DataError
-from ..batching import Batching, Columns, Record, Setting
-from ..pieces import Piece
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchKind, BatchSetting, Columns
+from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
-from ..row_by_row import RecordExamples, RowByRow
-from ..split import Split
+from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
 
 
-class Pairs(Batching):
-    """Sequence to sequence from parallel text (Sutskever et al. 2014): the source and an end
-    token; a start token, the target, and an end token. What is too long is cut, its end kept.
+class Pairs(BatchKind):
+    """Sequence to sequence from parallel text (Sutskever et al. 2014): the source and an end token;
+    a start token, the target, and an end token. Long texts are truncated before the end token.
 
-    A batch is padded to the least of `lengths` that holds it, source and target alike; a target has
-    no more than `target_len` columns.
+    A batch is padded to the smallest of `lengths` that holds source and target; a target has at
+    most `target_len` columns.
     """
 
     kind: Literal["pairs"] = "pairs"
@@ -34,19 +34,19 @@ class Pairs(Batching):
     target_key: str = "target"
     """Field of the target."""
     prefix: str = ""
-    """Written before every source, to say what is to be done: "translate English to German: "
-    (Raffel et al. 2020, section 2.4)."""
+    """Text before every source that names the task: "translate English to German: " (Raffel et al.
+    2020, section 2.4)."""
     lengths: list[int] | None = Field(None, min_length=1)
-    """Columns that a batch may have, ascending, the last `train.seq_len`; one compiled step each.
-    Unset: `train.seq_len` alone."""
+    """Length buckets: columns that a batch may have, ascending, the last `train.seq_len`; each
+    compiles one step. Unset: `train.seq_len` alone."""
     target_len: int | None = Field(None, ge=2)
-    """Columns of a target, where they are fewer than those of a source: what is longer is cut.
-    Unset: as many."""
+    """Columns of a target, if fewer than those of a source; longer targets are truncated. Unset: as
+    many."""
     reverse_source: bool = False
-    """Turn the source round, so that its beginning is near to the target's (Sutskever et al.
-    2014, section 3.3)."""
+    """Reverse the source, so that its beginning is close to the target's (Sutskever et al. 2014,
+    section 3.3)."""
     start: Literal["start", "end", "pad"] = "start"
-    """The control token that the target begins with: BART takes the end, T5 the padding."""
+    """The control token that the target begins with; BART uses "end", T5 "pad"."""
 
     @model_validator(mode="after")
     def _ascending(self) -> "Pairs":
@@ -61,11 +61,11 @@ class Pairs(Batching):
     def controls(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.start, "end")))
 
-    def stored(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, object]:
         keys = [self.source_key, self.target_key]
-        return super().stored() | {"pairs": keys, "prefix": self.prefix}
+        return super().cache_key() | {"pairs": keys, "prefix": self.prefix}
 
-    def read(self, piece: Piece) -> Piece:
+    def accept(self, piece: Piece) -> Piece:
         keys = (self.source_key, self.target_key)
         return with_words(piece, self.kind, keys, keys)
 
@@ -81,10 +81,10 @@ class Pairs(Batching):
         return [*(tokens[::-1] if self.reverse_source else tokens), tokenizer.control("end")]
 
     def longest_target(self, seq_len: int) -> int:
-        """Columns of a target, its end token among them.
+        """Return the columns of a target, including its end token.
 
         Raises:
-            DataError: `target_len` is no less than those of a source.
+            DataError: `target_len` is not below `seq_len`.
         """
         if self.target_len is not None and self.target_len >= seq_len:
             raise DataError(
@@ -93,13 +93,15 @@ class Pairs(Batching):
             )
         return self.target_len or seq_len
 
-    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, "train", setting, train=True)
 
-    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, split, setting, train=False)
 
-    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+    def _rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
         lengths = declared(self.lengths, setting.seq_len)
         target_len = self.longest_target(setting.seq_len)
         records = Records(prepared, split, 2)
@@ -108,15 +110,15 @@ class Pairs(Batching):
         tokenizer = prepared.tokenizer
         ends = (tokenizer.control(self.start), tokenizer.control("end"))
 
-        def make(pair: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
+        def make(pair: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             source, target = pair[0][: lengths[-1] - 1], pair[1][: target_len - 1]
-            return to_be_written(source[::-1] if self.reverse_source else source, target, *ends)
+            return seq2seq_row(source[::-1] if self.reverse_source else source, target, *ends)
 
-        return RowByRow(examples, make, seq2seq_widths(lengths, target_len), setting.seed)
+        return RecordRows(examples, make, seq2seq_widths(lengths, target_len), setting.seed)
 
 
 def declared(lengths: list[int] | None, seq_len: int) -> list[int]:
-    """The columns that batches may have.
+    """Return the columns that batches may have.
 
     Raises:
         DataError: the longest is not `train.seq_len`.
@@ -132,7 +134,7 @@ def declared(lengths: list[int] | None, seq_len: int) -> list[int]:
 
 
 def seq2seq_widths(lengths: list[int], target_len: int) -> dict[str, list[int]]:
-    """The widths of a sequence-to-sequence batch: `tokens` has one more, its start."""
+    """Return the widths of a sequence-to-sequence batch; `tokens` has one more, the start token."""
     targets = [min(length, target_len) for length in lengths]
     return {
         **dict.fromkeys(("source", "source_valid"), lengths),
@@ -141,10 +143,10 @@ def seq2seq_widths(lengths: list[int], target_len: int) -> dict[str, list[int]]:
     }
 
 
-def to_be_written(
+def seq2seq_row(
     source: np.ndarray, target: np.ndarray, start: int, end: int
 ) -> dict[str, np.ndarray]:
-    """The row of a source and the target to be written for it, each with its end token."""
+    """Return the row of a source and its target, each with an end token."""
     source = np.append(source, end)
     return {
         "source": source,

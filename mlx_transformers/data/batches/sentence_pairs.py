@@ -1,28 +1,31 @@
-"""Two parts of a document with masked tokens: do they follow each other, and in this order?"""
+"""Masked sentence pairs for next-sentence prediction (BERT) or sentence order (ALBERT)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ..batching import Batching, Columns, Setting
+from ..example_rows import EvalWindows, ExampleRows, Row, Windows
+from ..kinds import BatchKind, BatchSetting, Columns
 from ..noise.masking import budget
 from ..noise.sentence_pairs import Task, border, longest_document, paired
 from ..noise.words import sentence_table
 from ..prepared import Prepared
-from ..row_by_row import Pass, RowByRow, Windows
-from ..split import Split
+from ..shards import Split
 from .labeled import fitted
-from .mlm import Masker, Masking
-from .noised import encoder_widths, framed
+from .masked import Masker, Masking
+from .noisy_windows import encoder_widths, with_cls_sep
+
+_Example = tuple[int, np.ndarray]
+"""Start of a window and its tokens."""
 
 
-class SentencePairs(Batching):
-    """`[CLS] A [SEP] B [SEP]`, some of it masked: BERT's two tasks (Devlin et al. 2018, section
+class SentencePairs(BatchKind):
+    """`[CLS] A [SEP] B [SEP]` with masked tokens: BERT's two tasks (Devlin et al. 2018, section
     3.1) or ALBERT's (Lan et al. 2019, section 3.1).
 
-    A and B are the longest part of a window of text that is one document, cut after a sentence.
-    Arrays as for `mlm`, and `types` [B, T] and `label` [B]: 0 as in the text, 1 not.
+    A and B are the longest part of a window within one document, cut after a sentence. Arrays as
+    for `mlm`, and `types` [B, T] and `label` [B]: 0 if B follows A in the text, else 1.
     """
 
     kind: Literal["sentence_pairs"] = "sentence_pairs"
@@ -32,12 +35,12 @@ class SentencePairs(Batching):
     )
 
     task: Task = "next"
-    """What half of the rows are instead: "next", B from elsewhere; "order", A and B exchanged."""
+    """The negative half of the rows: "next", B from elsewhere; "order", A and B swapped."""
     masking: Masking = Masking()
-    """What is hidden."""
+    """Which tokens are masked."""
     short_share: float = Field(0.1, ge=0, le=1)
-    """Part of the rows that is cut to a random length, so that short inputs are seen too (BERT's
-    code, `short_seq_prob`)."""
+    """Part of the rows that is cut to a random length, so that the model sees short inputs too
+    (`short_seq_prob` in BERT's code)."""
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, self._places(seq_len), masked=True)
@@ -46,25 +49,27 @@ class SentencePairs(Batching):
         return ("cls", "sep", "mask")
 
     def _places(self, seq_len: int) -> int:
-        # Each part rounds its own share up.
+        # A and B each round their share up.
         return budget(seq_len - 3, self.masking.share) + 2
 
-    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+    def train(self, prepared: Prepared, setting: BatchSetting) -> ExampleRows[_Example]:
         windows = Windows(prepared, setting.seq_len - 3, setting)
         return self._rows(prepared, "train", _Placed(windows), setting)
 
-    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
-        windows = Pass(prepared, split, setting.seq_len - 3)
+    def held_out(
+        self, prepared: Prepared, split: Split, setting: BatchSetting
+    ) -> ExampleRows[_Example]:
+        windows = EvalWindows(prepared, split, setting.seq_len - 3)
         return self._rows(prepared, split, _Placed(windows), setting)
 
     def _rows(
-        self, prepared: Prepared, split: Split, examples: "_Placed", setting: Setting
-    ) -> RowByRow:
+        self, prepared: Prepared, split: Split, examples: "_Placed", setting: BatchSetting
+    ) -> ExampleRows[_Example]:
         tokenizer, text = prepared.tokenizer, prepared.tokens(split)
         masker, ends = Masker(self.masking, tokenizer), sentence_table(tokenizer)
         boundaries, room = prepared.boundaries(split), setting.seq_len - 3
 
-        def make(example: tuple[int, np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
+        def make(example: _Example, rng: np.random.Generator) -> Row:
             start, window = example
             window = window[longest_document(boundaries, start, len(window))]
             if rng.random() < self.short_share:
@@ -78,25 +83,25 @@ class SentencePairs(Batching):
             a, b, label = paired(first, second, other, self.task, rng)
             a, b = fitted([a, b], room)
             (given_a, chosen_a), (given_b, chosen_b) = masker(a, rng), masker(b, rng)
-            row = framed(tokenizer, given_a, given_b)
+            row = with_cls_sep(tokenizer, given_a, given_b)
             weights = np.concatenate([[0], chosen_a, [0], chosen_b, [0]]).astype(np.float32)
-            targets = framed(tokenizer, a, b)["tokens"]
+            targets = with_cls_sep(tokenizer, a, b)["tokens"]
             places = np.flatnonzero(weights)
             row |= {"targets": targets, "weights": weights, "places": places}
-            return row | {"label": label}
+            return {**row, "label": label}
 
         widths = encoder_widths(setting.seq_len, "targets", "weights", "types")
         widths["places"] = [self._places(setting.seq_len)]
-        return RowByRow(examples, make, widths, setting.seed)
+        return ExampleRows(examples, make, widths, setting.seed)
 
 
 class _Placed:
-    """Windows of text with the place where each starts."""
+    """Windows of text with their start positions."""
 
-    def __init__(self, windows: Windows | Pass) -> None:
+    def __init__(self, windows: Windows | EvalWindows) -> None:
         self.windows = windows
         self.per_epoch, self.size = windows.per_epoch, windows.size
 
-    def at(self, row: int) -> tuple[tuple[int, np.ndarray], tuple[int, int]]:
+    def at(self, row: int) -> tuple[_Example, tuple[int, int]]:
         tokens, key = self.windows.at(row)
         return (self.windows.start(row), tokens), key

@@ -1,45 +1,45 @@
-"""Streams: rows that are read on in the next batch, for models that carry their state."""
+"""Stateful batches: each row continues in the next batch, for truncated BPTT."""
 
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from ...core.errors import DataError
-from ..batching import Batch, Batching, Setting
+from ..kinds import BatchKind, BatchSetting
 from ..prepared import Prepared
-from ..rows import segments
-from ..split import Split
+from ..shards import Batch, Split
+from ..text_rows import segments
 from .packed import PackedPass
 
 
-class Streams(Batching):
-    """The text cut into B parts that are read side by side, T tokens a batch; row b of a batch goes
-    on where row b of the one before ended (Mikolov et al. 2010; Zaremba et al. 2014, section 4.1).
+class Streams(BatchKind):
+    """The text cut into B parts that are read in parallel, T tokens per batch; row b of a batch
+    continues row b of the previous one (Mikolov et al. 2010; Zaremba et al. 2014, section 4.1).
 
-    A recurrent model then begins each row with the state it ended with: backpropagation through
-    time truncated at T, while what is remembered is not. `data.shuffle` only moves the place where
-    an epoch's first part begins.
+    A recurrent model starts each row with the state that it ended with: gradients are truncated at
+    T tokens (truncated BPTT), the state is not. `data.shuffle` only moves the position where an
+    epoch begins.
     """
 
     kind: Literal["streams"] = "streams"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "segments", "starts")
     covers_text: ClassVar[bool] = True
 
-    def train(self, prepared: Prepared, setting: Setting) -> "StreamRows":
+    def train(self, prepared: Prepared, setting: BatchSetting) -> "StreamRows":
         return StreamRows(prepared, setting)
 
-    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> PackedPass:
-        """Each row on its own, from an empty state."""
+    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> PackedPass:
+        """Return independent rows, each from a zero state."""
         return PackedPass(prepared, split, setting)
 
 
 class StreamRows:
-    """`tokens` int32 [B, T + 1], where documents are masked `segments`, and `starts` int32 [B]: 1
-    for rows that go on from nothing, at the beginning of an epoch or of a document."""
+    """`tokens` int32 [B, T + 1], with masked documents `segments`, and `starts` int32 [B]: 1 for
+    rows that start from a zero state, at the beginning of an epoch or of a document."""
 
     shapes = 1
 
-    def __init__(self, prepared: Prepared, setting: Setting) -> None:
+    def __init__(self, prepared: Prepared, setting: BatchSetting) -> None:
         self.tokens, self.seq_len = prepared.tokens("train"), setting.seq_len
         self.streams, self.seed, self.shuffle = setting.batch_size, setting.seed, setting.shuffle
         self.size = len(self.tokens)
@@ -55,7 +55,7 @@ class StreamRows:
         self._boundaries = prepared.boundaries("train") if setting.mask_documents else None
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The arrays of rows [B]."""
+        """Return the arrays of rows [B]."""
         epochs, places = np.divmod(rows, self.per_epoch)
         numbers, streams = np.divmod(places, self.streams)
         at = (streams * self._batches + numbers) * self.seq_len

@@ -1,25 +1,25 @@
-"""Tagged words: a class for every word of a sentence."""
+"""Token classification: a class for every word of a sentence."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from ...core.errors import DataError
-from ..batching import Batching, Columns, Record, Setting
-from ..pieces import Piece
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchKind, BatchSetting, Columns
+from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
-from ..row_by_row import RecordExamples, RowByRow
-from ..split import Split
+from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import with_words
-from .noised import encoder_widths, framed
+from .noisy_windows import encoder_widths, with_cls_sep
 
 
-class Tagged(Batching):
+class Tagged(BatchKind):
     """`[CLS] words [SEP]` and a class for the first token of each word: Devlin et al. 2018,
-    section 5.3. Words after the first follow a space.
+    section 5.3. Words are joined by spaces.
 
     `tokens`, `targets`, `valid` and `weights` (1 where a word begins), all [B, T]. Class i is the
     i-th of all tags, sorted.
@@ -40,10 +40,10 @@ class Tagged(Batching):
     def controls(self) -> tuple[str, ...]:
         return ("cls", "sep")
 
-    def stored(self) -> dict[str, Any]:
-        return super().stored() | {"tagged": [self.words_key, self.tags_key]}
+    def cache_key(self) -> dict[str, object]:
+        return super().cache_key() | {"tagged": [self.words_key, self.tags_key]}
 
-    def read(self, piece: Piece) -> Piece:
+    def accept(self, piece: Piece) -> Piece:
         piece = with_words(piece, self.kind, (self.words_key, self.tags_key), ())
         words, tags = self._lists(piece.record or {}, piece.where)
         if len(words) != len(tags):
@@ -57,32 +57,34 @@ class Tagged(Batching):
                 raise DataError(f"{where}: the field '{key}' is no list of strings.")
         return record[self.words_key], record[self.tags_key]
 
-    def names(self, record: Record) -> Iterable[str]:
+    def labels(self, record: Record) -> Iterable[str]:
         return self._lists(record)[1]
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
         tokens: list[int] = []
-        marks: list[int] = []  # 0 inside a word, the class and one where it begins
+        marks: list[int] = []  # class + 1 where a word begins, 0 inside it
         for number, (word, tag) in enumerate(zip(*self._lists(record), strict=True)):
             pieces = tokenizer.encode(f" {word}" if number else word)
             tokens += pieces
             marks += [labels[tag] + 1, *[0] * (len(pieces) - 1)][: len(pieces)]
         return [tokens, marks]
 
-    def train(self, prepared: Prepared, setting: Setting) -> RowByRow:
+    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, "train", setting, train=True)
 
-    def held_out(self, prepared: Prepared, split: Split, setting: Setting) -> RowByRow:
+    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, split, setting, train=False)
 
-    def _rows(self, prepared: Prepared, split: Split, setting: Setting, train: bool) -> RowByRow:
+    def _rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
         tokenizer, seq_len = prepared.tokenizer, setting.seq_len
 
-        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> dict[str, Any]:
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             tokens, marks = (field[: seq_len - 2] for field in fields)
-            row = framed(tokenizer, tokens)
+            row = with_cls_sep(tokenizer, tokens)
             return {
                 "tokens": row["tokens"],
                 "valid": row["valid"],
@@ -92,4 +94,4 @@ class Tagged(Batching):
 
         widths = encoder_widths(seq_len, "targets", "weights")
         examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
-        return RowByRow(examples, make, widths, setting.seed)
+        return RecordRows(examples, make, widths, setting.seed)

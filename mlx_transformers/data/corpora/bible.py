@@ -1,4 +1,4 @@
-"""The Bible verse by verse, in versions old enough to be free."""
+"""The Bible verse by verse, in versions in the public domain."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ENGLISH = "4"
 """The World English Bible of 2000."""
 
 RATIOS = (0.4, 2.5)
-"""Of the lengths of a verse in two versions; beyond them verses are counted differently."""
+"""Bounds on the ratio of a verse's lengths in two versions; outside, the verse numbers differ."""
 
 
 class _Bible(PackagedCorpus):
@@ -21,7 +21,7 @@ class _Bible(PackagedCorpus):
     size = "31 thousand pairs, 73 MB to download"
     packages = (PACKAGE,)
     version: ClassVar[str]
-    """The package's code of the other version."""
+    """The code of the other version in the package."""
     fields: ClassVar[tuple[str, str]] = ("source", "target")
 
     def rows(self) -> Iterator[Row]:
@@ -76,7 +76,7 @@ class BibleParaphrases(_Bible):
 
 
 def verses(database: bytes, first: str, second: str) -> Iterator[tuple[int, str, str]]:
-    """The book and the text of every verse that both versions have, in order."""
+    """Yield the book and both texts of every verse that both versions have, in order."""
     with sqlite3.connect(":memory:") as connection:
         connection.deserialize(database)
         query = """

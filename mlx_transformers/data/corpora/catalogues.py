@@ -1,4 +1,4 @@
-"""Translations of the messages of programs, from their compiled catalogues."""
+"""Translated program messages, from compiled gettext catalogues."""
 
 import re
 import struct
@@ -11,8 +11,8 @@ from .records import PackagedCorpus, Row, one_line, package
 class CataloguesFrench(PackagedCorpus):
     """English messages of five programs (`source`) and their French translations (`target`).
 
-    Messages of three words or more, each once whatever its case and punctuation; where a message
-    has several forms, the first. Messages of one translation are on the same side of a split.
+    Messages of three words or more, deduplicated ignoring case and punctuation; of plural forms,
+    the first. Messages with the same translation are on the same side of a split.
     """
 
     name = "catalogues_fr"
@@ -67,11 +67,11 @@ class CataloguesFrench(PackagedCorpus):
 
 
 def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
-    """Messages and translations of a compiled catalogue (GNU gettext manual, section 10.3, "The
-    format of GNU MO files"), white space evened out; those without a translation left out.
+    """Yield the messages and translations of a compiled catalogue (GNU gettext manual, section
+    10.3, "The format of GNU MO files"), with single spaces, without untranslated ones.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is not a compiled catalogue.
     """
     magic = struct.unpack("<I", catalogue[:4])[0]
     order = {0x950412DE: "<", 0xDE120495: ">"}.get(magic)
@@ -82,7 +82,7 @@ def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
     def text(table: int, number: int) -> str:
         length, place = struct.unpack_from(f"{order}2I", catalogue, table + 8 * number)
         whole = catalogue[place : place + length].decode()
-        # A context stands before the message, further forms after it.
+        # A context comes before the message, plural forms after it.
         return one_line(whole.rsplit("\x04", 1)[-1].split("\x00", 1)[0])
 
     for number in range(count):
@@ -92,5 +92,5 @@ def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _letters(text: str) -> str:
-    """A text without its case and punctuation; where nothing else is there, the text."""
+    """Return a text without case and punctuation, or the text itself if nothing remains."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text

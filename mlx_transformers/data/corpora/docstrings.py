@@ -1,22 +1,21 @@
-"""Functions of the standard library and what their docstrings say."""
+"""Functions of the standard library and their docstrings."""
 
 import ast
 import copy
 import tokenize
 from collections.abc import Iterator
-from typing import Any
 
 from .records import RecordCorpus, Row, one_line
 from .stdlib import Stdlib
 
 LONGEST = 1500
-"""Characters of a function that is taken."""
+"""Longest function included, in characters."""
 
 
 class Docstrings(RecordCorpus):
     """Python functions (`source`) and the first line of their docstrings (`target`); no download.
 
-    From the running Python's own library; a file's functions stay on one side of a split.
+    From the library of the running Python; functions of one file stay on one side of a split.
     """
 
     name = "docstrings"
@@ -33,7 +32,7 @@ class Docstrings(RecordCorpus):
                 text = file.read()
             try:
                 tree = ast.parse(text)
-            except SyntaxError:  # a file of the library that only looks like Python
+            except SyntaxError:  # some files of the library are broken on purpose
                 continue
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -42,7 +41,7 @@ class Docstrings(RecordCorpus):
     def group(self, row: Row) -> str:
         return str(row["file"])
 
-    def identity(self) -> Any:
+    def identity(self) -> object:
         return self.stdlib.identity()
 
     def digest(self) -> str:
@@ -54,11 +53,11 @@ class Docstrings(RecordCorpus):
 
 
 def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, file: str) -> Iterator[Row]:
-    said = (ast.get_docstring(node) or "").strip().split("\n\n")[0]
-    if not said or len(node.body) < 2:
+    summary = (ast.get_docstring(node) or "").strip().split("\n\n")[0]
+    if not summary or len(node.body) < 2:
         return
     bare = copy.copy(node)
     bare.body = node.body[1:]
     code = ast.unparse(bare)
     if len(code) <= LONGEST:
-        yield {"source": code, "target": one_line(said), "file": file}
+        yield {"source": code, "target": one_line(summary), "file": file}

@@ -1,4 +1,4 @@
-"""Names of emoji in several languages: phrases of a few words, for a first try."""
+"""Names of emoji in several languages: short phrases for a first try at translation."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ PACKAGE = package(
 )
 FOLDER = "emoji/unicode_codes/"
 QUALIFIED = 2
-"""The status of an emoji as it should be written."""
+"""The status of a fully qualified emoji."""
 
 
 class _Emoji(PackagedCorpus):

@@ -1,4 +1,4 @@
-"""Three sets of examples that OpenAI's evals hold: headlines, entities, and spans of abstracts."""
+"""Three data sets from OpenAI's evals: headlines, named entities, and spans of abstracts."""
 
 import json
 import re
@@ -15,13 +15,13 @@ QUESTION = "Which patients were studied?"
 
 
 class Evals(PackagedCorpus):
-    """Samples of one task, each text once."""
+    """Samples of a task, without duplicate texts."""
 
     licence = "MIT"
     packages = (PACKAGE,)
 
     def samples(self, task: str) -> Iterator[tuple[str, str]]:
-        """Texts and what is ideally said of them."""
+        """Yield the texts of a task and their ideal answers."""
         (data,) = PACKAGE.read(f"data/{task}/samples.jsonl").values()
         seen: set[str] = set()
         for line in filter(str.strip, data.decode().split("\n")):
@@ -49,7 +49,7 @@ class Sarcasm(Evals):
 class Entities(Evals):
     """Sentences of contracts as `words`, and the `tags` of people, organizations and places.
 
-    B- begins a name, I- goes on with it, O is outside (Ramshaw & Marcus 1995; Tjong Kim Sang 2002).
+    B- begins a name, I- continues it, O is outside (Ramshaw & Marcus 1995; Tjong Kim Sang 2002).
     """
 
     name = "entities"
@@ -65,7 +65,7 @@ class Entities(Evals):
 
 
 class Populations(Evals):
-    """Abstracts of clinical trials (`context`), and the first words in them that tell who took part
+    """Abstracts of clinical trials (`context`), and the first span that describes the participants
     (`answer`); the `question` is always the same."""
 
     name = "populations"
@@ -83,10 +83,10 @@ class Populations(Evals):
 
 
 def tags(words: list[str], names: list[tuple[str, str]]) -> list[str]:
-    """A tag for each word, of names `(name, kind)` in the order in which they stand in the text.
+    """Return a BIO tag per word, for names `(name, kind)` in the order of the text.
 
     Raises:
-        ValueError: the text doesn't have one of them there.
+        ValueError: a name is not in the text.
     """
     text, out, at = " ".join(words), ["O"] * len(words), 0
     for name, kind in names:

@@ -1,4 +1,4 @@
-"""Plays in markdown, as plain text, scene by scene."""
+"""Converts plays from markdown to plain text, scene by scene."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ ESCAPE = re.compile(r"\\([^\w\s])")
 
 
 def scenes(markdown: str) -> Iterator[tuple[str, str]]:
-    """Heading and text of each scene of a play.
+    """Yield the heading and text of each scene of a play.
 
     A scene starts with one heading line, "HAMLET. ACT I. SCENE I. Elsinore. …". Then come
     speeches, `NAME:` above the lines spoken, and stage directions in square brackets, each with
@@ -35,7 +35,7 @@ def scenes(markdown: str) -> Iterator[tuple[str, str]]:
 
 
 def plain(markdown: str) -> str:
-    """The same text without marks: `**NAME**` is `NAME:`, `_direction_` is `[direction]`."""
+    """Remove the markup: `**NAME**` becomes `NAME:`, `_direction_` becomes `[direction]`."""
     text = re.sub(r"[ \t]+$", "", markdown.replace("\r\n", "\n"), flags=re.MULTILINE)
     text = SPEAKER.sub(r"\1:", text)
     text = DIRECTION.sub(lambda match: _direction(match[1]), text)

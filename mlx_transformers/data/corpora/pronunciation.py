@@ -1,4 +1,4 @@
-"""English words and how they sound."""
+"""English words and their pronunciation."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ PACKAGE = package(
 class Pronunciation(PackagedCorpus):
     """English words (`source`) and their phonemes (`target`), the smallest of translations.
 
-    Words of letters alone, the first pronunciation of each.
+    Words of letters only, with their first pronunciation.
     """
 
     name = "pronunciation"

@@ -1,4 +1,4 @@
-"""What built-in corpora of records have in common."""
+"""Shared bases of the built-in corpora of records."""
 
 import hashlib
 import json
@@ -9,25 +9,23 @@ from typing import Any, ClassVar
 
 from ...core.errors import DataError
 from ..pieces import Piece
-from ..source import Source
 from ..wheel import RECORDS_CURE, Wheel
+from .corpus import Corpus
 
 Row = dict[str, Any]
 
 
-class RecordCorpus(Source):
-    """Records with named fields, which are also documents: the field `text` of those that have it,
-    so that nothing of a label is read before it is asked for; else all fields, a line each."""
-
-    size: ClassVar[str]
-    """How much there is, for people."""
+class RecordCorpus(Corpus):
+    """Records with named fields, which can also be read as documents: their `text` field if there
+    is one, so that labels don't leak into the text, else all fields, one per line."""
 
     @abstractmethod
     def rows(self) -> Iterable[Row]:
-        """Its records in order, the same every time."""
+        """Return its records in order, the same every time."""
 
     def group(self, row: Row) -> str | None:
-        """What decides the side of a split, where it isn't the record's own text."""
+        """Return the group of a record, which stays on one side of a split; None: its own text
+        decides."""
         return None
 
     @cached_property
@@ -35,7 +33,7 @@ class RecordCorpus(Source):
         """All records.
 
         Raises:
-            DataError: they can't be had.
+            DataError: they can't be downloaded or read.
         """
         return list(self.rows())
 
@@ -44,7 +42,7 @@ class RecordCorpus(Source):
             fields = [value for value in row.values() if isinstance(value, str)]
             text = row.get("text")
             words = text if isinstance(text, str) else "\n".join(fields)
-            # A text is on the same side of a split, as a document and as an example.
+            # A text lands on the same side of a split whether read as a document or as a record.
             group = self.group(row) or (text if isinstance(text, str) else None)
             where = f"{self.name}, record {number}"
             yield Piece(f"{words}\n", where=where, record=row, group=group)
@@ -55,31 +53,26 @@ class RecordCorpus(Source):
             total.update(json.dumps(row, sort_keys=True).encode() + b"\n")
         return total.hexdigest()
 
-    @classmethod
-    @abstractmethod
-    def available(cls) -> bool:
-        """Whether it is here already."""
-
 
 class PackagedCorpus(RecordCorpus):
-    """Records inside pinned packages."""
+    """Records read from pinned packages."""
 
     packages: ClassVar[tuple[Wheel, ...]]
-    """Where they are."""
+    """The packages that hold them."""
     content: ClassVar[str]
-    """The digest of all records: what an installed copy gives has to match it as well."""
+    """The digest of all records, which an installed copy of the packages has to match too."""
 
     @cached_property
     def records(self) -> list[Row]:
         found = list(self.rows())
-        self.__dict__["records"] = found  # the digest reads them
+        self.__dict__["records"] = found  # `digest` reads the cached property
         if self.digest() != self.content:
             del self.__dict__["records"]
             named = ", ".join(package.pinned for package in self.packages)
             raise DataError(f"The records in {named} are not the ones expected. {RECORDS_CURE}")
         return found
 
-    def identity(self) -> Any:
+    def identity(self) -> object:
         return [[p.package, p.version, p.sha256] for p in self.packages] + [self.content]
 
     @classmethod
@@ -88,10 +81,10 @@ class PackagedCorpus(RecordCorpus):
 
 
 def package(name: str, version: str, sha256: str) -> Wheel:
-    """A wheel whose absence is told with a corpus of records that needs no download."""
+    """Return a wheel whose download errors suggest a corpus of records without a download."""
     return Wheel(name, version, sha256, RECORDS_CURE)
 
 
 def one_line(text: str) -> str:
-    """Text with every run of white space as one space."""
+    """Return text with every run of white space replaced by one space."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Sentences and how people felt about them."""
+"""Sentences with sentiment ratings by people."""
 
 import io
 import tarfile
@@ -15,13 +15,13 @@ PACKAGE = Sdist(
 )
 TRUTH = "_GroundTruth.txt"
 CLEAR = 0.5
-"""Mean ratings nearer to zero are neither positive nor negative."""
+"""Sentences with a mean rating closer to zero are left out as neutral."""
 
 
 class Sentiment(PackagedCorpus):
     """Sentences of reviews, editorials and tweets (`text`), positive or negative (`label`).
 
-    Rated by about twenty people each from -4 to 4; those nearer to 0 than 0.5 are left out.
+    Rated by about twenty people each from -4 to 4; means between -0.5 and 0.5 are left out.
     Hutto & Gilbert 2014 (VADER), section 4.
     """
 

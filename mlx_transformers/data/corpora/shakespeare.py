@@ -4,16 +4,15 @@ import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ...core.errors import DataError
 from ..pieces import Piece, cut
-from ..source import Source
 from ..wheel import CURE, Wheel
+from .corpus import Corpus
 from .plays import scenes
 
 
-class Shakespeare(Source):
+class Shakespeare(Corpus):
     """Thirty-eight plays, 5 MB of English verse and prose.
 
     A document is a scene: about 7 kB, so rows are packed from few documents, and validation
@@ -49,7 +48,7 @@ class Shakespeare(Source):
             for heading, scene in scenes(text.decode()):
                 yield from cut([scene], heading)
 
-    def identity(self) -> Any:
+    def identity(self) -> object:
         return [self.wheel.package, self.wheel.version, self.wheel.sha256]
 
     def digest(self) -> str:
@@ -60,7 +59,6 @@ class Shakespeare(Source):
 
     @classmethod
     def available(cls) -> bool:
-        """Whether it is here already."""
         return cls.wheel.available()
 
 

@@ -1,4 +1,4 @@
-"""Python's own library as text."""
+"""The Python standard library as text."""
 
 import sys
 import sysconfig
@@ -6,18 +6,17 @@ import tokenize
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ...core.errors import DataError
 from ..files import digest_files
 from ..pieces import Piece, cut
-from ..source import Source
+from .corpus import Corpus
 
 
-class Stdlib(Source):
-    """The running Python's own library, without its tests: 11 MB of source code.
+class Stdlib(Corpus):
+    """The standard library of the running Python, without its tests: 11 MB of source code.
 
-    A document is a file. Other Python versions have other files: the manifest says which.
+    A document is a file. The text depends on the Python version, which the manifest records.
     """
 
     name = "stdlib"
@@ -53,7 +52,7 @@ class Stdlib(Source):
             with tokenize.open(path) as file:
                 yield from cut([file.read()], str(path))
 
-    def identity(self) -> Any:
+    def identity(self) -> object:
         version = ".".join(map(str, sys.version_info[:3]))
         stats = [path.stat() for path in self.files]
         return [
@@ -71,5 +70,4 @@ class Stdlib(Source):
 
     @classmethod
     def available(cls) -> bool:
-        """Whether it is here already: it always is."""
         return True

@@ -1,23 +1,21 @@
-"""Every built-in corpus by name."""
+"""The table of built-in corpora."""
 
 from .bible import BibleFrench, BibleGerman, BibleParaphrases, BibleSpanish
 from .catalogues import CataloguesFrench
+from .corpus import Corpus
 from .docstrings import Docstrings
 from .emoji import EmojiFrench, EmojiGerman
 from .evals import Entities, Populations, Sarcasm
 from .headlines import Headlines
 from .pronunciation import Pronunciation
-from .records import RecordCorpus
 from .sentiment import Sentiment
 from .shakespeare import Shakespeare
 from .stdlib import Stdlib
 
-Corpus = type[Shakespeare] | type[Stdlib] | type[RecordCorpus]
-
-TEXTS: tuple[Corpus, ...] = (Shakespeare, Stdlib)
+TEXTS: tuple[type[Corpus], ...] = (Shakespeare, Stdlib)
 """Running text."""
 
-RECORDS: tuple[Corpus, ...] = (
+RECORDS: tuple[type[Corpus], ...] = (
     Docstrings,
     Pronunciation,
     EmojiGerman,
@@ -35,5 +33,5 @@ RECORDS: tuple[Corpus, ...] = (
 )
 """Records with named fields: pairs first, then labelled texts and words, then paraphrases."""
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (*TEXTS, *RECORDS)}
-"""All of them."""
+CORPORA: dict[str, type[Corpus]] = {corpus.name: corpus for corpus in (*TEXTS, *RECORDS)}
+"""All corpora by name."""

@@ -1,1 +1,1 @@
-"""Masking and noise: pure functions of tokens and a random generator."""
+"""Masking and noise, as pure functions of tokens and a random generator."""

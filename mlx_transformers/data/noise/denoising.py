@@ -1,4 +1,4 @@
-"""The five noises of BART: Lewis et al. 2020, section 2.2 and figure 2."""
+"""The five noise functions of BART: Lewis et al. 2020, section 2.2 and figure 2."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,15 @@ import numpy as np
 def token_masking(
     tokens: np.ndarray, share: float, mask: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """A share of the tokens [n] becomes the mask token: as in BERT, without its other cases."""
+    """Replace a share of the tokens [n] by the mask token, as in BERT without its random and
+    unchanged cases."""
     out = tokens.copy()
     out[rng.permutation(len(tokens))[: round(len(tokens) * share)]] = mask
     return out
 
 
 def token_deletion(tokens: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the tokens [n] is gone without a trace: the model must say where."""
+    """Delete a share of the tokens [n]; the model has to find the positions."""
     gone = rng.permutation(len(tokens))[: round(len(tokens) * share)]
     return np.delete(tokens, gone)
 
@@ -23,16 +24,16 @@ def token_deletion(tokens: np.ndarray, share: float, rng: np.random.Generator) -
 def text_infilling(
     tokens: np.ndarray, share: float, mean_span: float, mask: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Spans of lengths from Poisson(`mean_span`) become one mask token each, until `share` of the
-    tokens [n] is spent; a span of length 0 puts a mask where nothing was.
+    """Replace spans with lengths from Poisson(`mean_span`) by one mask token each, until `share` of
+    the tokens [n] is replaced; a span of length 0 inserts a mask.
 
-    Starts are drawn without overlap, so that no two spans touch and their masks can be counted.
+    Spans neither overlap nor touch, so the number of masks is the number of spans.
     """
     n, left = len(tokens), round(len(tokens) * share)
     lengths = _span_lengths(left, mean_span, rng)
     gaps = n - sum(lengths)
     lengths = lengths[: max(0, gaps + 1)]
-    # Spans stand in some of the gaps between the tokens that stay, one in each.
+    # At most one span per gap between the remaining tokens.
     places = np.sort(rng.permutation(n - sum(lengths) + 1)[: len(lengths)])
     kept_before = np.diff(np.concatenate([[0], places]))
     out: list[np.ndarray] = []
@@ -44,7 +45,7 @@ def text_infilling(
 
 
 def _span_lengths(total: int, mean_span: float, rng: np.random.Generator) -> list[int]:
-    """Lengths from Poisson(`mean_span`) that sum to `total`, the last cut to fit."""
+    """Return lengths from Poisson(`mean_span`) that sum to `total`, the last one cut to fit."""
     lengths: list[int] = []
     left = total
     while left > 0:
@@ -57,10 +58,10 @@ def _span_lengths(total: int, mean_span: float, rng: np.random.Generator) -> lis
 def sentence_permutation(
     sentences: Sequence[np.ndarray], rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """The sentences in random order."""
+    """Return the sentences in random order."""
     return [sentences[i] for i in rng.permutation(len(sentences))]
 
 
 def document_rotation(tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Tokens [n] turned to begin with one chosen at random: the model must find the start."""
+    """Rotate tokens [n] to begin at a random one; the model has to find the start."""
     return np.roll(tokens, -int(rng.integers(0, max(1, len(tokens)))))

@@ -1,4 +1,4 @@
-"""Which tokens a masked language model predicts, and what stands in their place."""
+"""Masked language modelling: chooses the predicted tokens and their replacements."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from .words import word_ids
 
 
 def chosen_tokens(n: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A `share` of n places, each as likely: bool [n].
+    """Choose a `share` of n positions uniformly: bool [n].
 
     Devlin et al. 2018, section 3.1: "15% of all WordPiece tokens in each sequence at random".
     """
@@ -21,9 +21,9 @@ def chosen_words(
     share: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Whole words, in random order, as long as they fit in the `share` of tokens: bool [n].
+    """Choose whole words, in random order, while they fit in the `share` of tokens: bool [n].
 
-    The "whole word masking" of BERT's code (May 2019): the pieces of a word go together.
+    Whole word masking of BERT's code (May 2019): the subwords of a word are masked together.
     """
     ids, limit = word_ids(tokens, tables), budget(len(tokens), share)
     lengths = np.bincount(ids, minlength=1)
@@ -45,11 +45,11 @@ def chosen_spans(
     p: float = 0.2,
     longest: int = 10,
 ) -> np.ndarray:
-    """Spans of whole words until the `share` of tokens is spent: bool [n].
+    """Choose spans of whole words until the `share` of tokens is reached: bool [n].
 
     Joshi et al. 2020 (SpanBERT), section 3.1: a length in words from Geo(p) clipped at `longest`
-    (here: drawn from the distribution renormalised to 1..longest), a start at the beginning of a
-    word, again and again; a span is cut where it would be more than the share.
+    (here: drawn from the distribution renormalised to 1..longest), starting at the beginning of a
+    word, repeatedly; the last span is cut to the share.
     """
     ids, limit = word_ids(tokens, tables), budget(len(tokens), share)
     n_words = int(ids[-1]) + 1 if len(ids) else 0
@@ -65,7 +65,7 @@ def chosen_spans(
 
 
 def budget(n: int, share: float) -> int:
-    """How many of n tokens are predicted: the share rounded, at least one of any."""
+    """Return how many of n tokens are predicted: the share rounded, at least one."""
     return min(n, max(1, round(n * share)))
 
 
@@ -80,11 +80,11 @@ def replaced(
     random_share: float = 0.1,
     together: bool = False,
 ) -> np.ndarray:
-    """The input of the model: of the `chosen` places, a share becomes the mask token, another a
-    random token below `vocab_size`, and the rest stays as it is.
+    """Return the input of the model: at the `chosen` positions, a share becomes the mask token,
+    another share a random token below `vocab_size`, and the rest stays unchanged.
 
     Devlin et al. 2018, section 3.1 and appendix A.1: 80%, 10%, 10%. `together` decides once for
-    each run of chosen places, as SpanBERT does.
+    each run of chosen positions, as SpanBERT does.
     """
     draw = rng.random(len(tokens))
     if together:

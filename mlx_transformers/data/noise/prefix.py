@@ -1,10 +1,10 @@
-"""Where the prefix of a prefix language model ends."""
+"""Draws the length of the prefix of a prefix language model."""
 
 import numpy as np
 
 
 def prefix_length(n: int, rng: np.random.Generator) -> int:
-    """Tokens of n that are seen in both directions, 1 to n - 1, each as likely.
+    """Draw the number of tokens in the prefix, uniform in 1 to n - 1.
 
     Raffel et al. 2020, section 3.2.3: "a span of text [cut] at a random point".
     """

@@ -1,4 +1,4 @@
-"""Two parts of a text: as they follow each other, or not."""
+"""Sentence pairs, consecutive or not."""
 
 from typing import Literal
 
@@ -8,8 +8,8 @@ Task = Literal["next", "order"]
 
 
 def border(tokens: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> int:
-    """Where tokens [n >= 2] are cut in two: after a sentence, each as likely; anywhere where
-    there is none to choose. `ends` is the table of tokens that end a sentence."""
+    """Draw where tokens [n >= 2] are cut in two: after a random sentence, or anywhere if no
+    sentence ends inside. `ends` is the table of tokens that end a sentence."""
     marks = ends[tokens]
     after = np.flatnonzero(marks[:-1] & ~marks[1:]) + 1
     if len(after):
@@ -18,8 +18,8 @@ def border(tokens: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> in
 
 
 def longest_document(boundaries: np.ndarray, start: int, length: int) -> slice:
-    """The longest part of a window of the text that belongs to one document, as a slice of the
-    window. `boundaries` are the places where documents start, ascending."""
+    """Return the longest part of a window that belongs to one document, as a slice of the window.
+    `boundaries` are the positions where documents start, ascending."""
     first, last = np.searchsorted(boundaries, [start + 1, start + length])
     cuts = np.concatenate([[0], boundaries[first:last] - start, [length]])
     widest = int(np.argmax(np.diff(cuts)))
@@ -33,10 +33,10 @@ def paired(
     task: Task,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Both parts and 0 where they are as in the text; half of the time, 1 and
+    """Return both parts and label 0; or, with probability 1/2, label 1 and
 
     - "next": `other`, from elsewhere, as the second (Devlin et al. 2018, section 3.1, task 2);
-    - "order": the two exchanged (Lan et al. 2019, ALBERT, section 3.1).
+    - "order": both parts swapped (Lan et al. 2019, ALBERT, section 3.1).
     """
     if rng.random() < 0.5:
         return first, second, 0

@@ -1,4 +1,4 @@
-"""Words and sentences in tokens, told by the text of each token."""
+"""Word and sentence boundaries in tokens, from the text of each token."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from ..tokenizers.tokenizer import Tokenizer
 
 
 def word_tables(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """Two tables over the vocabulary, bool [V]: whether a token begins a word, whatever is before
-    it (its text begins with a space or a mark); and whether the token after it does (its text
-    ends with one, and is more than spaces)."""
+    """Return two tables over the vocabulary, bool [V]: whether a token begins a word (its text
+    begins with a space or punctuation), and whether the next token does (its text ends with one and
+    is not only spaces)."""
     surfaces = [tokenizer.surface(token) for token in range(tokenizer.vocab_size)]
     before = np.array([not text or not _in_word(text[0]) for text in surfaces])
     after = np.array([not text or not _in_word(text[-1]) for text in surfaces])
@@ -17,9 +17,10 @@ def word_tables(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def word_ids(tokens: np.ndarray, tables: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The word that each token [n] belongs to, from 0: int [n].
+    """Return the word that each token [n] belongs to, from 0: int [n].
 
-    A word is a token and those that continue it; a mark is a word, a space goes with what follows.
+    A word is a token and the tokens that continue it. Punctuation is a word of its own; a space
+    belongs to the word that follows.
     """
     before, after = tables
     starts = before[tokens].copy()
@@ -29,21 +30,22 @@ def word_ids(tokens: np.ndarray, tables: tuple[np.ndarray, np.ndarray]) -> np.nd
 
 
 def sentence_table(tokenizer: Tokenizer) -> np.ndarray:
-    """Whether a token ends a sentence, bool [V]: it has a full stop, a question or an exclamation
-    mark, or a line end, and nothing but quotes, brackets and spaces after it."""
+    """Return whether each token ends a sentence, bool [V]: it has a full stop, question mark,
+    exclamation mark or line end, followed only by quotes, brackets and spaces."""
     surfaces = [tokenizer.surface(token) for token in range(tokenizer.vocab_size)]
     return np.array([_ends_sentence(text) for text in surfaces])
 
 
 def sentences(tokens: np.ndarray, table: np.ndarray) -> list[np.ndarray]:
-    """Tokens [n] cut after each run of tokens that end a sentence; the last may be unfinished."""
+    """Cut tokens [n] after each run of tokens that end a sentence; the last part may be
+    unfinished."""
     ends = table[tokens]
     cuts = np.flatnonzero(ends[:-1] & ~ends[1:]) + 1
     return np.split(tokens, cuts)
 
 
 def _in_word(character: str) -> bool:
-    # A character in several tokens has no text of its own in any of them.
+    # A character split over several tokens decodes to U+FFFD in each.
     return character.isalnum() or character in "'_\ufffd"
 
 

@@ -1,12 +1,11 @@
-"""Bytes as tokens: nothing to train, nothing it can't write."""
+"""The byte tokenizer: no training, no unknown characters."""
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
-from ...recipe.config import Kind
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TokenizerKind
 
 
 class ByteTokenizer(Tokenizer):
@@ -36,13 +35,12 @@ class ByteTokenizer(Tokenizer):
         return cls()
 
 
-class Byte(Kind):
-    """The 256 bytes of UTF-8 and an end-of-document token (Xue et al. 2021, ByT5, less its
-    unused tokens)."""
+class Byte(TokenizerKind):
+    """The 256 bytes of UTF-8 and an end-of-document token (Xue et al. 2021, ByT5, without
+    its unused tokens)."""
 
     kind: Literal["byte"] = "byte"
-    reads: ClassVar[str] = "nothing"
 
     def build(self, texts: Iterable[str]) -> ByteTokenizer:
-        """The tokenizer; `texts` is not looked at."""
+        """Return the tokenizer; `texts` is not read."""
         return ByteTokenizer()

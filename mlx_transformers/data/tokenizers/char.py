@@ -1,4 +1,4 @@
-"""Characters as tokens: the vocabulary is the characters that the text has."""
+"""The character tokenizer: its vocabulary is the characters of the text."""
 
 import json
 from collections.abc import Iterable
@@ -7,15 +7,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ...core.errors import DataError
-from ...recipe.config import Kind
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TokenizerKind
 
 
 class CharTokenizer(Tokenizer):
     """Token i is the i-th character of a sorted list.
 
-    Documents follow each other with nothing between them, as in nanoGPT, so that a loss per
-    token is a loss per character of the text.
+    Documents follow each other without a separator, as in nanoGPT, so loss per token is loss per
+    character.
     """
 
     kind = "char"
@@ -28,7 +27,7 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> "CharTokenizer":
-        """The tokenizer of all characters in `texts`.
+        """Return the tokenizer of all characters in `texts`.
 
         Raises:
             DataError: fewer than two different characters.
@@ -78,13 +77,13 @@ class CharTokenizer(Tokenizer):
         return cls(characters)
 
 
-class Char(Kind):
-    """One token a character. The vocabulary is every character of the text, validation included,
-    so that all of it can be written; another text may have characters it lacks."""
+class Char(TokenizerKind):
+    """One token per character. The vocabulary is every character of the text, validation included;
+    another text may have characters that it lacks."""
 
     kind: Literal["char"] = "char"
-    reads: ClassVar[str] = "all"
+    trained_on: ClassVar[Literal["nothing", "train", "all"]] = "all"
 
     def build(self, texts: Iterable[str]) -> CharTokenizer:
-        """The tokenizer of the characters in `texts`."""
+        """Return the tokenizer of the characters in `texts`."""
         return CharTokenizer.train(texts)

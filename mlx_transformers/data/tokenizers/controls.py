@@ -59,6 +59,10 @@ class Controlled(Tokenizer):
                 own, self.vocab_size = self.vocab_size, self.vocab_size + 1
             self.controls[role] = own
 
+    @property
+    def text_vocab_size(self) -> int:
+        return self.inner.text_vocab_size
+
     def control(self, role: str) -> int:
         return self.controls[role] if role in self.controls else self.inner.control(role)
 

@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ...core.errors import DataError, unknown
-from ...recipe.config import Kind
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TokenizerKind
 
 ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
 BEGINS = ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "[CLS]")
@@ -85,12 +84,11 @@ class HfTokenizer(Tokenizer):
         return cls(content)
 
 
-class TokenizerJson(Kind):
+class TokenizerJson(TokenizerKind):
     """A `tokenizer.json` as published with a model. Text is encoded as that tokenizer does,
     which may lose something (case, accents, runs of spaces)."""
 
     kind: Literal["tokenizer_json"] = "tokenizer_json"
-    reads: ClassVar[str] = "nothing"
 
     path: str
     """The `tokenizer.json`, or the folder that holds it."""
@@ -102,13 +100,12 @@ class TokenizerJson(Kind):
     """Ends a document. Unset: the first of the usual names that the vocabulary has."""
 
     def build(self, texts: Iterable[str]) -> HfTokenizer:
-        """The tokenizer; `texts` is not looked at.
+        """Return the tokenizer; `texts` is not read.
 
         Raises:
             DataError: the file can't be read, or the `tokenizers` package is absent.
         """
-        file = Path(self.path).expanduser()
-        file = file / "tokenizer.json" if file.is_dir() else file
+        file = self.file()
         try:
             return HfTokenizer(file.read_bytes(), self.bos, self.eos)
         except DataError:
@@ -119,6 +116,10 @@ class TokenizerJson(Kind):
                 f"data.tokenizer.path: {file} can't be read ({reason}). It has to be a "
                 "tokenizer.json as models are published with, or the folder that holds one."
             ) from error
+
+    def file(self) -> Path:
+        file = Path(self.path).expanduser()
+        return file / "tokenizer.json" if file.is_dir() else file
 
 
 def _load(content: bytes) -> Any:

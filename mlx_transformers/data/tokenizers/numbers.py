@@ -1,17 +1,16 @@
-"""Tokens written as numbers, for models that come without a tokenizer."""
+"""Token ids written as numbers, for models that come without a tokenizer."""
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ...core.errors import DataError
-from ...recipe.config import Kind
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TokenizerKind
 
 
 class NumberTokenizer(Tokenizer):
-    """The text of tokens is their numbers, with spaces between: "3 14 15"."""
+    """Text is token ids separated by spaces: "3 14 15"."""
 
     kind = "numbers"
     payload = "numbers.txt"
@@ -43,15 +42,14 @@ class NumberTokenizer(Tokenizer):
         return cls(int(number))
 
 
-class Numbers(Kind):
-    """Text that is numbers of tokens: what a model is given that came without a tokenizer."""
+class Numbers(TokenizerKind):
+    """Text is token ids written as numbers, for a model that came without a tokenizer."""
 
     kind: Literal["numbers"] = "numbers"
-    reads: ClassVar[str] = "nothing"
 
     vocab_size: int = Field(ge=1)
-    """How many tokens there are."""
+    """Number of tokens."""
 
     def build(self, texts: Iterable[str]) -> NumberTokenizer:
-        """The tokenizer; `texts` is not looked at."""
+        """Return the tokenizer; `texts` is not read."""
         return NumberTokenizer(self.vocab_size)

@@ -1,4 +1,4 @@
-"""An even sample of a stream of text that may be larger than memory."""
+"""Reservoir sampling of a text that may be larger than memory."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -7,10 +7,10 @@ CHUNK_CHARS = 4096
 
 
 def sample(texts: Iterable[str], n_bytes: int) -> list[str]:
-    """Chunks of the text, in order, of about `n_bytes` together: all of it when there is no more.
+    """Return chunks of the text, in order, of about `n_bytes` in total, or all of a shorter text.
 
-    A reservoir (Vitter 1985, algorithm R) over chunks of whole lines; its seed is fixed, so the
-    same text gives the same sample.
+    Reservoir sampling (Vitter 1985, algorithm R) over chunks of complete lines, with a fixed seed,
+    so that the same text gives the same sample.
     """
     size = max(1, n_bytes // CHUNK_CHARS)
     rng = random.Random(0)

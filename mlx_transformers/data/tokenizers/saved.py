@@ -1,28 +1,29 @@
-"""A tokenizer that a run has, for another run."""
+"""The tokenizer of a run or prepared set, reused by another run."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
-from ...recipe.config import Kind
 from .load import load_tokenizer
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TokenizerKind
 
 
-class Saved(Kind):
-    """The tokenizer that a run or a prepared set keeps, its control tokens included, so that every
-    token is the number that it was there: what fine-tuning gives a run."""
+class Saved(TokenizerKind):
+    """The tokenizer saved in a run or prepared set, with its control tokens, so that every token
+    keeps its id. Fine-tuning uses it."""
 
     kind: Literal["saved"] = "saved"
-    reads: ClassVar[str] = "nothing"
 
     path: str
     """The folder `tokenizer` of a run."""
 
     def build(self, texts: Iterable[str]) -> Tokenizer:
-        """The tokenizer; `texts` is not looked at.
+        """Return the tokenizer; `texts` is not read.
 
         Raises:
-            DataError: there is none in that folder, or it is damaged.
+            DataError: the folder holds none, or it is damaged.
         """
-        return load_tokenizer(Path(self.path).expanduser())
+        return load_tokenizer(self.file())
+
+    def file(self) -> Path:
+        return Path(self.path).expanduser()

@@ -10,10 +10,9 @@ import sentencepiece as spm
 from pydantic import Field
 
 from ...core.errors import DataError
-from ...recipe.config import Kind
 from .model_proto import Model, parse
 from .sample import sample
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TokenizerKind
 
 SPACE = "\u2581"
 """What the library writes for a space; in a text of its own right it is spelled in bytes."""
@@ -129,12 +128,12 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(content)
 
 
-class SentencePiece(Kind):
+class SentencePiece(TokenizerKind):
     """Subwords: byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo
     2018), trained on the text when it is prepared, or read from a `.model` file."""
 
     kind: Literal["sentencepiece"] = "sentencepiece"
-    reads: ClassVar[str] = "train"
+    trained_on: ClassVar[Literal["nothing", "train", "all"]] = "train"
 
     vocab_size: int = Field(default=8192, ge=2)
     """Number of tokens, the 256 bytes included. Not used with `path`."""
@@ -158,9 +157,8 @@ class SentencePiece(Kind):
         Raises:
             DataError: `path` can't be read, or training is impossible.
         """
-        if self.path is None:
+        if (file := self.file()) is None:
             return SentencePieceTokenizer.train(texts, self)
-        file = Path(self.path).expanduser()
         try:
             return SentencePieceTokenizer(file.read_bytes())
         except (OSError, ValueError) as error:
@@ -169,6 +167,9 @@ class SentencePiece(Kind):
                 f"data.tokenizer.path: {file} can't be read ({reason}). It has to be a .model file "
                 "of sentencepiece; without data.tokenizer.path one is trained on the text."
             ) from error
+
+    def file(self) -> Path | None:
+        return None if self.path is None else Path(self.path).expanduser()
 
 
 def _options(config: SentencePiece) -> dict[str, Any]:

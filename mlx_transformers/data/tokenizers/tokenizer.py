@@ -1,72 +1,80 @@
-"""What a tokenizer is."""
+"""The tokenizer slot: text to token ids and back."""
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ...core.errors import DataError
+from ...recipe.config import Kind
 from ..cache import write_json, write_whole
 
 
 class Tokenizer(ABC):
-    """Text to integers in [0, vocab_size) and back.
+    """Text to token ids in [0, vocab_size) and back.
 
-    A control token (begin, end) is never made from text, whatever the text says: `<s>` typed by
-    a user is three characters. It decodes to nothing.
+    Encoding never produces a control token (BOS, EOS), whatever the text: `<s>` typed by a user is
+    three characters. Control tokens decode to nothing.
     """
 
     kind: ClassVar[str]
     """The kind of the config that builds it."""
     payload: ClassVar[str]
-    """Name of the file that holds it in a saved folder."""
+    """Name of its file in a saved folder."""
     package: ClassVar[str | None] = None
-    """The package that does the work, whose version is recorded."""
+    """The package it relies on, whose version is recorded."""
 
     vocab_size: int
+    """V, with control tokens that were added for an objective."""
     bos_id: int | None = None
-    """Begins a document, where the vocabulary has such a token."""
+    """Begins a document; None if the vocabulary has no such token."""
     eos_id: int | None = None
-    """Ends a document, where the vocabulary has such a token; else documents follow each other
-    with nothing between them."""
+    """Ends a document; None if the vocabulary has no such token, and documents then follow each
+    other without a separator."""
     companions: Mapping[str, bytes] = MappingProxyType({})
-    """Files that were published beside it and travel with it, by name: its chat template, say."""
+    """Files published beside it that are saved and exported with it, by name (a chat template,
+    say)."""
+
+    @property
+    def text_vocab_size(self) -> int:
+        """Tokens that text can consist of: the vocabulary without added control tokens."""
+        return self.vocab_size
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, without control tokens."""
+        """Return the tokens of a text, without control tokens."""
 
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
-        """`encode`, and the place in the UTF-8 bytes of the text where each token ends, [n]."""
+        """Return the tokens of a text, and where in its UTF-8 bytes each token ends, [n]."""
         tokens = self.encode(text)
         lengths = [len(self.token_bytes(token) or b"") for token in tokens]
         n_bytes = len(text.encode())
-        # A space that the tokenizer puts before a text is none of it.
+        # A space that the tokenizer puts before a text is not part of it.
         ends = np.cumsum(lengths) - (sum(lengths) - n_bytes)
         return tokens, np.clip(ends, 0, n_bytes)
 
     def encode_array(self, text: str) -> np.ndarray:
-        """`encode` as an array [n] of integers, for long texts."""
+        """Return the tokens of a text as an integer array [n]; faster for long texts."""
         return np.asarray(self.encode(text), dtype=np.int64)
 
     @abstractmethod
     def token_bytes(self, token: int) -> bytes | None:
-        """The UTF-8 bytes that a token stands for (perhaps part of a character), empty for a
-        control token; None where tokens have no bytes of their own (see `StreamDecoder`)."""
+        """Return the UTF-8 bytes of a token (perhaps part of a character), empty for a control
+        token; None if tokens have no bytes of their own (see `StreamDecoder`)."""
 
     def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
-        """The token of its own vocabulary that plays a role of `controls.USUAL`, if it has one."""
+        """Return the token of its own vocabulary for a role of `controls.USUAL`, or None."""
         return {"start": self.bos_id, "end": self.eos_id}.get(role)
 
     def control(self, role: str) -> int:
-        """The token that plays a role, e.g. "mask" or "start".
+        """Return the token of a role, e.g. "mask" or "start".
 
         Raises:
-            DataError: it has none; the batch kind of a recipe says which it needs.
+            DataError: it has none; the recipe's batch kind declares the roles that it needs.
         """
         raise DataError(
             f"This tokenizer ({self.kind}) has no '{role}' token: the batches that it was "
@@ -74,16 +82,16 @@ class Tokenizer(ABC):
         )
 
     def surface(self, token: int) -> str:
-        """The text of a token inside a line, with the space before it where it begins a word."""
+        """Return the text of a token inside a line, with a leading space if it begins a word."""
         return (self.token_bytes(token) or b"").decode("utf-8", "replace")
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of tokens; bytes that make no character become U+FFFD."""
+        """Return the text of tokens; invalid UTF-8 becomes U+FFFD."""
         parts = [self.token_bytes(int(token)) or b"" for token in tokens]
         return b"".join(parts).decode("utf-8", "replace")
 
     def count_bytes(self, tokens: np.ndarray) -> int:
-        """UTF-8 bytes of the text of tokens [n]."""
+        """Return the number of UTF-8 bytes of the text of tokens [n]."""
         if self.token_bytes(0) is None:
             return len(self.decode(tokens).encode())
         counts = np.bincount(tokens, minlength=1)
@@ -94,23 +102,23 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def serialize(self) -> bytes:
-        """Everything it is, as the content of its file; `read` is the inverse."""
+        """Return the content of its file; `read` is the inverse."""
 
     @classmethod
     @abstractmethod
     def read(cls, content: bytes) -> "Tokenizer":
-        """The tokenizer that `serialize` wrote.
+        """Return the tokenizer that `serialize` wrote.
 
         Raises:
             ValueError: the content is something else.
         """
 
     def fingerprint(self) -> str:
-        """A hash of all that decides how it encodes."""
+        """Return a hash of everything that decides how it encodes."""
         return hashlib.sha256(self.kind.encode() + b"\n" + self.serialize()).hexdigest()
 
     def description(self) -> dict[str, Any]:
-        """What its manifest says."""
+        """Return the content of its manifest."""
         return {
             "kind": self.kind,
             "vocab_size": self.vocab_size,
@@ -122,22 +130,31 @@ class Tokenizer(ABC):
         }
 
     def save(self, folder: Path) -> None:
-        """Write `manifest.json` and the file it names, and its companions, into `folder`."""
+        """Write `manifest.json`, the file it names and the companions into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / self.payload, self.serialize())
         for name, content in self.companions.items():
             write_whole(folder / name, content)
         write_json(folder / "manifest.json", self.description())
 
-    def check(self, tokens: Iterable[int]) -> None:
-        """Refuse tokens that the vocabulary doesn't have.
+
+class TokenizerKind(Kind, ABC):
+    """A kind of tokenizer: trained on the text, read from a file, or fixed."""
+
+    trained_on: ClassVar[Literal["nothing", "train", "all"]] = "nothing"
+    """The splits that `build` reads."""
+
+    @abstractmethod
+    def build(self, texts: Iterable[str]) -> Tokenizer:
+        """Return the tokenizer.
+
+        Args:
+            texts: the text of the splits that `trained_on` names.
 
         Raises:
-            DataError: a token is out of range.
+            DataError: its file can't be read, or it can't be trained on this text.
         """
-        array = np.asarray(list(tokens))
-        if array.size and not 0 <= array.min() <= array.max() < self.vocab_size:
-            raise DataError(
-                f"Tokens from {array.min()} to {array.max()} are not all of this tokenizer "
-                f"({self.kind}, {self.vocab_size} tokens)."
-            )
+
+    def file(self) -> Path | None:
+        """Return the file or folder that it is read from; None if it is trained or fixed."""
+        return None

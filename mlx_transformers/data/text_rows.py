@@ -1,22 +1,20 @@
-"""Rows of a split in the order of training: a pure function of the row's number."""
+"""Rows cut from running text for training: row r is a pure function of the text, seed and r."""
 
 import numpy as np
 
 from ..core.errors import DataError
-from .batching import Batch
-from .shards import Tokens
+from .shards import Batch, Tokens
 
 
-class Rows:
-    """Row r holds `seq_len` + 1 tokens; the last is the target of the last input, and the first
-    token of the row that follows in the text.
+class TextRows:
+    """Rows of `seq_len` + 1 tokens: the last is the target of the last input, and the first token
+    of the next row in the text.
 
-    An epoch cuts the text into `per_epoch` rows, starting at a random phase, and takes them in
-    random order; both come from `default_rng([seed, epoch])`. So epochs see other rows, an epoch
-    sees every token at most once as a target, and what it leaves out (less than two rows, at
-    the ends) differs.
-    Without `shuffle` the phase is 0 and the order that of the text; without `phase` rows are
-    always cut at the same places.
+    An epoch cuts the text into `per_epoch` rows from a random offset (phase) and visits them in
+    random order; both come from `default_rng([seed, epoch])`. So every epoch cuts different rows,
+    predicts each token at most once, and leaves out less than two rows, at the ends.
+    Without `shuffle` the phase is 0 and rows come in order; without `phase` rows are always cut at
+    the same positions.
 
     Raises:
         DataError: the split is shorter than one row.
@@ -40,20 +38,20 @@ class Rows:
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def order(self, epoch: int) -> tuple[int, np.ndarray]:
-        """Phase and order [per_epoch] of an epoch."""
+        """Return the phase and the order [per_epoch] of an epoch."""
         if not self.shuffle:
             return 0, np.arange(self.per_epoch)
         found = self._orders.get(epoch)
         if found is None:
             rng = np.random.default_rng([self.seed, epoch])
             found = int(rng.integers(0, self._slack + 1)), rng.permutation(self.per_epoch)
-            # Of the epochs before, only the last may still be asked for.
+            # A batch may span two epochs, so only the previous one is kept.
             self._orders = {n: old for n, old in self._orders.items() if n == epoch - 1}
             self._orders[epoch] = found
         return found
 
     def starts(self, rows: np.ndarray) -> np.ndarray:
-        """Where rows [B] start in the text: int64 [B]."""
+        """Return the positions where rows [B] start in the text: int64 [B]."""
         epochs, places = np.divmod(rows, self.per_epoch)
         out = np.empty(len(rows), dtype=np.int64)
         for epoch in np.unique(epochs):
@@ -63,7 +61,7 @@ class Rows:
         return out
 
     def batch(self, rows: np.ndarray, boundaries: np.ndarray | None) -> Batch:
-        """Tokens, int32 [B, T + 1], of rows [B], with segments where `boundaries` are given."""
+        """Return tokens, int32 [B, T + 1], of rows [B]; with `boundaries`, also their segments."""
         starts, length = self.starts(rows), self.seq_len + 1
         out = {"tokens": self.tokens.rows(starts, length)}
         if boundaries is not None:
@@ -72,9 +70,9 @@ class Rows:
 
 
 def segments(boundaries: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """Which document of its row each token belongs to, from 0: int32 [B, length].
+    """Return which document of its row each token belongs to, from 0: int32 [B, length].
 
-    `boundaries` are the places where documents start, ascending.
+    `boundaries` are the positions where documents start, ascending.
     """
     marks = np.zeros((len(starts), length), dtype=np.int32)
     first = np.searchsorted(boundaries, starts + 1)
@@ -85,10 +83,10 @@ def segments(boundaries: np.ndarray, starts: np.ndarray, length: int) -> np.ndar
 
 
 def share(batch_size: int, rank: int, world: int) -> slice:
-    """The rows of a batch that belong to one of `world` processes.
+    """Return the rows of a batch that belong to process `rank` of `world`.
 
     Raises:
-        DataError: the rows can't be shared evenly.
+        DataError: the rows don't divide evenly.
     """
     if batch_size % world:
         raise DataError(f"train.batch_size={batch_size} can't be shared by {world} processes.")

@@ -1,36 +1,36 @@
-"""Masked rows: running text in which some tokens are hidden and have to be told."""
+"""Masked rows: running text in which some tokens are masked and predicted (MLM)."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ...recipe.config import Config
-from ..batching import Columns
+from ..example_rows import Make, Row, Widths
+from ..kinds import Columns
 from ..noise.masking import budget, chosen_spans, chosen_tokens, chosen_words, replaced
 from ..noise.words import word_tables
-from ..row_by_row import Make, Widths
 from ..tokenizers.tokenizer import Tokenizer
-from .noised import Noised, encoder_widths, framed
+from .noisy_windows import NoisyWindows, encoder_widths, with_cls_sep
 
 
 class Masking(Config):
-    """What is hidden, and what stands in its place: Devlin et al. 2018, section 3.1."""
+    """Which tokens are predicted and what replaces them: Devlin et al. 2018, section 3.1."""
 
     share: float = Field(0.15, gt=0, lt=1)
     """Part of the tokens that is predicted."""
     unit: Literal["token", "word", "span"] = "token"
-    """What is hidden together: single tokens, whole words (BERT's code of May 2019), or spans of
-    words (SpanBERT: Joshi et al. 2020, section 3.1)."""
+    """The unit of masking: single tokens, whole words (BERT's code of May 2019), or spans of words
+    (SpanBERT: Joshi et al. 2020, section 3.1)."""
     mask_share: float = Field(0.8, ge=0, le=1)
-    """Part of these that becomes the mask token."""
+    """Part of the predicted tokens that becomes the mask token."""
     random_share: float = Field(0.1, ge=0, le=1)
-    """Part of these that becomes a random token; the rest stays as it is."""
+    """Part of the predicted tokens that becomes a random token; the rest stays unchanged."""
 
     @model_validator(mode="after")
     def _shares(self) -> "Masking":
         if self.mask_share + self.random_share > 1:
-            raise ValueError("masking.mask_share and random_share are more than all together.")
+            raise ValueError("masking.mask_share and random_share sum to more than 1.")
         return self
 
 
@@ -39,7 +39,7 @@ class Masker:
 
     def __init__(self, config: Masking, tokenizer: Tokenizer) -> None:
         self.config, self.mask = config, tokenizer.control("mask")
-        self.vocab_size = text_size(tokenizer)
+        self.vocab_size = tokenizer.text_vocab_size
         needed = config.unit != "token"
         self.tables = word_tables(tokenizer) if needed else (np.zeros(0), np.zeros(0))
 
@@ -66,22 +66,22 @@ class Masker:
         return given, chosen.astype(np.float32)
 
 
-class MaskedRows(Noised):
+class Masked(NoisyWindows):
     """Rows `[CLS] text [SEP]` with masked tokens: Devlin et al. 2018, section 3.1, without the
     next sentence (Liu et al. 2019, RoBERTa, section 4.2: "full sentences").
 
-    `tokens`, `targets`, `weights` (1 where predicted) and `valid`, all [B, T]; `places` [B, P] of
-    the predictions, filled up with 0, where nothing is hidden.
+    `tokens`, `targets`, `weights` (1 where predicted) and `valid`, all [B, T]; `places` [B, P], the
+    positions of the predictions, padded with 0, where nothing is masked.
     """
 
     kind: Literal["mlm"] = "mlm"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid", "places")
 
     masking: Masking = Masking()
-    """What is hidden."""
+    """Which tokens are masked."""
     copies: int | None = Field(None, ge=1)
-    """How many fixed maskings of a window are gone through in turn (BERT's data had 10). Unset:
-    a new one each time (RoBERTa, section 4.1)."""
+    """Static masking: cycle through this many fixed masks of a window (BERT's data had 10). Unset:
+    dynamic masking, a new mask each time (RoBERTa, section 4.1)."""
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, budget(seq_len - 2, self.masking.share), masked=True)
@@ -92,13 +92,13 @@ class MaskedRows(Noised):
     def fixed_copies(self) -> int | None:
         return self.copies
 
-    def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make, Widths]:
+    def maker(self, tokenizer: Tokenizer, seq_len: int) -> tuple[int, Make[np.ndarray], Widths]:
         masker = Masker(self.masking, tokenizer)
 
-        def make(text: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+        def make(text: np.ndarray, rng: np.random.Generator) -> Row:
             given, chosen = masker(text, rng)
-            row = framed(tokenizer, given)
-            targets = framed(tokenizer, text)["tokens"]
+            row = with_cls_sep(tokenizer, given)
+            targets = with_cls_sep(tokenizer, text)["tokens"]
             weights = np.pad(chosen, 1)
             return {k: row[k] for k in ("tokens", "valid")} | {
                 "targets": targets,
@@ -108,9 +108,3 @@ class MaskedRows(Noised):
 
         widths = encoder_widths(seq_len, "targets", "weights")
         return seq_len - 2, make, widths | {"places": [budget(seq_len - 2, self.masking.share)]}
-
-
-def text_size(tokenizer: Tokenizer) -> int:
-    """Tokens that text is made of: the vocabulary without what was added for objectives."""
-    inner = getattr(tokenizer, "inner", tokenizer)
-    return int(inner.vocab_size)

@@ -1,54 +1,63 @@
-"""Rows made one at a time: an example and a random generator in, arrays out, padded to a width."""
+"""Rows built one at a time from an example and a random generator, padded to a declared width."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.errors import DataError
-from .batching import Batch, Setting
+from .kinds import BatchSetting
 from .order import Order
 from .prepared import Prepared
 from .records import Records
-from .rows import Rows
-from .split import Split
+from .shards import Batch, Split
+from .text_rows import TextRows
 
-HELD_OUT = 1 << 32
-"""The epoch that noise of evaluation is drawn for: no training comes as far."""
+EVAL_EPOCH = 1 << 32
+"""The epoch number that seeds the noise of evaluation; training never reaches it."""
 
-Make = Callable[[Any, np.random.Generator], Mapping[str, Any]]
-"""`(example, rng)` to the arrays of one row: lists up to a width, or single numbers."""
+Row = Mapping[str, ArrayLike]
+"""The arrays of one row: lists up to a declared width, or single numbers."""
+
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
+
+Make = Callable[[E, np.random.Generator], Row]
+"""Builds one row: `(example, rng) -> row`."""
 
 Widths = Mapping[str, Sequence[int]]
-"""Declared widths of each array, ascending; the i-th of all go together."""
+"""Declared widths of each array, ascending; the i-th widths of all arrays belong together."""
 
 
-class Examples(Protocol):
-    """Where the examples of rows come from."""
+class Examples(Protocol[E_co]):
+    """Supplies the example of each row."""
 
-    per_epoch: int
-    size: int
+    @property
+    def per_epoch(self) -> int: ...
+    @property
+    def size(self) -> int: ...
 
-    def at(self, row: int) -> tuple[Any, tuple[int, int]]:
-        """The example of a row; and the epoch and place that its noise is drawn for."""
+    def at(self, row: int) -> tuple[E_co, tuple[int, int]]:
+        """Return the example of a row, and the epoch and position that seed its noise."""
         ...
 
 
-class RowByRow:
-    """`make` of every row's example, padded with zeros to the least declared width that holds
-    the batch; `weights` and `valid` are 0 there.
+class ExampleRows(Generic[E]):
+    """Applies `make` to the example of each row and pads the batch with zeros to the smallest
+    declared widths that hold it; `weights` and `valid` are 0 in the padding.
 
-    Noise is drawn from the seed, the epoch and the place, so it is new in each epoch and the same
-    on every rank, after a resume, and whatever the batch size.
+    The generator is seeded by the seed, the epoch and the position. So noise is new in every epoch,
+    and the same on every rank, after a resume and for any batch size.
     """
 
-    def __init__(self, examples: Examples, make: Make, widths: Widths, seed: int) -> None:
+    def __init__(self, examples: Examples[E], make: Make[E], widths: Widths, seed: int) -> None:
         self.examples, self.make, self.widths, self.seed = examples, make, widths, seed
         self.per_epoch, self.size = examples.per_epoch, examples.size
         self.shapes = max(map(len, widths.values()), default=1)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The arrays of rows [B]."""
+        """Return the arrays of rows [B]."""
         return collate([self._row(int(row)) for row in rows], self.widths)
 
     def _row(self, row: int) -> dict[str, np.ndarray]:
@@ -57,8 +66,12 @@ class RowByRow:
         return {name: np.asarray(value) for name, value in self.make(example, rng).items()}
 
 
+RecordRows = ExampleRows[tuple[np.ndarray, ...]]
+"""Rows built from the fields of records."""
+
+
 def collate(rows: Sequence[Mapping[str, np.ndarray]], widths: Widths) -> Batch:
-    """The rows of a batch as arrays of one declared shape."""
+    """Stack rows into arrays of one declared shape."""
     needs = {name: max(len(row[name]) for row in rows) for name in widths}
     choice = max(
         next(i for i, width in enumerate(widths[name]) if width >= need)
@@ -77,7 +90,7 @@ def collate(rows: Sequence[Mapping[str, np.ndarray]], widths: Widths) -> Batch:
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:
-    """int32, float32 or bool: what arrays on the device are."""
+    """Cast to int32, float32 or bool, the types of arrays on the device."""
     if array.dtype == np.bool_:
         return array
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
@@ -87,19 +100,19 @@ class RecordExamples:
     """Every record once an epoch, in random order.
 
     Args:
-        widths: of the fields, as declared; rows of like length come together where there are
-            several.
-        limit: so many records, drawn by the seed, in place of all; of one seed, fewer are among
-            more.
+        widths: declared widths of the fields; with several, rows of similar length are batched
+            together.
+        limit: use only this many records, drawn by the seed; with one seed, a smaller set is a
+            subset of a larger one.
 
     Raises:
-        DataError: there are fewer than `limit`.
+        DataError: there are fewer records than `limit`.
     """
 
     def __init__(
         self,
         records: Records,
-        setting: Setting,
+        setting: BatchSetting,
         *,
         train: bool,
         widths: Sequence[int] = (),
@@ -124,27 +137,27 @@ class RecordExamples:
     def at(self, row: int) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
         epoch, number = self._order.at(row)
         place = int(self._places[number])
-        return self.records[place], (epoch if self.train else HELD_OUT, place)
+        return self.records[place], (epoch if self.train else EVAL_EPOCH, place)
 
 
 class Windows:
-    """Windows of `length` tokens of running text, cut anew each epoch (see `rows.Rows`).
+    """Windows of `length` tokens of running text, cut anew each epoch (see `text_rows.TextRows`).
 
-    With `copies`, they are always cut at the same places, and epoch e gets the noise of epoch
-    e % copies: what BERT's data did once, for ten copies.
+    With `copies`, windows are always cut at the same positions and epoch e gets the noise of epoch
+    e % copies, as in BERT's data, which held ten masked copies of the text.
     """
 
     def __init__(
-        self, prepared: Prepared, length: int, setting: Setting, copies: int | None = None
+        self, prepared: Prepared, length: int, setting: BatchSetting, copies: int | None = None
     ) -> None:
         tokens = prepared.tokens("train")
         self.length, self.copies, self.size = length, copies, len(tokens)
         phase = copies is None
-        self._rows = Rows(tokens, length, setting.seed, setting.shuffle, phase=phase)
+        self._rows = TextRows(tokens, length, setting.seed, setting.shuffle, phase=phase)
         self.per_epoch = self._rows.per_epoch
 
     def start(self, row: int) -> int:
-        """Where in the text a row's window starts."""
+        """Return the position in the text where a row's window starts."""
         return int(self._rows.starts(np.array([row]))[0])
 
     def at(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -156,7 +169,7 @@ class Windows:
         return tokens, (epoch, place)
 
 
-class Pass:
+class EvalWindows:
     """Windows of `length` tokens over a split in order; the last may be shorter."""
 
     def __init__(self, prepared: Prepared, split: Split, length: int) -> None:
@@ -170,9 +183,9 @@ class Pass:
         self.per_epoch = -(-self.size // length)
 
     def start(self, row: int) -> int:
-        """Where in the split a row's window starts."""
+        """Return the position in the split where a row's window starts."""
         return row * self.length
 
     def at(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         part = self.tokens[row * self.length : (row + 1) * self.length]
-        return part.astype(np.int32), (HELD_OUT, row)
+        return part.astype(np.int32), (EVAL_EPOCH, row)
