@@ -34,6 +34,19 @@ from ..layers.ffns.moe import Moe
 from ..layers.ffns.xielu import Xielu
 from ..layers.heads import LmHead, MlmHead, TagHead
 from ..layers.init import FanIn, Normal, Xavier
+from ..layers.kinds import (
+    AlignKind,
+    CellKind,
+    EmbedKind,
+    FfnKind,
+    HeadKind,
+    MixerKind,
+    NormKind,
+    PoolKind,
+    PositionKind,
+    RouterKind,
+    ScalingKind,
+)
 from ..layers.mixers.attention import Attention
 from ..layers.mixers.convolution import Convolution
 from ..layers.mixers.cross_attention import CrossAttention
@@ -41,7 +54,7 @@ from ..layers.mixers.dilated_convolution import DilatedConvolution
 from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.latent import Latent
-from ..layers.mtp import Mtp
+from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import LayerNorm, NoNorm, RmsNorm
 from ..layers.pools import Classifier, Sentence
 from ..layers.positions.alibi import Alibi
@@ -98,20 +111,28 @@ from ..optim.sgd import Sgd
 from ..recipe.slot import fill
 
 fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
-fill("embed", TokenEmbed)
-fill("scaling", LinearScaling, DynamicScaling, Llama3Scaling, YarnScaling, LongRopeScaling)
-fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets)
-fill("position", Shaw, TransformerXL, DisentangledPosition)
-fill("norm", NoNorm, LayerNorm, RmsNorm)
-fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier)
-fill("mixer", Convolution, DilatedConvolution)
-fill("cell", Rnn, Lstm, Gru)
-fill("align", Additive, Dot, General, Concat, Local)
-fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe)
-fill("router", TopK, Sigmoid, SparseMixer)
-fill("head", LmHead, MlmHead, TagHead)
-fill("ahead", Mtp)
-fill("pool", Classifier, Sentence)
+fill("embed", TokenEmbed, of=EmbedKind)
+fill(
+    "scaling",
+    LinearScaling,
+    DynamicScaling,
+    Llama3Scaling,
+    YarnScaling,
+    LongRopeScaling,
+    of=ScalingKind,
+)
+fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets, of=PositionKind)
+fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
+fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
+fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
+fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
+fill("cell", Rnn, Lstm, Gru, of=CellKind)
+fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
+fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)
+fill("router", TopK, Sigmoid, SparseMixer, of=RouterKind)
+fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
+fill("ahead", Mtp, of=MultiTokenKind)
+fill("pool", Classifier, Sentence, of=PoolKind)
 fill("init", Normal, FanIn, Xavier)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill)

@@ -18,11 +18,10 @@ import mlx.nn as nn
 from ..core.context import Context
 from ..ops.recall import repeated
 from ..ops.unstack import unstack
-from .aligns.align import AlignModule
+from .kinds import AlignKind, Alignment, State
 from .recurrence import Loop, Recurrence
 
 Attend = Literal["before", "after"]
-State = dict[str, Any]
 Choose = Callable[[int, mx.array, mx.array], mx.array]
 """`(t, what stands at step t + 1 [B, I], y_t [B, D]) -> the input of step t + 1`."""
 
@@ -50,7 +49,7 @@ class AttentiveDecoder(nn.Module):
     """
 
     def __init__(
-        self, config: Recurrence, dim: int, align: Any, attend: Attend, feeding: bool
+        self, config: Recurrence, dim: int, align: AlignKind | None, attend: Attend, feeding: bool
     ) -> None:
         super().__init__()
         self.before = align is not None and attend == "before"
@@ -58,7 +57,7 @@ class AttentiveDecoder(nn.Module):
         self.dim = dim
         self.stack = config.build(2 * dim if self.before or feeding else dim, dim)
         if align is not None:
-            self.align: AlignModule = align.build(dim)
+            self.align: Alignment = align.build(dim)
             self.out = nn.Linear(3 * dim if self.before else 2 * dim, (1 + self.before) * dim)
 
     def begin(self, cells: list[dict[str, mx.array]]) -> State:
@@ -70,7 +69,7 @@ class AttentiveDecoder(nn.Module):
         """A source with its keys made, once for all steps."""
         if "align" not in self:
             return None
-        return Source(memory, self.align.remember(memory), valid)
+        return Source(memory, self.align.make_keys(memory), valid)
 
     def __call__(
         self,

@@ -1,11 +1,13 @@
-"""How many parameters a model has, how many a token meets, and what that costs."""
+"""Parameters of a model, those active for a token, and operations per token."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
+
+from .block import BlockModule
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,20 @@ class Counts:
     embedding: int
 
 
-def count(model: nn.Module) -> Counts:
-    """Count a model's parameters.
+@runtime_checkable
+class Sparse(Protocol):
+    """A module of which each token meets a part only, such as a mixture of experts."""
 
-    A module of which a token meets a part says so with `idle_parameters()`.
-    """
+    def idle_parameters(self) -> int:
+        """Parameters that a token does not meet."""
+        ...
+
+
+def count(model: nn.Module) -> Counts:
+    """Count a model's parameters."""
     total = sum(value.size for _, value in tree_flatten(model.parameters()))
     modules = [module for _, module in model.named_modules()]
-    idle = sum(m.idle_parameters() for m in modules if hasattr(m, "idle_parameters"))
+    idle = sum(m.idle_parameters() for m in modules if isinstance(m, Sparse))
     tables = sum(m.weight.size for m in modules if isinstance(m, nn.Embedding))
     head = _vocabulary(model)
     multiplied = {id(m.weight): m.weight.size for m in modules if isinstance(m, nn.Embedding)}
@@ -49,9 +57,10 @@ def _vocabulary(model: Any) -> Any:
 def flops_per_token(model: nn.Module, length: int) -> float:
     """Floating-point operations to train on one token of a row of `length`.
 
-    `6 · (active - embedding)`, and three times each mixer's own (forward once, backward twice);
-    Chowdhery et al. 2022 (PaLM), appendix B. Mixers say theirs with `flops(length)`.
+    `6 · (active - embedding)`, and three times the `flops` of each block (forward once, backward
+    twice); Chowdhery et al. 2022 (PaLM), appendix B.
     """
     counts = count(model)
-    mixers = [m for _, m in model.named_modules() if hasattr(m, "flops")]
-    return 6.0 * (counts.active - counts.embedding) + 3.0 * sum(m.flops(length) for m in mixers)
+    blocks = [m for _, m in model.named_modules() if isinstance(m, BlockModule)]
+    beyond_weights = sum(block.config.flops(block.dim, length) for block in blocks)
+    return 6.0 * (counts.active - counts.embedding) + 3.0 * beyond_weights

@@ -10,14 +10,14 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..ops.lookup import lookup
-from ..recipe.config import Kind
 from ..recipe.slot import Slot
+from .kinds import EmbedKind, NormKind
 
 HIDDEN = 0.12
 """The share of tokens that ESM's training hid: 80 % of 15 %."""
 
 
-class TokenEmbed(Kind):
+class TokenEmbed(EmbedKind):
     """A table of vectors, one per token, joined by those of its position and its type.
 
     `x = drop(norm(position.embed(scale · table[tokens] + types[ctx.types])))`; Vaswani et al.
@@ -32,7 +32,7 @@ class TokenEmbed(Kind):
     a number, as in Granite."""
     n_types: int | None = Field(None, ge=1)
     """Rows of the table of token types; none means no types (BERT: 2)."""
-    norm: Annotated[Kind, Slot("norm")] | None = None
+    norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation of the sum; none leaves it as it is (BERT, BLOOM: layer_norm)."""
     norm_of: Literal["sum", "words"] = "sum"
     """What is normalised: the sum, or the words before positions join (Blenderbot 90M)."""

@@ -8,13 +8,15 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
+from ..core.footprint import ActivationShape
 from ..ops.activations import ACTIVATIONS
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
+from .kinds import HeadKind, NormKind
 
 
-class Vocabulary(Kind):
+class Vocabulary(HeadKind):
     """What all heads over the vocabulary can be told."""
 
     tied: bool
@@ -38,6 +40,10 @@ class LmHead(Vocabulary):
 
     kind: Literal["lm"] = "lm"
 
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Its input; with a projection the input of the logits too."""
+        return float((dim + (self.width or 0)) * at.itemsize)
+
     def build(self, vocab_size: int, dim: int) -> "LmHeadModule":
         return LmHeadModule(self, vocab_size, dim)
 
@@ -53,14 +59,19 @@ class MlmHead(Vocabulary):
     """What follows the head's own linear map."""
     map_bias: bool = True
     """Whether that map has a bias."""
-    norm: Annotated[Kind, Slot("norm")]
+    norm: Annotated[NormKind, Slot("norm")]
     """The normalisation that follows the activation."""
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Its input, the linear layer's output, the norm's input, and the input of the logits."""
+        width = self.width or dim
+        return (dim + 2 * width) * at.itemsize + self.norm.saved_bytes(width, at)
 
     def build(self, vocab_size: int, dim: int) -> "MlmHeadModule":
         return MlmHeadModule(self, vocab_size, dim)
 
 
-class TagHead(Kind):
+class TagHead(HeadKind):
     """Logits of `n_classes` for every token: `W norm(act(W_h h + b_h)) + b`, the inside optional.
 
     Token classification and the two ends of an answer: Devlin et al. 2018, sections 4.2 and 5.3.
@@ -74,13 +85,18 @@ class TagHead(Kind):
     """What follows an inner map of width D; none means there is no inner map."""
     map_bias: bool = True
     """Whether the inner map has a bias."""
-    norm: Annotated[Kind, Slot("norm")] | None = None
+    norm: Annotated[NormKind, Slot("norm")] | None = None
     """The normalisation of what the inner map gives (ModernBERT)."""
 
     @model_validator(mode="after")
     def _inside_exists(self) -> "TagHead":
         refuse_without_map(self.activation, self.norm, self.map_bias)
         return self
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Its input; with a linear layer that one's output, and the inputs of norm and classes."""
+        norm = 0.0 if self.norm is None else self.norm.saved_bytes(dim, at)
+        return (1 if self.activation is None else 3) * dim * at.itemsize + norm
 
     def build(self, vocab_size: int, dim: int) -> "TagHeadModule":
         return TagHeadModule(self, dim)

@@ -20,6 +20,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..recipe.config import Kind
+from .linear import ResidualLinear
 from .positions.position import Position
 
 State = dict[str, Any]
@@ -96,10 +97,12 @@ class RecurrentCell(Protocol):
     """A recurrent cell over time: `(x [B, T, I], state, ctx) -> (y [B, T, D], state)`.
 
     Attributes:
+        states: names of the arrays of a state.
         dim: units D.
         x: the linear layer of the inputs, `[n_gates * D, I]`.
     """
 
+    states: ClassVar[tuple[str, ...]]
     dim: int
     x: nn.Linear
 
@@ -212,9 +215,16 @@ class FfnKind(SplitKind):
     def build(self, dim: int) -> Ffn:
         """The module, for a residual stream of width `dim`."""
 
+    def flops(self, dim: int, length: int) -> float:
+        """None beyond two for each weight, unless a kind multiplies activations together."""
+        return 0.0
+
 
 class ExpertKind(FfnKind):
     """An ffn that a mixture can stack: every weight comes from a factory of linear layers."""
+
+    def build(self, dim: int) -> Expert:
+        return self.build_experts(dim, nn.Linear, ResidualLinear)
 
     @abstractmethod
     def build_experts(self, dim: int, linear: LinearFactory, out: LinearFactory) -> Expert:
@@ -246,16 +256,31 @@ class PositionKind(LayerKind):
     def build(self, dim: int, max_seq_len: int) -> Position:
         """The module, for embeddings of width `dim` and at most `max_seq_len` positions."""
 
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """None, unless a kind saves more than the queries and keys that its mixer counts."""
+        return 0.0
+
+    def flops(self, dim: int, length: int) -> float:
+        """None, unless a kind multiplies queries or keys by something of its own."""
+        return 0.0
+
 
 class HeadKind(LayerKind):
-    """Slot `head`: reads every position of the last layer's output."""
+    """Slot `head`: reads every position of the last layer's output.
+
+    Logits are not counted as saved: the loss computes them in chunks.
+    """
 
     @abstractmethod
     def build(self, vocab_size: int, dim: int) -> Head:
         """The module, for a residual stream of width `dim`."""
 
+    def flops(self, dim: int, length: int) -> float:
+        """None beyond two for each weight."""
+        return 0.0
 
-class PoolKind(LayerKind):
+
+class PoolKind(Kind):
     """Slot `pool`: reads a whole sequence as one vector."""
 
     @abstractmethod
@@ -312,6 +337,10 @@ class EmbedKind(LayerKind):
     def build(self, vocab_size: int, dim: int, table: bool = True) -> Embed:
         """The module; without `table` it reads one that its caller passes."""
 
+    def flops(self, dim: int, length: int) -> float:
+        """None beyond two for each weight of a projection: a lookup multiplies nothing."""
+        return 0.0
+
     @abstractmethod
     def position_width(self, dim: int) -> int:
         """Width of the vectors that absolute positions are added to."""
@@ -346,11 +375,3 @@ class InitKind(Kind):
     @abstractmethod
     def apply(self, model: nn.Module, n_layers: int) -> None:
         """Set the weights of `model`, whose residual stream 2L linear layers write to."""
-
-
-class MultiTokenKind(Kind):
-    """Slot `ahead`: layers behind the model that predict tokens beyond the next one."""
-
-    @abstractmethod
-    def build(self, dim: int, max_seq_len: int, norm: NormKind, block: Kind) -> nn.Module:
-        """The module; `norm` and `block` are the model's own."""

@@ -1,6 +1,7 @@
 """Multi-token prediction: what the slot `ahead` can hold, which learns from tokens further on."""
 
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -9,9 +10,22 @@ from pydantic import Field
 from ..core.context import Context
 from ..recipe.config import Kind
 from .block import Block
+from .kinds import NormKind
 
 
-class Mtp(Kind):
+class MultiTokenKind(Kind):
+    """Slot `ahead`: layers behind the model that predict tokens beyond the next one."""
+
+    @abstractmethod
+    def build(self, dim: int, max_seq_len: int, norm: NormKind, block: Block) -> "MtpModule":
+        """The module; `norm` and `block` are the model's own."""
+
+    @abstractmethod
+    def blocks(self, block: Block) -> list[Block]:
+        """The block of each step, of a model whose last block is `block`."""
+
+
+class Mtp(MultiTokenKind):
     """A chain of n blocks behind the model, of which the k-th predicts the token after k others.
 
     `h^k_i = block(M [norm(h^{k-1}_i); norm(embed(t_{i+k}))])` and
@@ -27,9 +41,11 @@ class Mtp(Kind):
     block: Block | None = None
     """The block of each step; none means the same as the model's last one."""
 
-    def build(self, dim: int, max_seq_len: int, norm: Any, block: Block) -> "MtpModule":
-        """The module: `norm` and `block` are the model's own."""
-        return MtpModule(self, dim, max_seq_len, norm, self.block or block)
+    def build(self, dim: int, max_seq_len: int, norm: NormKind, block: Block) -> "MtpModule":
+        return MtpModule(self.n, dim, max_seq_len, norm, self.block or block)
+
+    def blocks(self, block: Block) -> list[Block]:
+        return [self.block or block] * self.n
 
 
 class MtpModule(nn.Module):
@@ -39,9 +55,9 @@ class MtpModule(nn.Module):
         chain: the steps, in order.
     """
 
-    def __init__(self, config: Mtp, dim: int, max_seq_len: int, norm: Any, block: Block) -> None:
+    def __init__(self, n: int, dim: int, max_seq_len: int, norm: NormKind, block: Block) -> None:
         super().__init__()
-        self.chain = [MtpStep(dim, max_seq_len, norm, block) for _ in range(config.n)]
+        self.chain = [MtpStep(dim, max_seq_len, norm, block) for _ in range(n)]
 
     def __call__(self, h: mx.array, words: mx.array, passes: list[Context]) -> list[mx.array]:
         """What the head reads for each token further on.
@@ -62,7 +78,7 @@ class MtpModule(nn.Module):
 class MtpStep(nn.Module):
     """`(h [B, T, D], words [B, T, D], ctx) -> [B, T, D]`; its norm stands before the head."""
 
-    def __init__(self, dim: int, max_seq_len: int, norm: Any, block: Block) -> None:
+    def __init__(self, dim: int, max_seq_len: int, norm: NormKind, block: Block) -> None:
         super().__init__()
         self.hidden_norm, self.word_norm = norm.build(dim), norm.build(dim)
         # The two halves of M: M [a; b] = M_a a + M_b b.
@@ -73,5 +89,4 @@ class MtpStep(nn.Module):
 
     def __call__(self, h: mx.array, words: mx.array, ctx: Context) -> mx.array:
         x = self.of_hidden(self.hidden_norm(h)) + self.of_word(self.word_norm(words))
-        out: mx.array = self.block(x, ctx)
-        return out
+        return self.block(x, ctx)

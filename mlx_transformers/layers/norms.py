@@ -8,10 +8,10 @@ from pydantic import Field
 
 from ..core.footprint import ActivationShape
 from ..ops.norms import layer_norm, rms_norm
-from ..recipe.config import Kind
+from .kinds import NormKind
 
 
-class LayerNorm(Kind):
+class LayerNorm(NormKind):
     """Layer normalisation: `(x - mean) / sqrt(var + eps) * weight + bias`.
 
     Ba, Kiros & Hinton 2016, "Layer Normalization", equation 3.
@@ -34,7 +34,7 @@ class LayerNorm(Kind):
         return float(dim * at.itemsize)
 
 
-class RmsNorm(Kind):
+class RmsNorm(NormKind):
     """Root-mean-square normalisation: `x / sqrt(mean(x²) + eps) * weight`.
 
     Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
@@ -55,7 +55,7 @@ class RmsNorm(Kind):
         return float(dim * at.itemsize)
 
 
-class NoNorm(Kind):
+class NoNorm(NormKind):
     """The identity: `x`. What a post-norm stack has after its last block."""
 
     kind: Literal["none"] = "none"
@@ -105,7 +105,7 @@ class RmsNormModule(Scaled):
 class EachHead(nn.Module):
     """A norm of its own for every head: `x [B, H, T, K] -> [B, H, T, K]`."""
 
-    def __init__(self, norm: Kind, n_heads: int, width: int) -> None:
+    def __init__(self, norm: NormKind, n_heads: int, width: int) -> None:
         super().__init__()
         self.heads = [norm.build(width) for _ in range(n_heads)]
 

@@ -9,15 +9,15 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..ops.activations import ACTIVATIONS
-from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
 from .heads import refuse_without_map
+from .kinds import NormKind, PoolKind
 
 Reads = Literal["first", "last", "mean"]
 
 
-class Classifier(Kind):
+class Classifier(PoolKind):
     """Logits of `n_classes` for a sequence: `W drop(norm(act(W_p x + b_p))) + b`, x one vector.
 
     BERT's pooler reads the first token and has tanh: Devlin et al. 2018, section 4.1; the same for
@@ -33,7 +33,7 @@ class Classifier(Kind):
     """What follows the pooler's map; none means there is no such map."""
     map_bias: bool = True
     """Whether the pooler's map has a bias."""
-    norm: Annotated[Kind, Slot("norm")] | None = None
+    norm: Annotated[NormKind, Slot("norm")] | None = None
     """The normalisation of what that map gives (ModernBERT)."""
     bias: bool = True
     """Whether the last map has a bias."""
@@ -49,7 +49,7 @@ class Classifier(Kind):
         return ClassifierModule(self, dim)
 
 
-class Sentence(Kind):
+class Sentence(PoolKind):
     """A vector for a sequence, of length 1 if `normalize`; Reimers & Gurevych 2019, section 3.
 
     With an `activation` it passes a map first, `act(W x + b)`: BERT's pooler has tanh over the

@@ -12,16 +12,17 @@ from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
 from ..ops.recall import repeated
-from ..recipe.config import Config, Kind
+from ..recipe.config import Config
 from ..recipe.slot import Slot
-from .cells.cell import Cell, CellModule, State, reversed_in_time
+from .cells.cell import reversed_in_time
 from .dropout import Dropout
+from .kinds import AlignKind, CellKind, RecurrentCell, State
 
 
 class Recurrence(Config):
     """L recurrent layers; El Hihi & Bengio 1995, Graves 2013."""
 
-    cell: Annotated[Kind, Slot("cell")]
+    cell: Annotated[CellKind, Slot("cell")]
     """What a layer does at each step."""
     n_layers: int = Field(ge=1)
     """Layers L."""
@@ -60,7 +61,6 @@ class Recurrence(Config):
 
     def layers(self, in_dim: int, dim: int) -> list["Layer"]:
         """What the planner asks of each layer."""
-        assert isinstance(self.cell, Cell)
         between = [bool(self.dropout)] * (self.n_layers - 1) + [False]
         ways = 2 if self.bidirectional else 1
         return [
@@ -73,12 +73,12 @@ class Recurrence(Config):
 class Layer:
     """One layer as sizes; `align` is what looks at the source above it."""
 
-    cell: Cell
+    cell: CellKind
     in_dim: int
     dim: int
     ways: int
     drops: bool
-    align: Any = None
+    align: AlignKind | None = None
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the layer keeps for its backward."""
@@ -101,8 +101,7 @@ class LayerModule(nn.Module):
 
     def init_state(self, batch: int, dtype: mx.Dtype) -> State:
         """The empty state of the cell that reads forward."""
-        state: State = self.forward.init_state(batch, dtype)
-        return state
+        return self.forward.init_state(batch, dtype)
 
     def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         y, after = self.forward(x, state, ctx)
@@ -171,7 +170,7 @@ class Loop:
     """
 
     def __init__(self, stack: RecurrenceModule, batch: int, length: int, ctx: Context) -> None:
-        self._cells: list[CellModule] = [block.forward for block in stack.blocks]
+        self._cells: list[RecurrentCell] = [block.forward for block in stack.blocks]
         self._maps = [repeated(cell.x.weight, batch, length) for cell in self._cells]
         self._products = [cell.products_over(ctx, batch, length) for cell in self._cells]
         self._masks = [

@@ -6,14 +6,14 @@ Each placement owns some of the three norms; the others are the identity.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..core.context import Context
 from ..core.footprint import ActivationShape
-from ..recipe.config import Kind
+from .kinds import NormKind
 
 Placement = Literal["pre", "post", "sandwich", "reordered", "pre_skip"]
 
@@ -27,10 +27,10 @@ NORMS: dict[str, tuple[str, ...]] = {
 
 
 def residual_saved_bytes(
-    norm: Any, placement: Placement, dropout: float, dim: int, at: ActivationShape
+    norm: NormKind, placement: Placement, dropout: float, dim: int, at: ActivationShape
 ) -> float:
     """Bytes per token that a residual connection keeps: its norms, and the mask of its dropout."""
-    norms: float = sum(norm.saved_bytes(dim, at) for _ in NORMS[placement])
+    norms = sum(norm.saved_bytes(dim, at) for _ in NORMS[placement])
     return norms + (dim if dropout else 0)
 
 
@@ -40,7 +40,7 @@ class Residual(nn.Module):
     def __init__(
         self,
         dim: int,
-        norm: Kind,
+        norm: NormKind,
         placement: Placement,
         dropout: float,
         skip: float = 1.0,

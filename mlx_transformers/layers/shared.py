@@ -17,24 +17,31 @@ from mlx.nn.layers.distributed import shard_inplace, shard_linear
 from mlx.utils import tree_flatten
 
 from ..core.errors import RecipeError
+from ..recipe.config import Kind
 from ..recipe.slot import KINDS
+from .kinds import SplitKind
 from .linear import ResidualLinear
 
 
-def part_of(slot: str, kind: Any, dim: int, n: int) -> Any:
+def part_of(slot: str, kind: SplitKind, dim: int, n: int) -> SplitKind:
     """The kind in a slot as one of `n` processes builds it, for a stream of width `dim`.
 
     Raises:
-        RecipeError: it can't be divided, or not evenly.
+        RecipeError: it can't be split, or not evenly.
     """
-    if not hasattr(kind, "part"):
+    if not splits(type(kind)):
         kinds = [each for name in ("mixer", "ffn") for each in KINDS[name].items()]
-        able = [f"'{name}'" for name, other in kinds if hasattr(other, "part")]
+        able = [f"'{name}'" for name, other in kinds if splits(other)]
         raise RecipeError(
             f"{slot}.kind = '{kind.kind}' can't be shared out among processes: leave "
             f"train.tensor_parallel out. Kinds that can: {', '.join(able)}."
         )
     return kind.part(dim, n)
+
+
+def splits(cls: type[Kind]) -> bool:
+    """Whether kinds of a class have a `part` of their own."""
+    return issubclass(cls, SplitKind) and cls.part is not SplitKind.part
 
 
 def evenly(key: str, count: int, n: int) -> int:

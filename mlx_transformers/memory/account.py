@@ -113,11 +113,11 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
     ahead = ahead or (CPU_AHEAD if job.cpu else GPU_AHEAD)
     notes = [] if job.taught_by is not None else [NO_TEACHER]
     readings = list(job.readings())
-    blocks = [_kept(each, notes) for each in readings]
+    blocks = [_saved(each) for each in readings]
     entries = [each.entry for each in readings]
     # A recomputed block keeps its input, and the sum between mixer and ffn.
     kept = [2 * entries[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
-    edges = _edges(job, entries[-1], notes)
+    edges = _edges(job, entries[-1])
     held = _held(job)
     base = sum(held.values()) + edges
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
@@ -136,14 +136,9 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
     return Account(held, activations, phases, notes)
 
 
-def _kept(reading: Reading, notes: list[str]) -> float:
-    """Bytes that a part keeps; a kind that doesn't say is noted, and counted as nothing."""
-    try:
-        return float(reading.layer.saved_bytes(reading.dim, reading.at)) * reading.at.tokens
-    except AttributeError:
-        name = type(reading.layer).__name__
-        notes.append(f"A {name} holds a kind that doesn't say what it keeps.")
-        return 0.0
+def _saved(reading: Reading) -> float:
+    """Bytes that the forward of a part saves for its backward."""
+    return reading.layer.saved_bytes(reading.dim, reading.at) * reading.at.tokens
 
 
 def _working(reading: Reading, kept: float, ahead: Ahead) -> float:
@@ -155,12 +150,12 @@ def _working(reading: Reading, kept: float, ahead: Ahead) -> float:
     return ahead.sublayer * kept / turns
 
 
-def _edges(job: Job, entry: float, notes: list[str]) -> float:
+def _edges(job: Job, entry: float) -> float:
     """What stands before the first block of each stack and after the last: the head reads its
     input again."""
-    found = sum(_kept(each, notes) for each in job.edges()) + entry
+    found = sum(_saved(each) for each in job.edges()) + entry
     # What looks ahead keeps its block, and both vectors that it joins, as they are and normed.
-    return found + sum(_kept(each, notes) + 4 * each.entry for each in job.further())
+    return found + sum(_saved(each) + 4 * each.entry for each in job.further())
 
 
 def _held(job: Job) -> dict[str, float]:
@@ -173,7 +168,7 @@ def _held(job: Job) -> dict[str, float]:
     if job.ema:
         parts["average of weights"] = weights
     if job.dtype != "float32":
-        parts[f"weights in {job.dtype}"] = weights * job.width / FLOAT32_BYTES
+        parts[f"weights in {job.dtype}"] = weights * job.itemsize / FLOAT32_BYTES
     if job.accumulate > 1:
         parts["accumulated gradients"] = weights
     if job.taught_by:

@@ -3,18 +3,26 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..data.kinds import Columns
 from ..models.stack import towers
 
 
+class Saves(Protocol):
+    """The config of a part of a model that knows the memory its forward saves."""
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per token that the forward saves for its backward."""
+        ...
+
+
 @dataclass(frozen=True)
 class Reading:
-    """A layer, or another part of a model, and the pass over it: its config answers `kept`."""
+    """A layer, or another part of a model, and the sizes of what it reads."""
 
-    layer: Any
+    layer: Saves
     dim: int
     at: ActivationShape
 
@@ -57,7 +65,7 @@ class Job:
     sharers: int = 1
 
     @property
-    def width(self) -> int:
+    def itemsize(self) -> int:
         """Bytes of a number that the forward computes with."""
         return FLOAT32_BYTES if self.dtype == "float32" else FLOAT32_BYTES // 2
 
@@ -68,7 +76,7 @@ class Job:
         return ActivationShape(
             self.batch_size,
             columns.target,
-            self.width,
+            self.itemsize,
             self.cpu,
             memory=columns.source,
             masked=columns.masked and not columns.source,

@@ -12,6 +12,7 @@ from ..core.errors import RecipeError
 from ..layers.attentive import Attend, AttentiveDecoder, Source
 from ..layers.dropout import Dropout
 from ..layers.heads import Unembedding
+from ..layers.kinds import AlignKind
 from ..layers.norms import NoNorm
 from ..layers.positions.position import Position
 from ..layers.recurrence import Layer, Recurrence, RecurrenceModule
@@ -48,7 +49,7 @@ class RecurrentSeq2Seq(Kind):
     bridge: Literal["copy", "tanh"] = "copy"
     """How the encoder's last states become the decoder's first: as they are, or through
     `tanh(W s + b)` (Bahdanau et al. 2015, A.2.2), which lets the widths between layers differ."""
-    align: Annotated[Kind, Slot("align")] | None = None
+    align: Annotated[AlignKind, Slot("align")] | None = None
     """How the decoder looks back at the source; none means that it does not."""
     attend: Attend = "after"
     """Whether it looks before a step, asking by the old state, or after, by the new one."""

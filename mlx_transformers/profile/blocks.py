@@ -57,12 +57,12 @@ def block_costs(built: Built, batches: list[Batch], rounds: int) -> list[BlockCo
     tasks: dict[str, Callable[[], Any]] = {STEP: lambda: (step(batches, 0), step.state)}
     for places in groups.values():
         layer, module = layers[places[0]], layers_of(built.model)[places[0]]
-        name, mixer, ffn = names[places[0] % len(names)], layer.mixer.kind, layer.ffn.kind
-        for part, kind, piece in (
-            (name, f"{mixer} + {ffn}", module),
-            (f"{name} mixer", mixer, module.mixer),
-            (f"{name} ffn", ffn, module.ffn),
-        ):
+        name, mixer = names[places[0] % len(names)], layer.mixer.kind
+        pieces: list[tuple[str, str, Any]] = [(f"{name} mixer", mixer, module.mixer)]
+        if layer.ffn is not None:
+            pieces.append((f"{name} ffn", layer.ffn.kind, module.ffn))
+        pieces.insert(0, (name, " + ".join(kind for _, kind, _ in pieces), module))
+        for part, kind, piece in pieces:
             found.append((part, kind, len(places), piece is module))
             tasks |= _tasks(part, piece, built)
     took = in_turns(tasks, rounds)

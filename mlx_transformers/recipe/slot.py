@@ -1,10 +1,11 @@
 """Slots: the places of a recipe that a choice of kinds can fill.
 
-Layers declare the slots they contain (`mixer: Annotated[Kind, Slot("mixer")]`) without knowing
+Layers declare the slots they contain (`mixer: Annotated[MixerKind, Slot("mixer")]`) without knowing
 what can fill them; the registry, which sees everything, fills the table. Schemas are built at
 first use, so the order of imports doesn't matter.
 """
 
+import inspect
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler
@@ -17,14 +18,23 @@ KINDS: dict[str, dict[str, type[Kind]]] = {}
 """Every kind of every slot, by slot name, then by kind."""
 
 
-def fill(slot: str, *kinds: type[Kind]) -> None:
+def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
     """Make `kinds` available to `slot` under the name of their `kind` default.
 
+    Args:
+        of: the abstract class of the slot; each kind implements all of its methods.
+
     Raises:
-        TypeError: a class without a `kind` of its own, or a name that another class has taken.
+        TypeError: a class that is no `of` or lacks one of its methods, that has no `kind` of its
+            own, or whose name another class has taken.
     """
     table = KINDS.setdefault(slot, {})
     for cls in kinds:
+        if not issubclass(cls, of):
+            raise TypeError(f"{cls.__name__} fills slot '{slot}', so it must be a {of.__name__}.")
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise TypeError(f"{cls.__name__} lacks methods of slot '{slot}': {missing}.")
         name = cls.model_fields["kind"].default
         if not isinstance(name, str):
             raise TypeError(f"{cls.__name__} has no kind: give it kind: Literal[...] = ...")
@@ -48,7 +58,7 @@ def kind_of(slot: str, name: str) -> type[Kind]:
 
 
 class Slot:
-    """Marks a field as a slot: `Annotated[Kind, Slot("norm")]`."""
+    """Marks a field as a slot: `Annotated[NormKind, Slot("norm")]`."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -19,6 +19,7 @@ def balance(model: Any, metrics: dict[str, mx.array], finite: mx.array) -> dict[
     if loads:
         layers = trained_blocks(model)
         for name, load in loads.items():
-            router = layers[int(name.rpartition("/")[2])].ffn.router
+            ffn: Any = layers[int(name.rpartition("/")[2])].ffn
+            router = ffn.router
             router.balance = mx.where(finite, router.rebalanced(load), router.balance)
     return {name: value for name, value in metrics.items() if name not in loads}

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.context import Context
 from mlx_transformers.layers.block import Block
+from mlx_transformers.layers.mixers.cross_attention import CrossAttentionMixer
 from mlx_transformers.layers.positions.position import Position
 from mlx_transformers.layers.recurrence import Recurrence
 from mlx_transformers.ops.attention import attention_naive
@@ -203,8 +204,8 @@ class OfMixer(Subject):
         return {"offset": mx.array(0), "it": self.begin(batch, length, dtype)}
 
     def begin(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
-        if hasattr(self.it, "remember"):
-            return self.it.remember(memory(batch, dtype))
+        if isinstance(self.it, CrossAttentionMixer):
+            return self.it.project_memory(memory(batch, dtype))
         return self.it.init_state(batch, length, dtype)
 
     def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
@@ -265,7 +266,7 @@ class OfAlign(Subject):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         seen = memory(x.shape[0], x.dtype)
-        return self.it(x, self.it.remember(seen), None) @ seen
+        return self.it(x, self.it.make_keys(seen), None) @ seen
 
 
 class OfFfn(Subject):

@@ -21,7 +21,7 @@ def test_weights_are_the_formula(row: Row, offset: int) -> None:
     it = row.subject().it
     h, memory = draw(0, BATCH, LENGTH, DIM), draw(1, BATCH, 7, DIM)
     valid = mx.arange(7)[None] < mx.array(LENGTHS)[:, None]
-    found = np.asarray(it(h, it.remember(memory), valid, offset))
+    found = np.asarray(it(h, it.make_keys(memory), valid, offset))
     w = weights_of(it)
     for b, length in enumerate(LENGTHS):
         for t in range(LENGTH):
@@ -35,7 +35,7 @@ def test_weights_are_the_formula(row: Row, offset: int) -> None:
 def test_a_source_without_padding_needs_no_marks(row: Row) -> None:
     it = row.subject().it
     h, memory = draw(0, BATCH, LENGTH, DIM), draw(1, BATCH, 7, DIM)
-    keys = it.remember(memory)
+    keys = it.make_keys(memory)
     marked = it(h, keys, mx.ones((BATCH, 7), mx.bool_))
     np.testing.assert_allclose(it(h, keys), marked, atol=1e-6)
 
@@ -46,7 +46,7 @@ def test_concat_is_additive_with_its_matrix_in_two_halves() -> None:
     additive.v.weight = concat.v.weight
     h, memory = draw(0, BATCH, LENGTH, DIM), draw(1, BATCH, 7, DIM)
     np.testing.assert_allclose(
-        concat(h, concat.remember(memory)), additive(h, additive.remember(memory)), atol=1e-6
+        concat(h, concat.make_keys(memory)), additive(h, additive.make_keys(memory)), atol=1e-6
     )
 
 
@@ -56,7 +56,7 @@ def test_a_predicted_place_is_learned_through_the_gaussian() -> None:
 
     def share_of_the_first(weight: mx.array) -> mx.array:
         it.v.weight = weight
-        return it(h, it.remember(memory))[..., :2].sum()
+        return it(h, it.make_keys(memory))[..., :2].sum()
 
     weight = it.v.weight
     slope = mx.grad(share_of_the_first)(weight)

@@ -6,6 +6,7 @@ from pathlib import Path
 from train import tiny
 
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
+from mlx_transformers.layers.shared import splits
 from mlx_transformers.recipe.slot import KINDS
 
 from . import group
@@ -19,7 +20,7 @@ from contract.rows import ROWS
 from contract.suite import DIM, parse
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.layers.shared import axis_of, fill
+from mlx_transformers.layers.shared import axis_of, fill, splits
 from mlx_transformers.trainer import parallel
 
 def computed(subject, x):
@@ -49,7 +50,7 @@ with parallel.joined() as everyone:
     ranks = parallel.sharing_layers(everyone, 2)
     for row in ROWS:
         kind = row.parse()
-        if row.slot not in ("mixer", "ffn") or not hasattr(kind, "part"):
+        if row.slot not in ("mixer", "ffn") or not splits(type(kind)):
             continue
         if getattr(parse("position", row.position), "adds_to_scores", False):
             continue  # refused by check_parts
@@ -82,4 +83,4 @@ def test_every_kind_in_every_variant_is_the_sum_of_its_parts(tmp_path: Path) -> 
 
 
 def can_be_shared(slot: str, kind: str) -> bool:
-    return hasattr(KINDS[slot][kind], "part")
+    return splits(KINDS[slot][kind])

@@ -40,7 +40,7 @@ class AdditiveAlign(AlignModule):
         weight: mx.array = self.q.weight
         return weight
 
-    def remember(self, memory: mx.array) -> mx.array:
+    def make_keys(self, memory: mx.array) -> mx.array:
         return self.k(memory)
 
     def score(self, asked: mx.array, keys: mx.array) -> mx.array:

@@ -6,30 +6,21 @@ h_t is a state of the decoder, m_s what the encoder made of the source at s; Bah
 equations 5 and 6.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...ops.recall import recall_naive
-from ...recipe.config import Kind
+from ..kinds import AlignKind, Project
 
 HIDDEN = -1e30
 """What stands for minus infinity in float32: far below any score, and finite."""
 
-Ask = Callable[[mx.array], mx.array]
-"""A linear map of a query, `[B, T, D] -> [B, T, A]`."""
 
-
-class Align(Kind):
+class Align(AlignKind):
     """A table that fills the slot `align`."""
-
-    def build(self, dim: int) -> "AlignModule":
-        """An alignment of states and memories, both of width `dim`."""
-        raise NotImplementedError(f"{type(self).__name__} builds nothing.")
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per query that are kept: scores and weights, over sources as long as targets."""
@@ -39,7 +30,7 @@ class Align(Kind):
 class AlignModule(nn.Module):
     """`(h [B, T, D], keys, valid, offset) -> weights [B, T, S]`, each row's sum 1.
 
-    A kind says what is made of the memory once for all queries (`remember`), what of each query
+    A kind says what is made of the memory once for all queries (`make_keys`), what of each query
     (`query`), and how the two are compared (`score`).
     """
 
@@ -48,7 +39,7 @@ class AlignModule(nn.Module):
         """The weight `[A, D]` of the map of the queries; None leaves them as they are."""
         return None
 
-    def remember(self, memory: mx.array) -> mx.array:
+    def make_keys(self, memory: mx.array) -> mx.array:
         """What queries are compared with, `[B, S, A]`, of a memory `[B, S, D]`."""
         return memory
 
@@ -56,7 +47,7 @@ class AlignModule(nn.Module):
         """`[B, T, S]` from mapped queries `[B, T, A]` and keys `[B, S, A]`."""
         raise NotImplementedError(f"{type(self).__name__} has no score.")
 
-    def scores(self, h: mx.array, keys: mx.array, ask: Ask | None = None) -> mx.array:
+    def scores(self, h: mx.array, keys: mx.array, ask: Project | None = None) -> mx.array:
         """The scores in float32; `ask` is the map of the queries in a form for loops."""
         if ask is None and self.query is not None:
             ask = partial(recall_naive, weight=self.query)
@@ -67,14 +58,14 @@ class AlignModule(nn.Module):
         h: mx.array,
         keys: mx.array,
         valid: mx.array | None = None,
-        offset: Any = 0,
-        ask: Ask | None = None,
+        offset: mx.array | int = 0,
+        ask: Project | None = None,
     ) -> mx.array:
         """The weights.
 
         Args:
             h: states `[B, T, D]`.
-            keys: as `remember` made them of the memory.
+            keys: as `make_keys` made them of the memory.
             valid: `[B, S]`, which source tokens exist; None means all.
             offset: position of the first of the T states in the target.
             ask: the map of the queries in a form for loops; None takes the module's own.

@@ -38,7 +38,7 @@ class ConcatAlign(AlignModule):
         weight: mx.array = self.both.weight[:, : self.dim]
         return weight
 
-    def remember(self, memory: mx.array) -> mx.array:
+    def make_keys(self, memory: mx.array) -> mx.array:
         return memory @ self.both.weight[:, self.dim :].T
 
     def score(self, asked: mx.array, keys: mx.array) -> mx.array:

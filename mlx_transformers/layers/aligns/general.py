@@ -23,5 +23,5 @@ class GeneralAlign(DotAlign):
         super().__init__()
         self.k = nn.Linear(dim, dim, bias=False)
 
-    def remember(self, memory: mx.array) -> mx.array:
+    def make_keys(self, memory: mx.array) -> mx.array:
         return self.k(memory)

@@ -1,15 +1,15 @@
 """Alignment in a window of the source."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...recipe.config import Kind
 from ...recipe.slot import Slot
-from .align import HIDDEN, Align, AlignModule, Ask
+from ..kinds import AlignKind, Alignment, Project
+from .align import HIDDEN, Align, AlignModule
 
 
 class Local(Align):
@@ -23,7 +23,7 @@ class Local(Align):
     """
 
     kind: Literal["local"] = "local"
-    score: Annotated[Kind, Slot("align")]
+    score: Annotated[AlignKind, Slot("align")]
     """How a query is compared with what is in the window."""
     center: Literal["monotonic", "predictive"]
     """Where p_t comes from: local-m or local-p."""
@@ -41,8 +41,7 @@ class Local(Align):
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """What its score keeps, and the window."""
-        inner: float = self.score.saved_bytes(dim, at)  # type: ignore[attr-defined]
-        return inner + 4.0 * at.length * FLOAT32_BYTES
+        return self.score.saved_bytes(dim, at) + 4.0 * at.length * FLOAT32_BYTES
 
 
 class LocalAlign(AlignModule):
@@ -51,26 +50,25 @@ class LocalAlign(AlignModule):
     def __init__(self, config: Local, dim: int) -> None:
         super().__init__()
         self.window = config.window
-        self.of = config.score.build(dim)
+        self.of: Alignment = config.score.build(dim)
         if config.center == "predictive":
             self.place = nn.Linear(dim, dim, bias=False)
             self.v = nn.Linear(dim, 1, bias=False)
 
     @property
     def query(self) -> mx.array | None:
-        weight: mx.array | None = self.of.query
-        return weight
+        return self.of.query
 
-    def remember(self, memory: mx.array) -> mx.array:
-        return self.of.remember(memory)
+    def make_keys(self, memory: mx.array) -> mx.array:
+        return self.of.make_keys(memory)
 
     def __call__(
         self,
         h: mx.array,
         keys: mx.array,
         valid: mx.array | None = None,
-        offset: Any = 0,
-        ask: Ask | None = None,
+        offset: mx.array | int = 0,
+        ask: Project | None = None,
     ) -> mx.array:
         batch, width = keys.shape[:2]
         if valid is None:
@@ -85,7 +83,7 @@ class LocalAlign(AlignModule):
             weights = weights * mx.exp(-2.0 * mx.square(away / self.window))
         return weights.astype(h.dtype)
 
-    def _center(self, h: mx.array, length: mx.array, offset: Any) -> mx.array:
+    def _center(self, h: mx.array, length: mx.array, offset: mx.array | int) -> mx.array:
         """p_t as `[B, T]`, float32."""
         if "place" in self:
             part = mx.sigmoid(self.v(mx.tanh(self.place(h)))[..., 0].astype(mx.float32))

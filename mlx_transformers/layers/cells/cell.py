@@ -6,7 +6,6 @@
 3.1.4); in the loop there is only the product with the state.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,15 +17,11 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.recall import repeated
 from ...ops.unstack import unstack
-from ...recipe.config import Kind
 from ..dropout import WeightDrop
-
-State = dict[str, mx.array]
-Product = Callable[[mx.array], mx.array]
-"""From a state `[B, D]` to some of the gates `[B, n · D]`, without a bias."""
+from ..kinds import CellKind, Product, RecurrentCell, State
 
 
-class Cell(Kind):
+class Cell(CellKind):
     """A table that fills the slot `cell`."""
 
     weight_drop: float = Field(0.0, ge=0, lt=1)
@@ -35,10 +30,6 @@ class Cell(Kind):
 
     saved_per_unit: ClassVar[int]
     """Numbers per unit and position that the forward keeps for its backward."""
-
-    def build(self, in_dim: int, dim: int) -> "CellModule":
-        """A cell of `dim` units that reads vectors of `in_dim`."""
-        raise NotImplementedError(f"{type(self).__name__} builds nothing.")
 
     def saved_bytes(self, in_dim: int, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the cell keeps: its input, its gates, its states."""
@@ -101,7 +92,7 @@ class CellModule(nn.Module):
         return [repeated(part, batch, length) for part in parts]
 
 
-def reversed_in_time(cell: CellModule, x: mx.array, ctx: Context) -> tuple[mx.array, State]:
+def reversed_in_time(cell: RecurrentCell, x: mx.array, ctx: Context) -> tuple[mx.array, State]:
     """The cell read from the last position to the first, from an empty state."""
     marks: dict[str, Any] = {
         name: None if (value := getattr(ctx, name)) is None else value[:, ::-1]

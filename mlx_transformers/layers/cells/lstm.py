@@ -5,7 +5,8 @@ from typing import Literal
 import mlx.core as mx
 
 from ...ops.unstack import parts
-from .cell import Cell, CellModule, Product, State
+from ..kinds import Product, State
+from .cell import Cell, CellModule
 
 
 class Lstm(Cell):

@@ -4,7 +4,8 @@ from typing import Literal
 
 import mlx.core as mx
 
-from .cell import Cell, CellModule, Product, State
+from ..kinds import Product, State
+from .cell import Cell, CellModule
 
 
 class Rnn(Cell):

@@ -1,6 +1,6 @@
 """The bounded gated linear unit of gpt-oss."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -8,13 +8,13 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...recipe.config import Kind
-from ..linear import ResidualLinear
-from .down import down, hidden_part
-from .expert import Apply, Linear, plain
+from ..kinds import Apply, ExpertKind, LinearFactory
+from ..shared import evenly
+from .down import down
+from .expert import apply_linear
 
 
-class ClampedGlu(Kind):
+class ClampedGlu(ExpertKind):
     """A gated network whose gate and value are bounded: `down(g · sigmoid(s g) · (u + 1))`.
 
     `g = min(gate(x), limit)` and `u = clip(up(x), ±limit)`; OpenAI 2025, gpt-oss model card,
@@ -33,11 +33,11 @@ class ClampedGlu(Kind):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the gated features."""
 
-    def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
+    def build_experts(self, dim: int, linear: LinearFactory, out: LinearFactory) -> "ClampedGluFfn":
         return ClampedGluFfn(self, dim, linear, out)
 
     def part(self, dim: int, n: int) -> Self:
-        return hidden_part(self, n)
+        return self.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", self.hidden_dim, n)})
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, gate and up: their product, and what it is made of, are made again."""
@@ -47,14 +47,16 @@ class ClampedGlu(Kind):
 class ClampedGluFfn(nn.Module):
     """`(x [..., D], ctx) -> [..., D]`."""
 
-    def __init__(self, config: ClampedGlu, dim: int, linear: Linear, out: Linear) -> None:
+    def __init__(
+        self, config: ClampedGlu, dim: int, linear: LinearFactory, out: LinearFactory
+    ) -> None:
         super().__init__()
         self.limit, self.slope, self.dropout = config.limit, config.slope, config.dropout
         self.gate = linear(dim, config.hidden_dim, bias=config.bias)
         self.up = linear(dim, config.hidden_dim, bias=config.bias)
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
-    def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
+    def __call__(self, x: mx.array, ctx: Context, apply: Apply = apply_linear) -> mx.array:
         def gated(gate: mx.array, up: mx.array) -> mx.array:
             g = mx.minimum(gate, self.limit)
             u = mx.clip(up, -self.limit, self.limit)

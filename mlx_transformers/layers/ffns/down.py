@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import mlx.core as mx
 
 from ...core.context import Context
 from ...core.recompute import recompute
-from ...recipe.config import Kind
-from ..shared import evenly, own_key
-from .expert import Apply
-
-K = TypeVar("K", bound=Kind)
+from ..kinds import Apply
+from ..shared import own_key
 
 
 def down(
@@ -31,9 +28,3 @@ def down(
 
     again = recompute([layer], run) if ctx.training else run
     return lambda *inputs: again(list(inputs), [mx.stop_gradient(key) for key in keys])
-
-
-def hidden_part(kind: K, n: int) -> K:
-    """The ffn of one of `n` processes that share its hidden features."""
-    width: int = kind.hidden_dim  # type: ignore[attr-defined]
-    return kind.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", width, n)})

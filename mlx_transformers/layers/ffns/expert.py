@@ -4,21 +4,17 @@ An ffn makes its maps with a factory and applies them through `apply`, so the sa
 one dense network or, in a mixture, E experts side by side.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-Linear = Callable[..., nn.Module]
-"""`(dim_in, dim_out, bias=...) -> module`: `nn.Linear`, or a stack of them."""
-Apply = Callable[[Any, mx.array], mx.array]
-"""`(map, x) -> map(x)`, or each row through the map of its own expert."""
+from ..kinds import LinearFactory
 
 
-def plain(layer: Any, x: mx.array) -> mx.array:
-    """The map itself."""
+def apply_linear(layer: Any, x: mx.array) -> mx.array:
+    """`layer(x)`: the `Apply` of one dense network."""
     return layer(x)
 
 
@@ -35,6 +31,6 @@ class ExpertLinear(nn.Module):
             self.bias = mx.zeros((n_experts, dim_out))
 
 
-def expert_factories(n_experts: int) -> tuple[Linear, Linear]:
+def expert_factories(n_experts: int) -> tuple[LinearFactory, LinearFactory]:
     """The factories of inner and of residual-output maps for `n_experts` experts."""
     return partial(ExpertLinear, n_experts, False), partial(ExpertLinear, n_experts, True)

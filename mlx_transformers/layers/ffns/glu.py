@@ -1,6 +1,6 @@
 """Gated linear units."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -9,14 +9,14 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.glu import glu
-from ...recipe.config import Kind
-from ..linear import ResidualLinear
-from .down import down, hidden_part
-from .expert import Apply, Linear, plain
+from ..kinds import Apply, ExpertKind, LinearFactory
+from ..shared import evenly
+from .down import down
+from .expert import apply_linear
 from .mlp import Activation
 
 
-class Glu(Kind):
+class Glu(ExpertKind):
     """A gated feed-forward network: `down(act(gate(x)) · up(x))`.
 
     Shazeer 2020, "GLU Variants Improve Transformer", equations 5 and 6: GLU (sigmoid), ReGLU
@@ -33,11 +33,11 @@ class Glu(Kind):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the gated features."""
 
-    def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
+    def build_experts(self, dim: int, linear: LinearFactory, out: LinearFactory) -> "GluFfn":
         return GluFfn(self, dim, linear, out)
 
     def part(self, dim: int, n: int) -> Self:
-        return hidden_part(self, n)
+        return self.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", self.hidden_dim, n)})
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, gate and up: their product, and what it is made of, are made again."""
@@ -47,7 +47,7 @@ class Glu(Kind):
 class GluFfn(nn.Module):
     """`(x [..., D], ctx) -> [..., D]`."""
 
-    def __init__(self, config: Glu, dim: int, linear: Linear, out: Linear) -> None:
+    def __init__(self, config: Glu, dim: int, linear: LinearFactory, out: LinearFactory) -> None:
         super().__init__()
         self.activation = config.activation
         self.dropout = config.dropout
@@ -55,7 +55,7 @@ class GluFfn(nn.Module):
         self.up = linear(dim, config.hidden_dim, bias=config.bias)
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
-    def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
+    def __call__(self, x: mx.array, ctx: Context, apply: Apply = apply_linear) -> mx.array:
         def gated(gate: mx.array, up: mx.array) -> mx.array:
             return glu(gate, up, self.activation)
 

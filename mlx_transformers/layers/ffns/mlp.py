@@ -1,7 +1,7 @@
 """The two-layer feed-forward network."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -10,17 +10,17 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.activations import ACTIVATIONS
-from ...recipe.config import Kind
-from ..linear import ResidualLinear
-from .down import down, hidden_part
-from .expert import Apply, Linear, plain
+from ..kinds import Apply, ExpertKind, LinearFactory
+from ..shared import evenly
+from .down import down
+from .expert import apply_linear
 
 Activation = Literal[
     "relu", "gelu", "gelu_tanh", "gelu_quick", "silu", "relu2", "sigmoid", "tanh", "identity"
 ]
 
 
-class Mlp(Kind):
+class Mlp(ExpertKind):
     """Two linear maps around an activation: `down(act(up(x)))`.
 
     Vaswani et al. 2017, section 3.3 (relu); GPT-2 and BERT use gelu; relu²: So et al. 2021.
@@ -36,11 +36,11 @@ class Mlp(Kind):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the hidden features."""
 
-    def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
+    def build_experts(self, dim: int, linear: LinearFactory, out: LinearFactory) -> "MlpFfn":
         return MlpFfn(self, dim, linear, out)
 
     def part(self, dim: int, n: int) -> Self:
-        return hidden_part(self, n)
+        return self.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", self.hidden_dim, n)})
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, and hidden features before the activation: those after it are made again."""
@@ -50,12 +50,12 @@ class Mlp(Kind):
 class MlpFfn(nn.Module):
     """`(x [..., D], ctx) -> [..., D]`."""
 
-    def __init__(self, config: Mlp, dim: int, linear: Linear, out: Linear) -> None:
+    def __init__(self, config: Mlp, dim: int, linear: LinearFactory, out: LinearFactory) -> None:
         super().__init__()
         self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
         self.dropout = config.dropout
         self.up = linear(dim, config.hidden_dim, bias=config.bias)
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
-    def __call__(self, x: mx.array, ctx: Context, apply: Apply = plain) -> mx.array:
+    def __call__(self, x: mx.array, ctx: Context, apply: Apply = apply_linear) -> mx.array:
         return down(self.down, apply, self.activation, self.dropout, ctx)(apply(self.up, x))

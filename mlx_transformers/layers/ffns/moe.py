@@ -11,12 +11,12 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import ActivationShape
 from ...ops.route import Dispatch
-from ...recipe.config import Kind
-from ...recipe.slot import Slot
+from ...recipe.slot import KINDS, Slot
+from ..kinds import ExpertKind, FfnKind, RouterKind
 from .expert import expert_factories
 
 
-class Moe(Kind):
+class Moe(FfnKind):
     """E feed-forward networks of which a router picks a few for each token.
 
     `y = Σ_{e in chosen} gate_e · ffn_e(x)`; Shazeer et al. 2017, equation 1; Mixtral (Jiang et
@@ -29,11 +29,11 @@ class Moe(Kind):
     kind: Literal["moe"] = "moe"
     n_experts: int = Field(ge=1)
     """Experts E."""
-    router: Annotated[Kind, Slot("router")]
+    router: Annotated[RouterKind, Slot("router")]
     """How tokens choose."""
-    expert: Annotated[Kind, Slot("ffn")]
+    expert: Annotated[FfnKind, Slot("ffn")]
     """What each expert is: an `mlp`, a `glu` or a `clamped_glu`."""
-    shared: Annotated[Kind, Slot("ffn")] | None = None
+    shared: Annotated[FfnKind, Slot("ffn")] | None = None
     """What every token meets beside its experts; none means nothing."""
     shared_gate: bool = False
     """Whether a gate of its own, a sigmoid, weighs what is shared."""
@@ -48,22 +48,23 @@ class Moe(Kind):
         return self
 
     def build(self, dim: int) -> "MoeFfn":
-        if self.expert.kind not in ("mlp", "glu", "clamped_glu"):
+        if not isinstance(self.expert, ExpertKind):
+            able = [f"'{name}'" for name, c in KINDS["ffn"].items() if issubclass(c, ExpertKind)]
             raise RecipeError(
                 f"ffn.expert.kind = '{self.expert.kind}' can't be stacked into experts. "
-                "Use 'mlp', 'glu' or 'clamped_glu'."
+                f"Use {', '.join(able[:-1])} or {able[-1]}."
             )
-        return MoeFfn(self, dim)
+        return MoeFfn(self, self.expert, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, router, the experts on their rows, and the chosen rows before they are summed."""
-        k: int = self.router.top_k  # type: ignore[attr-defined]
+        k = self.router.top_k
         rows = Dispatch.n_rows(at.tokens * k, self.n_experts, at.cpu) / at.tokens
-        experts = rows * self.expert.saved_bytes(dim, at)  # type: ignore[attr-defined]
-        router = self.router.saved_bytes(self.n_experts)  # type: ignore[attr-defined]
+        experts = rows * self.expert.saved_bytes(dim, at)
+        router = self.router.saved_bytes(self.n_experts)
         shared = 0.0
         if self.shared is not None:
-            shared = self.shared.saved_bytes(dim, at) - dim * at.itemsize  # type: ignore[attr-defined]
+            shared = self.shared.saved_bytes(dim, at) - dim * at.itemsize
             shared += dim * at.itemsize if self.shared_gate else 0
         return dim * at.itemsize * (1 + k) + experts + router + shared
 
@@ -71,12 +72,13 @@ class Moe(Kind):
 class MoeFfn(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the router's losses and loads go to the context."""
 
-    def __init__(self, config: Moe, dim: int) -> None:
+    def __init__(self, config: Moe, expert: ExpertKind, dim: int) -> None:
         super().__init__()
         self.n_experts, self.capacity = config.n_experts, config.capacity
+        self.top_k = config.router.top_k
         inner, out = expert_factories(config.n_experts)
         self.router = config.router.build(dim, config.n_experts)
-        self.experts = config.expert.build(dim, inner, out)
+        self.experts = expert.build_experts(dim, inner, out)
         if config.shared is not None:
             self.shared = config.shared.build(dim)
         if config.shared_gate:
@@ -85,7 +87,7 @@ class MoeFfn(nn.Module):
     def idle_parameters(self) -> int:
         """Parameters of the experts that a token does not choose."""
         stacked = sum(value.size for _, value in tree_flatten(self.experts.parameters()))
-        return stacked - stacked * self.router.top_k // self.n_experts
+        return stacked - stacked * self.top_k // self.n_experts
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         flat = x.reshape(-1, x.shape[-1])

@@ -1,7 +1,7 @@
 """The feed-forward network of Apertus, whose activation has two learned slopes."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -9,10 +9,10 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...recipe.config import Kind
+from ..kinds import FfnKind
 from ..linear import ResidualLinear
 from .down import down
-from .expert import Linear
+from .expert import apply_linear
 
 START = 0.8
 """Both slopes before training, as in the paper's code."""
@@ -20,7 +20,7 @@ TINY = -1e-6
 """The exponential is never asked nearer to zero than this, as in the published code."""
 
 
-class Xielu(Kind):
+class Xielu(FfnKind):
     """Two linear maps around xIELU, `down(xielu(up(x)))`, with slopes a and b of its own.
 
     `a x² + β x` where x > 0, `b (exp(x) - 1 - x) + β x` elsewhere; `a = softplus(α_p)` and
@@ -38,7 +38,7 @@ class Xielu(Kind):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the hidden features."""
 
-    def build(self, dim: int, linear: Linear = nn.Linear, out: Linear = ResidualLinear) -> Any:
+    def build(self, dim: int) -> "XieluFfn":
         return XieluFfn(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
@@ -64,5 +64,5 @@ class XieluFfn(nn.Module):
             return mx.where(h > 0, a * h * h, below) + self.beta * h
 
         positive, negative = (s.astype(x.dtype) for s in (self.positive, self.negative))
-        f = down(self.down, lambda layer, h: layer(h), bent, self.dropout, ctx)
+        f = down(self.down, apply_linear, bent, self.dropout, ctx)
         return f(self.up(x), positive, negative)

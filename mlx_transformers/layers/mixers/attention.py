@@ -1,7 +1,7 @@
 """Softmax attention: multi-head, grouped-query, multi-query, with or without a window."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,15 +12,15 @@ from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
-from ...recipe.config import Kind
 from ...recipe.slot import Slot
+from ..kinds import MixerKind, Norm, NormKind
 from ..linear import ResidualLinear
 from ..norms import EachHead
 from ..shared import evenly, own_key
 from .kv_cache import State, empty_cache, extend
 
 
-class Heads(Kind):
+class Heads(MixerKind):
     """What attention can be told, be it to itself or across."""
 
     n_heads: int = Field(ge=1)
@@ -29,7 +29,7 @@ class Heads(Kind):
     """Key/value heads G, a divisor of n_heads; none means as many as queries, 1 multi-query."""
     head_dim: int | None = Field(None, ge=1)
     """Width K of a head; none means dim / n_heads."""
-    qk_norm: Annotated[Kind, Slot("norm")] | None = None
+    qk_norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation of queries and keys, before they are rotated."""
     qk_norm_over: Literal["head", "each_head", "width"] = "head"
     """What `qk_norm` normalises: every head with the same weights (Qwen 3, Gemma 3), every head
@@ -78,9 +78,13 @@ class Heads(Kind):
         heads = {
             "n_heads": evenly("mixer.n_heads", self.n_heads, n),
             "n_kv_heads": evenly("mixer.n_kv_heads", self.n_kv_heads or self.n_heads, n),
-            "head_dim": self.head_dim or dim // self.n_heads,
+            "head_dim": self.width_of_head(dim),
         }
         return self.model_copy(update=heads)
+
+    def width_of_head(self, dim: int) -> int:
+        """Width K of a head, for a residual stream of width `dim`."""
+        return self.head_dim or dim // self.n_heads
 
     def mask(self) -> Mask:
         """Who sees whom in training, as far as it is known before there is a batch."""
@@ -95,7 +99,7 @@ class Heads(Kind):
 
     def saved_for_keys(self, dim: int, at: ActivationShape, size: int) -> float:
         """The same where each row has `size` keys and values."""
-        head_dim, groups = self.head_dim or dim // self.n_heads, self.n_kv_heads or self.n_heads
+        head_dim, groups = self.width_of_head(dim), self.n_kv_heads or self.n_heads
         queries, keys = self.n_heads * head_dim, groups * head_dim * size / at.length
         inside = FLOAT32_BYTES if at.cpu else at.itemsize
         scores = attention_saved_bytes(
@@ -109,7 +113,7 @@ class Heads(Kind):
         )
         norms = 0.0
         if self.qk_norm is not None:
-            norms = (self.n_heads + groups) * self.qk_norm.saved_bytes(head_dim, at)  # type: ignore[attr-defined]
+            norms = (self.n_heads + groups) * self.qk_norm.saved_bytes(head_dim, at)
         apart = 0 if at.cpu and inside == at.itemsize else queries
         around = (dim + queries) * at.itemsize
         return around + (queries + 2 * keys + apart) * inside + scores + norms
@@ -136,6 +140,12 @@ class Attention(Heads):
             raise ValueError("qk_norm_last goes with a qk_norm over heads, not over the width.")
         return self
 
+    def flops(self, dim: int, length: int) -> float:
+        """Scores and weighted values: `4 · H · K` for each key that a token sees, on average."""
+        seen = min(self.window or length, length)
+        keys = seen - seen * (seen - 1) / (2 * length)
+        return 4.0 * self.n_heads * self.width_of_head(dim) * keys
+
     def build(self, dim: int) -> "AttentionMixer":
         self.check(dim)
         return AttentionMixer(self, dim)
@@ -151,7 +161,7 @@ class HeadsMixer(nn.Module):
         super().__init__()
         self.n_heads = config.n_heads
         self.n_kv_heads = config.n_kv_heads or config.n_heads
-        self.head_dim = config.head_dim or dim // config.n_heads
+        self.head_dim = config.width_of_head(dim)
         self.scale = config.scale or 1.0 / math.sqrt(self.head_dim)
         self.softcap = config.softcap
         self.clip = config.clip
@@ -163,16 +173,14 @@ class HeadsMixer(nn.Module):
         if config.qk_norm is not None:
             self.norm_joined = config.qk_norm_over == "width"
             for name, heads in (("q_norm", self.n_heads), ("k_norm", self.n_kv_heads)):
-                self[name] = self._norm(config, heads)
+                self[name] = self._norm(config, config.qk_norm, heads)
         if config.sinks:
             self.sinks = mx.zeros((self.n_heads,))
 
-    def _norm(self, config: Heads, heads: int) -> nn.Module:
-        norm: Any = config.qk_norm
+    def _norm(self, config: Heads, norm: NormKind, heads: int) -> Norm:
         if config.qk_norm_over == "each_head":
             return EachHead(norm, heads, self.head_dim)
-        built: nn.Module = norm.build(self.head_dim * (heads if self.norm_joined else 1))
-        return built
+        return norm.build(self.head_dim * (heads if self.norm_joined else 1))
 
     def _heads(self, y: mx.array, norm: str = "") -> mx.array:
         """A projection `[B, T, H * K]`, normalised, split into heads `[B, H, T, K]`, bounded."""
@@ -235,15 +243,6 @@ class AttentionMixer(HeadsMixer):
         after, seen, mask, pos = extend(state, k, v, ctx, self.window)
         bias = self._bias(q, seen["k"], pos, seen["pos"], ctx)
         return self._attend(q, seen["k"], seen["v"], mask, bias, ctx), after
-
-    def flops(self, length: int) -> float:
-        """Forward operations per token of a causal row, beside the weights: scores and values.
-
-        `4 · H · K · keys`, where keys is the mean number that a token sees.
-        """
-        w = min(self.window or length, length)
-        keys = w - w * (w - 1) / (2 * length)
-        return 4.0 * self.n_heads * self.head_dim * keys
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""

@@ -11,12 +11,12 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import ActivationShape
 from ...ops.activations import ACTIVATIONS
-from ...recipe.config import Kind
 from ..ffns.mlp import Activation
+from ..kinds import MixerKind
 from ..taps import State, Taps
 
 
-class Convolution(Kind):
+class Convolution(MixerKind):
     """`y_t = act(Σ_j W_j x_{t + j - reach} + b)` for j = 0 ... kernel - 1.
 
     In a causal pass the kernel ends at the token, in any other it is centred on it (He et al. 2020,
@@ -45,6 +45,10 @@ class Convolution(Kind):
         """The neighbours of every token side by side, the sum, and the mask of the dropout."""
         return dim * ((self.kernel + 1) * at.itemsize + (1 if self.dropout else 0))
 
+    def flops(self, dim: int, length: int) -> float:
+        """None beyond two for each weight."""
+        return 0.0
+
 
 class ConvolutionMixer(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`; its decode state is the inputs that it still reads."""
@@ -68,10 +72,6 @@ class ConvolutionMixer(nn.Module):
         """Continue by the T tokens of `x`."""
         taps, after = self.taps.step(x, state, ctx)
         return self._sum(taps, ctx), after
-
-    def flops(self, length: int) -> float:
-        """None beside those of its weights."""
-        return 0.0
 
     def _sum(self, taps: list[mx.array], ctx: Context) -> mx.array:
         """Every tap `[B, T, D]` through its map, group by group, as one product."""

@@ -9,11 +9,12 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.attention import attention_naive
 from ...ops.masks import Mask
+from ..kinds import CrossMixerKind
 from .attention import Heads, HeadsMixer
 from .kv_cache import State
 
 
-class CrossAttention(Heads):
+class CrossAttention(Heads, CrossMixerKind):
     """Attention whose keys and values are made from the encoder's output, `ctx.memory`.
 
     Vaswani et al. 2017, section 3.2.3: "encoder-decoder attention". It has no positions and no
@@ -25,6 +26,10 @@ class CrossAttention(Heads):
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         return self.saved_for_keys(dim, replace(at, biased=False), at.memory or at.length)
 
+    def flops(self, dim: int, length: int) -> float:
+        """Scores and weighted values, of a source as long as the target."""
+        return 4.0 * self.n_heads * self.width_of_head(dim) * length
+
     def build(self, dim: int) -> "CrossAttentionMixer":
         self.check(dim)
         return CrossAttentionMixer(self, dim)
@@ -33,13 +38,13 @@ class CrossAttention(Heads):
 class CrossAttentionMixer(HeadsMixer):
     """`(x [B, T, D], ctx with memory [B, S, D]) -> [B, T, D]`.
 
-    Its decode state is the memory's keys and values, which `remember` makes once.
+    Its decode state is the memory's keys and values, which `project_memory` makes once.
     """
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        return self._read(x, self.remember(ctx.memory), ctx)
+        return self._read(x, self.project_memory(ctx.memory), ctx)
 
-    def remember(self, memory: mx.array | None) -> State:
+    def project_memory(self, memory: mx.array | None) -> State:
         """The keys and values of a memory `[B, S, D]`.
 
         Raises:
@@ -56,10 +61,6 @@ class CrossAttentionMixer(HeadsMixer):
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """The same as a whole pass, of a memory whose keys and values are known."""
         return self._read(x, state, ctx), state
-
-    def flops(self, length: int) -> float:
-        """As many keys as the source is long, for which `length` stands here."""
-        return 4.0 * self.n_heads * self.head_dim * length
 
     def _read(self, x: mx.array, known: State, ctx: Context) -> mx.array:
         q = self._heads(self.q(x), "q_norm")

@@ -9,12 +9,12 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.unstack import parts
-from ...recipe.config import Kind
+from ..kinds import MixerKind
 from ..linear import ResidualLinear
 from ..taps import State, Taps
 
 
-class DilatedConvolution(Kind):
+class DilatedConvolution(MixerKind):
     """A convolution over positions, with holes: `z_t = Σ_i W_i x_{t - i·d} + b`, then a unit.
 
         gated    y = W_o (tanh(z) · σ(z'))      WaveNet: van den Oord et al. 2016, equations 1, 2
@@ -43,6 +43,10 @@ class DilatedConvolution(Kind):
         """The input at every tap, z, and what the unit makes of it."""
         width = self.hidden_dim or dim
         return float((self.kernel * dim + (5 if self.unit == "gated" else 2) * width) * at.itemsize)
+
+    def flops(self, dim: int, length: int) -> float:
+        """None beyond two for each weight."""
+        return 0.0
 
 
 class DilatedConvolutionMixer(nn.Module):

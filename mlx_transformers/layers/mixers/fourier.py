@@ -1,6 +1,6 @@
 """Fourier mixing: no parameters, no softmax, no order to follow."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -8,10 +8,15 @@ import mlx.nn as nn
 from ...core.context import Context
 from ...core.errors import RunError
 from ...core.footprint import ActivationShape
-from ...recipe.config import Kind
+from ..kinds import MixerKind, State
+
+NO_DECODING = (
+    "A fourier mixer needs the whole sequence for each of its outputs, so it can't decode token by "
+    "token. Use it in an encoder."
+)
 
 
-class Fourier(Kind):
+class Fourier(MixerKind):
     """The real part of the discrete Fourier transform over sequence and width: `Re F_T(F_D(x))`.
 
     Lee-Thorp et al. 2021 (FNet), equation 3. Every token meets every other, padding included, as
@@ -27,6 +32,10 @@ class Fourier(Kind):
         """Nothing: it is linear and has no weights."""
         return 0.0
 
+    def flops(self, dim: int, length: int) -> float:
+        """None: a fast transform takes next to none."""
+        return 0.0
+
 
 class FourierMixer(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`, in float32 inside."""
@@ -34,17 +43,10 @@ class FourierMixer(nn.Module):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         return mx.fft.fft2(x.astype(mx.float32), axes=(1, 2)).real.astype(x.dtype)
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> Any:
-        """There is none.
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """Raise RunError: each output needs the whole sequence."""
+        raise RunError(NO_DECODING)
 
-        Raises:
-            RunError: always; each of its outputs needs the whole sequence.
-        """
-        raise RunError(
-            "A fourier mixer needs the whole sequence for each of its outputs, so it can't decode "
-            "token by token. Use it in an encoder."
-        )
-
-    def flops(self, length: int) -> float:
-        """Forward operations per token: none are counted, a fast transform takes next to none."""
-        return 0.0
+    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+        """Raise RunError, as `init_state`."""
+        raise RunError(NO_DECODING)

@@ -1,7 +1,7 @@
 """Multi-head latent attention: keys and values from one short vector per token."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,13 +11,13 @@ from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
-from ...recipe.config import Kind
 from ...recipe.slot import Slot
+from ..kinds import MixerKind, NormKind
 from ..linear import ResidualLinear
 from .kv_cache import State, empty_cache, extend
 
 
-class Latent(Kind):
+class Latent(MixerKind):
     """Multi-head latent attention: `c = norm(W_d x)`, keys and values of every head from c.
 
     DeepSeek-AI 2024 (DeepSeek-V2), section 2.1 and appendix C. Positions turn a part of their own:
@@ -40,7 +40,7 @@ class Latent(Kind):
     """Features that they turn."""
     value_dim: int = Field(ge=1)
     """Features of a value of a head."""
-    norm: Annotated[Kind, Slot("norm")]
+    norm: Annotated[NormKind, Slot("norm")]
     """The normalisation of the short vectors."""
     scale: float | None = Field(None, gt=0)
     """Multiplies the scores; none means 1/√(nope_dim + rope_dim)."""
@@ -51,6 +51,10 @@ class Latent(Kind):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
 
+    def flops(self, dim: int, length: int) -> float:
+        """Scores and weighted values, for each key that a token sees, on average."""
+        return self.n_heads * (self.nope_dim + self.rope_dim + self.value_dim) * (length + 1.0)
+
     def build(self, dim: int) -> "LatentMixer":
         return LatentMixer(self, dim)
 
@@ -59,7 +63,7 @@ class Latent(Kind):
         key = self.n_heads * (self.nope_dim + self.rope_dim)
         value = self.n_heads * self.value_dim
         ranks = [rank for rank in (self.kv_rank, self.q_rank) if rank]
-        norms = sum(self.norm.saved_bytes(rank, at) for rank in ranks)  # type: ignore[attr-defined]
+        norms = sum(self.norm.saved_bytes(rank, at) for rank in ranks)
         drops = self.dropout > 0
         scores = attention_saved_bytes(
             at, self.n_heads, keys=at.length, mask=Mask(), dropout=drops, bias=at.biased
@@ -79,7 +83,7 @@ class LatentMixer(nn.Module):
         self.dropout = config.dropout
         self.key_dim = config.nope_dim + config.rope_dim
         self.scale = config.scale or 1.0 / math.sqrt(self.key_dim)
-        norm: Any = config.norm
+        norm = config.norm
         if config.q_rank is None:
             self.q = nn.Linear(dim, heads * self.key_dim, bias=False)
         else:
@@ -120,11 +124,6 @@ class LatentMixer(nn.Module):
         bias = ctx.position.bias(q * self.scale, k, pos, seen["pos"], ctx)
         y = self._attend(q, k, c, mask, bias, ctx)
         return self._merge(y @ to_value.swapaxes(-1, -2)), after
-
-    def flops(self, length: int) -> float:
-        """Forward operations per token of a causal row, beside the weights: scores and values."""
-        keys = (length + 1) / 2
-        return 2.0 * self.n_heads * (self.key_dim + self.config.value_dim) * keys
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array]:
         """Both parts of the queries `[B, H, T, .]`, c `[B, T, R]`, the keys' part that is to be

@@ -7,11 +7,11 @@ import mlx.core as mx
 from pydantic import Field
 
 from ...core.context import Context
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position
 
 
-class Alibi(Kind):
+class Alibi(PositionKind):
     """Attention with linear biases (ALiBi): scores fall with distance, faster in some heads.
 
     `score(t, s) + slope_h · (s - t)`, with slopes `2^(-8h/H)` for h = 1 ... H; Press et al. 2021,

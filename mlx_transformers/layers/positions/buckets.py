@@ -9,12 +9,12 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...ops.lookup import lookup
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .learned import Learned, LearnedPosition
 from .position import Position
 
 
-class Buckets(Kind):
+class Buckets(PositionKind):
     """A learned bias per head and bucket of distance, added to the scores.
 
     Raffel et al. 2020 (T5), section 2.1: near distances have a bucket each, farther ones share

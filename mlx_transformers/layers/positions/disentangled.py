@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ...core.context import Context
-from ...recipe.config import Kind
 from ...recipe.slot import Slot
+from ..kinds import NormKind, PositionKind
 from .learned import Learned, LearnedPosition
 from .position import Position
 
 
-class Disentangled(Kind):
+class Disentangled(PositionKind):
     """One vector for each relative position `t - s` in -R ... R - 1, lent to every mixer.
 
     He et al. 2020 (DeBERTa), equation 3. Farther tokens share the outermost rows. With a
@@ -28,7 +28,7 @@ class Disentangled(Kind):
     """Relative positions to either side R; the table has 2R rows."""
     max_distance: int | None = Field(None, ge=3)
     """Where the last of the wider rows begins; none means that every row is one distance."""
-    norm: Annotated[Kind, Slot("norm")] | None = None
+    norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation of the table, before a mixer reads it (DeBERTa v2: layer_norm)."""
     width: int | None = Field(None, ge=1)
     """Width of the table, where it is not that of the embeddings."""

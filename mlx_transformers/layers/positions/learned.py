@@ -9,11 +9,11 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.errors import RunError
 from ...ops.lookup import lookup
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position
 
 
-class Learned(Kind):
+class Learned(PositionKind):
     """One learned vector per position, added to the embeddings (GPT-1, BERT, GPT-2).
 
     Gehring et al. 2017, section 3.1. Positions end at `max_seq_len`.

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position
 
 
-class NoPosition(Kind):
+class NoPosition(PositionKind):
     """No position at all: a causal mask alone lets a decoder tell order (Haviv et al. 2022)."""
 
     kind: Literal["none"] = "none"

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...ops.rotary import rotate
-from ...recipe.config import Kind
 from ...recipe.slot import Slot
+from ..kinds import PositionKind, ScalingKind
 from .position import Position
 from .scalings.scaling import plain_inv_freq, single
 
 
-class Rope(Kind):
+class Rope(PositionKind):
     """Rotary position embedding: pairs of query and key features turn with position.
 
     Feature pair i of position p turns by `p · theta^(-2i/K)`, so that a score depends on the
@@ -30,7 +30,7 @@ class Rope(Kind):
     of features the last finds a partner that would have stayed, as in NeoX's published code."""
     traditional: bool = False
     """Whether neighbouring features form a pair, as in the paper."""
-    scaling: Annotated[Kind, Slot("scaling")] | None = None
+    scaling: Annotated[ScalingKind, Slot("scaling")] | None = None
     """How frequencies change for contexts longer than in training; none leaves them."""
     growth: float = Field(0.0, ge=0)
     """The β by which turned queries grow with position p, `1 + β ln(1 + ⌊p / growth_every⌋)`, so
@@ -54,7 +54,7 @@ class RopePosition(Position):
     def __init__(self, config: Rope) -> None:
         super().__init__()
         self.config = config
-        self.scaling: Any = config.scaling
+        self.scaling = config.scaling
 
     @property
     def recompute_beyond(self) -> int | None:

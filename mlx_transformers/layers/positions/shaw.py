@@ -8,11 +8,11 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...ops.lookup import read_pairs
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position, check_heads
 
 
-class Shaw(Kind):
+class Shaw(PositionKind):
     """A learned key for each relative position, beside the key of the token that stands there.
 
     `score(t, s) = q_t · (k_s + a[clip(s - t, -R, R)])`; Shaw, Uszkoreit, Vaswani 2018, equations 4

@@ -7,11 +7,11 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position
 
 
-class Sinusoidal(Kind):
+class Sinusoidal(PositionKind):
     """Fixed waves of geometric wavelengths, added to the embeddings.
 
     `PE[p, 2i] = sin(p / theta^(2i/D))`, `PE[p, 2i+1] = cos(p / theta^(2i/D))`;

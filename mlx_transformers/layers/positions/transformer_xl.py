@@ -10,11 +10,11 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...ops.lookup import read_pairs
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position, check_heads
 
 
-class TransformerXL(Kind):
+class TransformerXL(PositionKind):
     """Scores of four terms: what meets what, what meets how far, and how much of either is sought
     whatever the query is.
 

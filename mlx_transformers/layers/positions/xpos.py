@@ -7,12 +7,12 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
-from ...recipe.config import Kind
+from ..kinds import PositionKind
 from .position import Position
 from .rope import Rope, RopePosition
 
 
-class Xpos(Kind):
+class Xpos(PositionKind):
     """Rotary positions whose pairs also shrink with distance, the fast ones most (xPos).
 
     Pair i of a query at t is multiplied by `z_i^(t/base)`, of a key at s by `z_i^(-s/base)`, with

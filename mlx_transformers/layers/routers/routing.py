@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
 from ...ops.route import in_best_groups
-from ...recipe.config import Kind
+from ..kinds import RouterKind
 
 
-class Routing(Kind):
+class Routing(RouterKind):
     """The fields of every router that takes k of E experts."""
 
     top_k: int = Field(ge=1)

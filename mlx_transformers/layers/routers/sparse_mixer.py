@@ -9,11 +9,11 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
-from ...recipe.config import Kind
+from ..kinds import RouterKind
 from .routing import load_of
 
 
-class SparseMixer(Kind):
+class SparseMixer(RouterKind):
     """Experts are taken one after the other, each with a softmax over those that come near it.
 
     `e_1 = argmax s`, `gate_1 = softmax(s over {e: (s_max - s_e) / max(|s_e|, s_max) ≤ 2 r})[e_1]`

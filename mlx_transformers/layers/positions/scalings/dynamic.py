@@ -1,7 +1,7 @@
 """Dynamic NTK-aware scaling."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 
@@ -18,7 +18,7 @@ class DynamicScaling(FromTrained):
 
     kind: Literal["dynamic"] = "dynamic"
 
-    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+    def inv_freq(self, theta: float, width: int, length: mx.array | int) -> mx.array:
         longest = mx.maximum(mx.array(length), self.trained_len).astype(mx.float32)
         growth = self.factor * longest / self.trained_len - (self.factor - 1)
         log_base = math.log(theta) + mx.log(growth) * (width / (width - 2))

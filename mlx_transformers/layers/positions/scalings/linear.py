@@ -1,6 +1,6 @@
 """Position interpolation."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 
@@ -16,5 +16,5 @@ class LinearScaling(Stretched):
 
     kind: Literal["linear"] = "linear"
 
-    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+    def inv_freq(self, theta: float, width: int, length: mx.array | int) -> mx.array:
         return single(plain_inv_freq(theta, width) / self.factor)

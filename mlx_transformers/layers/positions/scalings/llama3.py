@@ -1,7 +1,7 @@
 """The scaling of LLaMA 3.1."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
@@ -23,7 +23,7 @@ class Llama3Scaling(FromTrained):
     high: float = Field(4.0, gt=0)
     """Pairs with more turns than this are kept."""
 
-    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+    def inv_freq(self, theta: float, width: int, length: mx.array | int) -> mx.array:
         plain = plain_inv_freq(theta, width)
         turns = self.trained_len * plain / (2 * math.pi)
         kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)

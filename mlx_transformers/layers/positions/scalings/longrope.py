@@ -1,16 +1,17 @@
 """LongRoPE."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 from pydantic import Field
 
 from ....core.errors import RecipeError
-from .scaling import Scaling, plain_inv_freq, single
+from ...kinds import ScalingKind
+from .scaling import plain_inv_freq, single
 
 
-class LongRopeScaling(Scaling):
+class LongRopeScaling(ScalingKind):
     """LongRoPE: a divisor per pair, found by search, one set for short and one for long passes.
 
     Ding et al. 2024, equation 3 and section 3.3; Phi-3 (Abdin et al. 2024). The long set serves
@@ -30,7 +31,7 @@ class LongRopeScaling(Scaling):
     """Whether a text that grows beyond `trained_len` while it is decoded is read anew (Phi-3);
     otherwise its first keys stay as the short set turned them."""
 
-    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+    def inv_freq(self, theta: float, width: int, length: mx.array | int) -> mx.array:
         plain = plain_inv_freq(theta, width)
         for name, by in (("short", self.short), ("long", self.long)):
             if len(by) != len(plain):

@@ -1,47 +1,23 @@
-"""What every scaling of rotary positions offers: how fast each pair of features turns."""
+"""Fields and frequencies shared by the scalings of rotary positions."""
 
 import math
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from pydantic import Field
 
-from ....recipe.config import Kind
+from ...kinds import ScalingKind
 
 
-class Scaling(Kind):
-    """How a model of one context reads a longer one: rotary frequencies changed after the fact."""
-
-    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
-        """Radians per position of each turning pair, `[width / 2]`, float32.
-
-        Args:
-            theta: base of the wavelengths.
-            width: features that turn, twice the pairs.
-            length: one more than the largest position of the pass, an int or an array scalar.
-        """
-        raise NotImplementedError(f"{type(self).__name__} scales nothing.")
-
-    def size(self) -> float:
-        """What turned queries and keys are multiplied by."""
-        return 1.0
-
-    @property
-    def recompute_beyond(self) -> int | None:
-        """The length beyond which all tokens are turned differently, the old ones too."""
-        return None
-
-
-class Stretched(Scaling):
-    """Scalings by a factor of a model that was trained on a shorter context."""
+class Stretched(ScalingKind):
+    """A scaling by a factor over the context of training."""
 
     factor: float = Field(ge=1)
     """How many times longer the context is to be."""
 
 
 class FromTrained(Stretched):
-    """Those that also ask how long the context was in training."""
+    """A scaling that also depends on the length of the context of training."""
 
     trained_len: int = Field(ge=1)
     """The context of training, in tokens."""

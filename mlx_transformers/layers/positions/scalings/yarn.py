@@ -1,7 +1,7 @@
 """YaRN."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
@@ -28,7 +28,7 @@ class YarnScaling(FromTrained):
     magnitude: float | None = Field(None, gt=0)
     """What turned queries and keys are multiplied by; none means 0.1 ln(factor) + 1."""
 
-    def inv_freq(self, theta: float, width: int, length: Any) -> mx.array:
+    def inv_freq(self, theta: float, width: int, length: mx.array | int) -> mx.array:
         plain = plain_inv_freq(theta, width)
         low, high = (self._pair(turns, theta, width) for turns in (self.beta_fast, self.beta_slow))
         if self.truncate:
