@@ -5,12 +5,13 @@ Inputs and outputs are NumPy arrays by name: `input_ids`, `attention_mask`, ... 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from ..core.context import Context
+from ..core.context import Context, Layout
 from ..core.errors import ConvertError, unknown
 
 Arrays = Mapping[str, np.ndarray]
@@ -35,7 +36,7 @@ def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     if "input_ids" in inputs:
         ctx = _padded(inputs.get("attention_mask"))
         if "token_type_ids" in inputs:
-            ctx.types = _tokens(inputs["token_type_ids"])
+            ctx.layout = replace(ctx.layout, types=_tokens(inputs["token_type_ids"]))
         found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), ctx))
     if "prompt_ids" in inputs:
         found |= greedy(model, inputs["prompt_ids"])
@@ -61,7 +62,7 @@ def greedy(
         out, state = model.step(tokens, state)
         if n and length + n == (getattr(model, "recompute_beyond", None) or 0) + 1:
             whole = mx.concatenate([_tokens(prompt), *chosen], axis=1)
-            again = model.init_state(rows, length + new_tokens, reach=length + n)
+            again = model.init_state(rows, length + new_tokens, total_length=length + n)
             out, state = model.step(whole, again)
         logits.append(out[:, -1])
         tokens = mx.argmax(out[:, -1:], axis=-1)
@@ -83,8 +84,10 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     rows = {name: array.reshape(-1, ids.shape[-1]) for name, array in alike.items()}
     mask, types = rows.get("attention_mask"), rows.get("token_type_ids")
     ctx = Context(
-        valid=None if mask is None else mx.array(mask.astype(bool)),
-        types=None if types is None else _tokens(types),
+        Layout(
+            valid=None if mask is None else mx.array(mask.astype(bool)),
+            types=None if types is None else _tokens(types),
+        )
     )
     x = model.encode(_tokens(rows["input_ids"]), ctx)
     found = {"last_hidden_state": x}
@@ -137,8 +140,10 @@ def _tokens(ids: np.ndarray) -> mx.array:
 
 def _padded(mask: np.ndarray | None, positions: np.ndarray | None = None) -> Context:
     return Context(
-        valid=None if mask is None else mx.array(mask.astype(bool)),
-        positions=None if positions is None else mx.array(positions.astype(np.int32)),
+        Layout(
+            valid=None if mask is None else mx.array(mask.astype(bool)),
+            positions=None if positions is None else mx.array(positions.astype(np.int32)),
+        )
     )
 
 

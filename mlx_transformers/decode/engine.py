@@ -28,7 +28,7 @@ class Decodable(Protocol):
     max_seq_len: int
     vocab_size: int
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype, **reach: int) -> Any: ...
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype, **total_length: int) -> Any: ...
 
     def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]: ...
 
@@ -102,8 +102,8 @@ class Engine:
 
     def _empty(self, length: int) -> Any:
         """A decode state before `length` tokens that are known."""
-        reach = {"reach": length} if self._reread_at else {}
-        return self._model.init_state(self._rows, self._slots, dtype(self._model), **reach)
+        total = {"total_length": length} if self._reread_at else {}
+        return self._model.init_state(self._rows, self._slots, dtype(self._model), **total)
 
     def _advance(self, token: mx.array, length: int) -> mx.array:
         """The next token, where `length` tokens are known, `token` the last of them."""

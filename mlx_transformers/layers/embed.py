@@ -20,7 +20,7 @@ HIDDEN = 0.12
 class TokenEmbed(EmbedKind):
     """A table of vectors, one per token, joined by those of its position and its type.
 
-    `x = drop(norm(position.embed(scale · table[tokens] + types[ctx.types])))`; Vaswani et al.
+    `x = drop(norm(position.embed(scale · table[tokens] + types[layout.types])))`; Vaswani et al.
     2017, sections 3.4 and 5.4; types and norm: BERT (Devlin et al. 2018, figure 2). With a `width`
     of its own the sum is projected to the model's: factorised embedding, Lan et al. 2019 (ALBERT),
     section 3.1.
@@ -111,7 +111,7 @@ class TokenEmbedding(nn.Module):
         if "norm" in self and self.norm_first:
             x = self.norm(x)
         if "types" in self:
-            types = mx.zeros_like(tokens) if ctx.types is None else ctx.types
+            types = mx.zeros_like(tokens) if ctx.layout.types is None else ctx.layout.types
             x = x + lookup(self.types.weight, types)
         x = ctx.position.embed(x, ctx)
         x = self.project(x) if self._projects("bare_sum") else x
@@ -123,7 +123,11 @@ class TokenEmbedding(nn.Module):
     def _shown(self, tokens: mx.array, ctx: Context) -> mx.array:
         """What each token's vector is multiplied by, `[B, T, 1]`."""
         hidden = (tokens == self.zeroed).astype(mx.float32)
-        length = tokens.shape[1] if ctx.valid is None else ctx.valid.sum(axis=1, keepdims=True)
+        length = (
+            tokens.shape[1]
+            if ctx.layout.valid is None
+            else ctx.layout.valid.sum(axis=1, keepdims=True)
+        )
         share = hidden.sum(axis=1, keepdims=True) / length
         # a row of nothing else has no vectors to grow
         return ((1 - hidden) * (1 - HIDDEN) / mx.maximum(1 - share, 1e-6))[..., None]

@@ -304,8 +304,12 @@ class CellKind(Kind):
         return 0.0
 
 
-class AlignKind(LayerKind):
+class AlignKind(Kind):
     """Slot `align`: attention of a recurrent decoder over the source."""
+
+    @abstractmethod
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per query that the forward saves for its backward."""
 
     @abstractmethod
     def build(self, dim: int) -> Alignment:

@@ -104,7 +104,7 @@ class ClassifierModule(nn.Module):
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
         """What the last map reads, `[B, D]`."""
-        h = read(x, ctx.valid, self.reads)
+        h = read(x, ctx.layout.valid, self.reads)
         h = self.activation(self.map(h)) if "map" in self else h
         return self.norm(h) if "norm" in self else h
 
@@ -123,7 +123,7 @@ class SentenceModule(nn.Module):
             self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        h = read(x, ctx.valid, self.reads)
+        h = read(x, ctx.layout.valid, self.reads)
         h = self.activation(self.map(h)) if "map" in self else h
         # The root of zero has no slope.
         return h * mx.rsqrt((h * h).sum(axis=-1, keepdims=True) + 1e-12) if self.normalize else h

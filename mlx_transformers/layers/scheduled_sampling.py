@@ -55,7 +55,9 @@ class Sampler(nn.Module):
 
         The token is drawn from `logits(y) [B, V]`, and nothing is learned through the draw.
         """
-        coins = mx.random.uniform(shape=shape, key=ctx.next_key()) < self.at(ctx.progress)
+        coins = mx.random.uniform(shape=shape, key=ctx.next_key()) < self.at(
+            ctx.scalars.get("progress")
+        )
         keys = mx.random.split(ctx.next_key(), shape[1])
 
         def choose(t: int, given: mx.array, y: mx.array) -> mx.array:

@@ -27,15 +27,17 @@ class Taps:
 
     def read(self, x: mx.array, ctx: Context) -> list[mx.array]:
         """The taps of every position of x `[B, T, D]`, the oldest first."""
-        if ctx.valid is not None:
-            x = _only(ctx.valid, x)
-        after = 0 if ctx.causal else (self.kernel - 1) // 2 * self.dilation
+        if ctx.layout.valid is not None:
+            x = _only(ctx.layout.valid, x)
+        after = 0 if ctx.layout.causal else (self.kernel - 1) // 2 * self.dilation
         around = (self.span - after, after)
         taps = self._cut(mx.pad(x, [(0, 0), around, (0, 0)]))
-        if ctx.segments is None:
+        if ctx.layout.segments is None:
             return taps
-        documents = self._cut(mx.pad(ctx.segments, [(0, 0), around], constant_values=-1))
-        return [_only(of == ctx.segments, tap) for of, tap in zip(documents, taps, strict=True)]
+        documents = self._cut(mx.pad(ctx.layout.segments, [(0, 0), around], constant_values=-1))
+        return [
+            _only(of == ctx.layout.segments, tap) for of, tap in zip(documents, taps, strict=True)
+        ]
 
     def init_state(self, batch: int, dim: int, dtype: mx.Dtype) -> State:
         """The inputs that the next output still reads: zeros before a row begins."""
@@ -43,8 +45,8 @@ class Taps:
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[list[mx.array], State]:
         """The taps of the next T tokens `x [B, T, D]`, and what the ones after them read."""
-        if ctx.pad is not None:
-            x = _only(mx.arange(x.shape[1]) + ctx.offset >= ctx.pad[:, None], x)
+        if ctx.cursor.pad is not None:
+            x = _only(mx.arange(x.shape[1]) + ctx.cursor.offset >= ctx.cursor.pad[:, None], x)
         past = state["past"]
         seen = mx.concatenate([past.astype(x.dtype), x], axis=1)
         return self._cut(seen), {"past": seen[:, x.shape[1] :].astype(past.dtype)}

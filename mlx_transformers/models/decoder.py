@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import mlx.core as mx
 from pydantic import Field
 
-from ..core.context import Context
+from ..core.context import Context, Cursor, Layout
 from ..layers.block import Block
 from ..layers.heads import Unembedding
 from ..recipe.config import Kind
@@ -77,10 +77,10 @@ class DecoderModel(TowerModule):
         passes = [shortened(ctx, k) for k in range(1, len(self.ahead.chain) + 1)]
         further = self.ahead(h, self.embed(tokens, ctx), passes)
         for i, own in enumerate(passes, self.stack.n_layers):
-            for name, value in own.aux.items():
-                ctx.add_aux(name, value)
-            for name, value in own.stats.items():
-                ctx.add_stat(f"{name}/{i}", value)
+            for name, value in own.collected.aux.items():
+                ctx.collected.add_aux(name, value)
+            for name, value in own.collected.stats.items():
+                ctx.collected.add_stat(f"{name}/{i}", value)
         return self.head.transform(h), [self.head.transform(each) for each in further]
 
     def unembedding(self) -> Unembedding:
@@ -96,13 +96,13 @@ class DecoderModel(TowerModule):
         length: int,
         dtype: mx.Dtype = mx.float32,
         pad: mx.array | None = None,
-        reach: int = 0,
+        total_length: int = 0,
     ) -> dict[str, Any]:
         """An empty decode state for `batch` rows of at most `length` tokens.
 
         Args:
             pad: `[B]`, how many tokens before the first of each row will be padding.
-            reach: tokens that will be read in several steps as one, for a model with
+            total_length: tokens that will be read in several steps as one, for a model with
                 `recompute_beyond`.
 
         Raises:
@@ -111,12 +111,12 @@ class DecoderModel(TowerModule):
         self.position.admit(length)
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
         if self.recompute_beyond is not None:
-            state["reach"] = mx.array(reach)
+            state["total_length"] = mx.array(total_length)
         return state if pad is None else state | {"pad": pad}
 
     @property
     def recompute_beyond(self) -> int | None:
-        """The length beyond which a text has to be read anew, with that `reach`; None for none."""
+        """Sequence length beyond which the text is read anew with its `total_length`, if any."""
         own = [block.position for block in self.stack.blocks if "position" in block]
         ends = [position.recompute_beyond for position in (self.position, *own)]
         return min((end for end in ends if end is not None), default=None)
@@ -126,8 +126,12 @@ class DecoderModel(TowerModule):
 
         The state is a tree of arrays, so a step can be compiled; a prompt is one step.
         """
-        ctx = Context(offset=state["offset"], pad=state.get("pad"), reach=state.get("reach"))
-        ctx.positions = padded_positions(tokens, ctx)
+        ctx = Context(
+            cursor=Cursor(
+                offset=state["offset"], pad=state.get("pad"), total_length=state.get("total_length")
+            )
+        )
+        ctx.layout = Layout(positions=padded_positions(tokens, ctx))
         h, blocks = self.go_on(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
         return self.head(h, self.embed.table), state | after
@@ -135,15 +139,24 @@ class DecoderModel(TowerModule):
 
 def shortened(ctx: Context, k: int) -> Context:
     """The context of a pass over the same rows without their last k places."""
-    whole = {name: getattr(ctx, name) for name in ("positions", "segments", "valid", "types")}
-    cut: dict[str, Any] = {
-        name: None if array is None else array[:, :-k] for name, array in whole.items()
-    }
-    return replace(ctx, **cut, key=ctx.split_key(), aux={}, stats={})
+
+    def cut(array: mx.array | None) -> mx.array | None:
+        return None if array is None else array[:, :-k]
+
+    rows = ctx.layout
+    layout = replace(
+        rows,
+        positions=cut(rows.positions),
+        segments=cut(rows.segments),
+        valid=cut(rows.valid),
+        types=cut(rows.types),
+    )
+    collected = replace(ctx.collected, aux={}, stats={})
+    return replace(ctx, layout=layout, key=ctx.split_key(), collected=collected)
 
 
 def padded_positions(tokens: mx.array, ctx: Context) -> mx.array | None:
-    """Positions `[B, T]` of a step whose rows begin after `ctx.pad` slots; None without padding."""
-    if ctx.pad is None:
+    """Positions `[B, T]` of a step with `cursor.pad` left padding; None without padding."""
+    if ctx.cursor.pad is None:
         return None
-    return mx.maximum(mx.arange(tokens.shape[1]) + ctx.offset - ctx.pad[:, None], 0)
+    return mx.maximum(mx.arange(tokens.shape[1]) + ctx.cursor.offset - ctx.cursor.pad[:, None], 0)

@@ -1,5 +1,6 @@
 """The encoder: a stack that sees a whole sequence at once."""
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
@@ -60,8 +61,8 @@ class EncoderModel(TowerModule):
         return [self.stack]
 
     def encode(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """The normalised output of the last block, `[B, T, D]`; `ctx.valid` marks padding."""
-        ctx.causal = False
+        """The normalised output of the last block, `[B, T, D]`; `layout.valid` marks padding."""
+        ctx.layout = replace(ctx.layout, causal=False)
         return self.read(tokens, ctx)
 
     def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:

@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
-from ..core.context import Context
+from ..core.context import Collected, Context, Cursor
 from ..layers.block import Block
 from ..layers.heads import Unembedding
 from ..recipe.config import Kind
@@ -84,7 +84,8 @@ class EncoderDecoderModel(nn.Module):
 
     def encode(self, source: mx.array, ctx: Context) -> mx.array:
         """What the decoder reads, `[B, S, D]`; `ctx.memory_valid [B, S]` marks the padding."""
-        own = replace(ctx, causal=False, valid=ctx.memory_valid, key=ctx.split_key())
+        layout = replace(ctx.layout, causal=False, valid=ctx.memory_valid)
+        own = replace(ctx, layout=layout, key=ctx.split_key())
         shared = "table" not in self.encoder.embed
         return self.encoder.read(source, own, self.decoder.embed.table if shared else None)
 
@@ -111,7 +112,7 @@ class EncoderDecoderModel(nn.Module):
         """How much each target token looked at each source token, `[B, T, S]`: the mean over the
         heads of the last block's attention across (Vaswani et al. 2017, section 3.2.3)."""
         looks: list[mx.array] = []
-        ctx = Context(memory_valid=valid, looks=looks)
+        ctx = Context(collected=Collected(alignments=looks), memory_valid=valid)
         ctx.memory = self.encode(source, ctx)
         self.decoder.read(tokens, ctx)
         return looks[-1].mean(axis=1)
@@ -137,7 +138,7 @@ class EncoderDecoderModel(nn.Module):
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
         """Continue every target by `tokens [B, T]`: logits `[B, T, V]` and the new state."""
-        ctx = Context(offset=state["offset"], memory_valid=state.get("memory_valid"))
+        ctx = Context(cursor=Cursor(offset=state["offset"]), memory_valid=state.get("memory_valid"))
         h, blocks = self.decoder.go_on(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
         return self.head(h, self.decoder.embed.table), state | after

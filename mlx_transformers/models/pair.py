@@ -1,5 +1,6 @@
 """A pair: a generator that fills masks, and a discriminator that judges what it wrote."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import mlx.core as mx
@@ -96,7 +97,7 @@ class PairModel(nn.Module):
 
     def judge(self, tokens: mx.array, ctx: Context) -> mx.array:
         """The discriminator's answer, `[B, T, 1]`."""
-        ctx.causal = False
+        ctx.layout = replace(ctx.layout, causal=False)
         table: Any = self.generator.embed.table if self.shared else None
         return self.discriminator.head(self.discriminator.read(tokens, ctx, table), None)
 

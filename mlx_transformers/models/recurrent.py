@@ -100,28 +100,30 @@ class RecurrentModel(nn.Module):
         return [self.stack]
 
     def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """What meets the vocabulary, `[B, T, width]`; reads on from `ctx.carried`."""
+        """What meets the vocabulary, `[B, T, width]`; reads on from `ctx.collected.carried`."""
         return self.head.transform(self.read(tokens, ctx))
 
     def read(self, tokens: mx.array, ctx: Context) -> mx.array:
         """The output of the last layer, `[B, T, D]`."""
         ctx.position = Position()
         x = self.before(self.words(self.embed(tokens, ctx), tokens, ctx), ctx)
-        begin = ctx.carried
+        begin = ctx.collected.carried
         if begin is None:
             begin = self.stack.init_state(x.shape[0], x.dtype)
         h, after = self.stack(x, begin, ctx)
-        if ctx.carried is not None:
-            ctx.carried = after
+        if ctx.collected.carried is not None:
+            ctx.collected.carried = after
         y = self.after(h, ctx)
         self._penalise(h, y, ctx)
         return y
 
     def _penalise(self, h: mx.array, y: mx.array, ctx: Context) -> None:
         if self.activation_penalty:
-            ctx.add_aux("activation", self.activation_penalty * y.square().mean())
+            ctx.collected.add_aux("activation", self.activation_penalty * y.square().mean())
         if self.slowness_penalty:
-            ctx.add_aux("slowness", self.slowness_penalty * (h[:, 1:] - h[:, :-1]).square().mean())
+            ctx.collected.add_aux(
+                "slowness", self.slowness_penalty * (h[:, 1:] - h[:, :-1]).square().mean()
+            )
 
     def unembedding(self) -> Unembedding:
         """The map from `hidden` to logits, for losses that never hold all logits."""
@@ -135,7 +137,7 @@ class RecurrentModel(nn.Module):
         return self.stack.init_state(batch, dtype)
 
     def carried_state(self, batch: int) -> list[Any]:
-        """What `ctx.carried` is before the first of consecutive batches of `batch` rows."""
+        """The zero state before the first of consecutive batches of `batch` rows."""
         return self.stack.init_state(batch, mx.float32)
 
     def step(self, tokens: mx.array, state: list[Any]) -> tuple[mx.array, list[Any]]:

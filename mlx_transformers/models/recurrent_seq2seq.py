@@ -153,7 +153,8 @@ class RecurrentSeq2SeqModel(nn.Module):
         `h [B, S, D]`, the states that the decoder begins with (`begin`), and `valid`.
         """
         valid = ctx.memory_valid
-        own = replace(ctx, valid=valid, segments=None, position=Position(), key=ctx.split_key())
+        layout = replace(ctx.layout, valid=valid, segments=None)
+        own = replace(ctx, layout=layout, position=Position(), key=ctx.split_key())
         embed = self.source_embed if "source_embed" in self else self.embed
         x = self.drop(embed(source, own), own)
         h, states = self.encoder(x, self.encoder.init_state(x.shape[0], x.dtype), own)

@@ -108,9 +108,9 @@ class Stack(nn.Module):
             key = ctx.next_key() if ctx.key is not None else None
             x, aux, stats = self._run(i, block, x, key, ctx)
             for name, value in aux.items():
-                ctx.add_aux(name, value)
+                ctx.collected.add_aux(name, value)
             for name, value in stats.items():
-                ctx.add_stat(f"{name}/{i}", value)
+                ctx.collected.add_stat(f"{name}/{i}", value)
         return x
 
     def _run(
@@ -123,8 +123,9 @@ class Stack(nn.Module):
         def run(x: mx.array, given: dict[str, mx.array]) -> Any:
             if "key" in given:
                 given = given | {"key": mx.stop_gradient(given["key"])}
-            own = replace(ctx, **given, aux={}, stats={})  # type: ignore[arg-type]
-            return block(x, own), own.aux, own.stats
+            collected = replace(ctx.collected, aux={}, stats={})
+            own = replace(ctx, **given, collected=collected)  # type: ignore[arg-type]
+            return block(x, own), collected.aux, collected.stats
 
         f = recompute([block, ctx.position], run) if i in self.recomputed else run
         out: Any = f(x, given)

@@ -1,5 +1,6 @@
 """Causal language modelling: predict the next token."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
@@ -58,6 +59,6 @@ def next_tokens(batch: dict[str, mx.array], ctx: Context) -> tuple[mx.array, mx.
     weights = batch.get("weights", mx.ones(targets.shape))
     if "segments" in batch:
         segments = batch["segments"]
-        ctx.segments = segments[:, :-1]
+        ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
         weights = weights * (segments[:, 1:] == segments[:, :-1])
     return inputs, targets, weights

@@ -59,7 +59,7 @@ class ContrastiveObjective:
 
 def _vectors(model: Any, tokens: mx.array, valid: mx.array, ctx: Context) -> mx.array:
     key = ctx.next_key() if ctx.training else None
-    own = replace(ctx, causal=False, valid=valid, key=key)
+    own = replace(ctx, layout=replace(ctx.layout, causal=False, valid=valid), key=key)
     return model.pooled(model.encode(tokens, own), own)
 
 

@@ -1,5 +1,6 @@
 """Distillation: a small model learns from the data and from what a larger one says of it."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
@@ -67,7 +68,7 @@ class DistillObjective:
             weights = batch.get("weights", mx.ones(targets.shape))
             if "segments" in batch:
                 segments = batch["segments"]
-                ctx.segments = watched.segments = segments[:, :-1]
+                ctx.layout = watched.layout = replace(ctx.layout, segments=segments[:, :-1])
                 weights = weights * (segments[:, 1:] == segments[:, :-1])
         h = student.hidden(tokens, ctx)
         taught = mx.stop_gradient(teacher.hidden(tokens, watched))

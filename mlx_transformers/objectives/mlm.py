@@ -1,5 +1,6 @@
 """Masked language modelling: tell the tokens that are hidden from what stands around them."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
@@ -66,4 +67,4 @@ def hidden_places(x: mx.array, batch: dict[str, mx.array]) -> mx.array:
 
 def around(ctx: Context, batch: dict[str, mx.array]) -> None:
     """Have every token see every other that exists, as an encoder does."""
-    ctx.causal, ctx.valid, ctx.types = False, batch["valid"], batch.get("types")
+    ctx.layout = replace(ctx.layout, causal=False, valid=batch["valid"], types=batch.get("types"))

@@ -36,7 +36,7 @@ class MultiTokenObjective:
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model = models["model"]
         inputs, targets, weights = next_tokens(batch, ctx)
-        segments = ctx.segments
+        segments = ctx.layout.segments
         h, further = model.hidden_ahead(inputs, ctx)
         total, parts = self.head(model, h, targets, weights, ctx)
         for k, each in enumerate(further, 1):

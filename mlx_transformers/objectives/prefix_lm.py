@@ -1,5 +1,6 @@
 """Prefix language modelling: what is given is seen both ways, what follows is predicted."""
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
@@ -35,7 +36,7 @@ class PrefixLmObjective:
 
     def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         model, tokens, weights = models["model"], batch["tokens"], batch["weights"]
-        ctx.prefix = batch["prefix"]
+        ctx.layout = replace(ctx.layout, prefix=batch["prefix"])
         h = model.hidden(tokens[:, :-1], ctx)
         total, parts = self.head(model, h, tokens[:, 1:], weights, ctx)
         return summed(total, weights.sum(), parts, ctx)

@@ -50,7 +50,9 @@ def summed(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx: C
     """The loss with what the layers left in `ctx`: auxiliary losses are means, so each counts
     `weight` times."""
     # Each product is made once: MLX 0.32 can't compile a loss and its parts that repeat it.
-    sums = {name: value * weight for name, value in (ctx.aux | ctx.stats).items()}
-    for name in ctx.aux:
+    sums = {
+        name: value * weight for name, value in (ctx.collected.aux | ctx.collected.stats).items()
+    }
+    for name in ctx.collected.aux:
         total = total + sums[name]
     return Loss(total, weight, parts | sums)

@@ -15,7 +15,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_map
 
-from ..core.context import Context
+from ..core.context import Collected, Context
 from ..core.tree import cast
 from ..distributed.processes import ALONE, Ranks
 from ..distributed.tensor_parallel import Division
@@ -195,9 +195,13 @@ class Step:
 
         def loss(params: Tree) -> tuple[mx.array, Tree]:
             self.model.update(params if self.dtype == mx.float32 else cast(params, self.dtype))
-            ctx = Context(key=key, progress=self.clock["progress"], carried=carried)
+            ctx = Context(
+                collected=Collected(carried=carried),
+                key=key,
+                scalars={"progress": self.clock["progress"]},
+            )
             out = self.objective(self.roles, batch, ctx)
-            sums = {"weight": out.weight, "parts": out.parts, "carried": ctx.carried}
+            sums = {"weight": out.weight, "parts": out.parts, "carried": ctx.collected.carried}
             if self.scaler is None:
                 return out.total, sums
             # A sum over thousands of tokens would leave float16's range before it is scaled.

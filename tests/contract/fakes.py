@@ -1,5 +1,6 @@
 """Small models that keep the protocol of objectives, and fit in a line of NumPy each."""
 
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -32,11 +33,11 @@ class Reader(nn.Module):
         self.head = Twice()
 
     def encode(self, tokens: mx.array, ctx: Context) -> mx.array:
-        ctx.causal = False
+        ctx.layout = replace(ctx.layout, causal=False)
         x = self.table[tokens]
-        if ctx.types is not None:
-            x = x + self.types[ctx.types]
-        return x + mean(x, ctx.valid)[:, None]
+        if ctx.layout.types is not None:
+            x = x + self.types[ctx.layout.types]
+        return x + mean(x, ctx.layout.valid)[:, None]
 
     def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
         return self.head.transform(self.encode(tokens, ctx))
@@ -45,7 +46,7 @@ class Reader(nn.Module):
         return Unembedding(self.out, None, None)
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
-        return mean(x, ctx.valid) @ self.classes.T
+        return mean(x, ctx.layout.valid) @ self.classes.T
 
     def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
         return self.encode(tokens, ctx) @ self.classes.T
@@ -59,8 +60,8 @@ class Writer(Reader):
         return x + mean(x, ctx.memory_valid)[:, None]
 
     def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        assert ctx.causal
-        assert ctx.valid is None
+        assert ctx.layout.causal
+        assert ctx.layout.valid is None
         assert ctx.memory is not None
         return self.table[tokens] + mean(ctx.memory, ctx.memory_valid)[:, None]
 

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from pydantic import TypeAdapter
 
 from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fills the slots
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.layers.block import Block
 from mlx_transformers.layers.mixers.cross_attention import CrossAttentionMixer
 from mlx_transformers.layers.positions.position import Position
@@ -184,7 +184,7 @@ class Stepping(Subject):
         return mx.array(0)
 
     def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
-        return self(x, Context(offset=state)), state + x.shape[1]
+        return self(x, Context(cursor=Cursor(offset=state))), state + x.shape[1]
 
 
 class OfMixer(Subject):
@@ -209,7 +209,7 @@ class OfMixer(Subject):
         return self.it.init_state(batch, length, dtype)
 
     def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
-        ctx = Context(offset=state["offset"], position=self.position)
+        ctx = Context(cursor=Cursor(offset=state["offset"]), position=self.position)
         y, it = self.it.step(x, state["it"], ctx)
         return y, {"offset": state["offset"] + x.shape[1], "it": it}
 
@@ -324,7 +324,7 @@ class OfPosition(Stepping):
         if self.biased:
             places = mx.arange(T)
             bias = self.it.bias(heads, heads[:, :2], places, places, ctx)
-            mask = Mask(ctx.causal, segments=ctx.segments, valid=ctx.valid)
+            mask = Mask(ctx.layout.causal, segments=ctx.layout.segments, valid=ctx.layout.valid)
             flat = mx.zeros_like(heads)
             y = attention_naive(flat, flat, heads, scale=1.0, mask=mask, bias=bias)
             rows.append(y.transpose(0, 2, 1, 3).reshape(B, T, -1))
@@ -361,13 +361,16 @@ class OfEmbed(Stepping):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx.position = self.position
-        if ctx.types is None and "types" in self.it:
-            ctx.types = mx.broadcast_to(mx.arange(x.shape[1]) % 2, x.shape)
+        if ctx.layout.types is None and "types" in self.it:
+            types = mx.broadcast_to(mx.arange(x.shape[1]) % 2, x.shape)
+            ctx.layout = replace(ctx.layout, types=types)
         return self.it(x, ctx)
 
     def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
         types = mx.broadcast_to((mx.arange(x.shape[1]) + state) % 2, x.shape)
-        return self(x, Context(offset=state, types=types)), state + x.shape[1]
+        return self(x, Context(Layout(types=types), cursor=Cursor(offset=state))), state + x.shape[
+            1
+        ]
 
 
 class OfHead(Subject):

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.errors import RecipeError
 
 from . import cells, reference_recurrent
@@ -29,7 +29,7 @@ def test_a_cell_is_the_formula(row: Row, packed: bool) -> None:
     x, state = subject.inputs(), begun(subject)
     w = below(weights_of(subject), "it")
     segments = mx.array([[0] * 3 + [1] * 6, [2] * 7 + [3] * 2]) if packed else None
-    y, after = subject.it(x, state, Context(segments=segments))
+    y, after = subject.it(x, state, Context(Layout(segments=segments)))
     for b in range(BATCH):
         first = {k: np.asarray(v[b], dtype=np.float64) for k, v in state.items()}
         starts = {(3, 7)[b]} if packed else set()
@@ -48,7 +48,7 @@ def test_padding_is_passed_over_on_either_side(row: Row) -> None:
     for left, right in ((0, 3), (3, 0), (1, 2)):
         padded = mx.concatenate([noise[:, :left], x, noise[:, :right]], axis=1)
         valid = mx.array([[False] * left + [True] * 5 + [False] * right] * BATCH)
-        z, end = subject.it(padded, state, Context(valid=valid))
+        z, end = subject.it(padded, state, Context(Layout(valid=valid)))
         assert difference(z[:, left : left + 5], y) < 1e-6
         assert all(difference(end[k], after[k]) < 1e-6 for k in after)
 
@@ -71,9 +71,9 @@ def test_the_other_direction_is_the_row_turned_round() -> None:
     layer = subject.blocks[0]
     x = Row("cell", "x", cells.LSTM).subject().inputs()
     segments = mx.array([[0] * 4 + [1] * 5, [0] * LENGTH])
-    y, after = subject(x, subject.init_state(BATCH, mx.float32), Context(segments=segments))
+    y, after = subject(x, subject.init_state(BATCH, mx.float32), Context(Layout(segments=segments)))
     empty = layer.init_state(BATCH, mx.float32)
-    turned, first = layer.backward(x[:, ::-1], empty, Context(segments=segments[:, ::-1]))
+    turned, first = layer.backward(x[:, ::-1], empty, Context(Layout(segments=segments[:, ::-1])))
     assert difference(y[..., DIM // 2 :], turned[:, ::-1]) < 1e-6
     assert difference(after[0]["c"][:, DIM // 2 :], first["c"]) < 1e-6
 

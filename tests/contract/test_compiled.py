@@ -30,7 +30,7 @@ def test_compiled_is_eager_forward_and_backward(row: Row) -> None:
             subject.update(params)
             ctx = Context(key=key)
             y = subject(x, ctx)
-            return y.square().sum() + sum(ctx.aux.values()), y
+            return y.square().sum() + sum(ctx.collected.aux.values()), y
 
         if not tree_flatten(params):
             return loss(params)

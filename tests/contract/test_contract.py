@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.tree import cast
 
 from .rows import ALL, ROWS, STEPPING
@@ -33,7 +33,7 @@ def gradients(subject: Subject, x: mx.array, key: mx.array | None = None) -> dic
         ctx = Context(key=key)
         y = subject(x, ctx).astype(mx.float32)
         direction = mx.random.normal(y.shape, key=mx.random.key(5))
-        return (y * direction).sum() + sum(ctx.aux.values())
+        return (y * direction).sum() + sum(ctx.collected.aux.values())
 
     _, grads = mx.value_and_grad(loss)(params)
     subject.update(params)
@@ -72,7 +72,7 @@ def test_an_output_depends_on_the_declared_inputs_and_on_no_other(row: Row, caus
     # Row s of the batch has another input at position s; the last row is the original.
     at = mx.arange(LENGTH + 1)[:, None] == mx.arange(LENGTH)[None]
     x = mx.where(at if subject.tokens else at[..., None], other, original)
-    y = subject(x, Context(causal=causal))
+    y = subject(x, Context(Layout(causal=causal)))
     changed = np.asarray(mx.abs(y - y[LENGTH:]).max(axis=-1)[:LENGTH]) > EXACT
     for s in range(LENGTH):
         for t in range(LENGTH):
@@ -105,12 +105,12 @@ def test_padding_on_the_right_changes_nothing_before_it(row: Row, causal: bool) 
     x = subject.inputs()
     padded = mx.concatenate([x, subject.inputs(length=5, seed=3)], axis=1)
     segments = mx.array([[0] * LENGTH + [1] * 5] * BATCH)
-    alone = subject(x, Context(causal=causal))
-    empty = subject(padded, Context(causal=causal, valid=segments == 0))
+    alone = subject(x, Context(Layout(causal=causal)))
+    empty = subject(padded, Context(Layout(causal=causal, valid=segments == 0)))
     assert difference(empty[:, :LENGTH], alone) < EXACT
     if row.whole:
         return
-    marked = subject(padded, Context(causal=causal, segments=segments))
+    marked = subject(padded, Context(Layout(causal=causal, segments=segments)))
     assert difference(marked[:, :LENGTH], alone) < EXACT
     if causal:
         assert difference(subject(padded, Context())[:, :LENGTH], alone) < EXACT

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 
 from . import mixers
 from .models import GPT2
@@ -39,7 +39,7 @@ def test_a_convolution_is_the_formula(row: Row, causal: bool, packed: bool) -> N
     x, w = subject.inputs(), below(weights_of(subject), "it")
     back = 0 if causal else (row.config["kernel"] - 1) // 2 * row.config["dilation"]
     segments = SEGMENTS if packed else np.zeros((BATCH, LENGTH), int)
-    y = subject(x, Context(causal=causal, segments=mx.array(segments)))
+    y = subject(x, Context(Layout(causal=causal, segments=mx.array(segments))))
     for b in range(BATCH):
         expected = formula(np.asarray(x[b], np.float64), w, row.config, back, segments[b])
         np.testing.assert_allclose(y[b], expected, atol=1e-5)

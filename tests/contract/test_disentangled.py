@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.layers.positions.disentangled import log_rows
 
@@ -49,7 +49,7 @@ def test_contents_and_places_meet_as_in_the_paper(row: Row, causal: bool) -> Non
                 score += k[b, s, mine] @ reference.linear(place, it, "pos_q")[mine]
             scores.append(score / math.sqrt(K * (1 + len(reads))))
         out[b, t, mine] = reference.softmax(np.array(scores)) @ v[b, list(seen), mine]
-    y = subject(subject.inputs(), Context(causal=causal))
+    y = subject(subject.inputs(), Context(Layout(causal=causal)))
     np.testing.assert_allclose(y, reference.linear(out, it, "o"), rtol=1e-5, atol=1e-5)
 
 
@@ -73,5 +73,5 @@ def test_a_convolution_is_a_sum_over_neighbours(row: Row, causal: bool) -> None:
     subject = row.subject()
     w = reference.below(weights_of(subject), "it")
     expected = reference.convolution(np.asarray(subject.inputs()), w, row.config, causal)
-    given = subject(subject.inputs(), Context(causal=causal))
+    given = subject(subject.inputs(), Context(Layout(causal=causal)))
     np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)

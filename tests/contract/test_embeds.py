@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 
 from . import embeds, heads, reference
 from .suite import DIM, Row, difference, weights_of
@@ -42,7 +42,7 @@ def test_a_hidden_token_has_no_vector_and_the_others_of_its_row_make_up_for_it()
     plain = weights_of(subject)["it.table.weight"]
     tokens = np.array([[3, 1, 2, 3], [1, 2, 4, 3]])
     valid = mx.array([[True] * 4, [True, True, False, False]])
-    y = subject(mx.array(tokens), Context(valid=valid))
+    y = subject(mx.array(tokens), Context(Layout(valid=valid)))
     expected = plain[tokens] * (tokens != 3)[..., None] * 0.88
     expected /= 1 - np.array([2 / 4, 1 / 2])[:, None, None]
     np.testing.assert_allclose(y, expected, atol=1e-6)

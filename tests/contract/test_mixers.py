@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.errors import RecipeError
 
 from . import mixers, reference
@@ -26,7 +26,7 @@ def test_attention_is_the_formula(row: Row, causal: bool, segments: np.ndarray |
         np.asarray(x), w, row.config, row.position, causal, segments, place
     )
     marks = None if segments is None else mx.array(segments)
-    y = subject(x, Context(causal=causal, segments=marks))
+    y = subject(x, Context(Layout(causal=causal, segments=marks)))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -123,7 +123,9 @@ def test_latent_attention_is_the_formula(row: Row, causal: bool) -> None:
     x = subject.inputs()
     w = reference.below(weights_of(subject), "it")
     expected = reference.latent(np.asarray(x), w, row.config, row.position, causal)
-    np.testing.assert_allclose(subject(x, Context(causal=causal)), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        subject(x, Context(Layout(causal=causal))), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_latent_attention_keeps_one_short_vector_and_one_turned_key_per_token() -> None:

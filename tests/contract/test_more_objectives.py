@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.loss import Loss
 
 from . import models, reference
@@ -189,7 +189,7 @@ def test_a_prefix_is_seen_in_both_directions_and_only_what_follows_is_predicted(
     assert float(base.weight) == 7
     changed = row | {"tokens": row["tokens"].copy()}
     changed["tokens"][0, 2] = (changed["tokens"][0, 2] + 1) % VOCAB
-    ctx = Context(prefix=mx.array(row["prefix"]))
+    ctx = Context(Layout(prefix=mx.array(row["prefix"])))
     h, other = (np.array(model.hidden(mx.array(b["tokens"][:, :-1]), ctx)) for b in (row, changed))
     assert np.abs(h - other)[0, 0].max() > 1e-4  # the first token sees the third
     changed["tokens"] = row["tokens"].copy()

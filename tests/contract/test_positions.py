@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.layers.positions.alibi import alibi_slopes
 
@@ -23,7 +23,7 @@ def heads(seed: int, length: int = LENGTH, width: int = 8) -> mx.array:
 @pytest.mark.parametrize("row", ROPES, ids=str)
 def test_rope_turns_pairs_as_complex_numbers(row, offset: int) -> None:
     q, k = heads(0), heads(1)[:, :1]
-    turned = row.parse().build(DIM, MAX_LEN).rotate(q, k, Context(offset=offset))
+    turned = row.parse().build(DIM, MAX_LEN).rotate(q, k, Context(cursor=Cursor(offset=offset)))
     for x, y in zip((q, k), turned, strict=True):
         for b, h in np.ndindex(x.shape[:2]):
             expected = reference.rope(
@@ -38,7 +38,7 @@ def test_a_score_under_rope_depends_on_distance_alone(row, shift: int) -> None:
     rope = row.parse().build(DIM, MAX_LEN)
 
     def scores(offset: int) -> mx.array:
-        q, k = rope.rotate(heads(0), heads(1), Context(offset=offset))
+        q, k = rope.rotate(heads(0), heads(1), Context(cursor=Cursor(offset=offset)))
         return q @ k.swapaxes(-1, -2)
 
     assert difference(scores(0), scores(shift)) < 1e-4
@@ -53,10 +53,10 @@ def test_turned_queries_grow_with_their_position(rows: bool) -> None:
         for more in ({}, {"growth": 0.5, "growth_every": 3})
     )
     where = np.arange(LENGTH) + 4
-    ctx = Context(offset=4)
+    ctx = Context(cursor=Cursor(offset=4))
     if rows:
         where = where + np.array([[0], [5]])
-        ctx = Context(positions=mx.array(where))
+        ctx = Context(Layout(positions=mx.array(where)))
     q, k = heads(0), heads(1)
     (before, same), (after, keys) = (p.rotate(q, k, ctx) for p in (plain, growing))
     size = np.broadcast_to(1 + 0.5 * np.log(1 + where // 3), (2, LENGTH))
@@ -77,7 +77,7 @@ def test_padding_in_front_moves_no_token_where_it_has_no_positions(kind: dict) -
     skips = {} if kind["kind"] == "buckets" else {"skips_padding": True}
     places = parse("position", kind | skips).build(DIM, MAX_LEN)
     valid = mx.array([[False, False, True, True, True], [True] * 5])
-    y = places.embed(mx.zeros((2, 5, DIM)), Context(valid=valid))
+    y = places.embed(mx.zeros((2, 5, DIM)), Context(Layout(valid=valid)))
     assert difference(y[0, 2:], y[1, :3]) == 0
     whole = places.embed(mx.zeros((2, 5, DIM)), Context())
     assert difference(y[1], whole[1]) == 0
@@ -93,14 +93,14 @@ def test_rope_that_would_turn_nothing_is_an_error() -> None:
 @pytest.mark.parametrize("theta", [10000.0, 100.0])
 def test_sinusoids_are_those_of_the_paper(dim: int, theta: float) -> None:
     waves = parse("position", {"kind": "sinusoidal", "theta": theta}).build(dim, MAX_LEN)
-    y = waves.embed(mx.zeros((1, 40, dim)), Context(offset=3))
+    y = waves.embed(mx.zeros((1, 40, dim)), Context(cursor=Cursor(offset=3)))
     np.testing.assert_allclose(y[0], reference.sinusoids(np.arange(40) + 3, dim, theta), atol=1e-5)
 
 
 def test_learned_positions_add_the_row_of_their_table() -> None:
     learned = parse("position", {"kind": "learned"}).build(DIM, MAX_LEN)
     x = mx.ones((2, LENGTH, DIM))
-    y = learned.embed(x, Context(offset=4))
+    y = learned.embed(x, Context(cursor=Cursor(offset=4)))
     assert mx.array_equal(y - x, (x + learned.table.weight[4 : 4 + LENGTH]) - x)
 
 
@@ -142,7 +142,7 @@ def test_positions_given_one_by_one_replace_the_offset(row) -> None:
     subject = row.subject()
     x = subject.inputs()
     order = mx.array([[3, 1, 4, 0, 5, 8, 2, 6, 7], [8, 7, 6, 5, 4, 3, 2, 1, 0]])
-    y = subject(x, Context(positions=order))
+    y = subject(x, Context(Layout(positions=order)))
     whole = subject(mx.take_along_axis(x, mx.argsort(order, axis=1)[..., None], axis=1), Context())
     assert difference(y, mx.take_along_axis(whole, order[..., None], axis=1)) < 1e-5
 
@@ -153,5 +153,5 @@ def test_absolute_positions_begin_anew_with_every_document_of_a_row(kind: str) -
     segments = mx.array([[0, 0, 0, 1, 1, 2, 2, 2, 2], [4, 4, 4, 4, 4, 4, 4, 0, 0]])
     at = mx.array([[0, 1, 2, 0, 1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 0, 1]])
     x = mx.zeros((2, LENGTH, DIM))
-    packed = position.embed(x, Context(segments=segments))
-    assert mx.array_equal(packed, position.embed(x, Context(positions=at)))
+    packed = position.embed(x, Context(Layout(segments=segments)))
+    assert mx.array_equal(packed, position.embed(x, Context(Layout(positions=at))))

@@ -48,8 +48,8 @@ def facts_of_module(row: Row, **changes: Any) -> Facts:
     facts = named(row.bare(**changes).parameters(), "initial")
     for name, key in (("evaluation", None), ("training", mx.random.key(0))):
         subject = row.subject(**changes)
-        ctx = Context(key=key, progress=mx.array(0.3))
-        facts |= named({"output": subject(subject.inputs(), ctx), **ctx.aux}, name)
+        ctx = Context(key=key, scalars={"progress": mx.array(0.3)})
+        facts |= named({"output": subject(subject.inputs(), ctx), **ctx.collected.aux}, name)
     return facts
 
 

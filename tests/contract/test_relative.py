@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.core.errors import RecipeError
 
 from . import reference
@@ -35,7 +35,7 @@ def same_as(
     q = drawn(1, 2, HEADS, len(q_pos), WIDTH)
     k = drawn(2, 2, GROUPS, len(k_pos), WIDTH)
     places = mx.array(q_pos), mx.array(k_pos)
-    bias = position.bias(q / WIDTH**0.5, k, *places, Context(causal=causal))
+    bias = position.bias(q / WIDTH**0.5, k, *places, Context(Layout(causal=causal)))
     q, k, weights = np.asarray(q, np.float64), np.asarray(k, np.float64), weights_of(position)
     for b, h, t, s in np.ndindex(2, HEADS, len(q_pos), len(k_pos)):
         apart = q_pos[t] - k_pos[s]
@@ -89,7 +89,7 @@ def test_xpos_scores_fade_with_distance_pair_by_pair(traditional: bool, width: i
     table = {"kind": "xpos", "theta": 100.0, "base": 8.0, "traditional": traditional}
     xpos = parse("position", table).build(DIM, MAX_LEN)
     q, k = drawn(1, 1, 1, 10, width), drawn(2, 1, 1, 10, width)
-    turned = xpos.rotate(q, k, Context(offset=3))
+    turned = xpos.rotate(q, k, Context(cursor=Cursor(offset=3)))
     expected = [
         relative.xpos(np.asarray(x[0, 0], np.float64), np.arange(10) + 3, table, sign)
         for x, sign in ((q, 1), (k, -1))
@@ -104,7 +104,7 @@ def test_a_key_under_xpos_is_the_same_fresh_and_cached() -> None:
     whole = xpos.rotate(k, k, Context())[1]
     for start in range(12):
         part = k[:, :, start : start + 1]
-        one = xpos.rotate(part, part, Context(offset=mx.array(start)))[1]
+        one = xpos.rotate(part, part, Context(cursor=Cursor(offset=mx.array(start))))[1]
         assert difference(one, whole[:, :, start : start + 1]) < 1e-6
 
 
@@ -122,7 +122,7 @@ def test_long_sequences_under_xpos_stay_within_float16() -> None:
 def test_xpos_without_fading_is_rope() -> None:
     q, k = drawn(1, 2, 2, 9, 8), drawn(2, 2, 2, 9, 8)
     xpos = parse("position", {"kind": "xpos", "gamma": 1e6}).build(DIM, MAX_LEN)
-    turned = xpos.rotate(q, k, Context(offset=2))
+    turned = xpos.rotate(q, k, Context(cursor=Cursor(offset=2)))
     rows = np.arange(9) + 2
     for x, y in zip((q, k), turned, strict=True):
         expected = reference.rope(np.asarray(x[1, 0], np.float64), rows, {"kind": "rope"})

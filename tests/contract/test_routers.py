@@ -51,7 +51,7 @@ def test_a_bias_moves_choices_to_idle_experts_and_leaves_gates_alone() -> None:
     for _ in range(40):
         ctx = Context(key=mx.random.key(0))
         subject(x, ctx)
-        subject.it.balance = subject.it.rebalanced(ctx.stats["expert_load"])
+        subject.it.balance = subject.it.rebalanced(ctx.collected.stats["expert_load"])
     after = subject(x, Context())
     assert float((gates[..., 0] > 0).astype(mx.float32).mean()) == 1.0
     assert float((after[..., 0] > 0).astype(mx.float32).mean()) < 0.9
@@ -87,9 +87,9 @@ def test_losses_and_loads_are_the_formulas(top_k: int) -> None:
     load = (share > 0).sum(axis=0) / (share > 0).sum()
     balance = EXPERTS * sum(load[e] * probs[:, e].mean() for e in range(EXPERTS))
     z = np.mean([math.log(np.exp(row).sum()) ** 2 for row in logits])
-    assert float(ctx.aux["balance"]) == pytest.approx(0.5 * balance, rel=1e-5)
-    assert float(ctx.aux["router_z"]) == pytest.approx(0.25 * z, rel=1e-5)
-    assert float(ctx.stats["max_load"]) == pytest.approx(EXPERTS * load.max(), rel=1e-5)
+    assert float(ctx.collected.aux["balance"]) == pytest.approx(0.5 * balance, rel=1e-5)
+    assert float(ctx.collected.aux["router_z"]) == pytest.approx(0.25 * z, rel=1e-5)
+    assert float(ctx.collected.stats["max_load"]) == pytest.approx(EXPERTS * load.max(), rel=1e-5)
 
 
 def test_the_balance_loss_is_1_when_even_and_its_gradient_evens_the_load() -> None:
@@ -103,7 +103,7 @@ def test_the_balance_loss_is_1_when_even_and_its_gradient_evens_the_load() -> No
     def balance(x: mx.array) -> mx.array:
         ctx = Context()
         subject(x, ctx)
-        return ctx.aux["balance"]
+        return ctx.collected.aux["balance"]
 
     assert float(balance(even)) == pytest.approx(1.0, rel=1e-5)
     assert float(balance(crowd)) == pytest.approx(EXPERTS, rel=1e-2)
@@ -114,7 +114,7 @@ def test_the_balance_loss_is_1_when_even_and_its_gradient_evens_the_load() -> No
 def test_no_coefficient_means_no_loss() -> None:
     subject, ctx = router("silent", 2, True).subject(), Context()
     subject(subject.inputs(), ctx)
-    assert ctx.aux == {}
+    assert ctx.collected.aux == {}
 
 
 def test_more_choices_than_experts_are_an_error() -> None:

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.core.errors import RecipeError
 
 from . import scalings
@@ -59,7 +59,7 @@ def size(kind: dict) -> float:
 def test_a_scaling_turns_every_pair_by_its_formula(row: Row, offset: int) -> None:
     subject = row.subject()
     x = subject.inputs()
-    y = np.asarray(subject(x, Context(offset=offset)))
+    y = np.asarray(subject(x, Context(cursor=Cursor(offset=offset))))
     heads = np.asarray(x, dtype=np.float64).reshape(*x.shape[:2], 2, WIDTH)
     where = np.arange(LENGTH) + offset
     expected = np.empty_like(heads)
@@ -75,8 +75,8 @@ def test_a_scaling_turns_every_pair_by_its_formula(row: Row, offset: int) -> Non
 def test_given_positions_are_scaled_by_the_largest_of_them(row: Row) -> None:
     subject = row.subject()
     x = subject.inputs()
-    given = Context(positions=mx.broadcast_to(mx.arange(LENGTH) + 3, (BATCH, LENGTH)))
-    assert difference(subject(x, given), subject(x, Context(offset=3))) < 1e-6
+    given = Context(Layout(positions=mx.broadcast_to(mx.arange(LENGTH) + 3, (BATCH, LENGTH))))
+    assert difference(subject(x, given), subject(x, Context(cursor=Cursor(offset=3)))) < 1e-6
 
 
 def test_longrope_wants_a_divisor_for_every_pair() -> None:

@@ -10,7 +10,7 @@ from contract.suite import VOCAB, Row, difference, parse, randomize, weights_of
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Collected, Context, Layout
 from mlx_transformers.models.stack import recompute_layers, recomputed_layers
 
 PAIRS = [row for row in models.ROWS if row.kind == "encoder_decoder"]
@@ -52,7 +52,7 @@ def test_a_cross_attention_says_where_it_looked() -> None:
     mixer = randomize(parse("mixer", config).build(16), 0)
     x, memory = mx.random.normal((2, 3, 16)), mx.random.normal((2, 6, 16))
     looks: list[mx.array] = []
-    mixer(x, Context(memory=memory, memory_valid=VALID, looks=looks))
+    mixer(x, Context(collected=Collected(alignments=looks), memory=memory, memory_valid=VALID))
     q = (np.array(x) @ np.array(mixer.q.weight).T).reshape(2, 3, 4, 4)
     k = (np.array(memory) @ np.array(mixer.k.weight).T).reshape(2, 6, 2, 4).repeat(2, axis=2)
     scores = 3.0 * np.tanh(np.einsum("bthk,bshk->bhts", q, k) / 2 / 3.0)
@@ -134,7 +134,7 @@ def test_padding_on_either_side_changes_nothing(config: dict, side: str) -> None
     tokens = mx.array([filler + row if side == "left" else row + filler])
     valid = mx.array([[t != 9 for t in tokens[0].tolist()]])
     positions = mx.maximum(mx.cumsum(valid.astype(mx.int32), axis=1) - 1, 0)
-    padded = model(tokens, Context(valid=valid, positions=positions))
+    padded = model(tokens, Context(Layout(valid=valid, positions=positions)))
     kept = padded[:, 3:] if side == "left" else padded[:, :5]
     assert difference(kept, model(mx.array([row]))) < 1e-5
 

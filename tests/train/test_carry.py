@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Collected, Context
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.distributed.processes import ALONE
 from mlx_transformers.trainer.carry import Carry
@@ -38,9 +38,12 @@ def test_the_state_after_two_batches_is_that_after_their_text_in_one(tmp_path, a
             built.step([each], i)
     else:
         built.step(batches, 0)
-    ctx = Context(carried=built.model.carried_state(3))
+    ctx = Context(collected=Collected(carried=built.model.carried_state(3)))
     built.model.hidden(mx.array(text[:, :-1]), ctx)
-    found, expected = tiny.leaves(built.step.carry.state["rows"]), tiny.leaves(ctx.carried)
+    found, expected = (
+        tiny.leaves(built.step.carry.state["rows"]),
+        tiny.leaves(ctx.collected.carried),
+    )
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
 

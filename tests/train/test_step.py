@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.core.context import Context
+from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.trainer.dry_run import probe
 
 from . import tiny
@@ -217,7 +217,9 @@ def test_adaptive_clipping_bounds_every_row_by_its_own_weights(tmp_path):
 def test_the_loss_is_the_nats_per_weighted_token(tmp_path):
     built = tiny.built(tmp_path, *PLAIN, "objective.label_smoothing=0.1")
     one = batch(vocab(built))
-    logits = np.array(built.model(one["tokens"][:, :-1], Context(segments=one["segments"][:, :-1])))
+    logits = np.array(
+        built.model(one["tokens"][:, :-1], Context(Layout(segments=one["segments"][:, :-1])))
+    )
     one_np = {name: np.array(value) for name, value in one.items()}
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -7,7 +7,7 @@
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -39,8 +39,8 @@ class Cell(CellKind):
 class CellModule(nn.Module):
     """`(x [B, T, I], state, ctx) -> (y [B, T, D], state)`, a state being arrays `[B, D]` by name.
 
-    A kind says how many gates there are, which states, and what one step is. The state starts
-    anew where a document does (`ctx.segments`), and stands still on padding (`ctx.valid`).
+    A kind defines the number of gates, the names of its states, and one step. The state is reset
+    where a document begins (`layout.segments`) and does not change on padding (`layout.valid`).
     """
 
     n_gates: ClassVar[int]
@@ -77,8 +77,8 @@ class CellModule(nn.Module):
             if goes_on is not None and t:
                 state = {k: mx.where(goes_on[:, t, None], v, 0) for k, v in state.items()}
             after = self.advance(part, state, *products)
-            if ctx.valid is not None:
-                there = ctx.valid[:, t, None]
+            if ctx.layout.valid is not None:
+                there = ctx.layout.valid[:, t, None]
                 after = {k: mx.where(there, v, state[k]) for k, v in after.items()}
             state = after
             outs.append(state["h"])
@@ -94,11 +94,13 @@ class CellModule(nn.Module):
 
 def reversed_in_time(cell: RecurrentCell, x: mx.array, ctx: Context) -> tuple[mx.array, State]:
     """The cell read from the last position to the first, from an empty state."""
-    marks: dict[str, Any] = {
-        name: None if (value := getattr(ctx, name)) is None else value[:, ::-1]
-        for name in ("segments", "valid")
-    }
-    own = replace(ctx, **marks)
+    rows = ctx.layout
+    layout = replace(
+        rows,
+        segments=None if rows.segments is None else rows.segments[:, ::-1],
+        valid=None if rows.valid is None else rows.valid[:, ::-1],
+    )
+    own = replace(ctx, layout=layout)
     y, state = cell(x[:, ::-1], cell.init_state(x.shape[0], x.dtype), own)
     ctx.key = own.key
     return y[:, ::-1], state
@@ -106,7 +108,7 @@ def reversed_in_time(cell: RecurrentCell, x: mx.array, ctx: Context) -> tuple[mx
 
 def _goes_on(ctx: Context) -> mx.array | None:
     """`[B, T]`: whether a position is of the same document as the one before it."""
-    if ctx.segments is None:
+    if ctx.layout.segments is None:
         return None
-    same = ctx.segments[:, 1:] == ctx.segments[:, :-1]
+    same = ctx.layout.segments[:, 1:] == ctx.layout.segments[:, :-1]
     return mx.pad(same, [(0, 0), (1, 0)], constant_values=True)

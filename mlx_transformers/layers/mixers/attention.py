@@ -228,7 +228,13 @@ class AttentionMixer(HeadsMixer):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         q, k, v = self._project(x, ctx)
-        mask = Mask(ctx.causal, self.window, ctx.segments, ctx.valid, prefix=ctx.prefix)
+        mask = Mask(
+            ctx.layout.causal,
+            self.window,
+            ctx.layout.segments,
+            ctx.layout.valid,
+            prefix=ctx.layout.prefix,
+        )
         places = mx.arange(x.shape[1])
         return self._attend(q, k, v, mask, self._bias(q, k, places, places, ctx), ctx)
 
@@ -238,7 +244,7 @@ class AttentionMixer(HeadsMixer):
         return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
-        """Continue by the T tokens of `x`; they stand at positions `ctx.offset + arange(T)`."""
+        """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         q, k, v = self._project(x, ctx)
         after, seen, mask, pos = extend(state, k, v, ctx, self.window)
         bias = self._bias(q, seen["k"], pos, seen["pos"], ctx)

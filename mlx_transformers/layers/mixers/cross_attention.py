@@ -66,8 +66,8 @@ class CrossAttentionMixer(HeadsMixer):
         q = self._heads(self.q(x), "q_norm")
         k, v = known["k"].astype(q.dtype), known["v"].astype(q.dtype)
         mask = Mask(causal=False, valid=ctx.memory_valid)
-        if ctx.looks is not None:
-            ctx.looks.append(self._weights(q, k, mask))
+        if ctx.collected.alignments is not None:
+            ctx.collected.alignments.append(self._weights(q, k, mask))
         return self._attend(q, k, v, mask, None, ctx)
 
     def _weights(self, q: mx.array, k: mx.array, mask: Mask) -> mx.array:

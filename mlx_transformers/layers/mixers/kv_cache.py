@@ -23,12 +23,12 @@ def empty_cache(
 def extend(
     state: State, k: mx.array, v: mx.array, ctx: Context, window: int | None
 ) -> tuple[State, State, Mask, mx.array]:
-    """Add the T keys and values that stand at `ctx.offset + arange(T)`.
+    """Add the T keys and values that stand at `ctx.cursor.offset + arange(T)`.
 
     Returns the new cache, what these T queries read (`k`, `v`, `pos`), the mask of it, and the
     queries' positions `[T]`.
     """
-    pos = (mx.arange(k.shape[2]) + ctx.offset).astype(mx.int32)
+    pos = (mx.arange(k.shape[2]) + ctx.cursor.offset).astype(mx.int32)
     after = _write(state, k, v, pos)
     seen = after
     if window is not None and k.shape[2] > 1:
@@ -39,7 +39,7 @@ def extend(
             "pos": mx.concatenate([state["pos"], pos]),
         }
     seen = {"k": seen["k"].astype(k.dtype), "v": seen["v"].astype(v.dtype), "pos": seen["pos"]}
-    return after, seen, Mask(allowed=_visible(pos, seen["pos"], window, ctx.pad)), pos
+    return after, seen, Mask(allowed=_visible(pos, seen["pos"], window, ctx.cursor.pad)), pos
 
 
 def _write(state: State, k: mx.array, v: mx.array, pos: mx.array) -> State:

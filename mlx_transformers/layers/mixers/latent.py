@@ -102,7 +102,9 @@ class LatentMixer(nn.Module):
         turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
         q = mx.concatenate([plain, turned], axis=-1)
         k, v = self._expand(c, k_turned)
-        mask = Mask(ctx.causal, None, ctx.segments, ctx.valid, prefix=ctx.prefix)
+        mask = Mask(
+            ctx.layout.causal, None, ctx.layout.segments, ctx.layout.valid, prefix=ctx.layout.prefix
+        )
         places = mx.arange(x.shape[1])
         bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
         return self._merge(self._attend(q, k, v, mask, bias, ctx))
@@ -113,7 +115,7 @@ class LatentMixer(nn.Module):
         return empty_cache(batch, 1, length, (self.config.rope_dim, self.config.kv_rank), dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
-        """Continue by the T tokens of `x`; they stand at positions `ctx.offset + arange(T)`."""
+        """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         plain, turned, c, k_turned = self._project(x)
         turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
         after, seen, mask, pos = extend(state, k_turned, c[:, None], ctx, None)

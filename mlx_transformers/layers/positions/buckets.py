@@ -61,7 +61,7 @@ class BucketPosition(Position):
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
     ) -> mx.array:
         ahead = k_pos[None, :] - q_pos[:, None]
-        rows = bucket(ahead, self.n_buckets, self.max_distance, ctx.causal)
+        rows = bucket(ahead, self.n_buckets, self.max_distance, ctx.layout.causal)
         return lookup(self.table.weight, rows).transpose(2, 0, 1)[None]
 
 

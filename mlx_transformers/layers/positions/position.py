@@ -46,22 +46,28 @@ class Position(nn.Module):
         In a packed row they begin anew with every document, so that a document means the same
         wherever it stands.
         """
-        if ctx.positions is not None:
-            return ctx.positions
+        if ctx.layout.positions is not None:
+            return ctx.layout.positions
         index = mx.arange(length)
-        if ctx.segments is None:
-            return index + ctx.offset
-        begins = ctx.segments[:, 1:] != ctx.segments[:, :-1]
+        if ctx.layout.segments is None:
+            return index + ctx.cursor.offset
+        begins = ctx.layout.segments[:, 1:] != ctx.layout.segments[:, :-1]
         starts = mx.cummax(mx.pad(mx.where(begins, index[1:], 0), [(0, 0), (1, 0)]), axis=1)
-        return index - starts + ctx.offset
+        return index - starts + ctx.cursor.offset
 
     def counted(self, length: int, ctx: Context) -> mx.array:
         """Positions of a pass in which padding has none, `[T]` or `[B, T]`: the first token of a
         row that exists stands where an unpadded row begins, padding one before that."""
-        if ctx.valid is None or ctx.positions is not None or ctx.segments is not None:
+        if (
+            ctx.layout.valid is None
+            or ctx.layout.positions is not None
+            or ctx.layout.segments is not None
+        ):
             return self.positions(length, ctx)
         return (
-            mx.where(ctx.valid, mx.cumsum(ctx.valid.astype(mx.int32), axis=1), 0) - 1 + ctx.offset
+            mx.where(ctx.layout.valid, mx.cumsum(ctx.layout.valid.astype(mx.int32), axis=1), 0)
+            - 1
+            + ctx.cursor.offset
         )
 
     def admit(self, length: int) -> None:

@@ -80,14 +80,14 @@ class RopePosition(Position):
         return self.scaling.inv_freq(self.config.theta, turning, length)
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        if ctx.positions is None:
-            at: dict[str, Any] = {"offset": ctx.offset}
-            length = ctx.offset + q.shape[2]
+        if ctx.layout.positions is None:
+            at: dict[str, Any] = {"offset": ctx.cursor.offset}
+            length = ctx.cursor.offset + q.shape[2]
         else:
-            at = {"positions": ctx.positions}
-            length = mx.max(ctx.positions) + 1
-        if ctx.reach is not None:
-            length = mx.maximum(length, ctx.reach)
+            at = {"positions": ctx.layout.positions}
+            length = mx.max(ctx.layout.positions) + 1
+        if ctx.cursor.total_length is not None:
+            length = mx.maximum(length, ctx.cursor.total_length)
         return self._grow(self._turn(q, length, **at), ctx), self._turn(k, length, **at)
 
     def _grow(self, q: mx.array, ctx: Context) -> mx.array:

@@ -53,7 +53,7 @@ class TransformerXLPosition(Position):
         check_heads(q, self.n_heads, self.head_dim)
         # No key that is seen is as far behind as there are keys, nor ahead of a causal query.
         keys = k.shape[2]
-        ahead = 0 if ctx.causal and ctx.prefix is None else keys - 1
+        ahead = 0 if ctx.layout.causal and ctx.layout.prefix is None else keys - 1
         rows = mx.clip(q_pos[:, None] - k_pos[None, :] + ahead, 0, keys - 1 + ahead)
         waves = sinusoids(mx.arange(-ahead, keys), self.dim, self.theta)
         r = self.r(waves.astype(q.dtype)).reshape(-1, self.n_heads, self.head_dim)

@@ -47,9 +47,9 @@ class XposPosition(Position):
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
         q, k = self.rope.rotate(q, k, ctx)
-        place: Any = ctx.positions
+        place: Any = ctx.layout.positions
         if place is None:
-            place = mx.arange(q.shape[2]) + ctx.offset
+            place = mx.arange(q.shape[2]) + ctx.cursor.offset
         exponent = (place.astype(mx.float32) - self.middle)[..., None] / self.config.base
         power = exponent * mx.array(self._logarithms(q.shape[-1]), dtype=mx.float32)
         if power.ndim == 3:

@@ -48,9 +48,9 @@ class SigmoidRouter(nn.Module):
         scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
         choice = self.config.choose(scores + self.balance, by="best_two")
         load = load_of(choice, self.n_experts)
-        ctx.add_stat("max_load", load.max() * self.n_experts)
+        ctx.collected.add_stat("max_load", load.max() * self.n_experts)
         if ctx.training and self.config.speed:
-            ctx.add_stat("expert_load", load)
+            ctx.collected.add_stat("expert_load", load)
         return self.config.gates(scores, choice), choice
 
     def rebalanced(self, load: mx.array) -> mx.array:

@@ -63,5 +63,5 @@ class SparseMixerRouter(nn.Module):
             choices.append(choice)
             left = mx.put_along_axis(left, choice, mx.array(-mx.inf), axis=-1)
         choice = mx.concatenate(choices, axis=-1)
-        ctx.add_stat("max_load", load_of(choice, self.n_experts).max() * self.n_experts)
+        ctx.collected.add_stat("max_load", load_of(choice, self.n_experts).max() * self.n_experts)
         return mx.concatenate(gates, axis=-1), choice

@@ -65,9 +65,9 @@ class TopKRouter(nn.Module):
         load = load_of(choice, self.n_experts)
         if self.config.balance_loss:
             balance = self.n_experts * (load * probs.mean(axis=0)).sum()
-            ctx.add_aux("balance", self.config.balance_loss * balance)
+            ctx.collected.add_aux("balance", self.config.balance_loss * balance)
         if self.config.z_loss:
             z = mx.logsumexp(logits, axis=-1)
-            ctx.add_aux("router_z", self.config.z_loss * (z * z).mean())
+            ctx.collected.add_aux("router_z", self.config.z_loss * (z * z).mean())
         # 1 when every expert has its even share, E when one has all.
-        ctx.add_stat("max_load", load.max() * self.n_experts)
+        ctx.collected.add_stat("max_load", load.max() * self.n_experts)
