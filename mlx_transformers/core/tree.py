@@ -1,12 +1,15 @@
-"""Small operations on trees of arrays (dicts and lists of them)."""
+"""Small operations on trees of arrays: nested dicts and lists with arrays as leaves."""
 
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
+Tree = Any
+"""Nested dicts and lists with arrays as leaves."""
 
-def cast(tree: Any, dtype: mx.Dtype) -> Any:
+
+def cast(tree: Tree, dtype: mx.Dtype) -> Tree:
     """Every floating array of the tree in `dtype`; integers as they are."""
 
     def one(x: mx.array) -> mx.array:
@@ -15,6 +18,37 @@ def cast(tree: Any, dtype: mx.Dtype) -> Any:
     return tree_map(one, tree)
 
 
-def size_bytes(tree: Any) -> int:
+def size_bytes(tree: Tree) -> int:
     """Bytes of all arrays of the tree."""
     return sum(x.nbytes for _, x in tree_flatten(tree))
+
+
+def select(finite: mx.array, new: Tree, old: Tree) -> Tree:
+    """The leaves of `new` where `finite` (a bool scalar), else those of `old`.
+
+    `old` may have more leaves; the result has the structure of `new`.
+    """
+    return tree_map(lambda n, o: mx.where(finite, n, o), new, old)
+
+
+def snapshot(tree: Tree) -> Tree:
+    """The same leaves in new containers, which later assignments do not reach."""
+    return tree_map(lambda leaf: leaf, tree)
+
+
+def assign(live: Tree, tree: Tree) -> None:
+    """Put the leaves of `tree` into the containers of `live`, which keep their identity.
+
+    What a compiled function captured stays captured; replacing `optimizer.state` would not.
+
+    Raises:
+        KeyError, IndexError: `live` has no place for a leaf.
+    """
+    keys = live.keys() if isinstance(live, dict) else range(len(live))
+    for key in tree.keys() if isinstance(tree, dict) else range(len(tree)):
+        if key not in keys:
+            raise KeyError(f"There is no place for '{key}' in the live tree.")
+        if isinstance(live[key], (dict, list)):
+            assign(live[key], tree[key])
+        else:
+            live[key] = tree[key]

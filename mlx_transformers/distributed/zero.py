@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.optimizers as mlx_optim
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..optim.finite import assign
+from ..core.tree import assign
 from ..runs.restore import check
 from ..runs.tensors import Tree, filled, named_leaves
 from .processes import Ranks

@@ -19,6 +19,7 @@ from ..core.context import Context
 from ..ops.recall import repeated
 from ..ops.unstack import unstack
 from .kinds import AlignKind, Alignment, State
+from .linear import matrix
 from .recurrence import Loop, Recurrence
 
 Attend = Literal["before", "after"]
@@ -134,7 +135,7 @@ class _Lens:
         self._decoder, self._source, self._offset = decoder, source, offset
         query = decoder.align.query
         self._ask = None if query is None else repeated(query, batch, length)
-        self._out = repeated(decoder.out.weight, batch, length)
+        self._out = repeated(matrix(decoder.out), batch, length)
         self._seen: list[mx.array] = []
 
     def look(self, h: mx.array) -> mx.array:

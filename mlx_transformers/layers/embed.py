@@ -12,6 +12,7 @@ from ..core.footprint import ActivationShape
 from ..ops.lookup import lookup
 from ..recipe.slot import Slot
 from .kinds import EmbedKind, NormKind
+from .linear import matrix
 
 HIDDEN = 0.12
 """The share of tokens that ESM's training hid: 80 % of 15 %."""
@@ -101,7 +102,7 @@ class TokenEmbedding(nn.Module):
     def __call__(
         self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None
     ) -> mx.array:
-        x = lookup((self.table if table is None else table).weight, tokens)
+        x = lookup(matrix(self.table if table is None else table), tokens)
         if self.scale != 1.0:
             x = x * self.scale
         if self.zeroed is not None:
@@ -112,7 +113,7 @@ class TokenEmbedding(nn.Module):
             x = self.norm(x)
         if "types" in self:
             types = mx.zeros_like(tokens) if ctx.layout.types is None else ctx.layout.types
-            x = x + lookup(self.types.weight, types)
+            x = x + lookup(matrix(self.types), types)
         x = ctx.position.embed(x, ctx)
         x = self.project(x) if self._projects("bare_sum") else x
         if "norm" in self and not self.norm_first:

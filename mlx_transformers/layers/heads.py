@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,6 +14,8 @@ from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
 from .kinds import HeadKind, NormKind
+from .linear import matrix
+from .parameter import LINEAR, Role
 
 
 class Vocabulary(HeadKind):
@@ -120,6 +122,8 @@ class Unembedding:
 class LmHeadModule(nn.Module):
     """`(h [B, T, D], embedding) -> [B, T, V]`, in two halves: `transform`, and `unembedding`."""
 
+    roles: ClassVar[dict[str, Role]] = LINEAR
+
     def __init__(self, config: Vocabulary, vocab_size: int, dim: int) -> None:
         super().__init__()
         self.softcap, self.scale = config.softcap, config.scale
@@ -137,7 +141,7 @@ class LmHeadModule(nn.Module):
 
     def unembedding(self, table: nn.Embedding | None) -> Unembedding:
         """The weights of this head, the embedding's `table` where they are tied."""
-        weight = self.weight if "weight" in self or table is None else table.weight
+        weight = self.weight if "weight" in self or table is None else matrix(table)
         return Unembedding(weight, self.get("bias"), self.softcap)
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:

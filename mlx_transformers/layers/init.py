@@ -1,7 +1,7 @@
-"""Initialisation: what the slot `init` can hold. `apply(model, n_layers)` sets every weight.
+"""Weight initialisation: the kinds of the slot `init`. `apply(model, n_layers)` sets the weights.
 
-A kind draws the matrices: linear maps, embeddings and stacked experts. Norms start at one, as
-their modules make them, and every bias at zero.
+A kind draws matrices and embedding tables. Biases start at zero. All other parameters keep the
+start that their module gives them (norms: one). The roles are declared (`parameter.py`).
 """
 
 import math
@@ -12,60 +12,43 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..recipe.config import Kind
-from .linear import ResidualLinear
-
-
-def matrices(model: nn.Module) -> list[tuple[nn.Module, str, bool]]:
-    """Every (module, parameter, writes into the residual stream) whose parameter is a matrix."""
-    found = []
-    for module, name, value in _arrays(model):
-        if name != "bias" and value.ndim >= 2:
-            residual = isinstance(module, ResidualLinear)
-            found.append((module, name, residual or getattr(module, "residual_output", False)))
-    return found
-
-
-def zero_biases(model: nn.Module) -> None:
-    """Set every bias to zero: `nn.Linear` draws its own."""
-    for module, name, value in _arrays(model):
-        if name == "bias":
-            module[name] = mx.zeros_like(value)
-
-
-def _arrays(model: nn.Module) -> list[tuple[nn.Module, str, mx.array]]:
-    modules = [module for _, module in sorted(model.named_modules())]
-    return [(m, k, v) for m in modules for k, v in m.items() if isinstance(v, mx.array)]
+from .parameter import parameters_of
 
 
 class Init(Kind):
-    """What every kind of initialisation does; a kind draws one matrix."""
+    """Base of all initialisations; a kind says how one matrix is drawn."""
 
     def apply(self, model: nn.Module, n_layers: int) -> None:
-        """Set the weights of `model`, whose residual stream is written to by 2L maps."""
-        zero_biases(model)
-        for module, name, residual in matrices(model):
-            depth = 1.0 / math.sqrt(2 * n_layers) if residual else 1.0
-            module[name] = self.draw(module[name].shape, isinstance(module, nn.Embedding), depth)
+        """Draw the weights of `model`; 2 · `n_layers` matrices write into its residual stream."""
+        parameters = list(parameters_of(model))
+        for each in parameters:
+            if each.role == "bias":
+                each.module[each.name] = mx.zeros_like(each.array)
+        for each in parameters:
+            if each.role in ("matrix", "table"):
+                depth = 1.0 / math.sqrt(2 * n_layers) if each.writes_residual else 1.0
+                each.module[each.name] = self.draw(each.array.shape, each.role == "table", depth)
 
     def draw(self, shape: tuple[int, ...], table: bool, depth: float) -> mx.array:
-        """One matrix `[..., out, in]`.
+        """Draw one matrix `[..., out, in]`.
 
         Args:
+            shape: its shape.
             table: whether it is an embedding table, `[V, D]`.
-            depth: 1/√(2L) for a map that writes into the residual stream, else 1.
+            depth: 1/√(2L) for a matrix that writes into the residual stream, else 1.
         """
         raise NotImplementedError(f"{type(self).__name__} draws nothing.")
 
 
 class Normal(Init):
-    """Every matrix from N(0, std²); `depth_scaled` divides residual outputs by √(2L).
+    """Every matrix and table from N(0, std²); `depth_scaled` divides residual outputs by √(2L).
 
     Radford et al. 2019 (GPT-2), section 2.3: residual layers are scaled by 1/√N, N = 2L of them.
     """
 
     kind: Literal["normal"] = "normal"
     std: float = Field(gt=0)
-    """Standard deviation of the draw."""
+    """Standard deviation."""
     depth_scaled: bool = False
     """Whether projections that write into the residual stream start smaller, by 1/√(2L)."""
 
@@ -74,15 +57,15 @@ class Normal(Init):
 
 
 class FanIn(Init):
-    """Linear maps from N(0, gain²/fan_in), so that activations keep their scale at any width.
+    """Linear layers from N(0, gain²/fan_in), so that activations keep their scale at any width.
 
-    LeCun et al. 1998, section 4.6. Embeddings are drawn from N(0, embed_std²); residual outputs
-    are divided by √(2L).
+    LeCun et al. 1998, section 4.6. Embeddings are drawn from N(0, embed_std²); matrices that write
+    into the residual stream are divided by √(2L).
     """
 
     kind: Literal["fan_in"] = "fan_in"
     gain: float = Field(1.0, gt=0)
-    """Multiplies the standard deviation of linear maps."""
+    """Multiplies the standard deviation of linear layers."""
     embed_std: float = Field(0.02, gt=0)
     """Standard deviation of the embedding tables."""
 
@@ -92,9 +75,9 @@ class FanIn(Init):
 
 
 class Xavier(Init):
-    """Linear maps uniform in ±√(6 / (fan_in + fan_out)); embeddings from N(0, 1/D).
+    """Linear layers uniform in ±√(6 / (fan_in + fan_out)); embeddings from N(0, 1/D).
 
-    Glorot & Bengio 2010, equation 16: what the 2017 transformer's code used.
+    Glorot & Bengio 2010, equation 16: as in the code of the 2017 transformer.
     """
 
     kind: Literal["xavier"] = "xavier"

@@ -1,6 +1,6 @@
 """Normalisations: what the slot `norm` can hold. `build(dim)` gives a module `x -> x`."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -9,6 +9,7 @@ from pydantic import Field
 from ..core.footprint import ActivationShape
 from ..ops.norms import layer_norm, rms_norm
 from .kinds import NormKind
+from .parameter import NORM, Role
 
 
 class LayerNorm(NormKind):
@@ -86,6 +87,8 @@ class Scaled(nn.Module):
 class LayerNormModule(Scaled):
     """`x [..., D] -> [..., D]`."""
 
+    roles: ClassVar[dict[str, Role]] = NORM
+
     def __init__(self, config: LayerNorm, dim: int) -> None:
         super().__init__(config, dim)
         if config.bias and config.weight:
@@ -97,6 +100,8 @@ class LayerNormModule(Scaled):
 
 class RmsNormModule(Scaled):
     """`x [..., D] -> [..., D]`."""
+
+    roles: ClassVar[dict[str, Role]] = NORM
 
     def __call__(self, x: mx.array) -> mx.array:
         return rms_norm(x, self.scale(), self.eps)

@@ -1,7 +1,7 @@
 """Layers of recurrent cells on top of each other: the body of every recurrent model."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,6 +17,8 @@ from ..recipe.slot import Slot
 from .cells.cell import reversed_in_time
 from .dropout import Dropout
 from .kinds import AlignKind, CellKind, RecurrentCell, State
+from .linear import matrix
+from .parameter import Place
 
 
 class Recurrence(Config):
@@ -119,6 +121,8 @@ class RecurrenceModule(nn.Module):
         recomputed: indices of layers whose activations are recomputed in the backward pass.
     """
 
+    places: ClassVar[dict[str, Place]] = {"blocks": "layers"}
+
     def __init__(self, config: Recurrence, in_dim: int, dim: int) -> None:
         super().__init__()
         self.blocks = [LayerModule(config, i, o) for i, o in config.widths(in_dim, dim)]
@@ -171,10 +175,10 @@ class Loop:
 
     def __init__(self, stack: RecurrenceModule, batch: int, length: int, ctx: Context) -> None:
         self._cells: list[RecurrentCell] = [block.forward for block in stack.blocks]
-        self._maps = [repeated(cell.x.weight, batch, length) for cell in self._cells]
+        self._maps = [repeated(matrix(cell.x), batch, length) for cell in self._cells]
         self._products = [cell.products_over(ctx, batch, length) for cell in self._cells]
         self._masks = [
-            stack.between.masks((batch, length, cell.dim), cell.x.weight.dtype, ctx)
+            stack.between.masks((batch, length, cell.dim), matrix(cell.x).dtype, ctx)
             for cell in self._cells[:-1]
         ]
 

@@ -10,6 +10,7 @@ from ..core.context import Context
 from ..layers.dropout import Dropout, WordDropout
 from ..layers.heads import Unembedding
 from ..layers.norms import NoNorm
+from ..layers.parameter import Place
 from ..layers.positions.position import Position
 from ..layers.recurrence import Layer, Recurrence, RecurrenceModule
 from ..recipe.config import Kind
@@ -80,6 +81,8 @@ class Recurrent(Kind):
 
 class RecurrentModel(nn.Module):
     """`(tokens [B, T], ctx) -> logits [B, T, V]`."""
+
+    places: ClassVar[dict[str, Place]] = {"embed": "below"}
 
     max_seq_len = ENDLESS
 

@@ -14,6 +14,7 @@ from ..layers.dropout import Dropout
 from ..layers.heads import Unembedding
 from ..layers.kinds import AlignKind
 from ..layers.norms import NoNorm
+from ..layers.parameter import Place
 from ..layers.positions.position import Position
 from ..layers.recurrence import Layer, Recurrence, RecurrenceModule
 from ..layers.scheduled_sampling import ScheduledSampling
@@ -122,6 +123,8 @@ class RecurrentSeq2Seq(Kind):
 
 class RecurrentSeq2SeqModel(nn.Module):
     """`(source [B, S], tokens [B, T], ctx) -> logits [B, T, V]`."""
+
+    places: ClassVar[dict[str, Place]] = {"embed": "below", "source_embed": "below"}
 
     max_seq_len = ENDLESS
 

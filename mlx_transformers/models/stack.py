@@ -1,7 +1,7 @@
 """A stack of blocks: the part that decoders, encoders and their pairs share."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,6 +11,7 @@ from ..core.context import Context
 from ..core.errors import unknown
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
+from ..layers.parameter import Place
 from ..recipe.config import Config, Kind
 from ..recipe.slot import Slot
 
@@ -88,6 +89,8 @@ class Stack(nn.Module):
         blocks: those with weights of their own.
         recomputed: indices of layers whose activations are recomputed in the backward pass.
     """
+
+    places: ClassVar[dict[str, Place]] = {"blocks": "layers"}
 
     def __init__(self, config: Tower, dim: int, max_seq_len: int) -> None:
         super().__init__()
@@ -187,6 +190,8 @@ def recomputed_layers(model: Any) -> frozenset[int]:
 
 class TowerModule(nn.Module):
     """`(tokens [B, T], ctx) -> [B, T, D]`: embed, blocks, norm."""
+
+    places: ClassVar[dict[str, Place]] = {"embed": "below", "position": "below"}
 
     def __init__(
         self, config: Tower, vocab_size: int, dim: int, max_seq_len: int, table: bool = True

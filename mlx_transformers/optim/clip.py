@@ -7,8 +7,8 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 from pydantic import Field
 
+from ..core.tree import Tree
 from ..recipe.config import Kind
-from .finite import Tree
 
 Clip = Callable[[Tree, Tree], tuple[Tree, mx.array]]
 """(gradients, parameters) -> (clipped gradients, norm before clipping)."""

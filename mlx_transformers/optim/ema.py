@@ -3,7 +3,7 @@
 import mlx.core as mx
 from mlx.utils import tree_map
 
-from .finite import Tree
+from ..core.tree import Tree
 
 
 class Ema:

@@ -1,4 +1,4 @@
-"""Muon for hidden matrices, AdamW for the rest."""
+"""Muon for the hidden matrices, AdamW for all other parameters."""
 
 from typing import Annotated, Literal
 
@@ -12,18 +12,18 @@ from ..core.errors import RecipeError
 from .adam import AdamW, Betas
 from .layerwise import Shape
 from .moments import Moments
-from .optimizer import DecayingOptimizer, Filter, Group, everything, is_matrix
+from .optimizer import DecayingOptimizer, Filter, Group, everything, of_role
 from .schedules import Schedule
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""The quintic a, b, c of Jordan's post: steepest at 0, and bounded on [0, 1]."""
+"""Coefficients a, b, c of Jordan's quintic: steepest at 0, and bounded on [0, 1]."""
 
 
 class OrthogonalMomentum(mlx_optim.Muon):
     """MLX's Muon with decoupled decay, stacks of matrices, and a choice of scale.
 
-    MLX adds the decay to the gradient, where orthogonalising forgets how large it was, and it
-    flattens a stack `[E, out, in]` into one matrix; here each matrix is its own.
+    MLX adds the decay to the gradient, whose size orthogonalisation then removes, and it flattens
+    a stack `[E, out, in]` into one matrix; here each matrix is orthogonalised alone.
     """
 
     def __init__(self, rate: Schedule, *, scale: str, weight_decay: float, **options: object):
@@ -32,7 +32,7 @@ class OrthogonalMomentum(mlx_optim.Muon):
         self.decoupled_decay = weight_decay
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
-        """One parameter's update."""
+        """Return the updated parameter."""
         momentum = self.momentum
         state["v"] = momentum * state["v"] + (1 - momentum) * gradient
         update = state["v"]
@@ -59,23 +59,23 @@ class Muon(Moments, DecayingOptimizer):
     `0.2 sqrt(max(rows, columns))` (rms: an update as large as AdamW's, so that AdamW's rate and
     decay carry over; Liu et al. 2025, section 2.2).
 
-    Only hidden matrices are orthogonalised. Parameters below one of the module names of `rest`,
-    and all vectors, are AdamW's, with the same schedule.
+    Only hidden matrices are orthogonalised. AdamW, with the same schedule, updates embedding
+    tables, vectors, and all parameters below one of the module names of `rest`.
     """
 
     kind: Literal["muon"] = "muon"
     momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """How much of the past the momentum keeps."""
+    """Decay rate of the momentum."""
     nesterov: bool = True
-    """Look ahead along the momentum."""
+    """Nesterov momentum."""
     iterations: int = Field(default=5, ge=1)
     """Newton-Schulz iterations."""
     scale: Literal["spectral", "rms"] = "spectral"
-    """What an orthogonalised update is multiplied by."""
+    """Scale of an orthogonalised update."""
     rest: Annotated[tuple[str, ...], Field(strict=False)] = ("embed", "position", "head")
-    """Modules, by name, whose parameters are AdamW's: tables, head, convolutions."""
+    """Names of modules whose parameters AdamW updates: embedding, positions, head."""
     rest_learning_rate: float | None = Field(default=None, gt=0.0)
-    """AdamW's peak rate; none: `learning_rate`."""
+    """AdamW's peak learning rate; none: `learning_rate`."""
     rest_betas: Betas = (0.9, 0.999)
     """AdamW's betas."""
     rest_eps: float = Field(default=1e-8, gt=0.0)
@@ -83,7 +83,7 @@ class Muon(Moments, DecayingOptimizer):
 
     @property
     def pointwise(self) -> bool:
-        """No: it looks at whole matrices."""
+        """False: an update depends on the whole matrix."""
         return False
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
@@ -98,12 +98,12 @@ class Muon(Moments, DecayingOptimizer):
         return self.stored(muon)
 
     def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
-        """Muon for the matrices outside `rest`, AdamW for everything else.
+        """Return Muon for the matrices outside `rest`, and AdamW for everything else.
 
         Raises:
             RecipeError: no module has one of the names of `rest`.
         """
-        hidden = self._outside_rest(model)
+        hidden = self._hidden(model)
         peak = self.rest_learning_rate or self.learning_rate
         rest_rate = shape(self.schedule.build(peak, total_steps))
         adamw = AdamW(
@@ -113,28 +113,28 @@ class Muon(Moments, DecayingOptimizer):
             state=self.state,
         ).group
         muon = self.group(shape(self.rate(total_steps)), self.weight_decay)
-        found: list[Group] = [(lambda path, p: is_matrix(path, p) and hidden(path, p), muon)]
-        if self.weight_decay > 0.0 and self.decay == "matrices":
-            found.append((is_matrix, adamw(rest_rate, self.weight_decay)))
+        found: list[Group] = [(hidden, muon)]
+        if self.weight_decay == 0.0:
             return [*found, (everything, adamw(rest_rate, 0.0))]
-        return [*found, (everything, adamw(rest_rate, self.weight_decay))]
+        return found + self.decay_groups(model, lambda decay: adamw(rest_rate, decay))
 
-    def _outside_rest(self, model: nn.Module) -> Filter:
-        """Accepts what is below no module named in `rest`."""
+    def _hidden(self, model: nn.Module) -> Filter:
+        """Accept the matrices below no module named in `rest`."""
         names = set(self.rest)
         paths = [path for path, _ in tree_flatten(model.trainable_parameters())]
         if names and not any(names.intersection(path.split(".")) for path in paths):
             tops = sorted({path.split(".")[0] for path in paths})
             raise RecipeError(
                 f"[optim] rest = {list(self.rest)}: no module of the model has one of these "
-                f"names, so Muon would orthogonalise its embedding. Its modules: "
-                f"{', '.join(tops)}. Name the embedding and the head, or set rest = []."
+                f"names, so Muon would orthogonalise its head. Its modules: {', '.join(tops)}. "
+                "Name the head, or set rest = []."
             )
-        return lambda path, p: not names.intersection(path.split("."))
+        matrix = of_role(model, "matrix")
+        return lambda path, p: matrix(path, p) and not names.intersection(path.split("."))
 
 
 def orthogonalize(x: mx.array, iterations: int) -> mx.array:
-    """An approximation of `U V^T` of each matrix's singular value decomposition, `[..., R, C]`.
+    """Approximate `U V^T` of the singular value decomposition of each matrix, `[..., R, C]`.
 
     Newton-Schulz with a quintic (Jordan et al. 2024): `x = a x + (b A + c A²) x`, `A = x x^T`,
     from `x / |x|_F`. Singular values end near 1 (about 0.7 to 1.2), which is enough.

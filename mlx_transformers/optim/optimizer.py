@@ -1,4 +1,4 @@
-"""What every optimizer's table shares: a rate, a schedule, and who is touched by weight decay."""
+"""The base of all optimizers: learning rate, schedule, parameter groups and weight decay."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -10,63 +10,66 @@ from mlx.utils import tree_flatten
 from pydantic import Field
 
 from ..core.errors import RecipeError
+from ..layers.parameter import Role, layers_above, parameters_of
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
-from .layerwise import Shape, heights, shape, unchanged
+from .layerwise import Shape, shape, unchanged
 from .schedules import Constant, Schedule
 
 Filter = Callable[[str, mx.array], bool]
-"""Whether a parameter belongs to a group, by its dotted path and its value."""
+"""Whether a parameter belongs to a group, by its dotted path and its array."""
 Group = tuple[Filter, mlx_optim.Optimizer]
-"""Parameters that no group before this one has, and what updates them."""
+"""A parameter group and its optimizer; earlier groups take precedence."""
 
 
 class Optimizer(Kind):
-    """A table `[optim]`: what one update does with the gradients.
+    """The table `[optim]`: an optimizer and its learning rate.
 
-    Optimizer state takes the dtype of the parameters, and in bfloat16 a rate of 1e-4 is less
-    than half the distance between 1 and the next number: such weights stand still. Train
-    float32 masters; compute in a lower precision inside the loss.
+    Optimizer state takes the dtype of the parameters. Master weights stay float32: in bfloat16 a
+    learning rate of 1e-4 is less than half the distance between 1 and the next number, so such
+    weights would not move. `train.dtype` lowers the precision of the forward and backward alone.
     """
 
     learning_rate: float = Field(gt=0.0)
-    """The peak rate, which `schedule` shapes."""
+    """Peak learning rate, which `schedule` shapes."""
     schedule: Annotated[Kind, Slot("schedule")] = Constant()
-    """How the rate changes over the run."""
+    """Learning-rate schedule."""
     layer_factor: float = Field(default=1.0, ge=1.0)
-    """What the rate of a layer is over that of the layer below it: 2.6 in ULMFiT (Howard & Ruder
-    2018, section 3.2). What answers has the rate of the schedule; 1 gives it to all."""
+    """Layer-wise learning-rate decay: the learning rate of each layer is this many times that of
+    the layer below (2.6 in ULMFiT: Howard & Ruder 2018, section 3.2). Heads have the schedule's
+    learning rate. 1 turns it off."""
     unfreeze_every: int | None = Field(default=None, ge=1)
-    """Updates until the next lower layer begins to learn, what answers being first (gradual
-    unfreezing: Howard & Ruder 2018, section 3.3, an epoch); none: all learn from the start. The
-    moments of a layer that waits follow its gradients."""
+    """Gradual unfreezing: updates between the start of one layer and of the next lower one, the
+    head first (Howard & Ruder 2018, section 3.3: an epoch). None trains all from the start. The
+    moments of a layer that waits are updated already."""
 
     @property
     def pointwise(self) -> bool:
-        """Whether what happens to a number depends on nothing else of its array."""
+        """Whether the update of each element depends on no other element of its array."""
         return True
 
     def rate(self, total_steps: int) -> Schedule:
-        """The learning rate of each update."""
+        """Return the learning rate as a function of the update."""
         return self.schedule.build(self.learning_rate, total_steps)
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
-        """The MLX optimizer of the parameters that share one weight decay."""
+        """Return the MLX optimizer of the parameters that share one weight decay."""
         raise NotImplementedError(f"{type(self).__name__} makes no optimizer.")
 
     def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
-        """The groups of parameters whose rate is of one shape; the last takes all that is left."""
+        """Return the parameter groups of the learning rate `shape`; the last takes the rest."""
         return [(everything, self.group(shape(self.rate(total_steps)), 0.0))]
 
     def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
-        """The optimizer of all parameters, groups included; not initialised yet.
+        """Return the optimizer of all parameter groups, its state not made yet.
 
         Raises:
             RecipeError: the run ends before the lowest layer begins to learn.
         """
         if self.layer_factor == 1.0 and self.unfreeze_every is None:
             return joined(self.groups(model, total_steps, unchanged))
-        above = heights(path for path, _ in tree_flatten(model.trainable_parameters()))
+        trained = dict(tree_flatten(model.trainable_parameters()))
+        above = {path: n for path, n in layers_above(model).items() if path in trained}
         self._all_begin(max(above.values()), total_steps)
         found: list[Group] = []
         for height in sorted(set(above.values())):
@@ -85,7 +88,7 @@ class Optimizer(Kind):
             )
 
     def build(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
-        """An optimizer of the model's trainable parameters, its state initialised and evaluated.
+        """Return an optimizer of the model's trainable parameters, with evaluated state.
 
         `update(model, gradients)` may be called inside `mx.compile` with `optimizer.state`
         captured. Freezing or unfreezing parameters later needs a new optimizer.
@@ -94,26 +97,35 @@ class Optimizer(Kind):
 
 
 class DecayingOptimizer(Optimizer):
-    """An optimizer with weight decay, and the choice of what it touches."""
+    """An optimizer with weight decay, and a choice of what is decayed."""
 
     weight_decay: float = Field(default=0.0, ge=0.0)
-    """How strongly weights are pulled to 0; the formula is the kind's."""
+    """Weight decay; the formula is the kind's."""
     decay: Literal["matrices", "all"] = "matrices"
-    """What is decayed: parameters of two or more dimensions (embeddings included; not biases,
-    gains of norms and other vectors), or all of them."""
+    """What is decayed: weight matrices and embedding tables (not biases, gains of norms and other
+    vectors), or all parameters. A parameter with a start of its own is never decayed."""
 
     def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
         rate = shape(self.rate(total_steps))
-        if self.weight_decay == 0.0 or self.decay == "all":
-            return [(everything, self.group(rate, self.weight_decay))]
-        return [
-            (is_matrix, self.group(rate, self.weight_decay)),
-            (everything, self.group(rate, 0.0)),
-        ]
+        if self.weight_decay == 0.0:
+            return [(everything, self.group(rate, 0.0))]
+        return self.decay_groups(model, lambda decay: self.group(rate, decay))
+
+    def decay_groups(
+        self, model: nn.Module, group: Callable[[float], mlx_optim.Optimizer]
+    ) -> list[Group]:
+        """Return the parameters that are decayed and those that are not; `group` takes a decay."""
+        if self.decay == "matrices":
+            decayed = of_role(model, "matrix", "table")
+        elif not any(parameter.role == "own" for parameter in parameters_of(model)):
+            return [(everything, group(self.weight_decay))]
+        else:
+            decayed = of_role(model, "matrix", "table", "vector", "bias")
+        return [(decayed, group(self.weight_decay)), (everything, group(0.0))]
 
 
 def joined(groups: list[Group]) -> mlx_optim.Optimizer:
-    """One optimizer of all groups."""
+    """Join groups into one optimizer."""
     filters, optimizers = zip(*groups, strict=True)
     if len(optimizers) == 1:
         return optimizers[0]
@@ -121,30 +133,31 @@ def joined(groups: list[Group]) -> mlx_optim.Optimizer:
 
 
 def ready(optimizer: mlx_optim.Optimizer, model: nn.Module) -> mlx_optim.Optimizer:
-    """The optimizer with its state made and evaluated, so that a trace finds all of it."""
+    """Make and evaluate the optimizer's state, so that a compiled function captures all of it."""
     optimizer.init(model.trainable_parameters())
     mx.eval(optimizer.state)
     return optimizer
 
 
 def everything(path: str, parameter: mx.array) -> bool:
-    """Whatever it is."""
+    """Accept every parameter."""
     return True
 
 
 def at_height(above: dict[str, int], height: int, belongs: Filter) -> Filter:
-    """Those of a group that have so many layers above them."""
+    """Accept the members of a group that have `height` layers above them."""
     return lambda path, parameter: above[path] == height and belongs(path, parameter)
 
 
-def is_matrix(path: str, parameter: mx.array) -> bool:
-    """Whether the parameter multiplies: two dimensions or more, and no stack of biases."""
-    return parameter.ndim >= 2 and path.rpartition(".")[2] != "bias"
+def of_role(model: nn.Module, *roles: Role) -> Filter:
+    """Accept the model's parameters of these roles."""
+    paths = {parameter.path for parameter in parameters_of(model) if parameter.role in roles}
+    return lambda path, parameter: path in paths
 
 
 def learning_rate(optimizer: mlx_optim.Optimizer) -> mx.array:
-    """The rate that the last update used (before the first one: the rate it will use).
+    """Return the learning rate of the last update (before the first one: of the first one).
 
-    Of several groups, the first one's. A lazy scalar: reading it costs nothing until printed.
+    Of several groups, that of the first. A lazy scalar: it costs nothing until it is read.
     """
     return optimizer.learning_rate

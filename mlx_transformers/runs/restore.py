@@ -7,7 +7,7 @@ import mlx.nn as nn
 import mlx.optimizers as mlx_optim
 
 from ..core.errors import CheckpointError
-from ..optim.finite import assign
+from ..core.tree import assign
 from .tensors import Tree, named_leaves
 
 SHOWN = 12

@@ -9,7 +9,7 @@ from mlx.utils import tree_flatten
 from ..core.context import Context
 from ..core.device import GIB
 from ..core.errors import RunError
-from ..optim.finite import assign, snapshot
+from ..core.tree import assign, snapshot
 from .step import Batch, Step
 
 

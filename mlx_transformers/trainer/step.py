@@ -16,12 +16,12 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from ..core.context import Collected, Context
-from ..core.tree import cast
+from ..core.tree import assign, cast, select, snapshot
 from ..distributed.processes import ALONE, Ranks
 from ..distributed.tensor_parallel import Division
 from ..distributed.zero import Sharded
 from ..optim.ema import Ema
-from ..optim.finite import assign, select, snapshot, update_if
+from ..optim.finite import update_if
 from ..optim.optimizer import learning_rate
 from ..optim.scaler import LossScaler
 from ..runs.restore import restore_model, restore_state

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RunError
-from mlx_transformers.optim.optimizer import is_matrix
+from mlx_transformers.optim.optimizer import of_role
 
 
 @pytest.mark.parametrize("row", [r for r in models.ROWS if r.kind == "decoder"], ids=str)
@@ -93,7 +93,8 @@ def test_every_layer_draws_dropout_masks_of_its_own() -> None:
 def test_weight_decay_knows_the_biases_of_experts_from_matrices() -> None:
     block = models.BLOCK | {"ffn": models.MOE | {"expert": models.MLP | {"bias": True}}}
     model = parse("model", models.LLAMA | {"block": block}).build(VOCAB)
-    found = {name: is_matrix(name, w) for name, w in tree_flatten(model.parameters())}
+    matrix = of_role(model, "matrix", "table")
+    found = {name: matrix(name, w) for name, w in tree_flatten(model.parameters())}
     assert not any(matrix for name, matrix in found.items() if name.endswith("bias"))
     assert found["stack.blocks.0.ffn.experts.up.weight"]
     assert not found["norm.weight"]

@@ -7,6 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
+from mlx_transformers.core.tree import assign, select, snapshot
 from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.optim.clip import (
     ClipAdaptive,
@@ -17,7 +18,7 @@ from mlx_transformers.optim.clip import (
     global_norm,
 )
 from mlx_transformers.optim.ema import Ema
-from mlx_transformers.optim.finite import assign, select, snapshot, update_if
+from mlx_transformers.optim.finite import update_if
 from mlx_transformers.optim.scaler import LossScaler
 from mlx_transformers.optim.schedules import Linear
 

@@ -7,8 +7,8 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
+from mlx_transformers.core.tree import assign, snapshot
 from mlx_transformers.optim.adam import Adam, AdamW
-from mlx_transformers.optim.finite import assign, snapshot
 from mlx_transformers.optim.lion import Lion
 from mlx_transformers.optim.moments import FORMS, Bfloat16
 from mlx_transformers.optim.moments8 import BLOCK, LEAST, TOP, Int8, compand, expand

@@ -1,5 +1,7 @@
 """Optimizers beside independent NumPy formulas, compiled beside eager, and their groups."""
 
+from typing import ClassVar
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -41,6 +43,8 @@ def name(config):
 class Net(nn.Module):
     """Every shape of parameter: a table, matrices, vectors, a stack of matrices, a list."""
 
+    roles: ClassVar = {"experts": "matrix"}
+
     def __init__(self):
         super().__init__()
         self.embed = nn.Embedding(8, 4)
@@ -62,6 +66,8 @@ class Net(nn.Module):
 
 class Weights(nn.Module):
     """One matrix and one vector, and gradients given from outside."""
+
+    roles: ClassVar = {"matrix": "matrix", "vector": "vector"}
 
     def __init__(self, seed=0):
         super().__init__()
@@ -227,7 +233,7 @@ def test_muon_leaves_the_named_modules_and_all_vectors_to_adamw():
 
 
 def test_muon_refuses_a_model_without_the_named_modules():
-    with pytest.raises(RecipeError, match=r"embedding.*blocks, embed, experts, head"):
+    with pytest.raises(RecipeError, match=r"head.*blocks, embed, experts, head"):
         Muon(learning_rate=0.02, rest=("wte",)).build(net(), 1)
 
 

@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.footprint import ActivationShape
+from ..linear import matrix
 from .align import Align, AlignModule
 
 
@@ -37,8 +38,7 @@ class AdditiveAlign(AlignModule):
 
     @property
     def query(self) -> mx.array:
-        weight: mx.array = self.q.weight
-        return weight
+        return matrix(self.q)
 
     def make_keys(self, memory: mx.array) -> mx.array:
         return self.k(memory)

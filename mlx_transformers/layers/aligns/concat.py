@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...core.footprint import ActivationShape
+from ..linear import matrix
 from .align import Align, AlignModule
 
 
@@ -35,11 +36,10 @@ class ConcatAlign(AlignModule):
 
     @property
     def query(self) -> mx.array:
-        weight: mx.array = self.both.weight[:, : self.dim]
-        return weight
+        return matrix(self.both)[:, : self.dim]
 
     def make_keys(self, memory: mx.array) -> mx.array:
-        return memory @ self.both.weight[:, self.dim :].T
+        return memory @ matrix(self.both)[:, self.dim :].T
 
     def score(self, asked: mx.array, keys: mx.array) -> mx.array:
         return self.v(mx.tanh(asked[:, :, None] + keys[:, None]))[..., 0]

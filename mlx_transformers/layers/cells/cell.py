@@ -19,6 +19,7 @@ from ...ops.recall import repeated
 from ...ops.unstack import unstack
 from ..dropout import WeightDrop
 from ..kinds import CellKind, Product, RecurrentCell, State
+from ..linear import matrix
 
 
 class Cell(CellKind):
@@ -86,7 +87,7 @@ class CellModule(nn.Module):
 
     def products_over(self, ctx: Context, batch: int, length: int) -> list[Product]:
         """The products that `advance` takes, for a loop over `length` steps."""
-        weight = self.weight_drop(self.h.weight, ctx)
+        weight = self.weight_drop(matrix(self.h), ctx)
         ends = [sum(self.products[: i + 1]) * self.dim for i in range(len(self.products) - 1)]
         parts = mx.split(weight, ends) if ends else [weight]
         return [repeated(part, batch, length) for part in parts]

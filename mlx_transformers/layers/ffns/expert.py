@@ -1,16 +1,18 @@
-"""How one feed-forward network becomes many: linear maps stacked over experts.
+"""Linear layers stacked over experts, which make many feed-forward networks of one.
 
-An ffn makes its maps with a factory and applies them through `apply`, so the same file computes
-one dense network or, in a mixture, E experts side by side.
+An ffn builds its linear layers with a factory and applies them through `apply`, so the same file
+computes one dense network or, in a mixture, E experts side by side.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..kinds import LinearFactory
+from ..linear import WritesResidual
+from ..parameter import LINEAR, Role
 
 
 def apply_linear(layer: Any, x: mx.array) -> mx.array:
@@ -19,18 +21,25 @@ def apply_linear(layer: Any, x: mx.array) -> mx.array:
 
 
 class ExpertLinear(nn.Module):
-    """E linear maps: `weight [E, F, D]`, `bias [E, F]`."""
+    """E linear layers: `weight [E, F, D]`, `bias [E, F]`."""
 
-    def __init__(
-        self, n_experts: int, residual_output: bool, dim_in: int, dim_out: int, bias: bool
-    ) -> None:
+    roles: ClassVar[dict[str, Role]] = LINEAR
+
+    def __init__(self, n_experts: int, dim_in: int, dim_out: int, bias: bool) -> None:
         super().__init__()
-        self.residual_output = residual_output
         self.weight = mx.zeros((n_experts, dim_out, dim_in))
         if bias:
             self.bias = mx.zeros((n_experts, dim_out))
 
+    def matrix(self) -> mx.array:
+        """The weights of all experts, `[E, F, D]`."""
+        return self.weight
+
+
+class ResidualExpertLinear(ExpertLinear, WritesResidual):
+    """E linear layers whose outputs are added to the residual stream."""
+
 
 def expert_factories(n_experts: int) -> tuple[LinearFactory, LinearFactory]:
-    """The factories of inner and of residual-output maps for `n_experts` experts."""
-    return partial(ExpertLinear, n_experts, False), partial(ExpertLinear, n_experts, True)
+    """The factories of inner and of residual-output linear layers for `n_experts` experts."""
+    return partial(ExpertLinear, n_experts), partial(ResidualExpertLinear, n_experts)

@@ -13,6 +13,7 @@ from ...core.footprint import ActivationShape
 from ...ops.route import Dispatch
 from ...recipe.slot import KINDS, Slot
 from ..kinds import ExpertKind, FfnKind, RouterKind
+from ..linear import matrix
 from .expert import expert_factories
 
 
@@ -98,7 +99,7 @@ class MoeFfn(nn.Module):
         rows = self.experts(
             dispatch.gather(flat),
             ctx,
-            lambda layer, h: dispatch.linear(h, layer.weight, layer.get("bias")),
+            lambda layer, h: dispatch.linear(h, matrix(layer), layer.get("bias")),
         )
         y = dispatch.combine(rows, gates).reshape(x.shape)
         if "shared" not in self:

@@ -1,7 +1,7 @@
 """The feed-forward network of Apertus, whose activation has two learned slopes."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,6 +11,7 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ..kinds import FfnKind
 from ..linear import ResidualLinear
+from ..parameter import Role
 from .down import down
 from .expert import apply_linear
 
@@ -48,6 +49,8 @@ class Xielu(FfnKind):
 
 class XieluFfn(nn.Module):
     """`(x [..., D], ctx) -> [..., D]`."""
+
+    roles: ClassVar[dict[str, Role]] = {"positive": "vector", "negative": "vector"}
 
     def __init__(self, config: Xielu, dim: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Softmax attention: multi-head, grouped-query, multi-query, with or without a window."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +16,7 @@ from ...recipe.slot import Slot
 from ..kinds import MixerKind, Norm, NormKind
 from ..linear import ResidualLinear
 from ..norms import EachHead
+from ..parameter import Role
 from ..shared import evenly, own_key
 from .kv_cache import State, empty_cache, extend
 
@@ -220,6 +221,8 @@ class HeadsMixer(nn.Module):
 
 class AttentionMixer(HeadsMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of keys and values."""
+
+    roles: ClassVar[dict[str, Role]] = {"sinks": "vector"}
 
     def __init__(self, config: Attention, dim: int) -> None:
         super().__init__(config, dim)

@@ -1,7 +1,7 @@
 """Convolution over time: each token reads its neighbours, each distance through its own map."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,6 +13,7 @@ from ...core.footprint import ActivationShape
 from ...ops.activations import ACTIVATIONS
 from ..ffns.mlp import Activation
 from ..kinds import MixerKind
+from ..parameter import LINEAR, Role
 from ..taps import State, Taps
 
 
@@ -52,6 +53,8 @@ class Convolution(MixerKind):
 
 class ConvolutionMixer(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`; its decode state is the inputs that it still reads."""
+
+    roles: ClassVar[dict[str, Role]] = LINEAR
 
     def __init__(self, config: Convolution, dim: int) -> None:
         super().__init__()

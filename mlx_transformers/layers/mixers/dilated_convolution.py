@@ -10,7 +10,7 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.unstack import parts
 from ..kinds import MixerKind
-from ..linear import ResidualLinear
+from ..linear import ResidualLinear, matrix
 from ..taps import State, Taps
 
 
@@ -65,7 +65,7 @@ class DilatedConvolutionMixer(nn.Module):
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """The inputs that the taps still reach."""
-        return self.taps.init_state(batch, self.z.weight.shape[-1] // self.taps.kernel, dtype)
+        return self.taps.init_state(batch, matrix(self.z).shape[-1] // self.taps.kernel, dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...ops.lookup import lookup
 from ..kinds import PositionKind
+from ..linear import matrix
 from .learned import Learned, LearnedPosition
 from .position import Position
 
@@ -62,7 +63,7 @@ class BucketPosition(Position):
     ) -> mx.array:
         ahead = k_pos[None, :] - q_pos[:, None]
         rows = bucket(ahead, self.n_buckets, self.max_distance, ctx.layout.causal)
-        return lookup(self.table.weight, rows).transpose(2, 0, 1)[None]
+        return lookup(matrix(self.table), rows).transpose(2, 0, 1)[None]
 
 
 def bucket(ahead: mx.array, n_buckets: int, max_distance: int, causal: bool) -> mx.array:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...recipe.slot import Slot
 from ..kinds import NormKind, PositionKind
+from ..linear import matrix
 from .learned import Learned, LearnedPosition
 from .position import Position
 
@@ -74,7 +75,7 @@ class DisentangledPosition(Position):
             wide = mx.array(log_rows(self.span, self.max_distance))
             apart = mx.sign(apart) * lookup_row(wide, mx.abs(apart))
         rows = mx.clip(apart + self.span, 0, 2 * self.span - 1)
-        table = self.table.weight
+        table = matrix(self.table)
         return self.norm(table) if "norm" in self else table, rows
 
 

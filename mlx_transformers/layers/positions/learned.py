@@ -10,6 +10,7 @@ from ...core.context import Context
 from ...core.errors import RunError
 from ...ops.lookup import lookup
 from ..kinds import PositionKind
+from ..linear import matrix
 from .position import Position
 
 
@@ -40,11 +41,11 @@ class LearnedPosition(Position):
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
         self.admit(x.shape[1])
         place = (self.counted if self.skips_padding else self.positions)(x.shape[1], ctx)
-        return x + lookup(self.table.weight, mx.maximum(place + self.offset, 0))
+        return x + lookup(matrix(self.table), mx.maximum(place + self.offset, 0))
 
     def admit(self, length: int) -> None:
         # Reading past the end of a table is not an error in MLX, but garbage.
-        room = self.table.weight.shape[0] - self.offset
+        room = matrix(self.table).shape[0] - self.offset
         if length > room:
             raise RunError(
                 f"A sequence of {length} tokens has no learned positions beyond "

@@ -9,6 +9,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...ops.lookup import read_pairs
 from ..kinds import PositionKind
+from ..linear import matrix
 from .position import Position, check_heads
 
 
@@ -50,6 +51,6 @@ class ShawPosition(Position):
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
     ) -> mx.array:
         check_heads(q, self.n_heads, self.head_dim)
-        keys = self.table.weight.reshape(self.tables, -1, self.head_dim)
+        keys = matrix(self.table).reshape(self.tables, -1, self.head_dim)
         ahead = mx.clip(k_pos[None, :] - q_pos[:, None], -self.span, self.span)
         return read_pairs(q @ keys.swapaxes(-1, -2), ahead + self.span)

@@ -11,6 +11,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...ops.lookup import read_pairs
 from ..kinds import PositionKind
+from ..parameter import Role
 from .position import Position, check_heads
 
 
@@ -38,6 +39,8 @@ class TransformerXL(PositionKind):
 
 class TransformerXLPosition(Position):
     """`scores + (q + v/√K) · W r(distance) + u/√K · k`, where q comes scaled already."""
+
+    roles: ClassVar[dict[str, Role]] = {"u": "vector", "v": "vector"}
 
     def __init__(self, config: TransformerXL, dim: int) -> None:
         super().__init__()

@@ -1,12 +1,14 @@
 """The sigmoid router, balanced by a bias instead of a loss."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
+from ..linear import matrix
+from ..parameter import Role
 from .routing import Routing, load_of
 
 
@@ -33,6 +35,8 @@ class Sigmoid(Routing):
 class SigmoidRouter(nn.Module):
     """`(x [N, D], ctx) -> gates [N, k] fp32, choice [N, k] integer`."""
 
+    roles: ClassVar[dict[str, Role]] = {"balance": "own"}
+
     def __init__(self, config: Sigmoid, dim: int, n_experts: int) -> None:
         super().__init__()
         self.config = config
@@ -43,7 +47,7 @@ class SigmoidRouter(nn.Module):
         self.freeze(keys=["balance"], recurse=False)
 
     def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        logits = x.astype(mx.float32) @ self.gate.weight.T.astype(mx.float32)
+        logits = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         alone = self.config.scores == "sigmoid"
         scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
         choice = self.config.choose(scores + self.balance, by="best_two")

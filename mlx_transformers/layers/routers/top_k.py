@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ...core.context import Context
+from ..linear import matrix
 from .routing import Routing, load_of
 
 
@@ -53,7 +54,7 @@ class TopKRouter(nn.Module):
 
     def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
         # fp32: a router in half precision flips choices (Switch, section 2.4).
-        logits = x.astype(mx.float32) @ self.gate.weight.T.astype(mx.float32)
+        logits = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         if "bias" in self.gate:
             logits = logits + self.gate.bias.astype(mx.float32)
         probs = mx.softmax(logits, axis=-1)
