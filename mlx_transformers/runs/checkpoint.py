@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or absent, verified when read.
+"""Checkpoints on disk: complete or absent, verified when read.
 
     checkpoints/step-000060/{model,optimizer[,ema]}.safetensors, state.json, MANIFEST
     checkpoints/last, best      small text files that hold the name of a checkpoint
@@ -18,14 +18,14 @@ from typing import Any, Literal
 import mlx.core as mx
 
 from ..core.errors import CheckpointError
-from .durable import replace_text, sync
+from .durable import partial_of, replace_text, sync
 from .manifest import MANIFEST, check_files, check_sizes, read_manifest, write_manifest
 from .tensors import HashingFile, Tree, named_leaves, read_tree, write_tree
 
 STATE = "state.json"
 SUFFIX = ".safetensors"
 SAVING, REPLACED, REMOVING = ".saving-", ".replaced-", ".removing-"
-"""Prefixes of folders that are on their way in, aside, or out; a killed run may leave one."""
+"""Prefixes of folders that are being written, replaced or removed; a killed run may leave one."""
 
 Pointer = Literal["last", "best"]
 
@@ -81,8 +81,8 @@ def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tre
         only: the trees wanted, by file stem (default: all); others are not read.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or it is damaged; the message says what is
-            damaged and names the newest whole one.
+        CheckpointError: there is no such checkpoint, or it is damaged; the message names the
+            damaged files and the newest intact checkpoint.
     """
     path = _resolve(Path(path))
     try:
@@ -91,7 +91,7 @@ def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tre
         wanted = stems if only is None else [stem for stem in stems if stem in only]
         check_files(path, [*(stem + SUFFIX for stem in wanted), STATE])
     except CheckpointError as error:
-        raise CheckpointError(f"{error} {_offer(path)}") from None
+        raise CheckpointError(f"{error} {_alternative(path)}") from None
     for stem in only or ():
         if stem not in stems:
             raise CheckpointError(f"{path} has no {stem}{SUFFIX}. It has: {', '.join(stems)}.")
@@ -102,8 +102,8 @@ def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tre
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, damaged ones too, in the order in which they were saved.
 
-    That is not the order of their steps after a run was taken up again from an earlier one. A
-    checkpoint whose MANIFEST can't be read goes where its step puts it.
+    This differs from the order of their steps where a run was resumed from an earlier one. A
+    checkpoint whose MANIFEST can't be read is placed by its step.
     """
     known, unread = [], []
     for path in sorted(folder.glob("step-*")) if folder.is_dir() else []:
@@ -118,7 +118,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The checkpoint that was saved last, or None. `load` says whether it is whole."""
+    """The checkpoint that was saved last, or None; `load` verifies it."""
     found = checkpoints(folder)
     return found[-1] if found else None
 
@@ -126,6 +126,17 @@ def newest(folder: Path) -> Path | None:
 def best(folder: Path) -> Path | None:
     """The checkpoint that `best` points at, or None."""
     return _pointed(folder, "best")
+
+
+def _best_known_to(checkpoint: Path) -> Path | None:
+    """The checkpoint of the best evaluation, as the state of another one names it."""
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        step = state["best_step"] if state["best_loss"] is not None else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    path = checkpoint.parent / f"step-{step:06d}" if isinstance(step, int) else None
+    return path if path is not None and path.is_dir() else None
 
 
 def mark(folder: Path, pointer: Pointer, path: Path) -> None:
@@ -144,18 +155,18 @@ def mark(folder: Path, pointer: Pointer, path: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> list[Path]:
-    """Remove all but the `keep` newest checkpoints; never what `last` or `best` point at.
+    """Remove all but the `keep` newest checkpoints; never those that `last` or `best` point at.
 
-    Damaged ones don't count and stay, for the user to see.
+    Damaged ones are neither counted nor removed, so that the user sees them.
 
     Returns:
-        What was removed.
+        The removed checkpoints.
     """
     if keep < 1:
         raise ValueError(f"At least one checkpoint is kept, not {keep}.")
-    whole = [path for path in checkpoints(folder) if is_whole(path)]
-    kept = {*whole[-keep:], _pointed(folder, "last"), _pointed(folder, "best")}
-    removed = [path for path in whole if path not in kept]
+    intact = [path for path in checkpoints(folder) if is_intact(path)]
+    kept = {*intact[-keep:], _pointed(folder, "last"), best(folder)}
+    removed = [path for path in intact if path not in kept]
     for path in removed:
         # Out of sight in one step: a kill half way must not leave half a checkpoint.
         aside = folder / f"{REMOVING}{path.name}"
@@ -164,8 +175,8 @@ def prune(folder: Path, keep: int) -> list[Path]:
     return removed
 
 
-def is_whole(path: Path) -> bool:
-    """Whether all files are there in their full sizes; `load` also compares their contents."""
+def is_intact(path: Path) -> bool:
+    """Whether all files exist with their recorded sizes; `load` also compares their contents."""
     try:
         check_sizes(path)
     except CheckpointError:
@@ -173,8 +184,30 @@ def is_whole(path: Path) -> bool:
     return True
 
 
+def recover(folder: Path) -> None:
+    """Undo what a killed run left half done: partial folders, and pointers it had yet to move.
+
+    Called before a run resumes. A kill between the rename of a checkpoint and its pointers leaves
+    `last` and `best` at an earlier one.
+
+    Raises:
+        CheckpointError: a pointer can't be written.
+    """
+    clear_leftovers(folder)
+    last = newest(folder)
+    if last is None:
+        return
+    if _pointed(folder, "last") != last:
+        mark(folder, "last", last)
+    known, pointed = _best_known_to(last), best(folder)
+    if known is not None and known != pointed and (known == last or pointed is None):
+        mark(folder, "best", known)
+
+
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed runs left half done. One that was being replaced comes back."""
+    """Remove partial folders of killed runs. A checkpoint that was being replaced comes back."""
+    for pointer in ("last", "best"):
+        partial_of(folder / pointer).unlink(missing_ok=True)
     for path in folder.glob(f"{REPLACED}*"):
         final = folder / path.name.removeprefix(REPLACED)
         if not final.exists():
@@ -185,7 +218,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def _write(partial: Path, trees: dict[str, Tree], state: str, **facts: Any) -> None:
-    """All files of a checkpoint into a folder of its own, on disk when this returns."""
+    """Write and sync all files of a checkpoint into a folder of its own."""
     files: dict[str, HashingFile] = {}
     for stem, tree in trees.items():
         with HashingFile(partial / f"{stem}{SUFFIX}") as file:
@@ -200,7 +233,7 @@ def _write(partial: Path, trees: dict[str, Tree], state: str, **facts: Any) -> N
 
 
 def _put(partial: Path, final: Path) -> None:
-    """Give a complete folder its name; an older one of that name goes."""
+    """Rename a complete folder to its final name, replacing an older one of that name."""
     aside = final.with_name(f"{REPLACED}{final.name}")
     if final.exists():
         os.rename(final, aside)
@@ -213,7 +246,7 @@ def _put(partial: Path, final: Path) -> None:
 def _next_order(folder: Path) -> int:
     orders = [0]
     for path in checkpoints(folder):
-        # Damaged ones count: else what is saved after one would tie with it for the newest.
+        # Damaged ones count too: otherwise the next checkpoint would tie with one for newest.
         with suppress(CheckpointError):
             orders.append(read_manifest(path)["order"])
     return max(orders) + 1
@@ -232,15 +265,15 @@ def _resolve(path: Path) -> Path:
     if path.name in ("last", "best") and path.is_file():
         target = _pointed(path.parent, "last" if path.name == "last" else "best")
         if target is None:
-            raise CheckpointError(f"{path} points at no checkpoint. {_offer(path)}")
+            raise CheckpointError(f"{path} points at no checkpoint. {_alternative(path)}")
         return target
     if path.is_dir() and (path.name.startswith("step-") or (path / MANIFEST).exists()):
         return path
-    raise CheckpointError(f"There is no checkpoint at {path}. {_offer(path)}")
+    raise CheckpointError(f"There is no checkpoint at {path}. {_alternative(path)}")
 
 
-def _offer(path: Path) -> str:
-    """What to use instead of the checkpoint at `path`: the newest whole one beside it."""
+def _alternative(path: Path) -> str:
+    """A sentence that names the newest intact checkpoint beside the one at `path`."""
     for other in reversed(checkpoints(path.parent)):
         if other == path:
             continue
@@ -248,8 +281,8 @@ def _offer(path: Path) -> str:
             check_files(other)
         except CheckpointError:
             continue
-        return f"The newest whole one is {other}: name that one instead."
-    return f"There is no whole one beside it in {path.parent}."
+        return f"The newest intact one is {other}: name that one instead."
+    return f"There is no intact one beside it in {path.parent}."
 
 
 def _not_saved(folder: Path, step: int, trees: dict[str, Tree], error: OSError) -> CheckpointError:
@@ -258,7 +291,7 @@ def _not_saved(folder: Path, step: int, trees: dict[str, Tree], error: OSError) 
         free = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free"
     except OSError:
         free = "its disk can't be asked for free space"
-    earlier = [path.name for path in checkpoints(folder) if is_whole(path)]
+    earlier = [path.name for path in checkpoints(folder) if is_intact(path)]
     intact = f"Intact: {', '.join(earlier)}" if earlier else "There is no earlier one"
     return CheckpointError(
         f"The checkpoint of step {step} could not be saved in {folder}: {error.strerror or error}. "

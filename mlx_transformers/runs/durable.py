@@ -1,4 +1,4 @@
-"""Writes that are on the disk when they return, and names that change in one step."""
+"""Durable writes: data synced to disk, and files replaced atomically."""
 
 import contextlib
 import fcntl
@@ -9,11 +9,11 @@ from pathlib import Path
 from ..core.errors import RunError
 
 FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
-"""macOS: its fsync leaves data in the drive's own cache; this doesn't."""
+"""On macOS fsync leaves data in the drive's cache; this flushes it."""
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk and not only in a cache."""
+    """Flush a file, or a folder's entries, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         sync_handle(handle)
@@ -22,7 +22,7 @@ def sync(path: Path) -> None:
 
 
 def sync_handle(handle: int) -> None:
-    """As `sync`, of an open file."""
+    """Flush an open file to the disk."""
     if FULL_SYNC is not None:
         with contextlib.suppress(OSError):  # not every file system has it
             fcntl.fcntl(handle, FULL_SYNC)
@@ -30,9 +30,14 @@ def sync_handle(handle: int) -> None:
     os.fsync(handle)
 
 
+def partial_of(path: Path) -> Path:
+    """The temporary name under which `replace_text` writes."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def replace_text(path: Path, text: str) -> None:
-    """Write a small file that holds the old text or the new, never a part of either."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Replace a small file atomically: it holds the old text or the new, never a part."""
+    partial = partial_of(path)
     with open(partial, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -43,7 +48,7 @@ def replace_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in a sentence what a full or read-only disk does to a file of a run.
+    """Turn an OSError while writing `path`, such as a full disk, into a sentence.
 
     Raises:
         RunError: in place of an OSError.
@@ -53,5 +58,5 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"{path} can't be written: {error.strerror or error}. Checkpoints saved before are "
-            "whole: when there is space again, continue with --resume."
+            "intact: when it can be written again, continue with --resume."
         ) from error

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError, nearest
+from ..core.paths import plain_name
 from .checkpoint import best, newest
 from .durable import replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
+UNBEGUN = {".lock", ".recipe.toml.partial"}
+"""Files of a folder whose run was killed before it wrote its recipe."""
 OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder; nothing here is read before it is asked for."""
+    """The folder of one run. Files are read on request only."""
 
     path: Path
 
@@ -60,23 +63,23 @@ class RunFolder:
         return newest(self.checkpoints)
 
     def best(self) -> Path | None:
-        """The checkpoint of lowest validation loss."""
+        """The checkpoint with the best evaluation so far."""
         return best(self.checkpoints)
 
     def describe(self, recipe_toml: str, environment: dict[str, Any]) -> None:
-        """Write what the run is and where it runs; what stood there before stays if that fails."""
+        """Write the resolved recipe and the environment; earlier files stay if that fails."""
         text = json.dumps(environment, indent=2, ensure_ascii=False)
         with writing(self.path):
             replace_text(self.recipe, recipe_toml)
             replace_text(self.path / "environment.json", text + "\n")
 
     def keep_plan(self, plan: dict[str, Any]) -> None:
-        """Keep what memory was planned, and what a step was measured to take."""
+        """Write plan.json: planned memory, and the measured peak when there is one."""
         with writing(self.plan):
             replace_text(self.plan, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
 
     def keep_tokenizer(self, save: Callable[[Path], object]) -> None:
-        """Have the tokenizer saved into its folder, unless it is there: whole or not at all."""
+        """Save the tokenizer atomically, unless the run has it already."""
         if self.tokenizer.exists():
             return
         partial = self.path / ".tokenizer.partial"
@@ -87,12 +90,15 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training this run. A kill lets go of it.
+        """Hold the run's lock, so that no other process trains it; a kill releases it.
 
         Raises:
-            RunError: another process trains it now.
+            RunError: another process trains it now, or the lock file can't be opened.
         """
-        with open(self.path / ".lock", "a") as file:
+        lock = self.path / ".lock"
+        with writing(lock):
+            file = open(lock, "a")  # noqa: SIM115  (closed below, when training ends)
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -122,14 +128,14 @@ class RunFolder:
 
 
 def check_new(name: str | None, root: Path = RUNS) -> None:
-    """Refuse what can't become a new run, before hours of preparation do.
+    """Check that a run can be created, before hours of preparation.
 
     Raises:
         RunError: a run of that name exists, the name isn't one of a folder, or `root` can't
             take one.
     """
-    if name is not None and (not name or name in (".", "..") or "/" in name or "\\" in name):
-        raise RunError(f"'{name}' can't name a run: give a plain folder name, without slashes.")
+    if name is not None:
+        plain_name(name, "a run", RunError)
     if name is not None and (root / name).exists() and not _unbegun(root / name):
         raise RunError(_taken(name, root))
     above = next(path for path in (root, *root.absolute().parents) if path.exists())
@@ -140,7 +146,7 @@ def check_new(name: str | None, root: Path = RUNS) -> None:
 
 
 def create(name: str | None, stem: str, root: Path = RUNS) -> RunFolder:
-    """A new run's folder: `name`, or the recipe's own name with a number if that is taken.
+    """Create a run's folder: `name`, or the recipe's name with a number if that is taken.
 
     Raises:
         RunError: as `check_new`, or the system refuses.
@@ -169,11 +175,11 @@ def _taken(name: str, root: Path) -> str:
 
 def _unbegun(path: Path) -> bool:
     """Whether a kill left this folder before it held a recipe."""
-    return path.is_dir() and {p.name for p in path.iterdir()} <= {".lock", ".recipe.toml.partial"}
+    return path.is_dir() and {p.name for p in path.iterdir()} <= UNBEGUN
 
 
 def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
-    """A run by folder, by name, or (None) the newest one.
+    """Find a run by folder, by name, or (None) the newest one.
 
     Raises:
         RunError: there is none; names the nearest.
@@ -195,7 +201,7 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
 
 
 def named_checkpoint(path: Path) -> tuple[RunFolder, Path] | None:
-    """The run and the checkpoint, if `path` names one, whole or damaged: a folder or a pointer."""
+    """The run and the checkpoint that `path` names by folder or pointer, even a damaged one."""
     if path.parent.name != "checkpoints" or not path.exists():
         return None
     pointer = path.name in ("last", "best") and path.is_file()
@@ -204,7 +210,7 @@ def named_checkpoint(path: Path) -> tuple[RunFolder, Path] | None:
 
 
 def find_checkpoint(run: str | Path | None = None, root: Path = RUNS) -> tuple[RunFolder, Path]:
-    """A run and one of its checkpoints: of a run its best or else newest, or the one named.
+    """A run and one of its checkpoints: the one named, else the best, else the newest.
 
     Raises:
         RunError: there is no such run, or it has no checkpoint yet.

@@ -1,7 +1,7 @@
-"""The MANIFEST of a folder: what files it has, how large, and their SHA-256.
+"""The MANIFEST of a folder: its files' names, sizes and SHA-256 digests.
 
-A folder with a MANIFEST is whole, since the MANIFEST is written last and the folder gets its
-name after that. The MANIFEST holds a digest of its own text, so that damage to it shows too.
+A folder with a MANIFEST is complete: the MANIFEST is written last, and the folder is renamed to
+its final name after that. It holds a digest of its own text, so damage to it is detected too.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 def write_manifest(folder: Path, files: dict[str, HashingFile], **facts: Any) -> None:
-    """Write the MANIFEST of `files`, closed and by name, with further facts; then sync both."""
+    """Write and sync the MANIFEST of closed `files` by name, with further `facts`."""
     listed = {name: {"size": f.size, "sha256": f.sha256} for name, f in sorted(files.items())}
     body = {"format": FORMAT, **facts, "files": listed}
     body["manifest_sha256"] = _digest(body)
@@ -30,10 +30,10 @@ def write_manifest(folder: Path, files: dict[str, HashingFile], **facts: Any) ->
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The MANIFEST of a folder.
+    """Read and verify the MANIFEST of a folder.
 
     Raises:
-        CheckpointError: it is missing, can't be read, or isn't what was written.
+        CheckpointError: it is missing, can't be read, or was changed.
     """
     path = folder / MANIFEST
     try:
@@ -53,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_sizes(folder: Path) -> dict[str, Any]:
-    """The MANIFEST, after a look at each file's size: quick, and it finds what was cut short.
+    """Compare each file's size with the MANIFEST, which finds truncated files, and return it.
 
     Raises:
         CheckpointError: a file is missing or has another size; all of them are named.
@@ -72,10 +72,10 @@ def check_sizes(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, names: list[str] | None = None) -> dict[str, Any]:
-    """The MANIFEST, after reading the files named (default: all) and comparing their SHA-256.
+    """Compare the SHA-256 of the named files (default: all) with the MANIFEST, and return it.
 
     Raises:
-        CheckpointError: a file is missing or isn't what was written; all of them are named.
+        CheckpointError: a file is missing or was changed; all such files are named.
     """
     body = check_sizes(folder)
     faults = []

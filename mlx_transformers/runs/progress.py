@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint's state.json holds beside the arrays."""
+"""Training progress: the numbers in a checkpoint's state.json."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """The numbers that a resumed run continues from.
+    """The counters that a resumed run continues from.
 
     Attributes:
         step: optimizer steps done.
         tokens: tokens trained on.
-        seconds: time spent in steps, over all sessions of the run.
+        seconds: wall-clock time of the steps, over all starts of the run.
         skipped: steps that changed nothing because a gradient was not finite.
         best_loss: lowest validation loss (nats per token), None before the first evaluation.
         best_step: the step of it.
         stale_evals: evaluations since then.
-        cursor: where the data stream stands.
+        cursor: position of the data stream.
     """
 
     step: int = 0
@@ -29,15 +29,15 @@ class Progress:
     cursor: dict[str, Any] = field(default_factory=dict)
 
     def stopped_early(self, patience: int | None) -> bool:
-        """Whether as many evaluations in a row as `patience` brought nothing better."""
+        """Whether `patience` evaluations in a row brought no better loss."""
         return patience is not None and self.stale_evals >= patience
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """A dict that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Progress":
-        """From `to_dict`; keys of other owners are left alone."""
+        """Make from `to_dict`'s result; other keys are ignored."""
         names = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in names})

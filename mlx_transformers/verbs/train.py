@@ -145,7 +145,7 @@ def _continue(
 ) -> Result:
     """A run that is there already, from the checkpoint named or else its newest."""
     check_same(folder, recipe)
-    checkpoint.clear_leftovers(folder.checkpoints)
+    checkpoint.recover(folder.checkpoints)
     saved = saved or folder.newest()
     built = parts()
     _tell(built, folder, saved)
@@ -153,9 +153,6 @@ def _continue(
     if reason := over(recipe, done):
         say(f"{folder.path} {OVER[reason].format(done.step)}")
         return Result(folder, done, reason, 0)
-    if saved is not None and done.best_step == done.step and folder.best() != saved:
-        # A kill between a save and its mark leaves `best` at the one before.
-        checkpoint.mark(folder.checkpoints, "best", saved)
     reason = _run(built, _ready(built, done.cursor, say), folder, done, say)
     return Result(folder, done, reason, built.step.traces)
 

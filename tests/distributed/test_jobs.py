@@ -147,9 +147,9 @@ def test_rows_that_cannot_be_shared_are_named_with_the_cure(tmp_path: Path) -> N
 EXCHANGE = """
 import json, sys
 import mlx_transformers, mlx.core as mx
-from mlx_transformers.trainer import parallel
-parallel.BUCKET_BYTES = 64
-with parallel.joined() as ranks:
+from mlx_transformers.distributed import processes
+processes.BUCKET_BYTES = 64
+with processes.joined() as ranks:
     r = ranks.rank + 1
     tree = {
         "a": [mx.full((3, 5), r), mx.array(r, mx.int32)],
@@ -158,7 +158,7 @@ with parallel.joined() as ranks:
     summed, copied = ranks.sum(tree), ranks.copy(tree)
     values = ranks.gather({"text": "é" * r, "number": 0.1 * r, "nan": float("nan")})
     found = [summed["a"], summed["b"], copied["a"], copied["b"]]
-    shown = parallel.tree_map(lambda x: [str(x.dtype), x.tolist()], found)
+    shown = processes.tree_map(lambda x: [str(x.dtype), x.tolist()], found)
     print(json.dumps([shown, values, ranks.leads, ranks.world]))
 """
 

@@ -20,8 +20,8 @@ from contract.rows import ROWS
 from contract.suite import DIM, parse
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.distributed import processes
 from mlx_transformers.layers.shared import axis_of, fill, splits
-from mlx_transformers.trainer import parallel
 
 def computed(subject, x):
     def loss(params, x):
@@ -46,8 +46,8 @@ def difference(whole, own):
     return worst
 
 found = []
-with parallel.joined() as everyone:
-    ranks = parallel.sharing_layers(everyone, 2)
+with processes.joined() as everyone:
+    ranks = processes.sharing_layers(everyone, 2)
     for row in ROWS:
         kind = row.parse()
         if row.slot not in ("mixer", "ffn") or not splits(type(kind)):

@@ -85,9 +85,9 @@ import mlx_transformers, mlx.core as mx, numpy as np
 from mlx.utils import tree_flatten
 from mlx_transformers.assembly.build import build
 from mlx_transformers.assembly.recipe import load_recipe
-from mlx_transformers.trainer import parallel
-with parallel.joined() as everyone:
-    ranks = parallel.sharing_layers(everyone, 2)
+from mlx_transformers.distributed import processes
+with processes.joined() as everyone:
+    ranks = processes.sharing_layers(everyone, 2)
     step = build(load_recipe(sys.argv[1], sys.argv[2:]), ranks=ranks).step
     step.align()
     for index in range(3):

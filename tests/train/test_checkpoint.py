@@ -151,7 +151,7 @@ def test_every_damaged_file_is_named_at_once(tmp_path):
     path = ck.save(tmp_path, 60, trees(), {})
     flip(path / "model.safetensors")
     flip(path / "state.json", 0)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors.*state\.json.*no whole one"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors.*state\.json.*no intact one"):
         ck.load(path)
 
 
@@ -222,7 +222,7 @@ def test_prune_counts_only_whole_ones(tmp_path):
         ck.save(tmp_path, step, trees(), {})
     (tmp_path / "step-000030" / "state.json").unlink()
     assert ck.prune(tmp_path, keep=1) == [tmp_path / "step-000010"]
-    assert ck.is_whole(tmp_path / "step-000020")
+    assert ck.is_intact(tmp_path / "step-000020")
 
 
 def test_leftovers_of_killed_runs_go_at_the_next_save(tmp_path):
@@ -242,7 +242,7 @@ SAVER = """
 import os, signal, sys
 from pathlib import Path
 import mlx.core as mx
-from mlx_transformers.trainer import checkpoint, tensors
+from mlx_transformers.runs import checkpoint, tensors
 
 folder, fatal = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
@@ -302,7 +302,7 @@ import resource, sys
 from pathlib import Path
 import mlx.core as mx
 from mlx_transformers.core.errors import CheckpointError
-from mlx_transformers.trainer import checkpoint
+from mlx_transformers.runs import checkpoint
 
 folder = Path(sys.argv[1])
 small = {"model": {"w": mx.zeros((16,))}}
@@ -383,3 +383,19 @@ def test_a_file_of_another_tool_loads_by_its_names(tmp_path):
     file = Path(tmp_path / "other.safetensors")
     mx.save_safetensors(str(file), {"layers.1.w": mx.array(1.0)})
     assert_same(ck.read_tree(file), {"layers": [{}, {"w": mx.array(1.0)}]})
+
+
+def test_recovery_moves_the_pointers_that_a_kill_left_behind_and_no_other(tmp_path):
+    state = {"best_loss": 1.0, "best_step": 2}
+    for step in (1, 2):
+        ck.save(tmp_path, step, trees(), state, best=True)
+    for pointer in ("last", "best"):
+        ck.mark(tmp_path, pointer, tmp_path / "step-000001")
+    (tmp_path / ".best.partial").write_text("half")
+    ck.recover(tmp_path)
+    assert (tmp_path / "last").read_text() == (tmp_path / "best").read_text() == "step-000002\n"
+    assert not (tmp_path / ".best.partial").exists()
+    ck.save(tmp_path, 3, trees(), state)
+    ck.mark(tmp_path, "best", tmp_path / "step-000001")  # by the user
+    ck.recover(tmp_path)
+    assert ck.best(tmp_path) == tmp_path / "step-000001"

@@ -24,14 +24,14 @@ KILLS = [
     (ARRAYS, 4),  # before the first checkpoint, in the middle of an accumulation
     ("mlx_transformers.trainer.step/Step._accumulate", 1),  # while the step is traced
     ("mlx_transformers.trainer.sinks/JsonLines.write", 4),
-    ("mlx_transformers.trainer.tensors/HashingFile.write", 3),  # in the first save
+    ("mlx_transformers.runs.tensors/HashingFile.write", 3),  # in the first save
     (ARRAYS, 10),
     ("os/rename", 2),  # a folder is complete, and has not got its name
-    ("mlx_transformers.trainer.checkpoint/mark", 3),
-    ("mlx_transformers.trainer.folder/replace_text", 1),  # before a resumed run is described
+    ("mlx_transformers.runs.checkpoint/mark", 3),
+    ("mlx_transformers.runs.folder/replace_text", 1),  # before a resumed run is described
     ("mlx_transformers.trainer.evaluate/Evaluator._forward", 1),
     (ARRAYS, 7),
-    ("mlx_transformers.trainer.checkpoint/shutil.rmtree", 1),  # while an old one is removed
+    ("mlx_transformers.runs.checkpoint/shutil.rmtree", 1),  # while an old one is removed
 ]
 
 

@@ -1,0 +1,49 @@
+"""Checks names that become paths, wherever they come from: a command line, a recipe, a file."""
+
+from pathlib import Path
+
+from .errors import MlxtError
+
+
+def plain_name(name: str, what: str, error: type[MlxtError] = MlxtError) -> str:
+    """Return `name` if it can name one file or folder.
+
+    Args:
+        name: the name to check.
+        what: what it names, for the message: "a run".
+        error: the class of the error to raise.
+
+    Raises:
+        MlxtError: it is empty, has a slash, a control character or bytes that are not UTF-8, or
+            means a folder itself.
+    """
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise error(f"'{shown(name)}' can't name {what}: give a plain name, without slashes.")
+    if shown(name) != name:
+        raise error(
+            f"'{shown(name)}' can't name {what}: it has control characters or bytes that are not "
+            "UTF-8. Use letters, digits, '-', '_' and '.'."
+        )
+    return name
+
+
+def inside(folder: Path, name: str, error: type[MlxtError] = MlxtError) -> Path:
+    """The path of `name` below `folder`, for names that were read from a file.
+
+    Raises:
+        MlxtError: it is absolute, goes up with "..", or leads out of the folder by a link.
+    """
+    path = folder / name
+    relative = Path(name)
+    out = relative.is_absolute() or ".." in relative.parts or not name or "\0" in name
+    if out or not path.resolve().is_relative_to(folder.resolve()):
+        raise error(
+            f"{shown(str(folder))} names the file '{shown(name)}', which lies outside of it: "
+            "it was damaged or made to do harm. Nothing was read or written."
+        )
+    return path
+
+
+def shown(name: str) -> str:
+    """A name as it can be printed: control characters and undecodable bytes as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
