@@ -243,8 +243,8 @@ class NormKind(LayerKind):
         return 0.0
 
 
-class PositionKind(LayerKind):
-    """Slot `position`.
+class PositionKind(Kind):
+    """Slot `position`. Mixers count the memory of a bias that it adds to their scores.
 
     Attributes:
         adds_to_scores: whether it adds a bias to the attention scores.
@@ -255,14 +255,6 @@ class PositionKind(LayerKind):
     @abstractmethod
     def build(self, dim: int, max_seq_len: int) -> Position:
         """The module, for embeddings of width `dim` and at most `max_seq_len` positions."""
-
-    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """None, unless a kind saves more than the queries and keys that its mixer counts."""
-        return 0.0
-
-    def flops(self, dim: int, length: int) -> float:
-        """None, unless a kind multiplies queries or keys by something of its own."""
-        return 0.0
 
 
 class HeadKind(LayerKind):

@@ -60,6 +60,7 @@ def attention_saved_bytes(
     softcap: bool = False,
     dropout: bool = False,
     bias: bool = False,
+    sinks: bool = False,
 ) -> float:
     """Bytes per query that `attention` keeps of its scores of so many `keys`; queries, keys, values
     and the output are not counted.
@@ -71,7 +72,7 @@ def attention_saved_bytes(
     every = keys * n_heads * FLOAT32_BYTES
     if dropout:
         return 3.0 * every
-    if at.cpu and bias:
+    if at.cpu and (bias or sinks):
         return 2.0 * every
     if at.cpu:
         return float(n_heads * FLOAT32_BYTES)

@@ -33,6 +33,7 @@ ROWS = [
     ),
     Row("block", "a branch", BLOCK | {"branch": {"kind": "convolution", "kernel": 3}}),
     Row("block", "experts", BLOCK | {"ffn": MOE}),
+    Row("block", "a mixer alone", {k: v for k, v in BLOCK.items() if k != "ffn"}),
 ]
 
 CHANGES = {

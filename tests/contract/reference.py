@@ -349,7 +349,8 @@ def block(
     y = residual(x, mix, "mixer_residual")
     if kind.get("cross"):
         y = residual(y, read, "cross_residual")
-    y = residual(y, feed, "ffn_residual")
+    if kind.get("ffn"):
+        y = residual(y, feed, "ffn_residual")
     if kind.get("branch"):
         y = n(y + convolution(x, below(w, "branch"), kind["branch"], causal), "branch_residual.out")
     return y

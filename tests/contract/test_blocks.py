@@ -8,7 +8,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.layers.residual import NORMS
 
 from . import blocks, reference
-from .suite import BATCH, LENGTH, Row, difference, memory, weights_of
+from .suite import BATCH, LENGTH, Row, difference, memory, parse, weights_of
 
 
 @pytest.mark.parametrize("norm", ["rms_norm", "layer_norm", "none"])
@@ -53,3 +53,18 @@ def test_the_residual_stream_itself_is_never_dropped(arrangement: str) -> None:
     assert kept.mean() > 0.5
     assert kept.shape == (BATCH, LENGTH)
     assert difference(subject(x, Context()), x) > 0.1
+
+
+def test_a_block_without_an_ffn_has_no_place_for_what_an_ffn_needs() -> None:
+    alone = {key: value for key, value in blocks.BLOCK.items() if key != "ffn"}
+    for name, value in (("ffn_norm", {"kind": "none"}), ("arrangement", "parallel")):
+        with pytest.raises(ValueError, match="ffn"):
+            parse("block", alone | {name: value})
+
+
+def test_the_decode_state_of_a_block_is_a_dict_of_those_of_its_mixers() -> None:
+    for row in blocks.ROWS:
+        subject = row.subject()
+        state = subject.begin(1, 4, mx.float32)
+        expected = {"mixer", *(name for name in ("cross", "branch") if name in subject.it)}
+        assert set(state) == expected

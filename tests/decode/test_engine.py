@@ -163,7 +163,8 @@ def test_a_state_has_the_dtype_of_the_weights() -> None:
     model.set_dtype(mx.bfloat16)
     engine = Engine(model, PROMPT, sampling=GREEDY)
     assert len(list(engine.tokens(5))) == 5
-    assert {layer[name].dtype for layer in engine.state["blocks"] for name in "kv"} == {mx.bfloat16}
+    caches = [layer["mixer"] for layer in engine.state["blocks"]]
+    assert {cache[name].dtype for cache in caches for name in "kv"} == {mx.bfloat16}
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

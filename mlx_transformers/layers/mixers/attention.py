@@ -111,13 +111,15 @@ class Heads(MixerKind):
             softcap=self.softcap is not None,
             dropout=self.dropout > 0,
             bias=at.biased,
+            sinks=self.sinks,
         )
         norms = 0.0
         if self.qk_norm is not None:
             norms = (self.n_heads + groups) * self.qk_norm.saved_bytes(head_dim, at)
         apart = 0 if at.cpu and inside == at.itemsize else queries
+        unclipped = queries + 2 * keys if self.clip is not None else 0
         around = (dim + queries) * at.itemsize
-        return around + (queries + 2 * keys + apart) * inside + scores + norms
+        return around + (queries + 2 * keys + apart + unclipped) * inside + scores + norms
 
 
 class Attention(Heads):

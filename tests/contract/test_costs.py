@@ -1,0 +1,184 @@
+"""Declared costs of kinds against measurement: saved activations, operations, parts.
+
+Saved bytes are measured in eager mode: the forward of a vjp is evaluated, and what its backward
+still refers to stays allocated. Eager mode saves a few elementwise intermediates that a compiled
+step fuses, so a kind may declare less, within `LEAST`.
+"""
+
+from math import prod
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mlx_transformers.core.context import Context
+from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.core.footprint import ActivationShape
+from mlx_transformers.layers.kinds import Mixer, MixerKind, PositionKind, SplitKind
+from mlx_transformers.layers.norms import RmsNorm
+from mlx_transformers.layers.shared import splits
+from mlx_transformers.ops.device import on_cpu
+from mlx_transformers.recipe.slot import KINDS, fill
+
+from .rows import ROWS
+from .suite import VOCAB, Row, parse, randomize
+
+B, T, D = 4, 64, 64
+LEAST, MOST = 0.55, 1.15
+"""Bounds of declared bytes, as shares of the measured ones without and with the output."""
+
+COSTED = ("mixer", "ffn", "norm", "cell", "head")
+
+
+def rows(*slots: str) -> list[Any]:
+    return [pytest.param(row, id=str(row)) for row in ROWS if row.slot in slots]
+
+
+class Costed(nn.Module):
+    """A kind at the sizes B, T, D: `x [B, T, D] -> y`."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__()
+        # the products are the same for all, and only some activations can be exported
+        changes = {"activation": "relu"} if "activation" in row.config else {}
+        self.row, kind = row, row.parse(**changes)
+        self.kind = kind
+        sizes = {"cell": (D, D), "head": (VOCAB, D)}.get(row.slot, (D,))
+        self.it = randomize(kind.build(*sizes), 0)
+        self.position = parse("position", row.position).build(D, T)
+        self.memory = mx.random.normal((B, T, D), key=mx.random.key(1))
+        mx.eval(self.parameters())
+
+    def __call__(self, x: mx.array, training: bool = True) -> mx.array:
+        ctx = Context(memory=self.memory, position=self.position)
+        ctx.key = mx.random.key(0) if training else None
+        if self.row.slot == "norm":
+            return self.it(x)
+        if self.row.slot == "cell":
+            return self.it(x, self.it.init_state(B, x.dtype), ctx)[0]
+        if self.row.slot == "head":
+            return self.it(x) if self.row.kind == "tags" else self.it.transform(x)
+        return self.it(x, ctx)
+
+    def shape(self) -> ActivationShape:
+        position: PositionKind = parse("position", self.row.position)
+        return ActivationShape(B, T, cpu=on_cpu(), biased=position.adds_to_scores, memory=T)
+
+
+def saved(costed: Costed, x: mx.array) -> tuple[int, int]:
+    """Bytes that the backward refers to when the forward has run, without and with the output."""
+    leaves = tree_flatten(costed.it.trainable_parameters())
+
+    def run(x: mx.array, *values: mx.array) -> mx.array:
+        costed.it.update(tree_unflatten([(n, v) for (n, _), v in zip(leaves, values, strict=True)]))
+        return costed(x * 1.0)  # a copy of the input, which is freed unless the backward needs it
+
+    inputs = [x, *(value for _, value in leaves)]
+    out = run(*inputs)
+    cotangent = mx.ones(out.shape, out.dtype)
+    mx.eval(cotangent, inputs, out)
+    size = out.nbytes
+    del out
+    before = mx.get_active_memory()
+    outs, gradients = mx.vjp(run, inputs, [cotangent])
+    mx.eval(outs)
+    found = mx.get_active_memory() - before
+    mx.eval(gradients)
+    return found - size, found
+
+
+@pytest.mark.skipif(not on_cpu(), reason="measured on the CPU's forms")
+@pytest.mark.parametrize("row", rows(*COSTED))
+def test_saved_bytes_are_those_that_the_backward_needs(row: Row) -> None:
+    costed = Costed(row)
+    sizes = (D, D) if row.slot == "cell" else (D,)
+    declared = B * T * costed.kind.saved_bytes(*sizes, costed.shape())
+    without, with_output = saved(costed, mx.random.normal((B, T, D), key=mx.random.key(2)))
+    assert declared >= LEAST * without - 64  # bytes of scalars
+    assert declared <= MOST * with_output
+
+
+class PlainFunction:
+    """`mx.custom_function` without its gradients: a graph with one can't be exported."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def vjp(self, backward: Any) -> Any:
+        return backward
+
+
+def product_operations(costed: Costed, x: mx.array, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Multiplications and additions of all matrix products of a forward pass."""
+    monkeypatch.setattr(mx, "custom_function", PlainFunction)
+    monkeypatch.setattr(mx, "contiguous", lambda x: x)
+    monkeypatch.setattr(mx, "depends", lambda inputs, _: inputs)
+    total = 0
+
+    def count(node: dict[str, Any]) -> None:
+        nonlocal total
+        if node.get("name") in ("Matmul", "AddMM"):
+            inner = node["inputs"][0][1][-1]
+            total += 2 * inner * prod(node["outputs"][0][1])
+
+    mx.export_function(count, lambda x: costed(x, training=False), x)
+    return total
+
+
+BESIDE = ("shaw", "transformer_xl", "disentangled")
+"""Positions that multiply queries by tables of their own, which mixers don't count."""
+
+
+def counted() -> list[Any]:
+    """Rows of mixers and ffns whose products are all Matmul: experts multiply in groups."""
+    found = [row for row in ROWS if row.slot in ("mixer", "ffn") and row.kind != "moe"]
+    return [pytest.param(r, id=str(r)) for r in found if r.position["kind"] not in BESIDE]
+
+
+@pytest.mark.skipif(not on_cpu(), reason="counted in the CPU's forms")
+@pytest.mark.parametrize("row", counted())
+def test_flops_are_the_products_beyond_the_weights(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costed = Costed(row)
+    x = mx.random.normal((B, T, D), key=mx.random.key(2))
+    products = product_operations(costed, x, monkeypatch) / (B * T)
+    arrays = [value for _, value in tree_flatten(costed.it.parameters())]
+    beyond = products - 2 * sum(value.size for value in arrays if value.ndim > 1)
+    # attention computes all pairs of a small row, and declares those that a mask lets it see
+    seen = mean_share(row) if row.slot == "mixer" and row.kind != "cross_attention" else 1.0
+    assert costed.kind.flops(D, T) == pytest.approx(seen * beyond, rel=0.1, abs=1)
+
+
+def mean_share(row: Row) -> float:
+    """The share of all pairs of positions that a causal pass lets a mixer read."""
+    return float(np.mean([[row.depends(t, s, causal=True) for s in range(T)] for t in range(T)]))
+
+
+@pytest.mark.parametrize("row", rows("mixer", "ffn"))
+def test_a_kind_has_parts_or_says_that_it_has_none(row: Row) -> None:
+    kind: SplitKind = row.parse()
+    if splits(type(kind)):
+        return  # tests/distributed/test_kinds.py compares the sum of its parts with the whole
+    with pytest.raises(RecipeError, match=f"kind = '{kind.kind}' can't be split"):
+        kind.part(D, 2)
+
+
+def test_a_kind_of_the_wrong_slot_or_without_a_method_is_refused() -> None:
+    class Silent(MixerKind):
+        kind: Literal["silent"] = "silent"
+
+        def build(self, dim: int) -> Mixer:
+            raise NotImplementedError
+
+    with pytest.raises(TypeError, match="Silent lacks methods of slot 'mixer': flops, saved_bytes"):
+        fill("mixer", Silent, of=MixerKind)  # type: ignore[type-abstract]
+    with pytest.raises(TypeError, match="RmsNorm fills slot 'mixer', so it must be a MixerKind"):
+        fill("mixer", RmsNorm, of=MixerKind)
+    assert "silent" not in KINDS["mixer"]
