@@ -1,7 +1,10 @@
-"""`mlxt generate`: continue a prompt with a trained run, shown as it is written."""
+"""`mlxt generate`: continue prompts with a trained run, shown as they are written."""
 
+import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +13,40 @@ import typer
 
 from ..core.errors import RunError
 from .failures import INTERRUPTED
+from .terminal import is_terminal
 
-Prompt = Annotated[
-    str,
+PromptTexts = Annotated[
+    list[str] | None,
     typer.Option(
-        help="The text to continue; '-' reads it from standard input, less one final line break."
+        "--prompt",
+        help="The text to continue; '-' reads it from standard input, less one final line break. "
+        "Repeatable: several prompts are continued together.",
+        show_default=False,
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help="A text file with one prompt per line; empty lines are skipped.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Samples = Annotated[
+    int, typer.Option(help="Texts to draw for each prompt.", metavar="N", min=1, max=100_000)
+]
+Rows = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", help="Texts that are generated at once.", metavar="N", min=1, max=100_000
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print a line of JSON for each text: prompt, sample, text, tokens, end_reason.",
     ),
 ]
 Run = Annotated[
@@ -29,7 +61,7 @@ Temp = Annotated[
     float,
     typer.Option(
         help="Temperature: 0 always takes the most probable token, 1 draws from the model's own "
-        "distribution, more is wilder."
+        "distribution, higher values flatten it."
     ),
 ]
 TopP = Annotated[
@@ -39,10 +71,12 @@ TopK = Annotated[
     int, typer.Option(help="Draw from this many of the most probable tokens; 0 from all.")
 ]
 MinP = Annotated[
-    float, typer.Option(help="Draw from tokens at least this probable relative to the likeliest.")
+    float,
+    typer.Option(help="Draw from tokens at least this probable relative to the most probable."),
 ]
 Penalty = Annotated[
-    float, typer.Option(help="Above 1 makes tokens that occurred less likely; 1.1 is usual.")
+    float,
+    typer.Option(help="Repetition penalty: above 1 makes tokens that occurred less likely."),
 ]
 Window = Annotated[
     int | None,
@@ -54,33 +88,39 @@ BeamCount = Annotated[
     int | None,
     typer.Option(
         help="Search for the most probable text with this many beams instead of drawing; "
-        "encoder-decoders always search, with 1 unless told otherwise.",
+        "encoder-decoders always search, by default with 1.",
         show_default=False,
     ),
 ]
 LengthPenalty = Annotated[
-    float, typer.Option(help="The exponent of a search's length penalty; 0 favours short texts.")
+    float,
+    typer.Option(help="The exponent of beam search's length penalty; 0 favours short texts."),
 ]
 AlignmentFile = Annotated[
     Path | None,
     typer.Option(
-        help="Also draw where an encoder-decoder looked as it wrote, to a new .svg or .png file.",
+        help="Also plot the attention of an encoder-decoder over its source, to a new .svg or "
+        ".png file.",
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
+Seed = Annotated[
+    int,
+    typer.Option(help="The same seed gives the same text; text number n is drawn with seed + n."),
+]
 Stop = Annotated[
     list[str] | None,
     typer.Option(
-        help="End before this text; may be given several times. A line break is $'\\n' in most "
-        "shells.",
+        help="End before this text; repeatable. A line break is $'\\n' in most shells.",
         show_default=False,
     ),
 ]
 
 
 def generate(
-    prompt: Prompt,
+    prompt: PromptTexts = None,
+    prompts: PromptFile = None,
+    samples: Samples = 1,
     run: Run = None,
     max_tokens: MaxTokens = 256,
     temp: Temp = 0.8,
@@ -94,75 +134,169 @@ def generate(
     beams: BeamCount = None,
     length_penalty: LengthPenalty = 0.6,
     alignment: AlignmentFile = None,
+    batch_size: Rows = 32,
+    as_json: AsJson = False,
 ) -> None:
-    """Continue a prompt with a trained run, or write the target of a source.
+    """Continue one or more prompts with a trained run, or write the target of a source.
 
-    The text goes to standard output as it is written, without the prompt; its numbers go to
-    standard error. Ctrl-C ends it early.
+    The text of a single prompt goes to standard output as it is written, without the prompt, and
+    its figures to standard error; several texts are generated together and printed at the end.
+    Ctrl-C ends a text early.
     """
     from ..assembly.saved import load
     from ..decode.beam import Beams
-    from ..decode.generate import stream
     from ..decode.sample import Sampling
-    from ..verbs.search import reads_source, search
+    from ..verbs.search import reads_source, writes
 
+    how = Beams(1 if beams is None else beams, alpha=length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
-    text = _standard_input() if prompt == "-" else prompt
+    texts = _prompts(prompt or [], prompts)
     if alignment is not None:
-        _can_be_drawn(alignment)
-    model, tokenizer = load(run)
-    searches = beams is not None or not hasattr(model, "step") or reads_source(model)
-    if searches or alignment is not None:
-        _no_drawing(sampling, seed, stop)
-        write = search if alignment is None else partial(_drawn, alignment)
-        how = Beams(beams or 1, alpha=length_penalty)
+        _check_picture(alignment, len(texts))
+    with _waiting("Loading the run ..."):
+        model, tokenizer = load(run)
+    if beams is not None or alignment is not None or not writes(model) or reads_source(model):
+        _check_search(sampling, seed, stop, samples)
         loaded = (model, tokenizer)
-        typer.echo(write(run, text, max_tokens=max_tokens, beams=how, loaded=loaded))
+        _search(run, texts, alignment, as_json, max_tokens=max_tokens, beams=how, loaded=loaded)
         return
-    pieces = stream(
-        model,
-        tokenizer,
-        text,
-        max_tokens=max_tokens,
-        sampling=sampling,
-        seed=seed,
-        stop=stop or (),
-    )
-    whole = _show(pieces)
+    options: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "sampling": sampling,
+        "seed": seed,
+        "stop": stop or (),
+    }
+    if len(texts) * samples == 1 and not as_json:
+        _stream(model, tokenizer, texts[0], options)
+    else:
+        options |= {"samples": samples, "rows": batch_size}
+        _batch(model, tokenizer, texts, as_json, options)
+
+
+def _stream(model: Any, tokenizer: Any, text: str, options: dict[str, Any]) -> None:
+    """Print one text as it is written, then its figures."""
+    from ..decode.generate import stream
+
+    pieces = stream(model, tokenizer, text, **options)
+    finished = _show(pieces)
     typer.echo(pieces.stats.line(), err=True)
-    if not whole:
+    if not finished:
         raise typer.Exit(INTERRUPTED)
 
 
-def _can_be_drawn(file: Path) -> None:
-    """Refuse a picture of another kind, in no folder, or in place of another."""
+def _batch(
+    model: Any, tokenizer: Any, texts: list[str], as_json: bool, options: dict[str, Any]
+) -> None:
+    """Print all texts of all prompts, each under a line with its number."""
+    from ..decode.generate import generate_batch
+
+    with _waiting("Compiling and reading the prompts ...") as show:
+        found = generate_batch(
+            model,
+            tokenizer,
+            texts,
+            progress=lambda done, total: show(f"{done:,} of {total:,} texts ..."),
+            **options,
+        )
+    for p, (text, group) in enumerate(zip(texts, found, strict=True), 1):
+        for s, one in enumerate(group, 1):
+            if as_json:
+                _print_json(
+                    prompt=text,
+                    sample=s,
+                    text=one.text,
+                    tokens=one.tokens,
+                    end_reason=one.end_reason,
+                )
+                continue
+            sample = f", sample {s}" if len(group) > 1 else ""
+            print(f"--- prompt {p}{sample} ---\n{one.text}")
+
+
+def _print_json(**fields: Any) -> None:
+    print(json.dumps(fields, ensure_ascii=False))
+
+
+def _search(
+    run: str | None,
+    texts: list[str],
+    alignment: Path | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Print the most probable text for each prompt or source."""
+    from ..verbs.search import search
+
+    find = search if alignment is None else partial(_plotted, alignment)
+    for p, text in enumerate(texts, 1):
+        with _waiting("Compiling and searching ..."):
+            found = find(run, text, **how)
+        if as_json:
+            _print_json(prompt=text, text=found)
+        else:
+            print(f"--- prompt {p} ---\n{found}" if len(texts) > 1 else found)
+
+
+def _prompts(given: list[str], file: Path | None) -> list[str]:
+    """All prompts, those of the command line first.
+
+    Raises:
+        RunError: there is none, or the file can't be read.
+    """
+    if given.count("-") > 1:
+        raise RunError("--prompt - reads all of standard input, so it can be given once.")
+    texts = [_standard_input() if text == "-" else text for text in given]
+    if file is not None:
+        try:
+            lines = file.expanduser().read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise RunError(
+                f"--prompts {file} is not UTF-8 text (byte {error.start}). Convert it first, for "
+                "instance with iconv."
+            ) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(f"--prompts {file} can't be read: {reason}.") from None
+        found = [line.removesuffix("\r") for line in lines]
+        texts += [line for line in found if line]
+        if not any(found):
+            raise RunError(f"--prompts {file} has no prompt: every line of it is empty.")
+    if not texts:
+        raise RunError("Give a prompt: --prompt TEXT, or --prompts FILE with one per line.")
+    return texts
+
+
+def _check_picture(file: Path, n_texts: int) -> None:
+    """Refuse a picture of several texts, of another format, in no folder, or over a file."""
+    if n_texts > 1:
+        raise RunError("--alignment plots one text: give one --prompt.")
     if file.suffix not in (".svg", ".png"):
         raise RunError(f"--alignment {file}: end the name with .svg or .png.")
     if file.exists():
-        raise RunError(f"{file} is there already. Give --alignment another name, or remove it.")
+        raise RunError(f"{file} exists already. Give --alignment another name, or remove it.")
     if not file.parent.is_dir():
         raise RunError(f"--alignment {file}: there is no folder {file.parent}. Make it first.")
 
 
-def _drawn(file: Path, run: str | None, text: str, **how: Any) -> str:
-    """What is written, once its alignment is drawn to a file."""
+def _plotted(file: Path, run: str | None, text: str, **how: Any) -> str:
+    """Search, plot the alignment to `file`, and return the text."""
     from ..report.plot import alignment
     from ..verbs.search import align
 
-    said, looked = align(run, text, **how)
-    alignment(looked.weights, looked.source, looked.target, file)
-    return said
+    found, attended = align(run, text, **how)
+    alignment(attended.weights, attended.source, attended.target, file)
+    return found
 
 
-def _no_drawing(sampling: Any, seed: int, stop: list[str] | None) -> None:
-    """Refuse options of drawing where nothing is drawn: a search would ignore them."""
+def _check_search(sampling: Any, seed: int, stop: list[str] | None, samples: int) -> None:
+    """Refuse options of sampling where a search would ignore them."""
     from ..decode.sample import Sampling
 
-    if sampling != Sampling(0.8) or seed or stop:
+    if sampling != Sampling(0.8) or seed or stop or samples != 1:
         raise RunError(
             "A search takes the most probable text: --temp, --top-p, --top-k, --min-p, "
-            "--repetition-penalty, --repetition-window, --seed and --stop have no effect on it. "
-            "Leave them out."
+            "--repetition-penalty, --repetition-window, --seed, --stop and --samples have no "
+            "effect on it. Leave them out."
         )
 
 
@@ -177,9 +311,33 @@ def _standard_input() -> str:
     return text.removesuffix("\n")
 
 
-def _show(pieces: Any) -> bool:
-    """Print the pieces as they come; whether nobody interrupted."""
+@contextmanager
+def _waiting(text: str) -> Iterator[Any]:
+    """A line on a terminal's standard error while something goes on, which then disappears.
+
+    Yields a function that replaces the line's text.
+    """
+    if not is_terminal(sys.stderr):
+        yield lambda text: None
+        return
+
+    def show(text: str) -> None:
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    show(text)
     try:
+        yield show
+    finally:
+        show("")
+
+
+def _show(pieces: Any) -> bool:
+    """Print the pieces as they come; returns False if the user interrupted."""
+    try:
+        with _waiting("Compiling and reading the prompt ..."):
+            first = next(pieces, "")
+        sys.stdout.write(first)
+        sys.stdout.flush()
         for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()

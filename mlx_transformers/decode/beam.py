@@ -6,6 +6,7 @@ Wu et al. 2016 (GNMT), equation 14, without its coverage penalty; the search is 
 al. 2014, section 3.2. A sequence ends with the end token, which counts in |Y|, or at the limit.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,18 +22,21 @@ Step = Callable[[mx.array, Any], tuple[mx.array, Any]]
 """`(tokens [N, 1], state) -> (logits [N, 1, V], state)`."""
 
 NEVER = -1e30
-"""The log-probability of what isn't there: far below any, and finite."""
+"""Log-probability of empty beams: finite, and below that of any sequence."""
 
 
 @dataclass(frozen=True)
 class Beams:
-    """How to search.
+    """Options of beam search.
 
     Attributes:
-        n: sequences that are kept, K. 1 without a penalty is greedy decoding.
-        alpha: exponent α of the length penalty; 0 favours short sequences, GNMT took 0.6.
-        early: whether a search ends as soon as K sequences have ended; otherwise it goes on until
-            none that has not ended can still be among the best.
+        n: number of beams K. 1 without a penalty is greedy decoding.
+        alpha: exponent α of the length penalty; 0 favours short sequences, GNMT uses 0.6.
+        early: whether the search ends as soon as K sequences have ended; otherwise it goes on
+            until no unfinished sequence can still be among the best.
+
+    Raises:
+        RunError: a value is outside its range.
     """
 
     n: int = 4
@@ -41,25 +45,26 @@ class Beams:
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise RunError(f"{self.n} beams keep nothing. Keep at least 1.")
-        if self.alpha < 0:
+            raise RunError(f"beams = {self.n} is out of range: search with at least 1.")
+        if not 0 <= self.alpha < math.inf:
             raise RunError(
-                f"alpha = {self.alpha} is out of range: a penalty for length is 0 or more."
+                f"length penalty alpha = {self.alpha} is out of range: it is a finite number, 0 "
+                "or more."
             )
 
     def penalty(self, length: Any) -> Any:
-        """`lp` of a sequence of `length` tokens."""
+        """The length penalty `lp` of a sequence of `length` tokens."""
         return ((5.0 + length) / 6.0) ** self.alpha
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A sequence that was found.
+    """A sequence found by beam search.
 
     Attributes:
-        tokens: without the end token.
-        score: its log-probability (nats) over its length penalty.
-        ended: whether it ended by itself; otherwise it was cut at the limit.
+        tokens: its tokens without the end token.
+        score: its log-probability (nats) divided by its length penalty.
+        ended: whether it has an end token; otherwise it was cut at the limit.
     """
 
     tokens: list[int]
@@ -77,7 +82,7 @@ def best_continuations(
     n_best: int = 1,
     vocab_size: int | None = None,
 ) -> list[Hypothesis]:
-    """The best sequences of at most `limit` tokens that follow `prompt` (one token at least)."""
+    """Search the best continuations of `prompt` (one token at least), of at most `limit` tokens."""
     length = len(prompt) + limit
 
     def begin(rows: int) -> Any:
@@ -103,13 +108,18 @@ def best_targets(
     n_best: int = 1,
     vocab_size: int | None = None,
 ) -> list[list[Hypothesis]]:
-    """For each source of `[B, S]` the best targets of at most `limit` tokens.
+    """Search the best targets, of at most `limit` tokens, for each source of `[B, S]`.
 
     Args:
         model: an encoder-decoder.
-        source_valid: `[B, S]`, which source tokens exist; None means all.
-        start: the token that the decoder reads first.
-        vocab_size: how many tokens may be written, where the model knows more.
+        source: token ids.
+        source_valid: `[B, S]`, False for padding; None means there is none.
+        start: the decoder's first input token.
+        end: the token that ends a target.
+        limit: the most tokens of a target.
+        beams: options of the search.
+        n_best: how many targets to return per source.
+        vocab_size: number of tokens that may be written, where the model has more.
     """
 
     def begin(rows: mx.array, valid: mx.array | None) -> Any:
@@ -127,10 +137,10 @@ def best_targets(
 
 
 def has_rows(begin: Callable[[int], Any]) -> Any:
-    """Which arrays of a decode state have a row for each sequence: a tree of booleans.
+    """Find which arrays of a decode state have a batch axis: a tree of booleans.
 
-    Others are shared by all (positions, offsets). `begin(n)` makes a state of n rows; those that
-    change their shape with n have rows. Nothing is computed.
+    The others (positions, offsets) are shared by all rows. `begin(n)` makes a state of n rows;
+    arrays whose shape depends on n have a batch axis. Nothing is computed.
     """
     return tree_map(lambda one, two: one.shape != two.shape, begin(1), begin(2))
 
@@ -154,13 +164,15 @@ class Search:
         self._advance = mx.compile(self._advanced)
 
     def run(self, first: mx.array, state: Any, n_best: int = 1) -> list[list[Hypothesis]]:
-        """The `n_best` best sequences after each of the tokens `first [B]`, the best one first.
+        """Search the `n_best` best sequences after each of the tokens `first [B]`, best first.
 
         Args:
+            first: the last token of each prompt.
             state: the decode state of B rows, before `first`.
+            n_best: how many sequences to return per row.
 
         Raises:
-            RunError: more sequences are asked for than are kept.
+            RunError: `n_best` is larger than the number of beams.
         """
         if not 1 <= n_best <= self.beams.n:
             raise RunError(
@@ -184,20 +196,20 @@ class Search:
     def _advanced(
         self, held: dict[str, mx.array], state: Any, t: mx.array, n_best: mx.array
     ) -> tuple[dict[str, mx.array], Any, mx.array]:
-        """One more token for every sequence: what is held, the state, whether all is over."""
+        """Extend every sequence by a token; returns the beams, the state and whether to end."""
         B, K, _ = held["tokens"].shape
         logits, state = self._step(held["last"][:, None], state)
         logits = logits[:, -1, : self.vocab_size].astype(mx.float32)
         log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         total = (held["alive"][..., None] + log_p.reshape(B, K, -1)).reshape(B, -1)
-        # Of 2 K candidates at most K end: K that go on are always among them.
+        # Of 2 K candidates at most K end, so K unfinished ones are always among them.
         order = mx.argsort(-total, axis=-1)[:, : 2 * K]
         total = mx.take_along_axis(total, order, axis=-1)
         parent, token = order // logits.shape[-1], order % logits.shape[-1]
         tokens = mx.take_along_axis(held["tokens"], parent[..., None], axis=1)
         tokens = mx.where(mx.arange(self.limit) == t, token[..., None], tokens).astype(mx.int32)
         ends = token == self.end
-        # Only what is among the K best may end, so that one beam is greedy.
+        # Only one of the K best may end, so that one beam is greedy.
         done = mx.where(ends[:, :K], total[:, :K] / self.beams.penalty(t + 1), NEVER)
         done = mx.concatenate([held["done"], done], axis=1)
         ended = mx.concatenate([held["ended"], tokens[:, :K]], axis=1)
@@ -216,7 +228,7 @@ class Search:
         return after, state, self._over(after, t + 1, n_best)
 
     def _over(self, held: dict[str, mx.array], length: mx.array, n_best: mx.array) -> mx.array:
-        """Whether nothing that goes on can still be among the best."""
+        """Whether no unfinished sequence can still be among the best."""
         done = held["done"]
         if self.beams.early:
             return (done > NEVER / 2).all()
@@ -226,7 +238,7 @@ class Search:
         return (held["alive"].max(axis=1) / favour <= worst[:, 0]).all()
 
     def _best(self, held: dict[str, mx.array], length: int, n_best: int) -> list[list[Hypothesis]]:
-        """The best of what has ended; at the limit also of what was cut there."""
+        """The best ended sequences; at the limit unfinished ones compete with them."""
         found = []
         cut = held["alive"] / self.beams.penalty(length)
         arrays = (held["done"], held["ended"], held["tokens"], cut)

@@ -1,4 +1,4 @@
-"""How large a decode state is, without making one."""
+"""Sizes of decode states (KV caches), without allocating them."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from .engine import Decodable, dtype
 
 
 def state_bytes(state: Any) -> int:
-    """Bytes of what the layers keep of the past: the floating arrays of a decode state.
+    """Bytes of a decode state: its floating arrays (keys, values, recurrent states).
 
-    Its integers (positions, offsets) are bookkeeping, and left out. Nothing is computed.
+    Integers (positions, offsets) are left out. Nothing is computed.
     """
     arrays = (value for _, value in tree_flatten(state))
     return sum(a.nbytes for a in arrays if mx.issubdtype(a.dtype, mx.floating))
 
 
 def cache_bytes_per_token(model: Decodable) -> float:
-    """Bytes of decode state by token of context, when the context of one row is full.
+    """Bytes of decode state per token of context, for one row with a full context.
 
-    For full attention `2 L G K · bytes of a number`; windows and recurrent layers need less, the
-    more so the longer the context. In the type of the model's own parameters.
+    `2 L G K · bytes of a number` for full attention; windows and recurrent layers need less. The
+    dtype is that of the model's parameters.
     """
     state = model.init_state(1, model.max_seq_len, dtype(model))
     return state_bytes(state) / model.max_seq_len

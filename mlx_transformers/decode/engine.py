@@ -1,12 +1,14 @@
-"""The engine: from a prompt's tokens to the tokens that follow, one compiled step each.
+"""The decoding engine: prefill of the prompts, then one compiled step per token for all rows.
 
-The prompt but for its last token is read in chunks, of which only the decode state is computed,
-no logits. Then one function takes a token of every row and the state, and returns the next token
-and the new state. It is traced once, and again only when the state has to grow.
+Prompts of different lengths are padded on the left. All but their last column is read in chunks,
+which compute the decode state (KV cache) and no logits. One compiled function then takes a token of
+each row and the state, and returns the next token and the new state. The model's weights are inputs
+of that function, so an engine whose model has been trained further uses the new weights without a
+new trace; the step is traced again only when the number of rows changes or the state grows.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
@@ -15,20 +17,38 @@ from ..core.errors import RunError
 from .sample import NONE, Sampling, sample
 
 CHUNK = 512
-"""Prompt tokens that are read at once; bounds the memory of a long prompt."""
+"""Tokens of each prompt that are read at once; bounds the memory of a long prompt."""
 
 SLOTS = 256
-"""Tokens that a state has room for at first. Attention runs over all slots, so fewer is faster
+"""Tokens that a new decode state has room for. Attention runs over all slots, so fewer is faster
 (5M parameters, CPU: 597 tokens/s with 256 slots, 435 with 1,024, 345 with 2,048)."""
 
+FILLER = 0
+"""The token of padded slots, which are never attended to."""
 
+
+@runtime_checkable
 class Decodable(Protocol):
-    """What a model must offer to generate text."""
+    """A model that continues token sequences step by step."""
 
     max_seq_len: int
     vocab_size: int
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype, **total_length: int) -> Any: ...
+    @property
+    def recompute_beyond(self) -> int | None: ...
+
+    @property
+    def state(self) -> Any: ...
+
+    def init_state(
+        self,
+        batch: int,
+        length: int,
+        dtype: mx.Dtype,
+        *,
+        pad: mx.array | None = None,
+        total_length: mx.array | None = None,
+    ) -> Any: ...
 
     def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]: ...
 
@@ -36,89 +56,111 @@ class Decodable(Protocol):
 
 
 class Engine:
-    """Rows of tokens that follow one prompt; iterating computes them.
+    """Continues a batch of prompts, one token per row and step.
+
+    Row r draws its tokens from its own seed, so that a row of a batch gets the tokens that its
+    prompt gets alone (up to the rounding of matrix products of another size).
 
     Attributes:
-        state: the decode state, a tree of arrays.
-        traces: the shape of the tokens at each trace of the step: one trace, and one more each
-            time the state grew.
+        model: the model that continues; it may be trained between two `start`s.
+        cache: the decode state of the current batch, a tree of arrays.
+        traces: the shape of the tokens at each trace of the compiled step.
     """
 
     def __init__(
-        self,
-        model: Decodable,
-        prompt: list[int],
-        *,
-        sampling: Sampling,
-        seed: int = 0,
-        rows: int = 1,
-        vocab_size: int | None = None,
+        self, model: Decodable, *, sampling: Sampling | None = None, vocab_size: int | None = None
     ) -> None:
-        """Continue `prompt` (one token at least) in `rows` ways that are drawn independently.
-
-        `vocab_size` is how many tokens may be drawn, where the model knows more of them than
-        the tokenizer does.
         """
-        self._model, self._prompt, self._rows = model, prompt, rows
-        self._key = mx.random.key(seed)
-        self._slots = slots(len(prompt), model.max_seq_len)
-        self._reread_at = (getattr(model, "recompute_beyond", None) or -1) + 1
-        before = mx.array(prompt[:-1], dtype=mx.int32)
-        self._known = [mx.broadcast_to(before, (rows, len(prompt) - 1))]
-        self.state = self._empty(len(prompt))
+        Args:
+            model: the model.
+            sampling: how each next token is drawn.
+            vocab_size: number of tokens that may be drawn, where the model has more than the
+                tokenizer.
+        """
+        self.model = model
         self.traces: list[list[int]] = []
-        width = sampling.history_size(model.max_seq_len)
-        recent = prompt[-width:] if width else []
-        padded = [NONE] * (width - len(recent)) + recent
-        self._history = mx.broadcast_to(mx.array(padded, dtype=mx.int32), (rows, width))
-        self._step = _compiled(model, sampling, vocab_size or model.vocab_size, self.traces)
+        self.cache: Any = {}
+        self._sampling = sampling or Sampling()
+        self._vocab_size = vocab_size or model.vocab_size
+        self._step = _compiled(model, self._sampling, self._vocab_size, self.traces)
+        self._prompts: list[list[int]] = []
+
+    def start(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int] | None = None) -> None:
+        """Begin a batch: prepare an empty decode state for these prompts.
+
+        Args:
+            prompts: the tokens of each row, one or more.
+            seeds: the seed of each row; by default the row's number.
+
+        Raises:
+            RunError: there is no prompt, or one of them has no token.
+        """
+        if not prompts or not all(len(prompt) for prompt in prompts):
+            raise RunError("Every prompt needs at least one token to continue from.")
+        seeds = range(len(prompts)) if seeds is None else seeds
+        self._prompts = [[int(token) for token in prompt] for prompt in prompts]
+        self._length = max(map(len, self._prompts))
+        self._pads = [self._length - len(prompt) for prompt in self._prompts]
+        self._keys = mx.stack([mx.random.key(seed) for seed in seeds])
+        self._slots = slots(self._length, self.model.max_seq_len)
+        # The length at which a row is read again, since its positions change (LongRoPE).
+        limit = self.model.recompute_beyond
+        self._reread_at = None if limit is None else limit + 1
+        rows = [[FILLER] * n + p for n, p in zip(self._pads, self._prompts, strict=True)]
+        tokens = mx.array(rows, dtype=mx.int32)
+        self._known, self._last = [tokens[:, :-1]], tokens[:, -1]
+        self.cache = self._empty(self._length)
+        width = self._sampling.history_size(self.model.max_seq_len)
+        self._history = mx.array([_recent(p, width) for p in self._prompts], dtype=mx.int32)
+        self._history = self._history.reshape(len(rows), width)
 
     def tokens(self, limit: int) -> Iterator[list[int]]:
-        """At most `limit` (1 or more) tokens for every row, as long as the caller asks for them.
+        """Yield up to `limit` (1 or more) times the next token of every row.
 
-        The next step is queued before a token is read, so that the machine doesn't wait for
+        The next step is queued before a token is read, so that the device doesn't wait for
         Python; the step after the last token is never computed.
 
         Raises:
             RunError: the model's logits are not finite numbers.
         """
-        token = self._advance(self._read_prompt(), len(self._prompt))
+        self._read(self._known[0])
+        token = self._advance(self._last, self._length)
         for i in range(1, limit):
-            following = self._advance(token, len(self._prompt) + i)
+            following = self._advance(token, self._length + i)
             yield self._values(token)
             token = following
         yield self._values(token)
 
-    def _read_prompt(self) -> mx.array:
-        """Bring the state to the prompt's last token, and return that token, `[B]`."""
-        self._read(self._known[0])
-        return mx.full((self._rows,), self._prompt[-1], dtype=mx.int32)
-
     def _read(self, tokens: mx.array) -> None:
-        """Continue the state by `tokens [B, T]`, in chunks."""
+        """Advance the state by `tokens [B, T]`, in chunks."""
         for start in range(0, tokens.shape[1], CHUNK):
-            _, self.state = self._model.step(tokens[:, start : start + CHUNK], self.state)
-            mx.eval(self.state)
+            _, self.cache = self.model.step(tokens[:, start : start + CHUNK], self.cache)
+            mx.eval(self.cache)
 
     def _empty(self, length: int) -> Any:
-        """A decode state before `length` tokens that are known."""
-        total = {"total_length": length} if self._reread_at else {}
-        return self._model.init_state(self._rows, self._slots, dtype(self._model), **total)
+        """An empty decode state before `length` known tokens, padding included."""
+        options: dict[str, mx.array] = {}
+        pad = mx.array(self._pads, dtype=mx.int32) if any(self._pads) else None
+        if pad is not None:
+            options["pad"] = pad
+        if self._reread_at is not None:
+            options["total_length"] = mx.array(length) if pad is None else length - pad
+        return self.model.init_state(len(self._pads), self._slots, dtype(self.model), **options)
 
     def _advance(self, token: mx.array, length: int) -> mx.array:
-        """The next token, where `length` tokens are known, `token` the last of them."""
+        """The next tokens `[B]`, where `length` slots are known, `token` the last of them."""
         if length > self._slots:
-            self._slots = slots(length, self._model.max_seq_len)
-            self.state = tree_map(_grow, self.state, self._empty(length))
-        if self._reread_at:
-            if length == self._reread_at > len(self._prompt):
-                self.state = self._empty(length)
+            self._slots = slots(length, self.model.max_seq_len)
+            self.cache = tree_map(_grow, self.cache, self._empty(length))
+        if self._reread_at is not None:
+            if length > self._length and self._reread_at in {length - pad for pad in self._pads}:
+                self.cache = self._empty(length)
                 self._read(mx.concatenate(self._known, axis=1))
             self._known.append(token[:, None])
-        token, self.state, self._history, self._key = self._step(
-            token, self.state, self._history, self._key
+        token, self.cache, self._history, self._keys = self._step(
+            token, self.cache, self._history, self._keys
         )
-        mx.async_eval(token, self.state, self._history, self._key)
+        mx.async_eval(token, self.cache, self._history, self._keys)
         return token
 
     def _values(self, token: mx.array) -> list[int]:
@@ -144,38 +186,44 @@ def slots(length: int, context: int) -> int:
 
 
 def dtype(model: Decodable) -> mx.Dtype:
-    """The floating type of the model's parameters, which its decode state takes too."""
+    """The floating type of the model's parameters, which its decode state has too."""
     types = (value.dtype for _, value in tree_flatten(model.parameters()))
     return next((t for t in types if mx.issubdtype(t, mx.floating)), mx.float32)
+
+
+def _recent(prompt: list[int], width: int) -> list[int]:
+    """The last `width` tokens of a prompt, filled up with NONE on the left."""
+    recent = prompt[-width:] if width else []
+    return [NONE] * (width - len(recent)) + recent
 
 
 def _compiled(
     model: Decodable, sampling: Sampling, vocab_size: int, traces: list[list[int]]
 ) -> Callable[..., tuple[mx.array, Any, mx.array, mx.array]]:
-    """`(token [B], state, history [B, W], key) -> (next token [B], state, history, key)`.
+    """`(token [B], state, history [B, W], keys [B, 2]) -> (next [B], state, history, keys)`.
 
     A row whose logits are not finite gets the token -1.
     """
 
     def step(
-        token: mx.array, state: Any, history: mx.array, key: mx.array
+        token: mx.array, state: Any, history: mx.array, keys: mx.array
     ) -> tuple[mx.array, Any, mx.array, mx.array]:
         traces.append(list(token.shape))
         logits, state = model.step(token[:, None], state)
         logits = logits[:, -1, :vocab_size]
-        draw, key = mx.random.split(key)
-        chosen = sample(logits, draw, history, sampling)
-        sane = mx.isfinite(logits.astype(mx.float32).sum(axis=-1))
-        chosen = mx.where(sane, chosen, NONE)
+        pairs = mx.vmap(mx.random.split)(keys)
+        chosen = sample(logits, pairs[:, 0], history, sampling)
+        finite = mx.isfinite(logits.astype(mx.float32).sum(axis=-1))
+        chosen = mx.where(finite, chosen, NONE)
         if history.shape[1]:
             history = mx.concatenate([history[:, 1:], chosen[:, None]], axis=1)
-        return chosen, state, history, key
+        return chosen, state, history, pairs[:, 1]
 
-    return mx.compile(step)
+    return mx.compile(step, inputs=model.state)
 
 
 def _grow(old: mx.array, new: mx.array) -> mx.array:
-    """`old` in the first corner of the larger `new`: what has a slot keeps it."""
+    """`old` in the first corner of the larger `new`: every filled slot keeps its content."""
     if old.shape == new.shape:
         return old
     new[tuple(slice(0, n) for n in old.shape)] = old

@@ -1,4 +1,4 @@
-"""Generating text: `generate` for the whole of it, `stream` for pieces as they come.
+"""Text generation: `generate` returns a text, `stream` yields it in pieces, `generate_batch` many.
 
 from mlx_transformers import generate, load
 
@@ -8,6 +8,7 @@ print(generate(model, tokenizer, "ROMEO:", max_tokens=200))
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -26,16 +27,22 @@ MAX_SEED = 2**63 - 1
 SAMPLE_TOKENS = 120
 """Tokens of a sample while training."""
 
+ROWS = 32
+"""Texts that are generated at once, where nothing else is asked for."""
 
-def generate(
-    model: Decodable, tokenizer: Tokenizer, prompt: str | list[int], **options: Any
-) -> str:
-    """The text that follows `prompt`. Options and errors are those of `stream`."""
+Prompt = str | Sequence[int]
+"""A text, or its tokens."""
+Progress = Callable[[int, int], None]
+"""Told how many texts have ended, of how many."""
+
+
+def generate(model: Decodable, tokenizer: Tokenizer, prompt: Prompt, **options: Any) -> str:
+    """Generate the text that follows `prompt`. Options and errors are those of `stream`."""
     return "".join(stream(model, tokenizer, prompt, **options))
 
 
 def sampler(model: Decodable, tokenizer: Tokenizer, prompt: str) -> Callable[[], str]:
-    """Makes short texts that begin with `prompt`, as a run writes them while it trains."""
+    """Make a function that generates short texts from `prompt`, for samples while training."""
     sampling = Sampling(temp=0.8, top_p=0.95)
 
     def sample() -> str:
@@ -48,60 +55,97 @@ def sampler(model: Decodable, tokenizer: Tokenizer, prompt: str) -> Callable[[],
 def stream(
     model: Decodable,
     tokenizer: Tokenizer,
-    prompt: str | list[int],
+    prompt: Prompt,
     *,
     max_tokens: int = 256,
     sampling: Sampling | None = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
 ) -> "Stream":
-    """The text that follows `prompt`, piece by piece; its numbers are in `.stats`.
+    """Generate the text that follows `prompt`, piece by piece; its figures are in `.stats`.
 
-    It ends with the tokenizer's end-of-document token, before the first of the strings `stop`,
-    after `max_tokens`, or where the model's context is full. The same seed gives the same text.
-    An empty prompt is the begin-of-document token.
+    The text ends with the tokenizer's end-of-document token, before the first of the strings
+    `stop`, after `max_tokens`, or where the model's context is full. The same seed gives the same
+    text. An empty prompt is replaced by the begin-of-document token.
 
     Raises:
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
             the context; or an option is out of range.
     """
-    row = _Row(tokenizer, stop)
-    return Stream(_Plan(model, tokenizer, prompt, max_tokens, sampling, seed, rows=1), row)
+    request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed)
+    return Stream(request, _Writer(tokenizer, stop))
 
 
-def samples(
+@dataclass(frozen=True)
+class Generation:
+    """A generated text.
+
+    Attributes:
+        text: what follows the prompt.
+        tokens: number of tokens drawn, an end-of-text token included.
+        end_reason: why it ended.
+    """
+
+    text: str
+    tokens: int
+    end_reason: EndReason
+
+
+def generate_batch(
     model: Decodable,
     tokenizer: Tokenizer,
-    prompt: str | list[int],
-    n: int,
+    prompts: Sequence[Prompt],
     *,
+    samples: int = 1,
     max_tokens: int = 256,
     sampling: Sampling | None = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
-) -> list[str]:
-    """`n` texts that follow `prompt`, drawn independently in one batch. Otherwise as `stream`."""
-    if n < 1:
-        raise RunError(f"{n} samples were asked for. Ask for at least 1.")
-    rows = [_Row(tokenizer, stop) for _ in range(n)]
-    texts = [""] * n
-    plan = _Plan(model, tokenizer, prompt, max_tokens, sampling, seed, rows=n)
-    for tokens in plan.engine.tokens(plan.limit):
-        for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            texts[i] += row.feed(token)
-        if all(row.ended for row in rows):
-            break
-    return [text + row.finish() for text, row in zip(texts, rows, strict=True)]
+    rows: int = ROWS,
+    progress: Progress = lambda done, texts: None,
+) -> list[list[Generation]]:
+    """Generate `samples` texts for each of `prompts`, many at once with left padding.
+
+    Sample s of prompt p is drawn with the seed `seed + p * samples + s`, and is the text that
+    `stream` gives for that prompt and seed. Otherwise as `stream`; where one of the prompts that
+    are continued together fills the model's context, the others end there too.
+
+    Args:
+        rows: texts that are generated at once; their decode states share the memory.
+        progress: called after each step with the number of texts that have ended, and of all.
+
+    Raises:
+        RunError: as `stream`, or there is no prompt, or `samples` or `rows` is below 1.
+    """
+    for name, value in (("samples", samples), ("rows", rows)):
+        if value < 1:
+            raise RunError(f"{name} = {value} generates nothing. Ask for at least 1.")
+    request = _Request(model, tokenizer, prompts, samples, max_tokens, sampling, seed)
+    writers = [_Writer(tokenizer, stop) for _ in request.rows]
+    found: dict[int, Generation] = {}
+    # Prompts of similar length together, so that little is padded.
+    order = sorted(range(len(writers)), key=lambda i: len(request.rows[i]))
+    for first in range(0, len(order), rows):
+        chosen = order[first : first + rows]
+        for tokens in request.begin(chosen):
+            for i, token in zip(chosen, tokens, strict=True):
+                writers[i].feed(token)
+            going = sum(writers[i].ended is None for i in chosen)
+            progress(first + len(chosen) - going, len(order))
+            if not going:
+                break
+        found |= {i: writers[i].generation(request.limit_reason) for i in chosen}
+    flat = [found[i] for i in range(len(writers))]
+    return [flat[i : i + samples] for i in range(0, len(flat), samples)]
 
 
 class Stream(Iterator[str]):
-    """An iterator of the pieces of one text, none of them empty."""
+    """An iterator over the pieces of one text, none of them empty."""
 
-    def __init__(self, plan: "_Plan", row: "_Row") -> None:
-        self._plan, self._row = plan, row
+    def __init__(self, request: "_Request", writer: "_Writer") -> None:
+        self._request, self._writer = request, writer
         self._pieces = self._run()
         self._reason: EndReason = "unfinished"
-        self._generated = 0
         self._began = self._first = self._last = 0.0
 
     def __next__(self) -> str:
@@ -109,74 +153,90 @@ class Stream(Iterator[str]):
 
     def _run(self) -> Iterator[str]:
         self._began = time.perf_counter()
-        for (token,) in self._plan.engine.tokens(self._plan.limit):
+        for (token,) in self._request.begin([0]):
             self._last = time.perf_counter()
             self._first = self._first or self._last
-            self._generated += 1
-            if piece := self._row.feed(token):
+            if piece := self._writer.feed(token):
                 yield piece
-            if self._row.ended:
+            if self._writer.ended:
                 break
-        piece = self._row.finish()
-        self._reason = self._row.ended or self._plan.limit_reason
+        piece = self._writer.finish()
+        self._reason = self._writer.ended or self._request.limit_reason
         if piece:
             yield piece
 
     @property
     def stats(self) -> Stats:
-        """The numbers of this generation so far."""
-        n_prompt, n_after = len(self._plan.prompt), self._generated - 1
+        """The figures of this generation so far."""
+        generated = self._writer.tokens
+        n_prompt, n_after = len(self._request.rows[0]), generated - 1
         return Stats(
             prompt_tokens=n_prompt,
             prompt_tokens_per_s=n_prompt / (self._first - self._began) if self._first else None,
-            generated_tokens=self._generated,
+            generated_tokens=generated,
             generation_tokens_per_s=n_after / (self._last - self._first) if n_after > 0 else None,
             peak_gib=mx.get_peak_memory() / GIB,
-            cache_bytes=state_bytes(self._plan.engine.state),
+            cache_bytes=state_bytes(self._request.engine.cache),
             end_reason=self._reason,
         )
 
 
-class _Plan:
-    """What was asked for, checked: the prompt's tokens, how many may follow, what draws them."""
+class _Request:
+    """A request that has been checked.
+
+    Attributes:
+        rows: the prompt's tokens for each text to generate.
+        engine: continues them.
+        limit_reason: why a text ends that no token and no stop string ends.
+    """
 
     def __init__(
         self,
         model: Decodable,
         tokenizer: Tokenizer,
-        prompt: str | list[int],
+        prompts: Sequence[Prompt],
+        samples: int,
         max_tokens: int,
         sampling: Sampling | None,
         seed: int,
-        rows: int,
     ) -> None:
         if max_tokens < 1:
             raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
-        if not 0 <= seed <= MAX_SEED:
-            raise RunError(f"seed = {seed} is out of range: it is from 0 to {MAX_SEED}.")
+        if not prompts:
+            raise RunError("There is no prompt. Give at least one.")
+        last = MAX_SEED + 1 - len(prompts) * samples
+        if not 0 <= seed <= last:
+            raise RunError(f"seed = {seed} is out of range: it is from 0 to {last}.")
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
-        self.prompt = _prompt_tokens(tokenizer, prompt, vocab_size)
-        room = model.max_seq_len - len(self.prompt)
-        if room < 1:
+        tokens = [prompt_tokens(tokenizer, prompt, vocab_size) for prompt in prompts]
+        longest = max(map(len, tokens))
+        if longest >= model.max_seq_len:
             raise RunError(
-                f"The prompt has {len(self.prompt):,} tokens, and the model's context of "
+                f"The prompt has {longest:,} tokens, and the model's context of "
                 f"{model.max_seq_len:,} has to hold the generated tokens too. Shorten the prompt "
                 f"to at most {model.max_seq_len - 1:,} tokens, or train with a larger "
                 "model.max_seq_len."
             )
-        self.limit = min(max_tokens, room)
-        self.limit_reason: EndReason = "length" if max_tokens <= room else "context"
-        self.engine = Engine(
-            model,
-            self.prompt,
-            sampling=sampling or Sampling(),
-            seed=seed,
-            rows=rows,
-            vocab_size=vocab_size,
-        )
+        self.rows = [prompt for prompt in tokens for _ in range(samples)]
+        self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size)
+        self.limit_reason: EndReason = "length"
+        self._max_tokens, self._seed = max_tokens, seed
+
+    def begin(self, chosen: Sequence[int]) -> Iterator[list[int]]:
+        """The next tokens of the chosen rows, step by step."""
+        prompts = [self.rows[i] for i in chosen]
+        self.engine.start(prompts, [self._seed + i for i in chosen])
+        room = self.engine.model.max_seq_len - max(map(len, prompts))
+        self.limit_reason = "length" if self._max_tokens <= room else "context"
+        return self.engine.tokens(min(self._max_tokens, room))
 
 
-def _prompt_tokens(tokenizer: Tokenizer, prompt: str | list[int], vocab_size: int) -> list[int]:
+def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int) -> list[int]:
+    """The tokens of a prompt, one at least, each below `vocab_size`.
+
+    Raises:
+        RunError: the prompt has no token, one that is out of range, or isn't text.
+    """
     try:
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
     except UnicodeEncodeError:
@@ -199,34 +259,46 @@ def _prompt_tokens(tokenizer: Tokenizer, prompt: str | list[int], vocab_size: in
     return tokens
 
 
-class _Row:
-    """The text of one row, from its tokens: no half characters, nothing of a stop string.
+class _Writer:
+    """Turns the tokens of one text into characters, up to a stop string.
 
     Attributes:
-        ended: why the row ended, none as long as it goes on.
+        ended: why the text ended; None while it goes on.
+        tokens: number of tokens drawn so far.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: str | Sequence[str]) -> None:
         self._eos_id = tokenizer.eos_id
         self._decoder = StreamDecoder(tokenizer)
         self._stop = StopStrings((stop,) if isinstance(stop, str) else stop)
+        self._text: list[str] = []
         self.ended: EndReason | None = None
+        self.tokens = 0
 
     def feed(self, token: int) -> str:
-        """The text that `token` makes certain; none for a row that ended."""
+        """Add a token; returns the text that is now certain, empty once the text has ended."""
         if self.ended:
             return ""
+        self.tokens += 1
         if token == self._eos_id:
             self.ended = "stop"
             return ""
         return self._certain(self._decoder.feed(token))
 
     def finish(self) -> str:
-        """What was held back, when no more tokens come."""
-        return self._certain(self._decoder.flush()) + self._stop.flush()
+        """The text held back so far, when no more tokens come."""
+        text, rest = self._certain(self._decoder.flush()), self._stop.flush()
+        self._text.append(rest)
+        return text + rest
+
+    def generation(self, otherwise: EndReason) -> Generation:
+        """The whole text; `otherwise` is why it ended if nothing in the text ended it."""
+        self.finish()
+        return Generation("".join(self._text), self.tokens, self.ended or otherwise)
 
     def _certain(self, text: str) -> str:
         text = self._stop.push(text)
         if self._stop.found:
             self.ended = "stop string"
+        self._text.append(text)
         return text

@@ -1,8 +1,8 @@
-"""Sampling: from the logits of the next token to the token, as pure functions of `[B, V]`.
+"""Sampling: pure functions from the logits of the next token, `[B, V]`, to the token.
 
 The order is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p, draw. Each
-filter sees what the ones before it left, renormalised. (mlx-lm filters before the temperature.)
-Everything can be compiled, and a draw depends only on its key.
+filter sees the renormalised output of those before it. (mlx-lm filters before the temperature.)
+Everything can be compiled, and the draw of a row depends only on its key.
 """
 
 import math
@@ -13,12 +13,19 @@ import mlx.core as mx
 from ..core.errors import RunError
 
 NONE = -1
-"""Fills the slots of a history that hold no token yet."""
+"""Marks the slots of a history that hold no token yet."""
+LEAST = 2.0**-126
+"""The smallest normal float32."""
+
+
+COLDEST = 2.0**-100
+"""Least temperature: below it a quotient leaves float32, and far above it only the most probable
+tokens have any probability left."""
 
 
 def temperature(logits: mx.array, temp: float) -> mx.array:
-    """`logits / temp`: below 1 sharpens the distribution, above 1 flattens it."""
-    return logits / temp
+    """`(logits - max) / temp`: below 1 sharpens the distribution, above 1 flattens it."""
+    return (logits - logits.max(axis=-1, keepdims=True)) / max(temp, COLDEST)
 
 
 def top_k(logits: mx.array, k: int) -> mx.array:
@@ -61,15 +68,15 @@ def repetition_penalty(logits: mx.array, history: mx.array, penalty: float) -> m
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """Options for choosing the next token.
 
     Attributes:
         temp: temperature; 0 takes the most probable token, 1 the model's own distribution.
-        top_p: share of probability that the nucleus holds; 1 keeps all tokens.
-        top_k: how many tokens may be drawn; 0 keeps all.
-        min_p: least probability, relative to the most probable token's; 0 keeps all.
+        top_p: probability that the nucleus holds; 1 keeps all tokens.
+        top_k: number of most probable tokens that may be drawn; 0 keeps all.
+        min_p: least probability, relative to that of the most probable token; 0 keeps all.
         repetition_penalty: above 1 makes tokens that occurred less likely; 1 does nothing.
-        repetition_window: how many of the last tokens count as occurred; none means all.
+        repetition_window: number of last tokens that count as occurred; None means all.
 
     Raises:
         RunError: a value is outside its range.
@@ -107,16 +114,20 @@ class Sampling:
                 )
 
     def history_size(self, context: int) -> int:
-        """How many of the last tokens a draw needs to know, in a context of `context` tokens."""
+        """Number of last tokens that a draw depends on, in a context of `context` tokens."""
         if self.repetition_penalty == 1:
             return 0
         return min(self.repetition_window or context, context)
 
 
-def sample(logits: mx.array, key: mx.array, history: mx.array, sampling: Sampling) -> mx.array:
-    """The next token of every row, `[B]`, from `logits [B, V]`.
+def sample(logits: mx.array, keys: mx.array, history: mx.array, sampling: Sampling) -> mx.array:
+    """Draw the next token of every row, `[B]`, from `logits [B, V]`.
 
-    `history [B, W]` holds the tokens that the repetition penalty counts, -1 where there is none.
+    Args:
+        logits: of the next token; filters set those of excluded tokens to -inf.
+        keys: `[B, 2]`, a PRNG key for each row.
+        history: `[B, W]`, the tokens that the repetition penalty counts, -1 in unused slots.
+        sampling: the options.
     """
     logits = logits.astype(mx.float32)
     if sampling.repetition_penalty != 1:
@@ -130,7 +141,19 @@ def sample(logits: mx.array, key: mx.array, history: mx.array, sampling: Samplin
         logits = top_p(logits, sampling.top_p)
     if sampling.min_p:
         logits = min_p(logits, sampling.min_p)
-    return mx.random.categorical(logits, key=key).astype(mx.int32)
+    return draw(logits, keys)
+
+
+def draw(logits: mx.array, keys: mx.array) -> mx.array:
+    """Sample from `softmax(logits [B, V])` by inversion of its cumulative distribution, `[B]`.
+
+    Row r depends on `keys[r]` alone, unlike `mx.random.categorical` with one key for the batch.
+    """
+    cumulative = mx.cumsum(mx.softmax(logits, axis=-1, precise=True), axis=-1)
+    uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(keys)[:, None]
+    # Scaled by the sum as rounded, and above zero: a token of probability 0 is never drawn.
+    threshold = mx.maximum(uniform * cumulative[:, -1:], LEAST)
+    return (cumulative < threshold).sum(axis=-1).astype(mx.int32)
 
 
 def _keep(logits: mx.array, kept: mx.array) -> mx.array:

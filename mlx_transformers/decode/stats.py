@@ -1,26 +1,26 @@
-"""What a generation was: how long, how fast, how large, and why it ended."""
+"""Figures of a generation: length, speed, memory, and why it ended."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 EndReason = Literal["stop", "stop string", "length", "context", "unfinished"]
-"""An end-of-document token, a stop string, max_tokens reached, the model's context full; or it
-hasn't ended: the caller may still ask for more."""
+"""An end-of-text token, a stop string, max_tokens reached, the model's context full; or the
+generation is still going on."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The numbers of one generation.
+    """Figures of one generation.
 
     Attributes:
         prompt_tokens: tokens of the prompt.
-        prompt_tokens_per_s: prompt tokens by the time to the first new token, compilation of the
-            step included; none before that.
+        prompt_tokens_per_s: prompt tokens divided by the seconds to the first new token,
+            compilation of the step included; None before that.
         generated_tokens: tokens drawn, an end-of-text token included.
-        generation_tokens_per_s: tokens after the first, by the time after the first; none
-            before the second.
-        peak_gib: the most memory that arrays took in this process so far, in GiB.
-        cache_bytes: bytes of the decode state (keys and values, or what a layer keeps instead).
+        generation_tokens_per_s: tokens after the first, divided by the seconds after the first;
+            None before the second.
+        peak_gib: peak MLX memory of this process so far, GiB.
+        cache_bytes: bytes of the decode state (KV cache, or recurrent states).
         end_reason: why it ended.
     """
 
@@ -33,7 +33,7 @@ class Stats:
     end_reason: EndReason
 
     def line(self) -> str:
-        """One line for people."""
+        """The figures in one line."""
         return (
             f"prompt: {_pace(self.prompt_tokens, self.prompt_tokens_per_s)}; "
             f"generation: {_pace(self.generated_tokens, self.generation_tokens_per_s)}, "

@@ -1,4 +1,4 @@
-"""Stop strings: text that ends a generation and is not part of it."""
+"""Stop strings: texts that end a generation and are not part of it."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from ..core.errors import RunError
 
 
 class StopStrings:
-    """Passes text on, up to the first stop string, however the text was cut into pieces.
+    """Passes pieces of text on, up to the first stop string, which may span several pieces.
 
     Text that may be the beginning of a stop string is held back until that is decided.
 
     Attributes:
-        found: whether a stop string occurred; nothing comes after it.
+        found: whether a stop string has occurred; no text is passed on after it.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ class StopStrings:
         self.found = False
 
     def push(self, piece: str) -> str:
-        """The text that is certain to be output, now that `piece` has arrived."""
+        """Add a piece; returns the text that certainly precedes any stop string."""
         if self.found:
             return ""
         text = self._held + piece
@@ -39,7 +39,7 @@ class StopStrings:
         return text[:kept]
 
     def flush(self) -> str:
-        """What was held back, when no more text can come."""
+        """The text held back, when no more text comes."""
         rest, self._held = self._held, ""
         return rest
 

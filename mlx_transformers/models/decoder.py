@@ -95,15 +95,16 @@ class DecoderModel(TowerModule):
         batch: int,
         length: int,
         dtype: mx.Dtype = mx.float32,
+        *,
         pad: mx.array | None = None,
-        total_length: int = 0,
+        total_length: int | mx.array = 0,
     ) -> dict[str, Any]:
         """An empty decode state for `batch` rows of at most `length` tokens.
 
         Args:
             pad: `[B]`, how many tokens before the first of each row will be padding.
-            total_length: tokens that will be read in several steps as one, for a model with
-                `recompute_beyond`.
+            total_length: length of the sequence that is read next, a scalar or `[B]`, where a
+                model with `recompute_beyond` reads it in several steps.
 
         Raises:
             RunError: the position kind has not as many positions.

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
-from ..core.context import Context
+from ..core.context import Context, Layout
 from ..layers.dropout import Dropout, WordDropout
 from ..layers.heads import Unembedding
 from ..layers.norms import NoNorm
@@ -135,16 +135,39 @@ class RecurrentModel(nn.Module):
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
         return self.head(self.read(tokens, ctx or Context()), self.embed.table)
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> list[Any]:
-        """The empty state of `batch` rows, whatever their length."""
-        return self.stack.init_state(batch, dtype)
+    @property
+    def recompute_beyond(self) -> None:
+        """None: a recurrent model has no positions that depend on the length of a text."""
+        return None
+
+    def init_state(
+        self,
+        batch: int,
+        length: int,
+        dtype: mx.Dtype = mx.float32,
+        *,
+        pad: mx.array | None = None,
+        total_length: int | mx.array = 0,
+    ) -> dict[str, Any]:
+        """An empty decode state for `batch` rows, whatever their `length` and
+        `total_length`.
+
+        Args:
+            pad: `[B]`, how many tokens before the first of each row will be padding.
+        """
+        state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, dtype)}
+        return state if pad is None else state | {"pad": pad}
 
     def carried_state(self, batch: int) -> list[Any]:
         """The zero state before the first of consecutive batches of `batch` rows."""
         return self.stack.init_state(batch, mx.float32)
 
-    def step(self, tokens: mx.array, state: list[Any]) -> tuple[mx.array, list[Any]]:
+    def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
         """Continue every row by `tokens [B, T]`: logits `[B, T, V]` and the new state."""
         ctx = Context(position=Position())
-        h, after = self.stack(self.embed(tokens, ctx), state, ctx)
-        return self.head(h, self.embed.table), after
+        if "pad" in state:
+            places = mx.arange(tokens.shape[1]) + state["offset"]
+            ctx.layout = Layout(valid=places >= state["pad"][:, None])
+        h, blocks = self.stack(self.embed(tokens, ctx), state["blocks"], ctx)
+        after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
+        return self.head(h, self.embed.table), state | after

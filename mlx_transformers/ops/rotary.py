@@ -18,8 +18,9 @@ def rotate(
 ) -> mx.array:
     """Turn pairs of features of x `[B, H, T, K]` by `position * inv_freq` radians, same shape.
 
-    RoFormer (Su et al. 2021), equation 34. `inv_freq` `[K'/2]` is radians per position; features
-    beyond `K' = 2 len(inv_freq)` pass unchanged (partial rotary, GPT-NeoX). Positions are
+    RoFormer (Su et al. 2021), equation 34. `inv_freq` `[K'/2]`, or `[B, 1, K'/2]` beside
+    `positions`, is radians per position; features beyond K' pass unchanged (partial rotary,
+    GPT-NeoX). Positions are
     `offset + arange(T)` (`offset` an int, an array scalar or `[B]`), or `positions [B, T]`, `[T]`.
     Pairs are (i, i + K'/2), or neighbours (2i, 2i + 1), as in the paper, if `traditional`.
     Turned features are multiplied by `size` (YaRN: Peng et al. 2023, equation 22).
@@ -50,7 +51,7 @@ def rotate_naive(
     cos, sin = mx.cos(angle), mx.sin(angle)
     if size != 1.0:
         cos, sin = cos * size, sin * size
-    width = 2 * inv_freq.shape[0]
+    width = 2 * inv_freq.shape[-1]
     turned, rest = upcast(x[..., :width]), x[..., width:]
     if traditional:
         a, b = turned[..., 0::2], turned[..., 1::2]

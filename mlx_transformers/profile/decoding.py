@@ -1,35 +1,48 @@
-"""Decoding by length of context: reading a prompt, generating, and what memory would allow."""
+"""Decoding speed by context length and batch size, beside the limit that memory sets."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..decode.cache_size import state_bytes
-from ..decode.engine import CHUNK, Engine, dtype, slots
+from ..decode.engine import CHUNK, Decodable, Engine, dtype, slots
 from ..decode.sample import Sampling
 from ..layers.counts import count
 from .timing import Spread
 
 GENERATED = 24
-"""Tokens that a speed of generation is measured on, at most half of the context."""
+"""Tokens over which the speed of generation is measured, at most half of the context."""
+
+BATCH = 32
+"""Sequences that are generated together, beside one alone."""
+
+LONGEST = 2048
+"""Context at which a model is measured that has no limit of its own."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """One greedy row that ends at a context of `context` tokens.
+    """Greedy decoding of `batch` rows up to a context of `context` tokens.
 
     Attributes:
-        prompt_tokens_per_s: tokens of the prompt by the time to read them.
-        tokens_per_s: generated tokens per second, compilation left out.
-        cache_bytes: the decode state, with its free slots.
-        token_bytes: what one token must read: the weights that it meets, and the state.
-        roofline_tokens_per_s: tokens per second if reading these at the copy's speed were all.
+        context: tokens of prompt and generation.
+        batch: rows that are continued together.
+        prompt_tokens_per_s: prompt tokens of all rows per second of prefill.
+        tokens_per_s: generated tokens of all rows per second, compilation excluded.
+        cache_bytes: bytes of the decode state of all rows, free slots included.
+        token_bytes: bytes that a step reads at least: the weights that a token meets, and the
+            decode state.
+        roofline_tokens_per_s: tokens per second if a step took only the time to read these bytes
+            at the speed of a copy.
     """
 
     context: int
+    batch: int
     prompt_tokens_per_s: Spread
     tokens_per_s: Spread
     cache_bytes: int
@@ -38,54 +51,66 @@ class Decoding:
 
     @property
     def roofline_share(self) -> float:
-        """How much of the roofline generation reaches."""
+        """Share of the roofline that generation reaches."""
         return self.tokens_per_s.median / self.roofline_tokens_per_s
 
 
 def contexts(max_seq_len: int) -> list[int]:
-    """An eighth of the context, then doubling up to all of it; each has room for two tokens."""
-    return [length for length in (max_seq_len // 2**i for i in (3, 2, 1, 0)) if length >= 4]
+    """An eighth of the context, then doubling up to all of it; at least four tokens each."""
+    longest = min(max_seq_len, LONGEST) if max_seq_len > 2**19 else max_seq_len
+    return [length for length in (longest // 2**i for i in (3, 2, 1, 0)) if length >= 4]
 
 
-def decodings(model: Any, copy_bytes_per_s: float, rounds: int) -> list[Decoding]:
-    """The decoding speeds at every context, measured in turns."""
-    lengths = contexts(model.max_seq_len)
-    read: dict[int, list[float]] = {length: [] for length in lengths}
-    made: dict[int, list[float]] = {length: [] for length in lengths}
+def decodings(
+    model: nn.Module, copy_bytes_per_s: float, rounds: int, batches: Sequence[int] = (1, BATCH)
+) -> list[Decoding]:
+    """Measure decoding at every context and batch size, in turns.
+
+    A model that doesn't generate from a prompt alone has no rows.
+    """
+    if not isinstance(model, Decodable):
+        return []
+    cells = list(product(contexts(model.max_seq_len), batches))
+    engine = Engine(model, sampling=Sampling(temp=0.0))
+    read: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
+    made: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
     for number in range(rounds + 1):
-        for length in lengths:
-            prompt, generation = _speeds(model, length)
+        for cell in cells:
+            prompt, generation = _speeds(engine, *cell)
             if number:  # the first round compiles
-                read[length].append(prompt)
-                made[length].append(generation)
+                read[cell].append(prompt)
+                made[cell].append(generation)
     found = []
-    for length in lengths:
-        state = state_bytes(model.init_state(1, slots(length, model.max_seq_len), dtype(model)))
-        moved = _weight_bytes(model) + state
-        best = copy_bytes_per_s / moved
-        speeds = Spread.of(read[length]), Spread.of(made[length])
-        found.append(Decoding(length, *speeds, state, moved, best))
+    for length, batch in cells:
+        state = model.init_state(batch, slots(length, model.max_seq_len), dtype(model))
+        cache = state_bytes(state)
+        moved = _weight_bytes(model) + cache
+        speeds = Spread.of(read[length, batch]), Spread.of(made[length, batch])
+        best = batch * copy_bytes_per_s / moved
+        found.append(Decoding(length, batch, *speeds, cache, moved, best))
     return found
 
 
-def _speeds(model: Any, length: int) -> tuple[float, float]:
-    """Tokens per second of reading a prompt, and of generating up to `length` after it."""
+def _speeds(engine: Engine, length: int, batch: int) -> tuple[float, float]:
+    """Tokens per second of prefill, and of generating up to `length` after it."""
+    model = engine.model
     new = max(2, min(GENERATED, length // 2))
     prompt = [1 % model.vocab_size] * (length - new)
-    state = model.init_state(1, slots(length, model.max_seq_len), dtype(model))
+    state = model.init_state(batch, slots(length, model.max_seq_len), dtype(model))
     started = time.perf_counter()
     for first in range(0, len(prompt), CHUNK):
-        _, state = model.step(mx.array([prompt[first : first + CHUNK]]), state)
+        _, state = model.step(mx.array([prompt[first : first + CHUNK]] * batch), state)
         mx.eval(state)
-    reading = len(prompt) / (time.perf_counter() - started)
-    tokens = Engine(model, prompt, sampling=Sampling(temp=0.0)).tokens(new)
+    reading = batch * len(prompt) / (time.perf_counter() - started)
+    engine.start([prompt] * batch)
+    tokens = engine.tokens(new)
     next(tokens)
     started = time.perf_counter()
     made = sum(1 for _ in tokens)
-    return reading, made / (time.perf_counter() - started)
+    return reading, batch * made / (time.perf_counter() - started)
 
 
-def _weight_bytes(model: Any) -> int:
+def _weight_bytes(model: nn.Module) -> int:
     """Bytes of the weights that one token meets; tables that are only looked up are left out."""
     counts = count(model)
     held = sum(value.nbytes for _, value in tree_flatten(model.parameters()))

@@ -111,8 +111,7 @@ def measure(
         batches = _step_batches(built, feed)
     blocks = block_costs(built, batches, ROUNDS)
     say("Decoding ...")
-    generates = hasattr(built.model, "init_state")
-    decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3) if generates else []
+    decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3)
     if capture_to is not None:
         capture(built.step, batches, capture_to)
     recipe, counts = built.recipe, built.counts

@@ -24,6 +24,7 @@ PART_TITLES = ("part of a step", "ms", "quartiles", "share")
 BLOCK_TITLES = ("part", "kind", "blocks", "forward ms", "with gradients ms", "share of step")
 DECODE_TITLES = (
     "context",
+    "batch",
     "prompt tokens/s",
     "tokens/s",
     "quartiles",
@@ -96,10 +97,11 @@ def block_rows(profile: Profile) -> Rows:
 
 
 def decode_rows(profile: Profile) -> Rows:
-    """Decoding by length of context."""
+    """Decoding by context length and batch size."""
     return [
         (
             f"{row.context:,}",
+            f"{row.batch:,}",
             f"{row.prompt_tokens_per_s.median:,.0f}",
             f"{row.tokens_per_s.median:,.0f}",
             quartiles(row.tokens_per_s),
@@ -176,7 +178,7 @@ def write_profile(profile: Profile, command: str, path: Path) -> Path:
 
 
 def _decode_chart(profile: Profile) -> str:
-    rows = profile.decoding
+    rows = [row for row in profile.decoding if row.batch == 1]
     found = [
         Line("generation", [(r.context, r.tokens_per_s.median) for r in rows], 0),
         Line("prompt", [(r.context, r.prompt_tokens_per_s.median) for r in rows], 1),

@@ -156,7 +156,9 @@ def _measure(recipe: str, folder: RunFolder, parent_bpb: float | None) -> Rung:
 
 def _decode_speed(model: Any) -> float:
     """Tokens per second of one greedy row, the first token and its compilation left out."""
-    tokens = Engine(model, [0], sampling=Sampling(temp=0.0)).tokens(DECODE_TOKENS)
+    engine = Engine(model, sampling=Sampling(temp=0.0))
+    engine.start([[0]])
+    tokens = engine.tokens(DECODE_TOKENS)
     next(tokens)
     started = time.perf_counter()
     made = sum(1 for _ in tokens)

@@ -1,8 +1,8 @@
-"""Writing without drawing: the best target of a source, or the best continuation of a prompt."""
+"""Beam search with a run: the best target of a source, or the best continuation of a prompt."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import mlx.core as mx
 
@@ -13,12 +13,31 @@ from ..data.batches.pairs import Pairs
 from ..data.tokenizers.controls import with_controls
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, Hypothesis, best_continuations, best_targets
+from ..decode.engine import Decodable
 from ..runs.folder import find_checkpoint
 
 
+@runtime_checkable
+class Translator(Protocol):
+    """An encoder-decoder: writes a target for a source, token by token."""
+
+    vocab_size: int
+
+    def encode(self, source: mx.array, ctx: Any) -> Any: ...
+
+    def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]: ...
+
+    def alignment(self, source: mx.array, tokens: mx.array) -> mx.array: ...
+
+
 def reads_source(model: Any) -> bool:
-    """Whether a model writes beside a source, as encoder-decoders do."""
-    return hasattr(model, "encode") and hasattr(model, "step")
+    """Whether a model is an encoder-decoder, which writes a target for a source."""
+    return isinstance(model, Translator)
+
+
+def writes(model: Any) -> bool:
+    """Whether a model generates text; encoders don't."""
+    return isinstance(model, Translator | Decodable)
 
 
 def search(
@@ -29,40 +48,41 @@ def search(
     beams: Beams,
     loaded: tuple[Any, Tokenizer] | None = None,
 ) -> str:
-    """The most probable text that a run writes.
+    """Find the most probable text that a run's model writes.
 
     Args:
         run: a run's name or folder, or None for the newest.
         text: the source of an encoder-decoder, or the prompt of a decoder.
         max_tokens: the most tokens to write.
-        beams: how to search.
-        loaded: the run's model and tokenizer, where they are at hand.
+        beams: options of the search.
+        loaded: the run's model and tokenizer, if they are loaded already.
 
     Raises:
-        RunError: there is no such run, its model writes nothing, or the text is empty or too long.
+        RunError: there is no such run, its model writes no text, or the text is empty or too long.
     """
+    if max_tokens < 1:
+        raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
     model, tokenizer = loaded or load(run)
-    if not hasattr(model, "step"):
+    if not writes(model):
         raise RunError(
             "This run's model is an encoder: it reads text and writes none. `mlxt eval` "
             "measures it."
         )
-    found = (
-        _target(run, text, model, tokenizer, max_tokens, beams)
-        if reads_source(model)
-        else _continuation(text, model, tokenizer, max_tokens, beams)
-    )
+    if reads_source(model):
+        found = _target(run, text, model, tokenizer, max_tokens, beams)
+    else:
+        found = _continuation(text, model, tokenizer, max_tokens, beams)
     return tokenizer.decode(found.tokens)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where a model looked while it wrote.
+    """Attention of an encoder-decoder over its source while it writes.
 
     Attributes:
-        source, target: tokens as people read them, a control token as its name in brackets.
-        weights: `[T][S]`, how much each target token looked at each source token; a row's sum is 1,
-            or less where a window around a predicted place is all that it saw.
+        source, target: tokens as text, a control token as its name in brackets.
+        weights: `[T][S]`, the attention of each target token to each source token; a row's sum is
+            1, or less where a window around a predicted position limits it (local attention).
     """
 
     source: list[str]
@@ -78,13 +98,13 @@ def align(
     beams: Beams,
     loaded: tuple[Any, Tokenizer] | None = None,
 ) -> tuple[str, Alignment]:
-    """What `search` writes for a source, and where the model looked meanwhile.
+    """Find what `search` does for a source, and the attention over it.
 
-    Bahdanau et al. 2015, figure 3; of a transformer, what `EncoderDecoderModel.alignment` says. The
-    source is in the order of its text, also where the model reads it from its end.
+    Bahdanau et al. 2015, figure 3; for a transformer see `EncoderDecoderModel.alignment`. The
+    source is in the order of its text, also for a model that reads it reversed.
 
     Raises:
-        MlxtError: as `search`, or the model doesn't look back at a source.
+        MlxtError: as `search`, or the model has no attention over a source.
     """
     model, tokenizer = loaded or load(run)
     if not reads_source(model):
@@ -100,10 +120,10 @@ def align(
     order = list(range(len(source) - 1))
     order = [*(order[::-1] if pairs.reverse_source else order), len(source) - 1]
     names = [tokenizer.surface(source[i]).strip() for i in order[:-1]]
-    said = [tokenizer.surface(token).strip() for token in found.tokens]
+    written = [tokenizer.surface(token).strip() for token in found.tokens]
     last = ["[end]"] if found.ended else []
-    rows = weights[:, mx.array(order)].tolist()[: len(said) + len(last)]
-    return tokenizer.decode(found.tokens), Alignment([*names, "[end]"], [*said, *last], rows)
+    rows = weights[:, mx.array(order)].tolist()[: len(written) + len(last)]
+    return tokenizer.decode(found.tokens), Alignment([*names, "[end]"], [*written, *last], rows)
 
 
 def _target(
@@ -119,7 +139,8 @@ def _target(
 
 
 def _pairs(run: str | Path | None, model: Any, tokenizer: Tokenizer) -> tuple[Pairs, Tokenizer]:
-    """How a run reads pairs, and its tokenizer with the tokens that this takes."""
+    """The batch kind that makes a run's source and target rows, and the tokenizer with the
+    control tokens that it needs."""
     folder, _ = find_checkpoint(run)
     kind: Any = load_recipe(folder.recipe).data.batch
     begins: Any = getattr(kind, "start", "start")
@@ -135,7 +156,7 @@ def _best(
     max_tokens: int,
     beams: Beams,
 ) -> Hypothesis:
-    _admit(len(source), model)
+    _check_length(len(source), model)
     found = best_targets(
         model,
         mx.array([source], dtype=mx.int32),
@@ -149,10 +170,10 @@ def _best(
 
 
 def with_ends(tokenizer: Tokenizer, begins: str, model: Any) -> Tokenizer:
-    """The tokenizer with the tokens that begin and end a target, as published ones name them.
+    """Add the control tokens that begin and end a target, under their published names.
 
     Raises:
-        RunError: its vocabulary has none of their names.
+        RunError: the model's vocabulary lacks one of them.
     """
     ready = with_controls(tokenizer, (begins, "end"))
     if max(ready.control(begins), ready.control("end")) >= model.vocab_size:
@@ -169,13 +190,13 @@ def _continuation(
 ) -> Hypothesis:
     prompt = tokenizer.encode(text)
     if not prompt:
-        raise RunError("The prompt is empty: a search continues what is there. Give it a text.")
-    _admit(len(prompt) + 1, model)
+        raise RunError("The prompt is empty: a search continues a text. Give it one.")
+    _check_length(len(prompt) + 1, model)
     end = tokenizer.eos_id
     found = best_continuations(
         model,
         prompt,
-        # A token that no tokenizer has never comes, so that the search goes on to its limit.
+        # A number that is no token never comes, so that the search goes on to its limit.
         end=model.vocab_size if end is None else end,
         limit=min(max_tokens, model.max_seq_len - len(prompt)),
         beams=beams,
@@ -184,7 +205,7 @@ def _continuation(
     return found[0]
 
 
-def _admit(length: int, model: Any) -> None:
+def _check_length(length: int, model: Any) -> None:
     if length > (longest := _longest(model, length)):
         raise RunError(
             f"The text has {length:,} tokens, and the model reads {longest:,} at most "
@@ -193,5 +214,5 @@ def _admit(length: int, model: Any) -> None:
 
 
 def _longest(model: Any, otherwise: int) -> int:
-    """How many tokens a model reads; recurrent ones have no end."""
+    """The model's context in tokens; recurrent models have no limit."""
     return getattr(model, "max_seq_len", None) or otherwise

@@ -89,7 +89,7 @@ def test_the_verb_draws_an_alignment_once(place: Path, tmp_path: Path, mlxt: Mlx
     drawn = picture.read_bytes()
     assert b"<svg" in drawn
     for file, cure in (
-        ("looked.svg", "is there already"),
+        ("looked.svg", "exists already"),
         ("looked.pdf", "end the name with .svg or .png"),
         ("nowhere/looked.svg", "Make it first"),
     ):

@@ -1,8 +1,9 @@
 """Models to generate with: tiny random decoders, and one that says what it is told."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -10,6 +11,7 @@ import pytest
 
 from mlx_transformers.assembly import registry  # noqa: F401
 from mlx_transformers.models.decoder import Decoder, DecoderModel
+from mlx_transformers.models.recurrent import Recurrent, RecurrentModel
 
 VOCAB = 40
 ROPE: dict[str, Any] = {"kind": "rope"}
@@ -75,6 +77,35 @@ def decoder(
     return model
 
 
+DYNAMIC: dict[str, Any] = {"kind": "dynamic", "factor": 4.0, "trained_len": 16}
+
+
+def lstm() -> RecurrentModel:
+    """A recurrent language model of random weights."""
+    cell = {"kind": "lstm"}
+    config = Recurrent.model_validate(
+        {
+            "kind": "recurrent",
+            "dim": 32,
+            "embed": {"kind": "token"},
+            "stack": {"n_layers": 2, "cell": cell},
+            "head": {"kind": "lm", "tied": False},
+            "init": {"kind": "normal", "std": 0.5},
+        }
+    )
+    mx.random.seed(1)
+    model = config.build(VOCAB)
+    mx.eval(model.parameters())
+    return model
+
+
+BATCHED: dict[str, Callable[[], Any]] = {
+    **{name: partial(decoder, **options) for name, options in DECODERS.items()},
+    "dynamic scaling": partial(decoder, position=ROPE | {"scaling": DYNAMIC}),
+    "recurrent": lstm,
+}
+
+
 class Script:
     """A model that says `script` after a prompt of `n_prompt` tokens, then zeros."""
 
@@ -84,11 +115,21 @@ class Script:
         self.vocab_size, self.max_seq_len = vocab_size, context
         said = [0] * (n_prompt - 1) + script
         self._next = mx.array(said + [0] * (context + 1 - len(said)))
+        self.recompute_beyond: int | None = None
+        self.state: dict[str, Any] = {}
 
     def parameters(self) -> dict[str, Any]:
         return {}
 
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> dict[str, Any]:
+    def init_state(
+        self,
+        batch: int,
+        length: int,
+        dtype: mx.Dtype,
+        *,
+        pad: mx.array | None = None,
+        total_length: int | mx.array = 0,
+    ) -> dict[str, Any]:
         return {"offset": mx.array(0), "rows": mx.zeros((batch, 1))}
 
     def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]:

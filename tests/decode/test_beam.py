@@ -225,7 +225,7 @@ def test_positions_and_offsets_are_shared_and_keys_are_not() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Beams(n=0), "0 beams keep nothing"),
+        (lambda: Beams(n=0), "beams = 0 is out of range"),
         (lambda: Beams(alpha=-1.0), r"alpha = -1\.0 is out of range"),
         (lambda: search(table(0), Beams(2), [0], 3), "ask for 1 to 2"),
         (lambda: Search(stepper(table(0)), {}, END, 0, Beams()), "leaves nothing to search"),

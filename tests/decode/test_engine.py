@@ -1,22 +1,41 @@
 """Tokens of the engine are those of the model's whole forward pass, from one traced step."""
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
+from mlx.utils import tree_map
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.decode import engine as module
 from mlx_transformers.decode.engine import Engine, slots
 from mlx_transformers.decode.sample import Sampling
 
-from .models import DECODERS, LONGROPE, ROPE, VOCAB, Script, decoder, eager, needs_compile
+from .models import (
+    BATCHED,
+    DECODERS,
+    LONGROPE,
+    ROPE,
+    VOCAB,
+    Script,
+    decoder,
+    eager,
+    needs_compile,
+)
 
 PROMPT = [3, 14, 15, 9, 26, 5]
 GREEDY = Sampling(temp=0)
 DRAWN = Sampling(temp=0.9, top_p=0.95, repetition_penalty=1.2, repetition_window=8)
 
 
-def continued(model: object, prompt: list[int], n: int, **options: object) -> list[list[int]]:
-    return list(Engine(model, prompt, **options).tokens(n))  # type: ignore[arg-type]
+def started(model: Any, *prompts: list[int], seed: int = 0, **options: Any) -> Engine:
+    engine = Engine(model, **options)
+    engine.start(prompts, range(seed, seed + len(prompts)))
+    return engine
+
+
+def continued(model: Any, prompt: list[int], n: int, **options: Any) -> list[list[int]]:
+    return list(started(model, prompt, **options).tokens(n))
 
 
 def by_whole_passes(model: object, prompt: list[int], n: int) -> list[list[int]]:
@@ -64,7 +83,7 @@ def test_a_state_that_grows_keeps_what_it_holds(name: str, monkeypatch: pytest.M
     model = decoder(**DECODERS[name])
     expected = by_whole_passes(model, PROMPT, 90)
     monkeypatch.setattr(module, "SLOTS", 4)
-    engine = Engine(model, PROMPT, sampling=GREEDY)
+    engine = started(model, PROMPT, sampling=GREEDY)
     assert list(engine.tokens(90)) == expected
 
 
@@ -73,11 +92,11 @@ def test_a_generation_is_traced_once_and_once_more_when_it_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = decoder()
-    engine = Engine(model, PROMPT, sampling=DRAWN)
+    engine = started(model, PROMPT, sampling=DRAWN)
     assert len(list(engine.tokens(80))) == 80
     assert len(engine.traces) == 1
     monkeypatch.setattr(module, "SLOTS", 32)
-    growing = Engine(model, PROMPT, sampling=DRAWN)
+    growing = started(model, PROMPT, sampling=DRAWN)
     assert len(list(growing.tokens(80))) == 80
     assert len(growing.traces) == 3, "32 slots, then 64, then the context of 96"
 
@@ -121,19 +140,19 @@ def test_every_token_is_a_new_draw() -> None:
 
 def test_rows_are_drawn_independently_from_the_same_prompt() -> None:
     model = decoder()
-    rows = continued(model, PROMPT, 20, sampling=Sampling(temp=1), rows=4)
+    rows = list(started(model, *[PROMPT] * 4, sampling=Sampling(temp=1)).tokens(20))
     texts = {tuple(column) for column in zip(*rows, strict=True)}
     assert len(texts) == 4
-    greedy = continued(model, PROMPT, 20, sampling=GREEDY, rows=3)
+    greedy = list(started(model, *[PROMPT] * 3, sampling=GREEDY).tokens(20))
     assert greedy == [[token] * 3 for (token,) in by_whole_passes(model, PROMPT, 20)]
 
 
 def test_no_step_is_computed_after_the_last_token() -> None:
     with eager():
-        engine = Engine(decoder(), PROMPT, sampling=GREEDY)
+        engine = started(decoder(), PROMPT, sampling=GREEDY)
         assert len(list(engine.tokens(7))) == 7
         assert len(engine.traces) == 7
-        stopped = Engine(decoder(), PROMPT, sampling=GREEDY)
+        stopped = started(decoder(), PROMPT, sampling=GREEDY)
         tokens = stopped.tokens(7)
         next(tokens)
         tokens.close()  # type: ignore[attr-defined]
@@ -161,9 +180,9 @@ def test_tokens_that_the_tokenizer_lacks_are_never_drawn() -> None:
 def test_a_state_has_the_dtype_of_the_weights() -> None:
     model = decoder()
     model.set_dtype(mx.bfloat16)
-    engine = Engine(model, PROMPT, sampling=GREEDY)
+    engine = started(model, PROMPT, sampling=GREEDY)
     assert len(list(engine.tokens(5))) == 5
-    caches = [layer["mixer"] for layer in engine.state["blocks"]]
+    caches = [block["mixer"] for block in engine.cache["blocks"]]
     assert {cache[name].dtype for cache in caches for name in "kv"} == {mx.bfloat16}
 
 
@@ -178,7 +197,41 @@ def test_logits_that_are_no_numbers_are_an_error_with_the_cure(bad: float) -> No
         return mx.where(one, bad, logits), after
 
     model.step = spoilt  # type: ignore[method-assign]
-    tokens = Engine(model, [9], sampling=GREEDY).tokens(5)
+    tokens = started(model, [9], sampling=GREEDY).tokens(5)
     assert [next(tokens), next(tokens)] == [[1], [2]]
     with pytest.raises(RunError, match="earlier checkpoint"):
         next(tokens)
+
+
+PROMPTS = [[3, 14, 15, 9, 26, 5], [7], [31, 8, 2, 0, 11, 12, 13, 14, 15, 16, 17, 18]]
+
+
+@pytest.mark.parametrize("name", [*BATCHED])
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_rows_of_a_batch_are_those_of_their_prompts_alone(name: str, sampling: Sampling) -> None:
+    model = BATCHED[name]()
+    with eager():
+        together = list(started(model, *PROMPTS, sampling=sampling, seed=4).tokens(40))
+        for i, prompt in enumerate(PROMPTS):
+            alone = continued(model, prompt, 40, sampling=sampling, seed=4 + i)
+            assert [row[i] for row in together] == [token for (token,) in alone]
+
+
+@needs_compile
+def test_changed_weights_are_used_without_a_new_trace() -> None:
+    model = decoder()
+    engine = Engine(model, sampling=GREEDY)
+    engine.start([PROMPT])
+    before = list(engine.tokens(20))
+    model.update(tree_map(lambda x: x[::-1] if x.ndim == 1 else x * 1.5, model.parameters()))
+    engine.start([PROMPT])
+    after = list(engine.tokens(20))
+    assert after != before
+    assert after == by_whole_passes(model, PROMPT, 20)
+    assert len(engine.traces) == 1
+
+
+def test_an_engine_needs_a_token_in_every_prompt() -> None:
+    for prompts in ([], [[1], []]):
+        with pytest.raises(RunError, match="at least one token"):
+            Engine(decoder()).start(prompts)

@@ -12,10 +12,10 @@ from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.char import CharTokenizer
 from mlx_transformers.decode import generate as module
 from mlx_transformers.decode.cache_size import cache_bytes_per_token, state_bytes
-from mlx_transformers.decode.generate import Stream, generate, samples, stream
+from mlx_transformers.decode.generate import Stream, generate, generate_batch, stream
 from mlx_transformers.decode.sample import Sampling
 
-from .models import Script, decoder
+from .models import Script, decoder, eager
 
 BYTES = ByteTokenizer()
 PROMPT = "say"
@@ -84,8 +84,8 @@ def test_a_generation_can_fill_the_context(position: str) -> None:
 
 
 def generate_tokens(model: object, prompt: list[int], n: int) -> list[int]:
-    plan = module._Plan(model, BYTES, prompt, n + 99, GREEDY, 0, rows=1)  # type: ignore[arg-type]
-    return [token for (token,) in plan.engine.tokens(plan.limit)]
+    request = module._Request(model, BYTES, [prompt], 1, n + 99, GREEDY, 0)  # type: ignore[arg-type]
+    return [token for (token,) in request.begin([0])]
 
 
 def test_generate_is_the_pieces_of_stream_and_takes_tokens_too() -> None:
@@ -101,13 +101,31 @@ def test_samples_end_each_in_its_own_time() -> None:
     tokenizer = CharTokenizer.train(["abcdefgh"])
     model = decoder(vocab_size=8)
     options = {"max_tokens": 40, "sampling": Sampling(temp=1.0)}
-    free = samples(model, tokenizer, "a", 5, **options)  # type: ignore[arg-type]
-    assert [len(text) for text in free] == [40] * 5
-    cut = samples(model, tokenizer, "a", 5, stop="c", **options)  # type: ignore[arg-type]
-    assert cut == [text.split("c")[0] for text in free]
-    assert len({len(text) for text in cut}) > 1
+    (free,) = generate_batch(model, tokenizer, ["a"], samples=5, **options)  # type: ignore[arg-type]
+    assert [(len(one.text), one.tokens, one.end_reason) for one in free] == [(40, 40, "length")] * 5
+    (cut,) = generate_batch(model, tokenizer, ["a"], samples=5, stop="c", **options)  # type: ignore[arg-type]
+    assert [one.text for one in cut] == [one.text.split("c")[0] for one in free]
+    assert len({one.tokens for one in cut}) > 1
     with pytest.raises(RunError, match="at least 1"):
-        samples(model, tokenizer, "a", 0)
+        generate_batch(model, tokenizer, ["a"], samples=0)
+
+
+def test_texts_of_a_batch_are_those_of_their_prompts_alone() -> None:
+    model = decoder(vocab_size=257)
+    prompts = ["abc", "a longer prompt", "x", "ab"]
+    options = {"max_tokens": 20, "sampling": Sampling(temp=0.9)}
+    seen: list[tuple[int, int]] = []
+
+    def progress(done: int, texts: int) -> None:
+        seen.append((done, texts))
+
+    shape = {"samples": 2, "seed": 3, "rows": 3, "progress": progress}
+    with eager():
+        found = generate_batch(model, BYTES, prompts, **shape, **options)  # type: ignore[arg-type]
+        for p, group in enumerate(found):
+            for s, one in enumerate(group):
+                assert one.text == generate(model, BYTES, prompts[p], seed=3 + 2 * p + s, **options)
+    assert seen[-1] == (6, 8), "two texts go on to the limit in the last of three groups"
 
 
 def test_a_model_may_know_more_tokens_than_its_tokenizer() -> None:

@@ -23,6 +23,11 @@ def logits() -> np.ndarray:
     return np.random.default_rng(3).normal(scale=2.0, size=(B, V)).astype(np.float32)
 
 
+def keys(seed: int, n: int) -> mx.array:
+    """A key for each of n rows."""
+    return mx.random.split(mx.random.key(seed), n)
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
@@ -86,7 +91,7 @@ def test_filters_come_in_order_each_after_renormalising() -> None:
 def drawn(logits: mx.array, sampling: Sampling, n: int = 4000) -> set[int]:
     """The tokens that come up in many draws."""
     rows = mx.broadcast_to(logits, (n, logits.shape[1]))
-    tokens = sample(rows, mx.random.key(0), mx.zeros((n, 0), dtype=mx.int32), sampling)
+    tokens = sample(rows, keys(0, n), mx.zeros((n, 0), dtype=mx.int32), sampling)
     return set(tokens.tolist())
 
 
@@ -95,15 +100,37 @@ def test_draws_have_the_probabilities_of_the_temperature() -> None:
     n = 40_000
     rows = mx.broadcast_to(mx.array(np.log(probs), dtype=mx.float32), (n, 4))
     history = mx.zeros((n, 0), dtype=mx.int32)
-    tokens = sample(rows, mx.random.key(1), history, Sampling(temp=0.5))
+    tokens = sample(rows, keys(1, n), history, Sampling(temp=0.5))
     expected = probs**2 / (probs**2).sum()
     share = np.bincount(np.array(tokens), minlength=4) / n
     assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / n)).all()
 
 
+@pytest.mark.parametrize("temp", [1e-40, 1e-30, 1e-6])
+def test_a_temperature_near_zero_takes_the_most_probable(logits: np.ndarray, temp: float) -> None:
+    for seed in range(20):
+        tokens = sample(mx.array(logits), keys(seed, B), NO_HISTORY, Sampling(temp=temp))
+        assert tokens.tolist() == logits.argmax(-1).tolist()
+
+
+def test_a_token_without_probability_is_never_drawn() -> None:
+    n = 100_000
+    logits = mx.broadcast_to(mx.array([-mx.inf, 0.0, -mx.inf, 0.0, -mx.inf]), (n, 5))
+    tokens = sample(logits, keys(2, n), mx.zeros((n, 0), dtype=mx.int32), Sampling(temp=1))
+    assert set(tokens.tolist()) == {1, 3}
+
+
+def test_a_row_is_drawn_as_alone(logits: np.ndarray) -> None:
+    together = sample(mx.array(logits), keys(5, B), NO_HISTORY, Sampling(temp=1))
+    for i in range(B):
+        one = mx.array(logits[i : i + 1])
+        alone = sample(one, keys(5, B)[i : i + 1], NO_HISTORY[:1], Sampling(temp=1))
+        assert alone.item() == together[i].item()
+
+
 def test_temperature_zero_takes_the_most_probable_whatever_the_filters(logits: np.ndarray) -> None:
     greedy = Sampling(temp=0, top_p=0.5, top_k=3, min_p=0.2)
-    tokens = sample(mx.array(logits), mx.random.key(0), NO_HISTORY, greedy)
+    tokens = sample(mx.array(logits), keys(0, B), NO_HISTORY, greedy)
     assert tokens.tolist() == logits.argmax(-1).tolist()
 
 
@@ -112,7 +139,7 @@ def test_a_draw_depends_on_its_key_alone(logits: np.ndarray) -> None:
     history = mx.zeros((64, 0), dtype=mx.int32)
 
     def draw(seed: int) -> list[int]:
-        return sample(rows, mx.random.key(seed), history, Sampling()).tolist()
+        return sample(rows, keys(seed, 64), history, Sampling()).tolist()
 
     mx.random.seed(0)
     first = draw(7)
@@ -130,7 +157,7 @@ def test_compiled_sampling_is_eager_sampling(logits: np.ndarray) -> None:
 
     compiled = mx.compile(draw)
     for seed in range(20):
-        key = mx.random.key(seed)
+        key = keys(seed, B)
         x = mx.array(logits)
         assert compiled(x, key).tolist() == draw(x, key).tolist()
 

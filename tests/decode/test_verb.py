@@ -1,6 +1,7 @@
 """`mlxt generate` as a user runs it."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -20,6 +21,7 @@ from mlx_transformers.decode.sample import Sampling
 from .models import Script, decoder
 
 Run = Callable[..., Result]
+BYTES = ByteTokenizer()
 
 
 class Interrupting(ByteTokenizer):
@@ -79,6 +81,38 @@ def test_interrupting_shows_the_numbers_so_far(run: Run) -> None:
     assert "interrupted" in result.stderr
 
 
+def test_several_prompts_and_samples_are_printed_one_after_the_other(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "p.txt").write_text("xyz\r\n\nuvw\n")
+    result = run("--prompt", "abc", "--prompts", str(tmp_path / "p.txt"))
+    assert result.stdout == "".join(f"--- prompt {n} ---\nHello w\u00f6rld!\n" for n in (1, 2, 3))
+    result = run("--prompt", "abc", "--samples", "2", "--json", "--max-tokens", "4")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"prompt": "abc", "sample": n, "text": "Hell", "tokens": 4, "end_reason": "length"}
+        for n in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Give a prompt"),
+        (["--prompts", "absent.txt"], "can't be read"),
+        (["--prompt", "-", "--prompt", "-"], "given once"),
+        (["--prompt", "abc", "--beams", "0"], "beams = 0"),
+        (["--prompt", "abc", "--beams", "2", "--length-penalty", "nan"], "alpha = nan"),
+        (["--prompt", "abc", "--temp", "nan"], "temp = nan"),
+    ],
+)
+def test_what_generates_nothing_is_refused_in_a_sentence(
+    run: Run, arguments: list[str], said: str
+) -> None:
+    result = run(*arguments)
+    assert isinstance(result.exception, RunError)
+    assert said in str(result.exception)
+
+
 def test_a_value_out_of_range_is_refused_before_loading(run: Run) -> None:
     result = run("--prompt", "abc", "--top-p", "2")
     assert isinstance(result.exception, RunError)
@@ -108,10 +142,8 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
 
     def watching(*args: object, sampling: Sampling, **rest: object) -> library.Stream:
         seen.append(sampling)
-        return library.Stream(
-            library._Plan(decoder(vocab_size=257), ByteTokenizer(), "a", 1, sampling, 0, 1),
-            library._Row(ByteTokenizer(), ()),
-        )
+        request = library._Request(decoder(vocab_size=257), BYTES, ["a"], 1, 1, sampling, 0)
+        return library.Stream(request, library._Writer(BYTES, ()))
 
     monkeypatch.setattr(saved, "load", lambda run: (decoder(vocab_size=257), None))
     monkeypatch.setattr(library, "stream", watching)

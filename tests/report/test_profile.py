@@ -77,10 +77,13 @@ def check_page(found: Profile, path: Path) -> None:
 
 
 def test_decoding_counts_its_cache_and_what_a_token_reads(built: Built) -> None:
-    row = measure(built, steps=2).decoding[-1]
-    assert row.context == built.model.max_seq_len == 16
+    row, many = measure(built, steps=2).decoding[-2:]
+    assert row.context == many.context == built.model.max_seq_len == 16
+    assert (row.batch, many.batch) == (1, 32)
     near, far = 4, 16  # slots of a window, and of a whole context
     assert row.cache_bytes == (2 * near + far) * 2 * 16 * 4
+    assert many.cache_bytes == 32 * row.cache_bytes
+    assert many.token_bytes - many.cache_bytes == row.token_bytes - row.cache_bytes
     weights = sum(value.size for _, value in tree_flatten(built.model.parameters()))
     assert row.token_bytes == 4 * weights + row.cache_bytes  # the table is the head too
     assert contexts(256) == [32, 64, 128, 256]

@@ -80,14 +80,10 @@ class RopePosition(Position):
         return self.scaling.inv_freq(self.config.theta, turning, length)
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        if ctx.layout.positions is None:
-            at: dict[str, Any] = {"offset": ctx.cursor.offset}
-            length = ctx.cursor.offset + q.shape[2]
-        else:
+        at: dict[str, Any] = {"offset": ctx.cursor.offset}
+        if ctx.layout.positions is not None:
             at = {"positions": ctx.layout.positions}
-            length = mx.max(ctx.layout.positions) + 1
-        if ctx.cursor.total_length is not None:
-            length = mx.maximum(length, ctx.cursor.total_length)
+        length = _length(q.shape[2], ctx)
         return self._grow(self._turn(q, length, **at), ctx), self._turn(k, length, **at)
 
     def _grow(self, q: mx.array, ctx: Context) -> mx.array:
@@ -106,3 +102,18 @@ class RopePosition(Position):
             size=1.0 if self.scaling is None else self.scaling.size(),
             **at,
         )
+
+
+def _length(steps: int, ctx: Context) -> Any:
+    """Length of the sequence that ends with this pass, for scalings that depend on it: a scalar,
+    or `[B, 1, 1]` in a padded batch, whose rows have lengths of their own."""
+    positions, total = ctx.layout.positions, ctx.cursor.total_length
+    if positions is None:
+        length = ctx.cursor.offset + steps
+    elif ctx.cursor.pad is None:
+        length = mx.max(positions) + 1
+    else:
+        length = mx.max(positions, axis=1)[:, None, None] + 1
+    if total is None:
+        return length
+    return mx.maximum(length, total[:, None, None] if total.ndim else total)
