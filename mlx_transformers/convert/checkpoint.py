@@ -7,7 +7,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..core.errors import ConvertError
+from ..core.errors import ConvertError, FormatError
+from ..core.parse import read_table
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -71,9 +72,11 @@ def write_tensors(folder: Path, tensors: Mapping[str, mx.array]) -> None:
 
 def _read_shards(folder: Path, index: Path) -> dict[str, mx.array]:
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConvertError(f"{index} can't be read: it has no 'weight_map'.") from error
+        places = read_table(index).get("weight_map")
+    except (OSError, FormatError) as error:
+        raise ConvertError(f"{index} can't be read: {error}") from error
+    if not isinstance(places, dict) or not all(isinstance(f, str) for f in places.values()):
+        raise ConvertError(f"{index} has no 'weight_map', a table of files by tensor.")
     tensors: dict[str, mx.array] = {}
     for file in sorted(set(places.values())):
         if "/" in file or "\\" in file or not (folder / file).is_file():

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ConvertError, unknown
+from ..core.errors import ConvertError, FormatError, unknown
+from ..core.parse import read_json
 
 REQUIRED: Any = object()
 """The default of a key that has none."""
@@ -201,11 +202,11 @@ def read_config(path: Path) -> HfConfig:
         ConvertError: it is absent or isn't JSON.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except OSError as error:
         raise ConvertError(f"{path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ConvertError(f"{path} isn't JSON: {error}.") from error
+    except FormatError as error:
+        raise ConvertError(str(error)) from None
     if not isinstance(data, dict):
         raise ConvertError(f"{path} holds no table of options.")
     return HfConfig(data, str(path))

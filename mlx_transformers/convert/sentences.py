@@ -4,11 +4,11 @@
 own; Reimers & Gurevych 2019.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConvertError
+from ..core.parse import read_json
 from .config import HfConfig, read_config
 
 Table = dict[str, Any]
@@ -31,7 +31,8 @@ def sentence_pool(folder: Path) -> Table | None:
     if not path.is_file():
         return None
     try:
-        listed = [(m["type"].rsplit(".", 1)[-1], m["path"]) for m in json.loads(path.read_text())]
+        modules: Any = read_json(path)
+        listed = [(m["type"].rsplit(".", 1)[-1], m["path"]) for m in modules]
     except (ValueError, KeyError, TypeError) as error:
         raise ConvertError(f"{path} is not a list of modules with a type and a path.") from error
     pool: Table = {"kind": "sentence", "normalize": False}

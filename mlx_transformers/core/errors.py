@@ -8,6 +8,10 @@ class MlxtError(ValueError):
     """An error whose message is the whole story: what was wrong, where, and what to do."""
 
 
+class FormatError(MlxtError):
+    """A JSON or TOML document that can't be parsed, or is beyond the limits."""
+
+
 class RecipeError(MlxtError):
     """A recipe that can't be read, merged or typed."""
 

@@ -1,14 +1,14 @@
 """Local files as a source: text, JSON lines, nanoGPT token files."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError, nearest
+from ..core.errors import DataError, FormatError, nearest
+from ..core.parse import LINE, parse_json
 from .pieces import Piece, cut, read_utf8
 from .source import Source
 
@@ -182,10 +182,9 @@ def json_rows(path: Path) -> Iterator[tuple[Any, str]]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line), where
-        except json.JSONDecodeError as error:
-            message = f"{where}: not JSON ({error.msg}, column {error.colno})."
-            raise DataError(f"{message} A .jsonl file holds one JSON object a line.") from None
+            yield parse_json(line, where, LINE), where
+        except FormatError as error:
+            raise DataError(f"{error} A .jsonl file holds one JSON object a line.") from None
 
 
 def _json_lines(path: Path, key: str) -> Iterator[Piece]:

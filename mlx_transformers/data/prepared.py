@@ -1,6 +1,5 @@
 """A prepared data set: a folder of token shards, their tokenizer and a manifest."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.parse import read_table
 from .shards import Split, Tokens, index_path
 from .tokenizers.load import load_tokenizer
 from .tokenizers.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ class Prepared:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
+            self.manifest: dict[str, Any] = read_table(folder / "manifest.json")
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder} is no prepared data set ({error}). Make one: mlxt data prepare."

@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.errors import RunError, unknown
+from ..core.errors import FormatError, RunError, unknown
+from ..core.parse import read_json
 
 BACKENDS = ("ring", "mpi", "jaccl", "jaccl-ring", "nccl")
 FILE_KEYS = ("backend", "envs", "hosts")
@@ -66,13 +67,11 @@ def read_hosts(path: Path) -> list[Host]:
         RunError: it can't be read, or isn't what `mlx.launch --hostfile` takes.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise RunError(
-            f"{path} is no JSON ({error}). It should look like this: {EXAMPLE}"
-        ) from None
+    except FormatError as error:
+        raise RunError(f"{error} It should look like this: {EXAMPLE}") from None
     if isinstance(data, dict):
         _known(path, "key", data, FILE_KEYS)
         if data.get("backend", "") not in ("", *BACKENDS):

@@ -14,6 +14,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..core.cache import cache_folder
+from ..core.parse import read_table
 
 REMEMBERED = 50
 """Newest runs of a device that count."""
@@ -43,7 +44,7 @@ def record_file() -> Path:
 def ratios(key: str) -> list[float]:
     """Measured / predicted of the runs on a device, oldest first; a damaged file counts as none."""
     try:
-        found = json.loads(record_file().read_text(encoding="utf-8")).get(key, [])
+        found = read_table(record_file()).get(key, [])
         return [float(ratio) for ratio in found if 0 < float(ratio) < math.inf]
     except (OSError, ValueError, AttributeError, TypeError):
         return []
@@ -55,10 +56,8 @@ def remember(key: str, predicted: float, measured: float) -> None:
     if measured < SMALLEST:
         return
     try:
-        everything = json.loads(record_file().read_text(encoding="utf-8"))
+        everything = read_table(record_file())
     except (OSError, ValueError):
-        everything = {}
-    if not isinstance(everything, dict):
         everything = {}
     everything[key] = [*ratios(key), round(measured / predicted, 4)][-REMEMBERED:]
     whole = record_file().with_suffix(f".{os.getpid()}.tmp")

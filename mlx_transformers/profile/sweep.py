@@ -16,6 +16,7 @@ from ..assembly.model import draft_model
 from ..assembly.plan import checked, plan
 from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError, RecipeError, RunError
+from ..core.parse import read_table
 
 OPTION = "--sweep"
 
@@ -141,7 +142,7 @@ def read_sweep(path: Path) -> tuple[list[Axis], list[Cell]]:
         RunError: the file can't be read, or holds something else.
     """
     try:
-        cells = [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        cells = [Cell(**cell) for cell in read_table(path)["cells"]]
         values: dict[str, dict[str, None]] = {key: {} for key in cells[0].settings}
         for cell in cells:
             for key, value in cell.settings.items():

@@ -14,9 +14,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RecipeError, nearest
+from ..core.errors import FormatError, RecipeError, nearest
+from ..core.parse import RECIPE, parse_toml, read_bytes
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
 from .overrides import SET, parse_sets
+
+LONGEST_CHAIN = 50
+"""Recipes that one may be made of, through `extends` or through `from`."""
 
 LISTED = 20
 """Names of recipes that an error lists, the nearest where there are more."""
@@ -125,23 +129,28 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
 
 
 def read(path: Path) -> Table:
-    """The tables of one file, as they stand there.
+    """Read the tables of one file, unmerged.
 
     Raises:
-        RecipeError: the file can't be read, isn't UTF-8 or isn't TOML (with the line).
+        RecipeError: the file can't be read, isn't UTF-8 or isn't TOML (with the line), or is beyond
+            the limits of `core.parse.RECIPE`.
     """
     shown = _shown(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path, RECIPE).decode("utf-8-sig")
     except OSError as error:
         raise RecipeError(f"{shown} can't be read: {error.strerror}.") from error
+    except FormatError as error:
+        raise RecipeError(str(error)) from None
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise RecipeError(f"{shown} isn't UTF-8 text ({problem}). Save it as UTF-8.") from error
     try:
-        return tomllib.loads(text)
+        return parse_toml(text, shown)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(_syntax(shown, text, str(error))) from None
+    except FormatError as error:
+        raise RecipeError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,8 @@ class _Reader:
         else:
             file = _relative(source.value, path, f"{named} takes its model from")
         trail = (*trail, path) if path is not None else trail
+        if len(trail) > LONGEST_CHAIN:
+            raise RecipeError(_too_long("from", trail[0]))
         if file in trail and place[0] == "model":
             raise RecipeError(f"'from' goes in a circle: {_arrows([*trail, file])}.")
         files = [(link, _model_only(data)) for link, data in _read_chain(file)]
@@ -231,6 +242,8 @@ def _read_chain(path: Path) -> list[tuple[Path, Table]]:
     files: list[tuple[Path, Table]] = []
     here: Path | None = path
     while here is not None:
+        if len(files) == LONGEST_CHAIN:
+            raise RecipeError(_too_long("extends", path))
         if here in (seen := [link for link, _ in files]):
             raise RecipeError(f"'extends' goes in a circle: {_arrows([*seen, here])}.")
         data = read(here)
@@ -308,6 +321,13 @@ def _syntax(shown: str, text: str, message: str) -> str:
         f"{shown}, line {number}: {problem}.\n"
         f"    {line}\n    {' ' * (column - 1)}^\n"
         f'A line of TOML is [table] or key = value, with strings in quotes: kind = "glu".'
+    )
+
+
+def _too_long(key: str, start: Path) -> str:
+    return (
+        f"The chain of '{key}' from {_shown(start)} has more than {LONGEST_CHAIN} recipes, the "
+        "limit. Merge some of them: mlxt show RECIPE prints one resolved."
     )
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..core.errors import RecipeError, nearest
+from ..core.errors import FormatError, RecipeError, nearest
+from ..core.parse import parse_toml
 
 Table = dict[str, Any]
 KeyPath = tuple[str, ...]
@@ -64,9 +65,11 @@ def keys(text: str) -> KeyPath:
     if "\n" in text or "=" in re.sub(r"\"[^\"]*\"|'[^']*'", "", text):
         raise problem
     try:
-        node = tomllib.loads(f"{text} = 0")
+        node: Any = parse_toml(f"{text} = 0", f"The path '{text[:60]}'")
     except tomllib.TOMLDecodeError:
         raise problem from None
+    except FormatError as error:
+        raise RecipeError(str(error)) from None
     path: list[str] = []
     while isinstance(node, dict) and len(node) == 1:
         [(key, node)] = node.items()

@@ -4,7 +4,8 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any
 
-from ..core.errors import RecipeError
+from ..core.errors import FormatError, RecipeError
+from ..core.parse import parse_toml
 from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put
 
 SET = "--set"
@@ -62,7 +63,7 @@ def _parse(text: str) -> tuple[KeyPath, Any]:
 
 def _toml_value(text: str, value: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {value}")
+        parsed = parse_toml(f"value = {value}", f"{SET} {text[:60]}")
     except tomllib.TOMLDecodeError as error:
         if value[0] in "[{\"'":
             raise RecipeError(
@@ -70,4 +71,6 @@ def _toml_value(text: str, value: str) -> Any:
                 f"one ({error}). Put quotes around it for the shell, e.g. {SET} 'a.b=[1, 2]'."
             ) from None
         return value
+    except FormatError as error:
+        raise RecipeError(str(error)) from None
     return parsed["value"] if len(parsed) == 1 else value

@@ -21,6 +21,9 @@ from .toml import toml_value
 C = TypeVar("C", bound=Config)
 Place = tuple[str | int, ...]
 
+SHOWN = 20
+"""Problems that one error lists."""
+
 _OWN_WORDS = {"value_error", "assertion_error"}
 
 
@@ -34,11 +37,17 @@ def typed(cls: type[C], resolved: Resolved) -> C:
     try:
         return cls.model_validate(resolved.data)
     except ValidationError as error:
-        found = [_problem(cls, resolved, detail) for detail in error.errors(include_url=False)]
-    problems = [f"{p.where}: {p.text}" for p in _worth_telling(found)]
+        details = error.errors(include_url=False)
+        found = [_problem(cls, resolved, detail) for detail in details[: 2 * SHOWN]]
+    problems = [f"{p.where}: {p.text}" for p in _worth_telling(found)][:SHOWN]
+    unlisted = len(details) - max(len(found), SHOWN)
     if len(problems) == 1:
         raise RecipeError(problems[0])
     listed = "\n".join(f"  {problem}" for problem in problems)
+    if unlisted > 0:
+        raise RecipeError(
+            f"More than {len(problems)} problems in {resolved.name}; the first are:\n{listed}"
+        )
     raise RecipeError(f"{len(problems)} problems in {resolved.name}:\n{listed}")
 
 

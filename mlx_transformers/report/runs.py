@@ -5,6 +5,7 @@ import math
 import statistics
 import struct
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,11 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RunError
+from ..core.errors import FormatError, RunError
+from ..core.parse import parse_toml, read_table
 from ..profile.sweep import Axis, Cell, read_sweep
 from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
-from ..runs.folder import RUNS, RunFolder, find
+from ..runs.folder import RUNS, LogWarning, RunFolder, find
 from . import page
 from .charts import Line, lines
 from .figure import N_SERIES
@@ -73,10 +75,18 @@ def read(folder: RunFolder) -> Run:
             "every log.every steps."
         )
     place = folder.path / "environment.json"
-    environment = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    environment, plan = _optional(place), _optional(folder.plan)
     recipe = folder.recipe.read_text(encoding="utf-8")
-    plan = json.loads(folder.plan.read_text(encoding="utf-8")) if folder.plan.is_file() else {}
     return Run(folder.name, folder, records, recipe, environment, plan)
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """Return the table of a JSON file; of a missing or damaged one nothing, with a warning."""
+    try:
+        return read_table(path) if path.exists() else {}
+    except (OSError, FormatError) as error:
+        warnings.warn(f"{error} The report leaves out what it holds.", LogWarning, stacklevel=2)
+        return {}
 
 
 def report(
@@ -268,9 +278,16 @@ def _recipe(run: Run, alone: bool) -> str:
     )
 
 
+def _parsed(run: Run) -> dict[str, Any]:
+    try:
+        return parse_toml(run.recipe, str(run.folder.recipe))
+    except tomllib.TOMLDecodeError as error:
+        raise RunError(f"{run.folder.recipe} is damaged: {error}.") from None
+
+
 def _differences(runs: Sequence[Run]) -> str:
     """The keys in which not all recipes agree."""
-    tables = [{dotted(p): v for p, v in leaves(tomllib.loads(run.recipe))} for run in runs]
+    tables = [{dotted(p): v for p, v in leaves(_parsed(run))} for run in runs]
     paths = sorted({path for table in tables for path in table})
     rows = []
     for path in paths:

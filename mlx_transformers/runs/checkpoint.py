@@ -18,6 +18,7 @@ from typing import Any, Literal
 import mlx.core as mx
 
 from ..core.errors import CheckpointError
+from ..core.parse import read_table
 from .durable import partial_of, replace_text, sync
 from .manifest import MANIFEST, check_files, check_sizes, read_manifest, write_manifest
 from .tensors import HashingFile, Tree, named_leaves, read_tree, write_tree
@@ -96,7 +97,7 @@ def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tre
         if stem not in stems:
             raise CheckpointError(f"{path} has no {stem}{SUFFIX}. It has: {', '.join(stems)}.")
     trees = {stem: read_tree(path / f"{stem}{SUFFIX}") for stem in wanted}
-    return trees, json.loads((path / STATE).read_text(encoding="utf-8"))
+    return trees, read_table(path / STATE)
 
 
 def checkpoints(folder: Path) -> list[Path]:

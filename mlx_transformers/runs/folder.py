@@ -9,13 +9,15 @@ import fcntl
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RunError, nearest
+from ..core.errors import FormatError, RunError, nearest
+from ..core.parse import LINE, parse_json, read_records
 from ..core.paths import plain_name
 from .checkpoint import best, newest
 from .durable import replace_text, writing
@@ -26,6 +28,10 @@ UNBEGUN = {".lock", ".recipe.toml.partial"}
 """Files of a folder whose run was killed before it wrote its recipe."""
 OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"
+
+
+class LogWarning(UserWarning):
+    """Lines of a run's log that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -108,23 +114,41 @@ class RunFolder:
                 ) from None
             yield
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """The records of log.jsonl; a last line that a kill cut short is left out."""
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records of log.jsonl. Lines that are no records are skipped, with a warning."""
         if not self.log.is_file():
-            return
-        for text in self.log.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(text)
-            except json.JSONDecodeError:
-                continue
+            return []
+        records, unreadable = read_records(self.log)
+        if unreadable:
+            listed = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
+            warnings.warn(
+                f"{self.log}: {len(unreadable)} of its lines can't be read and are skipped "
+                f"(line {listed}).",
+                LogWarning,
+                stacklevel=2,
+            )
+        return [record for record in records if isinstance(record.get("step"), int)]
 
     def forget_after(self, step: int) -> None:
-        """Drop records of steps that a resumed run will do again."""
-        kept = [json.dumps(r, ensure_ascii=False) for r in self.records() if r["step"] <= step]
+        """Drop the records of steps that a resumed run will repeat, and a last line that a kill cut
+        short; all other lines stay as they are."""
+        if not self.log.is_file():
+            return
         partial = self.log.with_suffix(".partial")
         with writing(self.log):
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            lines = self.log.read_bytes().split(b"\n")[:-1]
+            kept = [line for line in lines if not _is_after(line, step)]
+            partial.write_bytes(b"".join(line + b"\n" for line in kept))
             os.replace(partial, self.log)
+
+
+def _is_after(line: bytes, step: int) -> bool:
+    try:
+        record = parse_json(line, "log.jsonl", LINE)
+    except FormatError:
+        return False
+    at = record.get("step") if isinstance(record, dict) else None
+    return isinstance(at, int) and at > step
 
 
 def check_new(name: str | None, root: Path = RUNS) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import CheckpointError
+from ..core.parse import read_table
 from .durable import sync, sync_handle
 from .tensors import HashingFile
 
@@ -37,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = read_table(path)
         claimed = body.pop("manifest_sha256")
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing.") from None

@@ -1,12 +1,12 @@
 """Where the records of a run go: a file of JSON lines, and the trackers that users know."""
 
-import json
 import math
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
+from ..core.parse import json_line
 from ..runs.durable import writing
 from .config import Log
 
@@ -27,7 +27,7 @@ class JsonLines:
             for k, v in record.items()
         }
         with writing(self.path):
-            self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+            self.file.write(json_line(clean) + "\n")
             self.file.flush()
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ def test_interrupting_the_preparation_starts_no_run(
         patch.setattr(prepare, "_write_piece", interrupted)
         outcome = mlxt("train", "tiny")
     assert outcome.code == 130
-    assert "Interrupted while preparing the data (making the tokenizer)" in outcome.err
+    assert "Interrupted while preparing the data (training the tokenizer)" in outcome.err
     assert not (home / "runs").exists()
     assert mlxt("train", "tiny").code == 0
 

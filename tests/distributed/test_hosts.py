@@ -33,7 +33,7 @@ def test_both_forms_of_the_file_are_read(data: object) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("{", r"is no JSON .*mac1\.local"),
+        ("{", r"not JSON .*mac1\.local"),
         ([], "lists no hosts"),
         ({"host": TWO}, "Unknown key 'host'.* 'hosts'"),
         ({"hosts": TWO, "backend": "rign"}, "Unknown backend 'rign'.* 'ring'"),

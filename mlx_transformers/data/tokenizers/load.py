@@ -1,10 +1,10 @@
 """Reading back a tokenizer that was saved."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from ...core.errors import DataError, unknown
+from ...core.parse import read_table
 from .byte import ByteTokenizer
 from .char import CharTokenizer
 from .controls import with_controls
@@ -27,7 +27,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     path = Path(folder) / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_table(path)
         kind = manifest["kind"]
         content = (path.parent / manifest["file"]).read_bytes()
     except FileNotFoundError as error:
