@@ -94,7 +94,9 @@ def main() -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         # The reader has enough, as in `mlxt show ... | head`: not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
         raise SystemExit(1) from None
     except MlxtError as error:
         show_error(str(error))

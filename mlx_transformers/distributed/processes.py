@@ -26,7 +26,7 @@ Tree = Any
 BUCKET_BYTES = 32 << 20
 """Arrays are summed in flat buffers of about this size: each call costs milliseconds."""
 
-STOPS = ("SIGINT", "SIGTERM")
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals by which any process may ask all of them to save and stop."""
 
 JOIN_SECONDS = 120.0

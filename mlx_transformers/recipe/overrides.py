@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core.errors import FormatError, RecipeError
 from ..core.parse import parse_toml
+from ..core.paths import shown
 from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put
 
 SET = "--set"
@@ -57,6 +58,11 @@ def _parse(text: str) -> tuple[KeyPath, Any]:
         raise RecipeError(
             f"{SET} {text}: no value. Write {path}='\"\"' for an empty string, or "
             f"unset='[\"{path}\"]' to remove an inherited key."
+        )
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise RecipeError(
+            f"{SET} {shown(text)}: the value has bytes that are not UTF-8, which a recipe can't "
+            "hold. Rename the file or folder."
         )
     return keys(path), _toml_value(text, value)
 

@@ -74,7 +74,7 @@ class RunFolder:
 
     def describe(self, recipe_toml: str, environment: dict[str, Any]) -> None:
         """Write the resolved recipe and the environment; earlier files stay if that fails."""
-        text = json.dumps(environment, indent=2, ensure_ascii=False)
+        text = json.dumps(environment, indent=2)  # ASCII: a folder's name may not be UTF-8
         with writing(self.path):
             replace_text(self.recipe, recipe_toml)
             replace_text(self.path / "environment.json", text + "\n")

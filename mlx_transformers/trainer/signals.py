@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM ask a run to save and stop; a second one stops at once."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) ask a run to save and stop.
+
+A second signal stops at once. Under `nohup`, which ignores SIGHUP, the run goes on.
+"""
 
 import signal
 from types import FrameType, TracebackType
@@ -14,8 +17,9 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._received)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._received)
         except ValueError:
             pass  # Not the main thread: whoever owns it handles signals.
         return self

@@ -76,7 +76,7 @@ def test_a_run_killed_again_and_again_ends_as_one_never_interrupted(short):
     assert best[0] == best[1]
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_signal_saves_then_stops_and_the_run_goes_on_exactly(short, name, code):
     """The code is the shell's for that signal: what follows a run with && does not begin."""
     asked = tiny.mlxt(short, *tiny.words(short, *SETS, name="a"), at=ARRAYS, call=12, name=name)

@@ -1,0 +1,58 @@
+"""Streams that are closed, narrow or broken, and Ctrl-C at any moment: never a traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MLXT = [sys.executable, "-W", "ignore", "-c", "from mlx_transformers.cli.entry import main; main()"]
+
+
+def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell command in which `$MLXT` is the verb's command line."""
+    quoted = " ".join(f"'{word}'" for word in MLXT)
+    env = os.environ | {"MLX_DISABLE_COMPILE": "1", **environment}
+    line = ["bash", "-c", f'mlxt() {{ {quoted} "$@"; }}; {command}']
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(tmp_path: Path, closed: str) -> None:
+    done = shell(f"mlxt show mistral_tiny {closed}", tmp_path)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_stream_that_lacks_a_character_prints_its_escape(tmp_path: Path, encoding: str) -> None:
+    done = shell("mlxt show 日本", tmp_path, PYTHONIOENCODING=encoding)
+    assert done.returncode == 1
+    assert rb"\u65e5\u672c" in done.stderr
+
+
+def test_a_name_that_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
+    done = shell(r"mlxt train mistral_tiny --name $'x\xff' --set data.path=$'y\xff'", tmp_path)
+    assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
+    assert b"not UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.1, 0.3])
+def test_an_early_interrupt_ends_the_command_without_a_traceback(after_s: float) -> None:
+    process = subprocess.Popen([*MLXT, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    ours = [line for line in errors.splitlines() if b"mlx_transformers/cli/" in line]
+    assert not ours, errors.decode()
+
+
+def test_a_reader_that_left_is_no_error(tmp_path: Path) -> None:
+    done = shell("mlxt schema | head -c 1", tmp_path)
+    assert (done.stdout, done.stderr) == (b"{", b"")
+    assert json.loads(shell("mlxt schema", tmp_path).stdout)
