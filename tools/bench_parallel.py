@@ -134,6 +134,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     from mlx_transformers.distributed.processes import joined, sharing_layers
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
+    from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
 
     with joined() as everyone:
@@ -145,8 +146,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         optimizer = build_optimizer(recipe, model, ranks)
         division = dividing(recipe, ranks)
         objective = recipe.objective.build()
-        step = Step(model, objective, optimizer, recipe.train, ranks=ranks, division=division)
-        step.align()
+        state = TrainState(model, optimizer, recipe.train, ranks, division=division)
+        step = Step(state, objective, recipe.train)
+        state.broadcast()
         shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
         rows = np.random.default_rng(0).integers(0, args.vocab, shape, np.int32)
 

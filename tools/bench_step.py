@@ -94,13 +94,15 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
+    from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
 
     recipe = load_recipe("recipes/llama_tiny.toml", settings(args))
     mx.random.seed(0)
     model = recipe.model.build(args.vocab)
     optimizer = recipe.optim.build(model, recipe.train.steps)
-    step = Step(model, recipe.objective.build(), optimizer, recipe.train)
+    state = TrainState(model, optimizer, recipe.train)
+    step = Step(state, recipe.objective.build(), recipe.train)
     batches = np.array(rows(args), np.int32).reshape(-1, args.batch, args.length + 1)
 
     class Feed:

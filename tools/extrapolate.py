@@ -17,9 +17,8 @@ from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.trainer.evaluate import Evaluator
+from mlx_transformers.trainer.forward import Forward
 from mlx_transformers.verbs.train import train
-
-import mlx.core as mx  # isort: skip
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = (
@@ -41,9 +40,7 @@ def measure(name: str, sets: list[str], out: Path, batches: int) -> list[float]:
     per_token = data.bytes_per_token("valid")
     found = []
     for length in LENGTHS:
-        evaluator = Evaluator(
-            model, recipe.objective.build(), {"model": model}, per_token, mx.float32
-        )
+        evaluator = Evaluator(Forward(model, recipe.objective.build()), per_token)
         stream = EvalStream(data, TOKENS // length, length, batches=batches)
         found.append(evaluator(stream)["val_bpb"])
     return found

@@ -12,6 +12,7 @@ from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
 from ..optim.optimizer import ready
 from ..trainer.evaluate import Evaluator
+from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
 from .model import build_model
@@ -72,14 +73,12 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.data.batch.gives  # type: ignore[attr-defined]
     division = dividing(recipe, ranks)
-    step = Step(model, objective, optimizer, recipe.train, frozen, ranks, carry, division)
+    state = TrainState(model, optimizer, recipe.train, ranks, carry, division)
+    step = Step(state, objective, recipe.train, frozen)
     evaluator = Evaluator(
-        model,
-        objective,
-        step.roles,
+        step.loss,
         data.bytes_per_token("valid") if recipe.data.batch.covers_text else None,
-        step.dtype,
-        step.ema,
+        state.ema,
         ranks,
         getattr(recipe.objective, "unit", "token"),
     )

@@ -26,7 +26,7 @@ import mlx.core as mx
 
 from ..core.context import Context
 from ..core.device import GIB
-from ..core.tree import cast, size_bytes
+from ..core.tree import size_bytes
 from ..data.stream import TrainStream
 from ..runs.progress import Progress
 from ..trainer.loop import Metrics, Trainer, arrays
@@ -79,7 +79,7 @@ class StepTimer:
         self.loop: list[float] = []
         self.shares: list[dict[str, float]] = []
         self.peak_gib = 0.0
-        state = [[m.state for m in step.roles.values()], mx.random.state]
+        state = [[m.state for m in step.loss.roles.values()], mx.random.state]
         self._forward = Traced(self._loss, state)
         self._gradients = Traced(self._with_gradients, state)
         self._batches = [next(feed) for _ in range(step.config.accumulate)]
@@ -155,21 +155,14 @@ class StepTimer:
         return [after - before for before, after in pairwise(marks)]
 
     def _scalar(self, params: Any, batch: Batch, key: mx.array) -> mx.array:
-        step = self.step
-        step.model.update(params if step.dtype == mx.float32 else cast(params, step.dtype))
-        return step.objective(step.roles, batch, Context(key=key)).total
+        return self.step.loss(params, batch, Context(key=key)).total
 
     def _loss(self, batch: Batch, key: mx.array) -> mx.array:
-        params = self.step.model.trainable_parameters()
-        total = self._scalar(params, batch, key)
-        self.step.model.update(params)
-        return total
+        return self._scalar(self.step.model.trainable_parameters(), batch, key)
 
     def _with_gradients(self, batch: Batch, key: mx.array) -> Any:
-        params = self.step.model.trainable_parameters()
-        out = mx.value_and_grad(self._scalar)(params, batch, key)
-        self.step.model.update(params)
-        return out
+        trained = self.step.model.trainable_parameters()
+        return mx.value_and_grad(self._scalar)(trained, batch, key)
 
 
 def step_bytes(step: Step) -> int:
@@ -182,4 +175,4 @@ def step_bytes(step: Step) -> int:
     held = size_bytes(weights)
     computing = held if step.dtype == mx.float32 else held // 2
     passes = 2 * computing * step.config.accumulate
-    return passes + 2 * held + 2 * size_bytes(step.optimizer.state) + 2 * held
+    return passes + 2 * held + 2 * size_bytes(step.train_state.optimizer.state) + 2 * held

@@ -9,7 +9,7 @@ from mlx.utils import tree_flatten
 from ..core.context import Context
 from ..core.device import GIB
 from ..core.errors import RunError
-from ..core.tree import assign, snapshot
+from ..core.tree import Tree, assign, snapshot
 from .step import Batch, Step
 
 
@@ -48,18 +48,16 @@ def probe(step: Step, microbatches: list[Batch]) -> Probe:
             "The loss of the fresh model is not a finite number. Look at model.init, or train in "
             "float32."
         )
-    return Probe(seconds, peak, _idle(step, {k: v[:1] for k, v in microbatches[0].items()}))
+    return Probe(
+        seconds, peak, _without_gradient(step, {k: v[:1] for k, v in microbatches[0].items()})
+    )
 
 
-def _idle(step: Step, batch: Batch) -> list[str]:
-    params = step.model.trainable_parameters()
+def _without_gradient(step: Step, batch: Batch) -> list[str]:
+    def loss(params: Tree) -> mx.array:
+        return step.loss(params, batch, Context(key=mx.random.key(0))).total
 
-    def loss(params: dict) -> mx.array:
-        step.model.update(params)
-        return step.objective(step.roles, batch, Context(key=mx.random.key(0))).total
-
-    grads = mx.grad(loss)(params)
-    step.model.update(params)
+    grads = mx.grad(loss)(step.model.trainable_parameters())
     largest = {name: mx.abs(g).max() for name, g in tree_flatten(grads)}
     mx.eval(largest)
     return [name for name, value in largest.items() if value.item() == 0.0]

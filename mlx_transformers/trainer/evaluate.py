@@ -1,4 +1,4 @@
-"""Evaluation: the loss of held-out data, on functions of its own."""
+"""Evaluation: the loss on held-out data, in compiled functions of its own."""
 
 import math
 from collections.abc import Iterable
@@ -6,57 +6,46 @@ from functools import reduce
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ..core.context import Context
 from ..core.loss import Unit
-from ..core.tree import cast
 from ..distributed.processes import ALONE, Ranks
+from ..optim.ema import Ema
+from .forward import Forward
 from .traced import Traced
 
 
 class Evaluator:
-    """`evaluator(batches) -> metrics`; the model as it is at the call, without dropout.
+    """`evaluator(batches) -> metrics` of the model as it is at the call, without dropout.
 
-    Where an `average` of the weights is kept, that is what is measured. Several ranks measure each
-    their own batches, and all get the metrics of all.
+    With an EMA of the weights, that is evaluated. Each rank evaluates its own batches, and all get
+    the metrics of all.
 
-    Metrics: `val_loss` (nats per unit), `val_tokens` or how many there were of another unit, and
-    whatever else the objective measures, per unit: `val_accuracy` and the like. Of tokens also
-    `val_ppl` (the loss's exponential) and, where one has a number of bytes, `val_bpb` (bits per
-    byte of the text, which compares across tokenizers).
+    Metrics: `val_loss` (nats per unit), `val_tokens` or the number of another unit, and whatever
+    else the objective measures, per unit: `val_accuracy` and the like. For tokens also `val_ppl`
+    (perplexity) and, where the bytes per token are known, `val_bpb` (bits per byte of the text,
+    which compares across tokenizers).
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        objective: Any,
-        roles: dict[str, nn.Module],
+        loss: Forward,
         bytes_per_token: float | None,
-        dtype: mx.Dtype,
-        average: Any = None,
+        ema: Ema | None = None,
         ranks: Ranks = ALONE,
         unit: Unit = "token",
     ) -> None:
-        self.model = model
-        self.objective = objective
-        self.roles = roles
+        self.loss = loss
         self.bytes_per_token = bytes_per_token
-        self.dtype = dtype
-        self.average = average
+        self.ema = ema
         self.ranks, self.unit = ranks, unit
-        state = [[m.state for m in roles.values()], average.state if average else {}]
+        state = [[m.state for m in loss.roles.values()], ema.state if ema else {}]
         self._sums = Traced(self._forward, state)
 
     def _forward(self, batch: dict[str, mx.array]) -> dict[str, mx.array]:
-        params = self.model.parameters()
-        if self.average is not None:
-            self.model.update(self.average.average)
-        if self.dtype != mx.float32:
-            self.model.update(cast(self.model.parameters(), self.dtype))
-        loss = self.objective(self.roles, batch, Context())
-        self.model.update(params)
-        return loss.parts | {"weight": loss.weight}
+        trained = self.loss.model.trainable_parameters()
+        out = self.loss(self.ema.average if self.ema else trained, batch, Context())
+        return out.parts | {"weight": out.weight}
 
     def __call__(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
         totals: dict[str, float] = {}
@@ -64,7 +53,7 @@ class Evaluator:
             sums = self._sums({name: mx.array(batch[name]) for name in sorted(batch)})
             mx.eval(sums)
             totals = _added(totals, {name: value.item() for name, value in sums.items()})
-        # Of processes that share layers, all have measured the same.
+        # Tensor-parallel processes have all evaluated the same batches.
         totals = reduce(_added, self.ranks.gather(totals)[: self.ranks.world])
         return self._metrics(totals)
 
@@ -77,7 +66,7 @@ class Evaluator:
             out["val_ppl"] = math.exp(min(loss, 700.0))
         if self.bytes_per_token is not None:
             out["val_bpb"] = loss / math.log(2) / self.bytes_per_token
-        # Statistics of single layers have a number behind a slash.
+        # Statistics of single layers have the number of the layer behind a slash.
         return out | {f"val_{name}": mean for name, mean in means.items() if "/" not in name}
 
 

@@ -87,7 +87,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.tokens += self.tokens_per_step
         self.progress.cursor = self.feed.cursor
-        name = self.step.ranks.stop(stop.name)
+        name = self.step.train_state.ranks.stop(stop.name)
         if self.progress.step >= self.config.steps:
             self.reason = "finished"
         elif name is not None:

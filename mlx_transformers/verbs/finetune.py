@@ -120,7 +120,7 @@ def finetune(
                 f"It has {_listed(_shapes(weights))}; this model {_listed(_shapes(ours))}. Give "
                 "the recipe the source's sizes: mlxt show compares recipes."
             )
-        built.step.start_from(tree_unflatten(list(taken.weights.items())))
+        built.step.train_state.start_from(tree_unflatten(list(taken.weights.items())))
         say(taken.sentence(found.where))
 
     return train(

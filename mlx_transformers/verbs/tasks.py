@@ -130,8 +130,7 @@ def measure(
         )
     path, built = opened(run, root, progress)
     _suits(built, task, chosen)
-    if built.step.ema is not None:
-        built.model.update(built.step.ema.average)
+    built.model.update(built.step.train_state.evaluated())
     built.model.eval()
     found = chosen.measure(built, held_out(built, batches), writing or Writing())
     return Measured(path, task, found.examples, found.scores, found.groups)

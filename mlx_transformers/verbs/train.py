@@ -187,8 +187,8 @@ def _parts(recipe: Recipe, ranks: Ranks, progress: Preparing | None) -> Built:
 
 def _align(built: Built, done: Progress) -> Progress:
     """Rank 0's arrays and progress on every rank: it alone has read a checkpoint."""
-    built.step.align()
-    return Progress.from_dict(built.step.ranks.gather(done.to_dict())[0])
+    built.step.train_state.broadcast()
+    return Progress.from_dict(built.step.train_state.ranks.gather(done.to_dict())[0])
 
 
 def _restore(built: Built, path: Path) -> Progress:
@@ -201,16 +201,16 @@ def _restore(built: Built, path: Path) -> Progress:
             "or start a new run with another --name."
         )
     if imported:
-        built.step.start_from(trees["model"])
+        built.step.train_state.start_from(trees["model"])
     else:
-        built.step.restore(trees)
+        built.step.train_state.restore(trees)
     return Progress.from_dict(state)
 
 
 def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:
     resolved = recipe.resolved
     text = to_toml(resolved.data, resolved.origin) if resolved else to_toml(recipe.model_dump())
-    how = {"processes": built.step.ranks.processes, "command": shlex.join(sys.argv)}
+    how = {"processes": built.step.train_state.ranks.processes, "command": shlex.join(sys.argv)}
     folder.describe(text, {**facts(), **how, "folder": os.getcwd()})
     folder.keep_tokenizer(built.tokenizer.save)
 
@@ -259,7 +259,7 @@ def _run(
 
 def _plan(built: Built) -> Plan:
     """What this process will need."""
-    ranks = built.step.ranks
+    ranks = built.step.train_state.ranks
     sharers = ranks.processes // ranks.world
     return plan(built.recipe, built.model, ranks=ranks.world, sharers=sharers)
 
@@ -282,7 +282,7 @@ def _sinks(stack: ExitStack, built: Built, folder: RunFolder, progress: Progress
 
 
 def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
-    config, data, ranks = built.recipe.train, built.recipe.data, built.step.ranks
+    config, data, ranks = built.recipe.train, built.recipe.data, built.step.train_state.ranks
     return TrainStream(
         built.data,
         config.batch_size,
@@ -298,12 +298,12 @@ def _feed(built: Built, cursor: dict[str, Any]) -> TrainStream:
 
 
 def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[Any]:
-    recipe, ranks = built.recipe, built.step.ranks
+    recipe, ranks = built.recipe, built.step.train_state.ranks
     peak = sum(ranks.gather(matmul_flops(built.step.dtype)))
     window = Window(built.flops_per_token, peak)
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     moments: list[Any] = [report]
-    if recipe.log.sample_every is not None and (folder or built.step.division):
+    if recipe.log.sample_every is not None and (folder or built.step.train_state.division):
         sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
         moments.append(Sample(recipe.log.sample_every, sample, report))
     moments.append(
@@ -315,7 +315,7 @@ def _moments(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[
 
 def held_out(built: Built, batches: int | None) -> EvalStream:
     """The validation split as this rank measures it; with `batches`, so many, spread evenly."""
-    recipe, ranks = built.recipe, built.step.ranks
+    recipe, ranks = built.recipe, built.step.train_state.ranks
     return EvalStream(
         built.data,
         recipe.eval.batch_size or recipe.train.batch_size,
@@ -334,7 +334,7 @@ def _saver(built: Built, folder: RunFolder | None) -> Callable[[Progress, bool],
     keep = built.recipe.checkpoint.keep
 
     def save(progress: Progress, best: bool) -> None:
-        trees = built.step.whole()
+        trees = built.step.train_state.gather()
         if folder is None:
             return
         state = progress.to_dict() | {"data": built.data.fingerprint}

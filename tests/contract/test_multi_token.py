@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.models.stack import trained_blocks
-from mlx_transformers.trainer.balance import LOAD, balance
+from mlx_transformers.layers.hooks import Hooks
 
 from . import reference
 from .ffns import MOE, SIGMOID
@@ -104,11 +103,12 @@ def test_its_experts_add_their_losses_and_are_balanced() -> None:
     router = SIGMOID | {"speed": 0.5}
     balanced = {"ahead": {"kind": "mtp", "block": BLOCK | {"ffn": MOE | {"router": router}}}}
     model = randomize(parse("model", LLAMA | balanced).build(VOCAB), 0)
+    hooks = Hooks(model)
     parts = loss_of(model, {"tokens": TOKENS}, training=True).parts
-    [name] = [name for name in parts if name.startswith(f"{LOAD}/")]
-    before = np.array(trained_blocks(model)[-1].ffn.router.balance)
-    kept = balance(model, {name: parts[name] / 22}, mx.array(True))
-    after = np.array(model.ahead.chain[0].block.ffn.router.balance)
-    assert not kept
+    [name] = [name for name in parts if ":load/" in name]
+    router = model.ahead.chain[0].block.ffn.router
+    before = np.array(router.balance)
+    assert not hooks({name: parts[name] / 22}, mx.array(True))
+    after = np.array(router.balance)
     assert set(np.round(np.abs(after - before), 6)) <= {0.0, 0.5}
     assert (after != before).any()

@@ -48,10 +48,12 @@ def test_a_bias_moves_choices_to_idle_experts_and_leaves_gates_alone() -> None:
     weight[0] = 0.1
     subject.it.gate.weight = mx.array(weight)
     gates = subject(x, Context())
+    subject.it.label = "router"
     for _ in range(40):
         ctx = Context(key=mx.random.key(0))
         subject(x, ctx)
-        subject.it.balance = subject.it.rebalanced(ctx.collected.stats["expert_load"])
+        load = ctx.collected.stats["router:load"]
+        subject.it.after_step({"load": load}, mx.array(True))
     after = subject(x, Context())
     assert float((gates[..., 0] > 0).astype(mx.float32).mean()) == 1.0
     assert float((after[..., 0] > 0).astype(mx.float32).mean()) < 0.9

@@ -105,7 +105,7 @@ def test_ranks_drop_other_units_of_the_same_row(
     found = []
     for ranks in (Apart(0), Apart(1)):
         step = tiny.built(tmp_path, *sets).step
-        step.ranks = ranks
+        step.train_state.ranks = ranks
         found.append(step([batch], 7)["loss"].item())
     assert (found[0] == found[1]) is equal
 

@@ -89,11 +89,11 @@ from mlx_transformers.distributed import processes
 with processes.joined() as everyone:
     ranks = processes.sharing_layers(everyone, 2)
     step = build(load_recipe(sys.argv[1], sys.argv[2:]), ranks=ranks).step
-    step.align()
+    step.train_state.broadcast()
     for index in range(3):
         step([{"tokens": mx.array(np.random.default_rng(index).integers(0, 9, (4, 17)))}], index)
-    leaves = dict(tree_flatten(step.trees))
-    axes = {name: leaf.shape[axis] for name, axis in step.division.axes.items()
+    leaves = dict(tree_flatten(step.train_state.trees()))
+    axes = {name: leaf.shape[axis] for name, axis in step.train_state.division.axes.items()
             for leaf in [leaves[name]]}
     sums = {name: leaf.astype(mx.float32).sum().item() for name, leaf in leaves.items()}
     print(json.dumps([axes, ranks.gather(sums)]))

@@ -10,6 +10,7 @@ from mlx_transformers.assembly.plan import job
 from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.memory.account import Account, account
 from mlx_transformers.memory.job import Job
+from mlx_transformers.trainer.state import TrainState
 from mlx_transformers.trainer.step import Step
 
 SMALL = ("model.n_layers=2", "model.vocab_size=512", "train.seq_len=128", "train.batch_size=4")
@@ -54,7 +55,8 @@ def _peak(name: str, *sets: str) -> int:
     loaded = recipe(name, *sets)
     config = loaded.train
     model = draft_model(loaded)
-    step = Step(model, loaded.objective.build(), loaded.optim.build(model, 10), config)
+    state = TrainState(model, loaded.optim.build(model, 10), config)
+    step = Step(state, loaded.objective.build(), config)
     shape = (config.accumulate, config.batch_size, config.seq_len + 1)
     draw = np.random.default_rng(0)
     for index in range(3):

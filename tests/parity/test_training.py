@@ -14,6 +14,7 @@ from mlx_transformers.objectives.mlm import Mlm
 from mlx_transformers.objectives.seq2seq import Seq2Seq
 from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.trainer.config import Train
+from mlx_transformers.trainer.state import TrainState
 from mlx_transformers.trainer.step import Step
 from mlx_transformers.verbs.import_run import typed_model
 
@@ -67,7 +68,8 @@ def losses(name: str, steps: int, **optim: Any) -> np.ndarray:
     table = {"learning_rate": 1e-3, "weight_decay": 0.1, "decay": "all", **optim}
     optimizer = AdamW(**table).build(model, steps)
     rows, length = batch["tokens"].shape
-    step = Step(model, objective, optimizer, Train(steps=steps, batch_size=rows, seq_len=length))
+    train = Train(steps=steps, batch_size=rows, seq_len=length)
+    step = Step(TrainState(model, optimizer, train), objective, train)
     return np.array([step([batch], index)["loss"].item() for index in range(steps)])
 
 

@@ -92,7 +92,9 @@ def test_decoding_counts_its_cache_and_what_a_token_reads(built: Built) -> None:
 
 def test_a_step_moves_its_weights_and_optimizer_at_the_least(built: Built) -> None:
     weights = sum(value.nbytes for _, value in tree_flatten(built.model.parameters()))
-    optimizer = sum(value.nbytes for _, value in tree_flatten(built.step.optimizer.state))
+    optimizer = sum(
+        value.nbytes for _, value in tree_flatten(built.step.train_state.optimizer.state)
+    )
     forward_and_backward = 2 * weights * built.recipe.train.accumulate
     gradients = 2 * weights
     assert step_bytes(built.step) == (

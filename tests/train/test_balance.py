@@ -41,6 +41,8 @@ def test_a_step_that_is_not_finite_moves_nothing(tmp_path) -> None:  # type: ign
 
 def test_a_bias_is_kept_in_checkpoints_and_is_no_trained_weight(tmp_path) -> None:  # type: ignore[no-untyped-def]
     built = tiny.built(tmp_path, MOE)
-    assert "balance" in built.step.trees["model"]["stack"]["blocks"][0]["ffn"]["router"]
+    assert (
+        "balance" in built.step.train_state.trees()["model"]["stack"]["blocks"][0]["ffn"]["router"]
+    )
     trained = built.model.trainable_parameters()["stack"]["blocks"][0]["ffn"]["router"]
     assert set(trained) == {"gate"}

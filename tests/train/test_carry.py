@@ -41,7 +41,7 @@ def test_the_state_after_two_batches_is_that_after_their_text_in_one(tmp_path, a
     ctx = Context(collected=Collected(carried=built.model.carried_state(3)))
     built.model.hidden(mx.array(text[:, :-1]), ctx)
     found, expected = (
-        tiny.leaves(built.step.carry.state["rows"]),
+        tiny.leaves(built.step.train_state.carry.state["rows"]),
         tiny.leaves(ctx.collected.carried),
     )
     for name, value in expected.items():
@@ -63,7 +63,7 @@ def test_a_row_that_starts_anew_has_forgotten_and_its_neighbours_have_not(tmp_pa
     built = tiny.built(tmp_path, *STREAMS, *STILL)
     text = tiny.tokens((3, 9), built.model.vocab_size)
     built.step([batch(text, [True] * 3)], 0)
-    begun = built.step.carry.before(mx.array([0, 1, 0]))
+    begun = built.step.train_state.carry.before(mx.array([0, 1, 0]))
     for state in begun:
         for value in state.values():
             alive = np.abs(np.asarray(value)).max(axis=1) > 0
@@ -83,7 +83,7 @@ def test_a_resumed_run_carries_on_bit_by_bit(tmp_path):
 
 def test_numbers_that_are_not_finite_are_not_carried(tmp_path):
     built = tiny.built(tmp_path, *STREAMS)
-    carry = built.step.carry
+    carry = built.step.train_state.carry
     carry.keep([{k: v + float("nan") for k, v in s.items()} for s in carry.state["rows"]])
     assert all((value == 0).all() for value in tiny.leaves(carry.state).values())
 
@@ -106,6 +106,6 @@ def test_progress_goes_from_nothing_to_all(tmp_path):
     seen = []
     for index in range(4):
         built.step([tokens], index)
-        seen.append(float(built.step.clock["progress"]))
+        seen.append(float(built.step.train_state.clock["progress"]))
     assert seen == [0.0, 0.25, 0.5, 0.75]
     assert built.step.traces in (1, 4)  # compiled, or eager

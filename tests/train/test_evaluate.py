@@ -93,7 +93,7 @@ def test_the_average_of_the_weights_is_what_is_measured(tmp_path):
     weights = tiny.leaves(built.model.parameters())
     found = built.evaluator(valid(built, 4))["val_loss"]
     assert tiny.same(built.model.parameters(), weights)
-    built.model.update(built.step.ema.average)
+    built.model.update(built.step.train_state.ema.average)
     nats, n = reference(built)
     assert found == pytest.approx(nats / n, rel=1e-6)
     assert found != start

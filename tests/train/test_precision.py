@@ -36,7 +36,7 @@ def test_low_precision_learns_as_float32_does(tmp_path, dtype, accumulate):
         built = tiny.built(tmp_path, f"train.dtype='{kind}'", f"train.accumulate={accumulate}")
         batch = feed(built)
         losses[kind] = [take(built, [batch] * accumulate, i)["loss"] for i in range(10)]
-        kept = [built.model.parameters(), built.step.optimizer.state]
+        kept = [built.model.parameters(), built.step.train_state.optimizer.state]
         leaves = [leaf for leaf in tiny.leaves(kept).values() if leaf.dtype.kind == "f"]
         assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
     assert losses[dtype][-1] < losses[dtype][0] - 0.3
@@ -92,30 +92,30 @@ def test_small_gradients_survive_float16_by_its_scale(tmp_path):
 
 def test_the_scale_halves_at_an_overflow_and_training_recovers(tmp_path):
     built = tiny.built(tmp_path, "train.dtype='float16'")
-    first = built.step.scaler.scale.item()
+    first = built.step.train_state.scaler.scale.item()
     assert take(built, [feed(built)])["finite"]
     before = tiny.leaves(built.model.parameters())
     for index in (1, 2):
         assert not take(built, [poisoned(built)], index)["finite"]
-    assert built.step.scaler.scale.item() == first / 4
+    assert built.step.train_state.scaler.scale.item() == first / 4
     assert tiny.same(built.model.parameters(), before)
     found = [take(built, [feed(built)], i) for i in range(3, 9)]
     assert all(m["finite"] for m in found)
     assert found[-1]["loss"] < found[0]["loss"]
-    assert built.step.scaler.scale.item() == first / 4
+    assert built.step.train_state.scaler.scale.item() == first / 4
 
 
 def test_a_scale_that_is_too_large_finds_its_way_down(tmp_path):
     """A real overflow, not an injected one: the scaled gradient leaves float16's range."""
     built = tiny.built(tmp_path, "train.dtype='float16'")
-    built.step.scaler.state["scale"] = mx.array(2.0**24)
+    built.step.train_state.scaler.state["scale"] = mx.array(2.0**24)
     before = tiny.leaves(built.model.parameters())
     found = [take(built, [feed(built)], i)["finite"] for i in range(24)]
     skipped = found.count(False)
     assert 0 < skipped < 12
     assert found[0] == found[1] == 0
     assert found.count(True) > 12
-    assert built.step.scaler.scale.item() == 2.0 ** (24 - skipped)
+    assert built.step.train_state.scaler.scale.item() == 2.0 ** (24 - skipped)
     assert not tiny.same(built.model.parameters(), before)
 
 

@@ -112,7 +112,7 @@ def test_compiled_steps_are_eager_steps(tmp_path, sets):
     finally:
         mx.enable_compile()
     assert compiled.step.traces == compiled.step.declared_traces < eager.step.traces
-    tolerance = 1e-6 if compiled.step.scaler is None else 1e-3
+    tolerance = 1e-6 if compiled.step.train_state.scaler is None else 1e-3
     for a, b in zip(expected, got, strict=True):
         assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
     assert distance(compiled, eager) < tolerance
@@ -132,7 +132,9 @@ def test_microbatches_of_a_step_have_masks_of_their_own(tmp_path):
     one = part(batch(vocab(built)), slice(0, 2))
     keys = mx.random.split(mx.random.key((built.recipe.train.seed << 32) | 0), 2)
     losses = [
-        built.step.objective(built.step.roles, one, Context(key=key)).parts["loss"].item()
+        built.step.loss(built.model.trainable_parameters(), one, Context(key=key))
+        .parts["loss"]
+        .item()
         for key in keys
     ]
     weight = one["weights"] * (one["segments"][:, 1:] == one["segments"][:, :-1])
@@ -183,8 +185,7 @@ def test_the_gradient_norm_and_the_clipped_update_follow_from_the_gradient(tmp_p
     params = model.trainable_parameters()
 
     def mean(params):
-        model.update(params)
-        loss = built.step.objective(built.step.roles, one, Context(key=mx.random.key(0)))
+        loss = built.step.loss(params, one, Context(key=mx.random.key(0)))
         return loss.total / loss.weight
 
     grads = tiny.leaves(mx.grad(mean)(params))
@@ -239,9 +240,9 @@ def test_the_average_follows_its_formula(tmp_path):
         train(built, [batch(vocab(built), seed=index)])
         for name, value in tiny.leaves(built.model.parameters()).items():
             average[name] = 0.75 * average[name] + 0.25 * value
-    for name, value in tiny.leaves(built.step.ema.average).items():
+    for name, value in tiny.leaves(built.step.train_state.ema.average).items():
         np.testing.assert_allclose(value, average[name], atol=1e-6, err_msg=name)
-    assert not tiny.same(built.step.ema.average, built.model.parameters())
+    assert not tiny.same(built.step.train_state.ema.average, built.model.parameters())
 
 
 @pytest.mark.parametrize("sets", [(), (tiny.moe(),)], ids=["dense", "experts"])

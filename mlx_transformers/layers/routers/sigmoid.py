@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
+from ..hooks import AfterStep
 from ..linear import matrix
 from ..parameter import Role
 from .routing import Routing, load_of
@@ -32,7 +33,7 @@ class Sigmoid(Routing):
         return SigmoidRouter(self, dim, n_experts)
 
 
-class SigmoidRouter(nn.Module):
+class SigmoidRouter(nn.Module, AfterStep):
     """`(x [N, D], ctx) -> gates [N, k] fp32, choice [N, k] integer`."""
 
     roles: ClassVar[dict[str, Role]] = {"balance": "own"}
@@ -53,10 +54,11 @@ class SigmoidRouter(nn.Module):
         choice = self.config.choose(scores + self.balance, by="best_two")
         load = load_of(choice, self.n_experts)
         ctx.collected.add_stat("max_load", load.max() * self.n_experts)
-        if ctx.training and self.config.speed:
-            ctx.collected.add_stat("expert_load", load)
+        if self.config.speed:
+            self.report(ctx, "load", load)
         return self.config.gates(scores, choice), choice
 
-    def rebalanced(self, load: mx.array) -> mx.array:
-        """b after a step in which the experts had these shares of the choices, `[E]`."""
-        return self.balance + self.config.speed * mx.sign(1.0 / self.n_experts - load)
+    def after_step(self, stats: dict[str, mx.array], finite: mx.array) -> None:
+        """Move the balance b against the load of the experts in the step, `stats["load"] [E]`."""
+        moved = self.balance + self.config.speed * mx.sign(1.0 / self.n_experts - stats["load"])
+        self.balance = mx.where(finite, moved, self.balance)

@@ -1,0 +1,62 @@
+"""The loss of a batch: the one forward pass of training, evaluation, dry run and profile."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..core.context import Context
+from ..core.loss import Loss
+from ..core.tree import Tree
+from ..layers.parameter import parameters_of
+
+Batch = dict[str, mx.array]
+Objective = Callable[[dict[str, nn.Module], Batch, Context], Loss]
+"""`(models by role, batch, ctx) -> Loss`."""
+
+
+class Forward:
+    """`forward(params, batch, ctx) -> Loss`, computed in the precision of `train.dtype`.
+
+    Attributes:
+        model: the model that is trained.
+        roles: the models that the objective reads, by role: "model" and, for distillation, its
+            frozen teacher.
+        dtype: precision of the model's parameters in the pass. Master weights stay float32.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        dtype: mx.Dtype = mx.float32,
+        frozen: dict[str, nn.Module] | None = None,
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.dtype = dtype
+        self.roles = {"model": model, **(frozen or {})}
+
+    def __call__(self, params: Tree, batch: Batch, ctx: Context) -> Loss:
+        """Return the loss with `params` in place of the model's parameters of the same names.
+
+        Parameters that are not in `params`, the frozen ones, keep their values. The model is left
+        as it was found.
+        """
+        held = self.model.parameters()
+        self.model.update(params if self.dtype == mx.float32 else self._cast(params))
+        loss = self.objective(self.roles, batch, ctx)
+        self.model.update(held)
+        return loss
+
+    def _cast(self, params: Tree) -> Tree:
+        """Cast all floating-point parameters, frozen ones too, but for those of role `own`."""
+        values = dict(tree_flatten(self.model.parameters())) | dict(tree_flatten(params))
+        own = {each.path for each in parameters_of(self.model) if each.role == "own"}
+
+        def one(name: str, value: mx.array) -> mx.array:
+            floating = mx.issubdtype(value.dtype, mx.floating)
+            return value.astype(self.dtype) if floating and name not in own else value
+
+        return tree_unflatten([(name, one(name, value)) for name, value in values.items()])

@@ -1,0 +1,131 @@
+"""Everything that training changes, as one value."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+
+from ..core.tree import Tree, assign, snapshot
+from ..distributed.processes import ALONE, Ranks
+from ..distributed.tensor_parallel import Division
+from ..distributed.zero import Sharded
+from ..optim.ema import Ema
+from ..optim.scaler import LossScaler
+from ..runs.restore import restore_model, restore_state
+from .carry import Carry
+from .config import Train
+
+
+class TrainState:
+    """Model, optimizer, and whatever else changes from step to step.
+
+    Attributes:
+        model: the model; its parameters are the float32 master weights.
+        optimizer: its optimizer, sharded over ranks or not.
+        ema: exponential moving average of the trained weights, or None.
+        scaler: loss scaler of float16 training, or None.
+        carry: recurrent state that goes on from batch to batch (truncated BPTT), or None.
+        clock: `progress`, the fraction of the run's steps that are done.
+        ranks: the processes that train together.
+        division: tensor parallelism of the model, or None.
+        version: counts how often arrays or containers were replaced from outside; compiled
+            functions that captured them are made anew.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        config: Train,
+        ranks: Ranks = ALONE,
+        carry: bool = False,
+        division: Division | None = None,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.ranks = ranks
+        self.division = division
+        self.scaler = LossScaler() if config.dtype == "float16" else None
+        self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
+        self.carry = Carry(model, config.batch_size, ranks) if carry else None
+        self.clock = {"progress": mx.array(0.0)}
+        self.version = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether this process has its arrays: tensor-parallel ones have them after `broadcast`."""
+        return self.division is None or self.division.done
+
+    @property
+    def captured(self) -> list[Any]:
+        """The containers that a compiled step reads and writes."""
+        extras = [x.state for x in (self.scaler, self.ema, self.carry) if x is not None]
+        return [self.model.state, self.optimizer.state, [*extras, self.clock]]
+
+    def trees(self) -> dict[str, Tree]:
+        """The arrays of a checkpoint, by the stem of their file."""
+        own = {"model": self.model.parameters(), "optimizer": self.optimizer.state}
+        extras = {"ema": self.ema, "scaler": self.scaler, "carry": self.carry}
+        return own | {name: x.state for name, x in extras.items() if x is not None}
+
+    def evaluated(self) -> Tree:
+        """The weights by which the run is judged: their EMA if there is one."""
+        return self.model.trainable_parameters() if self.ema is None else self.ema.average
+
+    def gather(self) -> dict[str, Tree]:
+        """Collect the `trees` of all ranks on rank 0; every rank must call it."""
+        if self.division is not None:
+            return self.division.whole(self.trees())
+        if not isinstance(self.optimizer, Sharded):
+            return self.trees()
+        return self.trees() | {"optimizer": self.optimizer.whole()}
+
+    def restore(self, trees: dict[str, Tree]) -> None:
+        """Put back gathered trees on rank 0; other ranks receive them by `broadcast`.
+
+        Raises:
+            CheckpointError: the trees belong to another recipe.
+        """
+        restore_model(self.model, trees["model"])
+        for name, live in self.trees().items():
+            if name == "optimizer" and isinstance(self.optimizer, Sharded):
+                self.optimizer.offer(trees.get(name, {}))
+            elif name != "model":
+                restore_state(live, trees.get(name, {}), name)
+        self.version += 1
+
+    def start_from(self, weights: Tree) -> None:
+        """Begin with weights from elsewhere and a fresh optimizer.
+
+        Raises:
+            CheckpointError: the weights belong to another model.
+        """
+        restore_model(self.model, weights)
+        if self.ema is not None:
+            self.ema.restart(self.model.trainable_parameters())
+        self.version += 1
+
+    def broadcast(self) -> None:
+        """Copy rank 0's arrays, or this process's part of them, to every rank."""
+        self.version += 1
+        if self.division is not None:
+            self._divide(self.division)
+            return
+        live = self.trees()
+        if isinstance(self.optimizer, Sharded):
+            del live["optimizer"]
+            self.optimizer.spread()
+        trees = self.ranks.copy(live)
+        mx.eval(trees)
+        self.model.update(trees.pop("model"))
+        assign({name: live[name] for name in trees}, trees)
+
+    def _divide(self, division: Division) -> None:
+        whole = snapshot({name: tree for name, tree in self.trees().items() if name != "model"})
+        division.divide(self.model)
+        self.optimizer = division.optimizer(self.model)
+        if self.ema is not None:
+            self.ema.restart(self.model.trainable_parameters())
+        live = {name: tree for name, tree in self.trees().items() if name != "model"}
+        assign(live, division.cut(whole, live))
