@@ -11,6 +11,7 @@ from .. import __version__
 from ..core.errors import MlxtError
 from ..verbs.supervise import OUT_OF_MEMORY
 from . import (
+    cache,
     data,
     doctor,
     evaluate,
@@ -50,6 +51,7 @@ app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("profile")(profile.profile)
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)
 

@@ -1,0 +1,110 @@
+"""Lists and cleans the cache: prepared data, compiled kernels, downloads, tokenizers."""
+
+import fcntl
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.cache import cache_folder
+from ..core.errors import RunError, unknown
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of cached files.
+
+    Attributes:
+        name: what `mlxt cache clean` calls it.
+        what: a description for people.
+        folders: below the cache folder.
+        remade: whether mlxt makes it again when it is missing.
+    """
+
+    name: str
+    what: str
+    folders: tuple[str, ...]
+    remade: bool = True
+
+
+PARTS = (
+    Part("data", "prepared token shards", ("data",)),
+    Part("kernels", "MLX kernels and the BLAS adapter, compiled for this CPU", ("jit", "lib")),
+    Part("downloads", "corpora from the package registry", ("wheels",)),
+    Part("tokenizers", "tokenizers that fine-tuned runs took over", ("tokenizers",), remade=False),
+    Part("plans", "peak memory measured by earlier runs", ("plans.json",), remade=False),
+)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Disk usage of one part of the cache, in bytes, and its number of files."""
+
+    part: Part
+    bytes: int
+    files: int
+
+
+def usage() -> list[Usage]:
+    """Measure every part of the cache."""
+    return [_usage(part) for part in PARTS]
+
+
+def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
+    """Delete the named parts of the cache; without names, all that mlxt makes again when needed.
+
+    Returns:
+        Bytes freed, and data sets that stay since another process prepares them now.
+
+    Raises:
+        RunError: a name is unknown.
+    """
+    known = {part.name: part for part in PARTS}
+    for name in names:
+        if name not in known:
+            raise RunError(unknown("part of the cache", name, known))
+    chosen = [known[name] for name in names] or [part for part in PARTS if part.remade]
+    freed, busy = 0, []
+    for part in chosen:
+        for path in _entries(part):
+            if _locked(path):
+                busy.append(path)
+                continue
+            freed += _size(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return freed, busy
+
+
+def _entries(part: Part) -> list[Path]:
+    """The files and folders that a part consists of, one for each data set."""
+    tops = [cache_folder() / name for name in part.folders]
+    found = [top for top in tops if top.is_file()]
+    for top in tops:
+        found += sorted(top.iterdir()) if top.is_dir() else []
+    return found
+
+
+def _locked(path: Path) -> bool:
+    """Whether another process holds the lock beside a data set, or this is a lock."""
+    lock = path if path.suffix == ".lock" else path.with_name(f"{path.name}.lock")
+    if not lock.is_file():
+        return False
+    with open(lock, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _usage(part: Part) -> Usage:
+    files = [path for entry in _entries(part) for path in _files(entry)]
+    return Usage(part, sum(path.lstat().st_size for path in files), len(files))
+
+
+def _size(entry: Path) -> int:
+    return sum(path.lstat().st_size for path in _files(entry))
+
+
+def _files(entry: Path) -> Iterable[Path]:
+    return [entry] if entry.is_file() else [p for p in entry.rglob("*") if p.is_file()]
