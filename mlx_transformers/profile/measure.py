@@ -1,4 +1,4 @@
-"""The profile of a recipe: how fast it trains and decodes here, and what limits it."""
+"""Profiles a recipe: its training and decoding speed on this machine, and their limits."""
 
 import os
 from collections.abc import Callable
@@ -25,33 +25,36 @@ from .step import StepTimer, TimedFeed, step_bytes
 from .timing import Spread
 
 ROUNDS = 5
-"""Rounds in which everything is measured in turns."""
+"""Rounds in which all measurements take turns."""
 
 BUSY = 0.5
-"""Load of a core from which on others disturb the measurement."""
+"""Load per core above which other processes disturb the measurement."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The training step of a recipe on this machine.
+    """Speed and memory of a recipe's training step on this machine.
 
     Attributes:
         tokens_per_step: tokens of all microbatches.
-        microbatches: how many of them a step has.
-        tokens_per_s: of the trainer's loop, step by step.
-        step_s: seconds of its steps.
+        microbatches: microbatches per step (gradient accumulation).
+        tokens_per_s: tokens per second of the trainer's loop, step by step.
+        step_s: seconds per step of the loop.
         parts_s: seconds by part; see `profile/step.py`. Their medians add up to the step's.
-        mfu: floating-point operations of the step as a share of the matrix product's peak.
-        bandwidth_use: least bytes of the step as a share of the copy's peak.
-        matmul_flop_per_s, copy_bytes_per_s: these peaks, measured between the rounds.
-        compile_s: what the first step took beyond a median one; kernels that an earlier run left
-            in the cache are not compiled again.
-        traces: how often the step was traced.
-        declared_traces: how often its shapes demand.
-        peak_gib: most memory that arrays took in the loop.
-        load: processes that wanted a core in the minute before, by core; see `BUSY`.
+        mfu: model FLOPs utilization: floating-point operations of the step as a share of the
+            reference product's; None where that was disturbed.
+        mfu_missing: why `mfu` is None; None where it isn't.
+        bandwidth_use: least bytes that the step moves as a share of the reference copy's.
+        matmul_flop_per_s, copy_bytes_per_s: best reference product and copy, measured between
+            the rounds.
+        compile_s: seconds of the first step beyond a median one; kernels cached by an earlier
+            run are not compiled again.
+        traces: traces of the compiled step.
+        declared_traces: traces that its shapes require.
+        peak_gib: peak MLX memory of the loop, GiB.
+        load: system load per core in the minute before; see `BUSY`.
     """
 
     tokens_per_step: int
@@ -59,7 +62,8 @@ class Speed:
     tokens_per_s: Spread
     step_s: Spread
     parts_s: dict[str, Spread]
-    mfu: float
+    mfu: float | None
+    mfu_missing: str | None
     bandwidth_use: float
     matmul_flop_per_s: float
     copy_bytes_per_s: float
@@ -72,7 +76,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything that `mlxt profile` says of a recipe."""
+    """All figures of `mlxt profile` for a recipe."""
 
     recipe: str
     dtype: str
@@ -88,13 +92,13 @@ class Profile:
 def measure(
     built: Built, steps: int = 20, *, capture_to: Path | None = None, say: Say = lambda _: None
 ) -> Profile:
-    """Profile what `build` made; its weights are trained on meanwhile.
+    """Profile a built recipe; its weights are trained meanwhile.
 
     Args:
         built: a recipe's parts.
-        steps: steady steps of the trainer's loop, in rounds of at least two.
-        capture_to: where a GPU trace of one step goes.
-        say: told what is going on.
+        steps: timed steps of the trainer's loop, in rounds of at least two.
+        capture_to: file for a GPU trace of one step.
+        say: prints progress.
 
     Raises:
         RunError: the loss is not finite, or a trace can't be recorded here.
@@ -103,7 +107,7 @@ def measure(
         check_capture(capture_to)
     peaks = Peaks(built.step.dtype)
     if built.recipe.train.tensor_parallel > 1:
-        say("train.tensor_parallel is left aside: a profile is that of one process.")
+        say("train.tensor_parallel is ignored: a profile measures one process.")
     speed = measure_speed(built, steps, peaks, say)
     energy = _energy(built, speed)
     say("Timing blocks of each kind ...")
@@ -122,18 +126,18 @@ def measure(
 
 
 def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: None) -> Speed:
-    """The speed of the step alone.
+    """Measure the training step alone.
 
     Raises:
         RunError: fewer than 2 steps are asked for, or the loss of the fresh model is not finite.
     """
     if steps < 2:
-        raise RunError(f"--steps {steps} is too few to say how steps vary. Ask for at least 2.")
+        raise RunError(f"--steps {steps} is too few to measure how steps vary. Ask for at least 2.")
     rounds = min(ROUNDS, steps // 2)
     keep_wired()
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     if load > BUSY:
-        say(f"This machine is busy (load {load:.1f} a core): it may be faster than this will say.")
+        say(f"This machine is busy (load {load:.1f} per core), so figures will be too low.")
     say("Compiling ...")
     with closing(stream(built)) as feed:
         dry = probe(built.step, _step_batches(built, feed))
@@ -152,13 +156,15 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: f
     tokens = train.batch_size * train.accumulate * train.seq_len
     step_s = Spread.of(timer.loop)
     per_token = flops_per_token(built.model, train.seq_len)
+    mfu, missing = peaks.utilization(per_token * tokens / step_s.median)
     return Speed(
         tokens_per_step=tokens,
         microbatches=train.accumulate,
         tokens_per_s=Spread.of([tokens / took for took in timer.loop]),
         step_s=step_s,
         parts_s={name: share.times(step_s.median) for name, share in timer.parts().items()},
-        mfu=per_token * tokens / step_s.median / peaks.matmul_flop_per_s,
+        mfu=mfu,
+        mfu_missing=missing,
         bandwidth_use=step_bytes(step) / step_s.median / peaks.copy_bytes_per_s,
         matmul_flop_per_s=peaks.matmul_flop_per_s,
         copy_bytes_per_s=peaks.copy_bytes_per_s,
@@ -171,7 +177,7 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: f
 
 
 def _energy(built: Built, speed: Speed) -> Energy:
-    """What the trainer's loop takes, in turns of about a second."""
+    """Measure the energy of the trainer's loop, in pieces of about a second."""
     steps = max(1, round(1.0 / speed.step_s.median))
     with closing(stream(built)) as feed:
         timer = StepTimer(built.step, TimedFeed(feed))
@@ -183,7 +189,7 @@ def _energy(built: Built, speed: Speed) -> Energy:
 
 
 def stream(built: Built) -> TrainStream:
-    """The batches that training would read, from the first on."""
+    """The batches of training, from the first on."""
     config, data = built.recipe.train, built.recipe.data
     return TrainStream(
         built.data,

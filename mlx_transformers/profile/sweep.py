@@ -1,6 +1,6 @@
-"""A recipe's speed and memory over a grid of settings, each cell in a process of its own.
+"""Sweeps: a recipe's speed and memory over a grid of settings, each cell in its own process.
 
-Memory is then the cell's own, and a cell that the system kills for want of it ends no sweep.
+The peak memory is then that of the cell, and a cell that the system kills doesn't end the sweep.
 """
 
 import json
@@ -23,7 +23,7 @@ OPTION = "--sweep"
 
 @dataclass(frozen=True)
 class Axis:
-    """A key of the recipe and the values that it takes, as --set spells them."""
+    """A key of the recipe and its values, as --set spells them."""
 
     key: str
     values: tuple[str, ...]
@@ -31,16 +31,17 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured at one setting.
+    """The measurement at one setting.
 
     Attributes:
         settings: the value of each axis, by key.
-        tokens_per_s: the median of the trainer's loop; None where the cell failed.
+        tokens_per_s: median tokens per second of the trainer's loop; None where the cell failed.
         low, high: its quartiles.
-        peak_gib: most memory that arrays took in the loop.
-        mfu: share of the matrix product's peak.
-        error: why it failed, in a sentence.
-        planned: whether it was never begun, since by plan it would not fit.
+        peak_gib: peak MLX memory of the loop, GiB.
+        mfu: model FLOPs utilization; None where the reference product was disturbed.
+        error: why the cell failed, in a sentence.
+        planned: whether it was skipped because the plan says that it would not fit.
+        mfu_missing: why `mfu` is None in a cell that was measured.
     """
 
     settings: dict[str, str]
@@ -51,10 +52,11 @@ class Cell:
     mfu: float | None = None
     error: str | None = None
     planned: bool = False
+    mfu_missing: str | None = None
 
 
 def parse_axes(texts: Sequence[str]) -> list[Axis]:
-    """The axes that `KEY=VALUE,VALUE,...` strings spell.
+    """Parse axes from `KEY=VALUE,VALUE,...` strings.
 
     Raises:
         RecipeError: one is malformed, or a key occurs twice.
@@ -75,7 +77,7 @@ def parse_axes(texts: Sequence[str]) -> list[Axis]:
 
 
 def _split(text: str) -> list[str]:
-    """The text at its commas, but for those within brackets and quotes."""
+    """Split at commas outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:
@@ -126,7 +128,7 @@ def sweep(
 
 
 def too_large(recipe: str, sets: Sequence[str]) -> str | None:
-    """Why a cell would not fit, in a sentence; None where by plan it does."""
+    """Why a cell would not fit in memory, in a sentence; None where the plan says it does."""
     loaded = load_recipe(recipe, sets)
     try:
         checked(plan(loaded, draft_model(loaded)))
@@ -136,7 +138,7 @@ def too_large(recipe: str, sets: Sequence[str]) -> str | None:
 
 
 def read_sweep(path: Path) -> tuple[list[Axis], list[Cell]]:
-    """The axes and cells of a sweep that `mlxt profile --sweep ... --json` printed.
+    """Read the axes and cells of a sweep that `mlxt profile --sweep ... --json` printed.
 
     Raises:
         RunError: the file can't be read, or holds something else.
@@ -156,9 +158,17 @@ def read_sweep(path: Path) -> tuple[list[Axis], list[Cell]]:
 
 
 def best(cells: Sequence[Cell]) -> int | None:
-    """The number of the fastest cell, if any is one."""
+    """The number of the cell with the most tokens per second (median); None if all failed."""
     speeds = [(c.tokens_per_s, i) for i, c in enumerate(cells) if c.tokens_per_s is not None]
     return max(speeds)[1] if speeds else None
+
+
+def tied(cells: Sequence[Cell]) -> set[int]:
+    """The numbers of the cells whose quartiles overlap with those of the best one, except it."""
+    if (first := best(cells)) is None:
+        return set()
+    least = cells[first].low or 0.0
+    return {i for i, c in enumerate(cells) if i != first and (c.high or 0.0) >= least}
 
 
 def _spelt(settings: dict[str, str]) -> list[str]:
@@ -166,7 +176,7 @@ def _spelt(settings: dict[str, str]) -> list[str]:
 
 
 def _measured(recipe: str, sets: list[str], settings: dict[str, str], steps: int) -> Cell:
-    """One cell, measured by `profile/cell.py` in a process that ends with it."""
+    """Measure one cell by `profile/cell.py` in a process of its own."""
     asked = json.dumps({"recipe": recipe, "set": sets, "steps": steps})
     command = [sys.executable, "-m", f"{__package__}.cell", asked]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -176,10 +186,10 @@ def _measured(recipe: str, sets: list[str], settings: dict[str, str], steps: int
 
 
 def _why(code: int, stderr: str) -> str:
-    """What ended a process, in a sentence."""
+    """Why a process ended, in a sentence."""
     if code == -signal.SIGKILL:
-        return "The system killed it (SIGKILL), most likely since there was no memory left."
+        return "The system killed it (SIGKILL), most likely because memory ran out."
     if code < 0:
         return f"It was ended by {signal.Signals(-code).name}, as happens when memory runs out."
     lines = stderr.strip().splitlines()
-    return lines[-1] if lines else f"It ended with exit code {code} and said nothing."
+    return lines[-1] if lines else f"It ended with exit code {code} and no message."

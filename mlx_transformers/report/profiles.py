@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 
 from ..profile.energy import Energy
-from ..profile.measure import BUSY, Profile
-from ..profile.sweep import Axis, Cell, best
+from ..profile.measure import BUSY, Profile, Speed
+from ..profile.sweep import Axis, Cell, best, tied
 from ..profile.timing import Spread
 from . import page
 from .charts import Line, bars, heat_map, lines
@@ -43,7 +43,7 @@ def speed_rows(profile: Profile) -> Rows:
         ("… quartiles", quartiles(speed.tokens_per_s)),
         ("tokens of a step", f"{speed.tokens_per_step:,}"),
         ("peak of arrays", f"{speed.peak_gib:.3f} GiB"),
-        ("MFU", f"{speed.mfu:.1%} of {speed.matmul_flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("MFU", mfu_text(speed)),
         (
             "bandwidth",
             f"{speed.bandwidth_use:.1%} of {speed.copy_bytes_per_s / 1e9:,.1f} GB/s at least",
@@ -54,6 +54,13 @@ def speed_rows(profile: Profile) -> Rows:
         ("device", f"{profile.device}, {profile.dtype}"),
         ("load before, by core", f"{speed.load:.1f}" + (BUSY_NOTE if speed.load > BUSY else "")),
     ]
+
+
+def mfu_text(speed: Speed) -> str:
+    """Model FLOPs utilization, or why it is not there."""
+    if speed.mfu is None:
+        return f"-: {speed.mfu_missing}"
+    return f"{speed.mfu:.1%} of {speed.matmul_flop_per_s / 1e9:,.0f} GFLOP/s"
 
 
 def energy_text(energy: Energy) -> str:
@@ -114,9 +121,9 @@ def decode_rows(profile: Profile) -> Rows:
 
 
 def sweep_rows(axes: Sequence[Axis], cells: Sequence[Cell]) -> tuple[tuple[str, ...], Rows]:
-    """Titles, and a row of every cell; the fastest has a star."""
+    """Titles, and a row of every cell; the one with the most tokens/s has a star."""
     titles = (*(axis.key for axis in axes), "tokens/s", "quartiles", "peak GiB", "MFU", "")
-    fastest = best(cells)
+    fastest, equal = best(cells), tied(cells)
     rows: Rows = []
     for number, cell in enumerate(cells):
         shown = tuple(cell.settings[axis.key] for axis in axes)
@@ -129,11 +136,22 @@ def sweep_rows(axes: Sequence[Axis], cells: Sequence[Cell]) -> tuple[tuple[str, 
                 f"{cell.tokens_per_s:,.0f}",
                 f"{cell.low:,.0f} to {cell.high:,.0f}",
                 f"{cell.peak_gib:.3f}",
-                f"{cell.mfu:.1%}",
-                "★ fastest" if number == fastest else "",
+                "-" if cell.mfu is None else f"{cell.mfu:.1%}",
+                _mark(number, fastest, equal, cell),
             )
         )
     return titles, rows
+
+
+def _mark(number: int, fastest: int | None, equal: set[int], cell: Cell) -> str:
+    """A cell's place in the ranking, and why its MFU is missing."""
+    place = ""
+    if number == fastest:
+        place = "★ most tokens/s"
+    elif number in equal:
+        place = "≈ ★: quartiles overlap"
+    missing = "" if cell.mfu_missing is None else f"no MFU: {cell.mfu_missing}"
+    return "; ".join(part for part in (place, missing) if part)
 
 
 def quartiles(spread: Spread) -> str:

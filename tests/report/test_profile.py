@@ -14,6 +14,7 @@ from mlx_transformers.assembly.build import Built, build
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.profile.decoding import contexts
+from mlx_transformers.profile.machine import Peaks
 from mlx_transformers.profile.measure import Profile, measure, stream
 from mlx_transformers.profile.step import PARTS, StepTimer, TimedFeed, step_bytes
 from mlx_transformers.profile.timing import Spread, in_turns
@@ -133,3 +134,21 @@ def test_a_gpu_trace_is_refused_before_anything_is_measured(built: Built) -> Non
 def test_too_few_steps_are_refused(built: Built) -> None:
     with pytest.raises(RunError, match="at least 2"):
         measure(built, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("products", "flop_per_s", "share", "reason"),
+    [
+        ([90.0, 100.0, 95.0], 50.0, 0.5, None),
+        ([90.0, 100.0], 101.0, None, "ran at 101% of the reference product"),
+        ([100.0, 40.0, 95.0], 50.0, None, "fell to 40% of its best"),
+    ],
+)
+def test_a_disturbed_reference_product_gives_no_mfu(
+    products: list[float], flop_per_s: float, share: float | None, reason: str | None
+) -> None:
+    peaks = Peaks(mx.float32)
+    peaks.products = products
+    found, why = peaks.utilization(flop_per_s)
+    assert found == share
+    assert (why is None) if reason is None else (reason in (why or ""))
