@@ -12,7 +12,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_map_with_path
 
-from ..layers.shared import axis_of
+from ..layers.sharding import axis_of
 from ..models.sharing import share_out
 from ..optim.clip import global_norm
 from ..runs.tensors import Tree, filled, named_leaves

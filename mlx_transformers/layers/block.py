@@ -19,7 +19,7 @@ from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .kinds import CrossMixerKind, FfnKind, MixerKind, NormKind, PositionKind, SplitKind, State
 from .residual import Placement, Residual, residual_saved_bytes
-from .shared import fill, part_of
+from .sharding import part_of, shard_module
 
 Mix = Callable[[mx.array], mx.array]
 
@@ -159,7 +159,7 @@ class BlockModule(nn.Module):
         ctx = self._with_position(ctx)
         return self._run(x, ctx, lambda name: lambda h: self[name](h, ctx))
 
-    def share(self, group: mx.distributed.Group) -> None:
+    def shard(self, group: mx.distributed.Group) -> None:
         """Keep this process's part of mixer, cross and ffn, and exchange with the others.
 
         Raises:
@@ -168,7 +168,7 @@ class BlockModule(nn.Module):
         part = self.config.part(self.dim, group.size())
         for name in SHARED:
             if name in self:
-                self[name] = fill(getattr(part, name).build(self.dim), self[name], group)
+                self[name] = shard_module(getattr(part, name).build(self.dim), self[name], group)
         self.config = part
 
     def init_state(

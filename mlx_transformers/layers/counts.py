@@ -15,9 +15,9 @@ class Counts:
     """Parameters of a model, each array once.
 
     Attributes:
-        total: all of them.
-        active: those that one token meets: experts that are not chosen are left out.
-        embedding: those that are only looked up; a tied table also multiplies and doesn't count.
+        total: all parameters.
+        active: parameters that one token meets, without the experts that it does not choose.
+        embedding: parameters that are only looked up; a table tied to the head is not counted.
     """
 
     total: int
@@ -47,7 +47,7 @@ def count(model: nn.Module) -> Counts:
 
 
 def _vocabulary(model: Any) -> Any:
-    """What multiplies the vectors of a head over the vocabulary, where a model has one."""
+    """The weights of the last linear layer before the logits, if the model has one."""
     try:
         return model.unembedding().weight
     except AttributeError:

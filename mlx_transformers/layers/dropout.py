@@ -1,4 +1,4 @@
-"""The dropouts of recurrent networks; Merity et al. 2017 (AWD-LSTM), sections 4.1 to 4.3.
+"""Dropouts of recurrent networks; Merity et al. 2017 (AWD-LSTM), sections 4.1 to 4.3.
 
 Dropout      activations: a mask per element, or one for all positions of a row (locked)
 WordDropout  whole tokens of the vocabulary, everywhere in the batch
@@ -14,8 +14,7 @@ from ..core.context import Context
 class Dropout(nn.Module):
     """Dropout of `x [B, T, D]`; `locked` draws one mask `[B, 1, D]` for all positions.
 
-    The same mask at every step lets a recurrence keep what it remembers (variational dropout:
-    Gal & Ghahramani 2016, equation 7).
+    One mask for all steps is variational dropout: Gal & Ghahramani 2016, equation 7.
     """
 
     def __init__(self, rate: float, locked: bool) -> None:
@@ -23,12 +22,13 @@ class Dropout(nn.Module):
         self.dropout, self.locked = rate, locked
 
     def masks(self, shape: tuple[int, ...], dtype: mx.Dtype, ctx: Context) -> list[mx.array] | None:
-        """What to multiply each of T steps `[B, D]` of a loop by, for a shape `[B, T, D]`."""
+        """The scaled mask `[B, D]` of each of T steps, for inputs `[B, T, D]`; None: no dropout."""
         if ctx.key is None or not self.dropout:
             return None
         batch, length, dim = shape
-        kept = ctx.dropout(mx.ones((batch, 1 if self.locked else length, dim), dtype), self.dropout)
-        return [kept[:, 0 if self.locked else t] for t in range(length)]
+        ones = mx.ones((batch, 1 if self.locked else length, dim), dtype)
+        mask = ctx.dropout(ones, self.dropout)
+        return [mask[:, 0 if self.locked else t] for t in range(length)]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         if not self.locked or ctx.key is None or not self.dropout:
@@ -37,9 +37,9 @@ class Dropout(nn.Module):
 
 
 class WordDropout(nn.Module):
-    """Some tokens of the vocabulary are vectors of zeros for a whole pass, at all their places.
+    """Embedding dropout: zeroes whole rows of the embedding table for a forward pass.
 
-    Gal & Ghahramani 2016, section 4.2: dropout of the rows of the embedding table.
+    Gal & Ghahramani 2016, section 4.2.
     """
 
     def __init__(self, rate: float, vocab_size: int) -> None:
@@ -49,12 +49,12 @@ class WordDropout(nn.Module):
     def __call__(self, x: mx.array, tokens: mx.array, ctx: Context) -> mx.array:
         if ctx.key is None or not self.dropout:
             return x
-        kept = ctx.dropout(mx.ones((self.vocab_size,), x.dtype), self.dropout)
-        return x * kept[tokens][..., None]
+        mask = ctx.dropout(mx.ones((self.vocab_size,), x.dtype), self.dropout)
+        return x * mask[tokens][..., None]
 
 
 class WeightDrop(nn.Module):
-    """DropConnect (Wan et al. 2013): a weight matrix without some of its connections."""
+    """DropConnect (Wan et al. 2013): dropout of the entries of a weight matrix."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

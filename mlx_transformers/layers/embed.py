@@ -1,4 +1,4 @@
-"""Token embeddings: what the slot `embed` can hold."""
+"""Slot `embed`: token embeddings."""
 
 import math
 from typing import Annotated, Literal
@@ -14,42 +14,42 @@ from ..recipe.slot import Slot
 from .kinds import EmbedKind, NormKind
 from .linear import matrix
 
-HIDDEN = 0.12
-"""The share of tokens that ESM's training hid: 80 % of 15 %."""
+MASKED_SHARE = 0.12
+"""Share of tokens that ESM's training replaced by the mask: 80 % of 15 %."""
 
 
 class TokenEmbed(EmbedKind):
-    """A table of vectors, one per token, joined by those of its position and its type.
+    """Token embeddings, plus position and token type embeddings.
 
     `x = drop(norm(position.embed(scale · table[tokens] + types[layout.types])))`; Vaswani et al.
-    2017, sections 3.4 and 5.4; types and norm: BERT (Devlin et al. 2018, figure 2). With a `width`
-    of its own the sum is projected to the model's: factorised embedding, Lan et al. 2019 (ALBERT),
-    section 3.1.
+    2017, sections 3.4 and 5.4; types and norm: BERT (Devlin et al. 2018, figure 2). With `width`
+    the embedding is factorised: the sum is projected from `width` to the model's (Lan et al. 2019,
+    ALBERT, section 3.1).
     """
 
     kind: Literal["token"] = "token"
     scale: Literal["one", "sqrt_dim"] | Annotated[float, Field(gt=0)] = "one"
-    """What the vectors are multiplied by: `sqrt_dim` is √D, as in the 2017 transformer and Gemma;
-    a number, as in Granite."""
+    """Factor of the token embeddings: `sqrt_dim` is √D (the 2017 transformer, Gemma); or a number
+    (Granite)."""
     n_types: int | None = Field(None, ge=1)
-    """Rows of the table of token types; none means no types (BERT: 2)."""
+    """Number of token types; none means no token type embeddings (BERT: 2)."""
     norm: Annotated[NormKind, Slot("norm")] | None = None
-    """Normalisation of the sum; none leaves it as it is (BERT, BLOOM: layer_norm)."""
+    """Normalisation of the sum; none means no normalisation (BERT, BLOOM: layer_norm)."""
     norm_of: Literal["sum", "words"] = "sum"
-    """What is normalised: the sum, or the words before positions join (Blenderbot 90M)."""
+    """The input of the norm: the sum, or the token embeddings alone (Blenderbot 90M)."""
     width: int | None = Field(None, ge=1)
-    """Width of the table, where it is not that of the model (ALBERT, ELECTRA, OPT 350M)."""
+    """Width of the table, if not the model's (ALBERT, ELECTRA, OPT 350M)."""
     project: Literal["sum", "bare_sum", "words"] = "sum"
-    """What is projected from `width` to the model's: the normalised sum (ALBERT), the sum before
-    it is normalised (DeBERTa), or the words alone, so that positions have the model's width
-    (OPT)."""
+    """The vector that is projected from `width` to the model's: the normalised sum (ALBERT), the
+    sum before its norm (DeBERTa), or the token embeddings alone, so that positions have the
+    model's width (OPT)."""
     project_bias: bool = False
     """Whether that projection has a bias."""
     zeroed: int | None = Field(None, ge=0)
-    """A token without a vector, while those of its row grow by (1 - 0.12) / (1 - its share of the
-    row), as if dropout had hidden it; 0.12 is the share in training (ESM: the mask)."""
+    """Id of the mask token, whose embedding is zero; the other embeddings of the row are rescaled
+    by (1 - 0.12) / (1 - share of masks in the row), as ESM does. None: no such token."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the sum of token and position embedding."""
+    """Dropout on the sum of the embeddings."""
 
     @model_validator(mode="after")
     def _projection_exists(self) -> "TokenEmbed":
@@ -62,25 +62,25 @@ class TokenEmbed(EmbedKind):
         return self
 
     def build(self, vocab_size: int, dim: int, table: bool = True) -> "TokenEmbedding":
-        """The module; without a `table` of its own it reads one that it is given."""
+        """The module; without `table` it reads a table that its caller passes."""
         return TokenEmbedding(self, vocab_size, dim, table)
 
     def position_width(self, dim: int) -> int:
-        """Width of what positions are added to."""
+        """Width of the vectors that position embeddings are added to."""
         return self.width if self.width is not None and self.project != "words" else dim
 
     def norm_width(self, dim: int) -> int:
-        """Width of what is normalised."""
+        """Width of the norm's input."""
         return self.position_width(dim) if self.project != "bare_sum" else dim
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """The mask of its dropout, and what its norm keeps; a lookup keeps nothing."""
+        """The norm's input and the dropout mask; a lookup saves nothing."""
         norm = self.norm.saved_bytes(self.norm_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
         return norm + (dim if self.dropout else 0)
 
 
 class TokenEmbedding(nn.Module):
-    """`(tokens [B, T], ctx) -> [B, T, D]`; `table` is the tied head's too."""
+    """`(tokens [B, T], ctx) -> [B, T, D]`; a tied head reads `table` too."""
 
     def __init__(self, config: TokenEmbed, vocab_size: int, dim: int, table: bool) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class TokenEmbedding(nn.Module):
         if self.scale != 1.0:
             x = x * self.scale
         if self.zeroed is not None:
-            x = x * self._shown(tokens, ctx).astype(x.dtype)
+            x = x * self._rescaling(tokens, ctx).astype(x.dtype)
         if self._projects("words"):
             x = self.project(x)
         if "norm" in self and self.norm_first:
@@ -121,17 +121,17 @@ class TokenEmbedding(nn.Module):
         x = ctx.dropout(x, self.dropout)
         return self.project(x) if self._projects("sum") else x
 
-    def _shown(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """What each token's vector is multiplied by, `[B, T, 1]`."""
-        hidden = (tokens == self.zeroed).astype(mx.float32)
+    def _rescaling(self, tokens: mx.array, ctx: Context) -> mx.array:
+        """The factor of each token's embedding, `[B, T, 1]`: 0 for the mask token."""
+        masked = (tokens == self.zeroed).astype(mx.float32)
         length = (
             tokens.shape[1]
             if ctx.layout.valid is None
             else ctx.layout.valid.sum(axis=1, keepdims=True)
         )
-        share = hidden.sum(axis=1, keepdims=True) / length
-        # a row of nothing else has no vectors to grow
-        return ((1 - hidden) * (1 - HIDDEN) / mx.maximum(1 - share, 1e-6))[..., None]
+        share = masked.sum(axis=1, keepdims=True) / length
+        # no division by zero in a row of masks alone
+        return ((1 - masked) * (1 - MASKED_SHARE) / mx.maximum(1 - share, 1e-6))[..., None]
 
     def _projects(self, what: str) -> bool:
         return "project" in self and self.projects == what

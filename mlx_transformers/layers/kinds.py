@@ -126,15 +126,15 @@ class Alignment(Protocol):
 
     @property
     def query(self) -> mx.array | None:
-        """The weight `[A, D]` of the linear layer of queries; None leaves queries as they are."""
+        """The weight `[A, D]` that projects queries; None: no projection."""
         ...
 
     def make_keys(self, memory: mx.array) -> mx.array:
         """Keys `[B, S, A]` of a memory `[B, S, D]`, computed once per source."""
         ...
 
-    def scores(self, h: mx.array, keys: mx.array, ask: Project | None = None) -> mx.array:
-        """Scores `[B, T, S]` in float32; `ask` replaces the linear layer of queries in loops."""
+    def scores(self, h: mx.array, keys: mx.array, project: Project | None = None) -> mx.array:
+        """Scores `[B, T, S]` in float32; `project` replaces the projection of queries in loops."""
         ...
 
     def __call__(
@@ -143,7 +143,7 @@ class Alignment(Protocol):
         keys: mx.array,
         valid: mx.array | None = None,
         offset: mx.array | int = 0,
-        ask: Project | None = None,
+        project: Project | None = None,
     ) -> mx.array:
         """The weights; `valid [B, S]` masks the source, `offset` is the position of `h[:, 0]`."""
         ...

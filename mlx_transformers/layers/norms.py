@@ -1,4 +1,4 @@
-"""Normalisations: what the slot `norm` can hold. `build(dim)` gives a module `x -> x`."""
+"""Slot `norm`: normalisations."""
 
 from typing import ClassVar, Literal
 
@@ -22,7 +22,7 @@ class LayerNorm(NormKind):
     eps: float = Field(1e-5, gt=0)
     """Added to the variance before the root."""
     bias: bool = True
-    """Whether a bias is learned beside the weight."""
+    """Whether a bias is learned."""
     weight: bool = True
     """Whether a weight is learned; without it there is no bias either (OLMo)."""
     unit_offset: bool = False
@@ -57,7 +57,7 @@ class RmsNorm(NormKind):
 
 
 class NoNorm(NormKind):
-    """The identity: `x`. What a post-norm stack has after its last block."""
+    """No normalisation: `x`. A post-norm stack has none after its last block."""
 
     kind: Literal["none"] = "none"
 
@@ -68,8 +68,8 @@ class NoNorm(NormKind):
         return 0.0
 
 
-class Scaled(nn.Module):
-    """What norms share: an optional weight, learned as it is or as its distance from 1."""
+class ScaledNorm(nn.Module):
+    """A norm with an optional weight, learned directly or as its distance from 1."""
 
     def __init__(self, config: LayerNorm | RmsNorm, dim: int) -> None:
         super().__init__()
@@ -78,13 +78,13 @@ class Scaled(nn.Module):
             self.weight = mx.zeros((dim,)) if config.unit_offset else mx.ones((dim,))
 
     def scale(self) -> mx.array | None:
-        """What the normalised input is multiplied by, `[D]`."""
+        """The factor of the normalised input, `[D]`; None: no weight."""
         if "weight" not in self:
             return None
         return self.weight + 1 if self.unit_offset else self.weight
 
 
-class LayerNormModule(Scaled):
+class LayerNormModule(ScaledNorm):
     """`x [..., D] -> [..., D]`."""
 
     roles: ClassVar[dict[str, Role]] = NORM
@@ -98,7 +98,7 @@ class LayerNormModule(Scaled):
         return layer_norm(x, self.scale(), self.get("bias"), self.eps)
 
 
-class RmsNormModule(Scaled):
+class RmsNormModule(ScaledNorm):
     """`x [..., D] -> [..., D]`."""
 
     roles: ClassVar[dict[str, Role]] = NORM
@@ -107,7 +107,7 @@ class RmsNormModule(Scaled):
         return rms_norm(x, self.scale(), self.eps)
 
 
-class EachHead(nn.Module):
+class PerHeadNorm(nn.Module):
     """A norm of its own for every head: `x [B, H, T, K] -> [B, H, T, K]`."""
 
     def __init__(self, norm: NormKind, n_heads: int, width: int) -> None:

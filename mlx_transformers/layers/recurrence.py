@@ -1,4 +1,4 @@
-"""Layers of recurrent cells on top of each other: the body of every recurrent model."""
+"""Stacked recurrent layers."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
@@ -11,7 +11,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
-from ..ops.recall import repeated
+from ..ops.recurrent_matmul import recurrent_matmul
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .cells.cell import reversed_in_time
@@ -25,18 +25,17 @@ class Recurrence(Config):
     """L recurrent layers; El Hihi & Bengio 1995, Graves 2013."""
 
     cell: Annotated[CellKind, Slot("cell")]
-    """What a layer does at each step."""
+    """The recurrent cell of every layer."""
     n_layers: int = Field(ge=1)
     """Layers L."""
     hidden_dim: int | None = Field(None, ge=1)
-    """Width of the layers below the last; none means the last one's."""
+    """Width of the layers below the last; none means the width of the last."""
     bidirectional: bool = False
-    """Whether half of each layer's units read from the last position to the first (Schuster &
-    Paliwal 1997)."""
+    """Whether half of each layer's units read the sequence backwards (Schuster & Paliwal 1997)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout between the layers (Zaremba et al. 2014)."""
     locked: bool = False
-    """Whether a dropout draws one mask for all positions (Gal & Ghahramani 2016)."""
+    """Whether dropout draws one mask for all positions of a row (Gal & Ghahramani 2016)."""
 
     @model_validator(mode="after")
     def _one_layer_has_nothing_between(self) -> "Recurrence":
@@ -61,34 +60,40 @@ class Recurrence(Config):
                 )
         return RecurrenceModule(self, in_dim, dim)
 
-    def layers(self, in_dim: int, dim: int) -> list["Layer"]:
-        """What the planner asks of each layer."""
+    def layers(self, in_dim: int, dim: int) -> list["RecurrentLayer"]:
+        """The layers as sizes, for the memory plan."""
         between = [bool(self.dropout)] * (self.n_layers - 1) + [False]
-        ways = 2 if self.bidirectional else 1
+        directions = 2 if self.bidirectional else 1
         return [
-            Layer(self.cell, i, o, ways, drops)
+            RecurrentLayer(self.cell, i, o, directions, drops)
             for (i, o), drops in zip(self.widths(in_dim, dim), between, strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer as sizes; `align` is what looks at the source above it."""
+class RecurrentLayer:
+    """One recurrent layer as sizes, for the memory plan.
+
+    Attributes:
+        directions: 2 for a bidirectional layer, else 1.
+        dropout: whether dropout follows the layer.
+        align: attention to a source behind the layer, if any.
+    """
 
     cell: CellKind
     in_dim: int
     dim: int
-    ways: int
-    drops: bool
+    directions: int
+    dropout: bool
     align: AlignKind | None = None
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Bytes per token that the layer keeps for its backward."""
-        own = self.ways * self.cell.saved_bytes(self.in_dim, self.dim // self.ways, at)
-        looks = (
+        """Bytes per token that the forward saves for its backward."""
+        own = self.directions * self.cell.saved_bytes(self.in_dim, self.dim // self.directions, at)
+        attention = (
             0.0 if self.align is None else self.align.saved_bytes(dim, at) + 6 * dim * at.itemsize
         )
-        return own + looks + (self.dim if self.drops else 0)
+        return own + attention + (self.dim if self.dropout else 0)
 
 
 class LayerModule(nn.Module):
@@ -102,7 +107,7 @@ class LayerModule(nn.Module):
             self.backward = config.cell.build(in_dim, width)
 
     def init_state(self, batch: int, dtype: mx.Dtype) -> State:
-        """The empty state of the cell that reads forward."""
+        """The zero state of the forward cell."""
         return self.forward.init_state(batch, dtype)
 
     def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
@@ -130,11 +135,11 @@ class RecurrenceModule(nn.Module):
         self.recomputed: frozenset[int] = frozenset()
 
     def layers(self) -> list[LayerModule]:
-        """The layers, in the order that they run."""
+        """The layers in running order."""
         return self.blocks
 
     def init_state(self, batch: int, dtype: mx.Dtype) -> list[State]:
-        """Empty states."""
+        """The zero states of all layers."""
         return [block.init_state(batch, dtype) for block in self.blocks]
 
     def __call__(
@@ -168,14 +173,14 @@ class RecurrenceModule(nn.Module):
 
 
 class Loop:
-    """The layers one step at a time, for a decoder whose input depends on the step before.
+    """The layers one step at a time, for a decoder whose input depends on the previous step.
 
-    Opened for T steps, so that every weight has one gradient for all of them.
+    Made for T steps, so that the gradient of each weight is one product over all of them.
     """
 
     def __init__(self, stack: RecurrenceModule, batch: int, length: int, ctx: Context) -> None:
         self._cells: list[RecurrentCell] = [block.forward for block in stack.blocks]
-        self._maps = [repeated(matrix(cell.x), batch, length) for cell in self._cells]
+        self._inputs = [recurrent_matmul(matrix(cell.x), batch, length) for cell in self._cells]
         self._products = [cell.products_over(ctx, batch, length) for cell in self._cells]
         self._masks = [
             stack.between.masks((batch, length, cell.dim), matrix(cell.x).dtype, ctx)
@@ -188,6 +193,6 @@ class Loop:
         for i, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
             if i and (masks := self._masks[i - 1]) is not None:
                 x = x * masks[t]
-            after.append(cell.advance(self._maps[i](x) + cell.x.bias, state, *self._products[i]))
+            after.append(cell.advance(self._inputs[i](x) + cell.x.bias, state, *self._products[i]))
             x = after[-1]["h"]
         return after

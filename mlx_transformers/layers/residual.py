@@ -22,14 +22,14 @@ NORMS: dict[str, tuple[str, ...]] = {
     "post": ("out",),  # Transformer (Vaswani et al. 2017, section 3.1), GPT-1, BERT
     "sandwich": ("pre", "post"),  # CogView, Gemma 2 and 3
     "reordered": ("post",),  # Swin v2, OLMo 2
-    "pre_skip": ("pre",),  # BLOOM's option: what skips is normalised too
+    "pre_skip": ("pre",),  # BLOOM's option: the skip connection is normalised too
 }
 
 
 def residual_saved_bytes(
     norm: NormKind, placement: Placement, dropout: float, dim: int, at: ActivationShape
 ) -> float:
-    """Bytes per token that a residual connection keeps: its norms, and the mask of its dropout."""
+    """Bytes per token that a residual connection saves: its norms' inputs and its dropout mask."""
     norms = sum(norm.saved_bytes(dim, at) for _ in NORMS[placement])
     return norms + (dim if dropout else 0)
 
@@ -60,11 +60,11 @@ class Residual(nn.Module):
         return self.join(h if self.normed_skip else x, self._norm("post", f(h)), ctx)
 
     def before(self, x: mx.array) -> mx.array:
-        """What the inside reads: `pre(x)`."""
+        """The input of the sublayer, `pre(x)`."""
         return self._norm("pre", x)
 
     def join(self, x: mx.array, y: mx.array, ctx: Context) -> mx.array:
-        """The stream and what the inside made of it: `out(skip · x + scale · drop(y))`."""
+        """Add the sublayer's output to the stream: `out(skip · x + scale · drop(y))`."""
         y = ctx.dropout(y, self.dropout)
         y = y if self.scale == 1.0 else self.scale * y
         return self._norm("out", (x if self.skip == 1.0 else self.skip * x) + y)

@@ -1,4 +1,4 @@
-"""The taps of a convolution over time: what every output reads, with holes between them."""
+"""Taps of a (dilated) convolution over time: the inputs that each output reads."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ State = dict[str, mx.array]
 
 @dataclass(frozen=True)
 class Taps:
-    """`kernel` inputs, `dilation` positions apart, that an output is made of.
+    """The `kernel` inputs, `dilation` positions apart, that each output reads.
 
-    In a causal pass the last of them is the output's own; in any other it stands among them.
-    Padding and other documents count as zeros, and so does what is outside the row.
+    In a causal pass the last tap is the output's own position, otherwise the taps are centred on
+    it. Padding, other documents and positions outside the row read as zeros.
     """
 
     kernel: int
@@ -26,9 +26,9 @@ class Taps:
         return (self.kernel - 1) * self.dilation
 
     def read(self, x: mx.array, ctx: Context) -> list[mx.array]:
-        """The taps of every position of x `[B, T, D]`, the oldest first."""
+        """The taps of every position of x `[B, T, D]`, oldest first, each `[B, T, D]`."""
         if ctx.layout.valid is not None:
-            x = _only(ctx.layout.valid, x)
+            x = _masked(x, ctx.layout.valid)
         after = 0 if ctx.layout.causal else (self.kernel - 1) // 2 * self.dilation
         around = (self.span - after, after)
         taps = self._cut(mx.pad(x, [(0, 0), around, (0, 0)]))
@@ -36,20 +36,21 @@ class Taps:
             return taps
         documents = self._cut(mx.pad(ctx.layout.segments, [(0, 0), around], constant_values=-1))
         return [
-            _only(of == ctx.layout.segments, tap) for of, tap in zip(documents, taps, strict=True)
+            _masked(tap, of == ctx.layout.segments) for of, tap in zip(documents, taps, strict=True)
         ]
 
     def init_state(self, batch: int, dim: int, dtype: mx.Dtype) -> State:
-        """The inputs that the next output still reads: zeros before a row begins."""
+        """The past inputs that the next output reads, zeros at the start of a row."""
         return {"past": mx.zeros((batch, self.span, dim), dtype)}
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[list[mx.array], State]:
-        """The taps of the next T tokens `x [B, T, D]`, and what the ones after them read."""
+        """The taps of the next T tokens `x [B, T, D]`, and the new state."""
         if ctx.cursor.pad is not None:
-            x = _only(mx.arange(x.shape[1]) + ctx.cursor.offset >= ctx.cursor.pad[:, None], x)
+            index = mx.arange(x.shape[1]) + ctx.cursor.offset
+            x = _masked(x, index >= ctx.cursor.pad[:, None])
         past = state["past"]
-        seen = mx.concatenate([past.astype(x.dtype), x], axis=1)
-        return self._cut(seen), {"past": seen[:, x.shape[1] :].astype(past.dtype)}
+        inputs = mx.concatenate([past.astype(x.dtype), x], axis=1)
+        return self._cut(inputs), {"past": inputs[:, x.shape[1] :].astype(past.dtype)}
 
     def _cut(self, padded: mx.array) -> list[mx.array]:
         length = padded.shape[1] - self.span
@@ -57,6 +58,6 @@ class Taps:
         return [padded[:, at : at + length] for at in starts]
 
 
-def _only(there: mx.array, x: mx.array) -> mx.array:
-    """x `[B, T, D]` where `there [B, T]`, zeros elsewhere."""
-    return mx.where(there[..., None], x, mx.zeros((), x.dtype))
+def _masked(x: mx.array, where: mx.array) -> mx.array:
+    """x `[B, T, D]` where `where [B, T]`, zeros elsewhere."""
+    return mx.where(where[..., None], x, mx.zeros((), x.dtype))

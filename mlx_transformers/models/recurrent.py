@@ -12,7 +12,7 @@ from ..layers.heads import Unembedding
 from ..layers.norms import NoNorm
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
-from ..layers.recurrence import Layer, Recurrence, RecurrenceModule
+from ..layers.recurrence import Recurrence, RecurrenceModule, RecurrentLayer
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
 
@@ -68,7 +68,7 @@ class Recurrent(Kind):
         """What stands between the last layer and the head: nothing."""
         return NoNorm()
 
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[RecurrentLayer]:
         """What the planner asks of each layer."""
         return self.stack.layers(self.dim, self.dim)
 

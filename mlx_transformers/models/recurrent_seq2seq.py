@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.errors import RecipeError
-from ..layers.attentive import Attend, AttentiveDecoder, Source
+from ..layers.attentive import Attend, AttentiveDecoder, KeyedMemory
 from ..layers.dropout import Dropout
 from ..layers.heads import Unembedding
 from ..layers.kinds import AlignKind
 from ..layers.norms import NoNorm
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
-from ..layers.recurrence import Layer, Recurrence, RecurrenceModule
+from ..layers.recurrence import Recurrence, RecurrenceModule, RecurrentLayer
 from ..layers.scheduled_sampling import ScheduledSampling
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
@@ -92,7 +92,7 @@ class RecurrentSeq2Seq(Kind):
         """What stands between the decoder and the head: nothing."""
         return NoNorm()
 
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[RecurrentLayer]:
         """What the planner asks of each layer, those of the encoder first."""
         beside = self.attend == "before" or self.input_feeding
         read = self.encoder.layers(self.dim, self.dim)
@@ -175,9 +175,9 @@ class RecurrentSeq2SeqModel(nn.Module):
         """The decoder's outputs `[B, T, D]`, and its weights over the source `[B, T, S]`."""
         ctx.position = Position()
         memory = ctx.memory
-        source = self.decoder.look(memory["h"], memory.get("valid"))
+        source = self.decoder.make_keys(memory["h"], memory.get("valid"))
         x = self.drop(self.embed(tokens, ctx), ctx)
-        state = self.decoder.begin(memory["begin"])
+        state = self.decoder.init_state(memory["begin"])
         choose = self._chooser(tokens.shape[0], tokens.shape[1], ctx)
         y, weights, _ = self.decoder(x, state, source, ctx, choose)
         return self.drop(y, ctx), weights
@@ -227,8 +227,8 @@ class RecurrentSeq2SeqModel(nn.Module):
     ) -> dict[str, Any]:
         """The state before the first target token, beside what `encode` made."""
         valid = memory.get("valid") if memory_valid is None else memory_valid
-        source = self.decoder.look(memory["h"], valid)
-        state = self.decoder.begin(memory["begin"])
+        source = self.decoder.make_keys(memory["h"], valid)
+        state = self.decoder.init_state(memory["begin"])
         if source is None:
             return state
         held = {"memory": source.memory, "keys": source.keys}
@@ -239,7 +239,7 @@ class RecurrentSeq2SeqModel(nn.Module):
         ctx = Context(position=Position())
         source = None
         if "keys" in state:
-            source = Source(state["memory"], state["keys"], state.get("valid"))
+            source = KeyedMemory(state["memory"], state["keys"], state.get("valid"))
         y, _, after = self.decoder(self.embed(tokens, ctx), state, source, ctx)
         return self.head(y, self.embed.table), state | after
 

@@ -50,7 +50,7 @@ def share_out(model: nn.Module, group: mx.distributed.Group) -> frozenset[str]:
     found: set[str] = set()
     for name, block in model.named_modules():
         if isinstance(block, BlockModule):
-            block.share(group)
+            block.shard(group)
             found |= {f"{name}.{path}" for path in _beside_linear(block)}
     return frozenset(found)
 

@@ -26,19 +26,19 @@ def unstack_naive(x: mx.array) -> list[mx.array]:
     return [x[:, t] for t in range(x.shape[1])]
 
 
-def parts(x: mx.array, n: int) -> list[mx.array]:
+def split_last(x: mx.array, n: int) -> list[mx.array]:
     """`x [..., n · D]` as n arrays `[..., D]`: its gradient is theirs side by side."""
 
     def backward(_: mx.array, cotangents: list[mx.array], __: list[mx.array]) -> mx.array:
         return mx.concatenate(cotangents, axis=-1).astype(x.dtype)
 
     def split(x: mx.array) -> list[mx.array]:
-        return parts_naive(x, n)
+        return split_last_naive(x, n)
 
     out: list[mx.array] = with_backward(split, backward)(x)
     return out
 
 
-def parts_naive(x: mx.array, n: int) -> list[mx.array]:
+def split_last_naive(x: mx.array, n: int) -> list[mx.array]:
     """The definition of `parts`, left to autodiff."""
     return list(mx.split(x, n, axis=-1))

@@ -19,7 +19,7 @@ from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.core.footprint import ActivationShape
 from mlx_transformers.layers.kinds import Mixer, MixerKind, PositionKind, SplitKind
 from mlx_transformers.layers.norms import RmsNorm
-from mlx_transformers.layers.shared import splits
+from mlx_transformers.layers.sharding import splits
 from mlx_transformers.ops.device import on_cpu
 from mlx_transformers.recipe.slot import KINDS, fill
 

@@ -73,8 +73,8 @@ def test_a_fast_way_through_all_steps_is_the_loop() -> None:
     ctx = Context(position=Position())
     looped, _, _ = model.decoder(
         model.embed(arrays[1], ctx),
-        model.decoder.begin(memory["begin"]),
-        model.decoder.look(memory["h"], None),
+        model.decoder.init_state(memory["begin"]),
+        model.decoder.make_keys(memory["h"], None),
         ctx,
         choose=lambda t, given, y: given,
     )

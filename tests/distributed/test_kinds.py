@@ -6,7 +6,7 @@ from pathlib import Path
 from train import tiny
 
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
-from mlx_transformers.layers.shared import splits
+from mlx_transformers.layers.sharding import splits
 from mlx_transformers.recipe.slot import KINDS
 
 from . import group
@@ -21,7 +21,7 @@ from contract.suite import DIM, parse
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.distributed import processes
-from mlx_transformers.layers.shared import axis_of, fill, splits
+from mlx_transformers.layers.sharding import axis_of, shard_module, splits
 
 def computed(subject, x):
     def loss(params, x):
@@ -60,7 +60,7 @@ with processes.joined() as everyone:
             found.append([row.slot, row.kind, str(row), str(error)])
             continue
         whole, own = row.subject(), row.subject()
-        own.it = fill(part.build(DIM), own.it, ranks.group)
+        own.it = shard_module(part.build(DIM), own.it, ranks.group)
         x = whole.inputs()
         worst = difference(computed(whole, x), computed(own, x))
         found.append([row.slot, row.kind, str(row), worst])

@@ -6,13 +6,13 @@ from functools import partial
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.ops.unstack import parts, parts_naive, unstack, unstack_naive
+from mlx_transformers.ops.unstack import split_last, split_last_naive, unstack, unstack_naive
 
-FORMS = [(unstack, unstack_naive), (partial(parts, n=3), partial(parts_naive, n=3))]
+FORMS = [(unstack, unstack_naive), (partial(split_last, n=3), partial(split_last_naive, n=3))]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize(("fast", "naive"), FORMS, ids=["unstack", "parts"])
+@pytest.mark.parametrize(("fast", "naive"), FORMS, ids=["unstack", "split_last"])
 def test_pieces_and_gradients_are_those_of_autodiff(
     fast: Callable, naive: Callable, length: int
 ) -> None:

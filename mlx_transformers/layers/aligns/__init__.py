@@ -1,1 +1,1 @@
-"""Alignments of recurrent decoders: what the slot `align` can hold, one file per kind."""
+"""Slot `align`: attention of recurrent decoders, one file per kind."""

@@ -1,4 +1,4 @@
-"""Additive alignment."""
+"""Additive attention."""
 
 from typing import Literal
 
@@ -12,9 +12,9 @@ from .align import Align, AlignModule
 
 
 class Additive(Align):
-    """`score(h, m) = vᵀ tanh(W h + U m)`: a network with one hidden layer.
+    """Additive attention: `score(h, m) = vᵀ tanh(W h + U m)`, a network with one hidden layer.
 
-    Bahdanau et al. 2015, appendix A.1.2, where U m is computed once for all queries.
+    Bahdanau et al. 2015, appendix A.1.2; U m is computed once for all queries.
     """
 
     kind: Literal["additive"] = "additive"
@@ -43,5 +43,5 @@ class AdditiveAlign(AlignModule):
     def make_keys(self, memory: mx.array) -> mx.array:
         return self.k(memory)
 
-    def score(self, asked: mx.array, keys: mx.array) -> mx.array:
-        return self.v(mx.tanh(asked[:, :, None] + keys[:, None]))[..., 0]
+    def score(self, query: mx.array, keys: mx.array) -> mx.array:
+        return self.v(mx.tanh(query[:, :, None] + keys[:, None]))[..., 0]

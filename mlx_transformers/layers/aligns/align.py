@@ -1,8 +1,8 @@
-"""What every alignment shares: scores of the source's positions, and a softmax over them.
+"""Alignments: attention scores over the source positions of a recurrent decoder, and a softmax.
 
     a_t(s) = softmax_s score(h_t, m_s)        c_t = Σ_s a_t(s) m_s
 
-h_t is a state of the decoder, m_s what the encoder made of the source at s; Bahdanau et al. 2015,
+h_t is a decoder state, m_s the encoder output at source position s; Bahdanau et al. 2015,
 equations 5 and 6.
 """
 
@@ -12,46 +12,46 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...ops.recall import recall_naive
+from ...ops.recurrent_matmul import recurrent_matmul_naive
 from ..kinds import AlignKind, Project
 
-HIDDEN = -1e30
-"""What stands for minus infinity in float32: far below any score, and finite."""
+MASKED = -1e30
+"""The score of a masked position: finite, and far below any other in float32."""
 
 
 class Align(AlignKind):
-    """A table that fills the slot `align`."""
+    """Shared part of the alignment kinds."""
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Bytes per query that are kept: scores and weights, over sources as long as targets."""
+        """Scores and weights, of a source as long as the target."""
         return 3.0 * at.length * FLOAT32_BYTES
 
 
 class AlignModule(nn.Module):
     """`(h [B, T, D], keys, valid, offset) -> weights [B, T, S]`, each row's sum 1.
 
-    A kind says what is made of the memory once for all queries (`make_keys`), what of each query
-    (`query`), and how the two are compared (`score`).
+    A kind defines the keys of the memory (`make_keys`, once for all queries), the projection of
+    queries (`query`), and the score of a query and a key (`score`).
     """
 
     @property
     def query(self) -> mx.array | None:
-        """The weight `[A, D]` of the map of the queries; None leaves them as they are."""
+        """The weight `[A, D]` that projects queries; None: no projection."""
         return None
 
     def make_keys(self, memory: mx.array) -> mx.array:
-        """What queries are compared with, `[B, S, A]`, of a memory `[B, S, D]`."""
+        """Keys `[B, S, A]` of a memory `[B, S, D]`."""
         return memory
 
-    def score(self, asked: mx.array, keys: mx.array) -> mx.array:
-        """`[B, T, S]` from mapped queries `[B, T, A]` and keys `[B, S, A]`."""
+    def score(self, query: mx.array, keys: mx.array) -> mx.array:
+        """Scores `[B, T, S]` of projected queries `[B, T, A]` and keys `[B, S, A]`."""
         raise NotImplementedError(f"{type(self).__name__} has no score.")
 
-    def scores(self, h: mx.array, keys: mx.array, ask: Project | None = None) -> mx.array:
-        """The scores in float32; `ask` is the map of the queries in a form for loops."""
-        if ask is None and self.query is not None:
-            ask = partial(recall_naive, weight=self.query)
-        return self.score(h if ask is None else ask(h), keys).astype(mx.float32)
+    def scores(self, h: mx.array, keys: mx.array, project: Project | None = None) -> mx.array:
+        """Scores in float32; `project` replaces the projection of queries in loops."""
+        if project is None and self.query is not None:
+            project = partial(recurrent_matmul_naive, weight=self.query)
+        return self.score(h if project is None else project(h), keys).astype(mx.float32)
 
     def __call__(
         self,
@@ -59,18 +59,18 @@ class AlignModule(nn.Module):
         keys: mx.array,
         valid: mx.array | None = None,
         offset: mx.array | int = 0,
-        ask: Project | None = None,
+        project: Project | None = None,
     ) -> mx.array:
-        """The weights.
+        """Return the weights.
 
         Args:
             h: states `[B, T, D]`.
-            keys: as `make_keys` made them of the memory.
-            valid: `[B, S]`, which source tokens exist; None means all.
+            keys: `[B, S, A]`, from `make_keys`.
+            valid: `[B, S]`, False on padding; None: no padding.
             offset: position of the first of the T states in the target.
-            ask: the map of the queries in a form for loops; None takes the module's own.
+            project: the projection of queries in a form for loops; None: the module's own.
         """
-        scores = self.scores(h, keys, ask)
+        scores = self.scores(h, keys, project)
         if valid is not None:
-            scores = mx.where(valid[:, None], scores, HIDDEN)
+            scores = mx.where(valid[:, None], scores, MASKED)
         return mx.softmax(scores, axis=-1).astype(h.dtype)

@@ -1,4 +1,4 @@
-"""Alignment by what query and memory make together."""
+"""Concat attention."""
 
 from typing import Literal
 
@@ -11,10 +11,9 @@ from .align import Align, AlignModule
 
 
 class Concat(Align):
-    """`score(h, m) = vᵀ tanh(W [h; m])`; Luong et al. 2015, equation 8.
+    """Concat attention: `score(h, m) = vᵀ tanh(W [h; m])`; Luong et al. 2015, equation 8.
 
-    The function is `additive`'s with D hidden units, W one matrix; with this one Luong's decoder
-    asks by its new state, not by the one before it.
+    The same function as `additive` with D hidden units, with W as one matrix.
     """
 
     kind: Literal["concat"] = "concat"
@@ -41,5 +40,5 @@ class ConcatAlign(AlignModule):
     def make_keys(self, memory: mx.array) -> mx.array:
         return memory @ matrix(self.both)[:, self.dim :].T
 
-    def score(self, asked: mx.array, keys: mx.array) -> mx.array:
-        return self.v(mx.tanh(asked[:, :, None] + keys[:, None]))[..., 0]
+    def score(self, query: mx.array, keys: mx.array) -> mx.array:
+        return self.v(mx.tanh(query[:, :, None] + keys[:, None]))[..., 0]

@@ -1,4 +1,4 @@
-"""Dot-product alignment."""
+"""Dot-product attention of a recurrent decoder."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from .align import Align, AlignModule
 
 
 class Dot(Align):
-    """`score(h, m) = hᵀ m`; Luong et al. 2015, equation 8."""
+    """Dot-product attention: `score(h, m) = hᵀ m`; Luong et al. 2015, equation 8."""
 
     kind: Literal["dot"] = "dot"
 
@@ -17,5 +17,5 @@ class Dot(Align):
 
 
 class DotAlign(AlignModule):
-    def score(self, asked: mx.array, keys: mx.array) -> mx.array:
-        return asked @ keys.swapaxes(-1, -2)
+    def score(self, query: mx.array, keys: mx.array) -> mx.array:
+        return query @ keys.swapaxes(-1, -2)

@@ -1,4 +1,4 @@
-"""Dot-product alignment through a matrix."""
+"""Bilinear attention, Luong's "general" score."""
 
 from typing import Literal
 
@@ -10,7 +10,10 @@ from .dot import DotAlign
 
 
 class General(Align):
-    """`score(h, m) = hᵀ W m`, W m computed once for all queries; Luong et al. 2015, equation 8."""
+    """Bilinear attention: `score(h, m) = hᵀ W m`; Luong et al. 2015, equation 8.
+
+    W m is computed once for all queries.
+    """
 
     kind: Literal["general"] = "general"
 

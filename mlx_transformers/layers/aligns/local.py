@@ -1,4 +1,4 @@
-"""Alignment in a window of the source."""
+"""Local attention: a window of the source."""
 
 from typing import Annotated, Literal
 
@@ -9,24 +9,24 @@ from pydantic import Field, model_validator
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...recipe.slot import Slot
 from ..kinds import AlignKind, Alignment, Project
-from .align import HIDDEN, Align, AlignModule
+from .align import MASKED, Align, AlignModule
 
 
 class Local(Align):
-    """Only the positions of a window around p_t take part, by the score of another kind.
+    """Local attention: only source positions in a window around p_t, scored by another kind.
 
         monotonic    p_t = t
         predictive   p_t = S σ(vᵀ tanh(W h_t)),   a_t(s) = softmax(…) · exp(-(s - p_t)² / 2σ²)
 
-    with σ half of the window; Luong et al. 2015, section 3.2. Beyond the source's end the
-    monotonic p_t stays at its last token. Sources must not be padded on the left.
+    with σ half of the window; Luong et al. 2015, section 3.2. Beyond the end of the source the
+    monotonic p_t stays at its last token. Sources must not be left-padded.
     """
 
     kind: Literal["local"] = "local"
     score: Annotated[AlignKind, Slot("align")]
-    """How a query is compared with what is in the window."""
+    """The score of a query and a position in the window."""
     center: Literal["monotonic", "predictive"]
-    """Where p_t comes from: local-m or local-p."""
+    """How p_t is chosen: local-m or local-p."""
     window: int = Field(ge=1)
     """Positions on either side of p_t (the paper's D)."""
 
@@ -40,27 +40,27 @@ class Local(Align):
         return LocalAlign(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """What its score keeps, and the window."""
+        """What its score saves, and the window."""
         return self.score.saved_bytes(dim, at) + 4.0 * at.length * FLOAT32_BYTES
 
 
 class LocalAlign(AlignModule):
-    """With the Gaussian the weights sum to less than 1, as in the paper."""
+    """Attention weights inside the window; with the Gaussian they sum to less than 1."""
 
     def __init__(self, config: Local, dim: int) -> None:
         super().__init__()
         self.window = config.window
-        self.of: Alignment = config.score.build(dim)
+        self.inner: Alignment = config.score.build(dim)
         if config.center == "predictive":
             self.place = nn.Linear(dim, dim, bias=False)
             self.v = nn.Linear(dim, 1, bias=False)
 
     @property
     def query(self) -> mx.array | None:
-        return self.of.query
+        return self.inner.query
 
     def make_keys(self, memory: mx.array) -> mx.array:
-        return self.of.make_keys(memory)
+        return self.inner.make_keys(memory)
 
     def __call__(
         self,
@@ -68,7 +68,7 @@ class LocalAlign(AlignModule):
         keys: mx.array,
         valid: mx.array | None = None,
         offset: mx.array | int = 0,
-        ask: Project | None = None,
+        project: Project | None = None,
     ) -> mx.array:
         batch, width = keys.shape[:2]
         if valid is None:
@@ -77,14 +77,14 @@ class LocalAlign(AlignModule):
         center = self._center(h, length, offset)[..., None]
         away = mx.arange(width) - center
         near = valid[:, None] & (mx.abs(away) <= self.window)
-        scores = mx.where(near, self.of.scores(h, keys, ask), HIDDEN)
+        scores = mx.where(near, self.inner.scores(h, keys, project), MASKED)
         weights = mx.softmax(scores, axis=-1)
         if "place" in self:
             weights = weights * mx.exp(-2.0 * mx.square(away / self.window))
         return weights.astype(h.dtype)
 
     def _center(self, h: mx.array, length: mx.array, offset: mx.array | int) -> mx.array:
-        """p_t as `[B, T]`, float32."""
+        """p_t, `[B, T]` in float32."""
         if "place" in self:
             part = mx.sigmoid(self.v(mx.tanh(self.place(h)))[..., 0].astype(mx.float32))
             return length * part

@@ -1,1 +1,1 @@
-"""Recurrent cells: what the slot `cell` can hold, one file per kind."""
+"""Slot `cell`: recurrent cells, one file per kind."""

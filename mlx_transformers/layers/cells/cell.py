@@ -1,4 +1,4 @@
-"""What every recurrent cell shares: a loop over time around one step of its own.
+"""Shared part of recurrent cells: a loop over time around one step.
 
     h_t = f(W x_t + b, h_{t-1})
 
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...ops.recall import repeated
+from ...ops.recurrent_matmul import recurrent_matmul
 from ...ops.unstack import unstack
 from ..dropout import WeightDrop
 from ..kinds import CellKind, Product, RecurrentCell, State
@@ -23,17 +23,17 @@ from ..linear import matrix
 
 
 class Cell(CellKind):
-    """A table that fills the slot `cell`."""
+    """Shared fields of the recurrent cells."""
 
     weight_drop: float = Field(0.0, ge=0, lt=1)
-    """Share of the connections from state to state that a training pass goes without
-    (DropConnect; Merity et al. 2017, section 2)."""
+    """DropConnect on the recurrent weights: share of the state-to-state connections dropped in a
+    training pass (Merity et al. 2017, section 2)."""
 
     saved_per_unit: ClassVar[int]
-    """Numbers per unit and position that the forward keeps for its backward."""
+    """Numbers per unit and position that the forward saves for its backward."""
 
     def saved_bytes(self, in_dim: int, dim: int, at: ActivationShape) -> float:
-        """Bytes per token that the cell keeps: its input, its gates, its states."""
+        """Input, gates and states."""
         return float((in_dim + self.saved_per_unit * dim) * at.itemsize)
 
 
@@ -49,7 +49,7 @@ class CellModule(nn.Module):
 
     @property
     def products(self) -> tuple[int, ...]:
-        """How many gates each product with the state makes, in one step."""
+        """Number of gates that each product with the state computes, in one step."""
         return (self.n_gates,)
 
     def __init__(self, config: Cell, in_dim: int, dim: int, bias: bool = False) -> None:
@@ -60,41 +60,46 @@ class CellModule(nn.Module):
         self.weight_drop = WeightDrop(config.weight_drop)
 
     def init_state(self, batch: int, dtype: mx.Dtype) -> State:
-        """Zeros."""
+        """Zeros, `[B, D]` by name of state."""
         return {name: mx.zeros((batch, self.dim), dtype) for name in self.states}
 
     def advance(self, x: mx.array, state: State, *u: Product) -> State:
-        """One step: `x [B, n_gates · D]` is `W x_t + b`, and `u` the products with the state, each
-        to be called once."""
+        """Compute one step.
+
+        Args:
+            x: `W x_t + b`, `[B, n_gates * D]`.
+            state: the state before the step.
+            u: the products with the state (`products`), each called once.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no step.")
 
     def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         products = self.products_over(ctx, *x.shape[:2])
         dtypes = {name: value.dtype for name, value in state.items()}
         state = {name: value.astype(x.dtype) for name, value in state.items()}
-        goes_on = _goes_on(ctx)
+        same_document = _same_document(ctx)
         outs = []
         for t, part in enumerate(unstack(self.x(x))):
-            if goes_on is not None and t:
-                state = {k: mx.where(goes_on[:, t, None], v, 0) for k, v in state.items()}
+            if same_document is not None and t:
+                state = {k: mx.where(same_document[:, t, None], v, 0) for k, v in state.items()}
             after = self.advance(part, state, *products)
             if ctx.layout.valid is not None:
-                there = ctx.layout.valid[:, t, None]
-                after = {k: mx.where(there, v, state[k]) for k, v in after.items()}
+                valid = ctx.layout.valid[:, t, None]
+                after = {k: mx.where(valid, v, state[k]) for k, v in after.items()}
             state = after
             outs.append(state["h"])
         return mx.stack(outs, axis=1), {k: v.astype(dtypes[k]) for k, v in state.items()}
 
     def products_over(self, ctx: Context, batch: int, length: int) -> list[Product]:
-        """The products that `advance` takes, for a loop over `length` steps."""
+        """The products with the state that `advance` takes, for a loop over `length` steps."""
         weight = self.weight_drop(matrix(self.h), ctx)
         ends = [sum(self.products[: i + 1]) * self.dim for i in range(len(self.products) - 1)]
         parts = mx.split(weight, ends) if ends else [weight]
-        return [repeated(part, batch, length) for part in parts]
+        return [recurrent_matmul(part, batch, length) for part in parts]
 
 
 def reversed_in_time(cell: RecurrentCell, x: mx.array, ctx: Context) -> tuple[mx.array, State]:
-    """The cell read from the last position to the first, from an empty state."""
+    """Run the cell backwards over time, from the zero state."""
     rows = ctx.layout
     layout = replace(
         rows,
@@ -107,8 +112,8 @@ def reversed_in_time(cell: RecurrentCell, x: mx.array, ctx: Context) -> tuple[mx
     return y[:, ::-1], state
 
 
-def _goes_on(ctx: Context) -> mx.array | None:
-    """`[B, T]`: whether a position is of the same document as the one before it."""
+def _same_document(ctx: Context) -> mx.array | None:
+    """`[B, T]`: whether a position belongs to the same document as the one before it."""
     if ctx.layout.segments is None:
         return None
     same = ctx.layout.segments[:, 1:] == ctx.layout.segments[:, :-1]

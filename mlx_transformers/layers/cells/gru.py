@@ -4,13 +4,13 @@ from typing import Literal
 
 import mlx.core as mx
 
-from ...ops.unstack import parts
+from ...ops.unstack import split_last
 from ..kinds import Product, State
 from .cell import Cell, CellModule
 
 
 class Gru(Cell):
-    """A state that is kept or replaced, unit by unit.
+    """The gated recurrent unit: a gate z per unit keeps the state or replaces it.
 
         r, z = σ(W x_t + U h_{t-1} + b)        n = tanh(W x_t + U (r · h_{t-1}) + b)
         h_t = z · h_{t-1} + (1 - z) · n
@@ -20,9 +20,9 @@ class Gru(Cell):
 
     kind: Literal["gru"] = "gru"
     reset: Literal["before", "after"] = "before"
-    """Whether r resets the state before U, as in the paper, or what U makes of it: `after` is
-    cuDNN's and PyTorch's form, `n = tanh(W x_t + r · (U h_{t-1} + c) + b)`, with one matrix
-    product a step where the paper's needs two."""
+    """Whether r resets the state before the product with U, as in the paper, or after it:
+    `n = tanh(W x_t + r · (U h_{t-1} + c) + b)`, as in cuDNN and PyTorch, which needs one matrix
+    product a step instead of two."""
 
     saved_per_unit = 6
 
@@ -31,7 +31,7 @@ class Gru(Cell):
 
 
 class GruCell(CellModule):
-    """Three gates, in the order r z n; one state."""
+    """A GRU cell: gates in the order r z n, state h."""
 
     n_gates = 3
 
@@ -46,9 +46,9 @@ class GruCell(CellModule):
     def advance(self, x: mx.array, state: State, *u: Product) -> State:
         h = state["h"]
         if self.reset == "after":
-            (xr, xz, xn), (ur, uz, un) = parts(x, 3), parts(u[0](h) + self.h.bias, 3)
+            (xr, xz, xn), (ur, uz, un) = split_last(x, 3), split_last(u[0](h) + self.h.bias, 3)
             n = mx.tanh(xn + mx.sigmoid(xr + ur) * un)
         else:
-            (xr, xz, xn), (ur, uz) = parts(x, 3), parts(u[0](h), 2)
+            (xr, xz, xn), (ur, uz) = split_last(x, 3), split_last(u[0](h), 2)
             n = mx.tanh(xn + u[1](mx.sigmoid(xr + ur) * h))
         return {"h": n + mx.sigmoid(xz + uz) * (h - n)}

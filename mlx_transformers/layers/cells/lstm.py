@@ -4,13 +4,13 @@ from typing import Literal
 
 import mlx.core as mx
 
-from ...ops.unstack import parts
+from ...ops.unstack import split_last
 from ..kinds import Product, State
 from .cell import Cell, CellModule
 
 
 class Lstm(Cell):
-    """A memory c that is written, kept and read through gates.
+    """Long short-term memory: a cell state c that gates write, keep and read.
 
         i, f, o = σ(W x_t + U h_{t-1} + b)        z = tanh(W x_t + U h_{t-1} + b)
         c_t = f · c_{t-1} + i · z                 h_t = o · tanh(c_t)
@@ -21,7 +21,7 @@ class Lstm(Cell):
 
     kind: Literal["lstm"] = "lstm"
     forget_bias: float = 0.0
-    """Added to the forget gate, so that a fresh cell remembers (Jozefowicz et al. 2015: 1)."""
+    """Added to the forget gate, so that an untrained cell remembers (Jozefowicz et al. 2015: 1)."""
 
     saved_per_unit = 7
 
@@ -30,7 +30,7 @@ class Lstm(Cell):
 
 
 class LstmCell(CellModule):
-    """Four gates, in the order i f o z; two states."""
+    """An LSTM cell: gates in the order i f o z, states h and c."""
 
     n_gates = 4
     states = ("h", "c")
@@ -40,7 +40,7 @@ class LstmCell(CellModule):
         self.forget_bias = config.forget_bias
 
     def advance(self, x: mx.array, state: State, *u: Product) -> State:
-        i, f, o, z = parts(x + u[0](state["h"]), 4)
+        i, f, o, z = split_last(x + u[0](state["h"]), 4)
         if self.forget_bias:
             f = f + self.forget_bias
         c = mx.sigmoid(f) * state["c"] + mx.sigmoid(i) * mx.tanh(z)

@@ -9,9 +9,9 @@ from .cell import Cell, CellModule
 
 
 class Rnn(Cell):
-    """`h_t = f(W x_t + U h_{t-1} + b)`; Elman 1990.
+    """The simple recurrent network: `h_t = f(W x_t + U h_{t-1} + b)`; Elman 1990.
 
-    `relu` in place of tanh is Le et al. 2015's, which starts U as the identity.
+    Le et al. 2015 use `relu` and initialise U as the identity.
     """
 
     kind: Literal["rnn"] = "rnn"
@@ -25,7 +25,7 @@ class Rnn(Cell):
 
 
 class RnnCell(CellModule):
-    """One gate, one state."""
+    """A simple recurrent cell: one gate, state h."""
 
     n_gates = 1
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ..kinds import Apply, ExpertKind, LinearFactory
-from ..shared import evenly
+from ..sharding import divide_evenly
 from .down import down
 from .expert import apply_linear
 
@@ -27,9 +27,9 @@ class ClampedGlu(ExpertKind):
     limit: float = Field(7.0, gt=0)
     """The bound of both."""
     slope: float = Field(1.702, gt=0)
-    """The s of the sigmoid; 1.702 makes it nearly a gelu."""
+    """Factor s inside the sigmoid; with 1.702 the activation is close to a gelu."""
     bias: bool = False
-    """Whether the three maps have a bias."""
+    """Whether the three linear layers have a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the gated features."""
 
@@ -37,10 +37,12 @@ class ClampedGlu(ExpertKind):
         return ClampedGluFfn(self, dim, linear, out)
 
     def part(self, dim: int, n: int) -> Self:
-        return self.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", self.hidden_dim, n)})
+        return self.model_copy(
+            update={"hidden_dim": divide_evenly("ffn.hidden_dim", self.hidden_dim, n)}
+        )
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, gate and up: their product, and what it is made of, are made again."""
+        """Input, gate and up; the hidden features are recomputed."""
         return float((dim + 2 * self.hidden_dim) * at.itemsize)
 
 

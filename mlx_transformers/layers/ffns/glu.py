@@ -10,7 +10,7 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.glu import glu
 from ..kinds import Apply, ExpertKind, LinearFactory
-from ..shared import evenly
+from ..sharding import divide_evenly
 from .down import down
 from .expert import apply_linear
 from .mlp import Activation
@@ -25,11 +25,11 @@ class Glu(ExpertKind):
 
     kind: Literal["glu"] = "glu"
     hidden_dim: int = Field(ge=1)
-    """Width F of gate and value; 2/3 of an mlp's keeps the parameters equal."""
+    """Width F of gate and value; 2/3 of an mlp's width keeps the parameters equal."""
     activation: Activation
-    """What the gate passes through."""
+    """The activation function of the gate."""
     bias: bool = False
-    """Whether the three maps have a bias."""
+    """Whether the three linear layers have a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the gated features."""
 
@@ -37,10 +37,12 @@ class Glu(ExpertKind):
         return GluFfn(self, dim, linear, out)
 
     def part(self, dim: int, n: int) -> Self:
-        return self.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", self.hidden_dim, n)})
+        return self.model_copy(
+            update={"hidden_dim": divide_evenly("ffn.hidden_dim", self.hidden_dim, n)}
+        )
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, gate and up: their product, and what it is made of, are made again."""
+        """Input, gate and up; the hidden features are recomputed."""
         return float((dim + 2 * self.hidden_dim) * at.itemsize)
 
 

@@ -11,7 +11,7 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.activations import ACTIVATIONS
 from ..kinds import Apply, ExpertKind, LinearFactory
-from ..shared import evenly
+from ..sharding import divide_evenly
 from .down import down
 from .expert import apply_linear
 
@@ -21,18 +21,18 @@ Activation = Literal[
 
 
 class Mlp(ExpertKind):
-    """Two linear maps around an activation: `down(act(up(x)))`.
+    """A two-layer feed-forward network: `down(act(up(x)))`.
 
     Vaswani et al. 2017, section 3.3 (relu); GPT-2 and BERT use gelu; relu²: So et al. 2021.
     """
 
     kind: Literal["mlp"] = "mlp"
     hidden_dim: int = Field(ge=1)
-    """Width F between the two maps."""
+    """Width F of the hidden features."""
     activation: Activation
-    """What stands between them."""
+    """The activation function."""
     bias: bool = False
-    """Whether both maps have a bias."""
+    """Whether both linear layers have a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the hidden features."""
 
@@ -40,10 +40,12 @@ class Mlp(ExpertKind):
         return MlpFfn(self, dim, linear, out)
 
     def part(self, dim: int, n: int) -> Self:
-        return self.model_copy(update={"hidden_dim": evenly("ffn.hidden_dim", self.hidden_dim, n)})
+        return self.model_copy(
+            update={"hidden_dim": divide_evenly("ffn.hidden_dim", self.hidden_dim, n)}
+        )
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, and hidden features before the activation: those after it are made again."""
+        """Input and hidden features before the activation; those after it are recomputed."""
         return float((dim + self.hidden_dim) * at.itemsize)
 
 

@@ -18,29 +18,29 @@ from .expert import expert_factories
 
 
 class Moe(FfnKind):
-    """E feed-forward networks of which a router picks a few for each token.
+    """A mixture of E experts, of which a router chooses a few for each token.
 
     `y = Σ_{e in chosen} gate_e · ffn_e(x)`; Shazeer et al. 2017, equation 1; Mixtral (Jiang et
-    al. 2024), section 2.1. Computed sparsely: a token meets only its chosen experts, and none
-    is dropped unless they have a capacity (Fedus et al. 2021). A shared network that all tokens
-    meet is added, `+ [sigmoid(w x) ·] ffn_s(x)`: DeepSeekMoE (Dai et al. 2024), section 3.2; its
-    gate is Qwen 2's.
+    al. 2024), section 2.1. Computed sparsely: only the chosen experts run on a token, and no token
+    is dropped unless experts have a capacity (Fedus et al. 2021). A shared expert that runs on all
+    tokens can be added, `+ [sigmoid(w x) ·] ffn_s(x)`: DeepSeekMoE (Dai et al. 2024), section 3.2;
+    its gate is Qwen 2's.
     """
 
     kind: Literal["moe"] = "moe"
     n_experts: int = Field(ge=1)
     """Experts E."""
     router: Annotated[RouterKind, Slot("router")]
-    """How tokens choose."""
+    """The router, which chooses experts for each token."""
     expert: Annotated[FfnKind, Slot("ffn")]
-    """What each expert is: an `mlp`, a `glu` or a `clamped_glu`."""
+    """The network of each expert: an `mlp`, a `glu` or a `clamped_glu`."""
     shared: Annotated[FfnKind, Slot("ffn")] | None = None
-    """What every token meets beside its experts; none means nothing."""
+    """The shared expert, which runs on every token; none means no shared expert."""
     shared_gate: bool = False
-    """Whether a gate of its own, a sigmoid, weighs what is shared."""
+    """Whether a sigmoid gate weighs the shared expert."""
     capacity: int | None = Field(None, ge=1)
-    """How many tokens of a row an expert takes in one pass; those that come later pass it by
-    (Switch, section 2.2). None means all: a token that is decoded alone is always taken."""
+    """Expert capacity: tokens of a row that an expert takes in one pass; later ones skip it
+    (Switch, section 2.2). None means no limit. A token decoded alone is always taken."""
 
     @model_validator(mode="after")
     def _gate_has_a_use(self) -> "Moe":
@@ -58,7 +58,7 @@ class Moe(FfnKind):
         return MoeFfn(self, self.expert, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, router, the experts on their rows, and the chosen rows before they are summed."""
+        """Input, router, the experts on their rows, and their outputs before they are summed."""
         k = self.router.top_k
         rows = Dispatch.n_rows(at.tokens * k, self.n_experts, at.cpu) / at.tokens
         experts = rows * self.expert.saved_bytes(dim, at)
@@ -108,7 +108,7 @@ class MoeFfn(nn.Module):
         return y + (mx.sigmoid(self.shared_gate(x)) * always if "shared_gate" in self else always)
 
     def _order(self, choice: mx.array, length: int) -> mx.array:
-        """Each choice `[N, k]` as a number: 1 for the first token of a row that its expert has."""
+        """The rank `[N, k]`, from 1, of a token among those of its row with the same expert."""
         chosen = choice[..., None] == mx.arange(self.n_experts)
         by_token = chosen.any(axis=1).reshape(-1, length, self.n_experts)
         before = mx.cumsum(by_token.astype(mx.int32), axis=1).reshape(choice.shape[0], -1)

@@ -18,11 +18,11 @@ from .expert import apply_linear
 START = 0.8
 """Both slopes before training, as in the paper's code."""
 TINY = -1e-6
-"""The exponential is never asked nearer to zero than this, as in the published code."""
+"""Upper bound of the exponential's argument, as in the published code."""
 
 
 class Xielu(FfnKind):
-    """Two linear maps around xIELU, `down(xielu(up(x)))`, with slopes a and b of its own.
+    """A feed-forward network with xIELU: `down(xielu(up(x)))`, with two learned slopes a and b.
 
     `a x² + β x` where x > 0, `b (exp(x) - 1 - x) + β x` elsewhere; `a = softplus(α_p)` and
     `b = β + softplus(α_n)` are learned. Huang & Schlag 2024, "Deriving Activation Functions Using
@@ -31,11 +31,11 @@ class Xielu(FfnKind):
 
     kind: Literal["xielu"] = "xielu"
     hidden_dim: int = Field(ge=1)
-    """Width F between the two maps."""
+    """Width F of the hidden features."""
     beta: float = Field(0.5, ge=0, lt=START)
     """The slope at zero, β."""
     bias: bool = False
-    """Whether both maps have a bias."""
+    """Whether both linear layers have a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the hidden features."""
 
@@ -43,7 +43,7 @@ class Xielu(FfnKind):
         return XieluFfn(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, and hidden features before the activation: those after it are made again."""
+        """Input and hidden features before the activation; those after it are recomputed."""
         return float((dim + self.hidden_dim) * at.itemsize)
 
 
@@ -61,11 +61,11 @@ class XieluFfn(nn.Module):
         self.negative = mx.array([math.log(math.expm1(START - config.beta))])
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        def bent(h: mx.array, positive: mx.array, negative: mx.array) -> mx.array:
+        def xielu(h: mx.array, positive: mx.array, negative: mx.array) -> mx.array:
             a, b = nn.softplus(positive), self.beta + nn.softplus(negative)
             below = b * (mx.expm1(mx.minimum(h, TINY)) - h)
             return mx.where(h > 0, a * h * h, below) + self.beta * h
 
         positive, negative = (s.astype(x.dtype) for s in (self.positive, self.negative))
-        f = down(self.down, apply_linear, bent, self.dropout, ctx)
+        f = down(self.down, apply_linear, xielu, self.dropout, ctx)
         return f(self.up(x), positive, negative)

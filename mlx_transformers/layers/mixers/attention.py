@@ -13,12 +13,12 @@ from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
-from ..kinds import MixerKind, Norm, NormKind
+from ..kinds import MixerKind, Norm, NormKind, State
 from ..linear import ResidualLinear
-from ..norms import EachHead
+from ..norms import PerHeadNorm
 from ..parameter import Role
-from ..shared import evenly, own_key
-from .kv_cache import State, empty_cache, extend
+from ..sharding import divide_evenly, dropout_key
+from .kv_cache import empty_cache, extend
 
 
 class Heads(MixerKind):
@@ -77,8 +77,8 @@ class Heads(MixerKind):
                 "its weights are not the same for every head. Leave train.tensor_parallel out."
             )
         heads = {
-            "n_heads": evenly("mixer.n_heads", self.n_heads, n),
-            "n_kv_heads": evenly("mixer.n_kv_heads", self.n_kv_heads or self.n_heads, n),
+            "n_heads": divide_evenly("mixer.n_heads", self.n_heads, n),
+            "n_kv_heads": divide_evenly("mixer.n_kv_heads", self.n_kv_heads or self.n_heads, n),
             "head_dim": self.width_of_head(dim),
         }
         return self.model_copy(update=heads)
@@ -182,7 +182,7 @@ class HeadsMixer(nn.Module):
 
     def _norm(self, config: Heads, norm: NormKind, heads: int) -> Norm:
         if config.qk_norm_over == "each_head":
-            return EachHead(norm, heads, self.head_dim)
+            return PerHeadNorm(norm, heads, self.head_dim)
         return norm.build(self.head_dim * (heads if self.norm_joined else 1))
 
     def _heads(self, y: mx.array, norm: str = "") -> mx.array:
@@ -215,7 +215,7 @@ class HeadsMixer(nn.Module):
             bias=bias,
             sinks=self.get("sinks"),
             dropout=self.dropout if dropped else 0.0,
-            key=own_key(self.o, ctx.next_key()) if dropped else None,
+            key=dropout_key(self.o, ctx.next_key()) if dropped else None,
         )
         out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
         return out
@@ -251,9 +251,9 @@ class AttentionMixer(HeadsMixer):
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         q, k, v = self._project(x, ctx)
-        after, seen, mask, pos = extend(state, k, v, ctx, self.window)
-        bias = self._bias(q, seen["k"], pos, seen["pos"], ctx)
-        return self._attend(q, seen["k"], seen["v"], mask, bias, ctx), after
+        cache = extend(state, k, v, ctx, self.window)
+        bias = self._bias(q, cache.k, cache.q_pos, cache.k_pos, ctx)
+        return self._attend(q, cache.k, cache.v, cache.mask, bias, ctx), cache.state
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""

@@ -9,9 +9,8 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...ops.attention import attention_naive
 from ...ops.masks import Mask
-from ..kinds import CrossMixerKind
+from ..kinds import CrossMixerKind, State
 from .attention import Heads, HeadsMixer
-from .kv_cache import State
 
 
 class CrossAttention(Heads, CrossMixerKind):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...ops.unstack import parts
+from ...ops.unstack import split_last
 from ..kinds import MixerKind
 from ..linear import ResidualLinear, matrix
 from ..taps import State, Taps
@@ -76,5 +76,5 @@ class DilatedConvolutionMixer(nn.Module):
         z = self.z(mx.concatenate(taps, axis=-1))
         if not self.gated:
             return self.o(mx.maximum(z, 0))
-        filtered, gate = parts(z, 2)
+        filtered, gate = split_last(z, 2)
         return self.o(mx.tanh(filtered) * mx.sigmoid(gate))

@@ -1,7 +1,7 @@
-"""Multi-head latent attention: keys and values from one short vector per token."""
+"""Multi-head latent attention: keys and values from one low-rank vector per token."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,40 +12,40 @@ from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
-from ..kinds import MixerKind, NormKind
-from ..linear import ResidualLinear, matrix
-from .kv_cache import State, empty_cache, extend
+from ..kinds import MixerKind, NormKind, State
+from ..linear import ResidualLinear
+from .kv_cache import empty_cache, extend
 
 
 class Latent(MixerKind):
     """Multi-head latent attention: `c = norm(W_d x)`, keys and values of every head from c.
 
-    DeepSeek-AI 2024 (DeepSeek-V2), section 2.1 and appendix C. Positions turn a part of their own:
-    a query is `[nope, rope]`, a key `[W_k c, turned W_r x]`, where the turned part is one for all
-    heads. Queries may come from a short vector too. The decode state holds c and the turned part
-    alone, `kv_rank + rope_dim` numbers per token; in decoding W_k moves to the query's side and
-    W_v behind the sum (section 2.1.2), so that all heads read c itself.
+    DeepSeek-AI 2024 (DeepSeek-V2), section 2.1 and appendix C. A query is `[nope, rope]` and a key
+    `[W_k c, rotated W_r x]`: only the rope part is rotated, and keys share it among all heads.
+    Queries may come from a low-rank vector too. The KV cache holds c and the rotated part,
+    `kv_rank + rope_dim` numbers per token; decoding applies W_k to the queries and W_v to the
+    weighted sum (section 2.1.2), so that all heads attend to c itself.
     """
 
     kind: Literal["latent"] = "latent"
     n_heads: int = Field(ge=1)
     """Heads H."""
     kv_rank: int = Field(ge=1)
-    """Width of c, from which keys and values come."""
+    """Width of the latent c, from which keys and values come."""
     q_rank: int | None = Field(None, ge=1)
-    """Width of the vector from which queries come; none means x itself."""
+    """Width of the low-rank vector from which queries come; none means x itself."""
     nope_dim: int = Field(ge=1)
-    """Features of a query or key of a head that positions don't turn."""
+    """Features of a head's query or key that are not rotated."""
     rope_dim: int = Field(ge=2)
-    """Features that they turn."""
+    """Features of a head's query or key that are rotated."""
     value_dim: int = Field(ge=1)
-    """Features of a value of a head."""
+    """Width of a head's value."""
     norm: Annotated[NormKind, Slot("norm")]
-    """The normalisation of the short vectors."""
+    """The normalisation of the low-rank vectors."""
     scale: float | None = Field(None, gt=0)
     """Multiplies the scores; none means 1/√(nope_dim + rope_dim)."""
     bias: bool = False
-    """Whether the maps to the short vectors have a bias."""
+    """Whether the projections to the low-rank vectors have a bias."""
     out_bias: bool = False
     """Whether the output projection has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -59,7 +59,7 @@ class Latent(MixerKind):
         return LatentMixer(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, short vectors, q, k, v, scores, output, and that with its heads merged."""
+        """Input, low-rank vectors, q, k, v, statistics of the scores, output, and merged output."""
         key = self.n_heads * (self.nope_dim + self.rope_dim)
         value = self.n_heads * self.value_dim
         ranks = [rank for rank in (self.kv_rank, self.q_rank) if rank]
@@ -73,8 +73,24 @@ class Latent(MixerKind):
         return around + norms + 2 * (key + value) * inside + scores
 
 
+class Projected(NamedTuple):
+    """The projections of T tokens, before rotation.
+
+    Attributes:
+        q_nope: `[B, H, T, nope_dim]`, the part of the queries without positions.
+        q_rope: `[B, H, T, rope_dim]`, the part that is rotated.
+        latent: `[B, T, R]`, the vector c from which keys and values come.
+        k_rope: `[B, 1, T, rope_dim]`, the rotated part of the keys, one for all heads.
+    """
+
+    q_nope: mx.array
+    q_rope: mx.array
+    latent: mx.array
+    k_rope: mx.array
+
+
 class LatentMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of short vectors."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of latents."""
 
     def __init__(self, config: Latent, dim: int) -> None:
         super().__init__()
@@ -98,54 +114,51 @@ class LatentMixer(nn.Module):
         self.o = ResidualLinear(heads * config.value_dim, dim, bias=config.out_bias)
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        plain, turned, c, k_turned = self._project(x)
-        turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
-        q = mx.concatenate([plain, turned], axis=-1)
-        k, v = self._expand(c, k_turned)
-        mask = Mask(
-            ctx.layout.causal, None, ctx.layout.segments, ctx.layout.valid, prefix=ctx.layout.prefix
-        )
+        own = self._project(x)
+        q_rope, k_rope = ctx.position.rotate(own.q_rope, own.k_rope, ctx)
+        q = mx.concatenate([own.q_nope, q_rope], axis=-1)
+        k, v = self._expand(own.latent, k_rope)
+        rows = ctx.layout
+        mask = Mask(rows.causal, None, rows.segments, rows.valid, prefix=rows.prefix)
         places = mx.arange(x.shape[1])
         bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
         return self._merge(self._attend(q, k, v, mask, bias, ctx))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """An empty cache for `batch` rows of at most `length` tokens: turned parts as `k`, c as
-        `v`, both of one head."""
+        """An empty cache for `batch` rows of at most `length` tokens: rotated parts as `k`,
+        latents as `v`, one head each."""
         return empty_cache(batch, 1, length, (self.config.rope_dim, self.config.kv_rank), dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
-        plain, turned, c, k_turned = self._project(x)
-        turned, k_turned = ctx.position.rotate(turned, k_turned, ctx)
-        after, seen, mask, pos = extend(state, k_turned, c[:, None], ctx, None)
-        k_turned, c = seen["k"], seen["v"]
-        to_key, to_value = self._maps()
-        q = mx.concatenate([plain @ to_key, turned], axis=-1)
-        k = mx.concatenate([c, k_turned], axis=-1)
-        bias = ctx.position.bias(q * self.scale, k, pos, seen["pos"], ctx)
-        y = self._attend(q, k, c, mask, bias, ctx)
-        return self._merge(y @ to_value.swapaxes(-1, -2)), after
+        own = self._project(x)
+        q_rope, k_rope = ctx.position.rotate(own.q_rope, own.k_rope, ctx)
+        cache = extend(state, k_rope, own.latent[:, None], ctx, None)
+        to_key, to_value = self._absorbed()
+        q = mx.concatenate([own.q_nope @ to_key, q_rope], axis=-1)
+        k = mx.concatenate([cache.v, cache.k], axis=-1)
+        bias = ctx.position.bias(q * self.scale, k, cache.q_pos, cache.k_pos, ctx)
+        y = self._attend(q, k, cache.v, cache.mask, bias, ctx)
+        return self._merge(y @ to_value.swapaxes(-1, -2)), cache.state
 
-    def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-        """Both parts of the queries `[B, H, T, .]`, c `[B, T, R]`, the keys' part that is to be
-        turned `[B, 1, T, .]`."""
+    def _project(self, x: mx.array) -> Projected:
         q = self.q(self.q_norm(self.q_down(x)) if "q_down" in self else x)
         q = q.reshape(*q.shape[:2], self.n_heads, self.key_dim).transpose(0, 2, 1, 3)
-        plain, turned = mx.split(q, [self.config.nope_dim], axis=-1)
-        c, k_turned = mx.split(self.kv_down(x), [self.config.kv_rank], axis=-1)
-        return plain, turned, self.kv_norm(c), k_turned[:, None]
+        q_nope, q_rope = mx.split(q, [self.config.nope_dim], axis=-1)
+        latent, k_rope = mx.split(self.kv_down(x), [self.config.kv_rank], axis=-1)
+        return Projected(q_nope, q_rope, self.kv_norm(latent), k_rope[:, None])
 
-    def _expand(self, c: mx.array, k_turned: mx.array) -> tuple[mx.array, mx.array]:
+    def _expand(self, latent: mx.array, k_rope: mx.array) -> tuple[mx.array, mx.array]:
         """Keys and values of every head, `[B, H, T, .]`."""
-        kv = self.kv(c).reshape(*c.shape[:2], self.n_heads, -1).transpose(0, 2, 1, 3)
+        kv = self.kv(latent).reshape(*latent.shape[:2], self.n_heads, -1).transpose(0, 2, 1, 3)
         k, v = mx.split(kv, [self.config.nope_dim], axis=-1)
-        shared = mx.broadcast_to(k_turned, (*k.shape[:3], k_turned.shape[-1]))
+        shared = mx.broadcast_to(k_rope, (*k.shape[:3], k_rope.shape[-1]))
         return mx.concatenate([k, shared], axis=-1), v
 
-    def _maps(self) -> tuple[mx.array, mx.array]:
-        """From c to a head's key and value: `[H, nope_dim, R]` and `[H, value_dim, R]`."""
-        weight = matrix(self.kv).reshape(self.n_heads, -1, self.config.kv_rank)
+    def _absorbed(self) -> tuple[mx.array, mx.array]:
+        """The weights from the latent to a head's key `[H, nope_dim, R]` and value
+        `[H, value_dim, R]`, which decoding applies to queries and outputs instead."""
+        weight = self.kv.weight.reshape(self.n_heads, -1, self.config.kv_rank)
         to_key, to_value = mx.split(weight, [self.config.nope_dim], axis=1)
         return to_key, to_value
 

@@ -1,4 +1,4 @@
-"""What routers share: how many experts, from which groups, and how their gates are scaled."""
+"""Fields and functions shared by routers that take k of E experts."""
 
 from typing import Literal
 
@@ -19,12 +19,12 @@ class Routing(RouterKind):
     normalize: bool
     """Whether the k gates are scaled to sum to 1 (Mixtral) or keep their scores (Switch)."""
     scale: float = Field(1.0, gt=0)
-    """Multiplies the gates, normalised or not (DeepSeek: routed_scaling_factor)."""
+    """Factor of the gates, normalised or not (DeepSeek: routed_scaling_factor)."""
     n_groups: int | None = Field(None, ge=1)
-    """Groups of neighbouring experts; a token takes its k from a few of them, so that it meets
-    few devices (DeepSeek-V2, section 2.2.2). None means one group."""
+    """Groups of consecutive experts; a token takes its experts from a few groups, so that few
+    devices are involved (DeepSeek-V2, section 2.2.2). None means one group."""
     top_groups: int | None = Field(None, ge=1)
-    """How many groups a token takes from."""
+    """Number of groups that a token takes experts from."""
 
     @model_validator(mode="after")
     def _groups_go_together(self) -> "Routing":
@@ -35,25 +35,25 @@ class Routing(RouterKind):
         return self
 
     def check(self, n_experts: int) -> None:
-        """Raise RecipeError where choices, groups and experts don't go together."""
+        """Raise RecipeError if top_k, groups and the number of experts don't go together."""
         if self.top_k > n_experts:
             raise RecipeError(
                 f"ffn.router.top_k = {self.top_k} exceeds ffn.n_experts = {n_experts}: a token "
                 "can't choose more experts than there are."
             )
-        groups, kept = self.n_groups or 1, self.top_groups or 1
+        groups, chosen = self.n_groups or 1, self.top_groups or 1
         if n_experts % groups:
             raise RecipeError(
                 f"ffn.router.n_groups = {groups} does not divide ffn.n_experts = {n_experts}."
             )
-        if self.top_k > n_experts // groups * kept:
+        if self.top_k > n_experts // groups * chosen:
             raise RecipeError(
-                f"ffn.router.top_k = {self.top_k} exceeds the {n_experts // groups * kept} experts "
-                f"of {kept} groups. Raise top_groups."
+                f"ffn.router.top_k = {self.top_k} exceeds the "
+                f"{n_experts // groups * chosen} experts of {chosen} groups. Raise top_groups."
             )
 
     def saved_bytes(self, n_experts: int) -> float:
-        """Bytes per token: logits and scores, gates and choices before and after scaling."""
+        """Logits and scores, gates and choices before and after scaling."""
         return float(FLOAT32_BYTES * (2 * n_experts + 4 * self.top_k))
 
     def choose(self, scores: mx.array, by: Literal["best", "best_two"]) -> mx.array:
@@ -65,10 +65,10 @@ class Routing(RouterKind):
         return mx.argpartition(-scores, self.top_k - 1, axis=-1)[:, : self.top_k]
 
     def gates(self, scores: mx.array, choice: mx.array) -> mx.array:
-        """The gates `[N, k]` of the experts that were chosen by whatever."""
+        """The gates `[N, k]` of chosen experts, from scores `[N, E]`."""
         gates = mx.take_along_axis(scores, choice, axis=-1)
         if self.normalize:
-            # all k may have next to no score where each is scored alone
+            # the k scores of a sigmoid may all be next to zero
             gates = gates / (gates.sum(axis=-1, keepdims=True) + 1e-20)
         return gates if self.scale == 1.0 else gates * self.scale
 

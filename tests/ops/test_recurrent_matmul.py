@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.ops.recall import Recall, recall_naive
+from mlx_transformers.ops.recurrent_matmul import RecurrentMatmul, recurrent_matmul_naive
 
 BATCH, LENGTH, WIDTH = 3, 6, 5
 
@@ -28,10 +28,10 @@ def test_outputs_and_gradients_are_those_of_autodiff(dtype: mx.Dtype) -> None:
     direction = mx.array(rng.standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32))
 
     def fast(weight: mx.array, x: mx.array) -> mx.array:
-        return (loop(Recall(weight, BATCH, LENGTH), x) * direction).sum()
+        return (loop(RecurrentMatmul(weight, BATCH, LENGTH), x) * direction).sum()
 
     def plain(weight: mx.array, x: mx.array) -> mx.array:
-        return (loop(lambda h: recall_naive(h, weight), x) * direction).sum()
+        return (loop(lambda h: recurrent_matmul_naive(h, weight), x) * direction).sum()
 
     ours, theirs = (mx.value_and_grad(f, (0, 1))(weight, x) for f in (fast, plain))
     exact = 1e-5 if dtype == mx.float32 else 0.1
@@ -47,7 +47,7 @@ def test_a_second_use_begins_anew() -> None:
     weight, x = mx.eye(WIDTH), mx.ones((BATCH, LENGTH, WIDTH))
 
     def total(weight: mx.array) -> mx.array:
-        return loop(Recall(weight, BATCH, LENGTH), x).sum()
+        return loop(RecurrentMatmul(weight, BATCH, LENGTH), x).sum()
 
     step = mx.grad(total)
     assert mx.array_equal(step(weight), step(weight))

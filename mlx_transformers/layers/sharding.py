@@ -1,12 +1,12 @@
-"""Layers shared out among processes: tensor parallelism (Shoeybi et al. 2019, section 3).
+"""Tensor parallelism: layers split across processes (Shoeybi et al. 2019, section 3).
 
     y = Σ_r  down[:, r] f(up[r] x)
 
-Each of n processes has a part of the heads of attention, and of the hidden features of an ffn. What
-reads the residual stream is split by its outputs, what writes into it by its inputs; the sum over
-the processes is the layer's output, and every process has all of it.
+Each of n processes has a part of the heads of attention and of the hidden features of an ffn.
+Linear layers that read the residual stream are split by outputs, those that write into it by
+inputs; an all-reduce sums the partial outputs, so that every process has the whole.
 
-A kind that can be shared out has `part(dim, n)`: itself as one of `n` processes builds it.
+A kind that can be split has `part(dim, n)`: the kind as one of `n` processes builds it.
 """
 
 from typing import Any
@@ -44,11 +44,11 @@ def splits(cls: type[Kind]) -> bool:
     return issubclass(cls, SplitKind) and cls.part is not SplitKind.part
 
 
-def evenly(key: str, count: int, n: int) -> int:
-    """An n-th of a count.
+def divide_evenly(key: str, count: int, n: int) -> int:
+    """Divide the count of a recipe key by n.
 
     Raises:
-        RecipeError: it is no whole number.
+        RecipeError: it leaves a remainder.
     """
     if count % n:
         raise RecipeError(
@@ -59,16 +59,16 @@ def evenly(key: str, count: int, n: int) -> int:
 
 
 def axis_of(whole: mx.array, part: mx.array) -> int | None:
-    """The axis along which a part is shorter than the whole; None where it is all of it."""
+    """The axis along which a shard is shorter than the whole array; None: it is the whole."""
     sizes = zip(whole.shape, part.shape, strict=True)
     return next((axis for axis, (all_, own) in enumerate(sizes) if all_ != own), None)
 
 
-def fill(part: Any, whole: nn.Module, group: mx.distributed.Group) -> Any:
-    """`part`, built for one process's share of the work of `whole`, with its share of the weights.
+def shard_module(part: Any, whole: nn.Module, group: mx.distributed.Group) -> Any:
+    """Fill the module `part` of one process with its shard of the weights of `whole`.
 
-    Linear maps become MLX's sharded ones, which exchange what they must in both directions.
-    `whole` is used up.
+    Linear layers become MLX's sharded ones, which communicate in both directions. `whole` is
+    consumed.
     """
     linears = {name: layer for name, layer in whole.items() if isinstance(layer, nn.Linear)}
     for name, layer in linears.items():
@@ -82,8 +82,8 @@ def fill(part: Any, whole: nn.Module, group: mx.distributed.Group) -> Any:
     return part
 
 
-def own_key(reader: nn.Module, key: mx.array) -> mx.array:
-    """The key of a dropout on what `reader` reads: each process that has a part draws its own."""
+def dropout_key(reader: nn.Module, key: mx.array) -> mx.array:
+    """The PRNG key of dropout on the input of `reader`: one per process if it is sharded."""
     if not isinstance(reader, nn.ShardedToAllLinear):
         return key
     return mx.random.split(key, reader.group.size())[reader.group.rank()]
