@@ -50,17 +50,17 @@ class LocalAlign(AlignModule):
     def __init__(self, config: Local, dim: int) -> None:
         super().__init__()
         self.window = config.window
-        self.inner: Alignment = config.score.build(dim)
+        self.of: Alignment = config.score.build(dim)
         if config.center == "predictive":
             self.place = nn.Linear(dim, dim, bias=False)
             self.v = nn.Linear(dim, 1, bias=False)
 
     @property
     def query(self) -> mx.array | None:
-        return self.inner.query
+        return self.of.query
 
     def make_keys(self, memory: mx.array) -> mx.array:
-        return self.inner.make_keys(memory)
+        return self.of.make_keys(memory)
 
     def __call__(
         self,
@@ -77,7 +77,7 @@ class LocalAlign(AlignModule):
         center = self._center(h, length, offset)[..., None]
         away = mx.arange(width) - center
         near = valid[:, None] & (mx.abs(away) <= self.window)
-        scores = mx.where(near, self.inner.scores(h, keys, project), MASKED)
+        scores = mx.where(near, self.of.scores(h, keys, project), MASKED)
         weights = mx.softmax(scores, axis=-1)
         if "place" in self:
             weights = weights * mx.exp(-2.0 * mx.square(away / self.window))

@@ -22,7 +22,7 @@ from .kv_cache import empty_cache, extend
 
 
 class Heads(MixerKind):
-    """What attention can be told, be it to itself or across."""
+    """Fields shared by self-attention and cross attention."""
 
     n_heads: int = Field(ge=1)
     """Query heads H."""
@@ -31,18 +31,19 @@ class Heads(MixerKind):
     head_dim: int | None = Field(None, ge=1)
     """Width K of a head; none means dim / n_heads."""
     qk_norm: Annotated[NormKind, Slot("norm")] | None = None
-    """Normalisation of queries and keys, before they are rotated."""
+    """Normalisation of queries and keys, before rotation."""
     qk_norm_over: Literal["head", "each_head", "width"] = "head"
-    """What `qk_norm` normalises: every head with the same weights (Qwen 3, Gemma 3), every head
-    with its own (Cohere, StableLM), or all heads joined (OLMo 2)."""
+    """The vectors that `qk_norm` normalises: each head, with shared weights (Qwen 3, Gemma 3) or
+    its own (Cohere, StableLM), or all heads concatenated (OLMo 2)."""
     clip: float | None = Field(None, gt=0)
-    """Bound of every number of q, k and v, after `qk_norm` (OLMo, DBRX: clip_qkv)."""
+    """Clips q, k and v to ±clip, after `qk_norm` (OLMo, DBRX: clip_qkv)."""
     softcap: float | None = Field(None, gt=0)
-    """Bound c of the scores: `c · tanh(score / c)`."""
+    """Soft cap c of the scores: `c · tanh(score / c)`."""
     sinks: bool = False
-    """Whether each head learns a score that takes probability and gives nothing (gpt-oss)."""
+    """Attention sinks: each head learns a score without a value, which takes part in the softmax
+    (gpt-oss)."""
     scale: float | None = Field(None, gt=0)
-    """Multiplies the scores; none means 1/√K."""
+    """Factor of the scores; none means 1/√K."""
     bias: bool = False
     """Whether q, k and v have a bias."""
     out_bias: bool = False
@@ -57,7 +58,7 @@ class Heads(MixerKind):
         return self
 
     def check(self, dim: int) -> None:
-        """Raise RecipeError where the heads don't go into the width."""
+        """Raise RecipeError if the numbers of heads don't fit each other or the width."""
         if self.head_dim is None and dim % self.n_heads:
             raise RecipeError(
                 f"mixer.n_heads = {self.n_heads} does not divide model.dim = {dim}, so no head "
@@ -70,7 +71,7 @@ class Heads(MixerKind):
             )
 
     def part(self, dim: int, n: int) -> Self:
-        """The heads of one of `n` processes, as many key/value heads among them as it needs."""
+        """The kind with an n-th of the query and key/value heads."""
         if self.qk_norm is not None and self.qk_norm_over != "head":
             raise RecipeError(
                 f"mixer.qk_norm_over = '{self.qk_norm_over}' can't be shared out among processes: "
@@ -88,18 +89,18 @@ class Heads(MixerKind):
         return self.head_dim or dim // self.n_heads
 
     def mask(self) -> Mask:
-        """Who sees whom in training, as far as it is known before there is a batch."""
+        """The attention mask in training, without the facts of a batch."""
         return Mask(causal=False)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input, q, k, v, what is kept of the scores, and the output with its heads merged.
+        """Input, q, k, v, statistics of the scores, and the output with merged heads.
 
-        Where that is a copy, the output is kept with its heads apart too.
+        Where merging the heads copies, the output before it is saved too.
         """
         return self.saved_for_keys(dim, at, at.length)
 
     def saved_for_keys(self, dim: int, at: ActivationShape, size: int) -> float:
-        """The same where each row has `size` keys and values."""
+        """Bytes per query if each row has `size` keys and values."""
         head_dim, groups = self.width_of_head(dim), self.n_kv_heads or self.n_heads
         queries, keys = self.n_heads * head_dim, groups * head_dim * size / at.length
         inside = FLOAT32_BYTES if at.cpu else at.itemsize
@@ -133,7 +134,7 @@ class Attention(Heads):
 
     kind: Literal["attention"] = "attention"
     window: int | None = Field(None, ge=1)
-    """Each token sees itself and the window - 1 tokens before it; none means all of the past."""
+    """Sliding window: each token sees itself and the window - 1 tokens before it; none: all."""
     qk_norm_last: bool = False
     """Whether `qk_norm` follows the rotation instead of preceding it (Hunyuan)."""
 
@@ -158,7 +159,7 @@ class Attention(Heads):
 
 
 class HeadsMixer(nn.Module):
-    """The projections of attention and the middle of it, for what says whose keys are read."""
+    """The projections and the softmax of attention, for a subclass that chooses the keys."""
 
     def __init__(self, config: Heads, dim: int) -> None:
         super().__init__()
@@ -186,7 +187,7 @@ class HeadsMixer(nn.Module):
         return norm.build(self.head_dim * (heads if self.norm_joined else 1))
 
     def _heads(self, y: mx.array, norm: str = "") -> mx.array:
-        """A projection `[B, T, H * K]`, normalised, split into heads `[B, H, T, K]`, bounded."""
+        """A projection `[B, T, H * K]`, normalised, split into heads `[B, H, T, K]`, clipped."""
         if norm in self and self.norm_joined:
             y = self[norm](y)
         y = y.reshape(*y.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
@@ -203,7 +204,7 @@ class HeadsMixer(nn.Module):
         bias: mx.array | None,
         ctx: Context,
     ) -> mx.array:
-        """Attention, its heads merged and projected, `[B, T, D]`."""
+        """Attention with its heads merged and projected, `[B, T, D]`."""
         dropped = self.dropout and ctx.key is not None
         y = attention(
             q,
@@ -222,7 +223,7 @@ class HeadsMixer(nn.Module):
 
 
 class AttentionMixer(HeadsMixer):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a cache of keys and values."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a KV cache."""
 
     roles: ClassVar[dict[str, Role]] = {"sinks": "vector"}
 
@@ -244,7 +245,7 @@ class AttentionMixer(HeadsMixer):
         return self._attend(q, k, v, mask, self._bias(q, k, places, places, ctx), ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """An empty cache for `batch` rows that will never hold more than `length` tokens."""
+        """An empty KV cache for `batch` rows of at most `length` tokens."""
         slots = min(length, self.window or length)
         return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
 

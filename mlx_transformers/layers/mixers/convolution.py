@@ -1,4 +1,4 @@
-"""Convolution over time: each token reads its neighbours, each distance through its own map."""
+"""Convolution over time."""
 
 from collections.abc import Callable
 from typing import ClassVar, Literal
@@ -18,19 +18,19 @@ from ..taps import State, Taps
 
 
 class Convolution(MixerKind):
-    """`y_t = act(Σ_j W_j x_{t + j - reach} + b)` for j = 0 ... kernel - 1.
+    """Convolution over time: `y_t = act(Σ_j W_j x_{t + j - left} + b)`, j = 0 ... kernel - 1.
 
-    In a causal pass the kernel ends at the token, in any other it is centred on it (He et al. 2020,
-    DeBERTa: their code, `ConvLayer`). Padding and other documents count as zeros.
+    In a causal pass the kernel ends at the token, otherwise it is centred on it (He et al. 2020,
+    DeBERTa: their code, `ConvLayer`). Padding and other documents read as zeros.
     """
 
     kind: Literal["convolution"] = "convolution"
     kernel: int = Field(ge=1)
     """Tokens that each output reads."""
     activation: Activation = "identity"
-    """What follows the sum."""
+    """The activation function."""
     groups: int = Field(1, ge=1)
-    """Groups of features that are convolved apart."""
+    """Groups of features, each convolved on its own."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the sum, before the activation."""
 
@@ -43,7 +43,7 @@ class Convolution(MixerKind):
         return ConvolutionMixer(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """The neighbours of every token side by side, the sum, and the mask of the dropout."""
+        """The taps of every token, the sum before the activation, and the dropout mask."""
         return dim * ((self.kernel + 1) * at.itemsize + (1 if self.dropout else 0))
 
     def flops(self, dim: int, length: int) -> float:
@@ -52,7 +52,7 @@ class Convolution(MixerKind):
 
 
 class ConvolutionMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`; its decode state is the inputs that it still reads."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`; the decode state holds the last kernel - 1 inputs."""
 
     roles: ClassVar[dict[str, Role]] = LINEAR
 
@@ -68,7 +68,7 @@ class ConvolutionMixer(nn.Module):
         return self._sum(self.taps.read(x, ctx), ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """The inputs that the taps still reach."""
+        """Zeros in place of the last kernel - 1 inputs."""
         return self.taps.init_state(batch, self.bias.shape[0], dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
@@ -77,7 +77,7 @@ class ConvolutionMixer(nn.Module):
         return self._sum(taps, ctx), after
 
     def _sum(self, taps: list[mx.array], ctx: Context) -> mx.array:
-        """Every tap `[B, T, D]` through its map, group by group, as one product."""
+        """The convolution of taps `[B, T, D]` as one matrix product per group."""
         B, T, D = taps[0].shape
         groups, width = self.groups, D // self.groups
         x = mx.stack(taps, axis=2).reshape(B, T, -1, groups, width)

@@ -1,4 +1,4 @@
-"""Attention from one sequence to another: queries of the target, keys and values of a memory."""
+"""Cross attention: queries of the target, keys and values of the encoder's output."""
 
 from dataclasses import replace
 from typing import Literal
@@ -14,10 +14,10 @@ from .attention import Heads, HeadsMixer
 
 
 class CrossAttention(Heads, CrossMixerKind):
-    """Attention whose keys and values are made from the encoder's output, `ctx.memory`.
+    """Cross attention to the encoder's output, `ctx.memory`.
 
     Vaswani et al. 2017, section 3.2.3: "encoder-decoder attention". It has no positions and no
-    order; a padded source is not seen.
+    causal mask; padding of the source is masked.
     """
 
     kind: Literal["cross_attention"] = "cross_attention"
@@ -37,7 +37,7 @@ class CrossAttention(Heads, CrossMixerKind):
 class CrossAttentionMixer(HeadsMixer):
     """`(x [B, T, D], ctx with memory [B, S, D]) -> [B, T, D]`.
 
-    Its decode state is the memory's keys and values, which `project_memory` makes once.
+    Its decode state holds the keys and values of the memory (`project_memory`).
     """
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
@@ -54,23 +54,23 @@ class CrossAttentionMixer(HeadsMixer):
         return {"k": self._heads(self.k(memory), "k_norm"), "v": self._heads(self.v(memory))}
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Nothing: what is remembered comes from a memory, not from a length."""
+        """Empty: the keys and values come from `project_memory`."""
         return {}
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
-        """The same as a whole pass, of a memory whose keys and values are known."""
+        """Attend to the cached keys and values."""
         return self._read(x, state, ctx), state
 
-    def _read(self, x: mx.array, known: State, ctx: Context) -> mx.array:
+    def _read(self, x: mx.array, cache: State, ctx: Context) -> mx.array:
         q = self._heads(self.q(x), "q_norm")
-        k, v = known["k"].astype(q.dtype), known["v"].astype(q.dtype)
+        k, v = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
         mask = Mask(causal=False, valid=ctx.memory_valid)
         if ctx.collected.alignments is not None:
             ctx.collected.alignments.append(self._weights(q, k, mask))
         return self._attend(q, k, v, mask, None, ctx)
 
     def _weights(self, q: mx.array, k: mx.array, mask: Mask) -> mx.array:
-        """Where each query looks, `[B, H, T, S]`: what attention reads of an identity."""
+        """The attention weights `[B, H, T, S]`: attention with the identity as values."""
         size = k.shape[2]
         one = mx.broadcast_to(mx.eye(size, dtype=q.dtype), (*k.shape[:2], size, size))
         sinks = self.get("sinks")

@@ -1,4 +1,4 @@
-"""Dilated convolution: a mixer that sees a few positions, spread ever wider from layer to layer."""
+"""Dilated convolution over time (WaveNet, ByteNet)."""
 
 from typing import Literal
 
@@ -15,24 +15,24 @@ from ..taps import State, Taps
 
 
 class DilatedConvolution(MixerKind):
-    """A convolution over positions, with holes: `z_t = Σ_i W_i x_{t - i·d} + b`, then a unit.
+    """Dilated convolution over time: `z_t = Σ_i W_i x_{t - i·d} + b`, then an activation unit.
 
         gated    y = W_o (tanh(z) · σ(z'))      WaveNet: van den Oord et al. 2016, equations 1, 2
         relu     y = W_o max(z, 0)              ByteNet: Kalchbrenner et al. 2016, section 3.4
 
-    Where the dilation d doubles from layer to layer (`pattern`), L layers of kernel 2 see 2^L
-    positions. In a pass that is not causal the taps lie on both sides of t (ByteNet's encoder).
+    If the dilation d doubles from layer to layer (`pattern`), L layers of kernel 2 see 2^L
+    positions. In a pass that is not causal the taps are centred on t (ByteNet's encoder).
     """
 
     kind: Literal["dilated_convolution"] = "dilated_convolution"
     kernel: int = Field(ge=2)
-    """Positions that an output depends on (taps)."""
+    """Positions that each output reads."""
     dilation: int = Field(1, ge=1)
     """Distance d between them."""
     hidden_dim: int | None = Field(None, ge=1)
     """Width F of z; none means dim."""
     unit: Literal["gated", "relu"] = "gated"
-    """What follows the convolution."""
+    """The activation unit after the convolution."""
     bias: bool = True
     """Whether the convolution has a bias."""
 
@@ -40,7 +40,7 @@ class DilatedConvolution(MixerKind):
         return DilatedConvolutionMixer(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """The input at every tap, z, and what the unit makes of it."""
+        """The taps, z, and intermediates of the unit."""
         width = self.hidden_dim or dim
         return float((self.kernel * dim + (5 if self.unit == "gated" else 2) * width) * at.itemsize)
 
@@ -50,7 +50,7 @@ class DilatedConvolution(MixerKind):
 
 
 class DilatedConvolutionMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`; decoding keeps the last `(kernel - 1) · d` inputs."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`; the state holds the last `(kernel - 1) · d` inputs."""
 
     def __init__(self, config: DilatedConvolution, dim: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class DilatedConvolutionMixer(nn.Module):
         return self._unit(self.taps.read(x, ctx))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """The inputs that the taps still reach."""
+        """Zeros in place of the last `(kernel - 1) · d` inputs."""
         return self.taps.init_state(batch, matrix(self.z).shape[-1] // self.taps.kernel, dtype)
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:

@@ -1,4 +1,4 @@
-"""Disentangled attention: content meets content, and position, each through maps of its own."""
+"""Disentangled attention (DeBERTa): content and relative positions with their own projections."""
 
 import math
 from dataclasses import replace
@@ -16,24 +16,24 @@ from .attention import Attention, AttentionMixer
 
 
 class Disentangled(Attention):
-    """Attention whose scores add what contents and relative positions say to each other.
+    """Disentangled attention: scores between content and content, and content and position.
 
     `score(t, s) = scale · (q_t · k_s + q_t · P_k r(t-s) + k_s · P_q r(t-s))`, where r is a row of
-    the table that the position lends; He et al. 2020 (DeBERTa), equation 4: content to content,
+    the table of the position kind; He et al. 2020 (DeBERTa), equation 4: content to content,
     content to position (`c2p`), position to content (`p2c`).
     """
 
     kind: Literal["disentangled"] = "disentangled"  # type: ignore[assignment]
     reads: tuple[Literal["c2p", "p2c"], ...] = ("c2p", "p2c")
-    """Which of the two terms with positions there are; without any no table is needed."""
+    """The terms with positions; without any, no table is needed."""
     scale: float | None = Field(None, gt=0)
-    """Multiplies the scores; none means 1/√(K · terms), as many as are added."""
+    """Factor of the scores; none means 1/√(K · number of terms)."""
     shared: bool = False
-    """Whether P_k and P_q are the maps of keys and queries (DeBERTa v3: share_att_key)."""
+    """Whether P_k and P_q are the projections of keys and queries (DeBERTa v3: share_att_key)."""
     pos_k_bias: bool = True
     """Whether P_k has a bias of its own (DeBERTa v1: no); P_q has."""
     k_bias: bool = True
-    """Whether keys have a bias, where `bias` gives q and v one (DeBERTa v1: no)."""
+    """Whether keys have a bias too if `bias` gives q and v one (DeBERTa v1: no)."""
     table_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the table of relative positions."""
 
@@ -56,7 +56,7 @@ class Disentangled(Attention):
 
 
 class DisentangledMixer(AttentionMixer):
-    """`(x [B, T, D], ctx with a position that lends its table) -> [B, T, D]`."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, with a position kind that has a table of distances."""
 
     def __init__(self, config: Disentangled, dim: int) -> None:
         super().__init__(config, dim)
@@ -75,13 +75,13 @@ class DisentangledMixer(AttentionMixer):
     ) -> mx.array | None:
         if not self.reads:
             return None
-        lent = ctx.position.relative(q_pos, k_pos)
-        if lent is None:
+        relative = ctx.position.relative(q_pos, k_pos)
+        if relative is None:
             raise RecipeError(
                 "mixer.kind = 'disentangled' reads relative positions, which this position kind "
-                "doesn't lend. Set position.kind = 'disentangled', or mixer.reads = []."
+                "doesn't have. Set position.kind = 'disentangled', or mixer.reads = []."
             )
-        table, rows = lent
+        table, rows = relative
         table = ctx.dropout(table, self.table_dropout)[None]
         bias: mx.array | None = None
         if "c2p" in self.reads:
@@ -95,7 +95,7 @@ class DisentangledMixer(AttentionMixer):
         return bias
 
     def _every_head(self, y: mx.array) -> mx.array:
-        """A map of the table, `[1, 2R, G * K]`, for every query head: `[1, H, 2R, K]`."""
+        """A projection of the table, `[1, 2R, G * K]`, for every query head: `[1, H, 2R, K]`."""
         heads = y.reshape(1, y.shape[1], -1, self.head_dim).transpose(0, 2, 1, 3)
         return heads if heads.shape[1] == self.n_heads else self._repeated(heads)
 

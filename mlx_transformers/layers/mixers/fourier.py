@@ -1,4 +1,4 @@
-"""Fourier mixing: no parameters, no softmax, no order to follow."""
+"""Fourier mixing (FNet)."""
 
 from typing import Literal
 
@@ -17,10 +17,10 @@ NO_DECODING = (
 
 
 class Fourier(MixerKind):
-    """The real part of the discrete Fourier transform over sequence and width: `Re F_T(F_D(x))`.
+    """Fourier mixing: the real part of a Fourier transform over sequence and width.
 
-    Lee-Thorp et al. 2021 (FNet), equation 3. Every token meets every other, padding included, as
-    in the paper: rows of one length are what it is for.
+    `Re F_T(F_D(x))`; Lee-Thorp et al. 2021 (FNet), equation 3. It mixes padding in, as in the
+    paper, so rows should have one length.
     """
 
     kind: Literal["fourier"] = "fourier"
@@ -29,16 +29,16 @@ class Fourier(MixerKind):
         return FourierMixer()
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Nothing: it is linear and has no weights."""
+        """None: the transform is linear and has no weights."""
         return 0.0
 
     def flops(self, dim: int, length: int) -> float:
-        """None: a fast transform takes next to none."""
+        """None: a fast Fourier transform multiplies no matrices."""
         return 0.0
 
 
 class FourierMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, in float32 inside."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, computed in float32."""
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         return mx.fft.fft2(x.astype(mx.float32), axes=(1, 2)).real.astype(x.dtype)

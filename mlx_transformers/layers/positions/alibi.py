@@ -12,11 +12,11 @@ from .position import Position
 
 
 class Alibi(PositionKind):
-    """Attention with linear biases (ALiBi): scores fall with distance, faster in some heads.
+    """Attention with linear biases (ALiBi): scores decrease with distance, at a rate per head.
 
     `score(t, s) + slope_h · (s - t)`, with slopes `2^(-8h/H)` for h = 1 ... H; Press et al. 2021,
-    section 3. Where H is no power of two, the slopes of the next lower power come first, then
-    every other one of the next higher, as in the paper's code. BLOOM, MPT, Falcon-RW.
+    section 3. If H is no power of two, the slopes of the next lower power come first, then every
+    other one of the next higher, as in the paper's code. BLOOM, MPT, Falcon-RW.
     """
 
     kind: Literal["alibi"] = "alibi"
@@ -24,14 +24,14 @@ class Alibi(PositionKind):
     max_bias: float = Field(8.0, gt=0)
     """The 8 of the formula: the last slope is 2^-max_bias (MPT: alibi_bias_max)."""
     scale: float = Field(1.0, gt=0)
-    """Multiplies the bias (Falcon: 1/√K, since it adds before it scales)."""
+    """Factor of the bias (Falcon: 1/√K, since it adds the bias before scaling)."""
 
     def build(self, dim: int, max_seq_len: int) -> "AlibiPosition":
         return AlibiPosition(self)
 
 
 class AlibiPosition(Position):
-    """`scores - scale · slope · distance`; it has no parameters, and no length is too long."""
+    """`scores - scale · slope · distance`, without parameters, at any length."""
 
     def __init__(self, config: Alibi) -> None:
         super().__init__()

@@ -16,25 +16,24 @@ from .position import Position
 
 
 class Buckets(PositionKind):
-    """A learned bias per head and bucket of distance, added to the scores.
+    """T5's relative position bias: a learned bias per head and bucket of distance.
 
     Raffel et al. 2020 (T5), section 2.1: near distances have a bucket each, farther ones share
-    logarithmically wider ones, up to `max_distance`, beyond which all share the last. A causal
-    pass sees only one direction and gives it all buckets, any other gives each direction half.
+    logarithmically wider buckets up to `max_distance`, beyond which all share the last. Causal
+    attention uses all buckets for the past, other attention half for each direction.
     """
 
     kind: Literal["buckets"] = "buckets"
     adds_to_scores: ClassVar[bool] = True
     n_heads: int = Field(ge=1)
-    """Query heads H of the mixers that use it."""
+    """Query heads H of the mixers."""
     n_buckets: int = Field(32, ge=4)
-    """Rows of the table."""
+    """Number of buckets."""
     max_distance: int = Field(128, ge=2)
     """Where the last bucket begins."""
     absolute: int | None = Field(None, ge=0)
-    """Rows before that of position 0 in a table of absolute positions, which is added to the
-    embeddings as well and passes over padding (MPNet: 2); none means that there is no such
-    table."""
+    """Adds learned absolute positions, which skip padding, to the embeddings as well: rows of that
+    table before position 0 (MPNet: 2). None means no absolute positions."""
 
     def build(self, dim: int, max_seq_len: int) -> "BucketPosition":
         return BucketPosition(self, dim, max_seq_len)

@@ -1,4 +1,4 @@
-"""Relative positions as vectors, for mixers that read contents and places apart."""
+"""Relative positions of disentangled attention."""
 
 import math
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from .position import Position
 
 
 class Disentangled(PositionKind):
-    """One vector for each relative position `t - s` in -R ... R - 1, lent to every mixer.
+    """A learned vector for each relative position `t - s` in -R ... R - 1, read by the mixers.
 
     He et al. 2020 (DeBERTa), equation 3. Farther tokens share the outermost rows. With a
     `max_distance` distances beyond R/2 share logarithmically wider rows, as in He et al. 2021
@@ -26,15 +26,15 @@ class Disentangled(PositionKind):
 
     kind: Literal["disentangled"] = "disentangled"
     span: int = Field(ge=2)
-    """Relative positions to either side R; the table has 2R rows."""
+    """Relative positions R to either side; the table has 2R rows."""
     max_distance: int | None = Field(None, ge=3)
-    """Where the last of the wider rows begins; none means that every row is one distance."""
+    """Distance where the last of the wider rows begins; none means one distance per row."""
     norm: Annotated[NormKind, Slot("norm")] | None = None
-    """Normalisation of the table, before a mixer reads it (DeBERTa v2: layer_norm)."""
+    """Normalisation of the table before mixers read it (DeBERTa v2: layer_norm)."""
     width: int | None = Field(None, ge=1)
-    """Width of the table, where it is not that of the embeddings."""
+    """Width of the table, if not that of the embeddings."""
     absolute: bool = False
-    """Whether one learned vector per absolute position is added to the embeddings as well."""
+    """Whether learned absolute positions are added to the embeddings as well."""
 
     @model_validator(mode="after")
     def _rows_widen(self) -> "Disentangled":
@@ -50,7 +50,7 @@ class Disentangled(PositionKind):
 
 
 class DisentangledPosition(Position):
-    """Lends its table `[2R, D]` and the row of every pair of places, `relative`."""
+    """A table `[2R, D]` of relative positions, and the row of each pair (`relative`)."""
 
     def __init__(self, config: Disentangled, dim: int, max_seq_len: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class DisentangledPosition(Position):
 
 
 def lookup_row(rows: mx.array, distance: mx.array) -> mx.array:
-    """The row of each distance; all beyond the last share it."""
+    """The row of each distance; distances beyond the last share it."""
     return mx.take(rows, mx.minimum(distance, rows.size - 1))
 
 

@@ -22,9 +22,9 @@ class Learned(PositionKind):
 
     kind: Literal["learned"] = "learned"
     offset: int = Field(0, ge=0)
-    """Rows of the table before that of position 0, which nothing reads (RoBERTa, OPT, BART: 2)."""
+    """Unused rows of the table before position 0 (RoBERTa, OPT, BART: 2)."""
     skips_padding: bool = False
-    """Whether padding in front of a row has no positions (RoBERTa)."""
+    """Whether positions skip left padding (RoBERTa)."""
 
     def build(self, dim: int, max_seq_len: int) -> "LearnedPosition":
         return LearnedPosition(self, dim, max_seq_len)

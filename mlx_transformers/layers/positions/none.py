@@ -7,7 +7,7 @@ from .position import Position
 
 
 class NoPosition(PositionKind):
-    """No position at all: a causal mask alone lets a decoder tell order (Haviv et al. 2022)."""
+    """No positions (NoPE): a decoder infers order from its causal mask (Haviv et al. 2022)."""
 
     kind: Literal["none"] = "none"
 

@@ -1,4 +1,4 @@
-"""What every position kind offers, each with an identity default."""
+"""The methods of a position module, each with the identity as its default."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -8,43 +8,41 @@ from ...core.errors import RecipeError
 
 
 class Position(nn.Module):
-    """How a stack tells its mixers where a token stands. A kind overrides what it needs."""
+    """Positions of a stack, read by its embedding and mixers. A kind overrides what it needs."""
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
-        """Add to the embeddings `x [B, T, D]` what depends on absolute position."""
+        """Add absolute positions to the embeddings `x [B, T, D]`."""
         return x
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        """Turn queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
+        """Rotate queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
         return q, k
 
     @property
     def recompute_beyond(self) -> int | None:
-        """The length beyond which a pass means something else for all of its tokens, those before
-        it included, so that a decode state from before is of no use; None for none."""
+        """Sequence length at which the frequencies change (LongRoPE), so that cached keys must be
+        recomputed; None: never."""
         return None
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
     ) -> mx.array | None:
-        """What to add to the scores, broadcastable to `[B, H, T, S]`; None adds nothing.
+        """A bias of the attention scores, broadcastable to `[B, H, T, S]`; None: no bias.
 
         Args:
-            q, k: scaled queries `[B, H, T, K]` and keys `[B, G, S, K]`, as they meet.
-            q_pos, k_pos: `[T]` and `[S]`, their places; only differences of them mean anything.
+            q, k: scaled queries `[B, H, T, K]` and keys `[B, G, S, K]`, rotated.
+            q_pos, k_pos: their positions `[T]` and `[S]`; only differences are meaningful.
         """
         return None
 
     def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array] | None:
-        """A table of vectors `[N, D]` and the row of it for each pair of places, `[T, S]`; None
-        where there is none to lend."""
+        """A table of relative positions `[N, D]` and the row of each pair `[T, S]`, if any."""
         return None
 
     def positions(self, length: int, ctx: Context) -> mx.array:
-        """Absolute positions of this pass: `[T]`, or `[B, T]` where they differ by row.
+        """Absolute positions: `[T]`, or `[B, T]` if they differ by row.
 
-        In a packed row they begin anew with every document, so that a document means the same
-        wherever it stands.
+        In a packed row they restart with every document.
         """
         if ctx.layout.positions is not None:
             return ctx.layout.positions
@@ -56,8 +54,8 @@ class Position(nn.Module):
         return index - starts + ctx.cursor.offset
 
     def counted(self, length: int, ctx: Context) -> mx.array:
-        """Positions of a pass in which padding has none, `[T]` or `[B, T]`: the first token of a
-        row that exists stands where an unpadded row begins, padding one before that."""
+        """Absolute positions that skip padding, `[T]` or `[B, T]`: the first token of a row that is
+        not padding has the position of an unpadded row's first, padding the one before."""
         if (
             ctx.layout.valid is None
             or ctx.layout.positions is not None
@@ -71,22 +69,18 @@ class Position(nn.Module):
         )
 
     def admit(self, length: int) -> None:
-        """Accept sequences of `length` tokens.
-
-        Raises:
-            RunError: there are not as many positions.
-        """
+        """Raise RunError if there are fewer than `length` positions."""
 
 
 def check_heads(q: mx.array, n_heads: int, head_dim: int) -> None:
-    """Raise RecipeError where queries `[B, H, T, K]` are not as a position with weights of its own
-    for each head was told; one head's weights serve any number."""
-    for field, said, found in (
+    """Raise RecipeError if queries `[B, H, T, K]` don't match the heads of a position kind with
+    weights per head; weights for one head serve any number."""
+    for field, expected, found in (
         ("n_heads", n_heads, q.shape[1]),
         ("head_dim", head_dim, q.shape[3]),
     ):
-        if said != found and not (field == "n_heads" and said == 1):
+        if expected != found and not (field == "n_heads" and expected == 1):
             raise RecipeError(
-                f"position.{field} is {said}, and the mixer's queries have {found}. Set "
+                f"position.{field} is {expected}, and the mixer's queries have {found}. Set "
                 f"position.{field} = {found}."
             )

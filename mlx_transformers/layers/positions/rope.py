@@ -15,28 +15,28 @@ from .scalings.scaling import plain_inv_freq, single
 
 
 class Rope(PositionKind):
-    """Rotary position embedding: pairs of query and key features turn with position.
+    """Rotary position embedding (RoPE): pairs of query and key features are rotated by position.
 
-    Feature pair i of position p turns by `p · theta^(-2i/K)`, so that a score depends on the
-    distance alone; Su et al. 2021, equation 34. Pairs are (i, i + K/2) as in LLaMA's published
-    weights, or neighbours (2i, 2i + 1) when `traditional`.
+    Feature pair i at position p is rotated by `p · theta^(-2i/K)` radians, so that a score depends
+    on the distance alone; Su et al. 2021, equation 34. Pairs are (i, i + K/2) as in LLaMA's
+    published weights, or (2i, 2i + 1) if `traditional`.
     """
 
     kind: Literal["rope"] = "rope"
     theta: float = Field(10000.0, gt=1)
     """Base of the wavelengths."""
     fraction: float = Field(1.0, gt=0, le=1)
-    """Share of each head's features that turn (GPT-J, NeoX, Phi: less than 1); of an odd number
-    of features the last finds a partner that would have stayed, as in NeoX's published code."""
+    """Share of each head's features that are rotated (GPT-J, NeoX, Phi: less than 1); an odd
+    number of them is rounded up to whole pairs, as in NeoX's published code."""
     traditional: bool = False
-    """Whether neighbouring features form a pair, as in the paper."""
+    """Whether adjacent features form a pair, as in the paper."""
     scaling: Annotated[ScalingKind, Slot("scaling")] | None = None
-    """How frequencies change for contexts longer than in training; none leaves them."""
+    """Scaling of the frequencies for contexts longer than in training; none means no scaling."""
     growth: float = Field(0.0, ge=0)
-    """The β by which turned queries grow with position p, `1 + β ln(1 + ⌊p / growth_every⌋)`, so
-    that long texts are read as sharply as short ones (Llama 4, Ministral 3)."""
+    """β of a factor of the queries that grows with position p, `1 + β ln(1 + ⌊p / growth_every⌋)`,
+    so that attention stays sharp in long contexts (Llama 4, Ministral 3)."""
     growth_every: int | None = Field(None, ge=1)
-    """Positions from one size to the next."""
+    """Positions between two steps of that factor."""
 
     @model_validator(mode="after")
     def _growth_has_steps(self) -> "Rope":
@@ -49,7 +49,7 @@ class Rope(PositionKind):
 
 
 class RopePosition(Position):
-    """Queries and keys turned by their positions; it has no parameters."""
+    """Rotates queries and keys by their positions, without parameters."""
 
     def __init__(self, config: Rope) -> None:
         super().__init__()
@@ -61,40 +61,41 @@ class RopePosition(Position):
         return None if self.scaling is None else self.scaling.recompute_beyond
 
     def inv_freq(self, head_dim: int, length: Any = 1) -> mx.array:
-        """Radians per position for each turning pair of a pass of `length`, `[K/2]`.
+        """Radians per position of each rotated pair, `[K/2]`, in a sequence of `length` tokens.
 
         Raises:
             RecipeError: the fraction leaves no pair, so that the model would have no positions, or
-                the scaling has not one number for each pair.
+                the scaling has not one factor for each pair.
         """
-        turning = int(head_dim * self.config.fraction)
-        if turning == head_dim:
-            turning = turning // 2 * 2
-        if turning == 0:
+        rotated = int(head_dim * self.config.fraction)
+        if rotated == head_dim:
+            rotated = rotated // 2 * 2
+        if rotated == 0:
             raise RecipeError(
                 f"position.fraction = {self.config.fraction} of a head of {head_dim} features is "
-                "less than one of them, so nothing would turn. Raise it, or choose the kind 'none'."
+                "less than one of them, so nothing would be rotated. Raise it, or choose the kind "
+                "'none'."
             )
         if self.scaling is None:
-            return single(plain_inv_freq(self.config.theta, turning))
-        return self.scaling.inv_freq(self.config.theta, turning, length)
+            return single(plain_inv_freq(self.config.theta, rotated))
+        return self.scaling.inv_freq(self.config.theta, rotated, length)
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
         at: dict[str, Any] = {"offset": ctx.cursor.offset}
         if ctx.layout.positions is not None:
             at = {"positions": ctx.layout.positions}
         length = _length(q.shape[2], ctx)
-        return self._grow(self._turn(q, length, **at), ctx), self._turn(k, length, **at)
+        return self._grow(self._rotate(q, length, **at), ctx), self._rotate(k, length, **at)
 
     def _grow(self, q: mx.array, ctx: Context) -> mx.array:
-        """Queries `[B, H, T, K]` in the size of their positions."""
+        """Scale queries `[B, H, T, K]` by the factor of their positions."""
         if self.config.growth_every is None:
             return q
         steps = self.positions(q.shape[2], ctx) // self.config.growth_every
         size = 1 + self.config.growth * mx.log1p(steps.astype(mx.float32))
         return q * (size[:, None, :, None] if size.ndim > 1 else size[:, None]).astype(q.dtype)
 
-    def _turn(self, x: mx.array, length: Any, **at: Any) -> mx.array:
+    def _rotate(self, x: mx.array, length: Any, **at: Any) -> mx.array:
         return rotate(
             x,
             self.inv_freq(x.shape[-1], length),

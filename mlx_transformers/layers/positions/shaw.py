@@ -1,4 +1,4 @@
-"""Relative positions as keys of their own."""
+"""Relative position keys (Shaw et al.)."""
 
 from typing import ClassVar, Literal
 
@@ -14,20 +14,20 @@ from .position import Position, check_heads
 
 
 class Shaw(PositionKind):
-    """A learned key for each relative position, beside the key of the token that stands there.
+    """A learned key for each relative position, added to the key of the token.
 
     `score(t, s) = q_t · (k_s + a[clip(s - t, -R, R)])`; Shaw, Uszkoreit, Vaswani 2018, equations 4
-    and 5. The paper's other term, the same for values (equation 3), adds to what is read and not
-    to a score, so it is no position here; its ablation found that keys may suffice (section 4.3).
+    and 5. The paper's relative values (equation 3) are not built: its ablation found that keys may
+    suffice (section 4.3).
     The paper's base model has a table for each layer and head: `model.block.position`, `shared`.
     """
 
     kind: Literal["shaw"] = "shaw"
     adds_to_scores: ClassVar[bool] = True
     span: int = Field(16, ge=1)
-    """Distance R from which on all keys to one side are the same; the table has 2R + 1 rows."""
+    """Largest distance R with a key of its own; the table has 2R + 1 rows."""
     n_heads: int = Field(ge=1)
-    """Query heads H of the mixers that use it."""
+    """Query heads H of the mixers."""
     head_dim: int | None = Field(None, ge=1)
     """Width K of a head; none means dim / n_heads."""
     shared: bool = True
@@ -38,7 +38,7 @@ class Shaw(PositionKind):
 
 
 class ShawPosition(Position):
-    """`scores + q · table[distance]`: every query meets the whole table, then picks by pair."""
+    """`scores + q · table[distance]`: one product of queries and table, then a gather by pair."""
 
     def __init__(self, config: Shaw, dim: int) -> None:
         super().__init__()

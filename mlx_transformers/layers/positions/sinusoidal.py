@@ -12,24 +12,24 @@ from .position import Position
 
 
 class Sinusoidal(PositionKind):
-    """Fixed waves of geometric wavelengths, added to the embeddings.
+    """Sinusoidal positions of geometric wavelengths, added to the embeddings.
 
     `PE[p, 2i] = sin(p / theta^(2i/D))`, `PE[p, 2i+1] = cos(p / theta^(2i/D))`;
-    Vaswani et al. 2017, section 3.5. The paper's own code wrote all sines before all cosines
-    (`halves`), and its last wavelength was theta · 2π to the dot (`last`), as in fairseq.
+    Vaswani et al. 2017, section 3.5. The paper's code wrote all sines before all cosines
+    (`halves`) with a last wavelength of exactly theta · 2π (`last`), as does fairseq.
     """
 
     kind: Literal["sinusoidal"] = "sinusoidal"
     theta: float = Field(10000.0, gt=1)
     """Base of the wavelengths, which run from 2π to theta · 2π."""
     layout: Literal["interleaved", "halves"] = "interleaved"
-    """Sine and cosine by turns, or all sines first (Marian, M2M-100, Pegasus)."""
+    """Sines and cosines alternating, or all sines first (Marian, M2M-100, Pegasus)."""
     spacing: Literal["dim", "last"] = "dim"
-    """What the exponent counts in: 2i/D, or i/(D/2 - 1), which ends at theta (M2M-100)."""
+    """The exponent: 2i/D, or i/(D/2 - 1), which ends at theta (M2M-100)."""
     offset: int = Field(0, ge=0)
-    """Number of the first position (M2M-100: 2)."""
+    """The first position (M2M-100: 2)."""
     skips_padding: bool = False
-    """Whether padding in front of a row has no positions (M2M-100)."""
+    """Whether positions skip left padding (M2M-100)."""
 
     def build(self, dim: int, max_seq_len: int) -> "SinusoidalPosition":
         return SinusoidalPosition(self)

@@ -1,4 +1,4 @@
-"""Transformer-XL's relative positions: sinusoids of the distance, read by content and by habit."""
+"""Transformer-XL's relative positions."""
 
 import math
 from typing import ClassVar, Literal
@@ -16,18 +16,18 @@ from .position import Position, check_heads
 
 
 class TransformerXL(PositionKind):
-    """Scores of four terms: what meets what, what meets how far, and how much of either is sought
-    whatever the query is.
+    """Transformer-XL's relative positions: content and sinusoidal distance, each also with a global
+    bias in place of the query.
 
     `score(t, s) = (q_t · k_s + q_t · W r(t-s) + u · k_s + v · W r(t-s)) / √K` with sinusoids r of
     the distance; Dai et al. 2019, section 3.3: terms a, b, c, d. u and v begin at 0. The paper has
-    a W for each layer: `model.block.position`. Its memory of the segment before is no position.
+    a W for each layer: `model.block.position`. Its recurrence over segments is not built.
     """
 
     kind: Literal["transformer_xl"] = "transformer_xl"
     adds_to_scores: ClassVar[bool] = True
     n_heads: int = Field(ge=1)
-    """Query heads H of the mixers that use it."""
+    """Query heads H of the mixers."""
     head_dim: int | None = Field(None, ge=1)
     """Width K of a head; none means dim / n_heads."""
     theta: float = Field(10000.0, gt=1)
@@ -38,7 +38,7 @@ class TransformerXL(PositionKind):
 
 
 class TransformerXLPosition(Position):
-    """`scores + (q + v/√K) · W r(distance) + u/√K · k`, where q comes scaled already."""
+    """`scores + (q + v/√K) · W r(distance) + u/√K · k`, for scaled queries q."""
 
     roles: ClassVar[dict[str, Role]] = {"u": "vector", "v": "vector"}
 
@@ -54,23 +54,23 @@ class TransformerXLPosition(Position):
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
     ) -> mx.array:
         check_heads(q, self.n_heads, self.head_dim)
-        # No key that is seen is as far behind as there are keys, nor ahead of a causal query.
+        # Distances are below the number of keys, and never negative for a causal query.
         keys = k.shape[2]
         ahead = 0 if ctx.layout.causal and ctx.layout.prefix is None else keys - 1
         rows = mx.clip(q_pos[:, None] - k_pos[None, :] + ahead, 0, keys - 1 + ahead)
         waves = sinusoids(mx.arange(-ahead, keys), self.dim, self.theta)
         r = self.r(waves.astype(q.dtype)).reshape(-1, self.n_heads, self.head_dim)
-        by_place = (q + self._habit(self.v)[:, None]) @ r.transpose(1, 2, 0)
+        by_place = (q + self._global(self.v)[:, None]) @ r.transpose(1, 2, 0)
         return read_pairs(by_place, rows) + self._by_key(q.shape[1], k)
 
-    def _habit(self, vector: mx.array) -> mx.array:
-        """u or v, `[H, K]`, as large as scaled queries."""
+    def _global(self, vector: mx.array) -> mx.array:
+        """u or v, `[H, K]`, scaled like the queries."""
         return vector.reshape(self.n_heads, self.head_dim) / math.sqrt(self.head_dim)
 
     def _by_key(self, n_heads: int, k: mx.array) -> mx.array:
-        """`u · k`, `[B, H, 1, S]`, where a key serves several heads."""
+        """`u · k`, `[B, H, 1, S]`, with keys shared by groups of heads."""
         batch, groups, length, width = k.shape
-        u = mx.broadcast_to(self._habit(self.u), (n_heads, width)).reshape(groups, -1, width)
+        u = mx.broadcast_to(self._global(self.u), (n_heads, width)).reshape(groups, -1, width)
         return (u @ k.swapaxes(-1, -2)).reshape(batch, n_heads, 1, length)
 
 

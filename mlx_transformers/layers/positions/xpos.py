@@ -1,4 +1,4 @@
-"""Rotary positions that also fade with distance."""
+"""xPos: rotary positions with decay."""
 
 from typing import Any, Literal
 
@@ -13,13 +13,13 @@ from .rope import Rope, RopePosition
 
 
 class Xpos(PositionKind):
-    """Rotary positions whose pairs also shrink with distance, the fast ones most (xPos).
+    """xPos: rotary positions whose pairs also decay with distance, the fast ones most.
 
     Pair i of a query at t is multiplied by `z_i^(t/base)`, of a key at s by `z_i^(-s/base)`, with
     `z_i = (2i/K + gamma) / (1 + gamma)`, so that a score has `z_i^((t - s)/base)`; Sun et al. 2022
-    ("A Length-Extrapolatable Transformer"), algorithm 1. It is meant for causal passes: of a key
-    ahead the score grows. Positions count from the middle of `max_seq_len`, which changes no
-    score, but halves the exponents: in float16 they suffice to about 9,000 tokens.
+    ("A Length-Extrapolatable Transformer"), algorithm 1. It is meant for causal attention: the
+    score of a key ahead grows. Positions are counted from the middle of `max_seq_len`, which
+    changes no score but halves the exponents: float16 suffices for about 9,000 tokens.
     """
 
     kind: Literal["xpos"] = "xpos"
@@ -28,16 +28,16 @@ class Xpos(PositionKind):
     traditional: bool = False
     """Whether neighbouring features form a pair, as in the paper."""
     gamma: float = Field(0.4, gt=0)
-    """How evenly pairs fade: the larger, the less the fast ones differ from the slow ones."""
+    """Evenness of the decay: the larger, the less fast and slow pairs differ."""
     base: float = Field(512.0, gt=0)
-    """Tokens over which pair i fades by z_i."""
+    """Tokens over which pair i decays by z_i."""
 
     def build(self, dim: int, max_seq_len: int) -> "XposPosition":
         return XposPosition(self, max_seq_len)
 
 
 class XposPosition(Position):
-    """Queries and keys turned, then scaled one against the other; it has no parameters."""
+    """Rotates queries and keys, then scales them inversely, without parameters."""
 
     def __init__(self, config: Xpos, max_seq_len: int) -> None:
         super().__init__()
@@ -54,11 +54,11 @@ class XposPosition(Position):
         power = exponent * mx.array(self._logarithms(q.shape[-1]), dtype=mx.float32)
         if power.ndim == 3:
             power = power[:, None]
-        fades, grows = mx.exp(power), mx.exp(-power)
-        return (q * fades).astype(q.dtype), (k * grows).astype(k.dtype)
+        decay, growth = mx.exp(power), mx.exp(-power)
+        return (q * decay).astype(q.dtype), (k * growth).astype(k.dtype)
 
     def _logarithms(self, head_dim: int) -> np.ndarray:
-        """`log z` of each feature `[K]`; an odd one at the end neither turns nor fades."""
+        """`log z` of each feature `[K]`; an odd last feature is neither rotated nor scaled."""
         pairs = head_dim // 2
         gamma = self.config.gamma
         log = np.log((np.arange(pairs) / pairs + gamma) / (1 + gamma))

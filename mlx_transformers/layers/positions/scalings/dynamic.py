@@ -9,11 +9,11 @@ from .scaling import FromTrained
 
 
 class DynamicScaling(FromTrained):
-    """NTK-aware scaling whose base grows with the length of the pass, beyond that of training.
+    """Dynamic NTK-aware scaling: the base grows with the length beyond that of training.
 
-    `theta · (factor · length / trained - (factor - 1))^(W / (W - 2))`, W the features that turn;
+    `theta · (factor · length / trained - (factor - 1))^(W / (W - 2))`, W the rotated features;
     Peng et al. 2023 (YaRN), section 3.3 and definition 1, after bloc97 and emozilla. In decoding,
-    keys stay as they were turned when they came, as in the published code.
+    cached keys keep their rotation, as in the published code.
     """
 
     kind: Literal["dynamic"] = "dynamic"

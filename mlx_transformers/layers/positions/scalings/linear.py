@@ -8,7 +8,7 @@ from .scaling import Stretched, plain_inv_freq, single
 
 
 class LinearScaling(Stretched):
-    """Position interpolation: every pair turns `factor` times slower.
+    """Position interpolation: every pair rotates `factor` times slower.
 
     Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
     Interpolation", equation 4: `f(x, p / factor)`.

@@ -12,24 +12,24 @@ from .scaling import plain_inv_freq, single
 
 
 class LongRopeScaling(ScalingKind):
-    """LongRoPE: a divisor per pair, found by search, one set for short and one for long passes.
+    """LongRoPE: a searched divisor per pair, one set for short and one for long sequences.
 
-    Ding et al. 2024, equation 3 and section 3.3; Phi-3 (Abdin et al. 2024). The long set serves
-    a pass as soon as it is longer than `trained_len`.
+    Ding et al. 2024, equation 3 and section 3.3; Phi-3 (Abdin et al. 2024). The long set is
+    used for sequences longer than `trained_len`.
     """
 
     kind: Literal["longrope"] = "longrope"
     trained_len: int = Field(ge=1)
-    """The longest pass that the short divisors serve, in tokens."""
+    """The longest sequence of the short divisors, in tokens."""
     short: tuple[float, ...]
-    """Divisors of the frequencies, one for each turning pair."""
+    """Divisors of the frequencies, one for each rotated pair."""
     long: tuple[float, ...]
-    """The same for passes beyond `trained_len`."""
+    """The divisors beyond `trained_len`."""
     magnitude: float = Field(1.0, gt=0)
-    """What turned queries and keys are multiplied by (Phi-3: √(1 + ln(factor) / ln(trained)))."""
+    """Factor of rotated queries and keys (Phi-3: √(1 + ln(factor) / ln(trained)))."""
     reread: bool = True
-    """Whether a text that grows beyond `trained_len` while it is decoded is read anew (Phi-3);
-    otherwise its first keys stay as the short set turned them."""
+    """Whether cached keys are recomputed when decoding passes `trained_len` (Phi-3); otherwise they
+    keep the rotation of the short set."""
 
     def inv_freq(self, theta: float, width: int, length: mx.array | int) -> mx.array:
         plain = plain_inv_freq(theta, width)
@@ -37,7 +37,7 @@ class LongRopeScaling(ScalingKind):
             if len(by) != len(plain):
                 raise RecipeError(
                     f"position.scaling.{name} has {len(by)} divisors, but {len(plain)} pairs of "
-                    "features turn. Give one for each."
+                    "features are rotated. Give one for each."
                 )
         short, long = (single(plain / np.array(by)) for by in (self.short, self.long))
         return mx.where(mx.array(length) > self.trained_len, long, short)

@@ -13,14 +13,14 @@ class Stretched(ScalingKind):
     """A scaling by a factor over the context of training."""
 
     factor: float = Field(ge=1)
-    """How many times longer the context is to be."""
+    """How many times longer the context becomes."""
 
 
 class FromTrained(Stretched):
     """A scaling that also depends on the length of the context of training."""
 
     trained_len: int = Field(ge=1)
-    """The context of training, in tokens."""
+    """Length of the context of training, in tokens."""
 
 
 def plain_inv_freq(theta: float, width: int) -> np.ndarray:
@@ -29,10 +29,10 @@ def plain_inv_freq(theta: float, width: int) -> np.ndarray:
 
 
 def single(frequencies: np.ndarray) -> mx.array:
-    """Frequencies computed in float64, as the model uses them."""
+    """Frequencies computed in float64 as a float32 array."""
     return mx.array(frequencies.astype(np.float32))
 
 
 def log_size(factor: float, slope: float = 1.0) -> float:
-    """`0.1 · slope · ln(factor) + 1`, 1 where nothing is stretched (YaRN, equation 22)."""
+    """`0.1 · slope · ln(factor) + 1`, 1 if factor is at most 1 (YaRN, equation 22)."""
     return 1.0 if factor <= 1 else 0.1 * slope * math.log(factor) + 1.0
