@@ -22,9 +22,9 @@ import mlx_transformers  # noqa: F401  (chooses the backend before MLX loads)
 import mlx.core as mx
 import numpy as np
 
+from mlx_transformers.assembly.published import read_published
 from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.core.errors import MlxtError
-from mlx_transformers.verbs.import_run import read_published
 
 DIALECTS = {"5": "config.json", "4": "config.v4.json"}
 

@@ -17,7 +17,7 @@ SHARD_BYTES = 4_000_000_000
 
 
 def read_tensors(folder: Path) -> dict[str, mx.array]:
-    """Every tensor of a folder, read when it is used.
+    """Return every tensor of a folder, read when it is used.
 
     Raises:
         ConvertError: there is no safetensors file, a shard is missing, a file is damaged, or

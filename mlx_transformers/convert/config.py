@@ -1,7 +1,9 @@
 """Reading a `config.json` of Hugging Face so that no option is passed over.
 
-A family asks for the keys it builds. What it never asked for, and is not known to be without
-effect on the outputs, is an error: a model that ignores an option gives wrong answers silently.
+A family reads the keys that it builds. A key that it doesn't read is compared with the reference
+(`reference.py`): one that the family's config class or its modelling code knows is an error
+unless it holds its default, since a model that ignores an option gives wrong outputs silently.
+One that the reference doesn't know has no effect there either: it is reported and passed over.
 """
 
 import json
@@ -11,9 +13,7 @@ from typing import Any
 
 from ..core.errors import ConvertError, FormatError, unknown
 from ..core.parse import read_json
-
-REQUIRED: Any = object()
-"""The default of a key that has none."""
+from .reference import aliases_of, defaults_of
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -31,7 +31,7 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-"""Their name of an activation, and ours. `gelu_fast` rounds one constant of the tanh form."""
+"""Reference name of an activation to ours. `gelu_fast` rounds one constant of the tanh form."""
 
 NO_EFFECT = frozenset(
     {
@@ -43,7 +43,8 @@ NO_EFFECT = frozenset(
         *("dtype", "torch_dtype", "use_cache", "pretraining_tp", "use_bfloat16", "torchscript"),
         *("gradient_checkpointing", "use_flash_attn", "return_dict", "tf_legacy_loss"),
         *("output_attentions", "output_hidden_states", "output_router_logits", "onnx_export"),
-        *("chunk_size_feed_forward", "is_encoder_decoder", "use_return_dict", "pruned_heads"),
+        *("chunk_size_feed_forward", "is_encoder_decoder", "use_return_dict", "output_past"),
+        *("_num_labels", "static_position_embeddings", "transformers.js_config"),
         # labels and the special tokens that a tokenizer or a generation loop uses
         *("id2label", "label2id", "problem_type", "prefix", "bos_token_id", "eos_token_id"),
         *("pad_token_id", "sep_token_id", "unk_token_id", "cls_token_id", "mask_token_id"),
@@ -59,131 +60,158 @@ NO_EFFECT = frozenset(
 )
 """Keys that don't change what the model computes from given tokens."""
 
-NEUTRAL = {
+NEUTRAL: dict[str, Any] = {
     "add_cross_attention": False,
     "cross_attention_hidden_size": None,
     "is_decoder": False,
     "tie_encoder_decoder": False,
+    "pruned_heads": {},
 }
-"""Keys that every config may carry, and the only value that is the model as it is built here."""
+"""Keys that any config may have, and their only value that is built."""
+
+STORAGE = ("quantization_config", "quantization", "compression_config")
+"""Tables that say that tensors are quantized, and how."""
 
 
 def their_activation(ours: str) -> str:
-    """Their name of an activation: the first that means it, in the order of `ACTIVATIONS`."""
+    """Return the reference name of one of our activations."""
     return {"gelu_tanh": "gelu_new", "gelu_quick": "quick_gelu", "identity": "linear"}.get(
         ours, ours
     )
 
 
 class HfConfig:
-    """A config read key by key, which remembers what was asked for.
+    """A config read key by key, which remembers the keys that were read.
 
     Attributes:
-        where: how to call it in a sentence.
-        data: the tables as they stand in the file.
-        tensors: names of the file's tensors as transformers saves them today; empty where there
-            is no file. Some options are told by what is there.
+        where: the file, as error messages name it.
+        data: the tables of the file.
+        tensors: names of the file's tensors as transformers saves them today; empty without a
+            file. Some options follow from which tensors are there.
     """
 
-    def __init__(self, data: Mapping[str, Any], where: str = "config.json") -> None:
+    def __init__(
+        self, data: Mapping[str, Any], where: str = "config.json", reference: str | None = None
+    ) -> None:
+        """Read `data`.
+
+        Args:
+            data: the table.
+            where: the file, as error messages name it.
+            reference: the reference config class: None takes the table's `model_type`.
+        """
         self.data = dict(data)
         self.where = where
         self.tensors: frozenset[str] = frozenset()
+        self._reference = self.model_type if reference is None else reference
         self._read: set[str] = set()
-        self._defaults: dict[str, Any] = {}
-        self._sections: list[HfConfig] = []
+        self._defaults: dict[str, Any] = dict(defaults_of(self._reference))
+        self._sections: dict[str, HfConfig] = {}
+        self._aliases = aliases_of(self._reference)
+        self._synonyms = {**self._aliases, **{key: name for name, key in self._aliases.items()}}
 
     @property
     def model_type(self) -> str:
-        """Which family it belongs to."""
+        """The family's name."""
         return str(self.data.get("model_type", ""))
 
     @property
     def architecture(self) -> str:
-        """The class that was saved, as in "LlamaForCausalLM"; empty where it isn't said."""
+        """The saved class, as in "LlamaForCausalLM"; empty if the config names none."""
         return str((self.data.get("architectures") or [""])[0])
 
     def __contains__(self, key: str) -> bool:
         return self.data.get(key) is not None
 
-    def assume(self, **defaults: Any) -> None:
-        """Take these as the defaults of the family's config class."""
+    def assume(self, defaults: Mapping[str, Any]) -> None:
+        """Let these defaults go before those of the reference config class."""
         self._defaults.update(defaults)
 
-    def get(self, key: str, default: Any = REQUIRED) -> Any:
-        """The value of `key`; where it is left out the default that is assumed, or the one given.
+    def get(self, key: str) -> Any:
+        """Return the value of `key` or of its second name, or its default.
 
         Raises:
-            ConvertError: it is left out and has no default.
+            ConvertError: the file lacks it, and it has no default.
         """
         self._read.add(key)
+        other = self._synonyms.get(key, key)
         if key in self.data:
+            if self.data.get(other, self.data[key]) == self.data[key]:
+                self._read.add(other)
             return _number(self.data[key])
-        if key in self._defaults:
-            return self._defaults[key]
-        if default is REQUIRED:
-            raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
-        return default
+        if other in self.data:
+            return self.get(other)
+        for name in (key, other):
+            if name in self._defaults:
+                return self._defaults[name]
+        raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
 
-    def also(self, key: str, other: str) -> None:
-        """Let `other` be a second name of `key`, as an `attribute_map` of a config class does."""
-        self.ignore(other)
-        if key not in self.data and other in self.data:
-            self.data[key] = self.data[other]
+    def optional(self, key: str) -> Any:
+        """Return the value of `key`, its default, or None if it has neither."""
+        names = {key, self._synonyms.get(key, key)}
+        return self.get(key) if names & {*self.data, *self._defaults} else None
 
-    def expect(self, key: str, value: Any, default: Any = REQUIRED) -> None:
-        """Accept only one `value` of an option, whose other values are not built.
+    def expect(self, key: str, value: Any) -> None:
+        """Accept only one `value` of an option whose other values are not built.
 
         Raises:
             ConvertError: it has another.
         """
-        given = self.get(key, value if default is REQUIRED else default)
-        if given != value:
-            raise self.refuse(key, given, f"only {value!r} is")
+        found = self.optional(key)
+        unset = found is None and key not in self.data
+        if not unset and found != value:
+            raise self.refuse(key, found, f"only {value!r} is")
 
     def refuse(self, key: str, given: Any, instead: str = "") -> ConvertError:
-        """The error that says that an option has a value which is not built."""
+        """Return the error for an option whose value isn't built."""
         return ConvertError(
             f"{self.where}: {key} = {given!r} is not built{'; ' if instead else ''}{instead}. The "
             "model can't be imported without giving other outputs than its own."
         )
 
-    def activation(self, key: str, default: Any = REQUIRED) -> str:
-        """Our name of the activation that `key` names.
+    def activation(self, key: str) -> str:
+        """Return our name of the activation under `key`.
 
         Raises:
             ConvertError: it is none of ours.
         """
-        name = self.get(key, default)
+        name = self.get(key)
         if name not in ACTIVATIONS:
             sentence = unknown("activation", str(name), ACTIVATIONS)
             raise ConvertError(f"{self.where}: {key}: {sentence}")
         return ACTIVATIONS[name]
 
     def ignore(self, *keys: str) -> None:
-        """Take keys as read that have no effect in this family."""
+        """Mark keys as read that have no effect in this family."""
         self._read.update(keys)
 
     def section(self, key: str) -> "HfConfig":
-        """The table under `key` (empty if there is none), whose keys are watched too."""
-        return self.watched(key, self.get(key, None) or {})
+        """Return the table under `key` (empty if there is none); its keys are checked too."""
+        if key not in self._sections:
+            self.watched(key, self.optional(key) or {}, f"{self._reference}.{key}")
+        return self._sections[key]
 
-    def watched(self, name: str, data: Mapping[str, Any]) -> "HfConfig":
-        """A table made from this config, whose keys are watched too."""
-        inner = HfConfig(data, f"{self.where}, {name}")
-        self._sections.append(inner)
+    def watched(self, name: str, data: Mapping[str, Any], reference: str = "") -> "HfConfig":
+        """Return a table made from this config, whose keys are checked too."""
+        inner = HfConfig(data, f"{self.where}, {name}", reference)
+        self._sections[name] = inner
         return inner
 
     def finish(self) -> None:
-        """Refuse what nobody asked for.
+        """Refuse options that are set and not built.
 
         Raises:
-            ConvertError: an option with a value of its own is not built.
+            ConvertError: a key that changes the outputs of the reference was not read.
         """
+        second = {alias: self.data.get(key) for alias, key in self._aliases.items()}
+        known = {**NEUTRAL, **defaults_of(self._reference), **second}
         left = {
             key: value
             for key, value in self.data.items()
-            if key not in self._read and key not in NO_EFFECT and not _says_nothing(key, value)
+            if key in known and self._is_open(key) and not _equal(value, known[key])
+        }
+        left |= {
+            key: self.data[key] for key in STORAGE if self.data.get(key) and self._is_open(key)
         }
         if left:
             listed = ", ".join(f"{key} = {json.dumps(value)[:60]}" for key, value in left.items())
@@ -191,12 +219,24 @@ class HfConfig:
                 f"{self.where} sets what is not built for {self.model_type or 'this model'}: "
                 f"{listed}. Importing it would give other outputs than the model's own."
             )
-        for inner in self._sections:
+        for inner in self._sections.values():
             inner.finish()
+
+    def passed_over(self) -> list[str]:
+        """Return the keys that neither the family nor the reference knows, of all tables."""
+        known = {*defaults_of(self._reference), *self._aliases, *NEUTRAL, *STORAGE}
+        mine = [key for key in self.data if key not in known and self._is_open(key)]
+        inner = [key for section in self._sections.values() for key in section.passed_over()]
+        return [*mine, *inner]
+
+    def _is_open(self, key: str) -> bool:
+        """Whether a key has a value, was not read, and isn't bookkeeping."""
+        value = self.data[key]
+        return not (key in self._read or key in NO_EFFECT or value is None)
 
 
 def read_config(path: Path) -> HfConfig:
-    """The config of a file.
+    """Read a config file.
 
     Raises:
         ConvertError: it is absent or isn't JSON.
@@ -212,12 +252,12 @@ def read_config(path: Path) -> HfConfig:
     return HfConfig(data, str(path))
 
 
-def _says_nothing(key: str, value: Any) -> bool:
-    return value is None or (key in NEUTRAL and value == NEUTRAL[key])
+def _equal(value: Any, default: Any) -> bool:
+    return value is None or bool(_number(value) == default)
 
 
 def _number(value: Any) -> Any:
-    """A value, with infinities as transformers 5 spells them: `{"__float__": "Infinity"}`."""
+    """Return a value; transformers 5 writes infinity as `{"__float__": "Infinity"}`."""
     if isinstance(value, dict) and set(value) == {"__float__"}:
         return float(value["__float__"])
     return [_number(item) for item in value] if isinstance(value, list) else value

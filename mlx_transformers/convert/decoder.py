@@ -23,7 +23,7 @@ def decoder(
     dropout: float = 0.0,
     last_norm: bool = True,
 ) -> Table:
-    """A `[model]` table; the arguments are those of the recipe, `std` that of the first weights.
+    """Return a `[model]` table; `std` is that of the initial weights.
 
     Args:
         last_norm: whether there is a norm after the last block.
@@ -52,7 +52,7 @@ def decoder(
 
 
 def mlp(hidden_dim: int, activation: str, bias: bool = True, dropout: float = 0.0) -> Table:
-    """The table of a two-layer feed-forward network."""
+    """Return the table of a two-layer feed-forward network."""
     return {
         "kind": "mlp",
         "hidden_dim": hidden_dim,

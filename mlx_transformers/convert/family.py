@@ -1,11 +1,12 @@
-"""What a family of published models is: two functions and some data, one file each."""
+"""A family of published models: how its config and its tensors are read and written."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.errors import ConvertError, MlxtError
 from .config import HfConfig
-from .weights import Row
+from .rows import Row
 
 Table = dict[str, Any]
 
@@ -15,7 +16,7 @@ BUFFERS = (
     r"(^|\.)position_ids$",
     r"\.num_batches_tracked$",
 )
-"""Buffers that old files of any family hold, and that follow from the config."""
+"""Buffers in old files of any family, which follow from the config."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,17 @@ class Family:
     Attributes:
         model_types: the `model_type`s of config.json that it reads.
         architecture: the class that an exported model opens in.
-        model: the config as the `[model]` table of a recipe.
+        model: turns a config into the `[model]` table of a recipe.
         weights: the weight map of a model with this config.
-        config: the inverse of `model`: a settled `[model]` table as a config of this family, as far
-            as the family can say it.
-        renames: regular expressions and replacements that turn names of published files into
-            those that transformers saves today: a missing prefix, `gamma` for `weight`.
-        dropped: regular expressions of buffers that say nothing, beside `BUFFERS`.
-        spare: regular expressions of tensors that files hold beside a model that has no place for
-            them: heads of the pretraining, the pooler of an encoder that is asked for words.
+        config: the inverse of `model`: turns a resolved `[model]` table into a config of this
+            family; it may leave out or change what the family lacks.
+        defaults: defaults that differ from the declared ones of the reference config class:
+            the class derives them, or older files mean another.
+        renames: regular expressions and replacements that turn tensor names of published files
+            into those that transformers saves today: a missing prefix, `gamma` for `weight`.
+        dropped: regular expressions of buffers that carry no information, beside `BUFFERS`.
+        spare: regular expressions of tensors that files hold and the model doesn't use: heads of
+            the pretraining, the pooler of a masked language model.
         tied: regular expressions of second names of tied tensors in a file, and the first.
     """
 
@@ -42,6 +45,7 @@ class Family:
     model: Callable[[HfConfig], Table]
     weights: Callable[[HfConfig], Sequence[Row]]
     config: Callable[[Table], Table]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
@@ -51,19 +55,36 @@ class Family:
     def name(self) -> str:
         return self.model_types[0]
 
+    def table(self, config: HfConfig) -> Table:
+        """Return the `[model]` table of a config, with the family's defaults.
+
+        Raises:
+            ConvertError: an option that isn't built.
+        """
+        config.assume(self.defaults)
+        try:
+            return self.model(config)
+        except MlxtError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise ConvertError(
+                f"{config.where} can't be read as a config of {self.name}: a key has a value of "
+                f"another type or size than it has there ({type(error).__name__}: {error})."
+            ) from error
+
 
 def read(family: Family, config: HfConfig) -> tuple[Table, Sequence[Row]]:
-    """The model table and the weight map of a config, every option of it accounted for.
+    """Return the model table and the weight map of a config, after checking all of its keys.
 
     Raises:
         ConvertError: an option that isn't built.
     """
-    table, weights = family.model(config), family.weights(config)
+    table, weights = family.table(config), family.weights(config)
     config.finish()
     return table, weights
 
 
 def prefixed(prefix: str, *others: str) -> tuple[str, str]:
-    """A rename that puts `prefix` before names that begin with neither it nor any of `others`."""
+    """Return a rename that adds `prefix` to names that don't begin with it or one of `others`."""
     known = "|".join(other.replace(".", r"\.") for other in (prefix, *others))
     return (rf"^(?!{known})", prefix)

@@ -16,13 +16,13 @@ from ..core.errors import ConvertError
 from .config import ACTIVATIONS, HfConfig
 from .families.gemma import GEMMA
 from .families.gpt2 import GPT2
-from .families.llama import BLOCK, LLAMA
+from .families.llama import LLAMA
 from .families.mixtral import MIXTRAL
 from .families.qwen2 import QWEN2
 from .families.qwen3 import QWEN3
 from .family import Family, Table
+from .rows import AS_IT_IS, BLOCK, Row, rows
 from .transforms import Add, Pairs, Split, Transform
-from .weights import AS_IT_IS, Row, rows
 
 Metadata = dict[str, Any]
 THEIRS = "blk.{i}"
@@ -79,7 +79,7 @@ class Architecture:
 
 
 def told_by(config: HfConfig) -> tuple[str, Architecture]:
-    """The architecture of a config, and its name.
+    """Return the architecture of a config, and its name.
 
     Raises:
         ConvertError: llama.cpp has none, or none that is written here.
@@ -95,7 +95,7 @@ def told_by(config: HfConfig) -> tuple[str, Architecture]:
 
 
 def read_gguf(path: Path) -> tuple[HfConfig, dict[str, mx.array], Family, Metadata]:
-    """The config, the tensors and the metadata of a file, and the family that maps them.
+    """Return the config, the tensors, the family and the metadata of a file.
 
     Quantised tensors are multiplied out.
 
@@ -130,7 +130,7 @@ def write_gguf(
 
 
 def as_gguf(config: HfConfig) -> Family:
-    """The family of a config with the names and the layout of GGUF.
+    """Return the family of a config with the names and the layout of GGUF.
 
     Raises:
         ConvertError: a family that is not written, or an option that llama.cpp lacks there.
@@ -152,7 +152,7 @@ def as_gguf(config: HfConfig) -> Family:
 
 
 def ends(norm: Transform = AS_IT_IS) -> list[Row]:
-    """Tensors before the first layer and after the last; `norm` is what happens to a norm."""
+    """Return the rows before the first layer and after the last; `norm` transforms norms."""
     return [
         Row("embed.table", "token_embd"),
         Row("norm", "output_norm", norm),
@@ -161,9 +161,9 @@ def ends(norm: Transform = AS_IT_IS) -> list[Row]:
 
 
 def layer(turn: Callable[[int], Transform], config: HfConfig, norm: Transform) -> list[Row]:
-    """Tensors of a layer whose ffn is gated; `turn` is what happens to heads that turn."""
-    queries = config.get("num_attention_heads", 32)
-    keys = config.get("num_key_value_heads", None) or queries
+    """Return the rows of a layer with a gated ffn; `turn` transforms rotary heads."""
+    queries = config.get("num_attention_heads")
+    keys = config.get("num_key_value_heads") or queries
     residuals = f"{BLOCK}.{{mixer,ffn}}_residual.pre"
     return [
         *rows(residuals, f"{THEIRS}.{{attn_norm,ffn_norm}}", norm),
@@ -176,25 +176,25 @@ def layer(turn: Callable[[int], Transform], config: HfConfig, norm: Transform) -
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a "llama", which may have experts."""
+    """Return the weight map of a "llama", which may have experts."""
     experts = rows(f"{BLOCK}.ffn.experts.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}_exps")
     router = Row(f"{BLOCK}.ffn.router.gate", f"{THEIRS}.ffn_gate_inp")
     return [*ends(), *layer(Pairs, config, AS_IT_IS), router, *experts]
 
 
 def by_halves(config: HfConfig) -> list[Row]:
-    """The weight map of a "qwen2" or "qwen3", whose heads turn by halves as ours do."""
+    """Return the weight map of a "qwen2" or "qwen3", whose rotary features are halves like ours."""
     return [*ends(), *layer(lambda heads: AS_IT_IS, config, AS_IT_IS)]
 
 
 def gemma_weights(config: HfConfig) -> list[Row]:
-    """The weight map of a "gemma", whose norms hold the factor itself, not how far it is from 1."""
+    """Return the weight map of a "gemma", whose norms hold the factor, not factor - 1."""
     return [*ends(Add(-1.0)), *layer(lambda heads: AS_IT_IS, config, Add(-1.0))]
 
 
 def gpt2_weights(config: HfConfig) -> list[Row]:
-    """The weight map of a "gpt2"."""
-    dim = config.get("n_embd", 768)
+    """Return the weight map of a "gpt2"."""
+    dim = config.get("n_embd")
     packed = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
     return [
         *ends(),
@@ -229,7 +229,7 @@ ARCHITECTURES = {
 
 
 def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") -> Table:
-    """The config.json that the metadata says.
+    """Return the config.json of the metadata.
 
     Raises:
         ConvertError: another architecture, or an option that isn't built.
@@ -263,7 +263,7 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
 
 
 def _positions(own: Metadata, found: Table, where: str) -> Table:
-    """The scaling that a file tells, taken out of its keys."""
+    """Return the rope scaling of a file, taken out of its keys."""
     scaling = own.pop("rope.scaling.type", "none")
     factor = own.pop("rope.scaling.factor", None)
     heads = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
@@ -278,7 +278,7 @@ def _positions(own: Metadata, found: Table, where: str) -> Table:
 
 
 def metadata_of(config: Table) -> Metadata:
-    """The metadata of a config, the inverse of `config_of`.
+    """Return the metadata of a config, the inverse of `config_of`.
 
     Raises:
         ConvertError: llama.cpp has no such option for this architecture.
@@ -313,7 +313,7 @@ def _told_positions(config: Table, rope: Table, name: str) -> Metadata:
 
 
 def dequantized(packed: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """Tensors as numbers: MLX reads Q4_0, Q4_1 and Q8_0 as weight, scales and biases."""
+    """Return dequantized tensors; MLX reads Q4_0, Q4_1 and Q8_0 as weight, scales, biases."""
     out: dict[str, mx.array] = {}
     for name, array in packed.items():
         stem = name.removesuffix(".weight")
@@ -331,7 +331,7 @@ def dequantized(packed: Mapping[str, mx.array]) -> dict[str, mx.array]:
 
 
 def _mlx(value: Any) -> Any:
-    """A value as MLX writes metadata: arrays, strings and lists of strings."""
+    """Return a value as MLX writes metadata: arrays, strings and lists of strings."""
     if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], str)):
         return value
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Which published family can say a model: the one whose config gives its table back, whole."""
+"""Finds the published family of a model: the one whose config reads back as the same table."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,52 +7,52 @@ from typing import Any
 from ..core.errors import ConvertError, MlxtError
 from .config import HfConfig
 from .family import Family, Table
-from .known import FAMILIES, family_of
-from .view import plain
+from .flat_model import flatten
+from .registry import FAMILIES, family_of
 
 TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed", "ahead"})
-"""Keys that bear on training alone; a family's config needn't be able to say them."""
+"""Keys that only affect training; a family's config may lack them."""
 
 ZEROS = frozenset({"bias", "out_bias", "n_types"})
-"""Keys of what is added: zeros are nothing, so a family may have more."""
+"""Keys of added vectors: a family may have more, filled with zeros."""
 
-FIRST = (
+PREFERRED = (
     *("gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3", "gptj", "gpt_neox", "opt", "falcon"),
     *("phi", "phi3", "distilbert", "bert", "roberta", "t5", "bart"),
 )
-"""Where several families are one model, the first of these is meant: those that most tools know.
+"""Order of preference where several families are the same model: those that most tools know first.
 
-LLaMA before Qwen 2, from which it differs by biases of zeros: transformers reads any tokenizer
-beside a Qwen 2 with Qwen's own cutting of words.
+LLaMA goes before Qwen 2, which only adds biases (zeros here): beside a Qwen 2 transformers
+replaces the pre-tokenizer of any tokenizer by Qwen's own.
 """
 
-FOREIGN = (MlxtError, LookupError, TypeError, ValueError, ArithmeticError)
-"""What a family fails with that is asked for a model of another shape."""
+NOT_THIS_FAMILY = (MlxtError, LookupError, TypeError, ValueError, ArithmeticError)
+"""Errors of a family's writer or reader on a model of another shape."""
 
 Settle = Callable[[Table], Table]
 """Fills in every default of a `[model]` table."""
 
 
 def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple[Family, HfConfig]:
-    """The family of a model, and its config.
+    """Return the family of a model, and its config.
 
     Args:
         table: the `[model]` table, settled.
         settle: see `Settle`.
-        came_with: the config.json that the model was imported with, taken if it still says it.
+        came_with: the config.json that the model was imported with, taken if it still describes it.
 
     Raises:
-        ConvertError: no family can say the model; names what the nearest one can't.
+        ConvertError: no family matches; names the differences from the nearest one.
     """
     if came_with is not None:
         config = HfConfig(came_with)
         family = family_of(config)
-        if not differences(table, settle(family.model(config))):
+        if not differences(table, settle(family.table(config))):
             return family, HfConfig(came_with)
     nearest: tuple[int, str, list[str]] | None = None
     for family in sorted(FAMILIES, key=_place):
-        said = say(family, table)
-        back = None if said is None else read_back(family, said, settle)
+        said = write_config(family, table)
+        back = None if said is None else reread(family, said, settle)
         if said is None or back is None or back["kind"] != table["kind"]:
             continue
         missing = differences(table, back)
@@ -69,37 +69,37 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
 
 
 def _place(family: Family) -> int:
-    return FIRST.index(family.name) if family.name in FIRST else len(FIRST)
+    return PREFERRED.index(family.name) if family.name in PREFERRED else len(PREFERRED)
 
 
-def say(family: Family, table: Table) -> Table | None:
-    """A model as a config of this family, or None where its shape is another."""
+def write_config(family: Family, table: Table) -> Table | None:
+    """Return a model as a config of this family; None if its shape is another."""
     try:
         said = family.config(table)
-    except FOREIGN:
+    except NOT_THIS_FAMILY:
         return None
     return {"architectures": [family.architecture], "model_type": family.name, **said}
 
 
-def read_back(family: Family, said: Table, settle: Settle) -> Table | None:
-    """The settled table of what was said, or None where the family's own reader refuses it."""
+def reread(family: Family, said: Table, settle: Settle) -> Table | None:
+    """Return the resolved table of a written config; None if the family refuses it."""
     try:
-        return settle(family.model(HfConfig(said)))
-    except FOREIGN:
+        return settle(family.table(HfConfig(said)))
+    except NOT_THIS_FAMILY:
         return None
 
 
 def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
-    """Where `other` can't compute what `table` does, each as `path = one, not other`."""
+    """Return where `other` can't compute what `table` does, each as `path = one, not other`."""
     if not path:
-        table, other = plain(table), plain(other)
+        table, other = flatten(table), flatten(other)
     found: list[str] = []
     for key in [*table, *(key for key in other if key not in table)]:
         one, two = table.get(key), other.get(key)
         where = f"{path}.{key}" if path else key
         if key in TRAINING or _same(one, two) or (key in ZEROS and not one):
             continue
-        if key == "scale" and folds(table) and folds(other):
+        if key == "scale" and scale_folds(table) and scale_folds(other):
             continue
         if isinstance(one, Mapping) and isinstance(two, Mapping):
             found += differences(one, two, where)
@@ -112,9 +112,8 @@ def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = 
     return list(dict.fromkeys(found))
 
 
-def folds(mixer: Mapping[str, Any]) -> bool:
-    """Whether a factor of the scores may stand in the map of queries as well: nothing norms them,
-    and nothing bounds them."""
+def scale_folds(mixer: Mapping[str, Any]) -> bool:
+    """Whether the scale of the scores can move into the query weights: no norm, no clipping."""
     plainly = mixer.get("kind") in ("attention", "cross_attention")
     return plainly and not mixer.get("qk_norm") and not mixer.get("clip")
 

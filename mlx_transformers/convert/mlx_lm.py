@@ -1,7 +1,7 @@
-"""What mlx-lm reads differently from transformers, family by family.
+"""Differences of mlx-lm from transformers, family by family.
 
-Listed are the families whose exports were compared with mlx-lm's own logits. mlx-lm passes over
-some options silently; those are refused here.
+Lists the families whose exports were compared with mlx-lm's own logits. mlx-lm ignores some options
+silently; those are refused here.
 """
 
 import math
@@ -11,8 +11,8 @@ from typing import Any
 
 from ..core.errors import ConvertError
 from .family import Family, Table
-from .pattern import FULL, attended
-from .view import MISSING, View
+from .flat_model import MISSING, FlatModel
+from .layer_types import FULL, layer_types_of
 
 Only = tuple[str, tuple[Any, ...], str]
 """A path in our table, what mlx-lm has there, and how to say so."""
@@ -34,10 +34,10 @@ class Reading:
     scalings: tuple[str, ...] = ()
     windows: bool = False
     rename: str = ""
-    more: Callable[[View], Table] = lambda view: {}
+    more: Callable[[FlatModel], Table] = lambda view: {}
 
-    def faults(self, view: View) -> list[str]:
-        """Sentences on what it would get wrong."""
+    def faults(self, view: FlatModel) -> list[str]:
+        """Return sentences on what mlx-lm would compute differently."""
         wrong = [
             sentence
             for path, values, sentence in (*EVERYWHERE, *self.only)
@@ -55,8 +55,8 @@ class Reading:
             )
         return wrong
 
-    def keys(self, view: View, config: Table) -> Table:
-        """The keys that it demands beside the config's: a scaling stands apart in its dialect."""
+    def keys(self, view: FlatModel, config: Table) -> Table:
+        """Return the further keys that mlx-lm needs; it has a table of its own for rope scaling."""
         told = dict(config.get("rope_parameters") or {})
         kind = told.get("rope_type", "default")
         scaling = {} if kind == "default" else {"rope_scaling": told | {"type": kind}}
@@ -79,8 +79,8 @@ TANH: tuple[Only, ...] = (
 LLAMA_SCALINGS = ("linear", "llama3", "dynamic")
 
 
-def four_times(view: View) -> Table:
-    """Nothing: mlx-lm derives the width of these networks.
+def four_times(view: FlatModel) -> Table:
+    """Check that networks are four times as wide as the model, which mlx-lm assumes.
 
     Raises:
         ConvertError: it is another than four times the model's.
@@ -90,8 +90,8 @@ def four_times(view: View) -> Table:
     return {}
 
 
-def divided(view: View) -> Table:
-    """Nothing: mlx-lm derives the width of these heads.
+def divided(view: FlatModel) -> Table:
+    """Check that heads are D / H wide, which mlx-lm assumes.
 
     Raises:
         ConvertError: it is another than D / H.
@@ -101,18 +101,18 @@ def divided(view: View) -> Table:
     return {}
 
 
-def gpt2(view: View) -> Table:
-    """The context under its other name."""
+def gpt2(view: FlatModel) -> Table:
+    """Return the context under its other name."""
     return {**four_times(view), "n_ctx": view.get("max_seq_len")}
 
 
-def qwen2_moe(view: View) -> Table:
-    """The width of networks that no layer has."""
+def qwen2_moe(view: FlatModel) -> Table:
+    """Return the width of dense networks, which no layer has."""
     return {**divided(view), "intermediate_size": view.get("block.ffn.expert.hidden_dim")}
 
 
-def gemma3(view: View) -> Table:
-    """After how many layers one without a window comes.
+def gemma3(view: FlatModel) -> Table:
+    """Return the period of layers without a window.
 
     Raises:
         ConvertError: after now more, now fewer; or √D has more digits than mlx-lm gives it.
@@ -123,7 +123,7 @@ def gemma3(view: View) -> Table:
             f"mlx-lm multiplies the embedding by √{view.get('dim')} in bfloat16, so its logits "
             "differ in the fourth digit. An export --to hf opens there all the same."
         )
-    types = attended(view)
+    types = layer_types_of(view)
     period = types.index(FULL) + 1 if FULL in types else len(types) + 1
     if any((kind == FULL) != (i % period == period - 1) for i, kind in enumerate(types)):
         raise ConvertError("mlx-lm has layers without a window at even distances only.")
@@ -179,8 +179,8 @@ MLX_LM = {
 """By the family's name."""
 
 
-def reading(family: Family, view: View) -> Reading:
-    """How mlx-lm reads this model.
+def reading(family: Family, view: FlatModel) -> Reading:
+    """Return how mlx-lm reads this model.
 
     Raises:
         ConvertError: it would give other outputs, or nobody has compared them.

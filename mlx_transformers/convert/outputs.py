@@ -20,7 +20,7 @@ NEW_TOKENS = 16
 
 
 def outputs(model: Any, kind: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    """Everything that a model of `kind` (as its recipe names it) can be asked with these inputs.
+    """Return all outputs of a model of `kind` (the kind in its recipe) for these inputs.
 
     Raises:
         ConvertError: no outputs are known for models of this kind.
@@ -31,7 +31,7 @@ def outputs(model: Any, kind: str, inputs: Arrays) -> dict[str, np.ndarray]:
 
 
 def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
-    """Logits of a pass, of a greedy continuation with a cache, and of rows padded on the left."""
+    """Return logits, a greedy continuation with the KV cache, and logits with left padding."""
     found: dict[str, np.ndarray] = {}
     if "input_ids" in inputs:
         ctx = _padded(inputs.get("attention_mask"))
@@ -49,7 +49,7 @@ def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
 def greedy(
     model: Any, prompt: np.ndarray, new_tokens: int = NEW_TOKENS, state: Any = None
 ) -> dict[str, np.ndarray]:
-    """The likeliest continuation of every row, token by token with the decode state.
+    """Return the greedy continuation of every row, with the KV cache.
 
     Returns `gen_tokens` [B, N] and `gen_logits` [B, N, V], the logits that chose them.
     """
@@ -75,7 +75,7 @@ def greedy(
 
 
 def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
-    """What an encoder says of every token and of the sequence, under all names that it may have.
+    """Return an encoder's outputs per token and per sequence, under all their names.
 
     Several candidates in a row, `[B, C, T]`, are read one by one (multiple choice).
     """
@@ -107,7 +107,7 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
 
 
 def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
-    """The encoder's output, logits of a target beside it, and a greedy target.
+    """Return the encoder's output, logits of a target, and a greedy target.
 
     A greedy target of the source `prompt_ids` begins with the token `start_id`.
     """

@@ -10,30 +10,30 @@ from .config import HfConfig
 Table = dict[str, object]
 
 
-def scaling_table(told: HfConfig, context: int, trained: int | None) -> Table | None:
-    """Our table of the scaling that a rope table tells; None for none.
+def scaling_table(rope: HfConfig, context: int, trained: int | None) -> Table | None:
+    """Return our table of the scaling of a rope table; None without one.
 
     Args:
-        told: the rope table.
+        rope: the rope table.
         context: the model's own `max_position_embeddings`.
         trained: `original_max_position_embeddings` of the config, which wins over the table's.
 
     Raises:
         ConvertError: a scaling that isn't built.
     """
-    kind = told.get("rope_type", None) or told.get("type", "default")
+    kind = rope_type(rope)
     # some files keep these for scalings that don't ask for them
-    told.ignore("type", "finetuned", "original_max_position_embeddings")
+    rope.ignore("type", "finetuned", "original_max_position_embeddings")
     if kind == "default":
         return None
     if kind not in SCALINGS:
-        raise ConvertError(f"{told.where}: {unknown('rope_type', str(kind), SCALINGS)}")
-    trained = trained or told.get("original_max_position_embeddings", None) or context
-    return {"kind": NAMES.get(kind, kind), **SCALINGS[kind](told, context, trained)}
+        raise ConvertError(f"{rope.where}: {unknown('rope_type', str(kind), SCALINGS)}")
+    trained = trained or rope.optional("original_max_position_embeddings") or context
+    return {"kind": NAMES.get(kind, kind), **SCALINGS[kind](rope, context, trained)}
 
 
 def scaling_config(table: Table) -> Table:
-    """The keys of a scaling as `rope_parameters` spells them: the inverse of `scaling_table`.
+    """Return the keys of a scaling in `rope_parameters`: the inverse of `scaling_table`.
 
     What they have no key for follows from the family, and `match` compares it.
     """
@@ -42,36 +42,41 @@ def scaling_config(table: Table) -> Table:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
 
 
-def linear(told: HfConfig, context: int, trained: int) -> Table:
-    return {"factor": float(told.get("factor"))}
+def rope_type(rope: HfConfig) -> str:
+    """Return the kind of scaling of a rope table; older files call the key `type`."""
+    return str(rope.optional("rope_type") or rope.optional("type") or "default")
 
 
-def dynamic(told: HfConfig, context: int, trained: int) -> Table:
+def linear(rope: HfConfig, context: int, trained: int) -> Table:
+    return {"factor": float(rope.get("factor"))}
+
+
+def dynamic(rope: HfConfig, context: int, trained: int) -> Table:
     # the length from which the base grows is the config's own, whatever training had
-    return {"factor": float(told.get("factor")), "trained_len": context}
+    return {"factor": float(rope.get("factor")), "trained_len": context}
 
 
-def llama3(told: HfConfig, context: int, trained: int) -> Table:
+def llama3(rope: HfConfig, context: int, trained: int) -> Table:
     return {
-        "factor": float(told.get("factor")),
+        "factor": float(rope.get("factor")),
         "trained_len": trained,
-        "low": float(told.get("low_freq_factor")),
-        "high": float(told.get("high_freq_factor")),
+        "low": float(rope.get("low_freq_factor")),
+        "high": float(rope.get("high_freq_factor")),
     }
 
 
-def yarn(told: HfConfig, context: int, trained: int) -> Table:
-    factor = float(told.get("factor", None) or context / trained)
+def yarn(rope: HfConfig, context: int, trained: int) -> Table:
+    factor = float(rope.optional("factor") or context / trained)
     table: Table = {
         "factor": factor,
         "trained_len": trained,
-        "beta_fast": float(told.get("beta_fast", None) or 32),
-        "beta_slow": float(told.get("beta_slow", None) or 1),
+        "beta_fast": float(rope.optional("beta_fast") or 32),
+        "beta_slow": float(rope.optional("beta_slow") or 1),
     }
-    if not told.get("truncate", True):
+    if rope.optional("truncate") is False:
         table["truncate"] = False
-    magnitude = told.get("attention_factor", None)
-    slope, slope_all = told.get("mscale", None), told.get("mscale_all_dim", None)
+    magnitude = rope.optional("attention_factor")
+    slope, slope_all = rope.optional("mscale"), rope.optional("mscale_all_dim")
     if magnitude is None and slope and slope_all:
         magnitude = log_size(factor, slope) / log_size(factor, slope_all)
     if magnitude is not None:
@@ -79,15 +84,15 @@ def yarn(told: HfConfig, context: int, trained: int) -> Table:
     return table
 
 
-def longrope(told: HfConfig, context: int, trained: int) -> Table:
-    factor = told.get("factor", None) or context / trained
-    magnitude = told.get("attention_factor", None)
+def longrope(rope: HfConfig, context: int, trained: int) -> Table:
+    factor = rope.optional("factor") or context / trained
+    magnitude = rope.optional("attention_factor")
     if magnitude is None:
         magnitude = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained))
     return {
         "trained_len": trained,
-        "short": [float(x) for x in told.get("short_factor")],
-        "long": [float(x) for x in told.get("long_factor")],
+        "short": [float(x) for x in rope.get("short_factor")],
+        "long": [float(x) for x in rope.get("long_factor")],
         "magnitude": float(magnitude),
         "reread": False,
     }

@@ -1,7 +1,7 @@
-"""What may happen to tensors on their way between two layouts: each undoes itself.
+"""Invertible transforms of tensors between two layouts.
 
-A transform turns the tensors that one row of a weight map names on their side into those it
-names on ours (`load`), and back (`save`). Biases go through the same transforms as weights.
+`load` turns the published tensors of a row into ours, `save` turns them back. Biases go through the
+same transforms as weights.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class Transform(Protocol):
     """`save(load(x)) == x`, exactly."""
 
     def load(self, theirs: Arrays) -> Arrays:
-        """Their tensors as ours."""
+        """Return published tensors as ours."""
 
     def save(self, ours: Arrays) -> Arrays:
-        """Our tensors as theirs."""
+        """Return our tensors as published."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,15 @@ class Chain:
 
     def __init__(self, *links: Transform) -> None:
         self.links: Sequence[Transform] = links
+
+    def __repr__(self) -> str:
+        return f"Chain{self.links}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Chain) and self.links == other.links
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.links))
 
     def load(self, theirs: Arrays) -> Arrays:
         for link in self.links:

@@ -1,10 +1,8 @@
-"""Weight maps: which of our tensors is which of theirs, as a table that is read both ways.
+"""Weight maps: tables of rows (`rows.py`) that translate tensors in both directions.
 
-A row pairs patterns: `Row("stack.blocks.{i}.mixer.q", "model.layers.{i}.self_attn.q_proj")`.
-`{i}` is the number of a layer, `{e}` of an expert. A pattern names a tensor or a module; of a
-module every parameter that our model has (`weight`, `bias`) is meant. So our model decides which
-rows apply: a bias that it lacks is not looked for, and one that the file has all the same is an
-unknown tensor.
+Our model decides which rows apply: a bias that it lacks is not looked for, and is an unknown
+tensor if the file has it. A parameter of ours without a row (a LoRA matrix, the scales of a
+quantized one) is an error: it would be lost.
 """
 
 import re
@@ -15,50 +13,30 @@ from typing import Any
 import mlx.core as mx
 
 from ..core.errors import ConvertError, nearest
-from .transforms import Same, Transform
+from .rows import Row, as_tuple
+from .transforms import Transform
 
-AS_IT_IS: Transform = Same()
 SHOWN = 8
 """Tensors named per fault."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """Our names, their names, and what happens between them."""
-
-    ours: str | tuple[str, ...]
-    theirs: str | tuple[str, ...]
-    via: Transform = AS_IT_IS
-    experts: int = 0
-    """How many tensors a pattern with `{e}` names."""
-
-
-@dataclass(frozen=True)
 class Move:
-    """A row applied to one place: full names on both sides."""
+    """A row applied to one layer and one expert: full names on both sides."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     via: Transform
 
 
-def rows(ours: str, theirs: str, via: Transform = AS_IT_IS, experts: int = 0) -> list[Row]:
-    """Rows whose patterns differ in one `{a,b,c}`, taken side by side.
-
-    `rows("x.{q,k}", "y.{q,k}_proj")` is `Row("x.q", "y.q_proj")` and `Row("x.k", "y.k_proj")`.
-    """
-    pairs = zip(_choices(ours), _choices(theirs), strict=True)
-    return [Row(mine, other, via, experts) for mine, other in pairs]
-
-
 def moves(table: Sequence[Row], names: Iterable[str]) -> Iterator[Move]:
-    """The rows that apply to a model with parameters `names`, place by place.
+    """Yield the rows that apply to a model with parameters `names`.
 
     Raises:
         ConvertError: a parameter has no row, or only some of those that are packed together exist.
     """
-    compiled = [(row, _pattern(_tuple(row.ours)[0])) for row in table]
-    later = {p for row in table for p in _tuple(row.ours)[1:]}
+    compiled = [(row, _pattern(as_tuple(row.ours)[0])) for row in table]
+    later = {p for row in table for p in as_tuple(row.ours)[1:]}
     followers = [_pattern(pattern) for pattern in later]
     have = list(names)
     known, done = set(have), set[str]()
@@ -67,14 +45,14 @@ def moves(table: Sequence[Row], names: Iterable[str]) -> Iterator[Move]:
         if not found:
             if any(regex.fullmatch(name) for regex in followers):
                 continue
-            raise ConvertError(f"The weight map of this family has no row for our '{name}'.")
+            raise _no_row(name, compiled)
         move = _move(*found[0])
         if absent := [n for n in move.ours if n not in known]:
             raise ConvertError(f"{move.theirs[0]} holds '{absent[0]}', which our model lacks.")
         done.update(move.ours)
         yield move
     if lost := known - done:
-        raise ConvertError(f"The weight map of this family has no row for our '{min(lost)}'.")
+        raise _no_row(min(lost), compiled)
 
 
 def to_ours(
@@ -86,7 +64,7 @@ def to_ours(
     spare: Sequence[str] = (),
     tied: Mapping[str, str] | None = None,
 ) -> dict[str, mx.array]:
-    """Their tensors as the parameters of a model whose shapes are given, in float32.
+    """Return published tensors as the parameters of a model of given shapes, in float32.
 
     Args:
         table: the weight map.
@@ -130,7 +108,7 @@ def to_ours(
 
 
 def to_theirs(table: Sequence[Row], ours: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """Our parameters under their names and in their layout: the inverse of `to_ours`.
+    """Return our parameters under published names and layouts: the inverse of `to_ours`.
 
     Raises:
         ConvertError: a parameter has no row.
@@ -145,12 +123,12 @@ def to_theirs(table: Sequence[Row], ours: Mapping[str, mx.array]) -> dict[str, m
 def renamed(
     theirs: Mapping[str, mx.array], renames: Sequence[tuple[str, str]], dropped: Sequence[str]
 ) -> dict[str, mx.array]:
-    """Tensors of a published file under the names that transformers saves today.
+    """Return the tensors of a published file under the names that transformers saves today.
 
     Args:
         theirs: the tensors of the file.
         renames: regular expressions and what replaces them, one after the other.
-        dropped: regular expressions of buffers that say nothing.
+        dropped: regular expressions of buffers to leave out.
 
     Raises:
         ConvertError: two tensors would get one name.
@@ -189,7 +167,7 @@ def _refuse(where: str, missing: list[str], left: list[str], wrong: list[str]) -
     ]
     faults = [
         _fault("lacks", missing) + "".join(hints) if missing else "",
-        _fault("holds what this model has no place for:", left),
+        _fault("holds tensors that this model doesn't use:", left),
         _fault("has tensors of other shapes:", wrong),
     ]
     if found := [fault for fault in faults if fault]:
@@ -203,21 +181,21 @@ def _fault(sentence: str, names: list[str]) -> str:
     return f"{sentence} {', '.join(names[:SHOWN])}{more}"
 
 
-def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
-
-
-def _choices(pattern: str) -> list[str]:
-    match = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
-    if match is None:
-        return [pattern]
-    return [pattern[: match.start()] + c + pattern[match.end() :] for c in match[1].split(",")]
+def _no_row(name: str, table: list[tuple[Row, re.Pattern[str]]]) -> ConvertError:
+    """Return the error for a parameter without a row; of a known module it is an addition."""
+    module, _, leaf = name.rpartition(".")
+    if any(regex.fullmatch(f"{module}.weight") for _, regex in table):
+        return ConvertError(
+            f"'{module}' holds '{leaf}' beside its weight: an adapter, or a quantized matrix. A "
+            "plain model has no place for it. Fuse the adapter or dequantize the model first."
+        )
+    return ConvertError(f"The weight map of this family has no row for our '{name}'.")
 
 
 def _pattern(ours: str) -> re.Pattern[str]:
-    """Matches a parameter that the pattern names, or one of the module that it names."""
+    """Return a pattern of the parameter `ours`, or of the weight and bias of a module `ours`."""
     text = re.escape(ours).replace(r"\{i\}", r"(?P<i>\d+)", 1).replace(r"\{i\}", "(?P=i)")
-    return re.compile(text + r"(?P<leaf>\.[A-Za-z_]+)?")
+    return re.compile(text + r"(?P<leaf>\.(weight|bias))?")
 
 
 def _move(row: Row, match: re.Match[str]) -> Move:
@@ -230,6 +208,6 @@ def _move(row: Row, match: re.Match[str]) -> Move:
             return [name]
         return [name.replace("{e}", str(e)) for e in range(row.experts)]
 
-    ours = tuple(name for pattern in _tuple(row.ours) for name in full(pattern))
-    theirs = tuple(name for pattern in _tuple(row.theirs) for name in full(pattern))
+    ours = tuple(name for pattern in as_tuple(row.ours) for name in full(pattern))
+    theirs = tuple(name for pattern in as_tuple(row.theirs) for name in full(pattern))
     return Move(ours, theirs, row.via)

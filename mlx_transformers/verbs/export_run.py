@@ -11,23 +11,23 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..assembly.published import CONFIG, settled, typed_model
 from ..assembly.recipe import load_recipe
 from ..assembly.saved import load
 from ..convert.checkpoint import write_tensors
 from ..convert.config import HfConfig
 from ..convert.family import Family, read
-from ..convert.fold import folded
+from ..convert.flat_model import FlatModel
+from ..convert.fold_scale import fold_scales
 from ..convert.gguf import as_gguf, write_gguf
-from ..convert.match import match, say
+from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
-from ..convert.view import View
 from ..convert.weights import to_theirs
 from ..core.errors import ConvertError, unknown
 from ..data.tokenizers.gguf import write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..runs.folder import RUNS, find_checkpoint
-from .import_run import CONFIG, settled, typed_model
 
 AHEAD = "ahead."
 """How the names of parameters that look ahead begin."""
@@ -119,7 +119,7 @@ def exportable(
     original = json.loads(came_with.read_text("utf-8")) if came_with.is_file() else None
     family, said = match(table, lambda t: _settle(t, str(folder.path)), original)
     # Libraries disagree on defaults, so every option is written out.
-    config = {**(say(family, table) or {}), **said.data}
+    config = {**(write_config(family, table) or {}), **said.data}
     dtype = dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
     if dtype not in DTYPES:
         raise ConvertError(unknown("dtype", str(dtype), DTYPES))
@@ -152,7 +152,7 @@ def parameters(
 ) -> dict[str, mx.array]:
     """A model's parameters as its family has them: with zeros for what only the family adds, and
     without what looks ahead where the family has no place for it: it served the training."""
-    twin = typed_model(family.model(HfConfig(config)), family.name)
+    twin = typed_model(family.table(HfConfig(config)), family.name)
     theirs = settled(twin, twin.vocab_size)
     zeros = {
         name: mx.zeros(array.shape)
@@ -160,7 +160,7 @@ def parameters(
         if name.endswith((".bias", "embed.types.weight")) and not name.startswith(AHEAD)
     }
     kept = ours if theirs.get("ahead") else without_ahead(ours)
-    return zeros | folded(kept, table, theirs)
+    return zeros | fold_scales(kept, table, theirs)
 
 
 def without_ahead(parameters: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -175,7 +175,7 @@ def write_hf(found: Exportable, folder: Path) -> None:
 
 def write_mlx_lm(found: Exportable, folder: Path) -> None:
     """A folder that mlx-lm opens."""
-    view = View(found.table)
+    view = FlatModel(found.table)
     how = reading(found.family, view)
     config = found.config | how.keys(view, found.config)
     found = replace(found, parameters=without_ahead(found.parameters))
@@ -186,7 +186,7 @@ def write_mlx_lm(found: Exportable, folder: Path) -> None:
 def write_llama_cpp(found: Exportable, path: Path) -> None:
     """A file that llama.cpp opens."""
     family = as_gguf(HfConfig(found.config))
-    window = View(found.table).get("block.mixer.window")
+    window = FlatModel(found.table).get("block.mixer.window")
     if isinstance(window, int) and window < found.table["max_seq_len"]:
         raise ConvertError(
             f"llama.cpp has no sliding window for this family, so from token {window + 1} on it "

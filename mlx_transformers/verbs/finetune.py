@@ -13,6 +13,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.build import Built
+from ..assembly.published import CONFIG, read_source
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.cache import cache_folder
 from ..core.errors import RunError
@@ -23,7 +24,6 @@ from ..data.tokenizers.published import read_tokenizer
 from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
-from .import_run import CONFIG, read_source
 from .train import Result, Say, train
 
 Weights = dict[str, mx.array]

@@ -1,32 +1,18 @@
-"""From a published folder to a model: the recipe's model table, the module, its weights."""
+"""Makes a run of a published model: its recipe, its tokenizer and a checkpoint of step 0."""
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
-
+from ..assembly.published import CONFIG, Published, read_source
 from ..assembly.recipe import Recipe
-from ..convert.checkpoint import read_tensors
-from ..convert.config import HfConfig, read_config
-from ..convert.family import BUFFERS, Family, read
-from ..convert.gguf import read_gguf
-from ..convert.known import family_of
-from ..convert.sentences import sentence_pool
-from ..convert.weights import renamed, to_ours
 from ..core.device import facts
-from ..core.errors import ConvertError
-from ..data.tokenizers.gguf import read_metadata
 from ..data.tokenizers.hf import HfTokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
-from ..data.tokenizers.published import read_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..recipe.config import Config, Kind
 from ..recipe.load import resolve_data
-from ..recipe.slot import Slot
 from ..recipe.toml import to_toml
 from ..recipe.validate import typed
 from ..runs import checkpoint
@@ -34,121 +20,24 @@ from ..runs.durable import replace_text
 from ..runs.folder import RUNS, RunFolder, check_new, create
 from ..runs.progress import Progress
 
-CONFIG = "config.json"
 TASKS = {"decoder": ("clm", "rows"), "encoder_decoder": ("seq2seq", "span_corruption")}
-"""What a model of each kind would be trained on further: objective, and kind of batch."""
+"""Objective and batch kind for further training of a model of each kind."""
 MASKED = ("mlm", "mlm")
-"""The same for encoders whose head writes words."""
+"""The same for encoders with an MLM head."""
 SEQ_LEN = 512
-"""Tokens of a row in an imported run's recipe, where the context is longer."""
+"""Longest rows in an imported run's recipe."""
 
 
-class _ModelOnly(Config):
-    """A recipe of which only the model is known."""
-
-    model: Annotated[Kind, Slot("model")]
-    """The architecture."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """A model that was read from a published folder.
-
-    Attributes:
-        table: the `[model]` table of its recipe.
-        model: the module with its weights, in float32.
-        family: how it was read.
-        config: its config.json.
-    """
-
-    table: dict[str, Any]
-    model: Any
-    family: Family
-    config: HfConfig
-
-
-def read_published(folder: Path, config_file: str = CONFIG) -> Published:
-    """The model of a folder with a config.json and safetensors.
-
-    Raises:
-        ConvertError: a family, an option, a tensor or a shape that isn't known; always named.
-    """
-    if not folder.is_dir():
-        raise ConvertError(f"{folder} is not a folder.")
-    config, tensors = read_config(folder / config_file), read_tensors(folder)
-    return published(config, tensors, str(folder), pool=sentence_pool(folder))
-
-
-def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
-    """The model and the tokenizer of a published folder, or of a GGUF file.
-
-    Raises:
-        MlxtError: as `read_published`, or the tokenizer can't be read.
-    """
-    if not source.is_file():
-        return read_published(source), read_tokenizer(source)
-    if source.suffix != ".gguf":
-        raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
-    config, tensors, family, metadata = read_gguf(source)
-    return published(config, tensors, str(source), family), read_metadata(metadata)
-
-
-def published(
-    config: HfConfig,
-    tensors: dict[str, mx.array],
-    where: str,
-    family: Family | None = None,
-    pool: dict[str, Any] | None = None,
-) -> Published:
-    """The model that a config and tensors under published names are.
-
-    Args:
-        config: its config.json.
-        tensors: by name.
-        where: how to call their file in a sentence.
-        family: what maps the names, where it isn't what the config says.
-        pool: the table of a pool that stands for the head and the pool of the config's class.
-
-    Raises:
-        ConvertError: as `read_published`.
-    """
-    family = family or family_of(config)
-    theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
-    config.tensors = frozenset(theirs)
-    table, weights = read(family, config)
-    if pool is not None:
-        table = {key: value for key, value in table.items() if key != "head"} | {"pool": pool}
-    typed_table = typed_model(table, where)
-    model = typed_table.build(typed_table.vocab_size)
-    shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
-    ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
-    model.update(tree_unflatten(list(ours.items())))
-    mx.eval(model.parameters())
-    return Published(table, model, family, config)
-
-
-def typed_model(table: dict[str, Any], where: str) -> Any:
-    """The model config of a `[model]` table.
-
-    Raises:
-        RecipeError: the table says what no kind has.
-    """
-    recipe: Any = typed(_ModelOnly, resolve_data({"model": table}, where))
-    return recipe.model
-
-
-def settled(model: Any, vocab_size: int) -> dict[str, Any]:
-    """A model config as a `[model]` table with every default and the vocabulary filled in."""
-    return {**model.model_dump(), "vocab_size": vocab_size}
-
-
-def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunFolder:
+def import_run(
+    source: Path, name: str | None = None, root: Path = RUNS, say: Callable[[str], None] = print
+) -> RunFolder:
     """Make a run of a published model: its recipe, its tokenizer, and a checkpoint of step 0.
 
     Args:
         source: a folder with a config.json and safetensors, or a GGUF file.
         name: the run's name; None takes the folder's, with a number if that is taken.
         root: the folder of runs.
+        say: prints a sentence on keys of config.json that no code reads.
 
     Raises:
         MlxtError: the model or its tokenizer can't be read, or a run of that name exists. Then
@@ -163,6 +52,8 @@ def import_run(source: Path, name: str | None = None, root: Path = RUNS) -> RunF
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
+    if unread := found.config.passed_over():
+        say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
     return folder
 
 
@@ -182,7 +73,7 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
         "checkpoint": {"every": 100},
     }
     recipe = resolve_data({"model": found.table, **rest}, source)
-    typed(Recipe, recipe)  # whatever is wrong with it is said now
+    typed(Recipe, recipe)  # raises now what a later verb would
     header = f"# Imported from {source}: a {found.family.name} of {found.config.where}.\n"
     folder.describe(header + to_toml(recipe.data), facts() | {"imported": source})
     folder.keep_tokenizer(tokenizer.save)
@@ -192,7 +83,7 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
 
 
 def _target_start(found: Published) -> dict[str, str]:
-    """What the target of an encoder-decoder begins with: BART takes the end, T5 the padding."""
+    """Return the first token of an encoder-decoder's target: the end in BART, padding in T5."""
     if found.table["kind"] != "encoder_decoder":
         return {}
     told = found.config.data
@@ -202,7 +93,7 @@ def _target_start(found: Published) -> dict[str, str]:
 
 
 def _tokenizer_table(tokenizer: Tokenizer, folder: RunFolder) -> dict[str, Any]:
-    """The tokenizer as a recipe says it: the file that the run itself keeps."""
+    """Return the recipe's table of the tokenizer, whose file is in the run's folder."""
     if isinstance(tokenizer, NumberTokenizer):
         return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
     table = {"kind": tokenizer.kind, "path": str(folder.tokenizer / tokenizer.payload)}

@@ -7,14 +7,14 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from mlx_transformers.assembly.published import typed_model
 from mlx_transformers.convert.checkpoint import write_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import read
-from mlx_transformers.convert.known import family_of
+from mlx_transformers.convert.registry import family_of
 from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.published import tokenizer_files
-from mlx_transformers.verbs.import_run import typed_model
 
 ROPED = {
     "hidden_size": 32,

@@ -1,13 +1,17 @@
-"""No option of a config is passed over."""
+"""No option of a config that has an effect is passed over."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mlx_transformers.assembly.published import typed_model
 from mlx_transformers.convert.config import HfConfig
-from mlx_transformers.convert.family import read
-from mlx_transformers.convert.known import FAMILIES, family_of
+from mlx_transformers.convert.family import Family, read
+from mlx_transformers.convert.registry import FAMILIES, family_of
 from mlx_transformers.convert.rope import rope
 from mlx_transformers.core.errors import ConvertError
-from mlx_transformers.verbs.import_run import typed_model
 
 LLAMA = {
     "model_type": "llama",
@@ -17,28 +21,55 @@ LLAMA = {
     "vocab_size": 101,
 }
 
+HUB: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "hub_configs.json").read_text("utf-8")
+)
+"""`config.json` as published on the Hub, with the keys that no code reads."""
+UNKNOWN = {"is_llama_config", "rope_interleaved", "use_mrope", "unsloth_fixed"}
+"""Keys in `HUB` that the reference doesn't know."""
 SAID = {"big_bird": {"attention_type": "original_full"}}
 """What has to be said of families whose default is not built."""
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
-def test_an_option_that_nobody_reads_is_named(family) -> None:  # type: ignore[no-untyped-def]
+def test_a_key_that_the_reference_does_not_know_is_reported(family: Family) -> None:
     said = SAID.get(family.name, {})
     config = HfConfig({"model_type": family.name, "use_wormholes": True, **said})
-    with pytest.raises(ConvertError, match="use_wormholes = true"):
-        read(family, config)
+    read(family, config)
+    assert config.passed_over() == ["use_wormholes"]
 
 
-def test_options_without_effect_or_value_are_accepted() -> None:
+@pytest.mark.parametrize("name", sorted(HUB))
+def test_published_configs_open(name: str) -> None:
+    config = HfConfig(HUB[name])
+    table, _ = read(family_of(config), config)
+    assert table["vocab_size"] == HUB[name]["vocab_size"]
+    assert {*config.passed_over()} <= UNKNOWN
+
+
+def test_keys_without_effect_or_value_are_accepted() -> None:
     said = {"torch_dtype": "float16", "use_cache": False, "eos_token_id": [1, 2], "novelty": None}
-    read(family_of(HfConfig(LLAMA)), HfConfig(LLAMA | said))
+    config = HfConfig(LLAMA | said)
+    read(family_of(config), config)
+    assert config.passed_over() == []
+
+
+def test_two_names_of_one_key_have_to_agree() -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 4}
+    same, other = HfConfig(gpt2 | {"hidden_size": 32}), HfConfig(gpt2 | {"hidden_size": 64})
+    alias = HfConfig({"model_type": "gpt2", "hidden_size": 32, "n_head": 4})
+    assert read(family_of(same), same) == read(family_of(alias), alias)
+    with pytest.raises(ConvertError, match="hidden_size = 64"):
+        read(family_of(other), other)
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "wavy"}}, "rope_type 'wavy'"),
-        ({"rope_parameters": {"rope_theta": 1e4, "colour": "red"}}, 'colour = "red"'),
+        ({"rope_parameters": {"rope_theta": 1e4, "mrope_section": [8, 12]}}, "mrope_section"),
+        ({"is_decoder": True}, "is_decoder = true"),
+        ({"hidden_size": "wide"}, "another type"),
         ({"hidden_act": "sillu"}, "Did you mean 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ],
@@ -70,20 +101,24 @@ def test_an_unknown_family_gets_the_nearest() -> None:
         family_of(HfConfig({"model_type": "mixtrall"}))
 
 
+def llama(keys: dict[str, Any]) -> HfConfig:
+    return HfConfig({"model_type": "llama", **keys})
+
+
 def test_rope_in_both_dialects_is_one_table() -> None:
     newer = {"rope_parameters": {"rope_theta": 5e3, "partial_rotary_factor": 0.5}}
     older = {"rope_theta": 5e3, "rope_scaling": None, "partial_rotary_factor": 0.5}
     own = {"rotary_emb_base": 5e3, "rotary_pct": 0.5}
     want = {"kind": "rope", "theta": 5e3, "fraction": 0.5}
-    assert rope(HfConfig(newer), fraction=1.0) == rope(HfConfig(older), fraction=1.0) == want
+    assert rope(llama(newer), partial=True) == rope(llama(older), partial=True) == want
     keys = {"theta_key": "rotary_emb_base", "fraction_key": "rotary_pct"}
-    found = rope(HfConfig(own), fraction=1.0, **keys)
+    found = rope(llama(own), partial=True, **keys)
     assert found == want
 
 
 def test_rope_by_layer_type() -> None:
     both = {"full": {"rope_theta": 1e6, "rope_type": "default"}, "sliding": {"rope_theta": 1e4}}
-    config = HfConfig({"rope_parameters": both})
+    config = llama({"rope_parameters": both})
     assert rope(config, layer="full")["theta"] == 1e6
     assert rope(config, layer="sliding")["theta"] == 1e4
 

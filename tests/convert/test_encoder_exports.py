@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from mlx_transformers.assembly.published import settled, typed_model
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.match import match
-from mlx_transformers.verbs.import_run import settled, typed_model
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "encoders"
 CLASSES = {

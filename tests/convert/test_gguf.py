@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import read_published, read_source
 from mlx_transformers.convert.gguf import config_of, dequantized, metadata_of
 from mlx_transformers.core.errors import ConvertError, DataError, MlxtError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
@@ -18,7 +19,7 @@ from mlx_transformers.data.tokenizers.hf import HfTokenizer
 from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
 from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
 from mlx_transformers.verbs.export_run import export_run, exportable, write_llama_cpp
-from mlx_transformers.verbs.import_run import import_run, read_published, read_source
+from mlx_transformers.verbs.import_run import import_run
 
 from .published import write
 

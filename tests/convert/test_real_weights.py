@@ -10,13 +10,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import read_published
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.tokenizers.published import read_tokenizer
 from mlx_transformers.data.wheel import Wheel
 from mlx_transformers.decode.generate import generate
 from mlx_transformers.decode.sample import Sampling
-from mlx_transformers.verbs.import_run import import_run, read_published
+from mlx_transformers.verbs.import_run import import_run
 
 pytestmark = [
     pytest.mark.slow,

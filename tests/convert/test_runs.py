@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
+from mlx_transformers.assembly.published import published, read_published, settled, typed_model
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.convert import checkpoint
@@ -22,13 +23,7 @@ from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
 from mlx_transformers.decode.generate import generate
 from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.verbs.export_run import discriminator, export_run, parameters
-from mlx_transformers.verbs.import_run import (
-    import_run,
-    published,
-    read_published,
-    settled,
-    typed_model,
-)
+from mlx_transformers.verbs.import_run import import_run
 from mlx_transformers.verbs.train import evaluate
 
 from .published import CONFIGS, write

@@ -3,8 +3,9 @@
 import mlx.core as mx
 import pytest
 
+from mlx_transformers.convert.rows import Row, moved, rows, under, without
 from mlx_transformers.convert.transforms import Split, Stack
-from mlx_transformers.convert.weights import Row, renamed, rows, to_ours, to_theirs
+from mlx_transformers.convert.weights import renamed, to_ours, to_theirs
 from mlx_transformers.core.errors import ConvertError
 
 TABLE = [
@@ -52,8 +53,8 @@ def test_both_ways_give_back_what_came_in() -> None:
     ("change", "said"),
     [
         (lambda t: t.pop("h.0.mlp.fc.bias"), "lacks h.0.mlp.fc.bias"),
-        (lambda t: t.update({"h.0.mlp.proj.bias": mx.zeros(3)}), "no place for: h.0.mlp.proj.bias"),
-        (lambda t: t.update({"h.1.qk.weight": mx.zeros((3, 3))}), "no place for: h.1.qk.weight"),
+        (lambda t: t.update({"h.0.mlp.proj.bias": mx.zeros(3)}), "doesn.t use: h.0.mlp.proj.bias"),
+        (lambda t: t.update({"h.1.qk.weight": mx.zeros((3, 3))}), "doesn.t use: h.1.qk.weight"),
         (lambda t: t.update({"wte.weight": mx.zeros((5, 3))}), r"wte.weight \[5, 3\] gives table"),
         (lambda t: t.update({"h.0.qk.weight": mx.zeros((4, 3))}), r"h.0.qk.weight \[4, 3\]"),
         (lambda t: t.update({"lm_head.weight": mx.zeros((4, 3))}), "other numbers there"),
@@ -87,3 +88,21 @@ def test_published_names_are_translated_and_buffers_dropped() -> None:
     assert found.keys() == {"x.wte.weight", "x.wpe"}
     with pytest.raises(ConvertError, match=r"'x\.a'"):
         renamed({"a": mx.zeros(1), "x.a": mx.zeros(1)}, ((r"^(?!x\.)", "x."),), ())
+
+
+@pytest.mark.parametrize("leaf", ["lora_a", "scales", "biases"])
+def test_adapters_and_quantized_matrices_never_leave_as_a_plain_model(leaf: str) -> None:
+    ours = {name: mx.zeros(shape) for name, shape in SHAPES.items()}
+    with pytest.raises(ConvertError, match=f"'blocks.0.up' holds '{leaf}' beside its weight"):
+        to_theirs(TABLE, ours | {f"blocks.0.up.{leaf}": mx.zeros(3)})
+
+
+def test_rows_are_moved_and_left_out_by_module() -> None:
+    table = [Row("a.x", "h.x"), Row(("a.q", "a.k"), "h.qk"), Row("ab.x", "i.x")]
+    assert under(table, "l", "m")[1] == Row(("l.a.q", "l.a.k"), "m.h.qk")
+    assert without(table, "a") == table[2:] == without(table, "a.x", ("a.q", "a.k"))
+    assert moved(table, ("a", "b.c"), ("h", "k")) == [
+        Row("b.c.x", "k.x"),
+        Row(("b.c.q", "b.c.k"), "k.qk"),
+    ]
+    assert moved(table, ("a", "")) == [Row("x", "h.x"), Row(("q", "k"), "h.qk")]

@@ -6,10 +6,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import Published, published
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.outputs import outputs
 from mlx_transformers.core.errors import ConvertError
-from mlx_transformers.verbs.import_run import Published, published
 
 from .draw import draw
 from .test_goldens import read

@@ -11,10 +11,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import Published, published
 from mlx_transformers.convert.config import HfConfig
-from mlx_transformers.convert.known import FAMILIES
 from mlx_transformers.convert.outputs import outputs
-from mlx_transformers.verbs.import_run import Published, published
+from mlx_transformers.convert.registry import FAMILIES
 
 from .draw import draw
 

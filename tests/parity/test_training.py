@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import typed_model
 from mlx_transformers.objectives.clm import Clm
 from mlx_transformers.objectives.mlm import Mlm
 from mlx_transformers.objectives.seq2seq import Seq2Seq
@@ -16,7 +17,6 @@ from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.trainer.config import Train
 from mlx_transformers.trainer.state import TrainState
 from mlx_transformers.trainer.step import Step
-from mlx_transformers.verbs.import_run import typed_model
 
 from .test_goldens import NAMES, read, rebuild
 

@@ -3,73 +3,71 @@
 Defaults are those of `AlbertConfig`.
 """
 
-from ..answers import Answer, asked, classifier, pooled, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import View, spelled
-from ..weights import Row, rows
-from .bert import TOWER, around, tower, word_rows, words
+from ..flat_model import FlatModel, config_writer
+from ..rows import Row, rows
+from ..task_heads import (
+    TaskHead,
+    architecture_of,
+    classifier,
+    pooler_head,
+    task_of,
+    token_classifier,
+)
+from .bert import ENCODER_KEYS, mlm_head, mlm_rows, outer_rows, tower
 
 POOLER = "albert.pooler"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an AlbertConfig."""
+    """Return the `[model]` table of an AlbertConfig."""
     config.ignore(
         "layers_to_keep", "net_structure_type", "gap_size", "num_memory_blocks", "down_scale_factor"
     )
-    table = tower(
-        config,
-        vocab_size=30000,
-        dim=4096,
-        n_heads=64,
-        hidden_dim=16384,
-        activation="gelu_new",
-        dropout=0.0,
-    )
-    table["embed"] |= {"width": config.get("embedding_size", 128), "project_bias": True}
-    groups, inner = config.get("num_hidden_groups", 1), config.get("inner_group_num", 1)
+    table = tower(config)
+    table["embed"] |= {"width": config.get("embedding_size"), "project_bias": True}
+    groups, inner = config.get("num_hidden_groups"), config.get("inner_group_num")
     table["n_layers"] *= inner
     shared: Table = {"n_distinct": groups * inner}
     if inner > 1:
         shared["unit"] = inner
-    return table | shared | answer(config).tables()
+    return table | shared | task_head(config).tables()
 
 
-def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of ALBERT's."""
-    task, rate = task_of(config, "ForPreTraining"), config.get("classifier_dropout_prob", 0.1)
+def task_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of ALBERT's."""
+    task, rate = task_of(config, "ForPreTraining"), config.get("classifier_dropout_prob")
     match task:
         case "Model":
-            return pooled(POOLER)
+            return pooler_head(POOLER)
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, POOLER, "classifier", dropout=rate)
         case "ForPreTraining" | "ForMaskedLM":
-            width, activation = config.get("embedding_size", 128), "gelu_new"
-            head = words(config, config.activation("hidden_act", activation)) | {"width": width}
-            found = word_rows("predictions.", "predictions.", "dense", "LayerNorm", config)
+            head = mlm_head(config) | {"width": config.get("embedding_size")}
+            found = mlm_rows("predictions.", "predictions.", "dense", "LayerNorm", config)
             if task == "ForMaskedLM":
-                return Answer(head, None, found)
+                return TaskHead(head, None, found)
             order = classifier(config, POOLER, "sop_classifier.classifier", dropout=rate)
-            return Answer(head, order.pool, [*found, *order.rows])
+            return TaskHead(head, order.pool, [*found, *order.rows])
     raise config.refuse("architectures", config.architecture)
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an ALBERT."""
-    groups, inner = config.get("num_hidden_groups", 1), config.get("inner_group_num", 1)
+    """Return the weight map of an ALBERT."""
+    groups, inner = config.get("num_hidden_groups"), config.get("inner_group_num")
     return [
-        *around("albert."),
+        *outer_rows("albert."),
         Row("embed.project", "albert.encoder.embedding_hidden_mapping_in"),
         *(row for g in range(groups) for i in range(inner) for row in layer(g, i, g * inner + i)),
-        *answer(config).rows,
+        *task_head(config).rows,
     ]
 
 
 def layer(group: int, inner: int, number: int) -> list[Row]:
-    """The tensors of one of the layers that have weights of their own."""
+    """Return the tensors of one of the layers that have weights of their own."""
     theirs = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
     ours = f"stack.blocks.{number}"
     return [
@@ -80,8 +78,8 @@ def layer(group: int, inner: int, number: int) -> list[Row]:
     ]
 
 
-def grouped(view: View) -> Table:
-    """How layers share weights: groups of as many as run one after the other."""
+def grouped(view: FlatModel) -> Table:
+    """Return how layers share weights: groups of `unit` consecutive layers."""
     inner, layers = view.get("unit"), view.get("n_layers")
     return {
         "num_hidden_layers": layers // inner,
@@ -95,7 +93,9 @@ ALBERT = Family(
     architecture="AlbertForPreTraining",
     model=model,
     weights=weights,
-    config=spelled({**TOWER, "embedding_size": "embed.width"}, grouped, asked("Albert")),
+    config=config_writer(
+        {**ENCODER_KEYS, "embedding_size": "embed.width"}, grouped, architecture_of("Albert")
+    ),
     renames=(prefixed("albert.", "predictions.", "sop_classifier.", "classifier.", "qa_outputs."),),
     spare=(r"^albert\.pooler\.", r"^predictions\.", r"^sop_classifier\."),
     tied=(

@@ -5,32 +5,17 @@ Defaults are those of `ApertusConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, config_writer
 from ..rope import rotary
-from ..view import View, spelled
-from ..weights import Row, rows
-from .llama import ATTENTION, BIASED, BLOCK, ENDS, HF_BLOCK, LLAMA, decoder
+from ..rows import BLOCK, Row, rows
+from .llama import ATTENTION, BIASED, HF_BLOCK, LLAMA, OUTER_ROWS, decoder
 from .starcoder2 import ungated
-
-DEFAULTS: Table = {
-    "vocab_size": 131072,
-    "intermediate_size": 14336,
-    "max_position_embeddings": 65536,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 12000000.0,
-    "rope_parameters": {
-        "rope_type": "llama3",
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    },
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an ApertusConfig."""
-    learned = config.get("hidden_act", "xielu") == "xielu"
-    table = decoder(config, bias=config.get("attention_bias", False), gated=False, **DEFAULTS)
+    """Return the `[model]` table of an ApertusConfig."""
+    learned = config.get("hidden_act") == "xielu"
+    table = decoder(config, bias=config.get("attention_bias"), gated=False)
     # what their own code is told, and theirs in transformers takes for granted
     config.expect("qk_norm", True)
     config.expect("mlp_bias", False)
@@ -42,10 +27,10 @@ def model(config: HfConfig) -> Table:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an Apertus."""
+    """Return the weight map of an Apertus."""
     norms, mlp = "{attention,feedforward}_layernorm", f"{HF_BLOCK}.mlp"
     return [
-        *ENDS,
+        *OUTER_ROWS,
         *ATTENTION,
         *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{norms}"),
         *rows(f"{BLOCK}.ffn.{{up,down}}", f"{mlp}.{{up,down}}_proj"),
@@ -53,8 +38,8 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def act(view: View) -> Table:
-    """The activation, which is learned or has a name."""
+def act(view: FlatModel) -> Table:
+    """Return the activation: the learned xIELU, or a named one."""
     learned = view.get("block.ffn.kind") == "xielu"
     return {"hidden_act": "xielu"} if learned else {}
 
@@ -64,7 +49,7 @@ APERTUS = Family(
     architecture="ApertusForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(BIASED, rotary(), act),
+    config=config_writer(BIASED, rotary(), act),
     renames=LLAMA.renames,
     dropped=(r"\.act_fn\.(beta|eps)$",),
     tied=LLAMA.tied,

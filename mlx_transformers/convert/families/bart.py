@@ -4,16 +4,14 @@ They are the transformer of 2017 with the norms before or after, learned or sinu
 and a norm after the embedding or none. Defaults are those of each one's config class.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, PathOrFn, activation, config_writer, is_
+from ..rows import Row, rows
 from ..transforms import Reshape
-from ..view import Told, View, activation, is_, spelled
-from ..weights import Row, rows
 
 LEARNED: Table = {"kind": "learned", "offset": 2}
 SINUSOIDAL: Table = {"kind": "sinusoidal", "layout": "halves"}
@@ -31,7 +29,6 @@ class Member:
         position: the table of its positions.
         logits_bias: whether a fixed bias is added to the logits.
         apart: whether each side may have a table of words of its own.
-        defaults: values of its config class that differ from `DEFAULTS`.
     """
 
     placement: str = "post"
@@ -40,30 +37,10 @@ class Member:
     position: Table = field(default_factory=lambda: LEARNED)
     logits_bias: bool = True
     apart: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-
-
-DEFAULTS: dict[str, Any] = {
-    "vocab_size": 50265,
-    "max_position_embeddings": 1024,
-    "encoder_layers": 12,
-    "encoder_ffn_dim": 4096,
-    "encoder_attention_heads": 16,
-    "decoder_layers": 12,
-    "decoder_ffn_dim": 4096,
-    "decoder_attention_heads": 16,
-    "activation_function": "gelu",
-    "d_model": 1024,
-    "dropout": 0.1,
-    "attention_dropout": 0.0,
-    "activation_dropout": 0.0,
-    "init_std": 0.02,
-    "scale_embedding": False,
-}
 
 
 def model(member: Member, config: HfConfig) -> Table:
-    """The `[model]` table of a BartConfig, or of a relative's."""
+    """Return the `[model]` table of a BartConfig, or of a relative's."""
     config.ignore("encoder_layerdrop", "decoder_layerdrop", "classifier_dropout", "classif_dropout")
     config.ignore("num_hidden_layers", "decoder_start_token_id", "num_labels", "num_beams")
     config.ignore("add_bias_logits", "add_final_layer_norm", "normalize_before", "static_position")
@@ -71,36 +48,34 @@ def model(member: Member, config: HfConfig) -> Table:
     config.ignore("save_step", "gradient_checkpointing", "embedding_dropout")
     config.expect("use_prompt", False)
     config.ignore("prompt_length", "prompt_mid_dim")
-    told = partial(_told, member, config)
-    size = told("vocab_size")
-    config.expect("decoder_vocab_size", size, None if "decoder_vocab_size" in config else size)
+    size = config.get("vocab_size")
+    config.expect("decoder_vocab_size", size)
     return {
         "kind": "encoder_decoder",
-        "dim": told("d_model"),
-        "max_seq_len": told("max_position_embeddings"),
+        "dim": config.get("d_model"),
+        "max_seq_len": config.get("max_position_embeddings"),
         "vocab_size": size,
         "encoder": tower(member, config, "encoder"),
         "decoder": tower(member, config, "decoder"),
         "shared": shared(member, config),
         "head": {"kind": "lm", "tied": _tied(config), "bias": has_logits_bias(member, config)},
-        "init": {"kind": "normal", "std": told("init_std")},
+        "init": {"kind": "normal", "std": config.get("init_std")},
     }
 
 
 def tower(member: Member, config: HfConfig, side: str) -> Table:
-    """The table of the encoder or of the decoder."""
-    told = partial(_told, member, config)
+    """Return the table of the encoder or of the decoder."""
     norm = {"kind": "layer_norm"}
     heads = {
-        "n_heads": told(f"{side}_attention_heads"),
+        "n_heads": config.get(f"{side}_attention_heads"),
         "bias": True,
         "out_bias": True,
-        "dropout": float(told("attention_dropout")),
+        "dropout": float(config.get("attention_dropout")),
     }
     embed: Table = {
         "kind": "token",
-        "scale": "sqrt_dim" if told("scale_embedding") else "one",
-        "dropout": float(told("dropout")),
+        "scale": "sqrt_dim" if config.get("scale_embedding") else "one",
+        "dropout": float(config.get("dropout")),
     }
     if member.embed_norm:
         embed["norm"] = norm
@@ -108,21 +83,21 @@ def tower(member: Member, config: HfConfig, side: str) -> Table:
         embed["norm_of"] = "words"
     block: Table = {
         "placement": member.placement,
-        "dropout": float(told("dropout")),
+        "dropout": float(config.get("dropout")),
         "norm": norm,
         "mixer": {"kind": "attention", **heads},
         "ffn": {
             "kind": "mlp",
-            "hidden_dim": told(f"{side}_ffn_dim"),
-            "activation": config.activation("activation_function", _default(member, "activation")),
+            "hidden_dim": config.get(f"{side}_ffn_dim"),
+            "activation": config.activation("activation_function"),
             "bias": True,
-            "dropout": float(told("activation_dropout")),
+            "dropout": float(config.get("activation_dropout")),
         },
     }
     if side == "decoder":
         block["cross"] = {"kind": "cross_attention", **heads}
     return {
-        "n_layers": told(f"{side}_layers"),
+        "n_layers": config.get(f"{side}_layers"),
         "embed": embed,
         "position": positions(member, config),
         "block": block,
@@ -131,15 +106,15 @@ def tower(member: Member, config: HfConfig, side: str) -> Table:
 
 
 def positions(member: Member, config: HfConfig) -> Table:
-    """The table of positions; those of fairseq begin behind the number of the padding token."""
+    """Return the position table; fairseq's positions start after the padding token's id."""
     if member.position != FAIRSEQ:
         return member.position
-    return {**FAIRSEQ, "offset": config.get("pad_token_id", 1) + 1, "skips_padding": True}
+    return {**FAIRSEQ, "offset": config.get("pad_token_id") + 1, "skips_padding": True}
 
 
 def weights(member: Member, config: HfConfig) -> list[Row]:
-    """The weight map of a BART or a relative."""
-    size = _told(member, config, "vocab_size")
+    """Return the weight map of a BART or a relative."""
+    size = config.get("vocab_size")
     table = [Row("decoder.embed.table", "model.shared")]
     if not shared(member, config):
         table = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
@@ -169,8 +144,9 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
 
 def shared(member: Member, config: HfConfig) -> bool:
     """Whether one table serves both sides."""
-    told = config.get("share_encoder_decoder_embeddings", True) or not member.apart
-    return bool(told) and _tied(config)
+    if member.apart and not config.get("share_encoder_decoder_embeddings"):
+        return False
+    return _tied(config)
 
 
 def has_logits_bias(member: Member, config: HfConfig) -> bool:
@@ -180,19 +156,10 @@ def has_logits_bias(member: Member, config: HfConfig) -> bool:
 
 
 def _tied(config: HfConfig) -> bool:
-    return bool(config.get("tie_word_embeddings", True))
+    return bool(config.get("tie_word_embeddings"))
 
 
-def _told(member: Member, config: HfConfig, key: str) -> Any:
-    return config.get(key, _default(member, key))
-
-
-def _default(member: Member, key: str) -> Any:
-    key = "activation_function" if key == "activation" else key
-    return member.defaults.get(key, DEFAULTS[key])
-
-
-SIDES: dict[str, Told] = {
+SIDES: dict[str, PathOrFn] = {
     f"{side}_{key}": f"{side}.{path}"
     for side in ("encoder", "decoder")
     for key, path in (
@@ -201,7 +168,7 @@ SIDES: dict[str, Told] = {
         ("ffn_dim", "block.ffn.hidden_dim"),
     )
 }
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     **SIDES,
     "vocab_size": "vocab_size",
     "d_model": "dim",
@@ -216,8 +183,8 @@ KEYS: dict[str, Told] = {
 }
 
 
-def padded(view: View) -> Table:
-    """The token before the first of fairseq's positions, from which its code counts."""
+def pad_offset(view: FlatModel) -> Table:
+    """Return the padding token's id, after which fairseq's positions start."""
     return {"pad_token_id": view.get("encoder.position.offset") - 1}
 
 
@@ -225,13 +192,17 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
     computed = member.position["kind"] == "sinusoidal"
     first = "model.shared.weight"
     second = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
-    own: dict[str, Told] = {"share_encoder_decoder_embeddings": "shared"} if member.apart else {}
+    own: dict[str, PathOrFn] = (
+        {"share_encoder_decoder_embeddings": "shared"} if member.apart else {}
+    )
     return Family(
         model_types=(model_type,),
         architecture=architecture,
         model=partial(model, member),
         weights=partial(weights, member),
-        config=spelled({**KEYS, **own}, *([padded] if member.position == FAIRSEQ else [])),
+        config=config_writer(
+            {**KEYS, **own}, *([pad_offset] if member.position == FAIRSEQ else [])
+        ),
         renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
         dropped=(r"coder\.version$", *((r"embed_positions\.weights?$",) if computed else ())),
         # Where each side has a table of its own, nobody reads the shared one.
@@ -242,24 +213,11 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
 
 BART = _family("bart", "BartForConditionalGeneration", Member())
 MBART = _family("mbart", "MBartForConditionalGeneration", Member(placement="pre"))
-MVP = _family("mvp", "MvpForConditionalGeneration", Member(defaults={"vocab_size": 50267}))
+MVP = _family("mvp", "MvpForConditionalGeneration", Member())
 PLBART = _family(
     "plbart",
     "PLBartForConditionalGeneration",
-    Member(
-        defaults={
-            "vocab_size": 50005,
-            "encoder_layers": 6,
-            "encoder_ffn_dim": 3072,
-            "encoder_attention_heads": 12,
-            "decoder_layers": 6,
-            "decoder_ffn_dim": 3072,
-            "decoder_attention_heads": 12,
-            "d_model": 768,
-            "attention_dropout": 0.1,
-            "scale_embedding": True,
-        }
-    ),
+    Member(),
 )
 PEGASUS = _family(
     "pegasus",
@@ -269,7 +227,7 @@ PEGASUS = _family(
 MARIAN = _family(
     "marian",
     "MarianMTModel",
-    Member(embed_norm=False, position=SINUSOIDAL, apart=True, defaults={"vocab_size": 58101}),
+    Member(embed_norm=False, position=SINUSOIDAL, apart=True),
 )
 M2M_100 = _family(
     "m2m_100",
@@ -279,12 +237,6 @@ M2M_100 = _family(
         embed_norm=False,
         position=FAIRSEQ,
         logits_bias=False,
-        defaults={
-            "vocab_size": 128112,
-            "activation_function": "relu",
-            "attention_dropout": 0.1,
-            "scale_embedding": True,
-        },
     ),
 )
 BLENDERBOT = _family(
@@ -294,17 +246,6 @@ BLENDERBOT = _family(
         placement="pre",
         embed_norm=False,
         position={"kind": "learned"},
-        defaults={
-            "vocab_size": 8008,
-            "max_position_embeddings": 128,
-            "encoder_layers": 2,
-            "encoder_ffn_dim": 10240,
-            "encoder_attention_heads": 32,
-            "decoder_layers": 24,
-            "decoder_ffn_dim": 10240,
-            "decoder_attention_heads": 32,
-            "d_model": 2560,
-        },
     ),
 )
 BLENDERBOT_SMALL = _family(
@@ -313,13 +254,5 @@ BLENDERBOT_SMALL = _family(
     Member(
         words_first=True,
         position={"kind": "learned"},
-        defaults={
-            "max_position_embeddings": 512,
-            "encoder_layers": 8,
-            "encoder_ffn_dim": 2048,
-            "decoder_layers": 8,
-            "decoder_ffn_dim": 2048,
-            "d_model": 512,
-        },
     ),
 )

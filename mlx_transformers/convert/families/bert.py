@@ -7,20 +7,19 @@ from collections.abc import Callable
 from functools import partial
 
 from ...core.errors import ConvertError
-from ..answers import (
-    Answer,
-    asked,
-    classifier,
-    pooled,
-    tags,
-    task_of,
-)
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import MISSING, Told, View, activation, spelled
-from ..weights import Row, rows
+from ..flat_model import MISSING, FlatModel, PathOrFn, activation, config_writer
+from ..rows import BLOCK, Row, rows
+from ..task_heads import (
+    TaskHead,
+    architecture_of,
+    classifier,
+    pooler_head,
+    task_of,
+    token_classifier,
+)
 
-BLOCK = "stack.blocks.{i}"
 OLD_KEYS = (
     *("directionality", "output_past", "pooler_fc_size", "pooler_num_attention_heads"),
     *("pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
@@ -29,76 +28,68 @@ OLD_KEYS = (
 CAUSAL = ("LMHeadModel", "ForCausalLM")
 
 
-def model(config: HfConfig, *, vocab_size: int = 30522, pad: int | None = None) -> Table:
-    """The `[model]` table of a BertConfig; with a `pad` token, of a RobertaConfig."""
-    offset = 0 if pad is None else config.get("pad_token_id", pad) + 1
-    answer = bert_answer(config) if pad is None else roberta_answer(config)
-    return {
-        **tower(config, offset=offset, vocab_size=vocab_size),
-        "kind": kind_of(config),
-        **answer.tables(),
-    }
+def model(config: HfConfig) -> Table:
+    """Return the `[model]` table of a BertConfig."""
+    return {**tower(config), "kind": kind_of(config), **bert_head(config).tables()}
+
+
+def roberta(config: HfConfig) -> Table:
+    """Return the `[model]` table of a RobertaConfig, whose positions follow the padding token."""
+    table = tower(config, offset=config.get("pad_token_id") + 1)
+    return {**table, "kind": kind_of(config), **roberta_head(config).tables()}
 
 
 def kind_of(config: HfConfig) -> str:
     """Whether it reads both ways, or one way and writes."""
-    causal = config.architecture.endswith(CAUSAL) and config.get("is_decoder", False)
+    causal = config.architecture.endswith(CAUSAL) and config.get("is_decoder")
     return "decoder" if causal else "encoder"
 
 
-def norm_of(config: HfConfig, eps: float = 1e-12) -> Table:
-    """The layer norm that BERT has everywhere."""
-    return {"kind": "layer_norm", "eps": config.get("layer_norm_eps", eps)}
+def norm_of(config: HfConfig) -> Table:
+    """Return the table of BERT's layer norms."""
+    return {"kind": "layer_norm", "eps": config.get("layer_norm_eps")}
 
 
-def tower(
-    config: HfConfig,
-    *,
-    vocab_size: int,
-    offset: int = 0,
-    dim: int = 768,
-    n_layers: int = 12,
-    n_heads: int = 12,
-    hidden_dim: int = 3072,
-    activation: str = "gelu",
-    dropout: float = 0.1,
-    positions: str = "absolute",
-) -> Table:
-    """What all of BERT's line share: embeddings, blocks, no last norm; the defaults that differ.
+def tower(config: HfConfig, *, offset: int = 0, positions: str = "absolute") -> Table:
+    """Return the encoder without head and pool, as BERT and its relatives share it.
 
-    Positions are learned; a family with others says which it takes instead.
+    Args:
+        config: the config.
+        offset: number of rows of the position table before the first position.
+        positions: the only `position_embedding_type` to accept; a family with other positions
+            than learned ones replaces the table's `position`.
     """
-    config.expect("position_embedding_type", positions, "absolute")
+    config.expect("position_embedding_type", positions)
     config.ignore(*OLD_KEYS)
-    rate = float(config.get("hidden_dropout_prob", dropout))
+    rate = float(config.get("hidden_dropout_prob"))
     norm = norm_of(config)
     mixer = {
         "kind": "attention",
-        "n_heads": config.get("num_attention_heads", n_heads),
+        "n_heads": config.get("num_attention_heads"),
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attention_probs_dropout_prob", dropout)),
+        "dropout": float(config.get("attention_probs_dropout_prob")),
     }
     ffn = {
         "kind": "mlp",
-        "hidden_dim": config.get("intermediate_size", hidden_dim),
-        "activation": config.activation("hidden_act", activation),
+        "hidden_dim": config.get("intermediate_size"),
+        "activation": config.activation("hidden_act"),
         "bias": True,
     }
     embed = {
         "kind": "token",
-        "n_types": config.get("type_vocab_size", 2) or None,
+        "n_types": config.optional("type_vocab_size") or None,
         "norm": norm,
         "dropout": rate,
     }
     return {
         "kind": "encoder",
-        "dim": config.get("hidden_size", dim),
-        "n_layers": config.get("num_hidden_layers", n_layers),
-        "max_seq_len": config.get("max_position_embeddings", 512) - offset,
-        "vocab_size": config.get("vocab_size", vocab_size),
+        "dim": config.get("hidden_size"),
+        "n_layers": config.get("num_hidden_layers"),
+        "max_seq_len": config.get("max_position_embeddings") - offset,
+        "vocab_size": config.get("vocab_size"),
         "embed": {key: value for key, value in embed.items() if value is not None},
-        "position": {"kind": "learned", **(behind(offset) if offset else {})},
+        "position": {"kind": "learned", **(offset_positions(offset) if offset else {})},
         "block": {
             "placement": "post",
             "dropout": rate,
@@ -107,30 +98,32 @@ def tower(
             "ffn": ffn,
         },
         "norm": {"kind": "none"},
-        "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
+        "init": {"kind": "normal", "std": config.get("initializer_range")},
     }
 
 
-def behind(offset: int) -> Table:
-    """Positions that begin behind the number of the padding token, and count without padding."""
+def offset_positions(offset: int) -> Table:
+    """Return the keys of positions that start after the padding token's id and skip padding."""
     return {"offset": offset, "skips_padding": True}
 
 
-def words(config: HfConfig, activation: str | None = None) -> Table:
-    """The head over masked words; `activation` where it isn't that of the blocks."""
+def mlm_head(config: HfConfig, activation: str | None = None) -> Table:
+    """Return the MLM head; `activation` if it isn't that of the blocks."""
     return {
         "kind": "mlm",
-        "tied": config.get("tie_word_embeddings", True),
+        "tied": config.get("tie_word_embeddings"),
         "bias": True,
-        "activation": activation or config.activation("hidden_act", "gelu"),
+        "activation": activation or config.activation("hidden_act"),
         "norm": norm_of(config),
     }
 
 
-def word_rows(head: str, base: str, transform: str, norm: str, config: HfConfig) -> list[Row]:
-    """The rows of a head over words: its decoder has a bias of its own where it isn't tied, but
-    for files that are older than that."""
-    tied = config.get("tie_word_embeddings", True)
+def mlm_rows(head: str, base: str, transform: str, norm: str, config: HfConfig) -> list[Row]:
+    """Return the rows of a masked-language-model head.
+
+    An untied decoder has a bias of its own, except in older files.
+    """
+    tied = config.get("tie_word_embeddings")
     tied = tied or (bool(config.tensors) and f"{base}decoder.bias" not in config.tensors)
     return [
         *rows("head.{map,norm}", f"{head}{{{transform},{norm}}}"),
@@ -140,61 +133,61 @@ def word_rows(head: str, base: str, transform: str, norm: str, config: HfConfig)
 
 
 def class_dropout(config: HfConfig) -> float:
-    """Dropout before a classifier: its own rate, or the model's."""
-    own = config.get("classifier_dropout", None)
-    return float(config.get("hidden_dropout_prob", 0.1) if own is None else own)
+    """Return the dropout before a classifier: its own, or the model's."""
+    own = config.optional("classifier_dropout")
+    return float(config.get("hidden_dropout_prob") if own is None else own)
 
 
-def bert_answer(config: HfConfig, prefix: str = "bert.", pooler: str = "pooler.dense") -> Answer:
-    """Head and pool of a class of BERT's, whose tower names its pooler's map `pooler`."""
+def bert_head(config: HfConfig, prefix: str = "bert.", pooler: str = "pooler.dense") -> TaskHead:
+    """Return head and pool of a class of BERT's; `pooler` names the pooler's linear layer."""
     task, pooler = task_of(config, "ForPreTraining", *CAUSAL), f"{prefix}{pooler}"
     rate = class_dropout(config)
     match task:
         case "Model":
-            return pooled(pooler)
+            return pooler_head(pooler)
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForNextSentencePrediction":
             return classifier(config, pooler, "cls.seq_relationship", n_classes=2)
         case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, pooler, "classifier", dropout=rate)
     base = "cls.predictions."
-    head_rows = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
+    head_rows = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
     if task != "ForPreTraining":
-        return Answer(words(config), None, head_rows)
+        return TaskHead(mlm_head(config), None, head_rows)
     order = classifier(config, pooler, "cls.seq_relationship", n_classes=2)
-    return Answer(words(config), order.pool, [*head_rows, *order.rows])
+    return TaskHead(mlm_head(config), order.pool, [*head_rows, *order.rows])
 
 
-def roberta_answer(config: HfConfig, prefix: str = "roberta.") -> Answer:
-    """Head and pool of a class of RoBERTa's, whose classifier holds its own pooler."""
+def roberta_head(config: HfConfig, prefix: str = "roberta.") -> TaskHead:
+    """Return head and pool of a class of RoBERTa's, whose classifier has its own pooler."""
     task, rate = task_of(config, "ForMaskedLM", *CAUSAL), class_dropout(config)
     match task:
         case "Model":
-            return pooled(f"{prefix}pooler.dense")
+            return pooler_head(f"{prefix}pooler.dense")
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", dropout=rate)
         case "ForMultipleChoice":
             return classifier(config, f"{prefix}pooler.dense", "classifier", dropout=rate)
-    rows_ = word_rows("lm_head.", "lm_head.", "dense", "layer_norm", config)
-    return Answer(words(config, "gelu"), None, rows_)
+    rows_ = mlm_rows("lm_head.", "lm_head.", "dense", "layer_norm", config)
+    return TaskHead(mlm_head(config, "gelu"), None, rows_)
 
 
 def weights(
     config: HfConfig,
     *,
     prefix: str = "bert.",
-    answer: Callable[[HfConfig, str], Answer] = bert_answer,
+    answer: Callable[[HfConfig, str], TaskHead] = bert_head,
 ) -> list[Row]:
-    """The weight map of a BERT, or of a RoBERTa with its prefix and its heads."""
+    """Return the weight map of a BERT, or of a RoBERTa with its prefix and its heads."""
     block = layers(f"{prefix}encoder.layer.{{i}}")
-    return [*around(prefix), *block, *answer(config, prefix).rows]
+    return [*outer_rows(prefix), *block, *answer(config, prefix).rows]
 
 
-def around(prefix: str) -> list[Row]:
-    """The tensors of the embeddings."""
+def outer_rows(prefix: str) -> list[Row]:
+    """Return the tensors of the embeddings."""
     return [
         Row("embed.table", f"{prefix}embeddings.word_embeddings"),
         Row("embed.types", f"{prefix}embeddings.token_type_embeddings"),
@@ -204,15 +197,15 @@ def around(prefix: str) -> list[Row]:
 
 
 def layers(theirs: str) -> list[Row]:
-    """The tensors of a block."""
+    """Return the tensors of a block."""
     return [
         *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{theirs}.attention.self.{{query,key,value}}"),
-        *joints(theirs),
+        *output_rows(theirs),
     ]
 
 
-def joints(theirs: str) -> list[Row]:
-    """The tensors of a block beside those of its mixer: BERT's, ELECTRA's and DeBERTa's."""
+def output_rows(theirs: str) -> list[Row]:
+    """Return the tensors of a block beside those of its mixer: BERT's, ELECTRA's and DeBERTa's."""
     return [
         Row(f"{BLOCK}.mixer.o", f"{theirs}.attention.output.dense"),
         Row(f"{BLOCK}.mixer_residual.out", f"{theirs}.attention.output.LayerNorm"),
@@ -222,7 +215,7 @@ def joints(theirs: str) -> list[Row]:
     ]
 
 
-TOWER: dict[str, Told] = {
+ENCODER_KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "num_hidden_layers": "n_layers",
@@ -240,8 +233,8 @@ TOWER: dict[str, Told] = {
 """Where our values of keys stand that all of BERT's line share."""
 
 
-def padded(view: View) -> Table:
-    """The token before the first position, from which RoBERTa's code counts."""
+def pad_offset(view: FlatModel) -> Table:
+    """Return the padding token's id, after which RoBERTa's positions start."""
     offset = view.get("position.offset")
     if offset in (None, MISSING, 0):
         raise ConvertError("A RoBERTa has positions from that of its padding token on.")
@@ -251,7 +244,7 @@ def padded(view: View) -> Table:
     }
 
 
-NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
+TENSORFLOW_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 """What TensorFlow called the parameters of a norm."""
 
 HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")
@@ -259,7 +252,7 @@ HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")
 
 
 def bert_extras(prefix: str) -> Table:
-    """What a file holds beside: unused heads, and second names of tied tensors."""
+    """Return patterns of unused heads and of second names of tied tensors."""
     head = "cls.predictions"
     return {
         "spare": (rf"^{prefix}pooler\.", r"^cls\."),
@@ -270,23 +263,21 @@ def bert_extras(prefix: str) -> Table:
     }
 
 
-def robertas(
-    *names: str, prefix: str = "roberta.", title: str = "Roberta", vocab_size: int = 30522
-) -> Family:
-    """A family with RoBERTa's tensors under a prefix."""
+def roberta_family(*names: str, prefix: str = "roberta.", title: str = "Roberta") -> Family:
+    """Return a family with RoBERTa's tensors under a prefix."""
     return Family(
         model_types=names,
         architecture=f"{title}ForMaskedLM",
-        model=partial(model, vocab_size=vocab_size, pad=1),
-        weights=partial(weights, prefix=prefix, answer=roberta_answer),
-        config=spelled(TOWER, padded, asked(title)),
-        renames=(*NAMES, prefixed(prefix, *HEADS)),
+        model=roberta,
+        weights=partial(weights, prefix=prefix, answer=roberta_head),
+        config=config_writer(ENCODER_KEYS, pad_offset, architecture_of(title)),
+        renames=(*TENSORFLOW_NAMES, prefixed(prefix, *HEADS)),
         **roberta_extras(prefix),
     )
 
 
 def roberta_extras(prefix: str) -> Table:
-    """The same for RoBERTa's."""
+    """Return those patterns for RoBERTa."""
     return {
         "spare": (rf"^{prefix}pooler\.", r"^lm_head\."),
         "tied": (
@@ -301,9 +292,9 @@ BERT = Family(
     architecture="BertForPreTraining",
     model=model,
     weights=weights,
-    config=spelled(TOWER, asked("Bert", "LMHeadModel")),
-    renames=(*NAMES, prefixed("bert.", *HEADS)),
+    config=config_writer(ENCODER_KEYS, architecture_of("Bert", "LMHeadModel")),
+    renames=(*TENSORFLOW_NAMES, prefixed("bert.", *HEADS)),
     **bert_extras("bert."),
 )
-ROBERTA = robertas("roberta", vocab_size=50265)
-XLM_ROBERTA = robertas("xlm-roberta", "camembert", title="XLMRoberta")
+ROBERTA = roberta_family("roberta")
+XLM_ROBERTA = roberta_family("xlm-roberta", "camembert", title="XLMRoberta")

@@ -7,30 +7,29 @@ Defaults are those of `ErnieConfig`, `Data2VecTextConfig`, `MegatronBertConfig`,
 from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import View, spelled
-from ..weights import Row, rows
+from ..flat_model import FlatModel, config_writer
+from ..rows import BLOCK, Row, rows, without
+from ..task_heads import TaskHead, architecture_of, classifier, task_of, token_classifier
 from .bert import (
-    BLOCK,
+    ENCODER_KEYS,
     HEADS,
-    NAMES,
-    TOWER,
-    around,
-    bert_answer,
+    TENSORFLOW_NAMES,
     bert_extras,
+    bert_head,
     class_dropout,
-    joints,
     layers,
+    mlm_head,
+    mlm_rows,
     norm_of,
-    padded,
-    roberta_answer,
+    outer_rows,
+    output_rows,
+    pad_offset,
     roberta_extras,
-    robertas,
+    roberta_family,
+    roberta_head,
     tower,
-    word_rows,
-    words,
 )
 
 BESIDE = f"{BLOCK}.{{mixer.o,ffn.up,ffn.down}}"
@@ -39,15 +38,15 @@ QKV = f"{BLOCK}.mixer.{{q,k,v}}"
 
 
 def ernie(config: HfConfig) -> Table:
-    """The `[model]` table of an ErnieConfig: BERT's, if no tasks are embedded."""
+    """Return the `[model]` table of an ErnieConfig: BERT's, if no tasks are embedded."""
     config.expect("use_task_id", False)
     config.ignore("task_type_vocab_size")
-    return tower(config, vocab_size=30522) | bert_answer(config, "ernie.").tables()
+    return tower(config) | bert_head(config, "ernie.").tables()
 
 
-def in_front(config: HfConfig, table: Table, embed_norm: bool, eps: float = 1e-12) -> Table:
-    """A tower whose norms stand before mixer and ffn, and after the last block."""
-    norm = norm_of(config, eps)
+def pre_norm(config: HfConfig, table: Table, embed_norm: bool) -> Table:
+    """Return an encoder with pre-norm blocks and a final norm."""
+    norm = norm_of(config)
     embed = {**table["embed"], "norm": norm}
     if not embed_norm:
         embed.pop("norm")
@@ -56,39 +55,30 @@ def in_front(config: HfConfig, table: Table, embed_norm: bool, eps: float = 1e-1
 
 
 def megatron(config: HfConfig) -> Table:
-    """The `[model]` table of a MegatronBertConfig."""
-    sizes: Table = {"dim": 1024, "n_layers": 24, "n_heads": 16, "hidden_dim": 4096}
-    table = in_front(config, tower(config, vocab_size=29056, **sizes), embed_norm=False)
-    return table | bert_answer(config).tables()
+    """Return the `[model]` table of a MegatronBertConfig."""
+    table = pre_norm(config, tower(config), embed_norm=False)
+    return table | bert_head(config).tables()
 
 
 def prelayernorm(config: HfConfig) -> Table:
-    """The `[model]` table of a RobertaPreLayerNormConfig."""
-    offset = config.get("pad_token_id", 1) + 1
-    table = in_front(config, tower(config, vocab_size=50265, offset=offset), embed_norm=True)
-    return table | roberta_answer(config).tables()
+    """Return the `[model]` table of a RobertaPreLayerNormConfig."""
+    offset = config.get("pad_token_id") + 1
+    table = pre_norm(config, tower(config, offset=offset), embed_norm=True)
+    return table | roberta_head(config).tables()
 
 
 def xlm_roberta_xl(config: HfConfig) -> Table:
-    """The `[model]` table of an XLMRobertaXLConfig."""
-    config.get("type_vocab_size", 1)
-    config.get("max_position_embeddings", 514)
-    sizes: Table = {"dim": 2560, "n_layers": 36, "n_heads": 32, "hidden_dim": 10240}
-    offset = config.get("pad_token_id", 1) + 1
-    table = tower(config, vocab_size=250880, offset=offset, **sizes)
-    if "type_vocab_size" not in config:
-        table["embed"]["n_types"] = 1
-    if "max_position_embeddings" not in config:
-        table["max_seq_len"] = 514 - offset
-    table = in_front(config, table, embed_norm=False, eps=1e-5)
-    answer = roberta_answer(config).tables()
+    """Return the `[model]` table of an XLMRobertaXLConfig."""
+    offset = config.get("pad_token_id") + 1
+    table = pre_norm(config, tower(config, offset=offset), embed_norm=False)
+    answer = roberta_head(config).tables()
     if answer.get("head", {}).get("kind") == "mlm":
-        answer["head"] |= {"norm": norm_of(config, 1e-5)}
+        answer["head"] |= {"norm": norm_of(config)}
     return table | answer
 
 
 def norms(theirs: str, mixer: str, ffn: str, last: str) -> list[Row]:
-    """The tensors of norms in front; the names of two stand in a layer."""
+    """Return the tensors of norms in front; the names of two stand in a layer."""
     return [
         Row(f"{BLOCK}.mixer_residual.pre", f"{theirs}.{mixer}"),
         Row(f"{BLOCK}.ffn_residual.pre", f"{theirs}.{ffn}"),
@@ -97,104 +87,100 @@ def norms(theirs: str, mixer: str, ffn: str, last: str) -> list[Row]:
 
 
 def megatron_weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Megatron-BERT."""
+    """Return the weight map of a Megatron-BERT."""
     theirs = "bert.encoder.layer.{i}"
     return [
-        *around("bert."),
+        *outer_rows("bert."),
         *rows(QKV, f"{theirs}.attention.self.{{query,key,value}}"),
         *rows(BESIDE, f"{theirs}.{DENSE}"),
         *norms(theirs, "attention.ln", "ln", "bert.encoder.ln"),
-        *bert_answer(config).rows,
+        *bert_head(config).rows,
     ]
 
 
 def front_weights(config: HfConfig, *, prefix: str, names: tuple[str, str, str]) -> list[Row]:
-    """The weight map of a RoBERTa with norms in front, by their `names`: mixer, ffn, last."""
+    """Return the weight map of a pre-norm RoBERTa; `names` of its norms: mixer, ffn, last."""
     theirs = f"{prefix}encoder.layer.{{i}}"
     return [
-        *around(prefix),
+        *outer_rows(prefix),
         *rows(QKV, f"{theirs}.attention.self.{{query,key,value}}"),
         *rows(BESIDE, f"{theirs}.{DENSE}"),
         *norms(theirs, names[0], names[1], f"{prefix}{names[2]}"),
-        *roberta_answer(config, prefix).rows,
+        *roberta_head(config, prefix).rows,
     ]
 
 
 def mpnet(config: HfConfig) -> Table:
-    """The `[model]` table of an MPNetConfig: absolute positions, and T5's buckets beside them."""
+    """Return the `[model]` table of an MPNetConfig: absolute positions and T5's buckets."""
     # The code counts 32 buckets whatever the table holds.
     config.expect("relative_attention_num_buckets", 32)
-    config.expect("type_vocab_size", 0, default=0)
-    table = tower(config, vocab_size=30527, offset=2)
+    config.expect("type_vocab_size", 0)
+    table = tower(config, offset=2)
     table["embed"].pop("n_types", None)
     heads = table["block"]["mixer"]["n_heads"]
     table["position"] = {"kind": "buckets", "n_heads": heads, "absolute": 2}
-    return table | roberta_answer(config).tables()
+    return table | roberta_head(config).tables()
 
 
 def mpnet_weights(config: HfConfig) -> list[Row]:
-    """The weight map of an MPNet."""
+    """Return the weight map of an MPNet."""
     theirs = "mpnet.encoder.layer.{i}"
     places = Row("position.absolute.table", "mpnet.embeddings.position_embeddings")
-    own = {f"{BLOCK}.mixer.o", f"{BLOCK}.mixer_residual.out"}
     return [
-        *(row for row in around("mpnet.") if row.ours != "position.table"),
+        *without(outer_rows("mpnet."), "position.table"),
         places,
         Row("position.table", "mpnet.encoder.relative_attention_bias"),
         *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{theirs}.attention.attn.{{q,k,v,o}}"),
         Row(f"{BLOCK}.mixer_residual.out", f"{theirs}.attention.LayerNorm"),
-        *(row for row in joints(theirs) if row.ours not in own),
-        *roberta_answer(config, "mpnet.").rows,
+        *without(output_rows(theirs), f"{BLOCK}.mixer.o", f"{BLOCK}.mixer_residual.out"),
+        *roberta_head(config, "mpnet.").rows,
     ]
 
 
 def roformer(config: HfConfig) -> Table:
-    """The `[model]` table of a RoFormerConfig: the first with rotary positions."""
+    """Return the `[model]` table of a RoFormerConfig: the first with rotary positions."""
     config.expect("rotary_value", False)
-    config.get("max_position_embeddings", 1536)
-    table = tower(config, vocab_size=50000)
-    if "max_position_embeddings" not in config:
-        table["max_seq_len"] = 1536
+    table = tower(config)
     table["position"] = {"kind": "rope", "traditional": True}
-    width = config.get("embedding_size", None) or table["dim"]
+    width = config.get("embedding_size") or table["dim"]
     if width != table["dim"]:
         table["embed"] |= {"width": width, "project_bias": True}
-    return table | roformer_answer(config).tables()
+    return table | roformer_head(config).tables()
 
 
-def roformer_answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of RoFormer's, which has no pooler."""
-    activation, rate = config.activation("hidden_act", "gelu"), class_dropout(config)
+def roformer_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of RoFormer's, which has no pooler."""
+    activation, rate = config.activation("hidden_act"), class_dropout(config)
     options: Table = {"activation": activation, "dropout": rate}
     match task := task_of(config, "ForMaskedLM"):
         case "Model":
-            return Answer()
+            return TaskHead()
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", **options)
         case "ForMaskedLM":
-            base, width = "cls.predictions.", config.get("embedding_size", None)
-            head = words(config) | ({"width": width} if width else {})
-            found = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
-            return Answer(head, None, found)
+            base, width = "cls.predictions.", config.get("embedding_size")
+            head = mlm_head(config) | ({"width": width} if width else {})
+            found = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
+            return TaskHead(head, None, found)
     raise config.refuse("architectures", config.architecture)
 
 
 def roformer_weights(config: HfConfig) -> list[Row]:
-    """The weight map of a RoFormer."""
+    """Return the weight map of a RoFormer."""
     return [
-        *around("roformer."),
+        *outer_rows("roformer."),
         Row("embed.project", "roformer.embeddings_project"),
         *layers("roformer.encoder.layer.{i}"),
-        *roformer_answer(config).rows,
+        *roformer_head(config).rows,
     ]
 
 
 def ernie_weights(config: HfConfig) -> list[Row]:
-    """The weight map of an ERNIE."""
-    answer = bert_answer(config, "ernie.")
-    return [*around("ernie."), *layers("ernie.encoder.layer.{i}"), *answer.rows]
+    """Return the weight map of an ERNIE."""
+    answer = bert_head(config, "ernie.")
+    return [*outer_rows("ernie."), *layers("ernie.encoder.layer.{i}"), *answer.rows]
 
 
 def family(
@@ -203,9 +189,9 @@ def family(
     model: Callable[[HfConfig], Table],
     weights: Callable[[HfConfig], list[Row]],
     prefix: str,
-    *said: Callable[[View], Table],
+    *said: Callable[[FlatModel], Table],
 ) -> Family:
-    """A family whose class for words is `title`ForMaskedLM, its tower under `prefix`.
+    """Return a family whose MLM class is `title`ForMaskedLM, its encoder under `prefix`.
 
     Args:
         said: what says further keys of its config.
@@ -217,29 +203,29 @@ def family(
         architecture=f"{title}ForMaskedLM",
         model=model,
         weights=weights,
-        config=spelled(TOWER, *said, asked(title)),
-        renames=(*NAMES, prefixed(prefix, *HEADS)),
+        config=config_writer(ENCODER_KEYS, *said, architecture_of(title)),
+        renames=(*TENSORFLOW_NAMES, prefixed(prefix, *HEADS)),
         dropped=(r"\.embed_positions\.weight$",),
         spare=(*extras["spare"], *more["spare"]),
         tied=(*extras["tied"], *more["tied"]),
     )
 
 
-def untyped(view: View) -> Table:
-    """MPNet's lengths: its positions begin in the third row, and no token has a type."""
+def untyped(view: FlatModel) -> Table:
+    """Return MPNet's lengths: positions start in row 2, and there are no token types."""
     length: int = view.get("max_seq_len")
     return {"type_vocab_size": 0, "max_position_embeddings": length + 2}
 
 
-def embedded(view: View) -> Table:
-    """The width of RoFormer's embedding."""
+def embedded(view: FlatModel) -> Table:
+    """Return the width of RoFormer's embedding."""
     return {"embedding_size": view.get("embed.width") or view.get("dim")}
 
 
 FRONT = "roberta_prelayernorm."
 PRE = ("attention.LayerNorm", "intermediate.LayerNorm", "LayerNorm")
 XL = ("attention.self_attn_layer_norm", "LayerNorm", "encoder.LayerNorm")
-DATA2VEC_TEXT = robertas("data2vec-text", prefix="data2vec_text.", title="Data2VecText")
+DATA2VEC_TEXT = roberta_family("data2vec-text", prefix="data2vec_text.", title="Data2VecText")
 ERNIE = family("ernie", "Ernie", ernie, ernie_weights, "ernie.")
 MEGATRON_BERT = family("megatron-bert", "MegatronBert", megatron, megatron_weights, "bert.")
 ROBERTA_PRELAYERNORM = family(
@@ -248,7 +234,7 @@ ROBERTA_PRELAYERNORM = family(
     prelayernorm,
     partial(front_weights, prefix=FRONT, names=PRE),
     FRONT,
-    padded,
+    pad_offset,
 )
 XLM_ROBERTA_XL = family(
     "xlm-roberta-xl",
@@ -256,7 +242,7 @@ XLM_ROBERTA_XL = family(
     xlm_roberta_xl,
     partial(front_weights, prefix="roberta.", names=XL),
     "roberta.",
-    padded,
+    pad_offset,
 )
 MPNET = family("mpnet", "MPNet", mpnet, mpnet_weights, "mpnet.", untyped)
 ROFORMER = family("roformer", "RoFormer", roformer, roformer_weights, "roformer.", embedded)

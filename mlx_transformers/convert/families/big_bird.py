@@ -3,74 +3,73 @@
 Zaheer et al. 2020. Defaults are those of `BigBirdConfig`.
 """
 
-from ..answers import Answer, asked, classifier, pooled, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import spelled
-from ..weights import Row
+from ..flat_model import config_writer
+from ..rows import Row
+from ..task_heads import TaskHead, architecture_of, classifier, pooler_head, task_of
 from .bert import (
     CAUSAL,
+    ENCODER_KEYS,
     HEADS,
-    NAMES,
-    TOWER,
-    around,
-    bert_answer,
+    TENSORFLOW_NAMES,
     bert_extras,
+    bert_head,
     class_dropout,
     kind_of,
     layers,
+    outer_rows,
     tower,
 )
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a BigBirdConfig.
+    """Return the `[model]` table of a BigBirdConfig.
 
     Raises:
         ConvertError: texts may be so long that its sparse attention leaves pairs out.
     """
-    activation = config.activation("hidden_act", "gelu_new")
-    longest = config.get("max_position_embeddings", 4096)
-    blocks = 5 + 2 * config.get("num_random_blocks", 3)
-    always_full = blocks * config.get("block_size", 64) >= longest
-    if config.get("attention_type", "block_sparse") != "original_full" and not always_full:
+    activation = config.activation("hidden_act")
+    longest = config.get("max_position_embeddings")
+    blocks = 5 + 2 * config.get("num_random_blocks")
+    always_full = blocks * config.get("block_size") >= longest
+    if config.get("attention_type") != "original_full" and not always_full:
         raise config.refuse("attention_type", "block_sparse")
-    table = tower(config, vocab_size=50358, activation="gelu_new")
-    table["max_seq_len"] = longest
-    table["block"]["mixer"]["bias"] = config.get("use_bias", True)
-    if config.get("rescale_embeddings", False):
+    table = tower(config)
+    table["block"]["mixer"]["bias"] = config.get("use_bias")
+    if config.get("rescale_embeddings"):
         table["embed"]["scale"] = "sqrt_dim"
-    found = answer(config).tables()
+    found = task_head(config).tables()
     if found.get("head", {}).get("kind") == "mlm":
         found["head"]["activation"] = activation
     return {**table, "kind": kind_of(config), **found}
 
 
-def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of BigBird's: BERT's, but for the classifier and the pooler."""
+def task_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of BigBird's: BERT's but for classifier and pooler."""
     match task_of(config, "ForPreTraining", *CAUSAL):
         case "Model":
-            return pooled("bert.pooler")
+            return pooler_head("bert.pooler")
         case "ForSequenceClassification":
             return classifier(
                 config,
                 "classifier.dense",
                 "classifier.out_proj",
-                activation=config.activation("hidden_act", "gelu_new"),
+                activation=config.activation("hidden_act"),
                 dropout=class_dropout(config),
             )
         case "ForQuestionAnswering":
             raise config.refuse("architectures", config.architecture)
-    return bert_answer(config, pooler="pooler")
+    return bert_head(config, pooler="pooler")
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a BigBird."""
-    return [*around("bert."), *layers("bert.encoder.layer.{i}"), *answer(config).rows]
+    """Return the weight map of a BigBird."""
+    return [*outer_rows("bert."), *layers("bert.encoder.layer.{i}"), *task_head(config).rows]
 
 
 KEYS = {
-    **TOWER,
+    **ENCODER_KEYS,
     "use_bias": "block.mixer.bias",
     "rescale_embeddings": lambda view: view.get("embed.scale") == "sqrt_dim",
 }
@@ -80,7 +79,9 @@ BIG_BIRD = Family(
     architecture="BigBirdForPreTraining",
     model=model,
     weights=weights,
-    config=spelled(KEYS, asked("BigBird", "ForCausalLM"), attention_type="original_full"),
-    renames=(*NAMES, prefixed("bert.", *HEADS)),
+    config=config_writer(
+        KEYS, architecture_of("BigBird", "ForCausalLM"), attention_type="original_full"
+    ),
+    renames=(*TENSORFLOW_NAMES, prefixed("bert.", *HEADS)),
     **bert_extras("bert."),
 )

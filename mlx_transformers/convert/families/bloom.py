@@ -6,54 +6,51 @@ Defaults are those of `BloomConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import PathOrFn, config_writer, is_
+from ..rows import BLOCK, Row, rows
 from ..transforms import SplitGroups
-from ..view import Told, is_, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 CONTEXT = 2048
 """Length that BLOOM was trained with; ALiBi has no end, and its config says none."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a BloomConfig."""
+    """Return the `[model]` table of a BloomConfig."""
     config.ignore("skip_bias_add", "skip_bias_add_qkv", "offset_alibi")
-    if config.get("pretraining_tp", 1) > 1:
+    if (config.optional("pretraining_tp") or 1) > 1:
         # in slices, their code leaves out the biases of the two output maps
         config.expect("slow_but_exact", False)
     config.ignore("slow_but_exact")
     config.ignore("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
     config.ignore("num_attention_heads", "n_inner", "unk_token_id", "hidden_size", "n_embed")
-    dim, n_heads = _dim(config), config.get("n_head", 8)
-    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)}
+    dim, n_heads = _dim(config), config.get("n_head")
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")}
     return decoder(
         dim=dim,
-        n_layers=config.get("n_layer", 2),
-        max_seq_len=config.get("seq_length", CONTEXT),
-        vocab_size=config.get("vocab_size", 250880),
+        n_layers=config.get("n_layer"),
+        max_seq_len=config.optional("seq_length") or CONTEXT,
+        vocab_size=config.get("vocab_size"),
         norm=norm,
         mixer={
             "n_heads": n_heads,
             "bias": True,
             "out_bias": True,
-            "dropout": float(config.get("attention_dropout", 0.0)),
+            "dropout": float(config.get("attention_dropout")),
         },
         ffn=mlp(4 * dim, "gelu_tanh"),
         position={"kind": "alibi"},
         embed={"norm": norm},
-        placement=(
-            "pre_skip" if config.get("apply_residual_connection_post_layernorm", False) else "pre"
-        ),
-        dropout=config.get("hidden_dropout", 0.0),
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        placement=("pre_skip" if config.get("apply_residual_connection_post_layernorm") else "pre"),
+        dropout=config.get("hidden_dropout"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a BLOOM."""
-    n_heads = config.get("n_head", 8)
+    """Return the weight map of a BLOOM."""
+    n_heads = config.get("n_head")
     packed = SplitGroups(n_heads, n_heads, _dim(config) // n_heads)
     norms = "{input,post_attention}_layernorm"
     mlp_names = "{dense_h_to_4h,dense_4h_to_h}"
@@ -71,11 +68,11 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def _dim(config: HfConfig) -> int:
-    width: int = config.get("n_embed", None) or config.get("hidden_size", 64)
+    width: int = config.get("n_embed") or config.get("hidden_size")
     return width
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "n_layer": "n_layers",
@@ -94,7 +91,7 @@ BLOOM = Family(
     architecture="BloomForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS),
+    config=config_writer(KEYS),
     renames=(prefixed("transformer.", "lm_head."),),
     tied=(("lm_head.weight", "transformer.word_embeddings.weight"),),
 )

@@ -6,43 +6,32 @@ Defaults are those of `CohereConfig` and `Cohere2Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, attended, layer_types, patterned
+from ..flat_model import PathOrFn, biased, config_writer, present
+from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned
 from ..rope import rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Unstack
-from ..view import Told, biased, given, spelled
-from ..weights import Row, rows
-from .llama import BARE, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decoder
-
-DEFAULTS: Table = {
-    "vocab_size": 256000,
-    "hidden_size": 8192,
-    "intermediate_size": 22528,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 64,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": True,
-    "rms_norm_eps": 0.0,
-}
+from .llama import BASIC_KEYS, GATED, HF_BLOCK, LLAMA, OUTER_ROWS, decoder
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a CohereConfig."""
-    table = parallel(config, theta=500000.0)
-    if config.get("use_qk_norm", False):
+    """Return the `[model]` table of a CohereConfig."""
+    table = parallel(config)
+    if config.get("use_qk_norm"):
         norm = table["norm"]
         table["block"]["mixer"] |= {"qk_norm": norm, "qk_norm_over": "each_head"}
     return table
 
 
 def model2(config: HfConfig) -> Table:
-    """The `[model]` table of a Cohere2Config."""
-    table = parallel(config, theta=10000.0)
+    """Return the `[model]` table of a Cohere2Config."""
+    table = parallel(config)
     for key, built in PUBLISHED.items():
         config.expect(key, built)
-    every = config.get("sliding_window_pattern", 4)
+    every = config.get("sliding_window_pattern")
     config.ignore("_sliding_window_pattern", "layer_switch")
     types = layer_types(config, lambda i: SLIDING if (i + 1) % every else FULL)
-    sliding = {"mixer": {"window": config.get("sliding_window", 4096)}}
+    sliding = {"mixer": {"window": config.get("sliding_window")}}
     return patterned(table, types, {FULL: {"position": {"kind": "none"}}, SLIDING: sliding})
 
 
@@ -59,25 +48,23 @@ PUBLISHED = {
 """Keys of the published files of `cohere2` that its code doesn't ask for, and what it does."""
 
 
-def parallel(config: HfConfig, theta: float) -> Table:
-    """What both generations share."""
-    bias = config.get("attention_bias", False)
-    table = decoder(config, bias=bias, **{**DEFAULTS, "rope_theta": theta})
-    eps = config.get("layer_norm_eps", 1e-5)
-    norm = {"kind": "layer_norm", "eps": eps, "bias": False}
-    table["norm"] = table["block"]["norm"] = norm
+def parallel(config: HfConfig) -> Table:
+    """Return the table that both generations share."""
+    bias = config.get("attention_bias")
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps"), "bias": False}
+    table = decoder(config, bias=bias, norm=norm)
     table["block"]["arrangement"] = "parallel"
     table["position"]["traditional"] = True
-    table["head"]["scale"] = float(config.get("logit_scale", 0.0625))
+    table["head"]["scale"] = float(config.get("logit_scale"))
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Command R."""
+    """Return the weight map of a Command R."""
     heads = config.get("num_attention_heads")
     groups = config.get("num_key_value_heads") or heads
     return [
-        *ENDS,
+        *OUTER_ROWS,
         *GATED,
         *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.self_attn.{{q,k,v,o}}_proj"),
         Row(f"{BLOCK}.residual.pre", f"{HF_BLOCK}.input_layernorm"),
@@ -89,12 +76,12 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def each_head(name: str, heads: int) -> tuple[str, ...]:
-    """Our names of a norm that every head has for itself."""
+    """Return our names of a norm that each head has for itself."""
     return tuple(f"{BLOCK}.mixer.{name}.heads.{h}" for h in range(heads))
 
 
-SCALED: dict[str, Told] = {
-    **{key: told for key, told in BARE.items() if key != "head_dim"},
+SCALED: dict[str, PathOrFn] = {
+    **{key: told for key, told in BASIC_KEYS.items() if key != "head_dim"},
     "layer_norm_eps": "norm.eps",
     "attention_bias": biased,
     "logit_scale": "head.scale",
@@ -105,8 +92,8 @@ COHERE = Family(
     architecture="CohereForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
-        {**SCALED, "use_qk_norm": given("block.mixer.qk_norm")}, rotary(traditional=True)
+    config=config_writer(
+        {**SCALED, "use_qk_norm": present("block.mixer.qk_norm")}, rotary(traditional=True)
     ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
@@ -117,8 +104,8 @@ COHERE2 = Family(
     architecture="Cohere2ForCausalLM",
     model=model2,
     weights=weights,
-    config=spelled(
-        {**SCALED, "sliding_window": "block.mixer.window", "layer_types": attended},
+    config=config_writer(
+        {**SCALED, "sliding_window": "block.mixer.window", "layer_types": layer_types_of},
         rotary(traditional=True),
     ),
     renames=LLAMA.renames,

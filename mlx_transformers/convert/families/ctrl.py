@@ -6,37 +6,36 @@ Defaults are those of `CTRLConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
-from ..view import spelled
-from ..weights import Row, rows
+from ..flat_model import config_writer
+from ..rows import BLOCK, Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 EPS = 1e-6
 """Of the norms in the blocks; the config's is that of the last one."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a CTRLConfig."""
+    """Return the `[model]` table of a CTRLConfig."""
     table = decoder(
-        dim=config.get("n_embd", 1280),
-        n_layers=config.get("n_layer", 48),
-        max_seq_len=config.get("n_positions", 256),
-        vocab_size=config.get("vocab_size", 246534),
+        dim=config.get("n_embd"),
+        n_layers=config.get("n_layer"),
+        max_seq_len=config.get("n_positions"),
+        vocab_size=config.get("vocab_size"),
         norm={"kind": "layer_norm", "eps": EPS},
-        mixer={"n_heads": config.get("n_head", 16), "bias": True, "out_bias": True},
-        ffn=mlp(config.get("dff", 8192), "relu"),
+        mixer={"n_heads": config.get("n_head"), "bias": True, "out_bias": True},
+        ffn=mlp(config.get("dff"), "relu"),
         position={"kind": "sinusoidal", "layout": "halves"},
-        embed={"scale": "sqrt_dim", "dropout": float(config.get("embd_pdrop", 0.1))},
-        dropout=config.get("resid_pdrop", 0.1),
-        head={"tied": config.get("tie_word_embeddings", True), "bias": True},
-        std=config.get("initializer_range", 0.02),
+        embed={"scale": "sqrt_dim", "dropout": float(config.get("embd_pdrop"))},
+        dropout=config.get("resid_pdrop"),
+        head={"tied": config.get("tie_word_embeddings"), "bias": True},
+        std=config.get("initializer_range"),
     )
-    table["norm"] = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", EPS)}
+    table["norm"] = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")}
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a CTRL."""
+    """Return the weight map of a CTRL."""
     names = "{Wq,Wk,Wv,dense}"
     return [
         Row("embed.table", "transformer.w"),
@@ -53,7 +52,7 @@ CTRL = Family(
     architecture="CTRLLMHeadModel",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             "n_embd": "dim",
             "n_layer": "n_layers",

@@ -7,78 +7,76 @@ from ...core.errors import ConvertError
 from ..config import HfConfig, their_activation
 from ..decoder import decoder
 from ..family import Family, Table, prefixed
+from ..flat_model import FlatModel, config_writer
 from ..rope import rope, rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Chain, Reshape, Split, Swap, Transform
-from ..view import View, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "transformer.blocks.{i}"
-BLOCK = "stack.blocks.{i}"
 EPS = 1e-5
 """Of the norms; no key of the config says it."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a DbrxConfig."""
+    """Return the `[model]` table of a DbrxConfig."""
     config.ignore("num_key_value_heads", "resid_pdrop", "emb_pdrop")
     attn, ffn = config.section("attn_config"), config.section("ffn_config")
-    attn.ignore("rope_theta")
     ffn.ignore("hidden_size", "moe_jitter_eps")
     norm = {"kind": "layer_norm", "eps": EPS, "bias": False}
     mixer: Table = {
-        "n_heads": config.get("n_heads", 16),
-        "n_kv_heads": attn.get("kv_n_heads", 1),
-        "dropout": float(attn.get("attn_pdrop", 0.0)),
+        "n_heads": config.get("n_heads"),
+        "n_kv_heads": attn.get("kv_n_heads"),
+        "dropout": float(attn.get("attn_pdrop")),
     }
-    if bound := attn.get("clip_qkv", None):
+    if bound := attn.optional("clip_qkv"):
         mixer["clip"] = float(bound)
-    theta = attn.get("rope_theta", 10000.0)
+    theta = attn.optional("rope_theta")
     return decoder(
-        dim=config.get("d_model", 2048),
-        n_layers=config.get("n_layers", 24),
-        max_seq_len=config.get("max_seq_len", 2048),
-        vocab_size=config.get("vocab_size", 32000),
+        dim=config.get("d_model"),
+        n_layers=config.get("n_layers"),
+        max_seq_len=config.get("max_seq_len"),
+        vocab_size=config.get("vocab_size"),
         norm=norm,
         mixer=mixer,
         ffn=mixture(ffn),
-        position=rope(config, theta=theta, context=2048),
-        embed={"dropout": float(config.get("emb_pdrop", 0.0))},
-        dropout=config.get("resid_pdrop", 0.0),
-        head={"tied": config.get("tie_word_embeddings", False)},
-        std=config.get("initializer_range", 0.02),
+        position=rope(config, theta=theta),
+        embed={"dropout": float(config.get("emb_pdrop"))},
+        dropout=config.get("resid_pdrop"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def mixture(ffn: HfConfig) -> Table:
-    """The experts that a DbrxFFNConfig tells."""
-    act = ffn.get("ffn_act_fn", None) or {"name": "silu"}
+    """Return the experts of a DbrxFFNConfig."""
+    act = ffn.optional("ffn_act_fn") or {"name": "silu"}
     told = ffn.watched("ffn_act_fn", act)
-    norm = ffn.get("moe_normalize_expert_weights", 1.0)
+    norm = ffn.get("moe_normalize_expert_weights")
     if norm not in (None, 1.0):
         raise ffn.refuse("moe_normalize_expert_weights", norm, "the sum of the gates (1.0) is")
     router = {
         "kind": "top_k",
-        "top_k": ffn.get("moe_top_k", 1),
+        "top_k": ffn.get("moe_top_k"),
         "normalize": norm is not None,
-        "balance_loss": float(ffn.get("moe_loss_weight", 0.01)),
+        "balance_loss": float(ffn.get("moe_loss_weight")),
     }
     expert = {
         "kind": "glu",
-        "hidden_dim": ffn.get("ffn_hidden_size", 3584),
+        "hidden_dim": ffn.get("ffn_hidden_size"),
         "activation": told.activation("name"),
     }
     return {
         "kind": "moe",
-        "n_experts": ffn.get("moe_num_experts", 4),
+        "n_experts": ffn.get("moe_num_experts"),
         "router": router,
         "expert": expert,
     }
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a DBRX."""
-    dim, heads = config.get("d_model", 2048), config.get("n_heads", 16)
-    keys = (config.get("attn_config", None) or {}).get("kv_n_heads", 1) * (dim // heads)
+    """Return the weight map of a DBRX."""
+    dim, heads = config.get("d_model"), config.get("n_heads")
+    keys = config.section("attn_config").get("kv_n_heads") * (dim // heads)
     theirs = f"{HF_BLOCK}.norm_attn_norm"
     flat, stacked = _shapes(config)
     packed: Transform = Reshape(flat, stacked)
@@ -101,15 +99,15 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def _shapes(config: HfConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of one of their tensors of experts, and of the same with an axis for the expert."""
-    told = config.get("ffn_config", None) or {}
-    count, width = told.get("moe_num_experts", 4), told.get("ffn_hidden_size", 3584)
-    dim = config.get("d_model", 2048)
+    """Return the shape of an expert tensor as published, and with an axis for the expert."""
+    ffn = config.section("ffn_config")
+    count, width = ffn.get("moe_num_experts"), ffn.get("ffn_hidden_size")
+    dim = config.get("d_model")
     return (count * width, dim), (count, width, dim)
 
 
-def attention(view: View) -> Table:
-    """The table of attention."""
+def attention(view: FlatModel) -> Table:
+    """Return the table `attn_config`."""
     return {
         "attn_pdrop": view.get("block.mixer.dropout"),
         "clip_qkv": view.get("block.mixer.clip"),
@@ -117,8 +115,8 @@ def attention(view: View) -> Table:
     }
 
 
-def experts(view: View) -> Table:
-    """The table of the experts.
+def experts(view: FlatModel) -> Table:
+    """Return the table `ffn_config`.
 
     Raises:
         ConvertError: there are none.
@@ -140,7 +138,7 @@ DBRX = Family(
     architecture="DbrxForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             "d_model": "dim",
             "n_heads": "block.mixer.n_heads",

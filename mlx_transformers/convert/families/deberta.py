@@ -7,13 +7,22 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..flat_model import MISSING, PathOrFn, activation, config_writer, first_of, is_
+from ..rows import BLOCK, Row, rows, without
+from ..task_heads import TaskHead, architecture_of, classifier, task_of, token_classifier
 from ..transforms import Axes, SplitGroups
-from ..view import MISSING, Told, activation, first_of, is_, spelled
-from ..weights import Row, rows
-from .bert import BLOCK, NAMES, TOWER, around, joints, norm_of, tower, word_rows, words
+from .bert import (
+    ENCODER_KEYS,
+    TENSORFLOW_NAMES,
+    mlm_head,
+    mlm_rows,
+    norm_of,
+    outer_rows,
+    output_rows,
+    tower,
+)
 
 HF_ATTENTION = "deberta.encoder.layer.{i}.attention.self"
 SELF = f"{BLOCK}.mixer"
@@ -22,74 +31,67 @@ KEYS = ("conv_kernel_size", "conv_act", "conv_groups", "embedding_size", "pooler
 
 
 def model(config: HfConfig, *, second: bool) -> Table:
-    """The `[model]` table of a DebertaConfig, or of a DebertaV2Config (`second`)."""
+    """Return the `[model]` table of a DebertaConfig, or of a DebertaV2Config (`second`)."""
     # What the enhanced decoder of the pretraining did is not in these models (transformers: 0).
     config.ignore("z_steps", "padding_idx", "pooler_size", "summary_type", *KEYS)
-    sizes: Table = {
-        "vocab_size": 128100,
-        "dim": 1536,
-        "n_layers": 24,
-        "n_heads": 24,
-        "hidden_dim": 6144,
-    }
-    table = tower(config, **sizes) if second else tower(config, vocab_size=50265)
-    norm = norm_of(config, EPS)
-    types = config.get("type_vocab_size", 0)
+    table = tower(config)
+    norm = norm_of(config)
+    types = config.get("type_vocab_size")
     embed = table["embed"] | {"norm": norm}
     embed.pop("n_types", None)
-    width = config.get("embedding_size", None) or table["dim"]
+    width = config.get("embedding_size") or table["dim"]
     wide = {} if width == table["dim"] else {"width": width, "project": "bare_sum"}
     table["embed"] = embed | wide | ({"n_types": types} if types else {})
     table["position"] = position(config, second, table["dim"] if wide else None)
     mixer = attention(config, table["block"]["mixer"], table["dim"], second)
     table["block"] |= {"norm": norm, "mixer": mixer}
-    if second and config.get("conv_kernel_size", 0) > 0:
+    if second and (config.optional("conv_kernel_size") or 0) > 0:
         first = table["block"] | {"branch": convolution(config)}
         table["blocks"] = {"first": first, "rest": table["block"]}
         table["pattern"] = ["first"] + ["rest"] * (table["n_layers"] - 1)
         if table["n_layers"] == 1:
             table["blocks"].pop("rest")
-    return table | answer(config).tables()
+    return table | task_head(config).tables()
 
 
 def position(config: HfConfig, second: bool, width: int | None) -> Table:
-    """Relative positions, absolute ones, both or none; `width` where embeddings have another."""
-    absolute = config.get("position_biased_input", True)
-    far = config.get("max_relative_positions", -1)
-    far = config.get("max_position_embeddings", 512) if far < 1 else far
-    buckets = config.get("position_buckets", -1) if second else 0
+    """Return relative positions, absolute ones, both or none; `width` of a narrower embedding."""
+    absolute = config.get("position_biased_input")
+    far = config.get("max_relative_positions")
+    far = config.get("max_position_embeddings") if far < 1 else far
+    buckets = (config.optional("position_buckets") or -1) if second else 0
     normed = second and "layer_norm" in norms_of_table(config)
-    if not config.get("relative_attention", False):
+    if not config.get("relative_attention"):
         return {"kind": "learned"} if absolute else {"kind": "none"}
     table: Table = {"kind": "disentangled", "span": buckets if buckets > 0 else far}
     if buckets > 0:
         table["max_distance"] = far
     if normed:
-        table["norm"] = norm_of(config, EPS)
+        table["norm"] = norm_of(config)
     if width is not None:
         table["width"] = width
     return table | ({"absolute": True} if absolute else {})
 
 
 def norms_of_table(config: HfConfig) -> list[str]:
-    """What is done to the table of relative positions, as in "layer_norm|none"."""
-    return [name.strip() for name in str(config.get("norm_rel_ebd", "none")).lower().split("|")]
+    """Return the norms of the table of relative positions, as in "layer_norm|none"."""
+    return [name.strip() for name in str(config.get("norm_rel_ebd")).lower().split("|")]
 
 
 def read_of(config: HfConfig) -> list[str]:
-    """`pos_att_type`, which may be one string."""
-    given = config.get("pos_att_type", None) or []
+    """Return `pos_att_type`, which may be one string."""
+    given = config.get("pos_att_type") or []
     return [x.strip() for x in given.lower().split("|")] if isinstance(given, str) else list(given)
 
 
 def attention(config: HfConfig, plain: Table, dim: int, second: bool) -> Table:
-    """The mixer: BERT's, with terms for positions."""
+    """Return the mixer: BERT's, with terms for positions."""
     told = read_of(config)
     reads = [term for term in ("c2p", "p2c") if term in told]
     # The first counts every term that is named, the second those that it knows.
     terms = 1 + (len(reads) if second else len(told))
-    relative = config.get("relative_attention", False)
-    head = config.get("attention_head_size", None) if second else None
+    relative = config.get("relative_attention")
+    head = config.get("attention_head_size") if second else None
     table = plain | {"kind": "disentangled", "reads": reads if relative else []}
     width = head or dim // plain["n_heads"]
     if terms != 1 + len(table["reads"]):
@@ -97,7 +99,7 @@ def attention(config: HfConfig, plain: Table, dim: int, second: bool) -> Table:
     if head is not None:
         table["head_dim"] = head
     if second:
-        shared = config.get("share_att_key", False)
+        shared = config.get("share_att_key")
         return table | ({"shared": True} if shared and table["reads"] else {})
     config.expect("talking_head", False)
     own = {"pos_k_bias": False} if "c2p" in table["reads"] else {}
@@ -105,35 +107,35 @@ def attention(config: HfConfig, plain: Table, dim: int, second: bool) -> Table:
 
 
 def convolution(config: HfConfig) -> Table:
-    """What is added to the first block."""
-    kernel = config.get("conv_kernel_size", 0)
+    """Return the convolution branch of the first block."""
+    kernel = config.get("conv_kernel_size")
     if kernel % 2 == 0:
         raise config.refuse("conv_kernel_size", kernel, "odd ones are, which keep the length")
     return {
         "kind": "convolution",
         "kernel": kernel,
-        "activation": config.activation("conv_act", "tanh"),
-        "groups": config.get("conv_groups", 1),
-        "dropout": float(config.get("hidden_dropout_prob", 0.1)),
+        "activation": config.activation("conv_act"),
+        "groups": config.get("conv_groups"),
+        "dropout": float(config.get("hidden_dropout_prob")),
     }
 
 
-def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of DeBERTa's."""
+def task_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of DeBERTa's."""
     config.ignore("legacy", "cls_dropout", "pooler_dropout", "pooler_hidden_act")
     # DeBERTa 3 is published without the name of a class, with a head that no class reads.
     worded = not config.tensors or any(name.startswith("cls.") for name in config.tensors)
     task = task_of(config, "ForMaskedLM" if worded else "Model")
-    own, rate = config.get("cls_dropout", None), config.get("hidden_dropout_prob", 0.1)
+    own, rate = config.get("cls_dropout"), config.get("hidden_dropout_prob")
     options: Table = {
-        "activation": config.activation("pooler_hidden_act", "gelu"),
+        "activation": config.activation("pooler_hidden_act"),
         "dropout": float(rate if own is None else own),
     }
     match task:
         case "Model":
-            return Answer()
+            return TaskHead()
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, "pooler.dense", "classifier", **options)
         case "ForMaskedLM":
@@ -141,40 +143,40 @@ def answer(config: HfConfig) -> Answer:
     raise config.refuse("architectures", config.architecture)
 
 
-def masked(config: HfConfig) -> Answer:
-    """The head over masked words: the old one has a decoder, the new one reads the embeddings."""
-    head = words(config) | {"norm": norm_of(config, EPS)}
-    if not config.get("legacy", True):
+def masked(config: HfConfig) -> TaskHead:
+    """Return the MLM head: the legacy one has a decoder, the new one uses the embedding."""
+    head = mlm_head(config) | {"norm": norm_of(config)}
+    if not config.get("legacy"):
         theirs = "lm_predictions.lm_head.{dense,LayerNorm,bias}"
-        return Answer(head | {"tied": True}, None, rows("head.{map,norm,bias}", theirs))
-    width = config.get("embedding_size", None)
+        return TaskHead(head | {"tied": True}, None, rows("head.{map,norm,bias}", theirs))
+    width = config.get("embedding_size")
     base = "cls.predictions."
-    found = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
-    return Answer(head | ({"width": width} if width else {}), None, found)
+    found = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
+    return TaskHead(head | ({"width": width} if width else {}), None, found)
 
 
 def weights(config: HfConfig, *, mixer: Callable[[HfConfig], list[Row]]) -> list[Row]:
-    """The weight map of a DeBERTa, whose attention has the rows of `mixer`."""
-    relative = config.get("relative_attention", False)
+    """Return the weight map of a DeBERTa, whose attention has the rows of `mixer`."""
+    relative = config.get("relative_attention")
     table = "position.absolute.table" if relative else "position.table"
     return [
-        *(row for row in around("deberta.") if row.ours != "position.table"),
+        *without(outer_rows("deberta."), "position.table"),
         Row(table, "deberta.embeddings.position_embeddings"),
         *([Row("position.table", "deberta.encoder.rel_embeddings")] if relative else []),
         Row("position.norm", "deberta.encoder.LayerNorm"),
         Row("embed.project", "deberta.embeddings.embed_proj"),
         *mixer(config),
-        *joints("deberta.encoder.layer.{i}"),
+        *output_rows("deberta.encoder.layer.{i}"),
         Row(f"{BLOCK}.branch", "deberta.encoder.conv.conv", Axes((0, 2, 1))),
         Row(f"{BLOCK}.branch_residual.out", "deberta.encoder.conv.LayerNorm"),
-        *answer(config).rows,
+        *task_head(config).rows,
     ]
 
 
 def first_mixer(config: HfConfig) -> list[Row]:
-    """DeBERTa 1: packed head by head, biases apart."""
-    n_heads = config.get("num_attention_heads", 12)
-    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size", 768) // n_heads)
+    """Return the rows of DeBERTa 1: q, k, v packed head by head, biases apart."""
+    n_heads = config.get("num_attention_heads")
+    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size") // n_heads)
     ours = tuple(f"{SELF}.{x}.weight" for x in "qkv")
     return [
         Row(ours, f"{HF_ATTENTION}.in_proj.weight", packed),
@@ -184,15 +186,15 @@ def first_mixer(config: HfConfig) -> list[Row]:
 
 
 def second_mixer(config: HfConfig) -> list[Row]:
-    """DeBERTa 2 and 3."""
+    """Return the rows of DeBERTa 2 and 3."""
     return [
         *rows(f"{SELF}.{{q,k,v}}", f"{HF_ATTENTION}.{{query,key,value}}_proj"),
         *rows(f"{SELF}.pos_{{k,q}}", f"{HF_ATTENTION}.pos_{{key,query}}_proj"),
     ]
 
 
-RELATIVE: dict[str, Told] = {
-    **TOWER,
+RELATIVE: dict[str, PathOrFn] = {
+    **ENCODER_KEYS,
     "type_vocab_size": lambda view: view.get("embed.n_types") or 0,
     "relative_attention": is_("position.kind", "disentangled"),
     "pos_att_type": lambda view: list(view.get("block.mixer.reads")),
@@ -201,7 +203,7 @@ RELATIVE: dict[str, Told] = {
         view.get("position.kind") == "learned" or view.get("position.absolute") is True
     ),
 }
-SECOND: dict[str, Told] = {
+SECOND: dict[str, PathOrFn] = {
     **RELATIVE,
     "position_buckets": lambda view: (
         view.get("position.span") if view.has("position.max_distance") else -1
@@ -217,15 +219,16 @@ SECOND: dict[str, Told] = {
 
 
 def debertas(name: str, title: str, second: bool) -> Family:
-    """The family of the first or of the second and third DeBERTa."""
+    """Return the family of DeBERTa 1, or of 2 and 3 (`second`)."""
     heads = ("cls.", "lm_predictions.", "mask_predictions.", "pooler.", "classifier.")
     return Family(
         model_types=(name,),
         architecture=f"{title}ForMaskedLM",
         model=partial(model, second=second),
         weights=partial(weights, mixer=second_mixer if second else first_mixer),
-        config=spelled(SECOND if second else RELATIVE, asked(title)),
-        renames=(*NAMES, prefixed("deberta.", *heads, "qa_outputs.")),
+        config=config_writer(SECOND if second else RELATIVE, architecture_of(title)),
+        defaults={"conv_kernel_size": 0},
+        renames=(*TENSORFLOW_NAMES, prefixed("deberta.", *heads, "qa_outputs.")),
         spare=(r"^(cls|lm_predictions|mask_predictions)\.", r"^deberta\..*position_embeddings\."),
         tied=(
             ("cls.predictions.decoder.weight", "deberta.embeddings.word_embeddings.weight"),

@@ -7,65 +7,30 @@ V3 scores experts by a sigmoid and balances them by a bias. Defaults are those o
 import math
 
 from ...layers.positions.scalings.scaling import log_size
-from ..ahead import COPIES, ahead_rows, looking_ahead, said_ahead
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import patterned
+from ..flat_model import FlatModel, PathOrFn, biased, config_writer
+from ..layer_types import patterned
+from ..mtp import COPIES, mtp_config, mtp_rows, with_mtp
 from ..rope import rope_table, rotary
-from ..view import Told, View, biased, spelled
-from ..weights import Row, rows
-from .llama import BLOCK, ENDS, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, glu
+from ..rows import BLOCK, Row, rows
+from ..scalings import rope_type
+from .llama import GATED, HF_BLOCK, KEYS, LLAMA, OUTER_ROWS, PRE_NORMS, decoder, glu
 from .qwen2_moe import experts
 
-DEFAULTS: Table = {
-    "vocab_size": 102400,
-    "attention_bias": False,
-    "n_shared_experts": 2,
-    "n_routed_experts": 64,
-    "num_experts_per_tok": None,
-    "moe_intermediate_size": 1407,
-    "first_k_dense_replace": 0,
-    "routed_scaling_factor": 1.0,
-    "norm_topk_prob": False,
-    "n_group": None,
-    "topk_group": None,
-    "kv_lora_rank": 512,
-    "q_lora_rank": 1536,
-    "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64,
-    "v_head_dim": 128,
-}
-DEFAULTS3: Table = DEFAULTS | {
-    "vocab_size": 129280,
-    "hidden_size": 7168,
-    "intermediate_size": 18432,
-    "moe_intermediate_size": 2048,
-    "num_hidden_layers": 61,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 128,
-    "n_shared_experts": 1,
-    "n_routed_experts": 256,
-    "num_experts_per_tok": 8,
-    "first_k_dense_replace": 3,
-    "routed_scaling_factor": 2.5,
-    "norm_topk_prob": True,
-    "n_group": 8,
-    "topk_group": 4,
-    "max_position_embeddings": 4096,
-}
 LATENT_EPS = 1e-6
 """Of the norms of the short vectors; no key of the config says it."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a DeepseekV2Config."""
-    table = decoder(config, **DEFAULTS)
+    """Return the `[model]` table of a DeepseekV2Config."""
+    table = decoder(config)
     config.ignore("head_dim", "qk_head_dim", "aux_loss_alpha", "seq_aux", "ep_size")
     config.expect("scoring_func", "softmax")
     config.expect("moe_layer_freq", 1)
     # their code passes it over; the originals' didn't
     config.expect("norm_topk_prob", False)
-    method = config.get("topk_method", "greedy")
+    method = config.get("topk_method")
     if method not in ("greedy", "group_limited_greedy"):
         config.expect("topk_method", "greedy")
     router = routing(config, "top_k", grouped=method != "greedy")
@@ -73,20 +38,20 @@ def model(config: HfConfig) -> Table:
 
 
 def model3(config: HfConfig) -> Table:
-    """The `[model]` table of a DeepseekV3Config."""
-    table = decoder(config, **DEFAULTS3)
+    """Return the `[model]` table of a DeepseekV3Config."""
+    table = decoder(config)
     config.ignore("head_dim", "qk_head_dim", "aux_loss_alpha", "seq_aux", "ep_size")
     config.expect("scoring_func", "sigmoid")
     config.expect("topk_method", "noaux_tc")
     config.expect("moe_layer_freq", 1)
     router = routing(config, "sigmoid", grouped=True)
-    neighbours = config.get("rope_interleave", True)
+    neighbours = config.get("rope_interleave")
     table = started_dense(config, latent(config, table, neighbours=neighbours), router)
-    return looking_ahead(config, table)
+    return with_mtp(config, table)
 
 
 def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
-    """The router of a config."""
+    """Return the router of a config."""
     router: Table = {
         "kind": kind,
         "top_k": config.get("num_experts_per_tok"),
@@ -100,7 +65,7 @@ def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
 
 
 def latent(config: HfConfig, table: Table, neighbours: bool) -> Table:
-    """A table with latent attention."""
+    """Return a table with latent attention."""
     bias = config.get("attention_bias")
     table["position"]["traditional"] = neighbours
     block = table["block"]
@@ -122,7 +87,7 @@ def latent(config: HfConfig, table: Table, neighbours: bool) -> Table:
 
 
 def mixture(config: HfConfig, router: Table) -> Table:
-    """The experts of a config, some of them shared."""
+    """Return the experts of a config, with the shared ones."""
     expert = glu(config, "moe_intermediate_size")
     shared = expert | {"hidden_dim": expert["hidden_dim"] * (config.get("n_shared_experts") or 0)}
     moe = {
@@ -137,7 +102,7 @@ def mixture(config: HfConfig, router: Table) -> Table:
 
 
 def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
-    """A table with experts behind the dense layers that begin it."""
+    """Return a table whose first layers are dense and whose others have experts."""
     moe = mixture(config, router)
     dense, count = config.get("first_k_dense_replace"), config.get("num_hidden_layers")
     names = ["dense" if i < dense else "sparse" for i in range(count)]
@@ -145,34 +110,33 @@ def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
 
 
 def score_scale(config: HfConfig) -> float:
-    """`m² / √K`, where m is what YaRN's `mscale_all_dim` makes of the factor."""
+    """Return `m² / √K`, where m is the magnitude of YaRN's `mscale_all_dim`."""
     width = config.get("qk_nope_head_dim") + config.get("qk_rope_head_dim")
-    told = rope_table(config, None, "rope_theta", 10000.0, "partial_rotary_factor", None)
-    told.ignore(*told.data)
-    kind = told.get("rope_type", None) or told.get("type", "default")
-    slope = told.get("mscale_all_dim", None)
-    size = log_size(told.get("factor"), slope) if kind != "default" and slope else 1.0
+    rope = rope_table(config)
+    rope.ignore(*rope.data)
+    slope = rope.optional("mscale_all_dim")
+    size = log_size(rope.get("factor"), slope) if rope_type(rope) != "default" and slope else 1.0
     return float(size * size * width**-0.5)
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a DeepSeek-V2 or V3."""
+    """Return the weight map of a DeepSeek-V2 or V3."""
     return [
-        *ENDS,
-        *(row for row in around() if "residual" in str(row.ours)),
+        *OUTER_ROWS,
+        *PRE_NORMS,
         *latents(config),
         *mixtures(config),
     ]
 
 
 def weights3(config: HfConfig) -> list[Row]:
-    """The weight map of a DeepSeek-V3, which may look ahead."""
+    """Return the weight map of a DeepSeek-V3, which may look ahead."""
     found = weights(config)
-    return [*found, *ahead_rows(config, found)]
+    return [*found, *mtp_rows(config, found)]
 
 
 def latents(config: HfConfig) -> list[Row]:
-    """Rows of latent attention."""
+    """Return the rows of latent attention."""
     ours, theirs = f"{BLOCK}.mixer", f"{HF_BLOCK}.self_attn"
     full_rank = config.get("q_lora_rank") is None
     return [
@@ -185,7 +149,7 @@ def latents(config: HfConfig) -> list[Row]:
 
 
 def mixtures(config: HfConfig) -> list[Row]:
-    """Rows of dense networks, and of experts with a balanced router and shared ones."""
+    """Return the rows of dense networks, of experts with a balanced router, and of shared ones."""
     shared = f"{HF_BLOCK}.mlp.shared_experts.{{gate,up,down}}_proj"
     return [
         *GATED,
@@ -195,8 +159,8 @@ def mixtures(config: HfConfig) -> list[Row]:
     ]
 
 
-def balanced(view: View) -> Table:
-    """The experts: how many, how they are chosen, how many layers begin without."""
+def balanced(view: FlatModel) -> Table:
+    """Return the keys of the experts, their router and the number of dense layers."""
     sparse = [layer["ffn"]["kind"] == "moe" for layer in view.layers]
     width = view.number("block.ffn.expert.hidden_dim")
     shared = view.get("block.ffn.shared.hidden_dim") if view.has("block.ffn.shared") else 0
@@ -213,7 +177,7 @@ def balanced(view: View) -> Table:
     }
 
 
-LATENT: dict[str, Told] = {
+LATENT: dict[str, PathOrFn] = {
     **KEYS,
     "num_key_value_heads": "block.mixer.n_heads",
     "head_dim": "block.mixer.rope_dim",
@@ -227,14 +191,14 @@ LATENT: dict[str, Told] = {
 """Where our values of keys of latent attention stand."""
 
 
-def chosen(view: View) -> Table:
-    """What V2 says of its groups."""
+def chosen(view: FlatModel) -> Table:
+    """Return V2's method of choosing experts by groups."""
     grouped = view.get("block.ffn.router.n_groups") not in (None, 1)
     return {"topk_method": "group_limited_greedy" if grouped else "greedy"}
 
 
-def turned(view: View) -> Table:
-    """Its positions, which stretch scores too: the inverse of `score_scale`."""
+def turned(view: FlatModel) -> Table:
+    """Return the rotary keys, with the factor of the scores: the inverse of `score_scale`."""
     traditional = bool(view.get("block.position.traditional"))
     told = rotary(traditional=traditional)(view)
     width = view.number("block.mixer.nope_dim") + view.number("block.mixer.rope_dim")
@@ -245,7 +209,7 @@ def turned(view: View) -> Table:
     return told
 
 
-def paired(view: View) -> Table:
+def paired(view: FlatModel) -> Table:
     """Whether the pairs of V3 are neighbours or halves."""
     return {"rope_interleave": bool(view.get("block.position.traditional"))}
 
@@ -255,7 +219,7 @@ DEEPSEEK_V2 = Family(
     architecture="DeepseekV2ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(LATENT, turned, balanced, chosen),
+    config=config_writer(LATENT, turned, balanced, chosen),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -265,8 +229,8 @@ DEEPSEEK_V3 = Family(
     architecture="DeepseekV3ForCausalLM",
     model=model3,
     weights=weights3,
-    config=spelled(
-        LATENT, turned, paired, balanced, said_ahead, topk_method="noaux_tc", scoring_func="sigmoid"
+    config=config_writer(
+        LATENT, turned, paired, balanced, mtp_config, topk_method="noaux_tc", scoring_func="sigmoid"
     ),
     renames=LLAMA.renames,
     tied=(*LLAMA.tied, *COPIES),

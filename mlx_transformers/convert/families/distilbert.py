@@ -1,42 +1,41 @@
 """DistilBERT: BERT without token types and pooler. Defaults are those of `DistilBertConfig`."""
 
-from ..answers import Answer, asked, classifier, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import Told, activation, spelled
-from ..weights import Row, rows
-from .bert import TOWER
+from ..flat_model import PathOrFn, activation, config_writer
+from ..rows import BLOCK, Row, rows
+from ..task_heads import TaskHead, architecture_of, classifier, task_of, token_classifier
+from .bert import ENCODER_KEYS
 
 HF_BLOCK = "distilbert.transformer.layer.{i}"
-BLOCK = "stack.blocks.{i}"
 NORM = {"kind": "layer_norm", "eps": 1e-12}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a DistilBertConfig."""
+    """Return the `[model]` table of a DistilBertConfig."""
     # Sinusoidal positions are a table in the file as well, and were only initialised as waves.
     config.ignore("sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout")
     config.ignore("output_past", "tie_weights_")
-    rate = float(config.get("dropout", 0.1))
+    rate = float(config.get("dropout"))
     mixer = {
         "kind": "attention",
-        "n_heads": config.get("n_heads", 12),
+        "n_heads": config.get("n_heads"),
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attention_dropout", 0.1)),
+        "dropout": float(config.get("attention_dropout")),
     }
     ffn = {
         "kind": "mlp",
-        "hidden_dim": config.get("hidden_dim", 3072),
-        "activation": config.activation("activation", "gelu"),
+        "hidden_dim": config.get("hidden_dim"),
+        "activation": config.activation("activation"),
         "bias": True,
     }
     return {
         "kind": "encoder",
-        "dim": config.get("dim", 768),
-        "n_layers": config.get("n_layers", 6),
-        "max_seq_len": config.get("max_position_embeddings", 512),
-        "vocab_size": config.get("vocab_size", 30522),
+        "dim": config.get("dim"),
+        "n_layers": config.get("n_layers"),
+        "max_seq_len": config.get("max_position_embeddings"),
+        "vocab_size": config.get("vocab_size"),
         "embed": {"kind": "token", "norm": NORM, "dropout": rate},
         "position": {"kind": "learned"},
         "block": {
@@ -47,33 +46,33 @@ def model(config: HfConfig) -> Table:
             "ffn": ffn,
         },
         "norm": {"kind": "none"},
-        "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
-        **answer(config).tables(),
+        "init": {"kind": "normal", "std": config.get("initializer_range")},
+        **task_head(config).tables(),
     }
 
 
-def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of DistilBERT's."""
+def task_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of DistilBERT's."""
     task = task_of(config, "ForMaskedLM")
     options: Table = {
         "activation": "relu",
-        "dropout": float(config.get("seq_classif_dropout", 0.2)),
+        "dropout": float(config.get("seq_classif_dropout")),
     }
     match task:
         case "Model":
-            return Answer()
+            return TaskHead()
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, "pre_classifier", "classifier", **options)
     head = {
         "kind": "mlm",
-        "tied": config.get("tie_word_embeddings", True),
+        "tied": config.get("tie_word_embeddings"),
         "bias": True,
-        "activation": config.activation("activation", "gelu"),
+        "activation": config.activation("activation"),
         "norm": NORM,
     }
-    return Answer(
+    return TaskHead(
         head,
         None,
         [
@@ -84,7 +83,7 @@ def answer(config: HfConfig) -> Answer:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a DistilBERT."""
+    """Return the weight map of a DistilBERT."""
     return [
         Row("embed.table", "distilbert.embeddings.word_embeddings"),
         Row("embed.norm", "distilbert.embeddings.LayerNorm"),
@@ -93,11 +92,11 @@ def weights(config: HfConfig) -> list[Row]:
         Row(f"{BLOCK}.mixer_residual.out", f"{HF_BLOCK}.sa_layer_norm"),
         *rows(f"{BLOCK}.ffn.{{up,down}}", f"{HF_BLOCK}.ffn.{{lin1,lin2}}"),
         Row(f"{BLOCK}.ffn_residual.out", f"{HF_BLOCK}.output_layer_norm"),
-        *answer(config).rows,
+        *task_head(config).rows,
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "dim": "dim",
     "n_layers": "n_layers",
@@ -108,7 +107,7 @@ KEYS: dict[str, Told] = {
     "dropout": "block.dropout",
     "attention_dropout": "block.mixer.dropout",
     "initializer_range": "init.std",
-    "tie_word_embeddings": TOWER["tie_word_embeddings"],
+    "tie_word_embeddings": ENCODER_KEYS["tie_word_embeddings"],
 }
 
 DISTILBERT = Family(
@@ -116,7 +115,7 @@ DISTILBERT = Family(
     architecture="DistilBertForMaskedLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, asked("DistilBert")),
+    config=config_writer(KEYS, architecture_of("DistilBert")),
     renames=(prefixed("distilbert.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs."),),
     spare=(r"^vocab_",),
     tied=(("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),),

@@ -5,42 +5,26 @@ Defaults are those of `Ernie4_5_MoeConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import patterned
+from ..flat_model import FlatModel, biased, config_writer
+from ..layer_types import patterned
 from ..rope import rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Reshape
-from ..view import View, biased, spelled
-from ..weights import Row, rows
 from .ernie4_5 import ERNIE4_5
-from .llama import BLOCK, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, glu
+from .llama import GATED, HF_BLOCK, KEYS, LLAMA, decoder, glu, outer_rows
 from .qwen2_moe import experts
-
-DEFAULTS: Table = {
-    "vocab_size": 103424,
-    "hidden_size": 2560,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 20,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 131072,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
-    "tie_word_embeddings": True,
-    "moe_intermediate_size": 1536,
-    "moe_k": 6,
-    "moe_num_experts": 64,
-    "moe_num_shared_experts": 2,
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an Ernie4_5_MoeConfig."""
-    bias = config.get("use_bias", False)
-    table = decoder(config, bias=bias, mlp_bias=bias, **DEFAULTS)
+    """Return the `[model]` table of an Ernie4_5_MoeConfig."""
+    bias = config.get("use_bias")
+    config.assume({"mlp_bias": bias})
+    table = decoder(config, bias=bias)
     config.ignore("router_aux_loss_coef")  # of training
     # layers that look ahead, in a layout of their own: they are not in the model of the logits
     config.ignore("num_nextn_predict_layers")
     # a floor of what gates are divided by, which the sum of the best never comes near
-    if (floor := config.get("moe_norm_min", 1e-12)) > 1e-6:
+    if (floor := config.get("moe_norm_min")) > 1e-6:
         raise config.refuse("moe_norm_min", floor, "a floor near zero is")
     table["position"]["traditional"] = True
     table["head"]["bias"] = bias
@@ -62,9 +46,9 @@ def model(config: HfConfig) -> Table:
 
 
 def layer_ffns(config: HfConfig) -> list[str]:
-    """`dense` or `sparse` for each layer."""
-    count, every = config.get("num_hidden_layers"), config.get("moe_layer_interval", 1)
-    first, last = config.get("moe_layer_start_index", 1), config.get("moe_layer_end_index", -1)
+    """Return `dense` or `sparse` for each layer."""
+    count, every = config.get("num_hidden_layers"), config.get("moe_layer_interval")
+    first, last = config.get("moe_layer_start_index"), config.get("moe_layer_end_index")
     last = count - 1 if last == -1 else last
     return [
         "sparse" if first <= i <= last and (i + 1) % every == 0 else "dense" for i in range(count)
@@ -72,12 +56,12 @@ def layer_ffns(config: HfConfig) -> list[str]:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an ERNIE 4.5 MoE."""
+    """Return the weight map of an ERNIE 4.5 MoE."""
     theirs, count = f"{HF_BLOCK}.mlp", config.get("moe_num_experts")
     balance = f"{theirs}.moe_statics.e_score_correction_bias"
     names = "{gate,up,down}"
     return [
-        *around(),
+        *outer_rows(),
         *GATED,
         *experts(count),
         Row(f"{BLOCK}.ffn.router.balance", balance, Reshape((1, count), (count,))),
@@ -85,8 +69,8 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def mixture(view: View) -> Table:
-    """The experts, and which layers have them: the first to the last, every so many."""
+def mixture(view: FlatModel) -> Table:
+    """Return the experts and the layers that have them: first, last and interval."""
     sparse = [i for i, layer in enumerate(view.layers) if layer["ffn"]["kind"] == "moe"]
     width = view.number("block.ffn.expert.hidden_dim")
     shared = view.get("block.ffn.shared.hidden_dim") if view.has("block.ffn.shared") else 0
@@ -106,7 +90,7 @@ ERNIE4_5_MOE = Family(
     architecture="Ernie4_5_MoeForCausalLM",
     model=model,
     weights=weights,
-    config=spelled({**KEYS, "use_bias": biased}, rotary(traditional=True), mixture),
+    config=config_writer({**KEYS, "use_bias": biased}, rotary(traditional=True), mixture),
     renames=ERNIE4_5.renames,
     spare=(r"^model\.mtp",),
     tied=LLAMA.tied,

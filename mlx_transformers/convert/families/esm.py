@@ -4,45 +4,52 @@ A masked token has no vector, and the others grow, as if it had been dropped out
 of `EsmConfig`.
 """
 
-from ..answers import asked
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import View, spelled
-from ..weights import Row, rows
-from .bert import HEADS, NAMES, TOWER, padded, roberta_answer, roberta_extras, tower
-from .bert_relatives import BESIDE, DENSE, QKV, in_front, norms
+from ..flat_model import FlatModel, config_writer
+from ..rows import Row, rows
+from ..task_heads import architecture_of
+from .bert import (
+    ENCODER_KEYS,
+    HEADS,
+    TENSORFLOW_NAMES,
+    pad_offset,
+    roberta_extras,
+    roberta_head,
+    tower,
+)
+from .bert_relatives import BESIDE, DENSE, QKV, norms, pre_norm
 
 PREFIX = "esm."
 EXTRAS = roberta_extras(PREFIX)
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an EsmConfig."""
+    """Return the `[model]` table of an EsmConfig."""
     config.ignore("vocab_list", "esmfold_config")
     config.expect("is_folding_model", False)
-    config.assume(max_position_embeddings=1026, vocab_size=33, pad_token_id=1)
     config.ignore("rope_theta")
-    kind = config.get("position_embedding_type", "absolute")
+    kind = config.get("position_embedding_type")
     turned = kind == "rotary"
     pad = config.get("pad_token_id")
     if pad is None and not turned:
         raise config.refuse("pad_token_id", pad, "positions begin behind a number")
     offset = 0 if turned else pad + 1
     placed = "rotary" if turned else "absolute"
-    table = tower(config, vocab_size=33, offset=offset, positions=placed)
-    table = in_front(config, table, embed_norm=bool(config.get("emb_layer_norm_before", None)))
-    table["embed"].pop("n_types")
+    table = tower(config, offset=offset, positions=placed)
+    table = pre_norm(config, table, embed_norm=bool(config.get("emb_layer_norm_before")))
+    table["embed"].pop("n_types", None)
     table["embed"]["dropout"] = 0.0  # their code has none there
-    if config.get("token_dropout", False):
+    if config.get("token_dropout"):
         table["embed"]["zeroed"] = config.get("mask_token_id")
     config.ignore("mask_token_id")
     if turned:
-        table["position"] = {"kind": "rope", "theta": float(config.get("rope_theta", 10000.0))}
-    return table | roberta_answer(config, PREFIX).tables()
+        table["position"] = {"kind": "rope", "theta": float(config.get("rope_theta"))}
+    return table | roberta_head(config, PREFIX).tables()
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an ESM."""
+    """Return the weight map of an ESM."""
     theirs = f"{PREFIX}encoder.layer.{{i}}"
     last = f"{PREFIX}encoder.emb_layer_norm_after"
     return [
@@ -52,12 +59,12 @@ def weights(config: HfConfig) -> list[Row]:
         *rows(QKV, f"{theirs}.attention.self.{{query,key,value}}"),
         *rows(BESIDE, f"{theirs}.{DENSE}"),
         *norms(theirs, "attention.LayerNorm", "LayerNorm", last),
-        *roberta_answer(config, PREFIX).rows,
+        *roberta_head(config, PREFIX).rows,
     ]
 
 
-def placed(view: View) -> Table:
-    """The positions, and what becomes of masked tokens."""
+def placed(view: FlatModel) -> Table:
+    """Return the positions and the handling of masked tokens."""
     said: Table = {
         "emb_layer_norm_before": True if view.has("embed.norm") else None,
         "token_dropout": view.has("embed.zeroed"),
@@ -68,7 +75,7 @@ def placed(view: View) -> Table:
     if view.get("block.position.kind") == "rope":
         turned = view.get("block.position.theta")
         return said | {"position_embedding_type": "rotary", "rope_theta": turned}
-    return said | padded(view) | {"position_embedding_type": "absolute"}
+    return said | pad_offset(view) | {"position_embedding_type": "absolute"}
 
 
 ESM = Family(
@@ -76,12 +83,17 @@ ESM = Family(
     architecture="EsmForMaskedLM",
     model=model,
     weights=weights,
-    config=spelled(
-        {key: told for key, told in TOWER.items() if key not in ("hidden_act", "type_vocab_size")},
+    config=config_writer(
+        {
+            key: told
+            for key, told in ENCODER_KEYS.items()
+            if key not in ("hidden_act", "type_vocab_size")
+        },
         placed,
-        asked("Esm"),
+        architecture_of("Esm"),
     ),
-    renames=(*NAMES, prefixed(PREFIX, *HEADS)),
+    defaults={"vocab_size": 33, "pad_token_id": 1, "hidden_act": "gelu"},
+    renames=(*TENSORFLOW_NAMES, prefixed(PREFIX, *HEADS)),
     dropped=(r"\.rotary_embeddings\.inv_freq$",),
     # ESM-2 turns, and its files hold a table of positions all the same
     spare=(*EXTRAS["spare"], r"contact_head\.", r"\.position_embeddings\.weight$"),

@@ -6,54 +6,53 @@ Defaults are those of `FalconConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import FlatModel, PathOrFn, activation, biased, config_writer
 from ..rope import rope, rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Split, SplitGroups, Transform
-from ..view import Told, View, activation, biased, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a FalconConfig."""
+    """Return the `[model]` table of a FalconConfig."""
     config.ignore("apply_residual_connection_post_layernorm", "rotary", "multi_query", "n_embed")
     config.ignore("num_kv_heads", "hidden_size", "rope_parameters", "rope_scaling", "rope_theta")
     dim, n_heads, n_kv_heads = _sizes(config)
-    bias = config.get("bias", False)
+    bias = config.get("bias")
     # transformers 5 adds the bias twice, with the mask and with the scores, and so do we: outputs
     # have to be equal. Versions before 4.36 added it once.
     position: Table = {"kind": "alibi", "scale": 2 * (dim // n_heads) ** -0.5}
-    if not config.get("alibi", False):
-        position = rope(config, context=2048)
+    if not config.get("alibi"):
+        position = rope(config)
     return decoder(
         dim=dim,
-        n_layers=config.get("num_hidden_layers", 32),
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 65024),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        n_layers=config.get("num_hidden_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")},
         mixer={
             "n_heads": n_heads,
             "n_kv_heads": n_kv_heads,
             "bias": bias,
             "out_bias": bias,
-            "dropout": float(config.get("attention_dropout", 0.0)),
+            "dropout": float(config.get("attention_dropout")),
         },
         ffn=mlp(
-            config.get("ffn_hidden_size", None) or 4 * dim,
-            config.activation("activation", "gelu"),
+            config.get("ffn_hidden_size") or 4 * dim,
+            config.activation("activation"),
             bias,
         ),
         position=position,
         arrangement=_arrangement(config),
-        dropout=config.get("hidden_dropout", 0.0),
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        dropout=config.get("hidden_dropout"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Falcon."""
+    """Return the weight map of a Falcon."""
     arrangement = _arrangement(config)
     norms = "{input_layernorm,post_attention_layernorm}"
     if arrangement == "parallel_norms":
@@ -73,20 +72,20 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def _sizes(config: HfConfig) -> tuple[int, int, int]:
-    """Width, heads, key/value heads."""
-    n_heads = config.get("num_attention_heads", 71)
-    groups = config.get("num_kv_heads", None) or n_heads
+    """Return width, heads and key/value heads."""
+    n_heads = config.get("num_attention_heads")
+    groups = config.get("num_kv_heads") or n_heads
     if not _new(config):
-        groups = 1 if config.get("multi_query", True) else n_heads
-    return config.get("n_embed", None) or config.get("hidden_size", 4544), n_heads, groups
+        groups = 1 if config.get("multi_query") else n_heads
+    return config.get("n_embed") or config.get("hidden_size"), n_heads, groups
 
 
 def _new(config: HfConfig) -> bool:
-    return bool(config.get("new_decoder_architecture", False))
+    return bool(config.get("new_decoder_architecture"))
 
 
 def _arrangement(config: HfConfig) -> str:
-    parallel, norms = config.get("parallel_attn", True), config.get("num_ln_in_parallel_attn", None)
+    parallel, norms = config.get("parallel_attn"), config.get("num_ln_in_parallel_attn")
     if _new(config):
         return "parallel_norms" if norms in (None, 2) else "parallel"
     return "parallel" if parallel else "sequential"
@@ -100,8 +99,8 @@ def _packed(config: HfConfig) -> Transform:
     return SplitGroups(n_heads, groups, width)
 
 
-def wired(view: View) -> Table:
-    """Which of the three ways a block is wired, and whether there are groups of heads."""
+def wired(view: FlatModel) -> Table:
+    """Return the keys of the block's arrangement and of grouped heads."""
     arrangement, groups = view.get("block.arrangement"), view.get("block.mixer.n_kv_heads")
     new = groups not in (1, view.get("block.mixer.n_heads")) or arrangement == "parallel_norms"
     return {
@@ -113,13 +112,13 @@ def wired(view: View) -> Table:
     }
 
 
-def placed(view: View) -> Table:
-    """Its positions: turned, or a bias that falls with distance."""
+def placed(view: FlatModel) -> Table:
+    """Return the keys of its positions: rotary or ALiBi."""
     alibi = view.layers[0]["position"]["kind"] == "alibi"
     return {"alibi": alibi} | ({} if alibi else rotary()(view))
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "ffn_hidden_size": "block.ffn.hidden_dim",
@@ -140,7 +139,7 @@ FALCON = Family(
     architecture="FalconForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, wired, placed),
+    config=config_writer(KEYS, wired, placed),
     renames=(prefixed("transformer.", "lm_head."),),
     tied=(("lm_head.weight", "transformer.word_embeddings.weight"),),
 )

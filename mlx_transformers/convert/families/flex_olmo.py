@@ -5,37 +5,25 @@ Defaults are those of `FlexOlmoConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer
 from ..rope import rotary
-from ..view import spelled
-from ..weights import Row
-from .llama import BIASED, GATED, LLAMA
+from ..rows import BLOCK, Row, without
+from .llama import BIASED, LLAMA
 from .olmo2 import weights as olmo2_weights
 from .olmoe import normed
 from .qwen2_moe import CHOSEN, experts
 
-DEFAULTS: Table = {
-    "vocab_size": 100352,
-    "max_position_embeddings": 4096,
-    "rope_theta": 500000.0,
-    "num_experts": 7,
-    "num_experts_per_tok": 5,
-    "norm_topk_prob": False,
-    "router_aux_loss_coef": 0.01,
-}
-
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a FlexOlmoConfig."""
-    table = normed(config, **DEFAULTS)
+    """Return the `[model]` table of a FlexOlmoConfig."""
+    table = normed(config)
     table["block"]["placement"] = "reordered"
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a FlexOlmo."""
-    dense = {row.ours for row in GATED}
-    around = [row for row in olmo2_weights(config) if row.ours not in dense]
-    return [*around, *experts(config.get("num_experts"))]
+    """Return the weight map of a FlexOlmo."""
+    return [*without(olmo2_weights(config), f"{BLOCK}.ffn"), *experts(config.get("num_experts"))]
 
 
 FLEX_OLMO = Family(
@@ -43,7 +31,7 @@ FLEX_OLMO = Family(
     architecture="FlexOlmoForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {**BIASED, **CHOSEN, "intermediate_size": "block.ffn.expert.hidden_dim"}, rotary()
     ),
     renames=LLAMA.renames,

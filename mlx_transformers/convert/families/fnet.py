@@ -1,37 +1,44 @@
 """FNet: BERT with Fourier transforms for attention. Defaults are those of `FNetConfig`."""
 
-from ..answers import Answer, asked, classifier, pooled, tags, task_of
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..view import Told, spelled
-from ..weights import Row
-from .bert import BLOCK, NAMES, TOWER, around, norm_of, word_rows, words
+from ..flat_model import PathOrFn, config_writer
+from ..rows import BLOCK, Row
+from ..task_heads import (
+    TaskHead,
+    architecture_of,
+    classifier,
+    pooler_head,
+    task_of,
+    token_classifier,
+)
+from .bert import ENCODER_KEYS, TENSORFLOW_NAMES, mlm_head, mlm_rows, norm_of, outer_rows
 
 HF_BLOCK = "fnet.encoder.layer.{i}"
 POOLER = "fnet.pooler.dense"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an FNetConfig."""
+    """Return the `[model]` table of an FNetConfig."""
     # Which algorithm computes the transform is a question of speed.
     config.ignore("use_tpu_fourier_optimizations", "tpu_short_seq_length", "num_attention_heads")
-    dim, rate = config.get("hidden_size", 768), float(config.get("hidden_dropout_prob", 0.1))
+    dim, rate = config.get("hidden_size"), float(config.get("hidden_dropout_prob"))
     norm = norm_of(config)
     ffn = {
         "kind": "mlp",
-        "hidden_dim": config.get("intermediate_size", 3072),
-        "activation": config.activation("hidden_act", "gelu_new"),
+        "hidden_dim": config.get("intermediate_size"),
+        "activation": config.activation("hidden_act"),
         "bias": True,
     }
     return {
         "kind": "encoder",
         "dim": dim,
-        "n_layers": config.get("num_hidden_layers", 12),
-        "max_seq_len": config.get("max_position_embeddings", 512),
-        "vocab_size": config.get("vocab_size", 32000),
+        "n_layers": config.get("num_hidden_layers"),
+        "max_seq_len": config.get("max_position_embeddings"),
+        "vocab_size": config.get("vocab_size"),
         "embed": {
             "kind": "token",
-            "n_types": config.get("type_vocab_size", 4),
+            "n_types": config.get("type_vocab_size"),
             "norm": norm,
             "width": dim,
             "project_bias": True,
@@ -46,48 +53,48 @@ def model(config: HfConfig) -> Table:
             "ffn": ffn,
         },
         "norm": {"kind": "none"},
-        "init": {"kind": "normal", "std": config.get("initializer_range", 0.02)},
-        **answer(config).tables(),
+        "init": {"kind": "normal", "std": config.get("initializer_range")},
+        **task_head(config).tables(),
     }
 
 
-def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of FNet's."""
-    task, rate = task_of(config, "ForPreTraining"), float(config.get("hidden_dropout_prob", 0.1))
+def task_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of FNet's."""
+    task, rate = task_of(config, "ForPreTraining"), float(config.get("hidden_dropout_prob"))
     match task:
         case "Model":
-            return pooled(POOLER)
+            return pooler_head(POOLER)
         case "ForTokenClassification" | "ForQuestionAnswering":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForNextSentencePrediction":
             return classifier(config, POOLER, "cls.seq_relationship", n_classes=2)
         case "ForSequenceClassification" | "ForMultipleChoice":
             return classifier(config, POOLER, "classifier", dropout=rate)
     base = "cls.predictions."
-    rows = word_rows(base + "transform.", base, "dense", "LayerNorm", config)
-    head = words(config, config.activation("hidden_act", "gelu_new"))
+    rows = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
+    head = mlm_head(config, config.activation("hidden_act"))
     if task == "ForMaskedLM":
-        return Answer(head, None, rows)
+        return TaskHead(head, None, rows)
     order = classifier(config, POOLER, "cls.seq_relationship", n_classes=2)
-    return Answer(head, order.pool, [*rows, *order.rows])
+    return TaskHead(head, order.pool, [*rows, *order.rows])
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an FNet."""
+    """Return the weight map of an FNet."""
     return [
-        *around("fnet."),
+        *outer_rows("fnet."),
         Row("embed.project", "fnet.embeddings.projection"),
         Row(f"{BLOCK}.mixer_residual.out", f"{HF_BLOCK}.fourier.output.LayerNorm"),
         Row(f"{BLOCK}.ffn.up", f"{HF_BLOCK}.intermediate.dense"),
         Row(f"{BLOCK}.ffn.down", f"{HF_BLOCK}.output.dense"),
         Row(f"{BLOCK}.ffn_residual.out", f"{HF_BLOCK}.output.LayerNorm"),
-        *answer(config).rows,
+        *task_head(config).rows,
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     key: told
-    for key, told in TOWER.items()
+    for key, told in ENCODER_KEYS.items()
     if key not in ("num_attention_heads", "attention_probs_dropout_prob")
 }
 
@@ -96,8 +103,8 @@ FNET = Family(
     architecture="FNetForPreTraining",
     model=model,
     weights=weights,
-    config=spelled(KEYS, asked("FNet")),
-    renames=(*NAMES, prefixed("fnet.", "cls.", "classifier.", "qa_outputs.")),
+    config=config_writer(KEYS, architecture_of("FNet")),
+    renames=(*TENSORFLOW_NAMES, prefixed("fnet.", "cls.", "classifier.", "qa_outputs.")),
     dropped=(r"\.token_type_ids$", r"\.dft_mat_(hidden|seq)$"),
     spare=(r"^fnet\.pooler\.", r"^cls\."),
     tied=(

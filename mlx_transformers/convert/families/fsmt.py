@@ -6,51 +6,41 @@ Defaults are those of `FSMTConfig`.
 from ...core.errors import ConvertError
 from ..config import HfConfig
 from ..family import Family, Table
-from ..view import View, spelled
-from ..weights import Row, rows
+from ..flat_model import FlatModel, config_writer
+from ..rows import Row, rows, without
 from . import bart
 
-MEMBER = bart.Member(
-    embed_norm=False,
-    position=bart.FAIRSEQ,
-    logits_bias=False,
-    defaults={
-        "vocab_size": 42024,
-        "activation_function": "relu",
-        "scale_embedding": True,
-        "decoder_start_token_id": 2,
-    },
-)
+MEMBER = bart.Member(embed_norm=False, position=bart.FAIRSEQ, logits_bias=False)
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an FSMTConfig.
+    """Return the `[model]` table of an FSMTConfig.
 
     Raises:
         ConvertError: the languages have vocabularies of two sizes.
     """
     config.ignore("langs", "num_hidden_layers", "decoder", "share_decoder_input_output_embed")
-    sizes = [config.get(f"{side}_vocab_size", 42024) for side in ("src", "tgt")]
+    sizes = [config.get(f"{side}_vocab_size") for side in ("src", "tgt")]
     if sizes[0] != sizes[1]:
         raise ConvertError(
             f"{config.where}: src_vocab_size = {sizes[0]} and tgt_vocab_size = {sizes[1]} differ, "
             "and one size for both languages is built."
         )
-    config.assume(vocab_size=sizes[0], tie_word_embeddings=False)
+    config.assume({"vocab_size": sizes[0]})
     return bart.model(MEMBER, config)
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an FSMT."""
-    config.assume(vocab_size=config.get("tgt_vocab_size", 42024), tie_word_embeddings=False)
+    """Return the weight map of an FSMT."""
+    config.assume({"vocab_size": config.get("tgt_vocab_size")})
     head = Row("head.weight", "model.decoder.output_projection.weight")
     words = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
-    ours = {row.ours for row in (head, *words)}
-    return [head, *words, *(row for row in bart.weights(MEMBER, config) if row.ours not in ours)]
+    plain = without(bart.weights(MEMBER, config), *(row.ours for row in (head, *words)))
+    return [head, *words, *plain]
 
 
-def vocabularies(view: View) -> Table:
-    """The vocabularies of both languages."""
+def vocabularies(view: FlatModel) -> Table:
+    """Return the vocabulary sizes of both languages."""
     return {f"{side}_vocab_size": view.get("vocab_size") for side in ("src", "tgt")}
 
 
@@ -59,12 +49,13 @@ FSMT = Family(
     architecture="FSMTForConditionalGeneration",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {key: told for key, told in bart.KEYS.items() if key != "vocab_size"},
         vocabularies,
-        bart.padded,
+        bart.pad_offset,
         langs=["de", "en"],
     ),
+    defaults={"tie_word_embeddings": False},
     renames=((r"^(?!model\.)", "model."),),
     dropped=(r"embed_positions\.weights?$",),
     tied=tuple(

@@ -6,47 +6,37 @@ GLM-4-0414 (`glm4`) also has norms behind attention and ffn. Defaults are those 
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer
 from ..rope import rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Split
-from ..view import spelled
-from ..weights import Row, rows
-from .llama import ATTENTION, BIASED, BLOCK, ENDS, HF_BLOCK, LLAMA, around, decoder
-
-DEFAULTS: Table = {
-    "vocab_size": 151552,
-    "intermediate_size": 13696,
-    "num_hidden_layers": 40,
-    "num_key_value_heads": 2,
-    "head_dim": 128,
-    "max_position_embeddings": 131072,
-    "rms_norm_eps": 1.5625e-07,
-}
+from .llama import ATTENTION, BIASED, HF_BLOCK, LLAMA, OUTER_ROWS, decoder, outer_rows
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GlmConfig."""
-    table = decoder(config, fraction=0.5, **DEFAULTS)
-    table["block"]["mixer"]["bias"] = config.get("attention_bias", True)
+    """Return the `[model]` table of a GlmConfig."""
+    table = decoder(config, partial=True)
+    table["block"]["mixer"]["bias"] = config.get("attention_bias")
     table["position"]["traditional"] = True
     return table
 
 
 def model4(config: HfConfig) -> Table:
-    """The `[model]` table of a Glm4Config."""
+    """Return the `[model]` table of a Glm4Config."""
     table = model(config)
     table["block"]["placement"] = "sandwich"
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GLM."""
-    return [*around(), *packed(config)]
+    """Return the weight map of a GLM."""
+    return [*outer_rows(), *packed(config)]
 
 
 def weights4(config: HfConfig) -> list[Row]:
-    """The weight map of a GLM-4-0414."""
+    """Return the weight map of a GLM-4-0414."""
     return [
-        *ENDS,
+        *OUTER_ROWS,
         *ATTENTION,
         *packed(config),
         Row(f"{BLOCK}.mixer_residual.pre", f"{HF_BLOCK}.input_layernorm"),
@@ -57,7 +47,7 @@ def weights4(config: HfConfig) -> list[Row]:
 
 
 def packed(config: HfConfig) -> list[Row]:
-    """Rows of a gated network whose gate and value are one tensor."""
+    """Return the rows of a gated network whose gate and value are one tensor."""
     width = config.get("intermediate_size")
     ours = tuple(f"{BLOCK}.ffn.{name}" for name in ("gate", "up"))
     return [
@@ -66,7 +56,7 @@ def packed(config: HfConfig) -> list[Row]:
     ]
 
 
-config = spelled(BIASED, rotary(fraction_key="partial_rotary_factor", traditional=True))
+config = config_writer(BIASED, rotary(fraction_key="partial_rotary_factor", traditional=True))
 """The GlmConfig of a model."""
 
 GLM = Family(

@@ -5,65 +5,64 @@ Defaults are those of `GPT2Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..flat_model import FlatModel, PathOrFn, activation, config_writer
+from ..rows import BLOCK, Row, rows
 from ..transforms import Chain, Split, Transpose
-from ..view import Told, View, activation, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GPT2Config."""
+    """Return the `[model]` table of a GPT2Config."""
     config.ignore("n_ctx", "reorder_and_upcast_attn")
     config.ignore("summary_type", "summary_use_proj", "summary_activation")
     config.ignore("summary_proj_to_labels", "summary_first_dropout")
-    dim = config.get("n_embd", 768)
-    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)}
+    dim = config.get("n_embd")
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")}
     mixer = {
         "kind": "attention",
-        "n_heads": config.get("n_head", 12),
+        "n_heads": config.get("n_head"),
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attn_pdrop", 0.1)),
+        "dropout": float(config.get("attn_pdrop")),
     }
-    if not config.get("scale_attn_weights", True):
+    if not config.get("scale_attn_weights"):
         mixer["scale"] = 1.0
     ffn = {
         "kind": "mlp",
-        "hidden_dim": config.get("n_inner", None) or 4 * dim,
-        "activation": config.activation("activation_function", "gelu_new"),
+        "hidden_dim": config.get("n_inner") or 4 * dim,
+        "activation": config.activation("activation_function"),
         "bias": True,
     }
     table = {
         "kind": "decoder",
         "dim": dim,
-        "n_layers": config.get("n_layer", 12),
-        "max_seq_len": config.get("n_positions", 1024),
-        "vocab_size": config.get("vocab_size", 50257),
-        "embed": {"kind": "token", "dropout": float(config.get("embd_pdrop", 0.1))},
+        "n_layers": config.get("n_layer"),
+        "max_seq_len": config.get("n_positions"),
+        "vocab_size": config.get("vocab_size"),
+        "embed": {"kind": "token", "dropout": float(config.get("embd_pdrop"))},
         "position": {"kind": "learned"},
         "block": {
             "placement": "pre",
-            "dropout": float(config.get("resid_pdrop", 0.1)),
+            "dropout": float(config.get("resid_pdrop")),
             "norm": norm,
             "mixer": mixer,
             "ffn": ffn,
         },
         "norm": norm,
-        "head": {"kind": "lm", "tied": config.get("tie_word_embeddings", True)},
+        "head": {"kind": "lm", "tied": config.get("tie_word_embeddings")},
         "init": {
             "kind": "normal",
-            "std": config.get("initializer_range", 0.02),
+            "std": config.get("initializer_range"),
             "depth_scaled": True,
         },
     }
-    by_layer = config.get("scale_attn_by_inverse_layer_idx", False)
+    by_layer = config.get("scale_attn_by_inverse_layer_idx")
     return scaled_by_layer(table) if by_layer else table
 
 
 def scaled_by_layer(table: Table) -> Table:
-    """Scores of layer i divided by i + 1, which is a block of its own for each."""
+    """Return a table whose scores in layer i are divided by i + 1: a block for each layer."""
     block, names = table["block"], [f"layer_{i}" for i in range(table["n_layers"])]
     mixer = block["mixer"]
     scale = mixer.get("scale", (table["dim"] // mixer["n_heads"]) ** -0.5)
@@ -74,8 +73,8 @@ def scaled_by_layer(table: Table) -> Table:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-2."""
-    dim = config.get("n_embd", 768)
+    """Return the weight map of a GPT-2."""
+    dim = config.get("n_embd")
     packed = Chain(Transpose(), Split((dim, dim, dim)))
     return [
         Row("embed.table", "transformer.wte"),
@@ -89,7 +88,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "n_positions": "max_seq_len",
     "n_embd": "dim",
@@ -107,8 +106,8 @@ KEYS: dict[str, Told] = {
 """Where our values of keys stand that GPT-J and others share."""
 
 
-def scaled(view: View) -> Table:
-    """How scores are divided: by the root of the width or not, and by the number of the layer."""
+def scaled(view: FlatModel) -> Table:
+    """Return how scores are divided: by the root of the width, by the layer's number."""
     first = view.layers[0]["mixer"]
     by_layer = len({layer["mixer"]["scale"] for layer in view.layers}) > 1
     return {
@@ -122,7 +121,7 @@ GPT2 = Family(
     architecture="GPT2LMHeadModel",
     model=model,
     weights=weights,
-    config=spelled(KEYS, scaled),
+    config=config_writer(KEYS, scaled),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

@@ -6,17 +6,16 @@ Defaults are those of `GPTBigCodeConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import PathOrFn, config_writer
+from ..rows import BLOCK, Row, rows
 from ..transforms import Split, SplitGroups, Transform
-from ..view import Told, spelled
-from ..weights import Row, rows
 from .gpt2 import KEYS as GPT2
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GPTBigCodeConfig."""
+    """Return the `[model]` table of a GPTBigCodeConfig."""
     config.ignore("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "n_ctx")
     config.ignore(
         "inference_runner", "max_batch_size", "max_sequence_length", "pre_allocate_kv_cache"
@@ -25,41 +24,41 @@ def model(config: HfConfig) -> Table:
         "validate_runner_input", "summary_type", "summary_use_proj", "num_key_value_heads"
     )
     config.ignore("summary_activation", "summary_proj_to_labels", "summary_first_dropout")
-    dim, n_heads = config.get("n_embd", 768), config.get("n_head", 12)
+    dim, n_heads = config.get("n_embd"), config.get("n_head")
     mixer: Table = {
         "n_heads": n_heads,
-        "n_kv_heads": 1 if config.get("multi_query", True) else n_heads,
+        "n_kv_heads": 1 if config.get("multi_query") else n_heads,
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attn_pdrop", 0.1)),
+        "dropout": float(config.get("attn_pdrop")),
     }
-    if not config.get("scale_attn_weights", True):
+    if not config.get("scale_attn_weights"):
         mixer["scale"] = 1.0
     return decoder(
         dim=dim,
-        n_layers=config.get("n_layer", 12),
-        max_seq_len=config.get("n_positions", 1024),
-        vocab_size=config.get("vocab_size", 50257),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        n_layers=config.get("n_layer"),
+        max_seq_len=config.get("n_positions"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")},
         mixer=mixer,
         ffn=mlp(
-            config.get("n_inner", None) or 4 * dim,
-            config.activation("activation_function", "gelu_pytorch_tanh"),
+            config.get("n_inner") or 4 * dim,
+            config.activation("activation_function"),
         ),
         position={"kind": "learned"},
-        embed={"dropout": float(config.get("embd_pdrop", 0.1))},
-        dropout=config.get("resid_pdrop", 0.1),
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        embed={"dropout": float(config.get("embd_pdrop"))},
+        dropout=config.get("resid_pdrop"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-BigCode."""
-    dim, n_heads = config.get("n_embd", 768), config.get("n_head", 12)
+    """Return the weight map of a GPT-BigCode."""
+    dim, n_heads = config.get("n_embd"), config.get("n_head")
     width = dim // n_heads
     packed: Transform = SplitGroups(n_heads, n_heads, width)
-    if config.get("multi_query", True):
+    if config.get("multi_query"):
         packed = Split((dim, width, width))
     qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
     return [
@@ -74,7 +73,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     **GPT2,
     "multi_query": lambda view: view.get("block.mixer.n_kv_heads") == 1,
     "scale_attn_weights": lambda view: view.get("block.mixer.scale") != 1.0,
@@ -85,7 +84,7 @@ GPT_BIGCODE = Family(
     architecture="GPTBigCodeForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS),
+    config=config_writer(KEYS),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

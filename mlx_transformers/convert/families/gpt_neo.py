@@ -6,44 +6,43 @@ Defaults are those of `GPTNeoConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
-from ..pattern import SLIDING, attended
-from ..view import MISSING, Told, View, activation, spelled
-from ..weights import Row, rows
+from ..flat_model import MISSING, FlatModel, PathOrFn, activation, config_writer
+from ..layer_types import SLIDING, layer_types_of
+from ..rows import BLOCK, Row, rows
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GPTNeoConfig."""
+    """Return the `[model]` table of a GPTNeoConfig."""
     config.ignore("classifier_dropout", "summary_type", "summary_use_proj", "summary_activation")
     config.ignore("summary_proj_to_labels", "summary_first_dropout", "attention_layers")
-    dim = config.get("hidden_size", 2048)
+    dim = config.get("hidden_size")
     table = decoder(
         dim=dim,
-        n_layers=config.get("num_layers", 24),
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 50257),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        n_layers=config.get("num_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")},
         mixer={
-            "n_heads": config.get("num_heads", 16),
+            "n_heads": config.get("num_heads"),
             "scale": 1.0,
             "out_bias": True,
-            "dropout": float(config.get("attention_dropout", 0.0)),
+            "dropout": float(config.get("attention_dropout")),
         },
         ffn=mlp(
-            config.get("intermediate_size", None) or 4 * dim,
-            config.activation("activation_function", "gelu_new"),
+            config.get("intermediate_size") or 4 * dim,
+            config.activation("activation_function"),
         ),
         position={"kind": "learned"},
-        embed={"dropout": float(config.get("embed_dropout", 0.0))},
-        dropout=config.get("resid_dropout", 0.0),
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        embed={"dropout": float(config.get("embed_dropout"))},
+        dropout=config.get("resid_dropout"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
-    kinds = config.get("attention_types", None) or [[["global", "local"], 12]]
+    kinds = config.get("attention_types") or [[["global", "local"], 12]]
     pattern = [kind for names, times in kinds for kind in names * times]
-    window = config.get("window_size", 256)
+    window = config.get("window_size")
     mixer = table["block"]["mixer"]
     if set(pattern) == {"local"}:
         mixer["window"] = window
@@ -54,7 +53,7 @@ def model(config: HfConfig) -> Table:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-Neo."""
+    """Return the weight map of a GPT-Neo."""
     return [
         Row("embed.table", "transformer.wte"),
         Row("position.table", "transformer.wpe"),
@@ -66,13 +65,13 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def by_turns(view: View) -> Table:
-    """Which layers see all of the past."""
-    names = ["local" if kind == SLIDING else "global" for kind in attended(view)]
+def by_turns(view: FlatModel) -> Table:
+    """Return which layers attend to the whole past."""
+    names = ["local" if kind == SLIDING else "global" for kind in layer_types_of(view)]
     return {"attention_types": [[names, 1]], "attention_layers": names}
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "intermediate_size": "block.ffn.hidden_dim",
@@ -94,7 +93,7 @@ GPT_NEO = Family(
     architecture="GPTNeoForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, by_turns),
+    config=config_writer(KEYS, by_turns),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attention\.(masked_)?bias$",),
     tied=(("lm_head.weight", "transformer.wte.weight"),),

@@ -6,53 +6,49 @@ Defaults are those of `GPTNeoXConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import PathOrFn, activation, biased, config_writer, is_
 from ..rope import rope, rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import SplitGroups
-from ..view import Told, activation, biased, is_, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "gpt_neox.layers.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GPTNeoXConfig."""
+    """Return the `[model]` table of a GPTNeoXConfig."""
     config.ignore("classifier_dropout", "use_parallel_residual", "rope_theta")
-    bias = config.get("attention_bias", True)
+    bias = config.get("attention_bias")
     return decoder(
-        dim=config.get("hidden_size", 6144),
-        n_layers=config.get("num_hidden_layers", 44),
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 50432),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)},
+        dim=config.get("hidden_size"),
+        n_layers=config.get("num_hidden_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_eps")},
         mixer={
-            "n_heads": config.get("num_attention_heads", 64),
+            "n_heads": config.get("num_attention_heads"),
             "bias": bias,
             "out_bias": bias,
-            "dropout": float(config.get("attention_dropout", 0.0)),
+            "dropout": float(config.get("attention_dropout")),
         },
-        ffn=mlp(config.get("intermediate_size", 24576), config.activation("hidden_act", "gelu")),
+        ffn=mlp(config.get("intermediate_size"), config.activation("hidden_act")),
         position=rope(
             config,
-            fraction=0.25,
-            context=2048,
+            partial=True,
             theta_key="rotary_emb_base",
             fraction_key="rotary_pct",
         ),
-        embed={"dropout": float(config.get("hidden_dropout", 0.0))},
-        arrangement=(
-            "parallel_norms" if config.get("use_parallel_residual", True) else "sequential"
-        ),
-        dropout=config.get("hidden_dropout", 0.0),
-        head={"tied": config.get("tie_word_embeddings", False)},
-        std=config.get("initializer_range", 0.02),
+        embed={"dropout": float(config.get("hidden_dropout"))},
+        arrangement=("parallel_norms" if config.get("use_parallel_residual") else "sequential"),
+        dropout=config.get("hidden_dropout"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-NeoX."""
-    n_heads = config.get("num_attention_heads", 64)
-    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size", 6144) // n_heads)
+    """Return the weight map of a GPT-NeoX."""
+    n_heads = config.get("num_attention_heads")
+    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size") // n_heads)
     norms = "{input,post_attention}_layernorm"
     mlp_names = "{dense_h_to_4h,dense_4h_to_h}"
     qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
@@ -67,7 +63,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "intermediate_size": "block.ffn.hidden_dim",
@@ -89,7 +85,8 @@ GPT_NEOX = Family(
     architecture="GPTNeoXForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, rotary(theta_key="rotary_emb_base", fraction_key="rotary_pct")),
+    config=config_writer(KEYS, rotary(theta_key="rotary_emb_base", fraction_key="rotary_pct")),
+    defaults={"rotary_emb_base": 10000.0},
     renames=(prefixed("gpt_neox.", "embed_out."),),
     dropped=(r"\.attention\.(masked_)?bias$",),
     tied=(("embed_out.weight", "gpt_neox.embed_in.weight"),),

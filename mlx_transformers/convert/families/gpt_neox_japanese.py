@@ -6,54 +6,50 @@ Defaults are those of `GPTNeoXJapaneseConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
-from ..pattern import patterned
+from ..flat_model import FlatModel, activation, config_writer
+from ..layer_types import patterned
 from ..rope import rope, rotary
-from ..view import View, activation, spelled
-from ..weights import Row
-from .gpt_neox import BLOCK
+from ..rows import BLOCK, Row
 from .gpt_neox import weights as neox_weights
 
 NEOX, JAPANESE = "gpt_neox.", "gpt_neox_japanese."
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GPTNeoXJapaneseConfig."""
-    dim, count = config.get("hidden_size", 2560), config.get("num_hidden_layers", 32)
+    """Return the `[model]` table of a GPTNeoXJapaneseConfig."""
+    dim, count = config.get("hidden_size"), config.get("num_hidden_layers")
     config.ignore("rope_theta")
     table = decoder(
         dim=dim,
         n_layers=count,
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 32000),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)},
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_eps")},
         mixer={
-            "n_heads": config.get("num_attention_heads", 32),
-            "dropout": float(config.get("attention_dropout", 0.1)),
+            "n_heads": config.get("num_attention_heads"),
+            "dropout": float(config.get("attention_dropout")),
         },
         ffn=mlp(
-            dim * config.get("intermediate_multiple_size", 4),
-            config.activation("hidden_act", "gelu"),
+            dim * config.get("intermediate_multiple_size"),
+            config.activation("hidden_act"),
             bias=False,
         ),
         position=rope(
             config,
-            fraction=1.0,
-            context=2048,
+            partial=True,
             theta_key="rotary_emb_base",
             fraction_key="rotary_pct",
         ),
-        dropout=config.get("hidden_dropout", 0.0),
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        dropout=config.get("hidden_dropout"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
     names = ["inner"] * (count - 1) + ["last"]
     return patterned(table, names, {"inner": {}, "last": {"mixer": {"out_bias": True}}})
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-NeoX Japanese."""
-    defaults = {"num_attention_heads": 32, "hidden_size": 2560}
-    config.assume(**defaults)
+    """Return the weight map of a GPT-NeoX Japanese."""
     theirs = f"{JAPANESE}layers.{{i}}.attention.dense"
     renamed = [
         Row(row.ours, row.theirs.replace(NEOX, JAPANESE), row.via)
@@ -67,8 +63,8 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def multiple(view: View) -> int:
-    """How many times wider than the model its feed-forward networks are."""
+def multiple(view: FlatModel) -> int:
+    """Return the ratio of the widths of feed-forward network and model."""
     return int(view.number("block.ffn.hidden_dim") // view.number("dim"))
 
 
@@ -77,7 +73,7 @@ GPT_NEOX_JAPANESE = Family(
     architecture="GPTNeoXJapaneseForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             "vocab_size": "vocab_size",
             "hidden_size": "dim",
@@ -94,6 +90,7 @@ GPT_NEOX_JAPANESE = Family(
         },
         rotary(theta_key="rotary_emb_base", fraction_key="rotary_pct"),
     ),
+    defaults={"rotary_emb_base": 10000.0},
     dropped=(r"\.attention\.(masked_)?bias$",),
     tied=(("embed_out.weight", "gpt_neox_japanese.embed_in.weight"),),
 )

@@ -6,44 +6,43 @@ Defaults are those of `GPTJConfig`; `CodeGenConfig` has the same.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import FlatModel, config_writer
+from ..rows import BLOCK, Row, rows
 from ..transforms import SplitShards
-from ..view import View, spelled
-from ..weights import Row, rows
 from .gpt2 import KEYS
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GPTJConfig or a CodeGenConfig."""
+    """Return the `[model]` table of a GPTJConfig or a CodeGenConfig."""
     config.ignore("n_ctx", "rotary", "scale_attn_weights", "summary_type", "summary_use_proj")
     config.ignore("summary_activation", "summary_proj_to_labels", "summary_first_dropout")
-    dim, n_heads = config.get("n_embd", 4096), config.get("n_head", 16)
+    dim, n_heads = config.get("n_embd"), config.get("n_head")
     head_dim = dim // n_heads
-    turning = config.get("rotary_dim", 64) or head_dim
+    turning = config.get("rotary_dim") or head_dim
     return decoder(
         dim=dim,
-        n_layers=config.get("n_layer", 28),
-        max_seq_len=config.get("n_positions", 2048),
-        vocab_size=config.get("vocab_size", 50400),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
-        mixer={"n_heads": n_heads, "dropout": float(config.get("attn_pdrop", 0.0))},
+        n_layers=config.get("n_layer"),
+        max_seq_len=config.get("n_positions"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")},
+        mixer={"n_heads": n_heads, "dropout": float(config.get("attn_pdrop"))},
         ffn=mlp(
-            config.get("n_inner", None) or 4 * dim,
-            config.activation("activation_function", "gelu_new"),
+            config.get("n_inner") or 4 * dim,
+            config.activation("activation_function"),
         ),
         position={"kind": "rope", "traditional": True, "fraction": turning / head_dim},
-        embed={"dropout": float(config.get("embd_pdrop", 0.0))},
+        embed={"dropout": float(config.get("embd_pdrop"))},
         arrangement="parallel",
-        dropout=config.get("resid_pdrop", 0.0),
-        head={"tied": config.get("tie_word_embeddings", False), "bias": True},
-        std=config.get("initializer_range", 0.02),
+        dropout=config.get("resid_pdrop"),
+        head={"tied": config.get("tie_word_embeddings"), "bias": True},
+        std=config.get("initializer_range"),
     )
 
 
-def around() -> list[Row]:
-    """All tensors but those that make q, k and v."""
+def outer_rows() -> list[Row]:
+    """Return all rows but those of q, k and v."""
     return [
         Row("embed.table", "transformer.wte"),
         Row("norm", "transformer.ln_f"),
@@ -55,23 +54,23 @@ def around() -> list[Row]:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-J."""
-    return [*around(), *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{HF_BLOCK}.attn.{{q,k,v}}_proj")]
+    """Return the weight map of a GPT-J."""
+    return [*outer_rows(), *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{HF_BLOCK}.attn.{{q,k,v}}_proj")]
 
 
 def codegen_weights(config: HfConfig) -> list[Row]:
-    """The weight map of a CodeGen: four shards, each of which has its q, its v and its k."""
+    """Return the weight map of a CodeGen: four shards, each of which has its q, its v and its k."""
     ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qvk")
-    return [*around(), Row(ours, f"{HF_BLOCK}.attn.qkv_proj", SplitShards(parts=3, shards=4))]
+    return [*outer_rows(), Row(ours, f"{HF_BLOCK}.attn.qkv_proj", SplitShards(parts=3, shards=4))]
 
 
-def turning(view: View) -> Table:
-    """How many features of a head turn."""
+def turning(view: FlatModel) -> Table:
+    """Return the number of rotated features of a head."""
     share = view.number("block.position.fraction")
     return {"rotary_dim": round(share * view.number("block.mixer.head_dim"))}
 
 
-config = spelled(KEYS, turning)
+config = config_writer(KEYS, turning)
 """The GPTJConfig of a model."""
 
 GPTJ = Family(

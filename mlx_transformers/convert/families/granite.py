@@ -5,26 +5,26 @@ Defaults are those of `GraniteConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import PathOrFn, config_writer
 from ..rope import rotary
-from ..view import Told, spelled
 from .llama import BIASED, LLAMA, decoder, weights
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GraniteConfig."""
-    return multiplied(config, decoder(config, bias=config.get("attention_bias", False)))
+    """Return the `[model]` table of a GraniteConfig."""
+    return multiplied(config, decoder(config, bias=config.get("attention_bias")))
 
 
 def multiplied(config: HfConfig, table: Table) -> Table:
-    """A table with Granite's four multipliers."""
-    table["embed"]["scale"] = float(config.get("embedding_multiplier", 1.0))
-    table["block"]["scale"] = float(config.get("residual_multiplier", 1.0))
-    table["block"]["mixer"]["scale"] = float(config.get("attention_multiplier", 1.0))
-    table["head"]["scale"] = 1.0 / config.get("logits_scaling", 1.0)
+    """Return a table with Granite's four multipliers."""
+    table["embed"]["scale"] = float(config.get("embedding_multiplier"))
+    table["block"]["scale"] = float(config.get("residual_multiplier"))
+    table["block"]["mixer"]["scale"] = float(config.get("attention_multiplier"))
+    table["head"]["scale"] = 1.0 / config.get("logits_scaling")
     return table
 
 
-MULTIPLIED: dict[str, Told] = {
+MULTIPLIED: dict[str, PathOrFn] = {
     **BIASED,
     "embedding_multiplier": "embed.scale",
     "residual_multiplier": "block.scale",
@@ -37,7 +37,7 @@ GRANITE = Family(
     architecture="GraniteForCausalLM",
     model=model,
     weights=weights,
-    config=spelled({**MULTIPLIED, "mlp_bias": "block.ffn.bias"}, rotary()),
+    config=config_writer({**MULTIPLIED, "mlp_bias": "block.ffn.bias"}, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,47 +5,47 @@ Defaults are those of `GraniteMoeConfig` and `GraniteMoeSharedConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, config_writer
 from ..rope import rotary
+from ..rows import BLOCK, Row
 from ..transforms import Split
-from ..view import View, spelled
-from ..weights import Row
 from .granite import MULTIPLIED, multiplied
-from .llama import BLOCK, HF_BLOCK, LLAMA, around, decoder, glu
+from .llama import HF_BLOCK, LLAMA, decoder, glu, outer_rows
 from .mixtral import ROUTED
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a GraniteMoeConfig or a GraniteMoeSharedConfig."""
-    table = multiplied(config, decoder(config, bias=config.get("attention_bias", False)))
+    """Return the `[model]` table of a GraniteMoeConfig or a GraniteMoeSharedConfig."""
+    table = multiplied(config, decoder(config, bias=config.get("attention_bias")))
     router = {
         "kind": "top_k",
-        "top_k": config.get("num_experts_per_tok", 2),
+        "top_k": config.get("num_experts_per_tok"),
         "normalize": True,
-        "balance_loss": config.get("router_aux_loss_coef", 0.001),
+        "balance_loss": config.get("router_aux_loss_coef"),
     }
     moe = {
         "kind": "moe",
-        "n_experts": config.get("num_local_experts", 8),
+        "n_experts": config.get("num_local_experts"),
         "router": router,
         "expert": glu(config),
     }
-    if config.model_type == "granitemoeshared" and config.get("shared_intermediate_size", 0):
+    if config.model_type == "granitemoeshared" and config.get("shared_intermediate_size"):
         moe["shared"] = glu(config, "shared_intermediate_size")
     table["block"]["ffn"] = moe
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Granite MoE."""
+    """Return the weight map of a Granite MoE."""
     theirs = f"{HF_BLOCK}.block_sparse_moe"
     width = config.get("intermediate_size")
     rows = [
-        *around(),
+        *outer_rows(),
         Row(f"{BLOCK}.ffn.router.gate", f"{theirs}.router.layer"),
         Row(both("experts"), f"{theirs}.input_linear", Split((width, width), axis=1)),
         Row(f"{BLOCK}.ffn.experts.down", f"{theirs}.output_linear"),
     ]
-    if not (shared := config.get("shared_intermediate_size", 0)):
+    if not (shared := config.optional("shared_intermediate_size")):
         return rows
     return [
         *rows,
@@ -55,12 +55,12 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def both(part: str) -> tuple[str, ...]:
-    """Our gate and value of the experts, or of what is shared."""
+    """Return our names of gate and value of the experts or of the shared network."""
     return tuple(f"{BLOCK}.ffn.{part}.{name}" for name in ("gate", "up"))
 
 
-def shared(view: View) -> Table:
-    """The name of the family, which is another where there is a shared network."""
+def shared(view: FlatModel) -> Table:
+    """Return the family's name, which differs if there is a shared network."""
     if not view.has("block.ffn.shared"):
         return {}
     return {
@@ -75,7 +75,7 @@ GRANITEMOE = Family(
     architecture="GraniteMoeForCausalLM",
     model=model,
     weights=weights,
-    config=spelled({**MULTIPLIED, **ROUTED}, rotary(), shared),
+    config=config_writer({**MULTIPLIED, **ROUTED}, rotary(), shared),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

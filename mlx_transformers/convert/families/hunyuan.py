@@ -8,25 +8,23 @@ from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer
 from ..rope import rotary
-from ..view import spelled
-from ..weights import Row, rows
-from .llama import BIASED, BLOCK, HF_BLOCK, LLAMA, decoder
+from ..rows import BLOCK, Row, rows, without
+from .llama import BIASED, HF_BLOCK, LLAMA, decoder
 from .llama import weights as llama_weights
-
-DEFAULTS: Table = {"vocab_size": 290943, "rms_norm_eps": 1e-5}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a HunYuanDenseV1Config."""
-    return turned_then_normed(config, **DEFAULTS)
+    """Return the `[model]` table of a HunYuanDenseV1Config."""
+    return turned_then_normed(config)
 
 
 def turned_then_normed(config: HfConfig, **defaults: Any) -> Table:
-    """What Hunyuan's models share; `defaults` are those of the config class."""
+    """Return a table whose queries and keys are normalised after the rotation."""
     config.ignore("eod_token_id", "im_end_id", "im_newline_id", "im_start_id")
     stretched = settle_alpha(config)
-    table = decoder(config, bias=config.get("attention_bias", False), **defaults)
+    table = decoder(config, bias=config.get("attention_bias"), **defaults)
     config.expect("mlp_bias", False)
     mixer = table["block"]["mixer"]
     mixer |= {"qk_norm": table["norm"], "qk_norm_last": True}
@@ -37,7 +35,7 @@ def turned_then_normed(config: HfConfig, **defaults: Any) -> Table:
 
 
 def settle_alpha(config: HfConfig) -> float | None:
-    """The `alpha` of a dynamic scaling, which makes it a fixed one, taken out of the config."""
+    """Replace the `alpha` of a dynamic scaling by the fixed base that it means; return it."""
     for key in ("rope_scaling", "rope_parameters"):
         told = config.data.get(key) or {}
         if (told.get("rope_type") or told.get("type")) == "dynamic" and told.get("alpha"):
@@ -49,9 +47,9 @@ def settle_alpha(config: HfConfig) -> float | None:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Hunyuan."""
+    """Return the weight map of a Hunyuan."""
     norms = rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{HF_BLOCK}.self_attn.{{query,key}}_layernorm")
-    return [*norms, *(row for row in llama_weights(config) if "_norm" not in str(row.ours))]
+    return [*norms, *without(llama_weights(config), *(row.ours for row in norms))]
 
 
 HUNYUAN = Family(
@@ -59,7 +57,7 @@ HUNYUAN = Family(
     architecture="HunYuanDenseV1ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(BIASED, rotary()),
+    config=config_writer(BIASED, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -5,20 +5,18 @@ Defaults are those of `HunYuanMoEV1Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, config_writer
 from ..rope import rotary
+from ..rows import BLOCK, Row, rows, without
 from ..transforms import Stack
-from ..view import View, spelled
-from ..weights import Row, rows
 from .hunyuan import turned_then_normed
 from .hunyuan import weights as dense_weights
-from .llama import BIASED, BLOCK, GATED, HF_BLOCK, LLAMA, glu
-
-DEFAULTS: Table = {"vocab_size": 290943, "rms_norm_eps": 1e-5}
+from .llama import BIASED, HF_BLOCK, LLAMA, glu
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a HunYuanMoEV1Config."""
-    table = turned_then_normed(config, **DEFAULTS)
+    """Return the `[model]` table of a HunYuanMoEV1Config."""
+    table = turned_then_normed(config)
     table["block"]["ffn"] = {
         "kind": "moe",
         "n_experts": one(config, "num_experts"),
@@ -30,12 +28,12 @@ def model(config: HfConfig) -> Table:
 
 
 def one(config: HfConfig, key: str) -> int:
-    """A number that may be told for each layer, and has to be the same for all.
+    """Return a number that may be given per layer and has to be the same for all.
 
     Raises:
         ConvertError: layers differ.
     """
-    given = config.get(key, 1)
+    given = config.get(key)
     numbers = set(given) if isinstance(given, list) else {given}
     if len(numbers) > 1:
         raise config.refuse(key, given, "only one number for all layers is")
@@ -43,12 +41,11 @@ def one(config: HfConfig, key: str) -> int:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Hunyuan MoE."""
-    dense = {row.ours for row in GATED}
+    """Return the weight map of a Hunyuan MoE."""
     theirs = f"{HF_BLOCK}.mlp"
     names = "{gate,up,down}"
     return [
-        *(row for row in dense_weights(config) if row.ours not in dense),
+        *without(dense_weights(config), f"{BLOCK}.ffn"),
         Row(f"{BLOCK}.ffn.router.gate", f"{theirs}.gate.wg"),
         *rows(f"{BLOCK}.ffn.shared.{names}", f"{theirs}.shared_mlp.{names}_proj"),
         *rows(
@@ -60,8 +57,8 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def routed(view: View) -> Table:
-    """The experts."""
+def routed(view: FlatModel) -> Table:
+    """Return the keys of the experts."""
     return {
         "intermediate_size": view.get("block.ffn.expert.hidden_dim"),
         "num_experts": view.get("block.ffn.n_experts"),
@@ -74,7 +71,7 @@ HUNYUAN_MOE = Family(
     architecture="HunYuanMoEV1ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(BIASED, rotary(), routed),
+    config=config_writer(BIASED, rotary(), routed),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -3,22 +3,19 @@
 Defaults are those of `IBertConfig`.
 """
 
-from functools import partial
-
 from ..config import HfConfig
 from ..family import Family, Table
-from .bert import model as roberta
-from .bert import robertas
+from .bert import roberta, roberta_family
 
-BEFORE = robertas("ibert", prefix="ibert.", title="IBert")
+BEFORE = roberta_family("ibert", prefix="ibert.", title="IBert")
 COUNTED = "act_scaling_factor|fc_scaling_factor|weight_scaling_factor|x_max|x_min|shift"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an IBertConfig."""
+    """Return the `[model]` table of an IBertConfig."""
     config.expect("quant_mode", False)
     config.ignore("force_dequant")
-    return partial(roberta, vocab_size=30522, pad=1)(config)
+    return roberta(config)
 
 
 IBERT = Family(

@@ -5,28 +5,17 @@ Defaults are those of `Jais2Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import biased, config_writer
 from ..rope import rotary
-from ..view import biased, spelled
-from .llama import BARE, LLAMA, decoder, weights
+from .llama import BASIC_KEYS, LLAMA, decoder, weights
 from .starcoder2 import ungated
-
-DEFAULTS: Table = {
-    "vocab_size": 150272,
-    "hidden_size": 3328,
-    "intermediate_size": 26624,
-    "num_attention_heads": 26,
-    "hidden_act": "relu2",
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 0.0,
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a Jais2Config."""
-    table = decoder(config, bias=config.get("attention_bias", True), **DEFAULTS)
-    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)}
-    table["norm"] = table["block"]["norm"] = norm
-    table["block"]["ffn"] = ungated(config, config.get("mlp_bias", True))
+    """Return the `[model]` table of a Jais2Config."""
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps")}
+    table = decoder(config, bias=config.get("attention_bias"), gated=False, norm=norm)
+    table["block"]["ffn"] = ungated(config, config.get("mlp_bias"))
     return table
 
 
@@ -35,9 +24,9 @@ JAIS2 = Family(
     architecture="Jais2ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
-            **BARE,
+            **BASIC_KEYS,
             "layer_norm_eps": "norm.eps",
             "attention_bias": biased,
             "mlp_bias": "block.ffn.bias",

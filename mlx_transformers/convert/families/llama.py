@@ -3,69 +3,48 @@
 Defaults are those of `LlamaConfig`.
 """
 
-from typing import Any
-
-from ..config import REQUIRED, HfConfig
+from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import PathOrFn, activation, biased, config_writer
 from ..rope import rope, rotary
-from ..view import Told, activation, biased, spelled
-from ..weights import Row, rows
+from ..rows import BLOCK, Row, rows
 
 HF_BLOCK = "model.layers.{i}"
-BLOCK = "stack.blocks.{i}"
-DEFAULTS: Table = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": None,
-    "head_dim": None,
-    "hidden_act": "silu",
-    "max_position_embeddings": 2048,
-    "initializer_range": 0.02,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "attention_dropout": 0.0,
-    "rope_theta": 10000.0,
-}
-"""Those of `LlamaConfig`."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a LlamaConfig."""
-    return decoder(config, bias=config.get("attention_bias", False))
+    """Return the `[model]` table of a LlamaConfig."""
+    return decoder(config, bias=bool(config.optional("attention_bias")))
 
 
 def decoder(
     config: HfConfig,
     *,
     bias: bool = False,
-    fraction: float | None = None,
+    partial: bool = False,
     gated: bool = True,
-    **defaults: Any,
+    norm: Table | None = None,
 ) -> Table:
-    """What LLaMA and its line share.
+    """Return the table of a decoder with LLaMA's layers.
 
     Args:
         config: the config, whose keys are those of a LlamaConfig.
         bias: whether q, k, v and o have one.
-        fraction: the default share of turning features, where the family has partial rotation.
+        partial: whether the family may rotate a share of the features only.
         gated: whether the ffn is the gated one; otherwise the block lacks it.
-        defaults: those of the family's config class that are not LLaMA's.
+        norm: the table of its norms; None is the RMS norm.
     """
-    config.assume(**{**DEFAULTS, **defaults})
     n_heads = config.get("num_attention_heads")
     mixer = {
         "kind": "attention",
         "n_heads": n_heads,
         "n_kv_heads": config.get("num_key_value_heads") or n_heads,
-        "head_dim": config.get("head_dim") or config.get("hidden_size") // n_heads,
+        "head_dim": config.optional("head_dim") or config.get("hidden_size") // n_heads,
         "bias": bias,
         "out_bias": bias,
-        "dropout": float(config.get("attention_dropout") or 0.0),
+        "dropout": float(config.optional("attention_dropout") or 0.0),
     }
-    norm = {"kind": "rms_norm", "eps": config.get("rms_norm_eps")}
+    norm = norm or {"kind": "rms_norm", "eps": config.get("rms_norm_eps")}
     block = {"placement": "pre", "norm": norm, "mixer": mixer}
     return {
         "kind": "decoder",
@@ -74,7 +53,7 @@ def decoder(
         "max_seq_len": config.get("max_position_embeddings"),
         "vocab_size": config.get("vocab_size"),
         "embed": {"kind": "token"},
-        "position": rope(config, fraction=fraction),
+        "position": rope(config, partial=partial),
         "block": block | ({"ffn": glu(config)} if gated else {}),
         "norm": norm,
         "head": {"kind": "lm", "tied": config.get("tie_word_embeddings")},
@@ -82,32 +61,29 @@ def decoder(
     }
 
 
-def glu(config: HfConfig, width: str = "intermediate_size", default: Any = REQUIRED) -> Table:
-    """The gated network of a config whose width is under the key `width`."""
+def glu(
+    config: HfConfig, width: str = "intermediate_size", activation: str = "hidden_act"
+) -> Table:
+    """Return the gated network of a config, by the keys of its width and its activation."""
     return {
         "kind": "glu",
-        "hidden_dim": config.get(width, default),
-        "activation": config.activation("hidden_act"),
-        "bias": config.get("mlp_bias", False),
+        "hidden_dim": config.get(width),
+        "activation": config.activation(activation),
+        "bias": bool(config.optional("mlp_bias")),
     }
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a LLaMA."""
-    return [*around(), *GATED]
+    """Return the weight map of a LLaMA."""
+    return [*outer_rows(), *GATED]
 
 
-def around() -> list[Row]:
-    """All tensors but those of the feed-forward networks, with norms before both halves."""
-    return [
-        *ENDS,
-        *ATTENTION,
-        Row(f"{BLOCK}.mixer_residual.pre", f"{HF_BLOCK}.input_layernorm"),
-        Row(f"{BLOCK}.ffn_residual.pre", f"{HF_BLOCK}.post_attention_layernorm"),
-    ]
+def outer_rows() -> list[Row]:
+    """Return all rows but those of the feed-forward networks, with norms before both sublayers."""
+    return [*OUTER_ROWS, *ATTENTION, *PRE_NORMS]
 
 
-ENDS = [
+OUTER_ROWS = [
     Row("embed.table", "model.embed_tokens"),
     Row("norm", "model.norm"),
     Row("head", "lm_head"),
@@ -116,11 +92,15 @@ ATTENTION = [
     *rows(f"{BLOCK}.mixer.{{q,k,v,o}}", f"{HF_BLOCK}.self_attn.{{q,k,v,o}}_proj"),
     *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{HF_BLOCK}.self_attn.{{q,k}}_norm"),
 ]
+PRE_NORMS = [
+    Row(f"{BLOCK}.mixer_residual.pre", f"{HF_BLOCK}.input_layernorm"),
+    Row(f"{BLOCK}.ffn_residual.pre", f"{HF_BLOCK}.post_attention_layernorm"),
+]
 GATED = rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.mlp.{{gate,up,down}}_proj")
-"""Tensors that most families of the line call alike; a row without a tensor of ours is idle."""
+"""Rows that most families share; a row of a tensor that a model lacks has no effect."""
 
 
-BARE: dict[str, Told] = {
+BASIC_KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "intermediate_size": "block.ffn.hidden_dim",
@@ -134,11 +114,11 @@ BARE: dict[str, Told] = {
     "initializer_range": "init.std",
     "tie_word_embeddings": "head.tied",
 }
-KEYS: dict[str, Told] = {**BARE, "rms_norm_eps": "norm.eps"}
+KEYS: dict[str, PathOrFn] = {**BASIC_KEYS, "rms_norm_eps": "norm.eps"}
 """The keys that most of the line share: where our value of each stands."""
-BIASED: dict[str, Told] = {**KEYS, "attention_bias": biased}
+BIASED: dict[str, PathOrFn] = {**KEYS, "attention_bias": biased}
 
-config = spelled({**BIASED, "mlp_bias": "block.ffn.bias"}, rotary())
+config = config_writer({**BIASED, "mlp_bias": "block.ffn.bias"}, rotary())
 """The LlamaConfig of a model."""
 
 LLAMA = Family(

@@ -7,55 +7,35 @@ import math
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, config_writer
 from ..rope import rotary
-from ..view import View, spelled
-from ..weights import Row
+from ..rows import Row
 from .deepseek import LATENT, latent, latents
-from .llama import ENDS, GATED, LLAMA, around, decoder
-
-DEFAULTS: Table = {
-    "vocab_size": 73448,
-    "hidden_size": 2560,
-    "intermediate_size": 6400,
-    "num_hidden_layers": 62,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 40,
-    "max_position_embeddings": 32768,
-    "initializer_range": 0.1,
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-    "attention_bias": False,
-    "kv_lora_rank": 256,
-    "q_lora_rank": 768,
-    "qk_nope_head_dim": 64,
-    "qk_rope_head_dim": 32,
-    "v_head_dim": None,
-}
+from .llama import GATED, LLAMA, OUTER_ROWS, PRE_NORMS, decoder
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a MiniCPM3Config."""
-    table = decoder(config, **DEFAULTS)
+    """Return the `[model]` table of a MiniCPM3Config."""
+    table = decoder(config)
     config.ignore("qk_head_dim")
     table = latent(config, table, neighbours=False)
-    depth = config.get("scale_depth", 1.4)
+    depth = config.get("scale_depth")
     layers, dim = table["n_layers"], table["dim"]
     mixer = table["block"]["mixer"]
     mixer["value_dim"] = mixer["value_dim"] or dim // mixer["n_heads"]
-    table["embed"]["scale"] = float(config.get("scale_emb", 12))
+    table["embed"]["scale"] = float(config.get("scale_emb"))
     table["block"]["scale"] = 1.0 if depth is None else depth / math.sqrt(layers)
-    table["head"]["scale"] = (config.get("dim_model_base", 256) or dim) / dim
+    table["head"]["scale"] = (config.get("dim_model_base") or dim) / dim
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a MiniCPM 3."""
-    norms = [row for row in around() if "residual" in str(row.ours)]
-    return [*ENDS, *norms, *latents(config), *GATED]
+    """Return the weight map of a MiniCPM 3."""
+    return [*OUTER_ROWS, *PRE_NORMS, *latents(config), *GATED]
 
 
-def multiplied(view: View) -> Table:
-    """Its multipliers."""
+def multiplied(view: FlatModel) -> Table:
+    """Return the keys of its multipliers."""
     dim, layers = view.number("dim"), view.number("n_layers")
     return {
         "scale_emb": view.get("embed.scale"),
@@ -69,7 +49,7 @@ MINICPM3 = Family(
     architecture="MiniCPM3ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(LATENT, rotary(), multiplied),
+    config=config_writer(LATENT, rotary(), multiplied),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -6,16 +6,15 @@ Defaults are those of `MptConfig` and `MptAttentionConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import FlatModel, PathOrFn, config_writer
+from ..rows import BLOCK, Row, rows
 from ..transforms import Split
-from ..view import Told, View, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "transformer.blocks.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an MptConfig."""
+    """Return the `[model]` table of an MptConfig."""
     # Read by the class, but by no line of the model: its attention is always biased by distance.
     config.ignore("learned_pos_emb", "init_device", "resid_pdrop", "emb_pdrop", "verbose")
     config.ignore("expansion_ratio", "init_config", "use_chat", "low_precision_layernorm")
@@ -28,35 +27,35 @@ def model(config: HfConfig) -> Table:
     only = {"prefix_lm": False, "qk_ln": False, "alibi": True, "alibi_bias_max": 8}
     for key, value in only.items():
         attn.expect(key, value)
-    dim = config.get("d_model", 2048)
-    dropout = float(attn.get("attn_pdrop", 0.0))
-    mixer: Table = {"n_heads": config.get("n_heads", 16), "dropout": dropout}
-    if scale := attn.get("softmax_scale", None):
+    dim = config.get("d_model")
+    dropout = float(attn.get("attn_pdrop"))
+    mixer: Table = {"n_heads": config.get("n_heads"), "dropout": dropout}
+    if scale := attn.optional("softmax_scale"):
         mixer["scale"] = scale
-    if clip := attn.get("clip_qkv", None):
+    if clip := attn.optional("clip_qkv"):
         mixer["clip"] = float(clip)
     return decoder(
         dim=dim,
-        n_layers=config.get("n_layers", 24),
-        max_seq_len=config.get("max_seq_len", 2048),
-        vocab_size=config.get("vocab_size", 50368),
+        n_layers=config.get("n_layers"),
+        max_seq_len=config.get("max_seq_len"),
+        vocab_size=config.get("vocab_size"),
         norm={
             "kind": "layer_norm",
-            "eps": config.get("layer_norm_epsilon", 1e-5),
+            "eps": config.get("layer_norm_epsilon"),
             "bias": False,
         },
         mixer=mixer,
         ffn=mlp(4 * dim, "gelu", bias=False),
         position={"kind": "alibi"},
         dropout=dropout,
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an MPT."""
-    dim = config.get("d_model", 2048)
+    """Return the weight map of an MPT."""
+    dim = config.get("d_model")
     qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
     return [
         Row("embed.table", "transformer.wte"),
@@ -69,8 +68,8 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def attention(view: View) -> Table:
-    """The table inside the config."""
+def attention(view: FlatModel) -> Table:
+    """Return the table `attn_config`."""
     told = {"scale": "softmax_scale", "clip": "clip_qkv", "dropout": "attn_pdrop"}
     mixer = view.layers[0]["mixer"]
     found = {key: mixer[ours] for ours, key in told.items()}
@@ -79,7 +78,7 @@ def attention(view: View) -> Table:
     return {"attn_config": {"alibi": True} | found}
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "d_model": "dim",
     "n_layers": "n_layers",
@@ -95,7 +94,7 @@ MPT = Family(
     architecture="MptForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, attention, no_bias=True),
+    config=config_writer(KEYS, attention, no_bias=True),
     renames=(prefixed("transformer.", "lm_head."),),
     tied=(("lm_head.weight", "transformer.wte.weight"),),
 )

@@ -5,44 +5,35 @@ Defaults are those of `NanoChatConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer
 from ..rope import rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Mirrored
-from ..view import spelled
-from ..weights import Row, rows
-from .llama import BIASED, BLOCK, ENDS, HF_BLOCK, LLAMA, decoder
+from .llama import BIASED, HF_BLOCK, LLAMA, OUTER_ROWS, decoder
 from .starcoder2 import ungated
-
-DEFAULTS: Table = {
-    "vocab_size": 50304,
-    "hidden_size": 768,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 6,
-    "hidden_act": "relu2",
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a NanoChatConfig."""
-    bias = config.get("attention_bias", False)
-    table = decoder(config, bias=bias, gated=False, **DEFAULTS)
+    """Return the `[model]` table of a NanoChatConfig."""
+    bias = config.get("attention_bias")
+    table = decoder(config, bias=bias, gated=False)
     norm = {"kind": "rms_norm", "eps": config.get("rms_norm_eps"), "weight": False}
     block = table["block"]
     table["norm"] = block["norm"] = table["embed"]["norm"] = norm
     block["mixer"] |= {"qk_norm": norm, "qk_norm_last": True}
     block["ffn"] = ungated(config, bias=False)
-    if cap := config.get("final_logit_softcapping", 15.0):
+    if cap := config.get("final_logit_softcapping"):
         table["head"]["softcap"] = float(cap)
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a nanochat: what turns backwards is what turns forwards, mirrored."""
+    """Return the weight map of a nanochat, whose rotation in the other direction is mirrored."""
     heads = config.get("num_attention_heads")
     groups = config.get("num_key_value_heads") or heads
     theirs = f"{HF_BLOCK}.self_attn"
     return [
-        *ENDS,
+        *OUTER_ROWS,
         Row(f"{BLOCK}.mixer.q", f"{theirs}.q_proj", Mirrored(heads)),
         Row(f"{BLOCK}.mixer.k", f"{theirs}.k_proj", Mirrored(groups)),
         *rows(f"{BLOCK}.mixer.{{v,o}}", f"{theirs}.{{v,o}}_proj"),
@@ -55,7 +46,7 @@ NANOCHAT = Family(
     architecture="NanoChatForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             **{key: told for key, told in BIASED.items() if key != "head_dim"},
             "final_logit_softcapping": "head.softcap",

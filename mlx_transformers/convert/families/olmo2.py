@@ -6,39 +6,37 @@ OLMo 3 has a window in three layers of four, and stretches only the fourth. Defa
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, attended, layer_types, patterned
+from ..flat_model import config_writer
+from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned
 from ..rope import rope_of_layer, rotary, rotary_by_layer
-from ..view import spelled
-from ..weights import Row
-from .llama import ATTENTION, BIASED, BLOCK, ENDS, GATED, HF_BLOCK, LLAMA, decoder
-
-THETA3 = 500000.0
+from ..rows import BLOCK, Row
+from .llama import ATTENTION, BIASED, GATED, HF_BLOCK, LLAMA, OUTER_ROWS, decoder
 
 
-def model(config: HfConfig, theta: float = 10000.0) -> Table:
-    """The `[model]` table of an Olmo2Config; `theta` is the default base of the positions."""
-    bias = config.get("attention_bias", False)
-    table = decoder(config, bias=bias, vocab_size=50304, rms_norm_eps=1e-5, rope_theta=theta)
+def model(config: HfConfig) -> Table:
+    """Return the `[model]` table of an Olmo2Config."""
+    bias = config.get("attention_bias")
+    table = decoder(config, bias=bias)
     table["block"]["placement"] = "reordered"
     table["block"]["mixer"] |= {"qk_norm": table["norm"], "qk_norm_over": "width"}
     return table
 
 
 def model3(config: HfConfig) -> Table:
-    """The `[model]` table of an Olmo3Config."""
-    table = model(config, THETA3)
-    table["position"] = rope_of_layer(config, FULL, theta=THETA3)
+    """Return the `[model]` table of an Olmo3Config."""
+    table = model(config)
+    table["position"] = rope_of_layer(config, FULL)
     # their reader takes the older dialect's base for the layers without a window alone
-    local = rope_of_layer(config, SLIDING, theta=THETA3, theta_key=None)
+    local = rope_of_layer(config, SLIDING)
     types = layer_types(config, lambda i: SLIDING if (i + 1) % 4 else FULL)
-    sliding = {"mixer": {"window": config.get("sliding_window", 4096)}, "position": local}
+    sliding = {"mixer": {"window": config.get("sliding_window")}, "position": local}
     return patterned(table, types, {FULL: {}, SLIDING: sliding})
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an OLMo 2 or 3."""
+    """Return the weight map of an OLMo 2 or 3."""
     return [
-        *ENDS,
+        *OUTER_ROWS,
         *ATTENTION,
         *GATED,
         Row(f"{BLOCK}.mixer_residual.post", f"{HF_BLOCK}.post_attention_layernorm"),
@@ -51,7 +49,7 @@ OLMO2 = Family(
     architecture="Olmo2ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(BIASED, rotary()),
+    config=config_writer(BIASED, rotary()),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )
@@ -61,8 +59,8 @@ OLMO3 = Family(
     architecture="Olmo3ForCausalLM",
     model=model3,
     weights=weights,
-    config=spelled(
-        {**BIASED, "sliding_window": "block.mixer.window", "layer_types": attended},
+    config=config_writer(
+        {**BIASED, "sliding_window": "block.mixer.window", "layer_types": layer_types_of},
         rotary_by_layer("rope_theta"),
     ),
     renames=LLAMA.renames,

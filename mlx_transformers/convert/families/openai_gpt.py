@@ -7,52 +7,51 @@ from ...core.errors import ConvertError, unknown
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table, prefixed
+from ..flat_model import PathOrFn, config_writer
+from ..rows import BLOCK, Row, rows
 from ..transforms import Chain, Split, Transpose
-from ..view import Told, spelled
-from ..weights import Row, rows
 from .gpt2 import KEYS as GPT2
 
 HF_BLOCK = "transformer.h.{i}"
-BLOCK = "stack.blocks.{i}"
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": "gelu_tanh", "swish": "silu"}
 """Its own names: what it calls gelu is the tanh form."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an OpenAIGPTConfig."""
+    """Return the `[model]` table of an OpenAIGPTConfig."""
     config.ignore("n_ctx", "n_special", "predict_special_tokens")
     config.ignore("summary_type", "summary_use_proj", "summary_activation")
     config.ignore("summary_proj_to_labels", "summary_first_dropout")
-    name = config.get("afn", "gelu")
+    name = config.get("afn")
     if name not in ACTIVATIONS:
         raise ConvertError(f"{config.where}: afn: {unknown('activation', name, ACTIVATIONS)}")
-    dim = config.get("n_embd", 768)
+    dim = config.get("n_embd")
     return decoder(
         dim=dim,
-        n_layers=config.get("n_layer", 12),
-        max_seq_len=config.get("n_positions", 512),
-        vocab_size=config.get("vocab_size", 40478),
-        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon", 1e-5)},
+        n_layers=config.get("n_layer"),
+        max_seq_len=config.get("n_positions"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "eps": config.get("layer_norm_epsilon")},
         mixer={
-            "n_heads": config.get("n_head", 12),
+            "n_heads": config.get("n_head"),
             "bias": True,
             "out_bias": True,
-            "dropout": float(config.get("attn_pdrop", 0.1)),
+            "dropout": float(config.get("attn_pdrop")),
         },
         ffn=mlp(4 * dim, ACTIVATIONS[name]),
         position={"kind": "learned"},
-        embed={"dropout": float(config.get("embd_pdrop", 0.1))},
+        embed={"dropout": float(config.get("embd_pdrop"))},
         placement="post",
-        dropout=config.get("resid_pdrop", 0.1),
+        dropout=config.get("resid_pdrop"),
         last_norm=False,
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a GPT-1."""
-    dim = config.get("n_embd", 768)
+    """Return the weight map of a GPT-1."""
+    dim = config.get("n_embd")
     packed = Chain(Transpose(), Split((dim, dim, dim)))
     return [
         Row("embed.table", "transformer.tokens_embed"),
@@ -65,7 +64,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     **{key: told for key, told in GPT2.items() if key not in ("n_inner", "activation_function")},
     "afn": lambda view: {"gelu_tanh": "gelu"}.get(name := view.get("block.ffn.activation"), name),
 }
@@ -75,7 +74,7 @@ OPENAI_GPT = Family(
     architecture="OpenAIGPTLMHeadModel",
     model=model,
     weights=weights,
-    config=spelled(KEYS),
+    config=config_writer(KEYS),
     renames=(prefixed("transformer.", "lm_head."),),
     dropped=(r"\.attn\.bias$",),
     tied=(("lm_head.weight", "transformer.tokens_embed.weight"),),

@@ -6,49 +6,46 @@ Defaults are those of `OPTConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
-from ..view import Told, activation, biased, is_, spelled
-from ..weights import Row, rows
+from ..flat_model import PathOrFn, activation, biased, config_writer, is_
+from ..rows import BLOCK, Row, rows
 
 HF_BLOCK = "model.decoder.layers.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an OPTConfig."""
+    """Return the `[model]` table of an OPTConfig."""
     config.ignore("layerdrop", "activation_dropout", "output_projection")
-    dim = config.get("hidden_size", 768)
-    bias, before = config.get("enable_bias", True), config.get("do_layer_norm_before", True)
-    width = config.get("word_embed_proj_dim", None) or dim
-    removed = config.get("_remove_final_layer_norm", False)
+    dim = config.get("hidden_size")
+    bias, before = config.get("enable_bias"), config.get("do_layer_norm_before")
+    width = config.get("word_embed_proj_dim") or dim
+    removed = config.get("_remove_final_layer_norm")
     narrow = {} if width == dim else {"width": width}
     return decoder(
         dim=dim,
-        n_layers=config.get("num_hidden_layers", 12),
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 50272),
-        norm={"kind": "layer_norm", "weight": config.get("layer_norm_elementwise_affine", True)},
+        n_layers=config.get("num_hidden_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
+        norm={"kind": "layer_norm", "weight": config.get("layer_norm_elementwise_affine")},
         mixer={
-            "n_heads": config.get("num_attention_heads", 12),
+            "n_heads": config.get("num_attention_heads"),
             "bias": bias,
             "out_bias": bias,
-            "dropout": float(config.get("attention_dropout", 0.0)),
+            "dropout": float(config.get("attention_dropout")),
         },
-        ffn=mlp(
-            config.get("ffn_dim", 3072), config.activation("activation_function", "relu"), bias
-        ),
+        ffn=mlp(config.get("ffn_dim"), config.activation("activation_function"), bias),
         position={"kind": "learned", "offset": 2},
         embed=narrow | ({"project": "words"} if narrow else {}),
         placement="pre" if before else "post",
-        dropout=config.get("dropout", 0.1),
+        dropout=config.get("dropout"),
         last_norm=bool(before and not removed),
-        head={"tied": config.get("tie_word_embeddings", True), **narrow},
-        std=config.get("init_std", 0.02),
+        head={"tied": config.get("tie_word_embeddings"), **narrow},
+        std=config.get("init_std"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an OPT."""
-    out = "pre" if config.get("do_layer_norm_before", True) else "out"
+    """Return the weight map of an OPT."""
+    out = "pre" if config.get("do_layer_norm_before") else "out"
     norms = "{self_attn,final}_layer_norm"
     return [
         Row("embed.table", "model.decoder.embed_tokens"),
@@ -63,7 +60,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "ffn_dim": "block.ffn.hidden_dim",
@@ -87,7 +84,7 @@ OPT = Family(
     architecture="OPTForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS),
+    config=config_writer(KEYS),
     renames=((r"^decoder\.", "model.decoder."),),
     tied=(("lm_head.weight", "model.decoder.embed_tokens.weight"),),
 )

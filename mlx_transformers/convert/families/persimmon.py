@@ -6,48 +6,47 @@ Defaults are those of `PersimmonConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
+from ..flat_model import PathOrFn, activation, config_writer, present
 from ..rope import rope, rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import SplitGroups
-from ..view import Told, activation, given, spelled
-from ..weights import Row, rows
 
 HF_BLOCK = "model.layers.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a PersimmonConfig."""
-    eps = config.get("layer_norm_eps", 1e-5)
+    """Return the `[model]` table of a PersimmonConfig."""
+    eps = config.get("layer_norm_eps")
     norm = {"kind": "layer_norm", "eps": eps}
     mixer: Table = {
-        "n_heads": config.get("num_attention_heads", 64),
+        "n_heads": config.get("num_attention_heads"),
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attention_dropout", 0.0)),
+        "dropout": float(config.get("attention_dropout")),
     }
-    if config.get("qk_layernorm", True):
+    if config.get("qk_layernorm"):
         mixer["qk_norm"] = norm
     # The base of the published models and of transformers 4; 5 takes 10,000 where none is told.
-    position = rope(config, theta=25000.0, fraction=0.5, context=16384)
+    position = rope(config, partial=True)
     return decoder(
-        dim=config.get("hidden_size", 4096),
-        n_layers=config.get("num_hidden_layers", 36),
-        max_seq_len=config.get("max_position_embeddings", 16384),
-        vocab_size=config.get("vocab_size", 262144),
+        dim=config.get("hidden_size"),
+        n_layers=config.get("num_hidden_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
         norm=norm,
         mixer=mixer,
-        ffn=mlp(config.get("intermediate_size", 16384), config.activation("hidden_act", "relu2")),
+        ffn=mlp(config.get("intermediate_size"), config.activation("hidden_act")),
         position=position,
-        dropout=config.get("hidden_dropout", 0.0),
-        head={"tied": config.get("tie_word_embeddings", False)},
-        std=config.get("initializer_range", 0.02),
+        dropout=config.get("hidden_dropout"),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Persimmon."""
-    n_heads = config.get("num_attention_heads", 64)
-    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size", 4096) // n_heads)
+    """Return the weight map of a Persimmon."""
+    n_heads = config.get("num_attention_heads")
+    packed = SplitGroups(n_heads, n_heads, config.get("hidden_size") // n_heads)
     norms = "{input,post_attention}_layernorm"
     mlp_names = "{dense_h_to_4h,dense_4h_to_h}"
     qkv = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
@@ -63,7 +62,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "intermediate_size": "block.ffn.hidden_dim",
@@ -72,7 +71,7 @@ KEYS: dict[str, Told] = {
     "hidden_act": activation("block.ffn.activation"),
     "max_position_embeddings": "max_seq_len",
     "layer_norm_eps": "norm.eps",
-    "qk_layernorm": given("block.mixer.qk_norm"),
+    "qk_layernorm": present("block.mixer.qk_norm"),
     "attention_dropout": "block.mixer.dropout",
     "hidden_dropout": "block.dropout",
     "initializer_range": "init.std",
@@ -84,7 +83,8 @@ PERSIMMON = Family(
     architecture="PersimmonForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, rotary(fraction_key="partial_rotary_factor")),
+    config=config_writer(KEYS, rotary(fraction_key="partial_rotary_factor")),
+    defaults={"rope_theta": 25000.0},  # of the published base, not of the newest class
     renames=((r"^(?!model\.|lm_head\.)", "model."),),
     tied=(("lm_head.weight", "model.embed_tokens.weight"),),
 )

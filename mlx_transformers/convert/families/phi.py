@@ -6,46 +6,45 @@ Defaults are those of `PhiConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
+from ..flat_model import PathOrFn, activation, config_writer, present
 from ..rope import rope, rotary
-from ..view import Told, activation, given, spelled
-from ..weights import Row, rows
+from ..rows import BLOCK, Row, rows
 
 HF_BLOCK = "model.layers.{i}"
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a PhiConfig."""
-    n_heads = config.get("num_attention_heads", 32)
-    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)}
+    """Return the `[model]` table of a PhiConfig."""
+    n_heads = config.get("num_attention_heads")
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps")}
     mixer: Table = {
         "n_heads": n_heads,
-        "n_kv_heads": config.get("num_key_value_heads", None) or n_heads,
+        "n_kv_heads": config.get("num_key_value_heads") or n_heads,
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attention_dropout", 0.0) or 0.0),
+        "dropout": float(config.get("attention_dropout") or 0.0),
     }
-    if config.get("qk_layernorm", False):
+    if config.get("qk_layernorm"):
         mixer["qk_norm"] = norm
     return decoder(
-        dim=config.get("hidden_size", 2048),
-        n_layers=config.get("num_hidden_layers", 24),
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 51200),
+        dim=config.get("hidden_size"),
+        n_layers=config.get("num_hidden_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
         norm=norm,
         mixer=mixer,
-        ffn=mlp(config.get("intermediate_size", 8192), config.activation("hidden_act", "gelu_new")),
-        position=rope(config, fraction=0.5, context=2048),
-        embed={"dropout": float(config.get("embd_pdrop", 0.0))},
+        ffn=mlp(config.get("intermediate_size"), config.activation("hidden_act")),
+        position=rope(config, partial=True),
+        embed={"dropout": float(config.get("embd_pdrop"))},
         arrangement="parallel",
-        dropout=config.get("resid_pdrop", 0.0),
-        head={"tied": config.get("tie_word_embeddings", False), "bias": True},
-        std=config.get("initializer_range", 0.02),
+        dropout=config.get("resid_pdrop"),
+        head={"tied": config.get("tie_word_embeddings"), "bias": True},
+        std=config.get("initializer_range"),
     )
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Phi."""
+    """Return the weight map of a Phi."""
     return [
         Row("embed.table", "model.embed_tokens"),
         Row("norm", "model.final_layernorm"),
@@ -58,7 +57,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "hidden_size": "dim",
     "intermediate_size": "block.ffn.hidden_dim",
@@ -68,7 +67,7 @@ KEYS: dict[str, Told] = {
     "hidden_act": activation("block.ffn.activation"),
     "max_position_embeddings": "max_seq_len",
     "layer_norm_eps": "norm.eps",
-    "qk_layernorm": given("block.mixer.qk_norm"),
+    "qk_layernorm": present("block.mixer.qk_norm"),
     "attention_dropout": "block.mixer.dropout",
     "resid_pdrop": "block.dropout",
     "embd_pdrop": "embed.dropout",
@@ -81,7 +80,7 @@ PHI = Family(
     architecture="PhiForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(KEYS, rotary(fraction_key="partial_rotary_factor")),
+    config=config_writer(KEYS, rotary(fraction_key="partial_rotary_factor")),
     renames=((r"^(?!model\.|lm_head\.)", "model."),),
     tied=(("lm_head.weight", "model.embed_tokens.weight"),),
 )

@@ -7,35 +7,26 @@ from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import MISSING, FlatModel, config_writer
 from ..rope import rotary
+from ..rows import BLOCK, Row, without
 from ..transforms import Split
-from ..view import MISSING, View, spelled
-from ..weights import Row
 from .glm import packed
-from .llama import BLOCK, HF_BLOCK, KEYS, LLAMA, around, decoder
-
-DEFAULTS: Table = {
-    "vocab_size": 32064,
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "max_position_embeddings": 4096,
-    "original_max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
-}
+from .llama import HF_BLOCK, KEYS, LLAMA, decoder, outer_rows
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a Phi3Config."""
-    table = rereading(decoder(config, fraction=1.0, **DEFAULTS))
-    if window := config.get("sliding_window", None):
+    """Return the `[model]` table of a Phi3Config."""
+    table = rereading(decoder(config, partial=True))
+    if window := config.get("sliding_window"):
         table["block"]["mixer"]["window"] = window
-    table["block"]["dropout"] = float(config.get("resid_pdrop", 0.0))
-    table["embed"]["dropout"] = float(config.get("embd_pdrop", 0.0))
+    table["block"]["dropout"] = float(config.get("resid_pdrop"))
+    table["embed"]["dropout"] = float(config.get("embd_pdrop"))
     return table
 
 
 def rereading(table: Table) -> Table:
-    """A table whose texts are read anew where LongRoPE's long set takes over, as in Phi's code."""
+    """Return a table that recomputes cached keys where LongRoPE's long set takes over."""
     scaling = table["position"].get("scaling") or {}
     if scaling.get("kind") == "longrope":
         scaling["reread"] = True
@@ -43,7 +34,7 @@ def rereading(table: Table) -> Table:
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Phi-3."""
+    """Return the weight map of a Phi-3."""
     heads = config.get("num_attention_heads")
     groups = config.get("num_key_value_heads") or heads
     width = config.get("head_dim") or config.get("hidden_size") // heads
@@ -51,13 +42,13 @@ def weights(config: HfConfig) -> list[Row]:
     ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
     return [
         Row(ours, f"{HF_BLOCK}.self_attn.qkv_proj", Split(sizes)),
-        *(row for row in around() if row.ours not in ours),
+        *without(outer_rows(), *ours),
         *packed(config),
     ]
 
 
-def trained_len(view: View) -> Any:
-    """The context before it was stretched, the whole of it where it wasn't."""
+def trained_len(view: FlatModel) -> Any:
+    """Return the context before it was extended."""
     stretched = view.get("block.position.scaling.trained_len")
     return view.get("max_seq_len") if stretched is MISSING else stretched
 
@@ -67,7 +58,7 @@ PHI3 = Family(
     architecture="Phi3ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             **KEYS,
             "sliding_window": "block.mixer.window",

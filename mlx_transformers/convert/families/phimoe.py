@@ -5,32 +5,22 @@ Defaults are those of `PhimoeConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, config_writer
 from ..rope import rotary
-from ..view import View, spelled
 from .llama import BIASED, LLAMA, decoder
 from .mixtral import EXPERTS, MIXTRAL
 from .mixtral import weights as mixtral_weights
 from .phi3 import rereading
 
-DEFAULTS: Table = {
-    "vocab_size": 32064,
-    "intermediate_size": 6400,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131072,
-    "rope_theta": 1e6,
-    "rms_norm_eps": 1e-5,
-    "num_local_experts": 16,
-    "num_experts_per_tok": 2,
-}
 SIZES = ("short_mscale", "long_mscale")
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a PhimoeConfig."""
+    """Return the `[model]` table of a PhimoeConfig."""
     # noise and losses of training alone
     config.ignore("input_jitter_noise", "router_aux_loss_coef", "hidden_dropout")
     size = magnitude(config)
-    table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
+    table = decoder(config, bias=config.get("attention_bias"))
     # Beyond the first context, their code in transformers keeps the short divisors, against the
     # model's own; ours takes the long ones.
     table = rereading(table)
@@ -38,14 +28,14 @@ def model(config: HfConfig) -> Table:
         table["position"]["scaling"]["magnitude"] = size
     norm = {"kind": "layer_norm", "eps": config.get("rms_norm_eps")}
     table["norm"] = table["block"]["norm"] = norm
-    table["head"]["bias"] = config.get("lm_head_bias", False)
+    table["head"]["bias"] = config.get("lm_head_bias")
     block = table["block"]
-    if window := config.get("sliding_window", None):
+    if window := config.get("sliding_window"):
         block["mixer"]["window"] = window
     router = {
         "kind": "sparse_mixer",
         "top_k": config.get("num_experts_per_tok"),
-        "reach": float(config.get("router_jitter_noise", 0.01)),
+        "reach": float(config.get("router_jitter_noise")),
     }
     if router["top_k"] != 2:
         raise config.refuse("num_experts_per_tok", router["top_k"], "only 2 is")
@@ -59,7 +49,7 @@ def model(config: HfConfig) -> Table:
 
 
 def magnitude(config: HfConfig) -> float | None:
-    """What turned features are multiplied by, taken out of the table of the positions.
+    """Return the factor of rotated features, taken out of the rope table.
 
     Raises:
         ConvertError: it is another for long texts.
@@ -75,8 +65,8 @@ def magnitude(config: HfConfig) -> float | None:
     return None
 
 
-def sized(view: View) -> Table:
-    """The positions, whose magnitude has two names."""
+def sized(view: FlatModel) -> Table:
+    """Return the rotary keys; the magnitude has two names."""
     said = rotary()(view)
     told = said["rope_parameters"]
     if "attention_factor" in told:
@@ -89,7 +79,7 @@ PHIMOE = Family(
     architecture="PhimoeForCausalLM",
     model=model,
     weights=mixtral_weights,
-    config=spelled(
+    config=config_writer(
         {
             **BIASED,
             **EXPERTS,

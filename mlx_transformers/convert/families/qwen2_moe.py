@@ -5,59 +5,33 @@ Defaults are those of `Qwen2MoeConfig` and `Qwen3MoeConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, patterned
+from ..flat_model import FlatModel, PathOrFn, config_writer, present
+from ..layer_types import FULL, SLIDING, layer_types, patterned
 from ..rope import rotary
+from ..rows import BLOCK, Row, rows
 from ..transforms import Stack
-from ..view import Told, View, given, spelled
-from ..weights import Row, rows
-from .llama import BIASED, BLOCK, GATED, HF_BLOCK, KEYS, LLAMA, around, decoder, glu
+from .llama import BIASED, GATED, HF_BLOCK, KEYS, LLAMA, decoder, glu, outer_rows
 from .qwen2 import windows
-
-DEFAULTS: Table = {
-    "vocab_size": 151936,
-    "hidden_size": 2048,
-    "num_hidden_layers": 24,
-    "max_position_embeddings": 32768,
-    "norm_topk_prob": False,
-    "decoder_sparse_step": 1,
-    "router_aux_loss_coef": 0.001,
-}
-QWEN2: Table = DEFAULTS | {
-    "intermediate_size": 5632,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "moe_intermediate_size": 1408,
-    "num_experts_per_tok": 4,
-    "num_experts": 60,
-}
-QWEN3: Table = DEFAULTS | {
-    "intermediate_size": 6144,
-    "num_key_value_heads": 4,
-    "moe_intermediate_size": 768,
-    "num_experts_per_tok": 8,
-    "num_experts": 128,
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a Qwen2MoeConfig."""
-    table = decoder(config, **QWEN2)
-    table["block"]["mixer"]["bias"] = config.get("qkv_bias", True)
+    """Return the `[model]` table of a Qwen2MoeConfig."""
+    table = decoder(config)
+    table["block"]["mixer"]["bias"] = config.get("qkv_bias")
     sparse = mixture(config)
-    sparse["shared"] = glu(config, "shared_expert_intermediate_size", 5632)
+    sparse["shared"] = glu(config, "shared_expert_intermediate_size")
     sparse["shared_gate"] = True
-    size, used = config.get("sliding_window", 4096), config.get("use_sliding_window", False)
-    last, window = config.get("max_window_layers", 28), size if used else None
+    size, used = config.get("sliding_window"), config.get("use_sliding_window")
+    last, window = config.get("max_window_layers"), size if used else None
     types = layer_types(config, lambda i: SLIDING if used and i % 2 == 0 and i < last else FULL)
     return mixed(config, table, sparse, types, window)
 
 
 def model3(config: HfConfig) -> Table:
-    """The `[model]` table of a Qwen3MoeConfig."""
-    config.also("num_experts", "num_local_experts")
-    table = decoder(config, bias=config.get("attention_bias", False), **QWEN3)
+    """Return the `[model]` table of a Qwen3MoeConfig."""
+    table = decoder(config, bias=config.get("attention_bias"))
     table["block"]["mixer"]["qk_norm"] = table["norm"]
-    size, used = config.get("sliding_window", 4096), config.get("use_sliding_window", False)
+    size, used = config.get("sliding_window"), config.get("use_sliding_window")
     config.ignore("max_window_layers")
     count = config.get("num_hidden_layers")
     types = [SLIDING if used else FULL] * count
@@ -65,7 +39,7 @@ def model3(config: HfConfig) -> Table:
 
 
 def mixture(config: HfConfig, width: str = "moe_intermediate_size") -> Table:
-    """The experts of a config, whose width is under the key `width`."""
+    """Return the experts of a config, whose width is under the key `width`."""
     router = {
         "kind": "top_k",
         "top_k": config.get("num_experts_per_tok"),
@@ -83,8 +57,8 @@ def mixture(config: HfConfig, width: str = "moe_intermediate_size") -> Table:
 def mixed(
     config: HfConfig, table: Table, sparse: Table, types: list[str], window: int | None
 ) -> Table:
-    """A table whose layers have experts or one network, a window or none."""
-    every, dense = config.get("decoder_sparse_step"), config.get("mlp_only_layers", None) or []
+    """Return a table whose layers have experts or one network, a window or none."""
+    every, dense = config.get("decoder_sparse_step"), config.get("mlp_only_layers") or []
     names = [
         f"{'sliding' if kind == SLIDING else 'full'}_"
         + ("sparse" if i not in dense and (i + 1) % every == 0 else "dense")
@@ -97,10 +71,10 @@ def mixed(
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Qwen MoE."""
+    """Return the weight map of a Qwen MoE."""
     shared = f"{HF_BLOCK}.mlp.shared_expert.{{gate,up,down}}_proj"
     return [
-        *around(),
+        *outer_rows(),
         *GATED,
         *experts(config.get("num_experts")),
         *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", shared),
@@ -109,7 +83,7 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def experts(count: int) -> list[Row]:
-    """Rows of experts that are numbered modules beside a router called `gate`."""
+    """Return the rows of experts that are numbered modules beside a router called `gate`."""
     theirs = f"{HF_BLOCK}.mlp.experts.{{e}}.{{gate,up,down}}_proj"
     return [
         Row(f"{BLOCK}.ffn.router.gate", f"{HF_BLOCK}.mlp.gate"),
@@ -117,7 +91,7 @@ def experts(count: int) -> list[Row]:
     ]
 
 
-CHOSEN: dict[str, Told] = {
+CHOSEN: dict[str, PathOrFn] = {
     "num_experts": "block.ffn.n_experts",
     "num_experts_per_tok": "block.ffn.router.top_k",
     "norm_topk_prob": "block.ffn.router.normalize",
@@ -126,12 +100,12 @@ CHOSEN: dict[str, Told] = {
 """Where the values of keys of experts stand."""
 
 
-def dense_layers(view: View) -> list[int]:
-    """The layers with one network instead of experts."""
+def dense_layers(view: FlatModel) -> list[int]:
+    """Return the layers with one network instead of experts."""
     return [i for i, layer in enumerate(view.layers) if layer["ffn"]["kind"] != "moe"]
 
 
-ROUTED: dict[str, Told] = {
+ROUTED: dict[str, PathOrFn] = {
     **CHOSEN,
     "moe_intermediate_size": "block.ffn.expert.hidden_dim",
     "mlp_only_layers": dense_layers,
@@ -142,7 +116,7 @@ QWEN2_MOE = Family(
     architecture="Qwen2MoeForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             **KEYS,
             **ROUTED,
@@ -162,11 +136,11 @@ QWEN3_MOE = Family(
     architecture="Qwen3MoeForCausalLM",
     model=model3,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             **BIASED,
             **ROUTED,
-            "use_sliding_window": given("block.mixer.window"),
+            "use_sliding_window": present("block.mixer.window"),
             "sliding_window": "block.mixer.window",
         },
         rotary(),

@@ -5,16 +5,16 @@ Defaults are those of `Qwen3Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer
 from ..rope import rotary
-from ..view import spelled
 from .llama import BIASED, LLAMA, decoder, weights
-from .qwen2 import DEFAULTS, upper_windows, windows
+from .qwen2 import upper_windows, windows
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a Qwen3Config."""
-    bias = config.get("attention_bias", False)
-    table = decoder(config, bias=bias, **{**DEFAULTS, "head_dim": 128})
+    """Return the `[model]` table of a Qwen3Config."""
+    bias = config.get("attention_bias")
+    table = decoder(config, bias=bias)
     table["block"]["mixer"]["qk_norm"] = table["norm"]
     return upper_windows(config, table)
 
@@ -24,7 +24,7 @@ QWEN3 = Family(
     architecture="Qwen3ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(BIASED, rotary(), windows),
+    config=config_writer(BIASED, rotary(), windows),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

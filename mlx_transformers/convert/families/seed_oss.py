@@ -5,29 +5,18 @@ Defaults are those of `SeedOssConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer
 from ..rope import rotary
-from ..view import spelled
 from .llama import KEYS, LLAMA, decoder, weights
-
-DEFAULTS: Table = {
-    "vocab_size": 155136,
-    "intermediate_size": 27648,
-    "num_hidden_layers": 64,
-    "num_attention_heads": 80,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "max_position_embeddings": 524288,
-    "attention_dropout": 0.1,
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a SeedOssConfig."""
-    table = decoder(config, **DEFAULTS)
+    """Return the `[model]` table of a SeedOssConfig."""
+    table = decoder(config)
     block = table["block"]
-    block["mixer"]["bias"] = config.get("attention_bias", True)
-    block["mixer"]["out_bias"] = config.get("attention_out_bias", False)
-    block["dropout"] = float(config.get("residual_dropout", 0.1))
+    block["mixer"]["bias"] = config.get("attention_bias")
+    block["mixer"]["out_bias"] = config.get("attention_out_bias")
+    block["dropout"] = float(config.get("residual_dropout"))
     return table
 
 
@@ -36,7 +25,7 @@ SEED_OSS = Family(
     architecture="SeedOssForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             **KEYS,
             "attention_bias": "block.mixer.bias",

@@ -5,31 +5,20 @@ Defaults are those of `SmolLM3Config`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..pattern import FULL, SLIDING, layer_types, patterned
+from ..flat_model import FlatModel, config_writer
+from ..layer_types import FULL, SLIDING, layer_types, patterned
 from ..rope import rotary
-from ..view import View, spelled
 from .llama import BIASED, LLAMA, decoder, weights
 from .qwen2 import windows
 
-DEFAULTS: Table = {
-    "vocab_size": 128256,
-    "hidden_size": 2048,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 32768,
-    "rope_theta": 2000000.0,
-    "tie_word_embeddings": True,
-}
-
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a SmolLM3Config."""
-    table = decoder(config, bias=config.get("attention_bias", False), **DEFAULTS)
-    count, every = config.get("num_hidden_layers"), config.get("no_rope_layer_interval", 4)
+    """Return the `[model]` table of a SmolLM3Config."""
+    table = decoder(config, bias=config.get("attention_bias"))
+    count, every = config.get("num_hidden_layers"), config.get("no_rope_layer_interval")
     ones = [int((i + 1) % every != 0) for i in range(count)]
-    turned = config.get("no_rope_layers", None) or ones
-    size, used = config.get("sliding_window", None), config.get("use_sliding_window", False)
+    turned = config.get("no_rope_layers") or ones
+    size, used = config.get("sliding_window"), config.get("use_sliding_window")
     config.ignore("max_window_layers")
     window = size if used else None
     types = layer_types(config, lambda i: SLIDING if window and not turned[i] else FULL)
@@ -43,8 +32,8 @@ def model(config: HfConfig) -> Table:
     return patterned(table, names, variants)
 
 
-def turned(view: View) -> Table:
-    """Which layers have positions, as ones."""
+def turned(view: FlatModel) -> Table:
+    """Return the layers that have positions, as ones."""
     return {"no_rope_layers": [int(x["position"]["kind"] == "rope") for x in view.layers]}
 
 
@@ -53,7 +42,7 @@ SMOLLM3 = Family(
     architecture="SmolLM3ForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(BIASED, rotary(), windows, turned),
+    config=config_writer(BIASED, rotary(), windows, turned),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

@@ -3,64 +3,63 @@
 Defaults are those of `SqueezeBertConfig`.
 """
 
-from ..answers import asked
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
+from ..flat_model import FlatModel, config_writer
+from ..rows import BLOCK, Row
+from ..task_heads import architecture_of
 from ..transforms import Grouped
-from ..view import View, spelled
-from ..weights import Row
 from .bert import (
-    BLOCK,
+    ENCODER_KEYS,
     HEADS,
-    NAMES,
-    TOWER,
-    around,
-    bert_answer,
+    TENSORFLOW_NAMES,
     bert_extras,
+    bert_head,
+    outer_rows,
     tower,
 )
 
 PREFIX = "transformer."
 EPS = 1e-12
 MAPS = {
-    "mixer.q": ("attention.query", "q_groups", 4),
-    "mixer.k": ("attention.key", "k_groups", 4),
-    "mixer.v": ("attention.value", "v_groups", 4),
-    "mixer.o": ("post_attention.conv1d", "post_attention_groups", 1),
-    "ffn.up": ("intermediate.conv1d", "intermediate_groups", 4),
-    "ffn.down": ("output.conv1d", "output_groups", 4),
+    "mixer.q": ("attention.query", "q_groups"),
+    "mixer.k": ("attention.key", "k_groups"),
+    "mixer.v": ("attention.value", "v_groups"),
+    "mixer.o": ("post_attention.conv1d", "post_attention_groups"),
+    "ffn.up": ("intermediate.conv1d", "intermediate_groups"),
+    "ffn.down": ("output.conv1d", "output_groups"),
 }
-"""Our map: theirs, and the key and the default of the number of its groups."""
+"""Our linear layer: the reference name, and the key of its number of groups."""
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a SqueezeBertConfig."""
-    table = tower(config, vocab_size=30522)
+    """Return the `[model]` table of a SqueezeBertConfig."""
+    table = tower(config)
     config.expect("embedding_size", table["dim"])
     # the norms of the blocks don't ask for the config's number
     table["block"]["norm"] = {"kind": "layer_norm", "eps": EPS}
-    return table | bert_answer(config, PREFIX).tables()
+    return table | bert_head(config, PREFIX).tables()
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a SqueezeBERT."""
+    """Return the weight map of a SqueezeBERT."""
     theirs = f"{PREFIX}encoder.layers.{{i}}"
     maps = [
-        Row(f"{BLOCK}.{ours}", f"{theirs}.{name}", Grouped(config.get(key, default)))
-        for ours, (name, key, default) in MAPS.items()
+        Row(f"{BLOCK}.{ours}", f"{theirs}.{name}", Grouped(config.get(key)))
+        for ours, (name, key) in MAPS.items()
     ]
     return [
-        *around(PREFIX),
+        *outer_rows(PREFIX),
         *maps,
         Row(f"{BLOCK}.mixer_residual.out", f"{theirs}.post_attention.layernorm"),
         Row(f"{BLOCK}.ffn_residual.out", f"{theirs}.output.layernorm"),
-        *bert_answer(config, PREFIX).rows,
+        *bert_head(config, PREFIX).rows,
     ]
 
 
-def ungrouped(view: View) -> Table:
-    """One group for every map: what was trained here has no zeros to leave out."""
-    one = {key: 1 for _, key, _ in MAPS.values()}
+def ungrouped(view: FlatModel) -> Table:
+    """Return one group for every linear layer: a model trained here has no zeros to omit."""
+    one = {key: 1 for _, key in MAPS.values()}
     return one | {"embedding_size": view.get("dim")}
 
 
@@ -69,7 +68,11 @@ SQUEEZEBERT = Family(
     architecture="SqueezeBertForMaskedLM",
     model=model,
     weights=weights,
-    config=spelled({**TOWER, "layer_norm_eps": "embed.norm.eps"}, ungrouped, asked("SqueezeBert")),
-    renames=(*NAMES, prefixed(PREFIX, *HEADS)),
+    config=config_writer(
+        {**ENCODER_KEYS, "layer_norm_eps": "embed.norm.eps"},
+        ungrouped,
+        architecture_of("SqueezeBert"),
+    ),
+    renames=(*TENSORFLOW_NAMES, prefixed(PREFIX, *HEADS)),
     **bert_extras(PREFIX),
 )

@@ -5,40 +5,30 @@ Defaults are those of `StableLmConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import config_writer, is_, present
 from ..rope import rotary
-from ..view import given, is_, spelled
-from ..weights import Row
+from ..rows import BLOCK, Row
 from .cohere import each_head
-from .llama import BARE, BLOCK, HF_BLOCK, LLAMA, decoder
+from .llama import BASIC_KEYS, HF_BLOCK, LLAMA, decoder
 from .llama import weights as llama_weights
-
-DEFAULTS: Table = {
-    "vocab_size": 50304,
-    "hidden_size": 2560,
-    "intermediate_size": 6912,
-    "num_key_value_heads": 32,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 0.0,
-}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a StableLmConfig."""
-    table = decoder(config, fraction=0.25, **DEFAULTS)
-    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-5)}
+    """Return the `[model]` table of a StableLmConfig."""
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps")}
+    table = decoder(config, partial=True, norm=norm)
     block = table["block"]
-    table["norm"] = block["norm"] = norm
-    block["mixer"]["bias"] = config.get("use_qkv_bias", False)
-    if config.get("qk_layernorm", False):
+    block["mixer"]["bias"] = config.get("use_qkv_bias")
+    if config.get("qk_layernorm"):
         block["mixer"] |= {"qk_norm": norm | {"bias": False}, "qk_norm_over": "each_head"}
-    if config.get("use_parallel_residual", False):
+    if config.get("use_parallel_residual"):
         block["arrangement"] = "parallel"
-    block["dropout"] = float(config.get("hidden_dropout", 0.0))
+    block["dropout"] = float(config.get("hidden_dropout"))
     return table
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a StableLM."""
+    """Return the weight map of a StableLM."""
     heads = config.get("num_attention_heads")
     groups = config.get("num_key_value_heads") or heads
     norms = [
@@ -58,12 +48,12 @@ STABLELM = Family(
     architecture="StableLmForCausalLM",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
-            **BARE,
+            **BASIC_KEYS,
             "layer_norm_eps": "norm.eps",
             "use_qkv_bias": "block.mixer.bias",
-            "qk_layernorm": given("block.mixer.qk_norm"),
+            "qk_layernorm": present("block.mixer.qk_norm"),
             "use_parallel_residual": is_("block.arrangement", "parallel"),
             "hidden_dropout": "block.dropout",
         },

@@ -5,20 +5,18 @@ Defaults are those of `SwitchTransformersConfig`.
 
 from ..config import HfConfig, their_activation
 from ..family import Family, Table
-from ..pattern import patterned
+from ..flat_model import FlatModel, PathOrFn, config_writer
+from ..layer_types import patterned
+from ..rows import BLOCK, Row, rows, without
 from ..transforms import Stack
-from ..view import Told, View, spelled
-from ..weights import Row, rows
 from . import t5
 
-MEMBER = t5.Member(
-    defaults={"d_model": 768, "num_layers": 12, "num_heads": 12, "num_decoder_layers": 12}
-)
+MEMBER = t5.Member()
 SIDES = ("encoder", "decoder")
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a SwitchTransformersConfig."""
+    """Return the `[model]` table of a SwitchTransformersConfig."""
     # noise and precision of training alone; what follows from other keys
     config.ignore("router_jitter_noise", "router_dtype", "add_router_probs", "router_type")
     config.ignore("router_ignore_padding_tokens", "feed_forward_proj", "num_sparse_encoder_layers")
@@ -27,7 +25,7 @@ def model(config: HfConfig) -> Table:
     table = t5.model(MEMBER, config)
     for side in SIDES:
         dense = table[side]["block"]["ffn"]
-        dense["activation"] = config.activation("dense_act_fn", "relu")
+        dense["activation"] = config.activation("dense_act_fn")
         sparse = {"ffn": mixture(config, dense)}
         names = layer_ffns(config, side, table[side]["n_layers"])
         table[side] = patterned(table[side], names, {"dense": {}, "sparse": sparse})
@@ -35,53 +33,53 @@ def model(config: HfConfig) -> Table:
 
 
 def mixture(config: HfConfig, expert: Table) -> Table:
-    """The experts of a config."""
+    """Return the experts of a config."""
     router = {
         "kind": "top_k",
         "top_k": 1,
         "normalize": False,
-        "bias": config.get("router_bias", False),
-        "balance_loss": config.get("router_aux_loss_coef", 0.001),
-        "z_loss": config.get("router_z_loss_coef", 0.001),
+        "bias": config.get("router_bias"),
+        "balance_loss": config.get("router_aux_loss_coef"),
+        "z_loss": config.get("router_z_loss_coef"),
     }
     return {
         "kind": "moe",
-        "n_experts": config.get("num_experts", 8),
-        "capacity": config.get("expert_capacity", 64),
+        "n_experts": config.get("num_experts"),
+        "capacity": config.get("expert_capacity"),
         "router": router,
         "expert": expert,
     }
 
 
 def layer_ffns(config: HfConfig, side: str, count: int) -> list[str]:
-    """`dense` or `sparse` for each layer of a side: every so many, beginning with the second."""
+    """Return `dense` or `sparse` for each layer of a side."""
     some = config.data.get(f"num_sparse_{side}_layers", 3)
     every = count // some if some else count
-    every = config.get(f"{side}_sparse_step", None) or every
+    every = config.optional(f"{side}_sparse_step") or every
     # without sparse layers their code counts on a step as long as the side, and has one at most
     chosen = [every == 1 or i % every == 1 for i in range(count)]
     return ["sparse" if here else "dense" for here in chosen]
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a Switch Transformer."""
-    plain = [row for row in t5.weights(MEMBER, config) if ".ffn." not in row.ours]
-    found = list(plain)
+    """Return the weight map of a Switch Transformer."""
+    dense = [f"{side}.{BLOCK}.ffn" for side in SIDES]
+    found = without(t5.weights(MEMBER, config), *dense)
     for side, number in zip(SIDES, (1, 2), strict=True):
         ours, theirs = f"{side}.stack.blocks.{{i}}.ffn", f"{side}.block.{{i}}.layer.{number}.mlp"
         experts = f"{theirs}.experts.expert_{{e}}.{{wi,wo}}"
         found += [
             *rows(f"{ours}.{{up,down}}", f"{theirs}.{{wi,wo}}"),
             Row(f"{ours}.router.gate", f"{theirs}.router.classifier"),
-            *rows(f"{ours}.experts.{{up,down}}", experts, Stack(), config.get("num_experts", 8)),
+            *rows(f"{ours}.experts.{{up,down}}", experts, Stack(), config.get("num_experts")),
         ]
     return found
 
 
-def step(side: str) -> Told:
-    """Every how many layers of a side there are experts."""
+def step(side: str) -> PathOrFn:
+    """Return a reader of the interval of layers with experts on one side."""
 
-    def said(view: View) -> int:
+    def said(view: FlatModel) -> int:
         kinds = [layer["ffn"]["kind"] for layer in view.table[side]["layers"]]
         sparse = [i for i, kind in enumerate(kinds) if kind == "moe"]
         if len(sparse) == len(kinds):
@@ -91,8 +89,8 @@ def step(side: str) -> Told:
     return said
 
 
-def experts(view: View) -> Table:
-    """The experts, as the decoder has them."""
+def experts(view: FlatModel) -> Table:
+    """Return the keys of the experts, as the decoder has them."""
     layers = [layer for side in SIDES for layer in view.table[side]["layers"]]
     found = next((layer["ffn"] for layer in layers if layer["ffn"]["kind"] == "moe"), None)
     if found is None:
@@ -115,10 +113,11 @@ SWITCH = Family(
     architecture="SwitchTransformersForConditionalGeneration",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {**TOLD, **{f"{side}_sparse_step": step(side) for side in SIDES}},
         experts,
     ),
+    defaults=t5.DEFAULTS | {"feed_forward_proj": "relu"},
     dropped=t5.T5.dropped,
     tied=t5.T5.tied,
 )

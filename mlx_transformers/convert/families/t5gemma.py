@@ -5,9 +5,9 @@ Defaults are those of `T5GemmaConfig` and `T5GemmaModuleConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
+from ..flat_model import FlatModel, config_writer
 from ..rope import rotary
-from ..view import View, spelled
-from ..weights import Row, rows
+from ..rows import Row, rows
 from .gemma2 import SANDWICHED
 from .gemma2 import model as gemma2
 
@@ -18,14 +18,14 @@ NORMS = {"mixer": "self_attn", "cross": "cross_attn", "ffn": "feedforward"}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of a T5GemmaConfig.
+    """Return the `[model]` table of a T5GemmaConfig.
 
     Raises:
         ConvertError: the two sides differ in width.
     """
     config.ignore("classifier_dropout_rate", "decoder_start_token_id", "initializer_range")
     config.ignore("attention_dropout")
-    rate = float(config.get("dropout_rate", 0.0))
+    rate = float(config.get("dropout_rate"))
     told = {side: gemma2(of_side(config, side)) for side in SIDES}
     encoder, decoder = told["encoder"], told["decoder"]
     if encoder["dim"] != decoder["dim"]:
@@ -40,13 +40,14 @@ def model(config: HfConfig) -> Table:
     sides = {
         side: {key: table[key] for key in OF_STACK if key in table} for side, table in told.items()
     }
+    config.ignore("vocab_size")
     return {
         "kind": "encoder_decoder",
         **{key: decoder[key] for key in ("dim", "max_seq_len", "init")},
-        "vocab_size": config.get("vocab_size", decoder["vocab_size"]),
+        "vocab_size": config.data.get("vocab_size", decoder["vocab_size"]),
         **sides,
         "shared": False,
-        "head": decoder["head"] | {"tied": config.get("tie_word_embeddings", True)},
+        "head": decoder["head"] | {"tied": config.get("tie_word_embeddings")},
     }
 
 
@@ -58,14 +59,14 @@ def widen(table: Table, by: int) -> None:
 
 
 def of_side(config: HfConfig, side: str) -> HfConfig:
-    """The config of one side, with what it has beside Gemma 2's taken as read."""
+    """Return the config of one side, with what it has beside Gemma 2's taken as read."""
     told = config.section(side)
     told.ignore("is_decoder", "cross_attention_hidden_size", "dropout_rate")
     return told
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of a T5Gemma."""
+    """Return the weight map of a T5Gemma."""
     found = [Row("head", "lm_head.out_proj")]
     for side in SIDES:
         ours, theirs = f"{side}.stack.blocks.{{i}}", f"model.{side}.layers.{{i}}"
@@ -82,10 +83,10 @@ def weights(config: HfConfig) -> list[Row]:
     return found
 
 
-def sides(view: View) -> Table:
-    """The configs of both sides."""
+def sides(view: FlatModel) -> Table:
+    """Return the configs of both sides."""
     around = {key: value for key, value in view.table.items() if key not in SIDES}
-    module = spelled(SANDWICHED, rotary())
+    module = config_writer(SANDWICHED, rotary())
     told = {side: module({**around, **view.table[side]}) for side in SIDES}
     if window := told["encoder"].get("sliding_window"):
         told["encoder"]["sliding_window"] = window - 1
@@ -97,7 +98,7 @@ T5GEMMA = Family(
     architecture="T5GemmaForConditionalGeneration",
     model=model,
     weights=weights,
-    config=spelled(
+    config=config_writer(
         {
             "vocab_size": "vocab_size",
             "dropout_rate": "decoder.block.dropout",

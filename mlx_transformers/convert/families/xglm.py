@@ -6,81 +6,79 @@ Defaults are those of `XGLMConfig` and `BioGptConfig`.
 from ..config import HfConfig
 from ..decoder import decoder, mlp
 from ..family import Family, Table
-from ..view import Told, activation, is_, spelled
-from ..weights import Row, rows
+from ..flat_model import PathOrFn, activation, config_writer, is_
+from ..rows import BLOCK, Row, rows
 from .bart import FAIRSEQ, LEARNED
-
-BLOCK = "stack.blocks.{i}"
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an XGLMConfig."""
+    """Return the `[model]` table of an XGLMConfig."""
     config.ignore("layerdrop", "decoder_start_token_id", "num_hidden_layers")
-    if (pad := config.get("pad_token_id", 1)) is not None and pad > 1:
+    if (pad := config.get("pad_token_id")) is not None and pad > 1:
         raise config.refuse("pad_token_id", pad, "their code gives no vector to that position")
-    dropout = float(config.get("dropout", 0.1))
+    dropout = float(config.get("dropout"))
     return decoder(
-        dim=config.get("d_model", 1024),
-        n_layers=config.get("num_layers", 24),
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        vocab_size=config.get("vocab_size", 256008),
+        dim=config.get("d_model"),
+        n_layers=config.get("num_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
         norm={"kind": "layer_norm"},
         mixer={
-            "n_heads": config.get("attention_heads", 16),
+            "n_heads": config.get("attention_heads"),
             "bias": True,
             "out_bias": True,
-            "dropout": float(config.get("attention_dropout", 0.1)),
+            "dropout": float(config.get("attention_dropout")),
         },
         ffn=mlp(
-            config.get("ffn_dim", 4096),
-            config.activation("activation_function", "gelu"),
-            dropout=config.get("activation_dropout", 0.0),
+            config.get("ffn_dim"),
+            config.activation("activation_function"),
+            dropout=config.get("activation_dropout"),
         ),
         position=FAIRSEQ,
         embed=_embed(config, dropout),
         dropout=dropout,
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("init_std", 0.02),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("init_std"),
     )
 
 
 def biogpt(config: HfConfig) -> Table:
-    """The `[model]` table of a BioGptConfig."""
+    """Return the `[model]` table of a BioGptConfig."""
     config.ignore("layerdrop", "layer_norm_eps")
-    dropout = float(config.get("hidden_dropout_prob", 0.1))
+    dropout = float(config.get("hidden_dropout_prob"))
     return decoder(
-        dim=config.get("hidden_size", 1024),
-        n_layers=config.get("num_hidden_layers", 24),
-        max_seq_len=config.get("max_position_embeddings", 1024),
-        vocab_size=config.get("vocab_size", 42384),
+        dim=config.get("hidden_size"),
+        n_layers=config.get("num_hidden_layers"),
+        max_seq_len=config.get("max_position_embeddings"),
+        vocab_size=config.get("vocab_size"),
         # Its config has a layer_norm_eps that its code never reads.
         norm={"kind": "layer_norm"},
         mixer={
-            "n_heads": config.get("num_attention_heads", 16),
+            "n_heads": config.get("num_attention_heads"),
             "bias": True,
             "out_bias": True,
-            "dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+            "dropout": float(config.get("attention_probs_dropout_prob")),
         },
         ffn=mlp(
-            config.get("intermediate_size", 4096),
-            config.activation("hidden_act", "gelu"),
-            dropout=config.get("activation_dropout", 0.0),
+            config.get("intermediate_size"),
+            config.activation("hidden_act"),
+            dropout=config.get("activation_dropout"),
         ),
         position=LEARNED,
         embed=_embed(config, dropout),
         dropout=dropout,
-        head={"tied": config.get("tie_word_embeddings", True)},
-        std=config.get("initializer_range", 0.02),
+        head={"tied": config.get("tie_word_embeddings")},
+        std=config.get("initializer_range"),
     )
 
 
 def _embed(config: HfConfig, dropout: float) -> Table:
-    scale = "sqrt_dim" if config.get("scale_embedding", True) else "one"
+    scale = "sqrt_dim" if config.get("scale_embedding") else "one"
     return {"scale": scale, "dropout": dropout}
 
 
 def weights(prefix: str, head: str) -> list[Row]:
-    """The weight map: fairseq's names below `prefix`."""
+    """Return the weight map: fairseq's names below `prefix`."""
     theirs = f"{prefix}layers.{{i}}"
     return [
         Row("embed.table", f"{prefix}embed_tokens"),
@@ -93,7 +91,7 @@ def weights(prefix: str, head: str) -> list[Row]:
     ]
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "max_position_embeddings": "max_seq_len",
     "activation_dropout": "block.ffn.dropout",
@@ -106,7 +104,7 @@ XGLM = Family(
     architecture="XGLMForCausalLM",
     model=model,
     weights=lambda config: weights("model.", "lm_head"),
-    config=spelled(
+    config=config_writer(
         {
             **KEYS,
             "d_model": "dim",
@@ -128,7 +126,7 @@ BIOGPT = Family(
     architecture="BioGptForCausalLM",
     model=biogpt,
     weights=lambda config: weights("biogpt.", "output_projection"),
-    config=spelled(
+    config=config_writer(
         {
             **KEYS,
             "hidden_size": "dim",

@@ -5,21 +5,20 @@ Defaults are those of `XLMConfig` and `FlaubertConfig`.
 
 from collections.abc import Callable
 
-from ..answers import Answer, classifier, label_names, tags, task_of
 from ..config import HfConfig
 from ..decoder import mlp
 from ..family import Family, Table, prefixed
-from ..view import Told, View, spelled
-from ..weights import Row, rows
+from ..flat_model import FlatModel, PathOrFn, config_writer
+from ..rows import BLOCK, Row, rows
+from ..task_heads import TaskHead, classifier, label_names, task_of, token_classifier
 
-BLOCK = "stack.blocks.{i}"
 T = "transformer."
 WORDS = "WithLMHeadModel"
 CLASSES = {"lm": WORDS, "tags": "ForTokenClassification", "classifier": "ForSequenceClassification"}
 
 
 def model(config: HfConfig) -> Table:
-    """The `[model]` table of an XLMConfig or a FlaubertConfig."""
+    """Return the `[model]` table of an XLMConfig or a FlaubertConfig."""
     # beams of another head; the number of a language and of tokens; how tables begin
     config.ignore("start_n_top", "end_n_top", "lang_id", "lang2id", "id2lang")
     config.ignore("sinusoidal_embeddings")
@@ -27,69 +26,69 @@ def model(config: HfConfig) -> Table:
     config.ignore("embed_init_std", "layerdrop", "encoder", "share_inout_emb")
     config.expect("asm", False)
     config.expect("is_encoder", True)
-    if config.get("use_lang_emb", True):
+    if config.get("use_lang_emb"):
         config.expect("n_langs", 1)
     config.ignore("n_langs")
-    dim, rate = config.get("emb_dim", 2048), float(config.get("dropout", 0.1))
-    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps", 1e-12)}
+    dim, rate = config.get("emb_dim"), float(config.get("dropout"))
+    norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps")}
     mixer = {
         "kind": "attention",
-        "n_heads": config.get("n_heads", 16),
+        "n_heads": config.get("n_heads"),
         "bias": True,
         "out_bias": True,
-        "dropout": float(config.get("attention_dropout", 0.1)),
+        "dropout": float(config.get("attention_dropout")),
     }
-    activation = "gelu" if config.get("gelu_activation", True) else "relu"
+    activation = "gelu" if config.get("gelu_activation") else "relu"
     return {
-        "kind": "decoder" if config.get("causal", False) else "encoder",
+        "kind": "decoder" if config.get("causal") else "encoder",
         "dim": dim,
-        "n_layers": config.get("n_layers", 12),
-        "max_seq_len": config.get("max_position_embeddings", 512),
-        "vocab_size": config.get("vocab_size", 30145),
+        "n_layers": config.get("n_layers"),
+        "max_seq_len": config.get("max_position_embeddings"),
+        "vocab_size": config.get("vocab_size"),
         "embed": {"kind": "token", "norm": norm, "dropout": rate},
         "position": {"kind": "learned"},
         "block": {
-            "placement": "pre" if config.get("pre_norm", False) else "post",
+            "placement": "pre" if config.optional("pre_norm") else "post",
             "dropout": rate,
             "norm": norm,
             "mixer": mixer,
             "ffn": mlp(4 * dim, activation),
         },
         "norm": {"kind": "none"},
-        "init": {"kind": "normal", "std": config.get("init_std", 0.02)},
-        **answer(config).tables(),
+        "init": {"kind": "normal", "std": config.get("init_std")},
+        **task_head(config).tables(),
     }
 
 
-def answer(config: HfConfig) -> Answer:
-    """Head and pool of a class of XLM's.
+def task_head(config: HfConfig) -> TaskHead:
+    """Return head and pool of a class of XLM's.
 
     Raises:
         ConvertError: a summary that isn't built.
     """
-    tied = config.get("tie_word_embeddings", True)
+    tied = config.get("tie_word_embeddings")
     words = "LMHeadModel"
     task = task_of(config, words, words, "ForQuestionAnsweringSimple")
     summary = ("summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_type")
     config.ignore(*summary, "summary_first_dropout", "summary_last_dropout")
     match task:
         case "Model":
-            return Answer()
+            return TaskHead()
         case "ForTokenClassification" | "ForQuestionAnsweringSimple":
-            return tags(config, task)
+            return token_classifier(config, task)
         case "ForSequenceClassification":
             for key, value in zip(summary, (True, None, True, "first"), strict=True):
                 config.expect(key, value)
-            rate = float(config.get("summary_first_dropout", 0.1))
+            rate = float(config.get("summary_first_dropout"))
             return classifier(config, None, "sequence_summary.summary", dropout=rate)
     if task != words:
         raise config.refuse("architectures", config.architecture)
     head = {"kind": "lm", "tied": tied, "bias": True}
-    return Answer(head, None, [Row("head", "pred_layer.proj")])
+    return TaskHead(head, None, [Row("head", "pred_layer.proj")])
 
 
 def weights(config: HfConfig) -> list[Row]:
-    """The weight map of an XLM."""
+    """Return the weight map of an XLM."""
     attention, ffn = f"{T}attentions.{{i}}", f"{T}ffns.{{i}}"
     norms = "{mixer_residual,ffn_residual}"
     return [
@@ -103,14 +102,14 @@ def weights(config: HfConfig) -> list[Row]:
             for place in ("out", "pre")
             for row in rows(f"{BLOCK}.{norms}.{place}", f"{T}{{layer_norm1,layer_norm2}}.{{i}}")
         ),
-        *answer(config).rows,
+        *task_head(config).rows,
     ]
 
 
-def said(title: str) -> Callable[[View], Table]:
-    """What says the class of a model, and whether it reads one way."""
+def writer(title: str) -> Callable[[FlatModel], Table]:
+    """Return a writer of the class of a model, and of whether it is causal."""
 
-    def of(view: View) -> Table:
+    def of(view: FlatModel) -> Table:
         kind = view.get("head.kind") if view.has("head.kind") else view.get("pool.kind")
         name = CLASSES.get(kind, "Model")
         count = view.get("head.n_classes" if kind == "tags" else "pool.n_classes")
@@ -125,7 +124,7 @@ def said(title: str) -> Callable[[View], Table]:
     return of
 
 
-KEYS: dict[str, Told] = {
+KEYS: dict[str, PathOrFn] = {
     "vocab_size": "vocab_size",
     "emb_dim": "dim",
     "n_layers": "n_layers",
@@ -139,14 +138,14 @@ KEYS: dict[str, Told] = {
 }
 
 
-def family(name: str, title: str, **more: Told) -> Family:
-    """A family in XLM's layout."""
+def family(name: str, title: str, **more: PathOrFn) -> Family:
+    """Return a family in XLM's layout."""
     return Family(
         model_types=(name,),
         architecture=f"{title}{WORDS}",
         model=model,
         weights=weights,
-        config=spelled({**KEYS, **more}, said(title)),
+        config=config_writer({**KEYS, **more}, writer(title)),
         renames=(prefixed(T, "pred_layer.", "classifier.", "qa_outputs.", "sequence_summary."),),
         tied=(("pred_layer.proj.weight", f"{T}embeddings.weight"),),
         spare=(r"^pred_layer\.",),

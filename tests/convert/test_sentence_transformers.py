@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.convert.sentences import sentence_pool
+from mlx_transformers.convert.sentence_transformers import sentence_pool
 from mlx_transformers.core.errors import ConvertError
 
 NAMES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize", "Dense": "2_Dense"}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_transformers.assembly.published import settled, typed_model
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import read
-from mlx_transformers.convert.match import differences, say
-from mlx_transformers.convert.view import MISSING, View
+from mlx_transformers.convert.flat_model import MISSING, FlatModel
+from mlx_transformers.convert.match import differences, write_config
 from mlx_transformers.convert.weights import renamed, to_theirs
-from mlx_transformers.verbs.import_run import settled, typed_model
 from tests.parity.draw import draw
 from tests.parity.test_goldens import NAMES, rebuild
 from tests.parity.test_goldens import read as golden
@@ -57,7 +57,7 @@ def test_a_config_says_the_model_and_its_tensors_come_out_as_they_came_in(name: 
     facts, _ = golden(name)
     found = rebuild(facts)
     table = settle(found.table)
-    said = say(found.family, table)
+    said = write_config(found.family, table)
     assert said is not None
     given = facts["config"]
     # a head of two classes marks tokens or the ends of an answer: only its class tells
@@ -105,5 +105,5 @@ def test_a_view_reads_the_first_layer_that_has_something(path: str, value: Any) 
         "pattern": ["a", "b"],
         "head": {"kind": "lm", "width": None},
     }
-    assert View(table).get(path) == value
-    assert [layer["mixer"]["window"] for layer in View(table).layers] == [None, 7, None]
+    assert FlatModel(table).get(path) == value
+    assert [layer["mixer"]["window"] for layer in FlatModel(table).layers] == [None, 7, None]

@@ -1,4 +1,4 @@
-"""Every family that can be imported, one line each."""
+"""The registry of families, one line each."""
 
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
@@ -221,7 +221,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def family_of(config: HfConfig) -> Family:
-    """The family that a config belongs to.
+    """Return the family of a config.
 
     Raises:
         ConvertError: none of those that are known.

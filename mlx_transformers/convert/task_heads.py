@@ -1,7 +1,7 @@
-"""What a published encoder is asked: its class says which head and which pool it has.
+"""Task heads of published encoders: head and pool of each `...For<Task>` class, and their tensors.
 
-`BertForSequenceClassification` is a tower and what classifies its first vector, `ElectraModel` the
-tower alone. A family tells where it keeps the tensors of each.
+`BertForSequenceClassification` is an encoder and a classifier of its first vector, `ElectraModel`
+the encoder alone.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Any
 
 from ..core.errors import ConvertError, unknown
 from .config import HfConfig
-from .view import MISSING, View
-from .weights import Row
+from .flat_model import MISSING, FlatModel
+from .rows import Row
 
 Table = dict[str, Any]
 
@@ -21,16 +21,16 @@ TASKS = (
     *("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
     "ForMultipleChoice",
 )
-"""What may follow the name of a family in the name of a class."""
+"""Suffixes of class names."""
 DROPOUTS = ("classifier_dropout", "classifier_dropout_prob")
-"""Rates of heads; a tower without such a head has no use for them."""
+"""Dropout keys of heads; an encoder without such a head doesn't use them."""
 LABELS = 2
-"""Classes where config.json doesn't tell."""
+"""Classes if config.json doesn't say."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Head and pool of one task, and where their tensors are.
+class TaskHead:
+    """Head and pool of one task, with the rows of their tensors.
 
     Attributes:
         head: the table of the head, or None.
@@ -43,13 +43,13 @@ class Answer:
     rows: list[Row] = field(default_factory=list)
 
     def tables(self) -> Table:
-        """The keys that they add to a model's table."""
+        """Return the keys that both add to a model's table."""
         both = {"head": self.head, "pool": self.pool}
         return {name: table for name, table in both.items() if table is not None}
 
 
 def task_of(config: HfConfig, default: str, *also: str) -> str:
-    """The task that the saved class is made for; `default` where the config names no class.
+    """Return the task of the saved class; `default` if the config names no class.
 
     Raises:
         ConvertError: a task that isn't built.
@@ -67,11 +67,11 @@ def task_of(config: HfConfig, default: str, *also: str) -> str:
 
 
 def n_labels(config: HfConfig) -> int:
-    """Classes of a classifier; of texts to choose from each has one number, its score."""
+    """Return the number of classes; a multiple-choice head has one, the score."""
     if config.architecture.endswith("ForMultipleChoice"):
         return 1
     named = config.data.get("id2label")
-    given = config.get("num_labels", None)
+    given = config.optional("num_labels")
     return len(named) if named else given or LABELS
 
 
@@ -87,15 +87,15 @@ PARTS = {
 """The class with a head and a pool of these kinds."""
 
 
-def asked(title: str, writes: str | None = None) -> Callable[[View], Table]:
-    """What says the class of an encoder, and how many classes it tells apart.
+def architecture_of(title: str, writes: str | None = None) -> Callable[[FlatModel], Table]:
+    """Return a writer of the class of an encoder and of its labels.
 
     Args:
-        title: what the names of the family's classes begin with.
-        writes: what the name of the one ends with that reads one way, and writes.
+        title: prefix of the family's class names.
+        writes: suffix of the name of its causal class.
     """
 
-    def said(view: View) -> Table:
+    def said(view: FlatModel) -> Table:
         if writes and view.get("kind") == "decoder":
             return {"architectures": [f"{title}{writes}"], "is_decoder": True}
         kinds = tuple((view.table.get(slot) or {}).get("kind") for slot in ("head", "pool"))
@@ -110,7 +110,7 @@ def asked(title: str, writes: str | None = None) -> Callable[[View], Table]:
 
 
 def label_names(n_classes: int) -> Table:
-    """The two tables that name the classes of a classifier."""
+    """Return the two tables that name the classes of a classifier."""
     names = [f"LABEL_{number}" for number in range(n_classes)]
     return {
         "id2label": {str(number): name for number, name in enumerate(names)},
@@ -118,26 +118,26 @@ def label_names(n_classes: int) -> Table:
     }
 
 
-def tags(config: HfConfig, task: str) -> Answer:
-    """A class for every token; where answers are sought, whether it is the first or the last."""
+def token_classifier(config: HfConfig, task: str) -> TaskHead:
+    """Return a classifier of every token; for question answering: start and end."""
     theirs = "qa_outputs" if task.startswith("ForQuestionAnswering") else "classifier"
     head = {"kind": "tags", "n_classes": n_labels(config)}
-    return Answer(head, None, [Row("head.out", theirs)])
+    return TaskHead(head, None, [Row("head.out", theirs)])
 
 
 def classifier(
     config: HfConfig, pooler: str | None, theirs: str, *, dropout: float = 0.0, **options: Any
-) -> Answer:
-    """A class for the sequence, from a pooler's map (none if `pooler` is None) and a classifier."""
+) -> TaskHead:
+    """Return a sequence classifier after a pooler's linear layer (none if `pooler` is None)."""
     n_classes = options.pop("n_classes", None) or n_labels(config)
     pool: Table = {"kind": "classifier", "n_classes": n_classes, "dropout": dropout, **options}
     rows = [Row("pool.out", theirs)]
     if pooler is None:
-        return Answer(None, pool | {"activation": None}, rows)
-    return Answer(None, pool, [Row("pool.map", pooler), *rows])
+        return TaskHead(None, pool | {"activation": None}, rows)
+    return TaskHead(None, pool, [Row("pool.map", pooler), *rows])
 
 
-def pooled(pooler: str, activation: str = "tanh") -> Answer:
-    """The vector of the sequence that a pooler makes of its first token."""
+def pooler_head(pooler: str, activation: str = "tanh") -> TaskHead:
+    """Return the pooled vector of the first token."""
     pool = {"kind": "sentence", "reads": "first", "activation": activation, "normalize": False}
-    return Answer(None, pool, [Row("pool.map", pooler)])
+    return TaskHead(None, pool, [Row("pool.map", pooler)])

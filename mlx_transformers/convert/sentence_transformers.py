@@ -1,4 +1,4 @@
-"""What sentence-transformers puts beside an encoder: how a text becomes one vector.
+"""Sentence embeddings: the pooling that sentence-transformers stores beside an encoder.
 
 `modules.json` lists the encoder, a pooling and perhaps a normalisation, each with a folder of its
 own; Reimers & Gurevych 2019.
@@ -18,11 +18,11 @@ READS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last",
 }
-"""Their poolings, and which vector ours reads."""
+"""Key of a pooling to the vector that our pool reads."""
 
 
 def sentence_pool(folder: Path) -> Table | None:
-    """The table of the pool that a folder's modules describe; None where it has none.
+    """Return the pool that a folder's modules describe; None without modules.
 
     Raises:
         ConvertError: a module or a pooling that isn't built.
@@ -49,18 +49,18 @@ def sentence_pool(folder: Path) -> Table | None:
 
 
 def reads(config: HfConfig) -> str:
-    """Which vector a pooling reads.
+    """Return the vector that a pooling reads.
 
     Raises:
         ConvertError: none, several, or one that isn't built.
     """
     config.ignore("word_embedding_dimension", "embedding_dimension", "include_prompt")
-    if (mode := config.get("pooling_mode", None)) is not None:
+    if (mode := config.optional("pooling_mode")) is not None:
         found = {"cls": "first", "mean": "mean", "lasttoken": "last"}.get(mode)
         if found is None:
             raise config.refuse("pooling_mode", mode)
         return found
-    chosen = [ours for key, ours in READS.items() if config.get(key, False)]
+    chosen = [ours for key, ours in READS.items() if config.optional(key)]
     for key, value in config.data.items():
         if key.startswith("pooling_mode") and key not in READS and value:
             raise config.refuse(key, value)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_transformers.assembly.published import Published, published, settled, typed_model
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.families.llama import LLAMA
 from mlx_transformers.convert.match import match
 from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.verbs.export_run import parameters
-from mlx_transformers.verbs.import_run import Published, published, settled, typed_model
 from tests.parity.draw import draw
 from tests.parity.test_goldens import read
 

@@ -1,4 +1,7 @@
-"""A model's table as writers of configs read it: every layer spelt out, nothing left to derive."""
+"""A model's table with every layer written out and derived numbers filled in.
+
+Writers of configs read it by paths, and two tables of one model are equal in this form.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -8,20 +11,20 @@ from .config import their_activation
 
 Table = dict[str, Any]
 MISSING: Any = object()
-"""What a path gives that a model lacks."""
+"""The value of a path that a model lacks."""
 UNEMBEDDED = ("rope", "none")
-"""Positions that a stack only lends to its layers; others have a table of their own, or add one."""
+"""Position kinds without parameters of their own."""
 
 
-def plain(table: Mapping[str, Any], dim: int | None = None) -> Table:
-    """A settled table with `layers` in place of block, blocks and pattern, and with the numbers
-    that follow from others filled in, so that two tables of one model are equal."""
+def flatten(table: Mapping[str, Any], dim: int | None = None) -> Table:
+    """Return a resolved table with `layers` in place of block, blocks and pattern, and with the
+    numbers filled in that follow from others."""
     dim = table.get("dim", dim)
     out = {key: _plain(value, dim) for key, value in table.items()}
     if "kind" in out:
         derive(out, dim)
     if "block" in out and "n_layers" in out:
-        spread(out)
+        write_out_layers(out)
     return out
 
 
@@ -40,7 +43,7 @@ def derive(part: Table, dim: int | None) -> None:
         part["scale"] = 1.0
 
 
-def spread(tower: Table) -> None:
+def write_out_layers(tower: Table) -> None:
     """Write out the layers of a tower, each with its positions and its second norm."""
     block, blocks = tower.pop("block"), tower.pop("blocks", None) or {}
     names, position = tower.pop("pattern", None), tower["position"]
@@ -56,14 +59,14 @@ def spread(tower: Table) -> None:
         del tower["position"]
 
 
-class View:
-    """A model as paths read it: "head.tied", "block.mixer.n_heads", "encoder.block.ffn.kind".
+class FlatModel:
+    """A model read by paths: "head.tied", "block.mixer.n_heads", "encoder.block.ffn.kind".
 
-    The block of a path is the first layer that has something there.
+    `block` stands for the first layer that has the path.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
-        self.table = plain(table)
+        self.table = flatten(table)
 
     @property
     def layers(self) -> list[Table]:
@@ -78,7 +81,7 @@ class View:
         return found
 
     def get(self, path: str) -> Any:
-        """What is at a path; None where it is told to be none, `MISSING` where it is absent."""
+        """Return the value at a path; `MISSING` if there is no such path."""
         found = list(_walk(self.table, path.split(".")))
         return next((value for value in found if value is not None), None if found else MISSING)
 
@@ -87,7 +90,7 @@ class View:
         return self.get(path) not in (None, MISSING)
 
     def number(self, path: str) -> float:
-        """The number at a path.
+        """Return the number at a path.
 
         Raises:
             ConvertError: there is none.
@@ -98,23 +101,23 @@ class View:
         return value
 
 
-Told = str | Callable[[View], Any]
-"""A path, or what is made of a view."""
+PathOrFn = str | Callable[[FlatModel], Any]
+"""A path, or a function of a flat model."""
 
 
-def spelled(
-    keys: Mapping[str, Told], *more: Callable[[View], Table], **fixed: Any
+def config_writer(
+    keys: Mapping[str, PathOrFn], *more: Callable[[FlatModel], Table], **fixed: Any
 ) -> Callable[[Table], Table]:
-    """The `config` of a family: the inverse of its `model`, as a table.
+    """Return the `config` of a family: the inverse of its `model`.
 
     Args:
-        keys: their key, and where our value of it stands. What a model lacks is left out.
-        more: what says several keys at once.
-        fixed: keys with one value in all models that are built here.
+        keys: the config's key, and the path of our value. Keys that a model lacks are left out.
+        more: functions that return several keys.
+        fixed: keys with the same value in all models that are built here.
     """
 
     def config(table: Table) -> Table:
-        view = View(table)
+        view = FlatModel(table)
         said = {
             key: view.get(told) if isinstance(told, str) else told(view)
             for key, told in keys.items()
@@ -126,38 +129,38 @@ def spelled(
     return config
 
 
-def first_of(view: View, *paths: str) -> Any:
-    """What is at the first of these paths that exists."""
+def first_of(view: FlatModel, *paths: str) -> Any:
+    """Return the value at the first of these paths that exists."""
     return next((view.get(path) for path in paths if view.has(path)), MISSING)
 
 
-def activation(*paths: str) -> Told:
-    """Their name of the activation at the first of these paths that exists."""
+def activation(*paths: str) -> PathOrFn:
+    """Return a reader of the reference name of the activation at the first path that exists."""
 
-    def said(view: View) -> Any:
+    def said(view: FlatModel) -> Any:
         found = first_of(view, *paths)
         return found if found is MISSING else their_activation(found)
 
     return said
 
 
-def given(path: str) -> Told:
+def present(path: str) -> PathOrFn:
     """Whether there is something at a path."""
     return lambda view: view.has(path)
 
 
-def is_(path: str, value: Any) -> Told:
+def is_(path: str, value: Any) -> PathOrFn:
     """Whether this value is at a path."""
     return lambda view: view.get(path) == value
 
 
-def biased(view: View) -> bool:
+def biased(view: FlatModel) -> bool:
     """Whether any map of attention has a bias."""
     return any(layer["mixer"].get(key) for layer in view.layers for key in ("bias", "out_bias"))
 
 
 def _given(said: Table) -> Table:
-    """What a model has of a config, and of the tables in it."""
+    """Return a config without the keys that the model lacks, in inner tables too."""
     return {
         key: _given(value) if isinstance(value, dict) else value
         for key, value in said.items()
@@ -167,7 +170,7 @@ def _given(said: Table) -> Table:
 
 def _plain(value: Any, dim: int | None) -> Any:
     if isinstance(value, Mapping):
-        return plain(value, dim)
+        return flatten(value, dim)
     return [_plain(item, dim) for item in value] if isinstance(value, list | tuple) else value
 
 

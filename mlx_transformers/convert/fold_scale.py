@@ -1,19 +1,24 @@
-"""A factor of the scores moved into the map of queries, where a family has another: T5's is 1."""
+"""Moves the scale of attention scores into the query weights, for families with another scale.
+
+T5 has none: its scale is 1.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlx.core as mx
 
-from .match import folds
-from .view import plain
+from .flat_model import flatten
+from .match import scale_folds
 
 Table = Mapping[str, Any]
 SIDES = ("encoder", "decoder")
 
 
-def folded(parameters: Mapping[str, mx.array], ours: Table, theirs: Table) -> dict[str, mx.array]:
-    """Parameters of a model that scales its scores as the table `theirs` says, and gives the same.
+def fold_scales(
+    parameters: Mapping[str, mx.array], ours: Table, theirs: Table
+) -> dict[str, mx.array]:
+    """Return parameters rescaled so that the scores need the scale of the table `theirs`.
 
     `scale · (W x) · k = scale' · (scale / scale' · W x) · k`, and so for the bias.
 
@@ -23,7 +28,7 @@ def folded(parameters: Mapping[str, mx.array], ours: Table, theirs: Table) -> di
         theirs: the table of the family, which differs in nothing else.
     """
     out = dict(parameters)
-    for name, factor in factors(plain(ours), plain(theirs)):
+    for name, factor in factors(flatten(ours), flatten(theirs)):
         for leaf in ("weight", "bias"):
             if (array := out.get(f"{name}.q.{leaf}")) is not None:
                 out[f"{name}.q.{leaf}"] = array * factor
@@ -31,18 +36,18 @@ def folded(parameters: Mapping[str, mx.array], ours: Table, theirs: Table) -> di
 
 
 def factors(ours: Table, theirs: Table) -> Iterator[tuple[str, float]]:
-    """The mixers of two plain tables whose scales differ: the module's name, and ours / theirs."""
+    """Yield the mixers of two flat tables whose scales differ, with the ratio ours / theirs."""
     for prefix, one, two in stacks(ours, theirs):
         pairs = zip(one["layers"], two["layers"], strict=True)
         for i, (mine, other) in enumerate(list(pairs)[: one.get("n_distinct")]):
             for part in ("mixer", "cross"):
                 mixer = mine.get(part) or {}
-                if folds(mixer) and mixer["scale"] != other[part]["scale"]:
+                if scale_folds(mixer) and mixer["scale"] != other[part]["scale"]:
                     yield f"{prefix}stack.blocks.{i}.{part}", mixer["scale"] / other[part]["scale"]
 
 
 def stacks(ours: Table, theirs: Table) -> Iterator[tuple[str, Table, Table]]:
-    """The towers of two tables side by side, each with the prefix of its parameters."""
+    """Yield the stacks of two tables side by side, with the prefix of their parameters."""
     if "layers" in ours:
         yield "", ours, theirs
         return

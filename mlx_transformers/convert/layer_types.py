@@ -1,17 +1,17 @@
-"""Layers that differ: the blocks and the pattern of a table, from one name per layer."""
+"""Layers that differ: `blocks` and `pattern` of a table, from one name per layer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.errors import ConvertError
 from .config import HfConfig
-from .view import View
+from .flat_model import FlatModel
 
 Table = dict[str, Any]
 
 
 def patterned(table: Table, names: Sequence[str], variants: Mapping[str, Table]) -> Table:
-    """A model table whose layer i is its block with the diff `variants[names[i]]`.
+    """Return a model table whose layer i is its block with the diff `variants[names[i]]`.
 
     Where all layers are alike there is one block; else the pattern is as short as it can be.
     """
@@ -26,7 +26,7 @@ def patterned(table: Table, names: Sequence[str], variants: Mapping[str, Table])
 
 
 def over(table: Table, diff: Table) -> Table:
-    """A table with a diff laid over it, as recipes do: another kind replaces the whole."""
+    """Return a table with a diff applied as recipes do: another kind replaces the whole."""
     out = dict(table)
     for key, value in diff.items():
         old = out.get(key)
@@ -38,7 +38,7 @@ def over(table: Table, diff: Table) -> Table:
 
 
 def layer_types(config: HfConfig, default: Callable[[int], str]) -> list[str]:
-    """`layer_types` of a config: `full_attention` or `sliding_attention` for each layer.
+    """Return `full_attention` or `sliding_attention` for each layer of a config.
 
     Args:
         config: asked for `num_hidden_layers` too.
@@ -48,7 +48,7 @@ def layer_types(config: HfConfig, default: Callable[[int], str]) -> list[str]:
         ConvertError: another type, or another count than there are layers.
     """
     count = config.get("num_hidden_layers")
-    types = config.get("layer_types", None) or [default(i) for i in range(count)]
+    types = config.optional("layer_types") or [default(i) for i in range(count)]
     if len(types) < count:
         raise ConvertError(f"{config.where}: layer_types has {len(types)} of {count} layers.")
     known = {FULL, SLIDING}
@@ -65,11 +65,11 @@ SLIDING = "sliding_attention"
 
 
 def windowed(table: Table, types: Sequence[str], window: int | None) -> Table:
-    """A model table whose sliding layers have a window."""
+    """Return a model table whose sliding layers have a window."""
     sliding: Table = {"mixer": {"window": window}} if window else {}
     return patterned(table, types, {FULL: {}, SLIDING: sliding})
 
 
-def attended(view: View) -> list[str]:
-    """The inverse of `layer_types`: for each layer whether it has a window."""
+def layer_types_of(view: FlatModel) -> list[str]:
+    """Return the attention type of each layer of a model: the inverse of `layer_types`."""
     return [SLIDING if layer["mixer"].get("window") else FULL for layer in view.layers]

@@ -1,0 +1,126 @@
+"""Published models: a folder or a GGUF file read as a model table, a module and its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..convert.checkpoint import read_tensors
+from ..convert.config import HfConfig, read_config
+from ..convert.family import BUFFERS, Family, read
+from ..convert.gguf import read_gguf
+from ..convert.registry import family_of
+from ..convert.sentence_transformers import sentence_pool
+from ..convert.weights import renamed, to_ours
+from ..core.errors import ConvertError
+from ..data.tokenizers.gguf import read_metadata
+from ..data.tokenizers.published import read_tokenizer
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..recipe.config import Config, Kind
+from ..recipe.load import resolve_data
+from ..recipe.slot import Slot
+from ..recipe.validate import typed
+from . import registry as registry  # fills the slots before any schema is built
+
+CONFIG = "config.json"
+
+
+class _ModelOnly(Config):
+    """A recipe with a model and nothing else."""
+
+    model: Annotated[Kind, Slot("model")]
+    """The architecture."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model read from a published folder or file.
+
+    Attributes:
+        table: the `[model]` table of its recipe.
+        model: the module with its weights, in float32.
+        family: the family that it was read as.
+        config: its config.json.
+    """
+
+    table: dict[str, Any]
+    model: Any
+    family: Family
+    config: HfConfig
+
+
+def read_published(folder: Path, config_file: str = CONFIG) -> Published:
+    """Read the model of a folder with a config.json and safetensors.
+
+    Raises:
+        ConvertError: an unknown family, option or tensor, or a wrong shape; names it.
+    """
+    if not folder.is_dir():
+        raise ConvertError(f"{folder} is not a folder.")
+    config, tensors = read_config(folder / config_file), read_tensors(folder)
+    return published(config, tensors, str(folder), pool=sentence_pool(folder))
+
+
+def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
+    """Read the model and the tokenizer of a published folder, or of a GGUF file.
+
+    Raises:
+        MlxtError: as `read_published`, or the tokenizer can't be read.
+    """
+    if not source.is_file():
+        return read_published(source), read_tokenizer(source)
+    if source.suffix != ".gguf":
+        raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
+    config, tensors, family, metadata = read_gguf(source)
+    return published(config, tensors, str(source), family), read_metadata(metadata)
+
+
+def published(
+    config: HfConfig,
+    tensors: dict[str, mx.array],
+    where: str,
+    family: Family | None = None,
+    pool: dict[str, Any] | None = None,
+) -> Published:
+    """Build a model from its config and its tensors under published names.
+
+    Args:
+        config: its config.json.
+        tensors: by name.
+        where: the file, as error messages name it.
+        family: the family with the names of the file, if they aren't those of transformers.
+        pool: the table of a pool that replaces the head and the pool of the config's class.
+
+    Raises:
+        ConvertError: as `read_published`.
+    """
+    family = family or family_of(config)
+    theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
+    config.tensors = frozenset(theirs)
+    table, weights = read(family, config)
+    if pool is not None:
+        table = {key: value for key, value in table.items() if key != "head"} | {"pool": pool}
+    typed_table = typed_model(table, where)
+    model = typed_table.build(typed_table.vocab_size)
+    shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
+    ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
+    model.update(tree_unflatten(list(ours.items())))
+    mx.eval(model.parameters())
+    return Published(table, model, family, config)
+
+
+def typed_model(table: dict[str, Any], where: str) -> Any:
+    """Return the typed model config of a `[model]` table.
+
+    Raises:
+        RecipeError: an unknown kind, key or value.
+    """
+    recipe: Any = typed(_ModelOnly, resolve_data({"model": table}, where))
+    return recipe.model
+
+
+def settled(model: Any, vocab_size: int) -> dict[str, Any]:
+    """Return a model config as a `[model]` table with all defaults and the vocabulary size."""
+    return {**model.model_dump(), "vocab_size": vocab_size}
