@@ -10,6 +10,7 @@ from ..distributed.processes import ALONE, Layers, Ranks
 from ..distributed.tensor_parallel import Division
 from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
+from ..layers.freeze import freeze
 from ..optim.optimizer import ready
 from ..trainer.evaluate import Evaluator
 from ..trainer.state import TrainState
@@ -89,7 +90,13 @@ def dividing(recipe: Recipe, ranks: Ranks) -> Division | None:
     """How processes that share layers divide the model, when their run begins."""
     if not isinstance(ranks, Layers):
         return None
-    return Division(ranks, lambda model: recipe.optim.build(model, recipe.train.steps))
+    return Division(ranks, lambda model: _frozen_optimizer(recipe, model))
+
+
+def _frozen_optimizer(recipe: Recipe, model: Any) -> Any:
+    """Build the optimizer of a model whose layers were sharded into new modules, none frozen."""
+    freeze(model, recipe.train.freeze)
+    return recipe.optim.build(model, recipe.train.steps)
 
 
 def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:

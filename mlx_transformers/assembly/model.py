@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ..core.errors import RecipeError
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.freeze import freeze
 from ..models.stack import layers_of, recompute_layers
 from .recipe import Recipe
 
@@ -52,6 +53,7 @@ def draft_model(recipe: Recipe) -> Any:
 def _model(recipe: Recipe, vocab_size: int) -> Any:
     try:
         model = recipe.model.build(vocab_size)
+        freeze(model, recipe.train.freeze)
     except RecipeError as error:
         name = f"{recipe.resolved.name}: " if recipe.resolved else ""
         raise RecipeError(f"{name}{error}") from None

@@ -7,9 +7,9 @@ import mlx.core as mx
 
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..runs.checkpoint import load as load_checkpoint
 from ..runs.folder import find_checkpoint
 from ..runs.restore import restore_model
+from ..runs.weights import run_weights
 from .model import build_model
 from .recipe import load_recipe
 
@@ -28,8 +28,6 @@ def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
     recipe = load_recipe(folder.recipe)
     tokenizer = load_tokenizer(folder.tokenizer)
     model = build_model(recipe, tokenizer)
-    name = "ema" if recipe.train.ema else "model"
-    trees, _ = load_checkpoint(checkpoint, only=[name])
-    restore_model(model, trees["ema"]["average"] if recipe.train.ema else trees["model"])
+    restore_model(model, run_weights(checkpoint, recipe.train.ema is not None))
     mx.eval(model.parameters())
     return model, tokenizer

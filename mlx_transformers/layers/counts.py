@@ -18,11 +18,13 @@ class Counts:
         total: all parameters.
         active: parameters that one token meets, without the experts that it does not choose.
         embedding: parameters that are only looked up; a table tied to the head is not counted.
+        trainable: parameters that are not frozen.
     """
 
     total: int
     active: int
     embedding: int
+    trainable: int
 
 
 @runtime_checkable
@@ -43,7 +45,8 @@ def count(model: nn.Module) -> Counts:
     head = _vocabulary(model)
     multiplied = {id(m.weight): m.weight.size for m in modules if isinstance(m, nn.Embedding)}
     tied = multiplied.get(id(head), 0) if isinstance(head, mx.array) else 0
-    return Counts(total, total - idle, tables - tied)
+    trainable = sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
+    return Counts(total, total - idle, tables - tied, trainable)
 
 
 def _vocabulary(model: Any) -> Any:

@@ -121,9 +121,9 @@ def account(job: Job, ahead: Ahead | None = None) -> Account:
     held = _held(job)
     base = sum(held.values()) + edges
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
-    grads = [_nbytes(block) for block in modules]
+    grads = [_nbytes(block.trainable_parameters()) for block in modules]
     shared = [sum(block is other for other in modules) > 1 for block in modules]
-    others = _nbytes(job.model) - sum(grads)
+    others = _nbytes(job.model.trainable_parameters()) - sum(grads)
     working = [_working(r, one, ahead) for r, one in zip(readings, blocks, strict=True)]
     phases = {"loss": base + sum(kept) + _loss(job, ahead, working[-1])}
     made = ahead.head_backward * _embedding(job)
@@ -160,17 +160,17 @@ def _edges(job: Job, entry: float) -> float:
 
 def _held(job: Job) -> dict[str, float]:
     """What is there before the forward begins, and stays."""
-    weights = _nbytes(job.model)
+    weights, trainable = _nbytes(job.model), _nbytes(job.model.trainable_parameters())
     batch = (
         job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * FLOAT32_BYTES
     )
     parts = {"weights": weights, "optimizer": _nbytes(job.state), "data": float(batch)}
     if job.ema:
-        parts["average of weights"] = weights
+        parts["average of weights"] = trainable
     if job.dtype != "float32":
         parts[f"weights in {job.dtype}"] = weights * job.itemsize / FLOAT32_BYTES
     if job.accumulate > 1:
-        parts["accumulated gradients"] = weights
+        parts["accumulated gradients"] = trainable
     if job.taught_by:
         parts["teacher"] = job.taught_by
     return parts
@@ -200,9 +200,9 @@ def _update(job: Job, ahead: Ahead, gradients: float) -> float:
 
     The sum of microbatches is the gradient, so it isn't there twice.
     """
-    sizes = sorted((leaf.nbytes for _, leaf in tree_flatten(job.model.parameters())), reverse=True)
-    share = min(1.0, ahead.leaves / max(1, len(sizes)))
-    new = (_nbytes(job.model) + _nbytes(job.state)) * share
+    trained = job.model.trainable_parameters()
+    share = min(1.0, ahead.leaves / max(1, len(tree_flatten(trained))))
+    new = (_nbytes(trained) + _nbytes(job.state)) * share
     return new + (0.0 if job.accumulate > 1 else gradients)
 
 

@@ -48,6 +48,9 @@ class Train(Config):
     tensor_parallel: int = Field(1, ge=1)
     """Processes that share every layer: each has a part of the heads and of the hidden features,
     and all see the same rows; a checkpoint holds all of it, for any number of processes."""
+    freeze: list[str] = Field(default_factory=list)
+    """Modules or parameters that are not trained, by path: ["embed", "stack.blocks.0"]; `*` matches
+    as in file names. They have no gradient and no optimizer state; checkpoints hold them."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights; none keeps none."""
 

@@ -21,9 +21,9 @@ from ..data.prepare import Progress as Preparing
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.published import read_tokenizer
-from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
+from ..runs.weights import run_weights
 from .train import Result, Say, train
 
 Weights = dict[str, mx.array]
@@ -170,11 +170,8 @@ def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
 
 
 def _of_run(folder: RunFolder, saved: Path) -> tuple[Weights, int]:
-    """Of a run that keeps an average of its weights, the average."""
     recipe: Recipe = load_recipe(folder.recipe)
-    stem = "ema" if recipe.train.ema else "model"
-    tree = checkpoint.load(saved, only=[stem])[0][stem]
-    weights = dict(named_leaves(tree["average"] if recipe.train.ema else tree))
+    weights = dict(named_leaves(run_weights(saved, recipe.train.ema is not None)))
     given = getattr(recipe.model, "vocab_size", None)
     return weights, given or load_tokenizer(folder.tokenizer).vocab_size
 
