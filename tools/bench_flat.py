@@ -88,9 +88,9 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
         if step % max(1, width // 10) == 0:
             resident[window].append(resident_bytes())
 
-    moments = [report, read, Evaluate(recipe.eval, built.evaluator, valid, report)]
+    callbacks = [report, read, Evaluate(recipe.eval, built.evaluator, valid, report)]
     with closing(feed):
-        Trainer(built.step, feed, config, moments, Progress()).run()
+        Trainer(built.step, feed, config, callbacks, Progress()).run()
     floors = [(min(a), min(r)) for a, r in zip(active, resident, strict=True)]
     growth = [max(each[i] for each in floors[1:]) / floors[1][i] - 1 for i in (0, 1)]
     traces, declared = built.step.traces, built.step.declared_traces

@@ -15,13 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mlx_transformers.assembly.recipe import load_recipe  # before mlx: it chooses the BLAS
+from mlx_transformers.assembly.streams import validation_stream
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.layers.counts import count
 from mlx_transformers.report.plot import group_curves
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.score.interval import Score
+from mlx_transformers.verbs.evaluate import open_run
 from mlx_transformers.verbs.tasks import GREEDY, Group, Measured, Writing, examples, measure
-from mlx_transformers.verbs.train import held_out, opened, train
+from mlx_transformers.verbs.train import train
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes" / "translation"
 RECIPES = tuple(f"{name}_messages_tiny" for name in ("seq2seq", "bahdanau", "luong", "transformer"))
@@ -31,12 +33,12 @@ LENGTHS = (5, 7, 10, 15, 25)
 
 def losses(run: Path, groups: Sequence[Group]) -> Iterator[float]:
     """Nats per target token of a run: of all held-out pairs, then of each group of them."""
-    _, built = opened(run)
-    stream = held_out(built, None)
+    _, built = open_run(run)
+    stream = validation_stream(built, None)
     yield built.evaluator(stream)["val_loss"]
     words = [len(built.tokenizer.decode(source).split()) for source, _ in examples(stream)]
     for group in groups:
-        part = held_out(built, None)
+        part = validation_stream(built, None)
         part.numbers = part.numbers[[group.first <= n <= (group.last or n) for n in words]]
         yield built.evaluator(part)["val_loss"]
 
@@ -100,7 +102,7 @@ def main() -> None:
             train(recipe, name=name, root=args.out)
         found[name] = measure(run, "translation", writing=Writing(search, LENGTHS))
         loss[name] = list(losses(run, found[name].groups))
-        sizes[name] = count(opened(run)[1].model).total
+        sizes[name] = count(open_run(run)[1].model).total
     everything = {
         name: asdict(one) | {"checkpoint": str(one.checkpoint), "loss": loss[name]}
         for name, one in found.items()

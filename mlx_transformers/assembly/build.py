@@ -17,15 +17,15 @@ from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
 from .model import build_model
-from .plan import settle
+from .plan import resolve_auto
 from .recipe import Recipe
 from .saved import load
 
 
 def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = ALONE) -> Any:
-    """The optimizer of a recipe, its state made; shared out if the recipe says so.
+    """Build a recipe's optimizer and its state, sharded over ranks if the recipe says so.
 
-    That of a model whose layers will be shared out is not evaluated: it will have a part of it.
+    With tensor parallelism the state stays lazy: each process will keep only a part of it.
     """
     config = recipe.train
     optim: Any = recipe.optim
@@ -48,9 +48,9 @@ class Built:
     step: Step
     evaluator: Evaluator
     counts: Counts
-    """Parameters of the model, all processes together."""
+    """Number of parameters, over all processes."""
     flops_per_token: float
-    """Operations to train on a token, all processes together."""
+    """Floating-point operations of training per token, over all processes."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -59,35 +59,42 @@ class Built:
 
 
 def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) -> Built:
-    """The model, data, optimizer, objective and compiled step of a recipe.
+    """Build the model, data, optimizer, objective and compiled step of a recipe.
 
-    Prepares the data when that has not been done yet. `ranks` are the processes that train it.
+    Args:
+        recipe: the recipe.
+        data: its prepared data; None prepares it.
+        ranks: the processes that train it together.
+
+    Raises:
+        MlxtError: parts of the recipe don't fit each other, or the data can't be prepared.
     """
     check_model(recipe)
     data = data or prepare(recipe.data)
     check_classes(recipe, data)
     model = build_model(recipe, data.tokenizer)
-    recipe = settle(recipe, model, ranks.processes)
+    recipe = resolve_auto(recipe, model, ranks.processes)
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
     objective = recipe.objective.build()
     optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
-    carry = "starts" in recipe.data.batch.gives  # type: ignore[attr-defined]
+    carry = "starts" in recipe.source.gives(recipe.data.batch)
     division = dividing(recipe, ranks)
     state = TrainState(model, optimizer, recipe.train, ranks, carry, division)
     step = Step(state, objective, recipe.train, frozen)
+    covers_text = recipe.source.covers_text(recipe.data.batch)
     evaluator = Evaluator(
         step.loss,
-        data.bytes_per_token("valid") if recipe.data.batch.covers_text else None,
-        state.ema,
-        ranks,
-        getattr(recipe.objective, "unit", "token"),
+        bytes_per_token=data.bytes_per_token("valid") if covers_text else None,
+        ema=state.ema,
+        ranks=ranks,
+        unit=getattr(recipe.objective, "unit", "token"),
     )
     return Built(recipe, data, model, step, evaluator, counts, flops)
 
 
 def dividing(recipe: Recipe, ranks: Ranks) -> Division | None:
-    """How processes that share layers divide the model, when their run begins."""
+    """Tensor parallelism of a recipe's model, or None if `ranks` don't share layers."""
     if not isinstance(ranks, Layers):
         return None
     return Division(ranks, lambda model: _frozen_optimizer(recipe, model))
@@ -100,7 +107,7 @@ def _frozen_optimizer(recipe: Recipe, model: Any) -> Any:
 
 
 def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The models that the objective reads and doesn't train, by role: a teacher.
+    """Load the frozen models of the objective by role, such as a teacher.
 
     Raises:
         RecipeError: one was trained with another tokenizer.

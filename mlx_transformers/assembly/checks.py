@@ -3,8 +3,10 @@
 from typing import Any
 
 from ..core.errors import RecipeError
+from ..core.loss import VAL_LOSS, Best
 from ..data.prepare import Prepared
 from ..models.sharing import check_parts
+from ..recipe.config import Kind
 from ..recipe.slot import KINDS
 from .recipe import Recipe
 
@@ -24,6 +26,12 @@ def check_division(recipe: Recipe, model: Any) -> None:
             "process has a part with train.tensor_parallel: take 'adamw', 'adam', 'lion' or 'sgd', "
             "and no optim.state = 'int8'."
         )
+
+
+def best_of(objective: Kind | type[Kind]) -> Best:
+    """The metric by which an objective ranks checkpoints: the validation loss by default."""
+    found: Best = getattr(objective, "best", VAL_LOSS)
+    return found
 
 
 def check_model(recipe: Recipe) -> None:

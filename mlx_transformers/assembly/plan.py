@@ -1,7 +1,7 @@
-"""The plan of a recipe: what its step will need, whether it fits, and how fast it could be."""
+"""Plans a recipe: the peak memory of its training step, whether it fits, and its speed on a Mac."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -26,16 +26,19 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is predicted to need, and what there is.
+    """Predicted memory and speed of a run, and the memory available to it.
 
     Attributes:
+        job: the sizes that the prediction is made from.
         account: bytes by part, before correction.
-        factor: what earlier runs on this device say a prediction is multiplied by.
-        budget, limit: bytes that a run should take, and that it can't do without.
-        mac: the Mac that it is made for, where it is known.
+        factor: correction of predictions, from the measured peaks of earlier runs on this device.
+        budget: bytes that the run should stay below.
+        limit: bytes that exist; a run that needs more cannot start.
+        mac: the Mac that the plan is for, if its chip is known.
         speed: estimated tokens per second on that Mac.
-        tokens: of the whole recipe.
-        cache, wired: bytes of freed memory that are kept, and of memory that Metal keeps resident.
+        tokens: training tokens of the whole run.
+        cache: limit of MLX's cache of freed memory, in bytes.
+        wired: limit of the memory that Metal keeps wired, in bytes.
     """
 
     job: Job
@@ -56,14 +59,14 @@ class Plan:
 
     @property
     def sentence(self) -> str:
-        """The plan in one line."""
+        """The plan in one sentence."""
         return (
             f"Plan: {size(self.peak)} at the peak ({self.account.phase}), "
             f"{self.peak / self.budget:.0%} of the budget of {size(self.budget)}."
         )
 
     def facts(self) -> dict[str, Any]:
-        """The plan as JSON can hold it; a run keeps it as plan.json."""
+        """The content of the run's plan.json."""
         return {
             "peak_bytes": round(self.peak),
             "budget_bytes": round(self.budget),
@@ -81,21 +84,21 @@ class Plan:
         }
 
     def advice(self) -> str:
-        """What would make it fit, in a sentence."""
+        """Suggest `--set` options that make the run fit, in a sentence."""
         return advice(self.job, self.budget, self.factor)
 
 
 def job(
-    recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1, sharers: int = 1
+    recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1, tensor_parallel: int = 1
 ) -> Job:
-    """The sizes of a recipe's training step.
+    """Collect the sizes of a recipe's training step, from which its memory is planned.
 
     Args:
-        recipe: what is to be trained; "auto" counts as the fastest choice.
-        model: its model, which may be lazy: it isn't computed.
-        cpu: whether it will run on a CPU; None means as here.
-        ranks: processes that share the rows.
-        sharers: processes that share the layers, of which `model` is one's part.
+        recipe: the recipe; "auto" counts as the fastest choice.
+        model: its model, whose arrays may be lazy: nothing is evaluated.
+        cpu: whether it runs on a CPU; None asks for MLX's default device.
+        ranks: data-parallel processes, which share the rows of a batch.
+        tensor_parallel: processes that share every layer; `model` is the part of one of them.
     """
     config = recipe.train
     optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
@@ -118,22 +121,22 @@ def job(
         chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
-        taught_by=taught_by(recipe),
-        sharers=sharers,
+        taught_by=teacher_bytes(recipe),
+        sharers=tensor_parallel,
     )
 
 
 def columns(recipe: Recipe) -> Columns:
-    """How long the rows of a recipe's batches are."""
+    """Sequence lengths of a recipe's batches."""
     batch: Any = recipe.data.batch
     found: Columns = batch.columns(recipe.train.seq_len)
     return replace(found, masked=True) if recipe.data.mask_documents else found
 
 
-def taught_by(recipe: Recipe) -> float | None:
-    """Bytes of the models that a recipe's objective reads: as much as their checkpoints hold.
+def teacher_bytes(recipe: Recipe) -> float | None:
+    """Bytes of the frozen models of a recipe's objective: the size of their checkpoints.
 
-    None where one can't be found.
+    None if a checkpoint cannot be found.
     """
     runs: dict[str, str] = getattr(recipe.objective, "frozen", dict)()
     try:
@@ -144,15 +147,16 @@ def taught_by(recipe: Recipe) -> float | None:
 
 
 def plan(
-    recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1, sharers: int = 1
+    recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1, tensor_parallel: int = 1
 ) -> Plan:
-    """The plan of a recipe for a Mac, or for this machine; `ranks` and `sharers` as in `job`.
+    """Plan a recipe for `mac`, or for this machine; the other arguments are as in `job`.
 
     Raises:
-        RunError: its "auto" keys can't make it fit.
+        RunError: no choice for its "auto" keys fits.
     """
-    recipe, wanted, factor, budget, limit = _settled(recipe, model, mac, ranks, sharers)
-    found, config = account(wanted), recipe.train
+    memory = available_memory(mac)
+    recipe, sized = _resolve(recipe, model, memory, ranks, tensor_parallel)
+    found, config = account(sized), recipe.train
     mac = mac or this_mac()
     tokens = config.batch_size * config.accumulate * config.seq_len
     estimate = (
@@ -169,23 +173,31 @@ def plan(
             bandwidth=mac.chip.bandwidth_gb_s * GB,
         )
     )
-    peak = found.peak * factor
-    cache = _given(config.cache_limit_gib, cache_bytes(peak, budget))
-    wired = _given(config.wired_limit_gib, wired_bytes(peak, limit))
-    total = tokens * config.steps
-    return Plan(wanted, found, factor, budget, limit, mac, estimate, total, cache, wired)
+    peak = found.peak * memory.factor
+    return Plan(
+        job=sized,
+        account=found,
+        factor=memory.factor,
+        budget=memory.budget,
+        limit=memory.limit,
+        mac=mac,
+        speed=estimate,
+        tokens=tokens * config.steps,
+        cache=_limit_bytes(config.cache_limit_gib, cache_bytes(peak, memory.budget)),
+        wired=_limit_bytes(config.wired_limit_gib, wired_bytes(peak, memory.limit)),
+    )
 
 
-def _given(gib: float | str, chosen: float) -> float:
-    """Bytes that the recipe gives, or else what was chosen."""
+def _limit_bytes(gib: float | str, chosen: float) -> float:
+    """The limit of the recipe in bytes; `chosen` where the recipe says "auto"."""
     return chosen if isinstance(gib, str) else gib * GIB
 
 
-def checked(plan: Plan) -> str:
-    """The plan in a line, with a warning where it is over the budget.
+def check_fits(plan: Plan) -> str:
+    """Check a plan against the machine; returns its sentence, with a warning above the budget.
 
     Raises:
-        RunError: it needs more than there is.
+        RunError: the run needs more memory than there is.
     """
     if plan.peak > plan.limit:
         raise RunError(
@@ -198,7 +210,7 @@ def checked(plan: Plan) -> str:
 
 
 def advice(job: Job, budget: float, factor: float) -> str:
-    """What would make a job fit, in a sentence."""
+    """Suggest `--set` options that make a job fit into `budget` bytes, in a sentence."""
     chosen = choose(job, budget, factor=factor)
     if chosen is None:
         return (
@@ -209,28 +221,30 @@ def advice(job: Job, budget: float, factor: float) -> str:
     return f"It would fit in {size(chosen.peak)} with {sets}."
 
 
-def settle(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
-    """The recipe with "auto" replaced by what fits and costs the least time, here, and its
-    microbatches as batch_size and accumulate; sets the model's recomputed blocks.
+def resolve_auto(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
+    """Replace "auto" in a recipe by the fastest choice that fits this machine.
+
+    The microbatches become `batch_size` and `accumulate`; the blocks of `model` that are to be
+    recomputed are marked.
 
     Raises:
-        RunError: nothing fits, or several processes would choose each for itself.
+        RunError: nothing fits, or several processes would each choose for themselves.
     """
-    if not _free(recipe):
-        return _divided(recipe, *recipe.train.divided)
+    if not auto_keys(recipe):
+        return _with_microbatches(recipe, *recipe.train.divided)
     if ranks > 1:
         raise RunError(
             "'auto' asks each machine for its own memory, and processes that train together must "
             "agree. Give train.microbatch, train.recompute and objective.chunk values; "
             "`mlxt plan` names some."
         )
-    settled, wanted, *_ = _settled(recipe, model, None, ranks)
-    recompute_layers(model, wanted.recomputed)
-    return settled
+    resolved = _resolve(recipe, model, available_memory(None), ranks)
+    recompute_layers(model, resolved.job.recomputed)
+    return resolved.recipe
 
 
 def this_mac() -> Mac | None:
-    """The Mac that this is, if it is one that `chips` knows."""
+    """Identify this Mac, if it is one whose chip `memory.chips` lists."""
     if not mx.metal.is_available():
         return None
     name = str(mx.device_info().get("device_name", ""))
@@ -240,13 +254,13 @@ def this_mac() -> Mac | None:
         return None
 
 
-def size(bytes: float) -> str:
-    """ "445 MiB", "1.23 GiB"."""
-    return f"{bytes / 2**20:,.0f} MiB" if bytes < 2**30 else f"{bytes / 2**30:,.2f} GiB"
+def size(n_bytes: float) -> str:
+    """Format a number of bytes: "445 MiB", "1.23 GiB"."""
+    return f"{n_bytes / 2**20:,.0f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.2f} GiB"
 
 
-def _free(recipe: Recipe) -> frozenset[str]:
-    """What the recipe leaves to the planner."""
+def auto_keys(recipe: Recipe) -> frozenset[str]:
+    """The choices that a recipe leaves to the planner: "recompute", "chunk", "batch"."""
     keys = {
         "recompute": recipe.train.recompute,
         "chunk": getattr(recipe.objective, "chunk", None),
@@ -255,49 +269,76 @@ def _free(recipe: Recipe) -> frozenset[str]:
     return frozenset(name for name, value in keys.items() if value == AUTO)
 
 
-def _settled(
-    recipe: Recipe, model: Any, mac: Mac | None, ranks: int, sharers: int = 1
-) -> tuple[Recipe, Job, float, float, float]:
-    """The recipe and its job without "auto"; correction, budget and limit."""
-    if mac is None:
-        factor = correction(device_key())
-        cpu = mx.default_device() == mx.cpu
-        budget, limit = budget_bytes(), float(free_bytes() if cpu else working_set_bytes())
-    else:
-        factor, limit, cpu = 1.0, METAL_SHARE * mac.memory_gb * 2**30, False
-        budget = SHARE * limit
-    wanted, free = job(recipe, model, cpu, ranks, sharers), _free(recipe)
+class Memory(NamedTuple):
+    """Memory of a machine: `budget` and `limit` in bytes, and `factor`, as in `Plan`."""
+
+    factor: float
+    budget: float
+    limit: float
+    cpu: bool
+
+
+def available_memory(mac: Mac | None) -> Memory:
+    """The memory of a Mac, or of this machine, whose earlier runs give the correction."""
+    if mac is not None:
+        limit = METAL_SHARE * mac.memory_gb * 2**30
+        return Memory(1.0, SHARE * limit, limit, cpu=False)
+    cpu = mx.default_device() == mx.cpu
+    limit = float(free_bytes() if cpu else working_set_bytes())
+    return Memory(correction(device_key()), budget_bytes(), limit, cpu)
+
+
+class Resolved(NamedTuple):
+    """A recipe without "auto", and the sizes of its step."""
+
+    recipe: Recipe
+    job: Job
+
+
+def _resolve(
+    recipe: Recipe, model: Any, memory: Memory, ranks: int, tensor_parallel: int = 1
+) -> Resolved:
+    """Choose values for "auto" that fit the budget at the least cost in time.
+
+    Raises:
+        RunError: nothing fits.
+    """
+    sized, free = job(recipe, model, memory.cpu, ranks, tensor_parallel), auto_keys(recipe)
     rows, accumulate = recipe.train.divided
     if free:
-        chosen = choose(wanted, budget, free, factor)
+        chosen = choose(sized, memory.budget, free, memory.factor)
         if chosen is None:
             raise RunError(
-                f"No choice of {' and '.join(sorted(free))} fits the budget of {size(budget)}: the "
-                f"smallest takes {size(least(wanted, free, factor))}. "
-                f"{advice(wanted, budget, factor)}"
+                f"No choice of {' and '.join(sorted(free))} fits the budget of "
+                f"{size(memory.budget)}: the smallest takes "
+                f"{size(least(sized, free, memory.factor))}. "
+                f"{advice(sized, memory.budget, memory.factor)}"
             )
-        wanted = chosen.job
-        recipe = _with(recipe, wanted, free)
+        sized = chosen.job
+        recipe = _with_choices(recipe, sized, free)
         if "batch" in free:
-            rows, accumulate = wanted.batch_size * ranks, wanted.accumulate
-    return _divided(recipe, rows, accumulate), wanted, factor, budget, limit
+            rows, accumulate = sized.batch_size * ranks, sized.accumulate
+    return Resolved(_with_microbatches(recipe, rows, accumulate), sized)
 
 
-def _with(recipe: Recipe, wanted: Job, free: frozenset[str]) -> Recipe:
-    """The recipe with the choices of the job; the tables that it was read from stay as they are."""
+def _with_choices(recipe: Recipe, chosen: Job, free: frozenset[str]) -> Recipe:
+    """Copy the recipe with the values of a job for the keys in `free`.
+
+    `recipe.resolved`, from which the run's recipe.toml is written, keeps "auto".
+    """
     train: dict[str, Any] = {}
     if "recompute" in free:
-        train["recompute"] = sorted(wanted.recomputed) or "none"
+        train["recompute"] = sorted(chosen.recomputed) or "none"
     changes: dict[str, Any] = {"train": recipe.train.model_copy(update=train)}
     if "chunk" in free:
-        changes["objective"] = recipe.objective.model_copy(update={"chunk": wanted.chunk})
+        changes["objective"] = recipe.objective.model_copy(update={"chunk": chosen.chunk})
     return recipe.model_copy(update=changes)
 
 
-def _divided(recipe: Recipe, rows: int, accumulate: int) -> Recipe:
-    """The recipe whose batches are microbatches of `rows`; evaluation sees as many rows as before.
+def _with_microbatches(recipe: Recipe, rows: int, accumulate: int) -> Recipe:
+    """Copy the recipe with microbatches of `rows`; evaluation keeps its number of rows.
 
-    A recipe that is divided so already is returned as it is.
+    A recipe whose `microbatch` is "given" is returned as it is.
     """
     config, measured = recipe.train, recipe.eval
     if config.microbatch == "given":

@@ -1,4 +1,4 @@
-"""The typed recipe: what the tables of a recipe file mean, and what must agree between them."""
+"""The typed recipe: the tables of a recipe file, and the checks between them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,40 +12,43 @@ from ..recipe.load import Resolved, resolve
 from ..recipe.slot import KINDS, Slot
 from ..recipe.validate import typed
 from ..trainer.config import Checkpoints, Eval, Log, Train
+from ..trainer.source import SourceKind, Stream
 from . import registry as registry  # fills the slots before any schema is built
 
 
 class Recipe(Config):
-    """Everything a run is: a model, an objective, data, an optimizer, and the trainer's habits."""
+    """A whole run: model, objective, data, optimizer, and the settings of the trainer."""
 
     model: Annotated[Kind, Slot("model")]
     """The architecture."""
     objective: Annotated[Kind, Slot("objective")]
-    """What is minimised."""
+    """The loss that is minimised."""
     data: Data
-    """What it learns from."""
+    """The text, its tokenizer, and what a batch is."""
+    source: Annotated[SourceKind, Slot("source")] = Stream()
+    """Where batches come from: the prepared data, or what the model itself generates."""
     train: Train
-    """How long, how much at once, and with what care."""
+    """Length, batch size, precision and numerical safety of training."""
     optim: Annotated[Kind, Slot("optim")]
     """The optimizer and its schedule."""
     eval: Eval
-    """When and on how much the model is measured."""
+    """Interval and size of evaluations."""
     checkpoint: Checkpoints
-    """When the run is saved, and what is kept."""
+    """Interval and number of checkpoints."""
     log: Log = Log()
-    """What is written while the run goes on."""
+    """Reports, samples and trackers during the run."""
 
     _resolved: Resolved | None = PrivateAttr(None)
 
     @property
     def resolved(self) -> Resolved | None:
-        """The tables as merged, with the recipe that set each key; None if made in Python."""
+        """The merged tables, and the recipe that set each key; None if made in Python."""
         return self._resolved
 
     @model_validator(mode="after")
     def _batch_suits_objective(self) -> "Recipe":
         needs = set(getattr(self.objective, "needs", ()))
-        if missing := sorted(needs - set(self.data.batch.gives)):
+        if missing := sorted(needs - set(self.source.gives(self.data.batch))):
             kinds = KINDS["batch"].items()
             suited = [name for name, kind in kinds if needs <= set(getattr(kind, "gives", ()))]
             raise ValueError(
@@ -67,7 +70,7 @@ class Recipe(Config):
 
 
 def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
-    """A recipe by path or name, its chain merged, typed and checked.
+    """Load a recipe by path or name: merge its chain, type it, check it.
 
     Args:
         recipe: "recipes/mistral_tiny.toml", or "mistral_tiny".

@@ -109,6 +109,7 @@ from ..optim.schedules import (
 )
 from ..optim.sgd import Sgd
 from ..recipe.slot import fill
+from ..trainer.source import SourceKind, Stream
 
 fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
 fill("embed", TokenEmbed, of=EmbedKind)
@@ -138,6 +139,7 @@ fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
+fill("source", Stream, of=SourceKind)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive)

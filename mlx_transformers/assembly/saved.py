@@ -15,7 +15,7 @@ from .recipe import load_recipe
 
 
 def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
-    """The model and tokenizer of a run: its best checkpoint, or the one named.
+    """Load the model and tokenizer of a run, from its best checkpoint or the one named.
 
     Args:
         run: a run's name or folder, a checkpoint's folder, or None for the newest run.

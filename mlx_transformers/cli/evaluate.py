@@ -72,7 +72,7 @@ def evaluate(
         return
     if beams is not None or lengths is not None:
         raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
-    from ..verbs.train import evaluate as measure
+    from ..verbs.evaluate import evaluate as measure
 
     with watch() as progress:
         checkpoint, values = measure(run, batches, progress=progress)
@@ -87,14 +87,14 @@ def evaluate(
 def _said(values: dict[str, float]) -> list[str]:
     """A line for each metric of an evaluation."""
     from ..core.loss import UNITS
+    from ..trainer.metrics import metric_title, validation_metrics
 
     unit = next(unit for unit in UNITS if f"val_{unit}s" in values)
-    shown = {"val_ppl": ("perplexity", ".2f"), "val_bpb": ("bits per byte", ".4f")}
-    others = [name for name in values if name not in ("val_loss", f"val_{unit}s")]
-    named = [(name, *shown.get(name, (name.removeprefix("val_"), ".4f"))) for name in others]
+    found = validation_metrics(values)
+    loss = found.pop("loss")
     return [
-        f"{'loss':<13} {values['val_loss']:.4f} nats per {unit}",
-        *(f"{label:<13} {values[name]:{form}}" for name, label, form in named),
+        f"{'loss':<13} {loss:.4f} nats per {unit}",
+        *(f"{metric_title(name):<13} {value:,.4f}" for name, value in found.items()),
         f"{'measured on':<13} {values[f'val_{unit}s']:,.0f} {unit}s",
     ]
 

@@ -1,21 +1,16 @@
 """What the verbs print: tables that wrap on a terminal and stay whole lines elsewhere."""
 
-import os
-import sys
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.terminal import is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 GAP = 2
 """Spaces between two columns."""
-
-
-def is_terminal(stream: Any = None) -> bool:
-    """Whether a person watches `stream` (standard output), and lines there can be rewritten."""
-    return (stream or sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def console(*, err: bool = False) -> "Console":

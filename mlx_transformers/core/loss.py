@@ -1,13 +1,30 @@
 """What an objective returns: sums and weights, never means."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import mlx.core as mx
 
 Unit = Literal["token", "word", "text", "question"]
 """What a weight of 1 stands for, so what a loss is the mean over."""
 UNITS: tuple[Unit, ...] = get_args(Unit)
+
+
+class Best(NamedTuple):
+    """The validation metric that ranks checkpoints, and the direction in which it improves."""
+
+    metric: str = "val_loss"
+    direction: Literal["min", "max"] = "min"
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether `value` is better than `best`; NaN never is."""
+        if best is None:
+            return value == value  # not NaN
+        return value < best if self.direction == "min" else value > best
+
+
+VAL_LOSS = Best()
+"""The validation loss, by which checkpoints are ranked unless an objective names another metric."""
 
 
 @dataclass

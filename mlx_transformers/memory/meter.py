@@ -11,7 +11,7 @@ STEADY = 3
 
 
 class Meter:
-    """A moment that reads MLX's peak after the first steps, before anything else runs.
+    """A callback that reads MLX's peak after the first steps, before anything else runs.
 
     Args:
         predicted: the plan's peak in bytes before any correction.

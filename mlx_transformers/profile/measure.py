@@ -9,12 +9,13 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..assembly.build import Built
+from ..assembly.streams import training_feed
 from ..core.device import keep_wired
 from ..core.errors import RunError
-from ..data.stream import TrainStream
 from ..layers.counts import flops_per_token
 from ..trainer.dry_run import probe
 from ..trainer.loop import arrays
+from ..trainer.source import Feed
 from ..trainer.step import Batch
 from .blocks import BlockCost, block_costs
 from .capture import capture, check_capture
@@ -111,7 +112,7 @@ def measure(
     speed = measure_speed(built, steps, peaks, say)
     energy = _energy(built, speed)
     say("Timing blocks of each kind ...")
-    with closing(stream(built)) as feed:
+    with closing(training_feed(built)) as feed:
         batches = _step_batches(built, feed)
     blocks = block_costs(built, batches, ROUNDS)
     say("Decoding ...")
@@ -139,7 +140,7 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
     if load > BUSY:
         say(f"This machine is busy (load {load:.1f} per core), so figures will be too low.")
     say("Compiling ...")
-    with closing(stream(built)) as feed:
+    with closing(training_feed(built)) as feed:
         dry = probe(built.step, _step_batches(built, feed))
         timer = StepTimer(built.step, TimedFeed(feed))
         timer.warm()
@@ -179,7 +180,7 @@ def _speed(built: Built, timer: StepTimer, peaks: Peaks, first_s: float, load: f
 def _energy(built: Built, speed: Speed) -> Energy:
     """Measure the energy of the trainer's loop, in pieces of about a second."""
     steps = max(1, round(1.0 / speed.step_s.median))
-    with closing(stream(built)) as feed:
+    with closing(training_feed(built)) as feed:
         timer = StepTimer(built.step, TimedFeed(feed))
 
         def work() -> tuple[float, int]:
@@ -188,20 +189,6 @@ def _energy(built: Built, speed: Speed) -> Energy:
         return measure_energy(work)
 
 
-def stream(built: Built) -> TrainStream:
-    """The batches of training, from the first on."""
-    config, data = built.recipe.train, built.recipe.data
-    return TrainStream(
-        built.data,
-        config.batch_size,
-        config.seq_len,
-        seed=config.seed,
-        kind=data.batch,
-        shuffle=data.shuffle,
-        mask_documents=data.mask_documents,
-    )
-
-
-def _step_batches(built: Built, feed: TrainStream) -> list[Batch]:
+def _step_batches(built: Built, feed: Feed) -> list[Batch]:
     """The microbatches of one step."""
-    return [arrays(feed.batch(i)) for i in range(built.recipe.train.accumulate)]
+    return [arrays(batch) for batch in feed.preview(built.recipe.train.accumulate)]

@@ -27,9 +27,9 @@ import mlx.core as mx
 from ..core.context import Context
 from ..core.device import GIB
 from ..core.tree import size_bytes
-from ..data.stream import TrainStream
 from ..runs.progress import Progress
 from ..trainer.loop import Metrics, Trainer, arrays
+from ..trainer.source import Feed
 from ..trainer.step import Batch, Step
 from ..trainer.traced import Traced
 from .timing import Spread, seconds
@@ -38,9 +38,9 @@ PARTS = ("data", "forward", "backward", "optimizer", "sync")
 
 
 class TimedFeed:
-    """The stream of a run, with the seconds that each batch kept the loop."""
+    """A feed that measures how many seconds the loop waits for each batch."""
 
-    def __init__(self, stream: TrainStream) -> None:
+    def __init__(self, stream: Feed) -> None:
         self.stream = stream
         self.seconds: list[float] = []
 
@@ -50,6 +50,12 @@ class TimedFeed:
         mx.eval(batch)
         self.seconds.append(time.perf_counter() - started)
         return batch
+
+    def preview(self, n: int) -> list[dict[str, Any]]:
+        return self.stream.preview(n)
+
+    def close(self) -> None:
+        self.stream.close()
 
     @property
     def cursor(self) -> dict[str, Any]:

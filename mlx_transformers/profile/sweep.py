@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from ..assembly.model import draft_model
-from ..assembly.plan import checked, plan
+from ..assembly.plan import check_fits, plan
 from ..assembly.recipe import load_recipe
 from ..core.errors import MlxtError, RecipeError, RunError
 from ..core.parse import read_table
@@ -131,7 +131,7 @@ def too_large(recipe: str, sets: Sequence[str]) -> str | None:
     """Why a cell would not fit in memory, in a sentence; None where the plan says it does."""
     loaded = load_recipe(recipe, sets)
     try:
-        checked(plan(loaded, draft_model(loaded)))
+        check_fits(plan(loaded, draft_model(loaded)))
     except MlxtError as error:
         return f"Stopped by plan. {error}"
     return None

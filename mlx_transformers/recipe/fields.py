@@ -1,4 +1,4 @@
-"""What a config class allows, read from its annotations: in words, and along a path."""
+"""Describes the values that a config class allows, from its annotations."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class Type:
-    """One choice of an annotation: a type and what limits it (bounds, a slot)."""
+    """One choice of a union annotation: a type with its bounds or its slot."""
 
     of: Any
     limits: tuple[Any, ...] = ()
@@ -55,7 +55,7 @@ class Type:
 
     @property
     def label(self) -> str:
-        """How pydantic begins the name of this choice of a union in an error's location."""
+        """Beginning of the name that pydantic gives this choice in the location of an error."""
         if self.slot is not None:
             return "tagged-union"
         origin = get_origin(self.of) or self.of
@@ -63,12 +63,12 @@ class Type:
 
 
 def choices(field: FieldInfo) -> list[Type]:
-    """The types that a field takes, None left out."""
+    """List the types that a field takes, without None."""
     return list(_flat(field.annotation, tuple(field.metadata)))
 
 
 def items(of: Type) -> list[Type]:
-    """The types of the items of a list, tuple or table of free keys."""
+    """List the item types of a list, a tuple or a table of free keys."""
     args = [arg for arg in get_args(of.of) if arg is not Ellipsis]
     if get_origin(of.of) in (dict, Mapping):
         args = args[1:]
@@ -76,12 +76,12 @@ def items(of: Type) -> list[Type]:
 
 
 def optional(field: FieldInfo) -> bool:
-    """Whether a field can be left at None."""
+    """Whether a field can be None."""
     return NoneType in get_args(field.annotation)
 
 
 def configs(of: Type) -> list[type[Config]]:
-    """The config classes that a type leads to: itself, its kinds, or those of its items."""
+    """List the config classes of a type: the class itself, the kinds of its slot, or its items'."""
     if of.slot is not None:
         return list(KINDS.get(of.slot, {}).values())
     if of.config is not None:
@@ -90,7 +90,7 @@ def configs(of: Type) -> list[type[Config]]:
 
 
 def in_words(types: list[Type]) -> str:
-    """What is allowed, e.g. "a whole number greater than 0, or one of "auto", "off"."."""
+    """Describe the allowed values: "a whole number greater than 0, or one of "auto", "off""."""
     return ", or ".join(dict.fromkeys(_words(of) for of in types)) or "any value"
 
 

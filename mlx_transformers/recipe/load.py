@@ -1,4 +1,4 @@
-"""Reading recipes: `extends`, `from`, `unset` and `--set`, resolved with provenance.
+"""Reads recipes: resolves `extends`, `from`, `unset` and `--set`, with provenance of each key.
 
 A recipe is a TOML file that says how it differs from its parent. `resolve` walks the chain from
 the root down, merges (recipe/merge.py), and returns plain tables with the recipe that set each
@@ -52,12 +52,12 @@ class Resolved:
 
     @property
     def files(self) -> list[Path]:
-        """The files of the chain, the root first."""
+        """Files of the chain, the root first."""
         return [link for link in self.chain if isinstance(link, Path)]
 
     @property
     def name(self) -> str:
-        """What to call the recipe: the name of its file, without the suffix."""
+        """The recipe's name: that of its file without the suffix."""
         return self.files[-1].stem if self.files else str(self.chain[-1])
 
 
@@ -79,13 +79,13 @@ def resolve(recipe: str | Path, sets: Iterable[str] = ()) -> Resolved:
 
 
 def resolve_data(data: Table, where: str = "recipe") -> Resolved:
-    """A table that is at hand already, as a recipe without a parent."""
+    """Wrap a table as a recipe without a parent."""
     reader = _Reader(home=Path.cwd())
     return _resolved(reader.step({}, data, where, None, ()), [where])
 
 
 def chain(recipe: str | Path) -> list[Path]:
-    """The files that a recipe is made of, the root of `extends` first.
+    """List the files of a recipe's chain, the root of `extends` first.
 
     Raises:
         RecipeError: as `resolve`.
@@ -94,7 +94,7 @@ def chain(recipe: str | Path) -> list[Path]:
 
 
 def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
-    """The file of a recipe given by path or bare name.
+    """Find the file of a recipe by path or bare name.
 
     Looked for here, in ./recipes and its folders, and among the recipes of the project.
 
@@ -129,7 +129,7 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
 
 
 def read(path: Path) -> Table:
-    """Read the tables of one file, unmerged.
+    """Parse one recipe file, without its parents.
 
     Raises:
         RecipeError: the file can't be read, isn't UTF-8 or isn't TOML (with the line), or is beyond
@@ -169,7 +169,7 @@ class _Reader:
     def step(
         self, tree: Table, data: Table, where: str, path: Path | None, trail: tuple[Path, ...]
     ) -> Table:
-        """`tree` with one recipe merged onto it; `path` is None for what isn't in a file."""
+        """Merge one recipe onto `tree`; `path` is None for a recipe that isn't a file."""
         rest = {key: value for key, value in data.items() if key not in ("extends", "unset")}
         if "extends" in data and path is None:
             raise RecipeError(f"{where}: 'extends' can only stand in a recipe file.")
@@ -191,7 +191,7 @@ class _Reader:
         by: tuple[str, Path | None, tuple[Path, ...]],
         brought: list[tuple[str, ...]],
     ) -> Table:
-        """`table` with each `from` in it replaced by the [model] that it names."""
+        """Replace each `from` in `table` by the [model] that it names."""
         diff = {
             key: self._bring(value, (*place, key), by, brought)
             if isinstance(value, dict)
@@ -238,7 +238,7 @@ def _resolved(tree: Table, links: list[Path | str]) -> Resolved:
 
 
 def _read_chain(path: Path) -> list[tuple[Path, Table]]:
-    """The files from the root of `extends` down to `path`, each with its tables."""
+    """Read the files from the root of `extends` down to `path`."""
     files: list[tuple[Path, Table]] = []
     here: Path | None = path
     while here is not None:
@@ -259,7 +259,7 @@ def _read_chain(path: Path) -> list[tuple[Path, Table]]:
 
 
 def _relative(name: str, by: Path, says: str) -> Path:
-    """The file that recipe `by` calls `name`."""
+    """Resolve the path `name` in recipe `by`."""
     path = by.parent / Path(name).expanduser()
     if path.is_file():
         return path.resolve()
@@ -268,7 +268,7 @@ def _relative(name: str, by: Path, says: str) -> Path:
 
 
 def _near(given: Path, folders: Iterable[Path]) -> str:
-    """A hint: the recipe that `given` probably means, and those it could mean."""
+    """Suggest the recipe nearest to `given`, and list the recipes there are."""
     found = {p.name for folder in folders for p in _recipes_in(folder)}
     if not found:
         return ""
@@ -282,14 +282,14 @@ def _near(given: Path, folders: Iterable[Path]) -> str:
 
 
 def _recipes_in(folder: Path) -> Iterable[Path]:
-    """The recipes of a folder; those in folders beneath only where all that lies is recipes."""
+    """List the recipes of a folder; subfolders count only if they hold nothing but recipes."""
     own = folder in (RECIPES, SHIPPED)
     found = folder.rglob("*.toml") if own else folder.glob("*.toml")
     return (path for path in found if path.name != "pyproject.toml")
 
 
 def _model_only(data: Table) -> Table:
-    """What of a recipe bears on its [model]."""
+    """Keep the tables of a recipe that concern its [model]."""
     kept = {key: value for key, value in data.items() if key == "model"}
     if isinstance(data.get("unset"), list):
         kept["unset"] = [p for p in data["unset"] if isinstance(p, str) and _is_model(p)]
@@ -332,13 +332,13 @@ def _too_long(key: str, start: Path) -> str:
 
 
 def _arrows(paths: list[Path]) -> str:
-    """`a.toml → b.toml → a.toml`, from the first time that the last one appears."""
+    """Format a loop, `a.toml → b.toml → a.toml`, from the first appearance of the last file."""
     first = paths.index(paths[-1])
     return " → ".join(path.name for path in paths[first:])
 
 
 def _shown(path: Path) -> str:
-    """The path as a reader can open it: relative to where they are, if they are above it."""
+    """Path relative to the working folder if it lies below it, else absolute."""
     full = path.resolve()
     here = Path.cwd()
     return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)

@@ -1,4 +1,4 @@
-"""The merge rules of recipes, as pure work on nested dicts.
+"""Merge rules of recipes, as pure functions of nested dicts.
 
 1. Tables merge key by key and the child wins; lists and scalars replace.
 2. A table whose `kind` changes replaces the parent's table whole.
@@ -24,7 +24,7 @@ KeyPath = tuple[str, ...]
 
 
 class Gone(Enum):
-    """The value of a key that a diff removes."""
+    """Marks a key that a diff removes."""
 
     GONE = "removed by unset"
 
@@ -41,12 +41,12 @@ class Leaf:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as recipes write it: `model.block.dim`, with quotes where TOML wants them."""
+    """Join keys to a dotted path, `model.block.dim`, with quotes where TOML needs them."""
     return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key) for key in path)
 
 
 def quoted(text: str) -> str:
-    """A string as TOML writes it, on one line."""
+    """Quote a string as TOML does, on one line."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
     def escape(match: re.Match[str]) -> str:
@@ -56,7 +56,7 @@ def quoted(text: str) -> str:
 
 
 def keys(text: str) -> KeyPath:
-    """The keys of a dotted path, the inverse of `dotted`.
+    """Split a dotted path into keys; the inverse of `dotted`.
 
     Raises:
         RecipeError: `text` is not a dotted key of TOML.
@@ -78,7 +78,7 @@ def keys(text: str) -> KeyPath:
 
 
 def stamp(table: Mapping[str, Any], where: str) -> Table:
-    """The same table with every value a `Leaf` that remembers `where`."""
+    """Wrap every value of a table in a `Leaf` with its origin `where`."""
     return {
         key: stamp(value, where) if isinstance(value, dict) else Leaf(value, where)
         for key, value in table.items()
@@ -86,7 +86,7 @@ def stamp(table: Mapping[str, Any], where: str) -> Table:
 
 
 def bare(table: Mapping[str, Any]) -> Table:
-    """The inverse of `stamp`: values only."""
+    """Unwrap a table of `Leaf`s; the inverse of `stamp`."""
     return {
         key: bare(value) if isinstance(value, dict) else _value(value)
         for key, value in table.items()
@@ -94,7 +94,7 @@ def bare(table: Mapping[str, Any]) -> Table:
 
 
 def leaves(table: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every key whose value is not a table, with its path, in the order of the recipe."""
+    """Yield the keys whose value is not a table, with their paths, in the recipe's order."""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from leaves(value, (*path, key))
@@ -103,7 +103,7 @@ def leaves(table: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPa
 
 
 def lookup(table: Mapping[str, Any], path: KeyPath) -> Any:
-    """What stands at `path`, or GONE when nothing does."""
+    """Look up the value at `path`; GONE if there is none."""
     node: Any = table
     for key in path:
         if not isinstance(node, dict) or key not in node:
@@ -113,7 +113,7 @@ def lookup(table: Mapping[str, Any], path: KeyPath) -> Any:
 
 
 def merge(parent: Table, child: Table, under: Table | None = None) -> Table:
-    """`child` as a diff against `parent` (rules 1 and 2); neither is changed.
+    """Merge the diff `child` onto `parent` (rules 1 and 2); neither is changed.
 
     `under` is what `parent` is itself a diff against, for tables that leave their kind to it.
     """
@@ -134,7 +134,7 @@ def merge(parent: Table, child: Table, under: Table | None = None) -> Table:
 
 
 def put(table: Table, path: KeyPath, value: Any) -> Table:
-    """A copy of `table` with `value` at `path`; tables on the way are made as needed."""
+    """Copy `table` with `value` at `path`, adding missing tables on the way."""
     key, *rest = path
     if not rest:
         return {**table, key: value}
@@ -142,7 +142,7 @@ def put(table: Table, path: KeyPath, value: Any) -> Table:
 
 
 def without(table: Table, path: KeyPath) -> Table:
-    """A copy of `table` without what stands at `path`, if anything does."""
+    """Copy `table` without the value at `path`, if there is one."""
     key, *rest = path
     if key not in table:
         return table
@@ -154,7 +154,7 @@ def without(table: Table, path: KeyPath) -> Table:
 
 
 def descend(parent: Table, child: Table, unset: list[str], where: str) -> Table:
-    """One step of a chain: `parent` without the `unset` paths, then `child` merged onto it.
+    """Apply one step of a chain: remove the `unset` paths from `parent`, then merge `child`.
 
     What a table has from its `from`, or a block from `[X.block]`, can be unset as well, unless
     `child` sets the same key itself; where a block has its own diff, unsetting removes the diff.
@@ -177,7 +177,7 @@ def descend(parent: Table, child: Table, unset: list[str], where: str) -> Table:
 
 
 def expand(table: Table) -> Table:
-    """Rule 4: every `[X.blocks.NAME]` as the full table that it describes."""
+    """Expand every `[X.blocks.NAME]` to its full table (rule 4)."""
     out = {key: expand(value) if isinstance(value, dict) else value for key, value in table.items()}
     block, blocks = out.get("block"), out.get("blocks")
     if isinstance(block, dict) and isinstance(blocks, dict):
@@ -221,7 +221,7 @@ def _merge_blocks(old: Table, new: Table, block: Table) -> Table:
 
 
 def _unset_beneath(merged: Table, text: str, path: KeyPath, where: str) -> Table:
-    """Unset what this recipe's own `from` brought or what a block has from `[X.block]`."""
+    """Apply `unset` to keys that the recipe's own `from` or `[X.block]` brought in."""
     full = expand(merged)
     if lookup(full, path) is GONE:
         raise RecipeError(_nothing_to_unset(full, text, path, where))

@@ -1,4 +1,4 @@
-"""`--set path=value`: the last recipe of a chain, written on the command line."""
+"""Parses `--set path=value`, the last recipe of a chain."""
 
 import tomllib
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ ALIASES = {
 
 
 def alias(name: str, value: Any) -> str:
-    """The `--set` string that an alias stands for: ("steps", 100) -> "train.steps=100"."""
+    """Spell an alias as a `--set` string: ("steps", 100) -> "train.steps=100"."""
     return f"{ALIASES[name]}={value}"
 
 
 def parse_sets(sets: Iterable[str]) -> Table:
-    """The recipe that a list of `path=value` strings spells.
+    """Parse a list of `path=value` strings into a recipe.
 
     A value is one of TOML; a word that isn't one is a string, so quotes can be left out.
 

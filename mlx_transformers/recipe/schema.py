@@ -1,4 +1,4 @@
-"""The recipe classes for readers: a JSON schema for editors, a Markdown reference for docs."""
+"""Generates a JSON schema and a Markdown reference from the recipe classes."""
 
 import inspect
 import math
@@ -25,7 +25,7 @@ _FROM = "A recipe whose [model] this table starts from; the other keys are a dif
 
 
 def json_schema(root: type[Config]) -> Table:
-    """A JSON schema of recipe files, for editors.
+    """Make a JSON schema of recipe files, for editors.
 
     Nothing is required, since a recipe is a diff against its parent, and any kind's keys are
     offered where the kind is left to the parent.
@@ -45,7 +45,7 @@ def json_schema(root: type[Config]) -> Table:
 
 
 def reference(root: type[Config]) -> str:
-    """Every table, slot and kind of a recipe as Markdown, from the docstrings of the classes."""
+    """Describe every table, slot and kind of a recipe in Markdown, from the classes' docstrings."""
     tables, slots = _survey(root)
     parts = ["# Recipe reference", _doc(root), _rows(root)]
     for cls, path in tables.items():
@@ -59,7 +59,7 @@ def reference(root: type[Config]) -> str:
 
 
 class _Diffs(GenerateJsonSchema):
-    """Slots as "any of its kinds": a diff may leave the kind to its parent."""
+    """Schema generator that allows any kind in a slot: a diff may leave `kind` to its parent."""
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         json = super().tagged_union_schema(schema)
@@ -73,7 +73,7 @@ class _Diffs(GenerateJsonSchema):
 
 
 def _loosen(node: Any) -> None:
-    """Drop, in place, `required` and the defaults that JSON has no number for."""
+    """Remove `required`, and defaults that JSON can't express, in place."""
     if isinstance(node, list):
         for item in node:
             _loosen(item)
@@ -95,7 +95,7 @@ def _finite(value: Any) -> bool:
 
 
 def _survey(root: type[Config]) -> tuple[dict[type[Config], str], dict[str, list[str]]]:
-    """The tables of fixed keys and where the first of each stands; the slots and where all do."""
+    """Find the tables of fixed keys and their first paths, and the slots and all their paths."""
     tables: dict[type[Config], str] = {}
     slots: dict[str, list[str]] = {}
     queue: deque[tuple[type[Config], str]] = deque([(root, "")])

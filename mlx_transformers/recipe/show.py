@@ -1,4 +1,4 @@
-"""What a recipe says: every key with the recipe that set it, differences, and TOML."""
+"""Lists the keys of a recipe with their origins, and the differences of two recipes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ Row = tuple[str, Any, str]
 
 
 def show(resolved: Resolved, typed: Config) -> list[Row]:
-    """Every key of a recipe as (path, value, where); defaults come from the typed config."""
+    """List the keys of a recipe as (path, value, origin); defaults come from the typed config."""
     return [
         (dotted(path), value, resolved.origin.get(dotted(path), DEFAULT))
         for path, value in _fields(typed, ())
@@ -27,7 +27,7 @@ def show(resolved: Resolved, typed: Config) -> list[Row]:
 def diff(
     a: Resolved | Config | Mapping[str, Any], b: Resolved | Config | Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """The keys in which two recipes differ, as (path, value in a, value in b).
+    """List the keys in which two recipes differ, as (path, value in a, value in b).
 
     Give typed configs to compare defaults as well. None means that a recipe has no such value.
     """
@@ -38,7 +38,7 @@ def diff(
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal and of one type: 1, 1.0 and true are different values of a recipe."""
+    """Whether two values are equal and of one type: 1, 1.0 and true differ."""
     return type(a) is type(b) and repr(a) == repr(b)
 
 

@@ -1,4 +1,4 @@
-"""Slots: the places of a recipe that a choice of kinds can fill.
+"""Slots: places of a recipe that are filled by a choice of kinds.
 
 Layers declare the slots they contain (`mixer: Annotated[MixerKind, Slot("mixer")]`) without knowing
 what can fill them; the registry, which sees everything, fills the table. Schemas are built at
@@ -19,7 +19,7 @@ KINDS: dict[str, dict[str, type[Kind]]] = {}
 
 
 def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
-    """Make `kinds` available to `slot` under the name of their `kind` default.
+    """Register `kinds` in `slot`, each under the default of its `kind`.
 
     Args:
         of: the abstract class of the slot; each kind implements all of its methods.
@@ -46,7 +46,7 @@ def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
 
 
 def kind_of(slot: str, name: str) -> type[Kind]:
-    """The config class of a kind.
+    """Look up the config class of a kind.
 
     Raises:
         RecipeError: no such kind fills this slot.

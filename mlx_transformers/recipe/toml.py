@@ -1,4 +1,4 @@
-"""Writing resolved recipes: TOML that reads back as the same tables."""
+"""Writes resolved recipes as TOML that reads back as the same tables."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ WIDTH = 100
 
 
 def to_toml(data: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> str:
-    """`data` as a recipe, with `# from FILE` beside each key when `origin` is given.
+    """Write `data` as a recipe, with `# from FILE` beside each key if `origin` is given.
 
     Reading it back gives `data` again: numbers, strings, lists and nested tables keep their
     types. None has no spelling in TOML, so a key whose value is None is left out. When a block
@@ -26,7 +26,7 @@ def to_toml(data: Mapping[str, Any], origin: Mapping[str, str] | None = None) ->
 
 
 def toml_value(value: Any) -> str:
-    """One value as TOML writes it.
+    """Write one value as TOML.
 
     Raises:
         TypeError: TOML has no such value.

@@ -1,4 +1,4 @@
-"""From resolved tables to typed configs, with every problem named in one error.
+"""Turns resolved tables into typed configs; one error names all problems.
 
 Pydantic finds the problems; here they get the recipe that set the key, the path as the recipe
 writes it, the nearest name, and what is allowed in plain words.
@@ -28,7 +28,7 @@ _OWN_WORDS = {"value_error", "assertion_error"}
 
 
 def typed(cls: type[C], resolved: Resolved) -> C:
-    """A resolved recipe as an instance of `cls`.
+    """Validate a resolved recipe as an instance of `cls`.
 
     Raises:
         RecipeError: everything that is wrong with it: for each problem the recipe that set the
@@ -60,7 +60,7 @@ class _Problem:
 
 @dataclass
 class _Walk:
-    """Follows pydantic's location of an error through classes and data."""
+    """Follows the location of a pydantic error through classes and data."""
 
     types: list[Type]
     value: Any
@@ -70,7 +70,7 @@ class _Walk:
     allowed: list[Type] = field(default_factory=list)
 
     def step(self, part: str | int) -> None:
-        """Go one part on. The tag of a slot and the name of a union's choice aren't on the path."""
+        """Follow one part of the location; a slot's tag or a union's choice is skipped."""
         if len(self.types) > 1:
             named = [of for of in self.types if str(part).startswith(of.label)]
             if named or not _holds(self.value, part):
@@ -142,7 +142,7 @@ def _unknown_key(root: type[Config], walk: _Walk) -> str:
 
 
 def _tables_with(root: type[Config], key: str) -> list[str]:
-    """The top tables of a recipe that have `key`, in some kind."""
+    """List the top tables of a recipe that have `key` in some kind."""
     found = []
     for name, info in root.model_fields.items():
         if any(key in cls.model_fields for of in choices(info) for cls in configs(of)):
@@ -169,7 +169,7 @@ def _kinds(walk: _Walk) -> list[str]:
 
 
 def _table(walk: _Walk) -> str:
-    """The table that holds the key walked to, as a recipe heads it."""
+    """Heading of the table that holds the key."""
     path = _path(walk.place[:-1])
     if not path:
         return "The recipe"
@@ -198,7 +198,7 @@ def _path(place: Place) -> str:
 
 
 def _where(resolved: Resolved, place: Place) -> str:
-    """The recipe that set a key, or that set most lately something in the table around it."""
+    """Find the recipe that set a key, or that last set a key of the table around it."""
     names = [str(part) for part in place if isinstance(part, str)]
     for depth in range(len(names), 0, -1):
         prefix = dotted(tuple(names[:depth]))

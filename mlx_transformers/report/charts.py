@@ -1,4 +1,4 @@
-"""The charts of a report: lines over a quantity, and a grid of coloured cells."""
+"""Draws the charts of a report: line plots, bars and heat maps, as SVG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 from .figure import GRID, INK, WIDTH, inline, new_axes, new_figure, series
 
 LETTER = 0.0145
-"""How much of a figure's width a letter of a label takes."""
+"""Width of a letter of a label, as a share of the figure."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its points in order, and which of the page's colours it has."""
+    """One line of a plot: its label, its points, and the number of its colour on the page."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -29,16 +29,16 @@ def lines(
     from_zero: bool = False,
     log_x: bool = False,
 ) -> str:
-    """Lines on one pair of axes, as SVG.
+    """Plot lines on one pair of axes, as SVG.
 
     Args:
         name: unique in the page.
-        label: what the chart shows, for readers who can't see it.
-        found: the lines; those without points are left out.
-        x_label: what stands below.
-        legend: whether the chart names its lines; else the page does.
+        label: description for screen readers.
+        found: the lines; lines without points are skipped.
+        x_label: label of the horizontal axis.
+        legend: whether the plot has a legend; otherwise the page has one.
         from_zero: whether the vertical axis begins at 0.
-        log_x: whether the horizontal axis doubles from mark to mark.
+        log_x: whether the horizontal axis is logarithmic, to base 2.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -68,7 +68,7 @@ def lines(
 
 
 def _numbers(axes: Any) -> None:
-    """Ticks as people write them: 40k, 1.2M."""
+    """Label large ticks with SI prefixes: 40k, 1.2M."""
     from matplotlib.ticker import EngFormatter
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -80,7 +80,7 @@ def _numbers(axes: Any) -> None:
 
 
 def bars(name: str, label: str, parts: Sequence[tuple[str, float]], *, unit: str) -> str:
-    """Horizontal bars with their numbers, the first on top.
+    """Draw horizontal bars with their values, the first on top.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -119,11 +119,11 @@ def heat_map(
     best: tuple[int, int] | None = None,
     span: tuple[float, float] = (0.0, 1.0),
 ) -> str:
-    """Cells coloured by their number, which is written in them; None is a cell that failed, and
-    words are what is written in one without a number.
+    """Draw a heat map with the value written in each cell. None marks a cell that failed; a string
+    is written instead of a value.
 
-    `best` is the (row, column) that gets a frame and a star; `span` are the least and the largest
-    number of all maps that are to be compared: the first and the last colour stand for them.
+    `best` is the (row, column) that gets a frame and a star. `span` is the range of the colours:
+    the smallest and the largest value of all maps on the page.
 
     Raises:
         RunError: matplotlib is not installed.

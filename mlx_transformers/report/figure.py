@@ -1,4 +1,4 @@
-"""Figures as SVG inside a page, drawn by matplotlib (extra `plot`).
+"""Draws figures with matplotlib (extra `plot`) as SVG for a page.
 
 Why matplotlib: a report must open from a mail or a disk without a network, years later, on a
 phone, and print. Its SVG is static, some 10 kB a figure, and needs no script. Plotly, Bokeh and
@@ -25,12 +25,12 @@ WIDTH = 4.4
 
 
 def series(number: int) -> tuple[str, str]:
-    """Placeholder colour and dashes of the line `number` of a page."""
+    """Colour and dashes of line `number` of a page; the page's style sheet replaces the colour."""
     return f"#0300{number % N_SERIES:02x}", DASHES[number // N_SERIES % len(DASHES)]
 
 
 def new_figure(width: float = WIDTH, height: float = 2.6) -> Any:
-    """An empty figure of so many inches.
+    """Make an empty figure; sizes are in inches.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -45,7 +45,7 @@ def new_figure(width: float = WIDTH, height: float = 2.6) -> Any:
 
 
 def new_axes(figure: Any, *, legend: bool = False) -> Any:
-    """Axes that fill the figure, with room above for a legend."""
+    """Add axes that fill the figure, with room above for a legend."""
     axes = figure.add_axes((0.13, 0.18, 0.84, 0.68 if legend else 0.78))
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -57,7 +57,7 @@ def new_axes(figure: Any, *, legend: bool = False) -> Any:
 
 
 def inline(figure: Any, name: str, label: str) -> str:
-    """The figure as an `<svg>` element for a page.
+    """Render the figure as an `<svg>` element for a page.
 
     Args:
         figure: what `new_figure` gave.

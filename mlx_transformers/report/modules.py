@@ -1,4 +1,4 @@
-"""The model that a recipe builds, as an indented tree."""
+"""Shows the model of a recipe as an indented tree of modules."""
 
 import inspect
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the tree: a module, or the settings of the one above it."""
+    """One line of the tree: a module, or the settings of the module above it."""
 
     depth: int
     label: str
@@ -30,7 +30,7 @@ class Row:
 
 
 def module_tree(recipe: Recipe, width: int | None = None) -> str:
-    """Each module with its parameters' shapes, their number, and where its code stands.
+    """List each module with the shapes and number of its parameters, and the place of its code.
 
     Equal neighbours are shown once, with their number. The vocabulary is the tokenizer table's,
     since nothing is prepared for this. Where lines would exceed `width`, files are named from
@@ -54,7 +54,7 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
 
 
 def _lines(rows: list[Row], prefix: str, step: int) -> list[str]:
-    """Lines with `step` spaces for each level and between columns."""
+    """Format the rows with `step` spaces per level and between columns."""
     labels = [" " * (step * row.depth) + row.label for row in rows]
     label = max(len(text) for text, row in zip(labels, rows, strict=True) if row.source)
     shapes = max(len(row.shapes) for row in rows)
@@ -84,7 +84,7 @@ def _rows(name: str, module: nn.Module, depth: int, times: int) -> Iterator[Row]
 
 
 def _shapes(module: nn.Module) -> str:
-    """Shapes of a module's own arrays; its weight goes without saying."""
+    """Shapes of a module's own arrays; `weight` is shown without its name."""
     found = [
         ("" if key == "weight" else f"{key} ") + "×".join(map(str, value.shape))
         for key, value in module.items()
@@ -94,7 +94,7 @@ def _shapes(module: nn.Module) -> str:
 
 
 def _settings(module: nn.Module) -> str:
-    """What of our own modules a reader wants to know beside shapes: heads, window, theta."""
+    """Settings of a module that its shapes don't show: heads, window, theta."""
     if not _is_ours(module) or any(isinstance(value, mx.array) for value in module.values()):
         return ""
     found: list[str] = []
@@ -126,7 +126,7 @@ def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
 
 
 def _grouped(key: str, modules: list[nn.Module]) -> Iterator[tuple[str, nn.Module, int]]:
-    """The modules of a list; equal neighbours as the first of them, with their number."""
+    """Group equal neighbours of a list of modules: the first of each group, and its size."""
     start = 0
     for stop in range(1, len(modules) + 1):
         if stop < len(modules) and _signature(modules[stop]) == _signature(modules[start]):
@@ -137,7 +137,7 @@ def _grouped(key: str, modules: list[nn.Module]) -> Iterator[tuple[str, nn.Modul
 
 
 def _signature(module: nn.Module) -> Any:
-    """What makes two modules look the same in the tree: parts, shapes and plain settings."""
+    """A key that is equal for modules that look the same in the tree: parts, shapes, settings."""
     parts = [
         (name, type(m).__name__, tuple(sorted((k, str(v)) for k, v in vars(m).items())))
         for name, m in module.named_modules()

@@ -1,4 +1,4 @@
-"""A page of a report: one HTML file that asks nothing of the network and runs no script."""
+"""A page of a report: one self-contained HTML file, without scripts or network access."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from ..core.errors import RunError
 from ..runs.durable import writing
 
 MARK = '<meta name="generator" content="mlxt">'
-"""What says that a file is a report, and may be written anew."""
+"""Marks a file as a report, which may be overwritten."""
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1c2024; --soft: #5b6470;
@@ -51,7 +51,7 @@ pre .soft { font-style: italic; } summary { cursor: pointer; padding: .25rem 0; 
 """
 
 LONG = 40
-"""Characters from which on a cell of a table is broken into lines."""
+"""Length, in characters, above which the text of a table's cell is wrapped."""
 
 
 class Page:
@@ -60,16 +60,16 @@ class Page:
     def __init__(self, title: str, *leads: str) -> None:
         self.title = title
         self.leads = leads
-        """Ready HTML that stands under the title."""
+        """HTML under the title."""
         self.sections: list[tuple[str, str, str]] = []
 
     def add(self, name: str, title: str, *parts: str) -> None:
-        """A section of ready HTML; one without parts is left out."""
+        """Add a section of HTML, unless all its parts are empty."""
         if content := "\n".join(part for part in parts if part):
             self.sections.append((name, title, content))
 
     def html(self) -> str:
-        """The whole file."""
+        """Render the whole file."""
         links = " ".join(f'<a href="#{n}">{escape(t)}</a>' for n, t, _ in self.sections)
         body = "\n".join(
             f'<section id="{name}"><h2>{escape(title)}</h2>\n{content}\n</section>'
@@ -86,7 +86,7 @@ class Page:
         )
 
     def write(self, path: Path) -> Path:
-        """Write the page; only an earlier report is replaced.
+        """Write the page; it may overwrite an earlier report, and nothing else.
 
         Raises:
             RunError: another file stands there, or the system refuses.
@@ -99,7 +99,7 @@ class Page:
 
 
 def check_place(path: Path) -> None:
-    """Refuse a place where something else than an earlier report stands.
+    """Refuse to overwrite a file that is not an earlier report.
 
     Raises:
         RunError: it does.
@@ -109,7 +109,7 @@ def check_place(path: Path) -> None:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, best: int | None = None) -> str:
-    """A table of ready HTML cells; columns that hold only numbers stand at the right.
+    """Make a table of HTML cells; columns of numbers are aligned to the right.
 
     `best` is the row to mark.
     """
@@ -132,25 +132,25 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, best: int | N
 
 
 def figures(*found: str) -> str:
-    """Figures beside each other as far as the window is wide."""
+    """Lay figures out side by side, as many as fit the window."""
     shown = [text for text in found if text]
     return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
 
 
 def figure(svg: str, title: str, unit: str = "") -> str:
-    """A figure under its title and unit."""
+    """Make a figure with a title and a unit."""
     unit = f" <span>{escape(unit)}</span>" if unit else ""
     return f"<figure><figcaption>{escape(title)}{unit}</figcaption>{svg}</figure>"
 
 
 def text(words: str, *, wrap: bool = False) -> str:
-    """Text as it is, in a box; characters that HTML can't hold become a replacement sign."""
+    """Show text verbatim in a box; characters that HTML can't hold become U+FFFD."""
     clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", words)
     return f"<pre{' class=wrap' if wrap else ''}>{escape(clean)}</pre>"
 
 
 def folded(summary: str, content: str, *, unfolded: bool = False) -> str:
-    """Content under a line that shows and hides it."""
+    """Make content that a summary line shows and hides."""
     return (
         f"<details{' open' if unfolded else ''}><summary>{escape(summary)}</summary>"
         f"{content}</details>"
@@ -158,6 +158,6 @@ def folded(summary: str, content: str, *, unfolded: bool = False) -> str:
 
 
 def swatch(name: str, colour: int) -> str:
-    """A name beside the colour of its lines."""
+    """Show a name beside the colour of its lines."""
     box = f'<span class="swatch" style="background:var(--series-{colour})"></span>'
     return f"{box}{escape(name)}"

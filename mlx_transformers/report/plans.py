@@ -1,4 +1,4 @@
-"""The section of a report that holds what memory was planned against what it took."""
+"""Section of a report that compares planned with measured memory."""
 
 from collections.abc import Mapping
 from html import escape
@@ -11,9 +11,9 @@ MIB, GIB = 2**20, 2**30
 
 
 def plan_rows(plan: Mapping[str, Any], most: Mapping[str, float]) -> dict[str, str]:
-    """What was planned, and beside it what was measured; empty where a run kept no plan.
+    """Rows of planned and measured memory; empty for a run without a plan.
 
-    `most` is the highest of each number of memory that the run's records have, in GiB.
+    `most` holds the maximum of each memory metric over the run's records, in GiB.
     """
     if not plan:
         return {}
@@ -22,22 +22,22 @@ def plan_rows(plan: Mapping[str, Any], most: Mapping[str, float]) -> dict[str, s
         out["peak, measured in the first steps"] = _mib(measured)
         out["… plan against it"] = f"{plan['peak_bytes'] / measured - 1:+.1%}"
     if "peak_gib" in most:
-        out["peak of the whole run, evaluation and samples with it"] = _mib(most["peak_gib"] * GIB)
+        out["peak of the whole run, with evaluation and samples"] = _mib(most["peak_gib"] * GIB)
     out["budget"] = _mib(plan["budget_bytes"])
-    out["freed memory to be kept at most"] = _mib(plan["cache_limit_bytes"])
+    out["cache limit"] = _mib(plan["cache_limit_bytes"])
     if "cache_gib" in most:
-        out["… most that was kept"] = _mib(most["cache_gib"] * GIB)
+        out["… largest cache"] = _mib(most["cache_gib"] * GIB)
     if plan["wired_limit_bytes"] is not None:
-        out["resident for the GPU at most"] = _mib(plan["wired_limit_bytes"])
+        out["wired limit"] = _mib(plan["wired_limit_bytes"])
     out["correction by earlier runs"] = f"{plan['correction']:.2f}"
     out["microbatches of a step"] = f"{plan['accumulate']} of {plan['batch_size']} rows"
     out["recomputed blocks"] = ", ".join(map(str, plan["recompute"])) or "none"
-    out["rows of the loss at once"] = f"{plan['chunk']:,}"
+    out["rows of a chunk of the loss"] = f"{plan['chunk']:,}"
     return out
 
 
 def parts(plan: Mapping[str, Any]) -> str:
-    """The parts of the planned peak as bars; nothing where a run kept no plan."""
+    """Draw the parts of the planned peak as bars; empty for a run without a plan."""
     if not plan:
         return ""
     found = [(name, size / MIB) for name, size in plan["parts_bytes"].items()]
@@ -46,7 +46,7 @@ def parts(plan: Mapping[str, Any]) -> str:
 
 
 def phases(plan: Mapping[str, Any]) -> str:
-    """What each phase of a step was planned to hold at most, the largest marked."""
+    """Table of the planned memory of each phase of a step, the largest marked."""
     if not plan:
         return ""
     sizes = plan["phases_bytes"]

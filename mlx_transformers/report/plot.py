@@ -1,4 +1,4 @@
-"""Plots of runs. Needs matplotlib (extra `plot`)."""
+"""Plots runs into SVG files. Needs matplotlib (extra `plot`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ REPEATABLE = {"metadata": {"Date": None}}
 
 
 def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Path:
-    """Validation bits per byte against tokens trained on, one line per run.
+    """Plot validation bits per byte against training tokens, one line per run.
 
     Args:
         curves: by run, its (tokens, bits per byte) in order.
@@ -34,7 +34,7 @@ def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: P
 
 
 def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: str) -> Path:
-    """A measure against the length of the source, one line per model.
+    """Plot a metric against the length of the source, one line per model.
 
     Args:
         curves: by model, the measure of each length.
@@ -57,7 +57,7 @@ Bar = tuple[float, float, float]
 def group_curves(
     curves: Mapping[str, Sequence[Bar]], groups: Sequence[str], path: Path, what: str
 ) -> Path:
-    """A measure with its interval in groups of lengths of the source, one line per model.
+    """Plot a metric and its interval per group of source lengths, one line per model.
 
     Args:
         curves: by model, what was measured in each group.
@@ -82,7 +82,7 @@ def group_curves(
 
 @contextmanager
 def _named_lines(path: Path, across: str, up: str) -> Iterator[Any]:
-    """Axes for lines that have names; the figure is written once they are drawn."""
+    """Context manager that opens axes, and writes the figure with a legend at its end."""
     figure = new_figure(7.5, 4.2)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
@@ -97,7 +97,7 @@ def _named_lines(path: Path, across: str, up: str) -> Iterator[Any]:
 def alignment(
     weights: Sequence[Sequence[float]], source: Sequence[str], target: Sequence[str], path: Path
 ) -> Path:
-    """How much each target token (rows) looked at each source token (columns); black is 1.
+    """Plot attention weights of target tokens (rows) over source tokens (columns); black is 1.
 
     Bahdanau et al. 2015, figure 3.
 

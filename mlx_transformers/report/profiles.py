@@ -1,4 +1,4 @@
-"""Profiles and sweeps as rows for a terminal, and as pages in the style of a run's report."""
+"""Shows profiles and sweeps: rows for a terminal, and HTML pages in the style of a report."""
 
 from collections.abc import Sequence
 from html import escape
@@ -35,7 +35,7 @@ DECODE_TITLES = (
 
 
 def speed_rows(profile: Profile) -> Rows:
-    """The headline numbers."""
+    """Rows of the headline numbers: speed, MFU, memory."""
     speed = profile.speed
     return [
         ("parameters", f"{profile.parameters:,}"),
@@ -64,7 +64,7 @@ def mfu_text(speed: Speed) -> str:
 
 
 def energy_text(energy: Energy) -> str:
-    """Energy per million tokens, or why it is not there."""
+    """Energy per million tokens, or the reason why it was not measured."""
     if energy.joules_per_million_tokens is None or energy.watts is None:
         return f"not measured: {energy.missing}"
     joules = energy.joules_per_million_tokens
@@ -75,7 +75,7 @@ def energy_text(energy: Energy) -> str:
 
 
 def part_rows(profile: Profile) -> Rows:
-    """The step by part."""
+    """Rows of the parts of a step."""
     step = profile.speed.step_s
     return [
         (
@@ -89,7 +89,7 @@ def part_rows(profile: Profile) -> Rows:
 
 
 def block_rows(profile: Profile) -> Rows:
-    """The cost of one block of each kind; its share is that of all blocks like it."""
+    """Rows of the cost of one block of each kind; the share counts all blocks of the kind."""
     return [
         (
             cost.part if cost.whole else f"· {cost.part.rsplit(' ', 1)[1]}",
@@ -104,7 +104,7 @@ def block_rows(profile: Profile) -> Rows:
 
 
 def decode_rows(profile: Profile) -> Rows:
-    """Decoding by context length and batch size."""
+    """Rows of decoding speed by context length and batch size."""
     return [
         (
             f"{row.context:,}",
@@ -155,12 +155,12 @@ def _mark(number: int, fastest: int | None, equal: set[int], cell: Cell) -> str:
 
 
 def quartiles(spread: Spread) -> str:
-    """The spread in words."""
+    """Format a spread: median and quartiles."""
     return f"{spread.low:,.0f} to {spread.high:,.0f}"
 
 
 def check_page(path: Path) -> None:
-    """Refuse a page that could not be written, before minutes of measuring.
+    """Check that a page can be written, before minutes of measuring.
 
     Raises:
         RunError: as `write_profile`.
@@ -170,7 +170,7 @@ def check_page(path: Path) -> None:
 
 
 def write_profile(profile: Profile, command: str, path: Path) -> Path:
-    """The page of a profile.
+    """Write the page of a profile.
 
     Raises:
         RunError: matplotlib is not installed, or `path` is a file that is not a report.
@@ -217,7 +217,7 @@ def _decode_chart(profile: Profile) -> str:
 def write_sweep(
     recipe: str, axes: Sequence[Axis], cells: Sequence[Cell], command: str, path: Path
 ) -> Path:
-    """The page of a sweep: heat maps of speed and memory, and the table.
+    """Write the page of a sweep: heat maps of speed and memory, and the table.
 
     Raises:
         RunError: matplotlib is not installed, or `path` is a file that is not a report.
@@ -230,7 +230,7 @@ def write_sweep(
 
 
 def sweep_maps(axes: Sequence[Axis], cells: Sequence[Cell]) -> str:
-    """Speed and memory of a sweep as heat maps.
+    """Draw speed and memory of a sweep as heat maps.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -245,7 +245,7 @@ def sweep_maps(axes: Sequence[Axis], cells: Sequence[Cell]) -> str:
 
 
 def sweep_table(axes: Sequence[Axis], cells: Sequence[Cell]) -> str:
-    """Every cell of a sweep, the fastest marked."""
+    """Table of all cells of a sweep, the fastest marked."""
     titles, rows = sweep_rows(axes, cells)
     return _table(titles, rows, best(cells))
 
@@ -257,7 +257,7 @@ def _heat_maps(
     field: str,
     words: tuple[str, str, str],
 ) -> list[str]:
-    """One map of the last two axes for each combination of the others."""
+    """Draw a map of the last two axes for each combination of the others."""
     title, unit, spec = words
     down = axes[-2] if len(axes) > 1 else Axis("", ("",))
     across = axes[-1]

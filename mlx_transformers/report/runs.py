@@ -1,4 +1,4 @@
-"""The report of a run, or of several on the same axes: one offline HTML file."""
+"""Writes the report of a run, or of several on the same axes: one offline HTML file."""
 
 import json
 import math
@@ -13,12 +13,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..assembly.checks import best_of
 from ..core.errors import FormatError, RunError
+from ..core.loss import VAL_LOSS, Best
 from ..core.parse import parse_toml, read_table
 from ..profile.sweep import Axis, Cell, read_sweep
 from ..recipe.merge import dotted, leaves
+from ..recipe.slot import KINDS
 from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, LogWarning, RunFolder, find
+from ..trainer.metrics import metric_title, training_metrics, validation_metrics
 from . import page
 from .charts import Line, lines
 from .figure import N_SERIES
@@ -34,7 +38,7 @@ MEMORY = {
     "active_gib": "active",
     "cache_gib": "cache",
 }
-"""What a record says of memory."""
+"""Memory of a record: key and title."""
 MEMORY_MEANS = (
     "active: what arrays hold at a report; cache: freed memory kept for reuse; peak: the most that "
     "arrays held so far; process: what the system counts for the process, swapped pages included."
@@ -44,7 +48,7 @@ TOKENS = "training tokens"
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says."""
+    """The content of a run's folder."""
 
     name: str
     folder: RunFolder
@@ -52,18 +56,20 @@ class Run:
     recipe: str
     environment: dict[str, Any]
     plan: dict[str, Any]
+    best: Best = VAL_LOSS
+    """The metric that ranks its evaluations."""
 
     def points(self, key: str) -> list[tuple[float, float]]:
-        """(tokens trained on, value) of every record that has the key."""
+        """The pairs (tokens trained on, value) of the records that have the key."""
         return [(r["tokens"], r[key]) for r in self.records if r.get(key) is not None]
 
     def values(self, key: str) -> list[float]:
-        """Every value of the key, in order."""
+        """The values of the key, in order."""
         return [value for _, value in self.points(key)]
 
 
 def read(folder: RunFolder) -> Run:
-    """A run as its folder has it now, finished or not.
+    """Read the folder of a run, finished or not.
 
     Raises:
         RunError: it has no record yet.
@@ -77,7 +83,18 @@ def read(folder: RunFolder) -> Run:
     place = folder.path / "environment.json"
     environment, plan = _optional(place), _optional(folder.plan)
     recipe = folder.recipe.read_text(encoding="utf-8")
-    return Run(folder.name, folder, records, recipe, environment, plan)
+    return Run(folder.name, folder, records, recipe, environment, plan, _ranking(recipe))
+
+
+def _ranking(recipe: str) -> Best:
+    """The ranking metric of a recipe's objective; the validation loss if it can't be read."""
+    try:
+        objective = parse_toml(recipe, "recipe.toml").get("objective")
+    except (FormatError, tomllib.TOMLDecodeError):
+        return VAL_LOSS
+    kind = objective.get("kind") if isinstance(objective, dict) else None
+    found = KINDS["objective"].get(str(kind))
+    return VAL_LOSS if found is None else best_of(found)
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -116,7 +133,7 @@ def report(
 def write(
     runs: Sequence[Run], out: Path | None = None, root: Path = RUNS, sweep: Sweep | None = None
 ) -> Path:
-    """As `report`, of runs that were read."""
+    """Write the report of runs that were read; the arguments are those of `report`."""
     runs = _named_apart(runs)
     if out is None and len(runs) == 1:
         out = runs[0].folder.path / "report.html"
@@ -126,15 +143,16 @@ def write(
 
 
 def written(folder: RunFolder) -> str:
-    """Write the report of a run that ended; the sentence that says so, or why there is none."""
+    """Write the report of a run that ended; returns a sentence with its path, or the reason why
+    there is none."""
     try:
         return f"Report: {write([read(folder)])}"
-    except RunError as error:  # a run is not worth less without it
+    except RunError as error:  # a missing report must not fail the run
         return f"Without a report: {error}"
 
 
 def _named_apart(runs: Sequence[Run]) -> list[Run]:
-    """The runs, with their whole path for a name where two have the same."""
+    """Name runs by their whole path where two have the same name."""
     names = [run.name for run in runs]
     return [
         replace(run, name=str(run.folder.path)) if names.count(run.name) > 1 else run
@@ -167,7 +185,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
 
 
 def _summary(run: Run) -> dict[str, str]:
-    """The numbers that one looks for first."""
+    """The rows of the summary: sizes, losses, speed, memory."""
     last = run.records[-1]
     out = {"steps": f"{last['step']:,}", "tokens": f"{last['tokens']:,}"}
     if size := _parameters(run.folder):
@@ -176,21 +194,22 @@ def _summary(run: Run) -> dict[str, str]:
         out["training loss, last"] = f"{losses[-1]:.4f}"
     evaluations = [r for r in run.records if r.get("val_loss") is not None]
     if evaluations:
-        best = min(evaluations, key=lambda r: r["val_loss"])
-        out["validation loss, best"] = f"{best['val_loss']:.4f}"
-        if "val_bpb" in best:
-            out["… bits per byte"] = f"{best['val_bpb']:.4f}"
-        if "val_accuracy" in best:
-            out["… accuracy"] = f"{best['val_accuracy']:.4f}"
+        best = _best(run, evaluations)
+        metrics = validation_metrics(best)
+        first = run.best.metric.removeprefix("val_")
+        ranked = {first: metrics[first]} if first in metrics else {}
+        for i, (name, value) in enumerate((ranked | metrics).items()):
+            words = metric_title(name)
+            out[f"… {words}" if i else f"validation {words}, best"] = f"{value:,.4f}"
         out["… at step"] = f"{best['step']:,}"
     if speeds := run.values("tokens_per_s"):
         out["tokens/s, median"] = f"{statistics.median(speeds):,.0f}"
         out["… lowest to highest"] = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
     if shares := run.values("mfu"):
         out["MFU, median"] = f"{statistics.median(shares):.1%}"
-    for key, title in (("peak_gib", "peak of arrays"), ("process_gib", "peak of process")):
+    for key, words in (("peak_gib", "peak MLX memory"), ("process_gib", "peak process memory")):
         if found := run.values(key):
-            out[title] = f"{max(found):.3f} GiB"
+            out[words] = f"{max(found):.3f} GiB"
     if seconds := run.values("seconds_total"):
         out["time in steps"] = f"{seconds[-1]:,.1f} s"
     if skipped := last.get("skipped"):
@@ -198,8 +217,18 @@ def _summary(run: Run) -> dict[str, str]:
     return out
 
 
+def _best(run: Run, evaluations: Sequence[Record]) -> Record:
+    """The best of a run's evaluations by its objective's metric; the last if none has it."""
+    best, value = evaluations[-1], None
+    for record in evaluations:
+        found = record.get(run.best.metric)
+        if found is not None and run.best.improves(found, value):
+            best, value = record, found
+    return best
+
+
 def _parameters(folder: RunFolder) -> int | None:
-    """How many the newest checkpoint holds, from the header of its file."""
+    """Count the parameters of the newest checkpoint, from the header of its file."""
     saved = folder.newest()
     try:
         with open(saved / "model.safetensors", "rb") as file:  # type: ignore[operator]
@@ -211,7 +240,7 @@ def _parameters(folder: RunFolder) -> int | None:
 
 
 def _curve(runs: Sequence[Run], key: str, title: str, unit: str, **options: Any) -> str:
-    """One quantity of every run as a figure; nothing where no run has it."""
+    """One quantity of every run as a figure; empty if no run has it."""
     found = [Line(run.name, run.points(key), i) for i, run in enumerate(runs)]
     if not any(line.points for line in found):
         return ""
@@ -220,12 +249,38 @@ def _curve(runs: Sequence[Run], key: str, title: str, unit: str, **options: Any)
 
 
 def _loss(runs: Sequence[Run]) -> str:
+    """Every metric of the objective; of one run, training and validation on the same axes."""
+    records = [record for run in runs for record in run.records]
+    trained = dict.fromkeys(name for record in records for name in training_metrics(record))
+    measured = dict.fromkeys(name for record in records for name in validation_metrics(record))
+    if len(runs) == 1:
+        both = dict.fromkeys([*trained, *measured])
+        return page.figures(*(_training_and_validation(runs[0], name) for name in both))
     return page.figures(
-        _curve(runs, "train_loss", "Training loss", "nats"),
-        _curve(runs, "val_loss", "Validation loss", "nats"),
-        _curve(runs, "val_bpb", "Validation", "bits per byte"),
-        _curve(runs, "val_accuracy", "Validation accuracy", "share"),
+        *(_curve(runs, _train_key(n), f"Training {metric_title(n)}", _unit(n)) for n in trained),
+        *(_curve(runs, f"val_{n}", f"Validation {metric_title(n)}", _unit(n)) for n in measured),
     )
+
+
+def _training_and_validation(run: Run, name: str) -> str:
+    """A metric of one run, in training and in validation, on the same axes."""
+    found = [
+        Line("training", run.points(_train_key(name)), 0),
+        Line("validation", run.points(f"val_{name}"), 1),
+    ]
+    found = [line for line in found if line.points]
+    words = f"{metric_title(name).capitalize()}, {' and '.join(line.label for line in found)}"
+    svg = lines(name.replace("_", "-"), words, found, x_label=TOKENS, legend=len(found) > 1)
+    return page.figure(svg, words, _unit(name))
+
+
+def _train_key(name: str) -> str:
+    """The key of an objective's metric in a training record."""
+    return "train_loss" if name == "loss" else name
+
+
+def _unit(name: str) -> str:
+    return "nats" if name == "loss" else ""
 
 
 def _speed(runs: Sequence[Run]) -> str:

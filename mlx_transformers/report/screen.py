@@ -1,8 +1,6 @@
-"""What a person sees while a run goes on: a live panel on a terminal, plain lines elsewhere."""
+"""Shows a run while it trains: a live panel on a terminal, plain lines elsewhere."""
 
 import math
-import os
-import sys
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -19,14 +17,19 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..core.terminal import is_terminal
+from ..trainer.metrics import metric_texts, training_metrics, validation_metrics
+
 Record = dict[str, Any]
 LEVELS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 24
 """Characters of the loss curve."""
+ROW_WIDTH = 62
+"""Characters of a row of the panel, beside its name, that fit 80 columns."""
 
 
 class Screen(Protocol):
-    """A sink that can be opened and closed around a run."""
+    """A sink with a beginning and an end."""
 
     def __enter__(self) -> "Screen": ...
     def __exit__(self, *error: object) -> None: ...
@@ -34,13 +37,12 @@ class Screen(Protocol):
 
 
 def open_screen(title: str, steps: int, done: int) -> Screen:
-    """The live panel where standard output is a terminal that rewrites lines, else plain lines."""
-    live = sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    return LiveScreen(title, steps, done) if live else PlainScreen(steps)
+    """Open a live panel if standard output is a terminal, else print plain lines."""
+    return LiveScreen(title, steps, done) if is_terminal() else PlainScreen(steps)
 
 
 class PlainScreen:
-    """One line per record, in the manner of mlx-lm's trainer."""
+    """Prints one line per record, like mlx-lm's trainer."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -56,23 +58,17 @@ class PlainScreen:
 
 
 def line(record: Record) -> str:
-    """One record as a sentence of numbers."""
+    """Format a record as a line of numbers."""
     head = f"Iter {record['step']}: "
     if "sample" in record:
         return head + "Sample:\n" + record["sample"]
     if "warning" in record:
         return f"{head}Warning: {record['warning']}"
     if "val_loss" in record:
-        shown = {"loss": ".3f", "ppl": ".2f", "bpb": ".3f", "accuracy": ".3f"}
-        titles = {"bpb": "bits/byte"}
-        values = ((name, f"val_{name}", form) for name, form in shown.items())
-        return head + ", ".join(
-            f"Val {titles.get(name, name)} {record[key]:{form}}"
-            for name, key, form in values
-            if key in record
-        )
-    text = head + (
-        f"Train loss {record['train_loss']:.3f}, Learning Rate {record['learning_rate']:.3e}, "
+        return head + ", ".join(f"Val {text}" for text in metric_texts(validation_metrics(record)))
+    text = head + "".join(f"Train {text}, " for text in metric_texts(training_metrics(record)))
+    text += (
+        f"Learning Rate {record['learning_rate']:.3e}, "
         f"Tokens/sec {record['tokens_per_s']:.0f}, Trained Tokens {record['tokens']}, "
         f"Peak mem {record['peak_gib']:.3f} GiB"
     )
@@ -89,11 +85,11 @@ BESIDE = (
     ("process", "process_gib", ".3f"),
     ("swap", "swap_growth_gib", "+.3f"),
 )
-"""What a line says of memory beside the peak, in GiB."""
+"""Memory in GiB that a line shows after the peak: title, key, format."""
 
 
 class LiveScreen:
-    """A progress bar over a few lines of numbers, rewritten in place; evaluations scroll above."""
+    """A progress bar above a few lines of numbers, rewritten in place; evaluations scroll by."""
 
     def __init__(self, title: str, steps: int, done: int) -> None:
         self.console = Console(highlight=False, markup=False, emoji=False)
@@ -138,16 +134,8 @@ class LiveScreen:
 
 
 ROWS: dict[str, list[tuple[str, str, str]]] = {
-    "train": [
-        ("loss", "train_loss", ".3f"),
-        ("learning rate", "learning_rate", ".2e"),
-    ],
-    "validation": [
-        ("loss", "val_loss", ".3f"),
-        ("bits/byte", "val_bpb", ".3f"),
-        ("perplexity", "val_ppl", ",.1f"),
-        ("accuracy", "val_accuracy", ".1%"),
-    ],
+    "train": [("learning rate", "learning_rate", ".2e")],
+    "validation": [],
     "speed": [
         ("tokens/s", "tokens_per_s", ",.0f"),
         ("MFU", "mfu", ".0%"),
@@ -161,19 +149,32 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "swap GiB": [("growth since the run began", "swap_growth_gib", "+.2f")],
 }
-"""The lines below the bar: name, then (label, key of the record, format) of each number."""
+"""Rows below the bar: name, then (label, key of the record, format) of the trainer's numbers. The
+objective's metrics come before them in the first two."""
 
 
 def numbers(record: Record, losses: list[float]) -> Table:
-    """The latest numbers, five lines that fit a terminal of 80 columns."""
+    """The latest numbers in five rows that fit a terminal of 80 columns."""
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True, min_width=max(map(len, ROWS)))
     table.add_column(no_wrap=True)
+    metrics = {"train": training_metrics(record), "validation": validation_metrics(record)}
     for name, cells in ROWS.items():
-        shown = [f"{label} {_number(record, key, spec)}" for label, key, spec in cells]
-        shown += [curve(losses)] if name == "train" and len(losses) > 1 else []
+        own = [f"{label} {_number(record, key, spec)}" for label, key, spec in cells]
+        own += [curve(losses)] if name == "train" and len(losses) > 1 else []
+        found = metrics.get(name)
+        shown = own if found is None else [*_fitting(found, own), *own]
         table.add_row(name, " · ".join(shown))
     return table
+
+
+def _fitting(metrics: dict[str, float], beside: list[str]) -> list[str]:
+    """As many metrics, the loss first, as fit a row beside the other cells."""
+    cells = metric_texts(metrics) or ["loss -"]
+    fit = 1
+    while fit < len(cells) and len(" · ".join([*cells[: fit + 1], *beside])) <= ROW_WIDTH:
+        fit += 1
+    return cells[:fit]
 
 
 def _number(record: Record, key: str, spec: str) -> str:
@@ -182,7 +183,7 @@ def _number(record: Record, key: str, spec: str) -> str:
 
 
 def curve(values: list[float]) -> str:
-    """A line of blocks for the course of `values`, each the mean of an equal share of them."""
+    """Draw `values` as a line of blocks, each the mean of an equal share of them."""
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""Ladder results as a table on the screen, as Markdown, CSV and JSON."""
+"""Formats the results of a ladder: as a table, Markdown, CSV and JSON."""
 
 import csv
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Column:
-    """A shown column: the field of a rung, its title in at most two lines, and its format."""
+    """A column of the table: field of a rung, title of at most two lines, format."""
 
     field: str
     title: str
     spec: str
     unit: float = 1
-    """What one of the shown numbers stands for."""
+    """Number that the field is divided by."""
 
 
 COLUMNS = (
@@ -30,11 +30,11 @@ COLUMNS = (
     Column("decode_tokens_per_s", "decode\ntokens/s", ",.0f"),
     Column("cache_bytes_per_token", "cache\nbytes/token", ",.0f"),
 )
-"""What of a rung is shown; together at most 100 columns wide."""
+"""Columns of the table, together at most 100 characters wide."""
 
 
 def cells(rungs: Sequence[Any]) -> list[list[str]]:
-    """The shown text of every rung's columns."""
+    """Format the columns of every rung."""
     return [[_cell(getattr(rung, column.field), column) for column in COLUMNS] for rung in rungs]
 
 
@@ -45,7 +45,7 @@ def _cell(value: Any, column: Column) -> str:
 
 
 def markdown(rungs: Sequence[Any]) -> str:
-    """A Markdown table, numbers aligned to the right."""
+    """Format the rungs as a Markdown table, numbers aligned to the right."""
     titles = [column.title.replace("\n", " ") for column in COLUMNS]
     rule = ["---", *["---:"] * (len(titles) - 1)]
     rows = [titles, rule, *cells(rungs)]

@@ -13,7 +13,8 @@ class Progress:
         tokens: tokens trained on.
         seconds: wall-clock time of the steps, over all starts of the run.
         skipped: steps that changed nothing because a gradient was not finite.
-        best_loss: lowest validation loss (nats per token), None before the first evaluation.
+        best_loss: best value of the objective's ranking metric, a validation loss unless it names
+            another; None before the first evaluation.
         best_step: the step of it.
         stale_evals: evaluations since then.
         cursor: position of the data stream.

@@ -1,10 +1,9 @@
-"""What happens beside the steps: reports, evaluations, samples, checkpoints.
+"""Callbacks of the training loop: reports, evaluations, samples, checkpoints.
 
-A moment is called after every step and decides itself whether its time has come. They run in the
-order of the trainer's list; saving is last, so that a checkpoint holds what the others decided.
+Each is called after every step and decides by the step's number whether to act. They are called in
+the order of the trainer's list; saving is last, so that a checkpoint holds the others' decisions.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,26 +14,28 @@ import mlx.core as mx
 
 from ..core.device import GIB
 from ..core.errors import RunError
+from ..core.loss import VAL_LOSS, Best
 from ..runs.progress import Progress
 from .config import Checkpoints, Eval, Log
 from .evaluate import Evaluator
 from .leak import LeakWatch
 from .loop import Metrics, Trainer
-from .metrics import Window
+from .metrics import Window, metric_title
+from .source import Batch
 
 Record = dict[str, Any]
 
 
 class Sink(Protocol):
-    """Takes the records of a run: the screen, the log file, TensorBoard."""
+    """Receives the records of a run: the screen, the log file, TensorBoard."""
 
     def write(self, record: Record) -> None:
-        """One record; every one has `step`."""
+        """Write one record, which has at least `step`."""
 
 
 @contextmanager
 def paused(trainer: Trainer, window: Window) -> Iterator[None]:
-    """Time that is not the steps': the step in flight is waited for before it begins."""
+    """Wait for the step in flight, then leave the time of the block out of the step's speed."""
     mx.eval(trainer.step.state)
     start = time.perf_counter()
     yield
@@ -42,7 +43,7 @@ def paused(trainer: Trainer, window: Window) -> Iterator[None]:
 
 
 class Report:
-    """Every `log.every` steps: the means since the last report, to every sink."""
+    """Writes the means since the last report to every sink, every `log.every` steps."""
 
     def __init__(
         self, config: Log, window: Window, sinks: list[Sink], stop_nonfinite: bool
@@ -65,7 +66,7 @@ class Report:
         self.flush(trainer)
 
     def flush(self, trainer: Trainer) -> None:
-        """Report what was collected since the last report, if anything was."""
+        """Write a report of the steps since the last one, if there were any."""
         if not self.window.metrics:
             return
         report = self.window.read()
@@ -80,7 +81,7 @@ class Report:
             self.write(trainer, {"warning": warning, "leak_mib_per_step": growth / 2**20})
 
     def write(self, trainer: Trainer, values: dict[str, Any]) -> None:
-        """One record of the present step to every sink."""
+        """Write a record of the current step to every sink."""
         progress = trainer.progress
         record = {"step": progress.step, "tokens": progress.tokens, **values}
         if progress.skipped:
@@ -90,19 +91,21 @@ class Report:
 
 
 class Evaluate:
-    """Every `eval.every` steps and at the last one: validation, the best so far, early stopping."""
+    """Evaluates every `eval.every` steps and at the last; keeps the best, and stops early."""
 
     def __init__(
         self,
         config: Eval,
         evaluator: Evaluator,
-        batches: Callable[[], Iterable[dict[str, Any]]],
+        batches: Callable[[], Iterable[Batch]],
         report: Report,
+        best: Best = VAL_LOSS,
     ) -> None:
         self.config = config
         self.evaluator = evaluator
         self.batches = batches
         self.report = report
+        self.best = best
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
         progress = trainer.progress
@@ -111,26 +114,32 @@ class Evaluate:
         with paused(trainer, self.report.window):
             values = self.evaluator(self.batches())
             self.report.write(trainer, values)
-        self._judge(trainer, values["val_loss"])
+        if self.best.metric not in values:
+            raise RunError(
+                f"The objective ranks checkpoints by '{self.best.metric}', which its evaluation "
+                f"doesn't report. It reports: {', '.join(values)}."
+            )
+        self._rank(trainer, values[self.best.metric])
 
-    def _judge(self, trainer: Trainer, loss: float) -> None:
+    def _rank(self, trainer: Trainer, value: float) -> None:
+        """Remember the best evaluation; stop the run after `eval.patience` that were not better."""
         progress = trainer.progress
-        best = math.inf if progress.best_loss is None else progress.best_loss
-        if loss < best:  # never true of a NaN
-            progress.best_loss, progress.best_step = loss, progress.step
+        if self.best.improves(value, progress.best_loss):
+            progress.best_loss, progress.best_step = value, progress.step
             progress.stale_evals = 0
             return
         progress.stale_evals += 1
         if trainer.reason is None and progress.stopped_early(self.config.patience):
             trainer.reason = (
-                f"stopped early: no better validation loss in {progress.stale_evals} "
+                f"stopped early: no better validation {metric_title(self.best.metric)} in "
+                f"{progress.stale_evals} "
                 f"evaluations since step {progress.best_step}"
             )
             self.report.flush(trainer)
 
 
 class Sample:
-    """Every `log.sample_every` steps: a few words from the model, to every sink."""
+    """Writes generated text to every sink, every `log.sample_every` steps."""
 
     def __init__(self, every: int, generate: Callable[[], str], report: Report) -> None:
         self.every = every
@@ -145,9 +154,12 @@ class Sample:
 
 
 class Save:
-    """Every `checkpoint.every` steps, at a new best, and at the end, whatever ends the run.
+    """Saves every `checkpoint.every` steps, at a new best, and when the run ends.
 
-    `save(progress, best)` writes the checkpoint; `best` says that no evaluation before was better.
+    Args:
+        config: the recipe's `[checkpoint]`.
+        save: `save(progress, best)` writes a checkpoint; `best` marks it as the best so far.
+        window: steps and seconds that no report has counted yet.
     """
 
     def __init__(

@@ -13,50 +13,50 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class Train(Config):
-    """How long, how much at once, and with what care."""
+    """Length, batch size, precision and numerical safety of training."""
 
     steps: int = Field(ge=1)
     """Optimizer steps."""
     batch_size: int = Field(ge=1)
-    """Rows of a batch; all of them at once, unless `microbatch` divides them."""
+    """Rows of a batch, computed at once unless `microbatch` divides them."""
     accumulate: int = Field(1, ge=1)
     """Batches per step; a step sees batch_size · accumulate · seq_len tokens."""
     microbatch: Annotated[int, Field(ge=1)] | Literal["given", "auto"] = "given"
-    """Rows at once: a number that divides the rows of a step, batch_size · accumulate, which stay
-    as many; `auto` is the largest that fits the memory; `given` is batch_size."""
+    """Rows computed at once: a divisor of the rows of a step, batch_size · accumulate, whose number
+    it doesn't change. `auto` is the largest that fits memory; `given` is batch_size."""
     seq_len: int = Field(ge=1)
     """Tokens of a row, T."""
     seed: int = Field(0, ge=0, lt=2**31)
-    """Decides the weights, the order of the data and every dropout mask."""
+    """Seed of the weights, the order of the data and every dropout mask."""
     dtype: Dtype = "float32"
-    """What the forward and backward compute in; weights and optimizer stay float32."""
+    """Dtype of the forward and backward pass; weights and optimizer state stay float32."""
     clip: Annotated[Kind, Slot("clip")] = ClipNone()
-    """How large a gradient may be."""
+    """Gradient clipping."""
     recompute: Literal["none", "all", "auto"] | Every | list[int] = "none"
-    """Blocks whose activations are computed again in the backward pass to save memory; "every 2"
-    are blocks 0, 2, 4 and so on; `auto` are as many as the planner finds that memory demands."""
+    """Activation (gradient) checkpointing: blocks whose activations are recomputed in the backward
+    pass. "every 2" means blocks 0, 2, 4 and so on; `auto` as many as memory demands."""
     cache_limit_gib: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    """Freed memory that is kept for reuse, at most; `auto` is what the plan leaves of the budget,
-    and no more than a step can use."""
+    """Limit of MLX's cache of freed memory; `auto` is the rest of the budget after the plan, and no
+    more than a step can use."""
     wired_limit_gib: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    """Memory that Metal keeps resident, at most (macOS 15 and later); `auto` follows the plan."""
+    """Limit of wired memory on Metal (macOS 15 and later); `auto` follows the plan."""
     nonfinite: Literal["skip", "stop"] = "skip"
-    """What a step with a NaN or infinite gradient does: change nothing, or end the run."""
+    """Action on a NaN or infinite gradient: skip the step, or stop the run."""
     shard_optimizer: bool = False
-    """Whether each of several processes keeps the optimizer state of its share of the parameters
-    alone (ZeRO, stage 1); a checkpoint holds all of it, for any number of processes."""
+    """Shard the optimizer state over processes (ZeRO, stage 1). Checkpoints hold all of it, for any
+    number of processes."""
     tensor_parallel: int = Field(1, ge=1)
-    """Processes that share every layer: each has a part of the heads and of the hidden features,
-    and all see the same rows; a checkpoint holds all of it, for any number of processes."""
+    """Tensor parallelism: processes that share every layer. Each has a part of the heads and of the
+    hidden features, and all see the same rows. Checkpoints hold the whole model."""
     freeze: list[str] = Field(default_factory=list)
     """Modules or parameters that are not trained, by path: ["embed", "stack.blocks.0"]; `*` matches
     as in file names. They have no gradient and no optimizer state; checkpoints hold them."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights; none keeps none."""
+    """Decay of an exponential moving average (EMA) of the weights; none keeps no average."""
 
     @model_validator(mode="before")
     @classmethod
-    def _rows_of_a_step_are_said(cls, data: Any) -> Any:
+    def _rows_of_a_step_are_fixed(cls, data: Any) -> Any:
         for key in ("batch_size", "accumulate"):
             if isinstance(data, dict) and data.get(key) == "auto":
                 raise ValueError(
@@ -95,7 +95,7 @@ class Train(Config):
         return self
 
     def recomputed(self, n_layers: int) -> list[int]:
-        """The blocks that `recompute` names, of so many; none where the planner will choose."""
+        """Indices of the recomputed blocks among `n_layers`; none where the planner will choose."""
         if isinstance(self.recompute, list):
             return self.recompute
         if self.recompute in ("none", "auto"):
@@ -105,7 +105,7 @@ class Train(Config):
 
     @property
     def divided(self) -> tuple[int, int]:
-        """Rows of a microbatch and microbatches of a step; all rows at once where that is open."""
+        """Rows of a microbatch, and microbatches of a step; "auto" counts as all rows at once."""
         rows = self.batch_size * self.accumulate
         if self.microbatch == "given":
             return self.batch_size, self.accumulate
@@ -114,7 +114,7 @@ class Train(Config):
 
 
 class Eval(Config):
-    """When and on how much the model is measured."""
+    """Interval and size of evaluations."""
 
     every: int = Field(ge=1)
     """Steps between evaluations; there is always one after the last step."""
@@ -127,23 +127,23 @@ class Eval(Config):
 
 
 class Checkpoints(Config):
-    """When the run is saved, and what is kept."""
+    """Interval and number of checkpoints."""
 
     every: int = Field(ge=1)
-    """Steps between checkpoints; there is always one at the end, and one at each new best."""
+    """Steps between checkpoints; one more is saved at the end, and at each new best."""
     keep: int = Field(2, ge=1)
-    """Newest checkpoints that are kept; the best one by validation loss is kept too."""
+    """Number of newest checkpoints to keep, besides the best by the objective's metric."""
 
 
 class Log(Config):
-    """What is written while the run goes on."""
+    """Reports, samples and trackers during the run."""
 
     every: int = Field(10, ge=1)
-    """Steps between reports; each is the mean of its steps."""
+    """Steps between reports, each a mean over its steps."""
     sample_every: int | None = Field(None, ge=1)
     """Steps between samples of generated text; none writes none."""
     sample_prompt: str = "\n"
-    """What a sample continues."""
+    """Prompt of the samples."""
     tensorboard: bool = False
     """Also write TensorBoard events (extra `tensorboard`)."""
     wandb: str | None = None

@@ -1,11 +1,11 @@
-"""The training loop: batches in, compiled steps, and moments that watch.
+"""The training loop: one compiled step per iteration, then the callbacks.
 
-It holds no mathematics and reads nothing back from the device: metrics stay lazy until a moment
-asks for them.
+The loop holds no mathematics and never waits for a metric: metrics stay lazy arrays until a
+callback reads them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -13,39 +13,31 @@ from ..core.errors import RunError
 from ..runs.progress import Progress
 from .config import Train
 from .signals import StopSignals
+from .source import Batch, Feed
 from .step import Step
 from .traced import compiling
 
 Metrics = dict[str, mx.array]
 
 
-class Feed(Protocol):
-    """An endless source of batches that knows where it stands and how fast it is."""
+class Callback(Protocol):
+    """Called after every step with the trainer and the step's lazy metrics."""
 
-    def __next__(self) -> dict[str, Any]: ...
-
-    @property
-    def cursor(self) -> dict[str, Any]: ...
-
-    @property
-    def tokens_per_s(self) -> float: ...
-
-    @property
-    def shapes(self) -> int: ...
+    def __call__(self, trainer: "Trainer", metrics: Metrics) -> None: ...
 
 
-def arrays(batch: dict[str, Any]) -> dict[str, mx.array]:
-    """A batch of NumPy arrays on the device, in one order of names: another is another trace."""
+def arrays(batch: Batch) -> dict[str, mx.array]:
+    """Convert a batch to MLX arrays, sorted by name: another order would be another trace."""
     return {name: mx.array(batch[name]) for name in sorted(batch)}
 
 
 class Trainer:
-    """Runs `step` on `feed` until the recipe's end, a signal, or a moment that says stop.
+    """Runs `step` on `feed` until the last step, a signal, or a callback that stops the run.
 
     Attributes:
-        reason: why the run is ending; None while it goes on. Moments after the one that set it
-            still run, so the last (saving) sees it.
-        progress: how far the run has come.
+        reason: why the run ends; None while it continues. A callback may set it; those after it
+            in the list are still called, so the last one can save.
+        progress: steps, tokens and the place in the data reached so far.
     """
 
     def __init__(
@@ -53,13 +45,13 @@ class Trainer:
         step: Step,
         feed: Feed,
         config: Train,
-        moments: Sequence[Callable[["Trainer", Metrics], None]],
+        callbacks: Sequence[Callback],
         progress: Progress,
     ) -> None:
         self.step = step
         self.feed = feed
         self.config = config
-        self.moments = moments
+        self.callbacks = callbacks
         self.progress = progress
         self.reason: str | None = None
         self.tokens_per_step = config.batch_size * config.accumulate * config.seq_len
@@ -76,14 +68,19 @@ class Trainer:
                     mx.eval(previous)  # One step ahead of the device, never more.
                 previous = metrics
                 self._advance(stop)
-                for moment in self.moments:
-                    moment(self, metrics)
+                for callback in self.callbacks:
+                    callback(self, metrics)
         return self.reason
 
     def _microbatches(self) -> list[dict[str, mx.array]]:
         return [arrays(next(self.feed)) for _ in range(self.config.accumulate)]
 
     def _advance(self, stop: StopSignals) -> None:
+        """Count the step; set `reason` at the last step or after a signal to any rank.
+
+        Raises:
+            RunError: the step was traced more often than the declared shapes need.
+        """
         self.progress.step += 1
         self.progress.tokens += self.tokens_per_step
         self.progress.cursor = self.feed.cursor

@@ -1,11 +1,88 @@
-"""What a report says of the steps since the last one, each number with its unit in the name."""
+"""Metrics of training reports and evaluations: how they are collected, named and written.
 
+Names carry their unit (`tokens_per_s`, `peak_gib`). A training record has the trainer's own
+numbers, and `train_loss` and whatever else the objective reports; an evaluation has `val_loss`, and
+the objective's other metrics with `val_` before their names. Screens and reports tell them apart by
+the functions below.
+"""
+
+import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import mlx.core as mx
 
 from ..core.device import GIB
+from ..core.loss import UNITS
 from ..core.system import process_bytes, swap_bytes
+
+TRAINER_KEYS = frozenset(
+    (
+        *("step", "tokens", "seconds", "seconds_total", "skipped"),
+        *("learning_rate", "grad_norm", "tokens_per_s", "loader_tokens_per_s", "mfu"),
+        *("active_gib", "cache_gib", "peak_gib", "process_gib", "swap_growth_gib"),
+    )
+)
+"""Numbers of a training record that the trainer measures, whatever the objective."""
+
+COUNTS = frozenset(f"val_{unit}s" for unit in UNITS)
+"""Sizes of an evaluation."""
+
+ABBREVIATIONS = {"ppl": "perplexity", "bpb": "bits/byte"}
+"""Words of metrics' names that are written out."""
+
+
+def training_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """The objective's metrics in a training record, by name: "loss", and whatever it reports.
+
+    Statistics of single layers, whose names end in a slash and a number, are left out.
+    """
+    if "train_loss" not in record:
+        return {}
+    others = {
+        name: value
+        for name, value in record.items()
+        if name not in TRAINER_KEYS and name != "train_loss" and "/" not in name
+    }
+    return {"loss": record["train_loss"]} | _numbers(others)
+
+
+def validation_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an evaluation's record, by name without `val_`; its sizes are left out."""
+    found = {
+        name.removeprefix("val_"): value
+        for name, value in record.items()
+        if name.startswith("val_") and name not in COUNTS
+    }
+    return _numbers(found)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The entries that are numbers; log.jsonl has null for NaN."""
+    return {
+        name: float("nan") if value is None else value
+        for name, value in values.items()
+        if value is None or isinstance(value, int | float)
+    }
+
+
+def metric_title(name: str) -> str:
+    """A metric's name in words: "perplexity", "masked accuracy"."""
+    words = name.removeprefix("val_").split("_")
+    return " ".join(ABBREVIATIONS.get(word, word) for word in words)
+
+
+def metric_texts(metrics: Mapping[str, float]) -> list[str]:
+    """Format metrics with their titles: "loss 3.142", "perplexity 23.150"."""
+    return [f"{metric_title(name)} {format_metric(value)}" for name, value in metrics.items()]
+
+
+def format_metric(value: float) -> str:
+    """Format a metric of unknown size: "3.142", "0.00012", "123,456.7"."""
+    if not math.isfinite(value) or 0.001 <= abs(value) < 1000 or value == 0:
+        return f"{value:.3f}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.2g}"
 
 
 class Window:
@@ -22,29 +99,29 @@ class Window:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was collected; time runs from now."""
+        """Begin a new window: no metrics, the clock at zero."""
         self.metrics: list[dict[str, mx.array]] = []
         self.tokens = 0
         self.started = time.perf_counter()
         self.paused = 0.0
 
     def add(self, metrics: dict[str, mx.array], tokens: int) -> None:
-        """One step's metrics and the number of its tokens."""
+        """Add the lazy metrics of a step of so many tokens."""
         self.metrics.append(metrics)
         self.tokens += tokens
 
     def pause(self, seconds: float) -> None:
-        """Time that was not spent on steps: evaluation, saving, sampling."""
+        """Leave time out that was not spent on steps: evaluation, saving, sampling."""
         self.paused += seconds
 
     def pending(self) -> tuple[int, float]:
-        """Skipped steps and seconds that no report has counted yet."""
+        """Count the skipped steps and the seconds that no report has counted yet."""
         mx.eval(self.metrics)
         skipped = sum(not m["finite"].item() for m in self.metrics)
         return skipped, time.perf_counter() - self.started - self.paused
 
     def read(self) -> dict[str, float]:
-        """The means of the window, evaluated; then a new window begins."""
+        """Evaluate and average the metrics of the window; then begin a new one."""
         mx.eval(self.metrics)
         seconds = max(time.perf_counter() - self.started - self.paused, 1e-9)
         rows = [{name: float(value) for name, value in m.items()} for m in self.metrics]
@@ -71,7 +148,7 @@ class Window:
 
 
 def memory() -> dict[str, float]:
-    """GiB that MLX holds now, keeps for reuse, and held at most; that the process takes now."""
+    """Memory in GiB: MLX's active, cached and peak memory, and the size of the process."""
     return {
         "active_gib": mx.get_active_memory() / GIB,
         "cache_gib": mx.get_cache_memory() / GIB,

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class StopSignals:
-    """Within `with StopSignals() as stop:`, `stop.name` is the signal received, or None."""
+    """Context manager whose `name` is the signal received inside it, or None."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -21,7 +21,7 @@ class StopSignals:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._received)
         except ValueError:
-            pass  # Not the main thread: whoever owns it handles signals.
+            pass  # Not the main thread: its owner handles signals.
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Where the records of a run go: a file of JSON lines, and the trackers that users know."""
+"""Sinks for the records of a run: log.jsonl, TensorBoard, Weights & Biases."""
 
 import math
 from importlib import import_module
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 
 class JsonLines:
-    """`log.jsonl`: one object per record, written through at once."""
+    """Appends one JSON object per record to `log.jsonl`, flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,14 +36,14 @@ class JsonLines:
 
 
 class TensorBoard:
-    """TensorBoard events in the run's folder (extra `tensorboard`)."""
+    """Writes TensorBoard events into the run's folder (extra `tensorboard`)."""
 
     def __init__(self, folder: Path) -> None:
         self.writer = self.require().SummaryWriter(str(folder))
 
     @staticmethod
     def require() -> Any:
-        """The library.
+        """Import the library.
 
         Raises:
             RunError: it isn't installed.
@@ -61,7 +61,7 @@ class TensorBoard:
 
 
 class WandB:
-    """Weights & Biases (extra `wandb`)."""
+    """Sends records to Weights & Biases (extra `wandb`)."""
 
     def __init__(self, project: str, folder: Path, recipe: dict[str, Any]) -> None:
         self.run = self.require().init(
@@ -70,7 +70,7 @@ class WandB:
 
     @staticmethod
     def require() -> Any:
-        """The library.
+        """Import the library.
 
         Raises:
             RunError: it isn't installed.
@@ -82,7 +82,7 @@ class WandB:
 
 
 def require_trackers(config: Log) -> None:
-    """Look for the libraries of all trackers that are asked for, before hours of work do.
+    """Check that the libraries of all requested trackers are installed, before any work.
 
     Raises:
         RunError: one isn't installed.
@@ -94,7 +94,7 @@ def require_trackers(config: Log) -> None:
 
 
 def trackers(config: Log, folder: Path, recipe: dict[str, Any]) -> list[TensorBoard | WandB]:
-    """The trackers that are asked for, ready for the records of the run in `folder`."""
+    """Open the trackers that the recipe asks for, for the run in `folder`."""
     found: list[TensorBoard | WandB] = []
     if config.tensorboard:
         found.append(TensorBoard(folder / "tensorboard"))

@@ -24,7 +24,7 @@ from ..data.tokenizers.published import read_tokenizer
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
-from .train import Result, Say, train
+from .train import LogFn, Result, train
 
 Weights = dict[str, mx.array]
 SHOWN = 6
@@ -88,7 +88,7 @@ def finetune(
     name: str | None = None,
     resume: str | Path | None = None,
     root: Path = RUNS,
-    say: Say = print,
+    say: LogFn = print,
     progress: Preparing | None = None,
 ) -> Result:
     """Train a recipe from the weights and with the tokenizer of a source.
@@ -101,7 +101,7 @@ def finetune(
             GGUF file.
         recipe: the path or name of a recipe.
         set: "path=value" strings, the last diff of the recipe.
-        name, resume, root, say, progress: as `session.train` has them.
+        name, resume, root, say, progress: as for `verbs.train.train`.
 
     Raises:
         MlxtError: whatever can't be done, said in a sentence.
@@ -110,7 +110,7 @@ def finetune(
     own = f'data.tokenizer={{ kind = "saved", path = {json.dumps(str(found.tokenizer))} }}'
     wanted = load_recipe(recipe, [*set, own])
 
-    def start(built: Built) -> None:
+    def init_weights(built: Built) -> None:
         weights, vocab_size = found.read()
         ours = dict(tree_flatten(built.model.parameters()))
         taken = take(weights, ours, (vocab_size, built.model.vocab_size))
@@ -124,7 +124,13 @@ def finetune(
         say(taken.sentence(found.where))
 
     return train(
-        wanted, name=name, resume=resume, root=root, say=say, progress=progress, start=start
+        wanted,
+        name=name,
+        resume=resume,
+        root=root,
+        say=say,
+        progress=progress,
+        init_weights=init_weights,
     )
 
 

@@ -88,7 +88,7 @@ def climb(
 
     Raises:
         RecipeError: `first` is not in the chain.
-        MlxtError: as `session.train`.
+        MlxtError: as `verbs.train.train`.
     """
     files = _from(first, chain(recipe))
     leaf = load_recipe(files[-1], sets)

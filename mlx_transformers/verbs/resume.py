@@ -1,60 +1,86 @@
-"""Whether a run can be gone on with, and where: what `--resume` means."""
+"""Decides whether `--resume` can continue a run, and from which checkpoint; restores it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
+from ..assembly.build import Built
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.errors import RunError
 from ..recipe.show import diff
+from ..runs import checkpoint
 from ..runs.folder import RunFolder, check_new, find, named_checkpoint
 from ..runs.progress import Progress
 
-FREE = (
+MUTABLE_KEYS = (
     *("train.steps", "train.microbatch", "train.recompute"),
     *("train.shard_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
     "data.tokenizer.path",
     *("eval.", "checkpoint.", "log."),
 )
-"""Keys that may change when a run is resumed: they don't touch what has been computed."""
+"""Keys, or beginnings of keys, that may change on resume: none affects what was computed."""
 
-OVER = {
+FINISHED = {
     "finished": "has all of its {} steps already.",
     "stopped early": "stopped early at step {}. Raise eval.patience to go on.",
 }
+"""The sentence, after the run's folder, for each reason that `finished_reason` gives."""
 
 
-def over(recipe: Recipe, done: Progress) -> str | None:
-    """Why there is nothing left to do, or None."""
+class Resumable(NamedTuple):
+    """A run to continue, and the checkpoint that the user named; None means its newest."""
+
+    folder: RunFolder
+    checkpoint: Path | None
+
+
+def finished_reason(recipe: Recipe, done: Progress) -> str | None:
+    """A key of `FINISHED` if the run has nothing left to do, else None."""
     if done.step >= recipe.train.steps:
         return "finished"
     return "stopped early" if done.stopped_early(recipe.eval.patience) else None
 
 
-def place(
+def find_run(
     stem: str, name: str | None, resume: str | Path | None, root: Path
-) -> tuple[RunFolder, Path | None] | None:
-    """The run to continue and the checkpoint that was named, or None where a new run begins."""
+) -> Resumable | None:
+    """Find the run that `resume` means, or None if a new run begins.
+
+    Args:
+        stem: the recipe's name, which a run has by default.
+        name: the name that the user gave.
+        resume: None, "auto", or a run's or checkpoint's folder.
+        root: the folder of runs.
+
+    Raises:
+        RunError: there is no such run, or a new one cannot have this name.
+    """
     if resume is None:
         check_new(name, root)
         return None
     if str(resume) == "auto":
         folder = RunFolder(root / (name or stem))
-        return (folder, None) if folder.recipe.is_file() else None
-    found = named_checkpoint(Path(resume)) or (find(resume, root), None)
-    if name is not None and name != found[0].name:
+        return Resumable(folder, None) if folder.recipe.is_file() else None
+    named = named_checkpoint(Path(resume))
+    found = Resumable(*named) if named else Resumable(find(resume, root), None)
+    if name is not None and name != found.folder.name:
         raise RunError(
-            f"--resume {resume} continues the run '{found[0].name}', so --name {name} has no "
+            f"--resume {resume} continues the run '{found.folder.name}', so --name {name} has no "
             "meaning: leave it out."
         )
     return found
 
 
-def check_same(folder: RunFolder, recipe: Recipe) -> None:
-    """Raises RunError where a run would go on with another recipe than it began with."""
+def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Refuse to continue a run with a recipe other than its own.
+
+    Raises:
+        RunError: a key outside `MUTABLE_KEYS` differs; the message lists every difference.
+    """
     changes = [
         f"  {path}: {was!r} there, {now!r} here"
         for path, was, now in diff(load_recipe(folder.recipe), recipe)
-        if not path.startswith(FREE)
+        if not path.startswith(MUTABLE_KEYS)
     ]
     if changes:
         raise RunError(
@@ -63,3 +89,27 @@ def check_same(folder: RunFolder, recipe: Recipe) -> None:
             "microbatch, recompute, shard_optimizer, tensor_parallel and the limits of memory in "
             "[train], data.tokenizer.path, and the tables eval, checkpoint and log may change."
         )
+
+
+def restore(built: Built, path: Path) -> Progress:
+    """Load a checkpoint into a built recipe; returns how far the run had come.
+
+    A checkpoint of imported weights has no optimizer state: training begins at step 0 with them.
+
+    Raises:
+        RunError: it was trained on other data.
+        CheckpointError: it is damaged, or belongs to another recipe.
+    """
+    trees, state = checkpoint.load(path)
+    imported = state["data"] is None
+    if not imported and state["data"] != built.data.fingerprint:
+        raise RunError(
+            f"{path} was trained on other data than data.* gives now: the text or the tokenizer "
+            "has changed, so it can neither go on nor be measured there. Bring the old text back, "
+            "or start a new run with another --name."
+        )
+    if imported:
+        built.step.train_state.start_from(trees["model"])
+    else:
+        built.step.train_state.restore(trees)
+    return Progress.from_dict(state)

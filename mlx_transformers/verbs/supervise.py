@@ -1,8 +1,8 @@
-"""`mlxt train --supervise`: a run that memory ended goes on with smaller microbatches.
+"""Restarts a run that ran out of memory with smaller microbatches: `mlxt train --supervise`.
 
-Where memory ends, MLX may raise, abort the whole process, or be killed by the system, so the run is
-a process of its own and this one watches it. Rows of a step stay; each restart computes at most
-half as many of them at once, so that there can only be few. Nothing here loads MLX.
+Without memory, MLX may raise, abort the process, or be killed by the system, so the run is a child
+process and this one supervises it. A step keeps its rows; each restart at least halves the rows of
+a microbatch, so restarts are few. Nothing here loads MLX.
 """
 
 import json
@@ -22,38 +22,38 @@ from types import FrameType
 from ..core.errors import RunError
 
 OUT_OF_MEMORY = 71
-"""Exit code of a run that said itself that there was no memory left; EX_OSERR of sysexits.h."""
+"""Exit code of a run that reported by itself that memory ran out; EX_OSERR of sysexits.h."""
 
-TOLD = "MLXT_SUPERVISED"
-"""Names the file in which a watched process tells how far it came."""
+STATUS_VARIABLE = "MLXT_SUPERVISED"
+"""Environment variable with the file into which a supervised process writes its `Status`."""
 
 ENDED = ".ended"
-"""Ends the name of the file beside it, which is there once Python itself ended the run."""
+"""Suffix of the file beside it that exists once Python itself ended the run."""
 
 MICROBATCH = "train.microbatch"
 
 CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
-"""What becomes of a failed allocation in a thread of MLX or of a BLAS."""
+"""Signals that a failed allocation raises in a thread of MLX or of a BLAS."""
 
 RUN = (
     "import sys; sys.argv[0] = 'mlxt'; from mlx_transformers.cli.main import main; "
-    "from mlx_transformers.verbs.supervise import watched; watched(main)"
+    "from mlx_transformers.verbs.supervise import run_supervised; run_supervised(main)"
 )
-"""A run as a process of its own, with the name that its command has."""
+"""Python code of the child process, which runs `mlxt` under its usual name."""
 
 GROUPS = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-"""Variables of the environment that say that a process is one of several."""
+"""Environment variables that a launcher sets for each process of a group."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a run says of itself.
+class Status:
+    """State of a supervised run, which it writes for its supervisor.
 
     Attributes:
-        rows: of a microbatch.
+        rows: rows of a microbatch.
         accumulate: microbatches of a step.
-        run: its folder; None while it has none.
-        began: the checkpoint that it went on from, by name; None from the start.
+        run: the run's folder; None before it exists.
+        began: name of the checkpoint that it resumed from; None if it began at step 0.
     """
 
     rows: int
@@ -64,7 +64,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Command:
-    """The words of `mlxt train`, as far as a restart changes or repeats them."""
+    """Arguments of `mlxt train` that a restart repeats or changes."""
 
     recipe: str
     sets: tuple[str, ...] = ()
@@ -73,38 +73,38 @@ class Command:
     runs: str = "runs"
 
     def words(self) -> list[str]:
-        """The command line after `mlxt`."""
+        """The command line after `mlxt`, as a list."""
         found = ["train", self.recipe, "--runs", self.runs]
         found += ["--name", self.name] if self.name else []
         found += ["--resume", self.resume] if self.resume else []
         return found + [word for each in self.sets for word in ("--set", each)]
 
-    def again(self, told: Told, rows: int) -> "Command":
-        """The command that goes on where a run was, with so many rows at once."""
+    def restarted(self, status: Status, rows: int) -> "Command":
+        """The command that resumes the run with microbatches of `rows`."""
         sets = [s for s in self.sets if s.partition("=")[0].strip() != MICROBATCH]
-        going_on = replace(self, sets=(*sets, f"{MICROBATCH}={rows}"))
-        folder = Path(told.run) if told.run else None
+        again = replace(self, sets=(*sets, f"{MICROBATCH}={rows}"))
+        folder = Path(status.run) if status.run else None
         if folder is None or not (folder / "recipe.toml").is_file():
-            return going_on  # its first step failed: it left nothing
-        if last_saved(folder) in (None, told.began) and self.resume not in (None, "auto"):
-            return going_on  # nothing new was saved: from where the user said
-        return replace(going_on, name=None, resume=told.run)
+            return again  # its first step failed: it left nothing
+        if last_saved(folder) in (None, status.began) and self.resume not in (None, "auto"):
+            return again  # nothing new was saved: from where the user said
+        return replace(again, name=None, resume=status.run)
 
 
-def tell(told: Told) -> None:
-    """In a watched process: leave word for the one that watches; nothing in any other."""
-    if place := os.environ.get(TOLD):
+def notify(status: Status) -> None:
+    """Write the status for the supervising process; does nothing in an unsupervised one."""
+    if place := os.environ.get(STATUS_VARIABLE):
         partial = Path(f"{place}.partial")
-        partial.write_text(json.dumps(asdict(told)), encoding="utf-8")
+        partial.write_text(json.dumps(asdict(status)), encoding="utf-8")
         os.replace(partial, place)
 
 
-def watched(run: Callable[[], None]) -> None:
-    """A command in a process that is watched: where it fails the process ends at once.
+def run_supervised(run: Callable[[], None]) -> None:
+    """Run a command in the child process; if it fails, exit at once, skipping exit handlers.
 
-    Libraries say goodbye to their threads when Python ends, and one that has no memory for it
-    (mlx-data's) waits for ever. Whoever watches would wait with it. What comes to an end here says
-    so in a file beside TOLD's: a library that has no memory may end a process without a word.
+    Libraries join their threads when Python exits, and mlx-data's join hangs when memory is gone,
+    so the supervisor would hang too. An end that passes through here leaves a file beside the
+    status: a library that gets no memory may end the process without reaching it.
     """
     code = 1
     try:
@@ -116,25 +116,28 @@ def watched(run: Callable[[], None]) -> None:
         traceback.print_exc()
     with suppress(OSError):
         sys.stdout.flush()
-        if place := os.environ.get(TOLD):
+        if place := os.environ.get(STATUS_VARIABLE):
             Path(place + ENDED).touch()
     if code:
         os._exit(code)
 
 
 def last_saved(run: Path) -> str | None:
-    """The name of a run's newest checkpoint."""
+    """Name of a run's newest checkpoint, or None."""
     pointer = run / "checkpoints" / "last"
     return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
 
 
 def smaller(rows: int) -> int:
-    """Half of the rows; where that is none of their divisors, the next that is."""
+    """The largest proper divisor of `rows`, at most half of them."""
     return next(rows // n for n in range(2, rows + 1) if rows % n == 0)
 
 
 def supervise(command: Command, say: Callable[[str], None] = print) -> int:
-    """Run a training, again with fewer rows at once whenever memory ended it; its exit code.
+    """Run a training, restarting it with smaller microbatches when memory runs out.
+
+    Returns:
+        The exit code of the last attempt.
 
     Raises:
         RunError: this process is one of a group, whose members can't be restarted alone.
@@ -145,7 +148,7 @@ def supervise(command: Command, say: Callable[[str], None] = print) -> int:
             f"others would wait for it. Leave it out, and give {MICROBATCH} a smaller number."
         )
     with tempfile.TemporaryDirectory(prefix="mlxt-") as folder:
-        place = Path(folder) / "told.json"
+        place = Path(folder) / "status.json"
         while True:
             for old in (place, Path(f"{place}{ENDED}")):
                 old.unlink(missing_ok=True)
@@ -153,23 +156,23 @@ def supervise(command: Command, say: Callable[[str], None] = print) -> int:
             why = ended_by(code, silent=not Path(f"{place}{ENDED}").exists())
             if why is None or asked:
                 return 128 - code if code < 0 else code
-            told = Told(**json.loads(place.read_text("utf-8"))) if place.is_file() else None
-            if told is None or told.rows == 1:
-                say(gave_up(why, told))
+            status = Status(**json.loads(place.read_text("utf-8"))) if place.is_file() else None
+            if status is None or status.rows == 1:
+                say(give_up_message(why, status))
                 return 128 - code if code < 0 else code
-            rows = smaller(told.rows)
-            say(goes_on(why, told, rows))
-            command = command.again(told, rows)
+            rows = smaller(status.rows)
+            say(restart_message(why, status, rows))
+            command = command.restarted(status, rows)
             say(f"Supervised: mlxt {shlex.join(command.words())}")
 
 
 def ended_by(code: int, silent: bool = False) -> str | None:
-    """How memory ended a process with this exit code, in words; None where it didn't.
+    """Explain how a lack of memory ended a process; None if the exit code means something else.
 
     Args:
-        code: as `subprocess` has it, a signal's negative.
-        silent: whether something below Python ended it, as OpenBLAS (1) and glibc (127) do
-            where they have no memory for a buffer or a thread.
+        code: exit code as in `subprocess`: a signal's number, negative.
+        silent: whether the process ended below Python, as OpenBLAS (1) and glibc (127) end it
+            when they get no memory for a buffer or a thread.
     """
     if code == OUT_OF_MEMORY:
         return "There was no memory left"
@@ -183,20 +186,20 @@ def ended_by(code: int, silent: bool = False) -> str | None:
     return None
 
 
-def goes_on(why: str, told: Told, rows: int) -> str:
-    """What happens next, in a sentence."""
-    saved = last_saved(Path(told.run)) if told.run else None
+def restart_message(why: str, status: Status, rows: int) -> str:
+    """Explain the restart, in a sentence."""
+    saved = last_saved(Path(status.run)) if status.run else None
     place = f"from {saved}" if saved else "from the start"
-    more = told.rows * told.accumulate // rows
+    more = status.rows * status.accumulate // rows
     return (
         f"{why}. It goes on {place} with {more} microbatches of {rows} rows instead of "
-        f"{told.accumulate} of {told.rows}: a step still learns from {rows * more} rows."
+        f"{status.accumulate} of {status.rows}: a step still learns from {rows * more} rows."
     )
 
 
-def gave_up(why: str, told: Told | None) -> str:
-    """Why there is no other attempt, in a sentence."""
-    if told is None:
+def give_up_message(why: str, status: Status | None) -> str:
+    """Explain why there is no other attempt, in a sentence."""
+    if status is None:
         return f"{why} before its first batch, so smaller microbatches would not help."
     return (
         f"{why} with one row at a time, so there is nothing left to halve. Shorten train.seq_len, "
@@ -205,13 +208,13 @@ def gave_up(why: str, told: Told | None) -> str:
 
 
 def attempt(words: Sequence[str], place: Path) -> tuple[int, bool]:
-    """One run as a process of its own; its exit code, and whether it was asked to stop.
+    """Run one attempt in a child process; returns its exit code, and whether it was asked to stop.
 
     Ctrl-C on a terminal reaches both processes. Any other signal is passed on.
     """
     asked = False
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, *words], env={**os.environ, TOLD: str(place)}
+        [sys.executable, "-c", RUN, *words], env={**os.environ, STATUS_VARIABLE: str(place)}
     )
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -229,7 +232,7 @@ def attempt(words: Sequence[str], place: Path) -> tuple[int, bool]:
 
 
 def on_terminal() -> bool:
-    """Whether Ctrl-C on a terminal would reach this process and what it started."""
+    """Whether Ctrl-C on a terminal would reach this process and its child."""
     try:
         with open("/dev/tty") as terminal:
             return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()

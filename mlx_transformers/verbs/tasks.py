@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..assembly.build import Built
+from ..assembly.streams import validation_stream
 from ..core.context import Context
 from ..core.errors import RunError, unknown
 from ..data.prepare import Progress as Preparing
@@ -27,7 +28,7 @@ from ..score.interval import Score
 from ..score.spans import TAG, best_span, names
 from ..score.spans import answers as spans
 from ..score.texts import leads, summarization, translation
-from .train import held_out, opened
+from .evaluate import open_run
 
 GREEDY = Beams(1, alpha=0.0)
 
@@ -128,11 +129,11 @@ def measure(
         raise RunError(
             f"The task '{task}' writes no text: beams and lengths have no effect. Leave them out."
         )
-    path, built = opened(run, root, progress)
+    path, built = open_run(run, root, progress)
     _suits(built, task, chosen)
     built.model.update(built.step.train_state.evaluated())
     built.model.eval()
-    found = chosen.measure(built, held_out(built, batches), writing or Writing())
+    found = chosen.measure(built, validation_stream(built, batches), writing or Writing())
     return Measured(path, task, found.examples, found.scores, found.groups)
 
 

@@ -2,11 +2,11 @@
 
 import io
 import math
+import sys
 
 import pytest
 from rich.console import Console
 
-from mlx_transformers.report import screen
 from mlx_transformers.report.screen import CURVE_WIDTH, PlainScreen, curve, numbers, open_screen
 
 RECORD = {
@@ -51,7 +51,7 @@ def test_the_curve_falls_where_the_values_fall() -> None:
 def test_a_terminal_that_cannot_rewrite_lines_gets_plain_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(screen.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(open_screen("x", 10, 0), PlainScreen)
     monkeypatch.setenv("TERM", "xterm")

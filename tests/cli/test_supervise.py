@@ -15,7 +15,7 @@ from mlx_transformers.cli.failures import no_memory, refused
 from mlx_transformers.core.cache import cache_folder
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.verbs import supervise
-from mlx_transformers.verbs.supervise import Command, Told, ended_by, smaller
+from mlx_transformers.verbs.supervise import Command, Status, ended_by, smaller
 
 from .conftest import Mlxt
 
@@ -203,10 +203,10 @@ def test_a_watched_run_that_fails_waits_for_no_thread(ends: str, code: int, told
     """Python itself would wait for ever for the one that is begun here."""
     program = (
         "import threading\n"
-        "from mlx_transformers.verbs.supervise import watched\n"
+        "from mlx_transformers.verbs.supervise import run_supervised\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
         f"def run(): {ends}\n"
-        "watched(run)\n"
+        "run_supervised(run)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -267,9 +267,9 @@ def test_a_named_checkpoint_is_gone_on_from_until_there_is_a_newer_one(tmp_path:
     (run / "checkpoints").mkdir(parents=True)
     (run / "recipe.toml").write_text("")
     asked = Command("tiny", ("train.microbatch=8", "a=1"), None, f"{run}/checkpoints/step-000003")
-    told = Told(8, 1, str(run), "step-000003")
+    told = Status(8, 1, str(run), "step-000003")
     for last, resume in (("step-000003", asked.resume), ("step-000006", str(run))):
         (run / "checkpoints" / "last").write_text(f"{last}\n")
-        again = asked.again(told, 4)
+        again = asked.restarted(told, 4)
         assert again.resume == resume
         assert again.sets == ("a=1", "train.microbatch=4")

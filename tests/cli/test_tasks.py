@@ -8,12 +8,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.streams import validation_stream
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.score.interval import Score
 from mlx_transformers.score.texts import summarization
+from mlx_transformers.verbs.evaluate import open_run
 from mlx_transformers.verbs.search import search
 from mlx_transformers.verbs.tasks import Text, in_groups, measure, written
-from mlx_transformers.verbs.train import held_out, opened
 
 from .conftest import Mlxt
 from .test_bad_input import refused
@@ -62,9 +63,9 @@ def test_a_loss_of_texts_is_told_as_one_and_has_no_perplexity(mlxt: Mlxt, encode
 
 def test_masked_words_are_counted_where_they_are_hidden(mlxt: Mlxt, encoders: Path) -> None:
     found = measure("masked", "masked")
-    _, built = opened("masked")
+    _, built = open_run("masked")
     right = asked = 0.0
-    for batch in held_out(built, None):
+    for batch in validation_stream(built, None):
         logits = built.model(mx.array(batch["tokens"]))
         hit = np.array(logits.argmax(axis=-1)) == batch["targets"]
         right += float((hit * batch["weights"]).sum())
@@ -146,8 +147,8 @@ def test_targets_are_written_for_every_source_and_references_stay_whole(
     sets += ["train.steps=2", "train.batch_size=4", "train.seq_len=16", "eval.batches=1"]
     recipe = str(RECIPES / "seq2seq/transformer_tiny.toml")
     assert mlxt("train", recipe, *(w for s in sets for w in ("--set", s)), "--name", "p").code == 0
-    path, built = opened("p")
-    stream = held_out(built, None)
+    path, built = open_run("p")
+    stream = validation_stream(built, None)
     texts = written(built, stream, Beams(1, alpha=0.0))
     assert len(texts) == len(stream.numbers)
     assert any(text.reference.endswith("is a long answer") for text in texts)

@@ -22,6 +22,7 @@ from . import (
     routers,
     scalings,
     schedules,
+    sources,
     tokenizers,
 )
 from .suite import SUBJECTS, Row
@@ -48,6 +49,7 @@ FILES = {
     "clip": clips,
     "schedule": schedules,
     "batch": batches,
+    "source": sources,
     "tokenizer": tokenizers,
 }
 """The file that holds the rows of a slot."""

@@ -22,9 +22,9 @@ from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
 from mlx_transformers.decode.generate import generate
 from mlx_transformers.decode.sample import Sampling
+from mlx_transformers.verbs.evaluate import evaluate
 from mlx_transformers.verbs.export_run import discriminator, export_run, parameters
 from mlx_transformers.verbs.import_run import import_run
-from mlx_transformers.verbs.train import evaluate
 
 from .published import CONFIGS, write
 

@@ -58,16 +58,14 @@ def test_an_optimizer_that_is_shared_out_counts_its_largest_share() -> None:
 
 
 def test_a_process_that_shares_layers_keeps_its_heads_and_the_whole_stream() -> None:
-    loaded = recipe("llama_tiny")
-    whole, part = (
-        account(job(loaded, draft_model(loaded), True, sharers=n)).saved["activations of blocks"]
-        for n in (1, 2)
-    )
+    loaded, name = recipe("llama_tiny"), "activations of blocks"
+    jobs = [job(loaded, draft_model(loaded), True, tensor_parallel=n) for n in (1, 2)]
+    whole, part = (account(each).saved[name] for each in jobs)
     sizes = job_of()
     n_layers, dim = len(loaded.model.layers()), loaded.model.dim
     tokens = n_layers * sizes.at.tokens
     stream = (
-        loaded.model.block.norm.saved_bytes(dim, sizes.at) * 2 + 2 * dim * sizes.itemsize
+        loaded.model.block.norm.saved_bytes(dim, sizes.at) * 2 + 2 * dim * sizes.at.itemsize
     )  # two inputs
     assert part - stream * tokens == pytest.approx((whole - stream * tokens) / 2)
 

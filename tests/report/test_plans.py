@@ -13,7 +13,7 @@ def test_the_error_of_a_plan_is_that_of_the_measured_step() -> None:
     assert rows["peak, planned"] == "450.0 MiB"
     assert rows["peak, measured in the first steps"] == "500.0 MiB"
     assert rows["… plan against it"] == "-10.0%"
-    assert rows["peak of the whole run, evaluation and samples with it"] == "768.0 MiB"
+    assert rows["peak of the whole run, with evaluation and samples"] == "768.0 MiB"
     assert rows["microbatches of a step"] == "4 of 2 rows"
     assert rows["recomputed blocks"] == "0, 2"
 

@@ -12,10 +12,11 @@ from mlx.utils import tree_flatten
 
 from mlx_transformers.assembly.build import Built, build
 from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.assembly.streams import training_feed
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.profile.decoding import contexts
 from mlx_transformers.profile.machine import Peaks
-from mlx_transformers.profile.measure import Profile, measure, stream
+from mlx_transformers.profile.measure import Profile, measure
 from mlx_transformers.profile.step import PARTS, StepTimer, TimedFeed, step_bytes
 from mlx_transformers.profile.timing import Spread, in_turns
 from mlx_transformers.report.profiles import part_rows, write_profile
@@ -106,7 +107,7 @@ def test_a_step_moves_its_weights_and_optimizer_at_the_least(built: Built) -> No
 def test_the_parts_of_a_step_are_its_loss_and_its_gradients(built: Built) -> None:
     """What is timed is what is trained: the same loss, the same gradients, untouched weights."""
     step = built.step
-    timer = StepTimer(step, TimedFeed(stream(built)))
+    timer = StepTimer(step, TimedFeed(training_feed(built)))
     batch, key = timer._batches[0], mx.random.key(3)
     before = {name: mx.array(value) for name, value in tree_flatten(step.model.parameters())}
     wanted = step._gradients(batch, key)

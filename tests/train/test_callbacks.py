@@ -1,12 +1,12 @@
 """Reports, the best checkpoint, early stopping, and runs where compilation or space is missing."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.core.parse import json_line
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.trainer import callbacks, loop
 from mlx_transformers.trainer.evaluate import Evaluator
@@ -165,14 +165,12 @@ def test_masked_documents_do_not_trace_the_step_twice(tmp_path):
 
 
 def test_a_log_that_can_not_be_written_ends_the_run_in_a_sentence(tmp_path, monkeypatch):
-    dumps = json.dumps
-
-    def full(value, **options):
-        if isinstance(value, dict) and value.get("step") == 3:
+    def full(value):
+        if value.get("step") == 3:
             raise OSError(28, "No space left on device")
-        return dumps(value, **options)
+        return json_line(value)
 
-    monkeypatch.setattr("mlx_transformers.trainer.sinks.json.dumps", full)
+    monkeypatch.setattr("mlx_transformers.trainer.sinks.json_line", full)
     with pytest.raises(RunError, match=r"log\.jsonl can't be written: No space left"):
         tiny.run(tmp_path, "checkpoint.every=2", name="a")
 

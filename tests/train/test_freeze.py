@@ -9,7 +9,7 @@ from mlx_transformers.assembly.plan import plan
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.runs import checkpoint
-from mlx_transformers.verbs.train import evaluate
+from mlx_transformers.verbs.evaluate import evaluate
 
 from . import tiny
 

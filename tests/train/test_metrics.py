@@ -1,5 +1,6 @@
 """Every number of a report, from first principles."""
 
+import json
 import math
 import time
 
@@ -9,7 +10,14 @@ import pytest
 
 from mlx_transformers.layers.counts import count, flops_per_token
 from mlx_transformers.trainer.evaluate import Evaluator
-from mlx_transformers.trainer.metrics import Window, memory
+from mlx_transformers.trainer.metrics import (
+    TRAINER_KEYS,
+    Window,
+    format_metric,
+    memory,
+    training_metrics,
+    validation_metrics,
+)
 
 from . import tiny
 
@@ -152,3 +160,24 @@ def test_reported_seconds_add_up_to_the_steps_and_not_to_the_evaluations(tmp_pat
     result = tiny.run(tmp_path, "eval.every=1", name="a")
     assert offset[0] == 60.0
     assert result.progress.seconds < 10.0
+
+
+def test_the_metrics_of_an_objective_are_told_from_those_of_the_trainer(tmp_path):
+    """Of any run: what it trains on beside the loss, and no number of the trainer's."""
+    sets = (tiny.moe(), "objective.z_loss=0.1", "eval.every=3")
+    rows = [json.loads(x) for x in tiny.run(tmp_path, *sets).folder.log.read_text().splitlines()]
+    reports = [set(training_metrics(row)) for row in rows if "train_loss" in row]
+    evaluations = [set(validation_metrics(row)) for row in rows if "val_loss" in row]
+    assert {"loss", "z"} <= reports[0]
+    assert all(found == reports[0] for found in reports)
+    assert not reports[0] & TRAINER_KEYS
+    assert evaluations[0] - {"ppl", "bpb"} == reports[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.14159, "3.142"), (0.0, "0.000"), (0.00012, "0.00012"), (123456.71, "123,456.7")],
+)
+def test_metrics_of_any_size_are_written_short(value, text):
+    assert format_metric(value) == text
+    assert format_metric(float("nan")) == "nan"

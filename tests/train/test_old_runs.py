@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.verbs.train import evaluate
+from mlx_transformers.verbs.evaluate import evaluate
 
 OLD = Path(__file__).parents[1] / "old_runs"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((OLD / "expected.json").read_text("utf-8"))

@@ -11,7 +11,8 @@ from mlx_transformers.recipe.show import diff
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.runs import folder as folders
 from mlx_transformers.runs.folder import RunFolder
-from mlx_transformers.verbs.train import evaluate, train
+from mlx_transformers.verbs.evaluate import evaluate
+from mlx_transformers.verbs.train import train
 
 from . import tiny
 

@@ -1,0 +1,65 @@
+"""Callbacks of a training run, in the order in which the loop calls them after each step."""
+
+from collections.abc import Callable
+
+from ..core.device import matmul_flops
+from ..decode.generate import sampler
+from ..memory.meter import Meter
+from ..runs import checkpoint
+from ..runs.folder import RunFolder
+from ..runs.progress import Progress
+from ..trainer.callbacks import Evaluate, Report, Sample, Save, Sink
+from ..trainer.loop import Callback
+from ..trainer.metrics import Window
+from .build import Built
+from .checks import best_of
+from .plan import Plan
+from .streams import held_out_batches
+
+
+def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[Callback]:
+    """Reports, samples, evaluations and checkpoints, as the recipe asks for them.
+
+    Every rank needs them, since evaluating and saving exchange arrays; a rank without a folder
+    writes nothing. Saving comes last, so that a checkpoint holds the decisions of the others.
+    """
+    recipe, ranks = built.recipe, built.step.train_state.ranks
+    peak_flops = sum(ranks.gather(matmul_flops(built.step.dtype)))
+    window = Window(built.flops_per_token, peak_flops)
+    report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
+    found: list[Callback] = [report]
+    if recipe.log.sample_every is not None and (folder or built.step.train_state.division):
+        sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
+        found.append(Sample(recipe.log.sample_every, sample, report))
+    found.append(
+        Evaluate(
+            recipe.eval,
+            built.evaluator,
+            lambda: held_out_batches(built, recipe.eval.batches),
+            report,
+            best_of(recipe.objective),
+        )
+    )
+    found.append(Save(recipe.checkpoint, _saver(built, folder), window))
+    return found
+
+
+def memory_meter(built: Built, planned: Plan) -> Meter:
+    """Measures the peak of the first steps, before a sample or an evaluation adds to it."""
+    others = min(built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every)
+    return Meter(planned.account.peak, planned.factor, others)
+
+
+def _saver(built: Built, folder: RunFolder | None) -> Callable[[Progress, bool], None]:
+    """Write checkpoints to `folder`; without one, only send this rank's share to rank 0."""
+    keep = built.recipe.checkpoint.keep
+
+    def save(progress: Progress, best: bool) -> None:
+        trees = built.step.train_state.gather()
+        if folder is None:
+            return
+        state = progress.to_dict() | {"data": built.data.fingerprint}
+        checkpoint.save(folder.checkpoints, progress.step, trees, state, best=best)
+        checkpoint.prune(folder.checkpoints, keep)
+
+    return save

@@ -1,0 +1,148 @@
+"""Batch sources: where the batches of training and of evaluation come from (slot `source`).
+
+stream     rows of the prepared data, by seed and number
+(others)   for instance rollouts, whose rows the model that is being trained generates
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import mlx.nn as nn
+
+from ..data.config import Data
+from ..data.kinds import BatchKind
+from ..data.prepared import Prepared
+from ..data.stream import EvalStream, TrainStream
+from ..distributed.processes import ALONE, Ranks
+from ..recipe.config import Kind
+from .config import Train
+
+Batch = dict[str, Any]
+"""Arrays by name, of NumPy or MLX, each `[B, ...]`."""
+
+
+class Feed(Protocol):
+    """An endless iterator over training batches that can be resumed."""
+
+    def __next__(self) -> Batch:
+        """The next batch, `batch_size` rows shared among the ranks."""
+        ...
+
+    def preview(self, n: int) -> list[Batch]:
+        """The next `n` batches, without moving on."""
+        ...
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        """The place after the last batch, as a JSON value; checkpoints hold it."""
+        ...
+
+    @property
+    def shapes(self) -> int:
+        """Number of shapes that the batches may have: each is one more trace of the step."""
+        ...
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens per second of the feed's own time; NaN before the first batch."""
+        ...
+
+    def close(self) -> None:
+        """Stop background work; the feed can't be read afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The parts of a run that a source may use.
+
+    Attributes:
+        data: the prepared data set.
+        settings: the recipe's `[data]`.
+        train: the recipe's `[train]`, its microbatches resolved.
+        eval_batch_size: rows of an evaluation batch.
+        models: models by role; "model" is the one being trained, with its current weights.
+        ranks: the processes that share each batch.
+    """
+
+    data: Prepared
+    settings: Data
+    train: Train
+    eval_batch_size: int
+    models: Mapping[str, nn.Module]
+    ranks: Ranks = ALONE
+
+
+class SourceKind(Kind, ABC):
+    """A kind of batch source."""
+
+    @abstractmethod
+    def gives(self, batch: BatchKind) -> tuple[str, ...]:
+        """Names of the arrays of every batch; `batch` is the recipe's `data.batch`."""
+
+    def covers_text(self, batch: BatchKind) -> bool:
+        """Whether evaluation predicts every token of the text once, so bits per byte exist."""
+        return False
+
+    @abstractmethod
+    def feed(self, parts: RunParts, cursor: Mapping[str, Any]) -> Feed:
+        """Open the training batches at `cursor`; an empty one is the beginning.
+
+        Raises:
+            DataError: there is not enough data, or the cursor belongs to other data.
+        """
+
+    @abstractmethod
+    def held_out(self, parts: RunParts, batches: int | None) -> Iterable[Batch]:
+        """The batches of an evaluation, each with `weights`; all of one shape.
+
+        Args:
+            parts: the parts of the run.
+            batches: number of batches; None takes all there are.
+
+        Raises:
+            DataError: there is nothing to evaluate on.
+        """
+
+
+class Stream(SourceKind):
+    """Rows of the prepared data, made into arrays by `data.batch`; evaluation reads its
+    validation split."""
+
+    kind: Literal["stream"] = "stream"
+
+    def gives(self, batch: BatchKind) -> tuple[str, ...]:
+        return batch.gives
+
+    def covers_text(self, batch: BatchKind) -> bool:
+        return batch.covers_text
+
+    def feed(self, parts: RunParts, cursor: Mapping[str, Any]) -> TrainStream:
+        train, settings = parts.train, parts.settings
+        return TrainStream(
+            parts.data,
+            train.batch_size,
+            train.seq_len,
+            seed=train.seed,
+            kind=settings.batch,
+            cursor=dict(cursor),
+            shuffle=settings.shuffle,
+            mask_documents=settings.mask_documents,
+            rank=parts.ranks.rank,
+            world=parts.ranks.world,
+        )
+
+    def held_out(self, parts: RunParts, batches: int | None) -> EvalStream:
+        return EvalStream(
+            parts.data,
+            parts.eval_batch_size,
+            parts.train.seq_len,
+            kind=parts.settings.batch,
+            batches=batches,
+            seed=parts.train.seed,
+            mask_documents=parts.settings.mask_documents,
+            rank=parts.ranks.rank,
+            world=parts.ranks.world,
+        )

@@ -1,0 +1,48 @@
+"""Opens a saved run and measures its validation loss: `mlxt eval` without a task."""
+
+from pathlib import Path
+
+from ..assembly.build import Built, build
+from ..assembly.recipe import load_recipe
+from ..assembly.streams import held_out_batches
+from ..data.prepare import Progress as Preparing
+from ..data.prepare import prepare
+from ..runs.folder import RUNS, find_checkpoint
+from .resume import restore
+
+
+def evaluate(
+    run: str | Path | None = None,
+    batches: int | None = None,
+    root: Path = RUNS,
+    progress: Preparing | None = None,
+) -> tuple[Path, dict[str, float]]:
+    """Measure a run on its validation split; returns the checkpoint and its metrics.
+
+    Args:
+        run: a run's name or folder, whose best checkpoint is measured, or a checkpoint; None is
+            the newest run.
+        batches: number of batches, spread evenly over the split; None takes the whole split.
+        root: the folder of runs.
+        progress: called while the data is prepared.
+
+    Raises:
+        MlxtError: there is no such run, or its data is no longer available.
+    """
+    path, built = open_run(run, root, progress)
+    return path, built.evaluator(held_out_batches(built, batches))
+
+
+def open_run(
+    run: str | Path | None = None, root: Path = RUNS, progress: Preparing | None = None
+) -> tuple[Path, Built]:
+    """Build a saved run and restore its best checkpoint, or the one named; returns both.
+
+    Raises:
+        MlxtError: as `evaluate`.
+    """
+    folder, path = find_checkpoint(run, root)
+    recipe = load_recipe(folder.recipe)
+    built = build(recipe, prepare(recipe.data, progress=progress))
+    restore(built, path)
+    return path, built
