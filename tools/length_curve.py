@@ -20,7 +20,6 @@ from mlx_transformers.assembly.recipe import (
     load_recipe,  # before mlx: it chooses the BLAS
 )
 from mlx_transformers.assembly.saved import load
-from mlx_transformers.core.context import Context
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.data.tokenizers.tokenizer import Tokenizer
@@ -85,9 +84,8 @@ class Writer:
         self._search = Search(model.step, has_rows(begin), end, length, beams, model.vocab_size)
 
     def _state(self, source: mx.array, valid: mx.array) -> Any:
-        memory = self.model.encode(source, Context(memory_valid=valid))
-        sizes = (source.shape[0], self.length + 1)
-        return self.model.init_state(*sizes, memory=memory, memory_valid=valid)
+        given = {"source": source, "source_valid": valid}
+        return self.model.init_state(source.shape[0], self.length + 1, given=given)
 
     def __call__(self, source: mx.array, valid: mx.array) -> list[list[int]]:
         first = mx.full((source.shape[0],), self.start, dtype=mx.int32)

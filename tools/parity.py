@@ -57,7 +57,7 @@ def run(case: Path, config: str, out: Path) -> dict[str, Any]:
     try:
         meta, arrays = read_case(case)
         found = read_published(case, config)
-        got = outputs(found.model, found.table["kind"], arrays)
+        got = outputs(found.model, arrays)
         mx.save_safetensors(
             str(out / f"{name}.safetensors"), {k: mx.array(v) for k, v in got.items()}
         )

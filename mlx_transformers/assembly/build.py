@@ -88,7 +88,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
         bytes_per_token=data.bytes_per_token("valid") if covers_text else None,
         ema=state.ema,
         ranks=ranks,
-        unit=getattr(recipe.objective, "unit", "token"),
+        unit=recipe.objective.unit,
     )
     return Built(recipe, data, model, step, evaluator, counts, flops)
 
@@ -113,7 +113,7 @@ def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
         RecipeError: one was trained with another tokenizer.
     """
     found = {}
-    for role, run in getattr(recipe.objective, "frozen", dict)().items():
+    for role, run in recipe.objective.frozen().items():
         found[role], theirs = load(run)
         if theirs.fingerprint() != tokenizer.fingerprint():
             raise RecipeError(

@@ -1,21 +1,22 @@
 """Checks between the parts of a recipe: model against objective, data and processes."""
 
-from typing import Any
-
 from ..core.errors import RecipeError
 from ..core.loss import VAL_LOSS, Best
 from ..data.prepare import Prepared
+from ..layers.heads import TagHead
+from ..layers.pools import Classifier
+from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
 from ..recipe.config import Kind
 from ..recipe.slot import KINDS
 from .recipe import Recipe
 
 
-def check_division(recipe: Recipe, model: Any) -> None:
-    """Whether `train.tensor_parallel` processes can share the layers of a recipe's model.
+def check_division(recipe: Recipe, model: Model) -> None:
+    """Check that `train.tensor_parallel` processes can share the layers of a recipe's model.
 
     Raises:
-        RecipeError: they can't; names the key, and what to do.
+        RecipeError: they can't; the message names the key and the cure.
     """
     if recipe.train.tensor_parallel == 1:
         return
@@ -35,42 +36,61 @@ def best_of(objective: Kind | type[Kind]) -> Best:
 
 
 def check_model(recipe: Recipe) -> None:
-    """Raises RecipeError where the model is none that the objective trains."""
-    asked, model = recipe.objective, recipe.model
-    does = {name: getattr(kind, "does", None) for name, kind in KINDS["model"].items()}
-    trains = getattr(asked, "trains", does.values())
-    if does[model.kind] not in trains:
-        suited = [name for name, what in does.items() if what in trains]
+    """Check that the objective can train the recipe's model.
+
+    Raises:
+        RecipeError: its tasks or its slots are not those that the objective needs.
+    """
+    objective, model = recipe.objective, recipe.model
+    if not objective.tasks & model.tasks:
+        kinds = model_kinds().items()
+        suited = [name for name, kind in kinds if kind.tasks & objective.tasks]
         raise RecipeError(
-            f"objective '{asked.kind}' can't train a model of kind '{model.kind}'. Kinds that it "
-            f"trains: {', '.join(suited)}."
+            f"objective '{objective.kind}' can't train a model of kind '{model.kind}'. Kinds that "
+            f"it trains: {', '.join(suited)}."
         )
-    for slot, kinds in getattr(asked, "parts", {}).items():
-        found = getattr(getattr(model, slot, None), "kind", None)
-        if found not in kinds:
-            has = f"is of kind '{found}'" if found else "is absent"
-            wanted = " or ".join(f"'{kind}'" for kind in kinds)
+    for slot, kinds_of_slot in objective.needs_slots.items():
+        filled = filling(model, slot)
+        if filled is None or filled.kind not in kinds_of_slot:
+            has = f"is of kind '{filled.kind}'" if filled else "is absent"
+            wanted = " or ".join(f"'{kind}'" for kind in kinds_of_slot)
             raise RecipeError(
-                f"objective '{asked.kind}' reads model.{slot}, which {has}: set "
+                f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
             )
 
 
 def check_classes(recipe: Recipe, data: Prepared) -> None:
-    """Raises RecipeError where the data has more classes than the model tells apart, or the
-    objective others than it has."""
-    slot = getattr(recipe.objective, "answers", None)
-    if slot is None:
+    """Check that the model has the classes of the data and of the objective.
+
+    Raises:
+        RecipeError: the data has more classes than the model, or the objective reads another
+            number of them.
+    """
+    objective, labels = recipe.objective, data.labels
+    if objective.classes_from is None:
         return
-    told = getattr(recipe.model, slot).n_classes
-    needed, labels = getattr(recipe.objective, "n_classes", told), data.labels
-    if told != needed:
+    slot = f"model.{objective.classes_from}"
+    head = filling(recipe.model, objective.classes_from)
+    assert isinstance(head, TagHead | Classifier), "check_model has seen to the slot's kind"
+    if objective.n_classes not in (None, head.n_classes):
         raise RecipeError(
-            f"objective '{recipe.objective.kind}' reads {needed} classes of model.{slot}: set "
-            f"model.{slot}.n_classes = {needed}, not {told}."
+            f"objective '{objective.kind}' reads {objective.n_classes} classes of {slot}: set "
+            f"{slot}.n_classes = {objective.n_classes}, not {head.n_classes}."
         )
-    if told < len(labels):
+    if head.n_classes < len(labels):
         names = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
         raise RecipeError(
-            f"model.{slot}.n_classes = {told}, but the data has {len(labels)} classes: {names}."
+            f"{slot}.n_classes = {head.n_classes}, but the data has {len(labels)} classes: {names}."
         )
+
+
+def filling(model: ModelKind, slot: str) -> Kind | None:
+    """The table that fills a slot of a model; None where it has no such slot or leaves it out."""
+    table = dict(model).get(slot)
+    return table if isinstance(table, Kind) else None
+
+
+def model_kinds() -> dict[str, type[ModelKind]]:
+    """Every model kind by name."""
+    return {name: cls for name, cls in KINDS["model"].items() if issubclass(cls, ModelKind)}

@@ -1,27 +1,25 @@
 """Builds the model of a recipe."""
 
-from typing import Any
-
 import mlx.core as mx
 
 from ..core.errors import RecipeError
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.freeze import freeze
-from ..models.stack import layers_of, recompute_layers
+from ..models.model import Model, layers_of, recompute_layers
 from .recipe import Recipe
 
 DRAFT_VOCAB_SIZE = 256
 """Vocabulary that a draft has where the recipe doesn't tell."""
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
+def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Model:
     """The model of a recipe with the weights its seed gives.
 
     Raises:
         RecipeError: its sizes don't go together, or its vocabulary is smaller than the
             tokenizer's.
     """
-    given = getattr(recipe.model, "vocab_size", None)
+    given = recipe.model.vocab_size
     if given is not None and given < tokenizer.vocab_size:
         raise RecipeError(
             f"model.vocab_size = {given} is smaller than the tokenizer's {tokenizer.vocab_size}: "
@@ -33,12 +31,12 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
 
 def told_vocab_size(recipe: Recipe) -> int | None:
     """The vocabulary as far as the recipe tells it, before its text is read."""
-    given = getattr(recipe.model, "vocab_size", None)
+    given = recipe.model.vocab_size
     text = getattr(recipe.data.tokenizer, "vocab_size", None)
     return given or (text and text + len(recipe.data.batch.controls()))
 
 
-def draft_model(recipe: Recipe) -> Any:
+def draft_model(recipe: Recipe) -> Model:
     """The model of a recipe before its text is read, to look at and to check.
 
     Where only the text would tell the vocabulary, it is `DRAFT_VOCAB_SIZE`. Weights are lazy, so
@@ -50,7 +48,7 @@ def draft_model(recipe: Recipe) -> Any:
     return _model(recipe, told_vocab_size(recipe) or DRAFT_VOCAB_SIZE)
 
 
-def _model(recipe: Recipe, vocab_size: int) -> Any:
+def _model(recipe: Recipe, vocab_size: int) -> Model:
     try:
         model = recipe.model.build(vocab_size)
         freeze(model, recipe.train.freeze)

@@ -17,7 +17,8 @@ from ..memory.fit import LARGEST_CHUNK, choose, least
 from ..memory.job import Job
 from ..memory.record import correction, device_key
 from ..memory.roofline import Speed, speed
-from ..models.stack import recompute_layers, recomputed_layers
+from ..models.model import Model, recompute_layers, recomputed_layers
+from ..objectives.objective import ChunkedKind
 from ..runs.folder import find_checkpoint
 from .recipe import Recipe
 
@@ -89,7 +90,7 @@ class Plan:
 
 
 def job(
-    recipe: Recipe, model: Any, cpu: bool | None = None, ranks: int = 1, tensor_parallel: int = 1
+    recipe: Recipe, model: Model, cpu: bool | None = None, ranks: int = 1, tensor_parallel: int = 1
 ) -> Job:
     """Collect the sizes of a recipe's training step, from which its memory is planned.
 
@@ -106,7 +107,7 @@ def job(
     if config.shard_optimizer:
         parameters = pick(parameters, shares(parameters, ranks)[0])
     optimizer.init(parameters)
-    chunk = getattr(recipe.objective, "chunk", LARGEST_CHUNK)
+    chunk = _chunk(recipe)
     rows, accumulate = config.divided
     return Job(
         config=recipe.model,
@@ -118,7 +119,7 @@ def job(
         accumulate=accumulate,
         dtype=config.dtype,
         recomputed=recomputed_layers(model),
-        chunk=LARGEST_CHUNK if chunk == AUTO else chunk,
+        chunk=chunk if isinstance(chunk, int) else LARGEST_CHUNK,
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
         taught_by=teacher_bytes(recipe),
@@ -138,7 +139,7 @@ def teacher_bytes(recipe: Recipe) -> float | None:
 
     None if a checkpoint cannot be found.
     """
-    runs: dict[str, str] = getattr(recipe.objective, "frozen", dict)()
+    runs = recipe.objective.frozen()
     try:
         files = [find_checkpoint(run)[1] / "model.safetensors" for run in runs.values()]
         return float(sum(file.stat().st_size for file in files))
@@ -147,7 +148,7 @@ def teacher_bytes(recipe: Recipe) -> float | None:
 
 
 def plan(
-    recipe: Recipe, model: Any, mac: Mac | None = None, ranks: int = 1, tensor_parallel: int = 1
+    recipe: Recipe, model: Model, mac: Mac | None = None, ranks: int = 1, tensor_parallel: int = 1
 ) -> Plan:
     """Plan a recipe for `mac`, or for this machine; the other arguments are as in `job`.
 
@@ -221,7 +222,7 @@ def advice(job: Job, budget: float, factor: float) -> str:
     return f"It would fit in {size(chosen.peak)} with {sets}."
 
 
-def resolve_auto(recipe: Recipe, model: Any, ranks: int = 1) -> Recipe:
+def resolve_auto(recipe: Recipe, model: Model, ranks: int = 1) -> Recipe:
     """Replace "auto" in a recipe by the fastest choice that fits this machine.
 
     The microbatches become `batch_size` and `accumulate`; the blocks of `model` that are to be
@@ -263,10 +264,15 @@ def auto_keys(recipe: Recipe) -> frozenset[str]:
     """The choices that a recipe leaves to the planner: "recompute", "chunk", "batch"."""
     keys = {
         "recompute": recipe.train.recompute,
-        "chunk": getattr(recipe.objective, "chunk", None),
+        "chunk": _chunk(recipe),
         "batch": recipe.train.microbatch,
     }
     return frozenset(name for name, value in keys.items() if value == AUTO)
+
+
+def _chunk(recipe: Recipe) -> int | str | None:
+    """`objective.chunk`; None where the loss is not computed in chunks."""
+    return recipe.objective.chunk if isinstance(recipe.objective, ChunkedKind) else None
 
 
 class Memory(NamedTuple):
@@ -296,7 +302,7 @@ class Resolved(NamedTuple):
 
 
 def _resolve(
-    recipe: Recipe, model: Any, memory: Memory, ranks: int, tensor_parallel: int = 1
+    recipe: Recipe, model: Model, memory: Memory, ranks: int, tensor_parallel: int = 1
 ) -> Resolved:
     """Choose values for "auto" that fit the budget at the least cost in time.
 

@@ -18,7 +18,8 @@ from ..core.errors import ConvertError
 from ..data.tokenizers.gguf import read_metadata
 from ..data.tokenizers.published import read_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..recipe.config import Config, Kind
+from ..models.model import Model, ModelKind
+from ..recipe.config import Config
 from ..recipe.load import resolve_data
 from ..recipe.slot import Slot
 from ..recipe.validate import typed
@@ -30,7 +31,7 @@ CONFIG = "config.json"
 class _ModelOnly(Config):
     """A recipe with a model and nothing else."""
 
-    model: Annotated[Kind, Slot("model")]
+    model: Annotated[ModelKind, Slot("model")]
     """The architecture."""
 
 
@@ -46,7 +47,7 @@ class Published:
     """
 
     table: dict[str, Any]
-    model: Any
+    model: Model
     family: Family
     config: HfConfig
 
@@ -103,7 +104,7 @@ def published(
     if pool is not None:
         table = {key: value for key, value in table.items() if key != "head"} | {"pool": pool}
     typed_table = typed_model(table, where)
-    model = typed_table.build(typed_table.vocab_size)
+    model = typed_table.build(table["vocab_size"])
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
     ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
     model.update(tree_unflatten(list(ours.items())))
@@ -111,16 +112,15 @@ def published(
     return Published(table, model, family, config)
 
 
-def typed_model(table: dict[str, Any], where: str) -> Any:
+def typed_model(table: dict[str, Any], where: str) -> ModelKind:
     """Return the typed model config of a `[model]` table.
 
     Raises:
         RecipeError: an unknown kind, key or value.
     """
-    recipe: Any = typed(_ModelOnly, resolve_data({"model": table}, where))
-    return recipe.model
+    return typed(_ModelOnly, resolve_data({"model": table}, where)).model
 
 
-def settled(model: Any, vocab_size: int) -> dict[str, Any]:
+def settled(model: ModelKind, vocab_size: int) -> dict[str, Any]:
     """Return a model config as a `[model]` table with all defaults and the vocabulary size."""
     return {**model.model_dump(), "vocab_size": vocab_size}

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import PrivateAttr, model_validator
 
 from ..data.config import Data
+from ..models.model import ModelKind
+from ..objectives.objective import ObjectiveKind
 from ..recipe.config import Config, Kind
 from ..recipe.load import Resolved, resolve
 from ..recipe.slot import KINDS, Slot
@@ -19,9 +21,9 @@ from . import registry as registry  # fills the slots before any schema is built
 class Recipe(Config):
     """A whole run: model, objective, data, optimizer, and the settings of the trainer."""
 
-    model: Annotated[Kind, Slot("model")]
+    model: Annotated[ModelKind, Slot("model")]
     """The architecture."""
-    objective: Annotated[Kind, Slot("objective")]
+    objective: Annotated[ObjectiveKind, Slot("objective")]
     """The loss that is minimised."""
     data: Data
     """The text, its tokenizer, and what a batch is."""
@@ -47,7 +49,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _batch_suits_objective(self) -> "Recipe":
-        needs = set(getattr(self.objective, "needs", ()))
+        needs = set(self.objective.requires)
         if missing := sorted(needs - set(self.source.gives(self.data.batch))):
             kinds = KINDS["batch"].items()
             suited = [name for name, kind in kinds if needs <= set(getattr(kind, "gives", ()))]
@@ -60,7 +62,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _row_fits_context(self) -> "Recipe":
-        context = getattr(self.model, "max_seq_len", None)
+        context = self.model.context()
         if context is not None and self.train.seq_len > context:
             raise ValueError(
                 f"train.seq_len = {self.train.seq_len} exceeds model.max_seq_len = {context}: "

@@ -78,7 +78,8 @@ from ..layers.routers.top_k import TopK
 from ..models.decoder import Decoder
 from ..models.encoder import Encoder
 from ..models.encoder_decoder import EncoderDecoder
-from ..models.pair import Pair
+from ..models.model import ModelKind
+from ..models.pair import ReplacedTokenPair
 from ..models.recurrent import Recurrent
 from ..models.recurrent_seq2seq import RecurrentSeq2Seq
 from ..objectives.answer import Answer
@@ -88,6 +89,7 @@ from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
+from ..objectives.objective import ObjectiveKind
 from ..objectives.prefix_lm import PrefixLm
 from ..objectives.rtd import Rtd
 from ..objectives.sentence_order import SentenceOrder
@@ -111,7 +113,16 @@ from ..optim.sgd import Sgd
 from ..recipe.slot import fill
 from ..trainer.source import SourceKind, Stream
 
-fill("model", Decoder, Encoder, EncoderDecoder, Recurrent, RecurrentSeq2Seq, Pair)
+fill(
+    "model",
+    Decoder,
+    Encoder,
+    EncoderDecoder,
+    Recurrent,
+    RecurrentSeq2Seq,
+    ReplacedTokenPair,
+    of=ModelKind,
+)
 fill("embed", TokenEmbed, of=EmbedKind)
 fill(
     "scaling",
@@ -135,8 +146,8 @@ fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, of=PoolKind)
 fill("init", Normal, FanIn, Xavier)
-fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq)
-fill("objective", Classify, Tag, Answer, Contrastive, Distill)
+fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
+fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
 fill("source", Stream, of=SourceKind)

@@ -146,7 +146,6 @@ def generate(
     from ..assembly.saved import load
     from ..decode.beam import Beams
     from ..decode.sample import Sampling
-    from ..verbs.search import reads_source, writes
 
     how = Beams(1 if beams is None else beams, alpha=length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
@@ -155,7 +154,7 @@ def generate(
         _check_picture(alignment, len(texts))
     with _waiting("Loading the run ..."):
         model, tokenizer = load(run)
-    if beams is not None or alignment is not None or not writes(model) or reads_source(model):
+    if beams is not None or alignment is not None or "causal_lm" not in model.tasks:
         _check_search(sampling, seed, stop, samples)
         loaded = (model, tokenizer)
         _search(run, texts, alignment, as_json, max_tokens=max_tokens, beams=how, loaded=loaded)

@@ -68,10 +68,10 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
         print(written(folder))
         words = ["train", recipe, "--resume", str(folder.path)]
         words += [word for each in sets for word in ("--set", each)]
-        does = getattr(load_recipe(folder.recipe).model, "does", None)
+        generates = load_recipe(folder.recipe).model.generates
         writes = f'generate --run {folder.path} --prompt "..."'
         measured = f"eval {folder.path}"
-        after = measured if does in ("reads", "judges") else writes
+        after = writes if generates else measured
         print(f"Continue with: mlxt {shlex.join(words) if stopped else after}")
     if stopped:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])

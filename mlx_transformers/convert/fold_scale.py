@@ -12,7 +12,6 @@ from .flat_model import flatten
 from .match import scale_folds
 
 Table = Mapping[str, Any]
-SIDES = ("encoder", "decoder")
 
 
 def fold_scales(
@@ -51,6 +50,6 @@ def stacks(ours: Table, theirs: Table) -> Iterator[tuple[str, Table, Table]]:
     if "layers" in ours:
         yield "", ours, theirs
         return
-    for side in SIDES:
-        if "layers" in (ours.get(side) or {}):
-            yield f"{side}.", ours[side], theirs[side]
+    for side, table in ours.items():
+        if isinstance(table, Mapping) and "layers" in table:
+            yield f"{side}.", table, theirs[side]

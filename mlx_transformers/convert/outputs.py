@@ -12,22 +12,25 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.context import Context, Layout
-from ..core.errors import ConvertError, unknown
+from ..core.errors import ConvertError
+from ..core.task import Task
+from ..models.model import Model
 
 Arrays = Mapping[str, np.ndarray]
 NEW_TOKENS = 16
 """Tokens of a greedy continuation."""
 
 
-def outputs(model: Any, kind: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    """Return all outputs of a model of `kind` (the kind in its recipe) for these inputs.
+def outputs(model: Model, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Return all outputs of a model for these inputs.
 
     Raises:
-        ConvertError: no outputs are known for models of this kind.
+        ConvertError: no outputs are known for the model's tasks.
     """
-    if kind not in BY_KIND:
-        raise ConvertError(unknown("model kind", kind, BY_KIND))
-    return BY_KIND[kind](model, inputs)
+    for task, give in BY_TASK.items():
+        if task in model.tasks:
+            return give(model, inputs)
+    raise ConvertError(f"No outputs are known for a {type(model).__name__}.")
 
 
 def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -60,7 +63,7 @@ def greedy(
     chosen: list[mx.array] = []
     for n in range(new_tokens):
         out, state = model.step(tokens, state)
-        if n and length + n == (getattr(model, "recompute_beyond", None) or 0) + 1:
+        if n and length + n == (model.recompute_beyond or 0) + 1:
             whole = mx.concatenate([_tokens(prompt), *chosen], axis=1)
             again = model.init_state(rows, length + new_tokens, total_length=length + n)
             out, state = model.step(whole, again)
@@ -89,7 +92,7 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
             types=None if types is None else _tokens(types),
         )
     )
-    x = model.encode(_tokens(rows["input_ids"]), ctx)
+    x = model.features(model.embedded({"tokens": _tokens(rows["input_ids"])}, ctx), ctx)
     found = {"last_hidden_state": x}
     if "pool" in model:
         pooled = model.pooled(x, ctx)
@@ -119,19 +122,19 @@ def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
         found["encoder_last_hidden_state"] = _numpy(ctx.memory)
         found["logits"] = _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx))
     if "prompt_ids" in inputs:
-        memory = model.encode(_tokens(inputs["prompt_ids"]), Context())
-        rows = inputs["prompt_ids"].shape[0]
-        state = model.init_state(rows, 1 + NEW_TOKENS, memory=memory)
+        source = _tokens(inputs["prompt_ids"])
+        rows = source.shape[0]
+        state = model.init_state(rows, 1 + NEW_TOKENS, given={"source": source})
         found |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
     return found
 
 
-BY_KIND: dict[str, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
-    "decoder": decoder,
-    "encoder": encoder,
-    "encoder_decoder": encoder_decoder,
+BY_TASK: dict[Task, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
+    "causal_lm": decoder,
+    "encode": encoder,
+    "seq2seq": encoder_decoder,
 }
-"""How each kind of model is asked."""
+"""The outputs of models by task."""
 
 
 def _tokens(ids: np.ndarray) -> mx.array:

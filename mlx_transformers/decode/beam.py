@@ -14,9 +14,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_map
 
-from ..core.context import Context
 from ..core.errors import RunError
-from .engine import Decodable, dtype
+from ..models.model import Decodable
+from .engine import dtype
 
 Step = Callable[[mx.array, Any], tuple[mx.array, Any]]
 """`(tokens [N, 1], state) -> (logits [N, 1, V], state)`."""
@@ -97,7 +97,7 @@ def best_continuations(
 
 
 def best_targets(
-    model: Any,
+    model: Decodable,
     source: mx.array,
     source_valid: mx.array | None = None,
     *,
@@ -123,9 +123,8 @@ def best_targets(
     """
 
     def begin(rows: mx.array, valid: mx.array | None) -> Any:
-        memory = model.encode(rows, Context(memory_valid=valid))
-        sizes = (rows.shape[0], limit + 1, dtype(model))
-        return model.init_state(*sizes, memory=memory, memory_valid=valid)
+        given = {"source": rows} if valid is None else {"source": rows, "source_valid": valid}
+        return model.init_state(rows.shape[0], limit + 1, dtype(model), given=given)
 
     def of_rows(n: int) -> Any:
         some = mx.zeros((n, source.shape[1]), source.dtype)

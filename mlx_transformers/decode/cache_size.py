@@ -5,7 +5,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from .engine import Decodable, dtype
+from ..models.model import Decodable
+from .engine import dtype
 
 
 def state_bytes(state: Any) -> int:

@@ -8,12 +8,13 @@ new trace; the step is traced again only when the number of rows changes or the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
 from ..core.errors import RunError
+from ..models.model import Decodable
 from .sample import NONE, Sampling, sample
 
 CHUNK = 512
@@ -25,34 +26,6 @@ SLOTS = 256
 
 FILLER = 0
 """The token of padded slots, which are never attended to."""
-
-
-@runtime_checkable
-class Decodable(Protocol):
-    """A model that continues token sequences step by step."""
-
-    max_seq_len: int
-    vocab_size: int
-
-    @property
-    def recompute_beyond(self) -> int | None: ...
-
-    @property
-    def state(self) -> Any: ...
-
-    def init_state(
-        self,
-        batch: int,
-        length: int,
-        dtype: mx.Dtype,
-        *,
-        pad: mx.array | None = None,
-        total_length: mx.array | None = None,
-    ) -> Any: ...
-
-    def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]: ...
-
-    def parameters(self) -> dict[str, Any]: ...
 
 
 class Engine:
@@ -139,7 +112,7 @@ class Engine:
 
     def _empty(self, length: int) -> Any:
         """An empty decode state before `length` known tokens, padding included."""
-        options: dict[str, mx.array] = {}
+        options: dict[str, Any] = {}
         pad = mx.array(self._pads, dtype=mx.int32) if any(self._pads) else None
         if pad is not None:
             options["pad"] = pad

@@ -17,8 +17,9 @@ from ..core.device import GIB
 from ..core.errors import RunError
 from ..data.tokenizers.stream import StreamDecoder
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..models.model import Decodable
 from .cache_size import state_bytes
-from .engine import Decodable, Engine
+from .engine import Engine
 from .sample import Sampling
 from .stats import EndReason, Stats
 from .stop import StopStrings

@@ -1,5 +1,6 @@
 """Heads: what the slot `head` can hold. What they read is the stack's output, `[B, T, D]`."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -8,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
+from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..ops.activations import ACTIVATIONS
 from ..recipe.config import Kind
@@ -18,8 +20,8 @@ from .linear import matrix
 from .parameter import LINEAR, Role
 
 
-class Vocabulary(HeadKind):
-    """What all heads over the vocabulary can be told."""
+class VocabularyHead(HeadKind):
+    """A head over the vocabulary: `softcap(scale · transform(h) Wᵀ + b)`."""
 
     tied: bool
     """Whether W is the embedding table itself."""
@@ -33,8 +35,12 @@ class Vocabulary(HeadKind):
     """Width of the vectors that meet the vocabulary, where it is not the model's: that of a
     factorised embedding (OPT 350M, ALBERT)."""
 
+    @abstractmethod
+    def build(self, vocab_size: int, dim: int) -> "LmHeadModule":
+        """The module, for a residual stream of width `dim`."""
 
-class LmHead(Vocabulary):
+
+class LmHead(VocabularyHead):
     """Logits over the vocabulary: `softcap(scale · h Wᵀ + b)`.
 
     Tied weights: Press & Wolf 2017. The soft cap `c · tanh(logits / c)` is Gemma 2's.
@@ -50,7 +56,7 @@ class LmHead(Vocabulary):
         return LmHeadModule(self, vocab_size, dim)
 
 
-class MlmHead(Vocabulary):
+class MlmHead(VocabularyHead):
     """BERT's head: `softcap(scale · norm(act(W_m h + b_m)) Wᵀ + b)`.
 
     Devlin et al. 2018: their code, `get_masked_lm_output`.
@@ -104,6 +110,20 @@ class TagHead(HeadKind):
         return TagHeadModule(self, dim)
 
 
+def vocabulary_head(head: HeadKind, vocab_size: int, dim: int) -> "LmHeadModule":
+    """Build a head over the vocabulary.
+
+    Raises:
+        RecipeError: `head` is of another kind.
+    """
+    if not isinstance(head, VocabularyHead):
+        raise RecipeError(
+            f"model.head.kind = '{head.kind}' gives no logits over the vocabulary: set "
+            "model.head.kind = 'lm' or 'mlm'."
+        )
+    return head.build(vocab_size, dim)
+
+
 def refuse_without_map(activation: Activation | None, norm: Kind | None, map_bias: bool) -> None:
     """Raise ValueError where a map that isn't there is told something."""
     if activation is None and (norm is not None or not map_bias):
@@ -124,7 +144,7 @@ class LmHeadModule(nn.Module):
 
     roles: ClassVar[dict[str, Role]] = LINEAR
 
-    def __init__(self, config: Vocabulary, vocab_size: int, dim: int) -> None:
+    def __init__(self, config: VocabularyHead, vocab_size: int, dim: int) -> None:
         super().__init__()
         self.softcap, self.scale = config.softcap, config.scale
         if config.width is not None and not isinstance(config, MlmHead):

@@ -178,7 +178,7 @@ def _held(job: Job) -> dict[str, float]:
 
 def _embedding(job: Job) -> float:
     """Bytes of one array `[V, D]`."""
-    return float(job.vocab_size * job.config.dim * FLOAT32_BYTES)
+    return float(job.vocab_size * job.dim * FLOAT32_BYTES)
 
 
 def _loss(job: Job, ahead: Ahead, working: float) -> float:
@@ -190,7 +190,7 @@ def _loss(job: Job, ahead: Ahead, working: float) -> float:
     n_chunks = -(-told // job.chunk)
     logits = float(min(job.chunk, told) * job.vocab_size * FLOAT32_BYTES)
     alive = min(ahead.chunks, ahead.chunk * n_chunks) * logits
-    beside = ahead.head * _embedding(job) + ahead.rows * told * job.config.dim * FLOAT32_BYTES
+    beside = ahead.head * _embedding(job) + ahead.rows * told * job.dim * FLOAT32_BYTES
     filled = min(1.0, n_chunks * ahead.chunk / (ahead.chunks + ahead.chunk * 2))
     return alive + max(beside, (1 - filled) * working)
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Protocol
 
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..data.kinds import Columns
-from ..models.stack import towers
+from ..models.model import ModelKind, TowerSpec
 
 
 class Saves(Protocol):
@@ -49,7 +48,7 @@ class Job:
         sharers: processes that share the blocks, of which `model` and `state` are one's part.
     """
 
-    config: Any
+    config: ModelKind
     model: Any
     state: Any
     vocab_size: int
@@ -87,36 +86,37 @@ class Job:
         """The pass of the encoder of two stacks."""
         return replace(self.at, length=self.columns.source, memory=0, masked=True)
 
-    def tables(self) -> list[tuple[Any, ActivationShape]]:
-        """The model's table and those of its stacks, in the order that they run, with its pass."""
-        encoder = getattr(self.config, "encoder", None) if self.columns.source else None
-        return [(t, self.source if t is encoder else self.at) for t in towers(self.config)]
+    @property
+    def dim(self) -> int:
+        """Width D of the widest tower."""
+        return max(tower.dim for tower in self.config.towers())
+
+    def passes(self) -> list[tuple[TowerSpec, ActivationShape]]:
+        """The towers of the model, in the order that they run, each with its pass."""
+        reads_source = bool(self.columns.source)
+        return [
+            (tower, self.source if tower.reads_source and reads_source else self.at)
+            for tower in self.config.towers()
+        ]
 
     def readings(self) -> Iterator[Reading]:
         """Every layer, in the order that they run."""
-        layers, stacks = iter(self.config.layers()), self.tables()[1:] or self.tables()
-        for table, at in stacks:
-            count = table.n_layers if len(stacks) > 1 else None
-            for layer in islice(layers, count):
-                yield self._reading(layer, table, at)
+        for tower, at in self.passes():
+            for layer in tower.layers:
+                yield self._reading(layer, tower, at)
 
     def further(self) -> list[Reading]:
-        """The blocks of what looks ahead in training."""
-        blocks: list[Any] = getattr(self.config, "ahead_blocks", list)()
-        return [self._reading(block, self.config, self.at) for block in blocks]
+        """The blocks that run in training alone: multi-token prediction."""
+        towers = self.config.training_towers()
+        return [self._reading(layer, tower, self.at) for tower in towers for layer in tower.layers]
 
     def edges(self) -> list[Reading]:
-        """What stands before the first layer of each stack and after the last."""
-        return [
-            Reading(part, getattr(table, "dim", self.config.dim), at)
-            for table, at in self.tables()
-            for part in (getattr(table, "embed", None), getattr(table, "norm", None))
-            if part is not None
-        ]
+        """The parts before the first layer of each tower and after the last."""
+        return [Reading(part, tower.dim, at) for tower, at in self.passes() for part in tower.edges]
 
-    def _reading(self, layer: Any, table: Any, at: ActivationShape) -> Reading:
-        """A layer of a stack, as one of the processes that share it has it."""
-        position = getattr(layer, "position", None) or getattr(table, "position", None)
-        dim = getattr(table, "dim", self.config.dim)
-        own = layer if self.sharers == 1 else layer.part(dim, self.sharers)
-        return Reading(own, dim, replace(at, biased=getattr(position, "adds_to_scores", False)))
+    def _reading(self, layer: Any, tower: TowerSpec, at: ActivationShape) -> Reading:
+        """A layer of a tower, as one of the processes that share it has it."""
+        position = getattr(layer, "position", None) or tower.position
+        own = layer if self.sharers == 1 else layer.part(tower.dim, self.sharers)
+        biased = getattr(position, "adds_to_scores", False)
+        return Reading(own, tower.dim, replace(at, biased=biased))

@@ -7,14 +7,16 @@ import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context, Cursor, Layout
-from ..layers.block import Block
-from ..layers.heads import Unembedding
-from ..recipe.config import Kind
+from ..core.task import Task
+from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.kinds import HeadKind, InitKind
+from ..layers.mtp import MultiTokenKind
 from ..recipe.slot import Slot
+from .model import Arrays, Decodable, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule
 
 
-class Decoder(Tower, Kind):
+class Decoder(Tower, ModelKind):
     """A decoder-only language model: embed, L blocks, norm, head.
 
     Liu et al. 2018, section 4.2.3; Radford et al. 2018 (GPT-1). Its members differ in what fills
@@ -22,58 +24,66 @@ class Decoder(Tower, Kind):
     """
 
     kind: Literal["decoder"] = "decoder"
-    does: ClassVar[str] = "continues"
-    """What it does with a text; an objective trains models that do what its `trains` says."""
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     dim: int = Field(ge=1)
     """Width D of the residual stream."""
     max_seq_len: int = Field(ge=1)
     """The longest sequence the model is made for, in tokens: its context."""
-    vocab_size: int | None = Field(None, ge=1)
-    """Vocabulary V; none means the tokenizer's own."""
-    head: Annotated[Kind, Slot("head")]
+    head: Annotated[HeadKind, Slot("head")]
     """How vectors become logits."""
-    ahead: Annotated[Kind, Slot("ahead")] | None = None
+    ahead: Annotated[MultiTokenKind, Slot("ahead")] | None = None
     """What predicts tokens beyond the next one, in training alone; none means nothing does."""
-    init: Annotated[Kind, Slot("init")]
+    init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 
-    def ahead_blocks(self) -> list[Block]:
-        """The blocks of what looks ahead."""
+    def towers(self) -> list[TowerSpec]:
+        return [self.spec("", self.dim)]
+
+    def training_towers(self) -> list[TowerSpec]:
         if self.ahead is None:
             return []
-        return [self.ahead.block or self.layers()[-1]] * self.ahead.n  # type: ignore[attr-defined]
+        blocks = self.ahead.blocks(self.layers()[-1])
+        return [TowerSpec("ahead", self.dim, blocks, position=self.position)]
+
+    def context(self) -> int:
+        return self.max_seq_len
 
     def build(self, vocab_size: int) -> "DecoderModel":
-        """The module, initialised from MLX's global random state."""
         model = DecoderModel(self, self.vocab_size or vocab_size)
-        self.init.apply(model, self.n_layers)  # type: ignore[attr-defined]
+        self.init.apply(model, self.n_layers)
         return model
 
 
-class DecoderModel(TowerModule):
+class DecoderModel(TowerModule, Decodable):
     """`(tokens [B, T], ctx) -> logits [B, T, V]`."""
+
+    tasks = Decoder.tasks
 
     def __init__(self, config: Decoder, vocab_size: int) -> None:
         super().__init__(config, vocab_size, config.dim, config.max_seq_len)
         self.max_seq_len = config.max_seq_len
         self.vocab_size = vocab_size
-        self.head = config.head.build(vocab_size, config.dim)
+        self.head = vocabulary_head(config.head, vocab_size, config.dim)
         if config.ahead is not None:
-            own = (config.norm, config.ahead_blocks()[0])
-            self.ahead = config.ahead.build(config.dim, config.max_seq_len, *own)  # type: ignore[attr-defined]
+            own = (config.norm, config.layers()[-1])
+            self.ahead = config.ahead.build(config.dim, config.max_seq_len, *own)
 
     def stacks(self) -> list[Stack]:
-        """Every stack of blocks, in the order that they run."""
         return [self.stack]
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """What meets the vocabulary, `[B, T, width]`: the last block's output, normalised."""
-        return self.head.transform(self.read(tokens, ctx))
+    def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
+        return self.embed_tokens(batch["tokens"], ctx)
 
-    def hidden_ahead(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, list[mx.array]]:
-        """The same, and beside it what meets the vocabulary for each token further on, of a model
-        with an `ahead`: `[B, T - k, width]` for the one after k others."""
-        h = self.read(tokens, ctx)
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.forward(x, ctx)
+
+    def transform(self, h: mx.array) -> mx.array:
+        return self.head.transform(h)
+
+    def hidden_multi_token(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, list[mx.array]]:
+        """`hidden` of `tokens [B, T]`, and of each multi-token prediction: `[B, T - k, width]`
+        predicts the token after k others."""
+        h = self.forward(self.embed_tokens(tokens, ctx), ctx)
         passes = [shortened(ctx, k) for k in range(1, len(self.ahead.chain) + 1)]
         further = self.ahead(h, self.embed(tokens, ctx), passes)
         for i, own in enumerate(passes, self.stack.n_layers):
@@ -84,11 +94,11 @@ class DecoderModel(TowerModule):
         return self.head.transform(h), [self.head.transform(each) for each in further]
 
     def unembedding(self) -> Unembedding:
-        """The map from `hidden` to logits, for losses that never hold all logits."""
         return self.head.unembedding(self.embed.table)
 
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
-        return self.head(self.read(tokens, ctx or Context()), self.embed.table)
+        ctx = ctx or Context()
+        return self.head(self.forward(self.embed_tokens(tokens, ctx), ctx), self.embed.table)
 
     def init_state(
         self,
@@ -98,17 +108,8 @@ class DecoderModel(TowerModule):
         *,
         pad: mx.array | None = None,
         total_length: int | mx.array = 0,
+        given: Arrays | None = None,
     ) -> dict[str, Any]:
-        """An empty decode state for `batch` rows of at most `length` tokens.
-
-        Args:
-            pad: `[B]`, how many tokens before the first of each row will be padding.
-            total_length: length of the sequence that is read next, a scalar or `[B]`, where a
-                model with `recompute_beyond` reads it in several steps.
-
-        Raises:
-            RunError: the position kind has not as many positions.
-        """
         self.position.admit(length)
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
         if self.recompute_beyond is not None:
@@ -117,29 +118,21 @@ class DecoderModel(TowerModule):
 
     @property
     def recompute_beyond(self) -> int | None:
-        """Sequence length beyond which the text is read anew with its `total_length`, if any."""
         own = [block.position for block in self.stack.blocks if "position" in block]
         ends = [position.recompute_beyond for position in (self.position, *own)]
         return min((end for end in ends if end is not None), default=None)
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
-        """Continue every row by `tokens [B, T]`: logits `[B, T, V]` and the new state.
-
-        The state is a tree of arrays, so a step can be compiled; a prompt is one step.
-        """
-        ctx = Context(
-            cursor=Cursor(
-                offset=state["offset"], pad=state.get("pad"), total_length=state.get("total_length")
-            )
-        )
-        ctx.layout = Layout(positions=padded_positions(tokens, ctx))
-        h, blocks = self.go_on(tokens, state["blocks"], ctx)
+        cursor = Cursor(state["offset"], state.get("pad"), state.get("total_length"))
+        layout = Layout(positions=padded_positions(tokens, cursor))
+        ctx = Context(layout, cursor)
+        h, blocks = self.decode(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
         return self.head(h, self.embed.table), state | after
 
 
 def shortened(ctx: Context, k: int) -> Context:
-    """The context of a pass over the same rows without their last k places."""
+    """The context of a pass over the same rows without their last k positions."""
 
     def cut(array: mx.array | None) -> mx.array | None:
         return None if array is None else array[:, :-k]
@@ -156,8 +149,8 @@ def shortened(ctx: Context, k: int) -> Context:
     return replace(ctx, layout=layout, key=ctx.split_key(), collected=collected)
 
 
-def padded_positions(tokens: mx.array, ctx: Context) -> mx.array | None:
-    """Positions `[B, T]` of a step with `cursor.pad` left padding; None without padding."""
-    if ctx.cursor.pad is None:
+def padded_positions(tokens: mx.array, cursor: Cursor) -> mx.array | None:
+    """Positions `[B, T]` of a step with left padding; None without padding."""
+    if cursor.pad is None:
         return None
-    return mx.maximum(mx.arange(tokens.shape[1]) + ctx.cursor.offset - ctx.cursor.pad[:, None], 0)
+    return mx.maximum(mx.arange(tokens.shape[1]) + cursor.offset - cursor.pad[:, None], 0)

@@ -7,13 +7,15 @@ import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
-from ..layers.heads import Unembedding
-from ..recipe.config import Kind
+from ..core.task import Task
+from ..layers.heads import LmHeadModule, Unembedding
+from ..layers.kinds import HeadKind, InitKind, PoolKind
 from ..recipe.slot import Slot
+from .model import Arrays, Model, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule
 
 
-class Encoder(Tower, Kind):
+class Encoder(Tower, ModelKind):
     """An encoder: embed, L blocks in which every token sees every other, norm, and what is asked.
 
     Devlin et al. 2018 (BERT), section 3. `head` answers for every token (masked words, tags),
@@ -22,30 +24,35 @@ class Encoder(Tower, Kind):
     """
 
     kind: Literal["encoder"] = "encoder"
-    does: ClassVar[str] = "reads"
-    """What it does with a text; an objective trains models that do what its `trains` says."""
+    tasks: ClassVar[frozenset[Task]] = frozenset({"encode"})
     dim: int = Field(ge=1)
     """Width D of the residual stream."""
     max_seq_len: int = Field(ge=1)
     """The longest sequence the model is made for, in tokens."""
-    vocab_size: int | None = Field(None, ge=1)
-    """Vocabulary V; none means the tokenizer's own."""
-    head: Annotated[Kind, Slot("head")] | None = None
+    head: Annotated[HeadKind, Slot("head")] | None = None
     """What is said of every token; none says nothing."""
-    pool: Annotated[Kind, Slot("pool")] | None = None
+    pool: Annotated[PoolKind, Slot("pool")] | None = None
     """What is said of the sequence; none says nothing."""
-    init: Annotated[Kind, Slot("init")]
+    init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 
+    def towers(self) -> list[TowerSpec]:
+        return [self.spec("", self.dim)]
+
+    def context(self) -> int:
+        return self.max_seq_len
+
     def build(self, vocab_size: int) -> "EncoderModel":
-        """The module, initialised from MLX's global random state."""
         model = EncoderModel(self, self.vocab_size or vocab_size)
-        self.init.apply(model, self.n_layers)  # type: ignore[attr-defined]
+        self.init.apply(model, self.n_layers)
         return model
 
 
-class EncoderModel(TowerModule):
-    """`(tokens [B, T], ctx) -> ` the head's answer `[B, T, ...]`; without one the pool's, or x."""
+class EncoderModel(TowerModule, Model):
+    """`(tokens [B, T], ctx) -> ` the head's logits `[B, T, ...]`; without a head the pool's, and
+    without either the vectors `[B, T, D]`."""
+
+    tasks = Encoder.tasks
 
     def __init__(self, config: Encoder, vocab_size: int) -> None:
         super().__init__(config, vocab_size, config.dim, config.max_seq_len)
@@ -57,29 +64,31 @@ class EncoderModel(TowerModule):
             self.pool = config.pool.build(config.dim)
 
     def stacks(self) -> list[Stack]:
-        """Every stack of blocks, in the order that they run."""
         return [self.stack]
 
-    def encode(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """The normalised output of the last block, `[B, T, D]`; `layout.valid` marks padding."""
+    def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
         ctx.layout = replace(ctx.layout, causal=False)
-        return self.read(tokens, ctx)
+        return self.embed_tokens(batch["tokens"], ctx)
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """What meets the vocabulary, `[B, T, width]`."""
-        return self.head.transform(self.encode(tokens, ctx))
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.forward(x, ctx)
 
-    def unembedding(self) -> Unembedding:
-        """The map from `hidden` to logits, for losses that never hold all logits."""
+    def transform(self, h: mx.array) -> mx.array:
+        assert isinstance(self.head, LmHeadModule), "only a head over the vocabulary transforms"
+        return self.head.transform(h)
+
+    def unembedding(self) -> Unembedding | None:
+        if "head" not in self or not isinstance(self.head, LmHeadModule):
+            return None
         return self.head.unembedding(self.embed.table)
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
-        """The pool's answer `[B, ...]` to what `encode` returned."""
+        """The pool's output `[B, ...]` for `x` of `features`."""
         return self.pool(x, ctx)
 
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
         ctx = ctx or Context()
-        x = self.encode(tokens, ctx)
+        x = self.features(self.embedded({"tokens": tokens}, ctx), ctx)
         if "head" in self:
             return self.head(x, self.embed.table)
         return self.pool(x, ctx) if "pool" in self else x

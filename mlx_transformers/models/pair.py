@@ -1,50 +1,49 @@
-"""A pair: a generator that fills masks, and a discriminator that judges what it wrote."""
+"""Generator and discriminator of replaced token detection: ELECTRA while it is pretrained."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
-import mlx.nn as nn
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ..core.context import Context
-from ..layers.block import Block
-from ..recipe.config import Kind
+from ..core.task import Task
+from ..layers.embed import TokenEmbed
+from ..layers.heads import TagHead, VocabularyHead
 from .encoder import Encoder
+from .model import Arrays, Model, ModelKind, TowerSpec
 from .stack import Stack
 
 
-class Pair(Kind):
+class ReplacedTokenPair(ModelKind):
     """ELECTRA while it is pretrained: Clark et al. 2020, section 2 and figure 2. Afterwards the
     discriminator is the model.
 
     The generator is a masked language model, 1/4 to 1/2 as wide (section 3.2); the discriminator's
-    head says one number for every token.
+    head gives one logit per token.
     """
 
     kind: Literal["pair"] = "pair"
-    does: ClassVar[str] = "judges"
-    """What it does with a text; an objective trains models that do what its `trains` says."""
+    tasks: ClassVar[frozenset[Task]] = frozenset({"detect_replaced"})
     generator: Encoder
-    """What fills masks; its head is over the vocabulary."""
+    """Fills the masks; its head is over the vocabulary."""
     discriminator: Encoder
-    """What judges every token; its head has one class."""
-    vocab_size: int | None = Field(None, ge=1)
-    """Vocabulary V of both; none means the tokenizer's own."""
+    """Judges every token, real or replaced; its head has one class."""
     shared: bool = True
-    """Whether both read one table of tokens (section 3.2), the generator's; their embeddings then
+    """Whether both read one embedding table (section 3.2), the generator's; their embeddings then
     have one width."""
 
     @model_validator(mode="after")
-    def _roles(self) -> "Pair":
-        if not hasattr(self.generator.head, "tied"):
+    def _heads_suit_their_parts(self) -> "ReplacedTokenPair":
+        if not isinstance(self.generator.head, VocabularyHead):
             raise ValueError("generator.head must be over the vocabulary: kind 'mlm' or 'lm'.")
-        if getattr(self.discriminator.head, "n_classes", None) != 1:
+        head = self.discriminator.head
+        if not isinstance(head, TagHead) or head.n_classes != 1:
             raise ValueError("discriminator.head must be of kind 'tags', with n_classes = 1.")
         for name, one in (("generator", self.generator), ("discriminator", self.discriminator)):
             if one.vocab_size is not None:
                 raise ValueError(f"{name}.vocab_size: give model.vocab_size, which is for both.")
-        widths = [getattr(e.embed, "width", None) or e.dim for e in self._both()]
+        widths = [_embedding_width(each) for each in (self.generator, self.discriminator)]
         if self.shared and widths[0] != widths[1]:
             raise ValueError(
                 f"The embeddings are {widths[0]} and {widths[1]} wide, so they can't be one table: "
@@ -52,39 +51,32 @@ class Pair(Kind):
             )
         return self
 
-    def _both(self) -> list[Encoder]:
-        return [self.generator, self.discriminator]
+    def towers(self) -> list[TowerSpec]:
+        return [
+            self.generator.spec("generator", self.generator.dim),
+            self.discriminator.spec("discriminator", self.discriminator.dim),
+        ]
 
-    @property
-    def dim(self) -> int:
-        """The larger width D of both."""
-        return max(each.dim for each in self._both())
+    def context(self) -> int:
+        return min(self.generator.max_seq_len, self.discriminator.max_seq_len)
 
-    @property
-    def max_seq_len(self) -> int:
-        """The longest sequence that both are made for."""
-        return min(each.max_seq_len for each in self._both())
-
-    @property
-    def n_layers(self) -> int:
-        """Blocks of both."""
-        return len(self.layers())
-
-    def layers(self) -> list[Block]:
-        """The block of each layer, the generator's first."""
-        return [block for each in self._both() for block in each.layers()]
-
-    def build(self, vocab_size: int) -> "PairModel":
-        """The module, initialised from MLX's global random state."""
-        return PairModel(self, self.vocab_size or vocab_size)
+    def build(self, vocab_size: int) -> "ReplacedTokenPairModel":
+        return ReplacedTokenPairModel(self, self.vocab_size or vocab_size)
 
 
-class PairModel(nn.Module):
-    """`(tokens [B, T], ctx) -> [B, T, 1]`: how much each token looks replaced, as a logit."""
+def _embedding_width(encoder: Encoder) -> int:
+    embed = encoder.embed
+    return (isinstance(embed, TokenEmbed) and embed.width) or encoder.dim
 
-    def __init__(self, config: Pair, vocab_size: int) -> None:
+
+class ReplacedTokenPairModel(Model):
+    """`(tokens [B, T], ctx) -> [B, T, 1]`: the logit of each token being replaced."""
+
+    tasks = ReplacedTokenPair.tasks
+
+    def __init__(self, config: ReplacedTokenPair, vocab_size: int) -> None:
         super().__init__()
-        self.vocab_size, self.max_seq_len = vocab_size, config.max_seq_len
+        self.vocab_size, self.max_seq_len = vocab_size, config.context()
         self.generator = config.generator.build(vocab_size)
         self.discriminator = config.discriminator.build(vocab_size)
         self.shared = config.shared
@@ -92,14 +84,18 @@ class PairModel(nn.Module):
             self.discriminator.embed.pop("table")
 
     def stacks(self) -> list[Stack]:
-        """Every stack of blocks, in the order that they run."""
         return [*self.generator.stacks(), *self.discriminator.stacks()]
 
-    def judge(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """The discriminator's answer, `[B, T, 1]`."""
+    def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
+        """The discriminator's input."""
         ctx.layout = replace(ctx.layout, causal=False)
-        table: Any = self.generator.embed.table if self.shared else None
-        return self.discriminator.head(self.discriminator.read(tokens, ctx, table), None)
+        table = self.generator.embed.table if self.shared else None
+        return self.discriminator.embed_tokens(batch["tokens"], ctx, table)
+
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.discriminator.forward(x, ctx)
 
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
-        return self.judge(tokens, ctx or Context())
+        ctx = ctx or Context()
+        x = self.features(self.embedded({"tokens": tokens}, ctx), ctx)
+        return self.discriminator.head(x, None)

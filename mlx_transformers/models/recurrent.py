@@ -3,24 +3,24 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
-import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context, Layout
+from ..core.task import Task
 from ..layers.dropout import Dropout, WordDropout
-from ..layers.heads import Unembedding
-from ..layers.norms import NoNorm
+from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.kinds import EmbedKind, HeadKind, InitKind
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
-from ..layers.recurrence import Recurrence, RecurrenceModule, RecurrentLayer
-from ..recipe.config import Kind
+from ..layers.recurrence import Recurrence, RecurrenceModule
 from ..recipe.slot import Slot
+from .model import Arrays, Decodable, ModelKind, TowerSpec
 
 ENDLESS = 2**20
 """Tokens a recurrent model may be asked for: its state doesn't grow, so nothing limits it."""
 
 
-class Recurrent(Kind):
+class Recurrent(ModelKind):
     """A recurrent language model: embed, L recurrent layers, head; Mikolov et al. 2010.
 
     With its dropouts and penalties it is AWD-LSTM (Merity et al. 2017), which ULMFiT fine-tunes.
@@ -29,19 +29,16 @@ class Recurrent(Kind):
     """
 
     kind: Literal["recurrent"] = "recurrent"
-    does: ClassVar[str] = "continues"
-    """What it does with a text; an objective trains models that do what its `trains` says."""
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     dim: int = Field(ge=1)
     """Width D of the embeddings and of the last layer."""
-    vocab_size: int | None = Field(None, ge=1)
-    """Vocabulary V; none means the tokenizer's own."""
-    embed: Annotated[Kind, Slot("embed")]
+    embed: Annotated[EmbedKind, Slot("embed")]
     """How tokens become vectors."""
     stack: Recurrence
     """The recurrent layers."""
-    head: Annotated[Kind, Slot("head")]
+    head: Annotated[HeadKind, Slot("head")]
     """How vectors become logits."""
-    init: Annotated[Kind, Slot("init")]
+    init: Annotated[InitKind, Slot("init")]
     """How weights start."""
     word_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the vocabulary whose embeddings a training pass sees as zeros."""
@@ -63,27 +60,21 @@ class Recurrent(Kind):
             )
         return self
 
-    @property
-    def norm(self) -> NoNorm:
-        """What stands between the last layer and the head: nothing."""
-        return NoNorm()
-
-    def layers(self) -> list[RecurrentLayer]:
-        """What the planner asks of each layer."""
-        return self.stack.layers(self.dim, self.dim)
+    def towers(self) -> list[TowerSpec]:
+        layers = self.stack.layers(self.dim, self.dim)
+        return [TowerSpec("", self.dim, layers, (self.embed,), names=("layer",))]
 
     def build(self, vocab_size: int) -> "RecurrentModel":
-        """The module, initialised from MLX's global random state."""
         model = RecurrentModel(self, self.vocab_size or vocab_size)
-        self.init.apply(model, self.stack.n_layers)  # type: ignore[attr-defined]
+        self.init.apply(model, self.stack.n_layers)
         return model
 
 
-class RecurrentModel(nn.Module):
+class RecurrentModel(Decodable):
     """`(tokens [B, T], ctx) -> logits [B, T, V]`."""
 
+    tasks = Recurrent.tasks
     places: ClassVar[dict[str, Place]] = {"embed": "below"}
-
     max_seq_len = ENDLESS
 
     def __init__(self, config: Recurrent, vocab_size: int) -> None:
@@ -96,20 +87,18 @@ class RecurrentModel(nn.Module):
         self.before = Dropout(config.input_dropout, config.stack.locked)
         self.stack = config.stack.build(config.dim, config.dim)
         self.after = Dropout(config.output_dropout, config.stack.locked)
-        self.head = config.head.build(vocab_size, config.dim)
+        self.head = vocabulary_head(config.head, vocab_size, config.dim)
 
     def stacks(self) -> list[RecurrenceModule]:
-        """Every stack of layers, in the order that they run."""
         return [self.stack]
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """What meets the vocabulary, `[B, T, width]`; reads on from `ctx.collected.carried`."""
-        return self.head.transform(self.read(tokens, ctx))
+    def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
+        ctx.position, tokens = Position(), batch["tokens"]
+        return self.before(self.words(self.embed(tokens, ctx), tokens, ctx), ctx)
 
-    def read(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """The output of the last layer, `[B, T, D]`."""
-        ctx.position = Position()
-        x = self.before(self.words(self.embed(tokens, ctx), tokens, ctx), ctx)
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        """The output of the last layer, `[B, T, D]`. The state begins with `collected.carried`, and
+        its end is left there, unless it is None."""
         begin = ctx.collected.carried
         if begin is None:
             begin = self.stack.init_state(x.shape[0], x.dtype)
@@ -128,17 +117,16 @@ class RecurrentModel(nn.Module):
                 "slowness", self.slowness_penalty * (h[:, 1:] - h[:, :-1]).square().mean()
             )
 
+    def transform(self, h: mx.array) -> mx.array:
+        return self.head.transform(h)
+
     def unembedding(self) -> Unembedding:
-        """The map from `hidden` to logits, for losses that never hold all logits."""
         return self.head.unembedding(self.embed.table)
 
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
-        return self.head(self.read(tokens, ctx or Context()), self.embed.table)
-
-    @property
-    def recompute_beyond(self) -> None:
-        """None: a recurrent model has no positions that depend on the length of a text."""
-        return None
+        ctx = ctx or Context()
+        x = self.embedded({"tokens": tokens}, ctx)
+        return self.head(self.features(x, ctx), self.embed.table)
 
     def init_state(
         self,
@@ -148,22 +136,16 @@ class RecurrentModel(nn.Module):
         *,
         pad: mx.array | None = None,
         total_length: int | mx.array = 0,
+        given: Arrays | None = None,
     ) -> dict[str, Any]:
-        """An empty decode state for `batch` rows, whatever their `length` and
-        `total_length`.
-
-        Args:
-            pad: `[B]`, how many tokens before the first of each row will be padding.
-        """
+        """An empty decode state for `batch` rows, whatever their `length`."""
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, dtype)}
         return state if pad is None else state | {"pad": pad}
 
     def carried_state(self, batch: int) -> list[Any]:
-        """The zero state before the first of consecutive batches of `batch` rows."""
         return self.stack.init_state(batch, mx.float32)
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
-        """Continue every row by `tokens [B, T]`: logits `[B, T, V]` and the new state."""
         ctx = Context(position=Position())
         if "pad" in state:
             places = mx.arange(tokens.shape[1]) + state["offset"]

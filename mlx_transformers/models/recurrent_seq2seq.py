@@ -9,23 +9,23 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.errors import RecipeError
+from ..core.task import Task
 from ..layers.attentive import Attend, AttentiveDecoder, KeyedMemory
 from ..layers.dropout import Dropout
-from ..layers.heads import Unembedding
-from ..layers.kinds import AlignKind
-from ..layers.norms import NoNorm
+from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.kinds import AlignKind, EmbedKind, HeadKind, InitKind
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
-from ..layers.recurrence import Recurrence, RecurrenceModule, RecurrentLayer
+from ..layers.recurrence import Recurrence, RecurrenceModule
 from ..layers.scheduled_sampling import ScheduledSampling
-from ..recipe.config import Kind
 from ..recipe.slot import Slot
+from .model import Arrays, Decodable, ModelKind, TowerSpec
 from .recurrent import ENDLESS
 
 Memory = dict[str, Any]
 
 
-class RecurrentSeq2Seq(Kind):
+class RecurrentSeq2Seq(ModelKind):
     """Recurrent sequence to sequence, the decoder beginning with the encoder's last states.
 
     Sutskever et al. 2014, Cho et al. 2014 (no `align`: one vector holds the source); Bahdanau et
@@ -33,13 +33,10 @@ class RecurrentSeq2Seq(Kind):
     """
 
     kind: Literal["recurrent_seq2seq"] = "recurrent_seq2seq"
-    does: ClassVar[str] = "answers"
-    """What it does with a text; an objective trains models that do what its `trains` says."""
+    tasks: ClassVar[frozenset[Task]] = frozenset({"seq2seq"})
     dim: int = Field(ge=1)
     """Width D of embeddings, memory and states."""
-    vocab_size: int | None = Field(None, ge=1)
-    """Vocabulary V of both sides; none means the tokenizer's own."""
-    embed: Annotated[Kind, Slot("embed")]
+    embed: Annotated[EmbedKind, Slot("embed")]
     """How tokens become vectors."""
     shared: bool = True
     """Whether both sides read one embedding table."""
@@ -60,9 +57,9 @@ class RecurrentSeq2Seq(Kind):
     """Dropout on embeddings, and on what goes to the head."""
     sampling: ScheduledSampling | None = None
     """Inputs of its own for the decoder in training; none is teacher forcing."""
-    head: Annotated[Kind, Slot("head")]
+    head: Annotated[HeadKind, Slot("head")]
     """How vectors become logits."""
-    init: Annotated[Kind, Slot("init")]
+    init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 
     @model_validator(mode="after")
@@ -87,24 +84,18 @@ class RecurrentSeq2Seq(Kind):
             )
         return self
 
-    @property
-    def norm(self) -> NoNorm:
-        """What stands between the decoder and the head: nothing."""
-        return NoNorm()
-
-    def layers(self) -> list[RecurrentLayer]:
-        """What the planner asks of each layer, those of the encoder first."""
+    def towers(self) -> list[TowerSpec]:
         beside = self.attend == "before" or self.input_feeding
-        read = self.encoder.layers(self.dim, self.dim)
-        written = self.decoder.layers(self.dim * (1 + beside), self.dim)
-        return [*read, *written[:-1], replace(written[-1], align=self.align)]
+        encoder = self.encoder.layers(self.dim, self.dim)
+        *below, last = self.decoder.layers(self.dim * (1 + beside), self.dim)
+        decoder = [*below, replace(last, align=self.align)]
+        names = ("layer",)
+        return [
+            TowerSpec("encoder", self.dim, encoder, names=names, reads_source=True),
+            TowerSpec("decoder", self.dim, decoder, (self.embed,), names=names),
+        ]
 
     def build(self, vocab_size: int) -> "RecurrentSeq2SeqModel":
-        """The module, initialised from MLX's global random state.
-
-        Raises:
-            RecipeError: states would be copied between layers of different widths.
-        """
         pairs = zip(
             self.encoder.widths(self.dim, self.dim),
             self.decoder.widths(self.dim, self.dim),
@@ -117,15 +108,15 @@ class RecurrentSeq2Seq(Kind):
                     "model.encoder and model.decoder one hidden_dim, or take bridge = 'tanh'."
                 )
         model = RecurrentSeq2SeqModel(self, self.vocab_size or vocab_size)
-        self.init.apply(model, self.decoder.n_layers)  # type: ignore[attr-defined]
+        self.init.apply(model, self.decoder.n_layers)
         return model
 
 
-class RecurrentSeq2SeqModel(nn.Module):
+class RecurrentSeq2SeqModel(Decodable):
     """`(source [B, S], tokens [B, T], ctx) -> logits [B, T, V]`."""
 
+    tasks = RecurrentSeq2Seq.tasks
     places: ClassVar[dict[str, Place]] = {"embed": "below", "source_embed": "below"}
-
     max_seq_len = ENDLESS
 
     def __init__(self, config: RecurrentSeq2Seq, vocab_size: int) -> None:
@@ -144,17 +135,14 @@ class RecurrentSeq2SeqModel(nn.Module):
         )
         if config.sampling is not None:
             self.sampling = config.sampling.build()
-        self.head = config.head.build(vocab_size, dim)
+        self.head = vocabulary_head(config.head, vocab_size, dim)
 
     def stacks(self) -> list[RecurrenceModule]:
-        """Every stack of layers, in the order that they run."""
         return [self.encoder, self.decoder.stack]
 
     def encode(self, source: mx.array, ctx: Context) -> Memory:
-        """What the decoder needs of the source `[B, S]`, of which `ctx.memory_valid` exists.
-
-        `h [B, S, D]`, the states that the decoder begins with (`begin`), and `valid`.
-        """
+        """The memory of a source `[B, S]`, of which `ctx.memory_valid` exists: the encoder's
+        outputs `h [B, S, D]`, the decoder's first states `begin`, and `valid`."""
         valid = ctx.memory_valid
         layout = replace(ctx.layout, valid=valid, segments=None)
         own = replace(ctx, layout=layout, position=Position(), key=ctx.split_key())
@@ -167,18 +155,23 @@ class RecurrentSeq2SeqModel(nn.Module):
         memory: Memory = {"h": h, "begin": states}
         return memory if valid is None else memory | {"valid": valid}
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        """What meets the vocabulary, `[B, T, width]`, where `ctx.memory` is what `encode` made."""
-        return self.head.transform(self.read(tokens, ctx)[0])
-
-    def read(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, mx.array | None]:
-        """The decoder's outputs `[B, T, D]`, and its weights over the source `[B, T, S]`."""
+    def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
+        """The decoder's input `[B, T, D]` for `tokens`; encodes `source` into `ctx.memory`."""
+        ctx.memory_valid = batch.get("source_valid")
+        ctx.memory = self.encode(batch["source"], ctx)
         ctx.position = Position()
+        return self.drop(self.embed(batch["tokens"], ctx), ctx)
+
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.aligned(x, ctx)[0]
+
+    def aligned(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array | None]:
+        """The decoder's outputs `[B, T, D]` for `x` of `embedded`, and its attention weights over
+        the source, `[B, T, S]`; None where it has no alignment."""
         memory = ctx.memory
         source = self.decoder.make_keys(memory["h"], memory.get("valid"))
-        x = self.drop(self.embed(tokens, ctx), ctx)
         state = self.decoder.init_state(memory["begin"])
-        choose = self._chooser(tokens.shape[0], tokens.shape[1], ctx)
+        choose = self._chooser(x.shape[0], x.shape[1], ctx)
         y, weights, _ = self.decoder(x, state, source, ctx, choose)
         return self.drop(y, ctx), weights
 
@@ -192,26 +185,27 @@ class RecurrentSeq2SeqModel(nn.Module):
             ctx,
         )
 
+    def transform(self, h: mx.array) -> mx.array:
+        return self.head.transform(h)
+
     def unembedding(self) -> Unembedding:
-        """The map from `hidden` to logits, for losses that never hold all logits."""
         return self.head.unembedding(self.embed.table)
 
     def __call__(self, source: mx.array, tokens: mx.array, ctx: Context | None = None) -> mx.array:
         ctx = ctx or Context()
-        ctx.memory = self.encode(source, ctx)
-        return self.head(self.read(tokens, ctx)[0], self.embed.table)
+        x = self.embedded(_batch(source, tokens, ctx.memory_valid), ctx)
+        return self.head(self.features(x, ctx), self.embed.table)
 
     def alignment(
         self, source: mx.array, tokens: mx.array, valid: mx.array | None = None
     ) -> mx.array:
-        """How much each target token looked at each source token, `[B, T, S]`.
+        """The alignment of target and source tokens, `[B, T, S]`: the attention weights.
 
         Raises:
-            RecipeError: the model does not look back.
+            RecipeError: the model has no attention.
         """
-        ctx = Context(memory_valid=valid)
-        ctx.memory = self.encode(source, ctx)
-        weights = self.read(tokens, ctx)[1]
+        ctx = Context()
+        weights = self.aligned(self.embedded(_batch(source, tokens, valid), ctx), ctx)[1]
         if weights is None:
             raise RecipeError("This model has no model.align: it does not look at the source.")
         return weights
@@ -222,11 +216,15 @@ class RecurrentSeq2SeqModel(nn.Module):
         length: int,
         dtype: mx.Dtype = mx.float32,
         *,
-        memory: Memory,
-        memory_valid: mx.array | None = None,
+        pad: mx.array | None = None,
+        total_length: int | mx.array = 0,
+        given: Arrays | None = None,
     ) -> dict[str, Any]:
-        """The state before the first target token, beside what `encode` made."""
-        valid = memory.get("valid") if memory_valid is None else memory_valid
+        """The decode state before the first target token, beside the encoded `source [B, S]` of
+        `given`, of which `source_valid [B, S]` exists."""
+        given = given or {}
+        valid = given.get("source_valid")
+        memory = self.encode(given["source"], Context(memory_valid=valid))
         source = self.decoder.make_keys(memory["h"], valid)
         state = self.decoder.init_state(memory["begin"])
         if source is None:
@@ -235,13 +233,17 @@ class RecurrentSeq2SeqModel(nn.Module):
         return state | held | ({} if valid is None else {"valid": valid})
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
-        """Continue every target by `tokens [B, T]`: logits `[B, T, V]` and the new state."""
         ctx = Context(position=Position())
         source = None
         if "keys" in state:
             source = KeyedMemory(state["memory"], state["keys"], state.get("valid"))
         y, _, after = self.decoder(self.embed(tokens, ctx), state, source, ctx)
         return self.head(y, self.embed.table), state | after
+
+
+def _batch(source: mx.array, tokens: mx.array, valid: mx.array | None) -> dict[str, mx.array]:
+    batch = {"source": source, "tokens": tokens}
+    return batch if valid is None else batch | {"source_valid": valid}
 
 
 def _bridges(config: RecurrentSeq2Seq, i: int) -> dict[str, nn.Linear]:

@@ -8,10 +8,10 @@ from mlx.utils import tree_flatten
 
 from ..core.errors import RecipeError
 from ..layers.block import SHARED, BlockModule
-from .stack import towers
+from .model import Model, ModelKind
 
 
-def check_parts(config: Any, model: Any, n: int) -> None:
+def check_parts(config: ModelKind, model: Model, n: int) -> None:
     """Whether `n` processes can share the blocks of a model.
 
     Args:
@@ -27,8 +27,8 @@ def check_parts(config: Any, model: Any, n: int) -> None:
             f"model.kind = '{config.kind}' has no blocks of mixer and ffn, so processes can't "
             "share its layers: leave train.tensor_parallel out."
         )
-    tables: list[Any] = [*towers(config), *(layer.config for layer in layers)]
-    kinds: list[Any] = [getattr(table, "position", None) for table in tables]
+    own: list[Any] = [layer.config.position for layer in layers]
+    kinds: list[Any] = [*(tower.position for tower in config.towers()), *own]
     for kind in kinds:
         if getattr(kind, "adds_to_scores", False):
             raise RecipeError(

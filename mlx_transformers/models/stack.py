@@ -11,9 +11,11 @@ from ..core.context import Context
 from ..core.errors import unknown
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
+from ..layers.kinds import EmbedKind, NormKind, PositionKind
 from ..layers.parameter import Place
-from ..recipe.config import Config, Kind
+from ..recipe.config import Config
 from ..recipe.slot import Slot
+from .model import TowerSpec
 
 
 class Tower(Config):
@@ -21,9 +23,9 @@ class Tower(Config):
 
     n_layers: int = Field(ge=1)
     """Blocks L."""
-    embed: Annotated[Kind, Slot("embed")]
+    embed: Annotated[EmbedKind, Slot("embed")]
     """How tokens become vectors."""
-    position: Annotated[Kind, Slot("position")]
+    position: Annotated[PositionKind, Slot("position")]
     """How the model knows where a token stands."""
     block: Block
     """The layer that is repeated."""
@@ -37,7 +39,7 @@ class Tower(Config):
     unit: int = Field(1, ge=1)
     """How many neighbouring blocks are repeated together where weights are shared (ALBERT:
     inner_group_num)."""
-    norm: Annotated[Kind, Slot("norm")]
+    norm: Annotated[NormKind, Slot("norm")]
     """The normalisation after the last block."""
 
     @model_validator(mode="after")
@@ -67,6 +69,11 @@ class Tower(Config):
         if self.n_distinct is not None and self.pattern is not None:
             raise ValueError("n_distinct shares one block; with pattern there are several.")
         return self
+
+    def spec(self, path: str, dim: int, reads_source: bool = False) -> TowerSpec:
+        """This tower as the planner and the profiler see it, its module at `path`."""
+        edges, names = (self.embed, self.norm), tuple(self.pattern or ("block",))
+        return TowerSpec(path, dim, self.layers(), edges, self.position, names, reads_source)
 
     def layers(self) -> list[Block]:
         """The block of each layer."""
@@ -149,45 +156,6 @@ class Stack(nn.Module):
         return x, after
 
 
-TOWERS = ("encoder", "decoder", "generator", "discriminator")
-"""The tables of a model that have stacks of their own."""
-
-
-def towers(config: Any) -> list[Any]:
-    """A model's table, and those of the parts that it may have."""
-    parts = [getattr(config, name, None) for name in TOWERS]
-    return [config, *(part for part in parts if part is not None)]
-
-
-def layers_of(model: Any) -> list[BlockModule]:
-    """The block of each layer of a model's stacks, in the order that they run."""
-    return [block for stack in model.stacks() for block in stack.layers()]
-
-
-def trained_blocks(model: Any) -> list[BlockModule]:
-    """The same, and behind them the blocks of what looks ahead in training."""
-    further = [step.block for step in model.ahead.chain] if "ahead" in model else []
-    return layers_of(model) + further
-
-
-def recompute_layers(model: Any, chosen: frozenset[int]) -> None:
-    """Recompute the activations of these layers, counted through all stacks, and of no other."""
-    first = 0
-    for stack in model.stacks():
-        count = len(stack.layers())
-        stack.recomputed = frozenset(i - first for i in chosen if first <= i < first + count)
-        first += count
-
-
-def recomputed_layers(model: Any) -> frozenset[int]:
-    """The layers whose activations are recomputed, counted through all stacks."""
-    first, found = 0, set()
-    for stack in model.stacks():
-        found |= {first + i for i in stack.recomputed}
-        first += len(stack.layers())
-    return frozenset(found)
-
-
 class TowerModule(nn.Module):
     """`(tokens [B, T], ctx) -> [B, T, D]`: embed, blocks, norm."""
 
@@ -203,15 +171,21 @@ class TowerModule(nn.Module):
         self.stack = Stack(config, dim, max_seq_len)
         self.norm = config.norm.build(dim)
 
-    def read(self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None) -> mx.array:
-        """The normalised output of the last block; `table` where the embedding has none."""
+    def embed_tokens(
+        self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None
+    ) -> mx.array:
+        """The input of the first block, `[B, T, D]`; `table` where the embedding has none."""
         ctx.position = self.position
-        return self.norm(self.stack(self.embed(tokens, ctx, table), ctx))
+        return self.embed(tokens, ctx, table)
 
-    def go_on(
+    def forward(self, x: mx.array, ctx: Context) -> mx.array:
+        """The normalised output of the last block, `[B, T, D]`."""
+        ctx.position = self.position
+        return self.norm(self.stack(x, ctx))
+
+    def decode(
         self, tokens: mx.array, blocks: list[Any], ctx: Context
     ) -> tuple[mx.array, list[Any]]:
-        """The same for the next tokens `[B, T]` of a decode state."""
-        ctx.position = self.position
-        x, blocks = self.stack.step(self.embed(tokens, ctx), blocks, ctx)
+        """`forward` for the next tokens `[B, T]` of a decode state, and the new state."""
+        x, blocks = self.stack.step(self.embed_tokens(tokens, ctx), blocks, ctx)
         return self.norm(x), blocks

@@ -1,18 +1,20 @@
 """Causal language modelling: predict the next token."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import Loss
-from ..recipe.config import Kind
-from .vocabulary import Vocabulary, summed
+from ..core.task import Task
+from .chunked_loss import ChunkedLoss, with_aux
+from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
-class Clm(Kind):
+class Clm(ChunkedKind):
     """The sum of `-log p(token | tokens before it)`; Bengio et al. 2003, equation 3.
 
     Label smoothing: Szegedy et al. 2016, section 7. z loss `z · logsumexp²`: PaLM (Chowdhery et
@@ -20,15 +22,12 @@ class Clm(Kind):
     """
 
     kind: Literal["clm"] = "clm"
-    needs: ClassVar[tuple[str, ...]] = ("tokens",)
-    trains: ClassVar[tuple[str, ...]] = ("continues",)
+    requires: ClassVar[tuple[str, ...]] = ("tokens",)
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the squared log-partition, which keeps logits from drifting."""
-    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512
-    """Tokens whose logits are held at once: memory against the number of matmuls; `auto` is what
-    the planner finds to fit."""
 
     def build(self) -> "ClmObjective":
         return ClmObjective(self)
@@ -37,23 +36,24 @@ class Clm(Kind):
 class ClmObjective:
     """`(models, batch, ctx) -> Loss`, where batch has `tokens [B, T + 1]`.
 
-    Optional in a batch: `segments [B, T + 1]`, the documents of a packed row, whose borders are
-    neither seen nor predicted across; `weights [B, T]` of the predictions.
+    Optional in a batch: `segments [B, T + 1]`, document ids of packed rows: no attention and no
+    prediction crosses documents; `weights [B, T]` of the predictions.
     """
 
     def __init__(self, config: Clm) -> None:
-        self.head = Vocabulary.of(config)
+        self.head = ChunkedLoss.of(config, config.label_smoothing, config.z_loss)
 
-    def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         model = models["model"]
         inputs, targets, weights = next_tokens(batch, ctx)
-        total, parts = self.head(model, model.hidden(inputs, ctx), targets, weights, ctx)
-        return summed(total, weights.sum(), parts, ctx)
+        h = model.hidden(model.embedded({**batch, "tokens": inputs}, ctx), ctx)
+        total, parts = self.head(model, h, targets, weights, ctx)
+        return with_aux(total, weights.sum(), parts, ctx)
 
 
-def next_tokens(batch: dict[str, mx.array], ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
-    """What is read, what is predicted, and how much each prediction counts, each `[B, T]`; the
-    documents of packed rows go to `ctx`."""
+def next_tokens(batch: Arrays, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
+    """The inputs, targets and weights of next-token prediction, each `[B, T]`; document ids of
+    packed rows go to `ctx`."""
     tokens = batch["tokens"]
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     weights = batch.get("weights", mx.ones(targets.shape))

@@ -1,7 +1,8 @@
-"""Distillation: a small model learns from the data and from what a larger one says of it."""
+"""Knowledge distillation: a small model learns from the data and from a larger model's outputs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
@@ -9,40 +10,37 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.loss import Loss
+from ..core.task import Task
 from ..ops.soft_targets import Head, soft_targets
-from ..recipe.config import Kind
-from .mlm import around
-from .vocabulary import Vocabulary, summed
+from .chunked_loss import ChunkedLoss, with_aux
+from .mlm import bidirectional
+from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
-class Distill(Kind):
+class Distill(ChunkedKind):
     """`hard · nll + soft · T² KL(teacher ‖ student) + cosine · (1 - cos(h_teacher, h_student))`, of
-    the next token or, where a batch hides tokens, of the hidden ones.
+    the next token or, where tokens of a batch are masked, of the masked ones.
 
     Hinton et al. 2015, section 2; Sanh et al. 2019 (DistilBERT), section 2, whose code weighs
     them 2, 5 and 1 at T = 2.
     """
 
     kind: Literal["distill"] = "distill"
-    needs: ClassVar[tuple[str, ...]] = ("tokens",)
-    trains: ClassVar[tuple[str, ...]] = ("continues", "reads")
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
+    requires: ClassVar[tuple[str, ...]] = ("tokens",)
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm", "encode"})
+    needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
     teacher: str
-    """The run that teaches, by name or folder; its best checkpoint, with the same tokenizer."""
+    """The teacher's run, by name or folder; its best checkpoint, with the same tokenizer."""
     temperature: float = Field(2.0, gt=0)
     """T, which softens both distributions."""
     hard: float = Field(1.0, ge=0)
-    """What the tokens themselves count."""
+    """Weight of the loss against the tokens."""
     soft: float = Field(1.0, ge=0)
-    """What the teacher's distribution counts."""
+    """Weight of the loss against the teacher's distribution."""
     cosine: float = Field(0.0, ge=0)
-    """What the direction of the hidden vectors counts; both models then have one width."""
-    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512
-    """Tokens whose logits are held at once: memory against the number of matmuls; `auto` is what
-    the planner finds to fit."""
+    """Weight of the cosine distance of hidden vectors; both models then have one width."""
 
     def frozen(self) -> dict[str, str]:
-        """The runs whose models are read but not trained, by role."""
         return {"teacher": self.teacher}
 
     def build(self) -> "DistillObjective":
@@ -54,24 +52,26 @@ class DistillObjective:
     `tokens [B, T + 1]` and perhaps `weights [B, T]`, or is as for masked language modelling."""
 
     def __init__(self, config: Distill) -> None:
-        self.config, self.head = config, Vocabulary.of(config)
+        self.config, self.head = config, ChunkedLoss.of(config)
 
-    def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         config, student, teacher = self.config, models["model"], models["teacher"]
-        tokens, watched = batch["tokens"], Context()
+        tokens, teacher_ctx = batch["tokens"], Context()
         if "targets" in batch:
             targets, weights = batch["targets"], batch["weights"]
-            around(ctx, batch)
-            around(watched, batch)
+            bidirectional(ctx, batch)
+            bidirectional(teacher_ctx, batch)
         else:
             tokens, targets = tokens[:, :-1], tokens[:, 1:]
             weights = batch.get("weights", mx.ones(targets.shape))
             if "segments" in batch:
                 segments = batch["segments"]
-                ctx.layout = watched.layout = replace(ctx.layout, segments=segments[:, :-1])
+                ctx.layout = teacher_ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
                 weights = weights * (segments[:, 1:] == segments[:, :-1])
-        h = student.hidden(tokens, ctx)
-        taught = mx.stop_gradient(teacher.hidden(tokens, watched))
+        inputs = {**batch, "tokens": tokens}
+        h = student.hidden(student.embedded(inputs, ctx), ctx)
+        taught = teacher.hidden(teacher.embedded(inputs, teacher_ctx), teacher_ctx)
+        taught = mx.stop_gradient(taught)
         hard, parts = self.head(student, h, targets, weights, ctx)
         total = config.hard * hard
         if config.soft:
@@ -85,10 +85,10 @@ class DistillObjective:
         if config.cosine:
             parts["cosine"] = ((1 - _cosine(h, taught)) * weights).sum()
             total = total + config.cosine * parts["cosine"]
-        return summed(total, weights.sum(), parts, ctx)
+        return with_aux(total, weights.sum(), parts, ctx)
 
 
-def _head(model: Any) -> Head:
+def _head(model: VocabularyModel) -> Head:
     out = model.unembedding()
     return Head(out.weight, out.bias, out.softcap)
 

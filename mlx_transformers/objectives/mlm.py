@@ -1,29 +1,28 @@
-"""Masked language modelling: tell the tokens that are hidden from what stands around them."""
+"""Masked language modelling: predict masked tokens from their context on both sides."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import Loss
-from ..recipe.config import Kind
-from .vocabulary import Vocabulary, summed
+from ..core.task import Task
+from .chunked_loss import ChunkedLoss, with_aux
+from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
-class Mlm(Kind):
-    """The sum of `-log p(token | the rest)` over hidden tokens; Devlin et al. 2018, section 3.1."""
+class Mlm(ChunkedKind):
+    """The sum of `-log p(token | the rest)` over masked tokens; Devlin et al. 2018, section 3.1."""
 
     kind: Literal["mlm"] = "mlm"
-    needs: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
-    trains: ClassVar[tuple[str, ...]] = ("reads",)
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
+    requires: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
+    tasks: ClassVar[frozenset[Task]] = frozenset({"encode"})
+    needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the squared log-partition, which keeps logits from drifting."""
-    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512
-    """Tokens whose logits are held at once: memory against the number of matmuls; `auto` is what
-    the planner finds to fit."""
 
     def build(self) -> "MlmObjective":
         return MlmObjective(self)
@@ -31,40 +30,41 @@ class Mlm(Kind):
 
 class MlmObjective:
     """`(models, batch, ctx) -> Loss`, where batch has `tokens`, `targets`, `weights` (1 where
-    hidden) and `valid`, all `[B, T]`; optional `types [B, T]`, and `places [B, P]` of the hidden
-    tokens, so that the head reads these alone."""
+    masked) and `valid`, all `[B, T]`; optional `types [B, T]`, and `places [B, P]`, the indices of
+    the masked tokens, so that the head runs over these alone."""
 
     def __init__(self, config: Mlm) -> None:
-        self.head = Vocabulary.of(config)
+        self.head = ChunkedLoss.of(config, z_loss=config.z_loss)
 
-    def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         model, weights = models["model"], batch["weights"]
-        around(ctx, batch)
-        x = model.encode(batch["tokens"], ctx)
+        bidirectional(ctx, batch)
+        x = model.features(model.embedded(batch, ctx), ctx)
         total, parts = masked(self.head, model, x, batch, ctx)
-        return summed(total, weights.sum(), parts, ctx)
+        return with_aux(total, weights.sum(), parts, ctx)
 
 
 def masked(
-    head: Vocabulary, model: Any, x: mx.array, batch: dict[str, mx.array], ctx: Context
+    head: ChunkedLoss, model: VocabularyModel, x: mx.array, batch: Arrays, ctx: Context
 ) -> tuple[mx.array, dict[str, mx.array]]:
-    """The summed loss of hidden tokens and its parts, where x `[B, T, D]` is the stack's output."""
-    h = model.head.transform(hidden_places(x, batch))
+    """The summed loss of the masked tokens and its parts, for features x `[B, T, D]`."""
+    h = model.transform(gather_masked(x, batch))
     targets, weights = (
-        hidden_places(batch["targets"], batch),
-        hidden_places(batch["weights"], batch),
+        gather_masked(batch["targets"], batch),
+        gather_masked(batch["weights"], batch),
     )
     return head(model, h, targets, weights, ctx)
 
 
-def hidden_places(x: mx.array, batch: dict[str, mx.array]) -> mx.array:
-    """x `[B, T, ...]` where tokens are hidden, `[B, P, ...]`; all of it if no places are told."""
+def gather_masked(x: mx.array, batch: Arrays) -> mx.array:
+    """Gather x `[B, T, ...]` at the masked tokens, `[B, P, ...]`; x itself if a batch doesn't give
+    their `places`."""
     if "places" not in batch:
         return x
     places = batch["places"]
     return mx.take_along_axis(x, places if x.ndim == 2 else places[..., None], axis=1)
 
 
-def around(ctx: Context, batch: dict[str, mx.array]) -> None:
-    """Have every token see every other that exists, as an encoder does."""
+def bidirectional(ctx: Context, batch: Arrays) -> None:
+    """Let every token attend to every other one that is not padding, as an encoder does."""
     ctx.layout = replace(ctx.layout, causal=False, valid=batch["valid"], types=batch.get("types"))

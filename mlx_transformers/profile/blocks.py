@@ -10,7 +10,7 @@ import mlx.nn as nn
 from ..assembly.build import Built
 from ..core.context import Context
 from ..core.tree import cast
-from ..models.stack import layers_of
+from ..models.model import layers_of
 from ..trainer.step import Batch
 from .timing import Spread, in_turns
 

@@ -10,9 +10,10 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..decode.cache_size import state_bytes
-from ..decode.engine import CHUNK, Decodable, Engine, dtype, slots
+from ..decode.engine import CHUNK, Engine, dtype, slots
 from ..decode.sample import Sampling
 from ..layers.counts import count
+from ..models.model import Decodable, Model
 from .timing import Spread
 
 GENERATED = 24
@@ -62,13 +63,13 @@ def contexts(max_seq_len: int) -> list[int]:
 
 
 def decodings(
-    model: nn.Module, copy_bytes_per_s: float, rounds: int, batches: Sequence[int] = (1, BATCH)
+    model: Model, copy_bytes_per_s: float, rounds: int, batches: Sequence[int] = (1, BATCH)
 ) -> list[Decoding]:
     """Measure decoding at every context and batch size, in turns.
 
     A model that doesn't generate from a prompt alone has no rows.
     """
-    if not isinstance(model, Decodable):
+    if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
         return []
     cells = list(product(contexts(model.max_seq_len), batches))
     engine = Engine(model, sampling=Sampling(temp=0.0))

@@ -11,6 +11,7 @@ from mlx.utils import tree_map
 
 from ..core.errors import RecipeError
 from ..distributed.processes import Ranks
+from ..models.model import Model
 
 Tree = Any
 
@@ -25,8 +26,9 @@ class Carry:
         RecipeError: the model has no state to carry, or several processes would share its rows.
     """
 
-    def __init__(self, model: Any, rows: int, ranks: Ranks) -> None:
-        if not hasattr(model, "carried_state"):
+    def __init__(self, model: Model, rows: int, ranks: Ranks) -> None:
+        state = model.carried_state(rows)
+        if state is None:
             raise RecipeError(
                 "data.batch.kind = 'streams' lays rows out for a model that carries its state from "
                 "batch to batch, and this one carries none. Take a recurrent model, or leave "
@@ -37,7 +39,7 @@ class Carry:
                 "data.batch.kind = 'streams' is for a single process: each keeps a state of its "
                 "own rows, and a checkpoint holds that of one."
             )
-        self.state: dict[str, Tree] = {"rows": model.carried_state(rows)}
+        self.state: dict[str, Tree] = {"rows": state}
 
     def before(self, starts: mx.array) -> Tree:
         """The state to begin a batch with, empty in the rows that `starts [B]` marks."""

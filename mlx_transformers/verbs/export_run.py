@@ -150,13 +150,14 @@ def discriminator(
 def parameters(
     ours: dict[str, mx.array], table: dict[str, Any], family: Family, config: dict[str, Any]
 ) -> dict[str, mx.array]:
-    """A model's parameters as its family has them: with zeros for what only the family adds, and
-    without what looks ahead where the family has no place for it: it served the training."""
+    """A model's parameters as its family has them: zeros for the biases and types that only the
+    family has, and no multi-token prediction where the family has none: it served the training."""
     twin = typed_model(family.table(HfConfig(config)), family.name)
-    theirs = settled(twin, twin.vocab_size)
+    vocab_size = table["vocab_size"]
+    theirs = settled(twin, vocab_size)
     zeros = {
         name: mx.zeros(array.shape)
-        for name, array in tree_flatten(twin.build(twin.vocab_size).parameters())
+        for name, array in tree_flatten(twin.build(vocab_size).parameters())
         if name.endswith((".bias", "embed.types.weight")) and not name.startswith(AHEAD)
     }
     kept = ours if theirs.get("ahead") else without_ahead(ours)

@@ -178,7 +178,7 @@ def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
 def _of_run(folder: RunFolder, saved: Path) -> tuple[Weights, int]:
     recipe: Recipe = load_recipe(folder.recipe)
     weights = dict(named_leaves(run_weights(saved, recipe.train.ema is not None)))
-    given = getattr(recipe.model, "vocab_size", None)
+    given = recipe.model.vocab_size
     return weights, given or load_tokenizer(folder.tokenizer).vocab_size
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..assembly.published import CONFIG, Published, read_source
 from ..assembly.recipe import Recipe
 from ..core.device import facts
+from ..core.task import Task
 from ..data.tokenizers.hf import HfTokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -20,8 +21,11 @@ from ..runs.durable import replace_text
 from ..runs.folder import RUNS, RunFolder, check_new, create
 from ..runs.progress import Progress
 
-TASKS = {"decoder": ("clm", "rows"), "encoder_decoder": ("seq2seq", "span_corruption")}
-"""Objective and batch kind for further training of a model of each kind."""
+CONTINUED: dict[Task, tuple[str, str]] = {
+    "causal_lm": ("clm", "rows"),
+    "seq2seq": ("seq2seq", "span_corruption"),
+}
+"""Objective and batch kind for further training of a model, by its task."""
 MASKED = ("mlm", "mlm")
 """The same for encoders with an MLM head."""
 SEQ_LEN = 512
@@ -59,7 +63,8 @@ def import_run(
 
 def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str) -> None:
     context, head = found.table["max_seq_len"], found.table.get("head") or {}
-    task = MASKED if head.get("kind") == "mlm" else TASKS.get(found.table["kind"], TASKS["decoder"])
+    known = [CONTINUED[task] for task in found.model.tasks if task in CONTINUED]
+    task = MASKED if head.get("kind") == "mlm" else (*known, CONTINUED["causal_lm"])[0]
     rest = {
         "objective": {"kind": task[0]},
         "data": {
@@ -84,7 +89,7 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
 
 def _target_start(found: Published) -> dict[str, str]:
     """Return the first token of an encoder-decoder's target: the end in BART, padding in T5."""
-    if found.table["kind"] != "encoder_decoder":
+    if "seq2seq" not in found.model.tasks:
         return {}
     told = found.config.data
     start = told.get("decoder_start_token_id")

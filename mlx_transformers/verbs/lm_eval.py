@@ -21,7 +21,6 @@ from ..core.errors import RunError
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate
 from ..decode.sample import Sampling
-from .search import reads_source
 
 BATCH = 8
 """Texts that are read at once."""
@@ -55,7 +54,7 @@ class Answers:
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         """Raises RunError where the model doesn't continue texts."""
         super().__init__()
-        if not hasattr(model, "step") or reads_source(model):
+        if "causal_lm" not in model.tasks:
             raise RunError(
                 "The harness measures models that continue a text, and this run's is none: "
                 "mlxt eval --task measures it."

@@ -2,42 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import mlx.core as mx
 
 from ..assembly.recipe import load_recipe
 from ..assembly.saved import load
 from ..core.errors import RunError
+from ..core.task import GENERATING
 from ..data.batches.pairs import Pairs
 from ..data.tokenizers.controls import with_controls
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, Hypothesis, best_continuations, best_targets
-from ..decode.engine import Decodable
+from ..models.model import Model
 from ..runs.folder import find_checkpoint
 
 
-@runtime_checkable
-class Translator(Protocol):
-    """An encoder-decoder: writes a target for a source, token by token."""
-
-    vocab_size: int
-
-    def encode(self, source: mx.array, ctx: Any) -> Any: ...
-
-    def step(self, tokens: mx.array, state: Any) -> tuple[mx.array, Any]: ...
-
-    def alignment(self, source: mx.array, tokens: mx.array) -> mx.array: ...
-
-
-def reads_source(model: Any) -> bool:
+def reads_source(model: Model) -> bool:
     """Whether a model is an encoder-decoder, which writes a target for a source."""
-    return isinstance(model, Translator)
+    return "seq2seq" in model.tasks
 
 
-def writes(model: Any) -> bool:
+def writes(model: Model) -> bool:
     """Whether a model generates text; encoders don't."""
-    return isinstance(model, Translator | Decodable)
+    return bool(model.tasks & GENERATING)
 
 
 def search(
@@ -162,7 +150,7 @@ def _best(
         mx.array([source], dtype=mx.int32),
         start=tokenizer.control(pairs.start),
         end=tokenizer.control("end"),
-        limit=min(max_tokens, _longest(model, max_tokens + 1) - 1),
+        limit=min(max_tokens, model.max_seq_len - 1),
         beams=beams,
         vocab_size=min(model.vocab_size, tokenizer.vocab_size),
     )
@@ -205,14 +193,9 @@ def _continuation(
     return found[0]
 
 
-def _check_length(length: int, model: Any) -> None:
-    if length > (longest := _longest(model, length)):
+def _check_length(length: int, model: Model) -> None:
+    if length > (longest := model.max_seq_len):
         raise RunError(
             f"The text has {length:,} tokens, and the model reads {longest:,} at most "
             "(model.max_seq_len). Shorten it."
         )
-
-
-def _longest(model: Any, otherwise: int) -> int:
-    """The model's context in tokens; recurrent models have no limit."""
-    return getattr(model, "max_seq_len", None) or otherwise

@@ -20,8 +20,8 @@ from ..core.errors import RunError, unknown
 from ..data.prepare import Progress as Preparing
 from ..data.stream import EvalStream
 from ..decode.beam import Beams, best_targets
-from ..objectives.classify import hits
-from ..objectives.mlm import around, hidden_places
+from ..objectives.classify import correct
+from ..objectives.mlm import bidirectional, gather_masked
 from ..runs.folder import RUNS
 from ..score.classes import classification, shares
 from ..score.interval import Score
@@ -153,8 +153,8 @@ def classify(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     labels, said = [], []
     for batch, rows in counted(stream):
         ctx = Context()
-        around(ctx, batch)
-        logits = built.model.pooled(built.model.encode(batch["tokens"], ctx), ctx)
+        bidirectional(ctx, batch)
+        logits = built.model.pooled(_features(built, batch, ctx), ctx)
         said.append(np.array(logits.argmax(axis=-1))[:rows])
         labels.append(np.array(batch["label"])[:rows])
     all_labels, all_said = np.concatenate(labels), np.concatenate(said)
@@ -162,16 +162,20 @@ def classify(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     return Answers(len(all_labels), classification(all_labels, all_said, n_classes))
 
 
+def _features(built: Built, batch: dict[str, Any], ctx: Context) -> mx.array:
+    return built.model.features(built.model.embedded(batch, ctx), ctx)
+
+
 def fill(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """The share of hidden words that the likeliest token restores."""
     right, asked = [], []
     for batch, rows in counted(stream):
         ctx = Context()
-        around(ctx, batch)
-        x = hidden_places(built.model.encode(batch["tokens"], ctx), batch)
+        bidirectional(ctx, batch)
+        x = gather_masked(_features(built, batch, ctx), batch)
         logits = built.model.head(x, built.model.embed.table)
-        weights = hidden_places(batch["weights"], batch)
-        hit = hits(logits, hidden_places(batch["targets"], batch)) * weights
+        weights = gather_masked(batch["weights"], batch)
+        hit = correct(logits, gather_masked(batch["targets"], batch)) * weights
         right.append(np.array(hit.sum(axis=1))[:rows])
         asked.append(np.array(weights.sum(axis=1))[:rows])
     all_right, all_asked = np.concatenate(right), np.concatenate(asked)
@@ -211,7 +215,7 @@ def answer(built: Built, stream: EvalStream, writing: Writing) -> Answers:
 
 def _head(built: Built, batch: dict[str, Any]) -> mx.array:
     ctx = Context()
-    around(ctx, batch)
+    bidirectional(ctx, batch)
     logits: mx.array = built.model(batch["tokens"], ctx)
     return logits
 
@@ -277,7 +281,7 @@ def written(built: Built, stream: EvalStream, beams: Beams) -> list[Text]:
     """What the model writes for each source."""
     tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
     longest = kind.longest_target(built.recipe.train.seq_len)  # type: ignore[attr-defined]
-    limit = min(longest, (getattr(model, "max_seq_len", None) or 1 << 30) - 1)
+    limit = min(longest, model.max_seq_len - 1)
     said = []
     for batch, rows in counted(stream):
         found = best_targets(

@@ -13,13 +13,6 @@ from mlx_transformers.layers.heads import Unembedding
 WIDTH = 6
 
 
-class Twice(nn.Module):
-    """A head whose transform is a factor."""
-
-    def transform(self, h: mx.array) -> mx.array:
-        return 2 * h
-
-
 class Reader(nn.Module):
     """An encoder: each token's vector, its type's, and the mean of what exists around it."""
 
@@ -30,17 +23,20 @@ class Reader(nn.Module):
         self.types = mx.array(draw((2, WIDTH)).astype(np.float32))
         self.out = mx.array(draw((vocab_size, WIDTH)).astype(np.float32))
         self.classes = mx.array(draw((n_classes, WIDTH)).astype(np.float32))
-        self.head = Twice()
 
-    def encode(self, tokens: mx.array, ctx: Context) -> mx.array:
+    def embedded(self, batch: Any, ctx: Context) -> mx.array:
         ctx.layout = replace(ctx.layout, causal=False)
-        x = self.table[tokens]
-        if ctx.layout.types is not None:
-            x = x + self.types[ctx.layout.types]
+        x = self.table[batch["tokens"]]
+        return x if ctx.layout.types is None else x + self.types[ctx.layout.types]
+
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
         return x + mean(x, ctx.layout.valid)[:, None]
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
-        return self.head.transform(self.encode(tokens, ctx))
+    def transform(self, h: mx.array) -> mx.array:
+        return 2 * h
+
+    def hidden(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.transform(self.features(x, ctx))
 
     def unembedding(self) -> Unembedding:
         return Unembedding(self.out, None, None)
@@ -49,21 +45,23 @@ class Reader(nn.Module):
         return mean(x, ctx.layout.valid) @ self.classes.T
 
     def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
-        return self.encode(tokens, ctx) @ self.classes.T
+        return self.features(self.embedded({"tokens": tokens}, ctx), ctx) @ self.classes.T
 
 
 class Writer(Reader):
     """An encoder and a decoder: each token's vector and the mean of the memory that exists."""
 
-    def encode(self, source: mx.array, ctx: Context) -> mx.array:
-        x = self.table[source]
-        return x + mean(x, ctx.memory_valid)[:, None]
+    def embedded(self, batch: Any, ctx: Context) -> mx.array:
+        source, valid = self.table[batch["source"]], batch["source_valid"]
+        ctx.memory = source + mean(source, valid)[:, None]
+        ctx.memory_valid = valid
+        return self.table[batch["tokens"]]
 
-    def hidden(self, tokens: mx.array, ctx: Context) -> mx.array:
+    def hidden(self, x: mx.array, ctx: Context) -> mx.array:
         assert ctx.layout.causal
         assert ctx.layout.valid is None
         assert ctx.memory is not None
-        return self.table[tokens] + mean(ctx.memory, ctx.memory_valid)[:, None]
+        return x + mean(ctx.memory, ctx.memory_valid)[:, None]
 
 
 class Both(nn.Module):
@@ -74,7 +72,7 @@ class Both(nn.Module):
         self.generator = Reader(vocab_size, seed=1)
         self.discriminator = Reader(vocab_size, n_classes=1, seed=2)
 
-    def judge(self, tokens: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
         return self.discriminator(tokens, ctx)
 
 

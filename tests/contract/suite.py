@@ -414,8 +414,7 @@ class OfPair(OfModel):
         return self.it(self.source(x.shape[0]), x, ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
-        seen = self.it.encode(self.source(batch), Context())
-        return self.it.init_state(batch, length, dtype, memory=seen)
+        return self.it.init_state(batch, length, dtype, given={"source": self.source(batch)})
 
 
 class OfElectra(OfModel):
@@ -423,7 +422,7 @@ class OfElectra(OfModel):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         own = replace(ctx, key=ctx.next_key() if ctx.training else None)
-        return self.it.generator(x, own) + self.it.judge(x, ctx)
+        return self.it.generator(x, own) + self.it(x, ctx)
 
 
 class OfPool(Subject):
@@ -440,8 +439,9 @@ class OfPool(Subject):
 
 
 def of_model(kind: Any, row: Row) -> Subject:
-    subjects = {"encoder_decoder": OfPair, "recurrent_seq2seq": OfPair, "pair": OfElectra}
-    return subjects.get(row.kind, OfModel)(kind, row)
+    subjects = {"seq2seq": OfPair, "detect_replaced": OfElectra}
+    (task,) = kind.tasks
+    return subjects.get(task, OfModel)(kind, row)
 
 
 def memory(batch: int, dtype: mx.Dtype) -> mx.array:

@@ -31,6 +31,10 @@ def mean(x: Array, valid: Array) -> Array:
     return np.stack([row[real].mean(axis=0) for row, real in zip(x, valid, strict=True)])
 
 
+def hidden(model: Any, tokens: Array, ctx: Context) -> Array:
+    return np.array(model.hidden(model.embedded({"tokens": mx.array(tokens)}, ctx), ctx))
+
+
 def encoded(w: dict[str, Array], batch: dict[str, Array], tokens: str = "tokens") -> Array:
     """What `Reader` makes of a batch."""
     valid = batch.get(f"{tokens}_valid", batch.get("valid"))
@@ -190,11 +194,11 @@ def test_a_prefix_is_seen_in_both_directions_and_only_what_follows_is_predicted(
     changed = row | {"tokens": row["tokens"].copy()}
     changed["tokens"][0, 2] = (changed["tokens"][0, 2] + 1) % VOCAB
     ctx = Context(Layout(prefix=mx.array(row["prefix"])))
-    h, other = (np.array(model.hidden(mx.array(b["tokens"][:, :-1]), ctx)) for b in (row, changed))
+    h, other = (hidden(model, b["tokens"][:, :-1], ctx) for b in (row, changed))
     assert np.abs(h - other)[0, 0].max() > 1e-4  # the first token sees the third
     changed["tokens"] = row["tokens"].copy()
     changed["tokens"][0, 5] = (changed["tokens"][0, 5] + 1) % VOCAB
-    other = np.array(model.hidden(mx.array(changed["tokens"][:, :-1]), ctx))
+    other = hidden(model, changed["tokens"][:, :-1], ctx)
     np.testing.assert_array_equal(h[0, :5], other[0, :5])
 
 
@@ -212,8 +216,8 @@ def test_a_student_learns_from_the_tokens_the_teacher_and_its_vectors(
         targets, weights = batch["targets"], HIDDEN
     else:
         student, teacher = (randomize(parse("model", models.LLAMA).build(VOCAB), s) for s in (1, 2))
-        tokens = mx.array(batch["tokens"])
-        h, taught = (np.float64(m.hidden(tokens[:, :-1], Context())) for m in (student, teacher))
+        tokens = batch["tokens"][:, :-1]
+        h, taught = (np.float64(hidden(m, tokens, Context())) for m in (student, teacher))
         heads = [np.float64(m.unembedding().weight) for m in (student, teacher)]
         targets, weights = batch["tokens"][:, 1:], np.ones((3, 9))
     plain, _ = reference.cross_entropy(h @ heads[0].T, targets, weights)

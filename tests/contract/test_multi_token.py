@@ -71,11 +71,11 @@ def test_the_loss_is_that_of_the_paper(packed: bool) -> None:
 def test_a_token_further_on_is_told_by_those_before_it_alone() -> None:
     model = model_of(AHEAD)
     inputs = TOKENS[:1, :-1]
-    _, further = model.hidden_ahead(mx.array(inputs), Context())
+    _, further = model.hidden_multi_token(mx.array(inputs), Context())
     for place in range(inputs.shape[1]):
         other = inputs.copy()
         other[0, place] = (other[0, place] + 1) % VOCAB
-        _, changed = model.hidden_ahead(mx.array(other), Context())
+        _, changed = model.hidden_multi_token(mx.array(other), Context())
         for k, (one, two) in enumerate(zip(further, changed, strict=True), 1):
             differs = np.abs(np.array(one - two)).max(axis=-1)[0] > 1e-5
             # what tells the token after k others at place i has read the places up to i + k

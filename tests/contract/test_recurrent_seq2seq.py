@@ -59,7 +59,8 @@ def test_decoding_beside_a_padded_source_gives_the_whole_sequence(config: dict) 
     model = model_of(config)
     ctx = Context(memory_valid=mx.array(VALID))
     whole = model(mx.array(SOURCE), mx.array(TOKENS), ctx)
-    state = model.init_state(2, 6, memory=model.encode(mx.array(SOURCE), ctx))
+    given = {"source": mx.array(SOURCE), "source_valid": mx.array(VALID)}
+    state = model.init_state(2, 6, given=given)
     for t in range(TOKENS.shape[1]):
         logits, state = model.step(mx.array(TOKENS[:, t : t + 1]), state)
         assert difference(logits[:, 0], whole[:, t]) < 1e-5

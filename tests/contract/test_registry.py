@@ -72,7 +72,7 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
         model = fakes.model_of(row.kind, 13)
         batch = {name: mx.array(array) for name, array in objectives.BATCHES[row.kind].items()}
     objective = row.parse(**changes)
-    frozen = getattr(objective, "frozen", dict)()
+    frozen = objective.frozen()
     models = {"model": model} | {
         role: randomize(parse("model", LLAMA).build(13), zlib.crc32(run.encode()))
         for role, run in frozen.items()

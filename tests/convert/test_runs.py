@@ -223,7 +223,7 @@ def test_a_factor_of_the_scores_goes_into_the_queries_where_a_family_has_none() 
         "input_ids": np.array([[4, 9, 50, 3, 1]]),
         "decoder_input_ids": np.array([[0, 8, 70, 1]]),
     }
-    one, two = (outputs(m, "encoder_decoder", inputs)["logits"] for m in (model, again))
+    one, two = (outputs(m, inputs)["logits"] for m in (model, again))
     assert np.abs(one - two).max() < 1e-4
     scales = (
         settle(t)["decoder"]["block"]["mixer"]["scale"] for t in (table, family.model(config))

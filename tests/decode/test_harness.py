@@ -150,7 +150,7 @@ def test_a_run_becomes_a_model_of_the_harness(monkeypatch):
 
 def test_a_model_that_continues_nothing_is_refused():
     with pytest.raises(RunError, match="continue a text"):
-        Answers(SimpleNamespace(encode=None), BYTES)
+        Answers(SimpleNamespace(tasks=frozenset({"encode"})), BYTES)
 
 
 def local(folder, name, **own):

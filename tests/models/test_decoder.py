@@ -71,7 +71,8 @@ def test_the_state_is_a_tree_of_arrays_and_its_offset_counts_tokens() -> None:
 def test_hidden_and_unembedding_make_the_logits() -> None:
     model = models.ROWS[0].subject().it
     tokens = mx.array([[1, 2, 3]])
-    h, out = model.hidden(tokens, Context()), model.unembedding()
+    ctx, out = Context(), model.unembedding()
+    h = model.hidden(model.embedded({"tokens": tokens}, ctx), ctx)
     np.testing.assert_allclose(h @ out.weight.T, model(tokens), rtol=1e-5, atol=1e-5)
 
 

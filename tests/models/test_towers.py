@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
 from mlx_transformers.core.context import Collected, Context, Layout
-from mlx_transformers.models.stack import recompute_layers, recomputed_layers
+from mlx_transformers.models.model import recompute_layers, recomputed_layers
 
 PAIRS = [row for row in models.ROWS if row.kind == "encoder_decoder"]
 SOURCE = mx.array([[3, 1, 4, 1, 5, 9], [2, 7, 1, 8, 0, 0]])
@@ -76,8 +76,7 @@ def test_an_alignment_is_that_of_the_last_block_and_leaves_padding_out() -> None
 def test_a_target_is_decoded_step_by_step_beside_a_padded_source() -> None:
     model = pair()
     whole = model(SOURCE, TARGET, Context(memory_valid=VALID))
-    memory = model.encode(SOURCE, Context(memory_valid=VALID))
-    state = model.init_state(2, 4, memory=memory, memory_valid=VALID)
+    state = model.init_state(2, 4, given={"source": SOURCE, "source_valid": VALID})
     for t in range(4):
         logits, state = model.step(TARGET[:, t : t + 1], state)
         assert difference(logits[:, 0], whole[:, t]) < 1e-5

@@ -44,7 +44,7 @@ def rebuild(facts: dict[str, Any]) -> Published:
 def test_outputs_are_those_of_transformers(name: str) -> None:
     facts, arrays = read(name)
     found = rebuild(facts)
-    got = outputs(found.model, found.table["kind"], arrays)
+    got = outputs(found.model, arrays)
     wanted = [key for key in arrays if key not in INPUTS and not key.endswith(("_ids", "_mask"))]
     wanted = [key for key in wanted if not key.startswith("train_")]
     assert wanted

@@ -39,7 +39,7 @@ def test_the_state_after_two_batches_is_that_after_their_text_in_one(tmp_path, a
     else:
         built.step(batches, 0)
     ctx = Context(collected=Collected(carried=built.model.carried_state(3)))
-    built.model.hidden(mx.array(text[:, :-1]), ctx)
+    built.model.hidden(built.model.embedded({"tokens": mx.array(text[:, :-1])}, ctx), ctx)
     found, expected = (
         tiny.leaves(built.step.train_state.carry.state["rows"]),
         tiny.leaves(ctx.collected.carried),

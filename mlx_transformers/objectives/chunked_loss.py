@@ -1,0 +1,82 @@
+"""The loss over a vocabulary in chunks, and auxiliary losses on top of it."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..core.context import Context
+from ..core.loss import Loss
+from ..ops.xent import linear_cross_entropy
+from .objective import ChunkedKind, VocabularyModel
+
+CHUNK = 512
+"""Tokens at once where the planner has not chosen: outside a run any number will do."""
+
+
+@dataclass(frozen=True)
+class ChunkedLoss:
+    """Cross-entropy of hidden vectors against tokens, without all logits at once.
+
+    Attributes:
+        label_smoothing: share of the target that is spread evenly over the vocabulary.
+        z_loss: coefficient of the squared log-partition.
+        chunk: tokens whose logits are held at once.
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    chunk: int = CHUNK
+
+    @classmethod
+    def of(
+        cls, config: ChunkedKind, label_smoothing: float = 0.0, z_loss: float = 0.0
+    ) -> "ChunkedLoss":
+        """The loss in chunks of `config`."""
+        chunk = CHUNK if config.chunk == "auto" else config.chunk
+        return cls(label_smoothing, z_loss, chunk)
+
+    def __call__(
+        self,
+        model: VocabularyModel,
+        h: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        ctx: Context,
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        """The summed loss, and its parts: "loss" is without smoothing and penalty.
+
+        Args:
+            model: gives the unembedding.
+            h: `[B, P + T, D]`, of which the last T predict `targets`; vectors before them belong
+                to patches or a soft prompt.
+            targets: `[B, T]`.
+            weights: `[B, T]`.
+            ctx: of the forward pass.
+        """
+        out = model.unembedding()
+        if h.shape[1] > targets.shape[1]:
+            h = h[:, -targets.shape[1] :]
+        total, nll, z = linear_cross_entropy(
+            h.reshape(-1, h.shape[-1]),
+            out.weight,
+            targets.reshape(-1),
+            weights.reshape(-1),
+            bias=out.bias,
+            softcap=out.softcap,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            chunk=self.chunk,
+            gradients=ctx.training,
+        )
+        return total, {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
+
+
+def with_aux(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx: Context) -> Loss:
+    """Add the auxiliary losses and statistics of the layers in `ctx`: each is a mean, so it counts
+    `weight` times."""
+    # Each product is made once: MLX 0.32 can't compile a loss and its parts that repeat it.
+    collected = ctx.collected
+    sums = {name: value * weight for name, value in (collected.aux | collected.stats).items()}
+    for name in collected.aux:
+        total = total + sums[name]
+    return Loss(total, weight, parts | sums)

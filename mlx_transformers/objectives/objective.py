@@ -1,0 +1,109 @@
+"""The slot `objective`: the table of an objective, the function that it builds, and its models.
+
+An objective's table also says what it requires of the rest of a recipe, so that a recipe that
+doesn't go together is refused before anything is prepared.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+
+import mlx.core as mx
+from pydantic import Field
+
+from ..core.context import Context
+from ..core.loss import Loss, Unit
+from ..core.task import Task
+from ..layers.heads import Unembedding
+from ..recipe.config import Kind
+
+Arrays = Mapping[str, mx.array]
+"""Arrays of a batch by name."""
+M = TypeVar("M", contravariant=True)
+
+
+class Objective(Protocol[M]):
+    """`(models, batch, ctx) -> Loss`; the model that is trained has the role "model"."""
+
+    def __call__(self, models: Mapping[str, M], batch: Arrays, ctx: Context) -> Loss:
+        """The summed loss of a batch."""
+        ...
+
+
+class ObjectiveKind(Kind, ABC):
+    """The table of an objective."""
+
+    tasks: ClassVar[frozenset[Task]]
+    """Tasks of the models that it trains."""
+    requires: ClassVar[tuple[str, ...]]
+    """Arrays that a batch must have (data.batch: `gives`)."""
+    needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Slots of the model that it uses, and the kinds that they may hold."""
+    unit: ClassVar[Unit] = "token"
+    """The unit that a weight of 1 counts."""
+    classes_from: ClassVar[str | None] = None
+    """The model's slot whose classes are those of the data; None where there are no classes."""
+    n_classes: ClassVar[int | None] = None
+    """The number of classes of that slot; None means as many as the data has."""
+    best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
+    """The metric by which checkpoints are compared, and its better direction."""
+
+    @abstractmethod
+    def build(self) -> Objective[Any]:
+        """The function; the models it is called with are those that `tasks` allows."""
+
+    def frozen(self) -> dict[str, str]:
+        """Runs whose models are read but not trained, by role, such as a teacher."""
+        return {}
+
+
+class ChunkedKind(ObjectiveKind):
+    """The table of an objective over the vocabulary, whose logits are computed in chunks."""
+
+    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = 512
+    """Tokens whose logits are held at once: memory against the number of matmuls; `auto` is what
+    the planner finds to fit."""
+
+
+class FeatureModel(Protocol):
+    """A model that turns a batch into vectors."""
+
+    def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
+        """The input of the first layer, `[B, T, D]`."""
+        ...
+
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        """The output of the last layer, `[B, T, D]`."""
+        ...
+
+
+class VocabularyModel(FeatureModel, Protocol):
+    """A model with a head over the vocabulary."""
+
+    def transform(self, h: mx.array) -> mx.array:
+        """The vectors `[..., width]` that meet the unembedding, for features `[..., D]`."""
+        ...
+
+    def hidden(self, x: mx.array, ctx: Context) -> mx.array:
+        """`transform` of `features`, `[B, T, width]`."""
+        ...
+
+    def unembedding(self) -> Unembedding:
+        """The linear map from `hidden` to logits."""
+        ...
+
+
+class PoolingModel(FeatureModel, Protocol):
+    """An encoder with a pool: one output per sequence."""
+
+    def pooled(self, x: mx.array, ctx: Context) -> mx.array:
+        """The pool's output `[B, ...]` for features `[B, T, D]`."""
+        ...
+
+
+class TokenClassifier(Protocol):
+    """A model with logits `[B, T, n_classes]` for every token."""
+
+    def __call__(self, tokens: mx.array, ctx: Context) -> mx.array:
+        """The logits of `tokens [B, T]`."""
+        ...
