@@ -19,6 +19,7 @@ from ..core.context import Context
 from ..ops.recurrent_matmul import recurrent_matmul
 from ..ops.unstack import unstack
 from .kinds import AlignKind, Alignment, State
+from .linear import matrix
 from .recurrence import Loop, Recurrence
 
 Attend = Literal["before", "after"]
@@ -148,7 +149,7 @@ class _StepAttention:
         self._decoder, self._source, self._offset = decoder, source, offset
         query = decoder.align.query
         self._query = None if query is None else recurrent_matmul(query, batch, length)
-        self._out = recurrent_matmul(decoder.out.weight, batch, length)
+        self._out = recurrent_matmul(matrix(decoder.out), batch, length)
         self._weights: list[mx.array] = []
 
     def attend(self, h: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""The page on adding a layer, followed to the letter in a copy of the project."""
+"""The page on adding a layer, followed literally in a copy of the project."""
 
 import json
 import os
@@ -35,7 +35,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project after the page's steps."""
+    """A copy of the project in which the steps of the page were followed."""
     folder = tmp_path_factory.mktemp("project")
     for part in ("mlx_transformers", "recipes", "tests/contract"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -47,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def follow(block: Block, file: Path) -> None:
-    """Write the file that a block is, or make the change that it describes."""
+    """Write the file that a block of the page holds, or make the change that it shows."""
     if block.mark == "file":
         assert not file.exists()
         file.write_text(block.text)
@@ -61,7 +61,7 @@ def follow(block: Block, file: Path) -> None:
 
 
 def run(project: Path, *command: str) -> str:
-    """What a command prints in the copy; compiled only where the command asks for it."""
+    """Run a command in the copy and return its output, without compilation by default."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(project),
@@ -80,6 +80,15 @@ def test_the_new_kind_passes_the_contract(project: Path) -> None:
     passed = re.search(r"(\d+) passed", said)
     assert passed is not None
     assert int(passed[1]) >= 20
+
+
+def test_the_memory_plan_counts_the_new_kind(project: Path) -> None:
+    code = (
+        "from mlx_transformers.core.footprint import ActivationShape\n"
+        "from mlx_transformers.layers.mixers.ema import Ema\n"
+        "print(Ema(n_heads=4).saved_bytes(32, ActivationShape(4, 32)))"
+    )
+    assert float(run(project, "-c", code)) == 3 * 32 * 4 + 4 * 32 * 4 / 4
 
 
 def test_no_kind_lacks_a_row_after_it(project: Path) -> None:
@@ -103,4 +112,4 @@ def test_the_reference_would_have_it(project: Path) -> None:
     )
     said = run(project, "-c", code)
     assert "### `ema`" in said
-    assert "Heads H, each with a rate of its own." in said
+    assert "Heads H, each with its own rate." in said

@@ -13,7 +13,7 @@ from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
 from ..kinds import MixerKind, NormKind, State
-from ..linear import ResidualLinear
+from ..linear import ResidualLinear, matrix
 from .kv_cache import empty_cache, extend
 
 
@@ -158,7 +158,7 @@ class LatentMixer(nn.Module):
     def _absorbed(self) -> tuple[mx.array, mx.array]:
         """The weights from the latent to a head's key `[H, nope_dim, R]` and value
         `[H, value_dim, R]`, which decoding applies to queries and outputs instead."""
-        weight = self.kv.weight.reshape(self.n_heads, -1, self.config.kv_rank)
+        weight = matrix(self.kv).reshape(self.n_heads, -1, self.config.kv_rank)
         to_key, to_value = mx.split(weight, [self.config.nope_dim], axis=1)
         return to_key, to_value
 
