@@ -11,7 +11,7 @@ from ..distributed.tensor_parallel import Division
 from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
 from ..layers.freeze import freeze
-from ..optim.optimizer import ready
+from ..optim.kinds import ready
 from ..trainer.evaluate import Evaluator
 from ..trainer.state import TrainState
 from ..trainer.step import Step
@@ -28,7 +28,7 @@ def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = ALONE) -> Any:
     With tensor parallelism the state stays lazy: each process will keep only a part of it.
     """
     config = recipe.train
-    optim: Any = recipe.optim
+    optim = recipe.optim
     if isinstance(ranks, Layers):
         lazy = optim.split(model, config.steps)
         lazy.init(model.trainable_parameters())

@@ -21,7 +21,7 @@ def check_division(recipe: Recipe, model: Model) -> None:
     if recipe.train.tensor_parallel == 1:
         return
     check_parts(recipe.model, model, recipe.train.tensor_parallel)
-    if not recipe.optim.pointwise:  # type: ignore[attr-defined]
+    if not recipe.optim.pointwise:
         raise RecipeError(
             f"optim.kind = '{recipe.optim.kind}' as it is set looks at whole arrays, of which a "
             "process has a part with train.tensor_parallel: take 'adamw', 'adam', 'lion' or 'sgd', "

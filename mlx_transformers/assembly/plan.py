@@ -102,7 +102,7 @@ def job(
         tensor_parallel: processes that share every layer; `model` is the part of one of them.
     """
     config = recipe.train
-    optimizer = recipe.optim.split(model, config.steps)  # type: ignore[attr-defined]
+    optimizer = recipe.optim.split(model, config.steps)
     parameters = model.trainable_parameters()
     if config.shard_optimizer:
         parameters = pick(parameters, shares(parameters, ranks)[0])

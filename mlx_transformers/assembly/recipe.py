@@ -9,7 +9,8 @@ from pydantic import PrivateAttr, model_validator
 from ..data.config import Data
 from ..models.model import ModelKind
 from ..objectives.objective import ObjectiveKind
-from ..recipe.config import Config, Kind
+from ..optim.kinds import OptimizerKind
+from ..recipe.config import Config
 from ..recipe.load import Resolved, resolve
 from ..recipe.slot import KINDS, Slot
 from ..recipe.validate import typed
@@ -31,7 +32,7 @@ class Recipe(Config):
     """Where batches come from: the prepared data, or what the model itself generates."""
     train: Train
     """Length, batch size, precision and numerical safety of training."""
-    optim: Annotated[Kind, Slot("optim")]
+    optim: Annotated[OptimizerKind, Slot("optim")]
     """The optimizer and its schedule."""
     eval: Eval
     """Interval and size of evaluations."""

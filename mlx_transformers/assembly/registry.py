@@ -40,6 +40,7 @@ from ..layers.kinds import (
     EmbedKind,
     FfnKind,
     HeadKind,
+    InitKind,
     MixerKind,
     NormKind,
     PoolKind,
@@ -98,6 +99,7 @@ from ..objectives.tag import Tag
 from ..optim.adafactor import Adafactor
 from ..optim.adam import Adam, AdamW
 from ..optim.clip import ClipAdaptive, ClipNone, ClipNorm
+from ..optim.kinds import ClipKind, OptimizerKind, ScheduleKind
 from ..optim.lion import Lion
 from ..optim.muon import Muon
 from ..optim.schedules import (
@@ -145,13 +147,14 @@ fill("router", TopK, Sigmoid, SparseMixer, of=RouterKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, of=PoolKind)
-fill("init", Normal, FanIn, Xavier)
+fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
 fill("source", Stream, of=SourceKind)
 fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
-fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon)
-fill("clip", ClipNone, ClipNorm, ClipAdaptive)
-fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd, SlantedTriangular)
+fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon, of=OptimizerKind)
+fill("clip", ClipNone, ClipNorm, ClipAdaptive, of=ClipKind)
+fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd, of=ScheduleKind)
+fill("schedule", SlantedTriangular, of=ScheduleKind)

@@ -10,7 +10,7 @@ Tree = Any
 
 
 def cast(tree: Tree, dtype: mx.Dtype) -> Tree:
-    """Every floating array of the tree in `dtype`; integers as they are."""
+    """Return the tree with floating-point arrays cast to `dtype`; integers stay."""
 
     def one(x: mx.array) -> mx.array:
         return x.astype(dtype) if mx.issubdtype(x.dtype, mx.floating) else x
@@ -19,12 +19,12 @@ def cast(tree: Tree, dtype: mx.Dtype) -> Tree:
 
 
 def size_bytes(tree: Tree) -> int:
-    """Bytes of all arrays of the tree."""
+    """Return the bytes of all arrays of the tree."""
     return sum(x.nbytes for _, x in tree_flatten(tree))
 
 
 def select(finite: mx.array, new: Tree, old: Tree) -> Tree:
-    """The leaves of `new` where `finite` (a bool scalar), else those of `old`.
+    """Return the leaves of `new` where `finite` (a bool scalar), else those of `old`.
 
     `old` may have more leaves; the result has the structure of `new`.
     """
@@ -32,14 +32,14 @@ def select(finite: mx.array, new: Tree, old: Tree) -> Tree:
 
 
 def snapshot(tree: Tree) -> Tree:
-    """The same leaves in new containers, which later assignments do not reach."""
+    """Return the same leaves in new containers, which later assignments do not reach."""
     return tree_map(lambda leaf: leaf, tree)
 
 
 def assign(live: Tree, tree: Tree) -> None:
     """Put the leaves of `tree` into the containers of `live`, which keep their identity.
 
-    What a compiled function captured stays captured; replacing `optimizer.state` would not.
+    A compiled function goes on with the containers that it captured, so they must not be replaced.
 
     Raises:
         KeyError, IndexError: `live` has no place for a leaf.

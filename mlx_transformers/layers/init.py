@@ -5,17 +5,18 @@ start that their module gives them (norms: one). The roles are declared (`parame
 """
 
 import math
+from abc import abstractmethod
 from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
-from ..recipe.config import Kind
+from .kinds import InitKind
 from .parameter import parameters_of
 
 
-class Init(Kind):
+class Init(InitKind):
     """Base of all initialisations; a kind says how one matrix is drawn."""
 
     def apply(self, model: nn.Module, n_layers: int) -> None:
@@ -29,15 +30,15 @@ class Init(Kind):
                 depth = 1.0 / math.sqrt(2 * n_layers) if each.writes_residual else 1.0
                 each.module[each.name] = self.draw(each.array.shape, each.role == "table", depth)
 
+    @abstractmethod
     def draw(self, shape: tuple[int, ...], table: bool, depth: float) -> mx.array:
-        """Draw one matrix `[..., out, in]`.
+        """Return one drawn matrix `[..., out, in]`.
 
         Args:
             shape: its shape.
             table: whether it is an embedding table, `[V, D]`.
             depth: 1/√(2L) for a matrix that writes into the residual stream, else 1.
         """
-        raise NotImplementedError(f"{type(self).__name__} draws nothing.")
 
 
 class Normal(Init):

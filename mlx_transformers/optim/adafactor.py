@@ -1,4 +1,4 @@
-"""Adafactor: Adam's second moment by rows and columns, sublinear in memory."""
+"""Adafactor: a factored second moment, whose memory is sublinear in the parameters."""
 
 from typing import Annotated, Literal
 
@@ -7,8 +7,9 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field, model_validator
 
 from .adam import Beta
+from .kinds import Schedule
 from .optimizer import DecayingOptimizer
-from .schedules import Constant, Schedule
+from .schedules import Constant
 
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -21,28 +22,30 @@ class Adafactor(DecayingOptimizer):
         u = g / sqrt(R C / mean(R))     u = u / max(1, RMS(u) / clip_threshold)
         w = w - rate · scale · (u + weight_decay · w)   scale = max(eps2, RMS(w)), or 1
 
-    Vectors keep the whole second moment. Without `learning_rate` the rate is the paper's own,
+    Vectors have a full second moment. Without `learning_rate` it is the paper's relative step,
     `min(0.01, 1 / sqrt(t))`.
     """
 
     kind: Literal["adafactor"] = "adafactor"
     learning_rate: float | None = Field(default=None, gt=0.0)  # type: ignore[assignment]
-    """The peak rate, which `schedule` shapes; none: the paper's relative step."""
+    """Peak learning rate, which `schedule` shapes; none: the paper's relative step."""
     eps: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1e-30, 1e-3)
-    """Added to the squared gradient; least scale of a parameter."""
+    """Added to the squared gradient; smallest scale of a parameter."""
     clip_threshold: float = Field(default=1.0, gt=0.0)
-    """Largest root mean square of an update before the rate."""
+    """Largest root mean square of an update, before the learning rate."""
     decay_rate: float = Field(default=0.8, gt=0.0)
-    """How fast the second moment's memory grows."""
+    """Exponent of the second moment's decay, `1 - t^-decay_rate`."""
     beta1: Beta | None = None
-    """How much of the past the mean of the update keeps; none keeps no mean, and no memory."""
+    """Decay rate of the first moment; none has no first moment, and saves its memory."""
     scale_parameter: bool = True
-    """Whether a parameter moves in proportion to its own root mean square."""
+    """Whether updates are scaled by the root mean square of their parameter."""
 
     @model_validator(mode="after")
     def _a_schedule_shapes_something(self) -> "Adafactor":
         if self.learning_rate is None and self.schedule != Constant():
-            raise ValueError("A schedule shapes learning_rate: set it, or leave the schedule out.")
+            raise ValueError(
+                "optim.schedule shapes optim.learning_rate: set it, or leave the schedule out."
+            )
         return self
 
     def rate(self, total_steps: int) -> Schedule:
@@ -52,7 +55,7 @@ class Adafactor(DecayingOptimizer):
 
     @property
     def pointwise(self) -> bool:
-        """No: it looks at whole matrices."""
+        """False: an update depends on the whole matrix."""
         return False
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
@@ -69,8 +72,8 @@ class Adafactor(DecayingOptimizer):
 
 
 def relative_step(step: mx.array) -> mx.array:
-    """`min(0.01, 1 / sqrt(s + 1))`, Adafactor's own rate (Shazeer & Stern 2018, algorithm 5).
+    """Return Adafactor's relative step, `min(0.01, 1 / sqrt(s + 1))` (Shazeer & Stern 2018).
 
-    MLX has the same formula inside; as a schedule it also reaches the log.
+    MLX has the same formula inside; as a schedule it is also logged.
     """
     return mx.minimum(1e-2, mx.rsqrt(step.astype(mx.float32) + 1.0))

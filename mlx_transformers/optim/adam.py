@@ -1,18 +1,18 @@
-"""Adam and AdamW, as torch computes them: bias correction is always on."""
+"""Adam and AdamW as in torch, with bias correction."""
 
 from typing import Annotated, Literal
 
 import mlx.optimizers as mlx_optim
 from pydantic import Field
 
+from .kinds import Schedule
 from .moments import Moments
 from .optimizer import DecayingOptimizer, Optimizer
-from .schedules import Schedule
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-"""A share of the past that a running average keeps."""
+"""Decay rate of a running average."""
 Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
-"""Two of them. Not strict, since TOML has lists and no tuples; the numbers inside are."""
+"""Two decay rates. Not strict, since TOML has lists and no tuples; the numbers inside are."""
 
 
 class Adam(Moments, Optimizer):
@@ -21,14 +21,14 @@ class Adam(Moments, Optimizer):
         m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g²
         w = w - rate · m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 
-    It has no weight decay: that is the kind `adamw`.
+    Without weight decay; the kind `adamw` has it.
     """
 
     kind: Literal["adam"] = "adam"
     betas: Betas = (0.9, 0.999)
-    """How much of the past the means of the gradient and of its square keep."""
+    """Decay rates of the first and second moment."""
     eps: float = Field(default=1e-8, gt=0.0)
-    """Added to the root, so that a gradient of 0 divides by something."""
+    """Added to the root, so that a gradient of 0 is not divided by 0."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         adam = mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
@@ -40,15 +40,15 @@ class AdamW(Moments, DecayingOptimizer):
 
         w = w (1 - rate · weight_decay), then Adam's update
 
-    As in torch, the decay is multiplied by the scheduled rate, not by the schedule's fraction
-    of it alone.
+    As in torch, the decay is multiplied by the scheduled learning rate; in the paper it is by the
+    schedule's fraction alone.
     """
 
     kind: Literal["adamw"] = "adamw"
     betas: Betas = (0.9, 0.999)
-    """How much of the past the means of the gradient and of its square keep."""
+    """Decay rates of the first and second moment."""
     eps: float = Field(default=1e-8, gt=0.0)
-    """Added to the root, so that a gradient of 0 divides by something."""
+    """Added to the root, so that a gradient of 0 is not divided by 0."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         adamw = mlx_optim.AdamW(

@@ -1,6 +1,5 @@
-"""Gradient clipping: by the norm of all gradients, or unit by unit."""
+"""Gradient clipping: by global norm, or adaptively, unit by unit."""
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -8,16 +7,11 @@ from mlx.utils import tree_flatten, tree_map
 from pydantic import Field
 
 from ..core.tree import Tree
-from ..recipe.config import Kind
-
-Clip = Callable[[Tree, Tree], tuple[Tree, mx.array]]
-"""(gradients, parameters) -> (clipped gradients, norm before clipping)."""
-Norm = Callable[[Tree], mx.array]
-"""The norm of all gradients, also of those that other processes have."""
+from .kinds import Clip, ClipKind, Norm
 
 
 def global_norm(tree: Tree) -> mx.array:
-    """The 2-norm of all leaves as one vector, float32. Not finite as soon as one leaf isn't."""
+    """Return the 2-norm of all leaves as one vector, float32; not finite if any leaf isn't."""
     squares = [mx.sum(mx.square(leaf.astype(mx.float32))) for _, leaf in tree_flatten(tree)]
     return mx.sqrt(mx.sum(mx.stack(squares))) if squares else mx.zeros(())
 
@@ -28,7 +22,7 @@ def clip_global_norm(
     """Scale all gradients by `min(1, max_norm / norm)` (Pascanu et al. 2013, algorithm 1).
 
     Returns:
-        The gradients, in their own dtypes, and their norm before.
+        The clipped gradients, in their own dtypes, and their norm before clipping.
     """
     norm = norm_of(gradients)
     factor = mx.minimum(max_norm / (norm + 1e-6), 1.0)
@@ -40,6 +34,7 @@ def clip_adaptive(
     parameters: Tree,
     factor: float = 0.01,
     eps: float = 1e-3,
+    norm_of: Norm = global_norm,
 ) -> tuple[Tree, mx.array]:
     """Adaptive gradient clipping (Brock et al. 2021, equation 3), unit by unit.
 
@@ -47,23 +42,24 @@ def clip_adaptive(
 
     A unit is a row (the last axis: the inputs of one output, also in a stack of expert
     matrices), a filter `[out, height, width, in]` of a 2-D convolution, or a whole vector. The
-    paper leaves out the last layer; here every parameter is clipped.
+    paper does not clip the last layer; here every parameter is clipped.
 
     Args:
         gradients: the tree to clip.
-        parameters: a tree that has (at least) the same leaves.
-        factor: largest norm of a gradient over that of its weights.
-        eps: least norm of weights counted, so that units at 0 can move.
+        parameters: a tree with at least the same leaves.
+        factor: largest norm of a unit's gradient, relative to that of its weights.
+        eps: smallest norm of weights to compare with, so that units at 0 can learn.
+        norm_of: computes the norm of all gradients.
 
     Returns:
-        The gradients, in their own dtypes, and their global norm before.
+        The clipped gradients, in their own dtypes, and their global norm before clipping.
     """
 
     def clip(g: mx.array, w: mx.array) -> mx.array:
         limit = factor * mx.maximum(_unit_norm(w), eps)
         return (g * mx.minimum(limit / mx.maximum(_unit_norm(g), 1e-6), 1.0)).astype(g.dtype)
 
-    return tree_map(clip, gradients, parameters), global_norm(gradients)
+    return tree_map(clip, gradients, parameters), norm_of(gradients)
 
 
 def _unit_norm(x: mx.array) -> mx.array:
@@ -75,8 +71,8 @@ def _unit_norm(x: mx.array) -> mx.array:
     return mx.sqrt(mx.sum(mx.square(x.astype(mx.float32)), axis=axes, keepdims=True))
 
 
-class ClipNone(Kind):
-    """No clipping; the norm is still measured."""
+class ClipNone(ClipKind):
+    """No clipping; the norm is still reported."""
 
     pointwise: ClassVar[bool] = True
 
@@ -86,31 +82,31 @@ class ClipNone(Kind):
         return lambda gradients, parameters: (gradients, norm_of(gradients))
 
 
-class ClipNorm(Kind):
-    """By the norm of all gradients together (Pascanu et al. 2013, algorithm 1)."""
+class ClipNorm(ClipKind):
+    """Clipping by global norm (Pascanu et al. 2013, algorithm 1)."""
 
     pointwise: ClassVar[bool] = True
 
     kind: Literal["norm"] = "norm"
     max_norm: float = Field(default=1.0, gt=0.0)
-    """The largest norm that is left alone."""
+    """Largest norm of all gradients together; larger ones are scaled down to it."""
 
     def build(self, norm_of: Norm = global_norm) -> Clip:
         return lambda gradients, parameters: clip_global_norm(gradients, self.max_norm, norm_of)
 
 
-class ClipAdaptive(Kind):
-    """By the norm of each unit's own weights (Brock et al. 2021, equation 3)."""
+class ClipAdaptive(ClipKind):
+    """Adaptive gradient clipping, by the norm of each unit's weights (Brock et al. 2021, eq. 3)."""
 
     pointwise: ClassVar[bool] = False
 
     kind: Literal["adaptive"] = "adaptive"
     factor: float = Field(default=0.01, gt=0.0)
-    """Largest norm of a unit's gradient over the norm of its weights."""
+    """Largest norm of a unit's gradient, relative to that of its weights."""
     eps: float = Field(default=1e-3, gt=0.0)
-    """Least norm of weights counted, so that units at 0 can move."""
+    """Smallest norm of weights to compare with, so that units at 0 can learn."""
 
-    def build(self) -> Clip:
+    def build(self, norm_of: Norm = global_norm) -> Clip:
         return lambda gradients, parameters: clip_adaptive(
-            gradients, parameters, self.factor, self.eps
+            gradients, parameters, self.factor, self.eps, norm_of
         )

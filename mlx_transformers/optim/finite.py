@@ -1,4 +1,4 @@
-"""Skipping an update whose gradients are not finite, as a value and not as a branch."""
+"""Skipping an update whose gradients are not finite, without a branch."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -10,10 +10,10 @@ from ..core.tree import Tree, assign, select, snapshot
 def update_if(
     finite: mx.array, optimizer: mlx_optim.Optimizer, model: nn.Module, gradients: Tree
 ) -> None:
-    """`optimizer.update(model, gradients)` where `finite`, else nothing at all.
+    """Update the model where `finite`, a bool scalar, else change nothing.
 
-    A skipped update leaves parameters, moments and `optimizer.step` as they were, so the
-    schedule waits, and bias correction stays true. May be called inside `mx.compile`.
+    A skipped update leaves parameters, moments and `optimizer.step` as they were, so neither the
+    schedule nor bias correction counts it. May be called inside `mx.compile`.
     """
     state = optimizer.state
     before, parameters = snapshot(state), model.trainable_parameters()

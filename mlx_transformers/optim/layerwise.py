@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from .schedules import Schedule
+from .kinds import Schedule
 
 Shape = Callable[[Schedule], Schedule]
 """Turns the learning rate of all parameters into that of one group."""

@@ -1,10 +1,9 @@
-"""Optimizer state in fewer bits: wide while it is used, narrow while it waits.
+"""Low-precision optimizer state: float32 during the update, bfloat16 or int8 between updates.
 
     wide = unpack(state)      w = the optimizer's own update      state = pack(wide)
 
-Rounding is stochastic: up or down with the chances that keep the mean. To the nearest, a moment
-that moves by less than half a step, as Adam's second one does when it keeps 0.999 of the past,
-would stand still for ever.
+Stochastic rounding keeps the mean unbiased. Round-to-nearest would freeze a moment that changes by
+less than half a rounding step, such as Adam's second moment with a decay of 0.999.
 """
 
 from collections.abc import Iterator
@@ -20,22 +19,23 @@ StateDtype = Literal["float32", "bfloat16", "int8"]
 
 
 class Form(Protocol):
-    """How an array of optimizer state is kept."""
+    """Storage format of optimizer state."""
 
     def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict:
-        """A float32 array in few bits; without a key to the nearest, `positive` if it is >= 0."""
+        """Return a float32 array in the format, rounded stochastically with a key, else to nearest;
+        `positive` arrays have no negative element."""
 
     def unpack(self, packed: mx.array | dict, like: mx.array) -> mx.array:
-        """It in the shape of `like`, float32."""
+        """Return the array as float32, in the shape of `like`."""
 
 
 class Bfloat16:
-    """The upper half of a float32: 8 bits of exponent, 7 of mantissa."""
+    """bfloat16: the upper half of a float32, with 8 bits of exponent and 7 of mantissa."""
 
     def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array:
         if key is None:
             return x.astype(mx.bfloat16)
-        # What is cut off, plus a uniform 16-bit number, carries into what is kept.
+        # The lower half plus a uniform 16-bit number carries into the upper half.
         raised = x.view(mx.uint32) + mx.random.randint(0, 2**16, x.shape, mx.uint32, key)
         return (raised & 0xFFFF0000).view(mx.float32).astype(mx.bfloat16)
 
@@ -48,10 +48,10 @@ FORMS: dict[str, Form] = {"bfloat16": Bfloat16(), "int8": Int8()}
 
 
 class Packed(mlx_optim.Optimizer):
-    """Another optimizer, whose state is packed between updates.
+    """Wraps an optimizer, whose state is packed between updates.
 
-    The draws of the rounding follow from the number of the update alone, so a resumed run rounds
-    as the whole one did, and so does every process of a group.
+    The random numbers of the rounding depend on the number of the update alone, so a resumed run
+    and every process of a group round alike.
     """
 
     def __init__(self, inner: mlx_optim.Optimizer, form: Form, positive: frozenset[str]) -> None:
@@ -63,18 +63,18 @@ class Packed(mlx_optim.Optimizer):
         self._keys: Iterator[mx.array] = iter(())
 
     def init_single(self, parameter: mx.array, state: dict) -> None:
-        """Zeros, packed."""
+        """Make the packed state of one parameter, zeros."""
         wide: dict[str, mx.array] = {}
         self.inner.init_single(parameter, wide)
         state.update({k: self.form.pack(x, k in self.positive, None) for k, x in wide.items()})
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
-        """One update of all parameters."""
+        """Return all parameters after one update."""
         self._keys = _chain(self.step)
         return super().apply_gradients(gradients, parameters)
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
-        """One parameter's update."""
+        """Return one parameter after its update."""
         wide = {name: self.form.unpack(packed, parameter) for name, packed in state.items()}
         new = self.inner.apply_single(gradient, parameter, wide)
         for name, x in wide.items():
@@ -83,26 +83,26 @@ class Packed(mlx_optim.Optimizer):
 
 
 class Moments(Kind):
-    """What optimizers share that keep arrays as large as the parameters."""
+    """Base of optimizers whose state has arrays as large as the parameters."""
 
     state: StateDtype = "float32"
-    """What the moments are kept in between updates: 4, 2 or 1 bytes a number. int8 is block-wise
-    (Dettmers et al. 2022), and leaves arrays below 4096 numbers in float32."""
+    """Precision of the moments between updates: 4, 2 or 1 bytes per element, with stochastic
+    rounding. int8 is block-wise (Dettmers et al. 2022); arrays below 4096 elements stay float32."""
 
     @property
     def pointwise(self) -> bool:
-        """Whether no number is kept relative to others of its array."""
+        """Whether the stored value of an element depends on no other element of its array."""
         return self.state != "int8"
 
     def stored(self, optimizer: mlx_optim.Optimizer, *positive: str) -> mlx_optim.Optimizer:
-        """The optimizer with its state as `state` says; `positive` moments are never below 0."""
+        """Return the optimizer with packed state; the moments in `positive` are never negative."""
         if self.state == "float32":
             return optimizer
         return Packed(optimizer, FORMS[self.state], frozenset(positive))
 
 
 def _chain(step: mx.array) -> Iterator[mx.array]:
-    """Keys without end, from the number of an update."""
+    """Yield PRNG keys without end, from the number of an update."""
     key = mx.stack([step >> 32, step & 0xFFFFFFFF]).astype(mx.uint32)
     while True:
         key, drawn = mx.random.split(key)

@@ -1,4 +1,4 @@
-"""Moments in 8 bits: blocks of 256 numbers, each relative to the block's largest.
+"""Block-wise 8-bit optimizer state: each block of 256 elements has a scale of its own.
 
     y = |x| / max |x|          code = round(c(y))          x = sign · c^-1(code) · max |x|
 
@@ -8,20 +8,20 @@ within a decade, and twice as many codes in every decade as in the one below. Wi
 
     c(y) = 2^e - 1 + 2^e (10^(6-e) y - 0.1) / 0.9           c(y) = 10^6 y  for e = 0
 
-so c goes from 0 to 127. Where we differ: the paper's codes are the middles of its intervals, ours
-their upper ends, so that the largest of a block is kept exactly and doesn't shrink with every
-update; blocks are of 256, as in the authors' later code, not 2048; and of a second moment the root
-is kept, which reaches down to 1e-14 of the largest: a moment rounded to 0 is divided by.
+so c goes from 0 to 127. Differences from the paper: its codes are the middles of intervals, ours
+their upper ends, so that the largest element of a block is exact and does not shrink with every
+update; blocks have 256 elements, as in the authors' later code, not 2048; and a second moment is
+stored as its root, which reaches down to 1e-14 of the largest, since Adam divides by it.
 """
 
 import mlx.core as mx
 import numpy as np
 
 BLOCK = 256
-"""Numbers that share a scale."""
+"""Elements that share a scale."""
 
 LEAST = 4096
-"""Arrays of fewer numbers stay as they are: gains and biases, which are few and matter."""
+"""Arrays of fewer elements stay float32: gains and biases, which are few and sensitive."""
 
 DECADES = 7
 TOP = 2**DECADES - 1
@@ -29,11 +29,11 @@ TOP = 2**DECADES - 1
 
 
 class Int8:
-    """`{"code": [blocks, 256], "scale": [blocks, 1]}`: int8 codes, or uint8 of roots where numbers
-    are never negative, at twice the resolution."""
+    """`{"code": [blocks, 256], "scale": [blocks, 1]}`: int8 codes; for arrays that are never
+    negative uint8 codes of roots, at twice the resolution."""
 
     def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict:
-        """The array in blocks, its end filled up with zeros."""
+        """Return the array as codes and scales, its last block padded with zeros."""
         if x.size < LEAST:
             return x
         flat = x.reshape(-1)
@@ -50,7 +50,7 @@ class Int8:
         return {"code": (mx.sign(flat) * code).astype(mx.int8), "scale": scale}
 
     def unpack(self, packed: mx.array | dict, like: mx.array) -> mx.array:
-        """The numbers that the codes stand for."""
+        """Return the decoded array, float32."""
         if isinstance(packed, mx.array):
             return packed
         code, scale = packed["code"], packed["scale"]
@@ -62,7 +62,7 @@ class Int8:
 
 
 def compand(y: mx.array) -> mx.array:
-    """c of the file's docstring, for y from 0 to 1."""
+    """Return c(y) of the module's docstring, for y from 0 to 1."""
     e = mx.clip(mx.ceil(mx.log10(mx.maximum(y, 1e-9))) + (DECADES - 1), 0, DECADES - 1)
     codes = mx.power(2.0, e)
     within = (y * mx.power(10.0, DECADES - 1 - e) - 0.1) / 0.9
@@ -70,16 +70,16 @@ def compand(y: mx.array) -> mx.array:
 
 
 def expand(c: np.ndarray) -> np.ndarray:
-    """The inverse of `compand`."""
+    """Return y for c(y): the inverse of `compand`."""
     e = np.floor(np.log2(c + 1.0))
     within = (c + 1.0) / np.exp2(e) - 1.0
     return np.where(e == 0, c * 1e-6, 10.0 ** (e - DECADES + 1) * (0.1 + 0.9 * within))
 
 
 ROOTS = expand(np.minimum(np.arange(256) / 2, TOP)).astype(np.float32)
-"""What uint8 codes stand for, as a share of the scale."""
+"""Values of the uint8 codes, relative to the scale."""
 
 SIGNED = np.concatenate([-expand(np.arange(TOP, 0.0, -1)), expand(np.arange(TOP + 1.0))]).astype(
     np.float32
 )
-"""The same of int8 codes from -127 to 127."""
+"""Values of the int8 codes from -127 to 127, relative to the scale."""

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
+from .kinds import Schedule
 from .layerwise import Shape
 from .moments import Moments
 from .optimizer import DecayingOptimizer, Filter, Group, everything, of_role
-from .schedules import Schedule
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of Jordan's quintic: steepest at 0, and bounded on [0, 1]."""

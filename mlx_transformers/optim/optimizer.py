@@ -1,5 +1,6 @@
 """The base of all optimizers: learning rate, schedule, parameter groups and weight decay."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -11,10 +12,10 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from ..layers.parameter import Role, layers_above, parameters_of
-from ..recipe.config import Kind
 from ..recipe.slot import Slot
+from .kinds import OptimizerKind, Schedule, ScheduleKind
 from .layerwise import Shape, shape, unchanged
-from .schedules import Constant, Schedule
+from .schedules import Constant
 
 Filter = Callable[[str, mx.array], bool]
 """Whether a parameter belongs to a group, by its dotted path and its array."""
@@ -22,7 +23,7 @@ Group = tuple[Filter, mlx_optim.Optimizer]
 """A parameter group and its optimizer; earlier groups take precedence."""
 
 
-class Optimizer(Kind):
+class Optimizer(OptimizerKind):
     """The table `[optim]`: an optimizer and its learning rate.
 
     Optimizer state takes the dtype of the parameters. Master weights stay float32: in bfloat16 a
@@ -32,7 +33,7 @@ class Optimizer(Kind):
 
     learning_rate: float = Field(gt=0.0)
     """Peak learning rate, which `schedule` shapes."""
-    schedule: Annotated[Kind, Slot("schedule")] = Constant()
+    schedule: Annotated[ScheduleKind, Slot("schedule")] = Constant()
     """Learning-rate schedule."""
     layer_factor: float = Field(default=1.0, ge=1.0)
     """Layer-wise learning-rate decay: the learning rate of each layer is this many times that of
@@ -52,9 +53,9 @@ class Optimizer(Kind):
         """Return the learning rate as a function of the update."""
         return self.schedule.build(self.learning_rate, total_steps)
 
+    @abstractmethod
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         """Return the MLX optimizer of the parameters that share one weight decay."""
-        raise NotImplementedError(f"{type(self).__name__} makes no optimizer.")
 
     def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
         """Return the parameter groups of the learning rate `shape`; the last takes the rest."""
@@ -86,14 +87,6 @@ class Optimizer(Kind):
                 f"layers begin at update {begins}, and the run ends at {total_steps}: take "
                 f"{max(1, (total_steps - 1) // lowest)} or fewer, or raise train.steps."
             )
-
-    def build(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
-        """Return an optimizer of the model's trainable parameters, with evaluated state.
-
-        `update(model, gradients)` may be called inside `mx.compile` with `optimizer.state`
-        captured. Freezing or unfreezing parameters later needs a new optimizer.
-        """
-        return ready(self.split(model, total_steps), model)
 
 
 class DecayingOptimizer(Optimizer):
@@ -130,13 +123,6 @@ def joined(groups: list[Group]) -> mlx_optim.Optimizer:
     if len(optimizers) == 1:
         return optimizers[0]
     return mlx_optim.MultiOptimizer(list(optimizers), list(filters[:-1]))
-
-
-def ready(optimizer: mlx_optim.Optimizer, model: nn.Module) -> mlx_optim.Optimizer:
-    """Make and evaluate the optimizer's state, so that a compiled function captures all of it."""
-    optimizer.init(model.trainable_parameters())
-    mx.eval(optimizer.state)
-    return optimizer
 
 
 def everything(path: str, parameter: mx.array) -> bool:

@@ -1,15 +1,15 @@
-"""Dynamic loss scaling, so that small float16 gradients do not vanish."""
+"""Dynamic loss scaling, so that small gradients do not underflow in float16."""
 
 import mlx.core as mx
 
 
 class LossScaler:
-    """A scale that grows while gradients stay finite (Micikevicius et al. 2018, section 3.2).
+    """Loss scale that grows while gradients stay finite (Micikevicius et al. 2018, section 3.2).
 
-    The loss is multiplied by `scale` before the backward pass and the gradients divided by it
-    after. `growth_interval` finite updates in a row double the scale; one that isn't finite
-    halves it and is to be skipped. Powers of two change no digit. All of it is arrays in
-    `state`: capture it in `mx.compile`, save it with the optimizer.
+    The loss is multiplied by `scale` before the backward pass and the gradients are divided by it
+    after. `growth_interval` finite updates in a row double the scale; an update that is not finite
+    halves it and is skipped. Powers of two are exact. `state` holds all of it as arrays: capture it
+    in `mx.compile`, and save it with the optimizer.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class LossScaler:
 
     @property
     def scale(self) -> mx.array:
-        """The factor now in force, a float32 scalar."""
+        """The current loss scale, a float32 scalar."""
         return self.state["scale"]
 
     def scale_loss(self, loss: mx.array) -> mx.array:
-        """The loss to differentiate, in float32: half of float16's range is soon left."""
+        """Return the scaled loss, in float32: float16 would overflow."""
         return loss.astype(mx.float32) * self.scale
 
     def update(self, finite: mx.array) -> None:
-        """Grow or halve, after `finite` (a bool scalar) is known for this update."""
+        """Double or halve the scale, by whether this update was `finite` (a bool scalar)."""
         scale = self.scale
         good = mx.where(finite, self.state["good_steps"] + 1, 0)
         grown = mx.where(good >= self.growth_interval, scale * 2.0, scale)

@@ -1,47 +1,42 @@
-"""Learning-rate schedules: the rate of every update as an array expression of its number.
+"""Learning-rate schedules: the learning rate as an array expression of the update's number.
 
-Letters here: `s` is the number of the update, starting at 0 (`optimizer.step` before it moves);
-`w` is `warmup`; `n` is the number of updates of the run; `p = (s - w) / (n - w)`, held within
-[0, 1], is the progress of what comes after the warm-up; `f` is `final_fraction`.
+Symbols: `s` is the number of the update, from 0 (`optimizer.step` before the update); `w` is
+`warmup`; `n` is the number of updates of the run; `p = (s - w) / (n - w)`, clipped to [0, 1], is
+the progress after the warm-up; `f` is `final_fraction`.
 
-Every schedule but the slanted triangle begins with the same linear warm-up, `(s + 1) / w` for
-`s < w`: the first update uses `1 / w` of the peak, never 0, and update `w - 1` uses the peak.
-Without a warm-up the first update uses the peak. The end value is reached at `s = n`, the update
-after the last one, so no update is spent on a rate of 0; beyond the end the rate stays there. A run
-that is shorter than its warm-up ends inside it.
+Every schedule but the slanted triangle begins with a linear warm-up, `(s + 1) / w` for `s < w`: the
+first update uses `1 / w` of the peak, never 0, and update `w - 1` uses the peak. Without a warm-up
+the first update uses the peak. The final value is reached at `s = n`, one after the last update, so
+no update is spent at a learning rate of 0; it stays beyond the end. A run that is shorter than its
+warm-up never reaches the peak.
 """
 
 import math
-from collections.abc import Callable
+from abc import abstractmethod
 from itertools import pairwise
 from typing import Literal
 
 import mlx.core as mx
 from pydantic import Field, model_validator
 
-from ..recipe.config import Kind
-
-Schedule = Callable[[mx.array], mx.array]
-"""The number of an update, an integer scalar from 0, -> its learning rate, a float32 scalar."""
+from .kinds import Schedule, ScheduleKind
 
 
-class Warmup(Kind):
-    """What all schedules share: a linear warm-up, then `after`."""
+class Warmup(ScheduleKind):
+    """Base of the schedules with a linear warm-up, followed by `after`."""
 
     warmup: int = Field(default=0, ge=0)
     """Updates of linear warm-up; the last of them uses the peak."""
 
+    @abstractmethod
     def after(self, s: mx.array, n: int) -> mx.array:
-        """The fraction of the peak at update `s` (float32) once the warm-up is over."""
-        raise NotImplementedError(f"{type(self).__name__} has no formula.")
+        """Return the fraction of the peak at update `s` (float32) after the warm-up."""
 
     def progress(self, s: mx.array, n: int) -> mx.array:
-        """`p`: 0 where the warm-up ends, 1 where the run ends."""
+        """Return `p`: 0 at the end of the warm-up, 1 at the end of the run."""
         return mx.clip((s - self.warmup) / max(n - self.warmup, 1), 0.0, 1.0)
 
     def build(self, learning_rate: float, total_steps: int) -> Schedule:
-        """The rate of update `s` of a run of `total_steps` updates, peaking at `learning_rate`."""
-
         def rate(step: mx.array) -> mx.array:
             s = step.astype(mx.float32)
             fraction = self.after(s, total_steps)
@@ -53,7 +48,7 @@ class Warmup(Kind):
 
 
 class Constant(Warmup):
-    """The peak, for good: `1`."""
+    """Constant at the peak: `1`."""
 
     kind: Literal["constant"] = "constant"
 
@@ -62,29 +57,29 @@ class Constant(Warmup):
 
 
 class Linear(Warmup):
-    """Straight down to the end: `1 - (1 - f) p`."""
+    """Linear decay: `1 - (1 - f) p`."""
 
     kind: Literal["linear"] = "linear"
     final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
-    """What is left of the peak at the end."""
+    """Learning rate at the end, as a fraction of the peak."""
 
     def after(self, s: mx.array, n: int) -> mx.array:
         return 1.0 - (1.0 - self.final_fraction) * self.progress(s, n)
 
 
 class Cosine(Warmup):
-    """Half a cosine: `f + (1 - f) (1 + cos(pi p)) / 2` (Loshchilov & Hutter 2017, eq. 5)."""
+    """Cosine decay: `f + (1 - f) (1 + cos(pi p)) / 2` (Loshchilov & Hutter 2017, eq. 5)."""
 
     kind: Literal["cosine"] = "cosine"
     final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
-    """What is left of the peak at the end."""
+    """Learning rate at the end, as a fraction of the peak."""
 
     def after(self, s: mx.array, n: int) -> mx.array:
         return _half_cosine(self.progress(s, n), self.final_fraction)
 
 
 class CosineRestarts(Warmup):
-    """SGDR, half a cosine that starts again from the peak (Loshchilov & Hutter 2017, section 3).
+    """Cosine decay with warm restarts, SGDR (Loshchilov & Hutter 2017, section 3).
 
     The updates after the warm-up are divided into `cycles`, each `growth` times as long as the
     one before (`T_mult` of the paper), rounded to whole updates.
@@ -92,14 +87,14 @@ class CosineRestarts(Warmup):
 
     kind: Literal["cosine_restarts"] = "cosine_restarts"
     final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
-    """What is left of the peak at the end of every cycle."""
+    """Learning rate at the end of every cycle, as a fraction of the peak."""
     cycles: int = Field(default=1, ge=1)
-    """How many times the cosine runs down; 1 is the kind `cosine`."""
+    """Number of cycles; 1 is the kind `cosine`."""
     growth: float = Field(default=1.0, ge=1.0)
-    """Length of a cycle over the length of the one before."""
+    """Length of a cycle divided by that of the previous one."""
 
     def bounds(self, n: int) -> list[int]:
-        """The first update of every cycle, and the end of the last one."""
+        """Return the first update of every cycle, and the end of the last."""
         lengths = [self.growth**i for i in range(self.cycles)]
         span = max(n - self.warmup, self.cycles)
         return [
@@ -119,9 +114,9 @@ class CosineRestarts(Warmup):
 class InverseSqrt(Warmup):
     """The schedule of the Transformer: `sqrt(w / (s + 1))` (Vaswani et al. 2017, section 5.3).
 
-    The paper's `d^-0.5 min(t^-0.5, t w^-1.5)` with `t = s + 1` has its peak, `(d w)^-0.5`, at
-    the end of the warm-up. Here that peak is `learning_rate`, so width and rate are separate.
-    Without a warm-up, `w` counts as 1. The length of the run plays no part.
+    The paper's `d^-0.5 min(t^-0.5, t w^-1.5)` with `t = s + 1` peaks at `(d w)^-0.5` at the end of
+    the warm-up. Here the peak is `learning_rate`, independent of the model's width. Without a
+    warm-up, `w` counts as 1. The length of the run has no effect.
     """
 
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
@@ -131,20 +126,20 @@ class InverseSqrt(Warmup):
 
 
 class Wsd(Warmup):
-    """Warm-up, a long plateau at the peak, a short decay (MiniCPM: Hu et al. 2024, section 4).
+    """Warm-up, stable, decay (WSD; MiniCPM: Hu et al. 2024, section 4).
 
-    With `q`, held within [0, 1], the progress of the last `decay_fraction` of the run:
+    With `q`, clipped to [0, 1], the progress of the last `decay_fraction` of the run:
     `linear`: `1 - (1 - f) q`; `exponential`: `f^q`, the paper's form; `sqrt`:
     `1 - (1 - f) sqrt(q)` (Hägele et al. 2024, section 3).
     """
 
     kind: Literal["wsd"] = "wsd"
     final_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
-    """What is left of the peak at the end."""
+    """Learning rate at the end, as a fraction of the peak."""
     decay_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
-    """The share of the whole run's updates that the decay takes."""
+    """Length of the decay as a fraction of the run."""
     shape: Literal["linear", "exponential", "sqrt"] = "linear"
-    """How the rate falls."""
+    """Shape of the decay."""
 
     @model_validator(mode="after")
     def _exponential_has_an_end(self) -> "Wsd":
@@ -163,26 +158,25 @@ class Wsd(Warmup):
         return 1.0 - (1.0 - f) * (mx.sqrt(q) if self.shape == "sqrt" else q)
 
 
-class SlantedTriangular(Kind):
-    """A short rise and a long fall (Howard & Ruder 2018, ULMFiT, section 3.3, eq. 3).
+class SlantedTriangular(ScheduleKind):
+    """Slanted triangular schedule (ULMFiT: Howard & Ruder 2018, section 3.3, eq. 3).
 
     With `cut = floor(n · cut_fraction)`, at least 1, and `r` the ratio, at update `s`:
 
         p = s / cut  for s < cut,  else  1 - (s - cut) / (n - cut)
         rate = peak · (1 + p (r - 1)) / r
 
-    The paper writes `cut (1 / cut_fraction - 1)` for `n - cut`, which is the same but for the
-    rounding of `cut`. It begins and ends at `1 / r` of the peak.
+    The paper writes `cut (1 / cut_fraction - 1)` for `n - cut`, which differs by the rounding of
+    `cut` alone. It begins and ends at `1 / r` of the peak.
     """
 
     kind: Literal["slanted_triangular"] = "slanted_triangular"
     cut_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
-    """The share of the run in which the rate rises."""
+    """Length of the rise as a fraction of the run."""
     ratio: float = Field(default=32.0, gt=1.0)
-    """The peak over the least rate."""
+    """Peak divided by the lowest learning rate."""
 
     def build(self, learning_rate: float, total_steps: int) -> Schedule:
-        """The rate of update `s` of a run of `total_steps` updates, peaking at `learning_rate`."""
         cut = max(1, math.floor(total_steps * self.cut_fraction))
 
         def rate(step: mx.array) -> mx.array:

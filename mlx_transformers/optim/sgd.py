@@ -5,8 +5,8 @@ from typing import Literal
 import mlx.optimizers as mlx_optim
 from pydantic import Field, model_validator
 
+from .kinds import Schedule
 from .optimizer import DecayingOptimizer
-from .schedules import Schedule
 
 
 class Sgd(DecayingOptimizer):
@@ -15,20 +15,20 @@ class Sgd(DecayingOptimizer):
         g = g + weight_decay · w        v = momentum · v + g
         w = w - rate · v                (nesterov: w - rate · (g + momentum · v))
 
-    The decay is the classical L2 penalty: it passes through the momentum (Polyak 1964;
+    Weight decay is the classical L2 penalty, which passes through the momentum (Polyak 1964;
     Sutskever et al. 2013, section 2, for Nesterov's form).
     """
 
     kind: Literal["sgd"] = "sgd"
     momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """How much of the last step the next one keeps; 0 is plain gradient descent."""
+    """Decay rate of the momentum; 0 is plain gradient descent."""
     nesterov: bool = False
-    """Look ahead along the momentum before taking the gradient's step."""
+    """Nesterov momentum."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Sgd":
         if self.nesterov and self.momentum == 0.0:
-            raise ValueError("nesterov looks ahead along the momentum: set momentum above 0.")
+            raise ValueError("optim.nesterov needs momentum: set optim.momentum above 0.")
         return self
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:

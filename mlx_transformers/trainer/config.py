@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..optim.clip import ClipNone
-from ..recipe.config import Config, Kind
+from ..optim.kinds import ClipKind
+from ..recipe.config import Config
 from ..recipe.slot import Slot
 
 Every = Annotated[str, Field(pattern=r"^every [1-9][0-9]*$")]
@@ -30,7 +31,7 @@ class Train(Config):
     """Seed of the weights, the order of the data and every dropout mask."""
     dtype: Dtype = "float32"
     """Dtype of the forward and backward pass; weights and optimizer state stay float32."""
-    clip: Annotated[Kind, Slot("clip")] = ClipNone()
+    clip: Annotated[ClipKind, Slot("clip")] = ClipNone()
     """Gradient clipping."""
     recompute: Literal["none", "all", "auto"] | Every | list[int] = "none"
     """Activation (gradient) checkpointing: blocks whose activations are recomputed in the backward
@@ -75,7 +76,7 @@ class Train(Config):
                 "shard_optimizer shares out what processes have alike, and tensor_parallel leaves "
                 "each a state of its own: set one of them."
             )
-        if not self.clip.pointwise:  # type: ignore[attr-defined]
+        if not self.clip.pointwise:
             raise ValueError(
                 f"clip.kind = '{self.clip.kind}' looks at whole rows of a matrix, and with "
                 "tensor_parallel a process has a part of them: take 'norm' or 'none'."

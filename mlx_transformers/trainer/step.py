@@ -17,7 +17,7 @@ from mlx.utils import tree_map
 from ..core.context import Collected, Context
 from ..core.tree import Tree, select, snapshot
 from ..layers.hooks import Hooks
-from ..optim.clip import Clip
+from ..optim.clip import global_norm
 from ..optim.finite import update_if
 from ..optim.optimizer import learning_rate
 from .config import Train
@@ -49,7 +49,7 @@ class Step:
         self.loss = Forward(train_state.model, objective, getattr(mx, config.dtype), frozen)
         self.tokens = config.batch_size * config.seq_len
         division = train_state.division
-        self.clip: Clip = config.clip.build(division.norm) if division else config.clip.build()
+        self.clip = config.clip.build(division.norm if division else global_norm)
         self.rebuild()
 
     @property
