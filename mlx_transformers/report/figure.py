@@ -19,9 +19,58 @@ INK, GRID = "#010101", "#020202"
 """Placeholders of text with axes, and of grid lines."""
 N_SERIES = 8
 """Colours that can be told apart; further lines differ in their dashes."""
+LIGHT = {
+    "ground": "#ffffff",
+    "ink": "#1c2024",
+    "soft": "#5b6470",
+    "grid": "#d5dae0",
+    "panel": "#f4f6f8",
+    "series-0": "#0067a8",
+    "series-1": "#c04d00",
+    "series-2": "#007a58",
+    "series-3": "#a8407e",
+    "series-4": "#8a6100",
+    "series-5": "#5a54c4",
+    "series-6": "#b3261e",
+    "series-7": "#4d5966",
+}
+DARK = {
+    "ground": "#14171a",
+    "ink": "#e6e9ec",
+    "soft": "#9aa4af",
+    "grid": "#3a424b",
+    "panel": "#1d2226",
+    "series-0": "#5cb3ec",
+    "series-1": "#ff9a5c",
+    "series-2": "#45c9a0",
+    "series-3": "#e991c4",
+    "series-4": "#e0b64c",
+    "series-5": "#a7a2ff",
+    "series-6": "#ff8a80",
+    "series-7": "#aab6c2",
+}
+"""Colours on a light and on a dark ground, by the name of their CSS variable."""
 DASHES = ("-", "--", ":", "-.")
 WIDTH = 4.4
 """Inches of a figure; at 72 units an inch its letters keep a readable size on a phone."""
+
+
+def palette() -> str:
+    """CSS variables of the colours, which follow the reader's light or dark ground."""
+    light, dark = (
+        " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+        for colours in (LIGHT, DARK)
+    )
+    return (
+        f":root {{ color-scheme: light dark; {light} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    )
+
+
+def standalone(svg: str) -> str:
+    """A whole SVG file whose placeholder colours follow the reader's light or dark ground."""
+    style = f"<style>{palette()}</style>"
+    return _coloured(re.sub(r"(<svg[^>]*>)", lambda m: m[1] + style, svg, count=1))
 
 
 def series(number: int) -> tuple[str, str]:
@@ -80,5 +129,10 @@ def inline(figure: Any, name: str, label: str) -> str:
     svg = re.sub(r"(font: [\d.]+px) [^;\"]*", r"\1 sans-serif", svg)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    return _coloured(svg).strip()
+
+
+def _coloured(svg: str) -> str:
+    """Turn placeholder colours into the variables of `palette`."""
     svg = svg.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
-    return re.sub(r"#0300(0\d)", lambda m: f"var(--series-{int(m[1])})", svg).strip()
+    return re.sub(r"#0300(0\d)", lambda m: f"var(--series-{int(m[1])})", svg)

@@ -7,19 +7,14 @@ from pathlib import Path
 
 from ..core.errors import RunError
 from ..runs.durable import writing
+from .figure import palette
 
 MARK = '<meta name="generator" content="mlxt">'
 """Marks a file as a report, which may be overwritten."""
 
-STYLE = """
-:root { color-scheme: light dark; --ground: #ffffff; --ink: #1c2024; --soft: #5b6470;
-  --grid: #d5dae0; --panel: #f4f6f8; --series-0: #0067a8; --series-1: #c04d00;
-  --series-2: #007a58; --series-3: #a8407e; --series-4: #8a6100; --series-5: #5a54c4;
-  --series-6: #b3261e; --series-7: #4d5966; }
-@media (prefers-color-scheme: dark) { :root { --ground: #14171a; --ink: #e6e9ec;
-  --soft: #9aa4af; --grid: #3a424b; --panel: #1d2226; --series-0: #5cb3ec;
-  --series-1: #ff9a5c; --series-2: #45c9a0; --series-3: #e991c4; --series-4: #e0b64c;
-  --series-5: #a7a2ff; --series-6: #ff8a80; --series-7: #aab6c2; } }
+STYLE = (
+    palette()
+    + """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem clamp(.75rem, 3vw, 2rem) 3rem; max-width: 84rem;
   background: var(--ground); color: var(--ink);
@@ -49,6 +44,7 @@ pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
 pre .soft { font-style: italic; } summary { cursor: pointer; padding: .25rem 0; }
 @media print { details > * { display: block; } nav { display: none; } }
 """
+)
 
 LONG = 40
 """Length, in characters, above which the text of a table's cell is wrapped."""

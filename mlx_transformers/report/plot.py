@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .figure import new_figure
+from .figure import GRID, INK, LIGHT, N_SERIES, new_figure, series, standalone
 
 ROOM = 3
 """Letters of a token that fit above its column of an alignment; longer ones are turned."""
-
-REPEATABLE = {"metadata": {"Date": None}}
-"""Options of a file that is the same each time it is drawn."""
 
 
 def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Path:
@@ -84,14 +81,38 @@ def group_curves(
 def _named_lines(path: Path, across: str, up: str) -> Iterator[Any]:
     """Context manager that opens axes, and writes the figure with a legend at its end."""
     figure = new_figure(7.5, 4.2)
-    figure.set_layout_engine("constrained")
-    axes = figure.add_subplot()
-    yield axes
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path, **REPEATABLE)
+    with _inked(path):
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        yield axes
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.grid(linewidth=0.6)
+        axes.legend(frameon=False)
+        _write(figure, path)
+
+
+@contextmanager
+def _inked(path: Path) -> Iterator[None]:
+    """Draw in the colours of reports: an SVG's follow a light or dark ground, others are light."""
+    from cycler import cycler
+    from matplotlib import rc_context
+
+    vector = path.suffix == ".svg"
+    ink, grid = (INK, GRID) if vector else (LIGHT["ink"], LIGHT["grid"])
+    colours = [series(i)[0] if vector else LIGHT[f"series-{i}"] for i in range(N_SERIES)]
+    parts = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    options: dict[str, Any] = dict.fromkeys(parts, ink)
+    options |= {"grid.color": grid, "axes.prop_cycle": cycler(color=colours)}
+    with rc_context(options | {"svg.hashsalt": "mlxt", "axes.facecolor": "none"}):
+        yield
+
+
+def _write(figure: Any, path: Path) -> None:
+    """Write the figure, the same bytes each time; its format is the suffix of the path."""
+    figure.savefig(path, transparent=path.suffix == ".svg", metadata={"Date": None})
+    if path.suffix == ".svg":
+        path.write_text(standalone(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def alignment(
@@ -110,6 +131,15 @@ def alignment(
         RunError: matplotlib is not installed.
     """
     figure = new_figure(1.0 + 0.32 * len(source), 0.8 + 0.32 * len(target))
+    with _inked(path):
+        _draw_alignment(figure, weights, source, target)
+        _write(figure, path)
+    return path
+
+
+def _draw_alignment(
+    figure: Any, weights: Sequence[Sequence[float]], source: Sequence[str], target: Sequence[str]
+) -> None:
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="equal")
@@ -120,5 +150,3 @@ def alignment(
     axes.set_yticks(range(len(target)), target)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    figure.savefig(path, **REPEATABLE)
-    return path

@@ -30,3 +30,12 @@ def test_curves_of_groups_name_groups_and_models(tmp_path: Path) -> None:
     text = group_curves(curves, ["1 to 4", "5 or more"], tmp_path / "g.svg", "BLEU").read_text()
     for name in ("with", "without", "1 to 4", "5 or more", "BLEU", "words of the source"):
         assert f"<!-- {name} -->" in text
+
+
+def test_an_svg_follows_a_light_or_a_dark_ground_and_is_the_same_each_time(tmp_path: Path) -> None:
+    curves = {"one": {1: 0.5, 2: 0.4}}
+    text = length_curves(curves, tmp_path / "a.svg", "share").read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "stroke: var(--series-0)" in text
+    assert "#000000" not in text.split("</style>", 1)[1]
+    assert text == length_curves(curves, tmp_path / "b.svg", "share").read_text()
