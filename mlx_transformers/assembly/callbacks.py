@@ -12,7 +12,6 @@ from ..trainer.callbacks import Evaluate, Report, Sample, Save, Sink
 from ..trainer.loop import Callback
 from ..trainer.metrics import Window
 from .build import Built
-from .checks import best_of
 from .plan import Plan
 from .streams import held_out_batches
 
@@ -37,7 +36,7 @@ def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list
             built.evaluator,
             lambda: held_out_batches(built, recipe.eval.batches),
             report,
-            best_of(recipe.objective),
+            recipe.objective.best,
         )
     )
     found.append(Save(recipe.checkpoint, _saver(built, folder), window))

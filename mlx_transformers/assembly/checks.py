@@ -1,12 +1,12 @@
 """Checks between the parts of a recipe: model against objective, data and processes."""
 
 from ..core.errors import RecipeError
-from ..core.loss import VAL_LOSS, Best
 from ..data.prepare import Prepared
 from ..layers.heads import TagHead
 from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
+from ..objectives.objective import ObjectiveKind
 from ..recipe.config import Kind
 from ..recipe.slot import KINDS
 from .recipe import Recipe
@@ -27,12 +27,6 @@ def check_division(recipe: Recipe, model: Model) -> None:
             "process has a part with train.tensor_parallel: take 'adamw', 'adam', 'lion' or 'sgd', "
             "and no optim.state = 'int8'."
         )
-
-
-def best_of(objective: Kind | type[Kind]) -> Best:
-    """The metric by which an objective ranks checkpoints: the validation loss by default."""
-    found: Best = getattr(objective, "best", VAL_LOSS)
-    return found
 
 
 def check_model(recipe: Recipe) -> None:
@@ -89,6 +83,12 @@ def filling(model: ModelKind, slot: str) -> Kind | None:
     """The table that fills a slot of a model; None where it has no such slot or leaves it out."""
     table = dict(model).get(slot)
     return table if isinstance(table, Kind) else None
+
+
+def objective_kinds() -> dict[str, type[ObjectiveKind]]:
+    """Every objective kind by name."""
+    kinds = KINDS["objective"].items()
+    return {name: cls for name, cls in kinds if issubclass(cls, ObjectiveKind)}
 
 
 def model_kinds() -> dict[str, type[ModelKind]]:

@@ -12,7 +12,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
-from ..core.loss import Loss, Unit
+from ..core.loss import VAL_LOSS, Best, Loss, Unit
 from ..core.task import Task
 from ..layers.heads import Unembedding
 from ..recipe.config import Kind
@@ -45,8 +45,8 @@ class ObjectiveKind(Kind, ABC):
     """The model's slot whose classes are those of the data; None where there are no classes."""
     n_classes: ClassVar[int | None] = None
     """The number of classes of that slot; None means as many as the data has."""
-    best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
-    """The metric by which checkpoints are compared, and its better direction."""
+    best: ClassVar[Best] = VAL_LOSS
+    """The metric by which checkpoints are ranked, and its better direction."""
 
     @abstractmethod
     def build(self) -> Objective[Any]:

@@ -13,13 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..assembly.checks import best_of
+from ..assembly.checks import objective_kinds
 from ..core.errors import FormatError, RunError
 from ..core.loss import VAL_LOSS, Best
 from ..core.parse import parse_toml, read_table
 from ..profile.sweep import Axis, Cell, read_sweep
 from ..recipe.merge import dotted, leaves
-from ..recipe.slot import KINDS
 from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, LogWarning, RunFolder, find
 from ..trainer.metrics import metric_title, training_metrics, validation_metrics
@@ -93,8 +92,8 @@ def _ranking(recipe: str) -> Best:
     except (FormatError, tomllib.TOMLDecodeError):
         return VAL_LOSS
     kind = objective.get("kind") if isinstance(objective, dict) else None
-    found = KINDS["objective"].get(str(kind))
-    return VAL_LOSS if found is None else best_of(found)
+    found = objective_kinds().get(str(kind))
+    return VAL_LOSS if found is None else found.best
 
 
 def _optional(path: Path) -> dict[str, Any]:
