@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
@@ -12,6 +11,7 @@ from pydantic import Field, model_validator
 from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..ops.activations import ACTIVATIONS
+from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
@@ -130,15 +130,6 @@ def refuse_without_map(activation: Activation | None, norm: Kind | None, map_bia
         raise ValueError("norm and map_bias have no effect without activation: there is no map.")
 
 
-@dataclass(frozen=True)
-class Unembedding:
-    """The linear map from hidden vectors to logits, for losses that never hold all logits."""
-
-    weight: mx.array  # [V, D]
-    bias: mx.array | None  # [V]
-    softcap: float | None
-
-
 class LmHeadModule(nn.Module):
     """`(h [B, T, D], embedding) -> [B, T, V]`, in two halves: `transform`, and `unembedding`."""
 
@@ -165,13 +156,7 @@ class LmHeadModule(nn.Module):
         return Unembedding(weight, self.get("bias"), self.softcap)
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:
-        w = self.unembedding(table)
-        logits = self.transform(h) @ w.weight.T
-        if w.bias is not None:
-            logits = logits + w.bias
-        if w.softcap is not None:
-            logits = w.softcap * mx.tanh(logits / w.softcap)
-        return logits
+        return self.unembedding(table).logits(self.transform(h))
 
 
 class MlmHeadModule(LmHeadModule):

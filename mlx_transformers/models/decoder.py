@@ -8,9 +8,10 @@ from pydantic import Field
 
 from ..core.context import Context, Cursor, Layout
 from ..core.task import Task
-from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.heads import vocabulary_head
 from ..layers.kinds import HeadKind, InitKind
 from ..layers.mtp import MultiTokenKind
+from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Decodable, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule

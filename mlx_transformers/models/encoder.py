@@ -8,8 +8,9 @@ from pydantic import Field
 
 from ..core.context import Context
 from ..core.task import Task
-from ..layers.heads import LmHeadModule, Unembedding
+from ..layers.heads import LmHeadModule
 from ..layers.kinds import HeadKind, InitKind, PoolKind
+from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Model, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule

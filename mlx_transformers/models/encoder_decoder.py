@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from ..core.context import Collected, Context, Cursor
 from ..core.task import Task
-from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.heads import vocabulary_head
 from ..layers.kinds import HeadKind, InitKind
+from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Decodable, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule

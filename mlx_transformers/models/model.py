@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ..core.context import Context
 from ..core.task import GENERATING, Task
-from ..layers.heads import Unembedding
+from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
 
 Arrays = Mapping[str, mx.array]

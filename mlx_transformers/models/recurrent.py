@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 from ..core.context import Context, Layout
 from ..core.task import Task
 from ..layers.dropout import Dropout, WordDropout
-from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.heads import vocabulary_head
 from ..layers.kinds import EmbedKind, HeadKind, InitKind
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
 from ..layers.recurrence import Recurrence, RecurrenceModule
+from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Decodable, ModelKind, TowerSpec
 

@@ -12,12 +12,13 @@ from ..core.errors import RecipeError
 from ..core.task import Task
 from ..layers.attentive import Attend, AttentiveDecoder, KeyedMemory
 from ..layers.dropout import Dropout
-from ..layers.heads import Unembedding, vocabulary_head
+from ..layers.heads import vocabulary_head
 from ..layers.kinds import AlignKind, EmbedKind, HeadKind, InitKind
 from ..layers.parameter import Place
 from ..layers.positions.position import Position
 from ..layers.recurrence import Recurrence, RecurrenceModule
 from ..layers.scheduled_sampling import ScheduledSampling
+from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Decodable, ModelKind, TowerSpec
 from .recurrent import ENDLESS

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ..core.context import Context
 from ..core.loss import Loss
+from ..ops.log_probs import linear_log_probs
 from ..ops.xent import linear_cross_entropy
 from .objective import ChunkedKind, VocabularyModel
 
@@ -53,9 +54,7 @@ class ChunkedLoss:
             weights: `[B, T]`.
             ctx: of the forward pass.
         """
-        out = model.unembedding()
-        if h.shape[1] > targets.shape[1]:
-            h = h[:, -targets.shape[1] :]
+        out, h = model.unembedding(), _last(h, targets)
         total, nll, z = linear_cross_entropy(
             h.reshape(-1, h.shape[-1]),
             out.weight,
@@ -69,6 +68,24 @@ class ChunkedLoss:
             gradients=ctx.training,
         )
         return total, {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
+
+    def log_probs(self, model: VocabularyModel, h: mx.array, targets: mx.array) -> mx.array:
+        """Log-probability (nats) of each of `targets [B, T]`, with a gradient; h as in a call."""
+        out, h = model.unembedding(), _last(h, targets)
+        found = linear_log_probs(
+            h.reshape(-1, h.shape[-1]),
+            out.weight,
+            targets.reshape(-1),
+            bias=out.bias,
+            softcap=out.softcap,
+            chunk=self.chunk,
+        )
+        return found.reshape(targets.shape)
+
+
+def _last(h: mx.array, targets: mx.array) -> mx.array:
+    n = targets.shape[1]
+    return h if h.shape[1] == n else h[:, -n:]
 
 
 def with_aux(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx: Context) -> Loss:

@@ -11,7 +11,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.loss import Loss
 from ..core.task import Task
-from ..ops.soft_targets import Head, soft_targets
+from ..ops.soft_targets import soft_targets
 from .chunked_loss import ChunkedLoss, with_aux
 from .mlm import bidirectional
 from .objective import Arrays, ChunkedKind, VocabularyModel
@@ -76,7 +76,7 @@ class DistillObjective:
         total = config.hard * hard
         if config.soft:
             flat = [x.reshape(-1, x.shape[-1]) for x in (h, taught)]
-            heads = [_head(model) for model in (student, teacher)]
+            heads = [model.unembedding() for model in (student, teacher)]
             share = mx.stop_gradient(weights.reshape(-1))
             parts["soft"] = soft_targets(
                 flat[0], heads[0], flat[1], heads[1], share, config.temperature, self.head.chunk
@@ -86,11 +86,6 @@ class DistillObjective:
             parts["cosine"] = ((1 - _cosine(h, taught)) * weights).sum()
             total = total + config.cosine * parts["cosine"]
         return with_aux(total, weights.sum(), parts, ctx)
-
-
-def _head(model: VocabularyModel) -> Head:
-    out = model.unembedding()
-    return Head(out.weight, out.bias, out.softcap)
 
 
 def _cosine(h: mx.array, taught: mx.array) -> mx.array:

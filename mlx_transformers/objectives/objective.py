@@ -14,7 +14,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.loss import VAL_LOSS, Best, Loss, Unit
 from ..core.task import Task
-from ..layers.heads import Unembedding
+from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
 
 Arrays = Mapping[str, mx.array]

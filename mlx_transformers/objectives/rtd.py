@@ -93,10 +93,5 @@ def fill_masks(sampled: mx.array, batch: Arrays) -> mx.array:
 
 def sample_tokens(generator: VocabularyModel, h: mx.array, key: mx.array) -> mx.array:
     """Sample tokens `[B, T]` from a masked language model's distribution at h `[B, T, D]`."""
-    out, h = generator.unembedding(), mx.stop_gradient(h)
-    logits = (h @ mx.stop_gradient(out.weight).T).astype(mx.float32)
-    if out.bias is not None:
-        logits = logits + mx.stop_gradient(out.bias)
-    if out.softcap is not None:
-        logits = out.softcap * mx.tanh(logits / out.softcap)
+    logits = mx.stop_gradient(generator.unembedding().logits_upcast(h))
     return mx.random.categorical(logits, key=key).astype(mx.int32)

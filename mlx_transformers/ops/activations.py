@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from .derivative import with_backward
+from .custom_vjp import custom_vjp
 from .device import on_cpu
 
 Pointwise = Callable[[mx.array], mx.array]
@@ -110,7 +110,7 @@ AGAIN: dict[str, Callable[[mx.array], tuple[mx.array, mx.array]]] = {
 
 def recomputing(name: str) -> Pointwise:
     """The activation `name` of `AGAIN`, with the backward pass that computes it again."""
-    return with_backward(PLAIN[name], lambda x, cotangent, _: cotangent * AGAIN[name](x)[1])
+    return custom_vjp(PLAIN[name], lambda x, cotangent, _: cotangent * AGAIN[name](x)[1])
 
 
 def _best(name: str) -> Pointwise:

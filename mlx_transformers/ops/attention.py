@@ -12,6 +12,7 @@ from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from .attention_cpu import attention_blocks
 from .device import on_cpu, upcast
 from .masks import Mask
+from .softcap import soft_cap
 
 HIDDEN = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
 """What stands for minus infinity in a bias: far below any score, and finite."""
@@ -131,7 +132,7 @@ def attention_naive(
 ) -> mx.array:
     """`softmax(cap(scale * q k^T) + bias + mask) v` (Vaswani et al. 2017, equation 1).
 
-    `cap(s) = softcap * tanh(s / softcap)` (Gemma 2, section 2). `bias` is broadcastable to
+    `cap` is `soft_cap`. `bias` is broadcastable to
     `[B, H, T, S]`. `sinks [H]` are scores of a key without a value, which takes its share of the
     probability (gpt-oss). Dropout falls on the probabilities and needs a PRNG `key`. Computed in
     float32 or wider; the result `[B, H, T, K]` has q's dtype. A query that may see no key gets
@@ -141,8 +142,7 @@ def attention_naive(
     g, s = k.shape[1], k.shape[2]
     q5, k, v = upcast(q).reshape(b, g, h // g * t, width), upcast(k), upcast(v)
     scores = ((q5 * scale) @ k.swapaxes(-1, -2)).reshape(b, g, h // g, t, s)
-    if softcap is not None:
-        scores = softcap * mx.tanh(scores / softcap)
+    scores = soft_cap(scores, softcap)
     if bias is not None:
         spread = mx.broadcast_to(upcast(bias), (bias.shape[0], h, *bias.shape[2:]))
         scores = scores + spread.reshape(bias.shape[0], g, h // g, *bias.shape[2:])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .derivative import with_backward
+from .custom_vjp import custom_vjp
 from .device import upcast
 from .masks import Mask
 from .sums import row_sum
@@ -49,7 +49,7 @@ def attention_blocks(
     run = _Blocks(scale, mask, softcap, block)
     # once, or else each product with a part of the values copies that part
     v = mx.contiguous(upcast(v))
-    out: mx.array = with_backward(run.forward, run.backward)(upcast(q), upcast(k), v)[0]
+    out: mx.array = custom_vjp(run.forward, run.backward)(upcast(q), upcast(k), v)[0]
     return out.swapaxes(1, 2).astype(q.dtype)
 
 

@@ -6,7 +6,7 @@ two numbers a row besides, and its sums are matrix products.
 
 import mlx.core as mx
 
-from .derivative import with_backward
+from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .sums import row_sum
 
@@ -84,7 +84,7 @@ def _normalised(
         return tuple(g.astype(p.dtype) for g, p in zip(grads, primals, strict=True))
 
     affine = [mx.ones((width,)) if weight is None else weight, *([] if bias is None else [bias])]
-    out: mx.array = with_backward(forward, backward)(x, *affine)[0]
+    out: mx.array = custom_vjp(forward, backward)(x, *affine)[0]
     return out.astype(x.dtype)
 
 

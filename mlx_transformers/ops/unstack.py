@@ -6,7 +6,7 @@ make T of them: a loop over 64 steps held 30 times the memory that it needs.
 
 import mlx.core as mx
 
-from .derivative import with_backward
+from .custom_vjp import custom_vjp
 
 
 def unstack(x: mx.array) -> list[mx.array]:
@@ -17,7 +17,7 @@ def unstack(x: mx.array) -> list[mx.array]:
     def backward(_: mx.array, cotangents: list[mx.array], __: list[mx.array]) -> mx.array:
         return mx.stack(cotangents, axis=1).astype(x.dtype)
 
-    out: list[mx.array] = with_backward(unstack_naive, backward)(x)
+    out: list[mx.array] = custom_vjp(unstack_naive, backward)(x)
     return out
 
 
@@ -35,7 +35,7 @@ def split_last(x: mx.array, n: int) -> list[mx.array]:
     def split(x: mx.array) -> list[mx.array]:
         return split_last_naive(x, n)
 
-    out: list[mx.array] = with_backward(split, backward)(x)
+    out: list[mx.array] = custom_vjp(split, backward)(x)
     return out
 
 

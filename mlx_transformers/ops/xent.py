@@ -18,9 +18,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .derivative import with_backward
+from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
+from .softcap import soft_cap_slope
 from .sums import row_sum
+from .unembedding import Unembedding
 
 Sums = tuple[mx.array, mx.array, mx.array]
 
@@ -84,7 +86,7 @@ def cross_entropy_saving(
         d = head.backward(outputs[3:], targets, weights * cotangents[0])
         return d, mx.zeros_like(targets), mx.zeros_like(weights)
 
-    run = with_backward(forward, backward)
+    run = custom_vjp(forward, backward)
     total, nll, z, *_ = run(upcast(logits), *_valid(targets, weights))
     return total, nll, z
 
@@ -112,9 +114,9 @@ def linear_cross_entropy(
     """`cross_entropy` of `cap(h w^T + bias)` for h `[N, D]`, w `[V, D]`, bias `[V]`.
 
     `chunk` rows of logits exist at a time, never `[N, V]`: the gradients of h, w and bias are
-    made in the forward pass, while a chunk is at hand, and the backward pass only scales them.
-    `cap(l) = softcap * tanh(l / softcap)` (Gemma 2, section 2). Evaluation sets `gradients` to
-    False, which is the loss alone, at a third of the cost.
+    computed in the forward pass, chunk by chunk, and the backward pass only scales them.
+    `cap` is `soft_cap`. Evaluation sets `gradients` to False, which is the loss alone, at a third
+    of the cost.
     """
     run = _Chunks(_Head(label_smoothing, z_loss), softcap, chunk)
     targets, weights = _valid(targets, weights)
@@ -133,7 +135,7 @@ def linear_cross_entropy(
         made = zip(outputs[3:], primals, strict=True)
         return tuple((d * cotangents[0]).astype(leaf.dtype) for d, leaf in made)
 
-    total, nll, z, *_ = with_backward(forward, backward)(*leaves)
+    total, nll, z, *_ = custom_vjp(forward, backward)(*leaves)
     return total, nll, z
 
 
@@ -149,11 +151,8 @@ def linear_cross_entropy_naive(
     z_loss: float = 0.0,
 ) -> Sums:
     """The definition of `linear_cross_entropy`: all logits at once, left to autodiff."""
-    logits = upcast(h) @ upcast(w).T
-    if bias is not None:
-        logits = logits + upcast(bias)
-    if softcap is not None:
-        logits = softcap * mx.tanh(logits / softcap)
+    out = Unembedding(upcast(w), None if bias is None else upcast(bias), softcap)
+    logits = out.logits(upcast(h))
     return cross_entropy_naive(
         logits, targets, weights, label_smoothing=label_smoothing, z_loss=z_loss
     )
@@ -210,10 +209,7 @@ class _Chunks:
 
     def logits(self, leaves: list[mx.array], rows: mx.array) -> mx.array:
         """Logits of `rows`, capped, in float32 or wider."""
-        logits = upcast(rows @ leaves[1].T)
-        if len(leaves) == 3:
-            logits = logits + leaves[2]
-        return logits if self.softcap is None else self.softcap * mx.tanh(logits / self.softcap)
+        return Unembedding.of(leaves[1:], self.softcap).logits_upcast(rows)
 
     def sums(self, leaves: list[mx.array], targets: mx.array, weights: mx.array) -> Sums:
         """The three sums alone."""
@@ -242,7 +238,7 @@ class _Chunks:
             total = [x + y for x, y in zip(total, sums, strict=True)]
             d = self.head.backward(saved, targets[part], weights[part])
             if self.softcap is not None:
-                d = d * (1 - mx.square(logits / self.softcap))
+                d = d * soft_cap_slope(logits, self.softcap)
             low = d.astype(w.dtype)
             dh.append(upcast(low @ w))
             flat[0] = mx.addmm(flat[0], upcast(low.T), upcast(rows))

@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.layers.heads import Unembedding
+from mlx_transformers.ops.unembedding import Unembedding
 
 WIDTH = 6
 

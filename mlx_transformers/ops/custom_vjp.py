@@ -1,4 +1,4 @@
-"""A function with its backward pass written out."""
+"""Functions whose backward pass is written out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import mlx.core as mx
 
 
-def with_backward(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
-    """`forward` of arrays, differentiated by `backward(primals, cotangents, outputs)`.
+def custom_vjp(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Give `forward` the vector-Jacobian product `backward(primals, cotangents, outputs)`.
 
     `backward` returns one gradient per primal. What it needs besides the primals must be among
     the outputs: an array that either closes over is a constant.

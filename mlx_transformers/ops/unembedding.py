@@ -1,0 +1,43 @@
+"""The unembedding: the linear layer from hidden vectors to logits over the vocabulary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from .device import upcast
+from .softcap import soft_cap
+
+
+@dataclass(frozen=True)
+class Unembedding:
+    """`soft_cap(h Wᵀ + b)`; losses that hold no `[N, V]` logits read its parts instead.
+
+    Attributes:
+        weight: W, `[V, D]`.
+        bias: b, `[V]`; None: no bias.
+        softcap: bound of the logits; None: unbounded.
+    """
+
+    weight: mx.array
+    bias: mx.array | None = None
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, leaves: Sequence[mx.array], softcap: float | None) -> "Unembedding":
+        """The unembedding with the arrays `[weight]` or `[weight, bias]`."""
+        weight, *bias = leaves
+        return cls(weight, bias[0] if bias else None, softcap)
+
+    def logits(self, h: mx.array) -> mx.array:
+        """The logits `[..., V]` of hidden vectors `[..., D]`, in the dtype of the product."""
+        return self._bounded(h @ self.weight.T)
+
+    def logits_upcast(self, h: mx.array) -> mx.array:
+        """`logits` whose bias and bound are computed in float32 or wider."""
+        return self._bounded(upcast(h @ self.weight.T))
+
+    def _bounded(self, logits: mx.array) -> mx.array:
+        if self.bias is not None:
+            logits = logits + self.bias
+        return soft_cap(logits, self.softcap)
