@@ -1,7 +1,7 @@
 """Control tokens: what an objective writes between the tokens of a text, and no text says."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from .tokenizer import Tokenizer
 USUAL: dict[str, tuple[str, ...]] = {
     "start": ("<s>", "[CLS]", "<bos>", "<|endoftext|>"),
     "end": ("</s>", "[SEP]", "<eos>", "<|endoftext|>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
+    "cls": ("[CLS]", "<cls>", "<s>"),
+    "sep": ("[SEP]", "<sep>", "</s>"),
     "mask": ("[MASK]", "<mask>"),
     "pad": ("[PAD]", "<pad>"),
     **{f"sentinel_{n}": (f"<extra_id_{n}>",) for n in range(100)},
@@ -50,7 +50,7 @@ class Controlled(Tokenizer):
         self.inner, self.roles = inner, roles
         self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package  # type: ignore[misc]
         self.bos_id, self.eos_id = inner.bos_id, inner.eos_id
-        self.companions = inner.companions
+        self.companions, self.prefix, self.ends = inner.companions, inner.prefix, inner.ends
         self.controls: dict[str, int] = {}
         self.vocab_size = inner.vocab_size
         for role in roles:
@@ -66,8 +66,23 @@ class Controlled(Tokenizer):
     def control(self, role: str) -> int:
         return self.controls[role] if role in self.controls else self.inner.control(role)
 
+    @property
+    def text_id_limit(self) -> int:
+        return max((self.inner.text_id_limit, *(n + 1 for n in self.controls.values())))
+
+    @property
+    def context(self) -> list[int]:
+        return self.inner.context
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        return self.inner.special_ids
+
     def encode(self, text: str) -> list[int]:
         return self.inner.encode(text)
+
+    def encode_special(self, text: str) -> list[int]:
+        return self.inner.encode_special(text)
 
     def encode_array(self, text: str) -> np.ndarray:
         return self.inner.encode_array(text)

@@ -1,7 +1,7 @@
 """A `tokenizer.json`, through the Hugging Face tokenizers library."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,34 @@ BEGINS = ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "[CLS]")
 
 
 class HfTokenizer(Tokenizer):
-    """A tokenizer of the Hugging Face library, without its padding, truncation and templates."""
+    """A tokenizer of the Hugging Face library, without its padding and truncation.
+
+    Its template is not applied by `encode`; what it puts before a text is in `prefix`.
+    """
 
     kind = "tokenizer_json"
     payload = "tokenizer.json"
     package = "tokenizers"
 
-    def __init__(self, content: bytes, bos: str | None = None, eos: str | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        bos: str | None = None,
+        eos: str | None = None,
+        *,
+        names: Mapping[str, str] | None = None,
+        ends: Iterable[int] = (),
+        begins_with_bos: bool | None = None,
+    ) -> None:
+        """
+        Args:
+            content: the `tokenizer.json`.
+            bos, eos: the tokens that begin and end a document; None takes the first of the usual
+                names in the vocabulary.
+            names: the special token of a role ("cls", "sep", "pad", "mask").
+            ends: further ids that end a text.
+            begins_with_bos: whether a text is preceded by `bos`; None as the template has it.
+        """
         self._tokenizer = _load(content)
         self._content = content
         self._tokenizer.no_padding()
@@ -31,6 +52,39 @@ class HfTokenizer(Tokenizer):
         self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.bos, self.bos_id = self._control(bos, BEGINS)
         self.eos, self.eos_id = self._control(eos, ENDS)
+        self.names = dict(names or {})
+        self.ends = tuple(ends)
+        self.begins_with_bos = begins_with_bos
+        self.prefix = self._prefix()
+
+    def _prefix(self) -> tuple[int, ...]:
+        """The tokens that the template puts before a text."""
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        framed = self._tokenizer.encode("a", add_special_tokens=True).ids
+        n = len(bare)
+        starts = range(len(framed) - n + 1) if n else ()
+        before: list[int] = next((framed[:i] for i in starts if framed[i : i + n] == bare), [])
+        if self.begins_with_bos is None or self.bos_id is None:
+            return tuple(before)
+        if self.begins_with_bos:
+            return tuple(before) if self.bos_id in before else (self.bos_id, *before)
+        return tuple(token for token in before if token != self.bos_id)
+
+    @cached_property
+    def context(self) -> list[int]:
+        tokens = (self.encode(letter) for letter in "axAX1")
+        return next((found for found in tokens if self.decode(found).isalnum()), [])
+
+    @cached_property
+    def special_ids(self) -> Mapping[str, int]:
+        found = self._tokenizer.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in found if token.special}
+
+    @cached_property
+    def text_id_limit(self) -> int:
+        special = set(self.special_ids.values())
+        table = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        return max((number for number in table if number not in special), default=-1) + 1
 
     def _control(self, token: str | None, usual: tuple[str, ...]) -> tuple[str | None, int | None]:
         if token is None:
@@ -43,6 +97,9 @@ class HfTokenizer(Tokenizer):
     def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
         if role in ("start", "end") and (own := super().control_id(role, usual)) is not None:
             return own
+        named = self._tokenizer.token_to_id(self.names.get(role, ""))
+        if named is not None:
+            return named
         found = (self._tokenizer.token_to_id(name) for name in usual)
         return next((token for token in found if token is not None), None)
 
@@ -62,6 +119,13 @@ class HfTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_special(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self.encode(text)
+        finally:
+            self._tokenizer.encode_special_tokens = True
+
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
         found = self._tokenizer.encode(text, add_special_tokens=False)
         before = np.cumsum([0, *(len(character.encode()) for character in text)])
@@ -77,7 +141,12 @@ class HfTokenizer(Tokenizer):
         return self._content
 
     def description(self) -> dict[str, Any]:
-        return super().description() | {"bos": self.bos, "eos": self.eos}
+        own: dict[str, Any] = {"bos": self.bos, "eos": self.eos}
+        if self.names:
+            own["names"] = self.names
+        if self.begins_with_bos is not None:
+            own["begins_with_bos"] = self.begins_with_bos
+        return super().description() | own
 
     @classmethod
     def read(cls, content: bytes) -> "HfTokenizer":

@@ -3,6 +3,8 @@
 Each form gives the same tokens as the tokenizer it is made of, and decodes to the same text.
 """
 
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .byte import ByteTokenizer
@@ -32,8 +34,27 @@ def added(number: int, content: str, special: bool = True) -> dict[str, Any]:
     return {"id": number, "content": content, **flags, "special": special}
 
 
+def template(before: Sequence[str], after: Sequence[str], ids: Mapping[str, int]) -> Form | None:
+    """The part that puts tokens before and after a text; None where the vocabulary lacks one."""
+    names = dict.fromkeys((*before, *after))
+    if any(name not in ids for name in names):
+        return None
+
+    def token(name: str, segment: int) -> Form:
+        return {"SpecialToken": {"id": name, "type_id": segment}}
+
+    def text(name: str, segment: int) -> Form:
+        return {"Sequence": {"id": name, "type_id": segment}}
+
+    first = [*(token(n, 0) for n in before), text("A", 0), *(token(n, 0) for n in after)]
+    second = [text("B", 1), *(token(n, 1) for n in after)]
+    tokens = {n: {"id": n, "ids": [ids[n]], "tokens": [n]} for n in names}
+    kind = "TemplateProcessing"
+    return {"type": kind, "single": first, "pair": first + second, "special_tokens": tokens}
+
+
 def byte_level(words: bool) -> Form:
-    """The part that turns text into the characters of bytes; it may cut words out first."""
+    """The part that maps bytes to printable characters; with `words` it cuts words out first."""
     return {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -45,13 +66,13 @@ def byte_level(words: bool) -> Form:
 def _characters(tokenizer: CharTokenizer) -> Form:
     """Byte pairs without a merge: every character stays by itself."""
     vocab = {character: i for i, character in enumerate(tokenizer.characters)}
-    return _form({"type": "BPE", "vocab": vocab, "merges": []}, decoder={"type": "Fuse"})
+    return form({"type": "BPE", "vocab": vocab, "merges": []}, decoder={"type": "Fuse"})
 
 
 def _bytes(tokenizer: ByteTokenizer) -> Form:
     vocab = {character: byte for byte, character in enumerate(_byte_characters())}
     ends = [added(256, EOS)]
-    return _form(
+    return form(
         {"type": "BPE", "vocab": vocab | {EOS: 256}, "merges": []},
         added_tokens=ends,
         pre_tokenizer=byte_level(words=False),
@@ -59,24 +80,36 @@ def _bytes(tokenizer: ByteTokenizer) -> Form:
     )
 
 
-def pieces(said: Model) -> Form | None:
-    """A sentencepiece model; None where text is normalised by a rule that this form can't say."""
-    if said.normalization != "identity" or said.trims or said.model_type not in MODELS:
+def pieces(model: Model, before: Sequence[Form] = ()) -> Form | None:
+    """A sentencepiece model; None where the form has no words for it.
+
+    `before` are normalizers that come before those of the model.
+    """
+    compiled = model.normalization == "identity" or model.charsmap
+    if not compiled or model.model_type not in MODELS:
         return None
-    own = [(i, p) for i, p in enumerate(said.pieces) if p.kind in ("control", "unknown", "user")]
+    own = [(i, p) for i, p in enumerate(model.pieces) if p.kind in ("control", "unknown", "user")]
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
-    normalizer: Form = spaces
+    normalizers = list(before)
+    if model.charsmap:
+        charsmap = base64.b64encode(model.charsmap).decode()
+        normalizers.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    if model.trims:
+        normalizers.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        runs = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+        normalizers.append(runs)
     decoders: list[Form] = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    if said.dummy_prefix:
-        prepend = {"type": "Prepend", "prepend": SPACE}
-        normalizer = {"type": "Sequence", "normalizers": [prepend, spaces]}
+    if model.dummy_prefix:
+        normalizers.append({"type": "Prepend", "prepend": SPACE})
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    fallback = any(piece.kind == "byte" for piece in said.pieces)
-    return _form(
-        MODELS[said.model_type](said.pieces) | {"byte_fallback": fallback},
+    normalizers.append(spaces)
+    normalizer: Form = {"type": "Sequence", "normalizers": normalizers}
+    fallback = any(piece.kind == "byte" for piece in model.pieces)
+    return form(
+        MODELS[model.model_type](model.pieces) | {"byte_fallback": fallback},
         added_tokens=[added(i, piece.text, piece.kind != "user") for i, piece in own],
-        normalizer=normalizer,
+        normalizer=normalizer if len(normalizers) > 1 else spaces,
         decoder={"type": "Sequence", "decoders": decoders},
     )
 
@@ -108,7 +141,8 @@ MODELS = {"bpe": _bpe, "unigram": _unigram}
 """By sentencepiece's name of how pieces are chosen."""
 
 
-def _form(model: Form, **parts: Any) -> Form:
+def form(model: Form, **parts: Any) -> Form:
+    """A `tokenizer.json` of a model and the other parts; those left out are null."""
     empty = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     return {
         "version": "1.0",

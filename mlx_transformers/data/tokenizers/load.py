@@ -1,7 +1,9 @@
 """Reading back a tokenizer that was saved."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...core.errors import DataError, unknown
 from ...core.parse import read_table
@@ -40,15 +42,35 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if digest != manifest.get("fingerprint"):
         raise DataError(_unreadable(path.parent, "its file is not the one its manifest names"))
     try:
-        if TOKENIZERS[kind] is HfTokenizer:
-            found: Tokenizer = HfTokenizer(content, manifest.get("bos"), manifest.get("eos"))
-        else:
-            found = TOKENIZERS[kind].read(content)
+        found = _built(kind, content, manifest)
         names = manifest.get("companions", [])
         found.companions = {name: (path.parent / name).read_bytes() for name in names}
         return with_controls(found, manifest.get("controls", {}))
     except (OSError, ValueError) as error:
         raise DataError(_unreadable(path.parent, error)) from error
+
+
+def _built(kind: str, content: bytes, manifest: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer of a file and what its manifest says beside it."""
+    ends = [int(number) for number in manifest.get("ends", [])]
+    if TOKENIZERS[kind] is HfTokenizer:
+        return HfTokenizer(
+            content,
+            manifest.get("bos"),
+            manifest.get("eos"),
+            names=manifest.get("names"),
+            ends=ends,
+            begins_with_bos=manifest.get("begins_with_bos"),
+        )
+    if TOKENIZERS[kind] is SentencePieceTokenizer:
+        return SentencePieceTokenizer(
+            content,
+            published=manifest.get("published", False),
+            unknown_from=manifest.get("unknown_from"),
+            ends=ends,
+            begins_with_bos=manifest.get("begins_with_bos", False),
+        )
+    return TOKENIZERS[kind].read(content)
 
 
 def _unreadable(folder: Path, reason: object) -> str:

@@ -35,6 +35,7 @@ class Model:
         normalization: the name of the rule: identity, nmt_nfkc ...
         dummy_prefix: whether a space is put in front of a text.
         trims: whether runs of spaces become one, and those around the text none.
+        charsmap: the compiled rule of normalization; empty for the identity.
     """
 
     pieces: list[Piece]
@@ -42,6 +43,7 @@ class Model:
     normalization: str = "identity"
     dummy_prefix: bool = True
     trims: bool = True
+    charsmap: bytes = b""
 
 
 def parse(content: bytes) -> Model:
@@ -67,10 +69,7 @@ def parse(content: bytes) -> Model:
 
 
 def serialize(model: Model) -> bytes:
-    """The file of a model that chooses pieces as `model.model_type` says.
-
-    Its normaliser is the identity, whatever `model.normalization` is called.
-    """
+    """The file of a model."""
     kinds = {name: number for number, name in MODEL_TYPES.items()}
     pieces = [_message(1, _piece_bytes(piece)) for piece in model.pieces]
     trainer = [_varint_field(3, kinds[model.model_type])]
@@ -79,7 +78,9 @@ def serialize(model: Model) -> bytes:
     for field, kind, number in _control_ids(model.pieces):
         trainer += [_varint_field(field, number), _message(field + 5, kind.encode())]
     flags = [_varint_field(3, int(model.dummy_prefix)), _varint_field(4, int(model.trims))]
-    normalizer = _message(1, b"identity") + b"".join(flags) + _varint_field(5, 1)
+    name = model.normalization if model.charsmap else "identity"
+    rule = _message(1, name.encode()) + (_message(2, model.charsmap) if model.charsmap else b"")
+    normalizer = rule + b"".join(flags) + _varint_field(5, 1)
     return b"".join([*pieces, _message(2, b"".join(trainer)), _message(3, normalizer)])
 
 
@@ -107,8 +108,9 @@ def _piece_bytes(piece: Piece) -> bytes:
 
 def _normalizer(content: bytes) -> dict[str, object]:
     found = dict(_fields(content))
-    name = found.get(1, b"")
+    name, charsmap = found.get(1, b""), found.get(2, b"")
     return {
+        "charsmap": charsmap if isinstance(charsmap, bytes) else b"",
         "normalization": name.decode() if isinstance(name, bytes) else "",
         "dummy_prefix": bool(found.get(3, 1)),
         "trims": bool(found.get(4, 1)),

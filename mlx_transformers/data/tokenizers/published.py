@@ -2,19 +2,63 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError
 from .controls import Controlled
 from .hf import HfTokenizer
-from .json_form import added, byte_level, json_form
+from .json_form import added, json_form
+from .pair_merges import byte_pairs, qwen_pairs, word_pairs
+from .piece_layouts import LAYOUTS, by_table, extended, m2m_further, piece_form
 from .sentencepiece import SentencePieceTokenizer
+from .settings import Settings
 from .tokenizer import Tokenizer
+from .word_pieces import residues, word_piece
 
 JSON = "tokenizer.json"
-SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
-TABLES = ("vocab.json", "merges.txt", "vocab.txt")
+SENTENCEPIECE = (
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model"),
+    *("sentencepiece.model", "source.spm"),
+)
+TABLES = ("vocab.json", "merges.txt", "vocab.txt", "target.spm")
+LLAMA_LIKE = (
+    *("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "BaichuanTokenizer"),
+    *("InternLMTokenizer", "InternLM2Tokenizer", "OrionTokenizer", "PreTrainedTokenizer"),
+)
+"""Classes whose ids are those of the sentencepiece file."""
+BYTE_PAIRS = {
+    "GPT2Tokenizer": None,
+    "CodeGenTokenizer": None,
+    "WhisperTokenizer": None,
+    "GPTNeoXTokenizer": None,
+    "RobertaTokenizer": ("<s>", "</s>"),
+    "BartTokenizer": ("<s>", "</s>"),
+    "LongformerTokenizer": ("<s>", "</s>"),
+    "LEDTokenizer": ("<s>", "</s>"),
+    "MvpTokenizer": ("<s>", "</s>"),
+    "DebertaTokenizer": ("[CLS]", "[SEP]"),
+}
+"""Classes of byte-level pair encoding, with the tokens before and after a text."""
+WORD_PIECES = {
+    **dict.fromkeys(
+        (
+            *("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"),
+            *("ConvBertTokenizer", "SqueezeBertTokenizer", "LayoutLMTokenizer", "LxmertTokenizer"),
+            *("RetriBertTokenizer", "DPRQuestionEncoderTokenizer", "DPRContextEncoderTokenizer"),
+        ),
+        ("[CLS]", "[SEP]"),
+    ),
+    "MPNetTokenizer": ("<s>", "</s>"),
+    "FunnelTokenizer": ("<cls>", "<sep>"),
+}
+"""Classes of BERT's word pieces, with the tokens before and after a text."""
+NAMED_NUMBERS = {
+    "M2M100Tokenizer": lambda settings: m2m_further(settings),
+    "MarianTokenizer": lambda settings: (),
+}
+"""Classes whose ids are those of `vocab.json`, with the control tokens behind them."""
 SETTINGS = "tokenizer_config.json"
 TRAVELLERS = (
     *(SETTINGS, "special_tokens_map.json", "added_tokens.json", "generation_config.json"),
@@ -59,7 +103,7 @@ def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
         files[JSON] = inner.serialize()
     elif form is not None:
         files[JSON] = (json.dumps(form, ensure_ascii=False, indent=1) + "\n").encode()
-    if isinstance(inner, SentencePieceTokenizer):
+    if isinstance(inner, SentencePieceTokenizer) and not any(n in files for n in SENTENCEPIECE):
         files.setdefault("tokenizer.model", inner.serialize())
     if files and SETTINGS not in files:
         files[SETTINGS] = (json.dumps(_settings(inner), indent=1) + "\n").encode()
@@ -97,24 +141,107 @@ def control_tokens(tokenizer: Tokenizer, begins: str | None = None) -> dict[str,
 
 
 def _read(folder: Path, travellers: Mapping[str, bytes]) -> Tokenizer | None:
-    settings: dict[str, Any] = json.loads(travellers.get(SETTINGS, b"{}"))
-    bos, eos = (_content(settings.get(name)) for name in ("bos_token", "eos_token"))
+    config = folder / "config.json"
+    files = {**travellers, **({"config.json": config.read_bytes()} if config.is_file() else {})}
+    settings = Settings.read(files)
     if (folder / JSON).is_file():
-        return HfTokenizer((folder / JSON).read_bytes(), bos, eos)
-    if model := next((travellers[name] for name in SENTENCEPIECE if name in travellers), None):
-        return SentencePieceTokenizer(model)
+        content = (folder / JSON).read_bytes()
+        return _library(json.loads(content), settings, content)
+    name = settings.tokenizer_class
+    model = next((travellers[n] for n in SENTENCEPIECE if n in travellers), None)
+    if name in NAMED_NUMBERS and model is not None and "vocab.json" in travellers:
+        further = NAMED_NUMBERS[name](settings)
+        return by_table(model, travellers["vocab.json"], further, settings)
+    if model is not None:
+        return _pieces(model, name, settings)
     if "vocab.json" in travellers and "merges.txt" in travellers:
-        form = _byte_level(travellers["vocab.json"], travellers["merges.txt"])
-        return HfTokenizer(form, bos, eos)
+        form = _merges(travellers["vocab.json"], travellers["merges.txt"], name, settings)
+        return _library(form, settings)
     if "vocab.txt" in travellers:
-        lower = settings.get("do_lower_case", True)
-        return HfTokenizer(_word_piece(travellers["vocab.txt"], lower), bos, eos)
+        return _library(_words(travellers["vocab.txt"], name, settings), settings)
     return None
 
 
-def _content(token: Any) -> str | None:
-    """A special token, which is a string or a table with one."""
-    return token.get("content") if isinstance(token, dict) else token
+def _library(form: dict[str, Any], settings: Settings, content: bytes | None = None) -> HfTokenizer:
+    """A `tokenizer.json` (with its file's `content`, if it has one) and the settings beside it."""
+    if not isinstance(form, dict) or not isinstance(form.get("model"), dict):
+        raise ValueError("not a tokenizer.json")
+    whole = extended(form, settings) if settings.added else form
+    if content is None or whole != form:
+        content = json.dumps(whole, ensure_ascii=False).encode()
+    vocab = form["model"].get("vocab") or {}
+    texts = {v[0] for v in vocab} if isinstance(vocab, list) else set(vocab)
+    texts |= {token["content"] for token in whole.get("added_tokens") or []}
+    names = {role: text for role, text in settings.names.items() if text in texts}
+    begins = settings.table.get("add_bos_token")
+    return HfTokenizer(
+        content,
+        names.get("bos"),
+        names.get("eos"),
+        names={role: text for role, text in names.items() if role not in ("bos", "eos", "unk")},
+        ends=settings.ends,
+        begins_with_bos=begins if isinstance(begins, bool) else None,
+    )
+
+
+def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
+    """A sentencepiece model, with the ids of its class."""
+    if name in LAYOUTS:
+        return _library(piece_form(model, name, settings), settings)
+    if name is not None and name not in LLAMA_LIKE:
+        raise DataError(_not_built(name))
+    begins = settings.option("add_bos_token", name in ("LlamaTokenizer", "GemmaTokenizer"))
+    plain = SentencePieceTokenizer(
+        model, published=True, ends=settings.ends, begins_with_bos=begins
+    )
+    known = plain.parsed().pieces
+    new = {i: t for i, t in settings.added.items() if i >= len(known) or known[i].text != t.text}
+    named = {role: plain.token_of(text) for role, text in settings.names.items()}
+    own = {"bos": plain.bos_id, "eos": plain.eos_id}
+    if not new and all(named.get(role, number) == number for role, number in own.items()):
+        return plain
+    if (form := json_form(plain)) is None:
+        raise DataError(
+            f"The sentencepiece model of this folder has added tokens, and its rule "
+            f"'{plain.parsed().normalization}' can't be combined with them here. Publish the "
+            "tokenizer as a tokenizer.json."
+        )
+    found = _library(form, replace(settings, added=new))
+    found.begins_with_bos = begins
+    return HfTokenizer(
+        found.serialize(),
+        found.bos,
+        found.eos,
+        names=found.names,
+        ends=settings.ends,
+        begins_with_bos=begins,
+    )
+
+
+def _merges(vocab: bytes, merges: bytes, name: str | None, settings: Settings) -> dict[str, Any]:
+    if name == "OpenAIGPTTokenizer":
+        return word_pairs(vocab, merges, settings)
+    if name == "Qwen2Tokenizer":
+        return qwen_pairs(vocab, merges, settings)
+    if name is None or name in BYTE_PAIRS:
+        return byte_pairs(vocab, merges, settings, BYTE_PAIRS.get(name or ""))
+    raise DataError(_not_built(name))
+
+
+def _words(vocab: bytes, name: str | None, settings: Settings) -> dict[str, Any]:
+    if name == "EsmTokenizer":
+        return residues(vocab, settings)
+    if name is None or name in WORD_PIECES:
+        return word_piece(vocab, settings, WORD_PIECES.get(name or "", ("[CLS]", "[SEP]")))
+    raise DataError(_not_built(name))
+
+
+def _not_built(name: str) -> str:
+    return (
+        f"tokenizer_class = '{name}' isn't built without a tokenizer.json. Save one with "
+        "transformers (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER), if the class "
+        "has a fast form), or choose a folder that has one."
+    )
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -129,46 +256,3 @@ def _settings(tokenizer: Tokenizer) -> dict[str, Any]:
         "add_bos_token": False,
         "add_eos_token": False,
     }
-
-
-def _byte_level(vocab: bytes, merges: bytes) -> bytes:
-    """GPT-2's two files as a tokenizer.json."""
-    table = json.loads(vocab)
-    lines = merges.decode("utf-8").splitlines()
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    special = [token for token in ("<|endoftext|>",) if token in table]
-    form = {
-        "version": "1.0",
-        "added_tokens": [added(table[token], token) for token in special],
-        "pre_tokenizer": byte_level(words=True),
-        "decoder": byte_level(words=True),
-        "model": {"type": "BPE", "vocab": table, "merges": pairs},
-    }
-    return json.dumps(form).encode()
-
-
-def _word_piece(vocab: bytes, lower: bool) -> bytes:
-    """BERT's word list as a tokenizer.json."""
-    table = {word: i for i, word in enumerate(vocab.decode("utf-8").splitlines())}
-    special = [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in table]
-    form = {
-        "version": "1.0",
-        "added_tokens": [added(table[token], token) for token in special],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": lower,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": table,
-        },
-    }
-    return json.dumps(form).encode()

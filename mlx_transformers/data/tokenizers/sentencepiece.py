@@ -1,7 +1,7 @@
 """Subwords by the sentencepiece library (Kudo and Richardson 2018): BPE and unigram."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -30,8 +30,27 @@ class SentencePieceTokenizer(Tokenizer):
     payload = "sentencepiece.model"
     package = "sentencepiece"
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        published: bool = False,
+        unknown_from: int | None = None,
+        ends: Iterable[int] = (),
+        begins_with_bos: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: the content of a `.model` file.
+            published: whether it was published with a model, so that characters which it lacks
+                become its unknown token; otherwise they are an error.
+            unknown_from: the first piece that the published vocabulary lacks; it and those behind
+                it become the unknown token.
+            ends: further ids that end a text.
+            begins_with_bos: whether a text is preceded by the begin token.
+        """
         self._model = model
+        self.published, self.unknown_from = published, unknown_from
         self._processor = spm.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
@@ -40,6 +59,11 @@ class SentencePieceTokenizer(Tokenizer):
         self.vocab_size = self._processor.vocab_size()
         self.bos_id = _id_or_none(self._processor.bos_id())
         self.eos_id = _id_or_none(self._processor.eos_id())
+        if unknown_from is not None:
+            self.vocab_size = unknown_from
+        self.ends, self.begins_with_bos = tuple(ends), begins_with_bos
+        if begins_with_bos and self.bos_id is not None:
+            self.prefix = (self.bos_id,)
         self._prefix = self._processor.encode("a", out_type=str)[:1] in ([SPACE], [SPACE + "a"])
         byte = self._processor.piece_to_id("<0xE2>")
         self._bytes = self._processor.is_byte(byte)
@@ -80,7 +104,23 @@ class SentencePieceTokenizer(Tokenizer):
             tokens += self._processor.encode(part)
         return tokens
 
+    @cached_property
+    def special_ids(self) -> Mapping[str, int]:
+        processor = self._processor
+        control = (i for i in range(self.vocab_size) if processor.is_control(i))
+        return {processor.id_to_piece(i): i for i in control}
+
+    def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
+        if not self.published or role in ("start", "end"):
+            return super().control_id(role, usual)
+        return next((self.special_ids[name] for name in usual if name in self.special_ids), None)
+
     def _known(self, tokens: list[int], text: str) -> list[int]:
+        if self.unknown_from is not None:
+            unknown = self._processor.unk_id()
+            return [token if token < self.unknown_from else unknown for token in tokens]
+        if self.published:
+            return tokens
         if not self._bytes and self._processor.unk_id() in tokens:
             pieces = [
                 p
@@ -116,12 +156,25 @@ class SentencePieceTokenizer(Tokenizer):
         text = b"".join([table[int(token)] for token in tokens]).decode("utf-8", "replace")
         return text.removeprefix(" ") if self._prefix else text
 
+    def token_of(self, text: str) -> int | None:
+        """The id of a piece; None if there is none of that text."""
+        number = self._processor.piece_to_id(text)
+        return number if self._processor.id_to_piece(number) == text else None
+
     def parsed(self) -> Model:
         """What its file says, for other formats."""
         return parse(self._model)
 
     def serialize(self) -> bytes:
         return self._model
+
+    def description(self) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        if self.published:
+            own = {"published": True, "begins_with_bos": self.begins_with_bos}
+        if self.unknown_from is not None:
+            own["unknown_from"] = self.unknown_from
+        return super().description() | own
 
     @classmethod
     def read(cls, content: bytes) -> "SentencePieceTokenizer":

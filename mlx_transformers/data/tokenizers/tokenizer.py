@@ -1,6 +1,7 @@
 """The tokenizer slot: text to token ids and back."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,10 @@ class Tokenizer(ABC):
     eos_id: int | None = None
     """Ends a document; None if the vocabulary has no such token, and documents then follow each
     other without a separator."""
+    prefix: tuple[int, ...] = ()
+    """Tokens that the template it was published with puts before a text (BOS, mostly)."""
+    ends: tuple[int, ...] = ()
+    """Ids that end a text beside `eos_id`, of a chat model for instance."""
     companions: Mapping[str, bytes] = MappingProxyType({})
     """Files published beside it that are saved and exported with it, by name (a chat template,
     say)."""
@@ -44,9 +49,43 @@ class Tokenizer(ABC):
         """Tokens that text can consist of: the vocabulary without added control tokens."""
         return self.vocab_size
 
+    @property
+    def text_id_limit(self) -> int:
+        """One more than the largest id that a text can give: tokens beyond it are control tokens,
+        which a model may lack."""
+        return self.vocab_size
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        """Control tokens of its vocabulary by their text."""
+        return {}
+
+    @property
+    def context(self) -> list[int]:
+        """Tokens of a letter, before which others are decoded as the continuation of a text; empty
+        where each token has bytes of its own."""
+        return []
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """All ids that end a text."""
+        return frozenset(self.ends) | (set() if self.eos_id is None else {self.eos_id})
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text, without control tokens."""
+
+    def encode_special(self, text: str) -> list[int]:
+        """Return the tokens of a text in which control tokens are spelled out, as in `<s>Hi`."""
+        special = self.special_ids
+        if not special:
+            return self.encode(text)
+        longest_first = sorted(special, key=len, reverse=True)
+        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
+        tokens: list[int] = []
+        for i, part in enumerate(parts):
+            tokens += [special[part]] if i % 2 else self.encode(part) if part else []
+        return tokens
 
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
         """Return the tokens of a text, and where in its UTF-8 bytes each token ends, [n]."""
@@ -126,6 +165,7 @@ class Tokenizer(ABC):
             "eos_id": self.eos_id,
             "fingerprint": self.fingerprint(),
             "file": self.payload,
+            **({"ends": list(self.ends)} if self.ends else {}),
             **({"companions": sorted(self.companions)} if self.companions else {}),
         }
 
