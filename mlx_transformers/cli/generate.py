@@ -108,10 +108,26 @@ Seed = Annotated[
     int,
     typer.Option(help="The same seed gives the same text; text number n is drawn with seed + n."),
 ]
+Bos = Annotated[
+    bool,
+    typer.Option(
+        "--bos/--no-bos",
+        help="Put before a prompt what the tokenizer's own template puts there (BOS, mostly).",
+    ),
+]
+SpecialTokens = Annotated[
+    bool,
+    typer.Option(
+        "--special-tokens/--no-special-tokens",
+        help="Read special tokens that are spelled out in a prompt, as in '<|im_start|>user', as "
+        "tokens instead of text.",
+    ),
+]
 Stop = Annotated[
     list[str] | None,
     typer.Option(
-        help="End before this text; repeatable. A line break is $'\\n' in most shells.",
+        help="End before this text or special token; repeatable. A line break is $'\\n' in most "
+        "shells.",
         show_default=False,
     ),
 ]
@@ -131,6 +147,8 @@ def generate(
     repetition_window: Window = None,
     seed: Seed = 0,
     stop: Stop = None,
+    bos: Bos = True,
+    special_tokens: SpecialTokens = False,
     beams: BeamCount = None,
     length_penalty: LengthPenalty = 0.6,
     alignment: AlignmentFile = None,
@@ -146,6 +164,7 @@ def generate(
     from ..assembly.saved import load
     from ..decode.beam import Beams
     from ..decode.sample import Sampling
+    from ..verbs.search import reads_source
 
     how = Beams(1 if beams is None else beams, alpha=length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
@@ -157,13 +176,17 @@ def generate(
     if beams is not None or alignment is not None or "causal_lm" not in model.tasks:
         _check_search(sampling, seed, stop, samples)
         loaded = (model, tokenizer)
-        _search(run, texts, alignment, as_json, max_tokens=max_tokens, beams=how, loaded=loaded)
+        read = {} if reads_source(model) else {"bos": bos, "special_tokens": special_tokens}
+        options = {"max_tokens": max_tokens, "beams": how, "loaded": loaded, **read}
+        _search(run, texts, alignment, as_json, **options)
         return
-    options: dict[str, Any] = {
+    options = {
         "max_tokens": max_tokens,
         "sampling": sampling,
         "seed": seed,
         "stop": stop or (),
+        "bos": bos,
+        "special_tokens": special_tokens,
     }
     if len(texts) * samples == 1 and not as_json:
         _stream(model, tokenizer, texts[0], options)

@@ -7,7 +7,7 @@ al. 2014, section 3.2. A sequence ends with the end token, which counts in |Y|, 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ def best_continuations(
     model: Decodable,
     prompt: list[int],
     *,
-    end: int,
+    end: int | Sequence[int],
     limit: int,
     beams: Beams | None = None,
     n_best: int = 1,
@@ -151,7 +151,7 @@ class Search:
         self,
         step: Step,
         rows: Any,
-        end: int,
+        end: int | Sequence[int],
         limit: int,
         beams: Beams,
         vocab_size: int | None = None,
@@ -159,7 +159,8 @@ class Search:
         if limit < 1:
             raise RunError(f"A limit of {limit} tokens leaves nothing to search for.")
         self._step, self._rows = step, rows
-        self.end, self.limit, self.beams, self.vocab_size = end, limit, beams, vocab_size
+        self.ends = [end] if isinstance(end, int) else list(end)
+        self.limit, self.beams, self.vocab_size = limit, beams, vocab_size
         self._advance = mx.compile(self._advanced)
 
     def run(self, first: mx.array, state: Any, n_best: int = 1) -> list[list[Hypothesis]]:
@@ -182,9 +183,9 @@ class Search:
         held = {
             "last": mx.repeat(first, K),
             "alive": mx.where(mx.arange(K) == 0, 0.0, NEVER) + mx.zeros((B, 1)),
-            "tokens": mx.full((B, K, L), self.end, dtype=mx.int32),
+            "tokens": mx.full((B, K, L), self.ends[0], dtype=mx.int32),
             "done": mx.full((B, K), NEVER),
-            "ended": mx.full((B, K, L), self.end, dtype=mx.int32),
+            "ended": mx.full((B, K, L), self.ends[0], dtype=mx.int32),
         }
         for t in range(L):
             held, state, over = self._advance(held, state, mx.array(t), mx.array(n_best))
@@ -207,7 +208,7 @@ class Search:
         parent, token = order // logits.shape[-1], order % logits.shape[-1]
         tokens = mx.take_along_axis(held["tokens"], parent[..., None], axis=1)
         tokens = mx.where(mx.arange(self.limit) == t, token[..., None], tokens).astype(mx.int32)
-        ends = token == self.end
+        ends = (token[..., None] == mx.array(self.ends)).any(axis=-1)
         # Only one of the K best may end, so that one beam is greedy.
         done = mx.where(ends[:, :K], total[:, :K] / self.beams.penalty(t + 1), NEVER)
         done = mx.concatenate([held["done"], done], axis=1)
@@ -244,7 +245,7 @@ class Search:
         lists: list[Any] = [array.tolist() for array in arrays]
         for done, ended, tokens, alive in zip(*lists, strict=True):
             row = [
-                Hypothesis(_before(sequence, self.end), score, True)
+                Hypothesis(_before(sequence, self.ends), score, True)
                 for score, sequence in zip(done, ended, strict=True)
                 if score > NEVER / 2
             ]
@@ -258,5 +259,5 @@ class Search:
         return found
 
 
-def _before(tokens: list[int], end: int) -> list[int]:
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+def _before(tokens: list[int], ends: list[int]) -> list[int]:
+    return tokens[: next((i for i, token in enumerate(tokens) if token in ends), len(tokens))]

@@ -9,6 +9,7 @@ print(generate(model, tokenizer, "ROMEO:", max_tokens=200))
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -62,19 +63,23 @@ def stream(
     sampling: Sampling | None = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
+    bos: bool = True,
+    special_tokens: bool = False,
 ) -> "Stream":
     """Generate the text that follows `prompt`, piece by piece; its figures are in `.stats`.
 
-    The text ends with the tokenizer's end-of-document token, before the first of the strings
-    `stop`, after `max_tokens`, or where the model's context is full. The same seed gives the same
-    text. An empty prompt is replaced by the begin-of-document token.
+    The text ends with one of the tokenizer's end tokens, before the first of the strings `stop`,
+    after `max_tokens`, or where the model's context is full. The same seed gives the same text. An
+    empty prompt is replaced by the begin-of-document token. For `bos` and `special_tokens` see
+    `prompt_tokens`.
 
     Raises:
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
             the context; or an option is out of range.
     """
-    request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed)
-    return Stream(request, _Writer(tokenizer, stop))
+    encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
+    request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed, encode)
+    return Stream(request, _Writer(tokenizer, stop, begins=not len(prompt)))
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def generate_batch(
     sampling: Sampling | None = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
+    bos: bool = True,
+    special_tokens: bool = False,
     rows: int = ROWS,
     progress: Progress = lambda done, texts: None,
 ) -> list[list[Generation]]:
@@ -121,8 +128,10 @@ def generate_batch(
     for name, value in (("samples", samples), ("rows", rows)):
         if value < 1:
             raise RunError(f"{name} = {value} generates nothing. Ask for at least 1.")
-    request = _Request(model, tokenizer, prompts, samples, max_tokens, sampling, seed)
-    writers = [_Writer(tokenizer, stop) for _ in request.rows]
+    encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
+    request = _Request(model, tokenizer, prompts, samples, max_tokens, sampling, seed, encode)
+    begins = [not len(prompt) for prompt in prompts for _ in range(samples)]
+    writers = [_Writer(tokenizer, stop, begins=begin) for begin in begins]
     found: dict[int, Generation] = {}
     # Prompts of similar length together, so that little is padded.
     order = sorted(range(len(writers)), key=lambda i: len(request.rows[i]))
@@ -182,6 +191,57 @@ class Stream(Iterator[str]):
         )
 
 
+def prompt_tokens(
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    vocab_size: int,
+    *,
+    bos: bool = True,
+    special_tokens: bool = False,
+) -> list[int]:
+    """The tokens of a prompt, one at least, each below `vocab_size`.
+
+    Args:
+        tokenizer: the tokenizer.
+        prompt: a text; or tokens, which are taken as they are.
+        vocab_size: number of tokens that the model and the tokenizer know.
+        bos: whether a text gets the tokens that the tokenizer's own template puts before it.
+        special_tokens: whether special tokens spelled out in a text (`<|im_start|>`) are tokens.
+
+    Raises:
+        RunError: the prompt has no token, one that is out of range, or isn't text.
+    """
+    try:
+        tokens = _encoded(tokenizer, prompt, bos, special_tokens)
+    except UnicodeEncodeError:
+        raise RunError("The prompt is not text: it has bytes that are not UTF-8.") from None
+    # Documents follow each other with eos between them, so one begins after it.
+    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+    if not tokens and start is not None:
+        tokens = [start]
+    if not tokens:
+        raise RunError(
+            "The prompt is empty, and this tokenizer has no token that begins a document. "
+            "Begin the text yourself: one character is enough, a line break for instance."
+        )
+    strange = next((token for token in tokens if not 0 <= token < vocab_size), None)
+    if strange is not None:
+        raise RunError(
+            f"The prompt has token {strange}, but model and tokenizer know tokens from 0 to "
+            f"{vocab_size - 1}. Use the tokenizer that the model was trained with."
+        )
+    return tokens
+
+
+def _encoded(tokenizer: Tokenizer, prompt: Prompt, bos: bool, special_tokens: bool) -> list[int]:
+    if not isinstance(prompt, str):
+        return [int(token) for token in prompt]
+    tokens = tokenizer.encode_special(prompt) if special_tokens else tokenizer.encode(prompt)
+    prefix = list(tokenizer.prefix) if bos else []
+    # A prompt that spells the begin token out has it already.
+    return tokens if tokens[: len(prefix)] == prefix else [*prefix, *tokens]
+
+
 class _Request:
     """A request that has been checked.
 
@@ -200,6 +260,7 @@ class _Request:
         max_tokens: int,
         sampling: Sampling | None,
         seed: int,
+        encode: Callable[[Tokenizer, Prompt, int], list[int]] = prompt_tokens,
     ) -> None:
         if max_tokens < 1:
             raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
@@ -209,7 +270,7 @@ class _Request:
         if not 0 <= seed <= last:
             raise RunError(f"seed = {seed} is out of range: it is from 0 to {last}.")
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
-        tokens = [prompt_tokens(tokenizer, prompt, vocab_size) for prompt in prompts]
+        tokens = [encode(tokenizer, prompt, vocab_size) for prompt in prompts]
         longest = max(map(len, tokens))
         if longest >= model.max_seq_len:
             raise RunError(
@@ -232,34 +293,6 @@ class _Request:
         return self.engine.tokens(min(self._max_tokens, room))
 
 
-def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int) -> list[int]:
-    """The tokens of a prompt, one at least, each below `vocab_size`.
-
-    Raises:
-        RunError: the prompt has no token, one that is out of range, or isn't text.
-    """
-    try:
-        tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
-    except UnicodeEncodeError:
-        raise RunError("The prompt is not text: it has bytes that are not UTF-8.") from None
-    # Documents follow each other with eos between them, so one begins after it.
-    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-    if not tokens and start is not None:
-        tokens = [start]
-    if not tokens:
-        raise RunError(
-            "The prompt is empty, and this tokenizer has no token that begins a document. "
-            "Begin the text yourself: one character is enough, a line break for instance."
-        )
-    strange = next((token for token in tokens if not 0 <= token < vocab_size), None)
-    if strange is not None:
-        raise RunError(
-            f"The prompt has token {strange}, but model and tokenizer know tokens from 0 to "
-            f"{vocab_size - 1}. Use the tokenizer that the model was trained with."
-        )
-    return tokens
-
-
 class _Writer:
     """Turns the tokens of one text into characters, up to a stop string.
 
@@ -268,10 +301,21 @@ class _Writer:
         tokens: number of tokens drawn so far.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: str | Sequence[str]) -> None:
-        self._eos_id = tokenizer.eos_id
-        self._decoder = StreamDecoder(tokenizer)
-        self._stop = StopStrings((stop,) if isinstance(stop, str) else stop)
+    def __init__(
+        self, tokenizer: Tokenizer, stop: str | Sequence[str], *, begins: bool = False
+    ) -> None:
+        """
+        Args:
+            tokenizer: the tokenizer.
+            stop: texts before which to end; one that is a special token is matched as such.
+            begins: whether the text is a beginning, not the continuation of a prompt's text.
+        """
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        special = tokenizer.special_ids
+        self._ends = tokenizer.end_ids
+        self._stop_ids = {special[text] for text in stops if text in special}
+        self._decoder = StreamDecoder(tokenizer, begins=begins)
+        self._stop = StopStrings(stops)
         self._text: list[str] = []
         self.ended: EndReason | None = None
         self.tokens = 0
@@ -281,8 +325,8 @@ class _Writer:
         if self.ended:
             return ""
         self.tokens += 1
-        if token == self._eos_id:
-            self.ended = "stop"
+        if token in self._stop_ids or token in self._ends:
+            self.ended = "stop string" if token in self._stop_ids else "stop"
             return ""
         return self._certain(self._decoder.feed(token))
 

@@ -12,8 +12,10 @@ from ..core.errors import RunError
 from ..core.task import GENERATING
 from ..data.batches.pairs import Pairs
 from ..data.tokenizers.controls import with_controls
+from ..data.tokenizers.stream import StreamDecoder
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, Hypothesis, best_continuations, best_targets
+from ..decode.generate import prompt_tokens
 from ..models.model import Model
 from ..runs.folder import find_checkpoint
 
@@ -35,6 +37,8 @@ def search(
     max_tokens: int,
     beams: Beams,
     loaded: tuple[Any, Tokenizer] | None = None,
+    bos: bool = True,
+    special_tokens: bool = False,
 ) -> str:
     """Find the most probable text that a run's model writes.
 
@@ -44,6 +48,7 @@ def search(
         max_tokens: the most tokens to write.
         beams: options of the search.
         loaded: the run's model and tokenizer, if they are loaded already.
+        bos, special_tokens: how a prompt is read; see `decode.generate.prompt_tokens`.
 
     Raises:
         RunError: there is no such run, its model writes no text, or the text is empty or too long.
@@ -59,7 +64,11 @@ def search(
     if reads_source(model):
         found = _target(run, text, model, tokenizer, max_tokens, beams)
     else:
-        found = _continuation(text, model, tokenizer, max_tokens, beams)
+        vocab_size = min(model.vocab_size, tokenizer.vocab_size)
+        reading = {"bos": bos, "special_tokens": special_tokens}
+        prompt = prompt_tokens(tokenizer, text, vocab_size, **reading)
+        found = _continuation(prompt, model, tokenizer, max_tokens, beams)
+        return continuation_text(tokenizer, found.tokens, begins=not text)
     return tokenizer.decode(found.tokens)
 
 
@@ -173,19 +182,22 @@ def with_ends(tokenizer: Tokenizer, begins: str, model: Any) -> Tokenizer:
     return ready
 
 
+def continuation_text(tokenizer: Tokenizer, tokens: list[int], *, begins: bool) -> str:
+    """The text of tokens that follow a prompt, or with `begins` begin a text."""
+    decoder = StreamDecoder(tokenizer, begins=begins)
+    return "".join([*map(decoder.feed, tokens), decoder.flush()])
+
+
 def _continuation(
-    text: str, model: Any, tokenizer: Tokenizer, max_tokens: int, beams: Beams
+    prompt: list[int], model: Any, tokenizer: Tokenizer, max_tokens: int, beams: Beams
 ) -> Hypothesis:
-    prompt = tokenizer.encode(text)
-    if not prompt:
-        raise RunError("The prompt is empty: a search continues a text. Give it one.")
     _check_length(len(prompt) + 1, model)
-    end = tokenizer.eos_id
+    ends = sorted(end for end in tokenizer.end_ids if end < model.vocab_size)
     found = best_continuations(
         model,
         prompt,
         # A number that is no token never comes, so that the search goes on to its limit.
-        end=model.vocab_size if end is None else end,
+        end=ends or model.vocab_size,
         limit=min(max_tokens, model.max_seq_len - len(prompt)),
         beams=beams,
         vocab_size=min(model.vocab_size, tokenizer.vocab_size),

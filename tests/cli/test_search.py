@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_transformer_has_an_alignment_and_a_model_without_a_source_has_none(pl
     said, looked = align(place / "runs/pair", "one two", max_tokens=5, beams=Beams(1))
     assert said == search(place / "runs/pair", "one two", max_tokens=5, beams=Beams(1))
     assert np.array(looked.weights).shape == (len(looked.target), len(looked.source))
-    loaded = (object(), object())
+    loaded = (SimpleNamespace(tasks=frozenset({"causal_lm"})), object())
     with pytest.raises(RunError, match="no alignment to show"):
         align(None, "one two", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
 
@@ -100,7 +101,7 @@ def test_the_verb_draws_an_alignment_once(place: Path, tmp_path: Path, mlxt: Mlx
 
 
 def test_an_encoder_writes_nothing(place: Path) -> None:
-    loaded = (object(), object())
+    loaded = (SimpleNamespace(tasks=frozenset({"causal_lm"})), object())
     with pytest.raises(RunError, match="is an encoder"):
         search(None, "x", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
 
