@@ -1,12 +1,8 @@
-"""For every test: the package first, so that MLX gets its fast BLAS, and no compilation.
-
-On Linux MLX calls g++ for each new group of fused operations, most of a second each time, so tests
-run eagerly, and so do the processes that they start. Those marked `compiled` don't.
-"""
+"""For every test: the package first, so that MLX gets its fast BLAS and kernels."""
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +11,9 @@ import pytest
 # Chips with matrix units multiply float32 in fewer bits by default, and tolerances are float32's.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
-from mlx_transformers.core import backend  # before mlx: it chooses the BLAS
-
-import mlx.core as mx  # isort: skip
+import mlx_transformers  # noqa: F401
 
 TOOLS = Path(__file__).parents[1] / "tools"
-
-NO_COMPILER = backend.prepare().jit == "none"
-
-mx.disable_compile()
-os.environ["MLX_DISABLE_COMPILE"] = "1"
-
-
-@pytest.fixture(autouse=True)
-def compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compile in tests marked `compiled`, and in no others."""
-    if request.node.get_closest_marker("compiled") is None:
-        mx.disable_compile()
-        yield
-        return
-    if NO_COMPILER:
-        pytest.skip("there is no compiler for MLX here")
-    monkeypatch.delenv("MLX_DISABLE_COMPILE")
-    mx.enable_compile()
-    yield
-    mx.disable_compile()
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ GENERATED = 24
 BATCH = 32
 """Sequences that are generated together, beside one alone."""
 
-LONGEST = 2048
-"""Context at which a model is measured that has no limit of its own."""
+ENDLESS = 2**19
+LONGEST = 512
+"""Context up to which a model is measured whose own is above `ENDLESS` (recurrent models)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Decoding:
 
 def contexts(max_seq_len: int) -> list[int]:
     """An eighth of the context, then doubling up to all of it; at least four tokens each."""
-    longest = min(max_seq_len, LONGEST) if max_seq_len > 2**19 else max_seq_len
+    longest = LONGEST if max_seq_len > ENDLESS else max_seq_len
     return [length for length in (longest // 2**i for i in (3, 2, 1, 0)) if length >= 4]
 
 

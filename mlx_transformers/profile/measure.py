@@ -112,18 +112,24 @@ def measure(
     speed = measure_speed(built, steps, peaks, say)
     energy = _energy(built, speed)
     say("Timing blocks of each kind ...")
-    with closing(training_feed(built)) as feed:
-        batches = _step_batches(built, feed)
-    blocks = block_costs(built, batches, ROUNDS)
+    blocks = measure_blocks(built, ROUNDS)
     say("Decoding ...")
     decoding = decodings(built.model, peaks.copy_bytes_per_s, rounds=3)
     if capture_to is not None:
-        capture(built.step, batches, capture_to)
+        with closing(training_feed(built)) as feed:
+            capture(built.step, _step_batches(built, feed), capture_to)
     recipe, counts = built.recipe, built.counts
     name = recipe.resolved.name if recipe.resolved else "recipe"
     device = f"{mx.device_info().get('device_name', 'unknown')} ({mx.default_device()})"
     sizes = (counts.total, counts.active)
     return Profile(name, recipe.train.dtype, device, *sizes, speed, energy, blocks, decoding)
+
+
+def measure_blocks(built: Built, rounds: int) -> list[BlockCost]:
+    """Measure the layers of each kind, in turns with a whole step."""
+    with closing(training_feed(built)) as feed:
+        batches = _step_batches(built, feed)
+    return block_costs(built, batches, rounds)
 
 
 def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: None) -> Speed:

@@ -81,7 +81,9 @@ class Step:
         self._first = Traced(self._gradients, self.state)
         self._more = Traced(self._accumulate, self.state)
         self._apply = Traced(self._update, self.state)
-        self._fused = Traced(self._fuse, self.state)
+        self._fused = Traced(
+            lambda batch, key: self._update(self._gradients(batch, key)), self.state
+        )
 
     @property
     def traces(self) -> int:
@@ -152,9 +154,6 @@ class Step:
 
     def _accumulate(self, total: Tree, batch: Batch, key: mx.array) -> Tree:
         return tree_map(mx.add, total, self._gradients(batch, key))
-
-    def _fuse(self, batch: Batch, key: mx.array) -> dict[str, mx.array]:
-        return self._update(self._gradients(batch, key))
 
     def _update(self, sums: Tree) -> dict[str, mx.array]:
         """Divide once by the weight of the whole step, clip, and update if all is finite."""

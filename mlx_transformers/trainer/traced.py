@@ -1,8 +1,6 @@
-"""A compiled function that counts its traces."""
+"""A compiled function that knows how often it was traced."""
 
-import weakref
 from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 import mlx.core as mx
@@ -11,28 +9,18 @@ import mlx.core as mx
 class Traced:
     """`mx.compile(f)` over captured state, counting traces: each is seconds of compilation.
 
-    `state` is captured as input and output: a trace may read it, and leaves new arrays in it. A
-    bound method is held weakly, since its object usually owns this one: a cycle of references
-    would keep the arrays of a finished run alive until the garbage collector's next pass.
+    `state` is captured both ways: what is read must be an input, what a trace leaves behind must
+    come back as an output.
     """
 
     def __init__(self, f: Callable[..., Any], state: list[Any]) -> None:
-        held: Callable[[], Callable[..., Any] | None]
-        held = weakref.WeakMethod(f) if isinstance(f, MethodType) else lambda: f
-        traced = self._traced = [0]
+        self.traces = 0
 
         def counted(*args: Any) -> Any:
-            traced[0] += 1
-            found = held()
-            assert found is not None, "a compiled method was called after its object was gone"
-            return found(*args)
+            self.traces += 1
+            return f(*args)
 
         self._compiled = mx.compile(counted, inputs=state, outputs=state)
-
-    @property
-    def traces(self) -> int:
-        """Number of traces so far: one for each shape of arguments."""
-        return self._traced[0]
 
     def __call__(self, *args: Any) -> Any:
         return self._compiled(*args)

@@ -13,9 +13,8 @@ from mlx_transformers.assembly.streams import training_feed
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.loss import Best, Loss
-from mlx_transformers.core.task import Task
 from mlx_transformers.data.kinds import BatchKind
-from mlx_transformers.objectives.objective import ObjectiveKind
+from mlx_transformers.recipe.config import Kind
 from mlx_transformers.recipe.slot import KINDS, fill
 from mlx_transformers.report.runs import report
 from mlx_transformers.runs import checkpoint as ck
@@ -83,20 +82,18 @@ class RolloutFeed:
         }
 
 
-class Reinforce(ObjectiveKind):
+class Reinforce(Kind):
     """`-log p(token) · advantage`; Williams 1992."""
 
     kind: Literal["reinforce of a test"] = "reinforce of a test"
-    requires: ClassVar[tuple[str, ...]] = ("tokens", "advantages", "reward")
-    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
+    needs: ClassVar[tuple[str, ...]] = ("tokens", "advantages", "reward")
+    trains: ClassVar[tuple[str, ...]] = ("continues",)
     best: ClassVar[Best] = Best("val_reward", "max")
 
     def build(self) -> "Reinforce":
         return self
 
-    def __call__(
-        self, models: Mapping[str, Any], batch: Mapping[str, mx.array], ctx: Context
-    ) -> Loss:
+    def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
         logits = models["model"](batch["tokens"][:, :-1], ctx).astype(mx.float32)
         logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         chosen = mx.take_along_axis(logp, batch["tokens"][:, 1:, None], axis=-1)[..., 0]
