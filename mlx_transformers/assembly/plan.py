@@ -122,8 +122,8 @@ def job(
         chunk=chunk if isinstance(chunk, int) else LARGEST_CHUNK,
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
-        taught_by=teacher_bytes(recipe),
-        sharers=tensor_parallel,
+        teacher_bytes=teacher_bytes(recipe),
+        tensor_parallel=tensor_parallel,
     )
 
 

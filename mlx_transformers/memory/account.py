@@ -1,44 +1,46 @@
-"""The bytes of a training step by part, and its peak, from the sizes alone: nothing is run.
+"""Predicts the memory of a training step by part, and its peak, from sizes alone.
 
 A step passes through phases, and its peak is the largest of them:
 
-    loss        all that the forward kept, and the logits that are alive at once
-    block L..0  what is still kept, the block's own gradients, and weight gradients made so far
-    update      all gradients, and the new weights and moments beside the old ones
+    loss        all saved activations, and the logits that are alive at once
+    block L..0  activations still saved, the block's working memory, weight gradients so far
+    update      all gradients, and new weights and optimizer moments beside the old ones
 
-What the forward keeps is said by each layer (`kept`, core/footprint.py). How much more is alive
-while it is used up depends on how far the device's queue runs ahead: `Ahead`, measured per backend.
+Each layer declares the activations it saves (`saved_bytes`, core/footprint.py). The working memory
+of the backward depends on how far the device's queue runs ahead: `Queue`, measured per backend.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..core.footprint import FLOAT32_BYTES
 from ..layers.block import Block
 from ..layers.residual import NORMS
-from .job import Job, Reading
+from .job import Job, Part
 
 
 @dataclass(frozen=True)
-class Ahead:
-    """What is alive because the evaluator allocates the outputs of operations ahead of their turn.
+class Queue:
+    """Memory that is alive because the device's queue allocates outputs ahead of their turn.
 
     Attributes:
-        chunk: arrays `[chunk, V]` of one chunk of the loss, and `chunks` the most of all chunks.
-        head: arrays `[V, D]` beside the logits, and `head_backward` beside the blocks.
-        rows: arrays `[N, D]` beside the logits, N the tokens that are told.
-        sublayer: what a block's backward holds, as a multiple of what one of its sublayers keeps
-            (mixer, cross attention, ffn, on average): more of them fill the queue alone, and so
+        chunk, chunks: arrays `[chunk, V]` alive for one chunk of the loss, and at most for all.
+        head: arrays `[V, D]` alive during the loss.
+        head_backward: arrays `[V, D]` alive during the backward of the blocks.
+        rows: arrays `[N, D]` alive during the loss, N the predicted tokens.
+        sublayer: working memory of a block's backward, relative to the mean saved bytes of its
+            sublayers (mixer, cross attention, ffn): more sublayers fill the queue alone, and so
             does a second norm around each.
-        again: what that of a recomputed block holds, as a multiple of what its forward keeps: it
-            has to run, and the next one's is running already.
-        layer: the same of a recurrent layer, whose steps are many and small.
-        shared: what a block holds that shares its weights with one below, as a multiple of what
-            it kept: their gradient is made at once, so all waits for the lowest.
-        leaves: parameters whose new values are made before the old ones are let go.
+        again: working memory of a recomputed block's backward, relative to the bytes its forward
+            saves. Above 1, because its forward runs again while the next block's is queued.
+        layer: working memory of a recurrent layer's backward, relative to its saved bytes.
+        shared: memory of a block that shares its weights with one below, relative to its saved
+            bytes: the gradient of the weights is computed once all of its layers are done.
+        leaves: parameters whose new values are computed before old ones are freed.
     """
 
     chunk: float
@@ -53,7 +55,7 @@ class Ahead:
     leaves: int
 
 
-CPU_AHEAD = Ahead(
+CPU_QUEUE = Queue(
     chunk=3.1,
     chunks=6.8,
     head=4.0,
@@ -65,13 +67,13 @@ CPU_AHEAD = Ahead(
     shared=1.6,
     leaves=34,
 )
-"""MLX 0.32.4 on Linux: about 50 operations ahead. Fitted to the settings of tools/bench_plan.py."""
+"""MLX 0.32.4 on Linux, about 50 operations ahead. Fitted to the settings of tools/bench_plan.py."""
 
-GPU_AHEAD = CPU_AHEAD
-"""Not measured: no Metal was at hand. A run's own peak corrects it (memory/record.py)."""
+GPU_QUEUE = CPU_QUEUE
+"""Not yet calibrated on Metal: measured peaks of runs correct the plan (memory/record.py)."""
 
 
-NO_TEACHER = "The run that teaches is not there yet, so its weights are not counted."
+NO_TEACHER = "The teacher's run does not exist yet, so its weights are not counted."
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class Account:
     """Bytes by part, and the largest phase.
 
     Attributes:
-        held: parts that live through the whole run.
+        held: parts that live through the whole run, such as weights.
         saved: activations that the forward saves for the backward, by part.
-        phases: bytes alive at most in each phase, `held` included.
-        notes: what could not be accounted for.
+        phases: the most bytes alive in each phase, `held` included.
+        notes: sentences on parts that could not be counted.
     """
 
     held: dict[str, float]
@@ -97,69 +99,63 @@ class Account:
 
     @property
     def phase(self) -> str:
-        """When that is."""
+        """The phase of the peak."""
         return max(self.phases, key=lambda name: self.phases[name])
 
     @property
     def parts(self) -> dict[str, float]:
-        """Every part of the peak; they add up to it."""
+        """All parts of the peak, which add up to it."""
         found = {**self.held, **self.saved}
         rest = self.peak - sum(found.values())
         return {**found, f"at the peak ({self.phase})": rest}
 
 
-def account(job: Job, ahead: Ahead | None = None) -> Account:
-    """Account for one step of a job."""
-    ahead = ahead or (CPU_AHEAD if job.cpu else GPU_AHEAD)
-    notes = [] if job.taught_by is not None else [NO_TEACHER]
-    readings = list(job.readings())
-    blocks = [_saved(each) for each in readings]
-    entries = [each.entry for each in readings]
-    # A recomputed block keeps its input, and the sum between mixer and ffn.
-    kept = [2 * entries[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
-    edges = _edges(job, entries[-1])
+def account(job: Job, queue: Queue | None = None) -> Account:
+    """Predict the memory of one training step of a job."""
+    queue = queue or (CPU_QUEUE if job.cpu else GPU_QUEUE)
+    notes = [] if job.teacher_bytes is not None else [NO_TEACHER]
+    layers = list(job.layers())
+    blocks = [layer.saved_bytes for layer in layers]
+    inputs = [layer.input_bytes for layer in layers]
+    # A checkpointed block saves its input, and the residual stream between mixer and ffn.
+    saved = [2 * inputs[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
+    edges = _edges(job, inputs[-1])
     held = _held(job)
     base = sum(held.values()) + edges
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
     grads = [_nbytes(block.trainable_parameters()) for block in modules]
     shared = [sum(block is other for other in modules) > 1 for block in modules]
     others = _nbytes(job.model.trainable_parameters()) - sum(grads)
-    working = [_working(r, one, ahead) for r, one in zip(readings, blocks, strict=True)]
-    phases = {"loss": base + sum(kept) + _loss(job, ahead, working[-1])}
-    made = ahead.head_backward * _embedding(job)
+    working = [_working(each, queue) for each in layers]
+    phases = {"loss": base + sum(saved) + _loss(job, queue, working[-1])}
+    made = queue.head_backward * _embedding(job)
     for i in reversed(range(len(blocks))):
-        own = kept[i] + ahead.again * blocks[i] if i in job.recomputed else blocks[i] + working[i]
-        phases[f"backward of block {i}"] = base + sum(kept[:i]) + made + own
-        made += grads[i] + (ahead.shared * blocks[i] if shared[i] else 0.0)
-    phases["update"] = sum(held.values()) + _update(job, ahead, sum(grads) + others)
-    activations = {"activations of blocks": sum(kept), "activations of embedding and head": edges}
+        own = saved[i] + queue.again * blocks[i] if i in job.recomputed else blocks[i] + working[i]
+        phases[f"backward of block {i}"] = base + sum(saved[:i]) + made + own
+        made += grads[i] + (queue.shared * blocks[i] if shared[i] else 0.0)
+    phases["update"] = sum(held.values()) + _update(job, queue, sum(grads) + others)
+    activations = {"activations of blocks": sum(saved), "activations of embedding and head": edges}
     return Account(held, activations, phases, notes)
 
 
-def _saved(reading: Reading) -> float:
-    """Bytes that the forward of a part saves for its backward."""
-    return reading.layer.saved_bytes(reading.dim, reading.at) * reading.at.tokens
-
-
-def _working(reading: Reading, kept: float, ahead: Ahead) -> float:
-    """What the backward of a layer holds beside all that was kept."""
-    if not isinstance(reading.layer, Block):
-        return ahead.layer * kept
+def _working(layer: Part, queue: Queue) -> float:
+    """Working memory of a layer's backward, beside all saved activations."""
+    if not isinstance(layer.config, Block):
+        return queue.layer * layer.saved_bytes
     # A second norm around a sublayer has as many operations as the sublayer.
-    turns = len(reading.layer.sublayers) * len(NORMS[reading.layer.placement])
-    return ahead.sublayer * kept / turns
+    turns = len(layer.config.sublayers) * len(NORMS[layer.config.placement])
+    return queue.sublayer * layer.saved_bytes / turns
 
 
-def _edges(job: Job, entry: float) -> float:
-    """What stands before the first block of each stack and after the last: the head reads its
-    input again."""
-    found = sum(_saved(each) for each in job.edges()) + entry
-    # What looks ahead keeps its block, and both vectors that it joins, as they are and normed.
-    return found + sum(_saved(each) + 4 * each.entry for each in job.further())
+def _edges(job: Job, input_bytes: float) -> float:
+    """Bytes saved by embeddings, last norms and heads; a head saves its input."""
+    found = sum(each.saved_bytes for each in job.edges()) + input_bytes
+    # A multi-token step saves its block, and its two input vectors before and after their norms.
+    return found + sum(each.saved_bytes + 4 * each.input_bytes for each in job.training_layers())
 
 
 def _held(job: Job) -> dict[str, float]:
-    """What is there before the forward begins, and stays."""
+    """Bytes that are alive before the forward and after it, by part."""
     weights, trainable = _nbytes(job.model), _nbytes(job.model.trainable_parameters())
     batch = (
         job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * FLOAT32_BYTES
@@ -171,8 +167,8 @@ def _held(job: Job) -> dict[str, float]:
         parts[f"weights in {job.dtype}"] = weights * job.itemsize / FLOAT32_BYTES
     if job.accumulate > 1:
         parts["accumulated gradients"] = trainable
-    if job.taught_by:
-        parts["teacher"] = job.taught_by
+    if job.teacher_bytes:
+        parts["teacher"] = job.teacher_bytes
     return parts
 
 
@@ -181,33 +177,33 @@ def _embedding(job: Job) -> float:
     return float(job.vocab_size * job.dim * FLOAT32_BYTES)
 
 
-def _loss(job: Job, ahead: Ahead, working: float) -> float:
+def _loss(job: Job, queue: Queue, working: float) -> float:
     """The logits alive at once, their gradients, and those of the head.
 
-    Few chunks don't fill the queue: then the backward of the last block is in it already.
+    Few chunks don't fill the queue, so that it holds the backward of the last block already.
     """
-    told = job.batch_size * job.columns.n_predicted
-    n_chunks = -(-told // job.chunk)
-    logits = float(min(job.chunk, told) * job.vocab_size * FLOAT32_BYTES)
-    alive = min(ahead.chunks, ahead.chunk * n_chunks) * logits
-    beside = ahead.head * _embedding(job) + ahead.rows * told * job.dim * FLOAT32_BYTES
-    filled = min(1.0, n_chunks * ahead.chunk / (ahead.chunks + ahead.chunk * 2))
+    predicted = job.batch_size * job.columns.n_predicted
+    n_chunks = -(-predicted // job.chunk)
+    logits = float(min(job.chunk, predicted) * job.vocab_size * FLOAT32_BYTES)
+    alive = min(queue.chunks, queue.chunk * n_chunks) * logits
+    beside = queue.head * _embedding(job) + queue.rows * predicted * job.dim * FLOAT32_BYTES
+    filled = min(1.0, n_chunks * queue.chunk / (queue.chunks + queue.chunk * 2))
     return alive + max(beside, (1 - filled) * working)
 
 
-def _update(job: Job, ahead: Ahead, gradients: float) -> float:
-    """Gradients, and new weights and moments beside the old ones, as far as the queue runs ahead.
+def _update(job: Job, queue: Queue, gradients: float) -> float:
+    """Gradients, and the new weights and moments that the queue computes before old ones are freed.
 
-    The sum of microbatches is the gradient, so it isn't there twice.
+    With gradient accumulation the accumulated gradients are counted among the held parts.
     """
     trained = job.model.trainable_parameters()
-    share = min(1.0, ahead.leaves / max(1, len(tree_flatten(trained))))
+    share = min(1.0, queue.leaves / max(1, len(tree_flatten(trained))))
     new = (_nbytes(trained) + _nbytes(job.state)) * share
     return new + (0.0 if job.accumulate > 1 else gradients)
 
 
 def _nbytes(tree: Any) -> float:
     """Bytes of the arrays of a module or a tree, each once."""
-    tree = tree.parameters() if hasattr(tree, "parameters") else tree
+    tree = tree.parameters() if isinstance(tree, nn.Module) else tree
     leaves = {id(leaf): leaf.nbytes for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array)}
     return float(sum(leaves.values()))

@@ -1,4 +1,4 @@
-"""How much memory a run may take: a share of what the device recommends, or of what is free."""
+"""The memory budget of a run: a share of the recommended working set, or of free memory."""
 
 from pathlib import Path
 
@@ -7,35 +7,35 @@ import mlx.core as mx
 from ..core.device import memory_bytes, working_set_bytes
 
 SHARE = 0.85
-"""Of the recommended working set, or of the free memory: the rest is for what isn't planned."""
-KEPT = 1.5
+"""Share of the recommended working set, or of free memory; the rest is a reserve."""
+CACHE_SHARE = 1.5
 LEAST_CACHE = 64 * 2**20
 WIRED = 1.25
 METAL_SHARE = 0.75
-"""Of a Mac's memory Metal recommends about this much; estimated for Macs that aren't at hand."""
+"""Share of a Mac's memory that Metal recommends as working set; an estimate."""
 
 
 def budget_bytes() -> float:
-    """What a run on this machine may take."""
+    """The memory budget of a run on this machine, in bytes."""
     return SHARE * (free_bytes() if mx.default_device() == mx.cpu else working_set_bytes())
 
 
 def cache_bytes(peak: float, budget: float) -> float:
-    """Freed memory that is worth keeping: all that a step lets go of, as far as there is room.
+    """The cache limit: all buffers that a step frees, as far as the budget allows.
 
-    Arrays of near sizes share buffers badly, so that a step's may add up to more than its peak
-    (measured: 1.2 times); what is kept beyond that is never taken again.
+    Arrays of similar sizes reuse buffers badly, so that the buffers of a step may add up to more
+    than its peak (measured: 1.2 times).
     """
-    return max(LEAST_CACHE, min(KEPT * peak, budget - peak))
+    return max(LEAST_CACHE, min(CACHE_SHARE * peak, budget - peak))
 
 
 def wired_bytes(peak: float, limit: float) -> float:
-    """Memory that the GPU should not have to wait for: the peak and what may come beside it."""
+    """The wired limit: the peak and a reserve, resident for the GPU."""
     return min(limit, WIRED * peak)
 
 
 def free_bytes() -> int:
-    """Memory that could be had now: Linux says so, a container perhaps less; else all of it."""
+    """Free memory in bytes: as Linux and its container report it; elsewhere all memory."""
     found = [memory_bytes(), _available(), _left_in_container()]
     return min(n for n in found if n is not None)
 

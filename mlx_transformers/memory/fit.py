@@ -1,18 +1,18 @@
-"""What of a job to change so that it fits: the cheapest in time of what is allowed to change."""
+"""Chooses microbatch, chunk and checkpointed layers so that a job fits, at least cost in time."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .account import Ahead, account
+from .account import Queue, account
 from .job import Job
 
 RECOMPUTE_COST = 1 / 3
-"""A second forward for every forward and backward, if all blocks are recomputed."""
+"""Added time if all layers are checkpointed: a second forward."""
 CHUNK_COST = 0.01
-"""Assumed for each halving of the loss's chunk below `LARGEST_CHUNK`: smaller matrix products."""
+"""Assumed added time for each halving of the loss's chunk: smaller matrix products."""
 BATCH_COST = 0.03
-"""Assumed for each halving of the microbatch."""
+"""Assumed added time for each halving of the microbatch."""
 LARGEST_CHUNK, SMALLEST_CHUNK = 512, 32
 
 ALL = frozenset({"recompute", "chunk", "batch"})
@@ -20,7 +20,7 @@ ALL = frozenset({"recompute", "chunk", "batch"})
 
 @dataclass(frozen=True)
 class Choice:
-    """A job that fits, its peak in bytes, and its time relative to the fastest way."""
+    """A job that fits, its peak in bytes, and its added time relative to the fastest job."""
 
     job: Job
     peak: float
@@ -46,17 +46,17 @@ def choose(
     budget: float,
     free: frozenset[str] = ALL,
     factor: float = 1.0,
-    ahead: Ahead | None = None,
+    queue: Queue | None = None,
 ) -> Choice | None:
-    """The cheapest way to do a job within `budget` bytes, or None.
+    """Find the fastest job that fits into `budget` bytes; None: no job does.
 
     Args:
-        job: as it was asked for; what isn't free stays.
-        budget: bytes that the peak may take.
-        free: what may change: "recompute" (which blocks), "chunk", "batch" (rows of a microbatch;
-            the rows of a step stay).
-        factor: what a predicted peak is multiplied by (`record.correction`).
-        ahead: as in `account`.
+        job: the job as requested.
+        budget: the largest peak, in bytes.
+        free: settings that may change: "recompute" (checkpointed layers), "chunk", "batch" (rows
+            of a microbatch; the rows of a step stay).
+        factor: correction of predicted peaks (`record.correction`).
+        queue: as in `account`.
     """
     best: Choice | None = None
     for rows, chunk, cost in _sizes(job, free):
@@ -64,19 +64,19 @@ def choose(
             job, batch_size=rows, accumulate=job.accumulate * job.batch_size // rows, chunk=chunk
         )
         for recomputed in _blocks(sized, free):
-            whole = cost + RECOMPUTE_COST * len(recomputed) / len(job.config.layers())
-            if best is not None and whole >= best.cost:
+            total = cost + RECOMPUTE_COST * len(recomputed) / len(job.config.layers())
+            if best is not None and total >= best.cost:
                 break  # more blocks only cost more
             chosen = replace(sized, recomputed=recomputed)
-            peak = factor * account(chosen, ahead).peak
+            peak = factor * account(chosen, queue).peak
             if peak <= budget:
-                best = Choice(chosen, peak, whole)
+                best = Choice(chosen, peak, total)
                 break
     return best
 
 
 def least(job: Job, free: frozenset[str] = ALL, factor: float = 1.0) -> float:
-    """The smallest peak that any choice reaches, in bytes."""
+    """The smallest peak of any choice, in bytes."""
     rows, chunk = 1 if "batch" in free else job.batch_size, job.chunk
     if "chunk" in free:
         chunk = SMALLEST_CHUNK
@@ -88,8 +88,7 @@ def least(job: Job, free: frozenset[str] = ALL, factor: float = 1.0) -> float:
 
 
 def _blocks(job: Job, free: frozenset[str]) -> Iterator[frozenset[int]]:
-    """None of the blocks, then ever more of the first: their activations wait longest, the last
-    one's are needed at once."""
+    """Checkpoint no layer, then ever more of the first ones, whose activations wait longest."""
     if "recompute" not in free:
         yield job.recomputed
         return
@@ -98,7 +97,7 @@ def _blocks(job: Job, free: frozenset[str]) -> Iterator[frozenset[int]]:
 
 
 def _sizes(job: Job, free: frozenset[str]) -> Iterator[tuple[int, int, float]]:
-    """Rows of a microbatch, chunk, and the cost of both relative to the fastest."""
+    """Rows of a microbatch, chunk, and the added time of both relative to the fastest."""
     rows = [n for n in range(job.batch_size, 0, -1) if job.batch_size % n == 0]
     chunks = [LARGEST_CHUNK]
     while chunks[-1] > SMALLEST_CHUNK:

@@ -1,4 +1,4 @@
-"""What is to be trained, as sizes: its stacks, and how much each of them reads at once."""
+"""A training job as sizes: the parts of its model, and the shapes that each of them reads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,34 +18,38 @@ class Saves(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A layer, or another part of a model, and the sizes of what it reads."""
+class Part:
+    """A layer, an embedding or a norm, and the sizes of its activations."""
 
-    layer: Saves
+    config: Saves
     dim: int
     at: ActivationShape
 
     @property
-    def entry(self) -> float:
-        """Bytes of one array `[N, D]`, such as the layer's input."""
+    def input_bytes(self) -> float:
+        """Bytes of one array `[N, D]`, such as its input."""
         return float(self.dim * self.at.itemsize * self.at.tokens)
+
+    @property
+    def saved_bytes(self) -> float:
+        """Bytes that its forward saves for its backward."""
+        return self.config.saved_bytes(self.dim, self.at) * self.at.tokens
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be trained, as sizes. `model` may be lazy: only its shapes are read.
+    """A training job as sizes. `model` may be lazy: only its shapes are read.
 
     Attributes:
         config: the model's typed table.
         model, state: the module, and the optimizer's state for it; arrays need not be evaluated.
         vocab_size: rows of the head, V.
         columns: how long a row is for each part of the model.
-        recomputed: blocks whose activations are computed again.
+        recomputed: indices of checkpointed layers.
         chunk: rows of logits at once.
-        ema: whether an average of the weights is kept.
-        taught_by: bytes of the models that are read and not trained; None where there should be
-            some that can't be found.
-        sharers: processes that share the blocks, of which `model` and `state` are one's part.
+        ema: whether the run has an EMA of the weights.
+        teacher_bytes: bytes of frozen models beside the trained one; None: they can't be found.
+        tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
     """
 
     config: ModelKind
@@ -60,17 +64,17 @@ class Job:
     chunk: int = 512
     ema: bool = False
     cpu: bool = True
-    taught_by: float | None = 0.0
-    sharers: int = 1
+    teacher_bytes: float | None = 0.0
+    tensor_parallel: int = 1
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a number that the forward computes with."""
+        """Bytes of a number in the compute dtype."""
         return FLOAT32_BYTES if self.dtype == "float32" else FLOAT32_BYTES // 2
 
     @property
     def at(self) -> ActivationShape:
-        """The pass over one microbatch, by the decoder where there are two stacks."""
+        """Sizes of one microbatch, of the decoder if there are two towers."""
         columns = self.columns
         return ActivationShape(
             self.batch_size,
@@ -83,7 +87,7 @@ class Job:
 
     @property
     def source(self) -> ActivationShape:
-        """The pass of the encoder of two stacks."""
+        """Sizes of one microbatch of the encoder, if there are two towers."""
         return replace(self.at, length=self.columns.source, memory=0, masked=True)
 
     @property
@@ -92,31 +96,31 @@ class Job:
         return max(tower.dim for tower in self.config.towers())
 
     def passes(self) -> list[tuple[TowerSpec, ActivationShape]]:
-        """The towers of the model, in the order that they run, each with its pass."""
+        """The towers of the model in running order, each with the sizes of its activations."""
         reads_source = bool(self.columns.source)
         return [
             (tower, self.source if tower.reads_source and reads_source else self.at)
             for tower in self.config.towers()
         ]
 
-    def readings(self) -> Iterator[Reading]:
-        """Every layer, in the order that they run."""
+    def layers(self) -> Iterator[Part]:
+        """Every layer, in running order."""
         for tower, at in self.passes():
             for layer in tower.layers:
-                yield self._reading(layer, tower, at)
+                yield self._part(layer, tower, at)
 
-    def further(self) -> list[Reading]:
+    def training_layers(self) -> list[Part]:
         """The blocks that run in training alone: multi-token prediction."""
         towers = self.config.training_towers()
-        return [self._reading(layer, tower, self.at) for tower in towers for layer in tower.layers]
+        return [self._part(layer, tower, self.at) for tower in towers for layer in tower.layers]
 
-    def edges(self) -> list[Reading]:
+    def edges(self) -> list[Part]:
         """The parts before the first layer of each tower and after the last."""
-        return [Reading(part, tower.dim, at) for tower, at in self.passes() for part in tower.edges]
+        return [Part(part, tower.dim, at) for tower, at in self.passes() for part in tower.edges]
 
-    def _reading(self, layer: Any, tower: TowerSpec, at: ActivationShape) -> Reading:
-        """A layer of a tower, as one of the processes that share it has it."""
+    def _part(self, layer: Any, tower: TowerSpec, at: ActivationShape) -> Part:
+        """A layer of a tower, as one tensor-parallel process has it."""
         position = getattr(layer, "position", None) or tower.position
-        own = layer if self.sharers == 1 else layer.part(tower.dim, self.sharers)
+        own = layer if self.tensor_parallel == 1 else layer.part(tower.dim, self.tensor_parallel)
         biased = getattr(position, "adds_to_scores", False)
-        return Reading(own, tower.dim, replace(at, biased=biased))
+        return Part(own, tower.dim, replace(at, biased=biased))

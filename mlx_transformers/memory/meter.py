@@ -1,22 +1,22 @@
-"""What a run took against what was planned, and remembering it for later plans."""
+"""Measures the peak memory of a run and records it beside its prediction."""
 
 from typing import Any
 
 import mlx.core as mx
 
-from .record import device_key, remember
+from .record import device_key, record_peak
 
 STEADY = 3
-"""Steps after which the peak is read: the first compiles, evaluations have not come in between."""
+"""Step after which the peak is read: compilation is over, and no evaluation has run."""
 
 
 class Meter:
-    """A callback that reads MLX's peak after the first steps, before anything else runs.
+    """A callback that reads the peak MLX memory after the first steps, before any evaluation.
 
     Args:
-        predicted: the plan's peak in bytes before any correction.
-        factor: the correction that the plan was told with.
-        free_of: steps before this one are steps alone: the first evaluation or sample.
+        predicted: the plan's peak in bytes before correction.
+        factor: the correction of the printed plan.
+        free_of: the step of the first evaluation or sample.
     """
 
     def __init__(self, predicted: float, factor: float, free_of: int) -> None:
@@ -32,11 +32,11 @@ class Meter:
             mx.eval(metrics)
             self.measured = mx.get_peak_memory()
 
-    def remember(self) -> str | None:
-        """Keep what was measured, and say it in a sentence; None if the run was too short."""
+    def record(self) -> str | None:
+        """Record the measured peak and return it in a sentence; None if the run was too short."""
         if self.measured is None:
             return None
-        remember(device_key(), self.predicted, self.measured)
+        record_peak(device_key(), self.predicted, self.measured)
         planned, unit = self.predicted * self.factor, 2**20
         return (
             f"Memory of a step: {self.measured / unit:,.0f} MiB at the peak, "

@@ -1,7 +1,7 @@
-"""What plans were worth: predicted and measured peaks, kept per MLX version and device.
+"""Records predicted and measured peaks per MLX version and device, to correct later plans.
 
-A later plan is multiplied by the median of measured / predicted of the runs on the same device, so
-it learns what the constants of `account` don't know: another version, Metal, another allocator.
+A plan is multiplied by the median of measured / predicted over recent runs on the same device. That
+covers differences that the constants of `account` don't: other versions, Metal, other allocators.
 """
 
 import json
@@ -17,32 +17,32 @@ from ..core.cache import cache_folder
 from ..core.parse import read_table
 
 REMEMBERED = 50
-"""Newest runs of a device that count."""
+"""Number of newest runs of a device that are used."""
 ENOUGH = 3
-"""Runs before a correction is believed."""
+"""Fewest runs for a correction."""
 SMALLEST = 64 * 2**20
-"""Bytes below which a peak says more of small things left out than of large ones predicted."""
+"""Bytes below which a peak is not recorded: small allocations that no plan counts dominate it."""
 FURTHEST = 2.0
-"""A correction is never more than this factor, up or down."""
+"""Largest correction factor, up or down."""
 
 
 ACCOUNT = 3
-"""Raised whenever `account` changes: what was measured against another says nothing of this one."""
+"""Version of `account`: ratios to the predictions of another version are not used."""
 
 
 def device_key() -> str:
-    """What a measurement holds for: "mlx 0.32.4, Device(cpu, 0), x86_64, account 2"."""
+    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 3"."""
     name = mx.device_info().get("device_name", "unknown device")
     return f"mlx {version('mlx')}, {mx.default_device()}, {name}, account {ACCOUNT}"
 
 
 def record_file() -> Path:
-    """Where the measurements of all devices are."""
+    """The file with the records of all devices."""
     return cache_folder() / "plans.json"
 
 
 def ratios(key: str) -> list[float]:
-    """Measured / predicted of the runs on a device, oldest first; a damaged file counts as none."""
+    """Measured / predicted of the runs on a device, oldest first; none from a damaged file."""
     try:
         found = read_table(record_file()).get(key, [])
         return [float(ratio) for ratio in found if 0 < float(ratio) < math.inf]
@@ -50,9 +50,11 @@ def ratios(key: str) -> list[float]:
         return []
 
 
-def remember(key: str, predicted: float, measured: float) -> None:
-    """Add a run; `predicted` is the plan before any correction. Tiny runs teach nothing, and a
-    cache that can't be written is no reason to fail."""
+def record_peak(key: str, predicted: float, measured: float) -> None:
+    """Record a run; `predicted` is the plan before correction.
+
+    Tiny runs are not recorded, and neither is anything if the cache can't be written.
+    """
     if measured < SMALLEST:
         return
     try:
@@ -60,17 +62,17 @@ def remember(key: str, predicted: float, measured: float) -> None:
     except (OSError, ValueError):
         everything = {}
     everything[key] = [*ratios(key), round(measured / predicted, 4)][-REMEMBERED:]
-    whole = record_file().with_suffix(f".{os.getpid()}.tmp")
+    partial = record_file().with_suffix(f".{os.getpid()}.tmp")
     try:
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(everything, indent=1), encoding="utf-8")
-        os.replace(whole, record_file())
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+        os.replace(partial, record_file())
     except OSError:
         return
 
 
 def correction(key: str) -> float:
-    """What a plan for this device is multiplied by; 1 until there are enough runs."""
+    """The correction factor of plans for a device; 1 until there are enough runs."""
     found = ratios(key)
     if len(found) < ENOUGH:
         return 1.0

@@ -1,28 +1,28 @@
-"""How fast a step could be: an estimate from peak arithmetic and bandwidth, as a range.
+"""Estimates training throughput from a chip's peak arithmetic and bandwidth, as a range.
 
 A step takes at least the longer of two times: its operations at the chip's peak, and its bytes at
-the chip's bandwidth (Williams et al. 2009, "Roofline"). What real training reaches of that lies in
-a range which is assumed here, not measured: `LEAST` and `MOST`.
+the chip's bandwidth (Williams et al. 2009, "Roofline"). The share of that bound which training
+reaches is assumed, not measured: from `LEAST` to `MOST`.
 """
 
 from dataclasses import dataclass
 
 LEAST, MOST = 0.15, 0.5
-"""The share of the roof that training is assumed to reach."""
+"""Assumed share of the roofline that training reaches."""
 PASSES = 3.0
-"""How often a byte that was kept moves: written, read again, and its gradient beside it."""
+"""Transfers of a saved byte: written, read again, and its gradient."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Estimated tokens per second, and what limits them: "arithmetic" or "bandwidth"."""
+    """Estimated tokens per second, and their limit: "arithmetic" or "bandwidth"."""
 
     least: float
     most: float
     limit: str
 
     def hours(self, tokens: float) -> tuple[float, float]:
-        """Shortest and longest time for so many tokens."""
+        """Shortest and longest time for a number of tokens."""
         return tokens / self.most / 3600, tokens / self.least / 3600
 
 
@@ -37,14 +37,14 @@ def speed(
     peak_flops: float,
     bandwidth: float,
 ) -> Speed:
-    """The range for a step.
+    """Estimate the throughput of training.
 
     Args:
-        tokens: of the whole step.
-        flops_per_token: forward and backward.
+        tokens: tokens of a step, over all microbatches.
+        flops_per_token: operations of forward and backward.
         weights, state: bytes of weights and of optimizer state.
         saved: bytes that the forward of one microbatch saves for its backward.
-        accumulate: microbatches of the step.
+        accumulate: microbatches of a step.
         peak_flops: operations per second.
         bandwidth: bytes per second.
     """

@@ -236,7 +236,7 @@ def _run(built: Built, feed: Feed, folder: RunFolder | None, progress: Progress,
         reason = Trainer(built.step, feed, built.recipe.train, called, progress).run()
     if folder:
         say(f"{folder.path}: {reason} at step {progress.step}.")
-        if measured := meter.remember():
+        if measured := meter.record():
             say(measured)
         folder.keep_plan(planned.facts() | {"measured_bytes": meter.measured})
     return reason

@@ -100,7 +100,7 @@ def test_positions_that_add_to_scores_keep_them_in_the_layers_that_they_serve() 
 def test_a_decoder_is_counted_by_its_own_rows_and_an_encoder_by_the_source() -> None:
     """Corrupted spans: the target is a quarter as long as the source."""
     job = shipped("encoder_decoder/t5_tiny", "model.encoder.n_layers=1", "model.decoder.n_layers=3")
-    encoder, *decoder = job.readings()
+    encoder, *decoder = job.layers()
     assert encoder.at.length == 128
     assert {each.at.length for each in decoder} == {job.columns.target}
     assert {each.at.memory for each in decoder} == {128}
@@ -114,8 +114,8 @@ def test_cross_attention_keeps_the_keys_and_values_of_what_it_reads() -> None:
 
 
 def test_the_smaller_of_two_encoders_keeps_what_its_own_width_does() -> None:
-    readings = list(shipped("encoders/electra_tiny").readings())
-    assert {each.dim for each in readings} == {64, 128}
+    layers = list(shipped("encoders/electra_tiny").layers())
+    assert {each.dim for each in layers} == {64, 128}
 
 
 def test_only_words_that_are_told_have_logits() -> None:

@@ -18,16 +18,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_correction_is_the_median_of_enough_runs_on_the_same_device() -> None:
     for measured in (120, 110):
-        record.remember("mac", 100 * MIB, measured * MIB)
+        record.record_peak("mac", 100 * MIB, measured * MIB)
     assert record.correction("mac") == 1.0
-    record.remember("mac", 100 * MIB, 500 * MIB)
+    record.record_peak("mac", 100 * MIB, 500 * MIB)
     assert record.correction("mac") == 1.2
     assert record.correction("another mac") == 1.0
 
 
 def test_runs_planned_by_another_account_correct_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(record.ENOUGH):
-        record.remember(record.device_key(), 100 * MIB, 150 * MIB)
+        record.record_peak(record.device_key(), 100 * MIB, 150 * MIB)
     assert record.correction(record.device_key()) == 1.5
     monkeypatch.setattr(record, "ACCOUNT", record.ACCOUNT + 1)
     assert record.correction(record.device_key()) == 1.0
@@ -35,7 +35,7 @@ def test_runs_planned_by_another_account_correct_nothing(monkeypatch: pytest.Mon
 
 def test_only_the_newest_runs_count_and_a_correction_has_bounds() -> None:
     for measured in [100] * 60 + [900] * 60:
-        record.remember("mac", 100 * MIB, measured * MIB)
+        record.record_peak("mac", 100 * MIB, measured * MIB)
     assert record.ratios("mac") == [9.0] * record.REMEMBERED
     assert record.correction("mac") == record.FURTHEST
 
@@ -45,17 +45,17 @@ def test_a_damaged_record_is_begun_anew(cache: Path, content: str) -> None:
     cache.mkdir()
     record.record_file().write_text(content)
     assert record.correction("mac") == 1.0
-    record.remember("mac", 100 * MIB, 150 * MIB)
+    record.record_peak("mac", 100 * MIB, 150 * MIB)
     assert record.ratios("mac") == [1.5]
 
 
 def test_tiny_runs_teach_nothing() -> None:
     for _ in range(record.ENOUGH):
-        record.remember("mac", MIB, 3 * MIB)
+        record.record_peak("mac", MIB, 3 * MIB)
     assert record.correction("mac") == 1.0
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(cache: Path) -> None:
     cache.write_text("a file where the folder should be")
-    record.remember("mac", 100 * MIB, 150 * MIB)
+    record.record_peak("mac", 100 * MIB, 150 * MIB)
     assert record.ratios("mac") == []
