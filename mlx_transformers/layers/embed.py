@@ -75,7 +75,7 @@ class TokenEmbed(EmbedKind):
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """The norm's input and the dropout mask; a lookup saves nothing."""
-        norm = self.norm.saved_bytes(self.norm_width(dim), at) if self.norm else 0.0  # type: ignore[attr-defined]
+        norm = self.norm.saved_bytes(self.norm_width(dim), at) if self.norm else 0.0
         return norm + (dim if self.dropout else 0)
 
 
