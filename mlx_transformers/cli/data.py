@@ -96,7 +96,8 @@ def inspect(
     ] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Show the contents of a prepared set: counts, tokenizer, and rows of its text."""
+    """Show the contents of a prepared set: counts, tokenizer, and rows of its text. A recipe whose
+    data is not prepared yet is prepared first."""
     from ..data.inspect import report
 
     found = report(_prepared(what, set or []), n_rows=rows, length=length)
@@ -111,19 +112,14 @@ def _prepared(what: str, sets: list[str]) -> "Prepared":
 
     from ..assembly.recipe import load_recipe
     from ..core.cache import cache_folder
-    from ..core.errors import DataError
-    from ..data.data_key import DataKey
-    from ..data.prepare import is_current
+    from ..data.prepare import prepare
     from ..data.prepared import Prepared
 
     for folder in (cache_folder() / "data" / what, Path(what)):
         if (folder / "manifest.json").is_file():
             return Prepared(folder)
-    key = DataKey(load_recipe(what, sets).data)
-    if not is_current(key):
-        again = " ".join([what, *(f"--set '{one}'" for one in sets)])
-        raise DataError(f"{what} has no prepared data yet. Prepare it: mlxt data prepare {again}")
-    return Prepared(key.folder)
+    with watch() as progress:
+        return prepare(load_recipe(what, sets).data, progress=progress)
 
 
 def _print(report: "Report") -> None:

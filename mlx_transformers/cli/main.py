@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from .. import __version__
-from ..core.errors import MlxtError
+from ..core.errors import MlxtError, Notice
 from ..verbs.supervise import OUT_OF_MEMORY
 from . import (
     cache,
@@ -83,7 +83,8 @@ def _options(
 
 def _warn(message: Warning | str, *where: object) -> None:
     """A warning is a sentence to the user too; where in the code it arose doesn't help them."""
-    print(f"warning: {message}", file=sys.stderr)
+    prefix = "" if isinstance(message, Notice) else "warning: "
+    print(f"{prefix}{message}", file=sys.stderr)
 
 
 def main() -> None:

@@ -1,11 +1,26 @@
-"""Where downloaded and prepared data and compiled kernels are kept."""
+"""The folder of downloaded and prepared data and compiled kernels."""
 
 import os
 from pathlib import Path
 
+from .errors import MlxtError
+from .paths import expanded
+
 
 def cache_folder() -> Path:
-    """This user's cache: `$MLXT_CACHE`, else `mlxt` below `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Return this user's cache: `$MLXT_CACHE`, else `mlxt` below `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        MlxtError: neither variable is set, and there is no home folder.
+    """
     if named := os.environ.get("MLXT_CACHE"):
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlxt"
+        return expanded(named).absolute()
+    if above := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(above).absolute() / "mlxt"
+    try:
+        return Path.home() / ".cache" / "mlxt"
+    except RuntimeError:
+        raise MlxtError(
+            "There is no home folder to keep prepared data and compiled kernels in. Set "
+            "$MLXT_CACHE to a folder that you can write to."
+        ) from None

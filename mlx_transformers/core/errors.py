@@ -32,6 +32,10 @@ class RunError(MlxtError):
     """A run folder, or a run in progress, that can't go on as asked."""
 
 
+class Notice(UserWarning):
+    """A fact about a run that its user should know. The command line prints it once, unadorned."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most resembles, or None when nothing comes close."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)

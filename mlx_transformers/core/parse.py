@@ -70,7 +70,7 @@ def parse_json(text: str | bytes, where: str, limits: Limits = CONFIG) -> object
     except ValueError:
         raise FormatError(f"{where}: an integer has too many digits to be read.") from None
     if limits.items < math.inf or text.count("[") + text.count("{") > limits.depth:
-        _check_values(value, where, limits)
+        check_values(value, where, limits)
     return value
 
 
@@ -113,7 +113,7 @@ def parse_toml(text: str, where: str, limits: Limits = RECIPE) -> dict[str, Any]
         raise FormatError(_too_deep(where, limits)) from None
     except ValueError:
         raise FormatError(f"{where}: an integer has too many digits to be read.") from None
-    _check_values(table, where, limits)
+    check_values(table, where, limits)
     return table
 
 
@@ -184,7 +184,12 @@ def _check_size(size: int, where: str, limits: Limits) -> None:
         )
 
 
-def _check_values(value: object, where: str, limits: Limits) -> None:
+def check_values(value: object, where: str, limits: Limits) -> None:
+    """Check the depth, the items and the integers of a parsed document.
+
+    Raises:
+        FormatError: it is beyond the limits.
+    """
     level: list[object] = [value]
     items = 0
     for _ in range(limits.depth):

@@ -44,6 +44,21 @@ def inside(folder: Path, name: str, error: type[MlxtError] = MlxtError) -> Path:
     return path
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` as the home folder.
+
+    Raises:
+        MlxtError: there is no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MlxtError(
+            f"There is no home folder for the ~ in '{shown(str(path))}': set $HOME, or write the "
+            "path in full."
+        ) from None
+
+
 def shown(name: str) -> str:
     """A name as it can be printed: control characters and undecodable bytes as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -20,7 +20,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON value atomically, indented."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(
+        path,
+        (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"),
+    )
 
 
 @contextmanager

@@ -25,9 +25,12 @@ class Data(Config):
     "docstrings" (records). Used if neither `path` nor `dataset` is given."""
 
     path: str | list[str] | None = None
-    """A file, a folder, a glob, or a list of them, relative to the working folder. `.jsonl` files
-    hold one document (or record) a line, `.tsv` files records, `.bin` files uint16 tokens as
-    nanoGPT writes them; any other file is UTF-8 text and one document."""
+    """A file, a folder, a glob, or a list of them, relative to the working folder. Rows (a document
+    or a record each) come from `.jsonl`, `.ndjson`, `.json` and `.parquet`, records also from
+    `.tsv` and `.csv`; `.bin` files hold tokens as nanoGPT and llm.c write them; any other file is
+    UTF-8 text and one document. Files may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). In a folder
+    or glob with files named train and valid (val, dev) or test, the names are the splits, and test
+    is never read."""
 
     valid_path: str | list[str] | None = None
     """Files for validation, like `path`; `path` is then used for training alone."""
@@ -40,7 +43,11 @@ class Data(Config):
     """The configuration of `dataset`, if it has several."""
 
     text_key: str = "text"
-    """Key of the text in a line of `.jsonl` or a row of `dataset`."""
+    """Key of the text in a row of a file or of `dataset`."""
+
+    bad_rows: Literal["stop", "skip"] = "stop"
+    """What a row does that can't be used (not JSON, a field missing or null): "stop" ends with an
+    error that names it, "skip" leaves it out and counts it."""
 
     tokenizer: Annotated[TokenizerKind, Slot("tokenizer")]
     """How text becomes token ids."""
@@ -64,6 +71,13 @@ class Data(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
+        for name, path in (("path", self.path), ("valid_path", self.valid_path)):
+            names = [path] if isinstance(path, str) else path
+            if names is not None and (not names or not all(each.strip() for each in names)):
+                raise ValueError(
+                    f"data.{name} is empty: name a file, a folder or a glob, or remove the key "
+                    f"(unset = ['data.{name}'])."
+                )
         if self.path is not None and self.dataset is not None:
             raise ValueError("data.path and data.dataset are two sources: give one of them.")
         if self.path is None and self.dataset is None:

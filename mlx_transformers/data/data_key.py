@@ -2,18 +2,26 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.cache import cache_folder
-from ..core.errors import DataError
+from ..core.errors import DataError, Notice
+from ..core.paths import expanded, shown
+from .checked import Checked
 from .config import Data
+from .file_names import Found
+from .files import Files
 from .pieces import Piece
 from .prepared import FORMAT
 from .shards import Split
 from .source import Source
 from .sources import open_source, open_valid_source
 from .split import Method, routed
+
+LONGEST_NAME = 100
+"""Bytes of a source's name in the name of its folder."""
 
 
 class DataKey:
@@ -26,9 +34,15 @@ class DataKey:
     def __init__(self, data: Data) -> None:
         self.data = data
         self.source = open_source(data)
-        self.valid = open_valid_source(data)
+        self.valid = open_valid_source(data, self.source)
         if self.valid is not None and self.valid.ready_tokens != self.source.ready_tokens:
             raise DataError("data.path and data.valid_path: one holds .bin tokens, the other text.")
+        _check_regular(data.tokenizer.file())
+        self.checked = [
+            Checked(source, data.batch.accept, data.bad_rows == "skip") for source in self.sources
+        ]
+        if isinstance(self.source, Files) and (told := split_notice(self.source.found, data)):
+            warnings.warn(told, Notice, stacklevel=2)
 
     @property
     def sources(self) -> list[Source]:
@@ -46,9 +60,14 @@ class DataKey:
         return self.data.split or self.source.usual_split
 
     def pieces(self) -> Iterator[tuple[Split, Piece]]:
-        """Yield every piece with its split."""
-        data = self.data
-        return routed(self.source, self.valid, data.batch.accept, data.valid_fraction, self.method)
+        """Yield every piece with its split; rows left out are counted in `checked`."""
+        source, *valid = self.checked
+        return routed(source, valid[0] if valid else None, self.data.valid_fraction, self.method)
+
+    @property
+    def n_skipped(self) -> int:
+        """Rows left out in the last pass over `pieces`."""
+        return sum(each.n_skipped for each in self.checked)
 
     def settings(self) -> dict[str, object]:
         """Return the settings of the recipe that count: equal settings share a folder."""
@@ -64,6 +83,8 @@ class DataKey:
             "valid_fraction": data.valid_fraction,
             "tokenizer": data.tokenizer.model_dump(),
         }
+        if data.bad_rows == "skip":
+            key["bad_rows"] = "skip"
         batch = data.batch.cache_key()
         return key | {"batch": batch} if batch else key
 
@@ -75,7 +96,9 @@ class DataKey:
     @property
     def folder(self) -> Path:
         """The folder of the finished set."""
-        return cache_folder() / "data" / f"{self.source.name}-{hashed(self.settings())[:12]}"
+        return (
+            cache_folder() / "data" / f"{_short(self.source.name)}-{hashed(self.settings())[:12]}"
+        )
 
     def identity(self) -> list[object]:
         """Return a value that changes whenever the text or the tokenizer's file may have."""
@@ -101,18 +124,51 @@ class DataKey:
         Raises:
             DataError: there is no text, or token ids come without the tokenizer that made them.
         """
-        for source in self.sources:
-            first = next(source.pieces(), None)
-            if first is None:
-                raise DataError(f"There is no text in {source}: it is empty.")
-            self.data.batch.accept(first)
         tokenizer = self.data.tokenizer
         if self.ready_tokens and tokenizer.trained_on != "nothing" and tokenizer.file() is None:
             raise DataError(
                 f"{self.source} holds tokens, so data.tokenizer must be the one that made them "
                 f"(tokenizer_json or sentencepiece with a path, or byte); "
-                f"'{tokenizer.kind}' would have to be trained on text."
+                f"'{tokenizer.kind}' would have to be trained on text. To train on a text "
+                "beside them, name its file: data.path=FILE."
             )
+        for source in self.checked:
+            if next(source.pieces(), None) is None:
+                raise DataError(f"There is no text in {source.source}: {self._why_empty(source)}")
+
+    def _why_empty(self, source: Checked) -> str:
+        if not source.n_skipped:
+            return "it is empty."
+        return f"all {source.n_skipped:,} rows were left out. The first: {source.first_skipped}"
+
+
+def split_notice(found: Found, data: Data) -> str:
+    """Return the sentence that says which files train, validate, and are never read; empty if the
+    names of files tell no splits."""
+    if not found.valid and not found.test:
+        return ""
+    parts = [f"{_listed(found.train)} trains"]
+    if found.valid:
+        unused = data.valid_path is not None
+        parts.append(f"{_listed(found.valid)} {'is left out' if unused else 'validates'}")
+    if found.test:
+        parts.append(f"{_listed(found.test)} is never read")
+    return f"The names of the files are their splits: {', '.join(parts)}."
+
+
+def _listed(files: list[Path]) -> str:
+    first, *rest = files
+    return shown(first.name) + (f" (and {len(rest)} more)" if rest else "")
+
+
+def _short(name: str) -> str:
+    """Shorten a name for a folder: file systems take 255 bytes, and suffixes are added."""
+    return shown(name).replace("/", "_").encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
+def _check_regular(file: Path | None) -> None:
+    if file is not None and file.exists() and not (file.is_file() or file.is_dir()):
+        raise DataError(f"data.tokenizer: {file} is a pipe or device, not a file.")
 
 
 def hashed(value: object) -> str:
@@ -122,4 +178,4 @@ def hashed(value: object) -> str:
 
 def _absolute(path: str | list[str] | None) -> list[str]:
     paths = [] if path is None else [path] if isinstance(path, str) else path
-    return [str(Path(one).expanduser().absolute()) for one in paths]
+    return [str(expanded(one).absolute()) for one in paths]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..core.errors import DataError
-from .files import record
-from .pieces import Piece, cut
+from .files import document, record
+from .formats import SourceRow
+from .pieces import Piece
 from .source import Source
 
 CURE = "A local file (data.path=FILE) or data.corpus=stdlib needs no download."
@@ -33,16 +34,9 @@ class Hub(Source):
         for number, row in enumerate(self._rows()):
             where = f"{self.dataset}, row {number}"
             if self.text_key is None:
-                yield record(row, where)
-                continue
-            text = row.get(self.text_key)
-            if not isinstance(text, str):
-                keys = ", ".join(row)
-                raise DataError(
-                    f"{where}: no text under the key '{self.text_key}'; its keys are {keys}. "
-                    "Name the right one with data.text_key."
-                )
-            yield from cut([text], where)
+                yield record(SourceRow(where, row))
+            else:
+                yield from document(SourceRow(where, row), self.text_key)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         try:

@@ -96,7 +96,7 @@ class BatchKind(Kind, ABC):
         """
         return piece
 
-    def labels(self, record: Record) -> Iterable[str]:
+    def labels(self, record: Record) -> Iterable[str | int]:
         """Return the labels of a record. All labels of a set, sorted, are its classes."""
         return ()
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
+from .compression import opened
 
 Record = Mapping[str, Any]
 """Named fields; each value is what its file or corpus holds, checked where it is read."""
@@ -19,6 +20,10 @@ end."""
 
 READ_BYTES = 1 << 18
 """Bytes read from a file at a time."""
+
+
+class RowError(DataError):
+    """A row that can't be used; the others may be."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Piece:
     group: str | None = None
     """Documents of one group land on the same side of a split (verses of a chapter, say). None:
     each is assigned by its own text."""
+    problem: str | None = None
+    """Why a row can't be read, a sentence; such a piece holds nothing else."""
 
     def __len__(self) -> int:
         if self.record is not None:
@@ -66,7 +73,7 @@ def read_utf8(path: Path) -> Iterator[str]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     before, at_start = 0, True
-    with open(path, "rb") as file:
+    with opened(path) as file:
         while True:
             block = file.read(READ_BYTES)
             try:
@@ -83,7 +90,7 @@ def read_utf8(path: Path) -> Iterator[str]:
 
 
 def _not_utf8(path: Path, byte: int, offset: int) -> str:
-    with open(path, "rb") as file:
+    with opened(path) as file:
         mark = file.read(2)
     encoding = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "latin1"
     return (

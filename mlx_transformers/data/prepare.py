@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from ..core.errors import DataError
+from ..core.errors import DataError, Notice
 from .cache import locked, write_json
 from .config import Data
 from .data_key import DataKey, hashed
@@ -116,6 +117,9 @@ class Preparation:
             "identity": identity,
             "labels": self.labels,
         }
+        if self.key.n_skipped:
+            manifest["skipped_rows"] = self.key.n_skipped
+            warnings.warn(self._skipped(), Notice, stacklevel=2)
         write_json(self.partial / "manifest.json", manifest)
         self._put()
 
@@ -149,26 +153,34 @@ class Preparation:
         write_json(self.partial / "progress.json", state)
         return tokenizer
 
+    def _skipped(self) -> str:
+        first = next(each.first_skipped for each in self.key.checked if each.n_skipped)
+        return f"{self.key.n_skipped:,} rows of {self.key.source} were left out. The first: {first}"
+
     @cached_property
     def labels(self) -> list[str]:
-        """Every label of the records, sorted: label i is class i."""
+        """Every label of the records, sorted: label i is class i. Whole numbers are sorted as
+        such."""
         batch = self.key.data.batch
         if not batch.reads_records:
             return []
         pieces = (piece for _, piece in self.key.pieces())
-        return sorted({name for piece in pieces for name in batch.labels(piece.record or {})})
+        found = {label for piece in pieces for label in batch.labels(piece.record or {})}
+        numbers = sorted(label for label in found if isinstance(label, int))
+        if len(numbers) == len(found):
+            return list(map(str, numbers))
+        return sorted(set(map(str, found)))
 
     def _write(self, tokenizer: Tokenizer, state: "_State") -> dict[Split, Counts]:
-        dtype = token_dtype(tokenizer.vocab_size)
+        dtype, batch = token_dtype(tokenizer.vocab_size), self.key.data.batch
+        records = _RecordWriter(batch, tokenizer, self.labels) if batch.reads_records else None
         writers: dict[Split, SplitWriter] = {
             split: SplitWriter(
                 self.partial, split, dtype, self.shard_tokens, Counts(**state["splits"][split])
             )
             for split in SPLITS
         }
-        batch = self.key.data.batch
         end = None if self.key.ready_tokens or batch.reads_records else tokenizer.eos_id
-        records = _RecordWriter(batch, tokenizer, self.labels) if batch.reads_records else None
         sizes = [source.n_bytes() for source in self.key.sources]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         done = saved = sum(writer.counts.bytes for writer in writers.values())

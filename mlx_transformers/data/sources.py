@@ -1,5 +1,7 @@
 """Opens the source that a `[data]` table names."""
 
+from collections.abc import Callable
+
 from .config import Data
 from .corpora.table import CORPORA
 from .files import Files
@@ -15,14 +17,31 @@ def open_source(data: Data) -> Source:
     """
     key = None if data.batch.reads_records else data.text_key
     if data.path is not None:
-        return Files(data.path, key)
+        return Files(data.path, key, _vocab_size(data))
     if data.dataset is not None:
         return Hub(data.dataset, data.dataset_config, key)
     assert data.corpus is not None
     return CORPORA[data.corpus]()
 
 
-def open_valid_source(data: Data) -> Source | None:
-    """Return the separate source for validation (`data.valid_path`), or None."""
-    key = None if data.batch.reads_records else data.text_key
-    return None if data.valid_path is None else Files(data.valid_path, key)
+def open_valid_source(data: Data, source: Source) -> Source | None:
+    """Return the separate source for validation, or None: `data.valid_path`, or the files of
+    `data.path` whose names say so.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    if data.valid_path is not None:
+        key = None if data.batch.reads_records else data.text_key
+        files = Files(data.valid_path, key, _vocab_size(data))
+        return files.restricted(files.found.valid or files.found.train)
+    if isinstance(source, Files) and source.found.valid:
+        return source.restricted(source.found.valid)
+    return None
+
+
+def _vocab_size(data: Data) -> Callable[[], int] | None:
+    """Return the size of the vocabulary, if it doesn't depend on the text."""
+    if data.tokenizer.trained_on != "nothing" and data.tokenizer.file() is None:
+        return None
+    return lambda: data.tokenizer.build([]).vocab_size

@@ -1,59 +1,42 @@
 """Assigns documents to the training and the validation split."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
+from .checked import Checked
 from .pieces import Piece
 from .shards import Split
-from .source import Source
 
 Method = Literal["documents", "tail"]
 """How validation is held out: by a hash of each document, or the end of the text."""
 
 
 def routed(
-    source: Source,
-    valid: Source | None,
-    accept: Callable[[Piece], Piece],
-    fraction: float,
-    method: Method,
+    source: Checked, valid: Checked | None, fraction: float, method: Method
 ) -> Iterator[tuple[Split, Piece]]:
-    """Yield every piece, passed through `accept`, with its split, in the order of the source.
+    """Yield every piece with its split, in the order of the source.
 
     Args:
         source: the text.
         valid: a separate source for validation, read after the one for training; with it, `source`
             is used for training alone.
-        accept: checks a piece for the batch kind.
         fraction: part of `source` that is held out.
         method: how it is held out.
     """
-    accepted = _Accepted(source, accept)
     if valid is not None:
-        yield from (("train", piece) for piece in accepted.pieces())
-        yield from (("valid", piece) for piece in _Accepted(valid, accept).pieces())
+        yield from (("train", piece) for piece in source.pieces())
+        yield from (("valid", piece) for piece in valid.pieces())
     elif not fraction:
-        yield from (("train", piece) for piece in accepted.pieces())
+        yield from (("train", piece) for piece in source.pieces())
     elif method == "tail":
-        yield from _tail(accepted, fraction)
+        yield from _tail(source, fraction)
     else:
-        yield from _documents(accepted, fraction)
+        yield from _documents(source, fraction)
 
 
-@dataclass(frozen=True)
-class _Accepted:
-    """A source whose pieces have passed through a batch kind."""
-
-    source: Source
-    accept: Callable[[Piece], Piece]
-
-    def pieces(self) -> Iterator[Piece]:
-        return map(self.accept, self.source.pieces())
-
-
-def _documents(source: _Accepted, fraction: float) -> Iterator[tuple[Split, Piece]]:
+def _documents(source: Checked, fraction: float) -> Iterator[tuple[Split, Piece]]:
     """Split by a hash of each document's first piece (or of its group), uniform in [0, 1)."""
     split: Split = "train"
     for piece in source.pieces():
@@ -65,7 +48,7 @@ def _documents(source: _Accepted, fraction: float) -> Iterator[tuple[Split, Piec
         yield split, piece
 
 
-def _tail(source: _Accepted, fraction: float) -> Iterator[tuple[Split, Piece]]:
+def _tail(source: Checked, fraction: float) -> Iterator[tuple[Split, Piece]]:
     """Train on the first int(n (1 - fraction)) characters (or tokens, or records). The border may
     cut a document but not a record."""
     total = sum(len(piece) for piece in source.pieces())

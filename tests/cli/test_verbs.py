@@ -130,9 +130,6 @@ def test_data_is_listed_prepared_and_inspected(mlxt: Mlxt, home: Path) -> None:
     listed = mlxt("data", "list").out
     assert "shakespeare" in listed
     assert "Nothing is prepared yet" in listed
-    missing = mlxt("data", "inspect", "tiny")
-    assert missing.code == 1
-    assert "mlxt data prepare tiny" in missing.err
     prepared = mlxt("data", "prepare", "tiny")
     assert prepared.out.startswith(f"Prepared {home / 'cache' / 'data' / 'text-'}")
     assert "Preparing the data: tokenizing" in prepared.err
@@ -142,7 +139,10 @@ def test_data_is_listed_prepared_and_inspected(mlxt: Mlxt, home: Path) -> None:
     inspected = mlxt("data", "inspect", "tiny", "--rows", "2", "--length", "30")
     text = (home / "text.txt").read_text()
     assert text[:30] in inspected.out
-    name = mlxt("data", "list").out.split("\n\n")[2].splitlines()[1].split()[0]
+    other = mlxt("data", "inspect", "tiny", "--set", "data.valid_fraction=0.5")
+    assert "Preparing the data: tokenizing" in other.err  # what isn't prepared yet is
+    assert "train" in other.out
+    name = prepared.out.splitlines()[0].rsplit("/", 1)[1]
     found = json.loads(mlxt("data", "inspect", name, "--json").out)
     assert sum(split["bytes"] for split in found["splits"]) == len(text)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import DataError
+from mlx_transformers.data.checked import Checked
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.corpora import docstrings
 from mlx_transformers.data.corpora.bible import BibleGerman, verses
@@ -348,7 +349,9 @@ def test_texts_with_labels_are_documents_without_them_on_the_side_of_their_examp
         table = {"corpus": "told", "tokenizer": Byte(), "batch": kind_of("batch", kind)()}
         data = Data.model_validate(table)
         source = Told()
-        for side, piece in routed(source, None, data.batch.accept, 0.1, "documents"):
+        for side, piece in routed(
+            Checked(source, data.batch.accept, skip=False), None, 0.1, "documents"
+        ):
             sides.setdefault(kind, {}).setdefault(side, []).append(piece.text.strip())
     assert sides["rows"] == sides["labeled"]
     assert set(sides["rows"]) == {"train", "valid"}

@@ -161,7 +161,7 @@ def test_a_record_that_lacks_a_field_is_named(tmp_path, record, message):
 
 def test_running_text_makes_no_pairs(tmp_path):
     (tmp_path / "text.txt").write_text("some text")
-    with pytest.raises(DataError, match=r"records come from \.jsonl files"):
+    with pytest.raises(DataError, match=r"records come from \.jsonl"):
         records.prepared(tmp_path / "text.txt", {"kind": "pairs"})
 
 

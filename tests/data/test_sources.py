@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlx_transformers.core.errors import DataError
+from mlx_transformers.data.checked import Checked
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.corpora.plays import scenes
 from mlx_transformers.data.corpora.shakespeare import Shakespeare
@@ -22,6 +23,11 @@ from mlx_transformers.data.wheel import Wheel
 
 def text_of(source):
     return "".join(piece.text for piece in source.pieces())
+
+
+def read(source):
+    """The pieces of a source, of which none may be bad."""
+    return list(Checked(source, lambda piece: piece, skip=False).pieces())
 
 
 def documents(source):
@@ -131,7 +137,7 @@ def test_a_bad_json_line_is_named_by_file_and_number(tmp_path, line, message):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n")
     with pytest.raises(DataError, match=f"rows.jsonl:2: .*{message}"):
-        list(Files(str(path)).pieces())
+        read(Files(str(path)))
 
 
 def test_token_files_are_read_as_tokens(tmp_path):
@@ -268,7 +274,7 @@ def test_a_data_set_of_the_hub_streams_a_document_a_row(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", fake)
     assert documents(Hub("some/stories", text_key="story")) == ["once", "twice"]
     with pytest.raises(DataError, match="its keys are story"):
-        list(Hub("some/stories").pieces())
+        read(Hub("some/stories"))
 
 
 @pytest.mark.parametrize("kind", [ConnectionError, RuntimeError])

@@ -5,10 +5,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchKind, BatchSetting, Columns
-from ..pieces import Piece, Record
+from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
@@ -65,7 +64,7 @@ class Answers(BatchKind):
             return 0, 0
         start = context.find(answer) if self.start_key is None else record[self.start_key]
         if not isinstance(start, int) or context[start : start + len(answer)] != answer:
-            raise DataError(f"{where}: the answer {answer!r:.60} is not in the context there.")
+            raise RowError(f"{where}: the answer {answer!r:.60} is not in the context there.")
         return start, start + len(answer)
 
     def encode(

@@ -1,9 +1,10 @@
 """Checks of the named fields of records, with errors that name file and line."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...core.errors import DataError, nearest
-from ..pieces import Piece, Record
+from ..pieces import Piece, Record, RowError
 
 
 def with_words(piece: Piece, kind: str, keys: Sequence[str], words: Sequence[str]) -> Piece:
@@ -23,12 +24,12 @@ def with_words(piece: Piece, kind: str, keys: Sequence[str], words: Sequence[str
             have = ", ".join(piece.record)
             match = nearest(key, piece.record)
             hint = f" Did you mean '{match}'?" if match else ""
-            raise DataError(
+            raise RowError(
                 f"{piece.where}: no field '{key}' in the record, which has {have}.{hint} The keys "
                 "in data.batch name the right ones."
             )
     text = "\n".join(string(piece.record, key, piece.where) for key in words)
-    return Piece(text, True, piece.where, None, piece.record, piece.group)
+    return replace(piece, text=text)
 
 
 def string(record: Record, key: str, where: str = "a record") -> str:
@@ -39,5 +40,25 @@ def string(record: Record, key: str, where: str = "a record") -> str:
     """
     value = record[key]
     if not isinstance(value, str):
-        raise DataError(f"{where}: the field '{key}' is no text but {value!r:.60}.")
+        what = "null" if value is None else f"{value!r:.60}"
+        raise RowError(f"{where}: the field '{key}' is no text but {what}.")
     return value
+
+
+def label(value: object, key: str, where: str = "a record") -> str | int:
+    """Return a label: text, a whole number, or true or false as text.
+
+    Raises:
+        RowError: it is something else.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str | int):
+        return value
+    what = "null" if value is None else f"{value!r:.60}"
+    raise RowError(
+        f"{where}: the label in the field '{key}' is {what}. A label is text, a whole number, or "
+        "true or false."
+    )

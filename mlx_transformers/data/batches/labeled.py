@@ -13,7 +13,7 @@ from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .fields import string, with_words
+from .fields import label, string, with_words
 from .noisy_windows import encoder_widths, with_cls_sep
 
 
@@ -53,16 +53,18 @@ class Labeled(BatchKind):
 
     def accept(self, piece: Piece) -> Piece:
         words = self._words()
-        return with_words(piece, self.kind, (*words, self.label_key), words)
+        piece = with_words(piece, self.kind, (*words, self.label_key), words)
+        label((piece.record or {})[self.label_key], self.label_key, piece.where)
+        return piece
 
-    def labels(self, record: Record) -> Iterable[str]:
-        return (string(record, self.label_key),)
+    def labels(self, record: Record) -> Iterable[str | int]:
+        return (label(record[self.label_key], self.label_key),)
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
         texts = [tokenizer.encode(string(record, key)) for key in self._words()]
-        return [*texts, [labels[string(record, self.label_key)]]]
+        return [*texts, [labels[str(label(record[self.label_key], self.label_key))]]]
 
     def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
         return self._rows(prepared, "train", setting, train=True)

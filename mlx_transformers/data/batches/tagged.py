@@ -1,19 +1,19 @@
 """Token classification: a class for every word of a sentence."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchKind, BatchSetting, Columns
-from ..pieces import Piece, Record
+from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
-from .fields import with_words
+from .fields import label, with_words
 from .noisy_windows import encoder_widths, with_cls_sep
 
 
@@ -32,7 +32,7 @@ class Tagged(BatchKind):
     words_key: str = "words"
     """Field of the words, a list of strings."""
     tags_key: str = "tags"
-    """Field of their tags, a list of as many strings."""
+    """Field of their tags, a list of as many strings or whole numbers."""
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, 0, masked=True)
@@ -47,17 +47,18 @@ class Tagged(BatchKind):
         piece = with_words(piece, self.kind, (self.words_key, self.tags_key), ())
         words, tags = self._lists(piece.record or {}, piece.where)
         if len(words) != len(tags):
-            raise DataError(f"{piece.where}: {len(words)} words and {len(tags)} tags.")
-        return Piece(" ".join(words), True, piece.where, None, piece.record, piece.group)
+            raise RowError(f"{piece.where}: {len(words)} words and {len(tags)} tags.")
+        return replace(piece, text=" ".join(words))
 
-    def _lists(self, record: Record, where: str = "a record") -> tuple[list[str], list[str]]:
-        for key in (self.words_key, self.tags_key):
-            value = record[key]
-            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise DataError(f"{where}: the field '{key}' is no list of strings.")
-        return record[self.words_key], record[self.tags_key]
+    def _lists(self, record: Record, where: str = "a record") -> tuple[list[str], list[str | int]]:
+        words, tags = record[self.words_key], record[self.tags_key]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise RowError(f"{where}: the field '{self.words_key}' is no list of strings.")
+        if not isinstance(tags, list):
+            raise RowError(f"{where}: the field '{self.tags_key}' is no list.")
+        return words, [label(tag, self.tags_key, where) for tag in tags]
 
-    def labels(self, record: Record) -> Iterable[str]:
+    def labels(self, record: Record) -> Iterable[str | int]:
         return self._lists(record)[1]
 
     def encode(
@@ -68,7 +69,7 @@ class Tagged(BatchKind):
         for number, (word, tag) in enumerate(zip(*self._lists(record), strict=True)):
             pieces = tokenizer.encode(f" {word}" if number else word)
             tokens += pieces
-            marks += [labels[tag] + 1, *[0] * (len(pieces) - 1)][: len(pieces)]
+            marks += [labels[str(tag)] + 1, *[0] * (len(pieces) - 1)][: len(pieces)]
         return [tokens, marks]
 
     def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:

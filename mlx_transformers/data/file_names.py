@@ -1,0 +1,234 @@
+"""Finds the files that `data.path` names: files, folders, globs, and the splits their names
+tell."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import DataError, nearest
+from ..core.paths import expanded, shown
+from .shards import Split
+
+CODE = frozenset(
+    f".{name}"
+    for name in (
+        *("py", "pyi", "js", "ts", "c", "h", "cc", "cpp", "hpp", "m", "mm", "rs", "go", "java"),
+        *("swift", "kt", "rb", "sh", "css", "sql", "toml", "yaml", "yml"),
+    )
+)
+PROSE = frozenset({".txt", ".text", ".md", ".rst", ".tex", ".csv", ".tsv", ".html", ".xml"})
+ROWS = frozenset({".jsonl", ".ndjson", ".parquet"})
+"""Files of rows. A `.json` file may be one too, but in a folder of text it is a configuration."""
+RAW = frozenset({".raw", ".tokens"})
+"""Text of data sets that name it by its processing (WikiText); read if its name tells a split."""
+COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+
+ABOUT = frozenset(
+    {"readme", "license", "licence", "notice", "citation", "changelog", "dataset_infos"}
+)
+"""Files that describe a data set of rows or tokens, and are no part of it."""
+
+WORDS: dict[str, Split | None] = {
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(
+        ("valid", "val", "dev", "validation", "validate", "devel", "eval", "devset"), "valid"
+    ),
+    **dict.fromkeys(("test", "testing", "tests", "testset"), None),
+}
+"""The split that a word in the name of a file or folder tells; None for a test split, which is
+never read."""
+
+CURE = "Name another with --set data.path=FILE; paths count from the folder you are in."
+
+SIGNS = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a path by split.
+
+    Attributes:
+        train: files to train on, or to split if `valid` is empty.
+        valid: files for validation, by their names.
+        test: files of a test split, which are never read.
+    """
+
+    train: list[Path]
+    valid: list[Path]
+    test: list[Path]
+
+    @property
+    def everything(self) -> list[Path]:
+        """All files but those of a test split."""
+        return [*self.train, *self.valid]
+
+
+def find_files(path: str | list[str]) -> Found:
+    """Return the files of a path, folder or glob, or of a list of them, by split.
+
+    The splits that names tell (`train.jsonl`, `dev/a.txt`) hold within a folder or glob that has a
+    training split; a file that is named itself is always used.
+
+    Raises:
+        DataError: there are no such files.
+    """
+    train: list[Path] = []
+    valid: list[Path] = []
+    test: list[Path] = []
+    for pattern in [path] if isinstance(path, str) else path:
+        root, files = expand(pattern)
+        found = by_split(files, root) if root is not None else Found(files, [], [])
+        train += found.train
+        valid += found.valid
+        test += found.test
+    return Found(train, valid, test)
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix that tells the format, in lower case, without that of a compression."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return name.suffix.lower()
+
+
+def expand(pattern: str) -> tuple[Path | None, list[Path]]:
+    """Return the folder that a pattern searches (None for a file) and its files, sorted.
+
+    Raises:
+        DataError: there are none, with the nearest name in that folder; or it is a pipe.
+    """
+    if not pattern:
+        raise DataError("data.path is empty: name a file, a folder or a glob.")
+    path = expanded(pattern).absolute()
+    if path.is_file():
+        return None, [path]
+    if path.is_dir():
+        return path, _of_folder(path)
+    if path.exists():
+        raise DataError(
+            f"{shown(str(path))} is a pipe or device. A text is read more than once: write it "
+            "to a file first."
+        )
+    if SIGNS.search(pattern):
+        root, found = _matching(path)
+        if not found:
+            where = shown(str(root))
+            raise DataError(f"No file matches data.path '{pattern}' (looked under {where}).")
+        return root, found
+    raise DataError(_not_found(pattern, path))
+
+
+def by_split(files: Sequence[Path], root: Path) -> Found:
+    """Sort files by the split that their names tell, if there is a training and another split."""
+    told = {file: _split_word(file.relative_to(root)) for file in files}
+    names = {word for word in told.values() if word}
+    splits = {WORDS[word] for word in names}
+    if "train" not in splits or len(splits) == 1:
+        return Found(list(files), [], [])
+    # Files that name no split go with the training files.
+    split_of = {file: WORDS[word] if word else "train" for file, word in told.items()}
+    train, valid, test = (
+        [file for file in files if split_of[file] == split] for split in ("train", "valid", None)
+    )
+    return Found(train, valid, test)
+
+
+def _split_word(path: Path) -> str | None:
+    """Return the word of `WORDS` in a file's name, or that a folder on the way is called."""
+    if path.suffix.lower() in CODE:
+        return None
+    stem = re.split(r"[^a-z]+", path.name.lower())
+    return next((word for word in (*map(str.lower, path.parts[:-1]), *stem) if word in WORDS), None)
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    files = list(_walk(folder))
+    if tokens := _token_files(files, folder):
+        return tokens
+    found = [file for file in files if suffix_of(file) in PROSE | CODE | ROWS]
+    found = found or [file for file in files if suffix_of(file) == ".json"]
+    raw = [file for file in files if suffix_of(file) in RAW and _split_word(Path(file.name))]
+    found += raw
+    if raw or any(suffix_of(file) in ROWS | {".json"} for file in found):
+        found = [file for file in found if file.name.split(".")[0].lower() not in ABOUT]
+    if not found:
+        raise DataError(
+            f"The folder {shown(str(folder))} holds no text file (.txt, .md, .py, .jsonl …)."
+        )
+    return sorted(found)
+
+
+def _token_files(files: Sequence[Path], folder: Path) -> list[Path]:
+    """The `.bin` files of a folder as nanoGPT makes them: with a training split, or nothing
+    else."""
+    tokens = sorted(file for file in files if suffix_of(file) == ".bin")
+    if any(WORDS.get(_split_word(file.relative_to(folder)) or "") == "train" for file in tokens):
+        return tokens
+    others = any(suffix_of(file) in PROSE | CODE | ROWS | {".json"} for file in files)
+    return [] if others else tokens
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the regular files below a folder but hidden ones, each once, through links too."""
+    seen: set[tuple[int, int]] = set()
+
+    def fresh(path: str) -> os.stat_result | None:
+        try:
+            status = os.stat(path)
+        except OSError:  # a link to nowhere, or to itself
+            return None
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            return None
+        seen.add(key)
+        return status
+
+    fresh(str(folder))
+    for here, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not _hidden(name) and fresh(os.path.join(here, name)) is not None
+        ]
+        for name in sorted(names):
+            if _hidden(name):
+                continue
+            status = fresh(os.path.join(here, name))
+            if status is not None and stat.S_ISREG(status.st_mode):
+                yield Path(here, name)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__pycache__"))
+
+
+def _matching(path: Path) -> tuple[Path, list[Path]]:
+    """Expand a glob part by part; a part that exists as it is written stands for itself, so that
+    brackets may be in a name."""
+    parts = path.parts[1:]
+    root = Path(path.anchor)
+    while parts and (root / parts[0]).exists():
+        root, parts = root / parts[0], parts[1:]
+    found = [root]
+    for part in parts:
+        inner: list[Path] = []
+        for folder in found:
+            if part == "**":
+                inner += [folder, *(p for p in sorted(folder.rglob("*")) if p.is_dir())]
+            elif (folder / part).exists():
+                inner.append(folder / part)
+            elif folder.is_dir() and SIGNS.search(part):
+                inner += sorted(folder.glob(part))
+        found = inner
+    files = list(dict.fromkeys(file for file in found if file.is_file()))
+    return root, sorted(files)
+
+
+def _not_found(pattern: str, path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"data.path '{pattern}': there is no folder {shown(str(folder))}. {CURE}"
+    match = nearest(path.name, (p.name for p in folder.iterdir()))
+    hint = f" Did you mean '{match}'?" if match else ""
+    return f"data.path '{pattern}': there is no such file in {shown(str(folder))}.{hint} {CURE}"
