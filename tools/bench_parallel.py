@@ -129,24 +129,24 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     from mlx.utils import tree_flatten
 
-    from mlx_transformers.assembly.build import build_optimizer, dividing
+    from mlx_transformers.assembly.build import build_optimizer, tensor_parallelism
     from mlx_transformers.assembly.recipe import load_recipe
-    from mlx_transformers.distributed.processes import joined, sharing_layers
+    from mlx_transformers.distributed.processes import join_job, tensor_parallel_ranks
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
     from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
 
-    with joined() as everyone:
+    with join_job() as everyone:
         shared = everyone.processes if args.share == "layers" else 1
-        ranks = sharing_layers(everyone, shared)
+        ranks = tensor_parallel_ranks(everyone, shared)
         recipe = load_recipe("recipes/llama_tiny.toml", settings(args, shared))
         mx.random.seed(0)
         model = recipe.model.build(args.vocab)
         optimizer = build_optimizer(recipe, model, ranks)
-        division = dividing(recipe, ranks)
+        shards = tensor_parallelism(recipe, ranks)
         objective = recipe.objective.build()
-        state = TrainState(model, optimizer, recipe.train, ranks, division=division)
+        state = TrainState(model, optimizer, recipe.train, ranks, tensor_parallel=shards)
         step = Step(state, objective, recipe.train)
         state.broadcast()
         shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
@@ -226,7 +226,7 @@ def exchange_seconds(ranks: Any, tree: Any) -> float:
     for _ in range(5):
         ranks.gather(None)
         started = time.perf_counter()
-        mx.eval(ranks.sum(tree))
+        mx.eval(ranks.all_reduce(tree))
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 

@@ -6,8 +6,8 @@ from typing import Any
 from ..core.errors import RecipeError
 from ..data.prepare import Prepared, prepare
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..distributed.processes import ALONE, Layers, Ranks
-from ..distributed.tensor_parallel import Division
+from ..distributed.processes import SINGLE, Ranks, TensorParallelGroup
+from ..distributed.tensor_parallel import TensorParallel
 from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
 from ..layers.freeze import freeze
@@ -22,14 +22,14 @@ from .recipe import Recipe
 from .saved import load
 
 
-def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = ALONE) -> Any:
+def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = SINGLE) -> Any:
     """Build a recipe's optimizer and its state, sharded over ranks if the recipe says so.
 
     With tensor parallelism the state stays lazy: each process will keep only a part of it.
     """
     config = recipe.train
     optim = recipe.optim
-    if isinstance(ranks, Layers):
+    if isinstance(ranks, TensorParallelGroup):
         lazy = optim.split(model, config.steps)
         lazy.init(model.trainable_parameters())
         return lazy
@@ -58,7 +58,7 @@ class Built:
         return self.data.tokenizer
 
 
-def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) -> Built:
+def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -> Built:
     """Build the model, data, optimizer, objective and compiled step of a recipe.
 
     Args:
@@ -79,8 +79,8 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.source.gives(recipe.data.batch)
-    division = dividing(recipe, ranks)
-    state = TrainState(model, optimizer, recipe.train, ranks, carry, division)
+    shards = tensor_parallelism(recipe, ranks)
+    state = TrainState(model, optimizer, recipe.train, ranks, carry, shards)
     step = Step(state, objective, recipe.train, frozen)
     covers_text = recipe.source.covers_text(recipe.data.batch)
     evaluator = Evaluator(
@@ -93,11 +93,11 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = ALONE) ->
     return Built(recipe, data, model, step, evaluator, counts, flops)
 
 
-def dividing(recipe: Recipe, ranks: Ranks) -> Division | None:
+def tensor_parallelism(recipe: Recipe, ranks: Ranks) -> TensorParallel | None:
     """Tensor parallelism of a recipe's model, or None if `ranks` don't share layers."""
-    if not isinstance(ranks, Layers):
+    if not isinstance(ranks, TensorParallelGroup):
         return None
-    return Division(ranks, lambda model: _frozen_optimizer(recipe, model))
+    return TensorParallel(ranks, lambda model: _frozen_optimizer(recipe, model))
 
 
 def _frozen_optimizer(recipe: Recipe, model: Any) -> Any:

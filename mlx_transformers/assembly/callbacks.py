@@ -27,7 +27,7 @@ def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list
     window = Window(built.flops_per_token, peak_flops)
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     found: list[Callback] = [report]
-    if recipe.log.sample_every is not None and (folder or built.step.train_state.division):
+    if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
         sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
         found.append(Sample(recipe.log.sample_every, sample, report))
     found.append(

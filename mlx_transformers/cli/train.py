@@ -64,7 +64,7 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
 
     folder, reason = result.folder, result.reason
     stopped = reason.startswith(STOPPED_BY)
-    if result.leads:
+    if result.is_main:
         print(written(folder))
         words = ["train", recipe, "--resume", str(folder.path)]
         words += [word for each in sets for word in ("--set", each)]

@@ -1,8 +1,8 @@
-"""Training by several processes, each with its share of every batch or of every layer.
+"""Process groups for data-parallel and tensor-parallel training.
 
-Of those who share a batch, what a step needs of the others is sums (gradients, weight, parts of the
-loss), so one exchange per step makes N processes equal to one. Rank 0 leads: it alone reads
-checkpoints and writes anything; the others are given its state when a run begins.
+Data-parallel processes split every batch. A step needs only sums from the other ranks (gradients,
+weight, parts of the loss), so one all-reduce per step makes N processes equal to one. Rank 0 is the
+main process: it alone reads checkpoints and writes anything, and broadcasts its state at the start.
 """
 
 import json
@@ -20,26 +20,26 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from ..core.errors import RecipeError, RunError
-
-Tree = Any
+from ..core.tree import Tree
 
 BUCKET_BYTES = 32 << 20
-"""Arrays are summed in flat buffers of about this size: each call costs milliseconds."""
+"""Size of the flat buffers in which arrays are all-reduced: each call costs milliseconds."""
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Signals by which any process may ask all of them to save and stop."""
+"""Signals on which all processes save and stop, whichever of them received it."""
 
 JOIN_SECONDS = 120.0
-"""How long a process waits for the others to appear; $MLXT_JOIN_SECONDS changes it."""
+"""Seconds to wait for the other processes to start; $MLXT_JOIN_SECONDS overrides it."""
 
-GO_ON = "Checkpoints saved before are whole: start all processes again with --resume auto."
+GO_ON = "Its checkpoints are intact: start all processes again with --resume auto."
 
 
 class Ranks:
-    """A process on its own: rank 0 of 1. Every exchange gives back what it was given.
+    """A single process, rank 0 of 1: every collective operation returns its input.
 
     Attributes:
-        rank, world: which share of a batch's rows this process has, and of how many.
+        rank: index of this process's shard of a batch.
+        world: number of shards of a batch.
     """
 
     rank = 0
@@ -47,41 +47,41 @@ class Ranks:
 
     @property
     def number(self) -> int:
-        """Which of the processes this is."""
+        """Index of this process in the job."""
         return self.rank
 
     @property
     def processes(self) -> int:
-        """How many there are."""
+        """Number of processes in the job."""
         return self.world
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that reads and writes runs, and talks."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, which reads and writes runs and prints."""
         return self.number == 0
 
-    def sum(self, tree: Tree) -> Tree:
-        """Every array summed over the ranks, in as few exchanges as there are large buffers."""
+    def all_reduce(self, tree: Tree) -> Tree:
+        """Sum every array over the ranks, packed into few large buffers."""
         return tree
 
-    def copy(self, tree: Tree) -> Tree:
-        """Rank 0's arrays, of the same names, shapes and dtypes, for every rank."""
+    def broadcast(self, tree: Tree) -> Tree:
+        """Return rank 0's arrays on every rank; names, shapes and dtypes must agree."""
         return tree
 
-    def rows(self, flat: mx.array) -> mx.array:
-        """The vectors of all ranks, of one length, as rows in their order: `[world, n]`."""
+    def all_gather(self, flat: mx.array) -> mx.array:
+        """Stack the vectors `[n]` of all ranks, in their order: `[world, n]`."""
         return flat[None]
 
     def gather(self, value: Any) -> list[Any]:
-        """A JSON value of every rank, by rank. Waits until all have come here."""
+        """Return the JSON values of all ranks, by rank; waits for all of them."""
         return [value]
 
     def stop(self, name: str | None) -> str | None:
-        """The signal that all ranks stop for now, given the one received here."""
+        """Return the signal on which all ranks stop now, given the one received here."""
         return name
 
     def agree(self, facts: dict[str, Any]) -> None:
-        """Compare facts between the ranks.
+        """Check that all ranks have the same facts.
 
         Raises:
             RunError: they differ; names the ranks, the facts and both values.
@@ -96,51 +96,49 @@ class Ranks:
         ]
         if faults:
             raise RunError(
-                "The processes of this job are not about to do the same:\n"
-                + "\n".join(faults)
-                + "\n"
+                "The processes of this job have different settings:\n" + "\n".join(faults) + "\n"
                 "Give all of them the same recipe, text and versions."
             )
 
 
-ALONE = Ranks()
-"""What holds wherever nothing was launched as a group."""
+SINGLE = Ranks()
+"""The ranks of a process that was not launched as one of several."""
 
 
-class Group(Ranks):
-    """This process as one of several.
+class DataParallelGroup(Ranks):
+    """One of several processes that split every batch.
 
-    `stop` rides on `sum`: each sum carries this rank's wish, and what all ranks wished in the sum
-    before the last one, which has been waited for, is known without another exchange. So all of
-    them stop after the same step, the second after the signal.
+    Signals travel with `all_reduce`: each carries the signal that this rank has received. The sum
+    before the last has been waited for, so its signals are known without another exchange, and all
+    ranks stop after the same step, the second one after the signal.
     """
 
     def __init__(self, group: Any) -> None:
         self.group = group
         self.rank: int = group.rank()
         self.world: int = group.size()
-        self._wish: str | None = None
-        self._wishes: deque[mx.array] = deque(maxlen=2)
+        self._received: str | None = None
+        self._counts: deque[mx.array] = deque(maxlen=2)
 
-    def sum(self, tree: Tree) -> Tree:
-        wish = mx.array([float(self._wish == name) for name in STOPS])
-        tree, wishes = self._sum((tree, wish))
-        # Begun here, so that reading the wishes later doesn't wait behind the step after.
-        mx.async_eval(tree, wishes)
-        self._wishes.append(wishes)
+    def all_reduce(self, tree: Tree) -> Tree:
+        received = mx.array([float(self._received == name) for name in STOPS])
+        tree, counts = self._sum((tree, received))
+        # Started here, so that reading the counts later doesn't wait for the next step.
+        mx.async_eval(tree, counts)
+        self._counts.append(counts)
         return tree
 
     def stop(self, name: str | None) -> str | None:
-        self._wish = name
-        if len(self._wishes) < 2:
+        self._received = name
+        if len(self._counts) < 2:
             return None
-        counts = _read(self._wishes[0])
+        counts = _read(self._counts[0])
         return next((stop for stop, count in zip(STOPS, counts, strict=True) if count), None)
 
-    def copy(self, tree: Tree) -> Tree:
-        return self._sum(tree if self.leads else tree_map(mx.zeros_like, tree))
+    def broadcast(self, tree: Tree) -> Tree:
+        return self._sum(tree if self.is_main else tree_map(mx.zeros_like, tree))
 
-    def rows(self, flat: mx.array) -> mx.array:
+    def all_gather(self, flat: mx.array) -> mx.array:
         return mx.distributed.all_gather(flat[None], group=self.group)
 
     def gather(self, value: Any) -> list[Any]:
@@ -162,7 +160,7 @@ class Group(Ranks):
             before = flat
             flat = mx.concatenate([leaf.reshape(-1) for leaf in bucket])
             if before is not None:
-                # All ranks must exchange in one order, whatever is evaluated first.
+                # All ranks must communicate in one order, whatever is evaluated first.
                 flat = mx.depends([flat], [before])[0]
             flat = mx.distributed.all_sum(flat, group=self.group)
             ends = np.cumsum([leaf.size for leaf in bucket])[:-1].tolist()
@@ -172,10 +170,10 @@ class Group(Ranks):
         return tree_map(lambda _: next(rest), tree)
 
 
-class Layers(Group):
-    """This process as one of several that share the layers of a model, and see the same rows.
+class TensorParallelGroup(DataParallelGroup):
+    """One of several processes that split every layer of a model and see the same rows.
 
-    Their sums are made inside the layers, so only the wish to stop travels between steps.
+    They all-reduce inside the layers; between steps only signals travel.
     """
 
     def __init__(self, group: Any) -> None:
@@ -192,45 +190,45 @@ class Layers(Group):
         processes: int = self.group.size()
         return processes
 
-    def sum(self, tree: Tree) -> Tree:
+    def all_reduce(self, tree: Tree) -> Tree:
         return tree
 
     def stop(self, name: str | None) -> str | None:
         stop = super().stop(name)
-        super().sum(())
+        super().all_reduce(())
         return stop
 
 
-def sharing_layers(ranks: Ranks, n: int) -> Ranks:
-    """The processes of a job as `train.tensor_parallel = n` wants them.
+def tensor_parallel_ranks(ranks: Ranks, n: int) -> Ranks:
+    """Return the ranks of a job for `train.tensor_parallel = n`.
 
     Raises:
-        RunError: there are not `n` of them.
+        RunError: the job has not `n` processes.
     """
     if n == 1:
         return ranks
-    if not isinstance(ranks, Group) or ranks.processes != n:
+    if not isinstance(ranks, DataParallelGroup) or ranks.processes != n:
         cure = f"Start {n} (mlx.launch -n {n})"
         if ranks.processes > 1:
             cure = (
-                "Groups that share batches with each other are not there, since MLX's ring can't "
-                f"split a group (Group.split). {cure}, or set it to {ranks.processes}"
+                "Tensor and data parallelism can't be combined, since MLX's ring can't split a "
+                f"group (Group.split). {cure}, or set it to {ranks.processes}"
             )
         raise RunError(
-            f"train.tensor_parallel = {n} shares every layer among {n} processes, and this job has "
+            f"train.tensor_parallel = {n} splits every layer over {n} processes, and this job has "
             f"{ranks.processes}. {cure}, or set it to 1."
         )
-    return Layers(ranks.group)
+    return TensorParallelGroup(ranks.group)
 
 
 def _read(array: mx.array) -> np.ndarray:
-    """On the host; NumPy alone would wait, and then not say that the exchange failed."""
+    """Return the array on the host; NumPy alone would hide a failed exchange."""
     mx.eval(array)
     return np.array(array)
 
 
 def buckets(leaves: Sequence[mx.array]) -> Iterator[list[mx.array]]:
-    """Neighbours of one dtype, together up to `BUCKET_BYTES`; a larger array stands alone."""
+    """Group neighbouring arrays of one dtype up to `BUCKET_BYTES`; larger arrays stand alone."""
     bucket: list[mx.array] = []
     for leaf in leaves:
         full = sum(x.nbytes for x in bucket) + leaf.nbytes > BUCKET_BYTES
@@ -243,10 +241,10 @@ def buckets(leaves: Sequence[mx.array]) -> Iterator[list[mx.array]]:
 
 
 def launched() -> str | None:
-    """The backend by which this process was launched as one of several; None if it was not.
+    """Return the backend with which this process was launched as one of several, or None.
 
     Raises:
-        RunError: MLX_RANK is set, and nothing says where the other ranks are.
+        RunError: MLX_RANK is set without the addresses of the other ranks.
     """
     env = os.environ
     if "MLX_IBV_DEVICES" in env:
@@ -267,14 +265,14 @@ def launched() -> str | None:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The ranks that this process is one of; `ALONE` where nothing was launched.
+def join_job() -> Iterator[Ranks]:
+    """Join the job that this process was launched in, and yield its ranks; `SINGLE` alone.
 
     Raises:
-        RunError: the others can't be joined; or one of them has ended before the block did.
+        RunError: the other processes can't be reached, or one of them ended before the block did.
     """
     backend = launched()
-    ranks = ALONE if backend is None else Group(_join(backend))
+    ranks = SINGLE if backend is None else DataParallelGroup(_join(backend))
     try:
         yield ranks
     except RuntimeError as error:
@@ -282,7 +280,7 @@ def joined() -> Iterator[Ranks]:
             raise
         raise RunError(
             "Another process of this job has ended, or can't be reached any more, so rank "
-            f"{ranks.number} of {ranks.processes} ends too ({error}). What the other one printed "
+            f"{ranks.number} of {ranks.processes} ends too ({error}). The output of the other one "
             f"says why. {GO_ON}"
         ) from error
 
@@ -293,14 +291,16 @@ if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
     print(sys.argv[2], file=sys.stderr, flush=True)
     os.kill(os.getppid(), signal.SIGKILL)
 """
-"""Ends its parent unless that closes the pipe in time, or is gone."""
+"""Kills its parent unless that closes the pipe in time, or has ended."""
 
 
 def _join(backend: str) -> Any:
-    """MLX's group. It would wait for ever, and deaf, for a rank that never comes: hence the alarm.
+    """Join MLX's group.
+
+    MLX waits for ever, and ignores signals, for a rank that never starts: hence the alarm.
 
     Raises:
-        RunError: MLX refuses.
+        RunError: MLX can't join.
     """
     seconds = float(os.environ.get("MLXT_JOIN_SECONDS", JOIN_SECONDS))
     sentence = (
@@ -319,15 +319,15 @@ def _join(backend: str) -> Any:
             ) from error
 
 
-def check_shares(ranks: Ranks, **rows: int) -> None:
-    """Refuse a batch whose rows can't be shared evenly.
+def check_divisible(ranks: Ranks, **rows: int) -> None:
+    """Check that batches split evenly over the ranks.
 
     Args:
-        ranks: who shares.
+        ranks: the ranks.
         rows: rows of a batch by the recipe's key, its dot written `__`.
 
     Raises:
-        RecipeError: names the key and the nearest sizes that can.
+        RecipeError: a batch does not; names its key and the nearest sizes that do.
     """
     for name, count in rows.items():
         spare = count % ranks.world
@@ -335,6 +335,6 @@ def check_shares(ranks: Ranks, **rows: int) -> None:
             low, high = count - spare, count - spare + ranks.world
             sizes = f"{low} or {high}" if low else f"{high}"
             raise RecipeError(
-                f"{name.replace('__', '.')} = {count} can't be shared evenly by {ranks.world} "
+                f"{name.replace('__', '.')} = {count} can't be split evenly over {ranks.world} "
                 f"processes: it counts the rows of all of them. Take {sizes}."
             )

@@ -1,8 +1,8 @@
-"""A run whose processes share the layers of the model: who has which part of every array.
+"""Tensor parallelism: each process has a shard of every block of the model.
 
-A run begins whole: weights and optimizer as one process would have them, but lazy. `divide` gives
-each process its part of rank 0's arrays, one array after the other, and `whole` puts them together
-again, so that a checkpoint is that of one process.
+A run begins with lazy arrays of the whole model and optimizer. `shard_state` gives each process its
+shard of rank 0's arrays, one array after the other; `gather` joins the shards, so that a checkpoint
+is that of a single process.
 """
 
 from collections.abc import Callable
@@ -12,46 +12,49 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_map_with_path
 
+from ..core.tree import Tree
 from ..layers.sharding import axis_of
-from ..models.sharing import share_out
+from ..models.sharing import shard_model
 from ..optim.clip import global_norm
-from ..runs.tensors import Tree, filled, named_leaves
-from .processes import Layers
+from ..runs.tensors import filled, named_leaves
+from .processes import TensorParallelGroup
 
 
-class Division:
-    """The parts of the arrays of one process among those that share a model's blocks.
+class TensorParallel:
+    """The shards of one tensor-parallel process.
 
     Args:
         ranks: the processes.
-        optimizer: makes the one of a model that is divided.
+        optimizer: makes the optimizer of a sharded model.
 
     Attributes:
-        done: whether the model is divided already.
-        axes: along which axis an array is divided, by its path; those that all have whole are not
-            there.
+        sharded: whether the model is sharded already.
+        axes: the axis along which each sharded array is split, by its path; replicated arrays are
+            not in it.
     """
 
-    def __init__(self, ranks: Layers, optimizer: Callable[[nn.Module], Optimizer]) -> None:
+    def __init__(
+        self, ranks: TensorParallelGroup, optimizer: Callable[[nn.Module], Optimizer]
+    ) -> None:
         self.ranks = ranks
         self.optimizer = optimizer
-        self.done = False
+        self.sharded = False
         self.axes: dict[str, int] = {}
-        self._of_heads: set[str] = set()
+        self._partial: set[str] = set()
 
-    def divide(self, model: nn.Module) -> None:
-        """Keep this process's part of the model, with the weights that rank 0's has."""
+    def shard_model(self, model: nn.Module) -> None:
+        """Keep this process's shard of the model, with rank 0's weights."""
         before = {"model": model.parameters()}
-        beside = share_out(model, self.ranks.group)
-        model.update(self.cut(before, {"model": model.parameters()})["model"])
-        self._of_heads = {f"model.{name}" for name in beside} - self.axes.keys()
-        self.done = True
+        beside = shard_model(model, self.ranks.group)
+        model.update(self.shard(before, {"model": model.parameters()})["model"])
+        self._partial = {f"model.{name}" for name in beside} - self.axes.keys()
+        self.sharded = True
 
-    def cut(self, whole: dict[str, Tree], like: dict[str, Tree]) -> dict[str, Tree]:
-        """This process's parts of rank 0's arrays, evaluated; `like` has their shapes."""
+    def shard(self, trees: dict[str, Tree], like: dict[str, Tree]) -> dict[str, Tree]:
+        """Return this process's shards of rank 0's arrays, evaluated; `like` has their shapes."""
         found, own = {}, dict(named_leaves(like))
-        for name, array in named_leaves(whole):
-            part = self.ranks.copy(array)
+        for name, array in named_leaves(trees):
+            part = self.ranks.broadcast(array)
             axis = axis_of(array, own[name])
             if axis is not None:
                 self.axes[name] = axis
@@ -60,33 +63,34 @@ class Division:
             found[name] = part
         return filled(like, found)
 
-    def whole(self, trees: dict[str, Tree]) -> dict[str, Tree]:
-        """The arrays of all processes put together, on rank 0; the others get {}."""
+    def gather(self, trees: dict[str, Tree]) -> dict[str, Tree]:
+        """Join the shards of all processes on rank 0; the others get {}."""
         found = {}
         for name, array in named_leaves(trees):
             if name in self.axes:
                 array = self._joined(array, self.axes[name])
             mx.eval(array)
-            if self.ranks.leads:
+            if self.ranks.is_main:
                 found[name] = array
-        return filled(trees, found) if self.ranks.leads else {}
+        return filled(trees, found) if self.ranks.is_main else {}
 
     def _joined(self, part: mx.array, axis: int) -> mx.array:
         rows = mx.distributed.all_gather(mx.moveaxis(part, axis, 0), group=self.ranks.group)
         return mx.contiguous(mx.moveaxis(rows, 0, axis))
 
-    def complete(self, gradients: Tree) -> Tree:
-        """The model's gradients, those summed of which each process knows its own heads' share."""
+    def reduce_gradients(self, gradients: Tree) -> Tree:
+        """All-reduce the gradients of replicated parameters that each process applies to its own
+        heads only; return the others unchanged."""
 
         def one(name: str, gradient: mx.array) -> mx.array:
-            if f"model.{name}" not in self._of_heads:
+            if f"model.{name}" not in self._partial:
                 return gradient
             return mx.distributed.all_sum(gradient, group=self.ranks.group)
 
         return tree_map_with_path(one, gradients)
 
     def norm(self, gradients: Tree) -> mx.array:
-        """The norm of all the model's gradients, those of other processes among them."""
+        """Return the norm of the gradients of the whole model."""
         leaves = tree_flatten({"model": gradients})
         parts = global_norm([leaf for name, leaf in leaves if name in self.axes])
         rest = global_norm([leaf for name, leaf in leaves if name not in self.axes])

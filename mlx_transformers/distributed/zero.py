@@ -1,13 +1,13 @@
-"""Optimizer state shared out among ranks: ZeRO, stage 1 (Rajbhandari et al. 2020, section 5.1).
+"""Optimizer state sharded over ranks: ZeRO, stage 1 (Rajbhandari et al. 2020, section 5.1).
 
-Each rank keeps the moments of its share of the parameters, updates those, and gives the others
-their new values:
+Each rank holds the optimizer state of its shard of the parameters, updates those, and all-gathers
+the new values:
 
     new[own] = update(gradients[own], moments[own])          new = all_gather(new[own])
 
-Shares are whole parameters, so that an update that looks at a whole matrix (Muon, Adafactor) is the
-same as without shares: to the bit, since all ranks hold the same summed gradients. Gradients are
-summed whole: MLX's ring can't reduce and scatter.
+Shards are whole parameters, so updates that read a whole matrix (Muon, Adafactor) equal those of
+unsharded training bit for bit, since all ranks hold the same summed gradients. Gradients are
+all-reduced in full: MLX's ring has no reduce-scatter.
 """
 
 from collections.abc import Callable
@@ -23,27 +23,27 @@ from .processes import Ranks
 
 
 def shares(parameters: Tree, world: int) -> list[frozenset[str]]:
-    """The parameters of each rank by their paths: the largest first, to who has least so far."""
+    """Partition parameters over ranks by path: largest first, to the rank with the fewest bytes."""
     leaves = sorted(tree_flatten(parameters), key=lambda leaf: (-leaf[1].nbytes, leaf[0]))
     names: list[list[str]] = [[] for _ in range(world)]
-    bytes = [0] * world
+    sizes = [0] * world
     for name, leaf in leaves:
-        least = bytes.index(min(bytes))
+        least = sizes.index(min(sizes))
         names[least].append(name)
-        bytes[least] += leaf.nbytes
+        sizes[least] += leaf.nbytes
     return [frozenset(each) for each in names]
 
 
 def pick(tree: Tree, names: frozenset[str]) -> Tree:
-    """The leaves of these paths, in the places that they have in the tree."""
+    """Return the subtree with the leaves of these paths."""
     found = [(name, leaf) for name, leaf in tree_flatten(tree) if name in names]
     return tree_unflatten(found) if found else {}
 
 
 class Sharded(mlx_optim.Optimizer):
-    """An optimizer that has the state of this rank's share, and answers for all parameters.
+    """An optimizer of all parameters that holds the state of this rank's shard.
 
-    `whole` and `spread` are exchanges: all ranks call them at the same place.
+    `gather` and `scatter` communicate: all ranks must call them in the same order.
     """
 
     def __init__(self, make: Callable[[], mlx_optim.Optimizer], ranks: Ranks) -> None:
@@ -56,16 +56,16 @@ class Sharded(mlx_optim.Optimizer):
 
     @property
     def state(self) -> dict:
-        """The state of this rank's share."""
+        """The state of this rank's shard."""
         return self.inner.state
 
     @property
     def learning_rate(self) -> mx.array:
-        """The rate of the last update."""
+        """The learning rate of the last update."""
         return self.inner.learning_rate
 
     def init(self, parameters: dict) -> None:
-        """Share out the parameters, and make the state of this rank's."""
+        """Partition the parameters, and make the state of this rank's shard."""
         self.shares = shares(parameters, self.ranks.world)
         self.inner.init(pick(parameters, self.shares[self.ranks.rank]))
         template = self.make()
@@ -73,7 +73,7 @@ class Sharded(mlx_optim.Optimizer):
         self.template = template.state  # never evaluated: names, shapes and dtypes
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
-        """The new values of all parameters, those of other ranks from them."""
+        """Return the new values of all parameters, those of other shards from their ranks."""
         own = self.shares[self.ranks.rank]
         new = dict(tree_flatten(self.inner.apply_gradients(pick(gradients, own), parameters)))
         leaves = dict(tree_flatten(gradients))
@@ -84,12 +84,12 @@ class Sharded(mlx_optim.Optimizer):
         return tree_unflatten([(name, found[name]) for name in leaves])
 
     def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict:
-        """The new arrays of all ranks, as flat rows of one length."""
+        """All-gather the new arrays of all ranks, as flat rows of one length."""
         order = [[name for name in wanted if name in share] for share in self.shares]
         sizes = [sum(wanted[name].size for name in names) for names in order]
         mine = [new[name].reshape(-1) for name in order[self.ranks.rank]]
         pad = mx.zeros(max(sizes) - sizes[self.ranks.rank], next(iter(wanted.values())).dtype)
-        rows = self.ranks.rows(mx.concatenate([*mine, pad]))
+        rows = self.ranks.all_gather(mx.concatenate([*mine, pad]))
         found = {}
         for row, names in enumerate(order):
             at = 0
@@ -99,8 +99,8 @@ class Sharded(mlx_optim.Optimizer):
                 at += like.size
         return found
 
-    def whole(self) -> Tree:
-        """The state of all parameters on rank 0, as one process would have it; others get {}."""
+    def gather(self) -> Tree:
+        """Collect the state of all parameters on rank 0, as unsharded; other ranks get {}."""
         own = dict(named_leaves(self.state))
         names = [name for name, _ in named_leaves(self.template)]
         keepers = self.ranks.gather([name in own for name in names])
@@ -108,14 +108,14 @@ class Sharded(mlx_optim.Optimizer):
         for i, (name, like) in enumerate(named_leaves(self.template)):
             keeper = next(rank for rank, has in enumerate(keepers) if has[i])
             mine = own[name] if keeper == self.ranks.rank else None
-            value = _from_bytes(self.ranks.sum(_bytes(mine, like)), like)
-            mx.eval(value)  # one by one: nobody but rank 0 ever has more than its share
-            if self.ranks.leads:
+            value = _from_bytes(self.ranks.all_reduce(_bytes(mine, like)), like)
+            mx.eval(value)  # one by one: no rank but 0 ever holds more than its shard
+            if self.ranks.is_main:
                 found[name] = value
-        return filled(self.template, found) if self.ranks.leads else {}
+        return filled(self.template, found) if self.ranks.is_main else {}
 
-    def offer(self, saved: Tree) -> None:
-        """Rank 0: what `spread` is to give out.
+    def stage(self, saved: Tree) -> None:
+        """On rank 0, set the state that `scatter` distributes.
 
         Raises:
             CheckpointError: it isn't the state of these parameters.
@@ -123,15 +123,15 @@ class Sharded(mlx_optim.Optimizer):
         check(self.template, saved, "optimizer")
         self.saved = saved
 
-    def spread(self) -> None:
-        """Every rank's share of what rank 0 offered; without an offer all stays."""
+    def scatter(self) -> None:
+        """Give every rank its shard of the staged state; without one, keep the present state."""
         if not self.ranks.gather(self.saved is not None)[0]:
             return
         saved = dict(named_leaves(self.saved)) if self.saved is not None else {}
         own = {name for name, _ in named_leaves(self.state)}
         found: dict[str, mx.array] = {}
         for name, like in named_leaves(self.template):
-            value = _from_bytes(self.ranks.copy(_bytes(saved.get(name), like)), like)
+            value = _from_bytes(self.ranks.broadcast(_bytes(saved.get(name), like)), like)
             mx.eval(value)
             if name in own:
                 found[name] = value
@@ -140,11 +140,11 @@ class Sharded(mlx_optim.Optimizer):
 
 
 def _bytes(array: mx.array | None, like: mx.array) -> mx.array:
-    """The array as bytes, which sums keep to the bit (-0.0 + 0.0 is 0.0); None as zeros."""
+    """Return the array as bytes, whose sums are exact (-0.0 + 0.0 is 0.0); None as zeros."""
     if array is None:
         return mx.zeros((like.nbytes,), mx.uint8)
     return array.reshape(-1).view(mx.uint8)
 
 
-def _from_bytes(bytes: mx.array, like: mx.array) -> mx.array:
-    return bytes.view(like.dtype).reshape(like.shape)
+def _from_bytes(data: mx.array, like: mx.array) -> mx.array:
+    return data.view(like.dtype).reshape(like.shape)

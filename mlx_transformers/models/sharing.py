@@ -40,7 +40,7 @@ def check_parts(config: ModelKind, model: Model, n: int) -> None:
         layer.config.part(layer.dim, n)
 
 
-def share_out(model: nn.Module, group: mx.distributed.Group) -> frozenset[str]:
+def shard_model(model: nn.Module, group: mx.distributed.Group) -> frozenset[str]:
     """Keep this process's part of every block; its weights need not have been evaluated.
 
     Returns:

@@ -13,7 +13,7 @@ from ..assembly.streams import training_feed
 from ..core.device import keep_wired
 from ..core.errors import RunError
 from ..layers.counts import flops_per_token
-from ..trainer.dry_run import probe
+from ..trainer.dry_run import dry_run
 from ..trainer.loop import arrays
 from ..trainer.source import Feed
 from ..trainer.step import Batch
@@ -147,7 +147,7 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
         say(f"This machine is busy (load {load:.1f} per core), so figures will be too low.")
     say("Compiling ...")
     with closing(training_feed(built)) as feed:
-        dry = probe(built.step, _step_batches(built, feed))
+        dry = dry_run(built.step, _step_batches(built, feed))
         timer = StepTimer(built.step, TimedFeed(feed))
         timer.warm()
         for number in range(rounds):

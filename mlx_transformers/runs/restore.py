@@ -1,25 +1,24 @@
-"""Putting saved trees back into live objects, tensor by tensor, or saying why not."""
+"""Restoring saved trees into live objects, with errors that name each tensor."""
 
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx.optimizers as mlx_optim
 
 from ..core.errors import CheckpointError
 from ..core.tree import assign
 from .tensors import Tree, named_leaves
 
 SHOWN = 12
-"""Tensors named per fault; one screen."""
+"""Tensors named in an error, per kind of difference."""
 
 
 def check(live: Tree, saved: Tree, what: str) -> None:
-    """Compare names, shapes and dtypes of two trees.
+    """Check that two trees agree in names, shapes and dtypes.
 
     Raises:
-        CheckpointError: they differ; names each tensor that is missing, unexpected, or of
-            another shape or dtype.
+        CheckpointError: they differ; names the tensors that are missing, unexpected, or of another
+            shape or dtype.
     """
     ours, theirs = dict(named_leaves(live)), dict(named_leaves(saved))
     faults = [
@@ -43,31 +42,22 @@ def check(live: Tree, saved: Tree, what: str) -> None:
 
 
 def restore_model(model: nn.Module, saved: Tree, what: str = "model") -> None:
-    """Give a model the parameters of a checkpoint.
+    """Load the parameters of a checkpoint into a model.
 
     Raises:
-        CheckpointError: as `check`; the model is then as it was.
+        CheckpointError: as `check`; the model is unchanged.
     """
     check(model.parameters(), saved, what)
     model.update(saved)
 
 
-def restore_optimizer(optimizer: mlx_optim.Optimizer, saved: Tree) -> None:
-    """Give an optimizer that was built for this model the state of a checkpoint.
-
-    The state's containers stay the same objects, so compiled functions that captured them go on.
-
-    Raises:
-        CheckpointError: as `check`; the optimizer is then as it was.
-    """
-    restore_state(optimizer.state, saved, "optimizer")
-
-
 def restore_state(live: dict[str, Any], saved: Tree, what: str) -> None:
-    """Put a saved tree into the containers of a live one: an average, a loss scaler.
+    """Load a saved tree into the containers of a live one: an optimizer's state, an EMA.
+
+    The containers stay the same objects, so compiled functions that captured them stay valid.
 
     Raises:
-        CheckpointError: as `check`; the live tree is then as it was.
+        CheckpointError: as `check`; the live tree is unchanged.
     """
     check(live, saved, what)
     assign(live, saved)

@@ -1,26 +1,23 @@
-"""What a recurrent model carries from one batch to the next: truncated backpropagation in time.
+"""Stateful batches of recurrent models: truncated back-propagation through time (TBPTT).
 
-The text of row b goes on in row b of the next batch (data/batches/streams.py), and so does the
-state, from which no gradient flows back (Williams & Peng 1990; Mikolov et al. 2010).
+Row b of a batch continues the text of row b of the previous batch (data/batches/streams.py), from
+its last state. No gradient flows back through that state (Williams & Peng 1990; Mikolov et al.
+2010).
 """
-
-from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_map
 
 from ..core.errors import RecipeError
+from ..core.tree import Tree
 from ..distributed.processes import Ranks
 from ..models.model import Model
 
-Tree = Any
 
+class RecurrentCarry:
+    """The recurrent state after the last batch, per row; zeros before the first batch.
 
-class Carry:
-    """The state after the last batch, one for each of its rows; zeros before the first one.
-
-    It is no parameter: nothing optimises it. It is saved with a checkpoint, so that a run that is
-    resumed goes on as if it had not been interrupted.
+    It is not a parameter. Checkpoints hold it, so that a resumed run equals an uninterrupted one.
 
     Raises:
         RecipeError: the model has no state to carry, or several processes would share its rows.
@@ -30,26 +27,26 @@ class Carry:
         state = model.carried_state(rows)
         if state is None:
             raise RecipeError(
-                "data.batch.kind = 'streams' lays rows out for a model that carries its state from "
-                "batch to batch, and this one carries none. Take a recurrent model, or leave "
+                "data.batch.kind = 'streams' is for a model that carries its recurrent state from "
+                "batch to batch, and this one has none. Choose a recurrent model, or leave "
                 "data.batch out."
             )
         if ranks.world > 1:
             raise RecipeError(
-                "data.batch.kind = 'streams' is for a single process: each keeps a state of its "
-                "own rows, and a checkpoint holds that of one."
+                "data.batch.kind = 'streams' is for a single process: each would have the state of "
+                "its own rows, and a checkpoint holds that of one."
             )
         self.state: dict[str, Tree] = {"rows": state}
 
     def before(self, starts: mx.array) -> Tree:
-        """The state to begin a batch with, empty in the rows that `starts [B]` marks."""
+        """Return the initial state of a batch, zero in the rows that `starts [B]` marks."""
         return tree_map(lambda x: mx.where(starts[:, None] != 0, 0.0, x), self.state["rows"])
 
     def keep(self, after: Tree) -> None:
-        """Go on from `after`, or from nothing where a number of it is not finite."""
+        """Set the state for the next batch; elements that are not finite become zero."""
 
-        def sane(x: mx.array) -> mx.array:
+        def finite(x: mx.array) -> mx.array:
             x = mx.stop_gradient(x).astype(mx.float32)
             return mx.where(mx.isfinite(x), x, 0.0)
 
-        self.state["rows"] = tree_map(sane, after)
+        self.state["rows"] = tree_map(finite, after)

@@ -1,4 +1,4 @@
-"""Before step 1: do all parameters learn, and does the step run at all?"""
+"""Dry run of the first step: compiles it, measures it, and finds parameters without a gradient."""
 
 import time
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from .step import Batch, Step
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a dry run found.
+class DryRun:
+    """Result of a dry run.
 
     Attributes:
-        compile_s: seconds that the first step took, compilation included.
-        peak_gib: most memory that MLX held during it.
-        idle: parameters that got no gradient from the batch.
+        compile_s: seconds of the first step, compilation included.
+        peak_gib: peak MLX memory during it.
+        unused_parameters: parameters whose gradient is zero on the batch.
     """
 
     compile_s: float
     peak_gib: float
-    idle: list[str]
+    unused_parameters: list[str]
 
 
-def probe(step: Step, microbatches: list[Batch]) -> Probe:
-    """Run one whole step and undo it; then look for parameters without a gradient.
+def dry_run(step: Step, microbatches: list[Batch]) -> DryRun:
+    """Run one step and undo it; then look for parameters without a gradient.
 
     Raises:
-        RunError: the loss of the fresh model is not finite.
+        RunError: the loss of the new model is not finite.
     """
     mx.eval(step.state)
     held = snapshot(step.state[:-1])
@@ -45,15 +45,14 @@ def probe(step: Step, microbatches: list[Batch]) -> Probe:
         assign(live, saved)
     if not mx.isfinite(metrics["loss"]).item():
         raise RunError(
-            "The loss of the fresh model is not a finite number. Look at model.init, or train in "
-            "float32."
+            "The loss before the first update is not a finite number. Check model.init, or set "
+            "train.dtype = 'float32'."
         )
-    return Probe(
-        seconds, peak, _without_gradient(step, {k: v[:1] for k, v in microbatches[0].items()})
-    )
+    first_row = {name: rows[:1] for name, rows in microbatches[0].items()}
+    return DryRun(seconds, peak, _unused_parameters(step, first_row))
 
 
-def _without_gradient(step: Step, batch: Batch) -> list[str]:
+def _unused_parameters(step: Step, batch: Batch) -> list[str]:
     def loss(params: Tree) -> mx.array:
         return step.loss(params, batch, Context(key=mx.random.key(0))).total
 

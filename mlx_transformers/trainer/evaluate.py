@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..core.context import Context
 from ..core.loss import Unit
-from ..distributed.processes import ALONE, Ranks
+from ..distributed.processes import SINGLE, Ranks
 from ..optim.ema import Ema
 from .forward import Forward
 from .traced import Traced
@@ -32,7 +32,7 @@ class Evaluator:
         loss: Forward,
         bytes_per_token: float | None,
         ema: Ema | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE,
         unit: Unit = "token",
     ) -> None:
         self.loss = loss

@@ -15,7 +15,7 @@ from ..data.config import Data
 from ..data.kinds import BatchKind
 from ..data.prepared import Prepared
 from ..data.stream import EvalStream, TrainStream
-from ..distributed.processes import ALONE, Ranks
+from ..distributed.processes import SINGLE, Ranks
 from ..recipe.config import Kind
 from .config import Train
 
@@ -72,7 +72,7 @@ class RunParts:
     train: Train
     eval_batch_size: int
     models: Mapping[str, nn.Module]
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE
 
 
 class SourceKind(Kind, ABC):

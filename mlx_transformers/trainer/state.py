@@ -7,13 +7,13 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 
 from ..core.tree import Tree, assign, snapshot
-from ..distributed.processes import ALONE, Ranks
-from ..distributed.tensor_parallel import Division
+from ..distributed.processes import SINGLE, Ranks
+from ..distributed.tensor_parallel import TensorParallel
 from ..distributed.zero import Sharded
 from ..optim.ema import Ema
 from ..optim.scaler import LossScaler
 from ..runs.restore import restore_model, restore_state
-from .carry import Carry
+from .carry import RecurrentCarry
 from .config import Train
 
 
@@ -28,7 +28,7 @@ class TrainState:
         carry: recurrent state that goes on from batch to batch (truncated BPTT), or None.
         clock: `progress`, the fraction of the run's steps that are done.
         ranks: the processes that train together.
-        division: tensor parallelism of the model, or None.
+        tensor_parallel: tensor parallelism of the model, or None.
         version: counts how often arrays or containers were replaced from outside; compiled
             functions that captured them are made anew.
     """
@@ -38,24 +38,24 @@ class TrainState:
         model: nn.Module,
         optimizer: optim.Optimizer,
         config: Train,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE,
         carry: bool = False,
-        division: Division | None = None,
+        tensor_parallel: TensorParallel | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.ranks = ranks
-        self.division = division
+        self.tensor_parallel = tensor_parallel
         self.scaler = LossScaler() if config.dtype == "float16" else None
         self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
-        self.carry = Carry(model, config.batch_size, ranks) if carry else None
+        self.carry = RecurrentCarry(model, config.batch_size, ranks) if carry else None
         self.clock = {"progress": mx.array(0.0)}
         self.version = 0
 
     @property
     def complete(self) -> bool:
         """Whether this process has its arrays: tensor-parallel ones have them after `broadcast`."""
-        return self.division is None or self.division.done
+        return self.tensor_parallel is None or self.tensor_parallel.sharded
 
     @property
     def captured(self) -> list[Any]:
@@ -75,11 +75,11 @@ class TrainState:
 
     def gather(self) -> dict[str, Tree]:
         """Collect the `trees` of all ranks on rank 0; every rank must call it."""
-        if self.division is not None:
-            return self.division.whole(self.trees())
+        if self.tensor_parallel is not None:
+            return self.tensor_parallel.gather(self.trees())
         if not isinstance(self.optimizer, Sharded):
             return self.trees()
-        return self.trees() | {"optimizer": self.optimizer.whole()}
+        return self.trees() | {"optimizer": self.optimizer.gather()}
 
     def restore(self, trees: dict[str, Tree]) -> None:
         """Put back gathered trees on rank 0; other ranks receive them by `broadcast`.
@@ -90,7 +90,7 @@ class TrainState:
         restore_model(self.model, trees["model"])
         for name, live in self.trees().items():
             if name == "optimizer" and isinstance(self.optimizer, Sharded):
-                self.optimizer.offer(trees.get(name, {}))
+                self.optimizer.stage(trees.get(name, {}))
             elif name != "model":
                 restore_state(live, trees.get(name, {}), name)
         self.version += 1
@@ -109,23 +109,23 @@ class TrainState:
     def broadcast(self) -> None:
         """Copy rank 0's arrays, or this process's part of them, to every rank."""
         self.version += 1
-        if self.division is not None:
-            self._divide(self.division)
+        if self.tensor_parallel is not None:
+            self._shard(self.tensor_parallel)
             return
         live = self.trees()
         if isinstance(self.optimizer, Sharded):
             del live["optimizer"]
-            self.optimizer.spread()
-        trees = self.ranks.copy(live)
+            self.optimizer.scatter()
+        trees = self.ranks.broadcast(live)
         mx.eval(trees)
         self.model.update(trees.pop("model"))
         assign({name: live[name] for name in trees}, trees)
 
-    def _divide(self, division: Division) -> None:
+    def _shard(self, shards: TensorParallel) -> None:
         whole = snapshot({name: tree for name, tree in self.trees().items() if name != "model"})
-        division.divide(self.model)
-        self.optimizer = division.optimizer(self.model)
+        shards.shard_model(self.model)
+        self.optimizer = shards.optimizer(self.model)
         if self.ema is not None:
             self.ema.restart(self.model.trainable_parameters())
         live = {name: tree for name, tree in self.trees().items() if name != "model"}
-        assign(live, division.cut(whole, live))
+        assign(live, shards.shard(whole, live))

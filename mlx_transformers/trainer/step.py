@@ -48,8 +48,8 @@ class Step:
         self.config = config
         self.loss = Forward(train_state.model, objective, getattr(mx, config.dtype), frozen)
         self.tokens = config.batch_size * config.seq_len
-        division = train_state.division
-        self.clip = config.clip.build(division.norm if division else global_norm)
+        shards = train_state.tensor_parallel
+        self.clip = config.clip.build(shards.norm if shards else global_norm)
         self.rebuild()
 
     @property
@@ -120,22 +120,19 @@ class Step:
             # Evaluated one by one, so that only one microbatch's activations are alive.
             mx.eval(total)
             total = self._more(total, batch, key)
-        return self._apply(ranks.sum(total))
+        return self._apply(ranks.all_reduce(total))
 
     def _gradients(self, batch: Batch, key: mx.array) -> Tree:
         """Return summed gradients, weight and loss parts of one microbatch."""
-        carry, scaler, division = (
-            self.train_state.carry,
-            self.train_state.scaler,
-            self.train_state.division,
-        )
+        state = self.train_state
+        carry, scaler, shards = state.carry, state.scaler, state.tensor_parallel
         carried = carry.before(batch["starts"]) if carry else None
 
         def loss(params: Tree) -> tuple[mx.array, Tree]:
             ctx = Context(
                 collected=Collected(carried=carried),
                 key=key,
-                scalars={"progress": self.train_state.clock["progress"]},
+                scalars={"progress": state.clock["progress"]},
             )
             out = self.loss(params, batch, ctx)
             sums = {"weight": out.weight, "parts": out.parts, "carried": ctx.collected.carried}
@@ -145,8 +142,8 @@ class Step:
             return scaler.scale_loss(out.total / self.tokens), sums
 
         (_, sums), grads = mx.value_and_grad(loss)(self.model.trainable_parameters())
-        if division is not None:
-            grads = division.complete(grads)
+        if shards is not None:
+            grads = shards.reduce_gradients(grads)
         after = sums.pop("carried")
         if carry is not None:
             carry.keep(after)

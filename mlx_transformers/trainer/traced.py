@@ -1,4 +1,4 @@
-"""A compiled function that knows how often it was traced."""
+"""Compiled functions that count their traces."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,9 @@ import mlx.core as mx
 
 
 class Traced:
-    """`mx.compile(f)` over captured state, counting traces: each is seconds of compilation.
+    """`mx.compile(f)` with captured state, counting traces: each costs seconds of compilation.
 
-    `state` is captured both ways: what is read must be an input, what a trace leaves behind must
-    come back as an output.
+    `state` is both an input and an output, since `f` reads it and changes it.
     """
 
     def __init__(self, f: Callable[..., Any], state: list[Any]) -> None:
@@ -27,9 +26,9 @@ class Traced:
 
 
 def compiling() -> bool:
-    """Whether `mx.compile` is in force; where it isn't, every call of a `Traced` is a trace.
+    """Whether `mx.compile` is enabled; if not, every call of a `Traced` is a trace.
 
-    MLX_DISABLE_COMPILE and `mx.disable_compile()` turn it off, and so does a missing compiler.
+    MLX_DISABLE_COMPILE, `mx.disable_compile()` and a missing compiler disable it.
     """
     probe = Traced(lambda x: x + 1, [])
     for _ in range(2):

@@ -27,7 +27,7 @@ from ..assembly.streams import held_out_batches, training_feed
 from ..core.device import facts, keep_freed, keep_wired
 from ..data.prepare import Progress as Preparing
 from ..data.prepare import prepare
-from ..distributed.processes import Ranks, check_shares, joined, sharing_layers
+from ..distributed.processes import Ranks, check_divisible, join_job, tensor_parallel_ranks
 from ..recipe.show import diff
 from ..recipe.toml import to_toml
 from ..report.screen import open_screen
@@ -35,7 +35,7 @@ from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, create
 from ..runs.progress import Progress
 from ..trainer.callbacks import Sink
-from ..trainer.dry_run import probe
+from ..trainer.dry_run import dry_run
 from ..trainer.loop import Trainer, arrays
 from ..trainer.sinks import JsonLines, require_trackers, trackers
 from ..trainer.source import Feed
@@ -62,14 +62,14 @@ class Result:
         progress: steps, tokens and best loss reached.
         reason: "finished", "stopped early ...", "stopped by SIGINT" and the like.
         traces: number of traces of the training step in this process.
-        leads: whether this process wrote the run: the only one, or rank 0 of several.
+        is_main: whether this process wrote the run: the only one, or rank 0 of several.
     """
 
     folder: RunFolder
     progress: Progress
     reason: str
     traces: int
-    leads: bool = True
+    is_main: bool = True
 
 
 def train(
@@ -108,11 +108,11 @@ def train(
     require_trackers(recipe.log)
     config, (rows, _) = recipe.train, recipe.train.divided
     key = "train__batch_size" if config.microbatch == "given" else "train__microbatch"
-    with joined() as everyone:
-        ranks = sharing_layers(everyone, config.tensor_parallel)
-        check_shares(ranks, **{key: rows}, eval__batch_size=recipe.eval.batch_size or rows)
+    with join_job() as everyone:
+        ranks = tensor_parallel_ranks(everyone, config.tensor_parallel)
+        check_divisible(ranks, **{key: rows}, eval__batch_size=recipe.eval.batch_size or rows)
         build_parts = partial(_build, recipe, ranks, progress)
-        if not ranks.leads:
+        if not ranks.is_main:
             return _follow(build_parts, ranks)
         resumed = find_run(stem, name, resume, root)
         if resumed is None:
@@ -175,14 +175,14 @@ def _follow(build_parts: BuildFn, ranks: Ranks) -> Result:
         feed = _warm_up(built, done, lambda text: None)
         reason = _run(built, feed, None, done, lambda text: None)
     folder = RunFolder(Path(ranks.gather(None)[0]))
-    return Result(folder, done, reason, built.step.traces, leads=False)
+    return Result(folder, done, reason, built.step.traces, is_main=False)
 
 
 def _build(recipe: Recipe, ranks: Ranks, progress: Preparing | None) -> Built:
     """Prepare the data and build the recipe, after checking that it is the same on all ranks."""
     keys = {path: value for path, value, _ in diff(recipe, {}) if path not in LOCAL_KEYS}
     ranks.agree(keys | {f"version of {name}": version(name) for name in ("mlx", "mlxt")})
-    data = prepare(recipe.data, progress=progress if ranks.leads else None)
+    data = prepare(recipe.data, progress=progress if ranks.is_main else None)
     ranks.agree({"fingerprint of the text and its tokenizer": data.fingerprint})
     return build(recipe, data, ranks)
 
@@ -211,10 +211,10 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     )
     say(check_fits(_plan(built)))
     say("Compiling the first step ...")
-    dry = probe(
+    dry = dry_run(
         built.step, [arrays(batch) for batch in feed.preview(built.recipe.train.accumulate)]
     )
-    for parameter in dry.idle:
+    for parameter in dry.unused_parameters:
         say(f"Warning: {parameter} gets no gradient from the first batch.")
     say(f"The first step took {dry.compile_s:.1f} s with compilation, and {dry.peak_gib:.2f} GiB.")
     return feed

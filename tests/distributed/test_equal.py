@@ -55,7 +55,7 @@ def test_two_ranks_equal_one(tmp_path: Path, sets: tuple[str, ...]) -> None:
     ranks = group.train(tmp_path, *STILL, *OFTEN, *sets)
     assert [rank.code for rank in ranks] == [0, 0], ranks
     one = tiny.run(tmp_path, *STILL, *OFTEN, *sets, name="one")
-    assert one.leads
+    assert one.is_main
     tolerance = 1e-3 if "float16" in str(sets) else 1e-5
     assert_equal(group.run(tmp_path), one.folder.path, tolerance)
     if "ema" in str(sets):

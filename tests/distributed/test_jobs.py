@@ -149,17 +149,17 @@ import json, sys
 import mlx_transformers, mlx.core as mx
 from mlx_transformers.distributed import processes
 processes.BUCKET_BYTES = 64
-with processes.joined() as ranks:
+with processes.join_job() as ranks:
     r = ranks.rank + 1
     tree = {
         "a": [mx.full((3, 5), r), mx.array(r, mx.int32)],
         "b": {"c": mx.full((30,), 0.5 * r), "d": mx.array([r], mx.uint64), "e": mx.zeros((0,))},
     }
-    summed, copied = ranks.sum(tree), ranks.copy(tree)
+    summed, copied = ranks.all_reduce(tree), ranks.broadcast(tree)
     values = ranks.gather({"text": "é" * r, "number": 0.1 * r, "nan": float("nan")})
     found = [summed["a"], summed["b"], copied["a"], copied["b"]]
     shown = processes.tree_map(lambda x: [str(x.dtype), x.tolist()], found)
-    print(json.dumps([shown, values, ranks.leads, ranks.world]))
+    print(json.dumps([shown, values, ranks.is_main, ranks.world]))
 """
 
 

@@ -46,8 +46,8 @@ def difference(whole, own):
     return worst
 
 found = []
-with processes.joined() as everyone:
-    ranks = processes.sharing_layers(everyone, 2)
+with processes.join_job() as everyone:
+    ranks = processes.tensor_parallel_ranks(everyone, 2)
     for row in ROWS:
         kind = row.parse()
         if row.slot not in ("mixer", "ffn") or not splits(type(kind)):

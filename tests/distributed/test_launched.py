@@ -56,22 +56,22 @@ def test_a_host_file_that_mlx_refuses_is_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLX_RANK", "0")
     monkeypatch.setenv("MLX_HOSTFILE", "hosts")
     with pytest.raises(RunError, match=r"can't join the others over ring: .*doctor --hosts"):
-        processes.joined().__enter__()
+        processes.join_job().__enter__()
 
 
 def test_a_process_alone_exchanges_nothing() -> None:
-    with processes.joined() as ranks:
-        assert ranks is processes.ALONE
+    with processes.join_job() as ranks:
+        assert ranks is processes.SINGLE
         tree = {"a": mx.zeros(3)}
-        assert ranks.sum(tree) is ranks.copy(tree) is tree
+        assert ranks.all_reduce(tree) is ranks.broadcast(tree) is tree
         assert ranks.gather(3) == [3]
         assert ranks.stop("SIGINT") == "SIGINT"
         ranks.agree({"a": 1})
-        processes.check_shares(ranks, train__batch_size=5)
+        processes.check_divisible(ranks, train__batch_size=5)
 
 
 def test_errors_of_mlx_that_have_another_cause_pass_through() -> None:
-    with pytest.raises(RuntimeError, match="another"), processes.joined():
+    with pytest.raises(RuntimeError, match="another"), processes.join_job():
         raise RuntimeError("[ring] another")
 
 
@@ -88,6 +88,6 @@ def test_buffers_hold_neighbours_of_one_dtype_up_to_a_size(
 def test_rows_are_shared_evenly_or_refused() -> None:
     ranks = processes.Ranks()
     ranks.world = 4
-    processes.check_shares(ranks, train__batch_size=8, eval__batch_size=4)
+    processes.check_divisible(ranks, train__batch_size=8, eval__batch_size=4)
     with pytest.raises(RecipeError, match=r"eval\.batch_size = 6 .* 4 processes.* Take 4 or 8\."):
-        processes.check_shares(ranks, train__batch_size=8, eval__batch_size=6)
+        processes.check_divisible(ranks, train__batch_size=8, eval__batch_size=6)

@@ -86,14 +86,14 @@ from mlx.utils import tree_flatten
 from mlx_transformers.assembly.build import build
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.distributed import processes
-with processes.joined() as everyone:
-    ranks = processes.sharing_layers(everyone, 2)
+with processes.join_job() as everyone:
+    ranks = processes.tensor_parallel_ranks(everyone, 2)
     step = build(load_recipe(sys.argv[1], sys.argv[2:]), ranks=ranks).step
     step.train_state.broadcast()
     for index in range(3):
         step([{"tokens": mx.array(np.random.default_rng(index).integers(0, 9, (4, 17)))}], index)
     leaves = dict(tree_flatten(step.train_state.trees()))
-    axes = {name: leaf.shape[axis] for name, axis in step.train_state.division.axes.items()
+    axes = {name: leaf.shape[axis] for name, axis in step.train_state.tensor_parallel.axes.items()
             for leaf in [leaves[name]]}
     sums = {name: leaf.astype(mx.float32).sum().item() for name, leaf in leaves.items()}
     print(json.dumps([axes, ranks.gather(sums)]))
@@ -142,5 +142,5 @@ def test_what_cannot_be_shared_is_named(tmp_path: Path, sets: tuple[str, ...], s
 def test_a_job_of_another_size_is_refused(tmp_path: Path) -> None:
     for rank in group.train(tmp_path, "train.tensor_parallel=4", f"{MIXER}.n_heads=4"):
         assert rank.code == 1
-        assert "this job has 2. Groups that share batches" in rank.err
+        assert "this job has 2. Tensor and data parallelism" in rank.err
         assert "or set it to 2, or set it to 1" in rank.err

@@ -126,4 +126,4 @@ def test_another_models_state_is_refused() -> None:
     optimizer = Sharded(lambda: AdamW(learning_rate=1e-3).split(model, 5), Apart(0, 2))
     optimizer.init(model.parameters())
     with pytest.raises(CheckpointError, match="optimizer doesn't fit: missing"):
-        optimizer.offer({"step": mx.array(0, mx.uint64)})
+        optimizer.stage({"step": mx.array(0, mx.uint64)})

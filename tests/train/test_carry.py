@@ -8,8 +8,8 @@ import pytest
 
 from mlx_transformers.core.context import Collected, Context
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.distributed.processes import ALONE
-from mlx_transformers.trainer.carry import Carry
+from mlx_transformers.distributed.processes import SINGLE
+from mlx_transformers.trainer.carry import RecurrentCarry
 from mlx_transformers.trainer.loop import arrays
 
 from . import tiny
@@ -96,8 +96,8 @@ def test_a_model_without_a_state_to_carry_is_an_error(tmp_path):
 def test_processes_that_share_the_rows_are_an_error(tmp_path):
     model = tiny.built(tmp_path, *STREAMS).model
     with pytest.raises(RecipeError, match="single process"):
-        Carry(model, 3, SimpleNamespace(world=2))
-    assert Carry(model, 3, ALONE).state
+        RecurrentCarry(model, 3, SimpleNamespace(world=2))
+    assert RecurrentCarry(model, 3, SINGLE).state
 
 
 def test_progress_goes_from_nothing_to_all(tmp_path):

@@ -18,7 +18,7 @@ from mlx_transformers.optim.muon import Muon
 from mlx_transformers.optim.schedules import Cosine
 from mlx_transformers.optim.sgd import Sgd
 from mlx_transformers.runs.checkpoint import load, save
-from mlx_transformers.runs.restore import restore_model, restore_optimizer, restore_state
+from mlx_transformers.runs.restore import restore_model, restore_state
 
 SCHEDULE = Cosine(warmup=2)
 CONFIGS = [
@@ -81,7 +81,7 @@ class Run:
 
     def restore(self, trees):
         restore_model(self.model, trees["model"])
-        restore_optimizer(self.optimizer, trees["optimizer"])
+        restore_state(self.optimizer.state, trees["optimizer"], "optimizer")
         restore_state(self.ema.state, trees["ema"], "average")
 
 
@@ -132,7 +132,7 @@ def test_the_state_of_another_optimizer_is_refused_and_changes_nothing():
     adamw = AdamW(learning_rate=1e-3).build(model, 10)
     before = leaves(adamw.state)
     with pytest.raises(CheckpointError, match=r"optimizer doesn't fit.*embed\.weight\.v"):
-        restore_optimizer(adamw, Lion(learning_rate=1e-3).build(model, 10).state)
+        restore_state(adamw.state, Lion(learning_rate=1e-3).build(model, 10).state, "optimizer")
     after = leaves(adamw.state)
     assert after.keys() == before.keys()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.context import Context, Layout
-from mlx_transformers.trainer.dry_run import probe
+from mlx_transformers.trainer.dry_run import dry_run
 
 from . import tiny
 
@@ -277,8 +277,8 @@ def test_the_dry_run_leaves_no_trace(tmp_path, accumulate, dtype):
     batches = [batch(vocab(tried), 4 * accumulate, s) for s in range(3)]
     micro = [part(batches[2], slice(4 * i, 4 * i + 4)) for i in range(accumulate)]
     before = tiny.leaves(tried.step.state[:-1])
-    found = probe(tried.step, micro)
-    assert found.idle == []
+    found = dry_run(tried.step, micro)
+    assert found.unused_parameters == []
     assert found.compile_s > 0
     assert tiny.same(tried.step.state[:-1], before)
     traces = tried.step.traces
@@ -290,10 +290,10 @@ def test_the_dry_run_leaves_no_trace(tmp_path, accumulate, dtype):
 def test_the_dry_run_names_parameters_that_learn_nothing(tmp_path):
     built = tiny.built(tmp_path, "model.position={kind='learned'}", "model.max_seq_len=24")
     one = arrays({"tokens": tiny.tokens((4, 17), vocab(built))})
-    assert probe(built.step, [one]).idle == []
+    assert dry_run(built.step, [one]).unused_parameters == []
     built.model.stack.blocks[1].mixer.o.weight = mx.zeros((16, 16))
     built.step.rebuild()
-    names = probe(built.step, [one]).idle
+    names = dry_run(built.step, [one]).unused_parameters
     assert {"stack.blocks.1.mixer.v.weight", "stack.blocks.1.mixer.q.weight"} <= set(names)
     assert "stack.blocks.1.mixer.o.weight" not in names
 
@@ -304,4 +304,4 @@ def test_the_dry_run_refuses_a_model_that_starts_broken(tmp_path):
     built.model.stack.blocks[0].ffn.down.weight = weight * float("nan")
     built.step.rebuild()
     with pytest.raises(ValueError, match="not a finite number"):
-        probe(built.step, [batch(vocab(built))])
+        dry_run(built.step, [batch(vocab(built))])
