@@ -1,5 +1,6 @@
 """Published models: a folder or a GGUF file read as a model table, a module and its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,11 @@ from ..convert.checkpoint import read_tensors
 from ..convert.config import HfConfig, read_config
 from ..convert.family import BUFFERS, Family, read
 from ..convert.gguf import read_gguf
+from ..convert.quantized import decoded
 from ..convert.registry import family_of
 from ..convert.sentence_transformers import sentence_pool
 from ..convert.weights import renamed, to_ours
-from ..core.errors import ConvertError
+from ..core.errors import ConvertError, MlxtError
 from ..data.tokenizers.gguf import read_metadata
 from ..data.tokenizers.published import read_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -26,6 +28,8 @@ from ..recipe.validate import typed
 from . import registry as registry  # fills the slots before any schema is built
 
 CONFIG = "config.json"
+MIN_NUMBERS = 1 << 20
+"""Sizes up to this are never compared with the tensors."""
 
 
 class _ModelOnly(Config):
@@ -59,7 +63,8 @@ def read_published(folder: Path, config_file: str = CONFIG) -> Published:
         ConvertError: an unknown family, option or tensor, or a wrong shape; names it.
     """
     if not folder.is_dir():
-        raise ConvertError(f"{folder} is not a folder.")
+        what = "is not a folder" if folder.exists() else "doesn't exist"
+        raise ConvertError(f"{folder} {what}: give a folder with a config.json, or a .gguf file.")
     config, tensors = read_config(folder / config_file), read_tensors(folder)
     return published(config, tensors, str(folder), pool=sentence_pool(folder))
 
@@ -80,7 +85,7 @@ def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
 
 def published(
     config: HfConfig,
-    tensors: dict[str, mx.array],
+    tensors: Mapping[str, mx.array],
     where: str,
     family: Family | None = None,
     pool: dict[str, Any] | None = None,
@@ -98,18 +103,53 @@ def published(
         ConvertError: as `read_published`.
     """
     family = family or family_of(config)
+    tensors = decoded(tensors, config)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     config.tensors = frozenset(theirs)
     table, weights = read(family, config)
     if pool is not None:
         table = {key: value for key, value in table.items() if key != "head"} | {"pool": pool}
-    typed_table = typed_model(table, where)
-    model = typed_table.build(table["vocab_size"])
+    check_layers(table, where, len(theirs))
+    model = build(table, where, sum(array.size for array in theirs.values()))
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
     ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
     model.update(tree_unflatten(list(ours.items())))
     mx.eval(model.parameters())
     return Published(table, model, family, config)
+
+
+def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:
+    """Refuse a table with more layers than the file has tensors.
+
+    Raises:
+        ConvertError: layers without a tensor.
+    """
+    for value in table.values():
+        if isinstance(value, Mapping):
+            check_layers(value, where, n_tensors)
+    n_layers = table.get("n_distinct") or table.get("n_layers") or 0
+    if n_layers > n_tensors:
+        raise ConvertError(f"{where}: {n_layers:,} layers don't fit {n_tensors:,} tensors.")
+
+
+def build(table: dict[str, Any], where: str, numbers: int) -> Model:
+    """Build the module of a `[model]` table for a file with so many numbers in its tensors.
+
+    Raises:
+        ConvertError: its sizes are none of a model, or far beyond those of the tensors.
+    """
+    for key in ("vocab_size", "dim"):
+        size = table.get(key)
+        if not isinstance(size, int) or not 0 < size <= max(numbers, MIN_NUMBERS):
+            raise ConvertError(
+                f"{where}: {key} = {size} doesn't belong to a file with {numbers:,} numbers."
+            )
+    try:
+        return typed_model(table, where).build(table["vocab_size"])
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, MlxtError):
+            raise
+        raise ConvertError(f"{where}: a model of these sizes can't be built ({error}).") from error
 
 
 def typed_model(table: dict[str, Any], where: str) -> ModelKind:

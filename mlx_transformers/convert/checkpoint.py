@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 
 from ..core.errors import ConvertError, FormatError
 from ..core.parse import read_table
+from .safetensors import read_file
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -25,12 +25,12 @@ def read_tensors(folder: Path) -> dict[str, mx.array]:
     """
     index = folder / INDEX
     if (folder / SINGLE).is_file():
-        return _read(folder / SINGLE)
+        return read_file(folder / SINGLE)
     if index.is_file():
         return _read_shards(folder, index)
     files = sorted(folder.glob("*.safetensors"))
     if len(files) == 1:
-        return _read(files[0])
+        return read_file(files[0])
     if files:
         raise ConvertError(f"{folder} has {len(files)} safetensors files and no {INDEX}.")
     pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
@@ -81,17 +81,9 @@ def _read_shards(folder: Path, index: Path) -> dict[str, mx.array]:
     for file in sorted(set(places.values())):
         if "/" in file or "\\" in file or not (folder / file).is_file():
             raise ConvertError(f"{index} names the file {file}, which is not in {folder}.")
-        tensors |= _read(folder / file)
+        tensors |= read_file(folder / file)
     if absent := sorted(set(places) - set(tensors)):
         raise ConvertError(
             f"{index} names '{absent[0]}', which its file {places[absent[0]]} lacks."
         )
     return tensors
-
-
-def _read(path: Path) -> dict[str, mx.array]:
-    try:
-        loaded: Any = mx.load(str(path), format="safetensors")
-    except (RuntimeError, ValueError) as error:
-        raise ConvertError(f"{path} is not a whole safetensors file: {error}.") from error
-    return loaded

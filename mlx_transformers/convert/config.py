@@ -7,6 +7,7 @@ One that the reference doesn't know has no effect there either: it is reported a
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ NEUTRAL: dict[str, Any] = {
     "pruned_heads": {},
 }
 """Keys that any config may have, and their only value that is built."""
+
+MAX_SIZE = 2**31 - 1
+MAX_COUNT = 16_384
+COUNTS = re.compile(
+    r"(layer|head|expert|group|block)s?$|^n_(layer|head)|^num_.*(layer|head|expert)"
+)
+"""Keys whose numbers count modules, each of which is built."""
 
 STORAGE = ("quantization_config", "quantization", "compression_config")
 """Tables that say that tensors are quantized, and how."""
@@ -233,6 +241,28 @@ class HfConfig:
         """Whether a key has a value, was not read, and isn't bookkeeping."""
         value = self.data[key]
         return not (key in self._read or key in NO_EFFECT or value is None)
+
+
+def check_sizes(data: Any, where: str, key: str = "") -> None:
+    """Refuse sizes that no model has, before a loop or an allocation of that size.
+
+    Raises:
+        ConvertError: a number beyond 2^31, or more layers, heads or experts than `MAX_COUNT`.
+    """
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            check_sizes(value, where, str(name))
+    elif isinstance(data, list):
+        for value in data:
+            check_sizes(value, where, key)
+    elif isinstance(data, int):
+        limit = MAX_COUNT if COUNTS.search(key) else MAX_SIZE
+        if abs(data) > limit:
+            shown = f"{data:,}" if abs(data) < 10**20 else "a number of more than 20 digits"
+            raise ConvertError(
+                f"{where}: {key} = {shown} is beyond the limit of {limit:,}; no model is of "
+                "that size, so the file is damaged or made to do harm."
+            )
 
 
 def read_config(path: Path) -> HfConfig:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ConvertError, MlxtError
-from .config import HfConfig
+from .config import HfConfig, check_sizes
 from .rows import Row
 
 Table = dict[str, Any]
@@ -79,6 +79,7 @@ def read(family: Family, config: HfConfig) -> tuple[Table, Sequence[Row]]:
     Raises:
         ConvertError: an option that isn't built.
     """
+    check_sizes(config.data, config.where)
     table, weights = family.table(config), family.weights(config)
     config.finish()
     return table, weights

@@ -21,6 +21,7 @@ from .families.mixtral import MIXTRAL
 from .families.qwen2 import QWEN2
 from .families.qwen3 import QWEN3
 from .family import Family, Table
+from .gguf_file import read_file
 from .rows import AS_IT_IS, BLOCK, Row, rows
 from .transforms import Add, Pairs, Split, Transform
 
@@ -97,18 +98,12 @@ def told_by(config: HfConfig) -> tuple[str, Architecture]:
 def read_gguf(path: Path) -> tuple[HfConfig, dict[str, mx.array], Family, Metadata]:
     """Return the config, the tensors, the family and the metadata of a file.
 
-    Quantised tensors are multiplied out.
+    Quantized tensors are decoded.
 
     Raises:
         ConvertError: it isn't a GGUF file, or of another architecture, or says what isn't built.
     """
-    try:
-        loaded: Any = mx.load(str(path), format="gguf", return_metadata=True)
-    except (RuntimeError, ValueError) as error:
-        raise ConvertError(f"{path} can't be read as a GGUF file: {error}.") from error
-    packed, raw = loaded
-    metadata = {key: v.tolist() if isinstance(v, mx.array) else v for key, v in raw.items()}
-    tensors = dequantized(packed)
+    metadata, tensors = read_file(path)
     config = HfConfig(config_of(metadata, "output.weight" not in tensors, str(path)), str(path))
     return config, tensors, as_gguf(config), metadata
 
@@ -310,24 +305,6 @@ def _told_positions(config: Table, rope: Table, name: str) -> Metadata:
         found |= {f"{name}.rope.scaling.type": theirs[kind]}
         found |= {f"{name}.rope.scaling.factor": float(rope["factor"])}
     return found
-
-
-def dequantized(packed: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """Return dequantized tensors; MLX reads Q4_0, Q4_1 and Q8_0 as weight, scales, biases."""
-    out: dict[str, mx.array] = {}
-    for name, array in packed.items():
-        stem = name.removesuffix(".weight")
-        if name.endswith((".scales", ".biases")) and array.ndim > 1:
-            continue
-        scales = packed.get(f"{stem}.scales")
-        if scales is None:
-            out[name] = array
-            continue
-        # A group of 32 numbers of b bits fills b words of 32 bits.
-        bits = array.shape[-1] // scales.shape[-1]
-        biases = packed[f"{stem}.biases"]
-        out[name] = mx.dequantize(array, scales, biases, group_size=32, bits=bits)
-    return out
 
 
 def _mlx(value: Any) -> Any:

@@ -87,6 +87,7 @@ def to_ours(
             missing += absent
             continue
         used.update(move.theirs)
+        _refuse_integers(where, {name: theirs[name] for name in move.theirs})
         try:
             given = [theirs[name].astype(mx.float32) for name in move.theirs]
             arrays = move.via.load(given)
@@ -144,6 +145,16 @@ def renamed(
             raise ConvertError(f"Two tensors of the file are '{new}': '{name}' is one of them.")
         out[new] = array
     return out
+
+
+def _refuse_integers(where: str, tensors: Mapping[str, mx.array]) -> None:
+    for name, array in tensors.items():
+        if not mx.issubdtype(array.dtype, mx.floating):
+            dtype = str(array.dtype).removeprefix("mlx.core.")
+            raise ConvertError(
+                f"{where}: the tensor {name} is {dtype}, and weights are floats. Integers need "
+                "scales that say what they stand for: take the unquantized model."
+            )
 
 
 def _is_copy(name: str, theirs: Mapping[str, mx.array], tied: Mapping[str, str]) -> bool:

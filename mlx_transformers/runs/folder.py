@@ -24,7 +24,7 @@ from .durable import replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
-UNBEGUN = {".lock", ".recipe.toml.partial"}
+UNBEGUN = {".lock", ".recipe.toml.partial", ".importing"}
 """Files of a folder whose run was killed before it wrote its recipe."""
 OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"

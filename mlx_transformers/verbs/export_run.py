@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
 from ..convert.weights import to_theirs
 from ..core.errors import ConvertError, unknown
+from ..core.paths import inside, plain_name
 from ..data.tokenizers.gguf import write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -53,10 +54,30 @@ class Exportable:
     tokenizer: Tokenizer
 
     def tensors(self, family: Family | None = None) -> dict[str, mx.array]:
-        """Its weights under the names of `family`, in the dtype that the config names."""
+        """Return its weights under the names of `family`, in the dtype that the config names.
+
+        Raises:
+            ConvertError: a weight is beyond the range of that dtype.
+        """
         _, weights = read(family or self.family, HfConfig(self.config))
         theirs = to_theirs(weights, self.parameters)
-        return {name: array.astype(DTYPES[self.config["dtype"]]) for name, array in theirs.items()}
+        return {name: in_range(name, array, self.config["dtype"]) for name, array in theirs.items()}
+
+
+def in_range(name: str, array: mx.array, dtype: str) -> mx.array:
+    """Return an array in another dtype.
+
+    Raises:
+        ConvertError: a finite number of it is infinite there.
+    """
+    cast = array.astype(DTYPES[dtype])
+    if dtype == "float16" and mx.any(mx.isinf(cast) & mx.isfinite(array)):
+        largest = mx.max(mx.where(mx.isfinite(array), mx.abs(array), 0)).item()
+        raise ConvertError(
+            f"The tensor {name} holds {largest:,.6g}, and float16 ends at 65,504, so it would be "
+            "written as infinity. Export with --dtype float32, or bfloat16 where the format has it."
+        )
+    return cast
 
 
 def export_run(
@@ -86,16 +107,29 @@ def export_run(
     if out.exists():
         raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
     found = exportable(run, root, dtype, context)
-    partial = out.with_name(f".{out.name}.partial")
-    _remove(partial)
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        partial = Path(folder) / out.name
         TARGETS[to](found, partial)
-        os.rename(partial, out)
-    except BaseException:
-        _remove(partial)
-        raise
+        _publish(partial, out)
     return out
+
+
+def _publish(partial: Path, out: Path) -> None:
+    """Move a finished export to its place.
+
+    Raises:
+        ConvertError: something has been put there since the export began.
+    """
+    try:
+        if partial.is_dir():
+            os.rename(partial, out)
+        else:
+            os.link(partial, out)
+    except OSError as error:
+        if out.exists():
+            raise ConvertError(f"{out} exists already. Choose another --out.") from error
+        os.rename(partial, out)  # a file system without links
 
 
 def exportable(
@@ -214,7 +248,10 @@ def _write(
     folder.mkdir()
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, content in tokenizer_files(tokenizer).items():
-        (folder / name).write_bytes(content)
+        file = inside(folder, plain_name(name, "a tokenizer file", ConvertError), ConvertError)
+        if file.exists() or name.startswith("model."):
+            raise ConvertError(f"The run's tokenizer has a file called {name}, as a model has.")
+        file.write_bytes(content)
     write_tensors(folder, tensors)
 
 
@@ -230,10 +267,3 @@ def _shorter(table: dict[str, Any], context: int) -> dict[str, Any]:
     if table["position"]["kind"] == "learned" and context < table["max_seq_len"]:
         raise ConvertError("A model with learned positions keeps its context: leave --context out.")
     return table | {"max_seq_len": context}
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

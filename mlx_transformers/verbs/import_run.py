@@ -1,14 +1,17 @@
 """Makes a run of a published model: its recipe, its tokenizer and a checkpoint of step 0."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..assembly.published import CONFIG, Published, read_source
 from ..assembly.recipe import Recipe
 from ..core.device import facts
+from ..core.errors import RunError
 from ..core.task import Task
 from ..data.tokenizers.hf import HfTokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
@@ -51,17 +54,42 @@ def import_run(
     found, tokenizer = read_source(source)
     tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
     folder = create(name, _stem(source), root)
-    try:
-        _write(folder, found, tokenizer, str(source))
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
+    with folder.locked(), _staged(folder) as staged:
+        _write(staged, folder, found, tokenizer, str(source))
     if unread := found.config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
     return folder
 
 
-def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str) -> None:
+@contextmanager
+def _staged(folder: RunFolder) -> Iterator[RunFolder]:
+    """Yield a folder inside a run's, whose files become the run's own at the end.
+
+    The recipe is moved last: without it the run doesn't exist, and a later import of the name takes
+    the folder over. If the body fails, the run's folder is removed.
+
+    Raises:
+        RunError: another process has made this run since its folder was created.
+    """
+    if folder.recipe.exists():
+        raise RunError(f"Another process has just made the run '{folder.name}'. Choose a --name.")
+    staged = RunFolder(folder.path / ".importing")
+    shutil.rmtree(staged.path, ignore_errors=True)
+    try:
+        staged.path.mkdir()
+        yield staged
+        for path in sorted(staged.path.iterdir(), key=lambda path: path == staged.recipe):
+            os.rename(path, folder.path / path.name)
+        staged.path.rmdir()
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def _write(
+    staged: RunFolder, folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str
+) -> None:
+    """Write a run into `staged`; `folder` is where it will be."""
     context, head = found.table["max_seq_len"], found.table.get("head") or {}
     known = [CONTINUED[task] for task in found.model.tasks if task in CONTINUED]
     task = MASKED if head.get("kind") == "mlm" else (*known, CONTINUED["causal_lm"])[0]
@@ -80,11 +108,11 @@ def _write(folder: RunFolder, found: Published, tokenizer: Tokenizer, source: st
     recipe = resolve_data({"model": found.table, **rest}, source)
     typed(Recipe, recipe)  # raises now what a later verb would
     header = f"# Imported from {source}: a {found.family.name} of {found.config.where}.\n"
-    folder.describe(header + to_toml(recipe.data), facts() | {"imported": source})
-    folder.keep_tokenizer(tokenizer.save)
-    replace_text(folder.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
+    staged.describe(header + to_toml(recipe.data), facts() | {"imported": source})
+    staged.keep_tokenizer(tokenizer.save)
+    replace_text(staged.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
     state = Progress().to_dict() | {"data": None}
-    checkpoint.save(folder.checkpoints, 0, {"model": found.model.parameters()}, state, best=True)
+    checkpoint.save(staged.checkpoints, 0, {"model": found.model.parameters()}, state, best=True)
 
 
 def _target_start(found: Published) -> dict[str, str]:

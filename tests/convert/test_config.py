@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
-from mlx_transformers.assembly.published import typed_model
+from mlx_transformers.assembly.published import published, typed_model
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import Family, read
 from mlx_transformers.convert.registry import FAMILIES, family_of
@@ -125,3 +126,30 @@ def test_rope_by_layer_type() -> None:
 
 def test_infinity_is_read_as_transformers_spells_it() -> None:
     assert HfConfig({"limit": [0.0, {"__float__": "Infinity"}]}).get("limit") == [0.0, float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vocab_size": 10**12}, "vocab_size = 1,000,000,000,000 is beyond"),
+        ({"hidden_size": 10**400}, "hidden_size = a number of more than 20 digits"),
+        (
+            {"num_hidden_layers": 10**6},
+            "num_hidden_layers = 1,000,000 is beyond the limit of 16,384",
+        ),
+        ({"num_attention_heads": 10**9}, "num_attention_heads"),
+        ({"rope_parameters": {"rope_theta": 1e4, "factor": 2**40}}, "factor"),
+        ({"vocab_size": None}, "vocab_size = None"),
+        (
+            {"vocab_size": 2 * 10**9},
+            "vocab_size = 2000000000 doesn't belong to a file with 288 num",
+        ),
+        ({"num_hidden_layers": 16_000}, "16,000 layers don't fit 2 tensors"),
+    ],
+)
+def test_sizes_of_no_model_are_refused_before_anything_is_built(
+    change: dict[str, Any], said: str
+) -> None:
+    tensors = {f"{i}.weight": mx.ones((3, 48)) for i in range(2)}
+    with pytest.raises(ConvertError, match=said):
+        published(HfConfig(LLAMA | change), tensors, "here")

@@ -1,6 +1,8 @@
 """Published folders become runs and go out again as they came in; own runs go out too."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from mlx_transformers.convert.weights import to_theirs
 from mlx_transformers.core.errors import ConvertError, MlxtError, RunError
 from mlx_transformers.decode.generate import generate
 from mlx_transformers.decode.sample import Sampling
+from mlx_transformers.runs.folder import find_checkpoint
 from mlx_transformers.verbs.evaluate import evaluate
 from mlx_transformers.verbs.export_run import discriminator, export_run, parameters
 from mlx_transformers.verbs.import_run import import_run
@@ -249,3 +252,80 @@ def test_biases_that_only_the_family_has_are_zeros(tmp_path: Path) -> None:
     again = published(HfConfig(config), theirs, "x").model
     tokens = mx.array([[1, 5, 200, 3]])
     assert np.abs(np.array(model(tokens)) - np.array(again(tokens))).max() < 1e-6
+
+
+@pytest.mark.parametrize("to", ["hf", "mlx-lm"])
+def test_numbers_beyond_float16_are_refused_by_name(to: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "model", "llama")
+    path = source / "model.safetensors"
+    tensors = dict(mx.load(str(path)))
+    mx.eval(tensors)
+    mx.save_safetensors(str(path), tensors | {"model.norm.weight": mx.full((32,), 7e4)})
+    run = import_run(source, root=tmp_path / "runs")
+    with pytest.raises(ConvertError, match=r"norm.*holds 70,000.*65,504.*--dtype float32"):
+        export_run(run.path, to, tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
+    assert export_run(run.path, to, tmp_path / "out", dtype="float32").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"companions": ["../../evil.py"]}, "without slashes"),
+        ({"companions": ["/etc/hostname"]}, "without slashes"),
+        ({"companions": ["config.json"]}, "config.json"),
+        ({"companions": ["linked.json"]}, "outside"),
+        ({"file": "../../evil.py"}, "outside"),
+        ({"file": 3}, "can't be read"),
+    ],
+)
+def test_names_in_a_tokenizer_manifest_stay_in_their_folder(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    run = import_run(write(tmp_path / "model", "llama"), root=tmp_path / "runs")
+    (tmp_path / "evil.py").write_text("planted")
+    (tmp_path / "runs" / "evil.py").write_text("planted")
+    (run.tokenizer / "linked.json").symlink_to(tmp_path / "evil.py")
+    (run.tokenizer / "config.json").write_text("{}")
+    path = run.tokenizer / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(MlxtError, match=said):
+        export_run(run.path, "hf", tmp_path / "a" / "b" / "out")
+    assert [p for p in sorted(tmp_path.rglob("*")) if p not in before] in (
+        [],
+        [tmp_path / "a", tmp_path / "a" / "b"],
+    )
+
+
+def test_of_several_imports_of_one_name_one_wins(tmp_path: Path) -> None:
+    sources = [write(tmp_path / name, name) for name in ("llama", "gpt2")]
+    together = threading.Barrier(4)
+
+    def attempt(number: int) -> str:
+        together.wait()
+        try:
+            run = import_run(sources[number % 2], "x", tmp_path / "runs", say=str)
+        except RunError as error:
+            return str(error)
+        return run.name
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(attempt, range(4)))
+    assert said.count("x") == 1
+    assert all("x" in sentence for sentence in said)
+    winner = sources[said.index("x") % 2]
+    model, _ = load(find_checkpoint("x", tmp_path / "runs")[1])
+    tokens = mx.array([[1, 2, 3]])
+    assert mx.array_equal(model(tokens), read_published(winner).model(tokens))
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"x"}
+
+
+def test_a_killed_import_is_taken_over(tmp_path: Path) -> None:
+    source = write(tmp_path / "model", "llama")
+    folder = tmp_path / "runs" / "x" / ".importing" / "tokenizer"
+    folder.mkdir(parents=True)
+    (folder / "half").write_text("of another")
+    run = import_run(source, "x", tmp_path / "runs")
+    assert not (run.path / ".importing").exists()
+    assert not (run.tokenizer / "half").exists()

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core.errors import DataError, unknown
 from ...core.parse import read_table
+from ...core.paths import inside, plain_name
 from .byte import ByteTokenizer
 from .char import CharTokenizer
 from .controls import with_controls
@@ -31,7 +32,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         manifest = read_table(path)
         kind = manifest["kind"]
-        content = (path.parent / manifest["file"]).read_bytes()
+        content = inside(path.parent, manifest["file"], DataError).read_bytes()
     except FileNotFoundError as error:
         raise DataError(_unreadable(path.parent, f"{error.filename} is missing")) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -44,7 +45,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         found = _built(kind, content, manifest)
         names = manifest.get("companions", [])
-        found.companions = {name: (path.parent / name).read_bytes() for name in names}
+        found.companions = {
+            plain_name(name, "a tokenizer file", DataError): inside(
+                path.parent, name, DataError
+            ).read_bytes()
+            for name in names
+        }
         return with_controls(found, manifest.get("controls", {}))
     except (OSError, ValueError) as error:
         raise DataError(_unreadable(path.parent, error)) from error

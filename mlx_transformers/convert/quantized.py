@@ -1,0 +1,182 @@
+"""Decodes quantized tensors of published files into plain weights by the scales beside them.
+
+Decoded: 8-bit floats and integers with `weight_scale_inv` (DeepSeek, by blocks), `weight_scale`
+(compressed-tensors, FBGEMM: by tensor or by row) or `SCB` (bitsandbytes' LLM.int8), and MLX's
+packed matrices with `scales` and `biases`. Other packings are refused by name.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from ..core.errors import ConvertError
+from .config import STORAGE, HfConfig
+
+Tensors = dict[str, mx.array]
+SCALE = re.compile(r"(?P<weight>.*)_scale(_inv)?")
+ACTIVATIONS = re.compile(r"\.(input|output|activation|k|v|q|k_proj|v_proj)(\.output)?_scale(_ub)?$")
+"""Scales of activations: the plain model computes those in full precision."""
+PACKED = {
+    "GPTQ": re.compile(r"\.(qweight|g_idx)$"),
+    "AWQ": re.compile(r"\.qzeros$"),
+    "bitsandbytes 4 bits": re.compile(r"\.weight\.(absmax|quant_state\..*|quant_map)$"),
+    "compressed-tensors": re.compile(r"\.weight_(packed|shape)$"),
+    "MXFP4": re.compile(r"_blocks$"),
+    "HQQ": re.compile(r"\.W_q$"),
+    "quanto": re.compile(r"\.weight\._(data|scale)$"),
+}
+"""Packings that aren't decoded, by the names of their tensors."""
+BLOCK = 128
+"""Rows and columns of a block where the config doesn't say: DeepSeek's."""
+CURE = (
+    "Take the unquantized model, or load this one in transformers, call model.dequantize() and "
+    "model.save_pretrained(NEW_FOLDER), and import the new folder."
+)
+
+
+def decoded(tensors: Mapping[str, mx.array], config: HfConfig) -> Tensors:
+    """Return tensors with the quantized ones decoded; the config's tables on that are removed.
+
+    Args:
+        tensors: by published name, 8-bit floats as bfloat16.
+        config: their config, which may say how they are quantized.
+
+    Raises:
+        ConvertError: a packing that isn't decoded here; names it, a tensor and its dtype.
+    """
+    settings = [config.data[key] for key in STORAGE if config.data.get(key)]
+    method = next((str(s.get("quant_method", "")) for s in settings if isinstance(s, dict)), "")
+    out = {name: array for name, array in tensors.items() if not ACTIVATIONS.search(name)}
+    _decode_mlx(out, settings)
+    _refuse_packed(out, method, config.where)
+    _decode_scaled(out, settings)
+    _decode_int8(out)
+    for name, array in out.items():
+        if name.endswith("weight") and not mx.issubdtype(array.dtype, mx.floating):
+            how = f" (quant_method '{method}')" if method else ""
+            raise ConvertError(
+                f"{config.where}: the tensor {name} is {_dtype(array)}, integers without scales "
+                f"that are known here{how}; weights are floats. {CURE}"
+            )
+    for key in STORAGE:
+        config.data.pop(key, None)
+    return out
+
+
+def rescaled(weight: mx.array, scale: mx.array, block: Sequence[int] | None = None) -> mx.array:
+    """Return `weight * scale` in float32, the scale repeated over the blocks that it belongs to.
+
+    Args:
+        weight: [..., out, in].
+        scale: one number, one per row ([out] or [out, 1]), or one per block of the last two axes.
+        block: the size of the blocks; None takes the smallest that covers the weight.
+
+    Raises:
+        ValueError: the shapes don't fit.
+    """
+    weight, scale = weight.astype(mx.float32), scale.astype(mx.float32)
+    if scale.size == 1:
+        return weight * scale.reshape(())
+    if scale.ndim == weight.ndim - 1 and scale.shape == weight.shape[:-1]:
+        scale = scale[..., None]
+    if scale.ndim != weight.ndim or scale.shape[:-2] != weight.shape[:-2]:
+        raise ValueError(f"a scale {list(scale.shape)} doesn't fit a weight {list(weight.shape)}")
+    for axis in (-2, -1):
+        have, need = scale.shape[axis], weight.shape[axis]
+        if have in (1, need):
+            continue
+        size = block[axis] if block else BLOCK if -(-need // BLOCK) == have else -(-need // have)
+        if -(-need // size) != have:
+            raise ValueError(
+                f"a scale {list(scale.shape)} doesn't fit blocks of {size} in a weight "
+                f"{list(weight.shape)}"
+            )
+        scale = mx.repeat(scale, size, axis=axis)
+        scale = mx.split(scale, [need], axis=axis)[0]
+    return weight * scale
+
+
+def _decode_scaled(tensors: Tensors, settings: list[Any]) -> None:
+    """Decode weights with `_scale` or `_scale_inv` beside them: both are factors."""
+    block = next((s.get("weight_block_size") for s in settings if isinstance(s, dict)), None)
+    for name in list(tensors):
+        match = SCALE.fullmatch(name)
+        if match is None or match["weight"] not in tensors:
+            continue
+        weight = match["weight"]
+        zero = tensors.pop(f"{weight}_zero_point", None)
+        plain = tensors[weight] if zero is None else _less(tensors[weight], zero)
+        tensors[weight] = _rescaled(weight, plain, tensors.pop(name), block)
+
+
+def _decode_int8(tensors: Tensors) -> None:
+    """Decode LLM.int8 matrices: integers with the largest magnitude of each row (`SCB`)."""
+    for name in [name for name in tensors if name.endswith(".SCB")]:
+        weight = f"{name.removesuffix('SCB')}weight"
+        if weight in tensors:
+            scale = tensors.pop(name).astype(mx.float32) / 127
+            tensors[weight] = _rescaled(weight, tensors[weight], scale)
+        tensors.pop(f"{weight}_format", None)
+
+
+def _decode_mlx(tensors: Tensors, settings: list[Any]) -> None:
+    """Decode MLX's matrices: groups of integers packed in 32 bits, with scales and biases."""
+    own: dict[str, Any] = next((s for s in settings if isinstance(s, dict)), {})
+    for name in [n for n in tensors if n.endswith(".scales")]:
+        module = name.removesuffix(".scales")
+        weight, biases = tensors.get(f"{module}.weight"), tensors.get(f"{module}.biases")
+        if weight is None or weight.dtype != mx.uint32:
+            continue
+        if biases is None:
+            raise ConvertError(
+                f"The tensor {module}.weight is packed by mlx's mode '{own.get('mode', 'mxfp4')}', "
+                "which isn't decoded here; 'affine' is."
+            )
+        scales = tensors.pop(name)
+        del tensors[f"{module}.biases"]
+        entry = own.get(module)
+        size = int((entry if isinstance(entry, dict) else own).get("group_size", 64))
+        bits = weight.shape[-1] * 32 // (scales.shape[-1] * size)
+        try:
+            tensors[f"{module}.weight"] = mx.dequantize(
+                weight,
+                scales.astype(mx.float32),
+                biases.astype(mx.float32),
+                group_size=size,
+                bits=bits,
+            )
+        except ValueError as error:
+            raise ConvertError(
+                f"The tensor {module}.weight can't be decoded with groups of {size} and {bits} "
+                f"bits: {error}."
+            ) from error
+
+
+def _refuse_packed(tensors: Tensors, method: str, where: str) -> None:
+    for packing, pattern in PACKED.items():
+        found = next((name for name in tensors if pattern.search(name)), None)
+        if found is not None:
+            raise ConvertError(
+                f"{where}: the tensor {found} ({_dtype(tensors[found])}) is packed as "
+                f"{method or packing}, which isn't decoded here. {CURE}"
+            )
+
+
+def _rescaled(
+    name: str, weight: mx.array, scale: mx.array, block: Sequence[int] | None = None
+) -> mx.array:
+    try:
+        return rescaled(weight, scale, block)
+    except ValueError as error:
+        raise ConvertError(f"The tensor {name} can't be decoded: {error}.") from error
+
+
+def _less(weight: mx.array, zero: mx.array) -> mx.array:
+    zero = zero.astype(mx.float32)
+    return weight.astype(mx.float32) - (zero if zero.ndim == weight.ndim else zero[..., None])
+
+
+def _dtype(array: mx.array) -> str:
+    return str(array.dtype).removeprefix("mlx.core.")

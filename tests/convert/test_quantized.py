@@ -1,0 +1,94 @@
+"""Quantized tensors are decoded by their scales, or refused by dtype and name."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.convert.config import HfConfig
+from mlx_transformers.convert.quantized import decoded, rescaled
+from mlx_transformers.core.errors import ConvertError
+
+W = "model.layers.0.mlp.up_proj.weight"
+
+
+def decode(tensors: dict[str, mx.array], **settings: Any) -> dict[str, mx.array]:
+    config = HfConfig({"model_type": "llama", "quantization_config": settings})
+    found = decoded(tensors, config)
+    assert "quantization_config" not in config.data
+    return found
+
+
+def test_scales_of_a_tensor_a_row_and_a_block() -> None:
+    weight = mx.random.normal((200, 300))
+    one = mx.array([0.5])
+    rows = mx.random.uniform(shape=(200, 1))
+    blocks = mx.random.uniform(shape=(2, 3))
+    spread = np.repeat(np.repeat(np.array(blocks), 128, 0), 128, 1)[:200, :300]
+    for scale, full in ((one, 0.5), (rows, rows), (rows.reshape(200), rows), (blocks, spread)):
+        assert np.allclose(rescaled(weight, scale), np.array(weight) * np.array(full))
+    small = mx.random.uniform(shape=(4, 5))
+    spread = np.repeat(np.repeat(np.array(small), 50, 0), 60, 1)
+    assert np.allclose(rescaled(weight, small, (50, 60)), np.array(weight) * spread)
+    with pytest.raises(ValueError, match="doesn't fit"):
+        rescaled(weight, mx.ones((7, 3)), (128, 128))
+
+
+@pytest.mark.parametrize("scale", ["weight_scale_inv", "weight_scale"])
+def test_8_bit_floats_are_multiplied_by_their_scales(scale: str) -> None:
+    weight = mx.from_fp8(mx.to_fp8(mx.random.normal((256, 128))), mx.bfloat16)
+    factors = mx.random.uniform(shape=(2, 1))
+    name = W.replace("weight", scale)
+    found = decode(
+        {W: weight, name: factors, W.replace("weight", "input_scale"): mx.ones(1)},
+        quant_method="fp8",
+        weight_block_size=[128, 128],
+    )
+    assert found.keys() == {W}
+    want = np.array(weight.astype(mx.float32)) * np.repeat(np.array(factors), 128, 0)
+    assert np.allclose(found[W], want)
+
+
+def test_integers_with_scales_are_decoded() -> None:
+    q = mx.array(np.random.default_rng(0).integers(-128, 128, (4, 6)), mx.int8)
+    scale = mx.array([0.5, 1.0, 2.0, 4.0])
+    want = np.array(q).astype(np.float32) * np.array(scale)[:, None]
+    by_row = decode({W: q, W + "_scale": scale[:, None]}, quant_method="compressed-tensors")
+    shifted = decode({W: q, W + "_scale": scale[:, None], W + "_zero_point": mx.full((4, 1), 3)})
+    int8 = decode({W: q, W.replace("weight", "SCB"): scale * 127}, quant_method="bitsandbytes")
+    assert np.allclose(by_row[W], want)
+    assert np.allclose(int8[W], want)
+    assert np.allclose(shifted[W], want - 3 * np.array(scale)[:, None])
+
+
+@pytest.mark.parametrize(("bits", "group"), [(4, 64), (8, 32), (2, 128)])
+def test_packed_matrices_of_mlx_are_decoded(bits: int, group: int) -> None:
+    dense = mx.random.normal((8, 256))
+    packed = dict(zip(("weight", "scales", "biases"), mx.quantize(dense, group, bits), strict=True))
+    module = W.removesuffix("weight")
+    config = HfConfig({"model_type": "llama", "quantization": {"group_size": group, "bits": bits}})
+    found = decoded({module + part: array for part, array in packed.items()}, config)
+    want = mx.dequantize(*packed.values(), group_size=group, bits=bits)
+    assert found.keys() == {W}
+    assert np.allclose(found[W], want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "tensor", "dtype"),
+    [
+        ("gptq", "model.layers.0.mlp.up_proj.qweight", mx.int32),
+        ("awq", "model.layers.0.mlp.up_proj.qweight", mx.int32),
+        ("bitsandbytes", W + ".quant_state.bitsandbytes__nf4", mx.uint8),
+        ("compressed-tensors", W + "_packed", mx.int32),
+        ("mxfp4", "model.layers.0.mlp.experts.gate_up_proj_blocks", mx.uint8),
+        ("hqq", "model.layers.0.mlp.up_proj.W_q", mx.uint8),
+        ("eetq", W, mx.int8),
+    ],
+)
+def test_other_packings_are_refused_by_method_tensor_and_dtype(
+    method: str, tensor: str, dtype: mx.Dtype
+) -> None:
+    short = str(dtype).removeprefix("mlx.core.")
+    with pytest.raises(ConvertError, match=rf"{tensor} .*{short}.*{method}.*unquantized"):
+        decode({tensor: mx.zeros((2, 4), dtype)}, quant_method=method)
