@@ -101,7 +101,7 @@ def test_the_verb_draws_an_alignment_once(place: Path, tmp_path: Path, mlxt: Mlx
 
 
 def test_an_encoder_writes_nothing(place: Path) -> None:
-    loaded = (SimpleNamespace(tasks=frozenset({"causal_lm"})), object())
+    loaded = (SimpleNamespace(tasks=frozenset({"encode"})), object())
     with pytest.raises(RunError, match="is an encoder"):
         search(None, "x", max_tokens=5, beams=Beams(1), loaded=loaded)  # type: ignore[arg-type]
 
