@@ -1,4 +1,4 @@
-"""The context of a forward pass: everything layers read or leave behind beside activations."""
+"""The context of a forward pass: inputs and side outputs of layers beside activations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a decoding step stands in its sequence.
+    """Position of a decoding step in its sequence.
 
     Attributes:
         offset: absolute position of the first token of the step.
@@ -46,7 +46,7 @@ class Cursor:
 
 @dataclass
 class Collected:
-    """What layers leave behind during a forward pass.
+    """Side outputs that layers leave during a forward pass.
 
     Attributes:
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
@@ -76,13 +76,13 @@ class Context:
 
     Attributes:
         layout: facts about the rows.
-        cursor: where a decoding step stands; by default at position 0.
+        cursor: position of a decoding step; by default 0.
         memory: output of an encoder, `[B, S, D]`, or a dict of arrays (recurrent encoders).
         memory_valid: `[B, S]` whether a source token is not padding; None: no padding.
         position: the position module of the stack, read by its embedding and mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns dropout off.
         scalars: quantities that change over a run, by name; `progress` runs from 0 to 1.
-        collected: what layers leave behind.
+        collected: side outputs of layers.
     """
 
     layout: Layout = Layout()

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: keep a function's inputs, compute its inside again for the gradient."""
+"""Gradient checkpointing: save the inputs of a function and recompute its activations."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import mlx.nn as nn
 
 
 def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[..., Any]:
-    """`f` with its activations recomputed in the backward pass; Chen et al. 2016.
+    """Return `f` with its activations recomputed in the backward pass; Chen et al. 2016.
 
     Every module whose parameters `f` reads must be listed: what a checkpointed function only
     closes over gets no gradient. PRNG keys must be arguments, and stopped, for the recompute to

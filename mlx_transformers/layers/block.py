@@ -31,9 +31,9 @@ class Block(Config):
     """One layer of a stack."""
 
     placement: Placement
-    """Where the norms stand: `pre`, `post`, `sandwich`, `reordered` or `pre_skip`."""
+    """Placement of the norms: `pre`, `post`, `sandwich`, `reordered` or `pre_skip`."""
     arrangement: Literal["sequential", "parallel", "parallel_norms"] = "sequential"
-    """Whether the ffn follows the mixer or stands beside it, with the mixer's norm or its own."""
+    """Whether the ffn follows the mixer or runs beside it, on the mixer's norm or its own."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the output of mixer and ffn, before it joins the residual stream."""
     skip: float = Field(1.0, gt=0)
@@ -41,11 +41,11 @@ class Block(Config):
     scale: float = Field(1.0, gt=0)
     """Multiplies a layer's output before it joins the residual stream (Granite, MiniCPM)."""
     norm: Annotated[NormKind, Slot("norm")]
-    """The normalisation of this block."""
+    """The normalisation of the block."""
     ffn_norm: Annotated[NormKind, Slot("norm")] | None = None
     """The ffn's own normalisation; none means the same as `norm` (ModernBERT's first block)."""
     position: Annotated[PositionKind, Slot("position")] | None = None
-    """Positions of this block alone; none means the stack's (Gemma 3's local blocks)."""
+    """Positions of this block alone; none means those of the stack (Gemma 3: local blocks)."""
     mixer: Annotated[MixerKind, Slot("mixer")]
     """Moves information between positions."""
     cross: Annotated[MixerKind, Slot("mixer")] | None = None

@@ -26,7 +26,7 @@ class Local(Align):
     score: Annotated[AlignKind, Slot("align")]
     """The score of a query and a position in the window."""
     center: Literal["monotonic", "predictive"]
-    """How p_t is chosen: local-m or local-p."""
+    """Choice of p_t: the paper's local-m or local-p."""
     window: int = Field(ge=1)
     """Positions on either side of p_t (the paper's D)."""
 
@@ -40,7 +40,7 @@ class Local(Align):
         return LocalAlign(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """What its score saves, and the window."""
+        """The score's saved bytes, and four arrays over the window."""
         return self.score.saved_bytes(dim, at) + 4.0 * at.length * FLOAT32_BYTES
 
 

@@ -30,7 +30,7 @@ class Buckets(PositionKind):
     n_buckets: int = Field(32, ge=4)
     """Number of buckets."""
     max_distance: int = Field(128, ge=2)
-    """Where the last bucket begins."""
+    """Distance where the last bucket begins."""
     absolute: int | None = Field(None, ge=0)
     """Adds learned absolute positions, which skip padding, to the embeddings as well: rows of that
     table before position 0 (MPNet: 2). None means no absolute positions."""

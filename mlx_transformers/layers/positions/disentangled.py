@@ -92,6 +92,6 @@ def log_rows(span: int, max_distance: int) -> np.ndarray:
     half = span // 2
     distance = np.arange(max_distance + 1)
     share = np.log(np.maximum(distance, half) / half) / math.log((max_distance - 1) / half)
-    # What is a whole number in exact arithmetic must not be rounded up.
+    # Integers in exact arithmetic must not be rounded up.
     wide = np.ceil(share * (half - 1) - 1e-9) + half
     return np.where(distance <= half, distance, wide).astype(np.int32)

@@ -16,17 +16,17 @@ from .routing import Routing, load_of
 class Sigmoid(Routing):
     """Each token takes the k experts of highest `sigmoid(W x) + b`; b takes no part in the gates.
 
-    DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2, equations 13 to 16. b is no weight: it is moved
-    by hand, up where an expert has less than its share of the load and down where more (Wang et
-    al. 2024, "Auxiliary-Loss-Free Load Balancing", section 3). With groups, those are taken whose
-    two best experts are best together.
+    DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2, equations 13 to 16. b has no gradient: after each
+    step it rises for experts with less than their share of the load and falls for others (Wang et
+    al. 2024, "Auxiliary-Loss-Free Load Balancing", section 3). With groups, a token takes those
+    with the largest sum of their two best scores.
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
     scores: Literal["sigmoid", "softmax"] = "sigmoid"
-    """Whether each expert is scored alone, or by its share of all (ERNIE 4.5)."""
+    """Scores: a sigmoid per expert, or a softmax over all (ERNIE 4.5)."""
     speed: float = Field(0.0, ge=0)
-    """How far b moves after a step, the γ of the paper; 0 leaves it where it is."""
+    """Change of b after a step, the paper's γ; 0 keeps b fixed."""
 
     def build(self, dim: int, n_experts: int) -> "SigmoidRouter":
         self.check(n_experts)

@@ -15,20 +15,20 @@ from .routing import load_of
 
 
 class SparseMixer(RouterKind):
-    """Experts are taken one after the other, each with a softmax over those that come near it.
+    """Chooses experts one after the other, each with a softmax over those with scores near it.
 
     `e_1 = argmax s`, `gate_1 = softmax(s over {e: (s_max - s_e) / max(|s_e|, s_max) ≤ 2 r})[e_1]`
-    for `s = W x`; the second in the same way among the rest. Liu, Gao & Chen 2023 (SparseMixer),
-    as in GRIN (Liu et al. 2024), section 2.2, and Phi-3.5-MoE (Abdin et al. 2024), whose code we
-    follow at inference. Training takes the same experts; the paper samples them and estimates the
-    gradient of the choice, which isn't built.
+    for `s = W x`; the second likewise among the rest. Liu, Gao & Chen 2023 (SparseMixer),
+    as in GRIN (Liu et al. 2024), section 2.2, and Phi-3.5-MoE (Abdin et al. 2024), whose code
+    is followed at inference. Training takes the same experts; the paper's sampling of experts, with
+    its gradient estimate, is not built.
     """
 
     kind: Literal["sparse_mixer"] = "sparse_mixer"
     top_k: int = Field(2, ge=1)
     """Experts per token, k."""
     reach: float = Field(0.01, ge=0)
-    """How near is near: the r of the formula (Phi: router_jitter_noise)."""
+    """r of the formula: how far below the best a near score may be (Phi: router_jitter_noise)."""
 
     def build(self, dim: int, n_experts: int) -> "SparseMixerRouter":
         if self.top_k > n_experts:
@@ -39,7 +39,7 @@ class SparseMixer(RouterKind):
         return SparseMixerRouter(self, dim, n_experts)
 
     def saved_bytes(self, n_experts: int) -> float:
-        """Bytes per token: scores, and for every choice what is left of them and its softmax."""
+        """Scores, and for every choice the remaining scores and their softmax."""
         return float(FLOAT32_BYTES * n_experts * (1 + 3 * self.top_k))
 
 

@@ -14,10 +14,10 @@ from .routing import Routing, load_of
 class TopK(Routing):
     """Each token takes the k experts of highest probability `softmax(W x + b)`.
 
-    Losses that keep the load even, both added per token: balance `E · Σ_e f_e · P_e` (Fedus et
+    Auxiliary losses that keep the load even, added per token: balance `E · Σ_e f_e · P_e` (Fedus et
     al. 2021, "Switch Transformers", equation 4; f_e share of choices, P_e mean probability; 1
     when even) and z `mean(logsumexp(W x)²)` (Zoph et al. 2022, "ST-MoE", equation 5). With
-    groups, those whose best expert is best are taken (DeepSeek-V2, section 2.2.2).
+    groups, a token takes those with the best single expert (DeepSeek-V2, section 2.2.2).
     """
 
     kind: Literal["top_k"] = "top_k"

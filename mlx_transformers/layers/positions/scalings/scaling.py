@@ -13,7 +13,7 @@ class Stretched(ScalingKind):
     """A scaling by a factor over the context of training."""
 
     factor: float = Field(ge=1)
-    """How many times longer the context becomes."""
+    """Length of the context relative to that of training."""
 
 
 class FromTrained(Stretched):
