@@ -1,7 +1,9 @@
 """Builds everything that a recipe describes: model, data, optimizer, objective, compiled step."""
 
 from dataclasses import dataclass
-from typing import Any
+
+import mlx.nn as nn
+from mlx.optimizers import Optimizer
 
 from ..core.errors import RecipeError
 from ..data.prepare import Prepared, prepare
@@ -11,6 +13,7 @@ from ..distributed.tensor_parallel import TensorParallel
 from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
 from ..layers.freeze import freeze
+from ..models.model import Model
 from ..optim.kinds import ready
 from ..trainer.evaluate import Evaluator
 from ..trainer.state import TrainState
@@ -22,7 +25,7 @@ from .recipe import Recipe
 from .saved import load
 
 
-def build_optimizer(recipe: Recipe, model: Any, ranks: Ranks = SINGLE) -> Any:
+def build_optimizer(recipe: Recipe, model: Model, ranks: Ranks = SINGLE) -> Optimizer:
     """Build a recipe's optimizer and its state, sharded over ranks if the recipe says so.
 
     With tensor parallelism the state stays lazy: each process will keep only a part of it.
@@ -44,7 +47,7 @@ class Built:
 
     recipe: Recipe
     data: Prepared
-    model: Any
+    model: Model
     step: Step
     evaluator: Evaluator
     counts: Counts
@@ -100,25 +103,26 @@ def tensor_parallelism(recipe: Recipe, ranks: Ranks) -> TensorParallel | None:
     return TensorParallel(ranks, lambda model: _frozen_optimizer(recipe, model))
 
 
-def _frozen_optimizer(recipe: Recipe, model: Any) -> Any:
+def _frozen_optimizer(recipe: Recipe, model: Model) -> Optimizer:
     """Build the optimizer of a model whose layers were sharded into new modules, none frozen."""
     freeze(model, recipe.train.freeze)
     return recipe.optim.build(model, recipe.train.steps)
 
 
-def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
+def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, nn.Module]:
     """Load the frozen models of the objective by role, such as a teacher.
 
     Raises:
         RecipeError: one was trained with another tokenizer.
     """
-    found = {}
+    found: dict[str, nn.Module] = {}
     for role, run in recipe.objective.frozen().items():
-        found[role], theirs = load(run)
+        model, theirs = load(run)
         if theirs.fingerprint() != tokenizer.fingerprint():
             raise RecipeError(
                 f"objective.{role} = '{run}' was trained with another tokenizer, so its tokens "
                 "mean something else. Give both the same data, tokenizer and data.batch."
             )
-        found[role].freeze()
+        model.freeze()
+        found[role] = model
     return found

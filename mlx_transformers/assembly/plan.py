@@ -129,8 +129,7 @@ def job(
 
 def columns(recipe: Recipe) -> Columns:
     """Sequence lengths of a recipe's batches."""
-    batch: Any = recipe.data.batch
-    found: Columns = batch.columns(recipe.train.seq_len)
+    found = recipe.data.batch.columns(recipe.train.seq_len)
     return replace(found, masked=True) if recipe.data.mask_documents else found
 
 

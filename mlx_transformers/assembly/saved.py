@@ -1,12 +1,12 @@
 """Loads the model and tokenizer of a saved run."""
 
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..models.model import Model
 from ..runs.folder import find_checkpoint
 from ..runs.restore import restore_model
 from ..runs.weights import run_weights
@@ -14,7 +14,7 @@ from .model import build_model
 from .recipe import load_recipe
 
 
-def load(run: str | Path | None = None) -> tuple[Any, Tokenizer]:
+def load(run: str | Path | None = None) -> tuple[Model, Tokenizer]:
     """Load the model and tokenizer of a run, from its best checkpoint or the one named.
 
     Args:

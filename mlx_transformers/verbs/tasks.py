@@ -1,7 +1,7 @@
-"""What a run can do, in the metrics of its field: what `mlxt eval --task` does.
+"""Measures a run at a task, in the metrics of its field: `mlxt eval --task`.
 
-A task says which runs it is for, has the model answer every example held out, and scores what it
-said.
+A task names the objective and the batches of its runs, predicts every held-out example with the
+model, and scores the predictions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,8 @@ from ..assembly.build import Built
 from ..assembly.streams import validation_stream
 from ..core.context import Context
 from ..core.errors import RunError, unknown
+from ..data.batches.pairs import Pairs
+from ..data.example_rows import ExampleRows
 from ..data.prepare import Progress as Preparing
 from ..data.stream import EvalStream
 from ..decode.beam import Beams, best_targets
@@ -35,7 +37,7 @@ GREEDY = Beams(1, alpha=0.0)
 
 @dataclass(frozen=True)
 class Group:
-    """The examples whose sources have `first` to `last` words; without a last, all longer ones."""
+    """Examples whose sources have `first` to `last` words; None as `last` has no upper limit."""
 
     first: int
     last: int | None
@@ -45,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Answers:
-    """How many examples there were, the scores of all, and those of each group of lengths."""
+    """Number of examples, their scores, and the scores of each group of source lengths."""
 
     examples: int
     scores: list[Score]
@@ -54,11 +56,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Writing:
-    """How a task that writes is measured.
+    """Settings of a task that generates text.
 
     Attributes:
-        beams: how texts are searched for.
-        lengths: words of the source at which a new group begins, ascending; none makes no groups.
+        beams: settings of beam search.
+        lengths: words of the source at which a new group begins, ascending; empty for no groups.
     """
 
     beams: Beams = GREEDY
@@ -74,13 +76,13 @@ class Writing:
 
 @dataclass(frozen=True)
 class Task:
-    """A task.
+    """A task that runs can be measured at.
 
     Attributes:
-        objective: what its runs were trained for.
-        batch: the batches that its examples come in.
-        measure: has the model answer, and scores it.
-        writes: whether it writes texts, so that it matters how.
+        objective: kind of the objective of its runs.
+        batch: kind of their batches.
+        measure: predicts the held-out examples and scores the predictions.
+        writes: whether it generates text, so that `Writing` matters.
     """
 
     objective: str
@@ -91,7 +93,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run was found to do."""
+    """The scores of a checkpoint at a task."""
 
     checkpoint: Path
     task: str
@@ -109,15 +111,15 @@ def measure(
     root: Path = RUNS,
     progress: Preparing | None = None,
 ) -> Measured:
-    """Measure a run's best checkpoint, or the one named, at a task, on what was held out.
+    """Measure a run's best checkpoint, or the one named, at a task, on held-out data.
 
     Args:
         run: a run's name or folder, or one of its checkpoints; None is the newest run.
         task: one of `TASKS`.
-        batches: batches to measure on, spread evenly; None takes all.
-        writing: how texts are written and grouped; None takes the likeliest token each time.
+        batches: number of batches, spread evenly over the split; None takes all.
+        writing: settings of generation and groups; None decodes greedily.
         root: the folder of runs.
-        progress: told how far the preparation of the data is, where there is any.
+        progress: called while the data is prepared.
 
     Raises:
         MlxtError: there is no such task or run, or the run was trained for another one.
@@ -130,14 +132,15 @@ def measure(
             f"The task '{task}' writes no text: beams and lengths have no effect. Leave them out."
         )
     path, built = open_run(run, root, progress)
-    _suits(built, task, chosen)
+    _check_run(built, task, chosen)
     built.model.update(built.step.train_state.evaluated())
     built.model.eval()
     found = chosen.measure(built, validation_stream(built, batches), writing or Writing())
     return Measured(path, task, found.examples, found.scores, found.groups)
 
 
-def _suits(built: Built, name: str, task: Task) -> None:
+def _check_run(built: Built, name: str, task: Task) -> None:
+    """Refuse a run that was trained for something else."""
     is_for, made_of = built.recipe.objective.kind, built.recipe.data.batch.kind
     if (is_for, made_of) != (task.objective, task.batch):
         others = [n for n, t in TASKS.items() if (t.objective, t.batch) == (is_for, made_of)]
@@ -149,7 +152,7 @@ def _suits(built: Built, name: str, task: Task) -> None:
 
 
 def classify(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """Accuracy, macro F1 and Matthews' correlation of the classes of sequences."""
+    """Measure accuracy, macro F1 and Matthews' correlation of sequence classification."""
     labels, said = [], []
     for batch, rows in counted(stream):
         ctx = Context()
@@ -167,7 +170,7 @@ def _features(built: Built, batch: dict[str, Any], ctx: Context) -> mx.array:
 
 
 def fill(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """The share of hidden words that the likeliest token restores."""
+    """Measure the accuracy of masked tokens."""
     right, asked = [], []
     for batch, rows in counted(stream):
         ctx = Context()
@@ -183,7 +186,7 @@ def fill(built: Built, stream: EvalStream, writing: Writing) -> Answers:
 
 
 def tag(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """The share of words with their class; where classes tell names, also how many names."""
+    """Measure the accuracy of words; for BIO tags also precision, recall and F1 of entities."""
     classes = np.array(built.data.labels)
     are, said = [], []
     for batch, rows in counted(stream):
@@ -200,7 +203,7 @@ def tag(built: Built, stream: EvalStream, writing: Writing) -> Answers:
 
 
 def answer(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """Exact match and F1 of the likeliest spans."""
+    """Measure exact match and F1 of the likeliest spans."""
     are, said = [], []
     for batch, rows in counted(stream):
         logits = np.array(_head(built, batch).astype(mx.float32))
@@ -221,40 +224,40 @@ def _head(built: Built, batch: dict[str, Any]) -> mx.array:
 
 
 def _between(built: Built, tokens: np.ndarray, first: int, last: int) -> str:
-    """The text of a span; none where it is the first token, which stands for no answer."""
+    """Decode a span; a span that ends at the first token means "no answer", the empty text."""
     return built.tokenizer.decode(tokens[first : last + 1].tolist()) if last else ""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A source, what was written for it, and the whole reference, however long."""
+    """A source, the generated target, and the reference, not truncated."""
 
     source: str
-    said: str
+    generated: str
     reference: str
 
     @property
     def words(self) -> int:
-        """How many the source has."""
+        """Number of words of the source."""
         return len(self.source.split())
 
 
 def translate(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """BLEU and chrF of the targets that are written for sources."""
+    """Measure BLEU and chrF of generated targets."""
     return in_groups(written(built, stream, writing.beams), writing.lengths, _beside_references)
 
 
 def _beside_references(texts: Sequence[Text]) -> list[Score]:
-    return translation([text.said for text in texts], [text.reference for text in texts])
+    return translation([text.generated for text in texts], [text.reference for text in texts])
 
 
 def summarize(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """ROUGE of the targets that are written for sources, and of how the sources begin."""
+    """Measure ROUGE of generated targets, and of the lead baseline: the sources' beginnings."""
     return in_groups(written(built, stream, writing.beams), writing.lengths, _beside_leads)
 
 
 def _beside_leads(texts: Sequence[Text]) -> list[Score]:
-    said = [text.said for text in texts]
+    said = [text.generated for text in texts]
     references = [text.reference for text in texts]
     beginnings = summarization(leads([text.source for text in texts], references), references)
     lead = [replace(score, name=f"lead_{score.name}") for score in beginnings]
@@ -264,8 +267,7 @@ def _beside_leads(texts: Sequence[Text]) -> list[Score]:
 def in_groups(
     texts: Sequence[Text], lengths: Sequence[int], score: Callable[[Sequence[Text]], list[Score]]
 ) -> Answers:
-    """Texts scored together, and apart by the words of their sources; a group of none is left
-    out."""
+    """Score all texts together and in groups of source length; empty groups are left out."""
     if not lengths:
         return Answers(len(texts), score(texts))
     groups = []
@@ -278,36 +280,37 @@ def in_groups(
 
 
 def written(built: Built, stream: EvalStream, beams: Beams) -> list[Text]:
-    """What the model writes for each source."""
+    """Generate a target for each source."""
     tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
-    longest = kind.longest_target(built.recipe.train.seq_len)  # type: ignore[attr-defined]
-    limit = min(longest, model.max_seq_len - 1)
-    said = []
+    assert isinstance(kind, Pairs), "tasks that write are for runs with data.batch 'pairs'"
+    limit = min(kind.longest_target(built.recipe.train.seq_len), model.max_seq_len - 1)
+    generated = []
     for batch, rows in counted(stream):
         found = best_targets(
             model,
             batch["source"],
             batch["source_valid"],
-            start=tokenizer.control(kind.start),  # type: ignore[attr-defined]
+            start=tokenizer.control(kind.start),
             end=tokenizer.control("end"),
             limit=limit,
             beams=beams,
             vocab_size=min(model.vocab_size, tokenizer.vocab_size),
         )
-        said += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
+        generated += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
     return [
-        Text(tokenizer.decode(source).removeprefix(kind.prefix), one, tokenizer.decode(target))  # type: ignore[attr-defined]
-        for one, (source, target) in zip(said, examples(stream), strict=True)
+        Text(tokenizer.decode(source).removeprefix(kind.prefix), one, tokenizer.decode(target))
+        for one, (source, target) in zip(generated, examples(stream), strict=True)
     ]
 
 
-def examples(stream: EvalStream) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The pairs that are measured on, whole, in order."""
-    return [stream.rows.examples.at(int(i))[0] for i in stream.numbers]  # type: ignore[attr-defined]
+def examples(stream: EvalStream) -> list[tuple[np.ndarray, ...]]:
+    """The fields of the evaluated records as tokens, not truncated, in order."""
+    assert isinstance(stream.rows, ExampleRows)
+    return [stream.rows.examples.at(int(i))[0] for i in stream.numbers]
 
 
 def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
-    """Batches as MLX arrays, and how many of their rows are none that fill up."""
+    """Yield each batch as MLX arrays with its number of real (non-filler) rows."""
     left = len(stream.numbers)
     for batch in stream:
         rows = min(left, stream.batch_size)

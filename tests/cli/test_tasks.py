@@ -157,7 +157,7 @@ def test_targets_are_written_for_every_source_and_references_stay_whole(
         for i in stream.numbers
     ]
     for source, text in list(zip(sources, texts, strict=True))[:3]:
-        assert text.said == search("p", source, max_tokens=16, beams=Beams(1, alpha=0.0))
+        assert text.generated == search("p", source, max_tokens=16, beams=Beams(1, alpha=0.0))
         assert text.source == source
     found = said_as_json(mlxt, "p", "--task", "translation", "--beams", "2")
     assert [score["name"] for score in found["scores"]] == ["bleu", "chrf"]
@@ -181,7 +181,7 @@ def test_texts_are_scored_together_and_by_the_words_of_their_sources() -> None:
     texts = [Text("word " * words, "a" * words, "b") for words in (1, 3, 4, 4, 9)]
 
     def score(some: Sequence[Text]) -> list[Score]:
-        return [Score("letters", float(sum(len(text.said) for text in some)), 0.0, 0.0)]
+        return [Score("letters", float(sum(len(text.generated) for text in some)), 0.0, 0.0)]
 
     found = in_groups(texts, [2, 3, 5, 20], score)
     assert (found.examples, found.scores[0].value) == (5, 21.0)
