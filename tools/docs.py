@@ -14,13 +14,11 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.layers.counts import count
 from mlx_transformers.recipe.schema import json_schema, reference
-from mlx_transformers.report.table import markdown
+from mlx_transformers.report.table import Rung, markdown, read
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -170,10 +168,10 @@ def main() -> None:
         print(path.relative_to(ROOT))
 
 
-def _rungs() -> list[Any]:
+def _rungs() -> list[Rung]:
     """The rungs of docs/ladder.json, as `mlxt ladder` wrote them."""
     text = _read(DOCS / "ladder.json")
-    return [SimpleNamespace(**row) for row in json.loads(text)] if text else []
+    return read(text) if text else []
 
 
 def _parameters(recipe: str) -> str:

@@ -1,24 +1,38 @@
 """`mlxt ladder`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Recipe, Runs, Sets
+from .options import Runs, Seeds, Sets, seed_list
 from .preparing import watch
 from .terminal import print_table
 
+if TYPE_CHECKING:
+    from ..report.table import Rung
+
 
 def ladder(
-    recipe: Recipe,
+    recipe: Annotated[
+        list[str],
+        typer.Argument(
+            help="The last recipe of a chain, or every rung of the ladder.",
+            metavar="RECIPE...",
+            show_default=False,
+        ),
+    ],
     set: Sets = None,
     first: Annotated[
         str | None,
         typer.Option(
-            "--from", help="The first rung.", metavar="RECIPE", show_default="the chain's root"
+            "--from",
+            help="The first rung of a chain.",
+            metavar="RECIPE",
+            show_default="where the last recipe's task begins",
         ),
     ] = None,
+    seeds: Seeds = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -27,53 +41,65 @@ def ladder(
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Train a recipe and all it extends on one budget, and tabulate what each idea brought.
+    """Train a recipe and all it extends, or a list of recipes, on one budget, and compare them.
 
-    Every rung takes [data] and the budget of [train] from the last recipe; --set counts for all.
-    Stopped, the same command goes on where it was.
+    Every rung takes [data] and the budget of [train] from the last recipe; --set applies to all.
+    Stopped, the same command continues the ladder.
     """
     from ..report import table
     from ..verbs.ladder import climb
 
+    rung_or_list = recipe[0] if len(recipe) == 1 else recipe
     with watch() as seen:
         folder, rungs = climb(
-            recipe, set or [], first=first, name=name, root=runs, say=seen.say, progress=seen
+            rung_or_list,
+            set or [],
+            first=first,
+            name=name,
+            seeds=seed_list(seeds),
+            root=runs,
+            say=seen.say,
+            progress=seen,
         )
     if not rungs:
         raise typer.Exit(1)
-    titles = [column.title for column in table.COLUMNS]
+    titles = table.titles(rungs)
     print_table(titles, table.cells(rungs), right=range(1, len(titles)))
+    for sentence in table.verdicts(rungs):
+        print(sentence)
     files = [*table.write(folder, rungs), *_plot(folder, rungs), *_compared(folder, rungs)]
     print("Written: " + ", ".join(map(str, files)))
 
 
-def _compared(folder: Path, rungs: list[Any]) -> list[Path]:
-    """The runs of all rungs on the same axes, as `mlxt report` writes them."""
+def _compared(folder: Path, rungs: "list[Rung]") -> list[Path]:
+    """Write the report of one run of each rung on the same axes."""
     from ..core.errors import RunError
     from ..report.runs import report
 
     try:
-        return [report([folder / rung.recipe for rung in rungs], folder / "report.html")]
+        return [report([folder / rung.run for rung in rungs], folder / "report.html")]
     except RunError as error:
         print(f"Without a report: {error}")
         return []
 
 
-def _plot(folder: Path, rungs: list[Any]) -> list[Path]:
+def _plot(folder: Path, rungs: "list[Rung]") -> list[Path]:
     from ..core.errors import RunError
     from ..report.plot import validation_curves
     from ..runs.folder import RunFolder
+    from ..trainer.metrics import metric_title
 
+    metric = rungs[0].metric
     curves = {
         rung.recipe: [
-            (r["tokens"], r["val_bpb"])
-            for r in RunFolder(folder / rung.recipe).records()
-            if "val_bpb" in r
+            (r["tokens"], r[metric])
+            for r in RunFolder(folder / rung.run).records()
+            if r.get(metric) is not None
         ]
         for rung in rungs
     }
     try:
-        return [validation_curves(curves, folder / "ladder.svg")]
+        return [validation_curves(curves, folder / "ladder.svg", metric_title(metric))]
     except RunError as error:
         print(f"Without the plot: {error}")
         return []

@@ -28,6 +28,14 @@ LearningRate = Annotated[
     float | None, typer.Option(help="Same as --set optim.learning_rate=X.", metavar="X")
 ]
 Seed = Annotated[int | None, typer.Option(help="Same as --set train.seed=N.", metavar="N")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="Values of train.seed, a run each, as in 1,2,3.",
+        metavar="N,N,...",
+        show_default="one run with the recipe's seed",
+    ),
+]
 Name = Annotated[
     str | None,
     typer.Option(
@@ -48,8 +56,19 @@ Runs = Annotated[Path, typer.Option(help="The folder of runs.", metavar="FOLDER"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def spelled(sets: list[str] | None, **short: float | None) -> list[str]:
-    """What --set was given, and the options that only spell it shorter."""
+def seed_list(text: str | None) -> list[int]:
+    """Parse the value of --seeds; empty if it wasn't given."""
+    words = [] if text is None else [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise typer.BadParameter(f"'{text}' is no list of seeds. Give whole numbers: 1,2,3.")
+    seeds = [int(word) for word in words]
+    if len(seeds) != len(dict.fromkeys(seeds)):
+        raise typer.BadParameter(f"'{text}' has a seed twice: its two runs would be the same.")
+    return seeds
+
+
+def spelled(sets: list[str] | None, **short: str | float | None) -> list[str]:
+    """Join the values of --set with those of the options that are aliases of it."""
     from ..recipe.overrides import alias
 
     given = [alias(key, value) for key, value in short.items() if value is not None]

@@ -13,20 +13,23 @@ ROOM = 3
 """Letters of a token that fit above its column of an alignment; longer ones are turned."""
 
 
-def validation_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> Path:
-    """Plot validation bits per byte against training tokens, one line per run.
+def validation_curves(
+    curves: Mapping[str, Sequence[tuple[int, float]]], path: Path, metric: str = "bits/byte"
+) -> Path:
+    """Plot a validation metric against training tokens, one line per run.
 
     Args:
-        curves: by run, its (tokens, bits per byte) in order.
+        curves: by run, its (tokens, value) in order.
         path: the file to write; its suffix chooses the format.
+        metric: name of the metric, for the axis.
 
     Raises:
         RunError: matplotlib is not installed.
     """
-    with _named_lines(path, "training tokens (millions)", "validation bits per byte") as axes:
+    with _named_lines(path, "training tokens (millions)", f"validation {metric}") as axes:
         for name, points in curves.items():
-            tokens, bits = zip(*points, strict=True)
-            axes.plot([t / 1e6 for t in tokens], bits, marker="o", markersize=3, label=name)
+            tokens, values = zip(*points, strict=True)
+            axes.plot([t / 1e6 for t in tokens], values, marker="o", markersize=3, label=name)
     return path
 
 

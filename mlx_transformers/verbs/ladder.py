@@ -1,4 +1,8 @@
-"""The ladder: every recipe of a chain on one budget, so that each idea's effect is a number."""
+"""Trains recipes that build on each other on one budget: `mlxt ladder`.
+
+The rungs are the chain of one recipe, from where its task begins, or a list of recipes. Each takes
+the data and the budget of the last, and is compared with the rung before in the task's own metric.
+"""
 
 import copy
 import statistics
@@ -6,105 +10,131 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from ..assembly.checks import check_model
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..core.errors import RecipeError, unknown
+from ..core.loss import Best
 from ..data.prepare import Progress as Preparing
 from ..decode.cache_size import cache_bytes_per_token
 from ..decode.engine import Engine
 from ..decode.sample import Sampling
 from ..layers.counts import count
-from ..recipe.load import chain
+from ..models.model import Decodable, Model
+from ..recipe.load import chain, find
 from ..recipe.validate import typed
+from ..report.table import Rung
 from ..runs.folder import RUNS, RunFolder
+from ..score.seeds import estimate, paired
 from .train import train
 
 BUDGET = ("steps", "batch_size", "accumulate", "microbatch", "seq_len", "seed")
 """Keys of [train] that every rung takes from the last, as it takes [data]."""
+BITS_PER_BYTE = Best("val_bpb", "min")
+"""The metric of recipes that predict every token of a text: it compares across tokenizers."""
 DECODE_TOKENS = 128
-"""Tokens that a rung's decoding speed is measured on, from a nearly empty context."""
+"""Tokens over which decoding speed is measured, from a nearly empty context."""
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One recipe's result.
+class Step:
+    """A recipe of the ladder, on the ladder's data and budget."""
 
-    Attributes:
-        recipe: its name.
-        parameters: all of them.
-        active_parameters: those that one token meets.
-        tokens: tokens trained on.
-        val_loss: nats per token at the end of the budget.
-        val_bpb: bits per byte at the end of the budget.
-        delta_bpb: the difference to the parent; negative is better. None for the root.
-        tokens_per_s: median of training reports.
-        peak_gib: most memory that MLX held while training.
-        decode_tokens_per_s: generation, one row.
-        cache_bytes_per_token: decode state of a full context, per token of it.
-        seconds: time spent in training steps.
-    """
+    name: str
+    recipe: Recipe
 
-    recipe: str
-    parameters: int
-    active_parameters: int
-    tokens: int
-    val_loss: float
-    val_bpb: float
-    delta_bpb: float | None
-    tokens_per_s: float
-    peak_gib: float
-    decode_tokens_per_s: float
-    cache_bytes_per_token: float
-    seconds: float
+
+class Ladder(NamedTuple):
+    """A finished ladder: the folder of its runs, and its rungs."""
+
+    folder: Path
+    rungs: list[Rung]
 
 
 def climb(
-    recipe: str | Path,
+    recipe: str | Path | Sequence[str | Path],
     sets: Sequence[str] = (),
     *,
     first: str | None = None,
     name: str | None = None,
+    seeds: Sequence[int] = (),
     root: Path = RUNS,
     say: Callable[[str], None] = print,
     progress: Preparing | None = None,
-) -> tuple[Path, list[Rung]]:
-    """Train the chain of a recipe from its root; each rung is a run in `root/name/`.
+) -> Ladder:
+    """Train the rungs of a ladder; each is a run in `root/name/`, or one run per seed.
 
-    Every rung gets the data, steps, batch and seed of the recipe asked for. Rungs that are
-    finished are kept, one that was stopped goes on: calling again continues.
+    Finished runs are kept and stopped ones resumed: calling again continues the ladder.
 
     Args:
-        recipe: the last rung.
+        recipe: the last rung, whose chain makes the others; or a list with every rung.
         sets: "path=value" strings, for every rung.
-        first: the recipe of the chain to begin with; None begins at its root.
-        name: the folder of the ladder's runs; None is "ladder-" and the recipe's name.
+        first: the recipe of the chain to begin with; None begins where the last one's task does.
+        name: the folder of the ladder's runs; None is "ladder-" and the last recipe's name.
+        seeds: values of train.seed, a run each; none takes the seed of the last recipe.
         root: the folder of runs.
-        say: where sentences about the runs go.
-        progress: told how far the preparation of the data is, where there is any.
+        say: receives messages about the runs.
+        progress: called while data is prepared.
 
     Raises:
-        RecipeError: `first` is not in the chain.
+        RecipeError: `first` is not in the chain, or recipes of a list can't be compared.
         MlxtError: as `verbs.train.train`.
     """
-    files = _from(first, chain(recipe))
-    leaf = load_recipe(files[-1], sets)
-    folder = root / (name or f"ladder-{files[-1].stem}")
-    results: list[Rung] = []
-    for path in files:
-        say(f"Rung {len(results) + 1} of {len(files)}: {path.stem}")
-        rung = _on_budget(load_recipe(path, sets), leaf)
-        result = train(rung, name=path.stem, resume="auto", root=folder, say=say, progress=progress)
-        if result.reason != "finished" and not result.reason.startswith("stopped early"):
-            say(f"The ladder stops here; the same command continues it in {folder}.")
-            break
-        parent = results[-1].val_bpb if results else None
-        results.append(_measure(path.stem, result.folder, parent))
+    steps = _steps(recipe, sets, first, say)
+    best = _metric([step.recipe for step in steps])
+    folder = root / (name or f"ladder-{steps[-1].name}")
+    rungs: list[Rung] = []
+    before: dict[int, float] = {}
+    for number, step in enumerate(steps, start=1):
+        say(f"Rung {number} of {len(steps)}: {step.name}")
+        runs: dict[int, RunFolder] = {}
+        for seed, run in _seeded(step, seeds):
+            result = train(run.recipe, name=run.name, resume="auto", root=folder, say=say,
+                           progress=progress)  # fmt: skip
+            mx.clear_cache()
+            if result.reason != "finished" and not result.reason.startswith("stopped early"):
+                say(f"The ladder stops here; the same command continues it in {folder}.")
+                return Ladder(folder, rungs)
+            runs[seed] = result.folder
+        rung, before = _measure(step.name, runs, best, before)
+        rungs.append(rung)
         mx.clear_cache()
-    return folder, results
+    return Ladder(folder, rungs)
+
+
+def _steps(
+    recipe: str | Path | Sequence[str | Path],
+    sets: Sequence[str],
+    first: str | None,
+    say: Callable[[str], None],
+) -> list[Step]:
+    """The rungs, the lowest first."""
+    if isinstance(recipe, str | Path):
+        files = _from(first, chain(recipe))
+    else:
+        files = [find(each) for each in recipe]
+        names = [file.stem for file in files]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise RecipeError(f"A ladder has one rung for each name, and two are '{twice[0]}'.")
+        if first is not None:
+            raise RecipeError("--from chooses a rung of a chain: with a list, leave recipes out.")
+    listed = not isinstance(recipe, str | Path)
+    leaf = load_recipe(files[-1], sets)
+    steps = [Step(files[-1].stem, leaf)]
+    for file in reversed(files[:-1]):
+        rung = _comparable(file, sets, leaf, steps[0].recipe)
+        if rung is None:
+            message = f"{file.stem} can't be compared with {files[-1].stem}: it trains another task"
+            if listed or first is not None:
+                raise RecipeError(f"{message}.")
+            say(f"{message}, so the ladder begins at {steps[0].name}.")
+            break
+        steps.insert(0, Step(file.stem, rung))
+    return steps
 
 
 def _from(first: str | None, files: list[Path]) -> list[Path]:
@@ -116,46 +146,135 @@ def _from(first: str | None, files: list[Path]) -> list[Path]:
     return files[names.index(Path(first).stem) :]
 
 
-def _on_budget(rung: Recipe, leaf: Recipe) -> Recipe:
-    """A rung with the data, steps, batch and seed of the ladder's last recipe."""
-    assert rung.resolved is not None
-    assert leaf.resolved is not None
-    data = copy.deepcopy(rung.resolved.data)
-    data["data"] = leaf.resolved.data["data"]
+def _comparable(file: Path, sets: Sequence[str], leaf: Recipe, above: Recipe) -> Recipe | None:
+    """A recipe on the data and budget of `leaf`, or None if its task is another.
+
+    If its objective can't use the leaf's batches, it takes that of the rung above.
+    """
+    own = load_recipe(file)
+    if not own.model.tasks & leaf.objective.tasks:
+        return None
+    rung = load_recipe(file, sets)
+    for objective in (None, above):
+        try:
+            found = _on_budget(rung, leaf, objective)
+            check_model(found)
+        except RecipeError:
+            continue
+        if found.objective.unit == leaf.objective.unit:
+            return found
+    return None
+
+
+def _on_budget(rung: Recipe, leaf: Recipe, objective: Recipe | None = None) -> Recipe:
+    """A rung with the data, steps, batch and seed of the ladder's last recipe.
+
+    Args:
+        rung: the recipe.
+        leaf: the last recipe.
+        objective: the recipe whose objective it takes; None keeps its own.
+
+    Raises:
+        RecipeError: they don't go together.
+    """
+    ours, theirs = _tables(rung), _tables(leaf)
+    data = copy.deepcopy(ours)
+    data["data"] = copy.deepcopy(theirs["data"])
+    if rung.data.batch.covers_text and leaf.data.batch.covers_text:
+        # Bits per byte compare whatever a row is: a recurrent model reads on, others don't.
+        data["data"].pop("batch", None)
+        if "batch" in ours["data"]:
+            data["data"]["batch"] = copy.deepcopy(ours["data"]["batch"])
+    if objective is not None:
+        data["objective"] = copy.deepcopy(_tables(objective)["objective"])
     for key in BUDGET:
         data["train"].pop(key, None)
-        if key in leaf.resolved.data["train"]:
-            data["train"][key] = leaf.resolved.data["train"][key]
-    resolved = replace(rung.resolved, data=data)
+        if key in theirs["train"]:
+            data["train"][key] = theirs["train"][key]
+    return _typed(rung, data)
+
+
+def _tables(recipe: Recipe) -> dict[str, Any]:
+    assert recipe.resolved is not None
+    return recipe.resolved.data
+
+
+def _typed(recipe: Recipe, data: dict[str, Any]) -> Recipe:
+    """The recipe with other merged tables."""
+    assert recipe.resolved is not None
+    resolved = replace(recipe.resolved, data=data)
     out = typed(Recipe, resolved)
     out._resolved = resolved
     return out
 
 
-def _measure(recipe: str, folder: RunFolder, parent_bpb: float | None) -> Rung:
-    records = list(folder.records())
-    reports = [r for r in records if "tokens_per_s" in r]
-    last = [r for r in records if "val_bpb" in r][-1]
-    model, _ = load(folder.path)
+def _seeded(step: Step, seeds: Sequence[int]) -> list[tuple[int, Step]]:
+    """The runs of a rung with their seeds."""
+    if not seeds:
+        return [(step.recipe.train.seed, step)]
+    return [(seed, Step(f"{step.name}-seed{seed}", with_seed(step.recipe, seed))) for seed in seeds]
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """Copy a loaded recipe with another `train.seed`."""
+    data = copy.deepcopy(_tables(recipe))
+    data["train"]["seed"] = seed
+    return _typed(recipe, data)
+
+
+def _metric(recipes: Sequence[Recipe]) -> Best:
+    """The metric that compares recipes: bits per byte where all cover their text."""
+    if all(recipe.source.covers_text(recipe.data.batch) for recipe in recipes):
+        return BITS_PER_BYTE
+    return recipes[-1].objective.best
+
+
+def _measure(
+    recipe: str, runs: dict[int, RunFolder], best: Best, before: dict[int, float]
+) -> tuple[Rung, dict[int, float]]:
+    """Measure the runs of a rung, and compare them with those of the rung before, by seed."""
+    logs = {seed: list(run.records()) for seed, run in runs.items()}
+    last = {seed: _last_evaluation(log) for seed, log in logs.items()}
+    values = {seed: float(record[best.metric]) for seed, record in last.items()}
+    bits = [record["val_bpb"] for record in last.values() if "val_bpb" in record]
+    reports = [[r for r in log if "tokens_per_s" in r] for log in logs.values()]
+    model, _ = load(next(iter(runs.values())).path)
     counts = count(model)
-    return Rung(
+    generates = isinstance(model, Decodable) and "causal_lm" in model.tasks
+    value, delta = estimate(list(values.values())), paired(values, before)
+    difference = None if delta is None else delta.mean
+    rung = Rung(
         recipe=recipe,
         parameters=counts.total,
         active_parameters=counts.active,
-        tokens=last["tokens"],
-        val_loss=last["val_loss"],
-        val_bpb=last["val_bpb"],
-        delta_bpb=None if parent_bpb is None else last["val_bpb"] - parent_bpb,
-        tokens_per_s=statistics.median(r["tokens_per_s"] for r in reports),
-        peak_gib=max(r["peak_gib"] for r in reports),
-        decode_tokens_per_s=_decode_speed(model),
-        cache_bytes_per_token=cache_bytes_per_token(model),
-        seconds=reports[-1]["seconds_total"],
+        tokens=next(iter(last.values()))["tokens"],
+        val_loss=statistics.fmean(record["val_loss"] for record in last.values()),
+        val_bpb=statistics.fmean(bits) if bits else None,
+        delta_bpb=difference if best == BITS_PER_BYTE else None,
+        tokens_per_s=statistics.median(r["tokens_per_s"] for log in reports for r in log),
+        peak_gib=max(r["peak_gib"] for log in reports for r in log),
+        decode_tokens_per_s=_decode_speed(model) if generates else None,
+        cache_bytes_per_token=cache_bytes_per_token(model) if generates else None,
+        seconds=statistics.fmean(log[-1]["seconds_total"] for log in reports),
+        metric=best.metric,
+        value=value.mean,
+        error=value.error,
+        delta=difference,
+        delta_error=None if delta is None else delta.error,
+        seeds=tuple(runs),
+        lower_is_better=best.direction == "min",
+        run=next(iter(runs.values())).name,
     )
+    return rung, values
 
 
-def _decode_speed(model: Any) -> float:
-    """Tokens per second of one greedy row, the first token and its compilation left out."""
+def _last_evaluation(log: list[dict[str, Any]]) -> dict[str, Any]:
+    return [record for record in log if record.get("val_loss") is not None][-1]
+
+
+def _decode_speed(model: Model) -> float:
+    """Measure tokens per second of greedy decoding, one row, after the first token."""
+    assert isinstance(model, Decodable)
     engine = Engine(model, sampling=Sampling(temp=0.0))
     engine.start([[0]])
     tokens = engine.tokens(DECODE_TOKENS)

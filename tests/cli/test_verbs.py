@@ -14,7 +14,7 @@ from mlx_transformers.cli import main as cli
 from mlx_transformers.cli.preparing import Lines
 from mlx_transformers.cli.terminal import GAP, aligned
 from mlx_transformers.report import table
-from mlx_transformers.verbs.ladder import Rung
+from mlx_transformers.report.table import Rung
 
 from .conftest import Mlxt
 
@@ -204,11 +204,13 @@ def test_the_table_of_a_ladder_fits_100_columns() -> None:
         decode_tokens_per_s=1_234.0,
         cache_bytes_per_token=123_456.0,
         seconds=1.0,
+        value=1.0,
+        delta=-0.123,
     )
     (cells,) = table.cells([largest])
     widths = [
-        max(len(cell), *map(len, column.title.split("\n")))
-        for cell, column in zip(cells, table.COLUMNS, strict=True)
+        max(len(cell), *map(len, title.split("\n")))
+        for cell, title in zip(cells, table.titles([largest]), strict=True)
     ]
     assert sum(widths) + GAP * (len(widths) - 1) <= 100
 
