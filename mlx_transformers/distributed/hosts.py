@@ -1,4 +1,4 @@
-"""A host file of `mlx.launch`, read strictly, and its machines, as far as one sees from here."""
+"""Host files of `mlx.launch`: strict reading, and checks of the machines they name."""
 
 import ipaddress
 import json
@@ -26,7 +26,7 @@ NOT_CHECKED = (
     "how fast the links are, and which cable or bridge an address belongs to",
     "whether the recipe and the text are there: training compares both before it begins",
 )
-"""What can only be seen from the other machines, or by training."""
+"""Conditions that only the other machines, or training, can verify."""
 
 ASK = (
     "import json, platform; from importlib.metadata import version as v; "
@@ -39,20 +39,20 @@ Runner = Callable[[list[str]], subprocess.CompletedProcess[str]]
 
 @dataclass(frozen=True)
 class Host:
-    """One line of the file: where to log in, and where the ring listens."""
+    """One host of the file: its ssh name, and the addresses that the ring listens on."""
 
     ssh: str
     ips: list[str] = field(default_factory=list)
 
     @property
     def local(self) -> bool:
-        """Whether `mlx.launch` starts it without ssh."""
+        """Whether `mlx.launch` starts it on this machine, without ssh."""
         return self.ssh == "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at on one host, and what came out."""
+    """Result of one check of one host."""
 
     host: str
     what: str
@@ -61,10 +61,10 @@ class Check:
 
 
 def read_hosts(path: Path) -> list[Host]:
-    """The hosts of a file, in the order of their ranks.
+    """Read the hosts of a file, in the order of their ranks.
 
     Raises:
-        RunError: it can't be read, or isn't what `mlx.launch --hostfile` takes.
+        RunError: the file can't be read, or is not a host file of `mlx.launch`.
     """
     try:
         data = read_json(path)
@@ -107,8 +107,8 @@ def _host(path: Path, number: int, entry: Any) -> Host:
             ipaddress.ip_address(ip)
         except ValueError:
             raise RunError(
-                f"{path}: host {number} ({entry['ssh']}) has the address {ip!r}, which is no IP "
-                "address; the ring takes no names."
+                f"{path}: host {number} ({entry['ssh']}) has the address {ip!r}, which is not an "
+                "IP address; the ring needs addresses, not names."
             ) from None
     return Host(entry["ssh"], ips)
 
@@ -120,9 +120,9 @@ def _known(path: Path, what: str, given: dict[str, Any], known: tuple[str, ...])
 
 
 def check(host: Host, run: Runner | None = None) -> list[Check]:
-    """Try one host: its name, a login without a password, and the versions there.
+    """Check one host: its name, login without a password, and the versions installed there.
 
-    Each check that fails leaves those after it unchecked, and says so. `run` runs a command.
+    Checks after one that fails are reported as not checked. `run` runs a command.
     """
     here = {"mlx": version("mlx"), "mlxt": version("mlxt")}
     if host.local:
@@ -144,7 +144,7 @@ def check(host: Host, run: Runner | None = None) -> list[Check]:
 
 
 def _real_name(name: str, run: Runner) -> str:
-    """What ~/.ssh/config makes of a name; the name itself where there is no ssh."""
+    """Return the host name that ~/.ssh/config maps a name to; the name itself without ssh."""
     if shutil.which("ssh") is None:
         return name
     lines = run(["ssh", "-G", name]).stdout.splitlines()
@@ -172,7 +172,7 @@ def _logs_in(name: str, run: Runner) -> tuple[Verdict, str]:
 
 
 def _versions(name: str, here: dict[str, str], run: Runner) -> tuple[Verdict, str]:
-    """Ask the Python at the same place, which is the one that `mlx.launch` starts there."""
+    """Compare versions with the Python at the same path there, which `mlx.launch` starts."""
     done = run([*_ssh(name), f"'{sys.executable}' -c \"{ASK}\""])
     try:
         there = json.loads(done.stdout.strip().splitlines()[-1])

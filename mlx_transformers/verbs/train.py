@@ -205,8 +205,9 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     feed = training_feed(built, done.cursor)
     held_out_batches(built, built.recipe.eval.batches)  # raises if there is nothing to measure
     counts = built.counts
+    trained = f", {counts.trainable:,} trained" if built.recipe.train.freeze else ""
     say(
-        f"{counts.total:,} parameters ({counts.active:,} active for a token), "
+        f"{counts.total:,} parameters ({counts.active:,} active for a token{trained}), "
         f"{built.data.count('train'):,} training tokens."
     )
     say(check_fits(_plan(built)))

@@ -40,7 +40,7 @@ def test_both_forms_of_the_file_are_read(data: object) -> None:
         ([{"ips": ["10.0.0.1"]}], 'host 0 has no "ssh"'),
         ([TWO[0], {"ssh": "b"}], r'host 1 \(b\) has no "ips"'),
         ([{"ssh": "a", "ip": ["1.2.3.4"]}], "Unknown key of host 0 'ip'.* 'ips'"),
-        ([{"ssh": "a", "ips": ["mac1.local"]}], "'mac1.local', which is no IP"),
+        ([{"ssh": "a", "ips": ["mac1.local"]}], "'mac1.local', which is not an"),
         ([TWO[0], {"ssh": "b", "ips": ["10.0.0.1"]}], r"0 and 1 both have the address 10\.0\.0\.1"),
     ],
 )
