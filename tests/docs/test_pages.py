@@ -80,6 +80,8 @@ def parse(words: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     rest = list(words)
     while hasattr(command, "get_command") and rest != ["--help"]:
+        if not rest and command.invoke_without_command:
+            return
         verb = rest.pop(0)
         command = command.get_command(None, verb)
         assert command is not None, f"{said}: there is no '{verb}'"
