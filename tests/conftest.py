@@ -11,7 +11,11 @@ import pytest
 # Chips with matrix units multiply float32 in fewer bits by default, and tolerances are float32's.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
+import checked_shapes
+
 import mlx_transformers  # noqa: F401
+
+checked_shapes.install()
 
 TOOLS = Path(__file__).parents[1] / "tools"
 

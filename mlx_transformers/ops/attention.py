@@ -9,6 +9,7 @@ from dataclasses import replace
 import mlx.core as mx
 
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
+from ..core.shapes import BGS_, BGSK, BHT_, BHTK, H
 from .attention_cpu import attention_blocks
 from .device import on_cpu, upcast
 from .masks import Mask
@@ -19,18 +20,18 @@ HIDDEN = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -
 
 
 def attention(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
+    q: BHTK,
+    k: BGSK,
+    v: BGS_,
     *,
     scale: float,
     mask: Mask,
     softcap: float | None = None,
     bias: mx.array | None = None,
-    sinks: mx.array | None = None,
+    sinks: H | None = None,
     dropout: float = 0.0,
     key: mx.array | None = None,
-) -> mx.array:
+) -> BHT_:
     """`softmax(cap(scale * q k^T) + bias + mask) v`, as `attention_naive`, in the fastest form."""
     t, size = q.shape[2], k.shape[2]
     added = bias is not None or sinks is not None
@@ -86,15 +87,15 @@ def attention_saved_bytes(
 
 
 def attention_fused(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
+    q: BHTK,
+    k: BGSK,
+    v: BGS_,
     *,
     scale: float,
     mask: Mask,
     bias: mx.array | None = None,
-    sinks: mx.array | None = None,
-) -> mx.array:
+    sinks: H | None = None,
+) -> BHT_:
     """`attention_naive` without softcap and dropout, by the GPU's own kernels.
 
     What a query that may see no key gets is the kernel's affair, but it is finite.
@@ -118,18 +119,18 @@ def _added(bias: mx.array, seen: mx.array | None) -> mx.array:
 
 
 def attention_naive(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
+    q: BHTK,
+    k: BGSK,
+    v: BGS_,
     *,
     scale: float,
     mask: Mask,
     softcap: float | None = None,
     bias: mx.array | None = None,
-    sinks: mx.array | None = None,
+    sinks: H | None = None,
     dropout: float = 0.0,
     key: mx.array | None = None,
-) -> mx.array:
+) -> BHT_:
     """`softmax(cap(scale * q k^T) + bias + mask) v` (Vaswani et al. 2017, equation 1).
 
     `cap` is `soft_cap`. `bias` is broadcastable to

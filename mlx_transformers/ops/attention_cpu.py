@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..core.shapes import BGS_, BGSK, BHT_, BHTK
 from .custom_vjp import custom_vjp
 from .device import upcast
 from .masks import Mask
@@ -31,15 +32,15 @@ class Tile:
 
 
 def attention_blocks(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
+    q: BHTK,
+    k: BGSK,
+    v: BGS_,
     *,
     scale: float,
     mask: Mask,
     softcap: float | None = None,
     block: int = BLOCK,
-) -> mx.array:
+) -> BHT_:
     """`attention_naive` without dropout, for a mask of structure (`allowed` is None), T <= S.
 
     Every query sees at least itself, so no row is empty.

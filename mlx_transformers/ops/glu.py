@@ -3,12 +3,13 @@
 import mlx.core as mx
 
 from ..core.errors import unknown
+from ..core.shapes import x
 from .activations import AGAIN, PLAIN
 from .custom_vjp import custom_vjp
 from .device import on_cpu
 
 
-def glu(gate: mx.array, up: mx.array, activation: str) -> mx.array:
+def glu(gate: x, up: x, activation: str) -> x:
     """`act(gate) * up` (GLU Variants, Shazeer 2020, equations 5 and 6), same shape.
 
     Raises ValueError for an activation that isn't known.
@@ -20,12 +21,12 @@ def glu(gate: mx.array, up: mx.array, activation: str) -> mx.array:
     return glu_naive(gate, up, activation)
 
 
-def glu_naive(gate: mx.array, up: mx.array, activation: str) -> mx.array:
+def glu_naive(gate: x, up: x, activation: str) -> x:
     """The definition of `glu`, left to autodiff."""
     return PLAIN[activation](gate) * up
 
 
-def glu_recomputing(gate: mx.array, up: mx.array, activation: str) -> mx.array:
+def glu_recomputing(gate: x, up: x, activation: str) -> x:
     """`glu` for an activation of `AGAIN`, keeping gate and up alone for the backward pass."""
 
     def forward(gate: mx.array, up: mx.array) -> mx.array:

@@ -8,6 +8,7 @@ out, `dl = g (onehot(y) - softmax(l))` for a cotangent g.
 
 import mlx.core as mx
 
+from ..core.shapes import ND, VD, IntN, N, V
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .softcap import soft_cap_slope
@@ -15,14 +16,14 @@ from .unembedding import Unembedding
 
 
 def linear_log_probs(
-    h: mx.array,
-    w: mx.array,
-    targets: mx.array,
+    h: ND,
+    w: VD,
+    targets: IntN,
     *,
-    bias: mx.array | None = None,
+    bias: V | None = None,
     softcap: float | None = None,
     chunk: int = 256,
-) -> mx.array:
+) -> N:
     """Log-probability (nats) of each target, `[N]`, float32 or wider.
 
     `chunk` rows of logits exist at a time, never `[N, V]`: the backward pass computes them again.
@@ -45,13 +46,13 @@ def linear_log_probs(
 
 
 def linear_log_probs_naive(
-    h: mx.array,
-    w: mx.array,
-    targets: mx.array,
+    h: ND,
+    w: VD,
+    targets: IntN,
     *,
-    bias: mx.array | None = None,
+    bias: V | None = None,
     softcap: float | None = None,
-) -> mx.array:
+) -> N:
     """The definition of `linear_log_probs`: all logits at once, left to autodiff."""
     out = Unembedding(upcast(w), None if bias is None else upcast(bias), softcap)
     logits = out.logits(upcast(h))

@@ -2,11 +2,12 @@
 
 import mlx.core as mx
 
+from ..core.shapes import BHTN, BHTS, ND, VD, IntN, IntTS, Intx, xD
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 
 
-def lookup(table: mx.array, rows: mx.array) -> mx.array:
+def lookup(table: VD, rows: Intx) -> xD:
     """`table[rows]`: table `[V, D]`, rows integer `[...]`, result `[..., D]`.
 
     The gradient of a row is the sum over all places that read it, in float32 or wider and in a
@@ -27,12 +28,12 @@ def lookup(table: mx.array, rows: mx.array) -> mx.array:
     return out
 
 
-def lookup_naive(table: mx.array, rows: mx.array) -> mx.array:
+def lookup_naive(table: VD, rows: Intx) -> xD:
     """The definition of `lookup`, left to autodiff."""
     return table[rows]
 
 
-def read_pairs(scores: mx.array, rows: mx.array) -> mx.array:
+def read_pairs(scores: BHTN, rows: IntTS) -> BHTS:
     """Of the scores of every query with every row of a table, `[B, H, T, N]`, the one that each
     pair of places reads: rows `[T, S]`, result `[B, H, T, S]`.
 
@@ -42,7 +43,7 @@ def read_pairs(scores: mx.array, rows: mx.array) -> mx.array:
     return read_pairs_naive(scores, rows) if on_cpu() else read_pairs_in_order(scores, rows)
 
 
-def read_pairs_in_order(scores: mx.array, rows: mx.array) -> mx.array:
+def read_pairs_in_order(scores: BHTN, rows: IntTS) -> BHTS:
     """`read_pairs` as a lookup: all scores are one table, with a row for each query and row."""
     b, h, t, n = scores.shape
     table = scores.transpose(2, 3, 0, 1).reshape(t * n, b * h)
@@ -50,13 +51,13 @@ def read_pairs_in_order(scores: mx.array, rows: mx.array) -> mx.array:
     return read.reshape(*rows.shape, b, h).transpose(2, 3, 0, 1)
 
 
-def read_pairs_naive(scores: mx.array, rows: mx.array) -> mx.array:
+def read_pairs_naive(scores: BHTN, rows: IntTS) -> BHTS:
     """The definition of `read_pairs`, left to autodiff."""
     where = mx.broadcast_to(rows[None, None], (*scores.shape[:2], *rows.shape))
     return mx.take_along_axis(scores, where, axis=-1)
 
 
-def sum_by_row(parts: mx.array, rows: mx.array, n_rows: int) -> mx.array:
+def sum_by_row(parts: ND, rows: IntN, n_rows: int) -> mx.array:
     """`[n_rows, D]`: the sum of those of parts `[N, D]` whose row `[N]` it is.
 
     Sorted by row, and each run summed on its own: no two threads add to one number.

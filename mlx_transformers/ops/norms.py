@@ -6,12 +6,13 @@ two numbers a row besides, and its sums are matrix products.
 
 import mlx.core as mx
 
+from ..core.shapes import D, xD
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .sums import row_sum
 
 
-def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+def rms_norm(x: xD, weight: D | None, eps: float) -> xD:
     """`x / sqrt(mean(x²) + eps) * weight` (Zhang and Sennrich 2019, equation 4).
 
     x `[..., D]`, weight `[D]`; the result has x's shape and dtype.
@@ -21,7 +22,7 @@ def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
     return mx.fast.rms_norm(x, weight, eps)
 
 
-def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float) -> mx.array:
+def layer_norm(x: xD, weight: D | None, bias: D | None, eps: float) -> xD:
     """`(x - mean) / sqrt(var + eps) * weight + bias` (Ba et al. 2016, equation 3).
 
     x `[..., D]`, weight and bias `[D]`; the result has x's shape and dtype.
@@ -31,16 +32,14 @@ def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps:
     return mx.fast.layer_norm(x, weight, bias, eps)
 
 
-def rms_norm_naive(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+def rms_norm_naive(x: xD, weight: D | None, eps: float) -> xD:
     """The definition of `rms_norm`, in float32 or wider, left to autodiff."""
     wider = upcast(x)
     out = wider * mx.rsqrt(mx.square(wider).mean(axis=-1, keepdims=True) + eps)
     return (out if weight is None else out * weight).astype(x.dtype)
 
 
-def layer_norm_naive(
-    x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float
-) -> mx.array:
+def layer_norm_naive(x: xD, weight: D | None, bias: D | None, eps: float) -> xD:
     """The definition of `layer_norm`, in float32 or wider, left to autodiff."""
     wider = upcast(x)
     centred = wider - wider.mean(axis=-1, keepdims=True)

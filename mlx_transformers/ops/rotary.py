@@ -4,18 +4,19 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..core.shapes import BHTK
 from .device import on_cpu, upcast
 
 
 def rotate(
-    x: mx.array,
+    x: BHTK,
     inv_freq: mx.array,
     *,
     offset: Any = 0,
     positions: mx.array | None = None,
     traditional: bool = False,
     size: float = 1.0,
-) -> mx.array:
+) -> BHTK:
     """Turn pairs of features of x `[B, H, T, K]` by `position * inv_freq` radians, same shape.
 
     RoFormer (Su et al. 2021), equation 34. `inv_freq` `[K'/2]`, or `[B, 1, K'/2]` beside
@@ -33,14 +34,14 @@ def rotate(
 
 
 def rotate_naive(
-    x: mx.array,
+    x: BHTK,
     inv_freq: mx.array,
     *,
     offset: Any = 0,
     positions: mx.array | None = None,
     traditional: bool = False,
     size: float = 1.0,
-) -> mx.array:
+) -> BHTK:
     """The definition of `rotate`; on the CPU as fast as `mx.fast.rope`, so used there too."""
     if positions is None:
         positions = mx.array(offset)[..., None] + mx.arange(x.shape[2])
@@ -64,13 +65,13 @@ def rotate_naive(
 
 
 def rotate_fused(
-    x: mx.array,
+    x: BHTK,
     inv_freq: mx.array,
     *,
     offset: Any = 0,
     traditional: bool = False,
     size: float = 1.0,
-) -> mx.array:
+) -> BHTK:
     """`rotate` without explicit positions, by the GPU's own kernel."""
     if size != 1.0:
         width = 2 * inv_freq.shape[0]

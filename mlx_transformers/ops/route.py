@@ -14,6 +14,7 @@ twin: the same calls, every expert on every token.
 
 import mlx.core as mx
 
+from ..core.shapes import ND, NE, BoolNE
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .lookup import lookup
@@ -49,7 +50,7 @@ class Dispatch:
         m = _best_block(pairs, n_experts, cpu)
         return (pairs + n_experts * (m - 1)) // m * m
 
-    def gather(self, x: mx.array) -> mx.array:
+    def gather(self, x: ND) -> mx.array:
         """Rows of x `[N, D]`, one for every (token, choice), as `[blocks, M, D]`.
 
         Its gradient gathers each token's k rows and sums them: a scatter would add them in the
@@ -78,13 +79,13 @@ class Dispatch:
             ).astype(rows.dtype)
         return out if bias is None else out + lookup(bias, self.expert)[:, None]
 
-    def combine(self, rows: mx.array, gates: mx.array) -> mx.array:
+    def combine(self, rows: mx.array, gates: mx.array) -> ND:
         """`[N, D]`: each token's rows, weighted by its gates `[N, k]`, summed."""
         mine = rows.reshape(-1, rows.shape[-1])[self.slot].reshape(self.n_tokens, self.k, -1)
         return (mine * gates[..., None].astype(mine.dtype)).sum(axis=1)
 
 
-def in_best_groups(scores: mx.array, n_groups: int, kept: int, by: str) -> mx.array:
+def in_best_groups(scores: NE, n_groups: int, kept: int, by: str) -> BoolNE:
     """Whether each expert is in one of its token's `kept` best groups, boolean `[N, E]`.
 
     E experts are `n_groups` runs of neighbours. A group is as good as its best expert (`by` =
@@ -122,7 +123,7 @@ class DispatchDense:
         out = rows @ weight.swapaxes(-1, -2)
         return out if bias is None else out + bias[:, None]
 
-    def combine(self, rows: mx.array, gates: mx.array) -> mx.array:
+    def combine(self, rows: mx.array, gates: mx.array) -> ND:
         """`[N, D]`: every expert's row times the gate it was given, which may be zero."""
         share = (gates[..., None] * self.chosen.astype(gates.dtype)).sum(axis=1)
         return mx.einsum("end,ne->nd", rows, share.astype(rows.dtype))

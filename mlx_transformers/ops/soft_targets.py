@@ -10,15 +10,16 @@ from dataclasses import replace
 
 import mlx.core as mx
 
+from ..core.shapes import ND, N
 from .unembedding import Unembedding
 
 
 def soft_targets(
-    h: mx.array,
+    h: ND,
     head: Unembedding,
     teacher_h: mx.array,
     teacher_head: Unembedding,
-    weights: mx.array,
+    weights: N,
     temperature: float,
     chunk: int = 256,
 ) -> mx.array:

@@ -2,10 +2,11 @@
 
 import mlx.core as mx
 
+from ..core.shapes import x1, xD
 from .device import on_cpu
 
 
-def row_sum(x: mx.array) -> mx.array:
+def row_sum(x: xD) -> x1:
     """`x.sum(axis=-1, keepdims=True)` of x `[..., D]`, float32 or wider.
 
     On the CPU it is a product with ones: the BLAS adds on vectors, and MLX does not.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..core.shapes import xD, xV
 from .device import upcast
 from .softcap import soft_cap
 
@@ -29,15 +30,15 @@ class Unembedding:
         weight, *bias = leaves
         return cls(weight, bias[0] if bias else None, softcap)
 
-    def logits(self, h: mx.array) -> mx.array:
+    def logits(self, h: xD) -> xV:
         """The logits `[..., V]` of hidden vectors `[..., D]`, in the dtype of the product."""
         return self._bounded(h @ self.weight.T)
 
-    def logits_upcast(self, h: mx.array) -> mx.array:
+    def logits_upcast(self, h: xD) -> xV:
         """`logits` whose bias and bound are computed in float32 or wider."""
         return self._bounded(upcast(h @ self.weight.T))
 
-    def _bounded(self, logits: mx.array) -> mx.array:
+    def _bounded(self, logits: xV) -> xV:
         if self.bias is not None:
             logits = logits + self.bias
         return soft_cap(logits, self.softcap)

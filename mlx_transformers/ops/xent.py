@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..core.shapes import ND, NV, VD, IntN, N, V
 from .custom_vjp import custom_vjp
 from .device import on_cpu, upcast
 from .softcap import soft_cap_slope
@@ -28,9 +29,9 @@ Sums = tuple[mx.array, mx.array, mx.array]
 
 
 def cross_entropy(
-    logits: mx.array,
-    targets: mx.array,
-    weights: mx.array,
+    logits: NV,
+    targets: IntN,
+    weights: N,
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -46,9 +47,9 @@ def cross_entropy(
 
 
 def cross_entropy_naive(
-    logits: mx.array,
-    targets: mx.array,
-    weights: mx.array,
+    logits: NV,
+    targets: IntN,
+    weights: N,
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -65,9 +66,9 @@ def cross_entropy_naive(
 
 
 def cross_entropy_saving(
-    logits: mx.array,
-    targets: mx.array,
-    weights: mx.array,
+    logits: NV,
+    targets: IntN,
+    weights: N,
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -91,7 +92,7 @@ def cross_entropy_saving(
     return total, nll, z
 
 
-def cross_entropy_fused(logits: mx.array, targets: mx.array, weights: mx.array) -> Sums:
+def cross_entropy_fused(logits: NV, targets: IntN, weights: N) -> Sums:
     """`cross_entropy` without smoothing and penalty, by MLX's own kernel for the GPU."""
     targets, weights = _valid(targets, weights)
     total = (mx.fast.cross_entropy(logits, targets) * weights).sum()
@@ -99,12 +100,12 @@ def cross_entropy_fused(logits: mx.array, targets: mx.array, weights: mx.array) 
 
 
 def linear_cross_entropy(
-    h: mx.array,
-    w: mx.array,
-    targets: mx.array,
-    weights: mx.array,
+    h: ND,
+    w: VD,
+    targets: IntN,
+    weights: N,
     *,
-    bias: mx.array | None = None,
+    bias: V | None = None,
     softcap: float | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -140,12 +141,12 @@ def linear_cross_entropy(
 
 
 def linear_cross_entropy_naive(
-    h: mx.array,
-    w: mx.array,
-    targets: mx.array,
-    weights: mx.array,
+    h: ND,
+    w: VD,
+    targets: IntN,
+    weights: N,
     *,
-    bias: mx.array | None = None,
+    bias: V | None = None,
     softcap: float | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,

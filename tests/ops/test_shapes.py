@@ -1,0 +1,59 @@
+"""Shapes in signatures: a wrong one is an error in tests, and costs nothing elsewhere."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers.ops.attention import attention
+from mlx_transformers.ops.log_probs import linear_log_probs
+from mlx_transformers.ops.lookup import lookup
+from mlx_transformers.ops.masks import Mask
+from mlx_transformers.ops.norms import rms_norm
+from mlx_transformers.ops.unembedding import Unembedding
+
+
+def ones(*shape: int) -> mx.array:
+    return mx.ones(shape)
+
+
+HEADS = [ones(2, 4, 3, 8), ones(2, 2, 3, 8), ones(2, 2, 3, 8)]
+
+
+@pytest.mark.parametrize(
+    ("op", "good", "bad"),
+    [
+        (rms_norm, (ones(2, 3), ones(3), 1e-5), (ones(2, 3), ones(2), 1e-5)),
+        (lookup, (ones(5, 2), mx.array([[1]])), (ones(5, 2), mx.array([[1.0]]))),
+        (
+            linear_log_probs,
+            (ones(3, 2), ones(5, 2), mx.array([1, 2, 3])),
+            (ones(3, 2), ones(5, 2), mx.array([1, 2])),
+        ),
+        (Unembedding(ones(5, 2)).logits, (ones(1, 3, 2),), (3.0,)),
+        (
+            lambda *qkv: attention(*qkv, scale=1.0, mask=Mask()),
+            HEADS,
+            [HEADS[0], HEADS[1], ones(2, 1, 3, 8)],
+        ),
+    ],
+)
+def test_another_shape_or_type_is_an_error(op: Callable[..., Any], good: Any, bad: Any) -> None:
+    jaxtyping = pytest.importorskip("jaxtyping")
+    pytest.importorskip("beartype")
+    op(*good)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        op(*bad)
+
+
+def test_without_the_hook_nothing_is_checked_or_imported() -> None:
+    code = (
+        "import sys; import mlx_transformers.assembly.build;"
+        "from mlx_transformers.core import shapes;"
+        "print(shapes.ND.__name__, *{'jaxtyping', 'beartype'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["array"]
