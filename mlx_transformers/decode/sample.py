@@ -151,8 +151,8 @@ def draw(logits: mx.array, keys: mx.array) -> mx.array:
     """
     cumulative = mx.cumsum(mx.softmax(logits, axis=-1, precise=True), axis=-1)
     uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(keys)[:, None]
-    # Scaled by the sum as rounded, and above zero: a token of probability 0 is never drawn.
-    threshold = mx.maximum(uniform * cumulative[:, -1:], LEAST)
+    # Above zero and at most the sum as rounded, so that a token of probability 0 is never drawn.
+    threshold = mx.clip(uniform, LEAST, cumulative[:, -1:])
     return (cumulative < threshold).sum(axis=-1).astype(mx.int32)
 
 

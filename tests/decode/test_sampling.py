@@ -128,6 +128,16 @@ def test_a_row_is_drawn_as_alone(logits: np.ndarray) -> None:
         assert alone.item() == together[i].item()
 
 
+def test_a_row_is_drawn_as_by_mlx() -> None:
+    """To the token, so that the samples of a run stay what they were."""
+    n = 400
+    rows = mx.array(np.random.default_rng(3).normal(size=(n, 500)).astype(np.float32))
+    tokens = sample(rows, keys(4, n), mx.zeros((n, 0), dtype=mx.int32), Sampling(temp=1))
+    rows = rows - rows.max(axis=-1, keepdims=True)
+    each = [mx.random.categorical(rows[i : i + 1], key=keys(4, n)[i]) for i in range(n)]
+    assert tokens.tolist() == mx.concatenate(each).tolist()
+
+
 def test_temperature_zero_takes_the_most_probable_whatever_the_filters(logits: np.ndarray) -> None:
     greedy = Sampling(temp=0, top_p=0.5, top_k=3, min_p=0.2)
     tokens = sample(mx.array(logits), keys(0, B), NO_HISTORY, greedy)
