@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..core.sync import sync, sync_handle
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: to a temporary file, synced and renamed."""
@@ -14,8 +16,9 @@ def write_whole(path: Path, content: bytes) -> None:
     with open(partial, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        sync_handle(file.fileno())
     os.replace(partial, path)
+    sync(path.parent)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,26 +1,26 @@
 """Prepares a data set: tokenizes a text into shards, once; again when the text changes."""
 
-import json
 import os
 import platform
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from itertools import islice
-from typing import TypedDict
 
 import numpy as np
 
 from ..core.errors import DataError, Notice
+from ..core.parse import read_table
+from ..core.sync import sync
 from .cache import locked, write_json
 from .config import Data
 from .data_key import DataKey, hashed
 from .kinds import BatchKind
 from .pieces import Piece
-from .prepared import Prepared
+from .prepared import Prepared, checksums_of
 from .shards import SHARD_TOKENS, SPLITS, Counts, Split, SplitWriter, token_dtype
 from .tokenizers.controls import with_controls
 from .tokenizers.load import load_tokenizer
@@ -67,12 +67,18 @@ def is_current(key: DataKey) -> bool:
     path = key.folder / "manifest.json"
     if not path.exists():
         return False
-    manifest, identity = Prepared(key.folder).manifest, key.identity()
-    if manifest["identity"] == identity:
-        return True
-    if manifest["digest"] != key.digest():
+    try:
+        prepared = Prepared(key.folder)
+        manifest, identity = prepared.manifest, key.identity()
+        if manifest["identity"] == identity and "checksums" in manifest:
+            return True
+        if manifest["digest"] != key.digest():
+            return False
+        # Sets that older versions prepared have no checksums.
+        sums = manifest.get("checksums") or checksums_of(prepared)
+    except (DataError, KeyError):
         return False
-    write_json(path, manifest | {"identity": identity})
+    write_json(path, {**manifest, "identity": identity, "checksums": sums})
     return True
 
 
@@ -80,14 +86,15 @@ def _quiet(what: str, done: int, total: int | None) -> None:
     pass
 
 
-class _State(TypedDict):
+@dataclass(frozen=True)
+class _State:
     """Progress of an unfinished preparation, as `progress.json` holds it."""
 
     digest: str
     shard_tokens: int
     pieces: int
     """Pieces written."""
-    splits: dict[Split, dict[str, int]]
+    splits: dict[Split, Counts]
 
 
 class Preparation:
@@ -121,26 +128,24 @@ class Preparation:
             manifest["skipped_rows"] = self.key.n_skipped
             warnings.warn(self._skipped(), Notice, stacklevel=2)
         write_json(self.partial / "manifest.json", manifest)
+        sums = checksums_of(Prepared(self.partial))
+        write_json(self.partial / "manifest.json", {**manifest, "checksums": sums})
         self._put()
 
-    def _unfinished(self, digest: str) -> "_State":
+    def _unfinished(self, digest: str) -> _State:
         """Return the progress of an interrupted preparation of the same text, or a clean start."""
         try:
-            state: _State = json.loads((self.partial / "progress.json").read_bytes())
-            if (state["digest"], state["shard_tokens"]) == (digest, self.shard_tokens):
-                return state
-        except (OSError, ValueError, KeyError):
+            saved = read_table(self.partial / "progress.json")
+            if (saved["digest"], saved["shard_tokens"]) == (digest, self.shard_tokens):
+                counts = {split: Counts(**saved["splits"][split]) for split in SPLITS}
+                return _State(digest, self.shard_tokens, int(saved["pieces"]), counts)
+        except (OSError, ValueError, KeyError, TypeError):
             pass
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True)
-        return {
-            "digest": digest,
-            "shard_tokens": self.shard_tokens,
-            "pieces": 0,
-            "splits": {split: asdict(Counts()) for split in SPLITS},
-        }
+        return _State(digest, self.shard_tokens, 0, {split: Counts() for split in SPLITS})
 
-    def _tokenizer(self, state: "_State") -> Tokenizer:
+    def _tokenizer(self, state: _State) -> Tokenizer:
         folder = self.partial / "tokenizer"
         if (folder / "manifest.json").exists():
             return load_tokenizer(folder)
@@ -150,7 +155,7 @@ class Preparation:
         built = config.build(piece.text for split, piece in self.key.pieces() if split in splits)
         tokenizer = with_controls(built, self.key.data.batch.controls())
         tokenizer.save(folder)
-        write_json(self.partial / "progress.json", state)
+        write_json(self.partial / "progress.json", asdict(state))
         return tokenizer
 
     def _skipped(self) -> str:
@@ -171,13 +176,11 @@ class Preparation:
             return list(map(str, numbers))
         return sorted(set(map(str, found)))
 
-    def _write(self, tokenizer: Tokenizer, state: "_State") -> dict[Split, Counts]:
+    def _write(self, tokenizer: Tokenizer, state: _State) -> dict[Split, Counts]:
         dtype, batch = token_dtype(tokenizer.vocab_size), self.key.data.batch
         records = _RecordWriter(batch, tokenizer, self.labels) if batch.reads_records else None
         writers: dict[Split, SplitWriter] = {
-            split: SplitWriter(
-                self.partial, split, dtype, self.shard_tokens, Counts(**state["splits"][split])
-            )
+            split: SplitWriter(self.partial, split, dtype, self.shard_tokens, state.splits[split])
             for split in SPLITS
         }
         end = None if self.key.ready_tokens or batch.reads_records else tokenizer.eos_id
@@ -185,7 +188,7 @@ class Preparation:
         total = None if None in sizes else sum(size or 0 for size in sizes)
         done = saved = sum(writer.counts.bytes for writer in writers.values())
         try:
-            pieces = enumerate(islice(self.key.pieces(), state["pieces"], None), state["pieces"])
+            pieces = enumerate(islice(self.key.pieces(), state.pieces, None), state.pieces)
             for number, (split, piece) in pieces:
                 if done - saved >= SAVE_EVERY:
                     self._save(state, number, writers)
@@ -202,11 +205,12 @@ class Preparation:
                 writer.close()
         return {split: writer.counts for split, writer in writers.items()}
 
-    def _save(self, state: "_State", pieces: int, writers: dict[Split, SplitWriter]) -> None:
+    def _save(self, state: _State, pieces: int, writers: dict[Split, SplitWriter]) -> None:
         for writer in writers.values():
-            writer.flush()
-        counts = {split: asdict(writer.counts) for split, writer in writers.items()}
-        write_json(self.partial / "progress.json", {**state, "pieces": pieces, "splits": counts})
+            writer.sync()
+        counts = {split: writer.counts for split, writer in writers.items()}
+        now = replace(state, pieces=pieces, splits=counts)
+        write_json(self.partial / "progress.json", asdict(now))
 
     def _check(self, counts: dict[Split, Counts]) -> None:
         data = self.key.data
@@ -229,6 +233,7 @@ class Preparation:
         if place.exists():
             os.rename(place, old)
         os.rename(self.partial, place)
+        sync(place.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """A prepared data set: a folder of token shards, their tokenizer and a manifest."""
 
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.parse import read_table
-from .shards import Split, Tokens, index_path
+from .shards import SPLITS, Split, Tokens, damaged, index_path
 from .tokenizers.load import load_tokenizer
 from .tokenizers.tokenizer import Tokenizer
 
@@ -31,11 +32,17 @@ class Prepared:
             raise DataError(
                 f"{folder} is no prepared data set ({error}). Make one: mlxt data prepare."
             ) from error
+        _check(self.manifest, folder)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made these tokens."""
         return load_tokenizer(self.folder / "tokenizer")
+
+    @property
+    def vocab_size(self) -> int:
+        """V of the tokenizer, without loading it."""
+        return int(self.manifest["tokenizer"]["vocab_size"])
 
     @property
     def fingerprint(self) -> str:
@@ -59,17 +66,44 @@ class Prepared:
         """Return the tokens of a split, memory-mapped."""
         dtype = np.dtype(self.manifest["dtype"])
         n_tokens, shard_tokens = self.count(split), self.manifest["shard_tokens"]
-        return Tokens(self.folder, split, dtype, n_tokens, shard_tokens)
+        checksums = self.manifest.get("checksums", {}).get(split)
+        return Tokens(self.folder, split, dtype, n_tokens, shard_tokens, checksums)
 
     def boundaries(self, split: Split) -> np.ndarray:
         """Return where each document of a split starts: int64 [documents], ascending from 0."""
         path, n_documents = index_path(self.folder, split), self.count(split, "documents")
-        if path.stat().st_size != 8 * n_documents:
-            raise DataError(
-                f"The prepared set is damaged: {path} should list {n_documents} documents. "
-                f"Remove the folder {self.folder} and run again: it is made anew."
-            )
+        if not path.exists() or path.stat().st_size != 8 * n_documents:
+            how = f"{path} should list {n_documents} documents"
+            raise DataError(damaged(self.folder, how))
         if n_documents == 0:
             return np.zeros(0, dtype=np.int64)
         # NumPy compares uint64 with int64 as floats, so it is read as int64.
-        return np.memmap(path, dtype="<i8", mode="r", shape=(n_documents,))
+        starts = np.memmap(path, dtype="<i8", mode="r", shape=(n_documents,))
+        wanted = self.manifest.get("checksums", {}).get(path.name)
+        if wanted is not None and zlib.crc32(starts.data) != wanted:
+            raise DataError(damaged(self.folder, f"{path} has changed"))
+        return starts
+
+
+def checksums_of(prepared: Prepared) -> dict[str, object]:
+    """Return the checksums of the tokens (by split) and of the indexes (by file) of a set."""
+    found: dict[str, object] = {}
+    for split in SPLITS:
+        found[split] = prepared.tokens(split).checksums()
+        starts = np.ascontiguousarray(prepared.boundaries(split))
+        found[index_path(prepared.folder, split).name] = zlib.crc32(starts.data)
+    return found
+
+
+def _check(manifest: dict[str, Any], folder: Path) -> None:
+    try:
+        counts = [manifest["splits"][split] for split in SPLITS]
+        sizes = [each[name] for each in counts for name in ("tokens", "documents", "bytes")]
+        intact = all(isinstance(n, int) and n >= 0 for n in (*sizes, manifest["shard_tokens"]))
+        intact = intact and all(manifest[name] for name in ("dtype", "tokenizer", "fingerprint"))
+        intact = intact and isinstance(manifest.get("checksums", {}), dict)
+        intact = intact and int(manifest["tokenizer"]["vocab_size"]) > 0
+    except (KeyError, TypeError, ValueError):
+        intact = False
+    if not intact or not manifest["shard_tokens"]:
+        raise DataError(damaged(folder, "its manifest.json lacks something"))

@@ -1,5 +1,6 @@
 """Shards of token ids on disk: written as a stream, read as one memory-mapped array."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -7,6 +8,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.sync import sync_handle
+from .checksums import BLOCK_TOKENS, block_checksums, checksum, parts
 
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, Split] = ("train", "valid")
@@ -100,8 +103,7 @@ class SplitWriter:
             self.counts.tokens += len(part)
             tokens = tokens[len(part) :]
             if self.counts.tokens % self.shard_tokens == 0:
-                self._shard.close()
-                self._shard = None
+                self._close_shard()
 
     def flush(self) -> None:
         """Flush Python's buffers to the operating system."""
@@ -109,10 +111,24 @@ class SplitWriter:
         if self._shard is not None:
             self._shard.flush()
 
-    def close(self) -> None:
-        """Flush and close the files."""
-        self._index.close()
+    def sync(self) -> None:
+        """Flush everything to the disk."""
+        self.flush()
+        sync_handle(self._index.fileno())
         if self._shard is not None:
+            sync_handle(self._shard.fileno())
+
+    def close(self) -> None:
+        """Flush everything to the disk and close the files."""
+        self._index.flush()
+        sync_handle(self._index.fileno())
+        self._index.close()
+        self._close_shard()
+
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            self._shard.flush()
+            sync_handle(self._shard.fileno())
             self._shard.close()
             self._shard = None
 
@@ -127,21 +143,33 @@ def _truncate(path: Path, size: int) -> None:
 class Tokens:
     """All tokens of a split as one array; the shards stay on disk, memory-mapped.
 
+    Blocks are checked against `checksums`, if there are any, when they are first read.
+
     Raises:
-        DataError: a shard is missing or its size differs from the manifest.
+        DataError: a shard is missing or its size differs from the manifest; on reading, that its
+            content does.
     """
 
-    def __init__(self, folder: Path, split: str, dtype: np.dtype, n_tokens: int, shard_tokens: int):
-        self.dtype, self.n_tokens, self.shard_tokens = dtype, n_tokens, shard_tokens
-        self._shards = []
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        dtype: np.dtype,
+        n_tokens: int,
+        shard_tokens: int,
+        checksums: Sequence[int] | None = None,
+    ) -> None:
+        self.folder, self.split, self.dtype = folder, split, dtype
+        self.n_tokens, self.shard_tokens, self._checksums = n_tokens, shard_tokens, checksums
+        self._unchecked = np.ones(-(-n_tokens // BLOCK_TOKENS), bool)
+        if checksums is not None and len(checksums) != len(self._unchecked):
+            raise DataError(self._damaged(f"'{split}' has {len(checksums)} checksums"))
+        self._shards: list[np.ndarray] = []
         for start in range(0, n_tokens, shard_tokens):
             path = shard_path(folder, split, start // shard_tokens)
             length = min(shard_tokens, n_tokens - start)
             if not path.exists() or path.stat().st_size != length * dtype.itemsize:
-                raise DataError(
-                    f"The prepared set is damaged: {path} should hold {length} tokens. "
-                    f"Remove the folder {folder} and run again: it is made anew."
-                )
+                raise DataError(self._damaged(f"{path} should hold {length} tokens"))
             self._shards.append(np.memmap(path, dtype=dtype, mode="r", shape=(length,)))
 
     def __len__(self) -> int:
@@ -152,13 +180,9 @@ class Tokens:
         start, stop, step = where.indices(self.n_tokens)
         if step != 1:
             raise ValueError(f"Tokens take slices of step 1, not {step}.")
-        parts = []
-        while start < stop:
-            number, used = divmod(start, self.shard_tokens)
-            part = self._shards[number][used : used + stop - start]
-            parts.append(part)
-            start += len(part)
-        return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
+        self._check(start, stop)
+        found = list(parts(self._shards, start, stop))
+        return np.concatenate(found) if found else np.zeros(0, self.dtype)
 
     def rows(self, starts: np.ndarray, length: int) -> np.ndarray:
         """Return `length` tokens from each of `starts` [B]: int32 [B, length].
@@ -167,9 +191,38 @@ class Tokens:
         """
         out = np.empty((len(starts), length), dtype=np.int32)
         for row, start in enumerate(starts):
+            self._check(int(start), int(start) + length)
             number, used = divmod(int(start), self.shard_tokens)
             if used + length <= self.shard_tokens:
                 out[row] = self._shards[number][used : used + length]
             else:
                 out[row] = self[int(start) : int(start) + length]
         return out
+
+    def checksums(self) -> list[int]:
+        """Return the checksum of every block as it is on disk."""
+        return block_checksums(self._shards)
+
+    def _check(self, start: int, stop: int) -> None:
+        first, last = start // BLOCK_TOKENS, -(-stop // BLOCK_TOKENS)
+        if self._checksums is None or not self._unchecked[first:last].any():
+            return
+        for block in (np.flatnonzero(self._unchecked[first:last]) + first).tolist():
+            begin = block * BLOCK_TOKENS
+            if checksum(parts(self._shards, begin, begin + BLOCK_TOKENS)) != self._checksums[block]:
+                end = min(begin + BLOCK_TOKENS, self.n_tokens)
+                raise DataError(
+                    self._damaged(f"tokens {begin:,} to {end:,} of '{self.split}' have changed")
+                )
+            self._unchecked[block] = False
+
+    def _damaged(self, how: str) -> str:
+        return damaged(self.folder, how)
+
+
+def damaged(folder: Path, how: str) -> str:
+    """Return the sentence for a prepared set that is not as it was written."""
+    return (
+        f"The prepared set is damaged: {how}. Remove the folder {folder} and run again: it is "
+        "prepared anew."
+    )

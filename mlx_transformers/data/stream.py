@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import DataError
 from .batches.packed import Packed
 from .cursor import Cursor
 from .kinds import BatchKind, BatchSetting
@@ -14,6 +15,9 @@ from .prefetch import Loader, best_loader, prefetched
 from .prepared import Prepared
 from .shards import Batch, Split
 from .text_rows import share
+
+TOKENS = ("tokens", "source", "a", "b")
+"""Arrays of token ids; the device doesn't check that they lie inside the vocabulary."""
 
 
 class TrainStream:
@@ -44,6 +48,7 @@ class TrainStream:
     ) -> None:
         setting = BatchSetting(seq_len, seed, shuffle, mask_documents, batch_size)
         self.rows = (kind or Packed()).train(prepared, setting)
+        self._vocab_size = prepared.vocab_size
         self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()
         here = Cursor(0, seed, seq_len, self.rows.size, shuffle)
@@ -79,7 +84,7 @@ class TrainStream:
         began = time.perf_counter()
         first = self._first + number * self.batch_size
         rows = np.arange(first, first + self.batch_size, dtype=np.int64)[self._share]
-        out = self.rows.batch(rows)
+        out = _checked(self.rows.batch(rows), self._vocab_size)
         self._made_tokens += len(rows) * self.seq_len
         self._made_s += time.perf_counter() - began
         return out
@@ -127,6 +132,7 @@ class EvalStream:
     ) -> None:
         setting = BatchSetting(seq_len, seed, False, mask_documents)
         self.rows = (kind or Packed()).held_out(prepared, split, setting)
+        self._vocab_size = prepared.vocab_size
         self.batch_size = batch_size
         self._share = share(batch_size, rank, world)
         n_rows = self.rows.per_epoch
@@ -146,6 +152,20 @@ class EvalStream:
     def _batch(self, numbers: np.ndarray) -> Batch:
         missing = self.batch_size - len(numbers)
         # An empty row would leave attention without a key, so a real row with weight 0 fills up.
-        batch = self.rows.batch(np.concatenate([numbers, np.repeat(numbers[-1:], missing)]))
+        rows = np.concatenate([numbers, np.repeat(numbers[-1:], missing)])
+        batch = _checked(self.rows.batch(rows), self._vocab_size)
         batch["weights"][len(numbers) :] = 0
         return {name: array[self._share] for name, array in batch.items()}
+
+
+def _checked(batch: Batch, vocab_size: int) -> Batch:
+    for name in TOKENS:
+        if name in batch and batch[name].size:
+            low, high = int(batch[name].min()), int(batch[name].max())
+            if low < 0 or high >= vocab_size:
+                raise DataError(
+                    f"A batch has the token {high if high >= vocab_size else low} in '{name}', and "
+                    f"the vocabulary has {vocab_size:,}: the prepared set is damaged, or was made "
+                    "with another tokenizer. Remove its folder (see mlxt data list) and run again."
+                )
+    return batch

@@ -19,7 +19,8 @@ import mlx.core as mx
 
 from ..core.errors import CheckpointError
 from ..core.parse import read_table
-from .durable import partial_of, replace_text, sync
+from ..core.sync import sync
+from .durable import partial_of, replace_text
 from .manifest import MANIFEST, check_files, check_sizes, read_manifest, write_manifest
 from .tensors import HashingFile, Tree, named_leaves, read_tree, write_tree
 

@@ -1,33 +1,12 @@
 """Durable writes: data synced to disk, and files replaced atomically."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import RunError
-
-FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
-"""On macOS fsync leaves data in the drive's cache; this flushes it."""
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's entries, to the disk (fsync)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        sync_handle(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_handle(handle: int) -> None:
-    """Flush an open file to the disk."""
-    if FULL_SYNC is not None:
-        with contextlib.suppress(OSError):  # not every file system has it
-            fcntl.fcntl(handle, FULL_SYNC)
-            return
-    os.fsync(handle)
+from ..core.sync import sync, sync_handle
 
 
 def partial_of(path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import CheckpointError
 from ..core.parse import read_table
-from .durable import sync, sync_handle
+from ..core.sync import sync, sync_handle
 from .tensors import HashingFile
 
 MANIFEST = "MANIFEST"

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import mlx.core as mx
 from mlx.utils import tree_unflatten
 
-from .durable import sync_handle
+from ..core.sync import sync_handle
 
 Tree = Any
 """Nested dicts and lists with arrays as leaves."""

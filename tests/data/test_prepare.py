@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import tracemalloc
 
 import numpy as np
@@ -14,7 +15,9 @@ from mlx_transformers.data.corpora.stdlib import Stdlib
 from mlx_transformers.data.files import Files
 from mlx_transformers.data.inspect import BREAK, corpora, prepared_sets, report, shown
 from mlx_transformers.data.prepare import prepare
+from mlx_transformers.data.prepared import Prepared
 from mlx_transformers.data.shards import SPLITS, Counts, SplitWriter, Tokens, token_dtype
+from mlx_transformers.data.stream import EvalStream, TrainStream
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 
 
@@ -347,3 +350,77 @@ def test_a_source_reads_the_same_every_time(library):
     source = Files(str(library))
     assert [p.text for p in source.pieces()] == [p.text for p in source.pieces()]
     assert source.digest() == Files(str(library)).digest()
+
+
+def damage(path, start, content):
+    whole = bytearray(path.read_bytes())
+    whole[start : start + len(content)] = content
+    path.write_bytes(whole)
+
+
+def read_some(prepared, index):
+    return prepared.boundaries("valid") if index else prepared.tokens("train").rows([0, 2900], 300)
+
+
+@pytest.mark.parametrize("content", [bytes(200), bytes(range(200))])
+@pytest.mark.parametrize("name", ["train-00000.bin", "train-00003.bin", "valid.idx"])
+def test_changed_bytes_of_a_set_are_found_when_they_are_read(data, monkeypatch, name, content):
+    monkeypatch.setattr("mlx_transformers.data.shards.BLOCK_TOKENS", 700)
+    monkeypatch.setattr("mlx_transformers.data.checksums.BLOCK_TOKENS", 700)
+    prepared = prepare(data(), shard_tokens=1000)
+    damage(prepared.folder / name, 8, content[: 8 if name == "valid.idx" else 200])
+    prepared = prepare(data(), shard_tokens=1000)
+    with pytest.raises(DataError, match=r"damaged: .* changed.*Remove the folder"):
+        read_some(prepared, name == "valid.idx")
+    if name == "train-00003.bin":  # blocks without damage are read
+        assert len(prepared.tokens("train")[:700]) == 700
+
+
+def test_a_set_without_checksums_gets_them_and_stays_the_same(data):
+    prepared = prepare(data())
+    manifest = prepared.folder / "manifest.json"
+    with_sums = json.loads(manifest.read_text())
+    without = {key: value for key, value in with_sums.items() if key != "checksums"}
+    manifest.write_text(json.dumps(without))
+    assert len(Prepared(prepared.folder).tokens("train")[:]) == prepared.count("train")
+    assert prepare(data()).manifest == with_sums
+
+
+def test_tokens_beyond_the_vocabulary_never_reach_the_device(data):
+    prepared = prepare(data())
+    prepared.manifest["checksums"] = {}
+    damage(prepared.folder / "train-00000.bin", 0, b"\xff" * 60_000)
+    damage(prepared.folder / "valid-00000.bin", 0, b"\xff" * 60_000)
+    with pytest.raises(DataError, match=r"token 65535 in 'tokens', and the vocabulary has 257"):
+        TrainStream(prepared, 4, 32, seed=0, shuffle=False, loader="none").batch(0)
+    with pytest.raises(DataError, match=r"token 65535 in 'tokens'"):
+        next(iter(EvalStream(prepared, 4, 32)))
+
+
+@pytest.mark.parametrize("note", ["[]", "", "{}", '{"digest": 1}', "null", '{"splits": {}}'])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_set_with_damaged_notes_is_prepared_anew(data, note, finished):
+    folder = prepare(data()).folder
+    expected = content(folder)
+    if finished:
+        (folder / "manifest.json").write_text(note)
+    else:
+        partial = folder.rename(folder.with_name(folder.name + ".partial"))
+        (partial / "manifest.json").unlink()
+        (partial / "progress.json").write_text(note)
+    assert content(prepare(data()).folder) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads names of open files from /proc")
+def test_everything_is_on_the_disk_before_the_manifest_is_written(data, monkeypatch):
+    done = []
+    for module in ("shards", "cache"):
+        monkeypatch.setattr(
+            f"mlx_transformers.data.{module}.sync_handle",
+            lambda handle: done.append(os.readlink(f"/proc/self/fd/{handle}")),
+        )
+    folder = prepare(data()).folder
+    names = [name.rsplit("/", 1)[1] for name in done]
+    first = names.index("manifest.json.partial", names.index("train-00000.bin"))
+    assert {"train-00000.bin", "valid-00000.bin", "train.idx", "valid.idx"} <= set(names[:first])
+    assert folder.exists()

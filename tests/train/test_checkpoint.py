@@ -344,7 +344,7 @@ def test_a_full_disk_at_any_write_loses_nothing(tmp_path, monkeypatch, fatal):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable.os, "fsync", full)
-    monkeypatch.setattr(durable, "FULL_SYNC", None)
+    monkeypatch.setattr("mlx_transformers.core.sync.FULL_SYNC", None)
     with pytest.raises(CheckpointError, match="No space left on device"):
         ck.save(tmp_path, 40, trees(), {"step": 40})
     monkeypatch.undo()
