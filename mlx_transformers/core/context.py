@@ -7,6 +7,37 @@ from typing import Any
 import mlx.core as mx
 
 
+class Positions:
+    """How positions enter a stack: each method has the identity as its default."""
+
+    def embed(self, x: mx.array, ctx: "Context") -> mx.array:
+        """Add absolute positions to the embeddings `x [B, T, D]`."""
+        return x
+
+    def rotate(self, q: mx.array, k: mx.array, ctx: "Context") -> tuple[mx.array, mx.array]:
+        """Rotate queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
+        return q, k
+
+    def bias(
+        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: "Context"
+    ) -> mx.array | None:
+        """A bias of the attention scores, broadcastable to `[B, H, T, S]`; None: no bias.
+
+        Args:
+            q, k: scaled queries `[B, H, T, K]` and keys `[B, G, S, K]`, rotated.
+            q_pos, k_pos: their positions `[T]` and `[S]`; only differences are meaningful.
+            ctx: the context of the pass.
+        """
+        return None
+
+    def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array] | None:
+        """A table of relative positions `[N, D]` and the row of each pair `[T, S]`, if any."""
+        return None
+
+
+NO_POSITIONS = Positions()
+
+
 @dataclass(frozen=True)
 class Layout:
     """Facts about the rows of a batch.
@@ -79,7 +110,7 @@ class Context:
         cursor: position of a decoding step; by default 0.
         memory: output of an encoder, `[B, S, D]`, or a dict of arrays (recurrent encoders).
         memory_valid: `[B, S]` whether a source token is not padding; None: no padding.
-        position: the position module of the stack, read by its embedding and mixers.
+        position: positions of the stack, read by its embedding and mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns dropout off.
         scalars: quantities that change over a run, by name; `progress` runs from 0 to 1.
         collected: side outputs of layers.
@@ -89,7 +120,7 @@ class Context:
     cursor: Cursor = Cursor()
     memory: Any = None
     memory_valid: mx.array | None = None
-    position: Any = None
+    position: Positions = NO_POSITIONS
     key: mx.array | None = None
     scalars: Mapping[str, mx.array] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)

@@ -137,7 +137,9 @@ class Stack(nn.Module):
             own = replace(ctx, **given, collected=collected)  # type: ignore[arg-type]
             return block(x, own), collected.aux, collected.stats
 
-        f = recompute([block, ctx.position], run) if i in self.recomputed else run
+        position = ctx.position
+        modules = [block, position] if isinstance(position, nn.Module) else [block]
+        f = recompute(modules, run) if i in self.recomputed else run
         out: Any = f(x, given)
         return out
 

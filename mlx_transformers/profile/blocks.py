@@ -163,7 +163,9 @@ def _tasks(part: _Part, dtype: mx.Dtype) -> dict[str, Callable[[], Any]]:
     """The compiled forward pass of a part, and that with gradients, as functions of nothing."""
     held = part.module.trainable_parameters()
     params, key = cast(held, dtype), mx.random.key(1)
-    mx.eval(part.x, part.ctx.memory, params, key, part.ctx.position.parameters())
+    position = part.ctx.position
+    tables = position.parameters() if isinstance(position, nn.Module) else {}
+    mx.eval(part.x, part.ctx.memory, params, key, tables)
 
     def run(params: Any, x: mx.array, key: mx.array) -> mx.array:
         part.module.update(params)

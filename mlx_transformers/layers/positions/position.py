@@ -1,42 +1,19 @@
-"""The methods of a position module, each with the identity as its default."""
+"""The base class of position modules."""
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...core.context import Context
+from ...core.context import Context, Positions
 from ...core.errors import RecipeError
 
 
-class Position(nn.Module):
+class Position(Positions, nn.Module):
     """Positions of a stack, read by its embedding and mixers. A kind overrides what it needs."""
-
-    def embed(self, x: mx.array, ctx: Context) -> mx.array:
-        """Add absolute positions to the embeddings `x [B, T, D]`."""
-        return x
-
-    def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        """Rotate queries `[B, H, T, K]` and keys `[B, G, T, K]` by their positions."""
-        return q, k
 
     @property
     def recompute_beyond(self) -> int | None:
         """Sequence length at which the frequencies change (LongRoPE), so that cached keys must be
         recomputed; None: never."""
-        return None
-
-    def bias(
-        self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
-    ) -> mx.array | None:
-        """A bias of the attention scores, broadcastable to `[B, H, T, S]`; None: no bias.
-
-        Args:
-            q, k: scaled queries `[B, H, T, K]` and keys `[B, G, S, K]`, rotated.
-            q_pos, k_pos: their positions `[T]` and `[S]`; only differences are meaningful.
-        """
-        return None
-
-    def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array] | None:
-        """A table of relative positions `[N, D]` and the row of each pair `[T, S]`, if any."""
         return None
 
     def positions(self, length: int, ctx: Context) -> mx.array:
