@@ -164,3 +164,16 @@ def typed_model(table: dict[str, Any], where: str) -> ModelKind:
 def settled(model: ModelKind, vocab_size: int) -> dict[str, Any]:
     """Return a model config as a `[model]` table with all defaults and the vocabulary size."""
     return {**model.model_dump(), "vocab_size": vocab_size}
+
+
+def target_start(found: Published) -> str | None:
+    """Return the token that targets begin with: the end in BART, padding in T5.
+
+    None for a model that writes no targets, or whose config names no token.
+    """
+    if "seq2seq" not in found.model.tasks:
+        return None
+    data = found.config.data
+    start = data.get("decoder_start_token_id")
+    names = {data.get("pad_token_id"): "pad", data.get("eos_token_id"): "end"}
+    return None if start is None else names.get(start, "start")

@@ -9,7 +9,6 @@ from .options import (
     BatchSize,
     LearningRate,
     Name,
-    Recipe,
     Resume,
     Runs,
     Seed,
@@ -31,7 +30,39 @@ def finetune(
             show_default=False,
         ),
     ],
-    recipe: Recipe,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A recipe: a TOML file, or its name in recipes/. Without it one is written for "
+            "--task and --data.",
+            metavar="[RECIPE]",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Task of a recipe to write: classification, tagging, answers, embedding, masked, "
+            "text, translation or summarization.",
+            metavar="TASK",
+            show_default="that of the source",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data of a recipe to write: a file, a folder or a glob.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Take weights even if the recipe changes what they compute.",
+        ),
+    ] = False,
     set: Sets = None,
     name: Name = None,
     resume: Resume = None,
@@ -41,10 +72,10 @@ def finetune(
     seed: Seed = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Train a recipe from weights: all whose names and shapes agree are taken.
+    """Train a recipe from the weights of another run or of a published model.
 
-    The run is a new one, and its tokenizer is the source's. What it learns anew (a head) and what
-    of the source it has no place for is said.
+    Takes all weights whose names and shapes agree, and the tokenizer. Prints which weights are new
+    (such as a head) and which source weights are unused.
     """
     from ..verbs.finetune import finetune as run
 
@@ -53,6 +84,9 @@ def finetune(
         result = run(
             source,
             recipe,
+            task=task,
+            data=data,
+            accept_changes=accept_changes,
             set=sets,
             name=name,
             resume=resume,

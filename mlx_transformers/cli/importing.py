@@ -28,6 +28,7 @@ def import_model(
     Nothing in the folder is executed or unpickled. What isn't built here (a family, an option, a
     tensor) is an error that names it.
     """
+    from ..assembly.recipe import load_recipe
     from ..data.tokenizers.load import load_tokenizer
     from ..verbs.import_run import import_run
 
@@ -36,4 +37,7 @@ def import_model(
     print(f"{folder.path}: imported from {source}, with a tokenizer of the kind {tokenizer.kind}.")
     if tokenizer.kind == "numbers":
         print("There was none in that folder: prompts are token numbers, as in '3 14 15'.")
-    print(f'Try it: mlxt generate --run {folder.path} --prompt "..."')
+    model = load_recipe(folder.recipe).model
+    verb = "generate --run" if model.generates else "embed"
+    option = '--prompt "..."' if model.generates else '--text "..." --text "..."'
+    print(f"Try it: mlxt {verb} {folder.path} {option}")

@@ -14,6 +14,7 @@ from . import (
     cache,
     data,
     doctor,
+    embed,
     evaluate,
     exporting,
     finetune,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("generate")(generate.generate)
+app.command("embed")(embed.embed)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("import")(importing.import_model)

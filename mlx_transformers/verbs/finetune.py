@@ -1,22 +1,27 @@
-"""A run that begins with weights from elsewhere: what `mlxt finetune` does.
+"""Fine-tuning: a new run that starts from the weights and the tokenizer of another model.
 
-Weights are taken by name: the stack of a language model and that of a classifier are called the
-same, their heads are not. Tokens have to mean what they meant, so the tokenizer is the source's.
+Weights are taken by name: the stack of a language model and that of a classifier have the same
+names, their heads don't. Token ids have to keep their meaning, so the tokenizer is the source's.
 """
 
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.build import Built
-from ..assembly.published import CONFIG, read_source
+from ..assembly.checks import check_model
+from ..assembly.meaning import changed_meaning
+from ..assembly.published import CONFIG, read_source, settled, target_start, typed_model
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.cache import cache_folder
 from ..core.errors import RunError
+from ..core.task import Task
 from ..data.prepare import Progress as Preparing
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
@@ -24,38 +29,57 @@ from ..data.tokenizers.published import read_tokenizer
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
+from .task_recipe import task_recipe
 from .train import LogFn, Result, train
 
 Weights = dict[str, mx.array]
 SHOWN = 6
 """Names in a list of weights; the rest are counted."""
+ACCEPT = "--accept-changes"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a source gives to a new run.
+
+    Attributes:
+        weights: its weights by name.
+        model: its resolved `[model]` table, with the vocabulary.
+        tasks: the tasks of its model.
+        target_start: the token that targets begin with, in a model that writes targets.
+    """
+
+    weights: Weights
+    model: dict[str, Any]
+    tasks: frozenset[Task]
+    target_start: str | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights come from.
+    """A model whose weights and tokenizer a new run takes.
 
     Attributes:
-        where: how to call it in a sentence.
+        where: the source, as messages name it.
         tokenizer: the folder of its tokenizer.
-        read: its weights by name, and the size of its vocabulary.
+        read: reads what it gives.
     """
 
     where: str
     tokenizer: Path
-    read: Callable[[], tuple[Weights, int]]
+    read: Callable[[], Start]
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a source's weights.
+    """The weights of a new model, by where they come from.
 
     Attributes:
         weights: all of the new model, by name.
-        whole: taken as they are.
-        rows: taken as far as both vocabularies go.
-        new: as the seed made them.
-        left: the source's that the new model has no place for.
+        whole: names of those taken from the source.
+        rows: names of those taken for the tokens that both vocabularies have.
+        new: names of those initialised by the seed.
+        left: names of the source's weights that the new model doesn't use.
     """
 
     weights: Weights
@@ -65,7 +89,7 @@ class Taken:
     left: list[str]
 
     def sentence(self, where: str) -> str:
-        """What was taken, what is new, and what was left behind."""
+        """Return a message that lists taken, new and unused weights."""
         taken = len(self.whole) + len(self.rows)
         said = [
             f"{taken} of {len(self.weights)} arrays come from {where}, and so does the tokenizer."
@@ -82,8 +106,11 @@ class Taken:
 
 def finetune(
     source: str | Path,
-    recipe: str | Path,
+    recipe: str | Path | None = None,
     *,
+    task: str | None = None,
+    data: str | Path | None = None,
+    accept_changes: bool = False,
     set: Sequence[str] = (),
     name: str | None = None,
     resume: str | Path | None = None,
@@ -93,33 +120,48 @@ def finetune(
 ) -> Result:
     """Train a recipe from the weights and with the tokenizer of a source.
 
-    Every weight whose name and shape agree is taken, and one sentence says what is new and what
-    was left. The source is only read; of a run that goes on (`resume`) not even its weights are.
+    Every weight whose name and shape agree is taken; a message lists new and unused ones. The
+    source is only read; a resumed run doesn't read its weights again.
 
     Args:
         source: a run or one of its checkpoints, a folder with config.json and safetensors, or a
             GGUF file.
-        recipe: the path or name of a recipe.
+        recipe: the path or name of a recipe; None writes one for `task` and `data`, into the
+            working folder.
+        task: a task of `verbs.task_recipe`; None takes the one that the model was trained for.
+        data: the data of that recipe.
+        accept_changes: take weights even if the recipe changes what they compute.
         set: "path=value" strings, the last diff of the recipe.
         name, resume, root, say, progress: as for `verbs.train.train`.
 
     Raises:
-        MlxtError: whatever can't be done, said in a sentence.
+        MlxtError: the source, the recipe or the data can't be used; the message says why.
     """
     found = open_source(source, root)
+    if recipe is None:
+        recipe = _write_recipe(found, task, data, say, progress)
+    elif task is not None or data is not None:
+        raise RunError("Give a recipe, or a task and data for which one is written, not both.")
     own = f'data.tokenizer={{ kind = "saved", path = {json.dumps(str(found.tokenizer))} }}'
     wanted = load_recipe(recipe, [*set, own])
+    check_model(wanted)
 
     def init_weights(built: Built) -> None:
-        weights, vocab_size = found.read()
+        start = found.read()
         ours = dict(tree_flatten(built.model.parameters()))
-        taken = take(weights, ours, (vocab_size, built.model.vocab_size))
+        vocab_size = start.model["vocab_size"]
+        taken = take(start.weights, ours, (vocab_size, built.model.vocab_size))
         if not taken.whole:
             raise RunError(
                 f"No weight of {found.where} has the name and the shape of one of this model's. "
-                f"It has {_listed(_shapes(weights))}; this model {_listed(_shapes(ours))}. Give "
-                "the recipe the source's sizes: mlxt show compares recipes."
+                f"It has {_listed(_shapes(start.weights))}; this model {_listed(_shapes(ours))}. "
+                "Give the recipe the source's sizes: mlxt show compares recipes."
             )
+        model = settled(built.recipe.model, built.model.vocab_size)
+        shared = [*taken.whole, *taken.rows]
+        _check_meaning(
+            found.where, changed_meaning(start.model, model, ours, shared), accept_changes, say
+        )
         built.step.train_state.start_from(tree_unflatten(list(taken.weights.items())))
         say(taken.sentence(found.where))
 
@@ -134,8 +176,61 @@ def finetune(
     )
 
 
+def _write_recipe(
+    source: Source,
+    task: str | None,
+    data: str | Path | None,
+    say: LogFn,
+    progress: Preparing | None,
+) -> Path:
+    """Write a recipe for a task into the working folder; one that is there already stays."""
+    if data is None:
+        raise RunError("Give a recipe, or data with --data FILE and perhaps a task with --task.")
+    start = source.read()
+    text = task_recipe(
+        source.where,
+        start.model,
+        start.tasks,
+        source.tokenizer,
+        task,
+        str(data),
+        start.target_start,
+        progress,
+    )
+    stem = f"{Path(data).stem or 'data'}-{task or 'finetune'}"
+    for number in range(1, 1000):
+        path = Path(f"{stem}.toml" if number == 1 else f"{stem}-{number}.toml")
+        if not path.exists():
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(text)
+            say(f"Recipe: {path}, written for this model and this data. Change it as you like.")
+            return path
+        if path.is_file() and path.read_text("utf-8") == text:
+            say(f"Recipe: {path}, as it was written before.")
+            return path
+    raise RunError(f"There are 1,000 recipes called {stem} already: remove some.")
+
+
+def _check_meaning(where: str, changes: list[str], accepted: bool, say: LogFn) -> None:
+    """Refuse weights that the recipe would use otherwise, unless that is accepted.
+
+    Raises:
+        RunError: lists the keys.
+    """
+    if not changes:
+        return
+    listed = "; ".join(changes[:12]) + (f"; and {len(changes) - 12} more" if changes[12:] else "")
+    if not accepted:
+        raise RunError(
+            f"The weights of {where} fit this recipe by name and shape, but mean something else "
+            f"in it: {listed}. Give the recipe the source's values (--set model.KEY=VALUE), or "
+            f"take the weights all the same with {ACCEPT}."
+        )
+    say(f"The recipe changes what the weights of {where} compute: {listed}.")
+
+
 def open_source(source: str | Path, root: Path = RUNS) -> Source:
-    """A run, a checkpoint or a published model as a source of weights, which are read later.
+    """Return a run, a checkpoint or a published model as a source; its weights are read later.
 
     Raises:
         MlxtError: there is no such run, or the published tokenizer can't be read.
@@ -145,14 +240,14 @@ def open_source(source: str | Path, root: Path = RUNS) -> Source:
     if published or (path.is_file() and path.suffix == ".gguf"):
         return _published(path)
     folder, saved = find_checkpoint(source, root)
-    return Source(str(saved), folder.tokenizer, lambda: _of_run(folder, saved))
+    return Source(str(saved), folder.tokenizer, cache(lambda: _of_run(folder, saved)))
 
 
 def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
-    """A model's weights where a source's of the same name and shape replace them.
+    """Return a model's weights, replaced by a source's of the same name and shape.
 
-    Of arrays that differ in their first dimension alone, where it is the vocabulary, the rows
-    that both have are taken: control tokens come after all others.
+    Of arrays whose first dimensions are the two vocabularies, the rows of the tokens that both
+    have are taken: control tokens come after all others.
 
     Args:
         theirs, ours: weights by name.
@@ -175,25 +270,30 @@ def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
     return Taken(weights, whole, rows, new, [name for name in theirs if name not in taken])
 
 
-def _of_run(folder: RunFolder, saved: Path) -> tuple[Weights, int]:
+def _of_run(folder: RunFolder, saved: Path) -> Start:
     recipe: Recipe = load_recipe(folder.recipe)
     weights = dict(named_leaves(run_weights(saved, recipe.train.ema is not None)))
-    given = recipe.model.vocab_size
-    return weights, given or load_tokenizer(folder.tokenizer).vocab_size
+    vocab_size = recipe.model.vocab_size or load_tokenizer(folder.tokenizer).vocab_size
+    start = recipe.data.batch.model_dump().get("start")
+    return Start(weights, settled(recipe.model, vocab_size), recipe.model.tasks, start)
 
 
 def _published(path: Path) -> Source:
-    """Its tokenizer is kept in the cache, under its fingerprint, for the run's recipe to name."""
+    """Return a published model; its tokenizer goes to the cache, under its fingerprint."""
 
-    def read() -> tuple[Weights, int]:
+    @cache
+    def read() -> Start:
         found, _ = read_source(path)
-        return dict(tree_flatten(found.model.parameters())), found.table["vocab_size"]
+        model = typed_model(found.table, str(path))
+        table = settled(model, found.table["vocab_size"])
+        weights = dict(tree_flatten(found.model.parameters()))
+        return Start(weights, table, model.tasks, target_start(found))
 
     tokenizer = read_tokenizer(path) if path.is_dir() else read_source(path)[1]
-    tokenizer = tokenizer or NumberTokenizer(read()[1])
-    kept = cache_folder() / "tokenizers" / tokenizer.fingerprint()[:16]
-    tokenizer.save(kept)
-    return Source(str(path), kept, read)
+    tokenizer = tokenizer or NumberTokenizer(read().model["vocab_size"])
+    folder = cache_folder() / "tokenizers" / tokenizer.fingerprint()[:16]
+    tokenizer.save(folder)
+    return Source(str(path), folder, read)
 
 
 def _shapes(weights: Weights) -> list[str]:

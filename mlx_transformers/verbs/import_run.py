@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..assembly.published import CONFIG, Published, read_source
+from ..assembly.published import CONFIG, Published, read_source, target_start
 from ..assembly.recipe import Recipe
 from ..core.device import facts
 from ..core.errors import RunError
-from ..core.task import Task
 from ..data.tokenizers.hf import HfTokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -23,14 +22,14 @@ from ..runs import checkpoint
 from ..runs.durable import replace_text
 from ..runs.folder import RUNS, RunFolder, check_new, create
 from ..runs.progress import Progress
+from .task_recipe import TASKS, usual_task
 
-CONTINUED: dict[Task, tuple[str, str]] = {
-    "causal_lm": ("clm", "rows"),
-    "seq2seq": ("seq2seq", "span_corruption"),
+CORPORA = {
+    "classify": "sentiment",
+    "tag": "entities",
+    "contrastive": "bible_paraphrases",
 }
-"""Objective and batch kind for further training of a model, by its task."""
-MASKED = ("mlm", "mlm")
-"""The same for encoders with an MLM head."""
+"""A built-in corpus for an objective that needs more than text."""
 SEQ_LEN = 512
 """Longest rows in an imported run's recipe."""
 
@@ -90,17 +89,20 @@ def _write(
     staged: RunFolder, folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str
 ) -> None:
     """Write a run into `staged`; `folder` is where it will be."""
-    context, head = found.table["max_seq_len"], found.table.get("head") or {}
-    known = [CONTINUED[task] for task in found.model.tasks if task in CONTINUED]
-    task = MASKED if head.get("kind") == "mlm" else (*known, CONTINUED["causal_lm"])[0]
+    task = TASKS[usual_task(found.model.tasks, found.table)]
+    batch = "span_corruption" if task.objective == "seq2seq" else task.batch
     rest = {
-        "objective": {"kind": task[0]},
+        "objective": {"kind": task.objective},
         "data": {
-            "corpus": "stdlib",
-            "batch": {"kind": task[1], **_target_start(found)},
+            "corpus": CORPORA.get(task.objective, "stdlib"),
+            "batch": {"kind": batch, **_start(found)},
             "tokenizer": _tokenizer_table(tokenizer, folder),
         },
-        "train": {"steps": 1000, "batch_size": 8, "seq_len": min(SEQ_LEN, context)},
+        "train": {
+            "steps": 1000,
+            "batch_size": 8,
+            "seq_len": min(SEQ_LEN, found.table["max_seq_len"]),
+        },
         "optim": {"kind": "adamw", "learning_rate": 1e-5},
         "eval": {"every": 100},
         "checkpoint": {"every": 100},
@@ -115,14 +117,9 @@ def _write(
     checkpoint.save(staged.checkpoints, 0, {"model": found.model.parameters()}, state, best=True)
 
 
-def _target_start(found: Published) -> dict[str, str]:
-    """Return the first token of an encoder-decoder's target: the end in BART, padding in T5."""
-    if "seq2seq" not in found.model.tasks:
-        return {}
-    told = found.config.data
-    start = told.get("decoder_start_token_id")
-    names = {told.get("pad_token_id"): "pad", told.get("eos_token_id"): "end"}
-    return {"start": names.get(start, "start")} if start is not None else {}
+def _start(found: Published) -> dict[str, str]:
+    start = target_start(found)
+    return {} if start is None else {"start": start}
 
 
 def _tokenizer_table(tokenizer: Tokenizer, folder: RunFolder) -> dict[str, Any]:

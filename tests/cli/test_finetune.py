@@ -165,3 +165,25 @@ def test_a_published_folder_is_a_source_and_an_average_begins_at_its_weights(
     average = checkpoint.load(run / "checkpoints" / "step-000001", only=["ema"])[0]["ema"]
     for name, array in named_leaves(average["average"]):
         assert mx.allclose(array, before[name], atol=1e-6), name
+
+
+CHANGES = {
+    "model.block.mixer.n_heads=4": "block.mixer.n_heads = 2 there, 4 here",
+    "model.position.theta=500": "position.theta = 10000.0 there, 500.0 here",
+    "model.block.norm.eps=0.01": "norm.eps",
+    "model.block.ffn.activation=gelu": "ffn.activation = 'silu' there, 'gelu' here",
+    "model.block.mixer.window=4": "window = none there, 4 here",
+    "model.embed.scale=sqrt_dim": "embed.scale",
+}
+
+
+def test_weights_that_would_mean_something_else_are_refused_key_by_key(
+    mlxt: Mlxt, home: Path, pretrained: Path
+) -> None:
+    verb = ["finetune", "masked", "classes", *STILL]
+    for change, said in CHANGES.items():
+        refused(mlxt(*verb, "--set", change), said, "--accept-changes")
+    assert not (home / "runs" / "classes").exists()
+    outcome = mlxt(*verb, "--set", "model.position.theta=500", "--accept-changes")
+    assert outcome.code == 0
+    assert CHANGES["model.position.theta=500"] in outcome.out

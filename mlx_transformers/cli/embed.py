@@ -1,0 +1,93 @@
+"""`mlxt embed`: vectors of texts, and their cosines."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import RunError
+from .options import AsJson, Runs
+
+SHOWN = 12
+"""Texts of a printed table of cosines."""
+
+
+def embed(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's name or folder, or one of its checkpoints.",
+            metavar="RUN",
+            show_default="the newest run in ./runs",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A text. Repeatable.", metavar="TEXT", show_default=False),
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="A file with one text per line.", metavar="FILE", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the vectors to a new file: .npy, or .jsonl with the texts.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            help="Vector of a text: own (the model's sentence pool), first, last or mean.",
+            metavar="POOL",
+            show_default="own, or mean without one",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Print the cosine of every two texts, or write their vectors.
+
+    Works with encoders and decoders, trained here or imported.
+    """
+    from ..verbs.embed import cosines, open_embedder, pool_of, write_vectors
+
+    found = _texts(text or [], texts)
+    if out is not None and out.exists():
+        raise RunError(f"{out} exists already. Choose another --out.")
+    vectors = open_embedder(run, pool_of(pool), runs)(found)
+    if out is not None:
+        write_vectors(out, found, vectors)
+        print(f"Written: {out}, {len(found)} vectors of width {vectors.shape[1]}.")
+        return
+    table = cosines(vectors)
+    if as_json:
+        print(json.dumps({"texts": found, "vectors": vectors.tolist(), "cosines": table.tolist()}))
+    elif len(found) > SHOWN:
+        raise RunError(f"{len(found)} texts are too many to print: write them with --out FILE.")
+    elif len(found) == 1:
+        print(" ".join(f"{x:.4f}" for x in vectors[0]))
+    else:
+        for i, one in enumerate(found):
+            print(" ".join(f"{x:6.3f}" for x in table[i]), " ", one)
+
+
+def _texts(given: list[str], file: Path | None) -> list[str]:
+    """Return all texts, those of the command line first.
+
+    Raises:
+        RunError: there is none, or the file can't be read.
+    """
+    found = list(given)
+    if file is not None:
+        try:
+            lines = file.expanduser().read_text(encoding="utf-8").split("\n")
+        except (OSError, ValueError) as error:
+            raise RunError(f"--texts {file} can't be read: {error}.") from None
+        found += [line.removesuffix("\r") for line in lines if line.strip()]
+    if not found:
+        raise RunError("Give a text: --text TEXT, or --texts FILE with one per line.")
+    return found

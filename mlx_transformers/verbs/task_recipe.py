@@ -1,0 +1,157 @@
+"""The recipe that fine-tunes a model for a task on the user's own data."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..assembly.recipe import Recipe
+from ..core.errors import RunError, unknown
+from ..core.task import Task
+from ..data.prepare import Progress as Preparing
+from ..data.prepare import prepare
+from ..recipe.load import resolve_data
+from ..recipe.toml import to_toml
+from ..recipe.validate import typed
+
+Table = dict[str, Any]
+EPOCHS = 3
+"""Passes over the training rows."""
+SEQ_LEN = 256
+"""Tokens of the longest rows, where the model's own context is longer."""
+BATCH = 16
+CLASSIFIER: Table = {"kind": "classifier", "n_classes": 2, "dropout": 0.1}
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A task.
+
+    Attributes:
+        model: the task of the models that can learn it.
+        objective: kind of the objective.
+        batch: kind of the batches.
+        parts: the head and the pool that it needs, where the model hasn't one of that kind.
+    """
+
+    model: Task
+    objective: str
+    batch: str
+    parts: Mapping[str, Table] = field(default_factory=dict)
+
+
+TASKS = {
+    "classification": TaskKind("encode", "classify", "labeled", {"pool": CLASSIFIER}),
+    "tagging": TaskKind("encode", "tag", "tagged", {"head": {"kind": "tags", "n_classes": 2}}),
+    "answers": TaskKind(
+        "encode",
+        "answer",
+        "answers",
+        {"head": {"kind": "tags", "n_classes": 2}},
+    ),
+    "embedding": TaskKind(
+        "encode",
+        "contrastive",
+        "contrastive",
+        {"pool": {"kind": "sentence", "reads": "mean"}},
+    ),
+    "masked": TaskKind("encode", "mlm", "mlm"),
+    "text": TaskKind("causal_lm", "clm", "rows"),
+    "translation": TaskKind("seq2seq", "seq2seq", "pairs"),
+    "summarization": TaskKind("seq2seq", "seq2seq", "pairs"),
+}
+"""What `--task` may be."""
+
+
+def usual_task(tasks: frozenset[Task], model: Mapping[str, Any]) -> str:
+    """Return the task that a model was trained for."""
+    if "encode" not in tasks:
+        return next(name for name in ("text", "translation") if TASKS[name].model in tasks)
+    kinds = {slot: (model.get(slot) or {}).get("kind") for slot in ("head", "pool")}
+    if kinds["head"] in ("mlm", "lm"):
+        return "masked"
+    if kinds["head"] == "tags":
+        return "tagging"
+    return "classification" if kinds["pool"] == "classifier" else "embedding"
+
+
+def task_recipe(
+    source: str,
+    model: Table,
+    tasks: frozenset[Task],
+    tokenizer: Path,
+    task: str | None,
+    data: str,
+    start: str | None = None,
+    progress: Preparing | None = None,
+) -> str:
+    """Return the text of a recipe that fine-tunes a model on data; the data is prepared for it.
+
+    Args:
+        source: where the model comes from, for the first line.
+        model: its resolved `[model]` table.
+        tasks: its tasks.
+        tokenizer: the folder of its tokenizer.
+        task: a name in `TASKS`; None takes that of the model.
+        data: path of the data.
+        start: the token that targets begin with.
+        progress: called while the data is prepared.
+
+    Raises:
+        MlxtError: an unknown task, one that the model can't learn, or data that lacks its fields.
+    """
+    name = task or usual_task(tasks, model)
+    if name not in TASKS:
+        raise RunError(unknown("task", name, TASKS))
+    kind = TASKS[name]
+    if kind.model not in tasks:
+        suited = [known for known, other in TASKS.items() if other.model in tasks]
+        raise RunError(
+            f"{source} can't learn the task '{name}': it is a model of the kind "
+            f"'{model['kind']}', whose tasks are {', '.join(suited)}."
+        )
+    table = {key: value for key, value in model.items() if key not in ("head", "pool")}
+    slots = {slot: model[slot] for slot in ("head", "pool") if model.get(slot)}
+    if kind.parts:
+        slots = {
+            slot: slots[slot] if (slots.get(slot) or {}).get("kind") == part["kind"] else dict(part)
+            for slot, part in kind.parts.items()
+        }
+    elif kind.objective == "mlm" and (slots.get("head") or {}).get("kind") != "mlm":
+        raise RunError(f"{source} has no head that predicts masked tokens, as 'masked' needs.")
+    else:
+        slots.pop("pool", None)
+    seq_len = min(SEQ_LEN, model.get("max_seq_len") or SEQ_LEN)
+    rest: Table = {
+        "objective": {"kind": kind.objective},
+        "data": {
+            "path": data,
+            "tokenizer": {"kind": "saved", "path": str(tokenizer)},
+            "batch": {"kind": kind.batch}
+            | ({"start": start} if start and kind.batch == "pairs" else {}),
+        },
+        "train": {"steps": 1, "batch_size": BATCH, "seq_len": seq_len},
+        "optim": {
+            "kind": "adamw",
+            "learning_rate": float(f"{min(5e-4, 0.02 / model['dim']):.1g}"),
+            "schedule": {"kind": "linear", "warmup": 0},
+        },
+        "eval": {"every": 100},
+        "checkpoint": {"every": 100},
+    }
+    recipe: Recipe = typed(Recipe, resolve_data({"model": table | slots, **rest}, source))
+    prepared = prepare(recipe.data, progress=progress)
+    for slot, part in slots.items():
+        if "n_classes" in part and name != "answers" and prepared.labels:
+            slots[slot] = part | {"n_classes": len(prepared.labels)}
+    rows = prepared.count("train", "documents")
+    tokens = prepared.count("train") // seq_len
+    steps = max(30, math.ceil(EPOCHS * (tokens if name in ("text", "masked") else rows) / BATCH))
+    rest["train"]["steps"] = steps
+    rest["optim"]["schedule"]["warmup"] = steps // 10
+    rest["eval"] = rest["checkpoint"] = {"every": max(10, steps // 5)}
+    resolved = resolve_data({"model": table | slots, **rest}, source)
+    typed(Recipe, resolved)
+    header = f"# Fine-tunes {source} for {name} on {data}: {EPOCHS} epochs.\n"
+    return header + to_toml(resolved.data)
