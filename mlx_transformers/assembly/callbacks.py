@@ -9,6 +9,7 @@ from ..runs import checkpoint
 from ..runs.folder import RunFolder
 from ..runs.progress import Progress
 from ..trainer.callbacks import Evaluate, Report, Sample, Save, Sink
+from ..trainer.health import Health
 from ..trainer.loop import Callback
 from ..trainer.metrics import Window
 from .build import Built
@@ -26,7 +27,7 @@ def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list
     peak_flops = sum(ranks.gather(matmul_flops(built.step.dtype)))
     window = Window(built.flops_per_token, peak_flops)
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
-    found: list[Callback] = [report]
+    found: list[Callback] = [Health(), report]
     if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
         sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
         found.append(Sample(recipe.log.sample_every, sample, report))

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 import mlx.optimizers as mlx_optim
 from pydantic import Field
 
-from .kinds import Schedule
+from .kinds import BELOW_ONE, LEAST_EPS, Schedule
 from .moments import Moments
 from .optimizer import DecayingOptimizer, Optimizer
 
-Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Beta = Annotated[float, Field(ge=0.0, le=BELOW_ONE)]
 """Decay rate of a running average."""
 Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
 """Two decay rates. Not strict, since TOML has lists and no tuples; the numbers inside are."""
@@ -27,7 +27,7 @@ class Adam(Moments, Optimizer):
     kind: Literal["adam"] = "adam"
     betas: Betas = (0.9, 0.999)
     """Decay rates of the first and second moment."""
-    eps: float = Field(default=1e-8, gt=0.0)
+    eps: float = Field(default=1e-8, ge=LEAST_EPS)
     """Added to the root, so that a gradient of 0 is not divided by 0."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
@@ -47,7 +47,7 @@ class AdamW(Moments, DecayingOptimizer):
     kind: Literal["adamw"] = "adamw"
     betas: Betas = (0.9, 0.999)
     """Decay rates of the first and second moment."""
-    eps: float = Field(default=1e-8, gt=0.0)
+    eps: float = Field(default=1e-8, ge=LEAST_EPS)
     """Added to the root, so that a gradient of 0 is not divided by 0."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:

@@ -11,6 +11,13 @@ import mlx.optimizers as mlx_optim
 from ..core.tree import Tree
 from ..recipe.config import Kind
 
+BELOW_ONE = 0.9999999
+"""Largest decay rate of an average: from about 0.99999997 on, float32 rounds it to 1."""
+HIGHEST_RATE = 1e4
+"""Largest learning rate; any optimizer diverges far below it."""
+LEAST_EPS = 1e-30
+"""Smallest eps of an optimizer: float32 rounds much smaller ones to 0."""
+
 Schedule = Callable[[mx.array], mx.array]
 """Learning rate as a function of the update: an integer scalar from 0 -> a float32 scalar."""
 Norm = Callable[[Tree], mx.array]

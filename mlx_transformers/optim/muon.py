@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
-from .kinds import Schedule
+from .kinds import BELOW_ONE, HIGHEST_RATE, LEAST_EPS, Schedule
 from .layerwise import Shape
 from .moments import Moments
 from .optimizer import DecayingOptimizer, Filter, Group, everything, of_role
@@ -64,7 +64,7 @@ class Muon(Moments, DecayingOptimizer):
     """
 
     kind: Literal["muon"] = "muon"
-    momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
+    momentum: float = Field(default=0.95, ge=0.0, le=BELOW_ONE)
     """Decay rate of the momentum."""
     nesterov: bool = True
     """Nesterov momentum."""
@@ -74,11 +74,11 @@ class Muon(Moments, DecayingOptimizer):
     """Scale of an orthogonalised update."""
     rest: Annotated[tuple[str, ...], Field(strict=False)] = ("embed", "position", "head")
     """Names of modules whose parameters AdamW updates: embedding, positions, head."""
-    rest_learning_rate: float | None = Field(default=None, gt=0.0)
+    rest_learning_rate: float | None = Field(default=None, gt=0.0, le=HIGHEST_RATE)
     """AdamW's peak learning rate; none: `learning_rate`."""
     rest_betas: Betas = (0.9, 0.999)
     """AdamW's betas."""
-    rest_eps: float = Field(default=1e-8, gt=0.0)
+    rest_eps: float = Field(default=1e-8, ge=LEAST_EPS)
     """AdamW's eps."""
 
     @property

@@ -2,18 +2,18 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as mlx_optim
 from mlx.utils import tree_flatten
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.errors import RecipeError
 from ..layers.parameter import Role, layers_above, parameters_of
 from ..recipe.slot import Slot
-from .kinds import OptimizerKind, Schedule, ScheduleKind
+from .kinds import HIGHEST_RATE, OptimizerKind, Schedule, ScheduleKind
 from .layerwise import Shape, shape, unchanged
 from .schedules import Constant
 
@@ -31,7 +31,7 @@ class Optimizer(OptimizerKind):
     weights would not move. `train.dtype` lowers the precision of the forward and backward alone.
     """
 
-    learning_rate: float = Field(gt=0.0)
+    learning_rate: float = Field(gt=0.0, le=HIGHEST_RATE)
     """Peak learning rate, which `schedule` shapes."""
     schedule: Annotated[ScheduleKind, Slot("schedule")] = Constant()
     """Learning-rate schedule."""
@@ -97,6 +97,17 @@ class DecayingOptimizer(Optimizer):
     decay: Literal["matrices", "all"] = "matrices"
     """What is decayed: weight matrices and embedding tables (not biases, gains of norms and other
     vectors), or all parameters. A parameter with a start of its own is never decayed."""
+
+    @model_validator(mode="after")
+    def _decay_keeps_the_sign_of_weights(self) -> Self:
+        # Adafactor may have no learning rate.
+        shrinks = (self.learning_rate or 0.0) * self.weight_decay
+        if shrinks >= 1.0:
+            raise ValueError(
+                f"optim.learning_rate · optim.weight_decay = {shrinks:g}: each update subtracts "
+                "that share of every weight, so from 1 on weights change their sign. Lower one."
+            )
+        return self
 
     def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
         rate = shape(self.rate(total_steps))

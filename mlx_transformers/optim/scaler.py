@@ -19,6 +19,10 @@ class LossScaler:
         least: float = 1.0,
         greatest: float = 2.0**24,
     ) -> None:
+        if not 0.0 < least <= initial <= greatest:
+            raise ValueError(
+                f"A loss scale of {initial:g} is not between {least:g} and {greatest:g}."
+            )
         self.growth_interval = growth_interval
         self.least = least
         self.greatest = greatest

@@ -5,7 +5,7 @@ from typing import Literal
 import mlx.optimizers as mlx_optim
 from pydantic import Field, model_validator
 
-from .kinds import Schedule
+from .kinds import BELOW_ONE, Schedule
 from .optimizer import DecayingOptimizer
 
 
@@ -20,7 +20,7 @@ class Sgd(DecayingOptimizer):
     """
 
     kind: Literal["sgd"] = "sgd"
-    momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
+    momentum: float = Field(default=0.0, ge=0.0, le=BELOW_ONE)
     """Decay rate of the momentum; 0 is plain gradient descent."""
     nesterov: bool = False
     """Nesterov momentum."""

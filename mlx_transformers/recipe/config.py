@@ -13,6 +13,7 @@ class Config(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         defer_build=True,
         arbitrary_types_allowed=True,

@@ -4,6 +4,7 @@ Each is called after every step and decides by the step's number whether to act.
 the order of the trainer's list; saving is last, so that a checkpoint holds the others' decisions.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ..core.loss import VAL_LOSS, Best
 from ..runs.progress import Progress
 from .config import Checkpoints, Eval, Log
 from .evaluate import Evaluator
+from .health import check_outcome, check_weights
 from .leak import LeakWatch
 from .loop import Metrics, Trainer
 from .metrics import Window, metric_title
@@ -119,7 +121,14 @@ class Evaluate:
                 f"The objective ranks checkpoints by '{self.best.metric}', which its evaluation "
                 f"doesn't report. It reports: {', '.join(values)}."
             )
-        self._rank(trainer, values[self.best.metric])
+        value = values[self.best.metric]
+        if math.isnan(value) and trainer.reason == "finished":
+            raise RunError(
+                f"The validation {metric_title(self.best.metric)} after the last step is NaN, so "
+                "the run is not saved as finished. Lower optim.learning_rate, and continue from "
+                "the last checkpoint."
+            )
+        self._rank(trainer, value)
 
     def _rank(self, trainer: Trainer, value: float) -> None:
         """Remember the best evaluation; stop the run after `eval.patience` that were not better."""
@@ -185,4 +194,6 @@ class Save:
                     f"None of the {step} steps had a finite gradient, so nothing was learned. "
                     "Lower optim.learning_rate, or train in float32 or bfloat16."
                 )
+            check_weights(trainer.step.train_state, step)
             self.save(progress, best)
+        check_outcome(trainer, progress.skipped)

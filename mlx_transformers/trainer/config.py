@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..optim.clip import ClipNone
-from ..optim.kinds import ClipKind
+from ..optim.kinds import BELOW_ONE, ClipKind
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 
@@ -52,7 +52,7 @@ class Train(Config):
     freeze: list[str] = Field(default_factory=list)
     """Modules or parameters that are not trained, by path: ["embed", "stack.blocks.0"]; `*` matches
     as in file names. They have no gradient and no optimizer state; checkpoints hold them."""
-    ema: float | None = Field(None, gt=0, lt=1)
+    ema: float | None = Field(None, gt=0, le=BELOW_ONE)
     """Decay of an exponential moving average (EMA) of the weights; none keeps no average."""
 
     @model_validator(mode="before")
