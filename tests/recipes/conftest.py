@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from unittest.mock import patch
 
 import pytest
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mlx_transformers.recipe.config import Config, Kind
 from mlx_transformers.recipe.slot import KINDS, Slot
@@ -54,6 +54,8 @@ class Attention(Kind):
 
 class Retention(Kind):
     """Retention."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     kind: Literal["retention"] = "retention"
     decay: float = float("inf")

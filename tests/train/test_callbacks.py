@@ -8,6 +8,7 @@ import pytest
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.parse import json_line
 from mlx_transformers.runs import checkpoint as ck
+from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.trainer import callbacks, loop
 from mlx_transformers.trainer.evaluate import Evaluator
 from mlx_transformers.trainer.metrics import Window
@@ -105,11 +106,18 @@ def test_a_pause_begins_when_the_step_in_flight_is_done(monkeypatch):
 
 
 def test_an_evaluation_that_is_not_a_number_is_never_the_best(tmp_path, monkeypatch):
-    valid(monkeypatch, [float("nan"), 2.0, float("nan")])
-    result = tiny.run(tmp_path, "train.steps=3", "eval.every=1", name="a")
+    valid(monkeypatch, [float("nan"), 2.0, float("nan"), 3.0])
+    result = tiny.run(tmp_path, "train.steps=4", "eval.every=1", name="a")
     assert (result.progress.best_loss, result.progress.best_step) == (2.0, 2)
     assert result.folder.best().name == "step-000002"
-    assert [loss for _, loss in tiny.records(result, "val_loss")] == [None, 2.0, None]
+    assert [loss for _, loss in tiny.records(result, "val_loss")] == [None, 2.0, None, 3.0]
+
+
+def test_a_run_whose_last_evaluation_is_not_a_number_is_an_error(tmp_path, monkeypatch):
+    valid(monkeypatch, [2.0, float("nan")])
+    with pytest.raises(ValueError, match="loss after the last step is NaN"):
+        tiny.run(tmp_path, "train.steps=2", "eval.every=1", name="a")
+    assert RunFolder(tmp_path / "runs/a").best().name == "step-000001"
 
 
 def test_there_is_a_report_an_evaluation_and_a_checkpoint_at_the_last_step(tmp_path):

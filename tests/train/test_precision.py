@@ -76,7 +76,7 @@ def test_small_gradients_survive_float16_by_its_scale(tmp_path):
     """A gradient 2^-30 of the usual one is 0 in float16, and not once it is scaled."""
     built = tiny.built(tmp_path, "train.dtype='float16'", "train.clip={kind='none'}")
     plain = tiny.built(tmp_path, "train.clip={kind='none'}")
-    objective = built.step.objective
+    objective = built.step.loss.objective
 
     def small(models, batch, ctx):
         out = objective(models, batch, ctx)
@@ -84,7 +84,7 @@ def test_small_gradients_survive_float16_by_its_scale(tmp_path):
         return out
 
     for each in (built, plain):
-        each.step.objective = small
+        each.step.loss.objective = small
     norm, expected = (take(b, [feed(b)])["grad_norm"] for b in (built, plain))
     assert expected > 0
     assert norm == pytest.approx(expected, rel=0.1)
