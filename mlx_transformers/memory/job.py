@@ -76,12 +76,13 @@ class Job:
     def at(self) -> ActivationShape:
         """Sizes of one microbatch, of the decoder if there are two towers."""
         columns = self.columns
+        strides = [tower.stride for tower in self.config.towers() if tower.reads_source]
         return ActivationShape(
             self.batch_size,
             columns.target,
             self.itemsize,
             self.cpu,
-            memory=columns.source,
+            memory=-(-columns.source // max(strides, default=1)),
             masked=columns.masked and not columns.source,
         )
 
@@ -97,11 +98,11 @@ class Job:
 
     def passes(self) -> list[tuple[TowerSpec, ActivationShape]]:
         """The towers of the model in running order, each with the sizes of its activations."""
-        reads_source = bool(self.columns.source)
-        return [
-            (tower, self.source if tower.reads_source and reads_source else self.at)
-            for tower in self.config.towers()
-        ]
+        return [(tower, self._shape(tower)) for tower in self.config.towers()]
+
+    def _shape(self, tower: TowerSpec) -> ActivationShape:
+        at = self.source if tower.reads_source and self.columns.source else self.at
+        return replace(at, length=-(-at.length // tower.stride))
 
     def layers(self) -> Iterator[Part]:
         """Every layer, in running order."""

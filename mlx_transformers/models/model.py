@@ -36,6 +36,7 @@ class TowerSpec:
         position: config of the tower's position kind, None where it has none.
         names: the layers' names, those of `pattern`; repeated until there is one for each.
         reads_source: whether it reads the batch's `source` rather than its `tokens`.
+        stride: items of its row that make one position, such as the pixels of a patch.
     """
 
     path: str
@@ -45,6 +46,7 @@ class TowerSpec:
     position: Any = None
     names: Sequence[str] = ("block",)
     reads_source: bool = False
+    stride: int = 1
 
 
 class ModelKind(Kind, ABC):
