@@ -11,7 +11,7 @@ ARGS :=
 # Two test processes share the cores: more BLAS threads than cores wait for each other.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: train test check bench docs lock clean
+.PHONY: train test soak check bench docs lock clean
 
 train: $(STAMP)
 	$(BIN)/mlxt train recipes/$(RUN).toml --name $(NAME) --resume auto $(ARGS)
@@ -19,6 +19,10 @@ train: $(STAMP)
 
 test: $(STAMP)
 	$(PYTEST)
+
+# Hours: thousands of damaged files, kills and hostile command lines.
+soak: $(STAMP)
+	MLXT_ATTACKS=1000 $(PYTEST) tests/attacks
 
 check: $(STAMP)
 	$(BIN)/ruff check .

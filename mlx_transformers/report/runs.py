@@ -81,7 +81,7 @@ def read(folder: RunFolder) -> Run:
         )
     place = folder.path / "environment.json"
     environment, plan = _optional(place), _optional(folder.plan)
-    recipe = folder.recipe.read_text(encoding="utf-8")
+    recipe = folder.recipe.read_text(encoding="utf-8", errors="replace")
     return Run(folder.name, folder, records, recipe, environment, plan, _ranking(recipe))
 
 

@@ -1,0 +1,128 @@
+"""A server of `mlxt` commands, and how many attacks are made: a few, or with `make soak` all."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SERVER = Path(__file__).with_name("server.py")
+
+RECIPE = """
+[model]
+kind = "decoder"
+dim = 8
+n_layers = 1
+max_seq_len = 16
+embed = { kind = "token" }
+position = { kind = "rope" }
+norm = { kind = "rms_norm" }
+head = { kind = "lm", tied = true }
+init = { kind = "normal", std = 0.1 }
+
+[model.block]
+placement = "pre"
+norm = { kind = "rms_norm" }
+mixer = { kind = "attention", n_heads = 2 }
+ffn = { kind = "glu", hidden_dim = 8, activation = "silu" }
+
+[objective]
+kind = "clm"
+
+[data]
+path = "text.txt"
+tokenizer = { kind = "char" }
+
+[train]
+steps = 4
+batch_size = 2
+seq_len = 8
+
+[optim]
+kind = "adamw"
+learning_rate = 1e-2
+
+[eval]
+every = 2
+
+[checkpoint]
+every = 1
+keep = 2
+"""
+TEXT = "to be or not to be that is the question whether tis nobler in the mind to suffer. " * 12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The exit code (negative: a signal; None: it hung) and the streams of a command."""
+
+    argv: tuple[str, ...]
+    code: int | None
+    out: str
+    err: str
+
+    def behaved(self) -> "Outcome":
+        """Fail unless the command ended by itself, with a code that means something."""
+        assert self.code in (0, 1, 2, 130), (self.argv, self.code, self.out, self.err)
+        assert "Traceback" not in self.err, (self.argv, self.err)
+        if self.code == 1:
+            assert self.err.strip(), (self.argv, "failed without a word")
+        return self
+
+
+Mlxt = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def attacks() -> int:
+    """How many attacks each test makes; `make soak` sets thousands."""
+    return int(os.environ.get("MLXT_ATTACKS", "6"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen[str]]:
+    env = os.environ | {"MLX_DISABLE_COMPILE": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", str(SERVER)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a recipe and its text."""
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.fixture
+def mlxt(server: subprocess.Popen[str], place: Path) -> Mlxt:
+    """Runs a command in a process of its own: `mlxt("train", "tiny.toml")`."""
+
+    def run(*argv: str, kill_at: int = 0, below: Path | None = None, timeout_s: float = 60.0):
+        streams = {name: place / f"std{name}" for name in ("out", "err")}
+        command = {
+            "argv": argv,
+            "cwd": str(place),
+            "env": {"MLXT_CACHE": str(place / "cache")},
+            "kill_at": kill_at,
+            "below": str(below) if below else "",
+            "timeout_s": timeout_s,
+            **{name: str(path) for name, path in streams.items()},
+        }
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(command) + "\n")
+        server.stdin.flush()
+        code = json.loads(server.stdout.readline())
+        texts = (path.read_text(errors="replace") for path in streams.values())
+        return Outcome(argv, code, *texts)
+
+    return run
