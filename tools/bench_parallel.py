@@ -131,7 +131,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     from mlx_transformers.assembly.build import build_optimizer, tensor_parallelism
     from mlx_transformers.assembly.recipe import load_recipe
-    from mlx_transformers.distributed.processes import join_job, tensor_parallel_ranks
+    from mlx_transformers.distributed.launch import join_job
+    from mlx_transformers.distributed.processes import tensor_parallel_ranks
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
     from mlx_transformers.trainer.state import TrainState

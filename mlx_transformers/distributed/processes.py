@@ -6,13 +6,8 @@ main process: it alone reads checkpoints and writes anything, and broadcasts its
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -27,11 +22,6 @@ BUCKET_BYTES = 32 << 20
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals on which all processes save and stop, whichever of them received it."""
-
-JOIN_SECONDS = 120.0
-"""Seconds to wait for the other processes to start; $MLXT_JOIN_SECONDS overrides it."""
-
-GO_ON = "Its checkpoints are intact: start all processes again with --resume auto."
 
 
 class Ranks:
@@ -238,85 +228,6 @@ def buckets(leaves: Sequence[mx.array]) -> Iterator[list[mx.array]]:
         bucket.append(leaf)
     if bucket:
         yield bucket
-
-
-def launched() -> str | None:
-    """Return the backend with which this process was launched as one of several, or None.
-
-    Raises:
-        RunError: MLX_RANK is set without the addresses of the other ranks.
-    """
-    env = os.environ
-    if "MLX_IBV_DEVICES" in env:
-        return "jaccl"
-    if "NCCL_HOST_IP" in env:
-        return "nccl"
-    if int(env.get("OMPI_COMM_WORLD_SIZE") or env.get("PMI_SIZE") or 1) > 1:
-        return "mpi"
-    if "MLX_RANK" not in env:
-        return None
-    hosts = Path(env.get("MLX_HOSTFILE", ""))
-    if not hosts.is_file():
-        raise RunError(
-            f"MLX_RANK is {env['MLX_RANK']}, but MLX_HOSTFILE names no file that says where the "
-            "other processes are. Start them with mlx.launch, or unset MLX_RANK."
-        )
-    return "ring" if hosts.read_text(encoding="utf-8").strip() else None  # blank for one process
-
-
-@contextmanager
-def join_job() -> Iterator[Ranks]:
-    """Join the job that this process was launched in, and yield its ranks; `SINGLE` alone.
-
-    Raises:
-        RunError: the other processes can't be reached, or one of them ended before the block did.
-    """
-    backend = launched()
-    ranks = SINGLE if backend is None else DataParallelGroup(_join(backend))
-    try:
-        yield ranks
-    except RuntimeError as error:
-        if ranks.processes == 1 or f"[{backend}]" not in str(error):
-            raise
-        raise RunError(
-            "Another process of this job has ended, or can't be reached any more, so rank "
-            f"{ranks.number} of {ranks.processes} ends too ({error}). The output of the other one "
-            f"says why. {GO_ON}"
-        ) from error
-
-
-ALARM = """
-import os, select, signal, sys
-if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
-    print(sys.argv[2], file=sys.stderr, flush=True)
-    os.kill(os.getppid(), signal.SIGKILL)
-"""
-"""Kills its parent unless that closes the pipe in time, or has ended."""
-
-
-def _join(backend: str) -> Any:
-    """Join MLX's group.
-
-    MLX waits for ever, and ignores signals, for a rank that never starts: hence the alarm.
-
-    Raises:
-        RunError: MLX can't join.
-    """
-    seconds = float(os.environ.get("MLXT_JOIN_SECONDS", JOIN_SECONDS))
-    sentence = (
-        f"error: Rank {os.environ.get('MLX_RANK', '?')} has waited {seconds:g} s for the other "
-        f"processes of this job ({backend}), and gives up. Look at what they printed; on several "
-        "machines, check with: mlxt doctor --hosts FILE"
-    )
-    words = [sys.executable, "-ES", "-c", ALARM, str(seconds), sentence]
-    with subprocess.Popen(words, stdin=subprocess.PIPE):
-        try:
-            return mx.distributed.init(strict=True, backend=backend)
-        except (RuntimeError, ValueError) as error:
-            raise RunError(
-                f"This process can't join the others over {backend}: {error}. Check the hosts: "
-                "mlxt doctor --hosts FILE"
-            ) from error
 
 
 def check_divisible(ranks: Ranks, **rows: int) -> None:

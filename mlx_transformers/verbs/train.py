@@ -27,7 +27,8 @@ from ..assembly.streams import held_out_batches, training_feed
 from ..core.device import facts, keep_freed, keep_wired
 from ..data.prepare import Progress as Preparing
 from ..data.prepare import prepare
-from ..distributed.processes import Ranks, check_divisible, join_job, tensor_parallel_ranks
+from ..distributed.launch import join_job
+from ..distributed.processes import Ranks, check_divisible, tensor_parallel_ranks
 from ..recipe.show import diff
 from ..recipe.toml import to_toml
 from ..report.screen import open_screen

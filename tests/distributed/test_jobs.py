@@ -147,9 +147,9 @@ def test_rows_that_cannot_be_shared_are_named_with_the_cure(tmp_path: Path) -> N
 EXCHANGE = """
 import json, sys
 import mlx_transformers, mlx.core as mx
-from mlx_transformers.distributed import processes
+from mlx_transformers.distributed import launch, processes
 processes.BUCKET_BYTES = 64
-with processes.join_job() as ranks:
+with launch.join_job() as ranks:
     r = ranks.rank + 1
     tree = {
         "a": [mx.full((3, 5), r), mx.array(r, mx.int32)],

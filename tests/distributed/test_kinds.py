@@ -20,7 +20,7 @@ from contract.rows import ROWS
 from contract.suite import DIM, parse
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.distributed import processes
+from mlx_transformers.distributed import launch, processes
 from mlx_transformers.layers.sharding import axis_of, shard_module, splits
 
 def computed(subject, x):
@@ -46,7 +46,7 @@ def difference(whole, own):
     return worst
 
 found = []
-with processes.join_job() as everyone:
+with launch.join_job() as everyone:
     ranks = processes.tensor_parallel_ranks(everyone, 2)
     for row in ROWS:
         kind = row.parse()

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_transformers.core.errors import RecipeError, RunError
-from mlx_transformers.distributed import processes
+from mlx_transformers.distributed import launch, processes
 
 SAID = ("MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "NCCL_HOST_IP", "PMI_SIZE")
 
@@ -37,7 +37,7 @@ def test_the_environment_tells_the_backend(
     Path("blank").write_text("\n")
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    assert processes.launched() == backend
+    assert launch.launched() == backend
 
 
 @pytest.mark.parametrize("file", [None, "", "nowhere.json"])
@@ -48,19 +48,52 @@ def test_a_rank_that_knows_no_others_is_an_error(
     if file is not None:
         monkeypatch.setenv("MLX_HOSTFILE", file)
     with pytest.raises(RunError, match="MLX_RANK is 1, but MLX_HOSTFILE names no file"):
-        processes.launched()
+        launch.launched()
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"MLX_RANK": "-1"}, r"\$MLX_RANK is '-1', which is not a whole number from 0"),
+        ({"MLX_RANK": "one"}, r"\$MLX_RANK is 'one'"),
+        ({"MLX_RANK": "9" * 30}, r"\$MLX_RANK is '999"),
+        ({"MLX_RANK": "2"}, "MLX_RANK is 2, and hosts has addresses of 2 ranks, 0 to 1"),
+        ({"OMPI_COMM_WORLD_SIZE": "many"}, r"\$OMPI_COMM_WORLD_SIZE is 'many'"),
+        ({"PMI_SIZE": "0"}, r"\$PMI_SIZE is '0', which is not a whole number from 1"),
+    ],
+)
+def test_odd_environment_values_are_sentences(
+    env: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("hosts").write_text('[["127.0.0.1:1"], ["127.0.0.1:2"]]')
+    for name, value in ({"MLX_HOSTFILE": "hosts"} | env).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=message):
+        launch.launched()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "null", "[1, 2]", "[[]]", '[["127.0.0.1"]]', "[[3]]", '{"hosts": []}', "[["],
+)
+def test_odd_addresses_of_a_ring_are_sentences(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("hosts").write_text(text)
+    monkeypatch.setenv("MLX_RANK", "0")
+    monkeypatch.setenv("MLX_HOSTFILE", "hosts")
+    with pytest.raises(RunError, match="MLX_HOSTFILE"):
+        launch.launched()
 
 
 def test_a_host_file_that_mlx_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("hosts").write_text("no JSON")
+    Path("hosts").write_text('[["no address:1"], ["127.0.0.1:2"]]')
     monkeypatch.setenv("MLX_RANK", "0")
     monkeypatch.setenv("MLX_HOSTFILE", "hosts")
     with pytest.raises(RunError, match=r"can't join the others over ring: .*doctor --hosts"):
-        processes.join_job().__enter__()
+        launch.join_job().__enter__()
 
 
 def test_a_process_alone_exchanges_nothing() -> None:
-    with processes.join_job() as ranks:
+    with launch.join_job() as ranks:
         assert ranks is processes.SINGLE
         tree = {"a": mx.zeros(3)}
         assert ranks.all_reduce(tree) is ranks.broadcast(tree) is tree
@@ -71,7 +104,7 @@ def test_a_process_alone_exchanges_nothing() -> None:
 
 
 def test_errors_of_mlx_that_have_another_cause_pass_through() -> None:
-    with pytest.raises(RuntimeError, match="another"), processes.join_job():
+    with pytest.raises(RuntimeError, match="another"), launch.join_job():
         raise RuntimeError("[ring] another")
 
 

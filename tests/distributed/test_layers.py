@@ -85,8 +85,8 @@ import mlx_transformers, mlx.core as mx, numpy as np
 from mlx.utils import tree_flatten
 from mlx_transformers.assembly.build import build
 from mlx_transformers.assembly.recipe import load_recipe
-from mlx_transformers.distributed import processes
-with processes.join_job() as everyone:
+from mlx_transformers.distributed import launch, processes
+with launch.join_job() as everyone:
     ranks = processes.tensor_parallel_ranks(everyone, 2)
     step = build(load_recipe(sys.argv[1], sys.argv[2:]), ranks=ranks).step
     step.train_state.broadcast()
