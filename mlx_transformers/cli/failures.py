@@ -1,4 +1,4 @@
-"""How errors reach a person: the sentence, and what the system's own refusals mean."""
+"""Explains errors to users, including those of the operating system."""
 
 import errno
 import sys
@@ -6,7 +6,7 @@ import sys
 from .terminal import console, is_terminal
 
 INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells have it."""
+"""Exit code after Ctrl-C, by the convention of shells."""
 
 PLACES = "Runs go below --runs, prepared data below $MLXT_CACHE (~/.cache/mlxt)"
 
@@ -20,7 +20,7 @@ CURES = {
     errno.EMFILE: "Allow more open files: ulimit -n 4096.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
-"""What to do about the refusals of the system that a user can cause."""
+"""Advice for errors of the operating system that a user can cause."""
 
 NO_MEMORY = (
     "unable to allocate",
@@ -36,7 +36,7 @@ of C++ and of Python, where there is none for the stack of another thread."""
 
 
 def report(sentence: str) -> None:
-    """Print an error to standard error, its words unbroken on a terminal."""
+    """Print an error to standard error, wrapped at words on a terminal."""
     if not is_terminal(sys.stderr):
         print(f"error: {sentence}", file=sys.stderr)
         return
@@ -46,7 +46,7 @@ def report(sentence: str) -> None:
 
 
 def refused(error: Exception) -> str | None:
-    """The sentence for what the system refused; None for what can only be a mistake of ours."""
+    """Explain an error of the operating system, or return None for a bug of mlxt."""
     if no_memory(error):
         said = f" ({error})" if str(error) else ""
         return (
@@ -62,7 +62,7 @@ def refused(error: Exception) -> str | None:
 
 
 def no_memory(error: Exception) -> bool:
-    """Whether an error says that memory ended."""
+    """Whether an error means that memory ran out."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return any(sign in str(error).lower() for sign in NO_MEMORY)

@@ -84,13 +84,13 @@ def _options(
 
 
 def _warn(message: Warning | str, *where: object) -> None:
-    """A warning is a sentence to the user too; where in the code it arose doesn't help them."""
+    """Print a warning without its place in the code, which doesn't help users."""
     prefix = "" if isinstance(message, Notice) else "warning: "
     print(f"{prefix}{message}", file=sys.stderr)
 
 
 def main() -> None:
-    """Run the command; a user's error is its sentence and exit code 1, never a traceback."""
+    """Run the command; a user's error prints one sentence and exits with 1, without a traceback."""
     warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         try:
@@ -98,7 +98,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has enough, as in `mlxt show ... | head`: not an error of ours.
+        # The reader closed the pipe, as in `mlxt show ... | head`.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: libraries that need memory to say goodbye (mlx-data's) would wait for ever."""
+    """Exit at once, skipping exit handlers: mlx-data's hangs when memory is gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

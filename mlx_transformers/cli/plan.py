@@ -26,7 +26,7 @@ def plan(
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a recipe's training will need, before it starts: memory by part, and time."""
+    """Predict the memory and the speed of a recipe's training, before it starts."""
     from ..assembly.model import draft_model, told_vocab_size
     from ..assembly.plan import plan as make
     from ..assembly.recipe import load_recipe
@@ -36,7 +36,7 @@ def plan(
     found = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
     notes = list(found.account.notes)
     if told_vocab_size(loaded) is None:
-        notes.append("The vocabulary is not known before the text is read: 256 is assumed.")
+        notes.append("The vocabulary size is unknown before the text is read; 256 is assumed.")
     if as_json:
         print(json.dumps(_facts(found, notes), indent=2))
     else:
@@ -58,11 +58,11 @@ def _print(found: "Plan", notes: list[str]) -> None:
 def _verdict(found: "Plan") -> list[str]:
     lines = []
     if found.factor != 1.0:
-        lines.append(f"Corrected by {found.factor:.2f}, as earlier runs on this device say.")
+        lines.append(f"Corrected by {found.factor:.2f}, the measured share of earlier runs here.")
     if found.peak > found.budget:
         lines.append(f"It does not fit. {found.advice()}")
     if not found.job.cpu:
-        lines.append("What Metal holds ahead has not been measured: an estimate until a run has.")
+        lines.append("Not yet calibrated on Metal: the first run on this Mac corrects it.")
     return lines
 
 
@@ -72,10 +72,10 @@ def _chosen(found: "Plan") -> list[str]:
     job = found.job
     blocks = ", ".join(map(str, sorted(job.recomputed))) or "none"
     return [
-        f"Microbatches: {job.accumulate} of {job.batch_size} rows; loss in chunks of {job.chunk} "
-        f"rows; recomputed blocks: {blocks}.",
-        f"Kept of freed memory at most: {size(found.cache)}."
-        + ("" if job.cpu else f" Resident for the GPU at most: {size(found.wired)}."),
+        f"Gradient accumulation: {job.accumulate} × {job.batch_size} sequences; loss in chunks of "
+        f"{job.chunk} tokens; checkpointed (recomputed) blocks: {blocks}.",
+        f"Cache limit {size(found.cache)}"
+        + ("." if job.cpu else f", wired limit {size(found.wired)}."),
     ]
 
 
@@ -91,7 +91,7 @@ def _speed(found: "Plan") -> list[str]:
 
 
 def duration(hours: float) -> str:
-    """ "40 s", "12 min", "3.5 h", "4.2 days"."""
+    """Format a duration: "40 s", "12 min", "3.5 h", "4.2 days"."""
     if hours < 1 / 60:
         return f"{hours * 3600:.0f} s"
     if hours < 1:

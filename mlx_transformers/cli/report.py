@@ -12,7 +12,7 @@ def report(
     run: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names or folders of runs; several come on the same axes.",
+            help="Names or folders of runs; several are drawn on the same axes.",
             metavar="RUN...",
             show_default="the newest run",
         ),
@@ -28,14 +28,14 @@ def report(
     sweep: Annotated[
         Path | None,
         typer.Option(
-            help="A sweep of the recipe, as profile --sweep ... --json prints it, to show as well.",
+            help="Also show a sweep of the recipe, the output of profile --sweep ... --json.",
             metavar="FILE",
             show_default=False,
         ),
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Write the report of a run, or the comparison of several: one HTML file, readable offline."""
+    """Write the report of a run, or a comparison of several, as one offline HTML file."""
     from ..report.runs import report as write
 
     print(f"Written: {write(run or [], out, runs, sweep)}")

@@ -25,7 +25,7 @@ def show(
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a recipe: every key and the file that set it; what differs; or the model it builds."""
+    """Show a recipe: its keys and the files that set them, a difference, or the model."""
     from ..assembly.recipe import load_recipe
 
     if modules and (other is not None or as_json):
@@ -64,7 +64,7 @@ def _difference(name: str, loaded: Any, other: str, against: Any, as_json: bool)
     if as_json:
         _print_json(("key", name, other), found)
     elif not found:
-        print(f"{name} and {other} say the same.")
+        print(f"{name} and {other} have the same keys and values.")
     else:
         print_table(("key", name, other), [(path, _plain(a), _plain(b)) for path, a, b in found])
 

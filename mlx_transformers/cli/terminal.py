@@ -1,4 +1,4 @@
-"""What the verbs print: tables that wrap on a terminal and stay whole lines elsewhere."""
+"""Prints tables that wrap on a terminal and keep one line per row elsewhere."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -14,7 +14,7 @@ GAP = 2
 
 
 def console(*, err: bool = False) -> "Console":
-    """A console that prints text as it is: no markup, no guessed colours."""
+    """Open a console that prints text verbatim: no markup, no guessed colours."""
     from rich.console import Console
 
     return Console(stderr=err, highlight=False, markup=False, emoji=False)
@@ -31,11 +31,11 @@ def print_table(
     """Print rows under their titles.
 
     Args:
-        titles: one per column, perhaps of several lines; all empty for none.
-        rows: cells of text.
-        right: columns that are aligned to the right.
-        styles: how a terminal shows each row.
-        gaps: rows before which a line is left empty.
+        titles: one per column, of one line or more; all empty for no header.
+        rows: cells, row by row.
+        right: columns to align to the right.
+        styles: style of each row on a terminal.
+        gaps: rows to put an empty line before.
     """
     if not is_terminal():
         heads = [" ".join(title.split("\n")) for title in titles]
@@ -47,7 +47,7 @@ def print_table(
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=any(titles))
     for i, title in enumerate(titles):
         justify = "right" if i in right else "left"
-        # Only the widest column may be folded, so that names and numbers stay in one piece.
+        # Only the widest column may wrap, so that names and numbers stay whole.
         table.add_column(
             title,
             justify=justify,  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def print_table(
 def aligned(
     rows: Sequence[Sequence[str]], right: Sequence[int] = (), gaps: Sequence[int] = ()
 ) -> list[str]:
-    """The rows as lines whose columns stand under each other, however long they get."""
+    """Format rows as lines with aligned columns."""
     cut = [[cell.split("\n") for cell in row] for row in rows]
     widths = [
         max(len(line) for cell in column for line in cell) for column in zip(*cut, strict=True)

@@ -38,8 +38,8 @@ def train(
         bool,
         typer.Option(
             "--supervise",
-            help="Where memory ends the run, go on from its last checkpoint with half the rows at "
-            "once; a step learns from as many.",
+            help="If the run runs out of memory, resume it from its last checkpoint with half the "
+            "microbatch; a step still learns from as many rows.",
         ),
     ] = False,
     runs: Runs = Path("runs"),
@@ -58,7 +58,7 @@ def train(
 
 
 def end(result: "Result", recipe: str, sets: list[str]) -> None:
-    """Say where the report is and how to go on; a run that a signal stopped exits as it has it."""
+    """Print the report's path and the next command; exit with a signal's code after one."""
     from ..assembly.recipe import load_recipe
     from ..report.runs import written
 
@@ -78,11 +78,11 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
 
 
 def _supervise(*command: Any) -> None:
-    """Watch a process that trains; what is said of it stands between its own lines."""
+    """Run training under the supervisor; its messages are interleaved with the run's output."""
     from ..verbs.supervise import Command, supervise
 
     raise typer.Exit(supervise(Command(*command), lambda text: print(text, flush=True)))
 
 
 STOPPED_BY = "stopped by "
-"""How the reason of a run that a signal ended begins; the signal's name follows."""
+"""Beginning of the reason of a run that a signal ended; the signal's name follows."""

@@ -107,7 +107,7 @@ def test_show_of_two_recipes_prints_what_differs(mlxt: Mlxt, home: Path) -> None
         "key                         tiny  wide",
         "model.block.ffn.hidden_dim  24    32",
     ]
-    assert mlxt("show", "tiny", "tiny").out == "tiny and tiny say the same.\n"
+    assert mlxt("show", "tiny", "tiny").out == "tiny and tiny have the same keys and values.\n"
 
 
 def test_show_modules_prints_shapes_counts_and_sources(mlxt: Mlxt, home: Path) -> None:
