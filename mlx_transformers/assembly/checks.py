@@ -7,6 +7,8 @@ from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
 from ..objectives.objective import ObjectiveKind
+from ..optim.optimizer import Optimizer
+from ..optim.schedules import Warmup
 from ..recipe.config import Kind
 from ..recipe.slot import KINDS
 from .recipe import Recipe
@@ -52,6 +54,20 @@ def check_model(recipe: Recipe) -> None:
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
             )
+
+
+def check_warmup(recipe: Recipe) -> str | None:
+    """Warn of a warm-up that the run doesn't outlast, in a sentence."""
+    optim, steps = recipe.optim, recipe.train.steps
+    schedule = optim.schedule if isinstance(optim, Optimizer) else None
+    if not isinstance(schedule, Warmup) or schedule.warmup < steps:
+        return None
+    share = steps / schedule.warmup
+    return (
+        f"Warning: the warm-up of {schedule.warmup} steps is not over when the run ends at step "
+        f"{steps}: the learning rate only reaches {share:.0%} of optim.learning_rate. Set "
+        f"optim.schedule.warmup to less, such as {steps // 10}."
+    )
 
 
 def check_classes(recipe: Recipe, data: Prepared) -> None:

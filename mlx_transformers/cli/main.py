@@ -12,6 +12,7 @@ from ..core.errors import MlxtError, Notice
 from ..verbs.supervise import OUT_OF_MEMORY
 from . import (
     cache,
+    compare,
     data,
     doctor,
     embed,
@@ -51,6 +52,7 @@ app.command("export")(exporting.export)
 app.command("ladder")(ladder.ladder)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("profile")(profile.profile)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -20,12 +20,24 @@ Sets = Annotated[
         show_default=False,
     ),
 ]
-Steps = Annotated[int | None, typer.Option(help="Same as --set train.steps=N.", metavar="N")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", "--iters", help="Same as --set train.steps=N.", metavar="N"),
+]
+DataPath = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Same as --set data.path=FILE: a text file, or a folder.", metavar="FILE"
+    ),
+]
 BatchSize = Annotated[
     int | None, typer.Option(help="Same as --set train.batch_size=N.", metavar="N")
 ]
 LearningRate = Annotated[
-    float | None, typer.Option(help="Same as --set optim.learning_rate=X.", metavar="X")
+    float | None,
+    typer.Option(
+        "--learning-rate", "--lr", help="Same as --set optim.learning_rate=X.", metavar="X"
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Same as --set train.seed=N.", metavar="N")]
 Seeds = Annotated[

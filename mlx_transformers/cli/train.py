@@ -9,14 +9,17 @@ import typer
 
 from .options import (
     BatchSize,
+    DataPath,
     LearningRate,
     Name,
     Recipe,
     Resume,
     Runs,
     Seed,
+    Seeds,
     Sets,
     Steps,
+    seed_list,
     spelled,
 )
 from .preparing import watch
@@ -34,6 +37,15 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     seed: Seed = None,
+    seeds: Seeds = None,
+    data: DataPath = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Prepare the data, plan, and run one step; keep nothing but the prepared data.",
+        ),
+    ] = False,
     supervise: Annotated[
         bool,
         typer.Option(
@@ -46,15 +58,74 @@ def train(
 ) -> None:
     """Train a recipe, for instance: mlxt train recipes/mistral_tiny.toml"""
     from ..assembly.recipe import load_recipe
+    from ..verbs.train import rehearse
     from ..verbs.train import train as run
 
-    sets = spelled(set, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    sets = spelled(
+        set,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        data=data,
+    )
+    sets = with_evaluations(recipe, sets)
+    if seeds is not None:
+        _train_seeds(recipe, sets, seed_list(seeds), name, resume, runs)
+        return
     if supervise:
         _supervise(recipe, tuple(sets), name, resume, str(runs))
     loaded = load_recipe(recipe, sets)
     with watch() as seen:
+        if dry_run:
+            rehearse(loaded, say=seen.say, progress=seen)
+            return
         result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
     end(result, recipe, sets)
+
+
+def with_evaluations(recipe: str, sets: list[str]) -> list[str]:
+    """Have a run that the options shortened evaluate at least four times, unless they say when.
+
+    One evaluation, at the end, makes no curve and can't choose a best checkpoint.
+    """
+    from ..assembly.recipe import load_recipe
+
+    if any(each.partition("=")[0].strip() == "eval.every" for each in sets):
+        return sets
+    config = load_recipe(recipe, sets)
+    shorter = config.train.steps < load_recipe(recipe).train.steps
+    every = max(1, config.train.steps // 4)
+    if not shorter or config.eval.every <= every:
+        return sets
+    print(f"Evaluating every {every} steps instead of {config.eval.every}, since the run is short.")
+    return [*sets, f"eval.every={every}"]
+
+
+def _train_seeds(
+    recipe: str, sets: list[str], seeds: list[int], name: str | None, resume: str | None, runs: Path
+) -> None:
+    """Train the recipe once per seed, and print the mean of its metric with an interval."""
+    from ..assembly.recipe import load_recipe
+    from ..verbs.compare import summary
+    from ..verbs.ladder import with_seed
+    from ..verbs.train import train as run
+
+    if resume not in (None, "auto"):
+        raise typer.BadParameter("--seeds has several runs: only --resume auto can continue them.")
+    loaded, folders = load_recipe(recipe, sets), []
+    assert loaded.resolved is not None
+    for seed in seeds:
+        one = f"{name or loaded.resolved.name}-seed{seed}"
+        with watch() as seen:
+            result = run(
+                with_seed(loaded, seed), name=one, resume=resume, root=runs, say=seen.say,
+                progress=seen,
+            )  # fmt: skip
+        folders.append(result.folder)
+        if result.reason.startswith(STOPPED_BY):
+            end(result, recipe, sets)
+    print(summary(folders))
 
 
 def end(result: "Result", recipe: str, sets: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ..core.errors import FormatError, RecipeError
 from ..core.parse import parse_toml
 from ..core.paths import shown
-from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put
+from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put, quoted
 
 SET = "--set"
 """Where a value comes from that the command line set."""
@@ -16,6 +16,7 @@ ALIASES = {
     "steps": "train.steps",
     "batch_size": "train.batch_size",
     "learning_rate": "optim.learning_rate",
+    "data": "data.path",
     "seed": "train.seed",
 }
 """Options that users know from elsewhere; each is only a spelling of --set."""
@@ -23,7 +24,7 @@ ALIASES = {
 
 def alias(name: str, value: Any) -> str:
     """Spell an alias as a `--set` string: ("steps", 100) -> "train.steps=100"."""
-    return f"{ALIASES[name]}={value}"
+    return f"{ALIASES[name]}={quoted(value) if isinstance(value, str) else value}"
 
 
 def parse_sets(sets: Iterable[str]) -> Table:

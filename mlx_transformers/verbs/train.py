@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from ..assembly.build import Built, build
 from ..assembly.callbacks import callbacks, memory_meter
-from ..assembly.checks import check_division, check_model
+from ..assembly.checks import check_division, check_model, check_warmup
 from ..assembly.model import draft_model
 from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
@@ -125,6 +125,27 @@ def train(
         return result
 
 
+def rehearse(
+    recipe: Recipe | str | Path, *, say: LogFn = print, progress: Preparing | None = None
+) -> None:
+    """Prepare the data, plan, and run the first step of a recipe, without starting a run.
+
+    Args:
+        recipe: a recipe, or the path or name of one.
+        say: receives messages.
+        progress: called while the data is prepared.
+
+    Raises:
+        MlxtError: the run could not begin; the message says why and what to do.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    check_model(recipe)
+    require_trackers(recipe.log)
+    built = build(recipe, prepare(recipe.data, progress=progress))
+    _warm_up(built, Progress(), say).close()
+    say("Dry run: the first step works. Nothing was kept but the prepared data.")
+
+
 def _begin(
     build_parts: BuildFn,
     init_weights: InitWeights | None,
@@ -212,6 +233,8 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
         f"{built.data.count('train'):,} training tokens."
     )
     say(check_fits(_plan(built)))
+    if warning := check_warmup(built.recipe):
+        say(warning)
     say("Compiling the first step ...")
     dry = dry_run(
         built.step, [arrays(batch) for batch in feed.preview(built.recipe.train.accumulate)]
