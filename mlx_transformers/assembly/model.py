@@ -9,11 +9,11 @@ from ..models.model import Model, layers_of, recompute_layers
 from .recipe import Recipe
 
 DRAFT_VOCAB_SIZE = 256
-"""Vocabulary that a draft has where the recipe doesn't tell."""
+"""Vocabulary size of a draft whose recipe doesn't give one."""
 
 
 def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Model:
-    """The model of a recipe with the weights its seed gives.
+    """Build the model of a recipe, initialised from its seed.
 
     Raises:
         RecipeError: its sizes don't go together, or its vocabulary is smaller than the
@@ -29,23 +29,23 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Model:
     return _model(recipe, tokenizer.vocab_size)
 
 
-def told_vocab_size(recipe: Recipe) -> int | None:
-    """The vocabulary as far as the recipe tells it, before its text is read."""
+def recipe_vocab_size(recipe: Recipe) -> int | None:
+    """The size of the vocabulary if the recipe gives it; None if only the text decides it."""
     given = recipe.model.vocab_size
     text = getattr(recipe.data.tokenizer, "vocab_size", None)
     return given or (text and text + len(recipe.data.batch.controls()))
 
 
 def draft_model(recipe: Recipe) -> Model:
-    """The model of a recipe before its text is read, to look at and to check.
+    """Build the model of a recipe before its text is read, to inspect and check it.
 
-    Where only the text would tell the vocabulary, it is `DRAFT_VOCAB_SIZE`. Weights are lazy, so
-    this costs next to nothing.
+    If only the text decides the vocabulary, its size is `DRAFT_VOCAB_SIZE`. Weights stay lazy, so
+    this is cheap.
 
     Raises:
         RecipeError: its sizes don't go together.
     """
-    return _model(recipe, told_vocab_size(recipe) or DRAFT_VOCAB_SIZE)
+    return _model(recipe, recipe_vocab_size(recipe) or DRAFT_VOCAB_SIZE)
 
 
 def _model(recipe: Recipe, vocab_size: int) -> Model:

@@ -24,7 +24,9 @@ from . import (
     ladder,
     plan,
     profile,
+    recipes,
     report,
+    runs,
     schema,
     show,
     train,
@@ -49,6 +51,8 @@ app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("import")(importing.import_model)
 app.command("export")(exporting.export)
+app.command("recipes")(recipes.recipes)
+app.add_typer(runs.app, name="runs")
 app.command("ladder")(ladder.ladder)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)

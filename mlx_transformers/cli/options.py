@@ -5,10 +5,21 @@ from typing import Annotated
 
 import typer
 
+
+def _recipe_names(incomplete: str) -> list[str]:
+    """Complete the name of a recipe in a shell."""
+    from ..recipe.catalogue import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 Recipe = Annotated[
     str,
     typer.Argument(
-        help="A recipe: a TOML file, or its name in recipes/.", metavar="RECIPE", show_default=False
+        help="A recipe: a TOML file, or its name in recipes/. List: mlxt recipes",
+        metavar="RECIPE",
+        show_default=False,
+        autocompletion=_recipe_names,
     ),
 ]
 Sets = Annotated[

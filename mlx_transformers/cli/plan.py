@@ -27,7 +27,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Predict the memory and the speed of a recipe's training, before it starts."""
-    from ..assembly.model import draft_model, told_vocab_size
+    from ..assembly.model import draft_model, recipe_vocab_size
     from ..assembly.plan import plan as make
     from ..assembly.recipe import load_recipe
     from ..memory.chips import find_mac
@@ -35,7 +35,7 @@ def plan(
     loaded = load_recipe(recipe, set or [])
     found = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
     notes = list(found.account.notes)
-    if told_vocab_size(loaded) is None:
+    if recipe_vocab_size(loaded) is None:
         notes.append("The vocabulary size is unknown before the text is read; 256 is assumed.")
     if as_json:
         print(json.dumps(_facts(found, notes), indent=2))

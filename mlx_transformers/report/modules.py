@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..assembly.model import DRAFT_VOCAB_SIZE, draft_model, told_vocab_size
+from ..assembly.model import DRAFT_VOCAB_SIZE, draft_model, recipe_vocab_size
 from ..assembly.recipe import Recipe
 from ..layers.counts import count
 from ..recipe.config import Config
@@ -46,7 +46,7 @@ def module_tree(recipe: Recipe, width: int | None = None) -> str:
     lines.append(f"{counts.total:,} parameters, {counts.active:,} of them active for a token")
     if short:
         lines.append(f"Files are below {PACKAGE.name}/.")
-    if told_vocab_size(recipe) is None:
+    if recipe_vocab_size(recipe) is None:
         lines.append(
             f"The vocabulary is taken as {DRAFT_VOCAB_SIZE}; the text will tell the real one."
         )

@@ -68,4 +68,5 @@ def test_a_set_that_makes_no_sense_says_why(write, sets, message):
 def test_aliases_are_spellings_of_set():
     assert alias("batch_size", 4) == "train.batch_size=4"
     assert parse_sets([alias("learning_rate", 3e-4)]) == {"optim": {"learning_rate": 3e-4}}
-    assert set(ALIASES) == {"steps", "batch_size", "learning_rate", "seed"}
+    assert parse_sets([alias("data", "1 2.txt")]) == {"data": {"path": "1 2.txt"}}
+    assert set(ALIASES) == {"steps", "batch_size", "learning_rate", "seed", "data"}

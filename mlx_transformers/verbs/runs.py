@@ -1,0 +1,159 @@
+"""Lists, removes and prunes runs: `mlxt runs`."""
+
+import json
+import os
+import shlex
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunError
+from ..runs import checkpoint
+from ..runs.folder import RUNS, RunFolder, find
+
+TRAINING_VERBS = ("train", "finetune", "ladder", "import")
+REMOVING = ".removing-"
+"""Beginning of the name of a folder that is being removed."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A run of the list.
+
+    Attributes:
+        name: its name.
+        recipe: the recipe that its command named; None if unknown.
+        step, steps: steps done, and steps of its recipe.
+        val_loss: its last validation loss; None without an evaluation.
+        checkpoints: number of checkpoints.
+        bytes: size on disk.
+        changed: time of its last record or file.
+        training: whether a process trains it now.
+    """
+
+    name: str
+    recipe: str | None
+    step: int
+    steps: int | None
+    val_loss: float | None
+    checkpoints: int
+    bytes: int
+    changed: datetime
+    training: bool
+
+
+def usage(root: Path = RUNS) -> list[Usage]:
+    """List the runs of a folder, the newest last; folders of ladders are looked into."""
+    if not root.is_dir():
+        return []
+    folders = [path.parent for path in (*root.glob("*/recipe.toml"), *root.glob("*/*/recipe.toml"))]
+    found = [_usage(RunFolder(path), root) for path in folders if REMOVING not in str(path)]
+    return sorted(found, key=lambda run: (run.changed, run.name))
+
+
+def remove(names: Sequence[str], root: Path = RUNS) -> int:
+    """Delete runs with all their checkpoints; returns the bytes freed.
+
+    Nothing is deleted unless all can be.
+
+    Raises:
+        RunError: there is no such run, or it is being trained.
+    """
+    folders = _named(names, root)
+    for folder in folders:
+        with folder.locked():
+            pass
+    freed = sum(_size(folder.path) for folder in folders)
+    for folder in folders:
+        with folder.locked():
+            # Out of sight in one step: a kill half way must not leave half a run.
+            aside = folder.path.with_name(f"{REMOVING}{folder.name}")
+            os.rename(folder.path, aside)
+            shutil.rmtree(aside)
+    return freed
+
+
+def prune(names: Sequence[str], keep: int = 1, root: Path = RUNS) -> int:
+    """Delete all but the newest `keep` checkpoints and the best of runs; returns the bytes freed.
+
+    Args:
+        names: names or folders of runs; none means all of `root`.
+        keep: number of newest checkpoints to keep.
+        root: the folder of runs.
+
+    Raises:
+        RunError: there is no such run, or it is being trained.
+    """
+    folders = _named(names or [run.name for run in usage(root) if not run.training], root)
+    freed = 0
+    for folder in folders:
+        with folder.locked():
+            before = _size(folder.path)
+            checkpoint.prune(folder.checkpoints, keep)
+            freed += before - _size(folder.path)
+    return freed
+
+
+def _named(names: Sequence[str], root: Path) -> list[RunFolder]:
+    folders = [find(name, root) for name in dict.fromkeys(names)]
+    here = Path.cwd().resolve()
+    for folder in folders:
+        if here.is_relative_to(folder.path.resolve()):
+            raise RunError(f"You are inside {folder.path}: leave it first.")
+    return folders
+
+
+def _usage(folder: RunFolder, root: Path) -> Usage:
+    records = folder.records()
+    losses = [r["val_loss"] for r in records if r.get("val_loss") is not None]
+    files = [path for path in folder.path.rglob("*") if path.is_file()]
+    changed = max((path.stat().st_mtime for path in files), default=folder.path.stat().st_mtime)
+    return Usage(
+        name=folder.path.relative_to(root).as_posix(),
+        recipe=_recipe(folder),
+        step=records[-1]["step"] if records else 0,
+        steps=_steps(folder),
+        val_loss=losses[-1] if losses else None,
+        checkpoints=len(checkpoint.checkpoints(folder.checkpoints)),
+        bytes=sum(path.stat().st_size for path in files),
+        changed=datetime.fromtimestamp(changed),
+        training=_is_trained(folder),
+    )
+
+
+def _recipe(folder: RunFolder) -> str | None:
+    """The recipe in the command that the run keeps."""
+    try:
+        kept = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
+        words = shlex.split(str(kept.get("command", "")))
+    except (OSError, ValueError, AttributeError):
+        return None
+    verb = next((i for i, word in enumerate(words) if word in TRAINING_VERBS), None)
+    after = [] if verb is None else words[verb + 1 :]
+    if verb is not None and words[verb] == "finetune":
+        after = after[1:]
+    return Path(after[0]).stem if after and not after[0].startswith("-") else None
+
+
+def _steps(folder: RunFolder) -> int | None:
+    try:
+        table: dict[str, Any] = tomllib.loads(folder.recipe.read_text(encoding="utf-8"))
+        return int(table["train"]["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_trained(folder: RunFolder) -> bool:
+    try:
+        with folder.locked():
+            return False
+    except RunError:
+        return True
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
