@@ -182,6 +182,7 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
     _notify_supervisor(built, folder, saved)
     done = _broadcast(built, restore(built, saved) if saved else Progress())
     if reason := finished_reason(recipe, done):
+        checkpoint.prune(folder.checkpoints, recipe.checkpoint.keep)  # a kill may have come before
         say(f"{folder.path} {FINISHED[reason].format(done.step)}")
         return Result(folder, done, reason, 0)
     reason = _run(built, _warm_up(built, done, say), folder, done, say)
