@@ -1,4 +1,4 @@
-"""Heads: what the slot `head` can hold. What they read is the stack's output, `[B, T, D]`."""
+"""Heads, slot `head`: logits of every position from the output of a stack, `[B, T, D]`."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -28,12 +28,12 @@ class VocabularyHead(HeadKind):
     bias: bool = False
     """Whether a bias per token is learned."""
     softcap: float | None = Field(None, gt=0)
-    """The bound c of the logits; none leaves them unbounded."""
+    """Soft cap c of the logits; none leaves them unbounded."""
     scale: float = Field(1.0, gt=0)
-    """Multiplies the logits before they are bounded (Cohere, Granite; T5: 1/√D)."""
+    """Factor of the logits before the soft cap (Cohere, Granite; T5: 1/√D)."""
     width: int | None = Field(None, ge=1)
-    """Width of the vectors that meet the vocabulary, where it is not the model's: that of a
-    factorised embedding (OPT 350M, ALBERT)."""
+    """Width of the unembedding, where it is not the model's: that of a factorised embedding
+    (OPT 350M, ALBERT)."""
 
     @abstractmethod
     def build(self, vocab_size: int, dim: int) -> "LmHeadModule":
@@ -64,11 +64,11 @@ class MlmHead(VocabularyHead):
 
     kind: Literal["mlm"] = "mlm"
     activation: Activation
-    """What follows the head's own linear map."""
+    """Activation after the head's own linear layer."""
     map_bias: bool = True
-    """Whether that map has a bias."""
+    """Whether that linear layer has a bias."""
     norm: Annotated[NormKind, Slot("norm")]
-    """The normalisation that follows the activation."""
+    """Normalisation after the activation."""
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Its input, the linear layer's output, the norm's input, and the input of the logits."""
@@ -80,21 +80,24 @@ class MlmHead(VocabularyHead):
 
 
 class TagHead(HeadKind):
-    """Logits of `n_classes` for every token: `W norm(act(W_h h + b_h)) + b`, the inside optional.
+    """Logits of `n_classes` for every token: `W norm(act(W_h h + b_h)) + b`.
+
+    The inner layer and the norm are optional.
 
     Token classification and the two ends of an answer: Devlin et al. 2018, sections 4.2 and 5.3.
-    Replaced token detection: Clark et al. 2020 (ELECTRA), equation for D, which has the inner map.
+    Replaced token detection: Clark et al. 2020 (ELECTRA), equation for D, which has the inner
+    linear layer.
     """
 
     kind: Literal["tags"] = "tags"
     n_classes: int = Field(ge=1)
     """Classes of a token."""
     activation: Activation | None = None
-    """What follows an inner map of width D; none means there is no inner map."""
+    """Activation after an inner linear layer of width D; none means no inner layer."""
     map_bias: bool = True
-    """Whether the inner map has a bias."""
+    """Whether the inner linear layer has a bias."""
     norm: Annotated[NormKind, Slot("norm")] | None = None
-    """The normalisation of what the inner map gives (ModernBERT)."""
+    """Normalisation after the inner activation (ModernBERT)."""
 
     @model_validator(mode="after")
     def _inside_exists(self) -> "TagHead":
@@ -125,13 +128,17 @@ def vocabulary_head(head: HeadKind, vocab_size: int, dim: int) -> "LmHeadModule"
 
 
 def refuse_without_map(activation: Activation | None, norm: Kind | None, map_bias: bool) -> None:
-    """Raise ValueError where a map that isn't there is told something."""
+    """Reject norm or map_bias when activation is None: there is no inner layer for them.
+
+    Raises:
+        ValueError: one of them is given.
+    """
     if activation is None and (norm is not None or not map_bias):
-        raise ValueError("norm and map_bias have no effect without activation: there is no map.")
+        raise ValueError("norm and map_bias have no effect without activation: there is no layer.")
 
 
 class LmHeadModule(nn.Module):
-    """`(h [B, T, D], embedding) -> [B, T, V]`, in two halves: `transform`, and `unembedding`."""
+    """`(h [B, T, D], table) -> logits [B, T, V]`: `transform`, then the `unembedding`."""
 
     roles: ClassVar[dict[str, Role]] = LINEAR
 
@@ -146,12 +153,12 @@ class LmHeadModule(nn.Module):
             self.bias = mx.zeros((vocab_size,))
 
     def transform(self, h: mx.array) -> mx.array:
-        """What meets the vocabulary, `[B, T, width]`."""
+        """The input of the unembedding, `[B, T, width]`."""
         h = self.project(h) if "project" in self else h
         return h if self.scale == 1.0 else h * self.scale
 
     def unembedding(self, table: nn.Embedding | None) -> Unembedding:
-        """The weights of this head, the embedding's `table` where they are tied."""
+        """The unembedding; its weight is the embedding's `table` where they are tied."""
         weight = self.weight if "weight" in self or table is None else matrix(table)
         return Unembedding(weight, self.get("bias"), self.softcap)
 
@@ -160,7 +167,7 @@ class LmHeadModule(nn.Module):
 
 
 class MlmHeadModule(LmHeadModule):
-    """`(h [B, T, D], embedding) -> [B, T, V]` through a map, an activation and a norm."""
+    """`(h [B, T, D], table) -> logits [B, T, V]` through a linear layer, activation and norm."""
 
     def __init__(self, config: MlmHead, vocab_size: int, dim: int) -> None:
         super().__init__(config, vocab_size, dim)
@@ -174,7 +181,7 @@ class MlmHeadModule(LmHeadModule):
 
 
 class TagHeadModule(nn.Module):
-    """`(h [B, T, D]) -> [B, T, n_classes]`."""
+    """`h [B, T, D] -> logits [B, T, n_classes]`."""
 
     def __init__(self, config: TagHead, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Multi-token prediction: what the slot `ahead` can hold, which learns from tokens further on."""
+"""Multi-token prediction, slot `ahead`: blocks that predict tokens beyond the next one."""
 
 from abc import abstractmethod
 from typing import Literal
@@ -26,20 +26,20 @@ class MultiTokenKind(Kind):
 
 
 class Mtp(MultiTokenKind):
-    """A chain of n blocks behind the model, of which the k-th predicts the token after k others.
+    """Multi-token prediction by a chain of n blocks: the k-th predicts the token after k others.
 
     `h^k_i = block(M [norm(h^{k-1}_i); norm(embed(t_{i+k}))])` and
     `p(t_{i+k+1}) = head(norm(h^k_i))` with the model's own embedding and head; DeepSeek-AI 2024
     (DeepSeek-V3), section 2.2, equations 21 to 23. Each step reads the true token in between, so
-    the chain of causes is kept. h^0 is what the model's head reads, as in the code that runs the
-    published weights. For training alone: generation ignores it.
+    prediction stays causal. h^0 is the input of the model's head, as in the code that runs the
+    published weights. It serves training alone: generation ignores it.
     """
 
     kind: Literal["mtp"] = "mtp"
     n: int = Field(1, ge=1)
     """Tokens that are predicted beyond the next one, D in the paper."""
     block: Block | None = None
-    """The block of each step; none means the same as the model's last one."""
+    """Block of each step; none means a copy of the model's last one."""
 
     def build(self, dim: int, max_seq_len: int, norm: NormKind, block: Block) -> "MtpModule":
         return MtpModule(self.n, dim, max_seq_len, norm, self.block or block)
@@ -49,7 +49,7 @@ class Mtp(MultiTokenKind):
 
 
 class MtpModule(nn.Module):
-    """`(h [B, T, D], words [B, T, D], passes) -> [[B, T - k, D] for k in 1..n]`.
+    """`(h [B, T, D], embedded [B, T, D], passes) -> [[B, T - k, D] for k in 1..n]`.
 
     Attributes:
         chain: the steps, in order.
@@ -59,24 +59,24 @@ class MtpModule(nn.Module):
         super().__init__()
         self.chain = [MtpStep(dim, max_seq_len, norm, block) for _ in range(n)]
 
-    def __call__(self, h: mx.array, words: mx.array, passes: list[Context]) -> list[mx.array]:
-        """What the head reads for each token further on.
+    def __call__(self, h: mx.array, embedded: mx.array, passes: list[Context]) -> list[mx.array]:
+        """Compute the head's input for each further token.
 
         Args:
-            h: what it reads for the next token, one vector for each place.
-            words: the embedding of the token at each place.
-            passes: for each step the context of a pass over the places without the last k.
+            h: the head's input for the next token, at each position.
+            embedded: the embedded token at each position.
+            passes: for each step the context of a pass over all but the last k positions.
         """
         found = []
         for step, ctx in zip(self.chain, passes, strict=True):
-            words = words[:, 1:]
-            h = step(h[:, :-1], words, ctx)
+            embedded = embedded[:, 1:]
+            h = step(h[:, :-1], embedded, ctx)
             found.append(step.norm(h))
         return found
 
 
 class MtpStep(nn.Module):
-    """`(h [B, T, D], words [B, T, D], ctx) -> [B, T, D]`; its norm stands before the head."""
+    """`(h [B, T, D], embedded [B, T, D], ctx) -> [B, T, D]`; the head reads its `norm`."""
 
     def __init__(self, dim: int, max_seq_len: int, norm: NormKind, block: Block) -> None:
         super().__init__()
@@ -87,6 +87,6 @@ class MtpStep(nn.Module):
         self.block = block.build(dim, max_seq_len)
         self.norm = norm.build(dim)
 
-    def __call__(self, h: mx.array, words: mx.array, ctx: Context) -> mx.array:
-        x = self.of_hidden(self.hidden_norm(h)) + self.of_word(self.word_norm(words))
+    def __call__(self, h: mx.array, embedded: mx.array, ctx: Context) -> mx.array:
+        x = self.of_hidden(self.hidden_norm(h)) + self.of_word(self.word_norm(embedded))
         return self.block(x, ctx)

@@ -1,4 +1,4 @@
-"""Pools: what the slot `pool` can hold. They make one answer of a whole sequence."""
+"""Pools, slot `pool`: one vector, or the logits of one label, for a whole sequence."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -18,27 +18,29 @@ Reads = Literal["first", "last", "mean"]
 
 
 class Classifier(PoolKind):
-    """Logits of `n_classes` for a sequence: `W drop(norm(act(W_p x + b_p))) + b`, x one vector.
+    """Logits of `n_classes` for a sequence: `W drop(norm(act(W_p x + b_p))) + b`.
 
-    BERT's pooler reads the first token and has tanh: Devlin et al. 2018, section 4.1; the same for
-    two sentences in their order (NSP, section 3.1; SOP, Lan et al. 2019, section 3.1).
+    x is one vector of the sequence.
+
+    BERT's pooler reads the first token and has tanh: Devlin et al. 2018, section 4.1; also for NSP
+    (section 3.1) and SOP (Lan et al. 2019, section 3.1).
     """
 
     kind: Literal["classifier"] = "classifier"
     n_classes: int = Field(ge=1)
-    """Classes of a sequence; 1 for a number."""
+    """Classes of a sequence; 1 for regression."""
     reads: Reads = "first"
-    """Which vector of the sequence: its first token's, its last one's, or the mean of all."""
+    """The vector that is read: the first token's, the last token's, or the mean of all."""
     activation: Activation | None = "tanh"
-    """What follows the pooler's map; none means there is no such map."""
+    """Activation after the pooler's linear layer; none means no such layer."""
     map_bias: bool = True
-    """Whether the pooler's map has a bias."""
+    """Whether the pooler's linear layer has a bias."""
     norm: Annotated[NormKind, Slot("norm")] | None = None
-    """The normalisation of what that map gives (ModernBERT)."""
+    """Normalisation after the pooler's activation (ModernBERT)."""
     bias: bool = True
-    """Whether the last map has a bias."""
+    """Whether the last linear layer has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on what the last map reads."""
+    """Dropout before the last linear layer."""
 
     @model_validator(mode="after")
     def _inside_exists(self) -> "Classifier":
@@ -52,24 +54,24 @@ class Classifier(PoolKind):
 class Sentence(PoolKind):
     """A vector for a sequence, of length 1 if `normalize`; Reimers & Gurevych 2019, section 3.
 
-    With an `activation` it passes a map first, `act(W x + b)`: BERT's pooler has tanh over the
-    first token.
+    With an `activation` it passes a linear layer first, `act(W x + b)`, like BERT's pooler, which
+    has tanh over the first token.
     """
 
     kind: Literal["sentence"] = "sentence"
     reads: Reads = "mean"
-    """Which vector of the sequence: its first token's, its last one's, or the mean of all."""
+    """The vector that is read: the first token's, the last token's, or the mean of all."""
     activation: Activation | None = None
-    """What follows a map of the vector; none means there is no map."""
+    """Activation after a linear layer of the vector; none means no such layer."""
     width: int | None = Field(None, ge=1)
-    """Width of what that map gives, where it is not the model's."""
+    """Output width of that layer, where it is not the model's."""
     normalize: bool = True
-    """Whether vectors are divided by their length, so that a product is a cosine."""
+    """Whether vectors are scaled to length 1, so that dot products are cosines."""
 
     @model_validator(mode="after")
     def _width_has_a_map(self) -> "Sentence":
         if self.width is not None and self.activation is None:
-            raise ValueError("width has no effect without activation: there is no map.")
+            raise ValueError("width has no effect without activation: there is no layer.")
         return self
 
     def build(self, dim: int) -> "SentenceModule":
@@ -77,7 +79,7 @@ class Sentence(PoolKind):
 
 
 def read(x: mx.array, valid: mx.array | None, reads: Reads) -> mx.array:
-    """One vector `[B, D]` of each row of x `[B, T, D]`, of which only `valid [B, T]` exist."""
+    """Read one vector `[B, D]` of each row of x `[B, T, D]`; `valid [B, T]` marks padding."""
     if reads == "first":
         return x[:, 0]
     if valid is None:
@@ -103,7 +105,7 @@ class ClassifierModule(nn.Module):
         self.out = nn.Linear(dim, config.n_classes, bias=config.bias)
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
-        """What the last map reads, `[B, D]`."""
+        """The input of the last linear layer, `[B, D]`."""
         h = read(x, ctx.layout.valid, self.reads)
         h = self.activation(self.map(h)) if "map" in self else h
         return self.norm(h) if "norm" in self else h
@@ -125,5 +127,5 @@ class SentenceModule(nn.Module):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         h = read(x, ctx.layout.valid, self.reads)
         h = self.activation(self.map(h)) if "map" in self else h
-        # The root of zero has no slope.
+        # The square root has no derivative at zero.
         return h * mx.rsqrt((h * h).sum(axis=-1, keepdims=True) + 1e-12) if self.normalize else h

@@ -2,26 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..data.kinds import Columns
-from ..models.model import ModelKind, TowerSpec
-
-
-class Saves(Protocol):
-    """The config of a part of a model that knows the memory its forward saves."""
-
-    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Bytes per token that the forward saves for its backward."""
-        ...
+from ..layers.block import Block
+from ..models.model import ModelKind, SavesBytes, TowerSpec
 
 
 @dataclass(frozen=True)
 class Part:
     """A layer, an embedding or a norm, and the sizes of its activations."""
 
-    config: Saves
+    config: SavesBytes
     dim: int
     at: ActivationShape
 
@@ -119,9 +112,12 @@ class Job:
         """The parts before the first layer of each tower and after the last."""
         return [Part(part, tower.dim, at) for tower, at in self.passes() for part in tower.edges]
 
-    def _part(self, layer: Any, tower: TowerSpec, at: ActivationShape) -> Part:
+    def _part(self, layer: SavesBytes, tower: TowerSpec, at: ActivationShape) -> Part:
         """A layer of a tower, as one tensor-parallel process has it."""
-        position = getattr(layer, "position", None) or tower.position
-        own = layer if self.tensor_parallel == 1 else layer.part(tower.dim, self.tensor_parallel)
-        biased = getattr(position, "adds_to_scores", False)
-        return Part(own, tower.dim, replace(at, biased=biased))
+        position = tower.position
+        if isinstance(layer, Block):
+            position = layer.position or position
+            n = self.tensor_parallel
+            layer = layer.part(tower.dim, n) if n > 1 else layer
+        biased = position is not None and position.adds_to_scores
+        return Part(layer, tower.dim, replace(at, biased=biased))

@@ -69,7 +69,7 @@ class EncoderDecoderModel(Decodable):
     def __init__(self, config: EncoderDecoder, vocab_size: int) -> None:
         super().__init__()
         self.max_seq_len = config.max_seq_len
-        self.vocab_size = vocab_size
+        self.vocab_size, self.shared = vocab_size, config.shared
         sizes = (vocab_size, config.dim, config.max_seq_len)
         self.encoder = TowerModule(config.encoder, *sizes, table=not config.shared)
         self.decoder = TowerModule(config.decoder, *sizes)
@@ -83,8 +83,7 @@ class EncoderDecoderModel(Decodable):
         marks the padding."""
         layout = replace(ctx.layout, causal=False, valid=ctx.memory_valid)
         own = replace(ctx, layout=layout, key=ctx.split_key())
-        shared = "table" not in self.encoder.embed
-        table = self.decoder.embed.table if shared else None
+        table = self.decoder.embed.table if self.shared else None
         return self.encoder.forward(self.encoder.embed_tokens(source, own, table), own)
 
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:

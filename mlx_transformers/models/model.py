@@ -14,7 +14,9 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..core.context import Context
+from ..core.footprint import ActivationShape
 from ..core.task import GENERATING, Task
+from ..layers.kinds import PositionKind
 from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
 
@@ -22,6 +24,14 @@ Arrays = Mapping[str, mx.array]
 """Arrays of a batch by name: `tokens [B, T]`, `source [B, S]`, `patches [B, P, ...]`, ..."""
 State = Any
 """A decode state: a tree of arrays."""
+
+
+class SavesBytes(Protocol):
+    """The config of a layer, an embedding or a norm."""
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per token that its forward saves for its backward."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,9 @@ class TowerSpec:
 
     path: str
     dim: int
-    layers: Sequence[Any]
-    edges: Sequence[Any] = ()
-    position: Any = None
+    layers: Sequence[SavesBytes]
+    edges: Sequence[SavesBytes] = ()
+    position: PositionKind | None = None
     names: Sequence[str] = ("block",)
     reads_source: bool = False
     stride: int = 1
@@ -73,7 +83,7 @@ class ModelKind(Kind, ABC):
             RecipeError: its sizes don't go together.
         """
 
-    def layers(self) -> list[Any]:
+    def layers(self) -> Sequence[SavesBytes]:
         """The config of each layer of all towers, in the order that they run."""
         return [layer for tower in self.towers() for layer in tower.layers]
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
+import mlx.nn as nn
 from pydantic import model_validator
 
 from ..core.context import Context
@@ -81,7 +82,9 @@ class ReplacedTokenPairModel(Model):
         self.discriminator = config.discriminator.build(vocab_size)
         self.shared = config.shared
         if config.shared:
-            self.discriminator.embed.pop("table")
+            embed = self.discriminator.embed
+            assert isinstance(embed, nn.Module), "an embedding is a module"
+            embed.pop("table")
 
     def stacks(self) -> list[Stack]:
         return [*self.generator.stacks(), *self.discriminator.stacks()]

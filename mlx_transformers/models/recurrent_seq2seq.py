@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.task import Task
-from ..layers.attentive import Attend, AttentiveDecoder, KeyedMemory
+from ..layers.attentive import Attend, AttentiveDecoder, Choose, KeyedMemory
 from ..layers.dropout import Dropout
 from ..layers.heads import vocabulary_head
 from ..layers.kinds import AlignKind, EmbedKind, HeadKind, InitKind
@@ -176,7 +176,7 @@ class RecurrentSeq2SeqModel(Decodable):
         y, weights, _ = self.decoder(x, state, source, ctx, choose)
         return self.drop(y, ctx), weights
 
-    def _chooser(self, batch: int, length: int, ctx: Context) -> Any:
+    def _chooser(self, batch: int, length: int, ctx: Context) -> Choose | None:
         if "sampling" not in self or not ctx.training:
             return None
         return self.sampling.chooser(

@@ -1,6 +1,4 @@
-"""A model whose blocks are shared out among processes; the rest of it is whole on each."""
-
-from typing import Any
+"""Tensor parallelism of a model: its blocks are split across processes, the rest replicated."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,14 +10,14 @@ from .model import Model, ModelKind
 
 
 def check_parts(config: ModelKind, model: Model, n: int) -> None:
-    """Whether `n` processes can share the blocks of a model.
+    """Check that `n` processes can split the blocks of a model.
 
     Args:
         config: the model's table.
         model: its module, which may be lazy.
 
     Raises:
-        RecipeError: they can't; names the key, and what to do.
+        RecipeError: they can't; the message names the key and the cure.
     """
     layers = [part for _, part in model.named_modules() if isinstance(part, BlockModule)]
     if not layers:
@@ -27,10 +25,9 @@ def check_parts(config: ModelKind, model: Model, n: int) -> None:
             f"model.kind = '{config.kind}' has no blocks of mixer and ffn, so processes can't "
             "share its layers: leave train.tensor_parallel out."
         )
-    own: list[Any] = [layer.config.position for layer in layers]
-    kinds: list[Any] = [*(tower.position for tower in config.towers()), *own]
-    for kind in kinds:
-        if getattr(kind, "adds_to_scores", False):
+    own = [layer.config.position for layer in layers]
+    for kind in (*(tower.position for tower in config.towers()), *own):
+        if kind is not None and kind.adds_to_scores:
             raise RecipeError(
                 f"position.kind = '{kind.kind}' adds to the scores of each head, and can't be "
                 "shared out among processes: leave train.tensor_parallel out, or choose a position "
@@ -41,11 +38,11 @@ def check_parts(config: ModelKind, model: Model, n: int) -> None:
 
 
 def shard_model(model: nn.Module, group: mx.distributed.Group) -> frozenset[str]:
-    """Keep this process's part of every block; its weights need not have been evaluated.
+    """Keep this process's part of every block; the weights need not have been evaluated.
 
     Returns:
-        Names of the parameters beside the linear maps of shared slots. Each process applies them
-        to its own heads alone, so the gradient of one that all have is a sum over the processes.
+        Names of the replicated parameters in split slots, beside the linear layers. Each process
+        applies them to its own heads only, so their gradients are summed over the processes.
     """
     found: set[str] = set()
     for name, block in model.named_modules():

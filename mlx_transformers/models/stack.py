@@ -1,4 +1,4 @@
-"""A stack of blocks: the part that decoders, encoders and their pairs share."""
+"""Towers and their stacks of blocks, shared by decoders, encoders and encoder-decoders."""
 
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -19,25 +19,25 @@ from .model import TowerSpec
 
 
 class Tower(Config):
-    """What reads one sequence: embed, L blocks, norm."""
+    """A tower over one sequence: embedding, L blocks, norm."""
 
     n_layers: int = Field(ge=1)
     """Blocks L."""
     embed: Annotated[EmbedKind, Slot("embed")]
     """How tokens become vectors."""
     position: Annotated[PositionKind, Slot("position")]
-    """How the model knows where a token stands."""
+    """Position embedding."""
     block: Block
-    """The layer that is repeated."""
+    """The block of each layer, unless `pattern` names others."""
     blocks: dict[str, Block] = Field(default_factory=dict)
     """Named variants, each a diff against `block`, for `pattern`."""
     pattern: list[str] | None = None
     """Names from `blocks`, repeated until there are n_layers; none means `block` everywhere."""
     n_distinct: int | None = Field(None, ge=1)
-    """How many blocks have weights of their own; runs of n_layers / n_distinct layers share them
-    (ALBERT: 1). None means all do."""
+    """Blocks with weights of their own; runs of n_layers / n_distinct layers share them (ALBERT:
+    1). None means all blocks."""
     unit: int = Field(1, ge=1)
-    """How many neighbouring blocks are repeated together where weights are shared (ALBERT:
+    """Neighbouring blocks that are repeated together where weights are shared (ALBERT:
     inner_group_num)."""
     norm: Annotated[NormKind, Slot("norm")]
     """The normalisation after the last block."""
@@ -84,7 +84,7 @@ class Tower(Config):
 
 
 def served_by(layer: int, n_layers: int, n_distinct: int, unit: int) -> int:
-    """Which of the distinct blocks is this layer; units of them run as long as each other."""
+    """Index of the distinct block that serves a layer; each unit of blocks serves equally many."""
     units, distinct = n_layers // unit, n_distinct // unit
     return (layer // unit) * distinct // units * unit + layer % unit
 
@@ -93,8 +93,8 @@ class Stack(nn.Module):
     """Blocks one after the other: `(x [B, T, D], ctx) -> [B, T, D]`.
 
     Attributes:
-        blocks: those with weights of their own.
-        recomputed: indices of layers whose activations are recomputed in the backward pass.
+        blocks: blocks with weights of their own.
+        recomputed: indices of checkpointed layers, recomputed in the backward pass.
     """
 
     places: ClassVar[dict[str, Place]] = {"blocks": "layers"}
@@ -126,7 +126,7 @@ class Stack(nn.Module):
     def _run(
         self, i: int, block: BlockModule, x: mx.array, key: mx.array | None, ctx: Context
     ) -> tuple[mx.array, dict[str, mx.array], dict[str, mx.array]]:
-        # What is differentiated, or drawn from, must be an argument to be recomputed rightly.
+        # Arrays that get a gradient and PRNG keys must be arguments of a checkpointed function.
         arrays = {"key": key, "memory": ctx.memory}
         given = {name: array for name, array in arrays.items() if array is not None}
 
@@ -146,7 +146,7 @@ class Stack(nn.Module):
     def init_state(
         self, batch: int, length: int, dtype: mx.Dtype, memory: mx.array | None = None
     ) -> list[Any]:
-        """The decode state of every layer, where each reads `memory [B, S, D]` if it has one."""
+        """The decode state of every layer; cross attention reads `memory [B, S, D]`."""
         return [block.init_state(batch, length, dtype, memory) for block in self.layers()]
 
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
@@ -167,9 +167,8 @@ class TowerModule(nn.Module):
         self, config: Tower, vocab_size: int, dim: int, max_seq_len: int, table: bool = True
     ) -> None:
         super().__init__()
-        embed: Any = config.embed
-        self.embed = embed.build(vocab_size, dim, table)
-        self.position = config.position.build(embed.position_width(dim), max_seq_len)
+        self.embed = config.embed.build(vocab_size, dim, table)
+        self.position = config.position.build(config.embed.position_width(dim), max_seq_len)
         self.stack = Stack(config, dim, max_seq_len)
         self.norm = config.norm.build(dim)
 

@@ -1,7 +1,5 @@
 """Rotary position embedding: queries and keys turned by an angle that grows with position."""
 
-from typing import Any
-
 import mlx.core as mx
 
 from ..core.shapes import BHTK
@@ -12,7 +10,7 @@ def rotate(
     x: BHTK,
     inv_freq: mx.array,
     *,
-    offset: Any = 0,
+    offset: mx.array | int = 0,
     positions: mx.array | None = None,
     traditional: bool = False,
     size: float = 1.0,
@@ -37,7 +35,7 @@ def rotate_naive(
     x: BHTK,
     inv_freq: mx.array,
     *,
-    offset: Any = 0,
+    offset: mx.array | int = 0,
     positions: mx.array | None = None,
     traditional: bool = False,
     size: float = 1.0,
@@ -68,7 +66,7 @@ def rotate_fused(
     x: BHTK,
     inv_freq: mx.array,
     *,
-    offset: Any = 0,
+    offset: mx.array | int = 0,
     traditional: bool = False,
     size: float = 1.0,
 ) -> BHTK:

@@ -18,7 +18,7 @@ from ..core.context import Context, Layout
 from ..core.tree import cast
 from ..layers.block import BlockModule
 from ..layers.positions.position import Position
-from ..layers.recurrence import LayerModule
+from ..layers.recurrence import LayerModule, RecurrentLayer
 from ..models.model import TowerSpec
 from ..models.stack import TowerModule
 from ..trainer.step import Batch
@@ -109,6 +109,7 @@ def _towers(built: Built) -> Iterator[list[_Part]]:
                 parts += _block(name, module, len(places), x, ctx)
             elif isinstance(module, LayerModule):
                 layer = spec.layers[places[0]]
+                assert isinstance(layer, RecurrentLayer)
                 shape = (*x.shape[:2], layer.in_dim)
                 x = mx.random.normal(shape, key=mx.random.key(0)).astype(x.dtype)
                 parts.append(_recurrent(name, module, layer.cell.kind, len(places), x, ctx))
@@ -120,7 +121,7 @@ def _pass(built: Built, spec: TowerSpec) -> tuple[mx.array, Context]:
     train, dtype = built.recipe.train, built.step.dtype
     sizes = columns(built.recipe)
     encodes = spec.reads_source and bool(sizes.source)
-    length = sizes.source if encodes else train.seq_len
+    length = -(-sizes.source // spec.stride) if encodes else train.seq_len
     shape = (train.batch_size, length, spec.dim)
     x = mx.random.normal(shape, key=mx.random.key(0)).astype(dtype)
     module: Any = built.model[spec.path] if spec.path else built.model
