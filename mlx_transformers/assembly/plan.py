@@ -8,7 +8,7 @@ import mlx.core as mx
 from ..core.device import GIB, memory_bytes, working_set_bytes
 from ..core.errors import RecipeError, RunError
 from ..data.kinds import Columns
-from ..distributed.zero import pick, shares
+from ..distributed.zero import partition, subtree
 from ..layers.counts import flops_per_token
 from ..memory.account import Account, account
 from ..memory.budget import METAL_SHARE, SHARE, budget_bytes, cache_bytes, free_bytes, wired_bytes
@@ -105,7 +105,7 @@ def job(
     optimizer = recipe.optim.split(model, config.steps)
     parameters = model.trainable_parameters()
     if config.shard_optimizer:
-        parameters = pick(parameters, shares(parameters, ranks)[0])
+        parameters = subtree(parameters, partition(parameters, ranks)[0])
     optimizer.init(parameters)
     chunk = _chunk(recipe)
     rows, accumulate = config.divided

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,8 @@ FILE_KEYS = ("backend", "envs", "hosts")
 HOST_KEYS = ("ssh", "ips", "rdma")
 EXAMPLE = '[{"ssh": "mac1.local", "ips": ["10.0.0.1"]}, {"ssh": "mac2.local", "ips": ["10.0.0.2"]}]'
 SSH_SECONDS = 10
+SSH_NAME = re.compile(r"[^\s\x00-\x20\x7f-][^\s\x00-\x20\x7f]*")
+"""A host name, or user@host; a leading dash would be an option of ssh."""
 
 NOT_CHECKED = (
     "whether the machines reach each other's addresses and ports (a firewall may refuse)",
@@ -96,6 +99,11 @@ def _host(path: Path, number: int, entry: Any) -> Host:
             f"this: {EXAMPLE}"
         )
     _known(path, f"key of host {number}", entry, HOST_KEYS)
+    if not SSH_NAME.fullmatch(entry["ssh"]):
+        raise RunError(
+            f'{path}: host {number} has "ssh": {entry["ssh"]!r}, which is not a name to log in '
+            "with: it has spaces or control characters, or begins with '-'."
+        )
     ips = entry.get("ips", [])
     if not isinstance(ips, list) or not ips:
         raise RunError(
@@ -167,8 +175,8 @@ def _logs_in(name: str, run: Runner) -> tuple[Verdict, str]:
     done = run([*_ssh(name), "true"])
     if done.returncode == 0:
         return "ok", "without a password"
-    said = (done.stderr.strip().splitlines() or [f"ssh ended with {done.returncode}"])[-1]
-    return "failed", f"{said}; try: ssh {name} true"
+    reason = (done.stderr.strip().splitlines() or [f"ssh ended with {done.returncode}"])[-1]
+    return "failed", f"{reason}; try: ssh {name} true"
 
 
 def _versions(name: str, here: dict[str, str], run: Runner) -> tuple[Verdict, str]:

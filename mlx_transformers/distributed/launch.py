@@ -128,8 +128,8 @@ if not select.select([sys.stdin], [], [], float(sys.argv[1]))[0]:
 def _join(backend: str) -> mx.distributed.Group:
     """Join MLX's group.
 
-    MLX waits for ever for a rank that never starts: hence the alarm. No handler in Python runs
-    meanwhile, so signals have their default action, which ends the process.
+    MLX waits indefinitely for a rank that never starts: hence the alarm. Python runs no signal
+    handler meanwhile, so signals have their default action, which ends the process.
 
     Raises:
         RunError: MLX can't join.

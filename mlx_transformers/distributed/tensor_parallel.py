@@ -1,8 +1,8 @@
 """Tensor parallelism: each process has a shard of every block of the model.
 
-A run begins with lazy arrays of the whole model and optimizer. `shard_state` gives each process its
-shard of rank 0's arrays, one array after the other; `gather` joins the shards, so that a checkpoint
-is that of a single process.
+A run begins with lazy arrays of the full model and optimizer. `shard_model` and `shard` give each
+process its shard of rank 0's arrays, one array at a time; `gather` joins the shards, so that a
+checkpoint is that of a single process.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@
 Rank 0's watcher serves, and prints its port; those of the other ranks connect to it. Both sides
 send a heartbeat every second, but not while the process that they watch is stopped. When a rank has
 been silent, or gone, for LIMIT seconds, the watcher names it and kills its own process, which can't
-notice: MLX waits for other ranks for ever, and ignores signals meanwhile. A byte on stdin is a
+notice: MLX waits for other ranks indefinitely, and ignores signals meanwhile. A byte on stdin is a
 signal that the process received; after one, 5 s of silence are enough. The end of stdin ends the
 watcher.
 """

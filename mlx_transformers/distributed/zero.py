@@ -22,7 +22,7 @@ from ..runs.tensors import Tree, filled, named_leaves
 from .processes import Ranks
 
 
-def shares(parameters: Tree, world: int) -> list[frozenset[str]]:
+def partition(parameters: Tree, world: int) -> list[frozenset[str]]:
     """Partition parameters over ranks by path: largest first, to the rank with the fewest bytes."""
     leaves = sorted(tree_flatten(parameters), key=lambda leaf: (-leaf[1].nbytes, leaf[0]))
     names: list[list[str]] = [[] for _ in range(world)]
@@ -34,7 +34,7 @@ def shares(parameters: Tree, world: int) -> list[frozenset[str]]:
     return [frozenset(each) for each in names]
 
 
-def pick(tree: Tree, names: frozenset[str]) -> Tree:
+def subtree(tree: Tree, names: frozenset[str]) -> Tree:
     """Return the subtree with the leaves of these paths."""
     found = [(name, leaf) for name, leaf in tree_flatten(tree) if name in names]
     return tree_unflatten(found) if found else {}
@@ -51,7 +51,7 @@ class Sharded(mlx_optim.Optimizer):
         self.make = make
         self.ranks = ranks
         self.inner = make()
-        self.shares: list[frozenset[str]] = []
+        self.shards: list[frozenset[str]] = []
         self.saved: Tree | None = None
 
     @property
@@ -66,16 +66,16 @@ class Sharded(mlx_optim.Optimizer):
 
     def init(self, parameters: dict) -> None:
         """Partition the parameters, and make the state of this rank's shard."""
-        self.shares = shares(parameters, self.ranks.world)
-        self.inner.init(pick(parameters, self.shares[self.ranks.rank]))
+        self.shards = partition(parameters, self.ranks.world)
+        self.inner.init(subtree(parameters, self.shards[self.ranks.rank]))
         template = self.make()
         template.init(parameters)
         self.template = template.state  # never evaluated: names, shapes and dtypes
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
         """Return the new values of all parameters, those of other shards from their ranks."""
-        own = self.shares[self.ranks.rank]
-        new = dict(tree_flatten(self.inner.apply_gradients(pick(gradients, own), parameters)))
+        own = self.shards[self.ranks.rank]
+        new = dict(tree_flatten(self.inner.apply_gradients(subtree(gradients, own), parameters)))
         leaves = dict(tree_flatten(gradients))
         found: dict[str, mx.array] = {}
         for dtype in sorted({str(leaf.dtype) for leaf in leaves.values()}):
@@ -85,7 +85,7 @@ class Sharded(mlx_optim.Optimizer):
 
     def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict:
         """All-gather the new arrays of all ranks, as flat rows of one length."""
-        order = [[name for name in wanted if name in share] for share in self.shares]
+        order = [[name for name in wanted if name in shard] for shard in self.shards]
         sizes = [sum(wanted[name].size for name in names) for names in order]
         mine = [new[name].reshape(-1) for name in order[self.ranks.rank]]
         pad = mx.zeros(max(sizes) - sizes[self.ranks.rank], next(iter(wanted.values())).dtype)

@@ -51,5 +51,5 @@ def _no_match(pattern: str, paths: list[str]) -> str:
     tops = ", ".join(sorted({path.split(".")[0] for path in paths}))
     return (
         f"train.freeze names '{pattern}', which matches no module or parameter of the model.{hint} "
-        f"The model consists of {tops}; mlxt show --modules prints every path."
+        f"Its top modules: {tops}; mlxt show --modules lists all."
     )

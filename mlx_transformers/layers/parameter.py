@@ -17,7 +17,7 @@ import mlx.nn as nn
 from .linear import WritesResidual
 
 Role = Literal["matrix", "table", "vector", "bias", "own"]
-"""What a parameter is:
+"""Role of a parameter:
 
 - `matrix`: weight of a linear layer, `[..., out, in]`, or kernel of a convolution. Drawn, decayed,
   and orthogonalised by Muon.

@@ -95,8 +95,8 @@ class DecayingOptimizer(Optimizer):
     weight_decay: float = Field(default=0.0, ge=0.0)
     """Weight decay; the formula is the kind's."""
     decay: Literal["matrices", "all"] = "matrices"
-    """What is decayed: weight matrices and embedding tables (not biases, gains of norms and other
-    vectors), or all parameters. A parameter with a start of its own is never decayed."""
+    """Parameters that are decayed: weight matrices and embedding tables (not biases, gains of norms
+    and other vectors), or all. A parameter with the role `own` is never decayed."""
 
     @model_validator(mode="after")
     def _decay_keeps_the_sign_of_weights(self) -> Self:

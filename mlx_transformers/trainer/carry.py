@@ -20,7 +20,7 @@ class RecurrentCarry:
     It is not a parameter. Checkpoints hold it, so that a resumed run equals an uninterrupted one.
 
     Raises:
-        RecipeError: the model has no state to carry, or several processes would share its rows.
+        RecipeError: the model has no state to carry, or several processes train it.
     """
 
     def __init__(self, model: Model, rows: int, ranks: Ranks) -> None:

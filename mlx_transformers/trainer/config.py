@@ -73,7 +73,7 @@ class Train(Config):
             return self
         if self.shard_optimizer:
             raise ValueError(
-                "shard_optimizer shares out what processes have alike, and tensor_parallel leaves "
+                "shard_optimizer shards state that processes replicate, and tensor_parallel leaves "
                 "each a state of its own: set one of them."
             )
         if not self.clip.pointwise:

@@ -25,12 +25,12 @@ class TrainState:
         optimizer: its optimizer, sharded over ranks or not.
         ema: exponential moving average of the trained weights, or None.
         scaler: loss scaler of float16 training, or None.
-        carry: recurrent state that goes on from batch to batch (truncated BPTT), or None.
+        carry: recurrent state of stateful batches (truncated BPTT), or None.
         clock: `progress`, the fraction of the run's steps that are done.
         ranks: the processes that train together.
         tensor_parallel: tensor parallelism of the model, or None.
         version: counts how often arrays or containers were replaced from outside; compiled
-            functions that captured them are made anew.
+            functions that captured them are compiled again.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class TrainState:
         assign({name: live[name] for name in trees}, trees)
 
     def _shard(self, shards: TensorParallel) -> None:
-        whole = snapshot({name: tree for name, tree in self.trees().items() if name != "model"})
+        full = snapshot({name: tree for name, tree in self.trees().items() if name != "model"})
         shards.shard_model(self.model)
         self.optimizer = shards.optimizer(self.model)
         if self.ema is not None:
             self.ema.restart(self.model.trainable_parameters())
         live = {name: tree for name, tree in self.trees().items() if name != "model"}
-        assign(live, shards.shard(whole, live))
+        assign(live, shards.shard(full, live))

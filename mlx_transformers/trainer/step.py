@@ -71,8 +71,8 @@ class Step:
     def rebuild(self) -> None:
         """Compile anew, since a compiled function keeps the containers that it captured.
 
-        Arrays of a tensor-parallel model are not evaluated before they are sharded: the whole of
-        them may be too large.
+        Arrays of a tensor-parallel model are not evaluated before they are sharded, since all of
+        them together may be too large.
         """
         self._version = self.train_state.version
         self.hooks = Hooks(self.model)

@@ -12,7 +12,7 @@ from train import tiny
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.errors import CheckpointError
 from mlx_transformers.distributed.processes import Ranks
-from mlx_transformers.distributed.zero import Sharded, shares
+from mlx_transformers.distributed.zero import Sharded, partition
 from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.optim.muon import Muon
 
@@ -95,7 +95,7 @@ class Apart(Ranks):
 @pytest.mark.parametrize("world", [1, 2, 3, 20])
 def test_every_parameter_has_one_keeper_and_shares_are_even(world: int) -> None:
     parameters = Net().parameters()
-    found = shares(parameters, world)
+    found = partition(parameters, world)
     sizes = {name: leaf.nbytes for name, leaf in tree_flatten(parameters)}
     assert sorted(name for names in found for name in names) == sorted(sizes)
     loads = [sum(sizes[name] for name in names) for names in found]
