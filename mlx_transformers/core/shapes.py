@@ -71,3 +71,12 @@ BHTN = Float[Array, "B H T N"]
 BHTS = Float[Array, "B H T S"]
 H = Float[Array, "H"]
 IntTS = Integer[Array, "T S"]
+BGTK = Float[Array, "B G T K"]
+
+# sequences
+BTD = Float[Array, "B T D"]
+BSD = Float[Array, "B S D"]
+BT_ = Float[Array, "B T _"]
+BS_ = Float[Array, "B S _"]
+BTS = Float[Array, "B T S"]
+IntBT = Integer[Array, "B T"]

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.footprint import ActivationShape
+from ..core.shapes import BTD
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .kinds import CrossMixerKind, FfnKind, MixerKind, NormKind, PositionKind, SplitKind, State
@@ -155,7 +156,7 @@ class BlockModule(nn.Module):
             self.cross = config.cross.build(dim)
             self.cross_residual = residual(config.norm)
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         ctx = self._with_position(ctx)
         return self._run(x, ctx, lambda name: lambda h: self[name](h, ctx))
 
@@ -182,7 +183,7 @@ class BlockModule(nn.Module):
             state["branch"] = self.branch.init_state(batch, length, dtype)
         return state
 
-    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue every row by the T tokens of `x`; returns the output and the new state."""
         ctx = self._with_position(ctx)
         after: State = {}

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.footprint import ActivationShape
+from ..core.shapes import BTD, IntBT
 from ..ops.lookup import lookup
 from ..recipe.slot import Slot
 from .kinds import EmbedKind, NormKind
@@ -99,9 +100,7 @@ class TokenEmbedding(nn.Module):
         if config.width is not None:
             self.project = nn.Linear(width, dim, bias=config.project_bias)
 
-    def __call__(
-        self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None
-    ) -> mx.array:
+    def __call__(self, tokens: IntBT, ctx: Context, table: nn.Embedding | None = None) -> BTD:
         x = lookup(matrix(self.table if table is None else table), tokens)
         if self.scale != 1.0:
             x = x * self.scale

@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ..core.footprint import ActivationShape
+from ..core.shapes import BHTK, xD
 from ..ops.norms import layer_norm, rms_norm
 from .kinds import NormKind
 from .parameter import NORM, Role
@@ -94,7 +95,7 @@ class LayerNormModule(ScaledNorm):
         if config.bias and config.weight:
             self.bias = mx.zeros((dim,))
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: xD) -> xD:
         return layer_norm(x, self.scale(), self.get("bias"), self.eps)
 
 
@@ -103,7 +104,7 @@ class RmsNormModule(ScaledNorm):
 
     roles: ClassVar[dict[str, Role]] = NORM
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: xD) -> xD:
         return rms_norm(x, self.scale(), self.eps)
 
 
@@ -114,5 +115,5 @@ class PerHeadNorm(nn.Module):
         super().__init__()
         self.heads = [norm.build(width) for _ in range(n_heads)]
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: BHTK) -> BHTK:
         return mx.stack([norm(x[:, h]) for h, norm in enumerate(self.heads)], axis=1)

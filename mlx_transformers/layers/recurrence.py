@@ -11,6 +11,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
+from ..core.shapes import BT_, BTD
 from ..ops.recurrent_matmul import recurrent_matmul
 from ..recipe.config import Config
 from ..recipe.slot import Slot
@@ -110,7 +111,7 @@ class LayerModule(nn.Module):
         """The zero state of the forward cell."""
         return self.forward.init_state(batch, dtype)
 
-    def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def __call__(self, x: BT_, state: State, ctx: Context) -> tuple[BTD, State]:
         y, after = self.forward(x, state, ctx)
         if "backward" in self:
             back, first = reversed_in_time(self.backward, x, ctx)
@@ -142,9 +143,7 @@ class RecurrenceModule(nn.Module):
         """The zero states of all layers."""
         return [block.init_state(batch, dtype) for block in self.blocks]
 
-    def __call__(
-        self, x: mx.array, states: list[State], ctx: Context
-    ) -> tuple[mx.array, list[State]]:
+    def __call__(self, x: BT_, states: list[State], ctx: Context) -> tuple[BTD, list[State]]:
         after = []
         for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
             if i:

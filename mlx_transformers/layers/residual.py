@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from ..core.context import Context
 from ..core.footprint import ActivationShape
+from ..core.shapes import BTD
 from .kinds import NormKind
 
 Placement = Literal["pre", "post", "sandwich", "reordered", "pre_skip"]
@@ -55,15 +56,15 @@ class Residual(nn.Module):
     def _norm(self, name: str, x: mx.array) -> mx.array:
         return self[name](x) if name in self else x
 
-    def __call__(self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, f: Callable[[mx.array], mx.array], ctx: Context) -> BTD:
         h = self.before(x)
         return self.join(h if self.normed_skip else x, self._norm("post", f(h)), ctx)
 
-    def before(self, x: mx.array) -> mx.array:
+    def before(self, x: BTD) -> BTD:
         """The input of the sublayer, `pre(x)`."""
         return self._norm("pre", x)
 
-    def join(self, x: mx.array, y: mx.array, ctx: Context) -> mx.array:
+    def join(self, x: BTD, y: BTD, ctx: Context) -> BTD:
         """Add the sublayer's output to the stream: `out(skip · x + scale · drop(y))`."""
         y = ctx.dropout(y, self.dropout)
         y = y if self.scale == 1.0 else self.scale * y

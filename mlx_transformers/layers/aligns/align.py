@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...core.shapes import BS_, BTD, BTS
 from ...ops.recurrent_matmul import recurrent_matmul_naive
 from ..kinds import AlignKind, Project
 
@@ -55,12 +56,12 @@ class AlignModule(nn.Module):
 
     def __call__(
         self,
-        h: mx.array,
-        keys: mx.array,
+        h: BTD,
+        keys: BS_,
         valid: mx.array | None = None,
         offset: mx.array | int = 0,
         project: Project | None = None,
-    ) -> mx.array:
+    ) -> BTS:
         """Return the weights.
 
         Args:

@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...core.shapes import BS_, BTD, BTS
 from ...recipe.slot import Slot
 from ..kinds import AlignKind, Alignment, Project
 from .align import MASKED, Align, AlignModule
@@ -64,12 +65,12 @@ class LocalAlign(AlignModule):
 
     def __call__(
         self,
-        h: mx.array,
-        keys: mx.array,
+        h: BTD,
+        keys: BS_,
         valid: mx.array | None = None,
         offset: mx.array | int = 0,
         project: Project | None = None,
-    ) -> mx.array:
+    ) -> BTS:
         batch, width = keys.shape[:2]
         if valid is None:
             valid = mx.ones((batch, width), mx.bool_)

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
+from ...core.shapes import BT_, BTD
 from ...ops.recurrent_matmul import recurrent_matmul
 from ...ops.unstack import unstack
 from ..dropout import WeightDrop
@@ -73,7 +74,7 @@ class CellModule(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no step.")
 
-    def __call__(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def __call__(self, x: BT_, state: State, ctx: Context) -> tuple[BTD, State]:
         products = self.products_over(ctx, *x.shape[:2])
         dtypes = {name: value.dtype for name, value in state.items()}
         state = {name: value.astype(x.dtype) for name, value in state.items()}

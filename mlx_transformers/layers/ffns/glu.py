@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
+from ...core.shapes import xD
 from ...ops.glu import glu
 from ..kinds import Apply, ExpertKind, LinearFactory
 from ..sharding import divide_evenly
@@ -57,7 +58,7 @@ class GluFfn(nn.Module):
         self.up = linear(dim, config.hidden_dim, bias=config.bias)
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
-    def __call__(self, x: mx.array, ctx: Context, apply: Apply = apply_linear) -> mx.array:
+    def __call__(self, x: xD, ctx: Context, apply: Apply = apply_linear) -> xD:
         def gated(gate: mx.array, up: mx.array) -> mx.array:
             return glu(gate, up, self.activation)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
+from ...core.shapes import xD
 from ...ops.activations import ACTIVATIONS
 from ..kinds import Apply, ExpertKind, LinearFactory
 from ..sharding import divide_evenly
@@ -59,5 +60,5 @@ class MlpFfn(nn.Module):
         self.up = linear(dim, config.hidden_dim, bias=config.bias)
         self.down = out(config.hidden_dim, dim, bias=config.bias)
 
-    def __call__(self, x: mx.array, ctx: Context, apply: Apply = apply_linear) -> mx.array:
+    def __call__(self, x: xD, ctx: Context, apply: Apply = apply_linear) -> xD:
         return down(self.down, apply, self.activation, self.dropout, ctx)(apply(self.up, x))

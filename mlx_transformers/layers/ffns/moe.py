@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import ActivationShape
+from ...core.shapes import xD
 from ...ops.route import Dispatch
 from ...recipe.slot import KINDS, Slot
 from ..kinds import ExpertKind, FfnKind, RouterKind
@@ -90,7 +91,7 @@ class MoeFfn(nn.Module):
         stacked = sum(value.size for _, value in tree_flatten(self.experts.parameters()))
         return stacked - stacked * self.top_k // self.n_experts
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: xD, ctx: Context) -> xD:
         flat = x.reshape(-1, x.shape[-1])
         gates, choice = self.router(flat, ctx)
         if self.capacity is not None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
+from ...core.shapes import xD
 from ..kinds import FfnKind
 from ..linear import ResidualLinear
 from ..parameter import Role
@@ -60,7 +61,7 @@ class XieluFfn(nn.Module):
         self.positive = mx.array([math.log(math.expm1(START))])
         self.negative = mx.array([math.log(math.expm1(START - config.beta))])
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: xD, ctx: Context) -> xD:
         def xielu(h: mx.array, positive: mx.array, negative: mx.array) -> mx.array:
             a, b = nn.softplus(positive), self.beta + nn.softplus(negative)
             below = b * (mx.expm1(mx.minimum(h, TINY)) - h)

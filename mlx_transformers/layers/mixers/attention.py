@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...core.shapes import BTD
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
@@ -232,7 +233,7 @@ class AttentionMixer(HeadsMixer):
         self.window = config.window
         self.norm_last = config.qk_norm_last
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         q, k, v = self._project(x, ctx)
         mask = Mask(
             ctx.layout.causal,
@@ -249,7 +250,7 @@ class AttentionMixer(HeadsMixer):
         slots = min(length, self.window or length)
         return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
 
-    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         q, k, v = self._project(x, ctx)
         cache = extend(state, k, v, ctx, self.window)

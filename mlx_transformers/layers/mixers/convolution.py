@@ -10,6 +10,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import ActivationShape
+from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
 from ..ffns.mlp import Activation
 from ..kinds import MixerKind
@@ -64,14 +65,14 @@ class ConvolutionMixer(nn.Module):
         self.weight = mx.zeros((dim, config.kernel, dim // config.groups))
         self.bias = mx.zeros((dim,))
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         return self._sum(self.taps.read(x, ctx), ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros in place of the last kernel - 1 inputs."""
         return self.taps.init_state(batch, self.bias.shape[0], dtype)
 
-    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`."""
         taps, after = self.taps.step(x, state, ctx)
         return self._sum(taps, ctx), after

@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
+from ...core.shapes import BTD
 from ...ops.attention import attention_naive
 from ...ops.masks import Mask
 from ..kinds import CrossMixerKind, State
@@ -40,7 +41,7 @@ class CrossAttentionMixer(HeadsMixer):
     Its decode state holds the keys and values of the memory (`project_memory`).
     """
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         return self._read(x, self.project_memory(ctx.memory), ctx)
 
     def project_memory(self, memory: mx.array | None) -> State:
@@ -57,7 +58,7 @@ class CrossAttentionMixer(HeadsMixer):
         """Empty: the keys and values come from `project_memory`."""
         return {}
 
-    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Attend to the cached keys and values."""
         return self._read(x, state, ctx), state
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
+from ...core.shapes import BTD
 from ...ops.unstack import split_last
 from ..kinds import MixerKind
 from ..linear import ResidualLinear, matrix
@@ -60,14 +61,14 @@ class DilatedConvolutionMixer(nn.Module):
         self.z = nn.Linear(config.kernel * dim, (1 + self.gated) * width, bias=config.bias)
         self.o = ResidualLinear(width, dim, bias=False)
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         return self._unit(self.taps.read(x, ctx))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros in place of the last `(kernel - 1) · d` inputs."""
         return self.taps.init_state(batch, matrix(self.z).shape[-1] // self.taps.kernel, dtype)
 
-    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`."""
         taps, after = self.taps.step(x, state, ctx)
         return self._unit(taps), after

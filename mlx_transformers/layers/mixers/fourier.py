@@ -8,6 +8,7 @@ import mlx.nn as nn
 from ...core.context import Context
 from ...core.errors import RunError
 from ...core.footprint import ActivationShape
+from ...core.shapes import BTD
 from ..kinds import MixerKind, State
 
 NO_DECODING = (
@@ -40,7 +41,7 @@ class Fourier(MixerKind):
 class FourierMixer(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`, computed in float32."""
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         return mx.fft.fft2(x.astype(mx.float32), axes=(1, 2)).real.astype(x.dtype)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:

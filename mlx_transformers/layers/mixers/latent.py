@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...core.shapes import BTD
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
@@ -113,7 +114,7 @@ class LatentMixer(nn.Module):
         )
         self.o = ResidualLinear(heads * config.value_dim, dim, bias=config.out_bias)
 
-    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
         own = self._project(x)
         q_rope, k_rope = ctx.position.rotate(own.q_rope, own.k_rope, ctx)
         q = mx.concatenate([own.q_nope, q_rope], axis=-1)
@@ -129,7 +130,7 @@ class LatentMixer(nn.Module):
         latents as `v`, one head each."""
         return empty_cache(batch, 1, length, (self.config.rope_dim, self.config.kv_rank), dtype)
 
-    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         own = self._project(x)
         q_rope, k_rope = ctx.position.rotate(own.q_rope, own.k_rope, ctx)

@@ -8,6 +8,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.shapes import BTD
 from ...ops.lookup import lookup
 from ..kinds import PositionKind
 from ..linear import matrix
@@ -50,7 +51,7 @@ class BucketPosition(Position):
             learned = Learned(offset=config.absolute, skips_padding=True)
             self.absolute = LearnedPosition(learned, dim, max_seq_len)
 
-    def embed(self, x: mx.array, ctx: Context) -> mx.array:
+    def embed(self, x: BTD, ctx: Context) -> BTD:
         return self.absolute.embed(x, ctx) if "absolute" in self else x
 
     def admit(self, length: int) -> None:

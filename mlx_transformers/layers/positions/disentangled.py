@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ...core.context import Context
+from ...core.shapes import BTD
 from ...recipe.slot import Slot
 from ..kinds import NormKind, PositionKind
 from ..linear import matrix
@@ -61,7 +62,7 @@ class DisentangledPosition(Position):
         if config.absolute:
             self.absolute = LearnedPosition(Learned(), dim, max_seq_len)
 
-    def embed(self, x: mx.array, ctx: Context) -> mx.array:
+    def embed(self, x: BTD, ctx: Context) -> BTD:
         return self.absolute.embed(x, ctx) if "absolute" in self else x
 
     def admit(self, length: int) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.errors import RunError
+from ...core.shapes import BTD
 from ...ops.lookup import lookup
 from ..kinds import PositionKind
 from ..linear import matrix
@@ -38,7 +39,7 @@ class LearnedPosition(Position):
         self.offset, self.skips_padding = config.offset, config.skips_padding
         self.table = nn.Embedding(max_seq_len + config.offset, dim)
 
-    def embed(self, x: mx.array, ctx: Context) -> mx.array:
+    def embed(self, x: BTD, ctx: Context) -> BTD:
         self.admit(x.shape[1])
         place = (self.counted if self.skips_padding else self.positions)(x.shape[1], ctx)
         return x + lookup(matrix(self.table), mx.maximum(place + self.offset, 0))

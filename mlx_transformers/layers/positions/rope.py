@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.errors import RecipeError
+from ...core.shapes import BGTK, BHTK
 from ...ops.rotary import rotate
 from ...recipe.slot import Slot
 from ..kinds import PositionKind, ScalingKind
@@ -80,7 +81,7 @@ class RopePosition(Position):
             return single(plain_inv_freq(self.config.theta, rotated))
         return self.scaling.inv_freq(self.config.theta, rotated, length)
 
-    def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+    def rotate(self, q: BHTK, k: BGTK, ctx: Context) -> tuple[BHTK, BGTK]:
         at: dict[str, Any] = {"offset": ctx.cursor.offset}
         if ctx.layout.positions is not None:
             at = {"positions": ctx.layout.positions}

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.shapes import BTD
 from ..kinds import PositionKind
 from .position import Position
 
@@ -40,7 +41,7 @@ class SinusoidalPosition(Position):
         super().__init__()
         self.config = config
 
-    def embed(self, x: mx.array, ctx: Context) -> mx.array:
+    def embed(self, x: BTD, ctx: Context) -> BTD:
         dim = x.shape[-1]
         half = (dim + 1) // 2
         last = self.config.spacing == "last"

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.shapes import BGTK, BHTK
 from ..kinds import PositionKind
 from .position import Position
 from .rope import Rope, RopePosition
@@ -45,7 +46,7 @@ class XposPosition(Position):
         rope = Rope(theta=config.theta, traditional=config.traditional)
         self.rope = RopePosition(rope)
 
-    def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+    def rotate(self, q: BHTK, k: BGTK, ctx: Context) -> tuple[BHTK, BGTK]:
         q, k = self.rope.rotate(q, k, ctx)
         place: Any = ctx.layout.positions
         if place is None:

@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.shapes import ND
 from ..hooks import AfterStep
 from ..linear import matrix
 from ..parameter import Role
@@ -47,7 +48,7 @@ class SigmoidRouter(nn.Module, AfterStep):
         self.balance = mx.zeros((n_experts,))
         self.freeze(keys=["balance"], recurse=False)
 
-    def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+    def __call__(self, x: ND, ctx: Context) -> tuple[mx.array, mx.array]:
         logits = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         alone = self.config.scores == "sigmoid"
         scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)

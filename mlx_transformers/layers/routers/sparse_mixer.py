@@ -9,6 +9,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
+from ...core.shapes import ND
 from ..kinds import RouterKind
 from ..linear import matrix
 from .routing import load_of
@@ -52,7 +53,7 @@ class SparseMixerRouter(nn.Module):
         self.n_experts = n_experts
         self.gate = nn.Linear(dim, n_experts, bias=False)
 
-    def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+    def __call__(self, x: ND, ctx: Context) -> tuple[mx.array, mx.array]:
         scores = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         left, gates, choices = scores, [], []
         for _ in range(self.top_k):

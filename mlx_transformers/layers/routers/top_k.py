@@ -7,6 +7,7 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ...core.context import Context
+from ...core.shapes import ND
 from ..linear import matrix
 from .routing import Routing, load_of
 
@@ -52,7 +53,7 @@ class TopKRouter(nn.Module):
         self.n_experts = n_experts
         self.gate = nn.Linear(dim, n_experts, bias=config.bias)
 
-    def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+    def __call__(self, x: ND, ctx: Context) -> tuple[mx.array, mx.array]:
         # fp32: a router in half precision flips choices (Switch, section 2.4).
         logits = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         if "bias" in self.gate:
