@@ -17,6 +17,7 @@ from .config import ACTIVATIONS, HfConfig
 from .families.gemma import GEMMA
 from .families.gpt2 import GPT2
 from .families.llama import LLAMA
+from .families.mistral import MISTRAL
 from .families.mixtral import MIXTRAL
 from .families.qwen2 import QWEN2
 from .families.qwen3 import QWEN3
@@ -202,7 +203,7 @@ def gpt2_weights(config: HfConfig) -> list[Row]:
 
 
 ARCHITECTURES = {
-    "llama": Architecture({"llama": LLAMA, "mistral": LLAMA, "mixtral": MIXTRAL}, weights),
+    "llama": Architecture({"llama": LLAMA, "mistral": MISTRAL, "mixtral": MIXTRAL}, weights),
     "qwen2": Architecture({"qwen2": QWEN2}, by_halves),
     "qwen3": Architecture({"qwen3": QWEN3}, by_halves, fixed={"attention_bias": False}),
     "gemma": Architecture(

@@ -229,8 +229,8 @@ def write_llama_cpp(found: Exportable, path: Path) -> None:
         )
     if found.config["dtype"] == "bfloat16":
         raise ConvertError(
-            "A GGUF file is written in float32 or float16: choose one with --dtype. float32 holds "
-            "what bfloat16 does, exactly."
+            "A GGUF file is written in float32 or float16, not in bfloat16. --dtype float32 holds "
+            "the same numbers exactly."
         )
     written = path.with_name(f"{path.name}.gguf")  # MLX writes no other name
     tokenizer = write_metadata(found.tokenizer, found.table["vocab_size"])
