@@ -13,8 +13,10 @@ from mlx_transformers.assembly.streams import training_feed
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.loss import Best, Loss
+from mlx_transformers.core.task import Task
 from mlx_transformers.data.kinds import BatchKind
-from mlx_transformers.recipe.config import Kind
+from mlx_transformers.objectives.chunked_loss import ChunkedLoss
+from mlx_transformers.objectives.objective import Arrays, ChunkedKind, VocabularyModel
 from mlx_transformers.recipe.slot import KINDS, fill
 from mlx_transformers.report.runs import report
 from mlx_transformers.runs import checkpoint as ck
@@ -82,24 +84,24 @@ class RolloutFeed:
         }
 
 
-class Reinforce(Kind):
+class Reinforce(ChunkedKind):
     """`-log p(token) · advantage`; Williams 1992."""
 
     kind: Literal["reinforce of a test"] = "reinforce of a test"
-    needs: ClassVar[tuple[str, ...]] = ("tokens", "advantages", "reward")
-    trains: ClassVar[tuple[str, ...]] = ("continues",)
+    requires: ClassVar[tuple[str, ...]] = ("tokens", "advantages", "reward")
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     best: ClassVar[Best] = Best("val_reward", "max")
 
     def build(self) -> "Reinforce":
         return self
 
-    def __call__(self, models: dict[str, Any], batch: dict[str, mx.array], ctx: Context) -> Loss:
-        logits = models["model"](batch["tokens"][:, :-1], ctx).astype(mx.float32)
-        logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        chosen = mx.take_along_axis(logp, batch["tokens"][:, 1:, None], axis=-1)[..., 0]
-        loss = -(chosen * batch["advantages"] * batch["weights"]).sum()
-        reward = (batch["reward"] * batch["weights"]).sum()
-        return Loss(loss, batch["weights"].sum(), {"loss": loss, "reward": reward})
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
+        model, tokens, weights = models["model"], batch["tokens"], batch["weights"]
+        h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
+        log_p = ChunkedLoss.of(self).log_probs(model, h, tokens[:, 1:])
+        loss = -(log_p * batch["advantages"] * weights).sum()
+        reward = (batch["reward"] * weights).sum()
+        return Loss(loss, weights.sum(), {"loss": loss, "reward": reward})
 
 
 @pytest.fixture
