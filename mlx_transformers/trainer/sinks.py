@@ -1,13 +1,14 @@
 """Sinks for the records of a run: log.jsonl, TensorBoard, Weights & Biases."""
 
 import math
+import secrets
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
 from ..core.parse import json_line
-from ..runs.durable import writing
+from ..runs.durable import replace_text, writing
 from .config import Log
 
 Record = dict[str, Any]
@@ -65,8 +66,21 @@ class WandB:
 
     def __init__(self, project: str, folder: Path, recipe: dict[str, Any]) -> None:
         self.run = self.require().init(
-            project=project, name=folder.name, dir=str(folder), config=recipe
+            project=project,
+            id=self._id(folder),
+            resume="allow",
+            name=folder.name,
+            dir=str(folder),
+            config=recipe,
         )
+
+    @staticmethod
+    def _id(folder: Path) -> str:
+        """The W&B id of a run, made once and kept in its folder, so that a resume continues it."""
+        kept = folder / "wandb-id.txt"
+        if not kept.is_file():
+            replace_text(kept, f"{secrets.token_hex(8)}\n")
+        return kept.read_text(encoding="utf-8").strip()
 
     @staticmethod
     def require() -> Any:

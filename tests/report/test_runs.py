@@ -46,6 +46,36 @@ def test_the_summary_holds_the_numbers_of_the_log(make_run: MakeRun) -> None:
     assert "parameters" not in words
 
 
+def test_a_page_begins_with_a_sentence_and_the_samples(make_run: MakeRun) -> None:
+    text = report([make_run("first")]).read_text()
+    sentence = (
+        "Validation bits/byte 1.2500 at step 20, after 40 steps (4 k tokens) in 4 s, "
+        "1,025 tokens/s."
+    )
+    assert sentence in text
+    places = [text.index(f'<section id="{name}"') for name in ("samples", "loss", "summary")]
+    assert text.index(sentence) < places[0]
+    assert places == sorted(places)
+
+
+def test_training_and_validation_share_their_axes(make_run: MakeRun) -> None:
+    text = report([make_run("first")]).read_text()
+    svg = re.search(r'<svg[^>]*aria-label="Loss, training and validation.*?</svg>', text, re.DOTALL)
+    assert svg is not None
+    assert {"var(--series-0)", "var(--series-1)"} <= set(re.findall(r"var\(--series-\d\)", svg[0]))
+
+
+def test_a_single_value_is_no_plot(make_run: MakeRun) -> None:
+    records = [
+        {"step": n, "tokens": 8 * n, "train_loss": 3.0 - n, "tokens_per_s": 1.0} for n in (1, 2)
+    ]
+    records.append({"step": 2, "tokens": 16, "val_loss": 2.0, "val_accuracy": 0.5})
+    text = report([make_run("first", records=records)]).read_text()
+    assert 'aria-label="Loss, training and validation' in text
+    assert 'aria-label="Accuracy' not in text
+    assert "0.5000" in text
+
+
 def test_the_number_of_parameters_is_that_of_the_newest_checkpoint(make_run: MakeRun) -> None:
     folder = make_run("first")
     saved = folder / "checkpoints" / "step-000040"

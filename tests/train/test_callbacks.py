@@ -1,5 +1,6 @@
 """Reports, the best checkpoint, early stopping, and runs where compilation or space is missing."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -197,3 +198,25 @@ def test_a_recipe_is_never_half_written(tmp_path, monkeypatch):
             tiny.run(tmp_path, name="a", resume="auto")
     assert result.folder.recipe.read_bytes() == before
     assert tiny.run(tmp_path, name="a", resume="auto").reason == "finished"
+
+
+def test_a_resumed_run_continues_its_run_of_wandb(tmp_path, monkeypatch):
+    """The same id for both halves, another for another run."""
+    begun = []
+
+    class Run:
+        def log(self, record, step):
+            pass
+
+    def init(**options):
+        begun.append(options)
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    sets = ("log.wandb='p'", "checkpoint.every=2")
+    tiny.run(tmp_path, *sets, "train.steps=2", name="a")
+    tiny.run(tmp_path, *sets, "train.steps=4", name="a", resume="auto")
+    tiny.run(tmp_path, *sets, "train.steps=2", name="b")
+    ids = [options["id"] for options in begun]
+    assert ids[0] == ids[1] != ids[2]
+    assert {options["resume"] for options in begun} == {"allow"}

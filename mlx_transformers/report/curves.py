@@ -1,0 +1,88 @@
+"""Draws the curves of runs: metrics, speed, learning rate, memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..trainer.metrics import metric_title, training_metrics, validation_metrics
+from . import page
+from .charts import Line, lines
+from .run import Run
+
+MEMORY = {
+    "peak_gib": "peak",
+    "process_gib": "process",
+    "active_gib": "active",
+    "cache_gib": "cache",
+}
+"""Memory of a record: key and title."""
+MEMORY_MEANS = (
+    "active: what arrays hold at a report; cache: freed memory kept for reuse; peak: the most that "
+    "arrays held so far; process: what the system counts for the process, swapped pages included."
+)
+TOKENS = "training tokens"
+
+
+def _curve(runs: Sequence[Run], key: str, title: str, unit: str, **options: Any) -> str:
+    """One quantity of every run as a figure; empty if no run has it."""
+    found = [Line(run.name, run.points(key), i) for i, run in enumerate(runs)]
+    if not any(len(line.points) > 1 for line in found):
+        return ""  # a single dot is no curve; the summary has its value
+    svg = lines(key.replace("_", "-"), f"{title}, {unit}", found, x_label=TOKENS, **options)
+    return page.figure(svg, title, unit)
+
+
+def loss(runs: Sequence[Run]) -> str:
+    """Every metric of the objective; of one run, training and validation on the same axes."""
+    records = [record for run in runs for record in run.records]
+    trained = dict.fromkeys(name for record in records for name in training_metrics(record))
+    measured = dict.fromkeys(name for record in records for name in validation_metrics(record))
+    if len(runs) == 1:
+        both = dict.fromkeys([*trained, *measured])
+        return page.figures(*(_training_and_validation(runs[0], name) for name in both))
+    return page.figures(
+        *(_curve(runs, _train_key(n), f"Training {metric_title(n)}", _unit(n)) for n in trained),
+        *(_curve(runs, f"val_{n}", f"Validation {metric_title(n)}", _unit(n)) for n in measured),
+    )
+
+
+def _training_and_validation(run: Run, name: str) -> str:
+    """A metric of one run, in training and in validation, on the same axes."""
+    found = [
+        Line("training", run.points(_train_key(name)), 0),
+        Line("validation", run.points(f"val_{name}"), 1),
+    ]
+    found = [line for line in found if line.points]
+    if not any(len(line.points) > 1 for line in found):
+        return ""
+    words = f"{metric_title(name).capitalize()}, {' and '.join(line.label for line in found)}"
+    svg = lines(name.replace("_", "-"), words, found, x_label=TOKENS, legend=len(found) > 1)
+    return page.figure(svg, words, _unit(name))
+
+
+def _train_key(name: str) -> str:
+    """The key of an objective's metric in a training record."""
+    return "train_loss" if name == "loss" else name
+
+
+def _unit(name: str) -> str:
+    return "nats" if name == "loss" else ""
+
+
+def speed(runs: Sequence[Run]) -> str:
+    return page.figures(
+        _curve(runs, "tokens_per_s", "Speed", "tokens/s", from_zero=True),
+        _curve(runs, "learning_rate", "Learning rate", "", from_zero=True),
+        _curve(runs, "grad_norm", "Gradient norm", "before clipping", from_zero=True),
+    )
+
+
+def memory(runs: Sequence[Run]) -> str:
+    note = f'<p class="soft">{MEMORY_MEANS}</p>'
+    if len(runs) > 1:
+        found = [_curve(runs, k, t.capitalize(), "GiB", from_zero=True) for k, t in MEMORY.items()]
+        return page.figures(*found) + note if any(found) else ""
+    kinds = [Line(t, runs[0].points(k), i) for i, (k, t) in enumerate(MEMORY.items())]
+    if not any(line.points for line in kinds):
+        return ""
+    svg = lines("memory", "Memory, GiB", kinds, x_label=TOKENS, legend=True, from_zero=True)
+    return page.figures(page.figure(svg, "Memory", "GiB")) + note
