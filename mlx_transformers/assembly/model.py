@@ -12,18 +12,24 @@ DRAFT_VOCAB_SIZE = 256
 """Vocabulary size of a draft whose recipe doesn't give one."""
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer) -> Model:
-    """Build the model of a recipe, initialised from its seed.
+def build_model(recipe: Recipe, tokenizer: Tokenizer, *, reads_text: bool = True) -> Model:
+    """Build the model of a recipe initialised from its seed.
+
+    A published model may have fewer tokens than its tokenizer: tokens for pictures, say.
+
+    Args:
+        recipe: the recipe.
+        tokenizer: the tokenizer of its text.
+        reads_text: whether every text will be read without another check of its tokens.
 
     Raises:
-        RecipeError: its sizes don't go together, or its vocabulary is smaller than the
-            tokenizer's.
+        RecipeError: its sizes don't go together, or a text may have tokens that the model lacks.
     """
     given = recipe.model.vocab_size
-    if given is not None and given < tokenizer.vocab_size:
+    if reads_text and given is not None and given < tokenizer.text_id_limit:
         raise RecipeError(
-            f"model.vocab_size = {given} is smaller than the tokenizer's {tokenizer.vocab_size}: "
-            "leave model.vocab_size out, or make it larger."
+            f"model.vocab_size = {given} is smaller than the tokenizer's "
+            f"{tokenizer.text_id_limit}: leave model.vocab_size out, or make it larger."
         )
     mx.random.seed(recipe.train.seed)
     return _model(recipe, tokenizer.vocab_size)

@@ -27,7 +27,7 @@ def load(run: str | Path | None = None) -> tuple[Model, Tokenizer]:
     folder, checkpoint = find_checkpoint(run)
     recipe = load_recipe(folder.recipe)
     tokenizer = load_tokenizer(folder.tokenizer)
-    model = build_model(recipe, tokenizer)
+    model = build_model(recipe, tokenizer, reads_text=False)
     restore_model(model, run_weights(checkpoint, recipe.train.ema is not None))
     mx.eval(model.parameters())
     return model, tokenizer

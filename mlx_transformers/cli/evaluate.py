@@ -1,7 +1,8 @@
-"""`mlxt eval`."""
+"""`mlxt eval`: measure a run on its validation split, at a task, or with the lm-eval harness."""
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from ..core.errors import RunError
 from .options import AsJson
 from .preparing import watch
+from .terminal import print_table
 
 if TYPE_CHECKING:
     from ..score.interval import Score
@@ -33,8 +35,8 @@ Batches = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="Measure with the metrics of a task instead: classification, masked, tagging, "
-        "answers, translation, summarization.",
+        help="Compute the metrics of a task on the run's own data instead: classification, masked, "
+        "tagging, answers, translation, summarization.",
         metavar="TASK",
         show_default=False,
     ),
@@ -43,16 +45,50 @@ BeamCount = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Sequences kept by the search of a task that writes.",
-        show_default="1, the likeliest token each time",
+        help="Beams of the search, in tasks whose model writes text.",
+        show_default="1, greedy decoding",
     ),
 ]
 Lengths = Annotated[
     str | None,
     typer.Option(
-        help="Measure a task that writes also by words of the source: 5,10,20 makes four "
-        "groups, the last of 20 words and more.",
+        help="Also give the metrics of a task that writes by the length of the source in words: "
+        "5,10,20 makes four groups, the last of 20 words and more.",
         metavar="N,N",
+        show_default=False,
+    ),
+]
+HarnessTasks = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        help="Measure with tasks of the lm-evaluation-harness (pip install lm-eval), as "
+        "in --tasks lambada_openai,hellaswag.",
+        metavar="A,B",
+        show_default=False,
+    ),
+]
+Shots = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Examples in the prompts of --tasks.",
+        metavar="N",
+        show_default="each task's own",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Examples of each of --tasks.", metavar="N", show_default="all of them"
+    ),
+]
+TaskFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--task-folder",
+        help="A folder with task files (YAML) for --tasks; repeatable.",
+        metavar="FOLDER",
         show_default=False,
     ),
 ]
@@ -64,9 +100,22 @@ def evaluate(
     task: Task = None,
     beams: BeamCount = None,
     lengths: Lengths = None,
+    tasks: HarnessTasks = None,
+    shots: Shots = None,
+    limit: Limit = None,
+    task_folder: TaskFolders = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run on its validation split: loss, perplexity, bits per byte; or at a task."""
+    """Measure a run: loss, perplexity and bits per byte on its validation split; the metrics of a
+    task on its data (--task); or public tasks with the lm-evaluation-harness (--tasks).
+    """
+    if tasks is not None:
+        if task is not None or batches is not None or beams is not None or lengths is not None:
+            raise RunError("--task, --batches, --beams and --lengths don't go with --tasks.")
+        _harness(run, tasks, shots, limit, task_folder or [], as_json)
+        return
+    if shots is not None or limit is not None or task_folder:
+        raise RunError("--shots, --limit and --task-folder are for --tasks: give it with them.")
     if task is not None:
         _task(run, task, batches, beams, lengths, as_json)
         return
@@ -82,6 +131,35 @@ def evaluate(
     print(f"{checkpoint}")
     for line in _said(values):
         print(f"  {line}")
+
+
+def _harness(
+    run: str | None,
+    tasks: str,
+    shots: int | None,
+    limit: int | None,
+    folders: list[Path],
+    as_json: bool,
+) -> None:
+    """Print the metrics of tasks of the lm-evaluation-harness."""
+    from ..verbs.lm_eval import evaluate_tasks
+
+    names = [name.strip() for name in tasks.split(",")]
+    if not all(names):
+        raise RunError(f"--tasks {tasks}: give names with commas between, e.g. piqa,hellaswag.")
+    found = evaluate_tasks(run, names, shots=shots, limit=limit, folders=folders)
+    if as_json:
+        print(json.dumps(found, default=str))
+        return
+    rows = []
+    for task, values in found.items():
+        for key, value in values.items():
+            metric, _, kind = key.partition(",")
+            if isinstance(value, float | int) and not metric.endswith("_stderr") and kind:
+                error = values.get(f"{metric}_stderr,{kind}")
+                shown = f"{error:.4f}" if isinstance(error, float) else ""
+                rows.append((task, metric, kind, f"{value:.4f}", shown))
+    print_table(("task", "metric", "filter", "value", "standard error"), rows, right=(3, 4))
 
 
 def _said(values: dict[str, float]) -> list[str]:
@@ -131,7 +209,7 @@ def _task(
 def _show(scores: "list[Score]", examples: int) -> None:
     for score in scores:
         between = f"{score.low:.4f} to {score.high:.4f}"
-        print(f"  {score.name:<15} {score.value:.4f}   95% of draws: {between}")
+        print(f"  {score.name:<15} {score.value:.4f}   95 % CI {between}")
     print(f"  measured on     {examples:,} examples")
 
 

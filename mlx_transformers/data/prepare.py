@@ -184,6 +184,7 @@ class Preparation:
             for split in SPLITS
         }
         end = None if self.key.ready_tokens or batch.reads_records else tokenizer.eos_id
+        begin = tokenizer.prefix if batch.covers_text and not self.key.ready_tokens else ()
         sizes = [source.n_bytes() for source in self.key.sources]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         done = saved = sum(writer.counts.bytes for writer in writers.values())
@@ -196,7 +197,7 @@ class Preparation:
                 if records is not None:
                     done += records.write(writers[split], piece)
                 else:
-                    done += _write_piece(writers[split], tokenizer, piece, end)
+                    done += _write_piece(writers[split], tokenizer, piece, begin, end)
                 self.progress("tokenizing", done, total)
             for writer in writers.values():
                 _end_document(writer, end)
@@ -264,11 +265,20 @@ def _stored(field: list[int], dtype: np.dtype, where: str) -> np.ndarray:
     return array
 
 
-def _write_piece(writer: SplitWriter, tokenizer: Tokenizer, piece: Piece, end: int | None) -> int:
-    """Append a piece and return the bytes of its text."""
+def _write_piece(
+    writer: SplitWriter,
+    tokenizer: Tokenizer,
+    piece: Piece,
+    begin: tuple[int, ...],
+    end: int | None,
+) -> int:
+    """Append a piece and return the bytes of its text. A document begins with the tokens `begin`,
+    those of the tokenizer's template, and ends with `end`."""
     if piece.first:
         _end_document(writer, end)
         writer.start_document()
+        if begin:
+            writer.append(np.array(begin))
     if piece.tokens is not None:
         return _write_tokens(writer, tokenizer, piece, piece.tokens)
     writer.append(tokenizer.encode_array(piece.text))

@@ -12,7 +12,6 @@ from ..assembly.published import CONFIG, Published, read_source, target_start
 from ..assembly.recipe import Recipe
 from ..core.device import facts
 from ..core.errors import RunError
-from ..data.tokenizers.hf import HfTokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..recipe.load import resolve_data
@@ -43,7 +42,8 @@ def import_run(
         source: a folder with a config.json and safetensors, or a GGUF file.
         name: the run's name; None takes the folder's, with a number if that is taken.
         root: the folder of runs.
-        say: prints a sentence on keys of config.json that no code reads.
+        say: prints a sentence on keys of config.json that no code reads, and on tokens that the
+            model lacks.
 
     Raises:
         MlxtError: the model or its tokenizer can't be read, or a run of that name exists. Then
@@ -57,6 +57,11 @@ def import_run(
         _write(staged, folder, found, tokenizer, str(source))
     if unread := found.config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
+    if (rows := found.table["vocab_size"]) < tokenizer.vocab_size:
+        say(
+            f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model {rows:,}: those from "
+            f"{rows:,} on are never drawn."
+        )
     return folder
 
 
@@ -126,10 +131,7 @@ def _tokenizer_table(tokenizer: Tokenizer, folder: RunFolder) -> dict[str, Any]:
     """Return the recipe's table of the tokenizer, whose file is in the run's folder."""
     if isinstance(tokenizer, NumberTokenizer):
         return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
-    table = {"kind": tokenizer.kind, "path": str(folder.tokenizer / tokenizer.payload)}
-    if isinstance(tokenizer, HfTokenizer):
-        table |= {k: v for k, v in (("bos", tokenizer.bos), ("eos", tokenizer.eos)) if v}
-    return table
+    return {"kind": "saved", "path": str(folder.tokenizer)}
 
 
 def _stem(source: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs as models of the lm-evaluation-harness, which asks for log-likelihoods and for texts.
+"""Runs as models of the lm-evaluation-harness, which asks for log-likelihoods and generations.
 
 import lm_eval
 from mlx_transformers.verbs.lm_eval import harness
@@ -6,7 +6,8 @@ from mlx_transformers.verbs.lm_eval import harness
 print(lm_eval.simple_evaluate(model=harness("runs/mistral_tiny"), tasks=["lambada_openai"]))
 
 Gao et al., "A framework for few-shot language model evaluation"; its interface is `LM` in
-lm_eval/api/model.py. Nothing of it is needed but to be called by it.
+lm_eval/api/model.py, and this module works without it but to be called by it. `mlxt eval --tasks`
+runs its tasks from the command line.
 """
 
 from collections.abc import Sequence
@@ -17,64 +18,68 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..assembly.saved import load
-from ..core.errors import RunError
+from ..core.errors import RunError, unknown
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..decode.generate import generate
+from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
+from ..models.model import Decodable, Model
 
 BATCH = 8
-"""Texts that are read at once."""
+"""Texts that are read or generated at once."""
 MAX_TOKENS = 256
-"""Tokens of an answer where the harness names no limit."""
+"""Tokens of a generation for which the harness names no limit."""
 KNOWN = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
 """Options of `generate_until` that have an effect."""
+ABSENT = "The harness is not installed: pip install 'mlxt[harness]'."
 
 
 class Request(Protocol):
-    """What the harness asks, as far as it is read here."""
+    """A request of the harness; only its arguments are read."""
 
     args: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens that the model reads at once, of which it is asked for the last `asked`."""
+    """One scoring window: the last `scored` of its tokens are scored."""
 
     tokens: list[int]
-    asked: int
+    scored: int
 
 
-class Answers:
-    """A decoder that answers the harness's three questions.
+class Responder:
+    """A decoder that answers the harness's three kinds of request.
 
-    Where the tokenizer has no token that begins a document, nothing comes before the first token of
-    a text, and that token is not scored.
+    A text begins with the tokens of the tokenizer's template (BOS), as in `mlxt generate`, else
+    with the token that begins or ends a document. Where there is none, the first token of a text is
+    not scored.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer) -> None:
         """Raises RunError where the model doesn't continue texts."""
         super().__init__()
-        if "causal_lm" not in model.tasks:
+        if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
             raise RunError(
-                "The harness measures models that continue a text, and this run's is none: "
+                "The harness measures models that continue a text, and this run's doesn't: "
                 "mlxt eval --task measures it."
             )
-        self.model, self.tokenizer = model, tokenizer
+        self.model: Any = model
+        self.tokenizer = tokenizer
         begins = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-        self.before = [] if begins is None else [begins]
+        self.before = list(tokenizer.prefix) or ([] if begins is None else [begins])
 
     def loglikelihood(
         self, requests: Sequence[Request], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Of `(context, continuation)`: `log p(continuation | context)` in nats, and whether each
-        of its tokens is the likeliest."""
+        """For each `(context, continuation)`: `log p(continuation | context)` in nats, and whether
+        greedy decoding would give the continuation."""
         return self._scores([self._continued(*request.args) for request in requests])
 
     def loglikelihood_rolling(
         self, requests: Sequence[Request], disable_tqdm: bool = False
     ) -> list[float]:
-        """Of `(text,)`: `log p(text)` in nats, where each token is seen behind as many others as
-        windows of the model's context allow."""
+        """For each `(text,)`: `log p(text)` in nats, each token scored once, in disjoint windows
+        with as much context as the model's length allows."""
         windows = [
             rolled(self.before, self.tokenizer.encode(request.args[0]), self.model.max_seq_len)
             for request in requests
@@ -83,23 +88,32 @@ class Answers:
         return [float(sum(next(scores)[0] for _ in text)) for text in windows]
 
     def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
-        """Of `(context, options)`: what follows, up to the first of the strings `until`.
+        """For each `(context, options)`: the generated text, up to the first of the strings
+        `until`.
 
         Raises:
             RunError: an option that isn't known.
         """
-        return [self._written(*request.args) for request in requests]
+        groups: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(repr(sorted(request.args[1].items())), []).append(i)
+        found: dict[int, str] = {}
+        for numbers in groups.values():
+            contexts = [requests[i].args[0] for i in numbers]
+            texts = self._generated(contexts, requests[numbers[0]].args[1])
+            found |= dict(zip(numbers, texts, strict=True))
+        return [found[i] for i in range(len(requests))]
 
     def _continued(self, context: str, continuation: str) -> Window:
-        # A space at the seam belongs to the word after it, as tokenizers have it.
+        # A space at the seam belongs to the word after it, as in the tokenizer's own pieces.
         bare = context.rstrip()
         bare, continuation = bare, context[len(bare) :] + continuation
         if not bare:
-            bare, first = "", self.before
-            tokens = self.tokenizer.encode(continuation)
+            first, tokens = self.before, self.tokenizer.encode(continuation)
         else:
-            first = self.tokenizer.encode(bare)
-            tokens = self.tokenizer.encode(bare + continuation)[len(first) :]
+            inside = self.tokenizer.encode(bare)
+            tokens = self.tokenizer.encode(bare + continuation)[len(inside) :]
+            first = [*self.tokenizer.prefix, *inside]
         longest = self.model.max_seq_len
         if len(tokens) > longest:
             raise RunError(
@@ -108,29 +122,30 @@ class Answers:
             )
         return Window([*first, *tokens][-longest - 1 :], len(tokens))
 
-    def _written(self, context: str, options: dict[str, Any]) -> str:
-        if unknown := sorted(set(options) - KNOWN):
-            raise RunError(
-                f"generate_until has the option '{unknown[0]}', which has no effect here. Known: "
-                f"{', '.join(sorted(KNOWN))}."
-            )
-        sampled = options.get("do_sample", False)
-        temp = options.get("temperature", 1.0) if sampled else 0.0
-        until = options.get("until") or ()
+    def _generated(self, contexts: list[str], options: dict[str, Any]) -> list[str]:
+        """The texts that follow contexts with the same options."""
+        if strange := sorted(set(options) - KNOWN):
+            raise RunError(unknown("option of generate_until", strange[0], KNOWN))
+        temp = options.get("temperature", 1.0) if options.get("do_sample", False) else 0.0
         longest = self.model.max_seq_len
         limit = min(options.get("max_gen_toks", MAX_TOKENS), longest - 1)
-        tokens = self.tokenizer.encode(context) or self.before
-        return generate(
+        prompts = [
+            [*self.tokenizer.prefix, *self.tokenizer.encode(context)] or self.before
+            for context in contexts
+        ]
+        found = generate_batch(
             self.model,
             self.tokenizer,
-            tokens[-(longest - limit) :],
+            [prompt[-(longest - limit) :] for prompt in prompts],
             max_tokens=limit,
             sampling=Sampling(temp, options.get("top_p", 1.0), options.get("top_k", 0)),
-            stop=until,
+            stop=options.get("until") or (),
+            rows=BATCH,
         )
+        return [group[0].text for group in found]
 
     def _scores(self, windows: list[Window]) -> list[tuple[float, bool]]:
-        """The log-probability of each window's last tokens, and whether all are the likeliest."""
+        """The log-probability of each window's scored tokens, and whether all are the likeliest."""
         order = sorted(range(len(windows)), key=lambda i: -len(windows[i].tokens))
         found: dict[int, tuple[float, bool]] = {}
         for start in range(0, len(order), BATCH):
@@ -140,7 +155,7 @@ class Answers:
 
     def _batch(self, windows: list[Window]) -> list[tuple[float, bool]]:
         width = max(len(window.tokens) for window in windows)
-        # What is added behind a text changes nothing before it.
+        # Padding on the right changes nothing before it in a causal model.
         rows = [window.tokens + [0] * (width - len(window.tokens)) for window in windows]
         tokens = mx.array(rows, dtype=mx.int32)
         if width < 2:
@@ -153,15 +168,15 @@ class Answers:
         out = []
         for i, window in enumerate(windows):
             end = len(window.tokens) - 1
-            asked = slice(max(0, end - window.asked), end)
-            out.append((float(log_p[i, asked].sum()), bool(likeliest[i, asked].all())))
+            scored = slice(max(0, end - window.scored), end)
+            out.append((float(log_p[i, scored].sum()), bool(likeliest[i, scored].all())))
         return out
 
 
 def rolled(before: list[int], tokens: list[int], longest: int) -> list[Window]:
-    """Windows that ask for each token of a text once; each reads `longest` tokens where it can."""
+    """Cut a text into windows that score each token once, with up to `longest` tokens of input."""
     whole, done = [*before, *tokens], len(before)
-    # Without a token before it, the first one is read and not asked for.
+    # Without a token before it, the first one is read and not scored.
     end, windows = longest + 1, []
     while done < len(whole):
         end = min(end, len(whole))
@@ -171,7 +186,7 @@ def rolled(before: list[int], tokens: list[int], longest: int) -> list[Window]:
 
 
 def harness(run: str | Path | None = None) -> Any:
-    """A run as a model that `lm_eval.simple_evaluate(model=...)` takes.
+    """Make a run a model that `lm_eval.simple_evaluate(model=...)` takes.
 
     Args:
         run: a run's name or folder, or one of its checkpoints; None is the newest run.
@@ -182,5 +197,57 @@ def harness(run: str | Path | None = None) -> Any:
     try:
         from lm_eval.api.model import LM
     except ImportError:
-        raise RunError("The harness is not there: pip install 'mlxt[harness]'.") from None
-    return type("Run", (Answers, LM), {})(*load(run))
+        raise RunError(ABSENT) from None
+    return type("Run", (Responder, LM), {})(*load(run))
+
+
+def evaluate_tasks(
+    run: str | Path | None,
+    tasks: Sequence[str],
+    *,
+    shots: int | None = None,
+    limit: int | None = None,
+    folders: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Measure a run at tasks of the harness.
+
+    Args:
+        run: a run's name or folder, or one of its checkpoints; None is the newest run.
+        tasks: names of tasks, those of `folders` included.
+        shots: examples in each prompt; None takes each task's own number.
+        limit: examples of each task; None takes all.
+        folders: folders with task files (YAML) of one's own.
+
+    Returns:
+        The harness's results: for each task, metrics by name, JSON values all.
+
+    Raises:
+        MlxtError: as `harness`; a task is unknown, a folder is missing, or the harness fails.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise RunError(f"--task-folder {folder}: there is no such folder.")
+    model = harness(run)
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=[str(folder) for folder in folders] or None)
+    missing = [task for task in tasks if task not in manager.all_tasks]
+    if missing:
+        raise RunError(unknown("task of the harness", missing[0], manager.all_tasks))
+    try:
+        found = lm_eval.simple_evaluate(
+            model=model,
+            tasks=list(tasks),
+            num_fewshot=shots,
+            limit=limit,
+            task_manager=manager,
+            bootstrap_iters=1000,
+            log_samples=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"The harness can't run {', '.join(tasks)}: {error}. The data sets of "
+            "its tasks have to be on this machine."
+        ) from error
+    return dict(found["results"])

@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -12,7 +14,13 @@ from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.char import CharTokenizer
 from mlx_transformers.decode import generate as module
 from mlx_transformers.decode.cache_size import cache_bytes_per_token, state_bytes
-from mlx_transformers.decode.generate import Stream, generate, generate_batch, stream
+from mlx_transformers.decode.generate import (
+    Stream,
+    generate,
+    generate_batch,
+    prompt_tokens,
+    stream,
+)
 from mlx_transformers.decode.sample import Sampling
 
 from .models import Script, decoder, eager
@@ -226,3 +234,49 @@ def test_a_finished_generation_leaves_no_memory_behind() -> None:
         assert mx.get_active_memory() == before
     finally:
         gc.enable()
+
+
+class Framed(ByteTokenizer):
+    """A byte tokenizer published with a template and special tokens."""
+
+    prefix = (200,)
+    ends = (300,)
+    special_ids: Mapping[str, int] = {"<|im_end|>": 301, "<|im_start|>": 302}
+    vocab_size = 400
+
+
+def framed(script: list[int], prompt: str = "ab", **options: Any) -> Stream:
+    model = Script(script, n_prompt=3, vocab_size=400)
+    return stream(model, Framed(), prompt, sampling=GREEDY, **options)
+
+
+def test_a_prompt_gets_what_the_template_puts_before_it() -> None:
+    script = [*b"xy", 256]
+    for prompt, options, tokens in (
+        ("ab", {}, [200, 97, 98]),
+        ("ab", {"bos": False}, [97, 98]),
+        ("<|im_start|>b", {"special_tokens": True}, [200, 302, 98]),
+        ("<|im_start|>b", {}, [200, *b"<|im_start|>b"]),
+    ):
+        assert framed(script, prompt, **options)._request.rows == [tokens]
+    assert prompt_tokens(Framed(), [97], 400) == [97], "tokens are taken as they are"
+
+
+@pytest.mark.parametrize(
+    ("last", "stop", "reason"),
+    [(256, (), "stop"), (300, (), "stop"), (301, "<|im_end|>", "stop string")],
+)
+def test_every_end_token_and_a_special_stop_end_a_text(
+    last: int, stop: str | tuple[()], reason: str
+) -> None:
+    pieces = framed([*b"hi", last, *b"more"], stop=stop)
+    assert "".join(pieces) == "hi"
+    assert pieces.stats.end_reason == reason
+
+
+def test_a_model_with_fewer_tokens_than_its_tokenizer_never_draws_those() -> None:
+    model = decoder(vocab_size=120)
+    text = generate(model, BYTES, "abc", max_tokens=200, sampling=Sampling(temp=50.0))
+    assert text
+    with pytest.raises(RunError, match="token 200"):
+        generate(model, Framed(), "abc")

@@ -3,17 +3,21 @@
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from mlx_transformers.cli.evaluate import evaluate as verb
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.char import CharTokenizer
 from mlx_transformers.verbs import lm_eval as module
-from mlx_transformers.verbs.lm_eval import Answers, rolled
+from mlx_transformers.verbs.lm_eval import Responder, rolled
 
 from .models import decoder
 
@@ -32,7 +36,7 @@ class Instance:
 
 @pytest.fixture
 def answers():
-    return Answers(decoder(CONTEXT, vocab_size=BYTES.vocab_size), BYTES)
+    return Responder(decoder(CONTEXT, vocab_size=BYTES.vocab_size), BYTES)
 
 
 def plain(answers, before, after):
@@ -74,10 +78,10 @@ def test_windows_ask_for_every_token_once_behind_as_many_as_fit():
     """The example of the harness's own documentation."""
     windows = rolled([-1], list(range(10)), 4)
     assert [w.tokens for w in windows] == [[-1, 0, 1, 2, 3], [3, 4, 5, 6, 7], [5, 6, 7, 8, 9]]
-    assert [w.tokens[-w.asked :] for w in windows] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [w.tokens[-w.scored :] for w in windows] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert rolled([-1], [], 4) == []
     (one,) = rolled([], [5, 6], 4)
-    assert (one.tokens, one.asked) == ([5, 6], 2)
+    assert (one.tokens, one.scored) == ([5, 6], 2)
 
 
 def test_a_text_has_the_likelihood_of_its_windows(answers):
@@ -87,7 +91,7 @@ def test_a_text_has_the_likelihood_of_its_windows(answers):
     )
     assert short == pytest.approx(plain(answers, [END], b"to be")[0], rel=1e-4)
     parts = [
-        (w.tokens[: -w.asked], w.tokens[-w.asked :])
+        (w.tokens[: -w.scored], w.tokens[-w.scored :])
         for w in rolled([END], list(text.encode()), CONTEXT)
     ]
     assert len(parts) == 3
@@ -112,13 +116,13 @@ def test_texts_end_before_what_is_given_and_unknown_options_are_refused(answers)
     (whole,) = answers.generate_until([Instance(("tell", ask))])
     (part,) = answers.generate_until([Instance(("tell", ask | {"until": [whole[2]]}))])
     assert part == whole[: whole.index(whole[2])]
-    with pytest.raises(RunError, match="option 'num_beams'"):
+    with pytest.raises(RunError, match="num_beams"):
         answers.generate_until([Instance(("tell", {"num_beams": 2}))])
 
 
 def test_without_a_token_that_begins_a_text_its_first_is_not_scored():
     tokenizer = CharTokenizer(list("abc"))
-    answers = Answers(decoder(CONTEXT, vocab_size=3), tokenizer)
+    answers = Responder(decoder(CONTEXT, vocab_size=3), tokenizer)
     (value,) = answers.loglikelihood_rolling([Instance(("abca",))])
     assert value == pytest.approx(plain(answers, [0], [1, 2, 0])[0], rel=1e-4)
     assert answers.loglikelihood([Instance(("", "b"))]) == [(0.0, True)]
@@ -150,7 +154,7 @@ def test_a_run_becomes_a_model_of_the_harness(monkeypatch):
 
 def test_a_model_that_continues_nothing_is_refused():
     with pytest.raises(RunError, match="continue a text"):
-        Answers(SimpleNamespace(tasks=frozenset({"encode"})), BYTES)
+        Responder(SimpleNamespace(tasks=frozenset({"encode"})), BYTES)
 
 
 def local(folder, name, **own):
@@ -196,3 +200,61 @@ def test_the_harness_itself_runs_its_three_kinds_of_task(tmp_path, answers, monk
     bits = -nats / np.log(2) / sum(map(len, texts))
     assert found["loglikelihood_rolling"]["bits_per_byte,none"] == pytest.approx(bits, rel=1e-4)
     assert 0.0 <= found["generate_until"]["exact_match,none"] <= 1.0
+
+
+class FakeManager:
+    """Knows one task, and one for each YAML file of its folders."""
+
+    def __init__(self, include_path=None):
+        files = [file for folder in include_path or [] for file in Path(folder).glob("*.yaml")]
+        self.all_tasks = ["piqa", *(file.stem for file in files)]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the harness is asked by the verb, in place of running it."""
+    seen = {}
+
+    def simple_evaluate(**options):
+        seen.update(options)
+        values = {"alias": "piqa", "acc,none": 0.5, "acc_stderr,none": 0.1, "sample_len": 3}
+        return {"results": dict.fromkeys(options["tasks"], values)}
+
+    fake = {name: ModuleType(name) for name in ("lm_eval", "lm_eval.tasks")}
+    fake["lm_eval"].simple_evaluate = simple_evaluate
+    fake["lm_eval.tasks"].TaskManager = FakeManager
+    for name, each in fake.items():
+        monkeypatch.setitem(sys.modules, name, each)
+    monkeypatch.setattr(module, "harness", lambda run: f"model of {run}")
+    return seen
+
+
+def test_the_verb_runs_tasks_of_the_harness_and_of_a_folder(asked, tmp_path):
+    (tmp_path / "mine.yaml").write_text("task: mine")
+    app = typer.Typer()
+    app.command()(verb)
+    words = ["r", "--tasks", "piqa, mine", "--shots", "2", "--limit", "5"]
+    words += ["--task-folder", str(tmp_path)]
+    shown = CliRunner().invoke(app, words)
+    assert shown.output.split("\n")[1].split() == ["piqa", "acc", "none", "0.5000", "0.1000"]
+    told = {name: asked[name] for name in ("model", "tasks", "num_fewshot", "limit")}
+    expected = {"model": "model of r", "tasks": ["piqa", "mine"], "num_fewshot": 2, "limit": 5}
+    assert told == expected
+    as_json = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(as_json.output)["mine"]["acc,none"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "piqqa"], "Did you mean 'piqa'"),
+        (["--tasks", "piqa,"], "commas between"),
+        (["--tasks", "piqa", "--task-folder", "nowhere"], "no such folder"),
+        (["--tasks", "piqa", "--task", "masked"], "don't go with --tasks"),
+        (["--shots", "3"], "are for --tasks"),
+    ],
+)
+def test_what_the_harness_cannot_do_is_refused(asked, words, said):
+    app = typer.Typer()
+    app.command()(verb)
+    assert said in str(CliRunner().invoke(app, words).exception)

@@ -72,8 +72,8 @@ class HfTokenizer(Tokenizer):
 
     @cached_property
     def context(self) -> list[int]:
-        tokens = (self.encode(letter) for letter in "axAX1")
-        return next((found for found in tokens if self.decode(found).isalnum()), [])
+        ids = sorted(self._tokenizer.get_vocab(with_added_tokens=False).values())
+        return next(([token] for token in ids if self.decode([token]).isalnum()), [])
 
     @cached_property
     def special_ids(self) -> Mapping[str, int]:
