@@ -1,8 +1,12 @@
-"""For every test: the package first, so that MLX gets its fast BLAS and kernels."""
+"""For every test: the package first, so that MLX gets its fast BLAS, and no compilation.
+
+On Linux MLX calls g++ for each new group of fused operations, most of a second each time, so tests
+run eagerly, and so do the processes that they start. Those marked `compiled` don't.
+"""
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,41 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import checked_shapes
 
-import mlx_transformers  # noqa: F401
+from mlx_transformers.core import backend  # before mlx: it chooses the BLAS
 
 checked_shapes.install()
 
+import mlx.core as mx  # noqa: E402
+
+from mlx_transformers.assembly import callbacks  # noqa: E402
+
 TOOLS = Path(__file__).parents[1] / "tools"
+
+NO_COMPILER = backend.prepare().jit == "none"
+
+mx.disable_compile()
+os.environ["MLX_DISABLE_COMPILE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compile in tests marked `compiled`, and in no others."""
+    if request.node.get_closest_marker("compiled") is None:
+        mx.disable_compile()
+        yield
+        return
+    if NO_COMPILER:
+        pytest.skip("there is no compiler for MLX here")
+    monkeypatch.delenv("MLX_DISABLE_COMPILE")
+    mx.enable_compile()
+    yield
+    mx.disable_compile()
+
+
+@pytest.fixture(autouse=True)
+def reference_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give runs a figure for MFU that each would measure at its start, in float16 for seconds."""
+    monkeypatch.setattr(callbacks, "matmul_flops", lambda dtype: 1e11)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import PrivateAttr, model_validator
 
 from ..data.config import Data
+from ..data.kinds import BatchKind
 from ..models.model import ModelKind
 from ..objectives.objective import ObjectiveKind
 from ..optim.kinds import OptimizerKind
@@ -53,7 +54,9 @@ class Recipe(Config):
         needs = set(self.objective.requires)
         if missing := sorted(needs - set(self.source.gives(self.data.batch))):
             kinds = KINDS["batch"].items()
-            suited = [name for name, kind in kinds if needs <= set(getattr(kind, "gives", ()))]
+            suited = [
+                n for n, kind in kinds if issubclass(kind, BatchKind) and needs <= {*kind.gives}
+            ]
             raise ValueError(
                 f"objective '{self.objective.kind}' reads the array '{missing[0]}', which batches "
                 f"of kind '{self.data.batch.kind}' don't have. Kinds of data.batch that do: "

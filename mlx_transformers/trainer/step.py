@@ -81,9 +81,7 @@ class Step:
         self._first = Traced(self._gradients, self.state)
         self._more = Traced(self._accumulate, self.state)
         self._apply = Traced(self._update, self.state)
-        self._fused = Traced(
-            lambda batch, key: self._update(self._gradients(batch, key)), self.state
-        )
+        self._fused = Traced(self._fuse, self.state)
 
     @property
     def traces(self) -> int:
@@ -151,6 +149,9 @@ class Step:
 
     def _accumulate(self, total: Tree, batch: Batch, key: mx.array) -> Tree:
         return tree_map(mx.add, total, self._gradients(batch, key))
+
+    def _fuse(self, batch: Batch, key: mx.array) -> dict[str, mx.array]:
+        return self._update(self._gradients(batch, key))
 
     def _update(self, sums: Tree) -> dict[str, mx.array]:
         """Divide once by the weight of the whole step, clip, and update if all is finite."""

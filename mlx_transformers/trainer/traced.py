@@ -1,6 +1,8 @@
 """Compiled functions that count their traces."""
 
+import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import mlx.core as mx
@@ -9,17 +11,28 @@ import mlx.core as mx
 class Traced:
     """`mx.compile(f)` with captured state, counting traces: each costs seconds of compilation.
 
-    `state` is both an input and an output, since `f` reads it and changes it.
+    `state` is both an input and an output, since `f` reads it and changes it. A bound method is
+    held weakly, since its object usually owns this one: a cycle of references would keep the arrays
+    of a finished run alive until the garbage collector's next pass.
     """
 
     def __init__(self, f: Callable[..., Any], state: list[Any]) -> None:
-        self.traces = 0
+        held: Callable[[], Callable[..., Any] | None]
+        held = weakref.WeakMethod(f) if isinstance(f, MethodType) else lambda: f
+        traced = self._traced = [0]
 
         def counted(*args: Any) -> Any:
-            self.traces += 1
-            return f(*args)
+            traced[0] += 1
+            found = held()
+            assert found is not None, "a compiled method was called after its object was gone"
+            return found(*args)
 
         self._compiled = mx.compile(counted, inputs=state, outputs=state)
+
+    @property
+    def traces(self) -> int:
+        """Number of traces so far: one for each shape of arguments."""
+        return self._traced[0]
 
     def __call__(self, *args: Any) -> Any:
         return self._compiled(*args)

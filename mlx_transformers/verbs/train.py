@@ -251,7 +251,6 @@ def _run(built: Built, feed: Feed, folder: RunFolder | None, progress: Progress,
     planned = _plan(built)
     keep_freed(planned.cache)
     keep_wired(planned.wired)
-    mx.reset_peak_memory()
     with ExitStack() as stack:
         stack.enter_context(closing(feed))
         sinks = _open_sinks(stack, built, folder, progress) if folder else []
@@ -259,6 +258,7 @@ def _run(built: Built, feed: Feed, folder: RunFolder | None, progress: Progress,
             folder.keep_plan(planned.facts())
         meter = memory_meter(built, planned)
         called = [meter, *callbacks(built, folder, sinks)]
+        mx.reset_peak_memory()  # after the reference product that MFU is a share of
         reason = Trainer(built.step, feed, built.recipe.train, called, progress).run()
     if folder:
         say(f"{folder.path}: {reason} at step {progress.step}.")

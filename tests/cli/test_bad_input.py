@@ -49,8 +49,8 @@ AS_GIVEN = {
         "make it larger",
     ),
     "resuming nothing": (["--resume", "nothing"], "There is no run 'nothing'", "mlxt train"),
-    "a name with a slash": (["--name", "a/b"], "'a/b' can't name a run", "plain folder name"),
-    "an empty name": (["--name", ""], "'' can't name a run", "plain folder name"),
+    "a name with a slash": (["--name", "a/b"], "'a/b' can't name a run", "plain name"),
+    "an empty name": (["--name", ""], "'' can't name a run", "plain name"),
     "a missing tokenizer": (
         ["--set", 'data.tokenizer={kind="tokenizer_json", path="none.json"}'],
         "data.tokenizer.path: none.json can't be read",

@@ -11,7 +11,7 @@ from mlx_transformers.core.context import Context
 from .rows import ROWS
 from .suite import BATCH, LENGTH, Row, difference
 
-pytestmark = pytest.mark.usefixtures("compilation")
+pytestmark = pytest.mark.compiled
 
 COMPILED = [row for row in ROWS if row.compiled]
 

@@ -277,7 +277,7 @@ def test_a_head_that_reads_hidden_places_alone_says_the_same(kind: str, training
         assert 0 < n <= HIDDEN.sum()
 
 
-@pytest.mark.usefixtures("compilation")
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", BATCHES)
 def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(kind: str) -> None:
     model, batch = model_of(kind, VOCAB), BATCHES[kind]

@@ -180,7 +180,7 @@ def test_tokens_without_weight_change_nothing() -> None:
     assert float(one.total) == pytest.approx(float(short.total), rel=1e-5)
 
 
-@pytest.mark.usefixtures("compilation")
+@pytest.mark.compiled
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(

@@ -1,13 +1,11 @@
 """Models to generate with: tiny random decoders, and one that says what it is told."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import mlx.core as mx
-import pytest
 
 from mlx_transformers.assembly import registry  # noqa: F401
 from mlx_transformers.models.decoder import Decoder, DecoderModel
@@ -36,10 +34,6 @@ DECODERS: dict[str, dict[str, Any]] = {
     "experts": {"ffn": MOE},
     "experts in a window": {"ffn": MOE, "window": 5},
 }
-
-needs_compile = pytest.mark.skipif(
-    os.environ.get("MLX_DISABLE_COMPILE", "") != "", reason="there is no compiler for MLX here"
-)
 
 
 def decoder(

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -21,7 +21,7 @@ from mlx_transformers.decode.beam import (
 )
 from mlx_transformers.recipe.slot import kind_of
 
-from .models import decoder, eager, needs_compile
+from .models import decoder, eager
 
 V, END, LIMIT = 3, 0, 4
 CELL = {"kind": "gru"}
@@ -38,16 +38,6 @@ SEQ2SEQ = {
 }
 SOURCE = mx.array([[3, 1, 4, 1], [2, 7, 1, 0], [5, 5, 0, 0]])
 VALID = mx.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]) > 0
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every size of a search has kernels of its own, seconds to build: one test is compiled."""
-    if request.node.get_closest_marker("skipif"):
-        yield
-        return
-    with eager():
-        yield
 
 
 def seq2seq(vocab: int = 9, seed: int = 2) -> Any:
@@ -173,7 +163,7 @@ def test_scores_are_log_probabilities_over_the_penalty_and_all_differ(alpha: flo
         assert h.score == pytest.approx(expected, rel=1e-4)
 
 
-@needs_compile
+@pytest.mark.compiled
 def test_a_compiled_search_finds_what_an_eager_one_does() -> None:
     model, keys = seq2seq(), {"start": 1, "end": END, "limit": 6, "beams": Beams(3), "n_best": 2}
     compiled = best_targets(model, SOURCE, VALID, **keys)

@@ -20,7 +20,6 @@ from .models import (
     Script,
     decoder,
     eager,
-    needs_compile,
 )
 
 PROMPT = [3, 14, 15, 9, 26, 5]
@@ -87,7 +86,7 @@ def test_a_state_that_grows_keeps_what_it_holds(name: str, monkeypatch: pytest.M
     assert list(engine.tokens(90)) == expected
 
 
-@needs_compile
+@pytest.mark.compiled
 def test_a_generation_is_traced_once_and_once_more_when_it_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -113,6 +112,7 @@ def test_slots_double_up_to_the_context() -> None:
     assert slots(5, 64) == 64
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", DECODERS)
 def test_compiled_draws_are_eager_draws(name: str) -> None:
     model = decoder(**DECODERS[name])
@@ -148,15 +148,15 @@ def test_rows_are_drawn_independently_from_the_same_prompt() -> None:
 
 
 def test_no_step_is_computed_after_the_last_token() -> None:
-    with eager():
-        engine = started(decoder(), PROMPT, sampling=GREEDY)
-        assert len(list(engine.tokens(7))) == 7
-        assert len(engine.traces) == 7
-        stopped = started(decoder(), PROMPT, sampling=GREEDY)
-        tokens = stopped.tokens(7)
-        next(tokens)
-        tokens.close()  # type: ignore[attr-defined]
-        assert len(stopped.traces) == 2, "one token, and the step queued behind it"
+    """Counted eagerly, where every step is a trace."""
+    engine = started(decoder(), PROMPT, sampling=GREEDY)
+    assert len(list(engine.tokens(7))) == 7
+    assert len(engine.traces) == 7
+    stopped = started(decoder(), PROMPT, sampling=GREEDY)
+    tokens = stopped.tokens(7)
+    next(tokens)
+    tokens.close()  # type: ignore[attr-defined]
+    assert len(stopped.traces) == 2, "one token, and the step queued behind it"
 
 
 def test_a_penalty_without_end_forbids_what_the_prompt_or_the_window_has() -> None:
@@ -217,7 +217,7 @@ def test_rows_of_a_batch_are_those_of_their_prompts_alone(name: str, sampling: S
             assert [row[i] for row in together] == [token for (token,) in alone]
 
 
-@needs_compile
+@pytest.mark.compiled
 def test_changed_weights_are_used_without_a_new_trace() -> None:
     model = decoder()
     engine = Engine(model, sampling=GREEDY)

@@ -158,6 +158,7 @@ def test_a_draw_depends_on_its_key_alone(logits: np.ndarray) -> None:
     assert draw(8) != first
 
 
+@pytest.mark.compiled
 def test_compiled_sampling_is_eager_sampling(logits: np.ndarray) -> None:
     every = Sampling(temp=0.7, top_p=0.9, top_k=9, min_p=0.02, repetition_penalty=1.3)
     history = mx.array(np.arange(B * 4).reshape(B, 4) % V, dtype=mx.int32)

@@ -190,7 +190,7 @@ def test_a_fault_of_a_kind_is_not_hidden_by_the_plan(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(not on_cpu(), reason="the constants are the CPU's")
-@pytest.mark.usefixtures("compiled")
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "sets",
     [

@@ -65,7 +65,7 @@ def test_recomputed_blocks_give_the_same_loss_and_gradients(
     assert all(mx.array_equal(kept[name], again[name]) for name in kept)
 
 
-@pytest.mark.usefixtures("compilation")
+@pytest.mark.compiled
 def test_a_compiled_pass_that_recomputes_is_the_eager_one_that_keeps() -> None:
     config = DROPOUT | {"n_layers": 1}
     kept, again = run(config, set()), run(config, {0}, compiled=True)

@@ -5,6 +5,12 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import pytest
+
+COMPILED_OR_NOT = pytest.mark.parametrize(
+    "compiled", [pytest.param(True, marks=pytest.mark.compiled), False], ids=["compiled", "eager"]
+)
+"""Runs a test twice."""
 
 
 def draw(seed: int, *shape: int) -> mx.array:

@@ -162,6 +162,7 @@ def test_half_precision_is_kept_and_summed_in_float32(dtype: mx.Dtype, t: int) -
     assert_close(got, want, bound=2e-2 if dtype == mx.bfloat16 else 2e-3)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", ["causal", "packed window"])
 def test_compiled_and_recomputed_equal_eager(kind: str) -> None:
     run = partial(attention, scale=SCALE, mask=masks(70)[kind])

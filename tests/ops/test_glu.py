@@ -10,7 +10,14 @@ import pytest
 from mlx_transformers.ops.activations import ACTIVATIONS, AGAIN, PLAIN, recomputing
 from mlx_transformers.ops.glu import glu, glu_naive, glu_recomputing
 
-from .compare import assert_close, assert_derivative, assert_same_gradients, draw, numpy64
+from .compare import (
+    COMPILED_OR_NOT,
+    assert_close,
+    assert_derivative,
+    assert_same_gradients,
+    draw,
+    numpy64,
+)
 
 ERF = np.vectorize(math.erf)
 FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -40,7 +47,7 @@ def test_activations_and_gates_are_their_formulas(name: str) -> None:
     assert_close(glu(x, up, name), want * numpy64(up))
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@COMPILED_OR_NOT
 @pytest.mark.parametrize("name", AGAIN)
 def test_recomputing_forms_equal_the_plain_ones(name: str, compiled: bool) -> None:
     x, up = 3 * draw(1, 5, 40), draw(2, 5, 40)
@@ -79,6 +86,7 @@ def test_half_precision_is_kept_forward_and_backward(name: str, dtype: mx.Dtype)
     assert {out.dtype, ACTIVATIONS[name](x).dtype, *(g.dtype for g in grads)} == {dtype}
 
 
+@pytest.mark.compiled
 def test_gates_may_be_recomputed_in_a_checkpoint() -> None:
     def run(gate: mx.array, up: mx.array) -> mx.array:
         return glu(gate, up, "silu")

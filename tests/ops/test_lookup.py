@@ -11,13 +11,20 @@ from mlx_transformers.ops.lookup import (
     read_pairs_naive,
 )
 
-from .compare import assert_derivative, assert_same_gradients, draw, gradients, numpy64
+from .compare import (
+    COMPILED_OR_NOT,
+    assert_derivative,
+    assert_same_gradients,
+    draw,
+    gradients,
+    numpy64,
+)
 
 ROWS = mx.array([[3, 0, 3, 6], [3, 1, 6, 0]])
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[0], mx.array(4)], ids=lambda r: str(r.shape))
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@COMPILED_OR_NOT
 def test_rows_of_any_shape_and_their_gradients_are_those_of_the_definition(
     rows: mx.array, compiled: bool
 ) -> None:
@@ -49,7 +56,7 @@ def test_float64_gradients_are_the_derivative() -> None:
     assert_derivative(lambda t: lookup(t, ROWS), [draw(1, 7, 5)])
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@COMPILED_OR_NOT
 def test_pairs_read_in_order_are_those_of_the_definition(compiled: bool) -> None:
     rows = mx.array([[0, 3, 3, 3], [1, 1, 2, 0], [3, 3, 3, 3]])
     assert_same_gradients(

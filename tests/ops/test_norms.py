@@ -8,7 +8,14 @@ import pytest
 
 from mlx_transformers.ops.norms import layer_norm, layer_norm_naive, rms_norm, rms_norm_naive
 
-from .compare import assert_close, assert_derivative, assert_same_gradients, draw, numpy64
+from .compare import (
+    COMPILED_OR_NOT,
+    assert_close,
+    assert_derivative,
+    assert_same_gradients,
+    draw,
+    numpy64,
+)
 
 EPS = 1e-2
 
@@ -27,7 +34,7 @@ def test_the_definitions_are_the_formulas() -> None:
     assert_close(rms_norm_naive(x, w, EPS), by_square * weight)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@COMPILED_OR_NOT
 @pytest.mark.parametrize("leaves", [0, 1, 2])
 def test_both_equal_their_definitions(leaves: int, compiled: bool) -> None:
     args = inputs()[: 1 + leaves]

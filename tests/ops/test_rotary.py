@@ -78,6 +78,7 @@ def test_half_precision_is_kept_and_angles_are_float32(dtype: mx.Dtype) -> None:
     assert_close(got, want, bound=1e-2)
 
 
+@pytest.mark.compiled
 def test_compiled_equals_eager_with_an_offset_that_is_an_array() -> None:
     traces = []
 

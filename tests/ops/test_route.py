@@ -82,6 +82,7 @@ def test_float64_gradients_are_the_derivative() -> None:
     assert_derivative(lambda *args: ffn(Dispatch(choice, 4), *args), leaves(13, 2, 4))
 
 
+@pytest.mark.compiled
 def test_another_routing_needs_no_other_graph() -> None:
     traces, args = [], leaves(40, 3, 5)
 
@@ -104,6 +105,7 @@ def test_half_precision_is_kept(dtype: mx.Dtype) -> None:
     assert_close(got, by_numpy(choice, *args), bound=3e-2)
 
 
+@pytest.mark.compiled
 def test_compiled_and_recomputed_equal_eager() -> None:
     choice = choices("any", 40, 3, 5)
 

@@ -161,6 +161,7 @@ def test_half_precision_sums_in_float32_and_returns_gradients_in_kind(dtype: mx.
         assert_close(got, want, bound=2e-2)
 
 
+@pytest.mark.compiled
 def test_compiled_and_recomputed_equal_eager() -> None:
     targets, weights = labels()
 
@@ -194,6 +195,7 @@ def test_all_logits_never_exist_at_once() -> None:
         mx.set_memory_limit(limit)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "form",
     [cross_entropy_fused, cross_entropy_naive, cross_entropy_saving],

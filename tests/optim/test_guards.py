@@ -112,6 +112,7 @@ def test_assign_keeps_containers_and_refuses_what_has_no_place():
         assign(live, {"d": mx.array(0)})
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("decay", ["matrices", "all"])
 def test_a_skipped_update_changes_nothing_and_the_next_one_goes_on(decay):
     """Finite, poisoned, finite, in one compiled step = two finite updates without it."""
@@ -144,6 +145,7 @@ def test_a_skipped_update_changes_nothing_and_the_next_one_goes_on(decay):
         np.testing.assert_array_equal(leaf, ends[1][path], err_msg=path)
 
 
+@pytest.mark.compiled
 def test_the_loss_scale_halves_on_overflow_and_doubles_after_enough_good_steps():
     scaler = LossScaler(initial=8.0, growth_interval=3, least=1.0, greatest=16.0)
     update = mx.compile(scaler.update, inputs=scaler.state, outputs=scaler.state)
@@ -168,6 +170,7 @@ def test_scaling_rescues_gradients_that_float16_loses():
     assert scaled.item() / scaler.scale.item() == pytest.approx(1e-8, rel=1e-2)
 
 
+@pytest.mark.compiled
 def test_the_average_follows_its_formula_under_compile():
     rng = np.random.default_rng(0)
     start = rng.normal(size=(4,)).astype(np.float32)

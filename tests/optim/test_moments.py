@@ -79,6 +79,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(mx.array_equal(a[k], b[k]).item() for k in a)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_compiled_equals_eager_and_resumed_equals_whole_bit_by_bit(config):
     model, optimizer, losses = trained(config)

@@ -243,6 +243,7 @@ def test_orthogonalize_treats_each_matrix_of_a_stack_alone():
     np.testing.assert_allclose(np.array(orthogonalize(stack, 5)), np.array(alone), atol=1e-6)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_compiled_equals_eager_bit_by_bit(config):
     results = []
@@ -263,7 +264,7 @@ def test_compiled_equals_eager_bit_by_bit(config):
 def test_the_loss_falls(config):
     model = net()
     optimizer = config.build(model, 30)
-    step = train_step(model, optimizer, compiled=True)
+    step = train_step(model, optimizer, compiled=False)
     losses = [step(mx.arange(8)).item() for _ in range(30)]
     assert losses[-1] < losses[0]
 

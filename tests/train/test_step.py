@@ -95,6 +95,7 @@ def test_only_the_balance_loss_of_experts_sees_how_a_batch_was_cut(tmp_path):
     assert b["balance"] != pytest.approx(a["balance"], rel=1e-5)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "sets",
     [("train.ema=0.9",), (tiny.moe(),), ("train.accumulate=2", "train.dtype='float16'")],
@@ -143,6 +144,7 @@ def test_microbatches_of_a_step_have_masks_of_their_own(tmp_path):
     assert metrics["loss"].item() == pytest.approx(sum(losses) / 2 / weight.sum().item(), abs=1e-5)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 def test_a_step_is_traced_once_for_each_of_its_functions(tmp_path, accumulate):
     built = tiny.built(tmp_path, f"train.accumulate={accumulate}", "train.ema=0.9")
@@ -268,6 +270,7 @@ def test_a_forward_leaves_nothing_on_the_model(tmp_path):
     assert sorted(tiny.leaves(built.model.parameters())) == before
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_dry_run_leaves_no_trace(tmp_path, accumulate, dtype):
