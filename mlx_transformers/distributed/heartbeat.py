@@ -59,7 +59,8 @@ def _start(ranks: Ranks, limit: float) -> subprocess.Popen[bytes]:
         words += ["serve", address, str(ranks.processes), token]
         watcher = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert watcher.stdout is not None
-        port = watcher.stdout.readline().decode().strip()
+        with watcher.stdout:
+            port = watcher.stdout.readline().decode().strip()
         found = [address, port, token]
     address, port, token = ranks.gather(found)[0]
     if not ranks.is_main:

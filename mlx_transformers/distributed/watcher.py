@@ -68,7 +68,10 @@ def stopped(pid: int) -> bool:
 
 def serve(address: str, world: int, token: str) -> list[Peer]:
     """Print the port, and accept the other ranks; those that can't connect are not watched."""
-    server = socket.create_server((address, 0))
+    try:
+        server = socket.create_server((address, 0))
+    except OSError:
+        return []  # the address is another one inside this machine
     print(server.getsockname()[1], flush=True)
     peers: list[Peer] = []
     deadline = time.monotonic() + CONNECT

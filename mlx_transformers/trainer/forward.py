@@ -1,19 +1,16 @@
 """The loss of a batch: the one forward pass of training, evaluation, dry run and profile."""
 
-from collections.abc import Callable
-
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..core.context import Context
 from ..core.loss import Loss
 from ..core.tree import Tree
 from ..layers.parameter import parameters_of
+from ..models.model import Model
+from ..objectives.objective import Objective
 
 Batch = dict[str, mx.array]
-Objective = Callable[[dict[str, nn.Module], Batch, Context], Loss]
-"""`(models by role, batch, ctx) -> Loss`."""
 
 
 class Forward:
@@ -28,10 +25,10 @@ class Forward:
 
     def __init__(
         self,
-        model: nn.Module,
-        objective: Objective,
+        model: Model,
+        objective: Objective[Model],
         dtype: mx.Dtype = mx.float32,
-        frozen: dict[str, nn.Module] | None = None,
+        frozen: dict[str, Model] | None = None,
     ) -> None:
         self.model = model
         self.objective = objective

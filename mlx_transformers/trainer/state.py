@@ -3,13 +3,13 @@
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx.optimizers as optim
 
 from ..core.tree import Tree, assign, snapshot
 from ..distributed.processes import SINGLE, Ranks
 from ..distributed.tensor_parallel import TensorParallel
 from ..distributed.zero import Sharded
+from ..models.model import Model
 from ..optim.ema import Ema
 from ..optim.scaler import LossScaler
 from ..runs.restore import restore_model, restore_state
@@ -35,7 +35,7 @@ class TrainState:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         optimizer: optim.Optimizer,
         config: Train,
         ranks: Ranks = SINGLE,

@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_map
 
 from ..core.context import Collected, Context
 from ..core.tree import Tree, select, snapshot
 from ..layers.hooks import Hooks
+from ..models.model import Model
+from ..objectives.objective import Objective
 from ..optim.clip import global_norm
 from ..optim.finite import update_if
 from ..optim.optimizer import learning_rate
 from .config import Train
-from .forward import Batch, Forward, Objective
+from .forward import Batch, Forward
 from .state import TrainState
 from .traced import Traced
 
@@ -40,9 +41,9 @@ class Step:
     def __init__(
         self,
         train_state: TrainState,
-        objective: Objective,
+        objective: Objective[Model],
         config: Train,
-        frozen: dict[str, nn.Module] | None = None,
+        frozen: dict[str, Model] | None = None,
     ) -> None:
         self.train_state = train_state
         self.config = config
@@ -53,7 +54,7 @@ class Step:
         self.rebuild()
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Model:
         """The model that is trained."""
         return self.train_state.model
 
