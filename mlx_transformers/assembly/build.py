@@ -1,6 +1,7 @@
 """Builds everything that a recipe describes: model, data, optimizer, objective, compiled step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
@@ -15,6 +16,7 @@ from ..layers.counts import Counts, count, flops_per_token
 from ..layers.freeze import freeze
 from ..models.model import Model
 from ..optim.kinds import ready
+from ..runs.tensors import digest
 from ..trainer.evaluate import Evaluator
 from ..trainer.state import TrainState
 from ..trainer.step import Step
@@ -59,6 +61,15 @@ class Built:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the data was prepared with."""
         return self.data.tokenizer
+
+    def inputs(self) -> dict[str, Any]:
+        """Fingerprints of what a run reads beside its recipe: data, and frozen models by role.
+
+        A checkpoint keeps them, so that a resume finds out where one has changed.
+        """
+        models = {role: m for role, m in self.step.loss.roles.items() if role != "model"}
+        frozen = {role: digest(model.parameters()) for role, model in models.items()}
+        return {"data": self.data.fingerprint} | ({"frozen": frozen} if frozen else {})
 
 
 def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -> Built:

@@ -21,16 +21,14 @@ def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list
     """Reports, samples, evaluations and checkpoints, as the recipe asks for them.
 
     Every rank needs them, since evaluating and saving exchange arrays; a rank without a folder
-    writes nothing. Saving comes last, so that a checkpoint holds the decisions of the others.
+    writes nothing. Saving comes after evaluation, since a checkpoint holds its decisions, and
+    before samples, which then can't cost a checkpoint.
     """
     recipe, ranks = built.recipe, built.step.train_state.ranks
     peak_flops = sum(ranks.gather(matmul_flops(built.step.dtype)))
     window = Window(built.flops_per_token, peak_flops)
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
     found: list[Callback] = [Health(), report]
-    if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
-        sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
-        found.append(Sample(recipe.log.sample_every, sample, report))
     found.append(
         Evaluate(
             recipe.eval,
@@ -41,6 +39,9 @@ def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list
         )
     )
     found.append(Save(recipe.checkpoint, _saver(built, folder), window))
+    if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
+        sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
+        found.append(Sample(recipe.log.sample_every, sample, report))
     return found
 
 
@@ -52,13 +53,13 @@ def memory_meter(built: Built, planned: Plan) -> Meter:
 
 def _saver(built: Built, folder: RunFolder | None) -> Callable[[Progress, bool], None]:
     """Write checkpoints to `folder`; without one, only send this rank's share to rank 0."""
-    keep = built.recipe.checkpoint.keep
+    keep, inputs = built.recipe.checkpoint.keep, built.inputs() if folder else {}
 
     def save(progress: Progress, best: bool) -> None:
         trees = built.step.train_state.gather()
         if folder is None:
             return
-        state = progress.to_dict() | {"data": built.data.fingerprint}
+        state = progress.to_dict() | inputs
         checkpoint.save(folder.checkpoints, progress.step, trees, state, best=best)
         checkpoint.prune(folder.checkpoints, keep)
 

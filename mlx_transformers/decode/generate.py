@@ -44,8 +44,13 @@ def generate(model: Decodable, tokenizer: Tokenizer, prompt: Prompt, **options: 
 
 
 def sampler(model: Decodable, tokenizer: Tokenizer, prompt: str) -> Callable[[], str]:
-    """Make a function that generates short texts from `prompt`, for samples while training."""
+    """Make a function that generates short texts from `prompt`, for samples while training.
+
+    Raises:
+        RunError: as `stream`, before anything is trained.
+    """
     sampling = Sampling(temp=0.8, top_p=0.95)
+    encoded(model, tokenizer, [prompt])
 
     def sample() -> str:
         found = generate(model, tokenizer, prompt, max_tokens=SAMPLE_TOKENS, sampling=sampling)
@@ -242,6 +247,30 @@ def _encoded(tokenizer: Tokenizer, prompt: Prompt, bos: bool, special_tokens: bo
     return tokens if tokens[: len(prefix)] == prefix else [*prefix, *tokens]
 
 
+def encoded(
+    model: Decodable,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    encode: Callable[[Tokenizer, Prompt, int], list[int]] = prompt_tokens,
+) -> list[list[int]]:
+    """The tokens of prompts that leave room for at least one more in the model's context.
+
+    Raises:
+        RunError: a prompt is too long, or `encode` refuses it.
+    """
+    vocab_size = min(model.vocab_size, tokenizer.vocab_size)
+    tokens = [encode(tokenizer, prompt, vocab_size) for prompt in prompts]
+    longest = max(map(len, tokens))
+    if longest >= model.max_seq_len:
+        raise RunError(
+            f"The prompt has {longest:,} tokens, and the model's context of "
+            f"{model.max_seq_len:,} has to hold the generated tokens too. Shorten the prompt "
+            f"to at most {model.max_seq_len - 1:,} tokens, or train with a larger "
+            "model.max_seq_len."
+        )
+    return tokens
+
+
 class _Request:
     """A request that has been checked.
 
@@ -269,16 +298,8 @@ class _Request:
         last = MAX_SEED + 1 - len(prompts) * samples
         if not 0 <= seed <= last:
             raise RunError(f"seed = {seed} is out of range: it is from 0 to {last}.")
+        tokens = encoded(model, tokenizer, prompts, encode)
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
-        tokens = [encode(tokenizer, prompt, vocab_size) for prompt in prompts]
-        longest = max(map(len, tokens))
-        if longest >= model.max_seq_len:
-            raise RunError(
-                f"The prompt has {longest:,} tokens, and the model's context of "
-                f"{model.max_seq_len:,} has to hold the generated tokens too. Shorten the prompt "
-                f"to at most {model.max_seq_len - 1:,} tokens, or train with a larger "
-                "model.max_seq_len."
-            )
         self.rows = [prompt for prompt in tokens for _ in range(samples)]
         self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size)
         self.limit_reason: EndReason = "length"

@@ -24,7 +24,7 @@ from .durable import replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
-UNBEGUN = {".lock", ".recipe.toml.partial", ".importing"}
+UNBEGUN = {".lock", ".recipe.toml.partial", ".importing", "checkpoints"}
 """Files of a folder whose run was killed before it wrote its recipe."""
 OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"
@@ -199,7 +199,10 @@ def _taken(name: str, root: Path) -> str:
 
 def _unbegun(path: Path) -> bool:
     """Whether a kill left this folder before it held a recipe."""
-    return path.is_dir() and {p.name for p in path.iterdir()} <= UNBEGUN
+    if not path.is_dir() or not {p.name for p in path.iterdir()} <= UNBEGUN:
+        return False
+    saved = path / "checkpoints"
+    return not saved.exists() or {p.name for p in saved.glob("step-*")} <= {"step-000000"}
 
 
 def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:

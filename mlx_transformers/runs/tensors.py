@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_unflatten
 
 from ..core.sync import sync_handle
@@ -86,6 +87,15 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, mx.array]]
             yield from named_leaves(child, f"{prefix}.{key}" if prefix else str(key))
     else:
         raise TypeError(f"A tree's leaves are arrays; '{prefix}' is a {type(tree).__name__}.")
+
+
+def digest(tree: Tree) -> str:
+    """SHA-256 of a tree's names, shapes, dtypes and values."""
+    found = hashlib.sha256()
+    for name, leaf in named_leaves(tree):
+        found.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
+        found.update(np.asarray(mx.view(leaf.reshape(-1), mx.uint8)).data)
+    return found.hexdigest()
 
 
 def filled(tree: Tree, leaves: dict[str, mx.array], prefix: str = "") -> Tree:

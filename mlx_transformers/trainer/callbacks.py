@@ -1,11 +1,13 @@
 """Callbacks of the training loop: reports, evaluations, samples, checkpoints.
 
 Each is called after every step and decides by the step's number whether to act. They are called in
-the order of the trainer's list; saving is last, so that a checkpoint holds the others' decisions.
+the order of the trainer's list: evaluations, then checkpoints, which hold their decisions, then
+samples, which can't cost a checkpoint.
 """
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..core.device import GIB
-from ..core.errors import RunError
+from ..core.errors import MlxtError, RunError
 from ..core.loss import VAL_LOSS, Best
 from ..runs.progress import Progress
 from .config import Checkpoints, Eval, Log
@@ -42,6 +44,10 @@ def paused(trainer: Trainer, window: Window) -> Iterator[None]:
     start = time.perf_counter()
     yield
     window.pause(time.perf_counter() - start)
+
+
+class RunWarning(UserWarning):
+    """Something beside the training failed; the run goes on without it."""
 
 
 class Report:
@@ -88,8 +94,18 @@ class Report:
         record = {"step": progress.step, "tokens": progress.tokens, **values}
         if progress.skipped:
             record["skipped"] = progress.skipped
-        for sink in self.sinks:
-            sink.write(record)
+        for sink in list(self.sinks):
+            try:
+                sink.write(record)
+            except RunError:
+                raise  # the log on a full disk: a resume needs it
+            except Exception as error:
+                self.sinks.remove(sink)
+                warnings.warn(
+                    f"{type(sink).__name__} takes no more records ({error}). Training continues.",
+                    RunWarning,
+                    stacklevel=2,
+                )
 
 
 class Evaluate:
@@ -159,7 +175,11 @@ class Sample:
         if trainer.progress.step % self.every:
             return
         with paused(trainer, self.report.window):
-            self.report.write(trainer, {"sample": self.generate()})
+            try:
+                values = {"sample": self.generate()}
+            except MlxtError as error:
+                values = {"warning": f"No sample: {error}"}
+            self.report.write(trainer, values)
 
 
 class Save:

@@ -17,8 +17,9 @@ import mlx.core as mx
 from ..assembly.checks import check_model
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
-from ..core.errors import RecipeError, unknown
+from ..core.errors import RecipeError, RunError, unknown
 from ..core.loss import Best
+from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..decode.cache_size import cache_bytes_per_token
 from ..decode.engine import Engine
@@ -82,11 +83,13 @@ def climb(
 
     Raises:
         RecipeError: `first` is not in the chain, or recipes of a list can't be compared.
+        RunError: the name is none of a folder, or the folder holds something else.
         MlxtError: as `verbs.train.train`.
     """
     steps = _steps(recipe, sets, first, say)
     best = _metric([step.recipe for step in steps])
-    folder = root / (name or f"ladder-{steps[-1].name}")
+    folder = root / plain_name(name or f"ladder-{steps[-1].name}", "a ladder", RunError)
+    _check_ladder(folder)
     rungs: list[Rung] = []
     before: dict[int, float] = {}
     for number, step in enumerate(steps, start=1):
@@ -104,6 +107,15 @@ def climb(
         rungs.append(rung)
         mx.clear_cache()
     return Ladder(folder, rungs)
+
+
+def _check_ladder(folder: Path) -> None:
+    """Refuse a folder with files that no ladder wrote: its tables would be written over them."""
+    files = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    if files and "ladder.json" not in files:
+        raise RunError(
+            f"{folder} holds {files[0]}, which no ladder wrote. Give the ladder another --name."
+        )
 
 
 def _steps(

@@ -91,6 +91,22 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
         )
 
 
+def check_never_saved(folder: RunFolder) -> None:
+    """Refuse to start a run again whose checkpoints were deleted.
+
+    Raises:
+        RunError: its log goes beyond the step of its first checkpoint.
+    """
+    first = load_recipe(folder.recipe).checkpoint.every
+    last = max((record["step"] for record in folder.records()), default=0)
+    if last > first:
+        raise RunError(
+            f"{folder.path} has trained to step {last}, but there is no checkpoint in "
+            f"{folder.checkpoints}: they were deleted or moved. Bring them back, "
+            "or start a new run with another --name."
+        )
+
+
 def restore(built: Built, path: Path) -> Progress:
     """Load a checkpoint into a built recipe; returns how far the run had come.
 
@@ -108,6 +124,13 @@ def restore(built: Built, path: Path) -> Progress:
             "has changed, so it can neither go on nor be measured there. Bring the old text back, "
             "or start a new run with another --name."
         )
+    for role, digest in (state.get("frozen") or {}).items():
+        if built.inputs().get("frozen", {}).get(role) != digest:
+            raise RunError(
+                f"{path} was trained with other weights of objective.{role} than that run has now: "
+                f"it was trained further, or replaced. Bring the old {role} back, or start a new "
+                "run with another --name."
+            )
     if imported:
         built.step.train_state.start_from(trees["model"])
     else:

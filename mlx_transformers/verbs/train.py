@@ -25,6 +25,7 @@ from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.streams import held_out_batches, training_feed
 from ..core.device import facts, keep_freed, keep_wired
+from ..core.tree import Tree
 from ..data.prepare import Progress as Preparing
 from ..data.prepare import prepare
 from ..distributed.launch import join_job
@@ -40,7 +41,15 @@ from ..trainer.dry_run import dry_run
 from ..trainer.loop import Trainer, arrays
 from ..trainer.sinks import JsonLines, require_trackers, trackers
 from ..trainer.source import Feed
-from .resume import FINISHED, Resumable, check_recipe, find_run, finished_reason, restore
+from .resume import (
+    FINISHED,
+    Resumable,
+    check_never_saved,
+    check_recipe,
+    find_run,
+    finished_reason,
+    restore,
+)
 from .supervise import Status, notify
 
 LOCAL_KEYS = ("data.path", "data.valid_path", "data.tokenizer.path")
@@ -156,8 +165,10 @@ def _begin(
 ) -> Result:
     """Start a new run; if its first step fails, no folder is left behind."""
     built = build_parts()
+    start: Tree | None = None
     if init_weights is not None:
         init_weights(built)
+        start = built.model.parameters()
     done = _broadcast(built, Progress())
     _notify_supervisor(built, None, None)
     feed = _warm_up(built, done, say)
@@ -165,6 +176,10 @@ def _begin(
     _notify_supervisor(built, folder, None)
     with folder.locked():
         try:
+            if start is not None:
+                # Before the run has a recipe: killed early, it must not resume from the seed's.
+                state = done.to_dict() | {"data": None}
+                checkpoint.save(folder.checkpoints, 0, {"model": start}, state)
             return Result(folder, done, _run(built, feed, folder, done, say), built.step.traces)
         except BaseException:
             if done.step == 0:
@@ -178,9 +193,15 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
     check_recipe(folder, recipe)
     checkpoint.recover(folder.checkpoints)
     saved = resumed.checkpoint or folder.newest()
+    if saved is None:
+        check_never_saved(folder)
     built = build_parts()
     _notify_supervisor(built, folder, saved)
     done = _broadcast(built, restore(built, saved) if saved else Progress())
+    if saved is None:
+        say(f"{folder.path} has no checkpoint yet: it starts again at step 0.")
+    else:
+        say(f"Continuing {folder.path} at step {done.step}, from {saved.name}.")
     if reason := finished_reason(recipe, done):
         checkpoint.prune(folder.checkpoints, recipe.checkpoint.keep)  # a kill may have come before
         say(f"{folder.path} {FINISHED[reason].format(done.step)}")

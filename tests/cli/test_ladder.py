@@ -121,3 +121,15 @@ def test_tables_of_ladders_before_metrics_had_names_are_read() -> None:
 
 def test_a_model_that_continues_no_text_has_no_decoding_speed() -> None:
     assert markdown([rung()]).splitlines()[-1].endswith("| - | - |")
+
+
+def test_a_ladder_stays_in_its_folder_and_writes_over_nothing(mlxt: Mlxt, home: Path) -> None:
+    for name in ("../outside", "a/b"):
+        done = mlxt("ladder", "tiny.toml", "--name", name)
+        assert done.code == 1
+        assert "can't name a ladder" in done.err
+    notes = home / "runs" / "notes" / "ladder.md"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    assert "which no ladder wrote" in mlxt("ladder", "tiny.toml", "--name", "notes").err
+    assert notes.read_text() == "mine"

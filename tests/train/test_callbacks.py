@@ -8,11 +8,13 @@ import pytest
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.core.parse import json_line
+from mlx_transformers.decode import generate
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.trainer import callbacks, loop
 from mlx_transformers.trainer.evaluate import Evaluator
 from mlx_transformers.trainer.metrics import Window
+from mlx_transformers.verbs import train as train_verb
 
 from . import tiny
 
@@ -224,3 +226,27 @@ def test_a_resumed_run_continues_its_run_of_wandb(tmp_path, monkeypatch):
     ids = [options["id"] for options in begun]
     assert ids[0] == ids[1] != ids[2]
     assert {options["resume"] for options in begun} == {"allow"}
+
+
+def test_a_sample_or_a_screen_that_fails_costs_no_checkpoint(tmp_path, monkeypatch):
+    """The prompt is checked before the first step; what fails later is a warning."""
+    sets = ("train.steps=4", "checkpoint.every=2", "log.sample_every=2")
+    with pytest.raises(RunError, match=r"prompt has .* tokens"):
+        tiny.run(tmp_path, *sets, f"log.sample_prompt={'a' * 99}", name="a")
+    assert not (tmp_path / "runs" / "a").exists()
+
+    def fail(*_, **__):
+        raise RunError("no sample today")
+
+    class Broken:
+        def write(self, record):
+            raise OSError(5, "the terminal went away")
+
+    monkeypatch.setattr(generate, "generate", fail)
+    monkeypatch.setattr(train_verb, "trackers", lambda *_: [Broken()])
+    with pytest.warns(callbacks.RunWarning, match="Broken takes no more records"):
+        done = tiny.run(tmp_path, *sets, "log.sample_prompt=a", name="a")
+    assert done.progress.step == 4
+    assert [r["warning"] for r in done.folder.records() if "warning" in r] == [
+        "No sample: no sample today"
+    ] * 2

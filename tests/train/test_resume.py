@@ -1,9 +1,13 @@
 """Going on with a run: what may change, what may not, and what is left alone."""
 
 import os
+import shutil
 
+import mlx.core as mx
 import pytest
+from mlx.utils import tree_map
 
+from mlx_transformers.assembly.build import Built
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.errors import CheckpointError, MlxtError, RunError
@@ -11,6 +15,7 @@ from mlx_transformers.recipe.show import diff
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.runs import folder as folders
 from mlx_transformers.runs.folder import RunFolder
+from mlx_transformers.runs.tensors import digest as digest_of
 from mlx_transformers.verbs.evaluate import evaluate
 from mlx_transformers.verbs.train import train
 
@@ -296,3 +301,41 @@ def test_evaluating_a_run_measures_what_training_measured(tmp_path):
         assert path == result.folder.best()
         assert found["val_loss"] == tiny.records(result, "val_loss")[-1][1]
         assert content(result.folder.path) == before
+
+
+def test_a_run_from_given_weights_that_never_saved_resumes_from_them(tmp_path):
+    def halve(built):
+        built.model.update(tree_map(lambda x: x / 2, built.model.parameters()))
+
+    sets = (*EVERY, "train.steps=2", "eval.every=100")
+    whole = tiny.run(tmp_path, *sets, name="a", init_weights=halve)
+    saved = whole.folder.checkpoints
+    weights = ck.load(saved / "step-000002")[0]["model"]
+    shutil.rmtree(saved / "step-000002")
+    said = []
+    again = tiny.run(tmp_path, *sets, name="a", resume="auto", say=said.append)
+    assert tiny.same(ck.load(again.folder.checkpoints / "step-000002")[0]["model"], weights)
+    assert any("at step 0, from step-000000" in text for text in said)
+
+
+def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again(tmp_path):
+    first = tiny.run(tmp_path, *EVERY, name="a")
+    shutil.rmtree(first.folder.checkpoints)
+    log = first.folder.log.read_bytes()
+    with pytest.raises(RunError, match=r"trained to step 6, but there is no checkpoint"):
+        tiny.run(tmp_path, *EVERY, name="a", resume="auto")
+    assert first.folder.log.read_bytes() == log
+
+
+def test_a_teacher_that_was_trained_further_is_noticed(tmp_path, monkeypatch):
+    inputs = Built.inputs
+    for digest in ("before", "after"):
+        monkeypatch.setattr(
+            Built, "inputs", lambda self, d=digest: inputs(self) | {"frozen": {"teacher": d}}
+        )
+        if digest == "before":
+            tiny.run(tmp_path, *EVERY, "train.steps=2", name="a")
+    with pytest.raises(RunError, match=r"other weights of objective\.teacher"):
+        tiny.run(tmp_path, *EVERY, name="a", resume="auto")
+    tree = {"a": mx.ones((2,)), "b": [mx.zeros((1,), mx.bfloat16)]}
+    assert digest_of(tree) == digest_of(tree) != digest_of({**tree, "a": mx.zeros((2,))})
