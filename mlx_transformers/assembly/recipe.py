@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import PrivateAttr, model_validator
 
+from ..core.errors import RecipeError
 from ..data.config import Data
 from ..data.kinds import BatchKind
 from ..models.model import ModelKind
@@ -75,6 +76,27 @@ class Recipe(Config):
         return self
 
 
+def _check_one_text(resolved: Resolved) -> None:
+    """Refuse a corpus that a path or data set from before would replace without a word.
+
+    A path is meant to replace a corpus that it inherits. The recipe of a run, a single file, has
+    both if its recipe did.
+
+    Raises:
+        RecipeError: `data.corpus` is set together with another text, or after it.
+    """
+    corpus = resolved.set_at("data.corpus")
+    for key in ("data.path", "data.dataset"):
+        text = resolved.set_at(key)
+        if corpus is None or text is None or corpus < text or len(resolved.chain) == 1:
+            continue
+        raise RecipeError(
+            f"data.corpus (set by {resolved.origin['data.corpus']}) and {key} (set by "
+            f"{resolved.origin[key]}) are two texts. Remove one of them; one that is inherited is "
+            f'removed by unset = ["{key}"].'
+        )
+
+
 def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
     """Load a recipe by path or name: merge its chain, type it, check it.
 
@@ -86,6 +108,7 @@ def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
         RecipeError: it can't be read, merged or typed.
     """
     resolved = resolve(recipe, set)
+    _check_one_text(resolved)
     out = typed(Recipe, resolved)
     out._resolved = resolved
     return out

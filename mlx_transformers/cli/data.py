@@ -108,14 +108,13 @@ def inspect(
 
 
 def _prepared(what: str, sets: list[str]) -> "Prepared":
-    from pathlib import Path
-
     from ..assembly.recipe import load_recipe
     from ..core.cache import cache_folder
+    from ..core.paths import expanded
     from ..data.prepare import prepare
     from ..data.prepared import Prepared
 
-    for folder in (cache_folder() / "data" / what, Path(what)):
+    for folder in (cache_folder() / "data" / what, expanded(what)):
         if (folder / "manifest.json").is_file():
             return Prepared(folder)
     with watch() as progress:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import AsJson
+from .options import AsJson, user_path
 from .terminal import print_table
 
 UNITS = {"_gib": " GiB", "_gflop_per_s": " GFLOP/s"}
@@ -19,6 +19,7 @@ def doctor(
     hosts: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             help="Check the machines of a host file of mlx.launch instead.",
             metavar="FILE",
             show_default=False,

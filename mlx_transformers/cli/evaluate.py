@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import RunError
-from .options import AsJson
+from .options import AsJson, Sets
 from .preparing import watch
 from .terminal import print_table
 
@@ -104,27 +104,28 @@ def evaluate(
     shots: Shots = None,
     limit: Limit = None,
     task_folder: TaskFolders = None,
+    set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run: loss, perplexity and bits per byte on its validation split; the metrics of a
     task on its data (--task); or public tasks with the lm-evaluation-harness (--tasks).
     """
     if tasks is not None:
-        if task is not None or batches is not None or beams is not None or lengths is not None:
-            raise RunError("--task, --batches, --beams and --lengths don't go with --tasks.")
+        if set or any(option is not None for option in (task, batches, beams, lengths)):
+            raise RunError("--task, --batches, --beams, --lengths and --set don't go with --tasks.")
         _harness(run, tasks, shots, limit, task_folder or [], as_json)
         return
     if shots is not None or limit is not None or task_folder:
         raise RunError("--shots, --limit and --task-folder are for --tasks: give it with them.")
     if task is not None:
-        _task(run, task, batches, beams, lengths, as_json)
+        _task(run, task, batches, beams, lengths, as_json, set or [])
         return
     if beams is not None or lengths is not None:
         raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
     from ..verbs.evaluate import evaluate as measure
 
     with watch() as progress:
-        checkpoint, values = measure(run, batches, progress=progress)
+        checkpoint, values = measure(run, batches, progress=progress, set=set or [])
     if as_json:
         print(json.dumps({"checkpoint": str(checkpoint), **values}))
         return
@@ -184,6 +185,7 @@ def _task(
     beams: int | None,
     lengths: str | None,
     as_json: bool,
+    set: list[str],
 ) -> None:
     """Metrics of a task, each with its interval."""
     from ..decode.beam import Beams
@@ -194,7 +196,7 @@ def _task(
         search = GREEDY if beams is None else Beams(beams)
         writing = Writing(search, () if lengths is None else _numbers(lengths))
     with watch() as progress:
-        found = measure(run, task, batches=batches, writing=writing, progress=progress)
+        found = measure(run, task, batches=batches, writing=writing, progress=progress, set=set)
     if as_json:
         print(json.dumps(asdict(found) | {"checkpoint": str(found.checkpoint)}))
         return

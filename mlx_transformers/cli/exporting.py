@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Runs
+from .options import Runs, user_path
 
 
 class Format(StrEnum):
@@ -40,6 +40,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             help="The folder to make; for gguf the file.",
             metavar="PATH",
             show_default="exports/RUN-FORMAT",

@@ -13,6 +13,7 @@ import typer
 
 from ..core.errors import RunError
 from .failures import INTERRUPTED
+from .options import user_path
 from .terminal import is_terminal
 
 PromptTexts = Annotated[
@@ -28,6 +29,7 @@ PromptFile = Annotated[
     Path | None,
     typer.Option(
         "--prompts",
+        parser=user_path,
         help="A text file with one prompt per line; empty lines are skipped.",
         metavar="FILE",
         show_default=False,
@@ -99,6 +101,7 @@ LengthPenalty = Annotated[
 AlignmentFile = Annotated[
     Path | None,
     typer.Option(
+        parser=user_path,
         help="Also plot the attention of an encoder-decoder over its source, to a new .svg or "
         ".png file.",
         show_default=False,
@@ -270,7 +273,7 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
     texts = [_standard_input() if text == "-" else text for text in given]
     if file is not None:
         try:
-            lines = file.expanduser().read_text(encoding="utf-8").split("\n")
+            lines = file.read_text(encoding="utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise RunError(
                 f"--prompts {file} is not UTF-8 text (byte {error.start}). Convert it first, for "

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .options import Runs
+from .options import Runs, user_path
 
 
 def import_model(
     source: Annotated[
         Path,
         typer.Argument(
+            parser=user_path,
             help="A folder with config.json and safetensors, as models are published; or a .gguf.",
             metavar="DIR",
             show_default=False,

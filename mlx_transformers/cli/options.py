@@ -75,7 +75,20 @@ Resume = Annotated[
         show_default=False,
     ),
 ]
-Runs = Annotated[Path, typer.Option(help="The folder of runs.", metavar="FOLDER")]
+
+
+def user_path(text: str) -> Path:
+    """Convert an option to a path, with `~` as the home folder wherever the shell left it."""
+    from ..core.errors import MlxtError
+    from ..core.paths import expanded
+
+    try:
+        return expanded(text)
+    except MlxtError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Runs = Annotated[Path, typer.Option(parser=user_path, help="The folder of runs.", metavar="FOLDER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

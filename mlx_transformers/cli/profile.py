@@ -9,9 +9,28 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import AsJson, Recipe, Sets
+from .options import AsJson, Recipe, Sets, user_path
 from .preparing import watch
 from .terminal import print_table
+
+Capture = Annotated[
+    Path | None,
+    typer.Option(
+        parser=user_path,
+        help="Record one step on the GPU for Xcode (Metal).",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option(
+        parser=user_path,
+        help="Write an HTML page.",
+        metavar="FILE",
+        show_default="none; of a sweep runs/sweep-RECIPE.html",
+    ),
+]
 
 
 def profile(
@@ -30,20 +49,8 @@ def profile(
             show_default=False,
         ),
     ] = None,
-    capture: Annotated[
-        Path | None,
-        typer.Option(
-            help="Record one step on the GPU for Xcode (Metal).", metavar="FILE", show_default=False
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write an HTML page.",
-            metavar="FILE",
-            show_default="none; of a sweep runs/sweep-RECIPE.html",
-        ),
-    ] = None,
+    capture: Capture = None,
+    out: Page = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast a recipe trains and decodes on this machine, and where the time goes."""

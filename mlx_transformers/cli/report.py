@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Runs
+from .options import Runs, user_path
 
 
 def report(
@@ -20,6 +20,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             help="The file to write.",
             metavar="FILE",
             show_default="report.html in the run's folder",
@@ -28,6 +29,7 @@ def report(
     sweep: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             help="Also show a sweep of the recipe, the output of profile --sweep ... --json.",
             metavar="FILE",
             show_default=False,

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core.errors import FormatError, RecipeError, nearest
 from ..core.parse import RECIPE, parse_toml, read_bytes
+from ..core.paths import expanded
 from .merge import Leaf, Table, bare, descend, dotted, expand, leaves, merge, stamp, without
 from .overrides import SET, parse_sets
 
@@ -54,6 +55,13 @@ class Resolved:
     def files(self) -> list[Path]:
         """Files of the chain, the root first."""
         return [link for link in self.chain if isinstance(link, Path)]
+
+    def set_at(self, path: str) -> int | None:
+        """Return the place in `chain` of the recipe that set a key; None if none did."""
+        where = self.origin.get(path)
+        home = self.files[-1].parent if self.files else Path.cwd()
+        names = [_where(link, home) if isinstance(link, Path) else link for link in self.chain]
+        return names.index(where) if where in names else None
 
     @property
     def name(self) -> str:
@@ -101,7 +109,7 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
     Raises:
         RecipeError: no such file (the nearest names), or several of that name.
     """
-    given = Path(recipe).expanduser()
+    given = expanded(recipe)
     folders = [Path(), RECIPES, SHIPPED] if folders is None else folders
     names = [given]
     if given.name and given.suffix != ".toml":
@@ -162,7 +170,7 @@ class _Reader:
     def merged(self, files: list[tuple[Path, Table]], trail: tuple[Path, ...] = ()) -> Table:
         tree: Table = {}
         for path, data in files:
-            where = Path(os.path.relpath(path, self.home)).as_posix()
+            where = _where(path, self.home)
             tree = self.step(tree, data, where, path, trail)
         return tree
 
@@ -231,6 +239,11 @@ class _Reader:
         return tree["model"]
 
 
+def _where(path: Path, home: Path) -> str:
+    """Return how a file is named as the origin of a key."""
+    return Path(os.path.relpath(path, home)).as_posix()
+
+
 def _resolved(tree: Table, links: list[Path | str]) -> Resolved:
     full = expand(tree)
     origin = {dotted(path): leaf.where for path, leaf in leaves(full)}
@@ -260,7 +273,7 @@ def _read_chain(path: Path) -> list[tuple[Path, Table]]:
 
 def _relative(name: str, by: Path, says: str) -> Path:
     """Resolve the path `name` in recipe `by`."""
-    path = by.parent / Path(name).expanduser()
+    path = by.parent / expanded(name)
     if path.is_file():
         return path.resolve()
     near = _near(Path(name), [path.parent])

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.errors import FormatError, RunError, nearest
 from ..core.parse import LINE, parse_json, read_records
-from ..core.paths import plain_name
+from ..core.paths import expanded, plain_name
 from .checkpoint import best, newest
 from .durable import replace_text, writing
 
@@ -218,7 +218,7 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
         if not saved:
             raise RunError(f"There is no trained run in {root}/. {TRAIN_FIRST}")
         return max(saved)[2]
-    for path in (Path(run), root / run):
+    for path in (expanded(run), root / run):
         if (path / "recipe.toml").is_file() and path.is_dir():
             return RunFolder(path)
     match = nearest(str(run), names)
@@ -229,6 +229,7 @@ def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
 
 def named_checkpoint(path: Path) -> tuple[RunFolder, Path] | None:
     """The run and the checkpoint that `path` names by folder or pointer, even a damaged one."""
+    path = expanded(path)
     if path.parent.name != "checkpoints" or not path.exists():
         return None
     pointer = path.name in ("last", "best") and path.is_file()

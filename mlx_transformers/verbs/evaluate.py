@@ -1,14 +1,14 @@
 """Opens a saved run and measures its validation loss: `mlxt eval` without a task."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..assembly.build import Built, build
-from ..assembly.recipe import load_recipe
+from ..assembly.run_data import run_data, run_recipe, trained_on
 from ..assembly.streams import held_out_batches
 from ..data.prepare import Progress as Preparing
-from ..data.prepare import prepare
 from ..runs.folder import RUNS, find_checkpoint
-from .resume import restore
+from .resume import check_recipe, restore
 
 
 def evaluate(
@@ -16,6 +16,7 @@ def evaluate(
     batches: int | None = None,
     root: Path = RUNS,
     progress: Preparing | None = None,
+    set: Sequence[str] = (),
 ) -> tuple[Path, dict[str, float]]:
     """Measure a run on its validation split; returns the checkpoint and its metrics.
 
@@ -25,16 +26,20 @@ def evaluate(
         batches: number of batches, spread evenly over the split; None takes the whole split.
         root: the folder of runs.
         progress: called while the data is prepared.
+        set: "path=value" strings that say where the data is now, as "data.path=FILE".
 
     Raises:
         MlxtError: there is no such run, or its data is no longer available.
     """
-    path, built = open_run(run, root, progress)
+    path, built = open_run(run, root, progress, set)
     return path, built.evaluator(held_out_batches(built, batches))
 
 
 def open_run(
-    run: str | Path | None = None, root: Path = RUNS, progress: Preparing | None = None
+    run: str | Path | None = None,
+    root: Path = RUNS,
+    progress: Preparing | None = None,
+    set: Sequence[str] = (),
 ) -> tuple[Path, Built]:
     """Build a saved run and restore its best checkpoint, or the one named; returns both.
 
@@ -42,7 +47,9 @@ def open_run(
         MlxtError: as `evaluate`.
     """
     folder, path = find_checkpoint(run, root)
-    recipe = load_recipe(folder.recipe)
-    built = build(recipe, prepare(recipe.data, progress=progress))
+    recipe = run_recipe(folder, set)
+    if set:
+        check_recipe(folder, recipe)
+    built = build(recipe, run_data(recipe, trained_on(path), progress))
     restore(built, path)
     return path, built

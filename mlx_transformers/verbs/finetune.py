@@ -21,6 +21,7 @@ from ..assembly.published import CONFIG, read_source, settled, target_start, typ
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.cache import cache_folder
 from ..core.errors import RunError
+from ..core.paths import expanded
 from ..core.task import Task
 from ..data.prepare import Progress as Preparing
 from ..data.tokenizers.load import load_tokenizer
@@ -235,7 +236,7 @@ def open_source(source: str | Path, root: Path = RUNS) -> Source:
     Raises:
         MlxtError: there is no such run, or the published tokenizer can't be read.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     published = (path / CONFIG).is_file() and not RunFolder(path).recipe.is_file()
     if published or (path.is_file() and path.suffix == ".gguf"):
         return _published(path)

@@ -15,10 +15,11 @@ MUTABLE_KEYS = (
     *("train.steps", "train.microbatch", "train.recompute"),
     *("train.shard_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
-    "data.tokenizer.path",
+    *("data.path", "data.valid_path", "data.tokenizer.path"),
     *("eval.", "checkpoint.", "log."),
 )
-"""Keys, or beginnings of keys, that may change on resume: none affects what was computed."""
+"""Keys, or beginnings of keys, that may change on resume: none affects what was computed. Where the
+data is may change; its fingerprint may not."""
 
 FINISHED = {
     "finished": "has all of its {} steps already.",
@@ -87,7 +88,7 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
             "microbatch, recompute, shard_optimizer, tensor_parallel and the limits of memory in "
-            "[train], data.tokenizer.path, and the tables eval, checkpoint and log may change."
+            "[train], the paths in [data], and the tables eval, checkpoint and log may change."
         )
 
 
@@ -121,8 +122,8 @@ def restore(built: Built, path: Path) -> Progress:
     if not imported and state["data"] != built.data.fingerprint:
         raise RunError(
             f"{path} was trained on other data than data.* gives now: the text or the tokenizer "
-            "has changed, so it can neither go on nor be measured there. Bring the old text back, "
-            "or start a new run with another --name."
+            "has changed, so it can neither go on nor be measured there. Name the old text (--set "
+            "data.path=FILE), or start a new run with another --name."
         )
     for role, digest in (state.get("frozen") or {}).items():
         if built.inputs().get("frozen", {}).get(role) != digest:

@@ -110,6 +110,7 @@ def measure(
     writing: Writing | None = None,
     root: Path = RUNS,
     progress: Preparing | None = None,
+    set: Sequence[str] = (),
 ) -> Measured:
     """Measure a run's best checkpoint, or the one named, at a task, on held-out data.
 
@@ -120,6 +121,7 @@ def measure(
         writing: settings of generation and groups; None decodes greedily.
         root: the folder of runs.
         progress: called while the data is prepared.
+        set: "path=value" strings that say where the data is now.
 
     Raises:
         MlxtError: there is no such task or run, or the run was trained for another one.
@@ -131,7 +133,7 @@ def measure(
         raise RunError(
             f"The task '{task}' writes no text: beams and lengths have no effect. Leave them out."
         )
-    path, built = open_run(run, root, progress)
+    path, built = open_run(run, root, progress, set)
     _check_run(built, task, chosen)
     built.model.update(built.step.train_state.evaluated())
     built.model.eval()

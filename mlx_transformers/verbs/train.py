@@ -23,11 +23,11 @@ from ..assembly.checks import check_division, check_model, check_warmup
 from ..assembly.model import draft_model
 from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
+from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
 from ..assembly.streams import held_out_batches, training_feed
 from ..core.device import facts, keep_freed, keep_wired
 from ..core.tree import Tree
 from ..data.prepare import Progress as Preparing
-from ..data.prepare import prepare
 from ..distributed.launch import join_job
 from ..distributed.processes import Ranks, check_divisible, tensor_parallel_ranks
 from ..recipe.show import diff
@@ -57,8 +57,9 @@ LOCAL_KEYS = ("data.path", "data.valid_path", "data.tokenizer.path")
 
 LogFn = Callable[[str], None]
 """Receives each message about the run, one sentence or more."""
-BuildFn = Callable[[], Built]
-"""Prepares the data and builds the recipe; called late, since it may take minutes."""
+BuildFn = Callable[[str | None], Built]
+"""Prepares the data, of this fingerprint if it is known, and builds the recipe; called late, since
+it may take minutes."""
 InitWeights = Callable[[Built], object]
 """Replaces the seeded weights of a new run's model."""
 
@@ -128,6 +129,8 @@ def train(
         if resumed is None:
             result = _begin(build_parts, init_weights, name, stem, root, say)
         else:
+            recipe = with_own_tokenizer(recipe, resumed.folder)
+            build_parts = partial(_build, recipe, ranks, progress)
             with resumed.folder.locked():
                 result = _continue(build_parts, recipe, resumed, say)
         ranks.gather(str(result.folder.path))  # tells the other ranks that the last save is done
@@ -150,7 +153,7 @@ def rehearse(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     check_model(recipe)
     require_trackers(recipe.log)
-    built = build(recipe, prepare(recipe.data, progress=progress))
+    built = build(recipe, run_data(recipe, None, progress))
     _warm_up(built, Progress(), say).close()
     say("Dry run: the first step works. Nothing was kept but the prepared data.")
 
@@ -164,7 +167,7 @@ def _begin(
     say: LogFn,
 ) -> Result:
     """Start a new run; if its first step fails, no folder is left behind."""
-    built = build_parts()
+    built = build_parts(None)
     start: Tree | None = None
     if init_weights is not None:
         init_weights(built)
@@ -195,7 +198,7 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
     saved = resumed.checkpoint or folder.newest()
     if saved is None:
         check_never_saved(folder)
-    built = build_parts()
+    built = build_parts(trained_on(saved) if saved else None)
     _notify_supervisor(built, folder, saved)
     done = _broadcast(built, restore(built, saved) if saved else Progress())
     if saved is None:
@@ -212,7 +215,7 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
 
 def _follow(build_parts: BuildFn, ranks: Ranks) -> Result:
     """Take part in the run of rank 0: the same steps, without writing or printing."""
-    built = build_parts()
+    built = build_parts(None)
     done = _broadcast(built, Progress())
     reason = finished_reason(built.recipe, done)
     if reason is None:
@@ -222,11 +225,16 @@ def _follow(build_parts: BuildFn, ranks: Ranks) -> Result:
     return Result(folder, done, reason, built.step.traces, is_main=False)
 
 
-def _build(recipe: Recipe, ranks: Ranks, progress: Preparing | None) -> Built:
+def _build(
+    recipe: Recipe,
+    ranks: Ranks,
+    progress: Preparing | None,
+    fingerprint: str | None = None,
+) -> Built:
     """Prepare the data and build the recipe, after checking that it is the same on all ranks."""
     keys = {path: value for path, value, _ in diff(recipe, {}) if path not in LOCAL_KEYS}
     ranks.agree(keys | {f"version of {name}": version(name) for name in ("mlx", "mlxt")})
-    data = prepare(recipe.data, progress=progress if ranks.is_main else None)
+    data = run_data(recipe, fingerprint, progress if ranks.is_main else None)
     ranks.agree({"fingerprint of the text and its tokenizer": data.fingerprint})
     return build(recipe, data, ranks)
 

@@ -73,7 +73,7 @@ def test_a_text_that_vanished_or_changed_is_named(mlxt: Mlxt, trained: Path, hom
     text = home / "text.txt"
     resume = ["train", "tiny", "--resume", "auto", "--steps", "6"]
     text.write_text(text.read_text() * 2)
-    refused(mlxt(*resume), "was trained on other data", "Bring the old text back")
+    refused(mlxt(*resume), "was trained on other data", "Name the old text")
     text.unlink()
     for verb in (resume, ["eval"], ["data", "inspect", "tiny"]):
         refused(mlxt(*verb), "data.path 'text.txt': there is no such file", "data.path=FILE")

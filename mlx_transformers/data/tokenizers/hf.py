@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...core.errors import DataError, unknown
+from ...core.paths import expanded
 from .tokenizer import Tokenizer, TokenizerKind
 
 ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
@@ -187,7 +188,7 @@ class TokenizerJson(TokenizerKind):
             ) from error
 
     def file(self) -> Path:
-        file = Path(self.path).expanduser()
+        file = expanded(self.path)
         return file / "tokenizer.json" if file.is_dir() else file
 
 

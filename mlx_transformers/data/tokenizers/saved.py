@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from ...core.paths import expanded
 from .load import load_tokenizer
 from .tokenizer import Tokenizer, TokenizerKind
 
@@ -26,4 +27,4 @@ class Saved(TokenizerKind):
         return load_tokenizer(self.file())
 
     def file(self) -> Path:
-        return Path(self.path).expanduser()
+        return expanded(self.path)

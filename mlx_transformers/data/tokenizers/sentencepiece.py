@@ -10,6 +10,7 @@ import sentencepiece as spm
 from pydantic import Field
 
 from ...core.errors import DataError
+from ...core.paths import expanded
 from .model_proto import Model, parse
 from .sample import sample
 from .tokenizer import Tokenizer, TokenizerKind
@@ -222,7 +223,7 @@ class SentencePiece(TokenizerKind):
             ) from error
 
     def file(self) -> Path | None:
-        return None if self.path is None else Path(self.path).expanduser()
+        return None if self.path is None else expanded(self.path)
 
 
 def _options(config: SentencePiece) -> dict[str, Any]:
