@@ -115,7 +115,10 @@ class DataKey:
         """Return a hash of the content that `identity` stands for."""
         own = None
         if self.data.tokenizer.file() is not None:
-            own = self.data.tokenizer.build([]).fingerprint()
+            tokenizer = self.data.tokenizer.build([])
+            own = tokenizer.fingerprint()
+            if tokenizer.prefix and self.data.batch.covers_text:
+                own = hashed([own, list(tokenizer.prefix)])
         return hashed([[source.digest() for source in self.sources], own])
 
     def check(self) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from mlx_transformers.core.errors import DataError
+from mlx_transformers.data.config import Data
+from mlx_transformers.data.prepare import prepare
+from mlx_transformers.data.prepared import Prepared
 from mlx_transformers.data.tokenizers.controls import with_controls
 from mlx_transformers.data.tokenizers.load import load_tokenizer
 from mlx_transformers.data.tokenizers.model_proto import Model, Piece, serialize
@@ -134,7 +137,9 @@ def test_amino_acids_need_no_spaces(tmp_path: Path) -> None:
     found = folder(tmp_path / "in", {"vocab.txt": "\n".join(words).encode()}, settings)
     assert found.encode("MKTAY L") == [words.index(letter) for letter in "MKTAYL"]
     assert found.encode("M?") == [words.index("M"), 3]
-    assert with_controls(found, ("mask", "cls")).control("mask") == len(words) - 1
+    controls = with_controls(found, ("mask", "cls", "sep"))
+    assert [controls.control(role) for role in ("mask", "cls", "sep")] == [len(words) - 1, 0, 2]
+    assert controls.vocab_size == len(words)
     assert found.prefix == (0,)
 
 
@@ -210,3 +215,27 @@ def test_a_continuation_keeps_its_first_space(tmp_path: Path) -> None:
     assert "".join([*map(going_on.feed, rest), going_on.flush()]) == " hi yo"
     assert "".join([*map(beginning.feed, [first, *rest]), beginning.flush()]) == "hi hi yo"
     assert found.decode([first, *rest]) == "hi" + " hi yo"
+
+
+def test_documents_begin_with_the_template_where_text_is_read_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "hi hi"}\n{"text": "hi yo"}\n')
+    tokenizer = llama(tmp_path / "in")
+    tokenizer.save(tmp_path / "tokenizer")
+    saved_one = {"kind": "saved", "path": str(tmp_path / "tokenizer")}
+    data = Data.model_validate(
+        {"path": str(path), "tokenizer": saved_one, "batch": {"kind": "rows"}, "valid_fraction": 0}
+    )
+    begin, end = tokenizer.prefix, tokenizer.eos_id
+    texts = [[*begin, *tokenizer.encode(text), end] for text in ("hi hi", "hi yo")]
+    assert stored(prepare(data)) == [*texts[0], *texts[1]]
+    llama(tmp_path / "bare", add_bos_token=False).save(tmp_path / "tokenizer")
+    assert stored(prepare(data)) == [*texts[0][1:], *texts[1][1:]]
+
+
+def stored(prepared: Prepared) -> list[int]:
+    tokens = prepared.tokens("train")
+    return [int(token) for token in tokens[0 : len(tokens)]]

@@ -95,6 +95,7 @@ NAMES_OF_CLASS: dict[str, dict[str, str]] = {
         "pad": "<pad>",
         "mask": "<mask>",
         "eos": "<eos>",
+        "sep": "<eos>",  # the class ends a text with it and has no separator
     },
     "MPNetTokenizer": {**FAIRSEQ_NAMES, "unk": "[UNK]"},
     **dict.fromkeys(
