@@ -19,50 +19,56 @@ from .options import (
 from .preparing import watch
 from .train import end
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A run or one of its checkpoints; or a folder with config.json and safetensors; "
+        "or a .gguf.",
+        metavar="RUN|DIR",
+        show_default=False,
+    ),
+]
+RecipeOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        help="A recipe: a TOML file, or its name in recipes/. Without it one is written for "
+        "--task and --data.",
+        metavar="[RECIPE]",
+        show_default=False,
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="Task of a recipe to write: classification, tagging, answers, embedding, masked, "
+        "text, translation or summarization.",
+        metavar="TASK",
+        show_default="that of the source",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Data of a recipe to write: a file, a folder or a glob.",
+        metavar="PATH",
+        show_default=False,
+    ),
+]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes",
+        help="Take weights even if the recipe changes what they compute.",
+    ),
+]
+
 
 def finetune(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A run or one of its checkpoints; or a folder with config.json and safetensors; "
-            "or a .gguf.",
-            metavar="RUN|DIR",
-            show_default=False,
-        ),
-    ],
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="A recipe: a TOML file, or its name in recipes/. Without it one is written for "
-            "--task and --data.",
-            metavar="[RECIPE]",
-            show_default=False,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="Task of a recipe to write: classification, tagging, answers, embedding, masked, "
-            "text, translation or summarization.",
-            metavar="TASK",
-            show_default="that of the source",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Data of a recipe to write: a file, a folder or a glob.",
-            metavar="PATH",
-            show_default=False,
-        ),
-    ] = None,
-    accept_changes: Annotated[
-        bool,
-        typer.Option(
-            "--accept-changes",
-            help="Take weights even if the recipe changes what they compute.",
-        ),
-    ] = False,
+    source: Source,
+    recipe: RecipeOrNone = None,
+    task: Task = None,
+    data: Data = None,
+    accept_changes: AcceptChanges = False,
     set: Sets = None,
     name: Name = None,
     resume: Resume = None,

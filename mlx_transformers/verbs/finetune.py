@@ -7,7 +7,7 @@ names, their heads don't. Token ids have to keep their meaning, so the tokenizer
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -147,25 +147,6 @@ def finetune(
     wanted = load_recipe(recipe, [*set, own])
     check_model(wanted)
 
-    def init_weights(built: Built) -> None:
-        start = found.read()
-        ours = dict(tree_flatten(built.model.parameters()))
-        vocab_size = start.model["vocab_size"]
-        taken = take(start.weights, ours, (vocab_size, built.model.vocab_size))
-        if not taken.whole:
-            raise RunError(
-                f"No weight of {found.where} has the name and the shape of one of this model's. "
-                f"It has {_listed(_shapes(start.weights))}; this model {_listed(_shapes(ours))}. "
-                "Give the recipe the source's sizes: mlxt show compares recipes."
-            )
-        model = settled(built.recipe.model, built.model.vocab_size)
-        shared = [*taken.whole, *taken.rows]
-        _check_meaning(
-            found.where, changed_meaning(start.model, model, ours, shared), accept_changes, say
-        )
-        built.step.train_state.start_from(tree_unflatten(list(taken.weights.items())))
-        say(taken.sentence(found.where))
-
     return train(
         wanted,
         name=name,
@@ -173,8 +154,30 @@ def finetune(
         root=root,
         say=say,
         progress=progress,
-        init_weights=init_weights,
+        init_weights=partial(_init_weights, found, accept_changes, say),
     )
+
+
+def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built) -> None:
+    """Start a run from the weights of a source.
+
+    Raises:
+        RunError: none of them fits, or they would mean something else.
+    """
+    start = source.read()
+    ours = dict(tree_flatten(built.model.parameters()))
+    taken = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
+    if not taken.whole:
+        raise RunError(
+            f"No weight of {source.where} has the name and the shape of one of this model's. "
+            f"It has {_listed(_shapes(start.weights))}; this model {_listed(_shapes(ours))}. "
+            "Give the recipe the source's sizes: mlxt show compares recipes."
+        )
+    model = settled(built.recipe.model, built.model.vocab_size)
+    changes = changed_meaning(start.model, model, ours, [*taken.whole, *taken.rows])
+    _check_meaning(source.where, changes, accept_changes, say)
+    built.step.train_state.start_from(tree_unflatten(list(taken.weights.items())))
+    say(taken.sentence(source.where))
 
 
 def _write_recipe(

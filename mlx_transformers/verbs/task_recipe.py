@@ -20,7 +20,7 @@ EPOCHS = 3
 """Passes over the training rows."""
 SEQ_LEN = 256
 """Tokens of the longest rows, where the model's own context is longer."""
-BATCH = 16
+BATCH, MIN_STEPS = 16, 30
 CLASSIFIER: Table = {"kind": "classifier", "n_classes": 2, "dropout": 0.1}
 
 
@@ -102,34 +102,74 @@ def task_recipe(
         MlxtError: an unknown task, one that the model can't learn, or data that lacks its fields.
     """
     name = task or usual_task(tasks, model)
+    kind = _task_kind(source, name, model, tasks)
+    table = {key: value for key, value in model.items() if key not in ("head", "pool")}
+    slots = _slots(source, kind, model)
+    rest = _rest(kind, model, tokenizer, data, start)
+    recipe: Recipe = typed(Recipe, resolve_data({"model": table | slots, **rest}, source))
+    prepared = prepare(recipe.data, progress=progress)
+    for slot, part in slots.items():
+        if "n_classes" in part and name != "answers" and prepared.labels:
+            slots[slot] = part | {"n_classes": len(prepared.labels)}
+    windows = kind.objective in ("clm", "mlm")
+    rows = prepared.count("train", "tokens" if windows else "documents")
+    rows = rows // rest["train"]["seq_len"] if windows else rows
+    steps = max(MIN_STEPS, math.ceil(EPOCHS * rows / BATCH))
+    rest["train"]["steps"] = steps
+    rest["optim"]["schedule"]["warmup"] = steps // 10
+    rest["eval"] = rest["checkpoint"] = {"every": max(10, steps // 5)}
+    resolved = resolve_data({"model": table | slots, **rest}, source)
+    typed(Recipe, resolved)
+    header = f"# Fine-tunes {source} for {name} on {data}: {EPOCHS} epochs.\n"
+    return header + to_toml(resolved.data)
+
+
+def _task_kind(source: str, name: str, model: Table, tasks: frozenset[Task]) -> TaskKind:
+    """Return a task that the model can learn.
+
+    Raises:
+        RunError: the task is unknown, or one for other models.
+    """
     if name not in TASKS:
         raise RunError(unknown("task", name, TASKS))
-    kind = TASKS[name]
-    if kind.model not in tasks:
+    if TASKS[name].model not in tasks:
         suited = [known for known, other in TASKS.items() if other.model in tasks]
         raise RunError(
             f"{source} can't learn the task '{name}': it is a model of the kind "
             f"'{model['kind']}', whose tasks are {', '.join(suited)}."
         )
-    table = {key: value for key, value in model.items() if key not in ("head", "pool")}
-    slots = {slot: model[slot] for slot in ("head", "pool") if model.get(slot)}
+    return TASKS[name]
+
+
+def _slots(source: str, kind: TaskKind, model: Table) -> dict[str, Table]:
+    """Return the head and the pool for a task: the model's own where they are of its kind.
+
+    Raises:
+        RunError: the task needs an MLM head, and the model has none.
+    """
+    own: dict[str, Table] = {slot: model[slot] for slot in ("head", "pool") if model.get(slot)}
     if kind.parts:
-        slots = {
-            slot: slots[slot] if (slots.get(slot) or {}).get("kind") == part["kind"] else dict(part)
+        return {
+            slot: own[slot] if slot in own and own[slot]["kind"] == part["kind"] else dict(part)
             for slot, part in kind.parts.items()
         }
-    elif kind.objective == "mlm" and (slots.get("head") or {}).get("kind") != "mlm":
+    if kind.objective == "mlm" and own.get("head", {}).get("kind") != "mlm":
         raise RunError(f"{source} has no head that predicts masked tokens, as 'masked' needs.")
-    else:
-        slots.pop("pool", None)
+    return {"head": own["head"]}
+
+
+def _rest(kind: TaskKind, model: Table, tokenizer: Path, data: str, start: str | None) -> Table:
+    """Return the tables beside `[model]`, with the number of steps left open."""
+    batch: Table = {"kind": kind.batch}
+    if start is not None and kind.batch == "pairs":
+        batch["start"] = start
     seq_len = min(SEQ_LEN, model.get("max_seq_len") or SEQ_LEN)
-    rest: Table = {
+    return {
         "objective": {"kind": kind.objective},
         "data": {
             "path": data,
             "tokenizer": {"kind": "saved", "path": str(tokenizer)},
-            "batch": {"kind": kind.batch}
-            | ({"start": start} if start and kind.batch == "pairs" else {}),
+            "batch": batch,
         },
         "train": {"steps": 1, "batch_size": BATCH, "seq_len": seq_len},
         "optim": {
@@ -140,18 +180,3 @@ def task_recipe(
         "eval": {"every": 100},
         "checkpoint": {"every": 100},
     }
-    recipe: Recipe = typed(Recipe, resolve_data({"model": table | slots, **rest}, source))
-    prepared = prepare(recipe.data, progress=progress)
-    for slot, part in slots.items():
-        if "n_classes" in part and name != "answers" and prepared.labels:
-            slots[slot] = part | {"n_classes": len(prepared.labels)}
-    rows = prepared.count("train", "documents")
-    tokens = prepared.count("train") // seq_len
-    steps = max(30, math.ceil(EPOCHS * (tokens if name in ("text", "masked") else rows) / BATCH))
-    rest["train"]["steps"] = steps
-    rest["optim"]["schedule"]["warmup"] = steps // 10
-    rest["eval"] = rest["checkpoint"] = {"every": max(10, steps // 5)}
-    resolved = resolve_data({"model": table | slots, **rest}, source)
-    typed(Recipe, resolved)
-    header = f"# Fine-tunes {source} for {name} on {data}: {EPOCHS} epochs.\n"
-    return header + to_toml(resolved.data)
