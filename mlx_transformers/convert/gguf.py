@@ -5,8 +5,8 @@ tensors have names of their own; in a "llama" queries and keys have their rotary
 neighbours.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +14,15 @@ import mlx.core as mx
 
 from ..core.errors import ConvertError
 from .config import ACTIVATIONS, HfConfig
-from .families.gemma import GEMMA
-from .families.gpt2 import GPT2
-from .families.llama import LLAMA
-from .families.mistral import MISTRAL
-from .families.mixtral import MIXTRAL
-from .families.qwen2 import QWEN2
-from .families.qwen3 import QWEN3
 from .family import Family, Table
+from .gguf_architectures import ARCHITECTURES, Architecture
 from .gguf_file import read_file
-from .rows import AS_IT_IS, BLOCK, Row, rows
-from .transforms import Add, Pairs, Split, Transform
+from .reference import defaults_of
 
 Metadata = dict[str, Any]
-THEIRS = "blk.{i}"
-
-KEYS = {
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.key_length": "head_dim",
-    "rope.freq_base": "rope_theta",
-    "vocab_size": "vocab_size",
-    "expert_count": "num_local_experts",
-    "expert_used_count": "num_experts_per_tok",
-}
-"""Their key, less the name of the architecture, and that of config.json."""
-
-GPT2_KEYS = {
-    "context_length": "n_positions",
-    "embedding_length": "n_embd",
-    "block_count": "n_layer",
-    "feed_forward_length": "n_inner",
-    "attention.head_count": "n_head",
-    "attention.layer_norm_epsilon": "layer_norm_epsilon",
-    "vocab_size": "vocab_size",
-}
 
 SCALINGS = {"none": "default", "linear": "linear"}
 """Rope scalings: their name, and that of config.json."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What llama.cpp knows under one name.
-
-    Attributes:
-        families: the families that it is, by `model_type`.
-        weights: the weight map of its files.
-        activation: the one that it has, and the key of config.json that tells it.
-        keys: their keys and those of config.json.
-        rotary: whether positions are.
-        fixed: keys of config.json and the only value that it has of each.
-    """
-
-    families: dict[str, Family]
-    weights: Callable[[HfConfig], list[Row]]
-    activation: tuple[str, str] = ("silu", "hidden_act")
-    keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
-    rotary: bool = True
-    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def told_by(config: HfConfig) -> tuple[str, Architecture]:
@@ -105,7 +50,11 @@ def read_gguf(path: Path) -> tuple[HfConfig, dict[str, mx.array], Family, Metada
         ConvertError: it isn't a GGUF file, or of another architecture, or says what isn't built.
     """
     metadata, tensors = read_file(path)
-    config = HfConfig(config_of(metadata, "output.weight" not in tensors, str(path)), str(path))
+    table = config_of(metadata, "output.weight" not in tensors, str(path))
+    biases = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
+    known = defaults_of(table["model_type"])
+    table |= {key: True for key, name in biases.items() if name in tensors and key in known}
+    config = HfConfig(table, str(path))
     return config, tensors, as_gguf(config), metadata
 
 
@@ -136,8 +85,9 @@ def as_gguf(config: HfConfig) -> Family:
     given = ACTIVATIONS.get(config.data.get(key, has), has)
     if given != has:
         raise ConvertError(f"llama.cpp has {has} only in a {config.model_type}, not {given}.")
-    for key, value in found.fixed.items():
-        if config.data.get(key, value) != value:
+    for key, fixed in found.fixed.items():
+        value = fixed(config) if callable(fixed) else fixed
+        if (config.data.get(key, value) or None) != (value or None):
             raise ConvertError(
                 f"llama.cpp has {key} = {value} only in a {config.model_type}, not "
                 f"{config.data[key]}."
@@ -145,83 +95,6 @@ def as_gguf(config: HfConfig) -> Family:
     tied = (("output.weight", "token_embd.weight"),)
     family = found.families[config.model_type]
     return replace(family, weights=found.weights, renames=(), dropped=(), tied=tied)
-
-
-def ends(norm: Transform = AS_IT_IS) -> list[Row]:
-    """Return the rows before the first layer and after the last; `norm` transforms norms."""
-    return [
-        Row("embed.table", "token_embd"),
-        Row("norm", "output_norm", norm),
-        Row("head", "output"),
-    ]
-
-
-def layer(turn: Callable[[int], Transform], config: HfConfig, norm: Transform) -> list[Row]:
-    """Return the rows of a layer with a gated ffn; `turn` transforms rotary heads."""
-    queries = config.get("num_attention_heads")
-    keys = config.get("num_key_value_heads") or queries
-    residuals = f"{BLOCK}.{{mixer,ffn}}_residual.pre"
-    return [
-        *rows(residuals, f"{THEIRS}.{{attn_norm,ffn_norm}}", norm),
-        Row(f"{BLOCK}.mixer.q", f"{THEIRS}.attn_q", turn(queries)),
-        Row(f"{BLOCK}.mixer.k", f"{THEIRS}.attn_k", turn(keys)),
-        *rows(f"{BLOCK}.mixer.{{v,o}}", f"{THEIRS}.{{attn_v,attn_output}}"),
-        *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{THEIRS}.attn_{{q,k}}_norm"),
-        *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}"),
-    ]
-
-
-def weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "llama", which may have experts."""
-    experts = rows(f"{BLOCK}.ffn.experts.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}_exps")
-    router = Row(f"{BLOCK}.ffn.router.gate", f"{THEIRS}.ffn_gate_inp")
-    return [*ends(), *layer(Pairs, config, AS_IT_IS), router, *experts]
-
-
-def by_halves(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "qwen2" or "qwen3", whose rotary features are halves like ours."""
-    return [*ends(), *layer(lambda heads: AS_IT_IS, config, AS_IT_IS)]
-
-
-def gemma_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "gemma", whose norms hold the factor, not factor - 1."""
-    return [*ends(Add(-1.0)), *layer(lambda heads: AS_IT_IS, config, Add(-1.0))]
-
-
-def gpt2_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "gpt2"."""
-    dim = config.get("n_embd")
-    packed = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
-    return [
-        *ends(),
-        Row("position.table", "position_embd"),
-        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
-        Row(packed, f"{THEIRS}.attn_qkv", Split((dim, dim, dim))),
-        Row(f"{BLOCK}.mixer.o", f"{THEIRS}.attn_output"),
-        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{THEIRS}.ffn_{{up,down}}"),
-    ]
-
-
-ARCHITECTURES = {
-    "llama": Architecture({"llama": LLAMA, "mistral": MISTRAL, "mixtral": MIXTRAL}, weights),
-    "qwen2": Architecture({"qwen2": QWEN2}, by_halves),
-    "qwen3": Architecture({"qwen3": QWEN3}, by_halves, fixed={"attention_bias": False}),
-    "gemma": Architecture(
-        {"gemma": GEMMA},
-        gemma_weights,
-        ("gelu_tanh", "hidden_activation"),
-        fixed={"attention_bias": False, "tie_word_embeddings": True},
-    ),
-    "gpt2": Architecture(
-        {"gpt2": GPT2},
-        gpt2_weights,
-        ("gelu_tanh", "activation_function"),
-        GPT2_KEYS,
-        rotary=False,
-        fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
-    ),
-}
-"""By llama.cpp's name."""
 
 
 def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") -> Table:
@@ -250,12 +123,15 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
         if key.endswith(("eps", "epsilon")):
             found[key] = float(f"{value:.6g}")  # a float32 there
     kind = "mixtral" if "num_local_experts" in found else next(iter(told.families))
-    return {
+    config = {
         "architectures": [told.families[kind].architecture],
         "model_type": kind,
         **found,
         "tie_word_embeddings": tied,
     }
+    for key, fixed in told.fixed.items():
+        config[key] = fixed(HfConfig(config)) if callable(fixed) else fixed
+    return config
 
 
 def _positions(own: Metadata, found: Table, where: str) -> Table:

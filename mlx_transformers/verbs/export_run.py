@@ -19,7 +19,7 @@ from ..convert.config import HfConfig
 from ..convert.family import Family, read
 from ..convert.flat_model import FlatModel
 from ..convert.fold_scale import fold_scales
-from ..convert.gguf import as_gguf, write_gguf
+from ..convert.gguf import as_gguf, told_by, write_gguf
 from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
 from ..convert.weights import to_theirs
@@ -219,10 +219,16 @@ def write_mlx_lm(found: Exportable, folder: Path) -> None:
 
 
 def write_llama_cpp(found: Exportable, path: Path) -> None:
-    """A file that llama.cpp opens."""
+    """Write a file that llama.cpp opens.
+
+    Raises:
+        ConvertError: llama.cpp lacks something of this model.
+    """
     family = as_gguf(HfConfig(found.config))
     window = FlatModel(found.table).get("block.mixer.window")
-    if isinstance(window, int) and window < found.table["max_seq_len"]:
+    _, architecture = told_by(HfConfig(found.config))
+    beyond = isinstance(window, int) and window < found.table["max_seq_len"]
+    if beyond and not architecture.windows:
         raise ConvertError(
             f"llama.cpp has no sliding window for this family, so from token {window + 1} on it "
             f"would see what this model doesn't. With --context {window} the export ends there."

@@ -62,6 +62,11 @@ def import_run(
             f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model {rows:,}: those from "
             f"{rows:,} on are never drawn."
         )
+    if found.config.data.get("auto_map"):
+        say(
+            "config.json names code of its own (auto_map). It isn't run: the model is built as the "
+            f"{found.family.name} of transformers."
+        )
     return folder
 
 

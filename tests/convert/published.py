@@ -89,8 +89,13 @@ MORE: dict[str, dict[str, Any]] = {
 }
 """Of further families that mlx-lm has."""
 
-GEMMA = {"gemma": {**ROPED, "head_dim": 12}}
-"""Which llama.cpp has, and mlx-lm with another gelu."""
+GEMMA = {
+    "gemma": {**ROPED, "head_dim": 12},
+    "arcee": {**ROPED, "hidden_act": "relu2"},
+    "olmoe": {**ROPED, "num_experts": 4, "num_experts_per_tok": 2},
+    "seed_oss": {**ROPED, "head_dim": 12},
+}
+"""Which llama.cpp has, and mlx-lm not or with another gelu."""
 
 
 def write(folder: Path, name: str, dtype: str = "float32", **changes: Any) -> Path:

@@ -25,13 +25,23 @@ from .published import write
 
 TEXT = "to be or not to be,\n\nthat is  the question: é 日本 12345\n" * 20
 CHANGES: dict[str, dict[str, Any]] = {
-    "llama": {"attention_bias": False},
+    "llama": {"attention_bias": True},
     "mistral": {"sliding_window": None},
     "mixtral": {},
     "qwen2": {},
     "qwen3": {},
     "gemma": {},
     "gpt2": {},
+    "arcee": {},
+    "gemma2": {"query_pre_attn_scalar": 12, "attention_bias": False, "hidden_size": 32},
+    "granite": {},
+    "olmo2": {"attention_bias": False},
+    "olmoe": {"attention_bias": False},
+    "qwen2_moe": {"norm_topk_prob": False},
+    "qwen3_moe": {"attention_bias": False, "mlp_only_layers": []},
+    "seed_oss": {"attention_out_bias": False},
+    "smollm3": {},
+    "starcoder2": {"hidden_act": "gelu_pytorch_tanh"},
 }
 
 
@@ -78,7 +88,7 @@ def test_what_llama_cpp_can_not_do_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConvertError, match=r"no sliding window .* from token 7 on"):
         export("mistral")
-    with pytest.raises(ConvertError, match="gemma and gpt2 are"):
+    with pytest.raises(ConvertError, match=r"cohere. is not written as GGUF"):
         export("cohere")
     with pytest.raises(ConvertError, match="has silu only in a llama, not gelu"):
         export("llama", hidden_act="gelu")
