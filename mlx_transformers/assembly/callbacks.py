@@ -8,7 +8,7 @@ from ..memory.meter import Meter
 from ..runs import checkpoint
 from ..runs.folder import RunFolder
 from ..runs.progress import Progress
-from ..trainer.callbacks import Evaluate, Report, Sample, Save, Sink
+from ..trainer.callbacks import Evaluate, Report, Sample, Save, ShowStatus, Sink
 from ..trainer.health import Health
 from ..trainer.loop import Callback
 from ..trainer.metrics import Window
@@ -17,7 +17,12 @@ from .plan import Plan
 from .streams import held_out_batches
 
 
-def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list[Callback]:
+def callbacks(
+    built: Built,
+    folder: RunFolder | None,
+    sinks: list[Sink],
+    status: ShowStatus = lambda text: None,
+) -> list[Callback]:
     """Reports, samples, evaluations and checkpoints, as the recipe asks for them.
 
     Every rank needs them, since evaluating and saving exchange arrays; a rank without a folder
@@ -27,7 +32,7 @@ def callbacks(built: Built, folder: RunFolder | None, sinks: list[Sink]) -> list
     recipe, ranks = built.recipe, built.step.train_state.ranks
     peak_flops = sum(ranks.gather(matmul_flops(built.step.dtype)))
     window = Window(built.flops_per_token, peak_flops)
-    report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop")
+    report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop", status)
     found: list[Callback] = [Health(), report]
     found.append(
         Evaluate(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def compare(
     run: Annotated[
         list[str],
-        typer.Argument(help="Names or folders of runs.", metavar="RUN...", show_default=False),
+        typer.Argument(help="Names or folders of runs.", metavar="RUN", show_default=False),
     ],
     runs: Runs = Path("runs"),
     as_json: AsJson = False,

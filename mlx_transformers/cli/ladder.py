@@ -18,7 +18,7 @@ def ladder(
         list[str],
         typer.Argument(
             help="The last recipe of a chain, or every rung of the ladder.",
-            metavar="RECIPE...",
+            metavar="RECIPE",
             show_default=False,
         ),
     ],

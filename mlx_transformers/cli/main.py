@@ -40,6 +40,7 @@ app = typer.Typer(
     epilog="Start with: mlxt train recipes/mistral_tiny.toml",
     no_args_is_help=True,
     add_completion=True,
+    rich_markup_mode="markdown",  # keeps [train] and the like, which the default takes for markup
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -13,7 +13,7 @@ def report(
         list[str] | None,
         typer.Argument(
             help="Names or folders of runs; several are drawn on the same axes.",
-            metavar="RUN...",
+            metavar="RUN",
             show_default="the newest run",
         ),
     ] = None,

@@ -15,7 +15,7 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 Names = Annotated[
-    list[str], typer.Argument(help="Names of runs.", metavar="RUN...", show_default=False)
+    list[str], typer.Argument(help="Names of runs.", metavar="RUN", show_default=False)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
@@ -72,7 +72,7 @@ def remove(names: Names, yes: Yes = False, runs: Runs = Path("runs")) -> None:
 def prune(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of runs.", metavar="[RUN]...", show_default="all runs"),
+        typer.Argument(help="Names of runs.", metavar="RUN", show_default="all runs"),
     ] = None,
     keep: Annotated[
         int, typer.Option(help="Newest checkpoints to keep, besides the best.", min=1, metavar="N")

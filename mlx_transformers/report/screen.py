@@ -34,6 +34,7 @@ class Screen(Protocol):
     def __enter__(self) -> "Screen": ...
     def __exit__(self, *error: object) -> None: ...
     def write(self, record: Record) -> None: ...
+    def status(self, text: str) -> None: ...
 
 
 def open_screen(title: str, steps: int, done: int) -> Screen:
@@ -55,6 +56,9 @@ class PlainScreen:
 
     def write(self, record: Record) -> None:
         print(line(record), flush=True)
+
+    def status(self, text: str) -> None:
+        pass  # plain output has no line that could be rewritten
 
 
 def line(record: Record) -> str:
@@ -106,6 +110,7 @@ class LiveScreen:
             TimeRemainingColumn(compact=True),
             expand=True,
         )
+        self.title = title
         self.task = self.bar.add_task(title, total=steps, completed=done)
         self.live = Live(self._panel(), console=self.console, refresh_per_second=4)
 
@@ -125,6 +130,11 @@ class LiveScreen:
             self.losses.append(record["train_loss"])
         self.last |= record
         self.live.update(self._panel())
+
+    def status(self, text: str) -> None:
+        """Show what the run does beside training after its name, or only the name."""
+        shown = f"{self.title} · {text}" if text else self.title
+        self.bar.update(self.task, description=shown)
 
     def _panel(self) -> Table:
         grid = Table.grid(expand=True)

@@ -8,7 +8,7 @@ samples, which can't cost a checkpoint.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -46,16 +46,29 @@ def paused(trainer: Trainer, window: Window) -> Iterator[None]:
     window.pause(time.perf_counter() - start)
 
 
+ShowStatus = Callable[[str], None]
+"""Shows what the run does beside training: "validating 3 of 40"; an empty text ends it."""
+
+
 class RunWarning(UserWarning):
     """Something beside the training failed; the run goes on without it."""
 
 
 class Report:
-    """Writes the means since the last report to every sink, every `log.every` steps."""
+    """Writes the means since the last report to every sink, every `log.every` steps.
+
+    `status` is called while something else than a step takes time.
+    """
 
     def __init__(
-        self, config: Log, window: Window, sinks: list[Sink], stop_nonfinite: bool
+        self,
+        config: Log,
+        window: Window,
+        sinks: list[Sink],
+        stop_nonfinite: bool,
+        status: ShowStatus = lambda text: None,
     ) -> None:
+        self.status = status
         self.every = config.every
         self.window = window
         self.sinks = sinks
@@ -130,7 +143,8 @@ class Evaluate:
         if progress.step % self.config.every and trainer.reason != "finished":
             return
         with paused(trainer, self.report.window):
-            values = self.evaluator(self.batches())
+            values = self.evaluator(self._shown(self.batches()))
+            self.report.status("")
             self.report.write(trainer, values)
         if self.best.metric not in values:
             raise RunError(
@@ -145,6 +159,13 @@ class Evaluate:
                 "the last checkpoint."
             )
         self._rank(trainer, value)
+
+    def _shown(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass batches on, showing how many are done."""
+        total = f" of {len(batches)}" if isinstance(batches, Sized) else ""
+        for number, batch in enumerate(batches, start=1):
+            self.report.status(f"validating {number}{total}")
+            yield batch
 
     def _rank(self, trainer: Trainer, value: float) -> None:
         """Remember the best evaluation; stop the run after `eval.patience` that were not better."""

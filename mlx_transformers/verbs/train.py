@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -36,7 +37,7 @@ from ..report.screen import open_screen
 from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, create
 from ..runs.progress import Progress
-from ..trainer.callbacks import Sink
+from ..trainer.callbacks import ShowStatus, Sink
 from ..trainer.dry_run import dry_run
 from ..trainer.loop import Trainer, arrays
 from ..trainer.sinks import JsonLines, require_trackers, trackers
@@ -282,11 +283,11 @@ def _run(built: Built, feed: Feed, folder: RunFolder | None, progress: Progress,
     keep_wired(planned.wired)
     with ExitStack() as stack:
         stack.enter_context(closing(feed))
-        sinks = _open_sinks(stack, built, folder, progress) if folder else []
+        outputs = _open_outputs(stack, built, folder, progress) if folder else Outputs([])
         if folder:
             folder.keep_plan(planned.facts())
         meter = memory_meter(built, planned)
-        called = [meter, *callbacks(built, folder, sinks)]
+        called = [meter, *callbacks(built, folder, outputs.sinks, outputs.status)]
         mx.reset_peak_memory()  # after the reference product that MFU is a share of
         reason = Trainer(built.step, feed, built.recipe.train, called, progress).run()
     if folder:
@@ -304,9 +305,14 @@ def _plan(built: Built) -> Plan:
     return plan(built.recipe, built.model, ranks=ranks.world, tensor_parallel=tensor_parallel)
 
 
-def _open_sinks(
-    stack: ExitStack, built: Built, folder: RunFolder, progress: Progress
-) -> list[Sink]:
+class Outputs(NamedTuple):
+    """The sinks of a run's records, and the function that shows its status on the screen."""
+
+    sinks: list[Sink]
+    status: ShowStatus = lambda text: None
+
+
+def _open_outputs(stack: ExitStack, built: Built, folder: RunFolder, progress: Progress) -> Outputs:
     """Write the run's description, then open its log, the screen and the trackers."""
     recipe = built.recipe
     _describe(folder, recipe, built)
@@ -314,7 +320,7 @@ def _open_sinks(
     found = trackers(recipe.log, folder.path, recipe.model_dump())
     log = stack.enter_context(closing(JsonLines(folder.log)))
     screen = open_screen(folder.name, recipe.train.steps, progress.step)
-    return [log, stack.enter_context(screen), *found]
+    return Outputs([log, stack.enter_context(screen), *found], screen.status)
 
 
 def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:

@@ -7,7 +7,14 @@ import sys
 import pytest
 from rich.console import Console
 
-from mlx_transformers.report.screen import CURVE_WIDTH, PlainScreen, curve, numbers, open_screen
+from mlx_transformers.report.screen import (
+    CURVE_WIDTH,
+    LiveScreen,
+    PlainScreen,
+    curve,
+    numbers,
+    open_screen,
+)
 
 RECORD = {
     "train_loss": 11.123,
@@ -56,3 +63,11 @@ def test_a_terminal_that_cannot_rewrite_lines_gets_plain_ones(
     assert isinstance(open_screen("x", 10, 0), PlainScreen)
     monkeypatch.setenv("TERM", "xterm")
     assert not isinstance(open_screen("x", 10, 0), PlainScreen)
+
+
+def test_the_bar_says_what_the_run_does_beside_training() -> None:
+    shown = LiveScreen("mine", 10, 0)
+    shown.status("validating 3 of 40")
+    assert shown.bar.tasks[0].description == "mine · validating 3 of 40"
+    shown.status("")
+    assert shown.bar.tasks[0].description == "mine"

@@ -231,3 +231,9 @@ def test_progress_without_a_terminal_is_a_line_for_each_stage(
         "Preparing the data: tokenizing",
         "Preparing the data: tokenizing 40%",
     ]
+
+
+def test_help_keeps_the_names_of_tables(mlxt: Mlxt) -> None:
+    """Rich would take [train] for markup and leave it out."""
+    shown = " ".join(mlxt("ladder", "--help").out.split())
+    assert "takes [data] and the budget of [train] from the last recipe" in shown
