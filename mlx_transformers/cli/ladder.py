@@ -72,12 +72,14 @@ def ladder(
 
 
 def _compared(folder: Path, rungs: "list[Rung]") -> list[Path]:
-    """Write the report of one run of each rung on the same axes."""
+    """Write the report of all runs on the same axes; several seeds make a mean with a band."""
     from ..core.errors import RunError
     from ..report.runs import report
 
     try:
-        return [report([folder / rung.run for rung in rungs], folder / "report.html")]
+        return [
+            report([folder / run for rung in rungs for run in rung.runs], folder / "report.html")
+        ]
     except RunError as error:
         print(f"Without a report: {error}")
         return []
@@ -93,7 +95,7 @@ def _plot(folder: Path, rungs: "list[Rung]") -> list[Path]:
     curves = {
         rung.recipe: [
             (r["tokens"], r[metric])
-            for r in RunFolder(folder / rung.run).records()
+            for r in RunFolder(folder / rung.runs[0]).records()
             if r.get(metric) is not None
         ]
         for rung in rungs

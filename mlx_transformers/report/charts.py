@@ -12,11 +12,19 @@ LETTER = 0.0145
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot: its label, its points, and the number of its colour on the page."""
+    """One line of a plot.
+
+    Attributes:
+        label: its name.
+        points: its points (x, y), in order.
+        colour: the number of its colour on the page.
+        band: the range (low, high) around each point; empty draws none.
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
     colour: int
+    band: Sequence[tuple[float, float]] = ()
 
 
 def lines(
@@ -52,6 +60,9 @@ def lines(
         x, y = zip(*line.points, strict=True)
         few = "o" if len(line.points) <= 24 else None
         axes.plot(x, y, dashes, color=colour, lw=1.4, marker=few, ms=2.6, label=line.label)
+        if line.band:
+            low, high = zip(*line.band, strict=True)
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     if from_zero:
         highest = max((y for line in found for _, y in line.points), default=0.0)
         axes.set_ylim(0, 1.08 * highest or 1.0)

@@ -1,5 +1,7 @@
 """Draws the curves of runs: metrics, speed, learning rate, memory."""
 
+import re
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +22,32 @@ MEMORY_MEANS = (
     "arrays held so far; process: what the system counts for the process, swapped pages included."
 )
 TOKENS = "training tokens"
+SEED = re.compile(r"-seed\d+$")
+"""End of the name of a run that `--seeds` made."""
+
+
+def by_seed(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Group runs whose names differ by their seed alone: "a-seed1", "a-seed2"."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(SEED.sub("", run.name), []).append(run)
+    return {name if len(group) > 1 else group[0].name: group for name, group in found.items()}
+
+
+def _line(name: str, group: Sequence[Run], key: str, colour: int) -> Line:
+    """The curve of a run; of several seeds their mean, with their range as a band."""
+    if len(group) == 1:
+        return Line(name, group[0].points(key), colour)
+    columns = [dict(run.points(key)) for run in group]
+    common = [x for x in columns[0] if all(x in column for column in columns)]
+    values = [[column[x] for column in columns] for x in common]
+    points = [(x, statistics.fmean(each)) for x, each in zip(common, values, strict=True)]
+    return Line(name, points, colour, [(min(each), max(each)) for each in values])
 
 
 def _curve(runs: Sequence[Run], key: str, title: str, unit: str, **options: Any) -> str:
     """One quantity of every run as a figure; empty if no run has it."""
-    found = [Line(run.name, run.points(key), i) for i, run in enumerate(runs)]
+    found = [_line(name, group, key, i) for i, (name, group) in enumerate(by_seed(runs).items())]
     if not any(len(line.points) > 1 for line in found):
         return ""  # a single dot is no curve; the summary has its value
     svg = lines(key.replace("_", "-"), f"{title}, {unit}", found, x_label=TOKENS, **options)

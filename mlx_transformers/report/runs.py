@@ -15,7 +15,7 @@ from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find
 from . import page
-from .curves import MEMORY, loss, memory, speed
+from .curves import MEMORY, by_seed, loss, memory, speed
 from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
 from .profiles import sweep_maps, sweep_table
@@ -85,8 +85,11 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     if len(runs) == 1:
         leads = [escape(headline(runs[0]))]
     else:
-        shown = [page.swatch(run.name, i % N_SERIES) for i, run in enumerate(runs)]
-        leads = [f"{s}: {escape(headline(r))}" for s, r in zip(shown, runs, strict=True)]
+        leads = [
+            f"{page.swatch(run.name, i % N_SERIES)}: {escape(headline(run))}"
+            for i, group in enumerate(by_seed(runs).values())
+            for run in group
+        ]
     leads.append(f'<span class="soft">Last record of {escape(when)}.</span>')
     out = page.Page(" · ".join(names), *leads)
     out.add("samples", "Samples", *(_samples(run, len(runs) == 1) for run in runs))

@@ -32,7 +32,7 @@ class Rung:
         delta, delta_error: the paired difference to the rung before, and its half width.
         seeds: seeds of the runs.
         lower_is_better: direction of the metric.
-        run: name of its run, of the first if it has several.
+        runs: names of its runs, one per seed.
     """
 
     recipe: str
@@ -54,7 +54,7 @@ class Rung:
     delta_error: float | None = None
     seeds: tuple[int, ...] = ()
     lower_is_better: bool = True
-    run: str = ""
+    runs: tuple[str, ...] = ()
 
 
 def read(text: str) -> list[Rung]:
@@ -62,9 +62,10 @@ def read(text: str) -> list[Rung]:
     names = {field.name for field in fields(Rung)}
     rungs = []
     for row in json.loads(text):
-        old = {"value": row["val_bpb"], "delta": row["delta_bpb"], "run": row["recipe"]}
+        old = {"value": row["val_bpb"], "delta": row["delta_bpb"], "runs": [row["recipe"]]}
         found = old | {name: value for name, value in row.items() if name in names}
-        rungs.append(Rung(**found | {"seeds": tuple(found.get("seeds", ()))}))
+        lists = {name: tuple(found.get(name, ())) for name in ("seeds", "runs")}
+        rungs.append(Rung(**found | lists))
     return rungs
 
 

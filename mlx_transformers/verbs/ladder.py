@@ -275,7 +275,7 @@ def _measure(
         delta_error=None if delta is None else delta.error,
         seeds=tuple(runs),
         lower_is_better=best.direction == "min",
-        run=next(iter(runs.values())).name,
+        runs=tuple(run.name for run in runs.values()),
     )
     return rung, values
 

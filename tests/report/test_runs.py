@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.report import curves
+from mlx_transformers.report.curves import by_seed
+from mlx_transformers.report.run import read
 from mlx_transformers.report.runs import report, written
 from mlx_transformers.runs.folder import RunFolder
 
@@ -63,6 +66,23 @@ def test_training_and_validation_share_their_axes(make_run: MakeRun) -> None:
     svg = re.search(r'<svg[^>]*aria-label="Loss, training and validation.*?</svg>', text, re.DOTALL)
     assert svg is not None
     assert {"var(--series-0)", "var(--series-1)"} <= set(re.findall(r"var\(--series-\d\)", svg[0]))
+
+
+def test_runs_of_several_seeds_are_one_line_with_a_band(make_run: MakeRun) -> None:
+    shifted = [
+        record | ({"val_loss": record["val_loss"] + 0.5} if "val_loss" in record else {})
+        for record in log()
+    ]
+    runs = [make_run("a-seed1"), make_run("a-seed2", records=shifted), make_run("b")]
+    found = by_seed([read(RunFolder(run)) for run in runs])
+    assert {name: len(group) for name, group in found.items()} == {"a": 2, "b": 1}
+    line = curves._line("a", found["a"], "val_loss", 0)
+    assert line.points == [(2000, 2.75), (4000, 3.0)]
+    assert line.band == [(2.5, 3.0), (2.75, 3.25)]
+    text = report(runs).read_text()
+    svg = re.search(r'<svg[^>]*aria-label="Validation loss.*?</svg>', text, re.DOTALL)
+    assert svg is not None
+    assert "fill-opacity: 0.2" in svg[0]
 
 
 def test_a_single_value_is_no_plot(make_run: MakeRun) -> None:
