@@ -31,8 +31,8 @@ NO_MEMORY = (
     "resource temporarily unavailable",
     "can't start new thread",
 )
-"""What MLX and Metal say where memory ends, the limit of a single buffer included; the last two are
-of C++ and of Python, where there is none for the stack of another thread."""
+"""Parts of messages that mean that memory ran out: of MLX and Metal, whose buffers have a limit
+too; the last two of C++ and Python, which found none for the stack of a thread."""
 
 
 def report(sentence: str) -> None:

@@ -189,8 +189,8 @@ def expand(table: Table) -> Table:
 
 
 def removals(table: Mapping[str, Any], path: KeyPath = ()) -> list[str]:
-    """What the full blocks of a resolved table lack beside their `[X.block]`: the `unset` that
-    makes the table mean the same when it is read as a recipe again."""
+    """List the keys of `[X.block]` that the full blocks of a resolved table lack: the `unset` with
+    which the table keeps its meaning when it is read as a recipe."""
     found: list[str] = []
     block, blocks = table.get("block"), table.get("blocks")
     if isinstance(block, dict) and isinstance(blocks, dict):

@@ -16,7 +16,7 @@ from .figure import new_figure
 BUSY_NOTE = ": this machine was busy, and may be faster than this says"
 
 NO_ROOM = "no room"
-"""What a map shows of a cell that was stopped by plan."""
+"""Text of a cell that was not measured because its plan doesn't fit."""
 
 Rows = list[tuple[str, ...]]
 

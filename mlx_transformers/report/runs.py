@@ -109,7 +109,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
 
 
 def _plan(runs: Sequence[Run]) -> str:
-    """What was planned beside what was measured, for the runs that kept their plan."""
+    """Compare planned with measured memory, for runs that have a plan.json."""
     known = [run for run in runs if run.plan]
     if not known:
         return ""
@@ -132,7 +132,7 @@ def _samples(run: Run, alone: bool) -> str:
 
 
 def _recipe(run: Run, alone: bool) -> str:
-    """The resolved recipe as the run keeps it: each key with the file that set it."""
+    """Show the run's recipe.toml: each key with the file that set it."""
     return page.folded(
         f"{run.name}: every key and what set it", page.text(run.recipe), unfolded=alone
     )
@@ -146,7 +146,7 @@ def _parsed(run: Run) -> dict[str, Any]:
 
 
 def _differences(runs: Sequence[Run]) -> str:
-    """The keys in which not all recipes agree."""
+    """Table of the keys in which the recipes differ."""
     tables = [{dotted(p): v for p, v in leaves(_parsed(run))} for run in runs]
     paths = sorted({path for table in tables for path in table})
     rows = []
@@ -181,7 +181,7 @@ def _command(run: Run, named: bool) -> str:
 
 
 def _facts(names: Sequence[str], tables: Sequence[Mapping[str, str]]) -> str:
-    """Facts as rows, runs as columns."""
+    """Table with facts as rows and runs as columns."""
     keys = dict.fromkeys(key for table in tables for key in table)
     rows = [
         [escape(key.replace("_", " ")), *(escape(table.get(key, "")) for table in tables)]
