@@ -13,11 +13,13 @@ from ..data.batches.streams import Streams
 from ..data.batches.tagged import Tagged
 from ..data.batches.text_pairs import TextPairs
 from ..data.tokenizers.byte import Byte
+from ..data.tokenizers.byte_level_bpe import ByteLevelBpe
 from ..data.tokenizers.char import Char
 from ..data.tokenizers.hf import TokenizerJson
 from ..data.tokenizers.numbers import Numbers
 from ..data.tokenizers.saved import Saved
 from ..data.tokenizers.sentencepiece import SentencePiece
+from ..data.tokenizers.wordpiece import WordPiece
 from ..layers.aligns.additive import Additive
 from ..layers.aligns.concat import Concat
 from ..layers.aligns.dot import Dot
@@ -153,7 +155,8 @@ fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
 fill("source", Stream, of=SourceKind)
-fill("tokenizer", Char, Byte, SentencePiece, TokenizerJson, Numbers, Saved)
+fill("tokenizer", Char, Byte, SentencePiece, ByteLevelBpe, WordPiece)
+fill("tokenizer", TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon, of=OptimizerKind)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive, of=ClipKind)
 fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd, of=ScheduleKind)

@@ -1,6 +1,6 @@
 """Reports on corpora and prepared sets, for `mlxt data list` and `mlxt data inspect`."""
 
-import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.cache import cache_folder
+from ..core.errors import DataError
 from .corpora.table import CORPORA
 from .prepared import Prepared
 from .shards import SPLITS, Split
@@ -85,14 +86,11 @@ def prepared_sets() -> list[Prepared]:
     """Return the finished sets in the cache, by name."""
     manifests = sorted((cache_folder() / "data").glob("*/manifest.json"))
     finished = [path for path in manifests if path.parent.suffix not in (".partial", ".old")]
-    return [Prepared(path.parent) for path in finished if _readable(path.read_bytes())]
-
-
-def _readable(manifest: bytes) -> bool:
-    try:
-        return "splits" in json.loads(manifest)
-    except ValueError:
-        return False
+    found = []
+    for path in finished:
+        with suppress(DataError):  # a damaged one is prepared again when it is needed
+            found.append(Prepared(path.parent))
+    return found
 
 
 def report(prepared: Prepared, *, n_rows: int = 3, length: int = 64) -> Report:
