@@ -19,6 +19,7 @@ from ..recipe.validate import typed
 from ..trainer.config import Checkpoints, Eval, Log, Train
 from ..trainer.source import SourceKind, Stream
 from . import registry as registry  # fills the slots before any schema is built
+from .sizes import check_model_sizes, check_step_sizes
 
 
 class Recipe(Config):
@@ -49,6 +50,12 @@ class Recipe(Config):
     def resolved(self) -> Resolved | None:
         """The merged tables, and the recipe that set each key; None if made in Python."""
         return self._resolved
+
+    @model_validator(mode="after")
+    def _sizes_are_possible(self) -> "Recipe":
+        check_model_sizes(self.model)
+        check_step_sizes(self.train, self.eval)
+        return self
 
     @model_validator(mode="after")
     def _batch_suits_objective(self) -> "Recipe":
