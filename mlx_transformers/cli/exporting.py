@@ -10,7 +10,7 @@ from .options import Runs, user_path
 
 
 class Format(StrEnum):
-    """What another library reads."""
+    """Formats of other libraries."""
 
     HF = "hf"
     MLX_LM = "mlx-lm"
@@ -18,7 +18,7 @@ class Format(StrEnum):
 
 
 class Dtype(StrEnum):
-    """What weights are written in."""
+    """Dtypes of written weights."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -49,14 +49,14 @@ def export(
     dtype: Annotated[
         Dtype | None,
         typer.Option(
-            help="What the weights are written in.",
-            show_default="float32; of an imported run what it came in",
+            help="Dtype of the weights.",
+            show_default="float32, or the dtype of an imported model",
         ),
     ] = None,
     context: Annotated[
         int | None,
         typer.Option(
-            help="The longest sequence, where it shall be shorter than the model's own.",
+            help="Shorten the longest sequence to this many tokens.",
             metavar="TOKENS",
             show_default=False,
         ),
@@ -65,8 +65,8 @@ def export(
 ) -> None:
     """Write a run for transformers, mlx-lm or llama.cpp, with its tokenizer.
 
-    The logits there are the same. A model that the format can't say is an error that names what
-    it can't.
+    The logits there are the same. If the format cannot express the model, the error names the
+    unsupported option.
     """
     from ..runs.folder import find_checkpoint
     from ..verbs.export_run import export_run

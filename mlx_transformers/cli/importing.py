@@ -24,10 +24,10 @@ def import_model(
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Make a run of a published model: generate, eval, show and export take it like any other.
+    """Make a run of a published model, for generate, embed, eval, finetune, show and export.
 
-    Nothing in the folder is executed or unpickled. What isn't built here (a family, an option, a
-    tensor) is an error that names it.
+    Nothing in the folder is executed or unpickled. An unsupported family, option or tensor is an
+    error that names it.
     """
     from ..assembly.recipe import load_recipe
     from ..data.tokenizers.load import load_tokenizer

@@ -1,4 +1,4 @@
-"""From a run to files that other libraries open: transformers, mlx-lm, llama.cpp."""
+"""Writes a run as files that transformers, mlx-lm or llama.cpp open."""
 
 import json
 import os
@@ -24,14 +24,15 @@ from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
 from ..convert.weights import to_theirs
 from ..core.errors import ConvertError, unknown
+from ..core.parse import read_table
 from ..core.paths import inside, plain_name
 from ..data.tokenizers.gguf import write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..runs.folder import RUNS, find_checkpoint
 
-AHEAD = "ahead."
-"""How the names of parameters that look ahead begin."""
+MULTI_TOKEN = "ahead."
+"""Prefix of the parameters of multi-token prediction."""
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -40,8 +41,8 @@ class Exportable:
     """A run under published names.
 
     Attributes:
-        table: its settled `[model]` table.
-        family: what it is published as.
+        table: its resolved `[model]` table.
+        family: the family that it is published as.
         config: its config.json.
         parameters: its weights under our names, in float32.
         tokenizer: its tokenizer.
@@ -100,7 +101,7 @@ def export_run(
         context: a shorter longest sequence.
 
     Raises:
-        MlxtError: the run can't be said in that format; says what can't.
+        MlxtError: the format cannot express the model; the message names the feature.
     """
     if to not in TARGETS:
         raise ConvertError(unknown("format", to, TARGETS))
@@ -135,10 +136,10 @@ def _publish(partial: Path, out: Path) -> None:
 def exportable(
     run: str | Path | None, root: Path = RUNS, dtype: str | None = None, context: int | None = None
 ) -> Exportable:
-    """A run under the names and in the layout of the family that it belongs to.
+    """Return a run under the names and in the layout of the family that it belongs to.
 
     Raises:
-        MlxtError: there is no such run, or no family that can say it.
+        MlxtError: there is no such run, or its model belongs to no family.
     """
     folder, checkpoint = find_checkpoint(run, root)
     recipe = load_recipe(folder.recipe)
@@ -150,27 +151,29 @@ def exportable(
     if context is not None:
         table = _shorter(table, context)
     came_with = folder.path / CONFIG
-    original = json.loads(came_with.read_text("utf-8")) if came_with.is_file() else None
-    family, said = match(table, lambda t: _settle(t, str(folder.path)), original)
+    original = read_table(came_with) if came_with.is_file() else None
+    family, written = match(table, lambda t: _settle(t, str(folder.path)), original)
     # Libraries disagree on defaults, so every option is written out.
-    config = {**(write_config(family, table) or {}), **said.data}
-    dtype = dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
+    config = {**(write_config(family, table) or {}), **written.data}
+    if dtype is None:
+        came_in = config.get("dtype") or config.get("torch_dtype")
+        dtype = came_in if came_in in DTYPES else "float32"  # quantized models have others
     if dtype not in DTYPES:
         raise ConvertError(unknown("dtype", str(dtype), DTYPES))
     if original is None:
-        begins = getattr(recipe.data.batch, "start", None)
+        begins = recipe.data.batch.model_dump().get("start")
         # Their default is often beyond the vocabulary.
         named = {"pad_token_id": None, **control_tokens(tokenizer, begins)}
         config = {**named, **config, "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
-    whole = parameters(ours, table, family, said.data)
-    return Exportable(table, family, config, whole, tokenizer)
+    theirs = parameters(ours, table, family, written.data)
+    return Exportable(table, family, config, theirs, tokenizer)
 
 
 def discriminator(
     table: dict[str, Any], ours: dict[str, mx.array]
 ) -> tuple[dict[str, Any], dict[str, mx.array]]:
-    """The half of a pair that is kept after training, with the words that both halves share."""
+    """Return the discriminator of an ELECTRA pair, with the embedding that both halves share."""
     half = {
         name.removeprefix("discriminator."): array
         for name, array in ours.items()
@@ -184,36 +187,39 @@ def discriminator(
 def parameters(
     ours: dict[str, mx.array], table: dict[str, Any], family: Family, config: dict[str, Any]
 ) -> dict[str, mx.array]:
-    """A model's parameters as its family has them: zeros for the biases and types that only the
-    family has, and no multi-token prediction where the family has none: it served the training."""
+    """Return a model's parameters as its family has them.
+
+    Biases and token types that only the family has are zeros; multi-token prediction, which served
+    the training, is left out if the family has none.
+    """
     twin = typed_model(family.table(HfConfig(config)), family.name)
     vocab_size = table["vocab_size"]
     theirs = settled(twin, vocab_size)
     zeros = {
         name: mx.zeros(array.shape)
         for name, array in tree_flatten(twin.build(vocab_size).parameters())
-        if name.endswith((".bias", "embed.types.weight")) and not name.startswith(AHEAD)
+        if name.endswith((".bias", "embed.types.weight")) and not name.startswith(MULTI_TOKEN)
     }
-    kept = ours if theirs.get("ahead") else without_ahead(ours)
+    kept = ours if theirs.get("ahead") else without_multi_token(ours)
     return zeros | fold_scales(kept, table, theirs)
 
 
-def without_ahead(parameters: dict[str, mx.array]) -> dict[str, mx.array]:
-    """Parameters less those that look ahead, which serve the training alone."""
-    return {name: array for name, array in parameters.items() if not name.startswith(AHEAD)}
+def without_multi_token(parameters: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Return parameters without those of multi-token prediction, which only training uses."""
+    return {name: array for name, array in parameters.items() if not name.startswith(MULTI_TOKEN)}
 
 
 def write_hf(found: Exportable, folder: Path) -> None:
-    """A folder that transformers opens."""
+    """Write a folder that transformers opens."""
     _write(folder, found.config, found.tensors(), found.tokenizer)
 
 
 def write_mlx_lm(found: Exportable, folder: Path) -> None:
-    """A folder that mlx-lm opens."""
+    """Write a folder that mlx-lm opens."""
     view = FlatModel(found.table)
     how = reading(found.family, view)
     config = found.config | how.keys(view, found.config)
-    found = replace(found, parameters=without_ahead(found.parameters))
+    found = replace(found, parameters=without_multi_token(found.parameters))
     tensors = {name.removeprefix(how.rename): array for name, array in found.tensors().items()}
     _write(folder, config, tensors, found.tokenizer)
 
@@ -245,7 +251,7 @@ def write_llama_cpp(found: Exportable, path: Path) -> None:
 
 
 TARGETS = {"hf": write_hf, "mlx-lm": write_mlx_lm, "gguf": write_llama_cpp}
-"""What can be written, and how."""
+"""The formats, and their writers."""
 
 
 def _write(

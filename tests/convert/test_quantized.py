@@ -1,5 +1,7 @@
 """Quantized tensors are decoded by their scales, or refused by dtype and name."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -9,6 +11,10 @@ import pytest
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.quantized import decoded, rescaled
 from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.verbs.export_run import export_run
+from mlx_transformers.verbs.import_run import import_run
+
+from .published import write
 
 W = "model.layers.0.mlp.up_proj.weight"
 
@@ -92,3 +98,27 @@ def test_other_packings_are_refused_by_method_tensor_and_dtype(
     short = str(dtype).removeprefix("mlx.core.")
     with pytest.raises(ConvertError, match=rf"{tensor} .*{short}.*{method}.*unquantized"):
         decode({tensor: mx.zeros((2, 4), dtype)}, quant_method=method)
+
+
+def test_a_quantized_folder_becomes_a_plain_run_that_exports(tmp_path: Path) -> None:
+    source = write(tmp_path / "model", "llama")
+    tensors = dict(mx.load(str(source / "model.safetensors")))
+    mx.eval(tensors)
+    name = "model.layers.0.mlp.up_proj.weight"
+    packed = dict(
+        zip(("weight", "scales", "biases"), mx.quantize(tensors[name], 32, 8), strict=True)
+    )
+    module = name.removesuffix("weight")
+    changed = tensors | {module + part: array for part, array in packed.items()}
+    mx.save_safetensors(str(source / "model.safetensors"), changed)
+    config = json.loads((source / "config.json").read_text())
+    quantization = {"group_size": 32, "bits": 8}
+    config |= {"quantization": quantization, "quantization_config": quantization}
+    (source / "config.json").write_text(json.dumps(config | {"dtype": "float8_e4m3fn"}))
+    run = import_run(source, root=tmp_path / "runs")
+    out = export_run(run.path, "hf", tmp_path / "out")
+    written = json.loads((out / "config.json").read_text())
+    assert not {"quantization", "quantization_config"} & written.keys()
+    assert written["dtype"] == "float32"
+    found = mx.load(str(out / "model.safetensors"))
+    assert np.abs(np.array(found[name]) - np.array(tensors[name])).max() < 0.05
