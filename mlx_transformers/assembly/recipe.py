@@ -86,8 +86,8 @@ class Recipe(Config):
 def _check_one_text(resolved: Resolved) -> None:
     """Refuse a corpus that a path or data set from before would replace without a word.
 
-    A path is meant to replace a corpus that it inherits. The recipe of a run, a single file, has
-    both if its recipe did.
+    A path is meant to replace a corpus that it inherits. The recipe of a run, which has no parent,
+    sets both if its recipe did.
 
     Raises:
         RecipeError: `data.corpus` is set together with another text, or after it.
@@ -95,7 +95,7 @@ def _check_one_text(resolved: Resolved) -> None:
     corpus = resolved.set_at("data.corpus")
     for key in ("data.path", "data.dataset"):
         text = resolved.set_at(key)
-        if corpus is None or text is None or corpus < text or len(resolved.chain) == 1:
+        if corpus is None or text is None or corpus < text or corpus == text == 0:
             continue
         raise RecipeError(
             f"data.corpus (set by {resolved.origin['data.corpus']}) and {key} (set by "
