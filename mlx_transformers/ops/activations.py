@@ -1,7 +1,7 @@
 """Pointwise nonlinearities by name.
 
 The plain formulas are the definitions. On the CPU those with an exponential get a backward pass
-that computes it again rather than keeping it: `mx.compile` fuses and vectorises an exponential
+that recomputes it rather than saving it: `mx.compile` fuses and vectorises an exponential
 beside other arithmetic, and does neither for one whose result is used in both passes. For the
 same reason the second computation spells the logistic function out, `1 / (1 + exp(-x))`:
 spelt alike, the two would be merged.
@@ -105,16 +105,16 @@ AGAIN: dict[str, Callable[[mx.array], tuple[mx.array, mx.array]]] = {
     "silu": _silu_again,
     "gelu_tanh": _gelu_tanh_again,
 }
-"""Value and derivative at once, for a backward pass that keeps only its input."""
+"""Value and derivative at once, for a backward pass that saves only its input."""
 
 
 def recomputing(name: str) -> Pointwise:
-    """The activation `name` of `AGAIN`, with the backward pass that computes it again."""
+    """The activation `name` of `AGAIN`, with a backward pass that recomputes it."""
     return custom_vjp(PLAIN[name], lambda x, cotangent, _: cotangent * AGAIN[name](x)[1])
 
 
 def _best(name: str) -> Pointwise:
-    """The activation `name` in the form for the machine that it runs on."""
+    """The activation `name` in the fastest form for the device."""
     if name not in AGAIN:
         return PLAIN[name]
     again = recomputing(name)

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with grouped queries: one name, the machine's best form.
+"""Scaled dot-product attention with grouped queries, in the fastest form for the device.
 
 `attention_naive` is the definition. Shapes: q `[B, H, T, K]`, k and v `[B, G, S, K]` with H a
 multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 2023, GQA).
@@ -15,8 +15,8 @@ from .device import on_cpu, upcast
 from .masks import Mask
 from .softcap import soft_cap
 
-HIDDEN = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
-"""What stands for minus infinity in a bias: far below any score, and finite."""
+MASKED = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
+"""Finite stand-in for minus infinity in a bias, by dtype: far below any score."""
 
 
 def attention(
@@ -64,12 +64,11 @@ def attention_saved_bytes(
     bias: bool = False,
     sinks: bool = False,
 ) -> float:
-    """Bytes per query that `attention` keeps of its scores of so many `keys`; queries, keys, values
-    and the output are not counted.
+    """Bytes per query that `attention` saves for its backward, beside queries, keys, values and the
+    output: its scores of `keys` keys.
 
-    The CPU's blocks keep one number a row, as the GPU's kernels do where the mask is causal and
-    nothing else. Given an array of booleans (a window, documents, padding), MLX falls back to all
-    scores and their softmax.
+    The CPU's blocks save one number per row, and so do the GPU's kernels for a purely causal mask.
+    Given a boolean array (window, documents, padding), MLX saves all scores and their softmax.
     """
     every = keys * n_heads * FLOAT32_BYTES
     if dropout:
@@ -96,15 +95,15 @@ def attention_fused(
     bias: mx.array | None = None,
     sinks: H | None = None,
 ) -> BHT_:
-    """`attention_naive` without softcap and dropout, by the GPU's own kernels.
+    """`attention_naive` without softcap and dropout, by MLX's kernels for the GPU.
 
-    What a query that may see no key gets is the kernel's affair, but it is finite.
+    The output of a query without visible keys depends on the kernel, but it is finite.
     """
     t, s = q.shape[2], k.shape[2]
     if mask.window is not None and mask.window >= s:
         mask = replace(mask, window=None)
     if mask.causal and mask.plain and bias is None:
-        # the lower right corner, like ours; it has kernels that an array of booleans has not
+        # aligned to the lower right, like ours; it has kernels that a boolean array has not
         shape: mx.array | str | None = "causal"
     else:
         seen = mask.array(t, s)
@@ -114,8 +113,8 @@ def attention_fused(
 
 
 def _added(bias: mx.array, seen: mx.array | None) -> mx.array:
-    """What a kernel adds to the scores: the bias, and far below any score what is not seen."""
-    return bias if seen is None else mx.where(seen, bias, HIDDEN[bias.dtype])
+    """The additive mask of a kernel: the bias, and `MASKED` where a key is not visible."""
+    return bias if seen is None else mx.where(seen, bias, MASKED[bias.dtype])
 
 
 def attention_naive(
@@ -134,9 +133,9 @@ def attention_naive(
     """`softmax(cap(scale * q k^T) + bias + mask) v` (Vaswani et al. 2017, equation 1).
 
     `cap` is `soft_cap`. `bias` is broadcastable to
-    `[B, H, T, S]`. `sinks [H]` are scores of a key without a value, which takes its share of the
-    probability (gpt-oss). Dropout falls on the probabilities and needs a PRNG `key`. Computed in
-    float32 or wider; the result `[B, H, T, K]` has q's dtype. A query that may see no key gets
+    `[B, H, T, S]`. `sinks [H]` are attention sinks: scores of a key without a value (gpt-oss).
+    Dropout applies to the probabilities and needs a PRNG `key`. Computed in
+    float32 or wider; the result `[B, H, T, K]` has q's dtype. A query without visible keys gets
     zeros.
     """
     b, h, t, width = q.shape
@@ -145,8 +144,8 @@ def attention_naive(
     scores = ((q5 * scale) @ k.swapaxes(-1, -2)).reshape(b, g, h // g, t, s)
     scores = soft_cap(scores, softcap)
     if bias is not None:
-        spread = mx.broadcast_to(upcast(bias), (bias.shape[0], h, *bias.shape[2:]))
-        scores = scores + spread.reshape(bias.shape[0], g, h // g, *bias.shape[2:])
+        every = mx.broadcast_to(upcast(bias), (bias.shape[0], h, *bias.shape[2:]))
+        scores = scores + every.reshape(bias.shape[0], g, h // g, *bias.shape[2:])
     seen = mask.array(t, s)
     if seen is not None:
         seen = seen if seen.ndim < 4 else seen[:, :, None]

@@ -1,10 +1,10 @@
-"""Attention for the CPU: blocks of queries against only the keys that they can see.
+"""Attention for the CPU: blocks of queries against only their visible keys.
 
 The score matrix of a block is elementwise work between two matmuls, which `mx.compile` fuses and
-vectorises. The backward pass, written out here, computes the probabilities again, as Dao et al.
-2022 (FlashAttention, section 3.1) do on a GPU: each row keeps the logarithm of the sum of its
-scores' exponentials. A block of a causal mask costs half of the full product on average; with a
-window, time grows with `T * window`. First derivatives only.
+vectorises. The backward pass, written out here, recomputes the probabilities, as Dao et al. 2022
+(FlashAttention, section 3.1) do on a GPU: each row saves its log-sum-exp. A block of a causal mask
+costs half of the full product on average; with a window, time grows with `T * window`. First
+derivatives only.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from .masks import Mask
 from .sums import row_sum
 
 BLOCK = 64
-HIDDEN = -1e30
+MASKED = -1e30
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Queries `[q0, q1)` and the keys `[k0, k1)` that hold all they may see."""
+    """Queries `[q0, q1)` and the range of keys `[k0, k1)` that holds their visible keys."""
 
     q0: int
     q1: int
@@ -55,13 +55,13 @@ def attention_blocks(
 
 
 class _Blocks:
-    """Forward and backward of one call; what backward needs travels as extra outputs."""
+    """Forward and backward passes of one call; saved arrays are extra outputs of the forward."""
 
     def __init__(self, scale: float, mask: Mask, softcap: float | None, block: int):
         self.scale, self.mask, self.softcap, self.block = scale, mask, softcap, block
 
     def tiles(self, t: int, s: int) -> list[Tile]:
-        """The blocks of queries; key ranges are widened to the grid, so that tiles line up."""
+        """The blocks of queries; key ranges are rounded to the grid, so that tiles line up."""
         tiles, grid = [], self.block
         for q0 in range(0, t, grid):
             q1 = min(q0 + grid, t)
@@ -72,7 +72,7 @@ class _Blocks:
     def scores(
         self, tile: Tile, q: mx.array, k: mx.array, shift: int
     ) -> tuple[mx.array, mx.array | None]:
-        """Masked scores `[B, G, H / G, n, m]` of a tile, and `tanh` of what the cap divided."""
+        """Masked scores `[B, G, H / G, n, m]` of a tile, and the `tanh` of the soft cap, if any."""
         n, capped = tile.q1 - tile.q0, None
         scores = _rows(q[:, :, :, tile.q0 : tile.q1]) @ k[:, :, tile.k0 : tile.k1].swapaxes(-1, -2)
         scores = scores.reshape(*q.shape[:3], n, -1) * self.scale
@@ -82,14 +82,14 @@ class _Blocks:
             scores = capped * self.softcap
         seen = self.mask.block(shift + tile.q0, shift + tile.q1, tile.k0, tile.k1)
         if seen is not None:
-            hidden = mx.where(seen, 0.0, HIDDEN).astype(scores.dtype)
+            hidden = mx.where(seen, 0.0, MASKED).astype(scores.dtype)
             # as an array: fused with what follows, it is computed again for every row and head
             hidden = mx.depends([hidden], [q])[0]
             scores = scores + (hidden if hidden.ndim < 4 else hidden[:, :, None])
         return scores, capped
 
     def forward(self, q: mx.array, k: mx.array, v: mx.array) -> list[mx.array]:
-        """The output `[B, T, H, K]`, for the next map; per tile `log sum exp` of its rows."""
+        """The output `[B, T, H, K]`, as the next layer reads it, and each tile's log-sum-exp."""
         q = _grouped(q, k.shape[1])
         t, s = q.shape[3], k.shape[2]
         outs, sums = [], []
@@ -111,7 +111,7 @@ class _Blocks:
         outputs: list[mx.array],
     ) -> tuple[mx.array, mx.array, mx.array]:
         """Gradients of q, k and v: with P the probabilities, `dS = P (dO V^T - sum(dO O))`."""
-        # only now: otherwise `mx.compile` takes the forward's scores, and so keeps them
+        # wait for the cotangent: otherwise `mx.compile` reuses the forward's scores, and saves them
         q, k, v = mx.depends(list(primals), cotangents[:1])
         groups, t, s = k.shape[1], q.shape[2], k.shape[2]
         q5 = _grouped(q, groups)
@@ -137,7 +137,7 @@ class _Blocks:
 
 
 class _Columns:
-    """A gradient `[B, G, S, K]` summed from tiles, in columns of the grid that they overlap in."""
+    """A gradient `[B, G, S, K]` summed over tiles, by the columns of the grid."""
 
     def __init__(self, block: int, like: mx.array):
         self.block, self.like = block, like
@@ -158,7 +158,7 @@ class _Columns:
         return [self.sums[a] for a in self.starts(tile)]
 
     def whole(self) -> mx.array:
-        """The gradient; keys that nobody sees have none."""
+        """The gradient, zero for keys that no query sees."""
         zeros = mx.zeros_like(self.like)
         starts = range(0, self.like.shape[2], self.block)
         return mx.concatenate(
@@ -173,5 +173,5 @@ def _grouped(x: mx.array, groups: int) -> mx.array:
 
 
 def _rows(x: mx.array) -> mx.array:
-    """`[B, G, H / G, T, K]` as `[B, G, H / G * T, K]`: all that meets one head's keys, stacked."""
+    """`[B, G, H / G, T, K]` as `[B, G, H / G * T, K]`: all queries of one key/value head."""
     return x.reshape(*x.shape[:2], -1, x.shape[-1])

@@ -1,4 +1,4 @@
-"""Which form of an operation to run: the machine decides, and only `ops/` asks."""
+"""The device of a computation, which decides between forms of an operation; only `ops/` asks."""
 
 import mlx.core as mx
 
@@ -9,5 +9,5 @@ def on_cpu() -> bool:
 
 
 def upcast(x: mx.array) -> mx.array:
-    """`x` in the precision sums are taken in: float32, or float64 where it was float64 already."""
+    """Cast `x` to float32, the precision of sums; float64 stays float64."""
     return x if x.dtype == mx.float64 else x.astype(mx.float32)

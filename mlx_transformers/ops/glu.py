@@ -1,4 +1,4 @@
-"""Gated linear units: one half of a projection opens or closes the other."""
+"""Gated linear units: one projection gates another."""
 
 import mlx.core as mx
 
@@ -12,7 +12,8 @@ from .device import on_cpu
 def glu(gate: x, up: x, activation: str) -> x:
     """`act(gate) * up` (GLU Variants, Shazeer 2020, equations 5 and 6), same shape.
 
-    Raises ValueError for an activation that isn't known.
+    Raises:
+        ValueError: an unknown activation.
     """
     if activation not in PLAIN:
         raise ValueError(unknown("activation", activation, PLAIN))
@@ -27,7 +28,7 @@ def glu_naive(gate: x, up: x, activation: str) -> x:
 
 
 def glu_recomputing(gate: x, up: x, activation: str) -> x:
-    """`glu` for an activation of `AGAIN`, keeping gate and up alone for the backward pass."""
+    """`glu` for an activation of `AGAIN`; it saves only gate and up for the backward pass."""
 
     def forward(gate: mx.array, up: mx.array) -> mx.array:
         return glu_naive(gate, up, activation)

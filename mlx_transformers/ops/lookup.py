@@ -1,4 +1,4 @@
-"""Rows of a table by their numbers: what an embedding reads, and a score with a table."""
+"""Lookups of table rows: embeddings, and attention scores with relative positions."""
 
 import mlx.core as mx
 
@@ -10,10 +10,9 @@ from .device import on_cpu, upcast
 def lookup(table: VD, rows: Intx) -> xD:
     """`table[rows]`: table `[V, D]`, rows integer `[...]`, result `[..., D]`.
 
-    The gradient of a row is the sum over all places that read it, in float32 or wider and in a
-    fixed order. MLX's own sums in the table's dtype, so that in bfloat16 a frequent row's
-    gradient stops growing, and on a GPU in the order in which threads arrive, so that no two
-    runs are equal.
+    The gradient of a row is the sum over all positions that read it, in float32 or wider and in a
+    fixed order. MLX's own lookup sums in the table's dtype, so in bfloat16 the gradient of a
+    frequent row stops growing, and on a GPU in no fixed order, so no two runs are equal.
     """
 
     def backward(
@@ -34,17 +33,16 @@ def lookup_naive(table: VD, rows: Intx) -> xD:
 
 
 def read_pairs(scores: BHTN, rows: IntTS) -> BHTS:
-    """Of the scores of every query with every row of a table, `[B, H, T, N]`, the one that each
-    pair of places reads: rows `[T, S]`, result `[B, H, T, S]`.
+    """Look up, for each pair of positions, the score of the query with one row of a table.
 
-    Many pairs may read one score; on a GPU their gradients are summed as those of `lookup`, so
-    that the order is fixed.
+    Scores `[B, H, T, N]` are those of each query with each row; `rows [T, S]` chooses; the result
+    is `[B, H, T, S]`. On a GPU gradients are summed in a fixed order, as those of `lookup`.
     """
     return read_pairs_naive(scores, rows) if on_cpu() else read_pairs_in_order(scores, rows)
 
 
 def read_pairs_in_order(scores: BHTN, rows: IntTS) -> BHTS:
-    """`read_pairs` as a lookup: all scores are one table, with a row for each query and row."""
+    """`read_pairs` as a `lookup` in one table of all scores."""
     b, h, t, n = scores.shape
     table = scores.transpose(2, 3, 0, 1).reshape(t * n, b * h)
     read = lookup(table, mx.arange(t)[:, None] * n + rows)
@@ -58,9 +56,9 @@ def read_pairs_naive(scores: BHTN, rows: IntTS) -> BHTS:
 
 
 def sum_by_row(parts: ND, rows: IntN, n_rows: int) -> mx.array:
-    """`[n_rows, D]`: the sum of those of parts `[N, D]` whose row `[N]` it is.
+    """Sum parts `[N, D]` by their row `[N]`: the result is `[n_rows, D]`.
 
-    Sorted by row, and each run summed on its own: no two threads add to one number.
+    Parts are sorted by row and each run is summed on its own, so no two threads add to one number.
     """
     count = mx.zeros((n_rows,), mx.uint32).at[rows].add(mx.ones(rows.shape, mx.uint32))
     ends = mx.cumsum(count)

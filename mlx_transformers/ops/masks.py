@@ -1,4 +1,4 @@
-"""Who may see whom: the structure of an attention mask, kept apart from its array."""
+"""Attention masks by their structure, from which blocks of the boolean array are computed."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,18 @@ import mlx.core as mx
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which keys each of T queries may see, where the queries are the last T of S keys.
+    """An attention mask of T queries and S keys, where the queries are the last T positions.
 
-    Query t has position `S - T + t`. All conditions hold at once; `allowed` replaces them.
+    Query t has position `S - T + t`. A key is visible if all conditions hold; `allowed` replaces
+    them.
 
     Attributes:
         causal: a query sees no key after itself.
         window: a query sees keys less than `window` positions away (itself is 0 away; with
             `causal` these are the last `window` tokens, as in Mistral 7B, section 2).
         segments: `[B, S]` document ids of packed rows; a query sees only its own document.
-        valid: `[B, S]` whether a key exists; padding is seen by nobody.
-        prefix: `[B]` how many keys, from the first, even a causal query sees ahead of itself.
+        valid: `[B, S]` whether a key is not padding; no query sees padding.
+        prefix: `[B]` length of the prefix that causal queries see in both directions (prefix LM).
         allowed: explicit boolean array, broadcastable to `[B, 1, T, S]`, as decoding needs.
     """
 
@@ -33,7 +34,7 @@ class Mask:
             raise ValueError(f"An attention window is at least 1 token wide, not {self.window}.")
 
     def array(self, t: int, s: int) -> mx.array | None:
-        """Boolean `[T, S]`, `[B, 1, T, S]` or `[B, 1, 1, S]`, True where a key is seen; None if
+        """Boolean `[T, S]`, `[B, 1, T, S]` or `[B, 1, 1, S]`, True where a key is visible; None if
         all are."""
         if self.allowed is not None:
             return self.allowed
@@ -62,19 +63,19 @@ class Mask:
 
     @property
     def plain(self) -> bool:
-        """Whether order alone decides who is seen: no window, documents, padding or array."""
+        """Whether the mask is causal or empty only: no window, documents, padding or array."""
         arrays = (self.prefix, self.segments, self.valid, self.allowed)
         return self.window is None and all(array is None for array in arrays)
 
     def unbounded(self, q0: int, q1: int, k0: int, k1: int) -> bool:
-        """Whether position alone hides no key of `[k0, k1)` from a query of `[q0, q1)`."""
+        """Whether causality and window mask no key of `[k0, k1)` for queries `[q0, q1)`."""
         if self.causal and k1 - 1 > q0:
             return False
         far = max(q1 - 1 - k0, k1 - 1 - q0)
         return self.window is None or far < self.window
 
     def keys(self, q0: int, q1: int, s: int) -> tuple[int, int]:
-        """The least range of keys that holds all that query positions `[q0, q1)` may see."""
+        """The smallest range of keys that holds all visible keys of query positions `[q0, q1)`."""
         lo = 0 if self.window is None else max(0, q0 - self.window + 1)
         hi = s if self.window is None else min(s, q1 - 1 + self.window)
         return (lo, min(hi, q1)) if self.causal and self.prefix is None else (lo, hi)

@@ -1,7 +1,7 @@
-"""Normalisations over the last axis, which keep their input alone for the backward pass.
+"""Normalisations over the last axis, which save only their input for the backward pass.
 
-The GPU's kernels do so of themselves. On the CPU the backward pass is written out: it keeps one or
-two numbers a row besides, and its sums are matrix products.
+MLX's kernels for the GPU do the same. On the CPU the backward pass is written out: it also saves
+one or two numbers per row, and its sums are matrix products.
 """
 
 import mlx.core as mx
@@ -70,7 +70,7 @@ def _normalised(
     def backward(
         primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
     ) -> tuple[mx.array, ...]:
-        # only now: otherwise `mx.compile` takes what the forward has made of it, and so keeps that
+        # wait for the cotangent: otherwise `mx.compile` saves arrays of the forward to reuse them
         x = upcast(mx.depends([primals[0]], cotangents[:1])[0])
         d, inv, weight = cotangents[0], outputs[1], upcast(primals[1])
         x = x - outputs[2] if centred else x

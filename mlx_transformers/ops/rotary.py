@@ -1,4 +1,4 @@
-"""Rotary position embedding: queries and keys turned by an angle that grows with position."""
+"""Rotary position embedding: rotates queries and keys by an angle proportional to position."""
 
 import mlx.core as mx
 
@@ -15,14 +15,14 @@ def rotate(
     traditional: bool = False,
     size: float = 1.0,
 ) -> BHTK:
-    """Turn pairs of features of x `[B, H, T, K]` by `position * inv_freq` radians, same shape.
+    """Rotate pairs of features of x `[B, H, T, K]` by `position * inv_freq` radians, same shape.
 
     RoFormer (Su et al. 2021), equation 34. `inv_freq` `[K'/2]`, or `[B, 1, K'/2]` beside
     `positions`, is radians per position; features beyond K' pass unchanged (partial rotary,
     GPT-NeoX). Positions are
     `offset + arange(T)` (`offset` an int, an array scalar or `[B]`), or `positions [B, T]`, `[T]`.
     Pairs are (i, i + K'/2), or neighbours (2i, 2i + 1), as in the paper, if `traditional`.
-    Turned features are multiplied by `size` (YaRN: Peng et al. 2023, equation 22).
+    Rotated features are multiplied by `size` (YaRN: Peng et al. 2023, equation 22).
     """
     if positions is None and not on_cpu():
         return rotate_fused(x, inv_freq, offset=offset, traditional=traditional, size=size)
@@ -51,12 +51,12 @@ def rotate_naive(
     if size != 1.0:
         cos, sin = cos * size, sin * size
     width = 2 * inv_freq.shape[-1]
-    turned, rest = upcast(x[..., :width]), x[..., width:]
+    rotated, rest = upcast(x[..., :width]), x[..., width:]
     if traditional:
-        a, b = turned[..., 0::2], turned[..., 1::2]
+        a, b = rotated[..., 0::2], rotated[..., 1::2]
         out = mx.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).flatten(-2)
     else:
-        a, b = mx.split(turned, 2, axis=-1)
+        a, b = mx.split(rotated, 2, axis=-1)
         out = mx.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
     out = out.astype(x.dtype)
     return out if rest.shape[-1] == 0 else mx.concatenate([out, rest], axis=-1)
@@ -70,7 +70,7 @@ def rotate_fused(
     traditional: bool = False,
     size: float = 1.0,
 ) -> BHTK:
-    """`rotate` without explicit positions, by the GPU's own kernel."""
+    """`rotate` without explicit positions, by MLX's kernel for the GPU."""
     if size != 1.0:
         width = 2 * inv_freq.shape[0]
         x = mx.concatenate([x[..., :width] * size, x[..., width:]], axis=-1)

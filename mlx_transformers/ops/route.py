@@ -1,8 +1,8 @@
-"""Sparse expert matmuls: each token meets only the experts chosen for it, and none is dropped.
+"""Grouped matmuls of experts: each token uses its chosen experts only, and none is dropped.
 
 A `Dispatch` is made once per layer from the choices `[N, k]`. It sorts the N * k (token, choice)
 pairs by expert and lays them out in blocks of M rows, every block of one expert: an expert's last
-block is filled up with rows that nobody reads. The number of blocks depends on shapes alone, so
+block is padded with rows that are never read. The number of blocks depends on shapes alone, so
 the layout changes from batch to batch and the compiled graph does not. `DispatchDense` is the
 twin: the same calls, every expert on every token.
 
@@ -21,7 +21,7 @@ from .lookup import lookup
 
 
 class Dispatch:
-    """Where each (token, choice) pair lies among the blocks, and whose block it is."""
+    """The block and row of each (token, choice) pair, and the expert of each block."""
 
     def __init__(self, choice: mx.array, n_experts: int, block: int | None = None):
         """`choice` `[N, k]` integer: the experts of each token; one may come twice, or never.
@@ -46,7 +46,7 @@ class Dispatch:
 
     @staticmethod
     def n_rows(pairs: int, n_experts: int, cpu: bool) -> int:
-        """Rows of all blocks for `pairs` of token and choice, those that nobody reads included."""
+        """Rows of all blocks for `pairs` of token and choice, padding included."""
         m = _best_block(pairs, n_experts, cpu)
         return (pairs + n_experts * (m - 1)) // m * m
 
@@ -86,10 +86,10 @@ class Dispatch:
 
 
 def in_best_groups(scores: NE, n_groups: int, kept: int, by: str) -> BoolNE:
-    """Whether each expert is in one of its token's `kept` best groups, boolean `[N, E]`.
+    """Mask the experts of each token's `kept` best groups, boolean `[N, E]`.
 
-    E experts are `n_groups` runs of neighbours. A group is as good as its best expert (`by` =
-    "best": DeepSeek-V2, section 2.2.2) or its two best together ("best_two": V3, section 2.1.2).
+    E experts form `n_groups` groups of neighbours. A group's score is that of its best expert (`by`
+    = "best": DeepSeek-V2, section 2.2.2) or of its two best ("best_two": V3, section 2.1.2).
     """
     grouped = scores.reshape(scores.shape[0], n_groups, -1)
     best = mx.topk(grouped, min(1 if by == "best" else 2, grouped.shape[-1]), axis=-1)
@@ -99,7 +99,7 @@ def in_best_groups(scores: NE, n_groups: int, kept: int, by: str) -> BoolNE:
 
 
 def _best_block(pairs: int, n_experts: int, cpu: bool) -> int:
-    """Rows per block: a matmul on the CPU wants many, but what an expert lacks is filled up."""
+    """Rows per block: many suit matmuls on the CPU, but an expert's last block is padded."""
     if not cpu:
         return 1
     quarter = max(1, pairs // n_experts // 4)

@@ -1,4 +1,4 @@
-"""Taking an array apart, with a gradient that is put together again in one piece.
+"""Splitting an array, with a gradient that is assembled in one operation.
 
 In MLX 0.32 the gradient of a slice is an array as large as the whole, mostly zeros, and T slices
 make T of them: a loop over 64 steps held 30 times the memory that it needs.

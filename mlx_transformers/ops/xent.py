@@ -73,8 +73,8 @@ def cross_entropy_saving(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> Sums:
-    """`cross_entropy` that computes each exponential once and keeps it for the backward pass."""
-    head = _Head(label_smoothing, z_loss)
+    """`cross_entropy` that computes each exponential once and saves it for the backward pass."""
+    head = _TokenLoss(label_smoothing, z_loss)
 
     def forward(logits: mx.array, targets: mx.array, weights: mx.array) -> list[mx.array]:
         sums, saved = head.forward(logits, targets, weights)
@@ -93,7 +93,7 @@ def cross_entropy_saving(
 
 
 def cross_entropy_fused(logits: NV, targets: IntN, weights: N) -> Sums:
-    """`cross_entropy` without smoothing and penalty, by MLX's own kernel for the GPU."""
+    """`cross_entropy` without smoothing and penalty, by MLX's kernel for the GPU."""
     targets, weights = _valid(targets, weights)
     total = (mx.fast.cross_entropy(logits, targets) * weights).sum()
     return total, mx.stop_gradient(total), mx.zeros((), total.dtype)
@@ -119,7 +119,7 @@ def linear_cross_entropy(
     `cap` is `soft_cap`. Evaluation sets `gradients` to False, which is the loss alone, at a third
     of the cost.
     """
-    run = _Chunks(_Head(label_smoothing, z_loss), softcap, chunk)
+    run = _Chunks(_TokenLoss(label_smoothing, z_loss), softcap, chunk)
     targets, weights = _valid(targets, weights)
     # half-precision matmuls are many times slower than float32 ones on the CPU
     h, w = (upcast(h), upcast(w)) if on_cpu() else (h, w)
@@ -166,7 +166,7 @@ def _valid(targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
 
 
 @dataclass(frozen=True)
-class _Head:
+class _TokenLoss:
     """The loss of some rows of logits, and its derivative from the exponentials it computed."""
 
     label_smoothing: float
@@ -175,7 +175,7 @@ class _Head:
     def forward(
         self, logits: mx.array, targets: mx.array, weights: mx.array
     ) -> tuple[list[mx.array], list[mx.array]]:
-        """The three sums, and what `backward` needs: `exp(l - max)`, its row sums, lse."""
+        """The three sums, and the arrays saved for `backward`: `exp(l - max)`, row sums, lse."""
         top = logits.max(axis=-1, keepdims=True)
         picked = mx.take_along_axis(logits, targets[:, None], axis=-1)
         others = [logits.mean(axis=-1, keepdims=True)] if self.label_smoothing else []
@@ -204,7 +204,7 @@ class _Head:
 class _Chunks:
     """The linear head and its loss, some rows at a time; leaves are [h, w] or [h, w, bias]."""
 
-    head: _Head
+    head: _TokenLoss
     softcap: float | None
     chunk: int
 
