@@ -18,6 +18,7 @@ LOOP = """
 import sys, time
 import mlx_transformers, mlx.core as mx
 from mlx_transformers.distributed.launch import join_job
+print("joining", file=sys.stderr, flush=True)
 with join_job() as ranks:
     for step in range(10**6):
         mx.eval(ranks.all_reduce([mx.ones(4)]))
@@ -30,11 +31,14 @@ with join_job() as ranks:
 class Job:
     """Ranks of a job that are still running."""
 
-    def __init__(self, folder: Path, stack: ExitStack, world: int, **env: str) -> None:
+    def __init__(
+        self, folder: Path, stack: ExitStack, world: int, started: int | None = None, **env: str
+    ) -> None:
         base = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **env}
         base["PYTHONPATH"] = os.pathsep.join([str(tiny.ROOT), base.get("PYTHONPATH", "")])
         base["MLX_HOSTFILE"] = str(group.hostfile(folder, world))
-        self.files = [(folder / f"{rank}.out", folder / f"{rank}.err") for rank in range(world)]
+        ranks = range(world if started is None else started)
+        self.files = [(folder / f"{rank}.out", folder / f"{rank}.err") for rank in ranks]
         self.ranks = []
         for rank, pair in enumerate(self.files):
             out, err = (stack.enter_context(path.open("w")) for path in pair)
@@ -84,6 +88,16 @@ def test_a_signal_ends_a_rank_whose_peer_is_stopped_at_once(tmp_path: Path) -> N
         job.ranks[0].send_signal(signal.SIGTERM)
         assert job.ranks[0].wait(timeout=30) != 0
         assert time.monotonic() - began < 30
+
+
+def test_a_signal_ends_a_rank_that_waits_for_the_others_to_start(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        job = Job(tmp_path, stack, 2, started=1)
+        while "joining" not in job.error(0):
+            time.sleep(0.05)
+        time.sleep(1.0)
+        job.ranks[0].send_signal(signal.SIGTERM)
+        assert job.ranks[0].wait(timeout=30) == -signal.SIGTERM
 
 
 def test_an_odd_limit_is_a_sentence(tmp_path: Path) -> None:
