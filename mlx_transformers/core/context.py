@@ -49,6 +49,8 @@ class Layout:
         valid: `[B, T]` whether a token is not padding; None: no padding. No token sees padding.
         prefix: `[B]` length of the prefix that every token of a causal row sees (prefix LM).
         types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
+        vectors: `[B, T, W]` vectors in place of the embedding table's rows wherever a token is -1
+            (soft prompts).
     """
 
     causal: bool = True
@@ -57,6 +59,7 @@ class Layout:
     valid: mx.array | None = None
     prefix: mx.array | None = None
     types: mx.array | None = None
+    vectors: mx.array | None = None
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class TokenEmbedding(nn.Module):
             self.project = nn.Linear(width, dim, bias=config.project_bias)
 
     def __call__(self, tokens: IntBT, ctx: Context, table: nn.Embedding | None = None) -> BTD:
-        x = lookup(matrix(self.table if table is None else table), tokens)
+        x = self._words(tokens, ctx, matrix(self.table if table is None else table))
         if self.scale != 1.0:
             x = x * self.scale
         if self.zeroed is not None:
@@ -119,6 +119,14 @@ class TokenEmbedding(nn.Module):
             x = self.norm(x)
         x = ctx.dropout(x, self.dropout)
         return self.project(x) if self._projects("sum") else x
+
+    def _words(self, tokens: mx.array, ctx: Context, table: mx.array) -> mx.array:
+        """The rows of the table, or the vectors given in their place, `[B, T, W]`."""
+        vectors = ctx.layout.vectors
+        if vectors is None:
+            return lookup(table, tokens)
+        rows = lookup(table, mx.maximum(tokens, 0))
+        return mx.where((tokens < 0)[..., None], vectors.astype(rows.dtype), rows)
 
     def _rescaling(self, tokens: mx.array, ctx: Context) -> mx.array:
         """The factor of each token's embedding, `[B, T, 1]`: 0 for the mask token."""

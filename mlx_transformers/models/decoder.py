@@ -13,7 +13,7 @@ from ..layers.kinds import HeadKind, InitKind
 from ..layers.mtp import MultiTokenKind
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
-from .model import Arrays, Decodable, ModelKind, TowerSpec
+from .model import Arrays, Decodable, ModelKind, TowerSpec, vectors_at
 from .stack import Stack, Tower, TowerModule
 
 
@@ -115,6 +115,8 @@ class DecoderModel(TowerModule, Decodable):
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, length, dtype)}
         if self.recompute_beyond is not None:
             state["total_length"] = mx.array(total_length)
+        if given is not None and "vectors" in given:
+            state["vectors"] = given["vectors"]
         return state if pad is None else state | {"pad": pad}
 
     @property
@@ -125,7 +127,8 @@ class DecoderModel(TowerModule, Decodable):
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
         cursor = Cursor(state["offset"], state.get("pad"), state.get("total_length"))
-        layout = Layout(positions=padded_positions(tokens, cursor))
+        vectors = vectors_at(state, tokens.shape[1])
+        layout = Layout(positions=padded_positions(tokens, cursor), vectors=vectors)
         ctx = Context(layout, cursor)
         h, blocks = self.decode(tokens, state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}

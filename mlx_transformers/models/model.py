@@ -182,7 +182,8 @@ class Decodable(Model):
             total_length: length of the sequence that is read next, a scalar or `[B]`, where a
                 model with `recompute_beyond` reads it in several steps.
             given: arrays of `embedded` beside the tokens that condition the rows, by name:
-                `source`, `source_valid`, `patches`, ...
+                `source`, `source_valid`, `patches`, ...; `vectors [B, S, W]` stand in place of
+                the embeddings of those of the first S tokens that are -1 (soft prompts).
 
         Raises:
             RunError: the model has not as many positions.
@@ -196,6 +197,15 @@ class Decodable(Model):
     def recompute_beyond(self) -> int | None:
         """The length beyond which cached keys must be computed anew (LongRoPE); None: never."""
         return None
+
+
+def vectors_at(state: Mapping[str, Any], length: int) -> mx.array | None:
+    """The vectors of a decode state for the next `length` tokens, `[B, length, W]`, if any."""
+    vectors: mx.array | None = state.get("vectors")
+    if vectors is None:
+        return None
+    places = mx.minimum(mx.arange(length) + state["offset"], vectors.shape[1] - 1)
+    return mx.take(vectors, places, axis=1)
 
 
 def layers_of(model: Model) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from ..layers.positions.position import Position
 from ..layers.recurrence import Recurrence, RecurrenceModule
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
-from .model import Arrays, Decodable, ModelKind, TowerSpec
+from .model import Arrays, Decodable, ModelKind, TowerSpec, vectors_at
 
 ENDLESS = 2**20
 """Tokens a recurrent model may be asked for: its state doesn't grow, so nothing limits it."""
@@ -141,16 +141,20 @@ class RecurrentModel(Decodable):
     ) -> dict[str, Any]:
         """An empty decode state for `batch` rows, whatever their `length`."""
         state = {"offset": mx.array(0), "blocks": self.stack.init_state(batch, dtype)}
+        if given is not None and "vectors" in given:
+            state["vectors"] = given["vectors"]
         return state if pad is None else state | {"pad": pad}
 
     def carried_state(self, batch: int) -> list[Any]:
         return self.stack.init_state(batch, mx.float32)
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
-        ctx = Context(position=Position())
+        ctx, vectors = Context(position=Position()), vectors_at(state, tokens.shape[1])
         if "pad" in state:
             places = mx.arange(tokens.shape[1]) + state["offset"]
-            ctx.layout = Layout(valid=places >= state["pad"][:, None])
+            ctx.layout = Layout(valid=places >= state["pad"][:, None], vectors=vectors)
+        elif vectors is not None:
+            ctx.layout = Layout(vectors=vectors)
         h, blocks = self.stack(self.embed(tokens, ctx), state["blocks"], ctx)
         after = {"offset": state["offset"] + tokens.shape[1], "blocks": blocks}
         return self.head(h, self.embed.table), state | after

@@ -235,3 +235,29 @@ def test_an_engine_needs_a_token_in_every_prompt() -> None:
     for prompts in ([], [[1], []]):
         with pytest.raises(RunError, match="at least one token"):
             Engine(decoder()).start(prompts)
+
+
+@pytest.mark.parametrize("name", ["plain", "learned positions", "longrope past its training"])
+def test_vectors_stand_before_a_prompt_as_embeddings_do(name: str) -> None:
+    model = BATCHED[name]()
+    before = [[1, 2, 3], [], [4]]
+    table = model.embed.table.weight
+    vectors = [table[mx.array(ids, dtype=mx.int32)] if ids else table[:0] for ids in before]
+    with eager():
+        as_tokens = [[*ids, *prompt] for ids, prompt in zip(before, PROMPTS, strict=True)]
+        expected = list(started(model, *as_tokens, sampling=GREEDY).tokens(30))
+        engine = Engine(model, sampling=GREEDY)
+        engine.start(PROMPTS, vectors=vectors)
+        assert list(engine.tokens(30)) == expected
+        engine.start(PROMPTS, vectors=[v + 1.0 for v in vectors])
+        assert list(engine.tokens(30)) != expected
+    assert "vectors" not in engine.cache
+
+
+def test_a_recurrent_model_reads_vectors_too() -> None:
+    model = BATCHED["recurrent"]()
+    with eager():
+        expected = list(started(model, [5, 6, 7], sampling=GREEDY).tokens(20))
+        engine = Engine(model, sampling=GREEDY)
+        engine.start([[7]], vectors=[model.embed.table.weight[mx.array([5, 6])]])
+        assert list(engine.tokens(20)) == expected
