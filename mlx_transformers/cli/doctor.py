@@ -1,4 +1,4 @@
-"""`mlxt doctor`."""
+"""`mlxt doctor`: facts on the machine and the backend."""
 
 import json
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from .options import AsJson, user_path
 from .terminal import print_table
 
 UNITS = {"_gib": " GiB", "_gflop_per_s": " GFLOP/s"}
-"""Endings of names that say the unit."""
+"""Units by the ending of a name."""
 
 
 def doctor(
@@ -20,13 +20,13 @@ def doctor(
         Path | None,
         typer.Option(
             parser=user_path,
-            help="Check the machines of a host file of mlx.launch instead.",
+            help="Check the machines of an mlx.launch host file instead.",
             metavar="FILE",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Say what this machine offers and what is in force: device, memory, BLAS, kernels."""
+    """Show the facts that decide speed here: device, memory, BLAS library, kernel compiler."""
     if hosts is not None:
         _cluster(hosts, as_json)
         return
@@ -40,13 +40,13 @@ def doctor(
     print_table(("", ""), [_row(name, value) for name, value in found.items()])
     print()
     for text in warnings:
-        print(f"Slower than it could be: {text}")
+        print(f"Slower than necessary: {text}")
     if not warnings:
         print("No warnings.")
 
 
 def _cluster(path: Path, as_json: bool) -> None:
-    """Check a cluster; exit code 1 where anything failed."""
+    """Check the machines of a cluster; exit code 1 if a check failed."""
     from ..distributed.hosts import NOT_CHECKED, check, read_hosts
 
     found = [(rank, each) for rank, host in enumerate(read_hosts(path)) for each in check(host)]
@@ -64,7 +64,7 @@ def _cluster(path: Path, as_json: bool) -> None:
 
 
 def _row(name: str, value: Any) -> tuple[str, str]:
-    """A fact in words, with the unit beside the number."""
+    """A fact as a row: its name, and its value with the unit."""
     for ending, unit in UNITS.items():
         if name.endswith(ending):
             return name.removesuffix(ending).replace("_", " "), f"{value:,}{unit}"

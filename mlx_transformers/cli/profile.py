@@ -37,7 +37,7 @@ def profile(
     recipe: Recipe,
     set: Sets = None,
     steps: Annotated[
-        int, typer.Option(min=2, help="Steady steps that are timed.", metavar="N")
+        int, typer.Option(min=2, help="Steps of the loop to time, after compilation.", metavar="N")
     ] = 20,
     sweep: Annotated[
         list[str] | None,
@@ -130,5 +130,5 @@ def _command() -> str:
 
 
 def _say(text: str) -> None:
-    """What is going on stands beside the result, which may be JSON for a program."""
+    """Print progress to standard error, apart from the result, which may be JSON."""
     print(text, file=sys.stderr, flush=True)

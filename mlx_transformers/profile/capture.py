@@ -10,14 +10,14 @@ from ..trainer.step import Batch, Step
 
 SUFFIX = ".gputrace"
 ALLOWED = "MTL_CAPTURE_ENABLED"
-"""What has to be 1 in the environment for Metal to let a program record itself."""
+"""Environment variable that has to be 1 for Metal to allow a GPU capture."""
 
 
 def check_capture(path: Path) -> None:
-    """Refuse what can't be recorded, before minutes of measuring.
+    """Check that a GPU trace can be recorded, before minutes of measuring.
 
     Raises:
-        RunError: there is no Metal here, it isn't allowed to record, or `path` can't be taken.
+        RunError: there is no Metal, capture isn't enabled, or `path` is unsuitable.
     """
     if not mx.metal.is_available():
         raise RunError(
@@ -33,7 +33,7 @@ def check_capture(path: Path) -> None:
 
 
 def capture(step: Step, microbatches: list[Batch], path: Path) -> None:
-    """Record one compiled step, warmed up before.
+    """Record one compiled step after a warm-up step.
 
     Raises:
         RunError: as `check_capture`.

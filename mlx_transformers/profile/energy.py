@@ -1,9 +1,9 @@
-"""Energy per token, from what macOS's powermetrics says of the chip's power while steps run.
+"""Energy per token, from the chip's power that macOS's powermetrics reports while steps run.
 
     energy = mean power · seconds / tokens
 
-The power is that of CPU, GPU and neural engine together: memory, display and the rest of the
-machine are not in it.
+The power is that of CPU, GPU and neural engine; memory, display and the rest of the machine are
+excluded.
 """
 
 import os
@@ -22,20 +22,20 @@ INTERVAL_MS = 500
 SAMPLES = 6
 
 PATIENCE_S = 30.0
-"""How much longer than its samples powermetrics may take."""
+"""Seconds that powermetrics may take beyond the time of its samples."""
 
 Work = Callable[[], tuple[float, int]]
-"""Runs some steps; their seconds and tokens."""
+"""Runs some steps and returns their seconds and tokens."""
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What training takes from the battery.
+    """Energy of training.
 
     Attributes:
         watts: mean power of CPU, GPU and neural engine while steps ran.
-        joules_per_million_tokens: that power by the time which they take.
-        missing: why both are None; None where they are there.
+        joules_per_million_tokens: energy for a million tokens at that power.
+        missing: why both are None; None where they were measured.
     """
 
     watts: float | None = None
@@ -44,12 +44,12 @@ class Energy:
 
 
 def measure_energy(work: Work) -> Energy:
-    """The energy of the steps of `work`, which is called again and again for some seconds.
+    """Measure the energy of `work`, which is called repeatedly for some seconds.
 
-    Where it can't be measured nothing is run, and the reason is in what is returned.
+    Where energy can't be measured, nothing is run, and `missing` gives the reason.
     """
     if sys.platform != "darwin":
-        return Energy(missing="powermetrics is there on macOS alone")
+        return Energy(missing="powermetrics exists on macOS only")
     if shutil.which("powermetrics") is None:
         return Energy(missing="powermetrics is not on the PATH")
     # A child of sudo can't be ended by a user, so powermetrics is told to end by itself.
@@ -88,7 +88,8 @@ def _during(
 
 
 def mean_watts(plists: bytes) -> float | None:
-    """The mean power over samples of powermetrics, each a property list and a NUL; None of none."""
+    """Mean power over the samples of powermetrics, property lists that each end in a NUL byte; None
+    without a sample."""
     joules = seconds = 0.0
     for text in plists.split(b"\0"):
         try:

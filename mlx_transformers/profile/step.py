@@ -1,19 +1,18 @@
-"""The training step taken apart: data, forward, backward, optimizer, sync.
+"""Time of a training step by part: data, forward, backward, optimizer, sync.
 
-A round times four things: a few steps of the trainer's own loop, and, with a wait after each and
-in turns, the loss alone, the loss with its gradients, and the whole step, each compiled on its
-own. Parts are shares of the loop's step in the same round, so that a machine that slows down
-between rounds doesn't bend them; what is reported is the median of the rounds.
+A round times a few steps of the trainer's own loop, and then in turns, waiting after each, the loss
+alone, the loss with its gradients, and the whole step, each compiled separately. Parts are shares
+of the loop's step in the same round, so a machine that slows down between rounds doesn't distort
+them; the median over the rounds is reported.
 
     forward    the loss alone
     backward   loss with gradients - forward
-    optimizer  whole step - loss with gradients: clipping, update, adding up microbatches
-    data       what the loop waits for a batch and brings it to the device
-    sync       the loop's step - all of these: queueing and waiting. Below zero it is what the
-               loop hides by being one step ahead of the device
+    optimizer  whole step - loss with gradients: clipping, update, gradient accumulation
+    data       time that the loop waits for a batch and its transfer to the device
+    sync       the loop's step - all of these: queueing and waiting. Negative means overlap: the
+               loop runs one step ahead of the device
 
-A loss that makes its gradients while the logits are at hand (`ops/xent.py`) does so in the
-forward part.
+A chunked loss (`ops/xent.py`) computes the head's gradients in the forward part.
 """
 
 import time
@@ -71,12 +70,12 @@ class TimedFeed:
 
 
 class StepTimer:
-    """Rounds of measurements of one step.
+    """Measures a step in rounds.
 
     Attributes:
         loop: seconds of each step of the trainer's loop.
-        shares: of each round, the parts as shares of a step of its loop.
-        peak_gib: most memory that MLX held in the loop.
+        shares: for each round, the parts as shares of a step of its loop.
+        peak_gib: peak MLX memory of the loop, GiB.
     """
 
     def __init__(self, step: Step, feed: TimedFeed) -> None:
@@ -96,7 +95,7 @@ class StepTimer:
             seconds(task)
 
     def round(self, steps: int) -> None:
-        """`steps` steps of the loop, then half as many of each of the others.
+        """Time `steps` steps of the loop, then half as many of each of the others.
 
         Raises:
             KeyboardInterrupt: a signal asked the loop to stop.
@@ -135,12 +134,12 @@ class StepTimer:
         }
 
     def _each(self, f: Callable[..., Any]) -> None:
-        """`f` of every microbatch, one after the other as the step does."""
+        """Evaluate `f` for each microbatch in order, as the step does."""
         for number, batch in enumerate(self._batches):
             mx.eval(f(batch, mx.random.key(number)))
 
     def loop_steps(self, steps: int) -> list[float]:
-        """Seconds of each of so many steps, as the trainer runs them.
+        """Run so many steps of the trainer's loop and return the seconds of each.
 
         Raises:
             KeyboardInterrupt: a signal asked the loop to stop.
@@ -172,7 +171,7 @@ class StepTimer:
 
 
 def step_bytes(step: Step) -> int:
-    """Bytes that one step moves at the very least; activations come on top of it.
+    """Least bytes that one step moves, activations not counted.
 
     Weights are read forward and backward in the compute type for each microbatch; gradients are
     written and read, optimizer state and weights read and written, once.

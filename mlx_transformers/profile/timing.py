@@ -1,4 +1,4 @@
-"""Timing in turns: what is compared is measured alternately, so that drift hits all alike."""
+"""Interleaved timing: compared tasks alternate, so that drift affects all of them equally."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ import mlx.core as mx
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity measured repeatedly: its median, and the quartiles as its spread."""
+    """Median and quartiles of repeated measurements."""
 
     median: float
     low: float
@@ -19,26 +19,26 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of one value or more; of two or less, the quartiles are the extremes."""
+        """Summarise one value or more; of one or two, the quartiles are the extremes."""
         if len(values) < 3:
             return cls(statistics.median(values), min(values), max(values))
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 
     def times(self, factor: float) -> "Spread":
-        """In another unit."""
+        """The spread in another unit: all values times `factor`."""
         return Spread(factor * self.median, factor * self.low, factor * self.high)
 
 
 def seconds(f: Callable[[], Any]) -> float:
-    """What `f()` takes until every array that it returns is computed."""
+    """Time `f()` until all arrays that it returns are evaluated."""
     started = time.perf_counter()
     mx.eval(f())
     return time.perf_counter() - started
 
 
 def in_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every task in every round, after one untimed round that compiles."""
+    """Time every task in every round, after one untimed round that compiles; seconds by task."""
     found: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
         for name, task in tasks.items():

@@ -239,3 +239,16 @@ def test_documents_begin_with_the_template_where_text_is_read_as_it_is(
 def stored(prepared: Prepared) -> list[int]:
     tokens = prepared.tokens("train")
     return [int(token) for token in tokens[0 : len(tokens)]]
+
+
+def test_a_run_of_an_older_version_ends_where_its_generation_config_says(tmp_path: Path) -> None:
+    config = json.dumps({"eos_token_id": [2, 7]}).encode()
+    model = pieces(FIRST["fairseq"])
+    files = {"sentencepiece.bpe.model": model, "generation_config.json": config}
+    folder(tmp_path / "in", files, {"tokenizer_class": "XLMRobertaTokenizer"}).save(
+        tmp_path / "run"
+    )
+    manifest = tmp_path / "run" / "manifest.json"
+    older = {n: v for n, v in json.loads(manifest.read_text()).items() if n != "ends"}
+    manifest.write_text(json.dumps(older))
+    assert load_tokenizer(tmp_path / "run").end_ids == {2, 7}

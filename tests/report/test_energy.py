@@ -75,7 +75,7 @@ def test_a_user_asks_through_sudo_and_is_told_what_it_said(
     assert "sudo -v" in energy_text(found)
 
 
-@pytest.mark.parametrize(("system", "said"), [("linux", "macOS alone"), ("darwin", "the PATH")])
+@pytest.mark.parametrize(("system", "said"), [("linux", "macOS only"), ("darwin", "the PATH")])
 def test_where_it_cannot_be_nothing_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, said: str
 ) -> None:

@@ -14,6 +14,7 @@ from .controls import with_controls
 from .hf import HfTokenizer
 from .numbers import NumberTokenizer
 from .sentencepiece import SentencePieceTokenizer
+from .settings import Settings
 from .tokenizer import Tokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
@@ -45,12 +46,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         found = _built(kind, content, manifest)
         names = manifest.get("companions", [])
-        found.companions = {
+        found.companions = companions = {
             plain_name(name, "a tokenizer file", DataError): inside(
                 path.parent, name, DataError
             ).read_bytes()
             for name in names
         }
+        if "ends" not in manifest:  # a run of an older version
+            found.ends = Settings.read(companions).ends
         return with_controls(found, manifest.get("controls", {}))
     except (OSError, ValueError) as error:
         raise DataError(_unreadable(path.parent, error)) from error

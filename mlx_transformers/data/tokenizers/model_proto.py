@@ -1,7 +1,7 @@
-"""The file of a sentencepiece model, read and written without a protobuf library.
+"""Sentencepiece model files, read and written without a protobuf library.
 
-Only what other formats ask of it: the vocabulary with scores and kinds, how pieces are chosen and
-how text is normalised (sentencepiece_model.proto: ModelProto, fields 1 to 3).
+Covers the fields that other formats need: pieces with scores and kinds, the model type and the
+normaliser (sentencepiece_model.proto: ModelProto, fields 1 to 3).
 """
 
 import struct
@@ -27,7 +27,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Model:
-    """What a model file says.
+    """The content of a model file.
 
     Attributes:
         pieces: the vocabulary, by number.

@@ -16,7 +16,7 @@ from .sample import sample
 from .tokenizer import Tokenizer, TokenizerKind
 
 SPACE = "\u2581"
-"""What the library writes for a space; in a text of its own right it is spelled in bytes."""
+"""The library's symbol for a space; this character in a text is encoded in bytes."""
 
 NEWLINES = ["\n", "\n\n"]
 """Line ends are tokens of their own, so that no subword spans two lines and a prompt that stops
@@ -163,7 +163,7 @@ class SentencePieceTokenizer(Tokenizer):
         return number if self._processor.id_to_piece(number) == text else None
 
     def parsed(self) -> Model:
-        """What its file says, for other formats."""
+        """The parsed content of its file, for other formats."""
         return parse(self._model)
 
     def serialize(self) -> bytes:
