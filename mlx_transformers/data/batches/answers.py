@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..example_rows import RecordExamples, RecordRows, Row
-from ..kinds import BatchKind, BatchSetting, Columns
+from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
@@ -14,9 +14,10 @@ from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
 from .noisy_windows import encoder_widths, with_cls_sep
+from .record_kind import RecordKind
 
 
-class Answers(BatchKind):
+class Answers(RecordKind):
     """`[CLS] question [SEP] context [SEP]`, and where the answer starts and ends: Devlin et al.
     2018, section 4.2. A missing or truncated answer points at `[CLS]` (section 4.3).
 
@@ -25,7 +26,6 @@ class Answers(BatchKind):
 
     kind: Literal["answers"] = "answers"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "answer", "weights")
-    reads_records: ClassVar[bool] = True
 
     question_key: str = "question"
     """Field of the question."""
@@ -81,13 +81,7 @@ class Answers(BatchKind):
         last = int(np.searchsorted(ends, up_to, side="left"))
         return [question, tokens, [first, min(last, len(tokens) - 1)]]
 
-    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, "train", setting, train=True)
-
-    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, split, setting, train=False)
-
-    def _rows(
+    def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         tokenizer, room = prepared.tokenizer, setting.seq_len - 3

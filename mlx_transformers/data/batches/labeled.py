@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ..example_rows import RecordExamples, RecordRows, Row
-from ..kinds import BatchKind, BatchSetting, Columns
+from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
@@ -15,9 +15,10 @@ from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import label, string, with_words
 from .noisy_windows import encoder_widths, with_cls_sep
+from .record_kind import RecordKind
 
 
-class Labeled(BatchKind):
+class Labeled(RecordKind):
     """`[CLS] text [SEP]`, or `[CLS] text [SEP] other [SEP]`, and its class: Devlin et al. 2018,
     section 4.1. Long texts are truncated, the longer of two first.
 
@@ -28,7 +29,6 @@ class Labeled(BatchKind):
 
     kind: Literal["labeled"] = "labeled"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "types", "valid", "label", "weights")
-    reads_records: ClassVar[bool] = True
 
     text_key: str = "text"
     """Field of the text."""
@@ -66,13 +66,7 @@ class Labeled(BatchKind):
         texts = [tokenizer.encode(string(record, key)) for key in self._words()]
         return [*texts, [labels[str(label(record[self.label_key], self.label_key))]]]
 
-    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, "train", setting, train=True)
-
-    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, split, setting, train=False)
-
-    def _rows(
+    def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         records = Records(prepared, split, len(self._words()) + 1)

@@ -8,16 +8,17 @@ from pydantic import Field, model_validator
 
 from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
-from ..kinds import BatchKind, BatchSetting, Columns
+from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
+from .record_kind import RecordKind
 
 
-class Pairs(BatchKind):
+class Pairs(RecordKind):
     """Sequence to sequence from parallel text (Sutskever et al. 2014): the source and an end token;
     a start token, the target, and an end token. Long texts are truncated before the end token.
 
@@ -27,7 +28,6 @@ class Pairs(BatchKind):
 
     kind: Literal["pairs"] = "pairs"
     gives: ClassVar[tuple[str, ...]] = ("source", "source_valid", "tokens", "weights")
-    reads_records: ClassVar[bool] = True
 
     source_key: str = "source"
     """Field of the source."""
@@ -93,13 +93,7 @@ class Pairs(BatchKind):
             )
         return self.target_len or seq_len
 
-    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, "train", setting, train=True)
-
-    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, split, setting, train=False)
-
-    def _rows(
+    def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         lengths = declared(self.lengths, setting.seq_len)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..example_rows import RecordExamples, RecordRows, Row
-from ..kinds import BatchKind, BatchSetting, Columns
+from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
@@ -15,9 +15,10 @@ from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import label, with_words
 from .noisy_windows import encoder_widths, with_cls_sep
+from .record_kind import RecordKind
 
 
-class Tagged(BatchKind):
+class Tagged(RecordKind):
     """`[CLS] words [SEP]` and a class for the first token of each word: Devlin et al. 2018,
     section 5.3. Words are joined by spaces.
 
@@ -27,7 +28,6 @@ class Tagged(BatchKind):
 
     kind: Literal["tagged"] = "tagged"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
-    reads_records: ClassVar[bool] = True
 
     words_key: str = "words"
     """Field of the words, a list of strings."""
@@ -72,13 +72,7 @@ class Tagged(BatchKind):
             marks += [labels[str(tag)] + 1, *[0] * (len(pieces) - 1)][: len(pieces)]
         return [tokens, marks]
 
-    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, "train", setting, train=True)
-
-    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, split, setting, train=False)
-
-    def _rows(
+    def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         tokenizer, seq_len = prepared.tokenizer, setting.seq_len

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..example_rows import RecordExamples, RecordRows, Row
-from ..kinds import BatchKind, BatchSetting, Columns
+from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
@@ -15,9 +15,10 @@ from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
 from .noisy_windows import with_cls_sep
+from .record_kind import RecordKind
 
 
-class TextPairs(BatchKind):
+class TextPairs(RecordKind):
     """Pairs of texts that belong together; the other texts of a batch are the negatives: Henderson
     et al. 2017, section 4.4; Reimers & Gurevych 2019.
 
@@ -27,7 +28,6 @@ class TextPairs(BatchKind):
 
     kind: Literal["contrastive"] = "contrastive"
     gives: ClassVar[tuple[str, ...]] = ("a", "a_valid", "b", "b_valid", "weights")
-    reads_records: ClassVar[bool] = True
 
     a_key: str = "a"
     """Field of the first text."""
@@ -52,13 +52,7 @@ class TextPairs(BatchKind):
     ) -> list[list[int]]:
         return [tokenizer.encode(string(record, key)) for key in (self.a_key, self.b_key)]
 
-    def train(self, prepared: Prepared, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, "train", setting, train=True)
-
-    def held_out(self, prepared: Prepared, split: Split, setting: BatchSetting) -> RecordRows:
-        return self._rows(prepared, split, setting, train=False)
-
-    def _rows(
+    def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         tokenizer, seq_len = prepared.tokenizer, setting.seq_len

@@ -1,4 +1,4 @@
-"""Tokenizers inside GGUF files: the `tokenizer.ggml` part of their metadata, read and written.
+"""Reads and writes the tokenizer of a GGUF file, the `tokenizer.ggml` part of its metadata.
 
 Format: llama.cpp, `gguf-py/gguf/constants.py`. Values are plain Python ones.
 """
@@ -28,7 +28,7 @@ REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def _cut(pattern: str) -> dict[str, Any]:
-    """Words cut out by a pattern, then written in the characters of bytes."""
+    """Return a pre-tokenizer that cuts words by a pattern and writes them as byte characters."""
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
     return _sequence(split | {"invert": False}, byte_level(words=False))
 
@@ -43,14 +43,14 @@ PRE = {
     "llama-bpe": _cut(CONTRACTIONS + r"\p{N}{1,3}" + REST),
     "qwen2": _cut(CONTRACTIONS + r"\p{N}" + REST),
 }
-"""How words are cut before byte pairs are merged, by llama.cpp's name of it."""
+"""Pre-tokenizers of byte-level BPE, by llama.cpp's name."""
 
 
 def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer | None:
-    """The tokenizer that the metadata of a file describes; None where there is none.
+    """Return the tokenizer that the metadata of a file describes, or None if it describes none.
 
     Raises:
-        DataError: a kind of tokenizer, or a cutting of words, that isn't known.
+        DataError: its kind or its pre-tokenizer is not known.
     """
     kind = metadata.get(KEY + "model", "no_vocab")
     if kind == "no_vocab":
@@ -64,10 +64,10 @@ def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer | None:
 
 
 def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
-    """The metadata that describes a tokenizer, filled up to the vocabulary of its model.
+    """Return the metadata that describes a tokenizer, padded to the vocabulary of its model.
 
     Raises:
-        DataError: llama.cpp has none that gives the same tokens.
+        DataError: llama.cpp has no tokenizer that gives the same tokens.
     """
     if isinstance(tokenizer, NumberTokenizer):
         return {KEY + "model": "no_vocab"}
@@ -87,7 +87,7 @@ def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
 
 
 def _fill(found: Metadata, vocab_size: int) -> None:
-    """Unused tokens after the last: llama.cpp takes the vocabulary's size from their list."""
+    """Append unused tokens: llama.cpp takes the size of the vocabulary from the list."""
     lacking = range(len(found[KEY + "tokens"]), vocab_size)
     found[KEY + "tokens"] += [f"[PAD{i}]" for i in lacking]
     found[KEY + "token_type"] += [KINDS.index("unused") + 1 for _ in lacking]
@@ -119,7 +119,7 @@ def _read_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
 
 
 def _ends(metadata: Mapping[str, Any]) -> list[str | None]:
-    """The tokens that begin and end a document."""
+    """Return the tokens that begin and end a document."""
     numbers = [metadata.get(f"{KEY}{name}_token_id") for name in ("bos", "eos")]
     return [None if number is None else metadata[KEY + "tokens"][number] for number in numbers]
 
@@ -183,7 +183,7 @@ def _write_pieces(model: Model) -> Metadata:
 
 
 def _model(tokenizer: SentencePieceTokenizer | CharTokenizer | ByteTokenizer) -> Model:
-    """Characters and bytes are pieces that never merge."""
+    """Return a sentencepiece model; of characters or bytes, one whose pieces never merge."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         return tokenizer.parsed()
     if isinstance(tokenizer, CharTokenizer):
@@ -196,4 +196,4 @@ def _model(tokenizer: SentencePieceTokenizer | CharTokenizer | ByteTokenizer) ->
 
 
 READERS = {"gpt2": _read_bpe, "llama": _read_pieces}
-"""By llama.cpp's name of a kind of tokenizer."""
+"""Readers by llama.cpp's name of a kind of tokenizer."""
