@@ -123,6 +123,7 @@ def job(
         ema=config.ema is not None,
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
         teacher_bytes=teacher_bytes(recipe),
+        soft_targets=recipe.objective.learns_soft_targets,
         tensor_parallel=tensor_parallel,
     )
 

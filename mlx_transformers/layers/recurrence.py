@@ -79,6 +79,7 @@ class RecurrentLayer:
         directions: 2 for a bidirectional layer, else 1.
         dropout: whether dropout follows the layer.
         align: attention to a source behind the layer, if any.
+        align_in_loop: whether that attention runs step by step, with the cell.
     """
 
     cell: CellKind
@@ -87,14 +88,20 @@ class RecurrentLayer:
     directions: int
     dropout: bool
     align: AlignKind | None = None
+    align_in_loop: bool = False
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the forward saves for its backward."""
-        own = self.directions * self.cell.saved_bytes(self.in_dim, self.dim // self.directions, at)
-        attention = (
-            0.0 if self.align is None else self.align.saved_bytes(dim, at) + 6 * dim * at.itemsize
-        )
-        return own + attention + (self.dim if self.dropout else 0)
+        attention = 0.0
+        if self.align is not None:
+            attention = self.align.saved_bytes(dim, at) + 6 * dim * at.itemsize
+        return self.cell_bytes(at) + attention
+
+    def cell_bytes(self, at: ActivationShape) -> float:
+        """Bytes per token that the cells and the dropout behind them save."""
+        width = self.dim // self.directions
+        own = self.directions * self.cell.saved_bytes(self.in_dim, width, at)
+        return own + (self.dim if self.dropout else 0)
 
 
 class LayerModule(nn.Module):

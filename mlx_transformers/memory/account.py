@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten
 
 from ..core.footprint import FLOAT32_BYTES
 from ..layers.block import Block
+from ..layers.recurrence import RecurrentLayer
 from ..layers.residual import NORMS
 from .job import Job, Part
 
@@ -32,12 +33,15 @@ class Queue:
         head: arrays `[V, D]` alive during the loss.
         head_backward: arrays `[V, D]` alive during the backward of the blocks.
         rows: arrays `[N, D]` alive during the loss, N the predicted tokens.
+        soft: arrays `[N, V]` alive during a loss against a teacher's logits, whose backward does
+            not go chunk by chunk.
         sublayer: working memory of a block's backward, relative to the mean saved bytes of its
             sublayers (mixer, cross attention, ffn): more sublayers fill the queue alone, and so
             does a second norm around each.
         again: working memory of a recomputed block's backward, relative to the bytes its forward
             saves. Above 1, because its forward runs again while the next block's is queued.
         layer: working memory of a recurrent layer's backward, relative to its saved bytes.
+        looped: the same of attention inside a recurrent loop, which runs step by step.
         shared: memory of a block that shares its weights with one below, relative to its saved
             bytes: the gradient of the weights is computed once all of its layers are done.
         leaves: parameters whose new values are computed before old ones are freed.
@@ -48,9 +52,11 @@ class Queue:
     head: float
     head_backward: float
     rows: float
+    soft: float
     sublayer: float
     again: float
     layer: float
+    looped: float
     shared: float
     leaves: int
 
@@ -61,9 +67,11 @@ CPU_QUEUE = Queue(
     head=4.0,
     head_backward=6.9,
     rows=7.7,
+    soft=3.4,
     sublayer=6.2,
     again=4.5,
     layer=1.9,
+    looped=0.9,
     shared=1.6,
     leaves=34,
 )
@@ -140,6 +148,9 @@ def account(job: Job, queue: Queue | None = None) -> Account:
 
 def _working(layer: Part, queue: Queue) -> float:
     """Working memory of a layer's backward, beside all saved activations."""
+    if isinstance(layer.config, RecurrentLayer) and layer.config.align_in_loop:
+        cells = layer.config.cell_bytes(layer.at) * layer.at.tokens
+        return queue.layer * cells + queue.looped * (layer.saved_bytes - cells)
     if not isinstance(layer.config, Block):
         return queue.layer * layer.saved_bytes
     # A second norm around a sublayer has as many operations as the sublayer.
@@ -182,10 +193,14 @@ def _loss(job: Job, queue: Queue, working: float) -> float:
 
     Few chunks don't fill the queue, so that it holds the backward of the last block already.
     """
-    predicted = job.batch_size * job.columns.n_predicted
+    predicted = job.batch_size * (
+        job.columns.target if job.soft_targets else job.columns.n_predicted
+    )
     n_chunks = -(-predicted // job.chunk)
     logits = float(min(job.chunk, predicted) * job.vocab_size * FLOAT32_BYTES)
     alive = min(queue.chunks, queue.chunk * n_chunks) * logits
+    if job.soft_targets:
+        alive = queue.chunks * logits + queue.soft * predicted * job.vocab_size * FLOAT32_BYTES
     beside = queue.head * _embedding(job) + queue.rows * predicted * job.dim * FLOAT32_BYTES
     filled = min(1.0, n_chunks * queue.chunk / (queue.chunks + queue.chunk * 2))
     return alive + max(beside, (1 - filled) * working)

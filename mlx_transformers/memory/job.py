@@ -42,6 +42,7 @@ class Job:
         chunk: rows of logits at once.
         ema: whether the run has an EMA of the weights.
         teacher_bytes: bytes of frozen models beside the trained one; None: they can't be found.
+        soft_targets: whether the loss compares the logits of all tokens with a teacher's.
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
     """
 
@@ -58,6 +59,7 @@ class Job:
     ema: bool = False
     cpu: bool = True
     teacher_bytes: float | None = 0.0
+    soft_targets: bool = False
     tensor_parallel: int = 1
 
     @property

@@ -26,12 +26,12 @@ FURTHEST = 2.0
 """Largest correction factor, up or down."""
 
 
-ACCOUNT = 3
+ACCOUNT = 4
 """Version of `account`: ratios to the predictions of another version are not used."""
 
 
 def device_key() -> str:
-    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 3"."""
+    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 4"."""
     name = mx.device_info().get("device_name", "unknown device")
     return f"mlx {version('mlx')}, {mx.default_device()}, {name}, account {ACCOUNT}"
 

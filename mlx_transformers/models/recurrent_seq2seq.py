@@ -89,7 +89,7 @@ class RecurrentSeq2Seq(ModelKind):
         beside = self.attend == "before" or self.input_feeding
         encoder = self.encoder.layers(self.dim, self.dim)
         *below, last = self.decoder.layers(self.dim * (1 + beside), self.dim)
-        decoder = [*below, replace(last, align=self.align)]
+        decoder = [*below, replace(last, align=self.align, align_in_loop=beside)]
         names = ("layer",)
         return [
             TowerSpec("encoder", self.dim, encoder, names=names, reads_source=True),

@@ -40,6 +40,10 @@ class Distill(ChunkedKind):
     cosine: float = Field(0.0, ge=0)
     """Weight of the cosine distance of hidden vectors; both models then have one width."""
 
+    @property
+    def learns_soft_targets(self) -> bool:
+        return self.soft > 0
+
     def frozen(self) -> dict[str, str]:
         return {"teacher": self.teacher}
 

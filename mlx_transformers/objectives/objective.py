@@ -48,6 +48,11 @@ class ObjectiveKind(Kind, ABC):
     best: ClassVar[Best] = VAL_LOSS
     """The metric by which checkpoints are ranked, and its better direction."""
 
+    @property
+    def learns_soft_targets(self) -> bool:
+        """Whether the loss compares the logits of all tokens with a teacher's."""
+        return False
+
     @abstractmethod
     def build(self) -> Objective[Any]:
         """The function; the models it is called with are those that `tasks` allows."""

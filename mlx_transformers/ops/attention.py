@@ -71,9 +71,7 @@ def attention_saved_bytes(
     Given a boolean array (window, documents, padding), MLX saves all scores and their softmax.
     """
     every = keys * n_heads * FLOAT32_BYTES
-    if dropout:
-        return 3.0 * every
-    if at.cpu and (bias or sinks):
+    if dropout or (at.cpu and (bias or sinks)):
         return 2.0 * every
     if at.cpu:
         return float(n_heads * FLOAT32_BYTES)
