@@ -72,7 +72,7 @@ def attention_saved_bytes(
     """
     every = keys * n_heads * FLOAT32_BYTES
     if dropout or (at.cpu and (bias or sinks)):
-        return 2.0 * every
+        return (3.0 if softcap else 2.0) * every
     if at.cpu:
         return float(n_heads * FLOAT32_BYTES)
     if softcap:
