@@ -6,7 +6,6 @@ Wu et al. 2016 (GNMT), equation 14, without its coverage penalty; the search is 
 al. 2014, section 3.2. A sequence ends with the end token, which counts in |Y|, or at the limit.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,10 @@ Step = Callable[[mx.array, Any], tuple[mx.array, Any]]
 
 NEVER = -1e30
 """Log-probability of empty beams: finite, and below that of any sequence."""
+
+
+MAX_ALPHA = 10
+"""Beyond it, a longer sequence wins whatever its tokens are, and powers overflow."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Beams:
     def __post_init__(self) -> None:
         if self.n < 1:
             raise RunError(f"beams = {self.n} is out of range: search with at least 1.")
-        if not 0 <= self.alpha < math.inf:
+        if not 0 <= self.alpha <= MAX_ALPHA:
             raise RunError(
-                f"length penalty alpha = {self.alpha} is out of range: it is a finite number, 0 "
-                "or more."
+                f"length penalty alpha = {self.alpha} is out of range: it is a number from 0 to "
+                f"{MAX_ALPHA}."
             )
 
     def penalty(self, length: Any) -> Any:

@@ -90,7 +90,7 @@ class Page:
         check_place(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.html(), encoding="utf-8")
+            path.write_text(self.html(), encoding="utf-8", errors="backslashreplace")
         return path
 
 

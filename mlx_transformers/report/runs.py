@@ -65,7 +65,7 @@ def written(folder: RunFolder) -> str:
     there is none."""
     try:
         return f"Report: {write([read(folder)])}"
-    except RunError as error:  # a missing report must not fail the run
+    except Exception as error:  # whatever it is, a missing report must not fail the run
         return f"Without a report: {error}"
 
 

@@ -108,11 +108,15 @@ def export_run(
     if out.exists():
         raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
     found = exportable(run, root, dtype, context)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        partial = Path(folder) / out.name
-        TARGETS[to](found, partial)
-        _publish(partial, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            partial = Path(folder) / out.name
+            TARGETS[to](found, partial)
+            _publish(partial, out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConvertError(f"{out} can't be written: {reason}. Choose another --out.") from error
     return out
 
 

@@ -9,7 +9,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.tokenizers.byte import Byte
 from mlx_transformers.data.tokenizers.char import Char
-from mlx_transformers.data.tokenizers.hf import TokenizerJson
+from mlx_transformers.data.tokenizers.hf import HfTokenizer, TokenizerJson
 from mlx_transformers.data.tokenizers.load import load_tokenizer
 from mlx_transformers.data.tokenizers.sample import CHUNK_CHARS, sample
 from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
@@ -210,3 +210,12 @@ def test_a_sample_is_all_of_a_small_text_and_an_even_part_of_a_large_one():
     assert chosen == sorted(chosen) == sample(lines, 200_000)
     middle = sum(int(chunk[:6]) for chunk in chosen) / len(chosen)
     assert 20_000 < middle < 40_000
+
+
+def test_a_character_without_a_token_is_a_sentence() -> None:
+    """A WordPiece vocabulary without [UNK] can't encode other characters than its own."""
+    library = Library(models.WordPiece({"a": 0, "b": 1}, unk_token="[UNK]"))
+    tokenizer = HfTokenizer(library.to_str().encode())
+    assert tokenizer.encode("a") == [0]
+    with pytest.raises(DataError, match=r"can't encode 'hello'.*UNK"):
+        tokenizer.encode("hello")

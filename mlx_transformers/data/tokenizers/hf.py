@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...core.errors import DataError, unknown
-from ...core.paths import expanded
+from ...core.paths import expanded, shown
 from .tokenizer import Tokenizer, TokenizerKind
 
 ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
@@ -118,7 +118,21 @@ class HfTokenizer(Tokenizer):
         return any(piece.startswith("##") for piece in self._tokenizer.get_vocab())
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoding(text).ids
+
+    def _encoding(self, text: str) -> Any:
+        """The library's encoding of a text.
+
+        Raises:
+            DataError: a character has no token, and the vocabulary has no token for unknown ones.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library raises no class of its own
+            raise DataError(
+                f"This tokenizer can't encode {shown(text[:40])!r}: {error}. Its vocabulary is "
+                "incomplete, or another file of it is missing."
+            ) from None
 
     def encode_special(self, text: str) -> list[int]:
         self._tokenizer.encode_special_tokens = False
@@ -128,7 +142,7 @@ class HfTokenizer(Tokenizer):
             self._tokenizer.encode_special_tokens = True
 
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = self._encoding(text)
         before = np.cumsum([0, *(len(character.encode()) for character in text)])
         return found.ids, before[[end for _, end in found.offsets]]
 
