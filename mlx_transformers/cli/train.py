@@ -85,9 +85,10 @@ def train(
 
 
 def with_evaluations(recipe: str, sets: list[str]) -> list[str]:
-    """Have a run that the options shortened evaluate at least four times, unless they say when.
+    """Have a run that the options shortened evaluate and report at least four times.
 
-    One evaluation, at the end, makes no curve and can't choose a best checkpoint.
+    One evaluation, at the end, makes no curve and can't choose a best checkpoint. Intervals that
+    the options give are kept.
     """
     from ..assembly.recipe import load_recipe
 
@@ -99,7 +100,10 @@ def with_evaluations(recipe: str, sets: list[str]) -> list[str]:
     if not shorter or config.eval.every <= every:
         return sets
     print(f"Evaluating every {every} steps instead of {config.eval.every}, since the run is short.")
-    return [*sets, f"eval.every={every}"]
+    sets = [*sets, f"eval.every={every}"]
+    if config.log.every <= every or any(s.partition("=")[0].strip() == "log.every" for s in sets):
+        return sets
+    return [*sets, f"log.every={every}"]
 
 
 def _train_seeds(

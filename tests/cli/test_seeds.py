@@ -78,6 +78,7 @@ def test_a_run_that_options_shorten_evaluates_four_times(mlxt: Mlxt, home: Path)
         json.loads(line) for line in (home / "runs" / "a" / "log.jsonl").read_text().splitlines()
     ]
     assert [row["step"] for row in rows if "val_loss" in row] == [2, 4, 6, 8]
+    assert [row["step"] for row in rows if "train_loss" in row] == [2, 4, 6, 8]
     kept = mlxt("train", "long", "--steps", "8", "--set", "eval.every=100", "--name", "b")
     assert "Evaluating every" not in kept.out
 
