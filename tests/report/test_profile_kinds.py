@@ -11,7 +11,7 @@ from mlx_transformers.profile.decoding import decodings
 from mlx_transformers.profile.measure import measure_blocks
 
 CHAR = 'data.tokenizer={kind="char"}'
-TEXT = ("data.corpus=null", "data.path=text.txt", CHAR)
+TEXT = ("data.path=text.txt", CHAR)
 PAIRS = ("data.path=pairs.tsv", CHAR)
 BLOCK = "attention + cross_attention + mlp"
 KINDS = {
