@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..convert.checkpoint import read_tensors
 from ..convert.config import HfConfig, read_config
-from ..convert.family import BUFFERS, Family, read
+from ..convert.family import BUFFERS, Family, read, readable
 from ..convert.gguf import read_gguf
 from ..convert.quantized import decoded
 from ..convert.registry import family_of
@@ -112,7 +112,10 @@ def published(
     check_layers(table, where, len(theirs))
     model = build(table, where, sum(array.size for array in theirs.values()))
     shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
-    ours = to_ours(weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied))
+    with readable(config, family.name):
+        ours = to_ours(
+            weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied)
+        )
     model.update(tree_unflatten(list(ours.items())))
     mx.eval(model.parameters())
     return Published(table, model, family, config)
@@ -128,7 +131,7 @@ def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:
         if isinstance(value, Mapping):
             check_layers(value, where, n_tensors)
     n_layers = table.get("n_distinct") or table.get("n_layers") or 0
-    if n_layers > n_tensors:
+    if isinstance(n_layers, int) and n_layers > n_tensors:
         raise ConvertError(f"{where}: {n_layers:,} layers don't fit {n_tensors:,} tensors.")
 
 

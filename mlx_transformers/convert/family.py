@@ -1,6 +1,7 @@
 """A family of published models: how its config and its tensors are read and written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,15 +63,33 @@ class Family:
             ConvertError: an option that isn't built.
         """
         config.assume(self.defaults)
-        try:
+        with readable(config, self.name):
             return self.model(config)
-        except MlxtError:
-            raise
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise ConvertError(
-                f"{config.where} can't be read as a config of {self.name}: a key has a value of "
-                f"another type or size than it has there ({type(error).__name__}: {error})."
-            ) from error
+
+
+WRONG = (
+    *(TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
+    *(StopIteration, RuntimeError),
+)
+"""Errors of code that gets a value of another type or size than a config has."""
+
+
+@contextmanager
+def readable(config: HfConfig, family: str) -> Iterator[None]:
+    """Turn errors of values that no config of a family has into a sentence.
+
+    Raises:
+        ConvertError: in their place.
+    """
+    try:
+        yield
+    except MlxtError:
+        raise
+    except WRONG as error:
+        raise ConvertError(
+            f"{config.where} can't be read as a config of {family}: a key has a value of another "
+            f"type or size than it has there ({type(error).__name__}: {error})."
+        ) from error
 
 
 def read(family: Family, config: HfConfig) -> tuple[Table, Sequence[Row]]:
@@ -80,7 +99,9 @@ def read(family: Family, config: HfConfig) -> tuple[Table, Sequence[Row]]:
         ConvertError: an option that isn't built.
     """
     check_sizes(config.data, config.where)
-    table, weights = family.table(config), family.weights(config)
+    table = family.table(config)
+    with readable(config, family.name):
+        weights = family.weights(config)
     config.finish()
     return table, weights
 

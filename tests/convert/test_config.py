@@ -1,6 +1,7 @@
 """No option of a config that has an effect is passed over."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import Family, read
 from mlx_transformers.convert.registry import FAMILIES, family_of
 from mlx_transformers.convert.rope import rope
-from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.core.errors import ConvertError, MlxtError
 
 LLAMA = {
     "model_type": "llama",
@@ -153,3 +154,19 @@ def test_sizes_of_no_model_are_refused_before_anything_is_built(
     tensors = {f"{i}.weight": mx.ones((3, 48)) for i in range(2)}
     with pytest.raises(ConvertError, match=said):
         published(HfConfig(LLAMA | change), tensors, "here")
+
+
+GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
+
+
+@pytest.mark.parametrize("name", ["llama", "marian", "squeezebert", "switch"])
+def test_values_of_another_type_or_size_are_sentences(name: str) -> None:
+    facts = json.loads((GOLDENS / f"{name}.json").read_text("utf-8"))
+    tensors = {tensor: mx.zeros(shape) for tensor, shape in facts["tensors"].items()}
+    for key, value in facts["config"].items():
+        if isinstance(value, bool) or not isinstance(value, int) or key.endswith("token_id"):
+            continue
+        for other in (2 * 10**9, 0, "7", [3]):
+            config = HfConfig({**facts["config"], key: other})
+            with suppress(MlxtError):
+                published(config, tensors, "here")
