@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from mlx_transformers.assembly.recipe import load_recipe  # before mlx: it chooses the BLAS
+
+# isort: split
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.layers.kinds import MixerKind
 from mlx_transformers.layers.mixers.latent import Latent, LatentMixer
