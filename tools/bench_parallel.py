@@ -129,27 +129,17 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     from mlx.utils import tree_flatten
 
-    from mlx_transformers.assembly.build import build_optimizer, tensor_parallelism
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.distributed.launch import join_job
     from mlx_transformers.distributed.processes import tensor_parallel_ranks
     from mlx_transformers.runs.progress import Progress
     from mlx_transformers.trainer.loop import Trainer
-    from mlx_transformers.trainer.state import TrainState
-    from mlx_transformers.trainer.step import Step
 
     with join_job() as everyone:
         shared = everyone.processes if args.share == "layers" else 1
         ranks = tensor_parallel_ranks(everyone, shared)
         recipe = load_recipe("recipes/llama_tiny.toml", settings(args, shared))
-        mx.random.seed(0)
-        model = recipe.model.build(args.vocab)
-        optimizer = build_optimizer(recipe, model, ranks)
-        shards = tensor_parallelism(recipe, ranks)
-        objective = recipe.objective.build()
-        state = TrainState(model, optimizer, recipe.train, ranks, tensor_parallel=shards)
-        step = Step(state, objective, recipe.train)
-        state.broadcast()
+        step = build_step(recipe, args.vocab, ranks)
         shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
         rows = np.random.default_rng(0).integers(0, args.vocab, shape, np.int32)
 
@@ -174,9 +164,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             last.update(metrics)
 
         Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
-        held = sum(leaf.nbytes for _, leaf in tree_flatten(step.optimizer.state))
+        held = sum(leaf.nbytes for _, leaf in tree_flatten(step.train_state.optimizer.state))
         peak = mx.get_peak_memory()
-        exchange = exchange_seconds(ranks, model.trainable_parameters())
+        exchange = exchange_seconds(ranks, step.model.trainable_parameters())
     tokens = args.steps * args.batch * args.length
     return speed(tokens, *marks, share=1 / everyone.processes) | {
         "step_ms": 1e3 * (marks[1][0] - marks[0][0]) / args.steps,
@@ -186,6 +176,24 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         "loss": last["loss"].item(),
         "optimizer_mib": held / 2**20,
     }
+
+
+def build_step(recipe: Any, vocab_size: int, ranks: Any) -> Any:
+    """The compiled step of a recipe's model, its weights the same on every rank."""
+    import mlx.core as mx
+
+    from mlx_transformers.assembly.build import build_optimizer, tensor_parallelism
+    from mlx_transformers.trainer.state import TrainState
+    from mlx_transformers.trainer.step import Step
+
+    mx.random.seed(0)
+    model = recipe.model.build(vocab_size)
+    optimizer = build_optimizer(recipe, model, ranks)
+    shards = tensor_parallelism(recipe, ranks)
+    state = TrainState(model, optimizer, recipe.train, ranks, tensor_parallel=shards)
+    step = Step(state, recipe.objective.build(), recipe.train)
+    state.broadcast()
+    return step
 
 
 def clocks() -> Clocks:
