@@ -1,4 +1,4 @@
-"""Draws figures with matplotlib (extra `plot`) as SVG for a page.
+"""Draws figures with matplotlib as SVG for a page.
 
 Why matplotlib: a report must open from a mail or a disk without a network, years later, on a
 phone, and print. Its SVG is static, some 10 kB a figure, and needs no script. Plotly, Bokeh and
@@ -88,7 +88,7 @@ def new_figure(width: float = WIDTH, height: float = 2.6) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise RunError(
-            "Plots need matplotlib, which is not installed: pip install 'mlxt[plot]'."
+            "Plots need matplotlib, which is not installed: pip install matplotlib."
         ) from error
     return Figure(figsize=(width, height))
 

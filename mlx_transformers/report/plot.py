@@ -1,4 +1,4 @@
-"""Plots runs into SVG files. Needs matplotlib (extra `plot`)."""
+"""Plots runs into SVG files. Drawn by matplotlib."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
