@@ -7,7 +7,8 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from ..core.errors import RecipeError
-from ..data.prepare import Prepared, prepare
+from ..data.prepare import prepare
+from ..data.prepared import Prepared
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..distributed.processes import SINGLE, Ranks, TensorParallelGroup
 from ..distributed.tensor_parallel import TensorParallel

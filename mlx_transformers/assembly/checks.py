@@ -1,7 +1,7 @@
 """Checks between the parts of a recipe: model against objective, data and processes."""
 
 from ..core.errors import RecipeError
-from ..data.prepare import Prepared
+from ..data.prepared import Prepared
 from ..layers.heads import TagHead
 from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind

@@ -7,7 +7,8 @@ from pathlib import Path
 from ..core.errors import DataError, Notice
 from ..core.parse import read_table
 from ..data.inspect import prepared_sets
-from ..data.prepare import Prepared, Progress, prepare
+from ..data.prepare import Progress, prepare
+from ..data.prepared import Prepared
 from ..data.tokenizers.saved import Saved
 from ..runs.checkpoint import STATE
 from ..runs.folder import RunFolder

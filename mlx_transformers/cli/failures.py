@@ -3,7 +3,8 @@
 import errno
 import sys
 
-from .terminal import console, is_terminal
+from ..core.terminal import is_terminal
+from .terminal import console
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, by the convention of shells."""

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import RunError
+from ..core.terminal import is_terminal
 from .failures import INTERRUPTED
 from .options import user_path
-from .terminal import is_terminal
 
 PromptTexts = Annotated[
     list[str] | None,

@@ -4,7 +4,8 @@ import sys
 import time
 from types import TracebackType
 
-from .terminal import console, is_terminal
+from ..core.terminal import is_terminal
+from .terminal import console
 
 EVERY_S = 10.0
 """Seconds between two lines of one stage without a terminal."""

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.terminal import is_terminal
 from .options import AsJson, Recipe, Sets
-from .terminal import console, is_terminal, print_table
+from .terminal import console, print_table
 
 
 def show(

@@ -11,6 +11,7 @@ all-reduced in full: MLX's ring has no reduce-scatter.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as mlx_optim
@@ -55,7 +56,7 @@ class Sharded(mlx_optim.Optimizer):
         self.saved: Tree | None = None
 
     @property
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """The state of this rank's shard."""
         return self.inner.state
 
@@ -64,7 +65,7 @@ class Sharded(mlx_optim.Optimizer):
         """The learning rate of the last update."""
         return self.inner.learning_rate
 
-    def init(self, parameters: dict) -> None:
+    def init(self, parameters: dict[str, Any]) -> None:
         """Partition the parameters, and make the state of this rank's shard."""
         self.shards = partition(parameters, self.ranks.world)
         self.inner.init(subtree(parameters, self.shards[self.ranks.rank]))
@@ -72,7 +73,9 @@ class Sharded(mlx_optim.Optimizer):
         template.init(parameters)
         self.template = template.state  # never evaluated: names, shapes and dtypes
 
-    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+    def apply_gradients(
+        self, gradients: dict[str, Any], parameters: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return the new values of all parameters, those of other shards from their ranks."""
         own = self.shards[self.ranks.rank]
         new = dict(tree_flatten(self.inner.apply_gradients(subtree(gradients, own), parameters)))
@@ -83,7 +86,7 @@ class Sharded(mlx_optim.Optimizer):
             found |= self._exchange(new, wanted)
         return tree_unflatten([(name, found[name]) for name in leaves])
 
-    def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict:
+    def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict[str, Any]:
         """All-gather the new arrays of all ranks, as flat rows of one length."""
         order = [[name for name in wanted if name in shard] for shard in self.shards]
         sizes = [sum(wanted[name].size for name in names) for names in order]

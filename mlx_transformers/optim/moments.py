@@ -7,7 +7,7 @@ less than half a rounding step, such as Adam's second moment with a decay of 0.9
 """
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import mlx.core as mx
 import mlx.optimizers as mlx_optim
@@ -21,11 +21,11 @@ StateDtype = Literal["float32", "bfloat16", "int8"]
 class Form(Protocol):
     """Storage format of optimizer state."""
 
-    def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict:
+    def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict[str, Any]:
         """Return a float32 array in the format, rounded stochastically with a key, else to nearest;
         `positive` arrays have no negative element."""
 
-    def unpack(self, packed: mx.array | dict, like: mx.array) -> mx.array:
+    def unpack(self, packed: mx.array | dict[str, Any], like: mx.array) -> mx.array:
         """Return the array as float32, in the shape of `like`."""
 
 
@@ -39,7 +39,7 @@ class Bfloat16:
         raised = x.view(mx.uint32) + mx.random.randint(0, 2**16, x.shape, mx.uint32, key)
         return (raised & 0xFFFF0000).view(mx.float32).astype(mx.bfloat16)
 
-    def unpack(self, packed: mx.array | dict, like: mx.array) -> mx.array:
+    def unpack(self, packed: mx.array | dict[str, Any], like: mx.array) -> mx.array:
         assert isinstance(packed, mx.array)
         return packed.astype(mx.float32)
 
@@ -62,18 +62,22 @@ class Packed(mlx_optim.Optimizer):
         self.positive = positive
         self._keys: Iterator[mx.array] = iter(())
 
-    def init_single(self, parameter: mx.array, state: dict) -> None:
+    def init_single(self, parameter: mx.array, state: dict[str, Any]) -> None:
         """Make the packed state of one parameter, zeros."""
         wide: dict[str, mx.array] = {}
         self.inner.init_single(parameter, wide)
         state.update({k: self.form.pack(x, k in self.positive, None) for k, x in wide.items()})
 
-    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+    def apply_gradients(
+        self, gradients: dict[str, Any], parameters: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return all parameters after one update."""
         self._keys = _chain(self.step)
         return super().apply_gradients(gradients, parameters)
 
-    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+    def apply_single(
+        self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]
+    ) -> mx.array:
         """Return one parameter after its update."""
         wide = {name: self.form.unpack(packed, parameter) for name, packed in state.items()}
         new = self.inner.apply_single(gradient, parameter, wide)

@@ -14,6 +14,8 @@ update; blocks have 256 elements, as in the authors' later code, not 2048; and a
 stored as its root, which reaches down to 1e-14 of the largest, since Adam divides by it.
 """
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 
@@ -32,7 +34,7 @@ class Int8:
     """`{"code": [blocks, 256], "scale": [blocks, 1]}`: int8 codes; for arrays that are never
     negative uint8 codes of roots, at twice the resolution."""
 
-    def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict:
+    def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict[str, Any]:
         """Return the array as codes and scales, its last block padded with zeros."""
         if x.size < LEAST:
             return x
@@ -49,7 +51,7 @@ class Int8:
             return {"code": code.astype(mx.uint8), "scale": scale}
         return {"code": (mx.sign(flat) * code).astype(mx.int8), "scale": scale}
 
-    def unpack(self, packed: mx.array | dict, like: mx.array) -> mx.array:
+    def unpack(self, packed: mx.array | dict[str, Any], like: mx.array) -> mx.array:
         """Return the decoded array, float32."""
         if isinstance(packed, mx.array):
             return packed

@@ -1,6 +1,6 @@
 """Muon for the hidden matrices, AdamW for all other parameters."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -27,11 +27,13 @@ class OrthogonalMomentum(mlx_optim.Muon):
     """
 
     def __init__(self, rate: Schedule, *, scale: str, weight_decay: float, **options: object):
-        super().__init__(rate, weight_decay=0.0, **options)  # type: ignore[arg-type]
+        super().__init__(rate, weight_decay=0.0, **options)
         self.scale = scale
         self.decoupled_decay = weight_decay
 
-    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+    def apply_single(
+        self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]
+    ) -> mx.array:
         """Return the updated parameter."""
         momentum = self.momentum
         state["v"] = momentum * state["v"] + (1 - momentum) * gradient

@@ -21,7 +21,7 @@ from ..layers.positions.position import Position
 from ..layers.recurrence import LayerModule, RecurrentLayer
 from ..models.model import TowerSpec
 from ..models.stack import TowerModule
-from ..trainer.step import Batch
+from ..trainer.forward import Batch
 from .timing import Spread, in_turns
 
 STEP = "whole step"

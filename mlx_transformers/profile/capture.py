@@ -6,7 +6,8 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..core.errors import RunError
-from ..trainer.step import Batch, Step
+from ..trainer.forward import Batch
+from ..trainer.step import Step
 
 SUFFIX = ".gputrace"
 ALLOWED = "MTL_CAPTURE_ENABLED"

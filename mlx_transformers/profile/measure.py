@@ -14,9 +14,9 @@ from ..core.device import keep_wired
 from ..core.errors import RunError
 from ..layers.counts import flops_per_token
 from ..trainer.dry_run import dry_run
+from ..trainer.forward import Batch
 from ..trainer.loop import arrays
 from ..trainer.source import Feed
-from ..trainer.step import Batch
 from .blocks import BlockCost, block_costs
 from .capture import capture, check_capture
 from .decoding import Decoding, decodings

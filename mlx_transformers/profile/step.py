@@ -27,9 +27,10 @@ from ..core.context import Context
 from ..core.device import GIB
 from ..core.tree import size_bytes
 from ..runs.progress import Progress
+from ..trainer.forward import Batch
 from ..trainer.loop import Metrics, Trainer, arrays
 from ..trainer.source import Feed
-from ..trainer.step import Batch, Step
+from ..trainer.step import Step
 from ..trainer.traced import Traced
 from .timing import Spread, seconds
 

@@ -10,7 +10,8 @@ from ..core.context import Context
 from ..core.device import GIB
 from ..core.errors import RunError
 from ..core.tree import Tree, assign, snapshot
-from .step import Batch, Step
+from .forward import Batch
+from .step import Step
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ Defaults are those of `NemotronConfig`.
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import config_writer
+from ..flat_model import biased, config_writer
 from ..rope import rotary
-from .llama import BASIC_KEYS, LLAMA, biased, decoder, weights
+from .llama import BASIC_KEYS, LLAMA, decoder, weights
 from .starcoder2 import ungated
 
 
