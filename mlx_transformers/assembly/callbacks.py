@@ -1,14 +1,16 @@
 """Callbacks of a training run, in the order in which the loop calls them after each step."""
 
+import warnings
 from collections.abc import Callable
 
 from ..core.device import matmul_flops
+from ..core.errors import MlxtError
 from ..decode.generate import sampler
 from ..memory.meter import Meter
 from ..runs import checkpoint
 from ..runs.folder import RunFolder
 from ..runs.progress import Progress
-from ..trainer.callbacks import Evaluate, Report, Sample, Save, ShowStatus, Sink
+from ..trainer.callbacks import Evaluate, Report, RunWarning, Sample, Save, ShowStatus, Sink
 from ..trainer.health import Health
 from ..trainer.loop import Callback
 from ..trainer.metrics import Window
@@ -45,8 +47,12 @@ def callbacks(
     )
     found.append(Save(recipe.checkpoint, _saver(built, folder), window))
     if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
-        sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
-        found.append(Sample(recipe.log.sample_every, sample, report))
+        try:
+            sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
+        except MlxtError as error:
+            warnings.warn(f"No samples (log.sample_prompt): {error}", RunWarning, stacklevel=2)
+        else:
+            found.append(Sample(recipe.log.sample_every, sample, report))
     return found
 
 
