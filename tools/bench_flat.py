@@ -110,7 +110,7 @@ def measure(name: str, sets: list[str], steps: int) -> dict[str, Any]:
 
 
 def resident_bytes() -> int:
-    """What of this process is in memory now, as `ps` tells it on Linux and macOS."""
+    """Resident memory of this process now, from `ps` on Linux and macOS."""
     words = ["ps", "-o", "rss=", "-p", str(os.getpid())]
     return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) * 1024
 

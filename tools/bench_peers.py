@@ -89,7 +89,7 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
 
 
 def alone(command: list[str], threads: int) -> dict[str, float]:
-    """What a side's process printed last."""
+    """The last figures that a side's process printed."""
     env = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
     if "peer_torch.py" in command[1]:
         env.pop("PYTHONPATH", None)

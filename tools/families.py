@@ -48,7 +48,7 @@ def shipped() -> list[Path]:
 
 
 def trained(path: Path, steps: int) -> dict[str, Any]:
-    """What a recipe's last evaluation said; why not, where it could not be trained."""
+    """A recipe's last evaluation, or why it could not be trained."""
     recipe = load_recipe(path)
     vocab_size = getattr(recipe.data.tokenizer, "vocab_size", 256)
     row: dict[str, Any] = {

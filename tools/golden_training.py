@@ -1,4 +1,4 @@
-"""What goldens hold of training: a batch, and the losses of ten steps of torch's AdamW on it."""
+"""Training goldens: a batch, and the losses of ten steps of torch's AdamW on it."""
 
 from typing import Any
 

@@ -43,7 +43,7 @@ ENCODER = (*SMALL, f"{FFN}=12", f"{HEADS}=2")
 SIDES = ("model.encoder", "model.decoder")
 VERSIONS = ("python", "mlx", "mlxt", "device", "metal", "processes")
 SAMPLED = ("log.sample_every=3", "log.sample_prompt='the '")
-"""What a run has that writes text."""
+"""Settings of a run that samples text."""
 
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "average": (

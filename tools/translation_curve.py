@@ -49,7 +49,7 @@ def cell(score: Score) -> str:
 
 
 def tables(found: dict[str, Measured], loss: dict[str, list[float]], sizes: dict[str, int]) -> str:
-    """What was measured, as Markdown."""
+    """The measurements as Markdown."""
     lines = ["| recipe | million weights | loss | BLEU | chrF |", "|---|---:|---:|---:|---:|"]
     for name, one in found.items():
         bleu, chrf = map(cell, one.scores)

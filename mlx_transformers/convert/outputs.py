@@ -1,4 +1,4 @@
-"""What a model gives for the inputs of a parity case, under the names of transformers.
+"""Outputs of a model for the inputs of a parity case, under the names of transformers.
 
 Inputs and outputs are NumPy arrays by name: `input_ids`, `attention_mask`, ... in; `logits`,
 `gen_tokens`, `lp_logits`, ... out.

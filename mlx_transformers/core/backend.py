@@ -31,7 +31,7 @@ class BackendWarning(UserWarning):
 
 @dataclass
 class Report:
-    """What is in force. Data only: `mlxt doctor` prints it.
+    """The BLAS and the kernel compiler in use; `mlxt doctor` prints it.
 
     Attributes:
         blas: what multiplies matrices on the CPU.

@@ -15,7 +15,7 @@ GIB = 2**30
 
 
 def facts() -> dict[str, Any]:
-    """What `mlxt doctor` prints and a run's environment.json keeps.
+    """Facts that `mlxt doctor` prints and a run's environment.json holds.
 
     Matrix products are really timed, so a slow BLAS shows whatever the report says.
     """
@@ -53,7 +53,7 @@ def memory_bytes() -> int:
 
 
 def working_set_bytes() -> int:
-    """What Metal recommends to keep resident; all memory where there is no Metal."""
+    """Metal's recommended working-set size in bytes; all memory without Metal."""
     told = mx.device_info().get("max_recommended_working_set_size")
     return int(told) if told else memory_bytes()
 

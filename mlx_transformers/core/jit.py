@@ -82,7 +82,7 @@ class NoCompiler(Exception):
 
 @dataclass(frozen=True)
 class Jit:
-    """What is in force: the flags, and the folder that holds the wrapper and the kernels."""
+    """The compiler flags in use, and the folder of the wrapper and the kernels."""
 
     flags: str
     folder: Path

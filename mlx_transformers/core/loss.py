@@ -1,4 +1,4 @@
-"""What an objective returns: sums and weights, never means."""
+"""The loss that an objective returns: sums and weights, never means."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import mlx.core as mx
 
 Unit = Literal["token", "word", "text", "question"]
-"""What a weight of 1 stands for, so what a loss is the mean over."""
+"""The unit that a weight of 1 counts; losses are reported per unit."""
 UNITS: tuple[Unit, ...] = get_args(Unit)
 
 

@@ -1,4 +1,4 @@
-"""What the system says of this process: memory resident now, and swap that is in use.
+"""Memory of this process and swap in use, as the system reports them.
 
 No package is needed: Linux keeps both in /proc, macOS answers `proc_pid_rusage` and `vm.swapusage`.
 What can't be had is None; nothing here raises.

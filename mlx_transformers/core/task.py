@@ -3,7 +3,7 @@
 from typing import Literal
 
 Task = Literal["causal_lm", "encode", "seq2seq", "detect_replaced"]
-"""What a model can be trained to do: predict the next token, encode a whole text, write a target
+"""Tasks of models: predict the next token, encode a whole text, write a target
 for a source, or detect replaced tokens."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})

@@ -33,7 +33,7 @@ class Decoder(Tower, ModelKind):
     head: Annotated[HeadKind, Slot("head")]
     """How vectors become logits."""
     ahead: Annotated[MultiTokenKind, Slot("ahead")] | None = None
-    """What predicts tokens beyond the next one, in training alone; none means nothing does."""
+    """Multi-token prediction, in training alone; none means only the next token."""
     init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 

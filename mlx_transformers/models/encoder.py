@@ -31,9 +31,9 @@ class Encoder(Tower, ModelKind):
     max_seq_len: int = Field(ge=1)
     """The longest sequence the model is made for, in tokens."""
     head: Annotated[HeadKind, Slot("head")] | None = None
-    """What is said of every token; none says nothing."""
+    """The head over every token; none means there is none."""
     pool: Annotated[PoolKind, Slot("pool")] | None = None
-    """What is said of the sequence; none says nothing."""
+    """The pooled head over the sequence; none means there is none."""
     init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 

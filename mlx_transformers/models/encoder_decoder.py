@@ -30,9 +30,9 @@ class EncoderDecoder(ModelKind):
     max_seq_len: int = Field(ge=1)
     """The longest source or target the model is made for, in tokens."""
     encoder: Tower
-    """What reads the source."""
+    """The tower that reads the source."""
     decoder: Tower
-    """What writes the target."""
+    """The tower that writes the target."""
     shared: bool = True
     """Whether both sides read one embedding table (Vaswani et al. 2017, section 3.4)."""
     head: Annotated[HeadKind, Slot("head")]

@@ -42,9 +42,9 @@ class RecurrentSeq2Seq(ModelKind):
     shared: bool = True
     """Whether both sides read one embedding table."""
     encoder: Recurrence
-    """What reads the source."""
+    """The tower that reads the source."""
     decoder: Recurrence
-    """What writes the target."""
+    """The tower that writes the target."""
     bridge: Literal["copy", "tanh"] = "copy"
     """How the encoder's last states become the decoder's first: as they are, or through
     `tanh(W s + b)` (Bahdanau et al. 2015, A.2.2), which lets the widths between layers differ."""

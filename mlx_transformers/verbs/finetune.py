@@ -41,7 +41,7 @@ ACCEPT = "--accept-changes"
 
 @dataclass(frozen=True)
 class Start:
-    """What a source gives to a new run.
+    """Weights and settings that a new run takes from a source.
 
     Attributes:
         weights: its weights by name.

@@ -61,7 +61,7 @@ TASKS = {
     "translation": TaskKind("seq2seq", "seq2seq", "pairs"),
     "summarization": TaskKind("seq2seq", "seq2seq", "pairs"),
 }
-"""What `--task` may be."""
+"""Values of `--task`."""
 
 
 def usual_task(tasks: frozenset[Task], model: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ FAIRSEQ: Table = {"kind": "sinusoidal", "layout": "halves", "spacing": "last", "
 
 @dataclass(frozen=True)
 class Member:
-    """What tells one of these families from BART.
+    """The differences of one of these families from BART.
 
     Attributes:
         placement: where the norms stand; with `pre` there is one after the last block.

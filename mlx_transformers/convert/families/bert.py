@@ -24,7 +24,7 @@ OLD_KEYS = (
     *("directionality", "output_past", "pooler_fc_size", "pooler_num_attention_heads"),
     *("pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
 )
-"""What old configs say and no code reads."""
+"""Keys of old configs that no code reads."""
 CAUSAL = ("LMHeadModel", "ForCausalLM")
 
 
@@ -245,10 +245,10 @@ def pad_offset(view: FlatModel) -> Table:
 
 
 TENSORFLOW_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
-"""What TensorFlow called the parameters of a norm."""
+"""TensorFlow's names of a norm's parameters."""
 
 HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")
-"""What stands beside the tower in a file."""
+"""Tensors beside those of the encoder in a file."""
 
 
 def bert_extras(prefix: str) -> Table:

@@ -16,7 +16,7 @@ from ..rows import Row, moved, rows
 
 @dataclass(frozen=True)
 class Member:
-    """What tells a relative from T5.
+    """The differences of a relative from T5.
 
     Attributes:
         every_layer: whether each layer has a table of biases of its own.

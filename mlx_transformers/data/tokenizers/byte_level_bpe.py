@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from .hf import HfTokenizer
-from .library import tokenizers_library, training_text
+from .hf_library import tokenizers_library, training_text
 from .tokenizer import TokenizerKind
 
 CONTROLS = {
