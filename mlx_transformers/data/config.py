@@ -46,8 +46,8 @@ class Data(Config):
     """Key of the text in a row of a file or of `dataset`."""
 
     bad_rows: Literal["stop", "skip"] = "stop"
-    """Treatment of unusable rows (not JSON, a field missing or null): "stop" ends with an error that
-    names the row, "skip" leaves it out and counts it."""
+    """Treatment of unusable rows (not JSON, a field missing or null): "stop" is an error that names
+    the row, "skip" leaves it out and counts it."""
 
     tokenizer: Annotated[TokenizerKind, Slot("tokenizer")]
     """How text becomes token ids."""
