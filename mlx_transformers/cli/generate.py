@@ -338,7 +338,7 @@ def _standard_input() -> str:
 
 @contextmanager
 def _waiting(text: str) -> Iterator[Any]:
-    """A line on a terminal's standard error while something goes on, which then disappears.
+    """Shows a line on a terminal's standard error while a block runs, then removes it.
 
     Yields a function that replaces the line's text.
     """

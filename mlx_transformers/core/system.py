@@ -20,7 +20,7 @@ FIELDS = 24
 
 
 def process_bytes() -> int:
-    """Memory of this process now, swapped pages included; the most so far where only that is told.
+    """Memory of this process now, swapped pages included; its peak where only that is reported.
 
     On macOS it is the physical footprint, what Activity Monitor shows: it counts what Metal holds.
     """

@@ -52,7 +52,7 @@ def measure_energy(work: Work) -> Energy:
         return Energy(missing="powermetrics exists on macOS only")
     if shutil.which("powermetrics") is None:
         return Energy(missing="powermetrics is not on the PATH")
-    # A child of sudo can't be ended by a user, so powermetrics is told to end by itself.
+    # A child of sudo can't be ended by a user, so powermetrics gets a limit.
     words = ["powermetrics", "--samplers", "cpu_power,gpu_power", "-f", "plist"]
     words += ["-i", str(INTERVAL_MS), "-n", str(SAMPLES)]
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]

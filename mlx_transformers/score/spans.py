@@ -20,8 +20,7 @@ Name = tuple[int, int, str]
 
 
 def names_in(tags: Sequence[str]) -> set[Name]:
-    """The names that tags tell; one that goes on with no other begins, as CoNLL's script
-    has it."""
+    """The names that tags mark; an I- tag after no name begins one, as in CoNLL's script."""
     found: list[Name] = []
     for place, tag in enumerate(tags):
         kind = tag[2:]

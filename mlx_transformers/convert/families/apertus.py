@@ -16,7 +16,7 @@ def model(config: HfConfig) -> Table:
     """Return the `[model]` table of an ApertusConfig."""
     learned = config.get("hidden_act") == "xielu"
     table = decoder(config, bias=config.get("attention_bias"), gated=False)
-    # what their own code is told, and theirs in transformers takes for granted
+    # given in their own config, assumed by transformers
     config.expect("qk_norm", True)
     config.expect("mlp_bias", False)
     config.expect("post_norm", False)

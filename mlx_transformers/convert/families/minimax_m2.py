@@ -18,7 +18,7 @@ def model(config: HfConfig) -> Table:
     # noise and losses of training alone; layers that predict further tokens
     config.ignore("router_jitter_noise", "router_aux_loss_coef")
     config.ignore("num_mtp_modules", "mtp_transformer_layers")
-    # what their own code is told, and theirs in transformers takes for granted
+    # given in their own config, assumed by transformers
     for key, value in {"use_qk_norm": True, "qk_norm_type": "per_layer"}.items():
         config.expect(key, value)
     config.expect("scoring_func", "sigmoid")

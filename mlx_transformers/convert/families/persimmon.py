@@ -26,7 +26,7 @@ def model(config: HfConfig) -> Table:
     }
     if config.get("qk_layernorm"):
         mixer["qk_norm"] = norm
-    # The base of the published models and of transformers 4; 5 takes 10,000 where none is told.
+    # The base of the published models and of transformers 4; 5 takes 10,000 by default.
     position = rope(config, partial=True)
     return decoder(
         dim=config.get("hidden_size"),
