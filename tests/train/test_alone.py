@@ -11,7 +11,8 @@ from mlx_transformers.verbs import train as train_verb
 from . import tiny
 
 SMALL = ("train.steps=4", "eval.every=2", "log.sample_every=2", "log.sample_prompt='the'")
-LARGE = ("model.dim=128", "train.batch_size=16", *SMALL)
+LARGE = ("model.dim=512", "train.batch_size=16", *SMALL)
+MIB = 1 / 1024  # of a GiB
 
 
 def peak(run):
@@ -43,15 +44,14 @@ def test_a_run_that_ended_leaves_no_array_alive(tmp_path, monkeypatch, no_collec
     assert [part() for part in parts] == [None] * 3
 
 
-def test_two_runs_of_a_process_take_what_they_take_in_processes_of_their_own(
-    tmp_path, no_collector
-):
-    for name, sets in (("large", LARGE), ("small", SMALL)):
-        tiny.run(tmp_path, *sets, name=name)
-        done = tiny.mlxt(tmp_path, *tiny.words(tmp_path, *sets, name=f"{name}-alone", resume=None))
-        assert done.returncode == 0, done.stderr
-    peaks = {run.name: peak(run) for run in (tmp_path / "runs").iterdir()}
-    # How far ahead of the device the loop runs differs by up to a megabyte on a busy machine.
-    assert peaks["large"] == pytest.approx(peaks["large-alone"], rel=0.05)
-    assert peaks["small"] == pytest.approx(peaks["small-alone"], rel=0.25)
-    assert peaks["large"] > 4 * peaks["small"]
+def test_a_run_takes_what_it_takes_in_a_process_of_its_own(tmp_path, no_collector):
+    tiny.run(tmp_path, *LARGE, name="large")
+    tiny.run(tmp_path, *SMALL, name="small")
+    words = tiny.words(tmp_path, *SMALL, name="alone", resume=None)
+    done = tiny.mlxt(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    large, small, alone = (peak(tmp_path / "runs" / name) for name in ("large", "small", "alone"))
+    # How far the loop runs ahead of the device differs by megabytes on a busy machine, and
+    # anything that outlived the large run would be tens of them.
+    assert large > 20 * MIB
+    assert small < alone + 4 * MIB
