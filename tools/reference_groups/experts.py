@@ -1,0 +1,5 @@
+"""Group 5: routers and experts."""
+
+from reference_groups.case import Rule
+
+RULES: tuple[Rule, ...] = ()
