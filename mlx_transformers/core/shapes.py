@@ -72,6 +72,8 @@ BHTS = Float[Array, "B H T S"]
 H = Float[Array, "H"]
 IntTS = Integer[Array, "T S"]
 BGTK = Float[Array, "B G T K"]
+HK = Float[Array, "H K"]
+BHT = Float[Array, "B H T"]
 
 # sequences
 BTD = Float[Array, "B T D"]

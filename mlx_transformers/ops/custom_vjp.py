@@ -15,3 +15,21 @@ def custom_vjp(forward: Callable[..., Any], backward: Callable[..., Any]) -> Cal
     run: Any = mx.custom_function(forward)
     run.vjp(backward)
     return run
+
+
+def recompute(forward: Callable[..., list[mx.array]]) -> Callable[..., list[mx.array]]:
+    """`forward` of two or more arrays, whose backward pass computes it again: it saves no others.
+
+    Gradient checkpointing (Chen et al. 2016) of an operation. The gradients are those that
+    autodiff finds in `forward`.
+    """
+
+    def backward(
+        primals: tuple[mx.array, ...], cotangents: list[mx.array], _: list[mx.array]
+    ) -> tuple[mx.array, ...]:
+        # wait for the cotangents: otherwise `mx.compile` reuses the forward's arrays and saves them
+        again = mx.depends(list(primals), list(cotangents))
+        return tuple(mx.vjp(forward, again, list(cotangents))[1])
+
+    run: Callable[..., list[mx.array]] = custom_vjp(forward, backward)
+    return run

@@ -71,6 +71,8 @@ class Row:
             past, no step over time, and no documents within a row.
         pads: whether padding changes nothing before it; a Fourier transform mixes it in.
         steps: whether its surroundings can go on from where they stood.
+        pairs: whether a mixer multiplies all pairs of a short row, and declares the operations of
+            those that are seen; one that works by chunks declares what it multiplies.
     """
 
     slot: str
@@ -84,6 +86,7 @@ class Row:
     whole: bool = False
     pads: bool = True
     steps: bool = True
+    pairs: bool = True
 
     def __str__(self) -> str:
         return f"{self.slot}-{self.name}".replace(" ", "_")
