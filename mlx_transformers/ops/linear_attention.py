@@ -74,11 +74,11 @@ def linear_attention(
             starts=starts,
             valid=valid,
         )
-    k, log_decay = _on_tokens(k, log_decay, valid)
+    k, log_decay = without_padding(valid, k, log_decay)
     if log_decay is None:
         log_decay = mx.zeros((1, 1, v.shape[2]))
     chunks = Chunks(v.shape[2], chunk, starts)
-    arrays = [upcast(x) for x in (q * scale, k, v, log_decay, _first(k, v, state))]
+    arrays = [upcast(x) for x in (q * scale, k, v, log_decay, first_state(k, v, state))]
     more = [] if bonus is None else [upcast(bonus)]
 
     def forward(*arrays: mx.array) -> list[mx.array]:
@@ -102,8 +102,8 @@ def linear_attention_naive(
     valid: mx.array | None = None,
 ) -> tuple[BHT_, mx.array]:
     """The definition of `linear_attention`, token by token."""
-    k, log_decay = _on_tokens(k, log_decay, valid)
-    s, outs = _first(k, v, state), []
+    k, log_decay = without_padding(valid, k, log_decay)
+    s, outs = first_state(k, v, state), []
     for t, (q_t, k_t, v_t) in enumerate(tokens(q, k, v)):
         if starts is not None:
             s = mx.where(starts[:, t, None, None, None], 0.0, s)
@@ -156,19 +156,28 @@ def _in_chunks(
     return [chunks.join(out), last]
 
 
-def _on_tokens(
-    k: mx.array, log_decay: mx.array | None, valid: mx.array | None
+def without_padding(
+    valid: mx.array | None, written: mx.array, log_decay: mx.array | None
 ) -> tuple[mx.array, mx.array | None]:
-    """Keys and log-decays with zeros on padding: it leaves the state as it is."""
+    """What tokens write, and their log-decays, with zeros on padding: it leaves the state alone.
+
+    Args:
+        valid: `[B, T]`, False on padding; None: no padding.
+        written: keys `[B, G, T, K]`, or strengths β `[B, H, T]`.
+        log_decay: as in `linear_attention`.
+    """
     if valid is None:
-        return k, log_decay
-    real = valid[:, None, :, None]
-    if log_decay is not None:
-        log_decay = mx.where(real if log_decay.ndim == 4 else real[..., 0], log_decay, 0.0)
-    return mx.where(real, k, mx.zeros((), k.dtype)), log_decay
+        return written, log_decay
+    real = valid
+
+    def masked(x: mx.array) -> mx.array:
+        shown = real[:, None, :, None] if x.ndim == 4 else real[:, None]
+        return mx.where(shown, x, mx.zeros((), x.dtype))
+
+    return masked(written), None if log_decay is None else masked(log_decay)
 
 
-def _first(k: mx.array, v: mx.array, state: mx.array | None) -> mx.array:
+def first_state(k: mx.array, v: mx.array, state: mx.array | None) -> mx.array:
     """The state before the first token, zeros by default."""
     if state is not None:
         return upcast(state)
