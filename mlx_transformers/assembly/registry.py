@@ -57,6 +57,8 @@ from ..layers.mixers.dilated_convolution import DilatedConvolution
 from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.latent import Latent
+from ..layers.mixers.s4 import S4
+from ..layers.mixers.s4d import S4d
 from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import LayerNorm, NoNorm, RmsNorm
 from ..layers.pools import Classifier, Sentence
@@ -142,6 +144,7 @@ fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
+fill("mixer", S4, S4d, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

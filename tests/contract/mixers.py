@@ -1,6 +1,6 @@
 """Rows of the slot `mixer`."""
 
-from .suite import Change, Row, everything, itself, last
+from .suite import Change, Row, everything, itself, last, past
 
 HEADS = {"kind": "attention", "n_heads": 4}
 CROSS = {"kind": "cross_attention", "n_heads": 4}
@@ -49,6 +49,14 @@ def apart(name: str, /, **fields: object) -> Row:
     silent = ("pos_k.bias",)
     return Row("mixer", name, {**APART, **fields}, position=TABLE, silent=silent, **sees)
 
+
+def recurrence(name: str, /, **fields: object) -> Row:
+    """A kind that reads the past alone in every pass, chunk by chunk."""
+    compiled = bool(fields.pop("compiled", False))
+    return Row("mixer", name, fields, both=past, pairs=False, compiled=compiled)
+
+
+S4D = {"kind": "s4d", "state_dim": 4, "chunk": 4}
 
 ROWS = [
     Row("mixer", "multi-head", HEADS),
@@ -123,6 +131,10 @@ ROWS = [
     dilated("rectified dilated_convolution", kernel=2, dilation=3, unit="relu", hidden_dim=12),
     dilated("dilated_convolution of three", kernel=3, dilation=2, bias=False),
     Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
+    recurrence("s4d", **S4D, compiled=True),
+    recurrence("s4d bilinear", **S4D, discretization="bilinear", gated=False, dropout=0.2),
+    recurrence("s4", kind="s4", state_dim=4, chunk=4, compiled=True),
+    recurrence("s4 legt", kind="s4", state_dim=4, measure="legt", gated=False, dropout=0.2),
 ]
 
 FIELDS = {
@@ -140,6 +152,15 @@ FIELDS = {
     "bias": True,
     "out_bias": True,
     "dropout": 0.5,
+}
+
+STATE_SPACE = {
+    "state_dim": 6,
+    "dt_min": 0.01,
+    "dt_max": 0.5,
+    "gated": False,
+    "dropout": 0.5,
+    "chunk": Change(2, result=False),
 }
 
 CHANGES = {
@@ -166,6 +187,8 @@ CHANGES = {
         "k_bias": Change(False, row="disentangled in groups"),
         "table_dropout": 0.5,
     },
+    "s4d": STATE_SPACE | {"start": "inv", "discretization": "bilinear"},
+    "s4": STATE_SPACE | {"measure": "fout"},
     "convolution": {
         "kernel": 4,
         "groups": 2,

@@ -1,5 +1,102 @@
 """Group 3: state spaces: HiPPO, S4, S4D, S5."""
 
-from reference_groups.case import Rule
+import mlx.core as mx
+import numpy as np
 
-RULES: tuple[Rule, ...] = ()
+from mlx_transformers.core.context import Context
+from mlx_transformers.layers.mixers.s4d import S4d
+from mlx_transformers.ops.complex import Complex
+from mlx_transformers.ops.dplr import (
+    discretize_dplr,
+    dplr_kernel,
+    untruncated,
+)
+from mlx_transformers.ops.hippo import diagonal, dplr, rank_correction, transition
+from mlx_transformers.ops.state_space import diagonal_system, long_convolution, run_system
+from reference_groups.case import Arrays, Case, Rule
+
+
+def tables(case: Case) -> Arrays:
+    """HiPPO matrices by measure, and starts of diagonal matrices."""
+    n, wanted = case.options["N"], set(case.expected)
+    found = {}
+    for name in wanted:
+        kind, _, measure = name.partition("_")
+        if kind == "s4d":
+            found[name] = pairs(diagonal(measure, case.options.get("N_s4d", n)))
+        elif kind in ("Lambda", "absP", "absB"):
+            form = dplr(measure, n)
+            table = {"Lambda": form.a, "absP": np.abs(form.p), "absB": np.abs(form.b)}[kind]
+            found[name] = pairs(table) if kind == "Lambda" else mx.array(table.astype(np.float32))
+        else:
+            a, b = transition(measure, n)
+            table = {"A": a, "B": b, "P": rank_correction(measure, n)}[kind]
+            found[name] = mx.array(table.astype(np.float32))
+    return found
+
+
+def pairs(z: np.ndarray) -> mx.array:
+    return mx.array(np.stack([z.real, z.imag], axis=-1).astype(np.float32))
+
+
+def eigenvalues(params: Arrays) -> Complex:
+    """`-exp(A_real) - i A_imag`, as s4.py stores them."""
+    return Complex(-mx.exp(params["A_real"]), -params["A_imag"])
+
+
+def s4_kernel(case: Case) -> Arrays:
+    p, u = case.params, case.inputs["u"]
+    length, a, dt = u.shape[-1], eigenvalues(p), mx.exp(p["inv_dt"])
+    low, b = Complex.of(p["P"]), Complex.of(p["B"][0])
+    c = Complex.of(p["C_tilde"][0])
+    kernel = dplr_kernel(a, low, b, c, dt, length)
+    out = {"kernel": kernel, "y": long_convolution(u, kernel) + p["D"][:, None] * u}
+    if "C" in case.expected:
+        step, _ = discretize_dplr(*(stopped(z) for z in (a, low, b)), mx.stop_gradient(dt))
+        out["C"] = untruncated(c, step, length).pairs()
+    return out
+
+
+def stopped(z: Complex) -> Complex:
+    return Complex(mx.stop_gradient(z.re), mx.stop_gradient(z.im))
+
+
+def s4d_kernel(case: Case) -> Arrays:
+    p, u = case.params, case.inputs["u"]
+    b, c = Complex.of(p["B"][0]), Complex.of(p["C"][0])
+    if case.options["disc"] not in ("zoh", "bilinear"):
+        raise LookupError(f"disc = {case.options['disc']!r} is not built: zoh, bilinear")
+    make = diagonal_system(eigenvalues(p), b, c, mx.exp(p["inv_dt"]), case.options["disc"])
+    length = u.shape[-1]
+    rows = u.swapaxes(1, 2)
+    skipped = rows * p["D"]
+    out = {"kernel": make(length).kernel}
+    if "state" in case.inputs:
+        state = Complex.of(case.inputs["state"]).stacked(axis=-1)
+        response, _ = run_system(make, mx.zeros_like(rows), state, chunk=length)
+        out["state_response"] = response.swapaxes(1, 2)
+        y, _ = run_system(make, rows, state, chunk=4)
+    else:
+        y, _ = run_system(make, rows, chunk=4)
+    return out | {"y": (y + skipped).swapaxes(1, 2)}
+
+
+def s4d_layer(case: Case) -> Arrays:
+    """The minimal layer, by the mixer of the project: its A_imag is that of the published one."""
+    p, (_, width, _) = case.params, case.inputs["u"].shape
+    half = p["kernel.log_A_real"].shape[1]
+    layer = S4d(state_dim=2 * half, chunk=4).build(width)
+    layer.log_A, layer.A_imag = p["kernel.log_A_real"], p["kernel.A_imag"]
+    layer.C, layer.D, layer.log_dt = p["kernel.C"], p["D"], p["kernel.log_dt"]
+    layer.o.weight = p["output_linear.0.weight"][..., 0]
+    layer.o.bias = p["output_linear.0.bias"]
+    y = layer(case.inputs["u"].swapaxes(1, 2), Context())
+    return {"y": y.swapaxes(1, 2)}
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(r"transition, rank_correction", tables),
+    Rule(r"SSMKernelDPLR", s4_kernel),
+    Rule(r"SSMKernelDiag", s4d_kernel),
+    Rule(r"s4d\.py: S4D", s4d_layer),
+)
