@@ -49,7 +49,7 @@ Task = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data of a recipe to write: a file, a folder or a glob.",
+        help="The text: a file, a folder or a glob. Same as --set data.path=PATH.",
         metavar="PATH",
         show_default=False,
     ),
@@ -85,13 +85,20 @@ def finetune(
     """
     from ..verbs.finetune import finetune as run
 
-    sets = spelled(set, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    sets = spelled(
+        set,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        data=None if recipe is None else data,
+    )
     with watch() as seen:
         result = run(
             source,
             recipe,
             task=task,
-            data=data,
+            data=data if recipe is None else None,
             accept_changes=accept_changes,
             set=sets,
             name=name,

@@ -38,7 +38,8 @@ BUDGET = ("steps", "batch_size", "accumulate", "microbatch", "seq_len", "seed")
 BITS_PER_BYTE = Best("val_bpb", "min")
 """The metric of recipes that predict every token of a text: it compares across tokenizers."""
 DECODE_TOKENS = 128
-"""Tokens over which decoding speed is measured, from a nearly empty context."""
+"""Tokens over which decoding speed is measured, from a nearly empty context; fewer where the
+context is shorter."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def _decode_speed(model: Model) -> float:
     assert isinstance(model, Decodable)
     engine = Engine(model, sampling=Sampling(temp=0.0))
     engine.start([[0]])
-    tokens = engine.tokens(DECODE_TOKENS)
+    tokens = engine.tokens(min(DECODE_TOKENS, model.max_seq_len - 1))
     next(tokens)
     started = time.perf_counter()
     made = sum(1 for _ in tokens)

@@ -46,10 +46,26 @@ def prose(page: Path) -> str:
 
 def commands(page: Path) -> list[list[str]]:
     """Every `mlxt` command of a page, in shell blocks and in the text, as its arguments."""
-    lines = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
-    lines += re.findall(r"`(mlxt [^`]+)`", prose(page).replace("\n", " "))
-    split = [shlex.split(line, comments=True) for line in lines if line.startswith("mlxt ")]
-    return [words[1 : words.index(">") if ">" in words else None] for words in split]
+    found = [shlex.split(line, comments=True) for line in steps(page) if line.startswith("mlxt ")]
+    return [words[1 : words.index(">") if ">" in words else None] for words in found]
+
+
+def steps(page: Path) -> list[str]:
+    """What a page has its reader run, in order: command lines, and whole Python blocks."""
+    found: list[str] = []
+    end = 0
+    text = page.read_text(encoding="utf-8")
+    for m in BLOCK.finditer(text):
+        found += _in_text(text[end : m.start()])
+        found += m["text"].splitlines() if m["language"] == "sh" else []
+        found += [m["text"]] if m["language"] == "python" else []
+        end = m.end()
+    return [step for step in [*found, *_in_text(text[end:])] if step]
+
+
+def _in_text(prose: str) -> list[str]:
+    """The commands in a paragraph's code."""
+    return re.findall(r"`((?:mlxt|make|python|sh) [^`]+)`", prose.replace("\n", " "))
 
 
 def name(page: Path) -> str:
