@@ -29,6 +29,7 @@ from ..layers.cells.gru import Gru
 from ..layers.cells.lstm import Lstm
 from ..layers.cells.rnn import Rnn
 from ..layers.embed import TokenEmbed
+from ..layers.ffns.channel_mixing import ChannelMixing
 from ..layers.ffns.clamped_glu import ClampedGlu
 from ..layers.ffns.glu import Glu
 from ..layers.ffns.mlp import Mlp
@@ -57,6 +58,7 @@ from ..layers.mixers.dilated_convolution import DilatedConvolution
 from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.latent import Latent
+from ..layers.mixers.rwkv4 import Rwkv4
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
 from ..layers.mtp import Mtp, MultiTokenKind
@@ -145,9 +147,11 @@ fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
 fill("mixer", S4, S4d, of=MixerKind)
+fill("mixer", Rwkv4, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)
+fill("ffn", ChannelMixing, of=FfnKind)
 fill("router", TopK, Sigmoid, SparseMixer, of=RouterKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)

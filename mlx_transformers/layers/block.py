@@ -18,7 +18,16 @@ from ..core.footprint import ActivationShape
 from ..core.shapes import BTD
 from ..recipe.config import Config
 from ..recipe.slot import Slot
-from .kinds import CrossMixerKind, FfnKind, MixerKind, NormKind, PositionKind, SplitKind, State
+from .kinds import (
+    CrossMixerKind,
+    FfnKind,
+    MixerKind,
+    NormKind,
+    PositionKind,
+    RecurrentFfnKind,
+    SplitKind,
+    State,
+)
 from .residual import Placement, Residual, residual_saved_bytes
 from .sharding import part_of, shard_module
 
@@ -127,7 +136,8 @@ class Block(Config):
 class BlockModule(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and the same one step at a time for decoding.
 
-    Its decode state is a dict of the states of its `mixer`, `cross` and `branch`.
+    Its decode state is a dict of the states of its `mixer`, `cross` and `branch`, and of an `ffn`
+    that has one.
     """
 
     def __init__(self, config: Block, dim: int, max_seq_len: int) -> None:
@@ -158,7 +168,7 @@ class BlockModule(nn.Module):
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         ctx = self._with_position(ctx)
-        return self._run(x, ctx, lambda name: lambda h: self[name](h, ctx))
+        return self._run(x, ctx, lambda name: self._over(name, ctx))
 
     def shard(self, group: mx.distributed.Group) -> None:
         """Keep this process's part of mixer, cross and ffn, and exchange with the others.
@@ -181,6 +191,8 @@ class BlockModule(nn.Module):
             state["cross"] = self.cross.project_memory(memory)
         if "branch" in self:
             state["branch"] = self.branch.init_state(batch, length, dtype)
+        if isinstance(self.config.ffn, RecurrentFfnKind):
+            state["ffn"] = self.ffn.init_state(batch, length, dtype)
         return state
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
@@ -193,9 +205,13 @@ class BlockModule(nn.Module):
                 y, after[name] = self[name].step(h, state[name], ctx)
                 return y
 
-            return mix
+            return mix if name in state else self._over(name, ctx)
 
         return self._run(x, ctx, stepping), after
+
+    def _over(self, name: str, ctx: Context) -> Mix:
+        """The function of a sublayer over a whole sequence, or of one without a decode state."""
+        return lambda h: self[name](h, ctx)
 
     def _with_position(self, ctx: Context) -> Context:
         """The context with this block's own positions, if it has any."""
@@ -205,7 +221,7 @@ class BlockModule(nn.Module):
         """Run mixer, cross and ffn, and the branch beside them.
 
         Args:
-            mixing: the function of a mixer by its name, over a sequence or a step.
+            mixing: the function of a sublayer by its name, over a sequence or a step.
         """
         y = self._sublayers(x, ctx, mixing)
         if "branch" not in self:
@@ -213,13 +229,13 @@ class BlockModule(nn.Module):
         return self.branch_residual(y, lambda _: mixing("branch")(x), ctx)
 
     def _sublayers(self, x: mx.array, ctx: Context, mixing: Callable[[str], Mix]) -> mx.array:
-        mix = mixing("mixer")
+        mix, ffn = mixing("mixer"), mixing("ffn")
         if self.arrangement == "parallel":
-            return self.residual(x, lambda h: mix(h) + self.ffn(h, ctx), ctx)
+            return self.residual(x, lambda h: mix(h) + ffn(h), ctx)
         if self.arrangement == "parallel_norms":
             y = mix(self.mixer_residual.before(x))
-            return self.mixer_residual.join(x, y + self.ffn(self.ffn_residual.before(x), ctx), ctx)
+            return self.mixer_residual.join(x, y + ffn(self.ffn_residual.before(x)), ctx)
         x = self.mixer_residual(x, mix, ctx)
         if "cross" in self:
             x = self.cross_residual(x, mixing("cross"), ctx)
-        return self.ffn_residual(x, lambda h: self.ffn(h, ctx), ctx) if "ffn" in self else x
+        return self.ffn_residual(x, ffn, ctx) if "ffn" in self else x

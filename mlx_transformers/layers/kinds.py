@@ -65,6 +65,18 @@ class Ffn(Protocol):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array: ...
 
 
+class RecurrentFfn(Ffn, Protocol):
+    """An ffn that reads earlier tokens too, so that it has a decode state, as a mixer has."""
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """The decode state of `batch` empty rows that will hold at most `length` tokens."""
+        ...
+
+    def step(self, x: mx.array, state: State, ctx: Context) -> tuple[mx.array, State]:
+        """Continue every row by the T tokens of `x [B, T, D]`; returns the output and new state."""
+        ...
+
+
 class Expert(Protocol):
     """An ffn that can also run as E experts at once: `(x, ctx, apply) -> [..., D]`."""
 
@@ -218,6 +230,14 @@ class FfnKind(SplitKind):
     def flops(self, dim: int, length: int) -> float:
         """None beyond two for each weight, unless a kind multiplies activations together."""
         return 0.0
+
+
+class RecurrentFfnKind(FfnKind):
+    """An ffn with a decode state: its output at a token depends on earlier ones (RWKV)."""
+
+    @abstractmethod
+    def build(self, dim: int) -> RecurrentFfn:
+        """The module, for a residual stream of width `dim`."""
 
 
 class ExpertKind(FfnKind):

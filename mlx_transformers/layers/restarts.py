@@ -9,13 +9,18 @@ def first_tokens(ctx: Context, length: int) -> mx.array:
     """Whether a token is the first of its document, `[B or 1, T]`, in a sequence or a step."""
     index = (mx.arange(length) + ctx.cursor.offset)[None]
     first = index == (0 if ctx.cursor.pad is None else ctx.cursor.pad[:, None])
-    valid, segments = ctx.layout.valid, ctx.layout.segments
+    valid, starts = ctx.layout.valid, document_starts(ctx)
     if valid is not None:
         first = valid & (mx.cumsum(valid.astype(mx.int32), axis=1) == 1)
-    if segments is not None:
-        other = segments[:, 1:] != segments[:, :-1]
-        first = first | mx.pad(other, [(0, 0), (1, 0)])
-    return first
+    return first if starts is None else first | starts
+
+
+def document_starts(ctx: Context) -> mx.array | None:
+    """Where a document of a packed row begins behind another, `[B, T]`; None: one a row."""
+    if ctx.layout.segments is None:
+        return None
+    other = ctx.layout.segments[:, 1:] != ctx.layout.segments[:, :-1]
+    return mx.pad(other, [(0, 0), (1, 0)])
 
 
 def real_tokens(ctx: Context, length: int) -> mx.array | None:
@@ -36,7 +41,7 @@ def restarting(a: mx.array, b: mx.array, ctx: Context) -> tuple[mx.array, mx.arr
     if real is not None:
         real = real.reshape(*real.shape, *more)
         a, b = mx.where(real, a, mx.ones((), a.dtype)), mx.where(real, b, mx.zeros((), b.dtype))
-    if ctx.layout.segments is not None:
-        first = first_tokens(ctx, length)
-        a = mx.where(first.reshape(*first.shape, *more), mx.zeros((), a.dtype), a)
+    starts = document_starts(ctx)
+    if starts is not None:
+        a = mx.where(starts.reshape(*starts.shape, *more), mx.zeros((), a.dtype), a)
     return a, b

@@ -4,7 +4,7 @@ from typing import get_args
 
 from mlx_transformers.layers.residual import Placement
 
-from .ffns import GLU, MOE
+from .ffns import CHANNEL, GLU, MOE
 from .mixers import CROSS, HEADS
 from .suite import Row, last
 
@@ -33,6 +33,12 @@ ROWS = [
     ),
     Row("block", "a branch", BLOCK | {"branch": {"kind": "convolution", "kernel": 3}}),
     Row("block", "experts", BLOCK | {"ffn": MOE}),
+    Row("block", "an ffn with a state", BLOCK | {"ffn": CHANNEL}),
+    Row(
+        "block",
+        "an ffn with a state side by side",
+        BLOCK | {"ffn": CHANNEL, "arrangement": "parallel"},
+    ),
     Row("block", "a mixer alone", {k: v for k, v in BLOCK.items() if k != "ffn"}),
 ]
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 from mlx_transformers.layers.ffns.mlp import Activation
 
-from .suite import EXPERTS, Change, Row, itself
+from .suite import EXPERTS, Change, Row, itself, last
 
 GLU = {"kind": "glu", "hidden_dim": 24, "activation": "silu"}
 MLP = {"kind": "mlp", "hidden_dim": 24, "activation": "relu"}
@@ -13,6 +13,7 @@ ROUTER = {"kind": "top_k", "top_k": 2, "normalize": True}
 CLAMPED = {"kind": "clamped_glu", "hidden_dim": 24, "limit": 7.0, "slope": 1.702}
 SIGMOID = ROUTER | {"kind": "sigmoid", "scale": 2.5, "n_groups": 2, "top_groups": 1}
 MOE = {"kind": "moe", "n_experts": EXPERTS, "router": ROUTER, "expert": GLU}
+CHANNEL = {"kind": "channel_mixing", "hidden_dim": 24}
 
 
 def ffn(name: str, config: dict, compiled: bool = False) -> Row:
@@ -45,9 +46,12 @@ ROWS = [
     ffn("moe of a sigmoid router", MOE | {"router": SIGMOID, "shared": MLP}),
     ffn("moe of clamped glu", MOE | {"expert": CLAMPED | {"bias": True}}),
     ffn("moe dropout", MOE | {"expert": GLU | {"dropout": 0.3}}),
+    Row("ffn", "channel mixing", CHANNEL, sees=last(2), both=last(2)),
+    Row("ffn", "open", CHANNEL | {"receptance": False}, sees=last(2), both=last(2)),
 ]
 
 CHANGES = {
+    "channel_mixing": {"hidden_dim": 20, "receptance": False},
     "mlp": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
     "glu": {"hidden_dim": 20, "activation": "gelu", "bias": True, "dropout": 0.5},
     "clamped_glu": {

@@ -1,5 +1,6 @@
 """Rows of the slot `mixer`."""
 
+from . import gated
 from .suite import Change, Row, everything, itself, last, past
 
 HEADS = {"kind": "attention", "n_heads": 4}
@@ -135,6 +136,7 @@ ROWS = [
     recurrence("s4d bilinear", **S4D, discretization="bilinear", gated=False, dropout=0.2),
     recurrence("s4", kind="s4", state_dim=4, chunk=4, compiled=True),
     recurrence("s4 legt", kind="s4", state_dim=4, measure="legt", gated=False, dropout=0.2),
+    *gated.ROWS,
 ]
 
 FIELDS = {
@@ -164,6 +166,7 @@ STATE_SPACE = {
 }
 
 CHANGES = {
+    **gated.CHANGES,
     "dilated_convolution": {
         "kernel": 3,
         "dilation": 2,

@@ -296,7 +296,21 @@ def latent(
 
 
 def ffn(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
+    if kind["kind"] == "channel_mixing":
+        return channel_mixing(x, w)
     return (moe if kind["kind"] == "moe" else dense)(x, w, kind)
+
+
+def channel_mixing(x: Array, w: Weights) -> Array:
+    """RWKV-4, equations 18 and 19."""
+
+    def mixed(name: str) -> Array:
+        before = np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
+        share = w[f"mix_{name}"]
+        return (x * share + before * (1 - share)) @ w[f"{name}.weight"].T
+
+    y = np.maximum(mixed("k"), 0) ** 2 @ w["v.weight"].T
+    return y / (1 + np.exp(-mixed("r"))) if "mix_r" in w else y
 
 
 def block(

@@ -19,6 +19,7 @@ from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fill
 from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.layers.block import Block
 from mlx_transformers.layers.mixers.cross_attention import CrossAttentionMixer
+from mlx_transformers.layers.parameter import parameters_of
 from mlx_transformers.layers.positions.position import Position
 from mlx_transformers.layers.recurrence import Recurrence
 from mlx_transformers.ops.attention import attention_naive
@@ -134,11 +135,17 @@ def parse(slot: str, table: Mapping[str, Any]) -> Any:
 
 
 def randomize(module: Any, seed: int) -> Any:
-    """Random values for every parameter, drawn by name: matrices by fan-in, gains near 1."""
+    """Random values for every parameter, drawn by name: matrices by fan-in, gains near 1.
+
+    A module's own parameters, such as rates of decay, move about the start that it gave them.
+    """
+    own = {each.path for each in parameters_of(module) if each.role == "own"}
     drawn = []
     for name, old in tree_flatten(module.parameters()):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if old.ndim >= 2:
+        if name in own:
+            new = np.asarray(old.astype(mx.float32)) + 0.3 * rng.standard_normal(old.shape)
+        elif old.ndim >= 2:
             new = rng.standard_normal(old.shape) / np.sqrt(old.shape[-1])
         else:
             new = (not name.endswith("bias")) + 0.3 * rng.standard_normal(old.shape)

@@ -62,9 +62,11 @@ def test_a_block_without_an_ffn_has_no_place_for_what_an_ffn_needs() -> None:
             parse("block", alone | {name: value})
 
 
-def test_the_decode_state_of_a_block_is_a_dict_of_those_of_its_mixers() -> None:
+def test_the_decode_state_of_a_block_is_a_dict_of_those_of_its_sublayers() -> None:
     for row in blocks.ROWS:
         subject = row.subject()
         state = subject.begin(1, 4, mx.float32)
         expected = {"mixer", *(name for name in ("cross", "branch") if name in subject.it)}
+        if row.config.get("ffn", {}).get("kind") == "channel_mixing":
+            expected.add("ffn")
         assert set(state) == expected

@@ -18,6 +18,15 @@ from .suite import BATCH, LENGTH, TABLES, Row, Subject, difference, flat_state, 
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 every_stepping_row = pytest.mark.parametrize("row", STEPPING, ids=str)
 
+ALONE = [
+    row
+    for row in ROWS
+    if row.slot in ("mixer", "ffn", "block")
+    and not row.whole
+    and not row.config.get("qk_norm_last")  # a gain behind the rotation makes positions absolute
+]
+"""Those for which only distances between positions count."""
+
 EXACT = 2e-5
 """What float32 sums in another order may differ by, at values near 1."""
 
@@ -114,6 +123,19 @@ def test_padding_on_the_right_changes_nothing_before_it(row: Row, causal: bool) 
     assert difference(marked[:, :LENGTH], alone) < EXACT
     if causal:
         assert difference(subject(padded, Context())[:, :LENGTH], alone) < EXACT
+
+
+@pytest.mark.parametrize("row", ALONE, ids=str)
+def test_a_later_document_and_one_behind_padding_are_as_if_alone(row: Row) -> None:
+    subject = row.subject()
+    x = subject.inputs()
+    longer = mx.concatenate([subject.inputs(length=4, seed=3), x], axis=1)
+    segments = mx.array([[0] * 4 + [1] * LENGTH] * BATCH)
+    alone = subject(x, Context())
+    packed = subject(longer, Context(Layout(segments=segments)))
+    assert difference(packed[:, 4:], alone) < EXACT
+    padded = subject(longer, Context(Layout(valid=segments == 1)))
+    assert difference(padded[:, 4:], alone) < EXACT
 
 
 @every_row
