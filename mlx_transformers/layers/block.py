@@ -192,7 +192,7 @@ class BlockModule(nn.Module):
         if "branch" in self:
             state["branch"] = self.branch.init_state(batch, length, dtype)
         if isinstance(self.config.ffn, RecurrentFfnKind):
-            state["ffn"] = self.ffn.init_state(batch, length, dtype)
+            state["ffn"] = self["ffn"].init_state(batch, length, dtype)
         return state
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:

@@ -8,13 +8,11 @@ appendix D: numerator and denominator are divided by `e^{m_t}`, the largest term
 
 import mlx.core as mx
 
-from ..core.shapes import BTD, BoolBT, D, Float
+from ..core.shapes import B3D, BTD, BoolBT, D
 from .linear_recurrence import linear_recurrence, max_recurrence
 
 NEVER = -1e30
 """The logarithm of nothing, finite so that differences of two of them are no NaN."""
-
-B3D = Float[mx.array, "B 3 D"]
 
 
 def wkv(

@@ -137,13 +137,13 @@ def parse(slot: str, table: Mapping[str, Any]) -> Any:
 def randomize(module: Any, seed: int) -> Any:
     """Random values for every parameter, drawn by name: matrices by fan-in, gains near 1.
 
-    A module's own parameters, such as rates of decay, move about the start that it gave them.
+    A module's own vectors, such as rates of decay, move about the start that it gave them.
     """
     own = {each.path for each in parameters_of(module) if each.role == "own"}
     drawn = []
     for name, old in tree_flatten(module.parameters()):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if name in own:
+        if name in own and old.ndim == 1:
             new = np.asarray(old.astype(mx.float32)) + 0.3 * rng.standard_normal(old.shape)
         elif old.ndim >= 2:
             new = rng.standard_normal(old.shape) / np.sqrt(old.shape[-1])

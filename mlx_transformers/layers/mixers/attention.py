@@ -162,6 +162,8 @@ class Attention(Heads):
 class HeadsMixer(nn.Module):
     """The projections and the softmax of attention, for a subclass that chooses the keys."""
 
+    roles: ClassVar[dict[str, Role]] = {"sinks": "vector"}
+
     def __init__(self, config: Heads, dim: int) -> None:
         super().__init__()
         self.n_heads = config.n_heads
@@ -225,8 +227,6 @@ class HeadsMixer(nn.Module):
 
 class AttentionMixer(HeadsMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a KV cache."""
-
-    roles: ClassVar[dict[str, Role]] = {"sinks": "vector"}
 
     def __init__(self, config: Attention, dim: int) -> None:
         super().__init__(config, dim)
