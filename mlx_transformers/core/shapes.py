@@ -14,8 +14,8 @@ letters: `h: ND` is an array `[N, D]` of floating point numbers, `targets: IntN`
 small `x` stands for any leading dimensions, `_` for one of any size. Equal letters in one signature
 are equal sizes.
 
-The test run checks every call of a function with such a signature, by jaxtyping and beartype.
-Elsewhere the types are plain `mx.array`: neither library is imported.
+The test run checks every call of a function with such a signature (tests/checked_shapes.py); the
+types are jaxtyping's. Elsewhere they are plain `mx.array`, and jaxtyping isn't imported.
 """
 
 import os
