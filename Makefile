@@ -9,7 +9,7 @@ RUN := mistral_tiny
 NAME := $(RUN)
 ARGS :=
 # Two test processes share the cores: more BLAS threads than cores wait for each other.
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 .PHONY: train test soak check bench docs lock clean
 

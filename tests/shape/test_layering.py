@@ -1,10 +1,9 @@
 """Imports point one way: a file imports lower ranks or its own folder, and does so at the top."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[2] / "mlx_transformers"
 
@@ -42,7 +41,20 @@ def folder_of(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
-def imported(path: Path, node: ast.AST) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """The import statements of a file, and whether each stands in a function."""
+    found = []
+    nodes: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text(encoding="utf-8")), False)]
+    for node, inside in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append((node, inside))
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        nodes += [(child, inside) for child in ast.iter_child_nodes(node)]
+    return found
+
+
+def imported(path: Path, node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     """The folders of the package that an import statement reaches ("" for the package itself)."""
     if isinstance(node, ast.ImportFrom) and node.level:
         here = path.relative_to(PACKAGE).parts[:-1]
@@ -54,7 +66,7 @@ def imported(path: Path, node: ast.AST) -> Iterator[str]:
         )
         for parts in names:
             yield parts[0] if (PACKAGE / parts[0]).is_dir() else ""
-    elif isinstance(node, ast.Import | ast.ImportFrom):
+    else:
         modules = (
             [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         )
@@ -62,26 +74,27 @@ def imported(path: Path, node: ast.AST) -> Iterator[str]:
             assert not module.startswith("mlx_transformers"), f"{path}: import relatively"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_reach_lower_ranks_or_the_own_folder(path: Path) -> None:
-    mine = folder_of(path)
-    if not mine:
-        return  # the lazy Python face names its modules as strings
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        for folder in imported(path, node):
-            allowed = folder in (mine, "") or RANKS[folder] < RANKS[mine]
-            line = getattr(node, "lineno", 0)
-            assert allowed, f"{path.name}:{line}: {mine or 'the package'} may not import {folder}"
+def test_imports_reach_lower_ranks_or_the_own_folder() -> None:
+    faults = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}: {folder_of(path)} may not import {folder}"
+        for path in FILES
+        if folder_of(path)  # the lazy Python face names its modules as strings
+        for node, _ in imports(path)
+        for folder in imported(path, node)
+        if folder not in (folder_of(path), "") and RANKS[folder] >= RANKS[folder_of(path)]
+    ]
+    assert not faults
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_project_is_imported_at_the_top_of_a_file(path: Path) -> None:
-    if folder_of(path) == "cli" or path in LAZY_FACE:
-        return  # a verb loads what it runs when it is run
-    for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef):
-            inner = [n.lineno for n in ast.walk(outer) for _ in imported(path, n)]
-            assert not inner, f"{path.name}:{inner[0]}: import at the top of the file"
+def test_the_project_is_imported_at_the_top_of_a_file() -> None:
+    faults = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}: import at the top of the file"
+        for path in FILES
+        if folder_of(path) != "cli" and path not in LAZY_FACE  # a verb loads what it runs
+        for node, inside in imports(path)
+        if inside and list(imported(path, node))
+    ]
+    assert not faults
 
 
 def test_every_folder_has_a_rank() -> None:
