@@ -165,30 +165,31 @@ def each(checks: list[Check]) -> Check:
 
 
 def array_check(annotation: Any) -> Check:
-    """The check of one array: its type, its numbers, and its dimensions `"*x B 1 _"`."""
+    """The check of one array: its type, its numbers, and its dimensions, such as `"*x T 1 _"`."""
     import mlx.core as mx
 
     numbers = {"Float": mx.floating, "Integer": mx.integer, "Bool": mx.bool_}
     number = numbers[annotation.dtype.__name__]
     array, words = annotation.array_type, annotation.dim_str.split()
-    leading = words[0] if words and words[0].startswith("*") else None
-    letters = words[1:] if leading else words
-    if not all(word.isalnum() or word == "_" for word in letters):
-        raise TypeError(f"{annotation}: a dimension is a letter, a number, _ or, first, *x")
+    many = [i for i, word in enumerate(words) if word == "..." or word.startswith("*")]
+    n, begin = len(words), many[0] if many else len(words)
+    one = [word for i, word in enumerate(words) if i not in many]
+    if len(many) > 1 or not all(word.isalnum() or word == "_" for word in one):
+        raise TypeError(f"{annotation}: dimensions are letters, numbers, _, and one *x or ...")
 
     def fits(value: Any, sizes: Sizes) -> bool:
         if not isinstance(value, array) or not mx.issubdtype(value.dtype, number):
             return False
         shape = value.shape
-        free = len(shape) - len(letters)
-        if free < 0 or (free and not leading):
-            return False
-        if leading and sizes.setdefault(leading, shape[:free]) != shape[:free]:
-            return False
-        for letter, size in zip(letters, shape[free:], strict=True):
-            expected = int(letter) if letter.isdigit() else sizes.setdefault(letter, size)
-            if letter != "_" and expected != size:
+        if many:
+            end = begin + len(shape) - (n - 1)
+            if end < begin:
                 return False
-        return True
+            shape = (*shape[:begin], shape[begin:end], *shape[end:])
+        return len(shape) == n and all(
+            word in ("_", "...")
+            or size == (int(word) if word.isdigit() else sizes.setdefault(word, size))
+            for word, size in zip(words, shape, strict=True)
+        )
 
     return fits

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from checked_shapes import ShapeError, checked
+from checked_shapes import ShapeError, array_check, checked
 
 from mlx_transformers.core import shapes
 from mlx_transformers.ops.attention import attention
@@ -58,6 +58,31 @@ def test_without_the_hook_nothing_is_checked_or_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["array"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shape", "fit"),
+    [
+        ("B T ...", (2, 3), True),
+        ("B T ...", (2, 3, 4, 5), True),
+        ("B T ...", (2,), False),
+        ("... T T", (7, 3, 3), True),
+        ("... T T", (7, 3, 2), False),
+        ("T 1 _", (3, 1, 8), True),
+        ("T 1 _", (3, 2, 8), False),
+        ("T+1", (3,), None),
+    ],
+)
+def test_dimensions_are_letters_numbers_and_one_of_any_number(
+    words: str, shape: tuple[int, ...], fit: bool | None
+) -> None:
+    jaxtyping = pytest.importorskip("jaxtyping")
+    annotation = jaxtyping.Float[mx.array, words]
+    if fit is None:
+        with pytest.raises(TypeError):
+            array_check(annotation)
+    else:
+        assert array_check(annotation)(ones(*shape), {}) is fit
 
 
 def pair(rows: shapes.ND | None, table: shapes.VD) -> tuple[shapes.ND, list[shapes.N]]:
