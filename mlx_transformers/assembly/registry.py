@@ -58,6 +58,8 @@ from ..layers.mixers.dilated_convolution import DilatedConvolution
 from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.latent import Latent
+from ..layers.mixers.mamba import Mamba
+from ..layers.mixers.mamba2 import Mamba2
 from ..layers.mixers.rwkv4 import Rwkv4
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
@@ -146,8 +148,8 @@ fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
-fill("mixer", S4, S4d, of=MixerKind)
 fill("mixer", Rwkv4, of=MixerKind)
+fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

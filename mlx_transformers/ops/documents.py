@@ -1,6 +1,8 @@
-"""Documents of packed rows: where each starts."""
+"""Documents of packed rows, numbered."""
 
 import mlx.core as mx
+
+from .chunks import document_starts
 
 
 def document_runs(segments: mx.array) -> mx.array:
@@ -9,10 +11,5 @@ def document_runs(segments: mx.array) -> mx.array:
     Neighbours of equal id are one document; an id that comes back later begins another.
     """
     starts = document_starts(segments)
+    assert starts is not None
     return mx.cumsum(starts.astype(mx.int32), axis=1)
-
-
-def document_starts(segments: mx.array) -> mx.array:
-    """Whether a token is the first of its document and not the first of its row: bool `[B, T]`."""
-    change = segments[:, 1:] != segments[:, :-1]
-    return mx.pad(change, [(0, 0), (1, 0)])

@@ -58,6 +58,16 @@ def recurrence(name: str, /, **fields: object) -> Row:
 
 
 S4D = {"kind": "s4d", "state_dim": 4, "chunk": 4}
+MAMBA = {"kind": "mamba", "state_dim": 3, "activation": "silu"}
+# Steps are limited so that a random decay forgets little within a short row.
+MAMBA2 = {
+    "kind": "mamba2",
+    "head_dim": 4,
+    "state_dim": 3,
+    "activation": "silu",
+    "dt_limits": [0.01, 0.4],
+    "chunk": 4,
+}
 
 ROWS = [
     Row("mixer", "multi-head", HEADS),
@@ -135,6 +145,20 @@ ROWS = [
     recurrence("s4d", **S4D, compiled=True),
     recurrence("s4d bilinear", **S4D, discretization="bilinear", gated=False, dropout=0.2),
     recurrence("s4", kind="s4", state_dim=4, chunk=4, compiled=True),
+    recurrence("mamba", **MAMBA, compiled=True),
+    recurrence("mamba normed", **MAMBA, norm=RMS, bias=True, conv_bias=False),
+    recurrence("mamba2", **MAMBA2, compiled=True),
+    recurrence(
+        "mamba2 in groups",
+        **MAMBA2,
+        n_groups=2,
+        norm_groups=4,
+        D_per_feature=True,
+        gated_norm="norm_first",
+        bias=True,
+        conv_bias=False,
+    ),
+    recurrence("mamba2 without norm", **MAMBA2, gated_norm="none"),
     recurrence("s4 legt", kind="s4", state_dim=4, measure="legt", gated=False, dropout=0.2),
     *gated.ROWS,
 ]
@@ -165,6 +189,18 @@ STATE_SPACE = {
     "chunk": Change(2, result=False),
 }
 
+SELECTIVE = {
+    "inner_dim": 24,
+    "state_dim": 5,
+    "conv_width": 3,
+    "activation": "gelu",
+    "dt_min": 0.01,
+    "dt_max": 0.5,
+    "dt_floor": 0.05,
+    "bias": True,
+    "conv_bias": False,
+}
+
 CHANGES = {
     **gated.CHANGES,
     "dilated_convolution": {
@@ -189,6 +225,18 @@ CHANGES = {
         "pos_k_bias": False,
         "k_bias": Change(False, row="disentangled in groups"),
         "table_dropout": 0.5,
+    },
+    "mamba": SELECTIVE | {"dt_rank": 3, "norm": {"kind": "rms_norm"}},
+    "mamba2": SELECTIVE
+    | {
+        "head_dim": 8,
+        "n_groups": 2,
+        "dt_limits": [0.1, 0.5],
+        "D_per_feature": True,
+        "gated_norm": "none",
+        "norm_groups": 2,
+        "eps": 0.5,
+        "chunk": Change(2, result=False),
     },
     "s4d": STATE_SPACE | {"start": "inv", "discretization": "bilinear"},
     "s4": STATE_SPACE | {"measure": "fout"},

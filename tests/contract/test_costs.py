@@ -154,8 +154,11 @@ def test_flops_are_the_products_beyond_the_weights(
         # products of weights alone, such as powers of a state matrix, are shared by all rows
         half = product_operations(costed, x[: B // 2], monkeypatch) / (B * T)
         products = 2 * (products - half)
-    arrays = [each.array for each in parameters_of(costed.it) if each.role != "own"]
-    beyond = products - 2 * sum(value.size for value in arrays if value.ndim > 1)
+    beyond = products - 2 * sum(
+        each.array.size
+        for each in parameters_of(costed.it)
+        if each.array.ndim > 1 and (each.role != "own" or isinstance(each.module, nn.Linear))
+    )
     # attention computes all pairs of a small row, and declares those that a mask lets it see
     dense = row.slot == "mixer" and row.kind != "cross_attention" and row.pairs
     seen = mean_share(row) if dense else 1.0
