@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mlx_transformers  # noqa: F401  (chooses the backend before MLX loads)
+import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on the chosen backend)
 
 # isort: split
 import mlx.core as mx

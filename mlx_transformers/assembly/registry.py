@@ -57,9 +57,12 @@ from ..layers.mixers.cross_attention import CrossAttention
 from ..layers.mixers.dilated_convolution import DilatedConvolution
 from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
+from ..layers.mixers.gla import Gla
 from ..layers.mixers.latent import Latent
+from ..layers.mixers.linear_attention import LinearAttention
 from ..layers.mixers.mamba import Mamba
 from ..layers.mixers.mamba2 import Mamba2
+from ..layers.mixers.retention import Retention
 from ..layers.mixers.rwkv4 import Rwkv4
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
@@ -73,6 +76,7 @@ from ..layers.positions.learned import Learned
 from ..layers.positions.none import NoPosition
 from ..layers.positions.rope import Rope
 from ..layers.positions.scalings.dynamic import DynamicScaling
+from ..layers.positions.scalings.inclusive import InclusiveScaling
 from ..layers.positions.scalings.linear import LinearScaling
 from ..layers.positions.scalings.llama3 import Llama3Scaling
 from ..layers.positions.scalings.longrope import LongRopeScaling
@@ -141,6 +145,7 @@ fill(
     Llama3Scaling,
     YarnScaling,
     LongRopeScaling,
+    InclusiveScaling,
     of=ScalingKind,
 )
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets, of=PositionKind)
@@ -150,6 +155,7 @@ fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
 fill("mixer", Rwkv4, of=MixerKind)
 fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
+fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

@@ -104,6 +104,11 @@ def document_starts(segments: mx.array | None) -> mx.array | None:
     return mx.pad(segments[:, 1:] != segments[:, :-1], [(0, 0), (1, 0)])
 
 
+def tile(size: int) -> int:
+    """Tokens of a tile in chunks of `size`."""
+    return min(TILE, size)
+
+
 def decayed_scores(
     q: mx.array, k: mx.array, until: mx.array, since: mx.array, seen: mx.array, heads: int = 1
 ) -> mx.array:
@@ -127,7 +132,7 @@ def decayed_scores(
         return mx.repeat(q @ k.swapaxes(-1, -2), heads, axis=1) * mx.exp(decay)
     q, k = (mx.repeat(x, heads, axis=1) for x in (q, k))
     size = q.shape[-2]
-    span = min(TILE, size)
+    span = tile(size)
 
     def spans(x: mx.array, *shape: int) -> mx.array:
         return x.reshape(*x.shape[:-2], *shape, x.shape[-1])

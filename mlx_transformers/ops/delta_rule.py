@@ -10,7 +10,7 @@ of the keys. β up to 1 forgets, up to 2 reflects (Grazzi et al. 2024). Keys hav
 import mlx.core as mx
 
 from ..core.shapes import BGTK, BHT, BHT_
-from .chunks import CHUNK, Chunks, chunk_states, decayed_scores
+from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, tile
 from .custom_vjp import custom_vjp, recompute
 from .device import upcast
 from .linear_attention import first_state, tokens, without_padding
@@ -61,13 +61,42 @@ def delta_rule(
     if log_decay is None:
         log_decay = mx.zeros((1, 1, v.shape[2]))
     chunks = Chunks(v.shape[2], chunk, starts)
-    arrays = [upcast(x) for x in (q * scale, k, v, beta, log_decay, first_state(k, v, state))]
 
-    def forward(*arrays: mx.array) -> list[mx.array]:
-        return _in_chunks(chunks, *arrays)
+    def forward(q: mx.array, *others: mx.array) -> list[mx.array]:
+        return _in_chunks(chunks, upcast(q) * scale, *map(upcast, others))
 
-    out, last = recompute(forward)(*arrays)
+    out, last = recompute(forward)(q, k, v, beta, log_decay, first_state(k, v, state))
     return out.astype(v.dtype), last
+
+
+def delta_rule_flops(
+    at_length: int,
+    *,
+    n_heads: int,
+    key_dim: int,
+    value_dim: int,
+    chunk: int = CHUNK,
+    groups: int | None = None,
+    per_feature: bool = False,
+) -> float:
+    """Operations of matrix products per token of `delta_rule`, for widths of one head.
+
+    Args:
+        at_length: tokens of a row.
+        n_heads, key_dim, value_dim: heads of the values, and the widths K and V of one.
+        chunk: tokens of a chunk at most.
+        groups: heads of queries and keys; None: as many as values.
+        per_feature: whether each feature of the keys has its own decay.
+    """
+    chunks = Chunks(at_length, chunk)
+    size = chunks.size
+    pairs = 2.0 * size * key_dim * (groups or n_heads)
+    if per_feature:
+        pairs = n_heads * (2.0 * tile(size) + size - tile(size)) * key_dim
+    inverse = sum(2.0 * 4**level for level in range(1, size.bit_length() - 1))
+    within = 2.0 * size * (key_dim + 2 * value_dim) + inverse
+    states = 2.0 * key_dim * (key_dim + 3 * value_dim) + 2 * key_dim**2 * value_dim / size
+    return (2 * pairs + n_heads * (within + states)) * chunks.count * size / at_length
 
 
 def delta_rule_naive(

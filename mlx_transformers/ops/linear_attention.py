@@ -13,11 +13,12 @@ feature of the keys (GLA, RWKV-6). Other recurrences are the same with other inp
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import mlx.core as mx
 
 from ..core.shapes import BGTK, BHT_, HK
-from .chunks import CHUNK, Chunks, chunk_states, decayed_scores
+from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, tile
 from .custom_vjp import recompute
 from .device import upcast
 
@@ -62,30 +63,91 @@ def linear_attention(
     if bonus is not None and not before:
         raise ValueError("A bonus goes with before=True: otherwise a token reads itself already.")
     if v.shape[2] == 1:
-        return linear_attention_naive(
-            q,
-            k,
-            v,
-            log_decay,
-            scale=scale,
-            state=state,
-            before=before,
-            bonus=bonus,
-            starts=starts,
-            valid=valid,
-        )
+        rows: dict[str, Any] = {"state": state, "starts": starts, "valid": valid}
+        reads: dict[str, Any] = {"scale": scale, "before": before, "bonus": bonus}
+        return linear_attention_naive(q, k, v, log_decay, **reads, **rows)
     k, log_decay = without_padding(valid, k, log_decay)
     if log_decay is None:
         log_decay = mx.zeros((1, 1, v.shape[2]))
     chunks = Chunks(v.shape[2], chunk, starts)
-    arrays = [upcast(x) for x in (q * scale, k, v, log_decay, first_state(k, v, state))]
-    more = [] if bonus is None else [upcast(bonus)]
+    more = [] if bonus is None else [bonus]
 
-    def forward(*arrays: mx.array) -> list[mx.array]:
-        return _in_chunks(chunks, before, *arrays)
+    def forward(q: mx.array, *others: mx.array) -> list[mx.array]:
+        return _in_chunks(chunks, before, upcast(q) * scale, *map(upcast, others))
 
-    out, last = recompute(forward)(*arrays, *more)
+    out, last = recompute(forward)(q, k, v, log_decay, first_state(k, v, state), *more)
     return out.astype(v.dtype), last
+
+
+def normalised_linear_attention(
+    q: BGTK,
+    k: BGTK,
+    v: BHT_,
+    *,
+    eps: float,
+    causal: bool = True,
+    state: mx.array | None = None,
+    starts: mx.array | None = None,
+    valid: mx.array | None = None,
+    chunk: int = CHUNK,
+) -> tuple[BHT_, mx.array]:
+    """Means of values with weights `q_t · k_s`: `Σ_s (q_t · k_s) v_s / (Σ_s q_t · k_s + eps)`.
+
+    Queries and keys are positive features. Katharopoulos et al. 2020, equations 5 and 18 to 20.
+
+    Args:
+        causal: whether s ends at t; otherwise a token reads its whole document, in two passes.
+        state: as in `linear_attention`; the last value of each key is the sum of keys.
+
+    Returns:
+        Output `[B, H, T, V]`, and the last state `[B, H, K, V + 1]`.
+    """
+    ones = mx.ones((*v.shape[:3], 1), v.dtype)
+    values = mx.concatenate([v, ones], axis=-1)
+    rows: dict[str, Any] = {"scale": 1.0, "valid": valid, "chunk": chunk}
+    sums, last = linear_attention(q, k, values, state=state, starts=starts, **rows)
+    if not causal:
+        # the reversed pass reads what follows a token, and documents start where they ended
+        q, k, values = (x[:, :, ::-1] for x in (q, k, values))
+        rows["valid"] = None if valid is None else valid[:, ::-1]
+        if starts is not None:
+            starts = mx.pad(starts[:, :0:-1], [(0, 0), (1, 0)])
+        after, _ = linear_attention(q, k, values, before=True, starts=starts, **rows)
+        sums = sums + after[:, :, ::-1]
+    return sums[..., :-1] / (sums[..., -1:] + eps), last
+
+
+def elu_plus_one(x: mx.array) -> mx.array:
+    """`elu(x) + 1`, positive features (Katharopoulos et al. 2020, equation 7), same shape."""
+    return mx.where(x > 0, x + 1, mx.exp(mx.minimum(x, 0)))
+
+
+def linear_attention_flops(
+    at_length: int,
+    *,
+    n_heads: int,
+    key_dim: int,
+    value_dim: int,
+    chunk: int = CHUNK,
+    groups: int | None = None,
+    per_feature: bool = False,
+) -> float:
+    """Operations of matrix products per token of `linear_attention`, for widths of one head.
+
+    Args:
+        at_length: tokens of a row.
+        n_heads, key_dim, value_dim: heads of the values, and the widths K and V of one.
+        chunk: tokens of a chunk at most.
+        groups: heads of queries and keys; None: as many as values.
+        per_feature: whether each feature of the keys has its own decay.
+    """
+    chunks = Chunks(at_length, chunk)
+    size = chunks.size
+    scores = 2.0 * size * key_dim * (groups or n_heads)
+    if per_feature:
+        scores = n_heads * (2.0 * tile(size) + size - tile(size)) * key_dim
+    rest = n_heads * (2.0 * size * value_dim + 4 * key_dim * value_dim)
+    return (scores + rest) * chunks.count * size / at_length
 
 
 def linear_attention_naive(

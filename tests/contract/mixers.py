@@ -1,6 +1,6 @@
 """Rows of the slot `mixer`."""
 
-from . import gated
+from . import decayed, gated
 from .suite import Change, Row, everything, itself, last, past
 
 HEADS = {"kind": "attention", "n_heads": 4}
@@ -161,6 +161,7 @@ ROWS = [
     recurrence("mamba2 without norm", **MAMBA2, gated_norm="none"),
     recurrence("s4 legt", kind="s4", state_dim=4, measure="legt", gated=False, dropout=0.2),
     *gated.ROWS,
+    *decayed.ROWS,
 ]
 
 FIELDS = {
@@ -203,6 +204,7 @@ SELECTIVE = {
 
 CHANGES = {
     **gated.CHANGES,
+    **decayed.CHANGES,
     "dilated_convolution": {
         "kernel": 3,
         "dilation": 2,

@@ -28,9 +28,11 @@ ROWS = [
         long=DIVISORS,
         magnitude=1.2,
     ),
+    scaling("inclusive", kind="inclusive"),
 ]
 
 CHANGES = {
+    "inclusive": {},
     "linear": {"factor": 2.0},
     "dynamic": {"factor": 3.0, "trained_len": 6},
     "llama3": {"factor": 4.0, "trained_len": 32, "low": 2.0, "high": 8.0},

@@ -24,6 +24,8 @@ def pair_of(turns: float, trained: int) -> float:
 def frequency(i: int, kind: dict, length: int) -> float:
     """Radians per position of pair i."""
     plain, trained = PLAIN[i], kind.get("trained_len", 1)
+    if kind["kind"] == "inclusive":
+        return THETA ** (-i / (WIDTH // 2 - 1))
     if kind["kind"] == "linear":
         return plain / kind["factor"]
     if kind["kind"] == "dynamic":

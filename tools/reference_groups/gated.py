@@ -1,5 +1,110 @@
 """Group 4: gated linear attention and delta rules."""
 
-from reference_groups.case import Rule
+import mlx.core as mx
 
-RULES: tuple[Rule, ...] = ()
+from mlx_transformers.ops.attention import attention
+from mlx_transformers.ops.delta_rule import delta_rule
+from mlx_transformers.ops.linear_attention import linear_attention
+from mlx_transformers.ops.masks import Mask
+from reference_groups.case import Arrays, Case, Rule
+
+
+def heads_first(x: mx.array) -> mx.array:
+    """`[B, T, H, ...]` as `[B, H, T, ...]`, and the other way round."""
+    return x.swapaxes(1, 2)
+
+
+def qkv(case: Case) -> list[mx.array]:
+    """Queries, keys and values, heads first."""
+    return [heads_first(case.inputs[name]) for name in "qkv"]
+
+
+def scale_of(case: Case) -> float:
+    """The factor of the output: `K^-0.5` unless the options say a number."""
+    told = case.options.get("scale", "K^-0.5")
+    width: int = case.inputs["q"].shape[-1]
+    return width**-0.5 if isinstance(told, str) and told.startswith("K") else float(told)
+
+
+def log_decay(case: Case, heads: int) -> mx.array | None:
+    """Log-decays of `heads` heads, `[B, H, T]` or with features, from those of tokens or heads."""
+    g = (case.inputs | case.params).get("g")
+    if g is None:
+        return None
+    if g.ndim == 1:
+        return mx.broadcast_to(g[None, :, None], (1, heads, case.inputs["q"].shape[1]))
+    g = heads_first(g)
+    return mx.repeat(g, heads // g.shape[1], axis=1)
+
+
+def gated(case: Case) -> Arrays:
+    """GLA or its simple form: a decay per feature, or per head."""
+    q, k, v = qkv(case)
+    out, last = linear_attention(
+        q,
+        k,
+        v,
+        log_decay(case, v.shape[1]),
+        scale=scale_of(case),
+        state=case.inputs.get("initial_state"),
+    )
+    return {"o": heads_first(out), "final_state": last}
+
+
+def delta(case: Case) -> Arrays:
+    """DeltaNet, and Gated DeltaNet or Kimi Delta Attention where there are log-decays."""
+    q, k, v = qkv(case)
+    beta = heads_first(case.inputs["beta"])
+    out, last = delta_rule(
+        q,
+        k,
+        v,
+        mx.repeat(beta, v.shape[1] // beta.shape[1], axis=1),
+        log_decay(case, v.shape[1]),
+        scale=scale_of(case),
+        state=case.inputs.get("initial_state"),
+    )
+    return {"o": heads_first(out), "final_state": last}
+
+
+def delta_product(case: Case) -> Arrays:
+    """Several corrections per token: those of n tokens, of which the first fades the state and the
+    last is read."""
+    q, k, v = qkv(case)
+    n = k.shape[2] // q.shape[2]
+
+    def nth(x: mx.array, at: int) -> mx.array:
+        """`[B, H, T, ...]` at one of every n tokens, zeros at the others."""
+        zeros = [mx.zeros_like(x)] * n
+        zeros[at] = x
+        return mx.stack(zeros, axis=3).flatten(2, 3)
+
+    g = log_decay(case, v.shape[1])
+    out, last = delta_rule(
+        nth(q, n - 1),
+        k,
+        v,
+        heads_first(case.inputs["beta"]),
+        None if g is None else nth(g, 0),
+        scale=float(case.options.get("scale", 1.0)),
+        state=case.inputs.get("initial_state"),
+    )
+    return {"o": heads_first(out[:, :, n - 1 :: n]), "final_state": last}
+
+
+def forgetting(case: Case) -> Arrays:
+    """Softmax attention whose scores fade with the gates between key and query."""
+    q, k, v = qkv(case)
+    sums = mx.cumsum(heads_first(case.inputs["g"]), axis=2)
+    mask = Mask(causal=True, window=case.options.get("window"))
+    bias = sums[..., :, None] - sums[..., None, :]
+    scale = float(case.options.get("scale") or q.shape[-1] ** -0.5)
+    return {"o": heads_first(attention(q, k, v, scale=scale, mask=mask, bias=bias))}
+
+
+RULES = (
+    Rule(r"ops\.(simple_)?gla\.", gated),
+    Rule(r"ops\.(gated_delta_rule|delta_rule|kda)\.", delta),
+    Rule(r"gated_delta_product", delta_product),
+    Rule(r"forgetting_attn", forgetting),
+)

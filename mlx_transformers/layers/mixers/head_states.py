@@ -1,0 +1,94 @@
+"""Pieces of mixers whose heads keep a matrix of keys by values."""
+
+from typing import Annotated, TypedDict
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import AfterValidator, Field
+
+from ...core.context import Context
+from ...core.errors import RecipeError
+from ...core.footprint import FLOAT32_BYTES
+from ...ops.activations import ACTIVATIONS
+from ...ops.chunks import document_starts
+from ..ffns.mlp import Activation
+from ..kinds import NormKind, State
+from ..linear import ResidualLinear
+from ..restarts import real_tokens
+
+
+def _power_of_two(chunk: int) -> int:
+    if chunk & (chunk - 1):
+        lower = 1 << (chunk.bit_length() - 1)
+        raise ValueError(
+            f"a chunk of {chunk} tokens is no power of two: choose {lower} or {2 * lower}."
+        )
+    return chunk
+
+
+Chunk = Annotated[int, Field(ge=1), AfterValidator(_power_of_two)]
+"""Tokens that are computed at once in training, a power of two; it changes speed and memory, not
+the result. Rows need not divide by it."""
+
+
+def width_of_heads(field: str, width: int, n_heads: int) -> int:
+    """The width of one of `n_heads` heads, `width` together.
+
+    Raises:
+        RecipeError: they don't divide; `field` is the key of the width.
+    """
+    if width % n_heads:
+        raise RecipeError(
+            f"mixer.n_heads = {n_heads} does not divide {field} = {width}, so no head width "
+            "follows. Choose a divisor."
+        )
+    return width // n_heads
+
+
+def split_heads(x: mx.array, n_heads: int) -> mx.array:
+    """`[B, T, H * K]` as `[B, H, T, K]`."""
+    return x.reshape(*x.shape[:2], n_heads, -1).transpose(0, 2, 1, 3)
+
+
+def zero_state(batch: int, n_heads: int, key_dim: int, value_dim: int) -> State:
+    """The state before the first token, `[B, H, K, V]`: float32, since it sums many tokens."""
+    return {"s": mx.zeros((batch, n_heads, key_dim, value_dim), mx.float32)}
+
+
+class RowFacts(TypedDict):
+    """Arguments of the recurrences of `ops`: starts of documents and real tokens, `[B, T]`."""
+
+    starts: mx.array | None
+    valid: mx.array | None
+
+
+def row_facts(ctx: Context, length: int) -> RowFacts:
+    """The facts of rows of T = `length` tokens, of a sequence or of a decoding step."""
+    return {"starts": document_starts(ctx.layout.segments), "valid": real_tokens(ctx, length)}
+
+
+class HeadOutput(nn.Module):
+    """`W_o (norm(o) · act(W_g x))` of outputs o `[B, H, T, V]`, each head normalised on its own."""
+
+    def __init__(
+        self, dim: int, n_heads: int, value_dim: int, norm: NormKind, gate: Activation | None
+    ) -> None:
+        super().__init__()
+        self.norm = norm.build(value_dim)
+        self.activation = gate
+        if gate is not None:
+            self.g = nn.Linear(dim, n_heads * value_dim, bias=False)
+        self.o = ResidualLinear(n_heads * value_dim, dim, bias=False)
+
+    def __call__(self, out: mx.array, x: mx.array) -> mx.array:
+        """`[B, T, D]`; x `[B, T, D]` is the input of the mixer."""
+        y = self.norm(out.transpose(0, 2, 1, 3)).flatten(-2)
+        if self.activation is not None:
+            y = y * ACTIVATIONS[self.activation](self.g(x))
+        result: mx.array = self.o(y)
+        return result
+
+
+def output_bytes(width: int, itemsize: int, gate: bool) -> float:
+    """Bytes per token that `HeadOutput` saves for `width` values of all heads together."""
+    return width * itemsize * (2 if not gate else 5) + FLOAT32_BYTES

@@ -1,0 +1,103 @@
+"""Linear attention: a feature map in the place of the softmax."""
+
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.context import Context
+from ...core.footprint import ActivationShape
+from ...core.shapes import BTD
+from ...ops.linear_attention import (
+    elu_plus_one,
+    linear_attention_flops,
+    normalised_linear_attention,
+)
+from ..kinds import MixerKind, State
+from ..linear import ResidualLinear
+from .head_states import Chunk, row_facts, split_heads, width_of_heads, zero_state
+
+
+class LinearAttention(MixerKind):
+    """Linear attention: `o_t = Σ_s φ(k_s)·φ(q_t) v_s / (Σ_s φ(k_s)·φ(q_t) + eps)`, φ = elu + 1.
+
+    Katharopoulos et al. 2020, "Transformers are RNNs", equations 4 to 9 and 16 to 20. In a causal
+    pass s ends at t, otherwise the sums are over the whole document.
+    """
+
+    kind: Literal["linear_attention"] = "linear_attention"
+    n_heads: int = Field(ge=1)
+    """Heads H."""
+    key_dim: int | None = Field(None, ge=1)
+    """Width of the queries, and of the keys, of all heads together; none means dim."""
+    eps: float = Field(1e-6, gt=0)
+    """Added to the sum of the weights."""
+    chunk: Chunk = 64
+    """Tokens that are computed at once in training, a power of two."""
+
+    def widths(self, dim: int) -> tuple[int, int]:
+        """Widths K and V of one head."""
+        return (
+            width_of_heads("mixer.key_dim", self.key_dim or dim, self.n_heads),
+            width_of_heads("model.dim", dim, self.n_heads),
+        )
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Input, q and k before and after the feature map, v with its ones, sums and output."""
+        keys = self.key_dim or dim
+        return float((dim + 5 * keys + 4 * dim) * at.itemsize)
+
+    def flops(self, dim: int, length: int) -> float:
+        """Products within chunks and with states; the normaliser is one more value."""
+        key_dim, value_dim = self.widths(dim)
+        return linear_attention_flops(
+            length,
+            n_heads=self.n_heads,
+            key_dim=key_dim,
+            value_dim=value_dim + 1,
+            chunk=self.chunk,
+        )
+
+    def build(self, dim: int) -> "LinearAttentionMixer":
+        return LinearAttentionMixer(self, dim)
+
+
+class LinearAttentionMixer(nn.Module):
+    """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix `[K, V + 1]` per head."""
+
+    def __init__(self, config: LinearAttention, dim: int) -> None:
+        super().__init__()
+        self.n_heads, self.chunk, self.eps = config.n_heads, config.chunk, config.eps
+        self.key_dim, self.value_dim = config.widths(dim)
+        self.q, self.k = (nn.Linear(dim, self.n_heads * self.key_dim, bias=False) for _ in range(2))
+        self.v = nn.Linear(dim, dim, bias=False)
+        self.o = ResidualLinear(dim, dim, bias=False)
+
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
+        return self._mix(x, None, ctx, causal=ctx.layout.causal)[0]
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """Zeros; the last value of each key is the sum of weights."""
+        return zero_state(batch, self.n_heads, self.key_dim, self.value_dim + 1)
+
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
+        """Continue by the T tokens of `x`."""
+        y, s = self._mix(x, state["s"], ctx, causal=True)
+        return y, {"s": s}
+
+    def _mix(
+        self, x: mx.array, state: mx.array | None, ctx: Context, *, causal: bool
+    ) -> tuple[mx.array, mx.array]:
+        q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
+        out, state = normalised_linear_attention(
+            elu_plus_one(q),
+            elu_plus_one(k),
+            v,
+            eps=self.eps,
+            causal=causal,
+            state=state,
+            chunk=self.chunk,
+            **row_facts(ctx, x.shape[1]),
+        )
+        return self.o(out.transpose(0, 2, 1, 3).flatten(-2)), state

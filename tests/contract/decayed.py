@@ -1,0 +1,51 @@
+"""Rows of mixers whose heads keep a matrix of keys by values: retention, GLA, delta rules."""
+
+from .suite import Change, Row, past
+
+RMS = {"kind": "rms_norm"}
+
+
+def recurrent(name: str, /, kind: str, *, compiled: bool = False, **fields: object) -> Row:
+    """A mixer of two heads that reads the past alone, whatever the pass, in chunks of 4 tokens.
+
+    Its gate is one that test_costs.py can export.
+    """
+    return Row(
+        "mixer",
+        name,
+        {"kind": kind, "n_heads": 2, "chunk": 4, "gate": "relu", **fields},
+        both=past,
+        pairs=False,
+        compiled=compiled,
+    )
+
+
+ROWS = [
+    recurrent("retention", "retention", compiled=True),
+    recurrent("retention of widths", "retention", key_dim=8, value_dim=12, norm=RMS),
+    recurrent("retention of all pairs", "retention", parallel=True, norm=RMS | {"eps": 1e-12}),
+    Row(
+        "mixer",
+        "linear attention",
+        {"kind": "linear_attention", "n_heads": 2, "chunk": 4},
+        pairs=False,
+    ),
+    recurrent("gla", "gla", gate_rank=3),
+    recurrent("gla in one chunk of tiles", "gla", chunk=16, normaliser=2.0),
+    recurrent("gla with a decay per head", "gla", decay="head", key_dim=12),
+]
+
+WIDTHS = {"n_heads": 4, "key_dim": 4, "value_dim": 6, "chunk": Change(8, result=False)}
+GATED = WIDTHS | {"gate": "tanh", "norm": {"kind": "layer_norm"}}
+
+CHANGES = {
+    "retention": GATED | {"parallel": Change(False, row="retention of all pairs", result=False)},
+    "linear_attention": {name: value for name, value in WIDTHS.items() if name != "value_dim"}
+    | {"eps": 0.5},
+    "gla": GATED
+    | {
+        "decay": Change("head", row="gla in one chunk of tiles"),
+        "gate_rank": 5,
+        "normaliser": 3.0,
+    },
+}
