@@ -11,6 +11,7 @@ from .. import __version__
 from ..core.errors import MlxtError, Notice
 from ..verbs.supervise import OUT_OF_MEMORY
 from . import (
+    bench,
     cache,
     compare,
     data,
@@ -59,6 +60,7 @@ app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("profile")(profile.profile)
+app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.command("doctor")(doctor.doctor)

@@ -27,6 +27,10 @@ LONGEST = 512
 """Context up to which a model is measured whose own is above `ENDLESS` (recurrent models)."""
 
 
+DECODE_TOKENS = 128
+"""Tokens of `decode_speed`, fewer where the context is shorter."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """Greedy decoding of `batch` rows up to a context of `context` tokens.
@@ -91,6 +95,18 @@ def decodings(
         best = batch * copy_bytes_per_s / moved
         found.append(Decoding(length, batch, *speeds, cache, moved, best))
     return found
+
+
+def decode_speed(model: Decodable) -> float:
+    """Measure tokens per second of greedy decoding, one row, from a nearly empty context; the first
+    token, with which the step is compiled, is left out."""
+    engine = Engine(model, sampling=Sampling(temp=0.0))
+    engine.start([[0]])
+    tokens = engine.tokens(min(DECODE_TOKENS, model.max_seq_len - 1))
+    next(tokens)
+    started = time.perf_counter()
+    made = sum(1 for _ in tokens)
+    return made / (time.perf_counter() - started)
 
 
 def _speeds(engine: Engine, length: int, batch: int) -> tuple[float, float]:

@@ -182,10 +182,10 @@ def _measured(recipe: str, sets: list[str], settings: dict[str, str], steps: int
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return Cell(settings, **json.loads(done.stdout.splitlines()[-1]))
-    return Cell(settings, error=_why(done.returncode, done.stderr))
+    return Cell(settings, error=why_ended(done.returncode, done.stderr))
 
 
-def _why(code: int, stderr: str) -> str:
+def why_ended(code: int, stderr: str) -> str:
     """Why a process ended, in a sentence."""
     if code == -signal.SIGKILL:
         return "The system killed it (SIGKILL), most likely because memory ran out."

@@ -6,7 +6,6 @@ the data and the budget of the last, and is compared with the rung before in the
 
 import copy
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +21,9 @@ from ..core.loss import Best
 from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..decode.cache_size import cache_bytes_per_token
-from ..decode.engine import Engine
-from ..decode.sample import Sampling
 from ..layers.counts import count
-from ..models.model import Decodable, Model
+from ..models.model import Decodable
+from ..profile.decoding import decode_speed
 from ..recipe.load import chain, find
 from ..recipe.validate import typed
 from ..report.table import Rung
@@ -37,9 +35,6 @@ BUDGET = ("steps", "batch_size", "accumulate", "microbatch", "seq_len", "seed")
 """Keys of [train] that every rung takes from the last, as it takes [data]."""
 BITS_PER_BYTE = Best("val_bpb", "min")
 """The metric of recipes that predict every token of a text: it compares across tokenizers."""
-DECODE_TOKENS = 128
-"""Tokens over which decoding speed is measured, from a nearly empty context; fewer where the
-context is shorter."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +261,7 @@ def _measure(
         delta_bpb=difference if best == BITS_PER_BYTE else None,
         tokens_per_s=statistics.median(r["tokens_per_s"] for log in reports for r in log),
         peak_gib=max(r["peak_gib"] for log in reports for r in log),
-        decode_tokens_per_s=_decode_speed(model) if generates else None,
+        decode_tokens_per_s=decode_speed(model) if generates else None,
         cache_bytes_per_token=cache_bytes_per_token(model) if generates else None,
         seconds=statistics.fmean(log[-1]["seconds_total"] for log in reports),
         metric=best.metric,
@@ -283,15 +278,3 @@ def _measure(
 
 def _last_evaluation(log: list[dict[str, Any]]) -> dict[str, Any]:
     return [record for record in log if record.get("val_loss") is not None][-1]
-
-
-def _decode_speed(model: Model) -> float:
-    """Measure tokens per second of greedy decoding, one row, after the first token."""
-    assert isinstance(model, Decodable)
-    engine = Engine(model, sampling=Sampling(temp=0.0))
-    engine.start([[0]])
-    tokens = engine.tokens(min(DECODE_TOKENS, model.max_seq_len - 1))
-    next(tokens)
-    started = time.perf_counter()
-    made = sum(1 for _ in tokens)
-    return made / (time.perf_counter() - started)
