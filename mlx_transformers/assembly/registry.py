@@ -60,12 +60,15 @@ from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.gla import Gla
 from ..layers.mixers.latent import Latent
 from ..layers.mixers.linear_attention import LinearAttention
+from ..layers.mixers.local_attention import LocalAttention
 from ..layers.mixers.mamba import Mamba
 from ..layers.mixers.mamba2 import Mamba2
 from ..layers.mixers.retention import Retention
 from ..layers.mixers.rwkv4 import Rwkv4
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
+from ..layers.mixers.sparse_transformer import SparseTransformer
+from ..layers.mixers.streaming_attention import StreamingAttention
 from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import LayerNorm, NoNorm, RmsNorm
 from ..layers.pools import Classifier, Sentence
@@ -156,6 +159,7 @@ fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
 fill("mixer", Rwkv4, of=MixerKind)
 fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
+fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

@@ -1,6 +1,6 @@
 """Rows of the slot `mixer`."""
 
-from . import decayed, gated
+from . import decayed, gated, sparse
 from .suite import Change, Row, everything, itself, last, past
 
 HEADS = {"kind": "attention", "n_heads": 4}
@@ -162,6 +162,7 @@ ROWS = [
     recurrence("s4 legt", kind="s4", state_dim=4, measure="legt", gated=False, dropout=0.2),
     *gated.ROWS,
     *decayed.ROWS,
+    *sparse.ROWS,
 ]
 
 FIELDS = {
@@ -262,4 +263,5 @@ CHANGES = {
         "out_bias": True,
         "dropout": 0.5,
     },
+    **sparse.CHANGES,
 }

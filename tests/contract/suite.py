@@ -74,6 +74,7 @@ class Row:
         steps: whether its surroundings can go on from where they stood.
         pairs: whether a mixer multiplies all pairs of a short row, and declares the operations of
             those that are seen; one that works by chunks declares what it multiplies.
+        sparse: whether it is a mixer that computes its pattern of keys in blocks.
     """
 
     slot: str
@@ -88,6 +89,7 @@ class Row:
     pads: bool = True
     steps: bool = True
     pairs: bool = True
+    sparse: bool = False
 
     def __str__(self) -> str:
         return f"{self.slot}-{self.name}".replace(" ", "_")

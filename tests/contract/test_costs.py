@@ -118,6 +118,7 @@ class PlainFunction:
 def product_operations(costed: Costed, x: mx.array, monkeypatch: pytest.MonkeyPatch) -> int:
     """Multiplications and additions of all matrix products of a forward pass."""
     monkeypatch.setattr(mx, "custom_function", PlainFunction)
+    monkeypatch.setattr(mx, "checkpoint", lambda function: function)
     monkeypatch.setattr(mx, "contiguous", lambda x: x)
     monkeypatch.setattr(mx, "depends", lambda inputs, _: inputs)
     total = 0
@@ -160,6 +161,11 @@ def test_flops_are_the_products_beyond_the_weights(
         if each.array.ndim > 1 and (each.role != "own" or isinstance(each.module, nn.Linear))
     )
     # attention computes all pairs of a small row, and declares those that a mask lets it see
+    if row.sparse:
+        # blocks compute some pairs that no token sees (half of those around a causal query, and
+        # more at the ends of rows), and never all of them
+        assert 0.2 * beyond <= costed.kind.flops(D, T) <= beyond < 4.0 * D * T
+        return
     dense = row.slot == "mixer" and row.kind != "cross_attention" and row.pairs
     seen = mean_share(row) if dense else 1.0
     assert costed.kind.flops(D, T) == pytest.approx(seen * beyond, rel=0.1, abs=1)

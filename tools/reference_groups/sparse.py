@@ -1,15 +1,30 @@
 """Group 2: sparse patterns of attention, and attention sinks."""
 
+from functools import partial
+
 import mlx.core as mx
 
+from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots of positions)
+from mlx_transformers.core.context import Context, Layout
+from mlx_transformers.layers.positions.rope import Rope
 from mlx_transformers.ops.attention import attention
+from mlx_transformers.ops.key_patterns import Factorised, first_tokens, joined_blocks, windowed
+from mlx_transformers.ops.key_sets import KeySet, Tokens, attend, union
 from mlx_transformers.ops.masks import Mask
 from reference_groups.case import Arrays, Case, Rule
+
+TO_ITSELF = -5e4
+"""Score of a token with itself where queries and keys are shared (TOKEN_SELF_ATTN_VALUE)."""
 
 
 def heads_first(x: mx.array) -> mx.array:
     """`[B, T, H, K]` as `[B, H, T, K]`, and the other way round."""
     return x.swapaxes(1, 2)
+
+
+def attend_set(q: mx.array, k: mx.array, v: mx.array, seen: mx.array) -> KeySet:
+    """Softmax attention over one set of keys, scaled by the width of a head."""
+    return attend(q, k, v, scale=q.shape[-1] ** -0.5, seen=seen)
 
 
 def sink_logits(case: Case) -> Arrays:
@@ -20,4 +35,133 @@ def sink_logits(case: Case) -> Arrays:
     return {"o": heads_first(attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask, sinks=sinks))}
 
 
-RULES = (Rule(r"ops\.attn\.naive", sink_logits),)
+def factorised(case: Case) -> Arrays:
+    """Sparse Transformer: the strided and the fixed pattern, each set alone and united."""
+    options = case.options
+    stride, c = options["stride_l"], options["c"]
+    qkv = tuple(case.inputs[name][None] for name in "qkv")
+    length = qkv[0].shape[2]
+    rows = mx.arange(stride - c, length)
+    strided = Factorised("strided", stride)
+    fixed = Factorised("fixed", stride, c, options["num_verts"])
+    paper = Factorised("fixed", stride, c)
+    run = {
+        "attend": attend_set,
+        "tokens": Tokens.of(length, None, None),
+        "qkv": qkv,
+        "causal": True,
+    }
+    outs = {
+        "out_local": [strided.near(**run)],
+        "out_strided": [strided.far(**run)],
+        "out_fixed_heads": [fixed.near(**run), fixed.far(**run, alone=False)],
+        "out_fixed_1": [paper.near(**run)],
+        "out_fixed_2": [paper.far(**run)],
+        "out_merged_strided": [strided.near(**run), strided.far(**run, alone=False)],
+    }
+    found = {name: union(sets)[0] for name, sets in outs.items()}
+    found["out_fixed_2"] = found["out_fixed_2"][:, rows]
+    return (
+        found
+        | {"rows_fixed_2": rows.astype(mx.int64)}
+        | masks(length, options["heads"], strided, fixed, paper)
+    )
+
+
+def masks(
+    length: int, heads: int, strided: Factorised, fixed: Factorised, paper: Factorised
+) -> Arrays:
+    """The boolean masks of the patterns, `[T, T]` or `[H, T, T]`."""
+    t, s = mx.arange(length)[:, None], mx.arange(length)[None]
+    head = mx.arange(heads)[:, None, None]
+    found = {
+        "mask_local": strided.is_near(t, s),
+        "mask_strided": strided.is_far(t, s),
+        "mask_fixed_heads": fixed.is_near(t, s) | fixed.is_far(t, s, head),
+        "paper_A1_strided": Factorised("strided", strided.stride + 1).is_near(t, s),
+        "paper_A2_strided": strided.is_far(t, s),
+        "paper_A1_fixed": paper.is_near(t, s),
+        "paper_A2_fixed": paper.is_far(t, s),
+    }
+    return {name: (seen & (s <= t)).astype(mx.uint8) for name, seen in found.items()}
+
+
+def local_blocks(case: Case) -> Arrays:
+    """The package local-attention, with or without its rotary positions."""
+    options, causal = case.options, bool(case.options.get("causal"))
+    window, back = options["window"], options.get("look_backward", 1)
+    ahead = options.get("look_forward")
+    ahead = int(not causal) if ahead is None else ahead
+    q, k, v = (case.inputs[name] for name in "qkv")
+    if options.get("rotary"):
+        # the package counts a query's position from the end of the joined blocks
+        shift = mx.arange(q.shape[2]) + ahead * window
+        q, k = rotated(q, shift), rotated(k, mx.arange(q.shape[2]))
+    length = q.shape[2]
+    reach = window * back
+    shared = bool(options.get("shared_qk"))
+    if shared:
+        k = k / mx.maximum(mx.linalg.norm(k, axis=-1, keepdims=True), 1e-12)
+
+    def attend_blocks(q: mx.array, k: mx.array, v: mx.array, seen: mx.array) -> KeySet:
+        own = mx.arange(k.shape[-2]) == mx.arange(window)[:, None] + reach
+        bias = mx.where(own, TO_ITSELF, 0.0) if shared else None
+        return attend(q, k, v, scale=q.shape[-1] ** -0.5, seen=seen, bias=bias)
+
+    found = joined_blocks(
+        attend_blocks,
+        Tokens.of(length, None, None),
+        (q, k, v),
+        size=window,
+        back=back,
+        ahead=ahead,
+        causal=causal,
+        rule=(lambda q, k: q - k <= reach) if causal and options.get("exact_windowsize") else None,
+    )
+    return {"out": union([found])}
+
+
+def rotated(x: mx.array, positions: mx.array, theta: float = 10000.0) -> mx.array:
+    """Heads `[B, H, T, K]` rotated by RoPE at `positions [T]`."""
+    rope = Rope(theta=theta).build(x.shape[-1], 1)
+    places = mx.broadcast_to(positions[None], (x.shape[0], x.shape[2]))
+    return rope.rotate(x, x, Context(Layout(positions=places)))[0]
+
+
+def streaming(case: Case) -> Arrays:
+    """StreamingLLM: the first tokens and the last, at positions within the cache."""
+    options = case.options
+    start, recent = options["start_size"], options["recent_size"]
+    # the published loop evicts after a step, which then sees one token more
+    before = "evict_for_space" in case.function or options.get("evict") == "before"
+    window = recent if before else recent + 1
+    q, k, v = (case.inputs[name] for name in "qkv")
+    turn = partial(rotated, theta=options.get("rope_theta", 10000.0))
+    length = q.shape[2]
+    place = mx.arange(length)
+    qkv = (turn(q, place), turn(k, place), v)
+    run = {"attend": attend_set, "tokens": Tokens.of(length, None, None), "causal": True}
+    sets = [windowed(qkv=qkv, window=window, **run)]
+    if start:
+        far_q = turn(q, mx.minimum(place, start + window - 1))
+        sets.append(
+            first_tokens(
+                qkv=(far_q, *qkv[1:]),
+                first=start,
+                starts=None,
+                rule=lambda q, k: q - k >= window,
+                **run,
+            )
+        )
+    slot = mx.arange(start + recent)[None]
+    last = place[:, None]
+    kept = mx.where(slot < start, slot, slot + mx.maximum(last + 1 - start - recent, 0))
+    return {"out": union(sets), "kept": mx.where(kept <= last, kept, -1).astype(mx.int64)}
+
+
+RULES = (
+    Rule(r"ops\.attn\.naive", sink_logits),
+    Rule(r"get_attn_mask|get_blocksparse_obj", factorised),
+    Rule(r"StartRecentKVCache", streaming),
+    Rule(r"LocalAttention", local_blocks),
+)

@@ -29,7 +29,7 @@ class Extended(NamedTuple):
         k, v: keys and values that the queries of this step read, `[B, G, S, K]`.
         k_pos: `[S]`, their positions, -1 for an empty slot.
         q_pos: `[T]`, positions of the queries.
-        mask: which of the keys each query sees.
+        visible: which of the keys each query sees, `[1 or B, 1, T, S]`.
     """
 
     state: State
@@ -37,7 +37,12 @@ class Extended(NamedTuple):
     v: mx.array
     k_pos: mx.array
     q_pos: mx.array
-    mask: Mask
+    visible: mx.array
+
+    @property
+    def mask(self) -> Mask:
+        """`visible` as a mask."""
+        return Mask(allowed=self.visible)
 
 
 def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | None) -> Extended:
@@ -50,8 +55,8 @@ def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | N
         keys = mx.concatenate([state["k"], k.astype(state["k"].dtype)], axis=2)
         values = mx.concatenate([state["v"], v.astype(state["v"].dtype)], axis=2)
         k_pos = mx.concatenate([state["pos"], pos])
-    mask = Mask(allowed=_visible(pos, k_pos, window, ctx.cursor.pad))
-    return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, mask)
+    seen = _visible(pos, k_pos, window, ctx.cursor.pad)
+    return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, seen)
 
 
 def _write(state: State, k: mx.array, v: mx.array, pos: mx.array) -> State:

@@ -1,0 +1,193 @@
+"""Sparse patterns of keys in blocks: windows, local blocks, factorised sets, first tokens.
+
+Every function returns the attention of queries `[B, H, T, K]` over one set of keys. `attend` is the
+softmax over a set of arranged arrays, `(q, k, v, seen) -> KeySet`, with the scale, bias and dropout
+of the caller; `tokens` are the facts of the rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from .key_sets import (
+    KeySet,
+    Rule,
+    Tokens,
+    blocks,
+    neighbours,
+    residues,
+    unblocked,
+    unite_residues,
+)
+
+Attend = Callable[[mx.array, mx.array, mx.array, mx.array], KeySet]
+QKV = tuple[mx.array, mx.array, mx.array]
+
+
+def joined_blocks(
+    attend: Attend,
+    tokens: Tokens,
+    qkv: QKV,
+    *,
+    size: int,
+    back: int,
+    ahead: int,
+    causal: bool,
+    rule: Rule | None = None,
+) -> KeySet:
+    """Attention of each block of `size` queries over its own keys, those of `back` blocks before it
+    and of `ahead` blocks after it (none if causal), as far as `rule` lets them be seen."""
+    length, ahead = qkv[0].shape[2], 0 if causal else ahead
+    q = blocks(qkv[0], size)
+    k, v = (neighbours(blocks(x, size), back, ahead) for x in qkv[1:])
+    here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
+    around = here.arranged(lambda x, fill: neighbours(x, back, ahead, fill))
+    found = attend(q, k, v, here.see(around, causal=causal, rule=rule))
+    return found.arranged(lambda x: unblocked(x, length))
+
+
+def windowed(
+    attend: Attend,
+    tokens: Tokens,
+    qkv: QKV,
+    *,
+    window: int,
+    causal: bool,
+    rule: Rule | None = None,
+) -> KeySet:
+    """Attention over the keys less than `window` positions away, in blocks of that size."""
+
+    def near(q: mx.array, k: mx.array) -> mx.array:
+        seen = mx.abs(q - k) < window
+        return seen if rule is None else seen & rule(q, k)
+
+    size = min(window, qkv[0].shape[2])
+    return joined_blocks(attend, tokens, qkv, size=size, back=1, ahead=1, causal=causal, rule=near)
+
+
+@dataclass(frozen=True)
+class Factorised:
+    """The near and far keys of Sparse Transformers (Child et al. 2019, section 4.3).
+
+    `strided`: near keys are less than `stride` away, far ones a multiple of it.
+    `fixed`: near keys are in the query's own block of `stride` tokens; far ones are `summary` keys
+    of every block, its last ones, or those c before them in each next head of `verts`.
+
+    Attributes:
+        kind: `strided` or `fixed`.
+        stride: length of a block.
+        summary: summary keys of a block.
+        verts: groups of heads with summary keys of their own: head h has those of `h mod verts`.
+    """
+
+    kind: str
+    stride: int
+    summary: int = 1
+    verts: int = 1
+
+    def is_near(self, q: mx.array, k: mx.array) -> mx.array:
+        """Whether keys are near, by positions that broadcast against each other."""
+        if self.kind == "strided":
+            return mx.abs(q - k) < self.stride
+        return q // self.stride == k // self.stride
+
+    def is_far(self, q: mx.array, k: mx.array, head: mx.array | int = 0) -> mx.array:
+        """Whether keys are far ones of a head, likewise."""
+        if self.kind == "strided":
+            return mx.abs(q - k) % self.stride == 0
+        end = self.stride - head % self.verts * self.summary
+        place = k % self.stride + 0 * q
+        return (place >= end - self.summary) & (place < end)
+
+    def near(self, attend: Attend, tokens: Tokens, qkv: QKV, *, causal: bool) -> KeySet:
+        """Attention over the near keys."""
+        around = 1 if self.kind == "strided" else 0
+        return joined_blocks(
+            attend,
+            tokens,
+            qkv,
+            size=self.stride,
+            back=around,
+            ahead=around,
+            causal=causal,
+            rule=self.is_near,
+        )
+
+    def far(
+        self, attend: Attend, tokens: Tokens, qkv: QKV, *, causal: bool, alone: bool = True
+    ) -> KeySet:
+        """Attention over the far keys; without those that are near too unless `alone`."""
+        rule = None if alone else self._not_near
+        if self.kind == "fixed":
+            return self._summaries(attend, tokens, qkv, causal, rule)
+        length = qkv[0].shape[2]
+        here = tokens.arranged(lambda x, fill: residues(x, self.stride, fill))
+        q, k, v = (residues(x, self.stride) for x in qkv)
+        found = attend(q, k, v, here.see(here, causal=causal, rule=rule))
+        return found.arranged(lambda x: unite_residues(x, length))
+
+    def _not_near(self, q: mx.array, k: mx.array) -> mx.array:
+        return ~self.is_near(q, k)
+
+    def _summaries(
+        self, attend: Attend, tokens: Tokens, qkv: QKV, causal: bool, rule: Rule | None
+    ) -> KeySet:
+        """Attention over the summary keys of every block, by groups of heads."""
+        found = []
+        for vert in range(self.verts):
+            end = self.stride - vert * self.summary
+
+            def last(x: mx.array, fill: int = 0, end: int = end) -> mx.array:
+                picked = blocks(x, self.stride, fill)[..., end - self.summary : end, :]
+                return picked.flatten(-3, -2)
+
+            q, k, v = (x[:, vert :: self.verts] for x in qkv)
+            seen = tokens.see(tokens.arranged(last), causal=causal, rule=rule)
+            found.append(attend(q, last(k), last(v), seen))
+        if len(found) == 1:
+            return found[0]
+        return KeySet(
+            *(mx.stack(list(each), axis=2).flatten(1, 2) for each in zip(*found, strict=True))
+        )
+
+
+def first_tokens(
+    attend: Attend,
+    tokens: Tokens,
+    qkv: QKV,
+    *,
+    first: int,
+    starts: mx.array | None,
+    causal: bool,
+    rule: Rule,
+) -> KeySet:
+    """Attention over the `first` keys of each query's document.
+
+    Args:
+        attend, tokens, qkv: as everywhere here.
+        first: number of keys.
+        starts: `[B, T]`, the index of the first token of each token's document; None: 0.
+        causal: whether a query sees no key after itself.
+        rule: which of them a query sees.
+    """
+    q, k, v = qkv
+    if starts is None:
+        head = tokens.arranged(lambda x, fill: x[..., :first, :])
+        seen = tokens.see(head, causal=causal, rule=rule)
+        return attend(q, k[:, :, :first], v[:, :, :first], seen)
+    # one query at a time, since each has the keys of its own document
+    place = mx.minimum(starts[..., None] + mx.arange(first), k.shape[2] - 1)
+    segments = None if tokens.segments is None else _read(tokens.segments, place)
+    valid = None if tokens.valid is None else _read(tokens.valid, place)
+    head = Tokens(place[:, None, :, :, None], segments, valid)
+    each = tokens.arranged(lambda x, fill: x[..., None, :])
+    seen = each.see(head, causal=causal, rule=rule)
+    found = attend(q[..., None, :], _read(k, place), _read(v, place), seen)
+    return found.arranged(lambda x: x.squeeze(-2))
+
+
+def _read(x: mx.array, place: mx.array) -> mx.array:
+    """The tokens at `place [B, T, n]` of `x [B, H, S, K]`: `[B, H, T, n, K]`."""
+    batch = mx.arange(x.shape[0])[:, None, None]
+    return x.swapaxes(1, 2)[batch, place].transpose(0, 3, 1, 2, 4)

@@ -1,0 +1,111 @@
+"""Rows of the mixers with a sparse pattern of keys."""
+
+from .suite import Change, Row, Sees
+
+HEADS = {"n_heads": 4}
+RMS = {"kind": "rms_norm"}
+
+
+def local(name: str, /, w: int = 3, back: int = 1, ahead: int = 1, **fields: object) -> Row:
+    def near(t: int, s: int) -> bool:
+        within = -ahead <= t // w - s // w <= back
+        return within and (not fields.get("exact_window") or t - s <= w * back)
+
+    kind = {"kind": "local_attention", "window": w, "look_backward": back, "look_forward": ahead}
+    return sparse(name, kind | fields, near, lambda t, s: -ahead <= t // w - s // w <= back)
+
+
+def sparse(name: str, kind: dict, near: Sees, both: Sees, **facts: object) -> Row:
+    """A row of a pattern: `near` says which keys before it a causal query sees.
+
+    A query weighs the keys it sees by its own token, where there are two or more.
+    """
+
+    def causal(t: int, s: int) -> bool:
+        weighs = sum(near(t, key) for key in range(t + 1)) > 1
+        return s <= t and (near(t, s) or (s == t and weighs))
+
+    return Row("mixer", name, HEADS | kind, sees=causal, both=both, sparse=True, **facts)  # type: ignore[arg-type]
+
+
+def factorised(name: str, /, pattern: str, reads: str = "both", **fields: object) -> Row:
+    size, c, verts = 3, int(fields.get("summary", 1)), int(fields.get("verts", 1))  # type: ignore[call-overload]
+
+    def near(t: int, s: int) -> bool:
+        return abs(t - s) < size if pattern == "strided" else t // size == s // size
+
+    def far(t: int, s: int) -> bool:
+        return (t - s) % size == 0 if pattern == "strided" else s % size >= size - c * verts
+
+    def sees(t: int, s: int) -> bool:
+        return (reads != "far" and near(t, s)) or (reads != "near" and far(t, s))
+
+    kind = {"kind": "sparse_transformer", "pattern": pattern, "stride": size, "reads": reads}
+    return sparse(name, kind | fields, sees, lambda t, s: s == t or sees(t, s))
+
+
+def streaming(name: str, /, first: int = 2, window: int = 3, **fields: object) -> Row:
+    def sees(t: int, s: int) -> bool:
+        return abs(t - s) < window or (s < first and s < t)
+
+    kind = {"kind": "streaming_attention", "first": first, "window": window}
+    return sparse(name, kind | fields, sees, sees)
+
+
+ROWS = [
+    local("local_attention"),
+    local("local_attention far back", back=2, ahead=0, n_kv_heads=2, sinks=True),
+    local("local_attention exact", w=2, back=2, exact_window=True, softcap=2.0),
+    local("local_attention of odd blocks", w=4, dropout=0.3, qk_norm=RMS),
+    factorised("strided", pattern="strided"),
+    factorised("strided in halves", pattern="strided", reads="split", n_kv_heads=2),
+    factorised("strided far", pattern="strided", reads="far", dropout=0.3),
+    factorised("strided near", pattern="strided", reads="near", sinks=True),
+    factorised("strided normed", pattern="strided", qk_norm=RMS, n_kv_heads=2),
+    factorised("fixed", pattern="fixed", summary=2),
+    factorised("fixed by heads", pattern="fixed", verts=2, bias=True, clip=0.5),
+    factorised("fixed far", pattern="fixed", reads="far"),
+    streaming("streaming_attention"),
+    streaming("streaming_attention sinks", first=1, window=2, sinks=True, n_kv_heads=2),
+    streaming("streaming_attention dropout", dropout=0.3, qk_norm=RMS),
+]
+
+FIELDS = {
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "head_dim": 8,
+    "qk_norm": RMS,
+    "clip": 0.2,
+    "sinks": True,
+    "softcap": 1.0,
+    "scale": 0.9,
+    "bias": True,
+    "out_bias": True,
+    "dropout": 0.5,
+}
+
+CHANGES = {
+    "local_attention": FIELDS
+    | {
+        "qk_norm_over": Change("width", row="local_attention of odd blocks"),
+        "window": 2,
+        "look_backward": 2,
+        "look_forward": Change(2, result=False),
+        "exact_window": True,
+    },
+    "sparse_transformer": FIELDS
+    | {
+        "qk_norm_over": Change("width", row="strided normed"),
+        "pattern": "fixed",
+        "stride": 4,
+        "reads": "split",
+        "summary": Change(1, row="fixed"),
+        "verts": Change(1, row="fixed by heads"),
+    },
+    "streaming_attention": FIELDS
+    | {
+        "qk_norm_over": Change("width", row="streaming_attention dropout"),
+        "first": 1,
+        "window": 4,
+    },
+}
