@@ -9,6 +9,7 @@ from ..data.batches.pairs import Pairs
 from ..data.batches.prefix import Prefix
 from ..data.batches.sentence_pairs import SentencePairs
 from ..data.batches.span_corruption import SpanCorruption
+from ..data.batches.spans import Spans
 from ..data.batches.streams import Streams
 from ..data.batches.tagged import Tagged
 from ..data.batches.text_pairs import TextPairs
@@ -20,6 +21,7 @@ from ..data.tokenizers.numbers import Numbers
 from ..data.tokenizers.saved import Saved
 from ..data.tokenizers.sentencepiece import SentencePiece
 from ..data.tokenizers.wordpiece import WordPiece
+from ..data.tokenizers.words import Words
 from ..layers.aligns.additive import Additive
 from ..layers.aligns.concat import Concat
 from ..layers.aligns.dot import Dot
@@ -172,9 +174,9 @@ fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
-fill("batch", Pairs, Labeled, Tagged, Answers, TextPairs)
+fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
 fill("source", Stream, of=SourceKind)
-fill("tokenizer", Char, Byte, SentencePiece, ByteLevelBpe, WordPiece)
+fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon, of=OptimizerKind)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive, of=ClipKind)

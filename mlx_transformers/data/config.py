@@ -8,6 +8,7 @@ from ..core.errors import unknown
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .batches.packed import Packed
+from .corpora.generated import GeneratedCorpus
 from .corpora.table import CORPORA
 from .kinds import BatchKind
 from .tokenizers.tokenizer import TokenizerKind
@@ -23,6 +24,9 @@ class Data(Config):
     corpus: str | None = None
     """A built-in corpus; `mlxt data list` lists them. Without a download: "stdlib" (text) and
     "docstrings" (records). Used if neither `path` nor `dataset` is given."""
+
+    settings: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    """Settings of a generated corpus, such as `n_examples`; docs/synthetic.md lists them."""
 
     path: str | list[str] | None = None
     """A file, a folder, a glob, or a list of them, relative to the working folder. Rows (a document
@@ -85,6 +89,14 @@ class Data(Config):
                 raise ValueError("No text: give data.corpus, data.path or data.dataset.")
             if self.corpus not in CORPORA:
                 raise ValueError(unknown("corpus", self.corpus, CORPORA))
+            corpus = CORPORA[self.corpus]
+            if issubclass(corpus, GeneratedCorpus):
+                corpus.check(self.settings)
+            elif self.settings:
+                raise ValueError(
+                    f"data.settings are those of a generated corpus, and '{self.corpus}' is none: "
+                    "remove them (unset = ['data.settings'])."
+                )
         if self.valid_path is not None and self.path is None:
             raise ValueError("data.valid_path goes with data.path, which is not given.")
         return self

@@ -83,6 +83,8 @@ class DataKey:
             "valid_fraction": data.valid_fraction,
             "tokenizer": data.tokenizer.model_dump(),
         }
+        if data.settings:
+            key["settings"] = data.settings
         if data.bad_rows == "skip":
             key["bad_rows"] = "skip"
         batch = data.batch.cache_key()

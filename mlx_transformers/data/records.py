@@ -16,6 +16,7 @@ class Records:
 
     def __init__(self, prepared: Prepared, split: Split, n_fields: int) -> None:
         self.tokens, self.n_fields = prepared.tokens(split), n_fields
+        self.folder = prepared.folder
         self._starts = np.append(prepared.boundaries(split), len(self.tokens))
         self._n = (len(self._starts) - 1) // n_fields
         if not self._n:
@@ -32,6 +33,19 @@ class Records:
         ends = self._starts[first : first + self.n_fields + 1]
         whole = self.tokens[int(ends[0]) : int(ends[-1])].astype(np.int32)
         return tuple(np.split(whole, (ends[1:-1] - ends[0]).astype(np.int64)))
+
+    def require_length(self, limit: int) -> None:
+        """Check that no field is longer than `limit` tokens.
+
+        Raises:
+            DataError: one is.
+        """
+        longest = int(self.lengths().max())
+        if longest > limit:
+            raise DataError(
+                f"A record of {self.folder.name} has {longest} tokens, more than train.seq_len + 1 "
+                f"= {limit}. Set train.seq_len (and model.max_seq_len) to {longest - 1} or more."
+            )
 
     def lengths(self) -> np.ndarray:
         """Return the length of each field: int64 [records, n_fields]."""

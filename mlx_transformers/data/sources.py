@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from .config import Data
+from .corpora.generated import GeneratedCorpus
 from .corpora.table import CORPORA
 from .files import Files
 from .hub import Hub
@@ -21,7 +22,8 @@ def open_source(data: Data) -> Source:
     if data.dataset is not None:
         return Hub(data.dataset, data.dataset_config, key)
     assert data.corpus is not None
-    return CORPORA[data.corpus]()
+    corpus = CORPORA[data.corpus]
+    return corpus(data.settings) if issubclass(corpus, GeneratedCorpus) else corpus()
 
 
 def open_valid_source(data: Data, source: Source) -> Source | None:

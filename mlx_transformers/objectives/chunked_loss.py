@@ -69,6 +69,20 @@ class ChunkedLoss:
         )
         return total, {"loss": nll, "z": z} if self.z_loss else {"loss": nll}
 
+    def correct(
+        self, model: VocabularyModel, h: mx.array, targets: mx.array, weights: mx.array
+    ) -> mx.array:
+        """The summed weights of those targets that have the highest logit of all tokens; arguments
+        as in a call."""
+        out, h = model.unembedding(), mx.stop_gradient(_last(h, targets))
+        rows, flat = h.reshape(-1, h.shape[-1]), targets.reshape(-1)
+        best = [
+            out.logits(rows[at : at + self.chunk]).argmax(axis=-1)
+            for at in range(0, len(rows), self.chunk)
+        ]
+        right = mx.stop_gradient(mx.concatenate(best) == flat)
+        return (right * weights.reshape(-1)).sum()
+
     def log_probs(self, model: VocabularyModel, h: mx.array, targets: mx.array) -> mx.array:
         """Log-probability (nats) of each of `targets [B, T]`, with a gradient; h as in a call."""
         out, h = model.unembedding(), _last(h, targets)

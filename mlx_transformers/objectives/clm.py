@@ -28,6 +28,9 @@ class Clm(ChunkedKind):
     """Share of the target that is spread evenly over the vocabulary."""
     z_loss: float = Field(0.0, ge=0)
     """Coefficient of the squared log-partition, which keeps logits from drifting."""
+    accuracy: bool = False
+    """Whether to report the share of tokens that are predicted as the most likely ones, too. It
+    costs one more product with the vocabulary."""
 
     def build(self) -> "ClmObjective":
         return ClmObjective(self)
@@ -42,12 +45,15 @@ class ClmObjective:
 
     def __init__(self, config: Clm) -> None:
         self.head = ChunkedLoss.of(config, config.label_smoothing, config.z_loss)
+        self.accuracy = config.accuracy
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         model = models["model"]
         inputs, targets, weights = next_tokens(batch, ctx)
         h = model.hidden(model.embedded({**batch, "tokens": inputs}, ctx), ctx)
         total, parts = self.head(model, h, targets, weights, ctx)
+        if self.accuracy:
+            parts["accuracy"] = self.head.correct(model, h, targets, weights)
         return with_aux(total, weights.sum(), parts, ctx)
 
 

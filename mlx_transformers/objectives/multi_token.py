@@ -44,6 +44,7 @@ class MultiTokenObjective:
     def __init__(self, config: MultiToken) -> None:
         self.weight = config.weight
         self.head = ChunkedLoss.of(config, config.label_smoothing, config.z_loss)
+        self.accuracy = config.accuracy
 
     def __call__(self, models: Mapping[str, MultiTokenModel], batch: Arrays, ctx: Context) -> Loss:
         model = models["model"]
@@ -51,6 +52,8 @@ class MultiTokenObjective:
         segments = ctx.layout.segments
         h, further = model.hidden_multi_token(inputs, ctx)
         total, parts = self.head(model, h, targets, weights, ctx)
+        if self.accuracy:
+            parts["accuracy"] = self.head.correct(model, h, targets, weights)
         for k, each in enumerate(further, 1):
             counted = weights[:, k:]
             if segments is not None:

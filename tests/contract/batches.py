@@ -25,6 +25,8 @@ RECORDS = [
         "question": f"how many for {n}?",
         "context": f"a {n % 9}, on {n % 9} more",
         "answer": "o",
+        "spans": [[0, 1]],
+        "places": [[2, 4]],
         "letter": "a",
         "at": 11,
         "a": f"{n} bottles",
@@ -45,6 +47,7 @@ ROWS = [
     Row("batch", "labeled", {"kind": "labeled"}),
     Row("batch", "tagged", {"kind": "tagged"}),
     Row("batch", "answers", {"kind": "answers"}),
+    Row("batch", "spans", {"kind": "spans"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
 ]
@@ -87,6 +90,7 @@ CHANGES = {
         "answer_key": "letter",
         "start_key": "at",
     },
+    "spans": {"text_key": "body", "spans_key": "places"},
     "contrastive": {"a_key": "title", "b_key": "body"},
 }
 

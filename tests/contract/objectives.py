@@ -95,7 +95,13 @@ CHANGES = {
         "weight": 0.1,
         "label_smoothing": 0.3,
         "z_loss": 0.1,
+        "accuracy": True,
         "chunk": Change(4, result=False),
     },
-    "clm": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
+    "clm": {
+        "label_smoothing": 0.3,
+        "z_loss": 0.1,
+        "accuracy": True,
+        "chunk": Change(4, result=False),
+    },
 }

@@ -21,6 +21,7 @@ NUMBERS = "3 1 4 1 5 9"
 
 ROWS = [
     Row("tokenizer", "char", {"kind": "char"}),
+    Row("tokenizer", "words", {"kind": "words"}),
     Row("tokenizer", "byte", {"kind": "byte"}),
     Row("tokenizer", "sentencepiece", {"kind": "sentencepiece", "vocab_size": 400}),
     Row("tokenizer", "byte-level BPE", {"kind": "byte_level_bpe", "vocab_size": 400}),
@@ -32,6 +33,7 @@ ROWS = [
 
 CHANGES = {
     "char": {},
+    "words": {"vocab_size": 20, "min_count": 40},
     "byte": {},
     "sentencepiece": {
         "vocab_size": 350,

@@ -1,13 +1,21 @@
 """The table of built-in corpora."""
 
 from .bible import BibleFrench, BibleGerman, BibleParaphrases, BibleSpanish
+from .brackets import Brackets
 from .catalogues import CataloguesFrench
+from .copying import Copy
 from .corpus import Corpus
+from .digits import Digits
 from .docstrings import Docstrings
 from .emoji import EmojiFrench, EmojiGerman
 from .evals import Entities, Populations, Sarcasm
+from .generated import GeneratedCorpus
 from .headlines import Headlines
+from .induction import Induction
+from .listops import ListOps
+from .mqar import Mqar
 from .pronunciation import Pronunciation
+from .selective_copy import SelectiveCopy
 from .sentiment import Sentiment
 from .shakespeare import Shakespeare
 from .stdlib import Stdlib
@@ -30,8 +38,21 @@ RECORDS: tuple[type[Corpus], ...] = (
     Entities,
     Populations,
     BibleParaphrases,
+    Digits,
 )
 """Records with named fields: pairs first, then labelled texts and words, then paraphrases."""
 
-CORPORA: dict[str, type[Corpus]] = {corpus.name: corpus for corpus in (*TEXTS, *RECORDS)}
+GENERATED: tuple[type[GeneratedCorpus], ...] = (
+    Mqar,
+    SelectiveCopy,
+    Induction,
+    Copy,
+    Brackets,
+    ListOps,
+)
+"""Synthetic tasks, which take `data.settings`."""
+
+CORPORA: dict[str, type[Corpus]] = {
+    corpus.name: corpus for corpus in (*TEXTS, *RECORDS, *GENERATED)
+}
 """All corpora by name."""

@@ -16,10 +16,18 @@ from .numbers import NumberTokenizer
 from .sentencepiece import SentencePieceTokenizer
 from .settings import Settings
 from .tokenizer import Tokenizer
+from .words import WordTokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     cls.kind: cls
-    for cls in (CharTokenizer, ByteTokenizer, SentencePieceTokenizer, HfTokenizer, NumberTokenizer)
+    for cls in (
+        CharTokenizer,
+        WordTokenizer,
+        ByteTokenizer,
+        SentencePieceTokenizer,
+        HfTokenizer,
+        NumberTokenizer,
+    )
 }
 
 
