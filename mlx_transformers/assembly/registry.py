@@ -56,9 +56,11 @@ from ..layers.kinds import (
 from ..layers.mixers.attention import Attention
 from ..layers.mixers.convolution import Convolution
 from ..layers.mixers.cross_attention import CrossAttention
+from ..layers.mixers.deltanet import Deltanet
 from ..layers.mixers.dilated_convolution import DilatedConvolution
 from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
+from ..layers.mixers.gated_deltanet import GatedDeltanet
 from ..layers.mixers.gla import Gla
 from ..layers.mixers.latent import Latent
 from ..layers.mixers.linear_attention import LinearAttention
@@ -162,6 +164,7 @@ fill("mixer", Rwkv4, of=MixerKind)
 fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
+fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

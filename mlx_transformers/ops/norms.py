@@ -32,6 +32,12 @@ def layer_norm(x: xD, weight: D | None, bias: D | None, eps: float) -> xD:
     return mx.fast.layer_norm(x, weight, bias, eps)
 
 
+def l2_norm(x: xD, eps: float) -> xD:
+    """`x / sqrt(sum(x²) + eps)`: vectors of length 1, in x's shape and dtype."""
+    width = x.shape[-1]
+    return rms_norm(x, None, eps / width) * width**-0.5
+
+
 def rms_norm_naive(x: xD, weight: D | None, eps: float) -> xD:
     """The definition of `rms_norm`, in float32 or wider, left to autodiff."""
     wider = upcast(x)

@@ -33,10 +33,22 @@ ROWS = [
     recurrent("gla", "gla", gate_rank=3),
     recurrent("gla in one chunk of tiles", "gla", chunk=16, normaliser=2.0),
     recurrent("gla with a decay per head", "gla", decay="head", key_dim=12),
+    recurrent("deltanet", "deltanet", gate=None, activation="relu"),
+    recurrent(
+        "deltanet that reflects", "deltanet", reflect=True, conv_width=None, activation="relu"
+    ),
+    recurrent("gated deltanet", "gated_deltanet", n_value_heads=4, value_dim=12, activation="relu"),
 ]
 
 WIDTHS = {"n_heads": 4, "key_dim": 4, "value_dim": 6, "chunk": Change(8, result=False)}
 GATED = WIDTHS | {"gate": "tanh", "norm": {"kind": "layer_norm"}}
+DELTA = GATED | {
+    "n_value_heads": 4,
+    "conv_width": 3,
+    "activation": "tanh",
+    "reflect": True,
+    "gate": "tanh",
+}
 
 CHANGES = {
     "retention": GATED | {"parallel": Change(False, row="retention of all pairs", result=False)},
@@ -48,4 +60,7 @@ CHANGES = {
         "gate_rank": 5,
         "normaliser": 3.0,
     },
+    "deltanet": DELTA,
+    "gated_deltanet": DELTA
+    | {"n_value_heads": 2, "value_dim": 8, "dt_min": 0.01, "dt_max": 0.2, "dt_floor": 0.05},
 }
