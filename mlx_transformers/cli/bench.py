@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import recipe_names
 from .options import Sets, user_path
 from .terminal import print_table
 
@@ -17,6 +18,7 @@ def bench(
             help="Recipes to measure.",
             metavar="[RECIPE]...",
             show_default="the five of the ladder, base_tiny to mixtral_tiny",
+            autocompletion=recipe_names,
         ),
     ] = None,
     set: Sets = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .completion import run_names
 from .options import AsJson, Runs
 from .terminal import print_table
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 def compare(
     run: Annotated[
         list[str],
-        typer.Argument(help="Names or folders of runs.", metavar="RUN", show_default=False),
+        typer.Argument(
+            help="Names or folders of runs.",
+            metavar="RUN",
+            show_default=False,
+            autocompletion=run_names,
+        ),
     ],
     runs: Runs = Path("runs"),
     as_json: AsJson = False,

@@ -7,21 +7,14 @@ from typing import Annotated
 import typer
 
 from ..core.errors import RunError
-from .options import AsJson, Runs
+from .options import AsJson, Run, Runs
 
 SHOWN = 12
 """Texts of a printed table of cosines."""
 
 
 def embed(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="A run's name or folder, or one of its checkpoints.",
-            metavar="RUN",
-            show_default="the newest run in ./runs",
-        ),
-    ] = None,
+    run: Run = None,
     text: Annotated[
         list[str] | None,
         typer.Option(help="A text. Repeatable.", metavar="TEXT", show_default=False),

@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import RunError
-from .options import AsJson, Sets
+from .options import AsJson, Run, Sets
 from .preparing import watch
 from .terminal import print_table
 
 if TYPE_CHECKING:
     from ..score.interval import Score
 
-Run = Annotated[
-    str | None,
-    typer.Argument(
-        help="A run's name or folder, or one of its checkpoints.",
-        metavar="RUN",
-        show_default="the newest run in ./runs",
-    ),
-]
 Batches = Annotated[
     int | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Runs, user_path
+from .options import Run, Runs, user_path
 
 
 class Format(StrEnum):
@@ -26,14 +26,7 @@ class Dtype(StrEnum):
 
 
 def export(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="A run's name or folder, or one of its checkpoints.",
-            metavar="RUN",
-            show_default="the newest run in ./runs",
-        ),
-    ] = None,
+    run: Run = None,
     to: Annotated[
         Format, typer.Option(help="hf for transformers, mlx-lm, or gguf for llama.cpp.")
     ] = Format.HF,

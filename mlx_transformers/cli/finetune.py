@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import recipe_names, run_names
 from .options import (
     BatchSize,
     LearningRate,
@@ -26,6 +27,7 @@ Source = Annotated[
         "or a .gguf.",
         metavar="RUN|DIR",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 RecipeOrNone = Annotated[
@@ -35,6 +37,7 @@ RecipeOrNone = Annotated[
         "--task and --data.",
         metavar="[RECIPE]",
         show_default=False,
+        autocompletion=recipe_names,
     ),
 ]
 Task = Annotated[

@@ -13,6 +13,7 @@ import typer
 
 from ..core.errors import RunError
 from ..core.terminal import is_terminal
+from .completion import run_names
 from .failures import INTERRUPTED
 from .options import user_path
 
@@ -56,6 +57,7 @@ Run = Annotated[
     typer.Option(
         help="A run's name or folder, or one of its checkpoints (runs/NAME/checkpoints/STEP).",
         show_default="the newest run in ./runs",
+        autocompletion=run_names,
     ),
 ]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .completion import recipe_names
 from .options import Runs, Seeds, Sets, seed_list
 from .preparing import watch
 from .terminal import print_table
@@ -20,6 +21,7 @@ def ladder(
             help="The last recipe of a chain, or every rung of the ladder.",
             metavar="RECIPE",
             show_default=False,
+            autocompletion=recipe_names,
         ),
     ],
     set: Sets = None,
@@ -30,6 +32,7 @@ def ladder(
             help="The first rung of a chain.",
             metavar="RECIPE",
             show_default="where the last recipe's task begins",
+            autocompletion=recipe_names,
         ),
     ] = None,
     seeds: Seeds = None,

@@ -5,13 +5,7 @@ from typing import Annotated
 
 import typer
 
-
-def _recipe_names(incomplete: str) -> list[str]:
-    """Complete the name of a recipe in a shell."""
-    from ..recipe.catalogue import names
-
-    return [name for name in names() if name.startswith(incomplete)]
-
+from .completion import recipe_names, resumable, run_names, set_keys
 
 Recipe = Annotated[
     str,
@@ -19,7 +13,7 @@ Recipe = Annotated[
         help="A recipe: a TOML file, or its name in recipes/. List: mlxt recipes",
         metavar="RECIPE",
         show_default=False,
-        autocompletion=_recipe_names,
+        autocompletion=recipe_names,
     ),
 ]
 Sets = Annotated[
@@ -29,6 +23,7 @@ Sets = Annotated[
         metavar="KEY=VALUE",
         help="Change one key of the recipe, as in --set train.steps=200; repeatable.",
         show_default=False,
+        autocompletion=set_keys,
     ),
 ]
 Steps = Annotated[
@@ -73,6 +68,7 @@ Resume = Annotated[
         help="'auto' to continue the run of that name, or a run's folder.",
         metavar="auto|PATH",
         show_default=False,
+        autocompletion=resumable,
     ),
 ]
 
@@ -88,6 +84,15 @@ def user_path(text: str) -> Path:
         raise typer.BadParameter(str(error)) from None
 
 
+Run = Annotated[
+    str | None,
+    typer.Argument(
+        help="A run's name or folder, or one of its checkpoints.",
+        metavar="RUN",
+        show_default="the newest run in ./runs",
+        autocompletion=run_names,
+    ),
+]
 Runs = Annotated[Path, typer.Option(parser=user_path, help="The folder of runs.", metavar="FOLDER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .completion import set_keys
 from .options import AsJson, Recipe, Sets, user_path
 from .preparing import watch
 from .terminal import print_table
@@ -47,6 +48,7 @@ def profile(
             help="Measure each of these values, as in --sweep train.batch_size=1,2,4; "
             "repeatable for a grid.",
             show_default=False,
+            autocompletion=set_keys,
         ),
     ] = None,
     capture: Capture = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import run_names
 from .options import Runs, user_path
 
 
@@ -15,6 +16,7 @@ def report(
             help="Names or folders of runs; several are drawn on the same axes.",
             metavar="RUN",
             show_default="the newest run",
+            autocompletion=run_names,
         ),
     ] = None,
     out: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import run_names
 from .options import AsJson, Runs
 from .terminal import print_table
 
@@ -15,7 +16,10 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 Names = Annotated[
-    list[str], typer.Argument(help="Names of runs.", metavar="RUN", show_default=False)
+    list[str],
+    typer.Argument(
+        help="Names of runs.", metavar="RUN", show_default=False, autocompletion=run_names
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
@@ -72,7 +76,9 @@ def remove(names: Names, yes: Yes = False, runs: Runs = Path("runs")) -> None:
 def prune(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of runs.", metavar="RUN", show_default="all runs"),
+        typer.Argument(
+            help="Names of runs.", metavar="RUN", show_default="all runs", autocompletion=run_names
+        ),
     ] = None,
     keep: Annotated[
         int, typer.Option(help="Newest checkpoints to keep, besides the best.", min=1, metavar="N")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.terminal import is_terminal
+from .completion import recipe_names
 from .options import AsJson, Recipe, Sets
 from .terminal import console, print_table
 
@@ -18,6 +19,7 @@ def show(
             help="A second recipe: show where the two differ.",
             metavar="OTHER",
             show_default=False,
+            autocompletion=recipe_names,
         ),
     ] = None,
     modules: Annotated[

@@ -58,6 +58,22 @@ def reference(root: type[Config]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def fixed_keys(root: type[Config]) -> list[str]:
+    """List the paths of the keys that every recipe has, whatever kinds fill its slots."""
+    found = []
+    for cls, path in {root: "", **_survey(root)[0]}.items():
+        if path.count(".") > 1 or ".NAME" in path or path.startswith(f"{MODEL_SLOT}."):
+            continue
+        fields = cls.model_fields
+        found += [f"{path}.{name}".lstrip(".") for name, info in fields.items() if _is_value(info)]
+    return found
+
+
+def _is_value(info: FieldInfo) -> bool:
+    """Whether a field can hold something else than a table."""
+    return any(of.slot is None and of.config is None for of in choices(info))
+
+
 class _Diffs(GenerateJsonSchema):
     """Schema generator that allows any kind in a slot: a diff may leave `kind` to its parent."""
 

@@ -1,0 +1,55 @@
+"""Completion in a shell: names of recipes and runs, and keys of --set.
+
+Nothing here raises: a shell would print the error into the line that is typed.
+"""
+
+from pathlib import Path
+
+import typer
+
+from ..core.errors import MlxtError
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """Names of recipes in ./recipes and of the project."""
+    from ..recipe.catalogue import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of runs below the folder of runs, those of ladders included."""
+    root = Path(ctx.params.get("runs") or "runs")
+    try:
+        found = (*root.glob("*/recipe.toml"), *root.glob("*/*/recipe.toml"))
+        names = sorted(path.parent.relative_to(root).as_posix() for path in found)
+    except OSError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def resumable(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Values of --resume: "auto", and runs by their folders."""
+    root = ctx.params.get("runs") or Path("runs")
+    folders = [str(Path(root) / name) for name in run_names(ctx, "")]
+    return [word for word in ("auto", *folders) if word.startswith(incomplete)]
+
+
+def set_keys(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Keys of the recipe that the command names, defaults included, and those of every recipe."""
+    from ..assembly.recipe import Recipe, load_recipe
+    from ..recipe.schema import fixed_keys
+    from ..recipe.show import show
+
+    if "=" in incomplete:
+        return []
+    keys = fixed_keys(Recipe)
+    # An option that still lacks its value leaves the arguments before it unparsed, in ctx.args.
+    for word in ctx.args:
+        try:
+            recipe = load_recipe(word)
+            assert recipe.resolved is not None
+            keys += [key for key, _, _ in show(recipe.resolved, recipe)]
+        except MlxtError:
+            continue
+    return [f"{key}=" for key in sorted(set(keys)) if key.startswith(incomplete)]
