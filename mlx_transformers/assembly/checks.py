@@ -2,6 +2,7 @@
 
 from ..core.errors import RecipeError
 from ..data.prepared import Prepared
+from ..layers.block import Block
 from ..layers.heads import TagHead
 from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind
@@ -35,8 +36,10 @@ def check_model(recipe: Recipe) -> None:
     """Check that the objective can train the recipe's model.
 
     Raises:
-        RecipeError: its tasks or its slots are not those that the objective needs.
+        RecipeError: its tasks or its slots are not those that the objective needs, or a layer
+            needs later positions that its task doesn't have.
     """
+    check_causal(recipe)
     objective, model = recipe.objective, recipe.model
     if not objective.tasks & model.tasks:
         kinds = model_kinds().items()
@@ -54,6 +57,31 @@ def check_model(recipe: Recipe) -> None:
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
             )
+
+
+def check_causal(recipe: Recipe) -> None:
+    """Check that no layer needs later positions where a model predicts the next token.
+
+    Raises:
+        RecipeError: one does; or it mixes the documents of packed rows.
+    """
+    for tower in recipe.model.towers():
+        for block in (layer for layer in tower.layers if isinstance(layer, Block)):
+            whole = next((kind for kind in block.sublayers if not kind.causal), None)
+            if whole is None:
+                continue
+            if recipe.model.generates and not tower.reads_source:
+                raise RecipeError(
+                    f"A layer of kind '{whole.kind}' computes each output from later positions "
+                    f"too, so a model of kind '{recipe.model.kind}' can't learn to predict the "
+                    "next token with it, nor decode. Use it in an encoder (model.kind = "
+                    "'encoder'), or choose a causal kind."
+                )
+            if recipe.data.mask_documents:
+                raise RecipeError(
+                    f"data.mask_documents = true, but a layer of kind '{whole.kind}' mixes all "
+                    "positions of a row, those of other documents too. Set it to false."
+                )
 
 
 def check_warmup(recipe: Recipe) -> str | None:

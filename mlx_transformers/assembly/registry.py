@@ -33,9 +33,11 @@ from ..layers.cells.rnn import Rnn
 from ..layers.embed import TokenEmbed
 from ..layers.ffns.channel_mixing import ChannelMixing
 from ..layers.ffns.clamped_glu import ClampedGlu
+from ..layers.ffns.expert_choice import ExpertChoice
 from ..layers.ffns.glu import Glu
 from ..layers.ffns.mlp import Mlp
 from ..layers.ffns.moe import Moe
+from ..layers.ffns.soft_moe import SoftMoe
 from ..layers.ffns.xielu import Xielu
 from ..layers.heads import LmHead, MlmHead, TagHead
 from ..layers.init import FanIn, Normal, Xavier
@@ -92,6 +94,7 @@ from ..layers.positions.shaw import Shaw
 from ..layers.positions.sinusoidal import Sinusoidal
 from ..layers.positions.transformer_xl import TransformerXL
 from ..layers.positions.xpos import Xpos
+from ..layers.routers.gshard import GShard
 from ..layers.routers.sigmoid import Sigmoid
 from ..layers.routers.sparse_mixer import SparseMixer
 from ..layers.routers.top_k import TopK
@@ -169,7 +172,8 @@ fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)
 fill("ffn", ChannelMixing, of=FfnKind)
-fill("router", TopK, Sigmoid, SparseMixer, of=RouterKind)
+fill("ffn", ExpertChoice, SoftMoe, of=FfnKind)
+fill("router", TopK, GShard, Sigmoid, SparseMixer, of=RouterKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, of=PoolKind)

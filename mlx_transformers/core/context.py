@@ -1,7 +1,7 @@
 """The context of a forward pass: inputs and side outputs of layers beside activations."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -78,12 +78,18 @@ class Cursor:
     total_length: mx.array | None = None
 
 
+Sides = dict[str, dict[str, mx.array]]
+"""The losses and statistics of a layer: a tree of arrays."""
+
+
 @dataclass
 class Collected:
     """Side outputs that layers leave during a forward pass.
 
     Attributes:
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
+        pooled: arrays that the layers add up, by the number E of experts: coefficient times load,
+            mean probability, and 1, of routers balanced over all layers together `[3, E]`.
         stats: statistics for the log by name, without gradients.
         alignments: if a list, each cross attention appends its weights `[B, H, T, S]`.
         carried: state of a recurrent model before the first token, replaced by that after the
@@ -91,6 +97,7 @@ class Collected:
     """
 
     aux: dict[str, mx.array] = field(default_factory=dict)
+    pooled: dict[str, mx.array] = field(default_factory=dict)
     stats: dict[str, mx.array] = field(default_factory=dict)
     alignments: list[mx.array] | None = None
     carried: Any = None
@@ -99,9 +106,31 @@ class Collected:
         """Add an auxiliary loss (a scalar per token) to those of other layers under `name`."""
         self.aux[name] = self.aux[name] + value if name in self.aux else value
 
+    def add_pooled(self, routed: mx.array) -> None:
+        """Add a layer's `pooled` array `[3, E]` to those of other layers."""
+        size = str(routed.shape[-1])
+        self.pooled[size] = self.pooled[size] + routed if size in self.pooled else routed
+
     def add_stat(self, name: str, value: mx.array) -> None:
         """Record a statistic for the log; names are unique within a forward pass."""
         self.stats[name] = mx.stop_gradient(value)
+
+    def apart(self) -> "Collected":
+        """A copy for one layer, whose losses and statistics are its own."""
+        return replace(self, aux={}, pooled={}, stats={})
+
+    def own(self) -> Sides:
+        """The losses and statistics, as a tree of arrays."""
+        return {"aux": self.aux, "pooled": self.pooled, "stats": self.stats}
+
+    def absorb(self, own: Sides, layer: int) -> None:
+        """Add what layer number `layer` left behind, the `own` of its copy."""
+        for name, value in own["aux"].items():
+            self.add_aux(name, value)
+        for value in own["pooled"].values():
+            self.add_pooled(value)
+        for name, value in own["stats"].items():
+            self.add_stat(f"{name}/{layer}", value)
 
 
 @dataclass

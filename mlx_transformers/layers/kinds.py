@@ -162,7 +162,10 @@ class Alignment(Protocol):
 
 
 class Router(Protocol):
-    """Chooses experts: `(x [N, D], ctx) -> gates [N, k] float32, choice [N, k] integer`."""
+    """Chooses experts: `(x [..., D], ctx) -> gates [..., k] float32, choice [..., k] integer`.
+
+    A choice with gate 0 is not routed.
+    """
 
     def __call__(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array]: ...
 
@@ -178,7 +181,14 @@ class Embed(Protocol):
 
 
 class LayerKind(Kind):
-    """A kind that computes on the residual stream of width `dim`."""
+    """A kind that computes on the residual stream of width `dim`.
+
+    Attributes:
+        causal: whether an output can be computed without later positions. A kind that needs them
+            can't decode, and is refused in a model that predicts the next token.
+    """
+
+    causal: ClassVar[bool] = True
 
     @abstractmethod
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:

@@ -88,10 +88,7 @@ class DecoderModel(TowerModule, Decodable):
         passes = [shortened(ctx, k) for k in range(1, len(self.ahead.chain) + 1)]
         further = self.ahead(h, self.embed(tokens, ctx), passes)
         for i, own in enumerate(passes, self.stack.n_layers):
-            for name, value in own.collected.aux.items():
-                ctx.collected.add_aux(name, value)
-            for name, value in own.collected.stats.items():
-                ctx.collected.add_stat(f"{name}/{i}", value)
+            ctx.collected.absorb(own.collected.own(), i)
         return self.head.transform(h), [self.head.transform(each) for each in further]
 
     def unembedding(self) -> Unembedding:
@@ -149,8 +146,7 @@ def shortened(ctx: Context, k: int) -> Context:
         valid=cut(rows.valid),
         types=cut(rows.types),
     )
-    collected = replace(ctx.collected, aux={}, stats={})
-    return replace(ctx, layout=layout, key=ctx.split_key(), collected=collected)
+    return replace(ctx, layout=layout, key=ctx.split_key(), collected=ctx.collected.apart())
 
 
 def padded_positions(tokens: mx.array, cursor: Cursor) -> mx.array | None:

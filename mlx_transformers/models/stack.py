@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
-from ..core.context import Context
+from ..core.context import Context, Sides
 from ..core.errors import unknown
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
@@ -116,16 +116,13 @@ class Stack(nn.Module):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         for i, block in enumerate(self.layers()):
             key = ctx.next_key() if ctx.key is not None else None
-            x, aux, stats = self._run(i, block, x, key, ctx)
-            for name, value in aux.items():
-                ctx.collected.add_aux(name, value)
-            for name, value in stats.items():
-                ctx.collected.add_stat(f"{name}/{i}", value)
+            x, own = self._run(i, block, x, key, ctx)
+            ctx.collected.absorb(own, i)
         return x
 
     def _run(
         self, i: int, block: BlockModule, x: mx.array, key: mx.array | None, ctx: Context
-    ) -> tuple[mx.array, dict[str, mx.array], dict[str, mx.array]]:
+    ) -> tuple[mx.array, Sides]:
         # Arrays that get a gradient and PRNG keys must be arguments of a checkpointed function.
         arrays = {"key": key, "memory": ctx.memory}
         given = {name: array for name, array in arrays.items() if array is not None}
@@ -133,9 +130,9 @@ class Stack(nn.Module):
         def run(x: mx.array, given: dict[str, mx.array]) -> Any:
             if "key" in given:
                 given = given | {"key": mx.stop_gradient(given["key"])}
-            collected = replace(ctx.collected, aux={}, stats={})
+            collected = ctx.collected.apart()
             own = replace(ctx, **given, collected=collected)  # type: ignore[arg-type]
-            return block(x, own), collected.aux, collected.stats
+            return block(x, own), collected.own()
 
         position = ctx.position
         modules = [block, position] if isinstance(position, nn.Module) else [block]

@@ -7,6 +7,7 @@ import mlx.core as mx
 from ..core.context import Context
 from ..core.loss import Loss
 from ..ops.log_probs import linear_log_probs
+from ..ops.router_losses import balance_over_layers
 from ..ops.xent import linear_cross_entropy
 from .objective import ChunkedKind, VocabularyModel
 
@@ -107,7 +108,11 @@ def with_aux(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx:
     `weight` times."""
     # Each product is made once: MLX 0.32 can't compile a loss and its parts that repeat it.
     collected = ctx.collected
-    sums = {name: value * weight for name, value in (collected.aux | collected.stats).items()}
-    for name in collected.aux:
+    aux = dict(collected.aux)
+    if collected.pooled:
+        together = [balance_over_layers(pooled) for pooled in collected.pooled.values()]
+        aux["balance"] = sum(together, aux.get("balance", mx.array(0.0)))
+    sums = {name: value * weight for name, value in (aux | collected.stats).items()}
+    for name in aux:
         total = total + sums[name]
     return Loss(total, weight, parts | sums)

@@ -4,7 +4,7 @@ from typing import get_args
 
 from mlx_transformers.layers.ffns.mlp import Activation
 
-from .suite import EXPERTS, Change, Row, itself, last
+from .suite import EXPERTS, Change, Row, everything, itself, last
 
 GLU = {"kind": "glu", "hidden_dim": 24, "activation": "silu"}
 MLP = {"kind": "mlp", "hidden_dim": 24, "activation": "relu"}
@@ -14,10 +14,19 @@ CLAMPED = {"kind": "clamped_glu", "hidden_dim": 24, "limit": 7.0, "slope": 1.702
 SIGMOID = ROUTER | {"kind": "sigmoid", "scale": 2.5, "n_groups": 2, "top_groups": 1}
 MOE = {"kind": "moe", "n_experts": EXPERTS, "router": ROUTER, "expert": GLU}
 CHANNEL = {"kind": "channel_mixing", "hidden_dim": 24}
+GSHARD = {"kind": "gshard", "policy": "threshold", "threshold": 0.3, "normalize": True}
+# as many slots as tokens, so that none is dropped
+SLOTS = {"factor": 4.0, "eval_factor": 4.0}
+EXPERT_CHOICE = {"kind": "expert_choice", "n_experts": EXPERTS, "expert": GLU}
+SOFT = {"kind": "soft_moe", "n_experts": EXPERTS, "slots": 2, "expert": MLP}
 
 
 def ffn(name: str, config: dict, compiled: bool = False) -> Row:
     return Row("ffn", name, config, sees=itself, compiled=compiled)
+
+
+def soft(name: str, config: dict, compiled: bool = False) -> Row:
+    return Row("ffn", name, SOFT | config, sees=everything, whole=True, compiled=compiled)
 
 
 ROWS = [
@@ -48,6 +57,12 @@ ROWS = [
     ffn("moe dropout", MOE | {"expert": GLU | {"dropout": 0.3}}),
     Row("ffn", "channel mixing", CHANNEL, sees=last(2), both=last(2)),
     Row("ffn", "open", CHANNEL | {"receptance": False}, sees=last(2), both=last(2)),
+    ffn("moe of slots", MOE | {"slots": SLOTS}, compiled=True),
+    ffn("moe of gshard", MOE | {"router": GSHARD, "slots": SLOTS}),
+    # with this factor each expert takes all tokens, so that none depends on others
+    ffn("expert choice", EXPERT_CHOICE | {"factor": 3.9, "rounding": "up"}, compiled=True),
+    soft("soft moe", {}, compiled=True),
+    soft("soft moe of norms", {"norm": {"kind": "rms_norm"}, "expert": GLU, "reads_normed": True}),
 ]
 
 CHANGES = {
@@ -69,5 +84,14 @@ CHANGES = {
         "shared": GLU,
         "shared_gate": Change(True, row="moe shared"),
         "capacity": 1,
+        "slots": SLOTS | {"factor": 0.5},
+    },
+    "expert_choice": {"n_experts": 5, "factor": 1.0, "rounding": "down", "expert": MLP},
+    "soft_moe": {
+        "n_experts": 3,
+        "slots": 1,
+        "expert": GLU,
+        "norm": {"kind": "layer_norm"},
+        "reads_normed": Change(False, row="soft moe of norms"),
     },
 }

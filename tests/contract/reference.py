@@ -232,8 +232,12 @@ def gates(x: Array, w: Weights, kind: Mapping[str, Any]) -> tuple[Array, Array]:
             best = [np.sort(worth[g])[::-1][: 2 if by_sigmoid else 1].sum() for g in groups]
             for g in np.argsort(best)[: kind["n_groups"] - kind["top_groups"]]:
                 worth[groups[g]] = -np.inf
-        chosen = np.argsort(-worth)[: kind["top_k"]]
+        chosen = np.argsort(-worth)[: kind.get("top_k", 2)]
         total = p[chosen].sum() if kind["normalize"] else 1.0
+        if kind["kind"] == "gshard":
+            levels = {"all": -1.0, "none": np.inf, "threshold": kind.get("threshold")}
+            routed = p[chosen] / total > levels[kind["policy"]]
+            chosen = chosen[routed | (np.arange(len(chosen)) == 0)]
         out[n, chosen] = kind.get("scale", 1.0) * p[chosen] / total
     return scores, out
 

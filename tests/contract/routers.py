@@ -10,6 +10,11 @@ def router(name: str, top_k: int, normalize: bool, **fields: object) -> Row:
     return Row("router", name, config, sees=itself, silent=silent)
 
 
+def gshard(name: str, **fields: object) -> Row:
+    config = {"kind": "gshard", "top_k": 2, "normalize": True, **fields}
+    return Row("router", name, config, sees=itself)
+
+
 ROWS = [
     router("top 2", 2, True),
     router("top 1", 1, False),
@@ -28,6 +33,10 @@ ROWS = [
         {"kind": "sparse_mixer", "top_k": 3, "reach": 0.4},
         sees=itself,
     ),
+    gshard("gshard", policy="threshold", threshold=0.3),
+    gshard("gshard of all", policy="all", normalize=False, z_loss=0.01),
+    gshard("gshard in groups", policy="all", n_groups=2, top_groups=1),
+    gshard("gshard of three", policy="none", top_k=3, balance_loss=0.1),
     router("sigmoid best group", 2, True, kind="sigmoid", n_groups=2, top_groups=1),
 ]
 
@@ -38,8 +47,24 @@ CHANGES = {
         "n_groups": Change(1, row="best group"),
         "top_groups": Change(2, row="best group"),
         "bias": True,
+        "jitter": 0.1,
         "balance_loss": 0.1,
+        "balance_over": Change("layers", row="losses"),
         "z_loss": 0.1,
+    },
+    "gshard": {
+        "top_k": 3,
+        "normalize": False,
+        "scale": 2.0,
+        "bias": True,
+        "jitter": 0.1,
+        "balance_loss": 0.1,
+        "balance_over": Change("layers", row="gshard of three"),
+        "z_loss": 0.1,
+        "policy": "none",
+        "threshold": 0.45,
+        "n_groups": Change(1, row="gshard in groups"),
+        "top_groups": Change(2, row="gshard in groups"),
     },
     "sigmoid": ROUTING
     | {

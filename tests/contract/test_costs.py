@@ -139,7 +139,8 @@ BESIDE = ("shaw", "transformer_xl", "disentangled")
 
 def counted() -> list[Any]:
     """Rows of mixers and ffns whose products are all Matmul: experts multiply in groups."""
-    found = [row for row in ROWS if row.slot in ("mixer", "ffn") and row.kind != "moe"]
+    sparse = ("moe", "expert_choice")
+    found = [row for row in ROWS if row.slot in ("mixer", "ffn") and row.kind not in sparse]
     return [pytest.param(r, id=str(r)) for r in found if r.position["kind"] not in BESIDE]
 
 

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..kinds import LinearFactory
+from ...core.errors import RecipeError
+from ...recipe.slot import KINDS
+from ..kinds import ExpertKind, FfnKind, LinearFactory
 from ..linear import WritesResidual
 from ..parameter import LINEAR, Role
 
@@ -43,3 +45,18 @@ class ResidualExpertLinear(ExpertLinear, WritesResidual):
 def expert_factories(n_experts: int) -> tuple[LinearFactory, LinearFactory]:
     """The factories of inner and of residual-output linear layers for `n_experts` experts."""
     return partial(ExpertLinear, n_experts), partial(ResidualExpertLinear, n_experts)
+
+
+def stackable(kind: FfnKind) -> ExpertKind:
+    """The kind of each expert of a mixture.
+
+    Raises:
+        RecipeError: it can't be stacked into experts.
+    """
+    if isinstance(kind, ExpertKind):
+        return kind
+    able = [f"'{name}'" for name, c in KINDS["ffn"].items() if issubclass(c, ExpertKind)]
+    raise RecipeError(
+        f"ffn.expert.kind = '{kind.kind}' can't be stacked into experts. "
+        f"Use {', '.join(able[:-1])} or {able[-1]}."
+    )

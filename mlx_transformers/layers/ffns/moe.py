@@ -1,6 +1,6 @@
 """Mixture of experts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -8,14 +8,16 @@ from mlx.utils import tree_flatten
 from pydantic import Field, model_validator
 
 from ...core.context import Context
-from ...core.errors import RecipeError
 from ...core.footprint import ActivationShape
 from ...core.shapes import xD
 from ...ops.route import Dispatch
-from ...recipe.slot import KINDS, Slot
-from ..kinds import ExpertKind, FfnKind, RouterKind
+from ...ops.second_choices import normalised
+from ...ops.slots import Slots
+from ...recipe.slot import Slot
+from ..kinds import FfnKind, RouterKind
 from ..linear import matrix
-from .expert import expert_factories
+from .capacity import Capacity, valid_tokens
+from .expert import expert_factories, stackable
 
 
 class Moe(FfnKind):
@@ -23,9 +25,9 @@ class Moe(FfnKind):
 
     `y = Σ_{e in chosen} gate_e · ffn_e(x)`; Shazeer et al. 2017, equation 1; Mixtral (Jiang et
     al. 2024), section 2.1. Computed sparsely: only the chosen experts run on a token, and no token
-    is dropped unless experts have a capacity (Fedus et al. 2021). A shared expert that runs on all
-    tokens can be added, `+ [sigmoid(w x) ·] ffn_s(x)`: DeepSeekMoE (Dai et al. 2024), section 3.2;
-    its gate is Qwen 2's.
+    is dropped unless experts have slots or a capacity (Fedus et al. 2021). A shared expert that
+    runs on all tokens can be added, `+ [sigmoid(w x) ·] ffn_s(x)`: DeepSeekMoE (Dai et al. 2024),
+    section 3.2; its gate is Qwen 2's.
     """
 
     kind: Literal["moe"] = "moe"
@@ -42,45 +44,51 @@ class Moe(FfnKind):
     capacity: int | None = Field(None, ge=1)
     """Expert capacity: tokens of a row that an expert takes in one pass; later ones skip it
     (Switch, section 2.2). None means no limit. A token decoded alone is always taken."""
+    slots: Capacity | None = None
+    """Slots of the experts for a group of tokens, by a capacity factor; the tokens that a full
+    expert drops skip it. None means that no token is dropped."""
 
     @model_validator(mode="after")
     def _gate_has_a_use(self) -> "Moe":
         if self.shared_gate and self.shared is None:
             raise ValueError("shared_gate has no effect without shared.")
+        if self.capacity is not None and self.slots is not None:
+            raise ValueError(
+                "capacity is a number of tokens and slots.factor a share of them: set one of the "
+                "two, and unset the other."
+            )
         return self
 
     def build(self, dim: int) -> "MoeFfn":
-        if not isinstance(self.expert, ExpertKind):
-            able = [f"'{name}'" for name, c in KINDS["ffn"].items() if issubclass(c, ExpertKind)]
-            raise RecipeError(
-                f"ffn.expert.kind = '{self.expert.kind}' can't be stacked into experts. "
-                f"Use {', '.join(able[:-1])} or {able[-1]}."
-            )
-        return MoeFfn(self, self.expert, dim)
+        return MoeFfn(self, dim)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, router, the experts on their rows, and their outputs before they are summed."""
         k = self.router.top_k
         rows = Dispatch.n_rows(at.tokens * k, self.n_experts, at.cpu) / at.tokens
+        outputs = float(k)
+        if self.slots is not None:
+            rows = outputs = self.slots.rows_per_token(at, self.n_experts)
         experts = rows * self.expert.saved_bytes(dim, at)
         router = self.router.saved_bytes(self.n_experts)
         shared = 0.0
         if self.shared is not None:
             shared = self.shared.saved_bytes(dim, at) - dim * at.itemsize
             shared += dim * at.itemsize if self.shared_gate else 0
-        return dim * at.itemsize * (1 + k) + experts + router + shared
+        return dim * at.itemsize * (1 + outputs) + experts + router + shared
 
 
 class MoeFfn(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the router's losses and loads go to the context."""
 
-    def __init__(self, config: Moe, expert: ExpertKind, dim: int) -> None:
+    def __init__(self, config: Moe, dim: int) -> None:
         super().__init__()
         self.n_experts, self.capacity = config.n_experts, config.capacity
-        self.top_k = config.router.top_k
-        inner, out = expert_factories(config.n_experts)
+        self.top_k, self.slots = config.router.top_k, config.slots
         self.router = config.router.build(dim, config.n_experts)
-        self.experts = expert.build_experts(dim, inner, out)
+        self.experts = stackable(config.expert).build_experts(
+            dim, *expert_factories(config.n_experts)
+        )
         if config.shared is not None:
             self.shared = config.shared.build(dim)
         if config.shared_gate:
@@ -92,21 +100,52 @@ class MoeFfn(nn.Module):
         return stacked - stacked * self.top_k // self.n_experts
 
     def __call__(self, x: xD, ctx: Context) -> xD:
-        flat = x.reshape(-1, x.shape[-1])
-        gates, choice = self.router(flat, ctx)
-        if self.capacity is not None:
-            gates = mx.where(self._order(choice, x.shape[1]) <= self.capacity, gates, 0)
-        dispatch = Dispatch(choice, self.n_experts)
-        rows = self.experts(
-            dispatch.gather(flat),
-            ctx,
-            lambda layer, h: dispatch.linear(h, matrix(layer), layer.get("bias")),
-        )
-        y = dispatch.combine(rows, gates).reshape(x.shape)
+        slots = self.slots
+        factor = None if slots is None else slots.active(ctx)
+        if slots is None or factor is None:
+            y = self._dropless(x, ctx)
+        else:
+            y = self._slotted(x, slots, factor, ctx)
         if "shared" not in self:
             return y
         always = self.shared(x, ctx)
         return y + (mx.sigmoid(self.shared_gate(x)) * always if "shared_gate" in self else always)
+
+    def _dropless(self, x: mx.array, ctx: Context) -> mx.array:
+        """Every choice is computed, whatever the load."""
+        rows = x if self.slots is None else self.slots.grouped(x)
+        flat = x.reshape(-1, x.shape[-1])
+        gates, choice = (each.reshape(flat.shape[0], -1) for each in self.router(rows, ctx))
+        if self.capacity is not None:
+            gates = mx.where(self._order(choice, x.shape[1]) <= self.capacity, gates, 0)
+        dispatch = Dispatch(choice, self.n_experts)
+        out = self._experts(dispatch, dispatch.gather(flat), ctx)
+        return dispatch.combine(out, gates).reshape(x.shape)
+
+    def _slotted(self, x: mx.array, slots: Capacity, factor: float, ctx: Context) -> mx.array:
+        """Choices beyond the slots of an expert are dropped."""
+        grouped = slots.grouped(x)
+        gates, choice = self.router(grouped, ctx)
+        routed = mx.stop_gradient(gates) > 0
+        valid = valid_tokens(ctx, *x.shape[:2])
+        if valid is not None:
+            routed = routed & valid.reshape(*grouped.shape[:2], 1)
+        taken = slots.fill(choice, gates, routed, self.n_experts, factor)
+        kept = taken.kept()
+        dropped = 1.0 - kept.sum() / mx.maximum(routed.sum(), 1)
+        ctx.collected.add_stat("dropped", dropped.astype(mx.float32))
+        if slots.renormalize:
+            gates = normalised(mx.where(kept, gates, 0.0))
+        out = self._experts(taken, taken.gather(grouped), ctx)
+        return taken.combine(out, gates).reshape(x.shape)
+
+    def _experts(self, dispatch: Dispatch | Slots, rows: mx.array, ctx: Context) -> mx.array:
+        """The experts' networks on their rows."""
+
+        def apply(layer: Any, h: mx.array) -> mx.array:
+            return dispatch.linear(h, matrix(layer), layer.get("bias"))
+
+        return self.experts(rows, ctx, apply)
 
     def _order(self, choice: mx.array, length: int) -> mx.array:
         """The rank `[N, k]`, from 1, of a token among those of its row with the same expert."""

@@ -1,6 +1,6 @@
 """Fourier mixing (FNet)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -25,6 +25,7 @@ class Fourier(MixerKind):
     """
 
     kind: Literal["fourier"] = "fourier"
+    causal: ClassVar[bool] = False
 
     def build(self, dim: int) -> "FourierMixer":
         return FourierMixer()

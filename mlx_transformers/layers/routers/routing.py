@@ -5,6 +5,7 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field, model_validator
 
+from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
 from ...ops.route import in_best_groups
@@ -57,15 +58,21 @@ class Routing(RouterKind):
         return float(FLOAT32_BYTES * (2 * n_experts + 4 * self.top_k))
 
     def choose(self, scores: mx.array, by: Literal["best", "best_two"]) -> mx.array:
-        """The k experts of each token by `scores [N, E]`, integer `[N, k]`, in no order."""
+        """The k experts of each token by `scores [..., E]`, integer `[..., k]`, in no order."""
+        scores = self.allowed(scores, by)
+        return mx.argpartition(-scores, self.top_k - 1, axis=-1)[..., : self.top_k]
+
+    def allowed(self, scores: mx.array, by: Literal["best", "best_two"]) -> mx.array:
+        """The scores without gradient, -inf for experts outside a token's best groups."""
         scores = mx.stop_gradient(scores)
         if self.n_groups is not None and self.top_groups is not None:
-            inside = in_best_groups(scores, self.n_groups, self.top_groups, by)
-            scores = mx.where(inside, scores, -mx.inf)
-        return mx.argpartition(-scores, self.top_k - 1, axis=-1)[:, : self.top_k]
+            flat = scores.reshape(-1, scores.shape[-1])
+            inside = in_best_groups(flat, self.n_groups, self.top_groups, by)
+            scores = mx.where(inside.reshape(scores.shape), scores, -mx.inf)
+        return scores
 
     def gates(self, scores: mx.array, choice: mx.array) -> mx.array:
-        """The gates `[N, k]` of chosen experts, from scores `[N, E]`."""
+        """The gates `[..., k]` of chosen experts, from scores `[..., E]`."""
         gates = mx.take_along_axis(scores, choice, axis=-1)
         if self.normalize:
             # the k scores of a sigmoid may all be next to zero
@@ -74,6 +81,15 @@ class Routing(RouterKind):
 
 
 def load_of(choice: mx.array, n_experts: int) -> mx.array:
-    """The share of all choices `[N, k]` that each expert has, `[E]`."""
+    """The share of all choices `[..., k]` that each expert has, `[E]`."""
     chosen = (choice[..., None] == mx.arange(n_experts)).astype(mx.float32)
-    return chosen.sum(axis=(0, 1)) / choice.size
+    return chosen.reshape(-1, n_experts).sum(axis=0) / choice.size
+
+
+def report_load(load: mx.array, ctx: Context) -> None:
+    """Record the largest and the smallest load of an expert, from shares `load [E]`.
+
+    1 is an even share; the largest is E when one expert has all tokens.
+    """
+    ctx.collected.add_stat("max_load", load.max() * load.size)
+    ctx.collected.add_stat("min_load", load.min() * load.size)

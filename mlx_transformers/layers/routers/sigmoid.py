@@ -7,11 +7,11 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...core.shapes import ND
+from ...core.shapes import xD
 from ..hooks import AfterStep
 from ..linear import matrix
 from ..parameter import Role
-from .routing import Routing, load_of
+from .routing import Routing, load_of, report_load
 
 
 class Sigmoid(Routing):
@@ -35,7 +35,7 @@ class Sigmoid(Routing):
 
 
 class SigmoidRouter(nn.Module, AfterStep):
-    """`(x [N, D], ctx) -> gates [N, k] fp32, choice [N, k] integer`."""
+    """`(x [..., D], ctx) -> gates [..., k] fp32, choice [..., k] integer`."""
 
     roles: ClassVar[dict[str, Role]] = {"balance": "own"}
 
@@ -48,13 +48,13 @@ class SigmoidRouter(nn.Module, AfterStep):
         self.balance = mx.zeros((n_experts,))
         self.freeze(keys=["balance"], recurse=False)
 
-    def __call__(self, x: ND, ctx: Context) -> tuple[mx.array, mx.array]:
+    def __call__(self, x: xD, ctx: Context) -> tuple[mx.array, mx.array]:
         logits = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         alone = self.config.scores == "sigmoid"
         scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
         choice = self.config.choose(scores + self.balance, by="best_two")
         load = load_of(choice, self.n_experts)
-        ctx.collected.add_stat("max_load", load.max() * self.n_experts)
+        report_load(load, ctx)
         if self.config.speed:
             self.report(ctx, "load", load)
         return self.config.gates(scores, choice), choice

@@ -9,10 +9,10 @@ from pydantic import Field
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
-from ...core.shapes import ND
+from ...core.shapes import xD
 from ..kinds import RouterKind
 from ..linear import matrix
-from .routing import load_of
+from .routing import load_of, report_load
 
 
 class SparseMixer(RouterKind):
@@ -45,7 +45,7 @@ class SparseMixer(RouterKind):
 
 
 class SparseMixerRouter(nn.Module):
-    """`(x [N, D], ctx) -> gates [N, k] fp32, choice [N, k] integer`."""
+    """`(x [..., D], ctx) -> gates [..., k] fp32, choice [..., k] integer`."""
 
     def __init__(self, config: SparseMixer, dim: int, n_experts: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class SparseMixerRouter(nn.Module):
         self.n_experts = n_experts
         self.gate = nn.Linear(dim, n_experts, bias=False)
 
-    def __call__(self, x: ND, ctx: Context) -> tuple[mx.array, mx.array]:
+    def __call__(self, x: xD, ctx: Context) -> tuple[mx.array, mx.array]:
         scores = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         left, gates, choices = scores, [], []
         for _ in range(self.top_k):
@@ -65,5 +65,5 @@ class SparseMixerRouter(nn.Module):
             choices.append(choice)
             left = mx.put_along_axis(left, choice, mx.array(-mx.inf), axis=-1)
         choice = mx.concatenate(choices, axis=-1)
-        ctx.collected.add_stat("max_load", load_of(choice, self.n_experts).max() * self.n_experts)
+        report_load(load_of(choice, self.n_experts), ctx)
         return mx.concatenate(gates, axis=-1), choice
