@@ -69,10 +69,13 @@ from ..layers.mixers.linear_attention import LinearAttention
 from ..layers.mixers.local_attention import LocalAttention
 from ..layers.mixers.mamba import Mamba
 from ..layers.mixers.mamba2 import Mamba2
+from ..layers.mixers.mingru import Mingru
 from ..layers.mixers.retention import Retention
+from ..layers.mixers.rg_lru import RgLru
 from ..layers.mixers.rwkv4 import Rwkv4
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
+from ..layers.mixers.slstm import Slstm
 from ..layers.mixers.sparse_transformer import SparseTransformer
 from ..layers.mixers.streaming_attention import StreamingAttention
 from ..layers.mtp import Mtp, MultiTokenKind
@@ -163,7 +166,7 @@ fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
-fill("mixer", Rwkv4, of=MixerKind)
+fill("mixer", Rwkv4, RgLru, Mingru, Slstm, of=MixerKind)
 fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
