@@ -66,10 +66,14 @@ from ..layers.mixers.gated_deltanet import GatedDeltanet
 from ..layers.mixers.gla import Gla
 from ..layers.mixers.latent import Latent
 from ..layers.mixers.linear_attention import LinearAttention
+from ..layers.mixers.linformer import Linformer
 from ..layers.mixers.local_attention import LocalAttention
+from ..layers.mixers.lsh_attention import LshAttention
 from ..layers.mixers.mamba import Mamba
 from ..layers.mixers.mamba2 import Mamba2
 from ..layers.mixers.mingru import Mingru
+from ..layers.mixers.nystrom import Nystrom
+from ..layers.mixers.performer import Performer
 from ..layers.mixers.retention import Retention
 from ..layers.mixers.rg_lru import RgLru
 from ..layers.mixers.rwkv4 import Rwkv4
@@ -171,6 +175,7 @@ fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)
+fill("mixer", Linformer, Performer, Nystrom, LshAttention, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

@@ -84,7 +84,7 @@ def normalised_linear_attention(
     k: BGTK,
     v: BHT_,
     *,
-    eps: float,
+    eps: float | mx.array,
     causal: bool = True,
     state: mx.array | None = None,
     starts: mx.array | None = None,
@@ -96,7 +96,9 @@ def normalised_linear_attention(
     Queries and keys are positive features. Katharopoulos et al. 2020, equations 5 and 18 to 20.
 
     Args:
-        causal: whether s ends at t; otherwise a token reads its whole document, in two passes.
+        eps: added to the normaliser, a number or an array that broadcasts to `[B, H, T, 1]`.
+        causal: whether s ends at t; otherwise a token reads its whole document: all rows by one
+            product, or documents by a second pass in reverse.
         state: as in `linear_attention`; the last value of each key is the sum of keys.
 
     Returns:
@@ -104,6 +106,12 @@ def normalised_linear_attention(
     """
     ones = mx.ones((*v.shape[:3], 1), v.dtype)
     values = mx.concatenate([v, ones], axis=-1)
+    if not causal and starts is None:
+        k = k if valid is None else mx.where(valid[:, None, :, None], k, 0)
+        k, values, heads = upcast(k), upcast(values), v.shape[1] // k.shape[1]
+        whole = mx.repeat(k, heads, axis=1).swapaxes(-1, -2) @ values
+        sums = mx.repeat(upcast(q), heads, axis=1) @ whole
+        return (sums[..., :-1] / (sums[..., -1:] + eps)).astype(v.dtype), whole
     rows: dict[str, Any] = {"scale": 1.0, "valid": valid, "chunk": chunk}
     sums, last = linear_attention(q, k, values, state=state, starts=starts, **rows)
     if not causal:

@@ -1,6 +1,6 @@
 """Rows of the slot `mixer`."""
 
-from . import decayed, gated, sparse
+from . import decayed, gated, low_rank, sparse
 from .suite import Change, Row, everything, itself, last, past
 
 HEADS = {"kind": "attention", "n_heads": 4}
@@ -163,6 +163,7 @@ ROWS = [
     *gated.ROWS,
     *decayed.ROWS,
     *sparse.ROWS,
+    *low_rank.ROWS,
 ]
 
 FIELDS = {
@@ -206,6 +207,7 @@ SELECTIVE = {
 CHANGES = {
     **gated.CHANGES,
     **decayed.CHANGES,
+    **low_rank.CHANGES,
     "dilated_convolution": {
         "kernel": 3,
         "dilation": 2,

@@ -116,7 +116,7 @@ class PlainFunction:
 
 
 def product_operations(costed: Costed, x: mx.array, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Multiplications and additions of all matrix products of a forward pass."""
+    """Multiplications and additions of all products and convolutions of a forward pass."""
     monkeypatch.setattr(mx, "custom_function", PlainFunction)
     monkeypatch.setattr(mx, "checkpoint", lambda function: function)
     monkeypatch.setattr(mx, "contiguous", lambda x: x)
@@ -128,6 +128,8 @@ def product_operations(costed: Costed, x: mx.array, monkeypatch: pytest.MonkeyPa
         if node.get("name") in ("Matmul", "AddMM"):
             inner = node["inputs"][0][1][-1]
             total += 2 * inner * prod(node["outputs"][0][1])
+        if node.get("name") == "Convolution":
+            total += 2 * prod(node["inputs"][1][1][1:]) * prod(node["outputs"][0][1])
 
     mx.export_function(count, lambda x: costed(x, training=False), x)
     return total
