@@ -153,7 +153,8 @@ def main() -> None:
     results = {}
     for name in args.recipes:
         recipe = load_recipe(
-            ROOT / f"recipes/seq2seq/{name}.toml", [f'data.path="{pairs}"', *args.set]
+            ROOT / f"recipes/seq2seq/{name}.toml",
+            [f'data.path="{pairs}"', "train.seq_len=16", *args.set],
         )
         folder = args.out / "runs" / name
         if not RunFolder(folder).recipe.is_file():

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from mlx_transformers import load_recipe
+from mlx_transformers.data.corpora.table import CORPORA
+
 SHOWN = 60
 """Lines of a difference that a failure shows."""
 
@@ -37,3 +40,15 @@ def test_shipped_recipes_resolve_to_the_golden_file(load_tool: Callable[[str], A
             *([f"... and {len(found) - SHOWN} lines more"] if len(found) > SHOWN else []),
         ]
     )
+
+
+def test_every_shipped_recipe_has_a_text_without_a_file_of_the_reader(
+    load_tool: Callable[[str], Any],
+) -> None:
+    """A recipe that begins with a file that nobody has can't be tried."""
+    files = sorted(load_tool("golden_recipes").RECIPES.rglob("*.toml"))
+    assert files
+    for file in files:
+        data = load_recipe(file).data
+        assert data.corpus in CORPORA, file
+        assert (data.path, data.valid_path) == (None, None), file
