@@ -11,11 +11,8 @@ import mlx.core as mx
 
 from .custom_vjp import custom_vjp
 from .sums import row_sum
-from .unstack import unstack
 
 CHUNK = 64
-TILE = 8
-"""Tokens whose pairs are weighed one by one where every feature has its own decay."""
 MASKED = -1e30
 
 
@@ -49,18 +46,20 @@ class Chunks:
         return -(-self.length // self.size)
 
     def split(self, x: mx.array) -> mx.array:
-        """`[B, H, T, ...]` as `[B, H, N, M, ...]`."""
+        """`[B, H, T, ...]` as `[N, B, H, M, ...]`: a chunk lies in one piece of memory."""
         missing = self.count * self.size - self.length
         if missing:
             x = mx.pad(x, [(0, 0), (0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 3))
-        return x.reshape(*x.shape[:2], self.count, self.size, *x.shape[3:])
+        x = x.reshape(*x.shape[:2], self.count, self.size, *x.shape[3:])
+        return mx.contiguous(mx.moveaxis(x, 2, 0))
 
     def join(self, x: mx.array) -> mx.array:
-        """`[B, H, N, M, V]` as `[B, H, T, V]`."""
+        """`[N, B, H, M, V]` as `[B, H, T, V]`."""
+        x = mx.moveaxis(x, 0, 2)
         return x.reshape(*x.shape[:2], -1, x.shape[-1])[:, :, : self.length]
 
     def pairs(self, *, itself: bool = True) -> mx.array:
-        """Whether a token reads another of its chunk, `[M, M]` or `[B, 1, N, M, M]`.
+        """Whether a token reads another of its chunk, `[M, M]` or `[N, B, 1, M, M]`.
 
         Args:
             itself: whether it reads itself too.
@@ -73,26 +72,26 @@ class Chunks:
         return seen & (document[..., :, None] == document[..., None, :])
 
     def reading(self, x: mx.array) -> mx.array:
-        """`x [B, H, N, M, K]` with zeros for tokens that don't read the chunk's first state."""
+        """`x [N, B, H, M, K]` with zeros for tokens that don't read the chunk's first state."""
         if self.starts is None:
             return x
         return mx.where((self._documents() == 0)[..., None], x, 0.0)
 
     def writing(self, x: mx.array) -> mx.array:
-        """`x [B, H, N, M, K]` with zeros for tokens that the chunk's last state doesn't hold."""
+        """`x [N, B, H, M, K]` with zeros for tokens that the chunk's last state doesn't hold."""
         if self.starts is None:
             return x
         document = self._documents()
         return mx.where((document == document[..., -1:])[..., None], x, 0.0)
 
     def carrying(self, x: mx.array) -> mx.array:
-        """`x [B, H, N, 1 or K, 1 or K]` with zeros for chunks in which a document starts."""
+        """`x [N, B, H, 1 or K, 1]` with zeros for chunks in which a document starts."""
         if self.starts is None:
             return x
         return mx.where((self._documents()[..., -1:] == 0)[..., None], x, 0.0)
 
     def _documents(self) -> mx.array:
-        """The number of starts in the chunk up to each token, `[B, 1, N, M]`."""
+        """The number of starts in the chunk up to each token, `[N, B, 1, M]`."""
         assert self.starts is not None
         return mx.cumsum(self.split(self.starts[:, None].astype(mx.int32)), axis=-1)
 
@@ -104,56 +103,93 @@ def document_starts(segments: mx.array | None) -> mx.array | None:
     return mx.pad(segments[:, 1:] != segments[:, :-1], [(0, 0), (1, 0)])
 
 
-def tile(size: int) -> int:
-    """Tokens of a tile in chunks of `size`."""
-    return min(TILE, size)
-
-
 def decayed_scores(
     q: mx.array, k: mx.array, until: mx.array, since: mx.array, seen: mx.array, heads: int = 1
 ) -> mx.array:
     """`Σ_d q_i[d] k_j[d] exp(until_i[d] - since_j[d])` of the pairs in chunks, zero if not `seen`.
 
-    No exponent is positive where decays are at most 1. With a decay per feature, pairs within a
-    tile are weighed one by one; two neighbouring spans meet at the border between them, to which
-    the second's queries and the first's keys decay apart (as Yang et al. 2024, GLA, section 4.3).
+    No exponent is positive where decays are at most 1. With a decay per feature, two neighbouring
+    spans of tokens meet at the border between them, to which the queries of the second and the keys
+    of the first decay apart, at every level from single tokens to halves of the chunk (a finer form
+    of the secondary chunks of Yang et al. 2024, GLA, section 4.3).
 
     Args:
-        q, k: `[B, G, N, M, K]`.
+        q, k: `[N, B, G, M, K]`.
         until, since: the sums of log-decays that queries and keys stand at, `[..., M, 1 or K]`.
         seen: `[..., M, M]`, where `j <= i` at most.
         heads: how many heads share the queries and keys of a group.
 
     Returns:
-        `[B, G * heads, N, M, M]`.
+        `[N, B, G * heads, M, M]`.
     """
     if until.shape[-1] == 1:
         decay = mx.where(seen, until - since.swapaxes(-1, -2), MASKED)
-        return mx.repeat(q @ k.swapaxes(-1, -2), heads, axis=1) * mx.exp(decay)
-    q, k = (mx.repeat(x, heads, axis=1) for x in (q, k))
-    size = q.shape[-2]
-    span = tile(size)
+        return mx.repeat(q @ k.swapaxes(-1, -2), heads, axis=2) * mx.exp(decay)
+    q, k = (mx.repeat(x, heads, axis=2) for x in (q, k))
+    scores: mx.array = custom_vjp(_feature_scores, _feature_scores_vjp)(q, k, until, since)
+    return mx.where(seen, scores, 0.0)
 
-    def spans(x: mx.array, *shape: int) -> mx.array:
-        return x.reshape(*x.shape[:-2], *shape, x.shape[-1])
 
-    q_, k_, until_, since_ = (spans(x, -1, span) for x in (q, k, until, since))
-    exponent = until_[..., :, None, :] - since_[..., None, :, :]
-    lower = mx.tri(span, dtype=mx.bool_)[..., None]
-    products = q_[..., :, None, :] * k_[..., None, :, :]
-    tiles = row_sum(products * mx.exp(mx.where(lower, exponent, MASKED)))[..., 0]
-    while span < size:
-        q_, k_, until_, since_ = (spans(x, -1, 2, span) for x in (q, k, until, since))
-        border = since_[..., 0, -1:, :]
-        later = q_[..., 1, :, :] * mx.exp(until_[..., 1, :, :] - border)
-        earlier = k_[..., 0, :, :] * mx.exp(border - since_[..., 0, :, :])
+def _feature_scores(q: mx.array, k: mx.array, until: mx.array, since: mx.array) -> mx.array:
+    """`decayed_scores` with a decay per feature, of all pairs with `j <= i`."""
+    scores, span = row_sum(q * k * mx.exp(until - since))[..., None], 1
+    while span < q.shape[-2]:
+        to_border, from_border = _decays_to_border(until, since, span)
+        later = _halves(q, span)[..., 1, :, :] * to_border
+        earlier = _halves(k, span)[..., 0, :, :] * from_border
         across = later @ earlier.swapaxes(-1, -2)
-        tiles = tiles.reshape(*across.shape[:-2], 2, span, span)
-        first = mx.concatenate([tiles[..., 0, :, :], mx.zeros_like(across)], axis=-1)
-        second = mx.concatenate([across, tiles[..., 1, :, :]], axis=-1)
-        tiles = mx.concatenate([first, second], axis=-2)
+        halves = scores.reshape(*across.shape[:-2], 2, span, span)
+        scores = lower_blocks(halves[..., 0, :, :], across, halves[..., 1, :, :])
         span *= 2
-    return mx.where(seen, tiles.reshape(*q.shape[:-1], size), 0.0)
+    return scores[..., 0, :, :]
+
+
+def _feature_scores_vjp(
+    primals: tuple[mx.array, ...], cotangent: mx.array, _: mx.array
+) -> tuple[mx.array, ...]:
+    """Gradients level by level; those of the exponents are products with q and k of the others."""
+    q, k, until, since = primals
+    size = q.shape[-2]
+    near = mx.exp(until - since) * mx.diagonal(cotangent, axis1=-2, axis2=-1)[..., None]
+    dq, dk, span = k * near, q * near, 1
+    while span < size:
+        to_border, from_border = _decays_to_border(until, since, span)
+        later = _halves(q, span)[..., 1, :, :] * to_border
+        earlier = _halves(k, span)[..., 0, :, :] * from_border
+        across = diagonal_blocks(cotangent, 2 * span)[..., span:, :span]
+        d_later = (across @ earlier) * to_border
+        d_earlier = (across.swapaxes(-1, -2) @ later) * from_border
+        zeros = mx.zeros_like(d_later)
+        dq = dq + mx.stack([zeros, d_later], axis=-3).reshape(q.shape)
+        dk = dk + mx.stack([d_earlier, zeros], axis=-3).reshape(k.shape)
+        span *= 2
+    return dq, dk, q * dq, -k * dk
+
+
+def _halves(x: mx.array, span: int) -> mx.array:
+    """`[..., M, K]` as `[..., M / 2 span, 2, span, K]`."""
+    return x.reshape(*x.shape[:-2], -1, 2, span, x.shape[-1])
+
+
+def _decays_to_border(until: mx.array, since: mx.array, span: int) -> tuple[mx.array, mx.array]:
+    """Decays of second halves back to the border of their span, and of first halves up to it."""
+    until, since = _halves(until, span), _halves(since, span)
+    border = since[..., 0, -1:, :]
+    return mx.exp(until[..., 1, :, :] - border), mx.exp(border - since[..., 0, :, :])
+
+
+def diagonal_blocks(x: mx.array, width: int) -> mx.array:
+    """The blocks on the diagonal of `x [..., M, M]`, `[..., M / width, width, width]`."""
+    n = x.shape[-1] // width
+    tiles = x.reshape(*x.shape[:-2], n, width, n, width)
+    return mx.diagonal(tiles, axis1=-4, axis2=-2).transpose(*range(x.ndim - 2), -1, -3, -2)
+
+
+def lower_blocks(first: mx.array, across: mx.array, second: mx.array) -> mx.array:
+    """`[[first, 0], [across, second]]` of blocks `[..., n, n]`."""
+    top = mx.concatenate([first, mx.zeros_like(across)], axis=-1)
+    bottom = mx.concatenate([across, second], axis=-1)
+    return mx.concatenate([top, bottom], axis=-2)
 
 
 def chunk_states(
@@ -162,37 +198,35 @@ def chunk_states(
     """The recurrence over chunks, `S_n = carry_n S_{n-1} + write_n`, and its backward as one too.
 
     Args:
-        carry: `[B, H, N, K, K]` if `matrix`; else factors, `[B, H, N, 1 or K, 1]`.
-        write: what each chunk adds, `[B, H, N, K, V]`.
+        carry: `[N, B, H, K, K]` if `matrix`; else factors, `[N, B, H, 1 or K, 1]`.
+        write: what each chunk adds, `[N, B, H, K, V]`.
         state: the first state, `[B, H, K, V]`.
 
     Returns:
-        The state before each chunk, `[B, H, N, K, V]`, and the last one.
+        The state before each chunk, `[N, B, H, K, V]`, and the last one.
     """
-    batch, heads = write.shape[:2]
-    carry = mx.broadcast_to(carry, (batch, heads, *carry.shape[2:]))
+    carry = mx.broadcast_to(carry, (*write.shape[:3], *carry.shape[3:]))
 
     def times(factor: mx.array, s: mx.array) -> mx.array:
         return factor @ s if matrix else factor * s
 
     def forward(carry: mx.array, write: mx.array, state: mx.array) -> list[mx.array]:
         before = []
-        for factor, added in zip(_by_chunk(carry), _by_chunk(write), strict=True):
+        for n in range(write.shape[0]):
             before.append(state)
-            state = times(factor, state) + added
-        return [mx.stack(before, axis=2), state]
+            state = times(carry[n], state) + write[n]
+        return [mx.stack(before), state]
 
     def backward(
         primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
     ) -> tuple[mx.array, ...]:
-        carry, _, _ = primals
-        flow, d_write = cotangents[1], []
-        steps = list(zip(_by_chunk(carry), _by_chunk(cotangents[0]), strict=True))
-        for factor, d_before in reversed(steps):
+        carry, (d_before, flow) = primals[0], cotangents
+        d_write: list[mx.array] = []
+        for n in reversed(range(carry.shape[0])):
             d_write.append(flow)
-            back = factor.swapaxes(-1, -2) if matrix else factor
-            flow = times(back, flow) + d_before
-        flows = mx.stack(d_write[::-1], axis=2)
+            back = carry[n].swapaxes(-1, -2) if matrix else carry[n]
+            flow = times(back, flow) + d_before[n]
+        flows = mx.stack(d_write[::-1])
         if matrix:
             return flows @ outputs[0].swapaxes(-1, -2), flows, flow
         d_carry = (flows * outputs[0]).sum(axis=-1, keepdims=True)
@@ -202,8 +236,3 @@ def chunk_states(
 
     before, last = custom_vjp(forward, backward)(carry, write, state)
     return before, last
-
-
-def _by_chunk(x: mx.array) -> list[mx.array]:
-    """`[B, H, N, ...]` as N arrays `[B, H, ...]`."""
-    return [each.reshape(*x.shape[:2], *x.shape[3:]) for each in unstack(x.flatten(0, 1))]

@@ -10,7 +10,7 @@ of the keys. β up to 1 forgets, up to 2 reflects (Grazzi et al. 2024). Keys hav
 import mlx.core as mx
 
 from ..core.shapes import BGTK, BHT, BHT_
-from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, tile
+from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, diagonal_blocks, lower_blocks
 from .custom_vjp import custom_vjp, recompute
 from .device import upcast
 from .linear_attention import first_state, tokens, without_padding
@@ -92,7 +92,7 @@ def delta_rule_flops(
     size = chunks.size
     pairs = 2.0 * size * key_dim * (groups or n_heads)
     if per_feature:
-        pairs = n_heads * (2.0 * tile(size) + size - tile(size)) * key_dim
+        pairs = n_heads * (size + 2.0) * key_dim
     inverse = sum(2.0 * 4**level for level in range(1, size.bit_length() - 1))
     within = 2.0 * size * (key_dim + 2 * value_dim) + inverse
     states = 2.0 * key_dim * (key_dim + 3 * value_dim) + 2 * key_dim**2 * value_dim / size
@@ -144,7 +144,7 @@ def _in_chunks(
     whole = sums[..., -1:, :]
     system = beta * decayed_scores(k, k, sums, sums, chunks.pairs(itself=False), heads)
     scores = decayed_scores(q, k, sums, sums, chunks.pairs(), heads)
-    q, k = (mx.repeat(x, heads, axis=1) for x in (q, k))
+    q, k = (mx.repeat(x, heads, axis=2) for x in (q, k))
     inverse = unit_lower_inverse(system)
     # corrections are U - W S, where S is the state before the chunk
     u = inverse @ (beta * v)
@@ -178,20 +178,11 @@ def _unit_lower_inverse(lower: mx.array) -> mx.array:
     if size == 1:
         return mx.ones_like(lower)
     width = 2
-    blocks = mx.eye(2, dtype=lower.dtype) - _diagonal_blocks(lower, 2)
+    blocks = mx.eye(2, dtype=lower.dtype) - diagonal_blocks(lower, 2)
     while width < size:
-        across = _diagonal_blocks(lower, 2 * width)[..., width:, :width]
+        across = diagonal_blocks(lower, 2 * width)[..., width:, :width]
         pairs = blocks.reshape(*across.shape[:-2], 2, width, width)
         first, second = pairs[..., 0, :, :], pairs[..., 1, :, :]
-        top = mx.concatenate([first, mx.zeros_like(across)], axis=-1)
-        bottom = mx.concatenate([-(second @ across @ first), second], axis=-1)
-        blocks = mx.concatenate([top, bottom], axis=-2)
+        blocks = lower_blocks(first, -(second @ across @ first), second)
         width *= 2
     return blocks.reshape(lower.shape)
-
-
-def _diagonal_blocks(x: mx.array, width: int) -> mx.array:
-    """The blocks on the diagonal of `x [..., M, M]`, `[..., M / width, width, width]`."""
-    n = x.shape[-1] // width
-    tiles = x.reshape(*x.shape[:-2], n, width, n, width)
-    return mx.diagonal(tiles, axis1=-4, axis2=-2).transpose(*range(x.ndim - 2), -1, -3, -2)

@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..core.shapes import BGTK, BHT_, HK
-from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, tile
+from .chunks import CHUNK, Chunks, chunk_states, decayed_scores
 from .custom_vjp import recompute
 from .device import upcast
 
@@ -153,7 +153,7 @@ def linear_attention_flops(
     size = chunks.size
     scores = 2.0 * size * key_dim * (groups or n_heads)
     if per_feature:
-        scores = n_heads * (2.0 * tile(size) + size - tile(size)) * key_dim
+        scores = n_heads * (size + 2.0) * key_dim
     rest = n_heads * (2.0 * size * value_dim + 4 * key_dim * value_dim)
     return (scores + rest) * chunks.count * size / at_length
 
@@ -216,13 +216,13 @@ def _in_chunks(
     seen = chunks.pairs(itself=not before)
     whole = since[..., -1:, :]
     scores = decayed_scores(q, k, until, since, seen, heads)
-    q, k = (mx.repeat(x, heads, axis=1) for x in (q, k))
+    q, k = (mx.repeat(x, heads, axis=2) for x in (q, k))
     write = chunks.writing(k * mx.exp(whole - since)).swapaxes(-1, -2) @ v
     carry = chunks.carrying(mx.exp(whole).swapaxes(-1, -2))
     states, last = chunk_states(carry, write, state)
     out = scores @ v + chunks.reading(q * mx.exp(until)) @ states
     if bonus is not None:
-        out = out + (q * bonus[:, None, None] * k).sum(axis=-1, keepdims=True) * v
+        out = out + (q * bonus[:, None] * k).sum(axis=-1, keepdims=True) * v
     return [chunks.join(out), last]
 
 
