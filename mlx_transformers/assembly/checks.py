@@ -41,9 +41,8 @@ def check_model(recipe: Recipe) -> None:
     """
     check_causal(recipe)
     objective, model = recipe.objective, recipe.model
-    if not objective.tasks & model.tasks:
-        kinds = model_kinds().items()
-        suited = [name for name, kind in kinds if kind.tasks & objective.tasks]
+    if not _trains(objective, type(model), model.kind):
+        suited = [name for name, kind in model_kinds().items() if _trains(objective, kind, name)]
         raise RecipeError(
             f"objective '{objective.kind}' can't train a model of kind '{model.kind}'. Kinds that "
             f"it trains: {', '.join(suited)}."
@@ -57,6 +56,11 @@ def check_model(recipe: Recipe) -> None:
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
             )
+
+
+def _trains(objective: ObjectiveKind, kind: type[ModelKind], name: str) -> bool:
+    """Whether the objective can train models of a kind."""
+    return bool(objective.tasks & kind.tasks) and (not objective.models or name in objective.models)
 
 
 def check_causal(recipe: Recipe) -> None:

@@ -30,6 +30,8 @@ from ..layers.aligns.local import Local
 from ..layers.cells.gru import Gru
 from ..layers.cells.lstm import Lstm
 from ..layers.cells.rnn import Rnn
+from ..layers.depths.layer_drop import LayerDrop
+from ..layers.depths.universal import Universal
 from ..layers.embed import TokenEmbed
 from ..layers.ffns.channel_mixing import ChannelMixing
 from ..layers.ffns.clamped_glu import ClampedGlu
@@ -44,6 +46,7 @@ from ..layers.init import FanIn, Normal, Xavier
 from ..layers.kinds import (
     AlignKind,
     CellKind,
+    DepthKind,
     EmbedKind,
     FfnKind,
     HeadKind,
@@ -117,6 +120,7 @@ from ..objectives.classify import Classify
 from ..objectives.clm import Clm
 from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
+from ..objectives.early_exit import EarlyExit
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
 from ..objectives.objective import ObjectiveKind
@@ -182,11 +186,13 @@ fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)
 fill("ffn", ChannelMixing, of=FfnKind)
 fill("ffn", ExpertChoice, SoftMoe, of=FfnKind)
 fill("router", TopK, GShard, Sigmoid, SparseMixer, of=RouterKind)
+fill("depth", Universal, LayerDrop, of=DepthKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
+fill("objective", EarlyExit, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)

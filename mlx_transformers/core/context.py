@@ -71,11 +71,14 @@ class Cursor:
         pad: `[B]` left padding before each row's first token; None: none.
         total_length: length of the whole sequence, where this step reads only a part of it;
             None: it ends with this step.
+        seen: `[B, S]` whether a position left a key for later ones, where a block runs on some
+            tokens alone; None: all did.
     """
 
     offset: mx.array | int = 0
     pad: mx.array | None = None
     total_length: mx.array | None = None
+    seen: mx.array | None = None
 
 
 Sides = dict[str, dict[str, mx.array]]
@@ -92,6 +95,7 @@ class Collected:
             mean probability, and 1, of routers balanced over all layers together `[3, E]`.
         stats: statistics for the log by name, without gradients.
         alignments: if a list, each cross attention appends its weights `[B, H, T, S]`.
+        layers: if a list, the stack appends the output `[B, T, D]` of each layer.
         carried: state of a recurrent model before the first token, replaced by that after the
             last; None starts from zeros and leaves nothing.
     """
@@ -100,6 +104,7 @@ class Collected:
     pooled: dict[str, mx.array] = field(default_factory=dict)
     stats: dict[str, mx.array] = field(default_factory=dict)
     alignments: list[mx.array] | None = None
+    layers: list[mx.array] | None = None
     carried: Any = None
 
     def add_aux(self, name: str, value: mx.array) -> None:
@@ -110,6 +115,11 @@ class Collected:
         """Add a layer's `pooled` array `[3, E]` to those of other layers."""
         size = str(routed.shape[-1])
         self.pooled[size] = self.pooled[size] + routed if size in self.pooled else routed
+
+    def add_layer(self, x: mx.array) -> None:
+        """Keep the output `[B, T, D]` of a stack's next layer, where somebody asks for them."""
+        if self.layers is not None:
+            self.layers.append(x)
 
     def add_stat(self, name: str, value: mx.array) -> None:
         """Record a statistic for the log; names are unique within a forward pass."""

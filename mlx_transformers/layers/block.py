@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from pydantic import Field, model_validator
 
 from ..core.context import Context
-from ..core.footprint import ActivationShape
+from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..core.shapes import BTD
 from ..recipe.config import Config
 from ..recipe.slot import Slot
@@ -29,6 +30,7 @@ from .kinds import (
     State,
 )
 from .residual import Placement, Residual, residual_saved_bytes
+from .route import Route
 from .sharding import part_of, shard_module
 
 Mix = Callable[[mx.array], mx.array]
@@ -66,6 +68,8 @@ class Block(Config):
     branch: Annotated[MixerKind, Slot("mixer")] | None = None
     """A mixer beside the whole block whose output joins the block's, `norm(y + branch(x))` (the
     convolution of DeBERTa v2's first block)."""
+    route: Route | None = None
+    """Mixture of Depths: the share of the tokens that the block runs on; none means all."""
 
     @model_validator(mode="after")
     def _wiring_exists(self) -> "Block":
@@ -95,6 +99,22 @@ class Block(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _routed_tokens_can_be_left_out(self) -> "Block":
+        if self.route is None:
+            return self
+        if not self.mixer.skips_tokens:
+            raise ValueError(
+                f"route leaves tokens out, which mixer.kind = '{self.mixer.kind}' as it is set "
+                "doesn't allow. Use 'attention' without a window."
+            )
+        if self.branch is not None or isinstance(self.ffn, RecurrentFfnKind):
+            raise ValueError(
+                "route leaves tokens out, so the block can't have a branch or an ffn that reads "
+                "neighbouring tokens: unset route, or choose another ffn."
+            )
+        return self
+
     def build(self, dim: int, max_seq_len: int) -> "BlockModule":
         """The module, for a residual stream of width `dim`."""
         return BlockModule(self, dim, max_seq_len)
@@ -117,6 +137,14 @@ class Block(Config):
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Bytes per token that the forward saves for its backward."""
+        if self.route is None:
+            return self._saved_bytes(dim, at)
+        k = self.route.tokens(at.length)
+        inside = self._saved_bytes(dim, replace(at, length=k)) + dim * at.itemsize
+        return inside * k / at.length + 8 * FLOAT32_BYTES
+
+    def _saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per token that the block runs on."""
         parts = self.sublayers
         inside = sum(part.saved_bytes(dim, at) for part in parts)
         around = residual_saved_bytes(self.norm, self.placement, self.dropout, dim, at)
@@ -130,14 +158,15 @@ class Block(Config):
     def flops(self, dim: int, length: int) -> float:
         """Forward operations of matrix products per token beyond two for each weight."""
         parts = [*self.sublayers, *([self.branch] if self.branch else [])]
-        return sum(part.flops(dim, length) for part in parts)
+        share = 1.0 if self.route is None else self.route.tokens(length) / length
+        return share * sum(part.flops(dim, round(share * length)) for part in parts)
 
 
 class BlockModule(nn.Module):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and the same one step at a time for decoding.
 
-    Its decode state is a dict of the states of its `mixer`, `cross` and `branch`, and of an `ffn`
-    that has one.
+    Its decode state is a dict of the states of its `mixer`, `cross` and `branch`, of an `ffn` that
+    has one, and of the tokens that a routed block has run on (`seen`).
     """
 
     def __init__(self, config: Block, dim: int, max_seq_len: int) -> None:
@@ -147,6 +176,8 @@ class BlockModule(nn.Module):
         if config.ffn is not None:
             self.ffn = config.ffn.build(dim)
         self.arrangement = config.arrangement
+        if config.route is not None:
+            self.route = config.route.build(dim)
         if config.position is not None:
             self.position = config.position.build(dim, max_seq_len)
         if config.branch is not None:
@@ -167,8 +198,19 @@ class BlockModule(nn.Module):
             self.cross_residual = residual(config.norm)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
+        return self.route(x, ctx, self._whole) if "route" in self else self._whole(x, ctx)
+
+    def _whole(self, x: mx.array, ctx: Context) -> mx.array:
+        """The block on every token of `x`."""
         ctx = self._with_position(ctx)
         return self._run(x, ctx, lambda name: self._over(name, ctx))
+
+    def idle_parameters(self) -> int:
+        """Parameters that a token doesn't meet on average, where the block is routed."""
+        if self.config.route is None:
+            return 0
+        own = sum(value.size for _, value in tree_flatten(self.parameters()))
+        return round(own * (1 - self.config.route.capacity))
 
     def shard(self, group: mx.distributed.Group) -> None:
         """Keep this process's part of mixer, cross and ffn, and exchange with the others.
@@ -193,21 +235,33 @@ class BlockModule(nn.Module):
             state["branch"] = self.branch.init_state(batch, length, dtype)
         if isinstance(self.config.ffn, RecurrentFfnKind):
             state["ffn"] = self["ffn"].init_state(batch, length, dtype)
+        if "route" in self:
+            state["seen"] = mx.zeros((batch, length), mx.bool_)
         return state
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue every row by the T tokens of `x`; returns the output and the new state."""
-        ctx = self._with_position(ctx)
         after: State = {}
 
-        def stepping(name: str) -> Mix:
-            def mix(h: mx.array) -> mx.array:
-                y, after[name] = self[name].step(h, state[name], ctx)
-                return y
+        def block(x: mx.array, ctx: Context) -> mx.array:
+            ctx = self._with_position(ctx)
+            return self._run(x, ctx, lambda name: self._stepping(name, state, after, ctx))
 
-            return mix if name in state else self._over(name, ctx)
+        if "route" not in self:
+            return block(x, ctx), after
+        y, seen = self.route.step(x, state["seen"], ctx, block)
+        return y, after | {"seen": seen}
 
-        return self._run(x, ctx, stepping), after
+    def _stepping(self, name: str, state: State, after: State, ctx: Context) -> Mix:
+        """The function of a sublayer over a step, which leaves its new state in `after`."""
+        if name not in state:
+            return self._over(name, ctx)
+
+        def mix(h: mx.array) -> mx.array:
+            y, after[name] = self[name].step(h, state[name], ctx)
+            return y
+
+        return mix
 
     def _over(self, name: str, ctx: Context) -> Mix:
         """The function of a sublayer over a whole sequence, or of one without a decode state."""

@@ -217,6 +217,12 @@ class SplitKind(LayerKind):
 class MixerKind(SplitKind):
     """Slot `mixer`: attention, convolution, recurrence over time, ..."""
 
+    @property
+    def skips_tokens(self) -> bool:
+        """Whether it can leave some tokens of a row out: those that `valid` or `cursor.seen` mark
+        change nothing for the others, whatever stands between."""
+        return False
+
     @abstractmethod
     def build(self, dim: int) -> Mixer:
         """The module, for a residual stream of width `dim`."""
@@ -259,6 +265,28 @@ class ExpertKind(FfnKind):
     @abstractmethod
     def build_experts(self, dim: int, linear: LinearFactory, out: LinearFactory) -> Expert:
         """The module with its linear layers made by `linear`, its last one by `out`."""
+
+
+RunLayer = Callable[[int, mx.array], mx.array]
+"""`(i, x [B, T, D]) -> [B, T, D]`: layer i of a stack, over a sequence or a decoding step."""
+
+
+class Depth(Protocol):
+    """Walks through the layers of a stack: `(x [B, T, D], ctx, n_layers, run) -> [B, T, D]`."""
+
+    def __call__(self, x: mx.array, ctx: Context, n_layers: int, run: RunLayer) -> mx.array: ...
+
+
+class DepthKind(Kind):
+    """Slot `depth`: how the layers of a stack follow each other."""
+
+    @abstractmethod
+    def build(self, dim: int, n_layers: int) -> Depth:
+        """The module, for L layers on a residual stream of width `dim`."""
+
+    @abstractmethod
+    def saved_bytes(self, dim: int, at: ActivationShape, n_layers: int) -> float:
+        """Bytes per token that the forward saves for its backward, beside the layers' own."""
 
 
 class NormKind(LayerKind):

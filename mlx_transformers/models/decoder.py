@@ -81,6 +81,11 @@ class DecoderModel(TowerModule, Decodable):
     def transform(self, h: mx.array) -> mx.array:
         return self.head.transform(h)
 
+    def exit(self, h: mx.array) -> mx.array:
+        """The vectors that meet the unembedding where decoding leaves the stack, for the output
+        `h [..., D]` of any of its layers."""
+        return self.transform(self.norm(h))
+
     def hidden_multi_token(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, list[mx.array]]:
         """`hidden` of `tokens [B, T]`, and of each multi-token prediction: `[B, T - k, width]`
         predicts the token after k others."""

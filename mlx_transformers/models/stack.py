@@ -1,6 +1,6 @@
 """Towers and their stacks of blocks, shared by decoders, encoders and encoder-decoders."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import mlx.core as mx
@@ -9,13 +9,14 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context, Sides
 from ..core.errors import unknown
+from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
-from ..layers.kinds import EmbedKind, NormKind, PositionKind
+from ..layers.kinds import DepthKind, EmbedKind, NormKind, PositionKind, RunLayer
 from ..layers.parameter import Place
 from ..recipe.config import Config
 from ..recipe.slot import Slot
-from .model import TowerSpec
+from .model import SavesBytes, TowerSpec
 
 
 class Tower(Config):
@@ -39,6 +40,8 @@ class Tower(Config):
     unit: int = Field(1, ge=1)
     """Neighbouring blocks that are repeated together where weights are shared (ALBERT:
     inner_group_num)."""
+    depth: Annotated[DepthKind, Slot("depth")] | None = None
+    """How the layers follow each other; none means one after the other, all of them."""
     norm: Annotated[NormKind, Slot("norm")]
     """The normalisation after the last block."""
 
@@ -70,9 +73,24 @@ class Tower(Config):
             raise ValueError("n_distinct shares one block; with pattern there are several.")
         return self
 
+    @model_validator(mode="after")
+    def _routed_blocks_add_no_bias(self) -> "Tower":
+        for block in self.layers():
+            position = block.position or self.position
+            if block.route is not None and position.adds_to_scores:
+                raise ValueError(
+                    f"position.kind = '{position.kind}' adds a bias by distance to the scores, "
+                    "which isn't built for blocks with route: they leave tokens out. Use 'rope', "
+                    "'learned', 'sinusoidal' or 'none'."
+                )
+        return self
+
     def spec(self, path: str, dim: int, reads_source: bool = False) -> TowerSpec:
         """This tower as the planner and the profiler see it, its module at `path`."""
-        edges, names = (self.embed, self.norm), tuple(self.pattern or ("block",))
+        edges: tuple[SavesBytes, ...] = (self.embed, self.norm)
+        names = tuple(self.pattern or ("block",))
+        if self.depth is not None:
+            edges = (*edges, DepthCost(self.depth, self.n_layers))
         return TowerSpec(path, dim, self.layers(), edges, self.position, names, reads_source)
 
     def layers(self) -> list[Block]:
@@ -81,6 +99,18 @@ class Tower(Config):
         if names is None:
             return [self.block] * self.n_layers
         return [self.blocks[names[i % len(names)]] for i in range(self.n_layers)]
+
+
+@dataclass(frozen=True)
+class DepthCost:
+    """The memory of a depth kind beside that of the layers, for the plan."""
+
+    kind: DepthKind
+    n_layers: int
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per token that the forward saves for its backward."""
+        return self.kind.saved_bytes(dim, at, self.n_layers)
 
 
 def served_by(layer: int, n_layers: int, n_distinct: int, unit: int) -> int:
@@ -107,6 +137,8 @@ class Stack(nn.Module):
         # A list of numbers would count as parameters.
         self.n_layers, self.n_distinct, self.unit = len(layers), distinct, config.unit
         self.recomputed: frozenset[int] = frozenset()
+        if config.depth is not None:
+            self.depth = config.depth.build(dim, self.n_layers)
 
     def layers(self) -> list[BlockModule]:
         """The block of each layer; some are the same object where layers share weights."""
@@ -114,10 +146,24 @@ class Stack(nn.Module):
         return [self.blocks[served_by(i, *sizes)] for i in range(self.n_layers)]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        for i, block in enumerate(self.layers()):
+        layers = self.layers()
+
+        def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
-            x, own = self._run(i, block, x, key, ctx)
+            x, own = self._run(i, layers[i], x, key, ctx)
             ctx.collected.absorb(own, i)
+            return x
+
+        return self._walk(x, ctx, run)
+
+    def _walk(self, x: mx.array, ctx: Context, run: RunLayer) -> mx.array:
+        """Run the layers in their order, or as the slot `depth` has them follow each other."""
+        if "depth" in self:
+            y: mx.array = self.depth(x, ctx, self.n_layers, run)
+            return y
+        for i in range(self.n_layers):
+            x = run(i, x)
+            ctx.collected.add_layer(x)
         return x
 
     def _run(
@@ -148,11 +194,13 @@ class Stack(nn.Module):
 
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
         """Continue every row by the T tokens of `x`."""
-        after = []
-        for block, state in zip(self.layers(), states, strict=True):
-            x, new = block.step(x, state, ctx)
-            after.append(new)
-        return x, after
+        after, layers = list(states), self.layers()
+
+        def run(i: int, x: mx.array) -> mx.array:
+            x, after[i] = layers[i].step(x, states[i], ctx)
+            return x
+
+        return self._walk(x, ctx, run), after
 
 
 class TowerModule(nn.Module):

@@ -35,6 +35,8 @@ class ObjectiveKind(Kind, ABC):
 
     tasks: ClassVar[frozenset[Task]]
     """Tasks of the models that it trains."""
+    models: ClassVar[tuple[str, ...]] = ()
+    """Kinds of models that it trains, of those with its tasks; empty means all of them."""
     requires: ClassVar[tuple[str, ...]]
     """Arrays that a batch must have (data.batch: `gives`)."""
     needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {}

@@ -56,5 +56,6 @@ CHANGES = {
         "branch": {"kind": "convolution", "kernel": 2},
         "mixer": HEADS | {"n_heads": 2},
         "ffn": MOE,
+        "route": {"capacity": 0.5},
     }
 }

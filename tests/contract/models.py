@@ -100,6 +100,7 @@ ROWS = [
     Row("model", "mixtral", MIXTRAL, sees=last(5), compiled=True),
     Row("model", "window and full by turns", ALTERNATING),
     Row("model", "shared layers", LLAMA | {"n_distinct": 1}),
+    Row("model", "universal", LLAMA | {"n_distinct": 1, "depth": {"kind": "universal"}}),
     Row("model", "two blocks for four layers", LLAMA | {"n_layers": 4, "n_distinct": 2}),
     # Without types in the pass, every token is of the first.
     Row("model", "bert", BERT, silent=("k.bias",), sees=everything, whole=True),
@@ -133,6 +134,7 @@ CHANGES = {
         "head": {"kind": "lm", "tied": True},
         "init": {"kind": "xavier"},
         "ahead": {"kind": "mtp"},
+        "depth": {"kind": "universal"},
     },
     "encoder": {
         "dim": 20,
@@ -140,6 +142,7 @@ CHANGES = {
         "max_seq_len": 16,
         "vocab_size": 17,
         "n_distinct": 1,
+        "depth": {"kind": "universal"},
         "unit": Change(2, row="albert"),
         "embed": {"kind": "token", "scale": "sqrt_dim"},
         "position": {"kind": "sinusoidal"},

@@ -54,7 +54,7 @@ PREFIX = {
 
 DISTILL = {"kind": "distill", "teacher": "large"}
 
-PARTS = {"multi_token": {"ahead": {"kind": "mtp", "n": 2}}}
+PARTS = {"multi_token": {"ahead": {"kind": "mtp", "n": 2}}, "early_exit": {"n_layers": 4}}
 """What a decoder needs for an objective, beside the parts of LLaMA."""
 
 LISTED = ("seq2seq", "contrastive")
@@ -65,6 +65,7 @@ ROWS = [
     Row("objective", "z loss", CLM | {"z_loss": 0.05}),
     Row("objective", "chunk", CLM | {"chunk": 4}),
     Row("objective", "several tokens", {"kind": "multi_token"}),
+    Row("objective", "every layer", {"kind": "early_exit"}),
     Row("objective", "seq2seq", SEQ2SEQ),
     Row("objective", "prefix", {"kind": "prefix_lm"}),
     Row("objective", "distill", DISTILL),
@@ -75,6 +76,13 @@ ROWS = [
 
 CHANGES = {
     "seq2seq": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
+    # a curriculum changes training alone
+    "early_exit": {
+        "scale": 0.2,
+        "curriculum": Change("gradual", result=False),
+        "every": Change(3, result=False),
+        "chunk": Change(4, result=False),
+    },
     "prefix_lm": {"chunk": Change(4, result=False)},
     "mlm": {"z_loss": 0.1, "chunk": Change(4, result=False)},
     "sentence_order": {"order_weight": 0.5, "chunk": Change(4, result=False)},

@@ -290,6 +290,17 @@ class OfFfn(Subject):
         return self.it(x, ctx)
 
 
+class OfDepth(Subject):
+    """Four layers that depend on their number."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__()
+        self.it = kind.build(DIM, 4)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, ctx, 4, lambda i, h: h + mx.sin((i + 1) * h))
+
+
 class OfNorm(OfFfn):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         return self.it(x)
@@ -471,6 +482,7 @@ SUBJECTS: dict[str, Callable[[Any, Row], Subject]] = {
     "recurrence": OfCell,
     "ffn": OfFfn,
     "norm": OfNorm,
+    "depth": OfDepth,
     "router": OfRouter,
     "position": OfPosition,
     "scaling": OfScaling,

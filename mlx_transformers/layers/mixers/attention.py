@@ -151,6 +151,11 @@ class Attention(Heads):
         keys = seen - seen * (seen - 1) / (2 * length)
         return 4.0 * self.n_heads * self.width_of_head(dim) * keys
 
+    @property
+    def skips_tokens(self) -> bool:
+        """With a window the distance of two tokens depends on those between them."""
+        return self.window is None
+
     def build(self, dim: int) -> "AttentionMixer":
         self.check(dim)
         return AttentionMixer(self, dim)

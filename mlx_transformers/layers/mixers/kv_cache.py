@@ -56,6 +56,9 @@ def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | N
         values = mx.concatenate([state["v"], v.astype(state["v"].dtype)], axis=2)
         k_pos = mx.concatenate([state["pos"], pos])
     seen = _visible(pos, k_pos, window, ctx.cursor.pad)
+    if ctx.cursor.seen is not None:
+        left = mx.take(ctx.cursor.seen, mx.maximum(k_pos, 0), axis=1)
+        seen = seen & left[:, None, None]
     return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, seen)
 
 
