@@ -3,14 +3,13 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import numpy as np
 from train import tiny
 
@@ -62,22 +61,16 @@ def launch(
     # Compiled kernels are kept where the cache was when this process began.
     env = {key: value for key, value in env.items() if key != "MLXT_CACHE"}
     env |= {"MLXT_CACHE": tiny.CACHE} if tiny.CACHE else {}
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[forked.Popen] = []
     ends: dict[int, float] = {}
     files = [(folder / f"{rank}.out", folder / f"{rank}.err") for rank in range(len(programs))]
     with ExitStack() as stack:
         for rank, words in enumerate(programs):
             if words is None:
                 continue
-            out, err = (stack.enter_context(path.open("w")) for path in files[rank])
-            process = subprocess.Popen(
-                [sys.executable, *words],
-                cwd=home(folder, rank),
-                env={**env, "MLX_RANK": str(rank)},
-                stdout=out,
-                stderr=err,
-                text=True,
-            )
+            out, err = files[rank]
+            own = {**env, "MLX_RANK": str(rank)}
+            process = forked.Popen(words, cwd=home(folder, rank), env=own, stdout=out, stderr=err)
             stack.callback(process.kill)
             processes.append(process)
         began = time.monotonic()

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import forked
 import pytest
 from train import tiny
 
@@ -41,12 +42,11 @@ class Job:
         self.files = [(folder / f"{rank}.out", folder / f"{rank}.err") for rank in ranks]
         self.ranks = []
         for rank, pair in enumerate(self.files):
-            out, err = (stack.enter_context(path.open("w")) for path in pair)
-            process = subprocess.Popen(
-                [sys.executable, "-c", LOOP],
-                env=base | {"MLX_RANK": str(rank)},
-                stdout=out,
-                stderr=err,
+            for path in pair:
+                path.touch()
+            own = base | {"MLX_RANK": str(rank)}
+            process = forked.Popen(
+                ["-c", LOOP], cwd=folder, env=own, stdout=pair[0], stderr=pair[1]
             )
             stack.callback(process.wait)
             stack.callback(process.kill)

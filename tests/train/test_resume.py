@@ -151,35 +151,55 @@ def flip(path):
     path.write_bytes(data)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the recipe, the result of a whole run, and a run `a` stopped at step 4."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLXT_CACHE", str(folder / "cache"))
+        whole = tiny.run(folder, *EVERY, name="whole")
+        tiny.run(folder, *EVERY, "train.steps=4", name="a")
+    return folder, whole
+
+
+@pytest.fixture
+def stopped(trained, tmp_path):
+    """A copy of the run that was stopped at step 4, and of its recipe."""
+    folder, _ = trained
+    shutil.copy(folder / "tiny.toml", tmp_path)
+    shutil.copytree(folder / "runs" / "a", tmp_path / "runs" / "a")
+    return RunFolder(tmp_path / "runs" / "a")
+
+
 @pytest.mark.parametrize("damage", [cut, flip, os.remove], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("file", ["model.safetensors", "MANIFEST", "state.json"])
-def test_damage_is_named_and_the_checkpoint_before_offered(tmp_path, damage, file):
-    whole = tiny.run(tmp_path, *EVERY, name="whole")
-    first = tiny.run(tmp_path, *EVERY, "train.steps=4", name="a")
-    damage(first.folder.newest() / file)
+def test_damage_is_named_and_the_checkpoint_before_offered(
+    trained, stopped, tmp_path, damage, file
+):
+    _, whole = trained
+    damaged = stopped.newest()
+    damage(damaged / file)
     with pytest.raises(CheckpointError) as error:
         tiny.run(tmp_path, *EVERY, name="a", resume="auto")
     assert file in str(error.value)
-    offered = first.folder.checkpoints / "step-000002"
+    offered = stopped.checkpoints / "step-000002"
     assert f"{offered}" in str(error.value)
-    damaged = first.folder.newest()
     with pytest.raises(CheckpointError) as again:
         tiny.run(tmp_path, *EVERY, resume=damaged)
     assert file in str(again.value)
     ended = tiny.run(tmp_path, *EVERY, resume=offered)
-    assert ended.folder.path == first.folder.path
+    assert ended.folder.path == stopped.path
     assert weights(ended) == weights(whole)
     assert tiny.records(ended, "train_loss") == tiny.records(whole, "train_loss")
 
 
 @pytest.mark.parametrize("damage", [cut, flip])
-def test_what_is_saved_after_a_damaged_checkpoint_is_the_newest(tmp_path, damage):
+def test_what_is_saved_after_a_damaged_checkpoint_is_the_newest(stopped, tmp_path, damage):
     """Stopped again before the step of the damaged one is reached."""
-    first = tiny.run(tmp_path, *EVERY, "train.steps=4", name="a")
-    damage(first.folder.newest() / "model.safetensors")
-    offered = first.folder.checkpoints / "step-000002"
+    damage(stopped.newest() / "model.safetensors")
+    offered = stopped.checkpoints / "step-000002"
     tiny.run(tmp_path, *EVERY, "train.steps=3", resume=offered)
-    assert first.folder.newest().name == "step-000003"
+    assert stopped.newest().name == "step-000003"
     assert tiny.run(tmp_path, *EVERY, name="a", resume="auto").progress.step == 6
 
 

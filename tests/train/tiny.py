@@ -4,11 +4,11 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+import forked
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
@@ -171,7 +171,12 @@ if place:
     owner, *names = importlib.import_module(module), *path.split(".")
     for each in names[:-1]:
         owner = getattr(owner, each)
-    setattr(owner, names[-1], dying(getattr(owner, names[-1])))
+    plain = getattr(owner, names[-1])
+    fatal = dying(plain)
+    setattr(owner, names[-1], fatal)
+    for module in list(sys.modules.values()):  # those that have imported the name
+        if module.__name__.startswith("mlx_transformers") and vars(module).get(names[-1]) is plain:
+            setattr(module, names[-1], fatal)
 from mlx_transformers.cli.main import main
 main()
 """
@@ -185,15 +190,8 @@ def mlxt(
     env = {key: value for key, value in os.environ.items() if key != "MLXT_CACHE"}
     env |= {"MLXT_CACHE": CACHE} if CACHE else {}
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-c", MLXT, os.environ["MLXT_CACHE"], f"{at}:{call}:{name}", *words],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    program = ["-c", MLXT, os.environ["MLXT_CACHE"], f"{at}:{call}:{name}", *words]
+    return forked.run(program, cwd=folder, env=env)
 
 
 def words(folder: Path, *sets: str, name: str, resume: str | None = "auto") -> list[str]:
