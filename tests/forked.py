@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +154,8 @@ def main() -> None:
     if program == "-c":
         code, *arguments = arguments
         sys.argv, sys.path = ["-c", *arguments], ["", *sys.path]
-        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(code, "<string>", "exec"), vars(sys.modules["__main__"]))
     else:
         sys.argv, sys.path = [program, *arguments], [str(Path(program).parent), *sys.path]
         runpy.run_path(program, run_name="__main__")

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -102,13 +100,8 @@ def test_a_signal_ends_a_rank_that_waits_for_the_others_to_start(tmp_path: Path)
 
 def test_an_odd_limit_is_a_sentence(tmp_path: Path) -> None:
     code = "from mlx_transformers.distributed.launch import join_job\nwith join_job(): pass"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(tiny.ROOT), "MLXT_HEARTBEAT_SECONDS": "odd"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = os.environ | {"MLXT_HEARTBEAT_SECONDS": "odd"}
+    done = forked.run(["-c", code], cwd=tmp_path, env=env)
     assert done.returncode == 1
     assert "MLXT_HEARTBEAT_SECONDS is 'odd', which is not a number of seconds" in done.stderr
 

@@ -1,9 +1,9 @@
 """The Python of the quickstart, run in order on a small text."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 from .pages import ROOT, blocks
 
@@ -40,15 +40,8 @@ def test_the_snippets_run_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     parent = ROOT / "recipes" / "mistral_tiny.toml"
     (tmp_path / "recipes" / "mistral_tiny.toml").write_text(SMALL.format(parent=parent))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "MLX_DISABLE_COMPILE": "1",
-        "MLXT_CACHE": str(tmp_path / "cache"),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    env = os.environ | {"MLXT_CACHE": str(tmp_path / "cache")}
+    done = forked.run(["-c", code], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs" / "from-python" / "log.jsonl").exists()
     assert "tokens/s" in done.stdout

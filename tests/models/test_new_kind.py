@@ -3,10 +3,9 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 CAPTIONER = Path(__file__).with_name("captioner.py")
@@ -83,13 +82,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
         "eval": ["eval", "runs/seen"],
         "export": ["export", "runs/seen"],
     }
-    done = subprocess.run(
-        [sys.executable, str(CAPTIONER), json.dumps(list(commands.values()))],
-        cwd=folder,
-        env=os.environ | {"MLX_DISABLE_COMPILE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    words = [str(CAPTIONER), json.dumps(list(commands.values()))]
+    done = forked.run(words, cwd=folder, env=os.environ)
     assert done.returncode == 0, done.stderr
     return dict(zip(commands, map(tuple, json.loads(done.stdout)), strict=True))
 

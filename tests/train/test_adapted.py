@@ -2,23 +2,17 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 from . import tiny
 
 
 def test_an_adapter_trains_resumes_and_decodes_without_edits_elsewhere(tmp_path):
     script = Path(__file__).with_name("adapted.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tiny.write(tmp_path)), str(tmp_path / "runs")],
-        env=os.environ | {"PYTHONPATH": str(tiny.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    words = [str(script), str(tiny.write(tmp_path)), str(tmp_path / "runs")]
+    done = forked.run(words, cwd=tmp_path, env=os.environ)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     adapters = [f"stack.blocks.{i}.mixer.kv.lora_{x}" for i in range(2) for x in "ab"]
