@@ -130,6 +130,16 @@ def elu_plus_one(x: mx.array) -> mx.array:
     return mx.where(x > 0, x + 1, mx.exp(mx.minimum(x, 0)))
 
 
+def taylor_features(x: mx.array) -> mx.array:
+    """Features whose products are `1 + s + s²/2` of `s = q · k / √K`, `[..., 1 + K + K²]`.
+
+    The second-order Taylor series of `exp(s)` (Arora et al. 2024, Based, equation 3).
+    """
+    x = x * x.shape[-1] ** -0.25
+    squares = (x[..., :, None] * x[..., None, :]).flatten(-2) * 0.5**0.5
+    return mx.concatenate([mx.ones_like(x[..., :1]), x, squares], axis=-1)
+
+
 def linear_attention_flops(
     at_length: int,
     *,

@@ -50,6 +50,27 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
     return path
 
 
+def cost_curves(
+    curves: Mapping[str, Mapping[int, float]], path: Path, across: str, up: str
+) -> Path:
+    """Plot a cost against a size, one line per name, on logarithmic axes: a slope is an exponent.
+
+    Args:
+        curves: by name, the cost of each size.
+        path: the file to write; its suffix chooses the format.
+        across, up: names of the axes.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    with _named_lines(path, across, up) as axes:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        for name, points in curves.items():
+            axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
+    return path
+
+
 Bar = tuple[float, float, float]
 """A measure, and the interval around it: value, low, high."""
 

@@ -30,6 +30,12 @@ ROWS = [
         {"kind": "linear_attention", "n_heads": 2, "chunk": 4},
         pairs=False,
     ),
+    Row(
+        "mixer",
+        "based",
+        {"kind": "linear_attention", "n_heads": 2, "key_dim": 6, "features": "taylor", "chunk": 4},
+        pairs=False,
+    ),
     recurrent("gla", "gla", gate_rank=3),
     recurrent("gla in one chunk of tiles", "gla", chunk=16, normaliser=2.0),
     recurrent("gla with a decay per head", "gla", decay="head", key_dim=12),
@@ -53,7 +59,7 @@ DELTA = GATED | {
 CHANGES = {
     "retention": GATED | {"parallel": Change(False, row="retention of all pairs", result=False)},
     "linear_attention": {name: value for name, value in WIDTHS.items() if name != "value_dim"}
-    | {"eps": 0.5},
+    | {"eps": 0.5, "features": "taylor"},
     "gla": GATED
     | {
         "decay": Change("head", row="gla in one chunk of tiles"),

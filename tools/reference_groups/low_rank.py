@@ -3,7 +3,12 @@
 import mlx.core as mx
 
 from mlx_transformers.ops.activations import ACTIVATIONS
-from mlx_transformers.ops.linear_attention import elu_plus_one, normalised_linear_attention
+from mlx_transformers.ops.linear_attention import (
+    elu_plus_one,
+    normalised_linear_attention,
+    taylor_features,
+)
+from mlx_transformers.ops.linear_attention import linear_attention as recurrence
 from mlx_transformers.ops.linformer import linformer_attention
 from mlx_transformers.ops.lsh import LshPattern, hash_buckets, lsh_attention
 from mlx_transformers.ops.nystrom import depthwise_conv, nystrom_attention
@@ -38,6 +43,16 @@ def linear_attention(case: Case) -> Arrays:
     if not causal:
         return {"out": heads_first(out)}
     return {"out": heads_first(out), "final_kv": last[..., :-1], "final_k_sum": last[..., -1]}
+
+
+def based(case: Case) -> Arrays:
+    """Linear attention by the Taylor series of the exponential, with or without its normaliser."""
+    q, k, v = (case.inputs[name] for name in "qkv")
+    features = taylor_features(q), taylor_features(k), v
+    if case.options.get("normalised", True):
+        eps = case.options.get("eps", 1e-6)
+        return {"o": normalised_linear_attention(*features, eps=eps)[0]}
+    return {"o": recurrence(*features, scale=1.0)[0]}
 
 
 def linformer(case: Case) -> Arrays:
@@ -143,6 +158,7 @@ def _features(case: Case, arrays: Arrays, name: str, through: bool) -> mx.array:
 
 
 RULES = (
+    Rule(r"ops\.based\.", based),
     Rule(r"LinearAttention\b", linear_attention),
     Rule(r"LinformerSelfAttention", linformer),
     Rule(r"LSHAttention", lsh),

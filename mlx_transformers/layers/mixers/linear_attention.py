@@ -1,5 +1,6 @@
 """Linear attention: a feature map in the place of the softmax."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
@@ -13,14 +14,23 @@ from ...ops.linear_attention import (
     elu_plus_one,
     linear_attention_flops,
     normalised_linear_attention,
+    taylor_features,
 )
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear
 from .head_states import Chunk, row_facts, split_heads, width_of_heads, zero_state
 
+FEATURES: dict[str, Callable[[mx.array], mx.array]] = {
+    "elu": elu_plus_one,
+    "taylor": taylor_features,
+}
+
 
 class LinearAttention(MixerKind):
-    """Linear attention: `o_t = Σ_s φ(k_s)·φ(q_t) v_s / (Σ_s φ(k_s)·φ(q_t) + eps)`, φ = elu + 1.
+    """Linear attention: `o_t = Σ_s φ(k_s)·φ(q_t) v_s / (Σ_s φ(k_s)·φ(q_t) + eps)`.
+
+        elu     φ(x) = elu(x) + 1                      Katharopoulos et al. 2020, equation 7
+        taylor  φ(q)·φ(k) = 1 + s + s²/2, s = q·k/√K   Arora et al. 2024 (Based), equation 3
 
     Katharopoulos et al. 2020, "Transformers are RNNs", equations 4 to 9 and 16 to 20. In a causal
     pass s ends at t, otherwise the sums are over the whole document.
@@ -31,6 +41,8 @@ class LinearAttention(MixerKind):
     """Heads H."""
     key_dim: int | None = Field(None, ge=1)
     """Width of the queries, and of the keys, of all heads together; none means dim."""
+    features: Literal["elu", "taylor"] = "elu"
+    """The feature map φ; the second has 1 + K + K² features, so that K is small (Based: 16)."""
     eps: float = Field(1e-6, gt=0)
     """Added to the sum of the weights."""
     chunk: Chunk = 64
@@ -43,19 +55,24 @@ class LinearAttention(MixerKind):
             width_of_heads("model.dim", dim, self.n_heads),
         )
 
+    def n_features(self, dim: int) -> int:
+        """Features of a key of one head."""
+        key_dim = self.widths(dim)[0]
+        return key_dim if self.features == "elu" else 1 + key_dim + key_dim**2
+
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, q and k before and after the feature map, v with its ones, sums and output."""
         keys = self.key_dim or dim
-        return float((dim + 5 * keys + 4 * dim) * at.itemsize)
+        features = 3 * keys if self.features == "elu" else 2 * self.n_heads * self.n_features(dim)
+        return float((dim + 2 * keys + features + 4 * dim) * at.itemsize)
 
     def flops(self, dim: int, length: int) -> float:
         """Products within chunks and with states; the normaliser is one more value."""
-        key_dim, value_dim = self.widths(dim)
         return linear_attention_flops(
             length,
             n_heads=self.n_heads,
-            key_dim=key_dim,
-            value_dim=value_dim + 1,
+            key_dim=self.n_features(dim),
+            value_dim=self.widths(dim)[1] + 1,
             chunk=self.chunk,
         )
 
@@ -64,12 +81,13 @@ class LinearAttention(MixerKind):
 
 
 class LinearAttentionMixer(nn.Module):
-    """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix `[K, V + 1]` per head."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix of features by V + 1."""
 
     def __init__(self, config: LinearAttention, dim: int) -> None:
         super().__init__()
         self.n_heads, self.chunk, self.eps = config.n_heads, config.chunk, config.eps
         self.key_dim, self.value_dim = config.widths(dim)
+        self.features, self.n_features = FEATURES[config.features], config.n_features(dim)
         self.q, self.k = (nn.Linear(dim, self.n_heads * self.key_dim, bias=False) for _ in range(2))
         self.v = nn.Linear(dim, dim, bias=False)
         self.o = ResidualLinear(dim, dim, bias=False)
@@ -79,7 +97,7 @@ class LinearAttentionMixer(nn.Module):
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros; the last value of each key is the sum of weights."""
-        return zero_state(batch, self.n_heads, self.key_dim, self.value_dim + 1)
+        return zero_state(batch, self.n_heads, self.n_features, self.value_dim + 1)
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`."""
@@ -91,8 +109,8 @@ class LinearAttentionMixer(nn.Module):
     ) -> tuple[mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
         out, state = normalised_linear_attention(
-            elu_plus_one(q),
-            elu_plus_one(k),
+            self.features(q),
+            self.features(k),
             v,
             eps=self.eps,
             causal=causal,
