@@ -70,5 +70,10 @@ def _model(recipe: Recipe, vocab_size: int) -> Model:
                 f"train.recompute names block {outside[0]}, but the model has blocks 0 to "
                 f"{count - 1}."
             )
+        if chosen and any(tower.reversible for tower in recipe.model.towers()):
+            raise RecipeError(
+                "train.recompute has no effect on a reversible stack, which saves no activations: "
+                "leave it out."
+            )
         recompute_layers(model, frozenset(chosen))
     return model

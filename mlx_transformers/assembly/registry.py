@@ -89,6 +89,7 @@ from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import LayerNorm, NoNorm, RmsNorm
 from ..layers.pools import Classifier, Sentence
 from ..layers.positions.alibi import Alibi
+from ..layers.positions.axial import Axial
 from ..layers.positions.buckets import Buckets
 from ..layers.positions.disentangled import Disentangled as DisentangledPosition
 from ..layers.positions.learned import Learned
@@ -170,7 +171,7 @@ fill(
     of=ScalingKind,
 )
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets, of=PositionKind)
-fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
+fill("position", Shaw, TransformerXL, DisentangledPosition, Axial, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)

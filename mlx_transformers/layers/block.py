@@ -19,8 +19,10 @@ from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..core.shapes import BTD
 from ..recipe.config import Config
 from ..recipe.slot import Slot
+from .ffn_chunks import in_chunks
 from .kinds import (
     CrossMixerKind,
+    ExpertKind,
     FfnKind,
     MixerKind,
     NormKind,
@@ -65,6 +67,9 @@ class Block(Config):
     encoder-decoder."""
     ffn: Annotated[FfnKind, Slot("ffn")] | None = None
     """Transforms each position on its own; none means a block of a mixer alone (Mamba)."""
+    ffn_chunk: int | None = Field(None, ge=1)
+    """Positions that the ffn computes at once, and again in the backward pass, so that its hidden
+    features are in memory for no more of them (Reformer); none means all."""
     branch: Annotated[MixerKind, Slot("mixer")] | None = None
     """A mixer beside the whole block whose output joins the block's, `norm(y + branch(x))` (the
     convolution of DeBERTa v2's first block)."""
@@ -90,6 +95,12 @@ class Block(Config):
             )
         if self.ffn is None and self.ffn_norm is not None:
             raise ValueError("ffn_norm has no effect without ffn: set ffn, or unset ffn_norm.")
+        if self.ffn_chunk is not None and not isinstance(self.ffn, ExpertKind):
+            kind = "none" if self.ffn is None else f"'{self.ffn.kind}'"
+            raise ValueError(
+                f"ffn_chunk goes with an ffn that computes each position on its own, such as 'mlp' "
+                f"or 'glu', and ffn.kind is {kind}: unset ffn_chunk."
+            )
         if self.cross is not None and self.arrangement != "sequential":
             raise ValueError("cross goes with arrangement = 'sequential'.")
         if self.cross is not None and not isinstance(self.cross, CrossMixerKind):
@@ -147,6 +158,8 @@ class Block(Config):
         """Bytes per token that the block runs on."""
         parts = self.sublayers
         inside = sum(part.saved_bytes(dim, at) for part in parts)
+        if self.ffn is not None and self.ffn_chunk is not None:
+            inside += dim * at.itemsize - self.ffn.saved_bytes(dim, at)  # the chunks of its input
         around = residual_saved_bytes(self.norm, self.placement, self.dropout, dim, at)
         if self.branch is not None:
             inside += self.branch.saved_bytes(dim, at)
@@ -263,8 +276,30 @@ class BlockModule(nn.Module):
 
         return mix
 
+    def added(self, name: str, x: BTD, ctx: Context) -> BTD:
+        """What the sublayer `name`, mixer or ffn, adds to a residual stream x."""
+        ctx = self._with_position(ctx)
+        residual: Residual = self[f"{name}_residual"]
+        return residual.added(x, self._over(name, ctx), ctx)
+
+    def added_step(self, name: str, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
+        """`added` for the next T tokens of every row, and the block's new state."""
+        if name not in state:
+            return self.added(name, x, ctx), state
+        ctx, after = self._with_position(ctx), dict(state)
+
+        def mix(h: mx.array) -> mx.array:
+            y, after[name] = self[name].step(h, state[name], ctx)
+            return y
+
+        residual: Residual = self[f"{name}_residual"]
+        return residual.added(x, mix, ctx), after
+
     def _over(self, name: str, ctx: Context) -> Mix:
         """The function of a sublayer over a whole sequence, or of one without a decode state."""
+        chunk = self.config.ffn_chunk
+        if name == "ffn" and chunk is not None:
+            return lambda h: in_chunks(self.ffn, h, chunk, ctx)
         return lambda h: self[name](h, ctx)
 
     def _with_position(self, ctx: Context) -> Context:

@@ -127,6 +127,21 @@ def vocabulary_head(head: HeadKind, vocab_size: int, dim: int) -> "LmHeadModule"
     return head.build(vocab_size, dim)
 
 
+def refuse_tied(head: HeadKind, reversible: str | None) -> None:
+    """Reject a head that reads two streams side by side by an embedding table of half their width.
+
+    Raises:
+        ValueError: it does.
+    """
+    if reversible != "concatenate" or not isinstance(head, VocabularyHead):
+        return
+    if head.tied and head.width is None:
+        raise ValueError(
+            "head.tied uses the embedding table of width dim, and reversible = 'concatenate' gives "
+            "vectors twice as wide: set head.tied = false, or reversible = 'mean'."
+        )
+
+
 def refuse_without_map(activation: Activation | None, norm: Kind | None, map_bias: bool) -> None:
     """Reject norm or map_bias when activation is None: there is no inner layer for them.
 

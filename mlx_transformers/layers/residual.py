@@ -66,6 +66,12 @@ class Residual(nn.Module):
 
     def join(self, x: BTD, y: BTD, ctx: Context) -> BTD:
         """Add the sublayer's output to the stream: `out(skip · x + scale · drop(y))`."""
+        return self._norm("out", (x if self.skip == 1.0 else self.skip * x) + self._scaled(y, ctx))
+
+    def added(self, x: BTD, f: Callable[[mx.array], mx.array], ctx: Context) -> BTD:
+        """What the sublayer adds to a stream, `scale · drop(post(f(pre(x))))`."""
+        return self._scaled(self._norm("post", f(self.before(x))), ctx)
+
+    def _scaled(self, y: mx.array, ctx: Context) -> mx.array:
         y = ctx.dropout(y, self.dropout)
-        y = y if self.scale == 1.0 else self.scale * y
-        return self._norm("out", (x if self.skip == 1.0 else self.skip * x) + y)
+        return y if self.scale == 1.0 else self.scale * y

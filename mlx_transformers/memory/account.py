@@ -127,6 +127,8 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     inputs = [layer.input_bytes for layer in layers]
     # A checkpointed block saves its input, and the residual stream between mixer and ffn.
     saved = [2 * inputs[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
+    again = {i for i, layer in enumerate(layers) if layer.reversible} | job.recomputed
+    saved = [0.0 if layer.reversible else one for layer, one in zip(layers, saved, strict=True)]
     edges = _edges(job, inputs[-1])
     held = _held(job)
     base = sum(held.values()) + edges
@@ -138,7 +140,7 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     phases = {"loss": base + sum(saved) + _loss(job, queue, working[-1])}
     made = queue.head_backward * _embedding(job)
     for i in reversed(range(len(blocks))):
-        own = saved[i] + queue.again * blocks[i] if i in job.recomputed else blocks[i] + working[i]
+        own = saved[i] + queue.again * blocks[i] if i in again else blocks[i] + working[i]
         phases[f"backward of block {i}"] = base + sum(saved[:i]) + made + own
         made += grads[i] + (queue.shared * blocks[i] if shared[i] else 0.0)
     phases["update"] = sum(held.values()) + _update(job, queue, sum(grads) + others)

@@ -17,6 +17,7 @@ class Part:
     config: SavesBytes
     dim: int
     at: ActivationShape
+    reversible: bool = False
 
     @property
     def input_bytes(self) -> float:
@@ -122,4 +123,4 @@ class Job:
             n = self.tensor_parallel
             layer = layer.part(tower.dim, n) if n > 1 else layer
         biased = position is not None and position.adds_to_scores
-        return Part(layer, tower.dim, replace(at, biased=biased))
+        return Part(layer, tower.dim, replace(at, biased=biased), tower.reversible)

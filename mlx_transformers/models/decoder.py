@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import mlx.core as mx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.context import Context, Cursor, Layout
 from ..core.task import Task
-from ..layers.heads import vocabulary_head
+from ..layers.heads import refuse_tied, vocabulary_head
 from ..layers.kinds import HeadKind, InitKind
 from ..layers.mtp import MultiTokenKind
 from ..ops.unembedding import Unembedding
@@ -37,6 +37,16 @@ class Decoder(Tower, ModelKind):
     init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 
+    @model_validator(mode="after")
+    def _fits_both_streams(self) -> "Decoder":
+        refuse_tied(self.head, self.reversible)
+        if self.ahead is not None and self.reversible == "concatenate":
+            raise ValueError(
+                "ahead reads vectors of width dim, and reversible = 'concatenate' doubles it: set "
+                "reversible = 'mean', or unset ahead."
+            )
+        return self
+
     def towers(self) -> list[TowerSpec]:
         return [self.spec("", self.dim)]
 
@@ -64,7 +74,7 @@ class DecoderModel(TowerModule, Decodable):
         super().__init__(config, vocab_size, config.dim, config.max_seq_len)
         self.max_seq_len = config.max_seq_len
         self.vocab_size = vocab_size
-        self.head = vocabulary_head(config.head, vocab_size, config.dim)
+        self.head = vocabulary_head(config.head, vocab_size, config.width(config.dim))
         if config.ahead is not None:
             own = (config.norm, config.layers()[-1])
             self.ahead = config.ahead.build(config.dim, config.max_seq_len, *own)

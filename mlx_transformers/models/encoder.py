@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.task import Task
-from ..layers.heads import LmHeadModule
+from ..layers.heads import LmHeadModule, refuse_tied
 from ..layers.kinds import HeadKind, InitKind, PoolKind
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
@@ -37,6 +37,12 @@ class Encoder(Tower, ModelKind):
     init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 
+    @model_validator(mode="after")
+    def _fits_both_streams(self) -> "Encoder":
+        if self.head is not None:
+            refuse_tied(self.head, self.reversible)
+        return self
+
     def towers(self) -> list[TowerSpec]:
         return [self.spec("", self.dim)]
 
@@ -60,9 +66,9 @@ class EncoderModel(TowerModule, Model):
         self.max_seq_len = config.max_seq_len
         self.vocab_size = vocab_size
         if config.head is not None:
-            self.head = config.head.build(vocab_size, config.dim)
+            self.head = config.head.build(vocab_size, config.width(config.dim))
         if config.pool is not None:
-            self.pool = config.pool.build(config.dim)
+            self.pool = config.pool.build(config.width(config.dim))
 
     def stacks(self) -> list[Stack]:
         return [self.stack]

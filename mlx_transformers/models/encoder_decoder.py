@@ -46,6 +46,11 @@ class EncoderDecoder(ModelKind):
             raise ValueError("decoder.block has no cross mixer, so it would not read the source.")
         if any(block.cross is not None for block in self.encoder.layers()):
             raise ValueError("encoder.block has a cross mixer, but nothing to read: unset it.")
+        if self.encoder.reversible == "concatenate":
+            raise ValueError(
+                "encoder.reversible = 'concatenate' gives a memory twice as wide as cross "
+                "attention reads: set 'mean'."
+            )
         return self
 
     def towers(self) -> list[TowerSpec]:

@@ -47,6 +47,7 @@ class TowerSpec:
         names: the layers' names, those of `pattern`; repeated until there is one for each.
         reads_source: whether it reads the batch's `source` rather than its `tokens`.
         stride: items of its row that make one position, such as the pixels of a patch.
+        reversible: whether its layers save no activations (models/reversible.py).
     """
 
     path: str
@@ -57,6 +58,7 @@ class TowerSpec:
     names: Sequence[str] = ("block",)
     reads_source: bool = False
     stride: int = 1
+    reversible: bool = False
 
 
 class ModelKind(Kind, ABC):

@@ -17,6 +17,14 @@ from ..layers.parameter import Place
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .model import SavesBytes, TowerSpec
+from .reversible import (
+    Join,
+    JoinedNorm,
+    Streams,
+    check_reversible,
+    run_reversible,
+    step_reversible,
+)
 
 
 class Tower(Config):
@@ -42,8 +50,26 @@ class Tower(Config):
     inner_group_num)."""
     depth: Annotated[DepthKind, Slot("depth")] | None = None
     """How the layers follow each other; none means one after the other, all of them."""
+    reversible: Join | None = None
+    """Reversible residuals over two streams, which save no activations and end as their `mean` or
+    side by side (`concatenate`); none means ordinary ones (Reformer)."""
     norm: Annotated[NormKind, Slot("norm")]
     """The normalisation after the last block."""
+
+    @model_validator(mode="after")
+    def _blocks_can_be_undone(self) -> "Tower":
+        if self.reversible is not None:
+            check_reversible(self.layers())
+        if self.reversible is not None and self.depth is not None:
+            raise ValueError(
+                "depth runs blocks over one residual stream, and reversible has two: unset one of "
+                "them."
+            )
+        return self
+
+    def width(self, dim: int) -> int:
+        """Width of the tower's output, for a residual stream of width `dim`."""
+        return 2 * dim if self.reversible == "concatenate" else dim
 
     @model_validator(mode="after")
     def _pattern_names_blocks(self) -> "Tower":
@@ -91,7 +117,19 @@ class Tower(Config):
         names = tuple(self.pattern or ("block",))
         if self.depth is not None:
             edges = (*edges, DepthCost(self.depth, self.n_layers))
-        return TowerSpec(path, dim, self.layers(), edges, self.position, names, reads_source)
+        if self.reversible is not None:
+            joined = JoinedNorm(self.norm) if self.reversible == "concatenate" else self.norm
+            edges = (self.embed, Streams(), joined)
+        return TowerSpec(
+            path,
+            dim,
+            self.layers(),
+            edges,
+            self.position,
+            names,
+            reads_source,
+            reversible=self.reversible is not None,
+        )
 
     def layers(self) -> list[Block]:
         """The block of each layer."""
@@ -139,6 +177,7 @@ class Stack(nn.Module):
         self.recomputed: frozenset[int] = frozenset()
         if config.depth is not None:
             self.depth = config.depth.build(dim, self.n_layers)
+        self.reversible = config.reversible
 
     def layers(self) -> list[BlockModule]:
         """The block of each layer; some are the same object where layers share weights."""
@@ -147,6 +186,8 @@ class Stack(nn.Module):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         layers = self.layers()
+        if self.reversible is not None:
+            return run_reversible(layers, x, ctx, self.reversible)
 
         def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
@@ -195,6 +236,8 @@ class Stack(nn.Module):
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
         """Continue every row by the T tokens of `x`."""
         after, layers = list(states), self.layers()
+        if self.reversible is not None:
+            return step_reversible(layers, x, states, ctx, self.reversible)
 
         def run(i: int, x: mx.array) -> mx.array:
             x, after[i] = layers[i].step(x, states[i], ctx)
@@ -215,7 +258,7 @@ class TowerModule(nn.Module):
         self.embed = config.embed.build(vocab_size, dim, table)
         self.position = config.position.build(config.embed.position_width(dim), max_seq_len)
         self.stack = Stack(config, dim, max_seq_len)
-        self.norm = config.norm.build(dim)
+        self.norm = config.norm.build(config.width(dim))
 
     def embed_tokens(
         self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None

@@ -6,7 +6,7 @@ from mlx_transformers.layers.residual import Placement
 
 from .ffns import CHANNEL, GLU, MOE
 from .mixers import CROSS, HEADS
-from .suite import Row, last
+from .suite import Change, Row, last
 
 BLOCK = {
     "placement": "pre",
@@ -32,6 +32,7 @@ ROWS = [
         for name in get_args(Placement)
     ),
     Row("block", "a branch", BLOCK | {"branch": {"kind": "convolution", "kernel": 3}}),
+    Row("block", "an ffn in chunks", BLOCK | {"ffn_chunk": 4, "dropout": 0.2}),
     Row("block", "experts", BLOCK | {"ffn": MOE}),
     Row("block", "an ffn with a state", BLOCK | {"ffn": CHANNEL}),
     Row(
@@ -57,5 +58,6 @@ CHANGES = {
         "mixer": HEADS | {"n_heads": 2},
         "ffn": MOE,
         "route": {"capacity": 0.5},
+        "ffn_chunk": Change(2, result=False),
     }
 }

@@ -73,6 +73,10 @@ BOTH_WAYS = BERT | {
     "embed": {"kind": "token"},
 }
 TOWER = {name: LLAMA[name] for name in ("n_layers", "embed", "position", "block", "norm")}
+REFORMER = LLAMA | {
+    "reversible": "concatenate",
+    "block": BLOCK | {"ffn": MOE | {"router": LOSSES}, "dropout": 0.1, "scale": 0.5},
+}
 T5 = {
     **{name: LLAMA[name] for name in ("dim", "max_seq_len", "init")},
     "kind": "encoder_decoder",
@@ -114,6 +118,8 @@ ROWS = [
         T5 | {"decoder": T5["decoder"] | {"position": {"kind": "learned"}}},
     ),
     Row("model", "two tables", T5 | {"shared": False}),
+    Row("model", "reformer", REFORMER, compiled=True),
+    Row("model", "a mean of two streams", REFORMER | {"reversible": "mean", "n_distinct": 1}),
     *recurrent.ROWS,
 ]
 
@@ -135,6 +141,7 @@ CHANGES = {
         "init": {"kind": "xavier"},
         "ahead": {"kind": "mtp"},
         "depth": {"kind": "universal"},
+        "reversible": "mean",
     },
     "encoder": {
         "dim": 20,
@@ -153,6 +160,7 @@ CHANGES = {
         "head": {"kind": "lm", "tied": True},
         "pool": {"kind": "classifier", "n_classes": 2},
         "init": {"kind": "fan_in"},
+        "reversible": Change("mean", row="two kinds of block"),
     },
     "pair": {
         "generator": ELECTRA["generator"] | {"n_layers": 2},

@@ -37,6 +37,8 @@ ROWS = [
     lent("disentangled"),
     lent("disentangled in logarithms", max_distance=8, norm={"kind": "layer_norm"}, width=6),
     lent("disentangled and absolute", absolute=True),
+    position("axial", {"kind": "axial", "shape": (4, 8), "widths": (6, 10)}),
+    position("axial of three", {"kind": "axial", "shape": (2, 4, 4), "widths": (6, 5, 5)}),
     bias("alibi", {"kind": "alibi"}),
     bias("alibi scaled", {"kind": "alibi", "max_bias": 4.0, "scale": 0.5}),
     bias("buckets", {"kind": "buckets", "n_heads": 4, "n_buckets": 6, "max_distance": 6}),
@@ -48,6 +50,7 @@ ROWS = [
 
 CHANGES = {
     "none": {},
+    "axial": {"shape": (8, 4), "widths": (8, 8), "std": 0.5},
     "sinusoidal": {
         "theta": 100.0,
         "layout": "halves",
