@@ -108,7 +108,51 @@ MORE: dict[str, tuple[Any, ...]] = {
 }
 """Relatives of those below."""
 
+MAMBA = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "state_size": 4,
+    "time_step_rank": 3,
+    "intermediate_size": 32,
+}
+MAMBA2 = {"mamba_n_heads": 4, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 4}
+
+STATE_SPACES: dict[str, tuple[Any, ...]] = {
+    "mamba": ("MambaForCausalLM", {**MAMBA, "conv_kernel": 3}),
+    "falcon_mamba": ("FalconMambaForCausalLM", {**MAMBA, "use_conv_bias": False}),
+    "mamba2": (
+        "Mamba2ForCausalLM",
+        {"hidden_size": 16, "num_heads": 4, "head_dim": 8, "n_groups": 2, "state_size": 6}
+        | {"chunk_size": 4, "time_step_limit": (0.2, 0.9), "tie_word_embeddings": True},
+    ),
+    "jamba": (
+        "JambaForCausalLM",
+        {"num_hidden_layers": 5, "attn_layer_period": 3, "attn_layer_offset": 1}
+        | {"num_experts": 3, "mamba_d_state": 4, "mamba_dt_rank": 3},
+    ),
+    "bamba": (
+        "BambaForCausalLM",
+        {**MAMBA2, "num_hidden_layers": 3, "attn_layer_indices": [1], "attention_bias": True},
+    ),
+    "falcon_h1": (
+        "FalconH1ForCausalLM",
+        {**MAMBA2, "mamba_d_ssm": 24, "mamba_rms_norm": True, "projectors_bias": True}
+        | {"ssm_multipliers": [0.5, 1.5, 0.7, 1.2, 0.9], "ssm_in_multiplier": 1.3}
+        | {"ssm_out_multiplier": 0.8, "attention_in_multiplier": 1.1, "key_multiplier": 0.6}
+        | {"attention_out_multiplier": 0.9, "mlp_multipliers": [0.7, 1.4]}
+        | {"embedding_multiplier": 2.0, "lm_head_multiplier": 0.5, "head_dim": 4},
+    ),
+    "lfm2": (
+        "Lfm2ForCausalLM",
+        {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}
+        | {"conv_L_cache": 4, "block_auto_adjust_ff_dim": False},
+    ),
+}
+"""State spaces, and the hybrids of them and attention. Their input projections have no bias here:
+it would write into padding, which their convolutions read."""
+
 DECODERS: dict[str, tuple[Any, ...]] = {
+    **STATE_SPACES,
     "llama_linear": ("LlamaForCausalLM", rope("linear", factor=4.0)),
     "llama_dynamic": ("LlamaForCausalLM", rope("dynamic", factor=4.0)),
     "llama_llama3": (

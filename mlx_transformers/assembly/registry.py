@@ -82,6 +82,8 @@ from ..layers.mixers.rg_lru import RgLru
 from ..layers.mixers.rwkv4 import Rwkv4
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
+from ..layers.mixers.short_convolution import ShortConvolution
+from ..layers.mixers.side_by_side import SideBySide
 from ..layers.mixers.slstm import Slstm
 from ..layers.mixers.sparse_transformer import SparseTransformer
 from ..layers.mixers.streaming_attention import StreamingAttention
@@ -176,7 +178,7 @@ fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
 fill("mixer", Rwkv4, RgLru, Mingru, Slstm, of=MixerKind)
-fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
+fill("mixer", S4, S4d, Mamba, Mamba2, ShortConvolution, SideBySide, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)

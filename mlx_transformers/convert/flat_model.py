@@ -37,6 +37,10 @@ def derive(part: Table, dim: int | None) -> None:
     if part["kind"] == "latent":
         width = part["nope_dim"] + part["rope_dim"]
         part["scale"] = part.get("scale") or width**-0.5
+    if part["kind"] in ("mamba", "mamba2") and dim is not None:
+        part["inner_dim"] = part.get("inner_dim") or 2 * dim
+    if part["kind"] == "mamba" and dim is not None:
+        part["dt_rank"] = part.get("dt_rank") or -(-dim // 16)
     if part["kind"] == "mlm" and part.get("width") == dim:
         part["width"] = None
     if part["kind"] == "token" and part.get("scale") == "one":

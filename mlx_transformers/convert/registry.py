@@ -5,6 +5,7 @@ from .config import HfConfig
 from .families.albert import ALBERT
 from .families.apertus import APERTUS
 from .families.arcee import ARCEE
+from .families.bamba import BAMBA
 from .families.bart import (
     BART,
     BLENDERBOT,
@@ -43,6 +44,7 @@ from .families.esm import ESM
 from .families.eurobert import EUROBERT
 from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
+from .families.falcon_h1 import FALCON_H1
 from .families.flex_olmo import FLEX_OLMO
 from .families.fnet import FNET
 from .families.fsmt import FSMT
@@ -66,7 +68,11 @@ from .families.hunyuan_moe import HUNYUAN_MOE
 from .families.hyperclovax import HYPERCLOVAX
 from .families.ibert import IBERT
 from .families.jais2 import JAIS2
+from .families.jamba import JAMBA
+from .families.lfm2 import LFM2
 from .families.llama import LLAMA
+from .families.mamba import MAMBA
+from .families.mamba2 import MAMBA2
 from .families.minicpm3 import MINICPM3
 from .families.minimax_m2 import MINIMAX_M2
 from .families.ministral3 import MINISTRAL3
@@ -108,6 +114,7 @@ FAMILIES: tuple[Family, ...] = (
     ALBERT,
     APERTUS,
     ARCEE,
+    BAMBA,
     BART,
     BERT,
     BIG_BIRD,
@@ -136,6 +143,7 @@ FAMILIES: tuple[Family, ...] = (
     EUROBERT,
     EXAONE4,
     FALCON,
+    FALCON_H1,
     FLAUBERT,
     FLEX_OLMO,
     FNET,
@@ -162,8 +170,12 @@ FAMILIES: tuple[Family, ...] = (
     HYPERCLOVAX,
     IBERT,
     JAIS2,
+    JAMBA,
+    LFM2,
     LLAMA,
     M2M_100,
+    MAMBA,
+    MAMBA2,
     MARIAN,
     MBART,
     MEGATRON_BERT,

@@ -49,6 +49,20 @@ def under(table: Iterable[Row], ours: str, theirs: str) -> list[Row]:
     ]
 
 
+def at_layers(table: Iterable[Row], layers: Iterable[int]) -> list[Row]:
+    """Return rows of `{i}` written out for some layers, which go before those of all layers."""
+
+    def at(names: Names, layer: int) -> Names:
+        return _each(names, lambda name: name.replace("{i}", str(layer)))
+
+    rows = list(table)
+    return [
+        replace(row, ours=at(row.ours, layer), theirs=at(row.theirs, layer))
+        for layer in layers
+        for row in rows
+    ]
+
+
 def within(table: Iterable[Row], ours: str) -> list[Row]:
     """Return the rows of our module `ours` and of the modules in it."""
     return [row for row in table if _is_within(as_tuple(row.ours)[0], ours)]

@@ -201,6 +201,30 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Multiplied:
+    """Weights beside constant factors of their config, which ours have in them.
+
+    Attributes:
+        outputs: groups of rows, each with a factor of their outputs; one of 0 rows is all.
+        inputs: factor of the inputs, which biases don't meet.
+    """
+
+    outputs: tuple[tuple[int, float], ...] = ((0, 1.0),)
+    inputs: float = 1.0
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x * self._factors(x) for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [x / self._factors(x) for x in ours]
+
+    def _factors(self, x: mx.array) -> mx.array:
+        each = [mx.full((n or x.shape[0],), factor) for n, factor in self.outputs]
+        rows = mx.concatenate(each)
+        return rows[:, None] * self.inputs if x.ndim == 2 else rows
+
+
+@dataclass(frozen=True)
 class Grouped:
     """A convolution of length 1 in G groups, `[F, D / G, 1]`, as a matrix `[F, D]` with zeros where
     a group doesn't look."""
@@ -244,6 +268,17 @@ class Reshape:
 
     def save(self, ours: Arrays) -> Arrays:
         return [x.reshape(self.theirs) for x in ours]
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """The kernel of a depthwise convolution, `[D, 1, W]` on their side, `[D, W]` on ours."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.squeeze(1) if x.ndim == 3 else x for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return [x[:, None] if x.ndim == 2 else x for x in ours]
 
 
 @dataclass(frozen=True)

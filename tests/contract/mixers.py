@@ -68,6 +68,7 @@ MAMBA2 = {
     "dt_limits": [0.01, 0.4],
     "chunk": 4,
 }
+BESIDE = {"kind": "side_by_side", "first": S4D, "second": {"kind": "short_convolution"}}
 
 ROWS = [
     Row("mixer", "multi-head", HEADS),
@@ -142,11 +143,21 @@ ROWS = [
     dilated("rectified dilated_convolution", kernel=2, dilation=3, unit="relu", hidden_dim=12),
     dilated("dilated_convolution of three", kernel=3, dilation=2, bias=False),
     Row("mixer", "cross of groups", CROSS | {"n_kv_heads": 2, "qk_norm": RMS}, sees=itself),
+    Row(
+        "mixer",
+        "short_convolution",
+        {"kind": "short_convolution"},
+        sees=last(3),
+        both=last(3),
+        pairs=False,
+        compiled=True,
+    ),
+    recurrence("side_by_side", **BESIDE),
     recurrence("s4d", **S4D, compiled=True),
     recurrence("s4d bilinear", **S4D, discretization="bilinear", gated=False, dropout=0.2),
     recurrence("s4", kind="s4", state_dim=4, chunk=4, compiled=True),
     recurrence("mamba", **MAMBA, compiled=True),
-    recurrence("mamba normed", **MAMBA, norm=RMS, bias=True, conv_bias=False),
+    recurrence("mamba normed", **MAMBA, norm=RMS, out_bias=True, conv_bias=False),
     recurrence("mamba2", **MAMBA2, compiled=True),
     recurrence(
         "mamba2 in groups",
@@ -155,7 +166,7 @@ ROWS = [
         norm_groups=4,
         D_per_feature=True,
         gated_norm="norm_first",
-        bias=True,
+        out_bias=True,
         conv_bias=False,
     ),
     recurrence("mamba2 without norm", **MAMBA2, gated_norm="none"),
@@ -201,6 +212,7 @@ SELECTIVE = {
     "dt_max": 0.5,
     "dt_floor": 0.05,
     "bias": True,
+    "out_bias": True,
     "conv_bias": False,
 }
 
@@ -231,6 +243,8 @@ CHANGES = {
         "k_bias": Change(False, row="disentangled in groups"),
         "table_dropout": 0.5,
     },
+    "short_convolution": {"kernel": 4, "bias": True},
+    "side_by_side": {"first": MAMBA, "second": MAMBA},
     "mamba": SELECTIVE | {"dt_rank": 3, "norm": {"kind": "rms_norm"}},
     "mamba2": SELECTIVE
     | {

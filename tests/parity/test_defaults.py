@@ -67,6 +67,11 @@ CONDITIONAL: dict[str, set[str]] = {
     # attention is relative only if `relative_attention` says so
     "deberta": {"max_relative_positions"},
     "deberta-v2": {"max_relative_positions", "share_att_key", "position_buckets", "norm_rel_ebd"},
+    # the class attends in no layer, or in all; a norm that is left out has no place
+    "bamba": {"attention_bias", "attention_dropout", "head_dim"}
+    | {"num_attention_heads", "num_key_value_heads"},
+    "lfm2": {"conv_L_cache", "conv_bias"},
+    "falcon_h1": {"mamba_norm_before_gate"},
     # full attention reads no block sizes; classes without this head don't pool
     "big_bird": {"block_size", "num_random_blocks"},
     "eurobert": {"classifier_pooling"},

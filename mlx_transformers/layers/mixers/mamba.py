@@ -46,7 +46,9 @@ class Mamba(StepSizes, MixerKind):
     norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation of the low-rank step sizes, of B, and of C (Jamba, Falcon-Mamba)."""
     bias: bool = False
-    """Whether the projections at both ends have a bias."""
+    """Whether the input projection has a bias."""
+    out_bias: bool = False
+    """Whether the output projection has a bias."""
     conv_bias: bool = True
     """Whether the convolution has a bias."""
 
@@ -97,7 +99,7 @@ class MambaMixer(nn.Module):
         states = mx.arange(1, config.state_dim + 1, dtype=mx.float32)
         self.A_log = mx.log(mx.broadcast_to(states, (inner, config.state_dim)))
         self.D = mx.ones((inner,))
-        self.o = ResidualLinear(inner, dim, bias=config.bias)
+        self.o = ResidualLinear(inner, dim, bias=config.out_bias)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         u, gate = split_last(self.inputs(x), 2)

@@ -59,7 +59,9 @@ class Mamba2(StepSizes, MixerKind):
     eps: float = Field(1e-5, gt=0)
     """Added to the mean square before the root."""
     bias: bool = False
-    """Whether the projections at both ends have a bias."""
+    """Whether the input projection has a bias."""
+    out_bias: bool = False
+    """Whether the output projection has a bias."""
     conv_bias: bool = True
     """Whether the convolution has a bias."""
     chunk: int = Field(64, ge=1)
@@ -152,7 +154,7 @@ class Mamba2Mixer(nn.Module):
         self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (heads,)))
         self.D = mx.ones((heads, config.head_dim) if config.D_per_feature else (heads,))
         self.norm = GatedRmsNorm(config, inner)
-        self.o = ResidualLinear(inner, dim, bias=config.bias)
+        self.o = ResidualLinear(inner, dim, bias=config.out_bias)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         gate, xbc, dt = mx.split(self.inputs(x), self.splits, axis=-1)

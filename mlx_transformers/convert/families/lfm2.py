@@ -1,0 +1,116 @@
+"""LFM2: gated short convolutions, and a few blocks that attend. Defaults are of `Lfm2Config`."""
+
+from ..config import HfConfig
+from ..family import Family, Table
+from ..flat_model import PathOrFn, config_writer
+from ..layer_types import FULL, patterned
+from ..rope import rope, rotary
+from ..rows import BLOCK, Row, at_layers, rows
+from ..transforms import Depthwise
+from .jamba import layers_where
+from .llama import BASIC_KEYS, HF_BLOCK, LLAMA
+
+
+def model(config: HfConfig) -> Table:
+    """Return the `[model]` table of an Lfm2Config."""
+    config.ignore("full_attn_idxs", "block_ff_dim", "tie_embedding")
+    config.ignore("theta", "use_pos_enc", "block_dim", "block_norm_eps", "block_use_swiglu")
+    config.ignore("block_use_xavier_init", "block_mlp_init_scale", "block_out_init_scale")
+    config.ignore("conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads")
+    norm = {"kind": "rms_norm", "eps": config.get("norm_eps")}
+    heads = config.get("num_attention_heads")
+    attention = {
+        "kind": "attention",
+        "n_heads": heads,
+        "n_kv_heads": config.get("num_key_value_heads") or heads,
+        "qk_norm": norm,
+    }
+    convolution = {
+        "kind": "short_convolution",
+        "kernel": config.get("conv_L_cache"),
+        "bias": config.get("conv_bias"),
+    }
+    ffn = {"kind": "glu", "hidden_dim": width(config), "activation": "silu"}
+    tied = config.optional("tie_embedding")
+    table = {
+        "kind": "decoder",
+        "dim": config.get("hidden_size"),
+        "n_layers": config.get("num_hidden_layers"),
+        "max_seq_len": config.get("max_position_embeddings"),
+        "vocab_size": config.get("vocab_size"),
+        "embed": {"kind": "token"},
+        "position": rope(config),
+        "block": {"placement": "pre", "norm": norm, "mixer": attention, "ffn": ffn},
+        "norm": norm,
+        "head": {"kind": "lm", "tied": config.get("tie_word_embeddings") if tied is None else tied},
+        "init": {"kind": "normal", "std": config.get("initializer_range")},
+    }
+    attend = attending(config)
+    count = config.get("num_hidden_layers")
+    names = ["attention" if i in attend else "convolution" for i in range(count)]
+    return patterned(table, names, {"attention": {}, "convolution": {"mixer": convolution}})
+
+
+def attending(config: HfConfig) -> list[int]:
+    """Return the layers that attend; by default all."""
+    layers = range(config.get("num_hidden_layers"))
+    if types := config.get("layer_types"):
+        return [i for i in layers if types[i] == FULL]
+    given = config.optional("full_attn_idxs")
+    return [i for i in layers if given is None or i in given]
+
+
+def width(config: HfConfig) -> int:
+    """Return the width of the gated networks."""
+    size: int = config.optional("block_ff_dim") or config.get("intermediate_size")
+    multiple, factor = config.get("block_multiple_of"), config.get("block_ffn_dim_multiplier")
+    if not config.get("block_auto_adjust_ff_dim"):
+        return size
+    size = int(2 * size / 3)
+    if factor is None:
+        return size
+    return multiple * -(-int(factor * size) // multiple)
+
+
+def weights(config: HfConfig) -> list[Row]:
+    """Return the weight map of an LFM2."""
+    attention = f"{HF_BLOCK}.self_attn"
+    attention_rows = [
+        *rows(f"{BLOCK}.mixer.{{q,k,v}}", f"{attention}.{{q,k,v}}_proj"),
+        *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{attention}.{{q,k}}_layernorm"),
+        Row(f"{BLOCK}.mixer.o", f"{attention}.out_proj"),
+    ]
+    return [
+        Row("embed.table", "model.embed_tokens"),
+        Row("norm", "model.embedding_norm"),
+        Row("head", "lm_head"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{HF_BLOCK}.{{operator,ffn}}_norm"),
+        *at_layers(attention_rows, attending(config)),
+        *rows(f"{BLOCK}.mixer.{{inputs,o}}", f"{HF_BLOCK}.conv.{{in,out}}_proj"),
+        Row(f"{BLOCK}.mixer.conv", f"{HF_BLOCK}.conv.conv", Depthwise()),
+        *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.feed_forward.{{w1,w3,w2}}"),
+    ]
+
+
+LFM2_KEYS: dict[str, PathOrFn] = {
+    **{key: path for key, path in BASIC_KEYS.items() if key not in ("hidden_act", "head_dim")},
+    "norm_eps": "norm.eps",
+    "conv_L_cache": "block.mixer.kernel",
+    "conv_bias": lambda view: any(
+        layer["mixer"]["bias"] for layer in view.layers if "kernel" in layer["mixer"]
+    ),
+    "layer_types": lambda view: [
+        FULL if i in layers_where(view, "mixer", "attention") else "conv"
+        for i in range(len(view.layers))
+    ],
+}
+
+LFM2 = Family(
+    model_types=("lfm2",),
+    architecture="Lfm2ForCausalLM",
+    model=model,
+    weights=weights,
+    config=config_writer(LFM2_KEYS, rotary(), block_auto_adjust_ff_dim=False),
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
+)
