@@ -5,8 +5,10 @@
 A case is a folder: inputs.safetensors, perhaps params.safetensors, meta.json with the published
 function, its options and the tolerance of each array, and expected.safetensors. The rule of
 reference_groups/ whose pattern matches the published function computes the outputs; gradients are
-of `loss`, the sum of outputs weighed by the inputs `cot.OUTPUT`. Arrays go to DIR/CASE.safetensors
-under the names of the expected ones, scores to DIR/scores.json. The exit code is 1 if a case fails.
+of `loss`, the sum of outputs weighed by the inputs `cot.OUTPUT`. A case with a `form` in meta.json
+holds variants of a function instead, and belongs to a rule of reference_adapt/. Arrays go to
+DIR/CASE.safetensors under the names of the expected ones (`variant.output` where there are
+variants), scores to DIR/scores.json. The exit code is 1 if a case fails.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on th
 # isort: split
 import mlx.core as mx
 import numpy as np
+from reference_adapt import losses, numeric
 from reference_groups import (
     depth,
     experts,
@@ -65,10 +68,15 @@ def main() -> None:
 def run(folder: Path, out: Path) -> dict[str, Any]:
     """Compute a case, write its arrays, print and return its score."""
     try:
-        case = Case.read(folder)
-        got = compute(case)
+        meta = json.loads((folder / "meta.json").read_text())
+        if "form" in meta:
+            got = compute_variants(folder, meta)
+            result = score_variants(meta, got, read_arrays(folder / "expected.safetensors"))
+        else:
+            case = Case.read(folder)
+            got = compute(case)
+            result = score(case.meta, got, read_arrays(folder / "expected.safetensors"))
         mx.save_safetensors(str(out / f"{folder.name}.safetensors"), got)
-        result = score(case, got, read_arrays(folder / "expected.safetensors"))
     except Exception as error:  # one case that breaks must not hide the others
         result = {"ok": False, "error": f"{type(error).__name__}: {error}"}
     told = result.get("error") or ", ".join(result["wrong"] + result["missing"])
@@ -101,17 +109,40 @@ def compute(case: Case) -> Arrays:
     return got | ({"loss": value.reshape(1)} if "loss" in case.expected else {})
 
 
-def score(case: Case, got: Arrays, expected: Arrays) -> dict[str, Any]:
+def compute_variants(folder: Path, meta: dict[str, Any]) -> Arrays:
+    """The outputs of every variant of a case with a `form`.
+
+    Raises:
+        LookupError: the form has no rules here.
+    """
+    if meta["form"] != "numeric":
+        raise LookupError(f"cases of form {meta['form']!r} have no rules yet")
+    return numeric.run(folder, meta, losses.RULES)
+
+
+def score_variants(meta: dict[str, Any], got: Arrays, expected: Arrays) -> dict[str, Any]:
+    """`score` of variants: differences relative to the largest magnitude of each array, whole
+    numbers exactly."""
+    wanted = {name[4:]: array for name, array in expected.items() if name.startswith("out.")}
+    tolerance = {}
+    for name, array in wanted.items():
+        exact = not mx.issubdtype(array.dtype, mx.floating)
+        largest = 0.0 if exact else float(mx.abs(array).max()) or 1.0
+        tolerance[name] = meta["tolerance"] * largest
+    return score({"tolerance": tolerance}, got, wanted)
+
+
+def score(meta: dict[str, Any], got: Arrays, expected: Arrays) -> dict[str, Any]:
     """The difference of each array from the expected one, and which are wrong or missing.
 
     Tolerances are of the largest absolute difference, or of the relative one where meta.json has a
     `relative_tolerance`. An array that isn't a gradient may not be missing.
     """
-    relative = case.meta.get("relative_tolerance", {})
+    relative = meta.get("relative_tolerance", {})
     differences, wrong = {}, []
     for name in sorted(set(got) & set(expected)):
         difference = largest_difference(got[name], expected[name], relative=name in relative)
-        tolerance = relative.get(name, case.meta["tolerance"].get(name, 0.0))
+        tolerance = relative.get(name, meta["tolerance"].get(name, 0.0))
         differences[name] = {"difference": difference, "tolerance": tolerance}
         if not difference <= tolerance * (1 + 1e-9):
             wrong.append(f"{name} {difference:.1e} > {tolerance:.1e}")

@@ -1,11 +1,13 @@
 """Every slot and every kind that can fill it, one line each."""
 
 from ..data.batches.answers import Answers
+from ..data.batches.completions import Completions
 from ..data.batches.denoise import Denoise
 from ..data.batches.labeled import Labeled
 from ..data.batches.masked import Masked
 from ..data.batches.packed import Packed
 from ..data.batches.pairs import Pairs
+from ..data.batches.preferences import Preferences
 from ..data.batches.prefix import Prefix
 from ..data.batches.sentence_pairs import SentencePairs
 from ..data.batches.span_corruption import SpanCorruption
@@ -123,10 +125,12 @@ from ..objectives.classify import Classify
 from ..objectives.clm import Clm
 from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
+from ..objectives.dpo import Dpo
 from ..objectives.early_exit import EarlyExit
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
 from ..objectives.objective import ObjectiveKind
+from ..objectives.orpo import Orpo
 from ..objectives.prefix_lm import PrefixLm
 from ..objectives.rtd import Rtd
 from ..objectives.sentence_order import SentenceOrder
@@ -195,10 +199,11 @@ fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
-fill("objective", EarlyExit, of=ObjectiveKind)
+fill("objective", EarlyExit, Dpo, Orpo, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
+fill("batch", Completions, Preferences)
 fill("source", Stream, of=SourceKind)
 fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)

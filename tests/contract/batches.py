@@ -27,6 +27,10 @@ RECORDS = [
         "answer": "o",
         "spans": [[0, 1]],
         "places": [[2, 4]],
+        "prompt": f"how many, {n}?",
+        "completion": f"{n} of them",
+        "chosen": f"{n}",
+        "rejected": f"{n + 1}",
         "letter": "a",
         "at": 11,
         "a": f"{n} bottles",
@@ -48,6 +52,8 @@ ROWS = [
     Row("batch", "tagged", {"kind": "tagged"}),
     Row("batch", "answers", {"kind": "answers"}),
     Row("batch", "spans", {"kind": "spans"}),
+    Row("batch", "completions", {"kind": "completions"}),
+    Row("batch", "preferences", {"kind": "preferences"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
 ]
@@ -91,6 +97,8 @@ CHANGES = {
         "start_key": "at",
     },
     "spans": {"text_key": "body", "spans_key": "places"},
+    "completions": {"prompt_key": "title", "completion_key": "body", "prompt_loss": True},
+    "preferences": {"prompt_key": "title", "chosen_key": "source", "rejected_key": "target"},
     "contrastive": {"a_key": "title", "b_key": "body"},
 }
 

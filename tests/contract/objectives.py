@@ -52,6 +52,15 @@ PREFIX = {
     "weights": np.float32(np.arange(1, 10) >= np.array([[3], [1], [8]])),
 }
 
+PAIRS = {
+    "chosen": _tokens(9),
+    "rejected": _tokens(9),
+    "chosen_counted": np.float32(np.arange(8) >= np.array([[2], [5], [3]])),
+    "rejected_counted": np.float32(np.arange(8) >= np.array([[2], [5], [3]])),
+    "weights": COUNTS,
+}
+"""Prompts with two completions each, for the objectives on preferences."""
+
 DISTILL = {"kind": "distill", "teacher": "large"}
 
 PARTS = {"multi_token": {"ahead": {"kind": "mtp", "n": 2}}, "early_exit": {"n_layers": 4}}
@@ -69,12 +78,31 @@ ROWS = [
     Row("objective", "seq2seq", SEQ2SEQ),
     Row("objective", "prefix", {"kind": "prefix_lm"}),
     Row("objective", "distill", DISTILL),
+    Row("objective", "dpo", {"kind": "dpo", "reference": "before"}),
+    Row("objective", "orpo", {"kind": "orpo"}),
+    Row("objective", "simpo", {"kind": "orpo", "loss": "simpo", "nll": 0.0}),
     Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
     *(Row("objective", kind, {"kind": kind}) for kind in BATCHES if kind not in LISTED),
     Row("objective", "all at once", CLM | {"label_smoothing": 0.1, "z_loss": 0.1, "chunk": 7}),
 ]
 
 CHANGES = {
+    "dpo": {
+        "reference": "another",
+        "loss": "ipo",
+        "beta": 0.3,
+        "label_smoothing": 0.2,
+        "sft": 0.5,
+        "divergence": "js_divergence",
+        "chunk": Change(4, result=False),
+    },
+    "orpo": {
+        "loss": "cpo",
+        "beta": 0.3,
+        "gamma": Change(1.0, row="simpo"),
+        "nll": 0.5,
+        "chunk": Change(4, result=False),
+    },
     "seq2seq": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
     # a curriculum changes training alone
     "early_exit": {

@@ -1,5 +1,6 @@
 """The table of built-in corpora."""
 
+from .arithmetic import Arithmetic
 from .bible import BibleFrench, BibleGerman, BibleParaphrases, BibleSpanish
 from .brackets import Brackets
 from .catalogues import CataloguesFrench
@@ -49,6 +50,7 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
     Copy,
     Brackets,
     ListOps,
+    Arithmetic,
 )
 """Synthetic tasks, which take `data.settings`."""
 

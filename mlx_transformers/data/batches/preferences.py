@@ -1,0 +1,80 @@
+"""Preferences: a prompt with a chosen and a rejected completion."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchSetting, Columns
+from ..pieces import Piece, Record
+from ..prepared import Prepared
+from ..records import Records
+from ..shards import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .completions import answered
+from .fields import string, with_words
+from .record_kind import RecordKind
+
+SIDES = ("chosen", "rejected")
+
+
+class Preferences(RecordKind):
+    """A prompt, and two completions of which one was preferred (Ouyang et al. 2022, section 3.5).
+
+    `chosen`, `rejected` [B, T + 1]: prompt and completion, padded on the right; `chosen_counted`,
+    `rejected_counted` [B, T]: 1 where a token of the completion or its end-of-text token is
+    predicted; `weights` [B], 1 for a real row, 0 for padding. Longer rows lose their end.
+    """
+
+    kind: Literal["preferences"] = "preferences"
+    gives: ClassVar[tuple[str, ...]] = (
+        "chosen",
+        "chosen_counted",
+        "rejected",
+        "rejected_counted",
+        "weights",
+    )
+
+    prompt_key: str = "prompt"
+    """Field of the prompt."""
+    chosen_key: str = "chosen"
+    """Field of the preferred completion."""
+    rejected_key: str = "rejected"
+    """Field of the other completion."""
+
+    def _keys(self) -> tuple[str, ...]:
+        return self.prompt_key, self.chosen_key, self.rejected_key
+
+    def cache_key(self) -> dict[str, object]:
+        return super().cache_key() | {"preferences": list(self._keys())}
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(2 * seq_len, 2 * seq_len)
+
+    def accept(self, piece: Piece) -> Piece:
+        return with_words(piece, self.kind, self._keys(), self._keys())
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        prompt, *completions = (string(record, key) for key in self._keys())
+        return [part for each in completions for part in answered(tokenizer, prompt, each)]
+
+    def rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
+        seq_len = setting.seq_len
+
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
+            out: dict[str, ArrayLike] = {"weights": np.float32(1)}
+            for side, at in zip(SIDES, (0, 2), strict=True):
+                tokens, counted = (field[: seq_len + 1] for field in fields[at : at + 2])
+                out |= {side: tokens, f"{side}_counted": counted[1:].astype(np.float32)}
+            return out
+
+        widths = {side: [seq_len + 1] for side in SIDES}
+        widths |= {f"{side}_counted": [seq_len] for side in SIDES}
+        examples = RecordExamples(Records(prepared, split, 4), setting, train=train)
+        return RecordRows(examples, make, widths, setting.seed)

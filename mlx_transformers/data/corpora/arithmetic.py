@@ -1,0 +1,45 @@
+"""Sums and differences of whole numbers, with their answers and wrong ones."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from .generated import GeneratedCorpus, Settings
+from .records import Row
+
+
+class ArithmeticSettings(Settings):
+    """Settings of `arithmetic`."""
+
+    max_number: int = Field(99, ge=1)
+    """The largest number of a question."""
+    operators: str = Field("+-", pattern=r"^[-+*]+$")
+    """Operators that questions are drawn from, of `+`, `-` and `*`."""
+
+
+class Arithmetic(GeneratedCorpus):
+    """Questions of arithmetic (`prompt`) with their answers (`completion`): "12+7=" and "19".
+
+    For preferences, the answer is also `chosen` and a number near it `rejected`; for rewards that
+    can be checked it is `answer`; `text` is the question with its answer.
+    """
+
+    name = "arithmetic"
+    config: ClassVar[type[Settings]] = ArithmeticSettings
+    settings: ArithmeticSettings
+
+    def example(self, rng: np.random.Generator) -> Row:
+        a, b = (int(number) for number in rng.integers(0, self.settings.max_number + 1, 2))
+        operator = self.settings.operators[int(rng.integers(len(self.settings.operators)))]
+        answer = {"+": a + b, "-": a - b, "*": a * b}[operator]
+        slip = int(rng.choice([-10, -2, -1, 1, 2, 10]))
+        prompt = f"{a}{operator}{b}="
+        return {
+            "prompt": prompt,
+            "completion": str(answer),
+            "chosen": str(answer),
+            "rejected": str(answer + slip),
+            "answer": str(answer),
+            "text": f"{prompt}{answer}",
+        }

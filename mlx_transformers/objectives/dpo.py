@@ -1,0 +1,129 @@
+"""Direct preference optimisation: learn from pairs of completions without a reward model."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+from pydantic import Field, model_validator
+
+from ..core.context import Context
+from ..core.loss import Loss, Unit
+from ..core.task import Task
+from ..ops.preference import LOSSES, Pairs, Preference
+from .chunked_loss import ChunkedLoss, with_aux
+from .objective import Arrays, ChunkedKind, VocabularyModel
+
+PairLoss = Literal[
+    "sigmoid",
+    "sigmoid_norm",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+]
+
+
+class Dpo(ChunkedKind):
+    """DPO and its relatives: the chosen completion should become likelier than the rejected one, as
+    measured against a reference, usually the run that training started from.
+
+    Rafailov et al. 2023, equation 7; the papers of the other losses are named in
+    `ops/preference.py`. Reported beside the loss, per pair: `accuracy` (how often the chosen
+    completion has the higher reward), `margin` (how much higher), and the implicit rewards
+    `beta (log p - log p_reference)`.
+    """
+
+    kind: Literal["dpo"] = "dpo"
+    requires: ClassVar[tuple[str, ...]] = (
+        "chosen",
+        "chosen_counted",
+        "rejected",
+        "rejected_counted",
+        "weights",
+    )
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
+    unit: ClassVar[Unit] = "text"
+    reference: str | None = None
+    """Run of the reference policy, by name or folder; its best checkpoint. Unset: no reference, as
+    if all completions were equally likely before."""
+    loss: PairLoss = "sigmoid"
+    """The function of a pair."""
+    beta: float = Field(0.1, gt=0)
+    """Strength of the bond to the reference, β."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Share of pairs whose labels are taken to be swapped."""
+    sft: float = Field(0.0, ge=0)
+    """Weight of the chosen completion's negative log-likelihood per token, as a second loss."""
+    divergence: Literal["reverse_kl", "forward_kl", "js_divergence"] = "reverse_kl"
+    """The divergence from the reference that is kept small (f-DPO, Wang et al. 2023)."""
+
+    @model_validator(mode="after")
+    def _smoothing_fits(self) -> "Dpo":
+        if self.loss == "exo_pair" and not self.label_smoothing:
+            raise ValueError("loss 'exo_pair' needs objective.label_smoothing, such as 1e-3")
+        return self
+
+    def frozen(self) -> dict[str, str]:
+        return {} if self.reference is None else {"reference": self.reference}
+
+    def build(self) -> "DpoObjective":
+        return DpoObjective(self)
+
+
+class DpoObjective:
+    """`(models, batch, ctx) -> Loss` per pair, where models may have a "reference", and batch is
+    that of the kind `preferences`."""
+
+    def __init__(self, config: Dpo) -> None:
+        self.config, self.head = config, ChunkedLoss.of(config)
+        self.settings = Preference(config.beta, config.label_smoothing)
+
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
+        config, weights = self.config, batch["weights"]
+        counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
+        chosen, rejected = mx.split(sequence_log_probs(models["model"], batch, ctx, self.head), 2)
+        before = (mx.zeros_like(chosen), mx.zeros_like(rejected))
+        if "reference" in models:
+            frozen = sequence_log_probs(models["reference"], batch, Context(), self.head)
+            one, other = mx.split(mx.stop_gradient(frozen), 2)
+            before = (one, other)
+        n_chosen, n_rejected = mx.split(counted.sum(axis=1), 2)
+        pairs = Pairs(chosen, rejected, *before, n_chosen, n_rejected, config.divergence)
+        loss = LOSSES[config.loss](pairs.scores(), self.settings)
+        parts = {"loss": (loss * weights).sum(), **self._rewards(pairs, weights)}
+        total = parts["loss"]
+        if config.sft:
+            nll = -chosen / mx.maximum(n_chosen, 1)
+            parts["nll"] = (nll * weights).sum()
+            total = total + config.sft * parts["nll"]
+        return with_aux(total, weights.sum(), parts, ctx)
+
+    def _rewards(self, pairs: Pairs, weights: mx.array) -> Arrays:
+        good = mx.stop_gradient(pairs.chosen - pairs.reference_chosen) * self.config.beta
+        bad = mx.stop_gradient(pairs.rejected - pairs.reference_rejected) * self.config.beta
+        return {
+            "accuracy": ((good > bad) * weights).sum(),
+            "margin": ((good - bad) * weights).sum(),
+            "reward_chosen": (good * weights).sum(),
+            "reward_rejected": (bad * weights).sum(),
+        }
+
+
+def sequence_log_probs(
+    model: VocabularyModel, batch: Arrays, ctx: Context, head: ChunkedLoss
+) -> mx.array:
+    """The log-probability in nats of the counted tokens of each chosen, then each rejected
+    sequence, `[2 B]`; both sides go through the model as one batch."""
+    tokens = mx.concatenate([batch["chosen"], batch["rejected"]])
+    counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    h = model.hidden(model.embedded({"tokens": inputs}, ctx), ctx)
+    return (head.log_probs(model, h, targets) * counted).sum(axis=1)
