@@ -90,6 +90,7 @@ ROWS = [
     attention("scale", scale=0.2),
     attention("head width of its own", head_dim=6),
     attention("biases", bias=True, out_bias=True),
+    attention("gated", gate="relu", n_kv_heads=2, bias=True),
     attention("dropout", dropout=0.3),
     Row(
         "mixer",
@@ -187,6 +188,7 @@ FIELDS = {
     "qk_norm_last": Change(True, row="qk norm"),
     "clip": 0.2,
     "sinks": True,
+    "gate": "sigmoid",
     "softcap": 1.0,
     "scale": 0.9,
     "bias": True,
@@ -229,7 +231,9 @@ CHANGES = {
     },
     "attention": FIELDS,
     "cross_attention": {
-        name: value for name, value in FIELDS.items() if name not in ("window", "qk_norm_last")
+        name: value
+        for name, value in FIELDS.items()
+        if name not in ("window", "qk_norm_last", "gate")
     }
     | {"qk_norm_over": Change("width", row="cross of groups")},
     "disentangled": FIELDS

@@ -171,6 +171,9 @@ def attention(
                 if "sinks" in w:
                     scores = np.append(scores, w["sinks"][h])
                 joined[b, t, h * K : (h + 1) * K] = softmax(scores)[: len(seen)] @ vh[seen]
+    if kind.get("gate"):
+        assert kind["gate"] == "relu"
+        joined = joined * np.maximum(linear(x, w, "g"), 0)
     return linear(joined, w, "o")
 
 

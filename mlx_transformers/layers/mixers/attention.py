@@ -11,9 +11,11 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.shapes import BTD
+from ...ops.activations import ACTIVATIONS
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
+from ..ffns.mlp import Activation
 from ..kinds import MixerKind, Norm, NormKind, State
 from ..linear import ResidualLinear
 from ..norms import PerHeadNorm
@@ -136,6 +138,9 @@ class Attention(Heads):
     kind: Literal["attention"] = "attention"
     window: int | None = Field(None, ge=1)
     """Sliding window: each token sees itself and the window - 1 tokens before it; none: all."""
+    gate: Activation | None = None
+    """The activation of an output gate, `W_o (act(W_g x) · y)`; none means no gate (Qwen3-Next:
+    sigmoid; Qiu et al. 2025)."""
     qk_norm_last: bool = False
     """Whether `qk_norm` follows the rotation instead of preceding it (Hunyuan)."""
 
@@ -162,6 +167,11 @@ class Attention(Heads):
 
     def mask(self) -> Mask:
         return Mask(window=self.window)
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Those of attention, and of the gate: before its activation, after it, and its input."""
+        gates = 0 if self.gate is None else 3 * self.n_heads * self.width_of_head(dim)
+        return super().saved_bytes(dim, at) + gates * at.itemsize
 
 
 class HeadsMixer(nn.Module):
@@ -211,8 +221,9 @@ class HeadsMixer(nn.Module):
         mask: Mask,
         bias: mx.array | None,
         ctx: Context,
+        gate: mx.array | None = None,
     ) -> mx.array:
-        """Attention with its heads merged and projected, `[B, T, D]`."""
+        """Attention with its heads merged, times `gate [B, T, H * K]`, projected to `[B, T, D]`."""
         dropped = self.dropout and ctx.key is not None
         y = attention(
             q,
@@ -226,7 +237,8 @@ class HeadsMixer(nn.Module):
             dropout=self.dropout if dropped else 0.0,
             key=dropout_key(self.o, ctx.next_key()) if dropped else None,
         )
-        out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
+        y = y.transpose(0, 2, 1, 3).flatten(-2)
+        out: mx.array = self.o(y if gate is None else y * gate)
         return out
 
 
@@ -237,6 +249,9 @@ class AttentionMixer(HeadsMixer):
         super().__init__(config, dim)
         self.window = config.window
         self.norm_last = config.qk_norm_last
+        self.gate = config.gate
+        if config.gate is not None:
+            self.g = nn.Linear(dim, self.n_heads * self.head_dim, bias=config.bias)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         q, k, v = self._project(x, ctx)
@@ -248,7 +263,8 @@ class AttentionMixer(HeadsMixer):
             prefix=ctx.layout.prefix,
         )
         places = mx.arange(x.shape[1])
-        return self._attend(q, k, v, mask, self._bias(q, k, places, places, ctx), ctx)
+        bias = self._bias(q, k, places, places, ctx)
+        return self._attend(q, k, v, mask, bias, ctx, self._gate(x))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty KV cache for `batch` rows of at most `length` tokens."""
@@ -260,7 +276,8 @@ class AttentionMixer(HeadsMixer):
         q, k, v = self._project(x, ctx)
         cache = extend(state, k, v, ctx, self.window)
         bias = self._bias(q, cache.k, cache.q_pos, cache.k_pos, ctx)
-        return self._attend(q, cache.k, cache.v, cache.mask, bias, ctx), cache.state
+        y = self._attend(q, cache.k, cache.v, cache.mask, bias, ctx, self._gate(x))
+        return y, cache.state
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""
@@ -270,6 +287,9 @@ class AttentionMixer(HeadsMixer):
         if self.norm_last:
             q, k = self.q_norm(q), self.k_norm(k)
         return q, k, self._heads(self.v(x))
+
+    def _gate(self, x: mx.array) -> mx.array | None:
+        return None if self.gate is None else ACTIVATIONS[self.gate](self.g(x))
 
     def _bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
