@@ -1,7 +1,7 @@
 """The factorised patterns of Sparse Transformers: strided and fixed."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import mlx.core as mx
 import numpy as np
@@ -61,6 +61,16 @@ class SparseTransformer(SparseHeads):
                 f"mixer.verts = {self.verts} and mixer.reads = '{self.reads}' ask for. Choose "
                 f"a multiple of {groups}."
             )
+
+    def part(self, dim: int, n: int) -> Self:
+        """The kind with an n-th of the heads; raises RecipeError if its halves read other keys."""
+        if self.reads == "split":
+            raise RecipeError(
+                f"mixer.reads = 'split' can't be shared evenly by {n} processes: the first half of "
+                "the heads reads other keys than the second. Set mixer.reads = 'both', or leave "
+                "train.tensor_parallel out."
+            )
+        return super().part(dim, n)
 
     def build(self, dim: int) -> "SparseTransformerMixer":
         self.check(dim)
