@@ -90,7 +90,7 @@ from ..layers.mixers.slstm import Slstm
 from ..layers.mixers.sparse_transformer import SparseTransformer
 from ..layers.mixers.streaming_attention import StreamingAttention
 from ..layers.mtp import Mtp, MultiTokenKind
-from ..layers.norms import LayerNorm, NoNorm, RmsNorm
+from ..layers.norms import DyT, LayerNorm, NoNorm, RmsNorm, ScaleNorm
 from ..layers.pools import Classifier, Sentence
 from ..layers.positions.alibi import Alibi
 from ..layers.positions.axial import Axial
@@ -179,6 +179,8 @@ fill(
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets, of=PositionKind)
 fill("position", Shaw, TransformerXL, DisentangledPosition, Axial, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
+fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
+fill("norm", NoNorm, LayerNorm, RmsNorm, ScaleNorm, DyT, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
 fill("mixer", Rwkv4, RgLru, Mingru, Slstm, of=MixerKind)

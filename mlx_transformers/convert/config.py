@@ -24,6 +24,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python_tanh": "gelu_tanh",
     "linear": "identity",
+    "mish": "mish",
     "quick_gelu": "gelu_quick",
     "relu": "relu",
     "relu2": "relu2",
@@ -82,7 +83,15 @@ STORAGE = ("quantization_config", "quantization", "compression_config")
 
 
 def their_activation(ours: str) -> str:
-    """Return the reference name of one of our activations."""
+    """Return the reference name of one of our activations.
+
+    Raises:
+        ConvertError: the reference has none.
+    """
+    if ours in ("elu", "selu"):
+        raise ConvertError(
+            f"The format has no activation '{ours}': transformers knows none of that name."
+        )
     return {"gelu_tanh": "gelu_new", "gelu_quick": "quick_gelu", "identity": "linear"}.get(
         ours, ours
     )

@@ -1,5 +1,6 @@
 """Slot `norm`: normalisations."""
 
+import math
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -57,6 +58,42 @@ class RmsNorm(NormKind):
         return float(dim * at.itemsize)
 
 
+class ScaleNorm(NormKind):
+    """Scale normalisation: `g · x / ‖x‖` with one learned number g.
+
+    Nguyen & Salazar 2019, "Transformers without Tears", equation 4; g starts at `sqrt(D)`, where it
+    equals RMS norm without a weight.
+    """
+
+    kind: Literal["scale_norm"] = "scale_norm"
+    eps: float = Field(1e-5, gt=0)
+    """Added to the mean square before the root."""
+
+    def build(self, dim: int) -> nn.Module:
+        return ScaleNormModule(self, dim)
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        return float(dim * at.itemsize)
+
+
+class DyT(NormKind):
+    """Dynamic tanh, in place of a norm: `tanh(α x) * weight + bias`.
+
+    Zhu et al. 2025, "Transformers without Normalization", equation 1. It needs no statistics of x.
+    """
+
+    kind: Literal["dyt"] = "dyt"
+    alpha: float = Field(0.5, gt=0)
+    """The start of the learned number α."""
+
+    def build(self, dim: int) -> nn.Module:
+        return DyTModule(self, dim)
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Input and tanh."""
+        return 2.0 * dim * at.itemsize
+
+
 class NoNorm(NormKind):
     """No normalisation: `x`. A post-norm stack has none after its last block."""
 
@@ -106,6 +143,36 @@ class RmsNormModule(ScaledNorm):
 
     def __call__(self, x: xD) -> xD:
         return rms_norm(x, self.scale(), self.eps)
+
+
+class ScaleNormModule(nn.Module):
+    """`x [..., D] -> [..., D]`."""
+
+    roles: ClassVar[dict[str, Role]] = {"g": "vector"}
+
+    def __init__(self, config: ScaleNorm, dim: int) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.g = mx.full((1,), math.sqrt(dim))
+
+    def __call__(self, x: xD) -> xD:
+        dim = x.shape[-1]
+        scale = mx.broadcast_to(self.g * dim**-0.5, (dim,))
+        return rms_norm(x, scale, self.eps)
+
+
+class DyTModule(nn.Module):
+    """`x [..., D] -> [..., D]`."""
+
+    roles: ClassVar[dict[str, Role]] = NORM | {"alpha": "vector"}
+
+    def __init__(self, config: DyT, dim: int) -> None:
+        super().__init__()
+        self.alpha = mx.full((1,), config.alpha)
+        self.weight, self.bias = mx.ones((dim,)), mx.zeros((dim,))
+
+    def __call__(self, x: xD) -> xD:
+        return mx.tanh(self.alpha * x) * self.weight + self.bias
 
 
 class PerHeadNorm(nn.Module):

@@ -18,6 +18,8 @@ from .device import on_cpu
 Pointwise = Callable[[mx.array], mx.array]
 SLOPE = 2 * math.sqrt(2 / math.pi)
 CUBIC = 0.044715
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+"""λ and α for which mean 0 and variance 1 are a fixed point."""
 
 
 def relu(x: mx.array) -> mx.array:
@@ -53,6 +55,21 @@ def silu(x: mx.array) -> mx.array:
     return x * mx.sigmoid(x)
 
 
+def elu(x: mx.array) -> mx.array:
+    """`x` where positive, else `exp(x) - 1` (Clevert et al. 2015, equation 15, α = 1)."""
+    return mx.where(x > 0, x, mx.expm1(mx.minimum(x, 0)))
+
+
+def selu(x: mx.array) -> mx.array:
+    """`λ x` where positive, else `λ α (exp(x) - 1)` (Klambauer et al. 2017, equation 2)."""
+    return SELU_SCALE * mx.where(x > 0, x, SELU_ALPHA * mx.expm1(mx.minimum(x, 0)))
+
+
+def mish(x: mx.array) -> mx.array:
+    """`x tanh(log(1 + exp(x)))` (Misra 2019)."""
+    return x * mx.tanh(mx.logaddexp(x, mx.zeros_like(x)))
+
+
 def sigmoid(x: mx.array) -> mx.array:
     """`1 / (1 + exp(-x))`: with a gate, the first gated linear unit (Dauphin et al. 2017)."""
     return mx.sigmoid(x)
@@ -75,6 +92,9 @@ PLAIN: dict[str, Pointwise] = {
     "gelu_quick": gelu_quick,
     "silu": silu,
     "relu2": relu2,
+    "elu": elu,
+    "selu": selu,
+    "mish": mish,
     "sigmoid": sigmoid,
     "tanh": tanh,
     "identity": identity,

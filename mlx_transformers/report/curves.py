@@ -7,7 +7,7 @@ from typing import Any
 
 from ..trainer.metrics import metric_title, training_metrics, validation_metrics
 from . import page
-from .charts import Line, lines
+from .charts import Line, heat_map, lines
 from .run import Run
 
 MEMORY = {
@@ -22,6 +22,8 @@ MEMORY_MEANS = (
     "arrays held so far; process: what the system counts for the process, swapped pages included."
 )
 TOKENS = "training tokens"
+MOST_EXPERTS, MOST_LINES = 64, 12
+"""Experts of a heat map, and lines of a legend, that a figure has room for."""
 SEED = re.compile(r"-seed\d+$")
 """End of the name of a run that `--seeds` made."""
 
@@ -89,6 +91,48 @@ def _train_key(name: str) -> str:
 
 def _unit(name: str) -> str:
     return "nats" if name == "loss" else ""
+
+
+LAYER_MEANS = (
+    "max load: tokens of the busiest expert, 1 is an even share; dropped: share of choices that "
+    "found their expert full; router entropy in nats; expert load: that of the last record."
+)
+
+
+def layers(runs: Sequence[Run]) -> str:
+    """Statistics of single layers, a figure each, with a line per layer; of one run alone."""
+    if len(runs) > 1:
+        return ""
+    found: dict[str, dict[int, list[tuple[float, Any]]]] = {}
+    for key in dict.fromkeys(key for record in runs[0].records for key in record):
+        name, slash, layer = key.rpartition("/")
+        if slash and layer.isdigit():
+            found.setdefault(name, {})[int(layer)] = runs[0].points(key)
+    drawn = [_layer_figure(name, by_layer) for name, by_layer in sorted(found.items())]
+    note = f'<p class="soft">{LAYER_MEANS}</p>' if "max_load" in found else ""
+    return page.figures(*drawn) + note if any(drawn) else ""
+
+
+def _layer_figure(name: str, by_layer: dict[int, list[tuple[float, Any]]]) -> str:
+    """One statistic: a line per layer, or a heat map of the last lists."""
+    last = {layer: points[-1][1] for layer, points in sorted(by_layer.items()) if points}
+    id_, words = f"layers-{name.replace('_', '-')}", f"{metric_title(name).capitalize()} by layer"
+    if any(isinstance(value, list) for value in last.values()):
+        if max(map(len, last.values())) > MOST_EXPERTS:
+            return ""
+        rows, columns = [str(layer) for layer in last], range(max(map(len, last.values())))
+        cells = [[*value, *[""] * (len(columns) - len(value))] for value in last.values()]
+        span = (0.0, max(max(value) for value in last.values()))
+        svg = heat_map(
+            id_, words, rows, [str(e) for e in columns], cells, spec=".2f", span=span,
+            row_label="layer", column_label="expert",
+        )  # fmt: skip
+        return page.figure(svg, words, "")
+    found = [Line(f"layer {layer}", by_layer[layer], i) for i, layer in enumerate(sorted(by_layer))]
+    if not any(len(line.points) > 1 for line in found):
+        return ""
+    svg = lines(id_, words, found, x_label=TOKENS, legend=len(found) <= MOST_LINES)
+    return page.figure(svg, words, "")
 
 
 def speed(runs: Sequence[Run]) -> str:

@@ -15,7 +15,7 @@ from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find
 from . import page
-from .curves import MEMORY, by_seed, loss, memory, speed
+from .curves import MEMORY, by_seed, layers, loss, memory, speed
 from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
 from .profiles import sweep_maps, sweep_table
@@ -94,6 +94,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     out = page.Page(" · ".join(names), *leads)
     out.add("samples", "Samples", *(_samples(run, len(runs) == 1) for run in runs))
     out.add("loss", "Loss and validation", loss(runs))
+    out.add("layers", "Layers", layers(runs))
     out.add("summary", "Summary", _facts(names, [summary(run) for run in runs]))
     out.add("speed", "Speed and learning rate", speed(runs))
     out.add("memory", "Memory", memory(runs))

@@ -45,7 +45,9 @@ class Evaluator:
     def _forward(self, batch: dict[str, mx.array]) -> dict[str, mx.array]:
         trained = self.loss.model.trainable_parameters()
         out = self.loss(self.ema.average if self.ema else trained, batch, Context())
-        return out.parts | {"weight": out.weight}
+        # Statistics of single layers have the number of the layer behind a slash.
+        parts = {name: part for name, part in out.parts.items() if "/" not in name}
+        return parts | {"weight": out.weight}
 
     def __call__(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
         totals: dict[str, float] = {}
@@ -66,8 +68,7 @@ class Evaluator:
             out["val_ppl"] = math.exp(min(loss, 700.0))
         if self.bytes_per_token is not None:
             out["val_bpb"] = loss / math.log(2) / self.bytes_per_token
-        # Statistics of single layers have the number of the layer behind a slash.
-        return out | {f"val_{name}": mean for name, mean in means.items() if "/" not in name}
+        return out | {f"val_{name}": mean for name, mean in means.items()}
 
 
 def _added(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:

@@ -120,13 +120,18 @@ class Window:
         skipped = sum(not m["finite"].item() for m in self.metrics)
         return skipped, time.perf_counter() - self.started - self.paused
 
-    def read(self) -> dict[str, float]:
-        """Evaluate and average the metrics of the window; then begin a new one."""
+    def read(self) -> dict[str, Any]:
+        """Evaluate and average the metrics of the window; then begin a new one.
+
+        Metrics are numbers; the statistics of a layer may be lists of them.
+        """
         mx.eval(self.metrics)
         seconds = max(time.perf_counter() - self.started - self.paused, 1e-9)
-        rows = [{name: float(value) for name, value in m.items()} for m in self.metrics]
+        rows: list[dict[str, Any]] = [
+            {name: value.tolist() for name, value in m.items()} for m in self.metrics
+        ]
         done = [row for row in rows if row["finite"]]
-        report = {
+        report: dict[str, Any] = {
             "skipped": float(len(rows) - len(done)),
             "learning_rate": rows[-1]["learning_rate"],
             "tokens_per_s": self.tokens / seconds,
@@ -139,12 +144,23 @@ class Window:
             report["mfu"] = self.tokens / seconds * self.flops_per_token / self.peak_flops
         weight = sum(row["tokens"] for row in done)
         for name in (n for n in rows[-1] if n not in ("finite", "learning_rate", "tokens")):
-            total = sum(row[name] * row["tokens"] for row in done)
-            report["train_loss" if name == "loss" else name] = (
-                total / weight if weight else float("nan")
-            )
+            found = [(row[name], row["tokens"]) for row in done]
+            report["train_loss" if name == "loss" else name] = _mean(found, weight)
         self.restart()
         return report
+
+
+def _mean(found: list[tuple[Any, float]], weight: float) -> float | list[float]:
+    """The mean of values and their weights, which sum to `weight`; of lists element by element."""
+    if not weight:
+        return float("nan")
+    if isinstance(found[0][0], list):
+        columns = zip(*(value for value, _ in found), strict=True)
+        weights = [w for _, w in found]
+        return [
+            sum(v * w for v, w in zip(column, weights, strict=True)) / weight for column in columns
+        ]
+    return sum(value * w for value, w in found) / weight
 
 
 def memory() -> dict[str, float]:

@@ -23,10 +23,7 @@ class JsonLines:
 
     def write(self, record: Record) -> None:
         # JSON has no NaN or infinity; null reads everywhere.
-        clean = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in record.items()
-        }
+        clean = {name: _finite(value) for name, value in record.items()}
         with writing(self.path):
             self.file.write(json_line(clean) + "\n")
             self.file.flush()
@@ -34,6 +31,13 @@ class JsonLines:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _finite(value: Any) -> Any:
+    """A value with None in place of numbers that are not finite."""
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class TensorBoard:

@@ -15,11 +15,15 @@ ROWS = [
     norm("layer norm from one", {"kind": "layer_norm", "unit_offset": True}),
     norm("rms norm without weights", {"kind": "rms_norm", "weight": False}),
     norm("rms norm from one", {"kind": "rms_norm", "unit_offset": True}),
+    norm("scale norm", {"kind": "scale_norm"}),
+    norm("dyt", {"kind": "dyt"}, compiled=True),
     norm("none", {"kind": "none"}),
 ]
 
 CHANGES = {
     "layer_norm": {"eps": 0.5, "bias": False, "weight": False, "unit_offset": True},
     "rms_norm": {"eps": 0.5, "weight": False, "unit_offset": True},
+    "scale_norm": {"eps": 0.5},
+    "dyt": {"alpha": 0.9},
     "none": {},
 }

@@ -21,6 +21,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "gelu_quick": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+    "selu": lambda x: (
+        1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(np.minimum(x, 0)) - 1))
+    ),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
@@ -47,6 +52,10 @@ def norm(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
     eps = kind.get("eps", 1e-5)
     if kind["kind"] == "none":
         return x
+    if kind["kind"] == "dyt":
+        return np.asarray(np.tanh(w["alpha"] * x) * w["weight"] + w["bias"])
+    if kind["kind"] == "scale_norm":
+        w = {"weight": w["g"] / np.sqrt(x.shape[-1])}
     if kind["kind"] == "layer_norm":
         x = x - x.mean(axis=-1, keepdims=True)
     root = np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)

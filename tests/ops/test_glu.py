@@ -27,11 +27,16 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu_quick": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+    "selu": lambda x: (
+        1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(np.minimum(x, 0)) - 1))
+    ),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
     "identity": lambda x: x,
 }
-SMOOTH = sorted(set(FORMULAS) - {"relu", "relu2"})
+SMOOTH = sorted(set(FORMULAS) - {"relu", "relu2", "elu", "selu"})
 
 
 def test_every_activation_has_a_formula_here() -> None:

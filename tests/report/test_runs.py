@@ -201,3 +201,17 @@ def test_a_run_that_ended_says_where_its_report_is_or_why_there_is_none(
     assert written(folder) == f"Report: {folder.path / 'report.html'}"
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert written(folder).startswith("Without a report: Plots need matplotlib")
+
+
+def test_statistics_of_layers_are_lines_and_loads_of_experts_a_heat_map(make_run: MakeRun) -> None:
+    records = [
+        {"step": n, "tokens": 8 * n, "train_loss": 3.0, "dropped/1": 0.1 * n, "dropped/3": 0.2}
+        | {"expert_load/1": [1.5, 0.5], "expert_load/3": [0.25, 1.75]}
+        for n in (1, 2)
+    ]
+    page = report([make_run("first", records=records)]).read_text()
+    assert 'aria-label="Dropped by layer"' in page
+    svg = re.search(r'<svg[^>]*aria-label="Expert load by layer".*?</svg>', page, re.DOTALL)
+    assert svg is not None
+    assert {"1.50", "0.25", "1.75"} <= set(re.findall(r"\d\.\d\d", svg[0]))
+    assert 'id="layers"' not in report([make_run("second")]).read_text()

@@ -181,3 +181,12 @@ def test_the_metrics_of_an_objective_are_told_from_those_of_the_trainer(tmp_path
 def test_metrics_of_any_size_are_written_short(value, text):
     assert format_metric(value) == text
     assert format_metric(float("nan")) == "nan"
+
+
+def test_lists_of_a_layer_are_averaged_element_by_element() -> None:
+    window = Window(1.0, None)
+    for load, tokens in (([1.0, 3.0], 1.0), ([2.0, 0.0], 3.0)):
+        numbers = {"loss": 1.0, "learning_rate": 0.1, "tokens": tokens}
+        metrics = {name: mx.array(value) for name, value in numbers.items()}
+        window.add(metrics | {"expert_load/0": mx.array(load), "finite": mx.array(True)}, 8)
+    assert window.read()["expert_load/0"] == [1.75, 0.75]

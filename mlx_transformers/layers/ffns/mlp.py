@@ -17,7 +17,18 @@ from .down import down
 from .expert import apply_linear
 
 Activation = Literal[
-    "relu", "gelu", "gelu_tanh", "gelu_quick", "silu", "relu2", "sigmoid", "tanh", "identity"
+    "relu",
+    "gelu",
+    "gelu_tanh",
+    "gelu_quick",
+    "silu",
+    "relu2",
+    "elu",
+    "selu",
+    "mish",
+    "sigmoid",
+    "tanh",
+    "identity",
 ]
 
 

@@ -87,9 +87,9 @@ def load_of(choice: mx.array, n_experts: int) -> mx.array:
 
 
 def report_load(load: mx.array, ctx: Context) -> None:
-    """Record the largest and the smallest load of an expert, from shares `load [E]`.
+    """Record the load of the experts and the largest one, from shares `load [E]`.
 
     1 is an even share; the largest is E when one expert has all tokens.
     """
     ctx.collected.add_stat("max_load", load.max() * load.size)
-    ctx.collected.add_stat("min_load", load.min() * load.size)
+    ctx.collected.add_stat("expert_load", load * load.size)
