@@ -69,6 +69,7 @@ from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.gated_deltanet import GatedDeltanet
 from ..layers.mixers.gla import Gla
+from ..layers.mixers.hgrn2 import Hgrn2
 from ..layers.mixers.latent import Latent
 from ..layers.mixers.linear_attention import LinearAttention
 from ..layers.mixers.linformer import Linformer
@@ -77,11 +78,14 @@ from ..layers.mixers.lsh_attention import LshAttention
 from ..layers.mixers.mamba import Mamba
 from ..layers.mixers.mamba2 import Mamba2
 from ..layers.mixers.mingru import Mingru
+from ..layers.mixers.mlstm import Mlstm
 from ..layers.mixers.nystrom import Nystrom
 from ..layers.mixers.performer import Performer
 from ..layers.mixers.retention import Retention
 from ..layers.mixers.rg_lru import RgLru
 from ..layers.mixers.rwkv4 import Rwkv4
+from ..layers.mixers.rwkv6 import Rwkv6
+from ..layers.mixers.rwkv7 import Rwkv7
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
 from ..layers.mixers.short_convolution import ShortConvolution
@@ -185,6 +189,8 @@ fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
 fill("mixer", Rwkv4, RgLru, Mingru, Slstm, of=MixerKind)
 fill("mixer", S4, S4d, Mamba, Mamba2, ShortConvolution, SideBySide, of=MixerKind)
+fill("mixer", Rwkv4, Rwkv6, Rwkv7, RgLru, Mingru, Hgrn2, Mlstm, Slstm, of=MixerKind)
+fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)

@@ -155,6 +155,7 @@ class Context:
         position: positions of the stack, read by its embedding and mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns dropout off.
         scalars: quantities that change over a run, by name; `progress` runs from 0 to 1.
+        earlier: arrays with a gradient that a layer leaves for later layers of its stack, by name.
         collected: side outputs of layers.
     """
 
@@ -165,6 +166,7 @@ class Context:
     position: Positions = NO_POSITIONS
     key: mx.array | None = None
     scalars: Mapping[str, mx.array] = field(default_factory=dict)
+    earlier: dict[str, mx.array] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)
 
     @property

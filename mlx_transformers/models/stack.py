@@ -188,10 +188,12 @@ class Stack(nn.Module):
         layers = self.layers()
         if self.reversible is not None:
             return run_reversible(layers, x, ctx, self.reversible)
+        earlier: dict[str, mx.array] = {}
 
         def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
-            x, own = self._run(i, layers[i], x, key, ctx)
+            x, left, own = self._run(i, layers[i], x, earlier, key, ctx)
+            earlier.update(left)
             ctx.collected.absorb(own, i)
             return x
 
@@ -208,23 +210,30 @@ class Stack(nn.Module):
         return x
 
     def _run(
-        self, i: int, block: BlockModule, x: mx.array, key: mx.array | None, ctx: Context
-    ) -> tuple[mx.array, Sides]:
+        self,
+        i: int,
+        block: BlockModule,
+        x: mx.array,
+        earlier: dict[str, mx.array],
+        key: mx.array | None,
+        ctx: Context,
+    ) -> tuple[mx.array, dict[str, mx.array], Sides]:
         # Arrays that get a gradient and PRNG keys must be arguments of a checkpointed function.
         arrays = {"key": key, "memory": ctx.memory}
         given = {name: array for name, array in arrays.items() if array is not None}
 
-        def run(x: mx.array, given: dict[str, mx.array]) -> Any:
+        def run(x: mx.array, earlier: dict[str, mx.array], given: dict[str, mx.array]) -> Any:
             if "key" in given:
                 given = given | {"key": mx.stop_gradient(given["key"])}
             collected = ctx.collected.apart()
-            own = replace(ctx, **given, collected=collected)  # type: ignore[arg-type]
-            return block(x, own), collected.own()
+            facts = {"collected": collected, "earlier": dict(earlier)}
+            own = replace(ctx, **given, **facts)  # type: ignore[arg-type]
+            return block(x, own), own.earlier, collected.own()
 
         position = ctx.position
         modules = [block, position] if isinstance(position, nn.Module) else [block]
         f = recompute(modules, run) if i in self.recomputed else run
-        out: Any = f(x, given)
+        out: Any = f(x, earlier, given)
         return out
 
     def init_state(
@@ -235,12 +244,12 @@ class Stack(nn.Module):
 
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
         """Continue every row by the T tokens of `x`."""
-        after, layers = list(states), self.layers()
+        after, layers, own = list(states), self.layers(), replace(ctx, earlier={})
         if self.reversible is not None:
             return step_reversible(layers, x, states, ctx, self.reversible)
 
         def run(i: int, x: mx.array) -> mx.array:
-            x, after[i] = layers[i].step(x, states[i], ctx)
+            x, after[i] = layers[i].step(x, states[i], own)
             return x
 
         return self._walk(x, ctx, run), after

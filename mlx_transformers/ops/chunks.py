@@ -132,7 +132,7 @@ def decayed_scores(
 
 def _feature_scores(q: mx.array, k: mx.array, until: mx.array, since: mx.array) -> mx.array:
     """`decayed_scores` with a decay per feature, of all pairs with `j <= i`."""
-    scores, span = row_sum(q * k * mx.exp(until - since))[..., None], 1
+    scores, span = row_sum(q * k * _own_decay(until, since))[..., None], 1
     while span < q.shape[-2]:
         to_border, from_border = _decays_to_border(until, since, span)
         later = _halves(q, span)[..., 1, :, :] * to_border
@@ -150,7 +150,7 @@ def _feature_scores_vjp(
     """Gradients level by level; those of the exponents are products with q and k of the others."""
     q, k, until, since = primals
     size = q.shape[-2]
-    near = mx.exp(until - since) * mx.diagonal(cotangent, axis1=-2, axis2=-1)[..., None]
+    near = _own_decay(until, since) * mx.diagonal(cotangent, axis1=-2, axis2=-1)[..., None]
     dq, dk, span = k * near, q * near, 1
     while span < size:
         to_border, from_border = _decays_to_border(until, since, span)
@@ -164,6 +164,11 @@ def _feature_scores_vjp(
         dk = dk + mx.stack([d_earlier, zeros], axis=-3).reshape(k.shape)
         span *= 2
     return dq, dk, q * dq, -k * dk
+
+
+def _own_decay(until: mx.array, since: mx.array) -> mx.array:
+    """The weight of a token's own key; where a query stands before it, the pair isn't seen."""
+    return mx.exp(mx.minimum(until - since, 0.0))
 
 
 def _halves(x: mx.array, span: int) -> mx.array:

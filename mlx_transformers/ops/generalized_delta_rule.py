@@ -129,3 +129,23 @@ def _without_padding(valid: mx.array | None, *arrays: mx.array) -> list[mx.array
         return list(arrays)
     real = valid[:, None, :, None]
     return [mx.where(real, x, mx.zeros((), x.dtype)) for x in arrays]
+
+
+def generalized_delta_rule_flops(
+    at_length: int, n_heads: int, head_dim: int, chunk: int = CHUNK
+) -> float:
+    """Operations of matrix products per token of `generalized_delta_rule`, heads of equal widths.
+
+    Args:
+        at_length: tokens of a row.
+        n_heads, head_dim: heads, and the width K = V of one.
+        chunk: tokens of a chunk at most.
+    """
+    chunks = Chunks(at_length, chunk)
+    size, width = chunks.size, head_dim
+    scores = 4.0 * (size + 2) * width
+    inverse = 2.0 * sum((1 << i) ** 2 for i in range(1, size.bit_length() - 1))
+    within = 10.0 * size * width
+    states = 10.0 * width * width + 2.0 * width**3 / size
+    per_token = scores + inverse + within + states
+    return n_heads * per_token * chunks.count * size / at_length

@@ -19,6 +19,7 @@ from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fill
 from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.layers.block import Block
 from mlx_transformers.layers.mixers.cross_attention import CrossAttentionMixer
+from mlx_transformers.layers.mixers.rwkv7 import FIRST_VALUES
 from mlx_transformers.layers.parameter import parameters_of
 from mlx_transformers.layers.positions.position import Position
 from mlx_transformers.layers.recurrence import Recurrence
@@ -210,6 +211,7 @@ class OfMixer(Subject):
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         ctx.position = self.position
         ctx.memory = memory(x.shape[0], x.dtype)
+        ctx.earlier = earlier(x)
         return self.it(x, ctx)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
@@ -222,6 +224,7 @@ class OfMixer(Subject):
 
     def step(self, x: mx.array, state: Any) -> tuple[mx.array, Any]:
         ctx = Context(cursor=Cursor(offset=state["offset"]), position=self.position)
+        ctx.earlier = earlier(x)
         y, it = self.it.step(x, state["it"], ctx)
         return y, {"offset": state["offset"] + x.shape[1], "it": it}
 
@@ -465,6 +468,11 @@ def of_model(kind: Any, row: Row) -> Subject:
     subjects = {"seq2seq": OfPair, "detect_replaced": OfElectra}
     (task,) = kind.tasks
     return subjects.get(task, OfModel)(kind, row)
+
+
+def earlier(x: mx.array) -> dict[str, mx.array]:
+    """What a layer below left for this one: values of the first RWKV-7 layer."""
+    return {FIRST_VALUES: mx.tanh(x[..., ::-1])}
 
 
 def memory(batch: int, dtype: mx.Dtype) -> mx.array:

@@ -25,7 +25,7 @@ from mlx_transformers.ops.device import on_cpu
 from mlx_transformers.recipe.slot import KINDS, fill
 
 from .rows import ROWS
-from .suite import VOCAB, Row, parse, randomize
+from .suite import VOCAB, Row, earlier, parse, randomize
 
 B, T, D = 4, 64, 64
 LEAST, MOST = 0.55, 1.15
@@ -55,7 +55,7 @@ class Costed(nn.Module):
 
     def __call__(self, x: mx.array, training: bool = True) -> mx.array:
         ctx = Context(memory=self.memory, position=self.position)
-        ctx.key = mx.random.key(0) if training else None
+        ctx.key, ctx.earlier = mx.random.key(0) if training else None, earlier(x)
         if self.row.slot == "norm":
             return self.it(x)
         if self.row.slot == "cell":

@@ -11,6 +11,7 @@ from mlx_transformers.ops.generalized_delta_rule import (
     generalized_delta_rule,
     generalized_delta_rule_naive,
 )
+from mlx_transformers.ops.linear_attention import linear_attention, linear_attention_naive
 from mlx_transformers.ops.mlstm import MatrixMemory, mlstm, mlstm_naive
 from mlx_transformers.ops.rg_lru import rg_lru, rg_lru_naive
 
@@ -138,3 +139,14 @@ def test_matrix_memory_stays_finite_with_gates_of_any_size() -> None:
     grads = mx.grad(lambda *a: memory(mlstm)(*a)[0].sum(), argnums=tuple(range(5)))(*args)
     assert all(bool(mx.isfinite(g).all()) for g in grads)
     assert_close(memory(mlstm)(*args)[0], memory(mlstm_naive)(*args)[0], 1e-4)
+
+
+def test_a_state_read_before_its_token_has_finite_gradients_at_any_decay() -> None:
+    q, k, v = (draw(i, B, H, 9, K) for i in range(3))
+    decay = -200 * mx.sigmoid(draw(3, B, H, 9, K))
+
+    def run(form: Form, *args: mx.array) -> mx.array:
+        return form(*args, scale=1.0, before=True)[0]
+
+    fast, naive = (partial(run, form) for form in (linear_attention, linear_attention_naive))
+    assert_same_gradients(fast, naive, (q, k, v, decay), bound=1e-4)

@@ -11,6 +11,7 @@ from mlx_transformers.ops.mlstm import MatrixMemory, mlstm
 from mlx_transformers.ops.rg_lru import rg_lru
 from mlx_transformers.ops.slstm import ScalarMemory, slstm
 from mlx_transformers.ops.wkv import empty_state, wkv
+from reference_groups import rwkv
 from reference_groups.case import Arrays, Case, Rule
 from reference_groups.sparse import heads_first
 
@@ -149,6 +150,7 @@ STATES = (("", ""), ("", "_initial"), ("", "_state"), ("initial_", ""), ("", "0"
 """How published code marks the state before the first token."""
 
 RULES = (
+    *rwkv.RULES,
     Rule(r"naive_recurrent_hgrn|\bhgrn\b", hgrn),
     Rule(r"mingru", mingru),
     Rule(r"mlstm", mlstm_cell),
