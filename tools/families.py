@@ -2,7 +2,8 @@
 
     python tools/families.py [RECIPE...] [--steps 150]
 
-Each recipe is trained by `mlxt train RECIPE --steps N` in a folder that is thrown away; what its
+Each recipe is trained by `mlxt train RECIPE --steps N` in a folder that is thrown away, with one
+tokenizer for all that read running text, so that their losses compare; what its
 last evaluation said goes to docs/families.json, which `make docs` turns into the table of
 docs/families.md. A recipe that is in the file already with as many steps is not trained again.
 """
@@ -22,6 +23,8 @@ RECIPES = ROOT / "recipes"
 FOUND = ROOT / "docs" / "families.json"
 FOLDERS = ("recurrent", ".", "decoders", "positions", "encoders", "encoder_decoder")
 LIMIT_S = 900
+TOKENIZER = 'data.tokenizer={ kind = "sentencepiece", vocab_size = 2048 }'
+"""The tokenizer of recipes that have another one for running text."""
 
 
 def main() -> None:
@@ -72,6 +75,8 @@ def trained(path: Path, steps: int) -> dict[str, Any]:
 def train(path: Path, steps: int, folder: str) -> str | None:
     """Train a recipe in a folder, under its own name; what went wrong, if anything did."""
     sets = [f"eval.every={steps}", f"checkpoint.every={steps}", "eval.batches=50"]
+    if load_recipe(path).data.tokenizer.kind in ("byte_level_bpe", "wordpiece"):
+        sets.append(TOKENIZER)
     command = ["mlxt", "train", str(path), "--name", path.stem, "--steps", str(steps)]
     command += [word for key in sets for word in ("--set", key)]
     try:
