@@ -11,6 +11,18 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
         "BigBirdForPreTraining",
         {"attention_type": "original_full", "rescale_embeddings": True, "use_bias": False},
     ),
+    "big_bird_sparse": (
+        "BigBirdForMaskedLM",
+        {"attention_type": "block_sparse", "block_size": 1, "num_random_blocks": 1},
+    ),
+    "longformer": (
+        "LongformerForMaskedLM",
+        {"pad_token_id": 1, "bos_token_id": 0, "attention_window": [4, 8]},
+    ),
+    "longformer_classes": (
+        "LongformerForSequenceClassification",
+        {"pad_token_id": 1, "bos_token_id": 0, "attention_window": 4, "num_labels": 3},
+    ),
     "ernie": ("ErnieForMaskedLM", {}),
     "data2vec_text": ("Data2VecTextForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),
     "megatron_bert": ("MegatronBertModel", {}),

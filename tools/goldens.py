@@ -157,6 +157,17 @@ CASES = {
     "blenderbot": Case("BlenderbotForConditionalGeneration", FAIRSEQ),
     "blenderbot_small": Case("BlenderbotSmallForConditionalGeneration", FAIRSEQ),
     "t5": Case("T5ForConditionalGeneration", T5),
+    "longt5": Case(
+        "LongT5ForConditionalGeneration",
+        {**T5, "encoder_attention_type": "transient-global", "local_radius": 2}
+        | {"global_block_size": 3, "feed_forward_proj": "gated-gelu"},
+    ),
+    "longt5_local": Case("LongT5ForConditionalGeneration", {**T5, "local_radius": 2}),
+    "led": Case(
+        "LEDForConditionalGeneration",
+        {**FAIRSEQ, "attention_window": [4, 8], "max_encoder_position_embeddings": 32}
+        | {"max_decoder_position_embeddings": 24},
+    ),
     "t5_encoder": Case("T5EncoderModel", T5),
     "fsmt": Case(
         "FSMTForConditionalGeneration",
@@ -295,7 +306,7 @@ def decoder(model: Any) -> dict[str, np.ndarray]:
 def encoder(model: Any) -> dict[str, np.ndarray]:
     """A pass over two rows, the second padded on the right, with token types where there are."""
     config = model.config
-    arrays = encoder_inputs(config)
+    arrays = encoder_inputs(model)
     if getattr(config, "type_vocab_size", 0) > 1:
         arrays["token_type_ids"] = np.tile((np.arange(LENGTH) > 4).astype(np.int32), (2, 1))
     known = inspect.signature(model.forward).parameters
@@ -306,17 +317,24 @@ def encoder(model: Any) -> dict[str, np.ndarray]:
 def encoder_decoder(model: Any) -> dict[str, np.ndarray]:
     """A pass over a padded source and a target."""
     config = model.config
-    arrays = encoder_inputs(config)
+    arrays = encoder_inputs(model)
     arrays["decoder_input_ids"] = tokens(2, config.vocab_size, (2, LENGTH - 3))
     found = said(model, **arrays)
     return arrays | {k: found[k] for k in ("logits", "encoder_last_hidden_state")}
 
 
-def encoder_inputs(config: Any) -> dict[str, np.ndarray]:
-    """Two rows, the second padded on the right."""
+def encoder_inputs(model: Any) -> dict[str, np.ndarray]:
+    """Two rows, the second padded on the right; of a Longformer, two global tokens and one, where
+    its class doesn't choose them."""
+    config = model.config
     ids, mask = tokens(1, config.vocab_size, (2, LENGTH)), np.ones((2, LENGTH), np.int32)
     ids[1, -PADDING:], mask[1, -PADDING:] = config.pad_token_id, 0
-    return {"input_ids": ids, "attention_mask": mask}
+    arrays = {"input_ids": ids, "attention_mask": mask}
+    known = inspect.signature(model.forward).parameters
+    if "global_attention_mask" in known and not type(model).__name__.endswith("Classification"):
+        arrays["global_attention_mask"] = np.zeros_like(mask)
+        arrays["global_attention_mask"][[0, 0, 1], [0, 5, 0]] = 1
+    return arrays
 
 
 OUTPUTS = (

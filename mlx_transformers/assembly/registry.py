@@ -61,6 +61,7 @@ from ..layers.kinds import (
     ScalingKind,
 )
 from ..layers.mixers.attention import Attention
+from ..layers.mixers.big_bird import BigBird
 from ..layers.mixers.convolution import Convolution
 from ..layers.mixers.cross_attention import CrossAttention
 from ..layers.mixers.deltanet import Deltanet
@@ -74,6 +75,7 @@ from ..layers.mixers.latent import Latent
 from ..layers.mixers.linear_attention import LinearAttention
 from ..layers.mixers.linformer import Linformer
 from ..layers.mixers.local_attention import LocalAttention
+from ..layers.mixers.longformer import Longformer
 from ..layers.mixers.lsh_attention import LshAttention
 from ..layers.mixers.mamba import Mamba
 from ..layers.mixers.mamba2 import Mamba2
@@ -93,6 +95,7 @@ from ..layers.mixers.side_by_side import SideBySide
 from ..layers.mixers.slstm import Slstm
 from ..layers.mixers.sparse_transformer import SparseTransformer
 from ..layers.mixers.streaming_attention import StreamingAttention
+from ..layers.mixers.transient_global import TransientGlobal
 from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import DyT, LayerNorm, NoNorm, RmsNorm, ScaleNorm
 from ..layers.pools import Classifier, Sentence
@@ -195,6 +198,7 @@ fill("mixer", Retention, LinearAttention, Gla, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)
 fill("mixer", Linformer, Performer, Nystrom, LshAttention, of=MixerKind)
+fill("mixer", Longformer, BigBird, TransientGlobal, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)

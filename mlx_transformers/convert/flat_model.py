@@ -12,6 +12,8 @@ from .config import their_activation
 Table = dict[str, Any]
 MISSING: Any = object()
 """The value of a path that a model lacks."""
+OF_HEADS = ("attention", "cross_attention", "longformer", "big_bird", "transient_global")
+"""Mixer kinds whose widths follow from the number of heads."""
 UNEMBEDDED = ("rope", "none")
 """Position kinds without parameters of their own."""
 
@@ -30,7 +32,7 @@ def flatten(table: Mapping[str, Any], dim: int | None = None) -> Table:
 
 def derive(part: Table, dim: int | None) -> None:
     """Fill in what a mixer or an embedding leaves to be derived."""
-    if part["kind"] in ("attention", "cross_attention") and dim is not None:
+    if part["kind"] in OF_HEADS and dim is not None:
         part["n_kv_heads"] = part.get("n_kv_heads") or part["n_heads"]
         part["head_dim"] = part.get("head_dim") or dim // part["n_heads"]
         part["scale"] = part.get("scale") or part["head_dim"] ** -0.5

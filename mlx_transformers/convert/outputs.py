@@ -86,10 +86,12 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     alike = {name: array for name, array in inputs.items() if array.shape == ids.shape}
     rows = {name: array.reshape(-1, ids.shape[-1]) for name, array in alike.items()}
     mask, types = rows.get("attention_mask"), rows.get("token_type_ids")
+    reads_all = rows.get("global_attention_mask")
     ctx = Context(
         Layout(
             valid=None if mask is None else mx.array(mask.astype(bool)),
             types=None if types is None else _tokens(types),
+            global_tokens=None if reads_all is None else mx.array(reads_all.astype(bool)),
         )
     )
     x = model.features(model.embedded({"tokens": _tokens(rows["input_ids"])}, ctx), ctx)
@@ -117,8 +119,11 @@ def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     if "input_ids" in inputs:
         mask = inputs.get("attention_mask")
-        ctx = Context(memory_valid=None if mask is None else mx.array(mask.astype(bool)))
-        ctx.memory = model.encode(_tokens(inputs["input_ids"]), ctx)
+        valid = None if mask is None else mx.array(mask.astype(bool))
+        reads_all = inputs.get("global_attention_mask")
+        seen = Layout(global_tokens=None if reads_all is None else mx.array(reads_all.astype(bool)))
+        memory = model.encode(_tokens(inputs["input_ids"]), Context(seen, memory_valid=valid))
+        ctx = Context(memory=memory, memory_valid=valid)
         found["encoder_last_hidden_state"] = _numpy(ctx.memory)
         found["logits"] = _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx))
     if "prompt_ids" in inputs:

@@ -69,8 +69,11 @@ from .families.hyperclovax import HYPERCLOVAX
 from .families.ibert import IBERT
 from .families.jais2 import JAIS2
 from .families.jamba import JAMBA
+from .families.led import LED
 from .families.lfm2 import LFM2
 from .families.llama import LLAMA
+from .families.longformer import LONGFORMER
+from .families.longt5 import LONGT5
 from .families.mamba import MAMBA
 from .families.mamba2 import MAMBA2
 from .families.minicpm3 import MINICPM3
@@ -118,6 +121,9 @@ FAMILIES: tuple[Family, ...] = (
     BART,
     BERT,
     BIG_BIRD,
+    LED,
+    LONGFORMER,
+    LONGT5,
     BIOGPT,
     BLENDERBOT,
     BLENDERBOT_SMALL,

@@ -30,6 +30,11 @@ class Positions:
         """
         return None
 
+    def summary_bias(self, ahead: mx.array) -> mx.array | None:
+        """A bias of the scores of block summaries, `[1 or B, H, T, N]`, by how many blocks `ahead`
+        `[1 or B, T, N]` of the query's own each is; None: no bias."""
+        return None
+
     def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array] | None:
         """A table of relative positions `[N, D]` and the row of each pair `[T, S]`, if any."""
         return None
@@ -49,6 +54,8 @@ class Layout:
         valid: `[B, T]` whether a token is not padding; None: no padding. No token sees padding.
         prefix: `[B]` length of the prefix that every token of a causal row sees (prefix LM).
         types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
+        global_tokens: `[B, T]` whether a token is global where a mixer has global tokens
+            (Longformer); None: as the mixer says.
         vectors: `[B, T, W]` vectors in place of the embedding table's rows wherever a token is -1
             (soft prompts).
     """
@@ -59,6 +66,7 @@ class Layout:
     valid: mx.array | None = None
     prefix: mx.array | None = None
     types: mx.array | None = None
+    global_tokens: mx.array | None = None
     vectors: mx.array | None = None
 
 

@@ -5,10 +5,11 @@ softmax over a set of arranged arrays, `(q, k, v, seen) -> KeySet`, with the sca
 of the caller; `tokens` are the facts of the rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 from .key_sets import (
     KeySet,
@@ -38,7 +39,7 @@ def joined_blocks(
 ) -> KeySet:
     """Attention of each block of `size` queries over its own keys, those of `back` blocks before it
     and of `ahead` blocks after it (none if causal), as far as `rule` lets them be seen."""
-    length, ahead = qkv[0].shape[2], 0 if causal else ahead
+    length, ahead = qkv[0].shape[-2], 0 if causal else ahead
     q = blocks(qkv[0], size)
     k, v = (neighbours(blocks(x, size), back, ahead) for x in qkv[1:])
     here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
@@ -62,8 +63,62 @@ def windowed(
         seen = mx.abs(q - k) < window
         return seen if rule is None else seen & rule(q, k)
 
-    size = min(window, qkv[0].shape[2])
+    size = min(window, qkv[0].shape[-2])
     return joined_blocks(attend, tokens, qkv, size=size, back=1, ahead=1, causal=causal, rule=near)
+
+
+def dilated_window(
+    attend: Attend, tokens: Tokens, qkv: QKV, *, window: int, dilation: int, causal: bool
+) -> KeySet:
+    """Attention over the keys less than `window` steps of `dilation` positions away."""
+    if dilation == 1:
+        return windowed(attend, tokens, qkv, window=window, causal=causal)
+    q, k, v = (residues(x, dilation) for x in qkv)
+    found = joined_blocks(
+        attend,
+        tokens.arranged(lambda x, fill: residues(x, dilation, fill)),
+        (q, k, v),
+        size=min(window, q.shape[-2]),
+        back=1,
+        ahead=1,
+        causal=causal,
+        rule=lambda q, k: mx.abs(q - k) < window * dilation,
+    )
+    return found.arranged(lambda x: unite_residues(x, qkv[0].shape[2]))
+
+
+def by_heads(dilations: Sequence[int], run: Callable[[QKV, int], KeySet], qkv: QKV) -> KeySet:
+    """`run(qkv, dilation)` for the heads of each dilation, in the order of the heads."""
+    kinds = sorted(set(dilations))
+    if len(kinds) == 1:
+        return run(qkv, kinds[0])
+    heads = [np.flatnonzero(np.array(dilations) == each) for each in kinds]
+    back = mx.array(np.argsort(np.concatenate(heads)))
+    found = []
+    for dilation, own in zip(kinds, heads, strict=True):
+        q, k, v = (mx.take(x, mx.array(own), axis=1) for x in qkv)
+        found.append(run((q, k, v), dilation))
+    together = (mx.concatenate(list(each), axis=1) for each in zip(*found, strict=True))
+    return KeySet(*(mx.take(each, back, axis=1) for each in together))
+
+
+def take_blocks(x: mx.array, fill: int = 0, *, at: Sequence[int]) -> mx.array:
+    """Some blocks of `[..., N, n, K]` as one, `[..., len(at) * n, K]`."""
+    return mx.concatenate([x[..., i, :, :] for i in at], axis=-2)
+
+
+def read_blocks(x: mx.array, fill: int = 0, *, at: np.ndarray) -> mx.array:
+    """For each head and block of queries, its own r blocks `at [H, M, r]` of `[B, H, N, n, K]`, or
+    of facts `[N, n, 1]` or `[B, 1, N, n, 1]`, as one: `[B, H, M, r * n, K]`."""
+    n_heads, rows, count = at.shape
+    *lead, n, size, width = x.shape
+    if x.ndim < 5 or x.shape[1] == 1:
+        picked = mx.take(x, mx.array(at.reshape(-1)), axis=-3)
+        lead = [x.shape[0] if x.ndim == 5 else 1]
+        return picked.reshape(*lead, n_heads, rows, count * size, width)
+    flat = mx.array((at + n * np.arange(n_heads)[:, None, None]).reshape(-1))
+    picked = mx.take(x.reshape(x.shape[0], n_heads * n, size, width), flat, axis=1)
+    return picked.reshape(x.shape[0], n_heads, rows, count * size, width)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ CHANGES = {
         "offset": 1,
         "skips_padding": Change(True, result=False),
     },
-    "learned": {"offset": 2, "skips_padding": Change(True, result=False)},
+    "learned": {"offset": 2, "length": 20, "skips_padding": Change(True, result=False)},
     "disentangled": {
         "span": 3,
         "max_distance": 6,
@@ -67,7 +67,8 @@ CHANGES = {
         "absolute": True,
     },
     "alibi": {"max_bias": 4.0, "scale": 0.5},
-    "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4, "absolute": 2},
+    "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4, "absolute": 2}
+    | {"summaries": Change(True, result=False)},
     "shaw": {
         "span": 2,
         "n_heads": Change(1, row="shaw by head"),

@@ -1,6 +1,8 @@
 """Rows of the mixers with a sparse pattern of keys."""
 
-from .suite import Change, Row, Sees
+from mlx_transformers.ops.big_bird import random_blocks
+
+from .suite import LENGTH, Change, Row, Sees, everything
 
 HEADS = {"n_heads": 4}
 RMS = {"kind": "rms_norm"}
@@ -52,7 +54,50 @@ def streaming(name: str, /, first: int = 2, window: int = 3, **fields: object) -
     return sparse(name, kind | fields, sees, sees)
 
 
+def longformer(name: str, /, w: int = 2, n: int | None = 1, **fields: object) -> Row:
+    dilation = fields.get("dilation", 1)
+    steps = set(dilation) if isinstance(dilation, list) else {dilation}
+
+    def near(t: int, s: int) -> bool:
+        return any((t - s) % d == 0 and abs(t - s) < w * d for d in steps)
+
+    kind = HEADS | {"kind": "longformer", "window": w, "n_global": n} | fields
+    if n is None:
+        return sparse(name, kind, near, near)
+    return whole(name, kind, lambda t, s: t < n or s < n or near(t, s))
+
+
+def big_bird(name: str, /, **fields: object) -> Row:
+    """A row of blocks of one token, so that the row of 9 is not read in full."""
+    drawn = random_blocks(LENGTH, 1, 1, 4, int(fields.get("seed", 0)), 64)[:, :, 0]  # type: ignore[call-overload]
+
+    def sees(t: int, s: int) -> bool:
+        ends = (0, LENGTH - 1)
+        random = fields.get("random_in_eval") is not False and s in drawn[:, t - 1 : t]
+        return t in ends or s in ends or abs(t - s) < 2 or random
+
+    kind = HEADS | {"kind": "big_bird", "block": 1, "n_random": 1} | fields
+    # padding moves the last block, and which blocks are random
+    return whole(name, kind, sees, pads=False)
+
+
+def whole(name: str, kind: dict, sees: Sees, **facts: object) -> Row:
+    return Row("mixer", name, kind, sees=sees, whole=True, sparse=True, **facts)  # type: ignore[arg-type]
+
+
+SUMMARISED = HEADS | {"kind": "transient_global", "window": 3, "block": 4, "norm": RMS}
+BUCKETS = {"kind": "buckets", "n_heads": 4, "n_buckets": 6, "max_distance": 6, "summaries": True}
+
 ROWS = [
+    longformer("longformer"),
+    longformer("longformer dilated", n=2, dilation=[1, 1, 2, 3], dropout=0.3, n_kv_heads=2),
+    longformer("longformer window", w=3, n=None, dilation=[2, 1, 2, 1], n_kv_heads=2),
+    longformer("longformer normed", n=None, dilation=2, qk_norm=RMS, sinks=True),
+    big_bird("big_bird"),
+    big_bird("big_bird evaluated", random_in_eval=False, seed=3, dropout=0.3, qk_norm=RMS),
+    whole("big_bird in full", HEADS | {"kind": "big_bird", "block": 2}, everything),
+    whole("transient_global", SUMMARISED, everything, position=BUCKETS),
+    whole("transient_global turned", SUMMARISED | {"n_kv_heads": 2, "qk_norm": RMS}, everything),
     local("local_attention"),
     local("local_attention far back", back=2, ahead=0, n_kv_heads=2, sinks=True),
     local("local_attention exact", w=2, back=2, exact_window=True, softcap=2.0),
@@ -85,6 +130,30 @@ FIELDS = {
 }
 
 CHANGES = {
+    "longformer": FIELDS
+    | {
+        "qk_norm_over": Change("width", row="longformer normed"),
+        "window": 3,
+        "dilation": Change(3, row="longformer window"),
+        "n_global": 2,
+    },
+    "big_bird": FIELDS
+    | {
+        "qk_norm_over": Change("width", row="big_bird evaluated"),
+        "block": 2,
+        "n_random": 2,
+        "seed": 5,
+        "random_in_eval": False,
+        "longest": Change(64, result=False),
+    },
+    "transient_global": FIELDS
+    | {
+        "n_heads": Change(2, row="transient_global turned"),
+        "qk_norm_over": Change("width", row="transient_global turned"),
+        "window": 2,
+        "block": 3,
+        "norm": {"kind": "layer_norm"},
+    },
     "local_attention": FIELDS
     | {
         "qk_norm_over": Change("width", row="local_attention of odd blocks"),

@@ -1,11 +1,12 @@
-"""BigBird where its attention is full: BERT's layers, a head for sequences of its own.
+"""BigBird: BERT's layers with block-sparse or full attention, a head for sequences of its own.
 
 Zaheer et al. 2020. Defaults are those of `BigBirdConfig`.
 """
 
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
-from ..flat_model import config_writer
+from ..flat_model import FlatModel, config_writer
+from ..layer_types import patterned
 from ..rows import Row
 from ..task_heads import TaskHead, architecture_of, classifier, pooler_head, task_of
 from .bert import (
@@ -27,22 +28,55 @@ def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a BigBirdConfig.
 
     Raises:
-        ConvertError: texts may be so long that its sparse attention leaves pairs out.
+        ConvertError: a decoder's attention is sparse, or an attention type is unknown.
     """
     activation = config.activation("hidden_act")
-    longest = config.get("max_position_embeddings")
-    blocks = 5 + 2 * config.get("num_random_blocks")
-    always_full = blocks * config.get("block_size") >= longest
-    if config.get("attention_type") != "original_full" and not always_full:
-        raise config.refuse("attention_type", "block_sparse")
-    table = tower(config)
-    table["block"]["mixer"]["bias"] = config.get("use_bias")
+    table = with_blocks(config, tower(config))
     if config.get("rescale_embeddings"):
         table["embed"]["scale"] = "sqrt_dim"
     found = task_head(config).tables()
     if found.get("head", {}).get("kind") == "mlm":
         found["head"]["activation"] = activation
     return {**table, "kind": kind_of(config), **found}
+
+
+def with_blocks(config: HfConfig, table: Table) -> Table:
+    """Return a tower's table with the attention of its config.
+
+    Each layer draws its random blocks by its own index. Where no text can be so long that pairs
+    are left out, attention is full.
+    """
+    mixer = {**table["block"]["mixer"], "bias": config.get("use_bias")}
+    full = {**table, "block": {**table["block"], "mixer": mixer}}
+    size, n_random = config.get("block_size"), config.get("num_random_blocks")
+    longest, told = config.get("max_position_embeddings"), config.get("attention_type")
+    if told == "original_full" or (5 + 2 * n_random) * size >= longest:
+        return full
+    if told != "block_sparse" or kind_of(config) == "decoder":
+        raise config.refuse("attention_type", told)
+    sparse = {
+        **mixer,
+        "kind": "big_bird",
+        "block": size,
+        "n_random": n_random,
+        "random_in_eval": False,
+        "longest": longest,
+    }
+    names = [f"layer_{i}" for i in range(config.get("num_hidden_layers"))]
+    variants = {name: {"mixer": {**sparse, "seed": i}} for i, name in enumerate(names)}
+    return patterned({**full, "block": {**full["block"], "mixer": sparse}}, names, variants)
+
+
+def attention_keys(view: FlatModel) -> Table:
+    """Return the keys of the attention."""
+    mixer = view.layers[0]["mixer"]
+    if mixer["kind"] != "big_bird":
+        return {"attention_type": "original_full"}
+    return {
+        "attention_type": "block_sparse",
+        "block_size": mixer["block"],
+        "num_random_blocks": mixer["n_random"],
+    }
 
 
 def task_head(config: HfConfig) -> TaskHead:
@@ -79,9 +113,7 @@ BIG_BIRD = Family(
     architecture="BigBirdForPreTraining",
     model=model,
     weights=weights,
-    config=config_writer(
-        KEYS, architecture_of("BigBird", "ForCausalLM"), attention_type="original_full"
-    ),
+    config=config_writer(KEYS, attention_keys, architecture_of("BigBird", "ForCausalLM")),
     renames=(*TENSORFLOW_NAMES, prefixed("bert.", *HEADS)),
     **bert_extras("bert."),
 )

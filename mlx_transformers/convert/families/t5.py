@@ -214,9 +214,14 @@ KEYS: dict[str, PathOrFn] = {
 }
 
 
-def writer(title: str) -> Callable[[Table], Table]:
-    """Return a config writer of a T5, or of its encoder alone as if a decoder followed."""
-    whole = config_writer(KEYS)
+def writer(title: str, *more: Callable[[FlatModel], Table]) -> Callable[[Table], Table]:
+    """Return a config writer of a T5, or of its encoder alone as if a decoder followed.
+
+    Args:
+        title: the classes' name before `EncoderModel` and others.
+        more: functions that return several keys of a relative.
+    """
+    whole = config_writer(KEYS, *more)
 
     def config(table: Table) -> Table:
         if table["kind"] != "encoder":

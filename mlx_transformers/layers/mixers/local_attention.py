@@ -10,7 +10,7 @@ from pydantic import Field
 from ...core.context import Context
 from ...ops.key_patterns import joined_blocks
 from ...ops.key_sets import KeySet, Tokens, union
-from .sparse_heads import Arrays, SparseHeads, SparseHeadsMixer
+from .sparse_heads import Arrays, DecodingMixer, SparseHeads
 
 
 class LocalAttention(SparseHeads):
@@ -43,7 +43,7 @@ class LocalAttention(SparseHeads):
         return t % self.window + 1 + np.minimum(t // self.window, self.look_backward) * self.window
 
 
-class LocalAttentionMixer(SparseHeadsMixer):
+class LocalAttentionMixer(DecodingMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; its decode state is a ring of the blocks in reach."""
 
     def __init__(self, config: LocalAttention, dim: int) -> None:

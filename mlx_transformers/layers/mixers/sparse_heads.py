@@ -1,13 +1,14 @@
 """Base classes of mixers with a sparse pattern of keys: the pass in blocks, and decoding."""
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ...core.context import Context
-from ...core.errors import RecipeError
+from ...core.context import Context, Layout
+from ...core.errors import RecipeError, RunError
 from ...core.footprint import ActivationShape
 from ...core.recompute import recompute
 from ...core.shapes import BTD
@@ -16,6 +17,11 @@ from ...ops.masks import Mask
 from ..kinds import State
 from .attention import Heads, HeadsMixer
 from .kv_cache import empty_cache, extend
+
+NO_DECODING = (
+    "A mixer with global tokens reads the whole sequence for each of its outputs, so it can't "
+    "decode token by token. Use it in an encoder."
+)
 
 Arrays = dict[str, mx.array]
 
@@ -47,13 +53,7 @@ class SparseHeads(Heads):
 
 
 class SparseHeadsMixer(HeadsMixer):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, for a subclass that names the key sets.
-
-    Attributes:
-        reach: how many tokens back a causal query sees at most; None: all.
-    """
-
-    reach: int | None = None
+    """`(x [B, T, D], ctx) -> [B, T, D]`, for a subclass that names the key sets."""
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         q, k, v = self._project(x, ctx)
@@ -64,18 +64,16 @@ class SparseHeadsMixer(HeadsMixer):
         """Attention `[B, H, T, K]` in float32, from queries `q`, keys `k` and values `v` of every
         head, and `sinks` where there are any. Whatever has a gradient is among `arrays`."""
 
-    @abstractmethod
-    def _sees(self, q_pos: mx.array, k_pos: mx.array) -> mx.array:
-        """Whether the pattern lets a query of a causal pass see a key that is not after it, by
-        positions `[..., T, 1]` and `[..., 1, S]`: `[..., T, S]`, or `[..., H, T, S]` where heads
-        differ."""
+    def _layout(self, ctx: Context) -> Layout:
+        """The facts about the rows that the pattern goes by."""
+        return ctx.layout
 
     def _in_blocks(self, ctx: Context, arrays: Arrays) -> mx.array:
         """`_mix` of `arrays` in their dtype, with its scores recomputed in the backward pass."""
         if "sinks" in self:
             arrays = arrays | {"sinks": self.sinks[:, None, None]}
-        keys = [ctx.next_key()] if ctx.key is not None and self.dropout else []
-        layout, cursor, position = ctx.layout, ctx.cursor, ctx.position
+        keys = [ctx.next_key()] if ctx.key is not None else []
+        layout, cursor, position = self._layout(ctx), ctx.cursor, ctx.position
 
         def run(arrays: Arrays, *keys: mx.array) -> mx.array:
             key = mx.stop_gradient(keys[0]) if keys else None
@@ -97,6 +95,7 @@ class SparseHeadsMixer(HeadsMixer):
         bias: mx.array | None = None,
     ) -> KeySet:
         """Attention over one set of keys."""
+        dropped = self.dropout > 0 and ctx.key is not None
         return attend(
             q,
             k,
@@ -105,32 +104,14 @@ class SparseHeadsMixer(HeadsMixer):
             seen=seen,
             bias=bias,
             softcap=self.softcap,
-            dropout=0.0 if ctx.key is None else self.dropout,
-            key=None if ctx.key is None else ctx.next_key(),
+            dropout=self.dropout if dropped else 0.0,
+            key=ctx.next_key() if dropped else None,
         )
 
     def _merge(self, y: mx.array) -> mx.array:
         """The heads `[B, H, T, K]` merged and projected, `[B, T, D]`."""
         out: mx.array = self.o(y.transpose(0, 2, 1, 3).flatten(-2))
         return out
-
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """An empty KV cache for `batch` rows of at most `length` tokens."""
-        slots = min(length, self.reach or length)
-        return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
-
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
-        q, k, v = self._project(x, ctx)
-        cache = extend(state, k, v, ctx, self.reach)
-        q_pos, k_pos = cache.q_pos[:, None], cache.k_pos[None, :]
-        if ctx.cursor.pad is not None:
-            pad = ctx.cursor.pad[:, None, None, None]
-            q_pos, k_pos = q_pos - pad, k_pos - pad
-        seen = self._sees(q_pos, k_pos) & cache.visible
-        bias = ctx.position.bias(q * self.scale, cache.k, cache.q_pos, cache.k_pos, ctx)
-        keys, values = self._for_heads(cache.k), self._for_heads(cache.v)
-        return self._attend(q, keys, values, Mask(allowed=seen), bias, ctx), cache.state
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""
@@ -165,3 +146,52 @@ class SparseHeadsMixer(HeadsMixer):
                 "This mixer's pattern has no place for a position kind that adds a bias to the "
                 "scores. Set position.kind = 'rope', 'learned', 'sinusoidal' or 'none'."
             )
+
+
+class DecodingMixer(SparseHeadsMixer):
+    """A sparse pattern that can decode: a query sees keys by the positions of the two alone.
+
+    Attributes:
+        reach: how many tokens back a causal query sees at most; None: all.
+    """
+
+    reach: int | None = None
+
+    @abstractmethod
+    def _sees(self, q_pos: mx.array, k_pos: mx.array) -> mx.array:
+        """Whether the pattern lets a query of a causal pass see a key that is not after it, by
+        positions `[..., T, 1]` and `[..., 1, S]`: `[..., T, S]`, or `[..., H, T, S]` where heads
+        differ."""
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """An empty KV cache for `batch` rows of at most `length` tokens."""
+        slots = min(length, self.reach or length)
+        return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
+
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
+        """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
+        q, k, v = self._project(x, ctx)
+        cache = extend(state, k, v, ctx, self.reach)
+        q_pos, k_pos = cache.q_pos[:, None], cache.k_pos[None, :]
+        if ctx.cursor.pad is not None:
+            pad = ctx.cursor.pad[:, None, None, None]
+            q_pos, k_pos = q_pos - pad, k_pos - pad
+        seen = self._sees(q_pos, k_pos) & cache.visible
+        bias = ctx.position.bias(q * self.scale, cache.k, cache.q_pos, cache.k_pos, ctx)
+        keys, values = self._for_heads(cache.k), self._for_heads(cache.v)
+        return self._attend(q, keys, values, Mask(allowed=seen), bias, ctx), cache.state
+
+
+class EncodingMixer(SparseHeadsMixer):
+    """A sparse pattern with global tokens, which read every row whole, whatever the pass says."""
+
+    def _layout(self, ctx: Context) -> Layout:
+        return replace(ctx.layout, causal=False)
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """Raise RunError: global tokens need the whole sequence."""
+        raise RunError(NO_DECODING)
+
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
+        """Raise RunError, as `init_state`."""
+        raise RunError(NO_DECODING)

@@ -11,7 +11,7 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...ops.key_patterns import Factorised
 from ...ops.key_sets import KeySet, Tokens, union
-from .sparse_heads import Arrays, SparseHeads, SparseHeadsMixer
+from .sparse_heads import Arrays, DecodingMixer, SparseHeads
 
 
 class SparseTransformer(SparseHeads):
@@ -91,7 +91,7 @@ class SparseTransformer(SparseHeads):
         return np.asarray(found[self.reads], np.float64)
 
 
-class SparseTransformerMixer(SparseHeadsMixer):
+class SparseTransformerMixer(DecodingMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; its decode state is a KV cache of all tokens."""
 
     def __init__(self, config: SparseTransformer, dim: int) -> None:

@@ -173,6 +173,6 @@ def document_starts(length: int, ctx: Context) -> mx.array | None:
         begins = mx.pad(segments[:, 1:] != segments[:, :-1], [(0, 0), (1, 0)])
         return mx.cummax(mx.where(begins, mx.arange(length), 0), axis=1)
     if valid is not None:
-        first = mx.argmax(valid != 0, axis=1)[:, None]
+        first = mx.argmax(valid != 0, axis=1)[:, None].astype(mx.int32)
         return mx.minimum(mx.broadcast_to(first, valid.shape), mx.arange(length))
     return None

@@ -32,6 +32,9 @@ class Buckets(PositionKind):
     """Number of buckets."""
     max_distance: int = Field(128, ge=2)
     """Distance where the last bucket begins."""
+    summaries: bool = False
+    """Whether there is a second table, for the distance in blocks of the summaries that
+    `transient_global` mixers read (LongT5)."""
     absolute: int | None = Field(None, ge=0)
     """Adds learned absolute positions, which skip padding, to the embeddings as well: rows of that
     table before position 0 (MPNet: 2). None means no absolute positions."""
@@ -47,6 +50,8 @@ class BucketPosition(Position):
         super().__init__()
         self.n_buckets, self.max_distance = config.n_buckets, config.max_distance
         self.table = nn.Embedding(config.n_buckets, config.n_heads)
+        if config.summaries:
+            self.summary_table = nn.Embedding(config.n_buckets, config.n_heads)
         if config.absolute is not None:
             learned = Learned(offset=config.absolute, skips_padding=True)
             self.absolute = LearnedPosition(learned, dim, max_seq_len)
@@ -64,6 +69,12 @@ class BucketPosition(Position):
         ahead = k_pos[None, :] - q_pos[:, None]
         rows = bucket(ahead, self.n_buckets, self.max_distance, ctx.layout.causal)
         return lookup(matrix(self.table), rows).transpose(2, 0, 1)[None]
+
+    def summary_bias(self, ahead: mx.array) -> mx.array | None:
+        if "summary_table" not in self:
+            return None
+        rows = bucket(ahead, self.n_buckets, self.max_distance, causal=False)
+        return lookup(matrix(self.summary_table), rows).transpose(0, 3, 1, 2)
 
 
 def bucket(ahead: mx.array, n_buckets: int, max_distance: int, causal: bool) -> mx.array:

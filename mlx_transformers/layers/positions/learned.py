@@ -24,11 +24,13 @@ class Learned(PositionKind):
     kind: Literal["learned"] = "learned"
     offset: int = Field(0, ge=0)
     """Unused rows of the table before position 0 (RoBERTa, OPT, BART: 2)."""
+    length: int | None = Field(None, ge=1)
+    """Positions of the table; none means `max_seq_len` (LED's decoder has fewer)."""
     skips_padding: bool = False
     """Whether positions skip left padding (RoBERTa)."""
 
     def build(self, dim: int, max_seq_len: int) -> "LearnedPosition":
-        return LearnedPosition(self, dim, max_seq_len)
+        return LearnedPosition(self, dim, self.length or max_seq_len)
 
 
 class LearnedPosition(Position):
@@ -50,6 +52,6 @@ class LearnedPosition(Position):
         if length > room:
             raise RunError(
                 f"A sequence of {length} tokens has no learned positions beyond "
-                f"{room} (model.max_seq_len). Shorten it, or train a model "
-                "with a larger model.max_seq_len."
+                f"{room} (model.max_seq_len, or position.length). Shorten it, or train a model "
+                "with a larger one."
             )
