@@ -13,8 +13,8 @@ import mlx.core as mx
 from .custom_vjp import recompute
 from .linear_recurrence import complex_recurrence, linear_recurrence
 
-SEGMENT_NUMBERS = 1 << 23
-"""Numbers of the states that are computed at once: 32 MiB of float32."""
+SEGMENT_NUMBERS = 1 << 21
+"""Numbers of the states that are computed at once: 8 MiB of float32."""
 
 
 def selective_scan(
