@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from . import backend, blas
+from .versions import version
 
 GIB = 2**30
 
@@ -25,8 +26,8 @@ def facts() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "mlx": metadata.version("mlx"),
-        "mlxt": metadata.version("mlxt"),
+        "mlx": version("mlx"),
+        "mlxt": version("mlxt"),
         "device": str(mx.default_device()),
         "device_name": info.get("device_name", platform.processor() or platform.machine()),
         "metal": mx.metal.is_available(),
@@ -95,6 +96,6 @@ def keep_freed(bytes: float) -> None:
 
 def _version(distribution: str) -> str | None:
     try:
-        return metadata.version(distribution)
+        return version(distribution)
     except metadata.PackageNotFoundError:
         return None

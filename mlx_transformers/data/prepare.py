@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib import metadata
 from itertools import islice
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ..core.errors import DataError, Notice
 from ..core.parse import read_table
 from ..core.sync import sync
+from ..core.versions import version
 from .cache import locked, write_json
 from .config import Data
 from .data_key import DataKey, hashed
@@ -336,4 +336,4 @@ def _manifest(
 
 def _packages(tokenizer: Tokenizer) -> dict[str, str]:
     names = ["numpy"] + ([tokenizer.package] if tokenizer.package else [])
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -8,13 +8,13 @@ import json
 import math
 import os
 import statistics
-from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
 
 from ..core.cache import cache_folder
 from ..core.parse import read_table
+from ..core.versions import version
 
 REMEMBERED = 50
 """Number of newest runs of a device that are used."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
 from ..assembly.streams import held_out_batches, training_feed
 from ..core.device import facts, keep_freed, keep_wired
 from ..core.tree import Tree
+from ..core.versions import version
 from ..data.prepare import Progress as Preparing
 from ..distributed.launch import join_job
 from ..distributed.processes import Ranks, check_divisible, tensor_parallel_ranks

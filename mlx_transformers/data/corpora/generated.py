@@ -35,6 +35,7 @@ class GeneratedCorpus(RecordCorpus):
     """Its settings and their defaults."""
 
     licence = "generated: no licence applies"
+    attribution = "mlxt"
     size = "generated, no download"
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
