@@ -173,6 +173,14 @@ DECODERS: dict[str, tuple[Any, ...]] = {
     "qwen2": ("Qwen2ForCausalLM", {"use_sliding_window": True, **WINDOW, "max_window_layers": 1}),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 8}),
     "qwen2_moe": ("Qwen2MoeForCausalLM", {**FEW, "shared_expert_intermediate_size": 12}),
+    "qwen3_next": (
+        "Qwen3NextForCausalLM",
+        {**FEW, "num_hidden_layers": 3, "head_dim": 8, "partial_rotary_factor": 0.5}
+        | {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+        | {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6}
+        | {"linear_value_head_dim": 5, "linear_conv_kernel_dim": 3, "mlp_only_layers": [2]}
+        | {"shared_expert_intermediate_size": 12, "attention_bias": True},
+    ),
     "qwen3_moe": ("Qwen3MoeForCausalLM", {**FEW, "head_dim": 8, "mlp_only_layers": [0]}),
     "gemma": ("GemmaForCausalLM", {"head_dim": 8}),
     "gemma2": ("Gemma2ForCausalLM", {**WINDOW, "head_dim": 8, "attn_logit_softcapping": 2.0}),

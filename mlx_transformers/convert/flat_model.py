@@ -43,6 +43,10 @@ def derive(part: Table, dim: int | None) -> None:
         part["inner_dim"] = part.get("inner_dim") or 2 * dim
     if part["kind"] == "mamba" and dim is not None:
         part["dt_rank"] = part.get("dt_rank") or -(-dim // 16)
+    if part["kind"] in ("deltanet", "gated_deltanet"):
+        part["n_value_heads"] = part.get("n_value_heads") or part["n_heads"]
+        part["key_dim"] = part.get("key_dim") or dim
+        part["value_dim"] = part.get("value_dim") or dim
     if part["kind"] == "mlm" and part.get("width") == dim:
         part["width"] = None
     if part["kind"] == "token" and part.get("scale") == "one":

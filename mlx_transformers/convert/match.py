@@ -10,7 +10,7 @@ from .family import Family, Table
 from .flat_model import flatten
 from .registry import FAMILIES, family_of
 
-TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed", "ahead"})
+TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed", "ahead", "chunk"})
 """Keys that only affect training; a family's config may lack them."""
 
 ZEROS = frozenset({"bias", "out_bias", "n_types"})

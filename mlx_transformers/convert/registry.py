@@ -99,6 +99,7 @@ from .families.phimoe import PHIMOE
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
+from .families.qwen3_next import QWEN3_NEXT
 from .families.rembert import REMBERT
 from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
@@ -216,6 +217,7 @@ FAMILIES: tuple[Family, ...] = (
     QWEN2_MOE,
     QWEN3,
     QWEN3_MOE,
+    QWEN3_NEXT,
     REMBERT,
     ROBERTA,
     ROBERTA_PRELAYERNORM,

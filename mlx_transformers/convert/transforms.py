@@ -63,6 +63,24 @@ class Split:
 
 
 @dataclass(frozen=True)
+class SplitWithin:
+    """One tensor whose rows are those of several, group by group: `sizes` rows of each by turns."""
+
+    groups: int
+    sizes: tuple[int, ...]
+
+    def load(self, theirs: Arrays) -> Arrays:
+        rest = theirs[0].shape[1:]
+        x = theirs[0].reshape(self.groups, sum(self.sizes), *rest)
+        return [part.reshape(-1, *rest) for part in Split(self.sizes, axis=1).load([x])]
+
+    def save(self, ours: Arrays) -> Arrays:
+        rest = ours[0].shape[1:]
+        parts = [x.reshape(self.groups, -1, *rest) for x in ours]
+        return [mx.concatenate(parts, axis=1).reshape(-1, *rest)]
+
+
+@dataclass(frozen=True)
 class SplitShards:
     """Several tensors that were split over machines, shard after shard with a piece of each."""
 

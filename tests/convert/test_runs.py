@@ -172,6 +172,7 @@ def settle(table: dict[str, Any]) -> dict[str, Any]:
         ("decoders/qwen2_moe_tiny", "Qwen2MoeForCausalLM"),
         ("decoders/qwen3_tiny", "Qwen3ForCausalLM"),
         ("decoders/qwen3_moe_tiny", "Qwen3MoeForCausalLM"),
+        ("efficient/qwen3_next_tiny", "Qwen3NextForCausalLM"),
         ("decoders/stablelm_tiny", "StableLmForCausalLM"),
         ("decoders/smollm3_tiny", "SmolLM3ForCausalLM"),
         ("encoder_decoder/marian_tiny", "MarianMTModel"),

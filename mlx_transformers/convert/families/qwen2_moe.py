@@ -72,9 +72,13 @@ def mixed(
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a Qwen MoE."""
+    return [*outer_rows(), *ffn_rows(config)]
+
+
+def ffn_rows(config: HfConfig) -> list[Row]:
+    """Return the rows of networks, of experts, and of the one that all tokens share."""
     shared = f"{HF_BLOCK}.mlp.shared_expert.{{gate,up,down}}_proj"
     return [
-        *outer_rows(),
         *GATED,
         *experts(config.get("num_experts")),
         *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", shared),
