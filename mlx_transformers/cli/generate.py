@@ -136,6 +136,23 @@ Stop = Annotated[
         show_default=False,
     ),
 ]
+ExitThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave the model at the first layer whose prediction is this confident, for one "
+        "prompt. For runs that were trained with early exits (objective early_exit).",
+        metavar="X",
+        show_default="never",
+    ),
+]
+ExitMeasure = Annotated[
+    str,
+    typer.Option(
+        help="Confidence of --exit-threshold: max_prob, margin (of the two most probable tokens), "
+        "or entropy, a share of its maximum that must be below the threshold.",
+        metavar="max_prob|margin|entropy",
+    ),
+]
 
 
 def generate(
@@ -156,6 +173,8 @@ def generate(
     special_tokens: SpecialTokens = False,
     beams: BeamCount = None,
     length_penalty: LengthPenalty = 0.6,
+    exit_threshold: ExitThreshold = None,
+    exit_measure: ExitMeasure = "max_prob",
     alignment: AlignmentFile = None,
     batch_size: Rows = 32,
     as_json: AsJson = False,
@@ -173,6 +192,7 @@ def generate(
 
     how = Beams(1 if beams is None else beams, alpha=length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
+    exits = _exits(exit_threshold, exit_measure)
     texts = _prompts(prompt or [], prompts)
     if alignment is not None:
         _check_picture(alignment, len(texts))
@@ -180,6 +200,8 @@ def generate(
         model, tokenizer = load(run)
     if beams is not None or alignment is not None or "causal_lm" not in model.tasks:
         _check_search(sampling, seed, stop, samples)
+        if exits is not None:
+            raise RunError("A search runs through all layers: leave out --exit-threshold.")
         loaded = (model, tokenizer)
         read = {} if reads_source(model) else {"bos": bos, "special_tokens": special_tokens}
         options = {"max_tokens": max_tokens, "beams": how, "loaded": loaded, **read}
@@ -193,11 +215,29 @@ def generate(
         "bos": bos,
         "special_tokens": special_tokens,
     }
-    if len(texts) * samples == 1 and not as_json:
-        _stream(model, tokenizer, texts[0], options)
+    alone = len(texts) * samples == 1 and not as_json
+    if exits is not None and not alone:
+        raise RunError("--exit-threshold continues one prompt, once, without --json.")
+    if alone:
+        _stream(model, tokenizer, texts[0], options | {"exits": exits})
     else:
         options |= {"samples": samples, "rows": batch_size}
         _batch(model, tokenizer, texts, as_json, options)
+
+
+def _exits(threshold: float | None, measure: str) -> Any:
+    """When decoding leaves the stack; None: never.
+
+    Raises:
+        RunError: a measure without a threshold, or one of them is out of range.
+    """
+    from ..decode.exits import Exits
+
+    if threshold is not None:
+        return Exits(threshold, measure)  # type: ignore[arg-type]
+    if measure != "max_prob":
+        raise RunError("--exit-measure has no effect without --exit-threshold: give both.")
+    return None
 
 
 def _stream(model: Any, tokenizer: Any, text: str, options: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.model import Decodable
 from .cache_size import state_bytes
 from .engine import Engine
+from .exits import ExitEngine, Exits
 from .sample import Sampling
 from .stats import EndReason, Stats
 from .stop import StopStrings
@@ -70,20 +71,21 @@ def stream(
     stop: str | Sequence[str] = (),
     bos: bool = True,
     special_tokens: bool = False,
+    exits: Exits | None = None,
 ) -> "Stream":
     """Generate the text that follows `prompt`, piece by piece; its figures are in `.stats`.
 
     The text ends with one of the tokenizer's end tokens, before the first of the strings `stop`,
     after `max_tokens`, or where the model's context is full. The same seed gives the same text. An
     empty prompt is replaced by the begin-of-document token. For `bos` and `special_tokens` see
-    `prompt_tokens`.
+    `prompt_tokens`. With `exits` a token leaves the model at the first confident layer.
 
     Raises:
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
             the context; or an option is out of range.
     """
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
-    request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed, encode)
+    request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed, encode, exits)
     return Stream(request, _Writer(tokenizer, stop, begins=not len(prompt)))
 
 
@@ -183,7 +185,7 @@ class Stream(Iterator[str]):
     @property
     def stats(self) -> Stats:
         """The figures of this generation so far."""
-        generated = self._writer.tokens
+        generated, engine = self._writer.tokens, self._request.engine
         n_prompt, n_after = len(self._request.rows[0]), generated - 1
         return Stats(
             prompt_tokens=n_prompt,
@@ -191,8 +193,9 @@ class Stream(Iterator[str]):
             generated_tokens=generated,
             generation_tokens_per_s=n_after / (self._last - self._first) if n_after > 0 else None,
             peak_gib=mx.get_peak_memory() / GIB,
-            cache_bytes=state_bytes(self._request.engine.cache),
+            cache_bytes=state_bytes(engine.cache),
             end_reason=self._reason,
+            layers_per_token=engine.layers_per_token if isinstance(engine, ExitEngine) else None,
         )
 
 
@@ -290,6 +293,7 @@ class _Request:
         sampling: Sampling | None,
         seed: int,
         encode: Callable[[Tokenizer, Prompt, int], list[int]] = prompt_tokens,
+        exits: Exits | None = None,
     ) -> None:
         if max_tokens < 1:
             raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
@@ -301,7 +305,11 @@ class _Request:
         tokens = encoded(model, tokenizer, prompts, encode)
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
         self.rows = [prompt for prompt in tokens for _ in range(samples)]
-        self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size)
+        self.engine: Engine | ExitEngine
+        if exits is None:
+            self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size)
+        else:
+            self.engine = ExitEngine(model, exits, sampling=sampling, vocab_size=vocab_size)
         self.limit_reason: EndReason = "length"
         self._max_tokens, self._seed = max_tokens, seed
 

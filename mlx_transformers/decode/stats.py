@@ -22,6 +22,8 @@ class Stats:
         peak_gib: peak MLX memory of this process so far, GiB.
         cache_bytes: bytes of the decode state (KV cache, or recurrent states).
         end_reason: why it ended.
+        layers_per_token: mean number of layers that tokens were predicted after, where decoding
+            leaves the stack early.
     """
 
     prompt_tokens: int
@@ -31,13 +33,16 @@ class Stats:
     peak_gib: float
     cache_bytes: int
     end_reason: EndReason
+    layers_per_token: float | None = None
 
     def line(self) -> str:
         """The figures in one line."""
+        layers = self.layers_per_token
+        exits = "" if layers is None else f"layers per token: {layers:.2f}; "
         return (
             f"prompt: {_pace(self.prompt_tokens, self.prompt_tokens_per_s)}; "
             f"generation: {_pace(self.generated_tokens, self.generation_tokens_per_s)}, "
-            f"{_WORDS[self.end_reason]}; cache: {self.cache_bytes / 2**20:.2f} MiB; "
+            f"{_WORDS[self.end_reason]}; {exits}cache: {self.cache_bytes / 2**20:.2f} MiB; "
             f"peak memory: {self.peak_gib:.3f} GiB"
         )
 
