@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .completion import recipe_names
+from .completion import recipe_names, set_keys
 from .options import Runs, Seeds, Sets, seed_list
 from .preparing import watch
 from .terminal import print_table
@@ -36,6 +36,16 @@ def ladder(
         ),
     ] = None,
     seeds: Seeds = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="Train every rung at each of these values, as in "
+            "optim.learning_rate=1e-3,3e-3, with the first seed; it takes the best.",
+            metavar="KEY=V,V",
+            show_default=False,
+            autocompletion=set_keys,
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +70,7 @@ def ladder(
             first=first,
             name=name,
             seeds=seed_list(seeds),
+            tune=tune,
             root=runs,
             say=seen.say,
             progress=seen,

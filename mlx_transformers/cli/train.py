@@ -112,7 +112,7 @@ def _train_seeds(
     """Train the recipe once per seed, and print the mean of its metric with an interval."""
     from ..assembly.recipe import load_recipe
     from ..verbs.compare import summary
-    from ..verbs.ladder import with_seed
+    from ..verbs.rungs import with_seed
     from ..verbs.train import train as run
 
     if resume not in (None, "auto"):

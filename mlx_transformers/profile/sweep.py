@@ -55,7 +55,7 @@ class Cell:
     mfu_missing: str | None = None
 
 
-def parse_axes(texts: Sequence[str]) -> list[Axis]:
+def parse_axes(texts: Sequence[str], option: str = OPTION) -> list[Axis]:
     """Parse axes from `KEY=VALUE,VALUE,...` strings.
 
     Raises:
@@ -67,11 +67,11 @@ def parse_axes(texts: Sequence[str]) -> list[Axis]:
         values = tuple(value.strip() for value in _split(given))
         if not equals or not key.strip() or not all(values):
             raise RecipeError(
-                f"{OPTION} {text}: write it as KEY=VALUE,VALUE, e.g. {OPTION} "
+                f"{option} {text}: write it as KEY=VALUE,VALUE, e.g. {option} "
                 "train.batch_size=1,2,4."
             )
         if key.strip() in (axis.key for axis in axes):
-            raise RecipeError(f"{OPTION} {text}: '{key.strip()}' is swept twice. Give it once.")
+            raise RecipeError(f"{option} {text}: '{key.strip()}' is swept twice. Give it once.")
         axes.append(Axis(key.strip(), tuple(dict.fromkeys(values))))
     return axes
 

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Rung:
         seeds: seeds of the runs.
         lower_is_better: direction of the metric.
         runs: names of its runs, one per seed.
+        tuned: the best of the values of a tuned key; None without.
+        tried: the metric at each value that was tried.
     """
 
     recipe: str
@@ -55,11 +57,13 @@ class Rung:
     seeds: tuple[int, ...] = ()
     lower_is_better: bool = True
     runs: tuple[str, ...] = ()
+    tuned: str | None = None
+    tried: dict[str, float] = field(default_factory=dict)
 
 
 def read(text: str) -> list[Rung]:
     """Read ladder.json; files from before metrics were named rank by bits per byte."""
-    names = {field.name for field in fields(Rung)}
+    names = {each.name for each in fields(Rung)}
     rungs = []
     for row in json.loads(text):
         old = {"value": row["val_bpb"], "delta": row["delta_bpb"], "runs": [row["recipe"]]}
@@ -85,7 +89,8 @@ TITLES = (
 
 def titles(rungs: Sequence[Rung]) -> list[str]:
     """Titles of the columns for these rungs."""
-    return [title.format(metric=metric_title(rungs[0].metric)) for title in TITLES]
+    found = [title.format(metric=metric_title(rungs[0].metric)) for title in TITLES]
+    return [*found, "tuned"] if _tuned(rungs) else found
 
 
 def cells(rungs: Sequence[Rung]) -> list[list[str]]:
@@ -101,9 +106,14 @@ def cells(rungs: Sequence[Rung]) -> list[list[str]]:
             f"{rung.peak_gib:.2f}",
             _or_none(rung.decode_tokens_per_s),
             _or_none(rung.cache_bytes_per_token),
+            *([rung.tuned or ""] if _tuned(rungs) else []),
         ]
         for rung in rungs
     ]
+
+
+def _tuned(rungs: Sequence[Rung]) -> bool:
+    return any(rung.tuned is not None for rung in rungs)
 
 
 def _with_error(value: float | None, error: float | None, spec: str) -> str:

@@ -7,9 +7,8 @@ the data and the budget of the last, and is compared with the rung before in the
 import copy
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -24,25 +23,19 @@ from ..decode.cache_size import cache_bytes_per_token
 from ..layers.counts import count
 from ..models.model import Decodable
 from ..profile.decoding import decode_speed
+from ..profile.sweep import Axis
 from ..recipe.load import chain, find
-from ..recipe.validate import typed
 from ..report.table import Rung
 from ..runs.folder import RUNS, RunFolder
 from ..score.seeds import estimate, paired
+from .rungs import Step, seeded, tables, with_tables
 from .train import train
+from .tuning import TrainFn, Tuned, check_values, last_evaluation, parse_tuning, tuned
 
 BUDGET = ("steps", "batch_size", "accumulate", "microbatch", "seq_len", "seed")
 """Keys of [train] that every rung takes from the last, as it takes [data]."""
 BITS_PER_BYTE = Best("val_bpb", "min")
 """The metric of recipes that predict every token of a text: it compares across tokenizers."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A recipe of the ladder, on the ladder's data and budget."""
-
-    name: str
-    recipe: Recipe
 
 
 class Ladder(NamedTuple):
@@ -59,6 +52,7 @@ def climb(
     first: str | None = None,
     name: str | None = None,
     seeds: Sequence[int] = (),
+    tune: str | None = None,
     root: Path = RUNS,
     say: Callable[[str], None] = print,
     progress: Preparing | None = None,
@@ -73,6 +67,8 @@ def climb(
         first: the recipe of the chain to begin with; None begins where the last one's task does.
         name: the folder of the ladder's runs; None is "ladder-" and the last recipe's name.
         seeds: values of train.seed, a run each; none takes the seed of the last recipe.
+        tune: "path=value,value,...": every rung is trained at each of these values with the first
+            seed, and takes the best.
         root: the folder of runs.
         say: receives messages about the runs.
         progress: called while data is prepared.
@@ -86,23 +82,60 @@ def climb(
     best = _metric([step.recipe for step in steps])
     folder = root / plain_name(name or f"ladder-{steps[-1].name}", "a ladder", RunError)
     _check_ladder(folder)
+    axis = None if tune is None else parse_tuning(tune)
+    if axis is not None:
+        check_values(steps, axis)
+
+    def run(step: Step) -> RunFolder | None:
+        result = train(step.recipe, name=step.name, resume="auto", root=folder, say=say,
+                       progress=progress)  # fmt: skip
+        mx.clear_cache()
+        ended = result.reason == "finished" or result.reason.startswith("stopped early")
+        return result.folder if ended else None
+
     rungs: list[Rung] = []
     before: dict[int, float] = {}
     for number, step in enumerate(steps, start=1):
         say(f"Rung {number} of {len(steps)}: {step.name}")
-        runs: dict[int, RunFolder] = {}
-        for seed, run in _seeded(step, seeds):
-            result = train(run.recipe, name=run.name, resume="auto", root=folder, say=say,
-                           progress=progress)  # fmt: skip
-            mx.clear_cache()
-            if result.reason != "finished" and not result.reason.startswith("stopped early"):
-                say(f"The ladder stops here; the same command continues it in {folder}.")
-                return Ladder(folder, rungs)
-            runs[seed] = result.folder
-        rung, before = _measure(step.name, runs, best, before)
+        trained = _train(step, axis, seeds, best, run, say)
+        if trained is None:
+            say(f"The ladder stops here; the same command continues it in {folder}.")
+            break
+        rung, before = _measure(step.name, trained, best, before)
         rungs.append(rung)
         mx.clear_cache()
     return Ladder(folder, rungs)
+
+
+class TrainedRung(NamedTuple):
+    """The runs of a rung by seed, and the value that was tuned."""
+
+    runs: dict[int, RunFolder]
+    tuned: Tuned | None
+
+
+def _train(
+    step: Step,
+    axis: Axis | None,
+    seeds: Sequence[int],
+    best: Best,
+    run: TrainFn,
+    say: Callable[[str], None],
+) -> TrainedRung | None:
+    """Train a rung once per seed, at the best value of `axis`; None if a signal stopped a run."""
+    found = None
+    if axis is not None:
+        found = tuned(step, axis, seeds, best, run, say)
+        if found is None:
+            return None
+        step = found.step
+    runs: dict[int, RunFolder] = {}
+    for seed, each in seeded(step, seeds):
+        trained = run(each)
+        if trained is None:
+            return None
+        runs[seed] = trained
+    return TrainedRung(runs, found)
 
 
 def _check_ladder(folder: Path) -> None:
@@ -185,7 +218,7 @@ def _on_budget(rung: Recipe, leaf: Recipe, objective: Recipe | None = None) -> R
     Raises:
         RecipeError: they don't go together.
     """
-    ours, theirs = _tables(rung), _tables(leaf)
+    ours, theirs = tables(rung), tables(leaf)
     data = copy.deepcopy(ours)
     data["data"] = copy.deepcopy(theirs["data"])
     if rung.data.batch.covers_text and leaf.data.batch.covers_text:
@@ -194,40 +227,12 @@ def _on_budget(rung: Recipe, leaf: Recipe, objective: Recipe | None = None) -> R
         if "batch" in ours["data"]:
             data["data"]["batch"] = copy.deepcopy(ours["data"]["batch"])
     if objective is not None:
-        data["objective"] = copy.deepcopy(_tables(objective)["objective"])
+        data["objective"] = copy.deepcopy(tables(objective)["objective"])
     for key in BUDGET:
         data["train"].pop(key, None)
         if key in theirs["train"]:
             data["train"][key] = theirs["train"][key]
-    return _typed(rung, data)
-
-
-def _tables(recipe: Recipe) -> dict[str, Any]:
-    assert recipe.resolved is not None
-    return recipe.resolved.data
-
-
-def _typed(recipe: Recipe, data: dict[str, Any]) -> Recipe:
-    """The recipe with other merged tables."""
-    assert recipe.resolved is not None
-    resolved = replace(recipe.resolved, data=data)
-    out = typed(Recipe, resolved)
-    out._resolved = resolved
-    return out
-
-
-def _seeded(step: Step, seeds: Sequence[int]) -> list[tuple[int, Step]]:
-    """The runs of a rung with their seeds."""
-    if not seeds:
-        return [(step.recipe.train.seed, step)]
-    return [(seed, Step(f"{step.name}-seed{seed}", with_seed(step.recipe, seed))) for seed in seeds]
-
-
-def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """Copy a loaded recipe with another `train.seed`."""
-    data = copy.deepcopy(_tables(recipe))
-    data["train"]["seed"] = seed
-    return _typed(recipe, data)
+    return with_tables(rung, data)
 
 
 def _metric(recipes: Sequence[Recipe]) -> Best:
@@ -238,11 +243,12 @@ def _metric(recipes: Sequence[Recipe]) -> Best:
 
 
 def _measure(
-    recipe: str, runs: dict[int, RunFolder], best: Best, before: dict[int, float]
+    recipe: str, trained: TrainedRung, best: Best, before: dict[int, float]
 ) -> tuple[Rung, dict[int, float]]:
     """Measure the runs of a rung, and compare them with those of the rung before, by seed."""
+    runs, found = trained
     logs = {seed: list(run.records()) for seed, run in runs.items()}
-    last = {seed: _last_evaluation(log) for seed, log in logs.items()}
+    last = {seed: last_evaluation(run) for seed, run in runs.items()}
     values = {seed: float(record[best.metric]) for seed, record in last.items()}
     bits = [record["val_bpb"] for record in last.values() if "val_bpb" in record]
     reports = [[r for r in log if "tokens_per_s" in r] for log in logs.values()]
@@ -272,9 +278,7 @@ def _measure(
         seeds=tuple(runs),
         lower_is_better=best.direction == "min",
         runs=tuple(run.name for run in runs.values()),
+        tuned=found.value if found else None,
+        tried=found.tried if found else {},
     )
     return rung, values
-
-
-def _last_evaluation(log: list[dict[str, Any]]) -> dict[str, Any]:
-    return [record for record in log if record.get("val_loss") is not None][-1]

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.core.errors import RecipeError, RunError
+from mlx_transformers.core.loss import Best
 from mlx_transformers.report.table import Rung, markdown, read, verdicts
+from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.verbs import ladder
+from mlx_transformers.verbs.tuning import parse_tuning, tuned
 
 from .conftest import Mlxt
 
@@ -133,3 +137,58 @@ def test_a_ladder_stays_in_its_folder_and_writes_over_nothing(mlxt: Mlxt, home: 
     notes.write_text("mine")
     assert "which no ladder wrote" in mlxt("ladder", "tiny.toml", "--name", "notes").err
     assert notes.read_text() == "mine"
+
+
+def test_every_rung_takes_the_best_of_the_same_values(mlxt: Mlxt, home: Path) -> None:
+    (home / "wide.toml").write_text('extends = "tiny.toml"\nmodel.block.ffn.hidden_dim = 32\n')
+    verb = ["ladder", "wide", "--tune", "optim.learning_rate=1e-6,1e-2", "--seeds", "1,2"]
+    outcome = mlxt(*verb)
+    assert outcome.code == 0, outcome.err
+    folder = home / "runs" / "ladder-wide"
+    names = {path.name for path in folder.iterdir() if path.is_dir()}
+    for name in ("tiny", "wide"):
+        assert f"{name}-learning_rate-1e-6-seed1" in names
+        assert f"{name}-learning_rate-1e-6-seed2" not in names  # tuned with the first seed alone
+        assert f"{name}-learning_rate-1e-2-seed2" in names
+    below, above = json.loads((folder / "ladder.json").read_text())
+    assert (below["recipe"], above["recipe"]) == ("tiny", "wide")
+    for found in (below, above):
+        assert found["tuned"] == "1e-2"
+        assert found["tried"]["1e-2"] < found["tried"]["1e-6"]
+        assert found["seeds"] == [1, 2]
+    assert "tiny: optim.learning_rate=1e-2 is the best" in outcome.out
+    assert "1e-2 is at the end of the list" in outcome.out
+    assert "| tuned |" in (folder / "ladder.md").read_text()
+    assert read((folder / "ladder.json").read_text())[0].tuned == "1e-2"
+
+
+def test_a_value_at_which_training_fails_is_left_out(home: Path) -> None:
+    step = ladder.Step("tiny", load_recipe("tiny"))
+    said: list[str] = []
+
+    def run(step: ladder.Step) -> RunFolder | None:
+        if step.recipe.optim.learning_rate > 1:  # type: ignore[attr-defined]
+            raise RunError("The weights are not finite.")
+        folder = home / step.name
+        folder.mkdir()
+        (folder / "log.jsonl").write_text('{"step": 1, "val_loss": 2.0}\n')
+        return RunFolder(folder)
+
+    best = Best("val_loss", "min")
+    axis = parse_tuning("optim.learning_rate=0.1,10")
+    found = tuned(step, axis, (), best, run, said.append)
+    assert found is not None
+    assert (found.value, found.tried) == ("0.1", {"0.1": 2.0})
+    assert "optim.learning_rate=10 is left out: The weights are not finite." in said[0]
+    with pytest.raises(RunError, match=r"could be trained at no value"):
+        tuned(step, parse_tuning("optim.learning_rate=5,10"), (), best, run, said.append)
+    assert tuned(step, axis, (), best, lambda step: None, said.append) is None
+
+
+def test_tuned_values_are_checked_before_anything_is_trained(mlxt: Mlxt, home: Path) -> None:
+    outcome = mlxt("ladder", "tiny", "--tune", "optim.learning_rat=1e-3")
+    assert outcome.code == 1
+    assert "--tune optim.learning_rat=1e-3 in tiny: " in outcome.err
+    assert "learning_rate" in outcome.err
+    assert "write it as KEY=VALUE,VALUE" in mlxt("ladder", "tiny", "--tune", "x").err
+    assert not (home / "runs").exists()
