@@ -8,7 +8,8 @@ reference_groups/ whose pattern matches the published function computes the outp
 of `loss`, the sum of outputs weighed by the inputs `cot.OUTPUT`. A case with a `form` in meta.json
 holds variants of a function instead, and belongs to a rule of reference_adapt/. Arrays go to
 DIR/CASE.safetensors under the names of the expected ones (`variant.output` where there are
-variants), scores to DIR/scores.json. The exit code is 1 if a case fails.
+variants), values that are no arrays to DIR/CASE.json, scores to DIR/scores.json. The exit code is 1
+if a case fails.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on th
 # isort: split
 import mlx.core as mx
 import numpy as np
-from reference_adapt import losses, numeric
+from reference_adapt import chat, json_form, losses, numeric
 from reference_groups import (
     depth,
     experts,
@@ -69,6 +70,10 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
     """Compute a case, write its arrays, print and return its score."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
+        if meta.get("form") == "json":
+            values = json_form.run(folder, meta, chat.RULES)
+            (out / f"{folder.name}.json").write_text(json.dumps(values) + "\n")
+            return report(folder, json_form.score(folder, meta, values))
         if "form" in meta:
             got = compute_variants(folder, meta)
             result = score_variants(meta, got, read_arrays(folder / "expected.safetensors"))
@@ -79,6 +84,11 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
         mx.save_safetensors(str(out / f"{folder.name}.safetensors"), got)
     except Exception as error:  # one case that breaks must not hide the others
         result = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    return report(folder, result)
+
+
+def report(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Print the score of a case, and return it with the case's name."""
     told = result.get("error") or ", ".join(result["wrong"] + result["missing"])
     print(f"{'ok  ' if result['ok'] else 'FAIL'} {folder.name}: {told}", flush=True)
     return {"case": folder.name, **result}

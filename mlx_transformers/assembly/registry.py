@@ -1,6 +1,7 @@
 """Every slot and every kind that can fill it, one line each."""
 
 from ..data.batches.answers import Answers
+from ..data.batches.chat import Chat
 from ..data.batches.completions import Completions
 from ..data.batches.denoise import Denoise
 from ..data.batches.labeled import Labeled
@@ -215,7 +216,7 @@ fill("objective", EarlyExit, Dpo, Orpo, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
-fill("batch", Completions, Preferences)
+fill("batch", Completions, Chat, Preferences)
 fill("source", Stream, of=SourceKind)
 fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)

@@ -31,6 +31,15 @@ RECORDS = [
         "completion": f"{n} of them",
         "chosen": f"{n}",
         "rejected": f"{n + 1}",
+        "messages": [
+            {"role": "user", "content": f"{n}?"},
+            {"role": "assistant", "content": f"{n}"},
+        ],
+        "turns": [
+            {"role": "user", "content": "and?"},
+            {"role": "assistant", "content": f"{n + 2}"},
+        ],
+        "calls": [{"name": "add"}],
         "letter": "a",
         "at": 11,
         "a": f"{n} bottles",
@@ -53,6 +62,7 @@ ROWS = [
     Row("batch", "answers", {"kind": "answers"}),
     Row("batch", "spans", {"kind": "spans"}),
     Row("batch", "completions", {"kind": "completions"}),
+    Row("batch", "chat", {"kind": "chat", "template": "chat.jinja"}),
     Row("batch", "preferences", {"kind": "preferences"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
@@ -98,6 +108,12 @@ CHANGES = {
     },
     "spans": {"text_key": "body", "spans_key": "places"},
     "completions": {"prompt_key": "title", "completion_key": "body", "prompt_loss": True},
+    "chat": {
+        "messages_key": "turns",
+        "tools_key": "calls",
+        "template": "chatml",
+        "turns": "text",
+    },
     "preferences": {"prompt_key": "title", "chosen_key": "source", "rejected_key": "target"},
     "contrastive": {"a_key": "title", "b_key": "body"},
 }
@@ -106,4 +122,8 @@ CHANGES = {
 def write_files(folder: Path) -> None:
     """The text and the records that batches are made of."""
     (folder / "text.txt").write_text(TEXT)
+    (folder / "chat.jinja").write_text(
+        "{{ tools }}{% for m in messages %}{{ m.role[0] }}{{ m.content }};{% endfor %}"
+        "{% if add_generation_prompt %}a{% endif %}"
+    )
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))

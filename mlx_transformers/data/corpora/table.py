@@ -6,6 +6,7 @@ from .brackets import Brackets
 from .catalogues import CataloguesFrench
 from .copying import Copy
 from .corpus import Corpus
+from .dialogue import Dialogue
 from .digits import Digits
 from .docstrings import Docstrings
 from .emoji import EmojiFrench, EmojiGerman
@@ -40,6 +41,7 @@ RECORDS: tuple[type[Corpus], ...] = (
     Populations,
     BibleParaphrases,
     Digits,
+    Dialogue,
 )
 """Records with named fields: pairs first, then labelled texts and words, then paraphrases."""
 

@@ -84,6 +84,9 @@ class Controlled(Tokenizer):
     def encode_special(self, text: str) -> list[int]:
         return self.inner.encode_special(text)
 
+    def encode_special_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        return self.inner.encode_special_with_ends(text)
+
     def encode_array(self, text: str) -> np.ndarray:
         return self.inner.encode_array(text)
 

@@ -141,6 +141,13 @@ class HfTokenizer(Tokenizer):
         finally:
             self._tokenizer.encode_special_tokens = True
 
+    def encode_special_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self.encode_with_ends(text)
+        finally:
+            self._tokenizer.encode_special_tokens = True
+
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
         found = self._encoding(text)
         before = np.cumsum([0, *(len(character.encode()) for character in text)])

@@ -1,6 +1,7 @@
 """The tokenizer slot: text to token ids and back."""
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,11 @@ class Tokenizer(ABC):
         return {}
 
     @property
+    def chat_template(self) -> str | None:
+        """The Jinja template of conversations that it was published with, or None."""
+        return published_template(self.companions)
+
+    @property
     def context(self) -> list[int]:
         """Tokens of a letter, before which others are decoded as the continuation of a text; empty
         where each token has bytes of its own."""
@@ -80,12 +86,25 @@ class Tokenizer(ABC):
         special = self.special_ids
         if not special:
             return self.encode(text)
-        longest_first = sorted(special, key=len, reverse=True)
-        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
         tokens: list[int] = []
-        for i, part in enumerate(parts):
+        for i, part in enumerate(re.split(_any_of(special), text)):
             tokens += [special[part]] if i % 2 else self.encode(part) if part else []
         return tokens
+
+    def encode_special_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
+        """Return `encode_special`, and where in the text's UTF-8 bytes each token ends, [n]."""
+        special = self.special_ids
+        if not special:
+            return self.encode_with_ends(text)
+        tokens, ends, at = [], [np.zeros(0, np.int64)], 0
+        for i, part in enumerate(re.split(_any_of(special), text)):
+            own, places = ([special[part]], [len(part.encode())]) if i % 2 else ([], [])
+            if part and not i % 2:
+                own, places = self.encode_with_ends(part)  # type: ignore[assignment]
+            tokens += own
+            ends.append(at + np.asarray(places, np.int64))
+            at += len(part.encode())
+        return tokens, np.concatenate(ends)
 
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
         """Return the tokens of a text, and where in its UTF-8 bytes each token ends, [n]."""
@@ -176,6 +195,25 @@ class Tokenizer(ABC):
         for name, content in self.companions.items():
             write_whole(folder / name, content)
         write_json(folder / "manifest.json", self.description())
+
+
+def _any_of(special: Iterable[str]) -> str:
+    """A regular expression with a group of any of the texts, longer ones first."""
+    return "(" + "|".join(map(re.escape, sorted(special, key=len, reverse=True))) + ")"
+
+
+def published_template(companions: Mapping[str, bytes]) -> str | None:
+    """The chat template among the files published beside a tokenizer: a file of its own, or a key
+    of `tokenizer_config.json`, of which the one named "default" counts; None if there is none."""
+    if "chat_template.jinja" in companions:
+        return companions["chat_template.jinja"].decode()
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        found = json.loads(companions.get(name, b"{}")).get("chat_template")
+        if isinstance(found, list):
+            found = {entry["name"]: entry["template"] for entry in found}.get("default")
+        if isinstance(found, str):
+            return found
+    return None
 
 
 class TokenizerKind(Kind, ABC):

@@ -1,0 +1,173 @@
+"""Conversations: supervised fine-tuning with a chat template, on the assistant's turns."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from ...core.errors import DataError
+from ...core.paths import expanded
+from ..chat_template import CHATML, ChatTemplate, Message, Rendered
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchSetting, Columns
+from ..pieces import Piece, Record, RowError
+from ..prepared import Prepared
+from ..records import Records
+from ..shards import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .record_kind import RecordKind
+
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+"""The roles of ShareGPT's rows, and what chat templates call them."""
+
+
+class Chat(RecordKind):
+    """A conversation per row, as the chat template writes it; the assistant's turns count.
+
+    `tokens` [B, T + 1], padded on the right, `weights` [B, T]: 1 where a token that the assistant
+    writes is predicted, by the template's `{% generation %}` tags or, without them, by what each of
+    its turns adds to the text. Rows longer than T + 1 tokens lose their end.
+
+    A row has `messages` (`role`, `content`), ShareGPT's `conversations` (`from`, `value`), or
+    Alpaca's `instruction`, `input`, `output`.
+    """
+
+    kind: Literal["chat"] = "chat"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "weights")
+
+    messages_key: str = "messages"
+    """Field of the turns."""
+    tools_key: str = "tools"
+    """Field of the functions that may be called; rows may lack it."""
+    template: str | None = None
+    """File of a Jinja template, or "chatml". Unset: the one published with the tokenizer."""
+    turns: Literal["all", "last", "text"] = "all"
+    """What counts: all turns of the assistant, its last one, or every token."""
+
+    def cache_key(self) -> dict[str, object]:
+        source = None if self.template is None else _read(self.template)
+        return super().cache_key() | {"chat": [self.messages_key, self.tools_key, source]}
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, seq_len)
+
+    def accept(self, piece: Piece) -> Piece:
+        if piece.record is None:
+            raise DataError(
+                f"{piece.where or 'The text'}: data.batch.kind = 'chat' is made of records with "
+                f"'{self.messages_key}', and this is running text. Give a .jsonl file."
+            )
+        turns = self._messages(piece.record, piece.where)
+        text = "\n".join(str(turn.get("content") or "") for turn in turns)
+        return Piece(text, where=piece.where, record=piece.record, group=piece.group)
+
+    def _messages(self, record: Record, where: str = "a record") -> list[Message]:
+        """Return the turns of a record.
+
+        Raises:
+            RowError: they have another form, or no turn is the assistant's.
+        """
+        found = _turns(record, self.messages_key)
+        if found is None:
+            raise RowError(
+                f"{where}: a conversation is '{self.messages_key}', a list of turns with 'role' "
+                "and 'content'; or 'conversations' with 'from' and 'value'; or 'instruction' and "
+                f"'output'. The record has {', '.join(record)}."
+            )
+        for number, turn in enumerate(found, 1):
+            if not isinstance(turn.get("role"), str):
+                raise RowError(f"{where}: turn {number} has no 'role', such as 'user'.")
+            if turn.get("content") is None and not turn.get("tool_calls"):
+                raise RowError(f"{where}: turn {number} has no 'content'.")
+        if all(turn["role"] != "assistant" for turn in found):
+            raise RowError(f"{where}: no turn is the assistant's, so there is nothing to learn.")
+        return found
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        template = self._template(tokenizer)
+        rendered = template.answers(self._messages(record), tools=record.get(self.tools_key))
+        tokens, ends = tokenizer.encode_special_with_ends(rendered.text)
+        return [tokens, touched(rendered, np.asarray(ends)).tolist()]
+
+    def _template(self, tokenizer: Tokenizer) -> ChatTemplate:
+        source = _read(self.template) if self.template else tokenizer.chat_template
+        if source is None:
+            raise DataError(
+                "This tokenizer has no chat template: name a file with data.batch.template, or "
+                "set it to 'chatml'."
+            )
+        special = {number: text for text, number in tokenizer.special_ids.items()}
+        named = (("bos_token", tokenizer.bos_id), ("eos_token", tokenizer.eos_id))
+        known = tuple((name, special.get(i, "")) for name, i in named if i is not None)
+        return _compiled(source, known)
+
+    def rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
+        seq_len, turns = setting.seq_len, self.turns
+
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
+            tokens, turn = fields
+            counts = {"all": turn > 0, "last": turn == turn.max(), "text": turn >= 0}[turns]
+            weights = counts[1 : seq_len + 1].astype(np.float32)
+            return {"tokens": tokens[: seq_len + 1], "weights": weights}
+
+        widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
+        examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
+        return RecordRows(examples, make, widths, setting.seed)
+
+
+@lru_cache
+def _compiled(source: str, special: tuple[tuple[str, str], ...]) -> ChatTemplate:
+    """The template, read once for all rows."""
+    return ChatTemplate(source, dict(special))
+
+
+def touched(rendered: Rendered, ends: np.ndarray) -> np.ndarray:
+    """The number of the span that each token touches, from 1, int [n]; 0 for none. `ends` are the
+    ends of tokens in UTF-8 bytes."""
+    starts = np.concatenate([[0], ends[:-1]])
+    found = np.zeros(len(ends), dtype=np.int64)
+    for number, span in enumerate(rendered.spans, 1):
+        start, end = (len(rendered.text[:place].encode()) for place in span)
+        found[(starts < end) & (ends > start)] = number
+    return found
+
+
+def _turns(record: Record, key: str) -> list[Any] | None:
+    """The turns of a record in any of the three layouts; None if it has none of them."""
+    found = record.get(key)
+    if isinstance(found, list) and all(isinstance(turn, dict) for turn in found):
+        return found
+    found = record.get("conversations")
+    if isinstance(found, list) and all(isinstance(t, dict) and "value" in t for t in found):
+        roles = [str(turn.get("from")) for turn in found]
+        return [
+            {"role": ROLES.get(role, role), "content": turn["value"]}
+            for role, turn in zip(roles, found, strict=True)
+        ]
+    if isinstance(record.get("instruction"), str) and isinstance(record.get("output"), str):
+        more = record.get("input")
+        question = f"{record['instruction']}\n\n{more}" if more else record["instruction"]
+        return [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": record["output"]},
+        ]
+    return None
+
+
+def _read(path: str) -> str:
+    """The text of a template, by its file or name.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    if path == "chatml":
+        return CHATML
+    try:
+        return expanded(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"data.batch.template = '{path}' can't be read: {error}.") from None
