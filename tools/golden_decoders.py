@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from golden_encoders import REFORMER
+
 WINDOW = {"sliding_window": 5}
 LATENT = {
     "num_key_value_heads": 4,
@@ -229,5 +231,6 @@ DECODERS: dict[str, tuple[Any, ...]] = {
     "seed_oss": ("SeedOssForCausalLM", {"head_dim": 8}),
     "hunyuan": ("HunYuanDenseV1ForCausalLM", {"head_dim": 8}),
     **MORE,
+    "reformer": ("ReformerModelWithLMHead", {**REFORMER, "is_decoder": True}),
     "ernie4_5": ("Ernie4_5ForCausalLM", {"head_dim": 8, "use_bias": True}),
 }

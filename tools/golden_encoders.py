@@ -2,6 +2,19 @@
 
 from typing import Any
 
+REFORMER: dict[str, Any] = {
+    "attn_layers": ["local", "lsh", "local"],
+    "attention_head_size": 5,
+    "feed_forward_size": 24,
+    "axial_pos_shape": [4, 8],
+    "axial_pos_embds_dim": [6, 10],
+    "num_hidden_layers": 3,
+    "local_attn_chunk_length": 5,
+    "lsh_attn_chunk_length": 10,
+    "num_buckets": 4,
+}
+"""Small sizes of a Reformer, whose hashed layer has exact attention in one chunk."""
+
 ENCODERS: dict[str, tuple[Any, ...]] = {
     "bert": ("BertForPreTraining", {}),
     "bert_classifier": ("BertForSequenceClassification", {"num_labels": 3}),
@@ -113,6 +126,15 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
         {"pad_token_id": 1, "bos_token_id": 0, "mask_token_id": 5, "emb_layer_norm_before": True},
     ),
     "fnet": ("FNetForPreTraining", {"type_vocab_size": 2}),
+    "nystromformer": (
+        "NystromformerForMaskedLM",
+        # with landmarks transformers can't read padding
+        {"segment_means_seq_len": 32, "num_landmarks": 32, "conv_kernel_size": 3},
+    ),
+    "reformer_classifier": (
+        "ReformerForSequenceClassification",
+        {**REFORMER, "local_attn_chunk_length": 2, "local_num_chunks_after": 1},
+    ),
     "modernbert": (
         "ModernBertForMaskedLM",
         {"num_hidden_layers": 4, "local_attention": 4, "cls_token_id": 1, "sep_token_id": 2},

@@ -87,6 +87,7 @@ from .families.mpt import MPT
 from .families.nanochat import NANOCHAT
 from .families.nemotron import NEMOTRON
 from .families.nomic_bert import NOMIC_BERT
+from .families.nystromformer import NYSTROMFORMER
 from .families.olmo import OLMO
 from .families.olmo2 import OLMO2, OLMO3
 from .families.olmoe import OLMOE
@@ -100,6 +101,7 @@ from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
 from .families.qwen3_next import QWEN3_NEXT
+from .families.reformer import REFORMER
 from .families.rembert import REMBERT
 from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
@@ -201,6 +203,7 @@ FAMILIES: tuple[Family, ...] = (
     NANOCHAT,
     NEMOTRON,
     NOMIC_BERT,
+    NYSTROMFORMER,
     OLMO,
     OLMO2,
     OLMO3,
@@ -218,6 +221,7 @@ FAMILIES: tuple[Family, ...] = (
     QWEN3,
     QWEN3_MOE,
     QWEN3_NEXT,
+    REFORMER,
     REMBERT,
     ROBERTA,
     ROBERTA_PRELAYERNORM,

@@ -58,7 +58,7 @@ def task_of(config: HfConfig, default: str, *also: str) -> str:
     name = config.architecture
     if not name:
         return default
-    match = re.search(r"(For[A-Z]\w+|LMHeadModel|Model|Decoder|Encoder)$", name)
+    match = re.search(r"(For[A-Z]\w+|ModelWithLMHead|LMHeadModel|Model|Decoder|Encoder)$", name)
     task = match[1] if match else name
     if task not in (*TASKS, *also):
         known = unknown("task", task, (*TASKS, *also))

@@ -35,6 +35,8 @@ class Classifier(PoolKind):
     """Activation after the pooler's linear layer; none means no such layer."""
     map_bias: bool = True
     """Whether the pooler's linear layer has a bias."""
+    width: int | None = Field(None, ge=1)
+    """Output width of that layer, where it is not the model's (Reformer: half of its input's)."""
     norm: Annotated[NormKind, Slot("norm")] | None = None
     """Normalisation after the pooler's activation (ModernBERT)."""
     bias: bool = True
@@ -45,6 +47,8 @@ class Classifier(PoolKind):
     @model_validator(mode="after")
     def _inside_exists(self) -> "Classifier":
         refuse_without_map(self.activation, self.norm, self.map_bias)
+        if self.width is not None and self.activation is None:
+            raise ValueError("width has no effect without activation: there is no layer.")
         return self
 
     def build(self, dim: int) -> "ClassifierModule":
@@ -97,12 +101,13 @@ class ClassifierModule(nn.Module):
     def __init__(self, config: Classifier, dim: int) -> None:
         super().__init__()
         self.reads, self.dropout = config.reads, config.dropout
+        width = config.width or dim
         if config.activation is not None:
-            self.map = nn.Linear(dim, dim, bias=config.map_bias)
+            self.map = nn.Linear(dim, width, bias=config.map_bias)
             self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
         if config.norm is not None:
-            self.norm = config.norm.build(dim)
-        self.out = nn.Linear(dim, config.n_classes, bias=config.bias)
+            self.norm = config.norm.build(width)
+        self.out = nn.Linear(width, config.n_classes, bias=config.bias)
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
         """The input of the last linear layer, `[B, D]`."""

@@ -21,6 +21,7 @@ from .key_sets import (
     unblocked,
     unite_residues,
 )
+from .neighbours import look_around
 
 Attend = Callable[[mx.array, mx.array, mx.array, mx.array], KeySet]
 QKV = tuple[mx.array, mx.array, mx.array]
@@ -36,14 +37,21 @@ def joined_blocks(
     ahead: int,
     causal: bool,
     rule: Rule | None = None,
+    ring: bool = False,
 ) -> KeySet:
     """Attention of each block of `size` queries over its own keys, those of `back` blocks before it
-    and of `ahead` blocks after it (none if causal), as far as `rule` lets them be seen."""
+    and of `ahead` blocks after it (none if causal), as far as `rule` lets them be seen. In a `ring`
+    the first block follows the last."""
     length, ahead = qkv[0].shape[-2], 0 if causal else ahead
+    ring = ring and size < length
+
+    def joined(x: mx.array, fill: int = 0) -> mx.array:
+        return look_around(x, back, ahead, axis=-3) if ring else neighbours(x, back, ahead, fill)
+
     q = blocks(qkv[0], size)
-    k, v = (neighbours(blocks(x, size), back, ahead) for x in qkv[1:])
+    k, v = (joined(blocks(x, size)) for x in qkv[1:])
     here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
-    around = here.arranged(lambda x, fill: neighbours(x, back, ahead, fill))
+    around = here.arranged(joined)
     found = attend(q, k, v, here.see(around, causal=causal, rule=rule))
     return found.arranged(lambda x: unblocked(x, length))
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..core.shapes import BHT_, BHTK
 
-Start = Literal["matrix", "columns", "batch"]
+Start = Literal["matrix", "batch"]
 """What the first iterate of the pseudo-inverse is divided by; see `pseudo_inverse`."""
 
 
@@ -65,15 +65,12 @@ def pseudo_inverse(a: mx.array, iterations: int, start: Start = "matrix") -> mx.
 
         Z ← Z/4 (13 I - A Z (15 I - A Z (7 I - A Z)))    from Z = Aᵀ / (‖A‖₁ ‖A‖∞)
 
-    Razavi et al. 2014. `start` chooses the norms: of each matrix; the largest column sum of each
-    matrix and no row sum (transformers); or the largest sums of the whole batch, as published code
-    has it, so that the result of a row depends on the others of its batch.
+    Razavi et al. 2014. `start` chooses the norms: of each matrix; or the largest sums of the whole
+    batch, as published code has it, so that the result of a row depends on the others of its batch.
     """
     columns, rows = mx.abs(a).sum(axis=-2), mx.abs(a).sum(axis=-1)
     if start == "batch":
         norm = columns.max() * rows.max()
-    elif start == "columns":
-        norm = columns.max(axis=-1)[..., None, None]
     else:
         norm = (columns.max(axis=-1) * rows.max(axis=-1))[..., None, None]
     z = a.swapaxes(-1, -2) / norm

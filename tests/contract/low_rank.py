@@ -80,14 +80,15 @@ CHANGES = {
     "lsh_attention": HEADS
     | {
         "chunk": 4,
-        "n_hashes": 2,
-        "n_buckets": 4,
+        "n_hashes": Change(2, result=False),
+        "n_buckets": Change(4, result=False),
         "before": Change(0, result=False),  # test_lsh.py: rows of several chunks
         "after": Change(1, result=False),
         "across_buckets": Change(False, result=False),
         "duplicates": Change(False, result=False),
         "scale": 0.9,
         "eps": 0.5,
+        "hash_seed": Change(1, result=False),
         "dropout": 0.5,
     },
 }

@@ -30,6 +30,7 @@ ROWS = [
 
 CHANGES = {
     "classifier": {
+        "width": 7,
         "n_classes": 4,
         "reads": "mean",
         "activation": "relu",

@@ -1,5 +1,7 @@
 """Rows of the mixers with a sparse pattern of keys."""
 
+from dataclasses import replace
+
 from mlx_transformers.ops.big_bird import random_blocks
 
 from .suite import LENGTH, Change, Row, Sees, everything
@@ -9,12 +11,17 @@ RMS = {"kind": "rms_norm"}
 
 
 def local(name: str, /, w: int = 3, back: int = 1, ahead: int = 1, **fields: object) -> Row:
+    def joined(t: int, s: int) -> bool:
+        steps, n = t // w - s // w, -(-LENGTH // w)
+        wrapped = (0, n, -n) if fields.get("ring") else (0,)
+        return any(-ahead <= steps + more <= back for more in wrapped)
+
     def near(t: int, s: int) -> bool:
         within = -ahead <= t // w - s // w <= back
         return within and (not fields.get("exact_window") or t - s <= w * back)
 
     kind = {"kind": "local_attention", "window": w, "look_backward": back, "look_forward": ahead}
-    return sparse(name, kind | fields, near, lambda t, s: -ahead <= t // w - s // w <= back)
+    return sparse(name, kind | fields, near, joined)
 
 
 def sparse(name: str, kind: dict, near: Sees, both: Sees, **facts: object) -> Row:
@@ -100,6 +107,8 @@ ROWS = [
     whole("transient_global turned", SUMMARISED | {"n_kv_heads": 2, "qk_norm": RMS}, everything),
     local("local_attention"),
     local("local_attention far back", back=2, ahead=0, n_kv_heads=2, sinks=True),
+    # padding moves the block that the first one follows
+    replace(local("local_attention in a ring", w=2, ahead=0, ring=True), pads=False),
     local("local_attention exact", w=2, back=2, exact_window=True, softcap=2.0),
     local("local_attention of odd blocks", w=4, dropout=0.3, qk_norm=RMS),
     factorised("strided", pattern="strided"),
@@ -160,6 +169,7 @@ CHANGES = {
         "window": 2,
         "look_backward": 2,
         "look_forward": Change(2, result=False),
+        "ring": Change(True, result=False),  # the pass of this test is causal
         "exact_window": True,
     },
     "sparse_transformer": FIELDS

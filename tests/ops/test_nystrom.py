@@ -16,7 +16,7 @@ def heads(length: int = T) -> list[mx.array]:
     return [mx.random.normal((B, H, length, K), key=mx.random.key(i)) for i in range(3)]
 
 
-@pytest.mark.parametrize("start", ["matrix", "columns", "batch"])
+@pytest.mark.parametrize("start", ["matrix", "batch"])
 def test_iterations_approach_the_inverse(start: str) -> None:
     scores = 2 * mx.random.normal((B, H, 5, 5), key=mx.random.key(0)) + 4 * mx.eye(5)
     a = mx.softmax(scores, axis=-1)

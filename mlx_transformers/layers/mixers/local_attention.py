@@ -33,6 +33,9 @@ class LocalAttention(SparseHeads):
     """Whether a causal query sees at most `window * look_backward` tokens before itself, so that
     all see as many, whatever their place in a block (exact_windowsize)."""
 
+    ring: bool = False
+    """Whether the first block follows the last in a pass that is not causal (Reformer's code)."""
+
     def build(self, dim: int) -> "LocalAttentionMixer":
         self.check(dim)
         return LocalAttentionMixer(self, dim)
@@ -53,7 +56,7 @@ class LocalAttentionMixer(DecodingMixer):
             config.look_backward,
             config.look_forward,
         )
-        self.exact = config.exact_window
+        self.exact, self.ring = config.exact_window, config.ring
         self.reach = config.window * (config.look_backward + 1)
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
@@ -68,6 +71,7 @@ class LocalAttentionMixer(DecodingMixer):
             causal=rows.causal,
             # every block that is joined is in reach; only an exact window hides some of its keys
             rule=self._sees if rows.causal and self.exact else None,
+            ring=self.ring and not rows.causal,
         )
         return union([found], arrays.get("sinks"))
 

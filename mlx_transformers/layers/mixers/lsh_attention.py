@@ -1,9 +1,10 @@
 """Attention by locality-sensitive hashing (Reformer)."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import mlx.core as mx
+import numpy as np
 from pydantic import Field, model_validator
 
 from ...core.context import Context
@@ -12,7 +13,6 @@ from ...core.shapes import BTD
 from ...ops.attention import attention_naive
 from ...ops.lsh import SELF_SCORE, LshPattern, hash_buckets, lsh_attention, shared_keys
 from ..kinds import State
-from ..parameter import Role
 from .kv_cache import empty_cache, extend
 from .projected import ProjectedHeads, ProjectedMixer
 
@@ -23,8 +23,8 @@ class LshAttention(ProjectedHeads):
     Kitaev et al. 2020 (Reformer), section 2. Queries are the keys too, divided by their norms; a
     position attends itself only where it sees no other. In a causal pass later tokens move the
     borders of chunks, so that what an early token sees depends on them, as in the published code.
-    The rotations of the hashes are drawn once. A sequence of one chunk has exact attention.
-    Decoding reads every cached key: hashing approximates that.
+    The rotations of the hashes follow from `hash_seed`. A sequence of one chunk has exact
+    attention. Decoding reads every cached key: hashing approximates that.
     """
 
     kind: Literal["lsh_attention"] = "lsh_attention"
@@ -47,6 +47,8 @@ class LshAttention(ProjectedHeads):
     """Factor of the scores of keys of norm 1; none means 1/√K (trax and transformers: 1)."""
     eps: float = Field(1e-6, ge=0)
     """Added to the mean square of a key before its norm divides it."""
+    hash_seed: int = Field(0, ge=0)
+    """Seed of the rotations that hash."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
 
@@ -91,16 +93,15 @@ class LshAttention(ProjectedHeads):
 class LshAttentionMixer(ProjectedMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a KV cache."""
 
-    roles: ClassVar[dict[str, Role]] = {"rotations": "own"}
-
     def __init__(self, config: LshAttention, dim: int) -> None:
         super().__init__(config, dim, shared=True)
         self.config, self.dropout = config, config.dropout
         self.scale = config.scale or 1.0 / math.sqrt(self.head_dim)
         half = sum(config.factors) // 2
         shape = (self.n_heads, self.head_dim, config.n_hashes, half)
-        self.rotations = mx.random.normal(shape)
-        self.freeze(keys=["rotations"], recurse=False)
+        # a constant, by its name: it follows from the recipe, and no checkpoint holds it
+        rng = np.random.default_rng(config.hash_seed)
+        self._rotations = mx.array(rng.standard_normal(shape, "f"))
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         qk, v, layout = self._heads(self.q(x)), self._heads(self.v(x)), ctx.layout
@@ -145,7 +146,7 @@ class LshAttentionMixer(ProjectedMixer):
         """The buckets `[B, H, R, T]`; padding has one of its own, the last."""
         if qk.shape[2] <= self.config.chunk:
             return mx.zeros((*qk.shape[:2], 1, qk.shape[2]), mx.int32)
-        buckets = hash_buckets(qk, self.rotations, self.config.factors)
+        buckets = hash_buckets(qk, self._rotations, self.config.factors)
         if valid is None:
             return buckets
         return mx.where(valid[:, None, None], buckets, math.prod(self.config.factors))
