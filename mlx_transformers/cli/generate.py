@@ -7,152 +7,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ..core.errors import RunError
 from ..core.terminal import is_terminal
-from .completion import run_names
 from .failures import INTERRUPTED
-from .options import user_path
-
-PromptTexts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--prompt",
-        help="The text to continue; '-' reads it from standard input, less one final line break. "
-        "Repeatable: several prompts are continued together.",
-        show_default=False,
-    ),
-]
-PromptFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--prompts",
-        parser=user_path,
-        help="A text file with one prompt per line; empty lines are skipped.",
-        metavar="FILE",
-        show_default=False,
-    ),
-]
-Samples = Annotated[
-    int, typer.Option(help="Texts to draw for each prompt.", metavar="N", min=1, max=100_000)
-]
-Rows = Annotated[
-    int,
-    typer.Option(
-        "--batch-size", help="Texts that are generated at once.", metavar="N", min=1, max=100_000
-    ),
-]
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print a line of JSON for each text: prompt, sample, text, tokens, end_reason.",
-    ),
-]
-Run = Annotated[
-    str | None,
-    typer.Option(
-        help="A run's name or folder, or one of its checkpoints (runs/NAME/checkpoints/STEP).",
-        show_default="the newest run in ./runs",
-        autocompletion=run_names,
-    ),
-]
-MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
-Temp = Annotated[
-    float,
-    typer.Option(
-        help="Temperature: 0 always takes the most probable token, 1 draws from the model's own "
-        "distribution, higher values flatten it."
-    ),
-]
-TopP = Annotated[
-    float, typer.Option(help="Draw from the fewest tokens that hold this share of probability.")
-]
-TopK = Annotated[
-    int, typer.Option(help="Draw from this many of the most probable tokens; 0 from all.")
-]
-MinP = Annotated[
-    float,
-    typer.Option(help="Draw from tokens at least this probable relative to the most probable."),
-]
-Penalty = Annotated[
-    float,
-    typer.Option(help="Repetition penalty: above 1 makes tokens that occurred less likely."),
-]
-Window = Annotated[
-    int | None,
-    typer.Option(
-        help="How many of the last tokens the penalty counts.", show_default="all of them"
-    ),
-]
-BeamCount = Annotated[
-    int | None,
-    typer.Option(
-        help="Search for the most probable text with this many beams instead of drawing; "
-        "encoder-decoders always search, by default with 1.",
-        show_default=False,
-    ),
-]
-LengthPenalty = Annotated[
-    float,
-    typer.Option(help="The exponent of beam search's length penalty; 0 favours short texts."),
-]
-AlignmentFile = Annotated[
-    Path | None,
-    typer.Option(
-        parser=user_path,
-        help="Also plot the attention of an encoder-decoder over its source, to a new .svg or "
-        ".png file.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(help="The same seed gives the same text; text number n is drawn with seed + n."),
-]
-Bos = Annotated[
-    bool,
-    typer.Option(
-        "--bos/--no-bos",
-        help="Put before a prompt what the tokenizer's own template puts there (BOS, mostly).",
-    ),
-]
-SpecialTokens = Annotated[
-    bool,
-    typer.Option(
-        "--special-tokens/--no-special-tokens",
-        help="Read special tokens that are spelled out in a prompt, as in '<|im_start|>user', as "
-        "tokens instead of text.",
-    ),
-]
-Stop = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="End before this text or special token; repeatable. A line break is $'\\n' in most "
-        "shells.",
-        show_default=False,
-    ),
-]
-ExitThreshold = Annotated[
-    float | None,
-    typer.Option(
-        help="Leave the model at the first layer whose prediction is this confident, for one "
-        "prompt. For runs that were trained with early exits (objective early_exit).",
-        metavar="X",
-        show_default="never",
-    ),
-]
-ExitMeasure = Annotated[
-    str,
-    typer.Option(
-        help="Confidence of --exit-threshold: max_prob, margin (of the two most probable tokens), "
-        "or entropy, a share of its maximum that must be below the threshold.",
-        metavar="max_prob|margin|entropy",
-    ),
-]
+from .generate_options import (
+    AlignmentFile,
+    AsJson,
+    BeamCount,
+    Bos,
+    ExitMeasure,
+    ExitThreshold,
+    LengthPenalty,
+    MaxTokens,
+    MinP,
+    Penalty,
+    PromptFile,
+    PromptTexts,
+    Rows,
+    Run,
+    Samples,
+    Seed,
+    SpecialTokens,
+    Stop,
+    Temp,
+    TopK,
+    TopP,
+    Window,
+)
 
 
 def generate(
@@ -199,30 +84,32 @@ def generate(
     with _waiting("Loading the run ..."):
         model, tokenizer = load(run)
     if beams is not None or alignment is not None or "causal_lm" not in model.tasks:
-        _check_search(sampling, seed, stop, samples)
-        if exits is not None:
-            raise RunError("A search runs through all layers: leave out --exit-threshold.")
+        _check_search(sampling, seed, stop, samples, exits)
         loaded = (model, tokenizer)
         read = {} if reads_source(model) else {"bos": bos, "special_tokens": special_tokens}
         options = {"max_tokens": max_tokens, "beams": how, "loaded": loaded, **read}
         _search(run, texts, alignment, as_json, **options)
         return
-    options = {
-        "max_tokens": max_tokens,
-        "sampling": sampling,
-        "seed": seed,
-        "stop": stop or (),
-        "bos": bos,
-        "special_tokens": special_tokens,
-    }
-    alone = len(texts) * samples == 1 and not as_json
-    if exits is not None and not alone:
-        raise RunError("--exit-threshold continues one prompt, once, without --json.")
-    if alone:
+    reading = {"bos": bos, "special_tokens": special_tokens}
+    drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
+    options = drawing | reading
+    if _is_alone(len(texts) * samples, as_json, exits):
         _stream(model, tokenizer, texts[0], options | {"exits": exits})
     else:
         options |= {"samples": samples, "rows": batch_size}
         _batch(model, tokenizer, texts, as_json, options)
+
+
+def _is_alone(n_texts: int, as_json: bool, exits: Any) -> bool:
+    """Whether one text is written as it is made.
+
+    Raises:
+        RunError: several are, with early exits, which decode one row.
+    """
+    alone = n_texts == 1 and not as_json
+    if exits is not None and not alone:
+        raise RunError("--exit-threshold continues one prompt, once, without --json.")
+    return alone
 
 
 def _exits(threshold: float | None, measure: str) -> Any:
@@ -355,8 +242,10 @@ def _plotted(file: Path, run: str | None, text: str, **how: Any) -> str:
     return found
 
 
-def _check_search(sampling: Any, seed: int, stop: list[str] | None, samples: int) -> None:
-    """Refuse options of sampling where a search would ignore them."""
+def _check_search(
+    sampling: Any, seed: int, stop: list[str] | None, samples: int, exits: Any
+) -> None:
+    """Refuse options of sampling, and early exits, where a search would ignore them."""
     from ..decode.sample import Sampling
 
     if sampling != Sampling(0.8) or seed or stop or samples != 1:
@@ -365,6 +254,8 @@ def _check_search(sampling: Any, seed: int, stop: list[str] | None, samples: int
             "--repetition-penalty, --repetition-window, --seed, --stop and --samples have no "
             "effect on it. Leave them out."
         )
+    if exits is not None:
+        raise RunError("A search runs through all layers: leave out --exit-threshold.")
 
 
 def _standard_input() -> str:

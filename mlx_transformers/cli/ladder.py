@@ -14,38 +14,43 @@ if TYPE_CHECKING:
     from ..report.table import Rung
 
 
+Rungs = Annotated[
+    list[str],
+    typer.Argument(
+        help="The last recipe of a chain, or every rung of the ladder.",
+        metavar="RECIPE",
+        show_default=False,
+        autocompletion=recipe_names,
+    ),
+]
+First = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="The first rung of a chain.",
+        metavar="RECIPE",
+        show_default="where the last recipe's task begins",
+        autocompletion=recipe_names,
+    ),
+]
+Tune = Annotated[
+    str | None,
+    typer.Option(
+        help="Train every rung at each of these values, as in "
+        "optim.learning_rate=1e-3,3e-3, with the first seed; it takes the best.",
+        metavar="KEY=V,V",
+        show_default=False,
+        autocompletion=set_keys,
+    ),
+]
+
+
 def ladder(
-    recipe: Annotated[
-        list[str],
-        typer.Argument(
-            help="The last recipe of a chain, or every rung of the ladder.",
-            metavar="RECIPE",
-            show_default=False,
-            autocompletion=recipe_names,
-        ),
-    ],
+    recipe: Rungs,
     set: Sets = None,
-    first: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="The first rung of a chain.",
-            metavar="RECIPE",
-            show_default="where the last recipe's task begins",
-            autocompletion=recipe_names,
-        ),
-    ] = None,
+    first: First = None,
     seeds: Seeds = None,
-    tune: Annotated[
-        str | None,
-        typer.Option(
-            help="Train every rung at each of these values, as in "
-            "optim.learning_rate=1e-3,3e-3, with the first seed; it takes the best.",
-            metavar="KEY=V,V",
-            show_default=False,
-            autocompletion=set_keys,
-        ),
-    ] = None,
+    tune: Tune = None,
     name: Annotated[
         str | None,
         typer.Option(

@@ -32,7 +32,7 @@ def complete(mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     ("line", "found"),
     [
         ("train tin", ["tiny"]),
-        ("show gpt2_tiny mixt", ["mixtral_base", "mixtral_small", "mixtral_tiny"]),
+        ("show gpt2_tiny mixtral_", ["mixtral_base", "mixtral_small", "mixtral_tiny"]),
         ("ladder gpt2_tiny mixtral_t", ["mixtral_tiny"]),
         ("bench gpt2_tiny mixtral_t", ["mixtral_tiny"]),
         ("finetune first mixtral_t", ["mixtral_tiny"]),
