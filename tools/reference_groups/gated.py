@@ -6,6 +6,7 @@ from mlx_transformers.ops.attention import attention
 from mlx_transformers.ops.delta_rule import delta_rule
 from mlx_transformers.ops.linear_attention import linear_attention
 from mlx_transformers.ops.masks import Mask
+from mlx_transformers.ops.slot_attention import slot_attention
 from reference_groups.case import Arrays, Case, Rule
 
 
@@ -102,7 +103,23 @@ def forgetting(case: Case) -> Arrays:
     return {"o": heads_first(attention(q, k, v, scale=scale, mask=mask, bias=bias))}
 
 
+def slots(case: Case) -> Arrays:
+    """Gated slot attention; states of keys are `[B, H, K, slots]` there."""
+    q, k, v = qkv(case)
+    strength, decay = heads_first(case.inputs["s"]), heads_first(case.inputs["g"])
+    k, v, strength, decay = (
+        mx.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v, strength, decay)
+    )
+    first = case.inputs.get("k0"), case.inputs.get("v0")
+    state = None if first[0] is None else (first[0].swapaxes(2, 3), first[1])
+    out, (keys, values) = slot_attention(
+        q, k, v, strength, decay, scale=scale_of(case), state=state
+    )
+    return {"o": heads_first(out), "k_state": keys.swapaxes(2, 3), "v_state": values}
+
+
 RULES = (
+    Rule(r"ops\.gsa\.", slots),
     Rule(r"ops\.(simple_)?gla\.", gated),
     Rule(r"ops\.(gated_delta_rule|delta_rule|kda)\.", delta),
     Rule(r"gated_delta_product", delta_product),
