@@ -6,6 +6,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from .score_bias import DistanceBias
+
 
 class Positions:
     """How positions enter a stack: each method has the identity as its default."""
@@ -33,6 +35,11 @@ class Positions:
     def summary_bias(self, ahead: mx.array) -> mx.array | None:
         """A bias of the scores of block summaries, `[1 or B, H, T, N]`, by how many blocks `ahead`
         `[1 or B, T, N]` of the query's own each is; None: no bias."""
+        return None
+
+    def distance_bias(self, q: mx.array, k: mx.array, ctx: "Context") -> DistanceBias | None:
+        """`bias` of a whole row by distance, for scaled queries `[B, H, T, K]` and keys `[B, G, T,
+        K]`, whose memory grows with T; None: there is none, or it isn't known by distance."""
         return None
 
     def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array] | None:

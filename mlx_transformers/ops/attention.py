@@ -5,14 +5,17 @@ multiple of G (query head h reads key/value head `h // (H / G)`: Ainslie et al. 
 """
 
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
+from ..core.score_bias import DistanceBias
 from ..core.shapes import BGS_, BGSK, BHT_, BHTK, H
-from .attention_cpu import attention_blocks
+from .attention_blocks import BLOCK, GPU_BLOCK, attention_blocks, blocks_serve
 from .device import on_cpu, upcast
 from .masks import Mask
+from .score_bias import bias_block
 from .softcap import soft_cap
 
 MASKED = {mx.float32: -1e30, mx.bfloat16: -1e30, mx.float16: -6e4, mx.float64: -1e30}
@@ -27,30 +30,38 @@ def attention(
     scale: float,
     mask: Mask,
     softcap: float | None = None,
-    bias: mx.array | None = None,
+    bias: mx.array | DistanceBias | None = None,
     sinks: H | None = None,
     dropout: float = 0.0,
     key: mx.array | None = None,
 ) -> BHT_:
-    """`softmax(cap(scale * q k^T) + bias + mask) v`, as `attention_naive`, in the fastest form."""
+    """`softmax(cap(scale * q k^T) + bias + mask) v`, as `attention_naive`, in the fastest form.
+
+    Blocks serve every mask made of structure and every bias by distance: on the CPU always, on the
+    GPU for rows of more than `GPU_BLOCK` tokens where MLX's kernel would hold all scores for its
+    backward pass, which is everywhere but for a purely causal mask.
+    """
     t, size = q.shape[2], k.shape[2]
-    added = bias is not None or sinks is not None
-    if on_cpu() and not added and not dropout and mask.allowed is None and 1 < t <= size:
-        return attention_blocks(q, k, v, scale=scale, mask=mask, softcap=softcap)
-    if on_cpu() or softcap is not None or dropout > 0.0:
-        return attention_naive(
-            q,
-            k,
-            v,
-            scale=scale,
-            mask=mask,
-            softcap=softcap,
-            bias=bias,
-            sinks=sinks,
-            dropout=dropout,
-            key=key,
+    more: dict[str, Any] = {"softcap": softcap, "dropout": dropout, "key": key}
+    plain = mask.causal and mask.plain and bias is None and softcap is None and not dropout
+    plain = plain and sinks is None
+    cpu = on_cpu()
+    long = t > 1 if cpu else max(t, size) > GPU_BLOCK and t > 1 and not plain
+    if long and not isinstance(bias, mx.array) and blocks_serve(mask, t, size):
+        more["block"] = BLOCK if cpu else GPU_BLOCK
+        return attention_blocks(
+            q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks, fused=not cpu, **more
         )
+    if isinstance(bias, DistanceBias):
+        bias = whole_bias(q * scale, bias)
+    if cpu or softcap is not None or dropout > 0.0:
+        return attention_naive(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks, **more)
     return attention_fused(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks)
+
+
+def whole_bias(q: mx.array, bias: DistanceBias) -> mx.array:
+    """A bias by distance as an array `[1 or B, H, T, T]`, for scaled queries `[B, H, T, K]`."""
+    return bias_block(upcast(q), bias.arrays(), q.shape[2])
 
 
 def attention_saved_bytes(
@@ -62,25 +73,31 @@ def attention_saved_bytes(
     softcap: bool = False,
     dropout: bool = False,
     bias: bool = False,
+    dense_bias: bool = False,
     sinks: bool = False,
 ) -> float:
     """Bytes per query that `attention` saves for its backward, beside queries, keys, values and the
-    output: its scores of `keys` keys.
+    output.
 
-    The CPU's blocks save one number per row, and so do the GPU's kernels for a purely causal mask.
-    Given a boolean array (window, documents, padding), MLX saves all scores and their softmax.
+    Blocks save one number per row on the CPU and none on the GPU, whatever the mask, a bias by
+    distance (`bias`), soft cap, sinks and dropout. With a bias that is an array (`dense_bias`), and
+    on the GPU in rows of up to `GPU_BLOCK` tokens whose mask isn't purely causal, all scores of
+    `keys` keys and their softmax are saved.
     """
     every = keys * n_heads * FLOAT32_BYTES
-    if dropout or (at.cpu and (bias or sinks)):
-        return (3.0 if softcap else 2.0) * every
+    all_scores = (3.0 if softcap else 2.0) * every
+    by_distance = 2.0 * n_heads * FLOAT32_BYTES / at.batch if bias else 0.0
+    if dense_bias:
+        return all_scores
     if at.cpu:
-        return float(n_heads * FLOAT32_BYTES)
-    if softcap:
-        return 3.0 * every
+        return n_heads * FLOAT32_BYTES + by_distance
+    if max(at.length, keys) > GPU_BLOCK:
+        return by_distance
     if mask.window is not None and mask.window >= at.length:
         mask = replace(mask, window=None)
-    plain = mask.causal and mask.plain and not bias and not at.masked
-    return n_heads * FLOAT32_BYTES if plain else 2.0 * every
+    plain = mask.causal and mask.plain and not at.masked
+    plain = plain and not (softcap or dropout or bias or sinks)
+    return n_heads * FLOAT32_BYTES if plain else all_scores
 
 
 def attention_fused(

@@ -7,8 +7,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.core.score_bias import DistanceBias
+from mlx_transformers.ops import attention as attention_module
 from mlx_transformers.ops.attention import attention, attention_fused, attention_naive
-from mlx_transformers.ops.attention_cpu import attention_blocks
+from mlx_transformers.ops.attention_blocks import attention_blocks
 from mlx_transformers.ops.masks import Mask
 
 from .compare import assert_close, assert_derivative, assert_same_gradients, draw, numpy64
@@ -179,6 +181,113 @@ def test_a_step_with_a_cache_equals_the_whole_sequence() -> None:
         mask = Mask(allowed=mx.arange(17) <= i)
         step = attention(q[:, :, i : i + 1], *room, scale=SCALE, mask=mask)
         assert_close(step, whole[:, :, i : i + 1])
+
+
+BIASES = {
+    "alibi": DistanceBias(draw(11, 1, H, 2 * 37 - 1)),
+    "shaw": DistanceBias(keys=draw(12, 1, 2 * 37 - 1, K)),
+    "shaw by heads": DistanceBias(keys=draw(13, H, 2 * 37 - 1, K)),
+    "xl": DistanceBias(draw(11, 1, H, 73), draw(13, H, 73, K), draw(14, B, H, 1, 37)),
+}
+
+
+def dense(q: mx.array, parts: dict[str, mx.array]) -> mx.array:
+    """The bias of each pair, one by one from its distance."""
+    ahead = mx.arange(37)[None] - mx.arange(37)[:, None] + 36
+    bias = mx.zeros((1, H, 37, 37))
+    if "by_distance" in parts:
+        bias = bias + parts["by_distance"][:, :, ahead]
+    if "keys" in parts:
+        bias = bias + (q[..., None, :] * SCALE * parts["keys"][:, ahead]).sum(axis=-1)
+    return bias + parts["by_key"] if "by_key" in parts else bias
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["blocks", "kernels"])
+@pytest.mark.parametrize("kind", ["causal", "full", "packed window"])
+@pytest.mark.parametrize("name", BIASES)
+def test_blocks_take_every_bias_by_distance_and_sinks(name: str, kind: str, fused: bool) -> None:
+    parts = BIASES[name].arrays()
+    how: dict[str, Any] = {"scale": SCALE, "mask": masks(37)[kind]}
+
+    def blocks(q: mx.array, k: mx.array, v: mx.array, sinks: mx.array, *own: mx.array) -> mx.array:
+        bias = DistanceBias(**dict(zip(parts, own, strict=True)))
+        return attention_blocks(q, k, v, bias=bias, sinks=sinks, block=16, fused=fused, **how)
+
+    def naive(q: mx.array, k: mx.array, v: mx.array, sinks: mx.array, *own: mx.array) -> mx.array:
+        bias = dense(q, dict(zip(parts, own, strict=True)))
+        return attention_naive(q, k, v, bias=bias, sinks=sinks, **how)
+
+    q, k, v = inputs(37, 37)
+    args = [q, k, v[..., :K] if fused else v, draw(15, H), *parts.values()]
+    assert_same_gradients(blocks, naive, args, bound=1e-4 if fused else 1e-5)
+
+
+def test_blocks_read_a_shorter_or_longer_sequence_and_not_its_padding() -> None:
+    for t, s in ((37, 12), (12, 37)):
+        mask = Mask(causal=False, valid=mx.arange(s)[None] < mx.array([[s], [s - 4]]))
+        how: dict[str, Any] = {"scale": SCALE, "mask": mask}
+        assert_same_gradients(
+            partial(attention_blocks, block=16, **how),
+            partial(attention_naive, **how),
+            inputs(t, s),
+        )
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["blocks", "kernels"])
+def test_gradients_of_dropped_blocks_are_the_derivative(fused: bool) -> None:
+    how: dict[str, Any] = {"scale": SCALE, "mask": Mask(window=6), "dropout": 0.4, "softcap": 2.0}
+    run = partial(attention_blocks, block=8, key=mx.random.key(3), fused=fused, **how)
+    assert_derivative(run, inputs(13, 13))
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "causal": {},
+    "window": {"mask": Mask(window=96)},
+    "both ways": {"mask": Mask(causal=False)},
+    "packed": {"mask": "segments"},
+    "padded": {"mask": "valid"},
+    "alibi": {"bias": "by_distance"},
+    "shaw": {"bias": "keys"},
+    "soft cap": {"softcap": 2.0},
+    "sinks": {"sinks": mx.zeros(2)},
+    "dropout": {"dropout": 0.2, "key": mx.random.key(1)},
+}
+
+
+@pytest.mark.parametrize("cpu", [True, False], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_bytes_grow_as_the_length(
+    kind: str, cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the tokens, twice the bytes: never those of all pairs."""
+    if kind == "causal" and not cpu:
+        pytest.skip("MLX's own kernel for the GPU; on a CPU it saves all pairs")
+    monkeypatch.setattr(attention_module, "on_cpu", lambda: cpu)
+    monkeypatch.setattr(attention_module, "GPU_BLOCK", 64)
+    small, large = (saved_by(KINDS[kind], t) for t in (256, 512))
+    assert small < large < 2.3 * small
+    assert large < 2 * 512 * 512  # half of a score in bytes, for each pair of one head
+
+
+def saved_by(more: dict[str, Any], t: int) -> int:
+    """Bytes that stay allocated after the forward pass of T tokens, for the backward."""
+    args = [draw(i, 1, 2, t, 8) for i in range(3)]
+    how = {"mask": Mask(), **more}
+    if how["mask"] == "segments":
+        how["mask"] = Mask(segments=mx.arange(t)[None] // 100)
+    if how["mask"] == "valid":
+        how["mask"] = Mask(causal=False, valid=mx.arange(t)[None] < t - 5)
+    if how.get("bias") == "by_distance":
+        how["bias"] = DistanceBias(draw(4, 1, 2, 2 * t - 1))
+    if how.get("bias") == "keys":
+        how["bias"] = DistanceBias(keys=draw(4, 1, 2 * t - 1, 8))
+    mx.eval(args)
+    before = mx.get_active_memory()
+    outs, gradients = mx.vjp(partial(attention, scale=SCALE, **how), args, [draw(5, 1, 2, t, 8)])
+    mx.eval(outs)
+    found = mx.get_active_memory() - before
+    mx.eval(gradients)
+    return found
 
 
 def test_dropout_is_keyed_and_keeps_the_mean() -> None:

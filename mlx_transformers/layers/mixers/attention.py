@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...core.score_bias import DistanceBias
 from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
 from ...ops.attention import attention, attention_saved_bytes
@@ -95,6 +96,10 @@ class Heads(MixerKind):
         """The attention mask in training, without the facts of a batch."""
         return Mask(causal=False)
 
+    def dense_bias(self) -> bool:
+        """Whether the mixer adds a bias to its scores that isn't given by distance."""
+        return False
+
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, q, k, v, statistics of the scores, and the output with merged heads.
 
@@ -115,6 +120,7 @@ class Heads(MixerKind):
             softcap=self.softcap is not None,
             dropout=self.dropout > 0,
             bias=at.biased,
+            dense_bias=self.dense_bias(),
             sinks=self.sinks,
         )
         norms = 0.0
@@ -219,7 +225,7 @@ class HeadsMixer(nn.Module):
         k: mx.array,
         v: mx.array,
         mask: Mask,
-        bias: mx.array | None,
+        bias: mx.array | DistanceBias | None,
         ctx: Context,
         gate: mx.array | None = None,
     ) -> mx.array:
@@ -262,9 +268,7 @@ class AttentionMixer(HeadsMixer):
             ctx.layout.valid,
             prefix=ctx.layout.prefix,
         )
-        places = mx.arange(x.shape[1])
-        bias = self._bias(q, k, places, places, ctx)
-        return self._attend(q, k, v, mask, bias, ctx, self._gate(x))
+        return self._attend(q, k, v, mask, self._row_bias(q, k, ctx), ctx, self._gate(x))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty KV cache for `batch` rows of at most `length` tokens."""
@@ -290,6 +294,12 @@ class AttentionMixer(HeadsMixer):
 
     def _gate(self, x: mx.array) -> mx.array | None:
         return None if self.gate is None else ACTIVATIONS[self.gate](self.g(x))
+
+    def _row_bias(self, q: mx.array, k: mx.array, ctx: Context) -> mx.array | DistanceBias | None:
+        """The bias of a whole row: by distance where the position knows it so."""
+        found = ctx.position.distance_bias(q * self.scale, k, ctx)
+        places = mx.arange(q.shape[2])
+        return self._bias(q, k, places, places, ctx) if found is None else found
 
     def _bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

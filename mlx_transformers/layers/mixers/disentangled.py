@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import ActivationShape
+from ...core.score_bias import DistanceBias
 from ...ops.lookup import read_pairs
 from .attention import Attention, AttentionMixer
 
@@ -47,8 +48,11 @@ class Disentangled(Attention):
             raise ValueError("k_bias has no effect without bias: no projection has one.")
         return self
 
+    def dense_bias(self) -> bool:
+        return bool(self.reads)
+
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        return super().saved_bytes(dim, replace(at, biased=bool(self.reads)))
+        return super().saved_bytes(dim, replace(at, biased=False))
 
     def build(self, dim: int) -> "DisentangledMixer":
         self.check(dim)
@@ -69,6 +73,10 @@ class DisentangledMixer(AttentionMixer):
             self.pos_k = nn.Linear(dim, width, bias=config.pos_k_bias)
         if not config.shared and "p2c" in self.reads:
             self.pos_q = nn.Linear(dim, width)
+
+    def _row_bias(self, q: mx.array, k: mx.array, ctx: Context) -> mx.array | DistanceBias | None:
+        places = mx.arange(q.shape[2])
+        return self._bias(q, k, places, places, ctx)
 
     def _bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
+from ...core.score_bias import DistanceBias
 from ...core.shapes import BTD
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
@@ -122,7 +123,9 @@ class LatentMixer(nn.Module):
         rows = ctx.layout
         mask = Mask(rows.causal, None, rows.segments, rows.valid, prefix=rows.prefix)
         places = mx.arange(x.shape[1])
-        bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
+        bias: mx.array | DistanceBias | None = ctx.position.distance_bias(q * self.scale, k, ctx)
+        if bias is None:
+            bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
         return self._merge(self._attend(q, k, v, mask, bias, ctx))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
@@ -169,7 +172,7 @@ class LatentMixer(nn.Module):
         k: mx.array,
         v: mx.array,
         mask: Mask,
-        bias: mx.array | None,
+        bias: mx.array | DistanceBias | None,
         ctx: Context,
     ) -> mx.array:
         dropped = self.dropout and ctx.key is not None

@@ -7,6 +7,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.score_bias import DistanceBias
 from ..kinds import PositionKind
 from .position import Position
 
@@ -36,6 +37,11 @@ class AlibiPosition(Position):
     def __init__(self, config: Alibi) -> None:
         super().__init__()
         self.config = config
+
+    def distance_bias(self, q: mx.array, k: mx.array, ctx: Context) -> DistanceBias:
+        slopes = mx.array(alibi_slopes(q.shape[1], self.config.max_bias), mx.float32)
+        distance = mx.abs(self.ahead(q.shape[2])).astype(mx.float32)
+        return DistanceBias(-self.config.scale * slopes[None, :, None] * distance)
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

@@ -8,6 +8,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.score_bias import DistanceBias
 from ...core.shapes import BTD
 from ...ops.lookup import lookup
 from ..kinds import PositionKind
@@ -62,6 +63,11 @@ class BucketPosition(Position):
     def admit(self, length: int) -> None:
         if "absolute" in self:
             self.absolute.admit(length)
+
+    def distance_bias(self, q: mx.array, k: mx.array, ctx: Context) -> DistanceBias:
+        ahead = self.ahead(q.shape[2])
+        rows = bucket(ahead, self.n_buckets, self.max_distance, ctx.layout.causal)
+        return DistanceBias(lookup(matrix(self.table), rows).T[None])
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

@@ -45,6 +45,10 @@ class Position(Positions, nn.Module):
             + ctx.cursor.offset
         )
 
+    def ahead(self, length: int) -> mx.array:
+        """The distances `s - t` of keys from queries of a row, `[2T - 1]`."""
+        return mx.arange(2 * length - 1) - (length - 1)
+
     def admit(self, length: int) -> None:
         """Raise RunError if there are fewer than `length` positions."""
 

@@ -7,7 +7,8 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
-from ...ops.lookup import read_pairs
+from ...core.score_bias import DistanceBias
+from ...ops.lookup import lookup, read_pairs
 from ..kinds import PositionKind
 from ..linear import matrix
 from .position import Position, check_heads
@@ -46,6 +47,12 @@ class ShawPosition(Position):
         self.n_heads, self.head_dim = config.n_heads, config.head_dim or dim // config.n_heads
         self.tables = 1 if config.shared else config.n_heads
         self.table = nn.Embedding(self.tables * (2 * config.span + 1), self.head_dim)
+
+    def distance_bias(self, q: mx.array, k: mx.array, ctx: Context) -> DistanceBias:
+        check_heads(q, self.n_heads, self.head_dim)
+        rows = mx.clip(self.ahead(q.shape[2]), -self.span, self.span) + self.span
+        tables = mx.arange(self.tables)[:, None] * (2 * self.span + 1)
+        return DistanceBias(keys=lookup(matrix(self.table), tables + rows))
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

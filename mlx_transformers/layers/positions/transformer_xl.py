@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.score_bias import DistanceBias
 from ...ops.lookup import read_pairs
 from ..kinds import PositionKind
 from ..parameter import Role
@@ -49,6 +50,14 @@ class TransformerXLPosition(Position):
         width = config.n_heads * self.head_dim
         self.r = nn.Linear(dim, width, bias=False)
         self.u, self.v = mx.zeros((width,)), mx.zeros((width,))
+
+    def distance_bias(self, q: mx.array, k: mx.array, ctx: Context) -> DistanceBias:
+        check_heads(q, self.n_heads, self.head_dim)
+        waves = sinusoids(-self.ahead(q.shape[2]), self.dim, self.theta)
+        r = self.r(waves.astype(q.dtype)).reshape(-1, self.n_heads, self.head_dim)
+        r = r.swapaxes(0, 1)
+        by_distance = (r @ self._global(self.v)[..., None]).squeeze(-1)[None]
+        return DistanceBias(by_distance, r, self._by_key(q.shape[1], k))
 
     def bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context
