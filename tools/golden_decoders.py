@@ -144,6 +144,21 @@ STATE_SPACES: dict[str, tuple[Any, ...]] = {
         | {"attention_out_multiplier": 0.9, "mlp_multipliers": [0.7, 1.4]}
         | {"embedding_multiplier": 2.0, "lm_head_multiplier": 0.5, "head_dim": 4},
     ),
+    "rwkv": (
+        "RwkvForCausalLM",
+        {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "context_length": 32},
+    ),
+    "recurrent_gemma": (
+        "RecurrentGemmaForCausalLM",
+        {"num_hidden_layers": 4, "num_key_value_heads": 1, "lru_width": 20, "conv1d_width": 3}
+        | {"attention_window_size": 4, "logits_soft_cap": 5.0},
+    ),
+    "xlstm": (
+        "xLSTMForCausalLM",
+        {"hidden_size": 128, "num_hidden_layers": 2, "num_heads": 2}
+        | {"ffn_round_up_to_multiple_of": 8, "gate_soft_cap": 3.0, "output_logit_soft_cap": 5.0}
+        | {"autocast_kernel_dtype": "float32", "chunk_size": 8},
+    ),
     "lfm2": (
         "Lfm2ForCausalLM",
         {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}

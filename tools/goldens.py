@@ -37,6 +37,9 @@ LENGTH, PROMPT, NEW, PADDING = 10, 5, 6, 4
 MARGIN = 2e-3
 """A greedy choice must win by this much, so that rounding can't turn it."""
 
+READS_PADDING = ("rwkv", "recurrent_gemma", "xlstm")
+"""Recurrent models of transformers that read padding as tokens, whatever the mask says."""
+
 SMALL = {
     "vocab_size": 32,
     "hidden_size": 16,
@@ -287,20 +290,26 @@ def decoder(model: Any) -> dict[str, np.ndarray]:
     vocab = model.config.vocab_size
     ids = tokens(1, vocab, (2, LENGTH))
     arrays = {"input_ids": ids, "logits": said(model, input_ids=ids)["logits"]}
-    padded, mask = ids[1:].copy(), np.ones((1, LENGTH), np.int32)
-    padded[:, :PADDING] = mask[:, :PADDING] = 0
-    places = np.maximum(mask.cumsum(axis=1) - 1, 0).astype(np.int32)
-    told = {"input_ids": padded, "attention_mask": mask}
-    if "position_ids" in inspect.signature(model.forward).parameters:
-        told["position_ids"] = places
-    arrays |= {"lp_input_ids": padded, "lp_attention_mask": mask, "lp_position_ids": places}
-    arrays["lp_logits"] = said(model, **told)["logits"]
+    if model.config.model_type not in READS_PADDING:
+        arrays |= padded_on_the_left(model, ids)
     for seed in range(2, 50):
         prompt = tokens(seed, vocab, (2, PROMPT))
         chosen, margin = greedy(model, prompt)
         if margin > MARGIN:
             return arrays | {"prompt_ids": prompt, "gen_tokens": chosen}
     raise SystemExit("No prompt has a continuation without a tie.")
+
+
+def padded_on_the_left(model: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """A row whose first tokens are padding, and what the model says of it."""
+    padded, mask = ids[1:].copy(), np.ones((1, LENGTH), np.int32)
+    padded[:, :PADDING] = mask[:, :PADDING] = 0
+    places = np.maximum(mask.cumsum(axis=1) - 1, 0).astype(np.int32)
+    told = {"input_ids": padded, "attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        told["position_ids"] = places
+    arrays = {"lp_input_ids": padded, "lp_attention_mask": mask, "lp_position_ids": places}
+    return arrays | {"lp_logits": said(model, **told)["logits"]}
 
 
 def encoder(model: Any) -> dict[str, np.ndarray]:

@@ -41,6 +41,11 @@ def derive(part: Table, dim: int | None) -> None:
         part["scale"] = part.get("scale") or width**-0.5
     if part["kind"] in ("mamba", "mamba2") and dim is not None:
         part["inner_dim"] = part.get("inner_dim") or 2 * dim
+    if part["kind"] in ("rwkv4", "rg_lru") and dim is not None:
+        part["hidden_dim"] = part.get("hidden_dim") or dim
+    if part["kind"] == "mlstm" and dim is not None:
+        part["key_dim"] = part.get("key_dim") or dim // 2
+        part["value_dim"] = part.get("value_dim") or dim
     if part["kind"] == "mamba" and dim is not None:
         part["dt_rank"] = part.get("dt_rank") or -(-dim // 16)
     if part["kind"] in ("deltanet", "gated_deltanet"):

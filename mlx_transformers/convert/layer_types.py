@@ -17,12 +17,16 @@ def patterned(table: Table, names: Sequence[str], variants: Mapping[str, Table])
     """
     if len(set(names)) == 1:
         return {**table, "block": over(table["block"], variants[names[0]])}
+    blocks = {name: variants[name] for name in dict.fromkeys(names)}
+    return {**table, "blocks": blocks, "pattern": list(names[: period(names)])}
+
+
+def period(names: Sequence[str]) -> int:
+    """Return after how many layers the names repeat, the least such number."""
     count = len(names)
-    period = next(
+    return next(
         n for n in range(1, count + 1) if all(names[i] == names[i % n] for i in range(n, count))
     )
-    blocks = {name: variants[name] for name in dict.fromkeys(names)}
-    return {**table, "blocks": blocks, "pattern": list(names[:period])}
 
 
 def over(table: Table, diff: Table) -> Table:

@@ -101,8 +101,10 @@ from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
 from .families.qwen3_next import QWEN3_NEXT
+from .families.recurrent_gemma import RECURRENT_GEMMA
 from .families.reformer import REFORMER
 from .families.rembert import REMBERT
+from .families.rwkv import RWKV
 from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
 from .families.squeezebert import SQUEEZEBERT
@@ -113,6 +115,7 @@ from .families.t5 import MT5, T5, UMT5
 from .families.t5gemma import T5GEMMA
 from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
+from .families.xlstm import XLSTM
 from .families.youtu import YOUTU
 from .family import Family
 
@@ -222,10 +225,12 @@ FAMILIES: tuple[Family, ...] = (
     QWEN3_MOE,
     QWEN3_NEXT,
     REFORMER,
+    RECURRENT_GEMMA,
     REMBERT,
     ROBERTA,
     ROBERTA_PRELAYERNORM,
     ROFORMER,
+    RWKV,
     SEED_OSS,
     SMOLLM3,
     SQUEEZEBERT,
@@ -240,6 +245,7 @@ FAMILIES: tuple[Family, ...] = (
     XLM,
     XLM_ROBERTA,
     XLM_ROBERTA_XL,
+    XLSTM,
     YOUTU,
 )
 

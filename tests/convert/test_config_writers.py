@@ -23,6 +23,7 @@ from tests.parity.test_goldens import read as golden
 OTHERWISE = {
     # numbers that follow from others, written out
     *("n_inner", "ffn_hidden_size", "head_dim", "original_max_position_embeddings"),
+    *("ffn_proj_factor", "ffn_round_up_to_multiple_of"),
     *(
         "rope_parameters",
         "attn_config",
