@@ -38,7 +38,7 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, *, reads_text: bool = True
 def recipe_vocab_size(recipe: Recipe) -> int | None:
     """The size of the vocabulary if the recipe gives it; None if only the text decides it."""
     given = recipe.model.vocab_size
-    text = getattr(recipe.data.tokenizer, "vocab_size", None)
+    text = recipe.data.tokenizer.known_vocab_size
     return given or (text and text + len(recipe.data.batch.controls()))
 
 

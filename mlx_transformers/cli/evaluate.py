@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import RunError
+from ..core.task import MEASURED
 from .options import AsJson, Run, Sets
 from .preparing import watch
 from .terminal import print_table
@@ -27,8 +28,7 @@ Batches = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="Compute the metrics of a task on the run's own data instead: classification, masked, "
-        "tagging, answers, translation, summarization.",
+        help=f"Compute the metrics of a task on the run's own data instead: {', '.join(MEASURED)}.",
         metavar="TASK",
         show_default=False,
     ),

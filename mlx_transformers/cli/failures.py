@@ -64,6 +64,8 @@ def refused(error: Exception) -> str | None:
 
 def no_memory(error: Exception) -> bool:
     """Whether an error means that memory ran out."""
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, MemoryError):
         return True
     return any(sign in str(error).lower() for sign in NO_MEMORY)

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from ..core.errors import RunError
+from ..core.errors import RunError, reason
 from ..core.terminal import is_terminal
 from .failures import INTERRUPTED
 from .generate_options import (
@@ -209,8 +209,7 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
                 "instance with iconv."
             ) from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RunError(f"--prompts {file} can't be read: {reason}.") from None
+            raise RunError(f"--prompts {file} can't be read: {reason(error)}.") from None
         found = [line.removesuffix("\r") for line in lines]
         texts += [line for line in found if line]
         if not any(found):

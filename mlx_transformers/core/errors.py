@@ -36,6 +36,11 @@ class Notice(UserWarning):
     """A fact about a run that its user should know. The command line prints it once, unadorned."""
 
 
+def reason(error: Exception) -> str:
+    """Why a file can't be read or written: the system's words, without the name of the file."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most resembles, or None when nothing comes close."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)

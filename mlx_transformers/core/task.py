@@ -8,3 +8,7 @@ for a source, or detect replaced tokens."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""
+
+MEASURED = ("classification", "masked", "tagging", "answers", "translation", "summarization")
+"""Tasks of `mlxt eval --task`, which verbs/tasks.py measures; named here for the command line,
+which starts without MLX."""

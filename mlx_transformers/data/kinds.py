@@ -7,7 +7,7 @@ the seed and r alone. So a batch does not depend on what was read before it, noi
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -64,6 +64,10 @@ class Rows(Protocol):
         ...
 
 
+Begin = Literal["start", "end", "pad"]
+"""The role of a control token that begins a target."""
+
+
 class BatchKind(Kind, ABC):
     """A kind of batch. The class declares its arrays, the fields say how they are made."""
 
@@ -74,6 +78,11 @@ class BatchKind(Kind, ABC):
     defined."""
     reads_records: ClassVar[bool] = False
     """Whether it reads records with named fields instead of running text."""
+
+    @property
+    def begins(self) -> Begin:
+        """The role of the control token that begins a target."""
+        return "start"
 
     def columns(self, seq_len: int) -> Columns:
         """Return the size of its largest row for a given `train.seq_len`."""

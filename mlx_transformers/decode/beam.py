@@ -14,10 +14,12 @@ import mlx.core as mx
 from mlx.utils import tree_map
 
 from ..core.errors import RunError
+from ..core.tree import Tree
+from ..layers.kinds import State
 from ..models.model import Decodable
 from .engine import dtype
 
-Step = Callable[[mx.array, Any], tuple[mx.array, Any]]
+Step = Callable[[mx.array, State], tuple[mx.array, State]]
 """`(tokens [N, 1], state) -> (logits [N, 1, V], state)`."""
 
 NEVER = -1e30
@@ -88,7 +90,7 @@ def best_continuations(
     """Search the best continuations of `prompt` (one token at least), of at most `limit` tokens."""
     length = len(prompt) + limit
 
-    def begin(rows: int) -> Any:
+    def begin(rows: int) -> State:
         return model.init_state(rows, length, dtype(model))
 
     state = begin(1)
@@ -125,11 +127,11 @@ def best_targets(
         vocab_size: number of tokens that may be written, where the model has more.
     """
 
-    def begin(rows: mx.array, valid: mx.array | None) -> Any:
+    def begin(rows: mx.array, valid: mx.array | None) -> State:
         given = {"source": rows} if valid is None else {"source": rows, "source_valid": valid}
         return model.init_state(rows.shape[0], limit + 1, dtype(model), given=given)
 
-    def of_rows(n: int) -> Any:
+    def of_rows(n: int) -> State:
         some = mx.zeros((n, source.shape[1]), source.dtype)
         return begin(some, None if source_valid is None else mx.ones(some.shape, mx.bool_))
 
@@ -138,7 +140,7 @@ def best_targets(
     return search.run(first, begin(source, source_valid), n_best)
 
 
-def has_rows(begin: Callable[[int], Any]) -> Any:
+def has_rows(begin: Callable[[int], State]) -> Tree:
     """Find which arrays of a decode state have a batch axis: a tree of booleans.
 
     The others (positions, offsets) are shared by all rows. `begin(n)` makes a state of n rows;
@@ -153,7 +155,7 @@ class Search:
     def __init__(
         self,
         step: Step,
-        rows: Any,
+        rows: Tree,
         end: int | Sequence[int],
         limit: int,
         beams: Beams,
@@ -166,7 +168,7 @@ class Search:
         self.limit, self.beams, self.vocab_size = limit, beams, vocab_size
         self._advance = mx.compile(self._advanced)
 
-    def run(self, first: mx.array, state: Any, n_best: int = 1) -> list[list[Hypothesis]]:
+    def run(self, first: mx.array, state: State, n_best: int = 1) -> list[list[Hypothesis]]:
         """Search the `n_best` best sequences after each of the tokens `first [B]`, best first.
 
         Args:
@@ -197,8 +199,8 @@ class Search:
         return self._best(held, t + 1, n_best)
 
     def _advanced(
-        self, held: dict[str, mx.array], state: Any, t: mx.array, n_best: mx.array
-    ) -> tuple[dict[str, mx.array], Any, mx.array]:
+        self, held: dict[str, mx.array], state: State, t: mx.array, n_best: mx.array
+    ) -> tuple[dict[str, mx.array], State, mx.array]:
         """Extend every sequence by a token; returns the beams, the state and whether to end."""
         B, K, _ = held["tokens"].shape
         logits, state = self._step(held["last"][:, None], state)

@@ -14,6 +14,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
 from ..core.errors import RunError
+from ..layers.kinds import State
 from ..models.model import Decodable
 from .sample import NONE, Sampling, sample
 
@@ -55,7 +56,7 @@ class Engine:
         """
         self.model = model
         self.traces: list[list[int]] = []
-        self.cache: Any = {}
+        self.cache: State = {}
         self._sampling = sampling or Sampling()
         self._vocab_size = vocab_size or model.vocab_size
         self._step = _compiled(model, self._sampling, self._vocab_size, self.traces)
@@ -127,7 +128,7 @@ class Engine:
             _, self.cache = self.model.step(tokens[:, start : start + CHUNK], self.cache)
             mx.eval(self.cache)
 
-    def _empty(self, length: int) -> Any:
+    def _empty(self, length: int) -> State:
         """An empty decode state before `length` known tokens, padding included."""
         options: dict[str, Any] = {}
         pad = mx.array(self._pads, dtype=mx.int32) if any(self._pads) else None
@@ -208,15 +209,15 @@ def _recent(prompt: list[int], width: int) -> list[int]:
 
 def _compiled(
     model: Decodable, sampling: Sampling, vocab_size: int, traces: list[list[int]]
-) -> Callable[..., tuple[mx.array, Any, mx.array, mx.array]]:
+) -> Callable[..., tuple[mx.array, State, mx.array, mx.array]]:
     """`(token [B], state, history [B, W], keys [B, 2]) -> (next [B], state, history, keys)`.
 
     A row whose logits are not finite gets the token -1.
     """
 
     def step(
-        token: mx.array, state: Any, history: mx.array, keys: mx.array
-    ) -> tuple[mx.array, Any, mx.array, mx.array]:
+        token: mx.array, state: State, history: mx.array, keys: mx.array
+    ) -> tuple[mx.array, State, mx.array, mx.array]:
         traces.append(list(token.shape))
         logits, state = model.step(token[:, None], state)
         logits = logits[:, -1, :vocab_size]

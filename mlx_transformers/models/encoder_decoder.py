@@ -12,7 +12,7 @@ from ..layers.heads import vocabulary_head
 from ..layers.kinds import HeadKind, InitKind
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
-from .model import Arrays, Decodable, ModelKind, TowerSpec
+from .model import Aligning, Arrays, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule
 
 
@@ -66,7 +66,7 @@ class EncoderDecoder(ModelKind):
         return model
 
 
-class EncoderDecoderModel(Decodable):
+class EncoderDecoderModel(Aligning):
     """`(source [B, S], tokens [B, T], ctx) -> logits [B, T, V]`."""
 
     tasks = EncoderDecoder.tasks

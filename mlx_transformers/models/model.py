@@ -16,14 +16,13 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..core.task import GENERATING, Task
-from ..layers.kinds import PositionKind
+from ..core.tree import Tree
+from ..layers.kinds import PositionKind, State
 from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
 
 Arrays = Mapping[str, mx.array]
 """Arrays of a batch by name: `tokens [B, T]`, `source [B, S]`, `patches [B, P, ...]`, ..."""
-State = Any
-"""A decode state: a tree of arrays."""
 
 
 class SavesBytes(Protocol):
@@ -97,6 +96,13 @@ class ModelKind(Kind, ABC):
         """The longest sequence that its models are made for, in tokens; None: any length."""
         return None
 
+    def without_helpers(
+        self, weights: dict[str, mx.array]
+    ) -> tuple["ModelKind", dict[str, mx.array]]:
+        """The table and the weights, by name, of what is used once training is over: the model
+        itself, unless a part of it serves the training alone."""
+        return self, weights
+
     @property
     def generates(self) -> bool:
         """Whether its models generate text."""
@@ -154,7 +160,7 @@ class Model(nn.Module, ABC):
         vocabulary."""
         return None
 
-    def carried_state(self, batch: int) -> State | None:
+    def carried_state(self, batch: int) -> Tree:
         """The recurrent state before the first of consecutive batches of `batch` rows; None where
         the model has no state to carry."""
         return None
@@ -199,6 +205,25 @@ class Decodable(Model):
     def recompute_beyond(self) -> int | None:
         """The length beyond which cached keys must be computed anew (LongRoPE); None: never."""
         return None
+
+
+class Aligning(Decodable):
+    """An encoder-decoder whose attention over the source can be looked at."""
+
+    @abstractmethod
+    def alignment(
+        self, source: mx.array, tokens: mx.array, valid: mx.array | None = None
+    ) -> mx.array:
+        """Attention of target tokens over source tokens, `[B, T, S]`.
+
+        Args:
+            source: `[B, S]`.
+            tokens: inputs of the decoder, `[B, T]`.
+            valid: `[B, S]`, False on padding; None: no padding.
+
+        Raises:
+            RunError: the model has no attention over a source.
+        """
 
 
 def vectors_at(state: Mapping[str, Any], length: int) -> mx.array | None:

@@ -61,6 +61,19 @@ class ReplacedTokenPair(ModelKind):
     def context(self) -> int:
         return min(self.generator.max_seq_len, self.discriminator.max_seq_len)
 
+    def without_helpers(
+        self, weights: dict[str, mx.array]
+    ) -> tuple[ModelKind, dict[str, mx.array]]:
+        """The discriminator, with the embedding that both halves share."""
+        half = {
+            name.removeprefix("discriminator."): array
+            for name, array in weights.items()
+            if name.startswith("discriminator.")
+        }
+        if self.shared:
+            half["embed.table.weight"] = weights["generator.embed.table.weight"]
+        return self.discriminator, half
+
     def build(self, vocab_size: int) -> "ReplacedTokenPairModel":
         return ReplacedTokenPairModel(self, self.vocab_size or vocab_size)
 

@@ -20,7 +20,7 @@ from ..layers.recurrence import Recurrence, RecurrenceModule
 from ..layers.scheduled_sampling import ScheduledSampling
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
-from .model import Arrays, Decodable, ModelKind, TowerSpec
+from .model import Aligning, Arrays, ModelKind, TowerSpec
 from .recurrent import ENDLESS
 
 Memory = dict[str, Any]
@@ -113,7 +113,7 @@ class RecurrentSeq2Seq(ModelKind):
         return model
 
 
-class RecurrentSeq2SeqModel(Decodable):
+class RecurrentSeq2SeqModel(Aligning):
     """`(source [B, S], tokens [B, T], ctx) -> logits [B, T, V]`."""
 
     tasks = RecurrentSeq2Seq.tasks

@@ -59,7 +59,7 @@ class Type:
         if self.slot is not None:
             return "tagged-union"
         origin = get_origin(self.of) or self.of
-        return "literal" if origin is Literal else getattr(origin, "__name__", str(origin))
+        return "literal" if origin is Literal else _name(origin)
 
 
 def choices(field: FieldInfo) -> list[Type]:
@@ -106,6 +106,10 @@ def _flat(annotation: Any, limits: tuple[Any, ...]) -> Iterator[Type]:
         yield Type(annotation, limits)
 
 
+def _name(of: Any) -> str:
+    return of.__name__ if isinstance(of, type) else str(of)
+
+
 def _words(of: Type, many: bool = False) -> str:
     if of.slot is not None:
         kinds = ", ".join(KINDS.get(of.slot, {}))
@@ -116,7 +120,7 @@ def _words(of: Type, many: bool = False) -> str:
     if origin is Literal:
         values = ", ".join(toml_value(arg) for arg in args)
         return values if len(args) == 1 else f"one of {values}"
-    words = _WORDS.get(of.of, (f"a {getattr(of.of, '__name__', of.of)}",) * 2)[many]
+    words = _WORDS.get(of.of, (f"a {_name(of.of)}",) * 2)[many]
     if origin in (list, tuple, dict):
         inner = " or ".join(dict.fromkeys(_words(item, many=True) for item in items(of)))
         exact = f"{len(args)} " if origin is tuple and Ellipsis not in args else ""

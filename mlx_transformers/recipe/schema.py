@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from .config import Config
+from .config import Config, Kind
 from .fields import Type, choices, in_words, items
 from .merge import Table
 from .slot import KINDS
@@ -164,8 +164,7 @@ def _default(info: FieldInfo) -> str:
     if value is None:
         return "none"
     if isinstance(value, Config):
-        kind = getattr(value, "kind", None)
-        return f'`kind = "{kind}"`' if kind is not None else "its defaults"
+        return f'`kind = "{value.kind}"`' if isinstance(value, Kind) else "its defaults"
     try:
         return f"`{toml_value(value)}`"
     except TypeError:

@@ -148,10 +148,8 @@ def exportable(
     folder, checkpoint = find_checkpoint(run, root)
     recipe = load_recipe(folder.recipe)
     model, tokenizer = load(checkpoint)
-    table = settled(recipe.model, model.vocab_size)
-    ours = dict(tree_flatten(model.parameters()))
-    if table["kind"] == "pair":
-        table, ours = discriminator(table, ours)
+    kind, ours = recipe.model.without_helpers(dict(tree_flatten(model.parameters())))
+    table = settled(kind, model.vocab_size)
     if context is not None:
         table = _shorter(table, context)
     came_with = folder.path / CONFIG
@@ -165,27 +163,13 @@ def exportable(
     if dtype not in DTYPES:
         raise ConvertError(unknown("dtype", str(dtype), DTYPES))
     if original is None:
-        begins = recipe.data.batch.model_dump().get("start")
+        begins = recipe.data.batch.begins if "seq2seq" in model.tasks else None
         # Their default is often beyond the vocabulary.
         named = {"pad_token_id": None, **control_tokens(tokenizer, begins)}
         config = {**named, **config, "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
     theirs = parameters(ours, table, family, written.data)
     return Exportable(table, family, config, theirs, tokenizer)
-
-
-def discriminator(
-    table: dict[str, Any], ours: dict[str, mx.array]
-) -> tuple[dict[str, Any], dict[str, mx.array]]:
-    """Return the discriminator of an ELECTRA pair, with the embedding that both halves share."""
-    half = {
-        name.removeprefix("discriminator."): array
-        for name, array in ours.items()
-        if name.startswith("discriminator.")
-    }
-    if table["shared"]:
-        half["embed.table.weight"] = ours["generator.embed.table.weight"]
-    return {**table["discriminator"], "vocab_size": table["vocab_size"]}, half
 
 
 def parameters(

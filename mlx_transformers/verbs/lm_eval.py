@@ -63,7 +63,7 @@ class Responder:
                 "The harness measures models that continue a text, and this run's doesn't: "
                 "mlxt eval --task measures it."
             )
-        self.model: Any = model
+        self.model = model
         self.tokenizer = tokenizer
         begins = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
         self.before = list(tokenizer.prefix) or ([] if begins is None else [begins])

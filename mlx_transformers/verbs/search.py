@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import mlx.core as mx
 
@@ -16,7 +16,7 @@ from ..data.tokenizers.stream import StreamDecoder
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, Hypothesis, best_continuations, best_targets
 from ..decode.generate import prompt_tokens
-from ..models.model import Model
+from ..models.model import Aligning, Decodable, Model
 from ..runs.folder import find_checkpoint
 
 
@@ -36,7 +36,7 @@ def search(
     *,
     max_tokens: int,
     beams: Beams,
-    loaded: tuple[Any, Tokenizer] | None = None,
+    loaded: tuple[Model, Tokenizer] | None = None,
     bos: bool = True,
     special_tokens: bool = False,
 ) -> str:
@@ -56,7 +56,7 @@ def search(
     if max_tokens < 1:
         raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
     model, tokenizer = loaded or load(run)
-    if not writes(model):
+    if not writes(model) or not isinstance(model, Decodable):
         raise RunError(
             "This run's model is an encoder: it reads text and writes none. `mlxt eval` "
             "measures it."
@@ -93,7 +93,7 @@ def align(
     *,
     max_tokens: int,
     beams: Beams,
-    loaded: tuple[Any, Tokenizer] | None = None,
+    loaded: tuple[Model, Tokenizer] | None = None,
 ) -> tuple[str, Alignment]:
     """Find what `search` does for a source, and the attention over it.
 
@@ -104,7 +104,7 @@ def align(
         MlxtError: as `search`, or the model has no attention over a source.
     """
     model, tokenizer = loaded or load(run)
-    if not reads_source(model):
+    if not reads_source(model) or not isinstance(model, Aligning):
         raise RunError(
             "This run's model reads no source, so there is no alignment to show. One of "
             "recipes/translation has one."
@@ -119,14 +119,14 @@ def align(
     names = [tokenizer.surface(source[i]).strip() for i in order[:-1]]
     written = [tokenizer.surface(token).strip() for token in found.tokens]
     last = ["[end]"] if found.ended else []
-    rows = weights[:, mx.array(order)].tolist()[: len(written) + len(last)]
+    rows = cast(list[list[float]], weights[: len(written) + len(last), mx.array(order)].tolist())
     return tokenizer.decode(found.tokens), Alignment([*names, "[end]"], [*written, *last], rows)
 
 
 def _target(
     run: str | Path | None,
     text: str,
-    model: Any,
+    model: Decodable,
     tokenizer: Tokenizer,
     max_tokens: int,
     beams: Beams,
@@ -135,20 +135,19 @@ def _target(
     return _best(pairs.source(text, tokenizer), pairs, model, tokenizer, max_tokens, beams)
 
 
-def _pairs(run: str | Path | None, model: Any, tokenizer: Tokenizer) -> tuple[Pairs, Tokenizer]:
+def _pairs(run: str | Path | None, model: Model, tokenizer: Tokenizer) -> tuple[Pairs, Tokenizer]:
     """The batch kind that makes a run's source and target rows, and the tokenizer with the
     control tokens that it needs."""
     folder, _ = find_checkpoint(run)
-    kind: Any = load_recipe(folder.recipe).data.batch
-    begins: Any = getattr(kind, "start", "start")
-    pairs = kind if isinstance(kind, Pairs) else Pairs(start=begins)
-    return pairs, with_ends(tokenizer, begins, model)
+    kind = load_recipe(folder.recipe).data.batch
+    pairs = kind if isinstance(kind, Pairs) else Pairs(start=kind.begins)
+    return pairs, with_ends(tokenizer, kind.begins, model)
 
 
 def _best(
     source: list[int],
     pairs: Pairs,
-    model: Any,
+    model: Decodable,
     tokenizer: Tokenizer,
     max_tokens: int,
     beams: Beams,
@@ -166,7 +165,7 @@ def _best(
     return found[0][0]
 
 
-def with_ends(tokenizer: Tokenizer, begins: str, model: Any) -> Tokenizer:
+def with_ends(tokenizer: Tokenizer, begins: str, model: Model) -> Tokenizer:
     """Add the control tokens that begin and end a target, under their published names.
 
     Raises:
@@ -189,7 +188,7 @@ def continuation_text(tokenizer: Tokenizer, tokens: list[int], *, begins: bool) 
 
 
 def _continuation(
-    prompt: list[int], model: Any, tokenizer: Tokenizer, max_tokens: int, beams: Beams
+    prompt: list[int], model: Decodable, tokenizer: Tokenizer, max_tokens: int, beams: Beams
 ) -> Hypothesis:
     _check_length(len(prompt) + 1, model)
     ends = sorted(end for end in tokenizer.end_ids if end < model.vocab_size)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from mlx_transformers.assembly.streams import validation_stream
+from mlx_transformers.core.task import MEASURED
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.score.interval import Score
 from mlx_transformers.score.texts import summarization
 from mlx_transformers.verbs.evaluate import open_run
 from mlx_transformers.verbs.search import search
-from mlx_transformers.verbs.tasks import Text, in_groups, measure, written
+from mlx_transformers.verbs.tasks import TASKS, Text, in_groups, measure, written
 
 from .conftest import Mlxt
 from .test_bad_input import refused
@@ -188,3 +189,8 @@ def test_texts_are_scored_together_and_by_the_words_of_their_sources() -> None:
     groups = [(g.first, g.last, g.examples, g.scores[0].value) for g in found.groups]
     assert groups == [(1, 1, 1, 1.0), (3, 4, 3, 11.0), (5, 19, 1, 9.0)]
     assert in_groups(texts, [], score).groups == []
+
+
+def test_the_help_names_every_task(mlxt: Mlxt) -> None:
+    assert tuple(TASKS) == MEASURED
+    assert "translation" in mlxt("eval", "--help").out

@@ -26,7 +26,7 @@ from mlx_transformers.decode.generate import generate
 from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.runs.folder import find_checkpoint
 from mlx_transformers.verbs.evaluate import evaluate
-from mlx_transformers.verbs.export_run import discriminator, export_run, parameters
+from mlx_transformers.verbs.export_run import export_run, parameters
 from mlx_transformers.verbs.import_run import import_run
 
 from .published import CONFIGS, write
@@ -206,7 +206,8 @@ def test_what_no_family_can_say_is_named(recipe: str, said: str) -> None:
 def test_the_half_of_a_pair_that_judges_is_an_electra() -> None:
     found = load_recipe(RECIPES / "encoders/electra_tiny.toml").model
     pair = found.build(99)
-    table, ours = discriminator(settled(found, 99), dict(tree_flatten(pair.parameters())))
+    kind, ours = found.without_helpers(dict(tree_flatten(pair.parameters())))
+    table = settled(kind, 99)
     family, config = match(table, settle)
     assert config.architecture == "ElectraForPreTraining"
     theirs = to_theirs(family.weights(config), parameters(ours, table, family, config.data))

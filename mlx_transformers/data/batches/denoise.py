@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..example_rows import Make, Row, Widths
-from ..kinds import Columns
+from ..kinds import Begin, Columns
 from ..noise.denoising import (
     document_rotation,
     sentence_permutation,
@@ -42,7 +42,7 @@ class Denoise(NoisyWindows):
     """Part of the tokens that is deleted."""
     mask: float = Field(0.0, ge=0, lt=1)
     """Part of the tokens that is replaced by the mask token."""
-    start: Literal["start", "end", "pad"] = "start"
+    start: Begin = "start"
     """The control token that the target begins with; BART uses "end"."""
 
     @model_validator(mode="after")
@@ -52,6 +52,10 @@ class Denoise(NoisyWindows):
                 "data.batch has no noise: give permute, rotate, infill, delete or mask."
             )
         return self
+
+    @property
+    def begins(self) -> Begin:
+        return self.start
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, seq_len, seq_len, masked=True)

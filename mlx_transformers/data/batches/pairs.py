@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
-from ..kinds import BatchSetting, Columns
+from ..kinds import BatchSetting, Begin, Columns
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
@@ -45,7 +45,7 @@ class Pairs(RecordKind):
     reverse_source: bool = False
     """Reverse the source, so that its beginning is close to the target's (Sutskever et al. 2014,
     section 3.3)."""
-    start: Literal["start", "end", "pad"] = "start"
+    start: Begin = "start"
     """The control token that the target begins with; BART uses "end", T5 "pad"."""
 
     @model_validator(mode="after")
@@ -53,6 +53,10 @@ class Pairs(RecordKind):
         if self.lengths and (sorted(set(self.lengths)) != self.lengths or self.lengths[0] < 2):
             raise ValueError("data.batch.lengths must ascend, from 2 on.")
         return self
+
+    @property
+    def begins(self) -> Begin:
+        return self.start
 
     def columns(self, seq_len: int) -> Columns:
         target = self.longest_target(seq_len)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ...core.errors import DataError
 from ..example_rows import Make, Row, Widths
-from ..kinds import Columns
+from ..kinds import Begin, Columns
 from ..noise.span_corruption import corrupted, lengths_for, span_counts
 from ..tokenizers.tokenizer import Tokenizer
 from .noisy_windows import NoisyWindows
@@ -31,8 +31,12 @@ class SpanCorruption(NoisyWindows):
     """Mean length of a span in tokens."""
     sentinels: int = Field(100, ge=1, le=100)
     """Number of sentinels in the vocabulary."""
-    start: Literal["start", "end", "pad"] = "start"
+    start: Begin = "start"
     """The control token that the target begins with; T5 uses "pad"."""
+
+    @property
+    def begins(self) -> Begin:
+        return self.start
 
     def columns(self, seq_len: int) -> Columns:
         _, target = lengths_for(seq_len, self.density, self.mean_span)

@@ -51,13 +51,14 @@ class Controlled(Tokenizer):
         self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package  # type: ignore[misc]
         self.bos_id, self.eos_id = inner.bos_id, inner.eos_id
         self.companions, self.prefix, self.ends = inner.companions, inner.prefix, inner.ends
-        self.controls: dict[str, int] = {}
+        controls: dict[str, int] = {}
         self.vocab_size = inner.vocab_size
         for role in roles:
             own = inner.control_id(role, USUAL[role])
             if own is None:
                 own, self.vocab_size = self.vocab_size, self.vocab_size + 1
-            self.controls[role] = own
+            controls[role] = own
+        self.controls = controls
 
     @property
     def text_vocab_size(self) -> int:

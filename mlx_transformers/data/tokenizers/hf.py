@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...core.errors import DataError, unknown
+from ...core.errors import DataError, reason, unknown
 from ...core.paths import expanded, shown
 from .tokenizer import Tokenizer, TokenizerKind
 
@@ -202,9 +202,8 @@ class TokenizerJson(TokenizerKind):
         except DataError:
             raise
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise DataError(
-                f"data.tokenizer.path: {file} can't be read ({reason}). It has to be a "
+                f"data.tokenizer.path: {file} can't be read ({reason(error)}). It has to be a "
                 "tokenizer.json as models are published with, or the folder that holds one."
             ) from error
 

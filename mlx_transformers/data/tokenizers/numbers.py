@@ -50,6 +50,10 @@ class Numbers(TokenizerKind):
     vocab_size: int = Field(ge=1)
     """Number of tokens."""
 
+    @property
+    def known_vocab_size(self) -> int:
+        return self.vocab_size
+
     def build(self, texts: Iterable[str]) -> NumberTokenizer:
         """Return the tokenizer; `texts` is not read."""
         return NumberTokenizer(self.vocab_size)

@@ -118,9 +118,8 @@ def _form(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 def _controls(tokenizer: Tokenizer, inner: Tokenizer) -> list[dict[str, Any]]:
     """Entries for control tokens that the inner vocabulary lacks."""
-    roles: dict[str, int] = getattr(tokenizer, "controls", {})
-    new = {role: number for role, number in roles.items() if number >= inner.vocab_size}
-    return [added(number, f"<|{role}|>") for role, number in new.items()]
+    roles = tokenizer.controls.items()
+    return [added(n, f"<|{role}|>") for role, n in roles if n >= inner.vocab_size]
 
 
 def control_tokens(tokenizer: Tokenizer, begins: str | None = None) -> dict[str, int]:
@@ -130,7 +129,7 @@ def control_tokens(tokenizer: Tokenizer, begins: str | None = None) -> dict[str,
         tokenizer: the tokenizer of the run.
         begins: the role of the token that begins a target, for what writes beside a source.
     """
-    roles: dict[str, int] = getattr(tokenizer, "controls", {})
+    roles = tokenizer.controls
     found = {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": roles.get("end", tokenizer.eos_id),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import sentencepiece as spm
 from pydantic import Field
 
-from ...core.errors import DataError
+from ...core.errors import DataError, reason
 from ...core.paths import expanded
 from .model_proto import Model, parse
 from .sample import sample
@@ -205,6 +205,10 @@ class SentencePiece(TokenizerKind):
     path: str | None = None
     """An existing sentencepiece `.model` file to use as it is."""
 
+    @property
+    def known_vocab_size(self) -> int:
+        return self.vocab_size
+
     def build(self, texts: Iterable[str]) -> SentencePieceTokenizer:
         """The tokenizer, read from `path` or trained on `texts`.
 
@@ -216,10 +220,10 @@ class SentencePiece(TokenizerKind):
         try:
             return SentencePieceTokenizer(file.read_bytes())
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise DataError(
-                f"data.tokenizer.path: {file} can't be read ({reason}). It has to be a .model file "
-                "of sentencepiece; without data.tokenizer.path one is trained on the text."
+                f"data.tokenizer.path: {file} can't be read ({reason(error)}). It has to be a "
+                ".model file of sentencepiece; without data.tokenizer.path one is trained on the "
+                "text."
             ) from error
 
     def file(self) -> Path | None:

@@ -41,6 +41,8 @@ class Tokenizer(ABC):
     """Tokens that the template it was published with puts before a text (BOS, mostly)."""
     ends: tuple[int, ...] = ()
     """Ids that end a text beside `eos_id`, of a chat model for instance."""
+    controls: Mapping[str, int] = MappingProxyType({})
+    """Tokens that batches insert, by role (see `controls.USUAL`)."""
     companions: Mapping[str, bytes] = MappingProxyType({})
     """Files published beside it that are saved and exported with it, by name (a chat template,
     say)."""
@@ -232,6 +234,12 @@ class TokenizerKind(Kind, ABC):
         Raises:
             DataError: its file can't be read, or it can't be trained on this text.
         """
+
+    @property
+    def known_vocab_size(self) -> int | None:
+        """The size of its vocabulary as far as the recipe gives it; None if the text or a file
+        decides it."""
+        return None
 
     def file(self) -> Path | None:
         """Return the file or folder that it is read from; None if it is trained or fixed."""

@@ -35,6 +35,10 @@ class WordPiece(TokenizerKind):
     sample_bytes: int = Field(default=10_000_000, ge=1000)
     """How much text is used for training, drawn evenly from all of it."""
 
+    @property
+    def known_vocab_size(self) -> int:
+        return self.vocab_size
+
     def build(self, texts: Iterable[str]) -> HfTokenizer:
         """Return the tokenizer trained on `texts`.
 

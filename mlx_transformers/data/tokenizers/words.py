@@ -58,6 +58,10 @@ class Words(TokenizerKind):
     min_count: int = Field(1, ge=1)
     """Occurrences that a word of the vocabulary has at least."""
 
+    @property
+    def known_vocab_size(self) -> int | None:
+        return self.vocab_size
+
     def build(self, texts: Iterable[str]) -> WordTokenizer:
         """Return the tokenizer of the words in `texts`, most frequent first.
 
