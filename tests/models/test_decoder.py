@@ -12,8 +12,15 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.optim.optimizer import of_role
 
+PLAIN = [
+    row
+    for row in models.ROWS
+    if row.kind == "decoder" and not {"depth", "reversible"} & row.config.keys()
+]
+"""Layers that run once each, in order; test_depth.py and test_reversible.py have the others."""
 
-@pytest.mark.parametrize("row", [r for r in models.ROWS if r.kind == "decoder"], ids=str)
+
+@pytest.mark.parametrize("row", PLAIN, ids=str)
 def test_a_model_is_the_composition_that_its_recipe_says(row: Row) -> None:
     subject = row.subject()
     tokens = subject.inputs()
