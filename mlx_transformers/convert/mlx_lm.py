@@ -154,6 +154,8 @@ MLX_LM = {
     "gpt_neox": Reading((*TANH, *UNTIED), more=four_times),
     "gptj": Reading((*TANH, *UNTIED), more=four_times),
     "granite": Reading(GATED, LLAMA_SCALINGS, more=divided),
+    "internlm2": Reading(GATED, ("linear", "dynamic"), more=divided),
+    "internlm3": Reading(GATED, ("linear", "dynamic"), more=divided),
     "llama": Reading(GATED, LLAMA_SCALINGS),
     "mistral": Reading(GATED, LLAMA_SCALINGS),
     "mixtral": Reading(GATED, more=divided),

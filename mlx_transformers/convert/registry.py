@@ -67,6 +67,7 @@ from .families.hunyuan import HUNYUAN
 from .families.hunyuan_moe import HUNYUAN_MOE
 from .families.hyperclovax import HYPERCLOVAX
 from .families.ibert import IBERT
+from .families.internlm import INTERNLM, INTERNLM2, INTERNLM3
 from .families.jais2 import JAIS2
 from .families.jamba import JAMBA
 from .families.led import LED
@@ -181,6 +182,9 @@ FAMILIES: tuple[Family, ...] = (
     HUNYUAN_MOE,
     HYPERCLOVAX,
     IBERT,
+    INTERNLM,
+    INTERNLM2,
+    INTERNLM3,
     JAIS2,
     JAMBA,
     LFM2,

@@ -76,6 +76,8 @@ MORE: dict[str, dict[str, Any]] = {
         "logits_scaling": 2.0,
         "mlp_bias": True,
     },
+    "internlm2": {**ROPED, "bias": True},
+    "internlm3": {**ROPED, "bias": True, "qkv_bias": True},
     "olmo2": {**ROPED},
     "phi": {**NEOX, "num_attention_heads": 4, "max_position_embeddings": 64},
     "phi3": {**ROPED, "partial_rotary_factor": 0.5, "pad_token_id": 0},

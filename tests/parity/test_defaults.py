@@ -44,8 +44,13 @@ def test_what_is_left_out_is_the_default_of_the_config_class(name: str) -> None:
     assert understood(name, {}) == understood(name, DEFAULTS[name])
 
 
+BESIDE_TRANSFORMERS = {"internlm", "internlm2", "internlm3"}
+"""Families whose config classes come with the files."""
+
+
 def test_the_defaults_of_every_family_are_known() -> None:
-    assert all(DEFAULTS.keys() & set(family.model_types) for family in FAMILIES)
+    known = [family for family in FAMILIES if family.name not in BESIDE_TRANSFORMERS]
+    assert all(DEFAULTS.keys() & set(family.model_types) for family in known)
 
 
 CONDITIONAL: dict[str, set[str]] = {

@@ -1,6 +1,7 @@
 """Models of transformers, rebuilt from drawn weights, give what they gave there.
 
-`tools/goldens.py` makes the files; these tests need neither torch nor transformers.
+`tools/goldens.py` makes the files, `tools/goldens_mlx_lm.py` those of models that only mlx-lm has.
+These tests need neither torch nor transformers.
 """
 
 import json
