@@ -69,6 +69,65 @@ def delta_rule(
     return out.astype(v.dtype), last
 
 
+def delta_product(
+    q: BGTK,
+    k: mx.array,
+    v: mx.array,
+    beta: mx.array,
+    log_decay: mx.array | None = None,
+    *,
+    scale: float,
+    state: mx.array | None = None,
+    starts: mx.array | None = None,
+    valid: mx.array | None = None,
+    chunk: int = CHUNK,
+) -> tuple[BHT_, mx.array]:
+    """The delta rule with n corrections per token: the state's transition is a product of n
+    Householder matrices, after its decay (Siems et al. 2025, DeltaProduct, equations 4 and 5).
+
+    Args:
+        q: queries of T tokens.
+        k, v, beta: as in `delta_rule`, of n T corrections, the n of a token side by side.
+        log_decay, scale, state, starts, valid, chunk: as in `delta_rule`, of T tokens.
+
+    Returns:
+        Output `[B, H, T, V]`, and the last state.
+    """
+    n = k.shape[2] // q.shape[2]
+    if n == 1:
+        return delta_rule(
+            q,
+            k,
+            v,
+            beta,
+            log_decay,
+            scale=scale,
+            state=state,
+            starts=starts,
+            valid=valid,
+            chunk=chunk,
+        )
+    out, last = delta_rule(
+        _one_of(n, q, n - 1),
+        k,
+        v,
+        beta,
+        None if log_decay is None else _one_of(n, log_decay, 0),
+        scale=scale,
+        state=state,
+        starts=None if starts is None else _one_of(n, starts[:, None], 0)[:, 0],
+        valid=None if valid is None else mx.repeat(valid, n, axis=1),
+        chunk=chunk,
+    )
+    return out[:, :, n - 1 :: n], last
+
+
+def _one_of(n: int, x: mx.array, at: int) -> mx.array:
+    """`[B, H, T, ...]` at one of every n places of `[B, H, n T, ...]`, zeros at the others."""
+    zeros = [mx.zeros_like(x)] * n
+    return mx.stack([*zeros[:at], x, *zeros[at + 1 :]], axis=3).flatten(2, 3)
+
+
 def delta_rule_flops(
     at_length: int,
     *,

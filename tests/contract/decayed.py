@@ -44,6 +44,8 @@ ROWS = [
         "deltanet that reflects", "deltanet", reflect=True, conv_width=None, activation="relu"
     ),
     recurrent("gated deltanet", "gated_deltanet", n_value_heads=4, value_dim=12, activation="relu"),
+    recurrent("delta product", "gated_deltanet", corrections=2, activation="relu", reflect=True),
+    recurrent("kimi delta", "gated_deltanet", decay="feature", gate_rank=3, activation="relu"),
 ]
 
 WIDTHS = {"n_heads": 4, "key_dim": 4, "value_dim": 6, "chunk": Change(8, result=False)}
@@ -51,6 +53,7 @@ GATED = WIDTHS | {"gate": "tanh", "norm": {"kind": "layer_norm"}}
 DELTA = GATED | {
     "n_value_heads": 4,
     "conv_width": 3,
+    "corrections": 2,
     "activation": "tanh",
     "reflect": True,
     "gate": "tanh",
@@ -68,5 +71,13 @@ CHANGES = {
     },
     "deltanet": DELTA,
     "gated_deltanet": DELTA
-    | {"n_value_heads": 2, "value_dim": 8, "dt_min": 0.01, "dt_max": 0.2, "dt_floor": 0.05},
+    | {
+        "n_value_heads": 2,
+        "value_dim": 8,
+        "dt_min": 0.01,
+        "dt_max": 0.2,
+        "dt_floor": 0.05,
+        "decay": "feature",
+        "gate_rank": Change(5, row="kimi delta"),
+    },
 }

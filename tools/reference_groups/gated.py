@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from mlx_transformers.ops.attention import attention
-from mlx_transformers.ops.delta_rule import delta_rule
+from mlx_transformers.ops.delta_rule import delta_product, delta_rule
 from mlx_transformers.ops.linear_attention import linear_attention
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.ops.slot_attention import slot_attention
@@ -68,29 +68,19 @@ def delta(case: Case) -> Arrays:
     return {"o": heads_first(out), "final_state": last}
 
 
-def delta_product(case: Case) -> Arrays:
-    """Several corrections per token: those of n tokens, of which the first fades the state and the
-    last is read."""
+def corrections(case: Case) -> Arrays:
+    """Gated DeltaProduct: several corrections per token, after one decay."""
     q, k, v = qkv(case)
-    n = k.shape[2] // q.shape[2]
-
-    def nth(x: mx.array, at: int) -> mx.array:
-        """`[B, H, T, ...]` at one of every n tokens, zeros at the others."""
-        zeros = [mx.zeros_like(x)] * n
-        zeros[at] = x
-        return mx.stack(zeros, axis=3).flatten(2, 3)
-
-    g = log_decay(case, v.shape[1])
-    out, last = delta_rule(
-        nth(q, n - 1),
+    out, last = delta_product(
+        q,
         k,
         v,
         heads_first(case.inputs["beta"]),
-        None if g is None else nth(g, 0),
+        log_decay(case, v.shape[1]),
         scale=float(case.options.get("scale", 1.0)),
         state=case.inputs.get("initial_state"),
     )
-    return {"o": heads_first(out[:, :, n - 1 :: n]), "final_state": last}
+    return {"o": heads_first(out), "final_state": last}
 
 
 def forgetting(case: Case) -> Arrays:
@@ -122,6 +112,6 @@ RULES = (
     Rule(r"ops\.gsa\.", slots),
     Rule(r"ops\.(simple_)?gla\.", gated),
     Rule(r"ops\.(gated_delta_rule|delta_rule|kda)\.", delta),
-    Rule(r"gated_delta_product", delta_product),
+    Rule(r"gated_delta_product", corrections),
     Rule(r"forgetting_attn", forgetting),
 )

@@ -11,7 +11,7 @@ from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
-from ...ops.delta_rule import delta_rule, delta_rule_flops
+from ...ops.delta_rule import delta_product, delta_rule_flops
 from ...ops.norms import l2_norm
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
@@ -47,6 +47,9 @@ class DeltaHeads(MixerKind):
     """Tokens that the short convolutions of q, k and v read; none means no convolutions."""
     activation: Activation = "silu"
     """The activation of q, k and v, after the convolutions."""
+    corrections: int = Field(1, ge=1)
+    """Corrections n of the state by each token, with keys, values and strengths of their own; more
+    than 1 is DeltaProduct (Siems et al. 2025)."""
     reflect: bool = False
     """Whether β goes up to 2 instead of 1, so that eigenvalues of the state's transition can be
     negative (Grazzi et al. 2024)."""
@@ -80,23 +83,31 @@ class DeltaHeads(MixerKind):
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input; q, k and v before and after convolution, activation and norm; the output's own."""
-        keys, values = self.key_dim or dim, self.value_dim or dim
+        keys, values, n = self.key_dim or dim, self.value_dim or dim, self.corrections
         stages = 2 if self.conv_width is None else 3
-        inside = dim + 2 * (stages + 2) * keys + stages * values
-        scalars = 5.0 * self.value_heads * FLOAT32_BYTES
+        inside = dim + (1 + n) * (stages + 2) * keys + n * stages * values
+        if n > 1:
+            inside += n * (keys + values)
+        scalars = 5.0 * n * self.value_heads * FLOAT32_BYTES
         outside = output_bytes(values, at.itemsize, gate=self.gate is not None)
         return inside * at.itemsize + scalars + outside
+
+    @property
+    def decays_features(self) -> bool:
+        """Whether each feature of the keys has a decay of its own."""
+        return False
 
     def flops(self, dim: int, length: int) -> float:
         """Products within chunks and with states."""
         key_dim, value_dim = self.widths(dim)
-        return delta_rule_flops(
-            length,
+        return self.corrections * delta_rule_flops(
+            self.corrections * length,
             n_heads=self.value_heads,
             groups=self.n_heads,
             key_dim=key_dim,
             value_dim=value_dim,
             chunk=self.chunk,
+            per_feature=self.decays_features,
         )
 
 
@@ -108,15 +119,16 @@ class DeltaMixer(nn.Module):
         super().__init__()
         self.n_heads, self.value_heads = config.n_heads, config.value_heads
         self.chunk, self.reflect = config.chunk, config.reflect
-        self.activation = config.activation
+        self.activation, self.corrections = config.activation, config.corrections
         self.key_dim, self.value_dim = config.widths(dim)
         keys, values = self.n_heads * self.key_dim, self.value_heads * self.value_dim
         self.convolves = config.conv_width is not None
-        for name, width in (("q", keys), ("k", keys), ("v", values)):
+        n = config.corrections
+        for name, width in (("q", keys), ("k", n * keys), ("v", n * values)):
             self[name] = nn.Linear(dim, width, bias=False)
             if config.conv_width is not None:
                 self[f"{name}_conv"] = ShortConv(width, config.conv_width, bias=False)
-        self.beta = nn.Linear(dim, self.value_heads, bias=False)
+        self.beta = nn.Linear(dim, n * self.value_heads, bias=False)
         self.out = HeadOutput(dim, self.value_heads, self.value_dim, config.norm, config.gate)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
@@ -145,21 +157,20 @@ class DeltaMixer(nn.Module):
         return y, after
 
     def log_decay(self, x: mx.array) -> mx.array | None:
-        """Log-decays `[B, H, T]` in float32, from the input `[B, T, D]`; None: no decay."""
+        """Log-decays `[B, H, T]`, or with features, of the input `[B, T, D]`; None: no decay."""
         return None
 
     def _mix(
         self, x: mx.array, projected: list[mx.array], state: mx.array | None, ctx: Context
     ) -> tuple[mx.array, mx.array]:
         act = ACTIVATIONS[self.activation]
-        heads = (self.n_heads, self.n_heads, self.value_heads)
-        q, k, v = (split_heads(act(y), n) for y, n in zip(projected, heads, strict=True))
-        beta = mx.sigmoid(self.beta(x).astype(mx.float32)).swapaxes(1, 2)
-        out, state = delta_rule(
-            l2_norm(q, EPS),
-            l2_norm(k, EPS),
-            v,
-            2 * beta if self.reflect else beta,
+        q, k, v = (act(y) for y in projected)
+        beta = mx.sigmoid(self.beta(x).astype(mx.float32))
+        out, state = delta_product(
+            l2_norm(split_heads(q, self.n_heads), EPS),
+            l2_norm(self._apart(k, self.n_heads), EPS),
+            self._apart(v, self.value_heads),
+            self._apart(2 * beta if self.reflect else beta, self.value_heads)[..., 0],
             self.log_decay(x),
             scale=self.key_dim**-0.5,
             state=state,
@@ -167,3 +178,7 @@ class DeltaMixer(nn.Module):
             **row_facts(ctx, x.shape[1]),
         )
         return self.out(out, x), state
+
+    def _apart(self, x: mx.array, n_heads: int) -> mx.array:
+        """`[B, T, n * H * K]` as `[B, H, T * n, K]`, the n corrections of a token in order."""
+        return split_heads(x.reshape(x.shape[0], -1, x.shape[2] // self.corrections), n_heads)
