@@ -415,15 +415,42 @@ def tower(
     if "width" in embed:
         x = linear(x, w, "embed.project")
     place = below(w, "position")
-    for i in range(config["n_layers"]):
+
+    def run(i: int, x: Array) -> Array:
         names = config.get("pattern")
         kind = config["blocks"][names[i % len(names)]] if names else config["block"]
         unit, n = config.get("unit", 1), config["n_layers"]
         shared = config.get("n_distinct", n) // unit
         own = i // unit * shared // (n // unit) * unit + i % unit
         mine = below(w, f"stack.blocks.{own}")
-        x = block(x, mine, kind, position, segments, place, memory, causal)
+        return block(x, mine, kind, position, segments, place, memory, causal)
+
+    if "depth" in config:
+        x = universal(x, below(w, "stack.depth"), config["depth"], config["n_layers"], run)
+    else:
+        for i in range(config["n_layers"]):
+            x = run(i, x)
     return norm(x, below(w, "norm"), config["norm"])
+
+
+def universal(
+    x: Array,
+    w: Weights,
+    kind: Mapping[str, Any],
+    n_layers: int,
+    run: Callable[[int, Array], Array],
+) -> Array:
+    """Dehghani et al. 2018, appendix C, with sinusoidal steps and interpolated outputs."""
+    total, out = np.zeros(x.shape[:2]), np.zeros_like(x)
+    for i in range(n_layers):
+        x = x + sinusoids(np.array([i]), x.shape[-1])[0]
+        p = 1 / (1 + np.exp(-(x @ w["halt.weight"][0] + w["halting_bias"])))
+        halts = total + p > kind.get("threshold", 0.99)
+        share = np.where(total >= 1, 0.0, np.where(halts, 1 - total, p))
+        total = total + share
+        x = run(i, x)
+        out = share[..., None] * x + (1 - share[..., None]) * out
+    return out
 
 
 def decoder(
