@@ -4,14 +4,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.errors import DataError, Notice
+from ..core.errors import DataError, Notice, RecipeError, RunError
 from ..core.parse import read_table
 from ..data.inspect import prepared_sets
 from ..data.prepare import Progress, prepare
 from ..data.prepared import Prepared
 from ..data.tokenizers.saved import Saved
 from ..runs.checkpoint import STATE
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, find
 from .recipe import Recipe, load_recipe
 
 MOVED = (
@@ -43,6 +43,19 @@ def with_own_tokenizer(recipe: Recipe, folder: RunFolder) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
+def check_frozen(recipe: Recipe) -> None:
+    """Find the runs whose models the objective reads, before anything is prepared.
+
+    Raises:
+        RecipeError: one isn't there.
+    """
+    for role, run in recipe.objective.frozen().items():
+        try:
+            find(run)
+        except RunError as error:
+            raise RecipeError(f"objective.{role} = '{run}': {error}") from None
+
+
 def run_data(recipe: Recipe, fingerprint: str | None, progress: Progress | None = None) -> Prepared:
     """Prepare the data of a run; if its text is gone, take its prepared set from the cache.
 
@@ -52,8 +65,10 @@ def run_data(recipe: Recipe, fingerprint: str | None, progress: Progress | None 
         progress: called while the data is prepared.
 
     Raises:
+        RecipeError: the objective reads a run that isn't there.
         DataError: neither the text nor a prepared set with this fingerprint is there.
     """
+    check_frozen(recipe)
     try:
         return prepare(recipe.data, progress=progress)
     except DataError as error:

@@ -215,3 +215,8 @@ def test_words_are_the_most_frequent_ones_and_others_are_unknown(tmp_path):
         Words(min_count=2).build(["a a b"])
     with pytest.raises(RecipeError):
         kind_of("tokenizer", "word")
+
+
+def test_the_reason_of_a_refused_setting_is_given_without_the_validator_s_words():
+    with pytest.raises(ValueError, match=r"^data\.settings: 20 pairs"):
+        Mqar({"n_pairs": 20})

@@ -57,7 +57,7 @@ class GeneratedCorpus(RecordCorpus):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(["data.settings", *map(str, first["loc"])])
-            raise ValueError(f"{where}: {first['msg']}.") from None
+            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from None
 
     @classmethod
     def available(cls) -> bool:
