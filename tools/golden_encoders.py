@@ -50,6 +50,12 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
         {},
         ("roformer.encoder.embed_positions.weight",),
     ),
+    "roformer_decoder": (
+        "RoFormerForCausalLM",
+        {"is_decoder": True, "embedding_size": 16},
+        {},
+        ("roformer.encoder.embed_positions.weight",),
+    ),
     "xlm_roberta_xl": (
         "XLMRobertaXLForSequenceClassification",
         {"pad_token_id": 1, "bos_token_id": 0},

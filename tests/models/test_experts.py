@@ -91,12 +91,20 @@ def test_a_loss_over_layers_is_that_of_their_mean_load() -> None:
     assert "balance" in loss.parts
 
 
-@pytest.mark.parametrize("kind", ["expert_choice", "soft_moe", "fourier"])
+SEES_LATER = {
+    "expert_choice": ("ffn", {"n_experts": 2, "expert": GLU}),
+    "soft_moe": ("ffn", {"n_experts": 2, "expert": GLU}),
+    "fourier": ("mixer", {}),
+    "nystrom": ("mixer", {"n_heads": 4, "n_landmarks": 8}),
+    "linformer": ("mixer", {"n_heads": 4, "rank": 8, "length": 256}),
+}
+
+
+@pytest.mark.parametrize("kind", SEES_LATER)
 def test_a_kind_that_sees_later_tokens_is_refused_where_the_next_is_predicted(kind: str) -> None:
-    slot = "mixer" if kind == "fourier" else "ffn"
-    experts = {} if kind == "fourier" else {"n_experts": 2, "expert": GLU}
+    slot, fields = SEES_LATER[kind]
     recipe = load_recipe("recipes/llama_tiny.toml")
-    block = recipe.model.block.model_copy(update={slot: parse(slot, {"kind": kind} | experts)})
+    block = recipe.model.block.model_copy(update={slot: parse(slot, {"kind": kind} | fields)})
     model = recipe.model.model_copy(update={"block": block})
     with pytest.raises(RecipeError, match=f"kind '{kind}' computes each output from later"):
         check_model(recipe.model_copy(update={"model": model}))

@@ -152,9 +152,10 @@ def _features(case: Case, arrays: Arrays, name: str, through: bool) -> mx.array:
             maximum="features" if name == "q" else "positions",
             through_maximum=through,
         )
-    activation = case.options.get("kernel_fn", "relu" if kernel == "generalized" else kernel)
-    eps = 1e-3 if eps is None else eps
-    return generalized_features(x, projection, ACTIVATIONS[activation], eps=eps)
+    name = case.options.get("kernel_fn", "relu" if kernel.startswith("generali") else kernel)
+    activation = {**ACTIVATIONS, "exp": mx.exp, "elu": elu_plus_one}[name.lower()]
+    eps = case.options.get("kernel_epsilon", 1e-3) if eps is None else eps
+    return generalized_features(x, projection, activation, eps=eps)
 
 
 RULES = (

@@ -19,6 +19,7 @@ from .bert import (
     bert_extras,
     bert_head,
     class_dropout,
+    kind_of,
     layers,
     mlm_head,
     mlm_rows,
@@ -140,7 +141,7 @@ def mpnet_weights(config: HfConfig) -> list[Row]:
 def roformer(config: HfConfig) -> Table:
     """Return the `[model]` table of a RoFormerConfig: the first with rotary positions."""
     config.expect("rotary_value", False)
-    table = tower(config)
+    table = tower(config) | {"kind": kind_of(config)}
     table["position"] = {"kind": "rope", "traditional": True}
     width = config.get("embedding_size") or table["dim"]
     if width != table["dim"]:
@@ -152,14 +153,14 @@ def roformer_head(config: HfConfig) -> TaskHead:
     """Return head and pool of a class of RoFormer's, which has no pooler."""
     activation, rate = config.activation("hidden_act"), class_dropout(config)
     options: Table = {"activation": activation, "dropout": rate}
-    match task := task_of(config, "ForMaskedLM"):
+    match task := task_of(config, "ForMaskedLM", "ForCausalLM"):
         case "Model":
             return TaskHead()
         case "ForTokenClassification" | "ForQuestionAnswering":
             return token_classifier(config, task)
         case "ForSequenceClassification":
             return classifier(config, "classifier.dense", "classifier.out_proj", **options)
-        case "ForMaskedLM":
+        case "ForMaskedLM" | "ForCausalLM":
             base, width = "cls.predictions.", config.get("embedding_size")
             head = mlm_head(config) | ({"width": width} if width else {})
             found = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
@@ -190,11 +191,13 @@ def family(
     weights: Callable[[HfConfig], list[Row]],
     prefix: str,
     *said: Callable[[FlatModel], Table],
+    writes: str | None = None,
 ) -> Family:
     """Return a family whose MLM class is `title`ForMaskedLM, its encoder under `prefix`.
 
     Args:
         said: what says further keys of its config.
+        writes: suffix of the name of its causal class.
     """
     extras = bert_extras(prefix)
     more = roberta_extras(prefix)
@@ -203,7 +206,7 @@ def family(
         architecture=f"{title}ForMaskedLM",
         model=model,
         weights=weights,
-        config=config_writer(ENCODER_KEYS, *said, architecture_of(title)),
+        config=config_writer(ENCODER_KEYS, *said, architecture_of(title, writes)),
         renames=(*TENSORFLOW_NAMES, prefixed(prefix, *HEADS)),
         dropped=(r"\.embed_positions\.weight$",),
         spare=(*extras["spare"], *more["spare"]),
@@ -245,4 +248,6 @@ XLM_ROBERTA_XL = family(
     pad_offset,
 )
 MPNET = family("mpnet", "MPNet", mpnet, mpnet_weights, "mpnet.", untyped)
-ROFORMER = family("roformer", "RoFormer", roformer, roformer_weights, "roformer.", embedded)
+ROFORMER = family(
+    "roformer", "RoFormer", roformer, roformer_weights, "roformer.", embedded, writes="ForCausalLM"
+)

@@ -23,6 +23,7 @@ class Linformer(ProjectedHeads):
     as zeros, so that a row has the same output with padding behind it as without.
     """
 
+    causal: ClassVar[bool] = False
     kind: Literal["linformer"] = "linformer"
     rank: int = Field(ge=1)
     """Rows R of E and F, which stand for the keys in attention (256 in the paper)."""

@@ -23,6 +23,7 @@ class Nystrom(ProjectedHeads):
     than landmarks has exact attention.
     """
 
+    causal: ClassVar[bool] = False
     kind: Literal["nystrom"] = "nystrom"
     n_landmarks: int = Field(ge=1)
     """Landmarks, the rank of the approximation (64 in the paper)."""
