@@ -11,6 +11,7 @@ from mlx_transformers.ops.attention import attention
 from mlx_transformers.ops.key_patterns import Factorised, first_tokens, joined_blocks, windowed
 from mlx_transformers.ops.key_sets import KeySet, Tokens, attend, union
 from mlx_transformers.ops.masks import Mask
+from mlx_transformers.ops.native_sparse import native_sparse
 from reference_groups.case import Arrays, Case, Rule
 
 TO_ITSELF = -5e4
@@ -159,7 +160,27 @@ def streaming(case: Case) -> Arrays:
     return {"out": union(sets), "kept": mx.where(kept <= last, kept, -1).astype(mx.int64)}
 
 
+def selected_blocks(case: Case) -> Arrays:
+    """Native sparse attention: means of blocks, and the blocks that they choose, gated."""
+    options = case.options
+    q, k, v = (heads_first(case.inputs[name]) for name in "qkv")
+    scale = options.get("scale") or q.shape[-1] ** -0.5
+    found = native_sparse(q, k, v, scale=scale, block=options["block"], n_blocks=options["blocks"])
+    outs = {
+        "compressed": heads_first(found.compressed),
+        "selected": heads_first(found.selected),
+        "block_indices": found.chosen.swapaxes(1, 2).astype(mx.int64),
+    }
+    gates = {"compressed": case.inputs.get("g_cmp"), "selected": case.inputs.get("g_slc")}
+    parts = [outs[name] * gate[..., None] for name, gate in gates.items() if gate is not None]
+    if options.get("window") and "g_swa" in case.inputs:
+        near = attention(q, k, v, scale=scale, mask=Mask(window=options["window"]))
+        parts.append(heads_first(near) * case.inputs["g_swa"][..., None])
+    return outs | {"out": sum(parts[1:], parts[0])}
+
+
 RULES = (
+    Rule(r"ops\.nsa|naive_nsa", selected_blocks),
     Rule(r"ops\.attn\.naive", sink_logits),
     Rule(r"get_attn_mask|get_blocksparse_obj", factorised),
     Rule(r"StartRecentKVCache", streaming),
