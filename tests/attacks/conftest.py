@@ -9,50 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from small import recipe
 
 SERVER = Path(__file__).with_name("server.py")
 
-RECIPE = """
-[model]
-kind = "decoder"
-dim = 8
-n_layers = 1
-max_seq_len = 16
-embed = { kind = "token" }
-position = { kind = "rope" }
-norm = { kind = "rms_norm" }
-head = { kind = "lm", tied = true }
-init = { kind = "normal", std = 0.1 }
-
-[model.block]
-placement = "pre"
-norm = { kind = "rms_norm" }
-mixer = { kind = "attention", n_heads = 2 }
-ffn = { kind = "glu", hidden_dim = 8, activation = "silu" }
-
-[objective]
-kind = "clm"
-
-[data]
-path = "text.txt"
-tokenizer = { kind = "char" }
-
-[train]
-steps = 4
-batch_size = 2
-seq_len = 8
-
-[optim]
-kind = "adamw"
-learning_rate = 1e-2
-
-[eval]
-every = 2
-
-[checkpoint]
-every = 1
-keep = 2
-"""
+RECIPE = recipe(dim=8, hidden_dim=8, steps=4, seq_len=8, eval_every=2, save_every=1)
 TEXT = "to be or not to be that is the question whether tis nobler in the mind to suffer. " * 12
 
 

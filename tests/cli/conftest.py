@@ -9,49 +9,11 @@ from types import SimpleNamespace
 
 import mlx.core  # noqa: F401  (before a test changes the cache: its kernels are compiled once)
 import pytest
+from small import recipe
 
 from mlx_transformers.cli.main import main
 
-RECIPE = """
-[model]
-kind = "decoder"
-dim = 16
-n_layers = 1
-max_seq_len = 16
-embed = { kind = "token" }
-position = { kind = "rope" }
-norm = { kind = "rms_norm" }
-head = { kind = "lm", tied = true }
-init = { kind = "normal", std = 0.1 }
-
-[model.block]
-placement = "pre"
-norm = { kind = "rms_norm" }
-mixer = { kind = "attention", n_heads = 2 }
-ffn = { kind = "glu", hidden_dim = 24, activation = "silu" }
-
-[objective]
-kind = "clm"
-
-[data]
-path = "text.txt"
-tokenizer = { kind = "char" }
-
-[train]
-steps = 3
-batch_size = 2
-seq_len = 16
-
-[optim]
-kind = "adamw"
-learning_rate = 1e-2
-
-[eval]
-every = 100
-
-[checkpoint]
-every = 100
-"""
+RECIPE = recipe()
 WORDS = "the a king of love and sorrow went to see what light had come"
 
 Mlxt = Callable[..., "Outcome"]
