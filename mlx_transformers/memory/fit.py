@@ -96,9 +96,15 @@ def _blocks(job: Job, free: frozenset[str]) -> Iterator[frozenset[int]]:
         yield frozenset(range(count))
 
 
+def _divisors(n: int) -> list[int]:
+    """All divisors of n, the largest first."""
+    small = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
+    return sorted({*small, *(n // k for k in small)}, reverse=True)
+
+
 def _sizes(job: Job, free: frozenset[str]) -> Iterator[tuple[int, int, float]]:
     """Rows of a microbatch, chunk, and the added time of both relative to the fastest."""
-    rows = [n for n in range(job.batch_size, 0, -1) if job.batch_size % n == 0]
+    rows = _divisors(job.batch_size)
     chunks = [LARGEST_CHUNK]
     while chunks[-1] > SMALLEST_CHUNK:
         chunks.append(chunks[-1] // 2)
