@@ -159,6 +159,13 @@ STATE_SPACES: dict[str, tuple[Any, ...]] = {
         | {"ffn_round_up_to_multiple_of": 8, "gate_soft_cap": 3.0, "output_logit_soft_cap": 5.0}
         | {"autocast_kernel_dtype": "float32", "chunk_size": 8},
     ),
+    "zamba2": (
+        "Zamba2ForCausalLM",
+        {"num_hidden_layers": 5, "n_mamba_heads": 4, "mamba_d_state": 6, "mamba_ngroups": 2}
+        | {"layers_block_type": ["linear_attention", *["hybrid"] * 3, "linear_attention"]}
+        | {"num_mem_blocks": 2, "adapter_rank": 3, "chunk_size": 4, "use_mem_rope": True}
+        | {"num_key_value_heads": 4, "time_step_min": 0.2, "time_step_max": 0.5},
+    ),
     "lfm2": (
         "Lfm2ForCausalLM",
         {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}

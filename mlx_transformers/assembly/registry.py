@@ -91,6 +91,7 @@ from ..layers.mixers.rwkv6 import Rwkv6
 from ..layers.mixers.rwkv7 import Rwkv7
 from ..layers.mixers.s4 import S4
 from ..layers.mixers.s4d import S4d
+from ..layers.mixers.shared_block import SharedBlock
 from ..layers.mixers.short_convolution import ShortConvolution
 from ..layers.mixers.side_by_side import SideBySide
 from ..layers.mixers.slstm import Slstm
@@ -191,7 +192,8 @@ fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, ScaleNorm, DyT, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
-fill("mixer", S4, S4d, Mamba, Mamba2, ShortConvolution, SideBySide, of=MixerKind)
+fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
+fill("mixer", ShortConvolution, SideBySide, SharedBlock, of=MixerKind)
 fill("mixer", Rwkv4, Rwkv6, Rwkv7, RgLru, Mingru, Hgrn2, Mlstm, Slstm, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)

@@ -118,6 +118,7 @@ from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
 from .families.xlstm import XLSTM
 from .families.youtu import YOUTU
+from .families.zamba2 import ZAMBA2
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -251,6 +252,7 @@ FAMILIES: tuple[Family, ...] = (
     XLM_ROBERTA_XL,
     XLSTM,
     YOUTU,
+    ZAMBA2,
 )
 
 

@@ -13,6 +13,7 @@ from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
 from ..layers.kinds import DepthKind, EmbedKind, NormKind, PositionKind, RunLayer
+from ..layers.mixers.shared_block import EMBEDDED, SharedBlockMixer, share_blocks
 from ..layers.parameter import Place
 from ..recipe.config import Config
 from ..recipe.slot import Slot
@@ -172,6 +173,7 @@ class Stack(nn.Module):
         layers = config.layers()
         distinct = config.n_distinct or len(layers)
         self.blocks: list[BlockModule] = [b.build(dim, max_seq_len) for b in layers[:distinct]]
+        share_blocks([block.mixer for block in self.blocks])
         # A list of numbers would count as parameters.
         self.n_layers, self.n_distinct, self.unit = len(layers), distinct, config.unit
         self.recomputed: frozenset[int] = frozenset()
@@ -188,7 +190,7 @@ class Stack(nn.Module):
         layers = self.layers()
         if self.reversible is not None:
             return run_reversible(layers, x, ctx, self.reversible)
-        earlier: dict[str, mx.array] = {}
+        earlier = self._embedded(x)
 
         def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
@@ -198,6 +200,11 @@ class Stack(nn.Module):
             return x
 
         return self._walk(x, ctx, run)
+
+    def _embedded(self, x: mx.array) -> dict[str, mx.array]:
+        """What layers read of the stack's input `x`, where any does."""
+        reads = any(isinstance(block.mixer, SharedBlockMixer) for block in self.blocks)
+        return {EMBEDDED: x} if reads else {}
 
     def _walk(self, x: mx.array, ctx: Context, run: RunLayer) -> mx.array:
         """Run the layers in their order, or as the slot `depth` has them follow each other."""
@@ -232,6 +239,8 @@ class Stack(nn.Module):
 
         position = ctx.position
         modules = [block, position] if isinstance(position, nn.Module) else [block]
+        if isinstance(block.mixer, SharedBlockMixer) and block.mixer.lender is not None:
+            modules.append(block.mixer.lender.layers)
         f = recompute(modules, run) if i in self.recomputed else run
         out: Any = f(x, earlier, given)
         return out
@@ -244,7 +253,7 @@ class Stack(nn.Module):
 
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
         """Continue every row by the T tokens of `x`."""
-        after, layers, own = list(states), self.layers(), replace(ctx, earlier={})
+        after, layers, own = list(states), self.layers(), replace(ctx, earlier=self._embedded(x))
         if self.reversible is not None:
             return step_reversible(layers, x, states, ctx, self.reversible)
 

@@ -65,8 +65,18 @@ MAMBA2 = {
     "head_dim": 4,
     "state_dim": 3,
     "activation": "silu",
-    "dt_limits": [0.01, 0.4],
+    "dt_at_least": 0.01,
+    "dt_at_most": 0.4,
     "chunk": 4,
+}
+SHARED = {
+    "kind": "shared_block",
+    "attention": HEADS,
+    "hidden_dim": 12,
+    "activation": "gelu",
+    "adapter_rank": 3,
+    "norm": RMS,
+    "mixer": S4D,
 }
 BESIDE = {"kind": "side_by_side", "first": S4D, "second": {"kind": "short_convolution"}}
 
@@ -154,6 +164,7 @@ ROWS = [
         compiled=True,
     ),
     recurrence("side_by_side", **BESIDE),
+    Row("mixer", "shared_block", SHARED, both=everything),
     recurrence("s4d", **S4D, compiled=True),
     recurrence("s4d bilinear", **S4D, discretization="bilinear", gated=False, dropout=0.2),
     recurrence("s4", kind="s4", state_dim=4, chunk=4, compiled=True),
@@ -248,13 +259,25 @@ CHANGES = {
         "table_dropout": 0.5,
     },
     "short_convolution": {"kernel": 4, "bias": True},
+    "shared_block": {
+        "attention": HEADS | {"n_kv_heads": 2},
+        "hidden_dim": 10,
+        "activation": "relu",
+        "bias": True,
+        "adapter_rank": 2,
+        # of a stack: tests/models/test_shared_block.py
+        "n_blocks": Change(2, result=False),
+        "norm": {"kind": "layer_norm"},
+        "mixer": MAMBA,
+    },
     "side_by_side": {"first": MAMBA, "second": MAMBA},
     "mamba": SELECTIVE | {"dt_rank": 3, "norm": {"kind": "rms_norm"}},
     "mamba2": SELECTIVE
     | {
         "head_dim": 8,
         "n_groups": 2,
-        "dt_limits": [0.1, 0.5],
+        "dt_at_least": 0.2,
+        "dt_at_most": 0.9,
         "D_per_feature": True,
         "gated_norm": "none",
         "norm_groups": 2,

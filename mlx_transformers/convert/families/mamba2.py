@@ -38,18 +38,26 @@ def model(config: HfConfig) -> Table:
 def limits(config: HfConfig) -> Table:
     """Return the least and largest step size, where a config has any."""
     low, high = config.get("time_step_limit") or (0.0, float("inf"))
-    return {} if (low, high) == (0.0, float("inf")) else {"dt_limits": [low, high]}
+    return {"dt_at_least": low} | ({} if high == float("inf") else {"dt_at_most": high})
 
 
 def limited(kind: str) -> PathOrFn:
     """Return a reader of the least and largest step size of mixers of a kind, if any."""
-    return lambda view: value_of(view, kind, "dt_limits") or MISSING
+
+    def said(view: FlatModel) -> Any:
+        low, high = (value_of(view, kind, f"dt_at_{end}") for end in ("least", "most"))
+        if not low and high is None:
+            return MISSING
+        return [low, {"__float__": "Infinity"} if high is None else high]
+
+    return said
 
 
 def value_of(view: FlatModel, kind: str, key: str) -> Any:
     """Return the value of a key of the first mixer of a kind, in a pair of mixers too."""
     for layer in view.layers:
-        for mixer in (layer["mixer"], layer["mixer"].get("first"), layer["mixer"].get("second")):
+        outer = layer["mixer"]
+        for mixer in (outer, *(outer.get(name) for name in ("first", "second", "mixer"))):
             if mixer and mixer["kind"] == kind:
                 return mixer[key]
     return MISSING

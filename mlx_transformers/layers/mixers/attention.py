@@ -11,7 +11,7 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.score_bias import DistanceBias
-from ...core.shapes import BTD
+from ...core.shapes import BT_, BTD
 from ...ops.activations import ACTIVATIONS
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
@@ -249,7 +249,10 @@ class HeadsMixer(nn.Module):
 
 
 class AttentionMixer(HeadsMixer):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a KV cache."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, and `step` with a KV cache.
+
+    The output is as wide as that of `o`, which may be replaced by another projection.
+    """
 
     def __init__(self, config: Attention, dim: int) -> None:
         super().__init__(config, dim)
@@ -259,7 +262,7 @@ class AttentionMixer(HeadsMixer):
         if config.gate is not None:
             self.g = nn.Linear(dim, self.n_heads * self.head_dim, bias=config.bias)
 
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
+    def __call__(self, x: BTD, ctx: Context) -> BT_:
         q, k, v = self._project(x, ctx)
         mask = Mask(
             ctx.layout.causal,
@@ -275,7 +278,7 @@ class AttentionMixer(HeadsMixer):
         slots = min(length, self.window or length)
         return empty_cache(batch, self.n_kv_heads, slots, (self.head_dim, self.head_dim), dtype)
 
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BT_, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
         q, k, v = self._project(x, ctx)
         cache = extend(state, k, v, ctx, self.window)

@@ -48,8 +48,10 @@ class Mamba2(StepSizes, MixerKind):
     """Tokens that the short convolution reads."""
     activation: Activation = "silu"
     """The activation of convolution and gate."""
-    dt_limits: tuple[float, float] | None = None
-    """Least and largest step size, in every pass; none means all above zero."""
+    dt_at_least: float = Field(0.0, ge=0)
+    """Smaller step sizes are raised to this."""
+    dt_at_most: float | None = Field(None, gt=0)
+    """Larger step sizes are lowered to this; none means no limit."""
     D_per_feature: bool = False
     """Whether the skip D has a number for each feature rather than for each head."""
     gated_norm: GatedNorm = "gate_first"
@@ -71,8 +73,11 @@ class Mamba2(StepSizes, MixerKind):
     def _numbers_agree(self) -> "Mamba2":
         if self.chunk & (self.chunk - 1):
             raise ValueError(f"chunk = {self.chunk} is no power of two: choose 64 or 128.")
-        if self.dt_limits is not None and self.dt_limits[0] >= self.dt_limits[1]:
-            raise ValueError(f"dt_limits = {list(self.dt_limits)}: the first must be less.")
+        if self.dt_at_most is not None and self.dt_at_least >= self.dt_at_most:
+            raise ValueError(
+                f"dt_at_least = {self.dt_at_least} leaves no step size below dt_at_most = "
+                f"{self.dt_at_most}: make it less."
+            )
         if self.gated_norm == "none" and self.norm_groups != 1:
             raise ValueError("norm_groups has no effect with gated_norm = 'none': unset it.")
         return self
@@ -188,8 +193,8 @@ class Mamba2Mixer(nn.Module):
             )
         )
         dt = step_sizes(dt, self.dt_bias)
-        if c.dt_limits is not None:
-            dt = mx.clip(dt, *c.dt_limits)
+        if c.dt_at_least or c.dt_at_most is not None:
+            dt = mx.clip(dt, c.dt_at_least, c.dt_at_most)
         dt = without_padding(dt, ctx).swapaxes(1, 2)
         y, after = linear_attention(
             queries,
