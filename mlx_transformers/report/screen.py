@@ -1,6 +1,7 @@
 """Shows a run while it trains: a live panel on a terminal, plain lines elsewhere."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -93,10 +94,25 @@ BESIDE = (
 
 
 class LiveScreen:
-    """A progress bar above a few lines of numbers, rewritten in place; evaluations scroll by."""
+    """A progress bar above a few lines of numbers, rewritten in place; evaluations scroll by.
 
-    def __init__(self, title: str, steps: int, done: int) -> None:
-        self.console = Console(highlight=False, markup=False, emoji=False)
+    Args:
+        title: the run's name.
+        steps: steps of the whole run.
+        done: steps done before.
+        console: where it is shown; None is standard output.
+        clock: seconds, for the elapsed and the remaining time.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        steps: int,
+        done: int,
+        console: Console | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.console = console or Console(highlight=False, markup=False, emoji=False)
         self.last: Record = {}
         self.losses: list[float] = []
         self.bar = Progress(
@@ -109,17 +125,18 @@ class LiveScreen:
             TextColumn("left"),
             TimeRemainingColumn(compact=True),
             expand=True,
+            get_time=clock,
         )
         self.title = title
         self.task = self.bar.add_task(title, total=steps, completed=done)
-        self.live = Live(self._panel(), console=self.console, refresh_per_second=4)
+        self.live = Live(self.panel(), console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveScreen":
         self.live.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.live.update(self._panel(), refresh=True)
+        self.live.update(self.panel(), refresh=True)
         self.live.__exit__(None, None, None)
 
     def write(self, record: Record) -> None:
@@ -129,14 +146,15 @@ class LiveScreen:
         if "train_loss" in record:
             self.losses.append(record["train_loss"])
         self.last |= record
-        self.live.update(self._panel())
+        self.live.update(self.panel())
 
     def status(self, text: str) -> None:
         """Show what the run does beside training after its name, or only the name."""
         shown = f"{self.title} · {text}" if text else self.title
         self.bar.update(self.task, description=shown)
 
-    def _panel(self) -> Table:
+    def panel(self) -> Table:
+        """The bar and the numbers as they are now."""
         grid = Table.grid(expand=True)
         grid.add_row(self.bar)
         grid.add_row(numbers(self.last, self.losses))

@@ -141,7 +141,9 @@ class Window:
         if (swap := swap_bytes()) is not None and self.swap is not None:
             report["swap_growth_gib"] = (swap - self.swap) / GIB
         if self.peak_flops:
-            report["mfu"] = self.tokens / seconds * self.flops_per_token / self.peak_flops
+            share = self.tokens / seconds * self.flops_per_token / self.peak_flops
+            if share <= 1:  # more: other processes slowed the reference product down
+                report["mfu"] = share
         weight = sum(row["tokens"] for row in done)
         for name in (n for n in rows[-1] if n not in ("finite", "learning_rate", "tokens")):
             found = [(row[name], row["tokens"]) for row in done]

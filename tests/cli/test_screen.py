@@ -1,8 +1,12 @@
 """The live panel of a run: whole numbers at any usual width."""
 
 import io
+import json
 import math
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,6 +19,8 @@ from mlx_transformers.report.screen import (
     numbers,
     open_screen,
 )
+
+from .conftest import RECIPE
 
 RECORD = {
     "train_loss": 11.123,
@@ -63,6 +69,33 @@ def test_a_terminal_that_cannot_rewrite_lines_gets_plain_ones(
     assert isinstance(open_screen("x", 10, 0), PlainScreen)
     monkeypatch.setenv("TERM", "xterm")
     assert not isinstance(open_screen("x", 10, 0), PlainScreen)
+
+
+def test_a_picture_of_a_run_shows_its_screen_and_loads_nothing(
+    tmp_path: Path, load_tool: Callable[[str], Any]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 3", "steps = 10"))
+    report = RECORD | {"step": 4, "seconds_total": 60.0}
+    del report["val_loss"]
+    records = [
+        report | {"step": 2, "seconds_total": 30.0},
+        {"step": 4, "val_loss": 1.5, "val_bpb": 2.125},
+        {"step": 4, "sample": "ROMEO"},
+        report,
+        report | {"step": 9, "train_loss": 0.125},
+    ]
+    log = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "log.jsonl").write_text(log)
+    tool = load_tool("terminal_picture")
+    drawn = tool.picture(tmp_path, None)
+    text = drawn.replace("&#160;", " ")
+    for shown in (f"$ mlxt train {tmp_path.name}", "Iter 4: Val loss 1.500", "4/10<", "0:01:00"):
+        assert shown in text
+    assert "0.125" not in text  # after the step that is drawn
+    assert "ROMEO" not in text
+    assert "0.125" in tool.picture(tmp_path, 9)
+    assert "url(http" not in drawn
+    assert drawn == tool.picture(tmp_path, 6)
 
 
 def test_the_bar_says_what_the_run_does_beside_training() -> None:

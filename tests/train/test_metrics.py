@@ -83,6 +83,13 @@ def test_speed_is_tokens_over_seconds_without_pauses(clock):
     assert window.read()["tokens_per_s"] == 2.0
 
 
+def test_a_share_above_the_whole_is_no_figure(clock):
+    window = Window(flops_per_token=50.0, peak_flops=100.0)
+    window.add(metrics(1.0, 1.0), 10)
+    clock.now += 1.0
+    assert "mfu" not in window.read()
+
+
 def test_memory_is_what_mlx_holds():
     mx.reset_peak_memory()
     before = memory()
