@@ -10,7 +10,12 @@ from .family import Family, Table
 from .flat_model import flatten
 from .registry import FAMILIES, family_of
 
-TRAINING = frozenset({"init", "dropout", "balance_loss", "z_loss", "speed", "ahead", "chunk"})
+TRAINING = frozenset(
+    (
+        *("init", "dropout", "balance_loss", "balance_over", "z_loss", "jitter", "speed"),
+        *("ahead", "chunk"),
+    )
+)
 """Keys that only affect training; a family's config may lack them."""
 
 ZEROS = frozenset({"bias", "out_bias", "n_types"})
@@ -99,6 +104,8 @@ def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = 
         where = f"{path}.{key}" if path else key
         if key in TRAINING or _same(one, two) or (key in ZEROS and not one):
             continue
+        if any(isinstance(each, Mapping) and _trains_only(key, each) for each in (one, two)):
+            continue
         if key == "scale" and scale_folds(table) and scale_folds(other):
             continue
         if isinstance(one, Mapping) and isinstance(two, Mapping):
@@ -124,6 +131,15 @@ def _same(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
+def _trains_only(key: str, table: Mapping[str, Any]) -> bool:
+    """Whether a table affects training alone: skipped layers, and slots without an eval_factor."""
+    if key == "depth":
+        return table.get("kind") == "layer_drop"
+    return key == "slots" and "factor" in table and table.get("eval_factor") is None
+
+
 def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, Mapping) else f"kind {value.get('kind')!r}"
+    text = repr(value)
+    if isinstance(value, Mapping):
+        text = f"kind {value['kind']!r}" if "kind" in value else "a table"
     return text if len(text) < 60 else f"{text[:57]}..."
