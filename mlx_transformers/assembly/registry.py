@@ -64,6 +64,7 @@ from ..layers.kinds import (
 from ..layers.mixers.attention import Attention
 from ..layers.mixers.big_bird import BigBird
 from ..layers.mixers.convolution import Convolution
+from ..layers.mixers.cosformer import CosFormer
 from ..layers.mixers.cross_attention import CrossAttention
 from ..layers.mixers.deltanet import Deltanet
 from ..layers.mixers.dilated_convolution import DilatedConvolution
@@ -197,7 +198,7 @@ fill("mixer", ShortConvolution, SideBySide, SharedBlock, of=MixerKind)
 fill("mixer", Rwkv4, Rwkv6, Rwkv7, RgLru, Mingru, Hgrn2, Mlstm, Slstm, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)
-fill("mixer", Linformer, Performer, Nystrom, LshAttention, of=MixerKind)
+fill("mixer", Linformer, Performer, Nystrom, LshAttention, CosFormer, of=MixerKind)
 fill("mixer", Longformer, BigBird, TransientGlobal, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)

@@ -130,6 +130,15 @@ def elu_plus_one(x: mx.array) -> mx.array:
     return mx.where(x > 0, x + 1, mx.exp(mx.minimum(x, 0)))
 
 
+def cosine_features(x: mx.array, angle: mx.array) -> mx.array:
+    """`[x cos a; x sin a]` of features `x [..., T, K]` and angles `a [T]`, `[..., T, 2K]`.
+
+    Products of two are those of x times `cos(a_t - a_s)` (Qin et al. 2022, cosFormer, equation 12).
+    """
+    angle = angle[:, None]
+    return mx.concatenate([x * mx.cos(angle), x * mx.sin(angle)], axis=-1)
+
+
 def taylor_features(x: mx.array) -> mx.array:
     """Features whose products are `1 + s + s²/2` of `s = q · k / √K`, `[..., 1 + K + K²]`.
 

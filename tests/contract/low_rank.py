@@ -7,6 +7,7 @@ from .suite import Change, Row, everything
 LINFORMER = {"kind": "linformer", "n_heads": 4, "rank": 5, "length": 64}
 PERFORMER = {"kind": "performer", "n_heads": 4, "n_features": 6, "chunk": 4}
 NYSTROM = {"kind": "nystrom", "n_heads": 4, "n_landmarks": 3}
+COSFORMER = {"kind": "cosformer", "n_heads": 4, "length": 64, "chunk": 4}
 LSH = {"kind": "lsh_attention", "n_heads": 4, "chunk": 16, "n_buckets": 2}
 
 
@@ -17,6 +18,11 @@ def linformer(name: str, /, **fields: object) -> Row:
 def performer(name: str, /, **fields: object) -> Row:
     # random features of rotated keys know absolute positions
     return Row("mixer", name, PERFORMER | fields, position={"kind": "none"}, pairs=False)
+
+
+def cosformer(name: str, /, **fields: object) -> Row:
+    # its features know positions themselves
+    return Row("mixer", name, COSFORMER | fields, position={"kind": "none"}, pairs=False)
 
 
 def nystrom(name: str, /, **fields: object) -> Row:
@@ -43,6 +49,8 @@ ROWS = [
     nystrom("nystrom"),
     nystrom("nystrom with a convolution", kernel=3, bias=True, out_bias=True),
     nystrom("nystrom of many landmarks", n_landmarks=16),
+    cosformer("cosformer"),
+    cosformer("cosformer of elu", activation="elu", bias=True, out_bias=True),
     lsh("lsh_attention", dropout=0.2),
     lsh("lsh_attention of many buckets", n_hashes=2, n_buckets=(2, 4), out_bias=True),
 ]
@@ -69,6 +77,7 @@ CHANGES = {
         "redraws": 3,
         "chunk": Change(2, result=False),
     },
+    "cosformer": HEADS | {"length": 12, "activation": "elu", "chunk": Change(8, result=False)},
     "nystrom": HEADS
     | {
         "n_landmarks": 4,

@@ -1,9 +1,12 @@
 """Group 2: hashing, low rank and kernels in the place of softmax attention."""
 
+import math
+
 import mlx.core as mx
 
 from mlx_transformers.ops.activations import ACTIVATIONS
 from mlx_transformers.ops.linear_attention import (
+    cosine_features,
     elu_plus_one,
     normalised_linear_attention,
     taylor_features,
@@ -53,6 +56,28 @@ def based(case: Case) -> Arrays:
         eps = case.options.get("eps", 1e-6)
         return {"o": normalised_linear_attention(*features, eps=eps)[0]}
     return {"o": recurrence(*features, scale=1.0)[0]}
+
+
+def cosformer(case: Case) -> Arrays:
+    """cosFormer's attention with its projections; its rows come first in time."""
+    w, options, query = case.params, case.options, case.inputs["query"]
+    key = case.inputs.get("key", case.inputs.get("kv", query))
+    value = case.inputs.get("value", key)
+    causal, longest = bool(options.get("causal")), max(query.shape[0], key.shape[0])
+    act = elu_plus_one if options.get("act") == "elu" else ACTIVATIONS["relu"]
+
+    def projected(x: mx.array, name: str) -> mx.array:
+        y = x.swapaxes(0, 1) @ w[f"{name}_proj.weight"].T
+        return split(y + w.get(f"{name}_proj.bias", mx.array(0.0)), options["heads"])
+
+    def features(x: mx.array, name: str) -> mx.array:
+        angle = mx.arange(1, x.shape[0] + 1) * (0.5 * math.pi / longest)
+        return cosine_features(act(projected(x, name)), angle)
+
+    q, k = features(query, "q"), features(key, "k")
+    y, _ = normalised_linear_attention(q, k, projected(value, "v"), eps=1e-6, causal=causal)
+    y = merge(y) @ w["out_proj.weight"].T + w.get("out_proj.bias", mx.array(0.0))
+    return {"out": y.swapaxes(0, 1)}
 
 
 def linformer(case: Case) -> Arrays:
@@ -161,6 +186,7 @@ def _features(case: Case, arrays: Arrays, name: str, through: bool) -> mx.array:
 RULES = (
     Rule(r"ops\.based\.", based),
     Rule(r"LinearAttention\b", linear_attention),
+    Rule(r"CosformerAttention", cosformer),
     Rule(r"LinformerSelfAttention", linformer),
     Rule(r"LSHAttention", lsh),
     Rule(r"NystromAttention", nystrom),
