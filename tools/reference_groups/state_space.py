@@ -12,7 +12,13 @@ from mlx_transformers.ops.dplr import (
     untruncated,
 )
 from mlx_transformers.ops.hippo import diagonal, dplr, rank_correction, transition
-from mlx_transformers.ops.state_space import diagonal_system, long_convolution, run_system
+from mlx_transformers.ops.linear_recurrence import complex_recurrence, linear_recurrence
+from mlx_transformers.ops.state_space import (
+    diagonal_system,
+    discretize,
+    long_convolution,
+    run_system,
+)
 from reference_groups.case import Arrays, Case, Rule
 
 
@@ -94,9 +100,57 @@ def s4d_layer(case: Case) -> Arrays:
     return {"y": y.swapaxes(1, 2)}
 
 
+def s5(case: Case) -> Arrays:
+    """One system of P states for all features: `y = Re(C x) + D u`, `u [L, H]`."""
+    arrays, disc = case.inputs | case.params, case.options["disc"]
+    if disc not in ("zoh", "bilinear"):
+        raise LookupError(f"disc = {disc!r} is not built: zoh, bilinear")
+    a, b, c = (Complex.of(arrays[name]) for name in ("Lambda", "B", "C"))
+    dt = mx.exp(arrays["log_step"])
+    column = Complex(a.re[:, None], a.im[:, None])
+    decay, _ = discretize(a, a, dt, disc)
+    _, write = discretize(column, b, dt[:, None], disc)
+    u = arrays["u"]
+    written = Complex(u @ write.re.T, u @ write.im.T).pairs()[None]
+    rates = mx.broadcast_to(decay.pairs(), written.shape)
+    start = arrays.get("state", mx.zeros(written.shape[2:]))[None]
+    states = complex_recurrence(rates, written, start)
+    read = states
+    if case.options.get("bidirectional"):
+        back = complex_recurrence(rates, written[:, ::-1], mx.zeros_like(start))[:, ::-1]
+        read = mx.concatenate([states, back], axis=2)
+    x = Complex.of(read[0])
+    y = x.re @ c.re.T - x.im @ c.im.T + arrays["D"] * u
+    return {"y": y, "last_state": states[0, -1]}
+
+
+def mega_ema(case: Case) -> Arrays:
+    """Mega's damped moving averages as linear recurrences, `u [B, L, H]`."""
+    p, u = case.params, case.inputs["u"]
+    push = mx.sigmoid(p["delta"][..., 0])
+    rate = 1 - push * mx.sigmoid(p["alpha"][..., 0])
+    gain, read = push * p["beta"], p["gamma"] * p["gamma"].shape[-1] ** -0.5
+    seen = u
+    if "padding_mask" in case.inputs:
+        seen = u * (1 - case.inputs["padding_mask"].astype(mx.float32))[..., None]
+
+    def one(x: mx.array, part: slice) -> mx.array:
+        rates = mx.broadcast_to(rate[part], (1, 1, *rate[part].shape))
+        rates = mx.broadcast_to(rates, (1, x.shape[1], *rate[part].shape))
+        return (linear_recurrence(rates, x[..., None] * gain[part]) * read[part]).sum(axis=-1)
+
+    width = u.shape[-1]
+    y = one(seen, slice(0, width))
+    if case.options.get("bidirectional"):
+        y = y + one(seen[:, ::-1], slice(width, None))[:, ::-1]
+    return {"y": y + p["omega"] * u}
+
+
 RULES: tuple[Rule, ...] = (
     Rule(r"transition, rank_correction", tables),
     Rule(r"SSMKernelDPLR", s4_kernel),
     Rule(r"SSMKernelDiag", s4d_kernel),
     Rule(r"s4d\.py: S4D", s4d_layer),
+    Rule(r"apply_ssm", s5),
+    Rule(r"MultiHeadEMA", mega_ema),
 )
