@@ -63,9 +63,15 @@ class AttentiveDecoder(nn.Module):
         self.input_feeding = input_feeding
         self.dim = dim
         self.stack = config.build(2 * dim if self.before or input_feeding else dim, dim)
+        self.align_kind = align
         if align is not None:
             self.align: Alignment = align.build(dim)
             self.out = nn.Linear(3 * dim if self.before else 2 * dim, (1 + self.before) * dim)
+
+    def flops(self, length: int) -> float:
+        """Forward operations of the attention per target token over a source of `length` tokens,
+        beyond two for each weight."""
+        return 0.0 if self.align_kind is None else self.align_kind.flops(self.dim, length)
 
     def init_state(self, cells: list[State]) -> State:
         """The state before the first target token, with the states `cells` of the layers."""

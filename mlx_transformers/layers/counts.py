@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .attentive import AttentiveDecoder
 from .block import BlockModule
 
 
@@ -60,10 +61,12 @@ def _vocabulary(model: Any) -> Any:
 def flops_per_token(model: nn.Module, length: int) -> float:
     """Floating-point operations to train on one token of a row of `length`.
 
-    `6 · (active - embedding)`, and three times the `flops` of each block (forward once, backward
-    twice); Chowdhery et al. 2022 (PaLM), appendix B.
+    `6 · (active - embedding)`, and three times the `flops` of each block and of attention to a
+    source (forward once, backward twice); Chowdhery et al. 2022 (PaLM), appendix B.
     """
     counts = count(model)
-    blocks = [m for _, m in model.named_modules() if isinstance(m, BlockModule)]
+    modules = [module for _, module in model.named_modules()]
+    blocks = [module for module in modules if isinstance(module, BlockModule)]
     beyond_weights = sum(block.config.flops(block.dim, length) for block in blocks)
+    beyond_weights += sum(m.flops(length) for m in modules if isinstance(m, AttentiveDecoder))
     return 6.0 * (counts.active - counts.embedding) + 3.0 * beyond_weights

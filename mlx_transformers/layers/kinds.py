@@ -255,6 +255,11 @@ class AlignKind(Kind):
         """Bytes per query that the forward saves for its backward."""
 
     @abstractmethod
+    def flops(self, dim: int, length: int) -> float:
+        """Forward operations of matrix products per query over a source of `length` tokens, the
+        weighted mean of the memory included, beyond two for each weight that the query meets."""
+
+    @abstractmethod
     def build(self, dim: int) -> Alignment:
         """An alignment of decoder states and memories, both of width `dim`."""
 

@@ -5,6 +5,7 @@ still refers to stays allocated. Eager mode saves a few elementwise intermediate
 step fuses, so a kind may declare less, within `LEAST`.
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any, Literal
 
@@ -115,7 +116,9 @@ class PlainFunction:
         return backward
 
 
-def product_operations(costed: Costed, x: mx.array, monkeypatch: pytest.MonkeyPatch) -> int:
+def product_operations(
+    costed: Callable[..., mx.array], x: mx.array, monkeypatch: pytest.MonkeyPatch
+) -> int:
     """Multiplications and additions of all products and convolutions of a forward pass."""
     monkeypatch.setattr(mx, "custom_function", PlainFunction)
     monkeypatch.setattr(mx, "checkpoint", lambda function: function)
@@ -173,6 +176,26 @@ def test_flops_are_the_products_beyond_the_weights(
     dense = row.slot == "mixer" and row.kind != "cross_attention" and row.pairs
     seen = mean_share(row) if dense else 1.0
     assert costed.kind.flops(D, T) == pytest.approx(seen * beyond, rel=0.1, abs=1)
+
+
+@pytest.mark.skipif(not on_cpu(), reason="counted in the CPU's forms")
+@pytest.mark.parametrize("row", rows("align"))
+def test_flops_of_an_alignment_are_its_products_for_each_query(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = row.parse()
+    it = randomize(kind.build(D), 0)
+    queries, source = (mx.random.normal((B, T, D), key=mx.random.key(i)) for i in range(2))
+    keys = it.make_keys(source)
+    mx.eval(keys, source)
+
+    def read(h: mx.array, training: bool) -> mx.array:
+        return it(h, keys, None) @ source
+
+    weights = 0 if it.query is None else it.query.size
+    weights += it.place.weight.size if "place" in it else 0
+    products = product_operations(read, queries, monkeypatch) / (B * T)
+    assert kind.flops(D, T) == pytest.approx(products - 2 * weights, rel=0.05)
 
 
 def mean_share(row: Row) -> float:

@@ -28,6 +28,10 @@ class Additive(Align):
         """A hidden layer for every pair of positions."""
         return super().saved_bytes(dim, at) + at.length * (self.hidden_dim or dim) * at.itemsize
 
+    def flops(self, dim: int, length: int) -> float:
+        """A product of the hidden layer with v for every pair, and the weighted mean."""
+        return 2.0 * ((self.hidden_dim or dim) + dim) * length
+
 
 class AdditiveAlign(AlignModule):
     def __init__(self, dim: int, hidden_dim: int) -> None:

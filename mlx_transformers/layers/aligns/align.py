@@ -27,6 +27,10 @@ class Align(AlignKind):
         """Scores and weights, of a source as long as the target."""
         return 3.0 * at.length * FLOAT32_BYTES
 
+    def flops(self, dim: int, length: int) -> float:
+        """A score of a query and a key of width D, and the weighted mean."""
+        return 4.0 * dim * length
+
 
 class AlignModule(nn.Module):
     """`(h [B, T, D], keys, valid, offset) -> weights [B, T, S]`, each row's sum 1.

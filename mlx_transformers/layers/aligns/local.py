@@ -44,6 +44,10 @@ class Local(Align):
         """The score's saved bytes, and four arrays over the window."""
         return self.score.saved_bytes(dim, at) + 4.0 * at.length * FLOAT32_BYTES
 
+    def flops(self, dim: int, length: int) -> float:
+        """Those of the score: all source positions are scored, and the window masks them."""
+        return self.score.flops(dim, length)
+
 
 class LocalAlign(AlignModule):
     """Attention weights inside the window; with the Gaussian they sum to less than 1."""
