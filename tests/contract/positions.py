@@ -68,7 +68,7 @@ CHANGES = {
     },
     "alibi": {"max_bias": 4.0, "scale": 0.5},
     "buckets": {"n_heads": 1, "n_buckets": 4, "max_distance": 4, "absolute": 2}
-    | {"summaries": Change(True, result=False)},
+    | {"summaries": True},
     "shaw": {
         "span": 2,
         "n_heads": Change(1, row="shaw by head"),

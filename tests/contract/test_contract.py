@@ -24,6 +24,8 @@ ALONE = [
     if row.slot in ("mixer", "ffn", "block")
     and not row.whole
     and not row.config.get("qk_norm_last")  # a gain behind the rotation makes positions absolute
+    and not (row.kind == "local_attention" and not row.config.get("exact_window"))
+    and row.config.get("pattern") != "fixed"  # blocks are counted from the start of the row
 ]
 """Those for which only distances between positions count."""
 

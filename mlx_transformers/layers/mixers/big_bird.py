@@ -78,7 +78,8 @@ class BigBirdMixer(EncodingMixer):
             [self._set(ctx, ends(qb), k, v, here.arranged(ends).see(tokens, causal=False))], sinks
         )
         first, last = blocks(whole[..., :size, :], size), blocks(whole[..., size:, :], size)
-        return unblocked(mx.concatenate([first, union(found, sinks), last], axis=2), length)
+        between = union(found, None if sinks is None else sinks[..., None])
+        return unblocked(mx.concatenate([first, between, last], axis=2), length)
 
     def _inner(
         self, ctx: Context, here: Tokens, q: mx.array, k: mx.array, v: mx.array
