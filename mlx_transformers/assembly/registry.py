@@ -95,6 +95,7 @@ from ..layers.mixers.s4d import S4d
 from ..layers.mixers.shared_block import SharedBlock
 from ..layers.mixers.short_convolution import ShortConvolution
 from ..layers.mixers.side_by_side import SideBySide
+from ..layers.mixers.slot_attention import SlotAttention
 from ..layers.mixers.slstm import Slstm
 from ..layers.mixers.sparse_transformer import SparseTransformer
 from ..layers.mixers.streaming_attention import StreamingAttention
@@ -199,6 +200,7 @@ fill("mixer", Rwkv4, Rwkv6, Rwkv7, RgLru, Mingru, Hgrn2, Mlstm, Slstm, of=MixerK
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
 fill("mixer", Retention, LinearAttention, Gla, Deltanet, GatedDeltanet, of=MixerKind)
 fill("mixer", Linformer, Performer, Nystrom, LshAttention, CosFormer, of=MixerKind)
+fill("mixer", SlotAttention, of=MixerKind)
 fill("mixer", Longformer, BigBird, TransientGlobal, of=MixerKind)
 fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)

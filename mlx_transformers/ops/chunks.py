@@ -134,12 +134,12 @@ def _feature_scores(q: mx.array, k: mx.array, until: mx.array, since: mx.array) 
     """`decayed_scores` with a decay per feature, of all pairs with `j <= i`."""
     scores, span = row_sum(q * k * _own_decay(until, since))[..., None], 1
     while span < q.shape[-2]:
-        to_border, from_border = _decays_to_border(until, since, span)
-        later = _halves(q, span)[..., 1, :, :] * to_border
-        earlier = _halves(k, span)[..., 0, :, :] * from_border
+        to_border, from_border = decays_to_border(until, since, span)
+        later = halves(q, span)[..., 1, :, :] * to_border
+        earlier = halves(k, span)[..., 0, :, :] * from_border
         across = later @ earlier.swapaxes(-1, -2)
-        halves = scores.reshape(*across.shape[:-2], 2, span, span)
-        scores = lower_blocks(halves[..., 0, :, :], across, halves[..., 1, :, :])
+        parts = scores.reshape(*across.shape[:-2], 2, span, span)
+        scores = lower_blocks(parts[..., 0, :, :], across, parts[..., 1, :, :])
         span *= 2
     return scores[..., 0, :, :]
 
@@ -153,9 +153,9 @@ def _feature_scores_vjp(
     near = _own_decay(until, since) * mx.diagonal(cotangent, axis1=-2, axis2=-1)[..., None]
     dq, dk, span = k * near, q * near, 1
     while span < size:
-        to_border, from_border = _decays_to_border(until, since, span)
-        later = _halves(q, span)[..., 1, :, :] * to_border
-        earlier = _halves(k, span)[..., 0, :, :] * from_border
+        to_border, from_border = decays_to_border(until, since, span)
+        later = halves(q, span)[..., 1, :, :] * to_border
+        earlier = halves(k, span)[..., 0, :, :] * from_border
         across = diagonal_blocks(cotangent, 2 * span)[..., span:, :span]
         d_later = (across @ earlier) * to_border
         d_earlier = (across.swapaxes(-1, -2) @ later) * from_border
@@ -171,14 +171,14 @@ def _own_decay(until: mx.array, since: mx.array) -> mx.array:
     return mx.exp(mx.minimum(until - since, 0.0))
 
 
-def _halves(x: mx.array, span: int) -> mx.array:
+def halves(x: mx.array, span: int) -> mx.array:
     """`[..., M, K]` as `[..., M / 2 span, 2, span, K]`."""
     return x.reshape(*x.shape[:-2], -1, 2, span, x.shape[-1])
 
 
-def _decays_to_border(until: mx.array, since: mx.array, span: int) -> tuple[mx.array, mx.array]:
+def decays_to_border(until: mx.array, since: mx.array, span: int) -> tuple[mx.array, mx.array]:
     """Decays of second halves back to the border of their span, and of first halves up to it."""
-    until, since = _halves(until, span), _halves(since, span)
+    until, since = halves(until, span), halves(since, span)
     border = since[..., 0, -1:, :]
     return mx.exp(until[..., 1, :, :] - border), mx.exp(border - since[..., 0, :, :])
 

@@ -235,14 +235,30 @@ def _in_chunks(
     seen = chunks.pairs(itself=not before)
     whole = since[..., -1:, :]
     scores = decayed_scores(q, k, until, since, seen, heads)
-    q, k = (mx.repeat(x, heads, axis=2) for x in (q, k))
-    write = chunks.writing(k * mx.exp(whole - since)).swapaxes(-1, -2) @ v
+    from_state, to_state = mx.exp(until), mx.exp(whole - since)
     carry = chunks.carrying(mx.exp(whole).swapaxes(-1, -2))
-    states, last = chunk_states(carry, write, state)
-    out = scores @ v + chunks.reading(q * mx.exp(until)) @ states
+    if g.shape[-1] == 1 and (heads > 1 or v.shape[-1] < k.shape[-1]):
+        # decays meet values and outputs, so that the heads of a group share its queries and keys
+        write = _by_group(k.swapaxes(-1, -2), chunks.writing(to_state * v))
+        states, last = chunk_states(carry, write, state)
+        read = chunks.reading(from_state * _by_group(q, states))
+    else:
+        every_q, every_k = (mx.repeat(x, heads, axis=2) for x in (q, k))
+        write = chunks.writing(every_k * to_state).swapaxes(-1, -2) @ v
+        states, last = chunk_states(carry, write, state)
+        read = chunks.reading(every_q * from_state) @ states
+    out = scores @ v + read
     if bonus is not None:
-        out = out + (q * bonus[:, None] * k).sum(axis=-1, keepdims=True) * v
+        every_q, every_k = (mx.repeat(x, heads, axis=2) for x in (q, k))
+        out = out + (every_q * bonus[:, None] * every_k).sum(axis=-1, keepdims=True) * v
     return [chunks.join(out), last]
+
+
+def _by_group(a: mx.array, b: mx.array) -> mx.array:
+    """`a b` of matrices `a [N, B, G, I, J]` that heads of a group share, `b [N, B, H, J, V]`."""
+    groups = b.reshape(*a.shape[:3], -1, *b.shape[3:])
+    product = a[:, :, :, None] @ groups
+    return product.reshape(*b.shape[:3], *product.shape[-2:])
 
 
 def without_padding(

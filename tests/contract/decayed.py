@@ -46,6 +46,13 @@ ROWS = [
     recurrent("gated deltanet", "gated_deltanet", n_value_heads=4, value_dim=12, activation="relu"),
     recurrent("delta product", "gated_deltanet", corrections=2, activation="relu", reflect=True),
     recurrent("kimi delta", "gated_deltanet", decay="feature", gate_rank=3, activation="relu"),
+    Row(
+        "mixer",
+        "slot attention",
+        {"kind": "slot_attention", "n_heads": 2, "n_slots": 4, "chunk": 4, "activation": "relu"},
+        both=past,
+        pairs=False,
+    ),
 ]
 
 WIDTHS = {"n_heads": 4, "key_dim": 4, "value_dim": 6, "chunk": Change(8, result=False)}
@@ -79,5 +86,13 @@ CHANGES = {
         "dt_floor": 0.05,
         "decay": "feature",
         "gate_rank": Change(5, row="kimi delta"),
+    },
+    "slot_attention": {
+        "n_heads": 4,
+        "n_slots": 3,
+        "normaliser": 2.0,
+        "activation": "tanh",
+        "norm": {"kind": "layer_norm"},
+        "chunk": Change(8, result=False),
     },
 }
