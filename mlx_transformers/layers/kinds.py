@@ -121,6 +121,16 @@ class MixerKind(SplitKind):
     """Slot `mixer`: attention, convolution, recurrence over time, ..."""
 
     @property
+    def leaves_array(self) -> str | None:
+        """The name under which it leaves an array for later layers, in `ctx.earlier`."""
+        return None
+
+    @property
+    def reads_array(self) -> str | None:
+        """The name of an array that a layer below must leave."""
+        return None
+
+    @property
     def skips_tokens(self) -> bool:
         """Whether it can leave some tokens of a row out: those that `valid` or `cursor.seen` mark
         change nothing for the others, whatever stands between."""

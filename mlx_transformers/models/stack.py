@@ -112,6 +112,24 @@ class Tower(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _arrays_are_left_before_they_are_read(self) -> "Tower":
+        left: set[str] = set()
+        for i, block in enumerate(self.layers()):
+            reads = block.mixer.reads_array
+            if reads is not None and self.reversible is not None:
+                raise ValueError(
+                    f"layer {i + 1} reads the {reads}, which a reversible stack doesn't pass on: "
+                    "unset reversible, or what makes the layer read them."
+                )
+            if reads is not None and reads not in left:
+                raise ValueError(
+                    f"layer {i + 1} reads the {reads}, but no layer below it leaves them. Name a "
+                    "block that does first in pattern."
+                )
+            left |= {block.mixer.leaves_array} if block.mixer.leaves_array else set()
+        return self
+
     def spec(self, path: str, dim: int, reads_source: bool = False) -> TowerSpec:
         """This tower as the planner and the profiler see it, its module at `path`."""
         edges: tuple[SavesBytes, ...] = (self.embed, self.norm)

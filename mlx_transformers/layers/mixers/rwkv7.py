@@ -23,7 +23,7 @@ from .heads_of_width import heads_of_width
 
 MIXED = ("r", "w", "k", "v", "a", "g")
 """The shifted inputs of receptance, decay, key, value, rate and gate."""
-FIRST_VALUES = "rwkv7.values"
+FIRST_VALUES = "values of the first rwkv7 layer"
 """The name under which the first layer leaves its values for the later ones."""
 
 
@@ -54,6 +54,16 @@ class Rwkv7(MixerKind):
     """Whether values are mixed with those of the first RWKV-7 layer: set it in all others."""
     chunk: Chunk = 32
     """Tokens that are computed at once in training, a power of two."""
+
+    @property
+    def leaves_array(self) -> str | None:
+        """Its values, where they are mixed with none."""
+        return None if self.value_residual else FIRST_VALUES
+
+    @property
+    def reads_array(self) -> str | None:
+        """The values of the first layer."""
+        return FIRST_VALUES if self.value_residual else None
 
     def build(self, dim: int) -> "Rwkv7Mixer":
         return Rwkv7Mixer(self, dim, heads_of_width(dim, self.head_dim))
@@ -137,17 +147,8 @@ class Rwkv7Mixer(nn.Module):
         return self.o(y * self.gate(mixed["g"])), state
 
     def _with_first_values(self, v: mx.array, mixed: mx.array, ctx: Context) -> mx.array:
-        """The values, mixed with those of the first layer, or left for the others.
-
-        Raises:
-            RuntimeError: no layer before this one left its values.
-        """
+        """The values, mixed with those of the first layer, or left for the others."""
         if "value" not in self:
             ctx.earlier[FIRST_VALUES] = v
             return v
-        if FIRST_VALUES not in ctx.earlier:
-            raise RuntimeError(
-                "mixer.value_residual needs an RWKV-7 layer below without it, whose values it "
-                "reads: name such a block first in model.pattern."
-            )
         return v + (ctx.earlier[FIRST_VALUES] - v) * mx.sigmoid(self.value(mixed))
