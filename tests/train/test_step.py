@@ -44,7 +44,7 @@ def train(built, batches, accumulate=1):
         micro = [part(each, slice(i * rows, (i + 1) * rows)) for i in range(accumulate)]
         found.append(built.step(micro, index))
         mx.eval(found[-1], built.step.state)
-    return [{name: value.item() for name, value in each.items()} for each in found]
+    return [{name: value.tolist() for name, value in each.items()} for each in found]
 
 
 def distance(a, b):
