@@ -1,8 +1,10 @@
 """Group 2: sparse patterns of attention, and attention sinks."""
 
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_unflatten
 
 from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots of positions)
 from mlx_transformers.core.context import Context, Layout
@@ -12,6 +14,7 @@ from mlx_transformers.ops.key_patterns import Factorised, first_tokens, joined_b
 from mlx_transformers.ops.key_sets import KeySet, Tokens, attend, union
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.ops.native_sparse import native_sparse
+from mlx_transformers.recipe.slot import kind_of
 from reference_groups.case import Arrays, Case, Rule
 
 TO_ITSELF = -5e4
@@ -179,7 +182,63 @@ def selected_blocks(case: Case) -> Arrays:
     return outs | {"out": sum(parts[1:], parts[0])}
 
 
+PROJECTIONS = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    **{f"{name}_global": f"global_{name[0]}" for name in ("query", "key", "value")},
+}
+"""Projections of transformers' attention layers, and ours."""
+
+
+def layer(case: Case, kind: str, **fields: Any) -> Arrays:
+    """An attention layer of transformers without its output projection, of vectors `[B, T, D]`."""
+    x = next(case.inputs[name] for name in ("hidden_states", "x") if name in case.inputs)
+    options, dim = case.options, x.shape[-1]
+    heads = next(options[n] for n in ("num_attention_heads", "num_heads", "heads") if n in options)
+    told = {name.rsplit(".", 1)[0].rsplit(".", 1)[-1] for name in case.params}
+    fields |= {"kind": kind, "n_heads": heads, "bias": any("bias" in n for n in case.params)}
+    if kind == "longformer" and "query_global" in told:
+        fields["n_global"] = 0
+    mixer = kind_of("mixer", kind).model_validate(fields).build(dim)
+    held = {}
+    for name, array in case.params.items():
+        module, leaf = name.rsplit(".", 2)[-2:] if "." in name else (name, "weight")
+        held[f"{PROJECTIONS.get(module, module)}.{leaf}"] = array
+    mixer.update(tree_unflatten([*held.items(), ("o.weight", mx.eye(dim))]))
+    valid, everywhere = (
+        next((case.inputs[n] != 0 for n in names if n in case.inputs), None)
+        for names in (("attention_mask", "mask"), ("global_attention_mask", "global_mask"))
+    )
+    layout = Layout(causal=False, valid=valid, global_tokens=everywhere)
+    y = mixer(x, Context(layout))
+    y = y if valid is None else mx.where(valid[..., None], y, 0.0)
+    return {next(iter(case.cotangents), "out"): y}
+
+
+def longformer(case: Case) -> Arrays:
+    """Longformer's self-attention; `attention_window` counts both sides."""
+    window = case.options.get("attention_window") or 2 * case.options["one_sided_window"]
+    return layer(case, "longformer", window=window // 2 + 1)
+
+
+def big_bird(case: Case) -> Arrays:
+    """BigBird's block-sparse self-attention."""
+    options = case.options
+    return layer(
+        case,
+        "big_bird",
+        block=options["block_size"],
+        n_random=options.get("num_random_blocks", options.get("num_rand_blocks", 0)),
+        seed=options.get("seed") or 0,
+        random_in_eval=bool(options.get("training", False)),
+        longest=options.get("max_position_embeddings", 4096),
+    )
+
+
 RULES = (
+    Rule(r"LongformerSelfAttention", longformer),
+    Rule(r"BigBirdBlockSparseAttention", big_bird),
     Rule(r"ops\.nsa|naive_nsa", selected_blocks),
     Rule(r"ops\.attn\.naive", sink_logits),
     Rule(r"get_attn_mask|get_blocksparse_obj", factorised),
