@@ -80,7 +80,8 @@ def big_bird(name: str, /, **fields: object) -> Row:
 
     def sees(t: int, s: int) -> bool:
         ends = (0, LENGTH - 1)
-        random = fields.get("random_in_eval") is not False and s in drawn[:, t - 1 : t]
+        reads_random = fields.get("random_in_eval") is not False and fields.get("n_random") != 0
+        random = reads_random and s in drawn[:, t - 1 : t]
         return t in ends or s in ends or abs(t - s) < 2 or random
 
     kind = HEADS | {"kind": "big_bird", "block": 1, "n_random": 1} | fields
@@ -102,6 +103,7 @@ ROWS = [
     longformer("longformer normed", n=None, dilation=2, qk_norm=RMS, sinks=True),
     big_bird("big_bird"),
     big_bird("big_bird evaluated", random_in_eval=False, seed=3, dropout=0.3, qk_norm=RMS),
+    big_bird("big_bird without random blocks", n_random=0),
     whole("big_bird in full", HEADS | {"kind": "big_bird", "block": 2}, everything),
     whole("transient_global", SUMMARISED, everything, position=BUCKETS),
     whole("transient_global turned", SUMMARISED | {"n_kv_heads": 2, "qk_norm": RMS}, everything),

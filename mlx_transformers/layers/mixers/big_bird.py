@@ -1,13 +1,14 @@
 """BigBird's attention: blocks that read their neighbours, random blocks, and two global blocks."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import mlx.core as mx
 import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.errors import RecipeError
 from ...ops.big_bird import random_blocks
 from ...ops.key_patterns import read_blocks, take_blocks
 from ...ops.key_sets import KeySet, Tokens, blocks, neighbours, unblocked, union
@@ -37,6 +38,16 @@ class BigBird(SparseHeads):
     longest: int = Field(4096, ge=1)
     """Length of the longest rows of the model, for which the published plan of rows of 1,024, 3,072
     and 4,096 tokens is drawn (max_position_embeddings)."""
+
+    def part(self, dim: int, n: int) -> Self:
+        """The kind with an n-th of the heads; raises RecipeError if each draws random blocks."""
+        if self.n_random:
+            raise RecipeError(
+                f"mixer.n_random = {self.n_random} can't be shared evenly by {n} processes: every "
+                "head has random blocks of its own. Set it to 0, or leave train.tensor_parallel "
+                "out."
+            )
+        return super().part(dim, n)
 
     def build(self, dim: int) -> "BigBirdMixer":
         self.check(dim)
@@ -68,6 +79,7 @@ class BigBirdMixer(EncodingMixer):
         length, size = q.shape[2], self.config.block
         tokens = Tokens.of(length, ctx.layout.segments, ctx.layout.valid)
         sinks = arrays.get("sinks")
+        by_block = None if sinks is None else sinks[..., None]
         if self.config.reads_all(length):
             return union([self._set(ctx, q, k, v, tokens.see(tokens, causal=False))], sinks)
         qb, kb, vb = (blocks(x, size) for x in (q, k, v))
@@ -80,6 +92,7 @@ class BigBirdMixer(EncodingMixer):
         first, last = blocks(whole[..., :size, :], size), blocks(whole[..., size:, :], size)
         between = union(found, None if sinks is None else sinks[..., None])
         return unblocked(mx.concatenate([first, between, last], axis=2), length)
+        return unblocked(mx.concatenate([first, union(found, by_block), last], axis=2), length)
 
     def _inner(
         self, ctx: Context, here: Tokens, q: mx.array, k: mx.array, v: mx.array

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -44,6 +44,15 @@ class Longformer(SparseHeads):
                 f"{self.n_heads} heads. Give one for each head, or a single number."
             )
 
+    def part(self, dim: int, n: int) -> Self:
+        """The kind with an n-th of the heads; raises RecipeError if their dilations differ."""
+        if isinstance(self.dilation, list):
+            raise RecipeError(
+                f"mixer.dilation is a list, whose heads can't be shared evenly by {n} processes. "
+                "Give one number for all heads, or leave train.tensor_parallel out."
+            )
+        return super().part(dim, n)
+
     @property
     def dilations(self) -> list[int]:
         """The dilation of each head."""
@@ -84,7 +93,7 @@ class DilatedWindowMixer(DecodingMixer):
 
     def __init__(self, config: Longformer, dim: int) -> None:
         super().__init__(config, dim)
-        self.window, self.dilations = config.window, config.dilations
+        self.config, self.window = config, config.window
         self.reach = (config.window - 1) * max(config.dilations) + 1
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
@@ -92,7 +101,7 @@ class DilatedWindowMixer(DecodingMixer):
         self._refuse_bias(q, k, ctx)
         tokens = Tokens.of(q.shape[2], ctx.layout.segments, ctx.layout.valid)
         run = partial(self._window, ctx, tokens)
-        return union([by_heads(self.dilations, run, (q, k, v))], arrays.get("sinks"))
+        return union([by_heads(self.config.dilations, run, (q, k, v))], arrays.get("sinks"))
 
     def _window(
         self, ctx: Context, tokens: Tokens, qkv: tuple[mx.array, mx.array, mx.array], dilation: int
@@ -107,7 +116,7 @@ class DilatedWindowMixer(DecodingMixer):
         )
 
     def _sees(self, q_pos: mx.array, k_pos: mx.array) -> mx.array:
-        dilation = mx.array(self.dilations)[:, None, None]
+        dilation = mx.array(self.config.dilations)[:, None, None]
         away = q_pos - k_pos
         return (away % dilation == 0) & (away < self.window * dilation)
 
@@ -118,7 +127,7 @@ class LongformerMixer(EncodingMixer):
 
     def __init__(self, config: Longformer, dim: int) -> None:
         super().__init__(config, dim)
-        self.window, self.dilations = config.window, config.dilations
+        self.config, self.window = config, config.window
         self.n_global = config.n_global or 0
         self.global_q = nn.Linear(dim, self.n_heads * self.head_dim, bias=config.bias)
         self.global_k = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=config.bias)
@@ -188,7 +197,7 @@ class LongformerMixer(EncodingMixer):
         """The window of every head."""
         run = partial(dilated_window, partial(self._set, ctx), tokens, causal=False)
         return by_heads(
-            self.dilations, lambda qkv, d: run(qkv, window=self.window, dilation=d), qkv
+            self.config.dilations, lambda qkv, d: run(qkv, window=self.window, dilation=d), qkv
         )
 
 

@@ -1,6 +1,6 @@
 """LongT5's transient-global attention: a window, and summaries of blocks of tokens."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -12,7 +12,7 @@ from ...core.shapes import BTD
 from ...ops.key_patterns import windowed
 from ...ops.key_sets import KeySet, Tokens, union
 from ...recipe.slot import Slot
-from ..kinds import NormKind
+from ..kinds import NormKind, SplitKind
 from .sparse_heads import Arrays, EncodingMixer, SparseHeads
 
 
@@ -33,6 +33,9 @@ class TransientGlobal(SparseHeads):
     """Tokens of a summary (global_block_size)."""
     norm: Annotated[NormKind, Slot("norm")]
     """Normalisation of the summaries."""
+
+    # its norm reads the residual stream, and would be counted once by every process
+    part: ClassVar = SplitKind.part
 
     def build(self, dim: int) -> "TransientGlobalMixer":
         self.check(dim)
