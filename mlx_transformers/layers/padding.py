@@ -3,15 +3,12 @@
 import mlx.core as mx
 
 from ..core.context import Context
+from .restarts import real_tokens
 
 
 def without_padding(x: mx.array, ctx: Context) -> mx.array:
     """x `[B, T, D]` with zeros at padding, of a sequence or of a decoding step."""
-    present = ctx.layout.valid
-    if ctx.cursor.pad is not None:
-        index = mx.arange(x.shape[1]) + ctx.cursor.offset
-        seen = index >= ctx.cursor.pad[:, None]
-        present = seen if present is None else seen & present
+    present = real_tokens(ctx, x.shape[1])
     if present is None:
         return x
     return mx.where(present[..., None], x, mx.zeros((), x.dtype))

@@ -3,6 +3,7 @@
 import mlx.core as mx
 
 from ..core.context import Context
+from ..ops import chunks
 
 
 def first_tokens(ctx: Context, length: int) -> mx.array:
@@ -17,31 +18,13 @@ def first_tokens(ctx: Context, length: int) -> mx.array:
 
 def document_starts(ctx: Context) -> mx.array | None:
     """Where a document of a packed row begins behind another, `[B, T]`; None: one a row."""
-    if ctx.layout.segments is None:
-        return None
-    other = ctx.layout.segments[:, 1:] != ctx.layout.segments[:, :-1]
-    return mx.pad(other, [(0, 0), (1, 0)])
+    return chunks.document_starts(ctx.layout.segments)
 
 
 def real_tokens(ctx: Context, length: int) -> mx.array | None:
     """Whether a token is not padding, `[B, T]`, in a sequence or a step; None: no padding."""
-    if ctx.cursor.pad is not None:
-        return mx.arange(length) + ctx.cursor.offset >= ctx.cursor.pad[:, None]
-    return ctx.layout.valid
-
-
-def restarting(a: mx.array, b: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-    """Coefficients of `h_t = a_t h_{t-1} + b_t` that restart with documents and wait on padding.
-
-    Args:
-        a, b: `[B, T, ...]`, of equal rank.
-    """
-    length, more = b.shape[1], [1] * (b.ndim - 2)
-    real = real_tokens(ctx, length)
-    if real is not None:
-        real = real.reshape(*real.shape, *more)
-        a, b = mx.where(real, a, mx.ones((), a.dtype)), mx.where(real, b, mx.zeros((), b.dtype))
-    starts = document_starts(ctx)
-    if starts is not None:
-        a = mx.where(starts.reshape(*starts.shape, *more), mx.zeros((), a.dtype), a)
-    return a, b
+    valid = ctx.layout.valid
+    if ctx.cursor.pad is None:
+        return valid
+    seen = mx.arange(length) + ctx.cursor.offset >= ctx.cursor.pad[:, None]
+    return seen if valid is None else seen & valid
