@@ -37,14 +37,16 @@ def vocab(built):
 
 
 def train(built, batches, accumulate=1):
-    """Losses of a step per batch."""
+    """The scalar metrics of a step per batch."""
     found = []
     for index, each in enumerate(batches):
         rows = each["tokens"].shape[0] // accumulate
         micro = [part(each, slice(i * rows, (i + 1) * rows)) for i in range(accumulate)]
         found.append(built.step(micro, index))
         mx.eval(found[-1], built.step.state)
-    return [{name: value.tolist() for name, value in each.items()} for each in found]
+    return [
+        {name: value.item() for name, value in each.items() if value.size == 1} for each in found
+    ]
 
 
 def distance(a, b):
