@@ -92,7 +92,7 @@ def test_the_third_deberta_names_no_class_and_is_a_bare_model() -> None:
         ),
         ("mpnet", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets"),
         ("deberta_v2", {"conv_kernel_size": 4}, "conv_kernel_size"),
-        ("electra", {"hidden_act": "mish"}, "mish"),
+        ("electra", {"hidden_act": "laplace"}, "laplace"),
     ],
 )
 def test_what_is_not_built_is_named(name: str, options: dict[str, Any], said: str) -> None:
