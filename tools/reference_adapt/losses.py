@@ -3,6 +3,7 @@
 import mlx.core as mx
 
 from mlx_transformers.ops import policy, preference
+from mlx_transformers.ops.router_losses import balance_loss, marked, z_loss
 from mlx_transformers.ops.xent import cross_entropy
 from reference_adapt.numeric import Arrays, Options, Rule
 
@@ -170,6 +171,20 @@ def sft(options: Options, x: Arrays) -> Arrays:
     return {"loss": loss / n}
 
 
+def moe_router(options: Options, x: Arrays) -> Arrays:
+    """The balance and z losses of routers, over the tokens of all layers together."""
+    n_layers, *_, n_experts = x["router_logits"].shape
+    logits = x["router_logits"].reshape(1, -1, n_experts)
+    weights = None
+    if options.get("mask"):
+        weights = mx.tile(x["attention_mask"].reshape(1, -1), (1, n_layers))
+    if options["kind"] == "z":
+        return {"loss": z_loss(logits, weights)}
+    probs = mx.softmax(logits, axis=-1)
+    choice = mx.argsort(-mx.stop_gradient(probs), axis=-1)[..., : options["top_k"]]
+    return {"loss": balance_loss(marked(choice, n_experts), probs, weights)}
+
+
 AVERAGES: dict[str, policy.Average] = {
     "grpo": "sequence",
     "bnpo": "token",
@@ -287,6 +302,7 @@ RULES = (
     Rule(r"cpo\.", cpo),
     Rule(r"reward_trainer", reward_model),
     Rule(r"fixed_cross_entropy", sft),
+    Rule(r"load_balancing_loss_func", moe_router),
     Rule(r"grpo_trainer", grpo),
     Rule(r"rloo_trainer", rloo),
     Rule(
