@@ -60,7 +60,7 @@ CLAIMS: dict[str, Claim] = {
             "attention": ("tasks/mqar_tiny", ()),
             "linear attention": (
                 "tasks/mqar_tiny",
-                (f"{MIXER}={{kind='linear_attention', n_heads=1}}", NO_POSITIONS),
+                (f"{MIXER}={{kind='linear_attention', n_heads=2}}", NO_POSITIONS),
             ),
         },
         lambda v: v["attention"] > 0.95 and v["linear attention"] < v["attention"] - 0.1,
