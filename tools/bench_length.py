@@ -1,4 +1,4 @@
-"""What every mixer costs as rows get longer: time and memory of training, time of decoding.
+"""Measure the cost of every mixer by length: time and memory of training, time of decoding.
 
     python tools/bench_length.py [--json FILE] [--svg FILE] [--only KIND ...] [--repeats 3]
 

@@ -1,4 +1,4 @@
-"""Repeat claims of papers at a small size: what each says, what came out, whether it holds.
+"""Repeat claims of papers at a small size, and print whether each holds.
 
     python tools/claims.py [NAME...] --seeds 1,2,3 [--json FILE] [--set train.steps=100] [--list]
 
@@ -26,7 +26,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, and the runs that show it.
+    """A claim of a paper, and the runs that show it.
 
     Attributes:
         says: the claim in a sentence.

@@ -277,7 +277,7 @@ class BlockModule(nn.Module):
         return mix
 
     def added(self, name: str, x: BTD, ctx: Context) -> BTD:
-        """What the sublayer `name`, mixer or ffn, adds to a residual stream x."""
+        """The update that the sublayer `name`, mixer or ffn, adds to a residual stream x."""
         ctx = self._with_position(ctx)
         residual: Residual = self[f"{name}_residual"]
         return residual.added(x, self._over(name, ctx), ctx)

@@ -1,4 +1,4 @@
-"""What S4 and S4D share: a linear state space per feature, an activation, and a gated output."""
+"""Shared parts of S4 and S4D: a state space per feature, an activation, and a gated output."""
 
 import math
 from abc import abstractmethod

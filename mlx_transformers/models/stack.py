@@ -220,7 +220,7 @@ class Stack(nn.Module):
         return self._walk(x, ctx, run)
 
     def _embedded(self, x: mx.array) -> dict[str, mx.array]:
-        """What layers read of the stack's input `x`, where any does."""
+        """The stack's input `x` by name, for layers that read it; empty where none does."""
         reads = any(isinstance(block.mixer, SharedBlockMixer) for block in self.blocks)
         return {EMBEDDED: x} if reads else {}
 

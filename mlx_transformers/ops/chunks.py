@@ -241,3 +241,17 @@ def chunk_states(
 
     before, last = custom_vjp(forward, backward)(carry, write, state)
     return before, last
+
+
+def score_flops(
+    size: int, key_dim: int, n_heads: int, groups: int | None, per_feature: bool
+) -> float:
+    """Operations per token of the products of `decayed_scores`, in chunks of `size` tokens.
+
+    Args:
+        groups: heads of queries and keys; None: as many as values.
+        per_feature: whether each feature of the keys has its own decay.
+    """
+    if per_feature:
+        return n_heads * (size + 2.0) * key_dim
+    return 2.0 * size * key_dim * (groups or n_heads)

@@ -10,7 +10,15 @@ of the keys. β up to 1 forgets, up to 2 reflects (Grazzi et al. 2024). Keys hav
 import mlx.core as mx
 
 from ..core.shapes import BGTK, BHT, BHT_
-from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, diagonal_blocks, lower_blocks
+from .chunks import (
+    CHUNK,
+    Chunks,
+    chunk_states,
+    decayed_scores,
+    diagonal_blocks,
+    lower_blocks,
+    score_flops,
+)
 from .custom_vjp import custom_vjp, recompute
 from .device import upcast
 from .linear_attention import first_state, tokens, without_padding
@@ -149,9 +157,7 @@ def delta_rule_flops(
     """
     chunks = Chunks(at_length, chunk)
     size = chunks.size
-    pairs = 2.0 * size * key_dim * (groups or n_heads)
-    if per_feature:
-        pairs = n_heads * (size + 2.0) * key_dim
+    pairs = score_flops(size, key_dim, n_heads, groups, per_feature)
     inverse = sum(2.0 * 4**level for level in range(1, size.bit_length() - 1))
     within = 2.0 * size * (key_dim + 2 * value_dim) + inverse
     states = 2.0 * key_dim * (key_dim + 3 * value_dim) + 2 * key_dim**2 * value_dim / size

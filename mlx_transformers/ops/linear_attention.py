@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..core.shapes import BGTK, BHT_, HK
-from .chunks import CHUNK, Chunks, chunk_states, decayed_scores
+from .chunks import CHUNK, Chunks, chunk_states, decayed_scores, score_flops
 from .custom_vjp import recompute
 from .device import upcast
 
@@ -170,9 +170,7 @@ def linear_attention_flops(
     """
     chunks = Chunks(at_length, chunk)
     size = chunks.size
-    scores = 2.0 * size * key_dim * (groups or n_heads)
-    if per_feature:
-        scores = n_heads * (size + 2.0) * key_dim
+    scores = score_flops(size, key_dim, n_heads, groups, per_feature)
     rest = n_heads * (2.0 * size * value_dim + 4 * key_dim * value_dim)
     return (scores + rest) * chunks.count * size / at_length
 
@@ -264,7 +262,7 @@ def _by_group(a: mx.array, b: mx.array) -> mx.array:
 def without_padding(
     valid: mx.array | None, written: mx.array, log_decay: mx.array | None
 ) -> tuple[mx.array, mx.array | None]:
-    """What tokens write, and their log-decays, with zeros on padding: it leaves the state alone.
+    """Zero the writes of padding and its log-decays, so that it leaves the state alone.
 
     Args:
         valid: `[B, T]`, False on padding; None: no padding.

@@ -10,7 +10,7 @@ import mlx.core as mx
 from ..core.shapes import BHT_, BHTK
 
 Start = Literal["matrix", "batch"]
-"""What the first iterate of the pseudo-inverse is divided by; see `pseudo_inverse`."""
+"""The divisor of the pseudo-inverse's first iterate: norms of each matrix, or of the batch."""
 
 
 def nystrom_attention(

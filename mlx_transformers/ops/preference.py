@@ -17,7 +17,7 @@ from ..core.shapes import B
 
 @dataclass(frozen=True)
 class Scores:
-    """What a loss of pairs reads, each `[B]`.
+    """The inputs of a loss of pairs, each `[B]`.
 
     Attributes:
         chosen: score of each chosen sequence, its log-ratio of policy and reference where the

@@ -12,6 +12,7 @@ import typer
 
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.cli.main import app
+from mlx_transformers.convert.registry import FAMILIES
 
 from .pages import PAGES, ROOT, Block, blocks, commands, name, prose
 
@@ -133,3 +134,8 @@ def test_the_generated_files_are_current() -> None:
     command = [sys.executable, "tools/docs.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_number_of_architectures_is_that_of_the_model_types_that_open() -> None:
+    n = len({kind for family in FAMILIES for kind in family.model_types})
+    assert f"{n} published architectures" in (ROOT / "README.md").read_text("utf-8")

@@ -43,7 +43,7 @@ class Chat(RecordKind):
     template: str | None = None
     """File of a Jinja template, or "chatml". Unset: the one published with the tokenizer."""
     turns: Literal["all", "last", "text"] = "all"
-    """What counts: all turns of the assistant, its last one, or every token."""
+    """Tokens that count: all turns of the assistant, its last one, or every token."""
 
     def cache_key(self) -> dict[str, object]:
         source = None if self.template is None else _read(self.template)

@@ -8,20 +8,19 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.footprint import ActivationShape
-from ...core.shapes import BTD
 from ...ops.linear_attention import linear_attention, linear_attention_flops
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
-from ..kinds import MixerKind, NormKind, State
+from ..kinds import MixerKind, NormKind
 from ..norms import RmsNorm
 from .head_states import (
     Chunk,
     HeadOutput,
+    MatrixStateMixer,
     output_bytes,
     row_facts,
     split_heads,
     width_of_heads,
-    zero_state,
 )
 
 
@@ -93,7 +92,7 @@ class Gla(MixerKind):
         return GlaMixer(self, dim)
 
 
-class GlaMixer(nn.Module):
+class GlaMixer(MatrixStateMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix `[K, V]` per head."""
 
     def __init__(self, config: Gla, dim: int) -> None:
@@ -111,18 +110,6 @@ class GlaMixer(nn.Module):
         else:
             self.up = nn.Linear(dim, self.n_heads, bias=True)
         self.out = HeadOutput(dim, self.n_heads, self.value_dim, config.norm, config.gate)
-
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
-        return self._mix(x, None, ctx)[0]
-
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Zeros."""
-        return zero_state(batch, self.n_heads, self.key_dim, self.value_dim)
-
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        y, s = self._mix(x, state["s"], ctx)
-        return y, {"s": s}
 
     def _mix(self, x: mx.array, state: mx.array | None, ctx: Context) -> tuple[mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from ...core.context import Context
 from ...core.errors import RecipeError
 from ...core.footprint import FLOAT32_BYTES
+from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
 from ...ops.chunks import document_starts
 from ..ffns.mlp import Activation
@@ -65,6 +66,30 @@ class RowFacts(TypedDict):
 def row_facts(ctx: Context, length: int) -> RowFacts:
     """The facts of rows of T = `length` tokens, of a sequence or of a decoding step."""
     return {"starts": document_starts(ctx.layout.segments), "valid": real_tokens(ctx, length)}
+
+
+class MatrixStateMixer(nn.Module):
+    """A mixer whose decode state is one matrix `[K, V]` per head, carried by `_mix`."""
+
+    n_heads: int
+    key_dim: int
+    value_dim: int
+
+    def __call__(self, x: BTD, ctx: Context) -> BTD:
+        return self._mix(x, None, ctx)[0]
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
+        """Zeros."""
+        return zero_state(batch, self.n_heads, self.key_dim, self.value_dim)
+
+    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
+        """Continue by the T tokens of `x`."""
+        y, s = self._mix(x, state["s"], ctx)
+        return y, {"s": s}
+
+    def _mix(self, x: mx.array, state: mx.array | None, ctx: Context) -> tuple[mx.array, mx.array]:
+        """The output `[B, T, D]`, and the state after x; None is the state of no tokens."""
+        raise NotImplementedError
 
 
 class HeadOutput(nn.Module):

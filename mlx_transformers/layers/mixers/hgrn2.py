@@ -8,13 +8,12 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...core.shapes import BTD
 from ...ops.linear_attention import linear_attention, linear_attention_flops
 from ...recipe.slot import Slot
-from ..kinds import MixerKind, NormKind, State
+from ..kinds import MixerKind, NormKind
 from ..linear import ResidualLinear
 from ..norms import RmsNorm
-from .head_states import Chunk, row_facts, split_heads, width_of_heads, zero_state
+from .head_states import Chunk, MatrixStateMixer, row_facts, split_heads, width_of_heads
 
 
 class Hgrn2(MixerKind):
@@ -67,7 +66,7 @@ class Hgrn2(MixerKind):
         )
 
 
-class Hgrn2Mixer(nn.Module):
+class Hgrn2Mixer(MatrixStateMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is a matrix `[K, V]` per head."""
 
     def __init__(self, config: Hgrn2, dim: int) -> None:
@@ -80,18 +79,6 @@ class Hgrn2Mixer(nn.Module):
         self.v = nn.Linear(dim, dim, bias=False)
         self.norm = config.norm.build(dim)
         self.o = ResidualLinear(dim, dim, bias=False)
-
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
-        return self._mix(x, None, ctx)[0]
-
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Zeros."""
-        return zero_state(batch, self.n_heads, self.key_dim, self.value_dim)
-
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        y, s = self._mix(x, state["s"], ctx)
-        return y, {"s": s}
 
     def _mix(self, x: mx.array, state: mx.array | None, ctx: Context) -> tuple[mx.array, mx.array]:
         gate = self.f(x).astype(mx.float32)

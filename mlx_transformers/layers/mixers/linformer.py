@@ -30,7 +30,7 @@ class Linformer(ProjectedHeads):
     length: int = Field(ge=1)
     """Columns of E and F: the longest sequence. Shorter ones use the first columns."""
     sharing: Literal["none", "heads", "keys_and_values"] = "heads"
-    """What shares a projection: `none`, each head has its own E and F; `heads`, a layer has one E
+    """Sharing of projections: `none`, each head has its own E and F; `heads`, a layer has one E
     and one F; `keys_and_values`, a layer has one matrix for both. Layers share all their weights by
     `n_distinct`."""
     n_kv_heads: int | None = Field(None, ge=1)

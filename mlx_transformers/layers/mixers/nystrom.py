@@ -36,8 +36,8 @@ class Nystrom(ProjectedHeads):
     """Padding is excluded from landmarks and softmaxes (`all`), or from the softmax over keys
     alone, as in the published models (`keys`)."""
     start: Start = "matrix"
-    """What the first iterate of the pseudo-inverse is divided by: norms of each matrix, or of
-    the whole batch as published (`batch`), so that rows depend on each other."""
+    """The divisor of the pseudo-inverse's first iterate: norms of each matrix, or of the whole
+    batch as published (`batch`), so that rows depend on each other."""
 
     @model_validator(mode="after")
     def _kernel_has_a_middle(self) -> "Nystrom":

@@ -8,15 +8,14 @@ from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...core.shapes import BTD
 from ...ops.linear_attention import linear_attention, linear_attention_flops
 from ..head_norm import HeadNorm
-from ..kinds import MixerKind, State
+from ..kinds import MixerKind
 from ..linear import ResidualLinear
 from ..parameter import Role
-from ..taps import Taps
-from .head_states import Chunk, row_facts, split_heads, zero_state
+from .head_states import Chunk, row_facts, split_heads
 from .heads_of_width import heads_of_width
+from .shifted_state import ShiftedStateMixer
 
 MIXED = ("w", "k", "v", "r", "g")
 """The shifted inputs of decay, key, value, receptance and gate, in the published order."""
@@ -75,7 +74,7 @@ class Rwkv6(MixerKind):
         )
 
 
-class Rwkv6Mixer(nn.Module):
+class Rwkv6Mixer(ShiftedStateMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is the last input and a matrix per head."""
 
     roles: ClassVar[dict[str, Role]] = {
@@ -86,9 +85,8 @@ class Rwkv6Mixer(nn.Module):
     }
 
     def __init__(self, config: Rwkv6, dim: int, n_heads: int) -> None:
-        super().__init__()
-        self.n_heads, self.chunk = n_heads, config.chunk
-        self.shift, self.rank = Taps(2), config.mix_rank
+        super().__init__(dim, n_heads)
+        self.chunk, self.rank = config.chunk, config.mix_rank
         self.names = MIXED if config.mix_rank else MIXED[1:]
         share = 1 - mx.arange(dim) / dim
         for name in self.names:
@@ -105,21 +103,6 @@ class Rwkv6Mixer(nn.Module):
         self.r, self.k, self.v, self.g = (nn.Linear(dim, dim, bias=False) for _ in range(4))
         self.norm = HeadNorm(dim, 1e-5 * config.divisor**2, bias=True)
         self.o = ResidualLinear(dim, dim, bias=False)
-
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
-        return self._mix(self.shift.read(x, ctx), None, ctx)[0]
-
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Zeros; the matrices stay in float32."""
-        past = self.shift.init_state(batch, self.decay.shape[0], dtype)
-        width = self.bonus.shape[1]
-        return past | zero_state(batch, self.n_heads, width, width)
-
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        taps, after = self.shift.step(x, state, ctx)
-        y, s = self._mix(taps, state["s"], ctx)
-        return y, after | {"s": s}
 
     def _mix(
         self, taps: list[mx.array], state: mx.array | None, ctx: Context

@@ -9,17 +9,16 @@ from pydantic import Field
 
 from ...core.context import Context
 from ...core.footprint import FLOAT32_BYTES, ActivationShape
-from ...core.shapes import BTD
 from ...ops.generalized_delta_rule import generalized_delta_rule, generalized_delta_rule_flops
 from ...ops.norms import l2_norm
 from ..head_norm import HeadNorm
-from ..kinds import MixerKind, State
+from ..kinds import MixerKind
 from ..linear import ResidualLinear
 from ..low_rank import LowRank
 from ..parameter import Role
-from ..taps import Taps
-from .head_states import Chunk, row_facts, split_heads, zero_state
+from .head_states import Chunk, row_facts, split_heads
 from .heads_of_width import heads_of_width
+from .shifted_state import ShiftedStateMixer
 
 MIXED = ("r", "w", "k", "v", "a", "g")
 """The shifted inputs of receptance, decay, key, value, rate and gate."""
@@ -80,7 +79,7 @@ class Rwkv7(MixerKind):
         return generalized_delta_rule_flops(length, heads, self.head_dim, self.chunk)
 
 
-class Rwkv7Mixer(nn.Module):
+class Rwkv7Mixer(ShiftedStateMixer):
     """`(x [B, T, D], ctx) -> [B, T, D]`; the state is the last input and a matrix per head."""
 
     roles: ClassVar[dict[str, Role]] = {
@@ -91,8 +90,8 @@ class Rwkv7Mixer(nn.Module):
     }
 
     def __init__(self, config: Rwkv7, dim: int, n_heads: int) -> None:
-        super().__init__()
-        self.n_heads, self.chunk, self.shift = n_heads, config.chunk, Taps(2)
+        super().__init__(dim, n_heads)
+        self.chunk = config.chunk
         share = 1 - mx.arange(dim) / dim
         for name in MIXED:
             self[f"mix_{name}"] = share
@@ -108,21 +107,6 @@ class Rwkv7Mixer(nn.Module):
         self.bonus = mx.zeros((n_heads, dim // n_heads))
         self.norm = HeadNorm(dim, 64e-5, bias=True)
         self.o = ResidualLinear(dim, dim, bias=False)
-
-    def __call__(self, x: BTD, ctx: Context) -> BTD:
-        return self._mix(self.shift.read(x, ctx), None, ctx)[0]
-
-    def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
-        """Zeros; the matrices stay in float32."""
-        past = self.shift.init_state(batch, self.k_scale.shape[0], dtype)
-        width = self.bonus.shape[1]
-        return past | zero_state(batch, self.n_heads, width, width)
-
-    def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
-        """Continue by the T tokens of `x`."""
-        taps, after = self.shift.step(x, state, ctx)
-        y, s = self._mix(taps, state["s"], ctx)
-        return y, after | {"s": s}
 
     def _mix(
         self, taps: list[mx.array], state: mx.array | None, ctx: Context
