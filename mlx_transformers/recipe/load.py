@@ -290,8 +290,11 @@ def _near(given: Path, folders: Iterable[Path]) -> str:
     hint = f" Did you mean '{match}'?" if match and not given.suffix else hint
     if len(found) <= LISTED:
         return f"{hint} There are: {', '.join(sorted(found))}."
-    nearest_ones = get_close_matches(given.stem, sorted(found), LISTED, cutoff=0.0)
-    return f"{hint} The nearest of {len(found)}: {', '.join(nearest_ones)}."
+    nearest_ones = get_close_matches(given.stem, sorted(found), 5, cutoff=0.0)
+    return (
+        f"{hint} The nearest of {len(found)}: {', '.join(nearest_ones)}. "
+        "`mlxt recipes` lists them all."
+    )
 
 
 def _recipes_in(folder: Path) -> Iterable[Path]:
