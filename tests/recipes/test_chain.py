@@ -93,14 +93,14 @@ def test_two_recipes_of_one_name_have_to_be_told_apart(write):
 @pytest.mark.parametrize("name", ["mistrl_tiny", "mistrl_tiny.toml", "recipes/mistrl_tiny"])
 def test_an_unknown_recipe_comes_with_the_nearest(write, name):
     write("recipes/mistral_tiny.toml", "")
-    write("recipes/mister.toml", "")
     for n in range(30):
         write(f"recipes/unlike_{n}.toml", "")
     with pytest.raises(RecipeError) as error:
         resolve(name)
     assert f"There is no recipe '{name}'. Did you mean 'mistral_tiny" in str(error.value)
-    assert "mister.toml" in str(error.value)
-    assert len(str(error.value)) < 1000
+    assert "mixtral_tiny.toml" in str(error.value)
+    assert "unlike" not in str(error.value)
+    assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize("name", ["", "nowhere/at/all"])
