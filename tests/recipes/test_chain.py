@@ -98,8 +98,7 @@ def test_an_unknown_recipe_comes_with_the_nearest(write, name):
     with pytest.raises(RecipeError) as error:
         resolve(name)
     assert f"There is no recipe '{name}'. Did you mean 'mistral_tiny" in str(error.value)
-    assert "mixtral_tiny.toml" in str(error.value)
-    assert "unlike" not in str(error.value)
+    assert str(error.value).count(".toml") <= 7  # five near ones, the name and the suggestion
     assert len(str(error.value)) < 300
 
 
