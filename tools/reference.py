@@ -24,7 +24,7 @@ import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on th
 # isort: split
 import mlx.core as mx
 import numpy as np
-from reference_adapt import chat, json_form, losses, numeric
+from reference_adapt import chat, compression, distillation, json_form, losses, numeric
 from reference_groups import (
     depth,
     experts,
@@ -127,7 +127,8 @@ def compute_variants(folder: Path, meta: dict[str, Any]) -> Arrays:
     """
     if meta["form"] != "numeric":
         raise LookupError(f"cases of form {meta['form']!r} have no rules yet")
-    return numeric.run(folder, meta, losses.RULES)
+    rules = (*losses.RULES, *compression.RULES, *distillation.RULES)
+    return numeric.run(folder, meta, rules)
 
 
 def score_variants(meta: dict[str, Any], got: Arrays, expected: Arrays) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Masks of pruning, true where a weight is kept: by magnitude, n:m, whole rows, and Wanda.
+
+Ties go to the earlier weight, which is kept.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+
+def pruned_count(amount: float, size: int) -> int:
+    """Return how many of `size` go: a share from 0 to 1 (float), rounded, or a count (int)."""
+    return amount if isinstance(amount, int) else round(amount * size)
+
+
+def keep_highest(scores: mx.array, n_pruned: int) -> mx.array:
+    """Return a mask without the `n_pruned` lowest scores of each row (the last axis)."""
+    order = mx.argsort(mx.argsort(-scores, axis=-1), axis=-1)
+    return order < scores.shape[-1] - n_pruned
+
+
+def magnitude_mask(weight: mx.array, amount: float, within: mx.array | None = None) -> mx.array:
+    """Return a mask without the smallest weights of a tensor.
+
+    Args:
+        weight: the tensor.
+        amount: the share, or the count, that goes.
+        within: an earlier mask; the amount is then of what it keeps.
+    """
+    flat = mx.abs(weight).reshape(-1)
+    if within is None:
+        return keep_highest(flat, pruned_count(amount, flat.size)).reshape(weight.shape)
+    kept = within.reshape(-1)
+    n_kept = int(np.count_nonzero(np.array(kept)))
+    gone = flat.size - n_kept + pruned_count(amount, n_kept)
+    return keep_highest(mx.where(kept, flat, -1), gone).reshape(weight.shape)
+
+
+def global_masks(
+    weights: Sequence[mx.array], amount: float, within: Sequence[mx.array] | None = None
+) -> list[mx.array]:
+    """Return masks of several tensors without the smallest weights of all of them together."""
+    flat = mx.concatenate([weight.reshape(-1) for weight in weights])
+    earlier = None if within is None else mx.concatenate([mask.reshape(-1) for mask in within])
+    mask, start, found = magnitude_mask(flat, amount, earlier), 0, []
+    for weight in weights:
+        found.append(mask[start : start + weight.size].reshape(weight.shape))
+        start += weight.size
+    return found
+
+
+def n_of_m_mask(scores: mx.array, n: int, m: int) -> mx.array:
+    """Return a mask that keeps the `n` highest scores of every `m` inputs of `[out, in]`.
+
+    Raises:
+        ValueError: the inputs don't divide into groups of m, or n is not within them.
+    """
+    out, width = scores.shape
+    if width % m or not 0 < n <= m:
+        raise ValueError(f"{width} inputs have no {n} of every {m}.")
+    return keep_highest(scores.reshape(out, -1, m), m - n).reshape(out, width)
+
+
+def structured_mask(
+    weight: mx.array, amount: float, *, order: float = 2, axis: int = 0
+) -> mx.array:
+    """Return a mask without the rows (axis 0) or columns (axis 1) of the smallest norms."""
+    others = [i for i in range(weight.ndim) if i != axis % weight.ndim]
+    norms = vector_norm(weight, others, order)
+    kept = keep_highest(norms, pruned_count(amount, norms.size))
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    return mx.broadcast_to(kept.reshape(shape), weight.shape)
+
+
+def vector_norm(weight: mx.array, axes: Sequence[int], order: float = 2) -> mx.array:
+    """Return the norm of order 0, 1, 2, ..., inf or -inf over some axes."""
+    size = mx.abs(weight)
+    if order == 0:
+        return (size > 0).astype(mx.float32).sum(axis=list(axes))
+    if order in (float("inf"), float("-inf")):
+        return size.max(axis=list(axes)) if order > 0 else size.min(axis=list(axes))
+    return (size**order).sum(axis=list(axes)) ** (1 / order)
+
+
+def input_norms(x: mx.array, kind: str = "sum") -> mx.array:
+    """Return the norm of each input over samples `[n, in]`: `sum` of squares, or `mean`."""
+    squares = (x * x).sum(axis=0)
+    return mx.sqrt(squares / len(x) if kind == "mean" else squares)
+
+
+def wanda_scores(weight: mx.array, norms: mx.array) -> mx.array:
+    """Return `|weight| · norm of its input`, `[out, in]`; Sun et al. 2023, equation 1."""
+    return mx.abs(weight) * norms
+
+
+def wanda_mask(scores: mx.array, sparsity: float) -> mx.array:
+    """Return a mask without the lowest scores of each row; Wanda compares per output."""
+    return keep_highest(scores, int(scores.shape[-1] * sparsity))

@@ -1,0 +1,101 @@
+"""Quantization, pruning and distillation of one layer."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.ops import awq, distillation, gptq, integers, packed, pruning
+from mlx_transformers.ops.hessian import hessian, output_error
+from mlx_transformers.ops.sparsegpt import sparsegpt
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.normal(size=(6, 64))
+INPUTS = RNG.normal(size=(128, 64)) @ RNG.normal(size=(64, 64))
+H = hessian(INPUTS)
+
+
+@pytest.mark.parametrize("bits", packed.BITS)
+def test_codes_are_packed_as_mlx_packs_them(bits: int) -> None:
+    words, *_ = packed.pack(mx.array(WEIGHT), packed.Packing(bits, 32))
+    codes = packed.unpacked_codes(words, bits)
+    assert codes.max() == 2**bits - 1
+    assert mx.array_equal(packed.packed_codes(codes, bits), words)
+
+
+@pytest.mark.parametrize(
+    "how", [(7, 64, "affine"), (4, 48, "affine"), (4, 64, "mxfp4"), (4, 16, "fp4")]
+)
+def test_packings_that_mlx_lacks_have_a_fault(how: tuple[int, int, str]) -> None:
+    assert packed.Packing(*how).fault()  # type: ignore[arg-type]
+
+
+def test_gptq_equals_elimination_column_by_column() -> None:
+    """Against the naive form, which removes a column from the inverse Hessian at each step."""
+    grids = gptq.AffineGrids(3)
+    found = gptq.gptq(WEIGHT, H, grids, group=16)
+    w, inverse = WEIGHT.copy(), np.linalg.inv(H + 0.01 * np.mean(np.diag(H)) * np.eye(64))
+    for j in range(64):
+        if j % 16 == 0:
+            level = grids.fit(w[:, j : j + 16])
+        value = level.values(level.codes(w[:, j]))
+        error = (w[:, j] - value) / inverse[j, j]
+        w -= np.outer(error, inverse[j])
+        inverse -= np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+        np.testing.assert_allclose(found.values[:, j], value, atol=1e-9)
+
+
+def test_second_order_methods_lose_less_than_rounding_and_magnitude() -> None:
+    how = packed.Packing(3, 32)
+    plain = np.array(packed.rounded(mx.array(WEIGHT), how), np.float64)
+    better = gptq.gptq(WEIGHT, H, gptq.MlxGrids(how), group=32).values
+    assert output_error(WEIGHT, better, H) < 0.7 * output_error(WEIGHT, plain, H)
+    mask = np.array(pruning.magnitude_mask(mx.array(WEIGHT), 0.5))
+    found = sparsegpt(WEIGHT, H, 0.5)
+    assert found.mask.mean() == pytest.approx(0.5, abs=0.02)
+    assert output_error(WEIGHT, found.weight, H) < 0.9 * output_error(WEIGHT, WEIGHT * mask, H)
+
+
+def test_awq_lets_inputs_of_large_magnitude_lose_less() -> None:
+    how = packed.Packing(3, 32)
+    x = mx.array(INPUTS * np.where(np.arange(64) % 8 == 0, 20, 1))
+    weight = mx.array(WEIGHT)
+    errors, _ = awq.scale_errors(weight, x, lambda w: packed.rounded(w, how))
+    assert errors.min() < 0.8 * errors[0]  # exponent 0 leaves all scales at 1
+    clipped = awq.best_clip(weight, x, lambda w: packed.rounded(w, how), 32)
+    assert clipped.shape == weight.shape
+
+
+def test_gradients_pass_straight_through() -> None:
+    x = mx.array([-3.0, -0.4, 0.2, 9.0])
+    scale, zero = mx.array(0.5), mx.array(0.0)
+    grads = mx.grad(lambda x, s: integers.fake_quantize(x, s, zero, -4, 7).sum(), argnums=(0, 1))(
+        x, scale
+    )
+    assert grads[0].tolist() == [0, 1, 1, 0]
+    assert grads[1].item() == pytest.approx(-4 + (-0.5 + 0.4) / 0.5 + (0 - 0.2) / 0.5 + 7)
+    weight = mx.array(WEIGHT)
+    passed = mx.grad(lambda w: packed.straight_through(w, packed.Packing(2, 32)).sum())(weight)
+    assert mx.array_equal(passed, mx.ones(weight.shape))
+
+
+def test_masks_keep_what_they_say() -> None:
+    weight = mx.array(WEIGHT)
+    assert (pruning.n_of_m_mask(mx.abs(weight), 2, 4).reshape(-1, 4).sum(axis=1) == 2).all()
+    assert pruning.structured_mask(weight, 2, axis=0).any(axis=1).sum() == 4
+    first = pruning.magnitude_mask(weight, 0.5)
+    second = pruning.magnitude_mask(weight, 0.5, within=first)
+    assert second.sum() == weight.size // 4
+    assert not (second & ~first).any()
+
+
+def test_the_generalised_divergence_joins_both_kls() -> None:
+    student, teacher = (
+        distillation.log_softmax(mx.array(w[:, :9])) for w in (WEIGHT, WEIGHT[::-1])
+    )
+    assert mx.allclose(
+        distillation.generalised_jsd(student, teacher, 1e-4) / 1e-4,
+        distillation.kl(teacher, student),
+        rtol=1e-2,
+    )
+    both = distillation.generalised_jsd(student, teacher, 0.5)
+    assert mx.allclose(both, distillation.generalised_jsd(teacher, student, 0.5), rtol=1e-5)
