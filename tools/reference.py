@@ -27,7 +27,9 @@ import numpy as np
 from reference_adapt import chat, compression, distillation, json_form, losses, numeric
 from reference_groups import (
     depth,
+    evoformer,
     experts,
+    front_ends,
     gated,
     low_rank,
     recurrences,
@@ -47,6 +49,8 @@ RULES: dict[int, tuple[Rule, ...]] = {
     5: experts.RULES,
     6: depth.RULES,
     7: reversible.RULES,
+    11: evoformer.RULES,
+    12: front_ends.RULES,
 }
 """The rules by the group that a case's meta.json names."""
 

@@ -47,10 +47,18 @@ def rotate_naive(
     angle = positions.astype(inv_freq.dtype)[..., None] * inv_freq
     if angle.ndim == 3:
         angle = angle[:, None]
+    return rotate_by(x, angle, traditional=traditional, size=size)
+
+
+def rotate_by(x: BHTK, angle: mx.array, *, traditional: bool = False, size: float = 1.0) -> BHTK:
+    """Rotate pairs of features of x `[B, H, T, K]` by given angles, same shape.
+
+    `angle [..., T, K'/2]`, in radians, has one column for each pair, as the pairs of `rotate`.
+    """
     cos, sin = mx.cos(angle), mx.sin(angle)
     if size != 1.0:
         cos, sin = cos * size, sin * size
-    width = 2 * inv_freq.shape[-1]
+    width = 2 * angle.shape[-1]
     rotated, rest = upcast(x[..., :width]), x[..., width:]
     if traditional:
         a, b = rotated[..., 0::2], rotated[..., 1::2]

@@ -1,0 +1,143 @@
+"""Rotary angles of positions with several coordinates: rows and columns of a picture, and time.
+
+Angles `[..., T, K/2]` are for `rotate_by` of ops/rotary.py. Coordinates are integers.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from ..core.shapes import Array
+
+Grid = tuple[int, int, int]
+"""Frames, rows and columns of one picture or film, in patches."""
+
+
+def grid_positions(rows: int, columns: int, merge: int = 1) -> Array:
+    """Row and column of each patch, `[rows * columns, 2]`, row by row.
+
+    With `merge` m the patches of one m x m square follow each other, as where a projector joins
+    them to one token (Qwen2-VL: Wang et al. 2024, section 2.1).
+
+    Raises:
+        ValueError: `merge` divides not both sides.
+    """
+    if rows % merge or columns % merge:
+        raise ValueError(f"A grid of {rows} x {columns} has no whole squares of {merge} x {merge}.")
+    places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)
+    squares = places.reshape(rows // merge, merge, columns // merge, merge, 2)
+    return mx.array(squares.transpose(0, 2, 1, 3, 4).reshape(-1, 2))
+
+
+def grid_angles(
+    positions: Array, width: int, theta: float = 10_000.0, *, alternate: bool = False
+) -> Array:
+    """Angles `[..., width / 2]` of rows and columns `[..., 2]`: half of the pairs for each.
+
+    Rows and columns have the same frequencies `theta^(-4j / width)` (Qwen2-VL); with `alternate`
+    those of one sequence, `theta^(-2j / width)`, even j for rows and odd j for columns (Pixtral:
+    Agrawal et al. 2024, section 2.2).
+
+    Raises:
+        ValueError: `width` is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"2-D rotary positions need a multiple of 4 features, not {width}.")
+    if alternate:
+        every = theta ** (-mx.arange(0, width, 2) / width)
+        of_rows, of_columns = every[0::2], every[1::2]
+    else:
+        of_rows = of_columns = theta ** (-mx.arange(0, width // 2, 2) / (width // 2))
+    row, column = positions[..., :1], positions[..., 1:]
+    return mx.concatenate([row * of_rows, column * of_columns], axis=-1)
+
+
+def section_angles(
+    positions: Array, sections: Sequence[int], theta: float = 10_000.0, *, interleaved: bool = False
+) -> Array:
+    """Angles `[B, 1, T, K/2]` of M-RoPE: each frequency belongs to one coordinate of `positions`
+    `[axes, B, T]`, such as time, row and column.
+
+    `sections` counts the frequencies of each coordinate, in order (Qwen2-VL: Wang et al. 2024,
+    section 2.1). `interleaved` deals them out in turn as far as the sections go, and gives the
+    rest to the first coordinate (Qwen3-VL).
+
+    Raises:
+        ValueError: there isn't one section per coordinate.
+    """
+    axes, half = positions.shape[0], sum(sections)
+    if len(sections) != axes:
+        raise ValueError(f"{axes} coordinates need {axes} sections, not {list(sections)}.")
+    if interleaved:
+        owner = np.zeros(half, np.int64)
+        for axis in range(1, axes):
+            owner[axis : axes * sections[axis] : axes] = axis
+    else:
+        owner = np.repeat(np.arange(axes), sections)
+    inv_freq = theta ** (-mx.arange(half) / half)
+    chosen = positions[mx.array(owner)].transpose(1, 2, 0)  # [B, T, K/2]
+    return (chosen * inv_freq)[:, None]
+
+
+def multimodal_positions(
+    kinds: np.ndarray,
+    grids: Sequence[Sequence[Grid]],
+    *,
+    valid: np.ndarray | None = None,
+    merge: int = 1,
+    pace: Sequence[float] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """M-RoPE coordinates of rows that hold text, pictures and films.
+
+    Text counts on. A picture that begins at position p gives its token (t, row, column) the
+    coordinates `p + (t, row, column)`; the text after it goes on at the largest one + 1
+    (Qwen2-VL: Wang et al. 2024, section 2.1).
+
+    Args:
+        kinds: `[B, T]`: 0 text, 1 picture, 2 film.
+        grids: for kinds 1 and 2, the grids in the order of the tokens of all rows.
+        valid: `[B, T]`, whether a token is not padding; None: all are.
+        merge: patches on a side of the square that makes one token.
+        pace: positions from one frame of each film to the next; 1 where none is given.
+
+    Returns:
+        Coordinates `[3, B, T]`, 0 on padding; and for each row the largest one + 1 less the row's
+        length T, `[B, 1]`, by which decoding goes on.
+
+    Raises:
+        ValueError: tokens and grids don't fit each other.
+    """
+    left = {1: list(grids[0]) if grids else [], 2: list(grids[1]) if len(grids) > 1 else []}
+    paces = list(pace)
+    places = np.zeros((3, *kinds.shape), np.int64)
+    deltas = np.zeros((len(kinds), 1), np.int64)
+    for row, every in enumerate(kinds):
+        real = np.ones(len(every), bool) if valid is None else valid[row].astype(bool)
+        own, parts, start, at = every[real], [], 0, 0
+        while at < len(own):
+            kind = int(own[at])
+            if kind == 0:
+                n = int(np.argmax(own[at:] != 0)) or len(own) - at
+                part = np.broadcast_to(start + np.arange(n), (3, n))
+            else:
+                if not left[kind]:
+                    raise ValueError("A row has tokens of a picture for which there is no grid.")
+                t, rows, columns = left[kind].pop(0)
+                speed = paces.pop(0) if kind == 2 and paces else 1
+                part = _grid(t, rows // merge, columns // merge, speed) + start
+                n = part.shape[1]
+                if at + n > len(own) or np.any(own[at : at + n] != kind):
+                    raise ValueError(f"A grid of {n} tokens has not as many in its row.")
+            parts.append(part)
+            at, start = at + n, int(part.max()) + 1
+        if parts:
+            places[:, row, real] = np.concatenate(parts, axis=1)
+        deltas[row] = start - len(every) if valid is None else start - int(real.sum())
+    return places, deltas
+
+
+def _grid(frames: int, rows: int, columns: int, pace: float) -> np.ndarray:
+    """Frame, row and column of each token of a film, `[3, frames * rows * columns]`."""
+    axes = [(np.arange(frames) * pace).astype(np.int64), np.arange(rows), np.arange(columns)]
+    return np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
