@@ -24,7 +24,7 @@ import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on th
 # isort: split
 import mlx.core as mx
 import numpy as np
-from reference_adapt import chat, compression, distillation, json_form, losses, numeric
+from reference_adapt import chat, compression, distillation, json_form, losses, metrics, numeric
 from reference_groups import (
     depth,
     evoformer,
@@ -75,7 +75,7 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         if meta.get("form") == "json":
-            values = json_form.run(folder, meta, chat.RULES)
+            values = json_form.run(folder, meta, (*chat.RULES, *metrics.RULES))
             (out / f"{folder.name}.json").write_text(json.dumps(values) + "\n")
             return report(folder, json_form.score(folder, meta, values))
         if "form" in meta:

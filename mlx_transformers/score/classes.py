@@ -1,6 +1,7 @@
 """Metrics of classification, from the table of what was said for what is: `table[is, said]`."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,23 @@ def macro_f1(table: np.ndarray) -> float:
     """
     right, all_of = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
     return float(np.mean(2 * right[all_of > 0] / all_of[all_of > 0]))
+
+
+Average = Literal["binary", "macro", "micro", "weighted"]
+
+
+def f1(table: np.ndarray, average: Average = "binary") -> float:
+    """`2 tp / (2 tp + fp + fn)`: of class 1, of the sums over classes, or its mean over classes,
+    each alike or weighted by how often it occurs. A class with nothing to count has 0."""
+    right, said, are = np.diag(table), table.sum(axis=0), table.sum(axis=1)
+    if average == "micro":
+        return accuracy(table)
+    each = 2 * right / np.maximum(said + are, 1)
+    if average == "binary":
+        return float(each[1])
+    if average == "macro":
+        return macro_f1(table)
+    return float((each * are).sum() / are.sum())
 
 
 def matthews(table: np.ndarray) -> float:

@@ -52,6 +52,13 @@ def answers(expected: Sequence[str], said: Sequence[str]) -> list[Score]:
     return [mean("exact", exact), mean("f1", np.array([overlap(a, b) for a, b in pairs]))]
 
 
+def squad(answers: Sequence[str], said: str) -> tuple[float, float]:
+    """Exact match and F1 of an answer against the accepted ones, the best of each, from 0 to 1."""
+    own = plain(said)
+    pairs = [(float(own == plain(answer)), overlap(plain(answer), own)) for answer in answers]
+    return max(exact for exact, _ in pairs), max(f for _, f in pairs)
+
+
 def plain(text: str) -> list[str]:
     """The words of an answer that are compared."""
     return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()

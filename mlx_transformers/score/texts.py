@@ -1,67 +1,51 @@
-"""Metrics of written texts against references, by the packages that the field compares with."""
+"""Metrics of written texts against references, with intervals."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ..core.errors import RunError
+from .bleu import Bleu
+from .chrf import Chrf
 from .interval import Score, mean, scored
+from .rouge import rouge
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 WORD = re.compile("[A-Za-z0-9]+")
 
 
 def translation(written: Sequence[str], references: Sequence[str]) -> list[Score]:
-    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of the whole, from 0 to 100.
+    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of all texts, from 0 to 100.
 
-    sacrebleu's own tokenization and defaults (Post 2018); texts are given as people read them.
-
-    Raises:
-        RunError: the package is absent.
+    Tokenization and defaults are sacrebleu's (Post 2018); texts are given as people read them.
     """
-    try:
-        from sacrebleu.metrics import BLEU, CHRF
-    except ImportError:
-        raise RunError("BLEU and chrF need sacrebleu: pip install 'mlxt[eval]'.") from None
     return [
-        _of_sums("bleu", BLEU(force=True), written, references),
-        _of_sums("chrf", CHRF(), written, references),
+        _of_sums("bleu", Bleu(), written, references),
+        _of_sums("chrf", Chrf(), written, references),
     ]
 
 
 def summarization(written: Sequence[str], references: Sequence[str]) -> list[Score]:
-    """The means over texts of the F measures of ROUGE-1, -2 and -L (Lin 2004), from 0 to 1.
-
-    Google's implementation with Porter's stemmer, as T5 and BART report it.
-
-    Raises:
-        RunError: the package is absent.
-    """
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError:
-        raise RunError("ROUGE needs rouge-score: pip install 'mlxt[eval]'.") from None
-    scorer = RougeScorer(list(ROUGE), use_stemmer=True)
-    pairs = zip(references, written, strict=True)
-    found = [scorer.score(reference, text) for reference, text in pairs]
-    return [mean(name, np.array([one[name].fmeasure for one in found])) for name in ROUGE]
+    """The means over texts of the F measures of ROUGE-1, -2 and -L (Lin 2004), from 0 to 1, with
+    Porter's stemmer, as T5 and BART report them."""
+    pairs = list(zip(references, written, strict=True))
+    return [
+        mean(name, np.array([rouge(name, one, text, stem=True).f for one, text in pairs]))
+        for name in ROUGE
+    ]
 
 
 def leads(sources: Sequence[str], references: Sequence[str]) -> list[str]:
-    """How each source begins, in as many words as references have in the middle: what a summary has
-    to beat (the "lead" baseline; Nallapati et al. 2017, section 4.3). Words as ROUGE has them."""
+    """The first words of each source, as many as references have in the median: what a summary has
+    to beat (the "lead" baseline; Nallapati et al. 2017, section 4.3). Words are ROUGE's."""
     n = int(np.median([len(WORD.findall(reference)) for reference in references]))
     return [" ".join(WORD.findall(source)[:n]) for source in sources]
 
 
-def _of_sums(name: str, metric: Any, written: Sequence[str], references: Sequence[str]) -> Score:
-    """A metric of sums over texts: those of each are counted once, and drawn as sacrebleu draws
-    them itself."""
-    counts = np.array(metric._extract_corpus_statistics(list(written), [list(references)]))
-
-    def measure(numbers: np.ndarray) -> float:
-        return float(metric._compute_score_from_stats(counts[numbers].sum(axis=0).tolist()).score)
-
-    return scored(name, len(written), measure)
+def _of_sums(
+    name: str, metric: Bleu | Chrf, written: Sequence[str], references: Sequence[str]
+) -> Score:
+    """A metric of sums over texts, which are counted once and drawn as whole texts (Koehn 2004)."""
+    pairs = zip(written, references, strict=True)
+    counts = np.array([metric.counts(text, [reference]) for text, reference in pairs])
+    return scored(name, len(written), lambda i: metric.value(counts[i].sum(axis=0)))

@@ -11,17 +11,15 @@ runs its tasks from the command line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import mlx.core as mx
 
 from ..assembly.saved import load
 from ..core.errors import RunError, unknown
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
+from ..decode.windows import Window, continued, rolled, score_windows
 from ..models.model import Decodable, Model
 
 BATCH = 8
@@ -37,14 +35,6 @@ class Request(Protocol):
     """A request of the harness; only its arguments are read."""
 
     args: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Window:
-    """One scoring window: the last `scored` of its tokens are scored."""
-
-    tokens: list[int]
-    scored: int
 
 
 class Responder:
@@ -73,7 +63,9 @@ class Responder:
     ) -> list[tuple[float, bool]]:
         """For each `(context, continuation)`: `log p(continuation | context)` in nats, and whether
         greedy decoding would give the continuation."""
-        return self._scores([self._continued(*request.args) for request in requests])
+        windows = [self._continued(*request.args) for request in requests]
+        scores = score_windows(self.model, windows, BATCH)
+        return [(score.loglikelihood, score.is_greedy) for score in scores]
 
     def loglikelihood_rolling(
         self, requests: Sequence[Request], disable_tqdm: bool = False
@@ -84,8 +76,8 @@ class Responder:
             rolled(self.before, self.tokenizer.encode(request.args[0]), self.model.max_seq_len)
             for request in requests
         ]
-        scores = iter(self._scores([window for text in windows for window in text]))
-        return [float(sum(next(scores)[0] for _ in text)) for text in windows]
+        scores = iter(score_windows(self.model, [one for text in windows for one in text], BATCH))
+        return [float(sum(next(scores).loglikelihood for _ in text)) for text in windows]
 
     def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
         """For each `(context, options)`: the generated text, up to the first of the strings
@@ -120,7 +112,7 @@ class Responder:
                 f"A continuation of {len(tokens):,} tokens is longer than the model's context of "
                 f"{longest:,}."
             )
-        return Window([*first, *tokens][-longest - 1 :], len(tokens))
+        return continued(first, tokens, longest)
 
     def _generated(self, contexts: list[str], options: dict[str, Any]) -> list[str]:
         """The texts that follow contexts with the same options."""
@@ -143,46 +135,6 @@ class Responder:
             rows=BATCH,
         )
         return [group[0].text for group in found]
-
-    def _scores(self, windows: list[Window]) -> list[tuple[float, bool]]:
-        """The log-probability of each window's scored tokens, and whether all are the likeliest."""
-        order = sorted(range(len(windows)), key=lambda i: -len(windows[i].tokens))
-        found: dict[int, tuple[float, bool]] = {}
-        for start in range(0, len(order), BATCH):
-            numbers = order[start : start + BATCH]
-            found |= zip(numbers, self._batch([windows[i] for i in numbers]), strict=True)
-        return [found[i] for i in range(len(windows))]
-
-    def _batch(self, windows: list[Window]) -> list[tuple[float, bool]]:
-        width = max(len(window.tokens) for window in windows)
-        # Padding on the right changes nothing before it in a causal model.
-        rows = [window.tokens + [0] * (width - len(window.tokens)) for window in windows]
-        tokens = mx.array(rows, dtype=mx.int32)
-        if width < 2:
-            return [(0.0, True)] * len(windows)
-        logits = self.model(tokens[:, :-1]).astype(mx.float32)
-        targets = tokens[:, 1:, None]
-        log_p = mx.take_along_axis(logits, targets, axis=-1)[..., 0]
-        log_p = log_p - mx.logsumexp(logits, axis=-1)
-        likeliest = logits.argmax(axis=-1) == targets[..., 0]
-        out = []
-        for i, window in enumerate(windows):
-            end = len(window.tokens) - 1
-            scored = slice(max(0, end - window.scored), end)
-            out.append((float(log_p[i, scored].sum()), bool(likeliest[i, scored].all())))
-        return out
-
-
-def rolled(before: list[int], tokens: list[int], longest: int) -> list[Window]:
-    """Cut a text into windows that score each token once, with up to `longest` tokens of input."""
-    whole, done = [*before, *tokens], len(before)
-    # Without a token before it, the first one is read and not scored.
-    end, windows = longest + 1, []
-    while done < len(whole):
-        end = min(end, len(whole))
-        windows.append(Window(whole[max(0, end - longest - 1) : end], end - done))
-        done, end = end, end + longest
-    return windows
 
 
 def harness(run: str | Path | None = None) -> Any:

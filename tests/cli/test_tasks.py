@@ -134,8 +134,6 @@ def test_a_task_that_a_run_was_not_trained_for_is_refused(mlxt: Mlxt, encoders: 
 def test_targets_are_written_for_every_source_and_references_stay_whole(
     mlxt: Mlxt, home: Path
 ) -> None:
-    pytest.importorskip("sacrebleu")
-    pytest.importorskip("rouge_score")
     words = ["one two", "two three", "three four", "four one", "two one", "one one four"]
     pairs = [{"source": w, "target": w[::-1]} for w in words for _ in range(8)]
     pairs += [

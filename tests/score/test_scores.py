@@ -85,18 +85,13 @@ WRITTEN = ["the cat sat on the mat", "a dog barks", "it rains in the north today
 REFERENCES = ["the cat is on the mat", "a dog barks", "it rained in the south today"] * 7
 
 
-def test_bleu_and_chrf_are_those_of_sacrebleu():
-    metrics = pytest.importorskip("sacrebleu.metrics")
-    bleu, chrf = translation(WRITTEN, REFERENCES)
-    assert bleu.value == pytest.approx(metrics.BLEU().corpus_score(WRITTEN, [REFERENCES]).score)
-    assert chrf.value == pytest.approx(metrics.CHRF().corpus_score(WRITTEN, [REFERENCES]).score)
-    for score in (bleu, chrf):
+def test_bleu_and_chrf_have_intervals():
+    for score in translation(WRITTEN, REFERENCES):
         assert 0 < score.low < score.value < score.high <= 100
     assert translation(REFERENCES, REFERENCES)[0].low == pytest.approx(100)
 
 
 def test_rouge_counts_what_texts_share():
-    pytest.importorskip("rouge_score")
     one, two, longest = summarization(WRITTEN, REFERENCES)
     # Of 6 words 5, of 3 all, of 6 words 5 (rains and rained have one stem); 3 of 5 pairs, 2 of 2,
     # 3 of 5.
