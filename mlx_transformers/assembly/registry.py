@@ -16,6 +16,7 @@ from ..data.batches.spans import Spans
 from ..data.batches.streams import Streams
 from ..data.batches.tagged import Tagged
 from ..data.batches.text_pairs import TextPairs
+from ..data.batches.unpaired import Unpaired
 from ..data.tokenizers.byte import Byte
 from ..data.tokenizers.byte_level_bpe import ByteLevelBpe
 from ..data.tokenizers.char import Char
@@ -102,7 +103,7 @@ from ..layers.mixers.streaming_attention import StreamingAttention
 from ..layers.mixers.transient_global import TransientGlobal
 from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import DyT, LayerNorm, NoNorm, RmsNorm, ScaleNorm
-from ..layers.pools import Classifier, Sentence
+from ..layers.pools import Classifier, Scalar, Sentence
 from ..layers.positions.alibi import Alibi
 from ..layers.positions.axial import Axial
 from ..layers.positions.buckets import Buckets
@@ -138,11 +139,13 @@ from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
 from ..objectives.dpo import Dpo
 from ..objectives.early_exit import EarlyExit
+from ..objectives.kto import Kto
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
 from ..objectives.objective import ObjectiveKind
 from ..objectives.orpo import Orpo
 from ..objectives.prefix_lm import PrefixLm
+from ..objectives.reward import Reward
 from ..objectives.rtd import Rtd
 from ..objectives.sentence_order import SentenceOrder
 from ..objectives.seq2seq import Seq2Seq
@@ -211,14 +214,14 @@ fill("router", TopK, GShard, Sigmoid, SparseMixer, of=RouterKind)
 fill("depth", Universal, LayerDrop, of=DepthKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
-fill("pool", Classifier, Sentence, of=PoolKind)
+fill("pool", Classifier, Sentence, Scalar, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
-fill("objective", EarlyExit, Dpo, Orpo, of=ObjectiveKind)
+fill("objective", EarlyExit, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
-fill("batch", Completions, Chat, Preferences)
+fill("batch", Completions, Chat, Preferences, Unpaired)
 fill("source", Stream, of=SourceKind)
 fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)

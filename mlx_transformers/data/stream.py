@@ -16,7 +16,7 @@ from .prepared import Prepared
 from .shards import Batch, Split
 from .text_rows import share
 
-TOKENS = ("tokens", "source", "a", "b")
+TOKENS = ("tokens", "source", "a", "b", "chosen", "rejected", "mismatched")
 """Arrays of token ids; the device doesn't check that they lie inside the vocabulary."""
 
 

@@ -1,4 +1,4 @@
-"""Pools, slot `pool`: one vector, or the logits of one label, for a whole sequence."""
+"""Pools, slot `pool`: one vector, one number, or the logits of one label, for a whole sequence."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -82,6 +82,22 @@ class Sentence(PoolKind):
         return SentenceModule(self, dim)
 
 
+class Scalar(PoolKind):
+    """A number for a sequence, `w · drop(x) + b`: the reward of a reward model (Ouyang et al. 2022,
+    section 3.5); of every position, the value function of an actor-critic policy."""
+
+    kind: Literal["scalar"] = "scalar"
+    reads: Reads = "last"
+    """The vector that is read: the first token's, the last token's, or the mean of all."""
+    bias: bool = True
+    """Whether there is a bias b."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the linear layer."""
+
+    def build(self, dim: int) -> "ScalarModule":
+        return ScalarModule(self, dim)
+
+
 def read(x: mx.array, valid: mx.array | None, reads: Reads) -> mx.array:
     """Read one vector `[B, D]` of each row of x `[B, T, D]`; `valid [B, T]` marks padding."""
     if reads == "first":
@@ -117,6 +133,22 @@ class ClassifierModule(nn.Module):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         return self.out(ctx.dropout(self.pooled(x, ctx), self.dropout))
+
+
+class ScalarModule(nn.Module):
+    """`(x [B, T, D], ctx) -> [B]`."""
+
+    def __init__(self, config: Scalar, dim: int) -> None:
+        super().__init__()
+        self.reads, self.dropout = config.reads, config.dropout
+        self.out = nn.Linear(dim, 1, bias=config.bias)
+
+    def each(self, x: mx.array, ctx: Context) -> mx.array:
+        """The number of every position, `[B, T]`."""
+        return self.out(ctx.dropout(x, self.dropout))[..., 0]
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.each(read(x, ctx.layout.valid, self.reads), ctx)
 
 
 class SentenceModule(nn.Module):

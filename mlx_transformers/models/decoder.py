@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from ..core.context import Context, Cursor, Layout
 from ..core.task import Task
 from ..layers.heads import refuse_tied, vocabulary_head
-from ..layers.kinds import HeadKind, InitKind
+from ..layers.kinds import HeadKind, InitKind, PoolKind
 from ..layers.mtp import MultiTokenKind
+from ..layers.pools import ScalarModule
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
 from .model import Arrays, Decodable, ModelKind, TowerSpec, vectors_at
@@ -34,6 +35,9 @@ class Decoder(Tower, ModelKind):
     """How vectors become logits."""
     ahead: Annotated[MultiTokenKind, Slot("ahead")] | None = None
     """Multi-token prediction, in training alone; none means only the next token."""
+    pool: Annotated[PoolKind, Slot("pool")] | None = None
+    """An output for the whole sequence beside the head: the reward of a reward model, the value
+    function of a policy; none means there is none."""
     init: Annotated[InitKind, Slot("init")]
     """How weights start."""
 
@@ -78,6 +82,8 @@ class DecoderModel(TowerModule, Decodable):
         if config.ahead is not None:
             own = (config.norm, config.layers()[-1])
             self.ahead = config.ahead.build(config.dim, config.max_seq_len, *own)
+        if config.pool is not None:
+            self.pool = config.pool.build(config.width(config.dim))
 
     def stacks(self) -> list[Stack]:
         return [self.stack]
@@ -90,6 +96,16 @@ class DecoderModel(TowerModule, Decodable):
 
     def transform(self, h: mx.array) -> mx.array:
         return self.head.transform(h)
+
+    def pooled(self, x: mx.array, ctx: Context) -> mx.array:
+        """The pool's output `[B, ...]` for `x` of `features`."""
+        return self.pool(x, ctx)
+
+    def values(self, x: mx.array, ctx: Context) -> mx.array:
+        """The output of a pool of kind `scalar` at every position, `[B, T]`, for `x` of
+        `features`."""
+        assert isinstance(self.pool, ScalarModule), "check_model has seen to the pool's kind"
+        return self.pool.each(x, ctx)
 
     def exit(self, h: mx.array) -> mx.array:
         """The vectors that meet the unembedding where decoding leaves the stack, for the output

@@ -1,6 +1,7 @@
 """Direct preference optimisation: learn from pairs of completions without a reward model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..core.loss import Loss, Unit
 from ..core.task import Task
-from ..ops.preference import LOSSES, Pairs, Preference
+from ..ops.preference import LOSSES, Pairs, Preference, simpo
 from .chunked_loss import ChunkedLoss, with_aux
 from .objective import Arrays, ChunkedKind, VocabularyModel
 
@@ -28,7 +29,14 @@ PairLoss = Literal[
     "apo_zero",
     "apo_down",
     "discopop",
+    "simpo",
+    "cpo",
 ]
+
+
+REFERENCE_FREE = ("simpo", "cpo")
+"""Losses that compare with no reference: SimPO (Meng et al. 2024, equation 6), of mean
+log-probabilities, and CPO (Xu et al. 2024, equation 3), which has a likelihood term beside it."""
 
 
 class Dpo(ChunkedKind):
@@ -58,10 +66,15 @@ class Dpo(ChunkedKind):
     """The function of a pair."""
     beta: float = Field(0.1, gt=0)
     """Strength of the bond to the reference, β."""
+    length_normalised: bool = False
+    """Whether log-probabilities are means over a completion's tokens rather than sums."""
+    gamma: float = Field(0.0, ge=0)
+    """Margin by which the chosen completion should win in loss "simpo", on the scale of beta."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Share of pairs whose labels are taken to be swapped."""
     sft: float = Field(0.0, ge=0)
-    """Weight of the chosen completion's negative log-likelihood per token, as a second loss."""
+    """Weight of the chosen completion's negative log-likelihood per token, as a second loss; 0 is
+    1 in loss "cpo"."""
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence"] = "reverse_kl"
     """The divergence from the reference that is kept small (f-DPO, Wang et al. 2023)."""
 
@@ -69,6 +82,12 @@ class Dpo(ChunkedKind):
     def _smoothing_fits(self) -> "Dpo":
         if self.loss == "exo_pair" and not self.label_smoothing:
             raise ValueError("loss 'exo_pair' needs objective.label_smoothing, such as 1e-3")
+        if self.loss in REFERENCE_FREE and self.reference is not None:
+            raise ValueError(
+                f"loss '{self.loss}' compares with no reference: unset objective.reference"
+            )
+        if self.gamma and self.loss != "simpo":
+            raise ValueError("objective.gamma is the margin of loss 'simpo': set it to 0")
         return self
 
     def frozen(self) -> dict[str, str]:
@@ -97,14 +116,36 @@ class DpoObjective:
             before = (one, other)
         n_chosen, n_rejected = mx.split(counted.sum(axis=1), 2)
         pairs = Pairs(chosen, rejected, *before, n_chosen, n_rejected, config.divergence)
-        loss = LOSSES[config.loss](pairs.scores(), self.settings)
+        if config.length_normalised or config.loss == "simpo":
+            pairs = pairs.per_token()
+        loss = self._loss(pairs, weights)
         parts = {"loss": (loss * weights).sum(), **self._rewards(pairs, weights)}
         total = parts["loss"]
-        if config.sft:
+        sft = config.sft or float(config.loss == "cpo")
+        if sft:
             nll = -chosen / mx.maximum(n_chosen, 1)
             parts["nll"] = (nll * weights).sum()
-            total = total + config.sft * parts["nll"]
+            total = total + sft * parts["nll"]
         return with_aux(total, weights.sum(), parts, ctx)
+
+    def _loss(self, pairs: Pairs, weights: mx.array) -> mx.array:
+        """The loss of each pair, `[B]`."""
+        config, settings = self.config, self.settings
+        if config.loss == "simpo":
+            share = config.label_smoothing
+            return simpo(
+                pairs.chosen,
+                pairs.rejected,
+                beta=config.beta,
+                gamma=config.gamma,
+                label_smoothing=share,
+            )
+        scores = pairs.scores()
+        if config.loss == "bco_pair":
+            both = mx.stop_gradient(scores.chosen + scores.rejected) / 2
+            mean = (both * weights).sum() / mx.maximum(weights.sum(), 1)
+            settings = replace(settings, shift=config.beta * mean)
+        return LOSSES["sigmoid" if config.loss == "cpo" else config.loss](scores, settings)
 
     def _rewards(self, pairs: Pairs, weights: mx.array) -> Arrays:
         good = mx.stop_gradient(pairs.chosen - pairs.reference_chosen) * self.config.beta

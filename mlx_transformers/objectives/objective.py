@@ -101,10 +101,18 @@ class VocabularyModel(FeatureModel, Protocol):
 
 
 class PoolingModel(FeatureModel, Protocol):
-    """An encoder with a pool: one output per sequence."""
+    """A model with a pool: one output per sequence."""
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
         """The pool's output `[B, ...]` for features `[B, T, D]`."""
+        ...
+
+
+class ActorCritic(VocabularyModel, Protocol):
+    """A policy with a value function on the same features."""
+
+    def values(self, x: mx.array, ctx: Context) -> mx.array:
+        """The value of every position, `[B, T]`, for features `[B, T, D]`."""
         ...
 
 

@@ -6,7 +6,7 @@ of TRL, as each docstring says.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import mlx.core as mx
@@ -242,6 +242,19 @@ class Pairs:
     rejected_length: mx.array
     divergence: str = "reverse_kl"
     alpha: float = 1.0
+
+    def per_token(self) -> "Pairs":
+        """The same with means over tokens in place of sums, and lengths of 1."""
+        good, bad = mx.maximum(self.chosen_length, 1), mx.maximum(self.rejected_length, 1)
+        return replace(
+            self,
+            chosen=self.chosen / good,
+            rejected=self.rejected / bad,
+            reference_chosen=self.reference_chosen / good,
+            reference_rejected=self.reference_rejected / bad,
+            chosen_length=mx.ones_like(good),
+            rejected_length=mx.ones_like(bad),
+        )
 
     def scores(self) -> Scores:
         """The scores that losses of pairs read."""

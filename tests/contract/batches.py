@@ -40,6 +40,9 @@ RECORDS = [
             {"role": "assistant", "content": f"{n + 2}"},
         ],
         "calls": [{"name": "add"}],
+        "liked": n % 3 == 0,
+        "hated": n % 2,
+        "gap": n / 2,
         "letter": "a",
         "at": 11,
         "a": f"{n} bottles",
@@ -64,6 +67,7 @@ ROWS = [
     Row("batch", "completions", {"kind": "completions"}),
     Row("batch", "chat", {"kind": "chat", "template": "chat.jinja"}),
     Row("batch", "preferences", {"kind": "preferences"}),
+    Row("batch", "unpaired", {"kind": "unpaired", "label_key": "liked"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
 ]
@@ -114,7 +118,13 @@ CHANGES = {
         "template": "chatml",
         "turns": "text",
     },
-    "preferences": {"prompt_key": "title", "chosen_key": "source", "rejected_key": "target"},
+    "preferences": {
+        "prompt_key": "title",
+        "chosen_key": "source",
+        "rejected_key": "target",
+        "margin_key": "gap",
+    },
+    "unpaired": {"prompt_key": "title", "completion_key": "body", "label_key": "hated"},
     "contrastive": {"a_key": "title", "b_key": "body"},
 }
 

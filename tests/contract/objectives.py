@@ -57,13 +57,28 @@ PAIRS = {
     "rejected": _tokens(9),
     "chosen_counted": np.float32(np.arange(8) >= np.array([[2], [5], [3]])),
     "rejected_counted": np.float32(np.arange(8) >= np.array([[2], [5], [3]])),
+    "margin": np.array([0.5, 0.0, 0.0], np.float32),
     "weights": COUNTS,
 }
 """Prompts with two completions each, for the objectives on preferences."""
 
+UNPAIRED = {
+    "tokens": PAIRS["chosen"],
+    "counted": PAIRS["chosen_counted"],
+    "mismatched": PAIRS["rejected"],
+    "mismatched_counted": PAIRS["rejected_counted"],
+    "label": np.array([1, 0, 1], np.int32),
+    "weights": COUNTS,
+}
+"""Prompts with one completion each."""
+
 DISTILL = {"kind": "distill", "teacher": "large"}
 
-PARTS = {"multi_token": {"ahead": {"kind": "mtp", "n": 2}}, "early_exit": {"n_layers": 4}}
+PARTS = {
+    "multi_token": {"ahead": {"kind": "mtp", "n": 2}},
+    "early_exit": {"n_layers": 4},
+    "reward": {"pool": {"kind": "scalar"}},
+}
 """What a decoder needs for an objective, beside the parts of LLaMA."""
 
 LISTED = ("seq2seq", "contrastive")
@@ -79,6 +94,9 @@ ROWS = [
     Row("objective", "prefix", {"kind": "prefix_lm"}),
     Row("objective", "distill", DISTILL),
     Row("objective", "dpo", {"kind": "dpo", "reference": "before"}),
+    Row("objective", "kto", {"kind": "kto", "reference": "before"}),
+    Row("objective", "reward", {"kind": "reward"}),
+    Row("objective", "dpo as simpo", {"kind": "dpo", "loss": "simpo"}),
     Row("objective", "orpo", {"kind": "orpo"}),
     Row("objective", "simpo", {"kind": "orpo", "loss": "simpo", "nll": 0.0}),
     Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
@@ -87,10 +105,21 @@ ROWS = [
 ]
 
 CHANGES = {
+    "kto": {
+        "reference": "another",
+        "loss": "apo_zero",
+        "beta": 0.3,
+        "desirable": 2.0,
+        "undesirable": 2.0,
+        "chunk": Change(4, result=False),
+    },
+    "reward": {"centering": 0.5},
     "dpo": {
         "reference": "another",
         "loss": "ipo",
         "beta": 0.3,
+        "length_normalised": True,
+        "gamma": Change(1.0, row="dpo as simpo"),
         "label_smoothing": 0.2,
         "sft": 0.5,
         "divergence": "js_divergence",

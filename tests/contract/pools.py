@@ -23,12 +23,14 @@ ROWS = [
         CLASSIFIER | {"activation": "gelu", "map_bias": False, "norm": {"kind": "layer_norm"}},
         first,
     ),
+    pool("scalar", {"kind": "scalar"}, end),
     pool("sentence", {"kind": "sentence"}),
     pool("sentence with a map", {"kind": "sentence", "activation": "tanh", "normalize": False}),
     pool("sentence of the first", {"kind": "sentence", "reads": "first"}, first),
 ]
 
 CHANGES = {
+    "scalar": {"reads": "mean", "bias": False, "dropout": 0.5},
     "classifier": {
         "width": 7,
         "n_classes": 4,

@@ -457,10 +457,12 @@ class OfPool(Subject):
     def __init__(self, kind: Any, row: Row) -> None:
         super().__init__()
         self.it = kind.build(DIM)
-        self.width = getattr(kind, "n_classes", None) or kind.width or DIM
+        scalar = kind.kind == "scalar"
+        self.width = 1 if scalar else getattr(kind, "n_classes", None) or kind.width or DIM
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         y = self.it(x, ctx)
+        y = y[:, None] if y.ndim == 1 else y
         return mx.broadcast_to(y[:, None], (*x.shape[:2], self.width))
 
 

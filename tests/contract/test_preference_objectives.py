@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 from mlx_transformers.core.context import Context
 
 from .models import LLAMA
-from .objectives import PAIRS
+from .objectives import PAIRS, UNPAIRED
 from .suite import VOCAB, parse, randomize
 
 BATCH = {name: mx.array(array) for name, array in PAIRS.items()}
@@ -113,6 +113,76 @@ def test_orpo_is_the_odds_ratio_beside_the_likelihood():
     nll, apart = -good, 0.2 * np.log1p(np.exp(-odds))
     assert float(found.total) == pytest.approx(((apart + 0.7 * nll) * w).sum(), rel=1e-4)
     assert float(found.parts["nll"]) == pytest.approx((nll * w).sum(), rel=1e-4)
+
+
+def scored(kind):
+    """A reward model of random weights, and its rewards of both sides, from each row by itself."""
+    table = LLAMA | {"kind": kind, "pool": {"kind": "scalar"}}
+    if kind == "encoder":
+        table = {name: value for name, value in table.items() if name != "head"}
+    model = randomize(parse("model", table).build(VOCAB), 4)
+    rewards = {}
+    for side in ("chosen", "rejected"):
+        rewards[side] = []
+        for tokens, counted in zip(PAIRS[side], PAIRS[f"{side}_counted"], strict=True):
+            end = int(np.flatnonzero(counted)[-1]) + 2
+            tokens = mx.array(tokens[None, : min(end, len(counted))])
+            ctx = Context()
+            x = model.features(model.embedded({"tokens": tokens}, ctx), ctx)
+            rewards[side].append(float(model.pooled(x, ctx)[0]))
+    return model, np.array(rewards["chosen"]), np.array(rewards["rejected"])
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_a_reward_model_is_bradley_terry_on_the_last_token_of_each_side(kind):
+    model, good, bad = scored(kind)
+    found = loss_of({"kind": "reward", "centering": 0.1}, model=model)
+    w, apart = PAIRS["weights"], good - bad
+    each = np.log1p(np.exp(PAIRS["margin"] - apart)) + 0.1 * (good + bad) ** 2
+    assert float(found.total) == pytest.approx((each * w).sum(), rel=1e-4)
+    assert float(found.parts["accuracy"]) == ((good > bad) * w).sum()
+    p = 1 / (1 + np.exp(-apart))
+    assert float(found.parts["brier"]) == pytest.approx(((1 - p) ** 2 * w).sum(), rel=1e-4)
+    sure = np.maximum(p, 1 - p)
+    assert float(found.parts["confidence"]) == pytest.approx((sure * w).sum(), rel=1e-4)
+
+
+def test_kto_weighs_good_and_bad_rows_against_the_kl_of_mismatched_ones():
+    model, reference = model_of(1), model_of(2)
+    table = {"kind": "kto", "reference": "r", "beta": 0.3, "undesirable": 2.0}
+    batch = {name: mx.array(array) for name, array in UNPAIRED.items()}
+    found = loss_of(table, batch, model=model, reference=reference)
+    ratio, other = (
+        log_probs(model, side)[0] - log_probs(reference, side)[0] for side in ("chosen", "rejected")
+    )
+    w, label = UNPAIRED["weights"], UNPAIRED["label"]
+    kl = max(0.0, (other * w).sum() / w.sum())
+    value = 1 / (1 + np.exp(-0.3 * np.where(label > 0, ratio - kl, kl - ratio)))
+    each = np.where(label > 0, 1.0, 2.0) * (1 - value)
+    assert float(found.total) == pytest.approx((each * w).sum(), rel=1e-4)
+    assert float(found.parts["kl"]) == pytest.approx(kl * w.sum(), rel=1e-4, abs=1e-6)
+
+
+def test_simpo_is_an_option_of_dpo():
+    model = model_of(1)
+    one = loss_of({"kind": "dpo", "loss": "simpo", "beta": 2.0, "gamma": 0.5}, model=model)
+    table = {"kind": "orpo", "loss": "simpo", "beta": 2.0, "gamma": 0.5, "nll": 0.0}
+    assert float(one.total) == pytest.approx(float(loss_of(table, model=model).total), rel=1e-5)
+    cpo = loss_of({"kind": "dpo", "loss": "cpo"}, model=model)
+    same = loss_of({"kind": "orpo", "loss": "cpo"}, model=model)
+    assert float(cpo.total) == pytest.approx(float(same.total), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"loss": "simpo", "reference": "r"}, "compares with no reference"),
+        ({"gamma": 1.0}, "margin of loss 'simpo'"),
+    ],
+)
+def test_options_of_dpo_without_an_effect_are_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        parse("objective", {"kind": "dpo"} | table)
 
 
 def test_exo_needs_label_smoothing():

@@ -70,7 +70,9 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
     batch: dict[str, mx.array] = {"tokens": mx.random.randint(0, 13, (2, 10))}
     if row.kind == "prefix_lm":
         batch = {name: mx.array(array) for name, array in objectives.PREFIX.items()}
-    if row.kind in ("dpo", "orpo"):
+    if row.kind == "kto":
+        batch = {name: mx.array(array) for name, array in objectives.UNPAIRED.items()}
+    if row.kind in ("dpo", "orpo", "reward"):
         batch = {name: mx.array(array) for name, array in objectives.PAIRS.items()}
     if row.kind in objectives.BATCHES:
         model = fakes.model_of(row.kind, 13)

@@ -75,6 +75,43 @@ def test_both_completions_of_a_preference_share_their_prompt(data):
         assert eval(prompt[:-1]) == int(sides["chosen"]) != int(sides["rejected"])
 
 
+def rows_of(kind, tmp_path, text, **options):
+    """The first rows of a file of records, in order."""
+    path = tmp_path / f"{kind}.jsonl"
+    path.write_text(text)
+    table = {"path": str(path), "tokenizer": {"kind": "byte"}, "valid_fraction": 0.0}
+    table = Data.model_validate(table | {"batch": {"kind": kind, **options}})
+    setting = BatchSetting(seq_len=16, seed=0, shuffle=False)
+    return table.batch.train(prepare(table), setting).batch(np.arange(2))
+
+
+def test_an_unpaired_row_has_its_label_and_the_completion_of_another_row(data, tmp_path):
+    text = (
+        '{"prompt": "1+1=", "completion": "2", "label": true}\n'
+        '{"prompt": "2+2=", "completion": "7", "label": "bad"}\n'
+    )
+    rows = rows_of("unpaired", tmp_path, text)
+    assert rows["label"].tolist() == [1, 0]
+    decode = ByteTokenizer().decode
+    for i, prompt in enumerate(("1+1=", "2+2=")):
+        own, other = (rows[name][i] for name in ("tokens", "mismatched"))
+        assert decode(own).startswith(prompt)
+        assert decode(other).startswith(prompt)
+        counted = other[1:][rows["mismatched_counted"][i] > 0]
+        assert decode(counted)[0] in "27"
+    with pytest.raises(DataError, match=r"unpaired\.jsonl:1.*'label' is 'so so'"):
+        rows_of("unpaired", tmp_path, text.replace("true", '"so so"'))
+
+
+def test_a_preference_may_have_a_margin(data, tmp_path):
+    text = '{"prompt": "a", "chosen": "b", "rejected": "c", "gap": 1.5}\n' * 2
+    assert rows_of("preferences", tmp_path, text)["margin"].tolist() == [0, 0]
+    found = rows_of("preferences", tmp_path, text, margin_key="gap")
+    assert found["margin"].tolist() == [1.5, 1.5]
+    with pytest.raises(DataError, match="a margin is a finite number"):
+        rows_of("preferences", tmp_path, text.replace("1.5", "null"), margin_key="gap")
+
+
 def test_a_missing_field_is_named(data, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b"}\n')
     table = data("preferences").model_copy(

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pieces import Piece, Record
+from ..pieces import Piece, Record, RowError
 from ..prepared import Prepared
 from ..records import Records
 from ..shards import Split
@@ -25,7 +25,8 @@ class Preferences(RecordKind):
 
     `chosen`, `rejected` [B, T + 1]: prompt and completion, padded on the right; `chosen_counted`,
     `rejected_counted` [B, T]: 1 where a token of the completion or its end-of-text token is
-    predicted; `weights` [B], 1 for a real row, 0 for padding. Longer rows lose their end.
+    predicted; `margin` [B]: how much better the chosen one is, 0 without `margin_key`;
+    `weights` [B], 1 for a real row, 0 for padding. Longer rows lose their end.
     """
 
     kind: Literal["preferences"] = "preferences"
@@ -34,6 +35,7 @@ class Preferences(RecordKind):
         "chosen_counted",
         "rejected",
         "rejected_counted",
+        "margin",
         "weights",
     )
 
@@ -43,24 +45,47 @@ class Preferences(RecordKind):
     """Field of the preferred completion."""
     rejected_key: str = "rejected"
     """Field of the other completion."""
+    margin_key: str | None = None
+    """Field of a number, how much better the chosen completion is; none: all margins are 0."""
 
     def _keys(self) -> tuple[str, ...]:
         return self.prompt_key, self.chosen_key, self.rejected_key
 
     def cache_key(self) -> dict[str, object]:
-        return super().cache_key() | {"preferences": list(self._keys())}
+        margin = [self.margin_key] if self.margin_key else []
+        return super().cache_key() | {"preferences": [*self._keys(), *margin]}
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(2 * seq_len, 2 * seq_len)
 
     def accept(self, piece: Piece) -> Piece:
-        return with_words(piece, self.kind, self._keys(), self._keys())
+        margin = (self.margin_key,) if self.margin_key else ()
+        checked = with_words(piece, self.kind, (*self._keys(), *margin), self._keys())
+        assert checked.record is not None, "with_words has seen to it"
+        self._margin(checked.record, checked.where)
+        return checked
+
+    def _margin(self, record: Record, where: str = "a record") -> float:
+        """The margin of a record.
+
+        Raises:
+            RowError: it is not a finite number.
+        """
+        value = record[self.margin_key] if self.margin_key else 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+            raise RowError(
+                f"{where}: the field '{self.margin_key}' is {value!r:.60}, and a margin is a "
+                "finite number."
+            )
+        return float(value)
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
         prompt, *completions = (string(record, key) for key in self._keys())
-        return [part for each in completions for part in answered(tokenizer, prompt, each)]
+        sides = [part for each in completions for part in answered(tokenizer, prompt, each)]
+        margin = [list(repr(self._margin(record)).encode())] if self.margin_key else []
+        return [*sides, *margin]
 
     def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
@@ -68,7 +93,8 @@ class Preferences(RecordKind):
         seq_len = setting.seq_len
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
-            out: dict[str, ArrayLike] = {"weights": np.float32(1)}
+            margin = float(bytes(fields[4].astype(np.uint8))) if len(fields) > 4 else 0.0
+            out: dict[str, ArrayLike] = {"weights": np.float32(1), "margin": np.float32(margin)}
             for side, at in zip(SIDES, (0, 2), strict=True):
                 tokens, counted = (field[: seq_len + 1] for field in fields[at : at + 2])
                 out |= {side: tokens, f"{side}_counted": counted[1:].astype(np.float32)}
@@ -76,5 +102,6 @@ class Preferences(RecordKind):
 
         widths = {side: [seq_len + 1] for side in SIDES}
         widths |= {f"{side}_counted": [seq_len] for side in SIDES}
-        examples = RecordExamples(Records(prepared, split, 4), setting, train=train)
+        n_fields = 5 if self.margin_key else 4
+        examples = RecordExamples(Records(prepared, split, n_fields), setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)

@@ -22,7 +22,8 @@ class Arithmetic(GeneratedCorpus):
     """Questions of arithmetic (`prompt`) with their answers (`completion`): "12+7=" and "19".
 
     For preferences, the answer is also `chosen` and a number near it `rejected`; for rewards that
-    can be checked it is `answer`; `text` is the question with its answer.
+    can be checked it is `answer`; `attempt` is one of the two answers and `label` whether it is
+    right; `text` is the question with its answer.
     """
 
     name = "arithmetic"
@@ -41,5 +42,7 @@ class Arithmetic(GeneratedCorpus):
             "chosen": str(answer),
             "rejected": str(answer + slip),
             "answer": str(answer),
+            "attempt": str(answer if slip > 0 else answer + slip),
+            "label": slip > 0,
             "text": f"{prompt}{answer}",
         }

@@ -1,0 +1,123 @@
+"""KTO: preferences without pairs, from completions that are each labelled good or bad."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from ..core.context import Context
+from ..core.loss import Loss, Unit
+from ..core.task import Task
+from ..ops.preference import kto, kto_zero
+from .chunked_loss import ChunkedLoss, with_aux
+from .objective import Arrays, ChunkedKind, VocabularyModel
+
+
+class Kto(ChunkedKind):
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024), equation 8: a good completion should
+    become likelier than the reference has it, by more than the policy has moved elsewhere; a bad
+    one less likely.
+
+    How far the policy has moved is its KL from the reference, estimated on prompts with
+    completions of other prompts, over the microbatch. Reported per row: `kl`, `accuracy` (the sign
+    of the reward agrees with the label), and the implicit rewards `beta (log p - log p_reference)`
+    of good and of bad rows, each averaged over all rows.
+    """
+
+    kind: Literal["kto"] = "kto"
+    requires: ClassVar[tuple[str, ...]] = (
+        "tokens",
+        "counted",
+        "mismatched",
+        "mismatched_counted",
+        "label",
+        "weights",
+    )
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
+    unit: ClassVar[Unit] = "text"
+    reference: str | None = None
+    """Run of the reference policy, by name or folder; its best checkpoint. Unset: no reference, as
+    if all completions were equally likely before."""
+    loss: Literal["kto", "apo_zero"] = "kto"
+    """"apo_zero" compares with zero in place of the KL (D'Oosterlinck et al. 2024)."""
+    beta: float = Field(0.1, gt=0)
+    """Strength of the bond to the reference, β."""
+    desirable: float = Field(1.0, gt=0)
+    """Weight of good completions; with n_good and n_bad rows, keep desirable · n_good within 1 to
+    4/3 of undesirable · n_bad (section 4.2 of the paper)."""
+    undesirable: float = Field(1.0, gt=0)
+    """Weight of bad completions."""
+
+    def frozen(self) -> dict[str, str]:
+        return {} if self.reference is None else {"reference": self.reference}
+
+    def build(self) -> "KtoObjective":
+        return KtoObjective(self)
+
+
+class KtoObjective:
+    """`(models, batch, ctx) -> Loss` per row, where models may have a "reference", and batch is
+    that of the kind `unpaired`."""
+
+    def __init__(self, config: Kto) -> None:
+        self.config, self.head = config, ChunkedLoss.of(config)
+
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
+        config, weights, label = self.config, batch["weights"], batch["label"]
+        ratio = self._log_ratio(models, batch["tokens"], batch["counted"], ctx)
+        kl, loss = mx.array(0.0), kto_zero
+        if config.loss == "kto":
+            others = (batch["mismatched"], batch["mismatched_counted"])
+            apart = mx.stop_gradient(self._log_ratio(models, *others, Context()))
+            mean = (apart * weights).sum() / mx.maximum(weights.sum(), 1)
+            kl, loss = mx.maximum(mean, 0.0), kto
+        each = loss(
+            ratio,
+            label,
+            kl,
+            beta=config.beta,
+            desirable=config.desirable,
+            undesirable=config.undesirable,
+        )
+        total = (each * weights).sum()
+        reward = config.beta * mx.stop_gradient(ratio)
+        good = (label > 0) * weights
+        parts = {
+            "loss": mx.stop_gradient(total),
+            "kl": kl * weights.sum(),
+            "accuracy": (((reward > 0) == (label > 0)) * weights).sum(),
+            "reward_good": (reward * good).sum(),
+            "reward_bad": (reward * (weights - good)).sum(),
+        }
+        return with_aux(total, weights.sum(), parts, ctx)
+
+    def _log_ratio(
+        self,
+        models: Mapping[str, VocabularyModel],
+        tokens: mx.array,
+        counted: mx.array,
+        ctx: Context,
+    ) -> mx.array:
+        """The log-ratio of policy and reference of each row's counted tokens, `[B]`."""
+        found = sequence_log_prob(models["model"], tokens, counted, ctx, self.head)
+        if "reference" not in models:
+            return found
+        before = sequence_log_prob(models["reference"], tokens, counted, Context(), self.head)
+        return found - mx.stop_gradient(before)
+
+
+def sequence_log_prob(
+    model: VocabularyModel, tokens: mx.array, counted: mx.array, ctx: Context, head: ChunkedLoss
+) -> mx.array:
+    """The log-probability in nats of the counted tokens of each row, `[B]`.
+
+    Args:
+        model: the policy.
+        tokens: `[B, T + 1]`.
+        counted: `[B, T]`, 1 where a predicted token counts.
+        ctx: of the forward pass.
+        head: computes the log-probabilities in chunks.
+    """
+    h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
+    return (head.log_probs(model, h, tokens[:, 1:]) * counted).sum(axis=1)
