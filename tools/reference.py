@@ -24,14 +24,22 @@ import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on th
 # isort: split
 import mlx.core as mx
 import numpy as np
-from reference_adapt import chat, compression, distillation, json_form, losses, metrics, numeric
+from reference_adapt import (
+    chat,
+    compression,
+    distillation,
+    json_form,
+    losses,
+    metrics,
+    model_form,
+    numeric,
+)
 from reference_groups import (
     depth,
     evoformer,
     experts,
     front_ends,
     gated,
-    long_filters,
     low_rank,
     recurrences,
     retention,
@@ -44,10 +52,10 @@ from reference_groups.case import Arrays, Case, Rule, read_arrays
 
 RULES: dict[int, tuple[Rule, ...]] = {
     1: retention.RULES,
-    2: (*sparse.RULES, *low_rank.RULES, *long_filters.RULES),
-    3: (*state_space.RULES, *long_filters.RULES),
-    4: (*gated.RULES, *scans.RULES, *recurrences.RULES, *long_filters.RULES),
-    5: (*experts.RULES, *long_filters.RULES),
+    2: (*sparse.RULES, *low_rank.RULES),
+    3: state_space.RULES,
+    4: (*gated.RULES, *scans.RULES, *recurrences.RULES),
+    5: experts.RULES,
     6: depth.RULES,
     7: reversible.RULES,
     11: evoformer.RULES,
@@ -79,7 +87,11 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
             values = json_form.run(folder, meta, (*chat.RULES, *metrics.RULES))
             (out / f"{folder.name}.json").write_text(json.dumps(values) + "\n")
             return report(folder, json_form.score(folder, meta, values))
-        if "form" in meta:
+        if meta.get("form") == "model":
+            got = model_form.run(folder, meta, model_form.RULES)
+            expected = read_arrays(folder / "expected.safetensors")
+            result = model_form.score(meta, got, expected)
+        elif "form" in meta:
             got = compute_variants(folder, meta)
             result = score_variants(meta, got, read_arrays(folder / "expected.safetensors"))
         else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from ..core.errors import RecipeError
@@ -120,13 +121,13 @@ def _frozen_optimizer(recipe: Recipe, model: Model) -> Optimizer:
     return recipe.optim.build(model, recipe.train.steps)
 
 
-def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Model]:
+def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, nn.Module]:
     """Load the frozen models of the objective by role, such as a teacher.
 
     Raises:
         RecipeError: one was trained with another tokenizer.
     """
-    found: dict[str, Model] = {}
+    found: dict[str, nn.Module] = {}
     for role, run in recipe.objective.frozen().items():
         model, theirs = load(run)
         if theirs.fingerprint() != tokenizer.fingerprint():

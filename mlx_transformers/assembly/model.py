@@ -5,6 +5,7 @@ import mlx.core as mx
 from ..core.errors import RecipeError
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.freeze import freeze
+from ..layers.packed import pack_layers
 from ..models.model import Model, layers_of, recompute_layers
 from .recipe import Recipe
 
@@ -32,7 +33,10 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, *, reads_text: bool = True
             f"{tokenizer.text_id_limit}: leave model.vocab_size out, or make it larger."
         )
     mx.random.seed(recipe.train.seed)
-    return _model(recipe, tokenizer.vocab_size)
+    model = _model(recipe, tokenizer.vocab_size)
+    if recipe.packed is not None:
+        pack_layers(model, recipe.packed.choices(model))
+    return model
 
 
 def recipe_vocab_size(recipe: Recipe) -> int | None:

@@ -12,7 +12,8 @@ from ..convert.checkpoint import read_tensors
 from ..convert.config import HfConfig, read_config
 from ..convert.family import BUFFERS, Family, read, readable
 from ..convert.gguf import read_gguf
-from ..convert.quantized import decoded
+from ..convert.packed import PackedTensor, packed_ours
+from ..convert.quantized import decoded, packed_by_mlx
 from ..convert.registry import family_of
 from ..convert.sentence_transformers import sentence_pool
 from ..convert.weights import renamed, to_ours
@@ -20,6 +21,7 @@ from ..core.errors import ConvertError, MlxtError
 from ..data.tokenizers.gguf import read_metadata
 from ..data.tokenizers.published import read_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.packed import DTYPES, Packed, pack_layers, packed_table, set_parts
 from ..models.model import Model, ModelKind
 from ..recipe.config import Config
 from ..recipe.load import resolve_data
@@ -48,12 +50,14 @@ class Published:
         model: the module with its weights, in float32.
         family: the family that it was read as.
         config: its config.json.
+        packed: the `[packed]` table of its recipe, if weights are packed.
     """
 
     table: dict[str, Any]
     model: Model
     family: Family
     config: HfConfig
+    packed: Packed | None = None
 
 
 def read_published(folder: Path, config_file: str = CONFIG) -> Published:
@@ -103,6 +107,7 @@ def published(
         ConvertError: as `read_published`.
     """
     family = family or family_of(config)
+    packed = renamed(packed_by_mlx(tensors, config), family.renames, ())
     tensors = decoded(tensors, config)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     config.tensors = frozenset(theirs)
@@ -117,8 +122,29 @@ def published(
             weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied)
         )
     model.update(tree_unflatten(list(ours.items())))
+    settings = None
+    if packed:
+        settings = keep_packed(model, packed_ours(weights, ours, packed))
     mx.eval(model.parameters())
-    return Published(table, model, family, config)
+    return Published(table, model, family, config, settings)
+
+
+def keep_packed(model: Model, packed: Mapping[str, PackedTensor]) -> Packed | None:
+    """Put packed weights into a model that holds them dequantized.
+
+    Returns:
+        The table `[packed]` of its recipe; None if no weight stays packed.
+    """
+    if not packed:
+        return None
+    hows = {name.removesuffix(".weight"): tensor.how for name, tensor in packed.items()}
+    every = list(hows.values())
+    usual = max(dict.fromkeys(every), key=every.count)
+    dtypes = [t.parts[1].dtype for t in packed.values() if len(t.parts) == 3]
+    pack_layers(model, hows)
+    for name, tensor in packed.items():
+        set_parts(model, name.removesuffix(".weight"), tensor.parts)
+    return packed_table(model, usual, hows, next((n for n in DTYPES if DTYPES[n] in dtypes), None))
 
 
 def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:

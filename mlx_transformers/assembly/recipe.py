@@ -9,6 +9,7 @@ from pydantic import PrivateAttr, model_validator
 from ..core.errors import RecipeError
 from ..data.config import Data
 from ..data.kinds import BatchKind
+from ..layers.packed import Packed
 from ..models.model import ModelKind
 from ..objectives.objective import ObjectiveKind
 from ..optim.kinds import OptimizerKind
@@ -41,6 +42,8 @@ class Recipe(Config):
     """Interval and size of evaluations."""
     checkpoint: Checkpoints
     """Interval and number of checkpoints."""
+    packed: Packed | None = None
+    """Weights that are stored in few bits; none in a model that is trained whole."""
     log: Log = Log()
     """Reports, samples and trackers during the run."""
 

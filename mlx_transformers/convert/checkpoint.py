@@ -43,8 +43,13 @@ def read_tensors(folder: Path) -> dict[str, mx.array]:
     raise ConvertError(f"{folder} has no {SINGLE} and no {INDEX}.")
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, mx.array]) -> None:
+def write_tensors(folder: Path, tensors: Mapping[str, mx.array], made_for: str = "pt") -> None:
     """Write tensors as transformers does: one file, or numbered ones with an index.
+
+    Args:
+        folder: where to.
+        tensors: by name.
+        made_for: the library that the files name: `pt`, or `mlx`.
 
     Raises:
         OSError: the disk refuses.
@@ -58,12 +63,12 @@ def write_tensors(folder: Path, tensors: Mapping[str, mx.array]) -> None:
         shards[-1][name] = array
         size += array.nbytes
     if len(shards) == 1:
-        mx.save_safetensors(str(folder / SINGLE), shards[0], {"format": "pt"})
+        mx.save_safetensors(str(folder / SINGLE), shards[0], {"format": made_for})
         return
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        mx.save_safetensors(str(folder / file), shard, {"format": "pt"})
+        mx.save_safetensors(str(folder / file), shard, {"format": made_for})
         places |= dict.fromkeys(shard, file)
     total = sum(array.nbytes for array in tensors.values())
     table = {"metadata": {"total_size": total}, "weight_map": places}

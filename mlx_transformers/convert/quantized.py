@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..core.errors import ConvertError
 from .config import STORAGE, HfConfig
+from .packed import PackedTensor, packed_tensors, without_parts
 
 Tensors = dict[str, mx.array]
 SCALE = re.compile(r"(?P<weight>.*)_scale(_inv)?")
@@ -49,7 +50,7 @@ def decoded(tensors: Mapping[str, mx.array], config: HfConfig) -> Tensors:
     settings = [config.data[key] for key in STORAGE if config.data.get(key)]
     method = next((str(s.get("quant_method", "")) for s in settings if isinstance(s, dict)), "")
     out = {name: array for name, array in tensors.items() if not ACTIVATIONS.search(name)}
-    _decode_mlx(out, settings)
+    out = without_parts(out, packed_by_mlx(out, config))
     _refuse_packed(out, method, config.where)
     _decode_scaled(out, settings)
     _decode_int8(out)
@@ -121,37 +122,14 @@ def _decode_int8(tensors: Tensors) -> None:
         tensors.pop(f"{weight}_format", None)
 
 
-def _decode_mlx(tensors: Tensors, settings: list[Any]) -> None:
-    """Decode MLX's matrices: groups of integers packed in 32 bits, with scales and biases."""
-    own: dict[str, Any] = next((s for s in settings if isinstance(s, dict)), {})
-    for name in [n for n in tensors if n.endswith(".scales")]:
-        module = name.removesuffix(".scales")
-        weight, biases = tensors.get(f"{module}.weight"), tensors.get(f"{module}.biases")
-        if weight is None or weight.dtype != mx.uint32:
-            continue
-        if biases is None:
-            raise ConvertError(
-                f"The tensor {module}.weight is packed by mlx's mode '{own.get('mode', 'mxfp4')}', "
-                "which isn't decoded here; 'affine' is."
-            )
-        scales = tensors.pop(name)
-        del tensors[f"{module}.biases"]
-        entry = own.get(module)
-        size = int((entry if isinstance(entry, dict) else own).get("group_size", 64))
-        bits = weight.shape[-1] * 32 // (scales.shape[-1] * size)
-        try:
-            tensors[f"{module}.weight"] = mx.dequantize(
-                weight,
-                scales.astype(mx.float32),
-                biases.astype(mx.float32),
-                group_size=size,
-                bits=bits,
-            )
-        except ValueError as error:
-            raise ConvertError(
-                f"The tensor {module}.weight can't be decoded with groups of {size} and {bits} "
-                f"bits: {error}."
-            ) from error
+def packed_by_mlx(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, PackedTensor]:
+    """Return the weights that MLX packed, by name, before `decoded` drops the config's tables.
+
+    Raises:
+        ConvertError: a weight isn't packed as the config says.
+    """
+    settings = [config.data[key] for key in STORAGE if isinstance(config.data.get(key), dict)]
+    return packed_tensors(tensors, settings[0] if settings else {})
 
 
 def _refuse_packed(tensors: Tensors, method: str, where: str) -> None:

@@ -8,7 +8,7 @@ quantized one) is an error: it would be lost.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -16,6 +16,7 @@ from ..core.errors import ConvertError, nearest
 from .rows import Row, as_tuple
 from .transforms import Transform
 
+T = TypeVar("T")
 SHOWN = 8
 """Tensors named per fault."""
 
@@ -122,8 +123,8 @@ def to_theirs(table: Sequence[Row], ours: Mapping[str, mx.array]) -> dict[str, m
 
 
 def renamed(
-    theirs: Mapping[str, mx.array], renames: Sequence[tuple[str, str]], dropped: Sequence[str]
-) -> dict[str, mx.array]:
+    theirs: Mapping[str, T], renames: Sequence[tuple[str, str]], dropped: Sequence[str]
+) -> dict[str, T]:
     """Return the tensors of a published file under the names that transformers saves today.
 
     Args:
@@ -134,7 +135,7 @@ def renamed(
     Raises:
         ConvertError: two tensors would get one name.
     """
-    out: dict[str, mx.array] = {}
+    out: dict[str, T] = {}
     for name, array in theirs.items():
         new = name
         for pattern, replacement in renames:

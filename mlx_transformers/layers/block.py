@@ -271,8 +271,7 @@ class BlockModule(nn.Module):
             return self._over(name, ctx)
 
         def mix(h: mx.array) -> mx.array:
-            out: tuple[mx.array, State] = self[name].step(h, state[name], ctx)
-            y, after[name] = out
+            y, after[name] = self[name].step(h, state[name], ctx)
             return y
 
         return mix
@@ -290,8 +289,7 @@ class BlockModule(nn.Module):
         ctx, after = self._with_position(ctx), dict(state)
 
         def mix(h: mx.array) -> mx.array:
-            out: tuple[mx.array, State] = self[name].step(h, state[name], ctx)
-            y, after[name] = out
+            y, after[name] = self[name].step(h, state[name], ctx)
             return y
 
         residual: Residual = self[f"{name}_residual"]

@@ -16,7 +16,7 @@ from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
 from .kinds import HeadKind, NormKind
-from .linear import matrix
+from .linear import PackedMatrix, matrix
 from .parameter import LINEAR, Role
 
 
@@ -152,7 +152,7 @@ def refuse_without_map(activation: Activation | None, norm: Kind | None, map_bia
         raise ValueError("norm and map_bias have no effect without activation: there is no layer.")
 
 
-class LmHeadModule(nn.Module):
+class LmHeadModule(PackedMatrix):
     """`(h [B, T, D], table) -> logits [B, T, V]`: `transform`, then the `unembedding`."""
 
     roles: ClassVar[dict[str, Role]] = LINEAR
@@ -174,7 +174,7 @@ class LmHeadModule(nn.Module):
 
     def unembedding(self, table: nn.Embedding | None) -> Unembedding:
         """The unembedding; its weight is the embedding's `table` where they are tied."""
-        weight = self.weight if "weight" in self or table is None else matrix(table)
+        weight = self.matrix() if "weight" in self or table is None else matrix(table)
         return Unembedding(weight, self.get("bias"), self.softcap)
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:

@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..ops.packed import Packing, pack, unpack
+
 
 class WritesResidual:
     """Marks a module whose output is added to the residual stream.
@@ -16,6 +18,33 @@ class WritesResidual:
 
 class ResidualLinear(nn.Linear, WritesResidual):
     """`nn.Linear` whose output is added to the residual stream."""
+
+
+class PackedMatrix(nn.Module):
+    """A module that holds a weight `[..., out, in]`, plain or packed.
+
+    Attributes:
+        packing: how it is packed; None: it is plain.
+    """
+
+    packing: Packing | None = None
+
+    def pack(self, how: Packing) -> None:
+        """Pack the weight, which is frozen from now on."""
+        words, self.scales, *biases = pack(self.matrix(), how)
+        self.weight = words
+        if biases:
+            self.biases = biases[0]
+        self.packing = how
+        self.freeze(recurse=False, keys=["weight", "scales", "biases"][: 2 + len(biases)])
+
+    def matrix(self) -> mx.array:
+        """The weight, dequantized if it is packed."""
+        weight: mx.array = self.weight
+        if self.packing is None:
+            return weight
+        parts = [weight, self.scales, *([self.biases] if "biases" in self else [])]
+        return unpack(parts, self.packing)
 
 
 @runtime_checkable
@@ -39,8 +68,7 @@ def matrix(layer: nn.Module) -> mx.array:
         TypeError: the layer has no weight matrix.
     """
     if isinstance(layer, HasMatrix):
-        own: mx.array = layer.matrix()
-        return own
+        return layer.matrix()
     if isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return mx.dequantize(
             layer["weight"],
@@ -49,6 +77,7 @@ def matrix(layer: nn.Module) -> mx.array:
             group_size=layer.group_size,
             bits=layer.bits,
             mode=layer.mode,
+            dtype=None if layer.mode == "affine" else mx.float32,
         )
     if isinstance(layer, nn.Linear | nn.Embedding | nn.AllToShardedLinear | nn.ShardedToAllLinear):
         weight: mx.array = layer["weight"]

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from .linear import WritesResidual
+from .linear import PackedMatrix, WritesResidual
 
 Role = Literal["matrix", "table", "vector", "bias", "own"]
 """Role of a parameter:
@@ -46,6 +46,7 @@ OF_MLX: Mapping[type, dict[str, Role]] = {
     nn.RMSNorm: NORM,
     nn.QuantizedLinear: PACKED,
     nn.QuantizedEmbedding: PACKED,
+    PackedMatrix: {"scales": "own", "biases": "own"},
 }
 """Roles of the parameters of MLX's own modules."""
 

@@ -12,10 +12,9 @@ def custom_vjp(forward: Callable[..., Any], backward: Callable[..., Any]) -> Cal
     `backward` returns one gradient per primal. What it needs besides the primals must be among
     the outputs: an array that either closes over is a constant.
     """
-    run = mx.custom_function(forward)
+    run: Any = mx.custom_function(forward)
     run.vjp(backward)
-    called: Callable[..., Any] = run
-    return called
+    return run
 
 
 def recompute(forward: Callable[..., list[mx.array]]) -> Callable[..., list[mx.array]]:

@@ -61,8 +61,7 @@ def rank_correction(measure: Measure, n: int) -> Floats:
     if measure == "fout":
         return fourier_endpoint(n)[None]
     if measure == "legs":
-        terms: np.ndarray = np.sqrt(np.arange(n) + 0.5)
-        return terms[None]
+        return np.sqrt(np.arange(n) + 0.5)[None]
     root = np.sqrt(np.arange(n) + 0.5)
     odd = np.arange(n) % 2 == 1
     return np.stack([root * odd, root * ~odd])

@@ -35,8 +35,7 @@ def layer_norm(x: xD, weight: D | None, bias: D | None, eps: float) -> xD:
 def l2_norm(x: xD, eps: float) -> xD:
     """`x / sqrt(sum(x²) + eps)`: vectors of length 1, in x's shape and dtype."""
     width = x.shape[-1]
-    scale: float = width**-0.5
-    return rms_norm(x, None, eps / width) * scale
+    return rms_norm(x, None, eps / width) * width**-0.5
 
 
 def rms_norm_naive(x: xD, weight: D | None, eps: float) -> xD:

@@ -56,10 +56,6 @@ class Packing:
             return f"there are no groups of {self.group_size}; take 32, 64 or 128"
         return None
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Return whether a matrix of this shape can be packed."""
-        return shape[-1] % self.group_size == 0
-
     @property
     def bits_per_weight(self) -> float:
         """Bits of a weight on average, its share of the scales included (16 bits in `affine`)."""

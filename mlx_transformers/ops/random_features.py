@@ -94,5 +94,4 @@ def orthogonal_projection(
         norms = np.full(n_features, width**0.5)
     else:
         norms = np.linalg.norm(rng.standard_normal((n_features, width)), axis=1)
-    features: np.ndarray = norms[:, None] * directions
-    return features.astype(np.float32)
+    return (norms[:, None] * directions).astype(np.float32)

@@ -130,8 +130,7 @@ def _parameters(folder: RunFolder) -> int | None:
             header = json.loads(file.read(length))
     except (OSError, TypeError, ValueError, struct.error):
         return None  # none yet, or damaged: for those who load it to complain about
-    sizes: list[int] = [math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__"]
-    return sum(sizes)
+    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
 
 
 def headline(run: Run) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_unflatten
 
 from ..core.errors import CheckpointError
 from ..core.tree import assign
@@ -47,6 +48,12 @@ def restore_model(model: nn.Module, saved: Tree, what: str = "model") -> None:
     Raises:
         CheckpointError: as `check`; the model is unchanged.
     """
+    live = dict(named_leaves(model.parameters()))
+    wide = [
+        (name, array.astype(live[name].dtype) if _is_narrow(name, array, live) else array)
+        for name, array in named_leaves(saved)
+    ]
+    saved = tree_unflatten(wide)
     check(model.parameters(), saved, what)
     model.update(saved)
 
@@ -61,6 +68,17 @@ def restore_state(live: dict[str, Any], saved: Tree, what: str) -> None:
     """
     check(live, saved, what)
     assign(live, saved)
+
+
+def _is_narrow(name: str, array: mx.array, live: dict[str, mx.array]) -> bool:
+    """Whether an array is a packed weight's scales, which disks hold in 16 bits."""
+    held = live.get(name)
+    return (
+        name.endswith((".scales", ".biases"))
+        and held is not None
+        and held.dtype == mx.float32
+        and array.dtype in (mx.float16, mx.bfloat16)
+    )
 
 
 def _describe(array: mx.array) -> str:

@@ -162,8 +162,7 @@ def _mean(found: list[tuple[Any, float]], weight: float) -> float | list[float]:
         return [
             sum(v * w for v, w in zip(column, weights, strict=True)) / weight for column in columns
         ]
-    total: float = sum(value * w for value, w in found)
-    return total / weight
+    return sum(value * w for value, w in found) / weight
 
 
 def memory() -> dict[str, float]:

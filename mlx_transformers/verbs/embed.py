@@ -121,9 +121,8 @@ def open_embedder(
 def cosines(vectors: np.ndarray) -> np.ndarray:
     """Return the cosine of every two of N vectors, `[N, N]`."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
-    cosines: np.ndarray = unit @ unit.T
-    return cosines
+    unit = vectors / np.maximum(lengths, 1e-12)
+    return unit @ unit.T
 
 
 def write_vectors(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:

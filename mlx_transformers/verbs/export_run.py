@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..convert.fold_scale import fold_scales
 from ..convert.gguf import as_gguf, told_by, write_gguf
 from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
+from ..convert.packed import PackedTensor, packed_theirs, quantization_table, with_parts
 from ..convert.weights import to_theirs
 from ..core.errors import ConvertError, unknown
 from ..core.parse import read_table
@@ -29,6 +30,7 @@ from ..core.paths import inside, plain_name
 from ..data.tokenizers.gguf import write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.packed import plain_parameters, stored_parts
 from ..runs.folder import RUNS, find_checkpoint
 
 MULTI_TOKEN = "ahead."
@@ -46,6 +48,7 @@ class Exportable:
         config: its config.json.
         parameters: its weights under our names, in float32.
         tokenizer: its tokenizer.
+        packed: its packed weights under our names; `parameters` has them dequantized.
     """
 
     table: dict[str, Any]
@@ -53,6 +56,7 @@ class Exportable:
     config: dict[str, Any]
     parameters: dict[str, mx.array]
     tokenizer: Tokenizer
+    packed: dict[str, PackedTensor] = field(default_factory=dict)
 
     def tensors(self, family: Family | None = None) -> dict[str, mx.array]:
         """Return its weights under the names of `family`, in the dtype that the config names.
@@ -63,6 +67,13 @@ class Exportable:
         _, weights = read(family or self.family, HfConfig(self.config))
         theirs = to_theirs(weights, self.parameters)
         return {name: in_range(name, array, self.config["dtype"]) for name, array in theirs.items()}
+
+    def packed_tensors(self) -> dict[str, PackedTensor]:
+        """Return its packed weights by published name, where the layout allows it."""
+        if not self.packed:
+            return {}
+        _, weights = read(self.family, HfConfig(self.config))
+        return dict(packed_theirs(weights, self.parameters, self.packed))
 
 
 def in_range(name: str, array: mx.array, dtype: str) -> mx.array:
@@ -148,7 +159,11 @@ def exportable(
     folder, checkpoint = find_checkpoint(run, root)
     recipe = load_recipe(folder.recipe)
     model, tokenizer = load(checkpoint)
-    kind, ours = recipe.model.without_helpers(dict(tree_flatten(model.parameters())))
+    kind, ours = recipe.model.without_helpers(plain_parameters(model))
+    packed = {
+        f"{path}.weight": PackedTensor(parts, how)
+        for path, parts, how in stored_parts(model, recipe.packed)
+    }
     table = settled(kind, model.vocab_size)
     if context is not None:
         table = _shorter(table, context)
@@ -169,7 +184,7 @@ def exportable(
         config = {**named, **config, "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
     theirs = parameters(ours, table, family, written.data)
-    return Exportable(table, family, config, theirs, tokenizer)
+    return Exportable(table, family, config, theirs, tokenizer, packed)
 
 
 def parameters(
@@ -208,8 +223,13 @@ def write_mlx_lm(found: Exportable, folder: Path) -> None:
     how = reading(found.family, view)
     config = found.config | how.keys(view, found.config)
     found = replace(found, parameters=without_multi_token(found.parameters))
-    tensors = {name.removeprefix(how.rename): array for name, array in found.tensors().items()}
-    _write(folder, config, tensors, found.tokenizer)
+    tensors, packed = found.tensors(), found.packed_tensors()
+    if packed:
+        tensors = with_parts(tensors, packed)
+        names = {name.removeprefix(how.rename): tensor for name, tensor in packed.items()}
+        config["quantization"] = config["quantization_config"] = quantization_table(names)
+    tensors = {name.removeprefix(how.rename): array for name, array in tensors.items()}
+    _write(folder, config, tensors, found.tokenizer, "mlx")
 
 
 def write_llama_cpp(found: Exportable, path: Path) -> None:
@@ -243,7 +263,11 @@ TARGETS = {"hf": write_hf, "mlx-lm": write_mlx_lm, "gguf": write_llama_cpp}
 
 
 def _write(
-    folder: Path, config: Mapping[str, Any], tensors: dict[str, mx.array], tokenizer: Tokenizer
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: dict[str, mx.array],
+    tokenizer: Tokenizer,
+    made_for: str = "pt",
 ) -> None:
     folder.mkdir()
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -252,7 +276,7 @@ def _write(
         if file.exists() or name.startswith("model."):
             raise ConvertError(f"The run's tokenizer has a file called {name}, as a model has.")
         file.write_bytes(content)
-    write_tensors(folder, tensors)
+    write_tensors(folder, tensors, made_for)
 
 
 def _settle(table: dict[str, Any], where: str) -> dict[str, Any]:

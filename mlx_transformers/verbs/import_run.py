@@ -14,6 +14,7 @@ from ..core.device import facts
 from ..core.errors import RunError
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.packed import stored
 from ..recipe.load import resolve_data
 from ..recipe.toml import to_toml
 from ..recipe.validate import typed
@@ -117,6 +118,8 @@ def _write(
         "eval": {"every": 100},
         "checkpoint": {"every": 100},
     }
+    if found.packed is not None:
+        rest["packed"] = found.packed.model_dump(exclude_none=True)
     recipe = resolve_data({"model": found.table, **rest}, source)
     typed(Recipe, recipe)  # raises now what a later verb would
     header = f"# Imported from {source}: a {found.family.name} of {found.config.where}.\n"
@@ -124,7 +127,9 @@ def _write(
     staged.keep_tokenizer(tokenizer.save)
     replace_text(staged.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
     state = Progress().to_dict() | {"data": None}
-    checkpoint.save(staged.checkpoints, 0, {"model": found.model.parameters()}, state, best=True)
+    dtype = "float32" if found.packed is None else found.packed.dtype
+    weights = stored(found.model, dtype)
+    checkpoint.save(staged.checkpoints, 0, {"model": weights}, state, best=True)
 
 
 def _start(found: Published) -> dict[str, str]:

@@ -8,9 +8,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.assembly.published import read_published
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.quantized import decoded, rescaled
+from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.layers.packed import packed_layers
 from mlx_transformers.verbs.export_run import export_run
 from mlx_transformers.verbs.import_run import import_run
 
@@ -122,3 +126,49 @@ def test_a_quantized_folder_becomes_a_plain_run_that_exports(tmp_path: Path) -> 
     assert written["dtype"] == "float32"
     found = mx.load(str(out / "model.safetensors"))
     assert np.abs(np.array(found[name]) - np.array(tensors[name])).max() < 0.05
+
+
+def packed_folder(folder: Path) -> Path:
+    """A tiny LLaMA as mlx-lm quantizes: 4 bits, 8 in one layer, floats in another, two plain."""
+    source = write(folder, "llama")
+    tensors = dict(mx.load(str(source / "model.safetensors")))
+    mx.eval(tensors)
+    own = {"model.embed_tokens": 8, "model.layers.1.mlp.up_proj": 3}
+    plain = ("down_proj", "o_proj")  # 40 and 48 inputs
+    usual: dict[str, object] = {"group_size": 32, "bits": 4, "mode": "affine"}
+    table = dict(usual)
+    for name in [n for n in tensors if n.endswith(("_proj.weight", "embed_tokens.weight"))]:
+        module = name.removesuffix(".weight")
+        if module.endswith(plain):
+            continue
+        how: dict[str, object] = {"group_size": 32, "bits": own.get(module, 4), "mode": "affine"}
+        if module.endswith("v_proj"):
+            how = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
+        if how != usual:
+            table[module] = how
+        array = tensors.pop(name).astype(mx.bfloat16)
+        parts = mx.quantize(array, **how)  # type: ignore[arg-type]
+        tensors |= zip((f"{module}.{p}" for p in ("weight", "scales", "biases")), parts)  # noqa: B905
+    mx.save_safetensors(str(source / "model.safetensors"), tensors)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"quantization": table}))
+    return source
+
+
+def test_a_folder_of_mlx_lm_stays_packed_and_leaves_as_it_came(tmp_path: Path) -> None:
+    source = packed_folder(tmp_path / "model")
+    run = import_run(source, root=tmp_path / "runs")
+    model, _ = load(run.path)
+    plain = read_published(source).model
+    batch = {"tokens": mx.array([[1, 2, 3, 4]])}
+    outputs = [m.hidden(m.embedded(batch, Context()), Context()) for m in (model, plain)]
+    assert mx.allclose(*outputs, atol=1e-5)
+    assert sum(1 for _ in packed_layers(model)) == 11
+    out = export_run(run.path, "mlx-lm", tmp_path / "out")
+    before = mx.load(str(source / "model.safetensors"))
+    after = mx.load(str(out / "model.safetensors"))
+    packed = [name for name in before if name.endswith(("scales", "biases")) or "v_proj" in name]
+    assert before.keys() == after.keys()
+    assert all(mx.array_equal(before[name], after[name]) for name in packed)
+    table = json.loads((out / "config.json").read_text())["quantization"]
+    assert table == json.loads((source / "config.json").read_text())["quantization"]

@@ -48,9 +48,7 @@ def with_sentinels(tokens: np.ndarray, removed: np.ndarray, sentinels: Sequence[
     """Replace the i-th run of `removed` tokens [n] by the i-th sentinel."""
     first = removed & ~np.concatenate([[False], removed[:-1]])
     marks = np.asarray(sentinels)[np.cumsum(first) - 1]
-    marked: np.ndarray = np.where(first, marks, tokens)
-    kept: np.ndarray = marked[first | ~removed]
-    return kept
+    return np.where(first, marks, tokens)[first | ~removed]
 
 
 def corrupted(

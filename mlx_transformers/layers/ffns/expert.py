@@ -4,26 +4,24 @@ An ffn builds its linear layers with a factory and applies them through `apply`,
 computes one dense network or, in a mixture, E experts side by side.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ...core.errors import RecipeError
 from ...recipe.slot import KINDS
 from ..kinds import ExpertKind, FfnKind, LinearFactory
-from ..linear import WritesResidual
+from ..linear import PackedMatrix, WritesResidual
 from ..parameter import LINEAR, Role
 
 
-def apply_linear(layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
+def apply_linear(layer: Any, x: mx.array) -> mx.array:
     """`layer(x)`: the `Apply` of one dense network."""
     return layer(x)
 
 
-class ExpertLinear(nn.Module):
+class ExpertLinear(PackedMatrix):
     """E linear layers: `weight [E, F, D]`, `bias [E, F]`."""
 
     roles: ClassVar[dict[str, Role]] = LINEAR
@@ -33,10 +31,6 @@ class ExpertLinear(nn.Module):
         self.weight = mx.zeros((n_experts, dim_out, dim_in))
         if bias:
             self.bias = mx.zeros((n_experts, dim_out))
-
-    def matrix(self) -> mx.array:
-        """The weights of all experts, `[E, F, D]`."""
-        return self.weight
 
 
 class ResidualExpertLinear(ExpertLinear, WritesResidual):

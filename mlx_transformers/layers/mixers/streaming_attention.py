@@ -46,8 +46,7 @@ class StreamingAttention(SparseHeads):
         return super().saved_bytes(dim, at) + self.n_heads * self.width_of_head(dim) * at.itemsize
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
-        seen: np.ndarray = np.minimum(t + 1, self.first + self.window)
-        return seen
+        return np.minimum(t + 1, self.first + self.window)
 
 
 class StreamingMixer(SparseHeadsMixer):

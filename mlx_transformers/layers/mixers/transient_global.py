@@ -55,9 +55,8 @@ class TransientGlobal(SparseHeads):
         return super().flops(dim, length) + side
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
-        past: np.ndarray = np.minimum(t, self.window - 1)
-        seen: np.ndarray = past + past[::-1] + 1 + len(t) // self.block
-        return seen
+        past = np.minimum(t, self.window - 1)
+        return past + past[::-1] + 1 + len(t) // self.block
 
 
 class TransientGlobalMixer(EncodingMixer):
