@@ -69,6 +69,7 @@ PIECES = [
     ("T5Tokenizer", "t5", 3, {"pad": 0, "sentinel_0": 111, "sentinel_99": 12}),
     ("PegasusTokenizer", "t5", 106, {"pad": 0, "mask": 3}),
     ("DebertaV2Tokenizer", "deberta", 4, {"pad": 0, "cls": 1, "sep": 2, "mask": 13}),
+    ("RemBertTokenizer", "albert", 5, {"pad": 0, "cls": 2, "sep": 3, "mask": 4}),
     ("AlbertTokenizer", "albert", 5, {"pad": 0, "cls": 2, "sep": 3, "mask": 4}),
 ]
 
@@ -151,6 +152,26 @@ def test_words_of_gpt_1_end_in_a_mark(tmp_path: Path) -> None:
     found = folder(tmp_path / "in", files, {"tokenizer_class": "OpenAIGPTTokenizer"})
     assert found.encode("The cat.") == [table["the</w>"], table["cat</w>"], table[".</w>"]]
     assert found.decode(found.encode("the cat")) == "the cat"
+
+
+def test_words_of_clip_end_in_a_mark_and_digits_stand_alone(tmp_path: Path) -> None:
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    words = [*"act12", *(f"{letter}</w>" for letter in "act12"), "ca", "cat</w>", *ends]
+    table = {word: i for i, word in enumerate(words)}
+    merges = b"#version: 0.2\nc a\nca t</w>\n"
+    files = {"vocab.json": json.dumps(table).encode(), "merges.txt": merges}
+    found = folder(tmp_path / "in", files, {"tokenizer_class": "CLIPTokenizer"})
+    assert found.encode("A  CAT 12") == [table[f"{w}</w>"] for w in ("a", "cat", "1", "2")]
+    assert found.decode(found.encode("a CAT")) == "a cat"
+    assert (found.prefix, found.eos_id) == ((table[ends[0]],), table[ends[1]])
+
+
+def test_an_added_token_may_be_its_text_alone(tmp_path: Path) -> None:
+    table = {"h": 0, "i": 1, "<|endoftext|>": 2}
+    files = {"vocab.json": json.dumps(table).encode(), "merges.txt": b""}
+    settings = {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": {"3": "<x>"}}
+    found = folder(tmp_path / "in", files, settings)
+    assert found.encode("hi<x>") == [0, 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def _built(kind: str, content: bytes, manifest: Mapping[str, Any]) -> Tokenizer:
 
 def _unreadable(folder: Path, reason: object) -> str:
     return (
-        f"The tokenizer in {folder} can't be read: {reason}. If it belongs to a prepared set, "
-        "remove that folder and run again: it is made anew. If it belongs to a run, copy it back "
-        "from the prepared set that the run was trained on."
+        f"The tokenizer in {folder} can't be read: {str(reason).rstrip('.')}. If it belongs to a "
+        "prepared set, remove that folder and run again: it is made anew. If it belongs to a run, "
+        "copy it back from the prepared set that the run was trained on."
     )

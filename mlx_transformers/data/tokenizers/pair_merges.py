@@ -12,6 +12,9 @@ QWEN2 = (
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen 2 cuts a text before byte pair encoding; digits stand alone."""
+CLIP = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""The words of CLIP's texts."""
+LOWER = {"type": "Lowercase"}
 
 
 def byte_pairs(
@@ -23,14 +26,15 @@ def byte_pairs(
         vocab: `vocab.json`.
         merges: `merges.txt`.
         settings: the published settings.
-        frames: the class's default tokens before and after a text (RoBERTa, BART); None for none.
+        frames: the class's default tokens before and after a text (RoBERTa, BART), "" for no
+            token; None for neither.
     """
     table, pairs = _table(vocab), _pairs(merges)
     prefix = settings.option("add_prefix_space", False)
     processor = None
     if frames is not None:
-        before, after = settings.name("cls", frames[0]), settings.name("sep", frames[1])
-        processor = template([before], [after], table)
+        before = [settings.name("cls", frames[0])] if frames[0] else []
+        processor = template(before, [settings.name("sep", frames[1])], table)
     return form(
         {"type": "BPE", "vocab": table, "merges": pairs},
         added_tokens=_special(table, settings),
@@ -51,6 +55,36 @@ def qwen_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
         normalizer={"type": "NFC"},
         pre_tokenizer={"type": "Sequence", "pretokenizers": cut},
         decoder=byte_level(words=False),
+    )
+
+
+def clip_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
+    """Byte-level byte pair encoding whose words end in `</w>`: CLIP (Radford et al. 2021)."""
+    table, pairs = _table(vocab), _pairs(merges)
+    names = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+    named = {role: settings.name(role, text) for role, text in names.items()}
+    for role, text in named.items():
+        if text not in table:
+            raise DataError(f"vocab.json has no {text!r}, which is {role}_token.")
+    cut = {"type": "Split", "pattern": {"Regex": CLIP}, "behavior": "Removed", "invert": True}
+    white = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    ends = {"type": "Replace", "pattern": {"String": "</w>"}, "content": " "}
+    trim = {"type": "Strip", "content": " ", "start": 0, "stop": 1}
+    return form(
+        {
+            "type": "BPE",
+            "vocab": table,
+            "merges": pairs,
+            "unk_token": named["unk"],
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>",
+            "fuse_unk": False,
+        },
+        added_tokens=[added(table[text], text) for text in dict.fromkeys(named.values())],
+        normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, white, LOWER]},
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [cut, byte_level(words=False)]},
+        post_processor=template([named["bos"]], [named["eos"]], table),
+        decoder={"type": "Sequence", "decoders": [byte_level(words=False), ends, trim]},
     )
 
 

@@ -10,7 +10,7 @@ from ...core.errors import DataError
 from .controls import Controlled
 from .hf import HfTokenizer
 from .json_form import added, json_form
-from .pair_merges import byte_pairs, qwen_pairs, word_pairs
+from .pair_merges import byte_pairs, clip_pairs, qwen_pairs, word_pairs
 from .piece_layouts import LAYOUTS, by_table, extended, m2m_further, piece_form
 from .sentencepiece import SentencePieceTokenizer
 from .settings import Settings
@@ -28,7 +28,7 @@ LLAMA_LIKE = (
     *("InternLMTokenizer", "InternLM2Tokenizer", "OrionTokenizer", "PreTrainedTokenizer"),
 )
 """Classes whose ids are those of the sentencepiece file."""
-BYTE_PAIRS = {
+BYTE_PAIRS: dict[str, tuple[str, str] | None] = {
     "GPT2Tokenizer": None,
     "CodeGenTokenizer": None,
     "WhisperTokenizer": None,
@@ -39,8 +39,9 @@ BYTE_PAIRS = {
     "LEDTokenizer": ("<s>", "</s>"),
     "MvpTokenizer": ("<s>", "</s>"),
     "DebertaTokenizer": ("[CLS]", "[SEP]"),
+    "BlenderbotTokenizer": ("", "</s>"),
 }
-"""Classes of byte-level pair encoding, with the tokens before and after a text."""
+"""Classes of byte-level pair encoding, with the tokens before and after a text ("" for none)."""
 WORD_PIECES = {
     **dict.fromkeys(
         (
@@ -222,6 +223,8 @@ def _merges(vocab: bytes, merges: bytes, name: str | None, settings: Settings) -
         return word_pairs(vocab, merges, settings)
     if name == "Qwen2Tokenizer":
         return qwen_pairs(vocab, merges, settings)
+    if name == "CLIPTokenizer":
+        return clip_pairs(vocab, merges, settings)
     if name is None or name in BYTE_PAIRS:
         return byte_pairs(vocab, merges, settings, BYTE_PAIRS.get(name or ""))
     raise DataError(_not_built(name))

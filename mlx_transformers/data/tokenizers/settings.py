@@ -16,6 +16,8 @@ CLASS_OF_MODEL = {
     "big_bird": "BigBirdTokenizer",
     "blenderbot": "BlenderbotTokenizer",
     "camembert": "CamembertTokenizer",
+    "clip": "CLIPTokenizer",
+    "clip_text_model": "CLIPTokenizer",
     "ctrl": "CTRLTokenizer",
     "deberta": "DebertaTokenizer",
     "deberta-v2": "DebertaV2Tokenizer",
@@ -33,6 +35,7 @@ CLASS_OF_MODEL = {
     "opt": "GPT2Tokenizer",
     "pegasus": "PegasusTokenizer",
     "qwen2": "Qwen2Tokenizer",
+    "rembert": "RemBertTokenizer",
     "roberta": "RobertaTokenizer",
     "t5": "T5Tokenizer",
     "umt5": "T5Tokenizer",
@@ -79,6 +82,18 @@ NAMES_OF_CLASS: dict[str, dict[str, str]] = {
         "unk": "<unk>",
         "pad": "<pad>",
     },
+    "RemBertTokenizer": {
+        **BERT_NAMES,
+        "bos": "[CLS]",
+        "eos": "[SEP]",
+        "unk": "<unk>",
+        "pad": "<pad>",
+    },
+    "CLIPTokenizer": {
+        "bos": "<|startoftext|>",
+        **dict.fromkeys(("eos", "unk", "pad"), "<|endoftext|>"),
+    },
+    "BlenderbotTokenizer": FAIRSEQ_NAMES,
     "FunnelTokenizer": {
         "bos": "<s>",
         "eos": "</s>",
@@ -231,6 +246,7 @@ def _added(
         content = text_of(entry)
         if content is None or not (isinstance(key, str) and key.isascii() and key.isdigit()):
             raise ValueError(f"added_tokens_decoder has the entry {key!r}, which names no token")
-        flags = {n: bool(entry.get(n)) for n in ("single_word", "lstrip", "rstrip", "normalized")}
-        found[int(key)] = AddedToken(content, bool(entry.get("special")), flags)
+        given = entry if isinstance(entry, dict) else {}
+        flags = {n: bool(given.get(n)) for n in ("single_word", "lstrip", "rstrip", "normalized")}
+        found[int(key)] = AddedToken(content, bool(given.get("special", content in special)), flags)
     return found
