@@ -121,6 +121,7 @@ def published(
         ours = to_ours(
             weights, shapes, theirs, where=where, spare=family.spare, tied=dict(family.tied)
         )
+    _check_finite(ours, where)
     model.update(tree_unflatten(list(ours.items())))
     settings = None
     if packed:
@@ -145,6 +146,22 @@ def keep_packed(model: Model, packed: Mapping[str, PackedTensor]) -> Packed | No
     for name, tensor in packed.items():
         set_parts(model, name.removesuffix(".weight"), tensor.parts)
     return packed_table(model, usual, hows, next((n for n in DTYPES if DTYPES[n] in dtypes), None))
+
+
+def _check_finite(weights: Mapping[str, mx.array], where: str) -> None:
+    """Refuse weights with NaN or infinity, from which no number would come out.
+
+    Raises:
+        ConvertError: names the first array.
+    """
+    finite = {name: mx.isfinite(array).all() for name, array in weights.items()}
+    mx.eval(finite)
+    if names := [name for name, fine in finite.items() if not fine.item()]:
+        more = f" and in {len(names) - 1} more" if len(names) > 1 else ""
+        raise ConvertError(
+            f"{where} holds NaN or infinity in {names[0]}{more}: its training diverged, or the "
+            "file is damaged. Download it again, or take an earlier checkpoint of the model."
+        )
 
 
 def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:

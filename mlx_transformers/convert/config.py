@@ -135,7 +135,8 @@ class HfConfig:
     @property
     def architecture(self) -> str:
         """The saved class, as in "LlamaForCausalLM"; empty if the config names none."""
-        return str((self.data.get("architectures") or [""])[0])
+        names = self.data.get("architectures") or [""]
+        return str(names if isinstance(names, str) else names[0])
 
     def __contains__(self, key: str) -> bool:
         return self.data.get(key) is not None
@@ -148,20 +149,29 @@ class HfConfig:
         """Return the value of `key` or of its second name, or its default.
 
         Raises:
-            ConvertError: the file lacks it, and it has no default.
+            ConvertError: the file lacks it and it has no default, or it is text where its default
+                is a number.
         """
         self._read.add(key)
         other = self._synonyms.get(key, key)
         if key in self.data:
             if self.data.get(other, self.data[key]) == self.data[key]:
                 self._read.add(other)
-            return _number(self.data[key])
+            return self._checked(key, _number(self.data[key]))
         if other in self.data:
             return self.get(other)
         for name in (key, other):
             if name in self._defaults:
                 return self._defaults[name]
         raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
+
+    def _checked(self, key: str, value: Any) -> Any:
+        default = self._defaults.get(key)
+        if isinstance(value, str) and isinstance(default, int | float):
+            raise ConvertError(
+                f"{self.where}: {key} = {value!r} is text and has to be like {default!r}."
+            )
+        return value
 
     def optional(self, key: str) -> Any:
         """Return the value of `key`, its default, or None if it has neither."""

@@ -58,8 +58,8 @@ def decoded(tensors: Mapping[str, mx.array], config: HfConfig) -> Tensors:
         if name.endswith("weight") and not mx.issubdtype(array.dtype, mx.floating):
             how = f" (quant_method '{method}')" if method else ""
             raise ConvertError(
-                f"{config.where}: the tensor {name} is {_dtype(array)}, integers without scales "
-                f"that are known here{how}; weights are floats. {CURE}"
+                f"{config.where}: the tensor {name} is {_dtype(array)} without scales that are "
+                f"known here{how}; weights are floats. {CURE}"
             )
     for key in STORAGE:
         config.data.pop(key, None)

@@ -47,18 +47,30 @@ def rope_type(rope: HfConfig) -> str:
     return str(rope.optional("rope_type") or rope.optional("type") or "default")
 
 
+def _factor(rope: HfConfig) -> float:
+    """Return by how much the context is extended.
+
+    Raises:
+        ConvertError: the table lacks it.
+    """
+    factor = rope.optional("factor")
+    if factor is None:
+        raise ConvertError(f"{rope.where} lacks 'factor', which {rope_type(rope)} needs.")
+    return float(factor)
+
+
 def linear(rope: HfConfig, context: int, trained: int) -> Table:
-    return {"factor": float(rope.get("factor"))}
+    return {"factor": _factor(rope)}
 
 
 def dynamic(rope: HfConfig, context: int, trained: int) -> Table:
     # the length from which the base grows is the config's own, whatever training had
-    return {"factor": float(rope.get("factor")), "trained_len": context}
+    return {"factor": _factor(rope), "trained_len": context}
 
 
 def llama3(rope: HfConfig, context: int, trained: int) -> Table:
     return {
-        "factor": float(rope.get("factor")),
+        "factor": _factor(rope),
         "trained_len": trained,
         "low": float(rope.get("low_freq_factor")),
         "high": float(rope.get("high_freq_factor")),

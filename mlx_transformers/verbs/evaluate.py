@@ -1,11 +1,13 @@
 """Opens a saved run and measures its validation loss: `mlxt eval` without a task."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..assembly.build import Built, build
 from ..assembly.run_data import run_data, run_recipe, trained_on
 from ..assembly.streams import held_out_batches
+from ..core.errors import RunError
 from ..data.prepare import Progress as Preparing
 from ..runs.folder import RUNS, find_checkpoint
 from .resume import check_recipe, restore
@@ -29,10 +31,16 @@ def evaluate(
         set: "path=value" strings that say where the data is now, as "data.path=FILE".
 
     Raises:
-        MlxtError: there is no such run, or its data is no longer available.
+        MlxtError: there is no such run, its data is no longer available, or its loss is not finite.
     """
     path, built = open_run(run, root, progress, set)
-    return path, built.evaluator(held_out_batches(built, batches))
+    values = built.evaluator(held_out_batches(built, batches))
+    if not math.isfinite(values["val_loss"]):
+        raise RunError(
+            f"The validation loss of {path} is {values['val_loss']}: its training diverged. "
+            "Measure an earlier checkpoint of the run, or train again with a lower learning rate."
+        )
+    return path, values
 
 
 def open_run(

@@ -8,12 +8,15 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_transformers.assembly.published import published, typed_model
+from mlx_transformers.assembly.published import published, read_published, typed_model
+from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import Family, read
 from mlx_transformers.convert.registry import FAMILIES, family_of
 from mlx_transformers.convert.rope import rope
 from mlx_transformers.core.errors import ConvertError, MlxtError
+
+from .published import write
 
 LLAMA = {
     "model_type": "llama",
@@ -71,7 +74,8 @@ def test_two_names_of_one_key_have_to_agree() -> None:
         ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "wavy"}}, "rope_type 'wavy'"),
         ({"rope_parameters": {"rope_theta": 1e4, "mrope_section": [8, 12]}}, "mrope_section"),
         ({"is_decoder": True}, "is_decoder = true"),
-        ({"hidden_size": "wide"}, "another type"),
+        ({"hidden_size": "wide"}, "hidden_size = 'wide' is text and has to be like 4096"),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}, "lacks 'factor'"),
         ({"hidden_act": "sillu"}, "Did you mean 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ],
@@ -154,6 +158,17 @@ def test_sizes_of_no_model_are_refused_before_anything_is_built(
     tensors = {f"{i}.weight": mx.ones((3, 48)) for i in range(2)}
     with pytest.raises(ConvertError, match=said):
         published(HfConfig(LLAMA | change), tensors, "here")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "model", "gpt2")
+    tensors = read_tensors(source)
+    name = next(name for name in tensors if name.endswith("wte.weight"))
+    tensors[name] = tensors[name].at[3, 5].add(mx.nan)
+    mx.eval(tensors[name])
+    write_tensors(source, tensors)
+    with pytest.raises(ConvertError, match="holds NaN or infinity in embed"):
+        read_published(source)
 
 
 GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"

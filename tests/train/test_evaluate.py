@@ -5,9 +5,12 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_map
 
 from mlx_transformers.core.context import Context
+from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.stream import EvalStream
+from mlx_transformers.verbs import evaluate as verb
 
 from . import tiny
 
@@ -40,6 +43,15 @@ def test_the_loss_is_the_mean_over_every_token_of_the_split(tmp_path):
     assert found["val_tokens"] == n
     assert found["val_loss"] == pytest.approx(nats / n, rel=1e-6)
     assert found["val_ppl"] == pytest.approx(math.exp(nats / n), rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_no_result(tmp_path, monkeypatch):
+    built = tiny.built(tmp_path)
+    weights = tree_map(lambda array: array * mx.nan, built.model.parameters())
+    built.model.update(weights)
+    monkeypatch.setattr(verb, "open_run", lambda *_: (tmp_path, built))
+    with pytest.raises(RunError, match="is nan: its training diverged"):
+        verb.evaluate("any")
 
 
 def test_bits_per_byte_are_the_bits_of_the_text_over_its_bytes(tmp_path):
