@@ -17,6 +17,7 @@ MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\
 """First bytes of compressed files."""
 
 REFUSED = {
+    **dict.fromkeys(MAGIC, "compressed twice: decompress it once"),
     b"PK\x03\x04": "a ZIP archive (as .docx, .xlsx and .npz are): unpack it, or save it as text",
     b"%PDF": "a PDF: extract its text first (pdftotext)",
     b"ARROW1": "an Arrow file: save it as .parquet or .jsonl",

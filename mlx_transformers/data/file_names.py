@@ -171,7 +171,11 @@ def _token_files(files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder but hidden ones, each once, through links too."""
+    """Yield the regular files below a folder but hidden ones, each once, through links too.
+
+    Raises:
+        DataError: a folder can't be read.
+    """
     seen: set[tuple[int, int]] = set()
 
     def fresh(path: str) -> os.stat_result | None:
@@ -184,8 +188,11 @@ def _walk(folder: Path) -> Iterator[Path]:
         seen.add(key)
         return status
 
+    def unreadable(error: OSError) -> None:
+        raise DataError(f"{shown(str(error.filename))} can't be read: {error.strerror}.")
+
     fresh(str(folder))
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
         folders[:] = [
             name
             for name in sorted(folders)
@@ -227,6 +234,9 @@ def _matching(path: Path) -> tuple[Path, list[Path]]:
 
 def _not_found(pattern: str, path: Path) -> str:
     folder = path.parent
+    if path.is_symlink():
+        target = shown(os.readlink(path))
+        return f"data.path '{pattern}': a link to '{target}', which isn't there. {CURE}"
     if not folder.is_dir():
         return f"data.path '{pattern}': there is no folder {shown(str(folder))}. {CURE}"
     match = nearest(path.name, (p.name for p in folder.iterdir()))

@@ -114,10 +114,18 @@ class _Document:
 
     def __iter__(self) -> Iterator[SourceRow]:
         self._skip(re.compile(r"\s*"))
-        if self.text[self.at : self.at + 1] == "[":
+        is_array = self.text[self.at : self.at + 1] == "["
+        if is_array:
             self.at += 1
-        while self._skip(self.SKIPPED) and self.text[self.at] != "]":
+        while there_is := self._skip(self.SKIPPED):
+            if self.text[self.at] == "]":
+                break
             yield self._value()
+        if is_array and not there_is:
+            raise DataError(
+                f"{self.path}:{self.line}: the array that begins the file has no end, so the file "
+                "was cut short. Write it again."
+            )
 
     def _more(self) -> bool:
         """Read another block; forget what was read of the last."""

@@ -151,8 +151,8 @@ def read_sweep(path: Path) -> tuple[list[Axis], list[Cell]]:
                 values[key][value] = None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{path} can't be read as a sweep ({error}). Make one with: mlxt profile RECIPE "
-            f"{OPTION} KEY=VALUE,VALUE --json > {path.name}"
+            f"{path} can't be read as a sweep ({str(error).rstrip('.')}). Make one with: "
+            f"mlxt profile RECIPE {OPTION} KEY=VALUE,VALUE --json > {path.name}"
         ) from None
     return [Axis(key, tuple(found)) for key, found in values.items()], cells
 

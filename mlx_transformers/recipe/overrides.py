@@ -22,6 +22,10 @@ ALIASES = {
 """Options that users know from elsewhere; each is only a spelling of --set."""
 
 
+ENDS = {"[": "]", "{": "}", '"': '"', "'": "'"}
+"""The first and the last character of lists, tables and strings."""
+
+
 def alias(name: str, value: Any) -> str:
     """Spell an alias as a `--set` string: ("steps", 100) -> "train.steps=100"."""
     return f"{ALIASES[name]}={quoted(value) if isinstance(value, str) else value}"
@@ -72,12 +76,16 @@ def _toml_value(text: str, value: str) -> Any:
     try:
         parsed = parse_toml(f"value = {value}", f"{SET} {text[:60]}")
     except tomllib.TOMLDecodeError as error:
-        if value[0] in "[{\"'":
-            raise RecipeError(
-                f"{SET} {text}: '{value}' starts as a list, table or string of TOML but isn't "
-                f"one ({error}). Put quotes around it for the shell, e.g. {SET} 'a.b=[1, 2]'."
-            ) from None
-        return value
+        end = ENDS.get(value[0])
+        # Nor is "[v2]/*.txt" one: its bracket is closed before its end.
+        if end is None or (end in value[1:-1] and value[-1] != end):
+            return value
+        path = text.partition("=")[0].strip()
+        raise RecipeError(
+            f"{SET} {text}: '{value}' starts as a list, table or string of TOML but isn't one "
+            f"({error}). For a list, put quotes around it for the shell: {SET} 'a.b=[1, 2]'. For a "
+            f"text with brackets, quote it twice: {SET} '{path}=\"TEXT\"'."
+        ) from None
     except FormatError as error:
         raise RecipeError(str(error)) from None
     return parsed["value"] if len(parsed) == 1 else value

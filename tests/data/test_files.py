@@ -201,6 +201,18 @@ def test_files_about_a_data_set_are_no_part_of_it(tmp_path):
     assert names(Files(str(tmp_path)).files) == ["LICENSE.txt", "README.md"]
 
 
+def test_a_link_to_nowhere_is_named_as_one(tmp_path):
+    (tmp_path / "gone.txt").symlink_to("nowhere.txt")
+    with pytest.raises(DataError, match=r"a link to 'nowhere.txt', which isn't there"):
+        Files(str(tmp_path / "gone.txt"))
+
+
+def test_an_array_that_was_cut_short_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('[{"text": "one"},\n{"text": "two"}')
+    with pytest.raises(DataError, match=r"a.json:2: the array .* cut short"):
+        list(Files(str(tmp_path / "a.json")).pieces())
+
+
 def test_linked_folders_are_read_once_and_loops_end(tmp_path):
     write(tmp_path / "outside", "book.txt", "deep/more.txt")
     write(tmp_path / "data", "note.txt", "a/b.txt")

@@ -41,6 +41,11 @@ def test_sets_make_one_recipe_that_merges_like_any_other(write):
     assert resolved.origin["model.block.norm.bias"] == "--set"
 
 
+def test_a_text_may_begin_with_brackets():
+    for text in ("[v2]/*.txt", "{old} b.txt", "[a-z]?.txt"):
+        assert parse_sets([f"data.path={text}"]) == {"data": {"path": text}}
+
+
 def test_keys_with_dots_are_quoted():
     assert parse_sets(['optim."*.norm".x = 1']) == {"optim": {"*.norm": {"x": 1}}}
 
@@ -53,6 +58,7 @@ def test_keys_with_dots_are_quoted():
         (["a="], "--set a=: no value."),
         (["a..b=3"], "'a..b' is not a path."),
         (["a=[1, 2"], "'[1, 2' starts as a list, table or string of TOML but isn't one"),
+        (["a.b=[x]"], """quote it twice: --set 'a.b="TEXT"'."""),
         (["a=1", "a=2"], "--set a=2: 'a' is set twice."),
         (["a=1", "a.b=2"], "--set a.b=2: another --set makes 'a' a value"),
         (["a.b=1", "a=2"], "'a' is set twice"),
