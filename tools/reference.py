@@ -40,6 +40,7 @@ from reference_groups import (
     experts,
     front_ends,
     gated,
+    long_filters,
     low_rank,
     recurrences,
     retention,
@@ -52,10 +53,10 @@ from reference_groups.case import Arrays, Case, Rule, read_arrays
 
 RULES: dict[int, tuple[Rule, ...]] = {
     1: retention.RULES,
-    2: (*sparse.RULES, *low_rank.RULES),
-    3: state_space.RULES,
-    4: (*gated.RULES, *scans.RULES, *recurrences.RULES),
-    5: experts.RULES,
+    2: (*sparse.RULES, *low_rank.RULES, *long_filters.RULES),
+    3: (*state_space.RULES, *long_filters.RULES),
+    4: (*gated.RULES, *scans.RULES, *recurrences.RULES, *long_filters.RULES),
+    5: (*experts.RULES, *long_filters.RULES),
     6: depth.RULES,
     7: reversible.RULES,
     11: evoformer.RULES,

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from ..core.errors import RecipeError
@@ -121,13 +120,13 @@ def _frozen_optimizer(recipe: Recipe, model: Model) -> Optimizer:
     return recipe.optim.build(model, recipe.train.steps)
 
 
-def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, nn.Module]:
+def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Model]:
     """Load the frozen models of the objective by role, such as a teacher.
 
     Raises:
         RecipeError: one was trained with another tokenizer.
     """
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Model] = {}
     for role, run in recipe.objective.frozen().items():
         model, theirs = load(run)
         if theirs.fingerprint() != tokenizer.fingerprint():

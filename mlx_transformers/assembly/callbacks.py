@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Callable
 
 from ..core.device import matmul_flops
-from ..core.errors import MlxtError
+from ..core.errors import MlxtError, RecipeError
 from ..decode.generate import sampler
 from ..memory.meter import Meter
+from ..models.model import Decodable, causal_decoder
 from ..runs import checkpoint
 from ..runs.folder import RunFolder
 from ..runs.progress import Progress
@@ -48,12 +49,27 @@ def callbacks(
     found.append(Save(recipe.checkpoint, _saver(built, folder), window))
     if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
         try:
-            sample = sampler(built.model, built.tokenizer, recipe.log.sample_prompt)
+            sample = sampler(_decoder(built), built.tokenizer, recipe.log.sample_prompt)
         except MlxtError as error:
             warnings.warn(f"No samples (log.sample_prompt): {error}", RunWarning, stacklevel=2)
         else:
             found.append(Sample(recipe.log.sample_every, sample, report))
     return found
+
+
+def _decoder(built: Built) -> Decodable:
+    """The model, which samples continue a prompt with.
+
+    Raises:
+        RecipeError: it generates nothing from a prompt alone.
+    """
+    decoder = causal_decoder(built.model)
+    if decoder is None:
+        raise RecipeError(
+            f"model.kind = '{built.recipe.model.kind}' doesn't continue a prompt: leave "
+            "log.sample_every out."
+        )
+    return decoder
 
 
 def memory_meter(built: Built, planned: Plan) -> Meter:

@@ -43,6 +43,7 @@ from ..layers.ffns.expert_choice import ExpertChoice
 from ..layers.ffns.glu import Glu
 from ..layers.ffns.mlp import Mlp
 from ..layers.ffns.moe import Moe
+from ..layers.ffns.product_keys import ProductKeys
 from ..layers.ffns.soft_moe import SoftMoe
 from ..layers.ffns.xielu import Xielu
 from ..layers.heads import LmHead, MlmHead, TagHead
@@ -63,6 +64,7 @@ from ..layers.kinds import (
     ScalingKind,
 )
 from ..layers.mixers.attention import Attention
+from ..layers.mixers.attention_free import AttentionFree
 from ..layers.mixers.big_bird import BigBird
 from ..layers.mixers.convolution import Convolution
 from ..layers.mixers.cosformer import CosFormer
@@ -73,6 +75,7 @@ from ..layers.mixers.disentangled import Disentangled as DisentangledMixer
 from ..layers.mixers.fourier import Fourier
 from ..layers.mixers.gated_deltanet import GatedDeltanet
 from ..layers.mixers.gla import Gla
+from ..layers.mixers.h3 import H3
 from ..layers.mixers.hgrn2 import Hgrn2
 from ..layers.mixers.latent import Latent
 from ..layers.mixers.linear_attention import LinearAttention
@@ -192,12 +195,10 @@ fill(
 )
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets, of=PositionKind)
 fill("position", Shaw, TransformerXL, DisentangledPosition, Axial, of=PositionKind)
-fill("norm", NoNorm, LayerNorm, RmsNorm, of=NormKind)
-fill("position", Shaw, TransformerXL, DisentangledPosition, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, ScaleNorm, DyT, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
-fill("mixer", S4, S4d, Mamba, Mamba2, of=MixerKind)
+fill("mixer", S4, S4d, Mamba, Mamba2, H3, AttentionFree, of=MixerKind)
 fill("mixer", ShortConvolution, SideBySide, SharedBlock, of=MixerKind)
 fill("mixer", Rwkv4, Rwkv6, Rwkv7, RgLru, Mingru, Hgrn2, Mlstm, Slstm, of=MixerKind)
 fill("mixer", LocalAttention, SparseTransformer, StreamingAttention, of=MixerKind)
@@ -209,7 +210,7 @@ fill("cell", Rnn, Lstm, Gru, of=CellKind)
 fill("align", Additive, Dot, General, Concat, Local, of=AlignKind)
 fill("ffn", Mlp, Glu, ClampedGlu, Xielu, Moe, of=FfnKind)
 fill("ffn", ChannelMixing, of=FfnKind)
-fill("ffn", ExpertChoice, SoftMoe, of=FfnKind)
+fill("ffn", ExpertChoice, SoftMoe, ProductKeys, of=FfnKind)
 fill("router", TopK, GShard, Sigmoid, SparseMixer, of=RouterKind)
 fill("depth", Universal, LayerDrop, of=DepthKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)

@@ -92,7 +92,8 @@ def _k_blocks(x: Bytes, q: Floats) -> Floats:
     scales = np.concatenate([a & 63, c & 15 | a >> 6 << 4], axis=1)
     minima = np.concatenate([b & 63, c >> 4 | b >> 6 << 4], axis=1)
     d, e = _half(x, 0)[:, :, None], _half(x, 2)[:, :, None]
-    return (d * scales[:, :, None] * q - e * minima[:, :, None]).reshape(len(x), 256)
+    values: np.ndarray = d * scales[:, :, None] * q - e * minima[:, :, None]
+    return values.reshape(len(x), 256)
 
 
 def _half(x: Bytes, at: int) -> Floats:

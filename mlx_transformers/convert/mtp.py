@@ -35,7 +35,7 @@ def steps(config: HfConfig) -> int:
     told: int = config.get(KEY) if KEY in config else 0
     if not config.tensors:
         return told
-    last = config.get("num_hidden_layers") - 1
+    last: int = config.get("num_hidden_layers") - 1
     numbers = [re.match(r"model\.layers\.(\d+)\.", name) for name in config.tensors]
     return max(0, max((int(found[1]) for found in numbers if found), default=0) - last)
 

@@ -64,6 +64,7 @@ Intx = Integer[Array, "*x"]
 
 # attention; values may have another width than queries and keys
 BHTK = Float[Array, "B H T K"]
+BHSK = Float[Array, "B H S K"]
 BGSK = Float[Array, "B G S K"]
 BHT_ = Float[Array, "B H T _"]
 BGS_ = Float[Array, "B G S _"]

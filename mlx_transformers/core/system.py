@@ -61,7 +61,8 @@ def darwin_swap(text: str) -> int | None:
     match = re.search(r"used = ([\d.,]+)([KMGT])", text)
     if match is None:
         return None
-    return round(float(match[1].replace(",", ".")) * 1024 ** (1 + "KMGT".index(match[2])))
+    unit: int = 1024 ** (1 + "KMGT".index(match[2]))
+    return round(float(match[1].replace(",", ".")) * unit)
 
 
 def kib(text: str, key: str) -> int | None:

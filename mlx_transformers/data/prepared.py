@@ -47,16 +47,19 @@ class Prepared:
     @property
     def fingerprint(self) -> str:
         """Hash of text, split and tokenizer; equal for equal content."""
-        return self.manifest["fingerprint"]
+        found: str = self.manifest["fingerprint"]
+        return found
 
     @property
     def labels(self) -> list[str]:
         """Class names in order of their ids; empty for unlabelled data."""
-        return self.manifest.get("labels", [])
+        found: list[str] = self.manifest.get("labels", [])
+        return found
 
     def count(self, split: Split, what: str = "tokens") -> int:
         """Return the number of "tokens", "documents" or (UTF-8) "bytes" of a split."""
-        return self.manifest["splits"][split][what]
+        found: int = self.manifest["splits"][split][what]
+        return found
 
     def bytes_per_token(self, split: Split) -> float:
         """Return UTF-8 bytes per token; bits per byte = nats per token / ln 2 / this."""

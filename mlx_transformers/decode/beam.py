@@ -240,7 +240,8 @@ class Search:
         # A log-probability only falls; the penalty that favours it most is that of the limit.
         favour = self.beams.penalty(self.limit if self.beams.alpha > 0 else length)
         worst = mx.take_along_axis(done, mx.broadcast_to(n_best - 1, (done.shape[0], 1)), axis=1)
-        return (held["alive"].max(axis=1) / favour <= worst[:, 0]).all()
+        over: mx.array = held["alive"].max(axis=1) / favour <= worst[:, 0]
+        return over.all()
 
     def _best(self, held: dict[str, mx.array], length: int, n_best: int) -> list[list[Hypothesis]]:
         """The best ended sequences; at the limit unfinished ones compete with them."""

@@ -6,14 +6,15 @@ checkpoint is that of a single process.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from ..core.tree import Tree
 from ..layers.sharding import axis_of
+from ..models.model import Model
 from ..models.sharing import shard_model
 from ..optim.clip import global_norm
 from ..runs.tensors import filled, named_leaves
@@ -33,16 +34,14 @@ class TensorParallel:
             not in it.
     """
 
-    def __init__(
-        self, ranks: TensorParallelGroup, optimizer: Callable[[nn.Module], Optimizer]
-    ) -> None:
+    def __init__(self, ranks: TensorParallelGroup, optimizer: Callable[[Model], Optimizer]) -> None:
         self.ranks = ranks
         self.optimizer = optimizer
         self.sharded = False
         self.axes: dict[str, int] = {}
         self._partial: set[str] = set()
 
-    def shard_model(self, model: nn.Module) -> None:
+    def shard_model(self, model: Model) -> None:
         """Keep this process's shard of the model, with rank 0's weights."""
         before = {"model": model.parameters()}
         beside = shard_model(model, self.ranks.group)
@@ -61,7 +60,8 @@ class TensorParallel:
                 part = mx.contiguous(mx.split(part, self.ranks.processes, axis)[self.ranks.number])
             mx.eval(part)
             found[name] = part
-        return filled(like, found)
+        gathered: dict[str, Any] = filled(like, found)
+        return gathered
 
     def gather(self, trees: dict[str, Tree]) -> dict[str, Tree]:
         """Join the shards of all processes on rank 0; the others get {}."""

@@ -60,10 +60,18 @@ class Sharded(mlx_optim.Optimizer):
         """The state of this rank's shard."""
         return self.inner.state
 
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self.inner.state = state
+
     @property
     def learning_rate(self) -> mx.array:
         """The learning rate of the last update."""
         return self.inner.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: float | mx.array) -> None:
+        self.inner.learning_rate = learning_rate
 
     def init(self, parameters: dict[str, Any]) -> None:
         """Partition the parameters, and make the state of this rank's shard."""
@@ -84,7 +92,8 @@ class Sharded(mlx_optim.Optimizer):
         for dtype in sorted({str(leaf.dtype) for leaf in leaves.values()}):
             wanted = {name: leaf for name, leaf in leaves.items() if str(leaf.dtype) == dtype}
             found |= self._exchange(new, wanted)
-        return tree_unflatten([(name, found[name]) for name in leaves])
+        updated: dict[str, Any] = tree_unflatten([(name, found[name]) for name in leaves])
+        return updated
 
     def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict[str, Any]:
         """All-gather the new arrays of all ranks, as flat rows of one length."""

@@ -169,7 +169,8 @@ class _StepAttention:
 
     def out(self, *parts: mx.array) -> mx.array:
         """The decoder's output layer, applied to the concatenated parts."""
-        return self._out(mx.concatenate(list(parts), axis=-1)) + self._decoder.out.bias
+        bias: mx.array = self._decoder.out.bias
+        return self._out(mx.concatenate(list(parts), axis=-1)) + bias
 
     def weights(self) -> mx.array:
         """The attention weights of all steps so far, `[B, T, S]`."""

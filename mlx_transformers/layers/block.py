@@ -271,7 +271,8 @@ class BlockModule(nn.Module):
             return self._over(name, ctx)
 
         def mix(h: mx.array) -> mx.array:
-            y, after[name] = self[name].step(h, state[name], ctx)
+            out: tuple[mx.array, State] = self[name].step(h, state[name], ctx)
+            y, after[name] = out
             return y
 
         return mix
@@ -289,7 +290,8 @@ class BlockModule(nn.Module):
         ctx, after = self._with_position(ctx), dict(state)
 
         def mix(h: mx.array) -> mx.array:
-            y, after[name] = self[name].step(h, state[name], ctx)
+            out: tuple[mx.array, State] = self[name].step(h, state[name], ctx)
+            y, after[name] = out
             return y
 
         residual: Residual = self[f"{name}_residual"]

@@ -68,7 +68,8 @@ def matrix(layer: nn.Module) -> mx.array:
         TypeError: the layer has no weight matrix.
     """
     if isinstance(layer, HasMatrix):
-        return layer.matrix()
+        own: mx.array = layer.matrix()
+        return own
     if isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return mx.dequantize(
             layer["weight"],

@@ -4,7 +4,7 @@ Packed weights are frozen. Products read them as they are; `matrix` of linear.py
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -110,7 +110,7 @@ def packed_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Packing]]:
         if isinstance(module, PackedMatrix) and module.packing is not None:
             yield path, module, module.packing
         elif isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
-            yield path, module, Packing(module.bits, module.group_size, module.mode)
+            yield path, module, Packing(module.bits, module.group_size, cast(Mode, module.mode))
 
 
 def check_fit(path: str, layer: nn.Module, how: Packing) -> None:
@@ -206,11 +206,9 @@ def _able(module: nn.Module) -> bool:
 
 
 def _packed_layer(layer: nn.Module, how: Packing) -> nn.Module:
-    options = {"group_size": how.group_size, "bits": how.bits, "mode": how.mode}
     if isinstance(layer, nn.Embedding):
-        return PackedEmbedding.from_embedding(layer, **options)
-    found: nn.Module = nn.QuantizedLinear.from_linear(layer, **options)
-    return found
+        return PackedEmbedding.from_embedding(layer, how.group_size, how.bits, how.mode)
+    return nn.QuantizedLinear.from_linear(layer, how.group_size, how.bits, how.mode)
 
 
 def _wide(part: mx.array) -> mx.array:

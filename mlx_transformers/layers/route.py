@@ -114,8 +114,9 @@ class TokenRoute(nn.Module):
 
     def _scores(self, x: mx.array) -> mx.array:
         """The router's scores r, `[B, T]` float32."""
+        bias: mx.array = self.router.bias
         scores = x.astype(mx.float32) @ matrix(self.router)[0].astype(mx.float32)
-        return scores + self.router.bias.astype(mx.float32)
+        return scores + bias.astype(mx.float32)
 
     def _predict(self, x: mx.array) -> mx.array:
         """Logits `[B, T]` of whether a token is among the chosen ones."""

@@ -101,7 +101,7 @@ class DecoderModel(TowerModule, Decodable):
         """The pool's output `[B, ...]` for `x` of `features`."""
         return self.pool(x, ctx)
 
-    def values(self, x: mx.array, ctx: Context) -> mx.array:
+    def token_values(self, x: mx.array, ctx: Context) -> mx.array:
         """The output of a pool of kind `scalar` at every position, `[B, T]`, for `x` of
         `features`."""
         assert isinstance(self.pool, ScalarModule), "check_model has seen to the pool's kind"

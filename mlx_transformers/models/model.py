@@ -207,6 +207,11 @@ class Decodable(Model):
         return None
 
 
+def causal_decoder(model: Model) -> Decodable | None:
+    """The model if it continues a text by itself: no encoder, and none that needs a source."""
+    return model if isinstance(model, Decodable) and "causal_lm" in model.tasks else None
+
+
 class Aligning(Decodable):
     """An encoder-decoder whose attention over the source can be looked at."""
 

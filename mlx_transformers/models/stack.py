@@ -191,7 +191,7 @@ class Stack(nn.Module):
         layers = config.layers()
         distinct = config.n_distinct or len(layers)
         self.blocks: list[BlockModule] = [b.build(dim, max_seq_len) for b in layers[:distinct]]
-        share_blocks([block.mixer for block in self.blocks])
+        share_blocks(block.mixer for block in self.blocks)
         # A list of numbers would count as parameters.
         self.n_layers, self.n_distinct, self.unit = len(layers), distinct, config.unit
         self.recomputed: frozenset[int] = frozenset()
@@ -247,7 +247,9 @@ class Stack(nn.Module):
         arrays = {"key": key, "memory": ctx.memory}
         given = {name: array for name, array in arrays.items() if array is not None}
 
-        def run(x: mx.array, earlier: dict[str, mx.array], given: dict[str, mx.array]) -> Any:
+        def run(
+            x: mx.array, earlier: dict[str, mx.array], given: dict[str, mx.array]
+        ) -> tuple[mx.array, dict[str, mx.array], Sides]:
             if "key" in given:
                 given = given | {"key": mx.stop_gradient(given["key"])}
             collected = ctx.collected.apart()
@@ -256,11 +258,13 @@ class Stack(nn.Module):
             return block(x, own), own.earlier, collected.own()
 
         position = ctx.position
-        modules = [block, position] if isinstance(position, nn.Module) else [block]
+        modules: list[nn.Module] = [block]
+        if isinstance(position, nn.Module):
+            modules.append(position)
         if isinstance(block.mixer, SharedBlockMixer) and block.mixer.lender is not None:
             modules.append(block.mixer.lender.layers)
         f = recompute(modules, run) if i in self.recomputed else run
-        out: Any = f(x, earlier, given)
+        out: tuple[mx.array, dict[str, mx.array], Sides] = f(x, earlier, given)
         return out
 
     def init_state(

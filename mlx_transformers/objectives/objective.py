@@ -111,7 +111,7 @@ class PoolingModel(FeatureModel, Protocol):
 class ActorCritic(VocabularyModel, Protocol):
     """A policy with a value function on the same features."""
 
-    def values(self, x: mx.array, ctx: Context) -> mx.array:
+    def token_values(self, x: mx.array, ctx: Context) -> mx.array:
         """The value of every position, `[B, T]`, for features `[B, T, D]`."""
         ...
 

@@ -12,9 +12,10 @@ def custom_vjp(forward: Callable[..., Any], backward: Callable[..., Any]) -> Cal
     `backward` returns one gradient per primal. What it needs besides the primals must be among
     the outputs: an array that either closes over is a constant.
     """
-    run: Any = mx.custom_function(forward)
+    run = mx.custom_function(forward)
     run.vjp(backward)
-    return run
+    called: Callable[..., Any] = run
+    return called
 
 
 def recompute(forward: Callable[..., list[mx.array]]) -> Callable[..., list[mx.array]]:

@@ -158,8 +158,8 @@ def delta_rule_flops(
     chunks = Chunks(at_length, chunk)
     size = chunks.size
     pairs = score_flops(size, key_dim, n_heads, groups, per_feature)
-    inverse = sum(2.0 * 4**level for level in range(1, size.bit_length() - 1))
-    within = 2.0 * size * (key_dim + 2 * value_dim) + inverse
+    inverse: float = sum(2.0 * 4**level for level in range(1, size.bit_length() - 1))
+    within: float = 2.0 * size * (key_dim + 2 * value_dim) + inverse
     states = 2.0 * key_dim * (key_dim + 3 * value_dim) + 2 * key_dim**2 * value_dim / size
     return (2 * pairs + n_heads * (within + states)) * chunks.count * size / at_length
 

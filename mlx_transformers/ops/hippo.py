@@ -61,7 +61,8 @@ def rank_correction(measure: Measure, n: int) -> Floats:
     if measure == "fout":
         return fourier_endpoint(n)[None]
     if measure == "legs":
-        return np.sqrt(np.arange(n) + 0.5)[None]
+        terms: np.ndarray = np.sqrt(np.arange(n) + 0.5)
+        return terms[None]
     root = np.sqrt(np.arange(n) + 0.5)
     odd = np.arange(n) % 2 == 1
     return np.stack([root * odd, root * ~odd])

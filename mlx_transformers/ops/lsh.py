@@ -187,4 +187,5 @@ def shared_keys(q: mx.array, eps: float = 0.0) -> mx.array:
     """Keys of norm 1 from queries `[..., K]`, `q / √(K (mean(q²) + eps))`, in float32."""
     q = q.astype(mx.float32)
     mean = q.square().mean(axis=-1, keepdims=True)
-    return q * mx.rsqrt(mean + max(eps, 1e-30)) * q.shape[-1] ** -0.5
+    scale: float = q.shape[-1] ** -0.5
+    return q * mx.rsqrt(mean + max(eps, 1e-30)) * scale

@@ -35,7 +35,8 @@ def layer_norm(x: xD, weight: D | None, bias: D | None, eps: float) -> xD:
 def l2_norm(x: xD, eps: float) -> xD:
     """`x / sqrt(sum(x²) + eps)`: vectors of length 1, in x's shape and dtype."""
     width = x.shape[-1]
-    return rms_norm(x, None, eps / width) * width**-0.5
+    scale: float = width**-0.5
+    return rms_norm(x, None, eps / width) * scale
 
 
 def rms_norm_naive(x: xD, weight: D | None, eps: float) -> xD:

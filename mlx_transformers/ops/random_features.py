@@ -94,4 +94,5 @@ def orthogonal_projection(
         norms = np.full(n_features, width**0.5)
     else:
         norms = np.linalg.norm(rng.standard_normal((n_features, width)), axis=1)
-    return (norms[:, None] * directions).astype(np.float32)
+    features: np.ndarray = norms[:, None] * directions
+    return features.astype(np.float32)

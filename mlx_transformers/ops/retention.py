@@ -10,7 +10,8 @@ from .masks import Mask
 
 def retention_log_decays(n_heads: int) -> np.ndarray:
     """`log(1 - 2^(-5 - h))` of each head h, `[H]` in float32 (Sun et al. 2023, equation 8)."""
-    return np.log1p(-(2.0 ** (-5.0 - np.arange(n_heads)))).astype(np.float32)
+    decays: np.ndarray = np.log1p(-(2.0 ** (-5.0 - np.arange(n_heads))))
+    return decays.astype(np.float32)
 
 
 def retention_parallel(q: BHTK, k: BHTK, v: BHT_, *, scale: float, mask: Mask) -> BHT_:

@@ -64,7 +64,9 @@ class Dispatch:
             mine = upcast(cotangent)[slot].reshape(self.n_tokens, self.k, -1)
             return mine.sum(axis=1).astype(x.dtype), mx.zeros_like(token), mx.zeros_like(slot)
 
-        rows = custom_vjp(lambda x, token, slot: x[token], backward)(x, self.token, self.slot)
+        rows: mx.array = custom_vjp(lambda x, token, slot: x[token], backward)(
+            x, self.token, self.slot
+        )
         return rows.reshape(-1, self.block, x.shape[-1])
 
     def linear(self, rows: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:

@@ -72,7 +72,7 @@ class Slots:
             dx = mx.array(total).reshape(x.shape).astype(x.dtype)
             return dx, mx.zeros_like(source), mx.zeros_like(row)
 
-        rows = custom_vjp(lambda x, source, row: x[source], backward)(
+        rows: mx.array = custom_vjp(lambda x, source, row: x[source], backward)(
             x.reshape(G * T, D), source, self.row.reshape(G * T, -1)
         )
         return rows.reshape(E, -1, D)

@@ -26,8 +26,17 @@ class OrthogonalMomentum(mlx_optim.Muon):
     a stack `[E, out, in]` into one matrix; here each matrix is orthogonalised alone.
     """
 
-    def __init__(self, rate: Schedule, *, scale: str, weight_decay: float, **options: object):
-        super().__init__(rate, weight_decay=0.0, **options)
+    def __init__(
+        self,
+        rate: Schedule,
+        *,
+        scale: str,
+        weight_decay: float,
+        momentum: float,
+        nesterov: bool,
+        ns_steps: int,
+    ) -> None:
+        super().__init__(rate, momentum, 0.0, nesterov, ns_steps)
         self.scale = scale
         self.decoupled_decay = weight_decay
 
@@ -46,7 +55,7 @@ class OrthogonalMomentum(mlx_optim.Muon):
             factor = 0.2 * max(rows, columns) ** 0.5
         else:
             factor = max(1.0, rows / columns) ** 0.5
-        step = rate * factor * orthogonalize(update, self.ns_steps)
+        step: mx.array = rate * factor * orthogonalize(update, self.ns_steps)
         return parameter * (1 - rate * self.decoupled_decay) - step
 
 

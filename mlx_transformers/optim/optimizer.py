@@ -130,10 +130,10 @@ class DecayingOptimizer(Optimizer):
 
 def joined(groups: list[Group]) -> mlx_optim.Optimizer:
     """Join groups into one optimizer."""
-    filters, optimizers = zip(*groups, strict=True)
+    optimizers = [optimizer for _, optimizer in groups]
     if len(optimizers) == 1:
         return optimizers[0]
-    return mlx_optim.MultiOptimizer(list(optimizers), list(filters[:-1]))
+    return mlx_optim.MultiOptimizer(optimizers, [belongs for belongs, _ in groups[:-1]])
 
 
 def everything(path: str, parameter: mx.array) -> bool:

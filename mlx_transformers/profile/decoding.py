@@ -13,7 +13,7 @@ from ..decode.cache_size import state_bytes
 from ..decode.engine import CHUNK, Engine, dtype, slots
 from ..decode.sample import Sampling
 from ..layers.counts import count
-from ..models.model import Decodable, Model
+from ..models.model import Decodable, Model, causal_decoder
 from .timing import Spread
 
 GENERATED = 24
@@ -74,10 +74,11 @@ def decodings(
 
     A model that doesn't generate from a prompt alone has no rows.
     """
-    if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
+    decoder = causal_decoder(model)
+    if decoder is None:
         return []
     cells = list(product(contexts(model.max_seq_len), batches))
-    engine = Engine(model, sampling=Sampling(temp=0.0))
+    engine = Engine(decoder, sampling=Sampling(temp=0.0))
     read: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
     made: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
     for number in range(rounds + 1):
@@ -88,7 +89,7 @@ def decodings(
                 made[cell].append(generation)
     found = []
     for length, batch in cells:
-        state = model.init_state(batch, slots(length, model.max_seq_len), dtype(model))
+        state = decoder.init_state(batch, slots(length, model.max_seq_len), dtype(decoder))
         cache = state_bytes(state)
         moved = _weight_bytes(model) + cache
         speeds = Spread.of(read[length, batch]), Spread.of(made[length, batch])

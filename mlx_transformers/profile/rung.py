@@ -20,7 +20,7 @@ from ..assembly.streams import training_feed
 from ..core.device import keep_wired
 from ..core.errors import MlxtError
 from ..layers.counts import flops_per_token
-from ..models.model import Decodable
+from ..models.model import causal_decoder
 from ..trainer.dry_run import dry_run
 from ..trainer.loop import arrays
 from .decoding import decode_speed
@@ -93,7 +93,7 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
     speed = Spread.of([tokens / each for each in took])
     per_token = flops_per_token(built.model, train.seq_len)
     mfu, missing = peaks.utilization(per_token * speed.median)
-    generates = isinstance(built.model, Decodable) and "causal_lm" in built.model.tasks
+    decoder = causal_decoder(built.model)
     return BenchRow(
         name,
         speed.median,
@@ -102,7 +102,7 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
         mfu,
         missing,
         timer.peak_gib,
-        median(decode_speed(built.model) for _ in range(3)) if generates else None,
+        median(decode_speed(decoder) for _ in range(3)) if decoder else None,
         energy.watts,
         energy.joules_per_million_tokens,
         energy.missing,

@@ -234,9 +234,10 @@ class _Reader:
             raise RecipeError(f"'from' goes in a circle: {_arrows([*trail, file])}.")
         files = [(link, _model_only(data)) for link, data in _read_chain(file)]
         tree = self.merged(files, trail)
-        if not isinstance(tree.get("model"), dict):
+        model = tree.get("model")
+        if not isinstance(model, dict):
             raise RecipeError(f"{named} takes its model from {file.name}, which has no [model].")
-        return tree["model"]
+        return model
 
 
 def _where(path: Path, home: Path) -> str:

@@ -130,7 +130,8 @@ def _parameters(folder: RunFolder) -> int | None:
             header = json.loads(file.read(length))
     except (OSError, TypeError, ValueError, struct.error):
         return None  # none yet, or damaged: for those who load it to complain about
-    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    sizes: list[int] = [math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__"]
+    return sum(sizes)
 
 
 def headline(run: Run) -> str:

@@ -66,7 +66,7 @@ def line(record: Record) -> str:
     """Format a record as a line of numbers."""
     head = f"Iter {record['step']}: "
     if "sample" in record:
-        return head + "Sample:\n" + record["sample"]
+        return f"{head}Sample:\n{record['sample']}"
     if "warning" in record:
         return f"{head}Warning: {record['warning']}"
     if "val_loss" in record:

@@ -162,7 +162,8 @@ def _mean(found: list[tuple[Any, float]], weight: float) -> float | list[float]:
         return [
             sum(v * w for v, w in zip(column, weights, strict=True)) / weight for column in columns
         ]
-    return sum(value * w for value, w in found) / weight
+    total: float = sum(value * w for value, w in found)
+    return total / weight
 
 
 def memory() -> dict[str, float]:

@@ -113,13 +113,15 @@ class Step:
         keys = mx.random.split(mx.random.key(seed), len(microbatches) * ranks.world)
         keys = keys[ranks.rank :: ranks.world]
         if len(microbatches) == 1 and ranks.world == 1:
-            return self._fused(microbatches[0], keys[0])
+            fused: dict[str, mx.array] = self._fused(microbatches[0], keys[0])
+            return fused
         total = self._first(microbatches[0], keys[0])
         for batch, key in zip(microbatches[1:], keys[1:], strict=True):
             # Evaluated one by one, so that only one microbatch's activations are alive.
             mx.eval(total)
             total = self._more(total, batch, key)
-        return self._apply(ranks.all_reduce(total))
+        metrics: dict[str, mx.array] = self._apply(ranks.all_reduce(total))
+        return metrics
 
     def _gradients(self, batch: Batch, key: mx.array) -> Tree:
         """Return summed gradients, weight and loss parts of one microbatch."""

@@ -121,8 +121,9 @@ def open_embedder(
 def cosines(vectors: np.ndarray) -> np.ndarray:
     """Return the cosine of every two of N vectors, `[N, N]`."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.maximum(lengths, 1e-12)
-    return unit @ unit.T
+    unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
+    cosines: np.ndarray = unit @ unit.T
+    return cosines
 
 
 def write_vectors(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from ..core.paths import plain_name
 from ..data.prepare import Progress as Preparing
 from ..decode.cache_size import cache_bytes_per_token
 from ..layers.counts import count
-from ..models.model import Decodable
+from ..models.model import causal_decoder
 from ..profile.decoding import decode_speed
 from ..profile.sweep import Axis
 from ..recipe.load import chain, find
@@ -254,7 +254,7 @@ def _measure(
     reports = [[r for r in log if "tokens_per_s" in r] for log in logs.values()]
     model, _ = load(next(iter(runs.values())).path)
     counts = count(model)
-    generates = isinstance(model, Decodable) and "causal_lm" in model.tasks
+    decoder = causal_decoder(model)
     value, delta = estimate(list(values.values())), paired(values, before)
     difference = None if delta is None else delta.mean
     rung = Rung(
@@ -267,8 +267,8 @@ def _measure(
         delta_bpb=difference if best == BITS_PER_BYTE else None,
         tokens_per_s=statistics.median(r["tokens_per_s"] for log in reports for r in log),
         peak_gib=max(r["peak_gib"] for log in reports for r in log),
-        decode_tokens_per_s=decode_speed(model) if generates else None,
-        cache_bytes_per_token=cache_bytes_per_token(model) if generates else None,
+        decode_tokens_per_s=decode_speed(decoder) if decoder else None,
+        cache_bytes_per_token=cache_bytes_per_token(decoder) if decoder else None,
         seconds=statistics.fmean(log[-1]["seconds_total"] for log in reports),
         metric=best.metric,
         value=value.mean,

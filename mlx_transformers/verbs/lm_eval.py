@@ -20,7 +20,7 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
 from ..decode.windows import Window, continued, rolled, score_windows
-from ..models.model import Decodable, Model
+from ..models.model import Model, causal_decoder
 
 BATCH = 8
 """Texts that are read or generated at once."""
@@ -46,14 +46,15 @@ class Responder:
     """
 
     def __init__(self, model: Model, tokenizer: Tokenizer) -> None:
-        """Raises RunError where the model doesn't continue texts."""
+        """Raise RunError if the model doesn't continue texts."""
         super().__init__()
-        if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
+        decoder = causal_decoder(model)
+        if decoder is None:
             raise RunError(
                 "The harness measures models that continue a text, and this run's doesn't: "
                 "mlxt eval --task measures it."
             )
-        self.model = model
+        self.model = decoder
         self.tokenizer = tokenizer
         begins = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
         self.before = list(tokenizer.prefix) or ([] if begins is None else [begins])

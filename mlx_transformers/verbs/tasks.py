@@ -22,6 +22,7 @@ from ..data.example_rows import ExampleRows
 from ..data.prepare import Progress as Preparing
 from ..data.stream import EvalStream
 from ..decode.beam import Beams, best_targets
+from ..models.model import Decodable
 from ..objectives.classify import correct
 from ..objectives.mlm import bidirectional, gather_masked
 from ..runs.folder import RUNS
@@ -285,6 +286,7 @@ def written(built: Built, stream: EvalStream, beams: Beams) -> list[Text]:
     """Generate a target for each source."""
     tokenizer, kind, model = built.tokenizer, built.recipe.data.batch, built.model
     assert isinstance(kind, Pairs), "tasks that write are for runs with data.batch 'pairs'"
+    assert isinstance(model, Decodable), "models of tasks that write have a decoder"
     limit = min(kind.longest_target(built.recipe.train.seq_len), model.max_seq_len - 1)
     generated = []
     for batch, rows in counted(stream):

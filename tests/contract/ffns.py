@@ -18,6 +18,7 @@ GSHARD = {"kind": "gshard", "policy": "threshold", "threshold": 0.3, "normalize"
 # as many slots as tokens, so that none is dropped
 SLOTS = {"factor": 4.0, "eval_factor": 4.0}
 EXPERT_CHOICE = {"kind": "expert_choice", "n_experts": EXPERTS, "expert": GLU}
+MEMORY = {"kind": "product_keys", "n_heads": 2, "n_keys": 5, "top_k": 3, "key_dim": 4}
 SOFT = {"kind": "soft_moe", "n_experts": EXPERTS, "slots": 2, "expert": MLP}
 
 
@@ -61,6 +62,7 @@ ROWS = [
     ffn("moe of gshard", MOE | {"router": GSHARD, "slots": SLOTS}),
     # with this factor each expert takes all tokens, so that none depends on others
     ffn("expert choice", EXPERT_CHOICE | {"factor": 3.9, "rounding": "up"}, compiled=True),
+    ffn("product keys", MEMORY, compiled=True),
     soft("soft moe", {}, compiled=True),
     soft("soft moe of norms", {"norm": {"kind": "rms_norm"}, "expert": GLU, "reads_normed": True}),
 ]
@@ -87,6 +89,13 @@ CHANGES = {
         "slots": SLOTS | {"factor": 0.5},
     },
     "expert_choice": {"n_experts": 5, "factor": 1.0, "rounding": "down", "expert": MLP},
+    "product_keys": {
+        "n_heads": 1,
+        "n_keys": 4,
+        "top_k": 2,
+        "key_dim": 6,
+        "norm": {"kind": "rms_norm"},
+    },
     "soft_moe": {
         "n_experts": 3,
         "slots": 1,

@@ -69,6 +69,7 @@ MAMBA2 = {
     "dt_at_most": 0.4,
     "chunk": 4,
 }
+AFT = {"kind": "attention_free", "n_heads": 2, "window": 3}
 SHARED = {
     "kind": "shared_block",
     "attention": HEADS,
@@ -182,6 +183,10 @@ ROWS = [
         conv_bias=False,
     ),
     recurrence("mamba2 without norm", **MAMBA2, gated_norm="none"),
+    recurrence("h3", kind="h3", state_dim=4, chunk=4),
+    recurrence("h3 of heads", kind="h3", head_dim=2, state_dim=4, shift=2, chunk=4, compiled=True),
+    Row("mixer", "attention free", AFT),
+    Row("mixer", "simple attention free", {"kind": "attention_free"}, pairs=False, compiled=True),
     recurrence("s4 legt", kind="s4", state_dim=4, measure="legt", gated=False, dropout=0.2),
     *gated.ROWS,
     *decayed.ROWS,
@@ -284,6 +289,9 @@ CHANGES = {
         "eps": 0.5,
         "chunk": Change(2, result=False),
     },
+    "attention_free": {"n_heads": 4, "window": 2},
+    "h3": {name: STATE_SPACE[name] for name in ("state_dim", "dt_min", "dt_max", "chunk")}
+    | {"head_dim": 4, "shift": 3},
     "s4d": STATE_SPACE | {"start": "inv", "discretization": "bilinear"},
     "s4": STATE_SPACE | {"measure": "fout"},
     "convolution": {

@@ -1,4 +1,4 @@
-"""Mixtures with slots in NumPy, expert by expert: soft slots, and experts that choose."""
+"""Mixtures with slots, and a product-key memory, in NumPy."""
 
 import math
 from collections.abc import Mapping
@@ -55,3 +55,17 @@ def soft_moe(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
 def unit(x: Array) -> Array:
     """x divided by the length of its last axis."""
     return np.asarray(x / np.sqrt((x * x).sum(axis=-1, keepdims=True)))
+
+
+def product_keys(x: Array, w: Weights, kind: Mapping[str, Any]) -> Array:
+    """Lample et al. 2019, section 3.1, for rows `[B, T, D]`: the scores of all N² keys."""
+    y = np.zeros_like(x)
+    for place in np.ndindex(x.shape[:2]):
+        queries = (w["q.weight"] @ x[place]).reshape(2, kind["n_heads"], kind["key_dim"])
+        queries = reference.norm(queries, reference.below(w, "norm"), {"kind": "layer_norm"})
+        first, second = np.einsum("phk,phnk->phn", queries, w["half_keys"])
+        for a, b in zip(first, second, strict=True):
+            scores = (a[:, None] + b).reshape(-1)
+            best = np.argsort(-scores)[: kind["top_k"]]
+            y[place] += reference.softmax(scores[best]) @ w["memory.weight"][best]
+    return y

@@ -164,7 +164,9 @@ def test_flops_are_the_products_beyond_the_weights(
     beyond = products - 2 * sum(
         each.array.size
         for each in parameters_of(costed.it)
-        if each.array.ndim > 1 and (each.role != "own" or isinstance(each.module, nn.Linear))
+        if each.array.ndim > 1
+        and not isinstance(each.module, nn.Embedding)
+        and (each.role != "own" or isinstance(each.module, nn.Linear))
     )
     # attention computes all pairs of a small row, and declares those that a mask lets it see
     if row.sparse:

@@ -9,7 +9,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
 
 from . import ffns, reference
-from .reference_experts import expert_choice, soft_moe
+from .reference_experts import expert_choice, product_keys, soft_moe
 from .suite import EXPERTS, Row, weights_of
 
 SPARSE = [row for row in ffns.ROWS if row.kind == "moe"]
@@ -20,7 +20,11 @@ def test_an_ffn_is_the_formula(row: Row) -> None:
     subject = row.subject()
     x = subject.inputs()
     w = reference.below(weights_of(subject), "it")
-    formula = {"expert_choice": expert_choice, "soft_moe": soft_moe}.get(row.kind, reference.ffn)
+    formula = {
+        "expert_choice": expert_choice,
+        "soft_moe": soft_moe,
+        "product_keys": product_keys,
+    }.get(row.kind, reference.ffn)
     expected = formula(np.asarray(x, dtype=np.float64), w, row.config)
     np.testing.assert_allclose(subject(x, Context()), expected, rtol=1e-5, atol=1e-5)
 

@@ -63,7 +63,8 @@ def attending(config: HfConfig) -> list[int]:
 def width(config: HfConfig) -> int:
     """Return the width of the gated networks."""
     size: int = config.optional("block_ff_dim") or config.get("intermediate_size")
-    multiple, factor = config.get("block_multiple_of"), config.get("block_ffn_dim_multiplier")
+    multiple: int = config.get("block_multiple_of")
+    factor = config.get("block_ffn_dim_multiplier")
     if not config.get("block_auto_adjust_ff_dim"):
         return size
     size = int(2 * size / 3)

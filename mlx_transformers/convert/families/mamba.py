@@ -74,7 +74,10 @@ def step_sizes(config: HfConfig) -> Table:
 def step_rank(config: HfConfig, key: str) -> int:
     """Return the rank of the step sizes."""
     rank = config.get(key)
-    return math.ceil(config.get("hidden_size") / 16) if rank == "auto" else rank
+    if rank == "auto":
+        size: int = config.get("hidden_size")
+        return math.ceil(size / 16)
+    return int(rank)
 
 
 def weights(config: HfConfig) -> list[Row]:

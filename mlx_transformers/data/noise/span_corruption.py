@@ -48,7 +48,9 @@ def with_sentinels(tokens: np.ndarray, removed: np.ndarray, sentinels: Sequence[
     """Replace the i-th run of `removed` tokens [n] by the i-th sentinel."""
     first = removed & ~np.concatenate([[False], removed[:-1]])
     marks = np.asarray(sentinels)[np.cumsum(first) - 1]
-    return np.where(first, marks, tokens)[first | ~removed]
+    marked: np.ndarray = np.where(first, marks, tokens)
+    kept: np.ndarray = marked[first | ~removed]
+    return kept
 
 
 def corrupted(

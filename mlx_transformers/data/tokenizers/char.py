@@ -44,7 +44,8 @@ class CharTokenizer(Tokenizer):
         return cls(sorted(seen))
 
     def encode(self, text: str) -> list[int]:
-        return self.encode_array(text).tolist()
+        tokens: list[int] = self.encode_array(text).tolist()
+        return tokens
 
     def encode_array(self, text: str) -> np.ndarray:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)

@@ -98,7 +98,7 @@ class HfTokenizer(Tokenizer):
     def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
         if role in ("start", "end") and (own := super().control_id(role, usual)) is not None:
             return own
-        named = self._tokenizer.token_to_id(self.names.get(role, ""))
+        named: int | None = self._tokenizer.token_to_id(self.names.get(role, ""))
         if named is not None:
             return named
         found = (self._tokenizer.token_to_id(name) for name in usual)
@@ -118,7 +118,8 @@ class HfTokenizer(Tokenizer):
         return any(piece.startswith("##") for piece in self._tokenizer.get_vocab())
 
     def encode(self, text: str) -> list[int]:
-        return self._encoding(text).ids
+        tokens: list[int] = self._encoding(text).ids
+        return tokens
 
     def _encoding(self, text: str) -> Any:
         """The library's encoding of a text.
@@ -157,7 +158,9 @@ class HfTokenizer(Tokenizer):
         return None
 
     def decode(self, tokens: Iterable[int]) -> str:
-        return self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True)
+        numbers = [int(token) for token in tokens]
+        text: str = self._tokenizer.decode(numbers, skip_special_tokens=True)
+        return text
 
     def serialize(self) -> bytes:
         return self._content

@@ -1,7 +1,7 @@
 """Tokenizers as models are published with them: read from a folder, and written into one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ WORD_PIECES = {
     "FunnelTokenizer": ("<cls>", "<sep>"),
 }
 """Classes of BERT's word pieces, with the tokens before and after a text."""
-NAMED_NUMBERS = {
+NAMED_NUMBERS: dict[str, Callable[[Settings], Sequence[str]]] = {
     "M2M100Tokenizer": lambda settings: m2m_further(settings),
     "MarianTokenizer": lambda settings: (),
 }

@@ -99,7 +99,7 @@ class SentencePieceTokenizer(Tokenizer):
         if SPACE not in text or self._prefix or not self._bytes:
             return self._known(self._processor.encode(text), text)
         first, *rest = text.split(SPACE)
-        tokens = self._processor.encode(first)
+        tokens: list[int] = self._processor.encode(first)
         for part in rest:
             tokens += [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
             tokens += self._processor.encode(part)

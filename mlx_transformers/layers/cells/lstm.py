@@ -1,6 +1,6 @@
 """Long short-term memory."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 
@@ -33,7 +33,7 @@ class LstmCell(CellModule):
     """An LSTM cell: gates in the order i f o z, states h and c."""
 
     n_gates = 4
-    states = ("h", "c")
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
 
     def __init__(self, config: Lstm, in_dim: int, dim: int) -> None:
         super().__init__(config, in_dim, dim)

@@ -67,7 +67,7 @@ class LayerDropDepth(nn.Module):
         if self.config.over_depth == "linear":
             return (layer + 1) / n_layers
         if self.config.over_depth == "exponential":
-            return 2.0 ** (layer / max(n_layers - 1, 1)) - 1.0
+            return float(2.0 ** (layer / max(n_layers - 1, 1))) - 1.0
         return 1.0
 
     def _grown(self, ctx: Context) -> mx.array | float:

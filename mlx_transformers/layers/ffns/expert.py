@@ -4,8 +4,9 @@ An ffn builds its linear layers with a factory and applies them through `apply`,
 computes one dense network or, in a mixture, E experts side by side.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import mlx.core as mx
 
@@ -16,7 +17,7 @@ from ..linear import PackedMatrix, WritesResidual
 from ..parameter import LINEAR, Role
 
 
-def apply_linear(layer: Any, x: mx.array) -> mx.array:
+def apply_linear(layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
     """`layer(x)`: the `Apply` of one dense network."""
     return layer(x)
 

@@ -42,8 +42,11 @@ class LocalAttention(SparseHeads):
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
         if self.exact_window:
-            return np.minimum(t, self.window * self.look_backward) + 1
-        return t % self.window + 1 + np.minimum(t // self.window, self.look_backward) * self.window
+            before: np.ndarray = np.minimum(t, self.window * self.look_backward)
+        else:
+            blocks = np.minimum(t // self.window, self.look_backward)
+            before = t % self.window + blocks * self.window
+        return before + 1
 
 
 class LocalAttentionMixer(DecodingMixer):

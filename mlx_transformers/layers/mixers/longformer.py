@@ -82,7 +82,7 @@ class Longformer(SparseHeads):
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
         steps = np.stack([np.minimum(t // d, self.window - 1) for d in self.dilations])
-        past = steps.mean(axis=0)
+        past: np.ndarray = steps.mean(axis=0)
         if self.n_global is None:
             return past + 1
         return np.where(t < self.n_global, len(t), past + past[::-1] + 1 + self.n_global)

@@ -1,5 +1,6 @@
 """Attention and ffn that several layers share, in front of a mixer of their own (Zamba)."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import mlx.core as mx
@@ -13,7 +14,7 @@ from ...ops.glu import glu
 from ...ops.unstack import split_last
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
-from ..kinds import MixerKind, NormKind, State
+from ..kinds import Mixer, MixerKind, NormKind, State
 from ..linear import ResidualLinear, matrix
 from .attention import Attention
 
@@ -152,7 +153,7 @@ class SharedBlockMixer(nn.Module):
         return y
 
 
-def share_blocks(mixers: list[nn.Module]) -> None:
+def share_blocks(mixers: Iterable[Mixer]) -> None:
     """Let the shared-block mixers of a stack use the first `n_blocks` of them by turns."""
     found = [mixer for mixer in mixers if isinstance(mixer, SharedBlockMixer)]
     for i, mixer in enumerate(found):

@@ -46,7 +46,8 @@ class StreamingAttention(SparseHeads):
         return super().saved_bytes(dim, at) + self.n_heads * self.width_of_head(dim) * at.itemsize
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
-        return np.minimum(t + 1, self.first + self.window)
+        seen: np.ndarray = np.minimum(t + 1, self.first + self.window)
+        return seen
 
 
 class StreamingMixer(SparseHeadsMixer):

@@ -55,8 +55,9 @@ class TransientGlobal(SparseHeads):
         return super().flops(dim, length) + side
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
-        past = np.minimum(t, self.window - 1)
-        return past + past[::-1] + 1 + len(t) // self.block
+        past: np.ndarray = np.minimum(t, self.window - 1)
+        seen: np.ndarray = past + past[::-1] + 1 + len(t) // self.block
+        return seen
 
 
 class TransientGlobalMixer(EncodingMixer):
