@@ -14,7 +14,6 @@ class Config(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         defer_build=True,
         arbitrary_types_allowed=True,
     )

@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from .config import Config, Kind
+from .docstrings import description
 from .fields import Type, choices, in_words, items
 from .merge import Table
 from .slot import KINDS
@@ -75,13 +76,21 @@ def _is_value(info: FieldInfo) -> bool:
 
 
 class _Diffs(GenerateJsonSchema):
-    """Schema generator that allows any kind in a slot: a diff may leave `kind` to its parent."""
+    """Schema generator with the docstrings of fields. It allows any kind in a slot: a diff may
+    leave `kind` to its parent."""
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         json = super().tagged_union_schema(schema)
         json.pop("discriminator", None)
         if "oneOf" in json:
             json["anyOf"] = json.pop("oneOf")
+        return json
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        json = super().model_schema(schema)
+        for name, field in json.get("properties", {}).items():
+            if text := description(schema["cls"], name):
+                field["description"] = text
         return json
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -147,7 +156,7 @@ def _rows(cls: type[Config]) -> str:
         return "No keys."
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, info in fields.items():
-        cells = (f"`{name}`", _type(info), _default(info), info.description or "")
+        cells = (f"`{name}`", _type(info), _default(info), description(cls, name))
         lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from ..core.errors import RecipeError, nearest, unknown
 from .config import Config
+from .docstrings import description
 from .fields import Type, choices, configs, in_words, items
 from .load import Resolved
 from .merge import dotted
@@ -85,7 +86,7 @@ class _Walk:
         if of.config is not None:
             info = of.config.model_fields.get(str(part))
             self.types = choices(info) if info is not None else []
-            self.note = (info.description or "") if info is not None else ""
+            self.note = description(of.config, str(part)) if info is not None else ""
         else:
             self.types = items(of)
         self.allowed = self.types
