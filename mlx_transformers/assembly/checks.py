@@ -23,6 +23,11 @@ def check_division(recipe: Recipe, model: Model) -> None:
     """
     if recipe.train.tensor_parallel == 1:
         return
+    if recipe.adapt is not None:
+        raise RecipeError(
+            "train.tensor_parallel shares the layers of a model, and [adapt] wraps them: leave one "
+            "of the two out. train.shard_optimizer goes with adapters."
+        )
     check_parts(recipe.model, model, recipe.train.tensor_parallel)
     if not recipe.optim.pointwise:
         raise RecipeError(

@@ -4,6 +4,7 @@ import mlx.core as mx
 
 from ..core.errors import RecipeError
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.adapters.adapter import adapt
 from ..layers.freeze import freeze
 from ..layers.packed import pack_layers
 from ..models.model import Model, layers_of, recompute_layers
@@ -33,10 +34,7 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, *, reads_text: bool = True
             f"{tokenizer.text_id_limit}: leave model.vocab_size out, or make it larger."
         )
     mx.random.seed(recipe.train.seed)
-    model = _model(recipe, tokenizer.vocab_size)
-    if recipe.packed is not None:
-        pack_layers(model, recipe.packed.choices(model))
-    return model
+    return _model(recipe, tokenizer.vocab_size)
 
 
 def recipe_vocab_size(recipe: Recipe) -> int | None:
@@ -61,6 +59,10 @@ def draft_model(recipe: Recipe) -> Model:
 def _model(recipe: Recipe, vocab_size: int) -> Model:
     try:
         model = recipe.model.build(vocab_size)
+        if recipe.packed is not None:
+            pack_layers(model, recipe.packed.choices(model))
+        if recipe.adapt is not None:
+            adapt(model, recipe.adapt)
         freeze(model, recipe.train.freeze)
     except RecipeError as error:
         name = f"{recipe.resolved.name}: " if recipe.resolved else ""

@@ -9,6 +9,7 @@ from pydantic import PrivateAttr, model_validator
 from ..core.errors import RecipeError
 from ..data.config import Data
 from ..data.kinds import BatchKind
+from ..layers.adapters.adapter import AdapterKind
 from ..layers.packed import Packed
 from ..models.model import ModelKind
 from ..objectives.objective import ObjectiveKind
@@ -28,6 +29,8 @@ class Recipe(Config):
 
     model: Annotated[ModelKind, Slot("model")]
     """The architecture."""
+    adapt: Annotated[AdapterKind, Slot("adapt")] | None = None
+    """Adapters that are trained in place of the model's own weights; none trains the model."""
     objective: Annotated[ObjectiveKind, Slot("objective")]
     """The loss that is minimised."""
     data: Data

@@ -26,6 +26,12 @@ from ..data.tokenizers.saved import Saved
 from ..data.tokenizers.sentencepiece import SentencePiece
 from ..data.tokenizers.wordpiece import WordPiece
 from ..data.tokenizers.words import Words
+from ..layers.adapters.adapter import AdapterKind
+from ..layers.adapters.bitfit import BitFit
+from ..layers.adapters.dora import Dora
+from ..layers.adapters.ia3 import Ia3
+from ..layers.adapters.lora import Lora
+from ..layers.adapters.vera import Vera
 from ..layers.aligns.additive import Additive
 from ..layers.aligns.concat import Concat
 from ..layers.aligns.dot import Dot
@@ -217,6 +223,7 @@ fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, Scalar, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
+fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", EarlyExit, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)

@@ -6,8 +6,10 @@ import mlx.core as mx
 
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.adapters.weights import restore_base
 from ..models.model import Model
 from ..runs.folder import find_checkpoint
+from ..runs.frozen import read_base
 from ..runs.restore import restore_model
 from ..runs.weights import run_weights
 from .model import build_model
@@ -28,6 +30,8 @@ def load(run: str | Path | None = None) -> tuple[Model, Tokenizer]:
     recipe = load_recipe(folder.recipe)
     tokenizer = load_tokenizer(folder.tokenizer)
     model = build_model(recipe, tokenizer, reads_text=False)
+    if recipe.adapt is not None:
+        restore_base(model, read_base(checkpoint))
     restore_model(model, run_weights(checkpoint, recipe.train.ema is not None))
     mx.eval(model.parameters())
     return model, tokenizer

@@ -10,10 +10,9 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..core.shapes import BTD, IntBT
-from ..ops.lookup import lookup
 from ..recipe.slot import Slot
 from .kinds import EmbedKind, NormKind
-from .linear import matrix
+from .linear import rows_of
 
 MASKED_SHARE = 0.12
 """Share of tokens that ESM's training replaced by the mask: 80 % of 15 %."""
@@ -101,7 +100,7 @@ class TokenEmbedding(nn.Module):
             self.project = nn.Linear(width, dim, bias=config.project_bias)
 
     def __call__(self, tokens: IntBT, ctx: Context, table: nn.Embedding | None = None) -> BTD:
-        x = self._words(tokens, ctx, matrix(self.table if table is None else table))
+        x = self._words(tokens, ctx, self.table if table is None else table)
         if self.scale != 1.0:
             x = x * self.scale
         if self.zeroed is not None:
@@ -112,7 +111,7 @@ class TokenEmbedding(nn.Module):
             x = self.norm(x)
         if "types" in self:
             types = mx.zeros_like(tokens) if ctx.layout.types is None else ctx.layout.types
-            x = x + lookup(matrix(self.types), types)
+            x = x + rows_of(self.types, types)
         x = ctx.position.embed(x, ctx)
         x = self.project(x) if self._projects("bare_sum") else x
         if "norm" in self and not self.norm_first:
@@ -120,12 +119,12 @@ class TokenEmbedding(nn.Module):
         x = ctx.dropout(x, self.dropout)
         return self.project(x) if self._projects("sum") else x
 
-    def _words(self, tokens: mx.array, ctx: Context, table: mx.array) -> mx.array:
+    def _words(self, tokens: mx.array, ctx: Context, table: nn.Embedding) -> mx.array:
         """The rows of the table, or the vectors given in their place, `[B, T, W]`."""
         vectors = ctx.layout.vectors
         if vectors is None:
-            return lookup(table, tokens)
-        rows = lookup(table, mx.maximum(tokens, 0))
+            return rows_of(table, tokens)
+        rows = rows_of(table, mx.maximum(tokens, 0))
         return mx.where((tokens < 0)[..., None], vectors.astype(rows.dtype), rows)
 
     def _rescaling(self, tokens: mx.array, ctx: Context) -> mx.array:

@@ -1,13 +1,13 @@
 """Freezing parameters by the paths of their modules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..core.errors import RecipeError, nearest
-from .parameter import parameters_of
+from .parameter import Parameter, parameters_of
 
 
 def freeze(model: nn.Module, paths: Sequence[str]) -> None:
@@ -25,13 +25,34 @@ def freeze(model: nn.Module, paths: Sequence[str]) -> None:
     """
     parameters = list(parameters_of(model))
     for pattern in paths:
-        matched = [each for each in parameters if _matches(each.path, pattern)]
-        if not matched:
-            raise RecipeError(_no_match(pattern, [each.path for each in parameters]))
-        for each in matched:
+        for each in matching(parameters, pattern, "train.freeze"):
             each.module.freeze(keys=[each.name], recurse=False)
     if paths and not tree_flatten(model.trainable_parameters()):
         raise RecipeError(f"train.freeze = {list(paths)} freezes every parameter of the model.")
+
+
+def matching(
+    parameters: Sequence[Parameter],
+    pattern: str,
+    key: str,
+    name: Callable[[str], str] = lambda path: path,
+) -> list[Parameter]:
+    """The parameters at or below the paths that a pattern matches.
+
+    Args:
+        parameters: those of the model.
+        pattern: as in `freeze`.
+        key: the recipe's key of the pattern, for errors.
+        name: another name under which a path is matched too.
+
+    Raises:
+        RecipeError: it matches nothing.
+    """
+    named = [(each, {each.path, name(each.path)}) for each in parameters]
+    found = [each for each, paths in named if any(_matches(path, pattern) for path in paths)]
+    if not found:
+        raise RecipeError(_no_match(key, pattern, [name(each.path) for each in parameters]))
+    return found
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -44,12 +65,12 @@ def _prefixes(path: str) -> Iterator[str]:
     return (".".join(names[:end]) for end in range(1, len(names) + 1))
 
 
-def _no_match(pattern: str, paths: list[str]) -> str:
+def _no_match(key: str, pattern: str, paths: list[str]) -> str:
     known = sorted({prefix for path in paths for prefix in _prefixes(path)})
     match = nearest(pattern, known)
     hint = f" Did you mean '{match}'?" if match else ""
     tops = ", ".join(sorted({path.split(".")[0] for path in paths}))
     return (
-        f"train.freeze names '{pattern}', which matches no module or parameter of the model.{hint} "
+        f"{key} names '{pattern}', which matches no module or parameter of the model.{hint} "
         f"Its top modules: {tops}; mlxt show --modules lists all."
     )

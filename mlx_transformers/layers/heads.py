@@ -16,7 +16,7 @@ from ..recipe.config import Kind
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
 from .kinds import HeadKind, NormKind
-from .linear import PackedMatrix, matrix
+from .linear import PackedMatrix, tied_matrix
 from .parameter import LINEAR, Role
 
 
@@ -174,7 +174,7 @@ class LmHeadModule(PackedMatrix):
 
     def unembedding(self, table: nn.Embedding | None) -> Unembedding:
         """The unembedding; its weight is the embedding's `table` where they are tied."""
-        weight = self.matrix() if "weight" in self or table is None else matrix(table)
+        weight = self.matrix() if "weight" in self or table is None else tied_matrix(table)
         return Unembedding(weight, self.get("bias"), self.softcap)
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:

@@ -1,11 +1,19 @@
 """Linear layers that write into the residual stream, and the effective weight of any layer."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..ops.lookup import lookup
 from ..ops.packed import Packing, pack, unpack
+
+Product = Callable[[mx.array], mx.array]
+"""`x [..., in] -> x Wᵀ [..., out]` with the weight of a layer, without its bias."""
+RowProduct = Callable[[mx.array, mx.array, mx.array | None], mx.array]
+"""`(rows, weights [E, out, in], biases [E, out]) -> [..., out]`: each row by its own expert."""
 
 
 class WritesResidual:
@@ -55,6 +63,34 @@ class HasMatrix(Protocol):
         """Its effective weight, `[..., out, in]`."""
 
 
+class AdaptedLayer(ABC):
+    """A layer with an adapter (layers/adapters), which may compute without its whole weight."""
+
+    @abstractmethod
+    def matrix(self) -> mx.array:
+        """Its effective weight, `[..., out, in]`."""
+
+    @abstractmethod
+    def bias_vector(self) -> mx.array | None:
+        """Its effective bias, `[..., out]`."""
+
+    @abstractmethod
+    def product(self, x: mx.array) -> mx.array:
+        """`x Wᵀ` with its effective weight."""
+
+    @abstractmethod
+    def rows(self, ids: mx.array) -> mx.array:
+        """Rows of its effective table, `[..., D]`."""
+
+    @abstractmethod
+    def expert_rows(self, rows: mx.array, product: RowProduct) -> mx.array:
+        """Each row through the effective weight and bias of its own expert."""
+
+    @abstractmethod
+    def head_matrix(self) -> mx.array:
+        """The weight `[V, D]` of a head that is tied to this table."""
+
+
 def matrix(layer: nn.Module) -> mx.array:
     """The effective weight of a linear layer, a stack of them, or an embedding table.
 
@@ -84,3 +120,64 @@ def matrix(layer: nn.Module) -> mx.array:
         weight: mx.array = layer["weight"]
         return weight
     raise TypeError(f"{type(layer).__name__} has no weight matrix: give it a method `matrix()`.")
+
+
+def bias_of(layer: nn.Module) -> mx.array | None:
+    """The effective bias of a linear layer, `[..., out]`; None where it has none."""
+    if isinstance(layer, AdaptedLayer):
+        return layer.bias_vector()
+    bias: mx.array | None = layer.get("bias")
+    return bias
+
+
+def product_with(layer: nn.Module) -> Product:
+    """The product with the weight of a linear layer, without its bias.
+
+    A quantized weight is never dequantized, and its scales don't promote the input's dtype.
+    """
+    if isinstance(layer, AdaptedLayer):
+        return layer.product
+    if not isinstance(layer, nn.QuantizedLinear):
+        return lambda x: x @ matrix(layer).swapaxes(-1, -2)
+
+    def product(x: mx.array) -> mx.array:
+        floats = {
+            name: layer[name].astype(x.dtype)
+            for name in ("scales", "biases")
+            if name in layer and mx.issubdtype(layer[name].dtype, mx.floating)
+        }
+        return mx.quantized_matmul(
+            x,
+            layer["weight"],
+            floats.get("scales", layer["scales"]),
+            floats.get("biases"),
+            transpose=True,
+            group_size=layer.group_size,
+            bits=layer.bits,
+            mode=layer.mode,
+        )
+
+    return product
+
+
+def rows_of(table: nn.Module, ids: mx.array) -> mx.array:
+    """The rows `[..., D]` of an embedding table for ids `[...]`; of a quantized one, these alone
+    are dequantized."""
+    if isinstance(table, AdaptedLayer):
+        return table.rows(ids)
+    if isinstance(table, nn.QuantizedEmbedding):
+        rows: mx.array = table(ids)
+        return rows
+    return lookup(matrix(table), ids)
+
+
+def expert_rows(layer: nn.Module, rows: mx.array, product: RowProduct) -> mx.array:
+    """Rows of a mixture through a stack of E linear layers, each by its own expert."""
+    if isinstance(layer, AdaptedLayer):
+        return layer.expert_rows(rows, product)
+    return product(rows, matrix(layer), bias_of(layer))
+
+
+def tied_matrix(table: nn.Module) -> mx.array:
+    """The weight `[V, D]` of a head that is tied to an embedding table."""
+    return table.head_matrix() if isinstance(table, AdaptedLayer) else matrix(table)

@@ -104,13 +104,20 @@ def packable(model: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in sorted(model.named_modules()) if _able(module)}
 
 
+def packing_of(layer: nn.Module) -> Packing | None:
+    """How the weight of a layer is packed; None where it is plain."""
+    if isinstance(layer, PackedMatrix):
+        return layer.packing
+    if isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
+        return Packing(layer.bits, layer.group_size, cast(Mode, layer.mode))
+    return None
+
+
 def packed_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Packing]]:
     """Yield every packed layer with its path and packing."""
     for path, module in packable(model).items():
-        if isinstance(module, PackedMatrix) and module.packing is not None:
-            yield path, module, module.packing
-        elif isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
-            yield path, module, Packing(module.bits, module.group_size, cast(Mode, module.mode))
+        if (how := packing_of(module)) is not None:
+            yield path, module, how
 
 
 def check_fit(path: str, layer: nn.Module, how: Packing) -> None:

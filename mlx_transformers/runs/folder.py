@@ -3,6 +3,7 @@
 runs/<name>/
   recipe.toml   environment.json   plan.json   log.jsonl   tokenizer/
   checkpoints/step-000100/...      checkpoints/last, best
+  base/                            frozen weights of a run with adapters
 """
 
 import fcntl
@@ -24,7 +25,7 @@ from .durable import replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
-UNBEGUN = {".lock", ".recipe.toml.partial", ".importing", "checkpoints"}
+UNBEGUN = {".lock", ".recipe.toml.partial", ".importing", "checkpoints", "base"}
 """Files of a folder whose run was killed before it wrote its recipe."""
 OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"

@@ -8,6 +8,7 @@ from mlx.utils import tree_unflatten
 
 from ..core.errors import CheckpointError
 from ..core.tree import assign
+from ..layers.adapters.weights import own_weights
 from .tensors import Tree, named_leaves
 
 SHOWN = 12
@@ -43,18 +44,18 @@ def check(live: Tree, saved: Tree, what: str) -> None:
 
 
 def restore_model(model: nn.Module, saved: Tree, what: str = "model") -> None:
-    """Load the parameters of a checkpoint into a model.
+    """Load the parameters of a checkpoint into a model; of an adapted one its base stays.
 
     Raises:
         CheckpointError: as `check`; the model is unchanged.
     """
-    live = dict(named_leaves(model.parameters()))
+    live = dict(named_leaves(own_weights(model)))
     wide = [
         (name, array.astype(live[name].dtype) if _is_narrow(name, array, live) else array)
         for name, array in named_leaves(saved)
     ]
     saved = tree_unflatten(wide)
-    check(model.parameters(), saved, what)
+    check(own_weights(model), saved, what)
     model.update(saved)
 
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from ..core.context import Context
 from ..core.device import GIB
@@ -57,7 +57,14 @@ def _unused_parameters(step: Step, batch: Batch) -> list[str]:
     def loss(params: Tree) -> mx.array:
         return step.loss(params, batch, Context(key=mx.random.key(0))).total
 
-    grads = mx.grad(loss)(step.model.trainable_parameters())
+    # A factor that starts at zero would hide the gradient of the one that it multiplies.
+    grads = mx.grad(loss)(tree_map(_without_zeros, step.model.trainable_parameters()))
     largest = {name: mx.abs(g).max() for name, g in tree_flatten(grads)}
     mx.eval(largest)
     return [name for name, value in largest.items() if value.item() == 0.0]
+
+
+def _without_zeros(parameter: mx.array) -> mx.array:
+    """The parameter, or small numbers in place of one that is zero everywhere."""
+    noise = 0.01 * mx.random.normal(parameter.shape, key=mx.random.key(0))
+    return mx.where(mx.any(parameter != 0), parameter, noise.astype(parameter.dtype))

@@ -6,6 +6,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..core.context import Context
 from ..core.loss import Loss
 from ..core.tree import Tree
+from ..layers.adapters.switch import adapter_dropout
 from ..layers.parameter import parameters_of
 from ..models.model import Model
 from ..objectives.objective import Objective
@@ -43,7 +44,8 @@ class Forward:
         """
         held = self.model.parameters()
         self.model.update(params if self.dtype == mx.float32 else self._cast(params))
-        loss = self.objective(self.roles, batch, ctx)
+        with adapter_dropout(self.model, ctx):
+            loss = self.objective(self.roles, batch, ctx)
         self.model.update(held)
         return loss
 

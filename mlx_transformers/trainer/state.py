@@ -9,6 +9,7 @@ from ..core.tree import Tree, assign, snapshot
 from ..distributed.processes import SINGLE, Ranks
 from ..distributed.tensor_parallel import TensorParallel
 from ..distributed.zero import Sharded
+from ..layers.adapters.weights import load_plain, own_weights
 from ..models.model import Model
 from ..optim.ema import Ema
 from ..optim.scaler import LossScaler
@@ -65,7 +66,7 @@ class TrainState:
 
     def trees(self) -> dict[str, Tree]:
         """The arrays of a checkpoint, by the stem of their file."""
-        own = {"model": self.model.parameters(), "optimizer": self.optimizer.state}
+        own = {"model": own_weights(self.model), "optimizer": self.optimizer.state}
         extras = {"ema": self.ema, "scaler": self.scaler, "carry": self.carry}
         return own | {name: x.state for name, x in extras.items() if x is not None}
 
@@ -102,6 +103,14 @@ class TrainState:
             CheckpointError: the weights belong to another model.
         """
         restore_model(self.model, weights)
+        self._restart()
+
+    def start_from_plain(self, weights: dict[str, mx.array]) -> None:
+        """Begin with the weights of a model without adapters, by name, and a fresh optimizer."""
+        load_plain(self.model, weights)
+        self._restart()
+
+    def _restart(self) -> None:
         if self.ema is not None:
             self.ema.restart(self.model.trainable_parameters())
         self.version += 1
@@ -112,7 +121,7 @@ class TrainState:
         if self.tensor_parallel is not None:
             self._shard(self.tensor_parallel)
             return
-        live = self.trees()
+        live = self.trees() | {"model": self.model.parameters()}
         if isinstance(self.optimizer, Sharded):
             del live["optimizer"]
             self.optimizer.scatter()

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 
 from ..assembly.build import Built
 from ..assembly.checks import check_model
 from ..assembly.meaning import changed_meaning
 from ..assembly.published import CONFIG, read_source, settled, target_start, typed_model
 from ..assembly.recipe import Recipe, load_recipe
+from ..assembly.saved import load
 from ..core.cache import cache_folder
 from ..core.errors import RunError
 from ..core.paths import expanded
@@ -27,6 +28,8 @@ from ..data.prepare import Progress as Preparing
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.published import read_tokenizer
+from ..layers.adapters.merge import merge
+from ..layers.adapters.weights import plain_weights
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
@@ -165,7 +168,7 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
         RunError: none of them fits, or they would mean something else.
     """
     start = source.read()
-    ours = dict(tree_flatten(built.model.parameters()))
+    ours = plain_weights(built.model)
     taken = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
     if not taken.whole:
         raise RunError(
@@ -176,7 +179,7 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
     model = settled(built.recipe.model, built.model.vocab_size)
     changes = changed_meaning(start.model, model, ours, [*taken.whole, *taken.rows])
     _check_meaning(source.where, changes, accept_changes, say)
-    built.step.train_state.start_from(tree_unflatten(list(taken.weights.items())))
+    built.step.train_state.start_from_plain(taken.weights)
     say(taken.sentence(source.where))
 
 
@@ -276,10 +279,19 @@ def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
 
 def _of_run(folder: RunFolder, saved: Path) -> Start:
     recipe: Recipe = load_recipe(folder.recipe)
-    weights = dict(named_leaves(run_weights(saved, recipe.train.ema is not None)))
+    weights = _weights_of_run(recipe, saved)
     vocab_size = recipe.model.vocab_size or load_tokenizer(folder.tokenizer).vocab_size
     start = recipe.data.batch.model_dump().get("start")
     return Start(weights, settled(recipe.model, vocab_size), recipe.model.tasks, start)
+
+
+def _weights_of_run(recipe: Recipe, saved: Path) -> Weights:
+    """The weights of a run by name; the adapters of an adapted one are merged into its base."""
+    if recipe.adapt is None:
+        return dict(named_leaves(run_weights(saved, recipe.train.ema is not None)))
+    model, _ = load(saved)
+    merge(model)
+    return plain_weights(model)
 
 
 def _published(path: Path) -> Source:

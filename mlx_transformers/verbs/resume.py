@@ -6,9 +6,11 @@ from typing import NamedTuple
 from ..assembly.build import Built
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.errors import RunError
+from ..layers.adapters.weights import restore_base
 from ..recipe.show import diff
 from ..runs import checkpoint
 from ..runs.folder import RunFolder, check_new, find, named_checkpoint
+from ..runs.frozen import read_base
 from ..runs.progress import Progress
 
 MUTABLE_KEYS = (
@@ -132,6 +134,8 @@ def restore(built: Built, path: Path) -> Progress:
                 f"it was trained further, or replaced. Bring the old {role} back, or start a new "
                 "run with another --name."
             )
+    if built.recipe.adapt is not None:
+        restore_base(built.model, read_base(path))
     if imported:
         built.step.train_state.start_from(trees["model"])
     else:

@@ -31,11 +31,13 @@ from ..core.versions import version
 from ..data.prepare import Progress as Preparing
 from ..distributed.launch import join_job
 from ..distributed.processes import Ranks, check_divisible, tensor_parallel_ranks
+from ..layers.adapters.weights import base_weights, own_weights
 from ..recipe.show import diff
 from ..recipe.toml import to_toml
 from ..report.screen import open_screen
 from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, create
+from ..runs.frozen import save_base
 from ..runs.progress import Progress
 from ..trainer.callbacks import ShowStatus, Sink
 from ..trainer.dry_run import dry_run
@@ -55,6 +57,11 @@ from .supervise import Status, notify
 
 LOCAL_KEYS = ("data.path", "data.valid_path", "data.tokenizer.path")
 """Keys in which ranks may differ: fingerprints of text and tokenizer are compared instead."""
+
+UNTRAINED_BASE = (
+    "Warning: the base of the adapters is drawn from the seed, and adapters are for trained "
+    "weights: mlxt finetune SOURCE RECIPE takes those of a run or of a published model."
+)
 
 LogFn = Callable[[str], None]
 """Receives each message about the run, one sentence or more."""
@@ -170,9 +177,11 @@ def _begin(
     """Start a new run; if its first step fails, no folder is left behind."""
     built = build_parts(None)
     start: Tree | None = None
+    if init_weights is None and built.recipe.adapt is not None:
+        say(UNTRAINED_BASE)
     if init_weights is not None:
         init_weights(built)
-        start = built.model.parameters()
+        start = own_weights(built.model)
     done = _broadcast(built, Progress())
     _notify_supervisor(built, None, None)
     feed = _warm_up(built, done, say)
@@ -180,6 +189,7 @@ def _begin(
     _notify_supervisor(built, folder, None)
     with folder.locked():
         try:
+            save_base(folder.path, base_weights(built.model))
             if start is not None:
                 # Before the run has a recipe: killed early, it must not resume from the seed's.
                 state = done.to_dict() | {"data": None}
@@ -258,7 +268,8 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     feed = training_feed(built, done.cursor)
     held_out_batches(built, built.recipe.eval.batches)  # raises if there is nothing to measure
     counts = built.counts
-    trained = f", {counts.trainable:,} trained" if built.recipe.train.freeze else ""
+    partly = built.recipe.train.freeze or built.recipe.adapt is not None
+    trained = f", {counts.trainable:,} trained" if partly else ""
     say(
         f"{counts.total:,} parameters ({counts.active:,} active for a token{trained}), "
         f"{built.data.count('train'):,} training tokens."

@@ -1,6 +1,7 @@
 """All rows, and which slots have them."""
 
 from . import (
+    adapters,
     aheads,
     aligns,
     batches,
@@ -29,6 +30,7 @@ from . import (
 from .suite import SUBJECTS, Row
 
 FILES = {
+    "adapt": adapters,
     "mixer": mixers,
     "block": blocks,
     "ahead": aheads,

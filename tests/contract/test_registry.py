@@ -15,9 +15,10 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
+from mlx_transformers.layers.adapters.switch import adapter_dropout
 from mlx_transformers.recipe.slot import KINDS, kind_of
 
-from . import batches, fakes, objectives, tokenizers
+from . import adapters, batches, fakes, objectives, tokenizers
 from .models import LLAMA
 from .rows import FILES
 from .suite import SUBJECTS, Change, Row, parse, randomize
@@ -136,8 +137,18 @@ def facts_of_tokenizer(row: Row, **changes: Any) -> Facts:
     return facts | {"size": np.array(len(tokenizer.serialize()))}
 
 
+def facts_of_adapt(row: Row, **changes: Any) -> Facts:
+    """What is trained, the logits, and the logits of a training pass."""
+    model = adapters.adapted(row.parse(**changes))
+    facts = named(model.trainable_parameters(), "trained")
+    facts["logits"] = np.array(model(adapters.TOKENS))
+    with adapter_dropout(model, Context(key=mx.random.key(0))):
+        return facts | {"training": np.array(model(adapters.TOKENS))}
+
+
 FACTS: dict[str, Callable[..., Facts]] = {
     **dict.fromkeys(SUBJECTS, facts_of_module),
+    "adapt": facts_of_adapt,
     "init": facts_of_init,
     "objective": facts_of_objective,
     "optim": facts_of_optim,

@@ -15,7 +15,7 @@ from ...ops.router_losses import entropy
 from ...ops.slots import Rounding, expert_capacity, expert_choice
 from ...recipe.slot import Slot
 from ..kinds import FfnKind
-from ..linear import matrix
+from ..linear import expert_rows, matrix
 from .expert import expert_factories, stackable
 
 
@@ -84,7 +84,7 @@ class ExpertChoiceFfn(nn.Module):
         slots = expert_choice(scores, self.config.capacity(x.shape[1]))
 
         def apply(layer: Any, h: mx.array) -> mx.array:
-            return slots.linear(h, matrix(layer), layer.get("bias"))
+            return expert_rows(layer, h, slots.linear)
 
         y = slots.combine(self.experts(slots.gather(x), ctx, apply), scores)
         missed = (~slots.kept().any(axis=-1)).astype(mx.float32)

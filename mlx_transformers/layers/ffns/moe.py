@@ -15,7 +15,7 @@ from ...ops.second_choices import normalised
 from ...ops.slots import Slots
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, RouterKind
-from ..linear import matrix
+from ..linear import expert_rows
 from .capacity import Capacity, valid_tokens
 from .expert import expert_factories, stackable
 
@@ -143,7 +143,7 @@ class MoeFfn(nn.Module):
         """The experts' networks on their rows."""
 
         def apply(layer: Any, h: mx.array) -> mx.array:
-            return dispatch.linear(h, matrix(layer), layer.get("bias"))
+            return expert_rows(layer, h, dispatch.linear)
 
         return self.experts(rows, ctx, apply)
 

@@ -14,7 +14,7 @@ from ...ops.slots import stacked_linear
 from ...ops.soft_moe import soft_slots, unit
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, NormKind
-from ..linear import matrix
+from ..linear import expert_rows
 from ..parameter import Role
 from .expert import expert_factories, stackable
 
@@ -92,7 +92,7 @@ class SoftMoeFfn(nn.Module):
         rows = rows.reshape(B, n_experts, per_expert, dim).swapaxes(0, 1)
 
         def apply(layer: Any, h: mx.array) -> mx.array:
-            return stacked_linear(h, matrix(layer), layer.get("bias"))
+            return expert_rows(layer, h, stacked_linear)
 
         out = self.experts(rows.reshape(n_experts, -1, dim), ctx, apply)
         out = out.reshape(n_experts, B, per_expert, dim).swapaxes(0, 1).reshape(B, -1, dim)

@@ -1,0 +1,89 @@
+"""The switch that all adapters of a model share: on or off, and the keys of their dropout."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...core.context import Context
+
+
+@dataclass
+class Switch:
+    """Whether the adapters of a model take part, and the PRNG key of the present pass.
+
+    Attributes:
+        on: False computes the base alone, such as the reference policy of a preference loss.
+        key: key of dropout in adapters; None (evaluation, decoding) turns it off.
+    """
+
+    on: bool = True
+    key: mx.array | None = None
+
+    def dropout(self, x: mx.array, rate: float, number: int) -> mx.array:
+        """Inverted dropout on the input of adapter `number`.
+
+        Linear layers see no context, and a checkpointed block computes twice: the mask depends on
+        the pass's key and the adapter alone.
+        """
+        if self.key is None or rate == 0.0:
+            return x
+        key = mx.stop_gradient(self.key) + mx.array([0, number], mx.uint32)
+        keep = mx.random.bernoulli(1.0 - rate, x.shape, key=key)
+        return mx.where(keep, x * (1.0 / (1.0 - rate)), mx.zeros((), x.dtype))
+
+
+class Added(nn.Module):
+    """A module that an adaptation adds to a model: checkpoints of an adapted run hold it."""
+
+
+class Adaptation(Added):
+    """The part of an adapted model that belongs to none of its layers: the switch, and weights
+    that its adapters share. It is the model's child `adaptation`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.switch = Switch()
+
+
+NAME = "adaptation"
+"""The attribute of a model that holds its `Adaptation`."""
+
+
+def adaptation_of(model: nn.Module) -> Adaptation | None:
+    """The adaptation of a model; None where it has no adapters."""
+    found = model.get(NAME)
+    return found if isinstance(found, Adaptation) else None
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """Compute the base of an adapted model alone, inside a trace too.
+
+    Whole weights that are trained beside adapters (`adapt.train`, biases) stay as they are.
+    """
+    found = adaptation_of(model)
+    if found is None:
+        yield
+        return
+    was, found.switch.on = found.switch.on, False
+    try:
+        yield
+    finally:
+        found.switch.on = was
+
+
+@contextmanager
+def adapter_dropout(model: nn.Module, ctx: Context) -> Iterator[None]:
+    """Give the adapters of a model a PRNG key of a training pass."""
+    found = adaptation_of(model)
+    if found is None or ctx.key is None:
+        yield
+        return
+    found.switch.key = ctx.next_key()
+    try:
+        yield
+    finally:
+        found.switch.key = None

@@ -1,0 +1,116 @@
+"""Adapters of a small model: they start as the base, switch off, merge, and train alone."""
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_transformers.core.context import Context
+from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.layers.adapters.merge import merge
+from mlx_transformers.layers.adapters.switch import adapter_dropout, adapters_off
+from mlx_transformers.layers.adapters.weights import (
+    base_weights,
+    load_plain,
+    own_weights,
+    plain_weights,
+)
+
+from .adapters import ROWS, TOKENS, WIDE, adapted
+from .suite import Row, parse
+
+ADDING = [row for row in ROWS if row.kind != "bitfit"]
+MERGING = [row for row in ADDING if row.name != "quantized"]
+
+
+def names(tree: object) -> set[str]:
+    return {name for name, _ in tree_flatten(tree)}
+
+
+def close(a: mx.array, b: mx.array, tolerance: float = 1e-5) -> bool:
+    return bool(mx.abs(a - b).max() <= tolerance * mx.abs(b).max())
+
+
+@pytest.mark.parametrize("row", ADDING, ids=str)
+def test_an_adapted_model_starts_as_its_base_and_can_be_switched_off(row: Row) -> None:
+    start, moved = adapted(row.parse(), moved=False), adapted(row.parse())
+    base = start(TOKENS)
+    with adapters_off(moved):
+        assert close(moved(TOKENS), base)
+    assert not close(moved(TOKENS), base, 1e-2)
+    if row.name != "quantized":
+        assert close(adapted(parse("adapt", {"kind": "bitfit"}), moved=False)(TOKENS), base)
+
+
+@pytest.mark.parametrize("row", MERGING, ids=str)
+def test_a_merged_model_is_a_plain_one_that_computes_the_same(row: Row) -> None:
+    model = adapted(row.parse())
+    expected, plain = model(TOKENS), names(parse("model", WIDE).build(13).parameters())
+    merge(model)
+    assert close(model(TOKENS), expected)
+    assert names(model.parameters()) == plain
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_adapters_alone_have_a_gradient_and_are_saved(row: Row) -> None:
+    model = adapted(row.parse())
+    trained = model.trainable_parameters()
+
+    def loss(params: dict) -> mx.array:
+        model.update(params)
+        with adapter_dropout(model, Context(key=mx.random.key(0))):
+            return (model(TOKENS) ** 2).mean()
+
+    grads = dict(tree_flatten(mx.grad(loss)(trained)))
+    assert {name for name, g in grads.items() if mx.isfinite(g).all() and g.any()} == names(trained)
+    own, base = names(own_weights(model)), set(base_weights(model))
+    assert names(trained) <= own
+    assert own | base == names(model.parameters())
+    assert not own & base
+    if row.kind != "bitfit":
+        assert all("adapter" in name or "adaptation" in name for name in own)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.kind in ("dora", "bitfit")], ids=str)
+def test_a_base_loaded_from_a_plain_model_starts_the_adapters_anew(row: Row) -> None:
+    model, other = adapted(row.parse(), moved=False), parse("model", WIDE).build(13)
+    load_plain(model, dict(tree_flatten(other.parameters())))
+    assert close(model(TOKENS), other(TOKENS))
+    assert set(plain_weights(model)) == names(other.parameters())
+
+
+@pytest.mark.parametrize("table", ["ffn", "mixture"])
+def test_experts_are_adapted_in_their_stacks(table: str) -> None:
+    expert = {"kind": "mlp", "hidden_dim": 8, "activation": "silu", "bias": True}
+    router = {"kind": "top_k", "top_k": 2, "normalize": True}
+    ffn = {"kind": "moe", "n_experts": 4, "router": router, "expert": expert}
+    block = WIDE["block"] | {"ffn": ffn if table == "mixture" else expert}
+    model = adapted(parse("adapt", {"kind": "lora", "rank": 2}), WIDE | {"block": block})
+    expected = model(TOKENS)
+    merge(model)
+    assert close(model(TOKENS), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"targets": ["mixer.qq"]}, ("adapt.targets", "stack.blocks.0.mixer.q,")),
+        ({"ranks": {"ffn.gate": 2}}, ("adapt.ranks", "ffn.gate")),
+        ({"layers": [7]}, ("layer 7", "0 to 1")),
+        ({"train": ["hed"]}, ("adapt.train", "'head'")),
+        ({"exclude": ["all"]}, ("no layer with an adapter",)),
+        ({"base_bits": 4, "base_group": 128}, ("base_group = 128", "smaller")),
+    ],
+    ids=str,
+)
+def test_what_adapts_nothing_is_an_error_that_names_the_nearest(change: dict, words: tuple) -> None:
+    with pytest.raises(RecipeError) as error:
+        adapted(parse("adapt", {"kind": "lora", **change}))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_model_without_biases_has_nothing_for_bitfit() -> None:
+    plain = {"kind": "attention", "n_heads": 4}
+    ffn = {"kind": "mlp", "hidden_dim": 64, "activation": "silu"}
+    block = WIDE["block"] | {"mixer": plain, "ffn": ffn}
+    with pytest.raises(RecipeError, match="no biases"):
+        adapted(parse("adapt", {"kind": "bitfit"}), WIDE | {"block": block})
