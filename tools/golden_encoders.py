@@ -15,7 +15,20 @@ REFORMER: dict[str, Any] = {
 }
 """Small sizes of a Reformer, whose hashed layer has exact attention in one chunk."""
 
+EYES = {"image_size": 8, "patch_size": 4}
+
 ENCODERS: dict[str, tuple[Any, ...]] = {
+    "clip_text": ("CLIPTextModelWithProjection", {"projection_dim": 12, "eos_token_id": 7}),
+    "clip_vision": ("CLIPVisionModel", EYES),
+    "siglip_text": ("SiglipTextModel", {}),
+    "siglip_vision": ("SiglipVisionModel", EYES),
+    "vit": ("ViTForImageClassification", {**EYES, "num_labels": 3}),
+    "deit": ("DeiTModel", EYES),
+    "dinov2": ("Dinov2Model", {**EYES, "use_swiglu_ffn": True}),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersForImageClassification",
+        {**EYES, "num_labels": 3, "num_register_tokens": 2},
+    ),
     "bert": ("BertForPreTraining", {}),
     "bert_classifier": ("BertForSequenceClassification", {"num_labels": 3}),
     "roberta": ("RobertaForMaskedLM", {"pad_token_id": 1, "bos_token_id": 0}),

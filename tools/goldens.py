@@ -278,6 +278,8 @@ def as_text(facts: dict[str, Any]) -> str:
 
 def answers(model: Any, name: str) -> dict[str, np.ndarray]:
     """Inputs, and what the model says of them."""
+    if model.main_input_name == "pixel_values":
+        return vision(model)
     if model.config.is_encoder_decoder:
         return encoder_decoder(model)
     decodes = ("CausalLM", "LMHeadModel", "ModelWithLMHead")
@@ -323,6 +325,15 @@ def encoder(model: Any) -> dict[str, np.ndarray]:
     return arrays | found
 
 
+def vision(model: Any) -> dict[str, np.ndarray]:
+    """A pass over two pictures."""
+    config = model.config
+    side, channels = config.image_size, config.num_channels
+    pixels = np.random.default_rng(1).standard_normal((2, channels, side, side))
+    arrays = {"pixel_values": pixels.astype(np.float32)}
+    return arrays | said(model, **arrays)
+
+
 def encoder_decoder(model: Any) -> dict[str, np.ndarray]:
     """A pass over a padded source and a target."""
     config = model.config
@@ -353,10 +364,15 @@ OUTPUTS = (
 """The outputs of transformers that goldens keep."""
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """Floats as they are, other numbers as 64-bit integers."""
+    return torch.tensor(array if array.dtype.kind == "f" else array.astype(np.int64))
+
+
 def said(model: Any, **inputs: np.ndarray) -> dict[str, np.ndarray]:
     """The outputs of one pass."""
     with torch.no_grad():
-        given = {name: torch.tensor(array.astype(np.int64)) for name, array in inputs.items()}
+        given = {name: _tensor(array) for name, array in inputs.items()}
         found = model(**given)
     return {name: found[name].numpy() for name in OUTPUTS if found.get(name) is not None}
 

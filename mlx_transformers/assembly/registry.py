@@ -37,6 +37,7 @@ from ..layers.aligns.concat import Concat
 from ..layers.aligns.dot import Dot
 from ..layers.aligns.general import General
 from ..layers.aligns.local import Local
+from ..layers.attention_pool import AttentionPool
 from ..layers.cells.gru import Gru
 from ..layers.cells.lstm import Lstm
 from ..layers.cells.rnn import Rnn
@@ -112,14 +113,17 @@ from ..layers.mixers.streaming_attention import StreamingAttention
 from ..layers.mixers.transient_global import TransientGlobal
 from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import DyT, LayerNorm, NoNorm, RmsNorm, ScaleNorm
+from ..layers.patches import Patches
 from ..layers.pools import Classifier, Scalar, Sentence
 from ..layers.positions.alibi import Alibi
 from ..layers.positions.axial import Axial
 from ..layers.positions.buckets import Buckets
 from ..layers.positions.disentangled import Disentangled as DisentangledPosition
+from ..layers.positions.grid import Grid
 from ..layers.positions.learned import Learned
 from ..layers.positions.none import NoPosition
 from ..layers.positions.rope import Rope
+from ..layers.positions.rope_grid import RopeGrid
 from ..layers.positions.scalings.dynamic import DynamicScaling
 from ..layers.positions.scalings.inclusive import InclusiveScaling
 from ..layers.positions.scalings.linear import LinearScaling
@@ -141,6 +145,7 @@ from ..models.model import ModelKind
 from ..models.pair import ReplacedTokenPair
 from ..models.recurrent import Recurrent
 from ..models.recurrent_seq2seq import RecurrentSeq2Seq
+from ..models.vision import Vision
 from ..objectives.answer import Answer
 from ..objectives.classify import Classify
 from ..objectives.clm import Clm
@@ -185,10 +190,11 @@ fill(
     EncoderDecoder,
     Recurrent,
     RecurrentSeq2Seq,
+    Vision,
     ReplacedTokenPair,
     of=ModelKind,
 )
-fill("embed", TokenEmbed, of=EmbedKind)
+fill("embed", TokenEmbed, Patches, of=EmbedKind)
 fill(
     "scaling",
     LinearScaling,
@@ -200,7 +206,7 @@ fill(
     of=ScalingKind,
 )
 fill("position", NoPosition, Sinusoidal, Learned, Rope, Xpos, Alibi, Buckets, of=PositionKind)
-fill("position", Shaw, TransformerXL, DisentangledPosition, Axial, of=PositionKind)
+fill("position", Shaw, TransformerXL, DisentangledPosition, Axial, Grid, RopeGrid, of=PositionKind)
 fill("norm", NoNorm, LayerNorm, RmsNorm, ScaleNorm, DyT, of=NormKind)
 fill("mixer", Attention, CrossAttention, Latent, DisentangledMixer, Fourier, of=MixerKind)
 fill("mixer", Convolution, DilatedConvolution, of=MixerKind)
@@ -221,7 +227,7 @@ fill("router", TopK, GShard, Sigmoid, SparseMixer, of=RouterKind)
 fill("depth", Universal, LayerDrop, of=DepthKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
-fill("pool", Classifier, Sentence, Scalar, of=PoolKind)
+fill("pool", Classifier, Sentence, Scalar, AttentionPool, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)

@@ -13,10 +13,11 @@ from .registry import FAMILIES, family_of
 TRAINING = frozenset(
     (
         *("init", "dropout", "balance_loss", "balance_over", "z_loss", "jitter", "speed"),
-        *("ahead", "chunk"),
+        *("ahead", "chunk", "mean", "std"),
     )
 )
-"""Keys that only affect training; a family's config may lack them."""
+"""Keys that only affect training, or how raw pixels are scaled before it; a family's config may
+lack them."""
 
 ZEROS = frozenset({"bias", "out_bias", "n_types"})
 """Keys of added vectors: a family may have more, filled with zeros."""

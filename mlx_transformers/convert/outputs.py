@@ -99,7 +99,7 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     if "pool" in model:
         pooled = model.pooled(x, ctx)
         pooled = pooled.reshape(ids.shape[:-1]) if ids.ndim > 2 else pooled
-        names = ("logits", "seq_relationship_logits", "sop_logits", "pooler_output")
+        names = ("logits", "seq_relationship_logits", "sop_logits", "pooler_output", "text_embeds")
         found |= dict.fromkeys(names, pooled)
     if "head" in model:
         said = model.head(x, model.embed.table)
@@ -108,6 +108,18 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
             found["logits"] = said.squeeze(-1)
         if said.shape[-1] == 2:
             found |= {"start_logits": said[..., 0], "end_logits": said[..., 1]}
+    return {name: _numpy(array) for name, array in found.items()}
+
+
+def vision(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Return the vectors of a picture's patches, and its pooled vector under all its names."""
+    pixels = mx.array(inputs["pixel_values"]).transpose(0, 2, 3, 1)
+    ctx = Context()
+    x = model.features(model.embedded({"pixels": pixels}, ctx), ctx)
+    found = {"last_hidden_state": x}
+    if "pool" in model:
+        names = ("logits", "pooler_output", "image_embeds")
+        found |= dict.fromkeys(names, model.pooled(x, ctx))
     return {name: _numpy(array) for name, array in found.items()}
 
 
@@ -138,6 +150,7 @@ BY_TASK: dict[Task, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
     "causal_lm": decoder,
     "encode": encoder,
     "seq2seq": encoder_decoder,
+    "see": vision,
 }
 """The outputs of models by task."""
 

@@ -29,12 +29,14 @@ from .families.bert_relatives import (
 )
 from .families.big_bird import BIG_BIRD
 from .families.bloom import BLOOM
+from .families.clip import CLIP_TEXT, CLIP_VISION
 from .families.cohere import COHERE, COHERE2
 from .families.ctrl import CTRL
 from .families.cwm import CWM
 from .families.dbrx import DBRX
 from .families.deberta import DEBERTA, DEBERTA_V2
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from .families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from .families.distilbert import DISTILBERT
 from .families.dots1 import DOTS1, GLM4_MOE
 from .families.electra import ELECTRA
@@ -107,6 +109,7 @@ from .families.reformer import REFORMER
 from .families.rembert import REMBERT
 from .families.rwkv import RWKV
 from .families.seed_oss import SEED_OSS
+from .families.siglip import SIGLIP_TEXT, SIGLIP_VISION
 from .families.smollm3 import SMOLLM3
 from .families.squeezebert import SQUEEZEBERT
 from .families.stablelm import STABLELM
@@ -114,6 +117,7 @@ from .families.starcoder2 import STARCODER2
 from .families.switch import SWITCH
 from .families.t5 import MT5, T5, UMT5
 from .families.t5gemma import T5GEMMA
+from .families.vit import DEIT, VIT
 from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
 from .families.xlstm import XLSTM
@@ -136,6 +140,8 @@ FAMILIES: tuple[Family, ...] = (
     BLENDERBOT,
     BLENDERBOT_SMALL,
     BLOOM,
+    CLIP_TEXT,
+    CLIP_VISION,
     CODEGEN,
     COHERE,
     COHERE2,
@@ -147,6 +153,9 @@ FAMILIES: tuple[Family, ...] = (
     DEBERTA_V2,
     DEEPSEEK_V2,
     DEEPSEEK_V3,
+    DEIT,
+    DINOV2,
+    DINOV2_WITH_REGISTERS,
     DISTILBERT,
     DOTS1,
     ELECTRA,
@@ -237,6 +246,8 @@ FAMILIES: tuple[Family, ...] = (
     ROFORMER,
     RWKV,
     SEED_OSS,
+    SIGLIP_TEXT,
+    SIGLIP_VISION,
     SMOLLM3,
     SQUEEZEBERT,
     STABLELM,
@@ -246,6 +257,7 @@ FAMILIES: tuple[Family, ...] = (
     T5GEMMA,
     UMT5,
     VAULTGEMMA,
+    VIT,
     XGLM,
     XLM,
     XLM_ROBERTA,

@@ -63,6 +63,21 @@ class Split:
 
 
 @dataclass(frozen=True)
+class PatchKernel:
+    """Kernels of patches `[D, channels, size, size]` as matrices `[D, size * size * channels]`."""
+
+    size: int
+    channels: int
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.transpose(0, 2, 3, 1).reshape(len(x), -1) if x.ndim > 1 else x for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        shape = (self.size, self.size, self.channels)
+        return [x.reshape(len(x), *shape).transpose(0, 3, 1, 2) if x.ndim > 1 else x for x in ours]
+
+
+@dataclass(frozen=True)
 class SplitWithin:
     """One tensor whose rows are those of several, group by group: `sizes` rows of each by turns."""
 

@@ -65,6 +65,8 @@ class Layout:
             (Longformer); None: as the mixer says.
         vectors: `[B, T, W]` vectors in place of the embedding table's rows wherever a token is -1
             (soft prompts).
+        grid: rows and columns of a picture's patches, where rows are pictures.
+        ends: `[B]` the position that stands for a row, where its embedding knows one (CLIP).
     """
 
     causal: bool = True
@@ -75,6 +77,8 @@ class Layout:
     types: mx.array | None = None
     global_tokens: mx.array | None = None
     vectors: mx.array | None = None
+    grid: tuple[int, int] | None = None
+    ends: mx.array | None = None
 
 
 @dataclass(frozen=True)

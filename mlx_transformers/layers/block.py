@@ -54,6 +54,9 @@ class Block(Config):
     """Multiplies the residual stream before a layer's output joins it (DeepNorm's α)."""
     scale: float = Field(1.0, gt=0)
     """Multiplies a layer's output before it joins the residual stream (Granite, MiniCPM)."""
+    layer_scale: float | None = Field(None, gt=0)
+    """Start of a learned gain of each feature of a layer's output (LayerScale: Touvron et al. 2021,
+    CaiT, section 2); none means no gain."""
     norm: Annotated[NormKind, Slot("norm")]
     """The normalisation of the block."""
     ffn_norm: Annotated[NormKind, Slot("norm")] | None = None
@@ -83,6 +86,8 @@ class Block(Config):
                 "arrangement = 'parallel_norms' goes with placement = 'pre': two norms before, "
                 "none after."
             )
+        if self.arrangement == "parallel_norms" and self.layer_scale is not None:
+            raise ValueError("layer_scale goes with arrangement = 'sequential' or 'parallel'.")
         if self.arrangement == "parallel" and self.ffn_norm is not None:
             raise ValueError(
                 "arrangement = 'parallel' has one norm for mixer and ffn, so ffn_norm has no "
@@ -161,6 +166,8 @@ class Block(Config):
         if self.ffn is not None and self.ffn_chunk is not None:
             inside += dim * at.itemsize - self.ffn.saved_bytes(dim, at)  # the chunks of its input
         around = residual_saved_bytes(self.norm, self.placement, self.dropout, dim, at)
+        if self.layer_scale is not None:
+            around += dim * at.itemsize  # the output before its gain
         if self.branch is not None:
             inside += self.branch.saved_bytes(dim, at)
             inside += residual_saved_bytes(self.norm, "post", 0.0, dim, at)
@@ -198,7 +205,15 @@ class BlockModule(nn.Module):
             self.branch_residual = Residual(dim, config.norm, "post", 0.0)
 
         def residual(norm: NormKind) -> Residual:
-            return Residual(dim, norm, config.placement, config.dropout, config.skip, config.scale)
+            return Residual(
+                dim,
+                norm,
+                config.placement,
+                config.dropout,
+                config.skip,
+                config.scale,
+                config.layer_scale,
+            )
 
         if self.arrangement == "parallel":
             self.residual = residual(config.norm)

@@ -10,7 +10,7 @@ methods that every computing kind has:
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -71,6 +71,7 @@ __all__ = [
     "PositionKind",
     "Product",
     "Project",
+    "Reads",
     "RecurrentCell",
     "RecurrentFfn",
     "RecurrentFfnKind",
@@ -292,8 +293,18 @@ class RouterKind(Kind):
         """Bytes per token that the forward saves for its backward, its input excluded."""
 
 
+Reads = Literal["tokens", "pixels", "frames"]
+"""Inputs that an embedding turns into vectors."""
+
+
 class EmbedKind(LayerKind):
-    """Slot `embed`: turns tokens into vectors."""
+    """Slot `embed`: turns tokens, pixels or frames of sound into vectors.
+
+    Attributes:
+        reads: which of them; a model of text refuses an embedding of pictures.
+    """
+
+    reads: ClassVar[Reads] = "tokens"
 
     @abstractmethod
     def build(self, vocab_size: int, dim: int, table: bool = True) -> Embed:

@@ -8,13 +8,17 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context
+from ..core.errors import RecipeError
 from ..ops.activations import ACTIVATIONS
 from ..recipe.slot import Slot
 from .ffns.mlp import Activation
 from .heads import refuse_without_map
 from .kinds import NormKind, PoolKind
 
-Reads = Literal["first", "last", "mean"]
+Reads = Literal["first", "last", "final", "mean", "first_mean", "end"]
+"""The vector of a sequence that a pool reads: the first, the last, the last of the row even where
+that is padding (`final`), the mean of all, the first beside the mean of the others (twice as wide),
+or that of `layout.ends`."""
 
 
 class Classifier(PoolKind):
@@ -30,7 +34,11 @@ class Classifier(PoolKind):
     n_classes: int = Field(ge=1)
     """Classes of a sequence; 1 for regression."""
     reads: Reads = "first"
-    """The vector that is read: the first token's, the last token's, or the mean of all."""
+    """The vector that is read: `first`, `last`, `final`, the last even if it is padding (SigLIP),
+    `mean` of all, `first_mean`, the first beside the mean of the others (DINOv2), or `end`, the
+    place that the model's end token marks (CLIP)."""
+    skip: int = Field(0, ge=0)
+    """Vectors in front that `mean` and `first_mean` leave out, such as a picture's registers."""
     activation: Activation | None = "tanh"
     """Activation after the pooler's linear layer; none means no such layer."""
     map_bias: bool = True
@@ -49,6 +57,7 @@ class Classifier(PoolKind):
         refuse_without_map(self.activation, self.norm, self.map_bias)
         if self.width is not None and self.activation is None:
             raise ValueError("width has no effect without activation: there is no layer.")
+        refuse_idle_skip(self.reads, self.skip)
         return self
 
     def build(self, dim: int) -> "ClassifierModule":
@@ -64,18 +73,29 @@ class Sentence(PoolKind):
 
     kind: Literal["sentence"] = "sentence"
     reads: Reads = "mean"
-    """The vector that is read: the first token's, the last token's, or the mean of all."""
+    """The vector that is read: `first`, `last`, `final`, the last even if it is padding (SigLIP),
+    `mean` of all, `first_mean`, the first beside the mean of the others (DINOv2), or `end`, the
+    place that the model's end token marks (CLIP)."""
+    skip: int = Field(0, ge=0)
+    """Vectors in front that `mean` and `first_mean` leave out, such as a picture's registers."""
+    norm: Annotated[NormKind, Slot("norm")] | None = None
+    """Normalisation of the vector that is read (CLIP's vision tower)."""
     activation: Activation | None = None
     """Activation after a linear layer of the vector; none means no such layer."""
     width: int | None = Field(None, ge=1)
     """Output width of that layer, where it is not the model's."""
+    map_bias: bool = True
+    """Whether that layer has a bias (CLIP's projections have none)."""
     normalize: bool = True
     """Whether vectors are scaled to length 1, so that dot products are cosines."""
 
     @model_validator(mode="after")
     def _width_has_a_map(self) -> "Sentence":
-        if self.width is not None and self.activation is None:
-            raise ValueError("width has no effect without activation: there is no layer.")
+        if self.activation is None and (self.width is not None or not self.map_bias):
+            raise ValueError(
+                "width and map_bias have no effect without activation: there is no layer."
+            )
+        refuse_idle_skip(self.reads, self.skip)
         return self
 
     def build(self, dim: int) -> "SentenceModule":
@@ -98,10 +118,43 @@ class Scalar(PoolKind):
         return ScalarModule(self, dim)
 
 
-def read(x: mx.array, valid: mx.array | None, reads: Reads) -> mx.array:
-    """Read one vector `[B, D]` of each row of x `[B, T, D]`; `valid [B, T]` marks padding."""
+def refuse_idle_skip(reads: Reads, skip: int) -> None:
+    """Reject `skip` where no mean leaves vectors out.
+
+    Raises:
+        ValueError: it is given in vain.
+    """
+    if skip and reads not in ("mean", "first_mean"):
+        raise ValueError("skip goes with reads = 'mean' or 'first_mean': unset it.")
+
+
+def width_read(reads: Reads, dim: int) -> int:
+    """Width of the vector that is read, for vectors of width `dim`."""
+    return 2 * dim if reads == "first_mean" else dim
+
+
+def read(x: mx.array, ctx: Context, reads: Reads, skip: int = 0) -> mx.array:
+    """Read one vector `[B, D]` of each row of x `[B, T, D]`; `ctx.layout` marks padding and ends.
+
+    Raises:
+        RecipeError: no place stands for a row.
+    """
+    valid, ends = ctx.layout.valid, ctx.layout.ends
     if reads == "first":
         return x[:, 0]
+    if reads == "final":
+        return x[:, -1]
+    if reads == "end":
+        if ends is None:
+            raise RecipeError(
+                "pool.reads = 'end' reads the place of the model's end token, and there is none: "
+                "set model.end_token, or choose another of pool.reads."
+            )
+        return mx.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
+    if reads == "first_mean":
+        return mx.concatenate([x[:, 0], x[:, max(skip, 1) :].mean(axis=1)], axis=-1)
+    if skip:
+        x, valid = x[:, skip:], None if valid is None else valid[:, skip:]
     if valid is None:
         return x[:, -1] if reads == "last" else x.mean(axis=1)
     if reads == "mean":
@@ -116,8 +169,9 @@ class ClassifierModule(nn.Module):
 
     def __init__(self, config: Classifier, dim: int) -> None:
         super().__init__()
-        self.reads, self.dropout = config.reads, config.dropout
-        width = config.width or dim
+        self.reads, self.skip, self.dropout = config.reads, config.skip, config.dropout
+        dim = width_read(config.reads, dim)
+        width = dim if config.activation is None else config.width or dim
         if config.activation is not None:
             self.map = nn.Linear(dim, width, bias=config.map_bias)
             self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
@@ -127,7 +181,7 @@ class ClassifierModule(nn.Module):
 
     def pooled(self, x: mx.array, ctx: Context) -> mx.array:
         """The input of the last linear layer, `[B, D]`."""
-        h = read(x, ctx.layout.valid, self.reads)
+        h = read(x, ctx, self.reads, self.skip)
         h = self.activation(self.map(h)) if "map" in self else h
         return self.norm(h) if "norm" in self else h
 
@@ -141,14 +195,14 @@ class ScalarModule(nn.Module):
     def __init__(self, config: Scalar, dim: int) -> None:
         super().__init__()
         self.reads, self.dropout = config.reads, config.dropout
-        self.out = nn.Linear(dim, 1, bias=config.bias)
+        self.out = nn.Linear(width_read(config.reads, dim), 1, bias=config.bias)
 
     def each(self, x: mx.array, ctx: Context) -> mx.array:
         """The number of every position, `[B, T]`."""
         return self.out(ctx.dropout(x, self.dropout))[..., 0]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        return self.each(read(x, ctx.layout.valid, self.reads), ctx)
+        return self.each(read(x, ctx, self.reads), ctx)
 
 
 class SentenceModule(nn.Module):
@@ -156,13 +210,17 @@ class SentenceModule(nn.Module):
 
     def __init__(self, config: Sentence, dim: int) -> None:
         super().__init__()
-        self.reads, self.normalize = config.reads, config.normalize
+        self.reads, self.skip, self.normalize = config.reads, config.skip, config.normalize
+        dim = width_read(config.reads, dim)
+        if config.norm is not None:
+            self.norm = config.norm.build(dim)
         if config.activation is not None:
-            self.map = nn.Linear(dim, config.width or dim)
+            self.map = nn.Linear(dim, config.width or dim, bias=config.map_bias)
             self.activation: Callable[[mx.array], mx.array] = ACTIVATIONS[config.activation]
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
-        h = read(x, ctx.layout.valid, self.reads)
+        h = read(x, ctx, self.reads, self.skip)
+        h = self.norm(h) if "norm" in self else h
         h = self.activation(self.map(h)) if "map" in self else h
         # The square root has no derivative at zero.
         return h * mx.rsqrt((h * h).sum(axis=-1, keepdims=True) + 1e-12) if self.normalize else h

@@ -1,12 +1,12 @@
 """Residual connections: one formula, placements as data.
 
-    y = out(skip · x + scale · drop(post(f(pre(x)))))
+    y = out(skip · x + scale · drop(gain · post(f(pre(x)))))
 
 Each placement owns some of the three norms; the others are the identity.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +15,7 @@ from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..core.shapes import BTD
 from .kinds import NormKind
+from .parameter import Role
 
 Placement = Literal["pre", "post", "sandwich", "reordered", "pre_skip"]
 
@@ -46,12 +47,17 @@ class Residual(nn.Module):
         dropout: float,
         skip: float = 1.0,
         scale: float = 1.0,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.dropout, self.skip, self.scale = dropout, skip, scale
         self.normed_skip = placement == "pre_skip"
         for name in NORMS[placement]:
             self[name] = norm.build(dim)
+        if layer_scale is not None:
+            self.gain = mx.full((dim,), layer_scale)
+
+    roles: ClassVar[dict[str, Role]] = {"gain": "vector"}
 
     def _norm(self, name: str, x: mx.array) -> mx.array:
         return self[name](x) if name in self else x
@@ -73,5 +79,5 @@ class Residual(nn.Module):
         return self._scaled(self._norm("post", f(self.before(x))), ctx)
 
     def _scaled(self, y: mx.array, ctx: Context) -> mx.array:
-        y = ctx.dropout(y, self.dropout)
+        y = ctx.dropout(y * self.gain if "gain" in self else y, self.dropout)
         return y if self.scale == 1.0 else self.scale * y

@@ -36,6 +36,11 @@ class Encoder(Tower, ModelKind):
     """The pooled head over the sequence; none means there is none."""
     init: Annotated[InitKind, Slot("init")]
     """How weights start."""
+    causal: bool = False
+    """Whether a token sees only itself and its past (CLIP's text tower)."""
+    end_token: int | Literal["largest"] | None = None
+    """The token whose first place a pool reads with `reads = "end"`: an id, or the largest id of
+    each row (CLIP's older checkpoints); none means there is no such place."""
 
     @model_validator(mode="after")
     def _fits_both_streams(self) -> "Encoder":
@@ -65,6 +70,7 @@ class EncoderModel(TowerModule, Model):
         super().__init__(config, vocab_size, config.dim, config.max_seq_len)
         self.max_seq_len = config.max_seq_len
         self.vocab_size = vocab_size
+        self.causal, self.end_token = config.causal, config.end_token
         if config.head is not None:
             self.head = config.head.build(vocab_size, config.width(config.dim))
         if config.pool is not None:
@@ -74,8 +80,14 @@ class EncoderModel(TowerModule, Model):
         return [self.stack]
 
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
-        ctx.layout = replace(ctx.layout, causal=False)
+        ends = None if self.end_token is None else self._ends(batch["tokens"])
+        ctx.layout = replace(ctx.layout, causal=self.causal, ends=ends)
         return self.embed_tokens(batch["tokens"], ctx)
+
+    def _ends(self, tokens: mx.array) -> mx.array:
+        """The first place of the end token in each row, `[B]`; 0 where there is none."""
+        sought = tokens if self.end_token == "largest" else tokens == self.end_token
+        return mx.argmax(sought, axis=1)
 
     def features(self, x: mx.array, ctx: Context) -> mx.array:
         return self.forward(x, ctx)

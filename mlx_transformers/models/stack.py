@@ -12,7 +12,7 @@ from ..core.errors import unknown
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
-from ..layers.kinds import DepthKind, EmbedKind, NormKind, PositionKind, RunLayer
+from ..layers.kinds import DepthKind, EmbedKind, NormKind, PositionKind, Reads, RunLayer
 from ..layers.mixers.shared_block import EMBEDDED, SharedBlockMixer, share_blocks
 from ..layers.parameter import Place
 from ..recipe.config import Config
@@ -31,6 +31,8 @@ from .reversible import (
 class Tower(Config):
     """A tower over one sequence: embedding, L blocks, norm."""
 
+    reads: ClassVar[Reads] = "tokens"
+    """Inputs that the embedding must read."""
     n_layers: int = Field(ge=1)
     """Blocks L."""
     embed: Annotated[EmbedKind, Slot("embed")]
@@ -56,6 +58,15 @@ class Tower(Config):
     side by side (`concatenate`); none means ordinary ones (Reformer)."""
     norm: Annotated[NormKind, Slot("norm")]
     """The normalisation after the last block."""
+
+    @model_validator(mode="after")
+    def _embed_reads_the_input(self) -> "Tower":
+        if self.embed.reads != self.reads:
+            raise ValueError(
+                f"embed.kind = '{self.embed.kind}' reads {self.embed.reads}, and this tower reads "
+                f"{self.reads}. Choose another kind of embed, or of model."
+            )
+        return self
 
     @model_validator(mode="after")
     def _blocks_can_be_undone(self) -> "Tower":

@@ -44,14 +44,19 @@ def unpatch(x: Array, rows: int, columns: int, size: int) -> Array:
 
 
 def resample_table(
-    table: Array, old: tuple[int, int], new: tuple[int, int], kind: Filter = "bicubic"
+    table: Array,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    kind: Filter = "bicubic",
+    *,
+    antialias: bool = False,
 ) -> Array:
-    """Positions `[rows * columns, D]` of a grid, resampled to another grid without antialiasing,
-    as checkpoints of ViT and DINOv2 are used at other sizes (Dosovitskiy et al. 2021, 3.2)."""
+    """Positions `[rows * columns, D]` of a grid, resampled to another grid, as checkpoints of ViT
+    and DINOv2 are used at other sizes (Dosovitskiy et al. 2021, section 3.2)."""
     if old == new:
         return table
     down, across = (
-        mx.array(resampling_matrix(a, b, kind, antialias=False), dtype=table.dtype)
+        mx.array(resampling_matrix(a, b, kind, antialias=antialias), dtype=table.dtype)
         for a, b in zip(old, new, strict=True)
     )
     tall = (down @ table.reshape(old[0], -1)).reshape(new[0], old[1], -1)

@@ -78,7 +78,7 @@ class Embedder:
             pool = self.model["pool"]
             assert isinstance(pool, SentenceModule), "open_embedder has checked the kind"
             return pool(x, ctx)
-        return read(x, valid, self.pool)
+        return read(x, ctx, self.pool)
 
 
 def frame(tokenizer: Tokenizer) -> tuple[int, int] | None:

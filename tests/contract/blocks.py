@@ -25,6 +25,7 @@ ROWS = [
     Row("block", "window", BLOCK | {"mixer": HEADS | {"window": 3}}, sees=last(3)),
     Row("block", "two norms side by side", BLOCK | {"arrangement": "parallel_norms"}),
     Row("block", "scaled", BLOCK | {"skip": 1.5, "scale": 0.3}),
+    Row("block", "layer scale", BLOCK | {"layer_scale": 0.4}),
     Row("block", "norm of the ffn's own", BLOCK | {"ffn_norm": {"kind": "layer_norm"}}),
     Row("block", "positions of its own", BLOCK | {"position": {"kind": "alibi"}}),
     *(
@@ -51,6 +52,7 @@ CHANGES = {
         "norm": {"kind": "layer_norm"},
         "skip": 1.5,
         "scale": 0.5,
+        "layer_scale": 0.4,
         "ffn_norm": {"kind": "layer_norm"},
         "position": {"kind": "alibi"},
         "cross": CROSS,

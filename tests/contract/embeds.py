@@ -8,6 +8,15 @@ def embed(name: str, position: str = "none", **fields: object) -> Row:
     return Row("embed", name, config, sees=itself, position={"kind": position})
 
 
+PIXELS = {
+    "kind": "patches",
+    "size": 1,
+    "channels": 1,
+    "class_token": False,
+    "mean": [0.02],
+    "std": [0.02],
+}
+
 ROWS = [
     embed("token"),
     embed("token scaled", scale="sqrt_dim"),
@@ -24,10 +33,30 @@ ROWS = [
         width=6,
         project="bare_sum",
     ),
+    Row(
+        "embed",
+        "patches",
+        PIXELS,
+        sees=itself,
+        position={"kind": "none"},
+        steps=False,
+    ),
     embed("factorised words", "learned", width=6, project="words", project_bias=True),
 ]
 
 CHANGES = {
+    "patches": {
+        "size": 3,
+        "channels": 3,
+        "bias": False,
+        "class_token": True,
+        "distillation_token": True,
+        "registers": 2,
+        "norm": {"kind": "layer_norm"},
+        "mean": [0.2],
+        "std": [0.03],
+        "dropout": 0.5,
+    },
     "token": {
         "scale": 2.5,
         "n_types": 2,
@@ -38,5 +67,5 @@ CHANGES = {
         "project_bias": Change(True, row="factorised"),
         "dropout": 0.5,
         "zeroed": 1,
-    }
+    },
 }

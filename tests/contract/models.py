@@ -94,6 +94,21 @@ ELECTRA = {
     | {"embed": BERT["embed"] | {"width": 6}}
     | {"head": {"kind": "tags", "n_classes": 1, "activation": "gelu"}},
 }
+VIT = {name: TOWER[name] for name in ("n_layers", "block", "norm")} | {
+    "kind": "vision",
+    "image_size": [3, 3],
+    "dim": 16,
+    "embed": {
+        "kind": "patches",
+        "size": 1,
+        "channels": 1,
+        "class_token": False,
+        "mean": [0.02],
+        "std": [0.02],
+    },
+    "position": {"kind": "grid", "rows": 3, "columns": 3, "prefix": 0},
+    "init": LLAMA["init"],
+}
 
 ROWS = [
     Row("model", "llama", LLAMA, compiled=True),
@@ -110,6 +125,25 @@ ROWS = [
     Row("model", "bert", BERT, silent=("k.bias",), sees=everything, whole=True),
     Row("model", "albert", ALBERT, silent=("k.bias",), sees=everything, whole=True),
     Row("model", "electra", ELECTRA, silent=("k.bias",), sees=everything, whole=True),
+    Row("model", "vit", VIT, sees=everything, whole=True, pads=False, silent=("k.bias",)),
+    Row(
+        "model",
+        "vit of two blocks",
+        VIT | {"n_layers": 4, "n_distinct": 2},
+        sees=everything,
+        whole=True,
+        pads=False,
+        silent=("k.bias",),
+    ),
+    Row(
+        "model",
+        "vit of two kinds",
+        VIT | {"blocks": BOTH_WAYS["blocks"], "pattern": BOTH_WAYS["pattern"]},
+        sees=everything,
+        whole=True,
+        pads=False,
+        silent=("k.bias",),
+    ),
     Row("model", "t5", T5),
     Row("model", "two kinds of block", BOTH_WAYS, sees=everything, whole=True),
     Row(
@@ -148,6 +182,8 @@ CHANGES = {
         "n_layers": 4,
         "max_seq_len": 16,
         "vocab_size": 17,
+        "causal": True,
+        "end_token": Change(3, result=False),
         "n_distinct": 1,
         "depth": {"kind": "universal"},
         "unit": Change(2, row="albert"),
@@ -177,6 +213,24 @@ CHANGES = {
         "shared": False,
         "head": {"kind": "lm", "tied": False},
         "init": {"kind": "xavier"},
+    },
+    "vision": {
+        "image_size": [1, 9],
+        "dim": 20,
+        "vocab_size": Change(300, result=False),
+        "n_layers": 4,
+        "n_distinct": 1,
+        "unit": Change(2, row="vit of two blocks"),
+        "blocks": Change({"local": WINDOW, "global": WINDOW}, row="vit of two kinds"),
+        "pattern": Change(["global", "local"], row="vit of two kinds"),
+        "depth": {"kind": "universal"},
+        "embed": VIT["embed"] | {"bias": False},
+        "position": {"kind": "none"},
+        "block": BLOCK | {"ffn": GLU | {"hidden_dim": 20}},
+        "norm": {"kind": "layer_norm"},
+        "pool": {"kind": "classifier", "n_classes": 2},
+        "init": {"kind": "xavier"},
+        "reversible": "mean",
     },
     **recurrent.CHANGES,
 }

@@ -2,6 +2,13 @@
 
 from .suite import Change, Row, everything, first
 
+ATTENTION = {
+    "kind": "attention",
+    "n_heads": 4,
+    "hidden_dim": 12,
+    "activation": "gelu",
+    "norm": {"kind": "layer_norm"},
+}
 CLASSIFIER = {"kind": "classifier", "n_classes": 3}
 
 
@@ -26,6 +33,8 @@ ROWS = [
     pool("scalar", {"kind": "scalar"}, end),
     pool("sentence", {"kind": "sentence"}),
     pool("sentence with a map", {"kind": "sentence", "activation": "tanh", "normalize": False}),
+    pool("sentence of the final", {"kind": "sentence", "reads": "final"}, end),
+    pool("attention", ATTENTION),
     pool("sentence of the first", {"kind": "sentence", "reads": "first"}, first),
 ]
 
@@ -35,14 +44,24 @@ CHANGES = {
         "width": 7,
         "n_classes": 4,
         "reads": "mean",
+        "skip": Change(2, row="classifier of the mean"),
         "activation": "relu",
         "map_bias": False,
         "norm": {"kind": "layer_norm"},
         "bias": False,
         "dropout": 0.5,
     },
+    "attention": {
+        "n_heads": 2,
+        "hidden_dim": 8,
+        "activation": "relu",
+        "norm": {"kind": "layer_norm", "eps": 0.1},
+    },
     "sentence": {
         "reads": "last",
+        "skip": Change(2, row="sentence"),
+        "norm": {"kind": "layer_norm"},
+        "map_bias": Change(False, row="sentence with a map"),
         "activation": "relu",
         "width": Change(6, row="sentence with a map"),
         "normalize": False,

@@ -37,6 +37,9 @@ ROWS = [
     lent("disentangled"),
     lent("disentangled in logarithms", max_distance=8, norm={"kind": "layer_norm"}, width=6),
     lent("disentangled and absolute", absolute=True),
+    position("grid", {"kind": "grid", "rows": 4, "columns": 8, "prefix": 0}),
+    position("rope of a grid", {"kind": "rope_grid"}),
+    position("rope of a grid by turns", {"kind": "rope_grid", "alternate": True}),
     position("axial", {"kind": "axial", "shape": (4, 8), "widths": (6, 10)}),
     position("axial of three", {"kind": "axial", "shape": (2, 4, 4), "widths": (6, 5, 5)}),
     bias("alibi", {"kind": "alibi"}),
@@ -50,6 +53,14 @@ ROWS = [
 
 CHANGES = {
     "none": {},
+    "grid": {
+        "rows": 5,
+        "columns": 7,
+        "prefix": 2,
+        "resample": Change("bilinear", result=False),
+        "antialias": Change(True, result=False),
+    },
+    "rope_grid": {"theta": Change(100.0, row="rope of a grid by turns"), "alternate": True},
     "axial": {"shape": (8, 4), "widths": (8, 8), "std": 0.5},
     "sinusoidal": {
         "theta": 100.0,

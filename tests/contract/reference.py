@@ -329,6 +329,11 @@ def channel_mixing(x: Array, w: Weights) -> Array:
     return y / (1 + np.exp(-mixed("r"))) if "mix_r" in w else y
 
 
+def scaled(f: Callable[[Array], Array], gain: Array) -> Callable[[Array], Array]:
+    """A function whose features are multiplied by a gain (LayerScale)."""
+    return lambda h: f(h) * gain
+
+
 def block(
     x: Array,
     w: Weights,
@@ -361,6 +366,8 @@ def block(
         return kind.get("skip", 1.0) * x + kind.get("scale", 1.0) * y
 
     def residual(x: Array, f: Callable[[Array], Array], r: str) -> Array:
+        if kind.get("layer_scale"):
+            f = scaled(f, w[f"{r}.gain"])
         if kind["placement"] == "pre":
             return join(x, f(n(x, f"{r}.pre")))
         if kind["placement"] == "pre_skip":

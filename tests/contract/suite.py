@@ -451,6 +451,16 @@ class OfElectra(OfModel):
         return self.it.generator(x, own) + self.it(x, ctx)
 
 
+class OfVision(OfModel):
+    """The vectors of a picture whose patches are its pixels, read as a row of numbers."""
+
+    width = DIM
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__(kind, row)
+        self.width = kind.dim
+
+
 class OfPool(Subject):
     """The answer for a sequence, said at each of its places."""
 
@@ -458,7 +468,8 @@ class OfPool(Subject):
         super().__init__()
         self.it = kind.build(DIM)
         scalar = kind.kind == "scalar"
-        self.width = 1 if scalar else getattr(kind, "n_classes", None) or kind.width or DIM
+        width = getattr(kind, "n_classes", None) or getattr(kind, "width", None) or DIM
+        self.width = 1 if scalar else width
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         y = self.it(x, ctx)
@@ -467,7 +478,7 @@ class OfPool(Subject):
 
 
 def of_model(kind: Any, row: Row) -> Subject:
-    subjects = {"seq2seq": OfPair, "detect_replaced": OfElectra}
+    subjects = {"seq2seq": OfPair, "detect_replaced": OfElectra, "see": OfVision}
     (task,) = kind.tasks
     return subjects.get(task, OfModel)(kind, row)
 

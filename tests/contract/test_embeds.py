@@ -10,7 +10,7 @@ from . import embeds, heads, reference
 from .suite import DIM, Row, difference, weights_of
 
 
-@pytest.mark.parametrize("row", embeds.ROWS, ids=str)
+@pytest.mark.parametrize("row", [row for row in embeds.ROWS if row.kind == "token"], ids=str)
 def test_an_embedding_is_its_row_of_the_table_scaled_plus_its_position(row: Row) -> None:
     subject = row.subject()
     tokens, w = subject.inputs(), weights_of(subject)
