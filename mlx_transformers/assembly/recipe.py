@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import PrivateAttr, model_validator
 
+from ..chat.config import Tools
 from ..core.errors import RecipeError
 from ..data.config import Data
 from ..data.kinds import BatchKind
@@ -49,6 +50,8 @@ class Recipe(Config):
     """Weights that are stored in few bits; none in a model that is trained whole."""
     log: Log = Log()
     """Reports, samples and trackers during the run."""
+    tools: Tools = Tools()
+    """What the trained model may call while it answers."""
 
     _resolved: Resolved | None = PrivateAttr(None)
 

@@ -13,6 +13,7 @@ from ..verbs.supervise import OUT_OF_MEMORY
 from . import (
     bench,
     cache,
+    chat,
     compare,
     data,
     doctor,
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("generate")(generate.generate)
+app.command("chat")(chat.chat)
 app.command("embed")(embed.embed)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)

@@ -24,6 +24,44 @@ CHATML = (
 )
 """The template of ChatML, for tokenizers that came without one."""
 
+CHATML_TOOLS = (
+    "{%- set found = namespace(tools=false) -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'system' or (tools and loop.first) -%}"
+    "{{- '<|im_start|>system\n' -}}"
+    "{%- if message.role == 'system' -%}{{- message.content -}}{%- endif -%}"
+    "{%- if tools and not found.tools -%}"
+    "{%- set found.tools = true -%}"
+    "{{- '\n<tools>' -}}{%- for tool in tools -%}{{- '\n' + tool | tojson -}}{%- endfor -%}"
+    "{{- '\n</tools>' -}}"
+    "{%- endif -%}"
+    "{{- '<|im_end|>\n' -}}"
+    "{%- endif -%}"
+    "{%- if message.role == 'assistant' -%}"
+    "{{- '<|im_start|>assistant\n' -}}"
+    "{%- generation -%}"
+    "{{- message.content or '' -}}"
+    "{%- for call in message.tool_calls or [] -%}"
+    "{%- set call = call.function if call.function is defined else call -%}"
+    "{{- '<tool_call>' + {'name': call.name, 'arguments': call.arguments} | tojson"
+    " + '</tool_call>' -}}"
+    "{%- endfor -%}"
+    "{{- '<|im_end|>' -}}"
+    "{%- endgeneration -%}"
+    "{{- '\n' -}}"
+    "{%- elif message.role == 'tool' -%}"
+    "{{- '<|im_start|>tool\n' + message.content + '<|im_end|>\n' -}}"
+    "{%- elif message.role != 'system' -%}"
+    "{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+"""ChatML with descriptions of tools in the system message and calls of them in JSON."""
+
+TEMPLATES = {"chatml": CHATML, "chatml_tools": CHATML_TOOLS}
+"""Templates of the project, by name."""
+
 
 @dataclass(frozen=True)
 class Rendered:

@@ -32,6 +32,12 @@ FILLER = 0
 """The token of padded slots, which are never attended to."""
 
 
+Observed = dict[str, mx.array]
+"""Arrays by name, the rows of the batch first."""
+Observe = Callable[[mx.array, mx.array], Observed]
+"""Computes something of the logits `[B, V]` of a step and the tokens `[B]` drawn from them."""
+
+
 class Engine:
     """Continues a batch of prompts, one token per row and step.
 
@@ -42,10 +48,16 @@ class Engine:
         model: the model that continues; it may be trained between two `start`s.
         cache: the decode state of the current batch, a tree of arrays.
         traces: the shape of the tokens at each trace of the compiled step.
+        observed: what `observe` returned for the tokens that `tokens` yielded last.
     """
 
     def __init__(
-        self, model: Decodable, *, sampling: Sampling | None = None, vocab_size: int | None = None
+        self,
+        model: Decodable,
+        *,
+        sampling: Sampling | None = None,
+        vocab_size: int | None = None,
+        observe: Observe = lambda logits, tokens: {},
     ) -> None:
         """
         Args:
@@ -53,13 +65,16 @@ class Engine:
             sampling: how each next token is drawn.
             vocab_size: number of tokens that may be drawn, where the model has more than the
                 tokenizer.
+            observe: a function of each step's logits `[B, V]` and drawn tokens `[B]`, compiled
+                with the step (log-probabilities, say).
         """
         self.model = model
         self.traces: list[list[int]] = []
         self.cache: State = {}
+        self.observed: Observed = {}
         self._sampling = sampling or Sampling()
         self._vocab_size = vocab_size or model.vocab_size
-        self._step = _compiled(model, self._sampling, self._vocab_size, self.traces)
+        self._step = _compiled(model, self._sampling, self._vocab_size, observe, self.traces)
         self._prompts: list[list[int]] = []
 
     def start(
@@ -115,11 +130,13 @@ class Engine:
         """
         self._read(self._known[0])
         self._drop_vectors()
-        token = self._advance(self._last, self._length)
+        token, observed = self._advance(self._last, self._length)
         for i in range(1, limit):
             following = self._advance(token, self._length + i)
+            self.observed = observed
             yield self._values(token)
-            token = following
+            token, observed = following
+        self.observed = observed
         yield self._values(token)
 
     def _read(self, tokens: mx.array) -> None:
@@ -140,8 +157,9 @@ class Engine:
             options["total_length"] = mx.array(length) if pad is None else length - pad
         return self.model.init_state(len(self._pads), self._slots, dtype(self.model), **options)
 
-    def _advance(self, token: mx.array, length: int) -> mx.array:
-        """The next tokens `[B]`, where `length` slots are known, `token` the last of them."""
+    def _advance(self, token: mx.array, length: int) -> tuple[mx.array, Observed]:
+        """The next tokens `[B]` and what is observed of them, where `length` slots are known,
+        `token` the last of them."""
         if length > self._slots:
             self._slots = slots(length, self.model.max_seq_len)
             larger = {k: v for k, v in self._empty(length).items() if k != "vectors"}
@@ -152,11 +170,11 @@ class Engine:
                 self._read(mx.concatenate(self._known, axis=1))
                 self._drop_vectors()
             self._known.append(token[:, None])
-        token, self.cache, self._history, self._keys = self._step(
+        token, self.cache, self._history, self._keys, observed = self._step(
             token, self.cache, self._history, self._keys
         )
-        mx.async_eval(token, self.cache, self._history, self._keys)
-        return token
+        mx.async_eval(token, self.cache, self._history, self._keys, observed)
+        return token, observed
 
     def _drop_vectors(self) -> None:
         """Leave the vectors of the prompts out of the state, once they are read."""
@@ -208,16 +226,21 @@ def _recent(prompt: list[int], width: int) -> list[int]:
 
 
 def _compiled(
-    model: Decodable, sampling: Sampling, vocab_size: int, traces: list[list[int]]
-) -> Callable[..., tuple[mx.array, State, mx.array, mx.array]]:
-    """`(token [B], state, history [B, W], keys [B, 2]) -> (next [B], state, history, keys)`.
+    model: Decodable,
+    sampling: Sampling,
+    vocab_size: int,
+    observe: Observe,
+    traces: list[list[int]],
+) -> Callable[..., tuple[mx.array, State, mx.array, mx.array, Observed]]:
+    """`(token [B], state, history [B, W], keys [B, 2])` to the next tokens `[B]`, state, history,
+    keys, and what is observed.
 
     A row whose logits are not finite gets the token -1.
     """
 
     def step(
         token: mx.array, state: State, history: mx.array, keys: mx.array
-    ) -> tuple[mx.array, State, mx.array, mx.array]:
+    ) -> tuple[mx.array, State, mx.array, mx.array, Observed]:
         traces.append(list(token.shape))
         logits, state = model.step(token[:, None], state)
         logits = logits[:, -1, :vocab_size]
@@ -227,7 +250,7 @@ def _compiled(
         chosen = mx.where(finite, chosen, NONE)
         if history.shape[1]:
             history = mx.concatenate([history[:, 1:], chosen[:, None]], axis=1)
-        return chosen, state, history, pairs[:, 1]
+        return chosen, state, history, pairs[:, 1], observe(logits, chosen)
 
     return mx.compile(step, inputs=model.state)
 

@@ -8,7 +8,6 @@ print(generate(model, tokenizer, "ROMEO:", max_tokens=200))
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ import mlx.core as mx
 
 from ..core.device import GIB
 from ..core.errors import RunError
-from ..data.tokenizers.stream import StreamDecoder
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.model import Decodable
 from .cache_size import state_bytes
@@ -24,7 +22,7 @@ from .engine import Engine
 from .exits import ExitEngine, Exits
 from .sample import Sampling
 from .stats import EndReason, Stats
-from .stop import StopStrings
+from .writer import Generation, TextWriter
 
 MAX_SEED = 2**63 - 1
 SAMPLE_TOKENS = 120
@@ -86,22 +84,7 @@ def stream(
     """
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
     request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed, encode, exits)
-    return Stream(request, _Writer(tokenizer, stop, begins=not len(prompt)))
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A generated text.
-
-    Attributes:
-        text: what follows the prompt.
-        tokens: number of tokens drawn, an end-of-text token included.
-        end_reason: why it ended.
-    """
-
-    text: str
-    tokens: int
-    end_reason: EndReason
+    return Stream(request, TextWriter(tokenizer, stop, begins=not len(prompt)))
 
 
 def generate_batch(
@@ -138,7 +121,7 @@ def generate_batch(
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
     request = _Request(model, tokenizer, prompts, samples, max_tokens, sampling, seed, encode)
     begins = [not len(prompt) for prompt in prompts for _ in range(samples)]
-    writers = [_Writer(tokenizer, stop, begins=begin) for begin in begins]
+    writers = [TextWriter(tokenizer, stop, begins=begin) for begin in begins]
     found: dict[int, Generation] = {}
     # Prompts of similar length together, so that little is padded.
     order = sorted(range(len(writers)), key=lambda i: len(request.rows[i]))
@@ -159,7 +142,7 @@ def generate_batch(
 class Stream(Iterator[str]):
     """An iterator over the pieces of one text, none of them empty."""
 
-    def __init__(self, request: "_Request", writer: "_Writer") -> None:
+    def __init__(self, request: "_Request", writer: TextWriter) -> None:
         self._request, self._writer = request, writer
         self._pieces = self._run()
         self._reason: EndReason = "unfinished"
@@ -320,59 +303,3 @@ class _Request:
         room = self.engine.model.max_seq_len - max(map(len, prompts))
         self.limit_reason = "length" if self._max_tokens <= room else "context"
         return self.engine.tokens(min(self._max_tokens, room))
-
-
-class _Writer:
-    """Turns the tokens of one text into characters, up to a stop string.
-
-    Attributes:
-        ended: why the text ended; None while it goes on.
-        tokens: number of tokens drawn so far.
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer, stop: str | Sequence[str], *, begins: bool = False
-    ) -> None:
-        """
-        Args:
-            tokenizer: the tokenizer.
-            stop: texts before which to end; one that is a special token is matched as such.
-            begins: whether the text is a beginning, not the continuation of a prompt's text.
-        """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        special = tokenizer.special_ids
-        self._ends = tokenizer.end_ids
-        self._stop_ids = {special[text] for text in stops if text in special}
-        self._decoder = StreamDecoder(tokenizer, begins=begins)
-        self._stop = StopStrings(stops)
-        self._text: list[str] = []
-        self.ended: EndReason | None = None
-        self.tokens = 0
-
-    def feed(self, token: int) -> str:
-        """Add a token; returns the text that is now certain, empty once the text has ended."""
-        if self.ended:
-            return ""
-        self.tokens += 1
-        if token in self._stop_ids or token in self._ends:
-            self.ended = "stop string" if token in self._stop_ids else "stop"
-            return ""
-        return self._certain(self._decoder.feed(token))
-
-    def finish(self) -> str:
-        """The text held back so far, when no more tokens come."""
-        text, rest = self._certain(self._decoder.flush()), self._stop.flush()
-        self._text.append(rest)
-        return text + rest
-
-    def generation(self, otherwise: EndReason) -> Generation:
-        """The whole text; `otherwise` is why it ended if nothing in the text ended it."""
-        self.finish()
-        return Generation("".join(self._text), self.tokens, self.ended or otherwise)
-
-    def _certain(self, text: str) -> str:
-        text = self._stop.push(text)
-        if self._stop.found:
-            self.ended = "stop string"
-        self._text.append(text)
-        return text

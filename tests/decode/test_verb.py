@@ -143,7 +143,7 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
     def watching(*args: object, sampling: Sampling, **rest: object) -> library.Stream:
         seen.append(sampling)
         request = library._Request(decoder(vocab_size=257), BYTES, ["a"], 1, 1, sampling, 0)
-        return library.Stream(request, library._Writer(BYTES, ()))
+        return library.Stream(request, library.TextWriter(BYTES, ()))
 
     monkeypatch.setattr(saved, "load", lambda run: (decoder(vocab_size=257), None))
     monkeypatch.setattr(library, "stream", watching)

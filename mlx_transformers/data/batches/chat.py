@@ -8,7 +8,7 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...core.paths import expanded
-from ..chat_template import CHATML, ChatTemplate, Message, Rendered
+from ..chat_template import TEMPLATES, ChatTemplate, Message, Rendered
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
 from ..pieces import Piece, Record, RowError
@@ -41,7 +41,8 @@ class Chat(RecordKind):
     tools_key: str = "tools"
     """Field of the functions that may be called; rows may lack it."""
     template: str | None = None
-    """File of a Jinja template, or "chatml". Unset: the one published with the tokenizer."""
+    """File of a Jinja template, "chatml", or "chatml_tools", which writes calls of tools. Unset:
+    the one published with the tokenizer."""
     turns: Literal["all", "last", "text"] = "all"
     """Tokens that count: all turns of the assistant, its last one, or every token."""
 
@@ -87,22 +88,10 @@ class Chat(RecordKind):
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
-        template = self._template(tokenizer)
+        template = chat_template(self.template, tokenizer)
         rendered = template.answers(self._messages(record), tools=record.get(self.tools_key))
         tokens, ends = tokenizer.encode_special_with_ends(rendered.text)
         return [tokens, touched(rendered, np.asarray(ends)).tolist()]
-
-    def _template(self, tokenizer: Tokenizer) -> ChatTemplate:
-        source = _read(self.template) if self.template else tokenizer.chat_template
-        if source is None:
-            raise DataError(
-                "This tokenizer has no chat template: name a file with data.batch.template, or "
-                "set it to 'chatml'."
-            )
-        special = {number: text for text, number in tokenizer.special_ids.items()}
-        named = (("bos_token", tokenizer.bos_id), ("eos_token", tokenizer.eos_id))
-        known = tuple((name, special.get(i, "")) for name, i in named if i is not None)
-        return _compiled(source, known)
 
     def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
@@ -118,6 +107,29 @@ class Chat(RecordKind):
         widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
         examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)
+
+
+def chat_template(name: str | None, tokenizer: Tokenizer) -> ChatTemplate:
+    """Return a chat template that knows the tokenizer's special tokens.
+
+    Args:
+        name: a Jinja file, or a name in `TEMPLATES`; None takes the one published with the
+            tokenizer.
+        tokenizer: the tokenizer.
+
+    Raises:
+        DataError: there is none, or it can't be read.
+    """
+    source = _read(name) if name else tokenizer.chat_template
+    if source is None:
+        raise DataError(
+            "This tokenizer has no chat template: name a file with data.batch.template, or set it "
+            "to 'chatml'."
+        )
+    special = {number: text for text, number in tokenizer.special_ids.items()}
+    named = (("bos_token", tokenizer.bos_id), ("eos_token", tokenizer.eos_id))
+    known = tuple((name, special.get(i, "")) for name, i in named if i is not None)
+    return _compiled(source, known)
 
 
 @lru_cache
@@ -165,8 +177,8 @@ def _read(path: str) -> str:
     Raises:
         DataError: it can't be read.
     """
-    if path == "chatml":
-        return CHATML
+    if path in TEMPLATES:
+        return TEMPLATES[path]
     try:
         return expanded(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,172 @@
+"""A conversation with its history: turns, undo, and the oldest turns dropped when it is full."""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..core.errors import RunError
+from .assistant import Assistant, Piece, Request
+from .chat_format import Call
+from .toolbox import Toolbox
+
+ROUNDS = 5
+"""The most times that tools are called for one answer."""
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that happens in a conversation: a piece of the answer's text, a call of a tool with
+    its result, or how many of the oldest messages were left out."""
+
+    text: str = ""
+    call: Call | None = None
+    result: str = ""
+    dropped: int = 0
+    end: str | None = None
+
+
+class Conversation:
+    """Messages exchanged with an assistant.
+
+    Attributes:
+        messages: all of them, in the form of chat templates.
+        dropped: messages that didn't fit into the context at the last answer.
+    """
+
+    def __init__(
+        self,
+        assistant: Assistant,
+        options: Request,
+        *,
+        system: str | None = None,
+        toolbox: Toolbox | None = None,
+    ) -> None:
+        """
+        Args:
+            assistant: the model.
+            options: how answers are drawn; its tokens are replaced.
+            system: the instructions at the beginning.
+            toolbox: tools that the model may call.
+
+        Raises:
+            RunError: there are tools, and the model's template writes no calls.
+        """
+        self._assistant = assistant
+        self._options = options
+        self._toolbox = toolbox or Toolbox(())
+        self._draws = 0
+        self.messages: list[Message] = []
+        self.dropped = 0
+        if self._toolbox and assistant.format.call_format is None:
+            raise RunError(
+                "This run's chat template writes no calls of tools: leave out the tools, or give a "
+                "template that does with --template (chatml_tools is one)."
+            )
+        if system:
+            self.set_system(system)
+
+    @property
+    def system(self) -> str | None:
+        """The instructions at the beginning."""
+        first = self.messages[:1]
+        return str(first[0]["content"]) if first and first[0]["role"] == "system" else None
+
+    def set_system(self, text: str) -> None:
+        """Replace the instructions; an empty text removes them."""
+        rest = self.messages[self.system is not None :]
+        self.messages = [*([{"role": "system", "content": text}] if text else []), *rest]
+
+    def reset(self) -> None:
+        """Forget all turns; the instructions stay."""
+        self.messages = self.messages[: self.system is not None]
+        self.dropped = 0
+
+    def undo(self) -> str | None:
+        """Remove the last message of the user and what followed it; returns its text."""
+        users = [i for i, message in enumerate(self.messages) if message["role"] == "user"]
+        if not users:
+            return None
+        text = str(self.messages[users[-1]]["content"])
+        self.messages = self.messages[: users[-1]]
+        return text
+
+    def ask(self, text: str) -> Iterator[Said]:
+        """Add a message of the user and generate the answer to it. If an error prevents one, the
+        message is removed again; an answer that the caller leaves unfinished stays.
+
+        Raises:
+            RunError: the message is too long for the context.
+        """
+        before = list(self.messages)
+        self.messages = [*before, {"role": "user", "content": text}]
+        try:
+            yield from self._answer()
+        except Exception:
+            self.messages = before
+            raise
+
+    def again(self) -> Iterator[Said]:
+        """Replace the last answer by another draw.
+
+        Raises:
+            RunError: there is no answer yet.
+        """
+        text = self.undo()
+        if text is None:
+            raise RunError("There is no answer to draw again yet.")
+        yield from self.ask(text)
+
+    def _answer(self) -> Iterator[Said]:
+        tools = self._toolbox.schemas() or None
+        for round_ in range(ROUNDS):
+            room = self._assistant.room(self._options.max_tokens)
+            tokens, self.dropped = self._assistant.format.fit(self.messages, room, tools)
+            if self.dropped and not round_:
+                yield Said(dropped=self.dropped)
+            self._draws += 1
+            seed = self._options.seed + self._draws - 1
+            stop = (*self._options.stop, *self._assistant.format.stops)
+            request = replace(self._options, tokens=tokens, seed=seed, stop=stop)
+            calls = yield from self._written(self._assistant.stream(request))
+            if not calls or not self._toolbox:
+                return
+            for call in calls:
+                result = self._toolbox.run(call)
+                self.messages.append({"role": "tool", "name": call.name, "content": result})
+                yield Said(call=call, result=result)
+
+    def _written(self, pieces: Iterator[Piece]) -> Generator[Said, None, list[Call]]:
+        """Pass on what can't be a call; adds the answer's message and returns its calls."""
+        form = self._assistant.format.call_format if self._toolbox else None
+        text, shown, end = "", 0, None
+        try:
+            for piece in pieces:
+                text, end = text + piece.text, piece.end
+                held = form is not None and form.may_begin(text)
+                if not held and len(text) > shown:
+                    yield Said(text[shown:])
+                    shown = len(text)
+        finally:
+            content, calls = (text, []) if form is None else form.calls(text)
+            self.messages.append(message(content, calls))
+        if not calls and len(text) > shown:
+            yield Said(text[shown:])
+        yield Said(end=end)
+        return calls
+
+
+def message(content: str, calls: Sequence[Call]) -> Message:
+    """Return the assistant's message with its calls, as chat templates read them."""
+    found: Message = {"role": "assistant", "content": content}
+    if calls:
+        found["tool_calls"] = [
+            {
+                "type": "function",
+                "id": f"call{i:05}",
+                "function": {"name": call.name, "arguments": dict(call.arguments)},
+            }
+            for i, call in enumerate(calls)
+        ]
+    return found

@@ -1,0 +1,192 @@
+"""`mlxt chat`: a conversation with a run in the terminal, or on a page in the browser."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..core.errors import MlxtError, RunError
+from ..core.terminal import is_terminal
+from .failures import report
+from .generate_options import MaxTokens, MinP, Penalty, Seed, Temp, TopK, TopP, Window
+from .options import Run, Sets, user_path
+
+if TYPE_CHECKING:
+    from ..chat.conversation import Conversation, Said
+
+HELP = """/system TEXT   set the instructions (without TEXT: show them)
+/reset         forget the conversation
+/undo          remove the last question and its answer
+/regenerate    draw another answer to the last question
+/save FILE     write the conversation to a new .jsonl file
+/exit          leave; so does Ctrl-D. Ctrl-C ends an answer early.
+A line that ends in \\ continues on the next one."""
+
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="The chat template: a Jinja file, chatml, or chatml_tools.",
+        metavar="FILE|NAME",
+        show_default="the run's own",
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(help="Instructions at the beginning of the conversation.", show_default=False),
+]
+Web = Annotated[
+    bool, typer.Option("--web", help="Open a page for the browser instead (this machine only).")
+]
+Port = Annotated[int, typer.Option(help="Port of the page.", metavar="P", min=0, max=65535)]
+Preferences = Annotated[
+    Path,
+    typer.Option(
+        parser=user_path,
+        help="The file that choices on the page are appended to.",
+        metavar="FILE",
+    ),
+]
+
+
+def chat(
+    run: Run = None,
+    system: System = None,
+    template: Template = None,
+    web: Web = False,
+    port: Port = 8000,
+    preferences: Preferences = Path("preferences.jsonl"),
+    max_tokens: MaxTokens = 512,
+    temp: Temp = 0.7,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    repetition_window: Window = None,
+    seed: Seed = 0,
+    set: Sets = None,
+) -> None:
+    """Talk with a run: answers are written as they are made, and the oldest turns are dropped when
+    the model's context is full. Type /help for the commands. With --set tools.calculator=true or
+    --set tools.retrieval.folder=FOLDER the model may call tools.
+    """
+    from ..chat.assistant import Request
+    from ..chat.conversation import Conversation
+    from ..decode.sample import Sampling
+    from ..verbs.chat import open_assistant
+
+    sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
+    options = Request((), max_tokens, sampling, seed)
+    assistant, toolbox, name = open_assistant(run, template=template, set=set or [])
+    conversation = Conversation(assistant, options, system=system, toolbox=toolbox)
+    if web:
+        raise RunError("--web is not built yet.")
+    if is_terminal(sys.stdin):
+        import readline  # noqa: F401  (line editing and history for input)
+
+        typer.echo(f"Talking with {name}. /help lists the commands.", err=True)
+    for text in _lines():
+        _respond(conversation, text)
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines that the user types, joined where one ends in a backslash, until the end."""
+    prompt, held = ("> " if is_terminal(sys.stdin) else ""), ""
+    while True:
+        try:
+            line = input(". " if held and prompt else prompt)
+        except EOFError:
+            if prompt:
+                print()
+            return
+        except KeyboardInterrupt:
+            print()
+            held = ""
+            continue
+        except UnicodeDecodeError:
+            report("That line is not UTF-8 text.")
+            continue
+        if line.endswith("\\"):
+            held += line[:-1] + "\n"
+            continue
+        text, held = held + line, ""
+        if text.strip() in ("/exit", "/quit"):
+            return
+        if text.strip():
+            yield text
+
+
+def _respond(conversation: "Conversation", text: str) -> None:
+    """Carry out a command, or show the answer to a message; errors don't end the conversation."""
+    try:
+        if text.startswith("/"):
+            _command(conversation, *text.split(maxsplit=1))
+        else:
+            _show(conversation.ask(text))
+    except MlxtError as error:
+        report(str(error))
+
+
+def _command(conversation: "Conversation", command: str, argument: str = "") -> None:
+    if command == "/help":
+        print(HELP)
+    elif command == "/system":
+        if argument:
+            conversation.set_system(argument)
+        print(conversation.system or "There are no instructions.")
+    elif command == "/reset":
+        conversation.reset()
+        print("Forgotten.")
+    elif command == "/undo":
+        removed = conversation.undo()
+        print("There is nothing to undo." if removed is None else f"Removed: {removed}")
+    elif command == "/regenerate":
+        _show(conversation.again())
+    elif command == "/save":
+        _save(conversation, argument)
+    else:
+        from ..core.errors import unknown
+
+        names = ("/system", "/reset", "/undo", "/regenerate", "/save", "/help", "/exit")
+        report(unknown("command", command, names))
+
+
+def _show(said: "Iterator[Said]") -> None:
+    """Print an answer as it is made; Ctrl-C ends it."""
+    try:
+        for one in said:
+            if one.dropped:
+                messages = "1 message" if one.dropped == 1 else f"{one.dropped} messages"
+                typer.echo(f"(The context is full: the oldest {messages} left out.)", err=True)
+            if one.call is not None:
+                arguments = json.dumps(dict(one.call.arguments), ensure_ascii=False)
+                typer.echo(f"[{one.call.name} {arguments}]\n{one.result}", err=True)
+            sys.stdout.write(one.text)
+            sys.stdout.flush()
+            if one.end in ("length", "context"):
+                limit = "--max-tokens" if one.end == "length" else "the model's context"
+                typer.echo(f"\n(The answer ended at the limit of {limit}.)", err=True)
+    except KeyboardInterrupt:
+        typer.echo(" (interrupted)", err=True)
+    print(flush=True)
+
+
+def _save(conversation: "Conversation", name: str) -> None:
+    """Write the conversation as a row for training.
+
+    Raises:
+        RunError: there is no name, the file exists, or it can't be written.
+    """
+    if not name:
+        raise RunError("Name the file: /save talk.jsonl")
+    path = user_path(name)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(json.dumps({"messages": conversation.messages}, ensure_ascii=False) + "\n")
+    except FileExistsError:
+        raise RunError(f"{path} exists already. Choose another name.") from None
+    except OSError as error:
+        raise RunError(f"{path} can't be written: {error.strerror}.") from None
+    print(f"Wrote {path}.")
