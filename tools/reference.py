@@ -40,16 +40,19 @@ from reference_groups import (
     experts,
     front_ends,
     gated,
+    growth,
     long_filters,
     low_rank,
+    optimizers,
     recurrences,
     retention,
     reversible,
+    scaling,
     scans,
     sparse,
     state_space,
 )
-from reference_groups.case import Arrays, Case, Rule, read_arrays
+from reference_groups.case import Arrays, Case, Rule, read_arrays, write_arrays
 
 RULES: dict[int, tuple[Rule, ...]] = {
     1: retention.RULES,
@@ -59,6 +62,9 @@ RULES: dict[int, tuple[Rule, ...]] = {
     5: (*experts.RULES, *long_filters.RULES),
     6: depth.RULES,
     7: reversible.RULES,
+    8: optimizers.RULES,
+    9: scaling.RULES,
+    10: growth.RULES,
     11: evoformer.RULES,
     12: front_ends.RULES,
 }
@@ -99,7 +105,7 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
             case = Case.read(folder)
             got = compute(case)
             result = score(case.meta, got, read_arrays(folder / "expected.safetensors"))
-        mx.save_safetensors(str(out / f"{folder.name}.safetensors"), got)
+        write_arrays(out / f"{folder.name}.safetensors", got)
     except Exception as error:  # one case that breaks must not hide the others
         result = {"ok": False, "error": f"{type(error).__name__}: {error}"}
     return report(folder, result)

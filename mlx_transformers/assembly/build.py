@@ -94,13 +94,13 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.source.gives(recipe.data.batch)
     shards = tensor_parallelism(recipe, ranks)
-    state = TrainState(model, optimizer, recipe.train, ranks, carry, shards)
-    step = Step(state, objective, recipe.train, frozen)
+    state = TrainState(model, optimizer, recipe.train, ranks, carry, shards, recipe.optim.averages)
+    step = Step(state, objective, recipe.train, frozen, recipe.optim.curvature)
     covers_text = recipe.source.covers_text(recipe.data.batch)
     evaluator = Evaluator(
         step.loss,
         bytes_per_token=data.bytes_per_token("valid") if covers_text else None,
-        ema=state.ema,
+        average=state.average,
         ranks=ranks,
         unit=recipe.objective.unit,
     )

@@ -22,6 +22,7 @@ from ..recipe.validate import typed
 from ..trainer.config import Checkpoints, Eval, Log, Train
 from ..trainer.source import SourceKind, Stream
 from . import registry as registry  # fills the slots before any schema is built
+from .optimizer_checks import check_optimizer
 from .sizes import check_model_sizes, check_step_sizes
 
 
@@ -59,6 +60,16 @@ class Recipe(Config):
     def resolved(self) -> Resolved | None:
         """The merged tables, and the recipe that set each key; None if made in Python."""
         return self._resolved
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a run is judged by an average of its weights, and not by those it trains."""
+        return self.train.ema is not None or self.optim.averages
+
+    @model_validator(mode="after")
+    def _optimizer_is_supplied(self) -> "Recipe":
+        check_optimizer(self.optim, self.objective, self.train)
+        return self
 
     @model_validator(mode="after")
     def _sizes_are_possible(self) -> "Recipe":

@@ -168,18 +168,26 @@ from ..optim.adafactor import Adafactor
 from ..optim.adam import Adam, AdamW
 from ..optim.clip import ClipAdaptive, ClipNone, ClipNorm
 from ..optim.kinds import ClipKind, OptimizerKind, ScheduleKind
+from ..optim.lamb import Lamb
 from ..optim.lion import Lion
 from ..optim.muon import Muon
+from ..optim.schedule_free import ScheduleFree
 from ..optim.schedules import (
     Constant,
     Cosine,
     CosineRestarts,
+    Exponential,
     InverseSqrt,
     Linear,
+    OneCycle,
+    Polynomial,
     SlantedTriangular,
+    Steps,
     Wsd,
 )
 from ..optim.sgd import Sgd
+from ..optim.shampoo import Shampoo, Soap
+from ..optim.sophia import SophiaG, SophiaH
 from ..recipe.slot import fill
 from ..trainer.source import SourceKind, Stream
 
@@ -240,6 +248,7 @@ fill("source", Stream, of=SourceKind)
 fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon, of=OptimizerKind)
+fill("optim", Lamb, SophiaG, SophiaH, Shampoo, Soap, ScheduleFree, of=OptimizerKind)
 fill("clip", ClipNone, ClipNorm, ClipAdaptive, of=ClipKind)
 fill("schedule", Constant, Linear, Cosine, CosineRestarts, InverseSqrt, Wsd, of=ScheduleKind)
-fill("schedule", SlantedTriangular, of=ScheduleKind)
+fill("schedule", SlantedTriangular, Polynomial, Exponential, Steps, OneCycle, of=ScheduleKind)

@@ -32,6 +32,6 @@ def load(run: str | Path | None = None) -> tuple[Model, Tokenizer]:
     model = build_model(recipe, tokenizer, reads_text=False)
     if recipe.adapt is not None:
         restore_base(model, read_base(checkpoint))
-    restore_model(model, run_weights(checkpoint, recipe.train.ema is not None))
+    restore_model(model, run_weights(checkpoint, recipe.averaged))
     mx.eval(model.parameters())
     return model, tokenizer

@@ -173,6 +173,8 @@ class Context:
         memory_valid: `[B, S]` whether a source token is not padding; None: no padding.
         position: positions of the stack, read by its embedding and mixers.
         key: PRNG key of a training pass; None (evaluation, decoding) turns dropout off.
+        label_key: PRNG key with which a loss over a vocabulary draws its labels from the model's
+            own predictions; None takes those of the batch.
         scalars: quantities that change over a run, by name; `progress` runs from 0 to 1.
         earlier: arrays with a gradient that a layer leaves for later layers of its stack, by name.
         collected: side outputs of layers.
@@ -184,6 +186,7 @@ class Context:
     memory_valid: mx.array | None = None
     position: Positions = NO_POSITIONS
     key: mx.array | None = None
+    label_key: mx.array | None = None
     scalars: Mapping[str, mx.array] = field(default_factory=dict)
     earlier: dict[str, mx.array] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)

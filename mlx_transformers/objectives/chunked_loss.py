@@ -56,6 +56,8 @@ class ChunkedLoss:
             ctx: of the forward pass.
         """
         out, h = model.unembedding(), _last(h, targets)
+        if ctx.label_key is not None:
+            targets = self.drawn(model, h, targets, ctx.label_key)
         total, nll, z = linear_cross_entropy(
             h.reshape(-1, h.shape[-1]),
             out.weight,
@@ -83,6 +85,21 @@ class ChunkedLoss:
         ]
         right = mx.stop_gradient(mx.concatenate(best) == flat)
         return (right * weights.reshape(-1)).sum()
+
+    def drawn(
+        self, model: VocabularyModel, h: mx.array, targets: mx.array, key: mx.array
+    ) -> mx.array:
+        """Labels drawn from the model's predictions, in the shape of `targets`; h as in a call."""
+        out, h = model.unembedding(), mx.stop_gradient(_last(h, targets))
+        rows = h.reshape(-1, h.shape[-1])
+        starts = range(0, len(rows), self.chunk)
+        keys = mx.random.split(key, len(starts))
+        found = [
+            mx.random.categorical(out.logits_upcast(rows[at : at + self.chunk]), key=k)
+            for at, k in zip(starts, keys, strict=True)
+        ]
+        drawn = mx.concatenate(found).reshape(targets.shape)
+        return mx.stop_gradient(drawn).astype(targets.dtype)
 
     def log_probs(self, model: VocabularyModel, h: mx.array, targets: mx.array) -> mx.array:
         """Log-probability (nats) of each of `targets [B, T]`, with a gradient; h as in a call."""

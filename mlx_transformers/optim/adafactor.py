@@ -23,7 +23,7 @@ class Adafactor(DecayingOptimizer):
         w = w - rate · scale · (u + weight_decay · w)   scale = max(eps2, RMS(w)), or 1
 
     Vectors have a full second moment. Without `learning_rate` it is the paper's relative step,
-    `min(0.01, 1 / sqrt(t))`.
+    `min(0.01, 1 / sqrt(t))`, with `warmup_init` `min(1e-6 t, 1 / sqrt(t))`.
     """
 
     kind: Literal["adafactor"] = "adafactor"
@@ -39,6 +39,8 @@ class Adafactor(DecayingOptimizer):
     """Decay rate of the first moment; none has no first moment, and saves its memory."""
     scale_parameter: bool = True
     """Whether updates are scaled by the root mean square of their parameter."""
+    warmup_init: bool = False
+    """Whether the paper's relative step begins with a warm-up."""
 
     @model_validator(mode="after")
     def _a_schedule_shapes_something(self) -> "Adafactor":
@@ -46,11 +48,16 @@ class Adafactor(DecayingOptimizer):
             raise ValueError(
                 "optim.schedule shapes optim.learning_rate: set it, or leave the schedule out."
             )
+        if self.learning_rate is not None and self.warmup_init:
+            raise ValueError(
+                "optim.warmup_init warms the relative step up: leave optim.learning_rate out, or "
+                "give optim.schedule a warmup."
+            )
         return self
 
     def rate(self, total_steps: int) -> Schedule:
         if self.learning_rate is None:
-            return relative_step
+            return warmed_step if self.warmup_init else relative_step
         return super().rate(total_steps)
 
     @property
@@ -77,3 +84,9 @@ def relative_step(step: mx.array) -> mx.array:
     MLX has the same formula inside; as a schedule it is also logged.
     """
     return mx.minimum(1e-2, mx.rsqrt(step.astype(mx.float32) + 1.0))
+
+
+def warmed_step(step: mx.array) -> mx.array:
+    """Return the relative step with a warm-up, `min(1e-6 (s + 1), 1 / sqrt(s + 1))`."""
+    t = step.astype(mx.float32) + 1.0
+    return mx.minimum(1e-6 * t, mx.rsqrt(t))

@@ -1,7 +1,8 @@
 """Adam and AdamW as in torch, with bias correction."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import mlx.core as mx
 import mlx.optimizers as mlx_optim
 from pydantic import Field
 
@@ -13,6 +14,29 @@ Beta = Annotated[float, Field(ge=0.0, le=BELOW_ONE)]
 """Decay rate of a running average."""
 Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
 """Two decay rates. Not strict, since TOML has lists and no tuples; the numbers inside are."""
+
+
+class AmsGrad(mlx_optim.AdamW):
+    """AdamW that divides by the largest second moment so far (Reddi et al. 2018, algorithm 2)."""
+
+    def init_single(self, parameter: mx.array, state: dict[str, Any]) -> None:
+        """Make zero moments and a zero maximum."""
+        super().init_single(parameter, state)
+        state["largest"] = mx.zeros_like(parameter)
+
+    def apply_single(
+        self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]
+    ) -> mx.array:
+        """Return the updated parameter."""
+        rate = self.learning_rate.astype(gradient.dtype)
+        b1, b2 = self.betas
+        t = self.step.astype(mx.float32)
+        m = state["m"] = b1 * state["m"] + (1 - b1) * gradient
+        v = state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
+        largest = state["largest"] = mx.maximum(state["largest"], v)
+        root = mx.sqrt(largest / (1 - mx.power(b2, t))) + self.eps
+        step = rate / (1 - mx.power(b1, t)) * m / root
+        return parameter * (1 - rate * self.weight_decay) - step
 
 
 class Adam(Moments, Optimizer):
@@ -29,8 +53,13 @@ class Adam(Moments, Optimizer):
     """Decay rates of the first and second moment."""
     eps: float = Field(default=1e-8, ge=LEAST_EPS)
     """Added to the root, so that a gradient of 0 is not divided by 0."""
+    amsgrad: bool = False
+    """Whether the largest second moment so far takes the place of the present one."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
+        if self.amsgrad:
+            betas = list(self.betas)
+            return self.stored(AmsGrad(rate, betas, self.eps, 0.0), "v", "largest")
         adam = mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
         return self.stored(adam, "v")
 
@@ -49,8 +78,13 @@ class AdamW(Moments, DecayingOptimizer):
     """Decay rates of the first and second moment."""
     eps: float = Field(default=1e-8, ge=LEAST_EPS)
     """Added to the root, so that a gradient of 0 is not divided by 0."""
+    amsgrad: bool = False
+    """Whether the largest second moment so far takes the place of the present one."""
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
+        if self.amsgrad:
+            betas = list(self.betas)
+            return self.stored(AmsGrad(rate, betas, self.eps, weight_decay), "v", "largest")
         adamw = mlx_optim.AdamW(
             rate,
             betas=list(self.betas),

@@ -1,9 +1,25 @@
 """Exponential moving average (EMA) of the weights, for evaluation and use after training."""
 
+from typing import Protocol
+
 import mlx.core as mx
 from mlx.utils import tree_map
 
 from ..core.tree import Tree
+
+
+class Average(Protocol):
+    """An average of the trained weights, by which a run is judged."""
+
+    @property
+    def state(self) -> Tree:
+        """The containers from which it is computed."""
+        ...
+
+    @property
+    def average(self) -> Tree:
+        """The averaged parameters, in the structure of those of the model."""
+        ...
 
 
 class Ema:

@@ -10,6 +10,7 @@ import mlx.optimizers as mlx_optim
 
 from ..core.tree import Tree
 from ..recipe.config import Kind
+from .periodic import CurvatureKind
 
 BELOW_ONE = 0.9999999
 """Largest decay rate of an average: from about 0.99999997 on, float32 rounds it to 1."""
@@ -52,6 +53,27 @@ class OptimizerKind(Kind, ABC):
     @abstractmethod
     def pointwise(self) -> bool:
         """Whether the update of each element depends on no other element of its array."""
+
+    @property
+    def curvature(self) -> CurvatureKind | None:
+        """The estimate of the curvature that the training step supplies; None: none."""
+        return None
+
+    @property
+    def periodic(self) -> bool:
+        """Whether it does work between updates, or keeps an average of the weights itself, for
+        which a process needs the state of all parameters."""
+        return self.curvature is not None or self.averages or self.refreshes
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether it recomputes a preconditioner between updates."""
+        return False
+
+    @property
+    def averages(self) -> bool:
+        """Whether the weights to use are averages that the optimizer keeps."""
+        return False
 
     @abstractmethod
     def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:

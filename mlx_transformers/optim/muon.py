@@ -35,8 +35,10 @@ class OrthogonalMomentum(mlx_optim.Muon):
         momentum: float,
         nesterov: bool,
         ns_steps: int,
+        coefficients: tuple[float, float, float],
     ) -> None:
         super().__init__(rate, momentum, 0.0, nesterov, ns_steps)
+        self.coefficients = coefficients
         self.scale = scale
         self.decoupled_decay = weight_decay
 
@@ -55,7 +57,7 @@ class OrthogonalMomentum(mlx_optim.Muon):
             factor = 0.2 * max(rows, columns) ** 0.5
         else:
             factor = max(1.0, rows / columns) ** 0.5
-        step: mx.array = rate * factor * orthogonalize(update, self.ns_steps)
+        step: mx.array = rate * factor * orthogonalize(update, self.ns_steps, self.coefficients)
         return parameter * (1 - rate * self.decoupled_decay) - step
 
 
@@ -81,6 +83,8 @@ class Muon(Moments, DecayingOptimizer):
     """Nesterov momentum."""
     iterations: int = Field(default=5, ge=1)
     """Newton-Schulz iterations."""
+    coefficients: Annotated[tuple[float, float, float], Field(strict=False)] = NEWTON_SCHULZ
+    """Coefficients a, b and c of the iteration's quintic."""
     scale: Literal["spectral", "rms"] = "spectral"
     """Scale of an orthogonalised update."""
     rest: Annotated[tuple[str, ...], Field(strict=False)] = ("embed", "position", "head")
@@ -105,6 +109,7 @@ class Muon(Moments, DecayingOptimizer):
             momentum=self.momentum,
             nesterov=self.nesterov,
             ns_steps=self.iterations,
+            coefficients=self.coefficients,
         )
         return self.stored(muon)
 
@@ -144,13 +149,17 @@ class Muon(Moments, DecayingOptimizer):
         return lambda path, p: matrix(path, p) and not names.intersection(path.split("."))
 
 
-def orthogonalize(x: mx.array, iterations: int) -> mx.array:
+def orthogonalize(
+    x: mx.array,
+    iterations: int,
+    coefficients: tuple[float, float, float] = NEWTON_SCHULZ,
+) -> mx.array:
     """Approximate `U V^T` of the singular value decomposition of each matrix, `[..., R, C]`.
 
     Newton-Schulz with a quintic (Jordan et al. 2024): `x = a x + (b A + c A²) x`, `A = x x^T`,
     from `x / |x|_F`. Singular values end near 1 (about 0.7 to 1.2), which is enough.
     """
-    a, b, c = NEWTON_SCHULZ
+    a, b, c = coefficients
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.swapaxes(-1, -2)

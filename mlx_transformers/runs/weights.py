@@ -17,7 +17,7 @@ def run_weights(checkpoint: Path, ema: bool) -> Tree:
 
     Args:
         checkpoint: a checkpoint's folder.
-        ema: whether the run keeps an average of its weights (`train.ema`).
+        ema: whether the run is judged by an average of its weights (`Recipe.averaged`).
 
     Raises:
         CheckpointError: the checkpoint is damaged, or has no average.

@@ -10,7 +10,7 @@ import mlx.core as mx
 from ..core.context import Context
 from ..core.loss import Unit
 from ..distributed.processes import SINGLE, Ranks
-from ..optim.ema import Ema
+from ..optim.ema import Average
 from .forward import Forward
 from .traced import Traced
 
@@ -31,20 +31,20 @@ class Evaluator:
         self,
         loss: Forward,
         bytes_per_token: float | None,
-        ema: Ema | None = None,
+        average: Average | None = None,
         ranks: Ranks = SINGLE,
         unit: Unit = "token",
     ) -> None:
         self.loss = loss
         self.bytes_per_token = bytes_per_token
-        self.ema = ema
+        self.average = average
         self.ranks, self.unit = ranks, unit
-        state = [[m.state for m in loss.roles.values()], ema.state if ema else {}]
+        state = [[m.state for m in loss.roles.values()], average.state if average else {}]
         self._sums = Traced(self._forward, state)
 
     def _forward(self, batch: dict[str, mx.array]) -> dict[str, mx.array]:
         trained = self.loss.model.trainable_parameters()
-        out = self.loss(self.ema.average if self.ema else trained, batch, Context())
+        out = self.loss(self.average.average if self.average else trained, batch, Context())
         # Statistics of single layers have the number of the layer behind a slash.
         parts = {name: part for name, part in out.parts.items() if "/" not in name}
         return parts | {"weight": out.weight}

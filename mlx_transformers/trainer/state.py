@@ -11,8 +11,9 @@ from ..distributed.tensor_parallel import TensorParallel
 from ..distributed.zero import Sharded
 from ..layers.adapters.weights import load_plain, own_weights
 from ..models.model import Model
-from ..optim.ema import Ema
+from ..optim.ema import Average, Ema
 from ..optim.scaler import LossScaler
+from ..optim.schedule_free import IterateAverage
 from ..runs.restore import restore_model, restore_state
 from .carry import RecurrentCarry
 from .config import Train
@@ -25,6 +26,7 @@ class TrainState:
         model: the model; its parameters are the float32 master weights.
         optimizer: its optimizer, sharded over ranks or not.
         ema: exponential moving average of the trained weights, or None.
+        average: the average by which the run is judged: the EMA, the optimizer's own, or None.
         scaler: loss scaler of float16 training, or None.
         carry: recurrent state of stateful batches (truncated BPTT), or None.
         clock: `progress`, the fraction of the run's steps that are done.
@@ -42,6 +44,7 @@ class TrainState:
         ranks: Ranks = SINGLE,
         carry: bool = False,
         tensor_parallel: TensorParallel | None = None,
+        averages: bool = False,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -49,6 +52,7 @@ class TrainState:
         self.tensor_parallel = tensor_parallel
         self.scaler = LossScaler() if config.dtype == "float16" else None
         self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
+        self.average: Average | None = IterateAverage(optimizer, model) if averages else self.ema
         self.carry = RecurrentCarry(model, config.batch_size, ranks) if carry else None
         self.clock = {"progress": mx.array(0.0)}
         self.version = 0
@@ -67,12 +71,14 @@ class TrainState:
     def trees(self) -> dict[str, Tree]:
         """The arrays of a checkpoint, by the stem of their file."""
         own = {"model": own_weights(self.model), "optimizer": self.optimizer.state}
-        extras = {"ema": self.ema, "scaler": self.scaler, "carry": self.carry}
+        if self.average is not None:
+            own["ema"] = {"average": self.average.average}
+        extras = {"scaler": self.scaler, "carry": self.carry}
         return own | {name: x.state for name, x in extras.items() if x is not None}
 
     def evaluated(self) -> Tree:
         """The weights by which the run is judged: their EMA if there is one."""
-        return self.model.trainable_parameters() if self.ema is None else self.ema.average
+        return self.average.average if self.average else self.model.trainable_parameters()
 
     def gather(self) -> dict[str, Tree]:
         """Collect the `trees` of all ranks on rank 0; every rank must call it."""

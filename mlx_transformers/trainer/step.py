@@ -21,7 +21,9 @@ from ..objectives.objective import Objective
 from ..optim.clip import global_norm
 from ..optim.finite import update_if
 from ..optim.optimizer import learning_rate
+from ..optim.periodic import CurvatureKind, refresh, refresh_every
 from .config import Train
+from .curvature import Curvature
 from .forward import Batch, Forward
 from .state import TrainState
 from .traced import Traced
@@ -44,10 +46,12 @@ class Step:
         objective: Objective[Model],
         config: Train,
         frozen: dict[str, Model] | None = None,
+        curvature: CurvatureKind | None = None,
     ) -> None:
         self.train_state = train_state
         self.config = config
         self.loss = Forward(train_state.model, objective, getattr(mx, config.dtype), frozen)
+        self.curvature = curvature and Curvature(curvature, train_state, objective, frozen)
         self.tokens = config.batch_size * config.seq_len
         shards = train_state.tensor_parallel
         self.clip = config.clip.build(shards.norm if shards else global_norm)
@@ -83,11 +87,15 @@ class Step:
         self._more = Traced(self._accumulate, self.state)
         self._apply = Traced(self._update, self.state)
         self._fused = Traced(self._fuse, self.state)
+        self.refresh_every = refresh_every(self.train_state.optimizer)
+        if self.curvature is not None:
+            self.curvature.rebuild(self.state)
 
     @property
     def traces(self) -> int:
         """Number of traces of all compiled functions: one each for every shape of batch."""
-        return sum(f.traces for f in (self._first, self._more, self._apply, self._fused))
+        own = (self._first, self._more, self._apply, self._fused)
+        return sum(f.traces for f in own) + (self.curvature.traces if self.curvature else 0)
 
     @property
     def may_recover(self) -> bool:
@@ -98,12 +106,16 @@ class Step:
     @property
     def declared_traces(self) -> int:
         """Number of traces for batches of one shape: fused, or first, (more) and apply."""
+        estimates = 1 if self.curvature else 0
         if self.config.accumulate > 1:
-            return 3
-        return 1 if self.train_state.ranks.world == 1 else 2
+            return 3 + estimates
+        return (1 if self.train_state.ranks.world == 1 else 2) + estimates
 
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
-        """Run step `index`; its dropout depends on the seed, the index and the rank alone."""
+        """Run step `index`; its dropout depends on the seed, the index and the rank alone.
+
+        What the optimizer does every few updates depends on the index alone, too.
+        """
         if self._version != self.train_state.version:
             self.rebuild()
         seed = (self.config.seed << 32) | index
@@ -112,6 +124,16 @@ class Step:
         ranks = self.train_state.ranks
         keys = mx.random.split(mx.random.key(seed), len(microbatches) * ranks.world)
         keys = keys[ranks.rank :: ranks.world]
+        if self.curvature is not None and index % self.curvature.kind.every == 0:
+            self.curvature.estimate(microbatches[0], keys[0], mx.random.key(seed))
+        metrics = self._computed(microbatches, keys)
+        if self.refresh_every is not None and index % self.refresh_every == 0:
+            refresh(self.train_state.optimizer)
+        return metrics
+
+    def _computed(self, microbatches: Sequence[Batch], keys: mx.array) -> dict[str, mx.array]:
+        """Compute and apply the gradients of all microbatches."""
+        ranks = self.train_state.ranks
         if len(microbatches) == 1 and ranks.world == 1:
             fused: dict[str, mx.array] = self._fused(microbatches[0], keys[0])
             return fused

@@ -288,7 +288,7 @@ def _of_run(folder: RunFolder, saved: Path) -> Start:
 def _weights_of_run(recipe: Recipe, saved: Path) -> Weights:
     """The weights of a run by name; the adapters of an adapted one are merged into its base."""
     if recipe.adapt is None:
-        return dict(named_leaves(run_weights(saved, recipe.train.ema is not None)))
+        return dict(named_leaves(run_weights(saved, recipe.averaged)))
     model, _ = load(saved)
     merge(model)
     return plain_weights(model)

@@ -16,6 +16,7 @@ from mlx_transformers.data.config import Data
 from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.layers.adapters.switch import adapter_dropout
+from mlx_transformers.optim.periodic import observe, refresh, refresh_every
 from mlx_transformers.recipe.slot import KINDS, kind_of
 
 from . import adapters, batches, fakes, objectives, tokenizers
@@ -91,10 +92,17 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
 def facts_of_optim(row: Row, **changes: Any) -> Facts:
     """The weights of a small model after three updates."""
     model = randomize(parse("model", LLAMA).build(13), 0)
-    optimizer = row.parse(**changes).build(model, total_steps=5)
+    config = row.parse(**changes)
+    optimizer = config.build(model, total_steps=5)
+    every = refresh_every(optimizer)
     for step in range(3):
         mx.random.seed(step)
-        optimizer.update(model, tree_map(lambda w: mx.random.normal(w.shape), model.parameters()))
+        drawn = tree_map(lambda w: mx.random.normal(w.shape), model.parameters())
+        if config.curvature is not None and step % config.curvature.every == 0:
+            observe(optimizer, tree_map(mx.abs, drawn))
+        optimizer.update(model, drawn)
+        if every is not None and step % every == 0:
+            refresh(optimizer)
     return named(model.parameters(), "trained")
 
 

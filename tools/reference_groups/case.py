@@ -1,14 +1,21 @@
 """A reference case as read from its folder, and the rule that computes one."""
 
 import json
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import mlx.core as mx
+import numpy as np
 
 Arrays = dict[str, mx.array]
+
+ARGUMENTS = ("N", "D", "S", "C", "steps", "budgets")
+"""Arguments that tables of scaling laws and schedules list among their expected arrays."""
+DTYPES: dict[str, str] = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
+"""NumPy's name of each dtype of the cases with float64 arrays, which MLX doesn't read."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,21 @@ class Case:
     params: Arrays
     cotangents: Arrays
     """By output O, the weights of O in the scalar `loss = sum over O of sum(cotangent * O)`."""
+    grid: Arrays = field(default_factory=dict)
+    """Arguments of a table that are no inputs: the sizes, steps and budgets of its values."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read `meta.json`, `inputs.safetensors` and, where there is one, `params.safetensors`."""
         inputs = read_arrays(folder / "inputs.safetensors")
+        expected = read_arrays(folder / "expected.safetensors")
         return cls(
             folder.name,
             json.loads((folder / "meta.json").read_text()),
             {name: array for name, array in inputs.items() if not name.startswith("cot.")},
             read_arrays(folder / "params.safetensors"),
             {name[4:]: array for name, array in inputs.items() if name.startswith("cot.")},
+            {name: array for name, array in expected.items() if name in ARGUMENTS},
         )
 
     @property
@@ -65,8 +76,39 @@ class Rule(NamedTuple):
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Read a safetensors file; no arrays where there is none."""
+    """Read a safetensors file, float64 arrays as such; no arrays where there is none."""
     if not path.is_file():
         return {}
-    loaded: Any = mx.load(str(path))
-    return dict(loaded)
+    with open(path, "rb") as file:
+        header: dict[str, Any] = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        content = file.read()
+    header.pop("__metadata__", None)
+    if all(entry["dtype"] != "F64" for entry in header.values()):
+        loaded: Any = mx.load(str(path))
+        return dict(loaded)
+    return {name: _array(content, entry) for name, entry in header.items()}
+
+
+def _array(content: bytes, entry: dict[str, Any]) -> mx.array:
+    begin, end = entry["data_offsets"]
+    dtype = DTYPES[entry["dtype"]]
+    values = np.frombuffer(content[begin:end], dtype).reshape(entry["shape"])
+    return mx.array(values, mx.float64) if entry["dtype"] == "F64" else mx.array(values)
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write a safetensors file; MLX writes it unless an array is float64."""
+    if all(array.dtype != mx.float64 for array in arrays.values()):
+        mx.save_safetensors(str(path), arrays)
+        return
+    header, content = {}, b""
+    names = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
+    for name, array in arrays.items():
+        values = np.asarray(array)
+        data = values.tobytes()
+        offsets = [len(content), len(content) + len(data)]
+        header[name] = {"dtype": names[str(values.dtype)], "shape": list(values.shape),
+                        "data_offsets": offsets}  # fmt: skip
+        content += data
+    head = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + content)

@@ -52,6 +52,9 @@ class SGD(Optimizer):
     ) -> None: ...
 
 class Adam(Optimizer):
+    betas: list[float]
+    eps: float
+    bias_correction: bool
     def __init__(
         self,
         learning_rate: Rate,
@@ -61,6 +64,7 @@ class Adam(Optimizer):
     ) -> None: ...
 
 class AdamW(Adam):
+    weight_decay: float
     def __init__(
         self,
         learning_rate: Rate,

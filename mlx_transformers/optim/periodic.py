@@ -1,0 +1,92 @@
+"""Work that an optimizer does every few updates, outside its update: curvature, and bases.
+
+A compiled update has no branches, so that what happens every k updates is a function of its own,
+which the training step calls when the number of the update is a multiple of k.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple
+
+import mlx.core as mx
+import mlx.optimizers as mlx_optim
+from mlx.utils import tree_flatten, tree_map
+
+from ..core.tree import Tree
+
+
+class CurvatureKind(NamedTuple):
+    """An estimate of the loss's curvature that an optimizer asks for."""
+
+    by: Literal["labels", "hessian"]
+    """`labels`: `B · g²` of the mean gradient g over B labels that the model draws itself (Gauss-
+    Newton-Bartlett). `hessian`: `u · (H u)` with a random u (Hutchinson)."""
+    every: int
+    """Updates between estimates."""
+
+
+class Curved(mlx_optim.Optimizer, ABC):
+    """An optimizer that averages estimates of the diagonal of the Hessian."""
+
+    @abstractmethod
+    def observe_single(self, estimate: mx.array, state: dict[str, mx.array]) -> None:
+        """Move the average in `state` towards an estimate for one parameter."""
+
+
+class Rotated(mlx_optim.Optimizer, ABC):
+    """An optimizer whose preconditioner is recomputed every few updates."""
+
+    every: int
+
+    @abstractmethod
+    def refresh_single(self, state: dict[str, mx.array]) -> None:
+        """Recompute the preconditioner of one parameter in its `state`."""
+
+
+def parts_of(optimizer: mlx_optim.Optimizer) -> list[mlx_optim.Optimizer]:
+    """Return the optimizers of all parameter groups."""
+    if isinstance(optimizer, mlx_optim.MultiOptimizer):
+        return [part for each in optimizer.optimizers for part in parts_of(each)]
+    return [optimizer]
+
+
+def observe(optimizer: mlx_optim.Optimizer, estimates: Tree) -> None:
+    """Give every `Curved` group its part of the estimates, a tree like the gradients'."""
+    given = dict(tree_flatten(estimates))
+    for part in parts_of(optimizer):
+        if isinstance(part, Curved):
+            for path in parameter_paths(part.state):
+                part.observe_single(given[path], state_at(part, path))
+
+
+def refresh_every(optimizer: mlx_optim.Optimizer) -> int | None:
+    """Return the number of updates between refreshes; None if no group is `Rotated`."""
+    found = [part.every for part in parts_of(optimizer) if isinstance(part, Rotated)]
+    return min(found) if found else None
+
+
+def refresh(optimizer: mlx_optim.Optimizer) -> None:
+    """Recompute the preconditioners of every `Rotated` group."""
+    for part in parts_of(optimizer):
+        if isinstance(part, Rotated):
+            for path in parameter_paths(part.state):
+                part.refresh_single(state_at(part, path))
+
+
+def parameter_paths(state: Tree) -> list[str]:
+    """Return the paths of the parameters that have state, without the optimizer's own scalars."""
+    paths = {path.rpartition(".")[0] for path, _ in tree_flatten(state)}
+    return sorted(path for path in paths if path)
+
+
+def state_at(optimizer: mlx_optim.Optimizer, path: str) -> dict[str, mx.array]:
+    """Return the state of the parameter at a dotted path: the container itself."""
+    found = optimizer.state
+    for key in path.split("."):
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return found
+
+
+def hutchinson(parameters: Tree, key: mx.array) -> Tree:
+    """Return a standard normal direction `u`, a tree like the parameters."""
+    keys = iter(mx.random.split(key, len(tree_flatten(parameters))))
+    return tree_map(lambda p: mx.random.normal(p.shape, key=next(keys)), parameters)

@@ -1,0 +1,248 @@
+"""Fits of scaling laws to finished runs, with bootstrap intervals.
+
+The parametric fit minimises `sum Huber(log L - log L̂)` over `[a, b, e, alpha, beta]` with
+`log L̂ = LSE(a - alpha log N, b - beta log D, e)`: Hoffmann et al. 2022, section 3.3. The sum, and
+not their mean, is minimised, as Besiroglu et al. 2024 found to matter. A damped Newton method runs
+from all starts of a grid at once.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .scaling_laws import Array, Optimum, ParametricLaw, PowerLaw
+
+DELTA = 1e-3
+"""Where the Huber loss turns from squares to magnitudes."""
+GRID: tuple[tuple[float, ...], ...] = (
+    (0.0, 5.0, 10.0, 15.0),
+    (0.0, 5.0, 10.0, 15.0),
+    (-0.5, 0.5),
+    (0.1, 0.5, 1.0),
+    (0.1, 0.5, 1.0),
+)
+"""Starts of `[a, b, e, alpha, beta]`."""
+LEAST_RUNS = 6
+"""Runs that a fit of five numbers needs."""
+DAMPING = (1e-12, 1e12)
+
+
+class Points(NamedTuple):
+    """Finished runs: parameters, tokens and loss, each `[R]`."""
+
+    parameters: Array
+    tokens: Array
+    loss: Array
+
+
+class Fit(NamedTuple):
+    """A fitted law, and the summed Huber loss of the runs."""
+
+    law: ParametricLaw
+    values: Array
+    objective: float
+
+
+class Interval(NamedTuple):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def terms(values: Array, points: Points) -> Array:
+    """Return the three terms of the log-sum-exp, `[S, R, 3]`, for values `[S, 5]`."""
+    a, b, e, alpha, beta = (values[:, i, None] for i in range(5))
+    size, data = np.log(points.parameters), np.log(points.tokens)
+    return np.stack([a - alpha * size, b - beta * data, e + 0 * size], axis=-1)
+
+
+def predicted(values: Array, points: Points) -> tuple[Array, Array]:
+    """Return `log L̂ [S, R]` and the share of each term `[S, R, 3]`."""
+    z = terms(values, points)
+    top = z.max(axis=-1, keepdims=True)
+    e = np.exp(z - top)
+    total = e.sum(axis=-1, keepdims=True)
+    return (top + np.log(total))[..., 0], e / total
+
+
+def objective(
+    values: Array, points: Points, weights: Array | None = None, delta: float = DELTA
+) -> Array:
+    """Return the summed Huber loss `[S]` of values `[S, 5]`; runs count by `weights`, `[S, R]`."""
+    r = np.abs(predicted(values, points)[0] - np.log(points.loss))
+    huber = np.where(r <= delta, 0.5 * r * r, delta * (r - 0.5 * delta))
+    return np.asarray((huber if weights is None else huber * weights).sum(axis=-1))
+
+
+def derivatives(
+    values: Array, points: Points, weights: Array | None = None, delta: float = DELTA
+) -> tuple[Array, Array]:
+    """Return the gradient `[S, 5]` and the Hessian `[S, 5, 5]` of `objective`."""
+    log_loss, share = predicted(values, points)
+    r = log_loss - np.log(points.loss)
+    slope = np.clip(r, -delta, delta)
+    bend = (np.abs(r) <= delta).astype(np.float64)
+    if weights is not None:
+        slope, bend = slope * weights, bend * weights
+    size, data = np.log(points.parameters), np.log(points.tokens)
+    each = np.zeros((len(size), 3, 5))  # derivatives of the terms by the five values
+    each[:, 0, 0], each[:, 1, 1], each[:, 2, 2] = 1.0, 1.0, 1.0
+    each[:, 0, 3], each[:, 1, 4] = -size, -data
+    first = np.einsum("srk,rkp->srp", share, each)
+    outer = np.einsum("srp,srq->srpq", first, first)
+    second = np.einsum("srk,rkp,rkq->srpq", share, each, each) - outer
+    gradient = np.einsum("sr,srp->sp", slope, first)
+    hessian = np.einsum("sr,srpq->spq", bend, outer) + np.einsum("sr,srpq->spq", slope, second)
+    return gradient, hessian
+
+
+def minimised(
+    starts: Array,
+    points: Points,
+    weights: Array | None = None,
+    delta: float = DELTA,
+    iterations: int = 300,
+) -> tuple[Array, Array]:
+    """Return the minima `[S, 5]` that Newton's method finds from `starts`, and their objectives.
+
+    Each step solves `(H + damping · diag) step = -gradient`; the damping of a start falls after a
+    step that lowers its objective and grows after one that does not.
+    """
+    values = starts.astype(np.float64).copy()
+    found = objective(values, points, weights, delta)
+    damping = np.full(len(values), 1e-3)
+    eye = np.eye(values.shape[1])
+    for _ in range(iterations):
+        gradient, hessian = derivatives(values, points, weights, delta)
+        scale = np.abs(np.einsum("spp->sp", hessian)) + 1e-12
+        damped = hessian + damping[:, None, None] * scale[:, :, None] * eye
+        tried = values + np.clip(np.linalg.solve(damped, -gradient[..., None])[..., 0], -3, 3)
+        now = objective(tried, points, weights, delta)
+        better = np.isfinite(now) & (now < found)
+        values = np.where(better[:, None], tried, values)
+        found = np.where(better, now, found)
+        damping = np.clip(np.where(better, damping / 3, damping * 5), *DAMPING)
+        if (damping >= DAMPING[1]).all():
+            break
+    return values, found
+
+
+def law_of(values: Array) -> ParametricLaw:
+    """Return the law of `[a, b, e, alpha, beta]`."""
+    a, b, e = np.exp(values[:3])
+    return ParametricLaw(float(a), float(b), float(e), float(values[3]), float(values[4]))
+
+
+def fit(points: Points, delta: float = DELTA) -> Fit:
+    """Fit the parametric law (Chinchilla's approach 3).
+
+    Raises:
+        ValueError: there are too few runs, or they don't differ in size or in tokens.
+    """
+    check(points)
+    starts = np.stack(np.meshgrid(*GRID, indexing="ij"), axis=-1).reshape(-1, len(GRID))
+    values, found = minimised(starts, points, delta=delta, iterations=60)
+    few = np.argsort(found)[:12]
+    values, found = minimised(values[few], points, delta=delta)
+    best = int(np.argmin(found))
+    return Fit(law_of(values[best]), values[best], float(found[best]))
+
+
+def check(points: Points) -> None:
+    """Refuse runs from which five numbers can't be told.
+
+    Raises:
+        ValueError: says what is missing.
+    """
+    if len(points.loss) < LEAST_RUNS:
+        raise ValueError(
+            f"A scaling law has five numbers, and {len(points.loss)} runs can't tell them: train "
+            f"{LEAST_RUNS} or more."
+        )
+    for what, values in (("sizes", points.parameters), ("numbers of tokens", points.tokens)):
+        if len(np.unique(values)) < 2:
+            raise ValueError(f"All runs have the same {what[:-1]}: a law needs several {what}.")
+
+
+def bootstrap(points: Points, fitted: Fit, n: int = 200, seed: int = 0) -> Array:
+    """Return the fits `[n, 5]` of runs drawn with replacement, each from the full fit."""
+    rng = np.random.default_rng(seed)
+    runs = len(points.loss)
+    weights = np.stack([np.bincount(rng.integers(0, runs, runs), minlength=runs) for _ in range(n)])
+    starts = np.repeat(fitted.values[None], n, axis=0)
+    return minimised(starts, points, weights.astype(np.float64), iterations=60)[0]
+
+
+def interval(values: Array) -> Interval:
+    """Return the 95 % interval of bootstrapped values."""
+    low, high = np.percentile(values[np.isfinite(values)], [2.5, 97.5])
+    return Interval(float(low), float(high))
+
+
+def predict(points: Points, fits: Array, parameters: float, tokens: float) -> Interval:
+    """Return the 95 % interval of the loss of a run not made, from bootstrapped fits.
+
+    A run of its own scatters about its law as those of `points` did, so their residuals are added
+    to the spread of the fits.
+    """
+    rng = np.random.default_rng(1)
+    centre = np.median(fits, axis=0)
+    residuals = np.log(points.loss) - predicted(centre[None], points)[0][0]
+    n, d = np.asarray([parameters]), np.asarray([tokens])
+    logs = predicted(fits, Points(n, d, n))[0][:, 0]
+    spread = len(residuals) / max(len(residuals) - fits.shape[1], 1)
+    return interval(np.exp(logs + rng.choice(residuals, len(logs)) * spread**0.5))
+
+
+def envelope(points: Points, flops: Array) -> Optimum:
+    """Return the best run within each budget (approach 1): that of the lowest loss it affords."""
+    cost = 6.0 * points.parameters * points.tokens
+    best = []
+    for budget in flops:
+        within = np.flatnonzero(cost <= budget * (1 + 1e-9))
+        if not len(within):
+            raise ValueError(f"No run costs {budget:.3g} flops or less.")
+        best.append(within[np.argmin(points.loss[within])])
+    return Optimum(points.parameters[best], points.tokens[best], points.loss[best])
+
+
+def isoflop(points: Points, flops: Array, tolerance: float = 0.1) -> Optimum:
+    """Return the minimum of a parabola of loss over `log N` at each budget (approach 2).
+
+    Args:
+        points: the runs; those within `tolerance` of a budget are its own.
+        flops: the budgets.
+        tolerance: largest relative difference of a run's cost.
+
+    Raises:
+        ValueError: a budget has fewer than three sizes, or its parabola has no minimum.
+    """
+    cost = 6.0 * points.parameters * points.tokens
+    found = []
+    for budget in flops:
+        near = np.abs(cost / budget - 1) <= tolerance
+        x, y = np.log(points.parameters[near]), points.loss[near]
+        if len(np.unique(x)) < 3:
+            raise ValueError(f"A parabola needs three sizes, and {budget:.3g} flops have fewer.")
+        a, b, c = np.polyfit(x, y, 2)
+        if a <= 0:
+            raise ValueError(f"The losses at {budget:.3g} flops have no minimum: take more sizes.")
+        best = -b / (2 * a)
+        found.append((np.exp(best), budget / (6 * np.exp(best)), c - b * b / (4 * a)))
+    n, d, loss = np.asarray(found).T
+    return Optimum(n, d, loss)
+
+
+def power_law(x: Array, y: Array) -> PowerLaw:
+    """Return the least-squares line in logarithms, as `y = (scale / x)^exponent`.
+
+    Raises:
+        ValueError: fewer than two x differ, or y is flat.
+    """
+    if len(np.unique(x)) < 2:
+        raise ValueError("A power law needs two different values or more.")
+    slope, offset = np.polyfit(np.log(x), np.log(y), 1)
+    if slope == 0:
+        raise ValueError("A power law needs values that differ.")
+    return PowerLaw(float(np.exp(-offset / slope)), float(-slope))
