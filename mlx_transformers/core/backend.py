@@ -6,6 +6,7 @@ warning, and the work goes on slower. `MLXT_NO_BOOST=1` in the environment turns
 """
 
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from . import blas, jit
@@ -51,6 +53,8 @@ class Report:
 
 
 _report: Report | None = None
+_precompiling: subprocess.Popen[bytes] | None = None
+"""Kept so that it is waited for no earlier than it ends."""
 
 
 def prepare_with_mlx() -> None:
@@ -96,6 +100,14 @@ def prepare() -> Report:
         except Exception as error:  # a slow run is better than none
             _warn(_report, f"MLX runs as it is: {type(error).__name__}: {error}")
     return _report
+
+
+def precompile() -> None:
+    """Begin what the first compiled step waits for, in another process, while data is prepared."""
+    global _precompiling
+    report = prepare()
+    if report.jit == "vectorised" and "MLX_DISABLE_COMPILE" not in os.environ:
+        _precompiling = jit.precompile(Path(report.jit_folder))
 
 
 def _boosted() -> bool:

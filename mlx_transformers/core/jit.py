@@ -4,7 +4,8 @@ MLX fuses elementwise operations by calling `g++ -O3` once per kernel, without t
 instructions. A `g++` of our own, first on PATH, changes those compilations and no others:
 
 - it adds the flags of `FLAG_SETS` and marks the loops' iterations as independent;
-- it compiles MLX's header once, as a precompiled header: a kernel then takes a fifth of the time;
+- it compiles MLX's header once, as a precompiled header: a kernel then takes a fifth of the time.
+  `precompile` begins that while a run prepares its data, and the first kernel waits for it;
 - it writes a kernel under a temporary name and renames it when finished, with its size as its
   modification time, so that `discard_damaged` finds any kernel that was changed afterwards.
 
@@ -21,6 +22,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 FLAG_SETS = (
@@ -39,6 +42,9 @@ that can't know the latter takes such loops one number at a time, four times slo
 HEADER = "mlx/backend/cpu/compiled_preamble.h"
 """The header that every kernel of MLX includes first."""
 
+PRECOMPILE = "--mlxt-precompile"
+"""Asks the wrapper for the precompiled header alone: an include folder and the file to make."""
+
 EPOCH = 1_000_000_000
 """A finished kernel's modification time is this plus its size in bytes, in seconds."""
 
@@ -48,7 +54,24 @@ ROOM = 128 << 20
 SCRIPT = """\
 #!/bin/sh
 {mark}
+precompile() {{
+  if [ ! -f "$include/{header}" ] || [ -f "$precompiled" ]; then return; fi
+  mkdir -p "${{precompiled%/*}}"
+  turns=0
+  until mkdir "$precompiled.lock" 2>/dev/null || [ $turns -ge 400 ]; do
+    if [ -f "$precompiled" ]; then return; fi
+    sleep 0.05
+    turns=$((turns + 1))
+  done
+  trap 'rm -f "$precompiled.$$"; rmdir "$precompiled.lock" 2>/dev/null' EXIT HUP INT TERM
+  [ -f "$precompiled" ] ||
+    {{ {compiler} -std=c++17 -O3 -Wall -fPIC {flags} "-I$include" -w -x c++-header \\
+      "$include/{header}" -o "$precompiled.$$" && mv "$precompiled.$$" "$precompiled"; }}
+  rm -f "$precompiled.$$"
+  rmdir "$precompiled.lock" 2>/dev/null
+}}
 case "$*" in
+  {precompile}*) include=$2 precompiled=$3; precompile; exit ;;
   *-shared*/mlx/*/cpu/*) ;;
   *) exec {compiler} "$@" ;;
 esac
@@ -60,12 +83,7 @@ for word; do
 done
 sed -i {edit} "$source"
 precompiled=${{output%/cpu/*}}/precompiled/{header}.gch
-if [ -f "$include/{header}" ] && [ ! -f "$precompiled" ]; then
-  mkdir -p "${{precompiled%/*}}"
-  {compiler} -std=c++17 -O3 -Wall -fPIC {flags} "-I$include" -w -x c++-header \\
-    "$include/{header}" -o "$precompiled.$$" && mv "$precompiled.$$" "$precompiled"
-  rm -f "$precompiled.$$"
-fi
+precompile
 {compiler} "-I${{precompiled%/{header}.gch}}" "$@" {flags} -o "$output.$$" ||
   {{ rm -f "$precompiled"; {compiler} "$@" {flags} -o "$output.$$"; }} ||
   {{ code=$?; rm -f "$output.$$"; exit $code; }}
@@ -117,6 +135,25 @@ def vectorise(cache: Callable[[], Path]) -> Jit:
     if not _compiles(compiler, ""):
         raise NoCompiler(f"{compiler} can't compile a shared library")
     raise ValueError(f"{compiler} accepts none of the flags")
+
+
+def precompile(folder: Path) -> subprocess.Popen[bytes] | None:
+    """Begin to precompile MLX's header in another process; None where there is nothing to do.
+
+    Args:
+        folder: the folder of the wrapper and the kernels.
+    """
+    spec = find_spec("mlx")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        include = Path(place, "include")
+        made = folder / "mlx" / version("mlx") / "precompiled" / f"{HEADER}.gch"
+        if (include / HEADER).is_file() and not made.exists():
+            command = [str(folder / "bin" / "g++"), PRECOMPILE, str(include), str(made)]
+            nothing = subprocess.DEVNULL
+            return subprocess.Popen(
+                command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+            )
+    return None
 
 
 def discard_damaged(folder: Path) -> int:
@@ -209,6 +246,7 @@ def _script(compiler: str, flags: str) -> str:
         edit=shlex.quote(INDEPENDENT),
         flags=flags,
         header=HEADER,
+        precompile=PRECOMPILE,
         epoch=EPOCH,
     )
 

@@ -25,6 +25,7 @@ from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
 from ..assembly.streams import held_out_batches, training_feed
+from ..core.backend import precompile
 from ..core.device import facts, keep_freed, keep_wired
 from ..core.tree import Tree
 from ..core.versions import version
@@ -125,6 +126,7 @@ def train(
     check_model(recipe)
     check_division(recipe, draft_model(recipe))
     require_trackers(recipe.log)
+    precompile()
     config, (rows, _) = recipe.train, recipe.train.divided
     key = "train__batch_size" if config.microbatch == "given" else "train__microbatch"
     with join_job() as everyone:
@@ -161,6 +163,7 @@ def rehearse(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     check_model(recipe)
     require_trackers(recipe.log)
+    precompile()
     built = build(recipe, run_data(recipe, None, progress))
     _warm_up(built, Progress(), say).close()
     say("Dry run: the first step works. Nothing was kept but the prepared data.")

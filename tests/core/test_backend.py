@@ -128,6 +128,22 @@ def test_only_the_loops_of_a_kernel_are_called_independent(tmp_path: Path) -> No
 
 
 @linux_only
+def test_a_header_is_precompiled_by_one_process_while_others_wait(tmp_path: Path) -> None:
+    compiler = jit.real_compiler()
+    if compiler is None:
+        pytest.skip("no g++ here")
+    wrapper, include = tmp_path / "g++", tmp_path / "include"
+    jit._write(wrapper, jit._script(compiler, ""))
+    (include / jit.HEADER).parent.mkdir(parents=True)
+    (include / jit.HEADER).write_text("int value = 3;\n")
+    made = tmp_path / "made" / f"{jit.HEADER}.gch"
+    command = [wrapper, jit.PRECOMPILE, include, made]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert [path.name for path in made.parent.iterdir()] == [made.name]
+
+
+@linux_only
 def test_a_damaged_kernel_is_compiled_again(tmp_path: Path) -> None:
     if jit.real_compiler() is None:
         pytest.skip("no g++ here")
