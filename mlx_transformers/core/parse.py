@@ -9,7 +9,7 @@ import math
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,13 +132,19 @@ def read_bytes(path: Path, limits: Limits = CONFIG) -> bytes:
     return path.read_bytes()
 
 
-def read_records(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+def read_records(
+    path: Path, is_record: Callable[[dict[str, Any]], bool] = lambda _: True
+) -> tuple[list[dict[str, Any]], list[int]]:
     """Parse a file of JSON objects, one per line, as far as it can be read.
 
     Lines end at line feeds only: U+2028 and its like are characters of a record.
 
+    Args:
+        path: the file.
+        is_record: whether an object has the form of a record.
+
     Returns:
-        The records, and the numbers of lines that are not JSON objects.
+        The records, and the numbers of lines that are none.
     """
     records: list[dict[str, Any]] = []
     unreadable: list[int] = []
@@ -150,7 +156,7 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
                 value = parse_json(line, str(path), LINE)
             except FormatError:
                 value = None
-            if isinstance(value, dict):
+            if isinstance(value, dict) and is_record(value):
                 records.append(value)
             else:
                 unreadable.append(number)

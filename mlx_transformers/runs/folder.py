@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
 UNBEGUN = {".lock", ".recipe.toml.partial", ".importing", "checkpoints", "base"}
 """Files of a folder whose run was killed before it wrote its recipe."""
+TEXTS = {"sample", "warning"}
+"""Keys of a record whose values are texts; all others are numbers, or null for NaN."""
 OTHER_ROOT = "Choose another folder with --runs."
 TRAIN_FIRST = "Train one first: mlxt train recipes/mistral_tiny.toml"
 
@@ -119,7 +121,7 @@ class RunFolder:
         """Return the records of log.jsonl. Lines that are no records are skipped, with a warning."""
         if not self.log.is_file():
             return []
-        records, unreadable = read_records(self.log)
+        records, unreadable = read_records(self.log, _is_record)
         if unreadable:
             listed = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
             warnings.warn(
@@ -128,7 +130,7 @@ class RunFolder:
                 LogWarning,
                 stacklevel=2,
             )
-        return [record for record in records if isinstance(record.get("step"), int)]
+        return records
 
     def forget_after(self, step: int) -> None:
         """Drop the records of steps that a resumed run will repeat, and a last line that a kill cut
@@ -141,6 +143,29 @@ class RunFolder:
             kept = [line for line in lines if not _is_after(line, step)]
             partial.write_bytes(b"".join(line + b"\n" for line in kept))
             os.replace(partial, self.log)
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether an object has the form of a record: its step and tokens, and numbers or texts."""
+    step = record.get("step")
+    if not _is_number(step) or not isinstance(step, int) or step < 0:
+        return False
+    rest = {key: value for key, value in record.items() if key != "step"}
+    if rest and not _is_number(rest.get("tokens")):
+        return False
+    for key, value in rest.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(each, str) if key in TEXTS else _is_metric(each) for each in values):
+            return False
+    return True
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_metric(value: object) -> bool:
+    return value is None or _is_number(value)
 
 
 def _is_after(line: bytes, step: int) -> bool:

@@ -19,7 +19,10 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.file = path.open("a", encoding="utf-8")
+        with writing(path):
+            if path.exists() and not path.is_file():  # opening a pipe would wait for a reader
+                raise RunError(f"{path} is no file: move it away, and continue with --resume.")
+            self.file = path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
         # JSON has no NaN or infinity; null reads everywhere.

@@ -111,9 +111,11 @@ def test_records_are_lines_that_end_at_line_feeds_alone(tmp_path):
 def test_lines_that_are_no_records_are_skipped_counted_and_kept(tmp_path):
     good = [b'{"step": 1}', b'{"step": 5}']
     bad = [b"5", b"null", b"[1]", b"\xff", b'{"step"', DEEP.encode()]
+    bad += [b'{"step": true}', b'{"step": -1}', b'{"step": 3, "train_loss": 2.0}']
+    bad += [b'{"step": 3, "tokens": 9, "val_loss": {}}', b'{"step": 3, "tokens": 9, "sample": 5}']
     (tmp_path / "log.jsonl").write_bytes(b"\n".join([good[0], *bad, good[1], b'{"step": 6']))
     folder = RunFolder(tmp_path)
-    with pytest.warns(LogWarning, match=r"7 of its lines can't be read.*line 2, 3, 4, 5, 6, …"):
+    with pytest.warns(LogWarning, match=r"12 of its lines can't be read.*line 2, 3, 4, 5, 6, …"):
         assert [record["step"] for record in folder.records()] == [1, 5]
     folder.forget_after(4)
     assert folder.log.read_bytes().split(b"\n") == [good[0], *bad, b""]

@@ -14,6 +14,7 @@ from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.trainer import callbacks, loop
 from mlx_transformers.trainer.evaluate import Evaluator
 from mlx_transformers.trainer.metrics import Window
+from mlx_transformers.trainer.sinks import JsonLines
 from mlx_transformers.verbs import train as train_verb
 
 from . import tiny
@@ -249,3 +250,8 @@ def test_a_sample_or_a_screen_that_fails_costs_no_checkpoint(tmp_path, monkeypat
     assert [r["warning"] for r in done.folder.records() if "warning" in r] == [
         "No sample: no sample today"
     ] * 2
+
+
+def test_a_log_that_is_no_file_is_a_sentence(tmp_path):
+    with pytest.raises(RunError, match="is no file: move it away"):
+        JsonLines(tmp_path)
