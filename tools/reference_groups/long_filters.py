@@ -69,14 +69,16 @@ def hyena_operator(case: Case) -> Arrays:
         h = h * window
     if options.get("normalized"):
         h = h / mx.abs(h).sum(axis=-1, keepdims=True)
-    filters = h.T.reshape(D, order - 1, T).swapaxes(0, 1)
-    skips = p["filter_fn.bias"].reshape(D, order - 1).T
+    filters = h.T.reshape(order - 1, D, T)
+    skips = p["filter_fn.bias"].reshape(order - 1, D)
     return {"y": linear(p, "out_proj", hyena(gates, v, filters, skips))}
 
 
 def product_keys(case: Case) -> Arrays:
     p, x, options = case.params, case.inputs["x"], case.options
     heads, _, _, width = p["keys"].shape
+    if "pre_layernorm.weight" in p:
+        x = layer_norm(x, p["pre_layernorm.weight"], p["pre_layernorm.bias"], 1e-5)
     q = linear(p, "to_queries", x).reshape(*x.shape[:2], 2, heads, width)
     if "norm.weight" in p:
         q = layer_norm(q, p["norm.weight"], p["norm.bias"], 1e-5)
