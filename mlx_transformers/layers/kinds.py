@@ -79,9 +79,14 @@ __all__ = [
     "RouterKind",
     "RunLayer",
     "ScalingKind",
+    "ScoreBias",
     "SplitKind",
     "State",
+    "joint_score_bias",
 ]
+
+
+ScoreBias = Literal["adds", "refuses", "none"]
 
 
 class LayerKind(Kind):
@@ -132,6 +137,12 @@ class MixerKind(SplitKind):
         return None
 
     @property
+    def score_bias(self) -> ScoreBias:
+        """Whether it adds the bias of a position kind such as ALiBi to its attention scores,
+        refuses it since its pattern has no place for one, or has no scores to add it to."""
+        return "none"
+
+    @property
     def skips_tokens(self) -> bool:
         """Whether it can leave some tokens of a row out: those that `valid` or `cursor.seen` mark
         change nothing for the others, whatever stands between."""
@@ -140,6 +151,12 @@ class MixerKind(SplitKind):
     @abstractmethod
     def build(self, dim: int) -> Mixer:
         """The module, for a residual stream of width `dim`."""
+
+
+def joint_score_bias(*kinds: MixerKind) -> ScoreBias:
+    """That of mixers that share a position: one that refuses decides, then one that adds."""
+    found = {kind.score_bias for kind in kinds}
+    return "refuses" if "refuses" in found else "adds" if "adds" in found else "none"
 
 
 class CrossMixerKind(MixerKind):

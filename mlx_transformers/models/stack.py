@@ -12,7 +12,15 @@ from ..core.errors import unknown
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
 from ..layers.block import Block, BlockModule
-from ..layers.kinds import DepthKind, EmbedKind, NormKind, PositionKind, Reads, RunLayer
+from ..layers.kinds import (
+    DepthKind,
+    EmbedKind,
+    NormKind,
+    PositionKind,
+    Reads,
+    RunLayer,
+    joint_score_bias,
+)
 from ..layers.mixers.shared_block import EMBEDDED, SharedBlockMixer, share_blocks
 from ..layers.parameter import Place
 from ..recipe.config import Config
@@ -121,6 +129,28 @@ class Tower(Config):
                     "which isn't built for blocks with route: they leave tokens out. Use 'rope', "
                     "'learned', 'sinusoidal' or 'none'."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _biases_of_positions_are_added(self) -> "Tower":
+        biased = [
+            (position.kind, block.mixer)
+            for block in self.layers()
+            if (position := block.position or self.position).adds_to_scores
+        ]
+        for name, mixer in biased:
+            if mixer.score_bias == "refuses":
+                raise ValueError(
+                    f"position.kind = '{name}' adds a bias to attention scores, and the "
+                    f"pattern of mixer.kind = '{mixer.kind}' has no place for one. Use 'rope', "
+                    "'learned', 'sinusoidal' or 'none'."
+                )
+        if biased and joint_score_bias(*(mixer for _, mixer in biased)) == "none":
+            name, mixer = biased[0]
+            raise ValueError(
+                f"position.kind = '{name}' has no effect: it adds a bias to attention scores, "
+                f"and mixer.kind = '{mixer.kind}' has none. Use 'learned', 'sinusoidal' or 'none'."
+            )
         return self
 
     @model_validator(mode="after")

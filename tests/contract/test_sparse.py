@@ -96,13 +96,6 @@ def test_heads_that_do_not_fit_are_refused_with_the_cure(fields: dict, said: str
         parse("mixer", {"n_heads": 4, **fields}).build(DIM)
 
 
-def test_a_pattern_without_a_place_for_a_bias_names_the_positions_that_fit() -> None:
-    config = {"kind": "sparse_transformer", "n_heads": 4, "stride": 3}
-    subject = Row("mixer", "biased", config, position={"kind": "alibi"}).subject()
-    with pytest.raises(RecipeError, match="has no place for a position kind"):
-        subject(subject.inputs(), Context())
-
-
 def test_global_tokens_do_not_decode() -> None:
     for row in sparse.ROWS:
         if row.whole:

@@ -17,7 +17,7 @@ from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
-from ..kinds import MixerKind, Norm, NormKind, State
+from ..kinds import MixerKind, Norm, NormKind, ScoreBias, State
 from ..linear import ResidualLinear
 from ..norms import PerHeadNorm
 from ..parameter import Role
@@ -54,6 +54,11 @@ class Heads(MixerKind):
     """Whether the output projection has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """It adds them."""
+        return "adds"
 
     @model_validator(mode="after")
     def _norm_has_a_place(self) -> "Heads":

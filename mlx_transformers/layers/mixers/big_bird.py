@@ -12,6 +12,7 @@ from ...core.errors import RecipeError
 from ...ops.big_bird import random_blocks
 from ...ops.key_patterns import read_blocks, take_blocks
 from ...ops.key_sets import KeySet, Tokens, blocks, neighbours, unblocked, union
+from ..kinds import ScoreBias
 from .sparse_heads import Arrays, EncodingMixer, SparseHeads
 
 
@@ -38,6 +39,11 @@ class BigBird(SparseHeads):
     longest: int = Field(4096, ge=1)
     """Length of the longest rows of the model, for which the published plan of rows of 1,024, 3,072
     and 4,096 tokens is drawn (max_position_embeddings)."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """Its pattern has no place for a bias."""
+        return "refuses"
 
     def part(self, dim: int, n: int) -> Self:
         """The kind with an n-th of the heads; raises RecipeError if each draws random blocks."""
@@ -75,7 +81,6 @@ class BigBirdMixer(EncodingMixer):
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
         q, k, v = (arrays[name] for name in "qkv")
-        self._refuse_bias(q, k, ctx)
         length, size = q.shape[2], self.config.block
         tokens = Tokens.of(length, ctx.layout.segments, ctx.layout.valid)
         sinks = arrays.get("sinks")

@@ -14,7 +14,7 @@ from ...core.shapes import BTD
 from ...ops.attention import attention, attention_saved_bytes
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
-from ..kinds import MixerKind, NormKind, State
+from ..kinds import MixerKind, NormKind, ScoreBias, State
 from ..linear import ResidualLinear, matrix
 from .kv_cache import empty_cache, extend
 
@@ -52,6 +52,11 @@ class Latent(MixerKind):
     """Whether the output projection has a bias."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """It adds them."""
+        return "adds"
 
     def flops(self, dim: int, length: int) -> float:
         """Scores and weighted values, for each key that a token sees, on average."""

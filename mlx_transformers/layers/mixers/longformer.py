@@ -15,6 +15,7 @@ from ...core.footprint import ActivationShape
 from ...core.shapes import BTD
 from ...ops.key_patterns import by_heads, dilated_window
 from ...ops.key_sets import KeySet, Tokens, union
+from ..kinds import ScoreBias
 from .sparse_heads import Arrays, DecodingMixer, EncodingMixer, SparseHeads
 
 
@@ -35,6 +36,11 @@ class Longformer(SparseHeads):
     n_global: int | None = Field(None, ge=0)
     """Global tokens at the beginning of each row, in a pass that doesn't say which they are; none
     means that there are never any, so that their projections are left out."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """Its pattern has no place for a bias."""
+        return "refuses"
 
     def check(self, dim: int) -> None:
         super().check(dim)
@@ -98,7 +104,6 @@ class DilatedWindowMixer(DecodingMixer):
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
         q, k, v = (arrays[name] for name in "qkv")
-        self._refuse_bias(q, k, ctx)
         tokens = Tokens.of(q.shape[2], ctx.layout.segments, ctx.layout.valid)
         run = partial(self._window, ctx, tokens)
         return union([by_heads(self.config.dilations, run, (q, k, v))], arrays.get("sinks"))
@@ -170,7 +175,6 @@ class LongformerMixer(EncodingMixer):
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
         q, k, v = (arrays[name] for name in "qkv")
-        self._refuse_bias(q, k, ctx)
         layout, length = ctx.layout, q.shape[2]
         sinks = arrays.get("sinks")
         tokens = Tokens.of(length, layout.segments, layout.valid)

@@ -14,7 +14,7 @@ from ...ops.glu import glu
 from ...ops.unstack import split_last
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
-from ..kinds import Mixer, MixerKind, NormKind, State
+from ..kinds import Mixer, MixerKind, NormKind, ScoreBias, State, joint_score_bias
 from ..linear import ResidualLinear, matrix
 from .attention import Attention
 
@@ -48,6 +48,11 @@ class SharedBlock(MixerKind):
     """The normalisation before attention, before the ffn, and before the mixer."""
     mixer: Annotated[MixerKind, Slot("mixer")]
     """The layer's own mixer."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """That of attention and of the layer's own mixer."""
+        return joint_score_bias(self.attention, self.mixer)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Those of attention, ffn and mixer, and of the norms before them."""

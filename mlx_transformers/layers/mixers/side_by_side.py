@@ -9,7 +9,7 @@ from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...core.shapes import BTD
 from ...recipe.slot import Slot
-from ..kinds import MixerKind, State
+from ..kinds import MixerKind, ScoreBias, State, joint_score_bias
 
 
 class SideBySide(MixerKind):
@@ -24,6 +24,11 @@ class SideBySide(MixerKind):
     """One mixer."""
     second: Annotated[MixerKind, Slot("mixer")]
     """The other."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """That of both: one that refuses decides, then one that adds."""
+        return joint_score_bias(self.first, self.second)
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Those of both, which share their input."""

@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ...core.context import Context, Layout
-from ...core.errors import RecipeError, RunError
+from ...core.errors import RunError
 from ...core.footprint import ActivationShape
 from ...core.recompute import recompute
 from ...core.shapes import BTD
@@ -137,15 +137,6 @@ class SparseHeadsMixer(HeadsMixer):
         """Keys or values `[B, G, T, K]`, repeated for every query head."""
         shared = self.n_heads // self.n_kv_heads
         return x if shared == 1 else mx.repeat(x, shared, axis=1)
-
-    def _refuse_bias(self, q: mx.array, k: mx.array, ctx: Context) -> None:
-        """Raise RecipeError if the position kind adds a bias to scores."""
-        one = mx.zeros((1,), mx.int32)
-        if ctx.position.bias(q[:, :, :1], k[:, :, :1], one, one, ctx) is not None:
-            raise RecipeError(
-                "This mixer's pattern has no place for a position kind that adds a bias to the "
-                "scores. Set position.kind = 'rope', 'learned', 'sinusoidal' or 'none'."
-            )
 
 
 class DecodingMixer(SparseHeadsMixer):

@@ -11,6 +11,7 @@ from ...core.context import Context
 from ...core.errors import RecipeError
 from ...ops.key_patterns import Factorised
 from ...ops.key_sets import KeySet, Tokens, union
+from ..kinds import ScoreBias
 from .sparse_heads import Arrays, DecodingMixer, SparseHeads
 
 
@@ -40,6 +41,11 @@ class SparseTransformer(SparseHeads):
     verts: int = Field(1, ge=1)
     """Groups of heads with summary keys of their own, c further from the block's end in each next
     head (num_verts)."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """Its pattern has no place for a bias."""
+        return "refuses"
 
     @model_validator(mode="after")
     def _summaries_fit(self) -> "SparseTransformer":
@@ -103,7 +109,6 @@ class SparseTransformerMixer(DecodingMixer):
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
         q, k, v = (arrays[name] for name in "qkv")
-        self._refuse_bias(q, k, ctx)
         tokens = Tokens.of(q.shape[2], ctx.layout.segments, ctx.layout.valid)
         attend = partial(self._set, ctx)
         near = partial(self.pattern.near, attend, tokens, causal=ctx.layout.causal)

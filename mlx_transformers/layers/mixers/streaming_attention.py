@@ -13,7 +13,7 @@ from ...core.footprint import ActivationShape
 from ...core.shapes import BTD
 from ...ops.key_patterns import first_tokens, windowed
 from ...ops.key_sets import KeySet, Rule, Tokens, union
-from ..kinds import State
+from ..kinds import ScoreBias, State
 from .kv_cache import empty_cache
 from .sparse_heads import Arrays, SparseHeads, SparseHeadsMixer
 
@@ -36,6 +36,11 @@ class StreamingAttention(SparseHeads):
     """Tokens k of a document's beginning that every token sees."""
     window: int = Field(ge=1)
     """Sliding window: each token sees itself and the window - 1 tokens before it."""
+
+    @property
+    def score_bias(self) -> ScoreBias:
+        """Its pattern has no place for a bias."""
+        return "refuses"
 
     def build(self, dim: int) -> "StreamingMixer":
         self.check(dim)
@@ -67,7 +72,6 @@ class StreamingMixer(SparseHeadsMixer):
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
         q, k, v = (arrays[name] for name in "qkv")
-        self._refuse_bias(q, k, ctx)
         rows, length = ctx.layout, q.shape[2]
         tokens = Tokens.of(length, rows.segments, rows.valid)
         attend = partial(self._set, ctx)
@@ -114,7 +118,6 @@ class StreamingMixer(SparseHeadsMixer):
         raw, k = self._heads(self.q(x), "q_norm"), self._heads(self.k(x), "k_norm")
         v = self._heads(self.v(x))
         q, k = ctx.position.rotate(raw, k, ctx)
-        self._refuse_bias(q, k, ctx)
         index = (mx.arange(x.shape[1]) + ctx.cursor.offset).astype(mx.int32)[None]
         if ctx.cursor.pad is not None:
             index = index - ctx.cursor.pad[:, None]
