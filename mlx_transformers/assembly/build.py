@@ -1,6 +1,6 @@
 """Builds everything that a recipe describes: model, data, optimizer, objective, compiled step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlx.optimizers import Optimizer
@@ -18,6 +18,7 @@ from ..models.model import Model
 from ..optim.kinds import ready
 from ..runs.tensors import digest
 from ..trainer.evaluate import Evaluator
+from ..trainer.source import FrozenModel
 from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
@@ -56,6 +57,8 @@ class Built:
     """Number of parameters, over all processes."""
     flops_per_token: float
     """Floating-point operations of training per token, over all processes."""
+    frozen: dict[str, FrozenModel] = field(default_factory=dict)
+    """Models that the source reads, by role."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -68,6 +71,7 @@ class Built:
         A checkpoint keeps them, so that a resume finds out where one has changed.
         """
         models = {role: m for role, m in self.step.loss.roles.items() if role != "model"}
+        models |= {role: each.model for role, each in self.frozen.items()}
         frozen = {role: digest(model.parameters()) for role, model in models.items()}
         return {"data": self.data.fingerprint} | ({"frozen": frozen} if frozen else {})
 
@@ -104,7 +108,8 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
         ranks=ranks,
         unit=recipe.objective.unit,
     )
-    return Built(recipe, data, model, step, evaluator, counts, flops)
+    read = {role: FrozenModel(*load(run)) for role, run in recipe.source.frozen().items()}
+    return Built(recipe, data, model, step, evaluator, counts, flops, read)
 
 
 def tensor_parallelism(recipe: Recipe, ranks: Ranks) -> TensorParallel | None:

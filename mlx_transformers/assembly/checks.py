@@ -8,10 +8,12 @@ from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
 from ..objectives.objective import ObjectiveKind
+from ..objectives.policy import PolicyKind
 from ..optim.optimizer import Optimizer
 from ..optim.schedules import Warmup
 from ..recipe.config import Kind
 from ..recipe.slot import KINDS
+from ..rl.rollouts import Rollouts
 from .recipe import Recipe
 
 
@@ -45,6 +47,7 @@ def check_model(recipe: Recipe) -> None:
             needs later positions that its task doesn't have.
     """
     check_causal(recipe)
+    check_temperature(recipe)
     objective, model = recipe.objective, recipe.model
     if not _trains(objective, type(model), model.kind):
         suited = [name for name, kind in model_kinds().items() if _trains(objective, kind, name)]
@@ -61,6 +64,22 @@ def check_model(recipe: Recipe) -> None:
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
             )
+
+
+def check_temperature(recipe: Recipe) -> None:
+    """Check that a policy gradient is computed at the temperature that its rollouts have.
+
+    Raises:
+        RecipeError: it isn't.
+    """
+    objective, source = recipe.objective, recipe.source
+    if not isinstance(objective, PolicyKind) or not isinstance(source, Rollouts):
+        return
+    if objective.temperature != source.temperature:
+        raise RecipeError(
+            f"objective.temperature = {objective.temperature:g}, but completions are sampled at "
+            f"source.temperature = {source.temperature:g}: set both to one value."
+        )
 
 
 def _trains(objective: ObjectiveKind, kind: type[ModelKind], name: str) -> bool:

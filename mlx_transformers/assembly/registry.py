@@ -10,6 +10,7 @@ from ..data.batches.packed import Packed
 from ..data.batches.pairs import Pairs
 from ..data.batches.preferences import Preferences
 from ..data.batches.prefix import Prefix
+from ..data.batches.prompts import Prompts
 from ..data.batches.sentence_pairs import SentencePairs
 from ..data.batches.span_corruption import SpanCorruption
 from ..data.batches.spans import Spans
@@ -158,6 +159,7 @@ from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
 from ..objectives.objective import ObjectiveKind
 from ..objectives.orpo import Orpo
+from ..objectives.policy import Grpo, Ppo, Reinforce, Rloo
 from ..objectives.prefix_lm import PrefixLm
 from ..objectives.reward import Reward
 from ..objectives.rtd import Rtd
@@ -189,6 +191,11 @@ from ..optim.sgd import Sgd
 from ..optim.shampoo import Shampoo, Soap
 from ..optim.sophia import SophiaG, SophiaH
 from ..recipe.slot import fill
+from ..rl.judges import ClassifierReward, ModelReward
+from ..rl.rewards import Exact, Format, Function, Length, Numeric, RewardKind
+from ..rl.rollouts import Rollouts
+from ..rl.signals import Best, Gae, Group, LeaveOneOut, Returns, SignalKind
+from ..rl.signals import Pairs as PairsSignal
 from ..trainer.source import SourceKind, Stream
 
 fill(
@@ -240,11 +247,15 @@ fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", EarlyExit, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
+fill("objective", Ppo, Grpo, Rloo, Reinforce, of=ObjectiveKind)
 fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
-fill("batch", Completions, Chat, Preferences, Unpaired)
-fill("source", Stream, of=SourceKind)
+fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
+fill("source", Stream, Rollouts, of=SourceKind)
+fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)
+fill("reward", ModelReward, ClassifierReward, of=RewardKind)
+fill("signal", Gae, Group, LeaveOneOut, Returns, PairsSignal, Best, of=SignalKind)
 fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon, of=OptimizerKind)

@@ -44,16 +44,18 @@ def with_own_tokenizer(recipe: Recipe, folder: RunFolder) -> Recipe:
 
 
 def check_frozen(recipe: Recipe) -> None:
-    """Find the runs whose models the objective reads, before anything is prepared.
+    """Find the runs whose models the objective and the source read, before anything is prepared.
 
     Raises:
         RecipeError: one isn't there.
     """
-    for role, run in recipe.objective.frozen().items():
+    read = [(f"objective.{role}", run) for role, run in recipe.objective.frozen().items()]
+    read += [(f"source.{role}", run) for role, run in recipe.source.frozen().items()]
+    for key, run in read:
         try:
             find(run)
         except RunError as error:
-            raise RecipeError(f"objective.{role} = '{run}': {error}") from None
+            raise RecipeError(f"{key} = '{run}': {error}") from None
 
 
 def run_data(recipe: Recipe, fingerprint: str | None, progress: Progress | None = None) -> Prepared:

@@ -49,4 +49,6 @@ def run_parts(built: Built) -> RunParts:
         eval_batch_size=recipe.eval.batch_size or recipe.train.batch_size,
         models=built.step.loss.roles,
         ranks=built.step.train_state.ranks,
+        frozen=built.frozen,
+        forward=built.step.loss,
     )

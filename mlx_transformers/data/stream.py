@@ -99,6 +99,13 @@ class TrainStream:
         self._cursor = replace(self._cursor, rows=self._cursor.rows + self.batch_size)
         return out
 
+    def stats(self) -> dict[str, Any]:
+        """Nothing beside `tokens_per_s`."""
+        return {}
+
+    def sample(self) -> None:
+        """None: the model writes no text for these batches."""
+
     def close(self) -> None:
         """Stop prefetching. To continue afterwards, open another stream with this one's cursor."""
         if self._batches is not None:

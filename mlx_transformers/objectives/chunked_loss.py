@@ -23,11 +23,13 @@ class ChunkedLoss:
         label_smoothing: share of the target that is spread evenly over the vocabulary.
         z_loss: coefficient of the squared log-partition.
         chunk: tokens whose logits are held at once.
+        temperature: divides the logits of `log_probs`.
     """
 
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     chunk: int = CHUNK
+    temperature: float = 1.0
 
     @classmethod
     def of(
@@ -103,7 +105,7 @@ class ChunkedLoss:
 
     def log_probs(self, model: VocabularyModel, h: mx.array, targets: mx.array) -> mx.array:
         """Log-probability (nats) of each of `targets [B, T]`, with a gradient; h as in a call."""
-        out, h = model.unembedding(), _last(h, targets)
+        out, h = model.unembedding().scaled(1 / self.temperature), _last(h, targets)
         found = linear_log_probs(
             h.reshape(-1, h.shape[-1]),
             out.weight,

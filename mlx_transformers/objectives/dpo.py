@@ -110,7 +110,9 @@ class DpoObjective:
         counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
         chosen, rejected = mx.split(sequence_log_probs(models["model"], batch, ctx, self.head), 2)
         before = (mx.zeros_like(chosen), mx.zeros_like(rejected))
-        if "reference" in models:
+        if "reference_chosen" in batch:
+            before = (batch["reference_chosen"], batch["reference_rejected"])
+        elif "reference" in models:
             frozen = sequence_log_probs(models["reference"], batch, Context(), self.head)
             one, other = mx.split(mx.stop_gradient(frozen), 2)
             before = (one, other)

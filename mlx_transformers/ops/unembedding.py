@@ -30,6 +30,14 @@ class Unembedding:
         weight, *bias = leaves
         return cls(weight, bias[0] if bias else None, softcap)
 
+    def scaled(self, factor: float) -> "Unembedding":
+        """The unembedding whose logits are `factor` times these."""
+        if factor == 1.0:
+            return self
+        bias = None if self.bias is None else self.bias * factor
+        softcap = None if self.softcap is None else self.softcap * factor
+        return Unembedding(self.weight * factor, bias, softcap)
+
     def logits(self, h: xD) -> xV:
         """The logits `[..., V]` of hidden vectors `[..., D]`, in the dtype of the product."""
         return self._bounded(h @ self.weight.T)

@@ -54,6 +54,12 @@ class TimedFeed:
     def preview(self, n: int) -> list[dict[str, Any]]:
         return self.stream.preview(n)
 
+    def stats(self) -> dict[str, Any]:
+        return self.stream.stats()
+
+    def sample(self) -> str | None:
+        return self.stream.sample()
+
     def close(self) -> None:
         self.stream.close()
 

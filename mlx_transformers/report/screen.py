@@ -77,6 +77,11 @@ def line(record: Record) -> str:
         f"Tokens/sec {record['tokens_per_s']:.0f}, Trained Tokens {record['tokens']}, "
         f"Peak mem {record['peak_gib']:.3f} GiB"
     )
+    if "rollout_share" in record:
+        text += (
+            f", Rollouts {record['rollout_tokens_per_s']:.0f} tokens/s in "
+            f"{record['rollout_share']:.0%} of the time"
+        )
     beside = [f"{name} {record[key]:{form}}" for name, key, form in BESIDE if key in record]
     text += f" ({', '.join(beside)})" if beside else ""
     if record.get("skipped"):
@@ -161,6 +166,12 @@ class LiveScreen:
         return grid
 
 
+IF_MEASURED = [
+    ("rollouts", "rollout_share", ".0%"),
+    ("sampled tokens/s", "rollout_tokens_per_s", ",.0f"),
+]
+"""Cells that are left out where a run has no such number."""
+
 ROWS: dict[str, list[tuple[str, str, str]]] = {
     "train": [("learning rate", "learning_rate", ".2e")],
     "validation": [],
@@ -168,6 +179,7 @@ ROWS: dict[str, list[tuple[str, str, str]]] = {
         ("tokens/s", "tokens_per_s", ",.0f"),
         ("MFU", "mfu", ".0%"),
         ("loader tokens/s", "loader_tokens_per_s", ",.0f"),
+        *IF_MEASURED,
     ],
     "memory GiB": [
         ("active", "active_gib", ".2f"),
@@ -188,7 +200,8 @@ def numbers(record: Record, losses: list[float]) -> Table:
     table.add_column(no_wrap=True)
     metrics = {"train": training_metrics(record), "validation": validation_metrics(record)}
     for name, cells in ROWS.items():
-        own = [f"{label} {_number(record, key, spec)}" for label, key, spec in cells]
+        there = [cell for cell in cells if cell[1] in record or cell not in IF_MEASURED]
+        own = [f"{label} {_number(record, key, spec)}" for label, key, spec in there]
         own += [curve(losses)] if name == "train" and len(losses) > 1 else []
         found = metrics.get(name)
         shown = own if found is None else [*_fitting(found, own), *own]

@@ -95,6 +95,7 @@ class Report:
         trainer.progress.seconds += report.pop("seconds")
         report["seconds_total"] = trainer.progress.seconds
         report["loader_tokens_per_s"] = trainer.feed.tokens_per_s
+        report |= trainer.feed.stats()
         self.write(trainer, report)
         found = self.leaks.verdict(trainer.progress.step, report["active_gib"] * GIB)
         if found is not None:
@@ -197,7 +198,8 @@ class Sample:
             return
         with paused(trainer, self.report.window):
             try:
-                values = {"sample": self.generate()}
+                written = trainer.feed.sample()
+                values = {"sample": self.generate() if written is None else written}
             except MlxtError as error:
                 values = {"warning": f"No sample: {error}"}
             self.report.write(trainer, values)

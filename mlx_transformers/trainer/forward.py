@@ -1,5 +1,8 @@
 """The loss of a batch: the one forward pass of training, evaluation, dry run and profile."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
@@ -42,12 +45,18 @@ class Forward:
         Parameters that are not in `params`, the frozen ones, keep their values. The model is left
         as it was found.
         """
+        with self.computing(params), adapter_dropout(self.model, ctx):
+            return self.objective(self.roles, batch, ctx)
+
+    @contextmanager
+    def computing(self, params: Tree | None = None) -> Iterator[None]:
+        """Give the model its parameters in the compute dtype, those in `params` replaced; the
+        model is left as it was found."""
         held = self.model.parameters()
-        self.model.update(params if self.dtype == mx.float32 else self._cast(params))
-        with adapter_dropout(self.model, ctx):
-            loss = self.objective(self.roles, batch, ctx)
+        given = {} if params is None else params
+        self.model.update(given if self.dtype == mx.float32 else self._cast(given))
+        yield
         self.model.update(held)
-        return loss
 
     def _cast(self, params: Tree) -> Tree:
         """Cast all floating-point parameters, frozen ones too, but for those of role `own`."""

@@ -6,8 +6,8 @@ stream     rows of the prepared data, by seed and number
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
 
 import mlx.nn as nn
 
@@ -15,9 +15,11 @@ from ..data.config import Data
 from ..data.kinds import BatchKind
 from ..data.prepared import Prepared
 from ..data.stream import EvalStream, TrainStream
+from ..data.tokenizers.tokenizer import Tokenizer
 from ..distributed.processes import SINGLE, Ranks
 from ..recipe.config import Kind
 from .config import Train
+from .forward import Forward
 
 Batch = dict[str, Any]
 """Arrays by name, of NumPy or MLX, each `[B, ...]`."""
@@ -49,9 +51,24 @@ class Feed(Protocol):
         """Tokens per second of the feed's own time; NaN before the first batch."""
         ...
 
+    def stats(self) -> dict[str, Any]:
+        """Measurements since the last call, for the log: numbers by name."""
+        ...
+
+    def sample(self) -> str | None:
+        """A text that the model wrote for a batch; None where batches come from data."""
+        ...
+
     def close(self) -> None:
         """Stop background work; the feed can't be read afterwards."""
         ...
+
+
+class FrozenModel(NamedTuple):
+    """A model that is read but not trained, and its tokenizer."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,8 @@ class RunParts:
         eval_batch_size: rows of an evaluation batch.
         models: models by role; "model" is the one being trained, with its current weights.
         ranks: the processes that share each batch.
+        frozen: the models that the source reads but doesn't train, by role.
+        forward: the forward pass of training, which has the compute dtype.
     """
 
     data: Prepared
@@ -73,6 +92,8 @@ class RunParts:
     eval_batch_size: int
     models: Mapping[str, nn.Module]
     ranks: Ranks = SINGLE
+    frozen: Mapping[str, FrozenModel] = field(default_factory=dict)
+    forward: Forward | None = None
 
 
 class SourceKind(Kind, ABC):
@@ -85,6 +106,10 @@ class SourceKind(Kind, ABC):
     def covers_text(self, batch: BatchKind) -> bool:
         """Whether evaluation predicts every token of the text once, so bits per byte exist."""
         return False
+
+    def frozen(self) -> dict[str, str]:
+        """Runs whose models are read but not trained, by role, such as a reward model."""
+        return {}
 
     @abstractmethod
     def feed(self, parts: RunParts, cursor: Mapping[str, Any]) -> Feed:

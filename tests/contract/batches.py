@@ -67,6 +67,7 @@ ROWS = [
     Row("batch", "completions", {"kind": "completions"}),
     Row("batch", "chat", {"kind": "chat", "template": "chat.jinja"}),
     Row("batch", "preferences", {"kind": "preferences"}),
+    Row("batch", "prompts", {"kind": "prompts"}),
     Row("batch", "unpaired", {"kind": "unpaired", "label_key": "liked"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
@@ -124,6 +125,7 @@ CHANGES = {
         "rejected_key": "target",
         "margin_key": "gap",
     },
+    "prompts": {"prompt_key": "title"},
     "unpaired": {"prompt_key": "title", "completion_key": "body", "label_key": "hated"},
     "contrastive": {"a_key": "title", "b_key": "body"},
 }

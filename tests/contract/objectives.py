@@ -72,12 +72,28 @@ UNPAIRED = {
 }
 """Prompts with one completion each."""
 
+_counted = np.float32(np.arange(8) >= np.array([[2], [5], [3]]))
+POLICY = {
+    "tokens": PAIRS["chosen"],
+    "counted": _counted,
+    "old_logps": -_rng.random((3, 8)).astype(np.float32) * 5 * _counted,
+    "reference_logps": -_rng.random((3, 8)).astype(np.float32) * 5 * _counted,
+    "advantages": _rng.standard_normal((3, 8)).astype(np.float32) * _counted,
+    "returns": _rng.standard_normal((3, 8)).astype(np.float32),
+    "old_values": _rng.standard_normal((3, 8)).astype(np.float32),
+    "reward": np.array([1.0, 0.0, 2.0], np.float32),
+    "row_tokens": np.full(3, 4.7, np.float32),
+    "weights": COUNTS,
+}
+"""Completions with advantages."""
+
 DISTILL = {"kind": "distill", "teacher": "large"}
 
 PARTS = {
     "multi_token": {"ahead": {"kind": "mtp", "n": 2}},
     "early_exit": {"n_layers": 4},
     "reward": {"pool": {"kind": "scalar"}},
+    "ppo": {"pool": {"kind": "scalar"}},
 }
 """What a decoder needs for an objective, beside the parts of LLaMA."""
 
@@ -97,6 +113,10 @@ ROWS = [
     Row("objective", "kto", {"kind": "kto", "reference": "before"}),
     Row("objective", "reward", {"kind": "reward"}),
     Row("objective", "dpo as simpo", {"kind": "dpo", "loss": "simpo"}),
+    Row("objective", "ppo", {"kind": "ppo"}),
+    Row("objective", "grpo", {"kind": "grpo", "beta": 0.1}),
+    Row("objective", "rloo", {"kind": "rloo"}),
+    Row("objective", "reinforce", {"kind": "reinforce"}),
     Row("objective", "orpo", {"kind": "orpo"}),
     Row("objective", "simpo", {"kind": "orpo", "loss": "simpo", "nll": 0.0}),
     Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
@@ -105,6 +125,29 @@ ROWS = [
 ]
 
 CHANGES = {
+    "ppo": {
+        "clip": 0.01,
+        "value_clip": 0.01,
+        "value_weight": 0.5,
+        "temperature": 0.5,
+        "chunk": Change(4, result=False),
+    },
+    "grpo": {
+        "loss": "dapo",
+        "clip_low": 0.9,
+        "clip_high": 9.0,
+        "delta": 1.5,
+        "beta": 0.5,
+        "kl": "k2",
+        "temperature": 0.5,
+        "chunk": Change(4, result=False),
+    },
+    "rloo": {"clip": 0.9, "temperature": 0.5, "chunk": Change(4, result=False)},
+    "reinforce": {
+        "average": "sequence",
+        "temperature": 0.5,
+        "chunk": Change(4, result=False),
+    },
     "kto": {
         "reference": "another",
         "loss": "apo_zero",

@@ -21,9 +21,11 @@ from . import (
     pools,
     positions,
     recurrences,
+    rewards,
     routers,
     scalings,
     schedules,
+    signals,
     sources,
     tokenizers,
 )
@@ -54,6 +56,8 @@ FILES = {
     "schedule": schedules,
     "batch": batches,
     "source": sources,
+    "reward": rewards,
+    "signal": signals,
     "tokenizer": tokenizers,
 }
 """The file that holds the rows of a slot."""

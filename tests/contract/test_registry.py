@@ -19,7 +19,16 @@ from mlx_transformers.layers.adapters.switch import adapter_dropout
 from mlx_transformers.optim.periodic import observe, refresh, refresh_every
 from mlx_transformers.recipe.slot import KINDS, kind_of
 
-from . import adapters, batches, fakes, objectives, tokenizers
+from . import (
+    adapters,
+    batches,
+    fakes,
+    objectives,
+    rewards,
+    signals,
+    sources,
+    tokenizers,
+)
 from .models import LLAMA
 from .rows import FILES
 from .suite import SUBJECTS, Change, Row, parse, randomize
@@ -74,6 +83,8 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
         batch = {name: mx.array(array) for name, array in objectives.PREFIX.items()}
     if row.kind == "kto":
         batch = {name: mx.array(array) for name, array in objectives.UNPAIRED.items()}
+    if row.kind in ("ppo", "grpo", "rloo", "reinforce"):
+        batch = {name: mx.array(array) for name, array in objectives.POLICY.items()}
     if row.kind in ("dpo", "orpo", "reward"):
         batch = {name: mx.array(array) for name, array in objectives.PAIRS.items()}
     if row.kind in objectives.BATCHES:
@@ -154,6 +165,24 @@ def facts_of_adapt(row: Row, **changes: Any) -> Facts:
         return facts | {"training": np.array(model(adapters.TOKENS))}
 
 
+def facts_of_reward(row: Row, **changes: Any) -> Facts:
+    """The rewards of a few completions."""
+    return {"rewards": np.array(rewards.rewards_of(row.parse(**changes)))}
+
+
+def facts_of_signal(row: Row, **changes: Any) -> Facts:
+    """The arrays of a few completions."""
+    signal = row.parse(**changes)
+    found = signal.arrays(signals.SCORED)
+    assert set(found) - {"reference_logps"} == set(signal.gives) - {"row_tokens"}
+    return found | {f"valid.{name}": v for name, v in signal.held_out(signals.SCORED).items()}
+
+
+def facts_of_source(row: Row, **changes: Any) -> Facts:
+    """A few batches of a small model."""
+    return sources.batches_of(row.parse(**changes), Path())
+
+
 FACTS: dict[str, Callable[..., Facts]] = {
     **dict.fromkeys(SUBJECTS, facts_of_module),
     "adapt": facts_of_adapt,
@@ -164,6 +193,9 @@ FACTS: dict[str, Callable[..., Facts]] = {
     "schedule": facts_of_schedule,
     "batch": facts_of_batch,
     "tokenizer": facts_of_tokenizer,
+    "reward": facts_of_reward,
+    "signal": facts_of_signal,
+    "source": facts_of_source,
 }
 """All that a field can have an effect on."""
 

@@ -67,6 +67,12 @@ class RolloutFeed:
     def preview(self, n: int) -> list[Batch]:
         return [self._sample(self.done + i) for i in range(n)]
 
+    def stats(self) -> dict[str, Any]:
+        return {}
+
+    def sample(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -16,6 +16,9 @@ class ArithmeticSettings(Settings):
     """The largest number of a question."""
     operators: str = Field("+-", pattern=r"^[-+*]+$")
     """Operators that questions are drawn from, of `+`, `-` and `*`."""
+    wrong_share: float = Field(0.0, ge=0, le=1)
+    """Share of completions that are a number near the answer: what a model learns that knows sums
+    from a text full of mistakes. `answer`, `chosen` and `text` stay right."""
 
 
 class Arithmetic(GeneratedCorpus):
@@ -36,9 +39,10 @@ class Arithmetic(GeneratedCorpus):
         answer = {"+": a + b, "-": a - b, "*": a * b}[operator]
         slip = int(rng.choice([-10, -2, -1, 1, 2, 10]))
         prompt = f"{a}{operator}{b}="
+        wrong = rng.random() < self.settings.wrong_share
         return {
             "prompt": prompt,
-            "completion": str(answer),
+            "completion": str(answer + slip if wrong else answer),
             "chosen": str(answer),
             "rejected": str(answer + slip),
             "answer": str(answer),

@@ -1,0 +1,239 @@
+"""Policy gradients on sampled completions: PPO, GRPO and its relatives, RLOO, REINFORCE."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from ..core.context import Context
+from ..core.loss import Best, Loss, Unit
+from ..core.task import Task
+from ..ops.policy import clipped, clipped_surrogate, counted, kl_estimate, log_ratio, value_loss
+from .chunked_loss import ChunkedLoss, with_aux
+from .objective import ActorCritic, Arrays, ChunkedKind, VocabularyModel
+
+Estimator = Literal["k1", "k2", "k3", "abs", "k1+", "k3+", "abs+"]
+Average = Literal["sequence", "token", "length"]
+
+
+class PolicyKind(ChunkedKind):
+    """The table of a policy gradient on the batches of the source `rollouts`."""
+
+    requires: ClassVar[tuple[str, ...]] = (
+        "tokens",
+        "counted",
+        "old_logps",
+        "advantages",
+        "reward",
+        "row_tokens",
+        "weights",
+    )
+    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
+    unit: ClassVar[Unit] = "text"
+    best: ClassVar[Best] = Best("val_reward", "max")
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits; the same as source.temperature, so that the policy is what sampled."""
+
+
+class Reinforce(PolicyKind):
+    """`-log p(token) · advantage`, summed over a completion's tokens; Williams 1992."""
+
+    kind: Literal["reinforce"] = "reinforce"
+    average: Average = "token"
+    """"token": the mean over all tokens; "sequence": over completions, of the mean over tokens."""
+
+    def build(self) -> "ReinforceObjective":
+        return ReinforceObjective(self)
+
+
+class Rloo(PolicyKind):
+    """`-r · advantage` with r the ratio of a whole completion's probability and that at sampling,
+    clipped as in PPO; Ahmadian et al. 2024, in the form of TRL."""
+
+    kind: Literal["rloo"] = "rloo"
+    clip: float = Field(0.2, gt=0)
+    """How far the ratio may leave 1 before it has no gradient."""
+
+    def build(self) -> "GrpoObjective":
+        return GrpoObjective(self, "sum", "sequence", self.clip, self.clip)
+
+
+class Grpo(PolicyKind):
+    """The clipped ratio of PPO with advantages of groups; Shao et al. 2024, equation 3.
+
+    "grpo": the mean over completions of the mean over tokens. "dapo": the mean over all tokens (Yu
+    et al. 2025). "dr_grpo": the sum over tokens by the longest length (Liu et al. 2025). "gspo":
+    the ratio of a whole completion's mean log-probability (Zheng et al. 2025).
+    """
+
+    kind: Literal["grpo"] = "grpo"
+    loss: Literal["grpo", "dapo", "dr_grpo", "gspo"] = "grpo"
+    """The ratio, and the mean of tokens."""
+    clip_low: float = Field(0.2, gt=0)
+    """How far the ratio may fall below 1 before it has no gradient."""
+    clip_high: float = Field(0.2, gt=0)
+    """How far the ratio may rise above 1; 0.28 in DAPO."""
+    delta: float | None = Field(None, gt=1)
+    """Bound of the ratio for negative advantages too (two-sided clipping, INTELLECT-2, Prime
+    Intellect 2025, equation 3); none means none."""
+    beta: float = Field(0.0, ge=0)
+    """Weight of the KL from the reference in the loss; source.reference names the reference."""
+    kl: Estimator = "k3"
+    """Its estimator (Schulman 2020)."""
+
+    def build(self) -> "GrpoObjective":
+        level = "sequence" if self.loss == "gspo" else "token"
+        average: Average = "sequence"
+        if self.loss in ("dapo", "dr_grpo"):
+            average = "token" if self.loss == "dapo" else "length"
+        own = (self.clip_low, self.clip_high, self.delta)
+        return GrpoObjective(self, level, average, *own, beta=self.beta, kl=self.kl)
+
+
+class Ppo(PolicyKind):
+    """PPO (Schulman et al. 2017), equation 9: the clipped ratio of each token, and the clipped
+    error of the value function, a pool of kind `scalar` on the policy's features."""
+
+    kind: Literal["ppo"] = "ppo"
+    requires: ClassVar[tuple[str, ...]] = (*PolicyKind.requires, "returns", "old_values")
+    needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"pool": ("scalar",)}
+    clip: float = Field(0.2, gt=0)
+    """How far the ratio may leave 1 before it has no gradient."""
+    value_clip: float | None = Field(0.2, gt=0)
+    """How far values may move from those at sampling; none means no bound."""
+    value_weight: float = Field(0.1, gt=0)
+    """Weight of the value function's loss."""
+
+    def build(self) -> "PpoObjective":
+        return PpoObjective(self)
+
+
+class ReinforceObjective:
+    """`(models, batch, ctx) -> Loss` per completion, of the batches of `rollouts`."""
+
+    def __init__(self, config: Reinforce) -> None:
+        self.config, self.head = config, head_of(config)
+
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
+        logps = token_log_probs(models["model"], batch, ctx, self.head)
+        each = averaged(-logps * batch["advantages"], batch, self.config.average)
+        return finished(each, each, batch, {}, ctx)
+
+
+class GrpoObjective:
+    """`(models, batch, ctx) -> Loss` per completion, of the batches of `rollouts`."""
+
+    def __init__(
+        self,
+        config: PolicyKind,
+        level: str,
+        average: Average,
+        low: float,
+        high: float,
+        delta: float | None = None,
+        *,
+        beta: float = 0.0,
+        kl: Estimator = "k3",
+    ) -> None:
+        self.head, self.level, self.average = head_of(config), level, average
+        self.low, self.high, self.delta, self.beta, self.kl = low, high, delta, beta, kl
+
+    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
+        mask = batch["counted"]
+        logps = token_log_probs(models["model"], batch, ctx, self.head)
+        ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask, self.level))
+        advantages = batch["advantages"]
+        if self.level != "token":  # one for the whole completion
+            advantages = advantages.sum(axis=1, keepdims=True) / row_counts(mask)
+        loss = clipped_surrogate(ratio, advantages, low=self.low, high=self.high, delta=self.delta)
+        cut = clipped(mx.stop_gradient(ratio), advantages, low=self.low, high=self.high)
+        parts = {"clip_fraction": averaged(mx.broadcast_to(cut, mask.shape), batch, "sequence")}
+        if self.level == "token":
+            each = averaged(loss, batch, self.average)
+        else:
+            each = loss[:, 0]
+        total = each
+        if self.beta:
+            apart = kl_estimate(logps, batch["reference_logps"], self.kl)
+            penalty = averaged(apart, batch, self.average)
+            parts["kl"] = averaged(mx.stop_gradient(apart), batch, "sequence")
+            total = each + self.beta * penalty
+        parts["moved"] = moved(logps, batch)
+        return finished(total, each, batch, parts, ctx)
+
+
+class PpoObjective:
+    """`(models, batch, ctx) -> Loss` per completion, of the batches of `rollouts`."""
+
+    def __init__(self, config: Ppo) -> None:
+        self.config, self.head = config, head_of(config)
+
+    def __call__(self, models: Mapping[str, ActorCritic], batch: Arrays, ctx: Context) -> Loss:
+        config, model, mask = self.config, models["model"], batch["counted"]
+        inputs = {"tokens": batch["tokens"][:, :-1]}
+        x = model.features(model.embedded(inputs, ctx), ctx)
+        logps = self.head.log_probs(model, model.transform(x), batch["tokens"][:, 1:])
+        values = model.values(x, ctx).astype(mx.float32)
+        ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask))
+        bounds = {"low": config.clip, "high": config.clip}
+        each = averaged(clipped_surrogate(ratio, batch["advantages"], **bounds), batch, "token")
+        apart = value_loss(values, batch["old_values"], batch["returns"], clip=config.value_clip)
+        critic = averaged(apart, batch, "token")
+        cut = clipped(mx.stop_gradient(ratio), batch["advantages"], **bounds)
+        far = mx.abs(mx.stop_gradient(values) - batch["old_values"]) > (config.value_clip or 1e30)
+        parts = {
+            "clip_fraction": averaged(cut, batch, "sequence"),
+            "value_clip_fraction": averaged(far.astype(mx.float32), batch, "sequence"),
+            "value_loss": mx.stop_gradient(critic),
+            "moved": moved(logps, batch),
+        }
+        return finished(each + config.value_weight * critic, each, batch, parts, ctx)
+
+
+def head_of(config: PolicyKind) -> ChunkedLoss:
+    """The head in chunks, at the temperature of the policy."""
+    return replace(ChunkedLoss.of(config), temperature=config.temperature)
+
+
+def token_log_probs(
+    model: VocabularyModel, batch: Arrays, ctx: Context, head: ChunkedLoss
+) -> mx.array:
+    """The log-probability in nats of every token after the first, `[B, T]`."""
+    tokens = batch["tokens"]
+    h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
+    return head.log_probs(model, h, tokens[:, 1:])
+
+
+def row_counts(mask: mx.array) -> mx.array:
+    """Counted tokens of each row, at least 1, `[B, 1]`."""
+    return mx.maximum(mask.sum(axis=1, keepdims=True), 1)
+
+
+def averaged(x: mx.array, batch: Arrays, average: Average) -> mx.array:
+    """One number for each row from one for each token, `[B]`, so that their mean over the rows of a
+    step is the mean that `average` names."""
+    mask = batch["counted"]
+    total = counted(x, mask).sum(axis=1)
+    if average == "sequence":
+        return total / row_counts(mask)[:, 0]
+    if average == "token":
+        return total / mx.maximum(batch["row_tokens"], 1e-6)
+    return total / mask.shape[1]
+
+
+def moved(logps: mx.array, batch: Arrays) -> mx.array:
+    """Estimate of the KL of the policy from the one that sampled, per token, `[B]`."""
+    apart = kl_estimate(batch["old_logps"], mx.stop_gradient(logps), "k3")
+    return averaged(apart, batch, "sequence")
+
+
+def finished(
+    total: mx.array, policy: mx.array, batch: Arrays, parts: dict[str, mx.array], ctx: Context
+) -> Loss:
+    """The sums of numbers of each row `[B]`; those of padding count nothing."""
+    weights = batch["weights"]
+    parts = {"loss": mx.stop_gradient(policy), "reward": batch["reward"], **parts}
+    sums = {name: (value * weights).sum() for name, value in parts.items()}
+    return with_aux((total * weights).sum(), weights.sum(), sums, ctx)

@@ -1,0 +1,260 @@
+"""Rewards of completions, slot `reward`: what can be computed from the text alone.
+
+exact      the answer equals the record's
+numeric    the last number of the completion is the record's
+length     the number of tokens lies within bounds
+format     a regular expression matches the completion
+function   a Python function, `module:function`
+"""
+
+import importlib
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from ..core.errors import RecipeError, RunError
+from ..recipe.config import Kind
+from .completion import Answer, Judge
+
+Reward = Callable[[Sequence[Answer]], Sequence[float]]
+"""The reward of each completion."""
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+
+
+class RewardKind(Kind):
+    """A kind of reward."""
+
+    weight: float = 1.0
+    """Factor of the reward in the sum of all."""
+
+    def frozen(self) -> str | None:
+        """The run that the reward reads; None where it reads none."""
+        return None
+
+    @abstractmethod
+    def build(self, judge: Judge | None) -> Reward:
+        """The function; `judge` is the model of `frozen`.
+
+        Raises:
+            RecipeError: it can't be built, such as a function that isn't there.
+        """
+
+
+class Exact(RewardKind):
+    """1 where the completion is the record's answer, else 0; white space around both is ignored.
+    With a `pattern` the answer is what its first group matches last (the number after ####)."""
+
+    kind: Literal["exact"] = "exact"
+    answer_key: str = "answer"
+    """Field of the right answer."""
+    pattern: str | None = None
+    """Regular expression with one group that finds the answer in a completion."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None and _regex(pattern).groups < 1:
+            raise ValueError("the pattern has no group: put the answer in parentheses")
+        return pattern
+
+    def build(self, judge: Judge | None) -> Reward:
+        pattern = None if self.pattern is None else _regex(self.pattern)
+
+        def one(answer: Answer) -> float:
+            found = answer.completion
+            if pattern is not None:
+                matches = list(pattern.finditer(found))
+                found = (matches[-1][1] or "") if matches else ""
+                if not matches:
+                    return 0.0
+            return float(found.strip() == str(_field(answer, self.answer_key)).strip())
+
+        return lambda answers: [one(answer) for answer in answers]
+
+
+class Numeric(RewardKind):
+    """1 where the last number of the completion is the record's answer, else 0."""
+
+    kind: Literal["numeric"] = "numeric"
+    answer_key: str = "answer"
+    """Field of the right answer, a number or a text whose last number it is."""
+    tolerance: float = Field(0.0, ge=0)
+    """Largest difference that still counts as equal."""
+
+    def build(self, judge: Judge | None) -> Reward:
+        def one(answer: Answer) -> float:
+            right = last_number(str(_field(answer, self.answer_key)))
+            if right is None:
+                raise RunError(
+                    f"The field '{self.answer_key}' of the prompt {answer.prompt!r:.80} has no "
+                    "number, which the reward 'numeric' compares with."
+                )
+            found = last_number(answer.completion)
+            return float(found is not None and abs(found - right) <= self.tolerance)
+
+        return lambda answers: [one(answer) for answer in answers]
+
+
+class Length(RewardKind):
+    """1 where the completion has from `least` to `most` tokens, falling by 1 / `slope` for each
+    token outside, down to 0 (the soft punishment of DAPO, Yu et al. 2025, equation 13)."""
+
+    kind: Literal["length"] = "length"
+    least: int = Field(0, ge=0)
+    """Fewest tokens, the end token included."""
+    most: int = Field(ge=1)
+    """Most tokens."""
+    slope: float = Field(1.0, gt=0)
+    """Tokens outside the bounds at which the reward is 0."""
+
+    def build(self, judge: Judge | None) -> Reward:
+        def one(answer: Answer) -> float:
+            n = len(answer.tokens)
+            outside = max(self.least - n, n - self.most, 0)
+            return max(0.0, 1.0 - outside / self.slope)
+
+        return lambda answers: [one(answer) for answer in answers]
+
+
+class Format(RewardKind):
+    """1 where a regular expression matches the whole completion, else 0; `.` matches newlines."""
+
+    kind: Literal["format"] = "format"
+    pattern: str
+    """The regular expression, such as "<think>.*</think>\\\\s*<answer>.*</answer>"."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        _regex(pattern)
+        return pattern
+
+    def build(self, judge: Judge | None) -> Reward:
+        pattern = re.compile(self.pattern, re.DOTALL)
+        return lambda answers: [float(bool(pattern.fullmatch(a.completion))) for a in answers]
+
+
+class Function(RewardKind):
+    """A Python function `(prompts, completions, records) -> numbers`, one for each completion."""
+
+    kind: Literal["function"] = "function"
+    function: str = Field(pattern=r"^[\w.]+:\w+$")
+    """Its module, which Python can import, and its name: "module:function"."""
+
+    def build(self, judge: Judge | None) -> Reward:
+        function = _imported(self.function)
+
+        def all_of(answers: Sequence[Answer]) -> Sequence[float]:
+            found: Sequence[float] = function(
+                [answer.prompt for answer in answers],
+                [answer.completion for answer in answers],
+                [dict(answer.record) for answer in answers],
+            )
+            return found
+
+        return all_of
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = vars(importlib.import_module(module)).get(attribute)
+    except ImportError as error:
+        raise RecipeError(
+            f"The reward '{name}' can't be imported: {error}. Install the module, or put its "
+            "folder on PYTHONPATH."
+        ) from None
+    if not callable(found):
+        raise RecipeError(f"The reward '{name}': module {module} has no function '{attribute}'.")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _field(answer: Answer, key: str) -> Any:
+    if key not in answer.record:
+        have = ", ".join(answer.record)
+        raise RunError(
+            f"A reward reads the field '{key}', and the row of the prompt {answer.prompt!r:.80} "
+            f"has {have}: set answer_key to the right one."
+        )
+    return answer.record[key]
+
+
+def last_number(text: str) -> float | None:
+    """The last number of a text, commas between digits left out; None where it has none."""
+    found = NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+class Rewards:
+    """The weighted sum of several rewards, checked.
+
+    Attributes:
+        names: the rewards, in the order of the recipe.
+        replaced: rewards that were not finite or failed and became 0, since the beginning.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[str, RewardKind],
+        judges: Mapping[str, Judge],
+        on_error: Literal["stop", "zero"],
+    ) -> None:
+        self.names = list(kinds)
+        self.replaced = 0
+        self._weights = {name: kind.weight for name, kind in kinds.items()}
+        self._rewards = {name: kind.build(judges.get(name)) for name, kind in kinds.items()}
+        self._on_error = on_error
+
+    def __call__(self, answers: Sequence[Answer]) -> tuple[list[float], dict[str, list[float]]]:
+        """The total reward of each completion, and each reward by name.
+
+        Raises:
+            RunError: a reward raises, returns the wrong count or something that isn't a finite
+                number, and the recipe says to stop.
+        """
+        each = {name: self._checked(name, answers) for name in self.names}
+        totals = [
+            sum(self._weights[name] * values[i] for name, values in each.items())
+            for i in range(len(answers))
+        ]
+        return totals, each
+
+    def _checked(self, name: str, answers: Sequence[Answer]) -> list[float]:
+        n = len(answers)
+        try:
+            found = [float(value) for value in self._rewards[name](answers)]
+            if len(found) != n:
+                raise RunError(f"it returned {len(found)} numbers for {n} completions")
+        except Exception as error:  # a function of the user's may raise anything
+            if self._on_error == "stop":
+                raise RunError(
+                    f"The reward '{name}' failed: {type(error).__name__}: {error}. Mend it and "
+                    "resume the run, or set source.on_error = 'zero' to count such rewards as 0."
+                ) from error
+            self.replaced += n
+            return [0.0] * n
+        for i, value in enumerate(found):
+            if math.isfinite(value):
+                continue
+            if self._on_error == "stop":
+                raise RunError(
+                    f"The reward '{name}' of the completion {answers[i].completion!r:.80} to "
+                    f"{answers[i].prompt!r:.80} is {value}, and a reward is a finite number. Mend "
+                    "it and resume the run, or set source.on_error = 'zero'."
+                )
+            self.replaced += 1
+            found[i] = 0.0
+        return found
