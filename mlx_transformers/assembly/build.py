@@ -70,7 +70,8 @@ class Built:
 
         A checkpoint keeps them, so that a resume finds out where one has changed.
         """
-        models = {role: m for role, m in self.step.loss.roles.items() if role != "model"}
+        roles = self.step.loss.roles.items()
+        models: dict[str, Model] = {role: m for role, m in roles if role != "model"}
         models |= {role: each.model for role, each in self.frozen.items()}
         frozen = {role: digest(model.parameters()) for role, model in models.items()}
         return {"data": self.data.fingerprint} | ({"frozen": frozen} if frozen else {})

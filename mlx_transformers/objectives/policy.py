@@ -175,7 +175,7 @@ class PpoObjective:
         inputs = {"tokens": batch["tokens"][:, :-1]}
         x = model.features(model.embedded(inputs, ctx), ctx)
         logps = self.head.log_probs(model, model.transform(x), batch["tokens"][:, 1:])
-        values = model.values(x, ctx).astype(mx.float32)
+        values = model.token_values(x, ctx).astype(mx.float32)
         ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask))
         bounds = {"low": config.clip, "high": config.clip}
         each = averaged(clipped_surrogate(ratio, batch["advantages"], **bounds), batch, "token")

@@ -124,5 +124,5 @@ class Scorer:
         found = {"logps": mx.concatenate(logps), "entropy": mx.concatenate(entropies)}
         found = {name: value.reshape(targets.shape) for name, value in found.items()}
         if self.valued:
-            found["values"] = model.values(x, ctx).astype(mx.float32)
+            found["values"] = model.token_values(x, ctx).astype(mx.float32)
         return found

@@ -17,6 +17,7 @@ from ..data.prepared import Prepared
 from ..data.stream import EvalStream, TrainStream
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..distributed.processes import SINGLE, Ranks
+from ..models.model import Model
 from ..recipe.config import Kind
 from .config import Train
 from .forward import Forward
@@ -67,7 +68,7 @@ class Feed(Protocol):
 class FrozenModel(NamedTuple):
     """A model that is read but not trained, and its tokenizer."""
 
-    model: nn.Module
+    model: Model
     tokenizer: Tokenizer
 
 
