@@ -100,7 +100,15 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
     carry = "starts" in recipe.source.gives(recipe.data.batch)
     shards = tensor_parallelism(recipe, ranks)
     state = TrainState(model, optimizer, recipe.train, ranks, carry, shards, recipe.optim.averages)
-    step = Step(state, objective, recipe.train, frozen, recipe.optim.curvature)
+    step = Step(
+        state,
+        objective,
+        recipe.train,
+        frozen,
+        recipe.optim.curvature,
+        rounding=recipe.quantize.build(model) if recipe.quantize else None,
+        projection=recipe.prune.build(model) if recipe.prune else None,
+    )
     covers_text = recipe.source.covers_text(recipe.data.batch)
     evaluator = Evaluator(
         step.loss,

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import PrivateAttr, model_validator
 
 from ..chat.config import Tools
+from ..compress.training import Prune, Quantize
 from ..core.errors import RecipeError
 from ..data.config import Data
 from ..data.kinds import BatchKind
@@ -47,6 +48,10 @@ class Recipe(Config):
     """Interval and size of evaluations."""
     checkpoint: Checkpoints
     """Interval and number of checkpoints."""
+    quantize: Quantize | None = None
+    """Quantization-aware training of linear layers."""
+    prune: Prune | None = None
+    """Gradual pruning of linear layers."""
     packed: Packed | None = None
     """Weights that are stored in few bits; none in a model that is trained whole."""
     log: Log = Log()

@@ -26,6 +26,8 @@ from . import (
     ladder,
     plan,
     profile,
+    prune,
+    quantize,
     recipes,
     report,
     runs,
@@ -55,6 +57,8 @@ app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("import")(importing.import_model)
 app.command("export")(exporting.export)
+app.command("quantize")(quantize.quantize)
+app.command("prune")(prune.prune)
 app.command("recipes")(recipes.recipes)
 app.add_typer(runs.app, name="runs")
 app.command("ladder")(ladder.ladder)

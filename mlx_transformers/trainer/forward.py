@@ -1,6 +1,6 @@
 """The loss of a batch: the one forward pass of training, evaluation, dry run and profile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
@@ -15,6 +15,8 @@ from ..models.model import Model
 from ..objectives.objective import Objective
 
 Batch = dict[str, mx.array]
+Rounding = Callable[[Tree, mx.array | None], Tree]
+"""`(params, progress) -> params` that the pass computes with; progress is None in evaluation."""
 
 
 class Forward:
@@ -33,8 +35,10 @@ class Forward:
         objective: Objective[Model],
         dtype: mx.Dtype = mx.float32,
         frozen: dict[str, Model] | None = None,
+        rounding: Rounding | None = None,
     ) -> None:
         self.model = model
+        self.rounding = rounding
         self.objective = objective
         self.dtype = dtype
         self.roles = {"model": model, **(frozen or {})}
@@ -45,6 +49,8 @@ class Forward:
         Parameters that are not in `params`, the frozen ones, keep their values. The model is left
         as it was found.
         """
+        if self.rounding is not None:
+            params = self.rounding(params, ctx.scalars.get("progress"))
         with self.computing(params), adapter_dropout(self.model, ctx):
             return self.objective(self.roles, batch, ctx)
 

@@ -7,7 +7,7 @@ With one microbatch the two are fused, so that each gradient is used as soon as 
 Several processes all-reduce `acc` between the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -24,9 +24,12 @@ from ..optim.optimizer import learning_rate
 from ..optim.periodic import CurvatureKind, refresh, refresh_every
 from .config import Train
 from .curvature import Curvature
-from .forward import Batch, Forward
+from .forward import Batch, Forward, Rounding
 from .state import TrainState
 from .traced import Traced
+
+Projection = Callable[[Tree, Tree, mx.array], Tree]
+"""`(before, after, progress) -> params`: what is left of an update, such as zeros that stay."""
 
 
 class Step:
@@ -47,10 +50,13 @@ class Step:
         config: Train,
         frozen: dict[str, Model] | None = None,
         curvature: CurvatureKind | None = None,
+        rounding: Rounding | None = None,
+        projection: Projection | None = None,
     ) -> None:
-        self.train_state = train_state
+        self.train_state, self.projection = train_state, projection
         self.config = config
-        self.loss = Forward(train_state.model, objective, getattr(mx, config.dtype), frozen)
+        dtype = getattr(mx, config.dtype)
+        self.loss = Forward(train_state.model, objective, dtype, frozen, rounding)
         self.curvature = curvature and Curvature(curvature, train_state, objective, frozen)
         self.tokens = config.batch_size * config.seq_len
         shards = train_state.tensor_parallel
@@ -185,7 +191,11 @@ class Step:
         grads = tree_map(lambda g: g / scale, sums["grads"])
         grads, norm = self.clip(grads, self.model.trainable_parameters())
         finite = mx.isfinite(norm)
+        held = self.model.trainable_parameters()
         update_if(finite, state.optimizer, self.model, grads)
+        if self.projection is not None:
+            updated = self.model.trainable_parameters()
+            self.model.update(self.projection(held, updated, state.clock["progress"]))
         if state.scaler is not None:
             state.scaler.update(finite)
         if state.ema is not None:

@@ -67,11 +67,13 @@ class Source:
         where: the source, as messages name it.
         tokenizer: the folder of its tokenizer.
         read: reads what it gives.
+        pruned: whether its weights have zeros that stay.
     """
 
     where: str
     tokenizer: Path
     read: Callable[[], Start]
+    pruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,9 @@ def finetune(
         raise RunError("Give a recipe, or a task and data for which one is written, not both.")
     own = f'data.tokenizer={{ kind = "saved", path = {json.dumps(str(found.tokenizer))} }}'
     wanted = load_recipe(recipe, [*set, own])
+    if found.pruned and wanted.prune is None:
+        wanted = load_recipe(recipe, [*set, own, "prune.sparsity=0.0"])
+        say("The source is pruned, and its zeros stay (prune.sparsity = 0).")
     check_model(wanted)
 
     return train(
@@ -247,7 +252,8 @@ def open_source(source: str | Path, root: Path = RUNS) -> Source:
     if published or (path.is_file() and path.suffix == ".gguf"):
         return _published(path)
     folder, saved = find_checkpoint(source, root)
-    return Source(str(saved), folder.tokenizer, cache(lambda: _of_run(folder, saved)))
+    pruned = load_recipe(folder.recipe).prune is not None
+    return Source(str(saved), folder.tokenizer, cache(lambda: _of_run(folder, saved)), pruned)
 
 
 def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:

@@ -54,8 +54,8 @@ def import_run(
     found, tokenizer = read_source(source)
     tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
     folder = create(name, _stem(source), root)
-    with folder.locked(), _staged(folder) as staged:
-        _write(staged, folder, found, tokenizer, str(source))
+    with folder.locked(), staged(folder) as partial:
+        _write(partial, folder, found, tokenizer, str(source))
     if unread := found.config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
     if (rows := found.table["vocab_size"]) < tokenizer.vocab_size:
@@ -72,7 +72,7 @@ def import_run(
 
 
 @contextmanager
-def _staged(folder: RunFolder) -> Iterator[RunFolder]:
+def staged(folder: RunFolder) -> Iterator[RunFolder]:
     """Yield a folder inside a run's, whose files become the run's own at the end.
 
     The recipe is moved last: without it the run doesn't exist, and a later import of the name takes
@@ -83,14 +83,14 @@ def _staged(folder: RunFolder) -> Iterator[RunFolder]:
     """
     if folder.recipe.exists():
         raise RunError(f"Another process has just made the run '{folder.name}'. Choose a --name.")
-    staged = RunFolder(folder.path / ".importing")
-    shutil.rmtree(staged.path, ignore_errors=True)
+    partial = RunFolder(folder.path / ".importing")
+    shutil.rmtree(partial.path, ignore_errors=True)
     try:
-        staged.path.mkdir()
-        yield staged
-        for path in sorted(staged.path.iterdir(), key=lambda path: path == staged.recipe):
+        partial.path.mkdir()
+        yield partial
+        for path in sorted(partial.path.iterdir(), key=lambda path: path == partial.recipe):
             os.rename(path, folder.path / path.name)
-        staged.path.rmdir()
+        partial.path.rmdir()
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise

@@ -24,6 +24,7 @@ RANKS = {
     "decode": 5,
     "convert": 5,
     "adapt": 5,
+    "compress": 5,
     "rl": 6,
     "chat": 6,
     "assembly": 7,

@@ -1,0 +1,89 @@
+"""Records the inputs of linear layers while a model reads text."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
+
+from ..core.context import Context
+from ..layers.linear import ResidualLinear, matrix
+from ..models.model import Model
+
+See = Callable[[str, mx.array], None]
+"""Called with a layer's path and its input `[..., in]`."""
+
+
+class Recorder(nn.Module):
+    """A linear layer that shows its input before it computes."""
+
+    def __init__(self, layer: nn.Module, see: Callable[[mx.array], None]) -> None:
+        super().__init__()
+        self.layer = layer
+        self._see = see
+
+    def matrix(self) -> mx.array:
+        """The layer's weight, `[out, in]`."""
+        return matrix(self.layer)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        self._see(x)
+        y: mx.array = self.layer(x)
+        return y
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the plain linear layers of a model by path."""
+    return {p: m for p, m in sorted(model.named_modules()) if type(m) in LINEAR}
+
+
+LINEAR = (nn.Linear, ResidualLinear)
+
+
+@contextmanager
+def recording(model: nn.Module, paths: Iterable[str], see: See) -> Iterator[None]:
+    """Show the inputs of some layers to `see` while a block runs."""
+    layers = linear_layers(model)
+    held = {path: layers[path] for path in paths}
+    shown = [
+        (path, Recorder(layer, lambda x, path=path: see(path, x)))  # type: ignore[misc]
+        for path, layer in held.items()
+    ]
+    model.update_modules(tree_unflatten(shown))
+    try:
+        yield
+    finally:
+        model.update_modules(tree_unflatten(list(held.items())))
+
+
+def logits_of(model: Model, tokens: mx.array) -> mx.array:
+    """Return the logits `[B, T, V]` of tokens `[B, T]`, in float32."""
+    ctx = Context()
+    h = model.hidden(model.embedded({"tokens": tokens}, ctx), ctx)
+    head = model.unembedding()
+    assert head is not None, "the verbs check that it is a language model"
+    return head.logits_upcast(h)
+
+
+def read(model: Model, rows: Sequence[mx.array]) -> None:
+    """Run a model over batches of rows `[B, T]`, for what recorders see."""
+    for tokens in rows:
+        ctx = Context()
+        mx.eval(model.hidden(model.embedded({"tokens": tokens}, ctx), ctx))
+
+
+def second_moments(
+    model: Model, paths: Sequence[str], rows: Sequence[mx.array]
+) -> tuple[dict[str, mx.array], int]:
+    """Return `XᵀX [in, in]` of the inputs of each layer, and the number of tokens."""
+    found: dict[str, mx.array] = {}
+
+    def see(path: str, x: mx.array) -> None:
+        flat = x.reshape(-1, x.shape[-1]).astype(mx.float32)
+        found[path] = found.get(path, mx.zeros(())) + flat.T @ flat
+        mx.eval(found[path])
+
+    with recording(model, paths, see):
+        read(model, rows)
+    return found, sum(tokens.size for tokens in rows)

@@ -1,0 +1,103 @@
+"""Rounds the weights of a model: as MLX does, or with GPTQ."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from ..core.errors import RecipeError
+from ..layers.linear import matrix
+from ..layers.packed import DTYPES, pack_layers, packable, set_parts
+from ..models.model import Model
+from ..ops.gptq import MlxGrids, MlxLevels, gptq
+from ..ops.packed import Packing, pack, packed_codes
+from .capture import linear_layers, second_moments
+
+HESSIANS = 1 << 30
+"""Bytes of second moments that are held at once; more layers take another pass over the text."""
+Say = Callable[[str], None]
+
+
+def round_plain(model: Model, choices: Mapping[str, Packing], dtype: str) -> None:
+    """Pack layers as `mx.quantize` rounds them, scales and offsets in `dtype`."""
+    able = packable(model)
+    parts = {path: pack(matrix(able[path]), how) for path, how in choices.items()}
+    pack_layers(model, choices)
+    for path, arrays in parts.items():
+        set_parts(model, path, [arrays[0], *(_narrow(part, dtype) for part in arrays[1:])])
+    mx.eval(model.parameters())
+
+
+def round_gptq(
+    model: Model,
+    choices: Mapping[str, Packing],
+    rows: Sequence[mx.array],
+    dtype: str,
+    say: Say,
+) -> None:
+    """Pack linear layers with GPTQ, and the others as `mx.quantize` rounds them.
+
+    Layers are rounded in groups from the first on; the inputs of a group are those that the rounded
+    layers before it give.
+
+    Args:
+        model: the model, which is changed.
+        choices: the packing of each layer by path.
+        rows: batches of calibration text, `[B, T]`.
+        dtype: of the scales and offsets.
+        say: reports progress.
+
+    Raises:
+        RecipeError: a packing is not of mode `affine`.
+    """
+    if other := next((how for how in choices.values() if how.mode != "affine"), None):
+        raise RecipeError(
+            f"GPTQ rounds to evenly spaced values, and '{other.mode}' has others: take --mode "
+            "affine, or --method plain."
+        )
+    linear = [path for path in linear_layers(model) if path in choices]
+    for group in _groups(model, linear):
+        moments, tokens = second_moments(model, group, rows)
+        for path in [path for path in group if path in moments]:
+            _round_layer(model, path, choices[path], moments.pop(path), tokens, dtype)
+        say(f"GPTQ: {path} and the {len(group) - 1} layers before it")
+    left = {p: how for p, how in choices.items() if p in linear_layers(model) or p not in linear}
+    round_plain(model, left, dtype)
+
+
+def _round_layer(
+    model: Model, path: str, how: Packing, moment: mx.array, tokens: int, dtype: str
+) -> None:
+    weight = np.array(matrix(packable(model)[path]), np.float64)
+    h = np.array(moment, np.float64) * (2 / tokens)
+    found = gptq(weight, h, MlxGrids(how, DTYPES[dtype]), group=how.group_size)
+    levels = [each for each in found.levels if isinstance(each, MlxLevels)]
+    scales = np.stack([each.scale for each in levels], axis=1).astype(np.float32)
+    biases = np.stack([each.bias for each in levels], axis=1).astype(np.float32)
+    pack_layers(model, {path: how})
+    words = packed_codes(found.codes, how.bits)
+    set_parts(model, path, [words, mx.array(scales), mx.array(biases)])
+
+
+def _groups(model: Model, paths: Sequence[str]) -> Iterator[list[str]]:
+    """Layers whose second moments fit into memory together, in the order that they run."""
+    able, group, held = packable(model), list[str](), 0
+    for path in sorted(paths, key=_place):
+        size = 4 * matrix(able[path]).shape[-1] ** 2
+        if group and held + size > HESSIANS:
+            yield group
+            group, held = [], 0
+        group.append(path)
+        held += size
+    if group:
+        yield group
+
+
+def _place(path: str) -> tuple[int, str]:
+    """A layer's place in its stack: paths order by text, blocks by number."""
+    numbers = [int(part) for part in path.split(".") if part.isdigit()]
+    return (numbers[0] if numbers else -1, path)
+
+
+def _narrow(part: mx.array, dtype: str) -> mx.array:
+    return part.astype(DTYPES[dtype]) if mx.issubdtype(part.dtype, mx.floating) else part

@@ -1,0 +1,99 @@
+"""Mixed precision: bits per layer, by what rounding each layer costs, within a budget of bits.
+
+The loss of rounding a layer by Δ is estimated as `½ Σ (g·Δ)² / tokens`, with g the gradient of the
+loss of one row of text: the second-order term of its Taylor series, with the empirical Fisher
+information for the Hessian (Kim et al. 2023, SqueezeLLM, section 4.1, of whole layers here).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..core.errors import RecipeError
+from ..layers.linear import matrix
+from ..layers.packed import packable
+from ..models.model import Model
+from ..ops.distillation import log_softmax
+from ..ops.packed import BITS, Packing, rounded
+from .capture import logits_of
+
+Costs = dict[str, dict[Packing, float]]
+"""Estimated loss in nats per token by layer and packing."""
+
+
+def costs_of(
+    model: Model, paths: Iterable[str], group_size: int, rows: Sequence[mx.array]
+) -> Costs:
+    """Estimate what each number of bits costs in each layer.
+
+    Args:
+        model: the plain model.
+        paths: its layers.
+        group_size: of all packings.
+        rows: batches of calibration text, `[B, T + 1]`; each row counts by itself.
+    """
+    able = packable(model)
+    weights = {path: matrix(able[path]) for path in paths}
+    names = {f"{path}.weight": path for path in weights}
+    choices = [Packing(bits, group_size) for bits in BITS]
+    sums: dict[str, mx.array] = {path: mx.zeros((len(choices),)) for path in weights}
+    held, count = dict(tree_flatten(model.parameters())), 0
+    for row in (tokens[i : i + 1] for tokens in rows for i in range(len(tokens))):
+
+        def loss(params: dict[str, mx.array], row: mx.array = row) -> mx.array:
+            model.update(tree_unflatten(list(params.items())))
+            logits = logits_of(model, row[:, :-1])
+            picked = mx.take_along_axis(log_softmax(logits), row[:, 1:, None], axis=-1)
+            return -picked.sum()
+
+        grads = mx.grad(loss)({name: held[name] for name in names})
+        model.update(tree_unflatten(list(held.items())))
+        for name, path in names.items():
+            weight = weights[path]
+            moved = [(grads[name] * (rounded(weight, how) - weight)).sum() for how in choices]
+            sums[path] = sums[path] + mx.stack(moved) ** 2
+            mx.eval(sums[path])
+        count += row.shape[1] - 1
+    return {
+        path: {
+            how: float(value) / 2 / count
+            for how, value in zip(choices, np.array(sums[path]), strict=True)
+        }
+        for path in weights
+    }
+
+
+def allocate(costs: Costs, sizes: Mapping[str, int], budget: float) -> dict[str, Packing]:
+    """Choose bits per layer: the cheapest upgrade per bit first, while the budget lasts.
+
+    Args:
+        costs: by layer and packing.
+        sizes: weights of each layer.
+        budget: bits per weight on average, scales included.
+
+    Raises:
+        RecipeError: the fewest bits need more.
+    """
+    chosen = {path: min(found, key=lambda how: how.bits) for path, found in costs.items()}
+    total = sum(sizes.values())
+    left = budget * total - sum(sizes[path] * how.bits_per_weight for path, how in chosen.items())
+    if left < 0:
+        raise RecipeError(
+            f"{budget:.2f} bits per weight are fewer than the fewest that MLX packs, "
+            f"{next(iter(chosen.values())).bits_per_weight:.2f}: raise the budget."
+        )
+    while True:
+        best: tuple[float, str, Packing, float] | None = None
+        for path, now in chosen.items():
+            for how, cost in costs[path].items():
+                extra = sizes[path] * (how.bits_per_weight - now.bits_per_weight)
+                if not 0 < extra <= left:
+                    continue
+                gain = (costs[path][now] - cost) / extra
+                if gain > 0 and (best is None or gain > best[0]):
+                    best = (gain, path, how, extra)
+        if best is None:
+            return chosen
+        chosen[best[1]], left = best[2], left - best[3]

@@ -1,0 +1,174 @@
+"""Compression while a model is trained: tables `[quantize]` and `[prune]` of a recipe."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+from pydantic import Field, model_validator
+
+from ..core.errors import RecipeError
+from ..core.tree import Tree
+from ..layers.linear import matrix
+from ..layers.packed import LayerPacking, check_fit
+from ..ops.packed import Packing, straight_through
+from ..ops.pruning import n_of_m_mask
+from ..recipe.config import Config
+from .capture import linear_layers
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Quantize(LayerPacking):
+    """Quantization-aware training: linear layers compute with rounded weights, and the gradient
+    passes straight through the rounding (Bengio et al. 2013; Jacob et al. 2018).
+
+    The weights themselves stay float32; evaluation is that of the rounded model, which `mlxt
+    quantize` with the same bits writes.
+    """
+
+    layers: tuple[str, ...] = ("*",)
+    """Paths of the linear layers, with `*` as in file names."""
+    start: Share = 0.0
+    """Share of the steps after which rounding begins."""
+
+    def build(self, model: nn.Module) -> "FakeQuantizer":
+        """Return the rounding of a model's parameters.
+
+        Raises:
+            RecipeError: a path matches no linear layer, or a group doesn't divide one.
+        """
+        chosen = matching(model, self.layers, "quantize.layers")
+        for path, layer in chosen.items():
+            check_fit(path, layer, self.how)
+        return FakeQuantizer({f"{path}.weight" for path in chosen}, self.how, self.start)
+
+
+class FakeQuantizer:
+    """`(params, progress) -> params`, with the weights of some layers rounded."""
+
+    def __init__(self, names: set[str], how: Packing, start: float) -> None:
+        self.names, self.how, self.start = names, how, start
+
+    def __call__(self, params: Tree, progress: mx.array | None) -> Tree:
+        """Return parameters with rounded weights.
+
+        Args:
+            params: the trained parameters.
+            progress: share of the steps that are done; None in an evaluation.
+        """
+
+        def one(name: str, array: mx.array) -> mx.array:
+            if name not in self.names:
+                return array
+            rounded = straight_through(array, self.how)
+            if progress is None or self.start == 0:
+                return rounded
+            return mx.where(progress >= self.start, rounded, array)
+
+        return tree_unflatten([(name, one(name, array)) for name, array in tree_flatten(params)])
+
+
+class Prune(Config):
+    """Gradual magnitude pruning of linear layers, along a cubic schedule.
+
+    `s(t) = s_end + (s_start - s_end) (1 - t)³` between `start` and `end`; after each step the
+    smallest weights of every layer are set to 0 and stay there; Zhu and Gupta 2017, equation 1. At
+    `sparsity = 0` zeros of the weights that training starts from stay, and no others are made.
+    """
+
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    """Share of each layer's weights that is 0 at the end."""
+    first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share at the start."""
+    start: Share = 0.0
+    """Share of the steps after which pruning begins."""
+    end: Share = 0.75
+    """Share of the steps at which `sparsity` is reached; the rest recovers."""
+    n_of_m: tuple[int, int] | None = None
+    """Keep n of every m inputs in place of `sparsity`, from `start` on: [2, 4]."""
+    layers: tuple[str, ...] = ("*",)
+    """Paths of the linear layers, with `*` as in file names."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Prune":
+        if self.start >= self.end:
+            raise ValueError(f"prune.start = {self.start} is not before prune.end = {self.end}.")
+        if self.first > self.sparsity:
+            raise ValueError(f"prune.first = {self.first} exceeds sparsity = {self.sparsity}.")
+        if self.n_of_m is not None and not 0 < self.n_of_m[0] < self.n_of_m[1]:
+            raise ValueError(f"prune.n_of_m = {list(self.n_of_m)} keeps no n of a larger m.")
+        return self
+
+    def build(self, model: nn.Module) -> "Pruner":
+        """Return the projection of a model's parameters.
+
+        Raises:
+            RecipeError: a path matches no linear layer, or m doesn't divide one.
+        """
+        chosen = matching(model, self.layers, "prune.layers")
+        for path, layer in chosen.items():
+            width = matrix(layer).shape[-1]
+            if self.n_of_m is not None and width % self.n_of_m[1]:
+                raise RecipeError(
+                    f"The layer {path} has {width} inputs, which don't divide into groups of "
+                    f"{self.n_of_m[1]}: leave it out of prune.layers."
+                )
+        return Pruner(self, {f"{path}.weight" for path in chosen})
+
+
+class Pruner:
+    """`(before, after, progress) -> params`: the parameters after a step with their zeros."""
+
+    def __init__(self, config: Prune, names: set[str]) -> None:
+        self.config, self.names = config, names
+
+    def __call__(self, before: Tree, after: Tree, progress: mx.array) -> Tree:
+        """Return the parameters after an update, with zeros kept and new ones set.
+
+        Args:
+            before: the parameters before the update.
+            after: those after it.
+            progress: share of the steps that are done.
+        """
+        held = dict(tree_flatten(before))
+        out = [
+            (name, self._pruned(held[name], array, progress) if name in self.names else array)
+            for name, array in tree_flatten(after)
+        ]
+        return tree_unflatten(out)
+
+    def sparsity(self, progress: mx.array) -> mx.array:
+        """The share of zeros at a point of the run."""
+        c = self.config
+        t = mx.clip((progress - c.start) / (c.end - c.start), 0, 1)
+        return c.sparsity + (c.first - c.sparsity) * (1 - t) ** 3
+
+    def _pruned(self, before: mx.array, after: mx.array, progress: mx.array) -> mx.array:
+        kept = mx.where(before == 0, 0, after)
+        size = mx.abs(kept)
+        if self.config.n_of_m is not None:
+            mask = n_of_m_mask(size, *self.config.n_of_m)
+        else:
+            ranked = mx.sort(size.reshape(-1))
+            n = mx.floor(self.sparsity(progress) * ranked.size).astype(mx.int32)
+            mask = size >= ranked[mx.minimum(n, ranked.size - 1)]
+        return mx.where(mask | (progress < self.config.start), kept, 0)
+
+
+def matching(model: nn.Module, patterns: Sequence[str], key: str) -> dict[str, nn.Module]:
+    """Return the linear layers whose paths match one of some patterns.
+
+    Raises:
+        RecipeError: a pattern matches none.
+    """
+    layers = linear_layers(model)
+    for pattern in patterns:
+        if not any(fnmatchcase(path, pattern) for path in layers):
+            raise RecipeError(
+                f"{key}: '{pattern}' matches no linear layer. mlxt show --modules lists them, such "
+                f"as {next(iter(layers), 'none')}."
+            )
+    return {p: m for p, m in layers.items() if any(fnmatchcase(p, each) for each in patterns)}

@@ -1,0 +1,209 @@
+"""Prunes a run or a published model: `mlxt prune`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..assembly.published import typed_model
+from ..compress.fidelity import Fidelity, compare
+from ..compress.structured import (
+    block_influence,
+    fewer_heads,
+    fewer_layers,
+    head_scores,
+    hidden_scores,
+    narrower_ffns,
+)
+from ..compress.unstructured import (
+    NofM,
+    plain_layers,
+    prune_magnitude,
+    prune_sparsegpt,
+    prune_wanda,
+    zeros,
+)
+from ..core.errors import RecipeError, RunError, unknown
+from ..layers.packed import packed_layers
+from ..models.model import Model, layers_of
+from ..runs.folder import RUNS, RunFolder, check_new
+from .derived_run import Origin, Say, check_fidelity, model_table, origin_of, write_run
+from .text_sample import Sample, sample_text
+
+Method = Literal["magnitude", "magnitude_global", "wanda", "sparsegpt"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What goes.
+
+    Attributes:
+        method: how single weights are chosen.
+        sparsity: share of single weights; None: none.
+        n_of_m: keep n of every m inputs instead, `N:M`.
+        heads: heads with keys of their own that stay in each layer; None: all.
+        hidden: hidden features that stay in each ffn; None: all.
+        layers: layers that stay, a count, or the numbers of those that go, as "3,5"; None: all.
+        calibrate: a corpus or file that is read; None: the run's data.
+        anyway: write a result that is far from its source.
+    """
+
+    method: str = "magnitude"
+    sparsity: float | None = None
+    n_of_m: str | None = None
+    heads: int | None = None
+    hidden: int | None = None
+    layers: str | None = None
+    calibrate: str | None = None
+    anyway: bool = False
+
+    def check(self) -> NofM | None:
+        """Return n and m, if they are given.
+
+        Raises:
+            RunError: an unknown method, an impossible share, or nothing to do.
+        """
+        if self.method not in get_args(Method):
+            raise RunError(unknown("method", self.method, get_args(Method)))
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise RunError(
+                f"--sparsity {self.sparsity:g} is no share between 0 and 1: 0.5 sets half of the "
+                "weights to 0."
+            )
+        every = (self.sparsity, self.n_of_m, self.heads, self.hidden, self.layers)
+        if all(each is None for each in every):
+            raise RunError(
+                "Say what goes: --sparsity S or --n-of-m N:M for single weights, or --heads, "
+                "--hidden and --layers for a smaller model."
+            )
+        if self.sparsity is not None and self.n_of_m is not None:
+            raise RunError("--sparsity and --n-of-m both choose the weights that go: give one.")
+        return None if self.n_of_m is None else _n_of_m(self.n_of_m)
+
+
+def prune(
+    source: str,
+    settings: Settings,
+    *,
+    name: str | None = None,
+    root: Path = RUNS,
+    say: Say = print,
+) -> tuple[RunFolder, Fidelity]:
+    """Write a run with fewer weights than its source.
+
+    Single weights become 0 and stay so in later training (`[prune]`); heads, hidden features and
+    layers leave a smaller model.
+
+    Args:
+        source: a run or one of its checkpoints, a published folder, or a GGUF file.
+        settings: what goes.
+        name: the new run's name; None takes the source's with "-pruned" behind it.
+        root: the folder of runs.
+        say: reports progress.
+
+    Returns:
+        The new run, and how far it is from its source.
+
+    Raises:
+        MlxtError: the source can't be read, all heads or layers would go, the text is too short, or
+            the result is too far from its source. Nothing is written then.
+    """
+    n_of_m = settings.check()
+    check_new(name, root)
+    with origin_of(source, root) as origin:
+        before, model = origin.model(), origin.model()
+        if next(packed_layers(model), None) is not None:
+            raise RunError(f"{source} is quantized: prune the model that it was made of.")
+        context = origin.recipe.model.context() or origin.recipe.train.seq_len
+        text = sample_text(
+            settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size, context
+        )
+        model, changes = _smaller(origin, model, settings, text, say)
+        if settings.sparsity is not None or n_of_m is not None:
+            _sparse(model, settings, n_of_m, text)
+            say(f"Zeros in linear layers: {zeros(plain_layers(model)):.1%}")
+            changes["prune"] = {"sparsity": 0.0}
+        found = compare(before, model, text.held_out)
+        check_fidelity(found, settings.anyway, "Prune less")
+        about = {"pruned": {"method": settings.method, **asdict(found)}}
+        stem = f"{Path(origin.where).resolve().name}-pruned"
+        folder = write_run(origin, name, stem, changes, model.parameters(), about, root)
+    say(found.line())
+    return folder, found
+
+
+def _sparse(model: Model, settings: Settings, n_of_m: NofM | None, text: Sample) -> None:
+    layers, share = plain_layers(model), settings.sparsity or 0.0
+    if n_of_m is not None:
+        for path, layer in layers.items():
+            if layer["weight"].shape[-1] % n_of_m[1]:
+                raise RecipeError(
+                    f"The layer {path} has {layer['weight'].shape[-1]} inputs, which don't divide "
+                    f"into groups of {n_of_m[1]}: take another --n-of-m, or --sparsity."
+                )
+    if settings.method == "wanda":
+        prune_wanda(model, layers, share, n_of_m, text.inputs)
+    elif settings.method == "sparsegpt":
+        prune_sparsegpt(model, layers, share, n_of_m, text.inputs)
+    else:
+        together = settings.method == "magnitude_global"
+        prune_magnitude(layers, share, n_of_m, together=together)
+
+
+def _smaller(
+    origin: Origin, model: Model, settings: Settings, text: Sample, say: Say
+) -> tuple[Model, dict[str, Any]]:
+    """The model without heads, hidden features and layers that go, and the tables that change."""
+    table, weights = model_table(origin, model), dict(tree_flatten(model.parameters()))
+    if settings.heads is None and settings.hidden is None and settings.layers is None:
+        return model, {}
+    if settings.layers is not None:
+        gone = _gone(settings.layers, model, text)
+        say(f"Layers that go: {', '.join(map(str, gone))}")
+        table, weights = fewer_layers(table, weights, gone)
+        model = _model(table, weights, origin.where)
+    if settings.heads is not None:
+        scores = head_scores(model, text.inputs)
+        table, weights = fewer_heads(table, weights, scores, settings.heads)
+        model = _model(table, weights, origin.where)
+    if settings.hidden is not None:
+        table, weights = narrower_ffns(
+            table, weights, hidden_scores(model, text.inputs), settings.hidden
+        )
+        model = _model(table, weights, origin.where)
+    return model, {"model": table}
+
+
+def _model(table: dict[str, Any], weights: dict[str, Any], where: str) -> Model:
+    model = typed_model(table, where).build(table["vocab_size"])
+    model.update(tree_unflatten(list(weights.items())))
+    return model
+
+
+def _gone(layers: str, model: Model, text: Sample) -> Sequence[int]:
+    """The numbers of the layers that go: those named, or those of least influence."""
+    n = len(layers_of(model))
+    try:
+        numbers = [int(part) for part in layers.split(",")]
+    except ValueError:
+        raise RunError(
+            f"--layers {layers}: give how many stay, as in 6, or which go, as in 3,5."
+        ) from None
+    if len(numbers) == 1 and "," not in layers:
+        if not 0 < numbers[0] < n:
+            raise RunError(f"--layers {layers}: the model has {n}; keep fewer, and at least 1.")
+        influence = block_influence(model, text.inputs)
+        return sorted(np.argsort(influence, kind="stable")[: n - numbers[0]].tolist())
+    if outside := [i for i in numbers if not 0 <= i < n]:
+        raise RunError(f"--layers names layer {outside[0]}, but the model has 0 to {n - 1}.")
+    return sorted(set(numbers))
+
+
+def _n_of_m(text: str) -> NofM:
+    n, _, m = text.partition(":")
+    if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
+        raise RunError(f"--n-of-m {text}: write N:M, as in 2:4, with N smaller than M.")
+    return int(n), int(m)

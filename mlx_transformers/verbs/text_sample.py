@@ -1,0 +1,112 @@
+"""Rows of text for calibration and for measuring a changed model: a corpus, a file, a run's own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from ..assembly.recipe import Recipe
+from ..core.errors import RunError, nearest
+from ..core.paths import expanded
+from ..data.corpora.generated import GeneratedCorpus
+from ..data.corpora.table import CORPORA
+from ..data.files import Files
+from ..data.source import Source
+from ..data.sources import open_source
+from ..data.tokenizers.tokenizer import Tokenizer
+
+ROWS = 64
+"""Rows of calibration text."""
+HELD_OUT = 16
+"""Rows of other text that a changed model is measured on."""
+BATCH = 8
+LONGEST, SHORTEST = 512, 32
+"""Tokens of a row."""
+LEAST = 6
+"""Rows that calibration and measurement need together."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Batches of rows `[B, T + 1]`.
+
+    Attributes:
+        calibration: text that a method reads.
+        held_out: text that comes after it.
+    """
+
+    calibration: list[mx.array]
+    held_out: list[mx.array]
+
+    @property
+    def inputs(self) -> list[mx.array]:
+        """The calibration rows without their last token, `[B, T]`."""
+        return [tokens[:, :-1] for tokens in self.calibration]
+
+
+def sample_text(
+    where: str | None, recipe: Recipe, tokenizer: Tokenizer, vocab_size: int, context: int
+) -> Sample:
+    """Read rows of tokens.
+
+    Args:
+        where: a built-in corpus, or a file or folder of text; None: the recipe's own data.
+        recipe: the recipe of the run.
+        tokenizer: its tokenizer.
+        vocab_size: tokens from here on are left out.
+        context: the longest row that the model reads.
+
+    Raises:
+        RunError: there is no such text, or too little of it.
+    """
+    source = _source(where, recipe)
+    length = min(LONGEST, context)
+    wanted, found = (ROWS + HELD_OUT) * (length + 1), list[np.ndarray]()
+    count = 0
+    for tokens in _tokens(source, tokenizer):
+        kept = tokens[tokens < vocab_size]
+        found.append(kept)
+        count += len(kept)
+        if count >= wanted:
+            break
+    while count < LEAST * (length + 1) and length > SHORTEST:
+        length = max(SHORTEST, length // 2)
+    if count < LEAST * (length + 1):
+        raise RunError(
+            f"The text for calibration, {source}, has {count:,} tokens, and {LEAST} rows of "
+            f"{length + 1} are the least: give more with --calibrate FILE."
+        )
+    flat = np.concatenate(found)[:wanted]
+    n = min(len(flat) // (length + 1), ROWS + HELD_OUT)
+    rows = mx.array(flat[: n * (length + 1)].reshape(n, -1).astype(np.int32))
+    held = max(2, min(HELD_OUT, n // 4))
+    return Sample(_batches(rows[: n - held]), _batches(rows[n - held :]))
+
+
+def _source(where: str | None, recipe: Recipe) -> Source:
+    if where is None:
+        return open_source(recipe.data)
+    if where in CORPORA:
+        corpus = CORPORA[where]
+        return corpus({}) if issubclass(corpus, GeneratedCorpus) else corpus()
+    if expanded(where).exists():
+        return Files(str(expanded(where)), recipe.data.text_key, None)
+    match = nearest(where, list(CORPORA))
+    hint = f" Did you mean '{match}'?" if match else ""
+    raise RunError(
+        f"--calibrate {where}: there is no such file, and no built-in corpus of that name.{hint} "
+        "mlxt data list shows the corpora."
+    )
+
+
+def _tokens(source: Source, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    for piece in source.pieces():
+        if piece.tokens is not None:
+            yield np.asarray(piece.tokens)
+        elif piece.text:
+            yield np.asarray(tokenizer.encode_array(piece.text))
+
+
+def _batches(rows: mx.array) -> list[mx.array]:
+    return [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]

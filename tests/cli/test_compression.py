@@ -1,0 +1,98 @@
+"""`mlxt quantize` and `mlxt prune`, and training with rounded and with pruned weights."""
+
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from cli.conftest import Mlxt
+from mlx_transformers.assembly.saved import load
+from mlx_transformers.compress.unstructured import plain_layers, zeros
+from mlx_transformers.layers.linear import matrix
+from mlx_transformers.layers.packed import packed_layers
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs of this file, trained once."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture
+def source(home: Path, trained: Path, mlxt: Mlxt) -> str:
+    """A run of 32 dimensions."""
+    text = (home / "tiny.toml").read_text().replace("dim = 16", "dim = 32")
+    (home / "tiny.toml").write_text(text.replace("hidden_dim = 24", "hidden_dim = 32"))
+    if not (trained / "src").exists():
+        assert mlxt("train", "tiny.toml", "--name", "src").code == 0
+        shutil.copytree(home / "runs" / "src", trained / "src")
+    else:
+        shutil.copytree(trained / "src", home / "runs" / "src")
+    return "src"
+
+
+def test_a_run_is_quantized_opened_and_exported(source: str, home: Path, mlxt: Mlxt) -> None:
+    for method in ("plain", "gptq", "awq", "mixed"):
+        options = ("--bits", "4", "--group-size", "32", "--method", method)
+        done = mlxt("quantize", source, "--name", method, *options)
+        assert done.code == 0, done.err
+        assert "KL from the source" in done.out
+    model, _ = load("gptq")
+    assert all(how.group_size == 32 for _, _, how in packed_layers(model))
+    assert mlxt("generate", "--run", "mixed", "--prompt", "the", "--max-tokens", "2").code == 0
+    assert mlxt("eval", "awq", "--batches", "1").code == 0
+    assert mlxt("export", "gptq", "--to", "mlx-lm", "--out", "out").code == 0
+    assert "model.layers.0.mlp.up_proj.scales" in mx.load(str(home / "out/model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        (("--bits", "7"), "take 2, 3, 4, 5, 6 or 8"),
+        (("--bits", "4", "--group-size", "64"), "groups of 32"),
+        (("--group-size", "32", "--layer", "nope=8"), "no layer"),
+        (("--group-size", "32", "--calibrate", "short.txt"), "--calibrate FILE"),
+        (("--method", "gtpq"), "gptq"),
+    ],
+)
+def test_what_cannot_be_quantized_has_a_cure_and_leaves_nothing(
+    source: str, home: Path, mlxt: Mlxt, options: tuple[str, ...], cure: str
+) -> None:
+    (home / "short.txt").write_text("too short")
+    done = mlxt("quantize", source, "--name", "new", *options)
+    assert done.code == 1
+    assert cure in done.err
+    assert not (home / "runs" / "new").exists()
+
+
+def test_single_weights_go_and_stay_away(source: str, mlxt: Mlxt) -> None:
+    for method in ("magnitude", "wanda", "sparsegpt"):
+        done = mlxt("prune", source, "--name", method, "--method", method, "--sparsity", "0.5")
+        assert done.code == 0, done.err
+        share = zeros(plain_layers(load(method)[0]))
+        assert share == pytest.approx(0.5, abs=0.02)
+    assert mlxt("finetune", "wanda", "tiny.toml", "--name", "on").code == 0
+    before, after = (plain_layers(load(name)[0]) for name in ("wanda", "on"))
+    for path, layer in before.items():
+        old, new = np.array(matrix(layer)), np.array(matrix(after[path]))
+        assert not new[old == 0].any()
+        assert not np.array_equal(old, new)
+
+
+def test_structured_pruning_leaves_a_smaller_model(source: str, mlxt: Mlxt) -> None:
+    done = mlxt("prune", source, "--name", "less", "--hidden", "16", "--anyway")
+    assert done.code == 0, done.err
+    assert load("less")[0].stack.blocks[0].ffn.up.weight.shape[0] == 16  # type: ignore[attr-defined]
+    done = mlxt("prune", source, "--name", "none", "--heads", "0")
+    assert done.code == 1
+    assert "at least 1" in done.err
+
+
+def test_training_rounds_and_prunes(source: str, mlxt: Mlxt) -> None:
+    sets = ("--set", "quantize.bits=4", "--set", "quantize.group_size=32")
+    more = ("--set", "prune.sparsity=0.5", "--set", "prune.end=0.5")
+    done = mlxt("train", "tiny.toml", "--name", "qat", *sets, *more)
+    assert done.code == 0, done.err
+    assert zeros(plain_layers(load("qat")[0])) == pytest.approx(0.5, abs=0.02)
