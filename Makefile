@@ -22,6 +22,7 @@ test: $(STAMP)
 
 # Hours: thousands of damaged files, kills and hostile command lines.
 soak: $(STAMP)
+	$(PYTEST) -m soak
 	MLXT_ATTACKS=1000 $(PYTEST) tests/attacks
 
 check: $(STAMP)

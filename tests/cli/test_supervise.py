@@ -69,32 +69,23 @@ def log(home: Path, name: str) -> list[dict]:
 SETS = ("--set", "checkpoint.every=3", "--set", "log.every=1", "--steps", "12")
 
 
-def test_a_killed_run_goes_on_with_half_the_rows_at_once(
-    mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FATAL_ROWS", "2")
-    words = ("train", "tiny", *SETS, "--batch-size", "4", "--name", "a", "--supervise")
-    outcome = mlxt(*words)
-    assert outcome.code == 0, outcome.err
-    assert "The system killed the run (SIGKILL)" in outcome.out
-    assert "from step-000006 with 2 microbatches of 2 rows instead of 1 of 4" in outcome.out
-    found = [r["tokens"] for r in log(dying, "a") if "train_loss" in r]
-    assert found == [64 * (i + 1) for i in range(12)]
-
-
-def test_the_restarted_run_learns_what_one_without_interruption_learns(
+def test_a_killed_run_goes_on_with_half_the_rows_at_once_and_learns_the_same(
     mlxt: Mlxt, dying: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("train", "tiny", *SETS, "--batch-size", "4")
-    monkeypatch.setenv("FATAL_ROWS", "100")
     assert mlxt(*words, "--name", "whole").code == 0
     monkeypatch.setenv("FATAL_ROWS", "2")
-    assert mlxt(*words, "--name", "halved", "--supervise").code == 0
-    losses = [[r["train_loss"] for r in log(dying, n) if "train_loss" in r] for n in WHOLE]
+    outcome = mlxt(*words, "--name", "halved", "--supervise")
+    assert outcome.code == 0, outcome.err
+    assert "The system killed the run (SIGKILL)" in outcome.out
+    assert "from step-000006 with 2 microbatches of 2 rows instead of 1 of 4" in outcome.out
+    whole, halved = (
+        [record for record in log(dying, name) if "train_loss" in record]
+        for name in ("whole", "halved")
+    )
+    assert [record["tokens"] for record in halved] == [64 * (i + 1) for i in range(12)]
+    losses = [[record["train_loss"] for record in records] for records in (whole, halved)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-WHOLE = ("whole", "halved")
 
 
 def test_with_one_row_left_it_gives_up_in_a_sentence(
@@ -158,7 +149,7 @@ def test_a_signal_to_the_one_that_watches_is_passed_on(home: Path) -> None:
     assert "goes on" not in out
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
 def test_a_limit_that_the_system_enforces_is_met_by_smaller_microbatches(home: Path) -> None:
     """256 rows of 128 tokens take about 450 MiB of arrays; 340 MiB beside the program are there."""
