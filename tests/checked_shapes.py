@@ -168,17 +168,21 @@ def array_check(annotation: Any) -> Check:
     """The check of one array: its type, its numbers, and its dimensions, such as `"*x T 1 _"`."""
     import mlx.core as mx
 
+    every = vars(mx).values()
     numbers = {"Float": mx.floating, "Integer": mx.integer, "Bool": mx.bool_}
     number = numbers[annotation.dtype.__name__]
+    dtypes = {each for each in every if isinstance(each, mx.Dtype) and mx.issubdtype(each, number)}
     array, words = annotation.array_type, annotation.dim_str.split()
     many = [i for i, word in enumerate(words) if word == "..." or word.startswith("*")]
     n, begin = len(words), many[0] if many else len(words)
     one = [word for i, word in enumerate(words) if i not in many]
     if len(many) > 1 or not all(word.isalnum() or word == "_" for word in one):
         raise TypeError(f"{annotation}: dimensions are letters, numbers, _, and one *x or ...")
+    fixed = [(i, int(word)) for i, word in enumerate(words) if word.isdigit()]
+    named = [(i, w) for i, w in enumerate(words) if w not in ("_", "...") and not w.isdigit()]
 
     def fits(value: Any, sizes: Sizes) -> bool:
-        if not isinstance(value, array) or not mx.issubdtype(value.dtype, number):
+        if not isinstance(value, array) or value.dtype not in dtypes:
             return False
         shape = value.shape
         if many:
@@ -186,10 +190,11 @@ def array_check(annotation: Any) -> Check:
             if end < begin:
                 return False
             shape = (*shape[:begin], shape[begin:end], *shape[end:])
-        return len(shape) == n and all(
-            word in ("_", "...")
-            or size == (int(word) if word.isdigit() else sizes.setdefault(word, size))
-            for word, size in zip(words, shape, strict=True)
-        )
+        if len(shape) != n:
+            return False
+        for i, name in named:
+            if sizes.setdefault(name, shape[i]) != shape[i]:
+                return False
+        return all(shape[i] == size for i, size in fixed)
 
     return fits
