@@ -6,11 +6,18 @@ run eagerly, and so do the processes that they start. Those marked `compiled` do
 
 import importlib.util
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Where the tree is to stay without compiled modules, the processes that tests start share a folder.
+if sys.dont_write_bytecode:
+    os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/mlxt-modules-{os.getuid()}"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Chips with matrix units multiply float32 in fewer bits by default, and tolerances are float32's.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
