@@ -5,6 +5,7 @@ tensors have names of their own; in a "llama" queries and keys have their rotary
 neighbours.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table
 from .gguf_architectures import ARCHITECTURES, Architecture
 from .gguf_file import read_file
+from .layer_types import FULL, SLIDING
 from .reference import defaults_of
 
 Metadata = dict[str, Any]
@@ -51,7 +53,10 @@ def read_gguf(path: Path) -> tuple[HfConfig, dict[str, mx.array], Family, Metada
     """
     metadata, tensors = read_file(path)
     table = config_of(metadata, "output.weight" not in tensors, str(path))
-    biases = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
+    biases = {
+        **dict.fromkeys(("attention_bias", "use_qkv_bias"), "blk.0.attn_q.bias"),
+        "mlp_bias": "blk.0.ffn_up.bias",
+    }
     known = defaults_of(table["model_type"])
     table |= {key: True for key, name in biases.items() if name in tensors and key in known}
     config = HfConfig(table, str(path))
@@ -87,7 +92,10 @@ def as_gguf(config: HfConfig) -> Family:
         raise ConvertError(f"llama.cpp has {has} only in a {config.model_type}, not {given}.")
     for key, fixed in found.fixed.items():
         value = fixed(config) if callable(fixed) else fixed
-        if (config.data.get(key, value) or None) != (value or None):
+        given = config.data.get(key, value)
+        if given is None and callable(fixed):  # a null means what the family's code makes of it
+            continue
+        if (given or None) != (value or None):
             raise ConvertError(
                 f"llama.cpp has {key} = {value} only in a {config.model_type}, not "
                 f"{config.data[key]}."
@@ -113,7 +121,10 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     found: Table = {told.keys[key]: own.pop(key) for key in list(own) if key in told.keys}
     if told.rotary:
-        found |= _positions(own, found, f"{where} sets {name}")
+        found |= _positions(own, found, f"{where} sets {name}", told.partial)
+    for key, value in told.constants.items():
+        if math.isclose(own.get(key, value), value, rel_tol=1e-6):
+            own.pop(key, None)
     if own:
         raise ConvertError(
             f"{where} sets {prefix}{next(iter(own))}, which is not built for GGUF files."
@@ -122,7 +133,9 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     for key, value in found.items():
         if key.endswith(("eps", "epsilon")):
             found[key] = float(f"{value:.6g}")  # a float32 there
-    kind = "mixtral" if "num_local_experts" in found else next(iter(told.families))
+    kind = next(iter(told.families))
+    if "num_local_experts" in found and "mixtral" in told.families:
+        kind = "mixtral"
     config = {
         "architectures": [told.families[kind].architecture],
         "model_type": kind,
@@ -134,19 +147,21 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     return config
 
 
-def _positions(own: Metadata, found: Table, where: str) -> Table:
-    """Return the rope scaling of a file, taken out of its keys."""
+def _positions(own: Metadata, found: Table, where: str, partial: bool) -> Table:
+    """Return the rope scaling of a file, and the part of a head that turns, out of its keys."""
     scaling = own.pop("rope.scaling.type", "none")
     factor = own.pop("rope.scaling.factor", None)
     heads = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
-    for key in ("rope.dimension_count", "attention.value_length"):
+    turned = own.pop("rope.dimension_count", heads) if partial else heads
+    part: Table = {"partial_rotary_factor": turned / heads} if partial else {}
+    for key in ("rope.dimension_count", "attention.value_length", "attention.key_length"):
         if own.pop(key, heads) != heads:
             raise ConvertError(f"{where}.{key}, which differs from the width of a head, {heads}.")
     if scaling not in SCALINGS:
         raise ConvertError(f"{where}.rope.scaling.type = {scaling}, which is not built.")
     if scaling == "none":
-        return {}
-    return {"rope_scaling": {"type": SCALINGS[scaling], "factor": factor}}
+        return part
+    return part | {"rope_scaling": {"type": SCALINGS[scaling], "factor": factor}}
 
 
 def metadata_of(config: Table) -> Metadata:
@@ -156,28 +171,45 @@ def metadata_of(config: Table) -> Metadata:
         ConvertError: llama.cpp has no such option for this architecture.
     """
     name, arch = told_by(HfConfig(config))
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = _rope(config)
     told = {"rope_theta": rope.get("rope_theta"), **config}
     found = {
         f"{name}.{key}": told[ours] for key, ours in arch.keys.items() if told.get(ours) is not None
     }
     found["general.architecture"] = name
+    found |= {f"{name}.{key}": value for key, value in arch.constants.items()}
     if arch.rotary:
-        found |= _told_positions(config, rope, name)
+        found |= _told_positions(config, rope, name, arch.partial)
     for key in found:
         if key.endswith(("freq_base", "epsilon")):
             found[key] = float(found[key])
     return found
 
 
-def _told_positions(config: Table, rope: Table, name: str) -> Metadata:
+def _rope(config: Table) -> Table:
+    """Return the rope table of a config, of layers without a window where they have their own.
+
+    Raises:
+        ConvertError: layers with a window have a scaling too.
+    """
+    rope: Table = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if SLIDING not in rope and FULL not in rope:
+        return rope
+    if (rope.get(SLIDING) or {}).get("rope_type", "default") != "default":
+        raise ConvertError(f"Rotary positions {rope[SLIDING]} are not written as GGUF.")
+    return rope.get(FULL) or {}
+
+
+def _told_positions(config: Table, rope: Table, name: str, partial: bool) -> Metadata:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     theirs = {ours: key for key, ours in SCALINGS.items()}
-    if kind not in theirs or rope.get("partial_rotary_factor", 1.0) != 1.0:
+    part = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    if kind not in theirs or (part != 1.0 and not partial):
         raise ConvertError(f"Rotary positions {rope} are not written as GGUF.")
     heads = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     widths = ("rope.dimension_count", "attention.value_length", "attention.key_length")
     found: Metadata = {f"{name}.{key}": heads for key in widths}
+    found[f"{name}.rope.dimension_count"] = int(part * heads)
     if kind != "default":
         found |= {f"{name}.rope.scaling.type": theirs[kind]}
         found |= {f"{name}.rope.scaling.factor": float(rope["factor"])}

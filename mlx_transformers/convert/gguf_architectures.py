@@ -1,8 +1,6 @@
 """Architectures of llama.cpp: which families each one is, the names of its keys and tensors.
 
-Names and layouts: llama.cpp, `gguf-py/gguf/constants.py` and `convert_hf_to_gguf.py`. In some
-architectures queries and keys have their rotary features as neighbours (`Pairs`), in the others as
-halves like ours.
+Names: llama.cpp, `gguf-py/gguf/constants.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,13 +9,19 @@ from typing import Any
 
 from .config import HfConfig
 from .families.arcee import ARCEE
+from .families.cohere import COHERE
 from .families.gemma import GEMMA
 from .families.gemma2 import GEMMA2
+from .families.gemma3 import GEMMA3
 from .families.gpt2 import GPT2
 from .families.granite import GRANITE
+from .families.granitemoe import GRANITEMOE
 from .families.llama import LLAMA
 from .families.mistral import MISTRAL
 from .families.mixtral import MIXTRAL
+from .families.nemotron import NEMOTRON
+from .families.olmo import EPS as OLMO_EPS
+from .families.olmo import OLMO
 from .families.olmo2 import OLMO2
 from .families.olmoe import OLMOE
 from .families.qwen2 import QWEN2
@@ -25,13 +29,25 @@ from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
 from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
+from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .family import Family
+from .gguf_weights import (
+    by_halves,
+    expert_weights,
+    gemma2_weights,
+    gemma3_weights,
+    gemma_weights,
+    gpt2_weights,
+    nemotron_weights,
+    olmo2_weights,
+    qwen2_moe_weights,
+    seed_oss_weights,
+    side_by_side,
+    weights,
+)
 from .layer_types import FULL, SLIDING
-from .rows import AS_IT_IS, BLOCK, Row, rows, without
-from .transforms import Add, Pairs, Reshape, Split, Transform
-
-THEIRS = "blk.{i}"
+from .rows import Row
 
 KEYS = {
     "context_length": "max_position_embeddings",
@@ -54,6 +70,17 @@ QWEN_KEYS = (
     | {"expert_count": "num_experts", "expert_feed_forward_length": "moe_intermediate_size"}
 )
 
+GRANITE_KEYS = KEYS | {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+CENTRED_KEYS = {key: name for key, name in KEYS.items() if not key.endswith("rms_epsilon")}
+"""Of architectures with layer norms; their own key of the epsilon is added."""
+WHOLE_HEADS = {key: name for key, name in CENTRED_KEYS.items() if name != "head_dim"}
+"""Of those whose heads share the width of the model."""
+
 GPT2_KEYS = {
     "context_length": "n_positions",
     "embedding_length": "n_embd",
@@ -75,7 +102,9 @@ class Architecture:
         activation: its only activation, and the key of config.json that names it.
         keys: GGUF's keys and those of config.json.
         rotary: whether its positions are rotary.
+        partial: whether a part of a head may be all that turns.
         fixed: keys of config.json and their only value, or a function of the config that gives it.
+        constants: GGUF's keys with the only value that they have, which config.json doesn't hold.
         windows: whether it has sliding windows.
     """
 
@@ -84,112 +113,10 @@ class Architecture:
     activation: tuple[str, str] = ("silu", "hidden_act")
     keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
     rotary: bool = True
+    partial: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
     windows: bool = False
-
-
-def ends(norm: Transform = AS_IT_IS) -> list[Row]:
-    """Return the rows before the first layer and after the last; `norm` transforms norms."""
-    return [
-        Row("embed.table", "token_embd"),
-        Row("norm", "output_norm", norm),
-        Row("head", "output"),
-    ]
-
-
-def layer(turn: Callable[[int], Transform], config: HfConfig, norm: Transform) -> list[Row]:
-    """Return the rows of a layer with a gated ffn; `turn` transforms rotary heads."""
-    queries = config.get("num_attention_heads")
-    keys = config.get("num_key_value_heads") or queries
-    residuals = f"{BLOCK}.{{mixer,ffn}}_residual.pre"
-    return [
-        *rows(residuals, f"{THEIRS}.{{attn_norm,ffn_norm}}", norm),
-        Row(f"{BLOCK}.mixer.q", f"{THEIRS}.attn_q", turn(queries)),
-        Row(f"{BLOCK}.mixer.k", f"{THEIRS}.attn_k", turn(keys)),
-        *rows(f"{BLOCK}.mixer.{{v,o}}", f"{THEIRS}.{{attn_v,attn_output}}"),
-        *rows(f"{BLOCK}.mixer.{{q,k}}_norm", f"{THEIRS}.attn_{{q,k}}_norm"),
-        *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}"),
-    ]
-
-
-def weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "llama" and its like, which may have experts."""
-    router = Row(f"{BLOCK}.ffn.router.gate", f"{THEIRS}.ffn_gate_inp")
-    return [*ends(), *layer(Pairs, config, AS_IT_IS), router, *expert_rows()]
-
-
-def by_halves(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "qwen2" and its like, whose rotary features are halves."""
-    return [*ends(), *layer(lambda heads: AS_IT_IS, config, AS_IT_IS)]
-
-
-def gemma_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "gemma", whose norms hold the factor, not factor - 1."""
-    return [*ends(Add(-1.0)), *layer(lambda heads: AS_IT_IS, config, Add(-1.0))]
-
-
-def gpt2_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "gpt2"."""
-    dim = config.get("n_embd")
-    packed = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
-    return [
-        *ends(),
-        Row("position.table", "position_embd"),
-        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
-        Row(packed, f"{THEIRS}.attn_qkv", Split((dim, dim, dim))),
-        Row(f"{BLOCK}.mixer.o", f"{THEIRS}.attn_output"),
-        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{THEIRS}.ffn_{{up,down}}"),
-    ]
-
-
-def expert_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "qwen3moe" or an "olmoe": experts stacked as ours are."""
-    router = Row(f"{BLOCK}.ffn.router.gate", f"{THEIRS}.ffn_gate_inp")
-    return [*by_halves(config), router, *expert_rows()]
-
-
-def expert_rows() -> list[Row]:
-    """Return the rows of the experts."""
-    return rows(f"{BLOCK}.ffn.experts.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}_exps")
-
-
-def qwen2_moe_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "qwen2moe", with a shared network and its gate."""
-    dim = config.get("hidden_size")
-    gate = Reshape((dim,), (1, dim))
-    return [
-        *expert_weights(config),
-        *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}_shexp"),
-        Row(f"{BLOCK}.ffn.shared_gate", f"{THEIRS}.ffn_gate_inp_shexp", gate),
-    ]
-
-
-def olmo2_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of an "olmo2", with norms after attention and ffn."""
-    ours = f"{BLOCK}.{{mixer,ffn}}_residual.post"
-    return [
-        *by_halves(config),
-        *rows(ours, f"{THEIRS}.{{post_attention_norm,post_ffw_norm}}"),
-    ]
-
-
-def seed_oss_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "seed_oss", which names the norm before the ffn otherwise."""
-    ours = f"{BLOCK}.ffn_residual.pre"
-    return [
-        Row(ours, f"{THEIRS}.post_attention_norm"),
-        *without(by_halves(config), ours),
-    ]
-
-
-def gemma2_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "gemma2", with norms on both sides."""
-    norm = Add(-1.0)
-    after = f"{BLOCK}.{{mixer,ffn}}_residual.post"
-    return [
-        *gemma_weights(config),
-        *rows(after, f"{THEIRS}.{{post_attention_norm,post_ffw_norm}}", norm),
-    ]
 
 
 def head_width(config: HfConfig) -> Any:
@@ -200,6 +127,11 @@ def head_width(config: HfConfig) -> Any:
 def by_turns(config: HfConfig) -> list[str]:
     """Return layers with and without a window by turns."""
     return [SLIDING if i % 2 == 0 else FULL for i in range(config.get("num_hidden_layers"))]
+
+
+def every_sixth_whole(config: HfConfig) -> list[str]:
+    """Return Gemma 3's layers, of which every sixth has no window."""
+    return [SLIDING if (i + 1) % 6 else FULL for i in range(config.get("num_hidden_layers"))]
 
 
 def every_fourth_without(config: HfConfig) -> list[int]:
@@ -230,16 +162,64 @@ ARCHITECTURES = {
         },
         windows=True,
     ),
+    "gemma3": Architecture(
+        {"gemma3_text": GEMMA3},
+        gemma3_weights,
+        ("gelu_tanh", "hidden_activation"),
+        KEYS | {"attention.sliding_window": "sliding_window"},
+        fixed={
+            "attention_bias": False,
+            "tie_word_embeddings": True,
+            "query_pre_attn_scalar": head_width,
+            "layer_types": every_sixth_whole,
+            "sliding_window_pattern": 6,
+            "rope_local_base_freq": 10000.0,
+            "final_logit_softcapping": None,
+        },
+        windows=True,
+    ),
     "granite": Architecture(
         {"granite": GRANITE},
         weights,
-        keys=KEYS
+        keys=GRANITE_KEYS,
+    ),
+    "granitemoe": Architecture(
+        {"granitemoe": GRANITEMOE},
+        weights,
+        keys=GRANITE_KEYS | EXPERTS | {"expert_count": "num_local_experts"},
+        fixed={"attention_bias": False},
+    ),
+    "command-r": Architecture(
+        {"cohere": COHERE},
+        side_by_side,
+        keys=WHOLE_HEADS
+        | {"attention.layer_norm_epsilon": "layer_norm_eps", "logit_scale": "logit_scale"},
+        fixed={"attention_bias": False, "use_qk_norm": False},
+    ),
+    "nemotron": Architecture(
+        {"nemotron": NEMOTRON},
+        nemotron_weights,
+        ("relu2", "hidden_act"),
+        CENTRED_KEYS | {"attention.layer_norm_epsilon": "norm_eps"},
+        partial=True,
+    ),
+    "olmo": Architecture(
+        {"olmo": OLMO},
+        weights,
+        keys=WHOLE_HEADS | {"attention.clamp_kqv": "clip_qkv"},
+        fixed={"attention_bias": False},
+        constants={"attention.layer_norm_epsilon": OLMO_EPS},
+    ),
+    "stablelm": Architecture(
+        {"stablelm": STABLELM},
+        side_by_side,
+        keys=WHOLE_HEADS
         | {
-            "attention.scale": "attention_multiplier",
-            "embedding_scale": "embedding_multiplier",
-            "residual_scale": "residual_multiplier",
-            "logit_scale": "logits_scaling",
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "use_parallel_residual": "use_parallel_residual",
         },
+        partial=True,
+        fixed={"qk_layernorm": False},
     ),
     "olmo2": Architecture({"olmo2": OLMO2}, olmo2_weights, fixed={"attention_bias": False}),
     "olmoe": Architecture(
@@ -275,8 +255,7 @@ ARCHITECTURES = {
         {"starcoder2": STARCODER2},
         by_halves,
         ("gelu_tanh", "hidden_act"),
-        {key: name for key, name in KEYS.items() if not key.endswith("rms_epsilon")}
-        | {"attention.layer_norm_epsilon": "norm_epsilon"},
+        CENTRED_KEYS | {"attention.layer_norm_epsilon": "norm_epsilon"},
         fixed={"use_bias": True},
     ),
     "qwen2": Architecture({"qwen2": QWEN2}, by_halves),

@@ -96,6 +96,9 @@ GEMMA = {
     "arcee": {**ROPED, "hidden_act": "relu2"},
     "olmoe": {**ROPED, "num_experts": 4, "num_experts_per_tok": 2},
     "seed_oss": {**ROPED, "head_dim": 12},
+    "granitemoe": {**ROPED, "num_local_experts": 3, "num_experts_per_tok": 2},
+    "nemotron": {**ROPED, "hidden_act": "relu2", "partial_rotary_factor": 0.5, "head_dim": 8},
+    "olmo": {**ROPED},
 }
 """Which llama.cpp has, and mlx-lm not or with another gelu."""
 
