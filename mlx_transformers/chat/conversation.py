@@ -17,14 +17,15 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Said:
-    """Something that happens in a conversation: a piece of the answer's text, a call of a tool with
-    its result, or how many of the oldest messages were left out."""
+    """An event of a conversation: a piece of the answer's text, a call of a tool with its result,
+    how many of the oldest messages were left out, or the end with its count of tokens."""
 
     text: str = ""
     call: Call | None = None
     result: str = ""
     dropped: int = 0
     end: str | None = None
+    n_tokens: int = 0
 
 
 class Conversation:
@@ -33,6 +34,7 @@ class Conversation:
     Attributes:
         messages: all of them, in the form of chat templates.
         dropped: messages that didn't fit into the context at the last answer.
+        n_prompt: tokens of the last prompt.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Conversation:
         self._toolbox = toolbox or Toolbox(())
         self._draws = 0
         self.messages: list[Message] = []
-        self.dropped = 0
+        self.dropped = self.n_prompt = 0
         if self._toolbox and assistant.format.call_format is None:
             raise RunError(
                 "This run's chat template writes no calls of tools: leave out the tools, or give a "
@@ -102,7 +104,7 @@ class Conversation:
         before = list(self.messages)
         self.messages = [*before, {"role": "user", "content": text}]
         try:
-            yield from self._answer()
+            yield from self.answer()
         except Exception:
             self.messages = before
             raise
@@ -118,7 +120,12 @@ class Conversation:
             raise RunError("There is no answer to draw again yet.")
         yield from self.ask(text)
 
-    def _answer(self) -> Iterator[Said]:
+    def answer(self) -> Iterator[Said]:
+        """Generate the answer to the last message, calling tools as the model asks for them.
+
+        Raises:
+            RunError: the last turn is too long for the context.
+        """
         tools = self._toolbox.schemas() or None
         for round_ in range(ROUNDS):
             room = self._assistant.room(self._options.max_tokens)
@@ -126,6 +133,7 @@ class Conversation:
             if self.dropped and not round_:
                 yield Said(dropped=self.dropped)
             self._draws += 1
+            self.n_prompt = len(tokens)
             seed = self._options.seed + self._draws - 1
             stop = (*self._options.stop, *self._assistant.format.stops)
             request = replace(self._options, tokens=tokens, seed=seed, stop=stop)
@@ -140,10 +148,10 @@ class Conversation:
     def _written(self, pieces: Iterator[Piece]) -> Generator[Said, None, list[Call]]:
         """Pass on what can't be a call; adds the answer's message and returns its calls."""
         form = self._assistant.format.call_format if self._toolbox else None
-        text, shown, end = "", 0, None
+        text, shown, end, n_tokens = "", 0, None, 0
         try:
             for piece in pieces:
-                text, end = text + piece.text, piece.end
+                text, end, n_tokens = text + piece.text, piece.end, piece.n_tokens
                 held = form is not None and form.may_begin(text)
                 if not held and len(text) > shown:
                     yield Said(text[shown:])
@@ -153,7 +161,7 @@ class Conversation:
             self.messages.append(message(content, calls))
         if not calls and len(text) > shown:
             yield Said(text[shown:])
-        yield Said(end=end)
+        yield Said(end=end, n_tokens=n_tokens)
         return calls
 
 

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,9 @@ from .generate_options import MaxTokens, MinP, Penalty, Seed, Temp, TopK, TopP, 
 from .options import Run, Sets, user_path
 
 if TYPE_CHECKING:
+    from ..chat.assistant import Request
     from ..chat.conversation import Conversation, Said
+    from ..serve.app import Opened
 
 HELP = """/system TEXT   set the instructions (without TEXT: show them)
 /reset         forget the conversation
@@ -72,23 +74,48 @@ def chat(
     the model's context is full. Type /help for the commands. With --set tools.calculator=true or
     --set tools.retrieval.folder=FOLDER the model may call tools.
     """
-    from ..chat.assistant import Request
+    from ..chat.assistant import Request as Options
     from ..chat.conversation import Conversation
     from ..decode.sample import Sampling
     from ..verbs.chat import open_assistant
 
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
-    options = Request((), max_tokens, sampling, seed)
+    options = Options((), max_tokens, sampling, seed)
+    if web:
+        _web(
+            lambda: open_assistant(run, template=template, set=set or []),
+            options,
+            port,
+            preferences,
+        )
+        return
     assistant, toolbox, name = open_assistant(run, template=template, set=set or [])
     conversation = Conversation(assistant, options, system=system, toolbox=toolbox)
-    if web:
-        raise RunError("--web is not built yet.")
     if is_terminal(sys.stdin):
         import readline  # noqa: F401  (line editing and history for input)
 
         typer.echo(f"Talking with {name}. /help lists the commands.", err=True)
     for text in _lines():
         _respond(conversation, text)
+
+
+def _web(load: "Callable[[], Opened]", options: "Request", port: int, preferences: Path) -> None:
+    """Serve the page until Ctrl-C."""
+    from .serve import serving
+
+    module = serving()
+    from ..serve.app import Limits, Opened
+    from ..serve.page import Page
+    from ..serve.worker import Worker
+
+    def routes(worker: Worker[Opened]) -> list[Any]:
+        _ = worker.state[0].format  # an error now, not at the first message
+        return Page(worker, options, Limits(), preferences).routes()
+
+    def ready(address: str) -> None:
+        typer.echo(f"Open {address} in a browser (Ctrl-C ends it).", err=True)
+
+    module.serve(load, port=port, pages=routes, ready=ready)
 
 
 def _lines() -> Iterator[str]:

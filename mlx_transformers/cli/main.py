@@ -32,6 +32,7 @@ from . import (
     report,
     runs,
     schema,
+    serve,
     show,
     train,
 )
@@ -52,6 +53,7 @@ app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("embed")(embed.embed)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)

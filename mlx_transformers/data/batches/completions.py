@@ -65,10 +65,14 @@ class Completions(RecordKind):
         return RecordRows(examples, make, widths, setting.seed)
 
 
-def answered(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+def answered(
+    tokenizer: Tokenizer, prompt: str, completion: str, special_tokens: bool = False
+) -> tuple[list[int], list[int]]:
     """The tokens of a prompt with its completion, the tokenizer's prefix before and its end of text
-    after them, and 1 for each token of the completion."""
-    tokens, ends = tokenizer.encode_with_ends(prompt + completion)
+    after them, and 1 for each token of the completion; with `special_tokens` those that the texts
+    spell out are tokens."""
+    encode = tokenizer.encode_special_with_ends if special_tokens else tokenizer.encode_with_ends
+    tokens, ends = encode(prompt + completion)
     border = len(prompt.encode())
     counted = (np.asarray(ends) > border).astype(int).tolist()
     prefix = list(tokenizer.prefix)

@@ -48,12 +48,17 @@ class Preferences(RecordKind):
     margin_key: str | None = None
     """Field of a number, how much better the chosen completion is; none: all margins are 0."""
 
+    special_tokens: bool = False
+    """Whether special tokens that a text spells out, such as those of a chat template, are tokens;
+    `mlxt chat --web` writes prompts with them."""
+
     def _keys(self) -> tuple[str, ...]:
         return self.prompt_key, self.chosen_key, self.rejected_key
 
     def cache_key(self) -> dict[str, object]:
         margin = [self.margin_key] if self.margin_key else []
-        return super().cache_key() | {"preferences": [*self._keys(), *margin]}
+        special = {"special_tokens": True} if self.special_tokens else {}
+        return super().cache_key() | {"preferences": [*self._keys(), *margin]} | special
 
     def columns(self, seq_len: int) -> Columns:
         return Columns(2 * seq_len, 2 * seq_len)
@@ -83,7 +88,10 @@ class Preferences(RecordKind):
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
         prompt, *completions = (string(record, key) for key in self._keys())
-        sides = [part for each in completions for part in answered(tokenizer, prompt, each)]
+        special = self.special_tokens
+        sides = [
+            part for each in completions for part in answered(tokenizer, prompt, each, special)
+        ]
         margin = [list(repr(self._margin(record)).encode())] if self.margin_key else []
         return [*sides, *margin]
 

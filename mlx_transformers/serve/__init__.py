@@ -1,0 +1,1 @@
+"""The HTTP server: OpenAI-compatible endpoints, and a page for the browser (extra `serve`)."""
