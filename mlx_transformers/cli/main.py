@@ -31,9 +31,11 @@ from . import (
     recipes,
     report,
     runs,
+    scale,
     schema,
     serve,
     show,
+    sweep,
     train,
 )
 from .failures import INTERRUPTED, no_memory, refused
@@ -64,6 +66,8 @@ app.command("prune")(prune.prune)
 app.command("recipes")(recipes.recipes)
 app.add_typer(runs.app, name="runs")
 app.command("ladder")(ladder.ladder)
+app.command("sweep")(sweep.sweep)
+app.command("scale")(scale.scale)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)

@@ -51,7 +51,10 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
 
 
 def cost_curves(
-    curves: Mapping[str, Mapping[int, float]], path: Path, across: str, up: str
+    curves: Mapping[str, Mapping[int, float]] | Mapping[str, Mapping[float, float]],
+    path: Path,
+    across: str,
+    up: str,
 ) -> Path:
     """Plot a cost against a size, one line per name, on logarithmic axes: a slope is an exponent.
 
@@ -69,6 +72,40 @@ def cost_curves(
         for name, points in curves.items():
             axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
     return path
+
+
+def interval_curves(
+    curves: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, across: str, up: str
+) -> Path:
+    """Plot a measure with intervals over the values of a key, one line per name.
+
+    Args:
+        curves: by name, (value of the key, measure, half width of its interval).
+        path: the file to write; its suffix chooses the format.
+        across, up: names of the axes; values that are all positive numbers get a logarithmic one.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    texts = [text for points in curves.values() for text, _, _ in points]
+    numbers = _numbers(texts)
+    with _named_lines(path, across, up) as axes:
+        if numbers and min(numbers.values()) > 0:
+            axes.set_xscale("log")
+        for name, points in curves.items():
+            placed = [(numbers.get(text, text), value, error) for text, value, error in points]
+            x, y, error = zip(*sorted(placed, key=lambda p: p[0]) if numbers else placed,
+                              strict=True)  # fmt: skip
+            axes.errorbar(x, y, yerr=error, marker="o", markersize=3, capsize=3, label=name)
+    return path
+
+
+def _numbers(texts: Sequence[str]) -> dict[str, float]:
+    """The numbers that texts spell; none unless all of them do."""
+    try:
+        return {text: float(text) for text in texts}
+    except ValueError:
+        return {}
 
 
 Bar = tuple[float, float, float]

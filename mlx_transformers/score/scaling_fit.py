@@ -89,11 +89,13 @@ def derivatives(
     each = np.zeros((len(size), 3, 5))  # derivatives of the terms by the five values
     each[:, 0, 0], each[:, 1, 1], each[:, 2, 2] = 1.0, 1.0, 1.0
     each[:, 0, 3], each[:, 1, 4] = -size, -data
-    first = np.einsum("srk,rkp->srp", share, each)
-    outer = np.einsum("srp,srq->srpq", first, first)
-    second = np.einsum("srk,rkp,rkq->srpq", share, each, each) - outer
-    gradient = np.einsum("sr,srp->sp", slope, first)
-    hessian = np.einsum("sr,srpq->spq", bend, outer) + np.einsum("sr,srpq->spq", slope, second)
+    first = np.concatenate([share, -size[:, None] * share[..., :1],
+                            -data[:, None] * share[..., 1:2]], axis=-1)  # fmt: skip
+    pulled = (share * slope[..., None]).reshape(len(values), -1)
+    squares = (each[..., :, None] * each[..., None, :]).reshape(-1, 25)
+    weighted = first * (bend - slope)[..., None]
+    gradient = pulled @ each.reshape(-1, 5)
+    hessian = (pulled @ squares).reshape(-1, 5, 5) + weighted.swapaxes(1, 2) @ first
     return gradient, hessian
 
 

@@ -79,7 +79,7 @@ def climb(
         MlxtError: as `verbs.train.train`.
     """
     steps = _steps(recipe, sets, first, say)
-    best = _metric([step.recipe for step in steps])
+    best = metric_of([step.recipe for step in steps])
     folder = root / plain_name(name or f"ladder-{steps[-1].name}", "a ladder", RunError)
     _check_ladder(folder)
     axis = None if tune is None else parse_tuning(tune)
@@ -235,7 +235,7 @@ def _on_budget(rung: Recipe, leaf: Recipe, objective: Recipe | None = None) -> R
     return with_tables(rung, data)
 
 
-def _metric(recipes: Sequence[Recipe]) -> Best:
+def metric_of(recipes: Sequence[Recipe]) -> Best:
     """The metric that compares recipes: bits per byte where all cover their text."""
     if all(recipe.source.covers_text(recipe.data.batch) for recipe in recipes):
         return BITS_PER_BYTE

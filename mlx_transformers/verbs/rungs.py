@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..assembly.recipe import Recipe
+from ..core.errors import RecipeError
 from ..recipe.merge import merge
 from ..recipe.overrides import parse_sets
 from ..recipe.validate import typed
@@ -68,3 +69,33 @@ def seeded(step: Step, seeds: Sequence[int]) -> list[tuple[int, Step]]:
     if not seeds:
         return [(step.recipe.train.seed, step)]
     return [(seed, Step(f"{step.name}-seed{seed}", with_seed(step.recipe, seed))) for seed in seeds]
+
+
+def with_width(step: Step, dim: int) -> Step:
+    """Copy a rung with another model width: hidden layers and heads scale with it.
+
+    Widths of hidden layers keep their ratio to `model.dim`, rounded to a multiple of 8; heads keep
+    their width, so that there are more or fewer of them.
+
+    Raises:
+        RecipeError: the model has no such width.
+    """
+    data = copy.deepcopy(tables(step.recipe))
+    model = data["model"]
+    old = model.get("dim")
+    if not isinstance(old, int):
+        raise RecipeError(f"A model of kind '{model.get('kind')}' has no model.dim to scale.")
+    model["dim"] = dim
+    _scale(model, dim / old)
+    return Step(f"{step.name}-dim-{dim}", with_tables(step.recipe, data))
+
+
+def _scale(table: dict[str, Any], ratio: float) -> None:
+    """Scale the hidden widths and the numbers of heads in a table and those inside it."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _scale(value, ratio)
+        elif key == "hidden_dim":
+            table[key] = max(8, round(value * ratio / 8) * 8)
+        elif key in ("n_heads", "n_kv_heads") and "head_dim" not in table:
+            table[key] = max(1, round(value * ratio))

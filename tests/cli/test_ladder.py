@@ -46,9 +46,9 @@ def test_a_ladder_begins_where_the_task_of_its_last_recipe_does(
 def test_rungs_of_one_text_keep_their_own_rows_and_compare_in_bits_per_byte() -> None:
     steps = ladder._steps("lstm_lm_tiny", (), None, lambda text: None)
     assert [step.recipe.data.batch.kind for step in steps] == ["rows", "streams", "streams"]
-    assert ladder._metric([step.recipe for step in steps]) == ladder.BITS_PER_BYTE
+    assert ladder.metric_of([step.recipe for step in steps]) == ladder.BITS_PER_BYTE
     other = ladder._steps("t5_tiny", (), None, lambda text: None)
-    assert ladder._metric([step.recipe for step in other]).metric == "val_loss"
+    assert ladder.metric_of([step.recipe for step in other]).metric == "val_loss"
     assert {step.recipe.data.batch.kind for step in other} == {"span_corruption"}
 
 

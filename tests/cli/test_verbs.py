@@ -24,6 +24,8 @@ VERBS = (
     "eval",
     "show",
     "ladder",
+    "sweep",
+    "scale",
     "report",
     "profile",
     "doctor",

@@ -1,0 +1,98 @@
+"""`mlxt scale`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .completion import recipe_names
+from .options import Runs, Sets
+from .preparing import watch
+from .terminal import print_table
+
+
+def scale(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
+    ],
+    widths: Annotated[
+        str,
+        typer.Option(
+            help="Values of model.dim, as in 64,96,128; hidden layers and heads scale with it.",
+            metavar="N,N",
+            show_default=False,
+        ),
+    ],
+    steps: Annotated[
+        str,
+        typer.Option(help="Values of train.steps.", metavar="N,N", show_default=False),
+    ],
+    check: Annotated[
+        str | None,
+        typer.Option(
+            help="A width and steps that are predicted first and trained then, as in 192x2000.",
+            metavar="WIDTHxSTEPS",
+            show_default=False,
+        ),
+    ] = None,
+    flops: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="A budget whose best size is computed; repeatable.",
+            show_default="10 and 100 times the grid's largest run",
+        ),
+    ] = None,
+    set: Sets = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The grid's folder below runs/.", metavar="NAME", show_default="scale-RECIPE"
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Train a grid of sizes and lengths, fit a scaling law, and predict from it.
+
+    Stopped, the same command continues the grid.
+    """
+    from ..core.errors import RunError
+    from ..report.scaling import TITLES
+    from ..verbs.scale import Grid
+    from ..verbs.scale import scale as measure
+
+    held_out = None
+    if check is not None:
+        pair = _numbers(check.replace("x", ","), "--check")
+        if len(pair) != 2:
+            raise typer.BadParameter(f"--check {check}: write it as WIDTHxSTEPS, as in 192x2000.")
+        held_out = (pair[0], pair[1])
+    grid = Grid(_numbers(widths, "--widths"), _numbers(steps, "--steps"), held_out)
+    with watch() as seen:
+        folder, found = measure(
+            recipe,
+            grid,
+            set or [],
+            flops=flops or (),
+            name=name,
+            root=runs,
+            say=seen.say,
+            progress=seen,
+        )
+    if found is None:
+        raise typer.Exit(1)
+    print_table(TITLES, found.rows(), right=(1, 2, 3, 4))
+    for sentence in found.sentences():
+        print(sentence)
+    files = found.write(folder)
+    try:
+        files.append(found.plot(folder / "scale.svg"))
+    except RunError as error:
+        print(f"Without the plot: {error}")
+    print("Written: " + ", ".join(map(str, files)))
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise typer.BadParameter(f"{option} {text}: give whole numbers, as in 64,96,128.")
+    return list(dict.fromkeys(map(int, words)))

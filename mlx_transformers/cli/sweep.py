@@ -1,0 +1,100 @@
+"""`mlxt sweep`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .completion import recipe_names, set_keys
+from .options import Runs, Sets, seed_list
+from .preparing import watch
+from .terminal import print_table
+
+Over = Annotated[
+    list[str],
+    typer.Option(
+        help="A key and its values, as in optim.learning_rate=1e-3,3e-3; repeatable. In a random "
+        "search also a range: optim.learning_rate=1e-4..1e-2.",
+        metavar="KEY=V,V",
+        show_default=False,
+        autocompletion=set_keys,
+    ),
+]
+
+
+def sweep(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
+    ],
+    over: Over,
+    set: Sets = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Runs of every point: a number, or a list of values of train.seed, as in 1,2,5.",
+            metavar="N",
+            show_default="one, with the recipe's seed",
+        ),
+    ] = None,
+    search: Annotated[
+        Literal["grid", "random", "halving"],
+        typer.Option(help="All points, some at random, or the best half of ever longer rounds."),
+    ] = "grid",
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Points of a random search.", metavar="N", show_default=False),
+    ] = None,
+    keep: Annotated[
+        int, typer.Option(min=2, help="Halving keeps one point in so many.", metavar="N")
+    ] = 2,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of halving; the last has all steps.", metavar="N")
+    ] = 3,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The sweep's folder below runs/.", metavar="NAME", show_default="sweep-RECIPE"
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Train a recipe at every setting of some keys, with seeds, and compare the results.
+
+    Stopped, the same command continues the sweep.
+    """
+    from ..core.errors import RunError
+    from ..verbs.sweep import Settings
+    from ..verbs.sweep import sweep as measure
+
+    with watch() as seen:
+        folder, found = measure(
+            recipe,
+            over,
+            set or [],
+            seeds=_seeds(seeds),
+            settings=Settings(search, samples, keep, rounds),
+            name=name,
+            root=runs,
+            say=seen.say,
+            progress=seen,
+        )
+    if found is None:
+        raise typer.Exit(1)
+    titles = found.titles()
+    print_table(titles, found.rows(), right=range(len(titles) - 2, len(titles)))
+    print(found.verdict())
+    files = found.write(folder)
+    try:
+        files.append(found.plot(folder / "sweep.svg"))
+    except RunError as error:
+        print(f"Without the plot: {error}")
+    print("Written: " + ", ".join(map(str, files)))
+
+
+def _seeds(text: str | None) -> list[int]:
+    """Parse a number of seeds, or a list of them."""
+    if text is not None and text.isdecimal():
+        if int(text) < 1:
+            raise typer.BadParameter("A sweep needs at least one seed.")
+        return list(range(1, int(text) + 1))
+    return seed_list(text)
