@@ -10,45 +10,52 @@ from .options import Runs, Sets
 from .preparing import watch
 from .terminal import print_table
 
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
+]
+Widths = Annotated[
+    str,
+    typer.Option(
+        help="Values of model.dim, as in 64,96,128; hidden layers and heads scale with it.",
+        metavar="N,N",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    str,
+    typer.Option(help="Values of train.steps.", metavar="N,N", show_default=False),
+]
+Check = Annotated[
+    str | None,
+    typer.Option(
+        help="A width and steps that are predicted first and trained then, as in 192x2000.",
+        metavar="WIDTHxSTEPS",
+        show_default=False,
+    ),
+]
+Flops = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="A budget whose best size is computed; repeatable.",
+        show_default="10 and 100 times the grid's largest run",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="The grid's folder below runs/.", metavar="NAME", show_default="scale-RECIPE"
+    ),
+]
+
 
 def scale(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
-    ],
-    widths: Annotated[
-        str,
-        typer.Option(
-            help="Values of model.dim, as in 64,96,128; hidden layers and heads scale with it.",
-            metavar="N,N",
-            show_default=False,
-        ),
-    ],
-    steps: Annotated[
-        str,
-        typer.Option(help="Values of train.steps.", metavar="N,N", show_default=False),
-    ],
-    check: Annotated[
-        str | None,
-        typer.Option(
-            help="A width and steps that are predicted first and trained then, as in 192x2000.",
-            metavar="WIDTHxSTEPS",
-            show_default=False,
-        ),
-    ] = None,
-    flops: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="A budget whose best size is computed; repeatable.",
-            show_default="10 and 100 times the grid's largest run",
-        ),
-    ] = None,
+    recipe: Recipe,
+    widths: Widths,
+    steps: Steps,
+    check: Check = None,
+    flops: Flops = None,
     set: Sets = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="The grid's folder below runs/.", metavar="NAME", show_default="scale-RECIPE"
-        ),
-    ] = None,
+    name: Name = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a grid of sizes and lengths, fit a scaling law, and predict from it.

@@ -21,41 +21,47 @@ Over = Annotated[
     ),
 ]
 
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="Runs of every point: a number, or a list of values of train.seed, as in 1,2,5.",
+        metavar="N",
+        show_default="one, with the recipe's seed",
+    ),
+]
+Search = Annotated[
+    Literal["grid", "random", "halving"],
+    typer.Option(help="All points, some at random, or the best half of ever longer rounds."),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(min=1, help="Points of a random search.", metavar="N", show_default=False),
+]
+Keep = Annotated[int, typer.Option(min=2, help="Halving keeps one point in so many.", metavar="N")]
+Rounds = Annotated[
+    int, typer.Option(min=1, help="Rounds of halving; the last has all steps.", metavar="N")
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="The sweep's folder below runs/.", metavar="NAME", show_default="sweep-RECIPE"
+    ),
+]
+
 
 def sweep(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
-    ],
+    recipe: Recipe,
     over: Over,
     set: Sets = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            help="Runs of every point: a number, or a list of values of train.seed, as in 1,2,5.",
-            metavar="N",
-            show_default="one, with the recipe's seed",
-        ),
-    ] = None,
-    search: Annotated[
-        Literal["grid", "random", "halving"],
-        typer.Option(help="All points, some at random, or the best half of ever longer rounds."),
-    ] = "grid",
-    samples: Annotated[
-        int | None,
-        typer.Option(min=1, help="Points of a random search.", metavar="N", show_default=False),
-    ] = None,
-    keep: Annotated[
-        int, typer.Option(min=2, help="Halving keeps one point in so many.", metavar="N")
-    ] = 2,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds of halving; the last has all steps.", metavar="N")
-    ] = 3,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="The sweep's folder below runs/.", metavar="NAME", show_default="sweep-RECIPE"
-        ),
-    ] = None,
+    seeds: Seeds = None,
+    search: Search = "grid",
+    samples: Samples = None,
+    keep: Keep = 2,
+    rounds: Rounds = 3,
+    name: Name = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Train a recipe at every setting of some keys, with seeds, and compare the results.

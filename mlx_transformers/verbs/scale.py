@@ -27,6 +27,7 @@ from ..score.scaling_fit import LEAST_RUNS, Points
 from .rungs import Step, with_value, with_width
 from .sweep import Candidate, check, train_point
 from .train import train
+from .tuning import TrainFn
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,26 @@ def scale(
             return folder, None
         trained.append(result)
     scaling = fitted(trained, flops)
-    if grid.held_out is not None:
-        other = _candidate(base, *grid.held_out)
-        check([other])
-        prediction = scaling.predicted(
-            parameters(other.step, RunFolder(folder / trained[0].run)), tokens_of(other.step)
-        )
-        say(f"Predicted for {other.step.name}: {prediction.sentence()}")
-        result = _trained(other, folder, run, say)
-        if result is None:
-            return folder, None
-        scaling.checked = (prediction, result)
+    if grid.held_out is not None and not _check_prediction(
+        scaling, _candidate(base, *grid.held_out), folder, run, say
+    ):
+        return folder, None
     return folder, scaling
+
+
+def _check_prediction(
+    scaling: Scaling, other: Candidate, folder: Path, run: TrainFn, say: Callable[[str], None]
+) -> bool:
+    """Predict a run, then train it; false if a signal stopped it."""
+    check([other])
+    size = parameters(other.step, RunFolder(folder / scaling.runs[0].run))
+    prediction = scaling.predicted(size, tokens_of(other.step))
+    say(f"Predicted for {other.step.name}: {prediction.sentence()}")
+    result = _trained(other, folder, run, say)
+    if result is None:
+        return False
+    scaling.checked = (prediction, result)
+    return True
 
 
 def candidates(base: Step, grid: Grid) -> list[Candidate]:
@@ -150,7 +159,7 @@ def parameters(step: Step, run: RunFolder) -> float:
 def _trained(
     each: Candidate,
     folder: Path,
-    run: Callable[[Step], RunFolder | None],
+    run: TrainFn,
     say: Callable[[str], None],
 ) -> Trained | None:
     """Train a run of the grid; None if a signal stopped it.

@@ -29,7 +29,7 @@ from ..score.seeds import estimate
 from .ladder import metric_of
 from .rungs import Step, seeded, with_value
 from .train import train
-from .tuning import last_evaluation
+from .tuning import TrainFn, last_evaluation
 
 OPTION = "--over"
 Search = Literal["grid", "random", "halving"]
@@ -92,18 +92,14 @@ def sweep(
         say: receives messages about the runs.
         progress: called while data is prepared.
 
-    Returns:
-        The folder, and the table of points; None if a signal stopped a run.
+    Returns None for the result if a signal stopped a run.
 
     Raises:
         RecipeError: an axis is malformed, or a point is no recipe.
         RunError: a point would not fit in memory, or every point failed.
     """
     base = Step(Path(recipe).stem, load_recipe(recipe, sets))
-    axes = parse_axes(over, OPTION)
-    if not axes:
-        raise RecipeError(f"A sweep needs an axis: {OPTION} optim.learning_rate=1e-3,3e-3.")
-    found = candidates(base, axes, settings)
+    found = candidates(base, parse_axes(over, OPTION), settings)
     check(found)
     best = metric_of([each.step.recipe for each in found])
     folder = root / plain_name(name or f"sweep-{base.name}", "a sweep", RunError)
@@ -121,16 +117,29 @@ def sweep(
         if length is not None:
             found = [_shortened(each, length) for each in found]
             say(f"Round {number} of {len(rounds)}: {len(found)} points of {length} steps.")
-        for place, each in enumerate(found, start=1):
-            say(f"Point {place} of {len(found)}: {each.step.name}")
-            if not train_point(each, seeds, best, run, say):
-                say(f"The sweep stops here; the same command continues it in {folder}.")
-                return folder, None
+        if not _train_all(found, seeds, best, run, say):
+            say(f"The sweep stops here; the same command continues it in {folder}.")
+            return folder, None
         if number < len(rounds):
             found = _best(found, best, math.ceil(len(found) / settings.keep))
     if all(each.error for each in found):
         raise RunError(f"Every point of the sweep failed; the first one: {found[0].error}")
     return folder, Sweep(best.metric, best.direction, [_point(each) for each in found])
+
+
+def _train_all(
+    found: Sequence[Candidate],
+    seeds: Sequence[int],
+    best: Best,
+    run: TrainFn,
+    say: Callable[[str], None],
+) -> bool:
+    """Train every point of a round; false if a signal stopped one."""
+    for place, each in enumerate(found, start=1):
+        say(f"Point {place} of {len(found)}: {each.step.name}")
+        if not train_point(each, seeds, best, run, say):
+            return False
+    return True
 
 
 def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Candidate]:
@@ -139,6 +148,8 @@ def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Can
     Raises:
         RecipeError: a value is none of its key, or a range stands in a grid.
     """
+    if not axes:
+        raise RecipeError(f"A sweep needs an axis: {OPTION} optim.learning_rate=1e-3,3e-3.")
     drawn = random.Random(settings.seed)
     keys = [axis.key for axis in axes]
     ranged = [axis.key for axis in axes for value in axis.values if ".." in value]
@@ -234,7 +245,7 @@ def train_point(
     each: Candidate,
     seeds: Sequence[int],
     best: Best,
-    run: Callable[[Step], RunFolder | None],
+    run: TrainFn,
     say: Callable[[str], None],
 ) -> bool:
     """Train a point's seeds; false if a signal stopped one. A failure is the point's error."""
