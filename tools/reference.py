@@ -25,6 +25,7 @@ import mlx_transformers.assembly.registry  # noqa: F401  (fills the slots, on th
 import mlx.core as mx
 import numpy as np
 from reference_adapt import (
+    adapters,
     chat,
     compression,
     distillation,
@@ -95,7 +96,7 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
             (out / f"{folder.name}.json").write_text(json.dumps(values) + "\n")
             return report(folder, json_form.score(folder, meta, values))
         if meta.get("form") == "model":
-            got = model_form.run(folder, meta, model_form.RULES)
+            got = model_form.run(folder, meta, (*model_form.RULES, *adapters.RULES))
             expected = read_arrays(folder / "expected.safetensors")
             result = model_form.score(meta, got, expected)
         elif "form" in meta:

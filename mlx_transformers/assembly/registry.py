@@ -29,9 +29,13 @@ from ..data.tokenizers.wordpiece import WordPiece
 from ..data.tokenizers.words import Words
 from ..layers.adapters.adapter import AdapterKind
 from ..layers.adapters.bitfit import BitFit
+from ..layers.adapters.bottleneck import Bottleneck
 from ..layers.adapters.dora import Dora
+from ..layers.adapters.full import Full
 from ..layers.adapters.ia3 import Ia3
 from ..layers.adapters.lora import Lora
+from ..layers.adapters.prefix import Prefix as PrefixAdapter
+from ..layers.adapters.prompt import Prompt
 from ..layers.adapters.vera import Vera
 from ..layers.aligns.additive import Additive
 from ..layers.aligns.concat import Concat
@@ -245,6 +249,7 @@ fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, Scalar, AttentionPool, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
+fill("adapt", Full, Bottleneck, PrefixAdapter, Prompt, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", EarlyExit, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Ppo, Grpo, Rloo, Reinforce, of=ObjectiveKind)

@@ -99,6 +99,11 @@ class Cursor:
     total_length: mx.array | None = None
     seen: mx.array | None = None
 
+    @property
+    def stepping(self) -> bool:
+        """Whether this is a step of decoding, after others."""
+        return isinstance(self.offset, mx.array)
+
 
 Sides = dict[str, dict[str, mx.array]]
 """The losses and statistics of a layer: a tree of arrays."""

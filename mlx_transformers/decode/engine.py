@@ -99,6 +99,10 @@ class Engine:
         seeds = range(len(prompts)) if seeds is None else seeds
         self._prompts = [[int(token) for token in prompt] for prompt in prompts]
         self._vectors = None
+        soft_prompt = self.model.soft_prompt()
+        if soft_prompt is not None:
+            given = vectors or [soft_prompt[:0]] * len(prompts)
+            vectors = [mx.concatenate([soft_prompt, own]) for own in given]
         if vectors is not None:
             own = zip(vectors, self._prompts, strict=True)
             self._prompts = [[VECTOR] * len(v) + prompt for v, prompt in own]

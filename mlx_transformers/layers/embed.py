@@ -119,7 +119,7 @@ class TokenEmbedding(nn.Module):
         x = ctx.dropout(x, self.dropout)
         return self.project(x) if self._projects("sum") else x
 
-    def _words(self, tokens: mx.array, ctx: Context, table: nn.Embedding) -> mx.array:
+    def _words(self, tokens: mx.array, ctx: Context, table: nn.Module) -> mx.array:
         """The rows of the table, or the vectors given in their place, `[B, T, W]`."""
         vectors = ctx.layout.vectors
         if vectors is None:

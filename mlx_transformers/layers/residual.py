@@ -50,7 +50,7 @@ class Residual(nn.Module):
         layer_scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.dropout, self.skip, self.scale = dropout, skip, scale
+        self.dim, self.dropout, self.skip, self.scale = dim, dropout, skip, scale
         self.normed_skip = placement == "pre_skip"
         for name in NORMS[placement]:
             self[name] = norm.build(dim)
@@ -59,25 +59,31 @@ class Residual(nn.Module):
 
     roles: ClassVar[dict[str, Role]] = {"gain": "vector"}
 
-    def _norm(self, name: str, x: mx.array) -> mx.array:
+    def norm(self, name: str, x: mx.array) -> mx.array:
+        """x through one of the norms, if the placement has it."""
         return self[name](x) if name in self else x
 
     def __call__(self, x: BTD, f: Callable[[mx.array], mx.array], ctx: Context) -> BTD:
         h = self.before(x)
-        return self.join(h if self.normed_skip else x, self._norm("post", f(h)), ctx)
+        return self.join(h if self.normed_skip else x, self.norm("post", f(h)), ctx)
 
     def before(self, x: BTD) -> BTD:
         """The input of the sublayer, `pre(x)`."""
-        return self._norm("pre", x)
+        return self.norm("pre", x)
 
     def join(self, x: BTD, y: BTD, ctx: Context) -> BTD:
         """Add the sublayer's output to the stream: `out(skip · x + scale · drop(y))`."""
-        return self._norm("out", (x if self.skip == 1.0 else self.skip * x) + self._scaled(y, ctx))
+        return self.norm("out", self.skipped(x) + self.scaled(y, ctx))
 
     def added(self, x: BTD, f: Callable[[mx.array], mx.array], ctx: Context) -> BTD:
         """What the sublayer adds to a stream, `scale · drop(post(f(pre(x))))`."""
-        return self._scaled(self._norm("post", f(self.before(x))), ctx)
+        return self.scaled(self.norm("post", f(self.before(x))), ctx)
 
-    def _scaled(self, y: mx.array, ctx: Context) -> mx.array:
+    def skipped(self, x: mx.array) -> mx.array:
+        """The stream in the sum, `skip · x`."""
+        return x if self.skip == 1.0 else self.skip * x
+
+    def scaled(self, y: mx.array, ctx: Context) -> mx.array:
+        """The sublayer's output in the sum, `scale · drop(y)`."""
         y = ctx.dropout(y * self.gain if "gain" in self else y, self.dropout)
         return y if self.scale == 1.0 else self.scale * y

@@ -8,13 +8,14 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context, Cursor, Layout
 from ..core.task import Task
+from ..layers.adapters.prompt import PromptEmbedding
 from ..layers.heads import refuse_tied, vocabulary_head
 from ..layers.kinds import HeadKind, InitKind, PoolKind
 from ..layers.mtp import MultiTokenKind
 from ..layers.pools import ScalarModule
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
-from .model import Arrays, Decodable, ModelKind, TowerSpec, vectors_at
+from .model import Arrays, Decodable, ModelKind, TowerSpec, last, vectors_at
 from .stack import Stack, Tower, TowerModule
 
 
@@ -127,7 +128,11 @@ class DecoderModel(TowerModule, Decodable):
 
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:
         ctx = ctx or Context()
-        return self.head(self.forward(self.embed_tokens(tokens, ctx), ctx), self.embed.table)
+        h = self.forward(self.embed_tokens(tokens, ctx), ctx)
+        return self.head(last(h, tokens.shape[1]), self.embed.table)
+
+    def soft_prompt(self) -> mx.array | None:
+        return self.embed.soft_prompt() if isinstance(self.embed, PromptEmbedding) else None
 
     def init_state(
         self,

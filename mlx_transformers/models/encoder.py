@@ -12,7 +12,7 @@ from ..layers.heads import LmHeadModule, refuse_tied
 from ..layers.kinds import HeadKind, InitKind, PoolKind
 from ..ops.unembedding import Unembedding
 from ..recipe.slot import Slot
-from .model import Arrays, Model, ModelKind, TowerSpec
+from .model import Arrays, Model, ModelKind, TowerSpec, last
 from .stack import Stack, Tower, TowerModule
 
 
@@ -109,5 +109,5 @@ class EncoderModel(TowerModule, Model):
         ctx = ctx or Context()
         x = self.features(self.embedded({"tokens": tokens}, ctx), ctx)
         if "head" in self:
-            return self.head(x, self.embed.table)
+            return self.head(last(x, tokens.shape[1]), self.embed.table)
         return self.pool(x, ctx) if "pool" in self else x

@@ -89,7 +89,9 @@ class EncoderDecoderModel(Aligning):
         layout = replace(ctx.layout, causal=False, valid=ctx.memory_valid)
         own = replace(ctx, layout=layout, key=ctx.split_key())
         table = self.decoder.embed.table if self.shared else None
-        return self.encoder.forward(self.encoder.embed_tokens(source, own, table), own)
+        x = self.encoder.embed_tokens(source, own, table)
+        ctx.memory_valid = own.layout.valid  # a soft prompt stands before the source
+        return self.encoder.forward(x, own)
 
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
         """The decoder's input `[B, T, D]` for `tokens`; encodes `source` into `ctx.memory`."""
@@ -141,8 +143,8 @@ class EncoderDecoderModel(Aligning):
         `given`, of which `source_valid [B, S]` exists."""
         self.decoder.position.admit(length)
         given = given or {}
-        memory_valid = given.get("source_valid")
-        memory = self.encode(given["source"], Context(memory_valid=memory_valid))
+        ctx = Context(memory_valid=given.get("source_valid"))
+        memory, memory_valid = self.encode(given["source"], ctx), ctx.memory_valid
         blocks = self.decoder.stack.init_state(batch, length, dtype, memory)
         state = {"offset": mx.array(0), "blocks": blocks}
         return state if memory_valid is None else state | {"memory_valid": memory_valid}

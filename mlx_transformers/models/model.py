@@ -201,6 +201,11 @@ class Decodable(Model):
     def step(self, tokens: mx.array, state: State) -> tuple[mx.array, State]:
         """Continue every row by `tokens [B, T]`: logits `[B, T, V]` and the new state."""
 
+    def soft_prompt(self) -> mx.array | None:
+        """Trained vectors `[P, W]` that stand before every row (prompt tuning); None: none. The
+        caller of `step` reads them first, as `given["vectors"]`."""
+        return None
+
     @property
     def recompute_beyond(self) -> int | None:
         """The length beyond which cached keys must be computed anew (LongRoPE); None: never."""
@@ -238,6 +243,11 @@ def vectors_at(state: Mapping[str, Any], length: int) -> mx.array | None:
         return None
     places = mx.minimum(mx.arange(length) + state["offset"], vectors.shape[1] - 1)
     return mx.take(vectors, places, axis=1)
+
+
+def last(x: mx.array, length: int) -> mx.array:
+    """The last `length` positions of x `[B, P + T, D]`: those of tokens, behind a soft prompt."""
+    return x if x.shape[1] == length else x[:, -length:]
 
 
 def layers_of(model: Model) -> list[nn.Module]:

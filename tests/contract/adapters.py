@@ -44,6 +44,8 @@ def adapt(name: str, config: dict) -> Row:
     return Row("adapt", name, config)
 
 
+BOTTLENECK = {"kind": "bottleneck", "width": 4, "reads": "sum", "norm_after": "sum", "gate": True}
+
 ROWS = [
     adapt("lora", {"kind": "lora", "rank": 2, "ranks": {"mixer.q": 3}, "alphas": {"ffn": 2.0}}),
     adapt("lora of table", {"kind": "lora", "rank": 2, "targets": ["embedding", "head", "all"]}),
@@ -52,6 +54,11 @@ ROWS = [
     adapt("vera", {"kind": "vera", "rank": 4, **FEW}),
     adapt("ia3", {"kind": "ia3"}),
     adapt("bitfit", {"kind": "bitfit"}),
+    adapt("full", {"kind": "full", "train": ["*_residual"]}),
+    adapt("prefix", {"kind": "prefix", "length": 3}),
+    adapt("prompt", {"kind": "prompt", "length": 3}),
+    adapt("bottleneck", {"kind": "bottleneck", "width": 4}),
+    adapt("bottleneck of sums", BOTTLENECK),
 ]
 
 TRAINED = {"train": ["norm"], "base_bits": 4}
@@ -86,4 +93,23 @@ CHANGES = {
     "vera": {**OF_LAYERS, "rank": 6, "d_start": 0.3, "dropout": 0.5, **SAME_BASE},
     "ia3": {**OF_LAYERS, "exclude": ["mixer.k"], "inputs": ["ffn.up"], **SAME_BASE},
     "bitfit": TRAINED | SAME_BASE,
+    "full": TRAINED | SAME_BASE,
+    "prefix": TRAINED | SAME_BASE | {"length": 4, "layers": [1]},
+    "prompt": TRAINED | SAME_BASE | {"length": 4},
+    "bottleneck": TRAINED
+    | SAME_BASE
+    | {
+        "width": 5,
+        "after": ["ffn"],
+        "layers": [0],
+        "activation": "gelu",
+        "parallel": True,
+        "reads": "sum",
+        "skip": Change("input", row="bottleneck of sums"),
+        "norm_before": True,
+        "norm_after": "output",
+        "scaling": "channel",
+        "gate": True,
+        "dropout": 0.5,
+    },
 }

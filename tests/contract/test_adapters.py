@@ -6,6 +6,8 @@ from mlx.utils import tree_flatten
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.decode.engine import Engine
+from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.layers.adapters.merge import merge
 from mlx_transformers.layers.adapters.switch import adapter_dropout, adapters_off
 from mlx_transformers.layers.adapters.weights import (
@@ -18,8 +20,9 @@ from mlx_transformers.layers.adapters.weights import (
 from .adapters import ROWS, TOKENS, WIDE, adapted
 from .suite import Row, parse
 
-ADDING = [row for row in ROWS if row.kind != "bitfit"]
-MERGING = [row for row in ADDING if row.name != "quantized"]
+ADDING = [row for row in ROWS if row.kind not in ("bitfit", "full")]
+ALONE = ("prefix", "prompt", "bottleneck")
+MERGING = [row for row in ADDING if row.name != "quantized" and row.kind not in ALONE]
 
 
 def names(tree: object) -> set[str]:
@@ -33,12 +36,14 @@ def close(a: mx.array, b: mx.array, tolerance: float = 1e-5) -> bool:
 @pytest.mark.parametrize("row", ADDING, ids=str)
 def test_an_adapted_model_starts_as_its_base_and_can_be_switched_off(row: Row) -> None:
     start, moved = adapted(row.parse(), moved=False), adapted(row.parse())
-    base = start(TOKENS)
-    with adapters_off(moved):
+    plain = adapted(parse("adapt", {"kind": "bitfit"}), moved=False)(TOKENS)
+    with adapters_off(moved), adapters_off(start):
+        base = start(TOKENS)
         assert close(moved(TOKENS), base)
+    assert row.name == "quantized" or close(base, plain)
     assert not close(moved(TOKENS), base, 1e-2)
-    if row.name != "quantized":
-        assert close(adapted(parse("adapt", {"kind": "bitfit"}), moved=False)(TOKENS), base)
+    if row.kind not in ("prefix", "prompt") and "sums" not in row.name:
+        assert close(start(TOKENS), base)
 
 
 @pytest.mark.parametrize("row", MERGING, ids=str)
@@ -66,8 +71,33 @@ def test_adapters_alone_have_a_gradient_and_are_saved(row: Row) -> None:
     assert names(trained) <= own
     assert own | base == names(model.parameters())
     assert not own & base
-    if row.kind != "bitfit":
-        assert all("adapter" in name or "adaptation" in name for name in own)
+    if row in ADDING:
+        added = ("adapter", "adaptation", "prefix", "prompt")
+        assert all(set(name.split(".")) & set(added) for name in own)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.kind in ALONE], ids=str)
+def test_what_is_no_update_of_a_weight_cannot_be_merged(row: Row) -> None:
+    with pytest.raises(RecipeError, match="can't be merged"):
+        merge(adapted(row.parse()))
+
+
+@pytest.mark.parametrize("row", ADDING, ids=str)
+def test_an_adapted_model_decodes_as_it_reads_also_behind_padding(row: Row) -> None:
+    model = adapted(row.parse())
+    if row.name == "bottleneck of sums":  # its gate is a mean over the row
+        return
+    prompts = [[1, 5, 2, 0], [9, 4]]
+    for alone in prompts:
+        engine = Engine(model, sampling=Sampling(temp=0.0))
+        engine.start([alone])
+        tokens = [token for (token,) in engine.tokens(3)]
+        for n, token in enumerate(tokens):
+            assert token == model(mx.array([alone + tokens[:n]]))[0, -1].argmax().item()
+    engine = Engine(model, sampling=Sampling(temp=0.0))
+    engine.start(prompts)
+    together = list(engine.tokens(3))
+    assert [rows[-1] for rows in together] == tokens
 
 
 @pytest.mark.parametrize("row", [r for r in ROWS if r.kind in ("dora", "bitfit")], ids=str)

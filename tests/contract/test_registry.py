@@ -161,8 +161,9 @@ def facts_of_adapt(row: Row, **changes: Any) -> Facts:
     model = adapters.adapted(row.parse(**changes))
     facts = named(model.trainable_parameters(), "trained")
     facts["logits"] = np.array(model(adapters.TOKENS))
-    with adapter_dropout(model, Context(key=mx.random.key(0))):
-        return facts | {"training": np.array(model(adapters.TOKENS))}
+    ctx = Context(key=mx.random.key(0))
+    with adapter_dropout(model, ctx):
+        return facts | {"training": np.array(model(adapters.TOKENS, ctx))}
 
 
 def facts_of_reward(row: Row, **changes: Any) -> Facts:

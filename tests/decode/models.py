@@ -115,6 +115,9 @@ class Script:
         self.recompute_beyond: int | None = None
         self.state: dict[str, Any] = {}
 
+    def soft_prompt(self) -> None:
+        """None stands before its rows."""
+
     def parameters(self) -> dict[str, Any]:
         return {}
 

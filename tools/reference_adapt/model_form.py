@@ -54,9 +54,7 @@ def score(meta: dict[str, Any], got: Arrays, expected: Arrays) -> dict[str, Any]
 
 def logits_of(model: Any, tokens: mx.array) -> mx.array:
     """The logits `[B, T, V]` of a decoder."""
-    ctx = Context()
-    h = model.hidden(model.embedded({"tokens": tokens.astype(mx.int32)}, ctx), ctx)
-    logits: mx.array = model.unembedding().logits(h)
+    logits: mx.array = model(tokens.astype(mx.int32), Context())
     return logits
 
 

@@ -13,7 +13,7 @@ from ...ops.packed import Packing
 from ...recipe.config import Kind
 from ..freeze import matching
 from ..linear import matrix
-from ..packed import pack_layers, packing_of
+from ..packed import PARTS, pack_layers, packing_of
 from ..parameter import Parameter, parameters_of
 from .adapted import Adapted, Update, wrap
 from .switch import NAME, Adaptation
@@ -123,6 +123,11 @@ def adapt(model: nn.Module, kind: AdapterKind) -> None:
     parameters = list(parameters_of(model))
     for pattern in kind.train:
         for each in matching(parameters, pattern, "adapt.train", plain_name):
+            if each.name in PARTS and packing_of(each.module) is not None:
+                raise RecipeError(
+                    f"adapt.train = '{pattern}' names {plain_name(each.path)}, whose numbers are "
+                    "packed in few bits and can't be trained: name others, or leave the base plain."
+                )
             each.module.unfreeze(keys=[each.name], recurse=False)
     train_biases(model, kind.trained_biases(), parameters)
     if not tree_flatten(model.trainable_parameters()):

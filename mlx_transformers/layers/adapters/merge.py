@@ -2,7 +2,9 @@
 
 import mlx.nn as nn
 
+from ...core.errors import RecipeError
 from .adapted import Wrapper
+from .prefix import PrefixKeys
 from .switch import NAME, adaptation_of
 from .targets import replace_module
 
@@ -15,6 +17,10 @@ def merge(model: nn.Module) -> None:
     """
     if adaptation_of(model) is None:
         return
+    if any(isinstance(module, PrefixKeys) for _, module in model.named_modules()):
+        raise RecipeError(
+            "A prefix is no function of the model's weights, so it can't be merged into them."
+        )
     found = [(path, m) for path, m in model.named_modules() if isinstance(m, Wrapper)]
     plain = [(path, wrapper.merged()) for path, wrapper in found]
     for path, module in plain:

@@ -276,7 +276,9 @@ class AttentionMixer(HeadsMixer):
             ctx.layout.valid,
             prefix=ctx.layout.prefix,
         )
-        return self._attend(q, k, v, mask, self._row_bias(q, k, ctx), ctx, self._gate(x))
+        bias = self._row_bias(q, k, ctx)
+        k, v, mask = self._behind_prefix(k, v, mask, bias, x)
+        return self._attend(q, k, v, mask, bias, ctx, self._gate(x))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty KV cache for `batch` rows of at most `length` tokens."""
@@ -288,8 +290,36 @@ class AttentionMixer(HeadsMixer):
         q, k, v = self._project(x, ctx)
         cache = extend(state, k, v, ctx, self.window)
         bias = self._bias(q, cache.k, cache.q_pos, cache.k_pos, ctx)
-        y = self._attend(q, cache.k, cache.v, cache.mask, bias, ctx, self._gate(x))
-        return y, cache.state
+        k, v, mask = self._behind_prefix(cache.k, cache.v, cache.mask, bias, x)
+        return self._attend(q, k, v, mask, bias, ctx, self._gate(x)), cache.state
+
+    def _behind_prefix(
+        self,
+        k: mx.array,
+        v: mx.array,
+        mask: Mask,
+        bias: mx.array | DistanceBias | None,
+        x: mx.array,
+    ) -> tuple[mx.array, mx.array, Mask]:
+        """Keys and values behind those of a trained `prefix`, if an adapter has given one."""
+        if "prefix" not in self or not self.prefix.switch.on:
+            return k, v, mask
+        if bias is not None:
+            raise RecipeError(
+                "adapt.kind = 'prefix' has no distance to its keys, and the model's positions add "
+                "a bias by distance to the scores: take another kind of adapter."
+            )
+        keys, values = (
+            mx.concatenate([mx.broadcast_to(own, (len(x), *own.shape)).astype(y.dtype), y], axis=2)
+            for own, y in ((self.prefix.k, k), (self.prefix.v, v))
+        )
+        length, size, n = x.shape[1], k.shape[2], self.prefix.k.shape[1]
+        seen = mask.array(length, size)
+        seen = mx.full((1, 1, length, size), True) if seen is None else seen
+        seen = seen if seen.ndim == 4 else seen[None, None]
+        seen = mx.broadcast_to(seen, (*seen.shape[:2], length, size))
+        ahead = mx.full((*seen.shape[:3], n), True)
+        return keys, values, Mask(allowed=mx.concatenate([ahead, seen], axis=-1))
 
     def _project(self, x: mx.array, ctx: Context) -> tuple[mx.array, mx.array, mx.array]:
         """Queries `[B, H, T, K]`, keys and values `[B, G, T, K]`, normalised and rotated."""

@@ -1,0 +1,114 @@
+"""mlx-lm's folders of adapters: `adapter_config.json` and `adapters.safetensors`, read.
+
+Factors are `lora_a [in, R]` and `lora_b [R, out]`; those of experts `lora_a [E, R, in]` and `lora_b
+[E, out, R]`. The factor s is `lora_parameters.scale` itself.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+
+from ...core.errors import ConvertError, unknown
+from .layout import Arrays, Factors, Layout, Opened, low_rank_table, low_rank_weights
+
+WEIGHTS = "adapters.safetensors"
+TYPES = ("lora", "dora", "full")
+SWITCH = ".switch_mlp."
+"""mlx-lm's name of stacked experts."""
+
+
+def open_mlx_lm(
+    config: Mapping[str, Any], tensors: Mapping[str, mx.array], where: str, layout: Layout
+) -> Opened:
+    """Read an adapter that mlx-lm saved.
+
+    Raises:
+        ConvertError: an unknown type, or tensors that don't fit the base.
+    """
+    kind = str(config.get("fine_tune_type", "lora"))
+    if kind not in TYPES:
+        raise ConvertError(f"{where}: {unknown('fine_tune_type', kind, TYPES)}")
+    if kind == "full":
+        weights = layout.whole(_unstacked(tensors, layout), where)
+        return Opened({"kind": "full", "train": sorted(weights)}, weights)
+    settings = config.get("lora_parameters") or {}
+    scale = float(settings.get("scale", 20.0))
+    modules: dict[str, Arrays] = {}
+    for name, array in tensors.items():
+        match = re.fullmatch(r"(.+)\.(lora_a|lora_b|m)", name)
+        if match is None:
+            raise ConvertError(f"{where}: the tensor {name} belongs to no adapter of mlx-lm's.")
+        modules.setdefault(match[1], {})[match[2]] = array.astype(mx.float32)
+    updates: dict[str, Factors] = {}
+    for module, own in modules.items():
+        if not {"lora_a", "lora_b"} <= set(own):
+            raise ConvertError(f"{where}: {module} has one of its two factors only.")
+        if kind == "dora" and "m" not in own:
+            raise ConvertError(f"{where}: fine_tune_type is dora, but {module} has no m.")
+        updates |= _updates(layout, module, own, scale, where)
+    table = low_rank_table(
+        kind, updates, rslora=False, tied=True, dropout=float(settings.get("dropout") or 0.0)
+    )
+    return Opened(table, low_rank_weights(updates))
+
+
+def _updates(
+    layout: Layout, module: str, own: Arrays, scale: float, where: str
+) -> dict[str, Factors]:
+    a, b = own["lora_a"], own["lora_b"]
+    if a.ndim == 3:
+        names = expert_names(layout, module)
+        move = layout.move(f"{names[0]}.weight", where)
+        path = layout.layers(move)[0]
+        shape = tuple(layout.shapes[f"{path}.weight"])
+        if (a.shape[0], b.shape[1], a.shape[2]) != shape:
+            raise ConvertError(
+                f"{where}: the factors {list(a.shape)} and {list(b.shape)} of {module} don't fit "
+                f"{path}, {list(shape)}."
+            )
+        return {path: Factors(a, b, scale)}
+    a, b = a.T, b.T
+    move = layout.move(f"{module}.weight", where)
+    if layout.layers(move)[0].endswith("embed.table"):
+        return {layout.layers(move)[0]: Factors(own["lora_b"], own["lora_a"], scale)}
+    found = layout.factors(module, a, b, where)
+    norms = layout.vectors(module, own["m"], where) if "m" in own else {}
+    return {
+        path: Factors(each["a"], each["b"], scale, norms.get(path)) for path, each in found.items()
+    }
+
+
+def expert_names(layout: Layout, module: str) -> list[str]:
+    """The published modules of the experts whose stack mlx-lm calls `...switch_mlp.NAME`."""
+    before, _, name = module.partition(SWITCH)
+    number = 0
+    found: list[str] = []
+    while layout.renamed(f"{before}.experts.{number}.{name}.weight") in layout.moves:
+        found.append(f"{before}.experts.{number}.{name}")
+        number += 1
+    if found:
+        return found
+    # Mixtral's experts have names of their own.
+    own = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}.get(name, name)
+    prefix = f"{before}.experts"
+    while layout.renamed(f"{prefix}.{number}.{own}.weight") in layout.moves:
+        found.append(f"{prefix}.{number}.{own}")
+        number += 1
+    if not found:
+        raise ConvertError(f"The base has no experts '{module}'.")
+    return found
+
+
+def _unstacked(tensors: Mapping[str, mx.array], layout: Layout) -> Arrays:
+    """Whole weights under the names of the published model: one tensor for each expert."""
+    found: Arrays = {}
+    for name, array in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        if SWITCH not in name:
+            found[name] = array
+            continue
+        for number, expert in enumerate(expert_names(layout, module)):
+            found[f"{expert}.{leaf}"] = array[number]
+    return found

@@ -1,0 +1,58 @@
+"""Prefix tuning: trained keys and values ahead of those of every attention layer."""
+
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from pydantic import Field
+
+from ...core.errors import RecipeError
+from ..mixers.attention import AttentionMixer
+from ..parameter import Role
+from ..positions.position import Position
+from .adapter import AdapterKind
+from .shifted import ShiftedPosition
+from .switch import Adaptation, Added, Switch
+from .targets import layer_of, replace_module
+
+
+class Prefix(AdapterKind):
+    """Trained keys and values of virtual tokens, which every token of a row sees.
+
+    Li & Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4. Keys
+    are used as they are, without rotation; the tokens of a row begin at position `length`.
+    """
+
+    kind: Literal["prefix"] = "prefix"
+    length: int = Field(16, ge=1)
+    """Virtual tokens P."""
+    layers: list[int] | None = None
+    """Numbers of the layers of a stack that have a prefix; none means all."""
+
+    def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
+        found = sorted(model.named_modules(), key=lambda item: item[0])
+        mixers = [(path, m) for path, m in found if isinstance(m, AttentionMixer)]
+        chosen = [m for path, m in mixers if self.layers is None or layer_of(path) in self.layers]
+        if not chosen:
+            raise RecipeError(
+                "adapt.kind = 'prefix' puts keys and values before those of attention, and no "
+                "layer that adapt.layers names has mixer.kind = 'attention'."
+            )
+        for mixer in chosen:
+            mixer.prefix = PrefixKeys(self.length, mixer, adaptation.switch)
+        for path, module in found:
+            if isinstance(module, Position):
+                shifted = ShiftedPosition(module, self.length, adaptation.switch)
+                replace_module(model, path, shifted)
+
+
+class PrefixKeys(Added):
+    """Keys and values `[G, P, K]` ahead of those of a layer."""
+
+    roles: ClassVar[dict[str, Role]] = {"k": "table", "v": "table"}
+
+    def __init__(self, length: int, mixer: AttentionMixer, switch: Switch) -> None:
+        super().__init__()
+        shape = (mixer.n_kv_heads, length, mixer.head_dim)
+        self.k, self.v = (0.5 * mx.random.normal(shape) for _ in range(2))
+        self.switch = switch
