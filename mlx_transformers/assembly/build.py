@@ -117,7 +117,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
         ranks=ranks,
         unit=recipe.objective.unit,
     )
-    read = {role: FrozenModel(*load(run)) for role, run in recipe.source.frozen().items()}
+    read = _read_by_source(recipe, data.tokenizer)
     return Built(recipe, data, model, step, evaluator, counts, flops, read)
 
 
@@ -143,11 +143,29 @@ def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Model]:
     found: dict[str, Model] = {}
     for role, run in recipe.objective.frozen().items():
         model, theirs = load(run)
-        if theirs.fingerprint() != tokenizer.fingerprint():
-            raise RecipeError(
-                f"objective.{role} = '{run}' was trained with another tokenizer, so its tokens "
-                "mean something else. Give both the same data, tokenizer and data.batch."
-            )
+        _check_tokenizer(f"objective.{role} = '{run}'", theirs, tokenizer)
         model.freeze()
         found[role] = model
     return found
+
+
+def _read_by_source(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, FrozenModel]:
+    """Load the models that the source reads, by role; rewards may have tokenizers of their own.
+
+    Raises:
+        RecipeError: the reference policy was trained with another tokenizer.
+    """
+    found: dict[str, FrozenModel] = {}
+    for role, run in recipe.source.frozen().items():
+        found[role] = FrozenModel(*load(run))
+        if role == "reference":
+            _check_tokenizer(f"source.{role} = '{run}'", found[role].tokenizer, tokenizer)
+    return found
+
+
+def _check_tokenizer(key: str, theirs: Tokenizer, ours: Tokenizer) -> None:
+    if theirs.fingerprint() != ours.fingerprint():
+        raise RecipeError(
+            f"{key} was trained with another tokenizer, so its tokens mean something else. Give "
+            "both the same data, tokenizer and data.batch."
+        )

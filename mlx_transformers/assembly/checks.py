@@ -7,7 +7,7 @@ from ..layers.heads import TagHead
 from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
-from ..objectives.objective import ObjectiveKind
+from ..objectives.objective import ADAPTER_OFF, ObjectiveKind
 from ..objectives.policy import PolicyKind
 from ..optim.optimizer import Optimizer
 from ..optim.schedules import Warmup
@@ -48,6 +48,7 @@ def check_model(recipe: Recipe) -> None:
     """
     check_causal(recipe)
     check_temperature(recipe)
+    check_reference(recipe)
     objective, model = recipe.objective, recipe.model
     if not _trains(objective, type(model), model.kind):
         suited = [name for name, kind in model_kinds().items() if _trains(objective, kind, name)]
@@ -63,6 +64,22 @@ def check_model(recipe: Recipe) -> None:
             raise RecipeError(
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
+            )
+
+
+def check_reference(recipe: Recipe) -> None:
+    """Check that a reference policy that is the base of an adapted run has adapters to switch off.
+
+    Raises:
+        RecipeError: the recipe has no `[adapt]`.
+    """
+    if recipe.adapt is not None:
+        return
+    for table, kind in (("objective", recipe.objective), ("source", recipe.source)):
+        if dict(kind).get("reference") == ADAPTER_OFF:
+            raise RecipeError(
+                f"{table}.reference = '{ADAPTER_OFF}' is the policy without its adapters, and this "
+                "recipe has no [adapt]: name the run that training starts from."
             )
 
 

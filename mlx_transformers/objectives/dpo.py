@@ -1,18 +1,21 @@
 """Direct preference optimisation: learn from pairs of completions without a reward model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
+import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.loss import Loss, Unit
 from ..core.task import Task
+from ..layers.adapters.switch import adapters_off
 from ..ops.preference import LOSSES, Pairs, Preference, simpo
 from .chunked_loss import ChunkedLoss, with_aux
-from .objective import Arrays, ChunkedKind, VocabularyModel
+from .objective import ADAPTER_OFF, Arrays, ChunkedKind, VocabularyModel, run_of_reference
 
 PairLoss = Literal[
     "sigmoid",
@@ -60,8 +63,9 @@ class Dpo(ChunkedKind):
     tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     unit: ClassVar[Unit] = "text"
     reference: str | None = None
-    """Run of the reference policy, by name or folder; its best checkpoint. Unset: no reference, as
-    if all completions were equally likely before."""
+    """Run of the reference policy, by name or folder; its best checkpoint. "adapter_off" is the
+    policy without its adapters (`[adapt]`), which needs no second model. Unset: no reference, as if
+    all completions were equally likely before."""
     loss: PairLoss = "sigmoid"
     """The function of a pair."""
     beta: float = Field(0.1, gt=0)
@@ -91,7 +95,7 @@ class Dpo(ChunkedKind):
         return self
 
     def frozen(self) -> dict[str, str]:
-        return {} if self.reference is None else {"reference": self.reference}
+        return run_of_reference(self.reference)
 
     def build(self) -> "DpoObjective":
         return DpoObjective(self)
@@ -112,8 +116,9 @@ class DpoObjective:
         before = (mx.zeros_like(chosen), mx.zeros_like(rejected))
         if "reference_chosen" in batch:
             before = (batch["reference_chosen"], batch["reference_rejected"])
-        elif "reference" in models:
-            frozen = sequence_log_probs(models["reference"], batch, Context(), self.head)
+        elif config.reference is not None:
+            with reference_of(models, config.reference) as reference:
+                frozen = sequence_log_probs(reference, batch, Context(), self.head)
             one, other = mx.split(mx.stop_gradient(frozen), 2)
             before = (one, other)
         n_chosen, n_rejected = mx.split(counted.sum(axis=1), 2)
@@ -158,6 +163,20 @@ class DpoObjective:
             "reward_chosen": (good * weights).sum(),
             "reward_rejected": (bad * weights).sum(),
         }
+
+
+@contextmanager
+def reference_of(
+    models: Mapping[str, VocabularyModel], reference: str
+) -> Iterator[VocabularyModel]:
+    """The reference policy: a model of its own, or the policy while its adapters are off."""
+    if reference != ADAPTER_OFF:
+        yield models["reference"]
+        return
+    policy = models["model"]
+    assert isinstance(policy, nn.Module), "a policy is a module"
+    with adapters_off(policy):
+        yield policy
 
 
 def sequence_log_probs(

@@ -11,7 +11,8 @@ from ..core.loss import Loss, Unit
 from ..core.task import Task
 from ..ops.preference import kto, kto_zero
 from .chunked_loss import ChunkedLoss, with_aux
-from .objective import Arrays, ChunkedKind, VocabularyModel
+from .dpo import reference_of
+from .objective import Arrays, ChunkedKind, VocabularyModel, run_of_reference
 
 
 class Kto(ChunkedKind):
@@ -37,8 +38,9 @@ class Kto(ChunkedKind):
     tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     unit: ClassVar[Unit] = "text"
     reference: str | None = None
-    """Run of the reference policy, by name or folder; its best checkpoint. Unset: no reference, as
-    if all completions were equally likely before."""
+    """Run of the reference policy, by name or folder; its best checkpoint. "adapter_off" is the
+    policy without its adapters (`[adapt]`), which needs no second model. Unset: no reference, as if
+    all completions were equally likely before."""
     loss: Literal["kto", "apo_zero"] = "kto"
     """"apo_zero" compares with zero in place of the KL (D'Oosterlinck et al. 2024)."""
     beta: float = Field(0.1, gt=0)
@@ -50,7 +52,7 @@ class Kto(ChunkedKind):
     """Weight of bad completions."""
 
     def frozen(self) -> dict[str, str]:
-        return {} if self.reference is None else {"reference": self.reference}
+        return run_of_reference(self.reference)
 
     def build(self) -> "KtoObjective":
         return KtoObjective(self)
@@ -101,9 +103,10 @@ class KtoObjective:
     ) -> mx.array:
         """The log-ratio of policy and reference of each row's counted tokens, `[B]`."""
         found = sequence_log_prob(models["model"], tokens, counted, ctx, self.head)
-        if "reference" not in models:
+        if self.config.reference is None:
             return found
-        before = sequence_log_prob(models["reference"], tokens, counted, Context(), self.head)
+        with reference_of(models, self.config.reference) as reference:
+            before = sequence_log_prob(reference, tokens, counted, Context(), self.head)
         return found - mx.stop_gradient(before)
 
 

@@ -22,6 +22,10 @@ Arrays = Mapping[str, mx.array]
 M = TypeVar("M", contravariant=True)
 
 
+ADAPTER_OFF = "adapter_off"
+"""The reference policy that is the trained model with its adapters switched off."""
+
+
 class Objective(Protocol[M]):
     """`(models, batch, ctx) -> Loss`; the model that is trained has the role "model"."""
 
@@ -62,6 +66,11 @@ class ObjectiveKind(Kind, ABC):
     def frozen(self) -> dict[str, str]:
         """Runs whose models are read but not trained, by role, such as a teacher."""
         return {}
+
+
+def run_of_reference(reference: str | None) -> dict[str, str]:
+    """The run of a reference policy by its role; empty where it is none or the policy itself."""
+    return {} if reference in (None, ADAPTER_OFF) else {"reference": str(reference)}
 
 
 class ChunkedKind(ObjectiveKind):

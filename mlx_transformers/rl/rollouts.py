@@ -12,14 +12,13 @@ from pydantic import Field, model_validator
 from ..core.errors import RecipeError
 from ..data.batches.prompts import Prompts
 from ..data.kinds import BatchKind
+from ..objectives.objective import run_of_reference
 from ..recipe.slot import Slot
 from ..trainer.source import Batch, RunParts, SourceKind
 from .feed import EvalRollouts, RolloutFeed
+from .revise import Revise
 from .rewards import RewardKind
 from .signals import SignalKind
-
-REFERENCE = "reference"
-"""The role of the reference policy."""
 
 
 class Rollouts(SourceKind):
@@ -49,13 +48,16 @@ class Rollouts(SourceKind):
     """Sampling temperature of evaluations; 0 takes the most probable token."""
     epochs: int = Field(1, ge=1)
     """Passes over a rollout."""
-    rewards: dict[str, Annotated[RewardKind, Slot("reward")]] = Field(min_length=1)
+    rewards: dict[str, Annotated[RewardKind, Slot("reward")]] = Field(default_factory=dict)
     """The rewards by name; their weighted sum is the reward of a completion."""
+    revise: Revise | None = None
+    """A constitution by which the policy criticises and revises its completions before they are
+    rewarded, for signal "best"; none leaves them as they are."""
     signal: Annotated[SignalKind, Slot("signal")]
     """The arrays that the objective learns from."""
     reference: str | None = None
     """Run of the reference policy, by name or folder; its best checkpoint. Its log-probabilities
-    are computed once per rollout. Unset: none."""
+    are computed once per rollout. "adapter_off" is the policy without its adapters. Unset: none."""
     kl: float = Field(0.0, ge=0)
     """Coefficient of the KL from the reference in the reward, per token."""
     kl_estimator: Literal["k1", "k2", "k3", "abs"] = "k1"
@@ -83,6 +85,13 @@ class Rollouts(SourceKind):
                 f"signal '{self.signal.kind}' compares completions of one prompt: set group to "
                 f"{least} or more."
             )
+        if not self.rewards and self.revise is None:
+            raise ValueError("completions have no reward: give one under source.rewards.")
+        if self.revise is not None and self.signal.kind != "best":
+            raise ValueError(
+                f"revised completions are not the policy's own, so signal '{self.signal.kind}' "
+                "can't learn from them: set signal.kind = 'best', and objective.kind = 'clm'."
+            )
         if self.kl and self.reference is None:
             raise ValueError("kl is measured from a reference: set reference to its run.")
         if self.kl_target is not None and not self.kl:
@@ -99,7 +108,7 @@ class Rollouts(SourceKind):
         return (*self.signal.gives, *before)
 
     def frozen(self) -> dict[str, str]:
-        found = {} if self.reference is None else {REFERENCE: self.reference}
+        found = run_of_reference(self.reference)
         runs = {f"rewards.{name}": kind.frozen() for name, kind in self.rewards.items()}
         return found | {role: run for role, run in runs.items() if run is not None}
 

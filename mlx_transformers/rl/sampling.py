@@ -15,6 +15,7 @@ from ..data.shards import Split
 from ..decode.continuous import Completion, ContinuousEngine
 from ..decode.sample import Sampling
 from ..models.model import Decodable
+from ..objectives.objective import ADAPTER_OFF
 from ..ops.policy import kl_estimate
 from ..trainer.source import RunParts
 from .completion import Answer, Judge
@@ -57,6 +58,7 @@ class Sampler:
             raise RecipeError("source 'rollouts' samples text, and this model generates none.")
         self.config, self.parts = config, parts
         self.group = 1 if greedy else config.group
+        self.revise = None if greedy else config.revise
         self.records = prompt_records(parts.data, split)
         shuffle = parts.settings.shuffle and not greedy
         self._order = Order(len(self.records), parts.train.seed, shuffle)
@@ -89,8 +91,16 @@ class Sampler:
             valued=valued,
             forward=parts.forward,
         )
-        before = parts.frozen.get("reference")
-        self._reference = before and Scorer(before.model, rows, temperature=config.temperature)
+        self._reference: Scorer | None = None
+        if config.reference is not None:
+            off = config.reference == ADAPTER_OFF
+            self._reference = Scorer(
+                model if off else parts.frozen["reference"].model,
+                rows,
+                temperature=config.temperature,
+                forward=parts.forward if off else None,
+                base=off,
+            )
 
     def __call__(self, number: int, places: Sequence[int], kl_weight: float) -> Rollout:
         """Complete the prompts at these places of the order; `number` seeds the draws.
@@ -117,6 +127,12 @@ class Sampler:
             self._answer(prompt, completion, text)
             for prompt, completion, (_, text) in zip(prompts, completions, fields, strict=True)
         ]
+        if self.revise is not None:
+            completions = self._revised(answers, number)
+            answers = [
+                self._answer(prompt, completion, text)
+                for prompt, completion, (_, text) in zip(prompts, completions, fields, strict=True)
+            ]
         replaced = self.rewards.replaced
         totals, each = self.rewards(answers)
         rewards = self._clipped(np.array(totals, np.float32), answers)
@@ -129,9 +145,35 @@ class Sampler:
             "rollout_fill": n_tokens / max((self.engine.steps - steps) * self.engine.rows, 1),
             "rollout_s": time.perf_counter() - began,
         }
+        if self.revise is not None:
+            del stats["sampler_gap"]  # revised texts are not what was sampled
         if self.config.on_error == "zero":
             stats["failed_rewards"] = float(self.rewards.replaced - replaced)
         return Rollout(scored, stats, _shown(answers[0], totals[0]))
+
+    def _revised(self, answers: list[Answer], number: int) -> list[Completion]:
+        """Completions after critique and revision, cut to `max_tokens` with their end token."""
+        assert self.revise is not None, "only called with a constitution"
+        tokenizer, seed = self.parts.data.tokenizer, self.parts.train.seed
+        room = self.engine.model.max_seq_len - self.config.max_tokens
+
+        def complete(texts: Sequence[str], turn: int) -> list[str]:
+            asked = [[*tokenizer.prefix, *tokenizer.encode(text)][-room:] for text in texts]
+            drawn = np.random.SeedSequence([seed, number, turn]).generate_state(len(asked))
+            found = self.engine.complete(
+                asked,
+                [int(value) for value in drawn],
+                max_tokens=self.config.max_tokens,
+                ends=self._ends,
+            )
+            return [tokenizer.decode([t for t in c.tokens if t not in self._ends]) for c in found]
+
+        out = []
+        for text in self.revise(answers, complete, [seed, number]):
+            tokens = [*tokenizer.encode(text), *self._ends][: self.config.max_tokens]
+            ended = tokens[-1] in self._ends
+            out.append(Completion(tokens, [0.0] * len(tokens), ended))
+        return out
 
     def _check_lengths(self, prompts: list[list[int]]) -> None:
         longest, room = max(map(len, prompts)), self.parts.train.seq_len + 1

@@ -1,6 +1,7 @@
 """Log-probabilities, entropies and values of completions, as the trainer computes them."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ..core.context import Context
+from ..layers.adapters.switch import adapters_off
 from ..objectives.objective import ActorCritic
 from ..ops.policy import entropy
 from ..trainer.forward import Forward
@@ -75,6 +77,7 @@ class Scorer:
         temperature: float,
         valued: bool = False,
         forward: Forward | None = None,
+        base: bool = False,
     ) -> None:
         """
         Args:
@@ -83,9 +86,11 @@ class Scorer:
             temperature: divides the logits.
             valued: whether the model has a value function, whose values are wanted.
             forward: gives the model's parameters in the compute dtype; None takes them as they are.
+            base: whether the model's adapters are switched off.
         """
-        self.model = cast(ActorCritic, model)
+        self.model, self.module = cast(ActorCritic, model), model
         self.rows, self.temperature, self.valued, self.forward = rows, temperature, valued, forward
+        self.base = base
         self._run: Callable[[mx.array], dict[str, mx.array]] = mx.compile(
             self._outputs, inputs=model.state
         )
@@ -104,9 +109,8 @@ class Scorer:
         }
 
     def _outputs(self, tokens: mx.array) -> dict[str, mx.array]:
-        if self.forward is None:
-            return self._plain(tokens)
-        with self.forward.computing():
+        precision = nullcontext() if self.forward is None else self.forward.computing()
+        with precision, adapters_off(self.module) if self.base else nullcontext():
             return self._plain(tokens)
 
     def _plain(self, tokens: mx.array) -> dict[str, mx.array]:

@@ -42,6 +42,8 @@ def rewards_of(kind: RewardKind) -> mx.array:
     return mx.array(list(kind.build(judge_of(kind))(ANSWERS))) * kind.weight
 
 
+TEMPLATE = "{prompt}{completion} {principle}?"
+
 ROWS = [
     Row("reward", "exact", {"kind": "exact"}),
     Row("reward", "numeric", {"kind": "numeric"}),
@@ -49,6 +51,11 @@ ROWS = [
     Row("reward", "format", {"kind": "format", "pattern": "[0-9]*"}),
     Row("reward", "function", {"kind": "function", "function": f"{__name__}:length"}),
     Row("reward", "model", {"kind": "model", "run": "a"}),
+    Row(
+        "reward",
+        "principle",
+        {"kind": "principle", "run": "a", "principles": ["be kind"], "template": TEMPLATE},
+    ),
     Row("reward", "classifier", {"kind": "classifier", "run": "a"}),
 ]
 
@@ -59,5 +66,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "format": {"weight": 2.0, "pattern": ".+"},
     "function": {"weight": 2.0, "function": f"{__name__}:doubled"},
     "model": {"weight": 2.0, "run": "other", "clip": Change(0.01)},
+    "principle": {
+        "weight": 2.0,
+        "run": "other",
+        "principles": ["be brief", "be kind"],
+        "template": "{completion}!",
+        "yes": "1",
+        "no": "0",
+    },
     "classifier": {"weight": 2.0, "run": "other", "label": 2, "reads": "both"},
 }

@@ -31,9 +31,15 @@ ROLLOUTS = {
 }
 REFERENCED = ROLLOUTS | {"reference": "before", "kl": 0.5}
 
+REVISE = {
+    "principles": ["short"],
+    "critique": "{completion}?",
+    "revision": "{completion}!",
+}
 ROWS = [
     Row("source", "stream", {"kind": "stream"}),
     Row("source", "rollouts", ROLLOUTS),
+    Row("source", "rollouts for imitation", ROLLOUTS | {"signal": {"kind": "best", "keep": 2}}),
     Row("source", "rollouts with a reference", REFERENCED),
     Row("source", "rollouts with an adaptive bond", REFERENCED | {"kl_target": 0.1}),
 ]
@@ -54,6 +60,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "epochs": 2,
         "rewards": {"long": {"kind": "length", "least": 9, "most": 9, "slope": 9}},
         "signal": {"kind": "group"},
+        "revise": Change(REVISE, row="rollouts for imitation"),
         "reference": Change("after", row=_reference),
         "kl": Change(0.1, row=_reference),
         "kl_estimator": Change("k2", row=_reference),

@@ -133,12 +133,44 @@ def test_a_reference_bounds_the_reward_by_its_kl_and_a_run_resumes_with_its_weig
     assert weights(ended) == weights(whole)
 
 
+LORA = "adapt={kind='lora', rank=2, targets=['mixer']}"
+
+
+def test_the_policy_without_its_adapters_is_the_reference(folder):
+    sets = (LORA, "source.reference='adapter_off'", "objective={kind='grpo', beta=0.1}")
+    result = tiny.run(folder, *sets, "train.steps=5", name="a")
+    apart = [row["reference_kl"] for row in records(result) if "reference_kl" in row]
+    assert apart[0] == pytest.approx(0, abs=1e-6)
+    assert abs(apart[-1]) > 1e-5
+    sets = (LORA, "objective={kind='dpo', reference='adapter_off'}", "source={kind='stream'}")
+    result = tiny.run(folder, *sets, "data.batch={kind='preferences'}", "train.steps=3", name="b")
+    losses = [row["train_loss"] for row in records(result) if "train_loss" in row]
+    assert losses[0] == pytest.approx(np.log(2), rel=1e-5)
+    assert losses[-1] != pytest.approx(np.log(2), rel=1e-5)
+
+
+def test_a_policy_learns_from_its_own_revisions(folder):
+    constitution = (
+        "{principles=['be brief'], critique='{completion}?', "
+        "revision='{completion}{critique}{principle}!'}"
+    )
+    sets = (f"source.revise={constitution}", "source.signal={kind='best'}", "source.group=1")
+    sets = (*sets, "objective={kind='clm'}", "source.prompts=8")
+    result = tiny.run(folder, *sets, "train.steps=1", name="a")
+    assert np.isfinite(next(row["train_loss"] for row in records(result) if "train_loss" in row))
+
+
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
         (["train.batch_size=5"], r"gives 16 rows, which train\.batch_size = 5 doesn't divide"),
         (["data.batch={kind='completions'}"], r"set data\.batch\.kind = 'prompts'"),
         (["source.group=1"], r"compares completions of one prompt: set group"),
+        (["source.reference='adapter_off'"], r"has no \[adapt\]: name the run"),
+        (
+            ["source.revise={principles=['a'], critique='{completion}', revision='{complete}'}"],
+            r"has the field \{complete\}; it may have \{prompt\}",
+        ),
         (["source.kl=0.1"], r"set reference to its run"),
         (["source.max_tokens=12"], r"more than train\.seq_len \+ 1 = 13"),
         (["source.reference='nowhere'"], r"source\.reference = 'nowhere'"),

@@ -1,0 +1,133 @@
+"""Constitutional AI: the policy criticises its own completions and revises them.
+
+Bai et al. 2022, "Constitutional AI: Harmlessness from AI Feedback", sections 3 and 4.
+"""
+
+import string
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import mlx.core as mx
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from ..core.context import Context
+from ..core.errors import RecipeError
+from ..models.model import Decodable
+from ..recipe.config import Config
+from .completion import Answer, Judge
+from .rewards import Reward, RewardKind
+
+Complete = Callable[[Sequence[str], int], list[str]]
+"""Continues texts, the second argument being a number that seeds the draws."""
+
+
+def template(*fields: str) -> AfterValidator:
+    """Check that a template is text with these fields in braces, and no others."""
+
+    def check(text: str) -> str:
+        try:
+            found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"the template can't be read: {error}") from None
+        if unknown := sorted(found - set(fields)):
+            raise ValueError(
+                f"the template has the field {{{unknown[0]}}}; it may have "
+                f"{', '.join('{' + name + '}' for name in fields)}. Write braces themselves twice."
+            )
+        if "completion" not in found:
+            raise ValueError("the template lacks {completion}, the text that it is about.")
+        return text
+
+    return AfterValidator(check)
+
+
+class Revise(Config):
+    """Completions are criticised and revised by the policy itself, each time under a principle
+    that is drawn by the seed; the last revision takes the place of the completion."""
+
+    principles: list[str] = Field(min_length=1)
+    """The constitution."""
+    critique: Annotated[str, template("prompt", "completion", "principle")]
+    """Template of the text that the policy continues with a critique."""
+    revision: Annotated[str, template("prompt", "completion", "principle", "critique")]
+    """Template of the text that the policy continues with a revision."""
+    rounds: int = Field(1, ge=1)
+    """Number of critiques and revisions."""
+
+    def __call__(
+        self, answers: Sequence[Answer], complete: Complete, seed: Sequence[int]
+    ) -> list[str]:
+        """The revised completions.
+
+        Args:
+            answers: the completions.
+            complete: continues texts with the policy.
+            seed: seeds the draws of principles.
+        """
+        texts = [answer.completion for answer in answers]
+        for number in range(self.rounds):
+            drawn = np.random.default_rng([*seed, number]).integers(
+                len(self.principles), size=len(texts)
+            )
+            fields = [
+                {"prompt": a.prompt, "completion": text, "principle": self.principles[i]}
+                for a, text, i in zip(answers, texts, drawn, strict=True)
+            ]
+            critiques = complete([self.critique.format(**each) for each in fields], 2 * number)
+            asked = [
+                self.revision.format(**each, critique=critique.strip())
+                for each, critique in zip(fields, critiques, strict=True)
+            ]
+            revised = complete(asked, 2 * number + 1)
+            texts = [new.strip() or old for new, old in zip(revised, texts, strict=True)]
+        return texts
+
+
+class PrincipleReward(RewardKind):
+    """How well a completion keeps the principles in the judgement of a model (RLAIF): the mean over
+    principles of `log p(yes) - log p(no)` after the template."""
+
+    kind: Literal["principle"] = "principle"
+    run: str
+    """The run that judges, by name or folder: that which the policy started from, for its own
+    judgement."""
+    principles: list[str] = Field(min_length=1)
+    """The constitution."""
+    template: Annotated[str, template("prompt", "completion", "principle")]
+    """Text after which the model says yes or no."""
+    yes: str = "Yes"
+    """The answer of a completion that keeps the principle; its first token counts."""
+    no: str = "No"
+    """The answer of one that doesn't; its first token counts."""
+
+    def frozen(self) -> str:
+        return self.run
+
+    def build(self, judge: Judge | None) -> Reward:
+        assert judge is not None, "a principle reward has a run"
+        model, tokenizer = judge.model, judge.tokenizer
+        if not isinstance(model, Decodable):
+            raise RecipeError(f"The run '{self.run}' generates no text, so it can't judge.")
+        first, second = ([*tokenizer.encode(text)][:1] for text in (self.yes, self.no))
+        if not first or not second or first == second:
+            raise RecipeError(
+                f"The answers {self.yes!r} and {self.no!r} begin with the same token or have none: "
+                "choose others."
+            )
+
+        def one(answer: Answer, principle: str) -> float:
+            fields = {"prompt": answer.prompt, "completion": answer.completion}
+            text = self.template.format(**fields, principle=principle)
+            tokens = [*tokenizer.prefix, *tokenizer.encode(text)][-model.max_seq_len :]
+            ctx = Context()
+            x = model.embedded({"tokens": mx.array([tokens])}, ctx)
+            out = model.unembedding()
+            assert out is not None, "a model that generates has a head"
+            logits = out.logits(model.hidden(x, ctx)[0, -1:])[0].astype(mx.float32)
+            return float(logits[first[0]] - logits[second[0]])
+
+        def reward(answers: Sequence[Answer]) -> list[float]:
+            return [float(np.mean([one(a, each) for each in self.principles])) for a in answers]
+
+        return reward
