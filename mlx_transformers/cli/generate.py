@@ -19,6 +19,8 @@ from .generate_options import (
     AsJson,
     BeamCount,
     Bos,
+    DraftRun,
+    DraftTokens,
     ExitMeasure,
     ExitThreshold,
     LengthPenalty,
@@ -60,6 +62,8 @@ def generate(
     length_penalty: LengthPenalty = 0.6,
     exit_threshold: ExitThreshold = None,
     exit_measure: ExitMeasure = "max_prob",
+    draft: DraftRun = None,
+    draft_tokens: DraftTokens = None,
     alignment: AlignmentFile = None,
     batch_size: Rows = 32,
     as_json: AsJson = False,
@@ -84,23 +88,23 @@ def generate(
     with _waiting("Loading the run ..."):
         model, tokenizer = load(run)
     if beams is not None or alignment is not None or "causal_lm" not in model.tasks:
-        _check_search(sampling, seed, stop, samples, exits)
-        loaded = (model, tokenizer)
+        _check_search(sampling, seed, stop, samples, exits, draft)
         read = {} if reads_source(model) else {"bos": bos, "special_tokens": special_tokens}
-        options = {"max_tokens": max_tokens, "beams": how, "loaded": loaded, **read}
+        options = {"max_tokens": max_tokens, "beams": how, "loaded": (model, tokenizer), **read}
         _search(run, texts, alignment, as_json, **options)
         return
     reading = {"bos": bos, "special_tokens": special_tokens}
     drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
     options = drawing | reading
-    if _is_alone(len(texts) * samples, as_json, exits):
-        _stream(model, tokenizer, texts[0], options | {"exits": exits})
+    if _is_alone(len(texts) * samples, as_json, exits, draft or draft_tokens):
+        drafting = _drafting(draft, draft_tokens, exits, tokenizer)
+        _stream(model, tokenizer, texts[0], options | {"exits": exits} | drafting)
     else:
         options |= {"samples": samples, "rows": batch_size}
         _batch(model, tokenizer, texts, as_json, options)
 
 
-def _is_alone(n_texts: int, as_json: bool, exits: Any) -> bool:
+def _is_alone(n_texts: int, as_json: bool, exits: Any, draft: str | int | None) -> bool:
     """Whether one text is written as it is made.
 
     Raises:
@@ -109,7 +113,37 @@ def _is_alone(n_texts: int, as_json: bool, exits: Any) -> bool:
     alone = n_texts == 1 and not as_json
     if exits is not None and not alone:
         raise RunError("--exit-threshold continues one prompt, once, without --json.")
+    if draft is not None and not alone:
+        raise RunError("--draft continues one prompt, once, without --json.")
     return alone
+
+
+def _drafting(draft: str | None, n: int | None, exits: Any, tokenizer: Any) -> dict[str, Any]:
+    """The options of `stream` for a draft.
+
+    Raises:
+        RunError: the draft has another tokenizer, or goes with early exits.
+    """
+    from ..assembly.saved import load
+    from ..decode.speculative import LENGTH, ModelDraft, PromptLookup
+
+    if draft is None:
+        if n is not None:
+            raise RunError("--draft-tokens has no effect without --draft: give both.")
+        return {}
+    if exits is not None:
+        raise RunError("--draft and --exit-threshold don't go together: give one of them.")
+    options = {"draft_tokens": n or LENGTH}
+    if draft == "lookup":
+        return {"draft": PromptLookup(), **options}
+    loaded: Any = load(draft)
+    model, own = loaded
+    if own.fingerprint() != tokenizer.fingerprint():
+        raise RunError(
+            f"--draft {draft} has another tokenizer than the run, so its tokens mean something "
+            "else. Train a draft with the same tokenizer: --set data.tokenizer.kind=saved."
+        )
+    return {"draft": ModelDraft(model), **options}
 
 
 def _exits(threshold: float | None, measure: str) -> Any:
@@ -242,7 +276,7 @@ def _plotted(file: Path, run: str | None, text: str, **how: Any) -> str:
 
 
 def _check_search(
-    sampling: Any, seed: int, stop: list[str] | None, samples: int, exits: Any
+    sampling: Any, seed: int, stop: list[str] | None, samples: int, exits: Any, draft: str | None
 ) -> None:
     """Refuse options of sampling, and early exits, where a search would ignore them."""
     from ..decode.sample import Sampling
@@ -253,6 +287,8 @@ def _check_search(
             "--repetition-penalty, --repetition-window, --seed, --stop and --samples have no "
             "effect on it. Leave them out."
         )
+    if draft is not None:
+        raise RunError("A search takes no draft: leave out --draft.")
     if exits is not None:
         raise RunError("A search runs through all layers: leave out --exit-threshold.")
 

@@ -136,6 +136,18 @@ ExitThreshold = Annotated[
         show_default="never",
     ),
 ]
+DraftRun = Annotated[
+    str | None,
+    typer.Option(
+        help="Speculative decoding: a smaller run with the same tokenizer proposes tokens, for one "
+        "prompt; 'lookup' copies them from the text so far. The distribution of texts is the same.",
+        metavar="RUN|lookup",
+        show_default=False,
+    ),
+]
+DraftTokens = Annotated[
+    int | None, typer.Option(help="Tokens that --draft proposes at once.", metavar="N", min=1)
+]
 ExitMeasure = Annotated[
     str,
     typer.Option(

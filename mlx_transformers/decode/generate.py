@@ -21,6 +21,7 @@ from .cache_size import state_bytes
 from .engine import Engine
 from .exits import ExitEngine, Exits
 from .sample import Sampling
+from .speculative import LENGTH, Draft, SpeculativeEngine
 from .stats import EndReason, Stats
 from .writer import Generation, TextWriter
 
@@ -70,6 +71,8 @@ def stream(
     bos: bool = True,
     special_tokens: bool = False,
     exits: Exits | None = None,
+    draft: Draft | None = None,
+    draft_tokens: int = LENGTH,
 ) -> "Stream":
     """Generate the text that follows `prompt`, piece by piece; its figures are in `.stats`.
 
@@ -77,6 +80,8 @@ def stream(
     after `max_tokens`, or where the model's context is full. The same seed gives the same text. An
     empty prompt is replaced by the begin-of-document token. For `bos` and `special_tokens` see
     `prompt_tokens`. With `exits` a token leaves the model at the first confident layer.
+    With a `draft`, `draft_tokens` are proposed at once, and the text has the same distribution
+    (decode/speculative.py).
 
     Raises:
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
@@ -84,6 +89,14 @@ def stream(
     """
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
     request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed, encode, exits)
+    if draft is not None:
+        request.engine = SpeculativeEngine(
+            model,
+            draft,
+            sampling=sampling,
+            vocab_size=min(model.vocab_size, tokenizer.vocab_size),
+            length=draft_tokens,
+        )
     return Stream(request, TextWriter(tokenizer, stop, begins=not len(prompt)))
 
 
@@ -179,6 +192,9 @@ class Stream(Iterator[str]):
             cache_bytes=state_bytes(engine.cache),
             end_reason=self._reason,
             layers_per_token=engine.layers_per_token if isinstance(engine, ExitEngine) else None,
+            tokens_per_step=(
+                engine.accepted_per_step if isinstance(engine, SpeculativeEngine) else None
+            ),
         )
 
 
@@ -288,7 +304,7 @@ class _Request:
         tokens = encoded(model, tokenizer, prompts, encode)
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
         self.rows = [prompt for prompt in tokens for _ in range(samples)]
-        self.engine: Engine | ExitEngine
+        self.engine: Engine | ExitEngine | SpeculativeEngine
         if exits is None:
             self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size)
         else:

@@ -134,6 +134,20 @@ def sample(logits: mx.array, keys: mx.array, history: mx.array, sampling: Sampli
         logits = repetition_penalty(logits, history, sampling.repetition_penalty)
     if sampling.temp == 0:
         return mx.argmax(logits, axis=-1).astype(mx.int32)
+    return draw(_filtered(logits, sampling), keys)
+
+
+def filtered(logits: mx.array, sampling: Sampling) -> mx.array:
+    """Return the logits `[B, V]` of the distribution that tokens are drawn from, without the
+    repetition penalty; -inf where a token is excluded."""
+    logits = logits.astype(mx.float32)
+    if sampling.temp == 0:
+        best = mx.argmax(logits, axis=-1, keepdims=True)
+        return mx.where(mx.arange(logits.shape[-1]) == best, 0.0, -math.inf)
+    return _filtered(logits, sampling)
+
+
+def _filtered(logits: mx.array, sampling: Sampling) -> mx.array:
     logits = temperature(logits, sampling.temp)
     if sampling.top_k:
         logits = top_k(logits, sampling.top_k)
@@ -141,7 +155,7 @@ def sample(logits: mx.array, keys: mx.array, history: mx.array, sampling: Sampli
         logits = top_p(logits, sampling.top_p)
     if sampling.min_p:
         logits = min_p(logits, sampling.min_p)
-    return draw(logits, keys)
+    return logits
 
 
 def draw(logits: mx.array, keys: mx.array) -> mx.array:

@@ -24,6 +24,7 @@ class Stats:
         end_reason: why it ended.
         layers_per_token: mean number of layers that tokens were predicted after, where decoding
             leaves the stack early.
+        tokens_per_step: mean number of tokens that a step of the model gave, with a draft.
     """
 
     prompt_tokens: int
@@ -34,11 +35,14 @@ class Stats:
     cache_bytes: int
     end_reason: EndReason
     layers_per_token: float | None = None
+    tokens_per_step: float | None = None
 
     def line(self) -> str:
         """The figures in one line."""
         layers = self.layers_per_token
         exits = "" if layers is None else f"layers per token: {layers:.2f}; "
+        if self.tokens_per_step is not None:
+            exits += f"tokens per step of the model: {self.tokens_per_step:.2f}; "
         return (
             f"prompt: {_pace(self.prompt_tokens, self.prompt_tokens_per_s)}; "
             f"generation: {_pace(self.generated_tokens, self.generation_tokens_per_s)}, "
