@@ -56,7 +56,8 @@ def show(context: typer.Context, runs: Runs = Path("runs"), as_json: AsJson = Fa
         right=(3, 4, 5),
     )
     total = sum(run.bytes for run in found)
-    print(f"\n{len(found)} runs, {total / 1e6:,.1f} MB. Free space: mlxt runs prune")
+    number = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    print(f"\n{number}, {total / 1e6:,.1f} MB. Free space: mlxt runs prune")
 
 
 @app.command("rm")

@@ -22,7 +22,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -143,6 +142,8 @@ def precompile(folder: Path) -> subprocess.Popen[bytes] | None:
     Args:
         folder: the folder of the wrapper and the kernels.
     """
+    from importlib.metadata import version  # takes time that most commands can spare
+
     spec = find_spec("mlx")
     for place in (spec.submodule_search_locations or []) if spec else []:
         include = Path(place, "include")

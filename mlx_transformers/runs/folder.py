@@ -21,7 +21,7 @@ from ..core.errors import FormatError, RunError, nearest
 from ..core.parse import LINE, parse_json, read_records
 from ..core.paths import expanded, plain_name
 from .checkpoint import best, newest
-from .durable import replace_text, writing
+from .durable import partial_of, replace_text, writing
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
@@ -96,6 +96,11 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             save(partial)
             os.rename(partial, self.tokenizer)
+
+    def clear_leftovers(self) -> None:
+        """Remove files that a killed process was about to put in place; the run must be locked."""
+        for place in (self.plan, self.recipe, self.path / "environment.json"):
+            partial_of(place).unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

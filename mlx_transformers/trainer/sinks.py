@@ -2,6 +2,8 @@
 
 import math
 import secrets
+import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -115,12 +117,24 @@ def require_trackers(config: Log) -> None:
 
 
 def trackers(config: Log, folder: Path, recipe: dict[str, Any]) -> list[TensorBoard | WandB]:
-    """Open the trackers that the recipe asks for, for the run in `folder`."""
-    found: list[TensorBoard | WandB] = []
+    """Open the trackers that the recipe asks for, for the run in `folder`.
+
+    One that can't begin, as without a network, is left out with a warning.
+    """
+    opened: dict[str, Callable[[], TensorBoard | WandB]] = {}
     if config.tensorboard:
-        found.append(TensorBoard(folder / "tensorboard"))
-    if config.wandb is not None:
-        found.append(WandB(config.wandb, folder, recipe))
+        opened["log.tensorboard"] = lambda: TensorBoard(folder / "tensorboard")
+    if (project := config.wandb) is not None:
+        opened["log.wandb"] = lambda: WandB(project, folder, recipe)
+    found: list[TensorBoard | WandB] = []
+    for key, begin in opened.items():
+        try:
+            found.append(begin())
+        except RunError:
+            raise
+        except Exception as error:
+            reason = f"{key} can't begin ({error}), so the run is not tracked there"
+            warnings.warn(f"{reason}. Training continues.", stacklevel=2)
     return found
 
 

@@ -208,6 +208,7 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
     """Continue a run from the checkpoint that was named, or from its newest."""
     folder = resumed.folder
     check_recipe(folder, recipe)
+    folder.clear_leftovers()
     checkpoint.recover(folder.checkpoints)
     saved = resumed.checkpoint or folder.newest()
     if saved is None:

@@ -12,9 +12,10 @@ from mlx_transformers.decode import generate
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.trainer import callbacks, loop
+from mlx_transformers.trainer.config import Log
 from mlx_transformers.trainer.evaluate import Evaluator
 from mlx_transformers.trainer.metrics import Window
-from mlx_transformers.trainer.sinks import JsonLines
+from mlx_transformers.trainer.sinks import JsonLines, trackers
 from mlx_transformers.verbs import train as train_verb
 
 from . import tiny
@@ -250,6 +251,15 @@ def test_a_sample_or_a_screen_that_fails_costs_no_checkpoint(tmp_path, monkeypat
     assert [r["warning"] for r in done.folder.records() if "warning" in r] == [
         "No sample: no sample today"
     ] * 2
+
+
+def test_a_tracker_that_cannot_begin_is_left_out(tmp_path, monkeypatch):
+    def init(**options):
+        raise ConnectionError("no network")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.warns(UserWarning, match=r"log.wandb can't begin \(no network\)"):
+        assert trackers(Log(wandb="p"), tmp_path, {}) == []
 
 
 def test_a_log_that_is_no_file_is_a_sentence(tmp_path):
