@@ -117,7 +117,7 @@ HELD_OUT = {
     "recurrent, simple, wider": "recurrent/rnn_lm_tiny model.stack.hidden_dim=1024",
     "recurrent seq2seq, near": "seq2seq/luong_local_tiny",
 }
-"""What the constants of the plan were not fitted to."""
+"""Models that the constants of the plan were not fitted to."""
 
 
 def main() -> None:

@@ -72,13 +72,13 @@ def sizes_region(page: Path, _: str) -> str:
 
 
 def sample_region(page: Path, _: str) -> str | None:
-    """What a trained model wrote, kept in docs/sample.txt; the page's own as long as it isn't."""
+    """Text of a trained model, from docs/sample.txt; without that file, the page's own."""
     text = _read(DOCS / "sample.txt")
     return None if text is None else f"```text\n{text.strip()}\n```\n"
 
 
 def speed_region(page: Path, _: str) -> str | None:
-    """What is measured beside other projects, kept in docs/speed.txt; as `sample`."""
+    """Speeds beside other projects, from docs/speed.txt; without that file, the page's own."""
     return _read(DOCS / "speed.txt")
 
 
@@ -100,7 +100,7 @@ def effect_region(page: Path, recipe: str) -> str:
 
 
 def families_region(page: Path, folder: str) -> str | None:
-    """What the small recipes of a folder came to, as tools/families.py measured it."""
+    """Losses of the small recipes of a folder, as tools/families.py measured them."""
     text = _read(DOCS / "families.json")
     rows = json.loads(text) if text else {}
     lines = ["| recipe | million weights | loss | bits/byte | steps |", "|---|---:|---:|---:|---:|"]
@@ -125,7 +125,7 @@ REGIONS: Mapping[str, Callable[[Path, str], str | None]] = {
     "effect": effect_region,
     "families": families_region,
 }
-"""What can stand after `begin`."""
+"""Names that can stand after `begin`."""
 
 
 def filled(page: Path, text: str) -> str:

@@ -72,7 +72,7 @@ def run(case: Path, config: str, out: Path) -> dict[str, Any]:
 
 
 def read_case(case: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a case says about itself, and its inputs and expected outputs."""
+    """Read a case: its metadata, and its inputs and expected outputs."""
     meta = json.loads((case / "meta.json").read_text())
     expected = case / meta.get("expected", "expected.safetensors")
     if "base" in meta:

@@ -57,7 +57,7 @@ class Recipe(Config):
     log: Log = Log()
     """Reports, samples and trackers during the run."""
     tools: Tools = Tools()
-    """What the trained model may call while it answers."""
+    """Tools that the trained model may call while it answers."""
 
     _resolved: Resolved | None = PrivateAttr(None)
 

@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a step adds to a text.
+    """The part of a text that one decoding step adds.
 
     Attributes:
         text: perhaps empty, while a character or a stop text may be incomplete.

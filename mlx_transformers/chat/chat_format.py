@@ -183,7 +183,7 @@ class ChatFormat:
         return value
 
     def _find_stops(self) -> list[str]:
-        """What the template writes after an answer; nothing if it writes only white space."""
+        """Find the text that the template writes after an answer; none if it is white space."""
         asked = [{"role": "user", "content": "a"}]
         whole = self._template.render([*asked, {"role": "assistant", "content": PROBE}]).text
         after = whole[whole.rindex(PROBE) + len(PROBE) :] if PROBE in whole else ""

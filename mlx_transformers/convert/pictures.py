@@ -1,4 +1,4 @@
-"""What the configs and files of vision towers share: sizes, patches, blocks, task heads."""
+"""Shared readers of the configs and files of vision towers: sizes, patches, blocks, task heads."""
 
 import re
 from typing import Any

@@ -36,10 +36,6 @@ class Kind(Config):
 
     kind: str
 
-    def build(self, *args: Any, **kwargs: Any) -> Any:
-        """Build the module or function that this table describes."""
-        raise NotImplementedError(f"{type(self).__name__} builds nothing.")
-
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

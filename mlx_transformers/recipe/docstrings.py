@@ -16,7 +16,7 @@ from .config import Config
 
 
 def description(cls: type[Config], name: str) -> str:
-    """What a field of a class means: its `description`, else the docstring below it, else ""."""
+    """Describe a field of a class: its `description`, else the docstring below it, else ""."""
     info: FieldInfo = cls.model_fields[name]
     if info.description is not None:
         return info.description

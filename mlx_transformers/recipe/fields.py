@@ -6,6 +6,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from annotated_types import BaseMetadata, Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
 from pydantic.fields import FieldInfo
 
 from .config import Config
@@ -21,16 +22,6 @@ _WORDS: dict[Any, tuple[str, str]] = {
     Any: ("any value", "values"),
     dict: ("a table", "tables"),
     list: ("a list", "lists"),
-}
-_BOUNDS = {
-    "gt": "greater than {}",
-    "ge": "at least {}",
-    "lt": "less than {}",
-    "le": "at most {}",
-    "multiple_of": "a multiple of {}",
-    "min_length": "at least {} long",
-    "max_length": "at most {} long",
-    "pattern": "matching {}",
 }
 
 
@@ -134,8 +125,27 @@ def _bounds(limits: tuple[Any, ...]) -> Iterator[str]:
     for limit in limits:
         if isinstance(limit, FieldInfo):
             yield from _bounds(tuple(limit.metadata))
-            continue
-        for name, words in _BOUNDS.items():
-            bound = getattr(limit, name, None)
-            if bound is not None:
-                yield words.format(bound)
+        elif words := _bound(limit):
+            yield words
+
+
+def _bound(limit: object) -> str | None:
+    """One limit of a value in words, e.g. "at least 3"; None for what is no bound."""
+    match limit:
+        case Gt(bound):
+            return f"greater than {bound}"
+        case Ge(bound):
+            return f"at least {bound}"
+        case Lt(bound):
+            return f"less than {bound}"
+        case Le(bound):
+            return f"at most {bound}"
+        case MultipleOf(bound):
+            return f"a multiple of {bound}"
+        case MinLen(bound):
+            return f"at least {bound} long"
+        case MaxLen(bound):
+            return f"at most {bound} long"
+        case BaseMetadata(pattern=str(pattern)):  # type: ignore[misc]  # a class of pydantic's
+            return f"matching {pattern}"
+    return None

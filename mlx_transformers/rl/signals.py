@@ -135,7 +135,7 @@ class Returns(SignalKind):
     gamma: float = Field(1.0, gt=0, le=1)
     """Discount γ."""
     baseline: Literal["mean", "none"] = "mean"
-    """What is subtracted: the mean return of the rollout's tokens, or nothing."""
+    """Baseline subtracted from the returns: their mean over the rollout's tokens, or none."""
     whiten: bool = False
     """Whether returns are scaled to deviation 1 over the rollout."""
 

@@ -99,7 +99,7 @@ class Bleu:
             raise RunError(unknown("smoothing of BLEU", self.smooth, SMOOTHING))
 
     def counts(self, written: str, references: Sequence[str]) -> np.ndarray:
-        """What a text adds to the sums, `[2 + 2N]`: its length, that of the reference nearest in
+        """Terms of a text in the sums, `[2 + 2N]`: its length, that of the reference nearest in
         length, and for each order the matches and the n-grams."""
         own, others = self._words(written), [self._words(text) for text in references]
         length = len(own)

@@ -38,7 +38,7 @@ class Chrf:
     eps_smoothing: bool = False
 
     def counts(self, written: str, references: Sequence[str]) -> np.ndarray:
-        """What a text adds to the sums, `[3N]`: for each order the n-grams, those of the reference
+        """Terms of a text in the sums, `[3N]`: for each order the n-grams, those of the reference
         and the matches; of the reference that it agrees with best."""
         own = self._ngrams(written)
         found = [_matches(own, self._ngrams(reference)) for reference in references]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 INVALID = "[invalid]"
-"""What is extracted where a pattern has no match."""
+"""Stands for an answer in which a pattern has no match."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What two answers may differ in.
+    """Differences that two equal answers may have.
 
     Attributes:
         removed: regular expressions whose matches are removed, in this order.

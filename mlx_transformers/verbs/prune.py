@@ -38,7 +38,7 @@ Method = Literal["magnitude", "magnitude_global", "wanda", "sparsegpt"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What goes.
+    """Choice of the weights or parts to remove.
 
     Attributes:
         method: how single weights are chosen.
