@@ -15,6 +15,7 @@ class Format(StrEnum):
     HF = "hf"
     MLX_LM = "mlx-lm"
     GGUF = "gguf"
+    PEFT = "peft"
 
 
 class Dtype(StrEnum):
@@ -28,7 +29,10 @@ class Dtype(StrEnum):
 def export(
     run: Run = None,
     to: Annotated[
-        Format, typer.Option(help="hf for transformers, mlx-lm, or gguf for llama.cpp.")
+        Format,
+        typer.Option(
+            help="hf for transformers, mlx-lm, gguf for llama.cpp, or peft for adapters alone."
+        ),
     ] = Format.HF,
     out: Annotated[
         Path | None,

@@ -22,6 +22,15 @@ def import_model(
         str | None,
         typer.Option(help="The run's name.", metavar="NAME", show_default="the folder's name"),
     ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            parser=user_path,
+            help="A folder with an adapter of PEFT, mlx-lm or adapters, for that model.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Make a run of a published model, for generate, embed, eval, finetune, show and export.
@@ -33,7 +42,7 @@ def import_model(
     from ..data.tokenizers.load import load_tokenizer
     from ..verbs.import_run import import_run
 
-    folder = import_run(source, name, runs)
+    folder = import_run(source, name, runs, adapter=adapter)
     tokenizer = load_tokenizer(folder.tokenizer)
     print(f"{folder.path}: imported from {source}, with a tokenizer of the kind {tokenizer.kind}.")
     if tokenizer.kind == "numbers":

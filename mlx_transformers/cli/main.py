@@ -21,6 +21,7 @@ from . import (
     evaluate,
     exporting,
     finetune,
+    fusing,
     generate,
     importing,
     ladder,
@@ -59,6 +60,7 @@ app.command("serve")(serve.serve)
 app.command("embed")(embed.embed)
 app.command("eval")(evaluate.evaluate)
 app.command("show")(show.show)
+app.command("fuse")(fusing.fuse)
 app.command("import")(importing.import_model)
 app.command("export")(exporting.export)
 app.command("quantize")(quantize.quantize)

@@ -3,8 +3,9 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.packed import plain_parameters, stored_parts
 from ..runs.folder import RUNS, find_checkpoint
+from .export_adapter import write_adapter
 
 MULTI_TOKEN = "ahead."
 """Prefix of the parameters of multi-token prediction."""
@@ -105,7 +107,7 @@ def export_run(
 
     Args:
         run: a run's name or folder, or a checkpoint's; None takes the newest run.
-        to: "hf", "mlx-lm" or "gguf".
+        to: "hf", "mlx-lm" or "gguf"; of a run with adapters "peft" or "mlx-lm" writes these alone.
         out: the folder to make, or for gguf the file; it must not exist.
         root: the folder of runs.
         dtype: of the weights; None keeps that of the model that was imported, else float32.
@@ -114,17 +116,21 @@ def export_run(
     Raises:
         MlxtError: the format cannot express the model; the message names the feature.
     """
-    if to not in TARGETS:
-        raise ConvertError(unknown("format", to, TARGETS))
+    if to not in (*TARGETS, "peft"):
+        raise ConvertError(unknown("format", to, [*TARGETS, "peft"]))
     if out.exists():
         raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
-    found = exportable(run, root, dtype, context)
+    folder, saved = find_checkpoint(run, root)
+    if load_recipe(folder.recipe).adapt is not None or to == "peft":
+        write: Callable[[Path], None] = partial(write_adapter, folder, saved, to)
+    else:
+        write = partial(TARGETS[to], exportable(run, root, dtype, context))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-            partial = Path(folder) / out.name
-            TARGETS[to](found, partial)
-            _publish(partial, out)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as made:
+            unfinished = Path(made) / out.name
+            write(unfinished)
+            _publish(unfinished, out)
     except OSError as error:
         reason = error.strerror or error
         raise ConvertError(f"{out} can't be written: {reason}. Choose another --out.") from error

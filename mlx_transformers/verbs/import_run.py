@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..assembly.adapted import read_adapter
 from ..assembly.published import CONFIG, Published, read_source, target_start
 from ..assembly.recipe import Recipe
 from ..core.device import facts
 from ..core.errors import RunError
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
+from ..layers.adapters.weights import base_weights, own_weights
 from ..layers.packed import stored
 from ..recipe.load import resolve_data
 from ..recipe.toml import to_toml
@@ -21,6 +23,7 @@ from ..recipe.validate import typed
 from ..runs import checkpoint
 from ..runs.durable import replace_text
 from ..runs.folder import RUNS, RunFolder, check_new, create
+from ..runs.frozen import save_base
 from ..runs.progress import Progress
 from .task_recipe import TASKS, usual_task
 
@@ -35,7 +38,11 @@ SEQ_LEN = 512
 
 
 def import_run(
-    source: Path, name: str | None = None, root: Path = RUNS, say: Callable[[str], None] = print
+    source: Path,
+    name: str | None = None,
+    root: Path = RUNS,
+    say: Callable[[str], None] = print,
+    adapter: Path | None = None,
 ) -> RunFolder:
     """Make a run of a published model: its recipe, its tokenizer, and a checkpoint of step 0.
 
@@ -45,6 +52,8 @@ def import_run(
         root: the folder of runs.
         say: prints a sentence on keys of config.json that no code reads, and on tokens that the
             model lacks.
+        adapter: a folder of PEFT, mlx-lm or the library adapters; the run has the model as its
+            frozen base.
 
     Raises:
         MlxtError: the model or its tokenizer can't be read, or a run of that name exists. Then
@@ -53,9 +62,10 @@ def import_run(
     check_new(name, root)
     found, tokenizer = read_source(source)
     tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
-    folder = create(name, _stem(source), root)
+    adapted = None if adapter is None else read_adapter(found, adapter).table
+    folder = create(name, _stem(source if adapter is None else adapter), root)
     with folder.locked(), staged(folder) as partial:
-        _write(partial, folder, found, tokenizer, str(source))
+        _write(partial, folder, found, tokenizer, str(source), adapted)
     if unread := found.config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
     if (rows := found.table["vocab_size"]) < tokenizer.vocab_size:
@@ -97,9 +107,14 @@ def staged(folder: RunFolder) -> Iterator[RunFolder]:
 
 
 def _write(
-    staged: RunFolder, folder: RunFolder, found: Published, tokenizer: Tokenizer, source: str
+    staged: RunFolder,
+    folder: RunFolder,
+    found: Published,
+    tokenizer: Tokenizer,
+    source: str,
+    adapt: dict[str, Any] | None,
 ) -> None:
-    """Write a run into `staged`; `folder` is where it will be."""
+    """Write a run into `staged`; `folder` is where it will be, `adapt` its table of adapters."""
     task = TASKS[usual_task(found.model.tasks, found.table)]
     batch = "span_corruption" if task.objective == "seq2seq" else task.batch
     rest = {
@@ -120,6 +135,8 @@ def _write(
     }
     if found.packed is not None:
         rest["packed"] = found.packed.model_dump(exclude_none=True)
+    if adapt is not None:
+        rest["adapt"] = adapt
     recipe = resolve_data({"model": found.table, **rest}, source)
     typed(Recipe, recipe)  # raises now what a later verb would
     header = f"# Imported from {source}: a {found.family.name} of {found.config.where}.\n"
@@ -128,7 +145,8 @@ def _write(
     replace_text(staged.path / CONFIG, json.dumps(found.config.data, indent=2) + "\n")
     state = Progress().to_dict() | {"data": None}
     dtype = "float32" if found.packed is None else found.packed.dtype
-    weights = stored(found.model, dtype)
+    weights = stored(found.model, dtype) if adapt is None else own_weights(found.model)
+    save_base(staged.path, base_weights(found.model))
     checkpoint.save(staged.checkpoints, 0, {"model": weights}, state, best=True)
 
 
