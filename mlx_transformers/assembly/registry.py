@@ -196,6 +196,7 @@ from ..optim.shampoo import Shampoo, Soap
 from ..optim.sophia import SophiaG, SophiaH
 from ..recipe.slot import fill
 from ..rl.judges import ClassifierReward, ModelReward
+from ..rl.reference import Referenced
 from ..rl.revise import PrincipleReward
 from ..rl.rewards import Exact, Format, Function, Length, Numeric, RewardKind
 from ..rl.rollouts import Rollouts
@@ -258,7 +259,7 @@ fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
 fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
-fill("source", Stream, Rollouts, of=SourceKind)
+fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)
 fill("reward", ModelReward, ClassifierReward, PrincipleReward, of=RewardKind)
 fill("signal", Gae, Group, LeaveOneOut, Returns, PairsSignal, Best, of=SignalKind)

@@ -39,6 +39,7 @@ REVISE = {
 ROWS = [
     Row("source", "stream", {"kind": "stream"}),
     Row("source", "rollouts", ROLLOUTS),
+    Row("source", "referenced", {"kind": "referenced", "reference": "before"}),
     Row("source", "rollouts for imitation", ROLLOUTS | {"signal": {"kind": "best", "keep": 2}}),
     Row("source", "rollouts with a reference", REFERENCED),
     Row("source", "rollouts with an adaptive bond", REFERENCED | {"kl_target": 0.1}),
@@ -48,6 +49,7 @@ _reference, _adaptive = "rollouts with a reference", "rollouts with an adaptive 
 
 CHANGES: dict[str, dict[str, Any]] = {
     "stream": {},
+    "referenced": {"reference": "after all"},
     "rollouts": {
         "prompts": 4,
         "group": 4,
@@ -80,7 +82,7 @@ def parts_of(source: SourceKind, folder: Path) -> RunParts:
         "corpus": "arithmetic",
         "settings": {"n_examples": 40},
         "tokenizer": kind_of("tokenizer", "byte")(),
-        "batch": {"kind": "prompts"},
+        "batch": {"kind": "preferences" if source.kind == "referenced" else "prompts"},
     }
     settings = Data.model_validate(table)
     small = LLAMA | {"dim": 8, "n_layers": 1, "max_seq_len": 16}
@@ -102,7 +104,9 @@ def batches_of(source: SourceKind, folder: Path) -> dict[str, np.ndarray]:
     for number in range(4):
         found |= {f"{number}.{name}": np.array(v) for name, v in next(feed).items()}
     cursor = feed.cursor
-    found["cursor"] = np.array([float(cursor[k]) for k in ("rollout", "batch", "kl_weight")])
+    keys = [key for key in ("rollout", "batch", "kl_weight") if key in cursor]
+    found["cursor"] = np.array([float(cursor[key]) for key in keys])
+    feed.close()
     for batch in source.held_out(parts, 1):
         found |= {f"valid.{name}": np.array(value) for name, value in batch.items()}
     return found

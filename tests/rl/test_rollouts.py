@@ -8,6 +8,7 @@ import pytest
 from train import tiny
 
 from mlx_transformers.core.errors import MlxtError
+from mlx_transformers.rl.scoring import Scorer
 
 TABLES = """
 [source]
@@ -147,6 +148,25 @@ def test_the_policy_without_its_adapters_is_the_reference(folder):
     losses = [row["train_loss"] for row in records(result) if "train_loss" in row]
     assert losses[0] == pytest.approx(np.log(2), rel=1e-5)
     assert losses[-1] != pytest.approx(np.log(2), rel=1e-5)
+
+
+def test_the_reference_is_computed_once_and_read_from_the_cache_afterwards(folder, monkeypatch):
+    sets = ("data.batch={kind='preferences'}", "train.steps=2")
+    dpo = "objective={kind='dpo', reference='before'}"
+    tiny.run(folder, "objective={kind='clm'}", "source={kind='stream'}", "train.steps=1",
+             "data.batch={kind='completions'}", name="before")  # fmt: skip
+    whole = tiny.run(folder, *sets, dpo, "source={kind='stream'}", name="whole")
+    cached = ("objective={kind='dpo'}", "source={kind='referenced', reference='before'}")
+    first = tiny.run(folder, *sets, *cached, name="a")
+
+    def refuse(*args):
+        raise AssertionError("the reference was computed again")
+
+    monkeypatch.setattr(Scorer, "__call__", refuse)
+    second = tiny.run(folder, *sets, *cached, name="b")
+    assert weights(first) == weights(second)
+    losses = [dict(tiny.records(run, "train_loss"))[2] for run in (whole, first)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_policy_learns_from_its_own_revisions(folder):
