@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from ..core.errors import RecipeError
 from ..core.tree import Tree
 from ..layers.linear import matrix
-from ..layers.packed import LayerPacking, check_fit
+from ..layers.packed import LayerPacking, check_fit, divisible
 from ..ops.packed import Packing, straight_through
 from ..ops.pruning import n_of_m_mask
 from ..recipe.config import Config
@@ -30,7 +30,7 @@ class Quantize(LayerPacking):
     """
 
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names."""
+    """Paths of the linear layers, with `*` as in file names; those that no group divides stay."""
     start: Share = 0.0
     """Share of the steps after which rounding begins."""
 
@@ -40,7 +40,8 @@ class Quantize(LayerPacking):
         Raises:
             RecipeError: a path matches no linear layer, or a group doesn't divide one.
         """
-        chosen = matching(model, self.layers, "quantize.layers")
+        found = matching(model, self.layers, "quantize.layers")
+        chosen = {path: layer for path, layer in found.items() if divisible(layer)}
         for path, layer in chosen.items():
             check_fit(path, layer, self.how)
         return FakeQuantizer({f"{path}.weight" for path in chosen}, self.how, self.start)

@@ -1,8 +1,8 @@
 """Decodes quantized tensors of published files into plain weights by the scales beside them.
 
 Decoded: 8-bit floats and integers with `weight_scale_inv` (DeepSeek, by blocks), `weight_scale`
-(compressed-tensors, FBGEMM: by tensor or by row) or `SCB` (bitsandbytes' LLM.int8), and MLX's
-packed matrices with `scales` and `biases`. Other packings are refused by name.
+(compressed-tensors, FBGEMM: by tensor or by row) or `SCB` (bitsandbytes' LLM.int8), MLX's packed
+matrices, and those of GPTQ, AWQ and MXFP4 (integer_files.py). Others are refused by name.
 """
 
 import re
@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..core.errors import ConvertError
 from .config import STORAGE, HfConfig
+from .integer_files import decode_integers, decode_mxfp4
 from .packed import PackedTensor, packed_tensors, without_parts
 
 Tensors = dict[str, mx.array]
@@ -51,6 +52,8 @@ def decoded(tensors: Mapping[str, mx.array], config: HfConfig) -> Tensors:
     method = next((str(s.get("quant_method", "")) for s in settings if isinstance(s, dict)), "")
     out = {name: array for name, array in tensors.items() if not ACTIVATIONS.search(name)}
     out = without_parts(out, packed_by_mlx(out, config))
+    decode_mxfp4(out)
+    decode_integers(out, next((s for s in settings if isinstance(s, dict)), {}))
     _refuse_packed(out, method, config.where)
     _decode_scaled(out, settings)
     _decode_int8(out)

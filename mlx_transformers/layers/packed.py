@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ..core.errors import RecipeError, nearest
 from ..core.tree import Tree
-from ..ops.packed import Mode, Packing
+from ..ops.packed import GROUPS, Mode, Packing
 from ..recipe.config import Config
 from .linear import PackedMatrix, ResidualLinear, matrix
 
@@ -118,6 +118,11 @@ def packed_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Packing]]:
     for path, module in packable(model).items():
         if (how := packing_of(module)) is not None:
             yield path, module, how
+
+
+def divisible(layer: nn.Module) -> bool:
+    """Return whether groups of some size divide the inputs of a layer."""
+    return matrix(layer).shape[-1] % min(GROUPS) == 0
 
 
 def check_fit(path: str, layer: nn.Module, how: Packing) -> None:

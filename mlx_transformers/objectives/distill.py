@@ -11,6 +11,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.loss import Loss
 from ..core.task import Task
+from ..ops.distillation import Divergence, cosine
 from ..ops.soft_targets import soft_targets
 from .chunked_loss import ChunkedLoss, with_aux
 from .mlm import bidirectional
@@ -37,6 +38,12 @@ class Distill(ChunkedKind):
     """Weight of the loss against the tokens."""
     soft: float = Field(1.0, ge=0)
     """Weight of the loss against the teacher's distribution."""
+    divergence: Divergence = "forward_kl"
+    """The divergence from the teacher: KL(teacher ‖ student); the reverse, which leaves out what
+    the student can't express (Gu et al. 2023, MiniLLM); or `jsd`, between them (Agarwal et al.
+    2023, GKD)."""
+    beta: float = Field(0.5, gt=0, lt=1)
+    """Weight of the teacher in the mixture of `jsd`."""
     cosine: float = Field(0.0, ge=0)
     """Weight of the cosine distance of hidden vectors; both models then have one width."""
 
@@ -83,7 +90,15 @@ class DistillObjective:
             heads = [model.unembedding() for model in (student, teacher)]
             share = mx.stop_gradient(weights.reshape(-1))
             parts["soft"] = soft_targets(
-                flat[0], heads[0], flat[1], heads[1], share, config.temperature, self.head.chunk
+                flat[0],
+                heads[0],
+                flat[1],
+                heads[1],
+                share,
+                config.temperature,
+                self.head.chunk,
+                config.divergence,
+                config.beta,
             )
             total = total + config.soft * parts["soft"]
         if config.cosine:
@@ -98,6 +113,4 @@ def _cosine(h: mx.array, taught: mx.array) -> mx.array:
             f"objective.cosine compares vectors of width {h.shape[-1]} with the teacher's, which "
             f"have {taught.shape[-1]}: set it to 0, or give both models one width."
         )
-    h, taught = h.astype(mx.float32), taught.astype(mx.float32)
-    lengths = [mx.rsqrt((x * x).sum(axis=-1) + 1e-12) for x in (h, taught)]
-    return (h * taught).sum(axis=-1) * lengths[0] * lengths[1]
+    return cosine(h, taught)

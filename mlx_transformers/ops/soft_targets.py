@@ -11,6 +11,7 @@ from dataclasses import replace
 import mlx.core as mx
 
 from ..core.shapes import ND, N
+from .distillation import Divergence, divergence, log_softmax
 from .unembedding import Unembedding
 
 
@@ -22,8 +23,11 @@ def soft_targets(
     weights: N,
     temperature: float,
     chunk: int = 256,
+    kind: Divergence = "forward_kl",
+    beta: float = 0.5,
 ) -> mx.array:
-    """The sum over N of T² KL(teacher ‖ student) times `weights [N]`, a float32 scalar.
+    """The sum over N of T² times a divergence (by default KL(teacher ‖ student)) times
+    `weights [N]`, a float32 scalar.
 
     `h [N, D]` and `teacher_h [N, D']` may differ in width. No gradient reaches the teacher.
     """
@@ -32,10 +36,11 @@ def soft_targets(
     def of_chunk(
         rows: mx.array, weight: mx.array, bias: mx.array, t_rows: mx.array, share: mx.array
     ) -> mx.array:
-        student = _log_softmax(rows, replace(head, weight=weight, bias=bias), temperature)
-        teacher = mx.stop_gradient(_log_softmax(t_rows, teacher_head, temperature))
-        divergence = (mx.exp(teacher) * (teacher - student)).sum(axis=-1)
-        return temperature**2 * (divergence * share).sum()
+        own = replace(head, weight=weight, bias=bias)
+        student = log_softmax(own.logits_upcast(rows), temperature)
+        teacher = mx.stop_gradient(log_softmax(teacher_head.logits_upcast(t_rows), temperature))
+        apart = divergence(student, teacher, kind, beta)
+        return temperature**2 * (apart * share).sum()
 
     recomputing = mx.checkpoint(of_chunk)
     total, bias = mx.zeros(()), _bias(head)
@@ -49,8 +54,3 @@ def soft_targets(
 
 def _bias(head: Unembedding) -> mx.array:
     return mx.zeros(head.weight.shape[:1]) if head.bias is None else head.bias
-
-
-def _log_softmax(h: mx.array, head: Unembedding, temperature: float) -> mx.array:
-    logits = head.logits_upcast(h) / temperature
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)

@@ -6,7 +6,7 @@ names, their heads don't. Token ids have to keep their meaning, so the tokenizer
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.published import read_tokenizer
 from ..layers.adapters.merge import merge
 from ..layers.adapters.weights import plain_weights
+from ..layers.packed import plain_parameters
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
@@ -51,12 +52,14 @@ class Start:
         model: its resolved `[model]` table, with the vocabulary.
         tasks: the tasks of its model.
         target_start: the token that targets begin with, in a model that writes targets.
+        stored: packed weights as they are, for a new model that packs its own alike.
     """
 
     weights: Weights
     model: dict[str, Any]
     tasks: frozenset[Task]
     target_start: str | None = None
+    stored: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,8 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
     """
     start = source.read()
     ours = plain_weights(built.model)
-    taken = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
+    theirs = start.stored if built.recipe.packed is not None and start.stored else start.weights
+    taken = take(theirs, ours, (start.model["vocab_size"], built.model.vocab_size))
     if not taken.whole:
         raise RunError(
             f"No weight of {source.where} has the name and the shape of one of this model's. "
@@ -288,11 +292,16 @@ def _of_run(folder: RunFolder, saved: Path) -> Start:
     weights = _weights_of_run(recipe, saved)
     vocab_size = recipe.model.vocab_size or load_tokenizer(folder.tokenizer).vocab_size
     start = recipe.data.batch.model_dump().get("start")
-    return Start(weights, settled(recipe.model, vocab_size), recipe.model.tasks, start)
+    stored: Weights = {}
+    if recipe.packed is not None:
+        stored = dict(named_leaves(run_weights(saved, recipe.averaged)))
+    return Start(weights, settled(recipe.model, vocab_size), recipe.model.tasks, start, stored)
 
 
 def _weights_of_run(recipe: Recipe, saved: Path) -> Weights:
     """The weights of a run by name; the adapters of an adapted one are merged into its base."""
+    if recipe.packed is not None and recipe.adapt is None:
+        return plain_parameters(load(saved)[0])
     if recipe.adapt is None:
         return dict(named_leaves(run_weights(saved, recipe.averaged)))
     model, _ = load(saved)
@@ -308,8 +317,9 @@ def _published(path: Path) -> Source:
         found, _ = read_source(path)
         model = typed_model(found.table, str(path))
         table = settled(model, found.table["vocab_size"])
-        weights = dict(tree_flatten(found.model.parameters()))
-        return Start(weights, table, model.tasks, target_start(found))
+        weights = plain_parameters(found.model)
+        stored = {} if found.packed is None else dict(tree_flatten(found.model.parameters()))
+        return Start(weights, table, model.tasks, target_start(found), stored)
 
     tokenizer = read_tokenizer(path) if path.is_dir() else read_source(path)[1]
     tokenizer = tokenizer or NumberTokenizer(read().model["vocab_size"])

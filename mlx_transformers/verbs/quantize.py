@@ -17,6 +17,7 @@ from ..layers.linear import matrix
 from ..layers.packed import (
     DTYPES,
     check_fit,
+    divisible,
     packable,
     packed_layers,
     packed_table,
@@ -107,6 +108,8 @@ def quantize(
         if next(packed_layers(model), None) is not None:
             raise RunError(f"{source} is quantized already: take the model that it was made of.")
         choices = choose(model, usual, settings.layers)
+        if left := [p for p, m in packable(model).items() if p not in choices and not divisible(m)]:
+            say(f"Layers that no group divides stay plain: {', '.join(left)}.")
         context = origin.recipe.model.context() or origin.recipe.train.seq_len
         text = sample_text(
             settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size, context
@@ -141,7 +144,9 @@ def choose(model: Model, usual: Packing, patterns: Sequence[str]) -> dict[str, P
         RecipeError: a pattern can't be read or matches no layer, or a group doesn't divide one.
     """
     able = packable(model)
-    chosen = {path: usual for path, layer in able.items() if _usually(path, layer)}
+    chosen = {
+        path: usual for path, layer in able.items() if _usually(path, layer) and divisible(layer)
+    }
     for text in patterns:
         pattern, how = _pattern(text, usual)
         matched = [path for path in able if fnmatchcase(path, pattern)]

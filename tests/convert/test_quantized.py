@@ -172,3 +172,34 @@ def test_a_folder_of_mlx_lm_stays_packed_and_leaves_as_it_came(tmp_path: Path) -
     assert all(mx.array_equal(before[name], after[name]) for name in packed)
     table = json.loads((out / "config.json").read_text())["quantization"]
     assert table == json.loads((source / "config.json").read_text())["quantization"]
+
+
+def test_gptq_and_awq_files_hold_their_groups(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    codes, zeros = rng.integers(0, 16, (16, 8)), rng.integers(1, 9, (2, 8))
+    scales = rng.random((2, 8)).astype(np.float32)
+    want = (scales[np.arange(16) // 8] * (codes - zeros[np.arange(16) // 8])).T
+    order = [0, 2, 4, 6, 1, 3, 5, 7]
+
+    def words(values: np.ndarray) -> mx.array:
+        places = 4 * np.arange(8, dtype=np.uint32)
+        grouped = values.reshape(*values.shape[:-1], -1, 8).astype(np.uint32)
+        return mx.array((grouped << places).sum(axis=-1).astype(np.uint32).view(np.int32))
+
+    files = {
+        "gptq": {"qweight": words(codes.T).T, "qzeros": words(zeros - 1)},
+        "awq": {"qweight": words(codes[:, order]), "qzeros": words(zeros[:, order])},
+    }
+    for method, parts in files.items():
+        named = {f"m.{name}": array for name, array in parts.items()}
+        found = decode(named | {"m.scales": mx.array(scales)}, quant_method=method, bits=4)
+        np.testing.assert_allclose(np.array(found["m.weight"]), want, atol=1e-6)
+
+
+def test_mxfp4_experts_become_floats() -> None:
+    dense = mx.random.normal((2, 6, 64), key=mx.random.key(0))
+    words, scales = mx.quantize(dense, 32, 4, "mxfp4")
+    blocks = words.view(mx.uint8).reshape(2, 6, 2, 16)
+    found = decode({"e.gate_blocks": blocks, "e.gate_scales": scales}, quant_method="mxfp4")
+    want = mx.dequantize(words, scales, None, 32, 4, "mxfp4", dtype=mx.float32)
+    assert mx.array_equal(found["e.gate"], want.swapaxes(1, 2))
