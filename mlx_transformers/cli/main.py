@@ -23,6 +23,7 @@ from . import (
     finetune,
     fusing,
     generate,
+    grow,
     importing,
     ladder,
     plan,
@@ -38,6 +39,7 @@ from . import (
     show,
     sweep,
     train,
+    upcycle,
 )
 from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
@@ -70,6 +72,8 @@ app.add_typer(runs.app, name="runs")
 app.command("ladder")(ladder.ladder)
 app.command("sweep")(sweep.sweep)
 app.command("scale")(scale.scale)
+app.command("upcycle")(upcycle.upcycle)
+app.command("grow")(grow.grow)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
