@@ -9,6 +9,18 @@ import typer
 
 from ..core.errors import RunError
 from ..core.task import MEASURED
+from .few_shot import (
+    Chains,
+    EmbedderRun,
+    Pick,
+    Pool,
+    Questions,
+    Seed,
+    Shuffles,
+    Votes,
+    few_shot,
+    shot_list,
+)
 from .options import AsJson, Run, Sets
 from .preparing import watch
 from .terminal import print_table
@@ -61,18 +73,20 @@ HarnessTasks = Annotated[
     ),
 ]
 Shots = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        min=0,
-        help="Examples in the prompts of --tasks.",
-        metavar="N",
-        show_default="each task's own",
+        help="Examples in the prompts of --tasks or --questions, as in 0,1,2,4,8.",
+        metavar="N,N",
+        show_default="each task's own; 0 for --questions",
     ),
 ]
 Limit = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Examples of each of --tasks.", metavar="N", show_default="all of them"
+        min=1,
+        help="Examples of each of --tasks, or questions.",
+        metavar="N",
+        show_default="all of them",
     ),
 ]
 TaskFolders = Annotated[
@@ -96,19 +110,46 @@ def evaluate(
     shots: Shots = None,
     limit: Limit = None,
     task_folder: TaskFolders = None,
+    questions: Questions = None,
+    pool: Pool = None,
+    pick: Pick = "random",
+    embedder: EmbedderRun = None,
+    chains: Chains = False,
+    votes: Votes = 1,
+    shuffles: Shuffles = 0,
+    seed: Seed = 0,
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run: loss, perplexity and bits per byte on its validation split; the metrics of a
-    task on its data (--task); or public tasks with the lm-evaluation-harness (--tasks).
+    task on its data (--task); questions of a file with examples in the prompt (--questions); or
+    public tasks with the lm-evaluation-harness (--tasks).
     """
+    if questions is not None:
+        if tasks or task or set or any(o is not None for o in (batches, beams, lengths)):
+            raise RunError("--questions goes with --shots, --limit and its own options alone.")
+        asked = (pick, chains, votes, shuffles, seed)
+        few_shot(run, questions, shot_list(shots or "0"), asked, pool, embedder, limit, as_json)
+        return
+    if pool or embedder or chains or (pick, votes, shuffles, seed) != ("random", 1, 0, 0):
+        raise RunError(
+            "--pool, --pick, --embedder, --chains, --votes, --shuffles and --seed are for "
+            "--questions: give it with them."
+        )
     if tasks is not None:
         if set or any(option is not None for option in (task, batches, beams, lengths)):
             raise RunError("--task, --batches, --beams, --lengths and --set don't go with --tasks.")
-        _harness(run, tasks, shots, limit, task_folder or [], as_json)
+        numbers = [None] if shots is None else shot_list(shots)
+        for n in numbers:
+            if len(numbers) > 1 and not as_json:
+                print(f"examples in the prompt: {n}")
+            _harness(run, tasks, n, limit, task_folder or [], as_json)
         return
     if shots is not None or limit is not None or task_folder:
-        raise RunError("--shots, --limit and --task-folder are for --tasks: give it with them.")
+        raise RunError(
+            "--shots, --limit and --task-folder are for --tasks, the first two for --questions, "
+            "too: give one of them."
+        )
     if task is not None:
         _task(run, task, batches, beams, lengths, as_json, set or [])
         return

@@ -1,0 +1,250 @@
+"""In-context learning: accuracy by the number of examples in the prompt.
+
+Examples at random or the nearest ones (Liu et al. 2021, "What Makes Good In-Context Examples for
+GPT-3?"); chains of thought (Wei et al. 2022), the model's own where it reaches the right answer;
+voting over drawn chains (Wang et al. 2022, "Self-Consistency"); and voting over shuffled choices:
+the parts of Medprompt (Nori et al. 2023).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..assembly.saved import load
+from ..core.errors import RunError
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..decode.generate import generate_batch
+from ..decode.sample import Sampling
+from ..decode.windows import Window, continued, score_windows
+from ..models.model import Decodable
+from ..score.extract import majority
+from ..score.interval import Score, mean
+from .embed import Embedder, open_embedder
+from .questions import LETTERS, SAME, Question, extracted, prompt, read_questions
+
+Pick = Literal["random", "nearest"]
+CHAIN_TOKENS, ANSWER_TOKENS = 200, 32
+STEPS = " Let's think step by step."
+VOTE = Sampling(0.7)
+"""How chains of thought are drawn for a vote."""
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """How questions are asked.
+
+    Attributes:
+        pick: which examples are shown: random ones, or those nearest to the question.
+        chains: whether answers are chains of thought.
+        votes: answers that are drawn, of which the most frequent counts; 1 takes the most probable
+            tokens.
+        shuffles: orders in which lettered choices are asked, of which the most frequent answer
+            counts; 0 compares the probabilities of the choices' own texts.
+        seed: of random examples, orders and draws.
+
+    Raises:
+        RunError: a number is out of range.
+    """
+
+    pick: Pick = "random"
+    chains: bool = False
+    votes: int = 1
+    shuffles: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pick not in ("random", "nearest"):
+            raise RunError(f"--pick {self.pick}: examples are picked random or nearest.")
+        if self.votes < 1 or self.shuffles < 0:
+            raise RunError("--votes is 1 or more, and --shuffles 0 or more.")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The accuracy with so many examples in the prompt."""
+
+    shots: int
+    accuracy: Score
+
+
+class Asker:
+    """A model that answers questions with examples from a pool."""
+
+    def __init__(
+        self,
+        model: Decodable,
+        tokenizer: Tokenizer,
+        how: FewShot,
+        pool: Sequence[Question],
+        embed: Callable[[Sequence[str]], np.ndarray] | None = None,
+    ) -> None:
+        """
+        Args:
+            model: the model.
+            tokenizer: its tokenizer.
+            how: how questions are asked.
+            pool: questions that examples are taken from; the question itself never is.
+            embed: vectors of questions, for the nearest ones.
+        """
+        self._model, self._tokenizer, self._how = model, tokenizer, how
+        self._pool = list(pool)
+        self._embed = embed
+        self._vectors = None if embed is None else _unit(embed([one.text for one in pool]))
+
+    def accuracy(self, questions: Sequence[Question], shots: int) -> Point:
+        """Answer questions with `shots` examples each.
+
+        Raises:
+            RunError: the pool is too small, or a prompt doesn't fit into the model's context.
+        """
+        if shots >= len(self._pool) and shots:
+            raise RunError(
+                f"{shots} examples need more than {shots} questions to take them from: there are "
+                f"{len(self._pool)}."
+            )
+        examples = self._examples(questions, shots)
+        pairs = list(zip(questions, examples, strict=True))
+        answers = self._chosen(pairs) if questions[0].choices else self._written(pairs)
+        right = [SAME.same(a, q.answer) for a, q in zip(answers, questions, strict=True)]
+        return Point(shots, mean("accuracy", np.array(right, dtype=np.float64)))
+
+    def with_own_chains(self, tries: int) -> "Asker":
+        """Return an asker whose pool has the model's own chains of thought, of those of the first
+        `tries` questions without one that reach the right answer; the others are left out.
+
+        Raises:
+            RunError: no chain reaches its answer.
+        """
+        missing = [one for one in self._pool if one.reasoning is None][:tries]
+        known = [one for one in self._pool if one.reasoning is not None]
+        asked = [prompt([], one, chains=True, letters=False) + STEPS for one in missing]
+        texts = self._generated(asked, Sampling(0.0))
+        for question, text in zip(missing, texts, strict=True):
+            thought, _, _ = text.rpartition("The answer is")
+            if SAME.same(extracted(text, chains=True), question.answer):
+                known.append(replace(question, reasoning=thought.strip()))
+        if not known:
+            raise RunError(
+                f"None of the model's {len(missing)} chains of thought reaches the right answer: "
+                "give rows with 'reasoning'."
+            )
+        return Asker(self._model, self._tokenizer, self._how, known, self._embed)
+
+    def _examples(self, questions: Sequence[Question], shots: int) -> list[list[Question]]:
+        rng = np.random.default_rng(self._how.seed)
+        order = np.argsort(rng.random((len(questions), len(self._pool))), axis=1)
+        if self._how.pick == "nearest" and shots:
+            if self._embed is None or self._vectors is None:
+                raise RunError("The nearest examples need embeddings.")
+            near = _unit(self._embed([one.text for one in questions])) @ self._vectors.T
+            order = np.argsort(-near, axis=1, kind="stable")
+        found = []
+        for question, row in zip(questions, order, strict=True):
+            others = [self._pool[i] for i in row if self._pool[i].text != question.text][:shots]
+            found.append(others[::-1])  # the nearest one last, beside the question
+        return found
+
+    def _chosen(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
+        """The most probable choice of each question, by a vote where choices are shuffled."""
+        rng = np.random.default_rng(self._how.seed + 1)
+        letters = self._how.shuffles > 0
+        votes: list[list[str]] = [[] for _ in pairs]
+        for _ in range(max(1, self._how.shuffles)):
+            asked = [
+                (_shuffled(question, rng) if letters else question, shots)
+                for question, shots in pairs
+            ]
+            windows, owners = [], []
+            for number, (question, shots) in enumerate(asked):
+                text = prompt(shots, question, chains=False, letters=letters)
+                for i, choice in enumerate(question.choices):
+                    windows.append(self._window(text, " " + (LETTERS[i] if letters else choice)))
+                    owners.append(number)
+            scores = np.array(
+                [score.loglikelihood for score in score_windows(self._model, windows)]
+            )
+            for number, (question, _) in enumerate(asked):
+                own = scores[np.array(owners) == number]
+                votes[number].append(question.choices[int(own.argmax())])
+        return [majority(one) for one in votes]
+
+    def _written(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
+        """The answer written to each question, the most frequent of several draws."""
+        chains = self._how.chains
+        texts = [prompt(shots, q, chains=chains, letters=False) for q, shots in pairs]
+        texts = [text + STEPS if chains and not pairs[0][1] else text for text in texts]
+        sampling = VOTE if self._how.votes > 1 else Sampling(0.0)
+        drawn = [self._generated(texts, sampling, draw) for draw in range(self._how.votes)]
+        rows = zip(*drawn, strict=True)
+        return [majority([extracted(text, chains=chains) for text in row]) for row in rows]
+
+    def _generated(self, texts: list[str], sampling: Sampling, draw: int = 0) -> list[str]:
+        most = CHAIN_TOKENS if self._how.chains else ANSWER_TOKENS
+        stop = ("\n\n", "Question:") if self._how.chains else ("\n",)
+        found = generate_batch(
+            self._model,
+            self._tokenizer,
+            texts,
+            max_tokens=most,
+            sampling=sampling,
+            seed=self._how.seed + draw * len(texts),
+            stop=stop,
+        )
+        return [group[0].text for group in found]
+
+    def _window(self, text: str, answer: str) -> Window:
+        before = [*self._tokenizer.prefix, *self._tokenizer.encode(text)]
+        own = [*self._tokenizer.prefix, *self._tokenizer.encode(text + answer)][len(before) :]
+        return continued(before, own, self._model.max_seq_len)
+
+
+def learning_curve(
+    run: str | Path | None,
+    file: Path,
+    shots: Sequence[int],
+    how: FewShot,
+    *,
+    pool: Path | None = None,
+    embedder: str | None = None,
+    limit: int | None = None,
+) -> list[Point]:
+    """Measure a run on a task file, with each number of examples.
+
+    Args:
+        run: a run's name or folder, or a checkpoint's; None takes the newest run.
+        file: the questions.
+        shots: numbers of examples in the prompt.
+        how: how questions are asked.
+        pool: a file of further questions, which examples are taken from; None takes them from the
+            other questions of the file.
+        embedder: the run whose model embeds questions for the nearest examples; None takes the
+            measured one.
+        limit: how many questions are asked; None asks all.
+
+    Raises:
+        MlxtError: as `read_questions`, `load` and `Asker`.
+    """
+    questions = read_questions(file)
+    examples = read_questions(pool) if pool else questions
+    model, tokenizer = load(run)
+    if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
+        raise RunError("Questions are for models that continue a text, and this run's doesn't.")
+    embed = None
+    if how.pick == "nearest":
+        embed = open_embedder(embedder) if embedder else Embedder(model, tokenizer, "mean")
+    asker = Asker(model, tokenizer, how, examples, embed)
+    if how.chains and not any(one.reasoning for one in examples) and any(shots):
+        asker = asker.with_own_chains(4 * max(shots))
+    return [asker.accuracy(questions[:limit], n) for n in shots]
+
+
+def _shuffled(question: Question, rng: np.random.Generator) -> Question:
+    order = rng.permutation(len(question.choices))
+    return replace(question, choices=tuple(question.choices[i] for i in order))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

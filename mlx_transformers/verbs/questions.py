@@ -1,0 +1,112 @@
+"""Task files of questions: rows with an answer, perhaps choices and a chain of thought."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import RunError
+from ..score.extract import INVALID, Extraction, Normalisation
+
+SAYS = "The answer is"
+AFTER = Extraction(rf"{SAYS}:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", which=-1)
+"""The answer at the end of a chain of thought."""
+LETTERS = "ABCDEFGHIJ"
+SAME = Normalisation((r"\.$", r"(?<=\d),(?=\d)"), ignore_case=True)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a task file.
+
+    Attributes:
+        text: the question.
+        answer: the right answer, one of the choices if there are any.
+        choices: the answers to choose from.
+        reasoning: a chain of thought that ends with the answer.
+    """
+
+    text: str
+    answer: str
+    choices: tuple[str, ...] = ()
+    reasoning: str | None = None
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Return the questions of a JSON Lines file with `question`, `answer` (a text, or the number of
+    a choice), perhaps `choices` and `reasoning`. GSM8K's answers, which end in `#### 7`, are split.
+
+    Raises:
+        RunError: the file or a row can't be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} can't be read: {error}.") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_question(json.loads(line)))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise RunError(
+                    f"{path}, line {number}: a question has 'question' and 'answer' (a text, or "
+                    f"the number of one of 'choices', from 0), and this row doesn't: {error}."
+                ) from None
+    if not found:
+        raise RunError(f"{path} has no question.")
+    return found
+
+
+def _question(row: dict[str, object]) -> Question:
+    choices = row.get("choices") or []
+    if not isinstance(choices, list) or len(choices) > len(LETTERS):
+        raise ValueError(f"'choices' is a list of at most {len(LETTERS)} texts")
+    given, reasoning = row["answer"], row.get("reasoning")
+    if isinstance(given, int) and choices:
+        if not 0 <= given < len(choices):
+            raise ValueError(f"there is no choice {given}")
+        given = choices[given]
+    answer = str(given)
+    if "####" in answer:
+        reasoning, _, answer = answer.rpartition("####")
+    if choices and answer not in choices:
+        raise ValueError(f"{answer!r} is none of the choices")
+    thought = None if reasoning is None else str(reasoning).strip()
+    return Question(str(row["question"]), answer.strip(), tuple(map(str, choices)), thought)
+
+
+def prompt(shots: Sequence[Question], question: Question, *, chains: bool, letters: bool) -> str:
+    """Return the text that ends where the answer begins.
+
+    Args:
+        shots: questions whose answers are shown.
+        question: the one to be answered.
+        chains: whether shots show their chains of thought.
+        letters: whether choices are listed with letters, which are the answers.
+    """
+    told = [_asked(shot, letters) + _answered(shot, chains, letters) + "\n\n" for shot in shots]
+    return "".join(told) + _asked(question, letters)
+
+
+def _asked(question: Question, letters: bool) -> str:
+    listed = zip(LETTERS, question.choices, strict=False)
+    options = [f"{letter}. {choice}\n" for letter, choice in listed] if letters else []
+    return f"Question: {question.text}\n{''.join(options)}Answer:"
+
+
+def _answered(question: Question, chains: bool, letters: bool) -> str:
+    answer = question.answer
+    if letters and question.choices:
+        answer = LETTERS[question.choices.index(answer)]
+    if chains and question.reasoning:
+        return f" {question.reasoning} {SAYS} {answer}."
+    return f" {answer}"
+
+
+def extracted(text: str, *, chains: bool) -> str:
+    """Return the answer of a generated text: what follows `The answer is` in a chain of thought,
+    else the first line."""
+    if chains:
+        return AFTER(text.strip())
+    return text.strip().split("\n")[0].strip() or INVALID

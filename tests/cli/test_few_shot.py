@@ -1,0 +1,126 @@
+"""`mlxt eval --questions`: examples, chains of thought, votes and shuffled choices."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.verbs import few_shot as module
+from mlx_transformers.verbs.few_shot import Asker, FewShot
+from mlx_transformers.verbs.questions import Question, extracted, prompt, read_questions
+
+SUMS = [Question(f"{a}+{a}?", str(2 * a), (), f"{a} twice.") for a in range(8)]
+COLOURS = [Question(f"Colour of {w}?", c, ("red", "blue")) for w, c in
+           (("sky", "blue"), ("blood", "red"), ("sea", "blue"))]  # fmt: skip
+
+
+def asker(how, pool, monkeypatch, answer=None, score=None, embed=None):
+    """An asker whose model answers with `answer(prompt, seed)`, and scores with `score(text)`."""
+    seen = []
+
+    def generate(model, tokenizer, texts, *, seed, **options):
+        seen.extend(texts)
+        return [[SimpleNamespace(text=answer(text, seed))] for text in texts]
+
+    def scores(model, windows):
+        texts = [bytes(window.tokens).decode() for window in windows]
+        seen.extend(texts)
+        return [SimpleNamespace(loglikelihood=score(text)) for text in texts]
+
+    monkeypatch.setattr(module, "generate_batch", generate)
+    monkeypatch.setattr(module, "score_windows", scores)
+    model = SimpleNamespace(max_seq_len=10_000)
+    return Asker(model, ByteTokenizer(), how, pool, embed), seen
+
+
+def test_rows_are_read_in_the_published_forms(tmp_path):
+    file = tmp_path / "q.jsonl"
+    rows = [
+        {"question": "2+2?", "answer": "Two twice.\n#### 4"},
+        {"question": "Sky?", "choices": ["red", "blue"], "answer": 1},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    first, second = read_questions(file)
+    assert (first.answer, first.reasoning) == ("4", "Two twice.")
+    assert (second.answer, second.choices) == ("blue", ("red", "blue"))
+    for bad in ('{"question": "a"}', '{"question": "a", "answer": 5, "choices": ["b"]}', "["):
+        file.write_text(json.dumps(rows[0]) + "\n" + bad)
+        with pytest.raises(RunError, match="line 2"):
+            read_questions(file)
+
+
+def test_prompts_show_examples_before_the_question():
+    text = prompt([SUMS[2]], SUMS[3], chains=True, letters=False)
+    assert text == "Question: 2+2?\nAnswer: 2 twice. The answer is 4.\n\nQuestion: 3+3?\nAnswer:"
+    text = prompt([COLOURS[0]], COLOURS[1], chains=False, letters=True)
+    assert text.startswith("Question: Colour of sky?\nA. red\nB. blue\nAnswer: B\n\n")
+    assert extracted("So. The answer is 3.5. Next", chains=True) == "3.5"
+    assert extracted("no idea", chains=True) == "[invalid]"
+    assert extracted(" 7 \nmore", chains=False) == "7"
+
+
+def test_examples_are_never_the_question_and_accuracy_is_counted(monkeypatch):
+    one, seen = asker(FewShot(), SUMS, monkeypatch, lambda text, seed: " 4\n")
+    point = one.accuracy(SUMS, 3)
+    assert point.accuracy.value == 1 / 8
+    for question, text in zip(SUMS, seen, strict=True):
+        assert (text.count("Question:"), text.count(question.text)) == (4, 1)
+    with pytest.raises(RunError, match="more than 8"):
+        one.accuracy(SUMS, 8)
+
+
+def test_the_nearest_examples_stand_last(monkeypatch):
+    def embed(texts):
+        return np.array([[1.0, int(text[0]) / 10] for text in texts])
+
+    one, seen = asker(FewShot("nearest"), SUMS, monkeypatch, lambda *_: "", embed=embed)
+    one.accuracy(SUMS[7:], 2)
+    assert seen[0].index("5+5") < seen[0].index("6+6") < seen[0].index("7+7")
+
+
+def test_the_most_frequent_of_drawn_answers_counts(monkeypatch):
+    how = FewShot(chains=True, votes=3)
+    drawn = {0: "The answer is 2.", 1: "The answer is 9.", 2: "The answer is 2."}
+    one, seen = asker(how, SUMS, monkeypatch, lambda text, seed: drawn[seed])
+    assert one.accuracy(SUMS[1:2], 0).accuracy.value == 1
+    assert "step by step" in seen[0]
+
+
+def test_own_chains_stay_where_they_reach_the_answer(monkeypatch):
+    bare = [Question(one.text, one.answer) for one in SUMS]
+    one, _ = asker(FewShot(chains=True), bare, monkeypatch, lambda *_: "Hm. The answer is 4.")
+    assert [q.reasoning for q in one.with_own_chains(8)._pool] == ["Hm."]
+    with pytest.raises(RunError, match="None of the model's 2 chains"):
+        one.with_own_chains(2)
+
+
+def test_shuffled_choices_are_answered_by_vote(monkeypatch):
+    def first_letter(text):
+        return float(text.endswith("A"))
+
+    def blue(text):
+        return float(text.endswith("blue"))
+
+    one, _ = asker(FewShot(), COLOURS, monkeypatch, score=blue)
+    assert one.accuracy(COLOURS, 1).accuracy.value == pytest.approx(2 / 3)
+    one, seen = asker(FewShot(shuffles=8), COLOURS, monkeypatch, score=first_letter)
+    one.accuracy(COLOURS, 0)
+    assert {"A. red" in text for text in seen} == {True, False}
+
+
+def test_options_that_do_not_go_together_are_refused(mlxt, home):
+    (home / "q.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    for arguments, words in (
+        (("--questions", "q.jsonl", "--shots", "two"), "e.g. 0,1,2,4,8"),
+        (("--questions", "q.jsonl", "--task", "masked"), "its own options"),
+        (("--questions", "q.jsonl", "--pick", "best"), "random or nearest"),
+        (("--questions", "q.jsonl", "--embedder", "x"), "--pick nearest"),
+        (("--chains",), "give it with them"),
+        (("--shots", "2"), "give one of them"),
+    ):
+        outcome = mlxt("eval", *arguments)
+        assert outcome.code == 1
+        assert words in " ".join(outcome.err.split())
