@@ -1,9 +1,10 @@
 """`mlxt eval`: measure a run on its validation split, at a task, or with the lm-eval harness."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -133,23 +134,16 @@ def evaluate(
         return
     if pool or embedder or chains or (pick, votes, shuffles, seed) != ("random", 1, 0, 0):
         raise RunError(
-            "--pool, --pick, --embedder, --chains, --votes, --shuffles and --seed are for "
-            "--questions: give it with them."
+            "--pool, --pick, --chains and the like are for --questions: give it with them."
         )
     if tasks is not None:
         if set or any(option is not None for option in (task, batches, beams, lengths)):
             raise RunError("--task, --batches, --beams, --lengths and --set don't go with --tasks.")
         numbers = [None] if shots is None else shot_list(shots)
-        for n in numbers:
-            if len(numbers) > 1 and not as_json:
-                print(f"examples in the prompt: {n}")
-            _harness(run, tasks, n, limit, task_folder or [], as_json)
+        _harness(run, tasks, numbers, limit, task_folder or [], as_json)
         return
     if shots is not None or limit is not None or task_folder:
-        raise RunError(
-            "--shots, --limit and --task-folder are for --tasks, the first two for --questions, "
-            "too: give one of them."
-        )
+        raise RunError("--shots and --limit are for --tasks and --questions: give one of them.")
     if task is not None:
         _task(run, task, batches, beams, lengths, as_json, set or [])
         return
@@ -170,7 +164,7 @@ def evaluate(
 def _harness(
     run: str | None,
     tasks: str,
-    shots: int | None,
+    shots: Sequence[int | None],
     limit: int | None,
     folders: list[Path],
     as_json: bool,
@@ -181,10 +175,17 @@ def _harness(
     names = [name.strip() for name in tasks.split(",")]
     if not all(names):
         raise RunError(f"--tasks {tasks}: give names with commas between, e.g. piqa,hellaswag.")
-    found = evaluate_tasks(run, names, shots=shots, limit=limit, folders=folders)
-    if as_json:
-        print(json.dumps(found, default=str))
-        return
+    for n in shots:
+        found = evaluate_tasks(run, names, shots=n, limit=limit, folders=folders)
+        if as_json:
+            print(json.dumps(found if len(shots) == 1 else {"shots": n} | found, default=str))
+            continue
+        if len(shots) > 1:
+            print(f"examples in the prompt: {n}")
+        _show_harness(found)
+
+
+def _show_harness(found: dict[str, Any]) -> None:
     rows = []
     for task, values in found.items():
         for key, value in values.items():
