@@ -25,6 +25,8 @@ p { margin: .3rem 0; } .soft, figcaption span { color: var(--soft); }
 nav a { color: var(--series-0); margin-right: .9rem; white-space: nowrap; }
 .figures { display: grid; gap: 1.2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.figures:has(> figure:only-child) { grid-template-columns: minmax(0, 34rem); }
+.wide + .figures { margin-top: 1.2rem; }
 figure { margin: 0; min-width: 0; max-width: 46rem; } figcaption { font-weight: 600; }
 figcaption span { font-weight: 400; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }

@@ -57,4 +57,4 @@ def phases(plan: Mapping[str, Any]) -> str:
 
 
 def _mib(size: float) -> str:
-    return f"{size / MIB:,.1f} MiB"
+    return f"{size / MIB:,.1f} MiB" if size < GIB else f"{size / GIB:,.2f} GiB"
