@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 RUN := mistral_tiny
 # e.g. make train NAME=short ARGS="--steps 100"
 NAME := $(RUN)
+# A first model in minutes; make train STEPS=1500 trains as long as the ladder does.
+STEPS := 900
 ARGS :=
 # Two test processes share the cores: more BLAS threads than cores wait for each other.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
@@ -14,7 +16,7 @@ PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist workstea
 .PHONY: train test soak check bench docs lock clean
 
 train: $(STAMP)
-	$(BIN)/mlxt train recipes/$(RUN).toml --name $(NAME) --resume auto $(ARGS)
+	$(BIN)/mlxt train recipes/$(RUN).toml --name $(NAME) --resume auto --steps $(STEPS) $(ARGS)
 	$(BIN)/mlxt generate --run runs/$(NAME) --prompt "ROMEO:" --max-tokens 200 --temp 0.5
 
 test: $(STAMP)
