@@ -25,6 +25,10 @@ REFILL = 8
 """Free rows are filled when they are at least this fraction of all: 1 of 8."""
 
 
+WIDTH = 16
+"""Prompts are read in widths that are multiples of this."""
+
+
 @dataclass
 class Completion:
     """The continuation of a prompt.
@@ -91,6 +95,7 @@ class ContinuousEngine:
         self._state: State = {}
         self._token = self._keys = mx.zeros(0)
         self._offset = 0
+        self._prefill = _compiled_prefill(model)
         self._axes = _batch_axes(model)
 
     def complete(
@@ -185,7 +190,9 @@ class ContinuousEngine:
             elif self._waiting:
                 self._owners[row] = self._waiting.popleft()
         known = [self._known(owner) for owner in self._owners]
-        self._offset = max(len(tokens) for tokens in known) - 1
+        longest = max(len(tokens) for tokens in known) - 1
+        fits = _bucket(longest) + self._limit <= self._slots
+        self._offset = _bucket(longest) if fits else longest
         self._state = self._read(known, self._offset)
         self._token = mx.array([tokens[-1] for tokens in known], dtype=mx.int32)
         fresh = [mx.random.key(0 if o is None else self._seeds[o]) for o in self._owners]
@@ -228,6 +235,7 @@ class ContinuousEngine:
     def _read(self, rows: Sequence[list[int]], offset: int) -> State:
         """The state after all tokens of `rows` but the last, which end before column `offset`."""
         width = max(len(tokens) for tokens in rows) - 1
+        width = _bucket(width) if _bucket(width) <= offset else width
         pads = [offset - (len(tokens) - 1) for tokens in rows]
         options: dict[str, Any] = {"pad": mx.array(pads, dtype=mx.int32)}
         if self.model.recompute_beyond is not None:
@@ -237,9 +245,14 @@ class ContinuousEngine:
         filled = [[FILLER] * (width - len(tokens) + 1) + tokens[:-1] for tokens in rows]
         tokens = mx.array(filled, dtype=mx.int32).reshape(len(rows), width)
         for start in range(0, width, CHUNK):
-            _, state = self.model.step(tokens[:, start : start + CHUNK], state)
+            state = self._prefill(tokens[:, start : start + CHUNK], state)
             mx.eval(state)
         return state
+
+
+def _bucket(length: int) -> int:
+    """The next multiple of 16: few widths of prompts are traced."""
+    return -(-length // WIDTH) * WIDTH
 
 
 def _check_fits(model: Decodable, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
@@ -281,6 +294,15 @@ def _written(old: mx.array, new: mx.array, axis: int, places: mx.array) -> mx.ar
     out = mx.array(old)
     out[(*(slice(None),) * axis, places)] = new
     return out
+
+
+def _compiled_prefill(model: Decodable) -> Callable[[mx.array, State], State]:
+    """`(tokens [B, T], state) -> state`, without logits."""
+
+    def prefill(tokens: mx.array, state: State) -> State:
+        return model.step(tokens, state)[1]
+
+    return mx.compile(prefill, inputs=model.state)
 
 
 def _compiled(
