@@ -54,6 +54,9 @@ class Train(Config):
     as in file names. They have no gradient and no optimizer state; checkpoints hold them."""
     ema: float | None = Field(None, gt=0, le=BELOW_ONE)
     """Decay of an exponential moving average (EMA) of the weights; none keeps no average."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the time that steps may take: below 1 the loop pauses after each step, so that the
+    machine stays usable. The result does not change."""
 
     @model_validator(mode="before")
     @classmethod

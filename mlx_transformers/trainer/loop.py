@@ -4,6 +4,7 @@ The loop holds no mathematics and never waits for a metric: metrics stay lazy ar
 callback reads them.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -29,6 +30,15 @@ class Callback(Protocol):
 def arrays(batch: Batch) -> dict[str, mx.array]:
     """Convert a batch to MLX arrays, sorted by name: another order would be another trace."""
     return {name: mx.array(batch[name]) for name in sorted(batch)}
+
+
+LONGEST_PAUSE = 10.0
+"""Seconds; a step that compiles, or a machine that sleeps, should not stop the run for long."""
+
+
+def pause(seconds: float, share: float) -> float:
+    """Return the pause after a step of so many seconds that leaves it `share` of the time."""
+    return min(seconds * (1.0 / share - 1.0), LONGEST_PAUSE)
 
 
 class Trainer:
@@ -62,11 +72,15 @@ class Trainer:
         previous: Metrics | None = None
         with StopSignals() as stop:
             while self.reason is None:
+                began = time.perf_counter()
                 metrics = self.step(self._microbatches(), self.progress.step)
                 mx.async_eval(metrics, self.step.state)
                 if previous is not None:
                     mx.eval(previous)  # One step ahead of the device, never more.
                 previous = metrics
+                if self.config.share < 1.0:
+                    mx.eval(metrics, self.step.state)
+                    time.sleep(pause(time.perf_counter() - began, self.config.share))
                 self._advance(stop)
                 for callback in self.callbacks:
                     callback(self, metrics)

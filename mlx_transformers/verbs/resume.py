@@ -14,7 +14,7 @@ from ..runs.frozen import read_base
 from ..runs.progress import Progress
 
 MUTABLE_KEYS = (
-    *("train.steps", "train.microbatch", "train.recompute"),
+    *("train.steps", "train.share", "train.microbatch", "train.recompute"),
     *("train.shard_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
     *("data.path", "data.valid_path", "data.tokenizer.path"),
