@@ -76,7 +76,8 @@ def _gptq(
         zeros = zeros + 1
     size = len(codes) // len(scales)
     groups = np.arange(len(codes)) // size if index is None else np.array(index).astype(np.int64)
-    return scales[groups] * (codes.astype(np.int32) - zeros[groups])
+    whole: np.ndarray = scales[groups] * (codes.astype(np.int32) - zeros[groups])
+    return whole
 
 
 def _awq(
@@ -87,7 +88,8 @@ def _awq(
         raise ValueError("AWQ files of 4 bits are read")
     codes, zeros = (_in_turn(_codes(each, bits)) for each in (words, zero_words))
     groups = np.arange(len(codes)) // (len(codes) // len(scales))
-    return scales[groups] * (codes - zeros[groups])
+    whole: np.ndarray = scales[groups] * (codes - zeros[groups])
+    return whole
 
 
 def _in_turn(codes: np.ndarray) -> np.ndarray:

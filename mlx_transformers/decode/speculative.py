@@ -86,7 +86,8 @@ class Reader:
         out = np.array(found.astype(mx.float32), np.float64)
         if not np.isfinite(out).all():
             raise RunError("The model's logits are not finite numbers (NaN or infinity).")
-        return out / out.sum(axis=-1, keepdims=True)
+        shares: np.ndarray = out / out.sum(axis=-1, keepdims=True)
+        return shares
 
     def adopt(self) -> None:
         """Keep the state after all tokens that were read last."""

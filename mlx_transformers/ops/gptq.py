@@ -42,10 +42,12 @@ class AffineLevels:
     high: int
 
     def codes(self, column: np.ndarray) -> np.ndarray:
-        return np.clip(np.round(column / self.scale) + self.zero, 0, self.high)
+        codes: np.ndarray = np.clip(np.round(column / self.scale) + self.zero, 0, self.high)
+        return codes
 
     def values(self, codes: np.ndarray) -> np.ndarray:
-        return self.scale * (codes - self.zero)
+        values: np.ndarray = self.scale * (codes - self.zero)
+        return values
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,12 @@ class MlxLevels:
     high: int
 
     def codes(self, column: np.ndarray) -> np.ndarray:
-        return np.clip(np.round((column - self.bias) / self.scale), 0, self.high)
+        codes: np.ndarray = np.clip(np.round((column - self.bias) / self.scale), 0, self.high)
+        return codes
 
     def values(self, codes: np.ndarray) -> np.ndarray:
-        return codes * self.scale + self.bias
+        values: np.ndarray = codes * self.scale + self.bias
+        return values
 
 
 @dataclass(frozen=True)

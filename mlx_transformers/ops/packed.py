@@ -130,4 +130,6 @@ def unpacked_codes(words: mx.array, bits: int) -> np.ndarray:
     data = np.array(words).astype("<u4", copy=False)
     stream = np.unpackbits(data.view(np.uint8), axis=-1, bitorder="little")
     stream = stream.reshape(*stream.shape[:-1], -1, bits)
-    return (stream << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.uint8)
+    places = stream << np.arange(bits, dtype=np.uint8)
+    codes: np.ndarray = places.sum(axis=-1, dtype=np.uint8)
+    return codes

@@ -21,7 +21,8 @@ def resampling_matrix(old: int, new: int, kind: Filter, *, antialias: bool) -> n
     """
     if kind == "nearest":
         places = np.minimum(((np.arange(new) + 0.5 * antialias) * (old / new)), old - 1)
-        return np.eye(old)[places.astype(np.int64)]
+        chosen: np.ndarray = np.eye(old)[places.astype(np.int64)]
+        return chosen
     return _widened(old, new, kind) if antialias else _neighbours(old, new, kind)
 
 
@@ -55,7 +56,8 @@ def _neighbours(old: int, new: int, kind: Filter) -> np.ndarray:
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(0.0, 1 - np.abs(x))
+    height: np.ndarray = np.maximum(0.0, 1 - np.abs(x))
+    return height
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:

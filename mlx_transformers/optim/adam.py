@@ -35,7 +35,7 @@ class AmsGrad(mlx_optim.AdamW):
         v = state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
         largest = state["largest"] = mx.maximum(state["largest"], v)
         root = mx.sqrt(largest / (1 - mx.power(b2, t))) + self.eps
-        step = rate / (1 - mx.power(b1, t)) * m / root
+        step: mx.array = rate / (1 - mx.power(b1, t)) * m / root
         return parameter * (1 - rate * self.weight_decay) - step
 
 

@@ -39,7 +39,7 @@ class LayerwiseAdam(mlx_optim.Adam):
         if self.bias_correction:
             t = self.step.astype(mx.float32)
             m, v = m / (1 - mx.power(b1, t)), v / (1 - mx.power(b2, t))
-        update = m / (mx.sqrt(v) + self.eps) + self.decay * parameter
+        update: mx.array = m / (mx.sqrt(v) + self.eps) + self.decay * parameter
         if not self.trust:
             return parameter - rate * update
         norm, length = mx.linalg.norm(parameter), mx.linalg.norm(update)

@@ -59,7 +59,7 @@ class AveragedAdam(mlx_optim.Optimizer):
         """Return the next point y of one parameter."""
         rate, share = self.learning_rate, self._share
         b1, b2 = self.betas
-        z = state["z"]
+        z: mx.array = state["z"]
         v = state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
         root = mx.sqrt(v / (1 - mx.power(b2, self.step.astype(mx.float32)))) + self.eps
         update = gradient / root + self.decay * parameter

@@ -166,7 +166,7 @@ class RotatedAdam(Rotated):
             state["right"] = kept * state["right"] + (1 - kept) * (g.T @ g)
         v = state["v"] = b2 * state["v"] + (1 - b2) * mx.square(seen)
         root = mx.sqrt(v / (1 - mx.power(b2, t))) + self.eps
-        update = turned / (1 - mx.power(b1, t)) / root
+        update: mx.array = turned / (1 - mx.power(b1, t)) / root
         if "left" in state:
             update = (left @ matrix_of(update) @ right.T).reshape(parameter.shape)
         return (parameter - rate * update) * (1 - rate * self.decay)

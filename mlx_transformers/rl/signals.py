@@ -234,7 +234,7 @@ def token_rewards(scored: Scored) -> np.ndarray:
     """The reward of each token: less the weighted KL everywhere, and at the last counted token the
     sequence's reward, `[N, T]`."""
     counted = scored.counted
-    found = -scored.kl_weight * scored.kl * counted
+    found: np.ndarray = -scored.kl_weight * scored.kl * counted
     last = np.where(counted > 0, np.arange(counted.shape[1]), 0).max(axis=1)
     found[np.arange(len(found)), last] += scored.rewards
     return found.astype(np.float32)

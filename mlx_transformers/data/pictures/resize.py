@@ -38,4 +38,5 @@ def _whole_pass(x: np.ndarray, new: int, kind: Filter) -> np.ndarray:
     weights = resampling_matrix(len(x), new, kind, antialias=True) * (1 << PRECISION)
     whole = np.trunc(weights + np.where(weights < 0, -0.5, 0.5)).astype(np.int64)
     total = (1 << (PRECISION - 1)) + np.tensordot(whole, x.astype(np.int64), axes=(1, 0))
-    return np.clip(total >> PRECISION, 0, 255).astype(np.uint8)
+    levels: np.ndarray = np.clip(total >> PRECISION, 0, 255)
+    return levels.astype(np.uint8)

@@ -29,8 +29,8 @@ def log_mel(samples: np.ndarray, n_mels: int = 80, *, length: int | None = None)
         )
     power = power_spectrum(samples.astype(np.float64))[:-1]
     decades = np.log10(np.maximum(power @ mel_filters(n_mels), 1e-10))
-    decades = np.maximum(decades, decades.max() - 8.0)
-    return ((decades + 4.0) / 4.0).astype(np.float32)
+    scaled: np.ndarray = (np.maximum(decades, decades.max() - 8.0) + 4.0) / 4.0
+    return scaled.astype(np.float32)
 
 
 def power_spectrum(samples: np.ndarray) -> np.ndarray:
@@ -50,7 +50,8 @@ def mel_filters(n_mels: int, rate: int = RATE, window: int = WINDOW) -> np.ndarr
     bins = np.linspace(0.0, rate / 2, window // 2 + 1)[:, None]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangle = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    return np.maximum(0.0, triangle) * (2.0 / (high - low))
+    filters: np.ndarray = np.maximum(0.0, triangle) * (2.0 / (high - low))
+    return filters
 
 
 LINEAR = 200.0 / 3
