@@ -76,7 +76,7 @@ class Residual(nn.Module):
         return self.norm("out", self.skipped(x) + self.scaled(y, ctx))
 
     def added(self, x: BTD, f: Callable[[mx.array], mx.array], ctx: Context) -> BTD:
-        """What the sublayer adds to a stream, `scale · drop(post(f(pre(x))))`."""
+        """The sublayer's term of a stream, `scale · drop(post(f(pre(x))))`."""
         return self.scaled(self.norm("post", f(self.before(x))), ctx)
 
     def skipped(self, x: mx.array) -> mx.array:

@@ -24,7 +24,7 @@ REASONS = {"stop": "stop", "stop string": "stop", "length": "length", "context":
 
 @dataclass
 class Part:
-    """What is added to choice `index`, or its end."""
+    """The part that is added to choice `index`, or its end."""
 
     index: int
     text: str = ""

@@ -29,7 +29,7 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may ask for.
+    """Limits of a client's requests.
 
     Attributes:
         body: bytes of a request.

@@ -1,4 +1,4 @@
-"""The project names no machine: it reads the same, and works the same, on any."""
+"""The project names no machine, and its docstrings begin with the thing or a verb."""
 
 import re
 from pathlib import Path
@@ -29,6 +29,17 @@ def test_no_file_names_a_machine_or_where_it_gets_its_packages() -> None:
         if path != Path(__file__)
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if (found := OF_A_MACHINE.search(line))
+    ]
+    assert not faults
+
+
+def test_no_docstring_begins_with_a_question() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{number}: begin with the thing by its name, or with a verb"
+        for path in FILES
+        if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.match(r' *"""What\b', line)
     ]
     assert not faults
 

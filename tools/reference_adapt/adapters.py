@@ -42,7 +42,7 @@ def logits(base: Published, x: Arrays) -> mx.array:
 
 
 def continued(base: Published, prompts: mx.array, n: int) -> Arrays:
-    """What the model generates greedily, and the logits that each token was taken from."""
+    """The tokens that the model generates greedily, and the logits that each was taken from."""
     model: Any = base.model
     if not isinstance(model, EncoderDecoderModel):
         return generated(model, prompts, n)

@@ -160,7 +160,7 @@ class AdaptedResidual(Wrapper):
         return self.base.norm("out", self.base.skipped(x) + self._adapted(x, y, ctx))
 
     def added(self, x: mx.array, f: Callable[[mx.array], mx.array], ctx: Context) -> mx.array:
-        """What the sublayer and its adapter add to a stream."""
+        """The sum of the sublayer and its adapter, for a stream."""
         return self._adapted(x, self.base.norm("post", f(self.before(x))), ctx)
 
     def _adapted(self, x: mx.array, y: mx.array, ctx: Context) -> mx.array:
