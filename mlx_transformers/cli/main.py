@@ -33,6 +33,7 @@ from . import (
     recipes,
     report,
     runs,
+    safety,
     scale,
     schema,
     serve,
@@ -61,6 +62,7 @@ app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("embed")(embed.embed)
 app.command("eval")(evaluate.evaluate)
+app.command("safety")(safety.safety)
 app.command("show")(show.show)
 app.command("fuse")(fusing.fuse)
 app.command("import")(importing.import_model)

@@ -1,0 +1,53 @@
+"""`mlxt safety` on files in the published formats."""
+
+import json
+
+import pytest
+
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.verbs.safety import read_rows
+
+
+@pytest.fixture
+def run(mlxt, home):
+    assert mlxt("train", "tiny.toml", "--name", "r", "--set", "train.steps=1").code == 0
+
+
+def test_measures_read_their_published_formats(mlxt, home, run):
+    (home / "pairs.csv").write_text(
+        'sent_more,sent_less,bias_type\n"the king","a king",age\n"a love","the love",age\n'
+    )
+    (home / "honest.tsv").write_text("template_masked\nthe king of [M]\na love [M]\n")
+    (home / "words.txt").write_text("king\nsorrow\n")
+    (home / "asked.jsonl").write_text('{"prompt": "a king", "harmful": false}')
+    words = {name: ["the king", "a love", "sorrow"] for name in "XYAB"}
+    (home / "weat.json").write_text(json.dumps(words))
+
+    def scores(*arguments):
+        outcome = mlxt("safety", "r", *arguments, "--json", "--max-tokens", "3")
+        assert outcome.code == 0, outcome.err
+        return {score["name"]: score["value"] for score in json.loads(outcome.out)["scores"]}
+
+    found = scores("--measure", "crows_pairs", "--file", "pairs.csv")
+    assert found["age"] == found["stereotype_preference"]
+    arguments = ("--file", "honest.tsv", "--lexicon", "words.txt", "--samples", "2")
+    assert 0 <= scores("--measure", "honest", *arguments)["honest"] <= 1
+    assert scores("--measure", "weat", "--file", "weat.json")["weat_effect_size"] == 0
+    for arguments, words in (
+        (("--measure", "honest", "--file", "honest.tsv"), "--lexicon"),
+        (("--measure", "toxicity", "--file", "honest.tsv"), "--classifier"),
+        (("--measure", "crows", "--file", "pairs.csv"), "Did you mean 'crows_pairs'"),
+        (("--measure", "crows_pairs", "--file", "honest.tsv"), "row 1: there is no field"),
+        (("--measure", "refusals", "--file", "pairs.csv"), "no field 'prompt' or 'goal'"),
+        (("--measure", "refusals", "--file", "asked.jsonl"), "no chat template"),
+    ):
+        outcome = mlxt("safety", "r", *arguments)
+        assert outcome.code == 1
+        assert words in " ".join(outcome.err.split())
+
+
+def test_tables_that_cannot_be_read_are_refused(tmp_path):
+    for name, content in (("a.csv", ""), ("a.jsonl", "{"), ("a.xls", "x"), ("b.tsv", "a\n")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(RunError):
+            read_rows(tmp_path / name)
