@@ -26,7 +26,7 @@ class Quantize(LayerPacking):
     passes straight through the rounding (Bengio et al. 2013; Jacob et al. 2018).
 
     The weights themselves stay float32; evaluation is that of the rounded model, which `mlxt
-    quantize` with the same bits writes.
+    quantize RUN` with the same bits writes.
     """
 
     layers: tuple[str, ...] = ("*",)

@@ -49,11 +49,11 @@ class OneLayer(LayerPacking):
     """A layer that is packed otherwise."""
 
     path: str
-    """The layer's path, as `mlxt show --modules` lists it."""
+    """The layer's path, as `mlxt show RECIPE --modules` lists it."""
 
 
 class Packed(LayerPacking):
-    """Weights that are stored in few bits, as `mlxt quantize` and `mlxt import` write it.
+    """Weights that are stored in few bits, as `mlxt quantize RUN` and `mlxt import DIR` write it.
 
     They are frozen: train adapters on them, or the plain model.
     """
