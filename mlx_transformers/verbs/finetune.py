@@ -29,7 +29,7 @@ from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.published import read_tokenizer
 from ..layers.adapters.merge import merge
-from ..layers.adapters.weights import plain_weights
+from ..layers.adapters.weights import load_packed, plain_weights
 from ..layers.packed import plain_parameters
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
@@ -177,8 +177,7 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
     """
     start = source.read()
     ours = plain_weights(built.model)
-    theirs = start.stored if built.recipe.packed is not None and start.stored else start.weights
-    taken = take(theirs, ours, (start.model["vocab_size"], built.model.vocab_size))
+    taken = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
     if not taken.whole:
         raise RunError(
             f"No weight of {source.where} has the name and the shape of one of this model's. "
@@ -189,6 +188,8 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
     changes = changed_meaning(start.model, model, ours, [*taken.whole, *taken.rows])
     _check_meaning(source.where, changes, accept_changes, say)
     built.step.train_state.start_from_plain(taken.weights)
+    if built.recipe.packed is not None:
+        load_packed(built.model, start.stored)
     say(taken.sentence(source.where))
 
 

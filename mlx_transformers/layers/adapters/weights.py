@@ -96,6 +96,21 @@ def load_plain(model: nn.Module, weights: Mapping[str, mx.array]) -> None:
             wrapper.start()
 
 
+def load_packed(model: nn.Module, stored: Mapping[str, mx.array]) -> None:
+    """Set the packed arrays of a model that another model packs alike, without rounding again.
+
+    Args:
+        stored: arrays by the names of a plain model; those of other shapes are passed over.
+    """
+    for name, array in tree_flatten(model.parameters()):
+        module, _, leaf = name.rpartition(".")
+        other = stored.get(plain_name(name))
+        if other is None or leaf not in PARTS or not _is_packed(model, module):
+            continue
+        if other.shape == array.shape:
+            module_at(model, module)[leaf] = other.astype(array.dtype)
+
+
 def _own_names(model: nn.Module) -> set[str]:
     added = _added(model)
     trained = {name for name, _ in tree_flatten(model.trainable_parameters())}
