@@ -18,13 +18,15 @@ from mlx.utils import tree_map
 from ..core.errors import RunError
 from ..layers.kinds import State
 from ..models.model import Decodable
-from .engine import CHUNK, FILLER, dtype, slots
+from .engine import CHUNK, FILLER, dtype
 from .sample import NONE, Sampling, sample
 
 REFILL = 8
 """Free rows are filled when they are at least this fraction of all: 1 of 8."""
 
 
+LEAST_SLOTS = 32
+"""Columns of the smallest decode state; a larger one has a power of two, so that few are traced."""
 WIDTH = 16
 """Prompts are read in widths that are multiples of this."""
 
@@ -123,7 +125,8 @@ class ContinuousEngine:
         self._seeds, self._limit, self._ends = seeds, max_tokens, ends
         self._done = [Completion() for _ in prompts]
         longest = max(map(len, prompts), default=0) + max_tokens
-        self._slots = slots(2 * longest, self.model.max_seq_len)
+        room = 1 << (longest + longest // 4 - 1).bit_length()
+        self._slots = min(max(room, LEAST_SLOTS), self.model.max_seq_len)
         self._waiting = deque(range(len(prompts)))
         self._owners: list[int | None] = [None] * self.rows
         for _ in self._decode():
