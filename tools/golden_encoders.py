@@ -16,10 +16,42 @@ REFORMER: dict[str, Any] = {
 """Small sizes of a Reformer, whose hashed layer has exact attention in one chunk."""
 
 EYES = {"image_size": 8, "patch_size": 4}
+TINY = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 
 ENCODERS: dict[str, tuple[Any, ...]] = {
     "clip_text": ("CLIPTextModelWithProjection", {"projection_dim": 12, "eos_token_id": 7}),
     "clip_vision": ("CLIPVisionModel", EYES),
+    "llava": (
+        "LlavaForConditionalGeneration",
+        {
+            "vision_config": {**TINY, **EYES, "model_type": "clip_vision_model"},
+            "text_config": {**TINY, "model_type": "llama", "vocab_size": 32}
+            | {"num_key_value_heads": 2, "max_position_embeddings": 32},
+            "image_token_index": 31,
+            "image_seq_length": 4,
+        },
+    ),
+    "whisper": (
+        "WhisperForConditionalGeneration",
+        {
+            "num_mel_bins": 6,
+            "d_model": 16,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 24,
+            "decoder_ffn_dim": 20,
+            "max_source_positions": 5,
+            "max_target_positions": 12,
+            "decoder_start_token_id": 3,
+        },
+    ),
     "siglip_text": ("SiglipTextModel", {}),
     "siglip_vision": ("SiglipVisionModel", EYES),
     "vit": ("ViTForImageClassification", {**EYES, "num_labels": 3}),

@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT / "tests" / "parity"))
 from draw import draw, tokens  # noqa: E402
 from golden_decoders import DECODERS  # noqa: E402
 from golden_encoders import ENCODERS  # noqa: E402
+from golden_senses import perceived  # noqa: E402
 from golden_training import TRAINED, training  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "parity" / "goldens"
@@ -278,8 +279,8 @@ def as_text(facts: dict[str, Any]) -> str:
 
 def answers(model: Any, name: str) -> dict[str, np.ndarray]:
     """Inputs, and what the model says of them."""
-    if model.main_input_name == "pixel_values":
-        return vision(model)
+    if (arrays := perceived(model)) is not None:
+        return arrays | said(model, **arrays)
     if model.config.is_encoder_decoder:
         return encoder_decoder(model)
     decodes = ("CausalLM", "LMHeadModel", "ModelWithLMHead")
@@ -323,15 +324,6 @@ def encoder(model: Any) -> dict[str, np.ndarray]:
     known = inspect.signature(model.forward).parameters
     found = said(model, **{name: array for name, array in arrays.items() if name in known})
     return arrays | found
-
-
-def vision(model: Any) -> dict[str, np.ndarray]:
-    """A pass over two pictures."""
-    config = model.config
-    side, channels = config.image_size, config.num_channels
-    pixels = np.random.default_rng(1).standard_normal((2, channels, side, side))
-    arrays = {"pixel_values": pixels.astype(np.float32)}
-    return arrays | said(model, **arrays)
 
 
 def encoder_decoder(model: Any) -> dict[str, np.ndarray]:

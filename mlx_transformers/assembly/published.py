@@ -178,14 +178,21 @@ def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:
         raise ConvertError(f"{where}: {n_layers:,} layers don't fit {n_tensors:,} tensors.")
 
 
+def widths(table: Mapping[str, Any]) -> list[Any]:
+    """The widths of a model and of the models within it; None for a model without one."""
+    inner = [value for value in table.values() if isinstance(value, Mapping) and "dim" in value]
+    found = [each for value in inner for each in widths(value)]
+    return [table["dim"], *found] if "dim" in table else found or [None]
+
+
 def build(table: dict[str, Any], where: str, numbers: int) -> Model:
     """Build the module of a `[model]` table for a file with so many numbers in its tensors.
 
     Raises:
         ConvertError: its sizes are none of a model, or far beyond those of the tensors.
     """
-    for key in ("vocab_size", "dim"):
-        size = table.get(key)
+    sizes = [("vocab_size", table.get("vocab_size")), *(("dim", dim) for dim in widths(table))]
+    for key, size in sizes:
         if not isinstance(size, int) or not 0 < size <= max(numbers, MIN_NUMBERS):
             raise ConvertError(
                 f"{where}: {key} = {size} doesn't belong to a file with {numbers:,} numbers."

@@ -8,6 +8,7 @@ from ..data.batches.labeled import Labeled
 from ..data.batches.masked import Masked
 from ..data.batches.packed import Packed
 from ..data.batches.pairs import Pairs
+from ..data.batches.pictures import Pictures
 from ..data.batches.preferences import Preferences
 from ..data.batches.prefix import Prefix
 from ..data.batches.prompts import Prompts
@@ -58,6 +59,7 @@ from ..layers.ffns.moe import Moe
 from ..layers.ffns.product_keys import ProductKeys
 from ..layers.ffns.soft_moe import SoftMoe
 from ..layers.ffns.xielu import Xielu
+from ..layers.frames import Frames
 from ..layers.heads import LmHead, MlmHead, TagHead
 from ..layers.init import FanIn, Normal, Xavier
 from ..layers.kinds import (
@@ -150,9 +152,12 @@ from ..models.model import ModelKind
 from ..models.pair import ReplacedTokenPair
 from ..models.recurrent import Recurrent
 from ..models.recurrent_seq2seq import RecurrentSeq2Seq
+from ..models.speech import Speech
 from ..models.vision import Vision
+from ..models.vlm import Vlm
 from ..objectives.answer import Answer
 from ..objectives.classify import Classify
+from ..objectives.classify_pictures import ClassifyPictures
 from ..objectives.clm import Clm
 from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
@@ -212,10 +217,12 @@ fill(
     Recurrent,
     RecurrentSeq2Seq,
     Vision,
+    Speech,
+    Vlm,
     ReplacedTokenPair,
     of=ModelKind,
 )
-fill("embed", TokenEmbed, Patches, of=EmbedKind)
+fill("embed", TokenEmbed, Patches, Frames, of=EmbedKind)
 fill(
     "scaling",
     LinearScaling,
@@ -255,9 +262,9 @@ fill("adapt", Full, Bottleneck, PrefixAdapter, Prompt, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", EarlyExit, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Ppo, Grpo, Rloo, Reinforce, of=ObjectiveKind)
-fill("objective", Classify, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
+fill("objective", Classify, ClassifyPictures, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
-fill("batch", Pairs, Labeled, Tagged, Answers, Spans, TextPairs)
+fill("batch", Pairs, Labeled, Pictures, Tagged, Answers, Spans, TextPairs)
 fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)

@@ -36,13 +36,16 @@ def outputs(model: Model, inputs: Arrays) -> dict[str, np.ndarray]:
 def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Return logits, a greedy continuation with the KV cache, and logits with left padding."""
     found: dict[str, np.ndarray] = {}
+    given = {"pixels": _pixels(inputs)} if "pixel_values" in inputs else {}
     if "input_ids" in inputs:
         ctx = _padded(inputs.get("attention_mask"))
         if "token_type_ids" in inputs:
             ctx.layout = replace(ctx.layout, types=_tokens(inputs["token_type_ids"]))
-        found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), ctx))
+        found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), ctx, **given))
     if "prompt_ids" in inputs:
-        found |= greedy(model, inputs["prompt_ids"])
+        rows, length = inputs["prompt_ids"].shape
+        state = model.init_state(rows, length + NEW_TOKENS, given=given) if given else None
+        found |= greedy(model, inputs["prompt_ids"], state=state)
     if "lp_input_ids" in inputs:
         ctx = _padded(inputs["lp_attention_mask"], inputs.get("lp_position_ids"))
         found["lp_logits"] = _numpy(model(_tokens(inputs["lp_input_ids"]), ctx))
@@ -113,9 +116,8 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
 
 def vision(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Return the vectors of a picture's patches, and its pooled vector under all its names."""
-    pixels = mx.array(inputs["pixel_values"]).transpose(0, 2, 3, 1)
     ctx = Context()
-    x = model.features(model.embedded({"pixels": pixels}, ctx), ctx)
+    x = model.features(model.embedded({"pixels": _pixels(inputs)}, ctx), ctx)
     found = {"last_hidden_state": x}
     if "pool" in model:
         names = ("logits", "pooler_output", "image_embeds")
@@ -146,17 +148,39 @@ def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
+def speech(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Return the encoder's output, logits of a target, and a greedy target of the same sound, which
+    begins with the token `start_id`."""
+    frames = mx.array(inputs["input_features"]).transpose(0, 2, 1)
+    ctx = Context(memory=model.encode(frames, Context()))
+    found = {
+        "encoder_last_hidden_state": _numpy(ctx.memory),
+        "logits": _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx)),
+    }
+    if "start_id" in inputs:
+        rows = len(frames)
+        state = model.init_state(rows, 1 + NEW_TOKENS, given={"frames": frames})
+        found |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
+    return found
+
+
 BY_TASK: dict[Task, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
     "causal_lm": decoder,
     "encode": encoder,
     "seq2seq": encoder_decoder,
     "see": vision,
+    "listen": speech,
 }
 """The outputs of models by task."""
 
 
 def _tokens(ids: np.ndarray) -> mx.array:
     return mx.array(ids.astype(np.int32))
+
+
+def _pixels(inputs: Arrays) -> mx.array:
+    """Pictures with their channels last, `[B, height, width, channels]`."""
+    return mx.array(inputs["pixel_values"]).transpose(0, 2, 3, 1)
 
 
 def _padded(mask: np.ndarray | None, positions: np.ndarray | None = None) -> Context:

@@ -75,6 +75,7 @@ from .families.jamba import JAMBA
 from .families.led import LED
 from .families.lfm2 import LFM2
 from .families.llama import LLAMA
+from .families.llava import LLAVA
 from .families.longformer import LONGFORMER
 from .families.longt5 import LONGT5
 from .families.mamba import MAMBA
@@ -118,6 +119,7 @@ from .families.switch import SWITCH
 from .families.t5 import MT5, T5, UMT5
 from .families.t5gemma import T5GEMMA
 from .families.vit import DEIT, VIT
+from .families.whisper import WHISPER
 from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
 from .families.xlstm import XLSTM
@@ -199,6 +201,7 @@ FAMILIES: tuple[Family, ...] = (
     JAMBA,
     LFM2,
     LLAMA,
+    LLAVA,
     M2M_100,
     MAMBA,
     MAMBA2,
@@ -258,6 +261,7 @@ FAMILIES: tuple[Family, ...] = (
     UMT5,
     VAULTGEMMA,
     VIT,
+    WHISPER,
     XGLM,
     XLM,
     XLM_ROBERTA,

@@ -78,6 +78,29 @@ class PatchKernel:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """Kernels of convolutions over time, `[out, in, width]` there, `[out, width, in]` here."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [x.transpose(0, 2, 1) if x.ndim > 1 else x for x in theirs]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return self.load(ours)
+
+
+@dataclass(frozen=True)
+class SilentBias:
+    """Keys of attention without a bias there, with one here: it adds the same to every score of a
+    query, so that no weight of a softmax depends on it."""
+
+    def load(self, theirs: Arrays) -> Arrays:
+        return [theirs[0], mx.zeros((len(theirs[0]),), theirs[0].dtype)]
+
+    def save(self, ours: Arrays) -> Arrays:
+        return ours[:1]
+
+
+@dataclass(frozen=True)
 class SplitWithin:
     """One tensor whose rows are those of several, group by group: `sizes` rows of each by turns."""
 

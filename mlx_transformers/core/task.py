@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-Task = Literal["causal_lm", "encode", "seq2seq", "detect_replaced", "see"]
+Task = Literal["causal_lm", "encode", "seq2seq", "detect_replaced", "see", "listen"]
 """Tasks of models: predict the next token, encode a whole text, write a target
-for a source, detect replaced tokens, or encode a picture."""
+for a source, detect replaced tokens, encode a picture, or write what is said."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""

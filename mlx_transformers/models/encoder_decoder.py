@@ -70,6 +70,8 @@ class EncoderDecoderModel(Aligning):
     """`(source [B, S], tokens [B, T], ctx) -> logits [B, T, V]`."""
 
     tasks = EncoderDecoder.tasks
+    source_name: ClassVar[str] = "source"
+    """The array of a batch that the encoder reads."""
 
     def __init__(self, config: EncoderDecoder, vocab_size: int) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class EncoderDecoderModel(Aligning):
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
         """The decoder's input `[B, T, D]` for `tokens`; encodes `source` into `ctx.memory`."""
         ctx.memory_valid = batch.get("source_valid")
-        ctx.memory = self.encode(batch["source"], ctx)
+        ctx.memory = self.encode(batch[self.source_name], ctx)
         return self.decoder.embed_tokens(batch["tokens"], ctx)
 
     def features(self, x: mx.array, ctx: Context) -> mx.array:
@@ -144,7 +146,7 @@ class EncoderDecoderModel(Aligning):
         self.decoder.position.admit(length)
         given = given or {}
         ctx = Context(memory_valid=given.get("source_valid"))
-        memory, memory_valid = self.encode(given["source"], ctx), ctx.memory_valid
+        memory, memory_valid = self.encode(given[self.source_name], ctx), ctx.memory_valid
         blocks = self.decoder.stack.init_state(batch, length, dtype, memory)
         state = {"offset": mx.array(0), "blocks": blocks}
         return state if memory_valid is None else state | {"memory_valid": memory_valid}

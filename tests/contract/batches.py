@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from .suite import Row
+from .suite import Change, Row
 
 TEXT = "".join(
     f"The {n} green bottles hang on a wall. {'One' if n % 3 else 'Another'} falls! Is it late?\n"
@@ -47,6 +47,8 @@ RECORDS = [
         "at": 11,
         "a": f"{n} bottles",
         "b": f"bottles: {n}",
+        "pixels": " ".join(str((n + 5 * i) % 256) for i in range(24)),
+        "negative": " ".join(str(255 - (n + 5 * i) % 256) for i in range(24)),
     }
     for n in range(60)
 ]
@@ -71,6 +73,12 @@ ROWS = [
     Row("batch", "unpaired", {"kind": "unpaired", "label_key": "liked"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
+    Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
+    Row(
+        "batch",
+        "shifted pictures",
+        {"kind": "pictures", "pixels_key": "pixels", "width": 6, "shift": 1},
+    ),
 ]
 
 CHANGES = {
@@ -97,6 +105,13 @@ CHANGES = {
         "target_len": 10,
         "reverse_source": True,
         "start": "end",
+    },
+    "pictures": {
+        "pixels_key": "negative",
+        "label_key": "size",
+        "width": Change(12, row="shifted pictures"),
+        "shift": Change(2, row="shifted pictures"),
+        "channels": Change(3, row="shifted pictures"),
     },
     "labeled": {
         "text_key": "body",

@@ -8,6 +8,11 @@ def embed(name: str, position: str = "none", **fields: object) -> Row:
     return Row("embed", name, config, sees=itself, position={"kind": position})
 
 
+def neighbours(t: int, s: int) -> bool:
+    """Whether a kernel of width 3 at t reads s."""
+    return abs(t - s) <= 1
+
+
 PIXELS = {
     "kind": "patches",
     "size": 1,
@@ -41,10 +46,21 @@ ROWS = [
         position={"kind": "none"},
         steps=False,
     ),
+    Row(
+        "embed",
+        "frames",
+        {"kind": "frames", "n_mels": 1, "strides": [1]},
+        sees=neighbours,
+        position={"kind": "none"},
+        whole=True,
+        pads=False,
+        steps=False,
+    ),
     embed("factorised words", "learned", width=6, project="words", project_bias=True),
 ]
 
 CHANGES = {
+    "frames": {"n_mels": 3, "kernel": 1, "strides": [2], "dropout": 0.5},
     "patches": {
         "size": 3,
         "channels": 3,

@@ -26,7 +26,7 @@ class Reader(nn.Module):
 
     def embedded(self, batch: Any, ctx: Context) -> mx.array:
         ctx.layout = replace(ctx.layout, causal=False)
-        x = self.table[batch["tokens"]]
+        x = self.table[batch["pixels"] if "pixels" in batch else batch["tokens"]]
         return x if ctx.layout.types is None else x + self.types[ctx.layout.types]
 
     def features(self, x: mx.array, ctx: Context) -> mx.array:

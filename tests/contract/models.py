@@ -2,6 +2,7 @@
 
 from . import recurrent
 from .blocks import BLOCK
+from .embeds import PIXELS
 from .ffns import GLU, MLP, MOE, ROUTER
 from .mixers import CROSS, HEADS
 from .suite import DIM, MAX_LEN, Change, Row, everything, last
@@ -98,16 +99,31 @@ VIT = {name: TOWER[name] for name in ("n_layers", "block", "norm")} | {
     "kind": "vision",
     "image_size": [3, 3],
     "dim": 16,
-    "embed": {
-        "kind": "patches",
-        "size": 1,
-        "channels": 1,
-        "class_token": False,
-        "mean": [0.02],
-        "std": [0.02],
-    },
+    "embed": PIXELS,
     "position": {"kind": "grid", "rows": 3, "columns": 3, "prefix": 0},
     "init": LLAMA["init"],
+}
+
+SPEECH = T5 | {
+    "kind": "speech",
+    "encoder": TOWER
+    | {"embed": {"kind": "frames", "n_mels": 3}, "position": {"kind": "learned", "length": 3}},
+}
+
+VLM = {
+    "kind": "vlm",
+    "vision": VIT
+    | {
+        "dim": 12,
+        "n_layers": 1,
+        "norm": {"kind": "none"},
+        "embed": PIXELS | {"class_token": True, "size": 3},
+    }
+    | {"position": {"kind": "none"}},
+    "language": LLAMA,
+    "image_token": 12,
+    "feature_layers": [-1],
+    "drop_class": False,
 }
 
 ROWS = [
@@ -150,6 +166,16 @@ ROWS = [
         "model",
         "learned positions of two",
         T5 | {"decoder": T5["decoder"] | {"position": {"kind": "learned"}}},
+    ),
+    Row("model", "whisper", SPEECH, silent=("k.bias",)),
+    # The patches stay, and with them the places of their tokens.
+    Row(
+        "model",
+        "llava",
+        VLM,
+        sees=lambda t, s: 2 <= s <= t,
+        both=lambda t, s: s >= 2,
+        silent=("k.bias",),
     ),
     Row("model", "two tables", T5 | {"shared": False}),
     Row("model", "reformer", REFORMER, compiled=True),
@@ -211,6 +237,27 @@ CHANGES = {
         "encoder": TOWER,
         "decoder": TOWER | {"n_layers": 1, "block": BLOCK | {"cross": CROSS}},
         "shared": False,
+        "head": {"kind": "lm", "tied": False},
+        "init": {"kind": "xavier"},
+    },
+    "vlm": {
+        "vocab_size": 17,
+        "vision": VLM["vision"] | {"dim": 16},
+        "language": LLAMA | {"n_layers": 1},
+        "image_token": Change(2, result=False),
+        "feature_layers": [0],
+        "drop_class": True,
+        "projector": "linear",
+        "activation": "relu",
+        "bias": False,
+    },
+    "speech": {
+        "dim": 20,
+        "max_seq_len": Change(16, result=False),
+        "vocab_size": 17,
+        "encoder": SPEECH["encoder"] | {"n_layers": 1},
+        "decoder": TOWER | {"n_layers": 1, "block": BLOCK | {"cross": CROSS}},
+        "shared": Change(False, result=False),
         "head": {"kind": "lm", "tied": False},
         "init": {"kind": "xavier"},
     },

@@ -35,6 +35,11 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
     "sentence_order": MASKED | {"types": TYPES, "label": np.array([1, 0, 1])},
     "rtd": MASKED,
     "classify": TYPED | {"label": np.array([2, 0, 1]), "weights": COUNTS},
+    "classify_pictures": {
+        "pixels": _tokens(7),
+        "label": np.array([2, 0, 1]),
+        "weights": COUNTS,
+    },
     "tag": MASKED | {"targets": _rng.integers(0, 3, (3, 7))},
     "answer": TYPED | {"answer": np.array([[1, 3], [0, 0], [2, 2]]), "weights": COUNTS},
     "contrastive": {
@@ -106,6 +111,7 @@ ROWS = [
     Row("objective", "chunk", CLM | {"chunk": 4}),
     Row("objective", "several tokens", {"kind": "multi_token"}),
     Row("objective", "every layer", {"kind": "early_exit"}),
+    Row("objective", "classes of pictures", {"kind": "classify_pictures"}),
     Row("objective", "seq2seq", SEQ2SEQ),
     Row("objective", "prefix", {"kind": "prefix_lm"}),
     Row("objective", "distill", DISTILL),
@@ -196,6 +202,7 @@ CHANGES = {
         "chunk": Change(4, result=False),
     },
     "classify": {"label_smoothing": 0.3},
+    "classify_pictures": {"label_smoothing": 0.3},
     "tag": {},
     "answer": {},
     "contrastive": {"temperature": 0.5, "symmetric": True},

@@ -461,6 +461,41 @@ class OfVision(OfModel):
         self.width = kind.dim
 
 
+class OfSpeech(OfPair):
+    """Text beside a sound that stays the same."""
+
+    def source(self, batch: int) -> mx.array:
+        frames = mx.array(np.random.default_rng(5).standard_normal((1, 6, 3)).astype(np.float32))
+        return mx.broadcast_to(frames, (batch, 6, 3))
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        return self.it.init_state(batch, length, dtype, given={"frames": self.source(batch)})
+
+
+class OfVlm(OfModel):
+    """Text of a language model whose image tokens are patches of pictures that stay the same."""
+
+    def pixels(self, batch: int) -> mx.array:
+        shape = (1, 3, 3, 1)
+        drawn = mx.array(np.random.default_rng(6).standard_normal(shape).astype(np.float32))
+        return mx.broadcast_to(drawn, (batch, *shape[1:]))
+
+    def inputs(self, batch: int = BATCH, length: int = LENGTH, seed: int = 1) -> mx.array:
+        """Tokens of text and, at the front, two image tokens."""
+        tokens = np.array(super().inputs(batch, length, seed)) % 5
+        tokens[:, :2] = self.it.image_token
+        return mx.array(tokens)
+
+    def disturb(self, x: mx.array) -> mx.array:
+        return mx.where(x == self.it.image_token, x, (x + 1) % 5)
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, ctx, self.pixels(len(x)))
+
+    def init_state(self, batch: int, length: int, dtype: mx.Dtype = mx.float32) -> Any:
+        return self.it.init_state(batch, length, dtype, given={"pixels": self.pixels(batch)})
+
+
 class OfPool(Subject):
     """The answer for a sequence, said at each of its places."""
 
@@ -478,7 +513,14 @@ class OfPool(Subject):
 
 
 def of_model(kind: Any, row: Row) -> Subject:
-    subjects = {"seq2seq": OfPair, "detect_replaced": OfElectra, "see": OfVision}
+    subjects = {
+        "seq2seq": OfPair,
+        "detect_replaced": OfElectra,
+        "see": OfVision,
+        "listen": OfSpeech,
+    }
+    if kind.kind == "vlm":
+        return OfVlm(kind, row)
     (task,) = kind.tasks
     return subjects.get(task, OfModel)(kind, row)
 

@@ -24,6 +24,8 @@ OTHERWISE = {
     # numbers that follow from others, written out
     *("n_inner", "ffn_hidden_size", "head_dim", "original_max_position_embeddings"),
     *("ffn_proj_factor", "ffn_round_up_to_multiple_of"),
+    # the configs of the parts
+    *("vision_config", "text_config"),
     # a token of masked training, which no model here has
     "use_mask_token",
     *(

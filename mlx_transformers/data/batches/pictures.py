@@ -1,0 +1,119 @@
+"""Pictures as rows of their numbers, and the class of each."""
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ...core.errors import DataError
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchSetting, Columns
+from ..pieces import Piece, Record
+from ..prepared import Prepared
+from ..records import Records
+from ..shards import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .fields import label, string, with_words
+from .record_kind import RecordKind
+
+LEVELS = 256
+"""Values of a pixel's number."""
+
+
+class Pictures(RecordKind):
+    """Pictures whose pixels are numbers from 0 to 255, row by row, and the class of each.
+
+    `pixels` [B, T] with T = `train.seq_len` numbers a picture, `label` [B], and `weights` [B], 1
+    for a real row, 0 for padding. Class i is the i-th of all labels, sorted.
+    """
+
+    kind: Literal["pictures"] = "pictures"
+    gives: ClassVar[tuple[str, ...]] = ("pixels", "label", "weights")
+
+    pixels_key: str = "text"
+    """Field of the numbers, text with a space between two."""
+    label_key: str = "label"
+    """Field of the label: text, a whole number, or true or false."""
+    width: int | None = Field(None, ge=1)
+    """Numbers of one row of a picture, width times channels, for `shift`."""
+    shift: int = Field(0, ge=0)
+    """Pixels by which pictures are shifted at most in training, in either direction; black moves
+    in. It needs `width`."""
+    channels: int = Field(1, ge=1)
+    """Numbers of a pixel, for `shift`."""
+
+    @model_validator(mode="after")
+    def _shift_has_a_width(self) -> "Pictures":
+        if self.shift and (self.width is None or self.width % self.channels):
+            raise ValueError(
+                "shift needs width, the numbers of a row of a picture: its pixels times channels."
+            )
+        return self
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, 0)
+
+    def cache_key(self) -> dict[str, object]:
+        return super().cache_key() | {"pictures": [self.pixels_key, self.label_key]}
+
+    def accept(self, piece: Piece) -> Piece:
+        keys = (self.pixels_key, self.label_key)
+        piece = with_words(piece, self.kind, keys, (self.pixels_key,))
+        record = piece.record or {}
+        label(record[self.label_key], self.label_key, piece.where)
+        numbers(string(record, self.pixels_key), piece.where)
+        return piece
+
+    def labels(self, record: Record) -> Iterable[str | int]:
+        return (label(record[self.label_key], self.label_key),)
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        pixels = numbers(string(record, self.pixels_key), "a record")
+        return [pixels, [labels[str(label(record[self.label_key], self.label_key))]]]
+
+    def rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
+        records = Records(prepared, split, 2)
+
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
+            pixels, answer = fields
+            if len(pixels) != setting.seq_len:
+                raise DataError(
+                    f"A picture has {len(pixels)} numbers, and train.seq_len is "
+                    f"{setting.seq_len}: set it to height times width times channels."
+                )
+            if train and self.shift and self.width is not None:
+                picture = pixels.reshape(-1, self.width // self.channels, self.channels)
+                pixels = shifted(picture, self.shift, rng).reshape(-1)
+            return {"pixels": pixels, "label": int(answer[0]), "weights": np.float32(1)}
+
+        examples = RecordExamples(records, setting, train=train)
+        return RecordRows(examples, make, {"pixels": [setting.seq_len]}, setting.seed)
+
+
+def shifted(picture: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a picture `[height, width, channels]` moved by up to `most` pixels each way."""
+    down, right = rng.integers(0, 2 * most + 1, 2)
+    height, width = picture.shape[:2]
+    padded = np.pad(picture, ((most, most), (most, most), (0, 0)))
+    return padded[down : down + height, right : right + width]
+
+
+def numbers(text: str, where: str) -> list[int]:
+    """Return the numbers of a picture.
+
+    Raises:
+        DataError: a word is no number from 0 to 255.
+    """
+    words = text.split()
+    for word in words:
+        if not (word.isascii() and word.isdecimal() and int(word) < LEVELS):
+            raise DataError(
+                f"{where or 'A record'}: '{word[:20]}' is no pixel. A picture is text of whole "
+                "numbers from 0 to 255 with a space between two, row by row."
+            )
+    return [int(word) for word in words]
