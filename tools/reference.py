@@ -34,6 +34,7 @@ from reference_adapt import (
     metrics,
     model_form,
     numeric,
+    training,
 )
 from reference_groups import (
     depth,
@@ -95,8 +96,9 @@ def run(folder: Path, out: Path) -> dict[str, Any]:
             values = json_form.run(folder, meta, (*chat.RULES, *metrics.RULES))
             (out / f"{folder.name}.json").write_text(json.dumps(values) + "\n")
             return report(folder, json_form.score(folder, meta, values))
-        if meta.get("form") == "model":
-            got = model_form.run(folder, meta, (*model_form.RULES, *adapters.RULES))
+        if meta.get("form") in ("model", "training"):
+            rules = (*model_form.RULES, *adapters.RULES, *training.RULES)
+            got = model_form.run(folder, meta, rules)
             expected = read_arrays(folder / "expected.safetensors")
             result = model_form.score(meta, got, expected)
         elif "form" in meta:

@@ -36,13 +36,17 @@ def run(folder: Path, meta: dict[str, Any], rules: tuple[ModelRule, ...]) -> Arr
 
 
 def score(meta: dict[str, Any], got: Arrays, expected: Arrays) -> dict[str, Any]:
-    """Which outputs are wrong or missing; floats by their largest absolute difference."""
+    """Which outputs are wrong or missing; floats by their largest difference, where a case says so
+    relative to the largest value expected."""
+    relative = meta.get("compare", "").startswith("relative")
     wrong, differences = [], {}
     for name in meta["outputs"]:
         if name not in got:
             continue
         exact = not mx.issubdtype(expected[name].dtype, mx.floating)
         tolerance = 0.0 if exact else meta["tolerance"]
+        if relative:
+            tolerance *= float(mx.abs(expected[name]).max())
         same = got[name].shape == expected[name].shape
         found = float(mx.abs(got[name] - expected[name]).max()) if same else float("inf")
         differences[name] = {"difference": found, "tolerance": tolerance}
