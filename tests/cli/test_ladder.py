@@ -171,7 +171,7 @@ def test_a_value_at_which_training_fails_is_left_out(home: Path) -> None:
             raise RunError("The weights are not finite.")
         folder = home / step.name
         folder.mkdir()
-        (folder / "log.jsonl").write_text('{"step": 1, "val_loss": 2.0}\n')
+        (folder / "log.jsonl").write_text('{"step": 1, "tokens": 8, "val_loss": 2.0}\n')
         return RunFolder(folder)
 
     best = Best("val_loss", "min")

@@ -84,7 +84,7 @@ def test_a_picture_of_a_run_shows_its_screen_and_loads_nothing(
         report,
         report | {"step": 9, "train_loss": 0.125},
     ]
-    log = "".join(json.dumps(record) + "\n" for record in records)
+    log = "".join(json.dumps({"tokens": 0} | record) + "\n" for record in records)
     (tmp_path / "log.jsonl").write_text(log)
     tool = load_tool("terminal_picture")
     drawn = tool.picture(tmp_path, None)

@@ -139,6 +139,8 @@ CHANGES = {
         "chosen_key": "source",
         "rejected_key": "target",
         "margin_key": "gap",
+        # no text here spells a special token out
+        "special_tokens": Change(True, result=False),
     },
     "prompts": {"prompt_key": "title"},
     "unpaired": {"prompt_key": "title", "completion_key": "body", "label_key": "hated"},

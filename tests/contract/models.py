@@ -202,6 +202,7 @@ CHANGES = {
         "ahead": {"kind": "mtp"},
         "depth": {"kind": "universal"},
         "reversible": "mean",
+        "pool": {"kind": "scalar"},
     },
     "encoder": {
         "dim": 20,

@@ -70,7 +70,8 @@ PAIRS = {
 UNPAIRED = {
     "tokens": PAIRS["chosen"],
     "counted": PAIRS["chosen_counted"],
-    "mismatched": PAIRS["rejected"],
+    # tokens of which the estimate of the KL is not clipped to 0
+    "mismatched": (PAIRS["chosen"] + 1) % 13,
     "mismatched_counted": PAIRS["rejected_counted"],
     "label": np.array([1, 0, 1], np.int32),
     "weights": COUNTS,
@@ -81,9 +82,9 @@ _counted = np.float32(np.arange(8) >= np.array([[2], [5], [3]]))
 POLICY = {
     "tokens": PAIRS["chosen"],
     "counted": _counted,
-    "old_logps": -_rng.random((3, 8)).astype(np.float32) * 5 * _counted,
+    "old_logps": -_rng.random((3, 8)).astype(np.float32) * 9 * _counted,
     "reference_logps": -_rng.random((3, 8)).astype(np.float32) * 5 * _counted,
-    "advantages": _rng.standard_normal((3, 8)).astype(np.float32) * _counted,
+    "advantages": np.float32(np.where(np.arange(8) % 2, -0.5, 1.5) * [[1], [-1], [1]]) * _counted,
     "returns": _rng.standard_normal((3, 8)).astype(np.float32),
     "old_values": _rng.standard_normal((3, 8)).astype(np.float32),
     "reward": np.array([1.0, 0.0, 2.0], np.float32),
@@ -115,6 +116,7 @@ ROWS = [
     Row("objective", "seq2seq", SEQ2SEQ),
     Row("objective", "prefix", {"kind": "prefix_lm"}),
     Row("objective", "distill", DISTILL),
+    Row("objective", "distill by jsd", DISTILL | {"divergence": "jsd"}),
     Row("objective", "dpo", {"kind": "dpo", "reference": "before"}),
     Row("objective", "kto", {"kind": "kto", "reference": "before"}),
     Row("objective", "reward", {"kind": "reward"}),
@@ -199,6 +201,8 @@ CHANGES = {
         "hard": 0.5,
         "soft": 0.5,
         "cosine": 1.0,
+        "divergence": "reverse_kl",
+        "beta": Change(0.2, row="distill by jsd"),
         "chunk": Change(4, result=False),
     },
     "classify": {"label_smoothing": 0.3},

@@ -67,6 +67,6 @@ CHANGES = {
     "sophia_g": DECAY | {"betas": [0.5, 0.9], "rho": 1.0, "eps": 1.0, "every": 1},
     "sophia_h": DECAY | {"betas": [0.5, 0.9], "gamma": 1.0, "eps": 1.0, "every": 1},
     "shampoo": DECAY | {"eps": 0.1, "momentum": 0.5, "decay_rate": 0.9, "every": 2},
-    "soap": DECAY | {"betas": [0.5, 0.9], "factor_decay": 0.5, "eps": 0.1, "every": 2},
+    "soap": DECAY | {"betas": [0.5, 0.9], "factor_decay": 0.5, "eps": 0.1, "every": 1},
     "schedule_free": DECAY | {"betas": [0.5, 0.9], "eps": 0.1, "power": 2.0, "rate_power": 0.5},
 }

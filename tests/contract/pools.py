@@ -12,8 +12,8 @@ ATTENTION = {
 CLASSIFIER = {"kind": "classifier", "n_classes": 3}
 
 
-def pool(name: str, config: dict, sees: object = everything) -> Row:
-    return Row("pool", name, config, sees=sees, whole=True)  # type: ignore[arg-type]
+def pool(name: str, config: dict, sees: object = everything, **facts: object) -> Row:
+    return Row("pool", name, config, sees=sees, whole=True, **facts)  # type: ignore[arg-type]
 
 
 def end(t: int, s: int) -> bool:
@@ -33,8 +33,9 @@ ROWS = [
     pool("scalar", {"kind": "scalar"}, end),
     pool("sentence", {"kind": "sentence"}),
     pool("sentence with a map", {"kind": "sentence", "activation": "tanh", "normalize": False}),
-    pool("sentence of the final", {"kind": "sentence", "reads": "final"}, end),
-    pool("attention", ATTENTION),
+    pool("sentence of the final", {"kind": "sentence", "reads": "final"}, end, pads=False),
+    # a bias of the keys adds the same to every score of the query
+    pool("attention", ATTENTION, silent=("k.bias",)),
     pool("sentence of the first", {"kind": "sentence", "reads": "first"}, first),
 ]
 
