@@ -8,13 +8,16 @@ import numpy as np
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
-def resampling_matrix(old: int, new: int, kind: Filter, *, antialias: bool) -> np.ndarray:
+def resampling_matrix(
+    old: int, new: int, kind: Filter, *, antialias: bool, scale: float | None = None
+) -> np.ndarray:
     """The weights `[new, old]` of a line of `new` samples made of `old` ones.
 
     With `antialias` filters are widened by the reduction and end at the line's ends, as Pillow's
     `resize` and PyTorch's `interpolate(antialias=True)`; a cubic kernel has a = -0.5. Without, they
     read neighbours alone, samples outside the line are its nearest, and a = -0.75, as PyTorch's
-    `interpolate`.
+    `interpolate`. `scale` is the number of old samples between two new ones, without antialiasing;
+    none means `old / new`.
 
     Raises:
         ValueError: the filter needs antialiasing.
@@ -23,7 +26,7 @@ def resampling_matrix(old: int, new: int, kind: Filter, *, antialias: bool) -> n
         places = np.minimum(((np.arange(new) + 0.5 * antialias) * (old / new)), old - 1)
         chosen: np.ndarray = np.eye(old)[places.astype(np.int64)]
         return chosen
-    return _widened(old, new, kind) if antialias else _neighbours(old, new, kind)
+    return _widened(old, new, kind) if antialias else _neighbours(old, new, kind, scale)
 
 
 def _widened(old: int, new: int, kind: Filter) -> np.ndarray:
@@ -40,13 +43,14 @@ def _widened(old: int, new: int, kind: Filter) -> np.ndarray:
     return weights
 
 
-def _neighbours(old: int, new: int, kind: Filter) -> np.ndarray:
+def _neighbours(old: int, new: int, kind: Filter, scale: float | None) -> np.ndarray:
     if kind not in ("bilinear", "bicubic"):
         raise ValueError(f"The filter {kind!r} exists with antialiasing only.")
+    scale = old / new if scale is None else scale
     weights = np.zeros((new, old))
     taps = np.arange(-1, 3)
     for i in range(new):
-        centre = (i + 0.5) * (old / new) - 0.5
+        centre = (i + 0.5) * scale - 0.5
         centre = max(centre, 0.0) if kind == "bilinear" else centre
         left = int(np.floor(centre))
         distance = centre - left - taps

@@ -10,6 +10,7 @@ from mlx_transformers.data.pictures.resize import resize, resize_float
 from mlx_transformers.data.sound.log_mel import RATE, log_mel, mel_filters
 from mlx_transformers.ops.contrastive import clip_losses, pair_logits, siglip_losses
 from mlx_transformers.ops.patches import embed_patches
+from mlx_transformers.ops.resample import resampling_matrix
 from mlx_transformers.ops.rotary import rotate_by
 from mlx_transformers.ops.rotary_grid import grid_angles, multimodal_positions, section_angles
 from reference_groups.case import Arrays, Case, Rule
@@ -116,6 +117,32 @@ def rotary_index(case: Case) -> Arrays:
     return {"position_ids": mx.array(places), "rope_deltas": mx.array(deltas)}
 
 
+def interpolated_positions(case: Case) -> Arrays:
+    """A table of positions of a square grid, resized for pictures of another shape."""
+    options, table = case.options, case.params["position_embeddings"][0]
+    grid, patch = options["grid"], options["patch"]
+    sizes = options["height"] // patch, options["width"] // patch
+    kind, before = options.get("interpolation", "bicubic"), len(table) - grid**2
+    found = {}
+    for name in case.expected:
+        if name.startswith("grad.") or name == "loss":
+            continue
+        antialias, offset = "antialias" in name, 0.1 if "offset" in name else 0.0
+        rows, columns = (
+            mx.array(
+                resampling_matrix(
+                    grid, n, kind, antialias=antialias, scale=grid / (n + offset)
+                ).astype(np.float32)
+            )
+            for n in sizes
+        )
+        cells = table[before:].reshape(grid, grid, -1)
+        cells = (rows @ cells.reshape(grid, -1)).reshape(sizes[0], grid, -1)
+        cells = (columns @ cells).reshape(sizes[0] * sizes[1], -1)
+        found[name] = mx.concatenate([table[:before], cells])[None]
+    return found
+
+
 def whisper(case: Case) -> Arrays:
     """Mel filters, and the features of the clip alone and padded to 30 seconds."""
     n_mels = case.options["n_mels"]
@@ -132,6 +159,7 @@ def whisper(case: Case) -> Arrays:
 RULES = (
     Rule("ClipLoss|SigLipLoss|contrastive loss", contrastive),
     Rule("preprocessing", preprocess),
+    Rule("interpolate_pos_encoding", interpolated_positions),
     Rule("PatchEmbed", patch_embedding),
     Rule("get_rope_index|position indices", rotary_index),
     Rule("M-RoPE|multimodal rotary", rotary_sections),
