@@ -129,7 +129,10 @@ def tables(config: Config) -> Iterator[Any]:
 
 def curve(it: Subject, lengths: list[int], repeats: int) -> dict[str, dict[int, float]]:
     """Milliseconds and MiB of a training pass, and milliseconds of a step of decoding."""
-    mixer: Any = it.kind.build(it.dim)
+    kind = it.kind
+    if "length" in type(kind).model_fields:  # the longest row that the recipe needs
+        kind = kind.model_copy(update={"length": max(lengths)})
+    mixer: Any = kind.build(it.dim)
     try:
         position = it.position.build(it.dim, max(lengths))
     except RecipeError:  # a table of positions that is too short, which no mixer reads
