@@ -50,6 +50,12 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
     return path
 
 
+COLOURS, STYLES = 8, ("-", "--", ":", "-.")
+"""Lines that differ in colour before the next style, and the styles."""
+MOST_INSIDE = 8
+"""Names that fit into a figure; more are listed beside it."""
+
+
 def cost_curves(
     curves: Mapping[str, Mapping[int, float]] | Mapping[str, Mapping[float, float]],
     path: Path,
@@ -70,7 +76,9 @@ def cost_curves(
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         for name, points in curves.items():
-            axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
+            style = STYLES[len(axes.lines) // COLOURS % len(STYLES)]
+            x, y = list(points), list(points.values())
+            axes.plot(x, y, style, marker="o", markersize=3, label=name)
     return path
 
 
@@ -149,7 +157,10 @@ def _named_lines(path: Path, across: str, up: str) -> Iterator[Any]:
         axes.set_xlabel(across)
         axes.set_ylabel(up)
         axes.grid(linewidth=0.6)
-        axes.legend(frameon=False)
+        if len(axes.lines) <= MOST_INSIDE:
+            axes.legend(frameon=False)
+        else:
+            axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
         _write(figure, path)
 
 
