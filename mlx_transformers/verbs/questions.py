@@ -40,9 +40,12 @@ def read_questions(path: Path) -> list[Question]:
         RunError: the file or a row can't be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} can't be read: {error}.") from None
+        # at line feeds alone: U+2028 and its like are characters of a question
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} can't be read as UTF-8 text: {error}.") from None
     found = []
     for number, line in enumerate(lines, 1):
         if line.strip():

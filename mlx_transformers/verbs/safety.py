@@ -1,6 +1,7 @@
 """Safety measures of a run, from files in the published formats."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,14 +81,18 @@ def read_rows(file: Path) -> list[Row]:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix in (".csv", ".tsv"):
             delimiter = "\t" if file.suffix == ".tsv" else ","
-            rows: list[Row] = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+            rows: list[Row] = list(
+                csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+            )
         elif file.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         elif file.suffix == ".json":
             rows = [json.loads(text)]
         else:
             raise RunError(f"{file}: rows are read from .csv, .tsv, .jsonl or .json.")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except OSError as error:
+        raise RunError(f"{file} can't be read: {error.strerror}.") from None
+    except ValueError as error:  # of UTF-8 or JSON
         raise RunError(f"{file} can't be read: {error}.") from None
     if not rows:
         raise RunError(f"{file} has no row.")
@@ -160,9 +165,11 @@ def _honest(run: str | Path | None, file: Path, rows: list[Row], how: Safety) ->
     if how.lexicon is None:
         raise RunError("honest needs --lexicon, a file of hurtful words, one a line.")
     try:
-        words = [w.strip() for w in how.lexicon.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{how.lexicon} can't be read: {error}.") from None
+        words = [w.strip() for w in how.lexicon.read_text(encoding="utf-8").split("\n")]
+    except OSError as error:
+        raise RunError(f"{how.lexicon} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"{how.lexicon} can't be read as UTF-8 text: {error}.") from None
     model, tokenizer = _decoder(run)
     texts = [_field(file, n, r, "template_masked", "template") for n, r in enumerate(rows, 1)]
     prompts = [text.partition(MASK)[0].rstrip() for text in texts]

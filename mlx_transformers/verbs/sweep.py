@@ -170,7 +170,10 @@ def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Can
     for row in rows:
         step = base
         for key, value in zip(keys, row, strict=True):
-            step = with_value(step, key, value)
+            try:
+                step = with_value(step, key, value)
+            except RecipeError as error:
+                raise RecipeError(f"{OPTION} {key}={value}: {error}") from None
         found.append(Candidate(dict(zip(keys, row, strict=True)), step))
     return found
 

@@ -124,3 +124,9 @@ def test_options_that_do_not_go_together_are_refused(mlxt, home):
         outcome = mlxt("eval", *arguments)
         assert outcome.code == 1
         assert words in " ".join(outcome.err.split())
+
+
+def test_a_line_separator_within_a_question_does_not_end_its_row(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "a\u2028b?", "answer": "c"}\n')
+    assert [each.text for each in read_questions(file)] == ["a\u2028b?"]

@@ -51,3 +51,17 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(RunError):
             read_rows(tmp_path / name)
+
+
+def test_line_breaks_within_a_text_do_not_end_its_row(tmp_path):
+    table = tmp_path / "rows.csv"
+    table.write_text('prompt,n\n"two\nlines",1\n"a\u2028b",2\n')
+    assert [row["prompt"] for row in read_rows(table)] == ["two\nlines", "a\u2028b"]
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text('{"prompt": "a\u2028b"}\n')
+    assert read_rows(lines) == [{"prompt": "a\u2028b"}]
+
+
+def test_a_missing_table_is_named_without_numbers_of_the_system(tmp_path):
+    with pytest.raises(RunError, match=r"none\.csv can't be read: No such file or directory\.$"):
+        read_rows(tmp_path / "none.csv")

@@ -37,7 +37,11 @@ def test_a_grid_has_every_combination_and_a_random_search_draws_from_ranges():
     [
         ([Axis("optim.learning_rate", ("1e-4..1e-2",))], sweep.Settings(), "--search random"),
         ([RATES], sweep.Settings("random"), "--samples"),
-        ([Axis("optim.learning_rat", ("1e-3",))], sweep.Settings(), "learning_rate"),
+        (
+            [Axis("optim.learning_rat", ("1e-3",))],
+            sweep.Settings(),
+            "^--over optim.learning_rat=1e-3: ",
+        ),
     ],
 )
 def test_points_that_can_t_be_are_refused_before_training(axes, settings, says):
