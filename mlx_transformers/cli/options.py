@@ -114,3 +114,21 @@ def spelled(sets: list[str] | None, **short: str | float | None) -> list[str]:
 
     given = [alias(key, value) for key, value in short.items() if value is not None]
     return [*(sets or []), *given]
+
+
+ModelSource = Annotated[
+    str,
+    typer.Argument(
+        help="A run or checkpoint, a folder with config.json, or a .gguf.",
+        metavar="SRC",
+        show_default=False,
+    ),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        help="Text for calibration and for measuring the result: a built-in corpus, or a file.",
+        metavar="CORPUS|FILE",
+        show_default="the run's own data",
+    ),
+]

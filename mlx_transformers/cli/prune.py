@@ -5,16 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Runs
+from .options import Calibrate, ModelSource, Runs
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="A run or checkpoint, a folder with config.json, or a .gguf.",
-        metavar="SRC",
-        show_default=False,
-    ),
-]
 Name = Annotated[
     str | None,
     typer.Option(help="The new run's name.", metavar="NAME", show_default="SRC-pruned"),
@@ -55,21 +47,13 @@ Layers = Annotated[
         show_default="all",
     ),
 ]
-Calibrate = Annotated[
-    str | None,
-    typer.Option(
-        help="Text for calibration and for measuring the result: a built-in corpus, or a file.",
-        metavar="CORPUS|FILE",
-        show_default="the run's own data",
-    ),
-]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Write the run even if it is far from its source.")
 ]
 
 
 def prune(
-    source: Source,
+    source: ModelSource,
     name: Name = None,
     method: Method = "magnitude",
     sparsity: Sparsity = None,

@@ -5,16 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Runs
+from .options import Calibrate, ModelSource, Runs
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="A run or checkpoint, a folder with config.json, or a .gguf.",
-        metavar="SRC",
-        show_default=False,
-    ),
-]
 Name = Annotated[
     str | None,
     typer.Option(help="The new run's name.", metavar="NAME", show_default="SRC-METHOD-BITSbit"),
@@ -30,14 +22,6 @@ Method = Annotated[
     typer.Option(
         help="plain, gptq, awq, or mixed: bits by the sensitivity of each layer.",
         metavar="METHOD",
-    ),
-]
-Calibrate = Annotated[
-    str | None,
-    typer.Option(
-        help="Text for calibration and for measuring the result: a built-in corpus, or a file.",
-        metavar="CORPUS|FILE",
-        show_default="the run's own data",
     ),
 ]
 Layer = Annotated[
@@ -67,7 +51,7 @@ Anyway = Annotated[
 
 
 def quantize(
-    source: Source,
+    source: ModelSource,
     name: Name = None,
     bits: Bits = 4,
     group_size: GroupSize = None,

@@ -19,6 +19,15 @@ def image_size(config: HfConfig) -> list[int]:
     return list(given) if isinstance(given, list) else [given, given]
 
 
+ATTENTION_RENAMES = (
+    (r"attention\.q_proj", "attention.attention.query"),
+    (r"attention\.k_proj", "attention.attention.key"),
+    (r"attention\.v_proj", "attention.attention.value"),
+    (r"attention\.o_proj", "attention.output.dense"),
+)
+"""Names of attention in transformers 5 as those in the files of ViT and DINOv2."""
+
+
 def patch_size(config: HfConfig) -> int:
     """Return the side of a patch.
 
@@ -33,7 +42,7 @@ def patch_size(config: HfConfig) -> int:
     return side
 
 
-def eyes(config: HfConfig, *, prefix: int, **embed: Any) -> Table:
+def vision_table(config: HfConfig, *, prefix: int, **embed: Any) -> Table:
     """Return the keys of a vision model's table that say how it reads pictures.
 
     Args:

@@ -4,8 +4,8 @@ norm before its blocks. Defaults are those of `CLIPTextConfig` and `CLIPVisionCo
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, activation, config_writer
-from ..pictures import KEYS as EYES
-from ..pictures import block, eyes, mlp, norm, patch_rows, task
+from ..pictures import KEYS as VISION_KEYS
+from ..pictures import block, mlp, norm, patch_rows, task, vision_table
 from ..rows import BLOCK, Row, rows
 
 TASKS = ("Model", "ModelWithProjection")
@@ -40,7 +40,7 @@ def vision_model(config: HfConfig) -> Table:
     config.ignore("initializer_factor", "tie_word_embeddings", "num_labels")
     around = norm(config)
     pool: Table = {"kind": "sentence", "reads": "first", "norm": around, "normalize": False}
-    return eyes(config, prefix=1, bias=False, norm=around) | {
+    return vision_table(config, prefix=1, bias=False, norm=around) | {
         "dim": config.get("hidden_size"),
         "n_layers": config.get("num_hidden_layers"),
         "block": _block(config),
@@ -140,6 +140,6 @@ CLIP_VISION = Family(
     architecture="CLIPVisionModel",
     model=vision_model,
     weights=vision_weights,
-    config=config_writer({**EYES, **SHARED}, lambda view: placed("CLIPVision", view)),
+    config=config_writer({**VISION_KEYS, **SHARED}, lambda view: placed("CLIPVision", view)),
     renames=((r"^(?!vision_model\.|visual_projection)", "vision_model."),),
 )

@@ -7,8 +7,19 @@ from functools import partial
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
-from ..pictures import KEYS as EYES
-from ..pictures import block, eyes, grid_row, labels, mlp, norm, patch_rows, task, token_rows
+from ..pictures import (
+    ATTENTION_RENAMES,
+    block,
+    grid_row,
+    labels,
+    mlp,
+    norm,
+    patch_rows,
+    task,
+    token_rows,
+    vision_table,
+)
+from ..pictures import KEYS as VISION_KEYS
 from ..rows import BLOCK, Row, rows
 from ..task_heads import n_labels
 from ..transforms import Reshape, Split
@@ -39,7 +50,7 @@ def model(member: Member, config: HfConfig) -> Table:
     config.ignore("num_labels", "tie_word_embeddings")
     rate = float(config.get("hidden_dropout_prob"))
     registers = config.get("num_register_tokens") if member.registers else 0
-    table = eyes(config, prefix=1, registers=registers, dropout=rate)
+    table = vision_table(config, prefix=1, registers=registers, dropout=rate)
     table["position"]["antialias"] = member.registers
     layer = block(
         config,
@@ -120,7 +131,7 @@ def placed(member: Member, view: FlatModel) -> Table:
 
 
 KEYS: dict[str, PathOrFn] = {
-    **EYES,
+    **VISION_KEYS,
     "hidden_dropout_prob": "block.dropout",
     "attention_probs_dropout_prob": "block.mixer.dropout",
     "qkv_bias": "block.mixer.bias",
@@ -140,10 +151,7 @@ def _family(model_type: str, member: Member) -> Family:
         renames=(
             (rf"^(?!{root}|classifier)", root),
             (rf"^{root}layers\.", f"{root}encoder.layer."),
-            (r"attention\.q_proj", "attention.attention.query"),
-            (r"attention\.k_proj", "attention.attention.key"),
-            (r"attention\.v_proj", "attention.attention.value"),
-            (r"attention\.o_proj", "attention.output.dense"),
+            *ATTENTION_RENAMES,
         ),
         spare=(r"\.mask_token$",),
     )

@@ -12,9 +12,9 @@ from .mistral import MISTRAL
 from .qwen2 import QWEN2
 from .siglip import SIGLIP_VISION
 
-EYES = {family.name: family for family in (CLIP_VISION, SIGLIP_VISION)}
+TOWERS = {family.name: family for family in (CLIP_VISION, SIGLIP_VISION)}
 """Vision towers by their `model_type`."""
-VOICES = {family.name: family for family in (LLAMA, MISTRAL, QWEN2)}
+LANGUAGES = {family.name: family for family in (LLAMA, MISTRAL, QWEN2)}
 """Language models by their `model_type`."""
 CLIP_L: Table = {
     "model_type": "clip_vision_model",
@@ -55,22 +55,22 @@ def part(config: HfConfig, key: str, families: dict[str, Family], usual: Table) 
     return Part(family, inner, family.table(inner))
 
 
-def eyes(config: HfConfig) -> Part:
+def tower_of(config: HfConfig) -> Part:
     """Return the vision tower."""
-    found = part(config, "vision_config", EYES, CLIP_L)
+    found = part(config, "vision_config", TOWERS, CLIP_L)
     found.config.ignore("vocab_size")
     return found
 
 
-def voice(config: HfConfig) -> Part:
+def language_of(config: HfConfig) -> Part:
     """Return the language model."""
-    return part(config, "text_config", VOICES, {"model_type": "llama"})
+    return part(config, "text_config", LANGUAGES, {"model_type": "llama"})
 
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a LlavaConfig."""
     config.ignore("image_seq_length", "tie_word_embeddings", "ignore_index", "vocab_size")
-    vision, language = eyes(config).table, voice(config).table
+    vision, language = tower_of(config).table, language_of(config).table
     vision["pool"] = None
     layers = config.get("vision_feature_layer")
     strategy = config.get("vision_feature_select_strategy")
@@ -92,11 +92,11 @@ def model(config: HfConfig) -> Table:
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map."""
-    tower, words = eyes(config), voice(config)
+    tower, language = tower_of(config), language_of(config)
     seen = [row for row in tower.family.weights(tower.config) if "pool." not in str(row.ours)]
     return [
         *under(seen, "vision", "vision_tower"),
-        *under(words.family.weights(words.config), "language", "language_model"),
+        *under(language.family.weights(language.config), "language", "language_model"),
         *rows("{project,project_out}", "multi_modal_projector.{linear_1,linear_2}"),
     ]
 

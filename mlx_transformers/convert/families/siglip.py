@@ -4,8 +4,8 @@ is pooled by attention. Defaults are those of `SiglipTextConfig` and `SiglipVisi
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
-from ..pictures import KEYS as EYES
-from ..pictures import block, eyes, mlp, norm, patch_rows, task
+from ..pictures import KEYS as VISION_KEYS
+from ..pictures import block, mlp, norm, patch_rows, task, vision_table
 from ..rows import Row, rows
 from ..transforms import Reshape, Split
 from .clip import TEXT_KEYS, blocks
@@ -41,7 +41,7 @@ def vision_model(config: HfConfig) -> Table:
     """Return the `[model]` table of a SiglipVisionConfig."""
     config.ignore("tie_word_embeddings", "num_labels")
     task(config, "Model")
-    table = eyes(config, prefix=0) | {
+    table = vision_table(config, prefix=0) | {
         "dim": config.get("hidden_size"),
         "n_layers": config.get("num_hidden_layers"),
         "block": _block(config),
@@ -128,6 +128,6 @@ SIGLIP_VISION = Family(
     architecture="SiglipVisionModel",
     model=vision_model,
     weights=vision_weights,
-    config=config_writer({**EYES, **SHARED}, has_head),
+    config=config_writer({**VISION_KEYS, **SHARED}, has_head),
     renames=((r"^(?!vision_model\.)", "vision_model."),),
 )

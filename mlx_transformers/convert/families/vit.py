@@ -6,8 +6,19 @@ from functools import partial
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
-from ..pictures import KEYS as EYES
-from ..pictures import block, eyes, grid_row, labels, mlp, norm, patch_rows, task, token_rows
+from ..pictures import (
+    ATTENTION_RENAMES,
+    block,
+    grid_row,
+    labels,
+    mlp,
+    norm,
+    patch_rows,
+    task,
+    token_rows,
+    vision_table,
+)
+from ..pictures import KEYS as VISION_KEYS
 from ..rows import BLOCK, Row, rows
 from ..task_heads import n_labels
 
@@ -33,7 +44,7 @@ def model(member: Member, config: HfConfig) -> Table:
     """Return the `[model]` table of a ViTConfig or DeiTConfig."""
     config.ignore("encoder_stride", "num_labels", "tie_word_embeddings")
     rate = float(config.get("hidden_dropout_prob"))
-    table = eyes(config, prefix=member.prefix, dropout=rate)
+    table = vision_table(config, prefix=member.prefix, dropout=rate)
     layer = block(
         config,
         mlp(config, config.get("intermediate_size")),
@@ -96,7 +107,7 @@ def placed(member: Member, view: FlatModel) -> Table:
 
 
 KEYS: dict[str, PathOrFn] = {
-    **EYES,
+    **VISION_KEYS,
     "intermediate_size": "block.ffn.hidden_dim",
     "hidden_dropout_prob": "block.dropout",
     "attention_probs_dropout_prob": "block.mixer.dropout",
@@ -116,10 +127,7 @@ def _family(model_type: str, member: Member) -> Family:
         renames=(
             (rf"^(?!{root}|classifier|cls_classifier|distillation_classifier)", root),
             (rf"^{root}layers\.", f"{root}encoder.layer."),
-            (r"attention\.q_proj", "attention.attention.query"),
-            (r"attention\.k_proj", "attention.attention.key"),
-            (r"attention\.v_proj", "attention.attention.value"),
-            (r"attention\.o_proj", "attention.output.dense"),
+            *ATTENTION_RENAMES,
             (r"(layer\.\d+)\.mlp\.fc1", r"\1.intermediate.dense"),
             (r"(layer\.\d+)\.mlp\.fc2", r"\1.output.dense"),
         ),
