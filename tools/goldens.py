@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "tests" / "parity"))
 from draw import draw, tokens  # noqa: E402
 from golden_decoders import DECODERS  # noqa: E402
 from golden_encoders import ENCODERS  # noqa: E402
-from golden_senses import perceived  # noqa: E402
+from golden_inputs import perceived  # noqa: E402
 from golden_training import TRAINED, training  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "parity" / "goldens"

@@ -1,4 +1,4 @@
-"""How far a changed model is from the one that it was made of, on held-out text."""
+"""Fidelity of a changed model to its source on held-out text: KL divergence and changed argmax."""
 
 import math
 from collections.abc import Sequence

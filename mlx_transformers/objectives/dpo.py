@@ -69,7 +69,7 @@ class Dpo(ChunkedKind):
     loss: PairLoss = "sigmoid"
     """The function of a pair."""
     beta: float = Field(0.1, gt=0)
-    """Strength of the bond to the reference, β."""
+    """Coefficient β of the implicit KL penalty towards the reference policy."""
     length_normalised: bool = False
     """Whether log-probabilities are means over a completion's tokens rather than sums."""
     gamma: float = Field(0.0, ge=0)

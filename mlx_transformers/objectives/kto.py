@@ -44,7 +44,7 @@ class Kto(ChunkedKind):
     loss: Literal["kto", "apo_zero"] = "kto"
     """"apo_zero" compares with zero in place of the KL (D'Oosterlinck et al. 2024)."""
     beta: float = Field(0.1, gt=0)
-    """Strength of the bond to the reference, β."""
+    """Coefficient β of the implicit KL penalty towards the reference policy."""
     desirable: float = Field(1.0, gt=0)
     """Weight of good completions; with n_good and n_bad rows, keep desirable · n_good within 1 to
     4/3 of undesirable · n_bad (section 4.2 of the paper)."""

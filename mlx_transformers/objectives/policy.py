@@ -54,7 +54,7 @@ class Rloo(PolicyKind):
 
     kind: Literal["rloo"] = "rloo"
     clip: float = Field(0.2, gt=0)
-    """How far the ratio may leave 1 before it has no gradient."""
+    """Clip range ε of the ratio: beyond 1 ± ε it has no gradient."""
 
     def build(self) -> "GrpoObjective":
         return GrpoObjective(self, "sum", "sequence", self.clip, self.clip)
@@ -72,9 +72,9 @@ class Grpo(PolicyKind):
     loss: Literal["grpo", "dapo", "dr_grpo", "gspo"] = "grpo"
     """The ratio, and the mean of tokens."""
     clip_low: float = Field(0.2, gt=0)
-    """How far the ratio may fall below 1 before it has no gradient."""
+    """Lower clip range ε of the ratio: below 1 - ε it has no gradient."""
     clip_high: float = Field(0.2, gt=0)
-    """How far the ratio may rise above 1; 0.28 in DAPO."""
+    """Upper clip range ε of the ratio: above 1 + ε it has no gradient; 0.28 in DAPO."""
     delta: float | None = Field(None, gt=1)
     """Bound of the ratio for negative advantages too (two-sided clipping, INTELLECT-2, Prime
     Intellect 2025, equation 3); none means none."""
@@ -100,9 +100,9 @@ class Ppo(PolicyKind):
     requires: ClassVar[tuple[str, ...]] = (*PolicyKind.requires, "returns", "old_values")
     needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"pool": ("scalar",)}
     clip: float = Field(0.2, gt=0)
-    """How far the ratio may leave 1 before it has no gradient."""
+    """Clip range ε of the ratio: beyond 1 ± ε it has no gradient."""
     value_clip: float | None = Field(0.2, gt=0)
-    """How far values may move from those at sampling; none means no bound."""
+    """Clip range of values around those at sampling; none means no clipping."""
     value_weight: float = Field(0.1, gt=0)
     """Weight of the value function's loss."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from .scaling_laws import Array, Optimum, ParametricLaw, PowerLaw
 
 DELTA = 1e-3
-"""Where the Huber loss turns from squares to magnitudes."""
+"""Threshold between the quadratic and the linear part of the Huber loss."""
 GRID: tuple[tuple[float, ...], ...] = (
     (0.0, 5.0, 10.0, 15.0),
     (0.0, 5.0, 10.0, 15.0),

@@ -1,4 +1,4 @@
-"""Inputs of goldens that see or listen: pictures, and spectra of sound."""
+"""Pictures and spectra of sound, as inputs of goldens of vision and speech models."""
 
 from typing import Any
 
