@@ -7,11 +7,9 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field, model_validator
 
 from .adam import Beta
-from .kinds import HIGHEST_RATE, LEAST_EPS, Schedule
+from .kinds import HIGHEST_RATE, Eps, Schedule
 from .optimizer import DecayingOptimizer
 from .schedules import Constant
-
-Positive = Annotated[float, Field(ge=LEAST_EPS)]
 
 
 class Adafactor(DecayingOptimizer):
@@ -29,7 +27,7 @@ class Adafactor(DecayingOptimizer):
     kind: Literal["adafactor"] = "adafactor"
     learning_rate: float | None = Field(default=None, gt=0.0, le=HIGHEST_RATE)  # type: ignore[assignment]
     """Peak learning rate, which `schedule` shapes; none: the paper's relative step."""
-    eps: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1e-30, 1e-3)
+    eps: Annotated[tuple[Eps, Eps], Field(strict=False)] = (1e-30, 1e-3)
     """Added to the squared gradient; smallest scale of a parameter."""
     clip_threshold: float = Field(default=1.0, gt=0.0)
     """Largest root mean square of an update, before the learning rate."""

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.optimizers as mlx_optim
 from pydantic import Field
 
-from .kinds import BELOW_ONE, LEAST_EPS, Schedule
+from .kinds import BELOW_ONE, Eps, Schedule
 from .moments import Moments
 from .optimizer import DecayingOptimizer, Optimizer
 
@@ -51,7 +51,7 @@ class Adam(Moments, Optimizer):
     kind: Literal["adam"] = "adam"
     betas: Betas = (0.9, 0.999)
     """Decay rates of the first and second moment."""
-    eps: float = Field(default=1e-8, ge=LEAST_EPS)
+    eps: Eps = 1e-8
     """Added to the root, so that a gradient of 0 is not divided by 0."""
     amsgrad: bool = False
     """Whether the largest second moment so far takes the place of the present one."""
@@ -76,7 +76,7 @@ class AdamW(Moments, DecayingOptimizer):
     kind: Literal["adamw"] = "adamw"
     betas: Betas = (0.9, 0.999)
     """Decay rates of the first and second moment."""
-    eps: float = Field(default=1e-8, ge=LEAST_EPS)
+    eps: Eps = 1e-8
     """Added to the root, so that a gradient of 0 is not divided by 0."""
     amsgrad: bool = False
     """Whether the largest second moment so far takes the place of the present one."""

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as mlx_optim
+from pydantic import Field
 
 from ..core.tree import Tree
 from ..recipe.config import Kind
@@ -16,8 +17,9 @@ BELOW_ONE = 0.9999999
 """Largest decay rate of an average: from about 0.99999997 on, float32 rounds it to 1."""
 HIGHEST_RATE = 1e4
 """Largest learning rate; any optimizer diverges far below it."""
-LEAST_EPS = 1e-30
-"""Smallest eps of an optimizer: float32 rounds much smaller ones to 0."""
+Eps = Annotated[float, Field(ge=1e-30, le=100.0)]
+"""Constant added to a divisor: float32 rounds much smaller ones to 0, and one far above every
+gradient leaves no update."""
 
 Schedule = Callable[[mx.array], mx.array]
 """Learning rate as a function of the update: an integer scalar from 0 -> a float32 scalar."""

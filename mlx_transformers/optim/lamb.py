@@ -7,7 +7,7 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field
 
 from .adam import Betas
-from .kinds import LEAST_EPS, Schedule
+from .kinds import Eps, Schedule
 from .moments import Moments
 from .optimizer import DecayingOptimizer
 
@@ -63,7 +63,7 @@ class Lamb(Moments, DecayingOptimizer):
     kind: Literal["lamb"] = "lamb"
     betas: Betas = (0.9, 0.999)
     """Decay rates of the first and second moment."""
-    eps: float = Field(default=1e-6, ge=LEAST_EPS)
+    eps: Eps = 1e-6
     """Added to the root, so that a gradient of 0 is not divided by 0."""
     bias_correction: bool = True
     """Whether the moments are corrected for their start at 0."""

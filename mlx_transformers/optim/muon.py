@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
-from .kinds import BELOW_ONE, HIGHEST_RATE, LEAST_EPS, Schedule
+from .kinds import BELOW_ONE, HIGHEST_RATE, Eps, Schedule
 from .layerwise import Shape
 from .moments import Moments
 from .optimizer import DecayingOptimizer, Filter, Group, everything, of_role
@@ -93,7 +93,7 @@ class Muon(Moments, DecayingOptimizer):
     """AdamW's peak learning rate; none: `learning_rate`."""
     rest_betas: Betas = (0.9, 0.999)
     """AdamW's betas."""
-    rest_eps: float = Field(default=1e-8, ge=LEAST_EPS)
+    rest_eps: Eps = 1e-8
     """AdamW's eps."""
 
     @property

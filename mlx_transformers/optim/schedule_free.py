@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ..core.tree import Tree
 from .adam import Betas
-from .kinds import LEAST_EPS, Schedule
+from .kinds import Eps, Schedule
 from .optimizer import DecayingOptimizer
 from .periodic import parameter_paths, parts_of, state_at
 
@@ -108,7 +108,7 @@ class ScheduleFree(DecayingOptimizer):
     kind: Literal["schedule_free"] = "schedule_free"
     betas: Betas = (0.9, 0.999)
     """Weight of the average in y, above 0, and decay rate of the second moment."""
-    eps: float = Field(default=1e-8, ge=LEAST_EPS)
+    eps: Eps = 1e-8
     """Added to the root, so that a gradient of 0 is not divided by 0."""
     power: float = Field(default=0.0, ge=0.0)
     """Exponent of the update's number in the weights of the average."""

@@ -7,7 +7,7 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field
 
 from .adam import Betas
-from .kinds import BELOW_ONE, LEAST_EPS, Schedule
+from .kinds import BELOW_ONE, Eps, Schedule
 from .optimizer import DecayingOptimizer
 from .periodic import Rotated
 
@@ -81,7 +81,7 @@ class Shampoo(DecayingOptimizer):
     """
 
     kind: Literal["shampoo"] = "shampoo"
-    eps: float = Field(default=1e-4, ge=LEAST_EPS)
+    eps: Eps = 1e-4
     """Start of the factors, times the identity."""
     momentum: float = Field(default=0.0, ge=0.0, le=BELOW_ONE)
     """Decay rate of the momentum of preconditioned gradients; 0 has none."""
@@ -188,7 +188,7 @@ class Soap(DecayingOptimizer):
     """Decay rates of the first and second moment."""
     factor_decay: float = Field(default=0.95, ge=0.0, le=BELOW_ONE)
     """Decay rate of the two factors."""
-    eps: float = Field(default=1e-8, ge=LEAST_EPS)
+    eps: Eps = 1e-8
     """Added to the root, so that a gradient of 0 is not divided by 0."""
     every: int = Field(default=10, ge=1)
     """Updates between two moves of the bases."""

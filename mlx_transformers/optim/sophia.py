@@ -15,7 +15,7 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field
 
 from .adam import Betas
-from .kinds import LEAST_EPS, Schedule
+from .kinds import Eps, Schedule
 from .optimizer import DecayingOptimizer
 from .periodic import CurvatureKind, Curved
 
@@ -84,7 +84,7 @@ class SophiaG(Sophia):
     """Decay rates of the momentum and of the curvature."""
     rho: float = Field(default=0.04, gt=0.0)
     """Scale of the curvature; a larger one clips fewer elements."""
-    eps: float = Field(default=1e-15, ge=LEAST_EPS)
+    eps: Eps = 1e-15
     """Added to the scaled curvature."""
 
     @property
@@ -109,7 +109,7 @@ class SophiaH(Sophia):
     """Decay rates of the momentum and of the curvature."""
     gamma: float = Field(default=0.01, gt=0.0)
     """Scale of the curvature; a larger one clips fewer elements."""
-    eps: float = Field(default=1e-12, ge=LEAST_EPS)
+    eps: Eps = 1e-12
     """Smallest scaled curvature."""
 
     @property

@@ -80,8 +80,7 @@ def climb(
     """
     steps = _steps(recipe, sets, first, say)
     best = metric_of([step.recipe for step in steps])
-    folder = root / plain_name(name or f"ladder-{steps[-1].name}", "a ladder", RunError)
-    _check_ladder(folder)
+    folder = _ladder_folder(root, f"ladder-{steps[-1].name}" if name is None else name)
     axis = None if tune is None else parse_tuning(tune)
     if axis is not None:
         check_values(steps, axis)
@@ -138,13 +137,15 @@ def _train(
     return TrainedRung(runs, found)
 
 
-def _check_ladder(folder: Path) -> None:
-    """Refuse a folder with files that no ladder wrote: its tables would be written over them."""
+def _ladder_folder(root: Path, name: str) -> Path:
+    """The folder of a ladder; one with files that no ladder wrote is refused, not written over."""
+    folder = root / plain_name(name, "a ladder", RunError)
     files = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     if files and "ladder.json" not in files:
         raise RunError(
             f"{folder} holds {files[0]}, which no ladder wrote. Give the ladder another --name."
         )
+    return folder
 
 
 def _steps(

@@ -74,6 +74,7 @@ def test_single_skipped_steps_change_nothing_of_a_run(tmp_path, monkeypatch):
     [
         ("optim.learning_rate=inf", "optim.learning_rate"),
         ("optim.learning_rate=nan", "optim.learning_rate"),
+        ("optim.eps=1e30", "optim.eps"),
         ("optim.learning_rate=1e38", "optim.learning_rate"),
         ("optim.weight_decay=1e30", "change their sign"),
         ("optim.weight_decay=inf", "optim.weight_decay"),
