@@ -30,7 +30,7 @@ A line that ends in \\ continues on the next one."""
 Template = Annotated[
     str | None,
     typer.Option(
-        help="The chat template: a Jinja file, chatml, or chatml_tools.",
+        help="The chat template: a Jinja file, chatml, chatml_tools, or tags.",
         metavar="FILE|NAME",
         show_default="the run's own",
     ),
@@ -151,7 +151,7 @@ def _respond(conversation: "Conversation", text: str) -> None:
         if text.startswith("/"):
             _command(conversation, *text.split(maxsplit=1))
         else:
-            _show(conversation.ask(text))
+            show_answer(conversation.ask(text))
     except MlxtError as error:
         report(str(error))
 
@@ -170,7 +170,7 @@ def _command(conversation: "Conversation", command: str, argument: str = "") -> 
         removed = conversation.undo()
         print("There is nothing to undo." if removed is None else f"Removed: {removed}")
     elif command == "/regenerate":
-        _show(conversation.again())
+        show_answer(conversation.again())
     elif command == "/save":
         _save(conversation, argument)
     else:
@@ -180,8 +180,8 @@ def _command(conversation: "Conversation", command: str, argument: str = "") -> 
         report(unknown("command", command, names))
 
 
-def _show(said: "Iterator[Said]") -> None:
-    """Print an answer as it is made; Ctrl-C ends it."""
+def show_answer(said: "Iterator[Said]") -> None:
+    """Print an answer as it is made, and calls of tools to standard error; Ctrl-C ends it."""
     try:
         for one in said:
             if one.dropped:

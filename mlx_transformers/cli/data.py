@@ -1,11 +1,14 @@
-"""`mlxt data list | prepare | inspect`."""
+"""`mlxt data list | prepare | inspect | rows`."""
 
 import json
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Recipe, Sets
+from ..core.errors import RunError
+from .options import AsJson, Recipe, Sets, user_path
 from .preparing import watch
 from .terminal import print_table
 
@@ -105,6 +108,42 @@ def inspect(
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
         _print(found)
+
+
+@app.command("rows")
+def write_rows(
+    recipe: Recipe,
+    to: Annotated[
+        Path,
+        typer.Option(
+            parser=user_path, help="The new .jsonl file.", metavar="FILE", show_default=False
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option(help="The rows to write: train or valid.", metavar="SPLIT")
+    ] = "valid",
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most rows.", metavar="N", show_default="all of them"),
+    ] = None,
+    set: Sets = None,
+) -> None:
+    """Write the rows of a recipe's data to a file, by default those held out: questions for `mlxt
+    eval --questions`, for instance, that no training on the recipe has seen."""
+    from ..assembly.recipe import load_recipe
+    from ..data.inspect import records
+
+    if split not in ("train", "valid"):
+        raise RunError(f"--split {split}: rows are of the split train or valid.")
+    found = islice(records(load_recipe(recipe, set or []).data, split), limit)  # type: ignore[arg-type]
+    try:
+        with open(to, "x", encoding="utf-8") as file:
+            n = sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in found)
+    except FileExistsError:
+        raise RunError(f"{to} exists already. Choose another name.") from None
+    except OSError as error:
+        raise RunError(f"{to} can't be written: {error.strerror}.") from None
+    print(f"Wrote {n:,} rows to {to}.")
 
 
 def _prepared(what: str, sets: list[str]) -> "Prepared":

@@ -19,8 +19,10 @@ from .few_shot import (
     Seed,
     Shuffles,
     Votes,
+    WithTools,
     few_shot,
     shot_list,
+    tool_use,
 )
 from .options import AsJson, Run, Sets
 from .preparing import watch
@@ -119,6 +121,7 @@ def evaluate(
     votes: Votes = 1,
     shuffles: Shuffles = 0,
     seed: Seed = 0,
+    tools: WithTools = False,
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
@@ -126,6 +129,13 @@ def evaluate(
     task on its data (--task); questions of a file with examples in the prompt (--questions); or
     public tasks with the lm-evaluation-harness (--tasks).
     """
+    if tools:
+        alone = (tasks, task, batches, beams, lengths, shots, pool, embedder)
+        changed = (chains, pick, votes, shuffles, seed) != (False, "random", 1, 0, 0)
+        if questions is None or changed or any(o is not None for o in alone):
+            raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
+        tool_use(run, questions, limit, set or [], as_json)
+        return
     if questions is not None:
         if tasks or task or set or any(o is not None for o in (batches, beams, lengths)):
             raise RunError("--questions goes with --shots, --limit and its own options alone.")
@@ -149,10 +159,15 @@ def evaluate(
         return
     if beams is not None or lengths is not None:
         raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
+    _loss(run, batches, set or [], as_json)
+
+
+def _loss(run: str | None, batches: int | None, set: list[str], as_json: bool) -> None:
+    """Print the loss on the validation split, and what is computed with it."""
     from ..verbs.evaluate import evaluate as measure
 
     with watch() as progress:
-        checkpoint, values = measure(run, batches, progress=progress, set=set or [])
+        checkpoint, values = measure(run, batches, progress=progress, set=set)
     if as_json:
         print(json.dumps({"checkpoint": str(checkpoint), **values}))
         return

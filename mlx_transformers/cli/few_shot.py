@@ -58,6 +58,14 @@ Shuffles = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The seed of examples, orders and draws.", metavar="N")]
+WithTools = Annotated[
+    bool,
+    typer.Option(
+        "--tools",
+        help="Ask --questions in conversations, without the tools of [tools] and with them; --set "
+        "tools.calculator=true adds one.",
+    ),
+]
 
 
 def shot_list(text: str) -> list[int]:
@@ -97,3 +105,23 @@ def few_shot(
         for p in points
     ]
     print_table(("examples", "accuracy", "95 % CI"), rows, right=(0, 1))
+
+
+def tool_use(run: str | None, file: Path, limit: int | None, set: list[str], as_json: bool) -> None:
+    """Print the accuracy without tools and with them."""
+    from ..verbs.tool_use import with_and_without_tools
+
+    found = with_and_without_tools(run, file, limit=limit, set=set)
+    if as_json:
+        print(json.dumps([asdict(one) for one in found]))
+        return
+    rows = [
+        (
+            "with" if one.tools else "without",
+            f"{one.accuracy.value:.4f}",
+            f"{one.accuracy.low:.4f} to {one.accuracy.high:.4f}",
+            f"{one.called:.4f}",
+        )
+        for one in found
+    ]
+    print_table(("tools", "accuracy", "95 % CI", "called"), rows, right=(1, 3))

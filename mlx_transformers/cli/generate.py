@@ -39,7 +39,10 @@ from .generate_options import (
     TopK,
     TopP,
     Window,
+    WithTools,
 )
+from .generate_tools import checked, generate_with_tools
+from .options import Sets
 
 
 def generate(
@@ -66,42 +69,42 @@ def generate(
     draft_tokens: DraftTokens = None,
     alignment: AlignmentFile = None,
     batch_size: Rows = 32,
+    tools: WithTools = False,
+    set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue one or more prompts with a trained run, or write the target of a source.
 
-    The text of a single prompt goes to standard output as it is written, without the prompt, and
-    its figures to standard error; several texts are generated together and printed at the end.
-    Ctrl-C ends a text early.
+    The text of a single prompt is printed as it is written, without the prompt, and its figures to
+    standard error; several texts are generated together and printed at the end. Ctrl-C ends a text
+    early. With --tools each prompt is a message that the model answers.
     """
     from ..assembly.saved import load
-    from ..decode.beam import Beams
     from ..decode.sample import Sampling
-    from ..verbs.search import reads_source
 
-    how = Beams(1 if beams is None else beams, alpha=length_penalty)
+    how = _beams(1 if beams is None else beams, length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     exits = _exits(exit_threshold, exit_measure)
     texts = _prompts(prompt or [], prompts)
-    if alignment is not None:
-        _check_picture(alignment, len(texts))
-    with _waiting("Loading the run ..."):
-        model, tokenizer = load(run)
-    if beams is not None or alignment is not None or "causal_lm" not in model.tasks:
-        _check_search(sampling, seed, stop, samples, exits, draft)
-        read = {} if reads_source(model) else {"bos": bos, "special_tokens": special_tokens}
-        options = {"max_tokens": max_tokens, "beams": how, "loaded": (model, tokenizer), **read}
-        _search(run, texts, alignment, as_json, **options)
+    if tools or set:
+        odd = special_tokens or not bos or any((beams, draft, alignment, exits))
+        answered = (max_tokens, sampling, seed, tuple(stop or ()))
+        generate_with_tools(run, texts, answered, samples, checked(tools, set, odd), as_json)
         return
+    _check_picture(alignment, len(texts))
+    with _waiting("Loading the run ..."):
+        loaded = load(run)
     reading = {"bos": bos, "special_tokens": special_tokens}
+    if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
+        _check_search(sampling, seed, stop, samples, exits, draft)
+        _search(run, texts, alignment, as_json, reading, how, loaded, max_tokens)
+        return
     drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    options = drawing | reading
     if _is_alone(len(texts) * samples, as_json, exits, draft or draft_tokens):
-        drafting = _drafting(draft, draft_tokens, exits, tokenizer)
-        _stream(model, tokenizer, texts[0], options | {"exits": exits} | drafting)
+        drafting = {"exits": exits} | _drafting(draft, draft_tokens, exits, loaded[1])
+        _stream(*loaded, texts[0], reading | drawing | drafting)
     else:
-        options |= {"samples": samples, "rows": batch_size}
-        _batch(model, tokenizer, texts, as_json, options)
+        _batch(*loaded, texts, as_json, reading | drawing, samples, batch_size)
 
 
 def _is_alone(n_texts: int, as_json: bool, exits: Any, draft: str | int | None) -> bool:
@@ -173,7 +176,13 @@ def _stream(model: Any, tokenizer: Any, text: str, options: dict[str, Any]) -> N
 
 
 def _batch(
-    model: Any, tokenizer: Any, texts: list[str], as_json: bool, options: dict[str, Any]
+    model: Any,
+    tokenizer: Any,
+    texts: list[str],
+    as_json: bool,
+    options: dict[str, Any],
+    samples: int,
+    rows: int,
 ) -> None:
     """Print all texts of all prompts, each under a line with its number."""
     from ..decode.generate import generate_batch
@@ -184,6 +193,8 @@ def _batch(
             tokenizer,
             texts,
             progress=lambda done, total: show(f"{done:,} of {total:,} texts ..."),
+            samples=samples,
+            rows=rows,
             **options,
         )
     for p, (text, group) in enumerate(zip(texts, found, strict=True), 1):
@@ -205,16 +216,32 @@ def _print_json(**fields: Any) -> None:
     print(json.dumps(fields, ensure_ascii=False))
 
 
+def _beams(n: int, length_penalty: float) -> Any:
+    """The beams of a search.
+
+    Raises:
+        RunError: there is none, or the penalty is out of range.
+    """
+    from ..decode.beam import Beams
+
+    return Beams(n, alpha=length_penalty)
+
+
 def _search(
     run: str | None,
     texts: list[str],
     alignment: Path | None,
     as_json: bool,
-    **how: Any,
+    reading: dict[str, Any],
+    beams: Any,
+    loaded: Any,
+    max_tokens: int,
 ) -> None:
-    """Print the most probable text for each prompt or source."""
-    from ..verbs.search import search
+    """Print the most probable text for each prompt or source; `reading` is how prompts are read."""
+    from ..verbs.search import reads_source, search
 
+    how = {} if reads_source(loaded[0]) else reading
+    how = how | {"beams": beams, "loaded": loaded, "max_tokens": max_tokens}
     find = search if alignment is None else partial(_plotted, alignment)
     for p, text in enumerate(texts, 1):
         with _waiting("Compiling and searching ..."):
@@ -253,8 +280,10 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
     return texts
 
 
-def _check_picture(file: Path, n_texts: int) -> None:
+def _check_picture(file: Path | None, n_texts: int) -> None:
     """Refuse a picture of several texts, of another format, in no folder, or over a file."""
+    if file is None:
+        return
     if n_texts > 1:
         raise RunError("--alignment plots one text: give one --prompt.")
     if file.suffix not in (".svg", ".png"):

@@ -156,3 +156,11 @@ ExitMeasure = Annotated[
         metavar="max_prob|margin|entropy",
     ),
 ]
+WithTools = Annotated[
+    bool,
+    typer.Option(
+        "--tools",
+        help="Take each prompt as a message of the user, and let the model call the tools of "
+        "[tools]; --set tools.calculator=true adds one.",
+    ),
+]

@@ -59,7 +59,36 @@ CHATML_TOOLS = (
 )
 """ChatML with descriptions of tools in the system message and calls of them in JSON."""
 
-TEMPLATES = {"chatml": CHATML, "chatml_tools": CHATML_TOOLS}
+TAGS = (
+    "{%- if tools -%}"
+    "{{- '<tools>' -}}"
+    "{%- for tool in tools -%}"
+    "{{- tool.function.name + '(' + (tool.function.parameters.properties or {}) | join(', ') -}}"
+    "{{- ')' + ('' if loop.last else ' ') -}}"
+    "{%- endfor -%}"
+    "{{- '</tools>\n' -}}"
+    "{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{{- '<' + message.role + '>' -}}"
+    "{%- if message.role == 'assistant' -%}"
+    "{%- generation -%}"
+    "{{- message.content or '' -}}"
+    "{%- for call in message.tool_calls or [] -%}"
+    "{%- set call = call.function if call.function is defined else call -%}"
+    "{{- '<call>' + {'name': call.name, 'arguments': call.arguments} | tojson + '</call>' -}}"
+    "{%- endfor -%}"
+    "{{- '</assistant>' -}}"
+    "{%- endgeneration -%}"
+    "{{- '\n' -}}"
+    "{%- else -%}"
+    "{{- message.content + '</' + message.role + '>\n' -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<assistant>' -}}{%- endif -%}"
+)
+"""Turns between tags and tools by their signatures: short for models that read bytes."""
+
+TEMPLATES = {"chatml": CHATML, "chatml_tools": CHATML_TOOLS, "tags": TAGS}
 """Templates of the project, by name."""
 
 

@@ -1,5 +1,6 @@
 """Reports on corpora and prepared sets, for `mlxt data list` and `mlxt data inspect`."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -9,7 +10,10 @@ import numpy as np
 
 from ..core.cache import cache_folder
 from ..core.errors import DataError
+from .config import Data
 from .corpora.table import CORPORA
+from .data_key import DataKey
+from .pieces import Record
 from .prepared import Prepared
 from .shards import SPLITS, Split
 
@@ -108,6 +112,22 @@ def report(prepared: Prepared, *, n_rows: int = 3, length: int = 64) -> Report:
         splits=[_split_report(prepared, split, n_rows, length) for split in SPLITS],
         packages=manifest["packages"],
     )
+
+
+def records(data: Data, split: Split) -> Iterator[Record]:
+    """Yield the records of a split as their source has them, in its order.
+
+    Raises:
+        DataError: the text is missing, or is no records.
+    """
+    for own, piece in DataKey(data).pieces():
+        if piece.record is None:
+            raise DataError(
+                "The recipe's data is running text, not records: set data.batch.kind to one that "
+                "reads records, such as 'completions' or 'chat'."
+            )
+        if own == split:
+            yield piece.record
 
 
 def _split_report(prepared: Prepared, split: Split, n_rows: int, length: int) -> SplitReport:

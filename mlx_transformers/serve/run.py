@@ -2,7 +2,10 @@
 
 import contextlib
 import ipaddress
+import os
+import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -51,7 +54,15 @@ def serve(
         except KeyboardInterrupt:
             pass
         finally:
-            worker.close()
+            if not worker.close():
+                _leave()
+
+
+def _leave() -> None:
+    """End the process although the model computes, as Ctrl-C ends a program: nothing is unsaved,
+    since the choices of the page are on disk before they are answered."""
+    print("Leaving while the model computes a step.", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -33,8 +33,9 @@ class Question:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Return the questions of a JSON Lines file with `question`, `answer` (a text, or the number of
-    a choice), perhaps `choices` and `reasoning`. GSM8K's answers, which end in `#### 7`, are split.
+    """Return the questions of a JSON Lines file with `question` (or `prompt`), `answer` (a text, or
+    the number of a choice), perhaps `choices` and `reasoning`. GSM8K's answers, which end in
+    `#### 7`, are split.
 
     Raises:
         RunError: the file or a row can't be read.
@@ -53,8 +54,9 @@ def read_questions(path: Path) -> list[Question]:
                 found.append(_question(json.loads(line)))
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise RunError(
-                    f"{path}, line {number}: a question has 'question' and 'answer' (a text, or "
-                    f"the number of one of 'choices', from 0), and this row doesn't: {error}."
+                    f"{path}, line {number}: a row has 'question' (or 'prompt') and 'answer' (a "
+                    f"text, or the number of one of 'choices', from 0), and this one doesn't: "
+                    f"{error}."
                 ) from None
     if not found:
         raise RunError(f"{path} has no question.")
@@ -76,7 +78,8 @@ def _question(row: dict[str, object]) -> Question:
     if choices and answer not in choices:
         raise ValueError(f"{answer!r} is none of the choices")
     thought = None if reasoning is None else str(reasoning).strip()
-    return Question(str(row["question"]), answer.strip(), tuple(map(str, choices)), thought)
+    asked = row["question"] if "question" in row else row["prompt"]
+    return Question(str(asked), answer.strip(), tuple(map(str, choices)), thought)
 
 
 def prompt(shots: Sequence[Question], question: Question, *, chains: bool, letters: bool) -> str:

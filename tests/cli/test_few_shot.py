@@ -5,10 +5,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
+from decode.models import decoder
+from typer.testing import CliRunner
 
+from mlx_transformers.chat.assistant import Assistant, Piece
+from mlx_transformers.chat.calculator import Calculator
+from mlx_transformers.chat.chat_format import ChatFormat
+from mlx_transformers.chat.toolbox import Toolbox
+from mlx_transformers.cli.generate import generate
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.data.chat_template import TAGS, ChatTemplate
+from mlx_transformers.data.corpora.calculator import TOOL
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.verbs import chat as chat_verb
 from mlx_transformers.verbs import few_shot as module
+from mlx_transformers.verbs import tool_use as tool_verb
 from mlx_transformers.verbs.few_shot import Asker, FewShot
 from mlx_transformers.verbs.questions import Question, extracted, prompt, read_questions
 
@@ -130,3 +142,62 @@ def test_a_line_separator_within_a_question_does_not_end_its_row(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"question": "a\u2028b?", "answer": "c"}\n')
     assert [each.text for each in read_questions(file)] == ["a\u2028b?"]
+
+
+CALLING = '<call>{"name": "calculator", "arguments": {"expression": "2*3"}}</call>'
+
+
+class Calling(Assistant):
+    """Calls the calculator where it has one, then repeats the result; guesses 5 otherwise."""
+
+    def stream(self, request):
+        asked = bytes(request.tokens).decode()
+        result = asked.rpartition("<tool>")[2].partition("</tool>")[0]
+        text = result if "<tool>" in asked else CALLING if "<tools>" in asked else "5"
+        yield Piece(text, end="stop")
+
+
+@pytest.fixture
+def calling(monkeypatch):
+    """Runs open as a model that calls; `--set` chooses its tools, as for other runs."""
+    form = ChatFormat(ChatTemplate(TAGS), ByteTokenizer())
+    model = decoder(context=512, vocab_size=256)
+
+    def opened(run, *, set=()):
+        tools = [Calculator()] if "tools.calculator=true" in set else []
+        return Calling(model, ByteTokenizer(), form), Toolbox(tools), "tiny"
+
+    monkeypatch.setattr(chat_verb, "open_assistant", opened)
+    monkeypatch.setattr(tool_verb, "open_assistant", opened)
+
+
+def test_tools_are_measured_without_them_and_with_them(calling, tmp_path):
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "2 times 3", "answer": 6}\n{"prompt": "5", "answer": "5"}\n')
+    assert Toolbox([Calculator()]).schemas() == [TOOL]
+    without, used = tool_verb.with_and_without_tools(None, file, set=["tools.calculator=true"])
+    assert (without.tools, without.accuracy.value, without.called) == (False, 0.5, 0.0)
+    assert (used.tools, used.accuracy.value, used.called) == (True, 0.5, 1.0)
+    with pytest.raises(RunError, match="has no tools"):
+        tool_verb.with_and_without_tools(None, file)
+
+
+def test_generate_answers_messages_with_tools(calling):
+    app = typer.Typer()
+    app.command()(generate)
+    asked = ["--prompt", "2 times 3", "--tools"]
+    result = CliRunner().invoke(app, [*asked, "--set", "tools.calculator=true"])
+    assert result.stdout == "6\n"
+    assert result.stderr == '[calculator {"expression": "2*3"}]\n6\n'
+    result = CliRunner().invoke(app, [*asked, "--set", "tools.calculator=true", "--json"])
+    assert json.loads(result.stdout)["calls"] == [
+        {"name": "calculator", "arguments": {"expression": "2*3"}, "result": "6"}
+    ]
+    for options, words in (
+        (asked, "no tools"),
+        ([*asked, "--beams", "2"], "--beams"),
+        (["--prompt", "a", "--set", "tools.calculator=true"], "give both"),
+    ):
+        error = CliRunner().invoke(app, options).exception
+        assert isinstance(error, RunError)
+        assert words in str(error)

@@ -1,5 +1,6 @@
 """The server, with OpenAI's client, broken bodies, clients that vanish, and the page."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -220,3 +221,24 @@ def test_choices_on_the_page_become_rows_of_preferences(served):
     assert row == {"prompt": prompt, "chosen": f"{hostile}<|im_end|>", "rejected": "no<|im_end|>"}
     (row,) = map(json.loads, file.with_name("preferences-ratings.jsonl").read_text().splitlines())
     assert row == {"prompt": prompt, "completion": "a<|im_end|>", "label": False}
+
+
+def test_closing_a_worker_waits_no_longer_than_its_grace_and_ends_what_waits():
+    release = threading.Event()
+
+    def slow(state):
+        release.wait(30)
+        yield state
+
+    async def ask(worker):
+        return [item async for item in worker.run(slow)]
+
+    async def both():
+        worker = Worker(lambda: 1, waiting=2)
+        asked = [asyncio.create_task(ask(worker)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        idle = worker.close(0.05)
+        release.set()
+        return idle, await asyncio.wait_for(asyncio.gather(*asked), 20), worker.close(20)
+
+    assert asyncio.run(both()) == (False, [[], []], True)

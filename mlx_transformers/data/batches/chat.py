@@ -41,8 +41,8 @@ class Chat(RecordKind):
     tools_key: str = "tools"
     """Field of the functions that may be called; rows may lack it."""
     template: str | None = None
-    """File of a Jinja template, "chatml", or "chatml_tools", which writes calls of tools. Unset:
-    the one published with the tokenizer."""
+    """File of a Jinja template, or "chatml"; "chatml_tools" and "tags" write calls of tools, too.
+    Unset: the one published with the tokenizer."""
     turns: Literal["all", "last", "text"] = "all"
     """Tokens that count: all turns of the assistant, its last one, or every token."""
 

@@ -3,6 +3,7 @@
 from .arithmetic import Arithmetic
 from .bible import BibleFrench, BibleGerman, BibleParaphrases, BibleSpanish
 from .brackets import Brackets
+from .calculator import CalculatorCalls
 from .catalogues import CataloguesFrench
 from .copying import Copy
 from .corpus import Corpus
@@ -53,6 +54,7 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
     Brackets,
     ListOps,
     Arithmetic,
+    CalculatorCalls,
 )
 """Synthetic tasks, which take `data.settings`."""
 
