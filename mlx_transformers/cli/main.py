@@ -41,6 +41,7 @@ from . import (
     sweep,
     train,
     upcycle,
+    verify,
 )
 from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
@@ -80,6 +81,7 @@ app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("profile")(profile.profile)
+app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -15,6 +15,7 @@ from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find
 from . import page
+from .certificates import certificate
 from .curves import MEMORY, by_seed, layers, loss, memory, speed
 from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
@@ -99,6 +100,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     out.add("speed", "Speed and learning rate", speed(runs))
     out.add("memory", "Memory", memory(runs))
     out.add("plan", "Plan against actual", _plan(runs))
+    out.add("certificate", "Certificate", *(_certificate(run, len(runs) == 1) for run in runs))
     if sweep is not None:
         out.add("sweep", "Sweep", sweep_maps(*sweep), sweep_table(*sweep))
     if len(runs) > 1:
@@ -107,6 +109,11 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     out.add("environment", "Environment", _environment(runs))
     out.add("command", "Command", *(_command(run, len(runs) > 1) for run in runs))
     return out
+
+
+def _certificate(run: Run, alone: bool) -> str:
+    found = certificate(run.folder)
+    return found if alone or not found else f"<p>{escape(run.name)}</p>{found}"
 
 
 def _plan(runs: Sequence[Run]) -> str:

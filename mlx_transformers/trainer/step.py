@@ -139,16 +139,28 @@ class Step:
 
     def _computed(self, microbatches: Sequence[Batch], keys: mx.array) -> dict[str, mx.array]:
         """Compute and apply the gradients of all microbatches."""
-        ranks = self.train_state.ranks
-        if len(microbatches) == 1 and ranks.world == 1:
+        if len(microbatches) == 1 and self.train_state.ranks.world == 1:
             fused: dict[str, mx.array] = self._fused(microbatches[0], keys[0])
             return fused
+        return self.apply(self.gradient(microbatches, keys))
+
+    def gradient(self, microbatches: Sequence[Batch], keys: mx.array) -> Tree:
+        """Return gradients, weight and parts of the loss, summed over microbatches and ranks.
+
+        Args:
+            microbatches: the batches of this rank.
+            keys: a PRNG key for each.
+        """
         total = self._first(microbatches[0], keys[0])
         for batch, key in zip(microbatches[1:], keys[1:], strict=True):
             # Evaluated one by one, so that only one microbatch's activations are alive.
             mx.eval(total)
             total = self._more(total, batch, key)
-        metrics: dict[str, mx.array] = self._apply(ranks.all_reduce(total))
+        return self.train_state.ranks.all_reduce(total)
+
+    def apply(self, total: Tree) -> dict[str, mx.array]:
+        """Update the weights by the sums of `gradient`; returns the step's metrics."""
+        metrics: dict[str, mx.array] = self._apply(total)
         return metrics
 
     def _gradients(self, batch: Batch, key: mx.array) -> Tree:

@@ -17,6 +17,7 @@ README = ROOT / "README.md"
 NOT_RUN = {
     "make": "installs the package from the network, then runs a command that is run here",
     "source": "puts what make installed on the PATH",
+    "mlxt verify": "starts processes for half a minute; tests/certify measures its rows",
     "mlxt bench": "measures for three minutes; test_bench.py runs it with less",
     "python tools/bench_": "takes minutes, and compares with packages that are installed for it",
 }

@@ -32,7 +32,8 @@ RANKS = {
     "serve": 8,
     "report": 9,
     "verbs": 10,
-    "cli": 11,
+    "certify": 11,
+    "cli": 12,
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

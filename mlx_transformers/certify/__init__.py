@@ -1,0 +1,1 @@
+"""Measures the promises that are made about every model: `mlxt verify`."""

@@ -1,0 +1,171 @@
+"""Rows about processes: a run that is killed and resumed, and one that two processes share.
+
+Each measurement trains the recipe for a few steps as a user does, with `mlxt train` in processes of
+their own.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..assembly.recipe import Recipe
+from ..core.errors import RunError
+from ..core.tree import Tree
+from ..recipe.toml import to_toml
+from ..runs import checkpoint
+from ..runs.folder import RunFolder
+from .difference import tree_difference, unequal
+from .gradients import check_rows_independent
+from .row import DoesNotApply, Measured, Row
+from .subject import Subject, sizes, tables
+
+STEPS = 4
+SAVED = 2
+"""The step whose checkpoint a killed run leaves."""
+DEADLINE = 600.0
+"""Seconds after which a training of a few steps counts as hung."""
+PACKAGE = Path(__file__).parents[2]
+
+
+@dataclass
+class Trainings:
+    """Short trainings of one recipe, each `mlxt train` in processes of its own.
+
+    Attributes:
+        recipe: the recipe.
+        sets: overrides of all of them.
+        work: the folder of their runs.
+    """
+
+    recipe: Recipe
+    sets: Sequence[str]
+    work: Path
+    started: int = field(default=0, init=False)
+
+    def start(self, name: str, *options: str, **env: str) -> "subprocess.Popen[str]":
+        """Start a training; `finish` waits for it."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        path = self.work / "recipe.toml"
+        path.write_text(to_toml({k: v for k, v in tables(self.recipe).items() if k != "log"}))
+        words = [sys.executable, "-m", "mlx_transformers.cli.main", "train", str(path)]
+        words += ["--name", name, "--runs", str(self.work / "runs"), *options]
+        for each in self.sets:
+            words += ["--set", each]
+        python_path = os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "PYTHONPATH": python_path, "MLX_DISABLE_COMPILE": "1", **env}
+        self.started += 1
+        output = open(self.work / f"output-{self.started}.txt", "w+")  # noqa: SIM115
+        with output:
+            return subprocess.Popen(words, env=env, text=True, stdout=output, stderr=output)
+
+    def finish(self, *processes: "subprocess.Popen[str]") -> None:
+        """Wait for processes that train together.
+
+        Raises:
+            RunError: one failed, or is still there after ten minutes.
+        """
+        end = time.monotonic() + DEADLINE
+        try:
+            codes = [each.wait(max(0.1, end - time.monotonic())) for each in processes]
+        except subprocess.TimeoutExpired:
+            raise RunError("A training of a few steps was not over after ten minutes.") from None
+        finally:
+            for each in processes:
+                each.kill()
+        if any(codes):
+            texts = sorted(self.work.glob("output-*.txt"), key=lambda p: p.stat().st_mtime)
+            said = [p.read_text().strip().splitlines() for p in texts[-len(processes) :]]
+            raise RunError("mlxt train failed: " + " ".join(s[-1] for s in said if s))
+
+    def folder(self, name: str) -> RunFolder:
+        """The run of a training."""
+        return RunFolder(self.work / "runs" / name)
+
+    def last(self, name: str) -> dict[str, Tree]:
+        """The arrays of a training's last checkpoint."""
+        return checkpoint.load(self.folder(name).checkpoints / "last")[0]
+
+
+def resumed(subject: Subject) -> Measured:
+    """Compare a run that was killed after a checkpoint and resumed with one that was not."""
+    short = [*sizes(subject.recipe), f"train.steps={STEPS}", f"checkpoint.every={SAVED}"]
+    runs = Trainings(
+        subject.recipe, [*short, "eval.every=1000", "eval.batches=1"], subject.work / "resumed"
+    )
+    runs.finish(runs.start("whole"))
+    killed = runs.start("killed", "--set", "train.share=0.05")
+    kill_at(killed, runs.folder("killed").checkpoints / f"step-{SAVED:06d}")
+    runs.finish(runs.start("killed", "--resume", "auto"))
+    whole, again = runs.last("whole"), runs.last("killed")
+    return Measured(unequal(whole, again), f"{len(whole)} files of the last checkpoint")
+
+
+def kill_at(process: "subprocess.Popen[str]", place: Path) -> None:
+    """Kill a training as soon as a checkpoint is there.
+
+    Raises:
+        RunError: the training ended before.
+    """
+    end = time.monotonic() + DEADLINE
+    while not place.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    if process.wait() != -signal.SIGKILL:
+        raise RunError("mlxt train ended before it could be killed.")
+
+
+def shared(subject: Subject) -> Measured:
+    """Compare two processes that split every batch with one process."""
+    if subject.plain.step.train_state.carry is not None:
+        raise DoesNotApply("State is carried from batch to batch, which a single process does.")
+    check_rows_independent(subject)
+    # SGD, because others turn the rounding of a gradient that is zero into a step.
+    sets = [*sizes(subject.recipe), *subject.still, "optim={kind='sgd',learning_rate=0.1}"]
+    sets += ["train.steps=2", "checkpoint.every=1000", "eval.every=1000", "eval.batches=1"]
+    runs = Trainings(subject.recipe, sets, subject.work / "shared")
+    runs.finish(runs.start("one"))
+    hosts = runs.work / "hosts.json"
+    hosts.write_text(json.dumps([[address] for address in free_addresses(2)]))
+    ranks = [
+        runs.start("two", MLX_RANK=str(rank), MLX_HOSTFILE=str(hosts), OPENBLAS_NUM_THREADS="1")
+        for rank in range(2)
+    ]
+    runs.finish(*ranks)
+    one, two = (runs.last(name)["model"] for name in ("one", "two"))
+    return Measured(tree_difference(one, two))
+
+
+def free_addresses(n: int) -> list[str]:
+    """Addresses of this machine that nobody listens on."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
+
+
+PROCESSES = (
+    Row(
+        "two processes = one",
+        "Two processes that split every batch train the weights that one does.",
+        "relative difference of the trained weights",
+        1e-5,
+        shared,
+    ),
+    Row(
+        "killed and resumed = whole",
+        "A run that is killed and resumed ends with the bits of one that was not.",
+        "files that differ in a bit",
+        0,
+        resumed,
+    ),
+)
+"""Rows about processes."""

@@ -1,0 +1,187 @@
+"""Every row of a certificate holds on a small model, and breaks when its property is broken."""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_map
+from small import recipe
+
+from mlx_transformers.certify import derived, exported, gradients, processes
+from mlx_transformers.certify.certificate import ROWS, measured
+from mlx_transformers.certify.subject import Subject, subject_of_recipe
+from mlx_transformers.decode.engine import Engine
+from mlx_transformers.models import stack
+from mlx_transformers.models.decoder import DecoderModel
+from mlx_transformers.objectives import clm
+from mlx_transformers.objectives.chunked_loss import ChunkedLoss
+from mlx_transformers.trainer.step import Step
+from mlx_transformers.verbs import export_run
+
+Patch = pytest.MonkeyPatch
+HERE = [row.name for row in ROWS if row.name not in {r.name for r in processes.PROCESSES}]
+ABSENT = {"exported = live in mlx-lm", "exported = live in transformers"}
+"""Rows that need libraries which may not be installed."""
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """A decoder of 16 dimensions."""
+    home = tmp_path_factory.mktemp("certified")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLXT_CACHE", str(home / "cache"))
+        patch.chdir(home)
+        patch.setattr(gradients, "compiling", lambda: True)
+        draw = random.Random(0)
+        words = ("the", "king", "of", "love", "and", "sorrow", "went", "to", "see", "light")
+        (home / "text.txt").write_text(" ".join(draw.choice(words) for _ in range(600)))
+        (home / "tiny.toml").write_text(recipe())
+        made = subject_of_recipe("tiny.toml", ["model.max_seq_len=32"], home)
+        environment = made.folder.path / "environment.json"
+        facts = json.loads(environment.read_text())
+        facts |= {"pruned": {}, "source": str(made.checkpoint)}
+        environment.write_text(json.dumps(facts))
+        yield made
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_row_holds(subject: Subject, name: str) -> None:
+    verdict = measured(next(row for row in ROWS if row.name == name), subject)
+    expected = {"holds", "doesn't apply"} if name in ABSENT else {"holds"}
+    assert verdict.state in expected, verdict
+
+
+def forget_earlier_microbatches(patch: Patch) -> None:
+    patch.setattr(Step, "_accumulate", lambda self, total, *rest: self._gradients(*rest))
+
+
+def attend_across_documents(patch: Patch) -> None:
+    def next_tokens(batch: Any, ctx: Any) -> Any:
+        tokens = batch["tokens"]
+        return tokens[:, :-1], tokens[:, 1:], mx.ones(tokens[:, 1:].shape)
+
+    patch.setattr(clm, "next_tokens", next_tokens)
+
+
+def compute_otherwise_when_eager(patch: Patch) -> None:
+    plain, factor = Step._gradients, [1.0]
+
+    @contextmanager
+    def eager() -> Iterator[None]:
+        factor[0] = 1.01
+        yield
+
+    patch.setattr(gradients, "eager", eager)
+    patch.setattr(Step, "_gradients", lambda *a: tree_map(lambda x: factor[0] * x, plain(*a)))
+
+
+def lose_a_chunk(patch: Patch) -> None:
+    plain = ChunkedLoss.__call__
+
+    def short(self: ChunkedLoss, model: Any, h: Any, targets: Any, weights: Any, ctx: Any) -> Any:
+        if self.chunk == gradients.CHUNK:
+            weights = weights * (mx.arange(weights.shape[1]) >= gradients.CHUNK)
+        return plain(self, model, h, targets, weights, ctx)
+
+    patch.setattr(ChunkedLoss, "__call__", short)
+
+
+def recompute_something_else(patch: Patch) -> None:
+    patch.setattr(stack, "recompute", lambda modules, f: lambda x, *rest: f(1.01 * x, *rest))
+
+
+def cache_the_wrong_token(patch: Patch) -> None:
+    plain = DecoderModel.step
+    patch.setattr(DecoderModel, "step", lambda self, tokens, state: plain(self, 0 * tokens, state))
+
+
+def attend_to_padding(patch: Patch) -> None:
+    plain = Engine.start
+
+    def start(self: Engine, prompts: Any, *rest: Any) -> None:
+        plain(self, prompts, *rest)
+        if len(prompts) > 1:
+            self._pads = [0] * len(prompts)
+            self.cache = self._empty(self._length)
+
+    patch.setattr(Engine, "start", start)
+
+
+def export_other_weights(patch: Patch) -> None:
+    plain = export_run.in_range
+    patch.setattr(export_run, "in_range", lambda *args: 1.01 * plain(*args))
+
+
+def change_the_derived_model(patch: Patch) -> None:
+    plain, seen = derived.load, list[Any]()
+
+    def load(place: Any) -> Any:
+        model, tokenizer = plain(place)
+        if seen:
+            model.update(tree_map(lambda x: 20 * x, model.parameters()))
+        seen.append(place)
+        return model, tokenizer
+
+    patch.setattr(derived, "load", load)
+
+
+BREAKS = {
+    "accumulated = whole batch": forget_earlier_microbatches,
+    "packed = apart": attend_across_documents,
+    "compiled = eager": compute_otherwise_when_eager,
+    "chunked = full loss": lose_a_chunk,
+    "recomputed = stored": recompute_something_else,
+    "cached = uncached": cache_the_wrong_token,
+    "batch of prompts = one by one": attend_to_padding,
+    "exported = live": export_other_weights,
+    "derived = source": change_the_derived_model,
+}
+
+
+def test_every_row_is_broken_on_purpose_somewhere() -> None:
+    assert {*HERE} - {*BREAKS} == ABSENT
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_row_breaks(subject: Subject, name: str, monkeypatch: Patch, tmp_path: Path) -> None:
+    BREAKS[name](monkeypatch)
+    fresh = Subject(subject.folder, subject.checkpoint, tmp_path)
+    row = next(row for row in ROWS if row.name == name)
+    assert measured(row, fresh).state == "broken"
+
+
+@pytest.mark.parametrize("name", [row.name for row in processes.PROCESSES])
+def test_trained_weights_that_differ_break_a_row(
+    subject: Subject, name: str, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    """The processes themselves are started by the long test below."""
+    trees = {"model": {"w": mx.ones(3)}, "optimizer": {"m": mx.ones(3)}}
+    moved = trees | {"model": {"w": 1.001 * mx.ones(3)}}
+    other = {"one": trees, "whole": trees, "two": moved, "killed": moved}
+    monkeypatch.setattr(processes.Trainings, "start", lambda *args, **env: None)
+    monkeypatch.setattr(processes.Trainings, "finish", lambda *args: None)
+    monkeypatch.setattr(processes, "kill_at", lambda *args: None)
+    row = next(row for row in ROWS if row.name == name)
+    fresh = Subject(subject.folder, subject.checkpoint, tmp_path)
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr(processes.Trainings, "last", lambda self, which: other[which])
+    assert measured(row, fresh).state == "broken"
+    monkeypatch.setattr(processes.Trainings, "last", lambda self, which: trees)
+    assert measured(row, fresh).state == "holds"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [row.name for row in processes.PROCESSES])
+def test_processes_are_started_killed_and_compared(subject: Subject, name: str) -> None:
+    verdict = measured(next(row for row in ROWS if row.name == name), subject)
+    assert verdict.state == "holds", verdict
+
+
+def test_a_model_without_logits_is_compared_by_its_vectors(subject: Subject) -> None:
+    model = subject.plain.model
+    assert exported.outputs(model, subject).shape[-1] == model.vocab_size
