@@ -14,6 +14,7 @@ _FACE = {
     "finetune": "verbs.finetune",
     "load": "assembly.saved",
     "generate": "decode.generate",
+    "look": "inside.look",
 }
 """Where the names of the Python face live; each is loaded at its first use."""
 

@@ -26,6 +26,7 @@ from . import (
     grow,
     importing,
     ladder,
+    look,
     plan,
     profile,
     prune,
@@ -79,6 +80,7 @@ app.command("upcycle")(upcycle.upcycle)
 app.command("grow")(grow.grow)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)
+app.command("look")(look.look)
 app.command("compare")(compare.compare)
 app.command("profile")(profile.profile)
 app.command("verify")(verify.verify)

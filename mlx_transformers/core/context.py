@@ -1,8 +1,8 @@
 """The context of a forward pass: inputs and side outputs of layers beside activations."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 
@@ -109,6 +109,40 @@ Sides = dict[str, dict[str, mx.array]]
 """The losses and statistics of a layer: a tree of arrays."""
 
 
+class Observer(Protocol):
+    """Sees arrays inside a forward pass as they arise, and may replace them.
+
+    Names: `layer_input` and `layer_output` `[B, T, D]` of a stack's next layer; within a layer
+    `mixer_input`, `mixer_output`, and `added` `[B, T, D]`, the term of a sublayer in the residual
+    stream; the matrices `attention`, `cross_attention` and `implied` `[B, H, T, S]` by which a
+    mixer weighs its values; `gates [B, T, E]` of experts; `routed [B, T]`, the tokens that a routed
+    block runs on; `steps [B, T]`, the steps of a token before it halts.
+    """
+
+    def see(self, name: str, array: mx.array) -> mx.array:
+        """Return the array itself, or another one to go on with."""
+        ...
+
+
+@dataclass
+class Recording:
+    """An observer that keeps what it sees.
+
+    Attributes:
+        names: those of the arrays to keep; None: all of them.
+        arrays: name and array, in the order of the pass.
+    """
+
+    names: set[str] | None = None
+    arrays: list[tuple[str, mx.array]] = field(default_factory=list)
+
+    def see(self, name: str, array: mx.array) -> mx.array:
+        """Keep an array."""
+        if self.names is None or name in self.names:
+            self.arrays.append((name, array))
+        return array
+
+
 @dataclass
 class Collected:
     """Side outputs that layers leave during a forward pass.
@@ -118,7 +152,7 @@ class Collected:
         pooled: arrays that the layers add up, by the number E of experts: coefficient times load,
             mean probability, and 1, of routers balanced over all layers together `[3, E]`.
         stats: statistics for the log by name, without gradients.
-        alignments: if a list, each cross attention appends its weights `[B, H, T, S]`.
+        observer: sees arrays inside the pass, of evaluation alone; None: nobody looks.
         layers: if a list, the stack appends the output `[B, T, D]` of each layer.
         carried: state of a recurrent model before the first token, replaced by that after the
             last; None starts from zeros and leaves nothing.
@@ -127,7 +161,7 @@ class Collected:
     aux: dict[str, mx.array] = field(default_factory=dict)
     pooled: dict[str, mx.array] = field(default_factory=dict)
     stats: dict[str, mx.array] = field(default_factory=dict)
-    alignments: list[mx.array] | None = None
+    observer: Observer | None = None
     layers: list[mx.array] | None = None
     carried: Any = None
 
@@ -148,6 +182,25 @@ class Collected:
     def add_stat(self, name: str, value: mx.array) -> None:
         """Record a statistic for the log; names are unique within a forward pass."""
         self.stats[name] = mx.stop_gradient(value)
+
+    def seen(self, name: str, array: mx.array) -> mx.array:
+        """Show an array to the observer, if there is one; returns the array to go on with."""
+        return array if self.observer is None else self.observer.see(name, array)
+
+    def show_weights(
+        self, name: str, mix: Callable[[mx.array], mx.array], values: mx.array
+    ) -> None:
+        """Show the matrix by which a mixer weighs its values, if somebody looks.
+
+        Args:
+            name: that of the matrix.
+            mix: the mixer's output `[B, H, T, V]` as a linear function of its values.
+            values: `[B, G, S, V]`, for their shape. The output for unit vectors is the matrix.
+        """
+        if self.observer is not None:
+            *heads, size, _ = values.shape
+            units = mx.broadcast_to(mx.eye(size, dtype=values.dtype), (*heads, size, size))
+            self.observer.see(name, mix(units))
 
     def apart(self) -> "Collected":
         """A copy for one layer, whose losses and statistics are its own."""

@@ -317,7 +317,14 @@ class BlockModule(nn.Module):
         chunk = self.config.ffn_chunk
         if name == "ffn" and chunk is not None:
             return lambda h: in_chunks(self.ffn, h, chunk, ctx)
+        if name == "mixer" and ctx.collected.observer is not None:
+            return lambda h: self._observed_mixer(h, ctx)
         return lambda h: self[name](h, ctx)
+
+    def _observed_mixer(self, h: mx.array, ctx: Context) -> mx.array:
+        """The mixer, whose input and output are shown."""
+        h = ctx.collected.seen("mixer_input", h)
+        return ctx.collected.seen("mixer_output", self.mixer(h, ctx))
 
     def _with_position(self, ctx: Context) -> Context:
         """The context with this block's own positions, if it has any."""

@@ -109,8 +109,6 @@ class DecoderModel(TowerModule, Decodable):
         return self.pool.each(x, ctx)
 
     def exit(self, h: mx.array) -> mx.array:
-        """The vectors that meet the unembedding where decoding leaves the stack, for the output
-        `h [..., D]` of any of its layers."""
         return self.transform(self.norm(h))
 
     def hidden_multi_token(self, tokens: mx.array, ctx: Context) -> tuple[mx.array, list[mx.array]]:

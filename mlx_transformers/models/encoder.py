@@ -96,6 +96,9 @@ class EncoderModel(TowerModule, Model):
         assert isinstance(self.head, LmHeadModule), "only a head over the vocabulary transforms"
         return self.head.transform(h)
 
+    def exit(self, h: mx.array) -> mx.array | None:
+        return None if self.unembedding() is None else self.transform(self.norm(h))
+
     def unembedding(self) -> Unembedding | None:
         if "head" not in self or not isinstance(self.head, LmHeadModule):
             return None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import mlx.core as mx
 from pydantic import Field, model_validator
 
-from ..core.context import Collected, Context, Cursor
+from ..core.context import Collected, Context, Cursor, Recording
 from ..core.task import Task
 from ..layers.heads import vocabulary_head
 from ..layers.kinds import HeadKind, InitKind
@@ -107,6 +107,9 @@ class EncoderDecoderModel(Aligning):
     def transform(self, h: mx.array) -> mx.array:
         return self.head.transform(h)
 
+    def exit(self, h: mx.array) -> mx.array:
+        return self.transform(self.decoder.norm(h))
+
     def unembedding(self) -> Unembedding:
         return self.head.unembedding(self.decoder.embed.table)
 
@@ -125,11 +128,11 @@ class EncoderDecoderModel(Aligning):
     ) -> mx.array:
         """The alignment of target and source tokens, `[B, T, S]`: cross-attention weights of the
         last block, averaged over its heads (Vaswani et al. 2017, section 3.2.3)."""
-        alignments: list[mx.array] = []
-        ctx = Context(collected=Collected(alignments=alignments), memory_valid=valid)
+        seen = Recording({"cross_attention"})
+        ctx = Context(collected=Collected(observer=seen), memory_valid=valid)
         ctx.memory = self.encode(source, ctx)
         self.decoder.forward(self.decoder.embed_tokens(tokens, ctx), ctx)
-        return alignments[-1].mean(axis=1)
+        return seen.arrays[-1][1].mean(axis=1)
 
     def init_state(
         self,

@@ -151,6 +151,11 @@ class Model(nn.Module, ABC):
         """The vectors `[..., width]` that meet the unembedding, for `h [..., D]` of `features`."""
         return h
 
+    def exit(self, h: mx.array) -> mx.array | None:
+        """The vectors that meet the unembedding, for the output `h [..., D]` of any layer of the
+        last stack; None where a layer's output can't be read so."""
+        return None
+
     def hidden(self, x: mx.array, ctx: Context) -> mx.array:
         """The vectors `[B, T, width]` that meet the unembedding, for `x` of `embedded`."""
         return self.transform(self.features(x, ctx))

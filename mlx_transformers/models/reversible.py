@@ -16,7 +16,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..core.context import Context
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, RunError
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..layers.block import Block, BlockModule
 from ..layers.kinds import NormKind
@@ -82,11 +82,17 @@ def run_reversible(blocks: Sequence[BlockModule], x: mx.array, ctx: Context, end
 
     Raises:
         RecipeError: the objective asks for the output of each layer.
+        RunError: the pass has an observer.
     """
     if ctx.collected.layers is not None:
         raise RecipeError(
             "This objective reads the output of every layer, and a reversible stack doesn't keep "
             "them: unset model.reversible."
+        )
+    if ctx.collected.observer is not None:
+        raise RunError(
+            "A reversible stack computes its layers again instead of keeping them, so nobody can "
+            "look into it (model.reversible)."
         )
     names: list[list[str]] = []
     sublayers, parameters = [], []

@@ -253,10 +253,11 @@ class Stack(nn.Module):
 
         def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
+            x = ctx.collected.seen("layer_input", x)
             x, left, own = self._run(i, layers[i], x, earlier, key, ctx)
             earlier.update(left)
             ctx.collected.absorb(own, i)
-            return x
+            return ctx.collected.seen("layer_output", x)
 
         return self._walk(x, ctx, run)
 

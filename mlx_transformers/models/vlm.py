@@ -168,6 +168,9 @@ class VlmModel(Decodable):
     def transform(self, h: mx.array) -> mx.array:
         return self.language.transform(h)
 
+    def exit(self, h: mx.array) -> mx.array:
+        return self.language.exit(h)
+
     def unembedding(self) -> Unembedding:
         return self.language.unembedding()
 

@@ -66,6 +66,31 @@ def selective_scan(
     return y, h.swapaxes(2, 3).reshape(B, D, N)
 
 
+def implied_attention(
+    a: mx.array, dt: mx.array, b: mx.array, c: mx.array, starts: mx.array | None = None
+) -> mx.array:
+    """The weights by which the scan sums its inputs, `[B, 1, T, T]`: magnitudes, mean over
+    features.
+
+    Ali et al. 2024, "The Hidden Attention of Mamba Models", equation 11. Scans unit inputs, one a
+    token, so its work and memory grow with T².
+
+    Args:
+        a, dt, b, c, starts: as in `selective_scan`.
+    """
+    B, T, D = dt.shape
+    units = mx.broadcast_to(mx.eye(T)[:, :, None], (T, T, D))
+    rows = []
+    for i in range(B):
+        own = (mx.broadcast_to(x[i], (T, *x.shape[1:])) if len(x.shape) > 2 else x
+               for x in (dt, b, c))  # fmt: skip
+        step, keys, queries = own
+        begins = None if starts is None else mx.broadcast_to(starts[i], (T, T))
+        y = selective_scan(units, step, a, keys, queries, starts=begins)[0]
+        rows.append(mx.abs(y).mean(axis=-1).T)
+    return mx.stack(rows)[:, None]
+
+
 def _segment(
     u: mx.array,
     dt: mx.array,

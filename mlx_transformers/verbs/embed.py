@@ -12,7 +12,7 @@ import numpy as np
 from ..assembly.saved import load
 from ..core.context import Context
 from ..core.errors import RunError, unknown
-from ..data.tokenizers.controls import USUAL, Controlled
+from ..data.tokenizers.controls import frame
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.pools import Reads, SentenceModule, read
 from ..models.model import Model
@@ -79,16 +79,6 @@ class Embedder:
             assert isinstance(pool, SentenceModule), "open_embedder has checked the kind"
             return pool(x, ctx)
         return read(x, ctx, self.pool)
-
-
-def frame(tokenizer: Tokenizer) -> tuple[int, int] | None:
-    """Return the ids of CLS and SEP, or None for a tokenizer without them."""
-    if isinstance(tokenizer, Controlled):
-        if "cls" in tokenizer.controls and "sep" in tokenizer.controls:
-            return tokenizer.controls["cls"], tokenizer.controls["sep"]
-        tokenizer = tokenizer.inner
-    cls, sep = (tokenizer.control_id(role, USUAL[role]) for role in ("cls", "sep"))
-    return None if cls is None or sep is None else (cls, sep)
 
 
 def open_embedder(

@@ -10,7 +10,7 @@ from contract.suite import VOCAB, Row, difference, parse, randomize, weights_of
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
-from mlx_transformers.core.context import Collected, Context, Layout
+from mlx_transformers.core.context import Collected, Context, Layout, Recording
 from mlx_transformers.models.model import recompute_layers, recomputed_layers
 
 PAIRS = [row for row in models.ROWS if row.kind == "encoder_decoder"]
@@ -51,14 +51,14 @@ def test_a_cross_attention_says_where_it_looked() -> None:
     config = {"kind": "cross_attention", "n_heads": 4, "n_kv_heads": 2, "softcap": 3.0}
     mixer = randomize(parse("mixer", config).build(16), 0)
     x, memory = mx.random.normal((2, 3, 16)), mx.random.normal((2, 6, 16))
-    looks: list[mx.array] = []
-    mixer(x, Context(collected=Collected(alignments=looks), memory=memory, memory_valid=VALID))
+    seen = Recording()
+    mixer(x, Context(collected=Collected(observer=seen), memory=memory, memory_valid=VALID))
     q = (np.array(x) @ np.array(mixer.q.weight).T).reshape(2, 3, 4, 4)
     k = (np.array(memory) @ np.array(mixer.k.weight).T).reshape(2, 6, 2, 4).repeat(2, axis=2)
     scores = 3.0 * np.tanh(np.einsum("bthk,bshk->bhts", q, k) / 2 / 3.0)
     powers = np.exp(scores) * np.array(VALID)[:, None, None]
     expected = powers / powers.sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(looks[0], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen.arrays[0][1], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_alignment_is_that_of_the_last_block_and_leaves_padding_out() -> None:

@@ -1,12 +1,9 @@
 """The pages in a real browser, where there is one: nothing to complain of, nothing cut off."""
 
-import re
-import shutil
-import subprocess
-from html import escape
 from pathlib import Path
 
 import pytest
+from browser import BROWSER, PHONE, asked, browse
 
 from mlx_transformers.profile.sweep import Axis, Cell
 from mlx_transformers.report.profiles import write_sweep
@@ -14,27 +11,10 @@ from mlx_transformers.report.runs import report
 
 from .conftest import MakeRun
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--enable-logging=stderr",
-)
-PHONE = 400
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here"),
 ]
-
-
-def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
-    """The page's elements after it was loaded, and what the browser's console says."""
-    profile = page.parent / "browser"
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
 
 
 def pages(make_run: MakeRun, folder: Path) -> list[Path]:
@@ -62,20 +42,6 @@ def test_a_complaint_would_be_noticed(tmp_path: Path) -> None:
     page = tmp_path / "bad.html"
     page.write_text("<script>console.error('planted')</script>")
     assert "planted" in browse(page, "--dump-dom")[1][0]
-
-
-def asked(page: Path, question: str) -> str:
-    """What a script says of the page, which is in a frame `f` as wide as a phone."""
-    frame = page.parent / "frame.html"
-    frame.write_text(
-        f'<iframe id="f" width="{PHONE}" height="900" style="border:0" '
-        f'srcdoc="{escape(page.read_text())}"></iframe><script>f.onload = () => {{ '
-        f"document.body.dataset.answer = {question} }}</script>"
-    )
-    shown, _ = browse(frame, "--dump-dom")
-    answer = re.search(r'data-answer="([^"]*)"', shown)
-    assert answer is not None
-    return answer[1]
 
 
 WIDTH = "f.contentDocument.documentElement.scrollWidth"

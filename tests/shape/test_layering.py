@@ -31,9 +31,10 @@ RANKS = {
     "profile": 8,
     "serve": 8,
     "report": 9,
-    "verbs": 10,
-    "certify": 11,
-    "cli": 12,
+    "inside": 10,
+    "verbs": 11,
+    "certify": 12,
+    "cli": 13,
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

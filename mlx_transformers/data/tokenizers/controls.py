@@ -117,3 +117,13 @@ class Controlled(Tokenizer):
     def description(self) -> dict[str, Any]:
         own = self.inner.description()
         return own | {"vocab_size": self.vocab_size, "controls": self.controls}
+
+
+def frame(tokenizer: Tokenizer) -> tuple[int, int] | None:
+    """Return the ids of CLS and SEP, or None for a tokenizer without them."""
+    if isinstance(tokenizer, Controlled):
+        if "cls" in tokenizer.controls and "sep" in tokenizer.controls:
+            return tokenizer.controls["cls"], tokenizer.controls["sep"]
+        tokenizer = tokenizer.inner
+    cls, sep = (tokenizer.control_id(role, USUAL[role]) for role in ("cls", "sep"))
+    return None if cls is None or sep is None else (cls, sep)

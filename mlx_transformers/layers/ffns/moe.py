@@ -118,9 +118,17 @@ class MoeFfn(nn.Module):
         gates, choice = (each.reshape(flat.shape[0], -1) for each in self.router(rows, ctx))
         if self.capacity is not None:
             gates = mx.where(self._order(choice, x.shape[1]) <= self.capacity, gates, 0)
+        self._show(gates, choice, x, ctx)
         dispatch = Dispatch(choice, self.n_experts)
         out = self._experts(dispatch, dispatch.gather(flat), ctx)
         return dispatch.combine(out, gates).reshape(x.shape)
+
+    def _show(self, gates: mx.array, choice: mx.array, x: mx.array, ctx: Context) -> None:
+        """Show an observer the gate of each expert, zero where it isn't chosen."""
+        if ctx.collected.observer is not None:
+            chosen = (choice[..., None] == mx.arange(self.n_experts)).astype(gates.dtype)
+            dense = (chosen * gates[..., None]).sum(axis=-2)
+            ctx.collected.seen("gates", dense.reshape(*x.shape[:2], self.n_experts))
 
     def _slotted(self, x: mx.array, slots: Capacity, factor: float, ctx: Context) -> mx.array:
         """Choices beyond the slots of an expert are dropped."""
@@ -132,6 +140,7 @@ class MoeFfn(nn.Module):
             routed = routed & valid.reshape(*grouped.shape[:2], 1)
         taken = slots.fill(choice, gates, routed, self.n_experts, factor)
         kept = taken.kept()
+        self._show(mx.where(kept, gates, 0.0), choice, x, ctx)
         dropped = 1.0 - kept.sum() / mx.maximum(routed.sum(), 1)
         ctx.collected.add_stat("dropped", dropped.astype(mx.float32))
         if slots.renormalize:

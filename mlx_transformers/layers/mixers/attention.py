@@ -233,21 +233,28 @@ class HeadsMixer(nn.Module):
         bias: mx.array | DistanceBias | None,
         ctx: Context,
         gate: mx.array | None = None,
+        shown: str = "attention",
     ) -> mx.array:
-        """Attention with its heads merged, times `gate [B, T, H * K]`, projected to `[B, T, D]`."""
+        """Attention with its heads merged, times `gate [B, T, H * K]`, projected to `[B, T, D]`; an
+        observer sees its weights as `shown`."""
         dropped = self.dropout and ctx.key is not None
-        y = attention(
-            q,
-            k,
-            v,
-            scale=self.scale,
-            mask=mask,
-            softcap=self.softcap,
-            bias=bias,
-            sinks=self.get("sinks"),
-            dropout=self.dropout if dropped else 0.0,
-            key=dropout_key(self.o, ctx.next_key()) if dropped else None,
-        )
+
+        def mix(values: mx.array, key: mx.array | None = None) -> mx.array:
+            return attention(
+                q,
+                k,
+                values,
+                scale=self.scale,
+                mask=mask,
+                softcap=self.softcap,
+                bias=bias,
+                sinks=self.get("sinks"),
+                dropout=0.0 if key is None else self.dropout,
+                key=key,
+            )
+
+        ctx.collected.show_weights(shown, mix, v)
+        y = mix(v, dropout_key(self.o, ctx.next_key()) if dropped else None)
         y = y.transpose(0, 2, 1, 3).flatten(-2)
         out: mx.array = self.o(y if gate is None else y * gate)
         return out

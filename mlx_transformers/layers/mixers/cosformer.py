@@ -1,6 +1,7 @@
 """cosFormer: linear attention whose weights fall with distance as a cosine."""
 
 import math
+from functools import partial
 from typing import Literal
 
 import mlx.core as mx
@@ -85,16 +86,19 @@ class CosFormerMixer(ProjectedMixer):
         self, x: mx.array, state: mx.array | None, ctx: Context, *, causal: bool
     ) -> tuple[mx.array, mx.array]:
         place = (mx.arange(x.shape[1]) + ctx.cursor.offset).astype(mx.float32)
-        y, sums = normalised_linear_attention(
+        v = self._heads(self.v(x)).astype(mx.float32)
+        mix = partial(
+            normalised_linear_attention,
             self._features(self.q(x), place),
             self._features(self.k(x), place),
-            self._heads(self.v(x)).astype(mx.float32),
             eps=EPS,
             causal=causal,
             state=state,
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
+        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        y, sums = mix(v)
         return self._merge(y, x.dtype), sums
 
     def _features(self, y: mx.array, place: mx.array) -> mx.array:

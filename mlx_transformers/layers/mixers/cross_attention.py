@@ -8,7 +8,6 @@ import mlx.core as mx
 from ...core.context import Context
 from ...core.footprint import ActivationShape
 from ...core.shapes import BTD
-from ...ops.attention import attention_naive
 from ...ops.masks import Mask
 from ..kinds import CrossMixerKind, State
 from .attention import Heads, HeadsMixer
@@ -66,15 +65,4 @@ class CrossAttentionMixer(HeadsMixer):
         q = self._heads(self.q(x), "q_norm")
         k, v = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
         mask = Mask(causal=False, valid=ctx.memory_valid)
-        if ctx.collected.alignments is not None:
-            ctx.collected.alignments.append(self._weights(q, k, mask))
-        return self._attend(q, k, v, mask, None, ctx)
-
-    def _weights(self, q: mx.array, k: mx.array, mask: Mask) -> mx.array:
-        """The attention weights `[B, H, T, S]`: attention with the identity as values."""
-        size = k.shape[2]
-        one = mx.broadcast_to(mx.eye(size, dtype=q.dtype), (*k.shape[:2], size, size))
-        sinks = self.get("sinks")
-        return attention_naive(
-            q, k, one, scale=self.scale, mask=mask, softcap=self.softcap, sinks=sinks
-        )
+        return self._attend(q, k, v, mask, None, ctx, shown="cross_attention")

@@ -1,5 +1,6 @@
 """Gated linear attention: a state whose features fade as the input says."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import mlx.core as mx
@@ -113,16 +114,18 @@ class GlaMixer(MatrixStateMixer):
 
     def _mix(self, x: mx.array, state: mx.array | None, ctx: Context) -> tuple[mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
-        out, state = linear_attention(
+        mix = partial(
+            linear_attention,
             q,
             k,
-            v,
-            self._log_decay(x),
+            log_decay=self._log_decay(x),
             scale=self.key_dim**-0.5,
             state=state,
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
+        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        out, state = mix(v)
         return self.out(out, x), state
 
     def _log_decay(self, x: mx.array) -> mx.array:

@@ -1,5 +1,6 @@
 """HGRN2: gated linear attention whose keys are what the forget gates let go."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import mlx.core as mx
@@ -86,8 +87,16 @@ class Hgrn2Mixer(MatrixStateMixer):
         decay = mx.log1p(-added) if self.lower_bound else nn.log_sigmoid(gate)
         arrays = (nn.silu(self.q(x)), added.astype(x.dtype), self.v(x), decay)
         q, k, v, decay = (split_heads(each, self.n_heads) for each in arrays)
-        facts = row_facts(ctx, x.shape[1])
-        out, state = linear_attention(
-            q, k, v, decay, scale=1.0, state=state, chunk=self.chunk, **facts
+        mix = partial(
+            linear_attention,
+            q,
+            k,
+            log_decay=decay,
+            scale=1.0,
+            state=state,
+            chunk=self.chunk,
+            **row_facts(ctx, x.shape[1]),
         )
+        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        out, state = mix(v)
         return self.o(self.norm(out.transpose(0, 2, 1, 3).flatten(-2))), state

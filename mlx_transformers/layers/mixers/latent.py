@@ -1,6 +1,7 @@
 """Multi-head latent attention: keys and values from one low-rank vector per token."""
 
 import math
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import mlx.core as mx
@@ -131,7 +132,9 @@ class LatentMixer(nn.Module):
         bias: mx.array | DistanceBias | None = ctx.position.distance_bias(q * self.scale, k, ctx)
         if bias is None:
             bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
-        return self._merge(self._attend(q, k, v, mask, bias, ctx))
+        weigh = partial(self._attend, q, k, mask=mask, bias=bias, ctx=ctx)
+        ctx.collected.show_weights("attention", weigh, v)
+        return self._merge(weigh(v))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty cache for `batch` rows of at most `length` tokens: rotated parts as `k`,

@@ -1,6 +1,7 @@
 """Linear attention: a feature map in the place of the softmax."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import mlx.core as mx
@@ -108,14 +109,16 @@ class LinearAttentionMixer(nn.Module):
         self, x: mx.array, state: mx.array | None, ctx: Context, *, causal: bool
     ) -> tuple[mx.array, mx.array]:
         q, k, v = (split_heads(layer(x), self.n_heads) for layer in (self.q, self.k, self.v))
-        out, state = normalised_linear_attention(
+        mix = partial(
+            normalised_linear_attention,
             self.features(q),
             self.features(k),
-            v,
             eps=self.eps,
             causal=causal,
             state=state,
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
+        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        out, state = mix(v)
         return self.o(out.transpose(0, 2, 1, 3).flatten(-2)), state

@@ -13,7 +13,7 @@ from ...core.shapes import BTD
 from ...ops.activations import ACTIVATIONS
 from ...ops.chunks import document_starts
 from ...ops.glu import glu
-from ...ops.selective_scan import selective_scan
+from ...ops.selective_scan import implied_attention, selective_scan
 from ...ops.unstack import split_last
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
@@ -130,8 +130,9 @@ class MambaMixer(nn.Module):
         dt = without_padding(step_sizes(self.dt(low), self.dt_bias), ctx)
         a = -mx.exp(self.A_log.astype(mx.float32))
         starts = document_starts(ctx.layout.segments)
-        y, after = selective_scan(
-            u, dt, a, b[:, :, None], c[:, :, None], state=state, starts=starts
-        )
+        arrays = (dt, b[:, :, None], c[:, :, None])
+        if ctx.collected.observer is not None:
+            ctx.collected.seen("implied", implied_attention(a, *arrays, starts))
+        y, after = selective_scan(u, dt, a, *arrays[1:], state=state, starts=starts)
         y = y.astype(u.dtype) + self.D.astype(u.dtype) * u
         return self.o(glu(gate, y, self.activation)), after

@@ -1,5 +1,6 @@
 """Mamba-2: a state space with one decay per head, computed as decayed linear attention."""
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -196,16 +197,19 @@ class Mamba2Mixer(nn.Module):
         if c.dt_at_least or c.dt_at_most is not None:
             dt = mx.clip(dt, c.dt_at_least, c.dt_at_most)
         dt = without_padding(dt, ctx).swapaxes(1, 2)
-        y, after = linear_attention(
+        scan = partial(
+            linear_attention,
             queries,
             keys,
-            x * dt[..., None].astype(x.dtype),
-            dt * -mx.exp(self.A_log.astype(mx.float32))[:, None],
+            log_decay=dt * -mx.exp(self.A_log.astype(mx.float32))[:, None],
             scale=1.0,
             state=state,
             starts=document_starts(ctx.layout.segments),
             chunk=c.chunk,
         )
+        step = dt[..., None].astype(x.dtype)
+        ctx.collected.show_weights("implied", lambda values: scan(values * step)[0], x)
+        y, after = scan(x * step)
         skip = self.D[:, None] if c.D_per_feature else self.D[:, None, None]
         y = y + skip.astype(x.dtype) * x
         y = y.swapaxes(1, 2).reshape(B, T, inner)

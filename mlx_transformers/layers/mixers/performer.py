@@ -1,6 +1,7 @@
 """Performer: softmax attention estimated by random features, linear in length (FAVOR+)."""
 
 import math
+from functools import partial
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -121,16 +122,19 @@ class PerformerMixer(ProjectedMixer):
         else:
             eps, activation = 1e-3 if self.eps is None else self.eps, ACTIVATIONS[self.kernel]
             q, k = (generalized_features(y, w, activation, eps=eps) for y in (q, k))
-        y, sums = normalised_linear_attention(
+        v = self._heads(self.v(x)).astype(mx.float32)
+        mix = partial(
+            normalised_linear_attention,
             q,
             k,
-            self._heads(self.v(x)).astype(mx.float32),
             eps=NORMALISER_EPS,
             causal=causal,
             state=state,
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
+        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        y, sums = mix(v)
         return self._merge(y, x.dtype), sums
 
     def _drawn(self, ctx: Context) -> mx.array:

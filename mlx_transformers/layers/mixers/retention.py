@@ -100,10 +100,15 @@ class RetentionMixer(nn.Module):
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         q, k, v = self._project(x, ctx)
-        if not self.parallel:
-            return self.out(self._recur(q, k, v, None, ctx)[0], x)
         mask = Mask(True, None, ctx.layout.segments, ctx.layout.valid)
-        return self.out(retention_parallel(q, k, v, scale=self.key_dim**-0.5, mask=mask), x)
+
+        def mix(values: mx.array) -> mx.array:
+            if self.parallel:
+                return retention_parallel(q, k, values, scale=self.key_dim**-0.5, mask=mask)
+            return self._recur(q, k, values, None, ctx)[0]
+
+        ctx.collected.show_weights("implied", mix, v)
+        return self.out(mix(v), x)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """Zeros."""

@@ -1,5 +1,6 @@
 """Time mixing of RWKV-5 and RWKV-6."""
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -114,11 +115,11 @@ class Rwkv6Mixer(ShiftedStateMixer):
         layers = ((self.r, "r"), (self.k, "k"), (self.v, "v"))
         r, k, v = (split_heads(layer(mixed[name]), self.n_heads) for layer, name in layers)
         decay = mx.broadcast_to(-mx.exp(decay), taps[1].shape)
-        out, state = linear_attention(
+        mix = partial(
+            linear_attention,
             r,
             k,
-            v,
-            split_heads(decay, self.n_heads),
+            log_decay=split_heads(decay, self.n_heads),
             scale=1.0,
             state=state,
             before=True,
@@ -126,6 +127,8 @@ class Rwkv6Mixer(ShiftedStateMixer):
             chunk=self.chunk,
             **row_facts(ctx, v.shape[2]),
         )
+        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        out, state = mix(v)
         return self.o(self.norm(out) * nn.silu(self.g(mixed["g"]))), state
 
     def _mixed(self, before: mx.array, x: mx.array) -> dict[str, mx.array]:

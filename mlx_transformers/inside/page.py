@@ -1,0 +1,132 @@
+"""The page of a look: one offline HTML file, and the JSON beside it."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunError
+from ..report.page import Page, check_place
+from ..runs.durable import replace_text, writing
+from .compare import Comparison
+from .look import Look
+from .packing import COARSE, FINE, FINE_NUMBERS, PLAIN, count, packed, plain
+from .patching import Patching
+
+HERE = Path(__file__).parent
+MARK = '{"generator": "mlxt look"'
+"""Begins the JSON of a look, which may be overwritten."""
+SECTIONS = {
+    "compare": "Side by side",
+    "text": "The text and its predictions",
+    "attention": "Attention",
+    "heads": "Heads",
+    "lens": "Logit lens",
+    "stream": "Residual stream",
+    "routes": "Experts and depth",
+    "attribution": "Attribution",
+    "patching": "Activation patching",
+    "embedding": "Embeddings",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """All that a page shows.
+
+    Attributes:
+        text: the text that was read.
+        command: the command that made it.
+        looks: one or two, by their labels.
+        comparison: of two looks.
+        patching: between the two texts, where that is possible.
+        patching_note: why it isn't.
+    """
+
+    text: str
+    command: str
+    looks: Sequence[tuple[str, Look]]
+    comparison: Comparison | None = None
+    patching: Patching | None = None
+    patching_note: str = ""
+
+
+class ScriptedPage(Page):
+    """A page of a report with style, data and scripts of its own."""
+
+    def __init__(self, title: str, *leads: str, style: str, data: Any, scripts: str) -> None:
+        super().__init__(title, *leads)
+        self._style, self._scripts = style, scripts
+        self._data = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace(
+            "<", "\\u003c"
+        )
+
+    def html(self) -> str:
+        style = f"<style>{self._style}</style>\n</head>"
+        data = f'<script type="application/json" id="data">{self._data}</script>'
+        tail = f"{data}\n<script>{self._scripts}</script>\n</body>"
+        whole = super().html()
+        head, body = whole.split("</head>", 1)
+        return head + style + body.replace("</body>", tail)
+
+
+def check_places(path: Path) -> None:
+    """Refuse to overwrite files that are no earlier look.
+
+    Raises:
+        RunError: they are.
+    """
+    if path.suffix not in (".html", ".htm"):
+        raise RunError(f"--out {path}: end the name with .html; the data goes beside it as .json.")
+    check_place(path)
+    beside = path.with_suffix(".json")
+    if beside.exists() and not beside.read_text(encoding="utf-8", errors="replace").startswith(
+        MARK
+    ):
+        raise RunError(f"{beside} exists and is not the data of a look. Choose another --out.")
+
+
+def write(pictures: Pictures, path: Path) -> tuple[Path, Path]:
+    """Write the page and its data; they may overwrite an earlier look, and nothing else.
+
+    Returns:
+        The HTML file and the JSON file.
+
+    Raises:
+        RunError: other files stand there, or the system refuses.
+    """
+    check_places(path)
+    looks = [look for _, look in pictures.looks]
+    levels = FINE if count(looks) <= FINE_NUMBERS else COARSE
+    about = {"text": pictures.text, "command": pictures.command}
+    rest = {
+        "comparison": plain(pictures.comparison),
+        "patching": plain(pictures.patching),
+        "patching_note": pictures.patching_note,
+    }
+    small = count(looks) <= PLAIN
+
+    def tree(as_lists: bool) -> list[dict[str, Any]]:
+        make = plain if as_lists else lambda look: packed(look, levels)
+        return [{"label": label, "look": make(look)} for label, look in pictures.looks]
+
+    page = ScriptedPage(
+        "Inside " + pictures.looks[0][0],
+        escape(pictures.command),
+        '<span id="sides"></span>',
+        style=(HERE / "look.css").read_text(encoding="utf-8"),
+        data=about | rest | {"looks": tree(False)},
+        scripts="".join(
+            (HERE / name).read_text(encoding="utf-8") for name in ("widgets.js", "sections.js")
+        ),
+    )
+    for name, title in SECTIONS.items():
+        page.add(name, title, f'<div id="at-{name}"></div>')
+    beside = path.with_suffix(".json")
+    whole = {"generator": "mlxt look"} | about | rest | {"looks": tree(small)}
+    page.write(path)
+    with writing(beside):
+        replace_text(beside, json.dumps(whole, ensure_ascii=False) + "\n")
+    return path, beside

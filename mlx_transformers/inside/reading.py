@@ -1,0 +1,187 @@
+"""A text as a model reads it: the arrays of one row, and the names of its tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import mlx.core as mx
+
+from ..core.context import Collected, Context, Observer
+from ..core.errors import RunError
+from ..data.batches.pairs import Pairs
+from ..data.tokenizers.controls import Controlled, frame, with_controls
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..decode.beam import Beams, best_targets
+from ..decode.generate import prompt_tokens
+from ..models.model import Aligning, Decodable, Model
+
+MOST_TOKENS = 1024
+"""The longest text of a page: a head's matrix has as many rows and columns."""
+TARGET_TOKENS = 64
+"""The most tokens that an encoder-decoder writes for a source."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One row, and the model that reads it.
+
+    Attributes:
+        model: the model.
+        tokenizer: its tokenizer.
+        arrays: `tokens [1, T]`, and what else `Model.embedded` reads.
+        source: tokens of the encoder's source, in the order of the text; empty: no source.
+        backwards: whether the model reads the source from its end.
+        ahead: whether the prediction at a position is that of the next token (a language model),
+            or of the position's own (an encoder).
+    """
+
+    model: Model
+    tokenizer: Tokenizer
+    arrays: Mapping[str, mx.array]
+    source: list[int]
+    ahead: bool
+    backwards: bool = False
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """The tokens of the row."""
+        return [int(token) for token in self.arrays["tokens"][0].tolist()]  # type: ignore[union-attr, arg-type]
+
+    def in_order(self, matrix: mx.array) -> mx.array:
+        """A matrix `[..., S]` over the source as it is read, in the order of the text."""
+        n = len(self.source)
+        return matrix[..., mx.array([*range(n - 2, -1, -1), n - 1])] if self.backwards else matrix
+
+    def text(self, token: int) -> str:
+        """A token as text, a control token as its name in brackets."""
+        return surface(self.tokenizer, token)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that model and tokenizer know."""
+        return min(self.model.vocab_size, self.tokenizer.vocab_size)
+
+    def context(self, observer: Observer | None = None) -> Context:
+        """The context of a pass."""
+        ctx = Context(collected=Collected(observer=observer))
+        if not self.ahead:
+            types = mx.zeros(self.arrays["tokens"].shape, mx.int32)
+            ctx.layout = replace(ctx.layout, causal=False, types=types)
+        return ctx
+
+    def embedded(self, ctx: Context, rows: int = 1) -> mx.array:
+        """The input of the first layer, the row repeated `rows` times, `[rows, T, D]`."""
+        arrays = {n: mx.repeat(array, rows, axis=0) for n, array in self.arrays.items()}
+        return self.model.embedded(arrays, ctx)
+
+    def logits(self, x: mx.array, ctx: Context) -> mx.array:
+        """Logits `[rows, T, V]` in float32 for the input `x` of the first layer.
+
+        Raises:
+            RunError: the model has no head over the vocabulary.
+        """
+        return self.unembedded(self.model.hidden(x, ctx)[:, -len(self.tokens) :])
+
+    def unembedded(self, h: mx.array) -> mx.array:
+        """Logits in float32 of vectors that meet the unembedding; tokens that the tokenizer
+        lacks are left out."""
+        head = self.model.unembedding()
+        if head is None:
+            raise RunError(
+                "This run's model has no head over the vocabulary, so it predicts no token to "
+                "look at. Look at a language model, an encoder with an lm head, or an "
+                "encoder-decoder."
+            )
+        return head.logits_upcast(h)[..., : self.vocab_size]
+
+    def run(self, observer: Observer | None = None, rows: int = 1) -> mx.array:
+        """Logits `[rows, T, V]` of a pass that an observer sees."""
+        ctx = self.context(observer)
+        return self.logits(self.embedded(ctx, rows), ctx)
+
+
+def read(
+    model: Model,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    pairs: Pairs | None = None,
+    target: str | None = None,
+) -> Reading:
+    """Make the row of a text.
+
+    Args:
+        model, tokenizer: those of a run.
+        text: a prompt, an encoder's text, or the source of an encoder-decoder.
+        pairs: how an encoder-decoder's source and target are framed; None: as usual.
+        target: of an encoder-decoder; None: the one that it finds most probable, word by word.
+
+    Raises:
+        RunError: the text is empty or too long.
+    """
+    if "seq2seq" in model.tasks and isinstance(model, Aligning):
+        reading = _pair(model, tokenizer, text, pairs or Pairs(), target)
+    elif "encode" in model.tasks:
+        tokens = tokenizer.encode_special(text)
+        if not tokens:
+            raise RunError("The text is empty. Give at least one token to look at.")
+        ends = frame(tokenizer)
+        tokens = tokens if ends is None else [ends[0], *tokens, ends[1]]
+        reading = Reading(model, tokenizer, {"tokens": mx.array([tokens])}, [], False)
+    else:
+        size = min(model.vocab_size, tokenizer.vocab_size)
+        tokens = prompt_tokens(tokenizer, text, size, special_tokens=True)
+        reading = Reading(model, tokenizer, {"tokens": mx.array([tokens])}, [], True)
+    longest = max(len(reading.tokens), len(reading.source))
+    if longest > (limit := min(model.max_seq_len, MOST_TOKENS)):
+        raise RunError(
+            f"The text has {longest:,} tokens, and at most {limit:,} can be looked at (the "
+            f"model's max_seq_len, or {MOST_TOKENS:,}). Shorten it."
+        )
+    return reading
+
+
+def _pair(
+    model: Decodable, tokenizer: Tokenizer, text: str, pairs: Pairs, target: str | None
+) -> Reading:
+    """The source, and the target that is given or found."""
+    ready = with_controls(tokenizer, (pairs.start, "end"))
+    source = pairs.source(text, ready)
+    start, end = ready.control(pairs.start), ready.control("end")
+    if max(start, end) >= model.vocab_size:
+        raise RunError(
+            "This run's tokenizer has no token that begins or ends a target. Train it on pairs, "
+            "or import it with its tokenizer."
+        )
+    if len(source) > model.max_seq_len:
+        raise RunError(
+            f"The source has {len(source):,} tokens, and the model reads {model.max_seq_len:,} at "
+            "most (model.max_seq_len). Shorten it."
+        )
+    if target is None:
+        found = best_targets(
+            model,
+            mx.array([source], dtype=mx.int32),
+            start=start,
+            end=end,
+            limit=min(TARGET_TOKENS, model.max_seq_len - 1),
+            beams=Beams(1),
+            vocab_size=min(model.vocab_size, ready.vocab_size),
+        )[0][0]
+        written = [*found.tokens, *([end] if found.ended else [])]
+    else:
+        written = [*ready.encode(target), end]
+    arrays = {"tokens": mx.array([[start, *written]]), "source": mx.array([source])}
+    if pairs.reverse_source:
+        source = [*source[-2::-1], source[-1]]
+    return Reading(model, ready, arrays, source, True, pairs.reverse_source)
+
+
+def surface(tokenizer: Tokenizer, token: int) -> str:
+    """A token's text inside a line; a control token is its role or name in brackets."""
+    if isinstance(tokenizer, Controlled):
+        named = next((r for r, t in tokenizer.controls.items() if t == token), None)
+        if named is not None:
+            return f"[{named}]"
+    special = next((name for name, own in tokenizer.special_ids.items() if own == token), None)
+    return tokenizer.surface(token) if special is None else special
