@@ -24,6 +24,7 @@ from . import (
     fusing,
     generate,
     grow,
+    history,
     importing,
     ladder,
     look,
@@ -72,6 +73,7 @@ app.command("export")(exporting.export)
 app.command("quantize")(quantize.quantize)
 app.command("prune")(prune.prune)
 app.command("recipes")(recipes.recipes)
+app.command("history")(history.history)
 app.add_typer(runs.app, name="runs")
 app.command("ladder")(ladder.ladder)
 app.command("sweep")(sweep.sweep)

@@ -63,8 +63,8 @@ function attention(box) {
       return el("tr", {}, el("th", { scope: "row" }, where(i), el("br"), el("span", { class: "soft" }, layer.kind === "attention" || group.field === "cross" ? "" : layer.kind)), el("td", {}, el("div", { class: "heads" }, ...cells)));
     });
     grid.replaceChildren(el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": names[group.name] }, el("table", { class: "model" }, el("tbody", {}, ...rows))));
-    const named = L.heads.findIndex(h => h.name === "induction");
-    const first = group.name === "self" && named >= 0 ? L.heads[named] : { layer: group.layers[0][1], head: 0 };
+    const named = L.heads.find(h => h.name === "induction") ?? L.heads.find(h => h.name);
+    const first = group.name === "self" && named ? named : { layer: group.layers[0][1], head: 0 };
     open(group, first.layer, first.head);
   }
   async function open(group, i, h) {

@@ -19,8 +19,9 @@ const number = (x, digits = 3) => x === null || x === undefined ? "–"
   : Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(1) : (+x.toPrecision(digits)).toString();
 const percent = p => p === null || p === undefined ? "–" : p >= 0.1 ? Math.round(100 * p) + " %" : number(100 * p, 2) + " %";
 const most = (values, sign = x => x) => values.reduce((a, x) => Math.max(a, sign(x ?? 0)), 0);
+// At most 62 % of a colour, so that a text on it stays legible.
 const tint = (share, series = 0) =>
-  `color-mix(in srgb, var(--series-${series}) ${Math.round(100 * Math.max(0, Math.min(1, share)))}%, transparent)`;
+  `color-mix(in srgb, var(--series-${series}) ${Math.round(62 * Math.max(0, Math.min(1, share)))}%, transparent)`;
 
 // Buttons of tokens, of which one is chosen: by pointer, or by the arrow keys.
 function strip(tokens, { label, onchoose, chosen = 0 }) {
@@ -91,7 +92,7 @@ function map(rows, columns, value, { label, say, onchoose, kinds, cell = 18, fro
   canvas.style.aspectRatio = `${size * columns} / ${tall * rows}`;
   const box = el("div", { class: "map", tabindex: 0, role: "application", "aria-roledescription": "map",
     "aria-label": `${label}: ${rows} rows, ${columns} columns. Arrow keys move.` }, canvas, mark);
-  const said = el("p", { class: "said soft", "aria-live": "polite" }, label);
+  const said = el("p", { class: "said soft", "aria-live": "polite" }, "Point at a cell, or use the arrow keys.");
   let at = [0, 0];
   function choose(r, c) {
     at = [Math.max(0, Math.min(rows - 1, r)), Math.max(0, Math.min(columns - 1, c))];
