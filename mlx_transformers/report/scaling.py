@@ -73,17 +73,31 @@ class Scaling:
         return Prediction(parameters, tokens, loss, interval)
 
     def sentences(self) -> list[str]:
-        """The law, what it says of each budget, and how far its prediction was off."""
+        """The law, the best size for each budget, and the error of a checked prediction."""
         law = self.fit.law
+        formula = (
+            f"L = {law.E:.3f} + {law.A:.4g} / N^{law.alpha:.3f} + {law.B:.4g} / D^{law.beta:.3f}, "
+            f"fitted to {len(self.runs)} runs."
+        )
+        return [formula, *(self._budgets() if law.falls else [self._flat()]), *self._check()]
+
+    def _budgets(self) -> list[str]:
         exponents = [scaling_fit.law_of(row).exponent for row in self.fits]
         low, high = scaling_fit.interval(np.asarray(exponents))
-        found = [
-            f"L = {law.E:.3f} + {law.A:.4g} / N^{law.alpha:.3f} + {law.B:.4g} / D^{law.beta:.3f}, "
-            f"fitted to {len(self.runs)} runs.",
-            f"The best size grows with the budget to the power {law.exponent:.2f} (95 % interval "
-            f"{low:.2f} to {high:.2f}).",
-        ]
-        return found + [self._budget(each) for each in self.flops] + self._check()
+        growth = (
+            f"The best size grows with the budget to the power {self.fit.law.exponent:.2f} "
+            f"(95 % interval {low:.2f} to {high:.2f})."
+        )
+        return [growth, *map(self._budget, self.flops)]
+
+    def _flat(self) -> str:
+        law = self.fit.law
+        exponents = {"size": law.alpha, "length": law.beta}
+        what = " or ".join(name for name, value in exponents.items() if value <= 0)
+        return (
+            f"By this law the loss doesn't fall with {what}, so that no budget has a best size. "
+            "Train longer runs, and give --widths and --steps that are further apart."
+        )
 
     def _budget(self, flops: float) -> str:
         n, d, loss = (float(x) for x in self.fit.law.optimum(flops))

@@ -40,6 +40,11 @@ class ParametricLaw:
         return np.asarray(self.E + self.A / n**self.alpha + self.B / d**self.beta)
 
     @property
+    def falls(self) -> bool:
+        """Whether the loss falls with size and with length; else no budget has a best size."""
+        return min(self.alpha, self.beta) > 0
+
+    @property
     def exponent(self) -> float:
         """The power of the budget with which the best number of parameters grows."""
         return self.beta / (self.alpha + self.beta)

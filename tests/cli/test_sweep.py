@@ -1,12 +1,14 @@
 """`mlxt sweep` and `mlxt scale`: points, rounds, folders and fits; runs are faked but for one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.profile.sweep import Axis
-from mlx_transformers.report.scaling import Trained
+from mlx_transformers.report.scaling import Scaling, Trained
 from mlx_transformers.report.sweep import Point, Sweep, read
 from mlx_transformers.score import scaling_fit
 from mlx_transformers.score.scaling_fit import Points
@@ -112,3 +114,12 @@ def test_a_fit_finds_the_law_that_made_its_runs_and_predicts_another():
     low, high = scaling.predicted(1e10, 2e11).interval
     assert low < float(HOFFMANN.loss(1e10, 2e11)) < high
     assert "tokens a parameter" in scaling.sentences()[2]
+
+
+def test_a_law_that_does_not_fall_with_size_has_no_best_size():
+    law = replace(HOFFMANN, alpha=-0.2)
+    points = Points(*(np.ones(6) for _ in range(3)))
+    fit = scaling_fit.Fit(law, np.zeros(5), 0.0)
+    said = Scaling([], points, fit, np.zeros((1, 5)), [1e18]).sentences()
+    assert len(said) == 2
+    assert "doesn't fall with size, so that no budget has a best size" in said[1]
