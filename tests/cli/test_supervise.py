@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import forked
 import pytest
 
 from mlx_transformers.cli.failures import no_memory, refused
@@ -35,7 +37,9 @@ def arrays(batch):
         os.kill(os.getpid(), signal.Signals[os.environ["FATAL"]])
     return plain(batch)
 
-loop.arrays = arrays
+for module in list(sys.modules.values()):  # those that have imported it
+    if vars(module).get("arrays") is plain:
+        module.arrays = arrays
 """
 """Imported by every process of a test: microbatches of more rows than that are deadly."""
 
@@ -51,8 +55,29 @@ def kernels(home: Path) -> None:
         (home / "cache" / "jit").symlink_to(KERNELS)
 
 
+class Attempt(forked.Popen):
+    """An attempt of a supervised run in a forked process; its output is printed at its end."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.streams = [Path(f"attempt.{name}") for name in ("out", "err")]
+        out, err = (path.resolve() for path in self.streams)
+        super().__init__(command[1:], cwd=Path.cwd(), env=env, stdout=out, stderr=err)
+
+    def wait(self, timeout: float = 300.0) -> int:
+        code = super().wait(timeout)
+        for path, stream in zip(self.streams, (sys.stdout, sys.stderr), strict=True):
+            stream.write(path.read_text())
+        return code
+
+
 @pytest.fixture
-def dying(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts without a second of imports each."""
+    monkeypatch.setattr(supervise, "subprocess", SimpleNamespace(Popen=Attempt))
+
+
+@pytest.fixture
+def dying(home: Path, attempts: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home whose runs die at their eighth batch; returns where the recipe is."""
     (home / "dying.py").write_text(DYING)
     monkeypatch.setattr(supervise, "RUN", "import dying; " + supervise.RUN)
@@ -111,7 +136,7 @@ def test_a_run_that_was_asked_to_stop_stops(
     assert f"stopped by {name}" in outcome.out
 
 
-def test_a_users_error_is_told_once(mlxt: Mlxt, home: Path) -> None:
+def test_a_users_error_is_told_once(mlxt: Mlxt, attempts: None) -> None:
     outcome = mlxt("train", "tiny", "--set", "train.stepz=3", "--supervise")
     assert outcome.code == 1
     assert outcome.err.count("error: ") == 1

@@ -1,7 +1,7 @@
 """Compiled = eager, forward and backward: one row of every kind, and one decode step.
 
-Every row is traced in every run of the tests. The values of rows that take a dozen kernels or more,
-a third of a second of g++ each, are compared by `make soak`.
+Every row is traced in every run of the tests. Most values are compared by `make soak`: a row takes
+up to sixty kernels, a third of a second of g++ each.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from .suite import BATCH, LENGTH, Row, difference
 pytestmark = pytest.mark.compiled
 
 COMPILED = [row for row in ROWS if row.compiled]
-MANY_KERNELS = {
-    *("mixer-all_at_once", "mixer-s4d", "mixer-s4", "mixer-mamba", "mixer-mamba2", "mixer-rwkv4"),
-    *("mixer-rg_lru", "mixer-mlstm", "mixer-rwkv6", "mixer-rwkv7", "mixer-performer"),
-    "mixer-h3_of_heads",
+EVERY_TIME = {
+    *("mixer-short_convolution", "mixer-mingru", "align-additive", "cell-lstm", "ffn-glu_silu"),
+    *("ffn-expert_choice", "norm-layer_norm", "norm-dyt", "position-rope", "model-llama"),
 }
+"""Rows whose values are compared in every run, one or two of a slot, of few kernels."""
 
 
 def values(row: Row) -> Any:
-    marks = [pytest.mark.soak] if str(row) in MANY_KERNELS else []
+    marks = [] if str(row) in EVERY_TIME else [pytest.mark.soak]
     return pytest.param(row, marks=marks, id=str(row))
 
 
