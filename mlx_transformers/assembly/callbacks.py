@@ -17,7 +17,7 @@ from ..trainer.loop import Callback
 from ..trainer.metrics import Window
 from .build import Built
 from .plan import Plan
-from .streams import held_out_batches
+from .streams import held_out_batches, mixed_batches
 
 
 def callbacks(
@@ -42,6 +42,7 @@ def callbacks(
             recipe.eval,
             built.evaluator,
             lambda: held_out_batches(built, recipe.eval.batches),
+            lambda: mixed_batches(built, recipe.eval.batches),
             report,
             recipe.objective.best,
         )

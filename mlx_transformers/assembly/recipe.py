@@ -98,6 +98,15 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _source_reads_mixture(self) -> "Recipe":
+        if self.data.mixture and not self.source.mixes:
+            raise ValueError(
+                f"source.kind = '{self.source.kind}' reads one text, and data.mixture has more: "
+                "take source.kind = 'stream', or remove the mixture (unset = ['data.mixture'])."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _row_fits_context(self) -> "Recipe":
         context = self.model.context()
         if context is not None and self.train.seq_len > context:

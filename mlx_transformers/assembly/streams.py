@@ -1,6 +1,7 @@
 """Opens the batches of a built recipe: for training, for evaluation, for tasks."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..data.stream import EvalStream
@@ -24,6 +25,19 @@ def held_out_batches(built: Built, batches: int | None = None) -> Iterable[Batch
         DataError: there is nothing to evaluate on.
     """
     return built.recipe.source.held_out(run_parts(built), batches)
+
+
+def mixed_batches(built: Built, batches: int | None = None) -> dict[str, Iterable[Batch]]:
+    """Open the batches of an evaluation of each other text of a mixture, by name.
+
+    Raises:
+        DataError: the validation split of one is empty.
+    """
+    parts = run_parts(built)
+    return {
+        name: built.recipe.source.held_out(replace(parts, data=data), batches)
+        for name, data in built.data.mixed.items()
+    }
 
 
 def validation_stream(built: Built, batches: int | None = None) -> EvalStream:

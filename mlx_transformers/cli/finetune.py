@@ -64,6 +64,17 @@ AcceptChanges = Annotated[
         help="Take weights even if the recipe changes what they compute.",
     ),
 ]
+Replay = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Share of the rows that come from the text that the source was trained on, so that "
+        "it isn't forgotten; the loss on that text is reported too.",
+        metavar="SHARE",
+        show_default=False,
+    ),
+]
 
 
 def finetune(
@@ -72,6 +83,7 @@ def finetune(
     task: Task = None,
     data: Data = None,
     accept_changes: AcceptChanges = False,
+    replay: Replay = None,
     set: Sets = None,
     name: Name = None,
     resume: Resume = None,
@@ -103,6 +115,7 @@ def finetune(
             task=task,
             data=data if recipe is None else None,
             accept_changes=accept_changes,
+            replay=replay,
             set=sets,
             name=name,
             resume=resume,

@@ -4,54 +4,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..core.errors import unknown
-from ..recipe.config import Config
 from ..recipe.slot import Slot
 from .batches.packed import Packed
-from .corpora.generated import GeneratedCorpus
-from .corpora.table import CORPORA
 from .kinds import BatchKind
+from .mixture import MixedText, check_weights
+from .text_source import TextSource
 from .tokenizers.tokenizer import TokenizerKind
 
 
-class Data(Config):
+class Data(TextSource):
     """The text that a model is trained on, its tokenizer and its batches.
 
     The text comes from one place: `path` or `dataset` if one is given, else `corpus`. So
     `--set data.path=FILE` trains any recipe on another text.
     """
 
-    corpus: str | None = None
-    """A built-in corpus; `mlxt data list` lists them. Without a download: "stdlib" (text) and
-    "docstrings" (records). Used if neither `path` nor `dataset` is given."""
-
-    settings: dict[str, int | float | str | bool] = Field(default_factory=dict)
-    """Settings of a generated corpus, such as `n_examples`; docs/synthetic.md lists them."""
-
-    path: str | list[str] | None = None
-    """A file, a folder, a glob, or a list of them, relative to the working folder. Rows (a document
-    or a record each) come from `.jsonl`, `.ndjson`, `.json` and `.parquet`, records also from
-    `.tsv` and `.csv`; `.bin` files hold tokens as nanoGPT and llm.c write them; any other file is
-    UTF-8 text and one document. Files may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). In a folder
-    or glob with files named train and valid (val, dev) or test, the names are the splits, and test
-    is never read."""
-
-    valid_path: str | list[str] | None = None
-    """Files for validation, like `path`; `path` is then used for training alone."""
-
-    dataset: str | None = None
-    """A Hugging Face data set, read as a stream (its "train" split). Needs the `datasets`
-    package and the network."""
-
-    dataset_config: str | None = None
-    """The configuration of `dataset`, if it has several."""
-
-    text_key: str = "text"
-    """Key of the text in a row of a file or of `dataset`."""
-
     bad_rows: Literal["stop", "skip"] = "stop"
     """Treatment of unusable rows (not JSON, a field missing or null): "stop" is an error that names
     the row, "skip" leaves it out and counts it."""
+
+    mixture: list[MixedText] = Field(default_factory=list)
+    """Other texts that are mixed in, each with its share of the rows. A tokenizer that is trained
+    on text is trained on all of them; each is evaluated apart."""
 
     tokenizer: Annotated[TokenizerKind, Slot("tokenizer")]
     """How text becomes token ids."""
@@ -74,29 +48,19 @@ class Data(Config):
     """Shuffle the rows of each epoch (seeded by `train.seed`)."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> "Data":
-        for name, path in (("path", self.path), ("valid_path", self.valid_path)):
-            names = [path] if isinstance(path, str) else path
-            if names is not None and (not names or not all(each.strip() for each in names)):
-                raise ValueError(
-                    f"data.{name} is empty: name a file, a folder or a glob, or remove the key "
-                    f"(unset = ['data.{name}'])."
-                )
-        if self.path is not None and self.dataset is not None:
-            raise ValueError("data.path and data.dataset are two sources: give one of them.")
-        if self.path is None and self.dataset is None:
-            if self.corpus is None:
-                raise ValueError("No text: give data.corpus, data.path or data.dataset.")
-            if self.corpus not in CORPORA:
-                raise ValueError(unknown("corpus", self.corpus, CORPORA))
-            corpus = CORPORA[self.corpus]
-            if issubclass(corpus, GeneratedCorpus):
-                corpus.check(self.settings)
-            elif self.settings:
-                raise ValueError(
-                    f"data.settings are those of a generated corpus, and '{self.corpus}' is none: "
-                    "remove them (unset = ['data.settings'])."
-                )
-        if self.valid_path is not None and self.path is None:
-            raise ValueError("data.valid_path goes with data.path, which is not given.")
+    def _texts_can_be_mixed(self) -> "Data":
+        if not self.mixture:
+            return self
+        if self.batch.reads_records or "starts" in self.batch.gives:
+            raise ValueError(
+                f"data.mixture mixes rows of running text, and batches of kind '{self.batch.kind}' "
+                "read records, or rows that continue each other. Take data.batch.kind = 'rows', or "
+                "remove the mixture (unset = ['data.mixture'])."
+            )
+        check_weights(self.mixture)
         return self
+
+    def of(self, text: MixedText) -> "Data":
+        """Return the table that prepares one text of the mixture alone."""
+        source = {name: value for name, value in text if name in TextSource.model_fields}
+        return self.model_copy(update={**source, "mixture": []})

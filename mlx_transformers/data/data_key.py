@@ -27,6 +27,9 @@ LONGEST_NAME = 100
 class DataKey:
     """Everything that decides the content of a prepared set: sources, split, tokenizer, batch kind.
 
+    Attributes:
+        mixed: the keys of the texts beside it that its tokenizer is trained on, too.
+
     Raises:
         DataError: the text is missing.
     """
@@ -38,6 +41,8 @@ class DataKey:
         if self.valid is not None and self.valid.ready_tokens != self.source.ready_tokens:
             raise DataError("data.path and data.valid_path: one holds .bin tokens, the other text.")
         _check_regular(data.tokenizer.file())
+        trained = data.tokenizer.trained_on != "nothing" and data.tokenizer.file() is None
+        self.mixed = [DataKey(data.of(text)) for text in data.mixture] if trained else []
         self.checked = [
             Checked(source, data.batch.accept, data.bad_rows == "skip") for source in self.sources
         ]
@@ -85,6 +90,8 @@ class DataKey:
         }
         if data.settings:
             key["settings"] = data.settings
+        if self.mixed:
+            key["mixed"] = [each.settings() for each in self.mixed]
         if data.bad_rows == "skip":
             key["bad_rows"] = "skip"
         batch = data.batch.cache_key()
@@ -92,7 +99,7 @@ class DataKey:
 
     def content_settings(self) -> dict[str, object]:
         """Return `settings` without the places of files, so that moved files are still the same."""
-        places = ("path", "valid_path", "tokenizer")
+        places = ("path", "valid_path", "tokenizer", "mixed")
         return {name: value for name, value in self.settings().items() if name not in places}
 
     @property
@@ -111,7 +118,7 @@ class DataKey:
         found: list[object] = json.loads(
             json.dumps([[source.identity() for source in self.sources], own])
         )
-        return found
+        return found + [each.identity() for each in self.mixed]
 
     def digest(self) -> str:
         """Return a hash of the content that `identity` stands for."""
@@ -121,7 +128,8 @@ class DataKey:
             own = tokenizer.fingerprint()
             if tokenizer.prefix and self.data.batch.covers_text:
                 own = hashed([own, list(tokenizer.prefix)])
-        return hashed([[source.digest() for source in self.sources], own])
+        mixed = [each.digest() for each in self.mixed]
+        return hashed([[source.digest() for source in self.sources], own, *mixed])
 
     def check(self) -> None:
         """Refuse text that can't be prepared, before any work is done.

@@ -24,6 +24,7 @@ from .prepared import Prepared, checksums_of
 from .shards import SHARD_TOKENS, SPLITS, Counts, Split, SplitWriter, token_dtype
 from .tokenizers.controls import with_controls
 from .tokenizers.load import load_tokenizer
+from .tokenizers.saved import Saved
 from .tokenizers.tokenizer import Tokenizer
 
 Progress = Callable[[str, int, int | None], None]
@@ -42,15 +43,36 @@ def prepare(
     preparation resumes; a changed text is prepared again. A second process that wants the same set
     waits for the first.
 
+    The texts of a mixture are prepared one by one, with the tokenizer of the first.
+
     Raises:
         DataError: the text or the tokenizer is missing or unreadable, or a split would be empty.
     """
+    first = _prepare_one(data, progress or _quiet, shard_tokens)
+    if not data.mixture:
+        return first
+    tokenizer = data.tokenizer
+    if tokenizer.trained_on != "nothing" and tokenizer.file() is None:
+        tokenizer = Saved(path=str(first.folder / "tokenizer"))
+    others = {
+        text.name: _prepare_one(
+            data.of(text).model_copy(update={"tokenizer": tokenizer}),
+            progress or _quiet,
+            shard_tokens,
+        )
+        for text in data.mixture
+    }
+    return Prepared(first.folder, others)
+
+
+def _prepare_one(data: Data, progress: Progress, shard_tokens: int) -> Prepared:
+    """Prepare the text of a `[data]` table without its mixture."""
     key = DataKey(data)
     folder = key.folder
     try:
         with locked(folder.with_name(folder.name + ".lock")):
             if not is_current(key):
-                Preparation(key, progress or _quiet, shard_tokens).run()
+                Preparation(key, progress, shard_tokens).run()
     except OSError as error:
         raise DataError(
             f"{key.source} can't be prepared into {folder}: {error}. "
@@ -152,7 +174,12 @@ class Preparation:
         self.progress("training the tokenizer", 0, None)
         config = self.key.data.tokenizer
         splits: tuple[Split, ...] = SPLITS if config.trained_on == "all" else ("train",)
-        built = config.build(piece.text for split, piece in self.key.pieces() if split in splits)
+        built = config.build(
+            piece.text
+            for key in (self.key, *self.key.mixed)
+            for split, piece in key.pieces()
+            if split in splits
+        )
         tokenizer = with_controls(built, self.key.data.batch.controls())
         tokenizer.save(folder)
         write_json(self.partial / "progress.json", asdict(state))

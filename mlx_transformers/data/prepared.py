@@ -1,6 +1,9 @@
 """A prepared data set: a folder of token shards, their tokenizer and a manifest."""
 
+import hashlib
+import json
 import zlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,17 @@ FORMAT = 1
 class Prepared:
     """A prepared set, opened by its manifest alone.
 
+    Attributes:
+        folder: its folder.
+        mixed: the other texts of a mixture by name, prepared with the same tokenizer.
+
     Raises:
         DataError: the folder holds no finished set.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mixed: Mapping[str, "Prepared"] | None = None) -> None:
         self.folder = folder
+        self.mixed = dict(mixed or {})
         try:
             self.manifest: dict[str, Any] = read_table(folder / "manifest.json")
         except (OSError, ValueError) as error:
@@ -46,9 +54,12 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of text, split and tokenizer; equal for equal content."""
+        """Hash of text, split and tokenizer, of a mixture of all; equal for equal content."""
         found: str = self.manifest["fingerprint"]
-        return found
+        if not self.mixed:
+            return found
+        texts = [found, *([name, each.fingerprint] for name, each in self.mixed.items())]
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
     @property
     def labels(self) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 from ..core.errors import DataError
 from .batches.packed import Packed
 from .cursor import Cursor
-from .kinds import BatchKind, BatchSetting
+from .kinds import BatchKind, BatchSetting, Rows
+from .mixture import Mix, MixedRows
 from .prefetch import Loader, best_loader, prefetched
 from .prepared import Prepared
 from .shards import Batch, Split
@@ -45,9 +46,15 @@ class TrainStream:
         rank: int = 0,
         world: int = 1,
         loader: Loader | None = None,
+        mix: Mix | None = None,
     ) -> None:
         setting = BatchSetting(seq_len, seed, shuffle, mask_documents, batch_size)
-        self.rows = (kind or Packed()).train(prepared, setting)
+        kind = kind or Packed()
+        self.rows: Rows = kind.train(prepared, setting)
+        self._mixed: MixedRows | None = None
+        if mix is not None:
+            others = [kind.train(prepared.mixed[text.name], setting) for text in mix.texts]
+            self.rows = self._mixed = MixedRows([self.rows, *others], mix)
         self._vocab_size = prepared.vocab_size
         self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()
@@ -100,8 +107,12 @@ class TrainStream:
         return out
 
     def stats(self) -> dict[str, Any]:
-        """Nothing beside `tokens_per_s`."""
-        return {}
+        """Return the tokens delivered from each text of a mixture since the run began."""
+        if self._mixed is None:
+            return {}
+        names = ["data", *(text.name for text in self._mixed.mix.texts)]
+        counts = self._mixed.counts(self._cursor.rows) * self.seq_len
+        return {f"tokens/{name}": int(n) for name, n in zip(names, counts, strict=True)}
 
     def sample(self) -> None:
         """None: the model writes no text for these batches."""

@@ -8,7 +8,7 @@ samples, which can't cost a checkpoint.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -123,19 +123,23 @@ class Report:
 
 
 class Evaluate:
-    """Evaluates every `eval.every` steps and at the last; keeps the best, and stops early."""
+    """Evaluates every `eval.every` steps and at the last; keeps the best, and stops early.
+
+    The other texts of a mixture are evaluated, too, but rank nothing.
+    """
 
     def __init__(
         self,
         config: Eval,
         evaluator: Evaluator,
         batches: Callable[[], Iterable[Batch]],
+        mixed: Callable[[], Mapping[str, Iterable[Batch]]],
         report: Report,
         best: Best = VAL_LOSS,
     ) -> None:
         self.config = config
         self.evaluator = evaluator
-        self.batches = batches
+        self.batches, self.mixed = batches, mixed
         self.report = report
         self.best = best
 
@@ -145,6 +149,7 @@ class Evaluate:
             return
         with paused(trainer, self.report.window):
             values = self.evaluator(self._shown(self.batches()))
+            values |= self.evaluator.losses(self.mixed())
             self.report.status("")
             self.report.write(trainer, values)
         if self.best.metric not in values:

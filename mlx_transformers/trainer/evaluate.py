@@ -1,7 +1,7 @@
 """Evaluation: the loss on held-out data, in compiled functions of its own."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -58,6 +58,10 @@ class Evaluator:
         # Tensor-parallel processes have all evaluated the same batches.
         totals = reduce(_added, self.ranks.gather(totals)[: self.ranks.world])
         return self._metrics(totals)
+
+    def losses(self, batches: Mapping[str, Iterable[dict[str, Any]]]) -> dict[str, float]:
+        """Return the loss on each of several texts: `val_loss/NAME`, nats per unit."""
+        return {f"val_loss/{name}": self(each)["val_loss"] for name, each in batches.items()}
 
     def _metrics(self, totals: dict[str, float]) -> dict[str, float]:
         weight = totals.pop("weight", 0.0)

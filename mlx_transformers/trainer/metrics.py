@@ -69,9 +69,10 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def metric_title(name: str) -> str:
-    """A metric's name in words: "perplexity", "masked accuracy"."""
-    words = name.removeprefix("val_").split("_")
-    return " ".join(ABBREVIATIONS.get(word, word) for word in words)
+    """A metric's name in words: "perplexity", "masked accuracy", "loss on NAME"."""
+    name, slash, text = name.removeprefix("val_").partition("/")
+    words = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return f"{words} on {text}" if slash else words
 
 
 def metric_texts(metrics: Mapping[str, float]) -> list[str]:

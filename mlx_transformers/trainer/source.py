@@ -7,12 +7,13 @@ stream     rows of the prepared data, by seed and number
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import mlx.nn as nn
 
 from ..data.config import Data
 from ..data.kinds import BatchKind
+from ..data.mixture import Mix
 from ..data.prepared import Prepared
 from ..data.stream import EvalStream, TrainStream
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -108,6 +109,9 @@ class SourceKind(Kind, ABC):
         """Whether evaluation predicts every token of the text once, so bits per byte exist."""
         return False
 
+    mixes: ClassVar[bool] = False
+    """Whether it reads the texts of `data.mixture`, too."""
+
     def frozen(self) -> dict[str, str]:
         """Runs whose models are read but not trained, by role, such as a reward model."""
         return {}
@@ -138,6 +142,7 @@ class Stream(SourceKind):
     validation split."""
 
     kind: Literal["stream"] = "stream"
+    mixes: ClassVar[bool] = True
 
     def gives(self, batch: BatchKind) -> tuple[str, ...]:
         return batch.gives
@@ -147,6 +152,8 @@ class Stream(SourceKind):
 
     def feed(self, parts: RunParts, cursor: Mapping[str, Any]) -> TrainStream:
         train, settings = parts.train, parts.settings
+        rows_per_step = train.batch_size * train.accumulate
+        mix = Mix(settings.mixture, rows_per_step) if settings.mixture else None
         return TrainStream(
             parts.data,
             train.batch_size,
@@ -158,6 +165,7 @@ class Stream(SourceKind):
             mask_documents=settings.mask_documents,
             rank=parts.ranks.rank,
             world=parts.ranks.world,
+            mix=mix,
         )
 
     def held_out(self, parts: RunParts, batches: int | None) -> EvalStream:

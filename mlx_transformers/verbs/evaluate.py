@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..assembly.build import Built, build
 from ..assembly.run_data import run_data, run_recipe, trained_on
-from ..assembly.streams import held_out_batches
+from ..assembly.streams import held_out_batches, mixed_batches
 from ..core.errors import RunError
 from ..data.prepare import Progress as Preparing
 from ..runs.folder import RUNS, find_checkpoint
@@ -35,6 +35,7 @@ def evaluate(
     """
     path, built = open_run(run, root, progress, set)
     values = built.evaluator(held_out_batches(built, batches))
+    values |= built.evaluator.losses(mixed_batches(built, batches))
     if not math.isfinite(values["val_loss"]):
         raise RunError(
             f"The validation loss of {path} is {values['val_loss']}: its training diverged. "

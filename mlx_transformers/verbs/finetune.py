@@ -25,12 +25,14 @@ from ..core.errors import RunError
 from ..core.paths import expanded
 from ..core.task import Task
 from ..data.prepare import Progress as Preparing
+from ..data.text_source import TextSource
 from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.published import read_tokenizer
 from ..layers.adapters.merge import merge
 from ..layers.adapters.weights import load_packed, plain_weights
 from ..layers.packed import plain_parameters
+from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
@@ -71,12 +73,14 @@ class Source:
         tokenizer: the folder of its tokenizer.
         read: reads what it gives.
         pruned: whether its weights have zeros that stay.
+        text: the text that it was trained on; None for a published model.
     """
 
     where: str
     tokenizer: Path
     read: Callable[[], Start]
     pruned: bool = False
+    text: TextSource | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def finetune(
     task: str | None = None,
     data: str | Path | None = None,
     accept_changes: bool = False,
+    replay: float | None = None,
     set: Sequence[str] = (),
     name: str | None = None,
     resume: str | Path | None = None,
@@ -140,6 +145,7 @@ def finetune(
         task: a task of `verbs.task_recipe`; None takes the one that the model was trained for.
         data: the data of that recipe.
         accept_changes: take weights even if the recipe changes what they compute.
+        replay: share of the rows from the source's own text, which is mixed in as `old`.
         set: "path=value" strings, the last diff of the recipe.
         name, resume, root, say, progress: as for `verbs.train.train`.
 
@@ -152,12 +158,15 @@ def finetune(
     elif task is not None or data is not None:
         raise RunError("Give a recipe, or a task and data for which one is written, not both.")
     own = f'data.tokenizer={{ kind = "saved", path = {json.dumps(str(found.tokenizer))} }}'
-    wanted = load_recipe(recipe, [*set, own])
+    changes = [*set, own]
+    wanted = load_recipe(recipe, changes)
+    if replay is not None:
+        changes.append(_mixed_in(wanted, found, replay))
     if found.pruned and wanted.prune is None:
-        wanted = load_recipe(recipe, [*set, own, "prune.sparsity=0.0"])
+        changes.append("prune.sparsity=0.0")
         say("The source is pruned, and its zeros stay (prune.sparsity = 0).")
+    wanted = load_recipe(recipe, changes)
     check_model(wanted)
-
     return train(
         wanted,
         name=name,
@@ -191,6 +200,22 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
     if built.recipe.packed is not None:
         load_packed(built.model, start.stored)
     say(taken.sentence(source.where))
+
+
+def _mixed_in(recipe: Recipe, source: Source, share: float) -> str:
+    """Return the setting that adds the text of a source to the mixture of a recipe, as `old`.
+
+    Raises:
+        RunError: the source is no run, so its text isn't known.
+    """
+    if source.text is None:
+        raise RunError(
+            f"{source.where} is a published model, so the text that it was trained on isn't known "
+            "here: name one in a table [[data.mixture]] of the recipe, in place of --replay."
+        )
+    old = {"name": "old", "weight": share, **source.text.model_dump(exclude_defaults=True)}
+    texts = [each.model_dump(exclude_defaults=True) for each in recipe.data.mixture]
+    return f"data.mixture={toml_value([*texts, old])}"
 
 
 def _write_recipe(
@@ -257,8 +282,15 @@ def open_source(source: str | Path, root: Path = RUNS) -> Source:
     if published or (path.is_file() and path.suffix == ".gguf"):
         return _published(path)
     folder, saved = find_checkpoint(source, root)
-    pruned = load_recipe(folder.recipe).prune is not None
-    return Source(str(saved), folder.tokenizer, cache(lambda: _of_run(folder, saved)), pruned)
+    recipe = load_recipe(folder.recipe)
+    data = {key: value for key, value in recipe.data if key in TextSource.model_fields}
+    return Source(
+        str(saved),
+        folder.tokenizer,
+        cache(lambda: _of_run(folder, saved)),
+        pruned=recipe.prune is not None,
+        text=TextSource(**data),
+    )
 
 
 def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
