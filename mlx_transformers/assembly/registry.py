@@ -4,6 +4,7 @@ from ..data.batches.answers import Answers
 from ..data.batches.chat import Chat
 from ..data.batches.completions import Completions
 from ..data.batches.denoise import Denoise
+from ..data.batches.image_text import ImageText
 from ..data.batches.labeled import Labeled
 from ..data.batches.masked import Masked
 from ..data.batches.packed import Packed
@@ -145,6 +146,7 @@ from ..layers.routers.gshard import GShard
 from ..layers.routers.sigmoid import Sigmoid
 from ..layers.routers.sparse_mixer import SparseMixer
 from ..layers.routers.top_k import TopK
+from ..models.clip import Clip
 from ..models.decoder import Decoder
 from ..models.encoder import Encoder
 from ..models.encoder_decoder import EncoderDecoder
@@ -158,6 +160,7 @@ from ..models.vlm import Vlm
 from ..objectives.answer import Answer
 from ..objectives.classify import Classify
 from ..objectives.classify_pictures import ClassifyPictures
+from ..objectives.clip import ClipPairs
 from ..objectives.clm import Clm
 from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
@@ -219,6 +222,7 @@ fill(
     Vision,
     Speech,
     Vlm,
+    Clip,
     ReplacedTokenPair,
     of=ModelKind,
 )
@@ -260,11 +264,11 @@ fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
 fill("adapt", Full, Bottleneck, PrefixAdapter, Prompt, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
-fill("objective", EarlyExit, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
+fill("objective", EarlyExit, ClipPairs, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Ppo, Grpo, Rloo, Reinforce, of=ObjectiveKind)
 fill("objective", Classify, ClassifyPictures, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
-fill("batch", Pairs, Labeled, Pictures, Tagged, Answers, Spans, TextPairs)
+fill("batch", Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs)
 fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)

@@ -2,13 +2,22 @@
 
 from typing import Literal
 
-Task = Literal["causal_lm", "encode", "seq2seq", "detect_replaced", "see", "listen"]
+Task = Literal["causal_lm", "encode", "seq2seq", "detect_replaced", "see", "match", "listen"]
 """Tasks of models: predict the next token, encode a whole text, write a target
-for a source, detect replaced tokens, encode a picture, or write what is said."""
+for a source, detect replaced tokens, encode a picture, compare pictures with texts, or write what
+is said."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""
 
-MEASURED = ("classification", "masked", "tagging", "answers", "translation", "summarization")
+MEASURED = (
+    "classification",
+    "masked",
+    "tagging",
+    "answers",
+    "translation",
+    "summarization",
+    "retrieval",
+)
 """Tasks of `mlxt eval --task`, which verbs/tasks.py measures; named here for the command line,
 which starts without MLX."""

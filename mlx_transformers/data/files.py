@@ -71,7 +71,7 @@ class Files(Source):
             if kind == "tokens":
                 yield from read_tokens(file, self._layouts[file])
             elif self.text_key is None:
-                yield from (record(row) for row in rows(file, suffix_of(file)))
+                yield from (record(row, file.parent) for row in rows(file, suffix_of(file)))
             elif kind == "rows":
                 for row in rows(file, suffix_of(file)):
                     yield from document(row, self.text_key)
@@ -112,15 +112,15 @@ def digest_files(files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def record(row: SourceRow) -> Piece:
-    """Return a row as a piece with its fields."""
+def record(row: SourceRow, folder: Path | None = None) -> Piece:
+    """Return a row of a file in `folder` as a piece with its fields."""
     if row.problem is not None:
         return Piece("", where=row.where, problem=row.problem)
     if not isinstance(row.value, dict):
         problem = f"{row.where}: a record is an object of named fields, and this is none."
         return Piece("", where=row.where, problem=problem)
     words = "\n".join(value for value in row.value.values() if isinstance(value, str))
-    return Piece(words, where=row.where, record=row.value)
+    return Piece(words, where=row.where, record=row.value, folder=folder)
 
 
 def document(row: SourceRow, key: str) -> Iterator[Piece]:

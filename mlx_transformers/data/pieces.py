@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.errors import DataError
 from .compression import opened
+from .shards import Split
 
 Record = Mapping[str, Any]
 """Named fields; each value is what its file or corpus holds, checked where it is read."""
@@ -43,6 +44,10 @@ class Piece:
     group: str | None = None
     """Documents of one group land on the same side of a split (verses of a chapter, say). None:
     each is assigned by its own text."""
+    split: Split | None = None
+    """The split that its corpus assigns it to; None: a hash of its text or group does."""
+    folder: Path | None = None
+    """The folder of the file that it comes from, to which paths in its fields are relative."""
     problem: str | None = None
     """Why a row can't be read, a sentence; such a piece holds nothing else."""
 

@@ -37,10 +37,13 @@ def routed(
 
 
 def _documents(source: Checked, fraction: float) -> Iterator[tuple[Split, Piece]]:
-    """Split by a hash of each document's first piece (or of its group), uniform in [0, 1)."""
+    """Split as the corpus says, or by a hash of each document's first piece (or of its group),
+    uniform in [0, 1)."""
     split: Split = "train"
     for piece in source.pieces():
-        if piece.first:
+        if piece.split is not None:
+            split = piece.split
+        elif piece.first:
             text = piece.text if piece.group is None else piece.group
             content = text.encode() if piece.tokens is None else piece.tokens.tobytes()
             digest = hashlib.blake2b(content, digest_size=8).digest()

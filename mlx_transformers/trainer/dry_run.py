@@ -49,8 +49,9 @@ def dry_run(step: Step, microbatches: list[Batch]) -> DryRun:
             "The loss before the first update is not a finite number. Check model.init, or set "
             "train.dtype = 'float32'."
         )
-    first_row = {name: rows[:1] for name, rows in microbatches[0].items()}
-    return DryRun(seconds, peak, _unused_parameters(step, first_row))
+    # Two rows, since a loss that compares the rows of a batch is constant for one.
+    first_rows = {name: rows[:2] for name, rows in microbatches[0].items()}
+    return DryRun(seconds, peak, _unused_parameters(step, first_rows))
 
 
 def _unused_parameters(step: Step, batch: Batch) -> list[str]:

@@ -22,12 +22,16 @@ from ..data.example_rows import ExampleRows
 from ..data.prepare import Progress as Preparing
 from ..data.stream import EvalStream
 from ..decode.beam import Beams, best_targets
+from ..models.clip import ClipModel
 from ..models.model import Decodable
 from ..objectives.classify import correct
+from ..objectives.clip import vectors
 from ..objectives.mlm import bidirectional, gather_masked
+from ..ops.contrastive import unit
 from ..runs.folder import RUNS
 from ..score.classes import classification, shares
 from ..score.interval import Score
+from ..score.retrieval import retrieval
 from ..score.spans import TAG, best_span, names
 from ..score.spans import answers as spans
 from ..score.texts import leads, summarization, translation
@@ -231,6 +235,24 @@ def _between(built: Built, tokens: np.ndarray, first: int, last: int) -> str:
     return built.tokenizer.decode(tokens[first : last + 1].tolist()) if last else ""
 
 
+def retrieve(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Measure the recall of texts by their pictures, and of pictures by their texts, among all
+    held-out pairs. Equal texts are equally right."""
+    model = built.model
+    assert isinstance(model, ClipModel), "the objective trains models of two towers alone"
+    pictures, texts, rows_of = [], [], []
+    for batch, rows in counted(stream):
+        of_pictures, of_texts = vectors(model, batch, Context())
+        pictures.append(np.array(unit(of_pictures))[:rows])
+        texts.append(np.array(unit(of_texts))[:rows])
+        rows_of += [row.tobytes() for row in np.array(batch["tokens"])[:rows]]
+    cosines = np.concatenate(pictures) @ np.concatenate(texts).T
+    _, number = np.unique(rows_of, return_inverse=True)
+    right = number[:, None] == number[None, :]
+    scores = [*retrieval("text", cosines, right), *retrieval("image", cosines.T, right)]
+    return Answers(len(right), scores)
+
+
 @dataclass(frozen=True)
 class Text:
     """A source, the generated target, and the reference, not truncated."""
@@ -329,5 +351,6 @@ TASKS = {
     "answers": Task("answer", "answers", answer),
     "translation": Task("seq2seq", "pairs", translate, writes=True),
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
+    "retrieval": Task("clip", "image_text", retrieve),
 }
 """Every task by name."""

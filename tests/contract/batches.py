@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from .suite import Change, Row
 
 TEXT = "".join(
@@ -48,6 +51,7 @@ RECORDS = [
         "a": f"{n} bottles",
         "b": f"bottles: {n}",
         "pixels": " ".join(str((n + 5 * i) % 256) for i in range(24)),
+        "image": "drawn.png",
         "negative": " ".join(str(255 - (n + 5 * i) % 256) for i in range(24)),
     }
     for n in range(60)
@@ -73,6 +77,7 @@ ROWS = [
     Row("batch", "unpaired", {"kind": "unpaired", "label_key": "liked"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
+    Row("batch", "image text", {"kind": "image_text", "size": [4, 6], "channels": 1}),
     Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
     Row(
         "batch",
@@ -112,6 +117,13 @@ CHANGES = {
         "width": Change(12, row="shifted pictures"),
         "shift": Change(2, row="shifted pictures"),
         "channels": Change(3, row="shifted pictures"),
+    },
+    "image_text": {
+        "image_key": "negative",
+        "text_key": "body",
+        "size": [6, 4],
+        "channels": 3,
+        "shift": 1,
     },
     "labeled": {
         "text_key": "body",
@@ -155,4 +167,6 @@ def write_files(folder: Path) -> None:
         "{{ tools }}{% for m in messages %}{{ m.role[0] }}{{ m.content }};{% endfor %}"
         "{% if add_generation_prompt %}a{% endif %}"
     )
+    colours = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    Image.fromarray(colours).save(folder / "drawn.png")
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))

@@ -64,6 +64,16 @@ class Writer(Reader):
         return x + mean(ctx.memory, ctx.memory_valid)[:, None]
 
 
+class Comparing(Reader):
+    """Texts, pictures as other rows of the table, and their products."""
+
+    def see(self, pixels: mx.array, ctx: Context) -> mx.array:
+        return self.table[pixels].mean(axis=1) @ self.classes.T
+
+    def logits(self, pictures: mx.array, texts: mx.array) -> mx.array:
+        return pictures @ texts.T / 5
+
+
 class Both(nn.Module):
     """A generator and a discriminator."""
 
@@ -92,5 +102,5 @@ def numpy_of(model: Reader) -> dict[str, np.ndarray]:
 
 def model_of(kind: str, vocab_size: int) -> Any:
     """The model that an objective of a kind is tried with."""
-    makes = {"seq2seq": Writer, "rtd": Both}
+    makes = {"seq2seq": Writer, "rtd": Both, "clip": Comparing}
     return makes.get(kind, Reader)(vocab_size)

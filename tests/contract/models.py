@@ -126,6 +126,16 @@ VLM = {
     "drop_class": False,
 }
 
+CLIP = {
+    "kind": "clip",
+    "vision": VIT
+    | {"dim": 12, "n_layers": 1, "position": {"kind": "none"}}
+    | {"pool": {"kind": "sentence", "activation": "identity", "width": 16}},
+    "text": BERT
+    | {"embed": {"kind": "token"}, "head": None, "pool": {"kind": "sentence"}}
+    | {"init": LLAMA["init"]},
+}
+
 ROWS = [
     Row("model", "llama", LLAMA, compiled=True),
     # Without positions k's bias adds the same to every score of a query; softmax can't tell.
@@ -177,6 +187,7 @@ ROWS = [
         both=lambda t, s: s >= 2,
         silent=("k.bias",),
     ),
+    Row("model", "clip", CLIP, silent=("k.bias", "log_scale"), sees=everything, whole=True),
     Row("model", "two tables", T5 | {"shared": False}),
     Row("model", "reformer", REFORMER, compiled=True),
     Row("model", "a mean of two streams", REFORMER | {"reversible": "mean", "n_distinct": 1}),
@@ -251,6 +262,14 @@ CHANGES = {
         "projector": "linear",
         "activation": "relu",
         "bias": False,
+    },
+    "clip": {
+        "vocab_size": 17,
+        "vision": CLIP["vision"] | {"n_layers": 2},
+        "text": CLIP["text"] | {"n_layers": 1},
+        "log_scale": 1.0,
+        "max_scale": Change(2.0, result=False),
+        "logit_bias": -10.0,
     },
     "speech": {
         "dim": 20,

@@ -42,6 +42,12 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
     },
     "tag": MASKED | {"targets": _rng.integers(0, 3, (3, 7))},
     "answer": TYPED | {"answer": np.array([[1, 3], [0, 0], [2, 2]]), "weights": COUNTS},
+    "clip": {
+        "pixels": TYPED["tokens"][:, :5],
+        "tokens": MASKED["tokens"],
+        "valid": VALID,
+        "weights": COUNTS,
+    },
     "contrastive": {
         "a": _tokens(7),
         "a_valid": VALID,
@@ -210,6 +216,7 @@ CHANGES = {
     "tag": {},
     "answer": {},
     "contrastive": {"temperature": 0.5, "symmetric": True},
+    "clip": {"loss": "sigmoid"},
     "multi_token": {
         "weight": 0.1,
         "label_smoothing": 0.3,

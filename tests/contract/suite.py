@@ -496,6 +496,17 @@ class OfVlm(OfModel):
         return self.it.init_state(batch, length, dtype, given={"pixels": self.pixels(batch)})
 
 
+class OfClip(OfModel):
+    """The vectors of a text beside those of a picture that stays the same."""
+
+    width = DIM
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        pixels = mx.broadcast_to(mx.arange(9).reshape(1, 3, 3, 1), (len(x), 3, 3, 1))
+        seen = self.it.see(pixels, Context(key=ctx.split_key()))
+        return self.it.features(self.it.embedded({"tokens": x}, ctx), ctx) + seen[:, None]
+
+
 class OfPool(Subject):
     """The answer for a sequence, said at each of its places."""
 
@@ -517,6 +528,7 @@ def of_model(kind: Any, row: Row) -> Subject:
         "seq2seq": OfPair,
         "detect_replaced": OfElectra,
         "see": OfVision,
+        "match": OfClip,
         "listen": OfSpeech,
     }
     if kind.kind == "vlm":

@@ -11,7 +11,7 @@ from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.loss import Loss
 
 from . import models, reference
-from .fakes import Both, Reader, Writer, model_of, numpy_of
+from .fakes import Both, Comparing, Reader, Writer, model_of, numpy_of
 from .objectives import BATCHES, HIDDEN, PREFIX
 from .suite import VOCAB, parse, randomize
 
@@ -136,6 +136,22 @@ def test_a_partner_is_told_from_those_of_the_rows_that_count(symmetric: bool) ->
     config = {"kind": "contrastive", "temperature": 5.0, "symmetric": symmetric}
     found = loss_of(config, batch)
     assert float(found.total) == pytest.approx(expected, rel=1e-5)
+    assert float(found.parts["accuracy"]) == (scores.argmax(axis=1) == np.arange(2)).sum()
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_a_text_is_told_from_those_of_the_other_pictures_that_count(loss: str) -> None:
+    batch, w = BATCHES["clip"], numpy_of(Comparing(VOCAB))
+    pictures = w["table"][batch["pixels"]].mean(axis=1) @ w["classes"].T
+    texts = mean(encoded(w, batch), batch["valid"]) @ w["classes"].T
+    scores = (pictures @ texts.T / 5)[:2, :2]
+    if loss == "softmax":
+        expected = sum(nll(scores[i], i) + nll(scores[:, i], i) for i in range(2)) / 2
+    else:
+        expected = np.log1p(np.exp(scores * (1 - 2 * np.eye(2)))).sum()
+    found = loss_of({"kind": "clip", "loss": loss}, batch)
+    assert float(found.total) == pytest.approx(expected, rel=1e-5)
+    assert float(found.weight) == 2
     assert float(found.parts["accuracy"]) == (scores.argmax(axis=1) == np.arange(2)).sum()
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
+from ..pictures.field import numbers, shifted
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
@@ -16,9 +17,6 @@ from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import label, string, with_words
 from .record_kind import RecordKind
-
-LEVELS = 256
-"""Values of a pixel's number."""
 
 
 class Pictures(RecordKind):
@@ -38,8 +36,8 @@ class Pictures(RecordKind):
     width: int | None = Field(None, ge=1)
     """Numbers of one row of a picture, width times channels, for `shift`."""
     shift: int = Field(0, ge=0)
-    """Pixels by which pictures are shifted at most in training, in either direction; black moves
-    in. It needs `width`."""
+    """Pixels by which pictures are shifted at most in training, in either direction; the border is
+    repeated. It needs `width`."""
     channels: int = Field(1, ge=1)
     """Numbers of a pixel, for `shift`."""
 
@@ -93,27 +91,3 @@ class Pictures(RecordKind):
 
         examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, {"pixels": [setting.seq_len]}, setting.seed)
-
-
-def shifted(picture: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a picture `[height, width, channels]` moved by up to `most` pixels each way."""
-    down, right = rng.integers(0, 2 * most + 1, 2)
-    height, width = picture.shape[:2]
-    padded = np.pad(picture, ((most, most), (most, most), (0, 0)))
-    return padded[down : down + height, right : right + width]
-
-
-def numbers(text: str, where: str) -> list[int]:
-    """Return the numbers of a picture.
-
-    Raises:
-        DataError: a word is no number from 0 to 255.
-    """
-    words = text.split()
-    for word in words:
-        if not (word.isascii() and word.isdecimal() and int(word) < LEVELS):
-            raise DataError(
-                f"{where or 'A record'}: '{word[:20]}' is no pixel. A picture is text of whole "
-                "numbers from 0 to 255 with a space between two, row by row."
-            )
-    return [int(word) for word in words]

@@ -27,7 +27,7 @@ class _Emoji(PackagedCorpus):
         names = json.loads(PACKAGE.read(other)[other])
         for sign, about in english.items():
             if about["status"] == QUALIFIED and "skin_tone" not in about["en"] and sign in names:
-                yield {"source": _words(about["en"]), "target": _words(names[sign])}
+                yield {"source": words(about["en"]), "target": words(names[sign])}
 
 
 class EmojiGerman(_Emoji):
@@ -46,5 +46,6 @@ class EmojiFrench(_Emoji):
     content = "fdb91c77b534b266c9372e60691ca6118c8206a20eae64ab56bae5a1392f9098"
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """Return the name of an emoji as words."""
     return name.strip(":").replace("_", " ")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ...core.errors import DataError
 from ..pieces import Piece
+from ..shards import Split
 from ..wheel import RECORDS_CURE, Wheel
 from .corpus import Corpus
 
@@ -28,6 +29,11 @@ class RecordCorpus(Corpus):
         decides."""
         return None
 
+    def split(self, row: Row) -> Split | None:
+        """Return the split of a record, where the corpus says what is held out; None: a hash of
+        its group or text decides."""
+        return None
+
     @cached_property
     def records(self) -> list[Row]:
         """All records.
@@ -45,7 +51,8 @@ class RecordCorpus(Corpus):
             # A text lands on the same side of a split whether read as a document or as a record.
             group = self.group(row) or (text if isinstance(text, str) else None)
             where = f"{self.name}, record {number}"
-            yield Piece(f"{words}\n", where=where, record=row, group=group)
+            split = self.split(row)
+            yield Piece(f"{words}\n", where=where, record=row, group=group, split=split)
 
     def digest(self) -> str:
         total = hashlib.sha256()

@@ -11,9 +11,11 @@ from .dialogue import Dialogue
 from .digits import Digits
 from .docstrings import Docstrings
 from .emoji import EmojiFrench, EmojiGerman
+from .emoji_pictures import EmojiPictures
 from .evals import Entities, Populations, Sarcasm
 from .generated import GeneratedCorpus
 from .headlines import Headlines
+from .icons import Icons
 from .induction import Induction
 from .listops import ListOps
 from .mqar import Mqar
@@ -42,9 +44,11 @@ RECORDS: tuple[type[Corpus], ...] = (
     Populations,
     BibleParaphrases,
     Digits,
+    Icons,
+    EmojiPictures,
     Dialogue,
 )
-"""Records with named fields: pairs first, then labelled texts and words, then paraphrases."""
+"""Records with named fields: pairs first, then labelled texts and words, paraphrases, pictures."""
 
 GENERATED: tuple[type[GeneratedCorpus], ...] = (
     Mqar,

@@ -1,0 +1,81 @@
+"""The picture in a field of a record: an array, a row of numbers, or the path of a file."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...core.errors import DataError
+from ..pieces import Piece, RowError
+from .preprocess import Preprocess
+from .read import Channels, read_picture
+
+LEVELS = 256
+"""Values of a pixel's number."""
+
+Size = tuple[int, int, Channels]
+"""Height, width and channels."""
+
+
+def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
+    """Return the picture `uint8 [height, width, channels]` in the field `key` of a record.
+
+    A file is resized whatever its ratio; its path is relative to the file of the record.
+
+    Raises:
+        RowError: the field is none of them, or the picture can't be read or has another size.
+    """
+    where = piece.where or "A record"
+    if isinstance(value, np.ndarray):
+        found = value
+    elif isinstance(value, str) and value[:1].isdigit() and " " in value:
+        found = np.array(numbers(value, where), np.uint8)
+        if found.size == size[0] * size[1] * size[2]:
+            found = found.reshape(size)
+    elif isinstance(value, str) and value:
+        path = (piece.folder or Path()) / Path(value).expanduser()
+        try:
+            found = read_picture(path, size[2], f"{where}: {path}")
+        except DataError as error:
+            raise RowError(str(error)) from None
+        return Preprocess(size=size[:2]).resized(found)
+    else:
+        what = "null" if value is None else f"{value!r:.60}"
+        raise RowError(
+            f"{where}: the field '{key}' holds no picture but {what}. A picture is the path of a "
+            "file, or text of numbers from 0 to 255, row by row."
+        )
+    if found.shape != size:
+        have = " x ".join(map(str, found.shape))
+        want = " x ".join(map(str, size))
+        raise RowError(
+            f"{where}: the picture has {have} numbers, and data.batch.size and channels ask for "
+            f"{want}: set them to those of the data."
+        )
+    return found
+
+
+def numbers(text: str, where: str) -> list[int]:
+    """Return the numbers of a picture.
+
+    Raises:
+        RowError: a word is no number from 0 to 255.
+    """
+    words = text.split()
+    for word in words:
+        if not (word.isascii() and word.isdecimal() and int(word) < LEVELS):
+            raise RowError(
+                f"{where or 'A record'}: '{word[:20]}' is no pixel. A picture is text of whole "
+                "numbers from 0 to 255 with a space between two, row by row."
+            )
+    return [int(word) for word in words]
+
+
+def shifted(picture: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a picture `[height, width, channels]` moved by up to `most` pixels each way; its
+    border is repeated behind it."""
+    if not most:
+        return picture
+    down, right = rng.integers(0, 2 * most + 1, 2)
+    height, width = picture.shape[:2]
+    padded = np.pad(picture, ((most, most), (most, most), (0, 0)), mode="edge")
+    return padded[down : down + height, right : right + width]

@@ -1,0 +1,165 @@
+"""Picture files: every colour mode becomes RGB, and files that are no pictures are refused."""
+
+import io
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlx_transformers.core.errors import DataError, Notice
+from mlx_transformers.data.corpora import glyphs
+from mlx_transformers.data.pictures import read
+from mlx_transformers.data.pictures.read import read_picture, write_picture
+
+from . import records
+
+RED = (255, 0, 0)
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def half_red(mode: str) -> Image.Image:
+    """Two pixels, a red one and one that is transparent where the mode can be."""
+    image = Image.new("RGBA", (2, 1), (0, 255, 0, 0))
+    image.putpixel((0, 0), (*RED, 255))
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "expected"),
+    [
+        (half_red("RGBA"), "PNG", [[*RED], [255, 255, 255]]),
+        (half_red("RGB"), "BMP", [[*RED], [0, 255, 0]]),
+        (Image.new("CMYK", (2, 1), (0, 255, 255, 0)), "TIFF", [[*RED], [*RED]]),
+        (
+            Image.new(
+                "P",
+                (2, 1),
+                0,
+            ),
+            "GIF",
+            [[0, 0, 0], [0, 0, 0]],
+        ),
+        (Image.fromarray(np.array([[0, 0x8123]], np.uint16)), "PNG", [[0] * 3, [0x81] * 3]),
+        (Image.new("1", (2, 1), 1), "PNG", [[255] * 3, [255] * 3]),
+    ],
+    ids=["alpha", "bmp", "cmyk", "palette", "16 bits", "1 bit"],
+)
+def test_every_mode_becomes_rgb_on_white(
+    image: Image.Image, kind: str, expected: list[list[int]]
+) -> None:
+    assert read_picture(saved(image, kind)).tolist() == [expected]
+
+
+def test_a_transparent_colour_of_a_palette_is_white_too() -> None:
+    image = Image.new("P", (1, 1), 0)
+    assert read_picture(saved(image, transparency=0)).tolist() == [[[255, 255, 255]]]
+
+
+def test_the_orientation_of_a_camera_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    found = read_picture(saved(half_red("RGB"), exif=exif))
+    assert found.tolist() == [[[*RED]], [[0, 255, 0]]]
+
+
+def test_the_first_frame_is_read_and_that_is_said() -> None:
+    frames = [Image.new("RGB", (1, 1), RED), Image.new("RGB", (1, 1), "blue")]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.warns(Notice, match="cat.gif is animated: its first frame"):
+        assert read_picture(data, where="cat.gif").tolist() == [[[*RED]]]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "empty file"),
+        (b"%PDF-1.4 no picture", "no picture that can be read: formats are PNG"),
+        (b'<?xml version="1.0"?><svg/>', "SVG drawing"),
+        (saved(Image.new("RGB", (64, 64)))[:60], "damaged picture"),
+        (saved(Image.new("F", (1, 1)), "TIFF"), "floats"),
+    ],
+    ids=["empty", "another file", "svg", "cut short", "floats"],
+)
+def test_a_file_that_is_no_picture_is_refused(data: bytes, told: str) -> None:
+    with pytest.raises(DataError, match=rf"x\.png.*{told}"):
+        read_picture(data, where="x.png")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bomb = saved(Image.new("1", (14000, 14000)))
+    assert len(bomb) < 1 << 16
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match="more than 67,108,864"):
+            read_picture(bomb)
+    monkeypatch.setattr(read, "MAX_PIXELS", 3)
+    with pytest.raises(DataError, match="2 x 2 pixels, more than 3"):
+        read_picture(saved(Image.new("1", (2, 2))))
+
+
+def test_a_missing_file_and_one_that_exists_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.png can't be read: No such file"):
+        read_picture(tmp_path / "a.png")
+    picture = np.full((2, 3, 1), 7, np.uint8)
+    write_picture(tmp_path / "a.png", picture)
+    assert np.array_equal(read_picture(tmp_path / "a.png", 1), picture)
+    with pytest.raises(DataError, match="exists already"):
+        write_picture(tmp_path / "a.png", picture)
+    with pytest.raises(DataError, match=r"one of \.png"):
+        write_picture(tmp_path / "a.svg", picture)
+
+
+BATCH = {"kind": "image_text", "size": [2, 2], "channels": 1}
+
+
+def test_pictures_are_found_beside_the_records_that_name_them(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (9, 4), "white").save(tmp_path / "in" / "a.jpg")
+    rows = [{"image": "in/a.jpg", "text": f"{n}"} for n in range(20)]
+    made = records.prepared(records.write(tmp_path, rows), BATCH)
+    batch = records.train(made, 5).batch(np.arange(2))
+    assert batch["pixels"].tolist() == [[[[255]] * 2] * 2] * 2
+    assert batch["tokens"].shape == batch["valid"].shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("b.png", r"records\.jsonl:1: .*b\.png can't be read.*bad_rows"),
+        ("1 2 3", "3 numbers, .* ask for 2 x 2 x 1"),
+        ("1 2 3 256", "'256' is no pixel"),
+        (None, "holds no picture but null"),
+    ],
+)
+def test_a_picture_that_is_missing_or_of_another_size_is_named(
+    tmp_path: Path, image: object, told: str
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps({"image": image, "text": "a"}) + "\n")
+    with pytest.raises(DataError, match=told):
+        records.prepared(path, BATCH)
+
+
+def test_a_glyph_is_drawn_in_the_middle_and_a_missing_one_is_none() -> None:
+    import matplotlib
+
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    pen = glyphs.Pen(font.read_bytes(), 1)
+    bar = pen.draw("|")
+    assert bar is not None
+    assert bar.shape == (32, 32, 1)
+    rows, columns, _ = np.nonzero(bar < 255)
+    assert (rows.min(), rows.max()) == (2, 29)
+    assert abs(columns.min() + columns.max() - 31) <= 1
+    assert pen.draw("\U000e1234") is None
+    assert pen.draw(" ") is None
