@@ -11,8 +11,11 @@ import typer
 from ..core.errors import RunError
 from ..core.task import MEASURED
 from .few_shot import (
+    AS_USUAL,
+    FORM,
     Chains,
     EmbedderRun,
+    Form,
     Pick,
     Pool,
     Questions,
@@ -121,6 +124,7 @@ def evaluate(
     votes: Votes = 1,
     shuffles: Shuffles = 0,
     seed: Seed = 0,
+    form: Form = FORM,
     tools: WithTools = False,
     set: Sets = None,
     as_json: AsJson = False,
@@ -129,20 +133,19 @@ def evaluate(
     task on its data (--task); questions of a file with examples in the prompt (--questions); or
     public tasks with the lm-evaluation-harness (--tasks).
     """
+    asked = (pick, chains, votes, shuffles, seed, form)
     if tools:
-        alone = (tasks, task, batches, beams, lengths, shots, pool, embedder)
-        changed = (chains, pick, votes, shuffles, seed) != (False, "random", 1, 0, 0)
-        if questions is None or changed or any(o is not None for o in alone):
+        others = (tasks, task, batches, beams, lengths, shots, pool, embedder)
+        if questions is None or asked != AS_USUAL or any(o is not None for o in others):
             raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
         tool_use(run, questions, limit, set or [], as_json)
         return
     if questions is not None:
         if tasks or task or set or any(o is not None for o in (batches, beams, lengths)):
             raise RunError("--questions goes with --shots, --limit and its own options alone.")
-        asked = (pick, chains, votes, shuffles, seed)
         few_shot(run, questions, shot_list(shots or "0"), asked, pool, embedder, limit, as_json)
         return
-    if pool or embedder or chains or (pick, votes, shuffles, seed) != ("random", 1, 0, 0):
+    if pool or embedder or asked != AS_USUAL:
         raise RunError(
             "--pool, --pick, --chains and the like are for --questions: give it with them."
         )

@@ -11,6 +11,8 @@ from ..core.errors import RunError
 from .options import user_path
 from .terminal import print_table
 
+FORM = "Question: {question}\\nAnswer: {answer}"
+
 Questions = Annotated[
     Path | None,
     typer.Option(
@@ -57,6 +59,13 @@ Shuffles = Annotated[
         metavar="N",
     ),
 ]
+Form = Annotated[
+    str,
+    typer.Option(
+        help="The text of an example with {question} and {answer}; \\n is a line break.",
+        metavar="TEXT",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The seed of examples, orders and draws.", metavar="N")]
 WithTools = Annotated[
     bool,
@@ -68,15 +77,24 @@ WithTools = Annotated[
 ]
 
 
-def shot_list(text: str) -> list[int]:
-    """Return the numbers of --shots.
+def written(form: str) -> str:
+    """Return --form with line breaks in the place of their escapes."""
+    return form.replace("\\n", "\n")
+
+
+AS_USUAL = ("random", False, 1, 0, 0, FORM)
+"""The values of --pick, --chains, --votes, --shuffles, --seed and --form where none is given."""
+
+
+def shot_list(text: str, option: str = "--shots") -> list[int]:
+    """Return the numbers of an option, --shots by default.
 
     Raises:
         RunError: they are no list of whole numbers.
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
-        raise RunError(f"--shots {text}: give whole numbers with commas between, e.g. 0,1,2,4,8.")
+        raise RunError(f"{option} {text}: give whole numbers with commas between, e.g. 0,1,2,4,8.")
     return [int(word) for word in words]
 
 
@@ -93,7 +111,8 @@ def few_shot(
     """Print the accuracy with each number of examples."""
     from ..verbs.few_shot import FewShot, learning_curve
 
-    how = FewShot(*asked)
+    pick, chains, votes, shuffles, seed, form = asked
+    how = FewShot(pick, chains, votes, shuffles, seed, written(form))
     if embedder is not None and how.pick != "nearest":
         raise RunError("--embedder is for --pick nearest: give both.")
     points = learning_curve(run, file, shots, how, pool=pool, embedder=embedder, limit=limit)

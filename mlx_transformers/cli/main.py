@@ -41,6 +41,7 @@ from . import (
     serve,
     show,
     sweep,
+    think,
     train,
     upcycle,
     verify,
@@ -65,6 +66,7 @@ app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("embed")(embed.embed)
 app.command("eval")(evaluate.evaluate)
+app.command("think")(think.think)
 app.command("safety")(safety.safety)
 app.command("show")(show.show)
 app.command("fuse")(fusing.fuse)

@@ -50,6 +50,28 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
     return path
 
 
+def accuracy_curves(
+    curves: Mapping[str, Mapping[int, float]], path: Path, across: str, *, logarithmic: bool
+) -> Path:
+    """Plot an accuracy, one line per name.
+
+    Args:
+        curves: by name, the accuracy of each amount.
+        path: the file to write; its suffix chooses the format.
+        across: the amount's name, for the axis.
+        logarithmic: whether amounts are powers of two.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    with _named_lines(path, across, "accuracy") as axes:
+        if logarithmic:
+            axes.set_xscale("log", base=2)
+        for name, points in curves.items():
+            axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
+    return path
+
+
 COLOURS, STYLES = 8, ("-", "--", ":", "-.")
 """Lines that differ in colour before the next style, and the styles."""
 MOST_INSIDE = 8

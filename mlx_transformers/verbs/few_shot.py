@@ -23,7 +23,17 @@ from ..models.model import Decodable
 from ..score.extract import majority
 from ..score.interval import Score, mean
 from .embed import Embedder, open_embedder
-from .questions import LETTERS, SAME, Question, extracted, prompt, read_questions
+from .questions import (
+    FORM,
+    LETTERS,
+    SAME,
+    Question,
+    check_form,
+    extracted,
+    prompt,
+    read_questions,
+    space,
+)
 
 Pick = Literal["random", "nearest"]
 CHAIN_TOKENS, ANSWER_TOKENS = 200, 32
@@ -44,9 +54,10 @@ class FewShot:
         shuffles: orders in which lettered choices are asked, of which the most frequent answer
             counts; 0 compares the probabilities of the choices' own texts.
         seed: of random examples, orders and draws.
+        form: the text of an example.
 
     Raises:
-        RunError: a number is out of range.
+        RunError: a number is out of range, or the form lacks a field.
     """
 
     pick: Pick = "random"
@@ -54,12 +65,14 @@ class FewShot:
     votes: int = 1
     shuffles: int = 0
     seed: int = 0
+    form: str = FORM
 
     def __post_init__(self) -> None:
         if self.pick not in ("random", "nearest"):
             raise RunError(f"--pick {self.pick}: examples are picked random or nearest.")
         if self.votes < 1 or self.shuffles < 0:
             raise RunError("--votes is 1 or more, and --shuffles 0 or more.")
+        check_form(self.form)
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,7 @@ class Asker:
         """
         missing = [one for one in self._pool if one.reasoning is None][:tries]
         known = [one for one in self._pool if one.reasoning is not None]
-        asked = [prompt([], one, chains=True, letters=False) + STEPS for one in missing]
+        asked = [self._prompt([], one) + STEPS for one in missing]
         texts = self._generated(asked, Sampling(0.0))
         for question, text in zip(missing, texts, strict=True):
             thought, _, _ = text.rpartition("The answer is")
@@ -159,9 +172,10 @@ class Asker:
             ]
             windows, owners = [], []
             for number, (question, shots) in enumerate(asked):
-                text = prompt(shots, question, chains=False, letters=letters)
+                text = self._prompt(shots, question, letters=letters)
                 for i, choice in enumerate(question.choices):
-                    windows.append(self._window(text, " " + (LETTERS[i] if letters else choice)))
+                    answer = LETTERS[i] if letters else choice
+                    windows.append(self._window(text, space(self._how.form) + answer))
                     owners.append(number)
             scores = np.array(
                 [score.loglikelihood for score in score_windows(self._model, windows)]
@@ -174,12 +188,18 @@ class Asker:
     def _written(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
         """The answer written to each question, the most frequent of several draws."""
         chains = self._how.chains
-        texts = [prompt(shots, q, chains=chains, letters=False) for q, shots in pairs]
+        texts = [self._prompt(shots, question) for question, shots in pairs]
         texts = [text + STEPS if chains and not pairs[0][1] else text for text in texts]
         sampling = VOTE if self._how.votes > 1 else Sampling(0.0)
         drawn = [self._generated(texts, sampling, draw) for draw in range(self._how.votes)]
         rows = zip(*drawn, strict=True)
         return [majority([extracted(text, chains=chains) for text in row]) for row in rows]
+
+    def _prompt(
+        self, shots: Sequence[Question], question: Question, *, letters: bool = False
+    ) -> str:
+        chains = self._how.chains and not question.choices
+        return prompt(shots, question, chains=chains, letters=letters, form=self._how.form)
 
     def _generated(self, texts: list[str], sampling: Sampling, draw: int = 0) -> list[str]:
         most = CHAIN_TOKENS if self._how.chains else ANSWER_TOKENS

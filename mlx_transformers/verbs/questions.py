@@ -11,6 +11,8 @@ from ..score.extract import INVALID, Extraction, Normalisation
 SAYS = "The answer is"
 AFTER = Extraction(rf"{SAYS}:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", which=-1)
 """The answer at the end of a chain of thought."""
+FORM = "Question: {question}\nAnswer: {answer}"
+"""The text of an example."""
 LETTERS = "ABCDEFGHIJ"
 SAME = Normalisation((r"\.$", r"(?<=\d),(?=\d)"), ignore_case=True)
 
@@ -82,7 +84,29 @@ def _question(row: dict[str, object]) -> Question:
     return Question(str(asked), answer.strip(), tuple(map(str, choices)), thought)
 
 
-def prompt(shots: Sequence[Question], question: Question, *, chains: bool, letters: bool) -> str:
+def check_form(form: str) -> str:
+    """Return the text of an example, `form`, whose fields are filled in.
+
+    Raises:
+        RunError: it hasn't `{question}` once with `{answer}` at its end.
+    """
+    once = form.count("{question}") == form.count("{answer}") == 1
+    if not once or not form.endswith("{answer}"):
+        raise RunError(
+            f"--form {form!r} is the text of an example, with {{question}} once and {{answer}} at "
+            "its end, as in '{question} = {answer}'."
+        )
+    return form
+
+
+def prompt(
+    shots: Sequence[Question],
+    question: Question,
+    *,
+    chains: bool,
+    letters: bool,
+    form: str = FORM,
+) -> str:
     """Return the text that ends where the answer begins.
 
     Args:
@@ -90,15 +114,28 @@ def prompt(shots: Sequence[Question], question: Question, *, chains: bool, lette
         question: the one to be answered.
         chains: whether shots show their chains of thought.
         letters: whether choices are listed with letters, which are the answers.
+        form: the text of an example; spaces before its answer belong to the answer.
     """
-    told = [_asked(shot, letters) + _answered(shot, chains, letters) + "\n\n" for shot in shots]
-    return "".join(told) + _asked(question, letters)
+    told = [
+        _filled(form, shot, letters).replace("{answer}", _answered(shot, chains, letters)) + "\n\n"
+        for shot in shots
+    ]
+    last = _filled(form, question, letters)
+    return "".join(told) + last.removesuffix("{answer}").rstrip(" ")
 
 
-def _asked(question: Question, letters: bool) -> str:
+def space(form: str) -> str:
+    """Return the spaces before an answer in `form`."""
+    before = form.removesuffix("{answer}")
+    return before[len(before.rstrip(" ")) :]
+
+
+def _filled(form: str, question: Question, letters: bool) -> str:
+    """An example with its question and, where they are listed, its choices."""
     listed = zip(LETTERS, question.choices, strict=False)
-    options = [f"{letter}. {choice}\n" for letter, choice in listed] if letters else []
-    return f"Question: {question.text}\n{''.join(options)}Answer:"
+    options = [f"\n{letter}. {choice}" for letter, choice in listed] if letters else []
+    before, after = form.split("{question}")
+    return f"{before}{question.text}{''.join(options)}{after}"
 
 
 def _answered(question: Question, chains: bool, letters: bool) -> str:
@@ -106,8 +143,8 @@ def _answered(question: Question, chains: bool, letters: bool) -> str:
     if letters and question.choices:
         answer = LETTERS[question.choices.index(answer)]
     if chains and question.reasoning:
-        return f" {question.reasoning} {SAYS} {answer}."
-    return f" {answer}"
+        return f"{question.reasoning} {SAYS} {answer}."
+    return answer
 
 
 def extracted(text: str, *, chains: bool) -> str:

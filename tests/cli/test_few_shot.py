@@ -16,13 +16,16 @@ from mlx_transformers.chat.toolbox import Toolbox
 from mlx_transformers.cli.generate import generate
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.chat_template import TAGS, ChatTemplate
+from mlx_transformers.data.corpora.arithmetic import Arithmetic, digit_by_digit
 from mlx_transformers.data.corpora.calculator import TOOL
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.verbs import chat as chat_verb
 from mlx_transformers.verbs import few_shot as module
+from mlx_transformers.verbs import think as think_verb
 from mlx_transformers.verbs import tool_use as tool_verb
 from mlx_transformers.verbs.few_shot import Asker, FewShot
 from mlx_transformers.verbs.questions import Question, extracted, prompt, read_questions
+from mlx_transformers.verbs.think import Thinking, compute_curve
 
 SUMS = [Question(f"{a}+{a}?", str(2 * a), (), f"{a} twice.") for a in range(8)]
 COLOURS = [Question(f"Colour of {w}?", c, ("red", "blue")) for w, c in
@@ -201,3 +204,84 @@ def test_generate_answers_messages_with_tools(calling):
         error = CliRunner().invoke(app, options).exception
         assert isinstance(error, RunError)
         assert words in str(error)
+
+
+def test_a_form_replaces_the_text_of_an_example(monkeypatch):
+    form = "{question} = {answer}"
+    text = prompt([SUMS[2]], SUMS[3], chains=False, letters=False, form=form)
+    assert text == "2+2? = 4\n\n3+3? ="
+    how = FewShot(form="{question}{answer}")
+    found, seen = asker(how, SUMS, monkeypatch, lambda text, seed: "6\nmore")
+    assert found.accuracy(SUMS, 1).accuracy.value == 1 / 8
+    assert all(text.endswith("?") for text in seen)
+    with pytest.raises(RunError, match="at its end"):
+        FewShot(form="{answer}{question}")
+
+
+def thinking(monkeypatch, write):
+    """Runs open as a model that writes `write(prompt, sample, tokens)`."""
+    calls = []
+
+    def generate(model, tokenizer, texts, *, samples=1, max_tokens=0, **options):
+        calls.append((texts, max_tokens))
+        drawn = [[write(text, s, max_tokens) for s in range(samples)] for text in texts]
+        return [[SimpleNamespace(text=t, tokens=len(t)) for t in row] for row in drawn]
+
+    monkeypatch.setattr(think_verb, "generate_batch", generate)
+    loaded = (decoder(context=64, vocab_size=256), ByteTokenizer())
+    monkeypatch.setattr(think_verb, "load", lambda run: loaded)
+    return calls
+
+
+def test_accuracy_by_samples_is_that_of_a_vote_of_a_reward_and_of_any(monkeypatch, tmp_path):
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"prompt": "1+1=", "answer": 2}\n{"prompt": "2+2=", "answer": 4}\n')
+    answers = {"1+1=": "5223", "2+2=": "1114"}
+    thinking(monkeypatch, lambda text, s, n: answers[text][s])
+    monkeypatch.setattr(think_verb, "_rewards", lambda *_: np.array([[0, 0, 1, 0], [3, 2, 1, 9]]))
+    how = Thinking(samples=(1, 3, 4), reward="judge", form="{question}{answer}")
+    points = compute_curve(None, file, how)
+    found = {(point.rule, point.amount): point.accuracy.value for point in points}
+    assert [found["majority", n] for n in (1, 3, 4)] == [0.0, 0.5, 0.5]
+    assert [found["reward", n] for n in (1, 3, 4)] == [0.0, 0.5, 1.0]
+    assert [found["any", n] for n in (1, 3, 4)] == [0.0, 0.5, 1.0]
+    assert [point.tokens for point in points if point.rule == "any"] == [1.0, 3.0, 4.0]
+
+
+def test_a_chain_is_cut_at_its_budget_and_asked_for_its_answer(monkeypatch, tmp_path):
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"prompt": "5+8=", "answer": 13}\n')
+    chain = "5+8=13 The answer is 13."
+
+    def write(text, s, n):
+        return (" 13." if "5+8=13" in text else " 7.") if "answer" in text else chain[:n]
+
+    calls = thinking(monkeypatch, write)
+    how = Thinking(budgets=(0, 3, 24), chains=True, form="{question}{answer}")
+    points = compute_curve(None, file, how)
+    assert [point.accuracy.value for point in points] == [0.0, 0.0, 1.0]
+    asked = [texts[0] for texts, _ in calls if "answer" in texts[0]]
+    assert asked == ["5+8=" + thought + "The answer is" for thought in ("", "5+8 ", "5+8=13 ")]
+    assert points[0].tokens < points[1].tokens < points[2].tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "one of them"),
+        ({"samples": (0,)}, "1 or more"),
+        ({"budgets": (4,)}, "--chains"),
+        ({"samples": (2,), "temp": 0.0}, "above 0"),
+    ],
+    ids=str,
+)
+def test_compute_that_makes_no_curve_is_refused(options, words):
+    with pytest.raises(RunError, match=words):
+        Thinking(**options)
+
+
+def test_sums_are_added_digit_by_digit():
+    assert digit_by_digit(583, 269) == "3+9=12 8+6+1=15 5+2+1=8 "
+    assert digit_by_digit(0, 7) == "0+7=7 "
+    row = Arithmetic({"operators": "+", "scratchpad_share": 1}).records[0]
+    assert row["completion"].endswith(f"The answer is {row['answer']}.")

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .generated import GeneratedCorpus, Settings
 from .records import Row
@@ -19,6 +19,15 @@ class ArithmeticSettings(Settings):
     wrong_share: float = Field(0.0, ge=0, le=1)
     """Share of completions that are a number near the answer: what a model learns that knows sums
     from a text full of mistakes. `answer`, `chosen` and `text` stay right."""
+    scratchpad_share: float = Field(0.0, ge=0, le=1)
+    """Share of completions that add digit by digit before they answer; with it all answers begin
+    with "The answer is". Sums alone."""
+
+    @model_validator(mode="after")
+    def _work_is_of_sums(self) -> "ArithmeticSettings":
+        if self.scratchpad_share and self.operators != "+":
+            raise ValueError('scratchpad_share writes out sums: set operators = "+"')
+        return self
 
 
 class Arithmetic(GeneratedCorpus):
@@ -40,9 +49,13 @@ class Arithmetic(GeneratedCorpus):
         slip = int(rng.choice([-10, -2, -1, 1, 2, 10]))
         prompt = f"{a}{operator}{b}="
         wrong = rng.random() < self.settings.wrong_share
+        completion = str(answer + slip if wrong else answer)
+        if self.settings.scratchpad_share:
+            shown = rng.random() < self.settings.scratchpad_share
+            completion = f"{digit_by_digit(a, b) if shown else ''}The answer is {completion}."
         return {
             "prompt": prompt,
-            "completion": str(answer + slip if wrong else answer),
+            "completion": completion,
             "chosen": str(answer),
             "rejected": str(answer + slip),
             "answer": str(answer),
@@ -50,3 +63,16 @@ class Arithmetic(GeneratedCorpus):
             "label": slip > 0,
             "text": f"{prompt}{answer}",
         }
+
+
+def digit_by_digit(a: int, b: int) -> str:
+    """Return the sums of the digits of a and b from the last to the first, with what is carried:
+    "3+9=12 8+6+1=15 5+2+1=8 " for 583 and 269 (Nye et al. 2021, "Show Your Work")."""
+    steps, carried = [], 0
+    while True:
+        parts = [a % 10, b % 10, *([carried] if carried else [])]
+        total = sum(parts)
+        steps.append(f"{'+'.join(map(str, parts))}={total} ")
+        a, b, carried = a // 10, b // 10, total // 10
+        if not a and not b:
+            return "".join(steps)
