@@ -13,12 +13,14 @@ import typer
 
 from ..core.errors import RunError, reason
 from ..core.terminal import is_terminal
+from .drafting import drafted
 from .failures import INTERRUPTED
 from .generate_options import (
     AlignmentFile,
     AsJson,
     BeamCount,
     Bos,
+    DraftLayers,
     DraftRun,
     DraftTokens,
     ExitMeasure,
@@ -67,6 +69,7 @@ def generate(
     exit_measure: ExitMeasure = "max_prob",
     draft: DraftRun = None,
     draft_tokens: DraftTokens = None,
+    draft_layers: DraftLayers = None,
     alignment: AlignmentFile = None,
     batch_size: Rows = 32,
     tools: WithTools = False,
@@ -100,9 +103,9 @@ def generate(
         _search(run, texts, alignment, as_json, reading, how, loaded, max_tokens)
         return
     drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    if _is_alone(len(texts) * samples, as_json, exits, draft or draft_tokens):
-        drafting = {"exits": exits} | _drafting(draft, draft_tokens, exits, loaded[1])
-        _stream(*loaded, texts[0], reading | drawing | drafting)
+    if _is_alone(len(texts) * samples, as_json, exits, draft or draft_tokens or draft_layers):
+        drafting = drafted(draft, draft_tokens, draft_layers, exits, loaded[1])
+        _stream(*loaded, texts[0], reading | drawing | {"exits": exits} | drafting)
     else:
         _batch(*loaded, texts, as_json, reading | drawing, samples, batch_size)
 
@@ -119,34 +122,6 @@ def _is_alone(n_texts: int, as_json: bool, exits: Any, draft: str | int | None) 
     if draft is not None and not alone:
         raise RunError("--draft continues one prompt, once, without --json.")
     return alone
-
-
-def _drafting(draft: str | None, n: int | None, exits: Any, tokenizer: Any) -> dict[str, Any]:
-    """The options of `stream` for a draft.
-
-    Raises:
-        RunError: the draft has another tokenizer, or goes with early exits.
-    """
-    from ..assembly.saved import load
-    from ..decode.speculative import LENGTH, ModelDraft, PromptLookup
-
-    if draft is None:
-        if n is not None:
-            raise RunError("--draft-tokens has no effect without --draft: give both.")
-        return {}
-    if exits is not None:
-        raise RunError("--draft and --exit-threshold don't go together: give one of them.")
-    options = {"draft_tokens": n or LENGTH}
-    if draft == "lookup":
-        return {"draft": PromptLookup(), **options}
-    loaded: Any = load(draft)
-    model, own = loaded
-    if own.fingerprint() != tokenizer.fingerprint():
-        raise RunError(
-            f"--draft {draft} has another tokenizer than the run, so its tokens mean something "
-            "else. Train a draft with the same tokenizer: --set data.tokenizer.kind=saved."
-        )
-    return {"draft": ModelDraft(model), **options}
 
 
 def _exits(threshold: float | None, measure: str) -> Any:

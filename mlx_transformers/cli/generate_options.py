@@ -139,14 +139,24 @@ ExitThreshold = Annotated[
 DraftRun = Annotated[
     str | None,
     typer.Option(
-        help="Speculative decoding: a smaller run with the same tokenizer proposes tokens, for one "
-        "prompt; 'lookup' copies them from the text so far. The distribution of texts is the same.",
-        metavar="RUN|lookup",
+        help="Speculative decoding of one prompt; the distribution of texts is the same. A smaller "
+        "run with the same tokenizer proposes tokens; 'lookup' copies them from the text so far, "
+        "'mtp' takes the run's own multi-token prediction, 'early_exit' its first layers.",
+        metavar="RUN|lookup|mtp|early_exit",
         show_default=False,
     ),
 ]
 DraftTokens = Annotated[
     int | None, typer.Option(help="Tokens that --draft proposes at once.", metavar="N", min=1)
+]
+DraftLayers = Annotated[
+    int | None,
+    typer.Option(
+        help="Layers of --draft early_exit.",
+        metavar="N",
+        min=1,
+        show_default="a quarter of them",
+    ),
 ]
 ExitMeasure = Annotated[
     str,

@@ -18,10 +18,11 @@ from ..core.errors import RunError
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.model import Decodable
 from .cache_size import state_bytes
+from .drafts import Draft
 from .engine import Engine
 from .exits import ExitEngine, Exits
 from .sample import Sampling
-from .speculative import LENGTH, Draft, SpeculativeEngine
+from .speculative import LENGTH, SpeculativeEngine
 from .stats import EndReason, Stats
 from .writer import Generation, TextWriter
 

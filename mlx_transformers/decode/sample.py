@@ -163,10 +163,17 @@ def draw(logits: mx.array, keys: mx.array) -> mx.array:
 
     Row r depends on `keys[r]` alone, unlike `mx.random.categorical` with one key for the batch.
     """
-    cumulative = mx.cumsum(mx.softmax(logits, axis=-1, precise=True), axis=-1)
-    uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(keys)[:, None]
-    # Above zero and at most the sum as rounded, so that a token of probability 0 is never drawn.
-    threshold = mx.clip(uniform, LEAST, cumulative[:, -1:])
+    uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(keys)
+    return inverted(mx.softmax(logits, axis=-1, precise=True), uniform)
+
+
+def inverted(weights: mx.array, uniform: mx.array) -> mx.array:
+    """The token `[...]` at which the cumulative sum of `weights [..., V]` reaches the share
+    `uniform [...]` of the whole, from 0 to 1."""
+    cumulative = mx.cumsum(weights, axis=-1)
+    whole = cumulative[..., -1:]
+    # Above zero and at most the sum as rounded, so that a token of weight 0 is never drawn.
+    threshold = mx.clip(uniform[..., None] * whole, LEAST, whole)
     return (cumulative < threshold).sum(axis=-1).astype(mx.int32)
 
 

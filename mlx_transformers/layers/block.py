@@ -147,6 +147,13 @@ class Block(Config):
         )
 
     @property
+    def rewinds(self) -> bool:
+        """Whether its decode state can go back to an earlier position (`MixerKind.rewinds`)."""
+        more = (self.cross, self.branch, self.route)
+        stateless = not isinstance(self.ffn, RecurrentFfnKind) and not any(more)
+        return self.mixer.rewinds and stateless
+
+    @property
     def sublayers(self) -> list[SplitKind]:
         """The kinds on the residual stream, one after the other."""
         return [part for part in (self.mixer, self.cross, self.ffn) if part is not None]

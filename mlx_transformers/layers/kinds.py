@@ -148,6 +148,12 @@ class MixerKind(SplitKind):
         change nothing for the others, whatever stands between."""
         return False
 
+    @property
+    def rewinds(self) -> bool:
+        """Whether its decode state is a KV cache (mixers/kv_cache.py) that can go back to an
+        earlier position: entries of later positions aren't seen, and are written over."""
+        return False
+
     @abstractmethod
     def build(self, dim: int) -> Mixer:
         """The module, for a residual stream of width `dim`."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..recipe.config import Kind
 from .block import Block
-from .kinds import NormKind
+from .kinds import NormKind, State
 
 
 class MultiTokenKind(Kind):
@@ -32,7 +32,7 @@ class Mtp(MultiTokenKind):
     `p(t_{i+k+1}) = head(norm(h^k_i))` with the model's own embedding and head; DeepSeek-AI 2024
     (DeepSeek-V3), section 2.2, equations 21 to 23. Each step reads the true token in between, so
     prediction stays causal. h^0 is the input of the model's head, as in the code that runs the
-    published weights. It serves training alone: generation ignores it.
+    published weights. Generation uses its first block as a draft, on request.
     """
 
     kind: Literal["mtp"] = "mtp"
@@ -88,5 +88,14 @@ class MtpStep(nn.Module):
         self.norm = norm.build(dim)
 
     def __call__(self, h: mx.array, embedded: mx.array, ctx: Context) -> mx.array:
-        x = self.of_hidden(self.hidden_norm(h)) + self.of_word(self.word_norm(embedded))
-        return self.block(x, ctx)
+        return self.block(self._joined(h, embedded), ctx)
+
+    def step(
+        self, h: mx.array, embedded: mx.array, state: State, ctx: Context
+    ) -> tuple[mx.array, State]:
+        """`__call__` for the next T positions of every row, and the block's new decode state."""
+        return self.block.step(self._joined(h, embedded), state, ctx)
+
+    def _joined(self, h: mx.array, embedded: mx.array) -> mx.array:
+        joined: mx.array = self.of_hidden(self.hidden_norm(h))
+        return joined + self.of_word(self.word_norm(embedded))

@@ -172,6 +172,10 @@ class Attention(Heads):
         """With a window the distance of two tokens depends on those between them."""
         return self.window is None
 
+    @property
+    def rewinds(self) -> bool:
+        return True
+
     def build(self, dim: int) -> "AttentionMixer":
         self.check(dim)
         return AttentionMixer(self, dim)

@@ -21,6 +21,15 @@ def empty_cache(
     return {"k": k, "v": v, "pos": mx.full((slots,), -1, dtype=mx.int32)}
 
 
+def with_spare_slots(state: State, n: int) -> State:
+    """An empty cache with n more slots, so that a ring keeps its window when its last n tokens are
+    taken back."""
+    more: State = {
+        name: mx.pad(state[name], [(0, 0), (0, 0), (0, n), (0, 0)]) for name in ("k", "v")
+    }
+    return {**state, **more, "pos": mx.pad(state["pos"], [(0, n)], constant_values=-1)}
+
+
 class Extended(NamedTuple):
     """A cache after the keys and values of a step, and all that attention of that step needs.
 
@@ -48,13 +57,16 @@ class Extended(NamedTuple):
 def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | None) -> Extended:
     """Add the keys and values of T tokens at positions `cursor.offset + arange(T)` to a cache."""
     pos = (mx.arange(k.shape[2]) + ctx.cursor.offset).astype(mx.int32)
-    after = _write(state, k, v, pos)
+    after = _write(state, k, v, pos, wraps=window is not None)
     keys, values, k_pos = after["k"], after["v"], after["pos"]
-    if window is not None and k.shape[2] > 1:
+    slots, n = state["pos"].shape[0], k.shape[2]
+    if window is not None and n > 1 and slots < window + n - 1:
         # The ring may have dropped keys that the first queries of this chunk still see.
         keys = mx.concatenate([state["k"], k.astype(state["k"].dtype)], axis=2)
         values = mx.concatenate([state["v"], v.astype(state["v"].dtype)], axis=2)
-        k_pos = mx.concatenate([state["pos"], pos])
+        # Entries of tokens that were taken back are at positions that are written again.
+        before = mx.where(state["pos"] < pos[0], state["pos"], -1)
+        k_pos = mx.concatenate([before, pos])
     seen = _visible(pos, k_pos, window, ctx.cursor.pad)
     if ctx.cursor.seen is not None:
         left = mx.take(ctx.cursor.seen, mx.maximum(k_pos, 0), axis=1)
@@ -62,16 +74,20 @@ def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | N
     return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, seen)
 
 
-def _write(state: State, k: mx.array, v: mx.array, pos: mx.array) -> State:
-    """Write the last of the new keys and values into the slots `position mod S`."""
+def _write(state: State, k: mx.array, v: mx.array, pos: mx.array, wraps: bool) -> State:
+    """Write the last of the new keys and values into the slots `position mod S`.
+
+    Args:
+        wraps: whether positions may pass the last slot, so that T > 1 tokens may not be neighbours.
+    """
     slots = state["pos"].shape[0]
     n = min(slots, pos.shape[0])
     where = pos[-n:] % slots
     after = dict(state)
     for name, new in (("k", k), ("v", v)):
         rows = new[:, :, -n:].astype(state[name].dtype)
-        if n == 1:
-            after[name] = mx.slice_update(state[name], rows, where, axes=(2,))
+        if n == 1 or not wraps:
+            after[name] = mx.slice_update(state[name], rows, where[:1], axes=(2,))
         else:
             cache = mx.array(state[name])
             cache[:, :, where] = rows

@@ -59,6 +59,10 @@ class Latent(MixerKind):
         """It adds them."""
         return "adds"
 
+    @property
+    def rewinds(self) -> bool:
+        return True
+
     def flops(self, dim: int, length: int) -> float:
         """Scores and weighted values, for each key that a token sees, on average."""
         return self.n_heads * (self.nope_dim + self.rope_dim + self.value_dim) * (length + 1.0)

@@ -1,0 +1,54 @@
+"""Options of `mlxt generate` for drafts of speculative decoding."""
+
+from typing import Any
+
+from ..core.errors import RunError
+
+
+def drafted(
+    draft: str | None, n: int | None, n_layers: int | None, exits: Any, tokenizer: Any
+) -> dict[str, Any]:
+    """The options of `stream` for a draft.
+
+    Raises:
+        RunError: the draft has another tokenizer, goes with early exits, or has no such option.
+    """
+    from ..decode.drafts import EarlyExitDraft, MtpDraft, PromptLookup
+    from ..decode.speculative import LENGTH
+
+    if draft is None:
+        for option, value in (("--draft-tokens", n), ("--draft-layers", n_layers)):
+            if value is not None:
+                raise RunError(f"{option} has no effect without --draft: give both.")
+        return {}
+    if exits is not None:
+        raise RunError("--draft and --exit-threshold don't go together: give one of them.")
+    if n_layers is not None and draft != "early_exit":
+        raise RunError("--draft-layers goes with --draft early_exit.")
+    options = {"draft_tokens": n or LENGTH}
+    if draft == "lookup":
+        return {"draft": PromptLookup(), **options}
+    if draft == "mtp":
+        return {"draft": MtpDraft(), **options}
+    if draft == "early_exit":
+        return {"draft": EarlyExitDraft(n_layers), **options}
+    return {"draft": _smaller(draft, tokenizer), **options}
+
+
+def _smaller(run: str, tokenizer: Any) -> Any:
+    """The draft of a smaller run.
+
+    Raises:
+        RunError: it has another tokenizer.
+    """
+    from ..assembly.saved import load
+    from ..decode.drafts import ModelDraft
+
+    loaded: Any = load(run)
+    model, own = loaded
+    if own.fingerprint() != tokenizer.fingerprint():
+        raise RunError(
+            f"--draft {run} has another tokenizer than the run, so its tokens mean something "
+            "else. Train a draft with the same tokenizer: --set data.tokenizer.kind=saved."
+        )
+    return ModelDraft(model)
