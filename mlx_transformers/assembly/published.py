@@ -73,18 +73,35 @@ def read_published(folder: Path, config_file: str = CONFIG) -> Published:
     return published(config, tensors, str(folder), pool=sentence_pool(folder))
 
 
-def read_source(source: Path) -> tuple[Published, Tokenizer | None]:
+def read_source(source: Path, packed: bool = False) -> tuple[Published, Tokenizer | None]:
     """Read the model and the tokenizer of a published folder, or of a GGUF file.
 
+    Args:
+        source: the folder or file.
+        packed: whether quantized weights of a GGUF file stay packed where MLX's integers hold them
+            exactly; those of mlx-lm's folders always do.
+
     Raises:
-        MlxtError: as `read_published`, or the tokenizer can't be read.
+        MlxtError: as `read_published`, or the tokenizer can't be read, or nothing stays packed.
     """
     if not source.is_file():
+        if packed:
+            raise ConvertError(
+                "--keep-packed goes with a .gguf file; of folders, those of mlx-lm stay packed "
+                "without it."
+            )
         return read_published(source), read_tokenizer(source)
     if source.suffix != ".gguf":
         raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
-    config, tensors, family, metadata = read_gguf(source)
-    return published(config, tensors, str(source), family), read_metadata(metadata)
+    found = read_gguf(source)
+    if packed and not found.packed:
+        raise ConvertError(
+            f"{source} has no tensors of the types Q4_0, Q4_1 and Q8_0, which stay packed: leave "
+            "out --keep-packed, and pack the run with mlxt quantize."
+        )
+    kept = found.packed if packed else {}
+    model = published(found.config, found.tensors, str(source), found.family, packed=kept)
+    return model, read_metadata(found.metadata)
 
 
 def published(
@@ -93,6 +110,7 @@ def published(
     where: str,
     family: Family | None = None,
     pool: dict[str, Any] | None = None,
+    packed: Mapping[str, PackedTensor] | None = None,
 ) -> Published:
     """Build a model from its config and its tensors under published names.
 
@@ -102,12 +120,14 @@ def published(
         where: the file, as error messages name it.
         family: the family with the names of the file, if they aren't those of transformers.
         pool: the table of a pool that replaces the head and the pool of the config's class.
+        packed: weights that stay packed, by name; None reads them from an mlx-lm folder's tensors.
 
     Raises:
         ConvertError: as `read_published`.
     """
     family = family or family_of(config)
-    packed = renamed(packed_by_mlx(tensors, config), family.renames, ())
+    if packed is None:
+        packed = renamed(packed_by_mlx(tensors, config), family.renames, ())
     tensors = decoded(tensors, config)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
     config.tensors = frozenset(theirs)

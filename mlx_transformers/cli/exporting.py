@@ -58,17 +58,25 @@ def export(
             show_default=False,
         ),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="Type of the matrices of a gguf file; without it they are not quantized.",
+            metavar="q8_0|q4_0",
+            show_default=False,
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Write a run for transformers, mlx-lm or llama.cpp, with its tokenizer.
 
-    The logits there are the same. If the format cannot express the model, the error names the
-    unsupported option.
+    The logits there are the same, but for --quantize. If the format cannot express the model, the
+    error names the unsupported option.
     """
     from ..runs.folder import find_checkpoint
     from ..verbs.export_run import export_run
 
     name = find_checkpoint(run, runs)[0].name
     place = out or Path("exports") / f"{name}-{to}{'.gguf' if to is Format.GGUF else ''}"
-    written = export_run(run, to, place, root=runs, dtype=dtype, context=context)
+    written = export_run(run, to, place, root=runs, dtype=dtype, context=context, quantize=quantize)
     print(f"Written: {written}")

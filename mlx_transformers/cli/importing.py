@@ -31,6 +31,13 @@ def import_model(
             show_default=False,
         ),
     ] = None,
+    keep_packed: Annotated[
+        bool,
+        typer.Option(
+            "--keep-packed",
+            help="Keep Q4_0, Q4_1 and Q8_0 weights of a .gguf packed, instead of decoding them.",
+        ),
+    ] = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Make a run of a published model, for generate, embed, eval, finetune, show and export.
@@ -42,7 +49,7 @@ def import_model(
     from ..data.tokenizers.load import load_tokenizer
     from ..verbs.import_run import import_run
 
-    folder = import_run(source, name, runs, adapter=adapter)
+    folder = import_run(source, name, runs, adapter=adapter, packed=keep_packed)
     tokenizer = load_tokenizer(folder.tokenizer)
     print(f"{folder.path}: imported from {source}, with a tokenizer of the kind {tokenizer.kind}.")
     if tokenizer.kind == "numbers":

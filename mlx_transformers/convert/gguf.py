@@ -7,7 +7,7 @@ neighbours.
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table
 from .gguf_architectures import ARCHITECTURES, Architecture
 from .gguf_file import read_file
+from .gguf_writer import write_file
 from .layer_types import FULL, SLIDING
+from .packed import PackedTensor
 from .reference import defaults_of
 
 Metadata = dict[str, Any]
@@ -43,15 +45,32 @@ def told_by(config: HfConfig) -> tuple[str, Architecture]:
     )
 
 
-def read_gguf(path: Path) -> tuple[HfConfig, dict[str, mx.array], Family, Metadata]:
-    """Return the config, the tensors, the family and the metadata of a file.
+@dataclass(frozen=True)
+class GgufModel:
+    """The model of a file.
 
-    Quantized tensors are decoded.
+    Attributes:
+        config: as its config.json would be.
+        tensors: by name, quantized ones decoded.
+        packed: those that MLX's packed integers hold exactly, by name.
+        family: its family, with the names and the layout of the file.
+        metadata: of the file.
+    """
+
+    config: HfConfig
+    tensors: dict[str, mx.array]
+    packed: dict[str, PackedTensor]
+    family: Family
+    metadata: Metadata
+
+
+def read_gguf(path: Path) -> GgufModel:
+    """Return the model of a file.
 
     Raises:
         ConvertError: it isn't a GGUF file, or of another architecture, or says what isn't built.
     """
-    metadata, tensors = read_file(path)
+    metadata, tensors, packed = read_file(path)
     table = config_of(metadata, "output.weight" not in tensors, str(path))
     biases = {
         **dict.fromkeys(("attention_bias", "use_qkv_bias"), "blk.0.attn_q.bias"),
@@ -60,23 +79,30 @@ def read_gguf(path: Path) -> tuple[HfConfig, dict[str, mx.array], Family, Metada
     known = defaults_of(table["model_type"])
     table |= {key: True for key, name in biases.items() if name in tensors and key in known}
     config = HfConfig(table, str(path))
-    return config, tensors, as_gguf(config), metadata
+    return GgufModel(config, tensors, packed, as_gguf(config), metadata)
 
 
 def write_gguf(
-    path: Path, config: Table, tensors: Mapping[str, mx.array], more: Mapping[str, Any]
+    path: Path,
+    config: Table,
+    tensors: Mapping[str, mx.array],
+    more: Mapping[str, Any],
+    quantize: str | None = None,
 ) -> None:
     """Write a file from a config of transformers and tensors under GGUF names.
 
     Args:
-        path: the file; a name that ends in .gguf.
+        path: the file.
         config: as config.json holds it, of a family for which `as_gguf` has a form.
         tensors: under the names of `as_gguf`.
         more: further metadata, the tokenizer's for one.
+        quantize: `q8_0` or `q4_0`; None writes the tensors as they are.
+
+    Raises:
+        ConvertError: a tensor can't be quantized.
     """
-    metadata = {name: _mlx(value) for name, value in {**metadata_of(config), **more}.items()}
     arrays = {n: a.astype(mx.float32) if a.ndim == 1 else a for n, a in tensors.items()}
-    mx.save_gguf(str(path), arrays, metadata)
+    write_file(path, {**metadata_of(config), **more}, arrays, quantize)
 
 
 def as_gguf(config: HfConfig) -> Family:
@@ -214,14 +240,3 @@ def _told_positions(config: Table, rope: Table, name: str, partial: bool) -> Met
         found |= {f"{name}.rope.scaling.type": theirs[kind]}
         found |= {f"{name}.rope.scaling.factor": float(rope["factor"])}
     return found
-
-
-def _mlx(value: Any) -> Any:
-    """Return a value as MLX writes metadata: arrays, strings and lists of strings."""
-    if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], str)):
-        return value
-    if isinstance(value, bool):
-        return mx.array(value)
-    whole = isinstance(value, int) or (isinstance(value, list) and isinstance(value[0], int))
-    kind = mx.float32 if not whole else mx.int32 if isinstance(value, list) else mx.uint32
-    return mx.array(value, kind)

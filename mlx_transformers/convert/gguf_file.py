@@ -16,7 +16,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.errors import ConvertError
-from .gguf_types import TYPES, TensorType
+from .gguf_blocks import packed
+from .gguf_types import TYPES, Bytes, TensorType
+from .packed import PackedTensor
 
 Metadata = dict[str, Any]
 MAGIC = b"GGUF"
@@ -101,8 +103,12 @@ class Cursor:
         return start
 
 
-def read_file(path: Path) -> tuple[Metadata, dict[str, mx.array]]:
-    """Read the metadata and the tensors of a file; quantized ones are decoded to float32.
+def read_file(path: Path) -> tuple[Metadata, dict[str, mx.array], dict[str, PackedTensor]]:
+    """Read the metadata and the tensors of a file.
+
+    Returns:
+        The metadata; the tensors by name, quantized ones decoded to float32; those of them that
+        MLX's packed integers hold exactly.
 
     Raises:
         ConvertError: it is damaged, or has a type of tensor that isn't decoded here.
@@ -119,7 +125,9 @@ def read_file(path: Path) -> tuple[Metadata, dict[str, mx.array]]:
                     f"which isn't decoded here; {readable} are. Download or convert a file with "
                     "one of these."
                 )
-            return metadata, {name: _array(data, entry) for name, entry in entries.items()}
+            tensors = {name: _array(data, entry) for name, entry in entries.items()}
+            found = {name: _packed(data, entry) for name, entry in entries.items()}
+            return metadata, tensors, {name: t for name, t in found.items() if t is not None}
     except OSError as error:
         raise ConvertError(f"{path} can't be read: {error.strerror}.") from error
     except ValueError as error:
@@ -212,8 +220,17 @@ def _placed(
     return found
 
 
+def _packed(data: mmap.mmap, entry: Entry) -> PackedTensor | None:
+    blocks = _bytes(data, entry).reshape(-1, entry.type.size)
+    return packed(entry.type.name, blocks, entry.shape)
+
+
+def _bytes(data: mmap.mmap, entry: Entry) -> Bytes:
+    return np.frombuffer(data, np.uint8, entry.nbytes, entry.start).copy()
+
+
 def _array(data: mmap.mmap, entry: Entry) -> mx.array:
-    content = np.frombuffer(data, np.uint8, entry.nbytes, entry.start).copy()
+    content = _bytes(data, entry)
     if entry.type.decode is not None:
         blocks = content.reshape(-1, entry.type.size)
         return mx.array(entry.type.decode(blocks).reshape(entry.shape))

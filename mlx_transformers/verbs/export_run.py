@@ -21,6 +21,7 @@ from ..convert.family import Family, read
 from ..convert.flat_model import FlatModel
 from ..convert.fold_scale import fold_scales
 from ..convert.gguf import as_gguf, told_by, write_gguf
+from ..convert.gguf_writer import QUANTIZE
 from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
 from ..convert.packed import PackedTensor, packed_theirs, quantization_table, with_parts
@@ -102,6 +103,7 @@ def export_run(
     root: Path = RUNS,
     dtype: str | None = None,
     context: int | None = None,
+    quantize: str | None = None,
 ) -> Path:
     """Write a run's best checkpoint, or the one named, for another library.
 
@@ -112,6 +114,7 @@ def export_run(
         root: the folder of runs.
         dtype: of the weights; None keeps that of the model that was imported, else float32.
         context: a shorter longest sequence.
+        quantize: the type of most weights of a GGUF file, `q8_0` or `q4_0`.
 
     Raises:
         MlxtError: the format cannot express the model; the message names the feature.
@@ -120,9 +123,14 @@ def export_run(
         raise ConvertError(unknown("format", to, [*TARGETS, "peft"]))
     if out.exists():
         raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
+    if quantize is not None:
+        _check_quantize(quantize, to, dtype)
     folder, saved = find_checkpoint(run, root)
     if load_recipe(folder.recipe).adapt is not None or to == "peft":
         write: Callable[[Path], None] = partial(write_adapter, folder, saved, to)
+    elif quantize is not None:
+        whole = exportable(run, root, "float32", context)
+        write = partial(write_llama_cpp, whole, quantize=quantize)
     else:
         write = partial(TARGETS[to], exportable(run, root, dtype, context))
     try:
@@ -135,6 +143,22 @@ def export_run(
         reason = error.strerror or error
         raise ConvertError(f"{out} can't be written: {reason}. Choose another --out.") from error
     return out
+
+
+def _check_quantize(quantize: str, to: str, dtype: str | None) -> None:
+    """Refuse a type of quantized weights that doesn't exist, or goes with no such format."""
+    if to != "gguf":
+        raise ConvertError(
+            "--quantize goes with --to gguf. For mlx-lm quantize the run first (mlxt quantize), "
+            "and export that: its weights stay packed."
+        )
+    if quantize not in QUANTIZE:
+        raise ConvertError(unknown("type of quantized GGUF files", quantize, QUANTIZE))
+    if dtype is not None:
+        raise ConvertError(
+            "--dtype and --quantize don't go together: a quantized file has its own dtypes, and "
+            "float32 for vectors."
+        )
 
 
 def _publish(partial: Path, out: Path) -> None:
@@ -238,8 +262,8 @@ def write_mlx_lm(found: Exportable, folder: Path) -> None:
     _write(folder, config, tensors, found.tokenizer, "mlx")
 
 
-def write_llama_cpp(found: Exportable, path: Path) -> None:
-    """Write a file that llama.cpp opens.
+def write_llama_cpp(found: Exportable, path: Path, quantize: str | None = None) -> None:
+    """Write a file that llama.cpp opens, its matrices quantized on request.
 
     Raises:
         ConvertError: llama.cpp lacks something of this model.
@@ -258,13 +282,15 @@ def write_llama_cpp(found: Exportable, path: Path) -> None:
             "A GGUF file is written in float32 or float16, not in bfloat16. --dtype float32 holds "
             "the same numbers exactly."
         )
-    written = path.with_name(f"{path.name}.gguf")  # MLX writes no other name
     tokenizer = write_metadata(found.tokenizer, found.table["vocab_size"])
-    write_gguf(written, found.config, found.tensors(family), tokenizer)
-    os.rename(written, path)
+    write_gguf(path, found.config, found.tensors(family), tokenizer, quantize)
 
 
-TARGETS = {"hf": write_hf, "mlx-lm": write_mlx_lm, "gguf": write_llama_cpp}
+TARGETS: dict[str, Callable[[Exportable, Path], None]] = {
+    "hf": write_hf,
+    "mlx-lm": write_mlx_lm,
+    "gguf": write_llama_cpp,
+}
 """The formats, and their writers."""
 
 

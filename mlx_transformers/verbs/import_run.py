@@ -43,6 +43,7 @@ def import_run(
     root: Path = RUNS,
     say: Callable[[str], None] = print,
     adapter: Path | None = None,
+    packed: bool = False,
 ) -> RunFolder:
     """Make a run of a published model: its recipe, its tokenizer, and a checkpoint of step 0.
 
@@ -54,13 +55,14 @@ def import_run(
             model lacks.
         adapter: a folder of PEFT, mlx-lm or the library adapters; the run has the model as its
             frozen base.
+        packed: whether quantized weights of a GGUF file stay packed where that is exact.
 
     Raises:
         MlxtError: the model or its tokenizer can't be read, or a run of that name exists. Then
             nothing is left behind.
     """
     check_new(name, root)
-    found, tokenizer = read_source(source)
+    found, tokenizer = read_source(source, packed)
     tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
     adapted = None if adapter is None else read_adapter(found, adapter).table
     folder = create(name, _stem(source if adapter is None else adapter), root)

@@ -8,8 +8,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_transformers.convert.gguf_blocks import encode_q4_0, encode_q8_0
 from mlx_transformers.convert.gguf_file import parse, read_file
-from mlx_transformers.convert.gguf_types import TYPES
+from mlx_transformers.convert.gguf_types import TYPES, q4_0, q8_0
+from mlx_transformers.convert.gguf_writer import write_file
 from mlx_transformers.core.errors import ConvertError
 
 from .fuzz import mutations
@@ -39,7 +41,7 @@ def test_what_mlx_writes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     arrays = {"a.weight": mx.random.normal((3, 5)), "b": mx.random.normal((4,)).astype(mx.float16)}
     mx.save_gguf(str(path), arrays, {"s": "text", "l": ["a", "é"], "n": mx.array(7, mx.uint32)})
-    metadata, found = read_file(path)
+    metadata, found, _ = read_file(path)
     assert metadata == {"s": "text", "l": ["a", "é"], "n": 7}
     assert all(mx.array_equal(found[name], array) for name, array in arrays.items())
 
@@ -82,8 +84,10 @@ def test_blocks_decode_as_those_of_ggml(kind: str, tmp_path: Path) -> None:
     content, numbers = BLOCKS[kind]
     path = tmp_path / "x.gguf"
     path.write_bytes(file_of(kind, [2, len(numbers)], 2 * content))
-    _, found = read_file(path)
+    _, found, packed = read_file(path)
     assert found["a"].tolist() == [numbers, numbers]
+    assert ("a" in packed) == (kind in ("Q4_0", "Q4_1", "Q8_0"))
+    assert all(mx.array_equal(t.plain(), found[name]) for name, t in packed.items())
 
 
 def test_every_type_that_is_read_has_a_test() -> None:
@@ -141,3 +145,77 @@ def test_damaged_files_are_sentences(tmp_path: Path) -> None:
         except ValueError:
             continue
     assert 0 < opened < 2500
+
+
+def test_numbers_of_blocks_are_rounded_as_ggml_does() -> None:
+    """`d = max |x| / 127` and `d = m / -8`, m the number of largest magnitude, as float16."""
+    x = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
+    x[0] = 0
+    d = (np.abs(x).max(axis=1, keepdims=True) / 127).astype(np.float16)
+    assert np.array_equal(encode_q8_0(x)[:, :2].view("<f2"), d)
+    assert np.all(np.abs(q8_0(encode_q8_0(x)) - x) <= 0.57 * d + 1e-6)  # d is a float16
+    largest = x[np.arange(64), np.abs(x).argmax(axis=1)][:, None]
+    d = (largest / -8).astype(np.float16)
+    assert np.array_equal(encode_q4_0(x)[:, :2].view("<f2"), d)
+    # 16 steps from -8 d to 7 d: what lies beyond the last is a whole step away
+    error = np.abs(q4_0(encode_q4_0(x)) - x)
+    assert np.all(
+        error <= np.abs(d) * np.where(x * np.sign(d) > 7.5 * np.abs(d), 1.01, 0.51) + 1e-6
+    )
+
+
+@pytest.mark.parametrize(("encode", "decode", "low", "high"), [
+    (encode_q8_0, q8_0, -127, 127),
+    (encode_q4_0, q4_0, -8, 7),
+])  # fmt: skip
+def test_blocks_that_hold_their_numbers_give_them_back(
+    encode: Any, decode: Any, low: int, high: int
+) -> None:
+    q = np.random.default_rng(0).integers(low, high + 1, size=(8, 32)).astype(np.float32)
+    q[:, 3] = low
+    assert np.array_equal(decode(encode(q / 2)), q / 2)
+
+
+def test_rounding_goes_away_from_zero_at_ties_and_nibbles_lie_16_apart() -> None:
+    x = np.zeros((1, 32), np.float32)
+    x[0, :3] = 127, 2.5, -2.5
+    assert encode_q8_0(x)[0, 2:5].view(np.int8).tolist() == [127, 3, -3]
+    x[0, :] = 0
+    x[0, 0], x[0, 16] = -8, 3
+    assert encode_q4_0(x)[0, 2:4].tolist() == [0 | 11 << 4, 8 | 8 << 4]
+
+
+def test_written_files_are_read_back_and_by_mlx(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    mx.random.seed(0)
+    arrays = {
+        "token_embd.weight": mx.random.normal((5, 64)),
+        "blk.0.attn_q.weight": mx.random.normal((3, 32)),
+        "blk.0.ffn_gate_inp.weight": mx.random.normal((4, 32)),
+        "blk.0.attn_norm.weight": mx.random.normal((32,)),
+        "blk.0.odd.weight": mx.random.normal((2, 20)).astype(mx.float16),
+    }
+    told = {"s": "é", "n": 7, "x": 0.5, "yes": True, "l": ["a"], "k": [1, -2], "f": [0.25]}
+    write_file(path, told, arrays, "q4_0")
+    metadata, found, packed = read_file(path)
+    kind = {"general.file_type": 2, "general.quantization_version": 2}
+    assert metadata == told | kind
+    assert packed.keys() == {"token_embd.weight", "blk.0.attn_q.weight"}
+    assert packed["token_embd.weight"].how.bits == 8, "it is the unembedding too"
+    for name in arrays.keys() - packed.keys():
+        assert mx.array_equal(found[name], arrays[name])
+    theirs = mx.load(str(path))
+    name = "blk.0.attn_q.weight"
+    words, scales = theirs[name], theirs["blk.0.attn_q.scales"]
+    assert mx.array_equal(words, packed[name].parts[0])
+    assert mx.array_equal(scales, packed[name].parts[1])
+
+
+def test_what_can_not_be_quantized_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    with pytest.raises(ConvertError, match="blocks of 32 numbers"):
+        write_file(path, {}, {"a.weight": mx.ones((2, 20))}, "q8_0")
+    with pytest.raises(ConvertError, match=r"a\.weight can't be quantized: numbers up to 1e\+08"):
+        write_file(path, {}, {"a.weight": mx.full((2, 32), 1e8)}, "q8_0")
+    with pytest.raises(ConvertError, match="Unknown type of quantized GGUF files 'q4_1'"):
+        write_file(path, {}, {"a.weight": mx.ones((2, 32))}, "q4_1")
