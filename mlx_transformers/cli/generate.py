@@ -103,14 +103,29 @@ def generate(
         _search(run, texts, alignment, as_json, reading, how, loaded, max_tokens)
         return
     drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    if _is_alone(len(texts) * samples, as_json, exits, draft or draft_tokens or draft_layers):
-        drafting = drafted(draft, draft_tokens, draft_layers, exits, loaded[1])
-        _stream(*loaded, texts[0], reading | drawing | {"exits": exits} | drafting)
+    drafting = (draft, draft_tokens, draft_layers)
+    _continue(loaded, texts, reading | drawing, exits, drafting, samples, batch_size, as_json)
+
+
+def _continue(
+    loaded: Any,
+    texts: list[str],
+    options: dict[str, Any],
+    exits: Any,
+    drafting: tuple[str | None, int | None, int | None],
+    samples: int,
+    rows: int,
+    as_json: bool,
+) -> None:
+    """Print the continuations of texts; one alone is printed as it is written."""
+    if _is_alone(len(texts) * samples, as_json, exits, any(drafting)):
+        own = {"exits": exits} | drafted(*drafting, exits, loaded[1])
+        _stream(*loaded, texts[0], options | own)
     else:
-        _batch(*loaded, texts, as_json, reading | drawing, samples, batch_size)
+        _batch(*loaded, texts, as_json, options, samples, rows)
 
 
-def _is_alone(n_texts: int, as_json: bool, exits: Any, draft: str | int | None) -> bool:
+def _is_alone(n_texts: int, as_json: bool, exits: Any, drafts: bool) -> bool:
     """Whether one text is written as it is made.
 
     Raises:
@@ -119,7 +134,7 @@ def _is_alone(n_texts: int, as_json: bool, exits: Any, draft: str | int | None) 
     alone = n_texts == 1 and not as_json
     if exits is not None and not alone:
         raise RunError("--exit-threshold continues one prompt, once, without --json.")
-    if draft is not None and not alone:
+    if drafts and not alone:
         raise RunError("--draft continues one prompt, once, without --json.")
     return alone
 
