@@ -108,7 +108,7 @@ def generate(
 
 
 def _continue(
-    loaded: Any,
+    loaded: tuple[Any, Any],
     texts: list[str],
     options: dict[str, Any],
     exits: Any,
@@ -224,7 +224,7 @@ def _search(
     as_json: bool,
     reading: dict[str, Any],
     beams: Any,
-    loaded: Any,
+    loaded: tuple[Any, Any],
     max_tokens: int,
 ) -> None:
     """Print the most probable text for each prompt or source; `reading` is how prompts are read."""
