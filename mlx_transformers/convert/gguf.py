@@ -16,7 +16,7 @@ import mlx.core as mx
 from ..core.errors import ConvertError
 from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table
-from .gguf_architectures import ARCHITECTURES, Architecture
+from .gguf_architectures import ARCHITECTURES, PART, Architecture
 from .gguf_file import read_file
 from .gguf_writer import write_file
 from .layer_types import FULL, SLIDING
@@ -148,13 +148,16 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     found: Table = {told.keys[key]: own.pop(key) for key in list(own) if key in told.keys}
     if told.rotary:
         found |= _positions(own, found, f"{where} sets {name}", told.partial)
-    for key, value in told.constants.items():
+    for key, constant in told.constants.items():
+        value = constant(HfConfig(found)) if callable(constant) else constant
         if math.isclose(own.get(key, value), value, rel_tol=1e-6):
             own.pop(key, None)
     if own:
         raise ConvertError(
             f"{where} sets {prefix}{next(iter(own))}, which is not built for GGUF files."
         )
+    if found.get("sliding_window") == 0:  # how Phi-4 has none
+        found["sliding_window"] = None
     found.setdefault("vocab_size", len(metadata.get("tokenizer.ggml.tokens", [])))
     for key, value in found.items():
         if key.endswith(("eps", "epsilon")):
@@ -168,18 +171,22 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
         **found,
         "tie_word_embeddings": tied,
     }
+    has, key = told.activation
+    default = defaults_of(kind).get(key, has)
+    if ACTIVATIONS.get(default, default) != has:
+        config[key] = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == has)
     for key, fixed in told.fixed.items():
         config[key] = fixed(HfConfig(config)) if callable(fixed) else fixed
     return config
 
 
-def _positions(own: Metadata, found: Table, where: str, partial: bool) -> Table:
+def _positions(own: Metadata, found: Table, where: str, partial: str) -> Table:
     """Return the rope scaling of a file, and the part of a head that turns, out of its keys."""
     scaling = own.pop("rope.scaling.type", "none")
     factor = own.pop("rope.scaling.factor", None)
     heads = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
     turned = own.pop("rope.dimension_count", heads) if partial else heads
-    part: Table = {"partial_rotary_factor": turned / heads} if partial else {}
+    part: Table = {partial: turned / heads} if partial else {}
     for key in ("rope.dimension_count", "attention.value_length", "attention.key_length"):
         if own.pop(key, heads) != heads:
             raise ConvertError(f"{where}.{key}, which differs from the width of a head, {heads}.")
@@ -203,7 +210,10 @@ def metadata_of(config: Table) -> Metadata:
         f"{name}.{key}": told[ours] for key, ours in arch.keys.items() if told.get(ours) is not None
     }
     found["general.architecture"] = name
-    found |= {f"{name}.{key}": value for key, value in arch.constants.items()}
+    found |= {
+        f"{name}.{key}": value(HfConfig(config)) if callable(value) else value
+        for key, value in arch.constants.items()
+    }
     if arch.rotary:
         found |= _told_positions(config, rope, name, arch.partial)
     for key in found:
@@ -226,10 +236,10 @@ def _rope(config: Table) -> Table:
     return rope.get(FULL) or {}
 
 
-def _told_positions(config: Table, rope: Table, name: str, partial: bool) -> Metadata:
+def _told_positions(config: Table, rope: Table, name: str, partial: str) -> Metadata:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     theirs = {ours: key for key, ours in SCALINGS.items()}
-    part = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    part = rope.get(PART, config.get(partial, 1.0))
     if kind not in theirs or (part != 1.0 and not partial):
         raise ConvertError(f"Rotary positions {rope} are not written as GGUF.")
     heads = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]

@@ -9,13 +9,19 @@ from typing import Any
 
 from .config import HfConfig
 from .families.arcee import ARCEE
-from .families.cohere import COHERE
+from .families.bloom import BLOOM
+from .families.cohere import COHERE, COHERE2
+from .families.ernie4_5 import ERNIE4_5
+from .families.exaone4 import EXAONE4
 from .families.gemma import GEMMA
 from .families.gemma2 import GEMMA2
 from .families.gemma3 import GEMMA3
+from .families.glm import GLM4
 from .families.gpt2 import GPT2
+from .families.gpt_neox import GPT_NEOX
 from .families.granite import GRANITE
 from .families.granitemoe import GRANITEMOE
+from .families.hunyuan import HUNYUAN
 from .families.llama import LLAMA
 from .families.mistral import MISTRAL
 from .families.mixtral import MIXTRAL
@@ -24,6 +30,8 @@ from .families.olmo import EPS as OLMO_EPS
 from .families.olmo import OLMO
 from .families.olmo2 import OLMO2
 from .families.olmoe import OLMOE
+from .families.phi import PHI
+from .families.phi3 import PHI3
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
@@ -41,6 +49,9 @@ from .gguf_weights import (
     gpt2_weights,
     nemotron_weights,
     olmo2_weights,
+    one_matrix,
+    packed_attention,
+    packed_ffn,
     qwen2_moe_weights,
     seed_oss_weights,
     side_by_side,
@@ -81,6 +92,8 @@ CENTRED_KEYS = {key: name for key, name in KEYS.items() if not key.endswith("rms
 WHOLE_HEADS = {key: name for key, name in CENTRED_KEYS.items() if name != "head_dim"}
 """Of those whose heads share the width of the model."""
 
+PART = "partial_rotary_factor"
+
 GPT2_KEYS = {
     "context_length": "n_positions",
     "embedding_length": "n_embd",
@@ -102,9 +115,10 @@ class Architecture:
         activation: its only activation, and the key of config.json that names it.
         keys: GGUF's keys and those of config.json.
         rotary: whether its positions are rotary.
-        partial: whether a part of a head may be all that turns.
+        partial: config.json's key of the part of a head that turns; empty where all of it does.
         fixed: keys of config.json and their only value, or a function of the config that gives it.
-        constants: GGUF's keys with the only value that they have, which config.json doesn't hold.
+        constants: GGUF's keys that config.json lacks, and their only value, or a function of the
+            config that gives it.
         windows: whether it has sliding windows.
     """
 
@@ -113,9 +127,9 @@ class Architecture:
     activation: tuple[str, str] = ("silu", "hidden_act")
     keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
     rotary: bool = True
-    partial: bool = False
+    partial: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    constants: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, float | Callable[[HfConfig], int]] = field(default_factory=dict)
     windows: bool = False
 
 
@@ -137,6 +151,21 @@ def every_sixth_whole(config: HfConfig) -> list[str]:
 def every_fourth_without(config: HfConfig) -> list[int]:
     """Return SmolLM3's layers with rotary positions as ones: all but every fourth."""
     return [int((i + 1) % 4 != 0) for i in range(config.get("num_hidden_layers"))]
+
+
+def every_fourth_whole(config: HfConfig) -> list[str]:
+    """Return Command R7B's layers, of which every fourth has no window."""
+    return [SLIDING if (i + 1) % 4 else FULL for i in range(config.get("num_hidden_layers"))]
+
+
+def all_whole(config: HfConfig) -> list[str]:
+    """Return layers none of which has a window."""
+    return [FULL] * config.get("num_hidden_layers")
+
+
+def four_times(config: HfConfig) -> int:
+    """Return the width of an ffn that is four times that of the model."""
+    return 4 * int(config.get("hidden_size"))
 
 
 ARCHITECTURES = {
@@ -196,12 +225,88 @@ ARCHITECTURES = {
         | {"attention.layer_norm_epsilon": "layer_norm_eps", "logit_scale": "logit_scale"},
         fixed={"attention_bias": False, "use_qk_norm": False},
     ),
+    "cohere2": Architecture(
+        {"cohere2": COHERE2},
+        side_by_side,
+        keys=WHOLE_HEADS
+        | {
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "attention.sliding_window": "sliding_window",
+            "logit_scale": "logit_scale",
+        },
+        fixed={
+            "attention_bias": False,
+            "layer_types": every_fourth_whole,
+            "sliding_window_pattern": 4,
+        },
+        windows=True,
+    ),
+    "bloom": Architecture(
+        {"bloom": BLOOM},
+        one_matrix,
+        ("gelu_tanh", "activation"),
+        {
+            "context_length": "seq_length",
+            "embedding_length": "hidden_size",
+            "block_count": "n_layer",
+            "attention.head_count": "n_head",
+            "attention.layer_norm_epsilon": "layer_norm_epsilon",
+            "vocab_size": "vocab_size",
+        },
+        rotary=False,
+        fixed={"apply_residual_connection_post_layernorm": False},
+        constants={
+            "feed_forward_length": four_times,
+            "attention.head_count_kv": lambda config: int(config.get("n_head")),
+        },
+    ),
+    "ernie4_5": Architecture({"ernie4_5": ERNIE4_5}, by_halves, fixed={"use_bias": False}),
+    "exaone4": Architecture(
+        {"exaone4": EXAONE4},
+        olmo2_weights,
+        fixed={"sliding_window": None, "sliding_window_pattern": 0, "layer_types": all_whole},
+    ),
+    "glm4": Architecture({"glm4": GLM4}, packed_ffn, partial=PART),
+    "gptneox": Architecture(
+        {"gpt_neox": GPT_NEOX},
+        one_matrix,
+        ("gelu_tanh", "hidden_act"),
+        WHOLE_HEADS
+        | {
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "rope.freq_base": "rotary_emb_base",
+            "use_parallel_residual": "use_parallel_residual",
+        },
+        partial="rotary_pct",
+        fixed={"attention_bias": True},
+    ),
+    "hunyuan-dense": Architecture(
+        {"hunyuan_v1_dense": HUNYUAN}, by_halves, fixed={"attention_bias": False}
+    ),
+    "phi2": Architecture(
+        {"phi": PHI},
+        side_by_side,
+        ("gelu_tanh", "hidden_act"),
+        WHOLE_HEADS | {"attention.layer_norm_epsilon": "layer_norm_eps"},
+        partial=PART,
+        fixed={"qk_layernorm": False, "tie_word_embeddings": False},
+    ),
+    "phi3": Architecture(
+        {"phi3": PHI3},
+        packed_attention,
+        keys=KEYS
+        | {
+            "attention.sliding_window": "sliding_window",
+            "rope.scaling.original_context_length": "original_max_position_embeddings",
+        },
+        partial=PART,
+    ),
     "nemotron": Architecture(
         {"nemotron": NEMOTRON},
         nemotron_weights,
         ("relu2", "hidden_act"),
         CENTRED_KEYS | {"attention.layer_norm_epsilon": "norm_eps"},
-        partial=True,
+        partial=PART,
     ),
     "olmo": Architecture(
         {"olmo": OLMO},
@@ -218,7 +323,7 @@ ARCHITECTURES = {
             "attention.layer_norm_epsilon": "layer_norm_eps",
             "use_parallel_residual": "use_parallel_residual",
         },
-        partial=True,
+        partial=PART,
         fixed={"qk_layernorm": False},
     ),
     "olmo2": Architecture({"olmo2": OLMO2}, olmo2_weights, fixed={"attention_bias": False}),

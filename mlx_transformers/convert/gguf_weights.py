@@ -121,6 +121,45 @@ def olmo2_weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def packed_attention(config: HfConfig) -> list[Row]:
+    """Return the weight map of a "phi3": queries, keys, values in one tensor, gate and up too."""
+    heads = config.get("num_attention_heads")
+    groups = config.get("num_key_value_heads") or heads
+    width = config.get("head_dim") or config.get("hidden_size") // heads
+    ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    sizes = (heads * width, groups * width, groups * width)
+    return [
+        Row(ours, f"{THEIRS}.attn_qkv", Split(sizes)),
+        *without(packed_ffn(config), *ours),
+    ]
+
+
+def packed_ffn(config: HfConfig) -> list[Row]:
+    """Return the weight map of a "glm4", whose gate and up are one tensor, with norms on both
+    sides."""
+    width = config.get("intermediate_size")
+    ours = tuple(f"{BLOCK}.ffn.{x}" for x in ("gate", "up"))
+    return [
+        Row(ours, f"{THEIRS}.ffn_up", Split((width, width))),
+        *without(olmo2_weights(config), *ours),
+    ]
+
+
+def one_matrix(config: HfConfig) -> list[Row]:
+    """Return the weight map of a "bloom" or a "gptneox", whose queries, keys and values are one
+    tensor."""
+    dim = config.get("hidden_size")
+    ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    return [
+        *ends(),
+        Row("embed.norm", "token_embd_norm"),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
+        Row(ours, f"{THEIRS}.attn_qkv", Split((dim, dim, dim))),
+        Row(f"{BLOCK}.mixer.o", f"{THEIRS}.attn_output"),
+        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{THEIRS}.ffn_{{up,down}}"),
+    ]
+
+
 def seed_oss_weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a "seed_oss", which names the norm before the ffn otherwise."""
     ours = f"{BLOCK}.ffn_residual.pre"

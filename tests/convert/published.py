@@ -99,6 +99,13 @@ GEMMA = {
     "granitemoe": {**ROPED, "num_local_experts": 3, "num_experts_per_tok": 2},
     "nemotron": {**ROPED, "hidden_act": "relu2", "partial_rotary_factor": 0.5, "head_dim": 8},
     "olmo": {**ROPED},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 260},
+    "cohere2": {**ROPED, "num_hidden_layers": 4, "sliding_window": 6, "logit_scale": 0.3},
+    "ernie4_5": {**ROPED},
+    "exaone4": {**ROPED, "sliding_window": None},
+    "falcon": {**NEOX, "num_attention_heads": 4},
+    "glm4": {**ROPED, "head_dim": 8, "attention_bias": True, "partial_rotary_factor": 0.5},
+    "hunyuan_v1_dense": {**ROPED, "head_dim": 8},
 }
 """Which llama.cpp has, and mlx-lm not or with another gelu."""
 
