@@ -15,6 +15,6 @@ def history(
     ] = Path("history.html"),
 ) -> None:
     """Show the lineage of all recipes as one offline HTML page: years, papers, changes, effects."""
-    from ..inside.history import write_history
+    from ..report.history import write_history
 
     print(f"Written: {write_history(out)}")

@@ -45,6 +45,7 @@ from . import (
     train,
     upcycle,
     verify,
+    watch,
 )
 from .failures import INTERRUPTED, no_memory, refused
 from .failures import report as show_error
@@ -84,6 +85,7 @@ app.command("upcycle")(upcycle.upcycle)
 app.command("grow")(grow.grow)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)
+app.command("watch")(watch.watch)
 app.command("look")(look.look)
 app.command("compare")(compare.compare)
 app.command("profile")(profile.profile)

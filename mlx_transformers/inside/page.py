@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
-from ..report.page import Page, check_place
+from ..report.page import check_place
+from ..report.scripted import ScriptedPage, asset
 from ..runs.durable import replace_text, writing
 from .compare import Comparison
 from .look import Look
@@ -51,25 +52,6 @@ class Pictures:
     comparison: Comparison | None = None
     patching: Patching | None = None
     patching_note: str = ""
-
-
-class ScriptedPage(Page):
-    """A page of a report with style, data and scripts of its own."""
-
-    def __init__(self, title: str, *leads: str, style: str, data: Any, scripts: str) -> None:
-        super().__init__(title, *leads)
-        self._style, self._scripts = style, scripts
-        self._data = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace(
-            "<", "\\u003c"
-        )
-
-    def html(self) -> str:
-        style = f"<style>{self._style}</style>\n</head>"
-        data = f'<script type="application/json" id="data">{self._data}</script>'
-        tail = f"{data}\n<script>{self._scripts}</script>\n</body>"
-        whole = super().html()
-        head, body = whole.split("</head>", 1)
-        return head + style + body.replace("</body>", tail)
 
 
 def check_places(path: Path) -> None:
@@ -116,11 +98,9 @@ def write(pictures: Pictures, path: Path) -> tuple[Path, Path]:
         "Inside " + pictures.looks[0][0],
         escape(pictures.command),
         '<span id="sides"></span>',
-        style=(HERE / "look.css").read_text(encoding="utf-8"),
+        style=asset(HERE / "look.css"),
+        scripts=asset(HERE / "sections.js"),
         data=about | rest | {"looks": tree(False)},
-        scripts="".join(
-            (HERE / name).read_text(encoding="utf-8") for name in ("widgets.js", "sections.js")
-        ),
     )
     for name, title in SECTIONS.items():
         page.add(name, title, f'<div id="at-{name}"></div>')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import BROWSER, PHONE, asked, browse
+from browser import BROWSER, PHONE, asked_all
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.words import WordTokenizer
@@ -15,6 +15,7 @@ from mlx_transformers.inside.look import Look, look, look_into
 from mlx_transformers.inside.page import Pictures, write
 from mlx_transformers.inside.patching import patch
 from mlx_transformers.inside.reading import read
+from mlx_transformers.report.history import write_history
 
 from .test_look import LLAMA, built
 
@@ -50,34 +51,49 @@ def test_the_data_beside_the_page_are_the_arrays(both: Pictures, tmp_path: Path)
         write(both, tmp_path / "a.png")
 
 
+LOOKED = """(async () => {
+    const d = f.contentDocument, press = key => d.activeElement.dispatchEvent(
+        new f.contentWindow.KeyboardEvent("keydown", {key, bubbles: true}))
+    await new Promise(done => setTimeout(done, 500))
+    d.querySelector("#at-text .strip button[tabindex='0']").focus()
+    press("ArrowLeft")
+    const token = d.activeElement.getAttribute("aria-label")
+    d.querySelector("#at-patching .map").focus()
+    press("ArrowRight")
+    const cell = d.querySelector("#at-patching .said").textContent
+    const shown = [...d.querySelectorAll("section:not([hidden])")].map(s => s.id)
+    const head = d.querySelector("#at-attention h3").textContent
+    return [d.documentElement.scrollWidth, token, cell, head, shown.join(" ")].join("|")
+})()"""
+HISTORY = """(() => {
+    const d = f.contentDocument, mark = () => d.querySelector("button[aria-current]").textContent
+    const first = mark()
+    d.querySelector("button[aria-current]").dispatchEvent(
+        new f.contentWindow.KeyboardEvent("keydown", {key: "ArrowLeft", bubbles: true}))
+    const text = d.querySelector("#at-recipe h3").textContent
+    return [d.documentElement.scrollWidth, first, mark(), text].join("|")
+})()"""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
 def test_a_browser_shows_every_section_on_a_phone_and_runs_no_token(
     both: Pictures, tmp_path: Path
 ) -> None:
     page, _ = write(both, tmp_path / "a.html")
-    shown, said = browse(page, "--dump-dom", "--virtual-time-budget=4000")
+    past = write_history(tmp_path / "history.html")
+    (looked, history), said = asked_all([(page, LOOKED), (past, HISTORY)])
     assert said == []
-    assert 'data-ready="true"' in shown
-    visible = re.findall(r'<section id="(\w+)">', shown)
-    assert {"compare", "text", "attention", "lens", "patching", "embedding"} <= set(visible)
-    assert "layer 1, head 1" in shown
-    keys = """(async () => {
-        const press = key => d.activeElement.dispatchEvent(
-            new f.contentWindow.KeyboardEvent("keydown", {key, bubbles: true}))
-        const d = f.contentDocument
-        d.querySelector("#at-text .strip button[tabindex='0']").focus()
-        press("ArrowLeft")
-        const token = d.activeElement.getAttribute("aria-label")
-        d.querySelector("#at-patching .map").focus()
-        press("ArrowRight")
-        const cell = d.querySelector("#at-patching .said").textContent
-        return [d.documentElement.scrollWidth, token, cell].join("|")
-    })()"""
-    width, token, cell = asked(page, f"await {keys}", "--virtual-time-budget=4000").split("|")
+    width, token, cell, head, shown = looked.split("|")
     assert int(width) <= PHONE
     assert token.startswith("token 5")
     assert "(1):" in cell
+    assert "head" in head
+    assert {"compare", "text", "attention", "lens", "patching", "embedding"} <= set(shown.split())
+    width, *marked, title = history.split("|")
+    assert int(width) <= PHONE
+    assert marked == ["mistral", "llama"]
+    assert title.startswith("llama_tiny")
 
 
 def test_the_face_of_the_package_is_the_function() -> None:

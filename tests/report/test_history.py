@@ -1,12 +1,8 @@
 """The lineage of the recipes, and its page in a real browser."""
 
-import re
 from pathlib import Path
 
-import pytest
-from browser import BROWSER, browse
-
-from mlx_transformers.inside.history import nodes, write_history
+from mlx_transformers.report.history import nodes
 
 
 def test_each_recipe_names_its_parent_its_paper_and_its_files(tmp_path: Path) -> None:
@@ -26,13 +22,3 @@ def test_each_recipe_names_its_parent_its_paper_and_its_files(tmp_path: Path) ->
     assert all(place.is_file() for node in found.values() for _, p in node.links
                for place in [(tmp_path / p).resolve()])  # fmt: skip
     assert not any(node.name.endswith("_base") for node in found.values())
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
-def test_a_browser_draws_the_graph(tmp_path: Path) -> None:
-    page = write_history(tmp_path / "history.html")
-    shown, said = browse(page, "--dump-dom")
-    assert said == []
-    assert 'data-ready="true"' in shown
-    assert re.search(r'extends llama_tiny"[^>]*aria-current="true">mistral<', shown)

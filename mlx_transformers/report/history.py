@@ -17,8 +17,8 @@ from ..core.errors import RunError
 from ..recipe.catalogue import Listed, listed
 from ..recipe.load import SHIPPED
 from ..recipe.slot import KINDS
-from ..report.page import check_place
-from .page import HERE, ScriptedPage
+from .page import check_place
+from .scripted import HERE, ScriptedPage, asset
 
 DOCS = SHIPPED.parent / "docs"
 LARGER = re.compile(r"_(small|base)$")
@@ -70,9 +70,9 @@ def write_history(out: Path) -> Path:
         f"{len(found)} recipes from {years[0]} to {years[-1]}. Each is the text by which it "
         "differs from the recipe that it extends. Choose one: its line is marked, and its text "
         "is below.",
-        style="".join((HERE / name).read_text("utf-8") for name in ("look.css", "history.css")),
+        style=asset(HERE / "history.css"),
+        scripts=asset(HERE / "history.js"),
         data={"nodes": [asdict(node) for node in found]},
-        scripts="".join((HERE / name).read_text("utf-8") for name in ("widgets.js", "history.js")),
     )
     page.add("graph", "Lineage", '<div id="at-graph"></div>')
     page.add("recipe", "The recipe", '<div id="at-recipe"></div>')
