@@ -1,5 +1,6 @@
 """Writes the adapters of a run as a folder of PEFT or of mlx-lm, without the base."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..assembly.saved import load
 from ..convert.adapters import mlx_lm as mlx_lm_files
 from ..convert.adapters import peft as peft_files
 from ..convert.adapters.layout import Factors, Layout
+from ..convert.adapters.peft_vectors import peft_ia3, peft_prefix, peft_prompt
 from ..convert.adapters.writing import (
     FUSE,
     Written,
@@ -23,13 +25,18 @@ from ..convert.config import HfConfig
 from ..convert.family import read
 from ..convert.flat_model import FlatModel
 from ..convert.match import match
-from ..convert.mlx_lm import reading
+from ..convert.mlx_lm import Reading, reading
 from ..core.errors import ConvertError
 from ..core.parse import read_table
 from ..layers.adapters.adapted import Adapted
 from ..layers.adapters.dora import DoraUpdate
+from ..layers.adapters.ia3 import Ia3Update
 from ..layers.adapters.low_rank import LowRank, LowRankKind
+from ..layers.adapters.prefix import PrefixKeys
+from ..layers.adapters.prompt import PromptVectors
+from ..layers.adapters.targets import layer_of
 from ..layers.adapters.weights import plain_weights
+from ..layers.mixers.attention import AttentionMixer
 from ..models.model import Model
 from ..runs.folder import RunFolder
 
@@ -64,14 +71,20 @@ def write_adapter(folder: RunFolder, checkpoint: Path, to: str, out: Path) -> No
 
 
 def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Written:
+    """The files of an adapter's folder.
+
+    Raises:
+        ConvertError: the format has no such adapters, or the run trained more than adapters.
+    """
     kind = recipe.adapt
-    if not isinstance(kind, LowRankKind):
-        name = "none" if kind is None else kind.kind
+    name = "none" if kind is None else kind.kind
+    if not isinstance(kind, LowRankKind) and (to != "peft" or name not in VECTORS):
         raise ConvertError(
-            f"Adapters of the kind '{name}' aren't written as folders of other libraries; lora and "
-            f"dora are. {FUSE}"
+            f"Adapters of the kind '{name}' aren't written with --to {to}: peft has lora, dora, "
+            f"ia3, prompt and prefix, mlx-lm has lora and dora. {FUSE}"
         )
-    if kind.train or kind.bias != "none":
+    assert kind is not None, "its name is known"
+    if kind.train or (isinstance(kind, LowRankKind) and kind.bias != "none"):
         raise ConvertError(
             "adapt.train and adapt.bias have trained weights of the base itself, which this export "
             f"doesn't write beside adapters. {FUSE}"
@@ -85,17 +98,30 @@ def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Writte
     _, rows = read(family, HfConfig(config.data))
     shapes = {name: tuple(array.shape) for name, array in plain_weights(model).items()}
     layout = Layout.of(family, rows, shapes)
+    if not isinstance(kind, LowRankKind):
+        return VECTORS[name](model, layout)
+    return _low_rank(recipe, kind, model, layout, to, lambda: reading(family, FlatModel(table)))
+
+
+def _low_rank(
+    recipe: Recipe,
+    kind: LowRankKind,
+    model: Model,
+    layout: Layout,
+    to: str,
+    mlx_lm_reading: Callable[[], Reading],
+) -> Written:
+    """A LoRA or DoRA in one of the formats."""
     updates = updates_of(model)
     dora = kind.kind == "dora"
-    tied = kind.tied_head and "head.weight" not in shapes and "embed.table" in updates
+    ties = "head.weight" not in layout.shapes and "embed.table" in updates
     if to == "mlx-lm":
-        view = FlatModel(table)
-        how = reading(family, view)
-        if "embed.table" in updates and not kind.tied_head and "head.weight" not in shapes:
+        rename = mlx_lm_reading().rename
+        if ties and not kind.tied_head:
             raise ConvertError(f"mlx-lm reads the update of a tied embedding in the head. {FUSE}")
         n_layers = len(recipe.model.layers())
-        return mlx_lm_low_rank(layout, updates, dora=dora, n_layers=n_layers, rename=how.rename)
-    if tied:
+        return mlx_lm_low_rank(layout, updates, dora=dora, n_layers=n_layers, rename=rename)
+    if ties and kind.tied_head:
         raise ConvertError(
             "PEFT updates the embedding alone where the base ties a head to it, and this run "
             f"updates both. {FUSE}"
@@ -109,6 +135,68 @@ def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Writte
         conv1d=any(layout.transposed(move) for move in moves),
         dropout=kind.dropout,
     )
+
+
+def _ia3(model: Model, layout: Layout) -> Written:
+    outputs: dict[str, mx.array] = {}
+    inputs: dict[str, mx.array] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Adapted) and isinstance(module.adapter, Ia3Update):
+            own = inputs if module.adapter.scales_input else outputs
+            own[path] = module.adapter.factor
+    return peft_ia3(layout, outputs, inputs)
+
+
+def _prompt(model: Model, layout: Layout) -> Written:
+    task = _task(model, layout)
+    (prompt,) = [m for _, m in model.named_modules() if isinstance(m, PromptVectors)]
+    mixers = _attention(model)
+    sizes = {
+        "num_layers": len(mixers),
+        "num_attention_heads": max((mixer.n_heads for mixer in mixers), default=1),
+    }
+    return peft_prompt(prompt.vectors, sizes, task)
+
+
+def _prefix(model: Model, layout: Layout) -> Written:
+    task = _task(model, layout)
+    mixers = _attention(model)
+    prefixes: list[PrefixKeys] = [mixer.prefix for mixer in mixers if "prefix" in mixer]
+    shapes = {tuple(prefix.k.shape) for prefix in prefixes}
+    if len(prefixes) < len(mixers) or len(shapes) > 1:
+        raise ConvertError(
+            "PEFT has a prefix in every layer, all of one shape, and this run has layers without "
+            "one, or with other heads. A prefix can't be merged into the base either."
+        )
+    return peft_prefix([(prefix.k, prefix.v) for prefix in prefixes], task)
+
+
+VECTORS: dict[str, Callable[[Model, Layout], Written]] = {
+    "ia3": _ia3,
+    "prompt": _prompt,
+    "prefix": _prefix,
+}
+"""Kinds that PEFT has beside low-rank updates."""
+
+
+def _attention(model: Model) -> list[AttentionMixer]:
+    """The attention layers of a model in order."""
+    found = [(p, m) for p, m in model.named_modules() if isinstance(m, AttentionMixer)]
+    return [mixer for _, mixer in sorted(found, key=lambda item: layer_of(item[0]) or 0)]
+
+
+def _task(model: Model, layout: Layout) -> str:
+    """PEFT's name of the task.
+
+    Raises:
+        ConvertError: an encoder-decoder, whose decoder has virtual tokens of its own in PEFT.
+    """
+    if "decoder.embed.table.weight" in layout.shapes or "seq2seq" in model.tasks:
+        raise ConvertError(
+            "PEFT's virtual tokens of an encoder-decoder stand before its decoder, too, and this "
+            "run's don't: they can't be written."
+        )
+    return "CAUSAL_LM" if "causal_lm" in model.tasks else "FEATURE_EXTRACTION"
 
 
 def updates_of(model: Any) -> dict[str, Factors]:

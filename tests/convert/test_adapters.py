@@ -131,3 +131,45 @@ def test_what_is_not_built_is_refused_by_name(
     folder = peft_folder(tmp_path / "adapter", **options)
     with pytest.raises(MlxtError, match=word):
         read_adapter(read_published(base), folder)
+
+
+VIRTUAL = {"num_virtual_tokens": 3, "num_layers": 2, "num_transformer_submodules": 1}
+VECTORS: dict[str, dict[str, Any]] = {
+    "ia3": {
+        "peft_type": "IA3",
+        "target_modules": ["k_proj", "down_proj"],
+        "feedforward_modules": ["down_proj"],
+    },
+    "prompt": VIRTUAL | {"peft_type": "PROMPT_TUNING", "token_dim": DIM, "num_attention_heads": 4},
+    "prefix": VIRTUAL | {"peft_type": "PREFIX_TUNING", "token_dim": 8, "num_attention_heads": 2},
+}
+
+
+@pytest.mark.parametrize("kind", VECTORS)
+def test_vectors_of_peft_come_back_as_they_were(base: Path, tmp_path: Path, kind: str) -> None:
+    mx.random.seed(2)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    module = "base_model.model.model.layers.1"
+    tensors = {
+        "ia3": {
+            f"{module}.self_attn.k_proj.ia3_l": drawn(8, 1),
+            f"{module}.mlp.down_proj.ia3_l": drawn(1, WIDE),
+        },
+        "prompt": {"prompt_embeddings": drawn(3, DIM)},
+        "prefix": {"prompt_embeddings": drawn(3, 2 * 2 * 8)},
+    }[kind]
+    (folder / "adapter_config.json").write_text(json.dumps(VECTORS[kind]))
+    mx.save_safetensors(str(folder / "adapter_model.safetensors"), tensors)
+    run = import_run(base, "adapted", tmp_path, lambda _: None, adapter=folder)
+    out = export_run(run.path, "peft", tmp_path / "peft", root=tmp_path)
+    found = mx.load(str(out / "adapter_model.safetensors"))
+    assert found.keys() == tensors.keys()
+    assert all(mx.array_equal(found[name], array) for name, array in tensors.items())
+    config = json.loads((out / "adapter_config.json").read_text())
+    names = ("target_modules", "feedforward_modules")
+    assert {k: v for k, v in VECTORS[kind].items() if k not in names}.items() <= config.items()
+    if kind == "ia3":
+        assert config["feedforward_modules"] == ["model.layers.1.mlp.down_proj"]
+    with pytest.raises(MlxtError, match=f"'{kind}' aren't written with --to mlx-lm"):
+        export_run(run.path, "mlx-lm", tmp_path / "mlx-lm", root=tmp_path)

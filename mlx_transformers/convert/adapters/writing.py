@@ -49,7 +49,7 @@ def published_modules(layout: Layout, updates: Mapping[str, Factors]) -> list[Mo
     """
     found, done = [], set[str]()
     for path in updates:
-        move = _move_of(layout, path)
+        move = move_of(layout, path)
         if move.theirs[0] in done:
             continue
         done.add(move.theirs[0])
@@ -64,7 +64,12 @@ def published_modules(layout: Layout, updates: Mapping[str, Factors]) -> list[Mo
     return found
 
 
-def _move_of(layout: Layout, path: str) -> Move:
+def move_of(layout: Layout, path: str) -> Move:
+    """The row that moves the weight of one of our layers.
+
+    Raises:
+        ConvertError: there is none.
+    """
     found = next((m for m in layout.moves.values() if path + WEIGHT in m.ours), None)
     if found is None:
         raise ConvertError(f"The family has no module for the adapted {path}. {FUSE}")
@@ -150,7 +155,7 @@ def mlx_lm_low_rank(
         if own.magnitude is not None:
             tensors[f"{name}.m"] = own.magnitude
     for path, own in stacks.items():
-        name = _switch_name(_move_of(layout, path).theirs[0].removesuffix(WEIGHT))
+        name = _switch_name(move_of(layout, path).theirs[0].removesuffix(WEIGHT))
         tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = own.a, own.b * (own.scale / scale)
     modules = sorted({name.rpartition(".")[0] for name in tensors})
     inside = [re.sub(r"^.*?\.\d+\.", "", name) for name in modules]
