@@ -1,24 +1,27 @@
-"""The row about a run that was made of another one: quantized, pruned or fused."""
+"""Rows about a run that was made of another one: quantized, pruned, or fused."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from ..assembly.saved import load
-from ..compress.fidelity import BOUND, compare
+from ..compress.fidelity import FAITHFUL, LOSSY, compare
 from ..core.errors import MlxtError
 from ..core.parse import read_table
-from ..verbs.text_sample import sample_text
+from ..verbs.gate import rows_for
 from .row import DoesNotApply, Measured, Row
 from .subject import Subject, eager
 
-KINDS = ("quantized", "pruned", "merged")
-"""Keys of environment.json that say how a run was made."""
+LOSSY_CHANGES = {"quantized": "quantizing", "pruned": "pruning"}
+"""Keys of environment.json that say how a run was made, and the change that they stand for."""
+FAITHFUL_CHANGES = {"merged": "fusing"}
 
 
-def near_source(subject: Subject) -> Measured:
+def near_source(subject: Subject, changes: Mapping[str, str]) -> Measured:
     """Compare a run with the one that it was made of, on held-out text."""
     environment = read_table(subject.folder.path / "environment.json")
-    if not any(kind in environment for kind in KINDS):
-        raise DoesNotApply("The run was not made of another one by quantizing, pruning or fusing.")
+    if not any(key in environment for key in changes):
+        raise DoesNotApply(f"The run was not made by {' or '.join(changes.values())} another one.")
     source = environment.get("source", environment.get("merged"))
     if source is None or not Path(source).exists():
         raise DoesNotApply(f"Its source, {source}, is not there any more.")
@@ -27,20 +30,28 @@ def near_source(subject: Subject) -> Measured:
     except MlxtError as error:
         raise DoesNotApply(f"Its source can't be opened: {error}") from None
     model, _ = load(subject.checkpoint)
-    context = subject.recipe.model.context() or subject.recipe.train.seq_len
-    text = sample_text(None, subject.recipe, tokenizer, model.vocab_size, context)
+    rows, text = rows_for(subject.recipe, tokenizer, model)
     with eager():
-        found = compare(before, model, text.held_out)
+        found = compare(before, model, rows, text=text)
     return Measured(found.kl, found.line())
 
 
+FIGURE = "KL divergence, nats per token"
+
 DERIVED = (
     Row(
-        "derived = source",
-        "A quantized, pruned or fused run predicts what the run that it was made of predicts.",
-        "KL divergence, nats per token",
-        BOUND,
-        near_source,
+        "quantized or pruned = source",
+        "A quantized or pruned run predicts nearly what the run that it was made of predicts.",
+        FIGURE,
+        LOSSY.kl,
+        partial(near_source, changes=LOSSY_CHANGES),
+    ),
+    Row(
+        "fused = source",
+        "A run with merged adapters predicts what the run with adapters predicts.",
+        FIGURE,
+        FAITHFUL.kl,
+        partial(near_source, changes=FAITHFUL_CHANGES),
     ),
 )
-"""The row about derived runs."""
+"""Rows about derived runs."""

@@ -21,14 +21,15 @@ CHUNK = 7
 
 
 def gradient(built: Built, batches: Sequence[Batch]) -> Tree:
-    """The sums of a step over microbatches: gradients, weight, parts of the loss."""
+    """The sums of a step over microbatches: gradients, weight, loss."""
     # No state is carried into the rows, so that their gradient is the same whenever it is computed.
     fresh = [
         b | {"starts": mx.ones_like(b["starts"])} if "starts" in b else dict(b) for b in batches
     ]
     found = built.step.gradient(fresh, mx.random.split(mx.random.key(1), len(fresh)))
     mx.eval(found)
-    return found
+    # Other parts are statistics, such as the largest load of an expert, which need not add up.
+    return {name: found[name] for name in ("grads", "weight")} | {"loss": found["parts"]["loss"]}
 
 
 def accumulated(subject: Subject) -> Measured:
@@ -69,9 +70,9 @@ def compiled(subject: Subject) -> Measured:
     ours = gradient(fast, [subject.batch])
     with eager():
         theirs = gradient(slow, [subject.batch])
-        slow.step.apply(theirs)
+        slow.step.apply(_for_step(theirs))
         mx.eval(slow.step.state)
-    fast.step.apply(theirs)  # the same gradient: an optimizer may turn rounding into a sign
+    fast.step.apply(_for_step(theirs))  # the same: an optimizer may turn rounding into a sign
     mx.eval(fast.step.state)
     updated = [built.model.trainable_parameters() for built in (slow, fast)]
     return Measured(max(tree_difference(theirs, ours), tree_difference(*updated)))
@@ -108,8 +109,10 @@ def check_rows_independent(subject: Subject) -> None:
         DoesNotApply: it isn't, by the design of the model or of its objective.
     """
     built, batch = subject.plain, subject.batch
-    if subject.recipe.objective.couples_rows:
-        raise DoesNotApply("Each row of a batch is compared with its other rows, by the objective.")
+    if reason := subject.recipe.objective.couples_rows:
+        raise DoesNotApply(reason)
+    if built.step.train_state.carry is not None:
+        raise DoesNotApply("Each row carries its state from batch to batch, so it stays in place.")
     if any(len(array) % ROWS for array in batch.values()):
         raise DoesNotApply("Its batches have arrays that don't divide into rows.")
     with eager():
@@ -123,9 +126,13 @@ def check_rows_independent(subject: Subject) -> None:
         )
     if seen[0].collected.aux or seen[0].collected.pooled:
         raise DoesNotApply(
-            "The balancing loss of its router is a product of means over a batch, so it is another "
+            "An auxiliary loss of its layers is a product of means over a batch, so it is another "
             "one where the batch is split."
         )
+
+
+def _for_step(sums: Tree) -> Tree:
+    return {"grads": sums["grads"], "weight": sums["weight"], "parts": {"loss": sums["loss"]}}
 
 
 def split(batch: Batch) -> list[Batch]:

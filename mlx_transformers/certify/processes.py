@@ -24,7 +24,7 @@ from ..runs import checkpoint
 from ..runs.folder import RunFolder
 from .difference import tree_difference, unequal
 from .gradients import check_rows_independent
-from .row import DoesNotApply, Measured, Row
+from .row import Measured, Row
 from .subject import Subject, sizes, tables
 
 STEPS = 4
@@ -101,7 +101,7 @@ def resumed(subject: Subject) -> Measured:
         subject.recipe, [*short, "eval.every=1000", "eval.batches=1"], subject.work / "resumed"
     )
     runs.finish(runs.start("whole"))
-    killed = runs.start("killed", "--set", "train.share=0.05")
+    killed = runs.start("killed", "--set", "train.share=0.2")
     kill_at(killed, runs.folder("killed").checkpoints / f"step-{SAVED:06d}")
     runs.finish(runs.start("killed", "--resume", "auto"))
     whole, again = runs.last("whole"), runs.last("killed")
@@ -124,8 +124,6 @@ def kill_at(process: "subprocess.Popen[str]", place: Path) -> None:
 
 def shared(subject: Subject) -> Measured:
     """Compare two processes that split every batch with one process."""
-    if subject.plain.step.train_state.carry is not None:
-        raise DoesNotApply("State is carried from batch to batch, which a single process does.")
     check_rows_independent(subject)
     # SGD, because others turn the rounding of a gradient that is zero into a step.
     sets = [*sizes(subject.recipe), *subject.still, "optim={kind='sgd',learning_rate=0.1}"]

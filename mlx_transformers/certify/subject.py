@@ -38,6 +38,8 @@ LONGEST = 256
 """Most tokens of a row."""
 NOISE = 0.02
 """Standard deviation of what is added to new weights, so that none is at a start of zeros."""
+ROUTERS = ("router.balance_loss", "router.z_loss", "router.jitter")
+"""Keys of routers whose effect depends on all rows of a batch."""
 
 Batch = dict[str, mx.array]
 
@@ -73,8 +75,9 @@ class Subject:
 
     @cached_property
     def still(self) -> list[str]:
-        """The overrides that switch dropout off, whose masks differ from batch to batch."""
-        return [f"{path}=0.0" for path in _dropouts(tables(self.recipe))]
+        """The overrides that switch off what differs from batch to batch by design: the masks of
+        dropout, and the balancing losses and noise of routers."""
+        return [f"{path}=0.0" for path in _of_batches(tables(self.recipe))]
 
     @cached_property
     def batch(self) -> Batch:
@@ -119,12 +122,12 @@ def tables(recipe: Recipe) -> dict[str, Any]:
     return recipe.resolved.data
 
 
-def _dropouts(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _of_batches(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in table.items():
         path = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping):
-            yield from _dropouts(value, path)
-        elif "drop" in key and isinstance(value, float) and value > 0:
+            yield from _of_batches(value, path)
+        elif ("drop" in key or path.endswith(ROUTERS)) and isinstance(value, float) and value > 0:
             yield path
 
 

@@ -66,17 +66,31 @@ def export(
             show_default=False,
         ),
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Write it even if it is far from the run.")
+    ] = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Write a run for transformers, mlx-lm or llama.cpp, with its tokenizer.
 
-    The logits there are the same, but for --quantize. If the format cannot express the model, the
-    error names the unsupported option.
+    The files are read again and compared with the run before they are put in place: KL divergence,
+    changed tokens, perplexity. If the format cannot express the model, the error names the
+    unsupported option.
     """
     from ..runs.folder import find_checkpoint
     from ..verbs.export_run import export_run
 
     name = find_checkpoint(run, runs)[0].name
     place = out or Path("exports") / f"{name}-{to}{'.gguf' if to is Format.GGUF else ''}"
-    written = export_run(run, to, place, root=runs, dtype=dtype, context=context, quantize=quantize)
+    written = export_run(
+        run,
+        to,
+        place,
+        root=runs,
+        dtype=dtype,
+        context=context,
+        quantize=quantize,
+        anyway=anyway,
+        say=print,
+    )
     print(f"Written: {written}")

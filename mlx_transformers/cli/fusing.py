@@ -24,10 +24,11 @@ def fuse(
 ) -> None:
     """Merge the adapters of a run into its base, as a new run of a plain model.
 
-    Prints how the merged model differs from the live one: KL divergence and changed argmax.
+    The merged model is compared with the live one before it is written: KL divergence, changed
+    tokens, perplexity.
     """
     from ..verbs.fuse import fuse as merge_run
 
     folder, fidelity = merge_run(run, name, anyway=anyway, root=runs)
-    print(fidelity.sentence)
+    print(fidelity.line())
     print(f"{folder.path}: a plain model. Continue with: mlxt export {folder.path}")

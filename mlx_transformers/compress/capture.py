@@ -9,7 +9,7 @@ from mlx.utils import tree_unflatten
 
 from ..core.context import Context
 from ..layers.linear import ResidualLinear, matrix
-from ..models.model import Model
+from ..models.model import Model, last
 
 See = Callable[[str, mx.array], None]
 """Called with a layer's path and its input `[..., in]`."""
@@ -58,12 +58,18 @@ def recording(model: nn.Module, paths: Iterable[str], see: See) -> Iterator[None
 
 
 def logits_of(model: Model, tokens: mx.array) -> mx.array:
-    """Return the logits `[B, T, V]` of tokens `[B, T]`, in float32."""
-    ctx = Context()
-    h = model.hidden(model.embedded({"tokens": tokens}, ctx), ctx)
+    """Return the logits `[B, T, V]` of tokens `[B, T]`, in float32.
+
+    An encoder-decoder reads the tokens on both sides. A model without a head over the vocabulary
+    returns its own output `[B, ...]`.
+    """
     head = model.unembedding()
-    assert head is not None, "the verbs check that it is a language model"
-    return head.logits_upcast(h)
+    if head is None:
+        output: mx.array = model(tokens)
+        return output.astype(mx.float32)
+    ctx = Context()
+    h = model.hidden(model.embedded({"tokens": tokens, "source": tokens}, ctx), ctx)
+    return head.logits_upcast(last(h, tokens.shape[1]))
 
 
 def read(model: Model, rows: Sequence[mx.array]) -> None:

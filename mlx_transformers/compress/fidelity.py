@@ -1,4 +1,4 @@
-"""Fidelity of a changed model to its source on held-out text: KL divergence and changed argmax."""
+"""Fidelity of a changed model to its source: KL divergence, changed argmax, perplexity."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,28 @@ from ..models.model import Model
 from ..ops.distillation import kl, log_softmax
 from .capture import logits_of
 
-BOUND = 0.5
-"""Nats per token of KL divergence, beyond which a result isn't written unless it is asked for."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """The largest differences from the source with which a model is written unless asked for.
+
+    Attributes:
+        kl: KL divergence, nats per token.
+        changed: share of tokens whose most probable successor is another.
+    """
+
+    kl: float
+    changed: float = 1.0
+
+    def __str__(self) -> str:
+        share = f" and {self.changed:.0%} of the tokens" if self.changed < 1 else ""
+        return f"{self.kl:g} nats per token{share}"
+
+
+LOSSY = Bounds(0.5)
+"""Bounds of changes that cost something: quantization, pruning, growth."""
+FAITHFUL = Bounds(0.02, 0.05)
+"""Bounds of changes that should cost nothing: merged adapters, exports."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,7 @@ class Fidelity:
         loss_before: loss of the source, nats per token.
         loss_after: loss of the model.
         tokens: how many tokens were read.
+        text: whether they are text; else they are random, and the losses say nothing.
     """
 
     kl: float
@@ -32,34 +53,42 @@ class Fidelity:
     loss_before: float
     loss_after: float
     tokens: int
+    text: bool = True
 
     def line(self) -> str:
         """Return the figures as a line."""
         before, after = (math.exp(min(x, 700)) for x in (self.loss_before, self.loss_after))
+        perplexity = f", perplexity {before:.3f} -> {after:.3f}" if self.text else ""
         return (
             f"KL from the source {self.kl:.4f} nats per token, most probable token changed at "
-            f"{self.changed:.1%}, perplexity {before:.3f} -> {after:.3f} ({self.tokens:,} tokens)"
+            f"{self.changed:.1%}{perplexity} ({self.tokens:,} {'' if self.text else 'random '}"
+            "tokens)"
         )
 
-    @property
-    def ok(self) -> bool:
+    def within(self, bounds: Bounds) -> bool:
         """Whether the model is near its source; NaN is not."""
-        return self.kl <= BOUND
+        return self.kl <= bounds.kl and self.changed <= bounds.changed
 
 
-def compare(source: Model, model: Model, rows: Sequence[mx.array]) -> Fidelity:
-    """Compare two models on batches of rows `[B, T + 1]`."""
-    sums = mx.zeros((4,))
+def compare(
+    source: Model, model: Model, rows: Sequence[mx.array], *, text: bool = True
+) -> Fidelity:
+    """Compare two models on batches of rows `[B, T + 1]`, of text or of random tokens."""
+    sums, n = mx.zeros((4,)), 0
+    predicts = source.unembedding() is not None
     for tokens in rows:
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         before, after = (log_softmax(logits_of(each, inputs)) for each in (source, model))
-        own = [
-            -mx.take_along_axis(each, targets[..., None], axis=-1).sum() for each in (before, after)
-        ]
+        own = [_loss(each, targets) if predicts else mx.zeros(()) for each in (before, after)]
         changed = (mx.argmax(before, axis=-1) != mx.argmax(after, axis=-1)).sum()
         parts = [kl(before, after).sum(), changed.astype(mx.float32), *own]
         sums = sums + mx.stack(parts)
+        n += before.size // before.shape[-1]
         mx.eval(sums)
-    n = sum(tokens.shape[0] * (tokens.shape[1] - 1) for tokens in rows)
     divergence, changed_share, loss_before, loss_after = (float(x) / n for x in np.array(sums))
-    return Fidelity(divergence, changed_share, loss_before, loss_after, n)
+    return Fidelity(divergence, changed_share, loss_before, loss_after, n, text and predicts)
+
+
+def _loss(log_probs: mx.array, targets: mx.array) -> mx.array:
+    """The summed negative log-probability of targets `[B, T]`."""
+    return -mx.take_along_axis(log_probs, targets[..., None], axis=-1).sum()

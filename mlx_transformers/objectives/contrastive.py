@@ -27,7 +27,7 @@ class Contrastive(ObjectiveKind):
     tasks: ClassVar[frozenset[Task]] = frozenset({"encode"})
     needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"pool": ("sentence",)}
     unit: ClassVar[Unit] = "text"
-    couples_rows: ClassVar[bool] = True
+    couples_rows: ClassVar[str] = "The objective takes the other rows of a microbatch as negatives."
     temperature: float = Field(0.05, gt=0)
     """Temperature of the cosines; 0.05 is SimCSE's (Gao et al. 2021, section 3)."""
     symmetric: bool = False

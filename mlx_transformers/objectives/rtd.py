@@ -26,6 +26,9 @@ class Rtd(ChunkedKind):
     kind: Literal["rtd"] = "rtd"
     requires: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
     tasks: ClassVar[frozenset[Task]] = frozenset({"detect_replaced"})
+    couples_rows: ClassVar[str] = (
+        "The discriminator's mean over all tokens is weighted by the masked ones of a microbatch."
+    )
     discriminator_weight: float = Field(50.0, gt=0)
     """λ; 50 in section 3.1's experiments."""
 

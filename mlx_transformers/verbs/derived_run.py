@@ -8,14 +8,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..assembly.published import CONFIG, settled
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
-from ..compress.fidelity import BOUND, Fidelity
 from ..core.device import facts
 from ..core.errors import RunError
 from ..core.paths import expanded
@@ -41,6 +40,7 @@ class Origin:
         checkpoint: the checkpoint whose weights are taken.
         recipe: its recipe.
         tokenizer: its tokenizer.
+        kept: whether the folder outlives the change.
     """
 
     where: str
@@ -48,6 +48,7 @@ class Origin:
     checkpoint: Path
     recipe: Recipe
     tokenizer: Tokenizer
+    kept: bool = True
 
     def model(self) -> Model:
         """Load its model, each time a new one."""
@@ -66,7 +67,7 @@ def origin_of(source: str, root: Path = RUNS) -> Iterator[Origin]:
     if path.suffix == ".gguf" or published:
         with tempfile.TemporaryDirectory() as temporary:
             folder = import_run(path, "source", Path(temporary), say=lambda _: None)
-            yield _origin(str(path), str(folder.path), root)
+            yield replace(_origin(str(path), str(folder.path), root), kept=False)
         return
     yield _origin(source, source, root)
 
@@ -80,20 +81,6 @@ def _origin(where: str, run: str, root: Path) -> Origin:
             "next tokens. Models of the tasks causal_lm are supported."
         )
     return Origin(where, folder, saved, load_recipe(folder.recipe), tokenizer)
-
-
-def check_fidelity(found: Fidelity, anyway: bool, cure: str) -> None:
-    """Refuse a result that is too far from its source.
-
-    Raises:
-        RunError: it is, and `anyway` doesn't ask for it.
-    """
-    if found.ok or anyway:
-        return
-    raise RunError(
-        f"The result is too far from its source to be written: {found.line()}. The bound is "
-        f"{BOUND} nats per token. {cure}, or write it all the same with --anyway."
-    )
 
 
 def write_run(
@@ -125,7 +112,8 @@ def write_run(
         recipe = resolve_data(_table(origin, folder, changes), origin.where)
         typed(Recipe, recipe)
         header = f"# Made of {origin.where}.\n"
-        partial.describe(header + to_toml(recipe.data), facts() | dict(about))
+        made_of = {"source": str(origin.checkpoint.resolve())} if origin.kept else {}
+        partial.describe(header + to_toml(recipe.data), facts() | made_of | dict(about))
         partial.keep_tokenizer(origin.tokenizer.save)
         config = origin.folder.path / CONFIG
         if config.is_file() and "model" not in changes:

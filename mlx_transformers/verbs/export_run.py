@@ -12,9 +12,10 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..assembly.published import CONFIG, settled, typed_model
+from ..assembly.published import CONFIG, read_source, settled, typed_model
 from ..assembly.recipe import load_recipe
 from ..assembly.saved import load
+from ..compress.fidelity import FAITHFUL, LOSSY, Bounds
 from ..convert.checkpoint import write_tensors
 from ..convert.config import HfConfig
 from ..convert.family import Family, read
@@ -29,15 +30,21 @@ from ..convert.weights import to_theirs
 from ..core.errors import ConvertError, unknown
 from ..core.parse import read_table
 from ..core.paths import inside, plain_name
+from ..core.task import Task
 from ..data.tokenizers.gguf import write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.packed import plain_parameters, stored_parts
-from ..runs.folder import RUNS, find_checkpoint
+from ..runs.folder import RUNS, RunFolder, find_checkpoint
+from .derived_run import Say
 from .export_adapter import write_adapter
+from .gate import gate, rows_for
 
 MULTI_TOKEN = "ahead."
 """Prefix of the parameters of multi-token prediction."""
+READ_TOKENS: frozenset[Task] = frozenset({"causal_lm", "seq2seq", "encode", "detect_replaced"})
+"""Tasks of models that read tokens alone, which are compared with what was written."""
+CURE = "Export with --dtype float32, or more bits"
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -104,8 +111,12 @@ def export_run(
     dtype: str | None = None,
     context: int | None = None,
     quantize: str | None = None,
+    anyway: bool = False,
+    say: Say = lambda text: None,
 ) -> Path:
     """Write a run's best checkpoint, or the one named, for another library.
+
+    A model is read again from what was written and compared with the run before it is put in place.
 
     Args:
         run: a run's name or folder, or a checkpoint's; None takes the newest run.
@@ -115,9 +126,12 @@ def export_run(
         dtype: of the weights; None keeps that of the model that was imported, else float32.
         context: a shorter longest sequence.
         quantize: the type of most weights of a GGUF file, `q8_0` or `q4_0`.
+        anyway: put a model in place even if it is far from the run.
+        say: reports how far it is.
 
     Raises:
-        MlxtError: the format cannot express the model; the message names the feature.
+        MlxtError: the format cannot express the model; the message names the feature. Or the model
+            is too far from the run.
     """
     if to not in (*TARGETS, "peft"):
         raise ConvertError(unknown("format", to, [*TARGETS, "peft"]))
@@ -126,7 +140,8 @@ def export_run(
     if quantize is not None:
         _check_quantize(quantize, to, dtype)
     folder, saved = find_checkpoint(run, root)
-    if load_recipe(folder.recipe).adapt is not None or to == "peft":
+    adapters = load_recipe(folder.recipe).adapt is not None or to == "peft"
+    if adapters:
         write: Callable[[Path], None] = partial(write_adapter, folder, saved, to)
     elif quantize is not None:
         whole = exportable(run, root, "float32", context)
@@ -138,6 +153,9 @@ def export_run(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as made:
             unfinished = Path(made) / out.name
             write(unfinished)
+            if not adapters:
+                bounds = FAITHFUL if quantize is None else LOSSY
+                _compare(folder, saved, unfinished, bounds, anyway, say)
             _publish(unfinished, out)
     except OSError as error:
         reason = error.strerror or error
@@ -159,6 +177,24 @@ def _check_quantize(quantize: str, to: str, dtype: str | None) -> None:
             "--dtype and --quantize don't go together: a quantized file has its own dtypes, and "
             "float32 for vectors."
         )
+
+
+def _compare(
+    folder: RunFolder, saved: Path, written: Path, bounds: Bounds, anyway: bool, say: Say
+) -> None:
+    """Compare a run with the files that were written of it.
+
+    Raises:
+        RunError: they are too far apart, and `anyway` doesn't ask for them.
+    """
+    live, tokenizer = load(saved)
+    if not live.tasks & READ_TOKENS:
+        return
+    again = read_source(written)[0].model
+    recipe = load_recipe(folder.recipe)
+    rows, text = rows_for(recipe, tokenizer, again)
+    found = gate(live, again, rows, bounds, CURE, anyway=anyway, text=text)
+    say(found.line())
 
 
 def _publish(partial: Path, out: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.published import typed_model
-from ..compress.fidelity import Fidelity, compare
+from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.structured import (
     block_influence,
     fewer_heads,
@@ -30,7 +30,8 @@ from ..core.errors import RecipeError, RunError, unknown
 from ..layers.packed import packed_layers
 from ..models.model import Model, layers_of
 from ..runs.folder import RUNS, RunFolder, check_new
-from .derived_run import Origin, Say, check_fidelity, model_table, origin_of, write_run
+from .derived_run import Origin, Say, model_table, origin_of, write_run
+from .gate import gate
 from .text_sample import Sample, sample_text
 
 Method = Literal["magnitude", "magnitude_global", "wanda", "sparsegpt"]
@@ -126,8 +127,7 @@ def prune(
             _sparse(model, settings, n_of_m, text)
             say(f"Zeros in linear layers: {zeros(plain_layers(model)):.1%}")
             changes["prune"] = {"sparsity": 0.0}
-        found = compare(before, model, text.held_out)
-        check_fidelity(found, settings.anyway, "Prune less")
+        found = gate(before, model, text.held_out, LOSSY, "Prune less", anyway=settings.anyway)
         about = {"pruned": {"method": settings.method, **asdict(found)}}
         stem = f"{Path(origin.where).resolve().name}-pruned"
         folder = write_run(origin, name, stem, changes, model.parameters(), about, root)

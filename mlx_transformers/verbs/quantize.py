@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 import mlx.nn as nn
 
 from ..compress.activation_scales import scale_and_clip
-from ..compress.fidelity import Fidelity, compare
+from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.rounding import round_gptq, round_plain
 from ..compress.sensitivity import allocate, costs_of
 from ..core.errors import RecipeError, RunError, unknown
@@ -26,7 +26,8 @@ from ..layers.packed import (
 from ..models.model import Model
 from ..ops.packed import FIXED, Mode, Packing
 from ..runs.folder import RUNS, RunFolder, check_new
-from .derived_run import Origin, Say, check_fidelity, origin_of, write_run
+from .derived_run import Origin, Say, origin_of, write_run
+from .gate import gate
 from .text_sample import Sample, sample_text
 
 Method = Literal["plain", "gptq", "awq", "mixed"]
@@ -117,8 +118,8 @@ def quantize(
         if settings.method == "mixed":
             choices = _mixed(model, choices, settings, usual, text, say)
         _round(model, choices, settings, text, say)
-        found = compare(before, model, text.held_out)
-        check_fidelity(found, settings.anyway, "Take more bits, or --method gptq, awq or mixed")
+        cure = "Take more bits, or --method gptq, awq or mixed"
+        found = gate(before, model, text.held_out, LOSSY, cure, anyway=settings.anyway)
         table = packed_table(model, usual, choices, settings.dtype)
         table = table.model_copy(update={"source": str(origin.where)})
         folder = write_run(

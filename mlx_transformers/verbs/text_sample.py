@@ -62,14 +62,8 @@ def sample_text(
     """
     source = _source(where, recipe)
     length = min(LONGEST, context)
-    wanted, found = (ROWS + HELD_OUT) * (length + 1), list[np.ndarray]()
-    count = 0
-    for tokens in _tokens(source, tokenizer):
-        kept = tokens[tokens < vocab_size]
-        found.append(kept)
-        count += len(kept)
-        if count >= wanted:
-            break
+    flat = _read(source, tokenizer, vocab_size, (ROWS + HELD_OUT) * (length + 1))
+    count = len(flat)
     while count < LEAST * (length + 1) and length > SHORTEST:
         length = max(SHORTEST, length // 2)
     if count < LEAST * (length + 1):
@@ -77,11 +71,23 @@ def sample_text(
             f"The text for calibration, {source}, has {count:,} tokens, and {LEAST} rows of "
             f"{length + 1} are the least: give more with --calibrate FILE."
         )
-    flat = np.concatenate(found)[:wanted]
-    n = min(len(flat) // (length + 1), ROWS + HELD_OUT)
+    n = min(count // (length + 1), ROWS + HELD_OUT)
     rows = mx.array(flat[: n * (length + 1)].reshape(n, -1).astype(np.int32))
     held = max(2, min(HELD_OUT, n // 4))
     return Sample(_batches(rows[: n - held]), _batches(rows[n - held :]))
+
+
+def text_rows(
+    recipe: Recipe, tokenizer: Tokenizer, vocab_size: int, rows: int, length: int
+) -> mx.array | None:
+    """Read up to `rows` rows `[B, length + 1]` of a recipe's text; None where it has not one.
+
+    Raises:
+        MlxtError: the text can't be read.
+    """
+    flat = _read(open_source(recipe.data), tokenizer, vocab_size, rows * (length + 1))
+    n = len(flat) // (length + 1)
+    return mx.array(flat[: n * (length + 1)].reshape(n, -1).astype(np.int32)) if n else None
 
 
 def _source(where: str | None, recipe: Recipe) -> Source:
@@ -98,6 +104,18 @@ def _source(where: str | None, recipe: Recipe) -> Source:
         f"--calibrate {where}: there is no such file, and no built-in corpus of that name.{hint} "
         "mlxt data list shows the corpora."
     )
+
+
+def _read(source: Source, tokenizer: Tokenizer, vocab_size: int, wanted: int) -> np.ndarray:
+    """The first `wanted` tokens of a text below `vocab_size`, or as many as it has."""
+    found, count = [np.zeros(0, np.int64)], 0
+    for tokens in _tokens(source, tokenizer):
+        kept = tokens[tokens < vocab_size]
+        found.append(kept)
+        count += len(kept)
+        if count >= wanted:
+            break
+    return np.concatenate(found)[:wanted]
 
 
 def _tokens(source: Source, tokenizer: Tokenizer) -> Iterator[np.ndarray]:

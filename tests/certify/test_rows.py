@@ -44,7 +44,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
         made = subject_of_recipe("tiny.toml", ["model.max_seq_len=32"], home)
         environment = made.folder.path / "environment.json"
         facts = json.loads(environment.read_text())
-        facts |= {"pruned": {}, "source": str(made.checkpoint)}
+        facts |= {"pruned": {}, "merged": "", "source": str(made.checkpoint)}
         environment.write_text(json.dumps(facts))
         yield made
 
@@ -139,7 +139,8 @@ BREAKS = {
     "cached = uncached": cache_the_wrong_token,
     "batch of prompts = one by one": attend_to_padding,
     "exported = live": export_other_weights,
-    "derived = source": change_the_derived_model,
+    "quantized or pruned = source": change_the_derived_model,
+    "fused = source": change_the_derived_model,
 }
 
 

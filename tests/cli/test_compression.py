@@ -12,6 +12,7 @@ from mlx_transformers.assembly.saved import load
 from mlx_transformers.compress.unstructured import plain_layers, zeros
 from mlx_transformers.layers.linear import matrix
 from mlx_transformers.layers.packed import packed_layers
+from mlx_transformers.verbs import export_run
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,20 @@ def test_training_rounds_and_prunes(source: str, mlxt: Mlxt) -> None:
     done = mlxt("train", "tiny.toml", "--name", "qat", *sets, *more)
     assert done.code == 0, done.err
     assert zeros(plain_layers(load("qat")[0])) == pytest.approx(0.5, abs=0.02)
+
+
+def test_an_export_is_read_again_and_refused_where_it_is_another_model(
+    source: str, home: Path, mlxt: Mlxt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = mlxt("export", source, "--out", "same")
+    assert done.code == 0, done.err
+    assert "KL from the source 0.0000" in done.out
+    assert "perplexity" in done.out
+    plain = export_run.in_range
+    monkeypatch.setattr(export_run, "in_range", lambda *args: 20 * plain(*args))
+    done = mlxt("export", source, "--out", "other")
+    assert done.code == 1
+    assert "--anyway" in done.err
+    assert not (home / "other").exists()
+    assert mlxt("export", source, "--out", "other", "--anyway").code == 0
+    assert (home / "other" / "config.json").is_file()

@@ -1,5 +1,6 @@
 """The Python standard library as text."""
 
+import os
 import sys
 import sysconfig
 import tokenize
@@ -39,13 +40,14 @@ class Stdlib(Corpus):
     def files(self) -> list[Path]:
         """Its files, sorted by name."""
         root = Path(sysconfig.get_paths()["stdlib"])
-        found = [path for path in root.rglob("*.py") if not self._skipped(path.relative_to(root))]
+        found = list[Path]()
+        for folder, below, names in os.walk(root):
+            below[:] = [name for name in below if name not in self.SKIPPED]
+            kept = (n for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata"))
+            found += [Path(folder, name) for name in kept]
         if not found:
             raise DataError(f"This Python keeps no library sources in {root}; use data.path=FILE.")
         return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-    def _skipped(self, path: Path) -> bool:
-        return not self.SKIPPED.isdisjoint(path.parts) or path.name.startswith("_sysconfigdata")
 
     def pieces(self) -> Iterator[Piece]:
         for path in self.files:
