@@ -151,7 +151,7 @@ def export_run(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as made:
-            unfinished = Path(made) / out.name
+            unfinished = Path(made) / ("model.gguf" if to == "gguf" else out.name)
             write(unfinished)
             if not adapters:
                 bounds = FAITHFUL if quantize is None else LOSSY
