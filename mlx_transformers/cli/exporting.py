@@ -26,49 +26,55 @@ class Dtype(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+To = Annotated[
+    Format,
+    typer.Option(
+        help="hf for transformers, mlx-lm, gguf for llama.cpp, or peft for adapters alone."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        parser=user_path,
+        help="The folder to make; for gguf the file.",
+        metavar="PATH",
+        show_default="exports/RUN-FORMAT",
+    ),
+]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option(
+        help="Dtype of the weights.",
+        show_default="float32, or the dtype of an imported model",
+    ),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        help="Shorten the longest sequence to this many tokens.",
+        metavar="TOKENS",
+        show_default=False,
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Type of the matrices of a gguf file; without it they are not quantized.",
+        metavar="q8_0|q4_0",
+        show_default=False,
+    ),
+]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Write it even if it is far from the run.")]
+
+
 def export(
     run: Run = None,
-    to: Annotated[
-        Format,
-        typer.Option(
-            help="hf for transformers, mlx-lm, gguf for llama.cpp, or peft for adapters alone."
-        ),
-    ] = Format.HF,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=user_path,
-            help="The folder to make; for gguf the file.",
-            metavar="PATH",
-            show_default="exports/RUN-FORMAT",
-        ),
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(
-            help="Dtype of the weights.",
-            show_default="float32, or the dtype of an imported model",
-        ),
-    ] = None,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            help="Shorten the longest sequence to this many tokens.",
-            metavar="TOKENS",
-            show_default=False,
-        ),
-    ] = None,
-    quantize: Annotated[
-        str | None,
-        typer.Option(
-            help="Type of the matrices of a gguf file; without it they are not quantized.",
-            metavar="q8_0|q4_0",
-            show_default=False,
-        ),
-    ] = None,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Write it even if it is far from the run.")
-    ] = False,
+    to: To = Format.HF,
+    out: Out = None,
+    dtype: DtypeOption = None,
+    context: Context = None,
+    quantize: Quantize = None,
+    anyway: Anyway = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Write a run for transformers, mlx-lm or llama.cpp, with its tokenizer.
