@@ -74,9 +74,11 @@ def _decoder(built: Built) -> Decodable:
 
 
 def memory_meter(built: Built, planned: Plan) -> Meter:
-    """Measures the peak of the first steps, before a sample or an evaluation adds to it."""
+    """Measures the peak of the first steps, before a sample or an evaluation adds to it; nothing
+    where their rows are shorter than the later ones."""
     others = min(built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every)
-    return Meter(planned.account.peak, planned.factor, others)
+    whole = built.recipe.train.seq_len_warmup is None
+    return Meter(planned.account.peak, planned.factor, others if whole else 0)
 
 
 def _saver(built: Built, folder: RunFolder | None) -> Callable[[Progress, bool], None]:

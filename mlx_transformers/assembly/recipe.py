@@ -10,6 +10,7 @@ from ..chat.config import Tools
 from ..compress.training import Prune, Quantize
 from ..core.errors import RecipeError
 from ..data.config import Data
+from ..data.curriculum import Curriculum
 from ..data.kinds import BatchKind
 from ..layers.adapters.adapter import AdapterKind
 from ..layers.packed import Packed
@@ -24,6 +25,7 @@ from ..trainer.config import Checkpoints, Eval, Log, Train
 from ..trainer.source import SourceKind, Stream
 from . import registry as registry  # fills the slots before any schema is built
 from .optimizer_checks import check_optimizer
+from .row_checks import check_rows
 from .sizes import check_model_sizes, check_step_sizes
 
 
@@ -40,6 +42,8 @@ class Recipe(Config):
     """The text, its tokenizer, and what a batch is."""
     source: Annotated[SourceKind, Slot("source")] = Stream()
     """Where batches come from: the prepared data, or what the model itself generates."""
+    curriculum: Curriculum | None = None
+    """The order of the training rows, from easy to hard."""
     train: Train
     """Length, batch size, precision and numerical safety of training."""
     optim: Annotated[OptimizerKind, Slot("optim")]
@@ -98,12 +102,8 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _source_reads_mixture(self) -> "Recipe":
-        if self.data.mixture and not self.source.mixes:
-            raise ValueError(
-                f"source.kind = '{self.source.kind}' reads one text, and data.mixture has more: "
-                "take source.kind = 'stream', or remove the mixture (unset = ['data.mixture'])."
-            )
+    def _rows_can_be_chosen(self) -> "Recipe":
+        check_rows(self.source, self.data, self.train, self.curriculum)
         return self
 
     @model_validator(mode="after")

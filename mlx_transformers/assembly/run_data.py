@@ -51,6 +51,8 @@ def check_frozen(recipe: Recipe) -> None:
     """
     read = [(f"objective.{role}", run) for role, run in recipe.objective.frozen().items()]
     read += [(f"source.{role}", run) for role, run in recipe.source.frozen().items()]
+    if recipe.curriculum is not None and recipe.curriculum.reference is not None:
+        read.append(("curriculum.reference", recipe.curriculum.reference))
     for key, run in read:
         try:
             find(run)

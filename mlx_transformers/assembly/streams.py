@@ -7,6 +7,7 @@ from typing import Any
 from ..data.stream import EvalStream
 from ..trainer.source import Batch, Feed, RunParts, Stream
 from .build import Built
+from .easy_first import easy_first
 
 
 def training_feed(built: Built, cursor: Mapping[str, Any] | None = None) -> Feed:
@@ -15,7 +16,10 @@ def training_feed(built: Built, cursor: Mapping[str, Any] | None = None) -> Feed
     Raises:
         DataError: there is not enough data, or the cursor belongs to other data.
     """
-    return built.recipe.source.feed(run_parts(built), cursor or {})
+    parts, curriculum = run_parts(built), built.recipe.curriculum
+    if curriculum is not None:
+        parts = replace(parts, curriculum=(curriculum, easy_first(built, curriculum)))
+    return built.recipe.source.feed(parts, cursor or {})
 
 
 def held_out_batches(built: Built, batches: int | None = None) -> Iterable[Batch]:

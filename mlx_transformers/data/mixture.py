@@ -1,6 +1,6 @@
 """Mixtures of texts: which text each row of a training stream is cut from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,12 +8,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from .kinds import Rows
+from .order import golden
 from .shards import Batch
 from .text_source import TextSource
 
 LABEL = r"^[A-Za-z][A-Za-z0-9_.-]*$"
-STEP, TURN = np.uint64(11400714819323198485), float(2**64)
-"""Rows walk round a circle of 2^64 places in steps of the golden ratio."""
 
 
 class MixedText(TextSource):
@@ -77,18 +76,17 @@ class Mix:
 
     Attributes:
         texts: the texts beside that of `[data]`, which is number 0.
-        rows_per_step: rows of a training step.
+        steps_of: returns the training step that reads each row.
     """
 
     texts: Sequence[MixedText]
-    rows_per_step: int
+    steps_of: Callable[[np.ndarray], np.ndarray]
 
     def choices(self, rows: np.ndarray) -> np.ndarray:
         """Return the number of the text of each row: int64 [B]."""
-        done = rows // self.rows_per_step
+        done = self.steps_of(rows)
         edges = np.cumsum([text.weights(done) for text in self.texts], axis=0)
-        places = (rows.astype(np.uint64) * STEP).astype(np.float64) / TURN
-        above = (places < edges).sum(axis=0)
+        above = (golden(rows) < edges).sum(axis=0)
         return np.where(above == 0, 0, len(self.texts) + 1 - above)
 
 

@@ -9,6 +9,18 @@ BLOCK = 64
 """Rows of similar length that stay together; batches benefit if their size divides it."""
 
 
+STEP = np.uint64(11400714819323198485)
+"""2^64 times the golden ratio's fraction."""
+
+
+def golden(rows: np.ndarray) -> np.ndarray:
+    """Return the fraction of `r · golden ratio` for rows [B]: float64 [B] in [0, 1).
+
+    Any stretch of rows covers the interval evenly, and each number depends on its row alone.
+    """
+    return (rows.astype(np.uint64) * STEP).astype(np.float64) / 2.0**64
+
+
 class Order:
     """All of `n` records in random order, drawn from `default_rng([seed, epoch])` for each epoch.
 

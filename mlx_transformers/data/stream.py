@@ -1,7 +1,7 @@
 """The batch streams of training and evaluation, as NumPy arrays."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ class TrainStream:
 
     Batch k is a pure function of the text, the seed, k and the sizes. `cursor` is saved with the
     model and passed back to resume exactly there. With `world` processes, each gets B / `world`
-    rows of every batch.
+    rows of every batch. `wrap` puts them into another order.
 
     Raises:
         DataError: the split is shorter than a row, or the cursor belongs to another stream.
@@ -47,6 +47,7 @@ class TrainStream:
         world: int = 1,
         loader: Loader | None = None,
         mix: Mix | None = None,
+        wrap: Callable[[Rows], Rows] = lambda rows: rows,
     ) -> None:
         setting = BatchSetting(seq_len, seed, shuffle, mask_documents, batch_size)
         kind = kind or Packed()
@@ -55,6 +56,7 @@ class TrainStream:
         if mix is not None:
             others = [kind.train(prepared.mixed[text.name], setting) for text in mix.texts]
             self.rows = self._mixed = MixedRows([self.rows, *others], mix)
+        self.rows = wrap(self.rows)
         self._vocab_size = prepared.vocab_size
         self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()

@@ -3,6 +3,7 @@
 import re
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..trainer.metrics import metric_title, training_metrics, validation_metrics
@@ -141,6 +142,53 @@ def speed(runs: Sequence[Run]) -> str:
         _curve(runs, "learning_rate", "Learning rate", "", from_zero=True),
         _curve(runs, "grad_norm", "Gradient norm", "before clipping", from_zero=True),
     )
+
+
+NOISE_MEANS = (
+    "Tokens of a step beyond which more of them add little (McCandlish et al. 2018): the ratio of "
+    "running means of grad_noise and grad_signal."
+)
+SMOOTH = 0.9
+"""Share of its past that a running mean of the noise scale keeps at each record."""
+
+
+def noise(runs: Sequence[Run]) -> str:
+    """The gradient noise scale of each run that measures it; of one run beside its step's size."""
+    found = [Line(run.name, _noise_scale(run), i) for i, run in enumerate(runs)]
+    found = [line for line in found if len(line.points) > 1]
+    if not found:
+        return ""
+    if len(runs) == 1:
+        found = [
+            replace(found[0], label="noise scale"),
+            Line("tokens of a step", _sizes(runs[0]), 1),
+        ]
+    title = "Gradient noise scale"
+    svg = lines("noise-scale", f"{title}, tokens", found, x_label=TOKENS, legend=True)
+    return page.figures(page.figure(svg, title, "tokens")) + f'<p class="soft">{NOISE_MEANS}</p>'
+
+
+def _noise_scale(run: Run) -> list[tuple[float, float]]:
+    signals, noises = run.points("grad_signal"), run.values("grad_noise")
+    signal = noise = 0.0
+    found = []
+    for (tokens, one), other in zip(signals, noises, strict=True):
+        signal = SMOOTH * signal + (1 - SMOOTH) * one
+        noise = SMOOTH * noise + (1 - SMOOTH) * other
+        if signal > 0 and noise > 0:
+            found.append((tokens, noise / signal))
+    return found
+
+
+def _sizes(run: Run) -> list[tuple[float, float]]:
+    """The mean tokens of the steps between two training records."""
+    records = [record for record in run.records if "train_loss" in record]
+    before = [{"step": 0, "tokens": 0}, *records]
+    return [
+        (new["tokens"], (new["tokens"] - old["tokens"]) / (new["step"] - old["step"]))
+        for old, new in zip(before, records, strict=False)
+        if new["step"] > old["step"]
+    ]
 
 
 def memory(runs: Sequence[Run]) -> str:

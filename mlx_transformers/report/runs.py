@@ -16,7 +16,7 @@ from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find
 from . import page
 from .certificates import certificate
-from .curves import MEMORY, by_seed, layers, loss, memory, speed
+from .curves import MEMORY, by_seed, layers, loss, memory, noise, speed
 from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
 from .profiles import sweep_maps, sweep_table
@@ -98,6 +98,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     out.add("layers", "Layers", layers(runs))
     out.add("summary", "Summary", _facts(names, [summary(run) for run in runs]))
     out.add("speed", "Speed and learning rate", speed(runs))
+    out.add("noise", "Gradient noise scale", noise(runs))
     out.add("memory", "Memory", memory(runs))
     out.add("plan", "Plan against actual", _plan(runs))
     out.add("certificate", "Certificate", *(_certificate(run, len(runs) == 1) for run in runs))

@@ -1,7 +1,9 @@
 """The tables of a recipe that the trainer reads: `[train]`, `[eval]`, `[checkpoint]`, `[log]`."""
 
+import math
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from ..optim.clip import ClipNone
@@ -11,6 +13,31 @@ from ..recipe.slot import Slot
 
 Every = Annotated[str, Field(pattern=r"^every [1-9][0-9]*$")]
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class BatchStage(Config):
+    """A part of the run with smaller batches (Smith et al. 2018)."""
+
+    until: int = Field(ge=1)
+    """Step at which the next stage begins; after the last one it is the whole batch."""
+    rows: int = Field(ge=1)
+    """Rows of a step."""
+
+
+class LengthWarmup(Config):
+    """Rows that are cut short at first (Li et al. 2022, section 4): their length rises linearly."""
+
+    start: int = Field(ge=2)
+    """Tokens of a row at the start."""
+    steps: int = Field(ge=1)
+    """Steps until rows have `train.seq_len` tokens."""
+    shapes: int = Field(4, ge=2)
+    """Different lengths, evenly spaced; each is compiled once."""
+
+    def length(self, step: int, seq_len: int) -> int:
+        """Return the tokens of a row of a step."""
+        stage = math.floor(min(step / self.steps, 1.0) * (self.shapes - 1))
+        return round(self.start + (seq_len - self.start) * stage / (self.shapes - 1))
 
 
 class Train(Config):
@@ -25,8 +52,15 @@ class Train(Config):
     microbatch: Annotated[int, Field(ge=1)] | Literal["given", "auto"] = "given"
     """Rows computed at once: a divisor of the rows of a step, batch_size · accumulate, whose number
     it doesn't change. `auto` is the largest that fits memory; `given` is batch_size."""
+    batch_schedule: list[BatchStage] = Field(default_factory=list)
+    """Smaller batches at first: stages of `until` and `rows`. A step accumulates fewer microbatches
+    then, so `rows` is a multiple of a microbatch; the last batch is batch_size · accumulate."""
+    noise_scale: bool = False
+    """Measure the gradient noise scale from the norms of microbatches and of whole steps."""
     seq_len: int = Field(ge=1)
     """Tokens of a row, T."""
+    seq_len_warmup: LengthWarmup | None = None
+    """Shorter rows at first."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the weights, the order of the data and every dropout mask."""
     dtype: Dtype = "float32"
@@ -97,6 +131,84 @@ class Train(Config):
                 f"(batch_size · accumulate) evenly. Take {near}."
             )
         return self
+
+    @model_validator(mode="after")
+    def _stages_are_whole_microbatches(self) -> "Train":
+        if self.batch_schedule and self.microbatch == "auto":
+            raise ValueError(
+                "batch_schedule counts in microbatches, and train.microbatch = 'auto' leaves their "
+                "size open: give train.microbatch a number."
+            )
+        at_once, _ = self.divided
+        whole, before = self.batch_size * self.accumulate, 0
+        for stage in self.batch_schedule:
+            if stage.rows % at_once or stage.rows > whole:
+                raise ValueError(
+                    f"batch_schedule: {stage.rows} rows are no whole number of microbatches of "
+                    f"{at_once} rows within a batch of {whole}. Set train.microbatch to a divisor "
+                    "of all of them."
+                )
+            if stage.until <= before:
+                raise ValueError(
+                    f"batch_schedule: a stage until step {stage.until} comes after one until step "
+                    f"{before}: sort the stages by `until`."
+                )
+            before = stage.until
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_lengthens(self) -> "Train":
+        warmup = self.seq_len_warmup
+        if warmup and not warmup.start + warmup.shapes <= self.seq_len + 1:
+            raise ValueError(
+                f"seq_len_warmup begins at {warmup.start} tokens in {warmup.shapes} lengths, and "
+                f"train.seq_len is {self.seq_len}: begin with shorter rows."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_can_be_measured(self) -> "Train":
+        if not self.noise_scale:
+            return self
+        if self.tensor_parallel > 1:
+            raise ValueError("noise_scale isn't measured with tensor_parallel: leave one out.")
+        least = min([stage.rows for stage in self.batch_schedule], default=self.divided[0] * 2)
+        if self.microbatch != "auto" and (self.divided[1] < 2 or least < 2 * self.divided[0]):
+            raise ValueError(
+                "noise_scale compares microbatches with whole steps, so every step needs two at "
+                "least: raise train.accumulate, or lower train.microbatch."
+            )
+        return self
+
+    def microbatches(self, step: int) -> int:
+        """Return the number of microbatches of a step, counted from 0."""
+        rows, count = self.divided
+        stage = next((stage for stage in self.batch_schedule if step < stage.until), None)
+        return stage.rows // rows if stage else count
+
+    def length(self, step: int) -> int:
+        """Return the tokens of a row of a step, counted from 0."""
+        warmup = self.seq_len_warmup
+        return warmup.length(step, self.seq_len) if warmup else self.seq_len
+
+    def rows_before(self, step: int) -> int:
+        """Return the rows of all steps before one, counted from 0."""
+        rows, before = 0, 0
+        for stage in self.batch_schedule:
+            until = min(stage.until, step)
+            rows, before = rows + (until - before) * stage.rows, until
+        return rows + (step - before) * self.batch_size * self.accumulate
+
+    def steps_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the step that reads each row, both counted from 0: int64 [B]."""
+        starts = [0, *(stage.until for stage in self.batch_schedule)]
+        sizes = [*(stage.rows for stage in self.batch_schedule), self.batch_size * self.accumulate]
+        first = np.cumsum([0, *(np.diff(starts) * sizes[:-1])])
+        stage = np.searchsorted(first, rows, side="right") - 1
+        found: np.ndarray = (
+            np.array(starts)[stage] + (rows - first[stage]) // np.array(sizes)[stage]
+        )
+        return found
 
     def recomputed(self, n_layers: int) -> list[int]:
         """Indices of the recomputed blocks among `n_layers`; none where the planner will choose."""

@@ -48,6 +48,7 @@ class Trainer:
         reason: why the run ends; None while it continues. A callback may set it; those after it
             in the list are still called, so the last one can save.
         progress: steps, tokens and the place in the data reached so far.
+        tokens_per_step: tokens of the last step.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Trainer:
         self.callbacks = callbacks
         self.progress = progress
         self.reason: str | None = None
-        self.tokens_per_step = config.batch_size * config.accumulate * config.seq_len
+        self.tokens_per_step = 0
         self._most_traces = step.declared_traces * feed.shapes if compiling() else None
 
     def run(self) -> str:
@@ -87,7 +88,10 @@ class Trainer:
         return self.reason
 
     def _microbatches(self) -> list[dict[str, mx.array]]:
-        return [arrays(next(self.feed)) for _ in range(self.config.accumulate)]
+        count = self.config.microbatches(self.progress.step)
+        length = self.config.length(self.progress.step)
+        self.tokens_per_step = count * self.config.batch_size * length
+        return [arrays(next(self.feed)) for _ in range(count)]
 
     def _advance(self, stop: StopSignals) -> None:
         """Count the step; set `reason` at the last step or after a signal to any rank.

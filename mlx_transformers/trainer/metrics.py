@@ -22,6 +22,7 @@ TRAINER_KEYS = frozenset(
         *("step", "tokens", "seconds", "seconds_total", "skipped"),
         *("learning_rate", "grad_norm", "tokens_per_s", "loader_tokens_per_s", "mfu"),
         *("rollout_tokens_per_s", "rollout_share", "rollout_fill"),
+        *("grad_signal", "grad_noise"),
         *("active_gib", "cache_gib", "peak_gib", "process_gib", "swap_growth_gib"),
     )
 )

@@ -7,12 +7,15 @@ stream     rows of the prepared data, by seed and number
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import mlx.nn as nn
+import numpy as np
 
 from ..data.config import Data
-from ..data.kinds import BatchKind
+from ..data.curriculum import Curriculum, CurriculumRows, Pace, ShortRows
+from ..data.kinds import BatchKind, BatchSetting, Rows
 from ..data.mixture import Mix
 from ..data.prepared import Prepared
 from ..data.stream import EvalStream, TrainStream
@@ -86,6 +89,7 @@ class RunParts:
         ranks: the processes that share each batch.
         frozen: the models that the source reads but doesn't train, by role.
         forward: the forward pass of training, which has the compute dtype.
+        curriculum: a curriculum, and the numbers of the rows of a pass, easiest first.
     """
 
     data: Prepared
@@ -96,6 +100,15 @@ class RunParts:
     ranks: Ranks = SINGLE
     frozen: Mapping[str, FrozenModel] = field(default_factory=dict)
     forward: Forward | None = None
+    curriculum: tuple[Curriculum, np.ndarray] | None = None
+
+
+def rows_in_order(settings: Data, data: Prepared, train: Train) -> Rows:
+    """Return the training rows of one pass in the order of the text."""
+    setting = BatchSetting(
+        train.seq_len, train.seed, False, settings.mask_documents, train.batch_size
+    )
+    return settings.batch.train(data, setting)
 
 
 class SourceKind(Kind, ABC):
@@ -109,8 +122,9 @@ class SourceKind(Kind, ABC):
         """Whether evaluation predicts every token of the text once, so bits per byte exist."""
         return False
 
-    mixes: ClassVar[bool] = False
-    """Whether it reads the texts of `data.mixture`, too."""
+    by_row: ClassVar[bool] = False
+    """Whether its batches are rows of prepared data by number, which tables that choose the rows
+    of a step need."""
 
     def frozen(self) -> dict[str, str]:
         """Runs whose models are read but not trained, by role, such as a reward model."""
@@ -142,7 +156,7 @@ class Stream(SourceKind):
     validation split."""
 
     kind: Literal["stream"] = "stream"
-    mixes: ClassVar[bool] = True
+    by_row: ClassVar[bool] = True
 
     def gives(self, batch: BatchKind) -> tuple[str, ...]:
         return batch.gives
@@ -152,8 +166,7 @@ class Stream(SourceKind):
 
     def feed(self, parts: RunParts, cursor: Mapping[str, Any]) -> TrainStream:
         train, settings = parts.train, parts.settings
-        rows_per_step = train.batch_size * train.accumulate
-        mix = Mix(settings.mixture, rows_per_step) if settings.mixture else None
+        mix = Mix(settings.mixture, train.steps_of) if settings.mixture else None
         return TrainStream(
             parts.data,
             train.batch_size,
@@ -166,6 +179,20 @@ class Stream(SourceKind):
             rank=parts.ranks.rank,
             world=parts.ranks.world,
             mix=mix,
+            wrap=partial(self._wrapped, parts),
+        )
+
+    def _wrapped(self, parts: RunParts, rows: Rows) -> Rows:
+        """Put the rows into the order of a curriculum, and shorten those of a warm-up."""
+        train, settings, warmup = parts.train, parts.settings, parts.train.seq_len_warmup
+        if parts.curriculum is not None:
+            curriculum, order = parts.curriculum
+            pace = Pace(curriculum, train.steps_of, train.rows_before(curriculum.steps))
+            rows = CurriculumRows(rows, rows_in_order(settings, parts.data, train), order, pace)
+        if warmup is None:
+            return rows
+        return ShortRows(
+            rows, lambda row: train.length(int(train.steps_of(np.array(row)))), warmup.shapes
         )
 
     def held_out(self, parts: RunParts, batches: int | None) -> EvalStream:

@@ -25,6 +25,7 @@ from ..optim.periodic import CurvatureKind, refresh, refresh_every
 from .config import Train
 from .curvature import Curvature
 from .forward import Batch, Forward, Rounding
+from .noise_scale import NoiseScale
 from .state import TrainState
 from .traced import Traced
 
@@ -60,6 +61,7 @@ class Step:
         self.curvature = curvature and Curvature(curvature, train_state, objective, frozen)
         self.tokens = config.batch_size * config.seq_len
         shards = train_state.tensor_parallel
+        self.noise = NoiseScale() if config.noise_scale else None
         self.clip = config.clip.build(shards.norm if shards else global_norm)
         self.rebuild()
 
@@ -114,7 +116,9 @@ class Step:
         """Number of traces for batches of one shape: fused, or first, (more) and apply."""
         estimates = 1 if self.curvature else 0
         if self.config.accumulate > 1:
-            return 3 + estimates
+            stages = self.config.batch_schedule
+            single = any(self.config.microbatches(stage.until - 1) == 1 for stage in stages)
+            return 3 + int(single) + estimates
         return (1 if self.train_state.ranks.world == 1 else 2) + estimates
 
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
@@ -188,6 +192,8 @@ class Step:
         after = sums.pop("carried")
         if carry is not None:
             carry.keep(after)
+        if self.noise is not None:
+            sums["noise"] = self.noise.microbatch(grads, sums["weight"])
         return {"grads": grads, **sums}
 
     def _accumulate(self, total: Tree, batch: Batch, key: mx.array) -> Tree:
@@ -215,6 +221,8 @@ class Step:
             state.ema.update(self.model.trainable_parameters())
             state.ema.state.update(select(finite, state.ema.state, before))
         stats = {name: part / weight for name, part in sums["parts"].items()}
+        if self.noise is not None:
+            stats |= self.noise(sums["noise"], norm, weight, scale)
         return self.hooks(stats, finite) | {
             "grad_norm": norm,
             "tokens": weight,

@@ -28,7 +28,7 @@ def test_each_text_has_its_share_at_any_moment():
         MixedText(name="a", corpus="stdlib", weight=0.1),
         MixedText(name="b", corpus="stdlib", weight=0.6, end_weight=0.2, steps=100),
     ]
-    mix = Mix(texts, rows_per_step=8)
+    mix = Mix(texts, lambda rows: rows // 8)
     rows = np.arange(4000)
     shares = np.array([mix.choices(rows[rows // 8 == step]) for step in range(500)])
     for number, first, last in ((0, 0.3, 0.7), (1, 0.1, 0.1), (2, 0.6, 0.2)):
@@ -40,7 +40,7 @@ def test_each_text_has_its_share_at_any_moment():
 
 def test_a_mixture_is_read_as_its_texts_are_and_resumes_by_the_row(mixed):
     data = prepare(mixed)
-    mix = Mix(mixed.mixture, rows_per_step=4)
+    mix = Mix(mixed.mixture, lambda rows: rows // 4)
     assert data.tokenizer.decode(data.mixed["high"].tokens("train")[:3]) == "ABC"
 
     def stream(cursor=None, **keys):
