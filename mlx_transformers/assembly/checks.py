@@ -4,6 +4,7 @@ from ..core.errors import RecipeError
 from ..data.prepared import Prepared
 from ..layers.block import Block
 from ..layers.heads import TagHead
+from ..layers.pair_pools import Distogram, OuterProduct
 from ..layers.pools import Classifier
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
@@ -155,7 +156,8 @@ def check_classes(recipe: Recipe, data: Prepared) -> None:
         return
     slot = f"model.{objective.classes_from}"
     head = filling(recipe.model, objective.classes_from)
-    assert isinstance(head, TagHead | Classifier), "check_model has seen to the slot's kind"
+    classified = TagHead | Classifier | Distogram | OuterProduct
+    assert isinstance(head, classified), "check_model has seen to the slot's kind"
     if objective.n_classes not in (None, head.n_classes):
         raise RecipeError(
             f"objective '{objective.kind}' reads {objective.n_classes} classes of {slot}: set "

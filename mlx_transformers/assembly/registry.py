@@ -1,5 +1,6 @@
 """Every slot and every kind that can fill it, one line each."""
 
+from ..data.batches.alignments import Alignments
 from ..data.batches.answers import Answers
 from ..data.batches.chat import Chat
 from ..data.batches.completions import Completions
@@ -121,6 +122,8 @@ from ..layers.mixers.streaming_attention import StreamingAttention
 from ..layers.mixers.transient_global import TransientGlobal
 from ..layers.mtp import Mtp, MultiTokenKind
 from ..layers.norms import DyT, LayerNorm, NoNorm, RmsNorm, ScaleNorm
+from ..layers.pair_pools import Distogram as DistogramPool
+from ..layers.pair_pools import OuterProduct
 from ..layers.patches import Patches
 from ..layers.pools import Classifier, Scalar, Sentence
 from ..layers.positions.alibi import Alibi
@@ -150,6 +153,7 @@ from ..models.clip import Clip
 from ..models.decoder import Decoder
 from ..models.encoder import Encoder
 from ..models.encoder_decoder import EncoderDecoder
+from ..models.evoformer import Evoformer
 from ..models.model import ModelKind
 from ..models.pair import ReplacedTokenPair
 from ..models.recurrent import Recurrent
@@ -164,6 +168,7 @@ from ..objectives.clip import ClipPairs
 from ..objectives.clm import Clm
 from ..objectives.contrastive import Contrastive
 from ..objectives.distill import Distill
+from ..objectives.distogram import Distogram
 from ..objectives.dpo import Dpo
 from ..objectives.early_exit import EarlyExit
 from ..objectives.kto import Kto
@@ -224,6 +229,7 @@ fill(
     Vlm,
     Clip,
     ReplacedTokenPair,
+    Evoformer,
     of=ModelKind,
 )
 fill("embed", TokenEmbed, Patches, Frames, of=EmbedKind)
@@ -260,6 +266,7 @@ fill("depth", Universal, LayerDrop, of=DepthKind)
 fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, Scalar, AttentionPool, of=PoolKind)
+fill("pool", DistogramPool, OuterProduct, of=PoolKind)
 fill("init", Normal, FanIn, Xavier, of=InitKind)
 fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
 fill("adapt", Full, Bottleneck, PrefixAdapter, Prompt, of=AdapterKind)
@@ -267,8 +274,10 @@ fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, o
 fill("objective", EarlyExit, ClipPairs, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Ppo, Grpo, Rloo, Reinforce, of=ObjectiveKind)
 fill("objective", Classify, ClassifyPictures, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
+fill("objective", Distogram, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill("batch", Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs)
+fill("batch", Alignments)
 fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)

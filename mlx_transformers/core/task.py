@@ -15,6 +15,7 @@ MEASURED = (
     "masked",
     "tagging",
     "answers",
+    "contacts",
     "translation",
     "summarization",
     "retrieval",

@@ -7,7 +7,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from .attentive import AttentiveDecoder
 from .block import BlockModule
 
 
@@ -37,6 +36,16 @@ class Sparse(Protocol):
         ...
 
 
+@runtime_checkable
+class Multiplying(Protocol):
+    """A module beside blocks that multiplies activations together."""
+
+    def flops(self, length: int) -> float:
+        """Operations of matrix products per token of a row of `length` tokens, beyond two for each
+        weight."""
+        ...
+
+
 def count(model: nn.Module) -> Counts:
     """Count a model's parameters."""
     total = sum(value.size for _, value in tree_flatten(model.parameters()))
@@ -61,12 +70,12 @@ def _vocabulary(model: Any) -> Any:
 def flops_per_token(model: nn.Module, length: int) -> float:
     """Floating-point operations to train on one token of a row of `length`.
 
-    `6 · (active - embedding)`, and three times the `flops` of each block and of attention to a
-    source (forward once, backward twice); Chowdhery et al. 2022 (PaLM), appendix B.
+    `6 · (active - embedding)`, and three times the `flops` of each block and of other modules that
+    multiply activations (forward once, backward twice); Chowdhery et al. 2022 (PaLM), appendix B.
     """
     counts = count(model)
     modules = [module for _, module in model.named_modules()]
     blocks = [module for module in modules if isinstance(module, BlockModule)]
     beyond_weights = sum(block.config.flops(block.dim, length) for block in blocks)
-    beyond_weights += sum(m.flops(length) for m in modules if isinstance(m, AttentiveDecoder))
-    return 6.0 * (counts.active - counts.embedding) + 3.0 * beyond_weights
+    beyond_weights += sum(m.flops(length) for m in modules if isinstance(m, Multiplying))
+    return 6.0 * (counts.active - counts.embedding) + 3.0 * float(beyond_weights)

@@ -17,6 +17,7 @@ from ..assembly.build import Built
 from ..assembly.streams import validation_stream
 from ..core.context import Context
 from ..core.errors import RunError, unknown
+from ..data.batches.alignments import Alignments
 from ..data.batches.pairs import Pairs
 from ..data.example_rows import ExampleRows
 from ..data.prepare import Progress as Preparing
@@ -30,7 +31,8 @@ from ..objectives.mlm import bidirectional, gather_masked
 from ..ops.contrastive import unit
 from ..runs.folder import RUNS
 from ..score.classes import classification, shares
-from ..score.interval import Score
+from ..score.contacts import corrected_information, precision
+from ..score.interval import Score, mean
 from ..score.retrieval import retrieval
 from ..score.spans import TAG, best_span, names
 from ..score.spans import answers as spans
@@ -253,6 +255,28 @@ def retrieve(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     return Answers(len(right), scores)
 
 
+def contacts(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Measure the precision of the N/5 likeliest contacts of N residues, beside the same by mutual
+    information; no letter is masked."""
+    kind, found = built.recipe.data.batch, []
+    assert isinstance(kind, Alignments), "contacts are those of batches of alignments"
+    for batch, rows in counted(stream):
+        ctx = Context()
+        bidirectional(ctx, batch)
+        x = _features(built, batch | {"tokens": batch["letters"]}, ctx)
+        likely = mx.softmax(built.model.pooled(x, ctx).astype(mx.float32), axis=-1)[..., 0]
+        named = ("letters", "valid", "pairs", "pair_weights")
+        tables = {k: np.array(batch[k]).reshape(len(likely), -1, kind.length) for k in named}
+        for i in range(rows):
+            row = {name: table[i] for name, table in tables.items()}
+            letters = row["letters"][row["valid"].any(axis=1)]
+            truth = (row["pairs"] == 0, row["pair_weights"] > 0)
+            told = (np.array(likely[i]), corrected_information(letters, built.data.vocab_size))
+            found.append([precision(scores, *truth) for scores in told])
+    model, information = np.array(found).T
+    return Answers(len(found), [mean("precision", model), mean("mi_precision", information)])
+
+
 @dataclass(frozen=True)
 class Text:
     """A source, the generated target, and the reference, not truncated."""
@@ -349,6 +373,7 @@ TASKS = {
     "masked": Task("mlm", "mlm", fill),
     "tagging": Task("tag", "tagged", tag),
     "answers": Task("answer", "answers", answer),
+    "contacts": Task("distogram", "alignments", contacts),
     "translation": Task("seq2seq", "pairs", translate, writes=True),
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
     "retrieval": Task("clip", "image_text", retrieve),

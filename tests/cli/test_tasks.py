@@ -1,7 +1,7 @@
 """`mlxt eval --task`: a run measured with the metrics of its field."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -192,3 +192,36 @@ def test_texts_are_scored_together_and_by_the_words_of_their_sources() -> None:
 def test_the_help_names_every_task(mlxt: Mlxt) -> None:
     assert tuple(TASKS) == MEASURED
     assert "translation" in mlxt("eval", "--help").out
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Two steps are not worth compiling."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+@pytest.mark.usefixtures("eager")
+def test_contacts_are_measured_beside_mutual_information(mlxt: Mlxt, home: Path) -> None:
+    small = {
+        "model.n_layers": 1,
+        "model.dim": 8,
+        "model.max_seq_len": 60,
+        "train.seq_len": 60,
+        "train.batch_size": 2,
+        "model.pair_dim": 8,
+        "data.settings.n_examples": 20,
+        "data.settings.sweeps": 2,
+        "train.steps": 2,
+        "optim.schedule.warmup": 0,
+    }
+    sets = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
+    outcome = mlxt("train", str(RECIPES / "protein" / "evoformer_tiny.toml"), "--name", "f", *sets)
+    assert outcome.code == 0, outcome.err
+    plain, found = said_as_json(mlxt, "f"), said_as_json(mlxt, "f", "--task", "contacts")
+    scores = {score["name"]: score["value"] for score in found["scores"]}
+    assert found["examples"] == plain["val_texts"]
+    assert set(scores) == {"precision", "mi_precision"}
+    assert all(0 <= value <= 1 for value in scores.values())
+    assert 0 <= plain["val_precision"] <= 1

@@ -12,6 +12,7 @@ TEXT = "".join(
     f"The {n} green bottles hang on a wall. {'One' if n % 3 else 'Another'} falls! Is it late?\n"
     for n in range(120)
 )
+BASES = str.maketrans("01", "AC")
 RECORDS = [
     {
         "source": f"{n} green bottles",
@@ -52,6 +53,10 @@ RECORDS = [
         "b": f"bottles: {n}",
         "pixels": " ".join(str((n + 5 * i) % 256) for i in range(24)),
         "image": "drawn.png",
+        "alignment": f"{n:04b}"[-4:].translate(BASES) + "\nACCA\nCAAC",
+        "aligned": "AACC\n" + f"{n:04b}"[-4:].translate(BASES),
+        "far": [[abs(i - j) + n % 3 for j in range(4)] for i in range(4)],
+        "near": [[abs(i - j) * (n % 2) for j in range(4)] for i in range(4)],
         "negative": " ".join(str(255 - (n + 5 * i) % 256) for i in range(24)),
     }
     for n in range(60)
@@ -79,6 +84,18 @@ ROWS = [
     Row("batch", "streams", {"kind": "streams"}),
     Row("batch", "image text", {"kind": "image_text", "size": [4, 6], "channels": 1}),
     Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
+    Row(
+        "batch",
+        "alignments",
+        {
+            "kind": "alignments",
+            "alignment_key": "alignment",
+            "distances_key": "far",
+            "length": 4,
+            "bins": [1.5, 3.5],
+            "separation": 1,
+        },
+    ),
     Row(
         "batch",
         "shifted pictures",
@@ -110,6 +127,14 @@ CHANGES = {
         "target_len": 10,
         "reverse_source": True,
         "start": "end",
+    },
+    "alignments": {
+        "alignment_key": "aligned",
+        "distances_key": "near",
+        "length": 3,
+        "bins": [2.5],
+        "separation": 2,
+        "masking": {"share": 0.5},
     },
     "pictures": {
         "pixels_key": "negative",

@@ -48,6 +48,14 @@ class Reader(nn.Module):
         return self.features(self.embedded({"tokens": tokens}, ctx), ctx) @ self.classes.T
 
 
+class Folder(Reader):
+    """An encoder of alignments of two residues: their pairs are products of their vectors."""
+
+    def pooled(self, x: mx.array, ctx: Context) -> mx.array:
+        rows = x.reshape(x.shape[0], -1, 2, WIDTH).mean(axis=1)
+        return (rows[:, :, None] * rows[:, None]) @ self.classes.T
+
+
 class Writer(Reader):
     """An encoder and a decoder: each token's vector and the mean of the memory that exists."""
 
@@ -102,5 +110,5 @@ def numpy_of(model: Reader) -> dict[str, np.ndarray]:
 
 def model_of(kind: str, vocab_size: int) -> Any:
     """The model that an objective of a kind is tried with."""
-    makes = {"seq2seq": Writer, "rtd": Both, "clip": Comparing}
+    makes = {"seq2seq": Writer, "rtd": Both, "clip": Comparing, "distogram": Folder}
     return makes.get(kind, Reader)(vocab_size)

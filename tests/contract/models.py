@@ -110,6 +110,26 @@ SPEECH = T5 | {
     | {"embed": {"kind": "frames", "n_mels": 3}, "position": {"kind": "learned", "length": 3}},
 }
 
+EVOFORMER = {
+    "kind": "evoformer",
+    "length": 3,
+    "max_seq_len": 9,
+    "n_layers": 1,
+    "dim": 16,
+    "n_heads": 2,
+    "head_dim": 4,
+    "pair_dim": 12,
+    "pair_heads": 2,
+    "pair_head_dim": 4,
+    "triangle_dim": 8,
+    "outer_dim": 4,
+    "factor": 2,
+    "norm": {"kind": "layer_norm"},
+    "head": {"kind": "lm", "tied": False},
+    "pool": {"kind": "distogram", "n_classes": 3},
+    "init": LLAMA["init"],
+}
+
 VLM = {
     "kind": "vlm",
     "vision": VIT
@@ -188,6 +208,17 @@ ROWS = [
         silent=("k.bias",),
     ),
     Row("model", "clip", CLIP, silent=("k.bias", "log_scale"), sees=everything, whole=True),
+    # The bias of the norm under the scores adds the same to every score of a query. Padding
+    # of whole sequences and residues has a test of its own.
+    Row(
+        "model",
+        "evoformer",
+        EVOFORMER,
+        sees=everything,
+        whole=True,
+        pads=False,
+        silent=("row.pair_bias.norm.bias",),
+    ),
     Row("model", "two tables", T5 | {"shared": False}),
     Row("model", "reformer", REFORMER, compiled=True),
     Row("model", "a mean of two streams", REFORMER | {"reversible": "mean", "n_distinct": 1}),
@@ -279,6 +310,29 @@ CHANGES = {
         "decoder": TOWER | {"n_layers": 1, "block": BLOCK | {"cross": CROSS}},
         "shared": Change(False, result=False),
         "head": {"kind": "lm", "tied": False},
+        "init": {"kind": "xavier"},
+    },
+    "evoformer": {
+        "length": 1,
+        "max_seq_len": Change(18, result=False),
+        "n_layers": 2,
+        "vocab_size": 17,
+        "dim": 20,
+        "n_heads": 1,
+        "head_dim": 2,
+        "pair_dim": 8,
+        "pair_heads": 1,
+        "pair_head_dim": 2,
+        "triangle_dim": 4,
+        "outer_dim": 2,
+        "factor": 1,
+        "outer_first": True,
+        "distance": 1,
+        "dropout": 0.5,
+        "pair_dropout": 0.5,
+        "norm": {"kind": "rms_norm"},
+        "head": {"kind": "lm", "tied": True},
+        "pool": {"kind": "distogram", "n_classes": 4},
         "init": {"kind": "xavier"},
     },
     "vision": {

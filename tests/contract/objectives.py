@@ -48,6 +48,15 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
         "valid": VALID,
         "weights": COUNTS,
     },
+    "distogram": {
+        "tokens": _tokens(6),
+        "letters": _tokens(6),
+        "masked": np.float32(_rng.integers(0, 2, (3, 6))),
+        "valid": np.array([[1] * 6, [1] * 4 + [0] * 2, [1] * 6], bool),
+        "pairs": np.tile([2, 0, 0, 2], (3, 1)),
+        "pair_weights": np.tile([0.0, 1.0, 1.0, 0.0], (3, 1)).astype(np.float32),
+        "weights": COUNTS,
+    },
     "contrastive": {
         "a": _tokens(7),
         "a_valid": VALID,
@@ -211,6 +220,7 @@ CHANGES = {
         "beta": Change(0.2, row="distill by jsd"),
         "chunk": Change(4, result=False),
     },
+    "distogram": {"masked_weight": 2.0},
     "classify": {"label_smoothing": 0.3},
     "classify_pictures": {"label_smoothing": 0.3},
     "tag": {},

@@ -36,11 +36,20 @@ ROWS = [
     pool("sentence of the final", {"kind": "sentence", "reads": "final"}, end, pads=False),
     # a bias of the keys adds the same to every score of the query
     pool("attention", ATTENTION, silent=("k.bias",)),
+    # Fourteen vectors are neither all pairs of residues nor whole sequences.
+    pool("distogram", {"kind": "distogram"}, pads=False),
+    pool(
+        "outer product",
+        {"kind": "outer_product", "length": 3, "outer_dim": 4, "pair_dim": 6},
+        pads=False,
+    ),
     pool("sentence of the first", {"kind": "sentence", "reads": "first"}, first),
 ]
 
 CHANGES = {
     "scalar": {"reads": "mean", "bias": False, "dropout": 0.5},
+    "distogram": {"n_classes": 4},
+    "outer_product": {"n_classes": 4, "length": 1, "outer_dim": 3, "pair_dim": 5},
     "classifier": {
         "width": 7,
         "n_classes": 4,

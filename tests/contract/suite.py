@@ -472,6 +472,14 @@ class OfSpeech(OfPair):
         return self.it.init_state(batch, length, dtype, given={"frames": self.source(batch)})
 
 
+class OfEvoformer(OfModel):
+    """The logits of letters beside those of all pairs."""
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        letters = self.it(x, ctx)
+        return letters + self.it.pooled(letters, ctx).sum(axis=(1, 2, 3))[:, None, None]
+
+
 class OfVlm(OfModel):
     """Text of a language model whose image tokens are patches of pictures that stay the same."""
 
@@ -519,6 +527,7 @@ class OfPool(Subject):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         y = self.it(x, ctx)
+        y = y.mean(axis=(1, 2)) if y.ndim == 4 else y  # classes of pairs
         y = y[:, None] if y.ndim == 1 else y
         return mx.broadcast_to(y[:, None], (*x.shape[:2], self.width))
 
@@ -531,8 +540,9 @@ def of_model(kind: Any, row: Row) -> Subject:
         "match": OfClip,
         "listen": OfSpeech,
     }
-    if kind.kind == "vlm":
-        return OfVlm(kind, row)
+    own = {"vlm": OfVlm, "evoformer": OfEvoformer}
+    if kind.kind in own:
+        return own[kind.kind](kind, row)
     (task,) = kind.tasks
     return subjects.get(task, OfModel)(kind, row)
 

@@ -11,7 +11,7 @@ from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.loss import Loss
 
 from . import models, reference
-from .fakes import Both, Comparing, Reader, Writer, model_of, numpy_of
+from .fakes import WIDTH, Both, Comparing, Folder, Reader, Writer, model_of, numpy_of
 from .objectives import BATCHES, HIDDEN, PREFIX
 from .suite import VOCAB, parse, randomize
 
@@ -312,3 +312,21 @@ def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(kind
     assert mx.isfinite(total).item()
     assert {"loss"} <= set(parts)
     assert weight.item() == BATCHES[kind]["weights"].sum()
+
+
+def test_pairs_of_residues_and_masked_letters_are_means_of_a_family() -> None:
+    batch, w = BATCHES["distogram"], numpy_of(Folder(VOCAB))
+    x = encoded(w, batch)
+    rows = x.reshape(3, 3, 2, WIDTH).mean(axis=1)
+    logits = (rows[:, 0] * rows[:, 1]) @ w["classes"].T
+    pairs = sum(nll(logits[i], 0) for i in range(2))
+    letters, masked = 2 * x @ w["out"].T, batch["masked"]
+    each = [
+        np.mean([nll(letters[i, t], batch["letters"][i, t]) for t in np.flatnonzero(masked[i])])
+        for i in range(2)
+    ]
+    found = loss_of({"kind": "distogram", "masked_weight": 0.7}, batch)
+    assert float(found.total) == pytest.approx(pairs + 0.7 * sum(each), rel=1e-5)
+    assert float(found.parts["loss"]) == pytest.approx(pairs, rel=1e-5)
+    assert float(found.weight) == 2
+    assert float(found.parts["precision"]) == 2  # the only pair is a contact

@@ -19,6 +19,7 @@ from .icons import Icons
 from .induction import Induction
 from .listops import ListOps
 from .mqar import Mqar
+from .potts import Potts
 from .pronunciation import Pronunciation
 from .selective_copy import SelectiveCopy
 from .sentiment import Sentiment
@@ -59,6 +60,7 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
     ListOps,
     Arithmetic,
     CalculatorCalls,
+    Potts,
 )
 """Synthetic tasks, which take `data.settings`."""
 
