@@ -3,12 +3,13 @@ second of imports each.
 
 `Popen(["-c", code, ...], ...)` has the methods of `subprocess.Popen` that the tests use. The server
 is this file as a script, one for each process of pytest. It computes nothing before a fork, since
-MLX's threads would not come along. Patches of a program have to reach the names that modules have
+MLX's threads would not come along, and its children draw no report of their runs. Patches of a program have to reach the names that modules have
 imported already, as `tiny.MLXT` does.
 """
 
 import atexit
 import functools
+import gc
 import json
 import os
 import runpy
@@ -143,13 +144,18 @@ def main() -> None:
     import mlx_transformers.verbs.finetune
     import mlx_transformers.verbs.import_run
     import mlx_transformers.verbs.train  # noqa: F401
+    from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.core import device
+    from mlx_transformers.report import runs
 
+    load_recipe("mistral_tiny")  # builds the validator of recipes: half a second for each process
+    runs.written = "Report: {}/report.html".format
     measured = device.matmul_flops
     for module in list(sys.modules.values()):
         if vars(module).get("matmul_flops") is measured:  # would take each process half a second
             vars(module)["matmul_flops"] = lambda *_, **__: 1e12
     sys.path.remove(str(Path(__file__).parent))  # a program has "" or its own folder there
+    gc.freeze()  # a collection would copy every page that is shared with the server
     program, *arguments = serve(os.fdopen(0, "r", closefd=False))
     if program == "-c":
         code, *arguments = arguments

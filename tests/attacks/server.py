@@ -7,6 +7,7 @@ number; None where the command had to be stopped. MLX must not compute here befo
 threads would not come along.
 """
 
+import gc
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ import mlx_transformers.verbs.export_run
 import mlx_transformers.verbs.finetune
 import mlx_transformers.verbs.import_run
 import mlx_transformers.verbs.train
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core import device
 
 
@@ -32,6 +34,8 @@ def main() -> None:
     for module in list(sys.modules.values()):
         if vars(module).get("matmul_flops") is measured:  # would take each process a second
             module.matmul_flops = lambda *_, **__: 1e12  # type: ignore[attr-defined]
+    load_recipe("mistral_tiny")  # builds the validator of recipes
+    gc.freeze()
     for line in sys.stdin:
         command = json.loads(line)
         child = os.fork()

@@ -12,6 +12,7 @@ import pytest
 from small import recipe
 
 from mlx_transformers.cli.main import main
+from mlx_transformers.report import runs
 
 RECIPE = recipe()
 WORDS = "the a king of love and sorrow went to see what light had come"
@@ -37,6 +38,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.txt").write_text(" ".join(draw.choice(WORDS.split()) for _ in range(300)))
     (tmp_path / "tiny.toml").write_text(RECIPE)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report that a run draws at its end, but in tests marked `draws`."""
+    if request.node.get_closest_marker("draws") is None:
+        monkeypatch.setattr(runs, "written", "Report: {}".format)
 
 
 @pytest.fixture

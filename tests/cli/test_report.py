@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from .conftest import Mlxt
 from .test_bad_input import refused
 
 
+@pytest.mark.draws
 def test_training_leaves_a_report_and_the_verb_compares_runs(mlxt: Mlxt, home: Path) -> None:
     for name in ("a", "b"):
         outcome = mlxt("train", "tiny", "--name", name)

@@ -19,6 +19,7 @@ import mlx.nn as nn
 from pydantic import Field
 
 from mlx_transformers.assembly import registry as registry  # fills the other slots
+from mlx_transformers.assembly.recipe import Recipe
 from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.core.task import Task
 from mlx_transformers.layers.block import Block, BlockModule
@@ -173,4 +174,5 @@ def run(command: list[str]) -> tuple[int, str]:
 
 if __name__ == "__main__":
     fill("model", Captioner, of=ModelKind)
+    Recipe.model_rebuild(force=True)  # the server of forked.py has built it without this kind
     print(json.dumps([run(command) for command in json.loads(sys.argv[1])]))

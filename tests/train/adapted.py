@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mlx_transformers.assembly.recipe import load_recipe  # before mlx: it chooses the BLAS
+from mlx_transformers.assembly.recipe import Recipe, load_recipe  # before mlx: it chooses the BLAS
 
 # isort: split
 import mlx.core as mx
@@ -59,6 +59,7 @@ class AdaptedLatent(Latent):
 
 
 fill("mixer", AdaptedLatent, of=MixerKind)
+Recipe.model_rebuild(force=True)  # the server of forked.py has built it without this kind
 
 MIXER = """model.block.mixer={kind="adapted_latent", n_heads=2, kv_rank=8, nope_dim=4, rope_dim=4,
 value_dim=8, norm={kind="rms_norm"}}""".replace("\n", " ")
