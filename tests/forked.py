@@ -3,8 +3,8 @@ second of imports each.
 
 `Popen(["-c", code, ...], ...)` has the methods of `subprocess.Popen` that the tests use. The server
 is this file as a script, one for each process of pytest. It computes nothing before a fork, since
-MLX's threads would not come along, and its children draw no report of their runs. Patches of a program have to reach the names that modules have
-imported already, as `tiny.MLXT` does.
+MLX's threads would not come along, and its children draw no report of their runs. Patches of a
+program have to reach the names that modules have imported already, as `tiny.MLXT` does.
 """
 
 import atexit

@@ -18,6 +18,7 @@ NOT_RUN = {
     "make": "installs the package from the network, then runs a command that is run here",
     "source": "puts what make installed on the PATH",
     "mlxt verify": "starts processes for half a minute; tests/certify measures its rows",
+    "mlxt watch": "serves a page until it is stopped; test_watch.py asks it for its pages",
     "mlxt bench": "measures for three minutes; test_bench.py runs it with less",
     "python tools/bench_": "takes minutes, and compares with packages that are installed for it",
 }
