@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from ..chat.config import Tools
 from ..compress.training import Prune, Quantize
@@ -24,6 +24,7 @@ from ..recipe.validate import typed
 from ..trainer.config import Checkpoints, Eval, Log, Train
 from ..trainer.source import SourceKind, Stream
 from . import registry as registry  # fills the slots before any schema is built
+from .growth import Grow, check_stages, grown_kind
 from .optimizer_checks import check_optimizer
 from .row_checks import check_rows
 from .sizes import check_model_sizes, check_step_sizes
@@ -58,17 +59,35 @@ class Recipe(Config):
     """Gradual pruning of linear layers."""
     packed: Packed | None = None
     """Weights that are stored in few bits; none in a model that is trained whole."""
+    grow: list[Grow] = Field(default_factory=list)
+    """Stages in which the model grows while it is trained. `[model]` is the first of them."""
     log: Log = Log()
     """Reports, samples and trackers during the run."""
     tools: Tools = Tools()
     """Tools that the trained model may call while it answers."""
 
     _resolved: Resolved | None = PrivateAttr(None)
+    _first: ModelKind | None = PrivateAttr(None)
 
     @property
     def resolved(self) -> Resolved | None:
         """The merged tables, and the recipe that set each key; None if made in Python."""
         return self._resolved
+
+    def stage(self, step: int, saved: bool = False) -> "Recipe":
+        """Return the recipe with the model that trains at a step; without `[[grow]]` itself.
+
+        Args:
+            step: steps that are done.
+            saved: whether the model is that of a checkpoint, which is saved before it grows.
+        """
+        if self._first is None:
+            return self
+        model = self._first
+        for each in self.grow:
+            if each.at < step or (each.at == step and not saved):
+                model = grown_kind(model, each)
+        return self.model_copy(update={"model": model})
 
     @property
     def averaged(self) -> bool:
@@ -99,6 +118,15 @@ class Recipe(Config):
                 f"of kind '{self.data.batch.kind}' don't have. Kinds of data.batch that do: "
                 f"{', '.join(suited)}."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_grow(self) -> "Recipe":
+        tables = {"adapt": self.adapt, "packed": self.packed, "prune": self.prune}
+        others = [f"[{name}]" for name, table in tables.items() if table is not None]
+        if "starts" in self.data.batch.gives:
+            others.append(f"data.batch.kind = '{self.data.batch.kind}'")
+        check_stages(self.model, self.grow, self.train.steps, self.optim, others)
         return self
 
     @model_validator(mode="after")
@@ -141,6 +169,8 @@ def _check_one_text(resolved: Resolved) -> None:
 def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
     """Load a recipe by path or name: merge its chain, type it, check it.
 
+    With `[[grow]]` its model is the one at the end; `Recipe.stage` gives the others.
+
     Args:
         recipe: "recipes/mistral_tiny.toml", or "mistral_tiny".
         set: "path=value" strings, the last diff of the chain.
@@ -152,4 +182,8 @@ def load_recipe(recipe: str | Path, set: Sequence[str] = ()) -> Recipe:
     _check_one_text(resolved)
     out = typed(Recipe, resolved)
     out._resolved = resolved
-    return out
+    if not out.grow:
+        return out
+    first = out.model
+    out._first = first
+    return out.stage(out.train.steps)

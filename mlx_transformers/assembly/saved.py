@@ -8,6 +8,7 @@ from ..data.tokenizers.load import load_tokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.adapters.weights import restore_base
 from ..models.model import Model
+from ..runs.checkpoint import step_of
 from ..runs.folder import find_checkpoint
 from ..runs.frozen import read_base
 from ..runs.restore import restore_model
@@ -27,7 +28,7 @@ def load(run: str | Path | None = None) -> tuple[Model, Tokenizer]:
         CheckpointError: its checkpoint is damaged.
     """
     folder, checkpoint = find_checkpoint(run)
-    recipe = load_recipe(folder.recipe)
+    recipe = load_recipe(folder.recipe).stage(step_of(checkpoint), saved=True)
     tokenizer = load_tokenizer(folder.tokenizer)
     model = build_model(recipe, tokenizer, reads_text=False)
     if recipe.adapt is not None:

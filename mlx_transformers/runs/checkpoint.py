@@ -9,6 +9,7 @@ any moment leaves either the new checkpoint or none of it, and never touches ear
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
@@ -117,6 +118,12 @@ def checkpoints(folder: Path) -> list[Path]:
         before = [order for order, other in known if other.name < path.name]
         known.append((max(before, default=0.0) + 0.5, path))
     return [path for _, path in sorted(known)]
+
+
+def step_of(path: Path) -> int:
+    """Return the steps that a checkpoint was trained for, by its name; 0 for another name."""
+    found = re.fullmatch(r"step-(\d+)", path.name)
+    return int(found[1]) if found else 0
 
 
 def newest(folder: Path) -> Path | None:

@@ -32,6 +32,9 @@ def arrays(batch: Batch) -> dict[str, mx.array]:
     return {name: mx.array(batch[name]) for name in sorted(batch)}
 
 
+GROWS = "grows"
+"""The reason for which training ends at a step where the model grows; it goes on with a new one."""
+
 LONGEST_PAUSE = 10.0
 """Seconds; a step that compiles, or a machine that sleeps, should not stop the run for long."""
 
@@ -49,6 +52,7 @@ class Trainer:
             in the list are still called, so the last one can save.
         progress: steps, tokens and the place in the data reached so far.
         tokens_per_step: tokens of the last step.
+        grows_at: step at which the model grows, and this trainer ends; None for the last stage.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Trainer:
         config: Train,
         callbacks: Sequence[Callback],
         progress: Progress,
+        grows_at: int | None = None,
     ) -> None:
         self.step = step
         self.feed = feed
@@ -65,6 +70,7 @@ class Trainer:
         self.callbacks = callbacks
         self.progress = progress
         self.reason: str | None = None
+        self.grows_at = grows_at
         self.tokens_per_step = 0
         self._most_traces = step.declared_traces * feed.shapes if compiling() else None
 
@@ -105,6 +111,8 @@ class Trainer:
         name = self.step.train_state.ranks.stop(stop.name)
         if self.progress.step >= self.config.steps:
             self.reason = "finished"
+        elif self.progress.step == self.grows_at:
+            self.reason = GROWS
         elif name is not None:
             self.reason = f"stopped by {name}"
         if self._most_traces is not None and self.step.traces > self._most_traces:

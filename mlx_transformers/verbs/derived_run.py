@@ -25,6 +25,7 @@ from ..recipe.load import resolve_data
 from ..recipe.toml import to_toml
 from ..recipe.validate import typed
 from ..runs import checkpoint
+from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, check_new, create, find_checkpoint
 from ..runs.progress import Progress
 from .import_run import import_run, staged
@@ -80,7 +81,8 @@ def _origin(where: str, run: str, root: Path) -> Origin:
             f"{where} is no language model, and what a change does to a model is measured by its "
             "next tokens. Models of the tasks causal_lm are supported."
         )
-    return Origin(where, folder, saved, load_recipe(folder.recipe), tokenizer)
+    recipe = load_recipe(folder.recipe).stage(step_of(saved), saved=True)
+    return Origin(where, folder, saved, recipe, tokenizer)
 
 
 def write_run(
@@ -132,6 +134,8 @@ def _table(origin: Origin, folder: RunFolder, changes: Mapping[str, Any]) -> dic
     if saved or origin.recipe.data.tokenizer.trained_on != "nothing":
         data["tokenizer"] = {"kind": "saved", "path": str(folder.tokenizer)}
     train.pop("ema", None)
+    if table.pop("grow", None):
+        table["model"] = origin.recipe.model.model_dump(exclude_none=True)
     return {**table, "data": data, "train": train, **changes}
 
 

@@ -9,6 +9,7 @@ from ..assembly.run_data import run_data, run_recipe, trained_on
 from ..assembly.streams import held_out_batches, mixed_batches
 from ..core.errors import RunError
 from ..data.prepare import Progress as Preparing
+from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, find_checkpoint
 from .resume import check_recipe, restore
 
@@ -59,6 +60,7 @@ def open_run(
     recipe = run_recipe(folder, set)
     if set:
         check_recipe(folder, recipe)
-    built = build(recipe, run_data(recipe, trained_on(path), progress))
+    data = run_data(recipe, trained_on(path), progress)
+    built = build(recipe.stage(step_of(path), saved=True), data)
     restore(built, path)
     return path, built

@@ -33,6 +33,7 @@ from ..layers.adapters.merge import merge
 from ..layers.adapters.weights import load_packed, plain_weights
 from ..layers.packed import plain_parameters
 from ..recipe.toml import toml_value
+from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from ..runs.tensors import named_leaves
 from ..runs.weights import run_weights
@@ -321,7 +322,7 @@ def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
 
 
 def _of_run(folder: RunFolder, saved: Path) -> Start:
-    recipe: Recipe = load_recipe(folder.recipe)
+    recipe = load_recipe(folder.recipe).stage(step_of(saved), saved=True)
     weights = _weights_of_run(recipe, saved)
     vocab_size = recipe.model.vocab_size or load_tokenizer(folder.tokenizer).vocab_size
     start = recipe.data.batch.model_dump().get("start")

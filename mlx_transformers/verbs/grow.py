@@ -37,6 +37,9 @@ from .upcycle import check_equal
 Method = Literal["identity", "stack", "interpolate"]
 LAYER = re.compile(r"(^|\.)blocks\.(\d+)\.")
 """The number of a layer in a parameter's path."""
+FFN_OUT = re.compile(r"\.ffn\.down\.weight(\.|$)")
+FFN_IN = re.compile(r"\.ffn\.(up|gate)\.(weight|bias)(\.|$)")
+"""Paths of the arrays whose inputs, or outputs, are the hidden features of an ffn."""
 
 
 @dataclass(frozen=True)
@@ -148,26 +151,61 @@ def _check_larger(option: str, new: int, old: int) -> None:
 
 def grown(small: Model, large: Model, growth: Growth) -> Tree:
     """Return the parameters of the larger model, from those of the smaller one."""
-    old = dict(tree_flatten(small.parameters()))
-    layers = 1 + max(_layer(path) for path in old)
-    total = growth.n_layers or layers
-    source = sources(layers, total, growth.method)
-    copied = {j for j in range(total) if source[j] in source[:j]}
     writes = {each.path.rpartition(".")[0] for each in parameters_of(large) if each.writes_residual}
-    mapping = _features(old, growth)
+    old, mapping = dict(tree_flatten(small.parameters())), Mapping(small, growth)
     found = []
     for path, new in tree_flatten(large.parameters()):
-        at = _layer(path)
-        value = old[path] if at < 0 else old[LAYER.sub(rf"\1blocks.{source[at]}.", path)]
-        if mapping is not None and ".ffn." in path:
-            value = _widened(path, value, mapping)
-        if growth.method == "identity" and at in copied and path.rpartition(".")[0] in writes:
+        value = mapping.value(path, old)
+        if mapping.adds_nothing(path) and path.rpartition(".")[0] in writes:
             value = mx.zeros_like(value)
         assert value.shape == new.shape, path
         found.append((path, value))
     weights = tree_unflatten(found)
     mx.eval(weights)
     return weights
+
+
+class Mapping:
+    """Where each array of a larger model comes from, and each of its gradient's moments.
+
+    Args:
+        small: the smaller model.
+        growth: the new sizes.
+    """
+
+    def __init__(self, small: Model, growth: Growth) -> None:
+        old = dict(tree_flatten(small.parameters()))
+        layers = 1 + max(_layer(path) for path in old)
+        self.growth = growth
+        self.source = sources(layers, growth.n_layers or layers, growth.method)
+        self.features = _features(old, growth)
+
+    def adds_nothing(self, path: str) -> bool:
+        """Return whether an array belongs to a copied layer whose outputs begin at zero."""
+        at = _layer(path)
+        return self.growth.method == "identity" and at >= 0 and self.source[at] in self.source[:at]
+
+    def value(self, path: str, old: dict[str, mx.array], power: int = 0) -> mx.array:
+        """Return the array of a path.
+
+        Args:
+            path: of the larger model's weight, or of a moment of its gradient.
+            old: the arrays of the smaller model, or of its optimizer, by path.
+            power: of the gradient in the array: 0 for weights, 1 for its mean, 2 for its square.
+        """
+        at = _layer(path)
+        found = old[path] if at < 0 else old[LAYER.sub(rf"\1blocks.{self.source[at]}.", path)]
+        if self.features is None:
+            return found
+        # A feature's outputs are shared among its copies, and so is the gradient of its inputs.
+        if FFN_OUT.search(path):
+            copied = widen_in if power == 0 else widen_out
+            return copied(found, self.features, axis=-1)
+        if FFN_IN.search(path):
+            counts = (self.features[:, None] == self.features[None, :]).sum(axis=1)
+            shape = [-1] + [1] * (found.ndim - 1)
+            return widen_out(found, self.features) / (counts**power).reshape(shape)
+        return found
 
 
 def sources(layers: int, total: int, method: str) -> list[int]:
@@ -187,11 +225,3 @@ def _features(old: dict[str, mx.array], growth: Growth) -> mx.array | None:
     width = next(value.shape[0] for path, value in old.items() if path.endswith("ffn.up.weight"))
     drawn = np.random.default_rng(growth.seed).integers(0, width, growth.hidden_dim - width)
     return mx.array(np.concatenate([np.arange(width), drawn]))
-
-
-def _widened(path: str, value: mx.array, mapping: mx.array) -> mx.array:
-    if path.endswith("ffn.down.weight"):
-        return widen_in(value, mapping)
-    if re.search(r"\.ffn\.(up|gate)\.(weight|bias)$", path):
-        return widen_out(value, mapping)
-    return value

@@ -20,6 +20,7 @@ import mlx.core as mx
 from ..assembly.build import Built, build
 from ..assembly.callbacks import callbacks, memory_meter
 from ..assembly.checks import check_division, check_model, check_warmup
+from ..assembly.growth import Grow
 from ..assembly.model import draft_model
 from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
@@ -27,6 +28,7 @@ from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
 from ..assembly.streams import held_out_batches, training_feed
 from ..core.backend import precompile
 from ..core.device import facts, keep_freed, keep_wired
+from ..core.errors import RecipeError
 from ..core.tree import Tree
 from ..core.versions import version
 from ..data.prepare import Progress as Preparing
@@ -37,12 +39,13 @@ from ..recipe.show import diff
 from ..recipe.toml import to_toml
 from ..report.screen import open_screen
 from ..runs import checkpoint
+from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, create
 from ..runs.frozen import save_base
 from ..runs.progress import Progress
 from ..trainer.callbacks import ShowStatus, Sink
 from ..trainer.dry_run import dry_run
-from ..trainer.loop import Trainer, arrays
+from ..trainer.loop import GROWS, Trainer, arrays
 from ..trainer.sinks import JsonLines, require_trackers, trackers
 from ..trainer.source import Feed
 from .resume import (
@@ -54,6 +57,7 @@ from .resume import (
     finished_reason,
     restore,
 )
+from .stages import grow_built, growth_at, next_growth
 from .supervise import Status, notify
 
 LOCAL_KEYS = ("data.path", "data.valid_path", "data.tokenizer.path")
@@ -66,9 +70,9 @@ UNTRAINED_BASE = (
 
 LogFn = Callable[[str], None]
 """Receives each message about the run, one sentence or more."""
-BuildFn = Callable[[str | None], Built]
-"""Prepares the data, of this fingerprint if it is known, and builds the recipe; called late, since
-it may take minutes."""
+BuildFn = Callable[[str | None, int], Built]
+"""Prepares the data, of this fingerprint if it is known, and builds the recipe as it is after so
+many steps; called late, since it may take minutes."""
 InitWeights = Callable[[Built], object]
 """Replaces the seeded weights of a new run's model."""
 
@@ -131,6 +135,7 @@ def train(
     key = "train__batch_size" if config.microbatch == "given" else "train__microbatch"
     with join_job() as everyone:
         ranks = tensor_parallel_ranks(everyone, config.tensor_parallel)
+        check_growth(recipe, ranks, say)
         check_divisible(ranks, **{key: rows}, eval__batch_size=recipe.eval.batch_size or rows)
         build_parts = partial(_build, recipe, ranks, progress)
         if not ranks.is_main:
@@ -178,7 +183,7 @@ def _begin(
     say: LogFn,
 ) -> Result:
     """Start a new run; if its first step fails, no folder is left behind."""
-    built = build_parts(None)
+    built = build_parts(None, 0)
     start: Tree | None = None
     if init_weights is None and built.recipe.adapt is not None:
         say(UNTRAINED_BASE)
@@ -197,7 +202,8 @@ def _begin(
                 # Before the run has a recipe: killed early, it must not resume from the seed's.
                 state = done.to_dict() | {"data": None}
                 checkpoint.save(folder.checkpoints, 0, {"model": start}, state)
-            return Result(folder, done, _run(built, feed, folder, done, say), built.step.traces)
+            reason, traces = _run_stages(built, feed, folder, done, say)
+            return Result(folder, done, reason, traces)
         except BaseException:
             if done.step == 0:
                 shutil.rmtree(folder.path, ignore_errors=True)  # memory may be exhausted here
@@ -213,7 +219,7 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
     saved = resumed.checkpoint or folder.newest()
     if saved is None:
         check_never_saved(folder)
-    built = build_parts(trained_on(saved) if saved else None)
+    built = build_parts(*((trained_on(saved), step_of(saved)) if saved else (None, 0)))
     _notify_supervisor(built, folder, saved)
     done = _broadcast(built, restore(built, saved) if saved else Progress())
     if saved is None:
@@ -224,13 +230,37 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
         checkpoint.prune(folder.checkpoints, recipe.checkpoint.keep)  # a kill may have come before
         say(f"{folder.path} {FINISHED[reason].format(done.step)}")
         return Result(folder, done, reason, 0)
-    reason = _run(built, _warm_up(built, done, say), folder, done, say)
-    return Result(folder, done, reason, built.step.traces)
+    if stage := growth_at(recipe, done.step):
+        built = _grown(built, stage, done, say)
+    reason, traces = _run_stages(built, _warm_up(built, done, say), folder, done, say)
+    return Result(folder, done, reason, traces)
+
+
+def _grown(built: Built, stage: Grow, done: Progress, say: LogFn) -> Built:
+    """Grow the model; checkpoints are ranked anew, since those before it are of another size."""
+    large = grow_built(built, stage)
+    done.best_loss, done.best_step, done.stale_evals = None, 0, 0
+    before, after = built.counts.total, large.counts.total
+    say(f"The model grows at step {stage.at}: from {before:,} to {after:,} parameters.")
+    return large
+
+
+def _run_stages(
+    built: Built, feed: Feed, folder: RunFolder, done: Progress, say: LogFn
+) -> tuple[str, int]:
+    """Train through all stages of a model that grows; returns the reason of the end, and the
+    number of traces of the last stage."""
+    while (reason := _run(built, feed, folder, done, say)) == GROWS:
+        stage = growth_at(built.recipe, done.step)
+        assert stage is not None
+        built = _grown(built, stage, done, say)
+        feed = _warm_up(built, done, say)
+    return reason, built.step.traces
 
 
 def _follow(build_parts: BuildFn, ranks: Ranks) -> Result:
     """Take part in the run of rank 0: the same steps, without writing or printing."""
-    built = build_parts(None)
+    built = build_parts(None, 0)
     done = _broadcast(built, Progress())
     reason = finished_reason(built.recipe, done)
     if reason is None:
@@ -240,18 +270,33 @@ def _follow(build_parts: BuildFn, ranks: Ranks) -> Result:
     return Result(folder, done, reason, built.step.traces, is_main=False)
 
 
+def check_growth(recipe: Recipe, ranks: Ranks, say: LogFn) -> None:
+    """Check before the first step that the largest stage of a growing model fits memory.
+
+    Raises:
+        RecipeError: several processes would train it.
+        RunError: it doesn't fit.
+    """
+    if not recipe.grow:
+        return
+    if ranks.processes > 1:
+        raise RecipeError("A model that grows ([[grow]]) is trained by one process: start one.")
+    say(f"At its largest: {check_fits(plan(recipe, draft_model(recipe)))}")
+
+
 def _build(
     recipe: Recipe,
     ranks: Ranks,
     progress: Preparing | None,
     fingerprint: str | None = None,
+    step: int = 0,
 ) -> Built:
-    """Prepare the data and build the recipe, after checking that it is the same on all ranks."""
+    """Prepare the data and build the recipe as it is at a step, which all ranks have agreed on."""
     keys = {path: value for path, value, _ in diff(recipe, {}) if path not in LOCAL_KEYS}
     ranks.agree(keys | {f"version of {name}": version(name) for name in ("mlx", "mlxt")})
     data = run_data(recipe, fingerprint, progress if ranks.is_main else None)
     ranks.agree({"fingerprint of the text and its tokenizer": data.fingerprint})
-    return build(recipe, data, ranks)
+    return build(recipe.stage(step, saved=True), data, ranks)
 
 
 def _broadcast(built: Built, done: Progress) -> Progress:
@@ -304,8 +349,10 @@ def _run(built: Built, feed: Feed, folder: RunFolder | None, progress: Progress,
         meter = memory_meter(built, planned)
         called = [meter, *callbacks(built, folder, outputs.sinks, outputs.status)]
         mx.reset_peak_memory()  # after the reference product that MFU is a share of
-        reason = Trainer(built.step, feed, built.recipe.train, called, progress).run()
-    if folder:
+        stage = next_growth(built.recipe, progress.step)
+        grows_at = None if stage is None else stage.at
+        reason = Trainer(built.step, feed, built.recipe.train, called, progress, grows_at).run()
+    if folder and reason != GROWS:
         say(f"{folder.path}: {reason} at step {progress.step}.")
         if measured := meter.record():
             say(measured)

@@ -1,0 +1,53 @@
+"""Grows the model of a run between two stages, with its optimizer state (`[[grow]]`)."""
+
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..assembly.build import Built, build
+from ..assembly.growth import CARRIED, Grow
+from ..assembly.recipe import Recipe
+from ..core.tree import Tree
+from .grow import Growth, Mapping, grown
+
+
+def next_growth(recipe: Recipe, step: int) -> Grow | None:
+    """Return the next stage after so many steps; None in the last one."""
+    return next((stage for stage in recipe.grow if stage.at > step), None)
+
+
+def growth_at(recipe: Recipe, step: int) -> Grow | None:
+    """Return the stage that begins after so many steps, if one does."""
+    return next((stage for stage in recipe.grow if stage.at == step), None)
+
+
+def grow_built(built: Built, stage: Grow) -> Built:
+    """Build the next stage of a run from what the stage before has learned.
+
+    Weights, moments of the optimizer and an EMA come from the smaller model; a moment of a copied
+    feature's gradient is divided as that gradient is. All of it depends on the recipe alone.
+    """
+    large = build(built.recipe.stage(stage.at), built.data)
+    growth = Growth(stage.n_layers, stage.hidden_dim, stage.method)
+    mapping = Mapping(built.model, growth)
+    powers = CARRIED[built.recipe.optim.kind]
+    old, new = built.step.train_state.trees(), large.step.train_state.trees()
+    trees: dict[str, Tree] = {"model": grown(built.model, large.model, growth)}
+    for name in new:
+        if name != "model":
+            trees[name] = _carried(old[name], new[name], mapping, powers)
+    mx.eval(trees)
+    large.step.train_state.restore(trees)
+    return large
+
+
+def _carried(old: Tree, new: Tree, mapping: Mapping, powers: dict[str, int]) -> Any:
+    """Return the state of the larger model's optimizer, or its average."""
+    held = dict(tree_flatten(old))
+    found = []
+    for path, like in tree_flatten(new):
+        value = mapping.value(path, held, powers.get(path.rpartition(".")[2], 0))
+        assert value.shape == like.shape, path
+        found.append((path, value.astype(like.dtype)))
+    return tree_unflatten(found)
