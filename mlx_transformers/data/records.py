@@ -1,8 +1,11 @@
 """Records of a prepared set: tuples of integer arrays, each field stored as one document."""
 
+import warnings
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..core.errors import DataError
+from ..core.errors import DataError, Notice
 from .prepared import Prepared
 from .shards import Split
 
@@ -46,6 +49,31 @@ class Records:
                 f"A record of {self.folder.name} has {longest} tokens, more than train.seq_len + 1 "
                 f"= {limit}. Set train.seq_len (and model.max_seq_len) to {longest - 1} or more."
             )
+
+    def require_completions(self, fields: Sequence[int], seq_len: int) -> None:
+        """Check that rows of `seq_len + 1` tokens hold a part of their completions; warn of those
+        that don't.
+
+        Args:
+            fields: numbers of the fields that are 1 where a token of a completion is.
+            seq_len: tokens that a row has before its last one.
+
+        Raises:
+            DataError: no row holds any.
+        """
+        rows = range(len(self))
+        lost = sum(any(not self[i][f][1 : seq_len + 1].any() for f in fields) for i in rows)
+        if not lost:
+            return
+        needed = int(self.lengths()[:, list(fields)].max()) - 1
+        told = (
+            f"{lost:,} of {len(self):,} rows of {self.folder.name} lose a whole completion, since "
+            f"the prompt fills the first train.seq_len = {seq_len} tokens. All fit with train."
+            f"seq_len (and model.max_seq_len) = {needed}."
+        )
+        if lost == len(self):
+            raise DataError(told)
+        warnings.warn(told, Notice, stacklevel=2)
 
     def lengths(self) -> np.ndarray:
         """Return the length of each field: int64 [records, n_fields]."""

@@ -113,7 +113,8 @@ class Asker:
         Raises:
             RunError: the pool is too small, or a prompt doesn't fit into the model's context.
         """
-        if shots >= len(self._pool) and shots:
+        alone = not any(question.examples for question in questions)
+        if alone and shots >= len(self._pool) and shots:
             raise RunError(
                 f"{shots} examples need more than {shots} questions to take them from: there are "
                 f"{len(self._pool)}."
@@ -156,6 +157,9 @@ class Asker:
             order = np.argsort(-near, axis=1, kind="stable")
         found = []
         for question, row in zip(questions, order, strict=True):
+            if question.examples:
+                found.append(_own(question, shots))
+                continue
             others = [self._pool[i] for i in row if self._pool[i].text != question.text][:shots]
             found.append(others[::-1])  # the nearest one last, beside the question
         return found
@@ -259,6 +263,20 @@ def learning_curve(
     if how.chains and not any(one.reasoning for one in examples) and any(shots):
         asker = asker.with_own_chains(4 * max(shots))
     return [asker.accuracy(questions[:limit], n) for n in shots]
+
+
+def _own(question: Question, shots: int) -> list[Question]:
+    """The first of a question's own examples.
+
+    Raises:
+        RunError: there are fewer.
+    """
+    if shots > len(question.examples):
+        raise RunError(
+            f"{shots} examples are more than the {len(question.examples)} of the question "
+            f"'{question.text[:40]}': give a smaller number to --shots."
+        )
+    return list(question.examples[:shots])
 
 
 def _shuffled(question: Question, rng: np.random.Generator) -> Question:

@@ -26,18 +26,21 @@ class Question:
         answer: the right answer, one of the choices if there are any.
         choices: the answers to choose from.
         reasoning: a chain of thought that ends with the answer.
+        examples: questions with their answers that belong to this one alone, shown in its prompt
+            instead of those of a pool.
     """
 
     text: str
     answer: str
     choices: tuple[str, ...] = ()
     reasoning: str | None = None
+    examples: "tuple[Question, ...]" = ()
 
 
 def read_questions(path: Path) -> list[Question]:
     """Return the questions of a JSON Lines file with `question` (or `prompt`), `answer` (a text, or
-    the number of a choice), perhaps `choices` and `reasoning`. GSM8K's answers, which end in
-    `#### 7`, are split.
+    the number of a choice), perhaps `choices`, `reasoning` and its own `examples`, a list of such
+    rows. GSM8K's answers, which end in `#### 7`, are split.
 
     Raises:
         RunError: the file or a row can't be read.
@@ -81,7 +84,11 @@ def _question(row: dict[str, object]) -> Question:
         raise ValueError(f"{answer!r} is none of the choices")
     thought = None if reasoning is None else str(reasoning).strip()
     asked = row["question"] if "question" in row else row["prompt"]
-    return Question(str(asked), answer.strip(), tuple(map(str, choices)), thought)
+    own = row.get("examples") or []
+    if not isinstance(own, list) or not all(isinstance(one, dict) for one in own):
+        raise ValueError("'examples' is a list of questions with their answers")
+    examples = tuple(_question(one) for one in own)
+    return Question(str(asked), answer.strip(), tuple(map(str, choices)), thought, examples)
 
 
 def check_form(form: str) -> str:

@@ -18,6 +18,7 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.chat_template import TAGS, ChatTemplate
 from mlx_transformers.data.corpora.arithmetic import Arithmetic, digit_by_digit
 from mlx_transformers.data.corpora.calculator import TOOL
+from mlx_transformers.data.corpora.in_context import InContext
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.verbs import chat as chat_verb
 from mlx_transformers.verbs import few_shot as module
@@ -285,3 +286,20 @@ def test_sums_are_added_digit_by_digit():
     assert digit_by_digit(0, 7) == "0+7=7 "
     row = Arithmetic({"operators": "+", "scratchpad_share": 1}).records[0]
     assert row["completion"].endswith(f"The answer is {row['answer']}.")
+
+
+def test_examples_of_a_row_are_those_of_its_prompt(monkeypatch, tmp_path):
+    row = InContext({"n_symbols": 4, "n_pairs": 6}).records[0]
+    assert len(row["spans"]) == 6
+    assert [row["text"][a:b] for a, b in row["spans"]][-1] == row["answer"]
+    known = {one["question"]: one["answer"] for one in row["examples"]}
+    assert row["question"] not in known or known[row["question"]] == row["answer"]
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps(row))
+    questions = read_questions(file)
+    how = FewShot(form="{question}={answer}")
+    found, seen = asker(how, questions, monkeypatch, lambda text, seed: row["answer"])
+    assert found.accuracy(questions, 5).accuracy.value == 1.0
+    assert seen == [row["text"][:-1]]
+    with pytest.raises(RunError, match="more than the 5"):
+        found.accuracy(questions, 6)

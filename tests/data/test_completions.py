@@ -1,10 +1,12 @@
 """Rows of prompts with completions, and of preferences."""
 
+import json
+
 import numpy as np
 import pytest
 
 from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots)
-from mlx_transformers.core.errors import DataError
+from mlx_transformers.core.errors import DataError, Notice
 from mlx_transformers.data.batches.completions import answered
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.corpora.arithmetic import Arithmetic
@@ -119,3 +121,24 @@ def test_a_missing_field_is_named(data, tmp_path):
     )
     with pytest.raises(DataError, match=r"rows\.jsonl:1: no field 'rejected'"):
         prepare(table)
+
+
+def test_rows_that_lose_a_whole_completion_are_counted_or_refused(data, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"prompt": "a" * n, "chosen": "yes", "rejected": "no", "completion": "yes", "label": True}
+        for n in (3, 5, 30, 40, 50) * 12
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    for kind in ("preferences", "completions", "unpaired"):
+        given = {
+            "path": str(file),
+            "tokenizer": {"kind": "byte"},
+            "batch": {"kind": kind},
+        }
+        table = Data.model_validate(given)
+        prepared = prepare(table)
+        with pytest.warns(Notice, match=r"lose a whole completion.*= 53"):
+            table.batch.train(prepared, BatchSetting(seq_len=8, seed=0))
+        with pytest.raises(DataError, match=r"train\.seq_len = 2 tokens"):
+            table.batch.train(prepared, BatchSetting(seq_len=2, seed=0))

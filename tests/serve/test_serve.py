@@ -20,7 +20,9 @@ from mlx_transformers.chat.assistant import Assistant, Piece, Request  # noqa: E
 from mlx_transformers.chat.chat_format import ChatFormat  # noqa: E402
 from mlx_transformers.chat.toolbox import Toolbox  # noqa: E402
 from mlx_transformers.core.errors import RunError  # noqa: E402
+from mlx_transformers.data.batches.preferences import Preferences  # noqa: E402
 from mlx_transformers.data.chat_template import CHATML_TOOLS, ChatTemplate  # noqa: E402
+from mlx_transformers.data.pieces import Piece as Row  # noqa: E402
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer  # noqa: E402
 from mlx_transformers.serve.app import Limits, application  # noqa: E402
 from mlx_transformers.serve.page import Page  # noqa: E402
@@ -217,6 +219,12 @@ def test_choices_on_the_page_become_rows_of_preferences(served):
     assert post(f"{address}/page/choice", {**choice, "rejected": hostile})[0] == 400
     assert post(f"{address}/page/rating", {"messages": MESSAGES, "answer": "a", "good": False})
     (row,) = map(json.loads, file.read_text().splitlines())
+    # DPO's recipe reads the row as it is, and what was chosen is learned from.
+    batch = Preferences(special_tokens=True)
+    piece = batch.accept(Row("", where="row 1", record=row))
+    tokens, counted, *_ = batch.encode(piece.record, ByteTokenizer(), {})
+    learned = bytes(t for t, c in zip(tokens, counted, strict=True) if c and t < 256)
+    assert learned.decode() == row["chosen"]
     prompt = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
     assert row == {"prompt": prompt, "chosen": f"{hostile}<|im_end|>", "rejected": "no<|im_end|>"}
     (row,) = map(json.loads, file.with_name("preferences-ratings.jsonl").read_text().splitlines())

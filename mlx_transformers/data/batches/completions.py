@@ -61,7 +61,10 @@ class Completions(RecordKind):
             return {"tokens": tokens, "weights": weights.astype(np.float32)}
 
         widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
-        examples = RecordExamples(Records(prepared, split, 2), setting, train=train)
+        records = Records(prepared, split, 2)
+        if not prompt_loss:
+            records.require_completions((1,), seq_len)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)
 
 

@@ -111,5 +111,7 @@ class Preferences(RecordKind):
         widths = {side: [seq_len + 1] for side in SIDES}
         widths |= {f"{side}_counted": [seq_len] for side in SIDES}
         n_fields = 5 if self.margin_key else 4
-        examples = RecordExamples(Records(prepared, split, n_fields), setting, train=train)
+        records = Records(prepared, split, n_fields)
+        records.require_completions((1, 3), seq_len)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)

@@ -85,6 +85,7 @@ class Unpaired(RecordKind):
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
         seq_len, records = setting.seq_len, Records(prepared, split, 3)
+        records.require_completions((1,), seq_len)
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             tokens, counted, label = fields

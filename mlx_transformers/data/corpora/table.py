@@ -16,6 +16,7 @@ from .evals import Entities, Populations, Sarcasm
 from .generated import GeneratedCorpus
 from .headlines import Headlines
 from .icons import Icons
+from .in_context import InContext
 from .induction import Induction
 from .listops import ListOps
 from .mqar import Mqar
@@ -61,6 +62,7 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
     Arithmetic,
     CalculatorCalls,
     Potts,
+    InContext,
 )
 """Synthetic tasks, which take `data.settings`."""
 
