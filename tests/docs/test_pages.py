@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def every_block(language: str) -> list[Block]:
     return [b for page in PAGES for b in blocks(page, language) if b.path is None]
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     """The names that GitHub gives to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
@@ -75,10 +77,16 @@ def test_a_command_that_is_none_would_be_noticed(words: list[str]) -> None:
         parse(words)
 
 
+@cache
+def program() -> Any:
+    """The command line of `mlxt`."""
+    return typer.main.get_command(app)
+
+
 def parse(words: list[str]) -> None:
     """Parse as the program would, verb after verb, and run nothing."""
     said = f"mlxt {' '.join(words)}"
-    command: Any = typer.main.get_command(app)
+    command = program()
     rest = list(words)
     while hasattr(command, "get_command") and rest != ["--help"]:
         if not rest and command.invoke_without_command:

@@ -40,6 +40,12 @@ def name(config):
     return f"{config.kind}-{CONFIGS.index(config)}" if config in CONFIGS else config.kind
 
 
+def compiled(config):
+    """Adafactor's dozens of kernels are built by `make soak`, the others' in every run."""
+    marks = [pytest.mark.soak] if isinstance(config, Adafactor) else []
+    return pytest.param(config, marks=marks, id=name(config))
+
+
 class Net(nn.Module):
     """Every shape of parameter: a table, matrices, vectors, a stack of matrices, a list."""
 
@@ -244,7 +250,7 @@ def test_orthogonalize_treats_each_matrix_of_a_stack_alone():
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("config", CONFIGS, ids=name)
+@pytest.mark.parametrize("config", map(compiled, CONFIGS))
 def test_compiled_equals_eager_bit_by_bit(config):
     results = []
     for compiled in (False, True):

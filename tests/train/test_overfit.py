@@ -10,7 +10,7 @@ from . import tiny
 
 SMALL = (
     "model.dim=32",
-    "model.n_layers=2",
+    "model.n_layers=1",
     "model.max_seq_len=16",
     "model.block.mixer.n_heads=4",
     "data.tokenizer={kind='char'}",
