@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import RunError
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..decode.engine import Engine
+from ..decode.engine import Engine, unobserved
 from ..decode.sample import Sampling
 from ..decode.stats import EndReason
 from ..decode.top_tokens import TokenLogprob, observed_tokens, top_tokens
@@ -133,9 +133,9 @@ class Assistant:
         key = (sampling, top)
         if key not in self._engines:
             vocab_size = min(self.model.vocab_size, self.tokenizer.vocab_size)
-            observe = {} if top is None else {"observe": top_tokens(top)}
+            observe = unobserved if top is None else top_tokens(top)
             self._engines[key] = Engine(
-                self.model, sampling=sampling, vocab_size=vocab_size, **observe
+                self.model, sampling=sampling, vocab_size=vocab_size, observe=observe
             )
             if len(self._engines) > ENGINES:
                 self._engines.popitem(last=False)

@@ -25,6 +25,8 @@ from .generate_options import (
     DraftTokens,
     ExitMeasure,
     ExitThreshold,
+    KvBits,
+    KvGroup,
     LengthPenalty,
     MaxTokens,
     MinP,
@@ -70,6 +72,8 @@ def generate(
     draft: DraftRun = None,
     draft_tokens: DraftTokens = None,
     draft_layers: DraftLayers = None,
+    kv_bits: KvBits = None,
+    kv_group_size: KvGroup = None,
     alignment: AlignmentFile = None,
     batch_size: Rows = 32,
     tools: WithTools = False,
@@ -78,19 +82,18 @@ def generate(
 ) -> None:
     """Continue one or more prompts with a trained run, or write the target of a source.
 
-    The text of a single prompt is printed as it is written, without the prompt, and its figures to
-    standard error; several texts are generated together and printed at the end. Ctrl-C ends a text
-    early. With --tools each prompt is a message that the model answers.
+    The text of a single prompt is printed as it is written, and its figures to standard error;
+    several are printed at the end. Ctrl-C ends a text early. With --tools the model answers.
     """
     from ..assembly.saved import load
     from ..decode.sample import Sampling
 
     how = _beams(1 if beams is None else beams, length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
-    exits = _exits(exit_threshold, exit_measure)
+    exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
     texts = _prompts(prompt or [], prompts)
     if tools or set:
-        odd = special_tokens or not bos or any((beams, draft, alignment, exits))
+        odd = special_tokens or not bos or any((beams, draft, alignment, exits, packing))
         answered = (max_tokens, sampling, seed, tuple(stop or ()))
         generate_with_tools(run, texts, answered, samples, checked(tools, set, odd), as_json)
         return
@@ -99,10 +102,11 @@ def generate(
         loaded = load(run)
     reading = {"bos": bos, "special_tokens": special_tokens}
     if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
-        _check_search(sampling, seed, stop, samples, exits, draft)
+        _check_search(sampling, seed, stop, samples, exits, draft, packing)
         _search(run, texts, alignment, as_json, reading, how, loaded, max_tokens)
         return
     drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
+    drawing |= {"packing": packing}
     drafting = (draft, draft_tokens, draft_layers)
     _continue(loaded, texts, reading | drawing, exits, drafting, samples, batch_size, as_json)
 
@@ -151,6 +155,21 @@ def _exits(threshold: float | None, measure: str) -> Any:
         return Exits(threshold, measure)  # type: ignore[arg-type]
     if measure != "max_prob":
         raise RunError("--exit-measure has no effect without --exit-threshold: give both.")
+    return None
+
+
+def _packing(bits: int | None, group_size: int | None) -> Any:
+    """How the KV cache is packed; None: it isn't.
+
+    Raises:
+        RunError: a group size without bits, or one of them doesn't exist.
+    """
+    from ..decode.packed_cache import CachePacking
+
+    if bits is not None:
+        return CachePacking(bits) if group_size is None else CachePacking(bits, group_size)
+    if group_size is not None:
+        raise RunError("--kv-group-size has no effect without --kv-bits: give both.")
     return None
 
 
@@ -295,9 +314,15 @@ def _plotted(file: Path, run: str | None, text: str, **how: Any) -> str:
 
 
 def _check_search(
-    sampling: Any, seed: int, stop: list[str] | None, samples: int, exits: Any, draft: str | None
+    sampling: Any,
+    seed: int,
+    stop: list[str] | None,
+    samples: int,
+    exits: Any,
+    draft: str | None,
+    packing: Any,
 ) -> None:
-    """Refuse options of sampling, and early exits, where a search would ignore them."""
+    """Refuse options of sampling and of decode states where a search would ignore them."""
     from ..decode.sample import Sampling
 
     if sampling != Sampling(0.8) or seed or stop or samples != 1:
@@ -308,6 +333,8 @@ def _check_search(
         )
     if draft is not None:
         raise RunError("A search takes no draft: leave out --draft.")
+    if packing is not None:
+        raise RunError("A search keeps its KV cache as it is: leave out --kv-bits.")
     if exits is not None:
         raise RunError("A search runs through all layers: leave out --exit-threshold.")
 

@@ -158,6 +158,24 @@ DraftLayers = Annotated[
         show_default="a quarter of them",
     ),
 ]
+KvBits = Annotated[
+    int | None,
+    typer.Option(
+        "--kv-bits",
+        help="Bits of a number in the KV cache, 8 or 4.",
+        metavar="8|4",
+        show_default="those of the model",
+    ),
+]
+KvGroup = Annotated[
+    int | None,
+    typer.Option(
+        "--kv-group-size",
+        help="Features of a key or value that share a scale: 32, 64 or 128.",
+        metavar="N",
+        show_default="64",
+    ),
+]
 ExitMeasure = Annotated[
     str,
     typer.Option(

@@ -10,12 +10,14 @@ from .engine import dtype
 
 
 def state_bytes(state: Any) -> int:
-    """Bytes of a decode state: its floating arrays (keys, values, recurrent states).
+    """Bytes of a decode state: its floating arrays (keys, values, recurrent states), and the words
+    of packed ones.
 
-    Integers (positions, offsets) are left out. Nothing is computed.
+    Other integers (positions, offsets) are left out. Nothing is computed.
     """
-    arrays = (value for _, value in tree_flatten(state))
-    return sum(a.nbytes for a in arrays if mx.issubdtype(a.dtype, mx.floating))
+    arrays = [value for _, value in tree_flatten(state)]
+    counted = (a for a in arrays if mx.issubdtype(a.dtype, mx.floating) or a.dtype == mx.uint32)
+    return sum(a.nbytes for a in counted)
 
 
 def cache_bytes_per_token(model: Decodable) -> float:

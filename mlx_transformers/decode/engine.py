@@ -16,6 +16,7 @@ from mlx.utils import tree_flatten, tree_map
 from ..core.errors import RunError
 from ..layers.kinds import State
 from ..models.model import Decodable
+from .packed_cache import CachePacking, packed_caches
 from .sample import NONE, Sampling, sample
 
 CHUNK = 512
@@ -38,6 +39,11 @@ Observe = Callable[[mx.array, mx.array], Observed]
 """Computes something of the logits `[B, V]` of a step and the tokens `[B]` drawn from them."""
 
 
+def unobserved(logits: mx.array, tokens: mx.array) -> Observed:
+    """Observe nothing."""
+    return {}
+
+
 class Engine:
     """Continues a batch of prompts, one token per row and step.
 
@@ -57,7 +63,8 @@ class Engine:
         *,
         sampling: Sampling | None = None,
         vocab_size: int | None = None,
-        observe: Observe = lambda logits, tokens: {},
+        observe: Observe = unobserved,
+        packing: CachePacking | None = None,
     ) -> None:
         """
         Args:
@@ -67,11 +74,13 @@ class Engine:
                 tokenizer.
             observe: a function of each step's logits `[B, V]` and drawn tokens `[B]`, compiled
                 with the step (log-probabilities, say).
+            packing: of the KV cache; None stores it in the dtype of the model.
         """
         self.model = model
         self.traces: list[list[int]] = []
         self.cache: State = {}
         self.observed: Observed = {}
+        self._packing = packing
         self._sampling = sampling or Sampling()
         self._vocab_size = vocab_size or model.vocab_size
         self._step = _compiled(model, self._sampling, self._vocab_size, observe, self.traces)
@@ -159,7 +168,10 @@ class Engine:
             options["given"] = {"vectors": self._vectors}
         if self._reread_at is not None:
             options["total_length"] = mx.array(length) if pad is None else length - pad
-        return self.model.init_state(len(self._pads), self._slots, dtype(self.model), **options)
+        state = self.model.init_state(len(self._pads), self._slots, dtype(self.model), **options)
+        if self._packing is None:
+            return state
+        return {**state, "blocks": packed_caches(self.model, state["blocks"], self._packing)}
 
     def _advance(self, token: mx.array, length: int) -> tuple[mx.array, Observed]:
         """The next tokens `[B]` and what is observed of them, where `length` slots are known,

@@ -21,6 +21,7 @@ from .cache_size import state_bytes
 from .drafts import Draft
 from .engine import Engine
 from .exits import ExitEngine, Exits
+from .packed_cache import CachePacking
 from .sample import Sampling
 from .speculative import LENGTH, SpeculativeEngine
 from .stats import EndReason, Stats
@@ -74,6 +75,7 @@ def stream(
     exits: Exits | None = None,
     draft: Draft | None = None,
     draft_tokens: int = LENGTH,
+    packing: CachePacking | None = None,
 ) -> "Stream":
     """Generate the text that follows `prompt`, piece by piece; its figures are in `.stats`.
 
@@ -82,14 +84,15 @@ def stream(
     empty prompt is replaced by the begin-of-document token. For `bos` and `special_tokens` see
     `prompt_tokens`. With `exits` a token leaves the model at the first confident layer.
     With a `draft`, `draft_tokens` are proposed at once, and the text has the same distribution
-    (decode/speculative.py).
+    (decode/speculative.py). With a `packing` the KV cache has few bits.
 
     Raises:
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
             the context; or an option is out of range.
     """
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
-    request = _Request(model, tokenizer, [prompt], 1, max_tokens, sampling, seed, encode, exits)
+    common = (max_tokens, sampling, seed, encode)
+    request = _Request(model, tokenizer, [prompt], 1, *common, exits, packing)
     if draft is not None:
         request.engine = SpeculativeEngine(
             model,
@@ -97,6 +100,7 @@ def stream(
             sampling=sampling,
             vocab_size=min(model.vocab_size, tokenizer.vocab_size),
             length=draft_tokens,
+            packing=packing,
         )
     return Stream(request, TextWriter(tokenizer, stop, begins=not len(prompt)))
 
@@ -114,6 +118,7 @@ def generate_batch(
     bos: bool = True,
     special_tokens: bool = False,
     rows: int = ROWS,
+    packing: CachePacking | None = None,
     progress: Progress = lambda done, texts: None,
 ) -> list[list[Generation]]:
     """Generate `samples` texts for each of `prompts`, many at once with left padding.
@@ -124,6 +129,7 @@ def generate_batch(
 
     Args:
         rows: texts that are generated at once; their decode states share the memory.
+        packing: of the KV cache; None stores it in the dtype of the model.
         progress: called after each step with the number of texts that have ended, and of all.
 
     Raises:
@@ -133,7 +139,8 @@ def generate_batch(
         if value < 1:
             raise RunError(f"{name} = {value} generates nothing. Ask for at least 1.")
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
-    request = _Request(model, tokenizer, prompts, samples, max_tokens, sampling, seed, encode)
+    common = (max_tokens, sampling, seed, encode)
+    request = _Request(model, tokenizer, prompts, samples, *common, packing=packing)
     begins = [not len(prompt) for prompt in prompts for _ in range(samples)]
     writers = [TextWriter(tokenizer, stop, begins=begin) for begin in begins]
     found: dict[int, Generation] = {}
@@ -294,6 +301,7 @@ class _Request:
         seed: int,
         encode: Callable[[Tokenizer, Prompt, int], list[int]] = prompt_tokens,
         exits: Exits | None = None,
+        packing: CachePacking | None = None,
     ) -> None:
         if max_tokens < 1:
             raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
@@ -307,7 +315,9 @@ class _Request:
         self.rows = [prompt for prompt in tokens for _ in range(samples)]
         self.engine: Engine | ExitEngine | SpeculativeEngine
         if exits is None:
-            self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size)
+            self.engine = Engine(model, sampling=sampling, vocab_size=vocab_size, packing=packing)
+        elif packing is not None:
+            raise RunError("--kv-bits and --exit-threshold don't go together: give one of them.")
         else:
             self.engine = ExitEngine(model, exits, sampling=sampling, vocab_size=vocab_size)
         self.limit_reason: EndReason = "length"

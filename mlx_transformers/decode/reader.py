@@ -13,6 +13,7 @@ from ..layers.mixers.kv_cache import with_spare_slots
 from ..models.decoder import DecoderModel
 from ..models.model import Decodable
 from .engine import CHUNK, dtype
+from .packed_cache import CachePacking, packed_caches
 
 Cache = list[Any]
 """The decode state of every layer."""
@@ -33,12 +34,15 @@ class Reader:
         rewinds: whether it goes back by position.
     """
 
-    def __init__(self, model: Decodable, room: int, ahead: int) -> None:
+    def __init__(
+        self, model: Decodable, room: int, ahead: int, packing: CachePacking | None = None
+    ) -> None:
         """
         Args:
             model: the decoder.
             room: tokens of the longest text.
             ahead: tokens beyond a text that may be read and taken back.
+            packing: of the KV cache; None stores it in the dtype of the model.
 
         Raises:
             RunError: another kind of model, or its context is shorter than `room`.
@@ -61,7 +65,8 @@ class Reader:
         self.slots = min(room + ahead, model.max_seq_len)
         model.position.admit(self.slots)
         self.rewinds = all(block.config.rewinds for block in model.stack.blocks)
-        self.cache: Cache = model.stack.init_state(1, self.slots, dtype(model))
+        empty = model.stack.init_state(1, self.slots, dtype(model))
+        self.cache: Cache = packed_caches(model, empty, packing)
         if self.rewinds:
             self.cache = [with_spare(own, ahead) for own in self.cache]
         self.read = 0

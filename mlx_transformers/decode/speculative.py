@@ -14,6 +14,7 @@ import numpy as np
 from ..core.errors import RunError
 from ..models.model import Decodable
 from .drafts import Distribution, Draft, Proposal, Text
+from .packed_cache import CachePacking
 from .reader import Cache, Reader, token_array
 from .sample import NONE, Sampling, inverted
 
@@ -43,7 +44,9 @@ class SpeculativeEngine:
         sampling: Sampling | None = None,
         vocab_size: int | None = None,
         length: int = LENGTH,
+        packing: CachePacking | None = None,
     ) -> None:
+        self._packing = packing
         self.model, self._draft, self._length = model, draft, length
         sampling = sampling or Sampling()
         self._distribution = Distribution(sampling, vocab_size or model.vocab_size)
@@ -85,7 +88,7 @@ class SpeculativeEngine:
                 draft.
         """
         room = len(self._prompt) + limit
-        self._reader = Reader(self.model, room, self._length)
+        self._reader = Reader(self.model, room, self._length, self._packing)
         self._draft.start(self._reader, room, self._length, self._distribution)
         self._check = compiled(self._reader, self._distribution)
         known, end = list(self._prompt), room

@@ -31,12 +31,12 @@ GREEDY = Sampling(0.0)
 RETENTION = ['model.block.mixer={kind="retention",n_heads=2}', "model.position.kind=none"]
 
 
-def model(folder: Path, *changes: str, norm: float = 1.0) -> Any:
+def model(folder: Path, *changes: str, norm: float = 1.0, std: float = 0.6) -> Any:
     """A model of 16 tokens; with another gain of the last norm it agrees with itself in part."""
     file = folder / "tiny.toml"
     file.write_text(recipe(dim=16))
     mx.random.seed(0)
-    shared = ["model.vocab_size=16", "model.init.std=0.6", "model.n_layers=2"]
+    shared = ["model.vocab_size=16", f"model.init.std={std}", "model.n_layers=2"]
     found: Any = draft_model(load_recipe(file, [*shared, *changes]))
     found["norm"]["weight"] = found["norm"]["weight"] * norm
     mx.eval(found.parameters())

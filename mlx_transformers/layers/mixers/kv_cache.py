@@ -1,7 +1,8 @@
 """KV cache: one slot per position, or a ring buffer of `window` slots.
 
 A cache is a dict of arrays: keys `k` and values `v` `[B, G, S, K]`, and `pos [S]`, the position of
-each slot's token, -1 for an empty slot.
+each slot's token, -1 for an empty slot. In a packed cache `k` and `v` are the words of MLX's
+integers (ops/packed.py), in groups along K, with `k_scales`, `k_biases` and so on beside them.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,9 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from ...core.context import Context
+from ...core.errors import RunError
 from ...ops.masks import Mask
+from ...ops.packed import GROUPS, Packing
 from ..kinds import State
 
 
@@ -25,9 +28,32 @@ def with_spare_slots(state: State, n: int) -> State:
     """An empty cache with n more slots, so that a ring keeps its window when its last n tokens are
     taken back."""
     more: State = {
-        name: mx.pad(state[name], [(0, 0), (0, 0), (0, n), (0, 0)]) for name in ("k", "v")
+        name: mx.pad(array, [(0, 0), (0, 0), (0, n), (0, 0)])
+        for name, array in state.items()
+        if name != "pos"
     }
-    return {**state, **more, "pos": mx.pad(state["pos"], [(0, n)], constant_values=-1)}
+    return {**more, "pos": mx.pad(state["pos"], [(0, n)], constant_values=-1)}
+
+
+def packed_cache(state: State, how: Packing) -> State:
+    """An empty cache whose keys and values are packed as integers of few bits.
+
+    Raises:
+        RunError: a group doesn't divide the width of a key or a value.
+    """
+    found: State = {"pos": state["pos"]}
+    for name, kind in (("k", "keys"), ("v", "values")):
+        width = state[name].shape[-1]
+        if width % how.group_size:
+            able = [size for size in GROUPS if width % size == 0]
+            cure = f"take groups of {' or '.join(map(str, able))}" if able else "leave them plain"
+            raise RunError(
+                f"The KV cache has {kind} of width {width}, which groups of {how.group_size} don't "
+                f"divide: {cure}."
+            )
+        parts = mx.quantize(state[name], how.group_size, how.bits)
+        found |= dict(zip(_names(name), parts, strict=True))
+    return found
 
 
 class Extended(NamedTuple):
@@ -57,13 +83,17 @@ class Extended(NamedTuple):
 def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | None) -> Extended:
     """Add the keys and values of T tokens at positions `cursor.offset + arange(T)` to a cache."""
     pos = (mx.arange(k.shape[2]) + ctx.cursor.offset).astype(mx.int32)
-    after = _write(state, k, v, pos, wraps=window is not None)
-    keys, values, k_pos = after["k"], after["v"], after["pos"]
+    new = _encoded(state, "k", k) | _encoded(state, "v", v)
+    after = _write(state, new, pos, wraps=window is not None)
+    keys, values = (_decoded(after, *each) for each in (("k", k), ("v", v)))
+    k_pos = after["pos"]
     slots, n = state["pos"].shape[0], k.shape[2]
     if window is not None and n > 1 and slots < window + n - 1:
         # The ring may have dropped keys that the first queries of this chunk still see.
-        keys = mx.concatenate([state["k"], k.astype(state["k"].dtype)], axis=2)
-        values = mx.concatenate([state["v"], v.astype(state["v"].dtype)], axis=2)
+        keys, values = (
+            mx.concatenate([_decoded(state, *each), _decoded(new, *each)], axis=2)
+            for each in (("k", k), ("v", v))
+        )
         # Entries of tokens that were taken back are at positions that are written again.
         before = mx.where(state["pos"] < pos[0], state["pos"], -1)
         k_pos = mx.concatenate([before, pos])
@@ -74,18 +104,48 @@ def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | N
     return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, seen)
 
 
-def _write(state: State, k: mx.array, v: mx.array, pos: mx.array, wraps: bool) -> State:
+def _names(name: str) -> tuple[str, str, str]:
+    """The names of the arrays of packed keys or values."""
+    return name, f"{name}_scales", f"{name}_biases"
+
+
+def _encoded(state: State, name: str, new: mx.array) -> State:
+    """New keys or values as the cache stores them, by name."""
+    words, scales, biases = _names(name)
+    if scales not in state:
+        return {name: new.astype(state[name].dtype)}
+    size = new.shape[-1] // state[scales].shape[-1]
+    bits = 32 * state[words].shape[-1] // new.shape[-1]
+    parts = mx.quantize(new.astype(state[scales].dtype), size, bits)
+    return dict(zip((words, scales, biases), parts, strict=True))
+
+
+def _decoded(stored: State, name: str, like: mx.array) -> mx.array:
+    """Stored keys or values `[B, G, S, K]`, as wide as `like`."""
+    words, scales, biases = _names(name)
+    if scales not in stored:
+        plain: mx.array = stored[name]
+        return plain
+    size = like.shape[-1] // stored[scales].shape[-1]
+    bits = 32 * stored[words].shape[-1] // like.shape[-1]
+    return mx.dequantize(stored[words], stored[scales], stored[biases], size, bits)
+
+
+def _write(state: State, new: State, pos: mx.array, wraps: bool) -> State:
     """Write the last of the new keys and values into the slots `position mod S`.
 
     Args:
+        state: the cache.
+        new: arrays `[B, G, T, ...]` by their names in the cache.
+        pos: `[T]`, their positions.
         wraps: whether positions may pass the last slot, so that T > 1 tokens may not be neighbours.
     """
     slots = state["pos"].shape[0]
     n = min(slots, pos.shape[0])
     where = pos[-n:] % slots
     after = dict(state)
-    for name, new in (("k", k), ("v", v)):
-        rows = new[:, :, -n:].astype(state[name].dtype)
+    for name, array in new.items():
+        rows = array[:, :, -n:]
         if n == 1 or not wraps:
             after[name] = mx.slice_update(state[name], rows, where[:1], axes=(2,))
         else:
