@@ -16,7 +16,7 @@ _FACE = {
     "generate": "decode.generate",
     "look": "inside.look",
 }
-"""Where the names of the Python face live; each is loaded at its first use."""
+"""Module of each name of the Python face, which is imported at its first use."""
 
 __all__ = ["__version__", *_FACE]
 

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Which settings, how often, and where PyTorch is."""
+    """Parse the settings, the number of repeats and the path of PyTorch."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch-python", help="an interpreter that has torch; none leaves it out")
     parser.add_argument("--rounds", type=int, default=5)

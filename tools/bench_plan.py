@@ -160,7 +160,7 @@ def compare(title: str, settings: dict[str, str]) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Which settings, or the one that this process measures."""
+    """Parse the settings, or the one that this process measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[], help="words of settings' names")
     parser.add_argument("--setting", help=argparse.SUPPRESS)

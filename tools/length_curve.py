@@ -115,7 +115,7 @@ def measure(model: Any, tokenizer: Tokenizer, recipe: Recipe, batches: int, beam
 
 
 def draw_alignment(model: Any, tokenizer: Tokenizer, write: Writer, path: Path) -> None:
-    """Where a model that looks back looked, while it wrote one word."""
+    """Draw the alignment of a model that looks back, while it wrote one word."""
     end = tokenizer.control("end")
     source = mx.array([[*tokenizer.encode(SHOWN), end]])
     said = write(source, source >= 0)[0]

@@ -1,7 +1,7 @@
 """Builds everything that a recipe describes: model, data, optimizer, objective, compiled step."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from mlx.optimizers import Optimizer
 
@@ -15,6 +15,7 @@ from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
 from ..layers.freeze import freeze
 from ..models.model import Model
+from ..objectives.objective import Objective
 from ..optim.kinds import ready
 from ..runs.tensors import digest
 from ..trainer.evaluate import Evaluator
@@ -42,6 +43,11 @@ def build_optimizer(recipe: Recipe, model: Model, ranks: Ranks = SINGLE) -> Opti
     if not config.shard_optimizer or ranks.world == 1:
         return optim.build(model, config.steps)
     return ready(Sharded(lambda: optim.split(model, config.steps), ranks), model)
+
+
+def build_objective(recipe: Recipe) -> Objective[Model]:
+    """Build a recipe's objective, whose `tasks` `check_model` compares with the model's."""
+    return cast("Objective[Model]", recipe.objective.build())
 
 
 @dataclass
@@ -94,7 +100,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
     model = build_model(recipe, data.tokenizer)
     recipe = resolve_auto(recipe, model, ranks.processes)
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
-    objective = recipe.objective.build()
+    objective = build_objective(recipe)
     optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.source.gives(recipe.data.batch)

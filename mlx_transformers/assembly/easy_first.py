@@ -15,7 +15,7 @@ from ..data.kinds import Rows
 from ..runs.tensors import digest
 from ..trainer.forward import Forward
 from ..trainer.source import rows_in_order
-from .build import Built
+from .build import Built, build_objective
 from .saved import load
 
 
@@ -50,7 +50,7 @@ def _losses(built: Built, reference: str, rows: Rows) -> np.ndarray:
     if place.is_file():
         found: np.ndarray = np.load(place)
         return found
-    forward = Forward(model, recipe.objective.build(), mx.float32)
+    forward = Forward(model, build_objective(recipe), mx.float32)
     params = model.trainable_parameters()
     losses = np.empty(rows.per_epoch)
     for row in range(rows.per_epoch):

@@ -42,7 +42,7 @@ class Recipe(Config):
     data: Data
     """The text, its tokenizer, and what a batch is."""
     source: Annotated[SourceKind, Slot("source")] = Stream()
-    """Where batches come from: the prepared data, or what the model itself generates."""
+    """Source of the batches: the prepared data, or what the model itself generates."""
     curriculum: Curriculum | None = None
     """The order of the training rows, from easy to hard."""
     train: Train

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,6 +33,7 @@ from .terminal import print_table
 
 if TYPE_CHECKING:
     from ..score.interval import Score
+    from ..verbs.lm_eval import Metrics
 
 Batches = Annotated[
     int | None,
@@ -203,7 +204,7 @@ def _harness(
         _show_harness(found)
 
 
-def _show_harness(found: dict[str, Any]) -> None:
+def _show_harness(found: "dict[str, Metrics]") -> None:
     rows = []
     for task, values in found.items():
         for key, value in values.items():

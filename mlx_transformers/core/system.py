@@ -14,9 +14,9 @@ from pathlib import Path
 
 RUSAGE_INFO_V2 = 2
 PHYS_FOOTPRINT = 9
-"""Which 8-byte word of `rusage_info_v2` (sys/resource.h of macOS), whose uuid takes two."""
+"""Index of an 8-byte word of `rusage_info_v2` (sys/resource.h of macOS), whose uuid takes two."""
 FIELDS = 24
-"""More than such a structure has."""
+"""Words of a buffer that holds such a structure."""
 
 
 def process_bytes() -> int:

@@ -69,7 +69,7 @@ def check_weights(texts: Sequence[MixedText]) -> None:
 
 @dataclass(frozen=True)
 class Mix:
-    """Which of several texts each row is cut from, a pure function of the row's number.
+    """Choice of the text that each row is cut from, a pure function of the row's number.
 
     Row r stands at `r · golden ratio` on a circle that the weights divide, so at any moment each
     text has had its share to within a few rows, and nothing needs to be saved.

@@ -29,7 +29,7 @@ Role = Literal["matrix", "table", "vector", "bias", "own"]
 """
 
 Place = Literal["below", "layers"]
-"""Where a module's child lies: below the first layer, or a list of the layers themselves."""
+"""Place of a module's child: below the first layer, or a list of the layers themselves."""
 
 LINEAR: dict[str, Role] = {"weight": "matrix", "bias": "bias"}
 NORM: dict[str, Role] = {"weight": "vector", "bias": "bias"}

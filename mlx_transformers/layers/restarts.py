@@ -1,4 +1,4 @@
-"""Where a recurrence restarts, and where it waits: documents and padding as masks of tokens."""
+"""Masks of the tokens at which a recurrence restarts or waits: documents and padding."""
 
 import mlx.core as mx
 
@@ -17,7 +17,8 @@ def first_tokens(ctx: Context, length: int) -> mx.array:
 
 
 def document_starts(ctx: Context) -> mx.array | None:
-    """Where a document of a packed row begins behind another, `[B, T]`; None: one a row."""
+    """Mask of the tokens that begin a document behind another in a packed row, `[B, T]`; None: one
+    document a row."""
     return chunks.document_starts(ctx.layout.segments)
 
 

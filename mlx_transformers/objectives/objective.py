@@ -6,7 +6,7 @@ doesn't go together is refused before anything is prepared.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, ClassVar, Literal, Never, Protocol, TypeVar
 
 import mlx.core as mx
 from pydantic import Field
@@ -63,8 +63,8 @@ class ObjectiveKind(Kind, ABC):
         return False
 
     @abstractmethod
-    def build(self) -> Objective[Any]:
-        """The function; the models it is called with are those that `tasks` allows."""
+    def build(self) -> Objective[Never]:
+        """The function. It takes models of `tasks` alone: a caller that has checked them casts."""
 
     def frozen(self) -> dict[str, str]:
         """Runs whose models are read but not trained, by role, such as a teacher."""

@@ -327,7 +327,7 @@ class _Columns:
         self.sums: dict[int, mx.array] = {}
 
     def starts(self, tile: Tile) -> range:
-        """Where the columns under a tile begin."""
+        """First column under a tile."""
         return range(tile.k0, tile.k1, self.block)
 
     def add(self, tile: Tile, part: mx.array) -> None:

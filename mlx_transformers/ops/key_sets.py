@@ -63,7 +63,9 @@ class Tokens:
         return Tokens(arrange(self.index, -1), segments, valid)
 
     def see(self, keys: "Tokens", *, causal: bool, rule: Rule | None = None) -> mx.array:
-        """Which keys these queries see, `[..., n, M]`, or `[B, 1, ..., n, M]` with facts of rows.
+        """Mask of the keys that these queries see.
+
+        `[..., n, M]`, or `[B, 1, ..., n, M]` with facts of rows.
 
         Keys that aren't there, padding and other documents are hidden, whatever the rule.
         """

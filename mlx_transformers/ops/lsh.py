@@ -39,7 +39,7 @@ def hash_buckets(x: mx.array, rotations: mx.array, factors: list[int]) -> mx.arr
 
 @dataclass(frozen=True)
 class LshPattern:
-    """Which keys a query attends, once the hashes are known.
+    """Keys that a query attends, given the hashes.
 
     Attributes:
         chunk: positions of a chunk M.

@@ -1,4 +1,4 @@
-"""Which of a token's choices after the first are routed at all: GShard's policies."""
+"""GShard's policies for routing a token to its choices after the first."""
 
 from typing import Literal
 

@@ -10,7 +10,7 @@ from ..core.paths import shown
 from .merge import GONE, KeyPath, Table, dotted, keys, lookup, put, quoted
 
 SET = "--set"
-"""Where a value comes from that the command line set."""
+"""Origin of a value that the command line set."""
 
 ALIASES = {
     "steps": "train.steps",

@@ -11,7 +11,7 @@ from .toml import to_toml
 __all__ = ["DEFAULT", "diff", "show", "to_toml"]
 
 DEFAULT = "default"
-"""Where a value comes from that no recipe set."""
+"""Origin of a value that no recipe set."""
 
 Row = tuple[str, Any, str]
 

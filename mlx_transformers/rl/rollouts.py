@@ -72,10 +72,11 @@ class Rollouts(SourceKind):
     missing_eos_penalty: float = Field(0.0, ge=0)
     """Subtracted from the reward of a completion that the limit ended."""
     on_error: Literal["stop", "zero"] = "stop"
-    """Where a reward fails, isn't finite or has the wrong count: stop the run, or take 0."""
+    """Response to a reward that fails, isn't finite or has the wrong count: stop the run, or take
+    0."""
     on_flat: Literal["keep", "stop"] = "keep"
-    """Where the completions of every prompt of a rollout have one reward, so that advantages of
-    groups are zero: train on, or stop the run."""
+    """Response to a rollout in which all completions of each prompt have one reward, so that
+    advantages of groups are zero: train on, or stop the run."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Rollouts":

@@ -24,7 +24,7 @@ from .checkpoint import best, newest
 from .durable import partial_of, replace_text, writing
 
 RUNS = Path("runs")
-"""Where runs are kept, below the current folder."""
+"""Folder of the runs, below the current one."""
 UNBEGUN = {".lock", ".recipe.toml.partial", ".importing", "checkpoints", "base"}
 """Files of a folder whose run was killed before it wrote its recipe."""
 TEXTS = {"sample", "warning"}

@@ -60,7 +60,7 @@ class HashingFile:
         return self.size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Where it is already: MLX writes from the front to the back."""
+        """The position so far: MLX writes from the front to the back."""
         if (offset, whence) != (self.size, os.SEEK_SET):
             raise OSError("This file is written once, from front to back.")
         return self.size

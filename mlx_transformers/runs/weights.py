@@ -1,4 +1,4 @@
-"""Which weights of a run count: their exponential moving average, where the run keeps one.
+"""The weights of a run that count: their exponential moving average, where the run keeps one.
 
 The average covers the trained weights. Frozen ones, and the state of routers, are the model's.
 """

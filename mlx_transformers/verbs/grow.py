@@ -166,7 +166,7 @@ def grown(small: Model, large: Model, growth: Growth) -> Tree:
 
 
 class Mapping:
-    """Where each array of a larger model comes from, and each of its gradient's moments.
+    """Source of each array of a larger model, and of each of its gradient's moments.
 
     Args:
         small: the smaller model.

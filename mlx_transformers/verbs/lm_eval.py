@@ -12,7 +12,7 @@ runs its tasks from the command line.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from ..assembly.saved import load
 from ..core.errors import RunError, unknown
@@ -26,15 +26,40 @@ BATCH = 8
 """Texts that are read or generated at once."""
 MAX_TOKENS = 256
 """Tokens of a generation for which the harness names no limit."""
-KNOWN = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
-"""Options of `generate_until` that have an effect."""
 ABSENT = "The harness is not installed: pip install 'mlxt[harness]'."
 
 
-class Request(Protocol):
-    """A request of the harness; only its arguments are read."""
+Metrics = dict[str, float | str]
+"""Metrics of a task by name, its alias among them."""
 
-    args: tuple[Any, ...]
+
+class Options(TypedDict, total=False):
+    """Options of a generation, as a task of the harness names them."""
+
+    until: str | list[str]
+    max_gen_toks: int
+    do_sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+class Continuation(Protocol):
+    """A request of the harness for the likelihood of a continuation: `(context, continuation)`."""
+
+    args: tuple[str, str]
+
+
+class Text(Protocol):
+    """A request for the likelihood of a whole text: `(text,)`."""
+
+    args: tuple[str]
+
+
+class Generation(Protocol):
+    """A request for a generated text: `(context, options)`."""
+
+    args: tuple[str, Options]
 
 
 class Responder:
@@ -60,7 +85,7 @@ class Responder:
         self.before = list(tokenizer.prefix) or ([] if begins is None else [begins])
 
     def loglikelihood(
-        self, requests: Sequence[Request], disable_tqdm: bool = False
+        self, requests: Sequence[Continuation], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
         """For each `(context, continuation)`: `log p(continuation | context)` in nats, and whether
         greedy decoding would give the continuation."""
@@ -69,7 +94,7 @@ class Responder:
         return [(score.loglikelihood, score.is_greedy) for score in scores]
 
     def loglikelihood_rolling(
-        self, requests: Sequence[Request], disable_tqdm: bool = False
+        self, requests: Sequence[Text], disable_tqdm: bool = False
     ) -> list[float]:
         """For each `(text,)`: `log p(text)` in nats, each token scored once, in disjoint windows
         with as much context as the model's length allows."""
@@ -80,7 +105,9 @@ class Responder:
         scores = iter(score_windows(self.model, [one for text in windows for one in text], BATCH))
         return [float(sum(next(scores).loglikelihood for _ in text)) for text in windows]
 
-    def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
+    def generate_until(
+        self, requests: Sequence[Generation], disable_tqdm: bool = False
+    ) -> list[str]:
         """For each `(context, options)`: the generated text, up to the first of the strings
         `until`.
 
@@ -115,10 +142,11 @@ class Responder:
             )
         return continued(first, tokens, longest)
 
-    def _generated(self, contexts: list[str], options: dict[str, Any]) -> list[str]:
+    def _generated(self, contexts: list[str], options: Options) -> list[str]:
         """The texts that follow contexts with the same options."""
-        if strange := sorted(set(options) - KNOWN):
-            raise RunError(unknown("option of generate_until", strange[0], KNOWN))
+        known = Options.__annotations__
+        if strange := sorted(set(options) - set(known)):
+            raise RunError(unknown("option of generate_until", strange[0], known))
         temp = options.get("temperature", 1.0) if options.get("do_sample", False) else 0.0
         longest = self.model.max_seq_len
         limit = min(options.get("max_gen_toks", MAX_TOKENS), longest - 1)
@@ -138,7 +166,7 @@ class Responder:
         return [group[0].text for group in found]
 
 
-def harness(run: str | Path | None = None) -> Any:
+def harness(run: str | Path | None = None) -> Responder:
     """Make a run a model that `lm_eval.simple_evaluate(model=...)` takes.
 
     Args:
@@ -151,7 +179,8 @@ def harness(run: str | Path | None = None) -> Any:
         from lm_eval.api.model import LM
     except ImportError:
         raise RunError(ABSENT) from None
-    return type("Run", (Responder, LM), {})(*load(run))
+    model: Responder = type("Run", (Responder, LM), {})(*load(run))
+    return model
 
 
 def evaluate_tasks(
@@ -161,7 +190,7 @@ def evaluate_tasks(
     shots: int | None = None,
     limit: int | None = None,
     folders: Sequence[Path] = (),
-) -> dict[str, Any]:
+) -> dict[str, Metrics]:
     """Measure a run at tasks of the harness.
 
     Args:
@@ -172,7 +201,7 @@ def evaluate_tasks(
         folders: folders with task files (YAML) of one's own.
 
     Returns:
-        The harness's results: for each task, metrics by name, JSON values all.
+        The harness's results: for each task, metrics by name.
 
     Raises:
         MlxtError: as `harness`; a task is unknown, a folder is missing, or the harness fails.

@@ -27,7 +27,7 @@ from .embed import open_embedder
 
 Row = Mapping[str, Any]
 MASK = "[M]"
-"""Where a template of HONEST has its completion."""
+"""Placeholder of the completion in a template of HONEST."""
 
 
 @dataclass(frozen=True)

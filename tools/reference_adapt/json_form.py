@@ -33,8 +33,8 @@ def run(folder: Path, meta: dict[str, Any], rules: tuple[Rule, ...]) -> dict[str
 
 
 def score(folder: Path, meta: dict[str, Any], got: dict[str, Any]) -> dict[str, Any]:
-    """Which outputs differ: numbers relative to the larger of the expected one and 1, all else
-    exactly; an expected error has to be part of the one raised."""
+    """List the outputs that differ: numbers relative to the larger of the expected one and 1, all
+    else exactly; an expected error has to be part of the one raised."""
     expected = json.loads((folder / "expected.json").read_text())["variants"]
     wrong, missing = [], []
     for name, variant in expected.items():

@@ -36,8 +36,8 @@ def run(folder: Path, meta: dict[str, Any], rules: tuple[ModelRule, ...]) -> Arr
 
 
 def score(meta: dict[str, Any], got: Arrays, expected: Arrays) -> dict[str, Any]:
-    """Which outputs are wrong or missing; floats by their largest difference, where a case says so
-    relative to the largest value expected."""
+    """List the outputs that are wrong or missing; floats by their largest difference, where a case
+    says so relative to the largest value expected."""
     relative = meta.get("compare", "").startswith("relative")
     wrong, differences = [], {}
     for name in meta["outputs"]:

@@ -230,7 +230,7 @@ ENCODER_KEYS: dict[str, PathOrFn] = {
     "initializer_range": "init.std",
     "tie_word_embeddings": lambda view: view.get("head.tied") in (MISSING, True),
 }
-"""Where our values of keys stand that all of BERT's line share."""
+"""Recipe paths of the keys that all of BERT's line share."""
 
 
 def pad_offset(view: FlatModel) -> Table:

@@ -188,7 +188,7 @@ LATENT: dict[str, PathOrFn] = {
     "qk_rope_head_dim": "block.mixer.rope_dim",
     "v_head_dim": "block.mixer.value_dim",
 }
-"""Where our values of keys of latent attention stand."""
+"""Recipe paths of the keys of latent attention."""
 
 
 def chosen(view: FlatModel) -> Table:

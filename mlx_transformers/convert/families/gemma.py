@@ -34,7 +34,7 @@ def gemma(config: HfConfig, *, activation: str = "hidden_activation") -> Table:
 
 
 KEYS: dict[str, PathOrFn] = {**BIASED, "hidden_activation": activation("block.ffn.activation")}
-"""Where our values of keys stand that all Gemmas share."""
+"""Recipe paths of the keys that all Gemmas share."""
 
 GEMMA = Family(
     model_types=("gemma",),

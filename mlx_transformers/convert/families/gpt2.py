@@ -103,7 +103,7 @@ KEYS: dict[str, PathOrFn] = {
     "initializer_range": "init.std",
     "tie_word_embeddings": "head.tied",
 }
-"""Where our values of keys stand that GPT-J and others share."""
+"""Recipe paths of the keys that GPT-J and others share."""
 
 
 def scaled(view: FlatModel) -> Table:

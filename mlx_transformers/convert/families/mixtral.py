@@ -51,7 +51,7 @@ EXPERTS: dict[str, PathOrFn] = {
     "num_experts_per_tok": "block.ffn.router.top_k",
 }
 ROUTED: dict[str, PathOrFn] = {**EXPERTS, "router_aux_loss_coef": "block.ffn.router.balance_loss"}
-"""Where the values of keys stand that several families of experts share."""
+"""Recipe paths of the keys that several families of experts share."""
 
 MIXTRAL = Family(
     model_types=("mixtral",),

@@ -101,7 +101,7 @@ CHOSEN: dict[str, PathOrFn] = {
     "norm_topk_prob": "block.ffn.router.normalize",
     "router_aux_loss_coef": "block.ffn.router.balance_loss",
 }
-"""Where the values of keys of experts stand."""
+"""Recipe paths of the keys of experts."""
 
 
 def dense_layers(view: FlatModel) -> list[int]:

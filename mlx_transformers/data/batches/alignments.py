@@ -50,7 +50,7 @@ class Alignments(RecordKind):
     separation: int = Field(6, ge=1)
     """Residues along the chain from which on pairs are counted."""
     masking: Masking = Masking()
-    """Which letters are masked."""
+    """Rule that chooses the masked letters."""
 
     @model_validator(mode="after")
     def _bins_ascend(self) -> "Alignments":

@@ -15,7 +15,7 @@ from .noisy_windows import NoisyWindows, encoder_widths, with_cls_sep
 
 
 class Masking(Config):
-    """Which tokens are predicted and what replaces them: Devlin et al. 2018, section 3.1."""
+    """Choice of the predicted tokens and of their replacements: Devlin et al. 2018, section 3.1."""
 
     share: float = Field(0.15, gt=0, lt=1)
     """Part of the tokens that is predicted."""
@@ -78,7 +78,7 @@ class Masked(NoisyWindows):
     gives: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid", "places")
 
     masking: Masking = Masking()
-    """Which tokens are masked."""
+    """Rule that chooses the masked tokens."""
     copies: int | None = Field(None, ge=1)
     """Static masking: cycle through this many fixed masks of a window (BERT's data had 10). Unset:
     dynamic masking, a new mask each time (RoBERTa, section 4.1)."""

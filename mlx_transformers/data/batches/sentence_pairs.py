@@ -37,7 +37,7 @@ class SentencePairs(BatchKind):
     task: Task = "next"
     """The negative half of the rows: "next", B from elsewhere; "order", A and B swapped."""
     masking: Masking = Masking()
-    """Which tokens are masked."""
+    """Rule that chooses the masked tokens."""
     short_share: float = Field(0.1, ge=0, le=1)
     """Part of the rows that is cut to a random length, so that the model sees short inputs too
     (`short_seq_prob` in BERT's code)."""

@@ -33,7 +33,7 @@ class Capacity(Config):
     """Tokens of a group; its largest divisor of all tokens counts, as in mesh. None means that each
     row is a group."""
     order: Literal["position", "score"] = "position"
-    """Which tokens come first: earlier ones, or those of the largest gate (batch-prioritised
+    """Order of the tokens: earlier ones first, or those of the largest gate (batch-prioritised
     routing; Riquelme et al. 2021, section 4.1)."""
     renormalize: bool = False
     """Whether the gates of a token's kept choices are scaled to sum to 1 after others were dropped

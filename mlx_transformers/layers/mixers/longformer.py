@@ -155,7 +155,7 @@ class LongformerMixer(EncodingMixer):
         return self._merge(self._in_blocks(ctx, arrays))
 
     def _is_global(self, length: int, ctx: Context) -> mx.array:
-        """Which tokens are global, `[1 or B, T]`."""
+        """Mask of the global tokens, `[1 or B, T]`."""
         if ctx.layout.global_tokens is not None:
             return ctx.layout.global_tokens != 0
         return (mx.arange(length) < self.n_global)[None]

@@ -24,7 +24,7 @@ class GShard(SoftmaxRouting):
     top_k: int = Field(2, ge=2)
     """Most experts of a token, k."""
     policy: Policy = "random"
-    """Which choices after the first are routed: `all`, `none`, those whose gate is above the
+    """Policy for choices after the first: route `all`, `none`, those whose gate is above the
     threshold t (`threshold`), or each with probability min(1, gate / t) (`random`)."""
     threshold: float = Field(0.2, gt=0, le=1)
     """t of the policy: 0.2 in mesh and ST-MoE, 0.5 in GShard's algorithm 1."""
