@@ -2,13 +2,19 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
+
+import mlx.core as mx
+from mlx.utils import tree_map
 
 from ..core.device import matmul_flops
 from ..core.errors import MlxtError, RecipeError
+from ..core.tree import Tree
 from ..decode.generate import sampler
 from ..memory.meter import Meter
 from ..models.model import Decodable, causal_decoder
 from ..runs import checkpoint
+from ..runs.background import Background
 from ..runs.folder import RunFolder
 from ..runs.progress import Progress
 from ..trainer.callbacks import Evaluate, Report, RunWarning, Sample, Save, ShowStatus, Sink
@@ -47,7 +53,9 @@ def callbacks(
             recipe.objective.best,
         )
     )
-    found.append(Save(recipe.checkpoint, _saver(built, folder), window))
+    background = Background()
+    save = _saver(built, folder, background)
+    found.append(Save(recipe.checkpoint, save, window, background))
     if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
         try:
             sample = sampler(_decoder(built), built.tokenizer, recipe.log.sample_prompt)
@@ -81,16 +89,28 @@ def memory_meter(built: Built, planned: Plan) -> Meter:
     return Meter(planned.account.peak, planned.factor, others if whole else 0)
 
 
-def _saver(built: Built, folder: RunFolder | None) -> Callable[[Progress, bool], None]:
+def _saver(
+    built: Built, folder: RunFolder | None, background: Background
+) -> Callable[[Progress, bool], None]:
     """Write checkpoints to `folder`; without one, only send this rank's share to rank 0."""
-    keep, inputs = built.recipe.checkpoint.keep, built.inputs() if folder else {}
+    config, inputs = built.recipe.checkpoint, built.inputs() if folder else {}
 
     def save(progress: Progress, best: bool) -> None:
         trees = built.step.train_state.gather()
         if folder is None:
             return
-        state = progress.to_dict() | inputs
-        checkpoint.save(folder.checkpoints, progress.step, trees, state, best=best)
-        checkpoint.prune(folder.checkpoints, keep)
+        place, state = folder.checkpoints, progress.to_dict() | inputs
+
+        def write(trees: dict[str, Tree]) -> None:
+            checkpoint.save(place, progress.step, trees, state, best=best)
+            checkpoint.prune(place, config.keep)
+
+        if config.in_background:
+            # Arrays of this step in containers of their own, computed before the thread reads them.
+            kept = tree_map(mx.contiguous, trees)
+            mx.eval(kept)
+            background.start(partial(write, kept))
+        else:
+            write(trees)
 
     return save

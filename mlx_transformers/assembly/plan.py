@@ -124,6 +124,7 @@ def job(
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
         teacher_bytes=teacher_bytes(recipe),
         soft_targets=recipe.objective.learns_soft_targets,
+        snapshots=recipe.checkpoint.in_background,
         tensor_parallel=tensor_parallel,
     )
 

@@ -1,6 +1,7 @@
 """A certificate: every promise about a model, measured on it."""
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.device import facts
-from ..core.errors import RunError, unknown
+from ..core.errors import MlxtError, RunError, unknown
 from ..core.paths import expanded
 from ..report.certificates import FILE
 from ..runs.durable import replace_text, writing
@@ -19,7 +20,7 @@ from .derived import DERIVED
 from .exported import EXPORTED
 from .gradients import TRAINING
 from .processes import PROCESSES
-from .row import DoesNotApply, Row, Verdict, excused, judged
+from .row import DoesNotApply, Measured, Row, Verdict, excused, judged
 from .subject import Subject, subject_of_recipe
 
 ROWS: tuple[Row, ...] = (*TRAINING, *DECODING, *PROCESSES, *EXPORTED, *DERIVED)
@@ -84,12 +85,14 @@ def certify(
 
 
 def measured(row: Row, subject: Subject) -> Verdict:
-    """Measure one row."""
+    """Measure one row; a computation that fails breaks it."""
     began = time.perf_counter()
     try:
         found = row.measure(subject)
     except DoesNotApply as reason:
         return excused(row, str(reason), time.perf_counter() - began)
+    except MlxtError as error:
+        found = Measured(math.nan, str(error))
     return judged(row, found, time.perf_counter() - began)
 
 

@@ -7,7 +7,7 @@ import mlx.core as mx
 from ..assembly.build import Built
 from ..assembly.checks import check_model
 from ..core.context import Context
-from ..core.errors import MlxtError
+from ..core.errors import RecipeError
 from ..core.tree import Tree
 from ..objectives.objective import ChunkedKind
 from ..trainer.traced import compiling
@@ -47,17 +47,17 @@ def packed(subject: Subject) -> Measured:
     if "causal_lm" not in subject.plain.model.tasks or set(objective.requires) != {"tokens"}:
         raise DoesNotApply("Its rows are not documents that are packed one behind another.")
     check_rows_independent(subject)
-    try:
-        built = subject.built(sets, *subject.still)
-        check_model(built.recipe)
-    except MlxtError as error:
-        raise DoesNotApply(str(error)) from None
     tokens = subject.batch["tokens"][:1]
     cut = tokens.shape[1] * 2 // 5
     documents = [tokens[:, :cut], tokens[:, cut:]]
     segments = mx.concatenate([mx.full(d.shape, i) for i, d in enumerate(documents)], axis=1)
     with eager():
-        row = gradient(built, [{"tokens": tokens, "segments": segments.astype(mx.int32)}])
+        try:
+            built = subject.built(sets, *subject.still)
+            check_model(built.recipe)
+            row = gradient(built, [{"tokens": tokens, "segments": segments.astype(mx.int32)}])
+        except RecipeError as error:
+            raise DoesNotApply(str(error)) from None
         apart = gradient(built, [{"tokens": document} for document in documents])
     return Measured(tree_difference(row, apart))
 

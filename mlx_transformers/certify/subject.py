@@ -110,7 +110,12 @@ class Subject:
 
 def sizes(recipe: Recipe) -> list[str]:
     """The overrides that bring a recipe to the size and precision of the measurements."""
-    fixed = ["train.accumulate=1", "train.microbatch='given'", "train.recompute='none'"]
+    fixed = [
+        "train.batch_schedule=[]",
+        "train.accumulate=1",
+        "train.microbatch='given'",
+        "train.recompute='none'",
+    ]
     fixed += ["train.dtype='float32'", "train.tensor_parallel=1", "train.shard_optimizer=false"]
     fixed += [f"train.batch_size={ROWS}", f"eval.batch_size={ROWS}"]
     return [*fixed, f"train.seq_len={min(recipe.train.seq_len, LONGEST)}"]

@@ -180,6 +180,8 @@ def _held(job: Job) -> dict[str, float]:
         parts[f"weights in {job.dtype}"] = weights * job.itemsize / FLOAT32_BYTES
     if job.accumulate > 1:
         parts["accumulated gradients"] = trainable
+    if job.snapshots:
+        parts["checkpoint that is written"] = trainable + _nbytes(job.state)
     if job.teacher_bytes:
         parts["teacher"] = job.teacher_bytes
     return parts

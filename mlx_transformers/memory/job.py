@@ -44,6 +44,7 @@ class Job:
         ema: whether the run has an EMA of the weights.
         teacher_bytes: bytes of frozen models beside the trained one; None: they can't be found.
         soft_targets: whether the loss compares the logits of all tokens with a teacher's.
+        snapshots: whether weights and optimizer state are held until a checkpoint is written.
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
     """
 
@@ -61,6 +62,7 @@ class Job:
     cpu: bool = True
     teacher_bytes: float | None = 0.0
     soft_targets: bool = False
+    snapshots: bool = False
     tensor_parallel: int = 1
 
     @property

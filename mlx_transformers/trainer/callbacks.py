@@ -18,6 +18,7 @@ import mlx.core as mx
 from ..core.device import GIB
 from ..core.errors import MlxtError, RunError
 from ..core.loss import VAL_LOSS, Best
+from ..runs.background import Background
 from ..runs.progress import Progress
 from .config import Checkpoints, Eval, Log
 from .evaluate import Evaluator
@@ -217,16 +218,24 @@ class Save:
         config: the recipe's `[checkpoint]`.
         save: `save(progress, best)` writes a checkpoint; `best` marks it as the best so far.
         window: steps and seconds that no report has counted yet.
+        background: the thread in which `save` may write. The last checkpoint is waited for, and the
+            error of an earlier one stops the run.
     """
 
     def __init__(
-        self, config: Checkpoints, save: Callable[[Progress, bool], None], window: Window
+        self,
+        config: Checkpoints,
+        save: Callable[[Progress, bool], None],
+        window: Window,
+        background: Background,
     ) -> None:
         self.every = config.every
         self.save = save
         self.window = window
+        self.background = background
 
     def __call__(self, trainer: Trainer, metrics: Metrics) -> None:
+        self.background.check()
         step, best = trainer.progress.step, trainer.progress.best_step == trainer.progress.step
         if step % self.every and not best and trainer.reason is None:
             return
@@ -244,4 +253,6 @@ class Save:
                 )
             check_weights(trainer.step.train_state, step)
             self.save(progress, best)
+            if trainer.reason is not None:
+                self.background.wait()
         check_outcome(trainer, progress.skipped)

@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from ..optim.clip import ClipNone
 from ..optim.kinds import BELOW_ONE, ClipKind
@@ -242,13 +242,27 @@ class Eval(Config):
     """Evaluations without a new best before the run stops early; none never stops it."""
 
 
-class Checkpoints(Config):
+_ASYNC = Field(
+    False,
+    description="Whether a checkpoint is written in a thread beside the training, which holds the "
+    "saved weights and optimizer state in memory until then.",
+)
+_Async = create_model("_Async", __base__=Config, **{"async": (bool, _ASYNC)})  # type: ignore[call-overload]
+"""A config with the key `async`, which no class body can spell."""
+
+
+class Checkpoints(_Async):
     """Interval and number of checkpoints."""
 
     every: int = Field(ge=1)
     """Steps between checkpoints; one more is saved at the end, and at each new best."""
     keep: int = Field(2, ge=1)
     """Number of newest checkpoints to keep, besides the best by the objective's metric."""
+
+    @property
+    def in_background(self) -> bool:
+        """The key `async`."""
+        return bool(dict(self)["async"])
 
 
 class Log(Config):

@@ -58,17 +58,20 @@ def short(tmp_path):
     return tmp_path
 
 
-def test_a_run_killed_again_and_again_ends_as_one_never_interrupted(short):
+@pytest.mark.parametrize(
+    "sets", [(), pytest.param(("checkpoint.async=true",), marks=pytest.mark.soak)], ids=str
+)
+def test_a_run_killed_again_and_again_ends_as_one_never_interrupted(short, sets):
     whole = tiny.run(short, *SETS, name="whole")
     assert whole.progress.cursor["rows"] == 24 * 8
     rows = (whole.progress.cursor["n_tokens"] - 16) // 16
     assert 2 < 24 * 8 / rows < 9
     for at, call in KILLS:
-        died = tiny.mlxt(short, *tiny.words(short, *SETS, name="a"), at=at, call=call)
+        died = tiny.mlxt(short, *tiny.words(short, *SETS, *sets, name="a"), at=at, call=call)
         assert died.returncode == -9, (at, died.returncode, died.stdout, died.stderr)
     with (short / "runs" / "a" / "log.jsonl").open("a") as log:
         log.write('{"step": 99, "train_lo')  # a kill in the middle of a line
-    ended = tiny.mlxt(short, *tiny.words(short, *SETS, name="a"))
+    ended = tiny.mlxt(short, *tiny.words(short, *SETS, *sets, name="a"))
     assert ended.returncode == 0, ended.stderr
     assert arrays(short, "a", 24) == arrays(short, "whole", 24)
     assert series(short, "a") == series(short, "whole")
