@@ -105,7 +105,17 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.source.gives(recipe.data.batch)
     shards = tensor_parallelism(recipe, ranks)
-    state = TrainState(model, optimizer, recipe.train, ranks, carry, shards, recipe.optim.averages)
+    sparse, train = recipe.sparse, recipe.train
+    state = TrainState(
+        model,
+        optimizer,
+        train,
+        ranks,
+        carry,
+        shards,
+        recipe.optim.averages,
+        sparsity=sparse.build(model, train.seed, train.steps) if sparse else None,
+    )
     step = Step(
         state,
         objective,

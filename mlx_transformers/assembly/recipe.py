@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from ..chat.config import Tools
+from ..compress.dynamic import Sparse
 from ..compress.training import Prune, Quantize
 from ..core.errors import RecipeError
 from ..data.config import Data
@@ -57,6 +58,8 @@ class Recipe(Config):
     """Quantization-aware training of linear layers."""
     prune: Prune | None = None
     """Gradual pruning of linear layers."""
+    sparse: Sparse | None = None
+    """Dynamic sparse training of linear layers."""
     packed: Packed | None = None
     """Weights that are stored in few bits; none in a model that is trained whole."""
     grow: list[Grow] = Field(default_factory=list)
@@ -121,8 +124,40 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _connections_are_whole(self) -> "Recipe":
+        if self.sparse is None:
+            return self
+        train, optim = self.train, self.optim
+        others = {
+            "[adapt]": self.adapt is not None,
+            "[packed]": self.packed is not None,
+            "[prune]": self.prune is not None,
+            "an average of the weights (train.ema, schedule_free)": self.averaged,
+            "train.noise_scale": train.noise_scale,
+            "train.shard_optimizer": train.shard_optimizer,
+            "train.tensor_parallel": train.tensor_parallel > 1,
+            f"optim.kind = '{optim.kind}' as it is set": not optim.pointwise,
+        }
+        if wrong := [name for name, given in others.items() if given]:
+            raise ValueError(
+                "sparse masks single weights and their moments, and doesn't go with "
+                f"{' and '.join(wrong)}: leave one of them out."
+            )
+        if self.sparse.every >= train.steps and self.sparse.method != "static":
+            raise ValueError(
+                f"sparse.every = {self.sparse.every} is as long as the run (train.steps = "
+                f"{train.steps}), so no connection would change: take less, or method = 'static'."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_grow(self) -> "Recipe":
-        tables = {"adapt": self.adapt, "packed": self.packed, "prune": self.prune}
+        tables = {
+            "adapt": self.adapt,
+            "packed": self.packed,
+            "prune": self.prune,
+            "sparse": self.sparse,
+        }
         others = [f"[{name}]" for name, table in tables.items() if table is not None]
         if "starts" in self.data.batch.gives:
             others.append(f"data.batch.kind = '{self.data.batch.kind}'")

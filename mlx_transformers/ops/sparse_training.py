@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import mlx.core as mx
 
 
-def update_fraction(step: mx.array, end: int, alpha: float) -> mx.array:
+def update_fraction(step: mx.array, end: float, alpha: float) -> mx.array:
     """Return the share of connections to replace, `alpha / 2 (1 + cos(pi t / end))`; 0 after."""
     t = mx.minimum(step.astype(mx.float32), float(end))
     return mx.maximum(0.5 * alpha * (1 + mx.cos(math.pi * t / end)), 0.0)

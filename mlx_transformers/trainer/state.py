@@ -1,6 +1,6 @@
 """Everything that training changes, as one value."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -19,6 +19,27 @@ from .carry import RecurrentCarry
 from .config import Train
 
 
+class Sparsity(Protocol):
+    """The active connections of dynamic sparse training."""
+
+    state: dict[str, Any]
+    """The masks."""
+
+    def masked(self, tree: Tree) -> Tree:
+        """Return parameters or gradients, 0 where a connection is not active."""
+        ...
+
+    def due(self, index: int) -> bool:
+        """Return whether connections change before the update of step `index`."""
+        ...
+
+    def rewire(
+        self, params: Tree, grads: Tree, moments: Tree, progress: mx.array, key: mx.array
+    ) -> tuple[Tree, Tree]:
+        """Change the masks; returns weights and the optimizer's state."""
+        ...
+
+
 class TrainState:
     """Model, optimizer, and whatever else changes from step to step.
 
@@ -29,6 +50,7 @@ class TrainState:
         average: the average by which the run is judged: the EMA, the optimizer's own, or None.
         scaler: loss scaler of float16 training, or None.
         carry: recurrent state of stateful batches (truncated BPTT), or None.
+        sparsity: connections of dynamic sparse training, or None.
         clock: `progress`, the fraction of the run's steps that are done.
         ranks: the processes that train together.
         tensor_parallel: tensor parallelism of the model, or None.
@@ -45,6 +67,7 @@ class TrainState:
         carry: bool = False,
         tensor_parallel: TensorParallel | None = None,
         averages: bool = False,
+        sparsity: Sparsity | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -54,6 +77,8 @@ class TrainState:
         self.ema = Ema(model.trainable_parameters(), config.ema) if config.ema else None
         self.average: Average | None = IterateAverage(optimizer, model) if averages else self.ema
         self.carry = RecurrentCarry(model, config.batch_size, ranks) if carry else None
+        self.sparsity = sparsity
+        self._mask()
         self.clock = {"progress": mx.array(0.0)}
         self.version = 0
 
@@ -65,7 +90,8 @@ class TrainState:
     @property
     def captured(self) -> list[Any]:
         """The containers that a compiled step reads and writes."""
-        extras = [x.state for x in (self.scaler, self.ema, self.carry) if x is not None]
+        parts = (self.scaler, self.ema, self.carry, self.sparsity)
+        extras = [x.state for x in parts if x is not None]
         return [self.model.state, self.optimizer.state, [*extras, self.clock]]
 
     def trees(self) -> dict[str, Tree]:
@@ -73,7 +99,7 @@ class TrainState:
         own = {"model": own_weights(self.model), "optimizer": self.optimizer.state}
         if self.average is not None:
             own["ema"] = {"average": self.average.average}
-        extras = {"scaler": self.scaler, "carry": self.carry}
+        extras = {"scaler": self.scaler, "carry": self.carry, "sparsity": self.sparsity}
         return own | {name: x.state for name, x in extras.items() if x is not None}
 
     def evaluated(self) -> Tree:
@@ -116,7 +142,13 @@ class TrainState:
         load_plain(self.model, weights)
         self._restart()
 
+    def _mask(self) -> None:
+        """Set the weights of connections that are not active to 0."""
+        if self.sparsity is not None:
+            self.model.update(self.sparsity.masked(self.model.trainable_parameters()))
+
     def _restart(self) -> None:
+        self._mask()
         if self.ema is not None:
             self.ema.restart(self.model.trainable_parameters())
         self.version += 1

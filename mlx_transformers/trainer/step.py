@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlx.utils import tree_map
 
 from ..core.context import Collected, Context
-from ..core.tree import Tree, select, snapshot
+from ..core.tree import Tree, assign, select, snapshot
 from ..layers.hooks import Hooks
 from ..models.model import Model
 from ..objectives.objective import Objective
@@ -95,6 +95,7 @@ class Step:
         self._more = Traced(self._accumulate, self.state)
         self._apply = Traced(self._update, self.state)
         self._fused = Traced(self._fuse, self.state)
+        self._rewired = Traced(self._rewire, self.state)
         self.refresh_every = refresh_every(self.train_state.optimizer)
         if self.curvature is not None:
             self.curvature.rebuild(self.state)
@@ -102,7 +103,7 @@ class Step:
     @property
     def traces(self) -> int:
         """Number of traces of all compiled functions: one each for every shape of batch."""
-        own = (self._first, self._more, self._apply, self._fused)
+        own = (self._first, self._more, self._apply, self._fused, self._rewired)
         return sum(f.traces for f in own) + (self.curvature.traces if self.curvature else 0)
 
     @property
@@ -114,7 +115,8 @@ class Step:
     @property
     def declared_traces(self) -> int:
         """Number of traces for batches of one shape: fused, or first, (more) and apply."""
-        estimates = 1 if self.curvature else 0
+        # A step that rewires is not fused.
+        estimates = (1 if self.curvature else 0) + (2 if self.train_state.sparsity else 0)
         if self.config.accumulate > 1:
             stages = self.config.batch_schedule
             single = any(self.config.microbatches(stage.until - 1) == 1 for stage in stages)
@@ -136,13 +138,22 @@ class Step:
         keys = keys[ranks.rank :: ranks.world]
         if self.curvature is not None and index % self.curvature.kind.every == 0:
             self.curvature.estimate(microbatches[0], keys[0], mx.random.key(seed))
-        metrics = self._computed(microbatches, keys)
+        sparsity = self.train_state.sparsity
+        rewires = sparsity is not None and sparsity.due(index)
+        metrics = self._computed(microbatches, keys, mx.random.key(seed) if rewires else None)
         if self.refresh_every is not None and index % self.refresh_every == 0:
             refresh(self.train_state.optimizer)
         return metrics
 
-    def _computed(self, microbatches: Sequence[Batch], keys: mx.array) -> dict[str, mx.array]:
-        """Compute and apply the gradients of all microbatches."""
+    def _computed(
+        self, microbatches: Sequence[Batch], keys: mx.array, rewire_key: mx.array | None
+    ) -> dict[str, mx.array]:
+        """Compute and apply the gradients of all microbatches; with a key, rewire before."""
+        if rewire_key is not None:
+            rewired: dict[str, mx.array] = self._rewired(
+                self.gradient(microbatches, keys), rewire_key
+            )
+            return rewired
         if len(microbatches) == 1 and self.train_state.ranks.world == 1:
             fused: dict[str, mx.array] = self._fused(microbatches[0], keys[0])
             return fused
@@ -202,11 +213,26 @@ class Step:
     def _fuse(self, batch: Batch, key: mx.array) -> dict[str, mx.array]:
         return self._update(self._gradients(batch, key))
 
+    def _rewire(self, sums: Tree, key: mx.array) -> dict[str, mx.array]:
+        """Drop and grow connections by the dense gradient if it is finite, and update."""
+        state, sparsity = self.train_state, self.train_state.sparsity
+        assert sparsity is not None
+        params, grads = self.model.trainable_parameters(), sums["grads"]
+        masks, moments = snapshot(sparsity.state), snapshot(state.optimizer.state)
+        finite = mx.isfinite(global_norm(grads))
+        rewired = sparsity.rewire(params, grads, moments, state.clock["progress"], key)
+        self.model.update(select(finite, rewired[0], params))
+        assign(state.optimizer.state, select(finite, rewired[1], moments))
+        sparsity.state.update(select(finite, sparsity.state, masks))
+        return self._update(sums)
+
     def _update(self, sums: Tree) -> dict[str, mx.array]:
         """Divide once by the weight of the whole step, clip, and update if all is finite."""
         state, weight = self.train_state, sums["weight"]
         scale = weight if state.scaler is None else weight * (state.scaler.scale / self.tokens)
         grads = tree_map(lambda g: g / scale, sums["grads"])
+        if state.sparsity is not None:
+            grads = state.sparsity.masked(grads)
         grads, norm = self.clip(grads, self.model.trainable_parameters())
         finite = mx.isfinite(norm)
         held = self.model.trainable_parameters()
@@ -214,6 +240,8 @@ class Step:
         if self.projection is not None:
             updated = self.model.trainable_parameters()
             self.model.update(self.projection(held, updated, state.clock["progress"]))
+        if state.sparsity is not None:
+            self.model.update(state.sparsity.masked(self.model.trainable_parameters()))
         if state.scaler is not None:
             state.scaler.update(finite)
         if state.ema is not None:

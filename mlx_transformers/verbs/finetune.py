@@ -163,7 +163,7 @@ def finetune(
     wanted = load_recipe(recipe, changes)
     if replay is not None:
         changes.append(_mixed_in(wanted, found, replay))
-    if found.pruned and wanted.prune is None:
+    if found.pruned and wanted.prune is None and wanted.sparse is None:
         changes.append("prune.sparsity=0.0")
         say("The source is pruned, and its zeros stay (prune.sparsity = 0).")
     wanted = load_recipe(recipe, changes)
@@ -289,7 +289,7 @@ def open_source(source: str | Path, root: Path = RUNS) -> Source:
         str(saved),
         folder.tokenizer,
         cache(lambda: _of_run(folder, saved)),
-        pruned=recipe.prune is not None,
+        pruned=recipe.prune is not None or recipe.sparse is not None,
         text=TextSource(**data),
     )
 
