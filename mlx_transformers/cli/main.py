@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -60,41 +61,61 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train.train)
-app.command("finetune")(finetune.finetune)
-app.command("generate")(generate.generate)
-app.command("chat")(chat.chat)
-app.command("serve")(serve.serve)
-app.command("embed")(embed.embed)
-app.command("eval")(evaluate.evaluate)
-app.command("think")(think.think)
-app.command("safety")(safety.safety)
-app.command("show")(show.show)
-app.command("fuse")(fusing.fuse)
-app.command("import")(importing.import_model)
-app.command("export")(exporting.export)
-app.command("quantize")(quantize.quantize)
-app.command("prune")(prune.prune)
-app.command("recipes")(recipes.recipes)
-app.command("history")(history.history)
-app.add_typer(runs.app, name="runs")
-app.command("ladder")(ladder.ladder)
-app.command("sweep")(sweep.sweep)
-app.command("scale")(scale.scale)
-app.command("upcycle")(upcycle.upcycle)
-app.command("grow")(grow.grow)
-app.command("plan")(plan.plan)
-app.command("report")(report.report)
-app.command("watch")(watch.watch)
-app.command("look")(look.look)
-app.command("compare")(compare.compare)
-app.command("profile")(profile.profile)
-app.command("verify")(verify.verify)
-app.command("bench")(bench.bench)
-app.add_typer(data.app, name="data")
-app.add_typer(cache.app, name="cache")
-app.command("doctor")(doctor.doctor)
-app.command("schema")(schema.schema)
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Train": {
+        "train": train.train,
+        "finetune": finetune.finetune,
+        "plan": plan.plan,
+        "watch": watch.watch,
+        "report": report.report,
+        "runs": runs.app,
+    },
+    "Use a model": {
+        "generate": generate.generate,
+        "chat": chat.chat,
+        "serve": serve.serve,
+        "embed": embed.embed,
+        "eval": evaluate.evaluate,
+        "think": think.think,
+        "safety": safety.safety,
+        "look": look.look,
+        "verify": verify.verify,
+    },
+    "Make another model of one": {
+        "import": importing.import_model,
+        "export": exporting.export,
+        "fuse": fusing.fuse,
+        "quantize": quantize.quantize,
+        "prune": prune.prune,
+        "grow": grow.grow,
+        "upcycle": upcycle.upcycle,
+    },
+    "Compare ideas": {
+        "recipes": recipes.recipes,
+        "show": show.show,
+        "history": history.history,
+        "ladder": ladder.ladder,
+        "sweep": sweep.sweep,
+        "scale": scale.scale,
+        "compare": compare.compare,
+    },
+    "This machine": {
+        "profile": profile.profile,
+        "bench": bench.bench,
+        "doctor": doctor.doctor,
+        "data": data.app,
+        "cache": cache.app,
+        "schema": schema.schema,
+    },
+}
+"""The verbs, under the headings of `mlxt --help`."""
+
+for panel, verbs in PANELS.items():
+    for name, verb in verbs.items():
+        if isinstance(verb, typer.Typer):
+            app.add_typer(verb, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(verb)
 
 
 def _version(wanted: bool) -> None:
