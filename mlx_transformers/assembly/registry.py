@@ -14,6 +14,7 @@ from ..data.batches.pictures import Pictures
 from ..data.batches.preferences import Preferences
 from ..data.batches.prefix import Prefix
 from ..data.batches.prompts import Prompts
+from ..data.batches.regression import Regression as RegressionRows
 from ..data.batches.sentence_pairs import SentencePairs
 from ..data.batches.span_corruption import SpanCorruption
 from ..data.batches.spans import Spans
@@ -178,6 +179,7 @@ from ..objectives.objective import ObjectiveKind
 from ..objectives.orpo import Orpo
 from ..objectives.policy import Grpo, Ppo, Reinforce, Rloo
 from ..objectives.prefix_lm import PrefixLm
+from ..objectives.regression import Regression
 from ..objectives.reward import Reward
 from ..objectives.rtd import Rtd
 from ..objectives.sentence_order import SentenceOrder
@@ -273,10 +275,22 @@ fill("adapt", Full, Bottleneck, PrefixAdapter, Prompt, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)
 fill("objective", EarlyExit, ClipPairs, Dpo, Orpo, Kto, Reward, of=ObjectiveKind)
 fill("objective", Ppo, Grpo, Rloo, Reinforce, of=ObjectiveKind)
-fill("objective", Classify, ClassifyPictures, Tag, Answer, Contrastive, Distill, of=ObjectiveKind)
+fill(
+    "objective",
+    Regression,
+    Classify,
+    ClassifyPictures,
+    Tag,
+    Answer,
+    Contrastive,
+    Distill,
+    of=ObjectiveKind,
+)
 fill("objective", Distogram, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
-fill("batch", Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs)
+fill(
+    "batch", RegressionRows, Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs
+)
 fill("batch", Alignments)
 fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)

@@ -8,6 +8,7 @@ import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context
+from ..core.errors import RecipeError
 from ..core.footprint import ActivationShape
 from ..core.shapes import BTD, IntBT
 from ..recipe.slot import Slot
@@ -125,6 +126,11 @@ class TokenEmbedding(nn.Module):
         if vectors is None:
             return rows_of(table, tokens)
         rows = rows_of(table, mx.maximum(tokens, 0))
+        if vectors.shape[-1] != rows.shape[-1]:
+            raise RecipeError(
+                f"The model reads vectors of width {rows.shape[-1]}, and gets some of "
+                f"{vectors.shape[-1]}: set model.embed.width to that."
+            )
         return mx.where((tokens < 0)[..., None], vectors.astype(rows.dtype), rows)
 
     def _rescaling(self, tokens: mx.array, ctx: Context) -> mx.array:

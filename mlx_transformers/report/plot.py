@@ -51,20 +51,26 @@ def length_curves(curves: Mapping[str, Mapping[int, float]], path: Path, what: s
 
 
 def accuracy_curves(
-    curves: Mapping[str, Mapping[int, float]], path: Path, across: str, *, logarithmic: bool
+    curves: Mapping[str, Mapping[int, float]],
+    path: Path,
+    across: str,
+    *,
+    logarithmic: bool,
+    up: str = "accuracy",
 ) -> Path:
-    """Plot an accuracy, one line per name.
+    """Plot an accuracy, or another measure, against an amount, one line per name.
 
     Args:
         curves: by name, the accuracy of each amount.
         path: the file to write; its suffix chooses the format.
         across: the amount's name, for the axis.
         logarithmic: whether amounts are powers of two.
+        up: the measure's name.
 
     Raises:
         RunError: matplotlib is not installed.
     """
-    with _named_lines(path, across, "accuracy") as axes:
+    with _named_lines(path, across, up) as axes:
         if logarithmic:
             axes.set_xscale("log", base=2)
         for name, points in curves.items():

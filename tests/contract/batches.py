@@ -13,6 +13,7 @@ TEXT = "".join(
     for n in range(120)
 )
 BASES = str.maketrans("01", "AC")
+SEQ_LEN = 24
 RECORDS = [
     {
         "source": f"{n} green bottles",
@@ -53,6 +54,10 @@ RECORDS = [
         "b": f"bottles: {n}",
         "pixels": " ".join(str((n + 5 * i) % 256) for i in range(24)),
         "image": "drawn.png",
+        "inputs": [[n / 7, float(i)] for i in range(SEQ_LEN)],
+        "outputs": [n / 3 if i % 2 else None for i in range(SEQ_LEN)],
+        "others_in": [[n / 9, float(i)] for i in range(SEQ_LEN)],
+        "others_out": [n / 2 if i % 3 else None for i in range(SEQ_LEN)],
         "alignment": f"{n:04b}"[-4:].translate(BASES) + "\nACCA\nCAAC",
         "aligned": "AACC\n" + f"{n:04b}"[-4:].translate(BASES),
         "far": [[abs(i - j) + n % 3 for j in range(4)] for i in range(4)],
@@ -61,7 +66,6 @@ RECORDS = [
     }
     for n in range(60)
 ]
-SEQ_LEN = 24
 
 ROWS = [
     Row("batch", "rows", {"kind": "rows"}),
@@ -83,6 +87,11 @@ ROWS = [
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
     Row("batch", "image text", {"kind": "image_text", "size": [4, 6], "channels": 1}),
+    Row(
+        "batch",
+        "regression",
+        {"kind": "regression", "vectors_key": "inputs", "values_key": "outputs"},
+    ),
     Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
     Row(
         "batch",
@@ -150,6 +159,7 @@ CHANGES = {
         "channels": 3,
         "shift": 1,
     },
+    "regression": {"vectors_key": "others_in", "values_key": "others_out"},
     "labeled": {
         "text_key": "body",
         "other_key": "title",

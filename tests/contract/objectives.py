@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .suite import VOCAB, Change, Row
+from .suite import DIM, VOCAB, Change, Row
 
 CLM = {"kind": "clm"}
 
@@ -82,6 +82,14 @@ PAIRS = {
 }
 """Prompts with two completions each, for the objectives on preferences."""
 
+VECTORS = {
+    "vectors": np.random.default_rng(4).standard_normal((3, 7, DIM)).astype(np.float32),
+    "values": np.random.default_rng(5).standard_normal((3, 7)).astype(np.float32),
+    "counted": HIDDEN,
+    "weights": COUNTS,
+}
+"""Vectors in the place of embeddings, and numbers to predict."""
+
 UNPAIRED = {
     "tokens": PAIRS["chosen"],
     "counted": PAIRS["chosen_counted"],
@@ -113,6 +121,7 @@ DISTILL = {"kind": "distill", "teacher": "large"}
 PARTS = {
     "multi_token": {"ahead": {"kind": "mtp", "n": 2}},
     "early_exit": {"n_layers": 4},
+    "regression": {"pool": {"kind": "scalar"}},
     "reward": {"pool": {"kind": "scalar"}},
     "ppo": {"pool": {"kind": "scalar"}},
 }
@@ -135,6 +144,7 @@ ROWS = [
     Row("objective", "dpo", {"kind": "dpo", "reference": "before"}),
     Row("objective", "kto", {"kind": "kto", "reference": "before"}),
     Row("objective", "reward", {"kind": "reward"}),
+    Row("objective", "regression", {"kind": "regression"}),
     Row("objective", "dpo as simpo", {"kind": "dpo", "loss": "simpo"}),
     Row("objective", "ppo", {"kind": "ppo"}),
     Row("objective", "grpo", {"kind": "grpo", "beta": 0.1}),
@@ -223,6 +233,7 @@ CHANGES = {
     "distogram": {"masked_weight": 2.0},
     "classify": {"label_smoothing": 0.3},
     "classify_pictures": {"label_smoothing": 0.3},
+    "regression": {},
     "tag": {},
     "answer": {},
     "contrastive": {"temperature": 0.5, "symmetric": True},

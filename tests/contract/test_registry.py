@@ -87,6 +87,8 @@ def facts_of_objective(row: Row, **changes: Any) -> Facts:
         batch = {name: mx.array(array) for name, array in objectives.POLICY.items()}
     if row.kind in ("dpo", "orpo", "reward"):
         batch = {name: mx.array(array) for name, array in objectives.PAIRS.items()}
+    if row.kind == "regression":
+        batch = {name: mx.array(array) for name, array in objectives.VECTORS.items()}
     if row.kind in objectives.BATCHES:
         model = fakes.model_of(row.kind, 13)
         batch = {name: mx.array(array) for name, array in objectives.BATCHES[row.kind].items()}

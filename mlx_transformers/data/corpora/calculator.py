@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .generated import GeneratedCorpus, Settings
 from .records import Row
@@ -36,11 +36,23 @@ class CalculatorSettings(Settings):
     """Settings of `calculator`."""
 
     max_digits: int = Field(4, ge=1, le=9)
-    """Digits of the largest numbers; all lengths up to it are equally frequent."""
+    """Digits of the largest numbers; all lengths are equally frequent."""
+    min_digits: int = Field(1, ge=1, le=9)
+    """Digits of the smallest numbers."""
+    wordings: int = Field(3, ge=1, le=3)
+    """Ways to ask for the same expression; 1 asks "12*34" alone."""
     operators: str = Field("+-*", pattern=r"^[-+*]+$")
     """Operators that questions are drawn from, of `+`, `-` and `*`."""
     tool_share: float = Field(0.75, ge=0, le=1)
     """Share of conversations with a calculator; in the others the assistant answers at once."""
+
+    @model_validator(mode="after")
+    def _digits_are_a_range(self) -> "CalculatorSettings":
+        if self.min_digits > self.max_digits:
+            raise ValueError(
+                f"min_digits = {self.min_digits} is more than max_digits = {self.max_digits}"
+            )
+        return self
 
 
 class CalculatorCalls(GeneratedCorpus):
@@ -62,9 +74,9 @@ class CalculatorCalls(GeneratedCorpus):
 
     def example(self, rng: np.random.Generator) -> Row:
         s = self.settings
-        a, b = (int(rng.integers(10 ** int(rng.integers(1, s.max_digits + 1)))) for _ in range(2))
+        a, b = (_number(rng, s.min_digits, s.max_digits) for _ in range(2))
         operator = s.operators[int(rng.integers(len(s.operators)))]
-        wordings = WORDINGS[operator]
+        wordings = WORDINGS[operator][: s.wordings]
         question = wordings[int(rng.integers(len(wordings)))].format(a=a, b=b)
         answer = str({"+": a + b, "-": a - b, "*": a * b}[operator])
         messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
@@ -85,3 +97,9 @@ class CalculatorCalls(GeneratedCorpus):
             "answer": answer,
             "text": f"{question}\n{answer}",
         }
+
+
+def _number(rng: np.random.Generator, least: int, most: int) -> int:
+    """A number of `least` to `most` digits; of one digit, 0 too."""
+    digits = int(rng.integers(least, most + 1))
+    return int(rng.integers(10 ** (digits - 1) if digits > 1 else 0, 10**digits))

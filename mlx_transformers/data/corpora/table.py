@@ -18,6 +18,7 @@ from .headlines import Headlines
 from .icons import Icons
 from .in_context import InContext
 from .induction import Induction
+from .linear_regression import LinearRegression
 from .listops import ListOps
 from .mqar import Mqar
 from .potts import Potts
@@ -63,6 +64,7 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
     CalculatorCalls,
     Potts,
     InContext,
+    LinearRegression,
 )
 """Synthetic tasks, which take `data.settings`."""
 
