@@ -186,7 +186,8 @@ class Block(Config):
         """Forward operations of matrix products per token beyond two for each weight."""
         parts = [*self.sublayers, *([self.branch] if self.branch else [])]
         share = 1.0 if self.route is None else self.route.tokens(length) / length
-        return share * sum(part.flops(dim, round(share * length)) for part in parts)
+        own = 0.0 if self.position is None else self.position.flops(dim, length)
+        return own + share * sum(part.flops(dim, round(share * length)) for part in parts)
 
 
 class BlockModule(nn.Module):

@@ -38,7 +38,7 @@ class Sparse(Protocol):
 
 @runtime_checkable
 class Multiplying(Protocol):
-    """A module beside blocks that multiplies activations together."""
+    """A module beside blocks that multiplies activations together, such as a tower's positions."""
 
     def flops(self, length: int) -> float:
         """Operations of matrix products per token of a row of `length` tokens, beyond two for each

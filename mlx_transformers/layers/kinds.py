@@ -229,7 +229,8 @@ class NormKind(LayerKind):
 
 
 class PositionKind(Kind):
-    """Slot `position`. Mixers count the memory of a bias that it adds to their scores.
+    """Slot `position`. Mixers count the memory of the scores that a bias is added to, and positions
+    that of their own arrays.
 
     Attributes:
         adds_to_scores: whether it adds a bias to the attention scores.
@@ -240,6 +241,15 @@ class PositionKind(Kind):
     @abstractmethod
     def build(self, dim: int, max_seq_len: int) -> Position:
         """The module, for embeddings of width `dim` and at most `max_seq_len` positions."""
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per token that the forward of each layer saves for arrays of its distances."""
+        return 0.0
+
+    def flops(self, dim: int, length: int) -> float:
+        """Forward operations of its matrix products per token and layer of a causal row of `length`
+        tokens, beyond two for each weight of its own."""
+        return 0.0
 
 
 class HeadKind(LayerKind):

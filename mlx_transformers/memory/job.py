@@ -7,6 +7,7 @@ from typing import Any
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..data.kinds import Columns
 from ..layers.block import Block
+from ..layers.kinds import PositionKind
 from ..models.model import ModelKind, SavesBytes, TowerSpec
 
 
@@ -18,6 +19,7 @@ class Part:
     dim: int
     at: ActivationShape
     reversible: bool = False
+    position: PositionKind | None = None
 
     @property
     def input_bytes(self) -> float:
@@ -27,7 +29,8 @@ class Part:
     @property
     def saved_bytes(self) -> float:
         """Bytes that its forward saves for its backward."""
-        return self.config.saved_bytes(self.dim, self.at) * self.at.tokens
+        places = 0.0 if self.position is None else self.position.saved_bytes(self.dim, self.at)
+        return (self.config.saved_bytes(self.dim, self.at) + places) * self.at.tokens
 
 
 @dataclass(frozen=True)
@@ -125,4 +128,4 @@ class Job:
             n = self.tensor_parallel
             layer = layer.part(tower.dim, n) if n > 1 else layer
         biased = position is not None and position.adds_to_scores
-        return Part(layer, tower.dim, replace(at, biased=biased), tower.reversible)
+        return Part(layer, tower.dim, replace(at, biased=biased), tower.reversible, position)

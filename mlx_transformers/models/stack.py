@@ -337,10 +337,16 @@ class TowerModule(nn.Module):
         self, config: Tower, vocab_size: int, dim: int, max_seq_len: int, table: bool = True
     ) -> None:
         super().__init__()
+        self.config, self.position_dim = config, config.embed.position_width(dim)
         self.embed = config.embed.build(vocab_size, dim, table)
-        self.position = config.position.build(config.embed.position_width(dim), max_seq_len)
+        self.position = config.position.build(self.position_dim, max_seq_len)
         self.stack = Stack(config, dim, max_seq_len)
         self.norm = config.norm.build(config.width(dim))
+
+    def flops(self, length: int) -> float:
+        """Operations of the position's products per token, in the blocks that share it."""
+        sharing = sum(block.position is None for block in self.config.layers())
+        return sharing * self.config.position.flops(self.position_dim, length)
 
     def embed_tokens(
         self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None

@@ -97,7 +97,9 @@ def saved(costed: Costed, x: mx.array) -> tuple[int, int]:
 def test_saved_bytes_are_those_that_the_backward_needs(row: Row) -> None:
     costed = Costed(row)
     sizes = (D, D) if row.slot == "cell" else (D,)
-    declared = B * T * costed.kind.saved_bytes(*sizes, costed.shape())
+    position: PositionKind = parse("position", row.position)
+    declared = costed.kind.saved_bytes(*sizes, costed.shape())
+    declared = B * T * (declared + position.saved_bytes(D, costed.shape()))
     without, with_output = saved(costed, mx.random.normal((B, T, D), key=mx.random.key(2)))
     assert declared >= LEAST * without - 64  # bytes of scalars
     assert declared <= MOST * with_output
@@ -139,7 +141,7 @@ def product_operations(
 
 
 BESIDE = ("shaw", "transformer_xl", "disentangled")
-"""Positions that multiply queries by tables of their own, which mixers don't count."""
+"""Positions that multiply queries by tables of their own, and count that themselves."""
 
 
 def counted() -> list[Any]:
@@ -198,6 +200,33 @@ def test_flops_of_an_alignment_are_its_products_for_each_query(
     weights += it.place.weight.size if "place" in it else 0
     products = product_operations(read, queries, monkeypatch) / (B * T)
     assert kind.flops(D, T) == pytest.approx(products - 2 * weights, rel=0.05)
+
+
+@pytest.mark.skipif(not on_cpu(), reason="counted in the CPU's forms")
+@pytest.mark.parametrize("kind", BESIDE)
+def test_flops_of_a_position_are_its_products_in_a_layer(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = (row for row in ROWS if row.slot == "mixer" and row.name == kind)
+    position: PositionKind = parse("position", row.position)
+    costed = Costed(row)
+    x = mx.random.normal((B, T, D), key=mx.random.key(2))
+    found, half = (product_operations(costed, x[:n], monkeypatch) / (B * T) for n in (B, B // 2))
+    weights = sum(
+        each.array.size
+        for part in (costed.it, costed.position)
+        for each in parameters_of(part)
+        if each.role == "matrix"
+    )
+    # projections of distances and of a table's rows are the same for all rows of the batch
+    beyond = 2 * (found - half) - 2 * weights
+    # all pairs and all distances are multiplied, and those that a causal row sees are declared
+    unseen = 2 * D * (T - 1)
+    if kind != "disentangled":
+        unseen += 2 * D * (2 * T - 1 - (T + 1) / 2)
+    declared = costed.kind.flops(D, T) + position.flops(D, T)
+    # a bias by distance is one more feature of the scores' product
+    assert declared == pytest.approx(beyond - unseen, abs=2 * 4 * T)
 
 
 def mean_share(row: Row) -> float:

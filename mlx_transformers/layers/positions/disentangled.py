@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ...core.context import Context
+from ...core.footprint import ActivationShape
 from ...core.shapes import BTD
 from ...recipe.slot import Slot
 from ..kinds import NormKind, PositionKind
@@ -45,6 +46,15 @@ class Disentangled(PositionKind):
                 "have rows of their own. Make it larger, or unset it."
             )
         return self
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """The normalised table."""
+        rows = 0 if self.norm is None else 2 * self.span
+        return rows * (self.width or dim) * at.itemsize / at.tokens
+
+    def flops(self, dim: int, length: int) -> float:
+        """Queries and keys with every row of the table: `2 · D · 2R` each."""
+        return 8.0 * dim * self.span
 
     def build(self, dim: int, max_seq_len: int) -> "DisentangledPosition":
         return DisentangledPosition(self, dim, max_seq_len)

@@ -5,6 +5,7 @@ import mlx.nn as nn
 
 from ...core.context import Context, Positions
 from ...core.errors import RecipeError
+from ...core.footprint import ActivationShape
 
 
 class Position(Positions, nn.Module):
@@ -51,6 +52,11 @@ class Position(Positions, nn.Module):
 
     def admit(self, length: int) -> None:
         """Raise RunError if there are fewer than `length` positions."""
+
+
+def per_token(numbers: float, at: ActivationShape) -> float:
+    """Bytes per token of an array that has `numbers` for each distance of a row."""
+    return (2 * at.length - 1) * numbers * at.itemsize / at.tokens
 
 
 def check_heads(q: mx.array, n_heads: int, head_dim: int) -> None:

@@ -7,11 +7,12 @@ import mlx.nn as nn
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.footprint import ActivationShape
 from ...core.score_bias import DistanceBias
 from ...ops.lookup import lookup, read_pairs
 from ..kinds import PositionKind
 from ..linear import matrix
-from .position import Position, check_heads
+from .position import Position, check_heads, per_token
 
 
 class Shaw(PositionKind):
@@ -34,6 +35,18 @@ class Shaw(PositionKind):
     shared: bool = True
     """Whether all heads read one table; otherwise each has its own."""
 
+    def width(self, dim: int) -> int:
+        """Width K of a head of queries."""
+        return self.head_dim or dim // self.n_heads
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """The keys of all distances."""
+        return per_token((1 if self.shared else self.n_heads) * self.width(dim), at)
+
+    def flops(self, dim: int, length: int) -> float:
+        """Queries with the key of each distance that they see: `2 · H · K` each."""
+        return self.n_heads * self.width(dim) * (length + 1.0)
+
     def build(self, dim: int, max_seq_len: int) -> "ShawPosition":
         return ShawPosition(self, dim)
 
@@ -44,7 +57,7 @@ class ShawPosition(Position):
     def __init__(self, config: Shaw, dim: int) -> None:
         super().__init__()
         self.span = config.span
-        self.n_heads, self.head_dim = config.n_heads, config.head_dim or dim // config.n_heads
+        self.n_heads, self.head_dim = config.n_heads, config.width(dim)
         self.tables = 1 if config.shared else config.n_heads
         self.table = nn.Embedding(self.tables * (2 * config.span + 1), self.head_dim)
 

@@ -9,11 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from ...core.context import Context
+from ...core.footprint import ActivationShape
 from ...core.score_bias import DistanceBias
 from ...ops.lookup import read_pairs
 from ..kinds import PositionKind
 from ..parameter import Role
-from .position import Position, check_heads
+from .position import Position, check_heads, per_token
 
 
 class TransformerXL(PositionKind):
@@ -34,6 +35,20 @@ class TransformerXL(PositionKind):
     theta: float = Field(10000.0, gt=1)
     """Base of the wavelengths, which run from 2π to theta · 2π."""
 
+    def width(self, dim: int) -> int:
+        """Width K of a head of queries."""
+        return self.head_dim or dim // self.n_heads
+
+    def saved_bytes(self, dim: int, at: ActivationShape) -> float:
+        """The sinusoids of all distances, and their projections."""
+        return per_token(dim + self.n_heads * self.width(dim), at)
+
+    def flops(self, dim: int, length: int) -> float:
+        """Queries with the projection of each distance that they see, `2 · H · K` each, and u with
+        the keys. W projects distances, which are the same for all rows, instead of tokens."""
+        width = self.n_heads * self.width(dim)
+        return width * (length + 1.0) + 2.0 * width - 2.0 * dim * width
+
     def build(self, dim: int, max_seq_len: int) -> "TransformerXLPosition":
         return TransformerXLPosition(self, dim)
 
@@ -46,7 +61,7 @@ class TransformerXLPosition(Position):
     def __init__(self, config: TransformerXL, dim: int) -> None:
         super().__init__()
         self.dim, self.theta, self.n_heads = dim, config.theta, config.n_heads
-        self.head_dim = config.head_dim or dim // config.n_heads
+        self.head_dim = config.width(dim)
         width = config.n_heads * self.head_dim
         self.r = nn.Linear(dim, width, bias=False)
         self.u, self.v = mx.zeros((width,)), mx.zeros((width,))
