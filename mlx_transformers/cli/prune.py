@@ -47,6 +47,15 @@ Layers = Annotated[
         show_default="all",
     ),
 ]
+Rewind = Annotated[
+    int | None,
+    typer.Option(
+        help="Give the weights that remain the values of the source's checkpoint of this step, to "
+        "train from there (lottery ticket).",
+        metavar="STEP",
+        show_default=False,
+    ),
+]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Write the run even if it is far from its source.")
 ]
@@ -62,6 +71,7 @@ def prune(
     hidden: Hidden = None,
     layers: Layers = None,
     calibrate: Calibrate = None,
+    rewind: Rewind = None,
     anyway: Anyway = False,
     runs: Runs = Path("runs"),
 ) -> None:
@@ -72,6 +82,6 @@ def prune(
     """
     from ..verbs.prune import Settings, prune
 
-    settings = Settings(method, sparsity, n_of_m, heads, hidden, layers, calibrate, anyway)
+    settings = Settings(method, sparsity, n_of_m, heads, hidden, layers, calibrate, rewind, anyway)
     folder, _ = prune(source, settings, name=name, root=runs)
     print(f"{folder.path}: written. Train it on: mlxt finetune {folder.path}")

@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.published import typed_model
+from ..assembly.saved import load
 from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.structured import (
     block_influence,
@@ -27,8 +29,10 @@ from ..compress.unstructured import (
     zeros,
 )
 from ..core.errors import RecipeError, RunError, unknown
+from ..layers.linear import matrix
 from ..layers.packed import packed_layers
 from ..models.model import Model, layers_of
+from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, check_new
 from .derived_run import Origin, Say, model_table, origin_of, write_run
 from .gate import gate
@@ -49,6 +53,8 @@ class Settings:
         hidden: hidden features that stay in each ffn; None: all.
         layers: layers that stay, a count, or the numbers of those that go, as "3,5"; None: all.
         calibrate: a corpus or file that is read; None: the run's data.
+        rewind: the step of the source's checkpoint whose values the remaining weights get; None:
+            they keep their own.
         anyway: write a result that is far from its source.
     """
 
@@ -59,6 +65,7 @@ class Settings:
     hidden: int | None = None
     layers: str | None = None
     calibrate: str | None = None
+    rewind: int | None = None
     anyway: bool = False
 
     def check(self) -> NofM | None:
@@ -82,6 +89,12 @@ class Settings:
             )
         if self.sparsity is not None and self.n_of_m is not None:
             raise RunError("--sparsity and --n-of-m both choose the weights that go: give one.")
+        smaller = any(each is not None for each in (self.heads, self.hidden, self.layers))
+        if self.rewind is not None and smaller:
+            raise RunError(
+                "--rewind goes with --sparsity or --n-of-m: earlier checkpoints have all heads, "
+                "hidden features and layers."
+            )
         return None if self.n_of_m is None else _n_of_m(self.n_of_m)
 
 
@@ -96,7 +109,9 @@ def prune(
     """Write a run with fewer weights than its source.
 
     Single weights become 0 and stay so in later training (`[prune]`); heads, hidden features and
-    layers leave a smaller model.
+    layers leave a smaller model. With `rewind` the weights that remain go back to an earlier
+    checkpoint (the lottery ticket of Frankle and Carbin 2018, rewound as in Frankle et al. 2019),
+    for training from there; the comparison is that of the model before it.
 
     Args:
         source: a run or one of its checkpoints, a published folder, or a GGUF file.
@@ -115,6 +130,7 @@ def prune(
     n_of_m = settings.check()
     check_new(name, root)
     with origin_of(source, root) as origin:
+        early = None if settings.rewind is None else earlier(origin, settings.rewind)
         before, model = origin.model(), origin.model()
         if next(packed_layers(model), None) is not None:
             raise RunError(f"{source} is quantized: prune the model that it was made of.")
@@ -128,11 +144,45 @@ def prune(
             say(f"Zeros in linear layers: {zeros(plain_layers(model)):.1%}")
             changes["prune"] = {"sparsity": 0.0}
         found = gate(before, model, text.held_out, LOSSY, "Prune less", anyway=settings.anyway)
-        about = {"pruned": {"method": settings.method, **asdict(found)}}
+        about = {"pruned": {"method": settings.method, "rewind": settings.rewind, **asdict(found)}}
+        if early is not None:
+            _rewind(model, early)
         stem = f"{Path(origin.where).resolve().name}-pruned"
         folder = write_run(origin, name, stem, changes, model.parameters(), about, root)
     say(found.line())
     return folder, found
+
+
+def earlier(origin: Origin, step: int) -> Model:
+    """The model of an earlier checkpoint of a run.
+
+    Raises:
+        RunError: there is none of that step, or its model has other sizes.
+    """
+    places = {step_of(path): path for path in origin.folder.checkpoints.glob("step-*")}
+    if step not in places:
+        there = ", ".join(map(str, sorted(places)))
+        raise RunError(
+            f"--rewind {step}: {origin.where} has no checkpoint of step {step}; there are {there}. "
+            "checkpoint.every and checkpoint.keep say which ones training keeps."
+        )
+    found = load(places[step])[0]
+    if shapes(found) != shapes(origin.model()):
+        raise RunError(f"--rewind {step}: the model had other sizes then.")
+    return found
+
+
+def shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by path."""
+    return {name: array.shape for name, array in tree_flatten(model.parameters())}
+
+
+def _rewind(model: Model, early: Model) -> None:
+    """Give a pruned model the parameters of an earlier one, but for its zeros."""
+    kept = {path: matrix(layer) != 0 for path, layer in plain_layers(model).items()}
+    model.update(early.parameters())
+    for path, layer in plain_layers(model).items():
+        layer["weight"] = mx.where(kept[path], matrix(layer), 0)
 
 
 def _sparse(model: Model, settings: Settings, n_of_m: NofM | None, text: Sample) -> None:

@@ -91,6 +91,27 @@ def test_structured_pruning_leaves_a_smaller_model(source: str, mlxt: Mlxt) -> N
     assert "at least 1" in done.err
 
 
+def test_what_pruning_leaves_is_rewound(source: str, home: Path, mlxt: Mlxt) -> None:
+    assert mlxt("train", "tiny.toml", "--name", "long", "--set", "checkpoint.every=1").code == 0
+    how = ("--sparsity", "0.5", "--anyway", "--rewind")
+    done = mlxt("prune", "long", "--name", "ticket", *how, "2")
+    assert done.code == 0, done.err
+    early, late, found = (
+        plain_layers(load(name)[0])
+        for name in (str(home / "runs/long/checkpoints/step-000002"), "long", "ticket")
+    )
+    for path in found:
+        ticket, first, last = (np.array(matrix(each[path])) for each in (found, early, late))
+        kept = ticket != 0
+        assert np.array_equal(ticket[kept], first[kept])
+        assert not np.array_equal(ticket[kept], last[kept])
+        assert np.abs(last[kept]).min() >= np.abs(last[~kept]).max(), "the mask is the last one's"
+    done = mlxt("prune", source, *how, "77")
+    assert "no checkpoint of step 77; there are" in done.err
+    done = mlxt("prune", source, "--hidden", "16", "--rewind", "1")
+    assert "--rewind goes with" in done.err
+
+
 def test_training_rounds_and_prunes(source: str, mlxt: Mlxt) -> None:
     sets = ("--set", "quantize.bits=4", "--set", "quantize.group_size=32")
     more = ("--set", "prune.sparsity=0.5", "--set", "prune.end=0.5")
