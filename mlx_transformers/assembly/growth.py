@@ -23,7 +23,7 @@ CARRIED = {
 
 class Grow(Config):
     """A stage of a run whose model grows, with its optimizer state (Gong et al. 2019; Chen et al.
-    2016). `[model]` is the model at step 0; `mlxt grow` makes the same of a finished run."""
+    2016). `[model]` is the model at step 0; the verb `grow` makes the same of a finished run."""
 
     at: int = Field(ge=1)
     """The step before which the model grows."""

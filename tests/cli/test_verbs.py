@@ -68,7 +68,7 @@ def test_every_verb_has_help(mlxt: Mlxt, verb: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["trian"], "Did you mean 'train'?"),
+        (["trian"], "Did you mean 'train'"),
         (["data", "lst"], "Did you mean 'list'?"),
         (["train", "tiny", "--stpes", "3"], "--steps"),
         (["train"], "Missing argument"),
