@@ -69,6 +69,7 @@ def test_it_answers_this_machine_alone(make_run: MakeRun, tmp_path: Path) -> Non
             with pytest.raises(urllib.error.HTTPError) as refused:
                 get(address + place, **headers)
             assert refused.value.code == status
+            refused.value.close()
         port = int(address.rpartition(":")[2])
         with pytest.raises(RunError, match="another --port"):
             open_server(["a"], tmp_path / "runs", port)
