@@ -8,8 +8,10 @@ import numpy as np
 from .predictions import best, log_probs
 from .reading import Reading
 
-STEPS = 24
-"""Points on the straight line from the baseline to the text's vectors."""
+STEPS, FEWEST = 24, 6
+"""Points on the straight line from the baseline to the text's vectors, and the fewest of them."""
+TOKENS = 3072
+"""Tokens of all points together, beyond which there are fewer points."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def attribute(reading: Reading, logits: mx.array) -> Attribution:
 
     x = reading.embedded(reading.context()).astype(mx.float32)
     gradient = mx.grad(score)(x)
-    middles = (mx.arange(STEPS) + 0.5) / STEPS
+    steps = max(FEWEST, min(STEPS, TOKENS // x.shape[1]))
+    middles = (mx.arange(steps) + 0.5) / steps
     base = mx.broadcast_to(x.mean(axis=1, keepdims=True), x.shape)
     path = mx.grad(score)(base + (x - base) * middles[:, None, None])
     return Attribution(

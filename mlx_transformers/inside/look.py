@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..core.errors import RunError
+from ..core.errors import MlxtError, RunError
 from ..data.batches.pairs import Pairs
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.model import Aligning, Model
@@ -117,11 +117,13 @@ def look_into(reading: Reading) -> Look:
     mx.eval(logits, [t.arrays for t in trace.layers])
     predictions = predict(reading, logits)
     found = places(model)
-    if trace.layers and len(trace.layers) != len(found):
+    if len(trace.layers) > len(found):
         raise RunError(
-            f"{len(trace.layers)} layers ran of the {len(found)} that the model has, so they can't "
-            "be told apart. Look at a model whose depth runs each layer once."
+            f"{len(trace.layers)} layers ran, and the model has {len(found)}, so they can't be "
+            "told apart. Look at a model whose depth runs each layer once."
         )
+    # A tower that this text doesn't need, such as that of pictures, runs before the others.
+    found = found[len(found) - len(trace.layers) :]
     depends = influences(reading, [_matrix(t) is None for t in trace.layers])
     layers = [
         _layer(reading, place, seen, depends[i], logits)
@@ -191,5 +193,8 @@ def _alignment(reading: Reading) -> np.ndarray | None:
     model = reading.model
     if not isinstance(model, Aligning) or not reading.source:
         return None
-    weights = model.alignment(reading.arrays["source"], reading.arrays["tokens"])
+    try:
+        weights = model.alignment(reading.arrays["source"], reading.arrays["tokens"])
+    except MlxtError:  # a translator without attention
+        return None
     return _row(reading.in_order(weights))

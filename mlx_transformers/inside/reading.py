@@ -13,6 +13,7 @@ from ..data.tokenizers.controls import Controlled, frame, with_controls
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, best_targets
 from ..decode.generate import prompt_tokens
+from ..models.encoder_decoder import EncoderDecoderModel
 from ..models.model import Aligning, Decodable, Model
 
 MOST_TOKENS = 1024
@@ -75,23 +76,14 @@ class Reading:
         return self.model.embedded(arrays, ctx)
 
     def logits(self, x: mx.array, ctx: Context) -> mx.array:
-        """Logits `[rows, T, V]` in float32 for the input `x` of the first layer.
-
-        Raises:
-            RunError: the model has no head over the vocabulary.
-        """
+        """Logits `[rows, T, V]` in float32 for the input `x` of the first layer."""
         return self.unembedded(self.model.hidden(x, ctx)[:, -len(self.tokens) :])
 
     def unembedded(self, h: mx.array) -> mx.array:
         """Logits in float32 of vectors that meet the unembedding; tokens that the tokenizer
         lacks are left out."""
         head = self.model.unembedding()
-        if head is None:
-            raise RunError(
-                "This run's model has no head over the vocabulary, so it predicts no token to "
-                "look at. Look at a language model, an encoder with an lm head, or an "
-                "encoder-decoder."
-            )
+        assert head is not None, "read has seen to the head"
         return head.logits_upcast(h)[..., : self.vocab_size]
 
     def run(self, observer: Observer | None = None, rows: int = 1) -> mx.array:
@@ -117,8 +109,18 @@ def read(
         target: of an encoder-decoder; None: the one that it finds most probable, word by word.
 
     Raises:
-        RunError: the text is empty or too long.
+        RunError: the text is empty or too long, or the model has no head over the vocabulary.
     """
+    if model.unembedding() is None:
+        raise RunError(
+            "This run's model has no head over the vocabulary, so it predicts no token to look at. "
+            "Look at a language model, a masked one, or an encoder-decoder."
+        )
+    if isinstance(model, EncoderDecoderModel) and model.source_name != "source":
+        raise RunError(
+            f"This run's encoder reads {model.source_name}, not text, so there is no source to "
+            "look at."
+        )
     if "seq2seq" in model.tasks and isinstance(model, Aligning):
         reading = _pair(model, tokenizer, text, pairs or Pairs(), target)
     elif "encode" in model.tasks:

@@ -6,8 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from contract.blocks import BLOCK
+from contract.depths import UNIVERSAL
 from contract.mixers import HEADS, MAMBA
-from contract.models import BERT, LLAMA, MIXTRAL, REFORMER, T5
+from contract.models import BERT, LLAMA, MIXTRAL, REFORMER, SPEECH, T5, VIT
 from contract.recurrent import BAHDANAU
 from contract.suite import VOCAB, parse, randomize
 
@@ -130,6 +131,19 @@ def test_experts_of_a_mixture_show_their_tokens() -> None:
     assert ((layer.experts > 0).sum(axis=-1) == 2).all()
 
 
+def test_a_routed_block_and_halting_tokens_show_themselves() -> None:
+    routed = look(built(LLAMA, block=BLOCK | {"route": {"capacity": 0.5}}), WORDS, TEXT)
+    for layer in routed.layers:
+        assert layer.routed is not None
+        skipped = ~layer.routed
+        assert layer.weights is not None
+        assert not layer.weights[:, :, skipped].any()  # nobody reads a token that was left out
+    halting = look(built(LLAMA, depth=UNIVERSAL), WORDS, TEXT)
+    assert halting.steps is not None
+    assert halting.steps.min() >= 1
+    assert halting.steps.max() <= 2
+
+
 def test_an_encoder_predicts_its_own_tokens_and_reads_both_ways() -> None:
     seen = look(built(BERT), WORDS, TEXT)
     assert seen.predicts == "own"
@@ -160,7 +174,11 @@ def test_a_recurrent_translator_shows_its_alignment() -> None:
 
 def test_what_cannot_be_looked_into_says_so() -> None:
     with pytest.raises(RunError, match="reversible"):
-        look(randomize(parse("model", REFORMER).build(VOCAB), 0), WORDS, "a b", target="c")
+        look(built(REFORMER), WORDS, "a b", target="c")
+    with pytest.raises(RunError, match="no head over the vocabulary"):
+        look(built(VIT), WORDS, "a b")
+    with pytest.raises(RunError, match="reads frames"):
+        look(built(SPEECH), WORDS, "a b")
     with pytest.raises(RunError, match="64 tokens"):
         look(built(LLAMA), WORDS, "a " * 64)
 

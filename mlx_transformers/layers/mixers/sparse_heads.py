@@ -81,7 +81,8 @@ class SparseHeadsMixer(HeadsMixer):
             every = {name: self._for_heads(arrays[name]) for name in "kv"}
             return self._mix(inner, arrays | every).astype(arrays["q"].dtype)
 
-        ctx.collected.show_weights("attention", lambda v: run(arrays | {"v": v}), arrays["v"])
+        if not any(name != "v" and name.endswith("v") for name in arrays):  # values of summaries
+            ctx.collected.show_weights("attention", lambda v: run(arrays | {"v": v}), arrays["v"])
         places = [position] if isinstance(position, nn.Module) else []
         out: mx.array = recompute(places, run)(arrays, *keys)
         return out
