@@ -61,6 +61,16 @@ Target = Annotated[
         show_default="the one that it writes itself",
     ),
 ]
+Image = Annotated[
+    Path | None,
+    typer.Option(
+        parser=user_path,
+        help="A picture for a model that sees; its patches stand where the prompt has an image "
+        "token, or before it.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 
 
 def look(
@@ -70,6 +80,7 @@ def look(
     edit: Edit = None,
     against: Against = None,
     target: Target = None,
+    image: Image = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Show what a model does inside while it reads a text, as one offline HTML page.
@@ -80,7 +91,6 @@ def look(
     from ..verbs.look import look_page
 
     command = shlex.join(["mlxt", *sys.argv[1:]])
-    page, data = look_page(
-        run, prompt, out, edit=edit, target=target, against=against, root=runs, command=command
-    )
+    more = {"edit": edit, "target": target, "against": against}
+    page, data = look_page(run, prompt, out, image=image, root=runs, command=command, **more)
     print(f"Written: {page}, and the data: {data}")

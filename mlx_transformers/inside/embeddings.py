@@ -55,7 +55,7 @@ def embeddings(reading: Reading) -> Embeddings | None:
     # by which tokens are predicted.
     table = head.weight[: reading.vocab_size].astype(mx.float32)
     unit = table / mx.maximum(mx.linalg.norm(table, axis=-1, keepdims=True), 1e-9)
-    own = list(dict.fromkeys(reading.tokens))
+    own = [token for token in dict.fromkeys(reading.tokens) if token < reading.vocab_size]
     cosines = unit[mx.array(own)] @ unit.T
     best = np.array(mx.argsort(-cosines, axis=-1)[:, : NEIGHBOURS + 1])
     rows = [

@@ -10,6 +10,7 @@ seen.predictions.probability      # [T]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -94,6 +95,7 @@ def look(
     *,
     pairs: Pairs | None = None,
     target: str | None = None,
+    image: Path | None = None,
 ) -> Look:
     """Look into a model while it reads a text.
 
@@ -102,12 +104,13 @@ def look(
         text: a prompt, an encoder's text, or the source of an encoder-decoder.
         pairs: how an encoder-decoder's source and target are framed; None: as usual.
         target: of an encoder-decoder; None: the one that it writes itself, greedily.
+        image: a picture file, for a model that sees.
 
     Raises:
         RunError: the text is empty or too long, the model is reversible, or it has no head over the
             vocabulary.
     """
-    return look_into(read(model, tokenizer, text, pairs=pairs, target=target))
+    return look_into(read(model, tokenizer, text, pairs=pairs, target=target, image=image))
 
 
 def look_into(reading: Reading) -> Look:
@@ -130,7 +133,7 @@ def look_into(reading: Reading) -> Look:
         for i, (place, seen) in enumerate(zip(found, trace.layers, strict=False))
     ]
     return Look(
-        tokens=[reading.text(token) for token in reading.tokens],
+        tokens=reading.texts(),
         source=[reading.text(token) for token in reading.source],
         predicts="next" if reading.ahead else "own",
         predictions=predictions,

@@ -16,7 +16,8 @@ class Predictions:
     """Probabilities of the tokens of a text.
 
     A language model predicts token t at position t - 1, so its first token has no prediction
-    (NaN, rank -1), and the last position predicts a token that isn't there yet.
+    (NaN, rank -1), and the last position predicts a token that isn't there yet. Tokens that the
+    tokenizer lacks have none either.
 
     Attributes:
         probability: of each token, `[T]`.
@@ -62,18 +63,19 @@ def predict(reading: Reading, logits: mx.array) -> Predictions:
     """Read the predictions of a pass with `logits [T, V]`."""
     logps = log_probs(logits)
     skip = 1 if reading.ahead else 0
-    tokens = mx.array(reading.tokens[skip:])
-    at = logps[: len(reading.tokens) - skip]
-    own = mx.take_along_axis(at, tokens[:, None], axis=-1)
-    rank = (at > own).sum(axis=-1)
+    tokens = np.array(reading.tokens[skip:])
+    known = tokens < reading.vocab_size  # tokens of a picture's patches may be beyond it
+    at = logps[: len(tokens)]
+    own = mx.take_along_axis(at, mx.array(np.where(known, tokens, 0))[:, None], axis=-1)
+    rank = np.where(known, np.array((at > own).sum(axis=-1)), -1)
     first = mx.argsort(-logps, axis=-1)[:, :ALTERNATIVES]
     top = mx.exp(mx.take_along_axis(logps, first, axis=-1))
-    nats = np.concatenate([np.full(skip, np.nan), np.array(own[:, 0])])
+    nats = np.concatenate([np.full(skip, np.nan), np.where(known, np.array(own[:, 0]), np.nan)])
     ids: list[list[int]] = first.tolist()  # type: ignore[assignment]
     return Predictions(
         probability=np.exp(nats),
         surprise=-nats / np.log(2),
-        rank=np.concatenate([np.full(skip, -1), np.array(rank)]),
+        rank=np.concatenate([np.full(skip, -1), rank]),
         top=[[reading.text(token) for token in row] for row in ids],
         top_probability=np.array(top),
     )

@@ -3,18 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
+from pathlib import Path
 
 import mlx.core as mx
 
 from ..core.context import Collected, Context, Observer
 from ..core.errors import RunError
 from ..data.batches.pairs import Pairs
+from ..data.pictures.preprocess import Preprocess
+from ..data.pictures.read import Channels, read_picture
 from ..data.tokenizers.controls import Controlled, frame, with_controls
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, best_targets
 from ..decode.generate import prompt_tokens
+from ..layers.patches import PatchEmbedding
 from ..models.encoder_decoder import EncoderDecoderModel
 from ..models.model import Aligning, Decodable, Model
+from ..models.vlm import VlmModel
 
 MOST_TOKENS = 1024
 """The longest text of a page: a head's matrix has as many rows and columns."""
@@ -56,6 +62,16 @@ class Reading:
     def text(self, token: int) -> str:
         """A token as text, a control token as its name in brackets."""
         return surface(self.tokenizer, token)
+
+    def texts(self) -> list[str]:
+        """The tokens of the row as text; a patch of a picture is its number."""
+        sees = isinstance(self.model, VlmModel) and "pixels" in self.arrays
+        image = self.model.image_token if sees else None
+        numbers = count(1)
+        return [
+            f"[patch {next(numbers)}]" if token == image else self.text(token)
+            for token in self.tokens
+        ]
 
     @property
     def vocab_size(self) -> int:
@@ -99,6 +115,7 @@ def read(
     *,
     pairs: Pairs | None = None,
     target: str | None = None,
+    image: Path | None = None,
 ) -> Reading:
     """Make the row of a text.
 
@@ -107,15 +124,21 @@ def read(
         text: a prompt, an encoder's text, or the source of an encoder-decoder.
         pairs: how an encoder-decoder's source and target are framed; None: as usual.
         target: of an encoder-decoder; None: the one that it finds most probable, word by word.
+        image: a picture file for a model that sees; its patches stand where the text has an image
+            token, or before it.
 
     Raises:
-        RunError: the text is empty or too long, or the model has no head over the vocabulary.
+        RunError: the text is empty or too long, the model has no head over the vocabulary, or an
+            image is given to a model that reads none.
+        DataError: the image can't be read.
     """
     if model.unembedding() is None:
         raise RunError(
             "This run's model has no head over the vocabulary, so it predicts no token to look at. "
             "Look at a language model, a masked one, or an encoder-decoder."
         )
+    if image is not None and not isinstance(model, VlmModel):
+        raise RunError("This run's model reads no picture. Leave --image out.")
     if isinstance(model, EncoderDecoderModel) and model.source_name != "source":
         raise RunError(
             f"This run's encoder reads {model.source_name}, not text, so there is no source to "
@@ -133,7 +156,10 @@ def read(
     else:
         size = min(model.vocab_size, tokenizer.vocab_size)
         tokens = prompt_tokens(tokenizer, text, size, special_tokens=True)
-        reading = Reading(model, tokenizer, {"tokens": mx.array([tokens])}, [], True)
+        arrays = {"tokens": mx.array([tokens])}
+        if isinstance(model, VlmModel) and image is not None:
+            arrays = _with_picture(model, tokens, image)
+        reading = Reading(model, tokenizer, arrays, [], True)
     longest = max(len(reading.tokens), len(reading.source))
     if longest > (limit := min(model.max_seq_len, MOST_TOKENS)):
         raise RunError(
@@ -141,6 +167,23 @@ def read(
             f"model's max_seq_len, or {MOST_TOKENS:,}). Shorten it."
         )
     return reading
+
+
+def _with_picture(model: VlmModel, tokens: list[int], image: Path) -> dict[str, mx.array]:
+    """The arrays of a row whose image tokens are as many as the picture has patches."""
+    embed = model.vision.embed
+    channels: Channels = 1 if isinstance(embed, PatchEmbedding) and embed.channels == 1 else 3
+    found = Preprocess(size=model.vision.image_size).resized(read_picture(image, channels))
+    pixels = mx.array(found.astype("float32"))[None]
+    patches = [model.image_token] * model.see(pixels, 1, Context()).shape[1]
+    if model.image_token not in tokens:
+        tokens = [*patches, *tokens]
+    elif tokens.count(model.image_token) == 1:
+        at = tokens.index(model.image_token)
+        tokens = [*tokens[:at], *patches, *tokens[at + 1 :]]
+    row = mx.array([tokens])
+    model.admit(row, pixels)
+    return {"tokens": row, "pixels": pixels}
 
 
 def _pair(

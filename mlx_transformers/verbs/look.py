@@ -21,6 +21,7 @@ def look_page(
     *,
     edit: str | None = None,
     target: str | None = None,
+    image: Path | None = None,
     against: str | None = None,
     root: Path = RUNS,
     command: str = "",
@@ -33,6 +34,7 @@ def look_page(
         out: the HTML file; the data goes beside it, as `.json`.
         edit: another text, to be shown beside it.
         target: the target of an encoder-decoder; None: the one that it writes.
+        image: a picture file, for a model that sees.
         against: another run, to be shown beside it on the same text.
         root: the folder of runs.
         command: the command line, for the page.
@@ -48,17 +50,18 @@ def look_page(
     if edit == text:
         raise RunError("--edit is the same text as --prompt. Change a token of it.")
     check_places(out)
-    name, reading = _open(run, root, text, target)
+    name, reading = _open(run, root, text, target, image)
     looks = [(name, look_into(reading))]
     if edit is None and against is None:
         return write(Pictures(text, command, looks), out)
     if against is not None:
-        other, beside = _open(against, root, text, target)
+        other, beside = _open(against, root, text, target, image)
     else:
         assert edit is not None
         other = "the edited text"
         pairs = _pairs(run, root)
-        beside = read(reading.model, reading.tokenizer, edit, pairs=pairs, target=target)
+        both = (reading.model, reading.tokenizer)
+        beside = read(*both, edit, pairs=pairs, target=target, image=image)
         looks = [("the text", looks[0][1])]
     looks.append((other if other != name else f"{other} (again)", look_into(beside)))
     comparison = compare(looks[0][1], looks[1][1])
@@ -71,13 +74,15 @@ def look_page(
         return write(Pictures(text, command, looks, comparison, None, str(error)), out)
 
 
-def _open(run: str | Path | None, root: Path, text: str, target: str | None) -> tuple[str, Reading]:
+def _open(
+    run: str | Path | None, root: Path, text: str, target: str | None, image: Path | None
+) -> tuple[str, Reading]:
     """The name of a run and its checkpoint, and its reading of a text."""
     folder, checkpoint = find_checkpoint(run, root)
     model, tokenizer = load(checkpoint)
     pairs = _pairs(run, root)
     return f"{folder.name} ({checkpoint.name})", read(
-        model, tokenizer, text, pairs=pairs, target=target
+        model, tokenizer, text, pairs=pairs, target=target, image=image
     )
 
 

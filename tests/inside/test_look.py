@@ -1,5 +1,6 @@
 """Looking into models: each picture against what it claims to show."""
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -8,12 +9,13 @@ import pytest
 from contract.blocks import BLOCK
 from contract.depths import UNIVERSAL
 from contract.mixers import HEADS, MAMBA
-from contract.models import BERT, LLAMA, MIXTRAL, REFORMER, SPEECH, T5, VIT
+from contract.models import BERT, LLAMA, MIXTRAL, REFORMER, SPEECH, T5, VIT, VLM
 from contract.recurrent import BAHDANAU
 from contract.suite import VOCAB, parse, randomize
 
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.data.pictures.read import write_picture
 from mlx_transformers.data.tokenizers.words import WordTokenizer
 from mlx_transformers.inside.compare import compare
 from mlx_transformers.inside.heads import induction
@@ -170,6 +172,20 @@ def test_a_recurrent_translator_shows_its_alignment() -> None:
     assert seen.alignment is not None
     assert not seen.layers
     assert seen.alignment.shape == (len(seen.tokens), len(seen.source))
+
+
+def test_a_model_that_sees_reads_a_picture_before_its_text(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    write_picture(file, np.arange(27, dtype=np.uint8).reshape(3, 3, 3) * 9)
+    model = built(VLM)
+    seen = look(model, WORDS, "a b", image=file)
+    n = len(seen.tokens) - 2
+    assert seen.tokens[:n] == [f"[patch {i}]" for i in range(1, n + 1)]
+    weights = seen.layers[0].weights
+    assert weights is not None
+    assert weights.shape[1:] == (n + 2, n + 2)
+    with pytest.raises(RunError, match="reads no picture"):
+        look(built(LLAMA), WORDS, "a b", image=file)
 
 
 def test_what_cannot_be_looked_into_says_so() -> None:
