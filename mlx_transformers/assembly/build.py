@@ -24,6 +24,7 @@ from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
 from .model import build_model
+from .picture_checks import check_pictures
 from .plan import resolve_auto
 from .recipe import Recipe
 from .saved import load
@@ -97,6 +98,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
     check_model(recipe)
     data = data or prepare(recipe.data)
     check_classes(recipe, data)
+    check_pictures(recipe, data.tokenizer)
     model = build_model(recipe, data.tokenizer)
     recipe = resolve_auto(recipe, model, ranks.processes)
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)

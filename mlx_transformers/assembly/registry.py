@@ -2,6 +2,7 @@
 
 from ..data.batches.alignments import Alignments
 from ..data.batches.answers import Answers
+from ..data.batches.captions import Captions
 from ..data.batches.chat import Chat
 from ..data.batches.completions import Completions
 from ..data.batches.denoise import Denoise
@@ -292,7 +293,7 @@ fill(
     "batch", RegressionRows, Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs
 )
 fill("batch", Alignments)
-fill("batch", Completions, Chat, Preferences, Unpaired, Prompts)
+fill("batch", Completions, Captions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)
 fill("reward", ModelReward, ClassifierReward, PrincipleReward, of=RewardKind)

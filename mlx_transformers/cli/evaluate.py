@@ -242,7 +242,8 @@ def _task(
 ) -> None:
     """Metrics of a task, each with its interval."""
     from ..decode.beam import Beams
-    from ..verbs.tasks import GREEDY, Writing, measure
+    from ..verbs.answers import GREEDY, Writing
+    from ..verbs.tasks import measure
 
     writing = None
     if beams is not None or lengths is not None:

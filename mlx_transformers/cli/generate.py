@@ -15,6 +15,7 @@ from ..core.errors import RunError, reason
 from ..core.terminal import is_terminal
 from .drafting import drafted
 from .failures import INTERRUPTED
+from .generate_image import default_prompt, with_image
 from .generate_options import (
     AlignmentFile,
     AsJson,
@@ -25,6 +26,7 @@ from .generate_options import (
     DraftTokens,
     ExitMeasure,
     ExitThreshold,
+    ImageFile,
     KvBits,
     KvGroup,
     LengthPenalty,
@@ -52,6 +54,7 @@ from .options import Sets
 def generate(
     prompt: PromptTexts = None,
     prompts: PromptFile = None,
+    image: ImageFile = None,
     samples: Samples = 1,
     run: Run = None,
     max_tokens: MaxTokens = 256,
@@ -85,35 +88,42 @@ def generate(
     The text of a single prompt is printed as it is written, and its figures to standard error;
     several are printed at the end. Ctrl-C ends a text early. With --tools the model answers.
     """
-    from ..assembly.saved import load
     from ..decode.sample import Sampling
 
     how = _beams(1 if beams is None else beams, length_penalty)
     sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
-    texts = _prompts(prompt or [], prompts)
+    texts = _prompts(prompt or default_prompt(image, prompts), prompts)
     if tools or set:
-        odd = special_tokens or not bos or any((beams, draft, alignment, exits, packing))
+        odd = special_tokens or not bos or any((beams, draft, alignment, exits, packing, image))
         answered = (max_tokens, sampling, seed, tuple(stop or ()))
         generate_with_tools(run, texts, answered, samples, checked(tools, set, odd), as_json)
         return
     _check_picture(alignment, len(texts))
-    with _waiting("Loading the run ..."):
-        loaded = load(run)
+    loaded = _loaded(run)
+    drafting = (draft, draft_tokens, draft_layers)
+    shown, seen = with_image(loaded, texts, image, (samples > 1, as_json, beams, *drafting, exits))
     reading = {"bos": bos, "special_tokens": special_tokens}
     if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
         _check_search(sampling, seed, stop, samples, exits, draft, packing)
         _search(run, texts, alignment, as_json, reading, how, loaded, max_tokens)
         return
     drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    drawing |= {"packing": packing}
-    drafting = (draft, draft_tokens, draft_layers)
-    _continue(loaded, texts, reading | drawing, exits, drafting, samples, batch_size, as_json)
+    drawing |= {"packing": packing} | seen
+    _continue(loaded, shown, reading | drawing, exits, drafting, samples, batch_size, as_json)
+
+
+def _loaded(run: str | None) -> tuple[Any, Any]:
+    """The model and the tokenizer of a run."""
+    from ..assembly.saved import load
+
+    with _waiting("Loading the run ..."):
+        return load(run)
 
 
 def _continue(
     loaded: tuple[Any, Any],
-    texts: list[str],
+    texts: list[Any],
     options: dict[str, Any],
     exits: Any,
     drafting: tuple[str | None, int | None, int | None],
@@ -173,7 +183,7 @@ def _packing(bits: int | None, group_size: int | None) -> Any:
     return None
 
 
-def _stream(model: Any, tokenizer: Any, text: str, options: dict[str, Any]) -> None:
+def _stream(model: Any, tokenizer: Any, text: str | list[int], options: dict[str, Any]) -> None:
     """Print one text as it is written, then its figures."""
     from ..decode.generate import stream
 

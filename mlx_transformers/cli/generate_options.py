@@ -27,6 +27,17 @@ PromptFile = Annotated[
         show_default=False,
     ),
 ]
+ImageFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--image",
+        parser=user_path,
+        help="A picture for a model that sees; the prompt has <image> where it stands, and is that "
+        "alone if none is given.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 Samples = Annotated[
     int, typer.Option(help="Texts to draw for each prompt.", metavar="N", min=1, max=100_000)
 ]

@@ -19,6 +19,7 @@ MEASURED = (
     "translation",
     "summarization",
     "retrieval",
+    "captions",
 )
 """Tasks of `mlxt eval --task`, which verbs/tasks.py measures; named here for the command line,
 which starts without MLX."""

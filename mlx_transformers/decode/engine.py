@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from ..core.errors import RunError
 from ..layers.kinds import State
-from ..models.model import Decodable
+from ..models.model import Arrays, Decodable
 from .packed_cache import CachePacking, packed_caches
 from .sample import NONE, Sampling, sample
 
@@ -91,6 +91,7 @@ class Engine:
         prompts: Sequence[Sequence[int]],
         seeds: Sequence[int] | None = None,
         vectors: Sequence[mx.array] | None = None,
+        given: Arrays | None = None,
     ) -> None:
         """Begin a batch: prepare an empty decode state for these prompts.
 
@@ -99,6 +100,7 @@ class Engine:
             seeds: the seed of each row; by default the row's number.
             vectors: for each row `[P, W]`, vectors that stand before its tokens in place of
                 embeddings of the table, whose width is W (soft prompts); P may be 0.
+            given: arrays that the rows read beside their tokens, such as `pixels`.
 
         Raises:
             RunError: there is no prompt, or one of them has no token.
@@ -107,11 +109,11 @@ class Engine:
             raise RunError("Every prompt needs at least one token to continue from.")
         seeds = range(len(prompts)) if seeds is None else seeds
         self._prompts = [[int(token) for token in prompt] for prompt in prompts]
-        self._vectors = None
+        self._vectors, self._given = None, dict(given or {})
         soft_prompt = self.model.soft_prompt()
         if soft_prompt is not None:
-            given = vectors or [soft_prompt[:0]] * len(prompts)
-            vectors = [mx.concatenate([soft_prompt, own]) for own in given]
+            behind = vectors or [soft_prompt[:0]] * len(prompts)
+            vectors = [mx.concatenate([soft_prompt, own]) for own in behind]
         if vectors is not None:
             own = zip(vectors, self._prompts, strict=True)
             self._prompts = [[VECTOR] * len(v) + prompt for v, prompt in own]
@@ -164,8 +166,9 @@ class Engine:
         pad = mx.array(self._pads, dtype=mx.int32) if any(self._pads) else None
         if pad is not None:
             options["pad"] = pad
-        if self._vectors is not None:
-            options["given"] = {"vectors": self._vectors}
+        read = self._given if self._vectors is None else {"vectors": self._vectors, **self._given}
+        if read:
+            options["given"] = read
         if self._reread_at is not None:
             options["total_length"] = mx.array(length) if pad is None else length - pad
         state = self.model.init_state(len(self._pads), self._slots, dtype(self.model), **options)

@@ -16,7 +16,7 @@ import mlx.core as mx
 from ..core.device import GIB
 from ..core.errors import RunError
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..models.model import Decodable
+from ..models.model import Arrays, Decodable
 from .cache_size import state_bytes
 from .drafts import Draft
 from .engine import Engine
@@ -76,6 +76,7 @@ def stream(
     draft: Draft | None = None,
     draft_tokens: int = LENGTH,
     packing: CachePacking | None = None,
+    given: Arrays | None = None,
 ) -> "Stream":
     """Generate the text that follows `prompt`, piece by piece; its figures are in `.stats`.
 
@@ -84,7 +85,8 @@ def stream(
     empty prompt is replaced by the begin-of-document token. For `bos` and `special_tokens` see
     `prompt_tokens`. With `exits` a token leaves the model at the first confident layer.
     With a `draft`, `draft_tokens` are proposed at once, and the text has the same distribution
-    (decode/speculative.py). With a `packing` the KV cache has few bits.
+    (decode/speculative.py). With a `packing` the KV cache has few bits. The text also reads the
+    arrays `given`, such as `pixels` of a picture whose patches have their tokens in the prompt.
 
     Raises:
         RunError: the prompt has no token, or one that the model lacks, or it leaves no room in
@@ -93,6 +95,7 @@ def stream(
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
     common = (max_tokens, sampling, seed, encode)
     request = _Request(model, tokenizer, [prompt], 1, *common, exits, packing)
+    request.given = given
     if draft is not None:
         request.engine = SpeculativeEngine(
             model,
@@ -287,6 +290,7 @@ class _Request:
     Attributes:
         rows: the prompt's tokens for each text to generate.
         engine: continues them.
+        given: arrays that the texts read beside the tokens; None: none.
         limit_reason: why a text ends that no token and no stop string ends.
     """
 
@@ -321,12 +325,17 @@ class _Request:
         else:
             self.engine = ExitEngine(model, exits, sampling=sampling, vocab_size=vocab_size)
         self.limit_reason: EndReason = "length"
+        self.given: Arrays | None = None
         self._max_tokens, self._seed = max_tokens, seed
 
     def begin(self, chosen: Sequence[int]) -> Iterator[list[int]]:
         """The next tokens of the chosen rows, step by step."""
         prompts = [self.rows[i] for i in chosen]
-        self.engine.start(prompts, [self._seed + i for i in chosen])
+        seeds = [self._seed + i for i in chosen]
+        if isinstance(self.engine, Engine):
+            self.engine.start(prompts, seeds, given=self.given)
+        else:
+            self.engine.start(prompts, seeds)
         room = self.engine.model.max_seq_len - max(map(len, prompts))
         self.limit_reason = "length" if self._max_tokens <= room else "context"
         return self.engine.tokens(min(self._max_tokens, room))

@@ -85,6 +85,8 @@ class VlmModel(Decodable):
 
     def __init__(self, config: Vlm, vocab_size: int) -> None:
         super().__init__()
+        self.image_size = config.vision.image_size
+        self.channels = config.vision.patches.channels
         self.image_token, self.drop_class = config.image_token, config.drop_class
         self.feature_layers = tuple(config.feature_layers)
         self.vision = VisionModel(config.vision)
@@ -122,6 +124,10 @@ class VlmModel(Decodable):
         if "project_out" in self:
             y = self.project_out(self.activation(y))
         return y.reshape(rows, -1, y.shape[-1])
+
+    def see_count(self, pixels: mx.array) -> int:
+        """The image tokens of a row that shows the pictures `[n, height, width, channels]`."""
+        return self.see(pixels, 1, Context()).shape[1]
 
     def admit(self, tokens: mx.array, pixels: mx.array | None) -> None:
         """Refuse rows of `tokens [B, T]` whose image tokens are not those of their pictures.

@@ -4,9 +4,8 @@ A task names the objective and the batches of its runs, predicts every held-out 
 model, and scores the predictions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,62 +22,19 @@ from ..data.example_rows import ExampleRows
 from ..data.prepare import Progress as Preparing
 from ..data.stream import EvalStream
 from ..decode.beam import Beams, best_targets
-from ..models.clip import ClipModel
 from ..models.model import Decodable
 from ..objectives.classify import correct
-from ..objectives.clip import vectors
 from ..objectives.mlm import bidirectional, gather_masked
-from ..ops.contrastive import unit
 from ..runs.folder import RUNS
 from ..score.classes import classification, shares
 from ..score.contacts import corrected_information, precision
 from ..score.interval import Score, mean
-from ..score.retrieval import retrieval
 from ..score.spans import TAG, best_span, names
 from ..score.spans import answers as spans
 from ..score.texts import leads, summarization, translation
+from .answers import Answers, Group, Writing, counted
 from .evaluate import open_run
-
-GREEDY = Beams(1, alpha=0.0)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Examples whose sources have `first` to `last` words; None as `last` has no upper limit."""
-
-    first: int
-    last: int | None
-    examples: int
-    scores: list[Score]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Number of examples, their scores, and the scores of each group of source lengths."""
-
-    examples: int
-    scores: list[Score]
-    groups: list[Group] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Writing:
-    """Settings of a task that generates text.
-
-    Attributes:
-        beams: settings of beam search.
-        lengths: words of the source at which a new group begins, ascending; empty for no groups.
-    """
-
-    beams: Beams = GREEDY
-    lengths: Sequence[int] = ()
-
-    def __post_init__(self) -> None:
-        if any(a >= b for a, b in pairwise((0, *self.lengths))):
-            raise RunError(
-                f"Groups of lengths begin at {', '.join(map(str, self.lengths))} words: give "
-                "whole numbers from 1 on, each larger than the one before."
-            )
+from .picture_tasks import describe, retrieve
 
 
 @dataclass(frozen=True)
@@ -237,24 +193,6 @@ def _between(built: Built, tokens: np.ndarray, first: int, last: int) -> str:
     return built.tokenizer.decode(tokens[first : last + 1].tolist()) if last else ""
 
 
-def retrieve(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """Measure the recall of texts by their pictures, and of pictures by their texts, among all
-    held-out pairs. Equal texts are equally right."""
-    model = built.model
-    assert isinstance(model, ClipModel), "the objective trains models of two towers alone"
-    pictures, texts, rows_of = [], [], []
-    for batch, rows in counted(stream):
-        of_pictures, of_texts = vectors(model, batch, Context())
-        pictures.append(np.array(unit(of_pictures))[:rows])
-        texts.append(np.array(unit(of_texts))[:rows])
-        rows_of += [row.tobytes() for row in np.array(batch["tokens"])[:rows]]
-    cosines = np.concatenate(pictures) @ np.concatenate(texts).T
-    _, number = np.unique(rows_of, return_inverse=True)
-    right = number[:, None] == number[None, :]
-    scores = [*retrieval("text", cosines, right), *retrieval("image", cosines.T, right)]
-    return Answers(len(right), scores)
-
-
 def contacts(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """Measure the precision of the N/5 likeliest contacts of N residues, beside the same by mutual
     information; no letter is masked."""
@@ -359,15 +297,6 @@ def examples(stream: EvalStream) -> list[tuple[np.ndarray, ...]]:
     return [stream.rows.examples.at(int(i))[0] for i in stream.numbers]
 
 
-def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each batch as MLX arrays with its number of real (non-filler) rows."""
-    left = len(stream.numbers)
-    for batch in stream:
-        rows = min(left, stream.batch_size)
-        left -= rows
-        yield {name: mx.array(array) for name, array in batch.items()}, rows
-
-
 TASKS = {
     "classification": Task("classify", "labeled", classify),
     "masked": Task("mlm", "mlm", fill),
@@ -376,6 +305,7 @@ TASKS = {
     "contacts": Task("distogram", "alignments", contacts),
     "translation": Task("seq2seq", "pairs", translate, writes=True),
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
+    "captions": Task("clm", "captions", describe),
     "retrieval": Task("clip", "image_text", retrieve),
 }
 """Every task by name."""

@@ -62,6 +62,7 @@ RECORDS = [
         "aligned": "AACC\n" + f"{n:04b}"[-4:].translate(BASES),
         "far": [[abs(i - j) + n % 3 for j in range(4)] for i in range(4)],
         "near": [[abs(i - j) * (n % 2) for j in range(4)] for i in range(4)],
+        "asked": f"<image> {n}",
         "negative": " ".join(str(255 - (n + 5 * i) % 256) for i in range(24)),
     }
     for n in range(60)
@@ -92,6 +93,7 @@ ROWS = [
         "regression",
         {"kind": "regression", "vectors_key": "inputs", "values_key": "outputs"},
     ),
+    Row("batch", "captions", {"kind": "captions", "size": [4, 6], "channels": 1, "patches": 2}),
     Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
     Row(
         "batch",
@@ -151,6 +153,16 @@ CHANGES = {
         "width": Change(12, row="shifted pictures"),
         "shift": Change(2, row="shifted pictures"),
         "channels": Change(3, row="shifted pictures"),
+    },
+    "captions": {
+        "image_key": "negative",
+        "prompt_key": "asked",
+        "prompt": "see <image>:",
+        "text_key": "body",
+        "size": [6, 4],
+        "channels": 3,
+        "patches": 3,
+        "shift": 1,
     },
     "image_text": {
         "image_key": "negative",

@@ -16,6 +16,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "sep": ("[SEP]", "<sep>", "</s>"),
     "mask": ("[MASK]", "<mask>"),
     "pad": ("[PAD]", "<pad>"),
+    "image": ("<image>", "<|image|>"),
     **{f"sentinel_{n}": (f"<extra_id_{n}>",) for n in range(100)},
 }
 """Every role of a control token, and the names that published vocabularies give it."""
@@ -50,7 +51,7 @@ class Controlled(Tokenizer):
         self.inner, self.roles = inner, roles
         self.kind, self.payload, self.package = inner.kind, inner.payload, inner.package  # type: ignore[misc]
         self.bos_id, self.eos_id = inner.bos_id, inner.eos_id
-        self.companions, self.prefix, self.ends = inner.companions, inner.prefix, inner.ends
+        self.companions, self.prefix = inner.companions, inner.prefix
         controls: dict[str, int] = {}
         self.vocab_size = inner.vocab_size
         for role in roles:
@@ -59,6 +60,7 @@ class Controlled(Tokenizer):
                 own, self.vocab_size = self.vocab_size, self.vocab_size + 1
             controls[role] = own
         self.controls = controls
+        self.ends = (*inner.ends, *(token for role, token in controls.items() if role == "end"))
 
     @property
     def text_vocab_size(self) -> int:

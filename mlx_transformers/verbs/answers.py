@@ -1,0 +1,63 @@
+"""Scores of a task, the settings of those that write text, and the examples that they run over."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import mlx.core as mx
+
+from ..core.errors import RunError
+from ..data.stream import EvalStream
+from ..decode.beam import Beams
+from ..score.interval import Score
+
+GREEDY = Beams(1, alpha=0.0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Examples whose sources have `first` to `last` words; None as `last` has no upper limit."""
+
+    first: int
+    last: int | None
+    examples: int
+    scores: list[Score]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Number of examples, their scores, and the scores of each group of source lengths."""
+
+    examples: int
+    scores: list[Score]
+    groups: list[Group] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Settings of a task that generates text.
+
+    Attributes:
+        beams: settings of beam search.
+        lengths: words of the source at which a new group begins, ascending; empty for no groups.
+    """
+
+    beams: Beams = GREEDY
+    lengths: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if any(a >= b for a, b in pairwise((0, *self.lengths))):
+            raise RunError(
+                f"Groups of lengths begin at {', '.join(map(str, self.lengths))} words: give "
+                "whole numbers from 1 on, each larger than the one before."
+            )
+
+
+def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield each batch as MLX arrays with its number of real (non-filler) rows."""
+    left = len(stream.numbers)
+    for batch in stream:
+        rows = min(left, stream.batch_size)
+        left -= rows
+        yield {name: mx.array(array) for name, array in batch.items()}, rows

@@ -1,0 +1,51 @@
+"""Tasks of pictures and texts: finding one by the other, and describing what is seen."""
+
+import numpy as np
+
+from ..assembly.build import Built
+from ..core.context import Context
+from ..data.stream import EvalStream
+from ..models.clip import ClipModel
+from ..models.vlm import VlmModel
+from ..objectives.clip import vectors
+from ..ops.contrastive import unit
+from ..score.retrieval import retrieval
+from ..score.spans import answers as spans
+from .answers import Answers, Writing, counted
+from .captioning import greedy, written
+
+
+def retrieve(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Measure the recall of texts by their pictures, and of pictures by their texts, among all
+    held-out pairs. Equal texts are equally right."""
+    model = built.model
+    assert isinstance(model, ClipModel), "the objective trains models of two towers alone"
+    pictures, texts, rows_of = [], [], []
+    for batch, rows in counted(stream):
+        of_pictures, of_texts = vectors(model, batch, Context())
+        pictures.append(np.array(unit(of_pictures))[:rows])
+        texts.append(np.array(unit(of_texts))[:rows])
+        rows_of += [row.tobytes() for row in np.array(batch["tokens"])[:rows]]
+    cosines = np.concatenate(pictures) @ np.concatenate(texts).T
+    _, number = np.unique(rows_of, return_inverse=True)
+    right = number[:, None] == number[None, :]
+    scores = [*retrieval("text", cosines, right), *retrieval("image", cosines.T, right)]
+    return Answers(len(right), scores)
+
+
+def describe(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Measure exact match and F1 of the words of generated texts about pictures."""
+    model, tokenizer = built.model, built.tokenizer
+    assert isinstance(model, VlmModel), "pictures with prompts are for models that see"
+    engine, are, said = greedy(model, tokenizer), [], []
+    for batch, rows in counted(stream):
+        tokens, weights = np.array(batch["tokens"]), np.array(batch["weights"])
+        starts = weights.argmax(axis=1) + 1
+        prompts = [row[:start].tolist() for row, start in zip(tokens, starts, strict=True)]
+        limit = int(weights.sum(axis=1).max())
+        texts = written(engine, batch["pixels"], prompts, tokenizer.control("end"), limit)
+        said += [tokenizer.decode(text) for text in texts[:rows]]
+        ends = starts + weights.sum(axis=1).astype(int) - 1  # without the end token
+        told = zip(tokens, starts, ends, strict=True)
+        are += [tokenizer.decode(row[start:end].tolist()) for row, start, end in told][:rows]
+    return Answers(len(are), spans(are, said))
