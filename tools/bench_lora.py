@@ -15,15 +15,12 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
-from bench_step import WARMUP, Clocks, clocks, rows, settings, speed
+from bench_sides import mlx_lm_model, rows, run_mlx_lm, run_ours, settings, speed
 
 SIZES = {
     "tiny": {"dim": 64, "layers": 2, "heads": 4, "kv_heads": 2, "hidden_dim": 176, "vocab": 512},
@@ -125,8 +122,6 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.layers.adapters.adapter import adapt
-    from mlx_transformers.runs.progress import Progress
-    from mlx_transformers.trainer.loop import Trainer
     from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
 
@@ -140,93 +135,21 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     step = Step(TrainState(model, optimizer, recipe.train), recipe.objective.build(), recipe.train)
     batches = np.array(rows(args), np.int32).reshape(-1, args.batch, args.length + 1)
 
-    class Feed:
-        cursor: dict = {}  # noqa: RUF012
-        tokens_per_s = 0.0
-        shapes = 1
-        source = iter(batches)
-
-        def __next__(self) -> dict:
-            return {"tokens": next(self.source)}
-
-    marks: list[Clocks] = []
-    last: dict = {}
-
-    def clock(trainer: Trainer, metrics: dict) -> None:
-        if trainer.progress.step in (WARMUP, recipe.train.steps):
-            mx.eval(metrics, step.state)
-            marks.append(clocks())
-        if trainer.progress.step == WARMUP:
-            mx.reset_peak_memory()
-        last.update(metrics)
-
-    Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
-    return _figures(args, marks, mx.get_peak_memory(), last["loss"].item())
+    marks, found = run_ours(step, batches, recipe.train)
+    return speed(args.steps * args.batch * args.length, *marks) | found
 
 
 def mlx_lm(args: argparse.Namespace) -> dict[str, float]:
     """mlx-lm's trainer on its own LoRA."""
     import mlx.core as mx
-    import mlx.optimizers as optim
-    from mlx_lm.models.llama import Model, ModelArgs
-    from mlx_lm.tuner.callbacks import TrainingCallback
-    from mlx_lm.tuner.trainer import TrainingArgs, train
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
     mx.random.seed(0)
-    model = Model(
-        ModelArgs(
-            model_type="llama",
-            hidden_size=args.dim,
-            num_hidden_layers=args.layers,
-            intermediate_size=args.hidden_dim,
-            num_attention_heads=args.heads,
-            num_key_value_heads=args.kv_heads,
-            rms_norm_eps=1e-5,
-            vocab_size=args.vocab,
-            tie_word_embeddings=True,
-        )
-    )
-    mx.eval(model.parameters())
+    model = mlx_lm_model(args, args.vocab)
     model.freeze()
     lora = {"rank": args.rank, "scale": 2.0, "dropout": 0.0}
     linear_to_lora_layers(model, args.layers, lora)
-    marks: list[Clocks] = []
-    losses: list[float] = []
-
-    class Clock(TrainingCallback):
-        def on_train_loss_report(self, train_info: dict) -> None:
-            losses.append(train_info["train_loss"])
-            if train_info["iteration"] in (WARMUP, WARMUP + args.steps):
-                marks.append(clocks())
-            if train_info["iteration"] == WARMUP:
-                mx.reset_peak_memory()
-
-    with tempfile.TemporaryDirectory() as folder:
-        train(
-            model,
-            optim.AdamW(1e-5, betas=[0.9, 0.95], weight_decay=0.1),
-            [(row, 0) for row in rows(args)],
-            None,
-            args=TrainingArgs(
-                batch_size=args.batch,
-                iters=WARMUP + args.steps,
-                steps_per_report=WARMUP,
-                steps_per_save=10**9,
-                max_seq_length=args.length + 1,
-                adapter_file=f"{folder}/adapters.safetensors",
-            ),
-            training_callback=Clock(),
-        )
-    return _figures(args, marks, mx.get_peak_memory(), losses[-1])
-
-
-def _figures(args: Any, marks: list[Clocks], peak: int, loss: float) -> dict[str, float]:
-    return speed(args.steps * args.batch * args.length, *marks) | {
-        "peak_mib": peak / 2**20,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "loss": loss,
-    }
+    return run_mlx_lm(model, args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ cores as ranks.
 import argparse
 import json
 import os
-import resource
 import socket
 import statistics
 import subprocess
@@ -25,10 +24,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import mlx_transformers  # noqa: F401  puts a fast BLAS in front of MLX
+from bench_sides import SIZES, add_sizes, run_ours, settings, speed
 
-Clocks = tuple[float, float]
-WARMUP = 3
 DEADLINE = 900.0
 """Seconds after which a side counts as hung."""
 
@@ -66,21 +63,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Sizes of the model and of the global batch; the defaults make 5.5M parameters."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sizes = {
-        "dim": 256,
-        "layers": 6,
-        "heads": 8,
-        "kv-heads": 4,
-        "hidden-dim": 704,
-        "vocab": 4096,
-        "batch": 8,
-        "length": 256,
-        "steps": 12,
-        "rounds": 3,
-        "ranks": 2,
-    }
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
+    add_sizes(parser, {**SIZES, "ranks": 2})
     parser.add_argument("--share", choices=("rows", "layers"), default="rows")
     single = "leave out the side of several threads, which other work slows down most"
     parser.add_argument("--single", action="store_true", help=single)
@@ -125,15 +108,12 @@ def free_ports(count: int) -> list[int]:
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """The trainer's loop on this rank's share of random rows, and a moment with a clock."""
-    import mlx.core as mx
     import numpy as np
     from mlx.utils import tree_flatten
 
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.distributed.launch import join_job
     from mlx_transformers.distributed.processes import tensor_parallel_ranks
-    from mlx_transformers.runs.progress import Progress
-    from mlx_transformers.trainer.loop import Trainer
 
     with join_job() as everyone:
         shared = everyone.processes if args.share == "layers" else 1
@@ -143,38 +123,15 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         shape = (recipe.train.steps, ranks.world, args.batch // ranks.world, args.length + 1)
         rows = np.random.default_rng(0).integers(0, args.vocab, shape, np.int32)
 
-        class Feed:
-            cursor: dict[str, Any] = {}  # noqa: RUF012
-            tokens_per_s = 0.0
-            shapes = 1
-            source = iter(rows[:, ranks.rank])
-
-            def __next__(self) -> dict[str, np.ndarray]:
-                return {"tokens": next(self.source)}
-
-        marks: list[Clocks] = []
-        last: dict[str, mx.array] = {}
-
-        def clock(trainer: Trainer, metrics: dict[str, mx.array]) -> None:
-            if trainer.progress.step in (WARMUP, recipe.train.steps):
-                mx.eval(metrics, step.state)
-                marks.append(clocks())
-            if trainer.progress.step == WARMUP:
-                mx.reset_peak_memory()
-            last.update(metrics)
-
-        Trainer(step, Feed(), recipe.train, [clock], Progress()).run()
+        marks, found = run_ours(step, rows[:, ranks.rank], recipe.train)
         held = sum(leaf.nbytes for _, leaf in tree_flatten(step.train_state.optimizer.state))
-        peak = mx.get_peak_memory()
         exchange = exchange_seconds(ranks, step.model.trainable_parameters())
     tokens = args.steps * args.batch * args.length
     return speed(tokens, *marks, share=1 / everyone.processes) | {
         "step_ms": 1e3 * (marks[1][0] - marks[0][0]) / args.steps,
         "exchange_ms": 1e3 * exchange,
-        "peak_mib": peak / 2**20,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "loss": last["loss"].item(),
         "optimizer_mib": held / 2**20,
+        **found,
     }
 
 
@@ -194,37 +151,6 @@ def build_step(recipe: Any, vocab_size: int, ranks: Any) -> Any:
     step = Step(state, recipe.objective.build(), recipe.train)
     state.broadcast()
     return step
-
-
-def clocks() -> Clocks:
-    """Seconds by the wall, and those that all threads of this process computed."""
-    return time.perf_counter(), time.process_time()
-
-
-def speed(tokens: int, before: Clocks, after: Clocks, share: float = 1.0) -> dict[str, float]:
-    """Tokens by both clocks, where this process had its share of them."""
-    wall, computed = (b - a for a, b in zip(before, after, strict=True))
-    return {"tokens_per_s": tokens / wall, "tokens_per_cpu_s": tokens * share / computed}
-
-
-def settings(args: argparse.Namespace, shared: int = 1) -> list[str]:
-    """The sizes asked for, and nothing in the way of the step."""
-    return [
-        f"model.dim={args.dim}",
-        f"model.n_layers={args.layers}",
-        f"model.max_seq_len={args.length}",
-        f"model.block.mixer.n_heads={args.heads}",
-        f"model.block.mixer.n_kv_heads={args.kv_heads}",
-        f"model.block.ffn.hidden_dim={args.hidden_dim}",
-        f"train.steps={args.steps + WARMUP}",
-        f"train.batch_size={args.batch}",
-        f"train.seq_len={args.length}",
-        f"train.tensor_parallel={shared}",
-        "train.clip={kind='none'}",
-        "optim.learning_rate=1e-5",
-        "optim.schedule={kind='constant'}",
-        *args.set,
-    ]
 
 
 def exchange_seconds(ranks: Any, tree: Any) -> float:

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from bench_sides import mlx_lm_model
+
 import mlx_transformers.assembly.registry  # noqa: F401  before mlx: the same BLAS for both sides
 
 # isort: split
@@ -122,22 +124,9 @@ def ours(
 def theirs(prompts: list[list[int]], args: argparse.Namespace) -> Callable[[], int]:
     """The same with mlx-lm."""
     from mlx_lm import batch_generate
-    from mlx_lm.models.llama import Model, ModelArgs
     from mlx_lm.sample_utils import make_sampler
 
-    sizes = ModelArgs(
-        model_type="llama",
-        hidden_size=args.dim,
-        num_hidden_layers=args.layers,
-        intermediate_size=args.hidden_dim,
-        num_attention_heads=args.heads,
-        num_key_value_heads=args.kv_heads,
-        rms_norm_eps=1e-5,
-        vocab_size=VOCAB,
-        tie_word_embeddings=True,
-    )
-    model: Any = Model(sizes)
-    mx.eval(model.parameters())
+    model = mlx_lm_model(args, VOCAB)
     tokenizer: Any = SimpleNamespace(eos_token_ids=set(), decode=lambda tokens: "")
 
     def run() -> int:
