@@ -1,21 +1,18 @@
 """Direct preference optimisation: learn from pairs of completions without a reward model."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
-import mlx.nn as nn
 from pydantic import Field, model_validator
 
 from ..core.context import Context
-from ..core.loss import Loss, Unit
-from ..core.task import Task
-from ..layers.adapters.switch import adapters_off
+from ..core.loss import Loss
 from ..ops.preference import LOSSES, Pairs, Preference, simpo
 from .chunked_loss import ChunkedLoss, with_aux
-from .objective import ADAPTER_OFF, Arrays, ChunkedKind, VocabularyModel, run_of_reference
+from .objective import Arrays, VocabularyModel
+from .preference import PreferenceKind, reference_of
 
 PairLoss = Literal[
     "sigmoid",
@@ -42,7 +39,7 @@ REFERENCE_FREE = ("simpo", "cpo")
 log-probabilities, and CPO (Xu et al. 2024, equation 3), which has a likelihood term beside it."""
 
 
-class Dpo(ChunkedKind):
+class Dpo(PreferenceKind):
     """DPO and its relatives: the chosen completion should become likelier than the rejected one, as
     measured against a reference, usually the run that training started from.
 
@@ -60,16 +57,8 @@ class Dpo(ChunkedKind):
         "rejected_counted",
         "weights",
     )
-    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
-    unit: ClassVar[Unit] = "text"
-    reference: str | None = None
-    """Run of the reference policy, by name or folder; its best checkpoint. "adapter_off" is the
-    policy without its adapters (`[adapt]`), which needs no second model. Unset: no reference, as if
-    all completions were equally likely before."""
     loss: PairLoss = "sigmoid"
     """The function of a pair."""
-    beta: float = Field(0.1, gt=0)
-    """Coefficient β of the implicit KL penalty towards the reference policy."""
     length_normalised: bool = False
     """Whether log-probabilities are means over a completion's tokens rather than sums."""
     gamma: float = Field(0.0, ge=0)
@@ -93,9 +82,6 @@ class Dpo(ChunkedKind):
         if self.gamma and self.loss != "simpo":
             raise ValueError("objective.gamma is the margin of loss 'simpo': set it to 0")
         return self
-
-    def frozen(self) -> dict[str, str]:
-        return run_of_reference(self.reference)
 
     def build(self) -> "DpoObjective":
         return DpoObjective(self)
@@ -163,20 +149,6 @@ class DpoObjective:
             "reward_chosen": (good * weights).sum(),
             "reward_rejected": (bad * weights).sum(),
         }
-
-
-@contextmanager
-def reference_of(
-    models: Mapping[str, VocabularyModel], reference: str
-) -> Iterator[VocabularyModel]:
-    """The reference policy: a model of its own, or the policy while its adapters are off."""
-    if reference != ADAPTER_OFF:
-        yield models["reference"]
-        return
-    policy = models["model"]
-    assert isinstance(policy, nn.Module), "a policy is a module"
-    with adapters_off(policy):
-        yield policy
 
 
 def sequence_log_probs(

@@ -7,15 +7,14 @@ import mlx.core as mx
 from pydantic import Field
 
 from ..core.context import Context
-from ..core.loss import Loss, Unit
-from ..core.task import Task
+from ..core.loss import Loss
 from ..ops.preference import kto, kto_zero
 from .chunked_loss import ChunkedLoss, with_aux
-from .dpo import reference_of
-from .objective import Arrays, ChunkedKind, VocabularyModel, run_of_reference
+from .objective import Arrays, VocabularyModel
+from .preference import PreferenceKind, reference_of
 
 
-class Kto(ChunkedKind):
+class Kto(PreferenceKind):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024), equation 8: a good completion should
     become likelier than the reference has it, by more than the policy has moved elsewhere; a bad
     one less likely.
@@ -35,24 +34,13 @@ class Kto(ChunkedKind):
         "label",
         "weights",
     )
-    tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
-    unit: ClassVar[Unit] = "text"
-    reference: str | None = None
-    """Run of the reference policy, by name or folder; its best checkpoint. "adapter_off" is the
-    policy without its adapters (`[adapt]`), which needs no second model. Unset: no reference, as if
-    all completions were equally likely before."""
     loss: Literal["kto", "apo_zero"] = "kto"
     """"apo_zero" compares with zero in place of the KL (D'Oosterlinck et al. 2024)."""
-    beta: float = Field(0.1, gt=0)
-    """Coefficient β of the implicit KL penalty towards the reference policy."""
     desirable: float = Field(1.0, gt=0)
     """Weight of good completions; with n_good and n_bad rows, keep desirable · n_good within 1 to
     4/3 of undesirable · n_bad (section 4.2 of the paper)."""
     undesirable: float = Field(1.0, gt=0)
     """Weight of bad completions."""
-
-    def frozen(self) -> dict[str, str]:
-        return run_of_reference(self.reference)
 
     def build(self) -> "KtoObjective":
         return KtoObjective(self)

@@ -49,9 +49,9 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
         "weights": COUNTS,
     },
     "distogram": {
-        "tokens": _tokens(6),
-        "letters": _tokens(6),
-        "masked": np.float32(_rng.integers(0, 2, (3, 6))),
+        "tokens": MASKED["tokens"][:, :6],
+        "letters": MASKED["tokens"][:, 1:7],
+        "masked": np.float32([[1, 0, 1, 0, 0, 1], [0, 1, 1, 0, 1, 0], [1, 1, 0, 0, 1, 0]]),
         "valid": np.array([[1] * 6, [1] * 4 + [0] * 2, [1] * 6], bool),
         "pairs": np.tile([2, 0, 0, 2], (3, 1)),
         "pair_weights": np.tile([0.0, 1.0, 1.0, 0.0], (3, 1)).astype(np.float32),

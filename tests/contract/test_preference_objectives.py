@@ -24,9 +24,9 @@ def loss_of(table, batch=BATCH, **models):
     return parse("objective", table).build()(models, batch, Context())
 
 
-def log_probs(model, side):
+def log_probs(model, side, batch=PAIRS):
     """Log-probability and length of each sequence in float64, `[B]`."""
-    tokens, counted = PAIRS[side], PAIRS[f"{side}_counted"]
+    tokens, counted = batch[side], batch[f"{side}_counted"]
     logits = np.float64(model(mx.array(tokens[:, :-1]), Context()))
     logp = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     picked = np.take_along_axis(logp, tokens[:, 1:, None], axis=-1)[..., 0]
@@ -148,15 +148,17 @@ def test_a_reward_model_is_bradley_terry_on_the_last_token_of_each_side(kind):
 
 
 def test_kto_weighs_good_and_bad_rows_against_the_kl_of_mismatched_ones():
-    model, reference = model_of(1), model_of(2)
+    model, reference = model_of(2), model_of(1)
     table = {"kind": "kto", "reference": "r", "beta": 0.3, "undesirable": 2.0}
     batch = {name: mx.array(array) for name, array in UNPAIRED.items()}
     found = loss_of(table, batch, model=model, reference=reference)
     ratio, other = (
-        log_probs(model, side)[0] - log_probs(reference, side)[0] for side in ("chosen", "rejected")
+        log_probs(model, side, rows)[0] - log_probs(reference, side, rows)[0]
+        for side, rows in (("chosen", PAIRS), ("mismatched", UNPAIRED))
     )
     w, label = UNPAIRED["weights"], UNPAIRED["label"]
     kl = max(0.0, (other * w).sum() / w.sum())
+    assert kl > 0
     value = 1 / (1 + np.exp(-0.3 * np.where(label > 0, ratio - kl, kl - ratio)))
     each = np.where(label > 0, 1.0, 2.0) * (1 - value)
     assert float(found.total) == pytest.approx((each * w).sum(), rel=1e-4)

@@ -72,15 +72,20 @@ def blocks(theirs: str) -> list[Row]:
     ]
 
 
-def text_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a text tower."""
+def text_rows(projection: str) -> list[Row]:
+    """Return the rows of a text tower, where `projection` is the name of its last linear layer."""
     return [
         Row("embed.table", "text_model.embeddings.token_embedding"),
         Row("position.table", "text_model.embeddings.position_embedding"),
         *blocks("text_model.encoder.layers.{i}"),
         Row("norm", "text_model.final_layer_norm"),
-        Row("pool.map", "text_projection"),
+        Row("pool.map", projection),
     ]
+
+
+def text_weights(config: HfConfig) -> list[Row]:
+    """Return the weight map of a text tower."""
+    return text_rows("text_projection")
 
 
 def vision_weights(config: HfConfig) -> list[Row]:

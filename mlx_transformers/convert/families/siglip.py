@@ -8,7 +8,7 @@ from ..pictures import KEYS as VISION_KEYS
 from ..pictures import block, mlp, norm, patch_rows, task, vision_table
 from ..rows import Row, rows
 from ..transforms import Reshape, Split
-from .clip import TEXT_KEYS, blocks
+from .clip import TEXT_KEYS, blocks, text_rows
 
 INIT: Table = {"kind": "fan_in"}
 
@@ -67,13 +67,7 @@ def _block(config: HfConfig) -> Table:
 
 def text_weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a text tower."""
-    return [
-        Row("embed.table", "text_model.embeddings.token_embedding"),
-        Row("position.table", "text_model.embeddings.position_embedding"),
-        *blocks("text_model.encoder.layers.{i}"),
-        Row("norm", "text_model.final_layer_norm"),
-        Row("pool.map", "text_model.head"),
-    ]
+    return text_rows("text_model.head")
 
 
 def vision_weights(config: HfConfig) -> list[Row]:
