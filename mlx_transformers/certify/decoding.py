@@ -50,10 +50,10 @@ def cached(subject: Subject) -> Measured:
 
 
 def batched(subject: Subject) -> Measured:
-    """Compare prompts of several lengths in one batch with each alone."""
+    """Compare prompts, or sources, of several lengths in one batch with each alone."""
     model = causal_decoder(subject.plain.model)
     if model is None:
-        raise DoesNotApply("The model continues no prompts.")
+        return padded(subject)
     tokens = subject.batch["tokens"]
     room = min(tokens.shape[1], model.max_seq_len) - STEPS
     lengths = [max(1, room * (i + 1) // ROWS) for i in range(ROWS)]
@@ -72,6 +72,32 @@ def batched(subject: Subject) -> Measured:
     return Measured(worst)
 
 
+def padded(subject: Subject) -> Measured:
+    """Compare sources of several lengths, padded in one batch, with each alone."""
+    model, batch = subject.plain.model, subject.batch
+    if not isinstance(model, Decodable) or "source" not in batch or batch["source"].ndim != 2:
+        raise DoesNotApply("The model continues no prompts, and writes for no source of tokens.")
+    source, tokens = batch["source"], batch["tokens"][:, :-1]
+    lengths = [max(1, source.shape[1] * (i + 1) // ROWS) for i in range(ROWS)]
+    valid = mx.arange(source.shape[1])[None] < mx.array(lengths)[:, None]
+    worst = 0.0
+    with eager():
+        together = _written(model, mx.where(valid, source, 0), valid, tokens)
+        for i, n in enumerate(lengths):
+            row = slice(i, i + 1)
+            alone = _written(model, source[row, :n], valid[row, :n], tokens[row])
+            worst = max(worst, largest_difference(alone, together[row]))
+    return Measured(worst)
+
+
+def _written(model: Decodable, source: mx.array, valid: mx.array, tokens: mx.array) -> mx.array:
+    """The logits of a target for a source."""
+    ctx, head = Context(), model.unembedding()
+    assert head is not None, "a model that generates has a head over the vocabulary"
+    batch = {"source": source, "source_valid": valid, "tokens": tokens}
+    return head.logits_upcast(model.hidden(model.embedded(batch, ctx), ctx))
+
+
 def _generated(engine: Engine, prompts: list[Any]) -> list[tuple[list[int], mx.array]]:
     engine.start(prompts)
     return [(drawn, engine.observed["logits"]) for drawn in engine.tokens(STEPS)]
@@ -87,7 +113,7 @@ DECODING = (
     ),
     Row(
         "batch of prompts = one by one",
-        "A prompt in a batch with longer ones has the logits that it has alone.",
+        "A prompt, or a source, in a batch with longer ones has the logits that it has alone.",
         FIGURE,
         1e-4,
         batched,
