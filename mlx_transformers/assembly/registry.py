@@ -65,7 +65,7 @@ from ..layers.ffns.soft_moe import SoftMoe
 from ..layers.ffns.xielu import Xielu
 from ..layers.frames import Frames
 from ..layers.heads import LmHead, MlmHead, TagHead
-from ..layers.init import FanIn, Normal, Xavier
+from ..layers.init import FanIn, MuP, Normal, Xavier
 from ..layers.kinds import (
     AlignKind,
     CellKind,
@@ -270,7 +270,7 @@ fill("head", LmHead, MlmHead, TagHead, of=HeadKind)
 fill("ahead", Mtp, of=MultiTokenKind)
 fill("pool", Classifier, Sentence, Scalar, AttentionPool, of=PoolKind)
 fill("pool", DistogramPool, OuterProduct, of=PoolKind)
-fill("init", Normal, FanIn, Xavier, of=InitKind)
+fill("init", Normal, FanIn, Xavier, MuP, of=InitKind)
 fill("adapt", Lora, Dora, Vera, Ia3, BitFit, of=AdapterKind)
 fill("adapt", Full, Bottleneck, PrefixAdapter, Prompt, of=AdapterKind)
 fill("objective", Clm, MultiToken, PrefixLm, Mlm, SentenceOrder, Rtd, Seq2Seq, of=ObjectiveKind)

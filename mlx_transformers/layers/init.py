@@ -57,14 +57,9 @@ class Normal(Init):
         return self.std * (depth if self.depth_scaled else 1.0) * mx.random.normal(shape)
 
 
-class FanIn(Init):
-    """Linear layers from N(0, gain²/fan_in), so that activations keep their scale at any width.
+class ByFanIn(Init):
+    """Linear layers by the number of their inputs, embedding tables by a deviation of their own."""
 
-    LeCun et al. 1998, section 4.6. Embeddings are drawn from N(0, embed_std²); matrices that write
-    into the residual stream are divided by √(2L).
-    """
-
-    kind: Literal["fan_in"] = "fan_in"
     gain: float = Field(1.0, gt=0)
     """Multiplies the standard deviation of linear layers."""
     embed_std: float = Field(0.02, gt=0)
@@ -73,6 +68,36 @@ class FanIn(Init):
     def draw(self, shape: tuple[int, ...], table: bool, depth: float) -> mx.array:
         std = self.embed_std if table else self.gain * depth / math.sqrt(shape[-1])
         return std * mx.random.normal(shape)
+
+
+class FanIn(ByFanIn):
+    """Linear layers from N(0, gain²/fan_in), so that activations keep their scale at any width.
+
+    LeCun et al. 1998, section 4.6. Embeddings are drawn from N(0, embed_std²); matrices that write
+    into the residual stream are divided by √(2L).
+    """
+
+    kind: Literal["fan_in"] = "fan_in"
+
+
+class MuP(ByFanIn):
+    """The initial weights of μP (Yang et al. 2022, table 3): linear layers as `fan_in` draws them,
+    and those of an untied head from N(0, gain² · base_dim / fan_in²).
+
+    At width `base_dim` it is `fan_in`. Learning rates transfer across widths with `optim.base_dim`
+    set to the same number, while heads have one size and attention one scale.
+    """
+
+    kind: Literal["mup"] = "mup"
+    base_dim: int = Field(ge=1)
+    """Width of the model that was tuned."""
+
+    def apply(self, model: nn.Module, n_layers: int) -> None:
+        super().apply(model, n_layers)
+        for each in parameters_of(model):
+            if each.path == "head.weight":
+                scale = math.sqrt(self.base_dim / each.array.shape[-1])
+                each.module[each.name] = each.array * scale
 
 
 class Xavier(Init):

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from .kinds import BELOW_ONE, Eps, Schedule
 from .moments import Moments
-from .optimizer import DecayingOptimizer, Optimizer
+from .optimizer import DecayingOptimizer
+from .width import WidthTransfer
 
 Beta = Annotated[float, Field(ge=0.0, le=BELOW_ONE)]
 """Decay rate of a running average."""
@@ -39,7 +40,7 @@ class AmsGrad(mlx_optim.AdamW):
         return parameter * (1 - rate * self.weight_decay) - step
 
 
-class Adam(Moments, Optimizer):
+class Adam(Moments, WidthTransfer):
     """Adam (Kingma & Ba 2015, algorithm 1); at update t = s + 1:
 
         m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g²
@@ -64,7 +65,7 @@ class Adam(Moments, Optimizer):
         return self.stored(adam, "v")
 
 
-class AdamW(Moments, DecayingOptimizer):
+class AdamW(Moments, WidthTransfer, DecayingOptimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
         w = w (1 - rate · weight_decay), then Adam's update

@@ -8,9 +8,10 @@ from .adam import Betas
 from .kinds import Schedule
 from .moments import Moments
 from .optimizer import DecayingOptimizer
+from .width import WidthTransfer
 
 
-class Lion(Moments, DecayingOptimizer):
+class Lion(Moments, WidthTransfer, DecayingOptimizer):
     """Lion, "evolved sign momentum" (Chen et al. 2023, algorithm 2).
 
         c = b1 m + (1 - b1) g           m = b2 m + (1 - b2) g

@@ -30,8 +30,8 @@ PACKED = {"state": "bfloat16"}
 
 CHANGES = {
     "sgd": DECAY | {"momentum": 0.5, "nesterov": True},
-    "adam": RATE | PACKED | {"betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
-    "adamw": DECAY | PACKED | {"betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
+    "adam": RATE | PACKED | {"base_dim": 8, "betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
+    "adamw": DECAY | PACKED | {"base_dim": 8, "betas": [0.5, 0.9], "eps": 0.1, "amsgrad": True},
     "adafactor": DECAY
     | {
         "eps": [0.1, 0.5],
@@ -41,7 +41,7 @@ CHANGES = {
         "scale_parameter": False,
         "warmup_init": Change(True, row="relative step"),
     },
-    "lion": DECAY | PACKED | {"betas": [0.5, 0.6]},
+    "lion": DECAY | PACKED | {"base_dim": 8, "betas": [0.5, 0.6]},
     "muon": DECAY
     | PACKED
     | {

@@ -76,6 +76,13 @@ def test_fan_in_keeps_the_scale_of_activations() -> None:
         assert_normal(name, w, std / math.sqrt(2 * LAYERS) if name.endswith(RESIDUAL) else std)
 
 
+def test_mup_draws_the_head_smaller_by_the_width() -> None:
+    plain, wide = initial({"kind": "fan_in"}), initial({"kind": "mup", "base_dim": 16})
+    for name, w in wide.items():
+        scale = 0.5 if name == "head.weight" else 1.0  # sqrt(16 / 64)
+        np.testing.assert_allclose(w, plain[name] * scale, err_msg=name)
+
+
 def test_xavier_is_uniform_within_its_bound_and_tables_are_normal() -> None:
     for name, w in matrices(initial({"kind": "xavier"})).items():
         if name in TABLES:
