@@ -37,6 +37,8 @@ def test_arithmetic_is_right_and_its_rejected_answers_are_wrong():
     for row in Arithmetic({"n_examples": 50, "operators": "+-*"}).records:
         assert int(row["completion"]) == eval(row["prompt"][:-1])
         assert row["chosen"] == row["answer"] == row["completion"] != row["rejected"]
+    far = Arithmetic({"n_examples": 50, "far_share": 1, "max_number": 9}).records
+    assert all(0 < abs(int(row["rejected"]) - int(row["answer"])) <= 18 for row in far)
     with pytest.raises(ValueError, match=r"data\.settings\.operators"):
         Arithmetic({"operators": "/"})
 

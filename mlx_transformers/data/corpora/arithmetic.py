@@ -19,6 +19,9 @@ class ArithmeticSettings(Settings):
     wrong_share: float = Field(0.0, ge=0, le=1)
     """Share of completions that are a number near the answer: what a model learns that knows sums
     from a text full of mistakes. `answer`, `chosen` and `text` stay right."""
+    far_share: float = Field(0.0, ge=0, le=1)
+    """Share of wrong answers that are any number as far from the answer as questions allow; the
+    others are near it. A reward model that has seen near ones alone likes far ones."""
     scratchpad_share: float = Field(0.0, ge=0, le=1)
     """Share of completions that add digit by digit before they answer; with it all answers begin
     with "The answer is". Sums alone."""
@@ -47,6 +50,9 @@ class Arithmetic(GeneratedCorpus):
         operator = self.settings.operators[int(rng.integers(len(self.settings.operators)))]
         answer = {"+": a + b, "-": a - b, "*": a * b}[operator]
         slip = int(rng.choice([-10, -2, -1, 1, 2, 10]))
+        if self.settings.far_share and rng.random() < self.settings.far_share:
+            far = int(rng.integers(1, 2 * self.settings.max_number + 1))
+            slip = far if rng.random() < 0.5 else -far
         prompt = f"{a}{operator}{b}="
         wrong = rng.random() < self.settings.wrong_share
         completion = str(answer + slip if wrong else answer)
