@@ -46,7 +46,7 @@ def complete(mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         ("train --set train.st", ["train.steps="]),
         ("train tiny --set model.block.ffn.hid", ["model.block.ffn.hidden_dim="]),
         ("train tiny --set model.block.mixer.n_kv", ["model.block.mixer.n_kv_heads="]),
-        ("profile tiny --sweep train.seq", ["train.seq_len="]),
+        ("profile tiny --sweep train.shard", ["train.shard_optimizer="]),
         ("train tinny --set data.cor", ["data.corpus="]),
         ("train tiny --set train.steps=1", []),
     ],
