@@ -118,7 +118,9 @@ def sizes(recipe: Recipe) -> list[str]:
     ]
     fixed += ["train.dtype='float32'", "train.tensor_parallel=1", "train.shard_optimizer=false"]
     fixed += [f"train.batch_size={ROWS}", f"eval.batch_size={ROWS}"]
-    return [*fixed, f"train.seq_len={min(recipe.train.seq_len, LONGEST)}"]
+    if "tokens" in recipe.source.gives(recipe.data.batch):
+        fixed.append(f"train.seq_len={min(recipe.train.seq_len, LONGEST)}")
+    return fixed
 
 
 def tables(recipe: Recipe) -> dict[str, Any]:

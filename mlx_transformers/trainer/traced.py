@@ -43,7 +43,7 @@ def compiling() -> bool:
 
     MLX_DISABLE_COMPILE, `mx.disable_compile()` and a missing compiler disable it.
     """
-    probe = Traced(lambda x: x + 1, [])
-    for _ in range(2):
+    probe, calls = Traced(lambda x: x + 1, []), 3
+    for _ in range(calls):
         mx.eval(probe(mx.array(0)))
-    return probe.traces == 1
+    return probe.traces < calls  # the first function of a process may be traced twice
