@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +125,13 @@ def _places(recipe: Listed, text: str) -> Iterator[tuple[str, Path]]:
     for slot, kind in sorted(set(_kinds(table))):
         path = Path(inspect.getfile(KINDS[slot][kind]))
         yield f"{slot} {kind} ({path.name})", path
-    sought = (rf"\b{re.escape(recipe.name)}\b", rf"`recipes/{recipe.path.parent.name}`")
-    named = (page for words in sought for page in _pages() if re.search(words, _read(page)))
-    for page in islice(named, 1):
-        yield f"docs: {_title(_read(page))}", page
+    inside = f"`recipes/{recipe.path.parent.name}`"
+    pages = [
+        *(page for page in _pages() if recipe.name in _words(page)),
+        *(page for page in _pages() if inside in _read(page)),
+    ]
+    if pages:
+        yield f"docs: {_title(_read(pages[0]))}", pages[0]
 
 
 def _kinds(table: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:
@@ -152,6 +154,11 @@ def _pages() -> list[Path]:
 @cache
 def _read(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+@cache
+def _words(page: Path) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", _read(page)))
 
 
 def _title(page: str) -> str:
