@@ -40,7 +40,10 @@ const groups = () => {
 function attention(box) {
   const all = groups();
   if (L.alignment) box.append(aligned(L.alignment));
-  if (!all.length) return L.alignment ? null : note("No layer of this model has a matrix of attention to show.");
+  if (!all.length) {
+    if (!L.alignment) box.append(note("No layer of this model has a matrix of attention to show."));
+    return;
+  }
   const names = { self: "self-attention", encoder: "attention of the encoder", cross: "cross attention to the source" };
   const grid = el("div"), head = el("div");
   const kinds = new Set(L.layers.filter(l => l.weights).map(l => l.kind));

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import BROWSER, PHONE, asked_all
+from contract.recurrent import BAHDANAU
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.words import WordTokenizer
@@ -74,6 +75,8 @@ HISTORY = """(() => {
     return [d.documentElement.scrollWidth, first, mark(), text].join("|")
 })()"""
 
+ALIGNED = "f.contentDocument.querySelector('#attention:not([hidden]) figcaption')?.textContent"
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
@@ -82,8 +85,12 @@ def test_a_browser_shows_every_section_on_a_phone_and_runs_no_token(
 ) -> None:
     page, _ = write(both, tmp_path / "a.html")
     past = write_history(tmp_path / "history.html")
-    (looked, history), said = asked_all([(page, LOOKED), (past, HISTORY)])
+    seen = look(built(BAHDANAU), WORDS, "a b c", target="d e")
+    aligned, _ = write(Pictures("a b c", "", [("pairs", seen)]), tmp_path / "b.html")
+    asking = [(page, LOOKED), (past, HISTORY), (aligned, ALIGNED)]
+    (looked, history, alignment), said = asked_all(asking)
     assert said == []
+    assert alignment == "alignment: each position of the target over the source"
     width, token, cell, head, shown = looked.split("|")
     assert int(width) <= PHONE
     assert token.startswith("token 5")
