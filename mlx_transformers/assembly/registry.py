@@ -22,6 +22,7 @@ from ..data.batches.spans import Spans
 from ..data.batches.streams import Streams
 from ..data.batches.tagged import Tagged
 from ..data.batches.text_pairs import TextPairs
+from ..data.batches.transcripts import Transcripts
 from ..data.batches.unpaired import Unpaired
 from ..data.tokenizers.byte import Byte
 from ..data.tokenizers.byte_level_bpe import ByteLevelBpe
@@ -186,6 +187,7 @@ from ..objectives.rtd import Rtd
 from ..objectives.sentence_order import SentenceOrder
 from ..objectives.seq2seq import Seq2Seq
 from ..objectives.tag import Tag
+from ..objectives.transcribe import Transcribe
 from ..optim.adafactor import Adafactor
 from ..optim.adam import Adam, AdamW
 from ..optim.clip import ClipAdaptive, ClipNone, ClipNorm
@@ -287,12 +289,12 @@ fill(
     Distill,
     of=ObjectiveKind,
 )
-fill("objective", Distogram, of=ObjectiveKind)
+fill("objective", Distogram, Transcribe, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill(
     "batch", RegressionRows, Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs
 )
-fill("batch", Alignments)
+fill("batch", Alignments, Transcripts)
 fill("batch", Completions, Captions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)

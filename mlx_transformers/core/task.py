@@ -16,6 +16,7 @@ MEASURED = (
     "tagging",
     "answers",
     "contacts",
+    "transcription",
     "translation",
     "summarization",
     "retrieval",

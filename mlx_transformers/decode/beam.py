@@ -112,12 +112,13 @@ def best_targets(
     beams: Beams | None = None,
     n_best: int = 1,
     vocab_size: int | None = None,
+    name: str = "source",
 ) -> list[list[Hypothesis]]:
     """Search the best targets, of at most `limit` tokens, for each source of `[B, S]`.
 
     Args:
         model: an encoder-decoder.
-        source: token ids.
+        source: token ids, or frames of sound `[B, S, n_mels]`.
         source_valid: `[B, S]`, False for padding; None means there is none.
         start: the decoder's first input token.
         end: the token that ends a target.
@@ -125,14 +126,15 @@ def best_targets(
         beams: options of the search.
         n_best: how many targets to return per source.
         vocab_size: number of tokens that may be written, where the model has more.
+        name: array of a batch that the encoder reads.
     """
 
     def begin(rows: mx.array, valid: mx.array | None) -> State:
-        given = {"source": rows} if valid is None else {"source": rows, "source_valid": valid}
+        given = {name: rows} if valid is None else {name: rows, f"{name}_valid": valid}
         return model.init_state(rows.shape[0], limit + 1, dtype(model), given=given)
 
     def of_rows(n: int) -> State:
-        some = mx.zeros((n, source.shape[1]), source.dtype)
+        some = mx.zeros((n, *source.shape[1:]), source.dtype)
         return begin(some, None if source_valid is None else mx.ones(some.shape, mx.bool_))
 
     first = mx.full((source.shape[0],), start, dtype=mx.int32)

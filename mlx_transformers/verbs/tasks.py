@@ -32,8 +32,10 @@ from ..score.interval import Score, mean
 from ..score.spans import TAG, best_span, names
 from ..score.spans import answers as spans
 from ..score.texts import leads, summarization, translation
+from ..score.words import word_errors
 from .answers import Answers, Group, Writing, counted
 from .evaluate import open_run
+from .listen import Listener
 from .picture_tasks import describe, retrieve
 
 
@@ -229,6 +231,15 @@ class Text:
         return len(self.source.split())
 
 
+def transcribe(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Measure the word error rate of what is heard in held-out sounds."""
+    listener, heard = Listener.of(built.recipe, built.model, built.tokenizer), []
+    for batch, rows in counted(stream):
+        heard += listener.texts(batch["frames"], writing.beams)[:rows]
+    said = [built.tokenizer.decode(text) for _, text in examples(stream)]
+    return Answers(len(said), word_errors(said, heard))
+
+
 def translate(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """Measure BLEU and chrF of generated targets."""
     return in_groups(written(built, stream, writing.beams), writing.lengths, _beside_references)
@@ -303,6 +314,7 @@ TASKS = {
     "tagging": Task("tag", "tagged", tag),
     "answers": Task("answer", "answers", answer),
     "contacts": Task("distogram", "alignments", contacts),
+    "transcription": Task("transcribe", "transcripts", transcribe, writes=True),
     "translation": Task("seq2seq", "pairs", translate, writes=True),
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
     "captions": Task("clm", "captions", describe),

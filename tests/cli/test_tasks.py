@@ -10,12 +10,15 @@ import pytest
 
 from mlx_transformers.assembly.streams import validation_stream
 from mlx_transformers.core.task import MEASURED
+from mlx_transformers.data.corpora import spoken
+from mlx_transformers.data.sound.read import wav_bytes
 from mlx_transformers.decode.beam import Beams
 from mlx_transformers.score.interval import Score
 from mlx_transformers.score.texts import summarization
 from mlx_transformers.verbs.evaluate import open_run
 from mlx_transformers.verbs.search import search
 from mlx_transformers.verbs.tasks import TASKS, Text, in_groups, measure, written
+from tests.data.spoken_table import Tones
 
 from .conftest import Mlxt
 from .test_bad_input import refused
@@ -225,3 +228,32 @@ def test_contacts_are_measured_beside_mutual_information(mlxt: Mlxt, home: Path)
     assert set(scores) == {"precision", "mi_precision"}
     assert all(0 <= value <= 1 for value in scores.values())
     assert 0 <= plain["val_precision"] <= 1
+
+
+@pytest.mark.usefixtures("eager")
+def test_words_are_heard_in_held_out_sounds_and_in_files(
+    mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("need_speaker", "find_speaker"):
+        monkeypatch.setattr(spoken, name, Tones)
+    small = {
+        "model.encoder.n_layers": 1,
+        "model.decoder.n_layers": 1,
+        "model.dim": 16,
+        "data.settings.n_examples": 24,
+        "data.valid_fraction": 0.4,
+        "train.steps": 2,
+        "optim.schedule.warmup": 0,
+    }
+    sets = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
+    outcome = mlxt("train", str(RECIPES / "speech" / "whisper_tiny.toml"), "--name", "h", *sets)
+    assert outcome.code == 0, outcome.err
+    scores = {s["name"]: s for s in said_as_json(mlxt, "h", "--task", "transcription")["scores"]}
+    assert set(scores) == {"word_error_rate", "exact"}
+    file = home / "said.wav"
+    file.write_bytes(wav_bytes(Tones().say("one two", "voice 1", 150)))
+    listened = ("transcribe", "h", "--audio", str(file))
+    assert json.loads(mlxt(*listened, "--json").out)["audio"] == str(file)
+    refused(mlxt("transcribe", "h"), "No sound is given")
+    file.write_bytes(b"ID3")
+    refused(mlxt(*listened), "is no WAV file")

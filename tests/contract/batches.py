@@ -1,10 +1,13 @@
 """Rows of the slot `batch`, and the text and records that they are made of."""
 
+import base64
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from mlx_transformers.data.sound.read import wav_bytes
 
 from .suite import Change, Row
 
@@ -14,6 +17,14 @@ TEXT = "".join(
 )
 BASES = str.maketrans("01", "AC")
 SEQ_LEN = 24
+
+
+def said(n: int) -> str:
+    """A short sound as an address."""
+    samples = np.sin(np.arange(1200) * (0.1 + n / 100))
+    return "data:audio/wav;base64," + base64.b64encode(wav_bytes(samples)).decode()
+
+
 RECORDS = [
     {
         "source": f"{n} green bottles",
@@ -58,6 +69,8 @@ RECORDS = [
         "outputs": [n / 3 if i % 2 else None for i in range(SEQ_LEN)],
         "others_in": [[n / 9, float(i)] for i in range(SEQ_LEN)],
         "others_out": [n / 2 if i % 3 else None for i in range(SEQ_LEN)],
+        "sound": said(n),
+        "noise": said(-n),
         "alignment": f"{n:04b}"[-4:].translate(BASES) + "\nACCA\nCAAC",
         "aligned": "AACC\n" + f"{n:04b}"[-4:].translate(BASES),
         "far": [[abs(i - j) + n % 3 for j in range(4)] for i in range(4)],
@@ -95,6 +108,11 @@ ROWS = [
     ),
     Row("batch", "captions", {"kind": "captions", "size": [4, 6], "channels": 1, "patches": 2}),
     Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
+    Row(
+        "batch",
+        "transcripts",
+        {"kind": "transcripts", "audio_key": "sound", "n_mels": 4, "seconds": 0.1},
+    ),
     Row(
         "batch",
         "alignments",
@@ -138,6 +156,12 @@ CHANGES = {
         "target_len": 10,
         "reverse_source": True,
         "start": "end",
+    },
+    "transcripts": {
+        "audio_key": "noise",
+        "text_key": "title",
+        "n_mels": 5,
+        "seconds": 0.2,
     },
     "alignments": {
         "alignment_key": "aligned",

@@ -82,6 +82,14 @@ class Comparing(Reader):
         return pictures @ texts.T / 5
 
 
+class Hearing(Writer):
+    """A writer whose memory is the frames of a sound themselves."""
+
+    def embedded(self, batch: Any, ctx: Context) -> mx.array:
+        ctx.memory, ctx.memory_valid = batch["frames"], None
+        return self.table[batch["tokens"]]
+
+
 class Both(nn.Module):
     """A generator and a discriminator."""
 
@@ -110,5 +118,11 @@ def numpy_of(model: Reader) -> dict[str, np.ndarray]:
 
 def model_of(kind: str, vocab_size: int) -> Any:
     """The model that an objective of a kind is tried with."""
-    makes = {"seq2seq": Writer, "rtd": Both, "clip": Comparing, "distogram": Folder}
+    makes = {
+        "seq2seq": Writer,
+        "rtd": Both,
+        "clip": Comparing,
+        "distogram": Folder,
+        "transcribe": Hearing,
+    }
     return makes.get(kind, Reader)(vocab_size)

@@ -31,6 +31,11 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
         "tokens": _tokens(6),
         "weights": np.float32(np.arange(5) < LENGTHS[:, None] - 2),
     },
+    "transcribe": {
+        "frames": np.random.default_rng(4).standard_normal((3, 5, 6)).astype(np.float32),
+        "tokens": MASKED["tokens"][:, :6],
+        "weights": np.float32(np.arange(5) < LENGTHS[:, None] - 2),
+    },
     "mlm": MASKED,
     "sentence_order": MASKED | {"types": TYPES, "label": np.array([1, 0, 1])},
     "rtd": MASKED,
@@ -209,6 +214,7 @@ CHANGES = {
         "chunk": Change(4, result=False),
     },
     "seq2seq": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
+    "transcribe": {"label_smoothing": 0.3, "z_loss": 0.1, "chunk": Change(4, result=False)},
     # a curriculum changes training alone
     "early_exit": {
         "scale": 0.2,

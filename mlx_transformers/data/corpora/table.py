@@ -26,6 +26,7 @@ from .pronunciation import Pronunciation
 from .selective_copy import SelectiveCopy
 from .sentiment import Sentiment
 from .shakespeare import Shakespeare
+from .spoken import Spoken
 from .stdlib import Stdlib
 
 TEXTS: tuple[type[Corpus], ...] = (Shakespeare, Stdlib)
@@ -68,7 +69,10 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
 )
 """Synthetic tasks, which take `data.settings`."""
 
+SPOKEN: tuple[type[GeneratedCorpus], ...] = (Spoken,)
+"""Corpora that a program of this machine makes, with `data.settings`."""
+
 CORPORA: dict[str, type[Corpus]] = {
-    corpus.name: corpus for corpus in (*TEXTS, *RECORDS, *GENERATED)
+    corpus.name: corpus for corpus in (*TEXTS, *RECORDS, *GENERATED, *SPOKEN)
 }
 """All corpora by name."""

@@ -1,0 +1,14 @@
+"""Speech recognition: predict each token of what is said from the sound and the tokens before."""
+
+from typing import ClassVar, Literal
+
+from ..core.task import Task
+from .seq2seq import Seq2Seq
+
+
+class Transcribe(Seq2Seq):
+    """The sum of `-log p(token | sound, tokens before it)`; Radford et al. 2022, section 2.2."""
+
+    kind: Literal["transcribe"] = "transcribe"  # type: ignore[assignment]
+    requires: ClassVar[tuple[str, ...]] = ("frames", "tokens", "weights")
+    tasks: ClassVar[frozenset[Task]] = frozenset({"listen"})

@@ -1,0 +1,86 @@
+"""Writes what is said in a sound: `mlxt transcribe`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from ..assembly.recipe import Recipe, load_recipe
+from ..assembly.saved import load
+from ..core.errors import RunError
+from ..data.batches.transcripts import Transcripts
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..decode.beam import Beams, best_targets
+from ..models.model import Decodable, Model
+from ..runs.folder import find_checkpoint
+
+GREEDY = Beams(1, alpha=0.0)
+BATCH = 16
+"""Windows of a sound that are read at once."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A model of speech recognition with the features that it reads.
+
+    Attributes:
+        model: the model.
+        tokenizer: the tokenizer of its texts.
+        kind: how sounds become frames.
+        limit: the most tokens of a text.
+    """
+
+    model: Decodable
+    tokenizer: Tokenizer
+    kind: Transcripts
+    limit: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, model: Model, tokenizer: Tokenizer) -> "Listener":
+        """The listener of a run.
+
+        Raises:
+            RunError: the run doesn't write what is said.
+        """
+        kind = recipe.data.batch
+        if not isinstance(kind, Transcripts) or not isinstance(model, Decodable):
+            raise RunError(
+                f"This run has batches of kind '{kind.kind}', so it reads no sound: name a run "
+                "with data.batch.kind = 'transcripts', such as one of recipes/speech."
+            )
+        return cls(model, tokenizer, kind, min(recipe.train.seq_len, model.max_seq_len - 1))
+
+    def texts(self, frames: mx.array, beams: Beams = GREEDY) -> list[str]:
+        """Write what is said in each of `frames [B, F, n_mels]`."""
+        found = best_targets(
+            self.model,
+            frames,
+            start=self.tokenizer.control("start"),
+            end=self.tokenizer.control("end"),
+            limit=self.limit,
+            beams=beams,
+            vocab_size=min(self.model.vocab_size, self.tokenizer.vocab_size),
+            name="frames",
+        )
+        return [self.tokenizer.decode(best[0].tokens) for best in found]
+
+    def transcript(self, samples: np.ndarray, beams: Beams = GREEDY) -> str:
+        """Write what is said in samples `[n]` at 16 kHz, window after window."""
+        width = self.kind.samples
+        windows = [samples[at : at + width] for at in range(0, max(1, len(samples)), width)]
+        texts: list[str] = []
+        for first in range(0, len(windows), BATCH):
+            some = np.stack([self.kind.features(one) for one in windows[first : first + BATCH]])
+            texts += self.texts(mx.array(some), beams)
+        return " ".join(text for text in texts if text)
+
+
+def load_listener(run: str | Path | None) -> Listener:
+    """Load the listener of a run, from its best checkpoint or the one named; None: the newest run.
+
+    Raises:
+        RunError: there is no such run, or it reads no sound.
+    """
+    folder, _ = find_checkpoint(run)
+    return Listener.of(load_recipe(folder.recipe), *load(run))
