@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Protocol
 import mlx.core as mx
 
 from ..core.context import Context
-from ..core.loss import Loss, Unit
+from ..core.loss import Best, Loss, Unit
 from ..core.task import Task
 from ..ops.contrastive import clip_losses, siglip_losses
 from .chunked_loss import with_aux
@@ -41,6 +41,8 @@ class ClipPairs(ObjectiveKind):
     requires: ClassVar[tuple[str, ...]] = ("pixels", "tokens", "valid", "weights")
     tasks: ClassVar[frozenset[Task]] = frozenset({"match"})
     unit: ClassVar[Unit] = "text"
+    # A confident model's loss rises while it still ranks better.
+    best: ClassVar[Best] = Best("val_accuracy", "max")
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """How a pair is told from the others."""
 
