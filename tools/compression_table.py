@@ -12,7 +12,6 @@ text, which `python tools/peer_mlx_lm.py FOLDER` then measures where mlx-lm is i
 import argparse
 import math
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from mlx_transformers.ops.distillation import kl, log_softmax
 from mlx_transformers.runs.folder import find_checkpoint
 from mlx_transformers.verbs.derived_run import origin_of
 from mlx_transformers.verbs.export_run import export_run
-from mlx_transformers.verbs.finetune import finetune
 from mlx_transformers.verbs.prune import Settings as PruneSettings
 from mlx_transformers.verbs.prune import prune
 from mlx_transformers.verbs.quantize import Settings, bits_per_weight, quantize
@@ -52,49 +50,29 @@ def main() -> None:
 
 def quantized(options: argparse.Namespace, root: Path) -> None:
     """Perplexity by bits and method."""
-    trained = qat(options, root) if options.qat else None
-    print("| bits | bits per weight | MiB | " + " | ".join(options.methods), end="")
-    print(" | QAT |" if trained else " |")
-    print("|" + "---|" * (3 + len(options.methods) + bool(trained)), flush=True)
+    print("| bits | bits per weight | MiB | " + " | ".join(options.methods) + " |")
+    print("|" + "---|" * (3 + len(options.methods)), flush=True)
     if options.peer is not None:
         write_peer(options)
     for bits in options.bits:
         cells, size, per_weight = [], 0.0, 0.0
         for method in options.methods:
-            made, found = one(options, root, options.run, bits, method)
+            made, found = one(options, root, bits, method)
             cells.append(f"{math.exp(found.loss_after):.3f}")
             if method == "plain":
                 size, per_weight = megabytes(made), measured_bits(made)
-        if trained is not None:
-            cells.append(trained(bits))
         row = [str(bits), f"{per_weight:.2f}", f"{size:.2f}", *cells]
         print(f"| {' | '.join(row)} |", flush=True)
     before = math.exp(found.loss_before)
     print(f"\nIn float32: {megabytes(find_checkpoint(options.run)[1]):.2f} MiB, {before:.3f}.")
 
 
-def qat(options: argparse.Namespace, root: Path) -> Callable[[int], str]:
-    """A function of the bits: the perplexity after training with rounded weights."""
-
-    def train(bits: int) -> str:
-        steps = [f"train.steps={options.qat}", f"optim.learning_rate={options.learning_rate}"]
-        how = [f"quantize.bits={bits}", f"quantize.group_size={options.group_size}"]
-        run = finetune(options.run, set=[*steps, *how, *options.set], root=root, say=quiet).folder
-        _, found = one(options, root, str(run.path), bits, "plain")
-        return f"{math.exp(found.loss_after):.3f}"
-
-    return train
-
-
-def one(
-    options: argparse.Namespace, root: Path, run: str, bits: int, method: str
-) -> tuple[Path, Fidelity]:
+def one(options: argparse.Namespace, root: Path, bits: int, method: str) -> tuple[Path, Fidelity]:
     """The checkpoint of a quantized run, and its figures."""
     how = Settings(
         bits, options.group_size, method=method, calibrate=options.calibrate, anyway=True
     )
-    name = f"{method}-{bits}-{time.monotonic_ns()}"
-    folder, found = quantize(run, how, name=name, root=root, say=quiet)
+    folder, found = quantize(options.run, how, name=f"{method}-{bits}", root=root, say=quiet)
     return find_checkpoint(str(folder.path))[1], found
 
 
@@ -184,9 +162,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--methods", type=numbers(str), default=list(METHODS))
     parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--calibrate")
-    parser.add_argument("--qat", type=int, default=0, metavar="STEPS")
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--peer", type=Path)
     return parser.parse_args()
 

@@ -27,13 +27,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--group-size", type=int, default=64)
+    parser.add_argument("--bits", default="8,6,4,3,2")
     options = parser.parse_args()
     calibration, held_out = (
         mx.array(np.load(options.folder / f"{name}.npy")) for name in ("calibration", "held_out")
     )
     print("| bits | bits per weight | mlx-lm plain | mlx-lm gptq | mlx-lm awq |")
     print("|---|---|---|---|---|", flush=True)
-    for bits in (8, 6, 4, 3, 2):
+    for bits in map(int, options.bits.split(",")):
         how = {"bits": bits, "group_size": options.group_size}
         plain = loaded(options.folder)
         nn.quantize(plain, **how)

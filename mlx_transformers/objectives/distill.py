@@ -1,5 +1,6 @@
 """Knowledge distillation: a small model learns from the data and from a larger model's outputs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -19,8 +20,9 @@ from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
 class Distill(ChunkedKind):
-    """`hard · nll + soft · T² KL(teacher ‖ student) + cosine · (1 - cos(h_teacher, h_student))`, of
-    the next token or, where tokens of a batch are masked, of the masked ones.
+    """`hard · nll + soft · T² KL(teacher ‖ student) + cosine · (1 - cos(h_teacher, h_student))
+    + layers · |difference of layers' outputs|²`, of the next token or, where tokens of a batch are
+    masked, of the masked ones.
 
     Hinton et al. 2015, section 2; Sanh et al. 2019 (DistilBERT), section 2, whose code weighs
     them 2, 5 and 1 at T = 2.
@@ -46,6 +48,10 @@ class Distill(ChunkedKind):
     """Weight of the teacher in the mixture of `jsd`."""
     cosine: float = Field(0.0, ge=0)
     """Weight of the cosine distance of hidden vectors; both models then have one width."""
+    layers: float = Field(0.0, ge=0)
+    """Weight of the mean squared difference of layers' outputs (TinyBERT, Jiao et al. 2019,
+    equation 8, for models of one width): layer m of the student's N against number m · M / N of
+    the teacher's M, rounded up; the mean over the student's layers."""
 
     @property
     def learns_soft_targets(self) -> bool:
@@ -80,6 +86,8 @@ class DistillObjective:
                 ctx.layout = teacher_ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
                 weights = weights * (segments[:, 1:] == segments[:, :-1])
         inputs = {**batch, "tokens": tokens}
+        if config.layers:
+            ctx.collected.layers, teacher_ctx.collected.layers = [], []
         h = student.hidden(student.embedded(inputs, ctx), ctx)
         taught = teacher.hidden(teacher.embedded(inputs, teacher_ctx), teacher_ctx)
         taught = mx.stop_gradient(taught)
@@ -104,7 +112,33 @@ class DistillObjective:
         if config.cosine:
             parts["cosine"] = ((1 - _cosine(h, taught)) * weights).sum()
             total = total + config.cosine * parts["cosine"]
+        if config.layers:
+            pairs = (each.collected.layers or [] for each in (ctx, teacher_ctx))
+            parts["layers"] = (_layers(*pairs) * weights).sum()
+            total = total + config.layers * parts["layers"]
         return with_aux(total, weights.sum(), parts, ctx)
+
+
+def _layers(student: list[mx.array], teacher: list[mx.array]) -> mx.array:
+    """The mean squared difference `[B, T]` of the student's layers from those that teach them.
+
+    Raises:
+        RecipeError: the models don't fit each other.
+    """
+    n, m = len(student), len(teacher)
+    if not 0 < n <= m:
+        raise RecipeError(
+            f"objective.layers compares the {n} layers of the model with the {m} of its teacher: "
+            "take a teacher with as many or more, or set it to 0."
+        )
+    if (width := student[0].shape[-1]) != (theirs := teacher[0].shape[-1]):
+        raise RecipeError(
+            f"objective.layers compares vectors of width {width} with the teacher's, which have "
+            f"{theirs}: set it to 0, or give both models one width."
+        )
+    pairs = [(h, teacher[math.ceil(i * m / n) - 1]) for i, h in enumerate(student, 1)]
+    squares = [(h - mx.stop_gradient(t)).astype(mx.float32).square().mean(-1) for h, t in pairs]
+    return sum(squares[1:], squares[0]) / n
 
 
 def _cosine(h: mx.array, taught: mx.array) -> mx.array:

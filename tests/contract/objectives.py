@@ -232,6 +232,7 @@ CHANGES = {
         "hard": 0.5,
         "soft": 0.5,
         "cosine": 1.0,
+        "layers": 1.0,
         "divergence": "reverse_kl",
         "beta": Change(0.2, row="distill by jsd"),
         "chunk": Change(4, result=False),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_transformers.core.context import Context, Layout
+from mlx_transformers.core.context import Collected, Context, Layout
+from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.core.loss import Loss
 
 from . import models, reference
@@ -269,6 +270,26 @@ def test_a_student_learns_from_the_tokens_the_teacher_and_its_vectors(
     student.update(params)
     slope = sum(float((way[n] * g).sum()) for n, g in tree_flatten(grads))
     assert float(moved[0] - moved[1]) / 2 == pytest.approx(slope, rel=0.02)
+
+
+def test_layers_of_a_student_learn_from_those_that_they_stand_for() -> None:
+    """Layers 1 and 2 of a student from 2 and 4 of its teacher; a smaller teacher is refused."""
+    student, teacher = (
+        randomize(parse("model", models.LLAMA | {"n_layers": n}).build(VOCAB), n) for n in (2, 4)
+    )
+    tokens, found = mx.array(PREFIX["tokens"]), []
+    for model in (student, teacher):
+        ctx = Context(collected=Collected(layers=[]))
+        hidden(model, tokens[:, :-1], ctx)
+        found.append([np.array(h) for h in ctx.collected.layers or []])
+    pairs = [(found[0][i], found[1][j]) for i, j in ((0, 1), (1, 3))]
+    wanted = sum(((h - taught) ** 2).mean(-1).sum() for h, taught in pairs) / 2
+    table = {"kind": "distill", "teacher": "t", "hard": 0.0, "soft": 0.0, "layers": 2.0}
+    objective = parse("objective", table).build()
+    loss = objective({"model": student, "teacher": teacher}, {"tokens": tokens}, Context())
+    assert float(loss.total) == pytest.approx(2 * wanted, rel=1e-5)
+    with pytest.raises(RecipeError, match="the 4 layers of the model with the 2 of its teacher"):
+        objective({"model": teacher, "teacher": student}, {"tokens": tokens}, Context())
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
