@@ -317,7 +317,7 @@ TASKS = {
     "transcription": Task("transcribe", "transcripts", transcribe, writes=True),
     "translation": Task("seq2seq", "pairs", translate, writes=True),
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
-    "captions": Task("clm", "captions", describe),
     "retrieval": Task("clip", "image_text", retrieve),
+    "captions": Task("clm", "captions", describe),
 }
 """Every task by name."""
