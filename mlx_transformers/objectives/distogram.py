@@ -1,6 +1,7 @@
 """Contacts and distances of residues from an alignment, beside its masked letters."""
 
 from collections.abc import Mapping
+from math import isqrt
 from typing import ClassVar, Literal, Protocol
 
 import mlx.core as mx
@@ -101,10 +102,14 @@ def family_sum(
 
 
 def precision(logits: mx.array, pairs: mx.array, counted: mx.array) -> mx.array:
-    """The share `[B]` of real contacts among the N/5 counted pairs that are likeliest to be one."""
-    n = max(1, round(pairs.shape[1] ** 0.5) // 5)
+    """The share `[B]` of real contacts among the N/5 counted pairs that are likeliest to be one,
+    each pair once."""
+    residues = isqrt(pairs.shape[1])
+    index = mx.arange(residues)
+    once = counted * (index[:, None] < index[None]).reshape(-1)
     contact = logits[..., 0].astype(mx.float32) - mx.logsumexp(
         logits[..., 1:].astype(mx.float32), axis=-1
     )
-    likeliest = mx.argsort(mx.where(counted > 0, -contact, mx.inf), axis=-1)[:, :n]
+    likeliest = mx.argsort(mx.where(once > 0, -contact, mx.inf), axis=-1)
+    likeliest = likeliest[:, : max(1, residues // 5)]
     return (mx.take_along_axis(pairs, likeliest, axis=-1) == 0).mean(axis=-1)

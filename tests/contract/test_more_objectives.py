@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_transformers.core.context import Collected, Context, Layout
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.core.loss import Loss
+from mlx_transformers.objectives.distogram import precision
 
 from . import models, reference
 from .fakes import WIDTH, Both, Comparing, Folder, Reader, Writer, model_of, numpy_of
@@ -351,3 +352,15 @@ def test_pairs_of_residues_and_masked_letters_are_means_of_a_family() -> None:
     assert float(found.parts["loss"]) == pytest.approx(pairs, rel=1e-5)
     assert float(found.weight) == 2
     assert float(found.parts["precision"]) == 2  # the only pair is a contact
+
+
+def test_precision_counts_each_pair_of_residues_once() -> None:
+    n = 10  # the two likeliest pairs
+    contact = np.zeros((n, n), np.float32)
+    contact[0, 5] = contact[5, 0] = 3.0
+    contact[1, 7] = contact[7, 1] = 2.0
+    logits = mx.array(np.stack([contact, -contact], axis=-1).reshape(1, n * n, 2))
+    pairs = np.ones((n, n), np.int32)
+    pairs[0, 5] = pairs[5, 0] = 0
+    found = precision(logits, mx.array(pairs.reshape(1, -1)), mx.ones((1, n * n)))
+    assert found.tolist() == [0.5]
