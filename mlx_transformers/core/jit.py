@@ -66,8 +66,9 @@ precompile() {{
   [ -f "$precompiled" ] ||
     {{ {compiler} -std=c++17 -O3 -Wall -fPIC {flags} "-I$include" -w -x c++-header \\
       "$include/{header}" -o "$precompiled.$$" && mv "$precompiled.$$" "$precompiled"; }}
+  trap - EXIT HUP INT TERM  # from here on the lock may be another process's
   rm -f "$precompiled.$$"
-  rmdir "$precompiled.lock" 2>/dev/null
+  rmdir "$precompiled.lock" 2>/dev/null || true
 }}
 case "$*" in
   {precompile}*) include=$2 precompiled=$3; precompile; exit ;;

@@ -15,5 +15,5 @@ CHANGES = {
     "normal": {"std": 0.1, "depth_scaled": True},
     "fan_in": {"gain": 2.0, "embed_std": 0.1},
     "xavier": {},
-    "mup": {"base_dim": 16},
+    "mup": {"base_dim": 16, "gain": 2.0, "embed_std": 0.1},
 }
