@@ -93,14 +93,13 @@ def read_source(source: Path, packed: bool = False) -> tuple[Published, Tokenize
         return read_published(source), read_tokenizer(source)
     if source.suffix != ".gguf":
         raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
-    found = read_gguf(source)
+    found = read_gguf(source, packed)
     if packed and not found.packed:
         raise ConvertError(
             f"{source} has no tensors of the types Q4_0, Q4_1 and Q8_0, which stay packed: leave "
             "out --keep-packed, and pack the run with mlxt quantize."
         )
-    kept = found.packed if packed else {}
-    model = published(found.config, found.tensors, str(source), found.family, packed=kept)
+    model = published(found.config, found.tensors, str(source), found.family, packed=found.packed)
     return model, read_metadata(found.metadata)
 
 

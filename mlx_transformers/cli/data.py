@@ -137,12 +137,19 @@ def write_rows(
         raise RunError(f"--split {split}: rows are of the split train or valid.")
     found = islice(records(load_recipe(recipe, set or []).data, split), limit)  # type: ignore[arg-type]
     try:
-        with open(to, "x", encoding="utf-8") as file:
-            n = sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in found)
+        to.touch(exist_ok=False)
     except FileExistsError:
         raise RunError(f"{to} exists already. Choose another name.") from None
     except OSError as error:
         raise RunError(f"{to} can't be written: {error.strerror}.") from None
+    try:
+        with open(to, "w", encoding="utf-8") as file:
+            n = sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in found)
+    except BaseException as error:
+        to.unlink()
+        if isinstance(error, OSError):
+            raise RunError(f"{to} can't be written: {error.strerror}.") from None
+        raise
     print(f"Wrote {n:,} rows to {to}.")
 
 

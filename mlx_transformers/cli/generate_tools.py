@@ -27,8 +27,9 @@ def checked(tools: bool, set: list[str] | None, odd: bool) -> list[str]:
         raise RunError(f"--set {changed[0]} changes [tools], which need --tools: give both.")
     if odd:
         raise RunError(
-            "--tools answers messages by the run's chat template: --beams, --draft, "
-            "--exit-threshold, --alignment, --no-bos and --special-tokens don't go with it."
+            "--tools answers messages by the run's chat template: --image, --beams, --draft, "
+            "--exit-threshold, --kv-bits, --alignment, --no-bos and --special-tokens don't go "
+            "with it."
         )
     return changed
 

@@ -94,6 +94,8 @@ def think(
 
     if plot is not None and (plot.exists() or plot.suffix not in (".svg", ".png")):
         raise RunError(f"--plot {plot}: name a new file that ends with .svg or .png.")
+    if plot is not None and not plot.parent.is_dir():
+        raise RunError(f"--plot {plot}: there is no folder {plot.parent}. Make it first.")
     how = Thinking(
         tuple(shot_list(samples, "--samples")) if samples else (),
         tuple(shot_list(budgets, "--budgets")) if budgets else (),
@@ -105,11 +107,16 @@ def think(
         seed,
     )
     points = compute_curve(run, questions, how, limit)
-    if plot is not None:
-        _draw(points, plot, bool(how.samples))
     if as_json:
         print(json.dumps([asdict(point) for point in points]))
-        return
+    else:
+        _print(points, "samples" if how.samples else "budget")
+    if plot is not None:
+        _draw(points, plot, bool(how.samples))
+
+
+def _print(points: "list[Point]", amount: str) -> None:
+    """Print the points as a table."""
     rows = [
         (
             point.rule,
@@ -120,7 +127,6 @@ def think(
         )
         for point in points
     ]
-    amount = "samples" if how.samples else "budget"
     print_table(("chosen by", amount, "tokens", "accuracy", "95 % CI"), rows, right=(1, 2, 3))
 
 

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Run
+from .options import AsJson, Run, user_path
 
 
 def transcribe(
     run: Run = None,
     audio: Annotated[
         list[Path] | None,
-        typer.Option(help="A WAV file. Repeatable.", metavar="FILE", show_default=False),
+        typer.Option(
+            parser=user_path, help="A WAV file. Repeatable.", metavar="FILE", show_default=False
+        ),
     ] = None,
     beams: Annotated[
         int, typer.Option(min=1, help="Beams of the search; 1 is greedy decoding.")

@@ -64,13 +64,13 @@ class GgufModel:
     metadata: Metadata
 
 
-def read_gguf(path: Path) -> GgufModel:
-    """Return the model of a file.
+def read_gguf(path: Path, packed: bool = False) -> GgufModel:
+    """Return the model of a file, with the packed integers of quantized tensors if `packed`.
 
     Raises:
         ConvertError: it isn't a GGUF file, or of another architecture, or says what isn't built.
     """
-    metadata, tensors, packed = read_file(path)
+    metadata, tensors, integers = read_file(path, packed)
     table = config_of(metadata, "output.weight" not in tensors, str(path))
     biases = {
         **dict.fromkeys(("attention_bias", "use_qkv_bias"), "blk.0.attn_q.bias"),
@@ -79,7 +79,7 @@ def read_gguf(path: Path) -> GgufModel:
     known = defaults_of(table["model_type"])
     table |= {key: True for key, name in biases.items() if name in tensors and key in known}
     config = HfConfig(table, str(path))
-    return GgufModel(config, tensors, packed, as_gguf(config), metadata)
+    return GgufModel(config, tensors, integers, as_gguf(config), metadata)
 
 
 def write_gguf(

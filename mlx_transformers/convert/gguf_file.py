@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.errors import ConvertError
-from .gguf_blocks import packed
+from .gguf_blocks import packed as packed_blocks
 from .gguf_types import TYPES, Bytes, TensorType
 from .packed import PackedTensor
 
@@ -103,12 +103,18 @@ class Cursor:
         return start
 
 
-def read_file(path: Path) -> tuple[Metadata, dict[str, mx.array], dict[str, PackedTensor]]:
+def read_file(
+    path: Path, packed: bool = False
+) -> tuple[Metadata, dict[str, mx.array], dict[str, PackedTensor]]:
     """Read the metadata and the tensors of a file.
 
+    Args:
+        path: the file.
+        packed: whether quantized tensors are read as packed integers, too.
+
     Returns:
-        The metadata; the tensors by name, quantized ones decoded to float32; those of them that
-        MLX's packed integers hold exactly.
+        The metadata; the tensors by name, quantized ones decoded to float32; if `packed`, those of
+        them that MLX's packed integers hold exactly.
 
     Raises:
         ConvertError: it is damaged, or has a type of tensor that isn't decoded here.
@@ -126,7 +132,7 @@ def read_file(path: Path) -> tuple[Metadata, dict[str, mx.array], dict[str, Pack
                     "one of these."
                 )
             tensors = {name: _array(data, entry) for name, entry in entries.items()}
-            found = {name: _packed(data, entry) for name, entry in entries.items()}
+            found = {n: _packed(data, entry) for n, entry in entries.items()} if packed else {}
             return metadata, tensors, {name: t for name, t in found.items() if t is not None}
     except OSError as error:
         raise ConvertError(f"{path} can't be read: {error.strerror}.") from error
@@ -222,7 +228,7 @@ def _placed(
 
 def _packed(data: mmap.mmap, entry: Entry) -> PackedTensor | None:
     blocks = _bytes(data, entry).reshape(-1, entry.type.size)
-    return packed(entry.type.name, blocks, entry.shape)
+    return packed_blocks(entry.type.name, blocks, entry.shape)
 
 
 def _bytes(data: mmap.mmap, entry: Entry) -> Bytes:

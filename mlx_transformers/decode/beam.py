@@ -87,7 +87,15 @@ def best_continuations(
     n_best: int = 1,
     vocab_size: int | None = None,
 ) -> list[Hypothesis]:
-    """Search the best continuations of `prompt` (one token at least), of at most `limit` tokens."""
+    """Search the best continuations of `prompt` (one token at least), of at most `limit` tokens.
+
+    Raises:
+        RunError: the model reads a soft prompt.
+    """
+    if model.soft_prompt() is not None:
+        raise RunError(
+            "Beam search is not built for a soft prompt (adapt.kind = 'prompt'): leave out --beams."
+        )
     length = len(prompt) + limit
 
     def begin(rows: int) -> State:

@@ -70,6 +70,11 @@ class ExitEngine:
                 "A Universal Transformer weighs the outputs of all steps, so decoding can't leave "
                 "it early: leave out the threshold of confidence."
             )
+        if model.soft_prompt() is not None:
+            raise RunError(
+                "Decoding with early exits is not built for a soft prompt (adapt.kind = 'prompt'): "
+                "leave out --exit-threshold."
+            )
         self.model = model
         self.cache: list[Any] = []
         self._exits = exits

@@ -7,17 +7,20 @@ from itertools import count
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 
 from ..core.context import Collected, Context, Observer
 from ..core.errors import RunError
 from ..data.batches.pairs import Pairs
 from ..data.pictures.preprocess import Preprocess
-from ..data.pictures.read import Channels, read_picture
+from ..data.pictures.prompt import PLACEHOLDER, expanded, placed
+from ..data.pictures.read import read_picture
 from ..data.tokenizers.controls import Controlled, frame, with_controls
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, best_targets
 from ..decode.generate import prompt_tokens
-from ..layers.patches import PatchEmbedding
+from ..layers.adapters.prefix import PrefixKeys
+from ..layers.adapters.prompt import PromptVectors
 from ..models.encoder_decoder import EncoderDecoderModel
 from ..models.model import Aligning, Decodable, Model
 from ..models.vlm import VlmModel
@@ -124,14 +127,49 @@ def read(
         text: a prompt, an encoder's text, or the source of an encoder-decoder.
         pairs: how an encoder-decoder's source and target are framed; None: as usual.
         target: of an encoder-decoder; None: the one that it finds most probable, word by word.
-        image: a picture file for a model that sees; its patches stand where the text has an image
-            token, or before it.
+        image: a picture file for a model that sees; its patches stand where the text has
+            `<image>`, or before it.
 
     Raises:
-        RunError: the text is empty or too long, the model has no head over the vocabulary, or an
-            image is given to a model that reads none.
+        RunError: the text is empty or too long, the model has no head over the vocabulary or reads
+            trained vectors before the text, an image is given to a model that reads none, or
+            `<image>` stands in the text twice.
         DataError: the image can't be read.
     """
+    _check(model, image)
+    if "seq2seq" in model.tasks and isinstance(model, Aligning):
+        reading = _pair(model, tokenizer, text, pairs or Pairs(), target)
+    elif "encode" in model.tasks:
+        tokens = tokenizer.encode_special(text)
+        if not tokens:
+            raise RunError("The text is empty. Give at least one token to look at.")
+        ends = frame(tokenizer)
+        tokens = tokens if ends is None else [ends[0], *tokens, ends[1]]
+        reading = Reading(model, tokenizer, {"tokens": mx.array([tokens])}, [], False)
+    else:
+        if isinstance(model, VlmModel) and image is not None:
+            arrays = _with_picture(model, tokenizer, text, image)
+        else:
+            size = min(model.vocab_size, tokenizer.vocab_size)
+            tokens = prompt_tokens(tokenizer, text, size, special_tokens=True)
+            arrays = {"tokens": mx.array([tokens])}
+        reading = Reading(model, tokenizer, arrays, [], True)
+    longest = max(len(reading.tokens), len(reading.source))
+    if longest > (limit := min(model.max_seq_len, MOST_TOKENS)):
+        raise RunError(
+            f"The text has {longest:,} tokens, and at most {limit:,} can be looked at (the "
+            f"model's max_seq_len, or {MOST_TOKENS:,}). Shorten it."
+        )
+    return reading
+
+
+def _check(model: Model, image: Path | None) -> None:
+    """Refuse a model that can't be looked at, or an image for one that reads none."""
+    if any(isinstance(m, PrefixKeys | PromptVectors) for _, m in model.named_modules()):
+        raise RunError(
+            "This run has trained vectors before the text (adapt.kind = 'prompt' or 'prefix'), "
+            "which are no tokens to look at. Look at the run that it was trained from."
+        )
     if model.unembedding() is None:
         raise RunError(
             "This run's model has no head over the vocabulary, so it predicts no token to look at. "
@@ -144,44 +182,23 @@ def read(
             f"This run's encoder reads {model.source_name}, not text, so there is no source to "
             "look at."
         )
-    if "seq2seq" in model.tasks and isinstance(model, Aligning):
-        reading = _pair(model, tokenizer, text, pairs or Pairs(), target)
-    elif "encode" in model.tasks:
-        tokens = tokenizer.encode_special(text)
-        if not tokens:
-            raise RunError("The text is empty. Give at least one token to look at.")
-        ends = frame(tokenizer)
-        tokens = tokens if ends is None else [ends[0], *tokens, ends[1]]
-        reading = Reading(model, tokenizer, {"tokens": mx.array([tokens])}, [], False)
-    else:
-        size = min(model.vocab_size, tokenizer.vocab_size)
-        tokens = prompt_tokens(tokenizer, text, size, special_tokens=True)
-        arrays = {"tokens": mx.array([tokens])}
-        if isinstance(model, VlmModel) and image is not None:
-            arrays = _with_picture(model, tokens, image)
-        reading = Reading(model, tokenizer, arrays, [], True)
-    longest = max(len(reading.tokens), len(reading.source))
-    if longest > (limit := min(model.max_seq_len, MOST_TOKENS)):
-        raise RunError(
-            f"The text has {longest:,} tokens, and at most {limit:,} can be looked at (the "
-            f"model's max_seq_len, or {MOST_TOKENS:,}). Shorten it."
-        )
-    return reading
 
 
-def _with_picture(model: VlmModel, tokens: list[int], image: Path) -> dict[str, mx.array]:
+def _with_picture(
+    model: VlmModel, tokenizer: Tokenizer, text: str, image: Path
+) -> dict[str, mx.array]:
     """The arrays of a row whose image tokens are as many as the picture has patches."""
-    embed = model.vision.embed
-    channels: Channels = 1 if isinstance(embed, PatchEmbedding) and embed.channels == 1 else 3
-    found = Preprocess(size=model.vision.image_size).resized(read_picture(image, channels))
-    pixels = mx.array(found.astype("float32"))[None]
-    patches = [model.image_token] * model.see(pixels, 1, Context()).shape[1]
-    if model.image_token not in tokens:
-        tokens = [*patches, *tokens]
-    elif tokens.count(model.image_token) == 1:
-        at = tokens.index(model.image_token)
-        tokens = [*tokens[:at], *patches, *tokens[at + 1 :]]
-    row = mx.array([tokens])
+    shown = text if PLACEHOLDER in text else PLACEHOLDER + text
+    if (count := shown.count(PLACEHOLDER)) > 1:
+        raise RunError(
+            f"The text has {PLACEHOLDER} {count} times, and there is one picture: write it once, "
+            "where the picture stands."
+        )
+    found = read_picture(image, 1 if model.channels == 1 else 3)
+    found = Preprocess(size=model.image_size).resized(found)
+    pixels = mx.array(found.astype(np.int32))[None]  # whole numbers, which the patches scale
+    tokens = np.array(placed(tokenizer, shown, model.image_token))
+    row = mx.array(expanded(tokens, model.image_token, model.see_count(pixels)))[None]
     model.admit(row, pixels)
     return {"tokens": row, "pixels": pixels}
 

@@ -146,7 +146,8 @@ def finetune(
         task: a task of `verbs.task_recipe`; None takes the one that the model was trained for.
         data: the data of that recipe.
         accept_changes: take weights even if the recipe changes what they compute.
-        replay: share of the rows from the source's own text, which is mixed in as `old`.
+        replay: share of the rows from the source's own text, which is mixed in as `old`; of a
+            source trained on a mixture, the text of its `[data]` alone.
         set: "path=value" strings, the last diff of the recipe.
         name, resume, root, say, progress: as for `verbs.train.train`.
 
@@ -209,6 +210,8 @@ def _mixed_in(recipe: Recipe, source: Source, share: float) -> str:
     Raises:
         RunError: the source is no run, so its text isn't known.
     """
+    if not 0 < share < 1:
+        raise RunError(f"--replay {share:g} is a share: give a number between 0 and 1.")
     if source.text is None:
         raise RunError(
             f"{source.where} is a published model, so the text that it was trained on isn't known "

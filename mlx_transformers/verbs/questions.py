@@ -68,6 +68,21 @@ def read_questions(path: Path) -> list[Question]:
     return found
 
 
+def read_plain_questions(path: Path) -> list[Question]:
+    """Return the questions of a file as `read_questions` does, where they are asked alone.
+
+    Raises:
+        RunError: as `read_questions`, or a question has choices or examples.
+    """
+    questions = read_questions(path)
+    if any(one.choices or one.examples for one in questions):
+        raise RunError(
+            f"{path} has rows with 'choices' or 'examples', which are not shown here: leave them "
+            "out, or measure them with mlxt eval --questions and --shots."
+        )
+    return questions
+
+
 def _question(row: dict[str, object]) -> Question:
     choices = row.get("choices") or []
     if not isinstance(choices, list) or len(choices) > len(LETTERS):

@@ -25,7 +25,7 @@ from .questions import (
     check_form,
     extracted,
     prompt,
-    read_questions,
+    read_plain_questions,
 )
 
 STOPS = ("\n\n", "Question:")
@@ -109,10 +109,10 @@ def compute_curve(
         limit: how many questions are asked; None asks all.
 
     Raises:
-        MlxtError: as `read_questions` and `load`, or the model doesn't continue texts, or a prompt
-            doesn't fit into its context.
+        MlxtError: as `read_plain_questions` and `load`, or the model doesn't continue texts, or a
+            prompt doesn't fit into its context.
     """
-    questions = read_questions(file)[:limit]
+    questions = read_plain_questions(file)[:limit]
     model, tokenizer = load(run)
     if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
         raise RunError("Questions are for models that continue a text, and this run's doesn't.")

@@ -13,7 +13,7 @@ from ..core.errors import RunError
 from ..decode.sample import Sampling
 from ..score.interval import Score, mean
 from .chat import open_assistant
-from .questions import SAME, Question, read_questions
+from .questions import SAME, Question, read_plain_questions
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ def with_and_without_tools(
 
     Args:
         run: a run's name or folder, or a checkpoint's; None takes the newest run.
-        file: the questions, as `read_questions` takes them.
+        file: the questions, as `read_plain_questions` takes them.
         limit: how many questions are asked; None asks all.
         max_tokens: the most tokens of a turn of the model.
         set: "path=value" strings that change `[tools]`.
 
     Raises:
-        MlxtError: as `open_assistant` and `read_questions`, or there is no tool.
+        MlxtError: as `open_assistant` and `read_plain_questions`, or there is no tool.
     """
-    questions = read_questions(file)[:limit]
+    questions = read_plain_questions(file)[:limit]
     assistant, toolbox, name = open_assistant(run, set=set)
     if not toolbox:
         raise RunError(

@@ -14,12 +14,14 @@ from mlx_transformers.chat.calculator import Calculator
 from mlx_transformers.chat.chat_format import ChatFormat
 from mlx_transformers.chat.toolbox import Toolbox
 from mlx_transformers.cli.generate import generate
+from mlx_transformers.cli.think import think
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.chat_template import TAGS, ChatTemplate
 from mlx_transformers.data.corpora.arithmetic import Arithmetic, digit_by_digit
 from mlx_transformers.data.corpora.calculator import TOOL
 from mlx_transformers.data.corpora.in_context import InContext
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.report import plot
 from mlx_transformers.verbs import chat as chat_verb
 from mlx_transformers.verbs import few_shot as module
 from mlx_transformers.verbs import think as think_verb
@@ -184,6 +186,13 @@ def test_tools_are_measured_without_them_and_with_them(calling, tmp_path):
     assert (used.tools, used.accuracy.value, used.called) == (True, 0.5, 1.0)
     with pytest.raises(RunError, match="has no tools"):
         tool_verb.with_and_without_tools(None, file)
+    file.write_text('{"question": "2?", "answer": "2", "choices": ["2", "3"]}\n')
+    for measured in (
+        lambda: tool_verb.with_and_without_tools(None, file),
+        lambda: compute_curve(None, file, Thinking(samples=(1,))),
+    ):
+        with pytest.raises(RunError, match="'choices' or 'examples'"):
+            measured()
 
 
 def test_generate_answers_messages_with_tools(calling):
@@ -279,6 +288,25 @@ def test_a_chain_is_cut_at_its_budget_and_asked_for_its_answer(monkeypatch, tmp_
 def test_compute_that_makes_no_curve_is_refused(options, words):
     with pytest.raises(RunError, match=words):
         Thinking(**options)
+
+
+def test_a_curve_is_printed_before_it_is_drawn(monkeypatch, tmp_path):
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"prompt": "1+1=", "answer": 2}\n')
+    thinking(monkeypatch, lambda text, s, n: "2")
+
+    def broken(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(plot, "accuracy_curves", broken)
+    app = typer.Typer()
+    app.command()(think)
+    asked = ["--questions", str(file), "--samples", "1", "--json", "--plot"]
+    result = CliRunner().invoke(app, [*asked, str(tmp_path / "a.svg")])
+    assert json.loads(result.stdout)[0]["accuracy"]["value"] == 1.0
+    error = CliRunner().invoke(app, [*asked, str(tmp_path / "none" / "a.svg")]).exception
+    assert isinstance(error, RunError)
+    assert "no folder" in str(error)
 
 
 def test_sums_are_added_digit_by_digit():

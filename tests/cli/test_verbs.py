@@ -147,6 +147,10 @@ def test_data_is_listed_prepared_and_inspected(mlxt: Mlxt, home: Path) -> None:
     name = prepared.out.splitlines()[0].rsplit("/", 1)[1]
     found = json.loads(mlxt("data", "inspect", name, "--json").out)
     assert sum(split["bytes"] for split in found["splits"]) == len(text)
+    for _ in range(2):  # a file that was begun is taken away, so the second try is like the first
+        refused = mlxt("data", "rows", "tiny", "--to", "rows.jsonl")
+        assert "running text, not records" in refused.err
+    assert not (home / "rows.jsonl").exists()
 
 
 def test_doctor_says_what_computes_and_what_is_in_force(mlxt: Mlxt) -> None:

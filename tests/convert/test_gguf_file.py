@@ -41,7 +41,8 @@ def test_what_mlx_writes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     arrays = {"a.weight": mx.random.normal((3, 5)), "b": mx.random.normal((4,)).astype(mx.float16)}
     mx.save_gguf(str(path), arrays, {"s": "text", "l": ["a", "é"], "n": mx.array(7, mx.uint32)})
-    metadata, found, _ = read_file(path)
+    metadata, found, none = read_file(path)
+    assert not none
     assert metadata == {"s": "text", "l": ["a", "é"], "n": 7}
     assert all(mx.array_equal(found[name], array) for name, array in arrays.items())
 
@@ -84,7 +85,7 @@ def test_blocks_decode_as_those_of_ggml(kind: str, tmp_path: Path) -> None:
     content, numbers = BLOCKS[kind]
     path = tmp_path / "x.gguf"
     path.write_bytes(file_of(kind, [2, len(numbers)], 2 * content))
-    _, found, packed = read_file(path)
+    _, found, packed = read_file(path, packed=True)
     assert found["a"].tolist() == [numbers, numbers]
     assert ("a" in packed) == (kind in ("Q4_0", "Q4_1", "Q8_0"))
     assert all(mx.array_equal(t.plain(), found[name]) for name, t in packed.items())
@@ -197,7 +198,7 @@ def test_written_files_are_read_back_and_by_mlx(tmp_path: Path) -> None:
     }
     told = {"s": "é", "n": 7, "x": 0.5, "yes": True, "l": ["a"], "k": [1, -2], "f": [0.25]}
     write_file(path, told, arrays, "q4_0")
-    metadata, found, packed = read_file(path)
+    metadata, found, packed = read_file(path, packed=True)
     kind = {"general.file_type": 2, "general.quantization_version": 2}
     assert metadata == told | kind
     assert packed.keys() == {"token_embd.weight", "blk.0.attn_q.weight"}

@@ -4,12 +4,14 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from contract.adapters import adapted
 from contract.models import LLAMA
 from contract.suite import VOCAB, parse, randomize
 
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.context import Collected, Context
 from mlx_transformers.core.errors import RunError
+from mlx_transformers.decode.beam import best_continuations
 from mlx_transformers.decode.engine import Engine
 from mlx_transformers.decode.exits import ExitEngine, Exits
 from mlx_transformers.decode.sample import Sampling
@@ -76,3 +78,11 @@ def test_exits_out_of_range_are_refused(threshold: float, measure: Any, first: i
 def test_a_universal_transformer_is_not_left_early() -> None:
     with pytest.raises(RunError, match="weighs the outputs of all steps"):
         ExitEngine(model(n_distinct=1, depth={"kind": "universal"}), Exits(0.5))
+
+
+def test_searches_that_would_leave_out_a_soft_prompt_are_refused() -> None:
+    prompted = adapted(parse("adapt", {"kind": "prompt", "length": 3}))
+    with pytest.raises(RunError, match="early exits is not built for a soft prompt"):
+        ExitEngine(prompted, Exits(0.5))
+    with pytest.raises(RunError, match="Beam search is not built for a soft prompt"):
+        best_continuations(prompted, PROMPT, end=0, limit=2)

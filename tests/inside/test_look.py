@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from contract.adapters import adapted
 from contract.blocks import BLOCK
 from contract.depths import UNIVERSAL
 from contract.mixers import HEADS, MAMBA
@@ -184,6 +185,17 @@ def test_a_model_that_sees_reads_a_picture_before_its_text(tmp_path: Path) -> No
     weights = seen.layers[0].weights
     assert weights is not None
     assert weights.shape[1:] == (n + 2, n + 2)
+    seen = look(model, WORDS, "a <image> b", image=file)
+    assert [t.strip() for t in (seen.tokens[0], seen.tokens[1], seen.tokens[-1])] == [
+        "a",
+        "[patch 1]",
+        "b",
+    ]
+    pixels = read(model, WORDS, "a", image=file).arrays["pixels"]
+    assert mx.issubdtype(pixels.dtype, mx.integer), "floats would not be scaled"
+    assert int(pixels.max()) > 200
+    with pytest.raises(RunError, match="2 times"):
+        look(model, WORDS, "<image> <image>", image=file)
     with pytest.raises(RunError, match="reads no picture"):
         look(built(LLAMA), WORDS, "a b", image=file)
 
@@ -197,6 +209,10 @@ def test_what_cannot_be_looked_into_says_so() -> None:
         look(built(SPEECH), WORDS, "a b")
     with pytest.raises(RunError, match="64 tokens"):
         look(built(LLAMA), WORDS, "a " * 64)
+    for kind in ("prompt", "prefix"):
+        model = adapted(parse("adapt", {"kind": kind, "length": 3}))
+        with pytest.raises(RunError, match="vectors before the text"):
+            look(model, WORDS, "a b")
 
 
 def test_packed_maps_keep_their_magnitudes() -> None:

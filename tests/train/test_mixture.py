@@ -1,6 +1,9 @@
 """Runs on several texts: exact resume, the loss on each text, replay in fine-tuning."""
 
+import pytest
+
 from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.core.errors import RunError
 from mlx_transformers.verbs.finetune import finetune
 
 from . import tiny
@@ -41,3 +44,6 @@ def test_a_mixture_resumes_exactly_and_its_texts_are_counted_and_evaluated(tmp_p
     )
     assert load_recipe(found.folder.recipe).data.mixture[0].path == str(tmp_path / "text.txt")
     assert abs(tiny.records(found, "tokens/old")[-1][1] - 4 * 16) <= 16
+    for share in (0.0, 1.0):
+        with pytest.raises(RunError, match="between 0 and 1"):
+            finetune(whole.folder.path, tmp_path / "tiny.toml", replay=share)
