@@ -22,6 +22,7 @@ from ..trainer.health import Health
 from ..trainer.loop import Callback
 from ..trainer.metrics import Window
 from .build import Built
+from .easy_first import order_inputs
 from .plan import Plan
 from .streams import held_out_batches, mixed_batches
 
@@ -93,7 +94,8 @@ def _saver(
     built: Built, folder: RunFolder | None, background: Background
 ) -> Callable[[Progress, bool], None]:
     """Write checkpoints to `folder`; without one, only send this rank's share to rank 0."""
-    config, inputs = built.recipe.checkpoint, built.inputs() if folder else {}
+    config = built.recipe.checkpoint
+    inputs = built.inputs() | order_inputs(built.recipe) if folder else {}
 
     def save(progress: Progress, best: bool) -> None:
         trees = built.step.train_state.gather()

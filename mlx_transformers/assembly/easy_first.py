@@ -16,6 +16,7 @@ from ..runs.tensors import digest
 from ..trainer.forward import Forward
 from ..trainer.source import rows_in_order
 from .build import Built, build_objective
+from .recipe import Recipe
 from .saved import load
 
 
@@ -36,6 +37,17 @@ def easy_first(built: Built, curriculum: Curriculum) -> np.ndarray:
     return np.argsort(hard, kind="stable")
 
 
+def order_inputs(recipe: Recipe) -> dict[str, str]:
+    """Return the fingerprint of the run whose loss orders the rows; empty if there is none.
+
+    A checkpoint keeps it, so that a resume finds out if another order would follow.
+    """
+    if recipe.curriculum is None or recipe.curriculum.reference is None:
+        return {}
+    model, _ = load(recipe.curriculum.reference)
+    return {"curriculum": digest(model.parameters())}
+
+
 def _losses(built: Built, reference: str, rows: Rows) -> np.ndarray:
     model, tokenizer = load(reference)
     if tokenizer.fingerprint() != built.tokenizer.fingerprint():
@@ -45,12 +57,14 @@ def _losses(built: Built, reference: str, rows: Rows) -> np.ndarray:
         )
     recipe = built.recipe
     batch, length = recipe.data.batch.model_dump(), recipe.train.seq_len
-    key = hashed([digest(model.parameters()), built.data.fingerprint, batch, length])
+    own = [recipe.train.seed, recipe.data.mask_documents, recipe.objective.model_dump(mode="json")]
+    key = hashed([digest(model.parameters()), built.inputs(), batch, length, own])
     place = cache_folder() / "difficulty" / f"{key[:24]}.npy"
     if place.is_file():
         found: np.ndarray = np.load(place)
         return found
-    forward = Forward(model, build_objective(recipe), mx.float32)
+    frozen = {role: each for role, each in built.step.loss.roles.items() if role != "model"}
+    forward = Forward(model, build_objective(recipe), mx.float32, frozen)
     params = model.trainable_parameters()
     losses = np.empty(rows.per_epoch)
     for row in range(rows.per_epoch):

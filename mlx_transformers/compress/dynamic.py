@@ -2,7 +2,8 @@
 
 A fixed share of each layer's connections is active from the first step to the last. Now and then
 the weakest are dropped and as many are grown, where the dense gradient is largest (RigL: Evci et
-al. 2020) or at random (SET: Mocanu et al. 2018); `static` keeps those that it began with.
+al. 2020) or at random (SET: Mocanu et al. 2018); `static` keeps those that it began with. A run
+that starts from other weights begins with the largest of each layer.
 """
 
 import zlib
@@ -62,6 +63,14 @@ def _drawn(name: str, shape: tuple[int, ...], density: float, seed: int) -> mx.a
     return mx.array(mask.reshape(shape))
 
 
+def _largest(weights: mx.array, mask: mx.array) -> mx.array:
+    """Return a mask of the largest weights, with as many ones as `mask`; of equals the first."""
+    sizes = np.abs(np.array(weights.astype(mx.float32))).ravel()
+    found = np.zeros(sizes.size, np.uint8)
+    found[np.argsort(-sizes, kind="stable")[: int(np.array(mask).sum())]] = 1
+    return mx.array(found.reshape(mask.shape))
+
+
 class Connections:
     """The active connections of a model while it is trained.
 
@@ -77,6 +86,19 @@ class Connections:
     def masks(self) -> dict[str, mx.array]:
         """The masks by the names of their weights."""
         return dict(tree_flatten(self.state["masks"]))
+
+    def adopt(self, params: Tree) -> None:
+        """Make the largest weights of each layer its active connections, as many as before.
+
+        A source's zeros stay zeros if it was trained as sparsely; a dense one is pruned by
+        magnitude. The masks are replaced.
+        """
+        weights = dict(tree_flatten(params))
+        masks = [
+            (name, _largest(weights[name], mask) if name in weights else mask)
+            for name, mask in self.masks.items()
+        ]
+        self.state["masks"] = tree_unflatten(masks)
 
     def masked(self, tree: Tree) -> Tree:
         """Return a tree of parameters or gradients, 0 where a connection is not active."""

@@ -172,8 +172,14 @@ class Train(Config):
             return self
         if self.tensor_parallel > 1:
             raise ValueError("noise_scale isn't measured with tensor_parallel: leave one out.")
-        least = min([stage.rows for stage in self.batch_schedule], default=self.divided[0] * 2)
-        if self.microbatch != "auto" and (self.divided[1] < 2 or least < 2 * self.divided[0]):
+        if self.microbatch == "auto":
+            raise ValueError(
+                "noise_scale compares microbatches with whole steps, and train.microbatch = 'auto' "
+                "may make one of a step: give train.microbatch a number."
+            )
+        at_once, count = self.divided
+        least = min([stage.rows for stage in self.batch_schedule], default=2 * at_once)
+        if count < 2 or least < 2 * at_once:
             raise ValueError(
                 "noise_scale compares microbatches with whole steps, so every step needs two at "
                 "least: raise train.accumulate, or lower train.microbatch."

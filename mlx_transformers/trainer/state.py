@@ -25,6 +25,10 @@ class Sparsity(Protocol):
     state: dict[str, Any]
     """The masks."""
 
+    def adopt(self, params: Tree) -> None:
+        """Make the largest weights of each layer its active connections, as many as before."""
+        ...
+
     def masked(self, tree: Tree) -> Tree:
         """Return parameters or gradients, 0 where a connection is not active."""
         ...
@@ -148,6 +152,9 @@ class TrainState:
             self.model.update(self.sparsity.masked(self.model.trainable_parameters()))
 
     def _restart(self) -> None:
+        """Follow new weights: masks drawn by the seed would zero those that were trained."""
+        if self.sparsity is not None:
+            self.sparsity.adopt(self.model.trainable_parameters())
         self._mask()
         if self.ema is not None:
             self.ema.restart(self.model.trainable_parameters())

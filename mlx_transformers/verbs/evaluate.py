@@ -62,5 +62,5 @@ def open_run(
         check_recipe(folder, recipe)
     data = run_data(recipe, trained_on(path), progress)
     built = build(recipe.stage(step_of(path), saved=True), data)
-    restore(built, path)
+    restore(built, path, trains=False)
     return path, built

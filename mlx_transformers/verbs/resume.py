@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..assembly.build import Built
+from ..assembly.easy_first import order_inputs
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.errors import RunError
 from ..layers.adapters.weights import restore_base
@@ -110,13 +111,18 @@ def check_never_saved(folder: RunFolder) -> None:
         )
 
 
-def restore(built: Built, path: Path) -> Progress:
+def restore(built: Built, path: Path, trains: bool = True) -> Progress:
     """Load a checkpoint into a built recipe; returns how far the run had come.
 
     A checkpoint of imported weights has no optimizer state: training begins at step 0 with them.
 
+    Args:
+        built: the parts of the recipe.
+        path: the checkpoint.
+        trains: whether training goes on, so that the order of its rows must be the same.
+
     Raises:
-        RunError: it was trained on other data.
+        RunError: it was trained on other data, or with other weights of a model that it reads.
         CheckpointError: it is damaged, or belongs to another recipe.
     """
     trees, state = checkpoint.load(path)
@@ -127,13 +133,14 @@ def restore(built: Built, path: Path) -> Progress:
             "has changed, so it can neither go on nor be measured there. Name the old text (--set "
             "data.path=FILE), or start a new run with another --name."
         )
-    for role, digest in (state.get("frozen") or {}).items():
-        if built.inputs().get("frozen", {}).get(role) != digest:
-            raise RunError(
-                f"{path} was trained with other weights of objective.{role} than that run has now: "
-                f"it was trained further, or replaced. Bring the old {role} back, or start a new "
-                "run with another --name."
-            )
+    if before := state.get("frozen"):
+        now = built.inputs().get("frozen", {})
+        for role, digest in before.items():
+            if now.get(role) != digest:
+                raise _other_weights(path, f"objective.{role}", role)
+    ordered_by = state.get("curriculum") if trains else None
+    if ordered_by and order_inputs(built.recipe).get("curriculum") != ordered_by:
+        raise _other_weights(path, "curriculum.reference", "reference")
     if built.recipe.adapt is not None:
         restore_base(built.model, read_base(path))
     if imported:
@@ -141,3 +148,12 @@ def restore(built: Built, path: Path) -> Progress:
     else:
         built.step.train_state.restore(trees)
     return Progress.from_dict(state)
+
+
+def _other_weights(path: Path, key: str, role: str) -> RunError:
+    """The error that the run of a recipe's key has other weights than the checkpoint was
+    trained with."""
+    return RunError(
+        f"{path} was trained with other weights of {key} than that run has now: it was trained "
+        f"further, or replaced. Bring the old {role} back, or start a new run with another --name."
+    )

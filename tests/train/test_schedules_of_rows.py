@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from mlx_transformers.assembly.easy_first import easy_first
-from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.trainer.config import Train
 from mlx_transformers.trainer.forward import Forward
 from mlx_transformers.trainer.noise_scale import NoiseScale
+from mlx_transformers.verbs import resume
+from mlx_transformers.verbs.evaluate import open_run
 
 from . import tiny
 
@@ -46,8 +48,17 @@ def test_the_loss_of_a_run_orders_rows_of_another(tmp_path, monkeypatch):
     order = easy_first(built, built.recipe.curriculum)
     assert sorted(order) == list(range(len(order)))
     assert np.median(order[: len(order) // 3]) < np.median(order[-len(order) // 3 :])
+    second = tiny.run(tmp_path, by, "train.steps=2", name="second")
+    with monkeypatch.context() as patched:
+        patched.setattr(resume, "order_inputs", lambda recipe: {"curriculum": "trained further"})
+        with pytest.raises(RunError, match=r"other weights of curriculum\.reference"):
+            tiny.run(tmp_path, by, "train.steps=3", name="second", resume="auto")
+        open_run(second.folder.path)
     monkeypatch.setattr(Forward, "__call__", None)
     np.testing.assert_array_equal(easy_first(built, built.recipe.curriculum), order)
+    other = tiny.built(tmp_path, by, "objective.z_loss=0.1")
+    with pytest.raises(TypeError, match="not callable"):  # another loss, which is computed anew
+        easy_first(other, other.recipe.curriculum)
 
 
 def test_the_step_of_a_row_follows_the_schedule():
@@ -86,6 +97,10 @@ def test_the_noise_scale_is_that_of_gradients_with_known_noise():
         ((GROWING.replace("until=4", "until=2"), "train.accumulate=4"), "sort the stages"),
         ((GROWING, "train.accumulate=4", 'train.microbatch="auto"'), "give train.microbatch a"),
         (("train.noise_scale=true",), "every step needs two"),
+        (
+            ("train.noise_scale=true", "train.accumulate=4", 'train.microbatch="auto"'),
+            "may make one of a step",
+        ),
         (("train.seq_len_warmup={start=14, steps=4}",), "begin with shorter rows"),
         (('curriculum={by="length", steps=4}',), "all of one length"),
         (('curriculum={by="loss", steps=4}',), "go together"),

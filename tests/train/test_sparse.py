@@ -72,6 +72,23 @@ def test_changes_are_due_every_so_many_steps_until_the_end(tmp_path):
     assert due == [False, False, True, False, False, False, False, False]
 
 
+def test_weights_from_elsewhere_keep_the_largest_and_the_zeros_of_a_sparse_source(tmp_path):
+    dense, source, target = (
+        tiny.built(tmp_path, f"train.seed={seed}", *sets)
+        for seed, sets in ((1, ()), (2, [sparse("static")]), (3, [sparse("static")]))
+    )
+    state = target.step.train_state
+    drawn = {name: mask.sum().item() for name, mask in state.sparsity.masks.items()}
+    state.start_from(dense.model.parameters())
+    before, after = (tiny.leaves(each.model.parameters()) for each in (dense, target))
+    for name, count in drawn.items():
+        left = after[name] != 0
+        assert left.sum() == count == state.sparsity.masks[name].sum().item()
+        assert abs(before[name][left]).min() >= abs(before[name][~left]).max()
+    state.start_from(source.model.parameters())
+    assert tiny.same(target.model.parameters(), source.model.parameters())
+
+
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
