@@ -78,7 +78,7 @@ class Recipe(Config):
         return self._resolved
 
     def stage(self, step: int, saved: bool = False) -> "Recipe":
-        """Return the recipe with the model that trains at a step; without `[[grow]]` itself.
+        """Return the recipe with the model that trains at a step; the recipe if nothing grows.
 
         Args:
             step: steps that are done.

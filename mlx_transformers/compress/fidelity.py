@@ -14,7 +14,7 @@ from .capture import logits_of
 
 @dataclass(frozen=True)
 class Bounds:
-    """The largest differences from the source with which a model is written unless asked for.
+    """The largest differences from the source at which a changed model is still written.
 
     Attributes:
         kl: KL divergence, nats per token.

@@ -83,12 +83,16 @@ def difficulty(by: Difficulty, rows: Rows, prepared: Prepared) -> np.ndarray:
 
 
 def _row(batch: Batch) -> np.ndarray:
-    """Return the tokens of the only row of a batch, without its padding."""
+    """Return the tokens of the only row of a batch, without its padding.
+
+    A row without targets, such as a prompt that fills it, is returned with its padding.
+    """
     tokens: np.ndarray = batch["tokens"][0]
     if "valid" in batch:
         tokens = tokens[batch["valid"][0].astype(bool)]
     elif "weights" in batch and batch["weights"].ndim == 2:
-        tokens = tokens[: np.flatnonzero(batch["weights"][0])[-1] + 2]
+        counted = np.flatnonzero(batch["weights"][0])
+        tokens = tokens[: counted[-1] + 2] if counted.size else tokens
     return tokens
 
 

@@ -52,10 +52,12 @@ class TrainStream:
         setting = BatchSetting(seq_len, seed, shuffle, mask_documents, batch_size)
         kind = kind or Packed()
         self.rows: Rows = kind.train(prepared, setting)
-        self._mixed: MixedRows | None = None
+        self._delivered: MixedRows | None = None
         if mix is not None:
             others = [kind.train(prepared.mixed[text.name], setting) for text in mix.texts]
-            self.rows = self._mixed = MixedRows([self.rows, *others], mix)
+            parts = [self.rows, *others]
+            # Counts of their own: those of `rows` move with the loader, which reads ahead.
+            self.rows, self._delivered = MixedRows(parts, mix), MixedRows(parts, mix)
         self.rows = wrap(self.rows)
         self._vocab_size = prepared.vocab_size
         self.batch_size, self.seq_len = batch_size, seq_len
@@ -109,11 +111,14 @@ class TrainStream:
         return out
 
     def stats(self) -> dict[str, Any]:
-        """Return the tokens delivered from each text of a mixture since the run began."""
-        if self._mixed is None:
+        """Return the tokens of the rows delivered from each text of a mixture since the run began.
+
+        Rows that a warm-up cuts short count with all of their tokens.
+        """
+        if self._delivered is None:
             return {}
-        names = ["data", *(text.name for text in self._mixed.mix.texts)]
-        counts = self._mixed.counts(self._cursor.rows) * self.seq_len
+        names = ["data", *(text.name for text in self._delivered.mix.texts)]
+        counts = self._delivered.counts(self._cursor.rows) * self.seq_len
         return {f"tokens/{name}": int(n) for name, n in zip(names, counts, strict=True)}
 
     def sample(self) -> None:

@@ -181,7 +181,8 @@ def _held(job: Job) -> dict[str, float]:
     if job.accumulate > 1:
         parts["accumulated gradients"] = trainable
     if job.snapshots:
-        parts["checkpoint that is written"] = trainable + _nbytes(job.state)
+        averaged = trainable if job.ema else 0
+        parts["checkpoint that is written"] = trainable + averaged + _nbytes(job.state)
     if job.teacher_bytes:
         parts["teacher"] = job.teacher_bytes
     return parts

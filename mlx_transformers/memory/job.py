@@ -47,7 +47,8 @@ class Job:
         ema: whether the run has an EMA of the weights.
         teacher_bytes: bytes of frozen models beside the trained one; None: they can't be found.
         soft_targets: whether the loss compares the logits of all tokens with a teacher's.
-        snapshots: whether weights and optimizer state are held until a checkpoint is written.
+        snapshots: whether weights, their average and optimizer state are held until a checkpoint is
+            written.
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
     """
 

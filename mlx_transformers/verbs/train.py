@@ -25,7 +25,7 @@ from ..assembly.model import draft_model
 from ..assembly.plan import Plan, check_fits, plan
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
-from ..assembly.streams import held_out_batches, training_feed
+from ..assembly.streams import held_out_batches, mixed_batches, training_feed
 from ..core.backend import precompile
 from ..core.device import facts, keep_freed, keep_wired
 from ..core.errors import RecipeError
@@ -315,7 +315,9 @@ def _notify_supervisor(built: Built, folder: RunFolder | None, saved: Path | Non
 def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     """Open the training data, check the plan, and do a dry run that compiles the first step."""
     feed = training_feed(built, done.cursor)
-    held_out_batches(built, built.recipe.eval.batches)  # raises if there is nothing to measure
+    # These raise if there is nothing to measure.
+    held_out_batches(built, built.recipe.eval.batches)
+    mixed_batches(built, built.recipe.eval.batches)
     counts = built.counts
     partly = built.recipe.train.freeze or built.recipe.adapt is not None
     trained = f", {counts.trainable:,} trained" if partly else ""

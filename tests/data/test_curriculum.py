@@ -38,6 +38,19 @@ def test_common_words_are_easy(prepared, by):
     assert hard[: n // 3].max() < hard[2 * n // 3 :].min()
 
 
+def test_a_row_without_targets_has_a_length():
+    class Answers:
+        """Prompts, and weights of 1 at the tokens of their answers; the first has none."""
+
+        per_epoch = 2
+
+        def batch(self, rows):
+            weights = np.array([[0, 0, 0, 0], [0, 1, 0, 0]])
+            return {"tokens": np.arange(10).reshape(2, 5)[rows], "weights": weights[rows]}
+
+    assert difficulty("length", Answers(), None).tolist() == [5, 3]
+
+
 @pytest.mark.parametrize(
     ("pacing", "middle"),
     [("linear", 0.52), ("root", ((1 + 0.04**2) / 2) ** 0.5), ("geometric", 0.2), ("step", 0.36)],

@@ -63,6 +63,21 @@ def test_a_mixture_is_read_as_its_texts_are_and_resumes_by_the_row(mixed):
     assert later.stats()["tokens/high"] == int(upper[:72].sum()) * 16
 
 
+def test_counting_tokens_does_not_count_again_the_rows_that_are_read_ahead(mixed, monkeypatch):
+    stream = TrainStream(
+        prepare(mixed), 4, 16, seed=1, loader="none", mix=Mix(mixed.mixture, lambda rows: rows // 4)
+    )
+    next(stream)
+    stream.preview(40)
+    counted, choices = [], Mix.choices
+    monkeypatch.setattr(
+        Mix, "choices", lambda mix, rows: counted.append(rows) or choices(mix, rows)
+    )
+    stream.stats()
+    stream.batch(41)
+    assert sum(map(len, counted)) == 3 * 4  # the batch delivered, the batch read, and that before
+
+
 @pytest.mark.parametrize(
     ("mixture", "words"),
     [

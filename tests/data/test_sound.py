@@ -10,7 +10,7 @@ from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots)
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.batches.transcripts import Transcripts
 from mlx_transformers.data.corpora import spoken
-from mlx_transformers.data.corpora.spoken import Spoken, in_words
+from mlx_transformers.data.corpora.spoken import Spoken, SpokenSettings, in_words
 from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.pieces import Piece
 from mlx_transformers.data.prepare import prepare
@@ -133,6 +133,14 @@ def test_a_machine_that_cannot_speak_says_what_to_install(monkeypatch):
     monkeypatch.setattr(speak, "find_speaker", lambda: None)
     with pytest.raises(DataError, match="apt install espeak-ng"):
         list(Spoken().rows())
+
+
+def test_more_phrases_than_there_are_is_refused():
+    numbers, things = 100, 8 * 10
+    every = numbers + things + 20 * things
+    assert SpokenSettings(largest=99, n_examples=every).n_examples == every
+    with pytest.raises(ValueError, match=f"more than the {every} phrases.*largest = 99"):
+        SpokenSettings(largest=99, n_examples=every + 1)
 
 
 def test_voices_are_held_out_with_phrases_that_nobody_else_says(tmp_path, monkeypatch):

@@ -66,7 +66,9 @@ def test_an_error_of_the_writing_stops_the_run_with_its_sentence(tmp_path, monke
 
 def test_the_plan_counts_the_arrays_that_are_written(tmp_path):
     peaks = []
-    for sets in ((), (ASYNC,)):
+    for sets in ((), (ASYNC,), (ASYNC, "train.ema=0.9")):
         built = tiny.built(tmp_path, *sets)
         peaks.append(plan(built.recipe, built.model).account.held)
     assert {*peaks[1]} - {*peaks[0]} == {"checkpoint that is written"}
+    written = [held["checkpoint that is written"] for held in peaks[1:]]
+    assert written[1] - written[0] == peaks[2]["average of weights"] > 0

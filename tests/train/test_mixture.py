@@ -3,7 +3,7 @@
 import pytest
 
 from mlx_transformers.assembly.recipe import load_recipe
-from mlx_transformers.core.errors import RunError
+from mlx_transformers.core.errors import DataError, RunError
 from mlx_transformers.verbs.finetune import finetune
 
 from . import tiny
@@ -15,6 +15,15 @@ SETS = (
     "optim.schedule={kind='constant'}",
     "eval.every=2",
 )
+
+
+def test_a_mixed_text_that_has_nothing_to_evaluate_is_refused_before_the_first_step(tmp_path):
+    (tmp_path / "b.txt").write_text("0123456789" * 200)
+    (tmp_path / "held.txt").write_text("the king")
+    sets = (*SETS, "data.valid_path=held.txt", "data.valid_fraction=0")
+    with pytest.raises(DataError, match="valid"):
+        tiny.run(tmp_path, *sets, name="a")
+    assert not (tmp_path / "runs" / "a").exists()
 
 
 def test_a_mixture_resumes_exactly_and_its_texts_are_counted_and_evaluated(tmp_path):

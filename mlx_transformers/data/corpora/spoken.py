@@ -20,6 +20,8 @@ ONES = (
 TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 COLOURS = ("red", "green", "blue", "black", "white", "brown", "orange", "yellow")
 THINGS = ("apple", "house", "river", "cat", "table", "bird", "window", "garden", "paper", "dog")
+COUNTS = len(ONES)
+"""Numbers of things that a phrase may count, from zero."""
 
 
 class SpokenSettings(Settings):
@@ -38,6 +40,17 @@ class SpokenSettings(Settings):
     def _speeds_ascend(self) -> "SpokenSettings":
         if self.slowest > self.fastest:
             raise ValueError(f"slowest {self.slowest} is above fastest {self.fastest}")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_phrases(self) -> "SpokenSettings":
+        things = len(COLOURS) * len(THINGS)
+        phrases = self.largest + 1 + things + COUNTS * things
+        if self.n_examples > phrases:
+            raise ValueError(
+                f"n_examples = {self.n_examples} is more than the {phrases} phrases that there are "
+                f"with largest = {self.largest}: take fewer, or raise largest (9999 at most)."
+            )
         return self
 
 
@@ -83,12 +96,12 @@ class Spoken(GeneratedCorpus):
 
 
 def phrase(rng: np.random.Generator, largest: int) -> str:
-    """Draw a number, or how many things of which colour."""
+    """Draw a number up to `largest`, or things of a colour, counted or not."""
     digits = int(rng.integers(1, len(str(largest)) + 1))
     number = in_words(int(rng.integers(0, min(10**digits, largest + 1))))
     if rng.random() < 0.5:
         return number
-    words = [ONES[rng.integers(0, 20)], COLOURS[rng.integers(8)], THINGS[rng.integers(10)]]
+    words = [ONES[rng.integers(0, COUNTS)], COLOURS[rng.integers(8)], THINGS[rng.integers(10)]]
     return " ".join(words[int(rng.integers(0, 2)) :])
 
 
