@@ -8,7 +8,7 @@ RUN := mistral_tiny
 # e.g. make train NAME=short ARGS="--steps 100"
 NAME := $(RUN)
 # A first model in minutes; make train STEPS=1500 trains as long as the ladder does.
-STEPS := 900
+STEPS := 400
 ARGS :=
 # Two test processes share the cores: more BLAS threads than cores wait for each other.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
