@@ -93,6 +93,8 @@ def measured(row: Row, subject: Subject) -> Verdict:
         return excused(row, str(reason), time.perf_counter() - began)
     except MlxtError as error:
         found = Measured(math.nan, str(error))
+    except Exception as error:  # libraries raise many kinds, and other rows follow
+        found = Measured(math.nan, f"{type(error).__name__}: {error}")
     return judged(row, found, time.perf_counter() - began)
 
 

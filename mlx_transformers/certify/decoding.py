@@ -9,7 +9,7 @@ from ..core.context import Context
 from ..decode.engine import VECTOR, Engine
 from ..models.model import Decodable, causal_decoder, last
 from .difference import largest_difference
-from .row import DoesNotApply, Measured, Row
+from .row import DoesNotApply, Measured, Row, tokens_of
 from .subject import ROWS, Subject, eager
 
 FIGURE = "difference of the logits as a share of the largest"
@@ -24,7 +24,7 @@ def cached(subject: Subject) -> Measured:
     model, batch = subject.plain.model, subject.batch
     if not isinstance(model, Decodable):
         raise DoesNotApply("The model reads whole rows and generates nothing.")
-    tokens = batch["tokens"][:, :-1]
+    tokens = tokens_of(subject)[:, :-1]
     rows, length = tokens.shape
     given = {name: array for name, array in batch.items() if name not in NOT_GIVEN}
     with eager():
@@ -54,7 +54,7 @@ def batched(subject: Subject) -> Measured:
     model = causal_decoder(subject.plain.model)
     if model is None:
         return padded(subject)
-    tokens = subject.batch["tokens"]
+    tokens = tokens_of(subject)
     room = min(tokens.shape[1], model.max_seq_len) - STEPS
     lengths = [max(1, room * (i + 1) // ROWS) for i in range(ROWS)]
     prompts = [mx.maximum(row[:n], 0).tolist() for row, n in zip(tokens, lengths, strict=True)]

@@ -13,10 +13,10 @@ from ..compress.capture import logits_of
 from ..core.context import Context
 from ..core.errors import ConvertError
 from ..models.model import Model
-from ..verbs.export_run import export_run
+from ..verbs.export_run import READ_TOKENS, export_run
 from ..verbs.import_run import import_run
 from .difference import largest_difference
-from .row import DoesNotApply, Measured, Row
+from .row import DoesNotApply, Measured, Row, tokens_of
 from .subject import Subject, eager
 
 FIGURE = "difference of the outputs as a share of the largest"
@@ -39,7 +39,13 @@ def reimported(subject: Subject) -> Measured:
 
 def outputs(model: Model, subject: Subject) -> mx.array:
     """The logits of a model for the first tokens of the batch, or its vectors where it has no head
-    over the vocabulary."""
+    over the vocabulary.
+
+    Raises:
+        DoesNotApply: it reads tokens, and the batch has none.
+    """
+    if model.tasks & READ_TOKENS:
+        tokens_of(subject)
     batch = {
         name: array[:, :LENGTH] if name in ("tokens", "source", "source_valid") else array
         for name, array in subject.batch.items()
@@ -53,10 +59,9 @@ def outputs(model: Model, subject: Subject) -> mx.array:
 def in_mlx_lm(subject: Subject) -> Measured:
     """Compare a run with its export as mlx-lm computes it."""
     _need("mlx_lm", "mlx-lm")
-    model = _language_model(subject)
+    model, tokens = _language_model(subject), tokens_of(subject)[:, :LENGTH]
     utils: Any = import_module("mlx_lm.utils")
     theirs, _ = utils.load_model(_exported(subject, "mlx-lm"))
-    tokens = subject.batch["tokens"][:, :LENGTH]
     return Measured(largest_difference(logits_of(model, tokens), theirs(tokens)))
 
 
@@ -64,10 +69,9 @@ def in_transformers(subject: Subject) -> Measured:
     """Compare a run with its export as transformers computes it."""
     _need("transformers", "transformers")
     _need("torch", "torch")
-    model = _language_model(subject)
+    model, tokens = _language_model(subject), tokens_of(subject)[:, :LENGTH]
     library, torch = import_module("transformers"), import_module("torch")
     theirs = library.AutoModelForCausalLM.from_pretrained(str(_exported(subject, "hf"))).eval()
-    tokens = subject.batch["tokens"][:, :LENGTH]
     with torch.no_grad():
         found = theirs(torch.tensor(np.array(tokens), dtype=torch.long)).logits.float().numpy()
     return Measured(largest_difference(logits_of(model, tokens), mx.array(found)))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import mlx.core as mx
+
 from .subject import Subject
 
 State = Literal["holds", "broken", "doesn't apply"]
@@ -12,6 +14,17 @@ State = Literal["holds", "broken", "doesn't apply"]
 
 class DoesNotApply(Exception):
     """The promise has no meaning for a model; the message is one sentence that says why."""
+
+
+def tokens_of(subject: Subject) -> mx.array:
+    """Return the tokens of a subject's batch, `[B, T]`.
+
+    Raises:
+        DoesNotApply: its batches hold several texts, such as answers to compare, or none.
+    """
+    if "tokens" not in subject.batch:
+        raise DoesNotApply("Its batches don't hold one text in each row.")
+    return subject.batch["tokens"]
 
 
 @dataclass(frozen=True)

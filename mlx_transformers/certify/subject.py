@@ -25,6 +25,7 @@ from ..layers.parameter import parameters_of
 from ..models.model import Model
 from ..recipe.toml import to_toml
 from ..runs import checkpoint
+from ..runs.checkpoint import step_of
 from ..runs.folder import RunFolder, create
 from ..runs.frozen import read_base, save_base
 from ..runs.progress import Progress
@@ -105,7 +106,8 @@ class Subject:
         given = {each.partition("=")[0] for each in sets}
         usual = sizes(load_recipe(self.folder.recipe))
         left = [each for each in usual if each.partition("=")[0] not in given]
-        return with_own_tokenizer(load_recipe(self.folder.recipe, [*left, *sets]), self.folder)
+        recipe = load_recipe(self.folder.recipe, [*left, *sets])
+        return with_own_tokenizer(recipe.stage(step_of(self.checkpoint), saved=True), self.folder)
 
 
 def sizes(recipe: Recipe) -> list[str]:
@@ -118,8 +120,16 @@ def sizes(recipe: Recipe) -> list[str]:
     ]
     fixed += ["train.dtype='float32'", "train.tensor_parallel=1", "train.shard_optimizer=false"]
     fixed += [f"train.batch_size={ROWS}", f"eval.batch_size={ROWS}"]
+    if recipe.train.noise_scale:
+        fixed.append("train.noise_scale=false")  # one microbatch has none to compare
+    if recipe.sparse is not None and recipe.sparse.method != "static":
+        fixed.append("sparse.every=1")  # so that connections change within a few steps
     if "tokens" in recipe.source.gives(recipe.data.batch):
-        fixed.append(f"train.seq_len={min(recipe.train.seq_len, LONGEST)}")
+        length = min(recipe.train.seq_len, LONGEST)
+        fixed.append(f"train.seq_len={length}")
+        if warmup := recipe.train.seq_len_warmup:
+            fixed.append(f"train.seq_len_warmup.start={min(warmup.start, length - 1)}")
+            fixed.append("train.seq_len_warmup.shapes=2")
     return fixed
 
 
@@ -147,7 +157,7 @@ def subject_of_recipe(recipe: str, sets: Sequence[str], work: Path) -> Subject:
     loaded = load_recipe(recipe, sets)
     folder = create(None, Path(recipe).stem, work / "subject")
     folder.describe(to_toml(tables(loaded)), facts())
-    small = load_recipe(folder.recipe, sizes(loaded))
+    small = load_recipe(folder.recipe, sizes(loaded)).stage(0, saved=True)
     built = build(small, run_data(small, None))
     disturb(built.model)
     folder.keep_tokenizer(built.tokenizer.save)

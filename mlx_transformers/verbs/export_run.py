@@ -35,6 +35,7 @@ from ..data.tokenizers.gguf import write_metadata
 from ..data.tokenizers.published import control_tokens, tokenizer_files
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.packed import plain_parameters, stored_parts
+from ..runs.checkpoint import step_of
 from ..runs.folder import RUNS, RunFolder, find_checkpoint
 from .derived_run import Say
 from .export_adapter import write_adapter
@@ -191,7 +192,7 @@ def _compare(
     if not live.tasks & READ_TOKENS:
         return
     again = read_source(written)[0].model
-    recipe = load_recipe(folder.recipe)
+    recipe = load_recipe(folder.recipe).stage(step_of(saved), saved=True)
     rows, text = rows_for(recipe, tokenizer, again)
     found = gate(live, again, rows, bounds, CURE, anyway=anyway, text=text)
     say(found.line())
@@ -223,7 +224,7 @@ def exportable(
         MlxtError: there is no such run, or its model belongs to no family.
     """
     folder, checkpoint = find_checkpoint(run, root)
-    recipe = load_recipe(folder.recipe)
+    recipe = load_recipe(folder.recipe).stage(step_of(checkpoint), saved=True)
     model, tokenizer = load(checkpoint)
     kind, ours = recipe.model.without_helpers(plain_parameters(model))
     packed = {

@@ -4,7 +4,9 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -12,8 +14,12 @@ import pytest
 from mlx.utils import tree_map
 from small import recipe
 
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.certify import derived, exported, gradients, processes
+from mlx_transformers.certify import subject as subjects
 from mlx_transformers.certify.certificate import ROWS, measured
+from mlx_transformers.certify.decoding import DECODING
+from mlx_transformers.certify.row import Measured, Row
 from mlx_transformers.certify.subject import Subject, subject_of_recipe
 from mlx_transformers.decode.engine import Engine
 from mlx_transformers.models import stack
@@ -174,6 +180,52 @@ def test_trained_weights_that_differ_break_a_row(
     assert measured(row, fresh).state == "broken"
     monkeypatch.setattr(processes.Trainings, "last", lambda self, which: trees)
     assert measured(row, fresh).state == "holds"
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("grow=[{at=2, n_layers=2}]", "train.steps=100"),
+        ("sparse={sparsity=0.5}", "train.steps=200"),
+        ("train.noise_scale=true", "train.accumulate=2"),
+        ("train.seq_len_warmup={start=12, steps=9}",),
+    ],
+)
+def test_keys_that_short_trainings_would_refuse_are_left_out_of_them(
+    subject: Subject, sets: tuple[str, ...], monkeypatch: Patch, tmp_path: Path
+) -> None:
+    started = []
+
+    def start(words: list[str], **options: Any) -> None:
+        given = [word for option, word in pairwise(words) if option == "--set"]
+        started.append(load_recipe(words[4], given))
+
+    monkeypatch.setattr(subjects, "LONGEST", 12)
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=start))
+    monkeypatch.setattr(processes.Trainings, "finish", lambda *args: None)
+    monkeypatch.setattr(processes, "kill_at", lambda *args: None)
+    monkeypatch.setattr(processes.Trainings, "last", lambda *args: {"model": {"w": mx.ones(3)}})
+    made = subject_of_recipe("tiny.toml", sets, tmp_path)
+    assert len(made.plain.model.parameters()["stack"]["blocks"]) == 1
+    for row in processes.PROCESSES:
+        verdict = measured(row, made)
+        assert verdict.state == "holds", verdict
+    assert len(started) == 6
+
+
+def test_batches_of_several_texts_excuse_rows_about_one(subject: Subject, tmp_path: Path) -> None:
+    pairs = Subject(subject.folder, subject.checkpoint, tmp_path)
+    pairs.batch = {"chosen": mx.zeros((4, 8), mx.int32), "rejected": mx.zeros((4, 8), mx.int32)}
+    for row in (*DECODING, *exported.EXPORTED):
+        assert measured(row, pairs).state == "doesn't apply", row.name
+
+
+def test_an_error_of_any_kind_breaks_its_row_alone(subject: Subject) -> None:
+    def fail(subject: Subject) -> Measured:
+        raise KeyError("tokens")
+
+    verdict = measured(Row("a = b", "", "", 0.0, fail), subject)
+    assert (verdict.state, verdict.note) == ("broken", "KeyError: 'tokens'")
 
 
 @pytest.mark.soak
