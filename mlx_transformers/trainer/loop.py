@@ -111,10 +111,10 @@ class Trainer:
         name = self.step.train_state.ranks.stop(stop.name)
         if self.progress.step >= self.config.steps:
             self.reason = "finished"
-        elif self.progress.step == self.grows_at:
-            self.reason = GROWS
         elif name is not None:
             self.reason = f"stopped by {name}"
+        elif self.progress.step == self.grows_at:
+            self.reason = GROWS
         if self._most_traces is not None and self.step.traces > self._most_traces:
             raise RunError(
                 f"The training step was traced {self.step.traces} times, but batches of "

@@ -1,5 +1,6 @@
 """Grows the model of a run between two stages, with its optimizer state (`[[grow]]`)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +10,16 @@ from ..assembly.build import Built, build
 from ..assembly.growth import CARRIED, Grow
 from ..assembly.recipe import Recipe
 from ..core.tree import Tree
+from ..trainer.source import Feed
 from .grow import Growth, Mapping, grown
+
+
+@dataclass
+class Stage:
+    """The parts of a run that train now: a growth replaces them, and so frees the smaller model."""
+
+    built: Built
+    feed: Feed
 
 
 def next_growth(recipe: Recipe, step: int) -> Grow | None:
@@ -22,13 +32,14 @@ def growth_at(recipe: Recipe, step: int) -> Grow | None:
     return next((stage for stage in recipe.grow if stage.at == step), None)
 
 
-def grow_built(built: Built, stage: Grow) -> Built:
+def grow_built(built: Built, recipe: Recipe, stage: Grow) -> Built:
     """Build the next stage of a run from what the stage before has learned.
 
-    Weights, moments of the optimizer and an EMA come from the smaller model; a moment of a copied
-    feature's gradient is divided as that gradient is. All of it depends on the recipe alone.
+    `recipe` is the run's own, whose "auto" values are chosen anew, as a resume does. Weights,
+    moments of the optimizer and an EMA come from the smaller model; a moment of a copied feature's
+    gradient is divided as that gradient is. All of it depends on the recipe alone.
     """
-    large = build(built.recipe.stage(stage.at), built.data)
+    large = build(recipe.stage(stage.at), built.data)
     growth = Growth(stage.n_layers, stage.hidden_dim, stage.method)
     mapping = Mapping(built.model, growth)
     powers = CARRIED[built.recipe.optim.kind]

@@ -57,7 +57,7 @@ from .resume import (
     finished_reason,
     restore,
 )
-from .stages import grow_built, growth_at, next_growth
+from .stages import Stage, grow_built, growth_at, next_growth
 from .supervise import Status, notify
 
 LOCAL_KEYS = ("data.path", "data.valid_path", "data.tokenizer.path")
@@ -142,7 +142,7 @@ def train(
             return _follow(build_parts, ranks)
         resumed = find_run(stem, name, resume, root)
         if resumed is None:
-            result = _begin(build_parts, init_weights, name, stem, root, say)
+            result = _begin(build_parts, recipe, init_weights, name, stem, root, say)
         else:
             recipe = with_own_tokenizer(recipe, resumed.folder)
             build_parts = partial(_build, recipe, ranks, progress)
@@ -176,6 +176,7 @@ def rehearse(
 
 def _begin(
     build_parts: BuildFn,
+    recipe: Recipe,
     init_weights: InitWeights | None,
     name: str | None,
     stem: str,
@@ -192,17 +193,18 @@ def _begin(
         start = own_weights(built.model)
     done = _broadcast(built, Progress())
     _notify_supervisor(built, None, None)
-    feed = _warm_up(built, done, say)
+    now = Stage(built, _warm_up(built, done, say))
+    del built
     folder = create(name, stem, root)
-    _notify_supervisor(built, folder, None)
+    _notify_supervisor(now.built, folder, None)
     with folder.locked():
         try:
-            save_base(folder.path, base_weights(built.model))
+            save_base(folder.path, base_weights(now.built.model))
             if start is not None:
                 # Before the run has a recipe: killed early, it must not resume from the seed's.
                 state = done.to_dict() | {"data": None}
                 checkpoint.save(folder.checkpoints, 0, {"model": start}, state)
-            reason, traces = _run_stages(built, feed, folder, done, say)
+            reason, traces = _run_stages(now, recipe, folder, done, say)
             return Result(folder, done, reason, traces)
         except BaseException:
             if done.step == 0:
@@ -226,19 +228,22 @@ def _continue(build_parts: BuildFn, recipe: Recipe, resumed: Resumable, say: Log
         say(f"{folder.path} has no checkpoint yet: it starts again at step 0.")
     else:
         say(f"Continuing {folder.path} at step {done.step}, from {saved.name}.")
+    # A growth comes first: it starts the count of evaluations that stop a run early anew.
+    if stage := growth_at(recipe, done.step):
+        built = _grown(built, recipe, stage, done, say)
     if reason := finished_reason(recipe, done):
         checkpoint.prune(folder.checkpoints, recipe.checkpoint.keep)  # a kill may have come before
         say(f"{folder.path} {FINISHED[reason].format(done.step)}")
         return Result(folder, done, reason, 0)
-    if stage := growth_at(recipe, done.step):
-        built = _grown(built, stage, done, say)
-    reason, traces = _run_stages(built, _warm_up(built, done, say), folder, done, say)
+    now = Stage(built, _warm_up(built, done, say))
+    del built
+    reason, traces = _run_stages(now, recipe, folder, done, say)
     return Result(folder, done, reason, traces)
 
 
-def _grown(built: Built, stage: Grow, done: Progress, say: LogFn) -> Built:
+def _grown(built: Built, recipe: Recipe, stage: Grow, done: Progress, say: LogFn) -> Built:
     """Grow the model; checkpoints are ranked anew, since those before it are of another size."""
-    large = grow_built(built, stage)
+    large = grow_built(built, recipe, stage)
     done.best_loss, done.best_step, done.stale_evals = None, 0, 0
     before, after = built.counts.total, large.counts.total
     say(f"The model grows at step {stage.at}: from {before:,} to {after:,} parameters.")
@@ -246,16 +251,15 @@ def _grown(built: Built, stage: Grow, done: Progress, say: LogFn) -> Built:
 
 
 def _run_stages(
-    built: Built, feed: Feed, folder: RunFolder, done: Progress, say: LogFn
+    now: Stage, recipe: Recipe, folder: RunFolder, done: Progress, say: LogFn
 ) -> tuple[str, int]:
-    """Train through all stages of a model that grows; returns the reason of the end, and the
-    number of traces of the last stage."""
-    while (reason := _run(built, feed, folder, done, say)) == GROWS:
-        stage = growth_at(built.recipe, done.step)
-        assert stage is not None
-        built = _grown(built, stage, done, say)
-        feed = _warm_up(built, done, say)
-    return reason, built.step.traces
+    """Train all stages; returns the reason of the end, and the number of traces of the last one."""
+    while (reason := _run(now.built, now.feed, folder, done, say)) == GROWS:
+        growth = growth_at(recipe, done.step)
+        assert growth is not None
+        now.built = _grown(now.built, recipe, growth, done, say)
+        now.feed = _warm_up(now.built, done, say)
+    return reason, now.built.step.traces
 
 
 def _follow(build_parts: BuildFn, ranks: Ranks) -> Result:
