@@ -56,13 +56,22 @@ def gemma_weights(config: HfConfig) -> list[Row]:
 
 def gpt2_weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a "gpt2"."""
-    dim = config.get("n_embd")
-    packed = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
+    return [*_one_matrix(config.get("n_embd")), Row("position.table", "position_embd")]
+
+
+def one_matrix(config: HfConfig) -> list[Row]:
+    """Return the weight map of a "bloom" or a "gptneox"."""
+    return _one_matrix(config.get("hidden_size"))
+
+
+def _one_matrix(dim: int) -> list[Row]:
+    """Return rows whose queries, keys and values are one tensor, each of width `dim`."""
+    ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
     return [
         *ends(),
-        Row("position.table", "position_embd"),
+        Row("embed.norm", "token_embd_norm"),
         *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
-        Row(packed, f"{THEIRS}.attn_qkv", Split((dim, dim, dim))),
+        Row(ours, f"{THEIRS}.attn_qkv", Split((dim, dim, dim))),
         Row(f"{BLOCK}.mixer.o", f"{THEIRS}.attn_output"),
         *rows(f"{BLOCK}.ffn.{{up,down}}", f"{THEIRS}.ffn_{{up,down}}"),
     ]
@@ -142,21 +151,6 @@ def packed_ffn(config: HfConfig) -> list[Row]:
     return [
         Row(ours, f"{THEIRS}.ffn_up", Split((width, width))),
         *without(olmo2_weights(config), *ours),
-    ]
-
-
-def one_matrix(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "bloom" or a "gptneox", whose queries, keys and values are one
-    tensor."""
-    dim = config.get("hidden_size")
-    ours = tuple(f"{BLOCK}.mixer.{x}" for x in "qkv")
-    return [
-        *ends(),
-        Row("embed.norm", "token_embd_norm"),
-        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
-        Row(ours, f"{THEIRS}.attn_qkv", Split((dim, dim, dim))),
-        Row(f"{BLOCK}.mixer.o", f"{THEIRS}.attn_output"),
-        *rows(f"{BLOCK}.ffn.{{up,down}}", f"{THEIRS}.ffn_{{up,down}}"),
     ]
 
 
