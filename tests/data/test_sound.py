@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,8 @@ def test_files_that_are_no_sound_are_refused(data, told):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.wav can't be read"):
         read_sound(tmp_path / "none.wav")
+    with pytest.raises(DataError, match="is a pipe or device, not a file"):
+        read_sound(Path("/dev/zero"))  # it would never end
 
 
 def test_records_hold_paths_or_sounds_and_say_what_is_wrong(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...core.errors import DataError, Notice, reason
+from ..contents import contents
 
 Channels = Literal[1, 3]
 """Numbers of a pixel: grey, or red, green and blue."""
@@ -39,12 +40,7 @@ def read_picture(source: Path | bytes, channels: Channels = 3, where: str = "") 
         DataError: the file is missing, no picture, damaged, or has too many pixels.
     """
     name = where or (str(source) if isinstance(source, Path) else "The picture")
-    try:
-        data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise DataError(f"{name} can't be read: {reason(error)}.") from None
-    if not data:
-        raise DataError(f"{name} is an empty file: write it again.")
+    data = contents(source, name)
     try:
         with warnings.catch_warnings():
             # The check below is stricter than Pillow's warning.

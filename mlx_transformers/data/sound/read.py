@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.errors import DataError, reason
+from ...core.errors import DataError
+from ..contents import contents
 from .log_mel import RATE
 from .resample import resampled
 
@@ -30,12 +31,7 @@ def read_sound(source: Path | bytes, where: str = "") -> np.ndarray:
         DataError: the file is missing, no WAV file, damaged, empty, or longer than an hour.
     """
     name = where or (str(source) if isinstance(source, Path) else "The sound")
-    try:
-        data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise DataError(f"{name} can't be read: {reason(error)}.") from None
-    if not data:
-        raise DataError(f"{name} is an empty file: record it again.")
+    data = contents(source, name)
     if data[:4] not in (b"RIFF", b"RF64") or data[8:12] != b"WAVE":
         raise DataError(
             f"{name} is no WAV file. Convert it: ffmpeg -i FILE -ar {RATE} -ac 1 sound.wav"
