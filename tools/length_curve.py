@@ -27,6 +27,7 @@ from mlx_transformers.data.wheel import Wheel
 from mlx_transformers.decode.beam import Beams, Search, has_rows
 from mlx_transformers.report.plot import alignment, length_curves
 from mlx_transformers.runs.folder import RunFolder
+from mlx_transformers.score.words import edits
 from mlx_transformers.verbs.train import train
 
 import mlx.core as mx  # isort: skip
@@ -57,17 +58,6 @@ def pronunciations() -> str:
     letter = dict(zip(names, LETTERS, strict=True))
     rows = (f"{w}\t{''.join(letter[p] for p in phonemes)}\n" for w, phonemes in words.items())
     return "source\ttarget\n" + "".join(rows)
-
-
-def edits(a: list[int], b: list[int]) -> int:
-    """Insertions, deletions and replacements that make `b` of `a` (Levenshtein 1966)."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            cheapest = min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-            before, row[j] = row[j], cheapest
-    return row[-1]
 
 
 class Writer:
@@ -107,7 +97,7 @@ def measure(model: Any, tokenizer: Tokenizer, recipe: Recipe, batches: int, beam
             target = tokens[1 : int(weights.sum())].tolist()
             if not weights.any():
                 continue
-            wrong = edits(said, target)
+            wrong = edits(target, said)
             counts = (1, wrong == 0, wrong, len(target))
             sums = found[int(there.sum()) - 1]
             sums[:] = [a + int(b) for a, b in zip(sums, counts, strict=True)]

@@ -144,7 +144,10 @@ def write_rows(
         raise RunError(f"{to} can't be written: {error.strerror}.") from None
     try:
         with open(to, "w", encoding="utf-8") as file:
-            n = sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in found)
+            n = 0
+            for row in found:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                n += 1
     except BaseException as error:
         to.unlink()
         if isinstance(error, OSError):

@@ -94,8 +94,7 @@ def stream(
     """
     encode = partial(prompt_tokens, bos=bos, special_tokens=special_tokens)
     common = (max_tokens, sampling, seed, encode)
-    request = _Request(model, tokenizer, [prompt], 1, *common, exits, packing)
-    request.given = given
+    request = _Request(model, tokenizer, [prompt], 1, *common, exits, packing, given)
     if draft is not None:
         request.engine = SpeculativeEngine(
             model,
@@ -306,6 +305,7 @@ class _Request:
         encode: Callable[[Tokenizer, Prompt, int], list[int]] = prompt_tokens,
         exits: Exits | None = None,
         packing: CachePacking | None = None,
+        given: Arrays | None = None,
     ) -> None:
         if max_tokens < 1:
             raise RunError(f"max_tokens = {max_tokens} generates nothing. Ask for at least 1.")
@@ -325,7 +325,7 @@ class _Request:
         else:
             self.engine = ExitEngine(model, exits, sampling=sampling, vocab_size=vocab_size)
         self.limit_reason: EndReason = "length"
-        self.given: Arrays | None = None
+        self.given = given
         self._max_tokens, self._seed = max_tokens, seed
 
     def begin(self, chosen: Sequence[int]) -> Iterator[list[int]]:

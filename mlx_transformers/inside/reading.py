@@ -12,9 +12,8 @@ import numpy as np
 from ..core.context import Collected, Context, Observer
 from ..core.errors import RunError
 from ..data.batches.pairs import Pairs
-from ..data.pictures.preprocess import Preprocess
+from ..data.pictures.preprocess import read_resized
 from ..data.pictures.prompt import PLACEHOLDER, expanded, placed
-from ..data.pictures.read import read_picture
 from ..data.tokenizers.controls import Controlled, frame, with_controls
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, best_targets
@@ -194,8 +193,7 @@ def _with_picture(
             f"The text has {PLACEHOLDER} {count} times, and there is one picture: write it once, "
             "where the picture stands."
         )
-    found = read_picture(image, 1 if model.channels == 1 else 3)
-    found = Preprocess(size=model.image_size).resized(found)
+    found = read_resized(image, model.image_size, model.channels)
     pixels = mx.array(found.astype(np.int32))[None]  # whole numbers, which the patches scale
     tokens = np.array(placed(tokenizer, shown, model.image_token))
     row = mx.array(expanded(tokens, model.image_token, model.see_count(pixels)))[None]

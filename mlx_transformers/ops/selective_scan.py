@@ -82,9 +82,10 @@ def implied_attention(
     units = mx.broadcast_to(mx.eye(T)[:, :, None], (T, T, D))
     rows = []
     for i in range(B):
-        own = (mx.broadcast_to(x[i], (T, *x.shape[1:])) if len(x.shape) > 2 else x
-               for x in (dt, b, c))  # fmt: skip
-        step, keys, queries = own
+        step = mx.broadcast_to(dt[i], (T, T, D))
+        keys, queries = (
+            x if x.ndim == 2 else mx.broadcast_to(x[i], (T, *x.shape[1:])) for x in (b, c)
+        )
         begins = None if starts is None else mx.broadcast_to(starts[i], (T, T))
         y = selective_scan(units, step, a, keys, queries, starts=begins)[0]
         rows.append(mx.abs(y).mean(axis=-1).T)

@@ -1,18 +1,18 @@
 """Word error rate: edits that turn what was heard into what was said."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from .interval import Score, scored
 
 
-def edits(said: Sequence[str], heard: Sequence[str]) -> int:
+def edits(reference: Sequence[Hashable], found: Sequence[Hashable]) -> int:
     """Return the fewest words to replace, insert or leave out; Levenshtein 1966."""
-    row = np.arange(len(heard) + 1)
-    for i, word in enumerate(said, 1):
-        before, row = row, np.full(len(heard) + 1, i)
-        for j, other in enumerate(heard, 1):
+    row = np.arange(len(found) + 1)
+    for i, word in enumerate(reference, 1):
+        before, row = row, np.full(len(found) + 1, i)
+        for j, other in enumerate(found, 1):
             row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (word != other))
     return int(row[-1])
 

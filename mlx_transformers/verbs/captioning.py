@@ -7,9 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..core.errors import DataError, RunError
-from ..data.pictures.preprocess import Preprocess
+from ..data.pictures.preprocess import read_resized
 from ..data.pictures.prompt import PLACEHOLDER, expanded, placed
-from ..data.pictures.read import read_picture
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.engine import Engine
 from ..decode.sample import Sampling
@@ -54,10 +53,9 @@ def with_picture(
 def _pixels(model: VlmModel, image: Path) -> np.ndarray:
     """The picture of a file at the size that a model reads."""
     try:
-        found = read_picture(image, 1 if model.channels == 1 else 3)
+        return read_resized(image, model.image_size, model.channels)
     except DataError as error:
         raise RunError(f"--image {error}") from None
-    return Preprocess(size=model.image_size).resized(found)
 
 
 def written(

@@ -14,8 +14,8 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, best_targets
 from ..models.model import Decodable, Model
 from ..runs.folder import find_checkpoint
+from .answers import GREEDY
 
-GREEDY = Beams(1, alpha=0.0)
 BATCH = 16
 """Windows of a sound that are read at once."""
 
@@ -82,5 +82,5 @@ def load_listener(run: str | Path | None) -> Listener:
     Raises:
         RunError: there is no such run, or it reads no sound.
     """
-    folder, _ = find_checkpoint(run)
-    return Listener.of(load_recipe(folder.recipe), *load(run))
+    folder, checkpoint = find_checkpoint(run)
+    return Listener.of(load_recipe(folder.recipe), *load(checkpoint))

@@ -1,5 +1,8 @@
 """`mlxt look`: the page of what a run's model does inside while it reads a text."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..assembly.recipe import load_recipe
@@ -50,43 +53,36 @@ def look_page(
     if edit == text:
         raise RunError("--edit is the same text as --prompt. Change a token of it.")
     check_places(out)
-    name, reading = _open(run, root, text, target, image)
+    name, reader = _open(run, root, target, image)
+    reading = reader(text)
     looks = [(name, look_into(reading))]
     if edit is None and against is None:
         return write(Pictures(text, command, looks), out)
     if against is not None:
-        other, beside = _open(against, root, text, target, image)
+        other, reader = _open(against, root, target, image)
+        beside = reader(text)
     else:
         assert edit is not None
-        other = "the edited text"
-        pairs = _pairs(run, root)
-        both = (reading.model, reading.tokenizer)
-        beside = read(*both, edit, pairs=pairs, target=target, image=image)
+        other, beside = "the edited text", reader(edit)
         looks = [("the text", looks[0][1])]
     looks.append((other if other != name else f"{other} (again)", look_into(beside)))
-    comparison = compare(looks[0][1], looks[1][1])
-    pictures = Pictures(text, command, looks, comparison)
-    if edit is None:
-        return write(pictures, out)
-    try:
-        return write(Pictures(text, command, looks, comparison, patch(reading, beside)), out)
-    except RunError as error:
-        return write(Pictures(text, command, looks, comparison, None, str(error)), out)
+    pictures = Pictures(text, command, looks, compare(looks[0][1], looks[1][1]))
+    if edit is not None:
+        try:
+            pictures = replace(pictures, patching=patch(reading, beside))
+        except RunError as error:
+            pictures = replace(pictures, patching_note=str(error))
+    return write(pictures, out)
 
 
 def _open(
-    run: str | Path | None, root: Path, text: str, target: str | None, image: Path | None
-) -> tuple[str, Reading]:
-    """The name of a run and its checkpoint, and its reading of a text."""
+    run: str | Path | None, root: Path, target: str | None, image: Path | None
+) -> tuple[str, Callable[[str], Reading]]:
+    """The name of a run and its checkpoint, and a function that reads a text with it."""
     folder, checkpoint = find_checkpoint(run, root)
     model, tokenizer = load(checkpoint)
-    pairs = _pairs(run, root)
-    return f"{folder.name} ({checkpoint.name})", read(
-        model, tokenizer, text, pairs=pairs, target=target, image=image
+    batch = load_recipe(folder.recipe).data.batch
+    pairs = batch if isinstance(batch, Pairs) else Pairs(start=batch.begins)
+    return f"{folder.name} ({checkpoint.name})", partial(
+        read, model, tokenizer, pairs=pairs, target=target, image=image
     )
-
-
-def _pairs(run: str | Path | None, root: Path) -> Pairs:
-    """How the run's source and target are framed."""
-    kind = load_recipe(find_checkpoint(run, root)[0].recipe).data.batch
-    return kind if isinstance(kind, Pairs) else Pairs(start=kind.begins)

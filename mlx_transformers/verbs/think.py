@@ -175,16 +175,18 @@ def _budget(
     texts = [_asked(question, how) for question in questions]
     begun = [""] * len(texts)
     if budget:
-        options = {"stop": STOPS, "max_tokens": budget, "sampling": Sampling(0.0)}
-        found = generate_batch(model, tokenizer, texts, **options)  # type: ignore[arg-type]
+        found = generate_batch(
+            model, tokenizer, texts, stop=STOPS, max_tokens=budget, sampling=Sampling(0.0)
+        )
         begun = [row[0].text for row in found]
     thoughts = [text.partition(SAYS)[0].rstrip(" ") for text in begun]
     forced = [
         f"{text}{thought}{' ' if thought and not thought.endswith(chr(10)) else ''}{SAYS}"
         for text, thought in zip(texts, thoughts, strict=True)
     ]
-    options = {"stop": (*STOPS, ". "), "max_tokens": 32, "sampling": Sampling(0.0)}
-    found = generate_batch(model, tokenizer, forced, **options)  # type: ignore[arg-type]
+    found = generate_batch(
+        model, tokenizer, forced, stop=(*STOPS, ". "), max_tokens=32, sampling=Sampling(0.0)
+    )
     right = [
         SAME.same(extracted(f"{SAYS}{row[0].text}", chains=True), question.answer)
         for row, question in zip(found, questions, strict=True)

@@ -6,8 +6,8 @@ import numpy as np
 
 from ...core.errors import DataError
 from ..pieces import Piece, RowError
-from .preprocess import Preprocess
-from .read import Channels, read_picture
+from .preprocess import read_resized
+from .read import Channels
 
 LEVELS = 256
 """Values of a pixel's number."""
@@ -34,10 +34,9 @@ def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
     elif isinstance(value, str) and value:
         path = (piece.folder or Path()) / Path(value).expanduser()
         try:
-            found = read_picture(path, size[2], f"{where}: {path}")
+            return read_resized(path, size[:2], size[2], f"{where}: {path}")
         except DataError as error:
             raise RowError(str(error)) from None
-        return Preprocess(size=size[:2]).resized(found)
     else:
         what = "null" if value is None else f"{value!r:.60}"
         raise RowError(

@@ -1,10 +1,12 @@
 """From a picture to the numbers that a vision tower reads: resize, crop, rescale, normalise."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ...ops.resample import Filter
+from .read import read_picture
 from .resize import resize
 
 Channels = tuple[float, ...]
@@ -47,6 +49,21 @@ class Preprocess:
             return picture
         height, width = short_side(picture.shape[0], picture.shape[1], self.short)
         return resize(picture, height, width, self.resample)
+
+
+def read_resized(path: Path, size: tuple[int, int], channels: int, where: str = "") -> np.ndarray:
+    """Read a picture file as `uint8 [height, width, channels]` of a size, whatever its ratio.
+
+    Args:
+        path: the file.
+        size: height and width.
+        channels: 1 for grey; RGB otherwise.
+        where: name of the picture in messages; the file's by default.
+
+    Raises:
+        DataError: as `read_picture` does.
+    """
+    return Preprocess(size=size).resized(read_picture(path, 1 if channels == 1 else 3, where))
 
 
 def short_side(height: int, width: int, short: int) -> tuple[int, int]:
