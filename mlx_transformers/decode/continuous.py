@@ -19,7 +19,7 @@ from ..core.errors import RunError
 from ..layers.kinds import State
 from ..models.model import Decodable
 from .engine import CHUNK, FILLER, dtype
-from .sample import NONE, Sampling, sample
+from .sample import NONE, Sampling, log_probs, sample, temperature
 
 REFILL = 8
 """Free rows are filled when they are at least this fraction of all: 1 of 8."""
@@ -149,7 +149,9 @@ class ContinuousEngine:
                 self._take(pending)
             pending = queued
             free = self._owners.count(None)
-            if self._waiting and free and (free * REFILL >= self.rows or free == self.rows):
+            if self._waiting and free == self.rows:
+                self._restart()  # no row is read again, and all columns are free
+            elif self._waiting and free and free * REFILL >= self.rows:
                 self._refill()
             yield
 
@@ -326,9 +328,7 @@ def _compiled(
         history = mx.zeros((len(token), 0), dtype=mx.int32)
         chosen = sample(logits, pairs[:, 0], history, sampling)
         finite = mx.isfinite(logits.sum(axis=-1))
-        scaled = logits / (sampling.temp or 1.0)
-        picked = mx.take_along_axis(scaled, chosen[:, None], axis=-1)[:, 0]
-        logp = picked - mx.logsumexp(scaled, axis=-1)
+        logp = log_probs(temperature(logits, sampling.temp or 1.0), chosen)
         return mx.where(finite, chosen, NONE), logp, state, pairs[:, 1]
 
     return mx.compile(step, inputs=model.state)

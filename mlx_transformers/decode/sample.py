@@ -164,7 +164,22 @@ def draw(logits: mx.array, keys: mx.array) -> mx.array:
     Row r depends on `keys[r]` alone, unlike `mx.random.categorical` with one key for the batch.
     """
     uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(keys)
-    return inverted(mx.softmax(logits, axis=-1, precise=True), uniform)
+    return inverted(exponentials(logits), uniform)
+
+
+def log_probs(logits: mx.array, tokens: mx.array) -> mx.array:
+    """The log-probabilities of `tokens [B]` in `softmax(logits [B, V])`, `[B]`.
+
+    In a compiled function it shares the exponentials of `draw` from the same logits.
+    """
+    picked = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return picked - logits.max(axis=-1) - mx.log(exponentials(logits).sum(axis=-1))
+
+
+def exponentials(logits: mx.array) -> mx.array:
+    """`exp(logits - max)`: softmax but for its norm. Compiled functions fuse it, which on the CPU
+    takes a tenth of the time of `mx.softmax`."""
+    return mx.exp(logits - logits.max(axis=-1, keepdims=True))
 
 
 def inverted(weights: mx.array, uniform: mx.array) -> mx.array:

@@ -47,6 +47,17 @@ def test_every_prompt_gets_what_it_gets_alone(model):
     assert engine.steps < 6 * 8 / 2 + 8
 
 
+def test_rows_that_end_together_make_room_without_reading_any_again():
+    model, prompts = decoder(), prompts_of(6)
+    engine = ContinuousEngine(model, rows=2, sampling=DRAWN)
+    read: list[int] = []
+    inner = engine._read
+    engine._read = lambda rows, offset: read.append(len(rows)) or inner(rows, offset)
+    found = engine.complete(prompts, range(6), max_tokens=20)
+    assert [len(one.tokens) for one in found] == [20] * 6
+    assert read == [2, 2, 2]
+
+
 def test_log_probs_are_those_of_the_whole_pass_at_the_temperature():
     model, prompt = decoder(), [5, 6, 7]
     engine = ContinuousEngine(model, rows=2, sampling=Sampling(temp=0.7))

@@ -9,7 +9,12 @@ import pytest
 
 from mlx_transformers.core.score_bias import DistanceBias
 from mlx_transformers.ops import attention as attention_module
-from mlx_transformers.ops.attention import attention, attention_fused, attention_naive
+from mlx_transformers.ops.attention import (
+    attention,
+    attention_fused,
+    attention_naive,
+    attention_one,
+)
 from mlx_transformers.ops.attention_blocks import attention_blocks
 from mlx_transformers.ops.masks import Mask
 
@@ -84,6 +89,17 @@ def test_blocks_equal_the_definition(kind: str, t: int, s: int, softcap: float |
     how: dict[str, Any] = {"scale": SCALE, "mask": masks(s)[kind], "softcap": softcap}
     assert_same_gradients(
         partial(attention_blocks, block=16, **how), partial(attention_naive, **how), inputs(t, s)
+    )
+
+
+@pytest.mark.parametrize("kind", [*MASKS, "nothing"])
+def test_one_query_equals_the_definition(kind: str) -> None:
+    unseen = Mask(
+        allowed=mx.array([[True], [False]])[:, None, None] & mx.ones((1, 1, 1, 12), mx.bool_)
+    )
+    how: dict[str, Any] = {"scale": SCALE, "mask": (masks(12) | {"nothing": unseen})[kind]}
+    assert_same_gradients(
+        partial(attention_one, **how), partial(attention_naive, **how), inputs(1, 12)
     )
 
 
