@@ -3,6 +3,7 @@
 from ..data.batches.alignments import Alignments
 from ..data.batches.answers import Answers
 from ..data.batches.captions import Captions
+from ..data.batches.cbow import Cbow
 from ..data.batches.chat import Chat
 from ..data.batches.completions import Completions
 from ..data.batches.denoise import Denoise
@@ -17,6 +18,7 @@ from ..data.batches.prefix import Prefix
 from ..data.batches.prompts import Prompts
 from ..data.batches.regression import Regression as RegressionRows
 from ..data.batches.sentence_pairs import SentencePairs
+from ..data.batches.skip_gram import SkipGram
 from ..data.batches.span_corruption import SpanCorruption
 from ..data.batches.spans import Spans
 from ..data.batches.streams import Streams
@@ -164,6 +166,7 @@ from ..models.recurrent_seq2seq import RecurrentSeq2Seq
 from ..models.speech import Speech
 from ..models.vision import Vision
 from ..models.vlm import Vlm
+from ..models.word_vectors import WordVectors
 from ..objectives.answer import Answer
 from ..objectives.classify import Classify
 from ..objectives.classify_pictures import ClassifyPictures
@@ -177,6 +180,7 @@ from ..objectives.early_exit import EarlyExit
 from ..objectives.kto import Kto
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
+from ..objectives.negative_sampling import NegativeSampling
 from ..objectives.objective import ObjectiveKind
 from ..objectives.orpo import Orpo
 from ..objectives.policy import Grpo, Ppo, Reinforce, Rloo
@@ -235,6 +239,7 @@ fill(
     Clip,
     ReplacedTokenPair,
     Evoformer,
+    WordVectors,
     of=ModelKind,
 )
 fill("embed", TokenEmbed, Patches, Frames, of=EmbedKind)
@@ -289,12 +294,12 @@ fill(
     Distill,
     of=ObjectiveKind,
 )
-fill("objective", Distogram, Transcribe, of=ObjectiveKind)
+fill("objective", Distogram, Transcribe, NegativeSampling, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill(
     "batch", RegressionRows, Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs
 )
-fill("batch", Alignments, Transcripts)
+fill("batch", Alignments, Transcripts, SkipGram, Cbow)
 fill("batch", Completions, Captions, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)

@@ -30,6 +30,7 @@ from .few_shot import (
 from .options import AsJson, Run, Sets
 from .preparing import watch
 from .terminal import print_table
+from .word_lists import Analogies, Similarities, word_list
 
 if TYPE_CHECKING:
     from ..score.interval import Score
@@ -127,16 +128,22 @@ def evaluate(
     seed: Seed = 0,
     form: Form = FORM,
     tools: WithTools = False,
+    analogies: Analogies = None,
+    similarities: Similarities = None,
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run: loss, perplexity and bits per byte on its validation split; the metrics of a
-    task on its data (--task); questions of a file with examples in the prompt (--questions); or
-    public tasks with the lm-evaluation-harness (--tasks).
+    task on its data (--task); questions of a file with examples in the prompt (--questions);
+    public tasks with the lm-evaluation-harness (--tasks); word vectors on lists (--analogies).
     """
     asked = (pick, chains, votes, shuffles, seed, form)
+    others = (tasks, task, batches, beams, lengths, shots, pool, embedder)
+    if analogies or similarities:
+        alone = asked == AS_USUAL and not (tools or set or task_folder or questions or limit)
+        word_list(run, analogies, similarities, alone and not any(others), as_json)
+        return
     if tools:
-        others = (tasks, task, batches, beams, lengths, shots, pool, embedder)
         if questions is None or asked != AS_USUAL or any(o is not None for o in others):
             raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
         tool_use(run, questions, limit, set or [], as_json)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import mlx.core as mx
 
-Unit = Literal["token", "word", "text", "question"]
+Unit = Literal["token", "word", "text", "question", "pair"]
 """The unit that a weight of 1 counts; losses are reported per unit."""
 UNITS: tuple[Unit, ...] = get_args(Unit)
 

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-Task = Literal["causal_lm", "encode", "seq2seq", "detect_replaced", "see", "match", "listen"]
+Task = Literal[
+    "causal_lm", "encode", "seq2seq", "detect_replaced", "see", "match", "listen", "word_vectors"
+]
 """Tasks of models: predict the next token, encode a whole text, write a target
-for a source, detect replaced tokens, encode a picture, compare pictures with texts, or write what
-is said."""
+for a source, detect replaced tokens, encode a picture, compare pictures with texts, write what
+is said, or give a vector to each word."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""

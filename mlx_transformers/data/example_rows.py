@@ -18,7 +18,7 @@ EVAL_EPOCH = 1 << 32
 """The epoch number that seeds the noise of evaluation; training never reaches it."""
 
 Row = Mapping[str, ArrayLike]
-"""The arrays of one row: lists up to a declared width, or single numbers."""
+"""The arrays of one row: up to a declared width along their first axis, or single numbers."""
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -83,7 +83,7 @@ def collate(rows: Sequence[Mapping[str, np.ndarray]], widths: Widths) -> Batch:
         if name not in widths:
             out[name] = np.stack([row[name] for row in rows])
             continue
-        out[name] = np.zeros((len(rows), widths[name][choice]), first.dtype)
+        out[name] = np.zeros((len(rows), widths[name][choice], *first.shape[1:]), first.dtype)
         for place, row in enumerate(rows):
             out[name][place, : len(row[name])] = row[name]
     return {name: _narrow(array) for name, array in out.items()}

@@ -199,6 +199,13 @@ class Tokens:
                 out[row] = self[int(start) : int(start) + length]
         return out
 
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """Return how often each token occurs: int64 [V]."""
+        found = np.zeros(vocab_size, np.int64)
+        for start in range(0, self.n_tokens, BLOCK_TOKENS):
+            found += np.bincount(self[start : start + BLOCK_TOKENS], minlength=vocab_size)
+        return found
+
     def checksums(self) -> list[int]:
         """Return the checksum of every block as it is on disk."""
         return block_checksums(self._shards)

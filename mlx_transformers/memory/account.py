@@ -129,7 +129,7 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     saved = [2 * inputs[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
     again = {i for i, layer in enumerate(layers) if layer.reversible} | job.recomputed
     saved = [0.0 if layer.reversible else one for layer, one in zip(layers, saved, strict=True)]
-    edges = _edges(job, inputs[-1])
+    edges = _edges(job, inputs[-1] if inputs else 0.0)
     held = _held(job)
     base = sum(held.values()) + edges
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
@@ -137,7 +137,8 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     shared = [sum(block is other for other in modules) > 1 for block in modules]
     others = _nbytes(job.model.trainable_parameters()) - sum(grads)
     working = [_working(each, queue) for each in layers]
-    phases = {"loss": base + sum(saved) + _loss(job, queue, working[-1])}
+    last = working[-1] if working else 0.0
+    phases = {"loss": base + sum(saved) + _loss(job, queue, last)}
     made = queue.head_backward * _embedding(job)
     for i in reversed(range(len(blocks))):
         own = saved[i] + queue.again * blocks[i] if i in again else blocks[i] + working[i]

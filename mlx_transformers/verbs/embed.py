@@ -96,11 +96,11 @@ def open_embedder(
     """
     _, checkpoint = find_checkpoint(run, root)
     model, tokenizer = load(checkpoint)
-    if not model.tasks & {"encode", "causal_lm"}:
+    if not model.tasks & {"encode", "causal_lm", "word_vectors"}:
         tasks = ", ".join(sorted(model.tasks))
         raise RunError(
-            f"{checkpoint}: a model of the tasks {tasks} gives no vector of a text; encoders and "
-            "decoders do."
+            f"{checkpoint}: a model of the tasks {tasks} gives no vector of a text; encoders, "
+            "decoders and word vectors do."
         )
     own = "pool" in model and isinstance(model["pool"], SentenceModule)
     if pool == "own" and not own:

@@ -100,6 +100,8 @@ ROWS = [
     Row("batch", "unpaired", {"kind": "unpaired", "label_key": "liked"}),
     Row("batch", "contrastive", {"kind": "contrastive"}),
     Row("batch", "streams", {"kind": "streams"}),
+    Row("batch", "skip-gram", {"kind": "skip_gram", "subsample": 0.02}),
+    Row("batch", "cbow", {"kind": "cbow", "subsample": 0.02}),
     Row("batch", "image text", {"kind": "image_text", "size": [4, 6], "channels": 1}),
     Row(
         "batch",
@@ -132,6 +134,8 @@ ROWS = [
     ),
 ]
 
+WINDOWED = {"window": 2, "negatives": 3, "power": 0.2, "subsample": None}
+
 CHANGES = {
     "rows": {},
     "mlm": {"masking": {"share": 0.3}, "copies": 2},
@@ -147,6 +151,8 @@ CHANGES = {
         "start": "end",
     },
     "prefix": {},
+    "skip_gram": WINDOWED,
+    "cbow": WINDOWED,
     "streams": {},
     "pairs": {
         "source_key": "title",

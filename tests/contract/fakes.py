@@ -82,6 +82,16 @@ class Comparing(Reader):
         return pictures @ texts.T / 5
 
 
+class Pairing(Reader):
+    """Words as they are given and as they are predicted."""
+
+    def features(self, x: mx.array, ctx: Context) -> mx.array:
+        return x
+
+    def predicted(self, tokens: mx.array) -> mx.array:
+        return self.out[tokens]
+
+
 class Hearing(Writer):
     """A writer whose memory is the frames of a sound themselves."""
 
@@ -124,5 +134,6 @@ def model_of(kind: str, vocab_size: int) -> Any:
         "clip": Comparing,
         "distogram": Folder,
         "transcribe": Hearing,
+        "negative_sampling": Pairing,
     }
     return makes.get(kind, Reader)(vocab_size)

@@ -5,7 +5,7 @@ from .blocks import BLOCK
 from .embeds import PIXELS
 from .ffns import GLU, MLP, MOE, ROUTER
 from .mixers import CROSS, HEADS
-from .suite import DIM, MAX_LEN, Change, Row, everything, last
+from .suite import DIM, MAX_LEN, Change, Row, everything, itself, last
 
 LLAMA = {
     "kind": "decoder",
@@ -222,6 +222,7 @@ ROWS = [
     Row("model", "two tables", T5 | {"shared": False}),
     Row("model", "reformer", REFORMER, compiled=True),
     Row("model", "a mean of two streams", REFORMER | {"reversible": "mean", "n_distinct": 1}),
+    Row("model", "word2vec", {"kind": "word_vectors", "dim": 16}, sees=itself, whole=True),
     *recurrent.ROWS,
 ]
 
@@ -267,6 +268,7 @@ CHANGES = {
         "init": {"kind": "fan_in"},
         "reversible": Change("mean", row="two kinds of block"),
     },
+    "word_vectors": {"dim": 20, "vocab_size": 17},
     "pair": {
         "generator": ELECTRA["generator"] | {"n_layers": 2},
         "discriminator": ELECTRA["discriminator"] | {"n_layers": 1},

@@ -62,6 +62,13 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
         "pair_weights": np.tile([0.0, 1.0, 1.0, 0.0], (3, 1)).astype(np.float32),
         "weights": COUNTS,
     },
+    "negative_sampling": {
+        "tokens": _rng.integers(0, VOCAB, (3, 4, 2)).astype(np.int32),
+        "valid": np.tile([[1, 1], [1, 0], [0, 1], [1, 1]], (3, 1, 1)).astype(bool),
+        "targets": _tokens(4),
+        "negatives": _rng.integers(0, VOCAB, (3, 4, 5)).astype(np.int32),
+        "weights": np.float32(np.arange(4) < np.array([[4], [2], [0]])),
+    },
     "contrastive": {
         "a": _tokens(7),
         "a_valid": VALID,
@@ -238,6 +245,7 @@ CHANGES = {
         "chunk": Change(4, result=False),
     },
     "distogram": {"masked_weight": 2.0},
+    "negative_sampling": {},
     "classify": {"label_smoothing": 0.3},
     "classify_pictures": {"label_smoothing": 0.3},
     "regression": {},

@@ -515,6 +515,17 @@ class OfClip(OfModel):
         return self.it.features(self.it.embedded({"tokens": x}, ctx), ctx) + seen[:, None]
 
 
+class OfWords(OfModel):
+    """Vectors of words as they are given, beside those as they are predicted."""
+
+    def __init__(self, kind: Any, row: Row) -> None:
+        super().__init__(kind, row)
+        self.width = kind.dim
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        return self.it(x, ctx) + 2 * self.it.predicted(x)
+
+
 class OfPool(Subject):
     """The answer for a sequence, said at each of its places."""
 
@@ -539,6 +550,7 @@ def of_model(kind: Any, row: Row) -> Subject:
         "see": OfVision,
         "match": OfClip,
         "listen": OfSpeech,
+        "word_vectors": OfWords,
     }
     own = {"vlm": OfVlm, "evoformer": OfEvoformer}
     if kind.kind in own:

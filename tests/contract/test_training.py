@@ -115,7 +115,15 @@ CASES = {
         'kind = "contrastive"',
     ),
 }
-TEXTS = {"electra", "prefix", "mlm", "next sentence", "t5", "bart"}
+CASES |= {
+    name: (
+        "[model]\nkind = 'word_vectors'\ndim = 64\n",
+        'kind = "negative_sampling"',
+        f'kind = "{name}"\nsubsample = 0.02',
+    )
+    for name in ("skip_gram", "cbow")
+}
+TEXTS = {"skip_gram", "cbow", "electra", "prefix", "mlm", "next sentence", "t5", "bart"}
 
 
 @pytest.fixture(autouse=True)

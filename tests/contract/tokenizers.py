@@ -33,7 +33,7 @@ ROWS = [
 
 CHANGES = {
     "char": {},
-    "words": {"vocab_size": 20, "min_count": 40},
+    "words": {"vocab_size": 20, "min_count": 40, "letters": True},
     "byte": {},
     "sentencepiece": {
         "vocab_size": 350,

@@ -37,6 +37,9 @@ class Tokenizer(ABC):
     eos_id: int | None = None
     """Ends a document; None if the vocabulary has no such token, and documents then follow each
     other without a separator."""
+    unknown_id: int | None = None
+    """Stands for any word that the vocabulary lacks; None where every text has tokens of its own,
+    or where it is one token among others."""
     prefix: tuple[int, ...] = ()
     """Tokens that the template it was published with puts before a text (BOS, mostly)."""
     ends: tuple[int, ...] = ()
