@@ -1,7 +1,6 @@
 """Sinks for the records of a run: log.jsonl, TensorBoard, Weights & Biases."""
 
 import math
-import secrets
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -10,7 +9,8 @@ from typing import Any
 
 from ..core.errors import RunError
 from ..core.parse import json_line
-from ..runs.durable import replace_text, writing
+from ..runs.durable import writing
+from ..runs.identity import tracker_id
 from .config import Log
 
 Record = dict[str, Any]
@@ -76,20 +76,12 @@ class WandB:
     def __init__(self, project: str, folder: Path, recipe: dict[str, Any]) -> None:
         self.run = self.require().init(
             project=project,
-            id=self._id(folder),
+            id=tracker_id(folder, "wandb"),
             resume="allow",
             name=folder.name,
             dir=str(folder),
             config=recipe,
         )
-
-    @staticmethod
-    def _id(folder: Path) -> str:
-        """The W&B id of a run, made once and kept in its folder, so that a resume continues it."""
-        kept = folder / "wandb-id.txt"
-        if not kept.is_file():
-            replace_text(kept, f"{secrets.token_hex(8)}\n")
-        return kept.read_text(encoding="utf-8").strip()
 
     @staticmethod
     def require() -> Any:

@@ -1,16 +1,18 @@
 """Reports, the best checkpoint, early stopping, and runs where compilation or space is missing."""
 
+import shutil
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mlx_transformers.core.errors import RunError
+from mlx_transformers.core.errors import Notice, RunError
 from mlx_transformers.core.parse import json_line
 from mlx_transformers.decode import generate
 from mlx_transformers.runs import checkpoint as ck
 from mlx_transformers.runs.folder import RunFolder
+from mlx_transformers.runs.identity import tracker_id
 from mlx_transformers.trainer import callbacks, loop
 from mlx_transformers.trainer.config import Log
 from mlx_transformers.trainer.evaluate import Evaluator
@@ -228,6 +230,35 @@ def test_a_resumed_run_continues_its_run_of_wandb(tmp_path, monkeypatch):
     ids = [options["id"] for options in begun]
     assert ids[0] == ids[1] != ids[2]
     assert {options["resume"] for options in begun} == {"allow"}
+
+
+def test_a_moved_run_keeps_its_id_of_a_tracker_and_a_copy_gets_its_own(tmp_path):
+    run = tmp_path / "a"
+    run.mkdir()
+    first = tracker_id(run, "wandb")
+    assert tracker_id(run, "wandb") == first
+    run = run.rename(tmp_path / "moved")
+    assert tracker_id(run, "wandb") == first
+    copy = shutil.copytree(run, tmp_path / "copy")
+    with pytest.warns(Notice, match="copy is a copy of .*moved, .* begins a new one"):
+        second = tracker_id(copy, "wandb")
+    assert second != first
+    assert tracker_id(copy, "wandb") == second
+    assert tracker_id(run, "wandb") == first
+    # on another disk the inode changes, and the folder that it came from is gone
+    elsewhere = shutil.copytree(run, tmp_path / "elsewhere")
+    shutil.rmtree(run)
+    assert tracker_id(elsewhere, "wandb") == first
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "wandb-id.txt").write_text("0123\n")
+    assert tracker_id(older, "wandb") == "0123"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"id": 3}', '{"id": "x", "folder": "zz"}', "\udcff"])
+def test_a_damaged_id_of_a_tracker_is_replaced_or_kept(text, tmp_path):
+    (tmp_path / "wandb.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    assert tracker_id(tmp_path, "wandb") == tracker_id(tmp_path, "wandb")
 
 
 def test_a_sample_or_a_screen_that_fails_costs_no_checkpoint(tmp_path, monkeypatch):
