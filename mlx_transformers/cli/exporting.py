@@ -64,6 +64,13 @@ Quantize = Annotated[
         show_default=False,
     ),
 ]
+GeluTanh = Annotated[
+    bool,
+    typer.Option(
+        "--gelu-tanh",
+        help="Write a gguf file even where llama.cpp has the tanh approximation of GELU alone.",
+    ),
+]
 Anyway = Annotated[bool, typer.Option("--anyway", help="Write it even if it is far from the run.")]
 
 
@@ -74,6 +81,7 @@ def export(
     dtype: DtypeOption = None,
     context: Context = None,
     quantize: Quantize = None,
+    gelu_tanh: GeluTanh = False,
     anyway: Anyway = False,
     runs: Runs = Path("runs"),
 ) -> None:
@@ -96,6 +104,7 @@ def export(
         dtype=dtype,
         context=context,
         quantize=quantize,
+        gelu_tanh=gelu_tanh,
         anyway=anyway,
         say=print,
     )

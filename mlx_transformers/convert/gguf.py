@@ -16,17 +16,15 @@ import mlx.core as mx
 from ..core.errors import ConvertError
 from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table
-from .gguf_architectures import ARCHITECTURES, PART, Architecture
+from .gguf_architectures import ARCHITECTURES, Architecture
 from .gguf_file import read_file
+from .gguf_positions import rope_of
+from .gguf_weights import split_latents
 from .gguf_writer import write_file
-from .layer_types import FULL, SLIDING
 from .packed import PackedTensor
 from .reference import defaults_of
 
 Metadata = dict[str, Any]
-
-SCALINGS = {"none": "default", "linear": "linear"}
-"""Rope scalings: their name, and that of config.json."""
 
 
 def told_by(config: HfConfig) -> tuple[str, Architecture]:
@@ -78,7 +76,12 @@ def read_gguf(path: Path, packed: bool = False) -> GgufModel:
     }
     known = defaults_of(table["model_type"])
     table |= {key: True for key, name in biases.items() if name in tensors and key in known}
+    signs = ARCHITECTURES[metadata["general.architecture"]].signs
+    table |= {
+        key: there if name in tensors else absent for key, (name, there, absent) in signs.items()
+    }
     config = HfConfig(table, str(path))
+    split_latents(config, tensors, integers)
     return GgufModel(config, tensors, integers, as_gguf(config), metadata)
 
 
@@ -105,16 +108,28 @@ def write_gguf(
     write_file(path, {**metadata_of(config), **more}, arrays, quantize)
 
 
-def as_gguf(config: HfConfig) -> Family:
+def as_gguf(config: HfConfig, gelu_tanh: bool = True) -> Family:
     """Return the family of a config with the names and the layout of GGUF.
+
+    Args:
+        config: the config.
+        gelu_tanh: whether the exact GELU may become its tanh approximation, where llama.cpp has
+            that alone.
 
     Raises:
         ConvertError: a family that is not written, or an option that llama.cpp lacks there.
     """
     _, found = told_by(config)
     has, key = found.activation
-    given = ACTIVATIONS.get(config.data.get(key, has), has)
-    if given != has:
+    given = ACTIVATIONS.get(config.data.get(key, has), has) if key else "gelu"
+    if (given, has) == ("gelu", "gelu_tanh"):
+        if not gelu_tanh:
+            raise ConvertError(
+                f"llama.cpp computes the tanh approximation of GELU in a {config.model_type}, and "
+                "this model has the exact one; the two differ by 0.0005 at most. --gelu-tanh "
+                "writes it all the same."
+            )
+    elif given != has:
         raise ConvertError(f"llama.cpp has {has} only in a {config.model_type}, not {given}.")
     for key, fixed in found.fixed.items():
         value = fixed(config) if callable(fixed) else fixed
@@ -146,11 +161,12 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     told, prefix = ARCHITECTURES[name], f"{name}."
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     found: Table = {told.keys[key]: own.pop(key) for key in list(own) if key in told.keys}
-    if told.rotary:
-        found |= _positions(own, found, f"{where} sets {name}", told.partial)
+    if told.positions is not None:
+        found |= told.positions.read(own, found, f"{where} sets {name}")
     for key, constant in told.constants.items():
         value = constant(HfConfig(found)) if callable(constant) else constant
-        if math.isclose(own.get(key, value), value, rel_tol=1e-6):
+        given = own.get(key, value)
+        if given == value or (key in own and _near(given, value)):
             own.pop(key, None)
     if own:
         raise ConvertError(
@@ -172,29 +188,12 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
         "tie_word_embeddings": tied,
     }
     has, key = told.activation
-    default = defaults_of(kind).get(key, has)
+    default = defaults_of(kind).get(key, has) if key else has
     if ACTIVATIONS.get(default, default) != has:
         config[key] = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == has)
     for key, fixed in told.fixed.items():
         config[key] = fixed(HfConfig(config)) if callable(fixed) else fixed
     return config
-
-
-def _positions(own: Metadata, found: Table, where: str, partial: str) -> Table:
-    """Return the rope scaling of a file, and the part of a head that turns, out of its keys."""
-    scaling = own.pop("rope.scaling.type", "none")
-    factor = own.pop("rope.scaling.factor", None)
-    heads = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
-    turned = own.pop("rope.dimension_count", heads) if partial else heads
-    part: Table = {partial: turned / heads} if partial else {}
-    for key in ("rope.dimension_count", "attention.value_length", "attention.key_length"):
-        if own.pop(key, heads) != heads:
-            raise ConvertError(f"{where}.{key}, which differs from the width of a head, {heads}.")
-    if scaling not in SCALINGS:
-        raise ConvertError(f"{where}.rope.scaling.type = {scaling}, which is not built.")
-    if scaling == "none":
-        return part
-    return part | {"rope_scaling": {"type": SCALINGS[scaling], "factor": factor}}
 
 
 def metadata_of(config: Table) -> Metadata:
@@ -204,7 +203,7 @@ def metadata_of(config: Table) -> Metadata:
         ConvertError: llama.cpp has no such option for this architecture.
     """
     name, arch = told_by(HfConfig(config))
-    rope = _rope(config)
+    rope = rope_of(config)
     told = {"rope_theta": rope.get("rope_theta"), **config}
     found = {
         f"{name}.{key}": told[ours] for key, ours in arch.keys.items() if told.get(ours) is not None
@@ -214,39 +213,15 @@ def metadata_of(config: Table) -> Metadata:
         f"{name}.{key}": value(HfConfig(config)) if callable(value) else value
         for key, value in arch.constants.items()
     }
-    if arch.rotary:
-        found |= _told_positions(config, rope, name, arch.partial)
+    if arch.positions is not None:
+        found |= arch.positions.write(config, name)
     for key in found:
         if key.endswith(("freq_base", "epsilon")):
             found[key] = float(found[key])
     return found
 
 
-def _rope(config: Table) -> Table:
-    """Return the rope table of a config, of layers without a window where they have their own.
-
-    Raises:
-        ConvertError: layers with a window have a scaling too.
-    """
-    rope: Table = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if SLIDING not in rope and FULL not in rope:
-        return rope
-    if (rope.get(SLIDING) or {}).get("rope_type", "default") != "default":
-        raise ConvertError(f"Rotary positions {rope[SLIDING]} are not written as GGUF.")
-    return rope.get(FULL) or {}
-
-
-def _told_positions(config: Table, rope: Table, name: str, partial: str) -> Metadata:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    theirs = {ours: key for key, ours in SCALINGS.items()}
-    part = rope.get(PART, config.get(partial, 1.0))
-    if kind not in theirs or (part != 1.0 and not partial):
-        raise ConvertError(f"Rotary positions {rope} are not written as GGUF.")
-    heads = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    widths = ("rope.dimension_count", "attention.value_length", "attention.key_length")
-    found: Metadata = {f"{name}.{key}": heads for key in widths}
-    found[f"{name}.rope.dimension_count"] = int(part * heads)
-    if kind != "default":
-        found |= {f"{name}.rope.scaling.type": theirs[kind]}
-        found |= {f"{name}.rope.scaling.factor": float(rope["factor"])}
-    return found
+def _near(given: Any, value: Any) -> bool:
+    """Whether two numbers differ by rounding to float32 alone."""
+    numbers = isinstance(given, int | float) and isinstance(value, int | float)
+    return numbers and math.isclose(given, value, rel_tol=1e-6)

@@ -11,8 +11,10 @@ from .config import HfConfig
 from .families.arcee import ARCEE
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
+from .families.deepseek import DEEPSEEK_V2, LATENT_EPS
 from .families.ernie4_5 import ERNIE4_5
 from .families.exaone4 import EXAONE4
+from .families.falcon import FALCON
 from .families.gemma import GEMMA
 from .families.gemma2 import GEMMA2
 from .families.gemma3 import GEMMA3
@@ -25,6 +27,7 @@ from .families.hunyuan import HUNYUAN
 from .families.llama import LLAMA
 from .families.mistral import MISTRAL
 from .families.mixtral import MIXTRAL
+from .families.mpt import MPT
 from .families.nemotron import NEMOTRON
 from .families.olmo import EPS as OLMO_EPS
 from .families.olmo import OLMO
@@ -40,13 +43,37 @@ from .families.smollm3 import SMOLLM3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
 from .family import Family
+from .gguf_keys import (
+    CENTRED_KEYS,
+    EXPERTS,
+    GPT2_KEYS,
+    GRANITE_KEYS,
+    KEYS,
+    LATENT_KEYS,
+    LLAMA_KEYS,
+    QWEN_KEYS,
+    WHOLE_HEADS,
+)
+from .gguf_layers import (
+    all_whole,
+    by_turns,
+    every_fourth_whole,
+    every_fourth_without,
+    every_sixth_whole,
+    four_times,
+    head_width,
+)
+from .gguf_positions import PART, LatentRotary, MptBiases, Positions, Rotary
 from .gguf_weights import (
     by_halves,
     expert_weights,
+    falcon_weights,
     gemma2_weights,
     gemma3_weights,
     gemma_weights,
     gpt2_weights,
+    latent_weights,
+    mpt_weights,
     nemotron_weights,
     olmo2_weights,
     one_matrix,
@@ -57,52 +84,7 @@ from .gguf_weights import (
     side_by_side,
     weights,
 )
-from .layer_types import FULL, SLIDING
 from .rows import Row
-
-KEYS = {
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.key_length": "head_dim",
-    "rope.freq_base": "rope_theta",
-    "vocab_size": "vocab_size",
-}
-"""GGUF's key, without the name of the architecture, and that of config.json."""
-EXPERTS = {"expert_used_count": "num_experts_per_tok"}
-LLAMA_KEYS = KEYS | EXPERTS | {"expert_count": "num_local_experts"}
-QWEN_KEYS = (
-    KEYS
-    | EXPERTS
-    | {"expert_count": "num_experts", "expert_feed_forward_length": "moe_intermediate_size"}
-)
-
-GRANITE_KEYS = KEYS | {
-    "attention.scale": "attention_multiplier",
-    "embedding_scale": "embedding_multiplier",
-    "residual_scale": "residual_multiplier",
-    "logit_scale": "logits_scaling",
-}
-CENTRED_KEYS = {key: name for key, name in KEYS.items() if not key.endswith("rms_epsilon")}
-"""Of architectures with layer norms; their own key of the epsilon is added."""
-WHOLE_HEADS = {key: name for key, name in CENTRED_KEYS.items() if name != "head_dim"}
-"""Of those whose heads share the width of the model."""
-
-PART = "partial_rotary_factor"
-
-GPT2_KEYS = {
-    "context_length": "n_positions",
-    "embedding_length": "n_embd",
-    "block_count": "n_layer",
-    "feed_forward_length": "n_inner",
-    "attention.head_count": "n_head",
-    "attention.layer_norm_epsilon": "layer_norm_epsilon",
-    "vocab_size": "vocab_size",
-}
 
 
 @dataclass(frozen=True)
@@ -112,13 +94,15 @@ class Architecture:
     Attributes:
         families: its families, by `model_type`.
         weights: the weight map of its files.
-        activation: its only activation, and the key of config.json that names it.
+        activation: its only activation, and the key of config.json that names it; an empty key
+            where the family has the exact GELU alone.
         keys: GGUF's keys and those of config.json.
-        rotary: whether its positions are rotary.
-        partial: config.json's key of the part of a head that turns; empty where all of it does.
+        positions: the keys of its positions; None where it has none.
         fixed: keys of config.json and their only value, or a function of the config that gives it.
         constants: GGUF's keys that config.json lacks, and their only value, or a function of the
             config that gives it.
+        signs: keys of config.json that a tensor decides: its name, the value with it and that
+            without.
         windows: whether it has sliding windows.
     """
 
@@ -126,46 +110,11 @@ class Architecture:
     weights: Callable[[HfConfig], list[Row]]
     activation: tuple[str, str] = ("silu", "hidden_act")
     keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
-    rotary: bool = True
-    partial: str = ""
+    positions: Positions | None = field(default_factory=Rotary)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    constants: Mapping[str, float | Callable[[HfConfig], int]] = field(default_factory=dict)
+    constants: Mapping[str, float | str | Callable[[HfConfig], int]] = field(default_factory=dict)
+    signs: Mapping[str, tuple[str, Any, Any]] = field(default_factory=dict)
     windows: bool = False
-
-
-def head_width(config: HfConfig) -> Any:
-    """Return the width of a head, whose root divides the scores in llama.cpp."""
-    return config.get("head_dim")
-
-
-def by_turns(config: HfConfig) -> list[str]:
-    """Return layers with and without a window by turns."""
-    return [SLIDING if i % 2 == 0 else FULL for i in range(config.get("num_hidden_layers"))]
-
-
-def every_sixth_whole(config: HfConfig) -> list[str]:
-    """Return Gemma 3's layers, of which every sixth has no window."""
-    return [SLIDING if (i + 1) % 6 else FULL for i in range(config.get("num_hidden_layers"))]
-
-
-def every_fourth_without(config: HfConfig) -> list[int]:
-    """Return SmolLM3's layers with rotary positions as ones: all but every fourth."""
-    return [int((i + 1) % 4 != 0) for i in range(config.get("num_hidden_layers"))]
-
-
-def every_fourth_whole(config: HfConfig) -> list[str]:
-    """Return Command R7B's layers, of which every fourth has no window."""
-    return [SLIDING if (i + 1) % 4 else FULL for i in range(config.get("num_hidden_layers"))]
-
-
-def all_whole(config: HfConfig) -> list[str]:
-    """Return layers none of which has a window."""
-    return [FULL] * config.get("num_hidden_layers")
-
-
-def four_times(config: HfConfig) -> int:
-    """Return the width of an ffn that is four times that of the model."""
-    return 4 * int(config.get("hidden_size"))
 
 
 ARCHITECTURES = {
@@ -218,6 +167,65 @@ ARCHITECTURES = {
         keys=GRANITE_KEYS | EXPERTS | {"expert_count": "num_local_experts"},
         fixed={"attention_bias": False},
     ),
+    "deepseek2": Architecture(
+        {"deepseek_v2": DEEPSEEK_V2},
+        latent_weights,
+        keys=LATENT_KEYS,
+        positions=LatentRotary(),
+        # Groups of experts are scored by their two best there, by the best in this family.
+        fixed={
+            "attention_bias": False,
+            "topk_method": "greedy",
+            "norm_topk_prob": False,
+            "rms_norm_eps": LATENT_EPS,
+        },
+        constants={"expert_gating_func": 1, "expert_weights_norm": False},
+    ),
+    "falcon": Architecture(
+        {"falcon": FALCON},
+        falcon_weights,
+        ("gelu_tanh", "activation"),
+        {
+            "context_length": "max_position_embeddings",
+            "embedding_length": "hidden_size",
+            "block_count": "num_hidden_layers",
+            "feed_forward_length": "ffn_hidden_size",
+            "attention.head_count": "num_attention_heads",
+            "attention.head_count_kv": "num_kv_heads",
+            "attention.layer_norm_epsilon": "layer_norm_epsilon",
+            "rope.freq_base": "rope_theta",
+            "vocab_size": "vocab_size",
+        },
+        # Both of Falcon's ways to say how heads share keys are one in a file.
+        fixed={
+            "alibi": False,
+            "bias": False,
+            "parallel_attn": True,
+            "new_decoder_architecture": lambda config: config.data.get(
+                "new_decoder_architecture", True
+            ),
+        },
+        constants={"tensor_data_layout": "jploski"},
+        signs={"num_ln_in_parallel_attn": ("blk.0.attn_norm_2.weight", 2, 1)},
+    ),
+    "mpt": Architecture(
+        {"mpt": MPT},
+        mpt_weights,
+        ("gelu_tanh", ""),
+        {
+            "context_length": "max_seq_len",
+            "embedding_length": "d_model",
+            "block_count": "n_layers",
+            "attention.head_count": "n_heads",
+            "attention.layer_norm_epsilon": "layer_norm_epsilon",
+            "vocab_size": "vocab_size",
+        },
+        positions=MptBiases(),
+        constants={
+            "feed_forward_length": lambda config: 4 * int(config.get("d_model")),
+            "attention.head_count_kv": lambda config: int(config.get("n_heads")),
+        },
+    ),
     "command-r": Architecture(
         {"cohere": COHERE},
         side_by_side,
@@ -253,7 +261,7 @@ ARCHITECTURES = {
             "attention.layer_norm_epsilon": "layer_norm_epsilon",
             "vocab_size": "vocab_size",
         },
-        rotary=False,
+        positions=None,
         fixed={"apply_residual_connection_post_layernorm": False},
         constants={
             "feed_forward_length": four_times,
@@ -266,7 +274,7 @@ ARCHITECTURES = {
         olmo2_weights,
         fixed={"sliding_window": None, "sliding_window_pattern": 0, "layer_types": all_whole},
     ),
-    "glm4": Architecture({"glm4": GLM4}, packed_ffn, partial=PART),
+    "glm4": Architecture({"glm4": GLM4}, packed_ffn, positions=Rotary(PART)),
     "gptneox": Architecture(
         {"gpt_neox": GPT_NEOX},
         one_matrix,
@@ -277,7 +285,7 @@ ARCHITECTURES = {
             "rope.freq_base": "rotary_emb_base",
             "use_parallel_residual": "use_parallel_residual",
         },
-        partial="rotary_pct",
+        positions=Rotary("rotary_pct"),
         fixed={"attention_bias": True},
     ),
     "hunyuan-dense": Architecture(
@@ -288,7 +296,7 @@ ARCHITECTURES = {
         side_by_side,
         ("gelu_tanh", "hidden_act"),
         WHOLE_HEADS | {"attention.layer_norm_epsilon": "layer_norm_eps"},
-        partial=PART,
+        positions=Rotary(PART),
         fixed={"qk_layernorm": False, "tie_word_embeddings": False},
     ),
     "phi3": Architecture(
@@ -299,14 +307,14 @@ ARCHITECTURES = {
             "attention.sliding_window": "sliding_window",
             "rope.scaling.original_context_length": "original_max_position_embeddings",
         },
-        partial=PART,
+        positions=Rotary(PART),
     ),
     "nemotron": Architecture(
         {"nemotron": NEMOTRON},
         nemotron_weights,
         ("relu2", "hidden_act"),
         CENTRED_KEYS | {"attention.layer_norm_epsilon": "norm_eps"},
-        partial=PART,
+        positions=Rotary(PART),
     ),
     "olmo": Architecture(
         {"olmo": OLMO},
@@ -323,7 +331,7 @@ ARCHITECTURES = {
             "attention.layer_norm_epsilon": "layer_norm_eps",
             "use_parallel_residual": "use_parallel_residual",
         },
-        partial=PART,
+        positions=Rotary(PART),
         fixed={"qk_layernorm": False},
     ),
     "olmo2": Architecture({"olmo2": OLMO2}, olmo2_weights, fixed={"attention_bias": False}),
@@ -376,7 +384,7 @@ ARCHITECTURES = {
         gpt2_weights,
         ("gelu_tanh", "activation_function"),
         GPT2_KEYS,
-        rotary=False,
+        positions=None,
         fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     ),
 }

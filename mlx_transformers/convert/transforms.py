@@ -161,6 +161,28 @@ class SplitGroups:
 
 
 @dataclass(frozen=True)
+class Absorbed:
+    """Latent attention's matrix of keys and values, two tensors on their side: that of the keys,
+    `[H, R, K]`, by which a query is multiplied, and that of the values, `[H, V, R]`.
+
+    `widths` are K and V.
+    """
+
+    n_heads: int
+    widths: tuple[int, int]
+
+    def load(self, theirs: Arrays) -> Arrays:
+        keys, values = theirs
+        both = mx.concatenate([keys.swapaxes(1, 2), values], axis=1)
+        return [both.reshape(-1, both.shape[-1])]
+
+    def save(self, ours: Arrays) -> Arrays:
+        both = ours[0].reshape(self.n_heads, sum(self.widths), -1)
+        keys, values = mx.split(both, [self.widths[0]], axis=1)
+        return [keys.swapaxes(1, 2), values]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Rotary features as neighbours (2i, 2i + 1) on their side, as halves (i, i + K/2) on ours."""
 

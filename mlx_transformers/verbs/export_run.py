@@ -112,6 +112,7 @@ def export_run(
     dtype: str | None = None,
     context: int | None = None,
     quantize: str | None = None,
+    gelu_tanh: bool = False,
     anyway: bool = False,
     say: Say = lambda text: None,
 ) -> Path:
@@ -127,6 +128,7 @@ def export_run(
         dtype: of the weights; None keeps that of the model that was imported, else float32.
         context: a shorter longest sequence.
         quantize: the type of most weights of a GGUF file, `q8_0` or `q4_0`.
+        gelu_tanh: write a GGUF file even where llama.cpp has the tanh approximation of GELU alone.
         anyway: put a model in place even if it is far from the run.
         say: reports how far it is.
 
@@ -138,15 +140,14 @@ def export_run(
         raise ConvertError(unknown("format", to, [*TARGETS, "peft"]))
     if out.exists():
         raise ConvertError(f"{out} exists already. Choose another --out, or remove it yourself.")
-    if quantize is not None:
-        _check_quantize(quantize, to, dtype)
+    _check_gguf(to, quantize, dtype, gelu_tanh)
     folder, saved = find_checkpoint(run, root)
     adapters = load_recipe(folder.recipe).adapt is not None or to == "peft"
     if adapters:
         write: Callable[[Path], None] = partial(write_adapter, folder, saved, to)
-    elif quantize is not None:
-        whole = exportable(run, root, "float32", context)
-        write = partial(write_llama_cpp, whole, quantize=quantize)
+    elif to == "gguf":
+        whole = exportable(run, root, "float32" if quantize else dtype, context)
+        write = partial(write_llama_cpp, whole, quantize=quantize, gelu_tanh=gelu_tanh)
     else:
         write = partial(TARGETS[to], exportable(run, root, dtype, context))
     try:
@@ -164,8 +165,12 @@ def export_run(
     return out
 
 
-def _check_quantize(quantize: str, to: str, dtype: str | None) -> None:
-    """Refuse a type of quantized weights that doesn't exist, or goes with no such format."""
+def _check_gguf(to: str, quantize: str | None, dtype: str | None, gelu_tanh: bool) -> None:
+    """Refuse options of GGUF files in another format, and a type that doesn't exist."""
+    if gelu_tanh and to != "gguf":
+        raise ConvertError("--gelu-tanh goes with --to gguf: other formats have the exact GELU.")
+    if quantize is None:
+        return
     if to != "gguf":
         raise ConvertError(
             "--quantize goes with --to gguf. For mlx-lm quantize the run first (mlxt quantize), "
@@ -299,13 +304,17 @@ def write_mlx_lm(found: Exportable, folder: Path) -> None:
     _write(folder, config, tensors, found.tokenizer, "mlx")
 
 
-def write_llama_cpp(found: Exportable, path: Path, quantize: str | None = None) -> None:
+def write_llama_cpp(
+    found: Exportable, path: Path, quantize: str | None = None, gelu_tanh: bool = False
+) -> None:
     """Write a file that llama.cpp opens, its matrices quantized on request.
+
+    The exact GELU becomes its tanh approximation with `gelu_tanh` alone.
 
     Raises:
         ConvertError: llama.cpp lacks something of this model.
     """
-    family = as_gguf(HfConfig(found.config))
+    family = as_gguf(HfConfig(found.config), gelu_tanh)
     window = FlatModel(found.table).get("block.mixer.window")
     _, architecture = told_by(HfConfig(found.config))
     beyond = isinstance(window, int) and window < found.table["max_seq_len"]

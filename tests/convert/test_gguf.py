@@ -11,6 +11,7 @@ import pytest
 
 from mlx_transformers.assembly.published import read_published, read_source
 from mlx_transformers.convert.gguf import config_of, metadata_of
+from mlx_transformers.convert.gguf_writer import write_file
 from mlx_transformers.core.errors import ConvertError, DataError, MlxtError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.char import Char
@@ -62,15 +63,31 @@ CHANGES: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {},
     "phi": {},
     "phi3": {},
+    "deepseek_v2": {"routed_scaling_factor": 2.5},
+    "falcon": {"activation": "gelu_pytorch_tanh", "bias": False, "multi_query": True},
+    "mpt": {},
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+YARN |= {"mscale": 0.7, "mscale_all_dim": 0.7, "beta_fast": 32, "beta_slow": 1}
+NEW_FALCON = {"activation": "gelu_pytorch_tanh", "new_decoder_architecture": True, "bias": False}
+NEW_FALCON |= {"num_kv_heads": 2}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "grouped falcon": ("falcon", NEW_FALCON),
+    "falcon of one norm": ("falcon", NEW_FALCON | {"num_ln_in_parallel_attn": 1}),
+    "full-rank queries": ("deepseek_v2", {"q_lora_rank": None, "n_shared_experts": None}),
+    "yarn": ("deepseek_v2", {"rope_scaling": YARN, "rope_theta": 100.0}),
+}
+"""Other options of families whose file has keys of its own."""
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", [*CHANGES, *VARIANTS])
 def test_a_model_goes_out_and_comes_in_unchanged(name: str, tmp_path: Path) -> None:
-    source = write(tmp_path / "model", name, **CHANGES[name])
+    family, changes = VARIANTS.get(name, (name, CHANGES.get(name, {})))
+    source = write(tmp_path / "model", family, **changes)
     run = import_run(source, root=tmp_path / "runs")
     path = tmp_path / "model.gguf"
-    write_llama_cpp(replace(exportable(run.path), tokenizer=ByteTokenizer()), path)
+    whole = replace(exportable(run.path), tokenizer=ByteTokenizer())
+    write_llama_cpp(whole, path, gelu_tanh=name == "mpt")
     found, tokenizer = read_source(path)
     assert tokenizer is not None
     assert tokenizer.encode("to be") == [*b"to be"]
@@ -86,7 +103,8 @@ def test_names_are_those_of_llama_cpp(name: str, tmp_path: Path) -> None:
     constants = pytest.importorskip("gguf.constants")
     run = import_run(write(tmp_path / "model", name, **CHANGES[name]), root=tmp_path / "runs")
     path = tmp_path / "model.gguf"
-    write_llama_cpp(replace(exportable(run.path), tokenizer=ByteTokenizer()), path)
+    whole = replace(exportable(run.path), tokenizer=ByteTokenizer())
+    write_llama_cpp(whole, path, gelu_tanh=name == "mpt")
     [tensors, metadata] = mx.load(str(path), return_metadata=True)
     called = {title: arch for arch, title in constants.MODEL_ARCH_NAMES.items()}
     title = metadata["general.architecture"]
@@ -109,8 +127,16 @@ def test_what_llama_cpp_can_not_do_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConvertError, match=r"no sliding window .* from token 7 on"):
         export("mistral")
-    with pytest.raises(ConvertError, match=r"falcon. is not written as GGUF"):
-        export("falcon")
+    with pytest.raises(ConvertError, match=r"gptj. is not written as GGUF"):
+        export("gptj")
+    with pytest.raises(ConvertError, match="has bias = False only in a falcon"):
+        export("falcon", bias=True, activation="gelu_pytorch_tanh")
+    with pytest.raises(ConvertError, match="has alibi = False only in a falcon"):
+        export("falcon", alibi=True, activation="gelu_pytorch_tanh")
+    with pytest.raises(ConvertError, match="has topk_method = greedy only in a deepseek_v2"):
+        export("deepseek_v2", topk_method="group_limited_greedy", n_group=2, topk_group=1)
+    with pytest.raises(ConvertError, match="has rms_norm_eps = 1e-06 only in a deepseek_v2"):
+        export("deepseek_v2", rms_norm_eps=1e-5)
     with pytest.raises(ConvertError, match="has silu only in a llama, not gelu"):
         export("llama", hidden_act="gelu")
     with pytest.raises(ConvertError, match="has attention_bias = False only in a qwen3"):
@@ -122,6 +148,66 @@ def test_what_llama_cpp_can_not_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cutting of words"):
         export("mixtral")
     assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "mpt",
+            {"attn_config": {"softmax_scale": 0.2, "attn_pdrop": 0}},
+            r"has attn_config.softmax_scale = 0.353553 only",
+        ),
+        (
+            "deepseek_v2",
+            {"rope_scaling": YARN | {"mscale": 1.0}},
+            "YaRN here with mscale = mscale_all_dim",
+        ),
+    ],
+)
+def test_scores_that_llama_cpp_scales_otherwise_are_refused(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    run = import_run(write(tmp_path / "model", name, **changes), root=tmp_path / "runs")
+    whole = replace(exportable(run.path), tokenizer=ByteTokenizer())
+    with pytest.raises(ConvertError, match=message):
+        write_llama_cpp(whole, tmp_path / "x.gguf", gelu_tanh=True)
+
+
+def test_the_cure_of_an_exact_gelu_writes_the_file(tmp_path: Path) -> None:
+    run = import_run(write(tmp_path / "model", "mpt"), root=tmp_path / "runs")
+    whole = replace(exportable(run.path), tokenizer=ByteTokenizer())
+    with pytest.raises(ConvertError, match="--gelu-tanh writes it all the same"):
+        write_llama_cpp(whole, tmp_path / "x.gguf")
+    write_llama_cpp(whole, tmp_path / "x.gguf", gelu_tanh=True)
+    with pytest.raises(ConvertError, match="goes with --to gguf"):
+        export_run(run.path, "hf", tmp_path / "y", gelu_tanh=True)
+
+
+def test_an_older_file_of_latent_attention_has_one_matrix_of_keys_and_values(
+    tmp_path: Path,
+) -> None:
+    run = import_run(write(tmp_path / "model", "deepseek_v2"), root=tmp_path / "runs")
+    whole = replace(exportable(run.path), tokenizer=ByteTokenizer())
+    new, old = tmp_path / "new.gguf", tmp_path / "old.gguf"
+    write_llama_cpp(whole, new)
+    [tensors, _] = mx.load(str(new), return_metadata=True)
+    metadata = metadata_of(whole.config) | write_metadata(ByteTokenizer(), 260)
+    keys = ("attention.key_length_mla", "attention.value_length_mla")
+    widths = [metadata.pop(f"deepseek2.{key}") for key in keys]
+    names = ("key_length", "value_length", "head_count_kv")
+    metadata |= {
+        f"deepseek2.attention.{name}": value
+        for name, value in zip(names, (*widths, 4), strict=True)
+    }
+    for i in range(2):
+        keys_of, values_of = (tensors.pop(f"blk.{i}.attn_{x}_b.weight") for x in "kv")
+        both = mx.concatenate([keys_of.swapaxes(1, 2), values_of], axis=1)
+        tensors[f"blk.{i}.attn_kv_b.weight"] = both.reshape(-1, both.shape[-1])
+    write_file(old, metadata, tensors)
+    tokens = mx.array([[1, 5, 200, 3, 9, 9, 7, 30]])
+    one, two = (read_source(path)[0].model(tokens) for path in (new, old))
+    assert np.abs(np.array(one) - np.array(two)).max() < 1e-6
 
 
 def test_metadata_and_config_say_the_same() -> None:
@@ -147,8 +233,8 @@ def test_metadata_and_config_say_the_same() -> None:
     metadata = metadata_of(config)
     with pytest.raises(ConvertError, match=r"llama\.attention\.wormholes"):
         config_of(metadata | {"llama.attention.wormholes": 3}, True)
-    with pytest.raises(ConvertError, match="architecture 'falcon'"):
-        config_of(metadata | {"general.architecture": "falcon"}, True)
+    with pytest.raises(ConvertError, match="architecture 'refact'"):
+        config_of(metadata | {"general.architecture": "refact"}, True)
     with pytest.raises(ConvertError, match="width of a head"):
         config_of(metadata | {"llama.rope.dimension_count": 6}, True)
     with pytest.raises(ConvertError, match="not written as GGUF"):

@@ -18,7 +18,7 @@ def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a FalconConfig."""
     config.ignore("apply_residual_connection_post_layernorm", "rotary", "multi_query", "n_embed")
     config.ignore("num_kv_heads", "hidden_size", "rope_parameters", "rope_scaling", "rope_theta")
-    dim, n_heads, n_kv_heads = _sizes(config)
+    dim, n_heads, n_kv_heads = head_counts(config)
     bias = config.get("bias")
     # transformers 5 adds the bias twice, with the mask and with the scores, and so do we: outputs
     # have to be equal. Versions before 4.36 added it once.
@@ -71,7 +71,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def _sizes(config: HfConfig) -> tuple[int, int, int]:
+def head_counts(config: HfConfig) -> tuple[int, int, int]:
     """Return width, heads and key/value heads."""
     n_heads = config.get("num_attention_heads")
     groups = config.get("num_kv_heads") or n_heads
@@ -92,7 +92,7 @@ def _arrangement(config: HfConfig) -> str:
 
 
 def _packed(config: HfConfig) -> Transform:
-    dim, n_heads, groups = _sizes(config)
+    dim, n_heads, groups = head_counts(config)
     width = dim // n_heads
     if groups == 1 and not _new(config):
         return Split((dim, width, width))
