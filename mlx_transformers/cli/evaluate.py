@@ -140,19 +140,17 @@ def evaluate(
     asked = (pick, chains, votes, shuffles, seed, form)
     others = (tasks, task, batches, beams, lengths, shots, pool, embedder)
     if analogies or similarities:
-        alone = asked == AS_USUAL and not (tools or set or task_folder or questions or limit)
-        word_list(run, analogies, similarities, alone and not any(others), as_json)
-        return
+        more = (*others, tools, set, task_folder, questions, limit, asked != AS_USUAL)
+        return word_list(run, analogies, similarities, not any(more), as_json)
     if tools:
         if questions is None or asked != AS_USUAL or any(o is not None for o in others):
             raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
-        tool_use(run, questions, limit, set or [], as_json)
-        return
+        return tool_use(run, questions, limit, set or [], as_json)
     if questions is not None:
         if tasks or task or set or any(o is not None for o in (batches, beams, lengths)):
             raise RunError("--questions goes with --shots, --limit and its own options alone.")
-        few_shot(run, questions, shot_list(shots or "0"), asked, pool, embedder, limit, as_json)
-        return
+        shown = shot_list(shots or "0")
+        return few_shot(run, questions, shown, asked, pool, embedder, limit, as_json)
     if pool or embedder or asked != AS_USUAL:
         raise RunError(
             "--pool, --pick, --chains and the like are for --questions: give it with them."
@@ -166,8 +164,7 @@ def evaluate(
     if shots is not None or limit is not None or task_folder:
         raise RunError("--shots and --limit are for --tasks and --questions: give one of them.")
     if task is not None:
-        _task(run, task, batches, beams, lengths, as_json, set or [])
-        return
+        return _task(run, task, batches, beams, lengths, as_json, set or [])
     if beams is not None or lengths is not None:
         raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
     _loss(run, batches, set or [], as_json)
