@@ -159,15 +159,14 @@ def evaluate(
         if set or any(option is not None for option in (task, batches, beams, lengths)):
             raise RunError("--task, --batches, --beams, --lengths and --set don't go with --tasks.")
         numbers = [None] if shots is None else shot_list(shots)
-        _harness(run, tasks, numbers, limit, task_folder or [], as_json)
-        return
+        return _harness(run, tasks, numbers, limit, task_folder or [], as_json)
     if shots is not None or limit is not None or task_folder:
         raise RunError("--shots and --limit are for --tasks and --questions: give one of them.")
     if task is not None:
         return _task(run, task, batches, beams, lengths, as_json, set or [])
     if beams is not None or lengths is not None:
         raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
-    _loss(run, batches, set or [], as_json)
+    return _loss(run, batches, set or [], as_json)
 
 
 def _loss(run: str | None, batches: int | None, set: list[str], as_json: bool) -> None:
