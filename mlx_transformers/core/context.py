@@ -1,6 +1,6 @@
 """The context of a forward pass: inputs and side outputs of layers beside activations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -106,7 +106,7 @@ class Cursor:
 
 
 Sides = dict[str, dict[str, mx.array]]
-"""The losses and statistics of a layer: a tree of arrays."""
+"""The side outputs of a layer: a tree of arrays."""
 
 
 class Observer(Protocol):
@@ -154,6 +154,11 @@ class Collected:
         stats: statistics for the log by name, without gradients.
         observer: sees arrays inside the pass, of evaluation alone; None: nobody looks.
         layers: if a list, the stack appends the output `[B, T, D]` of each layer.
+        asked: `(layer, n_layers) -> names` of the arrays that the attention of a layer leaves for
+            an objective: `queries [B, H, T, K]`, `keys` and `values [B, G, T, K]` as they meet, and
+            `scores [B, H, T, T]` before the softmax, masked. None: no layer leaves any.
+        wanted: those names, in the collection of one layer.
+        left: the arrays, under `name/layer`, with their gradients.
         carried: state of a recurrent model before the first token, replaced by that after the
             last; None starts from zeros and leaves nothing.
     """
@@ -163,6 +168,9 @@ class Collected:
     stats: dict[str, mx.array] = field(default_factory=dict)
     observer: Observer | None = None
     layers: list[mx.array] | None = None
+    asked: Callable[[int, int], Collection[str]] | None = None
+    wanted: Collection[str] = ()
+    left: dict[str, mx.array] = field(default_factory=dict)
     carried: Any = None
 
     def add_aux(self, name: str, value: mx.array) -> None:
@@ -202,13 +210,15 @@ class Collected:
             units = mx.broadcast_to(mx.eye(size, dtype=values.dtype), (*heads, size, size))
             self.observer.see(name, mix(units))
 
-    def apart(self) -> "Collected":
-        """A copy for one layer, whose losses and statistics are its own."""
-        return replace(self, aux={}, pooled={}, stats={})
+    def apart(self, layer: int = 0, n_layers: int = 0) -> "Collected":
+        """A copy for one layer of a stack of `n_layers`, whose side outputs are its own; without
+        them the layer leaves no arrays."""
+        wanted = self.asked(layer, n_layers) if self.asked is not None and n_layers else ()
+        return replace(self, aux={}, pooled={}, stats={}, left={}, wanted=wanted)
 
     def own(self) -> Sides:
-        """The losses and statistics, as a tree of arrays."""
-        return {"aux": self.aux, "pooled": self.pooled, "stats": self.stats}
+        """Losses, statistics and the arrays left for an objective, as a tree of arrays."""
+        return {"aux": self.aux, "pooled": self.pooled, "stats": self.stats, "left": self.left}
 
     def absorb(self, own: Sides, layer: int) -> None:
         """Add what layer number `layer` left behind, the `own` of its copy."""
@@ -218,6 +228,8 @@ class Collected:
             self.add_pooled(value)
         for name, value in own["stats"].items():
             self.add_stat(f"{name}/{layer}", value)
+        for name, value in own["left"].items():
+            self.left[f"{name}/{layer}"] = value
 
 
 @dataclass

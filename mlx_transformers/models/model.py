@@ -156,6 +156,10 @@ class Model(nn.Module, ABC):
         last stack; None where a layer's output can't be read so."""
         return None
 
+    def toward_teacher(self, x: mx.array) -> mx.array:
+        """Vectors `[..., D]` of a layer in the width of a teacher's, in distillation."""
+        return x
+
     def hidden(self, x: mx.array, ctx: Context) -> mx.array:
         """The vectors `[B, T, width]` that meet the unembedding, for `x` of `embedded`."""
         return self.transform(self.features(x, ctx))

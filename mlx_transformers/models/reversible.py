@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..core.context import Context
+from ..core.context import Collected, Context
 from ..core.errors import RecipeError, RunError
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..layers.block import Block, BlockModule
@@ -109,7 +109,7 @@ def run_reversible(blocks: Sequence[BlockModule], x: mx.array, ctx: Context, end
         for own, values in zip(names[2 * i : 2 * i + 2], sides[2 * i : 2 * i + 2], strict=True):
             if own:
                 left: Any = tree_unflatten(list(zip(own, values, strict=True)))
-                ctx.collected.absorb({"aux": {}, "pooled": {}, "stats": {}} | left, i)
+                ctx.collected.absorb(Collected().own() | left, i)
     return join(y1, y2, end).astype(x.dtype)
 
 

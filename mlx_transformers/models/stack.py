@@ -1,7 +1,7 @@
 """Towers and their stacks of blocks, shared by decoders, encoders and encoder-decoders."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -61,6 +61,10 @@ class Tower(Config):
     inner_group_num)."""
     depth: Annotated[DepthKind, Slot("depth")] | None = None
     """How the layers follow each other; none means one after the other, all of them."""
+    teacher_dim: int | None = Field(None, ge=1)
+    """Width of a teacher's vectors, to which a learned projection takes those of layers and
+    embeddings for `objective.layers` and `objective.embeddings`, in training alone (TinyBERT). None
+    means no projection: both models have one width."""
     reversible: Join | None = None
     """Reversible residuals over two streams, which save no activations and end as their `mean` or
     side by side (`concatenate`); none means ordinary ones (Reformer)."""
@@ -170,6 +174,11 @@ class Tower(Config):
                 )
             left |= {block.mixer.leaves_array} if block.mixer.leaves_array else set()
         return self
+
+    def without_helpers(self, weights: dict[str, mx.array]) -> tuple[Self, dict[str, mx.array]]:
+        """The tower without the projection to a teacher's width."""
+        kept = {name: array for name, array in weights.items() if not name.startswith("taught.")}
+        return self.model_copy(update={"teacher_dim": None}), kept
 
     def spec(self, path: str, dim: int, reads_source: bool = False) -> TowerSpec:
         """This tower as the planner and the profiler see it, its module at `path`."""
@@ -294,7 +303,7 @@ class Stack(nn.Module):
         ) -> tuple[mx.array, dict[str, mx.array], Sides]:
             if "key" in given:
                 given = given | {"key": mx.stop_gradient(given["key"])}
-            collected = ctx.collected.apart()
+            collected = ctx.collected.apart(i, self.n_layers)
             facts = {"collected": collected, "earlier": dict(earlier)}
             own = replace(ctx, **given, **facts)  # type: ignore[arg-type]
             return block(x, own), own.earlier, collected.own()
@@ -342,6 +351,14 @@ class TowerModule(nn.Module):
         self.position = config.position.build(self.position_dim, max_seq_len)
         self.stack = Stack(config, dim, max_seq_len)
         self.norm = config.norm.build(config.width(dim))
+        if config.teacher_dim is not None:
+            self.taught = nn.Linear(dim, config.teacher_dim, bias=False)
+
+    def toward_teacher(self, x: mx.array) -> mx.array:
+        """Vectors `[..., D]` of a layer in the width of a teacher's; Jiao et al. 2020, equations 8
+        and 9, with one matrix for both, as in the authors' code."""
+        y: mx.array = self.taught(x) if "taught" in self else x
+        return y
 
     def flops(self, length: int) -> float:
         """Operations of the position's products per token, in the blocks that share it."""

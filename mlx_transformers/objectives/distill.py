@@ -1,28 +1,29 @@
 """Knowledge distillation: a small model learns from the data and from a larger model's outputs."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.loss import Loss
 from ..core.task import Task
 from ..ops.distillation import Divergence, cosine
-from ..ops.soft_targets import soft_targets
+from ..ops.soft_targets import SoftTeacher, soft_targets
 from .chunked_loss import ChunkedLoss, with_aux
+from .layer_losses import LayerLosses, Relations
 from .mlm import bidirectional
-from .objective import Arrays, ChunkedKind, VocabularyModel
+from .objective import Arrays, ChunkedKind, TaughtModel, VocabularyModel
 
 
 class Distill(ChunkedKind):
     """`hard · nll + soft · T² KL(teacher ‖ student) + cosine · (1 - cos(h_teacher, h_student))
-    + layers · |difference of layers' outputs|²`, of the next token or, where tokens of a batch are
-    masked, of the masked ones.
+    + layers · |difference of layers' outputs|² + attention · |difference of scores|²
+    + embeddings · |difference of embeddings|² + relations`, of the next token or, where tokens of a
+    batch are masked, of the masked ones.
 
     Hinton et al. 2015, section 2; Sanh et al. 2019 (DistilBERT), section 2, whose code weighs
     them 2, 5 and 1 at T = 2.
@@ -32,8 +33,10 @@ class Distill(ChunkedKind):
     requires: ClassVar[tuple[str, ...]] = ("tokens",)
     tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm", "encode"})
     needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"head": ("mlm", "lm")}
-    teacher: str
-    """The teacher's run, by name or folder; its best checkpoint, with the same tokenizer."""
+    teacher: str | dict[str, float]
+    """The teacher's run, by name or folder; its best checkpoint, with the same tokenizer. Several
+    teachers are a table of runs and their shares in the mean of their distributions; hidden vectors
+    and attention are those of the first."""
     temperature: float = Field(2.0, gt=0)
     """T, which softens both distributions."""
     hard: float = Field(1.0, ge=0)
@@ -49,96 +52,117 @@ class Distill(ChunkedKind):
     cosine: float = Field(0.0, ge=0)
     """Weight of the cosine distance of hidden vectors; both models then have one width."""
     layers: float = Field(0.0, ge=0)
-    """Weight of the mean squared difference of layers' outputs (TinyBERT, Jiao et al. 2019,
-    equation 8, for models of one width): layer m of the student's N against number m · M / N of
-    the teacher's M, rounded up; the mean over the student's layers."""
+    """Weight of the mean squared difference of layers' outputs (TinyBERT, Jiao et al. 2020,
+    equation 8): layer m of the student's N against number m · M / N of the teacher's M, rounded up;
+    the mean over the student's layers. Where the widths differ, `model.teacher_dim` projects."""
+    attention: float = Field(0.0, ge=0)
+    """Weight of the mean squared difference of the same layers' attention scores, before the
+    softmax (TinyBERT, equation 7); both models then have as many heads."""
+    embeddings: float = Field(0.0, ge=0)
+    """Weight of the mean squared difference of the layers' first inputs (TinyBERT, equation 9)."""
+    relations: Relations | None = None
+    """Relations in the attention of the last layer (MiniLM); none means no such loss."""
+
+    @field_validator("teacher")
+    @classmethod
+    def _some_teacher(cls, teacher: str | dict[str, float]) -> str | dict[str, float]:
+        if isinstance(teacher, dict) and (not teacher or min(teacher.values()) <= 0):
+            raise ValueError("teacher gives runs and their shares, of which each is above 0.")
+        return teacher
+
+    @property
+    def teachers(self) -> dict[str, float]:
+        """The share of each teacher by its role; the first also teaches inside the model."""
+        if isinstance(self.teacher, str):
+            return {"teacher": 1.0}
+        return {f"teacher.{run}": share for run, share in self.teacher.items()}
 
     @property
     def learns_soft_targets(self) -> bool:
         return self.soft > 0
 
     def frozen(self) -> dict[str, str]:
-        return {"teacher": self.teacher}
+        runs = [self.teacher] if isinstance(self.teacher, str) else [*self.teacher]
+        return dict(zip(self.teachers, runs, strict=True))
 
     def build(self) -> "DistillObjective":
         return DistillObjective(self)
 
 
 class DistillObjective:
-    """`(models, batch, ctx) -> Loss`, where models have a "teacher" too, and batch has
+    """`(models, batch, ctx) -> Loss`, where models have the teachers too, and batch has
     `tokens [B, T + 1]` and perhaps `weights [B, T]`, or is as for masked language modelling."""
 
     def __init__(self, config: Distill) -> None:
         self.config, self.head = config, ChunkedLoss.of(config)
+        weights = {name: getattr(config, name) for name in ("layers", "attention", "embeddings")}
+        self.inside = LayerLosses(weights, config.relations)
 
-    def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
-        config, student, teacher = self.config, models["model"], models["teacher"]
-        tokens, teacher_ctx = batch["tokens"], Context()
-        if "targets" in batch:
-            targets, weights = batch["targets"], batch["weights"]
-            bidirectional(ctx, batch)
-            bidirectional(teacher_ctx, batch)
-        else:
-            tokens, targets = tokens[:, :-1], tokens[:, 1:]
-            weights = batch.get("weights", mx.ones(targets.shape))
-            if "segments" in batch:
-                segments = batch["segments"]
-                ctx.layout = teacher_ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
-                weights = weights * (segments[:, 1:] == segments[:, :-1])
-        inputs = {**batch, "tokens": tokens}
-        if config.layers:
-            ctx.collected.layers, teacher_ctx.collected.layers = [], []
-        h = student.hidden(student.embedded(inputs, ctx), ctx)
-        taught = teacher.hidden(teacher.embedded(inputs, teacher_ctx), teacher_ctx)
-        taught = mx.stop_gradient(taught)
+    def __call__(self, models: Mapping[str, TaughtModel], batch: Arrays, ctx: Context) -> Loss:
+        config, student = self.config, models["model"]
+        roles = config.teachers if config.soft else [*config.teachers][:1]
+        teachers = [models[role] for role in roles]
+        inputs, targets, weights = _prepared(batch, ctx)
+        contexts = [Context(layout=ctx.layout) for _ in teachers]
+        self.inside.ask(ctx, contexts[0])
+        x = student.embedded(inputs, ctx)
+        h = student.hidden(x, ctx)
+        read, taught = [], []
+        for teacher, each in zip(teachers, contexts, strict=True):
+            read.append(teacher.embedded(inputs, each))
+            taught.append(mx.stop_gradient(teacher.hidden(read[-1], each)))
         hard, parts = self.head(student, h, targets, weights, ctx)
         total = config.hard * hard
         if config.soft:
-            flat = [x.reshape(-1, x.shape[-1]) for x in (h, taught)]
-            heads = [model.unembedding() for model in (student, teacher)]
-            share = mx.stop_gradient(weights.reshape(-1))
-            parts["soft"] = soft_targets(
-                flat[0],
-                heads[0],
-                flat[1],
-                heads[1],
-                share,
-                config.temperature,
-                self.head.chunk,
-                config.divergence,
-                config.beta,
-            )
+            parts["soft"] = self._soft(student, h, teachers, taught, weights)
             total = total + config.soft * parts["soft"]
         if config.cosine:
-            parts["cosine"] = ((1 - _cosine(h, taught)) * weights).sum()
+            parts["cosine"] = ((1 - _cosine(h, taught[0])) * weights).sum()
             total = total + config.cosine * parts["cosine"]
-        if config.layers:
-            pairs = (each.collected.layers or [] for each in (ctx, teacher_ctx))
-            parts["layers"] = (_layers(*pairs) * weights).sum()
-            total = total + config.layers * parts["layers"]
-        return with_aux(total, weights.sum(), parts, ctx)
+        pair = ((student, teachers[0]), (x, read[0]), (ctx, contexts[0]))
+        inside, each_inside = self.inside(*pair, weights)
+        return with_aux(total + inside, weights.sum(), parts | each_inside, ctx)
 
-
-def _layers(student: list[mx.array], teacher: list[mx.array]) -> mx.array:
-    """The mean squared difference `[B, T]` of the student's layers from those that teach them.
-
-    Raises:
-        RecipeError: the models don't fit each other.
-    """
-    n, m = len(student), len(teacher)
-    if not 0 < n <= m:
-        raise RecipeError(
-            f"objective.layers compares the {n} layers of the model with the {m} of its teacher: "
-            "take a teacher with as many or more, or set it to 0."
+    def _soft(
+        self,
+        student: VocabularyModel,
+        h: mx.array,
+        teachers: Sequence[VocabularyModel],
+        taught: Sequence[mx.array],
+        weights: mx.array,
+    ) -> mx.array:
+        """The summed divergence from the teachers' distribution."""
+        config = self.config
+        shares = config.teachers.values()
+        found = [
+            SoftTeacher(x.reshape(-1, x.shape[-1]), model.unembedding(), share)
+            for model, x, share in zip(teachers, taught, shares, strict=True)
+        ]
+        return soft_targets(
+            h.reshape(-1, h.shape[-1]),
+            student.unembedding(),
+            found,
+            mx.stop_gradient(weights.reshape(-1)),
+            config.temperature,
+            self.head.chunk,
+            config.divergence,
+            config.beta,
         )
-    if (width := student[0].shape[-1]) != (theirs := teacher[0].shape[-1]):
-        raise RecipeError(
-            f"objective.layers compares vectors of width {width} with the teacher's, which have "
-            f"{theirs}: set it to 0, or give both models one width."
-        )
-    pairs = [(h, teacher[math.ceil(i * m / n) - 1]) for i, h in enumerate(student, 1)]
-    squares = [(h - mx.stop_gradient(t)).astype(mx.float32).square().mean(-1) for h, t in pairs]
-    return sum(squares[1:], squares[0]) / n
+
+
+def _prepared(batch: Arrays, ctx: Context) -> tuple[Arrays, mx.array, mx.array]:
+    """The inputs, targets `[B, T]` and weights `[B, T]` of a batch; the rows' facts go to `ctx`."""
+    tokens = batch["tokens"]
+    if "targets" in batch:
+        bidirectional(ctx, batch)
+        return batch, batch["targets"], batch["weights"]
+    targets = tokens[:, 1:]
+    weights = batch.get("weights", mx.ones(targets.shape))
+    if "segments" in batch:
+        segments = batch["segments"]
+        ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
+        weights = weights * (segments[:, 1:] == segments[:, :-1])
+    return {**batch, "tokens": tokens[:, :-1]}, targets, weights
 
 
 def _cosine(h: mx.array, taught: mx.array) -> mx.array:

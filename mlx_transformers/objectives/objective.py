@@ -112,6 +112,14 @@ class VocabularyModel(FeatureModel, Protocol):
         ...
 
 
+class TaughtModel(VocabularyModel, Protocol):
+    """A model whose layers may learn from a teacher's."""
+
+    def toward_teacher(self, x: mx.array) -> mx.array:
+        """Vectors `[..., D]` in the width of a teacher's."""
+        ...
+
+
 class PoolingModel(FeatureModel, Protocol):
     """A model with a pool: one output per sequence."""
 

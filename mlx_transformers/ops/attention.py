@@ -154,6 +154,27 @@ def attention_one(q: BHTK, k: BGSK, v: BGS_, *, scale: float, mask: Mask) -> BHT
     return out.reshape(b, h, 1, v.shape[-1]).astype(q.dtype)
 
 
+def attention_scores(
+    q: BHTK,
+    k: BGSK,
+    *,
+    scale: float,
+    mask: Mask,
+    softcap: float | None = None,
+    bias: mx.array | None = None,
+) -> mx.array:
+    """`cap(scale * q k^T) + bias`, `[B, H, T, S]` in float32 or wider, and -1e30 where a key is not
+    visible; arguments as for `attention_naive`."""
+    b, h, t, width = q.shape
+    g, s = k.shape[1], k.shape[2]
+    grouped = upcast(q).reshape(b, g, h // g * t, width) * scale
+    scores = soft_cap((grouped @ upcast(k).swapaxes(-1, -2)).reshape(b, h, t, s), softcap)
+    if bias is not None:
+        scores = scores + upcast(bias)
+    seen = mask.array(t, s)
+    return scores if seen is None else mx.where(seen, scores, -1e30)
+
+
 def attention_naive(
     q: BHTK,
     k: BGSK,
@@ -175,21 +196,13 @@ def attention_naive(
     float32 or wider; the result `[B, H, T, K]` has q's dtype. A query without visible keys gets
     zeros.
     """
-    b, h, t, width = q.shape
+    b, h, t, _ = q.shape
     g, s = k.shape[1], k.shape[2]
-    q5, k, v = upcast(q).reshape(b, g, h // g * t, width), upcast(k), upcast(v)
-    scores = ((q5 * scale) @ k.swapaxes(-1, -2)).reshape(b, g, h // g, t, s)
-    scores = soft_cap(scores, softcap)
-    if bias is not None:
-        every = mx.broadcast_to(upcast(bias), (bias.shape[0], h, *bias.shape[2:]))
-        scores = scores + every.reshape(bias.shape[0], g, h // g, *bias.shape[2:])
+    scores = attention_scores(q, k, scale=scale, mask=mask, softcap=softcap, bias=bias)
     seen = mask.array(t, s)
-    if seen is not None:
-        seen = seen if seen.ndim < 4 else seen[:, :, None]
-        scores = mx.where(seen, scores, -1e30)
     top = scores.max(axis=-1, keepdims=True)
     if sinks is not None:
-        sink = upcast(sinks).reshape(g, h // g, 1, 1)
+        sink = upcast(sinks)[:, None, None]
         top = mx.maximum(top, sink)
     top = mx.stop_gradient(top)
     e = mx.exp(scores - top)
@@ -204,5 +217,5 @@ def attention_naive(
             raise ValueError("Attention dropout needs a PRNG key.")
         keep = mx.random.bernoulli(1.0 - dropout, p.shape, key=mx.stop_gradient(key))
         p = mx.where(keep, p * (1.0 / (1.0 - dropout)), 0.0)
-    out = p.reshape(b, g, h // g * t, s) @ v
+    out = p.reshape(b, g, h // g * t, s) @ upcast(v)
     return out.reshape(b, h, t, v.shape[-1]).astype(q.dtype)

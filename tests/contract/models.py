@@ -245,6 +245,7 @@ CHANGES = {
         "ahead": {"kind": "mtp"},
         "depth": {"kind": "universal"},
         "reversible": "mean",
+        "teacher_dim": 5,
         "pool": {"kind": "scalar"},
     },
     "encoder": {
@@ -256,6 +257,7 @@ CHANGES = {
         "end_token": Change(3, result=False),
         "n_distinct": 1,
         "depth": {"kind": "universal"},
+        "teacher_dim": 5,
         "unit": Change(2, row="albert"),
         "embed": {"kind": "token", "scale": "sqrt_dim"},
         "position": {"kind": "sinusoidal"},
@@ -354,6 +356,7 @@ CHANGES = {
         "pool": {"kind": "classifier", "n_classes": 2},
         "init": {"kind": "xavier"},
         "reversible": "mean",
+        "teacher_dim": 5,
     },
     **recurrent.CHANGES,
 }

@@ -13,7 +13,7 @@ from ...core.footprint import FLOAT32_BYTES, ActivationShape
 from ...core.score_bias import DistanceBias
 from ...core.shapes import BT_, BTD
 from ...ops.activations import ACTIVATIONS
-from ...ops.attention import attention, attention_saved_bytes
+from ...ops.attention import attention, attention_saved_bytes, attention_scores, whole_bias
 from ...ops.masks import Mask
 from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
@@ -258,10 +258,30 @@ class HeadsMixer(nn.Module):
             )
 
         ctx.collected.show_weights(shown, mix, v)
+        if ctx.collected.wanted and shown == "attention":
+            self._leave(q, k, v, mask, bias, ctx)
         y = mix(v, dropout_key(self.o, ctx.next_key()) if dropped else None)
         y = y.transpose(0, 2, 1, 3).flatten(-2)
         out: mx.array = self.o(y if gate is None else y * gate)
         return out
+
+    def _leave(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        mask: Mask,
+        bias: mx.array | DistanceBias | None,
+        ctx: Context,
+    ) -> None:
+        """Leave the arrays that an objective asks this layer for."""
+        found = {"queries": q, "keys": k, "values": v}
+        if "scores" in ctx.collected.wanted:
+            added = whole_bias(q * self.scale, bias) if isinstance(bias, DistanceBias) else bias
+            found["scores"] = attention_scores(
+                q, k, scale=self.scale, mask=mask, softcap=self.softcap, bias=added
+            )
+        ctx.collected.left |= {name: found[name] for name in ctx.collected.wanted}
 
 
 class AttentionMixer(HeadsMixer):
