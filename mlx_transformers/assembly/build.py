@@ -108,6 +108,8 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
     carry = "starts" in recipe.source.gives(recipe.data.batch)
     shards = tensor_parallelism(recipe, ranks)
     sparse, train = recipe.sparse, recipe.train
+    pruner = recipe.prune.build(model) if recipe.prune else None
+    movement = pruner.movement() if pruner else None
     state = TrainState(
         model,
         optimizer,
@@ -116,7 +118,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
         carry,
         shards,
         recipe.optim.averages,
-        sparsity=sparse.build(model, train.seed, train.steps) if sparse else None,
+        sparsity=sparse.build(model, train.seed, train.steps) if sparse else movement,
     )
     step = Step(
         state,
@@ -125,7 +127,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
         frozen,
         recipe.optim.curvature,
         rounding=recipe.quantize.build(model) if recipe.quantize else None,
-        projection=recipe.prune.build(model) if recipe.prune else None,
+        projection=None if movement is not None else pruner,
     )
     covers_text = recipe.source.covers_text(recipe.data.batch)
     evaluator = Evaluator(
@@ -171,12 +173,12 @@ def _read_by_source(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, FrozenMod
     """Load the models that the source reads, by role; rewards may have tokenizers of their own.
 
     Raises:
-        RecipeError: the reference policy was trained with another tokenizer.
+        RecipeError: the reference policy or the writer was trained with another tokenizer.
     """
     found: dict[str, FrozenModel] = {}
     for role, run in recipe.source.frozen().items():
         found[role] = FrozenModel(*load(run))
-        if role == "reference":
+        if role in ("reference", "writer"):
             _check_tokenizer(f"source.{role} = '{run}'", found[role].tokenizer, tokenizer)
     return found
 

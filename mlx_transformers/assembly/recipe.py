@@ -126,24 +126,28 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _connections_are_whole(self) -> "Recipe":
-        if self.sparse is None:
+        masks_scores = self.prune is not None and self.prune.movement is not None
+        if self.sparse is None and not masks_scores:
             return self
         train, optim = self.train, self.optim
         others = {
             "[adapt]": self.adapt is not None,
             "[packed]": self.packed is not None,
-            "[prune]": self.prune is not None,
+            "[prune]": self.prune is not None and self.sparse is not None,
             "an average of the weights (train.ema, schedule_free)": self.averaged,
             "train.noise_scale": train.noise_scale,
             "train.shard_optimizer": train.shard_optimizer,
             "train.tensor_parallel": train.tensor_parallel > 1,
-            f"optim.kind = '{optim.kind}' as it is set": not optim.pointwise,
+            f"optim.kind = '{optim.kind}' as it is set": self.sparse and not optim.pointwise,
         }
         if wrong := [name for name, given in others.items() if given]:
+            table = "prune.movement" if self.sparse is None else "sparse"
             raise ValueError(
-                "sparse masks single weights and their moments, and doesn't go with "
+                f"{table} masks single weights and their moments, and doesn't go with "
                 f"{' and '.join(wrong)}: leave one of them out."
             )
+        if self.sparse is None:
+            return self
         if self.sparse.every >= train.steps and self.sparse.method != "static":
             raise ValueError(
                 f"sparse.every = {self.sparse.every} is as long as the run (train.steps = "

@@ -223,6 +223,7 @@ from ..rl.revise import PrincipleReward
 from ..rl.rewards import Exact, Format, Function, Length, Numeric, RewardKind
 from ..rl.rollouts import Rollouts
 from ..rl.signals import Best, Gae, Group, LeaveOneOut, Returns, SignalKind
+from ..rl.signals import Completions as CompletionsSignal
 from ..rl.signals import Pairs as PairsSignal
 from ..trainer.source import SourceKind, Stream
 
@@ -305,6 +306,7 @@ fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)
 fill("reward", ModelReward, ClassifierReward, PrincipleReward, of=RewardKind)
 fill("signal", Gae, Group, LeaveOneOut, Returns, PairsSignal, Best, of=SignalKind)
+fill("signal", CompletionsSignal)
 fill("tokenizer", Char, Words, Byte, SentencePiece, ByteLevelBpe, WordPiece)
 fill("tokenizer", TokenizerJson, Numbers, Saved)
 fill("optim", Sgd, Adam, AdamW, Adafactor, Lion, Muon, of=OptimizerKind)

@@ -39,6 +39,14 @@ Hidden = Annotated[
     int | None,
     typer.Option(help="Hidden features that stay in each ffn.", metavar="N", show_default="all"),
 ]
+Dim = Annotated[
+    int | None,
+    typer.Option(
+        help="Channels of the residual stream that stay (model.dim).",
+        metavar="N",
+        show_default="all",
+    ),
+]
 Layers = Annotated[
     str | None,
     typer.Option(
@@ -69,19 +77,23 @@ def prune(
     n_of_m: NofM = None,
     heads: Heads = None,
     hidden: Hidden = None,
+    dim: Dim = None,
     layers: Layers = None,
     calibrate: Calibrate = None,
     rewind: Rewind = None,
     anyway: Anyway = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Take weights out of a model, as a new run: single ones, or heads, hidden features, layers.
+    """Take weights out of a model, as a new run: single ones, or heads, hidden features, channels,
+    layers.
 
     The result is compared with its source on text that calibration didn't read: KL divergence,
     changed tokens, perplexity.
     """
     from ..verbs.prune import Settings, prune
 
-    settings = Settings(method, sparsity, n_of_m, heads, hidden, layers, calibrate, rewind, anyway)
+    settings = Settings(
+        method, sparsity, n_of_m, heads, hidden, dim, layers, calibrate, rewind, anyway
+    )
     folder, _ = prune(source, settings, name=name, root=runs)
     print(f"{folder.path}: written. Train it on: mlxt finetune {folder.path}")

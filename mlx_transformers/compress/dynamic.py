@@ -110,6 +110,16 @@ class Connections:
             ]
         )
 
+    def settle(
+        self, before: Tree, after: Tree, grads: Tree, progress: mx.array, finite: mx.array
+    ) -> Tree:
+        """Return the weights after an update, 0 where a connection is not active."""
+        return self.masked(after)
+
+    def stats(self) -> dict[str, mx.array]:
+        """Nothing for the log: the share of zeros is constant."""
+        return {}
+
     def due(self, index: int) -> bool:
         """Return whether connections change before the update of step `index`, from 0."""
         c = self.config

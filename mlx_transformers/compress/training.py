@@ -1,6 +1,6 @@
 """Compression while a model is trained: tables `[quantize]` and `[prune]` of a recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from ..ops.packed import Packing, straight_through
 from ..ops.pruning import n_of_m_mask
 from ..recipe.config import Config
 from .capture import linear_layers
+from .movement import Movement, MovementMasks, largest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -73,14 +74,15 @@ class FakeQuantizer:
 
 
 class Prune(Config):
-    """Gradual magnitude pruning of linear layers, along a cubic schedule.
+    """Gradual pruning of linear layers, by magnitude or by movement, along a cubic schedule.
 
     `s(t) = s_end + (s_start - s_end) (1 - t)³` between `start` and `end`; after each step the
     smallest weights of every layer are set to 0 and stay there; Zhu and Gupta 2017, equation 1. At
     `sparsity = 0` zeros of the weights that training starts from stay, and no others are made.
+    With `movement` the weights of the smallest scores are 0, and may return.
     """
 
-    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each layer's weights that is 0 at the end."""
     first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share at the start."""
@@ -90,8 +92,27 @@ class Prune(Config):
     """Share of the steps at which `sparsity` is reached; the rest recovers."""
     n_of_m: tuple[int, int] | None = None
     """Keep n of every m inputs in place of `sparsity`, from `start` on: [2, 4]."""
+    movement: Movement | None = None
+    """Learned scores by which weights go; none goes by their magnitude."""
     layers: tuple[str, ...] = ("*",)
     """Paths of the linear layers, with `*` as in file names."""
+
+    @model_validator(mode="after")
+    def _one_criterion(self) -> "Prune":
+        if self.movement is None:
+            return self
+        soft = self.movement.threshold is not None
+        if soft and (self.sparsity or self.first or self.n_of_m is not None):
+            raise ValueError(
+                "prune.movement.threshold leaves the share of zeros to the scores: leave out "
+                "sparsity, first and n_of_m, or the threshold."
+            )
+        if not soft and not self.sparsity and self.n_of_m is None:
+            raise ValueError(
+                "prune.movement makes no zeros by itself: set prune.sparsity, prune.n_of_m or "
+                "prune.movement.threshold."
+            )
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> "Prune":
@@ -117,14 +138,14 @@ class Prune(Config):
                     f"The layer {path} has {width} inputs, which don't divide into groups of "
                     f"{self.n_of_m[1]}: leave it out of prune.layers."
                 )
-        return Pruner(self, {f"{path}.weight" for path in chosen})
+        return Pruner(self, {f"{path}.weight": matrix(m).shape for path, m in chosen.items()})
 
 
 class Pruner:
     """`(before, after, progress) -> params`: the parameters after a step with their zeros."""
 
-    def __init__(self, config: Prune, names: set[str]) -> None:
-        self.config, self.names = config, names
+    def __init__(self, config: Prune, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.config, self.shapes = config, shapes
 
     def __call__(self, before: Tree, after: Tree, progress: mx.array) -> Tree:
         """Return the parameters after an update, with zeros kept and new ones set.
@@ -136,16 +157,36 @@ class Pruner:
         """
         held = dict(tree_flatten(before))
         out = [
-            (name, self._pruned(held[name], array, progress) if name in self.names else array)
+            (name, self._pruned(held[name], array, progress) if name in self.shapes else array)
             for name, array in tree_flatten(after)
         ]
         return tree_unflatten(out)
 
+    def movement(self) -> MovementMasks | None:
+        """The masks that follow learned scores, if the table has them."""
+        how = self.config.movement
+        return None if how is None else MovementMasks(how, self.shapes, self._chosen)
+
     def sparsity(self, progress: mx.array) -> mx.array:
         """The share of zeros at a point of the run."""
+        return self._scheduled(progress, self.config.first, self.config.sparsity)
+
+    def _scheduled(self, progress: mx.array, first: float, last: float) -> mx.array:
         c = self.config
         t = mx.clip((progress - c.start) / (c.end - c.start), 0, 1)
-        return c.sparsity + (c.first - c.sparsity) * (1 - t) ** 3
+        return last + (first - last) * (1 - t) ** 3
+
+    def _chosen(self, scores: mx.array, progress: mx.array) -> mx.array:
+        """Where weights stay by their scores."""
+        assert self.config.movement is not None
+        threshold = self.config.movement.threshold
+        if threshold is not None:
+            mask = mx.sigmoid(scores) > self._scheduled(progress, 0.0, threshold)
+        elif self.config.n_of_m is not None:
+            mask = n_of_m_mask(scores, *self.config.n_of_m)
+        else:
+            mask = largest(scores, self.sparsity(progress))
+        return mask | (progress < self.config.start)
 
     def _pruned(self, before: mx.array, after: mx.array, progress: mx.array) -> mx.array:
         kept = mx.where(before == 0, 0, after)

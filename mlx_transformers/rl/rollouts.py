@@ -55,6 +55,10 @@ class Rollouts(SourceKind):
     rewarded, for signal "best"; none leaves them as they are."""
     signal: Annotated[SignalKind, Slot("signal")]
     """The arrays that the objective learns from."""
+    writer: str | None = None
+    """Run that completes the prompts in place of the policy, by name or folder; its best
+    checkpoint. A teacher here, signal "completions" and objective "clm" are sequence-level
+    distillation (Kim and Rush 2016). Unset: the policy."""
     reference: str | None = None
     """Run of the reference policy, by name or folder; its best checkpoint. Its log-probabilities
     are computed once per rollout. "adapter_off" is the policy without its adapters. Unset: none."""
@@ -86,12 +90,18 @@ class Rollouts(SourceKind):
                 f"signal '{self.signal.kind}' compares completions of one prompt: set group to "
                 f"{least} or more."
             )
-        if not self.rewards and self.revise is None:
+        if not self.rewards and self.revise is None and self.signal.needs_rewards:
             raise ValueError("completions have no reward: give one under source.rewards.")
         if self.revise is not None and self.signal.kind != "best":
             raise ValueError(
                 f"revised completions are not the policy's own, so signal '{self.signal.kind}' "
                 "can't learn from them: set signal.kind = 'best', and objective.kind = 'clm'."
+            )
+        if self.writer is not None and self.signal.needs_policy:
+            raise ValueError(
+                f"completions of source.writer are not the policy's own, so signal "
+                f"'{self.signal.kind}' can't learn from them: set signal.kind = 'completions' or "
+                "'best', and objective.kind = 'clm' or 'distill'."
             )
         if self.kl and self.reference is None:
             raise ValueError("kl is measured from a reference: set reference to its run.")
@@ -110,6 +120,7 @@ class Rollouts(SourceKind):
 
     def frozen(self) -> dict[str, str]:
         found = run_of_reference(self.reference)
+        found |= {} if self.writer is None else {"writer": self.writer}
         runs = {f"rewards.{name}": kind.frozen() for name, kind in self.rewards.items()}
         return found | {role: run for role, run in runs.items() if run is not None}
 

@@ -54,7 +54,8 @@ class Sampler:
             DataError: the split has no prompts.
         """
         model = parts.models["model"]
-        if not isinstance(model, Decodable):
+        writer = model if config.writer is None else parts.frozen["writer"].model
+        if not isinstance(writer, Decodable):
             raise RecipeError("source 'rollouts' samples text, and this model generates none.")
         self.config, self.parts = config, parts
         self.group = 1 if greedy else config.group
@@ -65,10 +66,10 @@ class Sampler:
         self.temperature = config.eval_temperature if greedy else config.temperature
         tokenizer = parts.data.tokenizer
         self.engine = ContinuousEngine(
-            model,
+            writer,
             rows=config.rows,
             sampling=Sampling(self.temperature, config.top_p, config.top_k),
-            vocab_size=min(tokenizer.vocab_size, model.vocab_size),
+            vocab_size=min(tokenizer.vocab_size, writer.vocab_size),
         )
         self._ends = frozenset(() if tokenizer.eos_id is None else (tokenizer.eos_id,))
         judges = {
@@ -145,8 +146,8 @@ class Sampler:
             "rollout_fill": n_tokens / max((self.engine.steps - steps) * self.engine.rows, 1),
             "rollout_s": time.perf_counter() - began,
         }
-        if self.revise is not None:
-            del stats["sampler_gap"]  # revised texts are not what was sampled
+        if self.revise is not None or self.config.writer is not None:
+            del stats["sampler_gap"]  # these texts are not what the policy sampled
         if self.config.on_error == "zero":
             stats["failed_rewards"] = float(self.rewards.replaced - replaced)
         return Rollout(scored, stats, _shown(answers[0], totals[0]))

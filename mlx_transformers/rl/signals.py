@@ -6,6 +6,7 @@ leave_one_out   relative to the other completions of the prompt, for `rloo`
 returns         discounted returns less a baseline, for `reinforce`
 pairs           the best and the worst completion of a prompt, for `dpo` (online DPO)
 best            the best completions of a prompt, for `clm` (best-of-n, expert iteration)
+completions     all of them, for `distill` (on-policy) and `clm` (sequence-level distillation)
 """
 
 from abc import abstractmethod
@@ -35,6 +36,10 @@ class SignalKind(Kind):
     """Fewest completions of a prompt."""
     needs_values: ClassVar[bool] = False
     """Whether it reads the policy's value function."""
+    needs_rewards: ClassVar[bool] = True
+    """Whether it reads rewards."""
+    needs_policy: ClassVar[bool] = True
+    """Whether the completions must be the policy's own."""
 
     def rows(self, prompts: int, group: int) -> int:
         """Number of rows that a rollout gives."""
@@ -202,6 +207,7 @@ class Best(SignalKind):
 
     kind: Literal["best"] = "best"
     gives: ClassVar[tuple[str, ...]] = ("tokens", "weights")
+    needs_policy: ClassVar[bool] = False
     keep: int = Field(1, ge=1)
     """Completions of a prompt that are kept."""
     least: float | None = None
@@ -228,6 +234,26 @@ class Best(SignalKind):
 
     def held_out(self, scored: Scored) -> Arrays:
         return {"tokens": scored.tokens, "weights": scored.counted}
+
+
+class Completions(SignalKind):
+    """All completions as they are, as rows to learn from.
+
+    With objective `distill` the policy learns the teacher's distribution on texts of its own
+    (on-policy distillation; Agarwal et al. 2023, GKD, with its fraction λ of 1). With `clm` and a
+    teacher as `source.writer` it learns the teacher's texts (Kim and Rush 2016).
+    """
+
+    kind: Literal["completions"] = "completions"
+    gives: ClassVar[tuple[str, ...]] = ("tokens", "weights")
+    needs_rewards: ClassVar[bool] = False
+    needs_policy: ClassVar[bool] = False
+
+    def arrays(self, scored: Scored) -> Arrays:
+        return {"tokens": scored.tokens, "weights": scored.counted}
+
+    def held_out(self, scored: Scored) -> Arrays:
+        return self.arrays(scored)
 
 
 def token_rewards(scored: Scored) -> np.ndarray:

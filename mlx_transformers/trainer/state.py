@@ -20,17 +20,28 @@ from .config import Train
 
 
 class Sparsity(Protocol):
-    """The active connections of dynamic sparse training."""
+    """The active connections of dynamic sparse training, or of movement pruning."""
 
     state: dict[str, Any]
     """The masks."""
 
     def adopt(self, params: Tree) -> None:
-        """Make the largest weights of each layer its active connections, as many as before."""
+        """Follow weights from elsewhere."""
         ...
 
     def masked(self, tree: Tree) -> Tree:
         """Return parameters or gradients, 0 where a connection is not active."""
+        ...
+
+    def settle(
+        self, before: Tree, after: Tree, grads: Tree, progress: mx.array, finite: mx.array
+    ) -> Tree:
+        """Return the weights after an update by `masked` gradients, of which `grads` are the dense
+        ones; masks may change."""
+        ...
+
+    def stats(self) -> dict[str, mx.array]:
+        """Measurements of a step, for the log."""
         ...
 
     def due(self, index: int) -> bool:

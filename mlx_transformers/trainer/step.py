@@ -231,6 +231,7 @@ class Step:
         state, weight = self.train_state, sums["weight"]
         scale = weight if state.scaler is None else weight * (state.scaler.scale / self.tokens)
         grads = tree_map(lambda g: g / scale, sums["grads"])
+        dense = grads
         if state.sparsity is not None:
             grads = state.sparsity.masked(grads)
         grads, norm = self.clip(grads, self.model.trainable_parameters())
@@ -241,7 +242,9 @@ class Step:
             updated = self.model.trainable_parameters()
             self.model.update(self.projection(held, updated, state.clock["progress"]))
         if state.sparsity is not None:
-            self.model.update(state.sparsity.masked(self.model.trainable_parameters()))
+            updated = self.model.trainable_parameters()
+            progress = state.clock["progress"]
+            self.model.update(state.sparsity.settle(held, updated, dense, progress, finite))
         if state.scaler is not None:
             state.scaler.update(finite)
         if state.ema is not None:
@@ -251,6 +254,8 @@ class Step:
         stats = {name: part / weight for name, part in sums["parts"].items()}
         if self.noise is not None:
             stats |= self.noise(sums["noise"], norm, weight, scale)
+        if state.sparsity is not None:
+            stats |= state.sparsity.stats()
         return self.hooks(stats, finite) | {
             "grad_norm": norm,
             "tokens": weight,

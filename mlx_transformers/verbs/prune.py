@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.published import typed_model
 from ..assembly.saved import load
+from ..compress.channels import channel_scores, narrower_stream, narrower_table
 from ..compress.fidelity import LOSSY, Fidelity
 from ..compress.structured import (
     block_influence,
@@ -29,6 +30,7 @@ from ..compress.unstructured import (
     zeros,
 )
 from ..core.errors import RecipeError, RunError, unknown
+from ..layers.counts import count
 from ..layers.linear import matrix
 from ..layers.packed import packed_layers
 from ..models.model import Model, layers_of
@@ -51,6 +53,7 @@ class Settings:
         n_of_m: keep n of every m inputs instead, `N:M`.
         heads: heads with keys of their own that stay in each layer; None: all.
         hidden: hidden features that stay in each ffn; None: all.
+        dim: channels of the residual stream that stay; None: all.
         layers: layers that stay, a count, or the numbers of those that go, as "3,5"; None: all.
         calibrate: a corpus or file that is read; None: the run's data.
         rewind: the step of the source's checkpoint whose values the remaining weights get; None:
@@ -63,6 +66,7 @@ class Settings:
     n_of_m: str | None = None
     heads: int | None = None
     hidden: int | None = None
+    dim: int | None = None
     layers: str | None = None
     calibrate: str | None = None
     rewind: int | None = None
@@ -81,19 +85,19 @@ class Settings:
                 f"--sparsity {self.sparsity:g} is no share between 0 and 1: 0.5 sets half of the "
                 "weights to 0."
             )
-        every = (self.sparsity, self.n_of_m, self.heads, self.hidden, self.layers)
-        if all(each is None for each in every):
+        parts = (self.heads, self.hidden, self.dim, self.layers)
+        smaller = any(each is not None for each in parts)
+        if self.sparsity is None and self.n_of_m is None and not smaller:
             raise RunError(
                 "Say what goes: --sparsity S or --n-of-m N:M for single weights, or --heads, "
-                "--hidden and --layers for a smaller model."
+                "--hidden, --dim and --layers for a smaller model."
             )
         if self.sparsity is not None and self.n_of_m is not None:
             raise RunError("--sparsity and --n-of-m both choose the weights that go: give one.")
-        smaller = any(each is not None for each in (self.heads, self.hidden, self.layers))
         if self.rewind is not None and smaller:
             raise RunError(
                 "--rewind goes with --sparsity or --n-of-m: earlier checkpoints have all heads, "
-                "hidden features and layers."
+                "hidden features, channels and layers."
             )
         return None if self.n_of_m is None else _n_of_m(self.n_of_m)
 
@@ -208,8 +212,10 @@ def _smaller(
 ) -> tuple[Model, dict[str, Any]]:
     """The model without heads, hidden features and layers that go, and the tables that change."""
     table, weights = model_table(origin, model), dict(tree_flatten(model.parameters()))
-    if settings.heads is None and settings.hidden is None and settings.layers is None:
+    parts = (settings.heads, settings.hidden, settings.dim, settings.layers)
+    if all(each is None for each in parts):
         return model, {}
+    before = _sizes(model)
     if settings.layers is not None:
         gone = _gone(settings.layers, model, text)
         say(f"Layers that go: {', '.join(map(str, gone))}")
@@ -224,7 +230,26 @@ def _smaller(
             table, weights, hidden_scores(model, text.inputs), settings.hidden
         )
         model = _model(table, weights, origin.where)
+    if settings.dim is not None:
+        channels = channel_scores(model, text.inputs)
+        table = narrower_table(table, settings.dim)
+        weights = dict(tree_flatten(model.parameters()))
+        empty = typed_model(table, origin.where).build(table["vocab_size"])
+        weights = narrower_stream(weights, shapes(empty), channels, settings.dim)
+        model = _model(table, weights, origin.where)
+    (total, layers), (total_now, layers_now) = before, _sizes(model)
+    say(
+        f"Parameters: {total:,} before, {total_now:,} after; in layers {layers:,} and "
+        f"{layers_now:,} ({layers_now / layers:.0%})"
+    )
     return model, {"model": table}
+
+
+def _sizes(model: Model) -> tuple[int, int]:
+    """The number of parameters of a model, and of its layers alone."""
+    layers = {id(layer): layer for layer in layers_of(model)}.values()
+    inner = sum(array.size for each in layers for _, array in tree_flatten(each.parameters()))
+    return count(model).total, inner
 
 
 def _model(table: dict[str, Any], weights: dict[str, Any], where: str) -> Model:

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from cli.conftest import Mlxt
 from mlx_transformers.assembly.saved import load
@@ -86,6 +87,20 @@ def test_structured_pruning_leaves_a_smaller_model(source: str, mlxt: Mlxt) -> N
     done = mlxt("prune", source, "--name", "less", "--hidden", "16", "--anyway")
     assert done.code == 0, done.err
     assert load("less")[0].stack.blocks[0].ffn.up.weight.shape[0] == 16  # type: ignore[attr-defined]
+    done = mlxt("prune", source, "--name", "thin", "--dim", "16", "--heads", "1", "--anyway")
+    assert done.code == 0, done.err
+    thin, whole = (dict(tree_flatten(load(name)[0].parameters())) for name in ("thin", source))
+    assert thin["norm.weight"].shape == (16,)
+    columns = [
+        i for i in range(32) if mx.any(mx.all(whole["embed.table.weight"][:, i : i + 1]
+        == thin["embed.table.weight"], axis=0)).item()
+    ]  # fmt: skip
+    assert len(columns) == 16
+    up = "stack.blocks.0.ffn.up.weight"
+    assert mx.array_equal(thin[up], whole[up][:, mx.array(columns)])
+    assert mlxt("generate", "--run", "thin", "--prompt", "the", "--max-tokens", "2").code == 0
+    done = mlxt("prune", source, "--dim", "32")
+    assert "the model is 32 wide; keep fewer" in done.err
     done = mlxt("prune", source, "--name", "none", "--heads", "0")
     assert done.code == 1
     assert "at least 1" in done.err

@@ -34,7 +34,7 @@ SCORED = Scored(
 
 ROWS = [
     Row("signal", kind, {"kind": kind})
-    for kind in ("gae", "group", "leave_one_out", "returns", "pairs", "best")
+    for kind in ("gae", "group", "leave_one_out", "returns", "pairs", "best", "completions")
 ]
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -44,4 +44,5 @@ CHANGES: dict[str, dict[str, Any]] = {
     "returns": {"gamma": 0.9, "baseline": "none", "whiten": True},
     "pairs": {},
     "best": {"keep": 2, "least": 1.0},
+    "completions": {},
 }

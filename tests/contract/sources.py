@@ -63,6 +63,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "rewards": {"long": {"kind": "length", "least": 9, "most": 9, "slope": 9}},
         "signal": {"kind": "group"},
         "revise": Change(REVISE, row="rollouts for imitation"),
+        "writer": Change("before", row="rollouts for imitation"),
         "reference": Change("after", row=_reference),
         "kl": Change(0.1, row=_reference),
         "kl_estimator": Change("k2", row=_reference),

@@ -1,0 +1,88 @@
+"""Pruning of the residual stream: the channels of least activation leave every layer."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..core.errors import RecipeError
+from ..layers.block import BlockModule
+from ..models.model import Model
+from .capture import linear_layers, read, recording
+from .structured import Table, Weights
+
+READERS = ("mixer.q", "ffn.up")
+"""Layers of a block that read the normalised residual stream."""
+
+
+def channel_scores(model: Model, rows: Sequence[mx.array]) -> np.ndarray:
+    """Return the importance of each channel of the residual stream, `[D]`.
+
+    The mean square of its normalised activations, added up over all layers; Muralidharan et al.
+    2024, section 2.2, equation 2, with the mean square for their aggregation.
+
+    Raises:
+        RecipeError: the model has no layers of attention and an ffn behind norms.
+    """
+    blocks = [path for path, m in model.named_modules() if isinstance(m, BlockModule)]
+    linear = linear_layers(model)
+    paths = [f"{path}.{name}" for path in blocks for name in READERS if f"{path}.{name}" in linear]
+    if not paths:
+        raise RecipeError("The model has no attention or ffn that reads a residual stream.")
+    total = mx.zeros(())
+
+    def see(path: str, x: mx.array) -> None:
+        nonlocal total
+        total = total + x.reshape(-1, x.shape[-1]).astype(mx.float32).square().mean(axis=0)
+        mx.eval(total)
+
+    with recording(model, paths, see):
+        read(model, rows)
+    return np.array(total)
+
+
+def narrower_table(table: Table, keep: int) -> Table:
+    """Return a model table with a residual stream of `keep` channels, and heads as wide as before.
+
+    Raises:
+        RecipeError: no channel would go, or all of them.
+    """
+    table, dim = deepcopy(table), table["dim"]
+    if not 0 < keep < dim:
+        raise RecipeError(f"--dim {keep}: the model is {dim} wide; keep fewer, and at least 1.")
+    for block in (table["block"], *table.get("blocks", {}).values()):
+        mixer = block["mixer"]
+        if "n_heads" in mixer:
+            mixer["head_dim"] = mixer.get("head_dim") or dim // mixer["n_heads"]
+    return table | {"dim": keep}
+
+
+def narrower_stream(
+    weights: Weights, shapes: Mapping[str, tuple[int, ...]], scores: np.ndarray, keep: int
+) -> Weights:
+    """Return weights with the `keep` best channels of the residual stream.
+
+    Args:
+        weights: those of the source.
+        shapes: the shapes of the narrower model.
+        scores: of `channel_scores`, `[D]`.
+        keep: number of channels.
+
+    Raises:
+        RecipeError: a layer derives other widths from that of the stream.
+    """
+    dim, rows = len(scores), mx.array(np.sort(np.argsort(-scores, kind="stable")[:keep]))
+    out: dict[str, Any] = {}
+    for name, array in weights.items():
+        for axis, (old, new) in enumerate(zip(array.shape, shapes[name], strict=True)):
+            if (old, new) == (dim, keep):
+                array = mx.take(array, rows, axis=axis)
+            elif old != new:
+                raise RecipeError(
+                    f"--dim {keep}: {name} would have the shape {list(shapes[name])}, which isn't "
+                    "a choice of channels: prune --hidden, --heads or --layers instead."
+                )
+        out[name] = array
+    return out
