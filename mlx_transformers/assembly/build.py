@@ -15,7 +15,7 @@ from ..distributed.zero import Sharded
 from ..layers.counts import Counts, count, flops_per_token
 from ..layers.freeze import freeze
 from ..models.model import Model
-from ..objectives.objective import Objective
+from ..objectives.objective import PICTURES, Objective
 from ..optim.kinds import ready
 from ..runs.tensors import digest
 from ..trainer.evaluate import Evaluator
@@ -24,7 +24,7 @@ from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
 from .model import build_model
-from .picture_checks import check_pictures
+from .picture_checks import check_picture_tokens, check_pictures
 from .plan import resolve_auto
 from .recipe import Recipe
 from .saved import load
@@ -158,12 +158,16 @@ def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Model]:
     """Load the frozen models of the objective by role, such as a teacher.
 
     Raises:
-        RecipeError: one was trained with another tokenizer.
+        RecipeError: one was trained with another tokenizer, or doesn't turn the recipe's pictures
+            into tokens.
     """
     found: dict[str, Model] = {}
     for role, run in recipe.objective.frozen().items():
         model, theirs = load(run)
-        _check_tokenizer(f"objective.{role} = '{run}'", theirs, tokenizer)
+        if role == PICTURES:
+            check_picture_tokens(recipe, run, model)
+        else:
+            _check_tokenizer(f"objective.{role} = '{run}'", theirs, tokenizer)
         model.freeze()
         found[role] = model
     return found

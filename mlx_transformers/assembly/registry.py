@@ -8,8 +8,10 @@ from ..data.batches.chat import Chat
 from ..data.batches.completions import Completions
 from ..data.batches.denoise import Denoise
 from ..data.batches.image_text import ImageText
+from ..data.batches.images import Images
 from ..data.batches.labeled import Labeled
 from ..data.batches.masked import Masked
+from ..data.batches.mixed_modal import MixedModal as MixedModalRows
 from ..data.batches.packed import Packed
 from ..data.batches.pairs import Pairs
 from ..data.batches.pictures import Pictures
@@ -166,6 +168,7 @@ from ..models.recurrent_seq2seq import RecurrentSeq2Seq
 from ..models.speech import Speech
 from ..models.vision import Vision
 from ..models.vlm import Vlm
+from ..models.vqvae import Vqvae
 from ..models.word_vectors import WordVectors
 from ..objectives.answer import Answer
 from ..objectives.classify import Classify
@@ -178,6 +181,7 @@ from ..objectives.distogram import Distogram
 from ..objectives.dpo import Dpo
 from ..objectives.early_exit import EarlyExit
 from ..objectives.kto import Kto
+from ..objectives.mixed_modal import MixedModal
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
 from ..objectives.negative_sampling import NegativeSampling
@@ -192,6 +196,7 @@ from ..objectives.sentence_order import SentenceOrder
 from ..objectives.seq2seq import Seq2Seq
 from ..objectives.tag import Tag
 from ..objectives.transcribe import Transcribe
+from ..objectives.vqvae import Reconstruction
 from ..optim.adafactor import Adafactor
 from ..optim.adam import Adam, AdamW
 from ..optim.clip import ClipAdaptive, ClipNone, ClipNorm
@@ -238,6 +243,7 @@ fill(
     Speech,
     Vlm,
     Clip,
+    Vqvae,
     ReplacedTokenPair,
     Evoformer,
     WordVectors,
@@ -296,12 +302,13 @@ fill(
     of=ObjectiveKind,
 )
 fill("objective", Distogram, Transcribe, NegativeSampling, of=ObjectiveKind)
+fill("objective", Reconstruction, MixedModal, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill(
     "batch", RegressionRows, Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs
 )
-fill("batch", Alignments, Transcripts, SkipGram, Cbow)
-fill("batch", Completions, Captions, Chat, Preferences, Unpaired, Prompts)
+fill("batch", Alignments, Transcripts, SkipGram, Cbow, Images)
+fill("batch", Completions, Captions, MixedModalRows, Chat, Preferences, Unpaired, Prompts)
 fill("source", Stream, Rollouts, Referenced, of=SourceKind)
 fill("reward", Exact, Numeric, Length, Format, Function, of=RewardKind)
 fill("reward", ModelReward, ClassifierReward, PrincipleReward, of=RewardKind)

@@ -70,6 +70,14 @@ Lengths = Annotated[
         show_default=False,
     ),
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="The run of a CLIP model that finds the text of each drawing, in the task 'drawings'.",
+        metavar="RUN",
+        show_default=False,
+    ),
+]
 HarnessTasks = Annotated[
     str | None,
     typer.Option(
@@ -114,6 +122,7 @@ def evaluate(
     task: Task = None,
     beams: BeamCount = None,
     lengths: Lengths = None,
+    judge: Judge = None,
     tasks: HarnessTasks = None,
     shots: Shots = None,
     limit: Limit = None,
@@ -138,7 +147,7 @@ def evaluate(
     public tasks with the lm-evaluation-harness (--tasks); word vectors on lists (--analogies).
     """
     asked = (pick, chains, votes, shuffles, seed, form)
-    others = (tasks, task, batches, beams, lengths, shots, pool, embedder)
+    others = (tasks, task, batches, beams, lengths, judge, shots, pool, embedder)
     if analogies or similarities:
         more = (*others, tools, set, task_folder, questions, limit, asked != AS_USUAL)
         return word_list(run, analogies, similarities, not any(more), as_json)
@@ -147,7 +156,7 @@ def evaluate(
             raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
         return tool_use(run, questions, limit, set or [], as_json)
     if questions is not None:
-        if tasks or task or set or any(o is not None for o in (batches, beams, lengths)):
+        if tasks or task or set or any(o is not None for o in (batches, beams, lengths, judge)):
             raise RunError("--questions goes with --shots, --limit and its own options alone.")
         shown = shot_list(shots or "0")
         return few_shot(run, questions, shown, asked, pool, embedder, limit, as_json)
@@ -156,16 +165,16 @@ def evaluate(
             "--pool, --pick, --chains and the like are for --questions: give it with them."
         )
     if tasks is not None:
-        if set or any(option is not None for option in (task, batches, beams, lengths)):
-            raise RunError("--task, --batches, --beams, --lengths and --set don't go with --tasks.")
+        if set or any(o is not None for o in (task, batches, beams, lengths, judge)):
+            raise RunError("--task, --judge, --batches and the like don't go with --tasks.")
         numbers = [None] if shots is None else shot_list(shots)
         return _harness(run, tasks, numbers, limit, task_folder or [], as_json)
     if shots is not None or limit is not None or task_folder:
         raise RunError("--shots and --limit are for --tasks and --questions: give one of them.")
     if task is not None:
-        return _task(run, task, batches, beams, lengths, as_json, set or [])
-    if beams is not None or lengths is not None:
-        raise RunError("--beams and --lengths are for the texts of a task: give --task with them.")
+        return _task(run, task, batches, beams, lengths, judge, as_json, set or [])
+    if any(option is not None for option in (beams, lengths, judge)):
+        raise RunError("--beams, --lengths and --judge are for a task: give --task with them.")
     return _loss(run, batches, set or [], as_json)
 
 
@@ -240,6 +249,7 @@ def _task(
     batches: int | None,
     beams: int | None,
     lengths: str | None,
+    judge: str | None,
     as_json: bool,
     set: list[str],
 ) -> None:
@@ -249,9 +259,9 @@ def _task(
     from ..verbs.tasks import measure
 
     writing = None
-    if beams is not None or lengths is not None:
+    if any(option is not None for option in (beams, lengths, judge)):
         search = GREEDY if beams is None else Beams(beams)
-        writing = Writing(search, () if lengths is None else _numbers(lengths))
+        writing = Writing(search, () if lengths is None else _numbers(lengths), judge)
     with watch() as progress:
         found = measure(run, task, batches=batches, writing=writing, progress=progress, set=set)
     if as_json:

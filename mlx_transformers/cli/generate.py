@@ -15,7 +15,8 @@ from ..core.errors import RunError, reason
 from ..core.terminal import is_terminal
 from .drafting import drafted
 from .failures import INTERRUPTED
-from .generate_image import default_prompt, with_image
+from .generate_alignment import check_file, plotted
+from .generate_image import default_prompt, drawn, with_image
 from .generate_options import (
     AlignmentFile,
     AsJson,
@@ -50,6 +51,9 @@ from .generate_options import (
 from .generate_tools import checked, generate_with_tools
 from .options import Sets
 
+MAX = 256
+"""Tokens of a text, where nothing else is asked for."""
+
 
 def generate(
     prompt: PromptTexts = None,
@@ -57,7 +61,7 @@ def generate(
     image: ImageFile = None,
     samples: Samples = 1,
     run: Run = None,
-    max_tokens: MaxTokens = 256,
+    max_tokens: MaxTokens = MAX,
     temp: Temp = 0.8,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
@@ -83,15 +87,12 @@ def generate(
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Continue one or more prompts with a trained run, or write the target of a source.
+    """Continue prompts with a trained run, write the target of a source, or draw a picture.
 
-    The text of a single prompt is printed as it is written, and its figures to standard error;
-    several are printed at the end. Ctrl-C ends a text early. With --tools the model answers.
+    A text alone is printed as it is written, its figures to standard error; Ctrl-C ends it early.
     """
-    from ..decode.sample import Sampling
-
     how = _beams(1 if beams is None else beams, length_penalty)
-    sampling = Sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
+    sampling = _sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
     texts = _prompts(prompt or default_prompt(image, prompts), prompts)
     if tools or set:
@@ -99,31 +100,52 @@ def generate(
         answered = (max_tokens, sampling, seed, tuple(stop or ()))
         generate_with_tools(run, texts, answered, samples, checked(tools, set, odd), as_json)
         return
-    _check_picture(alignment, len(texts))
-    loaded = _loaded(run)
+    loaded, artist = _loaded(run, alignment, len(texts))
     drafting = (draft, draft_tokens, draft_layers)
-    shown, seen = with_image(loaded, texts, image, (samples > 1, as_json, beams, *drafting, exits))
+    others = (as_json, beams, *drafting, exits)
+    unfit = (*others, packing, alignment, stop, special_tokens, not bos, max_tokens != MAX)
+    if drawn(artist, texts, image, (samples, batch_size), (sampling, seed), unfit):
+        return
+    named, seen = with_image(loaded, artist, texts, image, (samples > 1, *others))
     reading = {"bos": bos, "special_tokens": special_tokens}
     if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
         _check_search(sampling, seed, stop, samples, exits, draft, packing)
-        _search(run, texts, alignment, as_json, reading, how, loaded, max_tokens)
+        _search(run, named, alignment, as_json, reading, how, loaded, max_tokens)
         return
-    drawing = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    drawing |= {"packing": packing} | seen
-    _continue(loaded, shown, reading | drawing, exits, drafting, samples, batch_size, as_json)
+    options = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
+    options |= reading | {"packing": packing} | seen
+    _continue(loaded, named, options, exits, drafting, samples, batch_size, as_json)
 
 
-def _loaded(run: str | None) -> tuple[Any, Any]:
-    """The model and the tokenizer of a run."""
+def _sampling(*options: Any) -> Any:
+    """The options of sampling, in its order.
+
+    Raises:
+        RunError: one is out of range.
+    """
+    from ..decode.sample import Sampling
+
+    return Sampling(*options)
+
+
+def _loaded(run: str | None, alignment: Path | None, n_texts: int) -> tuple[tuple[Any, Any], Any]:
+    """The model and the tokenizer of a run; and both as an artist, if the model draws.
+
+    Raises:
+        RunError: there is no such run, or the alignment of so many texts can't be plotted.
+    """
     from ..assembly.saved import load
+    from ..verbs.drawing import load_artist
 
+    check_file(alignment, n_texts)
     with _waiting("Loading the run ..."):
-        return load(run)
+        loaded = load(run)
+        return loaded, load_artist(run, loaded)
 
 
 def _continue(
     loaded: tuple[Any, Any],
-    texts: list[Any],
+    named: tuple[list[str], list[Any]],
     options: dict[str, Any],
     exits: Any,
     drafting: tuple[str | None, int | None, int | None],
@@ -131,12 +153,13 @@ def _continue(
     rows: int,
     as_json: bool,
 ) -> None:
-    """Print the continuations of texts; one alone is printed as it is written."""
-    if _is_alone(len(texts) * samples, as_json, exits, any(drafting)):
+    """Print the continuations of prompts, `named` as they were given and as they are read; one
+    alone is printed as it is written."""
+    if _is_alone(len(named[0]) * samples, as_json, exits, any(drafting)):
         own = {"exits": exits} | drafted(*drafting, exits, loaded[1])
-        _stream(*loaded, texts[0], options | own)
+        _stream(*loaded, named[1][0], options | own)
     else:
-        _batch(*loaded, texts, as_json, options, samples, rows)
+        _batch(*loaded, named, as_json, options, samples, rows)
 
 
 def _is_alone(n_texts: int, as_json: bool, exits: Any, drafts: bool) -> bool:
@@ -197,7 +220,7 @@ def _stream(model: Any, tokenizer: Any, text: str | list[int], options: dict[str
 def _batch(
     model: Any,
     tokenizer: Any,
-    texts: list[str],
+    named: tuple[list[str], list[Any]],
     as_json: bool,
     options: dict[str, Any],
     samples: int,
@@ -210,13 +233,13 @@ def _batch(
         found = generate_batch(
             model,
             tokenizer,
-            texts,
+            named[1],
             progress=lambda done, total: show(f"{done:,} of {total:,} texts ..."),
             samples=samples,
             rows=rows,
             **options,
         )
-    for p, (text, group) in enumerate(zip(texts, found, strict=True), 1):
+    for p, (text, group) in enumerate(zip(named[0], found, strict=True), 1):
         for s, one in enumerate(group, 1):
             if as_json:
                 _print_json(
@@ -248,7 +271,7 @@ def _beams(n: int, length_penalty: float) -> Any:
 
 def _search(
     run: str | None,
-    texts: list[str],
+    named: tuple[list[str], list[Any]],
     alignment: Path | None,
     as_json: bool,
     reading: dict[str, Any],
@@ -261,14 +284,14 @@ def _search(
 
     how = {} if reads_source(loaded[0]) else reading
     how = how | {"beams": beams, "loaded": loaded, "max_tokens": max_tokens}
-    find = search if alignment is None else partial(_plotted, alignment)
-    for p, text in enumerate(texts, 1):
+    find = search if alignment is None else partial(plotted, alignment)
+    for p, (text, read) in enumerate(zip(*named, strict=True), 1):
         with _waiting("Compiling and searching ..."):
-            found = find(run, text, **how)
+            found = find(run, read, **how)
         if as_json:
             _print_json(prompt=text, text=found)
         else:
-            print(f"--- prompt {p} ---\n{found}" if len(texts) > 1 else found)
+            print(f"--- prompt {p} ---\n{found}" if len(named[0]) > 1 else found)
 
 
 def _prompts(given: list[str], file: Path | None) -> list[str]:
@@ -297,30 +320,6 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
     if not texts:
         raise RunError("Give a prompt: --prompt TEXT, or --prompts FILE with one per line.")
     return texts
-
-
-def _check_picture(file: Path | None, n_texts: int) -> None:
-    """Refuse a picture of several texts, of another format, in no folder, or over a file."""
-    if file is None:
-        return
-    if n_texts > 1:
-        raise RunError("--alignment plots one text: give one --prompt.")
-    if file.suffix not in (".svg", ".png"):
-        raise RunError(f"--alignment {file}: end the name with .svg or .png.")
-    if file.exists():
-        raise RunError(f"{file} exists already. Give --alignment another name, or remove it.")
-    if not file.parent.is_dir():
-        raise RunError(f"--alignment {file}: there is no folder {file.parent}. Make it first.")
-
-
-def _plotted(file: Path, run: str | None, text: str, **how: Any) -> str:
-    """Search, plot the alignment to `file`, and return the text."""
-    from ..report.plot import alignment
-    from ..verbs.search import align
-
-    found, attended = align(run, text, **how)
-    alignment(attended.weights, attended.source, attended.target, file)
-    return found
 
 
 def _check_search(

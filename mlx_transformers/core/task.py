@@ -3,11 +3,19 @@
 from typing import Literal
 
 Task = Literal[
-    "causal_lm", "encode", "seq2seq", "detect_replaced", "see", "match", "listen", "word_vectors"
+    "causal_lm",
+    "encode",
+    "seq2seq",
+    "detect_replaced",
+    "see",
+    "match",
+    "listen",
+    "word_vectors",
+    "reconstruct",
 ]
 """Tasks of models: predict the next token, encode a whole text, write a target
 for a source, detect replaced tokens, encode a picture, compare pictures with texts, write what
-is said, or give a vector to each word."""
+is said, give a vector to each word, or paint a picture again from few tokens."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""
@@ -23,6 +31,8 @@ MEASURED = (
     "summarization",
     "retrieval",
     "captions",
+    "reconstruction",
+    "drawings",
 )
 """Tasks of `mlxt eval --task`, which verbs/tasks.py measures; named here for the command line,
 which starts without MLX."""

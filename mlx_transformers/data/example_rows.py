@@ -74,8 +74,11 @@ def collate(rows: Sequence[Mapping[str, np.ndarray]], widths: Widths) -> Batch:
     """Stack rows into arrays of one declared shape."""
     needs = {name: max(len(row[name]) for row in rows) for name in widths}
     choice = max(
-        next(i for i, width in enumerate(widths[name]) if width >= need)
-        for name, need in needs.items()
+        (
+            next(i for i, width in enumerate(widths[name]) if width >= need)
+            for name, need in needs.items()
+        ),
+        default=0,
     )
     out = {}
     for name in rows[0]:

@@ -63,6 +63,7 @@ class Engine:
         *,
         sampling: Sampling | None = None,
         vocab_size: int | None = None,
+        first: int = 0,
         observe: Observe = unobserved,
         packing: CachePacking | None = None,
     ) -> None:
@@ -72,6 +73,8 @@ class Engine:
             sampling: how each next token is drawn.
             vocab_size: number of tokens that may be drawn, where the model has more than the
                 tokenizer.
+            first: the first token that may be drawn, for tokens at the end of the vocabulary
+                alone, such as those of a picture.
             observe: a function of each step's logits `[B, V]` and drawn tokens `[B]`, compiled
                 with the step (log-probabilities, say).
             packing: of the KV cache; None stores it in the dtype of the model.
@@ -83,7 +86,7 @@ class Engine:
         self._packing = packing
         self._sampling = sampling or Sampling()
         self._vocab_size = vocab_size or model.vocab_size
-        self._step = _compiled(model, self._sampling, self._vocab_size, observe, self.traces)
+        self._step = _compiled(model, self._sampling, first, self._vocab_size, observe, self.traces)
         self._prompts: list[list[int]] = []
 
     def start(
@@ -247,6 +250,7 @@ def _recent(prompt: list[int], width: int) -> list[int]:
 def _compiled(
     model: Decodable,
     sampling: Sampling,
+    first: int,
     vocab_size: int,
     observe: Observe,
     traces: list[list[int]],
@@ -263,9 +267,11 @@ def _compiled(
         traces.append(list(token.shape))
         logits, state = model.step(token[:, None], state)
         logits = logits[:, -1, :vocab_size]
+        finite = mx.isfinite(logits.astype(mx.float32).sum(axis=-1))
+        if first:
+            logits = mx.where(mx.arange(logits.shape[-1]) >= first, logits, -mx.inf)
         pairs = mx.vmap(mx.random.split)(keys)
         chosen = sample(logits, pairs[:, 0], history, sampling)
-        finite = mx.isfinite(logits.astype(mx.float32).sum(axis=-1))
         chosen = mx.where(finite, chosen, NONE)
         if history.shape[1]:
             history = mx.concatenate([history[:, 1:], chosen[:, None]], axis=1)

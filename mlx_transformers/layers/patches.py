@@ -120,18 +120,23 @@ class PatchEmbedding(nn.Module):
         """The numbers of each patch, `[B, P, size * size * channels]`."""
         if pixels.ndim == 2:
             cut = pixels.reshape(pixels.shape[0], -1, self.size**2, self.channels)
-            return self._scaled(cut).flatten(-2)
+            return self.scaled(cut).flatten(-2)
         rows, columns = pixels.shape[1] // self.size, pixels.shape[2] // self.size
         ctx.layout = replace(ctx.layout, grid=(rows, columns))
-        return patches(self._scaled(pixels), self.size)
+        return patches(self.scaled(pixels), self.size)
 
-    def _scaled(self, pixels: mx.array) -> mx.array:
+    def scaled(self, pixels: mx.array) -> mx.array:
         """Pixels in the dtype of the weights, whole numbers scaled."""
         dtype = self.project.bias.dtype if "bias" in self.project else mx.float32
         if not mx.issubdtype(pixels.dtype, mx.integer):
             return pixels
         scaled = (pixels.astype(mx.float32) / 255 - mx.array(self.mean)) / mx.array(self.std)
         return scaled.astype(dtype)
+
+    def whole(self, x: mx.array) -> mx.array:
+        """Scaled pixels as whole numbers, uint8: the inverse of `scaled`."""
+        levels = (x.astype(mx.float32) * mx.array(self.std) + mx.array(self.mean)) * 255
+        return mx.clip(mx.round(levels), 0, 255).astype(mx.uint8)
 
     @staticmethod
     def _each(vectors: mx.array, x: mx.array) -> mx.array:

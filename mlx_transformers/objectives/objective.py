@@ -22,6 +22,9 @@ Arrays = Mapping[str, mx.array]
 M = TypeVar("M", contravariant=True)
 
 
+PICTURES = "pictures"
+"""The role of a frozen model that turns pictures into tokens; it reads no text."""
+
 ADAPTER_OFF = "adapter_off"
 """The reference policy that is the trained model with its adapters switched off."""
 

@@ -41,10 +41,17 @@ class Writing:
     Attributes:
         beams: settings of beam search.
         lengths: words of the source at which a new group begins, ascending; empty for no groups.
+        judge: the run of a CLIP model that judges drawings; None: none does.
     """
 
     beams: Beams = GREEDY
     lengths: Sequence[int] = ()
+    judge: str | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether it says anything about the search for a text."""
+        return self.beams != GREEDY or bool(self.lengths)
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise((0, *self.lengths))):

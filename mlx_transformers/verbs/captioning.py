@@ -32,8 +32,9 @@ def with_picture(
         if image is None:
             return prompt, None
         raise RunError(
-            f"--image {image}: this run's model reads text alone. Models of kind 'vlm' read "
-            "pictures: mlxt train recipes/multimodal/llava_tiny.toml."
+            f"--image {image}: this run's model reads and writes text alone. Train one that "
+            "describes pictures (mlxt train recipes/multimodal/llava_tiny.toml), or one that draws "
+            "too (recipes/multimodal/chameleon_tiny.toml), and name it with --run."
         )
     if image is None:
         if count:
@@ -59,10 +60,10 @@ def _pixels(model: VlmModel, image: Path) -> np.ndarray:
 
 
 def written(
-    engine: Engine, pixels: mx.array, prompts: Sequence[Sequence[int]], end: int, limit: int
+    engine: Engine, pixels: mx.array | None, prompts: Sequence[Sequence[int]], end: int, limit: int
 ) -> list[list[int]]:
     """Return the likeliest token after token for each prompt, up to `end`, of at most `limit`."""
-    engine.start(prompts, given={"pixels": pixels})
+    engine.start(prompts, given={} if pixels is None else {"pixels": pixels})
     rows: list[list[int]] = [[] for _ in prompts]
     going = set(range(len(prompts)))
     for tokens in engine.tokens(limit):

@@ -1,5 +1,7 @@
-"""Tasks of pictures and texts: finding one by the other, and describing what is seen."""
+"""Tasks of pictures and texts: finding one by the other, describing what is seen, and painting
+again what was written as tokens."""
 
+import mlx.core as mx
 import numpy as np
 
 from ..assembly.build import Built
@@ -7,8 +9,10 @@ from ..core.context import Context
 from ..data.stream import EvalStream
 from ..models.clip import ClipModel
 from ..models.vlm import VlmModel
+from ..models.vqvae import VqvaeModel
 from ..objectives.clip import vectors
 from ..ops.contrastive import unit
+from ..score.interval import mean, scored
 from ..score.retrieval import retrieval
 from ..score.spans import answers as spans
 from .answers import Answers, Writing, counted
@@ -49,3 +53,26 @@ def describe(built: Built, stream: EvalStream, writing: Writing) -> Answers:
         told = zip(tokens, starts, ends, strict=True)
         are += [tokenizer.decode(row[start:end].tolist()) for row, start, end in told][:rows]
     return Answers(len(are), spans(are, said))
+
+
+def reconstruct(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+    """Measure the error of pictures that are painted from their tokens, with numbers from 0 to 1,
+    its ratio to the largest signal (PSNR, in dB), and the share of the codes that they use."""
+    model = built.model
+    assert isinstance(model, VqvaeModel), "the objective trains VQ-VAEs alone"
+    errors, used = [], []
+    for batch, rows in counted(stream):
+        numbers = model.picture_tokens(batch["pixels"])
+        off = (model.pictures(numbers).astype(mx.float32) - batch["pixels"]) / 255
+        errors.append(np.array(mx.square(off).reshape(len(off), -1).mean(axis=1))[:rows])
+        used.append(np.array(numbers)[:rows])
+    squares, chosen = np.concatenate(errors), np.concatenate(used)
+    n = len(squares)
+    return Answers(
+        n,
+        [
+            mean("mse", squares),
+            scored("psnr", n, lambda i: -10 * float(np.log10(squares[i].mean()))),
+            scored("used_codes", n, lambda i: len(np.unique(chosen[i])) / model.n_codes),
+        ],
+    )

@@ -15,7 +15,7 @@ from ..data.tokenizers.controls import with_controls
 from ..data.tokenizers.stream import StreamDecoder
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, Hypothesis, best_continuations, best_targets
-from ..decode.generate import prompt_tokens
+from ..decode.generate import Prompt, prompt_tokens
 from ..models.model import Aligning, Decodable, Model
 from ..runs.folder import find_checkpoint
 
@@ -32,7 +32,7 @@ def writes(model: Model) -> bool:
 
 def search(
     run: str | Path | None,
-    text: str,
+    text: Prompt,
     *,
     max_tokens: int,
     beams: Beams,
@@ -44,7 +44,7 @@ def search(
 
     Args:
         run: a run's name or folder, or None for the newest.
-        text: the source of an encoder-decoder, or the prompt of a decoder.
+        text: the source of an encoder-decoder, or the prompt of a decoder, which may be tokens.
         max_tokens: the most tokens to write.
         beams: options of the search.
         loaded: the run's model and tokenizer, if they are loaded already.
@@ -62,6 +62,7 @@ def search(
             "measures it."
         )
     if reads_source(model):
+        assert isinstance(text, str), "a source is text"
         found = _target(run, text, model, tokenizer, max_tokens, beams)
     else:
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)

@@ -34,9 +34,10 @@ from ..score.spans import answers as spans
 from ..score.texts import leads, summarization, translation
 from ..score.words import word_errors
 from .answers import Answers, Group, Writing, counted
+from .drawing_tasks import caption, draw
 from .evaluate import open_run
 from .listen import Listener
-from .picture_tasks import describe, retrieve
+from .picture_tasks import describe, reconstruct, retrieve
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Task:
         objective: kind of the objective of its runs.
         batch: kind of their batches.
         measure: predicts the held-out examples and scores the predictions.
-        writes: whether it generates text, so that `Writing` matters.
+        writes: whether it searches for texts, so that `Writing` matters.
+        draws: whether its drawings can be judged.
     """
 
     objective: str
     batch: str
     measure: Callable[[Built, EvalStream, Writing], Answers]
     writes: bool = False
+    draws: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,24 +96,37 @@ def measure(
     """
     if task not in TASKS:
         raise RunError(unknown("task", task, TASKS))
-    chosen = TASKS[task]
-    if writing is not None and not chosen.writes:
+    chosen, writing = TASKS[task], writing or Writing()
+    if writing.searches and not chosen.writes:
         raise RunError(
-            f"The task '{task}' writes no text: beams and lengths have no effect. Leave them out."
+            f"The task '{task}' writes no text by a search: beams and lengths have no effect. "
+            "Leave them out."
         )
+    if writing.judge is not None and not chosen.draws:
+        raise RunError(f"The task '{task}' draws nothing that --judge could see: leave it out.")
     path, built = open_run(run, root, progress, set)
+    other = ALSO.get(task)
+    if other is not None and _suits(built, other):
+        chosen = other
     _check_run(built, task, chosen)
     built.model.update(built.step.train_state.evaluated())
     built.model.eval()
-    found = chosen.measure(built, validation_stream(built, batches), writing or Writing())
+    found = chosen.measure(built, validation_stream(built, batches), writing)
     return Measured(path, task, found.examples, found.scores, found.groups)
+
+
+def _suits(built: Built, task: Task) -> bool:
+    """Whether a run was trained for a task."""
+    recipe = built.recipe
+    return (recipe.objective.kind, recipe.data.batch.kind) == (task.objective, task.batch)
 
 
 def _check_run(built: Built, name: str, task: Task) -> None:
     """Refuse a run that was trained for something else."""
     is_for, made_of = built.recipe.objective.kind, built.recipe.data.batch.kind
-    if (is_for, made_of) != (task.objective, task.batch):
-        others = [n for n, t in TASKS.items() if (t.objective, t.batch) == (is_for, made_of)]
+    if not _suits(built, task):
+        known = [*TASKS.items(), *ALSO.items()]
+        others = [n for n, t in known if _suits(built, t)]
         hint = f" It can be measured at: {', '.join(others)}." if others else ""
         raise RunError(
             f"The task '{name}' is for runs with objective '{task.objective}' and data.batch "
@@ -319,5 +335,10 @@ TASKS = {
     "summarization": Task("seq2seq", "pairs", summarize, writes=True),
     "retrieval": Task("clip", "image_text", retrieve),
     "captions": Task("clm", "captions", describe),
+    "reconstruction": Task("vqvae", "images", reconstruct),
+    "drawings": Task("mixed_modal", "mixed_modal", draw, draws=True),
 }
 """Every task by name."""
+
+ALSO = {"captions": Task("mixed_modal", "mixed_modal", caption)}
+"""Tasks that runs of another kind are measured at, too."""

@@ -65,6 +65,7 @@ RECORDS = [
         "b": f"bottles: {n}",
         "pixels": " ".join(str((n + 5 * i) % 256) for i in range(24)),
         "image": "drawn.png",
+        "photo": f"photo{n % 8}.png",
         "inputs": [[n / 7, float(i)] for i in range(SEQ_LEN)],
         "outputs": [n / 3 if i % 2 else None for i in range(SEQ_LEN)],
         "others_in": [[n / 9, float(i)] for i in range(SEQ_LEN)],
@@ -109,6 +110,12 @@ ROWS = [
         {"kind": "regression", "vectors_key": "inputs", "values_key": "outputs"},
     ),
     Row("batch", "captions", {"kind": "captions", "size": [4, 6], "channels": 1, "patches": 2}),
+    Row(
+        "batch",
+        "mixed modal",
+        {"kind": "mixed_modal", "size": [4, 6], "channels": 1, "patches": 4, "n_codes": 5},
+    ),
+    Row("batch", "images", {"kind": "images", "image_key": "photo", "size": [4, 6], "channels": 1}),
     Row("batch", "pictures", {"kind": "pictures", "pixels_key": "pixels"}),
     Row(
         "batch",
@@ -194,6 +201,17 @@ CHANGES = {
         "patches": 3,
         "shift": 1,
     },
+    "mixed_modal": {
+        "image_key": "negative",
+        "text_key": "body",
+        "size": [6, 4],
+        "channels": 3,
+        "patches": 3,
+        "n_codes": 6,
+        "picture_first": 0.0,
+        "shift": 1,
+    },
+    "images": {"image_key": "negative", "size": [6, 4], "channels": 3, "shift": 1},
     "image_text": {
         "image_key": "negative",
         "text_key": "body",
@@ -246,4 +264,6 @@ def write_files(folder: Path) -> None:
     )
     colours = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     Image.fromarray(colours).save(folder / "drawn.png")
+    for n in range(8):
+        Image.fromarray(colours * (n + 3)).save(folder / f"photo{n}.png")
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))

@@ -11,6 +11,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.ops.unembedding import Unembedding
 
 WIDTH = 6
+VOCAB = 13
 
 
 class Reader(nn.Module):
@@ -92,6 +93,34 @@ class Pairing(Reader):
         return self.out[tokens]
 
 
+class Painting(Reader):
+    """Vectors of the table as codes, rounded, and pictures of three numbers each."""
+
+    def encoded(self, pixels: mx.array, ctx: Context) -> mx.array:
+        return self.table[pixels]
+
+    def quantized(self, z: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
+        codes = mx.round(2 * z) / 2
+        return z + mx.stop_gradient(codes - z), mx.zeros(z.shape[:2], mx.int32)
+
+    def decoded(self, codes: mx.array, ctx: Context) -> mx.array:
+        return codes @ self.classes.T
+
+    def target(self, pixels: mx.array) -> mx.array:
+        return pixels[..., None] / VOCAB
+
+
+class Coded(nn.Module):
+    """Codes of pictures that depend on the run that made them."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed % 3
+
+    def picture_tokens(self, pixels: mx.array) -> mx.array:
+        return (pixels[:, :3] + self.seed) % 3
+
+
 class Hearing(Writer):
     """A writer whose memory is the frames of a sound themselves."""
 
@@ -135,5 +164,6 @@ def model_of(kind: str, vocab_size: int) -> Any:
         "distogram": Folder,
         "transcribe": Hearing,
         "negative_sampling": Pairing,
+        "vqvae": Painting,
     }
     return makes.get(kind, Reader)(vocab_size)

@@ -156,6 +156,13 @@ CLIP = {
     | {"init": LLAMA["init"]},
 }
 
+VQVAE = {
+    "kind": "vqvae",
+    "encoder": VIT | {"dim": 12, "n_layers": 1},
+    "decoder": VIT | {"n_layers": 1, "embed": PIXELS | {"channels": 4}},
+    "n_codes": 8,
+}
+
 ROWS = [
     Row("model", "llama", LLAMA, compiled=True),
     # Without positions k's bias adds the same to every score of a query; softmax can't tell.
@@ -208,6 +215,7 @@ ROWS = [
         silent=("k.bias",),
     ),
     Row("model", "clip", CLIP, silent=("k.bias", "log_scale"), sees=everything, whole=True),
+    Row("model", "vq-vae", VQVAE, sees=everything, whole=True, pads=False, silent=("k.bias",)),
     # The bias of the norm under the scores adds the same to every score of a query. Padding
     # of whole sequences and residues has a test of its own.
     Row(
@@ -305,6 +313,14 @@ CHANGES = {
         "log_scale": 1.0,
         "max_scale": Change(2.0, result=False),
         "logit_bias": -10.0,
+    },
+    "vqvae": {
+        "vocab_size": Change(300, result=False),
+        "encoder": VQVAE["encoder"] | {"dim": 16},
+        "decoder": VQVAE["decoder"] | {"dim": 20},
+        "n_codes": 9,
+        "decay": Change(0.5, result=False),
+        "revive": Change(0.0, result=False),
     },
     "speech": {
         "dim": 20,

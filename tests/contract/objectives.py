@@ -53,6 +53,13 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
         "valid": VALID,
         "weights": COUNTS,
     },
+    "mixed_modal": {
+        "pixels": _tokens(5),
+        "tokens": MASKED["tokens"] % (VOCAB - 2),
+        "places": np.array([[0, 0, 1, 2, 3, 0, 0], [0, 1, 2, 3, 0, 0, 0], [0] * 7]),
+        "weights": np.float32(np.arange(6) < LENGTHS[:, None] - 1),
+    },
+    "vqvae": {"pixels": _tokens(5), "weights": COUNTS},
     "distogram": {
         "tokens": MASKED["tokens"][:, :6],
         "letters": MASKED["tokens"][:, 1:7],
@@ -78,6 +85,8 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
     },
 }
 """A batch for each kind that reads more than running text."""
+NEEDED = {"mixed_modal": {"pictures": "vqvae"}}
+"""Keys without a default of these kinds."""
 PREFIX = {
     "tokens": _tokens(10),
     "prefix": np.array([3, 1, 8]),
@@ -139,7 +148,7 @@ PARTS = {
 }
 """What a decoder needs for an objective, beside the parts of LLaMA."""
 
-LISTED = ("seq2seq", "contrastive")
+LISTED = ("seq2seq", "contrastive", "mixed_modal")
 
 ROWS = [
     Row("objective", "plain", CLM),
@@ -165,6 +174,7 @@ ROWS = [
     Row("objective", "orpo", {"kind": "orpo"}),
     Row("objective", "simpo", {"kind": "orpo", "loss": "simpo", "nll": 0.0}),
     Row("objective", "contrastive", {"kind": "contrastive", "temperature": 5.0}),
+    Row("objective", "text and pictures", {"kind": "mixed_modal", **NEEDED["mixed_modal"]}),
     *(Row("objective", kind, {"kind": kind}) for kind in BATCHES if kind not in LISTED),
     Row("objective", "all at once", CLM | {"label_smoothing": 0.1, "z_loss": 0.1, "chunk": 7}),
 ]
@@ -249,6 +259,7 @@ CHANGES = {
     },
     "distogram": {"masked_weight": 2.0},
     "negative_sampling": {},
+    "vqvae": {"commitment": 1.0},
     "classify": {"label_smoothing": 0.3},
     "classify_pictures": {"label_smoothing": 0.3},
     "regression": {},
@@ -256,6 +267,13 @@ CHANGES = {
     "answer": {},
     "contrastive": {"temperature": 0.5, "symmetric": True},
     "clip": {"loss": "sigmoid"},
+    "mixed_modal": {
+        "pictures": "other",
+        "label_smoothing": 0.3,
+        "z_loss": 0.1,
+        "accuracy": True,
+        "chunk": Change(4, result=False),
+    },
     "multi_token": {
         "weight": 0.1,
         "label_smoothing": 0.3,

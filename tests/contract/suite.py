@@ -526,6 +526,17 @@ class OfWords(OfModel):
         return self.it(x, ctx) + 2 * self.it.predicted(x)
 
 
+class OfVqvae(OfModel):
+    """The pixels of a picture painted from the vectors of its patches, which are not quantized: a
+    code often stays the same when a pixel changes."""
+
+    width = 1
+
+    def __call__(self, x: mx.array, ctx: Context) -> mx.array:
+        painted = self.it.decoded(self.it.encoded(x, ctx), ctx)
+        return painted.reshape(*x.shape, 1)
+
+
 class OfPool(Subject):
     """The answer for a sequence, said at each of its places."""
 
@@ -551,6 +562,7 @@ def of_model(kind: Any, row: Row) -> Subject:
         "match": OfClip,
         "listen": OfSpeech,
         "word_vectors": OfWords,
+        "reconstruct": OfVqvae,
     }
     own = {"vlm": OfVlm, "evoformer": OfEvoformer}
     if kind.kind in own:

@@ -13,8 +13,19 @@ from mlx_transformers.core.loss import Loss
 from mlx_transformers.objectives.distogram import precision
 
 from . import models, reference
-from .fakes import WIDTH, Both, Comparing, Folder, Reader, Writer, model_of, numpy_of
-from .objectives import BATCHES, HIDDEN, PREFIX
+from .fakes import (
+    WIDTH,
+    Both,
+    Coded,
+    Comparing,
+    Folder,
+    Painting,
+    Reader,
+    Writer,
+    model_of,
+    numpy_of,
+)
+from .objectives import BATCHES, HIDDEN, NEEDED, PREFIX
 from .suite import VOCAB, parse, randomize
 
 Array = np.ndarray
@@ -26,7 +37,7 @@ def loss_of(
     ctx = Context(key=mx.random.key(0) if training else None)
     arrays = {name: mx.array(array) for name, array in batch.items()}
     model = model or model_of(config["kind"], VOCAB)
-    return parse("objective", config).build()({"model": model}, arrays, ctx)
+    return parse("objective", config).build()({"model": model, "pictures": Coded(1)}, arrays, ctx)
 
 
 def mean(x: Array, valid: Array) -> Array:
@@ -323,7 +334,7 @@ def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(kind
     def step(params: Any) -> Any:
         def loss(params: Any) -> Any:
             model.update(params)
-            out = loss_of({"kind": kind}, batch, training=True, model=model)
+            out = loss_of({"kind": kind, **NEEDED.get(kind, {})}, batch, training=True, model=model)
             return out.total, (out.parts, out.weight)
 
         return mx.value_and_grad(loss)(params)
@@ -334,6 +345,29 @@ def test_a_loss_its_parts_and_its_gradients_can_leave_one_compiled_function(kind
     assert mx.isfinite(total).item()
     assert {"loss"} <= set(parts)
     assert weight.item() == BATCHES[kind]["weights"].sum()
+
+
+def test_tokens_of_pictures_stand_in_their_places_and_are_predicted_as_text_is() -> None:
+    batch = BATCHES["mixed_modal"]
+    codes = np.array(Coded(1).picture_tokens(mx.array(batch["pixels"])))
+    tokens, places = batch["tokens"].copy(), batch["places"]
+    for row, place in zip(*np.nonzero(places), strict=True):
+        tokens[row, place] += codes[row, places[row, place] - 1]
+    plain = loss_of({"kind": "clm"}, {"tokens": tokens, "weights": batch["weights"]})
+    found = loss_of({"kind": "mixed_modal", **NEEDED["mixed_modal"]}, batch)
+    assert float(found.total) == pytest.approx(float(plain.total), rel=1e-6)
+    assert float(found.weight) == batch["weights"].sum()
+
+
+def test_a_picture_and_its_codes_are_painted_near_their_target() -> None:
+    batch, w = BATCHES["vqvae"], numpy_of(Painting(VOCAB))
+    z = w["table"][batch["pixels"]]
+    codes = np.round(2 * z) / 2
+    error = np.square(codes @ w["classes"].T - batch["pixels"][..., None] / VOCAB).mean((1, 2))
+    off = np.square(z - codes).mean((1, 2))
+    found = loss_of({"kind": "vqvae", "commitment": 0.7}, batch)
+    assert float(found.total) == pytest.approx((error + 0.7 * off)[:2].sum(), rel=1e-5)
+    assert float(found.parts["loss"]) == pytest.approx(error[:2].sum(), rel=1e-5)
 
 
 def test_pairs_of_residues_and_masked_letters_are_means_of_a_family() -> None:

@@ -18,6 +18,8 @@ USUAL: dict[str, tuple[str, ...]] = {
     "pad": ("[PAD]", "<pad>"),
     "image": ("<image>", "<|image|>"),
     **{f"sentinel_{n}": (f"<extra_id_{n}>",) for n in range(100)},
+    # Picture tokens have no names, so that they follow each other behind the vocabulary.
+    **{f"code_{n}": () for n in range(1 << 13)},
 }
 """Every role of a control token, and the names that published vocabularies give it."""
 

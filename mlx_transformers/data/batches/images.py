@@ -1,0 +1,77 @@
+"""Pictures alone, for models that learn to paint them again."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..example_rows import RecordExamples, RecordRows, Row
+from ..kinds import BatchSetting, Columns
+from ..pictures.field import Size, picture, shifted
+from ..pictures.read import Channels
+from ..pieces import Piece, Record
+from ..prepared import Prepared
+from ..records import Records
+from ..shards import Split
+from ..tokenizers.tokenizer import Tokenizer
+from .fields import with_words
+from .record_kind import RecordKind
+
+
+class Images(RecordKind):
+    """Pictures: `pixels` [B, height, width, channels], 0 to 255, and `weights` [B], 1 for a real
+    picture, 0 for padding.
+
+    A picture is the path of a file, which is resized, or text of its numbers. `train.seq_len` is
+    its number of numbers.
+    """
+
+    kind: Literal["images"] = "images"
+    gives: ClassVar[tuple[str, ...]] = ("pixels", "weights")
+
+    image_key: str = "image"
+    """Field of the picture."""
+    size: tuple[int, int]
+    """Height and width of the pictures, in pixels: those of the model's tower."""
+    channels: Channels = 3
+    """Numbers of a pixel: 3 for RGB, 1 for grey."""
+    shift: int = Field(0, ge=0)
+    """Pixels by which pictures are shifted at most in training, in either direction."""
+
+    @property
+    def shape(self) -> Size:
+        """Height, width and channels."""
+        return (*self.size, self.channels)
+
+    def columns(self, seq_len: int) -> Columns:
+        return Columns(seq_len, 0)
+
+    def cache_key(self) -> dict[str, object]:
+        return super().cache_key() | {"images": [self.image_key, *self.shape]}
+
+    def accept(self, piece: Piece) -> Piece:
+        piece = with_words(piece, self.kind, (self.image_key,), ())
+        record = piece.record or {}
+        found = picture(record[self.image_key], self.shape, self.image_key, piece)
+        # Pictures are held out by their text; equal ones land on the same side.
+        text = hashlib.sha256(found.tobytes()).hexdigest()
+        return replace(piece, record={**record, self.image_key: found}, text=text)
+
+    def encode(
+        self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
+    ) -> list[list[int]]:
+        pixels: np.ndarray = record[self.image_key]
+        return [pixels.reshape(-1).tolist()]
+
+    def rows(
+        self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
+    ) -> RecordRows:
+        def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
+            image = shifted(fields[0].reshape(self.shape), self.shift if train else 0, rng)
+            return {"pixels": image, "weights": np.float32(1)}
+
+        examples = RecordExamples(Records(prepared, split, 1), setting, train=train)
+        return RecordRows(examples, make, {}, setting.seed)
