@@ -1,11 +1,15 @@
 """Builds everything that a recipe describes: model, data, optimizer, objective, compiled step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from mlx.optimizers import Optimizer
 
 from ..core.errors import RecipeError
+from ..core.paths import expanded
 from ..data.prepare import prepare
 from ..data.prepared import Prepared
 from ..data.tokenizers.tokenizer import Tokenizer
@@ -17,8 +21,10 @@ from ..layers.freeze import freeze
 from ..models.model import Model
 from ..objectives.objective import PICTURES, Objective
 from ..optim.kinds import ready
+from ..runs.folder import RUNS
 from ..runs.tensors import digest
 from ..trainer.evaluate import Evaluator
+from ..trainer.offload import OffloadedStep
 from ..trainer.source import FrozenModel
 from ..trainer.state import TrainState
 from ..trainer.step import Step
@@ -33,17 +39,43 @@ from .saved import load
 def build_optimizer(recipe: Recipe, model: Model, ranks: Ranks = SINGLE) -> Optimizer:
     """Build a recipe's optimizer and its state, sharded over ranks if the recipe says so.
 
-    With tensor parallelism the state stays lazy: each process will keep only a part of it.
+    State that is sharded with the layers, or kept in a file, stays lazy: only a part of it will be
+    in the memory of a process.
+
+    Raises:
+        RecipeError: several processes would keep their state in a file.
     """
     config = recipe.train
     optim = recipe.optim
-    if isinstance(ranks, TensorParallelGroup):
+    if config.offload_optimizer and ranks.processes > 1:
+        raise RecipeError(
+            "train.offload_optimizer is for one process, and several train together here: leave "
+            "it out, and set train.shard_optimizer = true."
+        )
+    if config.offload_optimizer or isinstance(ranks, TensorParallelGroup):
         lazy = optim.split(model, config.steps)
         lazy.init(model.trainable_parameters())
         return lazy
     if not config.shard_optimizer or ranks.world == 1:
         return optim.build(model, config.steps)
     return ready(Sharded(lambda: optim.split(model, config.steps), ranks), model)
+
+
+def step_class(place: bool | str, scratch: Path) -> Callable[..., Step]:
+    """Return the class of the training step for `train.offload_optimizer`, with its folder.
+
+    Raises:
+        RecipeError: there is no such folder.
+    """
+    if not place:
+        return Step
+    folder = scratch if isinstance(place, bool) else expanded(place)
+    if not isinstance(place, bool) and not folder.is_dir():
+        raise RecipeError(
+            f"train.offload_optimizer = '{place}': there is no such folder. Make it, or set true: "
+            "the disk of the run's folder."
+        )
+    return partial(OffloadedStep, folder=folder)
 
 
 def build_objective(recipe: Recipe) -> Objective[Model]:
@@ -84,13 +116,16 @@ class Built:
         return {"data": self.data.fingerprint} | ({"frozen": frozen} if frozen else {})
 
 
-def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -> Built:
+def build(
+    recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE, scratch: Path = RUNS
+) -> Built:
     """Build the model, data, optimizer, objective and compiled step of a recipe.
 
     Args:
         recipe: the recipe.
         data: its prepared data; None prepares it.
         ranks: the processes that train it together.
+        scratch: a folder on the disk for optimizer state that is not kept in memory.
 
     Raises:
         MlxtError: parts of the recipe don't fit each other, or the data can't be prepared.
@@ -120,7 +155,7 @@ def build(recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE) -
         recipe.optim.averages,
         sparsity=sparse.build(model, train.seed, train.steps) if sparse else movement,
     )
-    step = Step(
+    step = step_class(train.offload_optimizer, scratch)(
         state,
         objective,
         recipe.train,

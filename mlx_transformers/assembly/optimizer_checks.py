@@ -8,8 +8,9 @@ from ..models.decoder import Decoder
 from ..models.model import ModelKind
 from ..objectives.objective import ChunkedKind, ObjectiveKind
 from ..optim.kinds import OptimizerKind
+from ..optim.moments import Moments
 from ..optim.width import WidthTransfer
-from ..trainer.config import Train
+from ..trainer.config import Checkpoints, Train
 
 
 def check_optimizer(optim: OptimizerKind, objective: ObjectiveKind, train: Train) -> None:
@@ -31,6 +32,53 @@ def check_optimizer(optim: OptimizerKind, objective: ObjectiveKind, train: Train
         raise ValueError(
             f"{named} keeps an average of the weights itself, so that train.ema would average the "
             "points that it only visits: remove train.ema."
+        )
+
+
+def check_offload(
+    optim: OptimizerKind, train: Train, checkpoint: Checkpoints, others: dict[str, bool]
+) -> None:
+    """Check that the optimizer state of a recipe can be kept in a file, page by page.
+
+    Args:
+        optim: the table `[optim]`.
+        train: the table `[train]`.
+        checkpoint: the table `[checkpoint]`.
+        others: tables of the recipe that need the state of all parameters at once, by name, and
+            whether it has them.
+
+    Raises:
+        ValueError: something needs all of it in memory; names it, and the cure.
+    """
+    if not train.offload_optimizer:
+        return
+    named = f"optim.kind = '{optim.kind}'"
+    cure = "leave it out, or train.offload_optimizer."
+    if optim.periodic:
+        raise ValueError(
+            f"{named} reads the state of all parameters, of which train.offload_optimizer has a "
+            "part in memory: take 'adamw', 'lion', 'muon' or another whose update is per "
+            "parameter, or leave train.offload_optimizer out."
+        )
+    if isinstance(optim, Moments) and optim.state != "float32":
+        raise ValueError(
+            f"optim.state = '{optim.state}' is rounded by random numbers that are drawn for all "
+            "parameters in turn, and train.offload_optimizer updates a part of them at a time: "
+            "leave optim.state out, since the moments take no memory there."
+        )
+    if checkpoint.in_background:
+        raise ValueError(
+            "checkpoint.async holds all optimizer state in memory while it is written, which "
+            f"train.offload_optimizer keeps on the disk: {cure}"
+        )
+    others = others | {
+        "train.shard_optimizer": train.shard_optimizer,
+        "train.tensor_parallel": train.tensor_parallel > 1,
+    }
+    if clash := next((name for name, given in others.items() if given), None):
+        raise ValueError(
+            f"{clash} works on all parameters and their state at once, of which "
+            f"train.offload_optimizer has a part in memory: {cure}"
         )
 
 

@@ -1,25 +1,30 @@
 """Plans a recipe: the peak memory of its training step, whether it fits, and its speed on a Mac."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from ..core.device import GIB, memory_bytes, working_set_bytes
+from ..core.device import GIB, matmul_flops, memory_bytes, working_set_bytes
 from ..core.errors import RecipeError, RunError
+from ..core.paths import expanded
+from ..core.tree import size_bytes
 from ..data.kinds import Columns
 from ..distributed.zero import partition, subtree
 from ..layers.counts import flops_per_token
 from ..memory.account import Account, account
 from ..memory.budget import METAL_SHARE, SHARE, budget_bytes, cache_bytes, free_bytes, wired_bytes
 from ..memory.chips import GB, Mac, find_mac
+from ..memory.disk import Paging, paging
 from ..memory.fit import LARGEST_CHUNK, choose, least
 from ..memory.job import Job
 from ..memory.record import correction, device_key
 from ..memory.roofline import Speed, speed
 from ..models.model import Model, recompute_layers, recomputed_layers
 from ..objectives.objective import ChunkedKind
-from ..runs.folder import find_checkpoint
+from ..runs.folder import RUNS, find_checkpoint
+from ..trainer.config import Train
+from ..trainer.offload import largest_page
 from .recipe import Recipe
 
 AUTO = "auto"
@@ -40,6 +45,9 @@ class Plan:
         tokens: training tokens of the whole run.
         cache: limit of MLX's cache of freed memory, in bytes.
         wired: limit of the memory that Metal keeps wired, in bytes.
+        paging: reading and writing of optimizer state in a file; None where it is in memory.
+        step_s: shortest time of a step with its state in memory, at the peak of arithmetic; None
+            where `paging` is.
     """
 
     job: Job
@@ -52,6 +60,8 @@ class Plan:
     tokens: int
     cache: float
     wired: float
+    paging: Paging | None = None
+    step_s: float | None = None
 
     @property
     def peak(self) -> float:
@@ -82,6 +92,17 @@ class Plan:
             "chunk": self.job.chunk,
             "recompute": sorted(self.job.recomputed),
             "tokens": self.tokens,
+            "paging": self._paging_facts(),
+        }
+
+    def _paging_facts(self) -> dict[str, Any] | None:
+        if self.paging is None:
+            return None
+        slowdown = None if self.step_s is None else self.paging.slowdown(self.step_s)
+        return asdict(self.paging) | {
+            "page_bytes": self.job.page_bytes,
+            "seconds_per_step": self.paging.seconds,
+            "slowdown_at_most": slowdown,
         }
 
     def advice(self) -> str:
@@ -107,6 +128,7 @@ def job(
     if config.shard_optimizer:
         parameters = subtree(parameters, partition(parameters, ranks)[0])
     optimizer.init(parameters)
+    page = float(largest_page(optimizer, parameters)) if config.offload_optimizer else None
     chunk = _chunk(recipe)
     rows, accumulate = config.divided
     return Job(
@@ -126,6 +148,7 @@ def job(
         soft_targets=recipe.objective.learns_soft_targets,
         snapshots=recipe.checkpoint.in_background,
         tensor_parallel=tensor_parallel,
+        page_bytes=page,
     )
 
 
@@ -159,6 +182,7 @@ def plan(
     memory = available_memory(mac)
     recipe, sized = _resolve(recipe, model, memory, ranks, tensor_parallel)
     found, config = account(sized), recipe.train
+    paged = None if sized.page_bytes is None else _paging(sized, config, mac)
     mac = mac or this_mac()
     tokens = config.batch_size * config.accumulate * config.seq_len
     estimate = (
@@ -175,6 +199,13 @@ def plan(
             bandwidth=mac.chip.bandwidth_gb_s * GB,
         )
     )
+    if paged is None:
+        step_s = None
+    elif estimate is not None:
+        step_s = tokens / estimate.most
+    else:
+        flops = tokens * flops_per_token(model, config.seq_len)
+        step_s = flops / matmul_flops(getattr(mx, config.dtype))
     peak = found.peak * memory.factor
     return Plan(
         job=sized,
@@ -187,7 +218,17 @@ def plan(
         tokens=tokens * config.steps,
         cache=_limit_bytes(config.cache_limit_gib, cache_bytes(peak, memory.budget)),
         wired=_limit_bytes(config.wired_limit_gib, wired_bytes(peak, memory.limit)),
+        paging=paged,
+        step_s=step_s,
     )
+
+
+def _paging(job: Job, config: Train, mac: Mac | None) -> Paging:
+    """The paging of a job's state and gradients, on the SSD of a Mac or on this machine's disk."""
+    place = config.offload_optimizer
+    folder = expanded(place) if isinstance(place, str) else RUNS
+    state, gradients = size_bytes(job.state), size_bytes(job.model.trainable_parameters())
+    return paging(state, gradients, job.accumulate, folder if mac is None else None)
 
 
 def _limit_bytes(gib: float | str, chosen: float) -> float:

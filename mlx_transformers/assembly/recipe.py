@@ -26,7 +26,7 @@ from ..trainer.config import Checkpoints, Eval, Log, Train
 from ..trainer.source import SourceKind, Stream
 from . import registry as registry  # fills the slots before any schema is built
 from .growth import Grow, check_stages, grown_kind
-from .optimizer_checks import check_optimizer, check_transfer
+from .optimizer_checks import check_offload, check_optimizer, check_transfer
 from .row_checks import check_rows
 from .sizes import check_model_sizes, check_step_sizes
 
@@ -101,6 +101,9 @@ class Recipe(Config):
     def _optimizer_is_supplied(self) -> "Recipe":
         check_optimizer(self.optim, self.objective, self.train)
         check_transfer(self.model, self.optim)
+        whole = {"[prune]": self.prune, "[sparse]": self.sparse, "[[grow]]": self.grow}
+        others = {name: bool(table) for name, table in whole.items()}
+        check_offload(self.optim, self.train, self.checkpoint, others)
         return self
 
     @model_validator(mode="after")

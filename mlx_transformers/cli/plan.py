@@ -51,7 +51,7 @@ def _print(found: "Plan", notes: list[str]) -> None:
     print_table(("part", "bytes"), rows, right=[1], gaps=[len(rows) - 1])
     where = found.mac.name if found.mac else "this machine"
     print(f"\n{size(found.peak)} at the peak; the budget on {where} is {size(found.budget)}.")
-    for line in [*_verdict(found), *_chosen(found), *_speed(found), *notes]:
+    for line in [*_verdict(found), *_chosen(found), *_paging(found), *_speed(found), *notes]:
         print(line)
 
 
@@ -76,6 +76,20 @@ def _chosen(found: "Plan") -> list[str]:
         f"{job.chunk} tokens; checkpointed (recomputed) blocks: {blocks}.",
         f"Cache limit {size(found.cache)}"
         + ("." if job.cpu else f", wired limit {size(found.wired)}."),
+    ]
+
+
+def _paging(found: "Plan") -> list[str]:
+    from ..assembly.plan import size
+
+    if (paging := found.paging) is None or found.step_s is None:
+        return []
+    return [
+        f"Optimizer state and gradients in a file of {size(paging.file_bytes)}, in pages of up to "
+        f"{size(found.job.page_bytes or 0.0)} of state. A step reads and writes "
+        f"{size(paging.step_bytes)}: {paging.seconds:.2g} s at "
+        f"{'the measured' if paging.measured else 'an assumed'} {paging.bytes_per_s / 1e9:.2g} "
+        f"GB/s, so that it takes at most {paging.slowdown(found.step_s):.2f} times as long."
     ]
 
 

@@ -81,6 +81,9 @@ GPU_QUEUE = CPU_QUEUE
 """Not yet calibrated on Metal: measured peaks of runs correct the plan (memory/record.py)."""
 
 
+PAGES = 4.0
+"""Bytes in memory during an update, relative to those of the largest page of state."""
+
 NO_TEACHER = "The teacher's run does not exist yet, so its weights are not counted."
 
 
@@ -134,6 +137,8 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     base = sum(held.values()) + edges
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
     grads = [_nbytes(block.trainable_parameters()) for block in modules]
+    if job.page_bytes is not None:
+        grads = [min(size, 2 * job.page_bytes) if i == 0 else 0.0 for i, size in enumerate(grads)]
     shared = [sum(block is other for other in modules) > 1 for block in modules]
     others = _nbytes(job.model.trainable_parameters()) - sum(grads)
     working = [_working(each, queue) for each in layers]
@@ -143,7 +148,9 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     for i in reversed(range(len(blocks))):
         own = saved[i] + queue.again * blocks[i] if i in again else blocks[i] + working[i]
         phases[f"backward of block {i}"] = base + sum(saved[:i]) + made + own
-        made += grads[i] + (queue.shared * blocks[i] if shared[i] else 0.0)
+        made += (0.0 if job.page_bytes else grads[i]) + (
+            queue.shared * blocks[i] if shared[i] else 0.0
+        )
     phases["update"] = sum(held.values()) + _update(job, queue, sum(grads) + others)
     activations = {"activations of blocks": sum(saved), "activations of embedding and head": edges}
     return Account(held, activations, phases, notes)
@@ -174,12 +181,13 @@ def _held(job: Job) -> dict[str, float]:
     batch = (
         job.accumulate * job.batch_size * (job.columns.target + job.columns.source) * FLOAT32_BYTES
     )
-    parts = {"weights": weights, "optimizer": _nbytes(job.state), "data": float(batch)}
+    state = _nbytes(job.state) if job.page_bytes is None else 0.0
+    parts = {"weights": weights, "optimizer": state, "data": float(batch)}
     if job.ema:
         parts["average of weights"] = trainable
     if job.dtype != "float32":
         parts[f"weights in {job.dtype}"] = weights * job.itemsize / FLOAT32_BYTES
-    if job.accumulate > 1:
+    if job.accumulate > 1 and job.page_bytes is None:
         parts["accumulated gradients"] = trainable
     if job.snapshots:
         averaged = trainable if job.ema else 0
@@ -215,8 +223,12 @@ def _loss(job: Job, queue: Queue, working: float) -> float:
 def _update(job: Job, queue: Queue, gradients: float) -> float:
     """Gradients, and the new weights and moments that the queue computes before old ones are freed.
 
-    With gradient accumulation the accumulated gradients are counted among the held parts.
+    With gradient accumulation the accumulated gradients are counted among the held parts. With
+    state and gradients in a file, one page is computed while another is written: each has old and
+    new state, gradients, and new weights.
     """
+    if job.page_bytes is not None:
+        return PAGES * job.page_bytes
     trained = job.model.trainable_parameters()
     share = min(1.0, queue.leaves / max(1, len(tree_flatten(trained))))
     new = (_nbytes(trained) + _nbytes(job.state)) * share

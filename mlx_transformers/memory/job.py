@@ -50,6 +50,7 @@ class Job:
         snapshots: whether weights, their average and optimizer state are held until a checkpoint is
             written.
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
+        page_bytes: most bytes of a page, where the optimizer state is in a file; None: in memory.
     """
 
     config: ModelKind
@@ -68,6 +69,7 @@ class Job:
     soft_targets: bool = False
     snapshots: bool = False
     tensor_parallel: int = 1
+    page_bytes: float | None = None
 
     @property
     def itemsize(self) -> int:

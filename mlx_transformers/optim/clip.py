@@ -12,7 +12,16 @@ from .kinds import Clip, ClipKind, Norm
 
 def global_norm(tree: Tree) -> mx.array:
     """Return the 2-norm of all leaves as one vector, float32; not finite if any leaf isn't."""
-    squares = [mx.sum(mx.square(leaf.astype(mx.float32))) for _, leaf in tree_flatten(tree)]
+    return norm_of([square_sum(leaf) for _, leaf in tree_flatten(tree)])
+
+
+def square_sum(x: mx.array) -> mx.array:
+    """Return the sum of an array's squares, float32."""
+    return mx.sum(mx.square(x.astype(mx.float32)))
+
+
+def norm_of(squares: list[mx.array]) -> mx.array:
+    """Return the 2-norm of arrays with these sums of squares, as one vector."""
     return mx.sqrt(mx.sum(mx.stack(squares))) if squares else mx.zeros(())
 
 

@@ -32,6 +32,11 @@ def plan_rows(plan: Mapping[str, Any], most: Mapping[str, float]) -> dict[str, s
     out["correction by earlier runs"] = f"{plan['correction']:.2f}"
     out["microbatches of a step"] = f"{plan['accumulate']} of {plan['batch_size']} rows"
     out["recomputed blocks"] = ", ".join(map(str, plan["recompute"])) or "none"
+    if paging := plan.get("paging"):
+        how = "measured" if paging["measured"] else "assumed"
+        out["optimizer state and gradients in a file"] = _mib(paging["file_bytes"])
+        out["… to read and write it in a step, at most"] = f"{paging['seconds_per_step']:.2g} s"
+        out["… bandwidth of the disk"] = f"{paging['bytes_per_s'] / 1e9:.2g} GB/s, {how}"
     out["rows of a chunk of the loss"] = f"{plan['chunk']:,}"
     return out
 

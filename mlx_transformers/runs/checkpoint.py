@@ -76,12 +76,15 @@ def save(
     return folder / name
 
 
-def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tree], dict[str, Any]]:
+def load(
+    path: Path, only: Collection[str] | None = None, stored: Collection[str] = ()
+) -> tuple[dict[str, Tree], dict[str, Any]]:
     """The trees and the state of a checkpoint, verified and evaluated.
 
     Args:
         path: a checkpoint's folder, or a pointer file (`checkpoints/best`).
         only: the trees wanted, by file stem (default: all); others are not read.
+        stored: the trees whose arrays stay in the file, as `Stored`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged; the message names the
@@ -98,7 +101,7 @@ def load(path: Path, only: Collection[str] | None = None) -> tuple[dict[str, Tre
     for stem in only or ():
         if stem not in stems:
             raise CheckpointError(f"{path} has no {stem}{SUFFIX}. It has: {', '.join(stems)}.")
-    trees = {stem: read_tree(path / f"{stem}{SUFFIX}") for stem in wanted}
+    trees = {stem: read_tree(path / f"{stem}{SUFFIX}", stem in stored) for stem in wanted}
     return trees, read_table(path / STATE)
 
 

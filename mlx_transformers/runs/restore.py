@@ -9,7 +9,8 @@ from mlx.utils import tree_unflatten
 from ..core.errors import CheckpointError
 from ..core.tree import assign
 from ..layers.adapters.weights import own_weights
-from .tensors import Tree, named_leaves
+from .stored import Stored
+from .tensors import Tree, filled, named_leaves
 
 SHOWN = 12
 """Tensors named in an error, per kind of difference."""
@@ -63,12 +64,24 @@ def restore_state(live: dict[str, Any], saved: Tree, what: str) -> None:
     """Load a saved tree into the containers of a live one: an optimizer's state, an EMA.
 
     The containers stay the same objects, so compiled functions that captured them stay valid.
+    Arrays of the live tree that are `Stored` are overwritten in their file, one by one.
 
     Raises:
         CheckpointError: as `check`; the live tree is unchanged.
     """
     check(live, saved, what)
-    assign(live, saved)
+    theirs = dict(named_leaves(saved))
+    kept = {name: _kept(leaf, theirs.pop(name)) for name, leaf in named_leaves(live)}
+    assign(live, filled(saved, kept))
+
+
+def _kept(live: mx.array | Stored, saved: mx.array | Stored) -> mx.array | Stored:
+    """Return what a live tree holds for a saved array: the array, or its place in a file."""
+    array = saved.read() if isinstance(saved, Stored) else saved
+    if not isinstance(live, Stored):
+        return array
+    live.write(array)
+    return live
 
 
 def _is_narrow(name: str, array: mx.array, live: dict[str, mx.array]) -> bool:

@@ -8,25 +8,23 @@ tree's structure, since a flat list of names forgets empty containers.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import mlx.core as mx
-import numpy as np
 from mlx.utils import tree_unflatten
 
 from ..core.sync import sync_handle
+from .stored import NAMES, Stored, as_bytes, in_safetensors, on_host
 
 Tree = Any
-"""Nested dicts and lists with arrays as leaves."""
+"""Nested dicts and lists with arrays as leaves, some of which may be `Stored` in a file."""
 
 
 class HashingFile:
-    """A new binary file that counts and hashes what is written to it, in one pass.
-
-    It has what MLX asks of a file (`write`, `seek`, `tell`, `closed`), but can't be rewound.
-    """
+    """A new binary file that counts and hashes what is written to it, in one pass."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "xb")  # noqa: SIM115
@@ -38,10 +36,6 @@ class HashingFile:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
 
     @property
     def sha256(self) -> str:
@@ -56,28 +50,19 @@ class HashingFile:
         self.size += written
         return written
 
-    def tell(self) -> int:
-        return self.size
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """The position so far: MLX writes from the front to the back."""
-        if (offset, whence) != (self.size, os.SEEK_SET):
-            raise OSError("This file is written once, from front to back.")
-        return self.size
-
     def flush_to_disk(self) -> None:
         """Wait until everything written is on the disk and not only in a cache."""
         self._file.flush()
         sync_handle(self._file.fileno())
 
 
-def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, mx.array]]:
+def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every array of the tree with its dotted path.
 
     Raises:
         TypeError: something else than an array, or a key that is not a string.
     """
-    if isinstance(tree, mx.array):
+    if isinstance(tree, (mx.array, Stored)):
         yield prefix, tree
     elif isinstance(tree, (dict, list, tuple)):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
@@ -94,13 +79,13 @@ def digest(tree: Tree) -> str:
     found = hashlib.sha256()
     for name, leaf in named_leaves(tree):
         found.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
-        found.update(np.asarray(mx.view(leaf.reshape(-1), mx.uint8)).data)
+        found.update(as_bytes(on_host(leaf)))
     return found.hexdigest()
 
 
-def filled(tree: Tree, leaves: dict[str, mx.array], prefix: str = "") -> Tree:
+def filled(tree: Tree, leaves: Mapping[str, Any], prefix: str = "") -> Tree:
     """The containers of a tree, empty ones too, with the leaves of these dotted paths."""
-    if isinstance(tree, mx.array):
+    if isinstance(tree, (mx.array, Stored)):
         return leaves[prefix]
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
     children = [(k, filled(v, leaves, f"{prefix}.{k}" if prefix else str(k))) for k, v in items]
@@ -108,28 +93,44 @@ def filled(tree: Tree, leaves: dict[str, mx.array], prefix: str = "") -> Tree:
 
 
 def write_tree(file: HashingFile, tree: Tree) -> None:
-    """The tree as safetensors. Tuples become lists.
+    """Write the tree as safetensors, array by array. Tuples become lists.
 
     Raises:
         OSError: the file could not be written.
         TypeError, ValueError: the tree has a leaf that is no array, or two leaves of one name.
     """
     leaves = list(named_leaves(tree))
-    arrays = dict(leaves)
-    if len(arrays) != len(leaves):
+    if len(dict(leaves)) != len(leaves):
         names = sorted({name for name, _ in leaves if sum(n == name for n, _ in leaves) > 1})
         raise ValueError(f"Two leaves of the tree have the same dotted path: {', '.join(names)}.")
-    metadata = {"format": "mlx", "structure": json.dumps(_structure(tree))}
-    mx.save_safetensors(cast(BinaryIO, file), arrays, metadata)
+    header: dict[str, Any] = {
+        "__metadata__": {"format": "mlx", "structure": json.dumps(_structure(tree))}
+    }
+    end = 0
+    for name, leaf in leaves:
+        place = [end, end := end + leaf.nbytes]
+        shape = list(leaf.shape)
+        header[name] = {"dtype": NAMES[leaf.dtype], "shape": shape, "data_offsets": place}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for _, leaf in leaves:
+        file.write(as_bytes(on_host(leaf.read() if isinstance(leaf, Stored) else leaf)))
 
 
-def read_tree(path: Path) -> Tree:
+def read_tree(path: Path, stored: bool = False) -> Tree:
     """The tree of a safetensors file, evaluated: MLX loads lazily, and the file may go away.
 
     A file without a structure in its metadata (another tool's) gives the tree of its names.
+
+    Args:
+        path: the file.
+        stored: leave the arrays in the file, as `Stored`; of a file that this project wrote.
     """
     loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
     arrays, metadata = loaded
+    if stored:
+        arrays = in_safetensors(path)
     mx.eval(arrays)
     if "structure" not in metadata:
         return tree_unflatten(list(arrays.items())) if arrays else {}

@@ -80,6 +80,9 @@ class Train(Config):
     shard_optimizer: bool = False
     """Shard the optimizer state over processes (ZeRO, stage 1). Checkpoints hold all of it, for any
     number of processes."""
+    offload_optimizer: bool | Annotated[str, Field(min_length=1)] = False
+    """Optimizer state and gradients in a file, with a part of them in memory at a time: true keeps
+    it on the disk of the run's folder, a path names another folder. The result does not change."""
     tensor_parallel: int = Field(1, ge=1)
     """Tensor parallelism: processes that share every layer. Each has a part of the heads and of the
     hidden features, and all see the same rows. Checkpoints hold the whole model."""

@@ -9,7 +9,7 @@ from mlx.utils import tree_flatten, tree_map
 from ..core.context import Context
 from ..core.device import GIB
 from ..core.errors import RunError
-from ..core.tree import Tree, assign, snapshot
+from ..core.tree import Tree
 from .forward import Batch
 from .step import Step
 
@@ -35,15 +35,12 @@ def dry_run(step: Step, microbatches: list[Batch]) -> DryRun:
     Raises:
         RunError: the loss of the new model is not finite.
     """
-    mx.eval(step.state)
-    held = snapshot(step.state[:-1])
-    mx.reset_peak_memory()
-    started = time.perf_counter()
-    metrics = step(microbatches, 0)
-    mx.eval(metrics, step.state)
-    seconds, peak = time.perf_counter() - started, mx.get_peak_memory() / GIB
-    for live, saved in zip(step.state[:-1], held, strict=True):
-        assign(live, saved)
+    with step.undone():
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        metrics = step(microbatches, 0)
+        mx.eval(metrics, step.state)
+        seconds, peak = time.perf_counter() - started, mx.get_peak_memory() / GIB
     if not mx.isfinite(metrics["loss"]).item():
         raise RunError(
             "The loss before the first update is not a finite number. Check model.init, or set "
@@ -59,13 +56,22 @@ def _unused_parameters(step: Step, batch: Batch) -> list[str]:
         return step.loss(params, batch, Context(key=mx.random.key(0))).total
 
     # A factor that starts at zero would hide the gradient of the one that it multiplies.
-    grads = mx.grad(loss)(tree_map(_without_zeros, step.model.trainable_parameters()))
+    grads = mx.grad(loss)(_without_zeros(step.model.trainable_parameters()))
     largest = {name: mx.abs(g).max() for name, g in tree_flatten(grads)}
+    del grads  # each ends with its largest element
     mx.eval(largest)
     return [name for name, value in largest.items() if value.item() == 0.0]
 
 
-def _without_zeros(parameter: mx.array) -> mx.array:
-    """The parameter, or small numbers in place of one that is zero everywhere."""
-    noise = 0.01 * mx.random.normal(parameter.shape, key=mx.random.key(0))
-    return mx.where(mx.any(parameter != 0), parameter, noise.astype(parameter.dtype))
+def _without_zeros(parameters: Tree) -> Tree:
+    """The parameters, with small numbers in place of those that are zero everywhere."""
+    filled = tree_map(lambda p: mx.any(p != 0), parameters)
+    mx.eval(filled)
+
+    def one(parameter: mx.array, fills: mx.array) -> mx.array:
+        if fills.item():
+            return parameter
+        noise = 0.01 * mx.random.normal(parameter.shape, key=mx.random.key(0))
+        return noise.astype(parameter.dtype)
+
+    return tree_map(one, parameters, filled)

@@ -7,7 +7,8 @@ With one microbatch the two are fused, so that each gradient is used as soon as 
 Several processes all-reduce `acc` between the two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -123,6 +124,15 @@ class Step:
             return 3 + int(single) + estimates
         return (1 if self.train_state.ranks.world == 1 else 2) + estimates
 
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Undo what the steps inside the block changed, at its end."""
+        mx.eval(self.state)
+        held = snapshot(self.state[:-1])
+        yield
+        for live, saved in zip(self.state[:-1], held, strict=True):
+            assign(live, saved)
+
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
         """Run step `index`; its dropout depends on the seed, the index and the rank alone.
 
@@ -228,8 +238,8 @@ class Step:
 
     def _update(self, sums: Tree) -> dict[str, mx.array]:
         """Divide once by the weight of the whole step, clip, and update if all is finite."""
-        state, weight = self.train_state, sums["weight"]
-        scale = weight if state.scaler is None else weight * (state.scaler.scale / self.tokens)
+        state = self.train_state
+        scale = self._scale(sums["weight"])
         grads = tree_map(lambda g: g / scale, sums["grads"])
         dense = grads
         if state.sparsity is not None:
@@ -245,6 +255,16 @@ class Step:
             updated = self.model.trainable_parameters()
             progress = state.clock["progress"]
             self.model.update(state.sparsity.settle(held, updated, dense, progress, finite))
+        return self._finish(sums, scale, norm)
+
+    def _scale(self, weight: mx.array) -> mx.array:
+        """Return the divisor of summed gradients: the weight of the step, and the loss scale."""
+        scaler = self.train_state.scaler
+        return weight if scaler is None else weight * (scaler.scale / self.tokens)
+
+    def _finish(self, sums: Tree, scale: mx.array, norm: mx.array) -> dict[str, mx.array]:
+        """Follow the updated weights, and return the step's metrics."""
+        state, weight, finite = self.train_state, sums["weight"], mx.isfinite(norm)
         if state.scaler is not None:
             state.scaler.update(finite)
         if state.ema is not None:

@@ -16,7 +16,7 @@ from ..runs.progress import Progress
 
 MUTABLE_KEYS = (
     *("train.steps", "train.share", "train.microbatch", "train.recompute"),
-    *("train.shard_optimizer", "train.tensor_parallel"),
+    *("train.shard_optimizer", "train.offload_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
     *("data.path", "data.valid_path", "data.tokenizer.path"),
     *("eval.", "checkpoint.", "log."),
@@ -90,8 +90,9 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
         raise RunError(
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
-            "microbatch, recompute, shard_optimizer, tensor_parallel and the limits of memory in "
-            "[train], the paths in [data], and the tables eval, checkpoint and log may change."
+            "microbatch, recompute, shard_optimizer, offload_optimizer, tensor_parallel and the "
+            "limits of memory in [train], the paths in [data], and the tables eval, checkpoint "
+            "and log may change."
         )
 
 
@@ -125,7 +126,8 @@ def restore(built: Built, path: Path, trains: bool = True) -> Progress:
         RunError: it was trained on other data, or with other weights of a model that it reads.
         CheckpointError: it is damaged, or belongs to another recipe.
     """
-    trees, state = checkpoint.load(path)
+    offloaded = built.recipe.train.offload_optimizer
+    trees, state = checkpoint.load(path, stored=["optimizer"] if offloaded else [])
     imported = state["data"] is None
     if not imported and state["data"] != built.data.fingerprint:
         raise RunError(

@@ -137,7 +137,7 @@ def train(
         ranks = tensor_parallel_ranks(everyone, config.tensor_parallel)
         check_growth(recipe, ranks, say)
         check_divisible(ranks, **{key: rows}, eval__batch_size=recipe.eval.batch_size or rows)
-        build_parts = partial(_build, recipe, ranks, progress)
+        build_parts = partial(_build, recipe, ranks, progress, root)
         if not ranks.is_main:
             return _follow(build_parts, ranks)
         resumed = find_run(stem, name, resume, root)
@@ -145,7 +145,7 @@ def train(
             result = _begin(build_parts, recipe, init_weights, name, stem, root, say)
         else:
             recipe = with_own_tokenizer(recipe, resumed.folder)
-            build_parts = partial(_build, recipe, ranks, progress)
+            build_parts = partial(_build, recipe, ranks, progress, root)
             with resumed.folder.locked():
                 result = _continue(build_parts, recipe, resumed, say)
         ranks.gather(str(result.folder.path))  # tells the other ranks that the last save is done
@@ -292,6 +292,7 @@ def _build(
     recipe: Recipe,
     ranks: Ranks,
     progress: Preparing | None,
+    root: Path,
     fingerprint: str | None = None,
     step: int = 0,
 ) -> Built:
@@ -300,7 +301,7 @@ def _build(
     ranks.agree(keys | {f"version of {name}": version(name) for name in ("mlx", "mlxt")})
     data = run_data(recipe, fingerprint, progress if ranks.is_main else None)
     ranks.agree({"fingerprint of the text and its tokenizer": data.fingerprint})
-    return build(recipe.stage(step, saved=True), data, ranks)
+    return build(recipe.stage(step, saved=True), data, ranks, root)
 
 
 def _broadcast(built: Built, done: Progress) -> Progress:
@@ -322,8 +323,8 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     # These raise if there is nothing to measure.
     held_out_batches(built, built.recipe.eval.batches)
     mixed_batches(built, built.recipe.eval.batches)
-    counts = built.counts
-    partly = built.recipe.train.freeze or built.recipe.adapt is not None
+    counts, recipe = built.counts, built.recipe
+    partly = recipe.train.freeze or recipe.adapt is not None
     trained = f", {counts.trainable:,} trained" if partly else ""
     say(
         f"{counts.total:,} parameters ({counts.active:,} active for a token{trained}), "
@@ -333,9 +334,7 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     if warning := check_warmup(built.recipe):
         say(warning)
     say("Compiling the first step ...")
-    dry = dry_run(
-        built.step, [arrays(batch) for batch in feed.preview(built.recipe.train.accumulate)]
-    )
+    dry = dry_run(built.step, [arrays(batch) for batch in feed.preview(recipe.train.accumulate)])
     for parameter in dry.unused_parameters:
         say(f"Warning: {parameter} gets no gradient from the first batch.")
     say(f"The first step took {dry.compile_s:.1f} s with compilation, and {dry.peak_gib:.2f} GiB.")
