@@ -15,6 +15,7 @@ from ..layers.counts import flops_per_token
 from ..memory.account import Account, account
 from ..memory.budget import METAL_SHARE, SHARE, budget_bytes, cache_bytes, free_bytes, wired_bytes
 from ..memory.chips import GB, Mac, find_mac
+from ..memory.cost import Bill
 from ..memory.disk import Paging, paging
 from ..memory.fit import LARGEST_CHUNK, choose, least
 from ..memory.job import Job
@@ -46,6 +47,7 @@ class Plan:
         cache: limit of MLX's cache of freed memory, in bytes.
         wired: limit of the memory that Metal keeps wired, in bytes.
         paging: reading and writing of optimizer state in a file; None where it is in memory.
+        cost: what its energy costs; None where its time or the power is not known.
         step_s: shortest time of a step with its state in memory, at the peak of arithmetic; None
             where `paging` is.
     """
@@ -62,6 +64,7 @@ class Plan:
     wired: float
     paging: Paging | None = None
     step_s: float | None = None
+    cost: Bill | None = None
 
     @property
     def peak(self) -> float:
@@ -93,6 +96,7 @@ class Plan:
             "recompute": sorted(self.job.recomputed),
             "tokens": self.tokens,
             "paging": self._paging_facts(),
+            "cost": self.cost and asdict(self.cost),
         }
 
     def _paging_facts(self) -> dict[str, Any] | None:
@@ -179,7 +183,7 @@ def plan(
     Raises:
         RunError: no choice for its "auto" keys fits.
     """
-    memory = available_memory(mac)
+    memory, here = available_memory(mac), mac is None
     recipe, sized = _resolve(recipe, model, memory, ranks, tensor_parallel)
     found, config = account(sized), recipe.train
     paged = None if sized.page_bytes is None else _paging(sized, config, mac)
@@ -206,7 +210,7 @@ def plan(
     else:
         flops = tokens * flops_per_token(model, config.seq_len)
         step_s = flops / matmul_flops(getattr(mx, config.dtype))
-    peak = found.peak * memory.factor
+    peak, whole = found.peak * memory.factor, tokens * config.steps
     return Plan(
         job=sized,
         account=found,
@@ -215,11 +219,12 @@ def plan(
         limit=memory.limit,
         mac=mac,
         speed=estimate,
-        tokens=tokens * config.steps,
+        tokens=whole,
         cache=_limit_bytes(config.cache_limit_gib, cache_bytes(peak, memory.budget)),
         wired=_limit_bytes(config.wired_limit_gib, wired_bytes(peak, memory.limit)),
         paging=paged,
         step_s=step_s,
+        cost=None if estimate is None else recipe.cost.bill(mac, here, estimate.hours(whole)),
     )
 
 

@@ -15,6 +15,7 @@ from ..data.curriculum import Curriculum
 from ..data.kinds import BatchKind
 from ..layers.adapters.adapter import AdapterKind
 from ..layers.packed import Packed
+from ..memory.cost import Cost
 from ..models.model import ModelKind
 from ..objectives.objective import ObjectiveKind
 from ..optim.kinds import OptimizerKind
@@ -66,6 +67,8 @@ class Recipe(Config):
     """Stages in which the model grows while it is trained. `[model]` is the first of them."""
     log: Log = Log()
     """Reports, samples and trackers during the run."""
+    cost: Cost = Cost()
+    """Power and factors by which the energy of the run is counted."""
     tools: Tools = Tools()
     """Tools that the trained model may call while it answers."""
 

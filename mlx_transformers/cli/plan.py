@@ -100,7 +100,17 @@ def _speed(found: "Plan") -> list[str]:
     return [
         f"Estimate, not measured: {found.speed.least:,.0f} to {found.speed.most:,.0f} tokens/s on "
         f"{found.mac.name}, limited by {found.speed.limit}; {found.tokens:,} tokens take "
-        f"{duration(short)} to {duration(long)}."
+        f"{duration(short)} to {duration(long)}.",
+        *_cost(found),
+    ]
+
+
+def _cost(found: "Plan") -> list[str]:
+    if (bill := found.cost) is None:
+        return []
+    return [
+        f"Estimate: {bill.text}, at {bill.power.watts:,.0f} W ({bill.power.source}). Your own "
+        "factors: --set cost.watts, cost.price_per_kwh, cost.co2_g_per_kwh."
     ]
 
 

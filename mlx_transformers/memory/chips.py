@@ -16,6 +16,8 @@ from ..core.errors import RecipeError, unknown
 GB = 1e9
 LANES = 128
 """Multiply-adds of one GPU core per clock."""
+BASE_WATTS, WATTS_PER_CORE = 10.0, 1.5
+"""Assumed power: of a machine, and of each GPU core. Not measured."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Chip:
     def fp16_tflops(self) -> float:
         """Estimated peak of matrix products in float16 or bfloat16."""
         return self.fp32_tflops * self.half_speedup
+
+    @property
+    def watts(self) -> float:
+        """Assumed power of the whole machine while its GPU computes, display left out."""
+        return BASE_WATTS + WATTS_PER_CORE * self.gpu_cores
 
     def flops(self, dtype: str) -> float:
         """Estimated peak operations per second in the dtype of a run."""

@@ -32,8 +32,12 @@ ACCOUNT = 4
 
 def device_key() -> str:
     """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 4"."""
-    name = mx.device_info().get("device_name", "unknown device")
-    return f"mlx {version('mlx')}, {mx.default_device()}, {name}, account {ACCOUNT}"
+    return f"mlx {version('mlx')}, {mx.default_device()}, {device_name()}, account {ACCOUNT}"
+
+
+def device_name() -> str:
+    """The name of this device: "Apple M3 Max"."""
+    return str(mx.device_info().get("device_name", "unknown device"))
 
 
 def record_file() -> Path:

@@ -3,7 +3,7 @@
     energy = mean power · seconds / tokens
 
 The power is that of CPU, GPU and neural engine; memory, display and the rest of the machine are
-excluded.
+excluded. It is kept for the costs of later plans and reports (memory/cost.py).
 """
 
 import os
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 from xml.parsers.expat import ExpatError
+
+from ..memory.cost import record_watts
 
 INTERVAL_MS = 500
 SAMPLES = 6
@@ -84,6 +86,7 @@ def _during(
             missing=f"powermetrics told no power ({why}); it needs root: run sudo -v, then this "
             "command again"
         )
+    record_watts(watts)
     return Energy(watts, watts * seconds / tokens * 1e6)
 
 

@@ -16,6 +16,7 @@ from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find
 from . import page
 from .certificates import certificate
+from .costs import cost_rows
 from .curves import MEMORY, by_seed, layers, loss, memory, noise, speed
 from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
@@ -96,7 +97,7 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
     out.add("samples", "Samples", *(_samples(run, len(runs) == 1) for run in runs))
     out.add("loss", "Loss and validation", loss(runs))
     out.add("layers", "Layers", layers(runs))
-    out.add("summary", "Summary", _facts(names, [summary(run) for run in runs]))
+    out.add("summary", "Summary", _facts(names, [summary(run) | cost_rows(run) for run in runs]))
     out.add("speed", "Speed and learning rate", speed(runs))
     out.add("noise", "Gradient noise scale", noise(runs))
     out.add("memory", "Memory", memory(runs))

@@ -15,11 +15,12 @@ import mlx.core as mx
 
 from ..core.device import GIB
 from ..core.loss import UNITS
+from ..core.power import EnergyCounter
 from ..core.system import process_bytes, swap_bytes
 
 TRAINER_KEYS = frozenset(
     (
-        *("step", "tokens", "seconds", "seconds_total", "skipped"),
+        *("step", "tokens", "seconds", "seconds_total", "joules", "skipped"),
         *("learning_rate", "grad_norm", "tokens_per_s", "loader_tokens_per_s", "mfu"),
         *("rollout_tokens_per_s", "rollout_share", "rollout_fill"),
         *("grad_signal", "grad_noise"),
@@ -99,6 +100,7 @@ class Window:
         self.flops_per_token = flops_per_token
         self.peak_flops = peak_flops
         self.swap = swap_bytes()
+        self.energy = EnergyCounter()
         self.restart()
 
     def restart(self) -> None:
@@ -143,6 +145,8 @@ class Window:
         }
         if (swap := swap_bytes()) is not None and self.swap is not None:
             report["swap_growth_gib"] = (swap - self.swap) / GIB
+        if (joules := self.energy.joules()) is not None:
+            report["joules"] = joules
         if self.peak_flops:
             share = self.tokens / seconds * self.flops_per_token / self.peak_flops
             if share <= 1:  # more: other processes slowed the reference product down

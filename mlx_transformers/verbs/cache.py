@@ -32,7 +32,7 @@ PARTS = (
     Part("kernels", "MLX kernels and the BLAS adapter, compiled for this CPU", ("jit", "lib")),
     Part("downloads", "corpora from the package registry", ("wheels",)),
     Part("tokenizers", "tokenizers that fine-tuned runs took over", ("tokenizers",), remade=False),
-    Part("plans", "peak memory measured by earlier runs", ("plans.json",), remade=False),
+    Part("plans", "memory and power measured earlier", ("plans.json", "power.json"), remade=False),
 )
 
 

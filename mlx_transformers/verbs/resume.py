@@ -19,7 +19,7 @@ MUTABLE_KEYS = (
     *("train.shard_optimizer", "train.offload_optimizer", "train.tensor_parallel"),
     *("train.cache_limit_gib", "train.wired_limit_gib"),
     *("data.path", "data.valid_path", "data.tokenizer.path"),
-    *("eval.", "checkpoint.", "log."),
+    *("eval.", "checkpoint.", "log.", "cost."),
 )
 """Keys, or beginnings of keys, that may change on resume: none affects what was computed. Where the
 data is may change; its fingerprint may not."""
@@ -91,8 +91,8 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
             f"{folder.path} was trained with another recipe:\n" + "\n".join(changes) + "\n"
             "Resume with that recipe, or give a new run another --name. Only train.steps, "
             "microbatch, recompute, shard_optimizer, offload_optimizer, tensor_parallel and the "
-            "limits of memory in [train], the paths in [data], and the tables eval, checkpoint "
-            "and log may change."
+            "limits of memory in [train], the paths in [data], and the tables eval, checkpoint, "
+            "log and cost may change."
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_transformers.memory.cost import measured_watts
 from mlx_transformers.profile import energy
 from mlx_transformers.profile.energy import Energy, mean_watts, measure_energy
 from mlx_transformers.report.profiles import energy_text
@@ -55,8 +56,9 @@ def test_energy_is_power_by_the_time_of_a_token(
 ) -> None:
     fake(tmp_path, monkeypatch, "powermetrics", WRITES)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
     found = measure_energy(work)
-    assert found.watts == pytest.approx(11.0)
+    assert found.watts == measured_watts() == pytest.approx(11.0)
     assert found.joules_per_million_tokens == pytest.approx(11.0 * 2.0 / 500 * 1e6)
     assert found.missing is None
     assert energy_text(found).startswith("44.00 kJ per million tokens, 11.0 W")
