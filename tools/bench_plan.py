@@ -172,7 +172,7 @@ def measure(setting: str) -> dict[str, object]:
     import mlx.core as mx
 
     from mlx_transformers.assembly.build import build
-    from mlx_transformers.assembly.plan import job
+    from mlx_transformers.assembly.job import job
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.data.prepare import prepare
     from mlx_transformers.data.stream import TrainStream

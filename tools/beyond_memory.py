@@ -19,8 +19,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.model import draft_model
-from mlx_transformers.assembly.plan import job
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.tree import size_bytes
 

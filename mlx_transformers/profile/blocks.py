@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..assembly.build import Built
-from ..assembly.plan import columns
+from ..assembly.job import columns
 from ..core.context import Context, Layout
 from ..core.tree import cast
 from ..layers.block import BlockModule

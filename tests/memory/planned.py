@@ -5,8 +5,8 @@ import gc
 import mlx.core as mx
 import numpy as np
 
+from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.model import draft_model
-from mlx_transformers.assembly.plan import job
 from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.memory.account import Account, account
 from mlx_transformers.memory.job import Job

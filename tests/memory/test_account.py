@@ -7,8 +7,8 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.model import draft_model
-from mlx_transformers.assembly.plan import job
 from mlx_transformers.core.footprint import ActivationShape
 from mlx_transformers.layers.mixers.attention import Heads
 from mlx_transformers.memory.account import NO_TEACHER, account

@@ -1,0 +1,82 @@
+"""Collects the sizes of a recipe's training step, from which its memory is planned."""
+
+from dataclasses import replace
+
+import mlx.core as mx
+
+from ..core.errors import RunError
+from ..data.kinds import Columns
+from ..distributed.zero import partition, subtree
+from ..memory.fit import LARGEST_CHUNK
+from ..memory.job import Job
+from ..models.model import Model, recomputed_layers
+from ..objectives.objective import ChunkedKind
+from ..runs.folder import find_checkpoint
+from ..trainer.offload import largest_page
+from .recipe import Recipe
+
+
+def job(
+    recipe: Recipe, model: Model, cpu: bool | None = None, ranks: int = 1, tensor_parallel: int = 1
+) -> Job:
+    """Collect the sizes of a recipe's training step, from which its memory is planned.
+
+    Args:
+        recipe: the recipe; "auto" counts as the fastest choice.
+        model: its model, whose arrays may be lazy: nothing is evaluated.
+        cpu: whether it runs on a CPU; None asks for MLX's default device.
+        ranks: data-parallel processes, which share the rows of a batch.
+        tensor_parallel: processes that share every layer; `model` is the part of one of them.
+    """
+    config = recipe.train
+    optimizer = recipe.optim.split(model, config.steps)
+    parameters = model.trainable_parameters()
+    if config.shard_optimizer:
+        parameters = subtree(parameters, partition(parameters, ranks)[0])
+    optimizer.init(parameters)
+    page = float(largest_page(optimizer, parameters)) if config.offload_optimizer else None
+    chunk = chunk_of(recipe)
+    rows, accumulate = config.divided
+    return Job(
+        config=recipe.model,
+        model=model,
+        state=optimizer.state,
+        vocab_size=model.vocab_size,
+        batch_size=max(1, rows // ranks),
+        columns=columns(recipe),
+        accumulate=accumulate,
+        dtype=config.dtype,
+        recomputed=recomputed_layers(model),
+        chunk=chunk if isinstance(chunk, int) else LARGEST_CHUNK,
+        ema=config.ema is not None,
+        cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
+        teacher_bytes=teacher_bytes(recipe),
+        soft_targets=recipe.objective.learns_soft_targets,
+        snapshots=recipe.checkpoint.in_background,
+        tensor_parallel=tensor_parallel,
+        page_bytes=page,
+    )
+
+
+def columns(recipe: Recipe) -> Columns:
+    """Sequence lengths of a recipe's batches."""
+    found = recipe.data.batch.columns(recipe.train.seq_len)
+    return replace(found, masked=True) if recipe.data.mask_documents else found
+
+
+def teacher_bytes(recipe: Recipe) -> float | None:
+    """Bytes of the frozen models of a recipe's objective: the size of their checkpoints.
+
+    None if a checkpoint cannot be found.
+    """
+    runs = recipe.objective.frozen()
+    try:
+        files = [find_checkpoint(run)[1] / "model.safetensors" for run in runs.values()]
+        return float(sum(file.stat().st_size for file in files))
+    except (RunError, OSError):
+        return None
+
+
+def chunk_of(recipe: Recipe) -> int | str | None:
+    """`objective.chunk`; None where the loss is not computed in chunks."""
+    return recipe.objective.chunk if isinstance(recipe.objective, ChunkedKind) else None
