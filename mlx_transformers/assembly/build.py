@@ -78,9 +78,9 @@ def step_class(place: bool | str, scratch: Path) -> Callable[..., Step]:
     return partial(OffloadedStep, folder=folder)
 
 
-def build_objective(recipe: Recipe) -> Objective[Model]:
+def build_objective(recipe: Recipe, ranks: Ranks = SINGLE) -> Objective[Model]:
     """Build a recipe's objective, whose `tasks` `check_model` compares with the model's."""
-    return cast("Objective[Model]", recipe.objective.build())
+    return cast("Objective[Model]", recipe.objective.build_among(ranks))
 
 
 @dataclass
@@ -137,7 +137,7 @@ def build(
     model = build_model(recipe, data.tokenizer)
     recipe = resolve_auto(recipe, model, ranks.processes)
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
-    objective = build_objective(recipe)
+    objective = build_objective(recipe, ranks)
     optimizer = build_optimizer(recipe, model, ranks)
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.source.gives(recipe.data.batch)

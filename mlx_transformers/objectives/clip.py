@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from ..core.context import Context
 from ..core.loss import Best, Loss, Unit
+from ..core.peers import ALONE, Peers, gathered
 from ..core.task import Task
 from ..ops.contrastive import clip_losses, siglip_losses
 from .chunked_loss import with_aux
@@ -41,37 +42,42 @@ class ClipPairs(ObjectiveKind):
     requires: ClassVar[tuple[str, ...]] = ("pixels", "tokens", "valid", "weights")
     tasks: ClassVar[frozenset[Task]] = frozenset({"match"})
     unit: ClassVar[Unit] = "text"
+    couples_rows: ClassVar[str] = "The objective takes the other rows of a microbatch as negatives."
     # A confident model's loss rises while it still ranks better.
     best: ClassVar[Best] = Best("val_accuracy", "max")
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """How a pair is told from the others."""
 
     def build(self) -> "ClipObjective":
-        return ClipObjective(self)
+        return self.build_among(ALONE)
+
+    def build_among(self, peers: Peers) -> "ClipObjective":
+        return ClipObjective(self, peers)
 
 
 class ClipObjective:
     """`(models, batch, ctx) -> Loss` per pair, where batch has `pixels [B, ...]`, `tokens` and
     `valid` `[B, T]`, and `weights [B]`.
 
-    Negatives come from the same microbatch of one process, so accumulating several, or training
-    in several processes, is not one larger batch.
+    Negatives come from the same microbatch, of all processes; so accumulating several is not one
+    larger batch.
     """
 
-    def __init__(self, config: ClipPairs) -> None:
-        self.losses = LOSSES[config.loss]
+    def __init__(self, config: ClipPairs, peers: Peers) -> None:
+        self.losses, self.peers = LOSSES[config.loss], peers
 
     def __call__(self, models: Mapping[str, TwoTowers], batch: Arrays, ctx: Context) -> Loss:
-        model, weights = models["model"], batch["weights"]
-        pictures, texts = vectors(model, batch, ctx)
+        model, world = models["model"], self.peers.world
+        own = (*vectors(model, batch, ctx), batch["weights"])
+        pictures, texts, weights = gathered(self.peers, *own)
         logits = model.logits(pictures, texts)
         keep = weights > 0
         losses = self.losses(logits, keep) * weights
-        total = losses.sum()
+        total = losses.sum() / world
         shown = mx.where(keep[None, :], mx.stop_gradient(logits), -mx.inf)
-        right = (correct(shown, mx.arange(len(weights))) * weights).sum()
+        right = (correct(shown, mx.arange(len(weights))) * weights).sum() / world
         parts = {"loss": mx.stop_gradient(total), "accuracy": right}
-        return with_aux(total, weights.sum(), parts, ctx)
+        return with_aux(total, batch["weights"].sum(), parts, ctx)
 
 
 def vectors(model: TwoTowers, batch: Arrays, ctx: Context) -> tuple[mx.array, mx.array]:

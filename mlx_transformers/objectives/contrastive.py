@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import Loss, Unit
+from ..core.peers import ALONE, Peers, gathered
 from ..core.task import Task
 from ..ops.xent import cross_entropy
 from .chunked_loss import with_aux
@@ -35,29 +36,36 @@ class Contrastive(ObjectiveKind):
     2021, figure 3)."""
 
     def build(self) -> "ContrastiveObjective":
-        return ContrastiveObjective(self)
+        return self.build_among(ALONE)
+
+    def build_among(self, peers: Peers) -> "ContrastiveObjective":
+        return ContrastiveObjective(self, peers)
 
 
 class ContrastiveObjective:
     """`(models, batch, ctx) -> Loss` per row, where batch has `a`, `a_valid`, `b`, `b_valid`
     `[B, T]` and `weights [B]`. The vectors are those of the model's pool.
 
-    Negatives come from the same microbatch, so accumulating several is not one larger batch.
+    Negatives come from the same microbatch, of all processes; so accumulating several is not one
+    larger batch.
     """
 
-    def __init__(self, config: Contrastive) -> None:
+    def __init__(self, config: Contrastive, peers: Peers) -> None:
+        self.peers = peers
         self.temperature, self.symmetric = config.temperature, config.symmetric
 
     def __call__(self, models: Mapping[str, PoolingModel], batch: Arrays, ctx: Context) -> Loss:
-        model, weights = models["model"], batch["weights"]
-        a, b = (_vectors(model, batch[name], batch[f"{name}_valid"], ctx) for name in "ab")
+        model, world = models["model"], self.peers.world
+        pair = (_vectors(model, batch[name], batch[f"{name}_valid"], ctx) for name in "ab")
+        a, b, weights = gathered(self.peers, *pair, batch["weights"])
         scores = (a @ b.T).astype(mx.float32) / self.temperature
         labels = mx.arange(len(weights))
         total, nll, right = _info_nce(scores, labels, weights)
         if self.symmetric:
             back, back_nll, _ = _info_nce(scores.T, labels, weights)
             total, nll = 0.5 * (total + back), 0.5 * (nll + back_nll)
-        return with_aux(total, weights.sum(), {"loss": nll, "accuracy": right}, ctx)
+        parts = {"loss": nll / world, "accuracy": right / world}
+        return with_aux(total / world, batch["weights"].sum(), parts, ctx)
 
 
 def _vectors(model: PoolingModel, tokens: mx.array, valid: mx.array, ctx: Context) -> mx.array:

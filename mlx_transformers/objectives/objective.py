@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ..core.context import Context
 from ..core.loss import VAL_LOSS, Best, Loss, Unit
+from ..core.peers import Peers
 from ..core.task import Task
 from ..ops.unembedding import Unembedding
 from ..recipe.config import Kind
@@ -68,6 +69,10 @@ class ObjectiveKind(Kind, ABC):
     @abstractmethod
     def build(self) -> Objective[Never]:
         """The function. It takes models of `tasks` alone: a caller that has checked them casts."""
+
+    def build_among(self, peers: Peers) -> Objective[Never]:
+        """The function in one of several processes that split a batch."""
+        return self.build()
 
     def frozen(self) -> dict[str, str]:
         """Runs whose models are read but not trained, by role, such as a teacher."""
