@@ -189,6 +189,8 @@ CHANGES = {
         "label_key": "size",
         "width": Change(12, row="shifted pictures"),
         "shift": Change(2, row="shifted pictures"),
+        "rotate": Change(20.0, row="shifted pictures"),
+        "zoom": Change(0.3, row="shifted pictures"),
         "channels": Change(3, row="shifted pictures"),
     },
     "captions": {
@@ -218,6 +220,7 @@ CHANGES = {
         "size": [6, 4],
         "channels": 3,
         "shift": 1,
+        "frame": "start_end",
     },
     "regression": {"vectors_key": "others_in", "values_key": "others_out"},
     "labeled": {

@@ -12,6 +12,7 @@ from PIL import Image
 from mlx_transformers.core.errors import DataError, Notice
 from mlx_transformers.data.corpora import glyphs
 from mlx_transformers.data.pictures import read
+from mlx_transformers.data.pictures.augment import affine, warped
 from mlx_transformers.data.pictures.read import read_picture, write_picture
 
 from . import records
@@ -163,3 +164,18 @@ def test_a_glyph_is_drawn_in_the_middle_and_a_missing_one_is_none() -> None:
     assert abs(columns.min() + columns.max() - 31) <= 1
     assert pen.draw("\U000e1234") is None
     assert pen.draw(" ") is None
+
+
+def test_a_picture_is_rotated_and_scaled_about_its_middle() -> None:
+    picture = np.arange(0, 250, 10, np.int64).reshape(5, 5, 1)
+    assert np.array_equal(affine(picture, 0.0, 1.0), picture)
+    assert np.array_equal(affine(picture, np.pi / 2, 1.0)[..., 0], np.rot90(picture[..., 0]))
+    half = affine(picture, 0.0, 2.0)[..., 0]
+    assert half[2].tolist() == [110, 115, 120, 125, 130]
+    assert half[:, 2].tolist() == [70, 95, 120, 145, 170]
+    small = affine(picture, 0.0, 0.5)[..., 0]
+    assert small[1:4, 1:4].tolist() == picture[::2, ::2, 0].tolist()
+    rng = np.random.default_rng(0)
+    found = [warped(picture, 20.0, 0.2, rng) for _ in range(3)]
+    assert not np.array_equal(found[0], found[1])
+    assert all(each.dtype == picture.dtype and each.max() <= 240 for each in found)

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pictures.field import Size, picture, shifted
+from ..pictures.augment import shifted
+from ..pictures.field import Size, picture
 from ..pictures.read import Channels
 from ..pieces import Piece, Record
 from ..prepared import Prepared
@@ -17,17 +18,19 @@ from ..records import Records
 from ..shards import Split
 from ..tokenizers.tokenizer import Tokenizer
 from .fields import string, with_words
-from .noisy_windows import with_cls_sep
 from .record_kind import RecordKind
+
+FRAMES = {"cls_sep": ("cls", "sep"), "start_end": ("start", "end"), "end_filled": ("end",)}
+"""The control tokens around a text, the last of them behind it."""
 
 
 class ImageText(RecordKind):
     """Pictures with their texts; the other rows of a batch are the negatives (CLIP: Radford et al.
     2021, section 2.3).
 
-    `pixels` [B, height, width, channels], 0 to 255, `tokens` and `valid` [B, T], the text between
-    CLS and SEP, and `weights` [B], 1 for a real pair, 0 for padding. A picture is the path of a
-    file, which is resized, or text of its numbers.
+    `pixels` [B, height, width, channels], 0 to 255, `tokens` and `valid` [B, T], the text in its
+    `frame`, and `weights` [B], 1 for a real pair, 0 for padding. A picture is the path of a file,
+    which is resized, or text of its numbers.
     """
 
     kind: Literal["image_text"] = "image_text"
@@ -43,6 +46,9 @@ class ImageText(RecordKind):
     """Numbers of a pixel: 3 for RGB, 1 for grey."""
     shift: int = Field(0, ge=0)
     """Pixels by which pictures are shifted at most in training, in either direction."""
+    frame: Literal["cls_sep", "start_end", "end_filled"] = "cls_sep"
+    """The tokens around a text: CLS and SEP (BERT), the start and the end of a text (CLIP), or its
+    end, repeated up to T, all of which is read (SigLIP)."""
 
     @property
     def shape(self) -> Size:
@@ -54,7 +60,7 @@ class ImageText(RecordKind):
         return Columns(seq_len, 0, source=height * width * channels, masked=True)
 
     def controls(self) -> tuple[str, ...]:
-        return ("cls", "sep")
+        return FRAMES[self.frame]
 
     def cache_key(self) -> dict[str, object]:
         key = {"image_text": [self.image_key, self.text_key, *self.shape]}
@@ -80,8 +86,11 @@ class ImageText(RecordKind):
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             pixels, text = fields
             image = shifted(pixels.reshape(self.shape), self.shift if train else 0, rng)
-            row = with_cls_sep(tokenizer, text[: seq_len - 2])
-            words = {"tokens": row["tokens"], "valid": row["valid"]}
+            *first, last = (tokenizer.control(role) for role in self.controls())
+            tokens = np.array([*first, *text[: seq_len - 1 - len(first)], last])
+            if self.frame == "end_filled":
+                tokens = np.pad(tokens, (0, seq_len - len(tokens)), constant_values=last)
+            words = {"tokens": tokens, "valid": np.ones(len(tokens), bool)}
             return {"pixels": image, **words, "weights": np.float32(1)}
 
         widths = {"tokens": [seq_len], "valid": [seq_len]}

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pictures.field import numbers, shifted
+from ..pictures.augment import shifted, warped
+from ..pictures.field import numbers
 from ..pieces import Piece, Record
 from ..prepared import Prepared
 from ..records import Records
@@ -34,18 +35,26 @@ class Pictures(RecordKind):
     label_key: str = "label"
     """Field of the label: text, a whole number, or true or false."""
     width: int | None = Field(None, ge=1)
-    """Numbers of one row of a picture, width times channels, for `shift`."""
+    """Numbers of one row of a picture, width times channels, for `shift`, `rotate` and `zoom`."""
+    channels: int = Field(1, ge=1)
+    """Numbers of a pixel, for `shift`, `rotate` and `zoom`."""
     shift: int = Field(0, ge=0)
     """Pixels by which pictures are shifted at most in training, in either direction; the border is
     repeated. It needs `width`."""
-    channels: int = Field(1, ge=1)
-    """Numbers of a pixel, for `shift`."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Degrees by which pictures are rotated at most in training, in either direction. It needs
+    `width`."""
+    zoom: float = Field(0.0, ge=0, lt=1)
+    """Share by which pictures are made larger or smaller at most in training. It needs `width`."""
 
     @model_validator(mode="after")
-    def _shift_has_a_width(self) -> "Pictures":
-        if self.shift and (self.width is None or self.width % self.channels):
+    def _changes_have_a_width(self) -> "Pictures":
+        changes = {"shift": self.shift, "rotate": self.rotate, "zoom": self.zoom}
+        needs = next((name for name, most in changes.items() if most), None)
+        if needs and (self.width is None or self.width % self.channels):
             raise ValueError(
-                "shift needs width, the numbers of a row of a picture: its pixels times channels."
+                f"{needs} needs width, the numbers of a row of a picture: its pixels times "
+                "channels."
             )
         return self
 
@@ -84,8 +93,9 @@ class Pictures(RecordKind):
                     f"A picture has {len(pixels)} numbers, and train.seq_len is "
                     f"{setting.seq_len}: set it to height times width times channels."
                 )
-            if train and self.shift and self.width is not None:
+            if train and self.width is not None:
                 picture = pixels.reshape(-1, self.width // self.channels, self.channels)
+                picture = warped(picture, self.rotate, self.zoom, rng)
                 pixels = shifted(picture, self.shift, rng).reshape(-1)
             return {"pixels": pixels, "label": int(answer[0]), "weights": np.float32(1)}
 

@@ -19,7 +19,8 @@ Size = tuple[int, int, Channels]
 def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
     """Return the picture `uint8 [height, width, channels]` in the field `key` of a record.
 
-    A file is resized whatever its ratio; its path is relative to the file of the record.
+    A file, and the array of a built-in corpus, is resized whatever its ratio; the path of a file is
+    relative to that of the record.
 
     Raises:
         RowError: the field is none of them, or the picture can't be read or has another size.
@@ -27,6 +28,8 @@ def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
     where = piece.where or "A record"
     if isinstance(value, np.ndarray):
         found = value
+        if value.shape[:2] != size[:2]:
+            found = Preprocess(size=size[:2]).resized(value)
     elif isinstance(value, str) and value[:1].isdigit() and " " in value:
         found = np.array(numbers(value, where), np.uint8)
         if found.size == size[0] * size[1] * size[2]:
@@ -67,14 +70,3 @@ def numbers(text: str, where: str) -> list[int]:
                 "numbers from 0 to 255 with a space between two, row by row."
             )
     return [int(word) for word in words]
-
-
-def shifted(picture: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a picture `[height, width, channels]` moved by up to `most` pixels each way; its
-    border is repeated behind it."""
-    if not most:
-        return picture
-    down, right = rng.integers(0, 2 * most + 1, 2)
-    height, width = picture.shape[:2]
-    padded = np.pad(picture, ((most, most), (most, most), (0, 0)), mode="edge")
-    return padded[down : down + height, right : right + width]
