@@ -161,6 +161,7 @@ from ..models.decoder import Decoder
 from ..models.encoder import Encoder
 from ..models.encoder_decoder import EncoderDecoder
 from ..models.evoformer import Evoformer
+from ..models.mae import Mae
 from ..models.model import ModelKind
 from ..models.pair import ReplacedTokenPair
 from ..models.recurrent import Recurrent
@@ -181,6 +182,7 @@ from ..objectives.distogram import Distogram
 from ..objectives.dpo import Dpo
 from ..objectives.early_exit import EarlyExit
 from ..objectives.kto import Kto
+from ..objectives.mae import MaskedPatches
 from ..objectives.mixed_modal import MixedModal
 from ..objectives.mlm import Mlm
 from ..objectives.multi_token import MultiToken
@@ -244,6 +246,7 @@ fill(
     Vlm,
     Clip,
     Vqvae,
+    Mae,
     ReplacedTokenPair,
     Evoformer,
     WordVectors,
@@ -302,7 +305,7 @@ fill(
     of=ObjectiveKind,
 )
 fill("objective", Distogram, Transcribe, NegativeSampling, of=ObjectiveKind)
-fill("objective", Reconstruction, MixedModal, of=ObjectiveKind)
+fill("objective", Reconstruction, MixedModal, MaskedPatches, of=ObjectiveKind)
 fill("batch", Packed, Streams, Masked, SentencePairs, SpanCorruption, Denoise, Prefix)
 fill(
     "batch", RegressionRows, Pairs, Labeled, Pictures, ImageText, Tagged, Answers, Spans, TextPairs

@@ -8,14 +8,16 @@ Task = Literal[
     "seq2seq",
     "detect_replaced",
     "see",
+    "rebuild",
     "match",
     "listen",
     "word_vectors",
     "reconstruct",
 ]
 """Tasks of models: predict the next token, encode a whole text, write a target
-for a source, detect replaced tokens, encode a picture, compare pictures with texts, write what
-is said, give a vector to each word, or paint a picture again from few tokens."""
+for a source, detect replaced tokens, encode a picture, rebuild masked patches of one, compare
+pictures with texts, write what is said, give a vector to each word, or paint a picture again from
+few tokens."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""

@@ -107,7 +107,7 @@ class PatchEmbedding(nn.Module):
     def __call__(
         self, tokens: mx.array, ctx: Context, table: nn.Embedding | None = None
     ) -> mx.array:
-        x = self.project(self._cut(tokens, ctx))
+        x = self.project(self.cut(tokens, ctx))
         first = [self[name] for name in ("class_token", "distillation_token") if name in self]
         front = [self._each(vector[None], x) for vector in first]
         x = ctx.position.embed(mx.concatenate([*front, x], axis=1), ctx)
@@ -116,8 +116,8 @@ class PatchEmbedding(nn.Module):
             x = mx.concatenate([x[:, :n], self._each(self.registers, x), x[:, n:]], axis=1)
         return ctx.dropout(self.norm(x) if "norm" in self else x, self.dropout)
 
-    def _cut(self, pixels: mx.array, ctx: Context) -> mx.array:
-        """The numbers of each patch, `[B, P, size * size * channels]`."""
+    def cut(self, pixels: mx.array, ctx: Context) -> mx.array:
+        """The numbers of each patch, scaled, `[B, P, size * size * channels]`."""
         if pixels.ndim == 2:
             cut = pixels.reshape(pixels.shape[0], -1, self.size**2, self.channels)
             return self.scaled(cut).flatten(-2)

@@ -34,8 +34,8 @@ class Clip(ModelKind):
     log_scale: float = math.log(1 / 0.07)
     """Logarithm of the learned scale of the cosines, 1 / temperature, at the start (SigLIP:
     ln 10)."""
-    max_scale: float = Field(100.0, gt=1)
-    """The largest scale (CLIP, section 2.5)."""
+    max_scale: float | None = Field(100.0, gt=1)
+    """The largest scale (CLIP, section 2.5); none means there is no limit (SigLIP)."""
     logit_bias: float | None = None
     """A learned number that is added to all logits, at the start (SigLIP: -10); none means there is
     none."""
@@ -90,7 +90,7 @@ class ClipModel(Model):
     def __init__(self, config: Clip, vocab_size: int) -> None:
         super().__init__()
         self.vocab_size, self.max_seq_len = vocab_size, config.text.max_seq_len
-        self.max_log_scale = math.log(config.max_scale)
+        self.max_log_scale = math.inf if config.max_scale is None else math.log(config.max_scale)
         self.vision = config.vision.build(vocab_size)
         self.text = config.text.build(vocab_size)
         self.log_scale = mx.array(config.log_scale)
@@ -118,7 +118,10 @@ class ClipModel(Model):
     def logits(self, pictures: mx.array, texts: mx.array) -> mx.array:
         """Scaled cosines `[N, B]` of vectors `[N, W]` and `[B, W]`."""
         bias = self.logit_bias if "logit_bias" in self else None
-        return pair_logits(pictures, texts, mx.minimum(self.log_scale, self.max_log_scale), bias)
+        scale = self.log_scale
+        if self.max_log_scale < math.inf:
+            scale = mx.minimum(scale, self.max_log_scale)
+        return pair_logits(pictures, texts, scale, bias)
 
     def __call__(self, tokens: mx.array, ctx: Context | None, pixels: mx.array) -> mx.array:
         ctx = ctx or Context()

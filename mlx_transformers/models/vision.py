@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..core.context import Context
 from ..core.task import Task
 from ..layers.kinds import InitKind, PoolKind, Reads
-from ..layers.patches import Patches
+from ..layers.patches import PatchEmbedding, Patches
 from ..recipe.slot import Slot
 from .model import Arrays, Model, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule
@@ -98,9 +98,17 @@ class VisionTowerModule(TowerModule):
     def embed_pixels(self, pixels: mx.array, ctx: Context) -> mx.array:
         """The input of the first block; pictures may be rows of their numbers `[B, N]`."""
         ctx.layout = replace(ctx.layout, causal=False)
+        return self.embed_tokens(self._shaped(pixels), ctx)
+
+    def cut(self, pixels: mx.array) -> mx.array:
+        """The numbers of each patch as the embedding projects them, `[B, P, N]`."""
+        assert isinstance(self.embed, PatchEmbedding), "the embedding of a vision tower"
+        return self.embed.cut(self._shaped(pixels), Context())
+
+    def _shaped(self, pixels: mx.array) -> mx.array:
         if pixels.ndim == 2:
             pixels = pixels.reshape(pixels.shape[0], *self.image_size, -1)
-        return self.embed_tokens(pixels, ctx)
+        return pixels
 
 
 class VisionModel(VisionTowerModule, Model):

@@ -6,7 +6,7 @@ names, their heads don't. Token ids have to keep their meaning, so the tokenizer
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,12 @@ class Start:
     tasks: frozenset[Task]
     target_start: str | None = None
     stored: Weights = field(default_factory=dict)
+
+    def without_helpers(self, where: str) -> "Start":
+        """The part that is used once training is over: of ELECTRA its discriminator, of a masked
+        autoencoder its vision tower; `where` names the source in messages."""
+        kind, weights = typed_model(self.model, where).without_helpers(self.weights)
+        return replace(self, weights=weights, model=settled(kind, self.model["vocab_size"]))
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,8 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
         RunError: none of them fits, or they would mean something else.
     """
     start = source.read()
+    if start.model["kind"] != built.recipe.model.kind:
+        start = start.without_helpers(source.where)
     ours = plain_weights(built.model)
     taken = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
     if not taken.whole:

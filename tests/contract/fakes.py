@@ -121,6 +121,19 @@ class Coded(nn.Module):
         return (pixels[:, :3] + self.seed) % 3
 
 
+class Rebuilding(Reader):
+    """Patches are numbers times a vector; one is guessed by its place and by what is seen."""
+
+    n_patches, n_visible = 6, 2
+
+    def targets(self, pixels: mx.array) -> mx.array:
+        return self.types[0] * pixels[..., None]
+
+    def rebuild(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
+        seen = mx.take_along_axis(pixels, order[:, : self.n_visible], axis=1)
+        return self.table[: self.n_patches] + self.table[seen].mean(axis=1)[:, None]
+
+
 class Hearing(Writer):
     """A writer whose memory is the frames of a sound themselves."""
 
@@ -161,6 +174,7 @@ def model_of(kind: str, vocab_size: int) -> Any:
         "seq2seq": Writer,
         "rtd": Both,
         "clip": Comparing,
+        "mae": Rebuilding,
         "distogram": Folder,
         "transcribe": Hearing,
         "negative_sampling": Pairing,

@@ -104,6 +104,12 @@ VIT = {name: TOWER[name] for name in ("n_layers", "block", "norm")} | {
     "init": LLAMA["init"],
 }
 
+MAE = {
+    "kind": "mae",
+    "vision": VIT,
+    "decoder": TOWER | {"dim": 16, "position": {"kind": "learned"}},
+}
+
 SPEECH = T5 | {
     "kind": "speech",
     "encoder": TOWER
@@ -214,6 +220,16 @@ ROWS = [
         both=lambda t, s: s >= 2,
         silent=("k.bias",),
     ),
+    # Nothing is masked, so the mask token stands nowhere.
+    Row(
+        "model",
+        "mae",
+        MAE,
+        sees=everything,
+        whole=True,
+        pads=False,
+        silent=("k.bias", "decoder.embed.table.weight"),
+    ),
     Row("model", "clip", CLIP, silent=("k.bias", "log_scale"), sees=everything, whole=True),
     Row("model", "vq-vae", VQVAE, sees=everything, whole=True, pads=False, silent=("k.bias",)),
     # The bias of the norm under the scores adds the same to every score of a query. Padding
@@ -321,6 +337,12 @@ CHANGES = {
         "n_codes": 9,
         "decay": Change(0.5, result=False),
         "revive": Change(0.0, result=False),
+    },
+    "mae": {
+        "vocab_size": Change(17, result=False),
+        "vision": VIT | {"n_layers": 1},
+        "decoder": MAE["decoder"] | {"dim": 8},
+        "mask_ratio": Change(0.5, result=False),
     },
     "speech": {
         "dim": 20,

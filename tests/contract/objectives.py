@@ -45,6 +45,7 @@ BATCHES: dict[str, dict[str, np.ndarray]] = {
         "label": np.array([2, 0, 1]),
         "weights": COUNTS,
     },
+    "mae": {"pixels": MASKED["tokens"][:, :6], "weights": COUNTS},
     "tag": MASKED | {"targets": _rng.integers(0, 3, (3, 7))},
     "answer": TYPED | {"answer": np.array([[1, 3], [0, 0], [2, 2]]), "weights": COUNTS},
     "clip": {
@@ -262,6 +263,7 @@ CHANGES = {
     "vqvae": {"commitment": 1.0},
     "classify": {"label_smoothing": 0.3},
     "classify_pictures": {"label_smoothing": 0.3},
+    "mae": {"normalize": False},
     "regression": {},
     "tag": {},
     "answer": {},

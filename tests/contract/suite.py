@@ -461,6 +461,12 @@ class OfVision(OfModel):
         self.width = kind.dim
 
 
+class OfMae(OfModel):
+    """The pixels of a picture, each a patch, as they are rebuilt."""
+
+    width = 1
+
+
 class OfSpeech(OfPair):
     """Text beside a sound that stays the same."""
 
@@ -559,6 +565,7 @@ def of_model(kind: Any, row: Row) -> Subject:
         "seq2seq": OfPair,
         "detect_replaced": OfElectra,
         "see": OfVision,
+        "rebuild": OfMae,
         "match": OfClip,
         "listen": OfSpeech,
         "word_vectors": OfWords,
