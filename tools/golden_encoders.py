@@ -23,7 +23,20 @@ TINY = {
     "num_attention_heads": 4,
 }
 
+WORDS = {"vocab_size": 32, "max_position_embeddings": 32, "eos_token_id": 7}
+
 ENCODERS: dict[str, tuple[Any, ...]] = {
+    "clip": (
+        "CLIPModel",
+        {"text_config": {**TINY, **WORDS}, "vision_config": {**TINY, **EYES, "hidden_size": 24}}
+        | {"projection_dim": 12},
+        {"logit_scale": (1.5, 0.1)},
+    ),
+    "siglip": (
+        "SiglipModel",
+        {"text_config": {**TINY, **WORDS}, "vision_config": {**TINY, **EYES}},
+        {"logit_scale": (1.5, 0.1)},
+    ),
     "clip_text": ("CLIPTextModelWithProjection", {"projection_dim": 12, "eos_token_id": 7}),
     "clip_vision": ("CLIPVisionModel", EYES),
     "llava": (
@@ -51,6 +64,13 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
             "max_target_positions": 12,
             "decoder_start_token_id": 3,
         },
+    ),
+    "vit_mae": (
+        "ViTMAEForPreTraining",
+        EYES
+        | {"mask_ratio": 0.5, "qkv_bias": False, "decoder_hidden_size": 12}
+        | {"decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+        | {"decoder_intermediate_size": 20, "layer_norm_eps": 1e-6},
     ),
     "siglip_text": ("SiglipTextModel", {}),
     "siglip_vision": ("SiglipVisionModel", EYES),

@@ -16,8 +16,15 @@ def perceived(model: Any) -> dict[str, np.ndarray] | None:
         ids = tokens(1, config.image_token_index, (2, LENGTH))
         ids[:, 1 : 1 + config.image_seq_length] = config.image_token_index
         return {"input_ids": ids, "pixel_values": pictures(config.vision_config)}
+    if hasattr(config, "vision_config"):
+        ids = tokens(1, config.text_config.vocab_size, (3, LENGTH))
+        ids[:, -1] = config.text_config.eos_token_id
+        return {"input_ids": ids, "pixel_values": pictures(config.vision_config)}
     if model.main_input_name == "pixel_values":
-        return {"pixel_values": pictures(config)}
+        masked = hasattr(config, "mask_ratio")
+        patches = (config.image_size // config.patch_size) ** 2
+        noise = {"noise": np.random.default_rng(2).random((2, patches), np.float32)}
+        return {"pixel_values": pictures(config)} | (noise if masked else {})
     if model.main_input_name == "input_features":
         shape = (2, config.num_mel_bins, 2 * config.max_source_positions)
         target = tokens(2, config.vocab_size, (2, LENGTH - 3))

@@ -352,6 +352,7 @@ def encoder_inputs(model: Any) -> dict[str, np.ndarray]:
 OUTPUTS = (
     *("logits", "prediction_logits", "seq_relationship_logits", "sop_logits", "start_logits"),
     *("end_logits", "last_hidden_state", "pooler_output", "encoder_last_hidden_state"),
+    *("logits_per_image", "text_embeds", "image_embeds"),
 )
 """The outputs of transformers that goldens keep."""
 

@@ -13,7 +13,7 @@ from .registry import FAMILIES, family_of
 TRAINING = frozenset(
     (
         *("init", "dropout", "balance_loss", "balance_over", "z_loss", "jitter", "speed"),
-        *("ahead", "teacher_dim", "chunk", "mean", "std"),
+        *("ahead", "teacher_dim", "chunk", "mean", "std", "log_scale", "max_scale"),
     )
 )
 """Keys that only affect training, or how raw pixels are scaled before it; a family's config may

@@ -15,6 +15,7 @@ from ..core.context import Context, Layout
 from ..core.errors import ConvertError
 from ..core.task import Task
 from ..models.model import Model
+from ..ops.contrastive import unit
 
 Arrays = Mapping[str, np.ndarray]
 NEW_TOKENS = 16
@@ -125,6 +126,24 @@ def vision(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     return {name: _numpy(array) for name, array in found.items()}
 
 
+def rebuilt(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Return the numbers of every patch of a picture; those of the least `noise` are seen."""
+    order = mx.argsort(mx.array(inputs["noise"]), axis=1)
+    return {"logits": _numpy(model.rebuild(_pixels(inputs), order, Context()))}
+
+
+def two_towers(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+    """Return the vectors of texts and pictures, with length 1, and the logits of all pairs."""
+    mask = inputs.get("attention_mask")
+    ctx = Context(Layout(valid=None if mask is None else mx.array(mask.astype(bool))))
+    x = model.features(model.embedded({"tokens": _tokens(inputs["input_ids"])}, ctx), ctx)
+    texts, pictures = model.pooled(x, ctx), model.see(_pixels(inputs), Context())
+    logits = model.logits(pictures, texts)
+    found = {"text_embeds": unit(texts), "image_embeds": unit(pictures)}
+    found |= {"logits_per_image": logits, "logits_per_text": logits.T}
+    return {name: _numpy(array) for name, array in found.items()}
+
+
 def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Return the encoder's output, logits of a target, and a greedy target.
 
@@ -169,6 +188,8 @@ BY_TASK: dict[Task, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {
     "encode": encoder,
     "seq2seq": encoder_decoder,
     "see": vision,
+    "rebuild": rebuilt,
+    "match": two_towers,
     "listen": speech,
 }
 """The outputs of models by task."""

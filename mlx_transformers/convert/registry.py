@@ -30,6 +30,7 @@ from .families.bert_relatives import (
 from .families.big_bird import BIG_BIRD
 from .families.bloom import BLOOM
 from .families.clip import CLIP_TEXT, CLIP_VISION
+from .families.clip_pair import CLIP, SIGLIP
 from .families.cohere import COHERE, COHERE2
 from .families.ctrl import CTRL
 from .families.cwm import CWM
@@ -119,6 +120,7 @@ from .families.switch import SWITCH
 from .families.t5 import MT5, T5, UMT5
 from .families.t5gemma import T5GEMMA
 from .families.vit import DEIT, VIT
+from .families.vit_mae import VIT_MAE
 from .families.whisper import WHISPER
 from .families.xglm import BIOGPT, XGLM
 from .families.xlm import FLAUBERT, XLM
@@ -142,6 +144,7 @@ FAMILIES: tuple[Family, ...] = (
     BLENDERBOT,
     BLENDERBOT_SMALL,
     BLOOM,
+    CLIP,
     CLIP_TEXT,
     CLIP_VISION,
     CODEGEN,
@@ -249,6 +252,7 @@ FAMILIES: tuple[Family, ...] = (
     ROFORMER,
     RWKV,
     SEED_OSS,
+    SIGLIP,
     SIGLIP_TEXT,
     SIGLIP_VISION,
     SMOLLM3,
@@ -261,6 +265,7 @@ FAMILIES: tuple[Family, ...] = (
     UMT5,
     VAULTGEMMA,
     VIT,
+    VIT_MAE,
     WHISPER,
     XGLM,
     XLM,

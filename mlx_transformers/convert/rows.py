@@ -38,12 +38,13 @@ def rows(ours: str, theirs: str, via: Transform = AS_IT_IS, experts: int = 0) ->
 
 
 def under(table: Iterable[Row], ours: str, theirs: str) -> list[Row]:
-    """Return rows with the prefixes `ours` and `theirs` added to their names."""
+    """Return rows with the prefixes `ours` and `theirs` added to their names; empty adds none."""
+    mine, other = (prefix and f"{prefix}." for prefix in (ours, theirs))
     return [
         replace(
             row,
-            ours=_each(row.ours, lambda name: f"{ours}.{name}"),
-            theirs=_each(row.theirs, lambda name: f"{theirs}.{name}"),
+            ours=_each(row.ours, lambda name: mine + name),
+            theirs=_each(row.theirs, lambda name: other + name),
         )
         for row in table
     ]

@@ -117,19 +117,19 @@ def _write(
     adapt: dict[str, Any] | None,
 ) -> None:
     """Write a run into `staged`; `folder` is where it will be, `adapt` its table of adapters."""
-    task = TASKS[usual_task(found.model.tasks, found.table)]
-    batch = "span_corruption" if task.objective == "seq2seq" else task.batch
+    objective, corpus, batch = _task(found)
+    length = found.model.max_seq_len
     rest = {
-        "objective": {"kind": task.objective},
+        "objective": objective,
         "data": {
-            "corpus": CORPORA.get(task.objective, "stdlib"),
-            "batch": {"kind": batch, **_start(found)},
+            "corpus": corpus,
+            "batch": batch,
             "tokenizer": _tokenizer_table(tokenizer, folder),
         },
         "train": {
             "steps": 1000,
             "batch_size": 8,
-            "seq_len": min(SEQ_LEN, found.table["max_seq_len"]),
+            "seq_len": length if "see" in found.model.tasks else min(SEQ_LEN, length),
         },
         "optim": {"kind": "adamw", "learning_rate": 1e-5},
         "eval": {"every": 100},
@@ -150,6 +150,27 @@ def _write(
     weights = stored(found.model, dtype) if adapt is None else own_weights(found.model)
     save_base(staged.path, base_weights(found.model))
     checkpoint.save(staged.checkpoints, 0, {"model": weights}, state, best=True)
+
+
+def _task(found: Published) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Return the objective that suits a model, a built-in corpus, and the batches."""
+    table, tasks = found.table, found.model.tasks
+    if "see" in tasks:
+        return {"kind": "classify_pictures"}, "digits", {"kind": "pictures"}
+    if "listen" in tasks:
+        batch = {"kind": "transcripts", "n_mels": table["encoder"]["embed"]["n_mels"]}
+        return {"kind": "transcribe"}, "spoken", batch
+    if "match" in tasks:
+        vision, biased = table["vision"], table.get("logit_bias") is not None
+        batch = {"kind": "image_text", "size": vision["image_size"]}
+        batch |= {"channels": vision["embed"]["channels"]}
+        batch |= {"frame": "end_filled" if biased else "start_end"}
+        objective = {"kind": "clip", "loss": "sigmoid" if biased else "softmax"}
+        return objective, "icons" if batch["channels"] == 1 else "emoji_pictures", batch
+    task = TASKS[usual_task(tasks, table)]
+    kind = "span_corruption" if task.objective == "seq2seq" else task.batch
+    corpus = CORPORA.get(task.objective, "stdlib")
+    return {"kind": task.objective}, corpus, {"kind": kind, **_start(found)}
 
 
 def _start(found: Published) -> dict[str, str]:

@@ -25,6 +25,7 @@ TOLERANCE: dict[str, float] = {}
 """The largest difference allowed, for goldens that need another than the usual one."""
 USUAL = 1e-4
 INPUTS = {"prompt_ids", "pixel_values", "input_features", "attention_mask", "token_type_ids"}
+INPUTS |= {"noise"}
 
 
 def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

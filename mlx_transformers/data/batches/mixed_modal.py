@@ -10,7 +10,8 @@ from pydantic import Field
 from ...core.errors import DataError
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
-from ..pictures.field import Size, picture, shifted
+from ..pictures.augment import shifted
+from ..pictures.field import Size, picture
 from ..pictures.prompt import PLACEHOLDER
 from ..pictures.read import Channels
 from ..pieces import Piece, Record, RowError
