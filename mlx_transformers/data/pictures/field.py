@@ -8,6 +8,7 @@ from ...core.errors import DataError
 from ..pieces import Piece, RowError
 from .preprocess import read_resized
 from .read import Channels
+from .resize import resize
 
 LEVELS = 256
 """Values of a pixel's number."""
@@ -27,9 +28,7 @@ def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
     """
     where = piece.where or "A record"
     if isinstance(value, np.ndarray):
-        found = value
-        if value.shape[:2] != size[:2]:
-            found = Preprocess(size=size[:2]).resized(value)
+        found = resize(value, *size[:2])
     elif isinstance(value, str) and value[:1].isdigit() and " " in value:
         found = np.array(numbers(value, where), np.uint8)
         if found.size == size[0] * size[1] * size[2]:
