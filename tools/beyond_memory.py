@@ -26,11 +26,12 @@ from mlx_transformers.core.tree import size_bytes
 
 MIB = 2**20
 SETS = (
-    *("model.dim=512", "model.n_layers=12", "model.block.ffn.hidden_dim=1376"),
-    *("train.steps=12", "train.batch_size=2", "train.seq_len=128", "train.cache_limit_gib=0"),
-    *("eval.batches=1", "eval.batch_size=2", "checkpoint.every=6", "log.every=1"),
+    *("model.dim=768", "model.n_layers=16", "model.block.ffn.hidden_dim=2064"),
+    *("train.steps=8", "train.batch_size=2", "train.seq_len=64", "train.cache_limit_gib=0"),
+    *("eval.batches=1", "eval.batch_size=2", "checkpoint.every=8", "log.every=1"),
+    "optim.schedule.warmup=2",
 )
-"""39M parameters and short steps, so that weights and moments dominate the memory."""
+"""115M parameters and short steps, so that weights and moments dominate the memory."""
 
 CHILD = """
 import resource, sys

@@ -81,7 +81,7 @@ GPU_QUEUE = CPU_QUEUE
 """Not yet calibrated on Metal: measured peaks of runs correct the plan (memory/record.py)."""
 
 
-PAGES = 4.0
+PAGES = 5.0
 """Bytes in memory during an update, relative to those of the largest page of state."""
 
 NO_TEACHER = "The teacher's run does not exist yet, so its weights are not counted."
@@ -224,11 +224,11 @@ def _update(job: Job, queue: Queue, gradients: float) -> float:
     """Gradients, and the new weights and moments that the queue computes before old ones are freed.
 
     With gradient accumulation the accumulated gradients are counted among the held parts. With
-    state and gradients in a file, one page is computed while another is written: each has old and
-    new state, gradients, and new weights.
+    state and gradients in a file, one page is read and one computed while another is written: each
+    has old and new state, gradients, and new weights.
     """
     if job.page_bytes is not None:
-        return PAGES * job.page_bytes
+        return min(PAGES * job.page_bytes, 1.5 * _nbytes(job.state))
     trained = job.model.trainable_parameters()
     share = min(1.0, queue.leaves / max(1, len(tree_flatten(trained))))
     new = (_nbytes(trained) + _nbytes(job.state)) * share

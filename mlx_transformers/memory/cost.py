@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import Field
@@ -92,8 +93,13 @@ class Bill:
 
 def amount(values: Sequence[float], unit: str) -> str:
     """Format a value, or the least and the most: "0.0123 kWh", "1.2 to 4 EUR"."""
-    texts = [f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values]
+    texts = [f"{value:,.0f}" if value >= 1000 else _digits(value) for value in values]
     return f"{' to '.join(dict.fromkeys(texts))} {unit}"
+
+
+def _digits(value: float) -> str:
+    """Format three digits without an exponent."""
+    return format(Decimal(f"{value:.3g}"), "f")
 
 
 def measured_watts() -> float | None:

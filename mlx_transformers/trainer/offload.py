@@ -90,7 +90,10 @@ class OffloadedStep(Step):
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Undo what the steps inside the block changed: they write no state."""
+        """Undo what the steps inside the block changed: they keep neither weights nor state.
+
+        Old weights beside new ones would take twice their memory.
+        """
         with super().undone():
             self._keeps = False
             yield
@@ -157,7 +160,8 @@ class OffloadedStep(Step):
                 index, old, read(page.grads), read(page.state), scalars, scale, norm
             )
             mx.async_eval(new, moved, scalars_after)
-            self.model.update(tree_unflatten(list(new.items())))
+            if self._keeps:
+                self.model.update(tree_unflatten(list(new.items())))
             after.update(scalars_after)
             yield page, moved
 

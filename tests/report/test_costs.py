@@ -27,7 +27,7 @@ def test_time_by_a_power_is_an_estimate_and_says_whose(make_run: MakeRun) -> Non
     run = make_run("a")
     (run / "recipe.toml").write_text(RECIPE.format(dim=16) + FACTORS)
     assert cost_rows(read(RunFolder(run))) == {
-        "energy, an estimate": "0.0001 kWh, 4e-05 EUR, 0.05 g of CO2 (90 W: cost.watts)"
+        "energy, an estimate": "0.0001 kWh, 0.00004 EUR, 0.05 g of CO2 (90 W: cost.watts)"
     }
 
 

@@ -1,6 +1,8 @@
 """Optimizer state in a file: the same run to the bit, a page of the state in memory at a time."""
 
 import json
+import subprocess
+import sys
 
 import mlx.core as mx
 import pytest
@@ -16,6 +18,7 @@ from . import tiny
 from .test_step import batch, train, vocab
 
 PAGED = "train.offload_optimizer=true"
+TOOL = tiny.ROOT / "tools" / "beyond_memory.py"
 RATE = "learning_rate=1e-2, weight_decay=0.1"
 
 
@@ -197,3 +200,12 @@ def test_an_array_comes_back_from_a_file_as_it_was(tmp_path, dtype):
     assert not mx.any(places[0].read()).item()
     assert mx.array_equal(places[1].read(), arrays[1])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
+def test_a_run_whose_state_exceeds_a_limit_of_memory_finishes_equal(tmp_path):
+    done = subprocess.run([sys.executable, TOOL], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "in memory, limited    ended with code" in done.stdout
+    assert "equal, bit by bit: yes" in done.stdout
