@@ -5,13 +5,19 @@
 Gu and Dao 2023 ([arXiv:2312.00752](https://arxiv.org/abs/2312.00752)), equations 2 and 3, algorithm
 2. B is discretised as `Δ B`, as in the published code, and not by the zero-order hold of equation
 4. Every feature has N states, so that T tokens have T · D · N of them. They are computed segment
-by segment and never saved: the backward pass computes those of a segment again.
+by segment and never saved: the backward pass, written out here, computes those of a segment again.
+
+Within a segment C chunks of K tokens go side by side, step by step: once from zeros, to their ends;
+then, from the states that these ends add up to, once more. So a step is elementwise work on
+contiguous arrays, in any order of features, and nothing is divided: a restart is a decay of 0.
 """
+
+from typing import NamedTuple
 
 import mlx.core as mx
 
-from .custom_vjp import recompute
-from .linear_recurrence import complex_recurrence, linear_recurrence
+from .custom_vjp import custom_vjp
+from .linear_recurrence import complex_recurrence
 
 SEGMENT_NUMBERS = 1 << 21
 """Numbers of the states that are computed at once: 8 MiB of float32."""
@@ -46,24 +52,29 @@ def selective_scan(
     B, T, D = u.shape
     N = a.shape[-1]
     u, dt, a, b, c = (x.astype(mx.float32) for x in (u, dt, a, b, c))
-    G = next((x.shape[2] for x in (b, c) if x.ndim == 4), 1)
+    if b.ndim == 2 or c.ndim == 2:  # a group for each feature
+        b, c = (_for_each_feature(x, B, T, D) for x in (b, c))
+    G = b.shape[2]
     h = mx.zeros((B, D, N)) if state is None else state.astype(mx.float32)
     h = h.reshape(B, G, D // G, N).swapaxes(2, 3)
     if segment is None:
         segment = max(1, SEGMENT_NUMBERS // (B * D * N))
-
-    def forward(*arrays: mx.array) -> list[mx.array]:
-        return _segment(*arrays)
-
     outputs = []
     for at in range(0, T, segment):
         span = slice(at, min(at + segment, T))
-        varying = [x[:, span] if x.ndim == 4 else x for x in (b, c)]
         more = [] if starts is None else [starts[:, span].astype(mx.float32)]
-        y, h = recompute(forward)(u[:, span], dt[:, span], a, *varying, h, *more)
+        arrays = (u[:, span], dt[:, span], a, b[:, span], c[:, span], h, *more)
+        y, h = custom_vjp(_forward, _backward)(*arrays)
         outputs.append(y)
     y = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
     return y, h.swapaxes(2, 3).reshape(B, D, N)
+
+
+def _for_each_feature(x: mx.array, batch: int, length: int, dim: int) -> mx.array:
+    """B or C as `[B, T, D, N]`."""
+    if x.ndim == 2:
+        return mx.broadcast_to(x, (batch, length, *x.shape))
+    return mx.repeat(x, dim // x.shape[2], axis=2)
 
 
 def implied_attention(
@@ -92,7 +103,88 @@ def implied_attention(
     return mx.stack(rows)[:, None]
 
 
-def _segment(
+class _Chunks(NamedTuple):
+    """The arrays of a segment as C chunks of K tokens side by side: `[K, B, C, G, N or 1, W or 1]`
+    for G groups of W = D / G features.
+
+    Attributes:
+        step, written: Δ and Δ u, `[..., 1, W]`.
+        a: A `[G, N, W]`.
+        b, c: `[..., N, 1]` and `[..., 1, N]`.
+        kept: 0 where a document starts, else 1, `[..., 1, 1]`; None: no documents.
+    """
+
+    step: mx.array
+    written: mx.array
+    a: mx.array
+    b: mx.array
+    c: mx.array
+    kept: mx.array | None
+
+    @classmethod
+    def of(cls, u: mx.array, dt: mx.array, a: mx.array, b: mx.array, c: mx.array,
+           starts: mx.array | None) -> "_Chunks":  # fmt: skip
+        """Cut the arguments of `selective_scan`; steps of 0 fill the last chunk."""
+        groups = b.shape[2]
+        wide = (groups, 1, u.shape[2] // groups)
+        return cls(
+            _cut(dt, *wide),
+            _cut(dt * u, *wide),
+            mx.contiguous(a.reshape(groups, wide[2], -1).swapaxes(1, 2)),
+            _cut(b, groups, b.shape[3], 1),
+            _cut(c, groups, 1, c.shape[3]),
+            None if starts is None else 1 - _cut(starts, 1, 1, 1),
+        )
+
+    def decay(self, k: int) -> mx.array:
+        """exp(Δ A) of the k-th tokens, `[B, C, G, N, W]`."""
+        decay = mx.exp(self.step[k] * self.a)
+        return decay if self.kept is None else decay * self.kept[k]
+
+    def through(self) -> mx.array:
+        """What is left of a state after each chunk, `[B, C, G, N, W]`."""
+        left = mx.exp(self.step.sum(axis=0) * self.a)
+        return left if self.kept is None else left * self.kept.min(axis=0)
+
+    def states(self, h: mx.array) -> list[mx.array]:
+        """The states before the first and after each token of the chunks, K + 1 of them."""
+        chunks = self.step.shape[2]
+        first = h[:, None]
+        if chunks > 1:
+            ends = self.b[0] @ self.written[0]
+            for k in range(1, len(self.step)):
+                ends = self.decay(k) * ends + self.b[k] @ self.written[k]
+            first = _carried(self.through(), ends, h)
+        states = [first]
+        for k in range(len(self.step)):
+            states.append(self.decay(k) * states[-1] + self.b[k] @ self.written[k])
+        return states
+
+
+def _cut(x: mx.array, *shape: int) -> mx.array:
+    """`[B, T, ...]` as `[K, B, C, *shape]`, where K is about √T."""
+    B, T = x.shape[:2]
+    size = 1 << (T - 1).bit_length() // 2
+    if T % size:
+        x = mx.pad(x, [(0, 0), (0, size - T % size)] + [(0, 0)] * (x.ndim - 2))
+    return mx.contiguous(x.reshape(B, -1, size, *shape).transpose(2, 0, 1, 3, 4, 5))
+
+
+def _joined(parts: list[mx.array], shape: tuple[int, ...]) -> mx.array:
+    """K arrays `[B, C, ...]` as one of the shape `[B, T, ...]`."""
+    x = mx.stack(parts, axis=2)
+    return x.reshape(shape[0], -1, *shape[2:])[:, : shape[1]]
+
+
+def _carried(through: mx.array, ends: mx.array, first: mx.array) -> mx.array:
+    """The state before each chunk, `[B, C, ...]`, from what chunks leave of it and add to it."""
+    before = [first]
+    for i in range(through.shape[1] - 1):
+        before.append(through[:, i] * before[-1] + ends[:, i])
+    return mx.stack(before, axis=1)
+
+
+def _forward(
     u: mx.array,
     dt: mx.array,
     a: mx.array,
@@ -101,25 +193,56 @@ def _segment(
     h: mx.array,
     starts: mx.array | None = None,
 ) -> list[mx.array]:
-    """`[y, last state]` of a few tokens: `h [B, G, N, D / G]`, states `[B, T, G, N, D / G]`."""
-    B, T, D = u.shape
-    G, N, width = h.shape[1:]
+    """`[y, last state]` of a segment; states are `[B, G, N, W]`."""
+    chunks = _Chunks.of(u, dt, a, b, c, starts)
+    states = chunks.states(h)
+    outputs = [chunks.c[k] @ states[k + 1] for k in range(len(chunks.c))]
+    return [_joined(outputs, u.shape), states[-1][:, -1]]
 
-    def grouped(x: mx.array) -> mx.array:
-        return x.reshape(B, T, G, 1, width)
 
-    def fixed(x: mx.array) -> mx.array:
-        return x.reshape(G, width, N).swapaxes(1, 2)
+def _backward(
+    primals: tuple[mx.array, ...], cotangents: list[mx.array], _: list[mx.array]
+) -> tuple[mx.array, ...]:
+    """The recurrence the other way round, `g_k = c_k dy_k + decay_{k+1} g_{k+1}`, over the chunks
+    from their ends; states are computed again."""
+    # wait for the cotangents: otherwise `mx.compile` reuses the forward's arrays and saves them
+    u, dt, a, b, c, h, *more = mx.depends(list(primals), list(cotangents))
+    chunks = _Chunks.of(u, dt, a, b, c, more[0] if more else None)
+    states, last = chunks.states(h), len(chunks.c) - 1
+    dy = _cut(cotangents[0], *chunks.step.shape[3:])
+    across = chunks.c.swapaxes(-1, -2)
 
-    step = grouped(dt)
-    decay = mx.exp(step * fixed(a))
-    if starts is not None:
-        decay = decay * (1 - starts)[:, :, None, None, None]
-    written = grouped(dt * u)
-    written = b[..., None] @ written if b.ndim == 4 else fixed(b) * written
-    states = linear_recurrence(decay, written, h)
-    y = (c[..., None, :] @ states)[..., 0, :] if c.ndim == 4 else (fixed(c) * states).sum(axis=-2)
-    return [y.reshape(B, T, D), states[:, -1]]
+    flow = across[last] @ dy[last]
+    for k in range(last - 1, -1, -1):
+        flow = chunks.decay(k + 1) * flow + across[k] @ dy[k]
+    flow, through = chunks.decay(0) * flow, chunks.through()
+    # the gradient of the state behind each chunk: chunks in reverse
+    behind = _carried(through[:, ::-1], flow[:, ::-1], cotangents[1])[:, ::-1]
+    dh = through[:, 0] * behind[:, 0] + flow[:, 0]
+
+    d_written, d_step, d_b, d_c = [], [], [], []
+    d_a, g = mx.zeros_like(behind), behind
+    ones = mx.ones((1, chunks.a.shape[1]))
+    for k in range(last, -1, -1):
+        g = g + across[k] @ dy[k]
+        d_written.append(chunks.b[k].swapaxes(-1, -2) @ g)
+        d_b.append(g @ chunks.written[k].swapaxes(-1, -2))
+        d_c.append(states[k + 1] @ dy[k].swapaxes(-1, -2))
+        g = chunks.decay(k) * g
+        of_exponent = g * states[k]
+        d_a = d_a + of_exponent * chunks.step[k]
+        d_step.append(ones @ (of_exponent * chunks.a))
+    d_written, d_step, d_b, d_c = (x[::-1] for x in (d_written, d_step, d_b, d_c))
+    to_written = _joined(d_written, u.shape)
+    return (
+        to_written * dt,
+        to_written * u + _joined(d_step, u.shape),
+        d_a.sum(axis=(0, 1)).swapaxes(1, 2).reshape(a.shape),
+        _joined(d_b, b.shape),
+        _joined(d_c, c.shape),
+        dh,
+        *(mx.zeros_like(x) for x in more),
+    )
 
 
 def selective_scan_naive(
