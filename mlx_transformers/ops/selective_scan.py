@@ -142,7 +142,7 @@ class _Chunks(NamedTuple):
         return decay if self.kept is None else decay * self.kept[k]
 
     def through(self) -> mx.array:
-        """What is left of a state after each chunk, `[B, C, G, N, W]`."""
+        """The share of a state that is left after each chunk, `[B, C, G, N, W]`."""
         left = mx.exp(self.step.sum(axis=0) * self.a)
         return left if self.kept is None else left * self.kept.min(axis=0)
 
