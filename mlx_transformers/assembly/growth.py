@@ -10,6 +10,7 @@ from ..models.decoder import Decoder
 from ..models.model import ModelKind
 from ..optim.kinds import OptimizerKind
 from ..recipe.config import Config
+from .sizes import check_model_sizes
 
 CARRIED = {
     "adam": {"m": 1, "v": 2, "largest": 2},
@@ -107,6 +108,10 @@ def check_stages(
                 f"grow: a stage at step {stage.at} comes after one at step {before}: sort them."
             )
         before, model = stage.at, grown_kind(model, stage)
+        try:
+            check_model_sizes(model)
+        except ValueError as error:
+            raise ValueError(f"grow, at step {stage.at}: {error}") from None
     if before >= steps:
         raise ValueError(
             f"grow: the stage at step {before} is never reached, since train.steps = {steps}."

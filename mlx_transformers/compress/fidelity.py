@@ -59,8 +59,9 @@ class Fidelity:
         """Return the figures as a line."""
         before, after = (math.exp(min(x, 700)) for x in (self.loss_before, self.loss_after))
         perplexity = f", perplexity {before:.3f} -> {after:.3f}" if self.text else ""
+        kl = max(self.kl, 0.0)  # rounding takes that of equal models below zero
         return (
-            f"KL from the source {self.kl:.4f} nats per token, most probable token changed at "
+            f"KL from the source {kl:.4f} nats per token, most probable token changed at "
             f"{self.changed:.1%}{perplexity} ({self.tokens:,} {'' if self.text else 'random '}"
             "tokens)"
         )

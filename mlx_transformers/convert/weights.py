@@ -102,7 +102,7 @@ def to_ours(
                     f"which has to be {list(shapes[name])}"
                 )
             out[name] = array
-    left = [name for name in theirs if name not in used]
+    left = [name for name, array in theirs.items() if name not in used and array.size]
     left = [name for name in left if not any(re.search(p, name) for p in spare)]
     left = [name for name in left if not _is_copy(name, theirs, tied or {})]
     _refuse(where, missing, left, wrong)

@@ -64,7 +64,7 @@ def choose(
             job, batch_size=rows, accumulate=job.accumulate * job.batch_size // rows, chunk=chunk
         )
         for recomputed in _blocks(sized, free):
-            total = cost + RECOMPUTE_COST * len(recomputed) / len(job.config.layers())
+            total = cost + RECOMPUTE_COST * len(recomputed) / max(1, len(job.config.layers()))
             if best is not None and total >= best.cost:
                 break  # more blocks only cost more
             chosen = replace(sized, recomputed=recomputed)

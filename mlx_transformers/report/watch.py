@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import FormatError, RunError
 from ..core.parse import parse_toml
-from ..runs.folder import LogWarning, RunFolder, find
+from ..runs.folder import LogWarning, RunFolder, check_root, find
 from ..trainer.metrics import COUNTS, metric_title
 from .scripted import HERE, ScriptedPage, asset
 
@@ -223,8 +223,9 @@ def open_server(names: Sequence[str], root: Path, port: int) -> ThreadingHTTPSer
     """Open the server on a port of the loopback address; 0 takes a free one.
 
     Raises:
-        RunError: a run that was named doesn't exist, or the port is taken.
+        RunError: a run that was named doesn't exist, `root` is no folder, or the port is taken.
     """
+    check_root(root)
     watched = Watched(names, root)
     watched.folders()
     try:

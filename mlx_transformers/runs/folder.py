@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.errors import FormatError, RunError, nearest
 from ..core.parse import LINE, parse_json, read_records
-from ..core.paths import expanded, plain_name
+from ..core.paths import expanded, plain_name, shown
 from .checkpoint import best, newest
 from .durable import partial_of, replace_text, writing
 
@@ -236,12 +236,23 @@ def _unbegun(path: Path) -> bool:
     return not saved.exists() or {p.name for p in saved.glob("step-*")} <= {"step-000000"}
 
 
+def check_root(root: Path) -> None:
+    """Check that the folder of runs is one, if it exists.
+
+    Raises:
+        RunError: it is a file or a pipe.
+    """
+    if root.exists() and not root.is_dir():
+        raise RunError(f"{shown(str(root))} is no folder, and holds no runs. {OTHER_ROOT}")
+
+
 def find(run: str | Path | None = None, root: Path = RUNS) -> RunFolder:
     """Find a run by folder, by name, or (None) the newest one.
 
     Raises:
-        RunError: there is none; names the nearest.
+        RunError: there is none; names the nearest. Or `root` is no folder.
     """
+    check_root(root)
     names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     if run is None:
         runs = [RunFolder(root / name) for name in names]

@@ -56,6 +56,8 @@ class Embedder:
     def row(self, text: str) -> list[int]:
         """Return the tokens of a text as the model reads them: an encoder between CLS and SEP."""
         tokens = [int(token) for token in self.tokenizer.encode(text)]
+        if "word_vectors" in self.model.tasks:  # a word that isn't known has no vector
+            tokens = [token for token in tokens if token != self.tokenizer.unknown_id]
         room = self.model.max_seq_len
         if "encode" in self.model.tasks:
             framed = frame(self.tokenizer)

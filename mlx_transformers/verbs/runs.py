@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import RunError
 from ..runs import checkpoint
-from ..runs.folder import RUNS, RunFolder, find
+from ..runs.folder import RUNS, RunFolder, check_root, find
 
 TRAINING_VERBS = ("train", "finetune", "ladder", "import")
 REMOVING = ".removing-"
@@ -47,7 +47,12 @@ class Usage:
 
 
 def usage(root: Path = RUNS) -> list[Usage]:
-    """List the runs of a folder, the newest last; folders of ladders are looked into."""
+    """List the runs of a folder, the newest last; folders of ladders are looked into.
+
+    Raises:
+        RunError: `root` is no folder.
+    """
+    check_root(root)
     if not root.is_dir():
         return []
     folders = [path.parent for path in (*root.glob("*/recipe.toml"), *root.glob("*/*/recipe.toml"))]

@@ -65,9 +65,20 @@ TASKS = {
 
 
 def usual_task(tasks: frozenset[Task], model: Mapping[str, Any]) -> str:
-    """Return the task that a model was trained for."""
+    """Return the task that a model was trained for.
+
+    Raises:
+        RunError: none of `TASKS` is for such a model.
+    """
     if "encode" not in tasks:
-        return next(name for name in ("text", "translation") if TASKS[name].model in tasks)
+        found = (name for name in ("text", "translation") if TASKS[name].model in tasks)
+        if name := next(found, None):
+            return name
+        raise RunError(
+            f"A model of kind '{model.get('kind')}' has no usual recipe: import and finetune write "
+            "one for models that encode, continue or translate texts. A run of such a model is "
+            "trained further with a recipe of your own: mlxt finetune RUN RECIPE."
+        )
     kinds = {slot: (model.get(slot) or {}).get("kind") for slot in ("head", "pool")}
     if kinds["head"] in ("mlm", "lm"):
         return "masked"

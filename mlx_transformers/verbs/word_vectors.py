@@ -38,11 +38,14 @@ class WordSpace:
     vectors: np.ndarray
 
     def row(self, word: str) -> int | None:
-        """The row of a word; None where the vocabulary lacks it, or it is no single word."""
+        """The row of a word, whose case doesn't count where the vocabulary has lower case alone;
+        None where the vocabulary lacks it, or it is no single word."""
         tokens = self.tokenizer.encode(word)
         if len(tokens) != 1 or tokens[0] == self.tokenizer.unknown_id:
             return None
-        return int(tokens[0])
+        # a tokenizer of letters alone passes over all else
+        known = self.tokenizer.decode(tokens).strip() in (word, word.lower())
+        return int(tokens[0]) if known else None
 
     def nearest(self, text: str, n: int = 10) -> list[tuple[str, float]]:
         """The n words with the largest cosine to a word, or to a sum such as "king - man + woman",

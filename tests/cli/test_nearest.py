@@ -80,7 +80,9 @@ def test_a_run_of_word2vec_from_end_to_end(mlxt: Mlxt, home: Path) -> None:
     assert "nats per pair" in mlxt("eval", "w").out
     assert mlxt("embed", "w", "--text", "the king", "--text", "the queen").code == 0
     refused(mlxt("nearest", "w", "--word", "duke"), "lacks the word 'duke'", "min_count")
+    refused(mlxt("nearest", "w", "--word", "- king"), "lacks the word '- king'")
     refused(mlxt("nearest", "w"), "Give a word")
+    refused(mlxt("finetune", "w", "--data", "t.txt"), "no usual recipe", "RUN RECIPE")
     both = ("--analogies", "questions", "--similarities", "pairs.csv")
     refused(mlxt("eval", "w", *both), "give one of them")
     (home / "questions").write_text("a duke the count\n")

@@ -75,6 +75,9 @@ def test_it_answers_this_machine_alone(make_run: MakeRun, tmp_path: Path) -> Non
             open_server(["a"], tmp_path / "runs", port)
     with pytest.raises(RunError, match="There is no run 'c'"):
         open_server(["c"], tmp_path / "runs", 0)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file is no folder"):
+        open_server([], tmp_path / "file", 0)
 
 
 @pytest.mark.slow

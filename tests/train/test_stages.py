@@ -123,6 +123,8 @@ def test_moments_of_copied_features_are_those_of_their_gradients(tmp_path):
 @pytest.mark.parametrize(
     ("stages", "words"),
     [
+        ("[{at=1, n_layers=1000000}]", "at step 1: .* more than 10,000 layers"),
+        ("[{at=1, hidden_dim=99999999999}]", "more than the largest dimension"),
         ("[{at=2, n_layers=1}]", "doesn't grow the model, which has 2 by then"),
         ("[{at=2, hidden_dim=24}]", "a model only grows"),
         ("[{at=2, n_layers=4}, {at=4, n_layers=3}]", "which has 4 by then"),

@@ -31,11 +31,11 @@ class WordWindows(BatchKind):
 
     gives: ClassVar[tuple[str, ...]] = ("tokens", "valid", "targets", "negatives", "weights")
 
-    window: int = Field(5, ge=1)
+    window: int = Field(5, ge=1, le=100)
     """The most words on either side; each word's own window is drawn from 1 to this."""
-    negatives: int = Field(5, ge=1)
+    negatives: int = Field(5, ge=1, le=1000)
     """K, words drawn at random for each example (2 to 5 for large data, 5 to 20 for small)."""
-    power: float = Field(0.75, ge=0)
+    power: float = Field(0.75, ge=0, le=10)
     """The noise distribution is the words' counts to this power."""
     subsample: float | None = Field(None, gt=0)
     """t: an occurrence of a word of frequency f stays with probability `sqrt(t / f)`; none keeps
