@@ -12,7 +12,7 @@ from ..models.vlm import VlmModel
 from ..models.vqvae import VqvaeModel
 from ..objectives.clip import vectors
 from ..ops.contrastive import unit
-from ..score.interval import mean, scored
+from ..score.interval import Score, mean, scored
 from ..score.retrieval import retrieval
 from ..score.spans import answers as spans
 from .answers import Answers, Writing, counted
@@ -68,11 +68,13 @@ def reconstruct(built: Built, stream: EvalStream, writing: Writing) -> Answers:
         used.append(np.array(numbers)[:rows])
     squares, chosen = np.concatenate(errors), np.concatenate(used)
     n = len(squares)
+    # Examples that are drawn again can only use fewer codes: this one has no interval.
+    used_codes = len(np.unique(chosen)) / model.n_codes
     return Answers(
         n,
         [
             mean("mse", squares),
             scored("psnr", n, lambda i: -10 * float(np.log10(squares[i].mean()))),
-            scored("used_codes", n, lambda i: len(np.unique(chosen[i])) / model.n_codes),
+            Score("used_codes", used_codes, used_codes, used_codes),
         ],
     )
