@@ -79,8 +79,8 @@ def settings(args: argparse.Namespace, shared: int = 1) -> list[str]:
 def run_ours(
     step: Any, batches: Sequence[Any], train: Any
 ) -> tuple[list[Clocks], dict[str, float]]:
-    """Run our trainer's loop on batches of tokens `[B, T + 1]`, with a callback that reads the
-    clocks; returns the readings, and the figures of this process."""
+    """Run our trainer's loop on batches, arrays by name or tokens `[B, T + 1]` alone, with a
+    callback that reads the clocks; returns the readings, and the figures of this process."""
     import mlx.core as mx
 
     from mlx_transformers.runs.progress import Progress
@@ -93,7 +93,8 @@ def run_ours(
         source = iter(batches)
 
         def __next__(self) -> dict[str, Any]:
-            return {"tokens": next(self.source)}
+            batch = next(self.source)
+            return batch if isinstance(batch, dict) else {"tokens": batch}
 
     marks: list[Clocks] = []
     last: dict[str, mx.array] = {}

@@ -9,6 +9,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..ops.activations import gelu
+from ..ops.strided_conv import strided_conv
 from .kinds import EmbedKind, Reads
 
 
@@ -61,5 +62,5 @@ class FrameEmbedding(nn.Module):
     ) -> mx.array:
         x = tokens.reshape(tokens.shape[0], -1, self.n_mels).astype(self.convs[0].weight.dtype)
         for conv in self.convs:
-            x = gelu(conv(x))
+            x = gelu(strided_conv(x, conv.weight, conv.bias, conv.stride, conv.padding))
         return ctx.dropout(ctx.position.embed(x, ctx), self.dropout)
