@@ -72,6 +72,11 @@ SETTINGS = {
     "average of weights": f"{LLAMA} train.ema=0.99",
     "moments in bfloat16": f"{LLAMA} optim.state=bfloat16",
     "moments in 8 bits": f"{LLAMA} optim.state=int8",
+    "state in a file": f"{LLAMA} train.offload_optimizer=true",
+    "state in a file, one short row": f"{LLAMA} train.offload_optimizer=true train.batch_size=1 "
+    "train.seq_len=64",
+    "state in a file, accumulate 4": f"{LLAMA} train.offload_optimizer=true train.batch_size=2 "
+    "train.accumulate=4",
     "lion": f"{LLAMA} optim={{kind='lion',learning_rate=0.001}}",
     "one short row": f"{LLAMA} train.batch_size=1 train.seq_len=64",
     "softcap, qk norm": f"{LLAMA} model.block.mixer.softcap=30.0 "
