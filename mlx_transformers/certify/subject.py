@@ -119,6 +119,7 @@ def sizes(recipe: Recipe) -> list[str]:
         "train.recompute='none'",
     ]
     fixed += ["train.dtype='float32'", "train.tensor_parallel=1", "train.shard_optimizer=false"]
+    fixed.append("train.offload_optimizer=false")  # its steps equal those in memory to the bit
     fixed += [f"train.batch_size={ROWS}", f"eval.batch_size={ROWS}"]
     if recipe.train.noise_scale:
         fixed.append("train.noise_scale=false")  # one microbatch has none to compare
