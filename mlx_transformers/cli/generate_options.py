@@ -32,9 +32,9 @@ ImageFile = Annotated[
     typer.Option(
         "--image",
         parser=user_path,
-        help="A picture that is read: the prompt has <image> where it stands, and is that alone if "
-        "none is given. With a model that draws and a prompt without <image> it is the new .png "
-        "file that the drawing is written to, never one that exists; several prompts, or "
+        help="A picture that is read: the prompt has `<image>` where it stands, and is that alone "
+        "if none is given. With a model that draws and a prompt without `<image>` it is the new "
+        ".png file that the drawing is written to, never one that exists; several prompts, or "
         "--samples, are drawn side by side.",
         metavar="FILE",
         show_default=False,
