@@ -1,8 +1,9 @@
-"""Perplexity and size of quantized and pruned runs, by method, as tables in Markdown.
+"""Perplexity, size and speed of quantized and pruned runs, as tables in Markdown.
 
     python tools/compression_table.py quantize RUN
     python tools/compression_table.py prune RUN
     python tools/compression_table.py cache RUN
+    python tools/compression_table.py smaller RUN --others RUN,RUN
 
 Every result is made by the verb that the table stands for, in a temporary folder, and measured on
 text that the method did not read. `--peer FOLDER` writes the run for mlx-lm and the same rows of
@@ -11,7 +12,9 @@ text, which `python tools/peer_mlx_lm.py FOLDER` then measures where mlx-lm is i
 
 import argparse
 import math
+import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,11 @@ import mlx_transformers.assembly.registry  # noqa: F401  before mlx: fills the s
 import mlx.core as mx
 import numpy as np
 
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.compress.fidelity import Fidelity
+from mlx_transformers.data.prepare import prepare
+from mlx_transformers.data.stream import EvalStream
 from mlx_transformers.decode.cache_size import state_bytes
 from mlx_transformers.decode.packed_cache import BITS, CachePacking, packed_caches
 from mlx_transformers.layers.packed import packed_layers
@@ -32,7 +38,7 @@ from mlx_transformers.runs.folder import find_checkpoint
 from mlx_transformers.verbs.derived_run import origin_of
 from mlx_transformers.verbs.export_run import export_run
 from mlx_transformers.verbs.prune import Settings as PruneSettings
-from mlx_transformers.verbs.prune import prune
+from mlx_transformers.verbs.prune import prune, sizes
 from mlx_transformers.verbs.quantize import Settings, bits_per_weight, quantize
 from mlx_transformers.verbs.text_sample import Sample, sample_text
 
@@ -108,6 +114,45 @@ def cached(options: argparse.Namespace, root: Path) -> None:
         print(f"| {bits} | {size:.2f} | {divergence / n:.2g} | {math.exp(loss / n):.3f} |")
 
 
+def smaller(options: argparse.Namespace, root: Path) -> None:
+    """Parameters, loss and the speed of reading of runs made from the first, by turns; the loss is
+    that on the validation split of the first."""
+    models = {run: load(run)[0] for run in (options.run, *options.others)}
+    text = validation(options.run)
+    rows = text[0][:1]
+    seconds: dict[str, list[float]] = {run: [] for run in models}
+    for turn in range(options.rounds + 1):
+        for run, model in models.items():
+            began = time.process_time() if options.busy else time.perf_counter()
+            mx.eval(model(rows[:, :-1]))
+            ended = time.process_time() if options.busy else time.perf_counter()
+            seconds[run] += [ended - began] if turn else []
+    print("| run | parameters | in layers | loss, nats per token | tokens/s | times as fast |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for run, model in models.items():
+        fast = [(rows.size - 1) / statistics.median(seconds[each]) for each in (run, options.run)]
+        cells = [f"{n:,}" for n in sizes(model)] + [f"{mean_loss(model, text):.3f}"]
+        cells += [f"{fast[0]:,.0f}", f"{fast[0] / fast[1]:.2f}"]
+        print(f"| {Path(run).name} | {' | '.join(cells)} |", flush=True)
+
+
+def validation(run: str) -> list[mx.array]:
+    """Batches of rows `[B, T + 1]` of the validation split of a run."""
+    recipe = load_recipe(find_checkpoint(run)[0].recipe)
+    data, length = prepare(recipe.data), recipe.train.seq_len
+    stream = EvalStream(data, 8, length, kind=recipe.data.batch, batches=8)
+    return [mx.array(batch["tokens"]) for batch in stream]
+
+
+def mean_loss(model: Any, batches: list[mx.array]) -> float:
+    """Nats per token of rows `[B, T + 1]`."""
+    loss = 0.0
+    for rows in batches:
+        logs = log_softmax(model(rows[:, :-1]).astype(mx.float32))
+        loss -= mx.take_along_axis(logs, rows[:, 1:, None], axis=-1).sum().item()
+    return loss / sum(len(rows) * (rows.shape[1] - 1) for rows in batches)
+
+
 def after_steps(model: Any, rows: mx.array, packing: CachePacking | None) -> tuple[mx.array, float]:
     """Log-probabilities `[B, T, V]` of rows that are read through a decode state, and its size in
     KiB per token."""
@@ -163,6 +208,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--calibrate")
     parser.add_argument("--peer", type=Path)
+    parser.add_argument("--others", type=numbers(str), default=[])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--busy", action="store_true", help="measure processor time, not seconds")
     return parser.parse_args()
 
 
@@ -171,7 +219,7 @@ def numbers(kind: type) -> Callable[[str], list[Any]]:
     return lambda text: [kind(part) for part in text.split(",")]
 
 
-TABLES = {"quantize": quantized, "prune": pruned, "cache": cached}
+TABLES = {"quantize": quantized, "prune": pruned, "cache": cached, "smaller": smaller}
 """The tables by name."""
 
 if __name__ == "__main__":

@@ -2,15 +2,22 @@
 
     python tools/peer_mlx_lm.py FOLDER
 
-Runs where mlx-lm is installed; mlxt is not needed. The embedding and the head get the bits of the
-rest, as in the table beside which this one stands, so that sizes are equal.
+Runs where mlx-lm is installed. The embedding and the head get the bits of the rest, as in the table
+beside which this one stands, so that sizes are equal. On the CPU, where MLX's products with packed
+matrices are slow, packed layers compute with dequantized ones; mlxt on the path gives both sides
+the same matrix library.
 """
 
 import argparse
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
 
+with contextlib.suppress(ImportError):
+    import mlx_transformers  # noqa: F401  before mlx
+
+# isort: split
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -28,7 +35,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--bits", default="8,6,4,3,2")
+    parser.add_argument("--methods", default="plain,gptq,awq")
     options = parser.parse_args()
+    methods = options.methods.split(",")
+    if mx.default_device() == mx.cpu:
+        nn.QuantizedLinear.__call__ = dequantized
+        nn.QuantizedEmbedding.as_linear = dequantized
     calibration, held_out = (
         mx.array(np.load(options.folder / f"{name}.npy")) for name in ("calibration", "held_out")
     )
@@ -39,12 +51,17 @@ def main() -> None:
         plain = loaded(options.folder)
         nn.quantize(plain, **how)
         cells = [f"{compute_bits_per_weight(plain):.2f}", f"{perplexity(plain, held_out):.3f}"]
-        if bits in GPTQ_BITS:
+        if "gptq" not in methods:
+            cells.append("")
+        elif bits in GPTQ_BITS:
             model = loaded(options.folder)
             gptq_quantize(model, calibration[:, :-1], bits, options.group_size, *how.values())
             cells.append(f"{perplexity(model, held_out):.3f}")
         else:
             cells.append("has no such bits")
+        print(f"{bits} bits: {cells}", flush=True)
+        if "awq" not in methods:
+            continue
         model = loaded(options.folder)
         config = AWQ_MODEL_CONFIGS[model.model_type]
         awq_quantize(
@@ -58,6 +75,13 @@ def main() -> None:
         cells.append(f"{perplexity(model, held_out):.3f}")
         print(f"| {bits} | {' | '.join(cells)} |", flush=True)
     print(f"\nIn float32: {perplexity(loaded(options.folder), held_out):.3f}.")
+
+
+def dequantized(layer: Any, x: mx.array) -> mx.array:
+    """The product of a packed layer, by its dequantized matrix."""
+    how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
+    y = x @ mx.dequantize(layer.weight, layer.scales, layer.biases, **how).T
+    return y + layer.bias if "bias" in layer else y
 
 
 def loaded(folder: Path) -> Any:

@@ -215,7 +215,7 @@ def _smaller(
     parts = (settings.heads, settings.hidden, settings.dim, settings.layers)
     if all(each is None for each in parts):
         return model, {}
-    before = _sizes(model)
+    before = sizes(model)
     if settings.layers is not None:
         gone = _gone(settings.layers, model, text)
         say(f"Layers that go: {', '.join(map(str, gone))}")
@@ -237,7 +237,7 @@ def _smaller(
         empty = typed_model(table, origin.where).build(table["vocab_size"])
         weights = narrower_stream(weights, shapes(empty), channels, settings.dim)
         model = _model(table, weights, origin.where)
-    (total, layers), (total_now, layers_now) = before, _sizes(model)
+    (total, layers), (total_now, layers_now) = before, sizes(model)
     say(
         f"Parameters: {total:,} before, {total_now:,} after; in layers {layers:,} and "
         f"{layers_now:,} ({layers_now / layers:.0%})"
@@ -245,7 +245,7 @@ def _smaller(
     return model, {"model": table}
 
 
-def _sizes(model: Model) -> tuple[int, int]:
+def sizes(model: Model) -> tuple[int, int]:
     """The number of parameters of a model, and of its layers alone."""
     layers = {id(layer): layer for layer in layers_of(model)}.values()
     inner = sum(array.size for each in layers for _, array in tree_flatten(each.parameters()))
