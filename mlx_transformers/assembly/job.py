@@ -35,12 +35,14 @@ def job(
         parameters = subtree(parameters, partition(parameters, ranks)[0])
     optimizer.init(parameters)
     page = float(largest_page(optimizer, parameters)) if config.offload_optimizer else None
+    learned = recipe.prune is not None and recipe.prune.movement is not None
+    masks = recipe.prune.build(model).movement() if recipe.prune and learned else None
     chunk = chunk_of(recipe)
     rows, accumulate = config.divided
     return Job(
         config=recipe.model,
         model=model,
-        state=optimizer.state,
+        state=optimizer.state if masks is None else [optimizer.state, masks.state],
         vocab_size=model.vocab_size,
         batch_size=max(1, rows // ranks),
         columns=columns(recipe),

@@ -49,6 +49,14 @@ def test_moments_are_counted_by_asking_the_optimizer(optim: str, per_weight: flo
     assert held["optimizer"] / held["weights"] == pytest.approx(per_weight, abs=0.01)
 
 
+def test_scores_of_movement_pruning_are_counted_with_the_moments() -> None:
+    plain, scored = planned(), planned("compression/movement_tiny")
+    model = recipe("llama_tiny").model
+    weights = model.n_layers * (4 * 128 * 128 + 3 * 128 * model.block.ffn.hidden_dim)
+    more = scored.held["optimizer"] - plain.held["optimizer"]
+    assert more == pytest.approx(17 * weights, rel=1e-4)  # four floats and a byte per weight
+
+
 def test_an_optimizer_that_is_shared_out_counts_its_largest_share() -> None:
     loaded = recipe("llama_tiny", "train.shard_optimizer=true")
     alone, shared = (
