@@ -111,7 +111,8 @@ class DpoObjective:
         pairs = Pairs(chosen, rejected, *before, n_chosen, n_rejected, config.divergence)
         if config.length_normalised or config.loss == "simpo":
             pairs = pairs.per_token()
-        loss = self._loss(pairs, weights)
+        n = weights.sum()  # once: MLX 0.32 can't compile an output that is also computed elsewhere
+        loss = self._loss(pairs, weights, n)
         parts = {"loss": (loss * weights).sum(), **self._rewards(pairs, weights)}
         total = parts["loss"]
         sft = config.sft or float(config.loss == "cpo")
@@ -119,10 +120,10 @@ class DpoObjective:
             nll = -chosen / mx.maximum(n_chosen, 1)
             parts["nll"] = (nll * weights).sum()
             total = total + sft * parts["nll"]
-        return with_aux(total, weights.sum(), parts, ctx)
+        return with_aux(total, n, parts, ctx)
 
-    def _loss(self, pairs: Pairs, weights: mx.array) -> mx.array:
-        """The loss of each pair, `[B]`."""
+    def _loss(self, pairs: Pairs, weights: mx.array, n: mx.array) -> mx.array:
+        """The loss of each pair, `[B]`; n is the sum of the weights."""
         config, settings = self.config, self.settings
         if config.loss == "simpo":
             share = config.label_smoothing
@@ -136,7 +137,7 @@ class DpoObjective:
         scores = pairs.scores()
         if config.loss == "bco_pair":
             both = mx.stop_gradient(scores.chosen + scores.rejected) / 2
-            mean = (both * weights).sum() / mx.maximum(weights.sum(), 1)
+            mean = (both * weights).sum() / mx.maximum(n, 1)
             settings = replace(settings, shift=config.beta * mean)
         return LOSSES["sigmoid" if config.loss == "cpo" else config.loss](scores, settings)
 

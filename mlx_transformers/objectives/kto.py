@@ -55,12 +55,13 @@ class KtoObjective:
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         config, weights, label = self.config, batch["weights"], batch["label"]
+        n = weights.sum()  # once: MLX 0.32 can't compile an output that is also computed elsewhere
         ratio = self._log_ratio(models, batch["tokens"], batch["counted"], ctx)
         kl, loss = mx.array(0.0), kto_zero
         if config.loss == "kto":
             others = (batch["mismatched"], batch["mismatched_counted"])
             apart = mx.stop_gradient(self._log_ratio(models, *others, Context()))
-            mean = (apart * weights).sum() / mx.maximum(weights.sum(), 1)
+            mean = (apart * weights).sum() / mx.maximum(n, 1)
             kl, loss = mx.maximum(mean, 0.0), kto
         each = loss(
             ratio,
@@ -75,12 +76,12 @@ class KtoObjective:
         good = (label > 0) * weights
         parts = {
             "loss": mx.stop_gradient(total),
-            "kl": kl * weights.sum(),
+            "kl": kl * n,
             "accuracy": (((reward > 0) == (label > 0)) * weights).sum(),
             "reward_good": (reward * good).sum(),
             "reward_bad": (reward * (weights - good)).sum(),
         }
-        return with_aux(total, weights.sum(), parts, ctx)
+        return with_aux(total, n, parts, ctx)
 
     def _log_ratio(
         self,

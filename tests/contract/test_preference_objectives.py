@@ -3,6 +3,7 @@
 import math
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
@@ -54,6 +55,26 @@ def test_dpo_is_the_log_sigmoid_of_the_margin_over_the_reference():
     for name, value in expected.items():
         assert float(found.parts[name]) == pytest.approx(value, rel=1e-4), name
     assert float(found.total) == pytest.approx(expected["loss"], rel=1e-4)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("table", "rows"), [({"kind": "kto"}, UNPAIRED), ({"kind": "dpo", "loss": "bco_pair"}, PAIRS)]
+)
+def test_a_mean_over_the_rows_can_be_compiled_beside_their_weight(table, rows):
+    model, batch = model_of(1), {name: mx.array(array) for name, array in rows.items()}
+
+    def loss(batch):
+        found = loss_of(table, batch, model=model)
+        return found.total, (found.weight, found.parts)
+
+    run = nn.value_and_grad(model, loss)
+    (total, (weight, parts)), _ = run(batch)
+    compiled = mx.compile(run, inputs=[model.state], outputs=[model.state])
+    (found, (found_weight, found_parts)), _ = compiled(batch)
+    assert float(found) == pytest.approx(float(total), rel=1e-5)
+    assert float(found_weight) == float(weight) == rows["weights"].sum()
+    assert found_parts.keys() == parts.keys()
 
 
 def test_a_policy_that_is_its_reference_has_loss_log_2_and_a_gradient():
