@@ -221,7 +221,9 @@ class ContinuousEngine:
             return
         places = mx.array([row for row, _ in taken])
         prompts = [self._prompts[request] for _, request in taken]
-        new = self._read(prompts, self._offset)
+        part = max(self.rows // REFILL, 1)
+        spare = [[FILLER]] * (-len(prompts) % part)  # few numbers of rows are traced
+        new = self._read([*prompts, *spare], self._offset)
         blocks = tree_map(
             lambda old, own, axis: _written(old, own, axis, places),
             self._state["blocks"],
@@ -293,11 +295,12 @@ def _batch_axes(model: Decodable) -> Any:
 
 
 def _written(old: mx.array, new: mx.array, axis: int, places: mx.array) -> mx.array:
-    """`old` with `new` at `places` of an axis; -1 leaves it as it is."""
+    """`old` with the first of `new` at `places` of an axis; -1 leaves it as it is."""
     if axis < 0:
         return old
+    before = (slice(None),) * axis
     out = mx.array(old)
-    out[(*(slice(None),) * axis, places)] = new
+    out[(*before, places)] = new[(*before, slice(len(places)))]
     return out
 
 
