@@ -37,6 +37,10 @@ def test_arithmetic_is_right_and_its_rejected_answers_are_wrong():
     for row in Arithmetic({"n_examples": 50, "operators": "+-*"}).records:
         assert int(row["completion"]) == eval(row["prompt"][:-1])
         assert row["chosen"] == row["answer"] == row["completion"] != row["rejected"]
+    wrong = [row for row in Arithmetic({"n_examples": 200}).records if not row["label"]]
+    above = sum(int(row["attempt"]) > int(row["answer"]) for row in wrong)
+    assert 0.3 < above / len(wrong) < 0.7
+    assert all(row["attempt"] == row["rejected"] for row in wrong)
     far = Arithmetic({"n_examples": 50, "far_share": 1, "max_number": 9}).records
     assert all(0 < abs(int(row["rejected"]) - int(row["answer"])) <= 18 for row in far)
     with pytest.raises(ValueError, match=r"data\.settings\.operators"):

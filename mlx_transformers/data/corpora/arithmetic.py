@@ -44,6 +44,7 @@ class Arithmetic(GeneratedCorpus):
     name = "arithmetic"
     config: ClassVar[type[Settings]] = ArithmeticSettings
     settings: ArithmeticSettings
+    version = 2  # 1 had wrong attempts below the answer alone
 
     def example(self, rng: np.random.Generator) -> Row:
         a, b = (int(number) for number in rng.integers(0, self.settings.max_number + 1, 2))
@@ -59,14 +60,15 @@ class Arithmetic(GeneratedCorpus):
         if self.settings.scratchpad_share:
             shown = rng.random() < self.settings.scratchpad_share
             completion = f"{digit_by_digit(a, b) if shown else ''}The answer is {completion}."
+        label = bool(rng.random() < 0.5)
         return {
             "prompt": prompt,
             "completion": completion,
             "chosen": str(answer),
             "rejected": str(answer + slip),
             "answer": str(answer),
-            "attempt": str(answer if slip > 0 else answer + slip),
-            "label": slip > 0,
+            "attempt": str(answer if label else answer + slip),
+            "label": label,
             "text": f"{prompt}{answer}",
         }
 

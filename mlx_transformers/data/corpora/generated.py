@@ -14,9 +14,6 @@ from ...core.errors import unknown
 from ...recipe.config import Config
 from .records import RecordCorpus, Row
 
-VERSION = 1
-"""Raised whenever a generator gives other examples for the same settings."""
-
 
 class Settings(Config):
     """Settings of a generated corpus, the table `data.settings` of a recipe."""
@@ -33,6 +30,8 @@ class GeneratedCorpus(RecordCorpus):
 
     config: ClassVar[type[Settings]]
     """Its settings and their defaults."""
+    version: ClassVar[int] = 1
+    """Raised whenever it gives other examples for the same settings."""
 
     licence = "generated: no licence applies"
     attribution = "mlxt"
@@ -73,7 +72,7 @@ class GeneratedCorpus(RecordCorpus):
 
     @cached_property
     def _described(self) -> list[object]:
-        return [self.name, VERSION, self.settings.model_dump()]
+        return [self.name, self.version, self.settings.model_dump()]
 
     def identity(self) -> object:
         return self._described
