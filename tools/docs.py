@@ -100,18 +100,29 @@ def effect_region(page: Path, recipe: str) -> str:
 
 
 def families_region(page: Path, folder: str) -> str | None:
-    """Losses of the small recipes of a folder, as tools/families.py measured them."""
+    """Losses of the small recipes of a folder, as tools/families.py measured them, and what their
+    decoding costs."""
     text = _read(DOCS / "families.json")
-    rows = json.loads(text) if text else {}
-    lines = ["| recipe | million weights | loss | bits/byte | steps |", "|---|---:|---:|---:|---:|"]
-    for name, row in sorted(rows.items()):
-        if Path(name).parent.as_posix() != folder or "val_loss" not in row:
-            continue
+    rows = {
+        name: row
+        for name, row in sorted(json.loads(text).items() if text else ())
+        if Path(name).parent.as_posix() == folder and "val_loss" in row
+    }
+    if not rows:
+        return None
+    decode = any("tokens_per_s" in row for row in rows.values())
+    more = (" state, KiB | decoding tokens/s |", "---:|---:|") if decode else ("", "")
+    lines = ["| recipe | million weights | loss | bits/byte | steps |" + more[0]]
+    lines.append("|---|---:|---:|---:|---:|" + more[1])
+    for name, row in rows.items():
         link = f"[`{Path(name).name}`]({_link(page, ROOT / 'recipes' / f'{name}.toml')})"
         bits = f"{row['val_bpb']:.3f}" if "val_bpb" in row else ""
         size = f"{row['parameters'] / 1e6:.2f}"
-        lines.append(f"| {link} | {size} | {row['val_loss']:.3f} | {bits} | {row['steps']} |")
-    return "\n".join(lines) if len(lines) > 2 else None
+        line = f"| {link} | {size} | {row['val_loss']:.3f} | {bits} | {row['steps']} |"
+        if "tokens_per_s" in row:
+            line += f" {row['state_bytes'] / 1024:,.0f} | {row['tokens_per_s']:,.0f} |"
+        lines.append(line + ("  |  |" if decode and "tokens_per_s" not in row else ""))
+    return "\n".join(lines)
 
 
 REGIONS: Mapping[str, Callable[[Path, str], str | None]] = {
