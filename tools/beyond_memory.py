@@ -4,9 +4,9 @@
 
 The same run three times, each in a process of its own: its optimizer state in memory, without a
 limit; in memory, with the limit; in a file (`train.offload_optimizer`), with the limit. The limit
-(`RLIMIT_DATA`, Linux) is on what the process allocates beyond what it holds once its libraries are
-loaded; the default is 0.9 of the optimizer state. Prints how each run ended, its peaks and its
-speed, and whether the checkpoints of the first and the third are equal.
+(`RLIMIT_DATA`, Linux alone) is on what the process allocates beyond what it holds once its
+libraries are loaded; the default is 0.9 of the optimizer state. Prints how each run ended, its
+peaks and its speed, and whether the checkpoints of the first and the third are equal.
 """
 
 import argparse
@@ -58,12 +58,13 @@ except SystemExit as done:
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: its exit code, the most that its resident memory grew, MLX's peak, and the
-    median time of a step; None where it ended early."""
+    median time of a step, None where it ended early; and the last line that it wrote there."""
 
     code: int
     grew: int | None
     peak: float | None
     step_s: float | None
+    error: str = ""
 
 
 def main() -> None:
@@ -73,6 +74,8 @@ def main() -> None:
     parser.add_argument("--limit-mib", type=float)
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
+    if not sys.platform.startswith("linux"):
+        sys.exit("This needs Linux: its limit of memory (RLIMIT_DATA), and /proc to measure it.")
     given = {each.partition("=")[0] for each in args.set}
     sets = [*(each for each in SETS if each.partition("=")[0] not in given), *args.set]
     loaded = load_recipe(args.recipe, sets)
@@ -110,7 +113,8 @@ def run(recipe: str, sets: list[str], root: Path, name: str, limit: int) -> Outc
     )
     log = root / name / "log.jsonl"
     if done.returncode or not log.is_file():
-        return Outcome(done.returncode or 1, None, None, None)
+        last = done.stderr.strip().rpartition("\n")[2]
+        return Outcome(done.returncode or 1, None, None, None, last)
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     speeds = [row["tokens_per_s"] for row in rows if "tokens_per_s" in row][2:]
     tokens = next(row["tokens"] / row["step"] for row in rows)
@@ -122,7 +126,7 @@ def run(recipe: str, sets: list[str], root: Path, name: str, limit: int) -> Outc
 def show(name: str, found: Outcome) -> Outcome:
     """Print a line of the table."""
     if found.peak is None or found.grew is None or found.step_s is None:
-        print(f"{name:22}ended with code {found.code}", flush=True)
+        print(f"{name:22}ended with code {found.code}: {found.error or 'no error'}", flush=True)
     else:
         print(
             f"{name:22}finished; MLX peak {found.peak / MIB:,.0f} MiB, process grew by "

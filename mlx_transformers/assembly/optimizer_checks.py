@@ -74,10 +74,11 @@ def check_offload(
     others = others | {
         "train.shard_optimizer": train.shard_optimizer,
         "train.tensor_parallel": train.tensor_parallel > 1,
+        "train.noise_scale": train.noise_scale,
     }
     if clash := next((name for name, given in others.items() if given), None):
         raise ValueError(
-            f"{clash} works on all parameters and their state at once, of which "
+            f"{clash} works on all parameters, their gradients or their state at once, of which "
             f"train.offload_optimizer has a part in memory: {cure}"
         )
 

@@ -1,7 +1,7 @@
 """Arrays in a file that are read when they are needed: leaves of a tree larger than memory."""
 
+import errno
 import json
-import mmap
 import os
 import struct
 import tempfile
@@ -32,6 +32,9 @@ DTYPES = {
 """MLX's dtype of each name in the header of a safetensors file."""
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+PIECE = 2**30
+"""Most bytes that one call reads or writes: macOS refuses 2 GiB."""
+
 
 class Handle:
     """A file that is open as long as something refers to it."""
@@ -55,21 +58,24 @@ class Stored:
         self.nbytes = self.size * dtype.size
 
     def read(self) -> mx.array:
-        """Return the array, copied from a mapping of its part of the file.
+        """Return the array.
 
         Its axes are in memory as those of the array that was written: sums depend on their order.
+
+        Raises:
+            OSError: the file can't be read, or ends before the array does.
         """
-        if self.size == 0:
-            return mx.zeros(self.shape, self.dtype)
-        before = self._start % mmap.ALLOCATIONGRANULARITY
-        mapping = mmap.mmap(
-            self._file.number,
-            before + self.nbytes,
-            access=mmap.ACCESS_READ,
-            offset=self._start - before,
-        )
-        data = np.frombuffer(mapping, np.uint8, self.nbytes, before)
-        laid_out = mx.array(data).view(self.dtype).reshape([self.shape[i] for i in self._axes])
+        # Not through a mapping: on macOS Python flushes the disk for each that it makes.
+        host = np.empty([self.shape[i] for i in self._axes], host_dtype(self.dtype))
+        data, at = as_bytes(host), self._start
+        while data:
+            got = os.preadv(self._file.number, [data[:PIECE]], at)
+            if got == 0:
+                raise OSError(errno.EIO, "The file ends before the array does")
+            data, at = data[got:], at + got
+        laid_out = mx.array(host)
+        if self.dtype == mx.bfloat16:
+            laid_out = laid_out.view(mx.bfloat16)
         return laid_out.transpose([self._axes.index(i) for i in range(len(self._axes))])
 
     def write(self, array: mx.array) -> None:
@@ -83,8 +89,13 @@ class Stored:
         # Not through a mapping: without space that would be a signal, which ends the process.
         data, at = as_bytes(host.transpose(self._axes)), self._start
         while data:
-            written = os.pwrite(self._file.number, data, at)
+            written = os.pwrite(self._file.number, data[:PIECE], at)
             data, at = data[written:], at + written
+
+
+def host_dtype(dtype: mx.Dtype) -> np.dtype:
+    """Return NumPy's dtype of MLX's; bfloat16 is its bits."""
+    return np.dtype("uint16" if dtype == mx.bfloat16 else str(dtype).rpartition(".")[2])
 
 
 def on_host(array: mx.array) -> np.ndarray:

@@ -96,8 +96,10 @@ class OffloadedStep(Step):
         """
         with super().undone():
             self._keeps = False
-            yield
-            self._keeps = True
+            try:
+                yield
+            finally:
+                self._keeps = True
 
     def _computed(
         self, microbatches: Sequence[Batch], keys: mx.array, rewire_key: mx.array | None

@@ -129,9 +129,11 @@ class Step:
         """Undo what the steps inside the block changed, at its end."""
         mx.eval(self.state)
         held = snapshot(self.state[:-1])
-        yield
-        for live, saved in zip(self.state[:-1], held, strict=True):
-            assign(live, saved)
+        try:
+            yield
+        finally:
+            for live, saved in zip(self.state[:-1], held, strict=True):
+                assign(live, saved)
 
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
         """Run step `index`; its dropout depends on the seed, the index and the rank alone.
