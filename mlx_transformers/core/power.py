@@ -15,13 +15,12 @@ class EnergyCounter:
     """Sums the energy of all processor packages since it was made or last read.
 
     Args:
-        folder: where the system lists its zones; those named "intel-rapl:N" are packages.
+        folder: where the system lists its zones; those whose file `name` begins with "package"
+            count, since "psys" contains them, and "core" and "dram" are parts of one.
     """
 
     def __init__(self, folder: Path = POWERCAP) -> None:
-        self._zones = [
-            zone for zone in sorted(folder.glob("*-rapl:*")) if zone.name.count(":") == 1
-        ]
+        self._zones = [zone for zone in sorted(folder.glob("*-rapl:*")) if _is_package(zone)]
         self._before = self._now()
 
     def joules(self) -> float | None:
@@ -41,6 +40,13 @@ class EnergyCounter:
             return {zone: _number(zone / "energy_uj") for zone in self._zones}
         except (OSError, ValueError):
             return {}
+
+
+def _is_package(zone: Path) -> bool:
+    try:
+        return (zone / "name").read_text(encoding="ascii").startswith("package")
+    except (OSError, ValueError):
+        return False
 
 
 def _number(path: Path) -> int:

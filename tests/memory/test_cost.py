@@ -57,19 +57,22 @@ def test_a_plan_bills_the_hours_of_its_estimate() -> None:
     assert "EUR" in found.cost.text
 
 
-def zone(folder: Path, name: str, energy: int) -> None:
+def zone(folder: Path, name: str, energy: int, covers: str = "package-0") -> None:
     (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "name").write_text(f"{covers}\n")
     (folder / name / "energy_uj").write_text(f"{energy}\n")
     (folder / name / "max_energy_range_uj").write_text("5000000\n")
 
 
 def test_packages_are_counted_once_and_past_the_end_of_a_counter(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0", 1_000_000)
-    zone(tmp_path, "intel-rapl:1", 4_000_000)
-    zone(tmp_path, "intel-rapl:0:0", 7)  # a core of the first package
+    zone(tmp_path, "intel-rapl:1", 4_000_000, "package-1")
+    zone(tmp_path, "intel-rapl:0:0", 7, "core")
+    zone(tmp_path, "intel-rapl:2", 0, "psys")
     counter = EnergyCounter(tmp_path)
     zone(tmp_path, "intel-rapl:0", 3_500_000)
-    zone(tmp_path, "intel-rapl:1", 1_000_000)
+    zone(tmp_path, "intel-rapl:1", 1_000_000, "package-1")
+    zone(tmp_path, "intel-rapl:2", 4_900_000, "psys")  # the packages again, and the rest
     assert counter.joules() == pytest.approx(2.5 + 2.0)
     assert counter.joules() == 0.0
 
@@ -77,4 +80,5 @@ def test_packages_are_counted_once_and_past_the_end_of_a_counter(tmp_path: Path)
 def test_a_counter_that_cannot_be_read_counts_nothing(tmp_path: Path) -> None:
     assert EnergyCounter(tmp_path / "none").joules() is None
     (tmp_path / "intel-rapl:0").mkdir()
+    (tmp_path / "intel-rapl:0" / "name").write_text("package-0\n")
     assert EnergyCounter(tmp_path).joules() is None
