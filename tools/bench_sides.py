@@ -5,11 +5,12 @@ before and after the others. mlx-lm and MLX are imported by the process of the s
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from resident import peak_mib
 
 import mlx_transformers  # noqa: F401  puts the same BLAS and kernels in front of all sides
 
@@ -178,6 +179,6 @@ def figures(loss: float) -> dict[str, float]:
 
     return {
         "peak_mib": mx.get_peak_memory() / 2**20,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mib": peak_mib(),
         "loss": loss,
     }

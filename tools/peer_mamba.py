@@ -9,10 +9,10 @@ object.
 
 import argparse
 import json
-import resource
 import time
 
 import torch
+from resident import peak_mib
 from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
 WARMUP = 1
@@ -38,7 +38,7 @@ def main() -> None:
     found = {
         "tokens_per_s": tokens / seconds,
         "tokens_per_cpu_s": tokens / computed,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mib": peak_mib(),
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "loss": loss.item(),
     }

@@ -4,13 +4,13 @@ python peer_peft.py '{"dim": 512, ...}'    in an interpreter with torch, transfo
 """
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
+from resident import peak_mib
 from transformers import LlamaConfig, LlamaForCausalLM
 
 WARMUP = 3
@@ -46,7 +46,7 @@ def main() -> None:
         optimizer.zero_grad()
     seconds = time.perf_counter() - began
     tokens = size["steps"] * size["batch"] * size["length"]
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rss = peak_mib()
     print(json.dumps({"tokens_per_s": tokens / seconds, "rss_mib": rss, "loss": loss.item()}))
 
 

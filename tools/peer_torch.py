@@ -9,11 +9,11 @@ between steps; `--compile` compiles the whole model with its loss. Prints one JS
 
 import argparse
 import json
-import resource
 import time
 
 import torch
 import torch.nn.functional as F
+from resident import peak_mib
 from torch import nn
 
 WARMUP = 3
@@ -97,7 +97,7 @@ def main() -> None:
     found = {
         "tokens_per_s": tokens / seconds,
         "tokens_per_cpu_s": tokens / computed,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mib": peak_mib(),
         "loss": loss.item(),
     }
     print(json.dumps(found))

@@ -8,12 +8,12 @@ The optimizer is AdamW in its default form, gradients are set to None between st
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from resident import peak_mib
 from transformers import (
     ViTConfig,
     ViTForImageClassification,
@@ -50,7 +50,7 @@ def main() -> None:
     found = {
         "per_s": rows / seconds,
         "per_cpu_s": rows / computed,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mib": peak_mib(),
         "loss": loss.item(),
     }
     print(json.dumps(found))
