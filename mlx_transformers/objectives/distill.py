@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..core.context import Context
 from ..core.errors import RecipeError
@@ -22,8 +22,9 @@ from .objective import Arrays, ChunkedKind, TaughtModel, VocabularyModel
 class Distill(ChunkedKind):
     """`hard · nll + soft · T² KL(teacher ‖ student) + cosine · (1 - cos(h_teacher, h_student))
     + layers · |difference of layers' outputs|² + attention · |difference of scores|²
-    + embeddings · |difference of embeddings|² + relations`, of the next token or, where tokens of a
-    batch are masked, of the masked ones.
+    + embeddings · |difference of embeddings|² + relations`, of the next token. Where tokens of a
+    batch are masked, `hard` and `soft` are of these, and all other terms of every token that is not
+    padding.
 
     Hinton et al. 2015, section 2; Sanh et al. 2019 (DistilBERT), section 2, whose code weighs
     them 2, 5 and 1 at T = 2.
@@ -70,6 +71,18 @@ class Distill(ChunkedKind):
             raise ValueError("teacher gives runs and their shares, of which each is above 0.")
         return teacher
 
+    @model_validator(mode="after")
+    def _some_term(self) -> "Distill":
+        inside = self.cosine or self.layers or self.attention or self.embeddings or self.relations
+        if not (self.hard or self.soft or inside):
+            raise ValueError("all weights are 0, so nothing is learned: set soft or another one.")
+        if isinstance(self.teacher, dict) and len(self.teacher) > 1 and not self.soft:
+            raise ValueError(
+                "several teachers share the distribution that soft = 0 leaves out: set soft above "
+                "0, or give one teacher."
+            )
+        return self
+
     @property
     def teachers(self) -> dict[str, float]:
         """The share of each teacher by its role; the first also teaches inside the model."""
@@ -100,9 +113,9 @@ class DistillObjective:
 
     def __call__(self, models: Mapping[str, TaughtModel], batch: Arrays, ctx: Context) -> Loss:
         config, student = self.config, models["model"]
-        roles = config.teachers if config.soft else [*config.teachers][:1]
-        teachers = [models[role] for role in roles]
+        teachers = [models[role] for role in config.teachers]
         inputs, targets, weights = _prepared(batch, ctx)
+        compared = _compared(batch, weights)
         contexts = [Context(layout=ctx.layout) for _ in teachers]
         self.inside.ask(ctx, contexts[0])
         x = student.embedded(inputs, ctx)
@@ -117,10 +130,10 @@ class DistillObjective:
             parts["soft"] = self._soft(student, h, teachers, taught, weights)
             total = total + config.soft * parts["soft"]
         if config.cosine:
-            parts["cosine"] = ((1 - _cosine(h, taught[0])) * weights).sum()
+            parts["cosine"] = ((1 - _cosine(h, taught[0])) * compared).sum()
             total = total + config.cosine * parts["cosine"]
         pair = ((student, teachers[0]), (x, read[0]), (ctx, contexts[0]))
-        inside, each_inside = self.inside(*pair, weights)
+        inside, each_inside = self.inside(*pair, compared)
         return with_aux(total + inside, weights.sum(), parts | each_inside, ctx)
 
     def _soft(
@@ -163,6 +176,19 @@ def _prepared(batch: Arrays, ctx: Context) -> tuple[Arrays, mx.array, mx.array]:
         ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
         weights = weights * (segments[:, 1:] == segments[:, :-1])
     return {**batch, "tokens": tokens[:, :-1]}, targets, weights
+
+
+def _compared(batch: Arrays, weights: mx.array) -> mx.array:
+    """Weights `[B, T]` of the tokens whose vectors and attention are compared.
+
+    Those of the predicted tokens; in a masked batch every token that is not padding counts alike,
+    as in TinyBERT, MiniLM and DistilBERT. They then add up to as much as the weights of the masked
+    tokens, which divide a step's sums, so that the mean of a batch is one over its tokens.
+    """
+    if "targets" not in batch:
+        return weights
+    valid = batch["valid"].astype(mx.float32)
+    return valid * (weights.sum() / mx.maximum(valid.sum(), 1))
 
 
 def _cosine(h: mx.array, taught: mx.array) -> mx.array:

@@ -83,14 +83,15 @@ class LayerLosses:
             models: student and teacher.
             inputs: their embedded inputs, `[B, T, D]`.
             contexts: those of their passes.
-            counted: weights `[B, T]`.
+            counted: weights `[B, T]` of the tokens that are compared.
 
         Raises:
             RecipeError: the models don't fit each other.
         """
         parts: Parts = {}
         own, theirs = (each.collected for each in contexts)
-        pairs = _pairs(len(own.layers or []), len(theirs.layers or [])) if self.asks else []
+        depths = len(own.layers or []), len(theirs.layers or [])
+        pairs = _pairs(*depths) if self.pairs_layers else []
         if "embeddings" in self.weights:
             parts["embeddings"] = _difference("embeddings", models[0], *inputs)
         if "layers" in self.weights:
@@ -104,7 +105,7 @@ class LayerLosses:
             parts["attention"] = sum(each[1:], each[0]) / len(each)
         weights = dict(self.weights)
         if self.relations is not None:
-            last = (pairs[-1][0], self._teacher_layer(pairs[-1][1]))
+            last = (depths[0] - 1, self._teacher_layer(depths[1] - 1))
             parts["relations"] = self._related(own, theirs, last, contexts[0].layout)
             weights["relations"] = self.relations.weight
         n = counted.shape[1]  # behind a soft prompt
@@ -113,9 +114,9 @@ class LayerLosses:
         return total, parts
 
     @property
-    def asks(self) -> bool:
+    def pairs_layers(self) -> bool:
         """Whether any loss compares layers one by one."""
-        return self.relations is not None or bool({"layers", "attention"} & self.weights.keys())
+        return bool({"layers", "attention"} & self.weights.keys())
 
     def _teacher_layer(self, last: int) -> int:
         assert self.relations is not None
@@ -170,7 +171,7 @@ def _pairs(n: int, m: int) -> list[tuple[int, int]]:
     """
     if not 0 < n <= m:
         raise RecipeError(
-            f"objective.layers, attention and relations compare the {n} layers of the model with "
+            f"objective.layers and objective.attention compare the {n} layers of the model with "
             f"the {m} of its teacher: take a teacher with as many or more, or unset them."
         )
     return [(i - 1, math.ceil(i * m / n) - 1) for i in range(1, n + 1)]

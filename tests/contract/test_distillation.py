@@ -8,12 +8,12 @@ import pytest
 
 from mlx_transformers.core.context import Collected, Context, Layout, Recording
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.models.stack import Stack
+from mlx_transformers.objectives.layer_losses import LayerLosses, Relations
 from mlx_transformers.ops.distillation import divergence, log_softmax
 from mlx_transformers.ops.soft_targets import SoftTeacher, soft_targets
 from mlx_transformers.ops.unembedding import Unembedding
 
-from .models import LLAMA
+from .models import BERT, LLAMA
 from .suite import VOCAB, parse, randomize
 
 Array = np.ndarray
@@ -142,13 +142,83 @@ def test_gradients_of_a_recomputed_and_compiled_student_are_those_of_the_plain_o
 
 
 def test_layers_leave_only_what_they_are_asked_for() -> None:
-    """The student's scores are those of its last layer alone, where only relations ask."""
-    model = MODELS[1]
-    asked = Collected(asked=lambda layer, n: ("values",) if layer == n - 1 else ())
-    ctx = Context(collected=asked)
-    assert isinstance(model.stack, Stack)
-    model.hidden(model.embedded({"tokens": mx.array(TOKENS)}, ctx), ctx)
-    assert set(ctx.collected.left) == {"values/1"}
+    """The student's last layer alone, where only relations ask; the teacher's every layer."""
+    student, teacher = Context(), Context()
+    relations = Relations(of=("attention", "values"))
+    LayerLosses({}, relations).ask(student, teacher)
+    for ctx, wanted in (
+        (student, {"scores/1", "values/1"}),
+        (teacher, {"scores/0", "values/0", "scores/1", "values/1"}),
+    ):
+        model = MODELS[1]
+        model.hidden(model.embedded({"tokens": mx.array(TOKENS)}, ctx), ctx)
+        assert set(ctx.collected.left) == wanted
+
+
+def test_a_masked_batch_is_compared_at_all_tokens_but_padding() -> None:
+    """Means over the valid tokens, of which the masked ones are a few, times the masked weights."""
+    rng = np.random.default_rng(2)
+    models = [randomize(parse("model", BERT | {"n_layers": n}).build(VOCAB), n) for n in (1, 2)]
+    tokens = rng.integers(1, VOCAB, (2, 8)).astype(np.int32)
+    valid = np.arange(8) < np.array([[8], [5]])
+    weights = np.float32((np.arange(8) % 4 == 1) & valid)
+    batch = {
+        name: mx.array(each)
+        for name, each in (("tokens", tokens), ("targets", tokens), ("valid", valid))
+    } | {"weights": mx.array(weights)}
+    table = {"kind": "distill", "teacher": "t", "hard": 0.0, "soft": 0.0} | {
+        "layers": 1.0, "embeddings": 1.0, "attention": 1.0, "cosine": 1.0, "relations": {}
+    }  # fmt: skip
+    roles = dict(zip(("model", "teacher"), models, strict=True))
+    loss = parse("objective", table).build()(roles, batch, Context())
+
+    seen = []
+    for model in models:
+        looks = Recording()
+        layout = Layout(causal=False, valid=mx.array(valid))
+        ctx = Context(layout, collected=Collected(observer=looks))
+        last = model.hidden(model.embedded({"tokens": batch["tokens"]}, ctx), ctx)
+        arrays = [np.float64(x) for key, x in looks.arrays if key == "layer_output"]
+        first = next(np.float64(x) for key, x in looks.arrays if key == "layer_input")
+        seen.append((first, arrays[-1], np.float64(last)))
+    own, taught = seen
+    norms = [np.linalg.norm(each[2], axis=-1) for each in seen]
+    wanted = {
+        "embeddings": ((own[0] - taught[0]) ** 2).mean(-1),
+        "layers": ((own[1] - taught[1]) ** 2).mean(-1),
+        "cosine": 1 - (own[2] * taught[2]).sum(-1) / norms[0] / norms[1],
+    }
+    for name, value in wanted.items():
+        expected = value[valid].mean() * weights.sum()
+        assert float(loss.parts[name]) == pytest.approx(expected, rel=1e-4), name
+    assert float(loss.weight) == weights.sum()
+    padded = batch | {"tokens": mx.array(np.where(valid, tokens, 7))}
+    again = parse("objective", table).build()(roles, padded, Context())
+    for name, part in loss.parts.items():
+        assert float(again.parts[name]) == pytest.approx(float(part), rel=1e-5), name
+
+
+def test_relations_compare_models_of_any_depth() -> None:
+    roles = dict(zip(("teacher", "model"), MODELS, strict=True))
+    table = {"kind": "distill", "teacher": "t", "hard": 0.0, "soft": 0.0, "relations": {}}
+    loss = parse("objective", table).build()(roles, {"tokens": mx.array(TOKENS)}, Context())
+    assert float(loss.total) > 0
+    with pytest.raises(RecipeError, match=r"the 2 layers of the model with the 1"):
+        parse("objective", table | {"attention": 1.0}).build()(
+            roles, {"tokens": mx.array(TOKENS)}, Context()
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"teacher": "t", "hard": 0.0, "soft": 0.0}, "nothing is learned"),
+        ({"teacher": {"a": 1.0, "b": 1.0}, "soft": 0.0}, "several teachers share"),
+    ],
+)
+def test_terms_without_effect_are_refused(table: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse("objective", {"kind": "distill"} | table)
 
 
 def test_models_that_do_not_fit_are_refused() -> None:
