@@ -7,6 +7,7 @@ from ..data.batches.images import Images
 from ..data.batches.mixed_modal import MixedModal
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.clip import Clip
+from ..models.mae import Mae
 from ..models.model import Model
 from ..models.vlm import Vlm
 from ..models.vqvae import Vqvae, VqvaeModel
@@ -24,7 +25,7 @@ def check_pictures(recipe: Recipe, tokenizer: Tokenizer) -> None:
         return
     if isinstance(model, Vqvae):
         tower, path = model.encoder, "model.encoder"
-    elif isinstance(model, Clip | Vlm):
+    elif isinstance(model, Clip | Vlm | Mae):
         tower, path = model.vision, "model.vision"
     else:
         return

@@ -11,6 +11,8 @@ from .task_heads import label_names
 from .transforms import PatchKernel, Reshape
 
 Table = dict[str, Any]
+IMAGENET: Table = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""Mean and deviation of ImageNet's channels, by which the processors of MAE and DINOv2 scale."""
 
 
 def image_size(config: HfConfig) -> list[int]:
@@ -42,15 +44,20 @@ def patch_size(config: HfConfig) -> int:
     return side
 
 
-def vision_table(config: HfConfig, *, prefix: int, **embed: Any) -> Table:
+def vision_table(
+    config: HfConfig, *, prefix: int, scaling: Table | None = None, **embed: Any
+) -> Table:
     """Return the keys of a vision model's table that say how it reads pictures.
 
     Args:
         config: the config.
         prefix: tokens with a position in front of the patches.
+        scaling: mean and deviation of red, green and blue, for pictures that have them.
         embed: further keys of `embed`.
     """
-    size, image = patch_size(config), image_size(config)
+    size, image, channels = patch_size(config), image_size(config), config.get("num_channels")
+    if scaling is not None and channels == len(scaling["mean"]):
+        embed |= scaling
     return {
         "kind": "vision",
         "vocab_size": 256,
@@ -58,7 +65,7 @@ def vision_table(config: HfConfig, *, prefix: int, **embed: Any) -> Table:
         "embed": {
             "kind": "patches",
             "size": size,
-            "channels": config.get("num_channels"),
+            "channels": channels,
             "class_token": prefix > 0,
             "distillation_token": prefix > 1,
             **embed,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.task import Task
+from ..ops.patches import normalized
 from .model import Arrays, Model, ModelKind, TowerSpec
 from .stack import Stack, Tower, TowerModule
 from .vision import Vision
@@ -43,6 +44,8 @@ class Mae(ModelKind):
     """The decoder, which is thrown away after training."""
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of the patches that are masked, at random; at least one patch is visible."""
+    normalize: bool = True
+    """Whether the numbers of each patch are predicted with mean 0 and variance 1 (table 1d)."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Mae":
@@ -60,6 +63,12 @@ class Mae(ModelKind):
                     f"vision.position.kind = '{position.kind}' counts the patches that attend to "
                     "each other, and some are left out here. Use one that is added to each patch: "
                     f"{', '.join(repr(kind) for kind in ADDED)}."
+                )
+            if not block.mixer.skips_tokens:
+                raise ValueError(
+                    f"a mixer '{block.mixer.kind}' as this one sees how far patches stand from "
+                    "each other by counting those between, and some are left out here. Use "
+                    "vision.block.mixer.kind = 'attention' without a window."
                 )
         return self
 
@@ -132,7 +141,7 @@ class MaeModel(Model):
         super().__init__()
         self.max_seq_len, self.vocab_size = config.context(), config.vision.vocab_size or 256
         self.n_patches, self.n_visible = config.vision.n_patches, config.n_visible
-        self.front = config.n_front
+        self.front, self.normalize = config.n_front, config.normalize
         self.vision = config.vision.build(vocab_size)
         self.decoder = PatchDecoderModule(config)
         config.vision.init.apply(self.decoder, config.decoder.n_layers)
@@ -147,8 +156,10 @@ class MaeModel(Model):
         return self.vision.features(x, ctx)
 
     def targets(self, pixels: mx.array) -> mx.array:
-        """The numbers of each patch, scaled as the tower reads them, `[B, P, N]`."""
-        return self.vision.cut(pixels)
+        """The numbers of each patch as they are predicted, `[B, P, N]`: scaled as the tower reads
+        them, and normalised."""
+        numbers = self.vision.cut(pixels)
+        return normalized(numbers) if self.normalize else numbers
 
     def rebuild(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
         """The numbers of every patch, `[B, P, N]`, of which those of visible ones mean nothing.

@@ -11,9 +11,6 @@ from ..core.task import Task
 from .chunked_loss import with_aux
 from .objective import Arrays, ObjectiveKind
 
-EPS = 1e-6
-"""Added to the variance of a patch (the authors' code)."""
-
 
 class Rebuilding(Protocol):
     """A masked autoencoder of P patches, V of which it sees."""
@@ -22,7 +19,7 @@ class Rebuilding(Protocol):
     n_visible: int
 
     def targets(self, pixels: mx.array) -> mx.array:
-        """The numbers of each patch, `[B, P, N]`."""
+        """The numbers of each patch as they are predicted, `[B, P, N]`."""
         ...
 
     def rebuild(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
@@ -33,31 +30,26 @@ class Rebuilding(Protocol):
 class MaskedPatches(ObjectiveKind):
     """The mean squared error of the pixels of masked patches; He et al. 2021 (MAE), section 3.
 
-    Patches are drawn for each picture; in evaluation they are the same at every call.
+    Patches are drawn for each picture; in evaluation those of a picture are always the same.
     """
 
     kind: Literal["mae"] = "mae"
     requires: ClassVar[tuple[str, ...]] = ("pixels", "weights")
     tasks: ClassVar[frozenset[Task]] = frozenset({"rebuild"})
     unit: ClassVar[Unit] = "text"
-    normalize: bool = True
-    """Whether the numbers of each patch are predicted with mean 0 and variance 1 (table 1d)."""
 
     def build(self) -> "MaskedPatchesObjective":
-        return MaskedPatchesObjective(self)
+        return MaskedPatchesObjective()
 
 
 class MaskedPatchesObjective:
     """`(models, batch, ctx) -> Loss` per picture, where batch has `pixels [B, ...]` and `weights
     [B]`: the mean over its masked patches."""
 
-    def __init__(self, config: MaskedPatches) -> None:
-        self.normalize = config.normalize
-
     def __call__(self, models: Mapping[str, Rebuilding], batch: Arrays, ctx: Context) -> Loss:
         model, pixels, weights = models["model"], batch["pixels"], batch["weights"]
-        key = ctx.next_key() if ctx.training else mx.random.key(0)
-        order = mx.argsort(mx.random.uniform(shape=(len(pixels), model.n_patches), key=key), axis=1)
+        keys = mx.random.split(ctx.next_key(), len(pixels)) if ctx.training else own_keys(pixels)
+        order = mx.argsort(drawn(keys, model.n_patches), axis=1)
         rebuilt = model.rebuild(pixels, order, ctx)
         each = self.errors(rebuilt, model.targets(pixels), order[:, model.n_visible :])
         total = (each * weights).sum()
@@ -75,13 +67,19 @@ class MaskedPatchesObjective:
             mx.take_along_axis(each, masked[..., None], axis=1).astype(mx.float32)
             for each in (rebuilt, targets)
         )
-        if self.normalize:
-            wanted = normalized(wanted)
         return ((found - wanted) ** 2).mean(axis=(1, 2))
 
 
-def normalized(patches: mx.array) -> mx.array:
-    """Patches `[..., N]` with mean 0 and variance 1, the variance with the divisor N - 1."""
-    apart = patches - patches.mean(axis=-1, keepdims=True)
-    variance = (apart**2).sum(axis=-1, keepdims=True) / max(1, patches.shape[-1] - 1)
-    return apart * mx.rsqrt(variance + EPS)
+def drawn(keys: mx.array, n: int) -> mx.array:
+    """Numbers from 0 to 1, `[B, n]`, a row for each of `keys [B, 2]`."""
+    rows: mx.array = mx.vmap(lambda key: mx.random.uniform(shape=(n,), key=key))(keys)
+    return rows
+
+
+def own_keys(pixels: mx.array) -> mx.array:
+    """A random key `[B, 2]` of each picture `[B, ...]` that follows from its pixels alone, so that
+    its masked patches don't depend on the batch that it is in."""
+    bits = mx.view(pixels.reshape(len(pixels), -1).astype(mx.float32), mx.uint32)
+    odd = 2 * mx.arange(bits.shape[1], dtype=mx.uint32) + 1
+    sums = (bits * odd).sum(axis=1)
+    return mx.stack([mx.zeros_like(sums), sums], axis=1)

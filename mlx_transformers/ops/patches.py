@@ -5,6 +5,9 @@ import mlx.core as mx
 from ..core.shapes import Array
 from .resample import Filter, resampling_matrix
 
+EPS = 1e-6
+"""Added to the variance of a patch (the code of MAE's authors)."""
+
 
 def patches(pixels: Array, size: int) -> Array:
     """Cut pictures `[B, height, width, channels]` into squares: `[B, P, size * size * channels]`.
@@ -41,6 +44,15 @@ def unpatch(x: Array, rows: int, columns: int, size: int) -> Array:
     B = x.shape[0]
     split = x.reshape(B, rows, columns, size, size, -1).transpose(0, 1, 3, 2, 4, 5)
     return split.reshape(B, rows * size, columns * size, -1)
+
+
+def normalized(patches: Array) -> Array:
+    """Patches `[..., N]` in float32 with mean 0 and variance 1, the variance with the divisor N - 1
+    (He et al. 2021, table 1d)."""
+    x = patches.astype(mx.float32)
+    apart = x - x.mean(axis=-1, keepdims=True)
+    variance = (apart**2).sum(axis=-1, keepdims=True) / max(1, x.shape[-1] - 1)
+    return apart * mx.rsqrt(variance + EPS)
 
 
 def resample_table(

@@ -13,6 +13,7 @@ from ..assembly.published import CONFIG, Published, read_source, target_start
 from ..assembly.recipe import Recipe
 from ..core.device import facts
 from ..core.errors import RunError
+from ..core.task import Task
 from ..data.tokenizers.numbers import NumberTokenizer
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.adapters.weights import base_weights, own_weights
@@ -35,6 +36,8 @@ CORPORA = {
 """A built-in corpus for an objective that needs more than text."""
 SEQ_LEN = 512
 """Longest rows in an imported run's recipe."""
+WHOLE: frozenset[Task] = frozenset({"see", "rebuild"})
+"""Tasks whose rows are pictures, as long as they are."""
 
 
 def import_run(
@@ -129,7 +132,7 @@ def _write(
         "train": {
             "steps": 1000,
             "batch_size": 8,
-            "seq_len": length if "see" in found.model.tasks else min(SEQ_LEN, length),
+            "seq_len": length if found.model.tasks & WHOLE else min(SEQ_LEN, length),
         },
         "optim": {"kind": "adamw", "learning_rate": 1e-5},
         "eval": {"every": 100},
@@ -160,13 +163,14 @@ def _task(found: Published) -> tuple[dict[str, Any], str, dict[str, Any]]:
     if "listen" in tasks:
         batch = {"kind": "transcripts", "n_mels": table["encoder"]["embed"]["n_mels"]}
         return {"kind": "transcribe"}, "spoken", batch
-    if "match" in tasks:
+    if tasks & {"match", "rebuild"}:
         vision, biased = table["vision"], table.get("logit_bias") is not None
-        batch = {"kind": "image_text", "size": vision["image_size"]}
-        batch |= {"channels": vision["embed"]["channels"]}
-        batch |= {"frame": "end_filled" if biased else "start_end"}
-        objective = {"kind": "clip", "loss": "sigmoid" if biased else "softmax"}
-        return objective, "icons" if batch["channels"] == 1 else "emoji_pictures", batch
+        batch = {"size": vision["image_size"], "channels": vision["embed"]["channels"]}
+        corpus = "icons" if batch["channels"] == 1 else "emoji_pictures"
+        if "rebuild" in tasks:
+            return {"kind": "mae"}, corpus, batch | {"kind": "images"}
+        batch |= {"kind": "image_text", "frame": "end_filled" if biased else "start_end"}
+        return {"kind": "clip", "loss": "sigmoid" if biased else "softmax"}, corpus, batch
     task = TASKS[usual_task(tasks, table)]
     kind = "span_corruption" if task.objective == "seq2seq" else task.batch
     corpus = CORPORA.get(task.objective, "stdlib")

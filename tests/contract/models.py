@@ -343,6 +343,7 @@ CHANGES = {
         "vision": VIT | {"n_layers": 1},
         "decoder": MAE["decoder"] | {"dim": 8},
         "mask_ratio": Change(0.5, result=False),
+        "normalize": Change(False, result=False),
     },
     "speech": {
         "dim": 20,

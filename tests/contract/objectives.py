@@ -263,7 +263,7 @@ CHANGES = {
     "vqvae": {"commitment": 1.0},
     "classify": {"label_smoothing": 0.3},
     "classify_pictures": {"label_smoothing": 0.3},
-    "mae": {"normalize": False},
+    "mae": {},
     "regression": {},
     "tag": {},
     "answer": {},

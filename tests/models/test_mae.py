@@ -10,11 +10,13 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers.assembly import registry as _registry  # noqa: F401 - fills the slots
+from mlx_transformers.assembly.picture_checks import check_pictures
 from mlx_transformers.assembly.published import typed_model
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.objectives.mae import MaskedPatches
+from mlx_transformers.data.tokenizers.numbers import NumberTokenizer
+from mlx_transformers.objectives.mae import MaskedPatches, drawn, own_keys
 from mlx_transformers.verbs.finetune import finetune
 from mlx_transformers.verbs.train import train
 
@@ -37,6 +39,12 @@ ORDER = np.array([[4, 1, 0, 2, 3, 5], [2, 5, 4, 3, 1, 0]])
 def model(table: dict[str, Any] = MAE) -> Any:
     mx.random.seed(0)
     return typed_model(table, "a test").build(256)
+
+
+def with_mixer(**change: Any) -> dict[str, Any]:
+    """The table of a block whose mixer differs."""
+    block: dict[str, Any] = PICTURES["block"]
+    return block | {"mixer": block["mixer"] | change}
 
 
 def patches(pixels: np.ndarray) -> np.ndarray:
@@ -82,8 +90,8 @@ def test_the_loss_is_the_error_of_masked_pixels(normalize: bool) -> None:
         wanted = (wanted - wanted.mean(axis=-1, keepdims=True)) / deviation
     errors = ((rebuilt - wanted) ** 2).mean(axis=-1)
     expected = [row[order[2:]].mean() for row, order in zip(errors, ORDER, strict=True)]
-    objective = MaskedPatches(normalize=normalize).build()
-    targets = model().targets(mx.array(pixels))
+    objective = MaskedPatches().build()
+    targets = model(MAE | {"normalize": normalize}).targets(mx.array(pixels))
     found = objective.errors(mx.array(rebuilt), targets, mx.array(ORDER[:, 2:]))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -101,11 +109,29 @@ def test_masks_differ_in_training_and_stay_in_evaluation() -> None:
     assert loss(mx.random.key(1)) != loss(mx.random.key(2))
 
 
+def test_the_validation_loss_of_a_picture_is_the_same_in_every_batch() -> None:
+    mae, objective = model(), MaskedPatches().build()
+    pixels = mx.array(np.random.default_rng(0).integers(0, 256, (6, 4, 6, 1)))
+    order = mx.argsort(drawn(own_keys(pixels), mae.n_patches), axis=1)
+    assert len(np.unique(np.array(order), axis=0)) > 2
+
+    def loss(rows: mx.array) -> float:
+        batch = {"pixels": rows, "weights": mx.ones((len(rows),))}
+        return objective({"model": mae}, batch, Context()).total.item()
+
+    one_by_one = sum(loss(pixels[i : i + 1]) for i in range(6))
+    assert loss(pixels[::-1]) == pytest.approx(one_by_one, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"vision": PICTURES | {"image_size": [2, 2]}}, "one patch"),
         ({"vision": PICTURES | {"position": {"kind": "rope_grid"}}}, "added to each patch: 'grid'"),
+        (
+            {"vision": PICTURES | {"block": with_mixer(window=2)}},
+            "'attention' without a window",
+        ),
         ({"vision": PICTURES | {"pool": {"kind": "sentence"}}}, "vision.pool has no effect"),
     ],
 )
@@ -114,6 +140,18 @@ def test_a_masked_autoencoder_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=told):
         typed_model(MAE | change, "a test")
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    for size, channels, seq_len, cure in [
+        ([14, 56], 1, 784, r"set data\.batch\.size = \[28, 28\]"),
+        ([28, 28], 3, 784, r"set data\.batch\.channels = 1"),
+        ([28, 28], 1, 196, r"set train\.seq_len = 784"),
+    ]:
+        batch = f"data.batch={{kind='images', size={size}, channels={channels}}}"
+        recipe = load_recipe(RECIPES / "mae_tiny.toml", [batch, f"train.seq_len={seq_len}"])
+        with pytest.raises(RecipeError, match=cure):
+            check_pictures(recipe, NumberTokenizer(256))
 
 
 def test_a_classifier_starts_from_the_tower(tmp_path: Path) -> None:

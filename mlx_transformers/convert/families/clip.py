@@ -9,7 +9,10 @@ from ..pictures import block, mlp, norm, patch_rows, task, vision_table
 from ..rows import BLOCK, Row, rows
 
 TASKS = ("Model", "ModelWithProjection")
-MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+SCALING: Table = {
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+}
 """Mean and deviation of red, green and blue in CLIP's training (`CLIPImageProcessor`)."""
 OLD_END = 2
 """The end token of old configs, which were wrong: the model reads the largest id instead."""
@@ -42,8 +45,7 @@ def vision_model(config: HfConfig) -> Table:
     config.ignore("initializer_factor", "tie_word_embeddings", "num_labels")
     around = norm(config)
     pool: Table = {"kind": "sentence", "reads": "first", "norm": around, "normalize": False}
-    scaling = {"mean": MEAN, "std": STD} if config.get("num_channels") == len(MEAN) else {}
-    return vision_table(config, prefix=1, bias=False, norm=around, **scaling) | {
+    return vision_table(config, prefix=1, bias=False, norm=around, scaling=SCALING) | {
         "dim": config.get("hidden_size"),
         "n_layers": config.get("num_hidden_layers"),
         "block": _block(config),

@@ -9,6 +9,7 @@ from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
 from ..pictures import (
     ATTENTION_RENAMES,
+    IMAGENET,
     block,
     grid_row,
     labels,
@@ -50,7 +51,7 @@ def model(member: Member, config: HfConfig) -> Table:
     config.ignore("num_labels", "tie_word_embeddings")
     rate = float(config.get("hidden_dropout_prob"))
     registers = config.get("num_register_tokens") if member.registers else 0
-    table = vision_table(config, prefix=1, registers=registers, dropout=rate)
+    table = vision_table(config, prefix=1, registers=registers, dropout=rate, scaling=IMAGENET)
     table["position"]["antialias"] = member.registers
     layer = block(
         config,

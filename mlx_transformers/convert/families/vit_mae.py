@@ -5,6 +5,7 @@ from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
 from ..pictures import (
     ATTENTION_RENAMES,
+    IMAGENET,
     block,
     grid_row,
     image_size,
@@ -25,7 +26,7 @@ TASK = "ForPreTraining"
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a ViTMAEConfig."""
-    config.ignore("tie_word_embeddings", "num_labels", "norm_pix_loss", "encoder_stride")
+    config.ignore("tie_word_embeddings", "num_labels", "encoder_stride")
     task(config, TASK)
     rate = float(config.get("hidden_dropout_prob"))
     layer = block(
@@ -34,7 +35,7 @@ def model(config: HfConfig) -> Table:
         dropout="attention_probs_dropout_prob",
         bias=config.get("qkv_bias"),
     ) | {"dropout": rate}
-    vision = vision_table(config, prefix=1) | {
+    vision = vision_table(config, prefix=1, scaling=IMAGENET) | {
         "dim": config.get("hidden_size"),
         "n_layers": config.get("num_hidden_layers"),
         "block": layer,
@@ -47,6 +48,7 @@ def model(config: HfConfig) -> Table:
         "vision": vision,
         "decoder": decoder(config, layer, vision["position"]),
         "mask_ratio": config.get("mask_ratio"),
+        "normalize": config.get("norm_pix_loss"),
     }
 
 
@@ -100,21 +102,22 @@ def weights(config: HfConfig) -> list[Row]:
     return [*under(vision, "vision", "vit"), *under(rebuilds, "decoder", "decoder")]
 
 
-def within_vision(told: PathOrFn) -> PathOrFn:
+def within_vision(path: PathOrFn) -> PathOrFn:
     """Return a path, or a function of a model, for the vision tower of a masked autoencoder."""
-    if isinstance(told, str):
-        return f"vision.{told}"
-    return lambda view: told(FlatModel(view.table["vision"]))
+    if isinstance(path, str):
+        return f"vision.{path}"
+    return lambda view: path(FlatModel(view.table["vision"]))
 
 
 KEYS: dict[str, PathOrFn] = {
-    **{key: within_vision(told) for key, told in VISION_KEYS.items()},
+    **{key: within_vision(path) for key, path in VISION_KEYS.items()},
     "intermediate_size": "vision.block.ffn.hidden_dim",
     "hidden_dropout_prob": "vision.block.dropout",
     "attention_probs_dropout_prob": "vision.block.mixer.dropout",
     "qkv_bias": "vision.block.mixer.bias",
     "initializer_range": "vision.init.std",
     "mask_ratio": "mask_ratio",
+    "norm_pix_loss": "normalize",
     "decoder_hidden_size": "decoder.dim",
     "decoder_num_hidden_layers": "decoder.n_layers",
     "decoder_num_attention_heads": "decoder.block.mixer.n_heads",
