@@ -106,8 +106,8 @@ def generate(
     unfit = (*others, packing, alignment, stop, special_tokens, not bos, max_tokens != MAX)
     if drawn(artist, texts, image, (samples, batch_size), (sampling, seed), unfit):
         return
-    named, seen = with_image(loaded, artist, texts, image, (samples > 1, *others))
     reading = {"bos": bos, "special_tokens": special_tokens}
+    named, seen = with_image(loaded, artist, texts, image, (samples > 1, *others), reading)
     if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
         _check_search(sampling, seed, stop, samples, exits, draft, packing)
         _search(run, named, alignment, as_json, reading, how, loaded, max_tokens)

@@ -26,6 +26,7 @@ def with_image(
     texts: list[str],
     image: Path | None,
     others: tuple[object, ...],
+    reading: dict[str, bool],
 ) -> tuple[tuple[list[str], list[Any]], dict[str, Any]]:
     """Return the prompts as they were given and as they are read, and the options that show a
     picture to the model.
@@ -36,6 +37,7 @@ def with_image(
         texts: the prompts.
         image: the file of the picture; None: there is none.
         others: values of the options that don't go with a picture.
+        reading: `bos` and `special_tokens`, of prompts that are text alone.
 
     Raises:
         RunError: as `verbs.captioning.with_picture`, or there are several prompts or such options.
@@ -46,6 +48,14 @@ def with_image(
         raise RunError(
             "--image goes with one prompt that is continued once: leave out --samples, --json, "
             "--beams, --draft and --exit-threshold, and give one --prompt."
+        )
+    if (artist is not None or image is not None) and reading != {
+        "bos": True,
+        "special_tokens": False,
+    }:
+        raise RunError(
+            "A prompt beside a picture, or of a model that draws, is laid out as in training: "
+            "leave out --special-tokens and --no-bos."
         )
     if artist is not None:
         return (texts, [artist.prompt(text, image) for text in texts]), {}

@@ -100,7 +100,7 @@ def stream(
             model,
             draft,
             sampling=sampling,
-            vocab_size=min(model.vocab_size, tokenizer.vocab_size),
+            vocab_size=min(model.vocab_size, tokenizer.n_writable),
             length=draft_tokens,
             packing=packing,
         )
@@ -315,7 +315,7 @@ class _Request:
         if not 0 <= seed <= last:
             raise RunError(f"seed = {seed} is out of range: it is from 0 to {last}.")
         tokens = encoded(model, tokenizer, prompts, encode)
-        vocab_size = min(model.vocab_size, tokenizer.vocab_size)
+        vocab_size = min(model.vocab_size, tokenizer.n_writable)
         self.rows = [prompt for prompt in tokens for _ in range(samples)]
         self.engine: Engine | ExitEngine | SpeculativeEngine
         if exits is None:

@@ -13,10 +13,8 @@ from ..assembly.saved import load
 from ..core.errors import DataError, RunError
 from ..core.parse import read_table
 from ..data.batches.mixed_modal import MixedModal
-from ..data.pictures.preprocess import Preprocess
+from ..data.pictures.preprocess import read_resized
 from ..data.pictures.prompt import PLACEHOLDER
-from ..data.pictures.read import read_picture
-from ..data.tokenizers.controls import Controlled
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.engine import Engine
 from ..decode.sample import Sampling
@@ -84,15 +82,13 @@ class Artist:
             )
         codes = mx.zeros((1, self.kind.patches), mx.int32)
         if image is not None:
-            channels = self.kind.channels
             try:
-                found = read_picture(image, channels)
+                found = read_resized(image, self.kind.size, self.kind.channels)
             except DataError as error:
                 raise RunError(
                     f"--image {error} To have {image} drawn, say what with --prompt TEXT."
                 ) from None
-            pixels = Preprocess(size=self.kind.size).resized(found).astype(np.int32)
-            codes = self.codes(mx.array(pixels[None]))
+            codes = self.codes(mx.array(found[None].astype(np.int32)))
         parts = [
             self.tokenizer.encode(part) if part.strip() else [] for part in text.split(PLACEHOLDER)
         ]
@@ -149,12 +145,12 @@ def load_artist(
     Raises:
         RunError: there is no such run, or its VQ-VAE is another one than it was trained with.
     """
-    model, tokenizer = loaded or load(run)
-    if not isinstance(tokenizer, Controlled) or "code_0" not in tokenizer.controls:
-        return None
     folder, checkpoint = find_checkpoint(run)
     recipe = load_recipe(folder.recipe)
-    name = recipe.objective.frozen()[PICTURES]
+    name = recipe.objective.frozen().get(PICTURES)
+    if not isinstance(name, str):
+        return None
+    model, tokenizer = loaded or load(run)
     # A folder of runs may be read from elsewhere: then the VQ-VAE is beside the run.
     beside = folder.path.parent / name
     pictures, _ = load(beside if (beside / "recipe.toml").is_file() else name)

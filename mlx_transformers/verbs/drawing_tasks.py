@@ -65,8 +65,7 @@ def caption(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     artist, (pixels, texts) = artist_of(built), shown(built, stream)
     tokenizer, model = artist.tokenizer, artist.model
     limit = min(max(map(len, texts)) + 1, model.max_seq_len - artist.kind.patches - 2)
-    # Picture tokens are the last of the vocabulary: a caption is text.
-    engine = Engine(model, sampling=Sampling(temp=0.0), vocab_size=tokenizer.control("code_0"))
+    engine = Engine(model, sampling=Sampling(temp=0.0), vocab_size=tokenizer.n_writable)
     tokens, places = (mx.array(x) for x in artist.kind.laid_out(tokenizer, ([], [])))
     said = []
     for at in range(0, len(texts), ROWS):

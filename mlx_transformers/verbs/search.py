@@ -200,7 +200,7 @@ def _continuation(
         end=ends or model.vocab_size,
         limit=min(max_tokens, model.max_seq_len - len(prompt)),
         beams=beams,
-        vocab_size=min(model.vocab_size, tokenizer.vocab_size),
+        vocab_size=min(model.vocab_size, tokenizer.n_writable),
     )
     return found[0]
 

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 
 from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.assembly.saved import load
 from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.data.pictures.read import read_picture
+from mlx_transformers.decode.writer import TextWriter
+from mlx_transformers.verbs.finetune import finetune
 from mlx_transformers.verbs.tasks import measure
 from mlx_transformers.verbs.train import train
 
@@ -122,6 +125,37 @@ def test_a_picture_is_described_and_texts_go_on(native: Path, place: Path, mlxt:
     assert said.out == mlxt(*run, "--image", picture, "--prompt", "<image>").out
     shown = mlxt(*run, "--prompt", "a red", "--prompt", "a", "--json")
     assert [json.loads(line)["prompt"] for line in shown.out.splitlines()] == ["a red", "a"]
+
+
+def test_texts_have_no_tokens_of_pictures(
+    native: Path, mlxt: Mlxt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, feed = [], TextWriter.feed
+
+    def noted(writer: TextWriter, token: int) -> str:
+        written.append(token)
+        return feed(writer, token)
+
+    monkeypatch.setattr(TextWriter, "feed", noted)
+    run = ("generate", "--run", str(native), "--prompt", "a red")
+    assert mlxt(*run, "--samples", "20", "--temp", "9").code == 0
+    _, tokenizer = load(native)
+    assert tokenizer.control("end") in written
+    assert max(written) < tokenizer.control("image")
+    for option in ("--no-bos", "--special-tokens"):
+        assert "laid out as in training" in " ".join(mlxt(*run, option).err.split())
+
+
+def test_a_run_that_goes_on_with_text_alone_draws_no_more(
+    native: Path, place: Path, mlxt: Mlxt
+) -> None:
+    sets = [f"data.path={place}/mixed.jsonl", f"data.valid_path={place}/mixed.jsonl"]
+    sets += ["objective={kind='clm'}", "data.batch={kind='rows'}", "train.steps=1"]
+    sets += ["model.dim=16", "train.seq_len=12", "train.batch_size=4", "eval.batch_size=4"]
+    recipe = RECIPES / "chameleon_tiny.toml"
+    run = finetune(native, recipe, name="text", set=sets, root=place / "runs", say=str)
+    drawn = ("generate", "--run", str(run.folder.path), "--prompt", "a red", "--max-tokens", "2")
+    assert mlxt(*drawn).code == 0
 
 
 def test_another_vqvae_under_the_same_name_is_noticed(

@@ -72,6 +72,14 @@ class Controlled(Tokenizer):
         return self.controls[role] if role in self.controls else self.inner.control(role)
 
     @property
+    def n_writable(self) -> int:
+        first = self.controls.get("code_0")
+        if first is None:
+            return self.vocab_size
+        # The token that begins a picture stands in front, unless the text's vocabulary has its own.
+        return first - (self.controls.get("image") == first - 1)
+
+    @property
     def text_id_limit(self) -> int:
         return max((self.inner.text_id_limit, *(n + 1 for n in self.controls.values())))
 

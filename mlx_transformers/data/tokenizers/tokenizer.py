@@ -56,6 +56,12 @@ class Tokenizer(ABC):
         return self.vocab_size
 
     @property
+    def n_writable(self) -> int:
+        """How many tokens, counted from the first, a model of text may write; the others are those
+        of pictures."""
+        return self.vocab_size
+
+    @property
     def text_id_limit(self) -> int:
         """One more than the largest id that a text can give: tokens beyond it are control tokens,
         which a model may lack."""
