@@ -72,7 +72,9 @@ class Codebook(nn.Module, AfterStep):
         new, old = 1 - self.decay, self.decay * self.share
         share = old + new * stats["share"]
         codes = old[:, None] * self.codes + new * stats["sums"]
-        codes = codes / mx.maximum(share, 1e-12)[:, None]
+        # A code that no vector has chosen for long, whose quotient is 0 / 0, stays where it is.
+        used = share[:, None] > 1e-12
+        codes = mx.where(used, codes / mx.maximum(share, 1e-12)[:, None], self.codes)
         dead = share < self.revive / self.n_codes
         rank = mx.cumsum(dead.astype(mx.int32)) - 1
         # Each dead code gets a cluster of its own, the worst first, as long as there are any.

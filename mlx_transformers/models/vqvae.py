@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
-from ..core.context import Context
+from ..core.context import Context, Layout
 from ..core.task import Task
 from ..layers.codebook import Codebook
 from ..layers.patches import PatchEmbedding
@@ -130,7 +130,7 @@ class VqvaeModel(Model):
 
     def decoded(self, codes: mx.array, ctx: Context) -> mx.array:
         """Pictures `[B, height, width, channels]`, scaled, of codes `[B, P, C]`."""
-        own = Context(key=ctx.split_key())
+        own = replace(ctx, layout=Layout(), key=ctx.split_key())
         flat = codes.reshape(codes.shape[0], *self.grid, -1)
         h = self.decoder.features(self.decoder.embedded({"pixels": flat}, own), own)
         return unpatch(self.paint(h), *self.grid, self.patch_size)

@@ -56,6 +56,14 @@ def test_codes_are_moving_means_of_the_vectors_that_chose_them() -> None:
         assert np.allclose(book.share, share, atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_codes_that_no_vector_chooses_stay_where_they_are(decay: float) -> None:
+    book, before = made(decay=decay), np.array(made().codes)
+    z = np.random.default_rng(0).standard_normal((3, WIDTH)).astype(np.float32)
+    unused = [n for n in range(N_CODES) if n not in stepped(book, z)]
+    np.testing.assert_allclose(np.array(book.codes)[unused], before[unused], rtol=1e-5)
+
+
 def test_a_skipped_step_moves_no_code() -> None:
     book = made(revive=0.9, decay=0.1)
     before = np.array(book.codes)

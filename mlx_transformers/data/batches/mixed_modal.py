@@ -1,5 +1,6 @@
 """Rows of text and picture tokens in either order, for models that read and write both."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -7,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ...core.errors import DataError
+from ...core.errors import DataError, Notice
 from ..example_rows import RecordExamples, RecordRows, Row
 from ..kinds import BatchSetting, Columns
 from ..pictures.augment import shifted
@@ -108,6 +109,8 @@ class MixedModal(RecordKind):
                 f"train.seq_len = {seq_len} has no room for text beside the {self.patches} tokens "
                 f"of a picture: set it (and model.max_seq_len) to {self.extra} or more."
             )
+        records = Records(prepared, split, 4)
+        _warn_of_cut(records, room, seq_len - 1)
         nothing = np.zeros(self.shape, np.int32)
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
@@ -117,8 +120,9 @@ class MixedModal(RecordKind):
                 image = shifted(pixels.reshape(self.shape), self.shift if train else 0, rng)
                 if not placed and rng.random() < self.picture_first:
                     before, after = after, before
-            before = before[:room]
-            after = after[: room - len(before)]
+            most = seq_len - 1 if image is None else room
+            before = before[:most]
+            after = after[: most - len(before)]
             parts = (before, after) if image is not None else (np.append(before, after),)
             tokens, places = self.laid_out(tokenizer, parts)
             tokens, places = np.append(tokens, tokenizer.control("end")), np.append(places, 0)
@@ -127,7 +131,7 @@ class MixedModal(RecordKind):
             return {"pixels": nothing if image is None else image, **row}
 
         widths = {"tokens": [seq_len + 1], "places": [seq_len + 1], "weights": [seq_len]}
-        examples = RecordExamples(Records(prepared, split, 4), setting, train=train)
+        examples = RecordExamples(records, setting, train=train)
         return RecordRows(examples, make, widths, setting.seed)
 
     def laid_out(
@@ -144,3 +148,17 @@ class MixedModal(RecordKind):
             tokens += [int(token) for token in text]
             places += [0] * len(text)
         return np.array(tokens, np.int32), np.array(places, np.int32)
+
+
+def _warn_of_cut(records: Records, beside: int, alone: int) -> None:
+    """Warn of records whose text has more tokens than rows hold: `beside` a picture, or `alone`."""
+    lengths = records.lengths()
+    text, most = lengths[:, 1] + lengths[:, 2], np.where(lengths[:, 0] > 0, beside, alone)
+    if cut := int((text > most).sum()):
+        warnings.warn(
+            f"{cut:,} of {len(records):,} texts of {records.folder.name} lose their ends. All fit "
+            "with train.seq_len (and model.max_seq_len) raised by "
+            f"{int((text - most).max())}.",
+            Notice,
+            stacklevel=2,
+        )

@@ -84,14 +84,19 @@ class Pictures(RecordKind):
     def rows(
         self, prepared: Prepared, split: Split, setting: BatchSetting, train: bool
     ) -> RecordRows:
-        records = Records(prepared, split, 2)
+        records, seq_len = Records(prepared, split, 2), setting.seq_len
+        if self.width is not None and seq_len % self.width:
+            raise DataError(
+                f"data.batch.width = {self.width} is no row of a picture, since it doesn't divide "
+                f"train.seq_len = {seq_len}: set it to the picture's width times channels."
+            )
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             pixels, answer = fields
-            if len(pixels) != setting.seq_len:
+            if len(pixels) != seq_len:
                 raise DataError(
-                    f"A picture has {len(pixels)} numbers, and train.seq_len is "
-                    f"{setting.seq_len}: set it to height times width times channels."
+                    f"A picture has {len(pixels)} numbers, and train.seq_len is {seq_len}: set it "
+                    "to height times width times channels."
                 )
             if train and self.width is not None:
                 picture = pixels.reshape(-1, self.width // self.channels, self.channels)
@@ -100,4 +105,4 @@ class Pictures(RecordKind):
             return {"pixels": pixels, "label": int(answer[0]), "weights": np.float32(1)}
 
         examples = RecordExamples(records, setting, train=train)
-        return RecordRows(examples, make, {"pixels": [setting.seq_len]}, setting.seed)
+        return RecordRows(examples, make, {"pixels": [seq_len]}, setting.seed)
