@@ -1,5 +1,6 @@
 """Pruning of the residual stream: the channels of least activation leave every layer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -9,16 +10,20 @@ import numpy as np
 
 from ..core.errors import RecipeError
 from ..layers.block import BlockModule
+from ..layers.linear import matrix
 from ..models.model import Model
 from .capture import linear_layers, read, recording
 from .structured import Table, Weights
 
 READERS = ("mixer.q", "ffn.up")
 """Layers of a block that read the normalised residual stream."""
+WAVES = ("sinusoidal", "transformer_xl")
+"""Kinds of positions that compute vectors as wide as the stream, in which no channel can be left
+out: those of a narrower model have other frequencies."""
 
 
-def channel_scores(model: Model, rows: Sequence[mx.array]) -> np.ndarray:
-    """Return the importance of each channel of the residual stream, `[D]`.
+def channel_scores(model: Model, dim: int, rows: Sequence[mx.array]) -> np.ndarray:
+    """Return the importance of each channel of the residual stream of width `dim`, `[D]`.
 
     The mean square of its normalised activations, added up over all layers; Muralidharan et al.
     2024, section 2.2, equation 2, with the mean square for their aggregation.
@@ -28,7 +33,9 @@ def channel_scores(model: Model, rows: Sequence[mx.array]) -> np.ndarray:
     """
     blocks = [path for path, m in model.named_modules() if isinstance(m, BlockModule)]
     linear = linear_layers(model)
-    paths = [f"{path}.{name}" for path in blocks for name in READERS if f"{path}.{name}" in linear]
+    readers = [f"{path}.{name}" for path in blocks for name in READERS]
+    # queries of latent attention may read a low-rank vector
+    paths = [p for p in readers if p in linear and matrix(linear[p]).shape[1] == dim]
     if not paths:
         raise RecipeError("The model has no attention or ffn that reads a residual stream.")
     total = mx.zeros(())
@@ -44,18 +51,42 @@ def channel_scores(model: Model, rows: Sequence[mx.array]) -> np.ndarray:
 
 
 def narrower_table(table: Table, keep: int) -> Table:
-    """Return a model table with a residual stream of `keep` channels, and heads as wide as before.
+    """Return a model table with a residual stream of `keep` channels, and heads and token
+    embeddings as they were.
 
     Raises:
-        RecipeError: no channel would go, or all of them.
+        RecipeError: no channel would go, or all of them; or a part of the model derives something
+            else from the width of its stream.
     """
+    if "block" not in table:
+        raise RecipeError(f"--dim goes with one stack of layers, not with '{table['kind']}'.")
     table, dim = deepcopy(table), table["dim"]
     if not 0 < keep < dim:
         raise RecipeError(f"--dim {keep}: the model is {dim} wide; keep fewer, and at least 1.")
-    for block in (table["block"], *table.get("blocks", {}).values()):
-        mixer = block["mixer"]
-        if "n_heads" in mixer:
-            mixer["head_dim"] = mixer.get("head_dim") or dim // mixer["n_heads"]
+    embed = table["embed"]
+    own_width = embed["width"] is not None
+    if embed["scale"] == "sqrt_dim" and not own_width:
+        embed["scale"] = math.sqrt(dim)
+    blocks = (table["block"], *table["blocks"].values())
+    positions = [each for each in (table["position"], *(b["position"] for b in blocks)) if each]
+    for position in positions:
+        factorised = own_width and embed["project"] != "words"
+        if position["kind"] in WAVES and not (position["kind"] == "sinusoidal" and factorised):
+            raise RecipeError(
+                f"--dim doesn't go with position.kind = '{position['kind']}': its vectors follow "
+                "from the width of the stream. Prune --hidden, --heads or --layers instead."
+            )
+    mixers = [block["mixer"] for block in blocks]
+    for mixer in mixers:
+        # every width of latent attention is a number of its table
+        if mixer["kind"] != "latent" and not {"n_heads", "head_dim"} <= mixer.keys():
+            raise RecipeError(
+                f"--dim doesn't go with mixer.kind = '{mixer['kind']}', whose other widths follow "
+                "from that of the stream. Prune --hidden or --layers instead."
+            )
+    for each in (*mixers, *positions):
+        if {"n_heads", "head_dim"} <= each.keys():
+            each["head_dim"] = each["head_dim"] or dim // each["n_heads"]
     return table | {"dim": keep}
 
 

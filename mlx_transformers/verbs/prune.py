@@ -231,8 +231,8 @@ def _smaller(
         )
         model = _model(table, weights, origin.where)
     if settings.dim is not None:
-        channels = channel_scores(model, text.inputs)
-        table = narrower_table(table, settings.dim)
+        whole, table = table, narrower_table(table, settings.dim)
+        channels = channel_scores(model, whole["dim"], text.inputs)
         weights = dict(tree_flatten(model.parameters()))
         empty = typed_model(table, origin.where).build(table["vocab_size"])
         weights = narrower_stream(weights, shapes(empty), channels, settings.dim)
