@@ -179,7 +179,12 @@ ARCHITECTURES = {
             "norm_topk_prob": False,
             "rms_norm_eps": LATENT_EPS,
         },
-        constants={"expert_gating_func": 1, "expert_weights_norm": False},
+        constants={
+            "expert_gating_func": 1,
+            "expert_weights_norm": False,
+            "expert_group_count": 1,
+            "expert_group_used_count": 1,
+        },
     ),
     "falcon": Architecture(
         {"falcon": FALCON},

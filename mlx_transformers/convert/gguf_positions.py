@@ -15,6 +15,8 @@ Table = dict[str, Any]
 SCALINGS = {"none": "default", "linear": "linear"}
 """Rope scalings: their name, and that of config.json."""
 PART = "partial_rotary_factor"
+YARN_BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}
+"""YaRN's limits of interpolation; llama.cpp's latent attention has no others."""
 YARN_LOG = 0.1
 """llama.cpp's factor of the logarithm in YaRN's magnitude, which its key has in it."""
 ALIBI_BIAS = 8.0
@@ -125,6 +127,11 @@ class LatentRotary:
         slope = own.pop("rope.scaling.yarn_log_multiplier", None)
         if kind != "yarn" or slope is None:
             raise ConvertError(f"{where}.rope.scaling.type = {kind}, which is not built.")
+        for key, usual in YARN_BETAS.items():
+            if (given := own.pop(f"rope.scaling.yarn_{key}", usual)) != usual:
+                raise ConvertError(
+                    f"{where}.rope.scaling.yarn_{key} = {given}, and {usual:g} is built."
+                )
         size = float(f"{slope / YARN_LOG:.6g}")  # a float32 there
         return {
             "rope_scaling": {
@@ -155,7 +162,7 @@ class LatentRotary:
         longest = config["max_position_embeddings"]
         trained = rope.get("original_max_position_embeddings") or longest
         table = yarn(HfConfig(rope), longest, trained) if _kind(rope) == "yarn" else {}
-        usual = {"beta_fast": 32.0, "beta_slow": 1.0, "magnitude": 1.0}
+        usual = YARN_BETAS | {"magnitude": 1.0}
         slope = rope.get("mscale_all_dim")
         if not slope or "truncate" in table or any(table.get(k) != v for k, v in usual.items()):
             raise ConvertError(

@@ -22,7 +22,7 @@ from mlx_transformers.data.tokenizers.sentencepiece import SentencePiece
 from mlx_transformers.verbs.export_run import export_run, exportable, write_llama_cpp
 from mlx_transformers.verbs.import_run import import_run
 
-from .published import write
+from .published import GEMMA, write
 
 TEXT = "to be or not to be,\n\nthat is  the question: é 日本 12345\n" * 20
 CHANGES: dict[str, dict[str, Any]] = {
@@ -239,6 +239,19 @@ def test_metadata_and_config_say_the_same() -> None:
         config_of(metadata | {"llama.rope.dimension_count": 6}, True)
     with pytest.raises(ConvertError, match="not written as GGUF"):
         metadata_of(config | {"rope_scaling": {"type": "yarn", "factor": 4.0}})
+
+
+def test_a_current_converter_s_keys_of_latent_attention_are_read() -> None:
+    """It writes the one group of experts, and YaRN's limits, which are those of its default."""
+    own = GEMMA["deepseek_v2"] | {"model_type": "deepseek_v2", "rope_scaling": YARN}
+    metadata = metadata_of(own)
+    written = {"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0}
+    written |= {"expert_group_count": 1, "expert_group_used_count": 1}
+    more = {f"deepseek2.{key}": value for key, value in written.items()}
+    assert config_of(metadata | more, False) == config_of(metadata, False)
+    for key in more:
+        with pytest.raises(ConvertError, match=re.escape(key)):
+            config_of(metadata | {key: 4}, False)
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
