@@ -20,11 +20,13 @@ def tracker_id(folder: Path, tracker: str) -> str:
     that a resume continues it.
 
     A copy of the folder gets an id of its own, and a notice says so: two runs would write into one
-    otherwise. A folder is a copy if it is another one (by its inode) than that in which the id was
-    made, and that one still has the id.
+    otherwise. A folder with another path and inode than that in which the id was made is a copy on
+    the same device, where moving keeps the inode; on another device it is one if the first folder
+    still has the id.
     """
     kept, here = folder / f"{tracker}.json", folder.resolve()
-    own = {"folder": os.fsencode(here).hex(), "inode": here.stat().st_ino}
+    about = here.stat()
+    own = {"folder": os.fsencode(here).hex(), "inode": about.st_ino, "device": about.st_dev}
     found = _read(kept)
     old = folder / OLDER
     if found is None and tracker == "wandb" and old.is_file():
@@ -48,9 +50,11 @@ def tracker_id(folder: Path, tracker: str) -> str:
 
 
 def _copied(own: dict[str, object], found: dict[str, object], origin: Path, name: str) -> bool:
-    """Whether the folder is another than that of the id, which still has it."""
+    """Whether the folder is another than that of the id, which lives on."""
     if found.get("inode") == own["inode"] or found.get("folder") == own["folder"]:
         return False
+    if found.get("device") == own["device"]:
+        return True
     there = _read(origin / name)
     return there is not None and there.get("id") == found["id"]
 

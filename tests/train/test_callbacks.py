@@ -1,5 +1,6 @@
 """Reports, the best checkpoint, early stopping, and runs where compilation or space is missing."""
 
+import json
 import shutil
 import sys
 from types import SimpleNamespace
@@ -245,8 +246,16 @@ def test_a_moved_run_keeps_its_id_of_a_tracker_and_a_copy_gets_its_own(tmp_path)
     assert second != first
     assert tracker_id(copy, "wandb") == second
     assert tracker_id(run, "wandb") == first
+    # on the same disk it stays a copy after its origin has moved
+    late = shutil.copytree(run, tmp_path / "late")
+    run = run.rename(tmp_path / "archive")
+    with pytest.warns(Notice, match="late is a copy"):
+        assert tracker_id(late, "wandb") != first
+    assert tracker_id(run, "wandb") == first
     # on another disk the inode changes, and the folder that it came from is gone
     elsewhere = shutil.copytree(run, tmp_path / "elsewhere")
+    moved = json.loads((elsewhere / "wandb.json").read_text())
+    (elsewhere / "wandb.json").write_text(json.dumps(moved | {"device": moved["device"] + 1}))
     shutil.rmtree(run)
     assert tracker_id(elsewhere, "wandb") == first
     older = tmp_path / "older"
