@@ -95,7 +95,7 @@ class Prune(Config):
     movement: Movement | None = None
     """Learned scores by which weights go; none goes by their magnitude."""
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names."""
+    """Paths of the linear layers, with `*` as in file names; `*` alone leaves out frozen ones."""
 
     @model_validator(mode="after")
     def _one_criterion(self) -> "Prune":
@@ -122,15 +122,28 @@ class Prune(Config):
             raise ValueError(f"prune.first = {self.first} exceeds sparsity = {self.sparsity}.")
         if self.n_of_m is not None and not 0 < self.n_of_m[0] < self.n_of_m[1]:
             raise ValueError(f"prune.n_of_m = {list(self.n_of_m)} keeps no n of a larger m.")
+        if self.n_of_m is not None and (self.sparsity or self.first):
+            raise ValueError("prune.n_of_m and prune.sparsity both choose the zeros: set one.")
         return self
 
     def build(self, model: nn.Module) -> "Pruner":
         """Return the projection of a model's parameters.
 
         Raises:
-            RecipeError: a path matches no linear layer, or m doesn't divide one.
+            RecipeError: a path matches no linear layer or a frozen one, or m doesn't divide one.
         """
-        chosen = matching(model, self.layers, "prune.layers")
+        trained = dict(tree_flatten(model.trainable_parameters()))
+        makes_zeros = bool(self.sparsity or self.n_of_m or self.movement)
+        chosen: dict[str, nn.Module] = {}
+        for pattern in self.layers:
+            found = matching(model, (pattern,), "prune.layers")
+            still = [path for path in found if f"{path}.weight" not in trained]
+            if makes_zeros and still and (pattern != "*" or len(still) == len(found)):
+                raise RecipeError(
+                    f"prune.layers: '{pattern}' matches {still[0]}, which is frozen (train.freeze "
+                    "or adapters) and keeps its weights: name layers that are trained."
+                )
+            chosen |= {path: layer for path, layer in found.items() if path not in still}
         for path, layer in chosen.items():
             width = matrix(layer).shape[-1]
             if self.n_of_m is not None and width % self.n_of_m[1]:

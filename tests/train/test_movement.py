@@ -92,9 +92,22 @@ def test_masks_survive_resume_and_what_is_loaded_is_pruned(tmp_path):
         assert not mx.any(resting * mask).item()
 
 
+def test_frozen_layers_are_left_out_or_refused(tmp_path):
+    freeze = 'train.freeze=["stack.blocks.0"]'
+    result = tiny.run(tmp_path, *SETS, HARD, freeze)
+    masks = ck.load(result.folder.newest())[0]["sparsity"]["masks"]
+    names = [name for name, _ in tree_flatten(masks)]
+    assert any(".blocks.1." in name for name in names)
+    assert not any(".blocks.0." in name for name in names)
+    named = 'prune={sparsity=0.5, layers=["stack.blocks.*.ffn.*"]}'
+    with pytest.raises(RecipeError, match=r"stack\.blocks\.0\.ffn.*, which is frozen"):
+        tiny.run(tmp_path, *SETS, named, freeze, name="named")
+
+
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
+        (("prune={sparsity=0.5, n_of_m=[2, 4]}",), "both choose the zeros"),
         (("prune={movement={}}",), "makes no zeros by itself"),
         (("prune={sparsity=0.5, movement={threshold=0.1}}",), "leaves the share of zeros"),
         ((HARD, "train.ema=0.9"), "prune.movement masks single weights"),
