@@ -15,7 +15,7 @@ from ..core.errors import RecipeError, nearest
 from ..core.tree import Tree
 from ..ops.packed import GROUPS, Mode, Packing
 from ..recipe.config import Config
-from .linear import PackedMatrix, ResidualLinear, matrix
+from .linear import PackedLinear, PackedMatrix, ResidualLinear, matrix
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 PARTS = ("weight", "scales", "biases")
@@ -220,7 +220,7 @@ def _able(module: nn.Module) -> bool:
 def _packed_layer(layer: nn.Module, how: Packing) -> nn.Module:
     if isinstance(layer, nn.Embedding):
         return PackedEmbedding.from_embedding(layer, how.group_size, how.bits, how.mode)
-    return nn.QuantizedLinear.from_linear(layer, how.group_size, how.bits, how.mode)
+    return PackedLinear.from_linear(layer, how.group_size, how.bits, how.mode)
 
 
 def _wide(part: mx.array) -> mx.array:

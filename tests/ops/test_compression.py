@@ -22,6 +22,24 @@ def test_codes_are_packed_as_mlx_packs_them(bits: int) -> None:
     assert mx.array_equal(packed.packed_codes(codes, bits), words)
 
 
+@pytest.mark.parametrize("how", [packed.Packing(3, 32), packed.Packing(4, 32, "mxfp4")])
+@pytest.mark.parametrize("rows", [2, packed.ROWS])
+def test_products_of_few_and_many_rows_are_those_of_the_matrix(
+    how: packed.Packing, rows: int
+) -> None:
+    parts = packed.pack(mx.array(WEIGHT), how)
+    x = mx.array(INPUTS[:rows]).astype(mx.float32)
+
+    def loss(x: mx.array) -> mx.array:
+        return (packed.product(x, parts, how) ** 2).sum()
+
+    matrix = np.array(packed.unpack(parts, how), np.float64)
+    y = INPUTS[:rows] @ matrix.T
+    value, grad = mx.compile(mx.value_and_grad(loss))(x)
+    assert value.item() == pytest.approx((y**2).sum(), rel=1e-5)
+    np.testing.assert_allclose(grad, 2 * y @ matrix, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "how", [(7, 64, "affine"), (4, 48, "affine"), (4, 64, "mxfp4"), (4, 16, "fp4")]
 )
