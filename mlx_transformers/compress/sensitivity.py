@@ -21,6 +21,8 @@ from .capture import logits_of
 
 Costs = dict[str, dict[Packing, float]]
 """Estimated loss in nats per token by layer and packing."""
+GRADIENTS = 2 << 30
+"""Bytes of gradients that are held at once: weights are rounded once for that many rows."""
 
 
 def costs_of(
@@ -39,23 +41,17 @@ def costs_of(
     names = {f"{path}.weight": path for path in weights}
     choices = [Packing(bits, group_size) for bits in BITS]
     sums: dict[str, mx.array] = {path: mx.zeros((len(choices),)) for path in weights}
-    held, count = dict(tree_flatten(model.parameters())), 0
-    for row in (tokens[i : i + 1] for tokens in rows for i in range(len(tokens))):
-
-        def loss(params: dict[str, mx.array], row: mx.array = row) -> mx.array:
-            model.update(tree_unflatten(list(params.items())))
-            logits = logits_of(model, row[:, :-1])
-            picked = mx.take_along_axis(log_softmax(logits), row[:, 1:, None], axis=-1)
-            return -picked.sum()
-
-        grads = mx.grad(loss)({name: held[name] for name in names})
-        model.update(tree_unflatten(list(held.items())))
+    each_row = [tokens[i : i + 1] for tokens in rows for i in range(len(tokens))]
+    at_once = max(1, GRADIENTS // sum(weight.nbytes for weight in weights.values()))
+    for start in range(0, len(each_row), at_once):
+        part = [_gradients(model, names, row) for row in each_row[start : start + at_once]]
         for name, path in names.items():
-            weight = weights[path]
-            moved = [(grads[name] * (rounded(weight, how) - weight)).sum() for how in choices]
-            sums[path] = sums[path] + mx.stack(moved) ** 2
+            of_rows = [grads.pop(name) for grads in part]
+            moves = [rounded(weights[path], how) - weights[path] for how in choices]
+            moved = [mx.stack([(grad * move).sum() for move in moves]) for grad in of_rows]
+            sums[path] = sums[path] + sum(each**2 for each in moved)
             mx.eval(sums[path])
-        count += row.shape[1] - 1
+    count = sum(row.shape[1] - 1 for row in each_row)
     return {
         path: {
             how: float(value) / 2 / count
@@ -63,6 +59,22 @@ def costs_of(
         }
         for path in weights
     }
+
+
+def _gradients(model: Model, names: Iterable[str], row: mx.array) -> dict[str, mx.array]:
+    """The gradients of the summed loss of a row `[1, T + 1]` by the weights of these names."""
+    held = dict(tree_flatten(model.parameters()))
+
+    def loss(params: dict[str, mx.array]) -> mx.array:
+        model.update(tree_unflatten(list(params.items())))
+        logits = logits_of(model, row[:, :-1])
+        picked = mx.take_along_axis(log_softmax(logits), row[:, 1:, None], axis=-1)
+        return -picked.sum()
+
+    grads: dict[str, mx.array] = mx.grad(loss)({name: held[name] for name in names})
+    model.update(tree_unflatten(list(held.items())))
+    mx.eval(grads)
+    return grads
 
 
 def allocate(costs: Costs, sizes: Mapping[str, int], budget: float) -> dict[str, Packing]:
