@@ -15,12 +15,12 @@ import pytest
 from mlx_transformers.core.errors import DataError
 from mlx_transformers.data.checked import Checked
 from mlx_transformers.data.config import Data
-from mlx_transformers.data.corpora import docstrings
+from mlx_transformers.data.corpora import docstrings, evals
 from mlx_transformers.data.corpora.bible import BibleGerman, verses
 from mlx_transformers.data.corpora.catalogues import CataloguesFrench, messages
 from mlx_transformers.data.corpora.docstrings import Docstrings
 from mlx_transformers.data.corpora.emoji import EmojiFrench
-from mlx_transformers.data.corpora.evals import Entities, Populations, Sarcasm
+from mlx_transformers.data.corpora.evals import TASKS, Entities, Instructions, Populations, Sarcasm
 from mlx_transformers.data.corpora.headlines import Headlines
 from mlx_transformers.data.corpora.pronunciation import Pronunciation
 from mlx_transformers.data.corpora.records import PackagedCorpus
@@ -205,6 +205,30 @@ def test_an_abstract_has_the_first_of_the_spans_that_it_holds(monkeypatch):
     (row,) = Populations().rows()
     assert row["context"] == "We saw 20 cats and dogs."
     assert row["answer"] == "20 cats"
+
+
+def test_instructions_of_the_tasks_take_turns(monkeypatch):
+    def line(task, n):
+        asked = [{"role": "system", "content": task}, {"role": "user", "content": f" {task} {n}"}]
+        return json.dumps({"input": asked, "ideal": f" {n}\n"})
+
+    holding(
+        monkeypatch,
+        {
+            f"evals/registry/data/{task}/samples.jsonl": "\n".join(
+                line(task, n) for n in range(i + 1)
+            ).encode()
+            for i, task in enumerate(TASKS[:2])
+        },
+    )
+    monkeypatch.setattr(evals, "TASKS", TASKS[:2])
+    turns = [row["messages"] for row in Instructions().rows()]
+    assert [[t["content"] for t in row[1:]] for row in turns] == [
+        [f"{TASKS[0]} 0", "0"],
+        [f"{TASKS[1]} 0", "0"],
+        [f"{TASKS[1]} 1", "1"],
+    ]
+    assert [t["role"] for t in turns[0]] == ["system", "user", "assistant"]
 
 
 def test_words_have_their_first_pronunciation(monkeypatch):

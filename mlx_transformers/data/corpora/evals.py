@@ -1,8 +1,9 @@
-"""Three data sets from OpenAI's evals: headlines, named entities, and spans of abstracts."""
+"""Data sets from OpenAI's evals: headlines, named entities, spans of abstracts, instructions."""
 
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice, zip_longest
 
 from .records import PackagedCorpus, Row, one_line, package
 
@@ -11,6 +12,10 @@ PACKAGE = package(
 )
 ENTITY = re.compile(r"\s*(.+?) - (PERSON|ORGANIZATION|LOCATION)(?:,|$)")
 SPAN = re.compile(r"'(.*?)'(?=, '|$)", re.DOTALL)
+TASKS = ("soc_codes", "event_categories", "food", "quartz", "crepe")
+"""Tasks of `instructions`."""
+MOST = 400
+"""Instructions of a task."""
 QUESTION = "Which patients were studied?"
 
 
@@ -97,3 +102,32 @@ def tags(words: list[str], names: list[tuple[str, str]]) -> list[str]:
         first, last = text.count(" ", 0, found.start()), text.count(" ", 0, at)
         out[first : last + 1] = [f"B-{kind}", *[f"I-{kind}"] * (last - first)]
     return out
+
+
+class Instructions(Evals):
+    """Instructions of five tasks (`messages`): a system's, a user's, and the answer to give.
+
+    Occupations, log entries, foods, questions of science and of consequences; at most 400 of a
+    task, so that none prevails.
+    """
+
+    name = "instructions"
+    attribution = "Samples of five tasks of evals 3.0.1.post1, (c) 2023 OpenAI"
+    size = "2 thousand instructions, 46 MB to download"
+    content = "0f61fbba7c9e25b74f9e78d785d1bf1187732ab79ca5e804509083861e0f36ca"
+
+    def rows(self) -> Iterator[Row]:
+        for rows in zip_longest(*(islice(self.conversations(task), MOST) for task in TASKS)):
+            yield from filter(None, rows)
+
+    def conversations(self, task: str) -> Iterator[Row]:
+        """Yield the conversations of a task."""
+        (data,) = PACKAGE.read(f"data/{task}/samples.jsonl").values()
+        for line in filter(str.strip, data.decode().split("\n")):
+            sample = json.loads(line)
+            answer = {"role": "assistant", "content": sample["ideal"].strip()}
+            turns = [
+                {"role": turn["role"], "content": turn["content"].strip()}
+                for turn in sample["input"]
+            ]
+            yield {"messages": [*turns, answer], "text": turns[-1]["content"]}

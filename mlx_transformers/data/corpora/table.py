@@ -12,7 +12,7 @@ from .digits import Digits
 from .docstrings import Docstrings
 from .emoji import EmojiFrench, EmojiGerman
 from .emoji_pictures import EmojiPictures
-from .evals import Entities, Populations, Sarcasm
+from .evals import Entities, Instructions, Populations, Sarcasm
 from .generated import GeneratedCorpus
 from .headlines import Headlines
 from .icons import Icons
@@ -46,6 +46,7 @@ RECORDS: tuple[type[Corpus], ...] = (
     Sarcasm,
     Entities,
     Populations,
+    Instructions,
     BibleParaphrases,
     Digits,
     Icons,
