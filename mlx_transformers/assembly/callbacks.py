@@ -12,6 +12,7 @@ from ..core.errors import MlxtError, RecipeError
 from ..core.tree import Tree
 from ..decode.generate import sampler
 from ..memory.meter import Meter
+from ..memory.record import run_key
 from ..models.model import Decodable, causal_decoder
 from ..runs import checkpoint
 from ..runs.background import Background
@@ -87,7 +88,8 @@ def memory_meter(built: Built, planned: Plan) -> Meter:
     where their rows are shorter than the later ones."""
     others = min(built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every)
     whole = built.recipe.train.seq_len_warmup is None
-    return Meter(planned.account.peak, planned.factor, others if whole else 0)
+    key = run_key(built.recipe.model)
+    return Meter(planned.account.peak, planned.factor, others if whole else 0, key)
 
 
 def _saver(

@@ -17,9 +17,9 @@ from ..memory.cost import Bill
 from ..memory.disk import Paging, paging
 from ..memory.fit import choose, least
 from ..memory.job import Job
-from ..memory.record import correction, device_key
+from ..memory.record import correction, run_key
 from ..memory.roofline import Speed, speed
-from ..models.model import Model, recompute_layers
+from ..models.model import Model, ModelKind, recompute_layers
 from ..runs.folder import RUNS
 from ..trainer.config import Train
 from .job import chunk_of, job
@@ -119,7 +119,7 @@ def plan(
     Raises:
         RunError: no choice for its "auto" keys fits.
     """
-    memory, here = available_memory(mac), mac is None
+    memory, here = available_memory(mac, recipe.model), mac is None
     recipe, sized = _resolve(recipe, model, memory, ranks, tensor_parallel)
     found, config = account(sized), recipe.train
     paged = None if sized.page_bytes is None else _paging(sized, config, mac)
@@ -222,7 +222,7 @@ def resolve_auto(recipe: Recipe, model: Model, ranks: int = 1) -> Recipe:
             "agree. Give train.microbatch, train.recompute and objective.chunk values; "
             "`mlxt plan` names some."
         )
-    resolved = _resolve(recipe, model, available_memory(None), ranks)
+    resolved = _resolve(recipe, model, available_memory(None, recipe.model), ranks)
     recompute_layers(model, resolved.job.recomputed)
     return resolved.recipe
 
@@ -262,14 +262,15 @@ class Memory(NamedTuple):
     cpu: bool
 
 
-def available_memory(mac: Mac | None) -> Memory:
-    """The memory of a Mac, or of this machine, whose earlier runs give the correction."""
+def available_memory(mac: Mac | None, model: ModelKind) -> Memory:
+    """The memory of a Mac, or of this machine, whose earlier runs of such models give the
+    correction."""
     if mac is not None:
         limit = METAL_SHARE * mac.memory_gb * 2**30
         return Memory(1.0, SHARE * limit, limit, cpu=False)
     cpu = mx.default_device() == mx.cpu
     limit = float(free_bytes() if cpu else working_set_bytes())
-    return Memory(correction(device_key()), budget_bytes(), limit, cpu)
+    return Memory(correction(run_key(model)), budget_bytes(), limit, cpu)
 
 
 class Resolved(NamedTuple):

@@ -1,5 +1,6 @@
 """Slot `embed` for sound: convolutions over frames of its spectrum."""
 
+import math
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.footprint import ActivationShape
 from ..ops.activations import gelu
-from ..ops.strided_conv import strided_conv
+from ..ops.strided_conv import saved_frames, strided_conv
 from .kinds import EmbedKind, Reads
 
 
@@ -39,9 +40,13 @@ class Frames(EmbedKind):
         return dim
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Input and output of each convolution, and the dropout mask."""
-        inputs = self.n_mels + dim * (2 * len(self.strides) - 1)
-        return float(inputs * at.itemsize + (dim if self.dropout else 0))
+        """For each vector: what each convolution reads and its output, and the dropout mask."""
+        outputs, width, numbers = math.prod(self.strides), self.n_mels, 0
+        for stride in self.strides:
+            outputs //= stride
+            read = saved_frames(self.kernel, stride, cpu=at.cpu) * width
+            numbers, width = numbers + outputs * (read + dim), dim
+        return float(numbers * at.itemsize + (dim if self.dropout else 0))
 
 
 class FrameEmbedding(nn.Module):

@@ -4,7 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .record import device_key, record_peak
+from .record import record_peak
 
 STEADY = 3
 """Step after which the peak is read: compilation is over, and no evaluation has run."""
@@ -17,9 +17,11 @@ class Meter:
         predicted: the plan's peak in bytes before correction.
         factor: the correction of the printed plan.
         free_of: the step of the first evaluation or sample.
+        key: that of its records (`record.run_key`).
     """
 
-    def __init__(self, predicted: float, factor: float, free_of: int) -> None:
+    def __init__(self, predicted: float, factor: float, free_of: int, key: str) -> None:
+        self.key = key
         self.predicted = predicted
         self.factor = factor
         self.when = STEADY if free_of > STEADY else 0
@@ -36,7 +38,7 @@ class Meter:
         """Record the measured peak and return it in a sentence; None if the run was too short."""
         if self.measured is None:
             return None
-        record_peak(device_key(), self.predicted, self.measured)
+        record_peak(self.key, self.predicted, self.measured)
         planned, unit = self.predicted * self.factor, 2**20
         return (
             f"Memory of a step: {self.measured / unit:,.0f} MiB at the peak, "

@@ -1,7 +1,8 @@
 """Records predicted and measured peaks per MLX version and device, to correct later plans.
 
-A plan is multiplied by the median of measured / predicted over recent runs on the same device. That
-covers differences that the constants of `account` don't: other versions, Metal, other allocators.
+A plan is multiplied by the median of measured / predicted over recent runs of models of the same
+kinds on the same device. That covers differences that the constants of `account` don't: other
+versions, Metal, other allocators, kinds of layers that are counted wrongly.
 """
 
 import json
@@ -15,9 +16,11 @@ import mlx.core as mx
 from ..core.cache import cache_folder
 from ..core.parse import read_table
 from ..core.versions import version
+from ..layers.block import Block
+from ..models.model import ModelKind
 
 REMEMBERED = 50
-"""Number of newest runs of a device that are used."""
+"""Number of newest runs of a key that are used."""
 ENOUGH = 3
 """Fewest runs for a correction."""
 SMALLEST = 64 * 2**20
@@ -26,13 +29,21 @@ FURTHEST = 2.0
 """Largest correction factor, up or down."""
 
 
-ACCOUNT = 4
+ACCOUNT = 5
 """Version of `account`: ratios to the predictions of another version are not used."""
 
 
 def device_key() -> str:
-    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 4"."""
+    """The key of this device's records: "mlx 0.32.4, Device(cpu, 0), x86_64, account 5"."""
     return f"mlx {version('mlx')}, {mx.default_device()}, {device_name()}, account {ACCOUNT}"
+
+
+def run_key(model: ModelKind) -> str:
+    """The key of the records of models of the same kinds on this device: "..., account 5, decoder,
+    attention". A kind that is planned wrongly thus changes the plans of no other."""
+    layers = [layer for tower in model.towers() for layer in tower.layers]
+    mixers = {layer.mixer.kind for layer in layers if isinstance(layer, Block)}
+    return ", ".join([device_key(), model.kind, *sorted(mixers)])
 
 
 def device_name() -> str:
@@ -46,7 +57,7 @@ def record_file() -> Path:
 
 
 def ratios(key: str) -> list[float]:
-    """Measured / predicted of the runs on a device, oldest first; none from a damaged file."""
+    """Measured / predicted of the runs of a key, oldest first; none from a damaged file."""
     try:
         found = read_table(record_file()).get(key, [])
         return [float(ratio) for ratio in found if 0 < float(ratio) < math.inf]
@@ -76,7 +87,7 @@ def record_peak(key: str, predicted: float, measured: float) -> None:
 
 
 def correction(key: str) -> float:
-    """The correction factor of plans for a device; 1 until there are enough runs."""
+    """The correction factor of plans for a key; 1 until there are enough runs."""
     found = ratios(key)
     if len(found) < ENOUGH:
         return 1.0

@@ -13,13 +13,24 @@ def strided_conv(x: Array, kernel: Array, bias: Array, stride: int, padding: int
 
     MLX's gradient of a convolution with a stride is slow on the CPU, 18 times slower than this.
     """
-    if not on_cpu():
+    if stride == 1 or not on_cpu():
         return strided_conv_naive(x, kernel, bias, stride, padding)
     D, width, _ = kernel.shape
     x = mx.pad(x, [(0, 0), (padding, padding), (0, 0)])
     last = stride * ((x.shape[1] - width) // stride) + 1
     windows = [x[:, first : first + last : stride] for first in range(width)]
     return mx.concatenate(windows, axis=-1) @ kernel.reshape(D, -1).T + bias
+
+
+def saved_frames(width: int, stride: int, *, cpu: bool) -> int:
+    """Frames for each output that the backward of `strided_conv` needs: on the CPU those of all
+    windows, where windows are copied, and otherwise those of the input.
+
+    Args:
+        width, stride: W, and the frames from one output to the next.
+        cpu: whether it runs on the CPU.
+    """
+    return width if cpu and stride > 1 else stride
 
 
 def strided_conv_naive(x: Array, kernel: Array, bias: Array, stride: int, padding: int) -> Array:

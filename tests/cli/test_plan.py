@@ -6,6 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.memory import record
 
 from .conftest import Mlxt
@@ -50,7 +51,7 @@ def test_what_a_run_took_corrects_later_plans(
         assert mlxt("train", "tiny", "--steps", "5", "--name", name).code == 0
     after = json.loads(mlxt("plan", "tiny", "--json").out)
     assert before["correction"] == 1.0 != after["correction"]
-    assert after["correction"] == record.correction(record.device_key())
+    assert after["correction"] == record.correction(record.run_key(load_recipe("tiny").model))
 
 
 def test_training_tells_the_plan_first_and_the_measured_peak_last(mlxt: Mlxt, home: Path) -> None:

@@ -1,6 +1,7 @@
 """Bytes by part: exact where they can be counted, near where they are measured."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,6 +11,7 @@ from mlx.utils import tree_flatten
 from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.core.footprint import ActivationShape
+from mlx_transformers.layers.frames import Frames
 from mlx_transformers.layers.mixers.attention import Heads
 from mlx_transformers.memory.account import NO_TEACHER, account
 from mlx_transformers.ops.device import on_cpu
@@ -17,6 +19,14 @@ from mlx_transformers.ops.device import on_cpu
 from .planned import job_of, measured, planned, recipe, shipped
 
 BFLOAT16 = "train.dtype=bfloat16"
+
+
+def test_convolutions_over_frames_count_the_windows_that_the_cpu_copies() -> None:
+    at = ActivationShape(batch=2, length=10)  # of two frames a position
+    first, second = 2 * (5 + 8), 8  # 5 features in, 8 out
+    frames = Frames(n_mels=5, kernel=3, strides=[1, 2])
+    assert frames.saved_bytes(8, at) == 4 * (first + 3 * 8 + second)
+    assert frames.saved_bytes(8, replace(at, cpu=False)) == 4 * (first + 2 * 8 + second)
 
 
 def test_the_parts_add_up_to_the_peak() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.memory import record
 
 MIB = 2**20
@@ -31,6 +32,18 @@ def test_runs_planned_by_another_account_correct_nothing(monkeypatch: pytest.Mon
     assert record.correction(record.device_key()) == 1.5
     monkeypatch.setattr(record, "ACCOUNT", record.ACCOUNT + 1)
     assert record.correction(record.device_key()) == 1.0
+
+
+def test_runs_of_other_kinds_of_models_correct_nothing() -> None:
+    llama, mistral, mamba = (
+        record.run_key(load_recipe(name).model)
+        for name in ("llama_tiny", "mistral_tiny", "state_space/mamba_tiny")
+    )
+    for _ in range(record.ENOUGH):
+        record.record_peak(mamba, 100 * MIB, 180 * MIB)
+    assert record.correction(mamba) == 1.8
+    assert record.correction(llama) == 1.0
+    assert llama == mistral
 
 
 def test_only_the_newest_runs_count_and_a_correction_has_bounds() -> None:
