@@ -133,8 +133,8 @@ class PatchEmbedding(nn.Module):
         scaled = (pixels.astype(mx.float32) / 255 - mx.array(self.mean)) / mx.array(self.std)
         return scaled.astype(dtype)
 
-    def whole(self, x: mx.array) -> mx.array:
-        """Scaled pixels as whole numbers, uint8: the inverse of `scaled`."""
+    def to_uint8(self, x: mx.array) -> mx.array:
+        """Scaled pixels as levels from 0 to 255: the inverse of `scaled`."""
         levels = (x.astype(mx.float32) * mx.array(self.std) + mx.array(self.mean)) * 255
         return mx.clip(mx.round(levels), 0, 255).astype(mx.uint8)
 

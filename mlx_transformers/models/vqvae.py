@@ -62,9 +62,9 @@ class Vqvae(ModelKind):
         return self
 
     def towers(self) -> list[TowerSpec]:
-        reads = self.encoder.vision_spec("encoder", self.encoder.dim)
-        paints = self.decoder.vision_spec("decoder", self.decoder.dim)
-        return [reads, replace(paints, stride=reads.stride)]
+        encoder = self.encoder.vision_spec("encoder", self.encoder.dim)
+        decoder = self.decoder.vision_spec("decoder", self.decoder.dim)
+        return [encoder, replace(decoder, stride=encoder.stride)]
 
     def context(self) -> int:
         return self.encoder.context()
@@ -90,9 +90,9 @@ class VqvaeModel(Model):
         self.channels = config.encoder.patches.channels
         width = config.decoder.patches.channels
         self.encoder, self.decoder = VisionModel(config.encoder), VisionModel(config.decoder)
-        self.narrow = nn.Linear(config.encoder.width(config.encoder.dim), width)
+        self.to_codes = nn.Linear(config.encoder.width(config.encoder.dim), width)
         self.codebook = Codebook(config.n_codes, width, config.decay, config.revive)
-        self.paint = nn.Linear(
+        self.to_pixels = nn.Linear(
             config.decoder.width(config.decoder.dim), self.patch_size**2 * self.channels
         )
 
@@ -116,7 +116,7 @@ class VqvaeModel(Model):
 
     def features(self, x: mx.array, ctx: Context) -> mx.array:
         """The vectors `[B, P, C]` of the patches, before they become codes."""
-        y: mx.array = self.narrow(self.encoder.features(x, ctx))
+        y: mx.array = self.to_codes(self.encoder.features(x, ctx))
         return y
 
     def encoded(self, pixels: mx.array, ctx: Context) -> mx.array:
@@ -124,16 +124,16 @@ class VqvaeModel(Model):
         return self.features(self.embedded({"pixels": pixels}, ctx), ctx)
 
     def quantized(self, z: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        """The codes `[B, P, C]` of vectors, and their numbers `[B, P]`."""
-        codes, numbers = self.codebook(z, ctx)
-        return codes, numbers
+        """The codes `[B, P, C]` of vectors, and their indices `[B, P]`."""
+        codes, indices = self.codebook(z, ctx)
+        return codes, indices
 
     def decoded(self, codes: mx.array, ctx: Context) -> mx.array:
         """Pictures `[B, height, width, channels]`, scaled, of codes `[B, P, C]`."""
         own = replace(ctx, layout=Layout(), key=ctx.split_key())
         flat = codes.reshape(codes.shape[0], *self.grid, -1)
         h = self.decoder.features(self.decoder.embedded({"pixels": flat}, own), own)
-        return unpatch(self.paint(h), *self.grid, self.patch_size)
+        return unpatch(self.to_pixels(h), *self.grid, self.patch_size)
 
     def target(self, pixels: mx.array) -> mx.array:
         """Pixels as `decoded` should give them: whole numbers scaled."""
@@ -142,13 +142,13 @@ class VqvaeModel(Model):
         return self.patches.scaled(pixels)
 
     def picture_tokens(self, pixels: mx.array) -> mx.array:
-        """The numbers `[B, P]` of the codes of pictures."""
+        """The indices `[B, P]` of the codes of pictures."""
         return self.codebook.nearest(self.encoded(pixels, Context()))
 
-    def pictures(self, numbers: mx.array) -> mx.array:
-        """The pictures `uint8 [B, height, width, channels]` of numbers of codes `[B, P]`."""
-        painted = self.decoded(self.codebook.read(numbers), Context())
-        return self.patches.whole(painted)
+    def pictures(self, indices: mx.array) -> mx.array:
+        """The pictures `uint8 [B, height, width, channels]` of indices of codes `[B, P]`."""
+        decoded = self.decoded(self.codebook.read(indices), Context())
+        return self.patches.to_uint8(decoded)
 
     def __call__(self, pixels: mx.array, ctx: Context | None = None) -> mx.array:
         ctx = ctx or Context()

@@ -15,7 +15,7 @@ class PictureTokenizer(Protocol):
     """A model that writes a picture as tokens."""
 
     def picture_tokens(self, pixels: mx.array) -> mx.array:
-        """The numbers `[B, P]` of the tokens of `pixels [B, height, width, channels]`."""
+        """The indices `[B, P]` of the codes of `pixels [B, height, width, channels]`."""
         ...
 
 

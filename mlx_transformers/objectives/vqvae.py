@@ -14,14 +14,14 @@ from .objective import Arrays, ObjectiveKind
 
 
 class Quantizing(Protocol):
-    """A model that writes a picture as codes, and paints it again from them."""
+    """A model that encodes a picture as codes, and decodes it from them."""
 
     def encoded(self, pixels: mx.array, ctx: Context) -> mx.array:
         """The vectors `[B, P, C]` of pictures."""
         ...
 
     def quantized(self, z: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
-        """Their codes, with the gradient of the vectors, and the codes' numbers `[B, P]`."""
+        """Their codes, with the gradient of the vectors, and the codes' indices `[B, P]`."""
         ...
 
     def decoded(self, codes: mx.array, ctx: Context) -> mx.array:

@@ -67,15 +67,16 @@ def caption(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     limit = min(max(map(len, texts)) + 1, model.max_seq_len - artist.kind.patches - 2)
     engine = Engine(model, sampling=Sampling(temp=0.0), vocab_size=tokenizer.n_writable)
     tokens, places = (mx.array(x) for x in artist.kind.laid_out(tokenizer, ([], [])))
-    said = []
+    captions = []
     for at in range(0, len(texts), ROWS):
         codes = artist.codes(mx.array(pixels[at : at + ROWS].astype(np.int32)))
         shape = (len(codes), len(tokens))
         rows = with_codes(mx.broadcast_to(tokens, shape), mx.broadcast_to(places, shape), codes)
         prompts = np.array(rows).tolist()
         found = written(engine, None, prompts, tokenizer.control("end"), limit)
-        said += [tokenizer.decode(text) for text in found]
-    return Answers(len(texts), spans([tokenizer.decode(text) for text in texts], said))
+        captions += [tokenizer.decode(text) for text in found]
+    references = [tokenizer.decode(text) for text in texts]
+    return Answers(len(texts), spans(references, captions))
 
 
 def draw(built: Built, stream: EvalStream, writing: Writing) -> Answers:

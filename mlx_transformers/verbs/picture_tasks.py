@@ -1,5 +1,4 @@
-"""Tasks of pictures and texts: finding one by the other, describing what is seen, and painting
-again what was written as tokens."""
+"""Tasks of pictures and texts: retrieval, captions, and reconstruction from tokens."""
 
 import mlx.core as mx
 import numpy as np
@@ -41,31 +40,31 @@ def describe(built: Built, stream: EvalStream, writing: Writing) -> Answers:
     """Measure exact match and F1 of the words of generated texts about pictures."""
     model, tokenizer = built.model, built.tokenizer
     assert isinstance(model, VlmModel), "pictures with prompts are for models that see"
-    engine, are, said = greedy(model, tokenizer), [], []
+    engine, references, predicted = greedy(model, tokenizer), [], []
     for batch, rows in counted(stream):
         tokens, weights = np.array(batch["tokens"]), np.array(batch["weights"])
         starts = weights.argmax(axis=1) + 1
         prompts = [row[:start].tolist() for row, start in zip(tokens, starts, strict=True)]
         limit = int(weights.sum(axis=1).max())
         texts = written(engine, batch["pixels"], prompts, tokenizer.control("end"), limit)
-        said += [tokenizer.decode(text) for text in texts[:rows]]
+        predicted += [tokenizer.decode(text) for text in texts[:rows]]
         ends = starts + weights.sum(axis=1).astype(int) - 1  # without the end token
-        told = zip(tokens, starts, ends, strict=True)
-        are += [tokenizer.decode(row[start:end].tolist()) for row, start, end in told][:rows]
-    return Answers(len(are), spans(are, said))
+        right = [row[start:end] for row, start, end in zip(tokens, starts, ends, strict=True)]
+        references += [tokenizer.decode(text.tolist()) for text in right[:rows]]
+    return Answers(len(references), spans(references, predicted))
 
 
 def reconstruct(built: Built, stream: EvalStream, writing: Writing) -> Answers:
-    """Measure the error of pictures that are painted from their tokens, with numbers from 0 to 1,
-    its ratio to the largest signal (PSNR, in dB), and the share of the codes that they use."""
+    """Measure the mean squared error of pictures that are decoded from their tokens, with numbers
+    from 0 to 1, the peak signal-to-noise ratio (PSNR, in dB), and the share of the codes used."""
     model = built.model
     assert isinstance(model, VqvaeModel), "the objective trains VQ-VAEs alone"
     errors, used = [], []
     for batch, rows in counted(stream):
-        numbers = model.picture_tokens(batch["pixels"])
-        off = (model.pictures(numbers).astype(mx.float32) - batch["pixels"]) / 255
+        indices = model.picture_tokens(batch["pixels"])
+        off = (model.pictures(indices).astype(mx.float32) - batch["pixels"]) / 255
         errors.append(np.array(mx.square(off).reshape(len(off), -1).mean(axis=1))[:rows])
-        used.append(np.array(numbers)[:rows])
+        used.append(np.array(indices)[:rows])
     squares, chosen = np.concatenate(errors), np.concatenate(used)
     n = len(squares)
     # Examples that are drawn again can only use fewer codes: this one has no interval.

@@ -53,7 +53,7 @@ def test_codes_are_moving_means_of_the_vectors_that_chose_them() -> None:
         share = 0.9 * share + 0.1 * chosen.mean(axis=0)
         sums = 0.9 * sums + 0.1 * chosen.T @ z / len(z)
         assert np.allclose(book.codes, sums / share[:, None], atol=1e-5)
-        assert np.allclose(book.share, share, atol=1e-6)
+        assert np.allclose(book.cluster_size, share, atol=1e-6)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
@@ -97,13 +97,13 @@ def test_towers_that_do_not_fit_are_refused(changes: dict[str, Any], told: str) 
         Vqvae.model_validate(VQVAE | changes)
 
 
-def test_pictures_are_painted_as_whole_numbers_from_their_tokens() -> None:
+def test_pictures_are_decoded_to_whole_numbers_from_their_tokens() -> None:
     model = parse("model", VQVAE).build(256)
     pixels = mx.array(np.random.default_rng(0).integers(0, 256, (2, 3, 3, 1)))
     numbers = model.picture_tokens(pixels)
-    painted = model.pictures(numbers)
+    decoded = model.pictures(numbers)
     assert numbers.shape == (2, 9)
-    assert painted.shape == pixels.shape
-    assert painted.dtype == mx.uint8
+    assert decoded.shape == pixels.shape
+    assert decoded.dtype == mx.uint8
     scaled = model.patches.scaled(pixels)
-    assert np.array_equal(model.patches.whole(scaled), pixels)
+    assert np.array_equal(model.patches.to_uint8(scaled), pixels)

@@ -120,15 +120,17 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
 def placed(member: Member, view: FlatModel) -> Table:
     """Return the class, its labels, and the network."""
     classes = view.get("pool.kind") == "classifier"
-    said: Table = {"architectures": [member.title + TASKS[classes]], **labels(view)}
+    config: Table = {"architectures": [member.title + TASKS[classes]], **labels(view)}
     dim, hidden = view.number("dim"), view.number("block.ffn.hidden_dim")
     gated = view.get("block.ffn.kind") == "glu"
     ratios = range(1, 65)
     found = [r for r in ratios if (_gated(int(dim * r)) if gated else dim * r) == hidden]
-    said |= {"use_swiglu_ffn": gated, "mlp_ratio": found[0], "use_mask_token": False}
+    config |= {"use_swiglu_ffn": gated, "mlp_ratio": found[0], "use_mask_token": False}
     if gated:
-        said["hidden_act"] = "gelu"
-    return said | ({"num_register_tokens": view.get("embed.registers")} if member.registers else {})
+        config["hidden_act"] = "gelu"
+    if member.registers:
+        config["num_register_tokens"] = view.get("embed.registers")
+    return config
 
 
 KEYS: dict[str, PathOrFn] = {

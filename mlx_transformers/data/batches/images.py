@@ -1,4 +1,4 @@
-"""Pictures alone, for models that learn to paint them again."""
+"""Pictures alone, for autoencoders."""
 
 import hashlib
 from collections.abc import Mapping
