@@ -36,17 +36,26 @@ from .recipe import Recipe
 from .saved import load
 
 
-def build_optimizer(recipe: Recipe, model: Model, ranks: Ranks = SINGLE) -> Optimizer:
+def needs_state(recipe: Recipe, trains: bool) -> bool:
+    """Return whether a run's optimizer state is needed: to train, or as an average of weights."""
+    return trains or recipe.optim.averages
+
+
+def build_optimizer(
+    recipe: Recipe, model: Model, ranks: Ranks = SINGLE, trains: bool = True
+) -> Optimizer:
     """Build a recipe's optimizer and its state, sharded over ranks if the recipe says so.
 
     State that is sharded with the layers, or kept in a file, stays lazy: only a part of it will be
-    in the memory of a process.
+    in the memory of a process. Where nothing trains there is none.
 
     Raises:
         RecipeError: several processes would keep their state in a file.
     """
     config = recipe.train
     optim = recipe.optim
+    if not needs_state(recipe, trains):
+        return optim.split(model, config.steps)
     if config.offload_optimizer and ranks.processes > 1:
         raise RecipeError(
             "train.offload_optimizer is for one process, and several train together here: leave "
@@ -117,7 +126,11 @@ class Built:
 
 
 def build(
-    recipe: Recipe, data: Prepared | None = None, ranks: Ranks = SINGLE, scratch: Path = RUNS
+    recipe: Recipe,
+    data: Prepared | None = None,
+    ranks: Ranks = SINGLE,
+    scratch: Path = RUNS,
+    trains: bool = True,
 ) -> Built:
     """Build the model, data, optimizer, objective and compiled step of a recipe.
 
@@ -126,6 +139,7 @@ def build(
         data: its prepared data; None prepares it.
         ranks: the processes that train it together.
         scratch: a folder on the disk for optimizer state that is not kept in memory.
+        trains: whether it will be trained, or measured alone, without optimizer state.
 
     Raises:
         MlxtError: parts of the recipe don't fit each other, or the data can't be prepared.
@@ -138,7 +152,7 @@ def build(
     recipe = resolve_auto(recipe, model, ranks.processes)
     counts, flops = count(model), flops_per_token(model, recipe.train.seq_len)
     objective = build_objective(recipe, ranks)
-    optimizer = build_optimizer(recipe, model, ranks)
+    optimizer = build_optimizer(recipe, model, ranks, trains)
     frozen = _frozen(recipe, data.tokenizer)
     carry = "starts" in recipe.source.gives(recipe.data.batch)
     shards = tensor_parallelism(recipe, ranks)
@@ -155,7 +169,7 @@ def build(
         recipe.optim.averages,
         sparsity=sparse.build(model, train.seed, train.steps) if sparse else movement,
     )
-    step = step_class(train.offload_optimizer, scratch)(
+    step = step_class(trains and train.offload_optimizer, scratch)(
         state,
         objective,
         recipe.train,

@@ -7,7 +7,8 @@ them; the median over the rounds is reported.
 
     forward    the loss alone
     backward   loss with gradients - forward
-    optimizer  whole step - loss with gradients: clipping, update, gradient accumulation
+    optimizer  whole step - loss with gradients: clipping, update, gradient accumulation; of a step
+               with its state in a file clipping and update alone
     data       time that the loop waits for a batch and its transfer to the device
     sync       the loop's step - all of these: queueing and waiting. Negative means overlap: the
                loop runs one step ahead of the device
@@ -29,6 +30,7 @@ from ..core.tree import size_bytes
 from ..runs.progress import Progress
 from ..trainer.forward import Batch
 from ..trainer.loop import Metrics, Trainer, arrays
+from ..trainer.offload import OffloadedStep
 from ..trainer.source import Feed
 from ..trainer.step import Step
 from ..trainer.traced import Traced
@@ -136,9 +138,17 @@ class StepTimer:
     def _tasks(self) -> dict[str, Callable[[], Any]]:
         return {
             "forward": lambda: self._each(self._forward),
-            "gradients": lambda: self._each(self._gradients),
+            "gradients": self._all_gradients,
             "whole": lambda: (self.step(self._batches, 0), self.step.state),
         }
+
+    def _all_gradients(self) -> None:
+        """Compute the gradients; where the step writes them to a file, by the step itself."""
+        if isinstance(self.step, OffloadedStep):
+            keys = mx.random.split(mx.random.key(0), len(self._batches))
+            self.step.gradient(self._batches, keys)
+        else:
+            self._each(self._gradients)
 
     def _each(self, f: Callable[..., Any]) -> None:
         """Evaluate `f` for each microbatch in order, as the step does."""

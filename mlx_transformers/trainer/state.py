@@ -1,5 +1,6 @@
 """Everything that training changes, as one value."""
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -129,8 +130,12 @@ class TrainState:
             return self.trees()
         return self.trees() | {"optimizer": self.optimizer.gather()}
 
-    def restore(self, trees: dict[str, Tree]) -> None:
+    def restore(self, trees: dict[str, Tree], needless: Collection[str] = ()) -> None:
         """Put back gathered trees on rank 0; other ranks receive them by `broadcast`.
+
+        Args:
+            trees: as `trees` returns them.
+            needless: names of trees that stay as they are.
 
         Raises:
             CheckpointError: the trees belong to another recipe.
@@ -139,7 +144,7 @@ class TrainState:
         for name, live in self.trees().items():
             if name == "optimizer" and isinstance(self.optimizer, Sharded):
                 self.optimizer.stage(trees.get(name, {}))
-            elif name != "model":
+            elif name not in ("model", *needless):
                 restore_state(live, trees.get(name, {}), name)
         self.version += 1
 

@@ -61,6 +61,6 @@ def open_run(
     if set:
         check_recipe(folder, recipe)
     data = run_data(recipe, trained_on(path), progress)
-    built = build(recipe.stage(step_of(path), saved=True), data)
+    built = build(recipe.stage(step_of(path), saved=True), data, trains=False)
     restore(built, path, trains=False)
     return path, built

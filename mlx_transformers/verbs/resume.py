@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from ..assembly.build import Built
+from ..assembly.build import Built, needs_state
 from ..assembly.easy_first import order_inputs
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.errors import RunError
@@ -120,14 +120,16 @@ def restore(built: Built, path: Path, trains: bool = True) -> Progress:
     Args:
         built: the parts of the recipe.
         path: the checkpoint.
-        trains: whether training goes on, so that the order of its rows must be the same.
+        trains: whether training goes on, so that the order of its rows must be the same and the
+            optimizer's state is needed; as the recipe was built.
 
     Raises:
         RunError: it was trained on other data, or with other weights of a model that it reads.
         CheckpointError: it is damaged, or belongs to another recipe.
     """
-    offloaded = built.recipe.train.offload_optimizer
-    trees, state = checkpoint.load(path, stored=["optimizer"] if offloaded else [])
+    needless = [] if needs_state(built.recipe, trains) else ["optimizer"]
+    offloaded = ["optimizer"] if built.recipe.train.offload_optimizer else []
+    trees, state = checkpoint.load(path, stored=needless or offloaded)
     imported = state["data"] is None
     if not imported and state["data"] != built.data.fingerprint:
         raise RunError(
@@ -148,7 +150,7 @@ def restore(built: Built, path: Path, trains: bool = True) -> Progress:
     if imported:
         built.step.train_state.start_from(trees["model"])
     else:
-        built.step.train_state.restore(trees)
+        built.step.train_state.restore(trees, needless)
     return Progress.from_dict(state)
 
 

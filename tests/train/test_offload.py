@@ -8,11 +8,15 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
+from mlx_transformers.assembly.streams import training_feed
 from mlx_transformers.core.errors import MlxtError, RunError
+from mlx_transformers.profile.step import PARTS, StepTimer, TimedFeed
 from mlx_transformers.runs import stored
+from mlx_transformers.runs.checkpoint import load
 from mlx_transformers.runs.stored import Scratch, Stored
 from mlx_transformers.trainer import offload
 from mlx_transformers.trainer.dry_run import dry_run
+from mlx_transformers.verbs.evaluate import open_run
 
 from . import tiny
 from .test_step import batch, train, vocab
@@ -164,6 +168,29 @@ def test_a_run_killed_and_resumed_ends_as_the_one_in_memory(tmp_path):
     assert losses[0] == losses[1]
     assert whole.reason == "finished"
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "whole"]
+
+
+def test_a_run_is_measured_without_its_optimizer_state_or_the_disk_of_it(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    sets = (f"train.offload_optimizer='{disk}'", "train.steps=2", "train.ema=0.5")
+    run = tiny.run(tmp_path, *sets, name="a")
+    disk.rmdir()
+    checkpoint, built = open_run(run.folder.path)
+    state = tree_flatten(built.step.train_state.optimizer.state)
+    assert all(leaf.size == 1 for _, leaf in state)
+    trees = load(checkpoint, only=["model", "ema"])[0]
+    assert tiny.same(built.step.train_state.evaluated(), trees["ema"]["average"])
+    assert tiny.same(built.model.parameters(), trees["model"])
+
+
+def test_gradients_are_timed_through_the_file(tmp_path):
+    built = tiny.built(tmp_path, PAGED, "train.accumulate=2")
+    timer = StepTimer(built.step, TimedFeed(training_feed(built)))
+    timer._gradients = None  # would hold all of them in memory
+    timer.round(2)
+    assert timer.parts().keys() == set(PARTS)
+    timer.feed.close()
 
 
 @pytest.mark.parametrize(
