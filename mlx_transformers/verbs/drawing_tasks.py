@@ -11,7 +11,6 @@ from ..assembly.saved import load
 from ..core.context import Context
 from ..core.errors import RunError
 from ..data.batches.image_text import ImageText
-from ..data.batches.noisy_windows import with_cls_sep
 from ..data.example_rows import ExampleRows
 from ..data.stream import EvalStream
 from ..decode.engine import Engine
@@ -128,7 +127,7 @@ def judged(
             f"{sizes[1]}: train it with data.batch.size and channels (and model.vision) to match."
         )
     seq_len, scores = recipe.train.seq_len, []
-    rows = [with_cls_sep(tokenizer, np.array(tokenizer.encode(n))[: seq_len - 2]) for n in names]
+    rows = [kind.framed(tokenizer, tokenizer.encode(name), seq_len) for name in names]
     padded = {
         key: np.stack([np.pad(row[key], (0, seq_len - len(row[key]))) for row in rows])
         for key in ("tokens", "valid")

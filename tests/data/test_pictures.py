@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mlx_transformers.core.errors import DataError, Notice
+from mlx_transformers.data.batches.image_text import ImageText
 from mlx_transformers.data.corpora import glyphs
 from mlx_transformers.data.pictures import read
 from mlx_transformers.data.pictures.augment import affine, warped
@@ -131,6 +132,30 @@ def test_pictures_are_found_beside_the_records_that_name_them(tmp_path: Path) ->
     batch = records.train(made, 5).batch(np.arange(2))
     assert batch["pixels"].tolist() == [[[[255]] * 2] * 2] * 2
     assert batch["tokens"].shape == batch["valid"].shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("frame", "framed"),
+    [
+        ("cls_sep", ["cls", 65, 66, "sep"]),
+        ("start_end", ["start", 65, 66, "end"]),
+        ("end_filled", [65, 66, "end", "end", "end", "end"]),
+    ],
+)
+def test_a_text_stands_in_the_frame_of_its_kind(
+    tmp_path: Path, frame: str, framed: list[int | str]
+) -> None:
+    path = records.write(tmp_path, [{"image": "1 2 3 4", "text": f"{n}"} for n in range(20)])
+    made, kind = records.prepared(path, BATCH | {"frame": frame})
+    assert isinstance(kind, ImageText)
+    tokenizer = made.tokenizer
+    wanted = [tokenizer.control(x) if isinstance(x, str) else x for x in framed]
+    found = kind.framed(tokenizer, [65, 66], 6)
+    assert found["tokens"].tolist() == wanted
+    assert found["valid"].tolist() == [True] * len(wanted)
+    cut = kind.framed(tokenizer, [65] * 9, 6)["tokens"].tolist()
+    assert len(cut) == 6
+    assert cut[-1] == wanted[-1]
 
 
 @pytest.mark.parametrize(

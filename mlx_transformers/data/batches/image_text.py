@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field
 
 from ..example_rows import RecordExamples, RecordRows, Row
@@ -72,6 +73,15 @@ class ImageText(RecordKind):
         found = picture(record[self.image_key], self.shape, self.image_key, piece)
         return replace(piece, record={**record, self.image_key: found})
 
+    def framed(self, tokenizer: Tokenizer, text: ArrayLike, seq_len: int) -> dict[str, np.ndarray]:
+        """Return `tokens` and `valid` of a text in its frame, cut to `seq_len`."""
+        *first, last = (tokenizer.control(role) for role in self.controls())
+        words = np.asarray(text, np.int64)[: seq_len - 1 - len(first)]
+        tokens = np.array([*first, *words, last])
+        if self.frame == "end_filled":
+            tokens = np.pad(tokens, (0, seq_len - len(tokens)), constant_values=last)
+        return {"tokens": tokens, "valid": np.ones(len(tokens), bool)}
+
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
     ) -> list[list[int]]:
@@ -86,11 +96,7 @@ class ImageText(RecordKind):
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             pixels, text = fields
             image = shifted(pixels.reshape(self.shape), self.shift if train else 0, rng)
-            *first, last = (tokenizer.control(role) for role in self.controls())
-            tokens = np.array([*first, *text[: seq_len - 1 - len(first)], last])
-            if self.frame == "end_filled":
-                tokens = np.pad(tokens, (0, seq_len - len(tokens)), constant_values=last)
-            words = {"tokens": tokens, "valid": np.ones(len(tokens), bool)}
+            words = self.framed(tokenizer, text, seq_len)
             return {"pixels": image, **words, "weights": np.float32(1)}
 
         widths = {"tokens": [seq_len], "valid": [seq_len]}
