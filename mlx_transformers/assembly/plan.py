@@ -41,6 +41,8 @@ class Plan:
         mac: the Mac that the plan is for, if its chip is known.
         speed: estimated tokens per second on that Mac.
         tokens: training tokens of the whole run.
+        hours: shortest and longest time of the run on that Mac; the longest waits for the file of
+            `paging`.
         cache: limit of MLX's cache of freed memory, in bytes.
         wired: limit of the memory that Metal keeps wired, in bytes.
         paging: reading and writing of optimizer state in a file; None where it is in memory.
@@ -57,6 +59,7 @@ class Plan:
     mac: Mac | None
     speed: Speed | None
     tokens: int
+    hours: tuple[float, float] | None
     cache: float
     wired: float
     paging: Paging | None = None
@@ -147,6 +150,10 @@ def plan(
         flops = tokens * flops_per_token(model, config.seq_len)
         step_s = flops / matmul_flops(getattr(mx, config.dtype))
     peak, whole = found.peak * memory.factor, tokens * config.steps
+    hours = None
+    if estimate is not None:
+        short, long = estimate.hours(whole)
+        hours = (short, long + (config.steps * paged.seconds / 3600 if paged else 0.0))
     return Plan(
         job=sized,
         account=found,
@@ -156,11 +163,12 @@ def plan(
         mac=mac,
         speed=estimate,
         tokens=whole,
+        hours=hours,
         cache=_limit_bytes(config.cache_limit_gib, cache_bytes(peak, memory.budget)),
         wired=_limit_bytes(config.wired_limit_gib, wired_bytes(peak, memory.limit)),
         paging=paged,
         step_s=step_s,
-        cost=None if estimate is None else recipe.cost.bill(mac, here, estimate.hours(whole)),
+        cost=None if hours is None else recipe.cost.bill(mac, here, hours),
     )
 
 

@@ -94,9 +94,9 @@ def _paging(found: "Plan") -> list[str]:
 
 
 def _speed(found: "Plan") -> list[str]:
-    if found.speed is None or found.mac is None:
+    if found.speed is None or found.mac is None or found.hours is None:
         return []
-    short, long = found.speed.hours(found.tokens)
+    short, long = found.hours
     return [
         f"Estimate, not measured: {found.speed.least:,.0f} to {found.speed.most:,.0f} tokens/s on "
         f"{found.mac.name}, limited by {found.speed.limit}; {found.tokens:,} tokens take "
@@ -130,5 +130,5 @@ def _facts(found: "Plan", notes: list[str]) -> dict[str, Any]:
     if found.mac is not None and found.speed is not None:
         chip = asdict(found.mac.chip) | {"memory_gb": found.mac.memory_gb}
         facts["estimate"] = {"chip": chip, **asdict(found.speed)}
-        facts["estimate"]["hours"] = found.speed.hours(found.tokens)
+        facts["estimate"]["hours"] = found.hours
     return facts

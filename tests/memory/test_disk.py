@@ -55,3 +55,19 @@ def test_a_mac_that_is_not_at_hand_has_an_assumed_disk() -> None:
     facts = found.facts()["paging"]
     step_s = 8 * 256 / found.speed.most
     assert facts["slowdown_at_most"] == pytest.approx(1 + found.paging.seconds / step_s)
+
+
+def test_the_longest_time_of_a_run_and_its_energy_wait_for_the_file() -> None:
+    sets = ["model.vocab_size=512", "train.steps=1000", "cost.watts=50"]
+    recipes = [load_recipe("llama_tiny", each) for each in (sets, [*sets, PAGED])]
+    whole, paged = (plan(each, draft_model(each), find_mac("M1 16GB")) for each in recipes)
+    assert whole.hours is not None
+    assert paged.hours is not None
+    assert paged.paging is not None
+    assert paged.speed is not None
+    assert whole.hours[1] == pytest.approx(1000 * 8 * 256 / whole.speed.least / 3600)
+    waited = 1000 * paged.paging.seconds / 3600
+    assert paged.hours[1] == pytest.approx(paged.speed.hours(paged.tokens)[1] + waited)
+    assert paged.hours[0] == pytest.approx(paged.speed.hours(paged.tokens)[0])
+    assert paged.cost is not None
+    assert paged.cost.kwh == pytest.approx([0.05 * each for each in paged.hours])
