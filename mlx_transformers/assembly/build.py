@@ -178,16 +178,21 @@ def build(
         rounding=recipe.quantize.build(model) if recipe.quantize else None,
         projection=None if movement is not None else pruner,
     )
-    covers_text = recipe.source.covers_text(recipe.data.batch)
-    evaluator = Evaluator(
-        step.loss,
-        bytes_per_token=data.bytes_per_token("valid") if covers_text else None,
-        average=state.average,
-        ranks=ranks,
-        unit=recipe.objective.unit,
-    )
+    evaluator = _evaluator(recipe, data, step)
     read = _read_by_source(recipe, data.tokenizer)
     return Built(recipe, data, model, step, evaluator, counts, flops, read)
+
+
+def _evaluator(recipe: Recipe, data: Prepared, step: Step) -> Evaluator:
+    """The evaluation of a step's model."""
+    covers_text = recipe.source.covers_text(recipe.data.batch)
+    return Evaluator(
+        step.loss,
+        bytes_per_token=data.bytes_per_token("valid") if covers_text else None,
+        average=step.train_state.average,
+        ranks=step.train_state.ranks,
+        unit=recipe.objective.unit,
+    )
 
 
 def tensor_parallelism(recipe: Recipe, ranks: Ranks) -> TensorParallel | None:
