@@ -11,7 +11,7 @@ from ..data.prepare import Progress, prepare
 from ..data.prepared import Prepared
 from ..data.tokenizers.saved import Saved
 from ..runs.checkpoint import STATE
-from ..runs.folder import RunFolder, find
+from ..runs.folder import RunFolder, find_checkpoint
 from .recipe import Recipe, load_recipe
 
 MOVED = (
@@ -55,7 +55,7 @@ def check_frozen(recipe: Recipe) -> None:
         read.append(("curriculum.reference", recipe.curriculum.reference))
     for key, run in read:
         try:
-            find(run)
+            find_checkpoint(run)
         except RunError as error:
             raise RecipeError(f"{key} = '{run}': {error}") from None
 

@@ -22,6 +22,10 @@ Complete = Callable[[Sequence[str], int], list[str]]
 """Continues texts, the second argument being a number that seeds the draws."""
 
 
+ROWS = 32
+"""Texts that a model judges at once."""
+
+
 def template(*fields: str) -> AfterValidator:
     """Check that a template is text with these fields in braces, and no others."""
 
@@ -116,18 +120,38 @@ class PrincipleReward(RewardKind):
                 "choose others."
             )
 
-        def one(answer: Answer, principle: str) -> float:
-            fields = {"prompt": answer.prompt, "completion": answer.completion}
-            text = self.template.format(**fields, principle=principle)
-            tokens = [*tokenizer.prefix, *tokenizer.encode(text)][-model.max_seq_len :]
+        def margins(texts: list[list[int]]) -> np.ndarray:
             ctx = Context()
-            x = model.embedded({"tokens": mx.array([tokens])}, ctx)
+            x = model.embedded({"tokens": mx.array(texts)}, ctx)
             out = model.unembedding()
             assert out is not None, "a model that generates has a head"
-            logits = out.logits(model.hidden(x, ctx)[0, -1:])[0].astype(mx.float32)
-            return float(logits[first[0]] - logits[second[0]])
+            logits = out.logits(model.hidden(x, ctx)[:, -1]).astype(mx.float32)
+            return np.array(logits[:, first[0]] - logits[:, second[0]])
 
         def reward(answers: Sequence[Answer]) -> list[float]:
-            return [float(np.mean([one(a, each) for each in self.principles])) for a in answers]
+            texts = [
+                self.template.format(prompt=a.prompt, completion=a.completion, principle=each)
+                for a in answers
+                for each in self.principles
+            ]
+            asked = [
+                [*tokenizer.prefix, *tokenizer.encode(text)][-model.max_seq_len :] for text in texts
+            ]
+            found = np.zeros(len(asked))
+            for places in _alike(asked):
+                found[places] = margins([asked[place] for place in places])
+            return [float(mean) for mean in found.reshape(len(answers), -1).mean(axis=1)]
 
         return reward
+
+
+def _alike(texts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of texts of one length, at most ROWS at a time: they need no padding."""
+    found: dict[int, list[int]] = {}
+    for place, text in enumerate(texts):
+        found.setdefault(len(text), []).append(place)
+    return [
+        places[start : start + ROWS]
+        for places in found.values()
+        for start in range(0, len(places), ROWS)
+    ]

@@ -10,6 +10,7 @@ from mlx_transformers.core.errors import DataError, Notice
 from mlx_transformers.data.batches.completions import answered
 from mlx_transformers.data.config import Data
 from mlx_transformers.data.corpora.arithmetic import Arithmetic
+from mlx_transformers.data.corpora.manners import Manners
 from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
@@ -45,6 +46,20 @@ def test_arithmetic_is_right_and_its_rejected_answers_are_wrong():
     assert all(0 < abs(int(row["rejected"]) - int(row["answer"])) <= 18 for row in far)
     with pytest.raises(ValueError, match=r"data\.settings\.operators"):
         Arithmetic({"operators": "/"})
+
+
+def test_what_manners_criticises_its_revisions_leave_out():
+    rows = [row["prompt"] + "|" + row["completion"] for row in Manners({"n_examples": 400}).records]
+    revised = [row.split("|") for row in rows if row.count("=") == 2]
+    assert len(revised) > 50
+    for prompt, answer in revised:
+        assert ("fool" in answer) == ("fool" in prompt and "It is rude" not in prompt)
+        assert ("well" in answer) == ("well" in prompt and "It is long" not in prompt)
+    judged = [row for row in rows if "polite. Is it so? " in row]
+    assert len(judged) > 20
+    assert all(row.endswith("|No") == ("fool" in row) for row in judged)
+    answers = Manners({"n_examples": 50, "fault_share": 0, "task": "answer"}).records
+    assert all(row["completion"] == str(eval(row["prompt"][:-1])) for row in answers)
 
 
 def test_the_completion_and_the_end_of_text_count_and_the_prompt_does_not(data):

@@ -152,7 +152,7 @@ def test_the_policy_without_its_adapters_is_the_reference(folder):
 
 def test_the_reference_is_computed_once_and_read_from_the_cache_afterwards(folder, monkeypatch):
     sets = ("data.batch={kind='preferences'}", "train.steps=2")
-    dpo = "objective={kind='dpo', reference='before'}"
+    dpo = "objective={kind='dpo', reference='runs/before/checkpoints/last'}"
     tiny.run(folder, "objective={kind='clm'}", "source={kind='stream'}", "train.steps=1",
              "data.batch={kind='completions'}", name="before")  # fmt: skip
     whole = tiny.run(folder, *sets, dpo, "source={kind='stream'}", name="whole")

@@ -20,6 +20,7 @@ from .in_context import InContext
 from .induction import Induction
 from .linear_regression import LinearRegression
 from .listops import ListOps
+from .manners import Manners
 from .mqar import Mqar
 from .potts import Potts
 from .pronunciation import Pronunciation
@@ -64,6 +65,7 @@ GENERATED: tuple[type[GeneratedCorpus], ...] = (
     ListOps,
     Arithmetic,
     CalculatorCalls,
+    Manners,
     Potts,
     InContext,
     LinearRegression,
