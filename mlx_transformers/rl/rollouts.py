@@ -26,7 +26,8 @@ class Rollouts(SourceKind):
     and turned into batches; `epochs` passes are made over them before the next rollout.
 
     A rollout depends on the seed, on its number and on the weights alone. Evaluation completes the
-    prompts of the validation split once each.
+    prompts of the validation split once each: the policy does, or the `writer`, so that the
+    validation loss of a student is that on its teacher's texts.
     """
 
     kind: Literal["rollouts"] = "rollouts"
@@ -103,11 +104,25 @@ class Rollouts(SourceKind):
                 f"'{self.signal.kind}' can't learn from them: set signal.kind = 'completions' or "
                 "'best', and objective.kind = 'clm' or 'distill'."
             )
+        if not self.signal.needs_rewards:
+            self._refuse_unread_rewards()
         if self.kl and self.reference is None:
             raise ValueError("kl is measured from a reference: set reference to its run.")
         if self.kl_target is not None and not self.kl:
             raise ValueError("kl_target adapts the coefficient kl: set kl to its first value.")
         return self
+
+    def _refuse_unread_rewards(self) -> None:
+        """
+        Raises:
+            ValueError: a field changes rewards that the signal doesn't read.
+        """
+        for name in ("score_clip", "missing_eos_penalty", "kl", "reference"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} changes the rewards, which signal '{self.signal.kind}' doesn't read: "
+                    "unset it."
+                )
 
     def gives(self, batch: BatchKind) -> tuple[str, ...]:
         if not isinstance(batch, Prompts):

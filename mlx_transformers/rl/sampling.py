@@ -45,7 +45,7 @@ class Rollout:
 
 
 class Sampler:
-    """Makes rollouts with the live weights of the policy."""
+    """Makes rollouts with the live weights of the policy, or those of `writer`."""
 
     def __init__(self, config: "Rollouts", parts: RunParts, split: Split, *, greedy: bool) -> None:
         """
@@ -85,13 +85,16 @@ class Sampler:
                 f"signal '{config.signal.kind}' reads the policy's value function: set "
                 "model.pool.kind = 'scalar'."
             )
-        self._score = Scorer(
-            model,
-            rows,
-            temperature=config.temperature,
-            valued=valued,
-            forward=parts.forward,
-        )
+        self._score: Scorer | None = None
+        # other signals read log-probabilities for the KL from the reference alone
+        if config.signal.needs_policy or config.reference is not None:
+            self._score = Scorer(
+                model,
+                rows,
+                temperature=config.temperature,
+                valued=valued,
+                forward=parts.forward,
+            )
         self._reference: Scorer | None = None
         if config.reference is not None:
             off = config.reference == ADAPTER_OFF
@@ -141,13 +144,13 @@ class Sampler:
         n_tokens = sum(len(c.tokens) for c in completions)
         stats = {
             **{f"reward_{name}": float(np.mean(values)) for name, values in each.items()},
-            **_measured(scored, self.config.reference is not None),
+            **_measured(scored, self._score is not None, self.config.reference is not None),
             "rollout_tokens_per_s": n_tokens / max(sampled - began, 1e-9),
             "rollout_fill": n_tokens / max((self.engine.steps - steps) * self.engine.rows, 1),
             "rollout_s": time.perf_counter() - began,
         }
         if self.revise is not None or self.config.writer is not None:
-            del stats["sampler_gap"]  # these texts are not what the policy sampled
+            stats.pop("sampler_gap", None)  # these texts are not what the policy sampled
         if self.config.on_error == "zero":
             stats["failed_rewards"] = float(self.rewards.replaced - replaced)
         return Rollout(scored, stats, _shown(answers[0], totals[0]))
@@ -217,9 +220,10 @@ class Sampler:
             tokens[row, :end] = prompt + completion.tokens
             counted[row, start - 1 : end - 1] = 1
             sampler[row, start - 1 : end - 1] = completion.logps
-        own = self._score(tokens)
+        zeros = np.zeros(shape, np.float32)
+        own = self._score(tokens) if self._score else {"logps": zeros, "entropy": zeros}
         before = self._reference(tokens)["logps"] if self._reference else None
-        kl = np.zeros(shape, np.float32)
+        kl = zeros
         if before is not None:
             both = (mx.array(own["logps"]), mx.array(before))
             kl = np.array(kl_estimate(*both, self.config.kl_estimator)) * counted
@@ -239,17 +243,19 @@ class Sampler:
         )
 
 
-def _measured(scored: Scored, referenced: bool) -> dict[str, float]:
+def _measured(scored: Scored, by_policy: bool, referenced: bool) -> dict[str, float]:
     """Measurements of a rollout: lengths in tokens, entropy and KL in nats."""
     counted, n = scored.counted, max(float(scored.counted.sum()), 1.0)
     by_group = scored.rewards.reshape(-1, scored.group)
     found = {
         "rollout_reward": float(scored.rewards.mean()),
-        "entropy": float((scored.entropy * counted).sum() / n),
         "completion_length": float(counted.sum(axis=1).mean()),
         "ended_share": float(scored.ended.mean()),
-        "sampler_gap": float((np.abs(scored.logps - scored.sampler_logps) * counted).sum() / n),
     }
+    if by_policy:
+        gap = np.abs(scored.logps - scored.sampler_logps)
+        found["entropy"] = float((scored.entropy * counted).sum() / n)
+        found["sampler_gap"] = float((gap * counted).sum() / n)
     if referenced:
         found["reference_kl"] = float((scored.kl * counted).sum(axis=1).mean())
         found["kl_weight"] = scored.kl_weight
@@ -264,12 +270,14 @@ def _shown(answer: Answer, reward: float) -> str:
 
 
 def check_flat(config: "Rollouts", rollout: Rollout) -> None:
-    """Stop where no prompt's completions differ in reward, if the recipe says so.
+    """Stop where no prompt's completions differ in reward, if the recipe asks for it and the signal
+    reads rewards.
 
     Raises:
         RunError: they don't.
     """
-    if config.on_flat == "stop" and rollout.stats.get("flat_groups") == 1.0:
+    stops = config.on_flat == "stop" and config.signal.needs_rewards
+    if stops and rollout.stats.get("flat_groups") == 1.0:
         raise RunError(
             "All completions of each prompt have the same reward "
             f"({rollout.scored.rewards[0]:.4g} for the first), so their advantages are zero and "

@@ -26,7 +26,8 @@ class Scored:
     Attributes:
         tokens: prompts with completions, padded on the right, int32 `[N, T + 1]`.
         counted: 1 where a token of a completion is predicted, `[N, T]`.
-        logps: log-probabilities under the policy as the trainer computes them, `[N, T]`.
+        logps: log-probabilities under the policy as the trainer computes them, `[N, T]`; zeros, as
+            `entropy`, where the signal reads none.
         sampler_logps: the same as the sampler computed them.
         entropy: of the policy at each position, `[N, T]`.
         rewards: `[N]`.

@@ -180,9 +180,26 @@ def test_a_policy_learns_from_its_own_revisions(folder):
     assert np.isfinite(next(row["train_loss"] for row in records(result) if "train_loss" in row))
 
 
+IMITATION = ("source.signal={kind='completions'}", "objective={kind='clm'}")
+
+
+def test_completions_are_learned_without_log_probabilities_of_the_policy(folder, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("nothing reads these log-probabilities")
+
+    monkeypatch.setattr(Scorer, "__call__", refuse)
+    flat = ("source.rewards.mine.function='rewarding:constant'", "source.on_flat='stop'")
+    result = tiny.run(folder, *IMITATION, *flat, "train.steps=2", name="a")
+    row = next(row for row in records(result) if "rollout_reward" in row)
+    assert row["rollout_reward"] == 1
+    assert not {"entropy", "sampler_gap"} & row.keys()
+
+
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
+        ([*IMITATION, "source.score_clip=1.0"], r"score_clip changes the rewards, which signal"),
+        ([*IMITATION, "source.reference='before'"], r"reference changes the rewards"),
         (["train.batch_size=5"], r"gives 16 rows, which train\.batch_size = 5 doesn't divide"),
         (["data.batch={kind='completions'}"], r"set data\.batch\.kind = 'prompts'"),
         (["source.group=1"], r"compares completions of one prompt: set group"),
