@@ -11,6 +11,7 @@ the same matrix library.
 import argparse
 import contextlib
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,21 @@ def main() -> None:
             cells.append(f"{perplexity(model, held_out):.3f}")
         else:
             cells.append("has no such bits")
-        print(f"{bits} bits: {cells}", flush=True)
+        print(f"{bits} bits: {cells}", file=sys.stderr, flush=True)
         if "awq" not in methods:
-            continue
-        model = loaded(options.folder)
-        config = AWQ_MODEL_CONFIGS[model.model_type]
-        awq_quantize(
-            model,
-            calibration[:, :-1],
-            config,
-            embed_bits=bits,
-            embed_group_size=options.group_size,
-            **how,
-        )
-        cells.append(f"{perplexity(model, held_out):.3f}")
+            cells.append("")
+        else:
+            model = loaded(options.folder)
+            config = AWQ_MODEL_CONFIGS[model.model_type]
+            awq_quantize(
+                model,
+                calibration[:, :-1],
+                config,
+                embed_bits=bits,
+                embed_group_size=options.group_size,
+                **how,
+            )
+            cells.append(f"{perplexity(model, held_out):.3f}")
         print(f"| {bits} | {' | '.join(cells)} |", flush=True)
     print(f"\nIn float32: {perplexity(loaded(options.folder), held_out):.3f}.")
 
