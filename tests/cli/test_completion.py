@@ -31,7 +31,7 @@ def complete(mlxt: Mlxt, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("train tin", ["tiny"]),
+        ("train tin", ["tiny", "tinybert_tiny"]),
         ("show gpt2_tiny mixtral_", ["mixtral_base", "mixtral_small", "mixtral_tiny"]),
         ("ladder gpt2_tiny mixtral_t", ["mixtral_tiny"]),
         ("bench gpt2_tiny mixtral_t", ["mixtral_tiny"]),

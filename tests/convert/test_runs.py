@@ -319,7 +319,8 @@ def test_of_several_imports_of_one_name_one_wins(tmp_path: Path) -> None:
     winner = sources[said.index("x") % 2]
     model, _ = load(find_checkpoint("x", tmp_path / "runs")[1])
     tokens = mx.array([[1, 2, 3]])
-    assert mx.array_equal(model(tokens), read_published(winner).model(tokens))
+    # GPT-2's matrices are published transposed, so that products add in another order.
+    assert mx.allclose(model(tokens), read_published(winner).model(tokens), atol=1e-5)
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"x"}
 
 
