@@ -42,7 +42,7 @@ MAX_TOKENS, WIDTH, ROWS = 5, 16, 64
 DRAWS = 16
 """Answers that are sampled to each question, at temperature 1."""
 JUDGE = "source.rewards.judge.run"
-KL_WEIGHTS = (1.0, 0.3, 0.1, 0.0)
+KL_WEIGHTS = (1.0, 0.1, 0.0)
 BEST_OF = (1, 2, 4, 8, 16)
 
 Scores = dict[str, float]
@@ -325,7 +325,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--seeds", type=seeds, default=[1, 2, 3], help="as in 1,2,3")
     parser.add_argument("--out", type=Path, default=Path("runs/alignment"))
-    parser.add_argument("--steps", type=int, default=400, help="of each PPO run of the frontier")
+    parser.add_argument("--steps", type=int, default=200, help="of each PPO run of the frontier")
     parser.add_argument("--plot", type=Path, help="the .svg file of the frontier")
     return parser.parse_args()
 
