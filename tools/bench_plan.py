@@ -77,6 +77,8 @@ SETTINGS = {
     "train.seq_len=64",
     "state in a file, accumulate 4": f"{LLAMA} train.offload_optimizer=true train.batch_size=2 "
     "train.accumulate=4",
+    "state in a file, adafactor": f"llama_tiny {DEEP} model.block.ffn.hidden_dim=856 "
+    "train.offload_optimizer=true train.batch_size=1 train.seq_len=64 optim={kind='adafactor'}",
     "lion": f"{LLAMA} optim={{kind='lion',learning_rate=0.001}}",
     "one short row": f"{LLAMA} train.batch_size=1 train.seq_len=64",
     "softcap, qk norm": f"{LLAMA} model.block.mixer.softcap=30.0 "

@@ -86,7 +86,7 @@ def _paging(found: "Plan") -> list[str]:
         return []
     return [
         f"Optimizer state and gradients in a file of {size(paging.file_bytes)}, in pages of up to "
-        f"{size(found.job.page_bytes or 0.0)} of state. A step reads and writes "
+        f"{size(found.job.page_bytes or 0.0)}. A step reads and writes "
         f"{size(paging.step_bytes)}: {paging.seconds:.2g} s at "
         f"{'the measured' if paging.measured else 'an assumed'} {paging.bytes_per_s / 1e9:.2g} "
         f"GB/s, so that it takes at most {paging.slowdown(found.step_s):.2f} times as long."

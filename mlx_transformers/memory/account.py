@@ -81,8 +81,9 @@ GPU_QUEUE = CPU_QUEUE
 """Not yet calibrated on Metal: measured peaks of runs correct the plan (memory/record.py)."""
 
 
-PAGES = 5.0
-"""Bytes in memory during an update, relative to those of the largest page of state."""
+PAGED_STATE, PAGED_GRADIENTS = 3.2, 1.8
+"""Bytes in memory during an update, relative to the state of the largest page, and to its gradients
+and new weights."""
 
 NO_TEACHER = "The teacher's run does not exist yet, so its weights are not counted."
 
@@ -138,7 +139,7 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     modules = [block for stack in job.model.stacks() for block in stack.layers()]
     grads = [_nbytes(block.trainable_parameters()) for block in modules]
     if job.page_bytes is not None:
-        grads = [min(size, 2 * job.page_bytes) if i == 0 else 0.0 for i, size in enumerate(grads)]
+        grads = [min(size, job.page_bytes) if i == 0 else 0.0 for i, size in enumerate(grads)]
     shared = [sum(block is other for other in modules) > 1 for block in modules]
     others = _nbytes(job.model.trainable_parameters()) - sum(grads)
     working = [_working(each, queue) for each in layers]
@@ -227,9 +228,12 @@ def _update(job: Job, queue: Queue, gradients: float) -> float:
     state and gradients in a file, one page is read and one computed while another is written: each
     has old and new state, gradients, and new weights.
     """
-    if job.page_bytes is not None:
-        return min(PAGES * job.page_bytes, 1.5 * _nbytes(job.state))
     trained = job.model.trainable_parameters()
+    if job.page_bytes is not None:
+        whole = _nbytes(job.state) + 2 * _nbytes(trained)
+        share = _nbytes(job.state) / whole
+        pages = PAGED_STATE * share + PAGED_GRADIENTS * (1 - share)
+        return min(pages * job.page_bytes, 0.75 * whole)
     share = min(1.0, queue.leaves / max(1, len(tree_flatten(trained))))
     new = (_nbytes(trained) + _nbytes(job.state)) * share
     return new + (0.0 if job.accumulate > 1 else gradients)

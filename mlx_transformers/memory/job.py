@@ -50,7 +50,8 @@ class Job:
         snapshots: whether weights, their average and optimizer state are held until a checkpoint is
             written.
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
-        page_bytes: most bytes of a page, where the optimizer state is in a file; None: in memory.
+        page_bytes: most bytes of a page (its state, gradients and new weights), where the optimizer
+            state is in a file; None: in memory.
     """
 
     config: ModelKind

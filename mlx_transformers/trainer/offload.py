@@ -30,8 +30,8 @@ from .state import TrainState
 from .step import Step
 from .traced import Traced
 
-PAGE_BYTES = 16 * 2**20
-"""Most state of a page; a parameter with more of it is a page of its own."""
+PAGE_BYTES = 32 * 2**20
+"""Most state, gradients and new weights of a page; a parameter with more is a page of its own."""
 
 Arrays = dict[str, mx.array]
 """Arrays by dotted path."""
@@ -73,7 +73,7 @@ class OffloadedStep(Step):
         super().rebuild()
         optimizer = self.train_state.optimizer
         self._live = live_state(optimizer)
-        sizes = state_bytes(optimizer, self.model.trainable_parameters())
+        sizes = paged_bytes(optimizer, self.model.trainable_parameters())
         stored: dict[str, dict[str, Stored]] = {name: {} for name in sizes}
         for path, leaf in flat(self._live).items():
             if name := owner(path, sizes):
@@ -236,9 +236,12 @@ def owner(path: str, parameters: dict[str, Any]) -> str | None:
     return name or None
 
 
-def state_bytes(optimizer: mlx_optim.Optimizer, parameters: Tree) -> dict[str, int]:
-    """Return the bytes of each parameter's state, by path; it may be in memory or in a file."""
-    sizes = dict.fromkeys(flat(parameters), 0)
+def paged_bytes(optimizer: mlx_optim.Optimizer, parameters: Tree) -> dict[str, int]:
+    """Return the bytes of each parameter's state, gradient and new weights, by path.
+
+    The state may be in memory or in a file.
+    """
+    sizes = {name: 2 * array.nbytes for name, array in flat(parameters).items()}
     for path, leaf in flat(live_state(optimizer)).items():
         if name := owner(path, sizes):
             sizes[name] += leaf.nbytes
@@ -246,7 +249,7 @@ def state_bytes(optimizer: mlx_optim.Optimizer, parameters: Tree) -> dict[str, i
 
 
 def divide(sizes: dict[str, int]) -> list[list[str]]:
-    """Divide parameters, by the bytes of their state, into pages in the model's order."""
+    """Divide parameters, by their `paged_bytes`, into pages in the model's order."""
     pages: list[list[str]] = []
     room = 0
     for name, size in sizes.items():
@@ -259,6 +262,6 @@ def divide(sizes: dict[str, int]) -> list[list[str]]:
 
 
 def largest_page(optimizer: mlx_optim.Optimizer, parameters: Tree) -> int:
-    """Return the bytes of state of the largest page."""
-    sizes = state_bytes(optimizer, parameters)
+    """Return the bytes of state, gradients and new weights of the largest page."""
+    sizes = paged_bytes(optimizer, parameters)
     return max(sum(sizes[name] for name in page) for page in divide(sizes))
