@@ -254,7 +254,11 @@ def test_a_student_learns_from_the_tokens_the_teacher_and_its_vectors(
     q, p = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (q, p))
     divergence = temperature**2 * ((np.exp(p) * (p - q)).sum(-1) * weights).sum()
     norms = np.linalg.norm(h, axis=-1) * np.linalg.norm(taught, axis=-1)
-    turned = ((1 - (h * taught).sum(-1) / norms) * weights).sum()
+    # In a masked batch the vectors of all tokens count, as much in all as the masked ones.
+    compared = weights
+    if masked:
+        compared = batch["valid"] * (weights.sum() / batch["valid"].sum())
+    turned = ((1 - (h * taught).sum(-1) / norms) * compared).sum()
     config = {"kind": "distill", "teacher": "t", "temperature": temperature, "hard": hard}
     config |= {"soft": soft, "cosine": cosine, "chunk": chunk}
     arrays = {name: mx.array(array) for name, array in batch.items()}

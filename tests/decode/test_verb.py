@@ -17,6 +17,7 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.decode import generate as library
 from mlx_transformers.decode.sample import Sampling
+from mlx_transformers.verbs import drawing
 
 from .models import Script, decoder
 
@@ -41,6 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def invoke(*arguments: str, stdin: bytes = b"", tokenizer: ByteTokenizer = tokenizer) -> Result:
         monkeypatch.setattr(saved, "load", lambda run: (Script(script, n_prompt=3), tokenizer))
+        monkeypatch.setattr(drawing, "load_artist", lambda run, loaded: None)
         app = typer.Typer()
         app.command()(verb)
         return CliRunner().invoke(app, ["--temp", "0", *arguments], input=stdin)
@@ -146,6 +148,7 @@ def test_options_and_defaults_are_those_of_the_library(monkeypatch: pytest.Monke
         return library.Stream(request, library.TextWriter(BYTES, ()))
 
     monkeypatch.setattr(saved, "load", lambda run: (decoder(vocab_size=257), None))
+    monkeypatch.setattr(drawing, "load_artist", lambda run, loaded: None)
     monkeypatch.setattr(library, "stream", watching)
     app = typer.Typer()
     app.command()(verb)
