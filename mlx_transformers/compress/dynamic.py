@@ -15,7 +15,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from pydantic import Field
 
-from ..core.tree import Tree
+from ..core.tree import Tree, under_masks
 from ..layers.linear import matrix
 from ..ops.sparse_training import densities, drop_and_grow, update_fraction
 from ..recipe.config import Config
@@ -102,13 +102,7 @@ class Connections:
 
     def masked(self, tree: Tree) -> Tree:
         """Return a tree of parameters or gradients, 0 where a connection is not active."""
-        masks = self.masks
-        return tree_unflatten(
-            [
-                (name, array * masks[name].astype(array.dtype) if name in masks else array)
-                for name, array in tree_flatten(tree)
-            ]
-        )
+        return under_masks(tree, self.masks)
 
     def settle(
         self, before: Tree, after: Tree, grads: Tree, progress: mx.array, finite: mx.array

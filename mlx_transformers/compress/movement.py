@@ -13,7 +13,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 from pydantic import Field
 
-from ..core.tree import Tree
+from ..core.tree import Tree, under_masks
 from ..ops.sparse_training import ranks
 from ..recipe.config import Config
 
@@ -42,7 +42,7 @@ class MovementMasks:
     """The masks of a model while its scores are learned.
 
     The model holds `W ⊙ M`, so that gradients are those of the masked weights, evaluation and
-    checkpoints are those of the pruned model; masked weights rest here until they return.
+    checkpoints are those of the pruned model; masked weights are kept here until they come back.
 
     Attributes:
         state: by name of a weight its mask, its score, the weight itself where masked (`resting`),
@@ -81,13 +81,7 @@ class MovementMasks:
 
     def masked(self, tree: Tree) -> Tree:
         """Return a tree of parameters or gradients, 0 where a weight is masked."""
-        masks = self["masks"]
-        return tree_unflatten(
-            [
-                (name, array * masks[name].astype(array.dtype) if name in masks else array)
-                for name, array in tree_flatten(tree)
-            ]
-        )
+        return under_masks(tree, self["masks"])
 
     def settle(
         self, before: Tree, after: Tree, grads: Tree, progress: mx.array, finite: mx.array

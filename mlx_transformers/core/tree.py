@@ -1,9 +1,10 @@
 """Small operations on trees of arrays: nested dicts and lists with arrays as leaves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 Tree = Any
 """Nested dicts and lists with arrays as leaves."""
@@ -52,3 +53,13 @@ def assign(live: Tree, tree: Tree) -> None:
             assign(live[key], tree[key])
         else:
             live[key] = tree[key]
+
+
+def under_masks(tree: Tree, masks: Mapping[str, mx.array]) -> Tree:
+    """Return a tree of arrays, 0 where their mask is; arrays that `masks` doesn't name stay."""
+    return tree_unflatten(
+        [
+            (name, array * masks[name].astype(array.dtype) if name in masks else array)
+            for name, array in tree_flatten(tree)
+        ]
+    )

@@ -1,4 +1,4 @@
-"""Distillation from inside a teacher: embeddings, outputs of layers, attention, and relations."""
+"""Distillation of a teacher's embeddings, hidden states, attention, and relations."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -41,7 +41,8 @@ class Relations(Config):
 
 
 class LayerLosses:
-    """The losses on what is inside two models, asked for before their passes and summed after.
+    """The losses between arrays of two models' layers, collected during their passes and summed
+    after.
 
     Attributes:
         weights: weights of `layers`, `attention` and `embeddings` by name.

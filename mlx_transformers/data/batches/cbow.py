@@ -1,5 +1,5 @@
-"""Continuous bag of words: the words around a position are given, and its word is told from
-noise."""
+"""Continuous bag of words: the words around a position are given, and its word is
+distinguished from noise."""
 
 from typing import Literal
 
@@ -10,8 +10,8 @@ from .word_windows import WordWindows
 
 
 class Cbow(WordWindows):
-    """Windows without their middle, which is told from words drawn at random: Mikolov et al. 2013a,
-    section 3.1.
+    """Windows without their middle word, which is distinguished from words drawn at random:
+    Mikolov et al. 2013a, section 3.1.
 
     `tokens` and `valid` [B, T, 2 · window], `targets` [B, T], `negatives` [B, T, K] and `weights`
     [B, T].

@@ -1,4 +1,4 @@
-"""Skip-gram: one word is given, and each word of its window is told from noise."""
+"""Skip-gram: one word is given, and each word of its window is distinguished from noise."""
 
 from typing import Literal
 
@@ -9,8 +9,8 @@ from .word_windows import WordWindows
 
 
 class SkipGram(WordWindows):
-    """Pairs of a word and one of its neighbours, of which the second is told from words drawn at
-    random: Mikolov et al. 2013a, section 3.2.
+    """Pairs of a word and one of its neighbours, of which the second is distinguished from words
+    drawn at random: Mikolov et al. 2013a, section 3.2.
 
     `tokens` and `valid` [B, N, 1], `targets` [B, N], `negatives` [B, N, K] and `weights` [B, N]
     with N = 2 · window · T, the most pairs that a row can have.
