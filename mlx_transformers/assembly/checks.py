@@ -50,6 +50,7 @@ def check_model(recipe: Recipe) -> None:
     check_causal(recipe)
     check_temperature(recipe)
     check_reference(recipe)
+    check_rounding(recipe)
     objective, model = recipe.objective, recipe.model
     if not _trains(objective, type(model), model.kind):
         suited = [name for name, kind in model_kinds().items() if _trains(objective, kind, name)]
@@ -66,6 +67,20 @@ def check_model(recipe: Recipe) -> None:
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
                 f"model.{slot}.kind = {wanted}."
             )
+
+
+def check_rounding(recipe: Recipe) -> None:
+    """Check that weights that training rounds are not the base of adapters.
+
+    Raises:
+        RecipeError: they are; a base that never changes is packed instead.
+    """
+    if recipe.quantize is not None and recipe.adapt is not None:
+        raise RecipeError(
+            "[quantize] trains the weights that it rounds, and [adapt] freezes them: leave "
+            f"[quantize] out, and set adapt.base_bits = {recipe.quantize.bits}, which packs the "
+            "base (QLoRA)."
+        )
 
 
 def check_reference(recipe: Recipe) -> None:

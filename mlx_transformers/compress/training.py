@@ -27,7 +27,7 @@ class Quantize(LayerPacking):
     passes straight through the rounding (Bengio et al. 2013; Jacob et al. 2018).
 
     The weights themselves stay float32; evaluation is that of the rounded model, which `mlxt
-    quantize RUN` with the same bits writes.
+    quantize RUN` with the same bits writes. Frozen layers (`train.freeze`) are rounded too.
     """
 
     layers: tuple[str, ...] = ("*",)
@@ -49,18 +49,23 @@ class Quantize(LayerPacking):
 
 
 class FakeQuantizer:
-    """`(params, progress) -> params`, with the weights of some layers rounded."""
+    """`(params, held, progress) -> params`, with the weights of some layers rounded."""
 
     def __init__(self, names: set[str], how: Packing, start: float) -> None:
         self.names, self.how, self.start = names, how, start
 
-    def __call__(self, params: Tree, progress: mx.array | None) -> Tree:
-        """Return parameters with rounded weights.
+    def __call__(self, params: Tree, held: Tree, progress: mx.array | None) -> Tree:
+        """Return the trained parameters and the frozen weights of the layers, the layers rounded.
 
         Args:
             params: the trained parameters.
+            held: all parameters of the model, of which frozen weights are read.
             progress: share of the steps that are done; None in an evaluation.
         """
+        given = dict(tree_flatten(params))
+        frozen = {
+            name: array for name, array in tree_flatten(held) if name in self.names - {*given}
+        }
 
         def one(name: str, array: mx.array) -> mx.array:
             if name not in self.names:
@@ -70,7 +75,7 @@ class FakeQuantizer:
                 return rounded
             return mx.where(progress >= self.start, rounded, array)
 
-        return tree_unflatten([(name, one(name, array)) for name, array in tree_flatten(params)])
+        return tree_unflatten([(name, one(name, each)) for name, each in (given | frozen).items()])
 
 
 class Prune(Config):

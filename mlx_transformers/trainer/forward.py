@@ -15,8 +15,9 @@ from ..models.model import Model
 from ..objectives.objective import Objective
 
 Batch = dict[str, mx.array]
-Rounding = Callable[[Tree, mx.array | None], Tree]
-"""`(params, progress) -> params` that the pass computes with; progress is None in evaluation."""
+Rounding = Callable[[Tree, Tree, mx.array | None], Tree]
+"""`(params, held, progress) -> params` that the pass computes with: `held` are all parameters of
+the model, frozen ones too; progress is None in evaluation."""
 
 
 class Forward:
@@ -50,7 +51,7 @@ class Forward:
         as it was found.
         """
         if self.rounding is not None:
-            params = self.rounding(params, ctx.scalars.get("progress"))
+            params = self.rounding(params, self.model.parameters(), ctx.scalars.get("progress"))
         with self.computing(params), adapter_dropout(self.model, ctx):
             return self.objective(self.roles, batch, ctx)
 

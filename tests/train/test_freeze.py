@@ -7,7 +7,10 @@ from mlx.utils import tree_flatten
 from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.assembly.plan import plan
 from mlx_transformers.assembly.saved import load
+from mlx_transformers.compress.capture import linear_layers
+from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.ops.packed import Packing, rounded
 from mlx_transformers.runs import checkpoint
 from mlx_transformers.verbs.evaluate import evaluate
 
@@ -110,3 +113,21 @@ def test_an_average_beside_frozen_state_loads_again(tmp_path):
     }
     _, found = evaluate(result.folder.path)
     assert found["val_loss"] == tiny.records(result, "val_loss")[-1][1]
+
+
+def test_frozen_layers_compute_with_rounded_weights_as_trained_ones_do(tmp_path):
+    sets = (FREEZE, "model.dim=32", "model.block.ffn.hidden_dim=32")
+    rounding = tiny.built(tmp_path, *sets, "quantize={bits=2, group_size=32}")
+    batch = {"tokens": mx.array(tiny.tokens((4, 17), rounding.tokenizer.vocab_size))}
+    plain = tiny.built(tmp_path, *sets)
+
+    def loss(built):
+        found = built.step.loss(built.model.trainable_parameters(), batch, Context())
+        return (found.total / found.weight).item()
+
+    assert loss(rounding) != pytest.approx(loss(plain), rel=1e-4)
+    for layer in linear_layers(plain.model).values():
+        layer["weight"] = rounded(layer["weight"], Packing(2, 32, "affine"))
+    assert loss(rounding) == pytest.approx(loss(plain), rel=1e-6)
+    with pytest.raises(RecipeError, match=r"leave \[quantize\] out, and set adapt.base_bits = 2"):
+        tiny.built(tmp_path, *sets[1:], "quantize={bits=2, group_size=32}", 'adapt={kind="lora"}')
