@@ -22,7 +22,9 @@ from mlx_transformers.report.plot import group_curves
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.score.interval import Score
 from mlx_transformers.verbs.evaluate import open_run
-from mlx_transformers.verbs.tasks import GREEDY, Group, Measured, Writing, examples, measure
+from mlx_transformers.verbs.tasks.measure import Measured, measure
+from mlx_transformers.verbs.tasks.seq2seq import examples
+from mlx_transformers.verbs.tasks.task import GREEDY, Group, TaskOptions
 from mlx_transformers.verbs.train import train
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes" / "translation"
@@ -100,7 +102,7 @@ def main() -> None:
         recipe, run = load_recipe(FOLDER / f"{name}.toml", args.set), args.out / name
         if not RunFolder(run).recipe.is_file():
             train(recipe, name=name, root=args.out)
-        found[name] = measure(run, "translation", writing=Writing(search, LENGTHS))
+        found[name] = measure(run, "translation", options=TaskOptions(search, LENGTHS))
         loss[name] = list(losses(run, found[name].groups))
         sizes[name] = count(open_run(run)[1].model).total
     everything = {

@@ -255,15 +255,15 @@ def _task(
 ) -> None:
     """Metrics of a task, each with its interval."""
     from ..decode.beam import Beams
-    from ..verbs.answers import GREEDY, Writing
-    from ..verbs.tasks import measure
+    from ..verbs.tasks.measure import measure
+    from ..verbs.tasks.task import GREEDY, TaskOptions
 
-    writing = None
+    options = None
     if any(option is not None for option in (beams, lengths, judge)):
         search = GREEDY if beams is None else Beams(beams)
-        writing = Writing(search, () if lengths is None else _numbers(lengths), judge)
+        options = TaskOptions(search, () if lengths is None else _numbers(lengths), judge)
     with watch() as progress:
-        found = measure(run, task, batches=batches, writing=writing, progress=progress, set=set)
+        found = measure(run, task, batches=batches, options=options, progress=progress, set=set)
     if as_json:
         print(json.dumps(asdict(found) | {"checkpoint": str(found.checkpoint)}))
         return

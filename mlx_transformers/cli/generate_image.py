@@ -40,9 +40,9 @@ def with_image(
         reading: `bos` and `special_tokens`, of prompts that are text alone.
 
     Raises:
-        RunError: as `verbs.captioning.with_picture`, or there are several prompts or such options.
+        RunError: as `with_picture`, or there are several prompts or such options.
     """
-    from ..verbs.captioning import with_picture
+    from ..verbs.picture_prompt import with_picture
 
     if image is not None and (any(others) or len(texts) > 1):
         raise RunError(
@@ -109,7 +109,7 @@ def drawn(
     if not all(text.strip() for text in texts):
         raise RunError("--prompt is empty: name what to draw, as in --prompt 'red apple'.")
     samples, rows = many
-    prompts = [artist.asked(text) for text in texts for _ in range(samples)]
+    prompts = [artist.picture_prompt(text) for text in texts for _ in range(samples)]
     drawings = artist.draw(prompts, *how, rows=rows)
     columns = samples if samples > 1 else min(len(prompts), 8)
     write_picture(image, sheet(drawings, columns))

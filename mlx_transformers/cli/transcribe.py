@@ -22,20 +22,20 @@ def transcribe(
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Write what is said in sound files, with a run of speech recognition.
+    """Transcribe sound files with a run of speech recognition.
 
     A file lasts up to an hour, and is read window after window of data.batch.seconds.
     """
     from ..core.errors import RunError
     from ..data.sound.read import read_sound
     from ..decode.beam import Beams
-    from ..verbs.listen import load_listener
+    from ..verbs.transcribe import load_recognizer
 
     if not audio:
         raise RunError("No sound is given: name a WAV file, with --audio FILE.")
-    listener = load_listener(run)
+    recognizer = load_recognizer(run)
     for file in audio:
-        text = listener.transcript(read_sound(file), Beams(beams))
+        text = recognizer.transcript(read_sound(file), Beams(beams))
         if as_json:
             typer.echo(json.dumps({"audio": str(file), "text": text}, ensure_ascii=False))
         else:

@@ -36,5 +36,5 @@ MEASURED = (
     "reconstruction",
     "drawings",
 )
-"""Tasks of `mlxt eval --task`, which verbs/tasks.py measures; named here for the command line,
+"""Tasks of `mlxt eval --task`, which verbs/tasks measures; named here for the command line,
 which starts without MLX."""

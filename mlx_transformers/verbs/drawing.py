@@ -96,7 +96,7 @@ class Artist:
         placed = with_codes(mx.array(tokens)[None], mx.array(places)[None], codes)
         return [int(token) for token in np.array(placed[0])]
 
-    def asked(self, text: str) -> list[int]:
+    def picture_prompt(self, text: str) -> list[int]:
         """The tokens after which a picture of a text begins."""
         return [*self.prompt(text), self.tokenizer.control("image")]
 

@@ -13,7 +13,7 @@ from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.data.pictures.read import read_picture
 from mlx_transformers.decode.writer import TextWriter
 from mlx_transformers.verbs.finetune import finetune
-from mlx_transformers.verbs.tasks import measure
+from mlx_transformers.verbs.tasks.measure import measure
 from mlx_transformers.verbs.train import train
 
 from .conftest import Mlxt

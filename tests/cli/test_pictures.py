@@ -10,7 +10,7 @@ from PIL import Image
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.score.retrieval import ranks
-from mlx_transformers.verbs.tasks import measure
+from mlx_transformers.verbs.tasks.measure import measure
 from mlx_transformers.verbs.train import train
 
 from .conftest import Mlxt

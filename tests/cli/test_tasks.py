@@ -17,7 +17,8 @@ from mlx_transformers.score.interval import Score
 from mlx_transformers.score.texts import summarization
 from mlx_transformers.verbs.evaluate import open_run
 from mlx_transformers.verbs.search import search
-from mlx_transformers.verbs.tasks import TASKS, Text, in_groups, measure, written
+from mlx_transformers.verbs.tasks.measure import TASKS, measure
+from mlx_transformers.verbs.tasks.seq2seq import GeneratedText, generate_targets, score_by_length
 from tests.data.spoken_table import Tones
 
 from .conftest import Mlxt
@@ -151,7 +152,7 @@ def test_targets_are_written_for_every_source_and_references_stay_whole(
     assert mlxt("train", recipe, *(w for s in sets for w in ("--set", s)), "--name", "p").code == 0
     path, built = open_run("p")
     stream = validation_stream(built, None)
-    texts = written(built, stream, Beams(1, alpha=0.0))
+    texts = generate_targets(built, stream, Beams(1, alpha=0.0))
     assert len(texts) == len(stream.numbers)
     assert any(text.reference.endswith("is a long answer") for text in texts)
     sources = [
@@ -180,16 +181,16 @@ def test_targets_are_written_for_every_source_and_references_stay_whole(
 
 
 def test_texts_are_scored_together_and_by_the_words_of_their_sources() -> None:
-    texts = [Text("word " * words, "a" * words, "b") for words in (1, 3, 4, 4, 9)]
+    texts = [GeneratedText("word " * words, "a" * words, "b") for words in (1, 3, 4, 4, 9)]
 
-    def score(some: Sequence[Text]) -> list[Score]:
+    def score(some: Sequence[GeneratedText]) -> list[Score]:
         return [Score("letters", float(sum(len(text.generated) for text in some)), 0.0, 0.0)]
 
-    found = in_groups(texts, [2, 3, 5, 20], score)
+    found = score_by_length(texts, [2, 3, 5, 20], score)
     assert (found.examples, found.scores[0].value) == (5, 21.0)
     groups = [(g.first, g.last, g.examples, g.scores[0].value) for g in found.groups]
     assert groups == [(1, 1, 1, 1.0), (3, 4, 3, 11.0), (5, 19, 1, 9.0)]
-    assert in_groups(texts, [], score).groups == []
+    assert score_by_length(texts, [], score).groups == []
 
 
 def test_the_help_names_every_task(mlxt: Mlxt) -> None:

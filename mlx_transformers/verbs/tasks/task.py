@@ -1,16 +1,17 @@
-"""Scores of a task, the settings of those that write text, and the examples that they run over."""
+"""Options, scores and batches that the tasks of `mlxt eval --task` share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 
-from ..core.errors import RunError
-from ..data.stream import EvalStream
-from ..decode.beam import Beams
-from ..score.interval import Score
+from ...assembly.build import Built
+from ...core.errors import RunError
+from ...data.stream import EvalStream
+from ...decode.beam import Beams
+from ...score.interval import Score
 
 GREEDY = Beams(1, alpha=0.0)
 
@@ -26,7 +27,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Answers:
+class TaskScores:
     """Number of examples, their scores, and the scores of each group of source lengths."""
 
     examples: int
@@ -35,13 +36,13 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Writing:
-    """Settings of a task that generates text.
+class TaskOptions:
+    """Settings of tasks that generate texts or drawings.
 
     Attributes:
         beams: settings of beam search.
         lengths: words of the source at which a new group begins, ascending; empty for no groups.
-        judge: the run of a CLIP model that judges drawings; None: none does.
+        judge: the run of a CLIP model that ranks the texts of drawings; None leaves that out.
     """
 
     beams: Beams = GREEDY
@@ -50,7 +51,7 @@ class Writing:
 
     @property
     def searches(self) -> bool:
-        """Whether it says anything about the search for a text."""
+        """Whether an option of the search for a text is set."""
         return self.beams != GREEDY or bool(self.lengths)
 
     def __post_init__(self) -> None:
@@ -61,10 +62,14 @@ class Writing:
             )
 
 
-def counted(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
+def counted_batches(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield each batch as MLX arrays with its number of real (non-filler) rows."""
     left = len(stream.numbers)
     for batch in stream:
         rows = min(left, stream.batch_size)
         left -= rows
         yield {name: mx.array(array) for name, array in batch.items()}, rows
+
+
+Measure = Callable[[Built, EvalStream, TaskOptions], TaskScores]
+"""Predicts the held-out examples with a built run's model, and scores the predictions."""

@@ -5,28 +5,28 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ..assembly.build import Built
-from ..assembly.recipe import load_recipe
-from ..assembly.saved import load
-from ..core.context import Context
-from ..core.errors import RunError
-from ..data.batches.image_text import ImageText
-from ..data.example_rows import ExampleRows
-from ..data.stream import EvalStream
-from ..decode.engine import Engine
-from ..decode.sample import Sampling
-from ..models.clip import ClipModel
-from ..objectives.clip import vectors
-from ..objectives.mixed_modal import with_codes
-from ..objectives.objective import PICTURES
-from ..ops.contrastive import unit
-from ..runs.folder import find_checkpoint
-from ..score.interval import Score
-from ..score.retrieval import retrieval
-from ..score.spans import answers as spans
-from .answers import Answers, Writing
-from .captioning import written
-from .drawing import ROWS, Artist
+from ...assembly.build import Built
+from ...assembly.recipe import load_recipe
+from ...assembly.saved import load
+from ...core.context import Context
+from ...core.errors import RunError
+from ...data.batches.image_text import ImageText
+from ...data.example_rows import ExampleRows
+from ...data.stream import EvalStream
+from ...decode.engine import Engine
+from ...decode.sample import Sampling
+from ...models.clip import ClipModel
+from ...objectives.clip import vectors
+from ...objectives.mixed_modal import with_codes
+from ...objectives.objective import PICTURES
+from ...ops.contrastive import unit
+from ...runs.folder import find_checkpoint
+from ...score.interval import Score
+from ...score.retrieval import retrieval
+from ...score.spans import answers as spans
+from ..drawing import ROWS, Artist
+from .pictures import greedy_texts
+from .task import TaskOptions, TaskScores
 
 DRAWN = Sampling(temp=0.8)
 """How pictures are drawn: as `mlxt generate` does unless told otherwise."""
@@ -38,7 +38,7 @@ def artist_of(built: Built) -> Artist:
     return Artist.of(built.recipe, built.model, built.tokenizer, models[PICTURES])
 
 
-def shown(built: Built, stream: EvalStream) -> tuple[np.ndarray, list[list[int]]]:
+def held_out_pictures(built: Built, stream: EvalStream) -> tuple[np.ndarray, list[list[int]]]:
     """The held-out pictures `[N, height, width, channels]` and the tokens of their texts; records
     without a picture are left out.
 
@@ -59,9 +59,9 @@ def shown(built: Built, stream: EvalStream) -> tuple[np.ndarray, list[list[int]]
     return np.stack(pixels).reshape(-1, *kind.shape), texts
 
 
-def caption(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+def caption(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScores:
     """Measure exact match and F1 of the words of generated texts after pictures."""
-    artist, (pixels, texts) = artist_of(built), shown(built, stream)
+    artist, (pixels, texts) = artist_of(built), held_out_pictures(built, stream)
     tokenizer, model = artist.tokenizer, artist.model
     limit = min(max(map(len, texts)) + 1, model.max_seq_len - artist.kind.patches - 2)
     engine = Engine(model, sampling=Sampling(temp=0.0), vocab_size=tokenizer.n_writable)
@@ -72,25 +72,25 @@ def caption(built: Built, stream: EvalStream, writing: Writing) -> Answers:
         shape = (len(codes), len(tokens))
         rows = with_codes(mx.broadcast_to(tokens, shape), mx.broadcast_to(places, shape), codes)
         prompts = np.array(rows).tolist()
-        found = written(engine, None, prompts, tokenizer.control("end"), limit)
+        found = greedy_texts(engine, prompts, tokenizer.control("end"), limit)
         captions += [tokenizer.decode(text) for text in found]
     references = [tokenizer.decode(text) for text in texts]
-    return Answers(len(texts), spans(references, captions))
+    return TaskScores(len(texts), spans(references, captions))
 
 
-def draw(built: Built, stream: EvalStream, writing: Writing) -> Answers:
+def draw(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScores:
     """Measure how high the picture of a text is ranked by its distance from the drawing of that
     text, among all held-out pictures; with a judge, also how high a CLIP model ranks the text by
     the drawing, and by the picture itself. Equal texts are equally right."""
-    artist, (pixels, texts) = artist_of(built), shown(built, stream)
+    artist, (pixels, texts) = artist_of(built), held_out_pictures(built, stream)
     names = [artist.tokenizer.decode(text) for text in texts]
-    drawn = artist.draw([artist.asked(name) for name in names], DRAWN)
+    drawn = artist.draw([artist.picture_prompt(name) for name in names], DRAWN)
     _, number = np.unique(names, return_inverse=True)
     right = number[:, None] == number[None, :]
     scores = retrieval("picture", -_distances(drawn, pixels), right)
-    if writing.judge is not None:
-        scores += judged(writing.judge, names, right, {"drawn": drawn, "given": pixels})
-    return Answers(len(names), scores)
+    if options.judge is not None:
+        scores += recall_by_clip(options.judge, names, right, {"drawn": drawn, "given": pixels})
+    return TaskScores(len(names), scores)
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return found
 
 
-def judged(
+def recall_by_clip(
     run: str | Path, names: list[str], right: np.ndarray, pictures: dict[str, np.ndarray]
 ) -> list[Score]:
     """The recall of names by pictures `[N, height, width, channels]`, each under a name of its own,
@@ -116,8 +116,8 @@ def judged(
     kind = recipe.data.batch
     if not isinstance(model, ClipModel) or not isinstance(kind, ImageText):
         raise RunError(
-            f"--judge {run} is no run of pictures against texts (model.kind = 'clip'): train one "
-            "on the same corpus with mlxt train recipes/multimodal/clip_tiny.toml."
+            f"--judge {run} is no CLIP model (model.kind = 'clip'): train one on the same "
+            "corpus with mlxt train recipes/multimodal/clip_tiny.toml."
         )
     have = next(iter(pictures.values())).shape[1:]
     if kind.shape != have:
@@ -138,6 +138,6 @@ def judged(
             arrays = {"pixels": each.astype(np.int32)} | padded
             batch = {key: mx.array(array[at : at + ROWS]) for key, array in arrays.items()}
             found.append(tuple(np.array(unit(v)) for v in vectors(model, batch, Context())))
-        seen, said = (np.concatenate(part) for part in zip(*found, strict=True))
-        scores += retrieval(f"{name}_text", seen @ said.T, right)
+        of_pictures, of_texts = (np.concatenate(part) for part in zip(*found, strict=True))
+        scores += retrieval(f"{name}_text", of_pictures @ of_texts.T, right)
     return scores

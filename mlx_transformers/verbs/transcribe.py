@@ -1,4 +1,4 @@
-"""Writes what is said in a sound: `mlxt transcribe`."""
+"""Transcribes speech: `mlxt transcribe`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,15 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.beam import Beams, best_targets
 from ..models.model import Decodable, Model
 from ..runs.folder import find_checkpoint
-from .answers import GREEDY
+from .tasks.task import GREEDY
 
 BATCH = 16
 """Windows of a sound that are read at once."""
 
 
 @dataclass(frozen=True)
-class Listener:
-    """A model of speech recognition with the features that it reads.
+class Recognizer:
+    """A speech recognition model with its tokenizer and the kind of its features.
 
     Attributes:
         model: the model.
@@ -37,11 +37,11 @@ class Listener:
     limit: int
 
     @classmethod
-    def of(cls, recipe: Recipe, model: Model, tokenizer: Tokenizer) -> "Listener":
-        """The listener of a run.
+    def of(cls, recipe: Recipe, model: Model, tokenizer: Tokenizer) -> "Recognizer":
+        """The recognizer of a run.
 
         Raises:
-            RunError: the run doesn't write what is said.
+            RunError: the run is no model of speech recognition.
         """
         kind = recipe.data.batch
         if not isinstance(kind, Transcripts) or not isinstance(model, Decodable):
@@ -52,7 +52,7 @@ class Listener:
         return cls(model, tokenizer, kind, min(recipe.train.seq_len, model.max_seq_len - 1))
 
     def texts(self, frames: mx.array, beams: Beams = GREEDY) -> list[str]:
-        """Write what is said in each of `frames [B, F, n_mels]`."""
+        """Transcribe each of `frames [B, F, n_mels]`."""
         found = best_targets(
             self.model,
             frames,
@@ -66,7 +66,7 @@ class Listener:
         return [self.tokenizer.decode(best[0].tokens) for best in found]
 
     def transcript(self, samples: np.ndarray, beams: Beams = GREEDY) -> str:
-        """Write what is said in samples `[n]` at 16 kHz, window after window."""
+        """Transcribe samples `[n]` at 16 kHz, window after window."""
         width = self.kind.samples
         windows = [samples[at : at + width] for at in range(0, max(1, len(samples)), width)]
         texts: list[str] = []
@@ -76,11 +76,11 @@ class Listener:
         return " ".join(text for text in texts if text)
 
 
-def load_listener(run: str | Path | None) -> Listener:
-    """Load the listener of a run, from its best checkpoint or the one named; None: the newest run.
+def load_recognizer(run: str | Path | None) -> Recognizer:
+    """Load the recognizer of a run (None: the newest), from its best checkpoint or the one named.
 
     Raises:
         RunError: there is no such run, or it reads no sound.
     """
     folder, checkpoint = find_checkpoint(run)
-    return Listener.of(load_recipe(folder.recipe), *load(checkpoint))
+    return Recognizer.of(load_recipe(folder.recipe), *load(checkpoint))

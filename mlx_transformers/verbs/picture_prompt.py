@@ -1,6 +1,5 @@
-"""Prompts with a picture, for language models that see, and their captions of held-out pictures."""
+"""Prompts with a picture, for vision-language models: `mlxt generate --image`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,8 +9,6 @@ from ..core.errors import DataError, RunError
 from ..data.pictures.preprocess import read_resized
 from ..data.pictures.prompt import PLACEHOLDER, expanded, placed
 from ..data.tokenizers.tokenizer import Tokenizer
-from ..decode.engine import Engine
-from ..decode.sample import Sampling
 from ..models.model import Arrays, Model
 from ..models.vlm import VlmModel
 
@@ -57,27 +54,3 @@ def _pixels(model: VlmModel, image: Path) -> np.ndarray:
         return read_resized(image, model.image_size, model.channels)
     except DataError as error:
         raise RunError(f"--image {error}") from None
-
-
-def written(
-    engine: Engine, pixels: mx.array | None, prompts: Sequence[Sequence[int]], end: int, limit: int
-) -> list[list[int]]:
-    """Return the likeliest token after token for each prompt, up to `end`, of at most `limit`."""
-    engine.start(prompts, given={} if pixels is None else {"pixels": pixels})
-    rows: list[list[int]] = [[] for _ in prompts]
-    going = set(range(len(prompts)))
-    for tokens in engine.tokens(limit):
-        for i in sorted(going):
-            if tokens[i] == end:
-                going.remove(i)
-            else:
-                rows[i].append(tokens[i])
-        if not going:
-            break
-    return rows
-
-
-def greedy(model: VlmModel, tokenizer: Tokenizer) -> Engine:
-    """The engine of `written`."""
-    vocab_size = min(model.vocab_size, tokenizer.vocab_size)
-    return Engine(model, sampling=Sampling(temp=0.0), vocab_size=vocab_size)
