@@ -84,7 +84,6 @@ class BigBirdMixer(EncodingMixer):
         length, size = q.shape[2], self.config.block
         tokens = Tokens.of(length, ctx.layout.segments, ctx.layout.valid)
         sinks = arrays.get("sinks")
-        by_block = None if sinks is None else sinks[..., None]
         if self.config.reads_all(length):
             return union([self._set(ctx, q, k, v, tokens.see(tokens, causal=False))], sinks)
         qb, kb, vb = (blocks(x, size) for x in (q, k, v))
@@ -97,7 +96,6 @@ class BigBirdMixer(EncodingMixer):
         first, last = blocks(whole[..., :size, :], size), blocks(whole[..., size:, :], size)
         between = union(found, None if sinks is None else sinks[..., None])
         return unblocked(mx.concatenate([first, between, last], axis=2), length)
-        return unblocked(mx.concatenate([first, union(found, by_block), last], axis=2), length)
 
     def _inner(
         self, ctx: Context, here: Tokens, q: mx.array, k: mx.array, v: mx.array
