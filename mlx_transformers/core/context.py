@@ -149,8 +149,8 @@ class Collected:
 
     Attributes:
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
-        pooled: arrays that the layers add up, by the number E of experts: coefficient times load,
-            mean probability, and 1, of routers balanced over all layers together `[3, E]`.
+        pooled: sums over the routers that are balanced over all layers together, `[3, E]` by
+            "experts_E": coefficient times load, mean probability, and 1.
         stats: statistics for the log by name, without gradients.
         observer: sees arrays inside the pass, of evaluation alone; None: nobody looks.
         layers: if a list, the stack appends the output `[B, T, D]` of each layer.
@@ -179,8 +179,9 @@ class Collected:
 
     def add_pooled(self, routed: mx.array) -> None:
         """Add a layer's `pooled` array `[3, E]` to those of other layers."""
-        size = str(routed.shape[-1])
-        self.pooled[size] = self.pooled[size] + routed if size in self.pooled else routed
+        # A name of digits would become a list when a flattened tree is built up again.
+        name = f"experts_{routed.shape[-1]}"
+        self.pooled[name] = self.pooled[name] + routed if name in self.pooled else routed
 
     def add_layer(self, x: mx.array) -> None:
         """Keep the output `[B, T, D]` of a stack's next layer, where somebody asks for them."""

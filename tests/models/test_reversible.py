@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.models import reversible as stacks
+from mlx_transformers.objectives.chunked_loss import with_aux
 from mlx_transformers.ops.reversible import reversible, reversible_naive
+from tests.contract.ffns import MOE, ROUTER
 from tests.contract.models import LLAMA, REFORMER
 from tests.contract.suite import parse, randomize
 
@@ -52,15 +54,23 @@ def gradients(model: nn.Module, tokens: mx.array) -> dict[str, mx.array]:
         model.update(params)
         ctx = Context(key=mx.random.key(4))
         y = model(tokens, ctx)
-        return y.square().mean() + sum(ctx.collected.aux.values())
+        one = mx.array(1.0)
+        return with_aux(y.square().mean(), one, {}, ctx).total
 
     return dict(tree_flatten(mx.value_and_grad(loss)(model.trainable_parameters())))
 
 
+OVER_LAYERS = REFORMER | {
+    "block": REFORMER["block"]
+    | {"ffn": MOE | {"router": ROUTER | {"balance_loss": 0.1, "balance_over": "layers"}}}
+}
+
+
+@pytest.mark.parametrize("config", [REFORMER, OVER_LAYERS])
 def test_a_model_with_dropout_and_experts_has_the_gradients_of_autodiff(
-    monkeypatch: pytest.MonkeyPatch,
+    config: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = randomize(parse("model", REFORMER).build(13), 0)
+    model = randomize(parse("model", config).build(13), 0)
     tokens = mx.arange(10).reshape(1, 10)
     fast = gradients(model, tokens)
     monkeypatch.setattr(stacks, "reversible", reversible_naive)
