@@ -9,7 +9,7 @@ from contract.suite import DIM, parse, randomize
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.assembly.checks import check_model
 from mlx_transformers.assembly.recipe import load_recipe
-from mlx_transformers.core.context import Context, Layout
+from mlx_transformers.core.context import Context, Cursor, Layout
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.layers.ffns.capacity import group_count
 from mlx_transformers.objectives.chunked_loss import with_aux
@@ -47,6 +47,30 @@ def test_padding_takes_no_slot() -> None:
     assert np.abs(np.asarray(y[0, :3])).max() == 0
     noisy = mx.where(valid[..., None], x, 5.0)
     np.testing.assert_allclose(layer(noisy, Context(Layout(valid=valid))), y, atol=1e-6)
+
+
+def test_padding_takes_no_place_of_a_capacity() -> None:
+    layer, x = built(capacity=2), tokens()
+    alone = layer(x[:1, 3:], Context())
+    padded = mx.concatenate([mx.repeat(x[:1, 3:4], 3, axis=1), x[:1, 3:]], axis=1)
+    valid = mx.arange(8)[None] >= 3
+    after = layer(padded, Context(Layout(valid=valid)))[:, 3:]
+    np.testing.assert_allclose(after, alone, atol=1e-6)
+    step = layer(padded, Context(cursor=Cursor(mx.array(0), pad=mx.array([3]))))[:, 3:]
+    np.testing.assert_allclose(step, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "sparse_mixer"])
+def test_padding_is_no_load_of_an_expert(kind: str) -> None:
+    fields = {"kind": kind, "top_k": 2} | ({"normalize": True} if kind == "sigmoid" else {})
+    router = randomize(parse("router", fields).build(DIM, 4), 0)
+    x = tokens(1)
+    padded = mx.concatenate([x, mx.ones((1, 5, DIM))], axis=1)
+    alone, ctx = Context(), Context(Layout(valid=mx.arange(13)[None] < 8))
+    router(x, alone)
+    router(padded, ctx)
+    loads = [each.collected.stats["expert_load"] for each in (alone, ctx)]
+    np.testing.assert_allclose(loads[0], loads[1], atol=1e-6)
 
 
 def test_groups_span_rows_and_divide_all_tokens() -> None:

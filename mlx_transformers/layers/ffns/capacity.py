@@ -81,13 +81,3 @@ def group_count(tokens: int, group_size: int) -> int:
     while tokens % groups:
         groups += 1
     return groups
-
-
-def valid_tokens(ctx: Context, batch: int, length: int) -> mx.array | None:
-    """`[B, T]` whether a token is not padding; None: no padding."""
-    if ctx.layout.valid is not None:
-        return ctx.layout.valid
-    if ctx.cursor.pad is None:
-        return None
-    places = mx.arange(length) + ctx.cursor.offset
-    return mx.broadcast_to(places >= ctx.cursor.pad[:, None], (batch, length))

@@ -16,7 +16,8 @@ from ...ops.slots import Slots
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, RouterKind
 from ..linear import expert_rows
-from .capacity import Capacity, valid_tokens
+from ..restarts import real_tokens
+from .capacity import Capacity
 from .expert import expert_factories, stackable
 
 
@@ -117,7 +118,8 @@ class MoeFfn(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         gates, choice = (each.reshape(flat.shape[0], -1) for each in self.router(rows, ctx))
         if self.capacity is not None:
-            gates = mx.where(self._order(choice, x.shape[1]) <= self.capacity, gates, 0)
+            rank = self._rank(choice, x.shape[1], real_tokens(ctx, x.shape[1]))
+            gates = mx.where(rank <= self.capacity, gates, 0)
         self._show(gates, choice, x, ctx)
         dispatch = Dispatch(choice, self.n_experts)
         out = self._experts(dispatch, dispatch.gather(flat), ctx)
@@ -135,7 +137,7 @@ class MoeFfn(nn.Module):
         grouped = slots.grouped(x)
         gates, choice = self.router(grouped, ctx)
         routed = mx.stop_gradient(gates) > 0
-        valid = valid_tokens(ctx, *x.shape[:2])
+        valid = real_tokens(ctx, x.shape[1])
         if valid is not None:
             routed = routed & valid.reshape(*grouped.shape[:2], 1)
         taken = slots.fill(choice, gates, routed, self.n_experts, factor)
@@ -156,9 +158,11 @@ class MoeFfn(nn.Module):
 
         return self.experts(rows, ctx, apply)
 
-    def _order(self, choice: mx.array, length: int) -> mx.array:
-        """The rank `[N, k]`, from 1, of a token among those of its row with the same expert."""
+    def _rank(self, choice: mx.array, length: int, valid: mx.array | None) -> mx.array:
+        """The rank `[N, k]`, from 1, of a token among the real ones of its row with the same
+        expert; `valid [B, T]` marks these, None: all."""
         chosen = choice[..., None] == mx.arange(self.n_experts)
         by_token = chosen.any(axis=1).reshape(-1, length, self.n_experts)
+        by_token = by_token if valid is None else by_token & valid[..., None]
         before = mx.cumsum(by_token.astype(mx.int32), axis=1).reshape(choice.shape[0], -1)
         return mx.take_along_axis(before, choice, axis=1)

@@ -80,10 +80,20 @@ class Routing(RouterKind):
         return gates if self.scale == 1.0 else gates * self.scale
 
 
-def load_of(choice: mx.array, n_experts: int) -> mx.array:
-    """The share of all choices `[..., k]` that each expert has, `[E]`."""
+def load_of(choice: mx.array, n_experts: int, valid: mx.array | None) -> mx.array:
+    """The share `[E]` of all choices `[..., k]` that each expert has.
+
+    Args:
+        choice: experts of each token.
+        n_experts: E.
+        valid: whether a token is not padding, of any shape; None: no padding.
+    """
     chosen = (choice[..., None] == mx.arange(n_experts)).astype(mx.float32)
-    return chosen.reshape(-1, n_experts).sum(axis=0) / choice.size
+    if valid is None:
+        return chosen.reshape(-1, n_experts).sum(axis=0) / choice.size
+    by_token = chosen.reshape(-1, choice.shape[-1], n_experts).sum(axis=1)
+    real = valid.reshape(-1, 1).astype(mx.float32)
+    return (by_token * real).sum(axis=0) / mx.maximum(choice.shape[-1] * real.sum(), 1)
 
 
 def report_load(load: mx.array, ctx: Context) -> None:

@@ -53,7 +53,7 @@ class SigmoidRouter(nn.Module, AfterStep):
         alone = self.config.scores == "sigmoid"
         scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
         choice = self.config.choose(scores + self.balance, by="best_two")
-        load = load_of(choice, self.n_experts)
+        load = load_of(choice, self.n_experts, ctx.layout.valid)
         report_load(load, ctx)
         if self.config.speed:
             self.report(ctx, "load", load)

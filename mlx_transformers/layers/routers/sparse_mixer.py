@@ -65,5 +65,5 @@ class SparseMixerRouter(nn.Module):
             choices.append(choice)
             left = mx.put_along_axis(left, choice, mx.array(-mx.inf), axis=-1)
         choice = mx.concatenate(choices, axis=-1)
-        report_load(load_of(choice, self.n_experts), ctx)
+        report_load(load_of(choice, self.n_experts, ctx.layout.valid), ctx)
         return mx.concatenate(gates, axis=-1), choice
