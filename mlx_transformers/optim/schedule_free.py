@@ -44,7 +44,7 @@ class AveragedAdam(mlx_optim.Optimizer):
     ) -> dict[str, Any]:
         """Return the next points y of all parameters."""
         if not self._initialized:
-            self.init(gradients)
+            self.init(parameters)
         t, rate = self.step.astype(mx.float32) + 1.0, self._schedulers["learning_rate"](self.step)
         self.state["largest_rate"] = mx.maximum(self.state["largest_rate"], rate)
         weight = mx.power(t, self.power) * mx.power(self.state["largest_rate"], self.rate_power)

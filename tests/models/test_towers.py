@@ -47,6 +47,13 @@ def test_a_padded_source_says_what_it_would_say_without_padding() -> None:
     assert difference(model(SOURCE, TARGET)[1:], alone) > 1e-3
 
 
+def test_encoder_and_decoder_of_speech_draw_dropout_from_different_keys() -> None:
+    model = randomize(parse("model", models.SPEECH).build(VOCAB), 0)
+    ctx = Context(key=mx.random.key(0))
+    model.encode(mx.zeros((1, 2, 3)), ctx)
+    assert np.array(ctx.key).tolist() != np.array(mx.random.key(0)).tolist()
+
+
 def test_a_cross_attention_says_where_it_looked() -> None:
     config = {"kind": "cross_attention", "n_heads": 4, "n_kv_heads": 2, "softcap": 3.0}
     mixer = randomize(parse("mixer", config).build(16), 0)
