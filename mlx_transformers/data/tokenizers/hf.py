@@ -40,7 +40,7 @@ class HfTokenizer(Tokenizer):
         Args:
             content: the `tokenizer.json`.
             bos, eos: the tokens that begin and end a document; None takes the first of the usual
-                names in the vocabulary.
+                names in the vocabulary, "" is none.
             names: the special token of a role ("cls", "sep", "pad", "mask").
             ends: further ids that end a text.
             begins_with_bos: whether a text is preceded by `bos`; None as the template has it.
@@ -82,12 +82,18 @@ class HfTokenizer(Tokenizer):
         return {token.content: number for number, token in found if token.special}
 
     @cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(self.special_ids.values())
+
+    @cached_property
     def text_id_limit(self) -> int:
-        special = set(self.special_ids.values())
+        special = self._special
         table = self._tokenizer.get_vocab(with_added_tokens=True).values()
         return max((number for number in table if number not in special), default=-1) + 1
 
     def _control(self, token: str | None, usual: tuple[str, ...]) -> tuple[str | None, int | None]:
+        if token == "":
+            return token, None
         if token is None:
             token = next((t for t in usual if self._tokenizer.token_to_id(t) is not None), None)
             return token, None if token is None else self._tokenizer.token_to_id(token)
@@ -129,7 +135,9 @@ class HfTokenizer(Tokenizer):
         """
         try:
             return self._tokenizer.encode(text, add_special_tokens=False)
-        except Exception as error:  # the library raises no class of its own
+        except BaseException as error:  # the library raises no class of its own
+            if not _of_the_library(error):
+                raise
             raise DataError(
                 f"This tokenizer can't encode {shown(text[:40])!r}: {error}. Its vocabulary is "
                 "incomplete, or another file of it is missing."
@@ -158,8 +166,19 @@ class HfTokenizer(Tokenizer):
         return None
 
     def decode(self, tokens: Iterable[int]) -> str:
-        numbers = [int(token) for token in tokens]
-        text: str = self._tokenizer.decode(numbers, skip_special_tokens=True)
+        special = self._special
+        numbers = [number for token in tokens if (number := int(token)) not in special]
+        if not numbers:  # some decoders can't take an empty text
+            return ""
+        try:
+            text: str = self._tokenizer.decode(numbers, skip_special_tokens=False)
+        except BaseException as error:
+            if not _of_the_library(error):
+                raise
+            raise DataError(
+                f"This tokenizer can't decode the tokens {numbers[:8]}: {error}. The decoder of "
+                "its tokenizer.json doesn't fit its vocabulary: take the file anew from its source."
+            ) from None
         return text
 
     def serialize(self) -> bytes:
@@ -225,5 +244,12 @@ def _load(content: bytes) -> Any:
     try:
         json.loads(content)
         return Library.from_buffer(content)
-    except Exception as error:
+    except BaseException as error:
+        if not _of_the_library(error):
+            raise
         raise ValueError(f"not a tokenizer.json: {error}") from error
+
+
+def _of_the_library(error: BaseException) -> bool:
+    """Whether the library raised it; a panic of its Rust code is no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

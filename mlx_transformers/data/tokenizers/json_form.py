@@ -70,7 +70,7 @@ def _characters(tokenizer: CharTokenizer) -> Form:
 
 
 def _bytes(tokenizer: ByteTokenizer) -> Form:
-    vocab = {character: byte for byte, character in enumerate(_byte_characters())}
+    vocab = {character: byte for byte, character in enumerate(byte_characters())}
     ends = [added(256, EOS)]
     return form(
         {"type": "BPE", "vocab": vocab | {EOS: 256}, "merges": []},
@@ -155,7 +155,7 @@ def form(model: Form, **parts: Any) -> Form:
     }
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """The character that byte-level BPE writes for each byte (Radford et al. 2019's `encoder.py`):
     a printable byte is itself, the others follow from U+0100 on."""
     plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}

@@ -86,6 +86,7 @@ def _built(kind: str, content: bytes, manifest: Mapping[str, Any]) -> Tokenizer:
             unknown_from=manifest.get("unknown_from"),
             ends=ends,
             begins_with_bos=manifest.get("begins_with_bos", False),
+            legacy=manifest.get("legacy", True),
         )
     return TOKENIZERS[kind].read(content)
 

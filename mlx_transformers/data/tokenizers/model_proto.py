@@ -84,6 +84,15 @@ def serialize(model: Model) -> bytes:
     return b"".join([*pieces, _message(2, b"".join(trainer)), _message(3, normalizer)])
 
 
+def without_prefix(content: bytes) -> bytes:
+    """The file of a model that puts no space in front of a text, all else as it is.
+
+    A message that stands in a file twice is merged, the later value of a field counts (Protocol
+    Buffers, encoding, "Last One Wins").
+    """
+    return content + _message(3, _varint_field(3, 0))
+
+
 def _control_ids(pieces: Sequence[Piece]) -> Iterator[tuple[int, str, int]]:
     """Fields of the trainer that name the unknown, begin and end tokens."""
     unknown = next((p.text for p in pieces if p.kind == "unknown"), "<unk>")
@@ -107,14 +116,15 @@ def _piece_bytes(piece: Piece) -> bytes:
 
 
 def _normalizer(content: bytes) -> dict[str, object]:
+    """Facts of the model by name, those that the message has."""
     found = dict(_fields(content))
-    name, charsmap = found.get(1, b""), found.get(2, b"")
-    return {
-        "charsmap": charsmap if isinstance(charsmap, bytes) else b"",
-        "normalization": name.decode() if isinstance(name, bytes) else "",
-        "dummy_prefix": bool(found.get(3, 1)),
-        "trims": bool(found.get(4, 1)),
-    }
+    facts: dict[str, object] = {}
+    if isinstance(name := found.get(1), bytes):
+        facts["normalization"] = name.decode()
+    if isinstance(charsmap := found.get(2), bytes):
+        facts["charsmap"] = charsmap
+    flags = {"dummy_prefix": 3, "trims": 4}
+    return facts | {name: bool(found[field]) for name, field in flags.items() if field in found}
 
 
 def _fields(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:

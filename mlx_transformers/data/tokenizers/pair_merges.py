@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from ...core.errors import DataError
+from .class_options import ends_of_words
 from .json_form import Form, added, byte_level, form, template
 from .settings import Settings
 
@@ -18,7 +19,11 @@ LOWER = {"type": "Lowercase"}
 
 
 def byte_pairs(
-    vocab: bytes, merges: bytes, settings: Settings, frames: tuple[str, str] | None
+    vocab: bytes,
+    merges: bytes,
+    settings: Settings,
+    frames: tuple[str, str] | None,
+    composed: bool = False,
 ) -> Form:
     """Byte-level byte pair encoding: GPT-2 (Radford et al. 2019) and its successors.
 
@@ -28,6 +33,7 @@ def byte_pairs(
         settings: the published settings.
         frames: the class's default tokens before and after a text (RoBERTa, BART), "" for no
             token; None for neither.
+        composed: whether text is brought into Unicode NFC first (GPT-NeoX).
     """
     table, pairs = _table(vocab), _pairs(merges)
     prefix = settings.option("add_prefix_space", False)
@@ -38,6 +44,7 @@ def byte_pairs(
     return form(
         {"type": "BPE", "vocab": table, "merges": pairs},
         added_tokens=_special(table, settings),
+        normalizer={"type": "NFC"} if composed else None,
         pre_tokenizer={**byte_level(words=True), "add_prefix_space": prefix},
         post_processor=processor,
         decoder=byte_level(words=True),
@@ -68,8 +75,6 @@ def clip_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
             raise DataError(f"vocab.json has no {text!r}, which is {role}_token.")
     cut = {"type": "Split", "pattern": {"Regex": CLIP}, "behavior": "Removed", "invert": True}
     white = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
-    ends = {"type": "Replace", "pattern": {"String": "</w>"}, "content": " "}
-    trim = {"type": "Strip", "content": " ", "start": 0, "stop": 1}
     return form(
         {
             "type": "BPE",
@@ -84,7 +89,7 @@ def clip_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
         normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, white, LOWER]},
         pre_tokenizer={"type": "Sequence", "pretokenizers": [cut, byte_level(words=False)]},
         post_processor=template([named["bos"]], [named["eos"]], table),
-        decoder={"type": "Sequence", "decoders": [byte_level(words=False), ends, trim]},
+        decoder=ends_of_words(byte_level(words=False)),
     )
 
 

@@ -284,7 +284,9 @@ def extended(form: Form, settings: Settings) -> Form:
         if there is None and number != max(ids.values(), default=-1) + 1:
             raise DataError(
                 f"The added token {token.text!r} has the id {number}, but the vocabulary ends at "
-                f"{max(ids.values(), default=-1)}: tokens between them are missing."
+                f"{max(ids.values(), default=-1)}: tokens between them are missing. Copy the "
+                "tokenizer's files from their source again, or number the added tokens in "
+                "added_tokens.json or tokenizer_config.json (added_tokens_decoder) without a gap."
             )
         ids[token.text] = number
         found.append({**added(number, token.text, token.special), **token.flags})

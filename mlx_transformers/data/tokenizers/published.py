@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError
+from .class_options import LLAMA, metaspace, with_class_options
 from .controls import Controlled
 from .hf import HfTokenizer
 from .json_form import added, json_form
+from .model_proto import without_prefix
 from .pair_merges import byte_pairs, clip_pairs, qwen_pairs, word_pairs
 from .piece_layouts import LAYOUTS, by_table, extended, m2m_further, piece_form
 from .sentencepiece import SentencePieceTokenizer
 from .settings import Settings
 from .tokenizer import Tokenizer
-from .word_pieces import residues, word_piece
+from .word_pieces import offset_bytes, residues, word_piece
 
 JSON = "tokenizer.json"
 SENTENCEPIECE = (
@@ -28,6 +30,8 @@ LLAMA_LIKE = (
     *("InternLMTokenizer", "InternLM2Tokenizer", "OrionTokenizer", "PreTrainedTokenizer"),
 )
 """Classes whose ids are those of the sentencepiece file."""
+BEGIN_WITH_BOS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
+"""Those that put BOS before a text unless `add_bos_token` says otherwise."""
 BYTE_PAIRS: dict[str, tuple[str, str] | None] = {
     "GPT2Tokenizer": None,
     "CodeGenTokenizer": None,
@@ -159,6 +163,10 @@ def _read(folder: Path, travellers: Mapping[str, bytes]) -> Tokenizer | None:
         return _library(form, settings)
     if "vocab.txt" in travellers:
         return _library(_words(travellers["vocab.txt"], name, settings), settings)
+    if name == "ByT5Tokenizer":
+        return _library(offset_bytes(settings), settings)
+    if "tokenizer_class" in settings.table and name is not None:
+        raise DataError(_without_files(name, folder))
     return None
 
 
@@ -166,7 +174,8 @@ def _library(form: dict[str, Any], settings: Settings, content: bytes | None = N
     """A `tokenizer.json` (with its file's `content`, if it has one) and the settings beside it."""
     if not isinstance(form, dict) or not isinstance(form.get("model"), dict):
         raise ValueError("not a tokenizer.json")
-    whole = extended(form, settings) if settings.added else form
+    whole = with_class_options(form, settings)
+    whole = extended(whole, settings) if settings.added else whole
     if content is None or whole != form:
         content = json.dumps(whole, ensure_ascii=False).encode()
     vocab = form["model"].get("vocab") or {}
@@ -176,7 +185,7 @@ def _library(form: dict[str, Any], settings: Settings, content: bytes | None = N
     begins = settings.table.get("add_bos_token")
     return HfTokenizer(
         content,
-        names.get("bos"),
+        names.get("bos", "" if settings.has_no_bos else None),
         names.get("eos"),
         names={role: text for role, text in names.items() if role not in ("bos", "eos", "unk")},
         ends=settings.ends,
@@ -190,9 +199,13 @@ def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
         return _library(piece_form(model, name, settings), settings)
     if name is not None and name not in LLAMA_LIKE:
         raise DataError(_not_built(name))
-    begins = settings.option("add_bos_token", name in ("LlamaTokenizer", "GemmaTokenizer"))
+    begins = settings.option("add_bos_token", name in BEGIN_WITH_BOS)
+    # LlamaTokenizer of transformers 5 has `legacy` off unless it is set.
+    legacy = settings.option("legacy", name not in LLAMA)
+    if not legacy and not settings.option("add_prefix_space", True):
+        model = without_prefix(model)
     plain = SentencePieceTokenizer(
-        model, published=True, ends=settings.ends, begins_with_bos=begins
+        model, published=True, ends=settings.ends, begins_with_bos=begins, legacy=legacy
     )
     known = plain.parsed().pieces
     new = {i: t for i, t in settings.added.items() if i >= len(known) or known[i].text != t.text}
@@ -206,6 +219,8 @@ def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
             f"'{plain.parsed().normalization}' can't be combined with them here. Publish the "
             "tokenizer as a tokenizer.json."
         )
+    if name in LLAMA:
+        form = metaspace(form, "always" if legacy else "first")
     found = _library(form, replace(settings, added=new))
     found.begins_with_bos = begins
     return HfTokenizer(
@@ -226,7 +241,8 @@ def _merges(vocab: bytes, merges: bytes, name: str | None, settings: Settings) -
     if name == "CLIPTokenizer":
         return clip_pairs(vocab, merges, settings)
     if name is None or name in BYTE_PAIRS:
-        return byte_pairs(vocab, merges, settings, BYTE_PAIRS.get(name or ""))
+        frames = BYTE_PAIRS.get(name or "")
+        return byte_pairs(vocab, merges, settings, frames, composed=name == "GPTNeoXTokenizer")
     raise DataError(_not_built(name))
 
 
@@ -236,6 +252,16 @@ def _words(vocab: bytes, name: str | None, settings: Settings) -> dict[str, Any]
     if name is None or name in WORD_PIECES:
         return word_piece(vocab, settings, WORD_PIECES.get(name or "", ("[CLS]", "[SEP]")))
     raise DataError(_not_built(name))
+
+
+def _without_files(name: str, folder: Path) -> str:
+    files = ", ".join((JSON, *SENTENCEPIECE[:2], "vocab.json with merges.txt"))
+    return (
+        f"{folder / SETTINGS} names the tokenizer_class {name!r}, but {folder} has none of the "
+        f"files that it is read from ({files} or vocab.txt). Copy them from where the model comes "
+        f"from; or take tokenizer_class out of {SETTINGS} to open the model without a tokenizer, "
+        "on token ids."
+    )
 
 
 def _not_built(name: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ...core.errors import DataError, reason
 from ...core.paths import expanded
-from .model_proto import Model, parse
+from .model_proto import Model, parse, without_prefix
 from .sample import sample
 from .tokenizer import Tokenizer, TokenizerKind
 
@@ -39,6 +39,7 @@ class SentencePieceTokenizer(Tokenizer):
         unknown_from: int | None = None,
         ends: Iterable[int] = (),
         begins_with_bos: bool = False,
+        legacy: bool = True,
     ) -> None:
         """
         Args:
@@ -49,8 +50,10 @@ class SentencePieceTokenizer(Tokenizer):
                 it become the unknown token.
             ends: further ids that end a text.
             begins_with_bos: whether a text is preceded by the begin token.
+            legacy: whether the space that the model puts in front of a text is put behind each
+                control token in it too, as LlamaTokenizer did before `legacy = false`.
         """
-        self._model = model
+        self._model, self.legacy = model, legacy
         self.published, self.unknown_from = published, unknown_from
         self._processor = spm.SentencePieceProcessor()
         try:
@@ -96,7 +99,7 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:
-        if SPACE not in text or self._prefix or not self._bytes:
+        if SPACE not in text or self.published or self._prefix or not self._bytes:
             return self._known(self._processor.encode(text), text)
         first, *rest = text.split(SPACE)
         tokens: list[int] = self._processor.encode(first)
@@ -106,9 +109,20 @@ class SentencePieceTokenizer(Tokenizer):
         return tokens
 
     @cached_property
+    def inside(self) -> Tokenizer:
+        if self.legacy or not self._prefix:
+            return self
+        model, last = without_prefix(self._model), self.unknown_from
+        return SentencePieceTokenizer(model, published=self.published, unknown_from=last)
+
+    @cached_property
     def special_ids(self) -> Mapping[str, int]:
         processor = self._processor
-        control = (i for i in range(self.vocab_size) if processor.is_control(i))
+        control = (
+            i
+            for i in range(self.vocab_size)
+            if processor.is_control(i) or (self.published and processor.is_unknown(i))
+        )
         return {processor.id_to_piece(i): i for i in control}
 
     def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
@@ -173,6 +187,8 @@ class SentencePieceTokenizer(Tokenizer):
         own: dict[str, Any] = {}
         if self.published:
             own = {"published": True, "begins_with_bos": self.begins_with_bos}
+        if not self.legacy:
+            own["legacy"] = False
         if self.unknown_from is not None:
             own["unknown_from"] = self.unknown_from
         return super().description() | own

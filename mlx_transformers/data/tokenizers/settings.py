@@ -117,18 +117,26 @@ NAMES_OF_CLASS: dict[str, dict[str, str]] = {
         (
             *("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"),
             *("XLMRobertaTokenizer", "CamembertTokenizer", "MBartTokenizer", "MBart50Tokenizer"),
-            *("NllbTokenizer", "M2M100Tokenizer", "XGLMTokenizer"),
+            *("NllbTokenizer", "M2M100Tokenizer", "XGLMTokenizer", "MvpTokenizer"),
         ),
         FAIRSEQ_NAMES,
     ),
     "T5Tokenizer": T5_NAMES,
+    "ByT5Tokenizer": T5_NAMES,
     "MT5Tokenizer": T5_NAMES,
     "MarianTokenizer": T5_NAMES,
     "PegasusTokenizer": {**T5_NAMES, "mask": "<mask_2>"},
     "GPT2Tokenizer": {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"},
     "Qwen2Tokenizer": {"eos": "<|endoftext|>", "pad": "<|endoftext|>"},
     "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
-    "GemmaTokenizer": {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>"},
+    "CodeLlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+    "GemmaTokenizer": {
+        "bos": "<bos>",
+        "eos": "<eos>",
+        "unk": "<unk>",
+        "pad": "<pad>",
+        "mask": "<mask>",
+    },
 }
 """Special tokens of a class where its settings name none."""
 
@@ -207,6 +215,12 @@ class Settings:
         """A switch of `tokenizer_config.json`, or its default in the class."""
         value = self.table.get(name)
         return otherwise if value is None else bool(value)
+
+    @property
+    def has_no_bos(self) -> bool:
+        """Whether the class has no `bos_token`, or the settings set it to null, as Qwen's do."""
+        null = self.table.get("bos_token", "") is None
+        return "bos" not in self.names and (null or self.tokenizer_class == "Qwen2Tokenizer")
 
     def name(self, role: str, otherwise: str) -> str:
         """The text of a special token, or its default in the class."""

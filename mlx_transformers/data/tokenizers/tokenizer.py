@@ -78,6 +78,12 @@ class Tokenizer(ABC):
         return published_template(self.companions)
 
     @property
+    def inside(self) -> "Tokenizer":
+        """Encodes what follows a control token inside a text: itself, unless it puts something in
+        front of texts alone."""
+        return self
+
+    @property
     def context(self) -> list[int]:
         """Tokens of a letter, before which others are decoded as the continuation of a text; empty
         where each token has bytes of its own."""
@@ -99,7 +105,8 @@ class Tokenizer(ABC):
             return self.encode(text)
         tokens: list[int] = []
         for i, part in enumerate(re.split(_any_of(special), text)):
-            tokens += [special[part]] if i % 2 else self.encode(part) if part else []
+            text_of = self.inside if i else self
+            tokens += [special[part]] if i % 2 else text_of.encode(part) if part else []
         return tokens
 
     def encode_special_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
@@ -111,7 +118,8 @@ class Tokenizer(ABC):
         for i, part in enumerate(re.split(_any_of(special), text)):
             own, places = ([special[part]], [len(part.encode())]) if i % 2 else ([], [])
             if part and not i % 2:
-                own, places = self.encode_with_ends(part)  # type: ignore[assignment]
+                text_of = self.inside if i else self
+                own, places = text_of.encode_with_ends(part)  # type: ignore[assignment]
             tokens += own
             ends.append(at + np.asarray(places, np.int64))
             at += len(part.encode())

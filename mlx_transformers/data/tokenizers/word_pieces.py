@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from ...core.errors import DataError
-from .json_form import Form, added, form, template
+from .json_form import Form, added, byte_characters, byte_level, form, template
 from .settings import Settings
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -67,6 +67,25 @@ def word_piece(content: bytes, settings: Settings, ends: tuple[str, str]) -> For
         pre_tokenizer={"type": "BertPreTokenizer"},
         post_processor=template([before], [after], table),
         decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
+    )
+
+
+def offset_bytes(settings: Settings) -> Form:
+    """ByT5's tokens (Xue et al. 2021): three control tokens, the 256 bytes, then sentinels, of
+    which the class has `extra_ids`."""
+    n = settings.table.get("extra_ids", 125)
+    names = [settings.name(*pair) for pair in (("pad", "<pad>"), ("eos", "</s>"), ("unk", "<unk>"))]
+    sentinels = [f"<extra_id_{i}>" for i in range(n if isinstance(n, int) else 125)]
+    texts = [*names, *byte_characters(), *sentinels]
+    table = {text: i for i, text in enumerate(texts)}
+    trims = {"lstrip": True, "rstrip": True}
+    control = [{**added(table[text], text), **trims} for text in names]
+    return form(
+        {"type": "BPE", "vocab": table, "merges": []},
+        added_tokens=[*control, *(added(table[text], text) for text in sentinels)],
+        pre_tokenizer=byte_level(words=False),
+        post_processor=template((), [names[1]], table),
+        decoder=byte_level(words=False),
     )
 
 
