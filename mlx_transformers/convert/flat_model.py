@@ -133,13 +133,13 @@ def config_writer(
 
     def config(table: Table) -> Table:
         view = FlatModel(table)
-        said = {
-            key: view.get(told) if isinstance(told, str) else told(view)
-            for key, told in keys.items()
+        values = {
+            key: view.get(source) if isinstance(source, str) else source(view)
+            for key, source in keys.items()
         }
         for several in more:
-            said |= several(view)
-        return {**_given(said), **fixed}
+            values |= several(view)
+        return {**_without_missing(values), **fixed}
 
     return config
 
@@ -152,11 +152,11 @@ def first_of(view: FlatModel, *paths: str) -> Any:
 def activation(*paths: str) -> PathOrFn:
     """Return a reader of the reference name of the activation at the first path that exists."""
 
-    def said(view: FlatModel) -> Any:
+    def read(view: FlatModel) -> Any:
         found = first_of(view, *paths)
         return found if found is MISSING else their_activation(found)
 
-    return said
+    return read
 
 
 def present(path: str) -> PathOrFn:
@@ -170,15 +170,15 @@ def is_(path: str, value: Any) -> PathOrFn:
 
 
 def biased(view: FlatModel) -> bool:
-    """Whether any map of attention has a bias."""
+    """Whether any linear layer of attention has a bias."""
     return any(layer["mixer"].get(key) for layer in view.layers for key in ("bias", "out_bias"))
 
 
-def _given(said: Table) -> Table:
+def _without_missing(values: Table) -> Table:
     """Return a config without the keys that the model lacks, in inner tables too."""
     return {
-        key: _given(value) if isinstance(value, dict) else value
-        for key, value in said.items()
+        key: _without_missing(value) if isinstance(value, dict) else value
+        for key, value in values.items()
         if value is not MISSING
     }
 

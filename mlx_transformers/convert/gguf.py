@@ -27,7 +27,7 @@ from .reference import defaults_of
 Metadata = dict[str, Any]
 
 
-def told_by(config: HfConfig) -> tuple[str, Architecture]:
+def architecture_for(config: HfConfig) -> tuple[str, Architecture]:
     """Return the architecture of a config, and its name.
 
     Raises:
@@ -119,7 +119,7 @@ def as_gguf(config: HfConfig, gelu_tanh: bool = True) -> Family:
     Raises:
         ConvertError: a family that is not written, or an option that llama.cpp lacks there.
     """
-    _, found = told_by(config)
+    _, found = architecture_for(config)
     has, key = found.activation
     given = ACTIVATIONS.get(config.data.get(key, has), has) if key else "gelu"
     if (given, has) == ("gelu", "gelu_tanh"):
@@ -158,12 +158,12 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
             f"{where} is of the architecture '{name}'; of GGUF files, {', '.join(ARCHITECTURES)} "
             "are read."
         )
-    told, prefix = ARCHITECTURES[name], f"{name}."
+    arch, prefix = ARCHITECTURES[name], f"{name}."
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
-    found: Table = {told.keys[key]: own.pop(key) for key in list(own) if key in told.keys}
-    if told.positions is not None:
-        found |= told.positions.read(own, found, f"{where} sets {name}")
-    for key, constant in told.constants.items():
+    found: Table = {arch.keys[key]: own.pop(key) for key in list(own) if key in arch.keys}
+    if arch.positions is not None:
+        found |= arch.positions.read(own, found, f"{where} sets {name}")
+    for key, constant in arch.constants.items():
         value = constant(HfConfig(found)) if callable(constant) else constant
         given = own.get(key, value)
         if given == value or (key in own and _near(given, value)):
@@ -178,20 +178,20 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     for key, value in found.items():
         if key.endswith(("eps", "epsilon")):
             found[key] = float(f"{value:.6g}")  # a float32 there
-    kind = next(iter(told.families))
-    if "num_local_experts" in found and "mixtral" in told.families:
+    kind = next(iter(arch.families))
+    if "num_local_experts" in found and "mixtral" in arch.families:
         kind = "mixtral"
     config = {
-        "architectures": [told.families[kind].architecture],
+        "architectures": [arch.families[kind].architecture],
         "model_type": kind,
         **found,
         "tie_word_embeddings": tied,
     }
-    has, key = told.activation
+    has, key = arch.activation
     default = defaults_of(kind).get(key, has) if key else has
     if ACTIVATIONS.get(default, default) != has:
         config[key] = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == has)
-    for key, fixed in told.fixed.items():
+    for key, fixed in arch.fixed.items():
         config[key] = fixed(HfConfig(config)) if callable(fixed) else fixed
     return config
 
@@ -202,11 +202,13 @@ def metadata_of(config: Table) -> Metadata:
     Raises:
         ConvertError: llama.cpp has no such option for this architecture.
     """
-    name, arch = told_by(HfConfig(config))
+    name, arch = architecture_for(HfConfig(config))
     rope = rope_of(config)
-    told = {"rope_theta": rope.get("rope_theta"), **config}
+    values = {"rope_theta": rope.get("rope_theta"), **config}
     found = {
-        f"{name}.{key}": told[ours] for key, ours in arch.keys.items() if told.get(ours) is not None
+        f"{name}.{key}": values[ours]
+        for key, ours in arch.keys.items()
+        if values.get(ours) is not None
     }
     found["general.architecture"] = name
     found |= {

@@ -73,8 +73,11 @@ def write_file(
     """
     types = types_of(tensors, quantize)
     if quantize is not None:
-        told = {"general.file_type": QUANTIZE[quantize][1], "general.quantization_version": 2}
-        metadata = {**metadata, **told}
+        metadata = {
+            **metadata,
+            "general.file_type": QUANTIZE[quantize][1],
+            "general.quantization_version": 2,
+        }
     with open(path, "wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
         for key, value in metadata.items():

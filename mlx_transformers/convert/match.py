@@ -57,15 +57,15 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
             return family, HfConfig(came_with)
     nearest: tuple[int, str, list[str]] | None = None
     for family in sorted(FAMILIES, key=_place):
-        said = write_config(family, table)
-        back = None if said is None else reread(family, said, settle)
-        if said is None or back is None or back["kind"] != table["kind"]:
+        written = write_config(family, table)
+        back = None if written is None else reread(family, written, settle)
+        if written is None or back is None or back["kind"] != table["kind"]:
             continue
         missing = differences(table, back)
         if not missing:
-            return family, HfConfig(said)
+            return family, HfConfig(written)
         if nearest is None or len(missing) < nearest[0]:
-            nearest = (len(missing), HfConfig(said).architecture, missing)
+            nearest = (len(missing), HfConfig(written).architecture, missing)
     if nearest is None:
         raise ConvertError(f"No published family is a model of the kind '{table['kind']}'.")
     raise ConvertError(
@@ -81,16 +81,16 @@ def _place(family: Family) -> int:
 def write_config(family: Family, table: Table) -> Table | None:
     """Return a model as a config of this family; None if its shape is another."""
     try:
-        said = family.config(table)
+        config = family.config(table)
     except NOT_THIS_FAMILY:
         return None
-    return {"architectures": [family.architecture], "model_type": family.name, **said}
+    return {"architectures": [family.architecture], "model_type": family.name, **config}
 
 
-def reread(family: Family, said: Table, settle: Settle) -> Table | None:
+def reread(family: Family, config: Table, settle: Settle) -> Table | None:
     """Return the resolved table of a written config; None if the family refuses it."""
     try:
-        return settle(family.table(HfConfig(said)))
+        return settle(family.table(HfConfig(config)))
     except NOT_THIS_FAMILY:
         return None
 

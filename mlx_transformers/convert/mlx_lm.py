@@ -57,9 +57,9 @@ class Reading:
 
     def keys(self, view: FlatModel, config: Table) -> Table:
         """Return the further keys that mlx-lm needs; it has a table of its own for rope scaling."""
-        told = dict(config.get("rope_parameters") or {})
-        kind = told.get("rope_type", "default")
-        scaling = {} if kind == "default" else {"rope_scaling": told | {"type": kind}}
+        rope = dict(config.get("rope_parameters") or {})
+        kind = rope.get("rope_type", "default")
+        scaling = {} if kind == "default" else {"rope_scaling": rope | {"type": kind}}
         return scaling | self.more(view)
 
 

@@ -106,12 +106,12 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
         names = ("logits", "seq_relationship_logits", "sop_logits", "pooler_output", "text_embeds")
         found |= dict.fromkeys(names, pooled)
     if "head" in model:
-        said = model.head(x, model.embed.table)
-        found |= dict.fromkeys(("logits", "prediction_logits"), said)
-        if said.shape[-1] == 1:
-            found["logits"] = said.squeeze(-1)
-        if said.shape[-1] == 2:
-            found |= {"start_logits": said[..., 0], "end_logits": said[..., 1]}
+        logits = model.head(x, model.embed.table)
+        found |= dict.fromkeys(("logits", "prediction_logits"), logits)
+        if logits.shape[-1] == 1:
+            found["logits"] = logits.squeeze(-1)
+        if logits.shape[-1] == 2:
+            found |= {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
     return {name: _numpy(array) for name, array in found.items()}
 
 

@@ -111,26 +111,28 @@ def rotary(
     fraction_key: str | None = None,
     traditional: bool = False,
 ) -> Callable[[FlatModel], Table]:
-    """Return a writer of rotary positions in both dialects: readers take either.
+    """Return a writer of rotary positions in both dialects, of transformers 5 and before.
 
     Args:
         theta_key: the older dialect's name of the base.
-        fraction_key: the older dialect's name of the share of features that turn; None for a
-            family that turns all of them.
-        traditional: whether the family's neighbours turn together.
+        fraction_key: the older dialect's name of the share of rotated features; None for a
+            family that rotates all of them.
+        traditional: whether the family rotates pairs of adjacent features.
     """
 
-    def said(view: FlatModel) -> Table:
-        turned = [layer["position"] for layer in view.layers if layer["position"]["kind"] == "rope"]
-        if not turned or bool(turned[0].get("traditional")) != traditional:
+    def write(view: FlatModel) -> Table:
+        rotated = [
+            layer["position"] for layer in view.layers if layer["position"]["kind"] == "rope"
+        ]
+        if not rotated or bool(rotated[0].get("traditional")) != traditional:
             raise ConvertError("Its positions are not the rotary ones of this family.")
-        share = {} if fraction_key is None else {fraction_key: turned[0].get("fraction", 1.0)}
-        told = rope_parameters(turned[0])
+        share = {} if fraction_key is None else {fraction_key: rotated[0].get("fraction", 1.0)}
+        parameters = rope_parameters(rotated[0])
         if fraction_key is not None:
-            told["partial_rotary_factor"] = share[fraction_key]
-        return {theta_key: told["rope_theta"], **share, "rope_parameters": told}
+            parameters["partial_rotary_factor"] = share[fraction_key]
+        return {theta_key: parameters["rope_theta"], **share, "rope_parameters": parameters}
 
-    return said
+    return write
 
 
 def rope_parameters(position: Table) -> Table:
@@ -147,19 +149,19 @@ def rope_parameters(position: Table) -> Table:
 
 
 def rotary_by_layer(*older: str) -> Callable[[FlatModel], Table]:
-    """Return that writer for a family whose layer types have positions of their own.
+    """Return a writer of rotary positions of a family whose layer types have their own.
 
     Args:
         older: the older dialect's names of the two bases, that of layers without a window first.
     """
 
-    def said(view: FlatModel) -> Table:
-        told = {
+    def write(view: FlatModel) -> Table:
+        by_type = {
             name: rope_parameters(layer["position"])
             for name, layer in zip(layer_types_of(view), view.layers, strict=True)
         }
         bases = zip(older, (FULL, SLIDING), strict=False)
-        former = {key: told[name]["rope_theta"] for key, name in bases if name in told}
-        return {**former, "rope_parameters": told}
+        former = {key: by_type[name]["rope_theta"] for key, name in bases if name in by_type}
+        return {**former, "rope_parameters": by_type}
 
-    return said
+    return write

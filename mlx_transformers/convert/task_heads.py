@@ -95,7 +95,7 @@ def architecture_of(title: str, writes: str | None = None) -> Callable[[FlatMode
         writes: suffix of the name of its causal class.
     """
 
-    def said(view: FlatModel) -> Table:
+    def write(view: FlatModel) -> Table:
         if writes and view.get("kind") == "decoder":
             return {"architectures": [f"{title}{writes}"], "is_decoder": True}
         kinds = tuple((view.table.get(slot) or {}).get("kind") for slot in ("head", "pool"))
@@ -106,7 +106,7 @@ def architecture_of(title: str, writes: str | None = None) -> Callable[[FlatMode
         labelled = kinds[0] not in ("mlm", "lm") and count is not MISSING
         return classes | (label_names(count) if labelled else {})
 
-    return said
+    return write
 
 
 def label_names(n_classes: int) -> Table:

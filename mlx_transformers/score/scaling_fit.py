@@ -152,15 +152,15 @@ def fit(points: Points, delta: float = DELTA) -> Fit:
 
 
 def check(points: Points) -> None:
-    """Refuse runs from which five numbers can't be told.
+    """Check that there are enough runs, and that they differ, to fit five numbers.
 
     Raises:
         ValueError: says what is missing.
     """
     if len(points.loss) < LEAST_RUNS:
         raise ValueError(
-            f"A scaling law has five numbers, and {len(points.loss)} runs can't tell them: train "
-            f"{LEAST_RUNS} or more."
+            f"A scaling law has five numbers, and {len(points.loss)} runs can't determine them: "
+            f"train {LEAST_RUNS} or more."
         )
     for what, values in (("sizes", points.parameters), ("numbers of tokens", points.tokens)):
         if len(np.unique(values)) < 2:

@@ -1,4 +1,4 @@
-"""Word error rate: edits that turn what was heard into what was said."""
+"""Word error rate: the edits between a transcript and its reference, per word of the reference."""
 
 from collections.abc import Hashable, Sequence
 
@@ -8,7 +8,8 @@ from .interval import Score, scored
 
 
 def edits(reference: Sequence[Hashable], found: Sequence[Hashable]) -> int:
-    """Return the fewest words to replace, insert or leave out; Levenshtein 1966."""
+    """Return the edit distance: the fewest substitutions, insertions and deletions (Levenshtein
+    1966)."""
     row = np.arange(len(found) + 1)
     for i, word in enumerate(reference, 1):
         before, row = row, np.full(len(found) + 1, i)
@@ -17,16 +18,17 @@ def edits(reference: Sequence[Hashable], found: Sequence[Hashable]) -> int:
     return int(row[-1])
 
 
-def word_errors(said: Sequence[str], heard: Sequence[str]) -> list[Score]:
-    """Return the word error rate, all edits over all words said, and the share of texts without
-    an error. Case counts."""
-    wrong = np.array([edits(a.split(), b.split()) for a, b in zip(said, heard, strict=True)])
-    words = np.array([len(text.split()) for text in said])
+def word_errors(references: Sequence[str], transcripts: Sequence[str]) -> list[Score]:
+    """Return the word error rate, all edits over all words of the references, and the share of
+    transcripts without an error. Case counts."""
+    pairs = zip(references, transcripts, strict=True)
+    wrong = np.array([edits(a.split(), b.split()) for a, b in pairs])
+    words = np.array([len(text.split()) for text in references])
 
     def rate(i: np.ndarray) -> float:
         return float(wrong[i].sum() / max(1, words[i].sum()))
 
     return [
-        scored("word_error_rate", len(said), rate),
-        scored("exact", len(said), lambda i: float((wrong[i] == 0).mean())),
+        scored("word_error_rate", len(references), rate),
+        scored("exact", len(references), lambda i: float((wrong[i] == 0).mean())),
     ]

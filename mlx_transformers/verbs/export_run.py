@@ -21,7 +21,7 @@ from ..convert.config import HfConfig
 from ..convert.family import Family, read
 from ..convert.flat_model import FlatModel
 from ..convert.fold_scale import fold_scales
-from ..convert.gguf import as_gguf, told_by, write_gguf
+from ..convert.gguf import architecture_for, as_gguf, write_gguf
 from ..convert.gguf_writer import QUANTIZE
 from ..convert.match import match, write_config
 from ..convert.mlx_lm import reading
@@ -316,7 +316,7 @@ def write_llama_cpp(
     """
     family = as_gguf(HfConfig(found.config), gelu_tanh)
     window = FlatModel(found.table).get("block.mixer.window")
-    _, architecture = told_by(HfConfig(found.config))
+    _, architecture = architecture_for(HfConfig(found.config))
     beyond = isinstance(window, int) and window < found.table["max_seq_len"]
     if beyond and not architecture.windows:
         raise ConvertError(

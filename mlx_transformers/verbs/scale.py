@@ -127,8 +127,8 @@ def candidates(base: Step, grid: Grid) -> list[Candidate]:
     n = len(set(grid.widths)) * len(set(grid.steps))
     if n < LEAST_RUNS or min(len(set(grid.widths)), len(set(grid.steps))) < 2:
         raise RecipeError(
-            f"A scaling law has five numbers, and a grid of {n} runs can't tell them: give two "
-            f"--widths and two --steps at least, and {LEAST_RUNS} runs together."
+            f"A scaling law has five numbers, and a grid of {n} runs can't determine them: give "
+            f"two --widths and two --steps at least, and {LEAST_RUNS} runs together."
         )
     found = [_candidate(base, dim, steps) for dim in grid.widths for steps in grid.steps]
     return sorted(found, key=_cost)

@@ -96,10 +96,10 @@ def _table(
     layers: list[int],
     where: str,
 ) -> dict[str, Any]:
-    told = str(own["non_linearity"]).lower()
-    activation = ACTIVATIONS.get(told, THEIRS.get(told, ""))
+    name = str(own["non_linearity"]).lower()
+    activation = ACTIVATIONS.get(name, THEIRS.get(name, ""))
     if not activation:
-        raise ConvertError(f"{where}: non_linearity = '{told}' isn't built.")
+        raise ConvertError(f"{where}: non_linearity = '{name}' isn't built.")
     before = own.get("residual_before_ln", True)
     reads_sum = bool(own.get("original_ln_before"))
     skip = "output" if before is True else "input" if not before else "sum"

@@ -49,11 +49,11 @@ def with_blocks(config: HfConfig, table: Table) -> Table:
     mixer = {**table["block"]["mixer"], "bias": config.get("use_bias")}
     full = {**table, "block": {**table["block"], "mixer": mixer}}
     size, n_random = config.get("block_size"), config.get("num_random_blocks")
-    longest, told = config.get("max_position_embeddings"), config.get("attention_type")
-    if told == "original_full" or (5 + 2 * n_random) * size >= longest:
+    longest, kind = config.get("max_position_embeddings"), config.get("attention_type")
+    if kind == "original_full" or (5 + 2 * n_random) * size >= longest:
         return full
-    if told != "block_sparse" or kind_of(config) == "decoder":
-        raise config.refuse("attention_type", told)
+    if kind != "block_sparse" or kind_of(config) == "decoder":
+        raise config.refuse("attention_type", kind)
     sparse = {
         **mixer,
         "kind": "big_bird",

@@ -50,7 +50,7 @@ def model(config: HfConfig) -> Table:
 def mixture(ffn: HfConfig) -> Table:
     """Return the experts of a DbrxFFNConfig."""
     act = ffn.optional("ffn_act_fn") or {"name": "silu"}
-    told = ffn.watched("ffn_act_fn", act)
+    options = ffn.watched("ffn_act_fn", act)
     norm = ffn.get("moe_normalize_expert_weights")
     if norm not in (None, 1.0):
         raise ffn.refuse("moe_normalize_expert_weights", norm, "the sum of the gates (1.0) is")
@@ -63,7 +63,7 @@ def mixture(ffn: HfConfig) -> Table:
     expert = {
         "kind": "glu",
         "hidden_dim": ffn.get("ffn_hidden_size"),
-        "activation": told.activation("name"),
+        "activation": options.activation("name"),
     }
     return {
         "kind": "moe",

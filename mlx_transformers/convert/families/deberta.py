@@ -86,10 +86,10 @@ def read_of(config: HfConfig) -> list[str]:
 
 def attention(config: HfConfig, plain: Table, dim: int, second: bool) -> Table:
     """Return the mixer: BERT's, with terms for positions."""
-    told = read_of(config)
-    reads = [term for term in ("c2p", "p2c") if term in told]
+    named = read_of(config)
+    reads = [term for term in ("c2p", "p2c") if term in named]
     # The first counts every term that is named, the second those that it knows.
-    terms = 1 + (len(reads) if second else len(told))
+    terms = 1 + (len(reads) if second else len(named))
     relative = config.get("relative_attention")
     head = config.get("attention_head_size") if second else None
     table = plain | {"kind": "disentangled", "reads": reads if relative else []}

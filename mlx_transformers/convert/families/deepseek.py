@@ -200,13 +200,13 @@ def chosen(view: FlatModel) -> Table:
 def turned(view: FlatModel) -> Table:
     """Return the rotary keys, with the factor of the scores: the inverse of `score_scale`."""
     traditional = bool(view.get("block.position.traditional"))
-    told = rotary(traditional=traditional)(view)
+    keys = rotary(traditional=traditional)(view)
     width = view.number("block.mixer.nope_dim") + view.number("block.mixer.rope_dim")
     size = math.sqrt(view.number("block.mixer.scale") * math.sqrt(width))
-    factor = told["rope_parameters"].get("factor")
+    factor = keys["rope_parameters"].get("factor")
     if factor is not None and not math.isclose(size, 1.0):
-        told["rope_parameters"]["mscale_all_dim"] = (size - 1) / (log_size(factor, 1.0) - 1)
-    return told
+        keys["rope_parameters"]["mscale_all_dim"] = (size - 1) / (log_size(factor, 1.0) - 1)
+    return keys
 
 
 def paired(view: FlatModel) -> Table:

@@ -37,9 +37,9 @@ def task_head(config: HfConfig) -> TaskHead:
             config.expect("summary_type", "first")
             config.expect("summary_use_proj", True)
             config.expect("summary_proj_to_labels", False)
-            names, told = ("sequence_summary.summary", "classifier"), "summary_activation"
+            names = ("sequence_summary.summary", "classifier")
             rate = float(config.get("summary_last_dropout"))
-            activation = config.activation(told)
+            activation = config.activation("summary_activation")
             return classifier(config, *names, dropout=rate, activation=activation)
         case "ForPreTraining":
             activation = config.activation("hidden_act")

@@ -43,10 +43,10 @@ def layer_ffns(config: HfConfig) -> list[str]:
 
 def ffns(view: FlatModel) -> Table:
     """Return the experts and the layers that have them: the inverse of `layer_ffns`."""
-    said = balanced(view)
-    del said["first_k_dense_replace"]
+    keys = balanced(view)
+    del keys["first_k_dense_replace"]
     kinds = ["sparse" if layer["ffn"]["kind"] == "moe" else "dense" for layer in view.layers]
-    return said | {"mlp_layer_types": kinds}
+    return keys | {"mlp_layer_types": kinds}
 
 
 GLM4_MOE_LITE = Family(

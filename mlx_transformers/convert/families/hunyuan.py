@@ -37,12 +37,12 @@ def turned_then_normed(config: HfConfig, **defaults: Any) -> Table:
 def settle_alpha(config: HfConfig) -> float | None:
     """Replace the `alpha` of a dynamic scaling by the fixed base that it means; return it."""
     for key in ("rope_scaling", "rope_parameters"):
-        told = config.data.get(key) or {}
-        if (told.get("rope_type") or told.get("type")) == "dynamic" and told.get("alpha"):
-            kept = {"rope_theta": told["rope_theta"]} if "rope_theta" in told else {}
+        rope = config.data.get(key) or {}
+        if (rope.get("rope_type") or rope.get("type")) == "dynamic" and rope.get("alpha"):
+            kept = {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
             # their code asks for nothing else once there is an alpha
             config.data[key] = {**kept, "rope_type": "default"}
-            return float(told["alpha"])
+            return float(rope["alpha"])
     return None
 
 

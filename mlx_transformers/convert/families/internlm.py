@@ -98,9 +98,9 @@ def packed(config: HfConfig) -> list[Row]:
 def rotary(view: FlatModel) -> Table:
     """Return the keys of positions; readers take either name of a scaling's kind."""
     position = view.layers[0]["position"]
-    told = rope_parameters(position)
-    theta, kind = told.pop("rope_theta"), told["rope_type"]
-    scaling = {"rope_scaling": told | {"type": kind}} if kind != "default" else {}
+    parameters = rope_parameters(position)
+    theta, kind = parameters.pop("rope_theta"), parameters["rope_type"]
+    scaling = {"rope_scaling": parameters | {"type": kind}} if kind != "default" else {}
     traditional = {"rope_traditional": True} if position.get("traditional") else {}
     return {"rope_theta": theta, **scaling, **traditional}
 

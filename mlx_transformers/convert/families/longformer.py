@@ -42,11 +42,12 @@ def task_tables(config: HfConfig) -> Table:
 
 def with_windows(config: HfConfig, table: Table, n_layers: int) -> Table:
     """Return a tower's table with each layer's window in the place of full attention."""
-    told = config.get("attention_window")
-    windows = [told] * n_layers if isinstance(told, int) else list(told)
+    widths = config.get("attention_window")
+    windows = [widths] * n_layers if isinstance(widths, int) else list(widths)
     if len(windows) != n_layers or any(width % 2 for width in windows):
         raise ConvertError(
-            f"{config.where}: attention_window = {told} must be even for each of {n_layers} layers."
+            f"{config.where}: attention_window = {widths} must be even for each of {n_layers} "
+            "layers."
         )
     # a classifier of sequences reads the first token, which its class makes global
     classifies = config.architecture.endswith("ForSequenceClassification")

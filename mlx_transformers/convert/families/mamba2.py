@@ -44,13 +44,13 @@ def limits(config: HfConfig) -> Table:
 def limited(kind: str) -> PathOrFn:
     """Return a reader of the least and largest step size of mixers of a kind, if any."""
 
-    def said(view: FlatModel) -> Any:
+    def read(view: FlatModel) -> Any:
         low, high = (value_of(view, kind, f"dt_at_{end}") for end in ("least", "most"))
         if not low and high is None:
             return MISSING
         return [low, {"__float__": "Infinity"} if high is None else high]
 
-    return said
+    return read
 
 
 def value_of(view: FlatModel, kind: str, key: str) -> Any:

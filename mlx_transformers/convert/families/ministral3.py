@@ -26,23 +26,23 @@ def model(config: HfConfig) -> Table:
 def grown(config: HfConfig) -> Table:
     """Return the growth of queries with position, taken out of the rope table."""
     for key in ("rope_parameters", "rope_scaling"):
-        told = config.data.get(key)
-        if key == "rope_parameters" and told is None and "rope_scaling" not in config:
-            told = config.get(key)
-        if told and GROWTH in told:
+        rope = config.data.get(key)
+        if key == "rope_parameters" and rope is None and "rope_scaling" not in config:
+            rope = config.get(key)
+        if rope and GROWTH in rope:
             spare = (GROWTH, "max_position_embeddings")
-            config.data[key] = {name: x for name, x in told.items() if name not in spare}
-            return {"growth": float(told[GROWTH]), "growth_every": told[EVERY]}
+            config.data[key] = {name: x for name, x in rope.items() if name not in spare}
+            return {"growth": float(rope[GROWTH]), "growth_every": rope[EVERY]}
     return {}
 
 
 def growing(view: FlatModel) -> Table:
     """Return the rotary keys with the growth of queries."""
-    said = rotary()(view)
+    keys = rotary()(view)
     if view.has("block.position.growth_every"):
-        said["rope_parameters"][GROWTH] = view.get("block.position.growth")
-        said["rope_parameters"][EVERY] = view.get("block.position.growth_every")
-    return said
+        keys["rope_parameters"][GROWTH] = view.get("block.position.growth")
+        keys["rope_parameters"][EVERY] = view.get("block.position.growth_every")
+    return keys
 
 
 MINISTRAL3 = Family(

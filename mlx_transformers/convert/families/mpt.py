@@ -70,9 +70,9 @@ def weights(config: HfConfig) -> list[Row]:
 
 def attention(view: FlatModel) -> Table:
     """Return the table `attn_config`."""
-    told = {"scale": "softmax_scale", "clip": "clip_qkv", "dropout": "attn_pdrop"}
+    keys = {"scale": "softmax_scale", "clip": "clip_qkv", "dropout": "attn_pdrop"}
     mixer = view.layers[0]["mixer"]
-    found = {key: mixer[ours] for ours, key in told.items()}
+    found = {key: mixer[ours] for ours, key in keys.items()}
     # their class takes a whole number alone here, so a rate of 0 has to be one
     found["attn_pdrop"] = found["attn_pdrop"] or 0
     return {"attn_config": {"alibi": True} | found}

@@ -55,23 +55,23 @@ def magnitude(config: HfConfig) -> float | None:
         ConvertError: it is another for long texts.
     """
     for key in ("rope_scaling", "rope_parameters"):
-        told = config.data.get(key) or {}
-        if SIZES[0] in told:
-            short, long = (told[name] for name in SIZES)
+        rope = config.data.get(key) or {}
+        if SIZES[0] in rope:
+            short, long = (rope[name] for name in SIZES)
             if short != long:
                 raise config.refuse(SIZES[1], long, f"only that of short texts, {short}, is")
-            config.data[key] = {name: x for name, x in told.items() if name not in SIZES}
+            config.data[key] = {name: x for name, x in rope.items() if name not in SIZES}
             return float(short)
     return None
 
 
 def sized(view: FlatModel) -> Table:
     """Return the rotary keys; the magnitude has two names."""
-    said = rotary()(view)
-    told = said["rope_parameters"]
-    if "attention_factor" in told:
-        told |= dict.fromkeys(SIZES, told.pop("attention_factor"))
-    return said
+    keys = rotary()(view)
+    rope = keys["rope_parameters"]
+    if "attention_factor" in rope:
+        rope |= dict.fromkeys(SIZES, rope.pop("attention_factor"))
+    return keys
 
 
 PHIMOE = Family(

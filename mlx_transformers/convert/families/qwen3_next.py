@@ -121,11 +121,11 @@ def types_of(view: FlatModel) -> list[str]:
 def head_width(name: str, heads: str) -> PathOrFn:
     """Return a reader of the width of one head, from that of all of them."""
 
-    def said(view: FlatModel) -> int:
+    def read(view: FlatModel) -> int:
         kind = "gated_deltanet"
         return int(value_of(view, kind, name) // value_of(view, kind, heads))
 
-    return said
+    return read
 
 
 NEXT_KEYS: dict[str, PathOrFn] = {

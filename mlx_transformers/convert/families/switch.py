@@ -79,14 +79,14 @@ def weights(config: HfConfig) -> list[Row]:
 def step(side: str) -> PathOrFn:
     """Return a reader of the interval of layers with experts on one side."""
 
-    def said(view: FlatModel) -> int:
+    def read(view: FlatModel) -> int:
         kinds = [layer["ffn"]["kind"] for layer in view.table[side]["layers"]]
         sparse = [i for i, kind in enumerate(kinds) if kind == "moe"]
         if len(sparse) == len(kinds):
             return 1
         return sparse[1] - sparse[0] if len(sparse) > 1 else len(kinds)
 
-    return said
+    return read
 
 
 def experts(view: FlatModel) -> Table:

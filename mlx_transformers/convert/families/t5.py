@@ -124,15 +124,15 @@ def feed_forward(member: Member, config: HfConfig) -> Table:
     Raises:
         ConvertError: it says something else.
     """
-    told = config.get("feed_forward_proj")
-    gate, _, name = told.rpartition("-")
+    projection = config.get("feed_forward_proj")
+    gate, _, name = projection.rpartition("-")
     if gate not in ("", "gated"):
         raise ConvertError(
-            f"{config.where}: feed_forward_proj = '{told}' is neither ACT nor gated-ACT."
+            f"{config.where}: feed_forward_proj = '{projection}' is neither ACT nor gated-ACT."
         )
     # The first gated T5 was written with the tanh form, and a config says "gelu" for it. Where a
     # file spells out both halves as well, those count.
-    name = config.optional("dense_act_fn") or ("gelu_new" if told == "gated-gelu" else name)
+    name = config.optional("dense_act_fn") or ("gelu_new" if projection == "gated-gelu" else name)
     gated = config.optional("is_gated_act")
     return {
         "kind": "glu" if (gate if gated is None else gated) else "mlp",
@@ -175,15 +175,15 @@ def encoder_only(table: Sequence[Row]) -> list[Row]:
 
 def _tied(config: HfConfig) -> bool:
     # A file's own head counts: transformers 5 writes tie_word_embeddings = true for all of them.
-    told = bool(config.get("tie_word_embeddings"))
-    return "lm_head.weight" not in config.tensors if config.tensors else told
+    tied = bool(config.get("tie_word_embeddings"))
+    return "lm_head.weight" not in config.tensors if config.tensors else tied
 
 
 def _scaled(member: Member, config: HfConfig) -> bool:
-    told = config.optional("scale_decoder_outputs")
-    if told is None:
-        told = config.get("tie_word_embeddings")
-    return member.scaled and bool(told)
+    scaled = config.optional("scale_decoder_outputs")
+    if scaled is None:
+        scaled = config.get("tie_word_embeddings")
+    return member.scaled and bool(scaled)
 
 
 def ffn_projection(view: FlatModel) -> str:
@@ -229,8 +229,8 @@ def writer(title: str, *more: Callable[[FlatModel], Table]) -> Callable[[Table],
         kept = ("dim", "vocab_size", "max_seq_len", "init")
         side = {key: value for key, value in table.items() if key not in (*kept, "kind")}
         both = {"encoder": side, "decoder": side, "head": {"tied": True, "scale": 1.0}}
-        told = whole({key: table[key] for key in kept} | both)
-        return told | {"architectures": [f"{title}EncoderModel"]}
+        keys = whole({key: table[key] for key in kept} | both)
+        return keys | {"architectures": [f"{title}EncoderModel"]}
 
     return config
 

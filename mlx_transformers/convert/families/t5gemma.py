@@ -26,11 +26,11 @@ def model(config: HfConfig) -> Table:
     config.ignore("classifier_dropout_rate", "decoder_start_token_id", "initializer_range")
     config.ignore("attention_dropout")
     rate = float(config.get("dropout_rate"))
-    told = {side: gemma2(of_side(config, side)) for side in SIDES}
-    encoder, decoder = told["encoder"], told["decoder"]
+    tables = {side: gemma2(of_side(config, side)) for side in SIDES}
+    encoder, decoder = tables["encoder"], tables["decoder"]
     if encoder["dim"] != decoder["dim"]:
         raise config.refuse("encoder.hidden_size", encoder["dim"], "only the decoder's is")
-    for table in told.values():
+    for table in tables.values():
         table["block"]["dropout"] = rate
         table["block"]["ffn"]["dropout"] = rate
     widen(encoder, 1)
@@ -38,7 +38,8 @@ def model(config: HfConfig) -> Table:
     cross = {key: value for key, value in decoder["block"]["mixer"].items() if key != "window"}
     decoder["block"]["cross"] = cross | {"kind": "cross_attention"}
     sides = {
-        side: {key: table[key] for key in OF_STACK if key in table} for side, table in told.items()
+        side: {key: table[key] for key in OF_STACK if key in table}
+        for side, table in tables.items()
     }
     config.ignore("vocab_size")
     return {
@@ -52,17 +53,17 @@ def model(config: HfConfig) -> Table:
 
 
 def widen(table: Table, by: int) -> None:
-    """Let windows reach further: one that sees both ways counts the others alone."""
+    """Widen sliding windows: a bidirectional one doesn't count the token itself."""
     for block in (table["block"], *(table.get("blocks") or {}).values()):
         if (mixer := block.get("mixer", {})).get("window"):
             mixer["window"] += by
 
 
 def of_side(config: HfConfig, side: str) -> HfConfig:
-    """Return the config of one side, with what it has beside Gemma 2's taken as read."""
-    told = config.section(side)
-    told.ignore("is_decoder", "cross_attention_hidden_size", "dropout_rate")
-    return told
+    """Return the config of one side; its keys that Gemma 2 lacks are accepted."""
+    section = config.section(side)
+    section.ignore("is_decoder", "cross_attention_hidden_size", "dropout_rate")
+    return section
 
 
 def weights(config: HfConfig) -> list[Row]:
@@ -87,10 +88,10 @@ def sides(view: FlatModel) -> Table:
     """Return the configs of both sides."""
     around = {key: value for key, value in view.table.items() if key not in SIDES}
     module = config_writer(SANDWICHED, rotary())
-    told = {side: module({**around, **view.table[side]}) for side in SIDES}
-    if window := told["encoder"].get("sliding_window"):
-        told["encoder"]["sliding_window"] = window - 1
-    return told
+    configs = {side: module({**around, **view.table[side]}) for side in SIDES}
+    if window := configs["encoder"].get("sliding_window"):
+        configs["encoder"]["sliding_window"] = window - 1
+    return configs
 
 
 T5GEMMA = Family(
