@@ -194,7 +194,11 @@ def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:
             check_layers(value, where, n_tensors)
     n_layers = table.get("n_distinct") or table.get("n_layers") or 0
     if isinstance(n_layers, int) and n_layers > n_tensors:
-        raise ConvertError(f"{where}: {n_layers:,} layers don't fit {n_tensors:,} tensors.")
+        raise ConvertError(
+            f"{where}: {n_layers:,} layers don't fit {n_tensors:,} tensors. "
+            "Either config.json belongs to another model, or leaves out how many layers this has "
+            "(num_hidden_layers), or files of weights are missing."
+        )
 
 
 def widths(table: Mapping[str, Any]) -> list[Any]:

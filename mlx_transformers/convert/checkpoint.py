@@ -8,7 +8,9 @@ import mlx.core as mx
 
 from ..core.errors import ConvertError, FormatError
 from ..core.parse import read_table
-from .safetensors import read_file
+from ..core.paths import shown
+from .eight_bits import FLOATS, with_scales
+from .safetensors import read_file, read_header
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,14 +25,37 @@ def read_tensors(folder: Path) -> dict[str, mx.array]:
         ConvertError: there is no safetensors file, a shard is missing, a file is damaged, or
             the index names a tensor that its file lacks.
     """
+    files = _files(folder)
+    tensors: dict[str, mx.array] = {}
+    for file in files:
+        new = read_file(file)
+        for name in new.keys() & tensors.keys():
+            if not _equal(new[name], tensors[name]):
+                raise ConvertError(
+                    f"{file} holds the tensor {name} with other numbers than another file of "
+                    f"{folder}: one of the two belongs to another model. Download the folder again."
+                )
+        tensors |= new
+    if files[0].name != SINGLE and (folder / INDEX).is_file():
+        _check_index(folder, tensors)
+    floats = [n for f in files for n, entry in read_header(f).items() if entry.dtype in FLOATS]
+    return with_scales(tensors, floats, str(folder))
+
+
+def _equal(one: mx.array, other: mx.array) -> bool:
+    return one.shape == other.shape and bool(mx.array_equal(one, other, equal_nan=True))
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: a single one, or those that its index names."""
     index = folder / INDEX
     if (folder / SINGLE).is_file():
-        return read_file(folder / SINGLE)
+        return [folder / SINGLE]
     if index.is_file():
-        return _read_shards(folder, index)
+        return [folder / name for name in sorted(set(_places(folder, index).values()))]
     files = sorted(folder.glob("*.safetensors"))
     if len(files) == 1:
-        return read_file(files[0])
+        return files
     if files:
         raise ConvertError(f"{folder} has {len(files)} safetensors files and no {INDEX}.")
     pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
@@ -75,20 +100,27 @@ def write_tensors(folder: Path, tensors: Mapping[str, mx.array], made_for: str =
     (folder / INDEX).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_shards(folder: Path, index: Path) -> dict[str, mx.array]:
+def _places(folder: Path, index: Path) -> dict[str, str]:
+    """The file of each tensor, by the index; every file is in the folder."""
     try:
         places = read_table(index).get("weight_map")
     except (OSError, FormatError) as error:
         raise ConvertError(f"{index} can't be read: {error}") from error
     if not isinstance(places, dict) or not all(isinstance(f, str) for f in places.values()):
         raise ConvertError(f"{index} has no 'weight_map', a table of files by tensor.")
-    tensors: dict[str, mx.array] = {}
     for file in sorted(set(places.values())):
         if "/" in file or "\\" in file or not (folder / file).is_file():
-            raise ConvertError(f"{index} names the file {file}, which is not in {folder}.")
-        tensors |= read_file(folder / file)
+            raise ConvertError(
+                f"{index} names the file {shown(file)}, which is not in {folder}. Download it too."
+            )
+    return places
+
+
+def _check_index(folder: Path, tensors: Mapping[str, mx.array]) -> None:
+    index = folder / INDEX
+    places = _places(folder, index)
     if absent := sorted(set(places) - set(tensors)):
         raise ConvertError(
-            f"{index} names '{absent[0]}', which its file {places[absent[0]]} lacks."
+            f"{index} names '{absent[0]}', which its file {places[absent[0]]} lacks. Download the "
+            "folder again."
         )
-    return tensors

@@ -75,7 +75,7 @@ def rescaled(weight: mx.array, scale: mx.array, block: Sequence[int] | None = No
     Args:
         weight: [..., out, in].
         scale: one number, one per row ([out] or [out, 1]), or one per block of the last two axes.
-        block: the size of the blocks; None takes the smallest that covers the weight.
+        block: the size of the blocks; None takes DeepSeek's, or what divides the weight evenly.
 
     Raises:
         ValueError: the shapes don't fit.
@@ -91,8 +91,8 @@ def rescaled(weight: mx.array, scale: mx.array, block: Sequence[int] | None = No
         have, need = scale.shape[axis], weight.shape[axis]
         if have in (1, need):
             continue
-        size = block[axis] if block else BLOCK if -(-need // BLOCK) == have else -(-need // have)
-        if -(-need // size) != have:
+        size = block[axis] if block else BLOCK if -(-need // BLOCK) == have else need // have
+        if size == 0 or -(-need // size) != have:
             raise ValueError(
                 f"a scale {list(scale.shape)} doesn't fit blocks of {size} in a weight "
                 f"{list(weight.shape)}"
@@ -105,6 +105,11 @@ def rescaled(weight: mx.array, scale: mx.array, block: Sequence[int] | None = No
 def _decode_scaled(tensors: Tensors, settings: list[Any]) -> None:
     """Decode weights with `_scale` or `_scale_inv` beside them: both are factors."""
     block = next((s.get("weight_block_size") for s in settings if isinstance(s, dict)), None)
+    if block is not None and not _is_block(block):
+        raise ConvertError(
+            f"quantization_config has weight_block_size = {block!r}, which has to be two sizes, "
+            "of rows and columns. Take config.json from where the weights come from."
+        )
     for name in list(tensors):
         match = SCALE.fullmatch(name)
         if match is None or match["weight"] not in tensors:
@@ -113,6 +118,14 @@ def _decode_scaled(tensors: Tensors, settings: list[Any]) -> None:
         zero = tensors.pop(f"{weight}_zero_point", None)
         plain = tensors[weight] if zero is None else _less(tensors[weight], zero)
         tensors[weight] = _rescaled(weight, plain, tensors.pop(name), block)
+
+
+def _is_block(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in value)
+    )
 
 
 def _decode_int8(tensors: Tensors) -> None:

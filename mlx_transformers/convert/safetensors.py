@@ -7,6 +7,7 @@ shapes and offsets have to agree with each other and with the size of the file.
 
 import json
 import math
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ..core.errors import ConvertError
 
 MAX_HEADER = 100_000_000
 """Bytes of the largest header; the format's own limit."""
+POINTER = b"version "
+"""How the file begins that stands for another in Git LFS."""
 MAX_AXIS = 2**31
 """MLX counts along an axis in 32 bits."""
 NUMPY = {
@@ -76,9 +79,17 @@ def read_header(path: Path) -> dict[str, Entry]:
         ValueError: the header contradicts the format, itself, or the size of the file.
         OSError: the file can't be read.
     """
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise ConvertError(f"{path} is a pipe or device, not a file.")
+    size = status.st_size
     with open(path, "rb") as file:
         start = file.read(8)
+        if start == POINTER:
+            raise ConvertError(
+                f"{path} is a pointer of Git LFS, not the weights: run `git lfs pull` in "
+                f"{path.parent}, or download the file itself."
+            )
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(size - 8, MAX_HEADER):
             raise ValueError(f"its header has {length:,} bytes and the file {size:,}")

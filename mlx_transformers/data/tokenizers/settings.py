@@ -201,7 +201,8 @@ class Settings:
         for source in (special, table):
             for key in ("additional_special_tokens", "extra_special_tokens"):
                 value = source.get(key) or []
-                extra = [*extra, *(value.values() if isinstance(value, dict) else value)]
+                value = list(value.values()) if isinstance(value, dict) else value
+                extra = [*extra, *(value if isinstance(value, list) else [])]
         additional = tuple(dict.fromkeys(t for t in map(text_of, extra) if t is not None))
         added = _added(table, _table(files, "added_tokens.json"), {*names.values(), *additional})
         ends: list[int] = []
