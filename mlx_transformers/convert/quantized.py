@@ -29,7 +29,7 @@ PACKED = {
     "HQQ": re.compile(r"\.W_q$"),
     "quanto": re.compile(r"\.weight\._(data|scale)$"),
 }
-"""Packings that aren't decoded, by the names of their tensors."""
+"""Packings by the names of their tensors: refused where any is left after decoding."""
 BLOCK = 128
 """Rows and columns of a block where the config doesn't say: DeepSeek's."""
 CURE = (
