@@ -124,7 +124,7 @@ def check_rows_independent(subject: Subject) -> None:
         raise DoesNotApply(
             "The forward pass draws random numbers beside dropout's, others in each batch."
         )
-    if seen[0].collected.aux or seen[0].collected.pooled:
+    if seen[0].collected.aux or seen[0].collected.router_sums:
         raise DoesNotApply(
             "An auxiliary loss of its layers is a product of means over a batch, so it is another "
             "one where the batch is split."

@@ -105,7 +105,7 @@ class Cursor:
         return isinstance(self.offset, mx.array)
 
 
-Sides = dict[str, dict[str, mx.array]]
+SideOutputs = dict[str, dict[str, mx.array]]
 """The side outputs of a layer: a tree of arrays."""
 
 
@@ -119,14 +119,14 @@ class Observer(Protocol):
     block runs on; `steps [B, T]`, the steps of a token before it halts.
     """
 
-    def see(self, name: str, array: mx.array) -> mx.array:
-        """Return the array itself, or another one to go on with."""
+    def observe(self, name: str, array: mx.array) -> mx.array:
+        """Return the array itself, or one that takes its place."""
         ...
 
 
 @dataclass
 class Recording:
-    """An observer that keeps what it sees.
+    """An observer that records arrays.
 
     Attributes:
         names: those of the arrays to keep; None: all of them.
@@ -136,8 +136,8 @@ class Recording:
     names: set[str] | None = None
     arrays: list[tuple[str, mx.array]] = field(default_factory=list)
 
-    def see(self, name: str, array: mx.array) -> mx.array:
-        """Keep an array."""
+    def observe(self, name: str, array: mx.array) -> mx.array:
+        """Record the array if it is one of `names`."""
         if self.names is None or name in self.names:
             self.arrays.append((name, array))
         return array
@@ -145,46 +145,46 @@ class Recording:
 
 @dataclass
 class Collected:
-    """Side outputs that layers leave during a forward pass.
+    """Side outputs of the layers of a forward pass.
 
     Attributes:
         aux: auxiliary losses by name, scalars that layers add to (mean per token).
-        pooled: sums over the routers that are balanced over all layers together, `[3, E]` by
+        router_sums: sums over the routers that are balanced over all layers together, `[3, E]` by
             "experts_E": coefficient times load, mean probability, and 1.
         stats: statistics for the log by name, without gradients.
-        observer: sees arrays inside the pass, of evaluation alone; None: nobody looks.
+        observer: sees arrays inside the pass, in evaluation alone; None: there is none.
         layers: if a list, the stack appends the output `[B, T, D]` of each layer.
-        asked: `(layer, n_layers) -> names` of the arrays that the attention of a layer leaves for
-            an objective: `queries [B, H, T, K]`, `keys` and `values [B, G, T, K]` as they meet, and
-            `scores [B, H, T, T]` before the softmax, masked. None: no layer leaves any.
-        wanted: those names, in the collection of one layer.
-        left: the arrays, under `name/layer`, with their gradients.
+        requests: `(layer, n_layers) -> names` of the arrays that an objective captures from the
+            attention of a layer: `queries [B, H, T, K]`, `keys` and `values [B, G, T, K]` as they
+            meet, and `scores [B, H, T, T]` before the softmax, masked. None: none of any layer.
+        requested: those names, in the side outputs of one layer.
+        captured: the arrays, by `name/layer`, with their gradients.
         carried: state of a recurrent model before the first token, replaced by that after the
-            last; None starts from zeros and leaves nothing.
+            last; None starts from zeros and saves no state.
     """
 
     aux: dict[str, mx.array] = field(default_factory=dict)
-    pooled: dict[str, mx.array] = field(default_factory=dict)
+    router_sums: dict[str, mx.array] = field(default_factory=dict)
     stats: dict[str, mx.array] = field(default_factory=dict)
     observer: Observer | None = None
     layers: list[mx.array] | None = None
-    asked: Callable[[int, int], Collection[str]] | None = None
-    wanted: Collection[str] = ()
-    left: dict[str, mx.array] = field(default_factory=dict)
+    requests: Callable[[int, int], Collection[str]] | None = None
+    requested: Collection[str] = ()
+    captured: dict[str, mx.array] = field(default_factory=dict)
     carried: Any = None
 
     def add_aux(self, name: str, value: mx.array) -> None:
         """Add an auxiliary loss (a scalar per token) to those of other layers under `name`."""
         self.aux[name] = self.aux[name] + value if name in self.aux else value
 
-    def add_pooled(self, routed: mx.array) -> None:
-        """Add a layer's `pooled` array `[3, E]` to those of other layers."""
+    def add_router_sums(self, sums: mx.array) -> None:
+        """Add `router_sums` `[3, E]` of a layer to those of other layers."""
         # A name of digits would become a list when a flattened tree is built up again.
-        name = f"experts_{routed.shape[-1]}"
-        self.pooled[name] = self.pooled[name] + routed if name in self.pooled else routed
+        name = f"experts_{sums.shape[-1]}"
+        self.router_sums[name] = self.router_sums[name] + sums if name in self.router_sums else sums
 
     def add_layer(self, x: mx.array) -> None:
-        """Keep the output `[B, T, D]` of a stack's next layer, where somebody asks for them."""
+        """Append the output `[B, T, D]` of a stack's next layer, if `layers` is a list."""
         if self.layers is not None:
             self.layers.append(x)
 
@@ -192,14 +192,14 @@ class Collected:
         """Record a statistic for the log; names are unique within a forward pass."""
         self.stats[name] = mx.stop_gradient(value)
 
-    def seen(self, name: str, array: mx.array) -> mx.array:
-        """Show an array to the observer, if there is one; returns the array to go on with."""
-        return array if self.observer is None else self.observer.see(name, array)
+    def observe(self, name: str, array: mx.array) -> mx.array:
+        """Pass an array through the observer, if there is one."""
+        return array if self.observer is None else self.observer.observe(name, array)
 
-    def show_weights(
+    def observe_weights(
         self, name: str, mix: Callable[[mx.array], mx.array], values: mx.array
     ) -> None:
-        """Show the matrix by which a mixer weighs its values, if somebody looks.
+        """Show the observer, if there is one, the matrix by which a mixer weighs its values.
 
         Args:
             name: that of the matrix.
@@ -209,28 +209,35 @@ class Collected:
         if self.observer is not None:
             *heads, size, _ = values.shape
             units = mx.broadcast_to(mx.eye(size, dtype=values.dtype), (*heads, size, size))
-            self.observer.see(name, mix(units))
+            self.observer.observe(name, mix(units))
 
-    def apart(self, layer: int = 0, n_layers: int = 0) -> "Collected":
-        """A copy for one layer of a stack of `n_layers`, whose side outputs are its own; without
-        them the layer leaves no arrays."""
-        wanted = self.asked(layer, n_layers) if self.asked is not None and n_layers else ()
-        return replace(self, aux={}, pooled={}, stats={}, left={}, wanted=wanted)
+    def for_layer(self, layer: int = 0, n_layers: int = 0) -> "Collected":
+        """Empty side outputs for one layer of a stack of `n_layers`, with the same observer.
 
-    def own(self) -> Sides:
-        """Losses, statistics and the arrays left for an objective, as a tree of arrays."""
-        return {"aux": self.aux, "pooled": self.pooled, "stats": self.stats, "left": self.left}
+        Nothing is captured from the layer if `n_layers` is 0.
+        """
+        requested = self.requests(layer, n_layers) if self.requests and n_layers else ()
+        return replace(self, aux={}, router_sums={}, stats={}, captured={}, requested=requested)
 
-    def absorb(self, own: Sides, layer: int) -> None:
-        """Add what layer number `layer` left behind, the `own` of its copy."""
-        for name, value in own["aux"].items():
+    def side_outputs(self) -> SideOutputs:
+        """Losses, statistics and captured arrays, as a tree of arrays."""
+        return {
+            "aux": self.aux,
+            "router_sums": self.router_sums,
+            "stats": self.stats,
+            "captured": self.captured,
+        }
+
+    def merge(self, outputs: SideOutputs, layer: int) -> None:
+        """Add the `side_outputs` of layer number `layer`."""
+        for name, value in outputs["aux"].items():
             self.add_aux(name, value)
-        for value in own["pooled"].values():
-            self.add_pooled(value)
-        for name, value in own["stats"].items():
+        for value in outputs["router_sums"].values():
+            self.add_router_sums(value)
+        for name, value in outputs["stats"].items():
             self.add_stat(f"{name}/{layer}", value)
-        for name, value in own["left"].items():
-            self.left[f"{name}/{layer}"] = value
+        for name, value in outputs["captured"].items():
+            self.captured[f"{name}/{layer}"] = value
 
 
 @dataclass

@@ -23,7 +23,7 @@ class Nudged:
         self.outputs: dict[int, mx.array] = {}
         self._layer = -1
 
-    def see(self, name: str, array: mx.array) -> mx.array:
+    def observe(self, name: str, array: mx.array) -> mx.array:
         """Replace inputs, and keep outputs."""
         if name == "layer_input":
             self._layer += 1

@@ -53,7 +53,7 @@ class Patched:
     where: mx.array
     passed: int = 0
 
-    def see(self, name: str, array: mx.array) -> mx.array:
+    def observe(self, name: str, array: mx.array) -> mx.array:
         """Replace the vectors of the layer."""
         if name != "layer_output":
             return array

@@ -29,7 +29,7 @@ class Trace:
     rest: dict[str, mx.array] = field(default_factory=dict)
     _inside: bool = False
 
-    def see(self, name: str, array: mx.array) -> mx.array:
+    def observe(self, name: str, array: mx.array) -> mx.array:
         """Keep an array."""
         if name == "layer_input":
             self.layers.append(LayerTrace())

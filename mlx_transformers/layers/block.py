@@ -331,8 +331,8 @@ class BlockModule(nn.Module):
 
     def _observed_mixer(self, h: mx.array, ctx: Context) -> mx.array:
         """The mixer, whose input and output are shown."""
-        h = ctx.collected.seen("mixer_input", h)
-        return ctx.collected.seen("mixer_output", self.mixer(h, ctx))
+        h = ctx.collected.observe("mixer_input", h)
+        return ctx.collected.observe("mixer_output", self.mixer(h, ctx))
 
     def _with_position(self, ctx: Context) -> Context:
         """The context with this block's own positions, if it has any."""

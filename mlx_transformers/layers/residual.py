@@ -86,4 +86,4 @@ class Residual(nn.Module):
     def scaled(self, y: mx.array, ctx: Context) -> mx.array:
         """The sublayer's output in the sum, `scale · drop(y)`."""
         y = ctx.dropout(y * self.gain if "gain" in self else y, self.dropout)
-        return ctx.collected.seen("added", y if self.scale == 1.0 else self.scale * y)
+        return ctx.collected.observe("added", y if self.scale == 1.0 else self.scale * y)

@@ -70,7 +70,7 @@ class TokenRoute(nn.Module):
         valid = chosen if rows.valid is None else chosen & rows.valid
         y = block(x, replace(ctx, layout=replace(rows, valid=valid)))
         ctx.collected.add_stat("routed", chosen.astype(mx.float32).mean())
-        ctx.collected.seen("routed", chosen)
+        ctx.collected.observe("routed", chosen)
         return self._join(x, y, chosen)
 
     def step(self, x: BTD, seen: mx.array, ctx: Context, block: Whole) -> tuple[mx.array, mx.array]:

@@ -118,7 +118,7 @@ class DecoderModel(TowerModule, Decodable):
         passes = [shortened(ctx, k) for k in range(1, len(self.ahead.chain) + 1)]
         further = self.ahead(h, self.embed(tokens, ctx), passes)
         for i, own in enumerate(passes, self.stack.n_layers):
-            ctx.collected.absorb(own.collected.own(), i)
+            ctx.collected.merge(own.collected.side_outputs(), i)
         return self.head.transform(h), [self.head.transform(each) for each in further]
 
     def unembedding(self) -> Unembedding:
@@ -180,7 +180,7 @@ def shortened(ctx: Context, k: int) -> Context:
         valid=cut(rows.valid),
         types=cut(rows.types),
     )
-    return replace(ctx, layout=layout, key=ctx.split_key(), collected=ctx.collected.apart())
+    return replace(ctx, layout=layout, key=ctx.split_key(), collected=ctx.collected.for_layer())
 
 
 def padded_positions(tokens: mx.array, cursor: Cursor) -> mx.array | None:

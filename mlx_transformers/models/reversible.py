@@ -100,7 +100,7 @@ def run_reversible(blocks: Sequence[BlockModule], x: mx.array, ctx: Context, end
         for name in SUBLAYERS:
             modules = _modules(block, name, ctx)
             parameters.append({n: m.trainable_parameters() for n, m in modules.items()})
-            keyed = replace(ctx, key=ctx.split_key(), collected=ctx.collected.apart())
+            keyed = replace(ctx, key=ctx.split_key(), collected=ctx.collected.for_layer())
             names.append([])
             sublayers.append(_sublayer(block, name, modules, keyed, x.dtype, names[-1]))
     stream = x.astype(mx.float32)
@@ -108,8 +108,8 @@ def run_reversible(blocks: Sequence[BlockModule], x: mx.array, ctx: Context, end
     for i in range(len(blocks)):
         for own, values in zip(names[2 * i : 2 * i + 2], sides[2 * i : 2 * i + 2], strict=True):
             if own:
-                left: Any = tree_unflatten(list(zip(own, values, strict=True)))
-                ctx.collected.absorb(Collected().own() | left, i)
+                outputs: Any = tree_unflatten(list(zip(own, values, strict=True)))
+                ctx.collected.merge(Collected().side_outputs() | outputs, i)
     return join(y1, y2, end).astype(x.dtype)
 
 
@@ -159,11 +159,11 @@ def _sublayer(
         for n, module in modules.items():
             module.update(parameters.get(n, {}))
         key = None if ctx.key is None else mx.stop_gradient(ctx.key)
-        own = replace(ctx, key=key, collected=ctx.collected.apart())
+        own = replace(ctx, key=key, collected=ctx.collected.for_layer())
         y = block.added(name, x.astype(dtype), own)
         for n, module in modules.items():
             module.update(held[n])
-        sides = tree_flatten(own.collected.own())
+        sides = tree_flatten(own.collected.side_outputs())
         names[:] = [each for each, _ in sides]
         return y, [value for _, value in sides]
 

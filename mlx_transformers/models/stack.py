@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field, model_validator
 
-from ..core.context import Context, Sides
+from ..core.context import Context, SideOutputs
 from ..core.errors import unknown
 from ..core.footprint import ActivationShape
 from ..core.recompute import recompute
@@ -262,11 +262,11 @@ class Stack(nn.Module):
 
         def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
-            x = ctx.collected.seen("layer_input", x)
+            x = ctx.collected.observe("layer_input", x)
             x, left, own = self._run(i, layers[i], x, earlier, key, ctx)
             earlier.update(left)
-            ctx.collected.absorb(own, i)
-            return ctx.collected.seen("layer_output", x)
+            ctx.collected.merge(own, i)
+            return ctx.collected.observe("layer_output", x)
 
         return self._walk(x, ctx, run)
 
@@ -293,20 +293,20 @@ class Stack(nn.Module):
         earlier: dict[str, mx.array],
         key: mx.array | None,
         ctx: Context,
-    ) -> tuple[mx.array, dict[str, mx.array], Sides]:
+    ) -> tuple[mx.array, dict[str, mx.array], SideOutputs]:
         # Arrays that get a gradient and PRNG keys must be arguments of a checkpointed function.
         arrays = {"key": key, "memory": ctx.memory}
         given = {name: array for name, array in arrays.items() if array is not None}
 
         def run(
             x: mx.array, earlier: dict[str, mx.array], given: dict[str, mx.array]
-        ) -> tuple[mx.array, dict[str, mx.array], Sides]:
+        ) -> tuple[mx.array, dict[str, mx.array], SideOutputs]:
             if "key" in given:
                 given = given | {"key": mx.stop_gradient(given["key"])}
-            collected = ctx.collected.apart(i, self.n_layers)
+            collected = ctx.collected.for_layer(i, self.n_layers)
             facts = {"collected": collected, "earlier": dict(earlier)}
             own = replace(ctx, **given, **facts)  # type: ignore[arg-type]
-            return block(x, own), own.earlier, collected.own()
+            return block(x, own), own.earlier, collected.side_outputs()
 
         position = ctx.position
         modules: list[nn.Module] = [block]
@@ -315,7 +315,7 @@ class Stack(nn.Module):
         if isinstance(block.mixer, SharedBlockMixer) and block.mixer.lender is not None:
             modules.append(block.mixer.lender.layers)
         f = recompute(modules, run) if i in self.recomputed else run
-        out: tuple[mx.array, dict[str, mx.array], Sides] = f(x, earlier, given)
+        out: tuple[mx.array, dict[str, mx.array], SideOutputs] = f(x, earlier, given)
         return out
 
     def init_state(

@@ -128,8 +128,8 @@ def with_aux(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx:
     # Each product is made once: MLX 0.32 can't compile a loss and its parts that repeat it.
     collected = ctx.collected
     aux = dict(collected.aux)
-    if collected.pooled:
-        together = [balance_over_layers(pooled) for pooled in collected.pooled.values()]
+    if collected.router_sums:
+        together = [balance_over_layers(pooled) for pooled in collected.router_sums.values()]
         aux["balance"] = sum(together, aux.get("balance", mx.array(0.0)))
     sums = {name: value * weight for name, value in (aux | collected.stats).items()}
     for name in aux:

@@ -117,7 +117,7 @@ class DistillObjective:
         inputs, targets, weights = _prepared(batch, ctx)
         compared = _compared(batch, weights)
         contexts = [Context(layout=ctx.layout) for _ in teachers]
-        self.inside.ask(ctx, contexts[0])
+        self.inside.request(ctx, contexts[0])
         x = student.embedded(inputs, ctx)
         h = student.hidden(x, ctx)
         read, taught = [], []

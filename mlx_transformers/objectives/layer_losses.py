@@ -53,8 +53,8 @@ class LayerLosses:
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.relations = relations
 
-    def ask(self, ctx: Context, teacher_ctx: Context) -> None:
-        """Have both passes leave what the losses read."""
+    def request(self, ctx: Context, teacher_ctx: Context) -> None:
+        """Have both passes capture the arrays that the losses read."""
         if not self.weights and self.relations is None:
             return
         of = () if self.relations is None else self.relations.of
@@ -65,11 +65,11 @@ class LayerLosses:
             return frozenset((*everywhere, *(related if layer == n_layers - 1 else ())))
 
         def teacher(layer: int, n_layers: int) -> frozenset[str]:
-            # what is left and not read is never computed
+            # a captured array that is not read is never computed
             return frozenset((*everywhere, *related))
 
-        for each, asked in ((ctx, student), (teacher_ctx, teacher)):
-            each.collected.layers, each.collected.asked = [], asked
+        for each, requests in ((ctx, student), (teacher_ctx, teacher)):
+            each.collected.layers, each.collected.requests = [], requests
 
     def __call__(
         self,
@@ -101,7 +101,8 @@ class LayerLosses:
             parts["layers"] = sum(each[1:], each[0]) / len(each)
         if "attention" in self.weights:
             each = [
-                recomputed(score_difference, *_left("scores", own, i, theirs, j)) for i, j in pairs
+                recomputed(score_difference, *_captured("scores", own, i, theirs, j))
+                for i, j in pairs
             ]
             parts["attention"] = sum(each[1:], each[0]) / len(each)
         weights = dict(self.weights)
@@ -139,10 +140,10 @@ class LayerLosses:
         mask = Mask(layout.causal, None, layout.segments, layout.valid, prefix=layout.prefix)
         for name in self.relations.of:
             if name == "attention":
-                pair = _left("scores", own, at[0], theirs, at[1])
+                pair = _captured("scores", own, at[0], theirs, at[1])
                 found = found + recomputed(attention_divergence, *pair)
                 continue
-            student, teacher = _left(name, own, at[0], theirs, at[1], alike=heads is None)
+            student, teacher = _captured(name, own, at[0], theirs, at[1], alike=heads is None)
             for x in (student, teacher):
                 width = x.shape[1] * x.shape[3]
                 if heads is not None and width % heads:
@@ -178,22 +179,22 @@ def _pairs(n: int, m: int) -> list[tuple[int, int]]:
     return [(i - 1, math.ceil(i * m / n) - 1) for i in range(1, n + 1)]
 
 
-def _left(
+def _captured(
     name: str, own: Collected, i: int, theirs: Collected, j: int, alike: bool = True
 ) -> tuple[mx.array, mx.array]:
-    """The arrays that layer i of the student and layer j of the teacher have left.
+    """The arrays captured from layer i of the student and layer j of the teacher.
 
     Raises:
         RecipeError: one of them has none, or they have unlike numbers of heads.
     """
     found = []
     for whose, each, layer in (("model", own, i), ("teacher", theirs, j)):
-        if f"{name}/{layer}" not in each.left:
+        if f"{name}/{layer}" not in each.captured:
             raise RecipeError(
-                f"Layer {layer + 1} of the {whose} has no softmax attention that leaves its "
-                f"{name}: unset objective.attention and objective.relations."
+                f"Layer {layer + 1} of the {whose} has no softmax attention to capture "
+                f"{name} from: unset objective.attention and objective.relations."
             )
-        found.append(each.left[f"{name}/{layer}"])
+        found.append(each.captured[f"{name}/{layer}"])
     if alike and found[0].shape[1] != found[1].shape[1]:
         raise RecipeError(
             f"The {name} of the model have {found[0].shape[1]} heads and those of its teacher "

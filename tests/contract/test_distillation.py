@@ -145,14 +145,14 @@ def test_layers_leave_only_what_they_are_asked_for() -> None:
     """The student's last layer alone, where only relations ask; the teacher's every layer."""
     student, teacher = Context(), Context()
     relations = Relations(of=("attention", "values"))
-    LayerLosses({}, relations).ask(student, teacher)
+    LayerLosses({}, relations).request(student, teacher)
     for ctx, wanted in (
         (student, {"scores/1", "values/1"}),
         (teacher, {"scores/0", "values/0", "scores/1", "values/1"}),
     ):
         model = MODELS[1]
         model.hidden(model.embedded({"tokens": mx.array(TOKENS)}, ctx), ctx)
-        assert set(ctx.collected.left) == wanted
+        assert set(ctx.collected.captured) == wanted
 
 
 def test_a_masked_batch_is_compared_at_all_tokens_but_padding() -> None:

@@ -104,11 +104,11 @@ def test_a_loss_over_layers_is_that_of_their_mean_load() -> None:
             parse("router", SWITCH | {"balance_loss": 0.5, "balance_over": "layers"}).build(DIM, 4),
             seed,
         )
-        one = ctx.collected.apart()
+        one = ctx.collected.for_layer()
         layer(tokens(), Context(collected=one))
-        (pooled,) = one.pooled.values()
+        (pooled,) = one.router_sums.values()
         found.append(np.asarray(pooled))
-        ctx.collected.absorb(one.own(), seed)
+        ctx.collected.merge(one.side_outputs(), seed)
     load, probs = (np.mean([each[i] for each in found], axis=0) for i in (0, 1))
     loss = with_aux(mx.array(0.0), mx.array(1.0), {}, ctx)
     assert float(loss.total) == pytest.approx(4 * (load * probs).sum(), rel=1e-5)

@@ -90,7 +90,7 @@ class UniversalDepth(nn.Module):
         """Add the ponder cost, and the mean number of steps for the log."""
         valid = ctx.layout.valid
         weights = None if valid is None else valid.reshape(1, -1)
-        ctx.collected.seen("steps", halting.updates)
+        ctx.collected.observe("steps", halting.updates)
 
         def mean(values: mx.array) -> mx.array:
             return token_mean(values.reshape(1, -1, 1), weights)[0, 0]

@@ -130,7 +130,7 @@ class MoeFfn(nn.Module):
         if ctx.collected.observer is not None:
             chosen = (choice[..., None] == mx.arange(self.n_experts)).astype(gates.dtype)
             dense = (chosen * gates[..., None]).sum(axis=-2)
-            ctx.collected.seen("gates", dense.reshape(*x.shape[:2], self.n_experts))
+            ctx.collected.observe("gates", dense.reshape(*x.shape[:2], self.n_experts))
 
     def _slotted(self, x: mx.array, slots: Capacity, factor: float, ctx: Context) -> mx.array:
         """Choices beyond the slots of an expert are dropped."""

@@ -257,15 +257,15 @@ class HeadsMixer(nn.Module):
                 key=key,
             )
 
-        ctx.collected.show_weights(shown, mix, v)
-        if ctx.collected.wanted and shown == "attention":
-            self._leave(q, k, v, mask, bias, ctx)
+        ctx.collected.observe_weights(shown, mix, v)
+        if ctx.collected.requested and shown == "attention":
+            self._capture(q, k, v, mask, bias, ctx)
         y = mix(v, dropout_key(self.o, ctx.next_key()) if dropped else None)
         y = y.transpose(0, 2, 1, 3).flatten(-2)
         out: mx.array = self.o(y if gate is None else y * gate)
         return out
 
-    def _leave(
+    def _capture(
         self,
         q: mx.array,
         k: mx.array,
@@ -274,14 +274,14 @@ class HeadsMixer(nn.Module):
         bias: mx.array | DistanceBias | None,
         ctx: Context,
     ) -> None:
-        """Leave the arrays that an objective asks this layer for."""
+        """Capture the arrays that an objective requests of this layer."""
         found = {"queries": q, "keys": k, "values": v}
-        if "scores" in ctx.collected.wanted:
+        if "scores" in ctx.collected.requested:
             added = whole_bias(q * self.scale, bias) if isinstance(bias, DistanceBias) else bias
             found["scores"] = attention_scores(
                 q, k, scale=self.scale, mask=mask, softcap=self.softcap, bias=added
             )
-        ctx.collected.left |= {name: found[name] for name in ctx.collected.wanted}
+        ctx.collected.captured |= {name: found[name] for name in ctx.collected.requested}
 
 
 class AttentionMixer(HeadsMixer):

@@ -124,7 +124,7 @@ class GlaMixer(MatrixStateMixer):
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
-        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
         out, state = mix(v)
         return self.out(out, x), state
 

@@ -97,6 +97,6 @@ class Hgrn2Mixer(MatrixStateMixer):
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
-        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
         out, state = mix(v)
         return self.o(self.norm(out.transpose(0, 2, 1, 3).flatten(-2))), state

@@ -137,7 +137,7 @@ class LatentMixer(nn.Module):
         if bias is None:
             bias = ctx.position.bias(q * self.scale, k, places, places, ctx)
         weigh = partial(self._attend, q, k, mask=mask, bias=bias, ctx=ctx)
-        ctx.collected.show_weights("attention", weigh, v)
+        ctx.collected.observe_weights("attention", weigh, v)
         return self._merge(weigh(v))
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:

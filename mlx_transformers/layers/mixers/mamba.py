@@ -132,7 +132,7 @@ class MambaMixer(nn.Module):
         starts = document_starts(ctx.layout.segments)
         arrays = (dt, b[:, :, None], c[:, :, None])
         if ctx.collected.observer is not None:
-            ctx.collected.seen("implied", implied_attention(a, *arrays, starts))
+            ctx.collected.observe("implied", implied_attention(a, *arrays, starts))
         y, after = selective_scan(u, dt, a, *arrays[1:], state=state, starts=starts)
         y = y.astype(u.dtype) + self.D.astype(u.dtype) * u
         return self.o(glu(gate, y, self.activation)), after

@@ -208,7 +208,7 @@ class Mamba2Mixer(nn.Module):
             chunk=c.chunk,
         )
         step = dt[..., None].astype(x.dtype)
-        ctx.collected.show_weights("implied", lambda values: scan(values * step)[0], x)
+        ctx.collected.observe_weights("implied", lambda values: scan(values * step)[0], x)
         y, after = scan(x * step)
         skip = self.D[:, None] if c.D_per_feature else self.D[:, None, None]
         y = y + skip.astype(x.dtype) * x

@@ -133,7 +133,7 @@ class PerformerMixer(ProjectedMixer):
             chunk=self.chunk,
             **row_facts(ctx, x.shape[1]),
         )
-        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
         y, sums = mix(v)
         return self._merge(y, x.dtype), sums
 

@@ -107,7 +107,7 @@ class RetentionMixer(nn.Module):
                 return retention_parallel(q, k, values, scale=self.key_dim**-0.5, mask=mask)
             return self._recur(q, k, values, None, ctx)[0]
 
-        ctx.collected.show_weights("implied", mix, v)
+        ctx.collected.observe_weights("implied", mix, v)
         return self.out(mix(v), x)
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:

@@ -127,7 +127,7 @@ class Rwkv6Mixer(ShiftedStateMixer):
             chunk=self.chunk,
             **row_facts(ctx, v.shape[2]),
         )
-        ctx.collected.show_weights("implied", lambda values: mix(values)[0], v)
+        ctx.collected.observe_weights("implied", lambda values: mix(values)[0], v)
         out, state = mix(v)
         return self.o(self.norm(out) * nn.silu(self.g(mixed["g"]))), state
 

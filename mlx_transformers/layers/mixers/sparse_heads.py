@@ -82,7 +82,9 @@ class SparseHeadsMixer(HeadsMixer):
             return self._mix(inner, arrays | every).astype(arrays["q"].dtype)
 
         if not any(name != "v" and name.endswith("v") for name in arrays):  # values of summaries
-            ctx.collected.show_weights("attention", lambda v: run(arrays | {"v": v}), arrays["v"])
+            ctx.collected.observe_weights(
+                "attention", lambda v: run(arrays | {"v": v}), arrays["v"]
+            )
         places = [position] if isinstance(position, nn.Module) else []
         out: mx.array = recompute(places, run)(arrays, *keys)
         return out

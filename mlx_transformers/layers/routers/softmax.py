@@ -77,7 +77,7 @@ class SoftmaxRouter(nn.Module):
         load = token_mean(named.reshape(-1, n_experts), every)
         if config.balance_loss and config.balance_over == "layers":
             means = [config.balance_loss * load, token_mean(probs.reshape(-1, n_experts), every)]
-            ctx.collected.add_pooled(mx.stack([*means, mx.ones_like(load)]))
+            ctx.collected.add_router_sums(mx.stack([*means, mx.ones_like(load)]))
         elif config.balance_loss:
             if config.balance_over == "groups":
                 balance = balance_loss(named, probs, weights)
