@@ -152,7 +152,8 @@ def read(x: mx.array, ctx: Context, reads: Reads, skip: int = 0) -> mx.array:
             )
         return mx.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
     if reads == "first_mean":
-        return mx.concatenate([x[:, 0], x[:, max(skip, 1) :].mean(axis=1)], axis=-1)
+        mean = read(x, ctx, "mean", max(skip, 1))
+        return mx.concatenate([x[:, 0], mean], axis=-1)
     if skip:
         x, valid = x[:, skip:], None if valid is None else valid[:, skip:]
     if valid is None:
