@@ -308,17 +308,9 @@ class BlockModule(nn.Module):
 
     def added_step(self, name: str, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """`added` for the next T tokens of every row, and the block's new state."""
-        if name not in state:
-            return self.added(name, x, ctx), state
         ctx, after = self._with_position(ctx), dict(state)
-
-        def mix(h: mx.array) -> mx.array:
-            out: tuple[mx.array, State] = self[name].step(h, state[name], ctx)
-            y, after[name] = out
-            return y
-
         residual: Residual = self[f"{name}_residual"]
-        return residual.added(x, mix, ctx), after
+        return residual.added(x, self._stepping(name, state, after, ctx), ctx), after
 
     def _over(self, name: str, ctx: Context) -> Mix:
         """The function of a sublayer over a whole sequence, or of one without a decode state."""

@@ -2,7 +2,6 @@
 
 Dropout      activations: a mask per element, or one for all positions of a row (locked)
 WordDropout  whole tokens of the vocabulary, everywhere in the batch
-WeightDrop   connections of a weight matrix, the same at every step of a pass
 """
 
 import mlx.core as mx
@@ -51,14 +50,3 @@ class WordDropout(nn.Module):
             return x
         mask = ctx.dropout(mx.ones((self.vocab_size,), x.dtype), self.dropout)
         return x * mask[tokens][..., None]
-
-
-class WeightDrop(nn.Module):
-    """DropConnect (Wan et al. 2013): dropout of the entries of a weight matrix."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.dropout = rate
-
-    def __call__(self, weight: mx.array, ctx: Context) -> mx.array:
-        return ctx.dropout(weight, self.dropout)

@@ -20,7 +20,6 @@ from .linear import PackedLinear, PackedMatrix, ResidualLinear, matrix
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 PARTS = ("weight", "scales", "biases")
 """Names of the arrays of a packed matrix."""
-QUANTIZED = nn.QuantizedLinear | nn.QuantizedEmbedding | PackedMatrix
 
 
 class LayerPacking(Config):

@@ -9,8 +9,8 @@ from ..core.context import Context
 from ..core.shapes import BTD
 from ..ops.short_conv import short_convolution
 from .kinds import State
-from .padding import without_padding
 from .parameter import Role
+from .token_masks import without_padding
 
 
 class ShortConv(nn.Module):

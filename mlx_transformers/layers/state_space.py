@@ -16,8 +16,8 @@ from ..ops.glu import glu
 from ..ops.state_space import MakeSystem, run_system
 from .kinds import MixerKind, State
 from .linear import ResidualLinear
-from .padding import without_padding
 from .parameter import Role
+from .token_masks import without_padding
 
 
 class StateSpaceKind(MixerKind):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..core.context import Context
+from .token_masks import without_padding
 
 State = dict[str, mx.array]
 
@@ -27,8 +28,7 @@ class Taps:
 
     def read(self, x: mx.array, ctx: Context) -> list[mx.array]:
         """The taps of every position of x `[B, T, D]`, oldest first, each `[B, T, D]`."""
-        if ctx.layout.valid is not None:
-            x = _masked(x, ctx.layout.valid)
+        x = without_padding(x, ctx)
         after = 0 if ctx.layout.causal else (self.kernel - 1) // 2 * self.dilation
         around = (self.span - after, after)
         taps = self._cut(mx.pad(x, [(0, 0), around, (0, 0)]))
@@ -45,10 +45,7 @@ class Taps:
 
     def step(self, x: mx.array, state: State, ctx: Context) -> tuple[list[mx.array], State]:
         """The taps of the next T tokens `x [B, T, D]`, and the new state."""
-        if ctx.cursor.pad is not None:
-            index = mx.arange(x.shape[1]) + ctx.cursor.offset
-            x = _masked(x, index >= ctx.cursor.pad[:, None])
-        past = state["past"]
+        x, past = without_padding(x, ctx), state["past"]
         inputs = mx.concatenate([past.astype(x.dtype), x], axis=1)
         return self._cut(inputs), {"past": inputs[:, x.shape[1] :].astype(past.dtype)}
 

@@ -18,7 +18,6 @@ from ...core.footprint import ActivationShape
 from ...core.shapes import BT_, BTD
 from ...ops.recurrent_matmul import recurrent_matmul
 from ...ops.unstack import unstack
-from ..dropout import WeightDrop
 from ..kinds import CellKind, Product, RecurrentCell, State
 from ..linear import matrix
 
@@ -58,7 +57,7 @@ class CellModule(nn.Module):
         self.dim = dim
         self.x = nn.Linear(in_dim, self.n_gates * dim)
         self.h = nn.Linear(dim, self.n_gates * dim, bias=bias)
-        self.weight_drop = WeightDrop(config.weight_drop)
+        self.weight_drop = config.weight_drop
 
     def init_state(self, batch: int, dtype: mx.Dtype) -> State:
         """Zeros, `[B, D]` by name of state."""
@@ -93,7 +92,7 @@ class CellModule(nn.Module):
 
     def products_over(self, ctx: Context, batch: int, length: int) -> list[Product]:
         """The products with the state that `advance` takes, for a loop over `length` steps."""
-        weight = self.weight_drop(matrix(self.h), ctx)
+        weight = ctx.dropout(matrix(self.h), self.weight_drop)
         ends = [sum(self.products[: i + 1]) * self.dim for i in range(len(self.products) - 1)]
         parts = mx.split(weight, ends) if ends else [weight]
         return [recurrent_matmul(part, batch, length) for part in parts]

@@ -16,7 +16,7 @@ from ...ops.slots import Slots
 from ...recipe.slot import Slot
 from ..kinds import FfnKind, RouterKind
 from ..linear import expert_rows
-from ..restarts import real_tokens
+from ..token_masks import real_tokens
 from .capacity import Capacity
 from .expert import expert_factories, stackable
 

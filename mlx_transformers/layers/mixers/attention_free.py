@@ -14,7 +14,7 @@ from ...ops.wkv import NEVER, empty_state, wkv
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear
 from ..parameter import Role
-from ..restarts import document_starts, real_tokens
+from ..token_masks import document_starts, real_tokens
 from .head_states import split_heads, width_of_heads
 from .kv_cache import empty_cache, extend
 

@@ -16,10 +16,10 @@ from ...ops.hippo import diagonal
 from ...ops.state_space import MakeSystem, diagonal_system, run_system
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear
-from ..padding import without_padding
 from ..parameter import Role
 from ..short_conv import ShortConv
-from .heads_of_width import heads_of_width
+from ..token_masks import without_padding
+from .head_states import heads_of_width
 
 
 class H3(MixerKind):

@@ -15,7 +15,7 @@ from ...ops.chunks import document_starts
 from ..ffns.mlp import Activation
 from ..kinds import NormKind, State
 from ..linear import ResidualLinear
-from ..restarts import real_tokens
+from ..token_masks import real_tokens
 
 
 def _power_of_two(chunk: int) -> int:
@@ -44,6 +44,20 @@ def width_of_heads(field: str, width: int, n_heads: int) -> int:
             "follows. Choose a divisor."
         )
     return width // n_heads
+
+
+def heads_of_width(dim: int, head_dim: int) -> int:
+    """The number of heads of width `head_dim` that a residual stream of width `dim` makes.
+
+    Raises:
+        RecipeError: they don't divide.
+    """
+    if dim % head_dim:
+        raise RecipeError(
+            f"mixer.head_dim = {head_dim} does not divide model.dim = {dim}, so no number of "
+            "heads follows. Choose a divisor."
+        )
+    return dim // head_dim
 
 
 def split_heads(x: mx.array, n_heads: int) -> mx.array:

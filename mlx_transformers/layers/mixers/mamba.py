@@ -19,10 +19,10 @@ from ...recipe.slot import Slot
 from ..ffns.mlp import Activation
 from ..kinds import MixerKind, NormKind, State
 from ..linear import ResidualLinear
-from ..padding import without_padding
 from ..parameter import Role
 from ..short_conv import ShortConv
 from ..step_size import StepSizes, step_sizes
+from ..token_masks import without_padding
 
 
 class Mamba(StepSizes, MixerKind):

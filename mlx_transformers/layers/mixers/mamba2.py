@@ -19,10 +19,10 @@ from ...ops.norms import rms_norm
 from ..ffns.mlp import Activation
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear
-from ..padding import without_padding
 from ..parameter import NORM, Role
 from ..short_conv import ShortConv
 from ..step_size import StepSizes, step_sizes
+from ..token_masks import without_padding
 
 GatedNorm = Literal["gate_first", "norm_first", "none"]
 """Whether the scan's output is gated and then normalised, the other way round, or gated only."""

@@ -14,7 +14,7 @@ from ...ops.mingru import mingru
 from ...ops.unstack import split_last
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear, matrix
-from ..restarts import document_starts, real_tokens
+from ..token_masks import document_starts, real_tokens
 
 
 class Mingru(MixerKind):

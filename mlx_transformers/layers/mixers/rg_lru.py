@@ -17,8 +17,8 @@ from ..ffns.mlp import Activation
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear
 from ..parameter import Role
-from ..restarts import first_tokens, real_tokens
 from ..short_conv import ShortConv
+from ..token_masks import first_tokens, real_tokens
 
 
 class RgLru(MixerKind):

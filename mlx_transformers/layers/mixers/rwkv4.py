@@ -14,8 +14,8 @@ from ...ops.wkv import NEVER, empty_state, wkv
 from ..kinds import MixerKind, State
 from ..linear import ResidualLinear, matrix
 from ..parameter import Role
-from ..restarts import document_starts, real_tokens
 from ..taps import Taps
+from ..token_masks import document_starts, real_tokens
 
 
 class Rwkv4(MixerKind):

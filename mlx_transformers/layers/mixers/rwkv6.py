@@ -14,8 +14,7 @@ from ..head_norm import HeadNorm
 from ..kinds import MixerKind
 from ..linear import ResidualLinear
 from ..parameter import Role
-from .head_states import Chunk, row_facts, split_heads
-from .heads_of_width import heads_of_width
+from .head_states import Chunk, heads_of_width, row_facts, split_heads
 from .shifted_state import ShiftedStateMixer
 
 MIXED = ("w", "k", "v", "r", "g")

@@ -16,8 +16,7 @@ from ..kinds import MixerKind
 from ..linear import ResidualLinear
 from ..low_rank import LowRank
 from ..parameter import Role
-from .head_states import Chunk, row_facts, split_heads
-from .heads_of_width import heads_of_width
+from .head_states import Chunk, heads_of_width, row_facts, split_heads
 from .shifted_state import ShiftedStateMixer
 
 MIXED = ("r", "w", "k", "v", "a", "g")

@@ -16,8 +16,8 @@ from ..kinds import MixerKind, NormKind, State
 from ..linear import ResidualLinear
 from ..norms import LayerNorm
 from ..parameter import Role
-from ..restarts import document_starts, real_tokens
 from ..short_conv import ShortConv
+from ..token_masks import document_starts, real_tokens
 
 
 class Slstm(MixerKind):

@@ -1,4 +1,4 @@
-"""Masks of the tokens at which a recurrence restarts or waits: documents and padding."""
+"""Masks of tokens: padding, and the first tokens of documents in packed rows."""
 
 import mlx.core as mx
 
@@ -29,3 +29,9 @@ def real_tokens(ctx: Context, length: int) -> mx.array | None:
         return valid
     seen = mx.arange(length) + ctx.cursor.offset >= ctx.cursor.pad[:, None]
     return seen if valid is None else seen & valid
+
+
+def without_padding(x: mx.array, ctx: Context) -> mx.array:
+    """x `[B, T, D]` with zeros at padding, of a sequence or of a decoding step."""
+    real = real_tokens(ctx, x.shape[1])
+    return x if real is None else mx.where(real[..., None], x, mx.zeros((), x.dtype))
