@@ -116,6 +116,24 @@ class ChunkedLoss:
         )
         return found.reshape(targets.shape)
 
+    def token_log_probs(self, model: VocabularyModel, tokens: mx.array, ctx: Context) -> mx.array:
+        """Log-probability (nats) of every one of `tokens [B, T + 1]` but the first, `[B, T]`."""
+        h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
+        return self.log_probs(model, h, tokens[:, 1:])
+
+    def sequence_log_probs(
+        self, model: VocabularyModel, tokens: mx.array, counted: mx.array, ctx: Context
+    ) -> mx.array:
+        """Log-probability (nats) of the counted tokens of each row, `[B]`.
+
+        Args:
+            model: the policy.
+            tokens: `[B, T + 1]`.
+            counted: `[B, T]`, 1 where a predicted token counts.
+            ctx: of the forward pass.
+        """
+        return (self.token_log_probs(model, tokens, ctx) * counted).sum(axis=1)
+
 
 def _last(h: mx.array, targets: mx.array) -> mx.array:
     n = targets.shape[1]

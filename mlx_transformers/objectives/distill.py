@@ -1,7 +1,6 @@
 """Knowledge distillation: a small model learns from the data and from a larger model's outputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 import mlx.core as mx
@@ -14,6 +13,7 @@ from ..core.task import Task
 from ..ops.distillation import Divergence, cosine
 from ..ops.soft_targets import SoftTeacher, soft_targets
 from .chunked_loss import ChunkedLoss, with_aux
+from .clm import next_tokens
 from .layer_losses import LayerLosses, Relations
 from .mlm import bidirectional
 from .objective import Arrays, ChunkedKind, TaughtModel, VocabularyModel
@@ -165,17 +165,11 @@ class DistillObjective:
 
 def _prepared(batch: Arrays, ctx: Context) -> tuple[Arrays, mx.array, mx.array]:
     """The inputs, targets `[B, T]` and weights `[B, T]` of a batch; the rows' facts go to `ctx`."""
-    tokens = batch["tokens"]
     if "targets" in batch:
         bidirectional(ctx, batch)
         return batch, batch["targets"], batch["weights"]
-    targets = tokens[:, 1:]
-    weights = batch.get("weights", mx.ones(targets.shape))
-    if "segments" in batch:
-        segments = batch["segments"]
-        ctx.layout = replace(ctx.layout, segments=segments[:, :-1])
-        weights = weights * (segments[:, 1:] == segments[:, :-1])
-    return {**batch, "tokens": tokens[:, :-1]}, targets, weights
+    inputs, targets, weights = next_tokens(batch, ctx)
+    return {**batch, "tokens": inputs}, targets, weights
 
 
 def _compared(batch: Arrays, weights: mx.array) -> mx.array:

@@ -98,13 +98,13 @@ class DpoObjective:
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         config, weights = self.config, batch["weights"]
         counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
-        chosen, rejected = mx.split(sequence_log_probs(models["model"], batch, ctx, self.head), 2)
+        chosen, rejected = mx.split(pair_log_probs(models["model"], batch, ctx, self.head), 2)
         before = (mx.zeros_like(chosen), mx.zeros_like(rejected))
         if "reference_chosen" in batch:
             before = (batch["reference_chosen"], batch["reference_rejected"])
         elif config.reference is not None:
             with reference_of(models, config.reference) as reference:
-                frozen = sequence_log_probs(reference, batch, Context(), self.head)
+                frozen = pair_log_probs(reference, batch, Context(), self.head)
             one, other = mx.split(mx.stop_gradient(frozen), 2)
             before = (one, other)
         n_chosen, n_rejected = mx.split(counted.sum(axis=1), 2)
@@ -152,13 +152,11 @@ class DpoObjective:
         }
 
 
-def sequence_log_probs(
+def pair_log_probs(
     model: VocabularyModel, batch: Arrays, ctx: Context, head: ChunkedLoss
 ) -> mx.array:
     """The log-probability in nats of the counted tokens of each chosen, then each rejected
     sequence, `[2 B]`; both sides go through the model as one batch."""
     tokens = mx.concatenate([batch["chosen"], batch["rejected"]])
     counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    h = model.hidden(model.embedded({"tokens": inputs}, ctx), ctx)
-    return (head.log_probs(model, h, targets) * counted).sum(axis=1)
+    return head.sequence_log_probs(model, tokens, counted, ctx)

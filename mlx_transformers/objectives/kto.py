@@ -91,25 +91,9 @@ class KtoObjective:
         ctx: Context,
     ) -> mx.array:
         """The log-ratio of policy and reference of each row's counted tokens, `[B]`."""
-        found = sequence_log_prob(models["model"], tokens, counted, ctx, self.head)
+        found = self.head.sequence_log_probs(models["model"], tokens, counted, ctx)
         if self.config.reference is None:
             return found
         with reference_of(models, self.config.reference) as reference:
-            before = sequence_log_prob(reference, tokens, counted, Context(), self.head)
+            before = self.head.sequence_log_probs(reference, tokens, counted, Context())
         return found - mx.stop_gradient(before)
-
-
-def sequence_log_prob(
-    model: VocabularyModel, tokens: mx.array, counted: mx.array, ctx: Context, head: ChunkedLoss
-) -> mx.array:
-    """The log-probability in nats of the counted tokens of each row, `[B]`.
-
-    Args:
-        model: the policy.
-        tokens: `[B, T + 1]`.
-        counted: `[B, T]`, 1 where a predicted token counts.
-        ctx: of the forward pass.
-        head: computes the log-probabilities in chunks.
-    """
-    h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
-    return (head.log_probs(model, h, tokens[:, 1:]) * counted).sum(axis=1)

@@ -11,7 +11,7 @@ from ..core.loss import Loss, Unit
 from ..core.task import Task
 from ..ops.preference import LOSSES, Pairs, Preference, orpo, simpo
 from .chunked_loss import ChunkedLoss, with_aux
-from .dpo import Dpo, sequence_log_probs
+from .dpo import Dpo, pair_log_probs
 from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
@@ -49,7 +49,7 @@ class OrpoObjective:
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         config, weights = self.config, batch["weights"]
         counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
-        logp = sequence_log_probs(models["model"], batch, ctx, self.head)
+        logp = pair_log_probs(models["model"], batch, ctx, self.head)
         mean = logp / mx.maximum(counted.sum(axis=1), 1)
         chosen, rejected = mx.split(mean, 2)
         if config.loss == "orpo":

@@ -117,7 +117,7 @@ class ReinforceObjective:
         self.config, self.head = config, head_of(config)
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
-        logps = token_log_probs(models["model"], batch, ctx, self.head)
+        logps = self.head.token_log_probs(models["model"], batch["tokens"], ctx)
         each = averaged(-logps * batch["advantages"], batch, self.config.average)
         return finished(each, each, batch, {}, ctx)
 
@@ -142,7 +142,7 @@ class GrpoObjective:
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         mask = batch["counted"]
-        logps = token_log_probs(models["model"], batch, ctx, self.head)
+        logps = self.head.token_log_probs(models["model"], batch["tokens"], ctx)
         ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask, self.level))
         advantages = batch["advantages"]
         if self.level != "token":  # one for the whole completion
@@ -195,15 +195,6 @@ class PpoObjective:
 def head_of(config: PolicyKind) -> ChunkedLoss:
     """The head in chunks, at the temperature of the policy."""
     return replace(ChunkedLoss.of(config), temperature=config.temperature)
-
-
-def token_log_probs(
-    model: VocabularyModel, batch: Arrays, ctx: Context, head: ChunkedLoss
-) -> mx.array:
-    """The log-probability in nats of every token after the first, `[B, T]`."""
-    tokens = batch["tokens"]
-    h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
-    return head.log_probs(model, h, tokens[:, 1:])
 
 
 def row_counts(mask: mx.array) -> mx.array:

@@ -19,7 +19,7 @@ from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.layers.adapters.switch import adapters_off
 from mlx_transformers.layers.adapters.weights import plain_weights
 from mlx_transformers.objectives.chunked_loss import ChunkedLoss
-from mlx_transformers.objectives.dpo import Dpo, sequence_log_probs
+from mlx_transformers.objectives.dpo import Dpo, pair_log_probs
 from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.optim.sgd import Sgd
 from mlx_transformers.verbs.export_adapter import updates_of
@@ -125,7 +125,7 @@ def preferences(folder: Path, meta: dict[str, Any], x: Arrays) -> Arrays:
 
 def logps(model: Any, batch: Arrays, ctx: Context, name: str) -> Arrays:
     """The log-probabilities of both sides."""
-    parts = mx.split(sequence_log_probs(model, batch, ctx, ChunkedLoss()), 2)
+    parts = mx.split(pair_log_probs(model, batch, ctx, ChunkedLoss()), 2)
     return {f"{name}_{side}": part for side, part in zip(SIDES, parts, strict=True)}
 
 
