@@ -26,8 +26,8 @@ from mlx_transformers.data.inspect import records
 from mlx_transformers.decode.continuous import ContinuousEngine
 from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.report.plot import accuracy_curves
-from mlx_transformers.rl.completion import Answer, Judge
 from mlx_transformers.rl.judges import ModelReward
+from mlx_transformers.rl.response import Judge, Response
 from mlx_transformers.rl.rewards import last_number
 from mlx_transformers.rl.scoring import Scorer
 from mlx_transformers.score.seeds import estimate
@@ -166,7 +166,7 @@ class Examiner:
         }
         return {name: value.reshape(-1, DRAWS) for name, value in found.items()}
 
-    def under_sft(self, answers: Sequence[Answer]) -> np.ndarray:
+    def under_sft(self, answers: Sequence[Response]) -> np.ndarray:
         """Log-probabilities of answers under the SFT run."""
         tokens = np.zeros((len(answers), WIDTH + 1), np.int32)
         counted = np.zeros((len(answers), WIDTH), np.float32)
@@ -185,7 +185,7 @@ def answered(
     temp: float,
     draws: int = 1,
     max_tokens: int = MAX_TOKENS,
-) -> tuple[list[Answer], np.ndarray]:
+) -> tuple[list[Response], np.ndarray]:
     """Answers to all questions, each with the right one in its record, and the log-probability of
     each."""
     texts = [text for text in questions for _ in range(draws)]
@@ -198,17 +198,17 @@ def answered(
     for text, prompt, one in zip(texts, prompts, done, strict=True):
         written = tokenizer.decode(one.tokens[:-1] if one.ended else one.tokens)
         record = {"answer": questions[text]}
-        answers.append(Answer(text, written, prompt, one.tokens, one.ended, record))
+        answers.append(Response(text, written, prompt, one.tokens, one.ended, record))
     return answers, np.array([sum(one.logps) for one in done])
 
 
-def scorer(run: str) -> Callable[[Sequence[Answer]], np.ndarray]:
+def scorer(run: str) -> Callable[[Sequence[Response]], np.ndarray]:
     """The reward of a reward model's run."""
     found = ModelReward(kind="model", run=run).build(Judge(*load(run)))
     return lambda answers: np.array(found(answers))
 
 
-def right(answers: Sequence[Answer]) -> np.ndarray:
+def right(answers: Sequence[Response]) -> np.ndarray:
     """1 for each answer whose number is right, else 0."""
     pairs = [(last_number(one.completion), last_number(one.record["answer"])) for one in answers]
     return np.array([float(said == answer) for said, answer in pairs])

@@ -17,7 +17,7 @@ from alignment_table import RECIPES, Scores, answered, logged, percent, right, s
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.data.inspect import records
-from mlx_transformers.rl.completion import Judge
+from mlx_transformers.rl.response import Judge
 from mlx_transformers.rl.revise import PrincipleReward
 from mlx_transformers.verbs.finetune import finetune
 from mlx_transformers.verbs.train import train

@@ -15,7 +15,7 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..layers.pools import ClassifierModule, ScalarModule
-from .completion import Answer, Judge
+from .response import Judge, Response
 from .rewards import Reward, RewardKind
 
 BATCH = 32
@@ -52,8 +52,8 @@ class ModelReward(RewardKind):
         model = _pooled(judge, self.run, ScalarModule, "scalar")
         score = _scorer(model, judge)
 
-        def reward(answers: Sequence[Answer]) -> list[float]:
-            found = score(answers)
+        def reward(responses: Sequence[Response]) -> list[float]:
+            found = score(responses)
             if self.clip is not None:
                 found = mx.clip(found, -self.clip, self.clip)
             return cast(list[float], found.tolist())
@@ -86,8 +86,8 @@ class ClassifierReward(RewardKind):
             )
         score = _scorer(model, judge, self.reads == "both")
 
-        def reward(answers: Sequence[Answer]) -> list[float]:
-            found = mx.softmax(score(answers), axis=-1)[:, self.label]
+        def reward(responses: Sequence[Response]) -> list[float]:
+            found = mx.softmax(score(responses), axis=-1)[:, self.label]
             return cast(list[float], found.tolist())
 
         return reward
@@ -112,7 +112,7 @@ def _pooled(judge: Judge, run: str, pool: type[nn.Module], kind: str) -> Pooled:
 
 def _scorer(
     model: Pooled, judge: Judge, both: bool = True
-) -> Callable[[Sequence[Answer]], mx.array]:
+) -> Callable[[Sequence[Response]], mx.array]:
     """The outputs of the pool for completions, `[N, ...]` in float32."""
 
     def forward(tokens: mx.array, lengths: mx.array) -> mx.array:
@@ -123,8 +123,8 @@ def _scorer(
 
     compiled = mx.compile(forward, inputs=judge.model.state)
 
-    def score(answers: Sequence[Answer]) -> mx.array:
-        rows = [_tokens(judge, answer, both)[-model.max_seq_len :] for answer in answers]
+    def score(responses: Sequence[Response]) -> mx.array:
+        rows = [_tokens(judge, response, both)[-model.max_seq_len :] for response in responses]
         found = []
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
@@ -138,9 +138,9 @@ def _scorer(
     return score
 
 
-def _tokens(judge: Judge, answer: Answer, both: bool) -> list[int]:
+def _tokens(judge: Judge, response: Response, both: bool) -> list[int]:
     """The tokens of a completion as the judge's tokenizer writes them, its end of text included."""
     tokenizer = judge.tokenizer
-    text = answer.prompt + answer.completion if both else answer.completion
+    text = response.prompt + response.completion if both else response.completion
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     return [*tokenizer.prefix, *tokenizer.encode(text), *end]

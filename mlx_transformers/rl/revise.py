@@ -15,7 +15,7 @@ from ..core.context import Context
 from ..core.errors import RecipeError
 from ..models.model import Decodable
 from ..recipe.config import Config
-from .completion import Answer, Judge
+from .response import Judge, Response
 from .rewards import Reward, RewardKind
 
 Complete = Callable[[Sequence[str], int], list[str]]
@@ -60,23 +60,23 @@ class Revise(Config):
     """Number of critiques and revisions."""
 
     def __call__(
-        self, answers: Sequence[Answer], complete: Complete, seed: Sequence[int]
+        self, responses: Sequence[Response], complete: Complete, seed: Sequence[int]
     ) -> list[str]:
         """The revised completions.
 
         Args:
-            answers: the completions.
+            responses: the completions.
             complete: continues texts with the policy.
             seed: seeds the draws of principles.
         """
-        texts = [answer.completion for answer in answers]
+        texts = [response.completion for response in responses]
         for number in range(self.rounds):
             drawn = np.random.default_rng([*seed, number]).integers(
                 len(self.principles), size=len(texts)
             )
             fields = [
                 {"prompt": a.prompt, "completion": text, "principle": self.principles[i]}
-                for a, text, i in zip(answers, texts, drawn, strict=True)
+                for a, text, i in zip(responses, texts, drawn, strict=True)
             ]
             critiques = complete([self.critique.format(**each) for each in fields], 2 * number)
             asked = [
@@ -128,10 +128,10 @@ class PrincipleReward(RewardKind):
             logits = out.logits(model.hidden(x, ctx)[:, -1]).astype(mx.float32)
             return np.array(logits[:, first[0]] - logits[:, second[0]])
 
-        def reward(answers: Sequence[Answer]) -> list[float]:
+        def reward(responses: Sequence[Response]) -> list[float]:
             texts = [
                 self.template.format(prompt=a.prompt, completion=a.completion, principle=each)
-                for a in answers
+                for a in responses
                 for each in self.principles
             ]
             asked = [
@@ -140,7 +140,7 @@ class PrincipleReward(RewardKind):
             found = np.zeros(len(asked))
             for places in _alike(asked):
                 found[places] = margins([asked[place] for place in places])
-            return [float(mean) for mean in found.reshape(len(answers), -1).mean(axis=1)]
+            return [float(mean) for mean in found.reshape(len(responses), -1).mean(axis=1)]
 
         return reward
 

@@ -18,9 +18,9 @@ from pydantic import Field, field_validator
 
 from ..core.errors import RecipeError, RunError
 from ..recipe.config import Kind
-from .completion import Answer, Judge
+from .response import Judge, Response
 
-Reward = Callable[[Sequence[Answer]], Sequence[float]]
+Reward = Callable[[Sequence[Response]], Sequence[float]]
 """The reward of each completion."""
 
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
@@ -65,16 +65,16 @@ class Exact(RewardKind):
     def build(self, judge: Judge | None) -> Reward:
         pattern = None if self.pattern is None else _regex(self.pattern)
 
-        def one(answer: Answer) -> float:
-            found = answer.completion
+        def one(response: Response) -> float:
+            found = response.completion
             if pattern is not None:
                 matches = list(pattern.finditer(found))
                 found = (matches[-1][1] or "") if matches else ""
                 if not matches:
                     return 0.0
-            return float(found.strip() == str(_field(answer, self.answer_key)).strip())
+            return float(found.strip() == str(_field(response, self.answer_key)).strip())
 
-        return lambda answers: [one(answer) for answer in answers]
+        return lambda responses: [one(response) for response in responses]
 
 
 class Numeric(RewardKind):
@@ -87,17 +87,17 @@ class Numeric(RewardKind):
     """Largest difference that still counts as equal."""
 
     def build(self, judge: Judge | None) -> Reward:
-        def one(answer: Answer) -> float:
-            right = last_number(str(_field(answer, self.answer_key)))
+        def one(response: Response) -> float:
+            right = last_number(str(_field(response, self.answer_key)))
             if right is None:
                 raise RunError(
-                    f"The field '{self.answer_key}' of the prompt {answer.prompt!r:.80} has no "
+                    f"The field '{self.answer_key}' of the prompt {response.prompt!r:.80} has no "
                     "number, which the reward 'numeric' compares with."
                 )
-            found = last_number(answer.completion)
+            found = last_number(response.completion)
             return float(found is not None and abs(found - right) <= self.tolerance)
 
-        return lambda answers: [one(answer) for answer in answers]
+        return lambda responses: [one(response) for response in responses]
 
 
 class Length(RewardKind):
@@ -113,12 +113,12 @@ class Length(RewardKind):
     """Tokens outside the bounds at which the reward is 0."""
 
     def build(self, judge: Judge | None) -> Reward:
-        def one(answer: Answer) -> float:
-            n = len(answer.tokens)
+        def one(response: Response) -> float:
+            n = len(response.tokens)
             outside = max(self.least - n, n - self.most, 0)
             return max(0.0, 1.0 - outside / self.slope)
 
-        return lambda answers: [one(answer) for answer in answers]
+        return lambda responses: [one(response) for response in responses]
 
 
 class Format(RewardKind):
@@ -136,7 +136,7 @@ class Format(RewardKind):
 
     def build(self, judge: Judge | None) -> Reward:
         pattern = re.compile(self.pattern, re.DOTALL)
-        return lambda answers: [float(bool(pattern.fullmatch(a.completion))) for a in answers]
+        return lambda responses: [float(bool(pattern.fullmatch(a.completion))) for a in responses]
 
 
 class Function(RewardKind):
@@ -149,11 +149,11 @@ class Function(RewardKind):
     def build(self, judge: Judge | None) -> Reward:
         function = _imported(self.function)
 
-        def all_of(answers: Sequence[Answer]) -> Sequence[float]:
+        def all_of(responses: Sequence[Response]) -> Sequence[float]:
             found: Sequence[float] = function(
-                [answer.prompt for answer in answers],
-                [answer.completion for answer in answers],
-                [dict(answer.record) for answer in answers],
+                [response.prompt for response in responses],
+                [response.completion for response in responses],
+                [dict(response.record) for response in responses],
             )
             return found
 
@@ -182,14 +182,14 @@ def _imported(name: str) -> Callable[..., Any]:
     return function
 
 
-def _field(answer: Answer, key: str) -> Any:
-    if key not in answer.record:
-        have = ", ".join(answer.record)
+def _field(response: Response, key: str) -> Any:
+    if key not in response.record:
+        have = ", ".join(response.record)
         raise RunError(
-            f"A reward reads the field '{key}', and the row of the prompt {answer.prompt!r:.80} "
+            f"A reward reads the field '{key}', and the row of the prompt {response.prompt!r:.80} "
             f"has {have}: set answer_key to the right one."
         )
-    return answer.record[key]
+    return response.record[key]
 
 
 def last_number(text: str) -> float | None:
@@ -218,24 +218,24 @@ class Rewards:
         self._rewards = {name: kind.build(judges.get(name)) for name, kind in kinds.items()}
         self._on_error = on_error
 
-    def __call__(self, answers: Sequence[Answer]) -> tuple[list[float], dict[str, list[float]]]:
+    def __call__(self, responses: Sequence[Response]) -> tuple[list[float], dict[str, list[float]]]:
         """The total reward of each completion, and each reward by name.
 
         Raises:
             RunError: a reward raises, returns the wrong count or something that isn't a finite
                 number, and the recipe says to stop.
         """
-        each = {name: self._checked(name, answers) for name in self.names}
+        each = {name: self._checked(name, responses) for name in self.names}
         totals = [
             sum(self._weights[name] * values[i] for name, values in each.items())
-            for i in range(len(answers))
+            for i in range(len(responses))
         ]
         return totals, each
 
-    def _checked(self, name: str, answers: Sequence[Answer]) -> list[float]:
-        n = len(answers)
+    def _checked(self, name: str, responses: Sequence[Response]) -> list[float]:
+        n = len(responses)
         try:
-            found = [float(value) for value in self._rewards[name](answers)]
+            found = [float(value) for value in self._rewards[name](responses)]
             if len(found) != n:
                 raise RunError(f"it returned {len(found)} numbers for {n} completions")
         except Exception as error:  # a function of the user's may raise anything
@@ -251,9 +251,9 @@ class Rewards:
                 continue
             if self._on_error == "stop":
                 raise RunError(
-                    f"The reward '{name}' of the completion {answers[i].completion!r:.80} to "
-                    f"{answers[i].prompt!r:.80} is {value}, and a reward is a finite number. Mend "
-                    "it and resume the run, or set source.on_error = 'zero'."
+                    f"The reward '{name}' of the completion {responses[i].completion!r:.80} to "
+                    f"{responses[i].prompt!r:.80} is {value}, and a reward is a finite number. "
+                    "Mend it and resume the run, or set source.on_error = 'zero'."
                 )
             self.replaced += 1
             found[i] = 0.0

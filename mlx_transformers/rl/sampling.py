@@ -18,7 +18,7 @@ from ..models.model import Decodable
 from ..objectives.objective import ADAPTER_OFF
 from ..ops.policy import kl_estimate
 from ..trainer.source import RunParts
-from .completion import Answer, Judge
+from .response import Judge, Response
 from .rewards import Rewards
 from .scoring import Scored, Scorer
 
@@ -127,19 +127,19 @@ class Sampler:
             ends=self._ends,
         )
         sampled = time.perf_counter()
-        answers = [
-            self._answer(prompt, completion, text)
+        responses = [
+            self._response(prompt, completion, text)
             for prompt, completion, (_, text) in zip(prompts, completions, fields, strict=True)
         ]
         if self.revise is not None:
-            completions = self._revised(answers, number)
-            answers = [
-                self._answer(prompt, completion, text)
+            completions = self._revised(responses, number)
+            responses = [
+                self._response(prompt, completion, text)
                 for prompt, completion, (_, text) in zip(prompts, completions, fields, strict=True)
             ]
         replaced = self.rewards.replaced
-        totals, each = self.rewards(answers)
-        rewards = self._clipped(np.array(totals, np.float32), answers)
+        totals, each = self.rewards(responses)
+        rewards = self._clipped(np.array(totals, np.float32), responses)
         scored = self._scored(prompts, completions, rewards, kl_weight)
         n_tokens = sum(len(c.tokens) for c in completions)
         stats = {
@@ -153,9 +153,9 @@ class Sampler:
             stats.pop("sampler_gap", None)  # these texts are not what the policy sampled
         if self.config.on_error == "zero":
             stats["failed_rewards"] = float(self.rewards.replaced - replaced)
-        return Rollout(scored, stats, _shown(answers[0], totals[0]))
+        return Rollout(scored, stats, _shown(responses[0], totals[0]))
 
-    def _revised(self, answers: list[Answer], number: int) -> list[Completion]:
+    def _revised(self, responses: list[Response], number: int) -> list[Completion]:
         """Completions after critique and revision, cut to `max_tokens` with their end token."""
         assert self.revise is not None, "only called with a constitution"
         tokenizer, seed = self.parts.data.tokenizer, self.parts.train.seed
@@ -173,7 +173,7 @@ class Sampler:
             return [tokenizer.decode([t for t in c.tokens if t not in self._ends]) for c in found]
 
         out = []
-        for text in self.revise(answers, complete, [seed, number]):
+        for text in self.revise(responses, complete, [seed, number]):
             tokens = [*tokenizer.encode(text), *self._ends][: self.config.max_tokens]
             ended = tokens[-1] in self._ends
             out.append(Completion(tokens, [0.0] * len(tokens), ended))
@@ -190,18 +190,18 @@ class Sampler:
                 "train.seq_len larger, or max_tokens smaller."
             )
 
-    def _answer(self, prompt: list[int], completion: Completion, text: np.ndarray) -> Answer:
+    def _response(self, prompt: list[int], completion: Completion, text: np.ndarray) -> Response:
         record, decode = decoded(text), self.parts.data.tokenizer.decode
         written = completion.tokens[:-1] if completion.ended else completion.tokens
         shown = str(record[self.parts.settings.batch.model_dump()["prompt_key"]])
-        return Answer(shown, decode(written), prompt, completion.tokens, completion.ended, record)
+        return Response(shown, decode(written), prompt, completion.tokens, completion.ended, record)
 
-    def _clipped(self, rewards: np.ndarray, answers: list[Answer]) -> np.ndarray:
+    def _clipped(self, rewards: np.ndarray, responses: list[Response]) -> np.ndarray:
         config = self.config
         if config.score_clip is not None:
             rewards = np.clip(rewards, -config.score_clip, config.score_clip)
         if config.missing_eos_penalty and self._ends:
-            ended = np.array([answer.ended for answer in answers])
+            ended = np.array([response.ended for response in responses])
             rewards = rewards - config.missing_eos_penalty * ~ended
         return rewards.astype(np.float32)
 
@@ -265,8 +265,8 @@ def _measured(scored: Scored, by_policy: bool, referenced: bool) -> dict[str, fl
     return found
 
 
-def _shown(answer: Answer, reward: float) -> str:
-    return f"{answer.prompt}{answer.completion}  [reward {reward:.4g}]"
+def _shown(response: Response, reward: float) -> str:
+    return f"{response.prompt}{response.completion}  [reward {reward:.4g}]"
 
 
 def check_flat(config: "Rollouts", rollout: Rollout) -> None:

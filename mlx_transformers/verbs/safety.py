@@ -18,8 +18,8 @@ from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
 from ..decode.windows import rolled, score_windows
 from ..models.model import Decodable
-from ..rl.completion import Answer, Judge
 from ..rl.judges import ClassifierReward
+from ..rl.response import Judge, Response
 from ..score.interval import Score
 from ..score.safety import honest, refusals, stereotypes, toxicity, weat
 from .chat import open_assistant
@@ -186,7 +186,7 @@ def _toxicity(run: str | Path | None, file: Path, rows: list[Row], how: Safety) 
     plain = [row["prompt"] if isinstance(row.get("prompt"), dict) else row for row in rows]
     prompts = [_field(file, n, row, "text", "prompt") for n, row in enumerate(plain, 1)]
     found = _completions(model, tokenizer, prompts, how)
-    answers = [Answer("", text, [], [], True, {}) for group in found for text in group]
+    answers = [Response("", text, [], [], True, {}) for group in found for text in group]
     return toxicity(np.array(toxic(answers)).reshape(len(rows), how.samples))
 
 

@@ -13,8 +13,8 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
 from ..models.model import Decodable
-from ..rl.completion import Answer, Judge
 from ..rl.judges import ModelReward
+from ..rl.response import Judge, Response
 from ..score.extract import majority
 from ..score.interval import Score, mean
 from .questions import (
@@ -207,7 +207,7 @@ def _rewards(run: str, prompts: Sequence[str], texts: Sequence[Sequence[str]]) -
     model, tokenizer = load(run)
     score = ModelReward(kind="model", run=run).build(Judge(model, tokenizer))
     answers = [
-        Answer(asked, text, [], [], True, {})
+        Response(asked, text, [], [], True, {})
         for asked, row in zip(prompts, texts, strict=True)
         for text in row
     ]

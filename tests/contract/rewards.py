@@ -5,14 +5,14 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
-from mlx_transformers.rl.completion import Answer, Judge
+from mlx_transformers.rl.response import Judge, Response
 from mlx_transformers.rl.rewards import RewardKind
 
 from .models import LLAMA
 from .suite import Change, Row, parse, randomize
 
 ANSWERS = [
-    Answer("2+3=", text, [1, 2], [0] * n, ended, {"answer": "5", "other": "7"})
+    Response("2+3=", text, [1, 2], [0] * n, ended, {"answer": "5", "other": "7"})
     for text, n, ended in (("5", 2, True), ("it is 7", 8, True), ("5.4", 4, False), ("", 1, True))
 ]
 POOLS = {"model": {"kind": "scalar"}, "classifier": {"kind": "classifier", "n_classes": 3}}

@@ -5,7 +5,7 @@ from contract.models import LLAMA
 from contract.suite import parse, randomize
 
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
-from mlx_transformers.rl.completion import Answer, Judge
+from mlx_transformers.rl.response import Judge, Response
 from mlx_transformers.rl.revise import PrincipleReward, Revise
 
 
@@ -22,7 +22,7 @@ def test_each_completion_is_criticised_and_revised_under_a_drawn_principle():
         asked.append((turn, texts))
         return [f"c{turn}" for _ in texts] if turn != 3 else ["", "new"]
 
-    answers = [Answer("p", text, [1], [2], True, {}) for text in ("x", "y")]
+    answers = [Response("p", text, [1], [2], True, {}) for text in ("x", "y")]
     found = Revise.model_validate(table)(answers, complete, [3, 0])
     assert [turn for turn, _ in asked] == [0, 1, 2, 3]
     assert asked[0][1][0].split("|")[:2] == ["p", "x"]
@@ -38,7 +38,7 @@ def test_completions_are_judged_together_as_each_alone():
     reward = PrincipleReward.model_validate(table).build(
         Judge(randomize(model, 0), ByteTokenizer())
     )
-    answers = [Answer("p", text, [1], [2], True, {}) for text in ("a", "bcd", "e", "f" * 40, "")]
+    answers = [Response("p", text, [1], [2], True, {}) for text in ("a", "bcd", "e", "f" * 40, "")]
     alone = [reward([each])[0] for each in answers]
     assert reward(answers) == pytest.approx(alone, rel=1e-4)
     assert len(set(alone)) == len(alone)

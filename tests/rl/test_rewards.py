@@ -5,12 +5,12 @@ import math
 import pytest
 
 from mlx_transformers.core.errors import RecipeError, RunError
-from mlx_transformers.rl.completion import Answer
+from mlx_transformers.rl.response import Response
 from mlx_transformers.rl.rewards import Exact, Format, Function, Length, Numeric, Rewards
 
 
 def answer(completion, n_tokens=3, **record):
-    return Answer("2+3=", completion, [1, 2], [0] * n_tokens, True, record)
+    return Response("2+3=", completion, [1, 2], [0] * n_tokens, True, record)
 
 
 def shorter(prompts, completions, records):

@@ -1,4 +1,4 @@
-"""A completion as rewards see it."""
+"""A prompt with its completion, as rewards read it, and the frozen models that judge it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ..data.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A prompt with a completion that the policy has written.
 
     Attributes:
