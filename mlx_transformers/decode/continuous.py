@@ -19,14 +19,14 @@ from ..core.errors import RunError
 from ..layers.kinds import State
 from ..models.model import Decodable
 from .engine import CHUNK, FILLER, dtype
-from .sample import NONE, Sampling, log_probs, sample, temperature
+from .sample import NO_TOKEN, NOT_FINITE, Sampling, log_probs, sample, temperature
 
 REFILL = 8
 """Free rows are filled when they are at least this fraction of all: 1 of 8."""
 
 
-LEAST_SLOTS = 32
-"""Columns of the smallest decode state; a larger one has a power of two, so that few are traced."""
+MIN_SLOTS = 32
+"""Columns of the smallest decode state; larger ones have a power of two, so that few are traced."""
 WIDTH = 16
 """Prompts are read in widths that are multiples of this."""
 
@@ -126,7 +126,7 @@ class ContinuousEngine:
         self._done = [Completion() for _ in prompts]
         longest = max(map(len, prompts), default=0) + max_tokens
         room = 1 << (longest + longest // 4 - 1).bit_length()
-        self._slots = min(max(room, LEAST_SLOTS), self.model.max_seq_len)
+        self._slots = min(max(room, MIN_SLOTS), self.model.max_seq_len)
         self._waiting = deque(range(len(prompts)))
         self._owners: list[int | None] = [None] * self.rows
         for _ in self._decode():
@@ -165,12 +165,8 @@ class ContinuousEngine:
         for row, request in enumerate(step.owners):
             if request is None or self._owners[row] != request:
                 continue
-            if tokens[row] == NONE:
-                raise RunError(
-                    "The model's logits are not finite numbers (NaN or infinity), so no token can "
-                    "be chosen. Its training diverged: lower optim.learning_rate, and continue "
-                    "from an earlier checkpoint."
-                )
+            if tokens[row] == NO_TOKEN:
+                raise RunError(NOT_FINITE)
             done = self._done[request]
             done.tokens.append(tokens[row])
             done.logps.append(logps[row])
@@ -332,6 +328,6 @@ def _compiled(
         chosen = sample(logits, pairs[:, 0], history, sampling)
         finite = mx.isfinite(logits.sum(axis=-1))
         logp = log_probs(temperature(logits, sampling.temp or 1.0), chosen)
-        return mx.where(finite, chosen, NONE), logp, state, pairs[:, 1]
+        return mx.where(finite, chosen, NO_TOKEN), logp, state, pairs[:, 1]
 
     return mx.compile(step, inputs=model.state)

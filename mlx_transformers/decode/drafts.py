@@ -1,4 +1,4 @@
-"""Drafts of speculative decoding: what proposes the next tokens of a text."""
+"""Draft models of speculative decoding, and prompt lookup: they propose the next tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
@@ -12,7 +12,7 @@ from ..layers.mtp import MtpStep
 from ..models.model import Decodable
 from .engine import CHUNK, dtype
 from .reader import Cache, Reader, token_array, with_spare
-from .sample import Sampling, filtered, inverted
+from .sample import Sampling, filtered, inverse_cdf
 
 S = TypeVar("S")
 NGRAM = 3
@@ -92,7 +92,7 @@ class ModelDraft:
             ) -> tuple[mx.array, Cache]:
                 return reader.forward(token, cache, end + i)
 
-            proposal, after = chain(h, kept, advance, reader, distribution, uniform)
+            proposal, after = draw_tokens(h, kept, advance, reader, distribution, uniform)
             return proposal, kept, after
 
         self._run = mx.compile(run, inputs=self.model.state)
@@ -151,7 +151,7 @@ class EarlyExitDraft:
             ) -> tuple[mx.array, Cache]:
                 return forward(token, cache, offset + 1 + i)
 
-            return chain(h, cache, advance, target, distribution, uniform)[0]
+            return draw_tokens(h, cache, advance, target, distribution, uniform)[0]
 
         self._target, self._exit_after = target, exit_after
         self._run = mx.compile(run, inputs=model.state)
@@ -211,7 +211,7 @@ class MtpDraft:
                 return forward(h, token, cache, offset + count + i)
 
             h = mx.take(h, count - 1, axis=1)[:, None]
-            return chain(h, cache, advance, target, distribution, uniform)
+            return draw_tokens(h, cache, advance, target, distribution, uniform)
 
         self._forward = forward
         self._run = mx.compile(run, inputs=model.state)
@@ -262,7 +262,7 @@ class PromptLookup:
         return None
 
 
-def chain(
+def draw_tokens(
     h: mx.array,
     state: S,
     advance: Callable[[int, mx.array, mx.array, S], tuple[mx.array, S]],
@@ -284,7 +284,7 @@ def chain(
     tokens, probs = [], []
     for i in range(uniform.size):
         probs.append(distribution.of(reader.logits(h[:, -1:])))
-        tokens.append(inverted(probs[-1], uniform[i : i + 1]))
+        tokens.append(inverse_cdf(probs[-1], uniform[i : i + 1]))
         if i + 1 < uniform.size:
             h, state = advance(i, tokens[-1], h, state)
     return Proposal(mx.concatenate(tokens), mx.concatenate(probs)), state

@@ -17,7 +17,7 @@ from ..core.errors import RunError
 from ..layers.kinds import State
 from ..models.model import Arrays, Decodable
 from .packed_cache import CachePacking, packed_caches
-from .sample import NONE, Sampling, sample
+from .sample import NO_TOKEN, NOT_FINITE, Sampling, sample
 
 CHUNK = 512
 """Tokens of each prompt that are read at once; bounds the memory of a long prompt."""
@@ -205,12 +205,8 @@ class Engine:
 
     def _values(self, token: mx.array) -> list[int]:
         values = cast(list[int], token.tolist())
-        if NONE in values:
-            raise RunError(
-                "The model's logits are not finite numbers (NaN or infinity), so no token can be "
-                "chosen. Its training diverged: use an earlier checkpoint of the run, or train "
-                "again with a lower learning rate."
-            )
+        if NO_TOKEN in values:
+            raise RunError(NOT_FINITE)
         return values
 
 
@@ -242,9 +238,9 @@ def _aligned(vectors: Sequence[mx.array], pads: Sequence[int]) -> mx.array:
 
 
 def _recent(prompt: list[int], width: int) -> list[int]:
-    """The last `width` tokens of a prompt, filled up with NONE on the left."""
+    """The last `width` tokens of a prompt, filled up with NO_TOKEN on the left."""
     recent = prompt[-width:] if width else []
-    return [NONE] * (width - len(recent)) + recent
+    return [NO_TOKEN] * (width - len(recent)) + recent
 
 
 def _compiled(
@@ -272,7 +268,7 @@ def _compiled(
             logits = mx.where(mx.arange(logits.shape[-1]) >= first, logits, -mx.inf)
         pairs = mx.vmap(mx.random.split)(keys)
         chosen = sample(logits, pairs[:, 0], history, sampling)
-        chosen = mx.where(finite, chosen, NONE)
+        chosen = mx.where(finite, chosen, NO_TOKEN)
         if history.shape[1]:
             history = mx.concatenate([history[:, 1:], chosen[:, None]], axis=1)
         return chosen, state, history, pairs[:, 1], observe(logits, chosen)

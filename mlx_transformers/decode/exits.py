@@ -13,7 +13,7 @@ from ..models.decoder import DecoderModel
 from ..models.model import Decodable
 from ..ops.exits import Measure, confident
 from .engine import dtype
-from .sample import NONE, Sampling, sample
+from .sample import NO_TOKEN, NOT_FINITE, Sampling, sample
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class ExitEngine:
         step = known
         for _ in range(limit):
             token = self._draw(self._logits(mx.array([step], dtype=mx.int32)), known)
-            if token == NONE:
-                raise RunError("The model's logits are not finite numbers (NaN or infinity).")
+            if token == NO_TOKEN:
+                raise RunError(NOT_FINITE)
             known.append(token)
             step = [token]
             yield [token]
@@ -135,7 +135,7 @@ class ExitEngine:
             if i + 1 < self._exits.first and i + 1 < len(layers):
                 continue
             logits = model.head(model.norm(x[:, -1:]), model.embed.table)[:, 0]
-            if i + 1 == len(layers) or self._sure(logits):
+            if i + 1 == len(layers) or self._is_confident(logits):
                 self._used.append(i + 1)
                 if i + 1 < len(layers):
                     self._waiting[i + 1].append(x)
@@ -143,20 +143,20 @@ class ExitEngine:
         mx.eval(logits, self.cache, self._waiting)
         return logits
 
-    def _sure(self, logits: mx.array) -> bool:
+    def _is_confident(self, logits: mx.array) -> bool:
         exits, known = self._exits, logits[:, : self._vocab_size]
         return bool(confident(known, exits.measure, exits.threshold).item())
 
     def _draw(self, logits: mx.array, known: list[int]) -> int:
-        """The next token; NONE where the logits are not finite."""
+        """The next token; NO_TOKEN where the logits are not finite."""
         width = self._sampling.history_size(self.model.max_seq_len)
         recent = known[-width:] if width else []
-        history = mx.array([[NONE] * (width - len(recent)) + recent], dtype=mx.int32)
+        history = mx.array([[NO_TOKEN] * (width - len(recent)) + recent], dtype=mx.int32)
         pairs = mx.vmap(mx.random.split)(self._keys)
         self._keys = pairs[:, 1]
         logits = logits[:, : self._vocab_size]
         if not bool(mx.isfinite(logits.astype(mx.float32).sum()).item()):
-            return NONE
+            return NO_TOKEN
         chosen = sample(logits, pairs[:, 0], history.reshape(1, width), self._sampling)
         token: int = chosen.tolist()[0]  # type: ignore[index, assignment]
         return token

@@ -12,20 +12,27 @@ import mlx.core as mx
 
 from ..core.errors import RunError
 
-NONE = -1
-"""Marks the slots of a history that hold no token yet."""
-LEAST = 2.0**-126
+NO_TOKEN = -1
+"""Id in slots of a history without a token, and in place of a token where logits aren't finite."""
+
+NOT_FINITE = (
+    "The model's logits are not finite numbers (NaN or infinity), so no token can be chosen. Its "
+    "training diverged: use an earlier checkpoint of the run, or train again with a lower learning "
+    "rate."
+)
+"""The error of a step whose logits are not finite."""
+SMALLEST_NORMAL = 2.0**-126
 """The smallest normal float32."""
 
 
-COLDEST = 2.0**-100
-"""Least temperature: below it a quotient leaves float32, and far above it only the most probable
-tokens have any probability left."""
+MIN_TEMPERATURE = 2.0**-100
+"""Least temperature: a smaller one would make quotients overflow float32. At far larger ones the
+most probable tokens have all of the probability already."""
 
 
 def temperature(logits: mx.array, temp: float) -> mx.array:
     """`(logits - max) / temp`: below 1 sharpens the distribution, above 1 flattens it."""
-    return (logits - logits.max(axis=-1, keepdims=True)) / max(temp, COLDEST)
+    return (logits - logits.max(axis=-1, keepdims=True)) / max(temp, MIN_TEMPERATURE)
 
 
 def top_k(logits: mx.array, k: int) -> mx.array:
@@ -60,7 +67,7 @@ def repetition_penalty(logits: mx.array, history: mx.array, penalty: float) -> m
     logits are divided by the penalty, negative ones multiplied.
     """
     rows, vocab_size = logits.shape
-    slots = mx.where(history == NONE, vocab_size, history)
+    slots = mx.where(history == NO_TOKEN, vocab_size, history)
     marks = mx.zeros((rows, vocab_size + 1), dtype=mx.bool_)
     seen = mx.put_along_axis(marks, slots, mx.array(True), axis=1)[:, :vocab_size]
     return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
@@ -164,7 +171,7 @@ def draw(logits: mx.array, keys: mx.array) -> mx.array:
     Row r depends on `keys[r]` alone, unlike `mx.random.categorical` with one key for the batch.
     """
     uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(keys)
-    return inverted(exponentials(logits), uniform)
+    return inverse_cdf(exponentials(logits), uniform)
 
 
 def log_probs(logits: mx.array, tokens: mx.array) -> mx.array:
@@ -182,13 +189,13 @@ def exponentials(logits: mx.array) -> mx.array:
     return mx.exp(logits - logits.max(axis=-1, keepdims=True))
 
 
-def inverted(weights: mx.array, uniform: mx.array) -> mx.array:
+def inverse_cdf(weights: mx.array, uniform: mx.array) -> mx.array:
     """The token `[...]` at which the cumulative sum of `weights [..., V]` reaches the share
     `uniform [...]` of the whole, from 0 to 1."""
     cumulative = mx.cumsum(weights, axis=-1)
     whole = cumulative[..., -1:]
     # Above zero and at most the sum as rounded, so that a token of weight 0 is never drawn.
-    threshold = mx.clip(uniform[..., None] * whole, LEAST, whole)
+    threshold = mx.clip(uniform[..., None] * whole, SMALLEST_NORMAL, whole)
     return (cumulative < threshold).sum(axis=-1).astype(mx.int32)
 
 

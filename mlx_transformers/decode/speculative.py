@@ -16,7 +16,7 @@ from ..models.model import Decodable
 from .drafts import Distribution, Draft, Proposal, Text
 from .packed_cache import CachePacking
 from .reader import Cache, Reader, token_array
-from .sample import NONE, Sampling, inverted
+from .sample import NO_TOKEN, NOT_FINITE, Sampling, inverse_cdf
 
 LENGTH = 4
 """Tokens that a draft proposes at once."""
@@ -90,7 +90,7 @@ class SpeculativeEngine:
         room = len(self._prompt) + limit
         self._reader = Reader(self.model, room, self._length, self._packing)
         self._draft.start(self._reader, room, self._length, self._distribution)
-        self._check = compiled(self._reader, self._distribution)
+        self._check = compiled_check(self._reader, self._distribution)
         known, end = list(self._prompt), room
         text = Text(known, self._reader.read_until(known[:-1]), 0)
         while len(known) < end:
@@ -114,8 +114,8 @@ class SpeculativeEngine:
             new, count, hidden, after = self._check(*arrays, self._uniform(n + 1), *proposal)
         mx.eval(new, count, hidden, after)
         found = cast(list[int], new.tolist())[: cast(int, count.item())]
-        if NONE in found:
-            raise RunError("The model's logits are not finite numbers (NaN or infinity).")
+        if NO_TOKEN in found:
+            raise RunError(NOT_FINITE)
         if reader.rewinds or len(found) == new.size:
             reader.cache, reader.read = after, len(known) + len(found) - 1
         self._steps, self._given = self._steps + 1, self._given + len(found)
@@ -125,7 +125,7 @@ class SpeculativeEngine:
         return mx.array(self._rng.random(n, dtype=np.float32))
 
 
-def compiled(reader: Reader, distribution: Distribution) -> Callable[..., Checked]:
+def compiled_check(reader: Reader, distribution: Distribution) -> Callable[..., Checked]:
     """The compiled step `(tokens [T], state, offset, uniform, draft, its probabilities) -> Checked`
     of a model that reads its last tokens and those of a draft, if there is one."""
 
@@ -143,16 +143,16 @@ def compiled(reader: Reader, distribution: Distribution) -> Callable[..., Checke
         logits = reader.logits(h[:, -uniform.size :])
         p = distribution.of(logits)
         if drafted is None or q is None:
-            new, count = inverted(p, uniform), mx.array(1)
+            new, count = inverse_cdf(p, uniform), mx.array(1)
         else:
-            new, count = verified(Proposal(drafted, q), p, uniform)
+            new, count = accept_tokens(Proposal(drafted, q), p, uniform)
         finite = mx.isfinite(logits.astype(mx.float32).sum())
-        return mx.where(finite, new, NONE), count, h, after
+        return mx.where(finite, new, NO_TOKEN), count, h, after
 
     return mx.compile(check, inputs=reader.model.state)
 
 
-def verified(proposal: Proposal, p: mx.array, uniform: mx.array) -> tuple[mx.array, mx.array]:
+def accept_tokens(proposal: Proposal, p: mx.array, uniform: mx.array) -> tuple[mx.array, mx.array]:
     """Return the accepted tokens of a draft and the one that follows them.
 
     Args:
@@ -170,6 +170,6 @@ def verified(proposal: Proposal, p: mx.array, uniform: mx.array) -> tuple[mx.arr
     at = mx.take(p, accepted, axis=0)
     rest = mx.maximum(at - mx.take(mx.pad(q, [(0, 1), (0, 0)]), accepted, axis=0), 0)
     # Rounding may leave nothing where p and q are almost equal.
-    last = inverted(mx.where(rest.sum() > 0, rest, at), uniform[n])
+    last = inverse_cdf(mx.where(rest.sum() > 0, rest, at), uniform[n])
     given = mx.concatenate([tokens[:, 0], mx.zeros((1,), tokens.dtype)])
     return mx.where(mx.arange(n + 1) < accepted, given, last), accepted + 1

@@ -14,7 +14,7 @@ ROWS = 8
 
 @dataclass(frozen=True)
 class Window:
-    """One scoring window: the last `scored` of its tokens are scored."""
+    """Tokens that the model reads at once; the last `scored` of them are scored."""
 
     tokens: list[int]
     scored: int
@@ -29,12 +29,14 @@ class WindowScore(NamedTuple):
     n_tokens: int
 
 
-def continued(context: Sequence[int], continuation: Sequence[int], longest: int) -> Window:
-    """The window that scores a continuation with as much context as fits into `longest` inputs."""
+def continuation_window(
+    context: Sequence[int], continuation: Sequence[int], longest: int
+) -> Window:
+    """The window that scores a continuation, with as much context as `longest` inputs allow."""
     return Window([*context, *continuation][-longest - 1 :], len(continuation))
 
 
-def rolled(
+def rolling_windows(
     before: Sequence[int], tokens: Sequence[int], longest: int, context: int = 1
 ) -> list[Window]:
     """Cut a text into windows that score each token once.
@@ -56,7 +58,7 @@ def rolled(
     return windows
 
 
-def strided(tokens: Sequence[int], longest: int, stride: int) -> list[Window]:
+def strided_windows(tokens: Sequence[int], longest: int, stride: int) -> list[Window]:
     """Windows of `longest` tokens that begin every `stride`, each scoring those that no earlier one
     has; where the stride is shorter, they have that much more context.
 

@@ -18,7 +18,7 @@ from ..core.errors import RunError
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
-from ..decode.windows import Window, continued, score_windows
+from ..decode.windows import Window, continuation_window, score_windows
 from ..models.model import Decodable
 from ..score.extract import majority
 from ..score.interval import Score, mean
@@ -222,7 +222,7 @@ class Asker:
     def _window(self, text: str, answer: str) -> Window:
         before = [*self._tokenizer.prefix, *self._tokenizer.encode(text)]
         own = [*self._tokenizer.prefix, *self._tokenizer.encode(text + answer)][len(before) :]
-        return continued(before, own, self._model.max_seq_len)
+        return continuation_window(before, own, self._model.max_seq_len)
 
 
 def learning_curve(

@@ -19,7 +19,7 @@ from ..core.errors import RunError, unknown
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
-from ..decode.windows import Window, continued, rolled, score_windows
+from ..decode.windows import Window, continuation_window, rolling_windows, score_windows
 from ..models.model import Model, causal_decoder
 
 BATCH = 8
@@ -99,7 +99,9 @@ class Responder:
         """For each `(text,)`: `log p(text)` in nats, each token scored once, in disjoint windows
         with as much context as the model's length allows."""
         windows = [
-            rolled(self.before, self.tokenizer.encode(request.args[0]), self.model.max_seq_len)
+            rolling_windows(
+                self.before, self.tokenizer.encode(request.args[0]), self.model.max_seq_len
+            )
             for request in requests
         ]
         scores = iter(score_windows(self.model, [one for text in windows for one in text], BATCH))
@@ -140,7 +142,7 @@ class Responder:
                 f"A continuation of {len(tokens):,} tokens is longer than the model's context of "
                 f"{longest:,}."
             )
-        return continued(first, tokens, longest)
+        return continuation_window(first, tokens, longest)
 
     def _generated(self, contexts: list[str], options: Options) -> list[str]:
         """The texts that follow contexts with the same options."""

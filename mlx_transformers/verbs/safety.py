@@ -16,7 +16,7 @@ from ..core.errors import RunError, unknown
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
-from ..decode.windows import rolled, score_windows
+from ..decode.windows import rolling_windows, score_windows
 from ..models.model import Decodable
 from ..rl.judges import ClassifierReward
 from ..rl.response import Judge, Response
@@ -155,7 +155,7 @@ def _crows_pairs(run: str | Path | None, file: Path, rows: list[Row], how: Safet
 def _loglikelihoods(model: Decodable, tokenizer: Tokenizer, texts: Sequence[str]) -> list[float]:
     begins = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
     before = list(tokenizer.prefix) or ([] if begins is None else [begins])
-    windows = [rolled(before, tokenizer.encode(text), model.max_seq_len) for text in texts]
+    windows = [rolling_windows(before, tokenizer.encode(text), model.max_seq_len) for text in texts]
     scores = iter(score_windows(model, [one for text in windows for one in text]))
     return [sum(next(scores).loglikelihood for _ in text) for text in windows]
 

@@ -9,7 +9,7 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.decode.generate import generate
 from mlx_transformers.decode.sample import Sampling
-from mlx_transformers.decode.windows import continued, score_windows
+from mlx_transformers.decode.windows import continuation_window, score_windows
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_a_stream_is_the_text_of_generate_and_keeps_its_compiled_step(assistant)
 def test_log_probabilities_are_those_of_the_whole_text(assistant):
     pieces = list(assistant.stream(Request(list(b"hello"), 6, Sampling(0.0), top=3)))
     known = [piece.token for piece in pieces if piece.token]
-    window = continued(list(b"hello"), [token.token for token in known], 48)
+    window = continuation_window(list(b"hello"), [token.token for token in known], 48)
     (score,) = score_windows(assistant.model, [window])
     assert sum(token.logprob for token in known) == pytest.approx(score.loglikelihood, abs=1e-4)
     for token in known:

@@ -2,8 +2,8 @@
 
 import mlx.core as mx
 import pytest
-from contract.suite import parse, randomize
 
+from contract.suite import parse, randomize
 from mlx_transformers.core.context import Context, Layout
 
 

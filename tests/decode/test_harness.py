@@ -17,7 +17,7 @@ from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.data.tokenizers.char import CharTokenizer
 from mlx_transformers.verbs import lm_eval as module
-from mlx_transformers.verbs.lm_eval import Responder, rolled
+from mlx_transformers.verbs.lm_eval import Responder, rolling_windows
 
 from .models import decoder
 
@@ -76,11 +76,11 @@ def test_a_context_that_is_too_long_loses_its_beginning(answers):
 
 def test_windows_ask_for_every_token_once_behind_as_many_as_fit():
     """The example of the harness's own documentation."""
-    windows = rolled([-1], list(range(10)), 4)
+    windows = rolling_windows([-1], list(range(10)), 4)
     assert [w.tokens for w in windows] == [[-1, 0, 1, 2, 3], [3, 4, 5, 6, 7], [5, 6, 7, 8, 9]]
     assert [w.tokens[-w.scored :] for w in windows] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert rolled([-1], [], 4) == []
-    (one,) = rolled([], [5, 6], 4)
+    assert rolling_windows([-1], [], 4) == []
+    (one,) = rolling_windows([], [5, 6], 4)
     assert (one.tokens, one.scored) == ([5, 6], 2)
 
 
@@ -92,7 +92,7 @@ def test_a_text_has_the_likelihood_of_its_windows(answers):
     assert short == pytest.approx(plain(answers, [END], b"to be")[0], rel=1e-4)
     parts = [
         (w.tokens[: -w.scored], w.tokens[-w.scored :])
-        for w in rolled([END], list(text.encode()), CONTEXT)
+        for w in rolling_windows([END], list(text.encode()), CONTEXT)
     ]
     assert len(parts) == 3
     assert long == pytest.approx(sum(plain(answers, *part)[0] for part in parts), rel=1e-4)

@@ -24,7 +24,7 @@ from mlx_transformers.decode.drafts import (
 from mlx_transformers.decode.engine import Engine
 from mlx_transformers.decode.reader import Reader
 from mlx_transformers.decode.sample import Sampling
-from mlx_transformers.decode.speculative import SpeculativeEngine, verified
+from mlx_transformers.decode.speculative import SpeculativeEngine, accept_tokens
 
 PROMPT = [5, 3, 5, 3, 5, 3, 5]
 GREEDY = Sampling(0.0)
@@ -55,7 +55,7 @@ def test_the_first_tokens_have_the_models_distribution() -> None:
     drafted = np.stack([rng.choice(6, size=n, p=row) for row in q[:2]], axis=1)
     probs, target = mx.array(q[:2], dtype=mx.float32), mx.array(p, dtype=mx.float32)
     uniform = mx.array(rng.random((n, 3), dtype=np.float32))
-    check = mx.vmap(lambda tokens, u: verified(Proposal(tokens, probs), target, u))
+    check = mx.vmap(lambda tokens, u: accept_tokens(Proposal(tokens, probs), target, u))
     found, lengths = (np.array(each) for each in check(mx.array(drafted), uniform))
     second = np.where(lengths > 1, found[:, 1], rng.choice(6, size=n, p=p[1]))
     counts = np.zeros((6, 6))

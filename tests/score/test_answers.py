@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlx_transformers.core.errors import RunError
-from mlx_transformers.decode.windows import rolled, strided
+from mlx_transformers.decode.windows import rolling_windows, strided_windows
 from mlx_transformers.score.calibration import brier, calibration, log_softmax, nll
 from mlx_transformers.score.choices import Choices, standard_error
 from mlx_transformers.score.classes import confusion, f1
@@ -85,9 +85,9 @@ def test_the_best_accepted_answer_counts():
 
 def test_windows_score_each_token_once():
     tokens = list(range(20))
-    for windows in (rolled([99], tokens, 6), rolled([99], tokens, 6, context=4)):
+    for windows in (rolling_windows([99], tokens, 6), rolling_windows([99], tokens, 6, context=4)):
         assert [t for w in windows for t in w.tokens[-w.scored :]] == tokens
         assert max(len(w.tokens) for w in windows) <= 7
-    windows = strided(tokens, 8, 4)
+    windows = strided_windows(tokens, 8, 4)
     assert [t for w in windows for t in w.tokens[-w.scored :]] == tokens
     assert [len(w.tokens) - w.scored for w in windows] == [0, 4, 4, 4]

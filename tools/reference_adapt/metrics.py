@@ -8,7 +8,12 @@ import numpy as np
 
 from mlx_transformers.assembly.published import read_published
 from mlx_transformers.core.errors import RunError, unknown
-from mlx_transformers.decode.windows import continued, rolled, score_windows, strided
+from mlx_transformers.decode.windows import (
+    continuation_window,
+    rolling_windows,
+    score_windows,
+    strided_windows,
+)
 from mlx_transformers.models.model import Decodable
 from mlx_transformers.score import classes, correlation, extract
 from mlx_transformers.score.bleu import Bleu
@@ -154,7 +159,7 @@ def model_scores(folder: Path, options: Options, inputs: Values) -> Any:
     if options["kind"] == "loglikelihood":
         before = [inputs["prefix_token"]] if "prefix_token" in inputs else []
         windows = [
-            continued(each["context"] or before, each["continuation"], longest)
+            continuation_window(each["context"] or before, each["continuation"], longest)
             for each in inputs["requests"]
         ]
         return [
@@ -164,7 +169,7 @@ def model_scores(folder: Path, options: Options, inputs: Values) -> Any:
     if options["kind"] != "rolling":
         kinds = ("strided", "rolling", "loglikelihood")
         raise RunError(unknown("kind of scores", options["kind"], kinds))
-    windows = rolled(
+    windows = rolling_windows(
         [inputs["prefix_token"]], inputs["tokens"], longest, options.get("context_len", 1)
     )
     scores = score_windows(model, windows)
@@ -182,7 +187,7 @@ def model_scores(folder: Path, options: Options, inputs: Values) -> Any:
 def strided_perplexity(model: Decodable, tokens: list[int], longest: int, stride: int) -> Values:
     """Perplexity of sliding windows, weighted as transformers' documentation does: by one less than
     the number of labels."""
-    windows = strided(tokens, longest, stride)
+    windows = strided_windows(tokens, longest, stride)
     scores = score_windows(model, windows)
     losses = [-score.loglikelihood / max(score.n_tokens, 1) for score in scores]
     weights = [window.scored - 1 for window in windows]
