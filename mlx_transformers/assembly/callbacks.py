@@ -23,7 +23,7 @@ from ..trainer.health import Health
 from ..trainer.loop import Callback
 from ..trainer.metrics import Window
 from .build import Built
-from .easy_first import order_inputs
+from .curriculum_order import curriculum_fingerprint
 from .plan import Plan
 from .streams import held_out_batches, mixed_batches
 
@@ -97,7 +97,7 @@ def _saver(
 ) -> Callable[[Progress, bool], None]:
     """Write checkpoints to `folder`; without one, only send this rank's share to rank 0."""
     config = built.recipe.checkpoint
-    inputs = built.inputs() | order_inputs(built.recipe) if folder else {}
+    inputs = built.inputs() | curriculum_fingerprint(built.recipe) if folder else {}
 
     def save(progress: Progress, best: bool) -> None:
         trees = built.step.train_state.gather()

@@ -1,7 +1,7 @@
-"""Differences of two models in what the weights that they share compute.
+"""Options that two models don't share, and that change what their shared weights compute.
 
-A weight fits another model by name and shape even where that model reads it otherwise: with
-another RoPE base, another number of heads, another window, eps, activation or scale.
+A weight fits another model by name and shape even where that model uses it differently: with
+another RoPE base, number of heads, window, eps, activation or scale.
 """
 
 import math
@@ -18,10 +18,10 @@ PARTS = {"mixer", "ffn", "cross", "branch", "head", "pool", "router", "expert", 
 """Tables of modules that may be new in a model, with weights of their own."""
 
 
-def changed_meaning(
+def changed_options(
     source: Table, target: Table, ours: Collection[str], shared: Collection[str]
 ) -> list[str]:
-    """Return what the shared weights compute otherwise in the target, each as one line.
+    """Return the options by which shared weights compute something else in the target, one a line.
 
     Args:
         source: the resolved `[model]` table that the weights come from.

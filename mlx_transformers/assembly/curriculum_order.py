@@ -1,4 +1,4 @@
-"""Orders the rows of a curriculum, by their text or by the loss of another run."""
+"""The order of the training rows in a curriculum, by their text or by the loss of another run."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ from .recipe import Recipe
 from .saved import load
 
 
-def easy_first(built: Built, curriculum: Curriculum) -> np.ndarray:
+def curriculum_order(built: Built, curriculum: Curriculum) -> np.ndarray:
     """Return the numbers of the training rows of one pass, easiest first: int64 [rows].
 
     Losses are computed once and kept in the cache folder, so that a resumed run has the same order.
@@ -37,7 +37,7 @@ def easy_first(built: Built, curriculum: Curriculum) -> np.ndarray:
     return np.argsort(hard, kind="stable")
 
 
-def order_inputs(recipe: Recipe) -> dict[str, str]:
+def curriculum_fingerprint(recipe: Recipe) -> dict[str, str]:
     """Return the fingerprint of the run whose loss orders the rows; empty if there is none.
 
     A checkpoint keeps it, so that a resume finds out if another order would follow.

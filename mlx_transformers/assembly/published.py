@@ -237,7 +237,7 @@ def typed_model(table: dict[str, Any], where: str) -> ModelKind:
     return typed(_ModelOnly, resolve_data({"model": table}, where)).model
 
 
-def settled(model: ModelKind, vocab_size: int) -> dict[str, Any]:
+def full_model_table(model: ModelKind, vocab_size: int) -> dict[str, Any]:
     """Return a model config as a `[model]` table with all defaults and the vocabulary size."""
     return {**model.model_dump(), "vocab_size": vocab_size}
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..data.stream import EvalStream
 from ..trainer.source import Batch, Feed, RunParts, Stream
 from .build import Built
-from .easy_first import easy_first
+from .curriculum_order import curriculum_order
 
 
 def training_feed(built: Built, cursor: Mapping[str, Any] | None = None) -> Feed:
@@ -18,7 +18,7 @@ def training_feed(built: Built, cursor: Mapping[str, Any] | None = None) -> Feed
     """
     parts, curriculum = run_parts(built), built.recipe.curriculum
     if curriculum is not None:
-        parts = replace(parts, curriculum=(curriculum, easy_first(built, curriculum)))
+        parts = replace(parts, curriculum=(curriculum, curriculum_order(built, curriculum)))
     return built.recipe.source.feed(parts, cursor or {})
 
 

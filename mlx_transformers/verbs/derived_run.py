@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..assembly.published import CONFIG, settled
+from ..assembly.published import CONFIG, full_model_table
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..core.device import facts
@@ -141,7 +141,7 @@ def _table(origin: Origin, folder: RunFolder, changes: Mapping[str, Any]) -> dic
 
 def model_table(origin: Origin, model: Model) -> dict[str, Any]:
     """Return the resolved `[model]` table of a source, with the size of its vocabulary."""
-    return settled(origin.recipe.model, model.vocab_size)
+    return full_model_table(origin.recipe.model, model.vocab_size)
 
 
 Say = Callable[[str], None]

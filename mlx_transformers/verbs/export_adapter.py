@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..assembly.published import CONFIG, settled, typed_model
+from ..assembly.published import CONFIG, full_model_table, typed_model
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..convert.adapters import mlx_lm as mlx_lm_files
@@ -89,11 +89,13 @@ def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Writte
             "adapt.train and adapt.bias have trained weights of the base itself, which this export "
             f"doesn't write beside adapters. {FUSE}"
         )
-    table = settled(recipe.model, model.vocab_size)
+    table = full_model_table(recipe.model, model.vocab_size)
     came_with = folder.path / CONFIG
     original = read_table(came_with) if came_with.is_file() else None
     family, config = match(
-        table, lambda t: settled(typed_model(t, str(folder.path)), t["vocab_size"]), original
+        table,
+        lambda t: full_model_table(typed_model(t, str(folder.path)), t["vocab_size"]),
+        original,
     )
     _, rows = read(family, HfConfig(config.data))
     shapes = {name: tuple(array.shape) for name, array in plain_weights(model).items()}

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..assembly.published import CONFIG, read_source, settled, typed_model
+from ..assembly.published import CONFIG, full_model_table, read_source, typed_model
 from ..assembly.recipe import load_recipe
 from ..assembly.saved import load
 from ..compress.fidelity import FAITHFUL, LOSSY, Bounds
@@ -236,7 +236,7 @@ def exportable(
         f"{path}.weight": PackedTensor(parts, how)
         for path, parts, how in stored_parts(model, recipe.packed)
     }
-    table = settled(kind, model.vocab_size)
+    table = full_model_table(kind, model.vocab_size)
     if context is not None:
         table = _shorter(table, context)
     came_with = folder.path / CONFIG
@@ -269,7 +269,7 @@ def parameters(
     """
     twin = typed_model(family.table(HfConfig(config)), family.name)
     vocab_size = table["vocab_size"]
-    theirs = settled(twin, vocab_size)
+    theirs = full_model_table(twin, vocab_size)
     zeros = {
         name: mx.zeros(array.shape)
         for name, array in tree_flatten(twin.build(vocab_size).parameters())
@@ -358,7 +358,7 @@ def _write(
 
 
 def _settle(table: dict[str, Any], where: str) -> dict[str, Any]:
-    return settled(typed_model(table, where), table["vocab_size"])
+    return full_model_table(typed_model(table, where), table["vocab_size"])
 
 
 def _shorter(table: dict[str, Any], context: int) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..assembly.build import Built
+from ..assembly.changed_options import changed_options
 from ..assembly.checks import check_model
-from ..assembly.meaning import changed_meaning
-from ..assembly.published import CONFIG, read_source, settled, target_start, typed_model
+from ..assembly.published import CONFIG, full_model_table, read_source, target_start, typed_model
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..core.cache import cache_folder
@@ -68,7 +68,9 @@ class Start:
         """The part that is used once training is over: of ELECTRA its discriminator, of a masked
         autoencoder its vision tower; `where` names the source in messages."""
         kind, weights = typed_model(self.model, where).without_helpers(self.weights)
-        return replace(self, weights=weights, model=settled(kind, self.model["vocab_size"]))
+        return replace(
+            self, weights=weights, model=full_model_table(kind, self.model["vocab_size"])
+        )
 
 
 @dataclass(frozen=True)
@@ -203,8 +205,8 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
             f"It has {_listed(_shapes(start.weights))}; this model {_listed(_shapes(ours))}. "
             "Give the recipe the source's sizes: mlxt show compares recipes."
         )
-    model = settled(built.recipe.model, built.model.vocab_size)
-    changes = changed_meaning(start.model, model, ours, [*taken.whole, *taken.rows])
+    model = full_model_table(built.recipe.model, built.model.vocab_size)
+    changes = changed_options(start.model, model, ours, [*taken.whole, *taken.rows])
     _check_meaning(source.where, changes, accept_changes, say)
     built.step.train_state.start_from_plain(taken.weights)
     if built.recipe.packed is not None:
@@ -340,7 +342,9 @@ def _of_run(folder: RunFolder, saved: Path) -> Start:
     stored: Weights = {}
     if recipe.packed is not None:
         stored = dict(named_leaves(run_weights(saved, recipe.averaged)))
-    return Start(weights, settled(recipe.model, vocab_size), recipe.model.tasks, start, stored)
+    return Start(
+        weights, full_model_table(recipe.model, vocab_size), recipe.model.tasks, start, stored
+    )
 
 
 def _weights_of_run(recipe: Recipe, saved: Path) -> Weights:
@@ -361,7 +365,7 @@ def _published(path: Path) -> Source:
     def read() -> Start:
         found, _ = read_source(path)
         model = typed_model(found.table, str(path))
-        table = settled(model, found.table["vocab_size"])
+        table = full_model_table(model, found.table["vocab_size"])
         weights = plain_parameters(found.model)
         stored = {} if found.packed is None else dict(tree_flatten(found.model.parameters()))
         return Start(weights, table, model.tasks, target_start(found), stored)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..assembly.build import Built, needs_state
-from ..assembly.easy_first import order_inputs
+from ..assembly.curriculum_order import curriculum_fingerprint
 from ..assembly.recipe import Recipe, load_recipe
 from ..core.errors import RunError
 from ..layers.adapters.weights import restore_base
@@ -143,7 +143,7 @@ def restore(built: Built, path: Path, trains: bool = True) -> Progress:
             if now.get(role) != digest:
                 raise _other_weights(path, f"objective.{role}", role)
     ordered_by = state.get("curriculum") if trains else None
-    if ordered_by and order_inputs(built.recipe).get("curriculum") != ordered_by:
+    if ordered_by and curriculum_fingerprint(built.recipe).get("curriculum") != ordered_by:
         raise _other_weights(path, "curriculum.reference", "reference")
     if built.recipe.adapt is not None:
         restore_base(built.model, read_base(path))

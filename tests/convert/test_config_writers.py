@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assembly.published import settled, typed_model
+from mlx_transformers.assembly.published import full_model_table, typed_model
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import read
 from mlx_transformers.convert.flat_model import MISSING, FlatModel
@@ -55,7 +55,7 @@ has neither."""
 
 
 def settle(table: dict[str, Any]) -> dict[str, Any]:
-    return settled(typed_model(table, "here"), table["vocab_size"])
+    return full_model_table(typed_model(table, "here"), table["vocab_size"])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WRITTEN_OUT])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlx_transformers.assembly.published import settled, typed_model
+from mlx_transformers.assembly.published import full_model_table, typed_model
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.match import match
@@ -21,12 +21,12 @@ CLASSES = {
 
 
 def settle(table: dict[str, Any]) -> dict[str, Any]:
-    return settled(typed_model(table, "here"), table["vocab_size"])
+    return full_model_table(typed_model(table, "here"), table["vocab_size"])
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_recipe_is_the_class_that_computes_the_same(name: str) -> None:
-    table = settled(load_recipe(RECIPES / f"{name}.toml").model, 2051)
+    table = full_model_table(load_recipe(RECIPES / f"{name}.toml").model, 2051)
     family, config = match(table, settle)
     assert config.architecture == CLASSES[name]
     back = settle(family.model(HfConfig(config.data)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assembly.published import Published, published, settled, typed_model
+from mlx_transformers.assembly.published import Published, full_model_table, published, typed_model
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.families.llama import LLAMA
 from mlx_transformers.convert.match import match
@@ -37,7 +37,7 @@ def file(name: str, copies: bool = True) -> tuple[dict[str, Any], dict[str, mx.a
 
 
 def settle(table: dict[str, Any]) -> dict[str, Any]:
-    return settled(typed_model(table, "here"), table["vocab_size"])
+    return full_model_table(typed_model(table, "here"), table["vocab_size"])
 
 
 def out(found: Published) -> tuple[HfConfig, dict[str, mx.array]]:

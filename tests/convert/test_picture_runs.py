@@ -7,7 +7,7 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assembly.published import settled, typed_model
+from mlx_transformers.assembly.published import full_model_table, typed_model
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.convert.checkpoint import write_tensors
@@ -48,7 +48,7 @@ def test_a_masked_autoencoder_becomes_a_run(normalized: bool, tmp_path: Path) ->
     recipe = load_recipe(run.recipe)
     assert isinstance(recipe.objective, MaskedPatches)
     assert (recipe.data.batch.kind, recipe.train.seq_len) == ("images", 8 * 8 * 3)
-    written = write_config(VIT_MAE, settled(typed_model(table, "a test"), 256))
+    written = write_config(VIT_MAE, full_model_table(typed_model(table, "a test"), 256))
     assert written is not None
     assert written["norm_pix_loss"] == normalized
     loaded, _ = load(run.path)

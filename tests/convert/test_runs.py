@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_transformers.assembly.published import published, read_published, settled, typed_model
+from mlx_transformers.assembly.published import (
+    full_model_table,
+    published,
+    read_published,
+    typed_model,
+)
 from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.convert import checkpoint
@@ -135,11 +140,11 @@ def test_folders_without_readable_weights(
 
 
 def whole(recipe: str, vocab_size: int = 99) -> dict[str, Any]:
-    return settled(load_recipe(RECIPES / f"{recipe}.toml").model, vocab_size)
+    return full_model_table(load_recipe(RECIPES / f"{recipe}.toml").model, vocab_size)
 
 
 def settle(table: dict[str, Any]) -> dict[str, Any]:
-    return settled(typed_model(table, "x"), table["vocab_size"])
+    return full_model_table(typed_model(table, "x"), table["vocab_size"])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,7 @@ def test_the_half_of_a_pair_that_judges_is_an_electra() -> None:
     found = load_recipe(RECIPES / "encoders/electra_tiny.toml").model
     pair = found.build(99)
     kind, ours = found.without_helpers(dict(tree_flatten(pair.parameters())))
-    table = settled(kind, 99)
+    table = full_model_table(kind, 99)
     family, config = match(table, settle)
     assert config.architecture == "ElectraForPreTraining"
     theirs = to_theirs(family.weights(config), parameters(ours, table, family, config.data))
@@ -218,7 +223,7 @@ def test_the_half_of_a_pair_that_judges_is_an_electra() -> None:
 
 def test_a_factor_of_the_scores_goes_into_the_queries_where_a_family_has_none() -> None:
     found = load_recipe(RECIPES / "encoder_decoder/t5_tiny.toml").model
-    model, table = found.build(99), settled(found, 99)
+    model, table = found.build(99), full_model_table(found, 99)
     ours = {n: a + 0.1 * mx.random.normal(a.shape) for n, a in tree_flatten(model.parameters())}
     model.update(tree_unflatten(list(ours.items())))
     family, config = match(table, settle)
@@ -239,7 +244,7 @@ def test_a_factor_of_the_scores_goes_into_the_queries_where_a_family_has_none() 
 def test_a_model_that_was_never_published_is_refused_with_what_is_odd() -> None:
     model = load_recipe(RECIPES / "llama_tiny.toml", ["model.block.mixer.softcap=50.0"]).model
     with pytest.raises(ConvertError, match=r"LlamaForCausalLM comes nearest, but not in .*softcap"):
-        match(settled(model, 99), settle)
+        match(full_model_table(model, 99), settle)
 
 
 def test_biases_that_only_the_family_has_are_zeros(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assembly.meaning import changed_meaning
-from mlx_transformers.assembly.published import settled, typed_model
+from mlx_transformers.assembly.changed_options import changed_options
+from mlx_transformers.assembly.published import full_model_table, typed_model
 
 BLOCK: dict[str, Any] = {
     "placement": "pre",
@@ -37,8 +37,8 @@ def lines(**changes: Any) -> list[str]:
         for config in built
     ]
     shared = [name for name in shapes[1] if shapes[0].get(name) == shapes[1][name]]
-    tables = [settled(config, 20) for config in built]
-    return changed_meaning(*tables, list(shapes[1]), shared)
+    tables = [full_model_table(config, 20) for config in built]
+    return changed_options(*tables, list(shapes[1]), shared)
 
 
 def test_equal_models_and_other_sizes_change_nothing() -> None:

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_transformers.assembly.easy_first import easy_first
+from mlx_transformers.assembly.curriculum_order import curriculum_order
 from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.trainer.config import Train
 from mlx_transformers.trainer.forward import Forward
@@ -45,20 +45,22 @@ def test_the_loss_of_a_run_orders_rows_of_another(tmp_path, monkeypatch):
     first = tiny.run(tmp_path, "train.steps=6", "train.seed=1", name="first")
     by = f'curriculum={{by="loss", reference="{first.folder.path}", steps=2}}'
     built = tiny.built(tmp_path, by)
-    order = easy_first(built, built.recipe.curriculum)
+    order = curriculum_order(built, built.recipe.curriculum)
     assert sorted(order) == list(range(len(order)))
     assert np.median(order[: len(order) // 3]) < np.median(order[-len(order) // 3 :])
     second = tiny.run(tmp_path, by, "train.steps=2", name="second")
     with monkeypatch.context() as patched:
-        patched.setattr(resume, "order_inputs", lambda recipe: {"curriculum": "trained further"})
+        patched.setattr(
+            resume, "curriculum_fingerprint", lambda recipe: {"curriculum": "trained further"}
+        )
         with pytest.raises(RunError, match=r"other weights of curriculum\.reference"):
             tiny.run(tmp_path, by, "train.steps=3", name="second", resume="auto")
         open_run(second.folder.path)
     monkeypatch.setattr(Forward, "__call__", None)
-    np.testing.assert_array_equal(easy_first(built, built.recipe.curriculum), order)
+    np.testing.assert_array_equal(curriculum_order(built, built.recipe.curriculum), order)
     other = tiny.built(tmp_path, by, "objective.z_loss=0.1")
     with pytest.raises(TypeError, match="not callable"):  # another loss, which is computed anew
-        easy_first(other, other.recipe.curriculum)
+        curriculum_order(other, other.recipe.curriculum)
 
 
 def test_the_step_of_a_row_follows_the_schedule():
