@@ -44,7 +44,7 @@ def needs_state(recipe: Recipe, trains: bool) -> bool:
 def build_optimizer(
     recipe: Recipe, model: Model, ranks: Ranks = SINGLE, trains: bool = True
 ) -> Optimizer:
-    """Build a recipe's optimizer and its state, sharded over ranks if the recipe says so.
+    """Build a recipe's optimizer and its state, sharded over ranks with `train.shard_optimizer`.
 
     State that is sharded with the layers, or kept in a file, stays lazy: only a part of it will be
     in the memory of a process. Where nothing trains there is none.

@@ -80,8 +80,8 @@ def run_data(recipe: Recipe, fingerprint: str | None, progress: Progress | None 
             raise
         if (found := find_prepared(fingerprint)) is None:
             raise DataError(f"{error} {MOVED}") from error
-        told = f"{error} Its prepared set {found.folder} has the same fingerprint and is used."
-        warnings.warn(told, Notice, stacklevel=2)
+        notice = f"{error} Its prepared set {found.folder} has the same fingerprint and is used."
+        warnings.warn(notice, Notice, stacklevel=2)
         return found
 
 

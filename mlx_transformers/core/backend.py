@@ -1,8 +1,8 @@
 """Before MLX loads: a fast BLAS and vectorised kernels on Linux CPUs. Nothing of it on macOS.
 
 The one place that knows how platforms differ. `prepare()` runs once, when MLX is first imported
-after this package; it never raises: what can't be had is recorded in its report, told in one
-warning, and the work goes on slower. `MLXT_NO_BOOST=1` in the environment turns it off.
+after this package; it never raises: what is missing is recorded in its report and named in one
+warning, and MLX runs more slowly. `MLXT_NO_BOOST=1` in the environment turns it off.
 """
 
 import os
@@ -40,8 +40,8 @@ class Report:
         jit: how MLX's fused CPU kernels are compiled: vectorised, plain, none, or MLX's own.
         jit_flags: the compiler flags added to MLX's.
         jit_folder: where the kernels are kept.
-        notes: what was tried and could not be had, and why.
-        warnings: the sentences that the user was told.
+        notes: what was tried and failed, and why.
+        warnings: those shown to the user.
     """
 
     blas: str = "MLX's own"

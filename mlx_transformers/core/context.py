@@ -62,11 +62,11 @@ class Layout:
         prefix: `[B]` length of the prefix that every token of a causal row sees (prefix LM).
         types: `[B, T]` token types (BERT's segments A and B), for embeddings that have them.
         global_tokens: `[B, T]` whether a token is global where a mixer has global tokens
-            (Longformer); None: as the mixer says.
+            (Longformer); None: those of its own options.
         vectors: `[B, T, W]` vectors in place of the embedding table's rows wherever a token is -1
             (soft prompts).
         grid: rows and columns of a picture's patches, where rows are pictures.
-        ends: `[B]` the position that stands for a row, where its embedding knows one (CLIP).
+        ends: `[B]` position of the end token of each row, for pools that read it (CLIP).
     """
 
     causal: bool = True

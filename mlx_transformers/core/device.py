@@ -49,14 +49,14 @@ def facts() -> dict[str, Any]:
 
 def memory_bytes() -> int:
     """Physical memory; on Apple silicon CPU and GPU share it."""
-    told = mx.device_info().get("memory_size")
-    return int(told) if told else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    reported = mx.device_info().get("memory_size")
+    return int(reported) if reported else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def working_set_bytes() -> int:
     """Metal's recommended working-set size in bytes; all memory without Metal."""
-    told = mx.device_info().get("max_recommended_working_set_size")
-    return int(told) if told else memory_bytes()
+    reported = mx.device_info().get("max_recommended_working_set_size")
+    return int(reported) if reported else memory_bytes()
 
 
 PATIENCE_S = 0.5
@@ -79,19 +79,19 @@ def matmul_flops(dtype: mx.Dtype = mx.float32, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
-def keep_wired(bytes: float | None = None) -> None:
-    """Let Metal keep a run's memory resident (macOS 15 and later); nothing elsewhere.
+def set_wired_limit(n_bytes: float | None = None) -> None:
+    """Limit the memory that Metal keeps wired (macOS 15 and later); does nothing elsewhere.
 
-    None is all that it recommends, which is also the most that it takes.
+    None, or more than that, is Metal's recommended working set.
     """
     if mx.metal.is_available():
         most = working_set_bytes()
-        mx.set_wired_limit(most if bytes is None else min(most, round(bytes)))
+        mx.set_wired_limit(most if n_bytes is None else min(most, round(n_bytes)))
 
 
-def keep_freed(bytes: float) -> None:
-    """How much freed memory MLX keeps for the next array of its size, at most."""
-    mx.set_cache_limit(round(bytes))
+def set_cache_limit(n_bytes: float) -> None:
+    """Limit the freed memory that MLX caches for reuse."""
+    mx.set_cache_limit(round(n_bytes))
 
 
 def _version(distribution: str) -> str | None:

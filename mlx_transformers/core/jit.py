@@ -227,7 +227,7 @@ def fingerprint(compiler: str, flags: str) -> str:
 
 
 def cpu() -> str:
-    """The processor's name and instruction sets, as the kernel tells them."""
+    """The processor's name and instruction sets, as the kernel reports them."""
     try:
         first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n", 1)[0]
     except OSError:

@@ -44,20 +44,20 @@ def swap_bytes() -> int | None:
 
 
 def proc_bytes(name: str) -> int | None:
-    """Resident and swapped bytes that a status file of /proc tells."""
+    """Resident and swapped bytes in a status file of /proc."""
     text = _read(name)
     found = [kib(text, key) for key in ("VmRSS", "VmSwap")]
     return None if found[0] is None else found[0] + (found[1] or 0)
 
 
 def linux_swap(meminfo: str) -> int | None:
-    """Used swap as /proc/meminfo tells it."""
+    """Used swap, from the text of /proc/meminfo."""
     total, free = kib(meminfo, "SwapTotal"), kib(meminfo, "SwapFree")
     return None if total is None or free is None else total - free
 
 
 def darwin_swap(text: str) -> int | None:
-    """Used swap as `sysctl vm.swapusage` tells it: "total = 2048.00M  used = 1019.75M  ..."."""
+    """Used swap, from `sysctl vm.swapusage`: "total = 2048.00M  used = 1019.75M  ..."."""
     match = re.search(r"used = ([\d.,]+)([KMGT])", text)
     if match is None:
         return None

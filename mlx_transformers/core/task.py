@@ -16,8 +16,8 @@ Task = Literal[
 ]
 """Tasks of models: predict the next token, encode a whole text, write a target
 for a source, detect replaced tokens, encode a picture, rebuild masked patches of one, compare
-pictures with texts, write what is said, give a vector to each word, or decode a picture from
-few tokens."""
+pictures with texts, transcribe speech, give a vector to each word, or decode a picture from few
+tokens."""
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})
 """Tasks whose models generate text."""

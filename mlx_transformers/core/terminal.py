@@ -1,4 +1,4 @@
-"""Finds out whether a person watches the output."""
+"""Tests whether output goes to a terminal."""
 
 import os
 import sys

@@ -17,7 +17,7 @@ from .parameter import parameters_of
 
 
 class Init(InitKind):
-    """Base of all initialisations; a kind says how one matrix is drawn."""
+    """Base of all initialisations; a kind draws one matrix."""
 
     def apply(self, model: nn.Module, n_layers: int) -> None:
         """Draw the weights of `model`; 2 · `n_layers` matrices write into its residual stream."""

@@ -86,7 +86,7 @@ class Packed(LayerPacking):
 def packed_table(
     model: nn.Module, usual: Packing, chosen: Mapping[str, Packing], dtype: str | None = None
 ) -> Packed:
-    """Return the table of a model whose layers are packed as `chosen` says, by path."""
+    """Return the table of a model whose layers are packed as in `chosen`, by path."""
     others = [(path, how) for path, how in chosen.items() if how != usual]
     return Packed.model_validate(
         {

@@ -19,7 +19,7 @@ class Patches(EmbedKind):
     """Patches of a picture as vectors: `drop(norm(position.embed([class; W patch + b])))`.
 
     ViT (Dosovitskiy et al. 2021), equation 1. Distillation token: DeiT (Touvron et al. 2021),
-    section 3. Registers, tokens without positions that are read by nobody: Darcet et al. 2024.
+    section 3. Registers, tokens without positions whose outputs are discarded: Darcet et al. 2024.
     """
 
     kind: Literal["patches"] = "patches"

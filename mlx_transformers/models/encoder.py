@@ -1,4 +1,4 @@
-"""The encoder: a stack that sees a whole sequence at once."""
+"""The encoder: a stack with bidirectional attention."""
 
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -17,11 +17,11 @@ from .stack import Stack, Tower, TowerModule
 
 
 class Encoder(Tower, ModelKind):
-    """An encoder: embed, L blocks in which every token sees every other, norm, and what is asked.
+    """An encoder: embed, L blocks with bidirectional attention, norm, optional head and pool.
 
-    Devlin et al. 2018 (BERT), section 3. `head` answers for every token (masked words, tags),
-    `pool` for the whole sequence (its class, its vector); BERT's pretraining has both. Without
-    either its answer is the vectors themselves.
+    Devlin et al. 2018 (BERT), section 3. `head` gives logits for every token (masked
+    words, tags), `pool` one output for the whole sequence (its class, its vector); BERT's
+    pretraining has both. Without either the output is the vectors of the tokens.
     """
 
     kind: Literal["encoder"] = "encoder"
@@ -39,8 +39,8 @@ class Encoder(Tower, ModelKind):
     causal: bool = False
     """Whether a token sees only itself and its past (CLIP's text tower)."""
     end_token: int | Literal["largest"] | None = None
-    """The token whose first place a pool reads with `reads = "end"`: an id, or the largest id of
-    each row (CLIP's older checkpoints); none means there is no such place."""
+    """The token whose first position a pool with `reads = "end"` reads: an id, or the largest id of
+    each row (CLIP's older checkpoints); none means there is no such token."""
 
     @model_validator(mode="after")
     def _fits_both_streams(self) -> "Encoder":

@@ -1,4 +1,4 @@
-"""The masked autoencoder: a vision tower that sees some patches, and a decoder of the others."""
+"""The masked autoencoder: a vision tower that reads some patches, and a decoder of the others."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal

@@ -49,15 +49,16 @@ class RecurrentSeq2Seq(ModelKind):
     """How the encoder's last states become the decoder's first: as they are, or through
     `tanh(W s + b)` (Bahdanau et al. 2015, A.2.2), which lets the widths between layers differ."""
     align: Annotated[AlignKind, Slot("align")] | None = None
-    """How the decoder looks back at the source; none means that it does not."""
+    """Attention of the decoder over the source; none means no attention."""
     attend: Attend = "after"
-    """Whether it looks before a step, asking by the old state, or after, by the new one."""
+    """Whether attention runs before the cell's step, with the old state as its query, or after it,
+    with the new one."""
     input_feeding: bool = False
-    """Whether a step reads the output of the step before, beside its token."""
+    """Whether a step also reads the output of the previous step."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on embeddings, and on what goes to the head."""
+    """Dropout on embeddings and on the input of the head."""
     sampling: ScheduledSampling | None = None
-    """Inputs of its own for the decoder in training; none is teacher forcing."""
+    """Decoder inputs that the model samples in training; none is teacher forcing."""
     head: Annotated[HeadKind, Slot("head")]
     """How vectors become logits."""
     init: Annotated[InitKind, Slot("init")]

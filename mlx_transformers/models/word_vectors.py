@@ -1,4 +1,4 @@
-"""Word vectors: a table of words as they are given, and one of words as they are predicted."""
+"""Word vectors: a table of input vectors of words, and one of output vectors (word2vec)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class NoLayers:
 
 
 class WordVectors(ModelKind):
-    """Two vectors per word: one where it is given, one where it is predicted; nothing else.
+    """Two vectors per word: one as input, one as the word to predict; there are no other weights.
 
     word2vec (Mikolov et al. 2013a, figure 1; 2013b, equation 4). The first are the word vectors
     that are used afterwards. They start as in the published word2vec.c: uniform within ±1/(2 D),
@@ -82,7 +82,7 @@ class WordVectorsModel(Model):
         return x
 
     def predicted(self, tokens: mx.array) -> mx.array:
-        """The vectors `[..., D]` of words `[...]` as they are predicted."""
+        """The output vectors `[..., D]` of words `[...]`."""
         return rows_of(self.contexts, tokens)
 
     def __call__(self, tokens: mx.array, ctx: Context | None = None) -> mx.array:

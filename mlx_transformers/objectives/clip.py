@@ -31,8 +31,7 @@ class TwoTowers(PoolingModel, Protocol):
 
 
 class ClipPairs(ObjectiveKind):
-    """The loss of telling which text of a batch belongs to which picture; the other rows are the
-    negatives.
+    """The contrastive loss of the pictures and texts of a batch; other rows are the negatives.
 
     `softmax`: InfoNCE in both directions, CLIP (Radford et al. 2021), figure 3. `sigmoid`: each
     pair on its own, SigLIP (Zhai et al. 2023), algorithm 1.
@@ -46,7 +45,7 @@ class ClipPairs(ObjectiveKind):
     # A confident model's loss rises while it still ranks better.
     best: ClassVar[Best] = Best("val_accuracy", "max")
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """How a pair is told from the others."""
+    """A softmax over the rows of the batch, or a sigmoid for each pair."""
 
     def build(self) -> "ClipObjective":
         return self.build_among(ALONE)

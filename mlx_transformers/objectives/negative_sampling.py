@@ -1,4 +1,4 @@
-"""Negative sampling: given words tell a word of their surroundings from words drawn at random."""
+"""Negative sampling (word2vec): predict a word against words drawn at random."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol
@@ -14,16 +14,16 @@ from .objective import Arrays, FeatureModel, ObjectiveKind
 
 
 class WordPairModel(FeatureModel, Protocol):
-    """A model of words as they are given and as they are predicted."""
+    """A model with input and output vectors of words."""
 
     def predicted(self, tokens: mx.array) -> mx.array:
-        """The vectors `[..., D]` of words `[...]` as they are predicted."""
+        """The output vectors `[..., D]` of words `[...]`."""
         ...
 
 
 class NegativeSampling(ObjectiveKind):
-    """`-log σ(u·h) - Σ_k log σ(-u_k·h)`, where h is the mean of the given words' vectors, u the
-    vector of the word to tell and u_k those of the K drawn: Mikolov et al. 2013b, equation 4.
+    """`-log σ(u·h) - Σ_k log σ(-u_k·h)`, where h is the mean of the input words' vectors, u
+    that of the word to predict and u_k those of the K drawn: Mikolov et al. 2013b, equation 4.
 
     With `data.batch` `skip_gram` one word is given, with `cbow` those around a position. The log
     has `accuracy`, the share of examples whose word scores higher than all that were drawn.

@@ -1,7 +1,7 @@
 """The slot `objective`: the table of an objective, the function that it builds, and its models.
 
-An objective's table also says what it requires of the rest of a recipe, so that a recipe that
-doesn't go together is refused before anything is prepared.
+An objective's table also declares what it requires of the rest of a recipe, so that a recipe whose
+parts don't fit is refused before anything is prepared.
 """
 
 from abc import ABC, abstractmethod

@@ -77,7 +77,7 @@ class Grpo(PolicyKind):
     """Upper clip range ε of the ratio: above 1 + ε it has no gradient; 0.28 in DAPO."""
     delta: float | None = Field(None, gt=1)
     """Bound of the ratio for negative advantages too (two-sided clipping, INTELLECT-2, Prime
-    Intellect 2025, equation 3); none means none."""
+    Intellect 2025, equation 3); none means no such bound."""
     beta: float = Field(0.0, ge=0)
     """Weight of the KL from the reference in the loss; source.reference names the reference."""
     kl: Estimator = "k3"

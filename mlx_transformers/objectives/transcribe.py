@@ -1,4 +1,4 @@
-"""Speech recognition: predict each token of what is said from the sound and the tokens before."""
+"""Speech recognition: predict each token of a transcript from the sound and the tokens before."""
 
 from typing import ClassVar, Literal
 

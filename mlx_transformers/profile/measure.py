@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from ..assembly.build import Built
 from ..assembly.streams import training_feed
-from ..core.device import keep_wired
+from ..core.device import set_wired_limit
 from ..core.errors import RunError
 from ..layers.counts import flops_per_token
 from ..trainer.dry_run import dry_run
@@ -141,7 +141,7 @@ def measure_speed(built: Built, steps: int, peaks: Peaks, say: Say = lambda _: N
     if steps < 2:
         raise RunError(f"--steps {steps} is too few to measure how steps vary. Ask for at least 2.")
     rounds = min(ROUNDS, steps // 2)
-    keep_wired()
+    set_wired_limit()
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     if load > BUSY:
         say(f"This machine is busy (load {load:.1f} per core), so figures will be too low.")

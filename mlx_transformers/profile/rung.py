@@ -17,7 +17,7 @@ from statistics import median
 from ..assembly.build import Built, build
 from ..assembly.recipe import load_recipe
 from ..assembly.streams import training_feed
-from ..core.device import keep_wired
+from ..core.device import set_wired_limit
 from ..core.errors import MlxtError
 from ..layers.counts import flops_per_token
 from ..models.model import causal_decoder
@@ -75,7 +75,7 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
         RunError: the loss of the fresh model is not finite.
     """
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    keep_wired()
+    set_wired_limit()
     peaks = Peaks(built.step.dtype)
     train = built.recipe.train
     tokens = train.batch_size * train.accumulate * train.seq_len

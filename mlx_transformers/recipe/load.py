@@ -1,6 +1,6 @@
 """Reads recipes: resolves `extends`, `from`, `unset` and `--set`, with provenance of each key.
 
-A recipe is a TOML file that says how it differs from its parent. `resolve` walks the chain from
+A recipe is a TOML file, a diff against its parent. `resolve` walks the chain from
 the root down, merges (recipe/merge.py), and returns plain tables with the recipe that set each
 key. Nothing is typed here: recipe/validate.py does that.
 """
@@ -272,13 +272,15 @@ def _read_chain(path: Path) -> list[tuple[Path, Table]]:
     return files[::-1]
 
 
-def _relative(name: str, by: Path, says: str) -> Path:
+def _relative(name: str, by: Path, subject: str) -> Path:
     """Resolve the path `name` in recipe `by`."""
     path = by.parent / expanded(name)
     if path.is_file():
         return path.resolve()
     near = _near(Path(name), [path.parent])
-    raise RecipeError(f"{says} '{name}', but there is no such file in {_shown(path.parent)}.{near}")
+    raise RecipeError(
+        f"{subject} '{name}', but there is no such file in {_shown(path.parent)}.{near}"
+    )
 
 
 def _near(given: Path, folders: Iterable[Path]) -> str:

@@ -40,7 +40,7 @@ def typed(cls: type[C], resolved: Resolved) -> C:
     except ValidationError as error:
         details = error.errors(include_url=False)
         found = [_problem(cls, resolved, detail) for detail in details[: 2 * SHOWN]]
-    problems = [f"{p.where}: {p.text}" for p in _worth_telling(found)][:SHOWN]
+    problems = [f"{p.where}: {p.text}" for p in _deduplicated(found)][:SHOWN]
     unlisted = len(details) - max(len(found), SHOWN)
     if len(problems) == 1:
         raise RecipeError(problems[0])
@@ -121,8 +121,8 @@ def _text(root: type[Config], walk: _Walk, detail: ErrorDetails) -> str:
         given = str(detail.get("ctx", {}).get("tag"))
         return f"{path}.kind: {unknown(f'{_slot(walk)} kind', given, _kinds(walk))}"
     if kind in _OWN_WORDS:
-        said = detail["msg"].split(", ", 1)[-1]
-        return f"[{path}]: {said}" if path else said
+        message = detail["msg"].split(", ", 1)[-1]
+        return f"[{path}]: {message}" if path else message
     given = _given(detail["input"])
     near = _near_choice(walk.allowed, detail["input"])
     return f"{path} must be {in_words(walk.allowed)}, not {given}.{near}"
@@ -211,7 +211,7 @@ def _where(resolved: Resolved, place: Place) -> str:
     return resolved.files[-1].name if resolved.files else resolved.name
 
 
-def _worth_telling(found: list[_Problem]) -> list[_Problem]:
+def _deduplicated(found: list[_Problem]) -> list[_Problem]:
     """One problem for each path: the deepest of a union's choices, and what a block inherits
     from `[X.block]` only there."""
     kept: dict[Place, _Problem] = {}

@@ -27,7 +27,7 @@ from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.run_data import run_data, trained_on, with_own_tokenizer
 from ..assembly.streams import held_out_batches, mixed_batches, training_feed
 from ..core.backend import precompile
-from ..core.device import facts, keep_freed, keep_wired
+from ..core.device import facts, set_cache_limit, set_wired_limit
 from ..core.errors import RecipeError
 from ..core.tree import Tree
 from ..core.versions import version
@@ -344,8 +344,8 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
 def _run(built: Built, feed: Feed, folder: RunFolder | None, progress: Progress, say: LogFn) -> str:
     """Train to the end; returns the reason of the end. Without a folder nothing is written."""
     planned = _plan(built)
-    keep_freed(planned.cache)
-    keep_wired(planned.wired)
+    set_cache_limit(planned.cache)
+    set_wired_limit(planned.wired)
     with ExitStack() as stack:
         stack.enter_context(closing(feed))
         outputs = _open_outputs(stack, built, folder, progress) if folder else Outputs([])

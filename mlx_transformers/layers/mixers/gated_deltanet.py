@@ -58,7 +58,7 @@ class GatedDeltanet(StepSizes, DeltaHeads):
 
 
 class GatedDeltaMixer(DeltaMixer):
-    """A `DeltaMixer` whose state fades as the input says, by head or by feature."""
+    """A `DeltaMixer` with decays computed from the input, per head or per feature."""
 
     roles: ClassVar[dict[str, Role]] = {"A_log": "own", "dt_bias": "own"}
 

@@ -1,4 +1,4 @@
-"""Gated linear attention: a state whose features fade as the input says."""
+"""Gated linear attention: linear attention with decays computed from the input."""
 
 from functools import partial
 from typing import Annotated, Literal

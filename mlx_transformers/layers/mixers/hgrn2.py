@@ -1,4 +1,4 @@
-"""HGRN2: gated linear attention whose keys are what the forget gates let go."""
+"""HGRN2: gated linear attention whose keys are one minus the forget gates."""
 
 from functools import partial
 from typing import Annotated, Literal

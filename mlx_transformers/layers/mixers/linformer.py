@@ -102,7 +102,7 @@ class Linformer(ProjectedHeads):
 
 
 class LinformerMixer(WholeSequence):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, in both directions whatever the pass says."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, bidirectional in every pass."""
 
     roles: ClassVar[dict[str, Role]] = {"e": "matrix", "f": "matrix"}
 

@@ -73,7 +73,7 @@ class Nystrom(ProjectedHeads):
 
 
 class NystromMixer(WholeSequence):
-    """`(x [B, T, D], ctx) -> [B, T, D]`, in both directions whatever the pass says."""
+    """`(x [B, T, D], ctx) -> [B, T, D]`, bidirectional in every pass."""
 
     roles: ClassVar[dict[str, Role]] = {"conv": "matrix"}
 

@@ -22,7 +22,7 @@ MIXED = ("w", "k", "v", "r", "g")
 
 
 class Rwkv6(MixerKind):
-    """RWKV-6's time mixing: a matrix per head whose features fade as the input says.
+    """RWKV-6's time mixing: a matrix state per head, with decays computed from the input.
 
         x^□ = x_t + (x_{t-1} - x_t) (μ_□ + tanh((x_t + (x_{t-1} - x_t) μ_x) A) B_□)
         g_t = -exp(w_0 + tanh(x^w C) D)          S_t = diag(exp g_t) S_{t-1} + k_t v_tᵀ

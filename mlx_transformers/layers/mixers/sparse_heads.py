@@ -178,7 +178,7 @@ class DecodingMixer(SparseHeadsMixer):
 
 
 class EncodingMixer(SparseHeadsMixer):
-    """A sparse pattern with global tokens, which read every row whole, whatever the pass says."""
+    """A sparse pattern with global tokens, which is bidirectional in every pass."""
 
     def _layout(self, ctx: Context) -> Layout:
         return replace(ctx.layout, causal=False)
