@@ -8,7 +8,7 @@ from ..models.decoder import Decoder
 from ..models.model import ModelKind
 from ..objectives.objective import ChunkedKind, ObjectiveKind
 from ..optim.kinds import OptimizerKind
-from ..optim.moments import Moments
+from ..optim.low_precision_state import LowPrecisionState
 from ..optim.width import WidthTransfer
 from ..trainer.config import Checkpoints, Train
 
@@ -60,7 +60,7 @@ def check_offload(
             "part in memory: take 'adamw', 'lion', 'muon' or another whose update is per "
             "parameter, or leave train.offload_optimizer out."
         )
-    if isinstance(optim, Moments) and optim.state != "float32":
+    if isinstance(optim, LowPrecisionState) and optim.state != "float32":
         raise ValueError(
             f"optim.state = '{optim.state}' is rounded by random numbers that are drawn for all "
             "parameters in turn, and train.offload_optimizer updates a part of them at a time: "

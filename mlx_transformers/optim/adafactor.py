@@ -7,7 +7,7 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field, model_validator
 
 from .adam import Beta
-from .kinds import HIGHEST_RATE, Eps, Schedule
+from .kinds import MAX_LEARNING_RATE, Eps, Schedule
 from .optimizer import DecayingOptimizer
 from .schedules import Constant
 
@@ -25,7 +25,7 @@ class Adafactor(DecayingOptimizer):
     """
 
     kind: Literal["adafactor"] = "adafactor"
-    learning_rate: float | None = Field(default=None, gt=0.0, le=HIGHEST_RATE)  # type: ignore[assignment]
+    learning_rate: float | None = Field(default=None, gt=0.0, le=MAX_LEARNING_RATE)  # type: ignore[assignment]
     """Peak learning rate, which `schedule` shapes; none: the paper's relative step."""
     eps: Annotated[tuple[Eps, Eps], Field(strict=False)] = (1e-30, 1e-3)
     """Added to the squared gradient; smallest scale of a parameter."""

@@ -6,12 +6,12 @@ import mlx.core as mx
 import mlx.optimizers as mlx_optim
 from pydantic import Field
 
-from .kinds import BELOW_ONE, Eps, Schedule
-from .moments import Moments
+from .kinds import MAX_DECAY, Eps, Schedule
+from .low_precision_state import LowPrecisionState
 from .optimizer import DecayingOptimizer
 from .width import WidthTransfer
 
-Beta = Annotated[float, Field(ge=0.0, le=BELOW_ONE)]
+Beta = Annotated[float, Field(ge=0.0, le=MAX_DECAY)]
 """Decay rate of a running average."""
 Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]
 """Two decay rates. Not strict, since TOML has lists and no tuples; the numbers inside are."""
@@ -40,7 +40,7 @@ class AmsGrad(mlx_optim.AdamW):
         return parameter * (1 - rate * self.weight_decay) - step
 
 
-class Adam(Moments, WidthTransfer):
+class Adam(LowPrecisionState, WidthTransfer):
     """Adam (Kingma & Ba 2015, algorithm 1); at update t = s + 1:
 
         m = b1 m + (1 - b1) g           v = b2 v + (1 - b2) g²
@@ -60,12 +60,12 @@ class Adam(Moments, WidthTransfer):
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         if self.amsgrad:
             betas = list(self.betas)
-            return self.stored(AmsGrad(rate, betas, self.eps, 0.0), "v", "largest")
+            return self.pack_state(AmsGrad(rate, betas, self.eps, 0.0), "v", "largest")
         adam = mlx_optim.Adam(rate, betas=list(self.betas), eps=self.eps, bias_correction=True)
-        return self.stored(adam, "v")
+        return self.pack_state(adam, "v")
 
 
-class AdamW(Moments, WidthTransfer, DecayingOptimizer):
+class AdamW(LowPrecisionState, WidthTransfer, DecayingOptimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
         w = w (1 - rate · weight_decay), then Adam's update
@@ -85,7 +85,7 @@ class AdamW(Moments, WidthTransfer, DecayingOptimizer):
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         if self.amsgrad:
             betas = list(self.betas)
-            return self.stored(AmsGrad(rate, betas, self.eps, weight_decay), "v", "largest")
+            return self.pack_state(AmsGrad(rate, betas, self.eps, weight_decay), "v", "largest")
         adamw = mlx_optim.AdamW(
             rate,
             betas=list(self.betas),
@@ -93,4 +93,4 @@ class AdamW(Moments, WidthTransfer, DecayingOptimizer):
             weight_decay=weight_decay,
             bias_correction=True,
         )
-        return self.stored(adamw, "v")
+        return self.pack_state(adamw, "v")

@@ -13,13 +13,13 @@ from ..core.tree import Tree
 from ..recipe.config import Kind
 from .periodic import CurvatureKind
 
-BELOW_ONE = 0.9999999
+MAX_DECAY = 0.9999999
 """Largest decay rate of an average: from about 0.99999997 on, float32 rounds it to 1."""
-HIGHEST_RATE = 1e4
+MAX_LEARNING_RATE = 1e4
 """Largest learning rate; any optimizer diverges far below it."""
 Eps = Annotated[float, Field(ge=1e-30, le=100.0)]
-"""Constant added to a divisor: float32 rounds much smaller ones to 0, and one far above every
-gradient leaves no update."""
+"""Constant added to a divisor: float32 rounds much smaller ones to 0, and much larger ones leave no
+update."""
 
 Schedule = Callable[[mx.array], mx.array]
 """Learning rate as a function of the update: an integer scalar from 0 -> a float32 scalar."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .adam import Betas
 from .kinds import Eps, Schedule
-from .moments import Moments
+from .low_precision_state import LowPrecisionState
 from .optimizer import DecayingOptimizer
 
 
@@ -50,7 +50,7 @@ class LayerwiseAdam(mlx_optim.Adam):
         return parameter - rate * ratio * update
 
 
-class Lamb(Moments, DecayingOptimizer):
+class Lamb(LowPrecisionState, DecayingOptimizer):
     """LAMB, layer-wise Adam for large batches (You et al. 2020, algorithm 2).
 
         u = m / (sqrt(v) + eps) + weight_decay · w        m and v of Adam, corrected for bias
@@ -88,4 +88,4 @@ class Lamb(Moments, DecayingOptimizer):
             self.largest_norm,
             self.trust,
         )
-        return self.stored(lamb, "v")
+        return self.pack_state(lamb, "v")

@@ -12,8 +12,8 @@ import mlx.core as mx
 
 from .kinds import Schedule
 
-Shape = Callable[[Schedule], Schedule]
-"""Turns the learning rate of all parameters into that of one group."""
+RateTransform = Callable[[Schedule], Schedule]
+"""A change of the schedule of all parameters into that of one group."""
 
 
 def unchanged(rate: Schedule) -> Schedule:
@@ -21,14 +21,14 @@ def unchanged(rate: Schedule) -> Schedule:
     return rate
 
 
-def shape(above: int, factor: float, every: int | None) -> Shape:
-    """Return the change of the learning rate for parameters with `above` layers above them."""
+def layer_rate(above: int, factor: float, every: int | None) -> RateTransform:
+    """Return the change of the learning rate of parameters with `above` layers above them."""
     fraction, begins = factor**-above, above * (every or 0)
 
-    def shaped(rate: Schedule) -> Schedule:
+    def transform(rate: Schedule) -> Schedule:
         def own(step: mx.array) -> mx.array:
             return mx.where(step >= begins, rate(step) * fraction, 0.0)
 
         return own
 
-    return shaped
+    return transform

@@ -6,12 +6,12 @@ import mlx.optimizers as mlx_optim
 
 from .adam import Betas
 from .kinds import Schedule
-from .moments import Moments
+from .low_precision_state import LowPrecisionState
 from .optimizer import DecayingOptimizer
 from .width import WidthTransfer
 
 
-class Lion(Moments, WidthTransfer, DecayingOptimizer):
+class Lion(LowPrecisionState, WidthTransfer, DecayingOptimizer):
     """Lion, "evolved sign momentum" (Chen et al. 2023, algorithm 2).
 
         c = b1 m + (1 - b1) g           m = b2 m + (1 - b2) g
@@ -27,4 +27,4 @@ class Lion(Moments, WidthTransfer, DecayingOptimizer):
 
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         lion = mlx_optim.Lion(rate, betas=list(self.betas), weight_decay=weight_decay)
-        return self.stored(lion)
+        return self.pack_state(lion)

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from ..core.errors import RecipeError
 from .adam import AdamW, Betas
-from .kinds import BELOW_ONE, HIGHEST_RATE, Eps, Schedule
-from .layerwise import Shape
-from .moments import Moments
+from .kinds import MAX_DECAY, MAX_LEARNING_RATE, Eps, Schedule
+from .layerwise import RateTransform
+from .low_precision_state import LowPrecisionState
 from .optimizer import DecayingOptimizer, Filter, Group, everything, of_role
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -61,7 +61,7 @@ class OrthogonalMomentum(mlx_optim.Muon):
         return parameter * (1 - rate * self.decoupled_decay) - step
 
 
-class Muon(Moments, DecayingOptimizer):
+class Muon(LowPrecisionState, DecayingOptimizer):
     """Muon, momentum orthogonalised by Newton-Schulz iterations (Jordan et al. 2024).
 
         v = momentum · v + (1 - momentum) · g
@@ -77,7 +77,7 @@ class Muon(Moments, DecayingOptimizer):
     """
 
     kind: Literal["muon"] = "muon"
-    momentum: float = Field(default=0.95, ge=0.0, le=BELOW_ONE)
+    momentum: float = Field(default=0.95, ge=0.0, le=MAX_DECAY)
     """Decay rate of the momentum."""
     nesterov: bool = True
     """Nesterov momentum."""
@@ -89,7 +89,7 @@ class Muon(Moments, DecayingOptimizer):
     """Scale of an orthogonalised update."""
     rest: Annotated[tuple[str, ...], Field(strict=False)] = ("embed", "position", "head")
     """Names of modules whose parameters AdamW updates: embedding, positions, head."""
-    rest_learning_rate: float | None = Field(default=None, gt=0.0, le=HIGHEST_RATE)
+    rest_learning_rate: float | None = Field(default=None, gt=0.0, le=MAX_LEARNING_RATE)
     """AdamW's peak learning rate; none: `learning_rate`."""
     rest_betas: Betas = (0.9, 0.999)
     """AdamW's betas."""
@@ -111,9 +111,9 @@ class Muon(Moments, DecayingOptimizer):
             ns_steps=self.iterations,
             coefficients=self.coefficients,
         )
-        return self.stored(muon)
+        return self.pack_state(muon)
 
-    def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
+    def groups(self, model: nn.Module, total_steps: int, transform: RateTransform) -> list[Group]:
         """Return Muon for the matrices outside `rest`, and AdamW for everything else.
 
         Raises:
@@ -121,14 +121,14 @@ class Muon(Moments, DecayingOptimizer):
         """
         hidden = self._hidden(model)
         peak = self.rest_learning_rate or self.learning_rate
-        rest_rate = shape(self.schedule.build(peak, total_steps))
+        rest_rate = transform(self.schedule.build(peak, total_steps))
         adamw = AdamW(
             learning_rate=self.learning_rate,
             betas=self.rest_betas,
             eps=self.rest_eps,
             state=self.state,
         ).group
-        muon = self.group(shape(self.rate(total_steps)), self.weight_decay)
+        muon = self.group(transform(self.rate(total_steps)), self.weight_decay)
         found: list[Group] = [(hidden, muon)]
         if self.weight_decay == 0.0:
             return [*found, (everything, adamw(rest_rate, 0.0))]

@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 from ..core.errors import RecipeError
 from ..layers.parameter import Role, layers_above, parameters_of
 from ..recipe.slot import Slot
-from .kinds import HIGHEST_RATE, OptimizerKind, Schedule, ScheduleKind
-from .layerwise import Shape, shape, unchanged
+from .kinds import MAX_LEARNING_RATE, OptimizerKind, Schedule, ScheduleKind
+from .layerwise import RateTransform, layer_rate, unchanged
 from .schedules import Constant
 
 Filter = Callable[[str, mx.array], bool]
@@ -31,7 +31,7 @@ class Optimizer(OptimizerKind):
     weights would not move. `train.dtype` lowers the precision of the forward and backward alone.
     """
 
-    learning_rate: float = Field(gt=0.0, le=HIGHEST_RATE)
+    learning_rate: float = Field(gt=0.0, le=MAX_LEARNING_RATE)
     """Peak learning rate, which `schedule` shapes."""
     schedule: Annotated[ScheduleKind, Slot("schedule")] = Constant()
     """Learning-rate schedule."""
@@ -57,9 +57,9 @@ class Optimizer(OptimizerKind):
     def group(self, rate: Schedule, weight_decay: float) -> mlx_optim.Optimizer:
         """Return the MLX optimizer of the parameters that share one weight decay."""
 
-    def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
-        """Return the parameter groups of the learning rate `shape`; the last takes the rest."""
-        return [(everything, self.group(shape(self.rate(total_steps)), 0.0))]
+    def groups(self, model: nn.Module, total_steps: int, transform: RateTransform) -> list[Group]:
+        """Return the parameter groups, with transformed learning rates; the last takes the rest."""
+        return [(everything, self.group(transform(self.rate(total_steps)), 0.0))]
 
     def split(self, model: nn.Module, total_steps: int) -> mlx_optim.Optimizer:
         """Return the optimizer of all parameter groups, its state not made yet.
@@ -74,7 +74,7 @@ class Optimizer(OptimizerKind):
         self._all_begin(max(above.values()), total_steps)
         found: list[Group] = []
         for height in sorted(set(above.values())):
-            own = shape(height, self.layer_factor, self.unfreeze_every)
+            own = layer_rate(height, self.layer_factor, self.unfreeze_every)
             for belongs, optimizer in self.groups(model, total_steps, own):
                 found.append((at_height(above, height, belongs), optimizer))
         return joined(found)
@@ -109,8 +109,8 @@ class DecayingOptimizer(Optimizer):
             )
         return self
 
-    def groups(self, model: nn.Module, total_steps: int, shape: Shape) -> list[Group]:
-        rate = shape(self.rate(total_steps))
+    def groups(self, model: nn.Module, total_steps: int, transform: RateTransform) -> list[Group]:
+        rate = transform(self.rate(total_steps))
         if self.weight_decay == 0.0:
             return [(everything, self.group(rate, 0.0))]
         return self.decay_groups(model, lambda decay: self.group(rate, decay))

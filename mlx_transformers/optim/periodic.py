@@ -1,6 +1,6 @@
-"""Work that an optimizer does every few updates, outside its update: curvature, and bases.
+"""Periodic work of optimizers between their updates: Hessian estimates and preconditioners.
 
-A compiled update has no branches, so that what happens every k updates is a function of its own,
+A compiled update has no branches, so work that is due every k updates is a function of its own,
 which the training step calls when the number of the update is a multiple of k.
 """
 
@@ -24,15 +24,15 @@ class CurvatureKind(NamedTuple):
     """Updates between estimates."""
 
 
-class Curved(mlx_optim.Optimizer, ABC):
+class DiagonalHessian(mlx_optim.Optimizer, ABC):
     """An optimizer that averages estimates of the diagonal of the Hessian."""
 
     @abstractmethod
-    def observe_single(self, estimate: mx.array, state: dict[str, mx.array]) -> None:
+    def update_hessian_single(self, estimate: mx.array, state: dict[str, mx.array]) -> None:
         """Move the average in `state` towards an estimate for one parameter."""
 
 
-class Rotated(mlx_optim.Optimizer, ABC):
+class Preconditioned(mlx_optim.Optimizer, ABC):
     """An optimizer whose preconditioner is recomputed every few updates."""
 
     every: int
@@ -42,32 +42,32 @@ class Rotated(mlx_optim.Optimizer, ABC):
         """Recompute the preconditioner of one parameter in its `state`."""
 
 
-def parts_of(optimizer: mlx_optim.Optimizer) -> list[mlx_optim.Optimizer]:
+def groups_of(optimizer: mlx_optim.Optimizer) -> list[mlx_optim.Optimizer]:
     """Return the optimizers of all parameter groups."""
     if isinstance(optimizer, mlx_optim.MultiOptimizer):
-        return [part for each in optimizer.optimizers for part in parts_of(each)]
+        return [part for each in optimizer.optimizers for part in groups_of(each)]
     return [optimizer]
 
 
-def observe(optimizer: mlx_optim.Optimizer, estimates: Tree) -> None:
-    """Give every `Curved` group its part of the estimates, a tree like the gradients'."""
+def update_hessian(optimizer: mlx_optim.Optimizer, estimates: Tree) -> None:
+    """Update the Hessians of `DiagonalHessian` groups by estimates, a tree like the gradients."""
     given = dict(tree_flatten(estimates))
-    for part in parts_of(optimizer):
-        if isinstance(part, Curved):
+    for part in groups_of(optimizer):
+        if isinstance(part, DiagonalHessian):
             for path in parameter_paths(part.state):
-                part.observe_single(given[path], state_at(part, path))
+                part.update_hessian_single(given[path], state_at(part, path))
 
 
 def refresh_every(optimizer: mlx_optim.Optimizer) -> int | None:
-    """Return the number of updates between refreshes; None if no group is `Rotated`."""
-    found = [part.every for part in parts_of(optimizer) if isinstance(part, Rotated)]
+    """Return the number of updates between refreshes; None if no group is `Preconditioned`."""
+    found = [part.every for part in groups_of(optimizer) if isinstance(part, Preconditioned)]
     return min(found) if found else None
 
 
 def refresh(optimizer: mlx_optim.Optimizer) -> None:
-    """Recompute the preconditioners of every `Rotated` group."""
-    for part in parts_of(optimizer):
-        if isinstance(part, Rotated):
+    """Recompute the preconditioners of every `Preconditioned` group."""
+    for part in groups_of(optimizer):
+        if isinstance(part, Preconditioned):
             for path in parameter_paths(part.state):
                 part.refresh_single(state_at(part, path))
 

@@ -12,7 +12,7 @@ from ..core.tree import Tree
 from .adam import Betas
 from .kinds import Eps, Schedule
 from .optimizer import DecayingOptimizer
-from .periodic import parameter_paths, parts_of, state_at
+from .periodic import groups_of, parameter_paths, state_at
 
 
 class AveragedAdam(mlx_optim.Optimizer):
@@ -86,7 +86,7 @@ class IterateAverage:
         """The averaged parameters, in the structure of those that are trained."""
         trained = dict(tree_flatten(self.model.trainable_parameters()))
         found: dict[str, mx.array] = {}
-        for part in parts_of(self.optimizer):
+        for part in groups_of(self.optimizer):
             assert isinstance(part, AveragedAdam)
             for path in parameter_paths(part.state):
                 z, y = state_at(part, path)["z"], trained[path]

@@ -5,7 +5,7 @@ from typing import Literal
 import mlx.optimizers as mlx_optim
 from pydantic import Field, model_validator
 
-from .kinds import BELOW_ONE, Schedule
+from .kinds import MAX_DECAY, Schedule
 from .optimizer import DecayingOptimizer
 
 
@@ -20,7 +20,7 @@ class Sgd(DecayingOptimizer):
     """
 
     kind: Literal["sgd"] = "sgd"
-    momentum: float = Field(default=0.0, ge=0.0, le=BELOW_ONE)
+    momentum: float = Field(default=0.0, ge=0.0, le=MAX_DECAY)
     """Decay rate of the momentum; 0 is plain gradient descent."""
     nesterov: bool = False
     """Nesterov momentum."""

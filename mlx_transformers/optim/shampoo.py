@@ -7,12 +7,12 @@ import mlx.optimizers as mlx_optim
 from pydantic import Field
 
 from .adam import Betas
-from .kinds import BELOW_ONE, Eps, Schedule
+from .kinds import MAX_DECAY, Eps, Schedule
 from .optimizer import DecayingOptimizer
-from .periodic import Rotated
+from .periodic import Preconditioned
 
 
-class KroneckerFactors(Rotated):
+class KroneckerFactors(Preconditioned):
     """Shampoo's update of a matrix `[R, C]`; other arrays are one column, `[size, 1]`.
 
     The roots are recomputed inside every update if `every` is 1, else by `refresh_single`; then
@@ -83,7 +83,7 @@ class Shampoo(DecayingOptimizer):
     kind: Literal["shampoo"] = "shampoo"
     eps: Eps = 1e-4
     """Start of the factors, times the identity."""
-    momentum: float = Field(default=0.0, ge=0.0, le=BELOW_ONE)
+    momentum: float = Field(default=0.0, ge=0.0, le=MAX_DECAY)
     """Decay rate of the momentum of preconditioned gradients; 0 has none."""
     decay_rate: float = Field(default=1.0, gt=0.0, le=1.0)
     """Decay rate of the factors; 1 sums them up, as the paper does."""
@@ -111,7 +111,7 @@ class Shampoo(DecayingOptimizer):
         )
 
 
-class RotatedAdam(Rotated):
+class RotatedAdam(Preconditioned):
     """SOAP's update: Adam in the eigenbases of the two factors; vectors have plain Adam."""
 
     def __init__(
@@ -186,7 +186,7 @@ class Soap(DecayingOptimizer):
     kind: Literal["soap"] = "soap"
     betas: Betas = (0.95, 0.95)
     """Decay rates of the first and second moment."""
-    factor_decay: float = Field(default=0.95, ge=0.0, le=BELOW_ONE)
+    factor_decay: float = Field(default=0.95, ge=0.0, le=MAX_DECAY)
     """Decay rate of the two factors."""
     eps: Eps = 1e-8
     """Added to the root, so that a gradient of 0 is not divided by 0."""

@@ -17,10 +17,10 @@ from pydantic import Field
 from .adam import Betas
 from .kinds import Eps, Schedule
 from .optimizer import DecayingOptimizer
-from .periodic import CurvatureKind, Curved
+from .periodic import CurvatureKind, DiagonalHessian
 
 
-class ClippedNewton(Curved):
+class ClippedNewton(DiagonalHessian):
     """Sophia's update, with `d = scale · h + eps` (added) or `d = max(scale · h, eps)`."""
 
     def __init__(
@@ -41,7 +41,7 @@ class ClippedNewton(Curved):
         """Make the momentum and the curvature of one parameter, zeros."""
         state["m"], state["h"] = mx.zeros_like(parameter), mx.zeros_like(parameter)
 
-    def observe_single(self, estimate: mx.array, state: dict[str, mx.array]) -> None:
+    def update_hessian_single(self, estimate: mx.array, state: dict[str, mx.array]) -> None:
         """Move the curvature towards an estimate."""
         state["h"] = self.betas[1] * state["h"] + (1 - self.betas[1]) * estimate
 

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, create_model, model_validator
 
 from ..optim.clip import ClipNone
-from ..optim.kinds import BELOW_ONE, ClipKind
+from ..optim.kinds import MAX_DECAY, ClipKind
 from ..recipe.config import Config
 from ..recipe.slot import Slot
 
@@ -89,7 +89,7 @@ class Train(Config):
     freeze: list[str] = Field(default_factory=list)
     """Modules or parameters that are not trained, by path: ["embed", "stack.blocks.0"]; `*` matches
     as in file names. They have no gradient and no optimizer state; checkpoints hold them."""
-    ema: float | None = Field(None, gt=0, le=BELOW_ONE)
+    ema: float | None = Field(None, gt=0, le=MAX_DECAY)
     """Decay of an exponential moving average (EMA) of the weights; none keeps no average."""
     share: float = Field(1.0, gt=0, le=1)
     """Share of the time that steps may take: below 1 the loop pauses after each step, so that the

@@ -18,7 +18,7 @@ from ..core.tree import Tree, assign, select, snapshot
 from ..models.model import Model
 from ..objectives.objective import Objective
 from ..optim.clip import global_norm
-from ..optim.periodic import CurvatureKind, hutchinson, observe
+from ..optim.periodic import CurvatureKind, hutchinson, update_hessian
 from .forward import Batch, Forward
 from .state import TrainState
 from .traced import Traced
@@ -67,7 +67,7 @@ class Curvature:
             estimates = tree_map(lambda h: h / weight, sums["sums"])
         optimizer = self.train_state.optimizer
         before = snapshot(optimizer.state)
-        observe(optimizer, estimates)
+        update_hessian(optimizer, estimates)
         finite = mx.isfinite(global_norm(estimates))
         assign(optimizer.state, select(finite, optimizer.state, before))
 

@@ -23,7 +23,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from ..core.tree import Tree, assign, select, size_bytes
 from ..optim.clip import norm_of, square_sum
-from ..optim.periodic import parts_of
+from ..optim.periodic import groups_of
 from ..runs.stored import Scratch, Stored
 from .forward import Batch
 from .state import TrainState
@@ -225,7 +225,7 @@ def behind(queued: Iterable[tuple[Page, Arrays]]) -> Iterator[tuple[Page, Arrays
 
 def live_state(optimizer: mlx_optim.Optimizer) -> list[Any]:
     """Return the live containers of the state of all parameter groups."""
-    return [part.state for part in parts_of(optimizer)]
+    return [part.state for part in groups_of(optimizer)]
 
 
 def owner(path: str, parameters: dict[str, Any]) -> str | None:

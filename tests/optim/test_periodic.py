@@ -7,7 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers.optim.lamb import Lamb
-from mlx_transformers.optim.periodic import observe, refresh
+from mlx_transformers.optim.periodic import refresh, update_hessian
 from mlx_transformers.optim.schedule_free import AveragedAdam, ScheduleFree
 from mlx_transformers.optim.schedules import OneCycle, Steps
 from mlx_transformers.optim.shampoo import Shampoo, Soap, inverse_root
@@ -24,7 +24,7 @@ def test_curvature_reaches_the_group_that_owns_each_parameter():
     both = mlx_optim.MultiOptimizer(groups, [lambda path, _: path == "a"])
     params = {"a": mx.ones(2), "layers": [{"b": mx.ones(2)}]}
     both.init(params)
-    observe(both, {"a": mx.full(2, 4.0), "layers": [{"b": mx.full(2, 6.0)}]})
+    update_hessian(both, {"a": mx.full(2, 4.0), "layers": [{"b": mx.full(2, 6.0)}]})
     assert np.allclose(groups[0].state["a"]["h"], 0.04)
     assert np.allclose(groups[1].state["layers"][0]["b"]["h"], 3.0)
 

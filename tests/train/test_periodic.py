@@ -9,7 +9,7 @@ from mlx.utils import tree_map
 
 from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
-from mlx_transformers.optim.periodic import hutchinson, parts_of, state_at
+from mlx_transformers.optim.periodic import groups_of, hutchinson, state_at
 from mlx_transformers.runs.checkpoint import load
 from mlx_transformers.runs.weights import run_weights
 
@@ -64,7 +64,7 @@ def test_drawn_labels_give_a_positive_curvature(tmp_path):
     built = tiny.built(tmp_path, *PLAIN, optim("sophia_g", every=1))
     tokens = mx.array(tiny.tokens((4, 17), built.tokenizer.vocab_size))
     built.step.curvature.estimate({"tokens": tokens}, mx.random.key(0), mx.random.key(1))
-    [part] = parts_of(built.step.train_state.optimizer)
+    [part] = groups_of(built.step.train_state.optimizer)
     h = np.array(state_at(part, "embed.table.weight")["h"])
     assert (h >= 0).all()
     assert h.max() > 0

@@ -13,12 +13,12 @@ import mlx.core as mx
 import mlx.optimizers as mlx_optim
 
 from ..recipe.config import Kind
-from .moments8 import Int8
+from .int8_state import Int8
 
 StateDtype = Literal["float32", "bfloat16", "int8"]
 
 
-class Form(Protocol):
+class StateFormat(Protocol):
     """Storage format of optimizer state."""
 
     def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict[str, Any]:
@@ -44,17 +44,19 @@ class Bfloat16:
         return packed.astype(mx.float32)
 
 
-FORMS: dict[str, Form] = {"bfloat16": Bfloat16(), "int8": Int8()}
+STATE_FORMATS: dict[str, StateFormat] = {"bfloat16": Bfloat16(), "int8": Int8()}
 
 
-class Packed(mlx_optim.Optimizer):
+class PackedOptimizer(mlx_optim.Optimizer):
     """Wraps an optimizer, whose state is packed between updates.
 
     The random numbers of the rounding depend on the number of the update alone, so a resumed run
     and every process of a group round alike.
     """
 
-    def __init__(self, inner: mlx_optim.Optimizer, form: Form, positive: frozenset[str]) -> None:
+    def __init__(
+        self, inner: mlx_optim.Optimizer, form: StateFormat, positive: frozenset[str]
+    ) -> None:
         super().__init__(inner._schedulers)
         self.inner = inner
         self._state = inner.state  # one rate and one step, for the schedule and the update
@@ -72,7 +74,7 @@ class Packed(mlx_optim.Optimizer):
         self, gradients: dict[str, Any], parameters: dict[str, Any]
     ) -> dict[str, Any]:
         """Return all parameters after one update."""
-        self._keys = _chain(self.step)
+        self._keys = _rounding_keys(self.step)
         return super().apply_gradients(gradients, parameters)
 
     def apply_single(
@@ -86,7 +88,7 @@ class Packed(mlx_optim.Optimizer):
         return new
 
 
-class Moments(Kind):
+class LowPrecisionState(Kind):
     """Base of optimizers whose state has arrays as large as the parameters."""
 
     state: StateDtype = "float32"
@@ -98,15 +100,15 @@ class Moments(Kind):
         """Whether the stored value of an element depends on no other element of its array."""
         return self.state != "int8"
 
-    def stored(self, optimizer: mlx_optim.Optimizer, *positive: str) -> mlx_optim.Optimizer:
+    def pack_state(self, optimizer: mlx_optim.Optimizer, *positive: str) -> mlx_optim.Optimizer:
         """Return the optimizer with packed state; the moments in `positive` are never negative."""
         if self.state == "float32":
             return optimizer
-        return Packed(optimizer, FORMS[self.state], frozenset(positive))
+        return PackedOptimizer(optimizer, STATE_FORMATS[self.state], frozenset(positive))
 
 
-def _chain(step: mx.array) -> Iterator[mx.array]:
-    """Yield PRNG keys without end, from the number of an update."""
+def _rounding_keys(step: mx.array) -> Iterator[mx.array]:
+    """Yield an endless sequence of PRNG keys that depends on the number of an update alone."""
     key = mx.stack([step >> 32, step & 0xFFFFFFFF]).astype(mx.uint32)
     while True:
         key, drawn = mx.random.split(key)

@@ -9,9 +9,9 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_transformers.assembly import registry  # noqa: F401 - fills the slots
 from mlx_transformers.core.tree import assign, snapshot
 from mlx_transformers.optim.adam import Adam, AdamW
+from mlx_transformers.optim.int8_state import BLOCK, MAX_CODE, MIN_SIZE, Int8, compand, expand
 from mlx_transformers.optim.lion import Lion
-from mlx_transformers.optim.moments import FORMS, Bfloat16
-from mlx_transformers.optim.moments8 import BLOCK, LEAST, TOP, Int8, compand, expand
+from mlx_transformers.optim.low_precision_state import STATE_FORMATS, Bfloat16
 from mlx_transformers.optim.muon import Muon
 
 CONFIGS = [
@@ -129,7 +129,7 @@ def test_small_arrays_stay_in_float32_beside_8_bits():
 
 
 def test_the_tree_has_twice_as_many_codes_in_every_decade():
-    values = expand(np.arange(TOP + 1.0))
+    values = expand(np.arange(MAX_CODE + 1.0))
     assert values[0] == 0
     assert values[-1] == 1
     assert np.all(np.diff(values) > 0)
@@ -141,7 +141,7 @@ def test_the_tree_has_twice_as_many_codes_in_every_decade():
 
 
 def test_codes_are_the_inverse_of_what_they_stand_for():
-    c = np.arange(0, TOP + 0.25, 0.25)
+    c = np.arange(0, MAX_CODE + 0.25, 0.25)
     found = compand(mx.array(expand(c).astype(np.float32)))
     np.testing.assert_allclose(np.array(found), c, atol=1e-3)
 
@@ -153,7 +153,7 @@ def spread(shape, seed=0):
 
 
 @pytest.mark.parametrize("positive", [False, True])
-@pytest.mark.parametrize("shape", [(LEAST,), (71, 67), (3, 40, 50)])
+@pytest.mark.parametrize("shape", [(MIN_SIZE,), (71, 67), (3, 40, 50)])
 def test_the_largest_of_a_block_is_exact_and_others_are_near(shape, positive):
     x = mx.square(spread(shape)) if positive else spread(shape)
     form = Int8()
@@ -176,13 +176,13 @@ def test_the_largest_of_a_block_is_exact_and_others_are_near(shape, positive):
 
 
 def test_zeros_stay_zeros():
-    for form in FORMS.values():
+    for form in STATE_FORMATS.values():
         for key in (None, mx.random.key(0)):
             zeros = mx.zeros((80, 80))
             assert mx.array_equal(form.unpack(form.pack(zeros, True, key), zeros), zeros)
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("form", STATE_FORMATS.values(), ids=STATE_FORMATS.keys())
 def test_rounding_keeps_the_mean(form):
     x = spread((64, 64))
     keys = mx.random.split(mx.random.key(1), 400)

@@ -22,11 +22,11 @@ import numpy as np
 BLOCK = 256
 """Elements that share a scale."""
 
-LEAST = 4096
+MIN_SIZE = 4096
 """Arrays of fewer elements stay float32: gains and biases, which are few and sensitive."""
 
 DECADES = 7
-TOP = 2**DECADES - 1
+MAX_CODE = 2**DECADES - 1
 """The code of 1."""
 
 
@@ -36,7 +36,7 @@ class Int8:
 
     def pack(self, x: mx.array, positive: bool, key: mx.array | None) -> mx.array | dict[str, Any]:
         """Return the array as codes and scales, its last block padded with zeros."""
-        if x.size < LEAST:
+        if x.size < MIN_SIZE:
             return x
         flat = x.reshape(-1)
         flat = mx.pad(flat, (0, -x.size % BLOCK)).reshape(-1, BLOCK)
@@ -59,7 +59,7 @@ class Int8:
         if code.dtype == mx.uint8:
             x = mx.square(mx.take(mx.array(ROOTS), code) * scale)
         else:
-            x = mx.take(mx.array(SIGNED), code.astype(mx.int32) + TOP) * scale
+            x = mx.take(mx.array(SIGNED), code.astype(mx.int32) + MAX_CODE) * scale
         return x.reshape(-1)[: like.size].reshape(like.shape)
 
 
@@ -68,7 +68,7 @@ def compand(y: mx.array) -> mx.array:
     e = mx.clip(mx.ceil(mx.log10(mx.maximum(y, 1e-9))) + (DECADES - 1), 0, DECADES - 1)
     codes = mx.power(2.0, e)
     within = (y * mx.power(10.0, DECADES - 1 - e) - 0.1) / 0.9
-    return mx.minimum(mx.where(e == 0, y * 1e6, codes - 1.0 + codes * within), float(TOP))
+    return mx.minimum(mx.where(e == 0, y * 1e6, codes - 1.0 + codes * within), float(MAX_CODE))
 
 
 def expand(c: np.ndarray) -> np.ndarray:
@@ -78,10 +78,10 @@ def expand(c: np.ndarray) -> np.ndarray:
     return np.where(e == 0, c * 1e-6, 10.0 ** (e - DECADES + 1) * (0.1 + 0.9 * within))
 
 
-ROOTS = expand(np.minimum(np.arange(256) / 2, TOP)).astype(np.float32)
+ROOTS = expand(np.minimum(np.arange(256) / 2, MAX_CODE)).astype(np.float32)
 """Values of the uint8 codes, relative to the scale."""
 
-SIGNED = np.concatenate([-expand(np.arange(TOP, 0.0, -1)), expand(np.arange(TOP + 1.0))]).astype(
-    np.float32
-)
+SIGNED = np.concatenate(
+    [-expand(np.arange(MAX_CODE, 0.0, -1)), expand(np.arange(MAX_CODE + 1.0))]
+).astype(np.float32)
 """Values of the int8 codes from -127 to 127, relative to the scale."""
