@@ -70,9 +70,11 @@ def chat(
     seed: Seed = 0,
     set: Sets = None,
 ) -> None:
-    """Talk with a run: answers are written as they are made, and the oldest turns are dropped when
-    the model's context is full. Type /help for the commands. With --set tools.calculator=true or
-    --set tools.retrieval.folder=FOLDER the model may call tools.
+    """Talk with a run in the terminal, or in the browser (--web).
+
+    Answers are printed while they are generated; the oldest turns are dropped when the model's
+    context is full. Type /help for the commands. With --set tools.calculator=true or --set
+    tools.retrieval.folder=FOLDER the model may call tools.
     """
     from ..chat.assistant import Request as Options
     from ..chat.conversation import Conversation

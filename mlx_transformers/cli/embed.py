@@ -42,7 +42,7 @@ def embed(
     as_json: AsJson = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Print the cosine of every two texts, or write their vectors.
+    """Print the cosine of each pair of texts, or write their vectors.
 
     Works with encoders and decoders, trained here or imported.
     """

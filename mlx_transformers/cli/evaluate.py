@@ -142,9 +142,11 @@ def evaluate(
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run: loss, perplexity and bits per byte on its validation split; the metrics of a
-    task on its data (--task); questions of a file with examples in the prompt (--questions);
-    public tasks with the lm-evaluation-harness (--tasks); word vectors on lists (--analogies).
+    """Measure a run: loss, perplexity and bits per byte, or the metrics of a task.
+
+    Without an option: the loss on its validation split. --task: the metrics of a task on the run's
+    data. --questions: a file of questions, with examples in the prompt. --tasks: public tasks of
+    the lm-evaluation-harness. --analogies: word vectors on a list.
     """
     asked = (pick, chains, votes, shuffles, seed, form)
     others = (tasks, task, batches, beams, lengths, judge, shots, pool, embedder)

@@ -128,7 +128,7 @@ SpecialTokens = Annotated[
     bool,
     typer.Option(
         "--special-tokens/--no-special-tokens",
-        help="Read special tokens that are spelled out in a prompt, as in '<|im_start|>user', as "
+        help="Read special tokens that are spelled out in a prompt, as in `<|im_start|>user`, as "
         "tokens instead of text.",
     ),
 ]

@@ -33,7 +33,7 @@ def grow(
     anyway: Anyway = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Make a deeper or wider run of a smaller one, and compare the two."""
+    """Make a deeper or wider model from a smaller run, and compare the two."""
     from ..verbs.grow import Growth
     from ..verbs.grow import grow as make
 

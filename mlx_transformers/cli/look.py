@@ -65,8 +65,8 @@ Image = Annotated[
     Path | None,
     typer.Option(
         parser=user_path,
-        help="A picture for a model that sees; its patches stand where the prompt has "
-        "<image>, or before it.",
+        help="A picture for a vision-language model; its patches stand where the prompt has "
+        "`<image>`, or before it.",
         metavar="FILE",
         show_default=False,
     ),

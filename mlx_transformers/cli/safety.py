@@ -34,7 +34,7 @@ Lexicon = Annotated[
 ]
 Classifier = Annotated[
     str | None,
-    typer.Option(help="The run that tells toxic texts, for toxicity.", metavar="RUN"),
+    typer.Option(help="The run that classifies texts as toxic, for toxicity.", metavar="RUN"),
 ]
 Label = Annotated[
     int,
@@ -57,7 +57,10 @@ def safety(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how a run refuses, stereotypes, hurts or associates, each with a 95 % interval."""
+    """Measure refusals, stereotypes, hurtful or toxic completions, or associations of a run.
+
+    Each measure has a 95 % interval.
+    """
     from ..verbs.safety import Safety, measure_safety
 
     how = Safety(lexicon, classifier, label, samples, max_tokens, seed)

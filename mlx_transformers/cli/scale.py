@@ -5,14 +5,10 @@ from typing import Annotated
 
 import typer
 
-from .completion import recipe_names
-from .options import Runs, Sets
+from .options import Recipe, Runs, Sets
 from .preparing import watch
 from .terminal import print_table
 
-Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
-]
 Widths = Annotated[
     str,
     typer.Option(

@@ -38,8 +38,10 @@ def serve(
     max_body: BodySize = 1024,
     set: Sets = None,
 ) -> None:
-    """Serve a run to OpenAI's clients: /v1/models, /v1/completions and /v1/chat/completions, with
-    streams, stop texts, log-probabilities and tools. Ctrl-C ends it.
+    """Serve a run over HTTP to OpenAI's clients.
+
+    Answers /v1/models, /v1/completions and /v1/chat/completions, with streams, stop texts,
+    log-probabilities and tools. Ctrl-C ends it.
     """
     module = serving()
     from ..serve.app import Limits

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .completion import recipe_names, set_keys
-from .options import Runs, Sets, seed_list
+from .completion import set_keys
+from .options import Recipe, Runs, Sets, seed_list
 from .preparing import watch
 from .terminal import print_table
 
@@ -21,9 +21,6 @@ Over = Annotated[
     ),
 ]
 
-Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", show_default=False, autocompletion=recipe_names)
-]
 Seeds = Annotated[
     str | None,
     typer.Option(

@@ -87,8 +87,10 @@ def think(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure accuracy against test-time compute: by samples, of which a vote or a reward model
-    chooses one (--samples), or by the length of chains of thought (--budgets).
+    """Measure accuracy against test-time compute: samples, or tokens of a chain of thought.
+
+    --samples draws several answers, of which a vote or a reward model chooses one; --budgets limits
+    the length of chains of thought.
     """
     from ..verbs.think import Thinking, compute_curve
 

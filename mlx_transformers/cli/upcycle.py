@@ -41,7 +41,10 @@ def upcycle(
     anyway: Anyway = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Make a run of experts from a dense one, each a copy of its ffn, and compare the two."""
+    """Make a mixture of experts from a dense run, and compare the two.
+
+    Each expert begins as a copy of the dense ffn.
+    """
     from ..verbs.upcycle import Experts
     from ..verbs.upcycle import upcycle as make
 

@@ -131,6 +131,8 @@ def test_schema_accepts_the_recipes_own_keys(mlxt: Mlxt, home: Path) -> None:
 def test_data_is_listed_prepared_and_inspected(mlxt: Mlxt, home: Path) -> None:
     listed = mlxt("data", "list").out
     assert "shakespeare" in listed
+    corpora = json.loads(mlxt("data", "list", "--json").out)["corpora"]
+    assert [c["name"] for c in corpora if not c["what"].endswith((".", "..."))] == []
     assert "Nothing is prepared yet" in listed
     prepared = mlxt("data", "prepare", "tiny")
     assert prepared.out.startswith(f"Prepared {home / 'cache' / 'data' / 'text-'}")
@@ -243,3 +245,9 @@ def test_help_keeps_the_names_of_tables(mlxt: Mlxt) -> None:
     """Rich would take [train] for markup and leave it out."""
     shown = " ".join(mlxt("ladder", "--help").out.split())
     assert "takes [data] and the budget of [train] from the last recipe" in shown
+
+
+def test_help_keeps_the_placeholder_of_a_picture(mlxt: Mlxt) -> None:
+    """Markdown would take <image> for HTML and leave it out."""
+    assert "<image>" in mlxt("look", "--help").out
+    assert "<image>" in mlxt("generate", "--help").out

@@ -11,8 +11,10 @@ PACKAGE = package(
 
 
 class Digits(PackagedCorpus):
-    """Handwritten digits (MNIST, 5,000 images) as 784 grey levels (`text`), and `label`; for
-    models that answer with a word, both as `answered`, whose last word is the one of `spans`.
+    """Handwritten digits (MNIST, 5,000 images) as 784 grey levels (`text`), and `label`.
+
+    For models that answer with a word both are in `answered`, whose last word is the one of
+    `spans`.
 
     Sequential MNIST (Le et al. 2015, section 4.2): rows of pixels from the top, each a word from
     "0" (background) to "255".

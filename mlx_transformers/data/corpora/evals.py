@@ -70,8 +70,9 @@ class Entities(Evals):
 
 
 class Populations(Evals):
-    """Abstracts of clinical trials (`context`), and the first span that describes the participants
-    (`answer`); the `question` is always the same."""
+    """Abstracts of clinical trials (`context`), and the span about the participants (`answer`).
+
+    It is the first such span; the `question` is always the same."""
 
     name = "populations"
     attribution = "The population_span_extraction samples of evals 3.0.1.post1, (c) 2023 OpenAI"

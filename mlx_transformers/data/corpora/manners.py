@@ -31,10 +31,11 @@ class MannersSettings(Settings):
 
 
 class Manners(GeneratedCorpus):
-    """Examples of Constitutional AI in a form that a small model learns (Bai et al. 2022):
-    `prompt` and `completion` of a sum whose answer may be rude ("11, fool") or long ("well, 11"),
-    of a critique of such an answer by a principle, of its revision, or of a judgement by "Yes" or
-    "No". `answer` is the sum.
+    """Sums with rude and polite answers, critiques and revisions (Bai et al. 2022).
+
+    A row is `prompt` and `completion` of a sum whose answer may be rude ("11, fool") or long
+    ("well, 11"), of a critique of such an answer by a principle, of its revision, or of a judgement
+    by "Yes" or "No". `answer` is the sum.
     """
 
     name = "manners"
