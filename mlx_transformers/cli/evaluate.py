@@ -144,9 +144,7 @@ def evaluate(
 ) -> None:
     """Measure a run: loss, perplexity and bits per byte, or the metrics of a task.
 
-    Without an option: the loss on its validation split. --task: the metrics of a task on the run's
-    data. --questions: a file of questions, with examples in the prompt. --tasks: public tasks of
-    the lm-evaluation-harness. --analogies: word vectors on a list.
+    --task measures on the run's data, --questions on a file, --tasks with the harness.
     """
     asked = (pick, chains, votes, shuffles, seed, form)
     others = (tasks, task, batches, beams, lengths, judge, shots, pool, embedder)

@@ -62,8 +62,10 @@ class Forward:
         held = self.model.parameters()
         given = {} if params is None else params
         self.model.update(given if self.dtype == mx.float32 else self._cast(given))
-        yield
-        self.model.update(held)
+        try:
+            yield
+        finally:
+            self.model.update(held)
 
     def _cast(self, params: Tree) -> Tree:
         """Cast all floating-point parameters, frozen ones too, but for those of role `own`."""

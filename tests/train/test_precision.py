@@ -3,6 +3,7 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from mlx_transformers.core.context import Context
 
@@ -42,6 +43,13 @@ def test_low_precision_learns_as_float32_does(tmp_path, dtype, accumulate):
     assert losses[dtype][-1] < losses[dtype][0] - 0.3
     assert losses[dtype] == pytest.approx(losses["float32"], abs=0.05)
     assert losses[dtype] != losses["float32"]
+
+
+def test_the_model_keeps_its_float32_weights_where_a_forward_fails(tmp_path):
+    built = tiny.built(tmp_path, "train.dtype='bfloat16'")
+    with pytest.raises(KeyError, match="tokens"):
+        built.step.loss(built.model.trainable_parameters(), {}, Context())
+    assert {p.dtype for _, p in tree_flatten(built.model.parameters())} == {mx.float32}
 
 
 def test_the_forward_really_computes_in_the_low_precision(tmp_path):
