@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Said:
+class Event:
     """An event of a conversation: a piece of the answer's text, a call of a tool with its result,
     how many of the oldest messages were left out, or the end with its count of tokens."""
 
@@ -94,7 +94,7 @@ class Conversation:
         self.messages = self.messages[: users[-1]]
         return text
 
-    def ask(self, text: str) -> Iterator[Said]:
+    def ask(self, text: str) -> Iterator[Event]:
         """Add a message of the user and generate the answer to it. If an error prevents one, the
         message is removed again; an answer that the caller leaves unfinished stays.
 
@@ -109,7 +109,7 @@ class Conversation:
             self.messages = before
             raise
 
-    def again(self) -> Iterator[Said]:
+    def again(self) -> Iterator[Event]:
         """Replace the last answer by another draw.
 
         Raises:
@@ -120,7 +120,7 @@ class Conversation:
             raise RunError("There is no answer to draw again yet.")
         yield from self.ask(text)
 
-    def answer(self) -> Iterator[Said]:
+    def answer(self) -> Iterator[Event]:
         """Generate the answer to the last message, calling tools as the model asks for them.
 
         Raises:
@@ -131,22 +131,22 @@ class Conversation:
             room = self._assistant.room(self._options.max_tokens)
             tokens, self.dropped = self._assistant.format.fit(self.messages, room, tools)
             if self.dropped and not round_:
-                yield Said(dropped=self.dropped)
+                yield Event(dropped=self.dropped)
             self._draws += 1
             self.n_prompt = len(tokens)
             seed = self._options.seed + self._draws - 1
             stop = (*self._options.stop, *self._assistant.format.stops)
             request = replace(self._options, tokens=tokens, seed=seed, stop=stop)
-            calls = yield from self._written(self._assistant.stream(request))
+            calls = yield from self._stream(self._assistant.stream(request))
             if not calls or not self._toolbox:
                 return
             for call in calls:
                 result = self._toolbox.run(call)
                 self.messages.append({"role": "tool", "name": call.name, "content": result})
-                yield Said(call=call, result=result)
+                yield Event(call=call, result=result)
 
-    def _written(self, pieces: Iterator[Piece]) -> Generator[Said, None, list[Call]]:
-        """Pass on what can't be a call; adds the answer's message and returns its calls."""
+    def _stream(self, pieces: Iterator[Piece]) -> Generator[Event, None, list[Call]]:
+        """Yield the text that is no call of a tool; add the message, and return its calls."""
         form = self._assistant.format.call_format if self._toolbox else None
         text, shown, end, n_tokens = "", 0, None, 0
         try:
@@ -154,14 +154,14 @@ class Conversation:
                 text, end, n_tokens = text + piece.text, piece.end, piece.n_tokens
                 held = form is not None and form.may_begin(text)
                 if not held and len(text) > shown:
-                    yield Said(text[shown:])
+                    yield Event(text[shown:])
                     shown = len(text)
         finally:
             content, calls = (text, []) if form is None else form.calls(text)
             self.messages.append(message(content, calls))
         if not calls and len(text) > shown:
-            yield Said(text[shown:])
-        yield Said(end=end, n_tokens=n_tokens)
+            yield Event(text[shown:])
+        yield Event(end=end, n_tokens=n_tokens)
         return calls
 
 

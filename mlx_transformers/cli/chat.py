@@ -16,7 +16,7 @@ from .options import Run, Sets, user_path
 
 if TYPE_CHECKING:
     from ..chat.assistant import Request
-    from ..chat.conversation import Conversation, Said
+    from ..chat.conversation import Conversation, Event
     from ..serve.app import Opened
 
 HELP = """/system TEXT   set the instructions (without TEXT: show them)
@@ -182,10 +182,10 @@ def _command(conversation: "Conversation", command: str, argument: str = "") -> 
         report(unknown("command", command, names))
 
 
-def show_answer(said: "Iterator[Said]") -> None:
+def show_answer(events: "Iterator[Event]") -> None:
     """Print an answer as it is made, and calls of tools to standard error; Ctrl-C ends it."""
     try:
-        for one in said:
+        for one in events:
             if one.dropped:
                 messages = "1 message" if one.dropped == 1 else f"{one.dropped} messages"
                 typer.echo(f"(The context is full: the oldest {messages} left out.)", err=True)

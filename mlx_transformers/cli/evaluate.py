@@ -11,7 +11,7 @@ import typer
 from ..core.errors import RunError
 from ..core.task import MEASURED
 from .few_shot import (
-    AS_USUAL,
+    DEFAULTS,
     FORM,
     Chains,
     EmbedderRun,
@@ -146,21 +146,21 @@ def evaluate(
 
     --task measures on the run's data, --questions on a file, --tasks with the harness.
     """
-    asked = (pick, chains, votes, shuffles, seed, form)
+    settings = (pick, chains, votes, shuffles, seed, form)
     others = (tasks, task, batches, beams, lengths, judge, shots, pool, embedder)
     if analogies or similarities:
-        more = (*others, tools, set, task_folder, questions, limit, asked != AS_USUAL)
+        more = (*others, tools, set, task_folder, questions, limit, settings != DEFAULTS)
         return word_list(run, analogies, similarities, not any(more), as_json)
     if tools:
-        if questions is None or asked != AS_USUAL or any(o is not None for o in others):
+        if questions is None or settings != DEFAULTS or any(o is not None for o in others):
             raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
         return tool_use(run, questions, limit, set or [], as_json)
     if questions is not None:
         if tasks or task or set or any(o is not None for o in (batches, beams, lengths, judge)):
             raise RunError("--questions goes with --shots, --limit and its own options alone.")
         shown = shot_list(shots or "0")
-        return few_shot(run, questions, shown, asked, pool, embedder, limit, as_json)
-    if pool or embedder or asked != AS_USUAL:
+        return few_shot(run, questions, shown, settings, pool, embedder, limit, as_json)
+    if pool or embedder or settings != DEFAULTS:
         raise RunError(
             "--pool, --pick, --chains and the like are for --questions: give it with them."
         )
@@ -188,7 +188,7 @@ def _loss(run: str | None, batches: int | None, set: list[str], as_json: bool) -
         print(json.dumps({"checkpoint": str(checkpoint), **values}))
         return
     print(f"{checkpoint}")
-    for line in _said(values):
+    for line in _loss_lines(values):
         print(f"  {line}")
 
 
@@ -228,7 +228,7 @@ def _show_harness(found: "dict[str, Metrics]") -> None:
     print_table(("task", "metric", "filter", "value", "standard error"), rows, right=(3, 4))
 
 
-def _said(values: dict[str, float]) -> list[str]:
+def _loss_lines(values: dict[str, float]) -> list[str]:
     """A line for each metric of an evaluation."""
     from ..core.loss import UNITS
     from ..trainer.metrics import metric_title, validation_metrics

@@ -77,12 +77,12 @@ WithTools = Annotated[
 ]
 
 
-def written(form: str) -> str:
+def unescaped(form: str) -> str:
     """Return --form with line breaks in the place of their escapes."""
     return form.replace("\\n", "\n")
 
 
-AS_USUAL = ("random", False, 1, 0, 0, FORM)
+DEFAULTS = ("random", False, 1, 0, 0, FORM)
 """The values of --pick, --chains, --votes, --shuffles, --seed and --form where none is given."""
 
 
@@ -102,7 +102,7 @@ def few_shot(
     run: str | None,
     file: Path,
     shots: list[int],
-    asked: tuple[Any, ...],
+    settings: tuple[Any, ...],
     pool: Path | None,
     embedder: str | None,
     limit: int | None,
@@ -111,8 +111,8 @@ def few_shot(
     """Print the accuracy with each number of examples."""
     from ..verbs.few_shot import FewShot, learning_curve
 
-    pick, chains, votes, shuffles, seed, form = asked
-    how = FewShot(pick, chains, votes, shuffles, seed, written(form))
+    pick, chains, votes, shuffles, seed, form = settings
+    how = FewShot(pick, chains, votes, shuffles, seed, unescaped(form))
     if embedder is not None and how.pick != "nearest":
         raise RunError("--embedder is for --pick nearest: give both.")
     points = learning_curve(run, file, shots, how, pool=pool, embedder=embedder, limit=limit)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import RunError
-from .few_shot import FORM, Form, Seed, shot_list, written
+from .few_shot import FORM, Form, Seed, shot_list, unescaped
 from .options import AsJson, Run, user_path
 from .terminal import print_table
 
@@ -103,7 +103,7 @@ def think(
         tuple(shot_list(budgets, "--budgets")) if budgets else (),
         reward,
         chains,
-        written(form),
+        unescaped(form),
         max_tokens,
         temp,
         seed,

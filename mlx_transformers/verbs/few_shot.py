@@ -24,20 +24,22 @@ from ..score.extract import majority
 from ..score.interval import Score, mean
 from .embed import Embedder, open_embedder
 from .questions import (
+    ANSWER_PHRASE,
     FORM,
     LETTERS,
-    SAME,
+    NORMALISED,
     Question,
     check_form,
-    extracted,
+    extract_answer,
     prompt,
     read_questions,
-    space,
+    space_before_answer,
 )
 
 Pick = Literal["random", "nearest"]
 CHAIN_TOKENS, ANSWER_TOKENS = 200, 32
-STEPS = " Let's think step by step."
+"""The most tokens of an answer, with and without a chain of thought."""
+STEP_BY_STEP = " Let's think step by step."
 VOTE = Sampling(0.7)
 """How chains of thought are drawn for a vote."""
 
@@ -121,8 +123,12 @@ class Asker:
             )
         examples = self._examples(questions, shots)
         pairs = list(zip(questions, examples, strict=True))
-        answers = self._chosen(pairs) if questions[0].choices else self._written(pairs)
-        right = [SAME.same(a, q.answer) for a, q in zip(answers, questions, strict=True)]
+        answers = (
+            self._likeliest_choices(pairs)
+            if questions[0].choices
+            else self._generated_answers(pairs)
+        )
+        right = [NORMALISED.same(a, q.answer) for a, q in zip(answers, questions, strict=True)]
         return Point(shots, mean("accuracy", np.array(right, dtype=np.float64)))
 
     def with_own_chains(self, tries: int) -> "Asker":
@@ -134,11 +140,11 @@ class Asker:
         """
         missing = [one for one in self._pool if one.reasoning is None][:tries]
         known = [one for one in self._pool if one.reasoning is not None]
-        asked = [self._prompt([], one) + STEPS for one in missing]
+        asked = [self._prompt([], one) + STEP_BY_STEP for one in missing]
         texts = self._generated(asked, Sampling(0.0))
         for question, text in zip(missing, texts, strict=True):
-            thought, _, _ = text.rpartition("The answer is")
-            if SAME.same(extracted(text, chains=True), question.answer):
+            thought, _, _ = text.rpartition(ANSWER_PHRASE)
+            if NORMALISED.same(extract_answer(text, chains=True), question.answer):
                 known.append(replace(question, reasoning=thought.strip()))
         if not known:
             raise RunError(
@@ -164,7 +170,7 @@ class Asker:
             found.append(others[::-1])  # the nearest one last, beside the question
         return found
 
-    def _chosen(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
+    def _likeliest_choices(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
         """The most probable choice of each question, by a vote where choices are shuffled."""
         rng = np.random.default_rng(self._how.seed + 1)
         letters = self._how.shuffles > 0
@@ -179,7 +185,7 @@ class Asker:
                 text = self._prompt(shots, question, letters=letters)
                 for i, choice in enumerate(question.choices):
                     answer = LETTERS[i] if letters else choice
-                    windows.append(self._window(text, space(self._how.form) + answer))
+                    windows.append(self._window(text, space_before_answer(self._how.form) + answer))
                     owners.append(number)
             scores = np.array(
                 [score.loglikelihood for score in score_windows(self._model, windows)]
@@ -189,15 +195,15 @@ class Asker:
                 votes[number].append(question.choices[int(own.argmax())])
         return [majority(one) for one in votes]
 
-    def _written(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
+    def _generated_answers(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
         """The answer written to each question, the most frequent of several draws."""
         chains = self._how.chains
         texts = [self._prompt(shots, question) for question, shots in pairs]
-        texts = [text + STEPS if chains and not pairs[0][1] else text for text in texts]
+        texts = [text + STEP_BY_STEP if chains and not pairs[0][1] else text for text in texts]
         sampling = VOTE if self._how.votes > 1 else Sampling(0.0)
         drawn = [self._generated(texts, sampling, draw) for draw in range(self._how.votes)]
         rows = zip(*drawn, strict=True)
-        return [majority([extracted(text, chains=chains) for text in row]) for row in rows]
+        return [majority([extract_answer(text, chains=chains) for text in row]) for row in rows]
 
     def _prompt(
         self, shots: Sequence[Question], question: Question, *, letters: bool = False

@@ -8,13 +8,15 @@ from pathlib import Path
 from ..core.errors import RunError
 from ..score.extract import INVALID, Extraction, Normalisation
 
-SAYS = "The answer is"
-AFTER = Extraction(rf"{SAYS}:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", which=-1)
+ANSWER_PHRASE = "The answer is"
+"""Words before the answer at the end of a chain of thought."""
+CHAIN_ANSWER = Extraction(rf"{ANSWER_PHRASE}:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", which=-1)
 """The answer at the end of a chain of thought."""
 FORM = "Question: {question}\nAnswer: {answer}"
 """The text of an example."""
 LETTERS = "ABCDEFGHIJ"
-SAME = Normalisation((r"\.$", r"(?<=\d),(?=\d)"), ignore_case=True)
+NORMALISED = Normalisation((r"\.$", r"(?<=\d),(?=\d)"), ignore_case=True)
+"""How answers are compared: without case, a final full stop and commas in numbers."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,15 @@ def prompt(
         letters: whether choices are listed with letters, which are the answers.
         form: the text of an example; spaces before its answer belong to the answer.
     """
-    told = [
-        _filled(form, shot, letters).replace("{answer}", _answered(shot, chains, letters)) + "\n\n"
+    examples = [
+        _filled(form, shot, letters).replace("{answer}", _answer_of(shot, chains, letters)) + "\n\n"
         for shot in shots
     ]
     last = _filled(form, question, letters)
-    return "".join(told) + last.removesuffix("{answer}").rstrip(" ")
+    return "".join(examples) + last.removesuffix("{answer}").rstrip(" ")
 
 
-def space(form: str) -> str:
+def space_before_answer(form: str) -> str:
     """Return the spaces before an answer in `form`."""
     before = form.removesuffix("{answer}")
     return before[len(before.rstrip(" ")) :]
@@ -160,18 +162,18 @@ def _filled(form: str, question: Question, letters: bool) -> str:
     return f"{before}{question.text}{''.join(options)}{after}"
 
 
-def _answered(question: Question, chains: bool, letters: bool) -> str:
+def _answer_of(question: Question, chains: bool, letters: bool) -> str:
     answer = question.answer
     if letters and question.choices:
         answer = LETTERS[question.choices.index(answer)]
     if chains and question.reasoning:
-        return f"{question.reasoning} {SAYS} {answer}."
+        return f"{question.reasoning} {ANSWER_PHRASE} {answer}."
     return answer
 
 
-def extracted(text: str, *, chains: bool) -> str:
+def extract_answer(text: str, *, chains: bool) -> str:
     """Return the answer of a generated text: what follows `The answer is` in a chain of thought,
     else the first line."""
     if chains:
-        return AFTER(text.strip())
+        return CHAIN_ANSWER(text.strip())
     return text.strip().split("\n")[0].strip() or INVALID

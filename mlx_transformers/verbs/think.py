@@ -18,12 +18,12 @@ from ..rl.response import Judge, Response
 from ..score.extract import majority
 from ..score.interval import Score, mean
 from .questions import (
+    ANSWER_PHRASE,
     FORM,
-    SAME,
-    SAYS,
+    NORMALISED,
     Question,
     check_form,
-    extracted,
+    extract_answer,
     prompt,
     read_plain_questions,
 )
@@ -124,7 +124,7 @@ def compute_curve(
 def _sampled(
     model: Decodable, tokenizer: Tokenizer, questions: Sequence[Question], how: Thinking
 ) -> list[Point]:
-    texts = [_asked(question, how) for question in questions]
+    texts = [_prompt_of(question, how) for question in questions]
     most = max(how.samples)
     drawn = generate_batch(
         model,
@@ -136,10 +136,10 @@ def _sampled(
         seed=how.seed,
         stop=STOPS if how.chains else ("\n",),
     )
-    answers = [[extracted(one.text, chains=how.chains) for one in row] for row in drawn]
+    answers = [[extract_answer(one.text, chains=how.chains) for one in row] for row in drawn]
     right = np.array(
         [
-            [SAME.same(answer, question.answer) for answer in row]
+            [NORMALISED.same(answer, question.answer) for answer in row]
             for row, question in zip(answers, questions, strict=True)
         ]
     )
@@ -152,7 +152,7 @@ def _sampled(
     for n in how.samples:
         chosen: dict[str, list[bool]] = {
             "majority": [
-                SAME.same(majority(row[:n]), question.answer)
+                NORMALISED.same(majority(row[:n]), question.answer)
                 for row, question in zip(answers, questions, strict=True)
             ]
         }
@@ -172,23 +172,25 @@ def _budget(
     budget: int,
 ) -> Point:
     """The accuracy where a chain that has no answer after `budget` tokens is cut there."""
-    texts = [_asked(question, how) for question in questions]
-    begun = [""] * len(texts)
+    texts = [_prompt_of(question, how) for question in questions]
+    chains = [""] * len(texts)
     if budget:
         found = generate_batch(
             model, tokenizer, texts, stop=STOPS, max_tokens=budget, sampling=Sampling(0.0)
         )
-        begun = [row[0].text for row in found]
-    thoughts = [text.partition(SAYS)[0].rstrip(" ") for text in begun]
+        chains = [row[0].text for row in found]
+    thoughts = [text.partition(ANSWER_PHRASE)[0].rstrip(" ") for text in chains]
     forced = [
-        f"{text}{thought}{' ' if thought and not thought.endswith(chr(10)) else ''}{SAYS}"
+        f"{text}{thought}{' ' if thought and not thought.endswith(chr(10)) else ''}{ANSWER_PHRASE}"
         for text, thought in zip(texts, thoughts, strict=True)
     ]
     found = generate_batch(
         model, tokenizer, forced, stop=(*STOPS, ". "), max_tokens=32, sampling=Sampling(0.0)
     )
     right = [
-        SAME.same(extracted(f"{SAYS}{row[0].text}", chains=True), question.answer)
+        NORMALISED.same(
+            extract_answer(f"{ANSWER_PHRASE}{row[0].text}", chains=True), question.answer
+        )
         for row, question in zip(found, questions, strict=True)
     ]
     spent = [
@@ -198,7 +200,7 @@ def _budget(
     return Point("budget", budget, float(np.mean(spent)), _score(right))
 
 
-def _asked(question: Question, how: Thinking) -> str:
+def _prompt_of(question: Question, how: Thinking) -> str:
     return prompt([], question, chains=how.chains, letters=False, form=how.form)
 
 

@@ -13,7 +13,7 @@ from ..core.errors import RunError
 from ..decode.sample import Sampling
 from ..score.interval import Score, mean
 from .chat import open_assistant
-from .questions import SAME, Question, read_plain_questions
+from .questions import NORMALISED, Question, read_plain_questions
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _measured(
         conversation = Conversation(assistant, options, toolbox=toolbox)
         events = list(conversation.ask(question.text))
         answer = str(conversation.messages[-1]["content"])
-        right.append(SAME.same(answer.strip(), question.answer))
+        right.append(NORMALISED.same(answer.strip(), question.answer))
         called.append(any(event.call is not None for event in events))
     accuracy = mean("accuracy", np.array(right, dtype=np.float64))
     return ToolUse(bool(toolbox), accuracy, float(np.mean(called)))

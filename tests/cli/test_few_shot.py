@@ -27,7 +27,7 @@ from mlx_transformers.verbs import few_shot as module
 from mlx_transformers.verbs import think as think_verb
 from mlx_transformers.verbs import tool_use as tool_verb
 from mlx_transformers.verbs.few_shot import Asker, FewShot
-from mlx_transformers.verbs.questions import Question, extracted, prompt, read_questions
+from mlx_transformers.verbs.questions import Question, extract_answer, prompt, read_questions
 from mlx_transformers.verbs.think import Thinking, compute_curve
 
 SUMS = [Question(f"{a}+{a}?", str(2 * a), (), f"{a} twice.") for a in range(8)]
@@ -75,9 +75,9 @@ def test_prompts_show_examples_before_the_question():
     assert text == "Question: 2+2?\nAnswer: 2 twice. The answer is 4.\n\nQuestion: 3+3?\nAnswer:"
     text = prompt([COLOURS[0]], COLOURS[1], chains=False, letters=True)
     assert text.startswith("Question: Colour of sky?\nA. red\nB. blue\nAnswer: B\n\n")
-    assert extracted("So. The answer is 3.5. Next", chains=True) == "3.5"
-    assert extracted("no idea", chains=True) == "[invalid]"
-    assert extracted(" 7 \nmore", chains=False) == "7"
+    assert extract_answer("So. The answer is 3.5. Next", chains=True) == "3.5"
+    assert extract_answer("no idea", chains=True) == "[invalid]"
+    assert extract_answer(" 7 \nmore", chains=False) == "7"
 
 
 def test_examples_are_never_the_question_and_accuracy_is_counted(monkeypatch):
