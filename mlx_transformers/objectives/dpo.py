@@ -136,7 +136,7 @@ class DpoObjective:
             )
         scores = pairs.scores()
         if config.loss == "bco_pair":
-            both = mx.stop_gradient(scores.chosen + scores.rejected) / 2
+            both = mx.stop_gradient(scores.chosen_ratio + scores.rejected_ratio) / 2
             mean = (both * weights).sum() / mx.maximum(n, 1)
             settings = replace(settings, shift=config.beta * mean)
         return LOSSES["sigmoid" if config.loss == "cpo" else config.loss](scores, settings)

@@ -5,6 +5,7 @@ and returns one loss per row, `[B]`. Where published code and paper differ, the 
 of TRL, as each docstring says.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -20,9 +21,10 @@ class Scores:
     """The inputs of a loss of pairs, each `[B]`.
 
     Attributes:
-        chosen: score of each chosen sequence, its log-ratio of policy and reference where the
-            divergence is the reverse KL.
+        chosen: score of each chosen sequence, its log-ratio where the divergence is the reverse KL.
         rejected: the same of the rejected sequences.
+        chosen_ratio: log-ratio of policy and reference of the chosen sequences.
+        rejected_ratio: the same of the rejected ones.
         policy_margin: log-probability of chosen less rejected under the policy.
         reference_margin: the same under the reference.
         chosen_length: counted tokens of the chosen sequences.
@@ -32,6 +34,8 @@ class Scores:
 
     chosen: B
     rejected: B
+    chosen_ratio: B
+    rejected_ratio: B
     policy_margin: B
     reference_margin: B
     chosen_length: mx.array
@@ -113,7 +117,7 @@ def exo_pair(s: Scores, p: Preference) -> B:
 
 def nca_pair(s: Scores, p: Preference) -> B:
     """Noise contrastive alignment of pairs (Chen et al. 2024), equation 9."""
-    chosen, rejected = p.beta * s.chosen, p.beta * s.rejected
+    chosen, rejected = p.beta * s.chosen_ratio, p.beta * s.rejected_ratio
     own = _log_sigmoid(chosen)
     return -own - 0.5 * _log_sigmoid(-chosen) - 0.5 * _log_sigmoid(-rejected)
 
@@ -133,14 +137,14 @@ def robust(s: Scores, p: Preference) -> B:
 
 def bco_pair(s: Scores, p: Preference) -> B:
     """Binary classifier optimisation of pairs (Jung et al. 2024), equation 7."""
-    chosen, rejected = p.beta * s.chosen, p.beta * s.rejected
+    chosen, rejected = p.beta * s.chosen_ratio, p.beta * s.rejected_ratio
     return -_log_sigmoid(chosen - p.shift) - _log_sigmoid(p.shift - rejected)
 
 
 def sppo_hard(s: Scores, p: Preference) -> B:
     """Self-play preference optimisation with hard labels (Wu et al. 2024), equation 4.7."""
     goal = 0.5 / p.beta
-    return mx.square(s.chosen - goal) + mx.square(s.rejected + goal)
+    return mx.square(s.chosen_ratio - goal) + mx.square(s.rejected_ratio + goal)
 
 
 def aot(s: Scores, p: Preference) -> B:
@@ -151,20 +155,21 @@ def aot(s: Scores, p: Preference) -> B:
 
 
 def aot_unpaired(s: Scores, p: Preference) -> B:
-    """The same for unpaired data: sorted scores of chosen and rejected sequences."""
-    x = p.beta * (mx.sort(s.chosen) - mx.sort(s.rejected))
+    """The same for unpaired data: sorted log-ratios of chosen and rejected sequences."""
+    x = p.beta * (mx.sort(s.chosen_ratio) - mx.sort(s.rejected_ratio))
     return _smoothed(x, p.label_smoothing)
 
 
 def apo_zero(s: Scores, p: Preference) -> B:
     """Anchored preference optimisation, chosen up and rejected down (D'Oosterlinck et al. 2024),
     equation 7."""
-    return 1 - mx.sigmoid(p.beta * s.chosen) + mx.sigmoid(p.beta * s.rejected)
+    return 1 - mx.sigmoid(p.beta * s.chosen_ratio) + mx.sigmoid(p.beta * s.rejected_ratio)
 
 
 def apo_down(s: Scores, p: Preference) -> B:
     """Anchored preference optimisation, both down and rejected further, equation 8."""
-    return mx.sigmoid(p.beta * s.chosen) + 1 - mx.sigmoid(p.beta * s.margin)
+    apart = s.chosen_ratio - s.rejected_ratio
+    return mx.sigmoid(p.beta * s.chosen_ratio) + 1 - mx.sigmoid(p.beta * apart)
 
 
 def discopop(s: Scores, p: Preference) -> B:
@@ -207,7 +212,7 @@ LOSSES: Mapping[str, Callable[[Scores, Preference], B]] = MappingProxyType(
 
 
 def divergence_score(log_ratio: B, kind: str, alpha: float = 1.0) -> B:
-    """The derivative of an f-divergence at the ratio of policy and reference, less its constant:
+    """The derivative f' of an f-divergence at the ratio of policy and reference, with f'(1) = 0:
     f-DPO (Wang et al. 2023), table 1.
 
     Args:
@@ -221,11 +226,11 @@ def divergence_score(log_ratio: B, kind: str, alpha: float = 1.0) -> B:
     if kind == "reverse_kl" or (kind == "alpha_divergence" and abs(alpha - 1) < 1e-6):
         return log_ratio
     if kind == "forward_kl":
-        return -mx.exp(-log_ratio)
+        return 1 - mx.exp(-log_ratio)
     if kind == "js_divergence":
-        return _log_sigmoid(log_ratio)
+        return math.log(2) + _log_sigmoid(log_ratio)
     if kind == "alpha_divergence":
-        return mx.exp((alpha - 1) * log_ratio) / (alpha - 1)
+        return (mx.exp((alpha - 1) * log_ratio) - 1) / (alpha - 1)
     raise ValueError(f"There is no divergence {kind!r}: reverse_kl, forward_kl, js_divergence, ...")
 
 
@@ -258,10 +263,12 @@ class Pairs:
 
     def scores(self) -> Scores:
         """The scores that losses of pairs read."""
-        score = divergence_score
+        good, bad = self.chosen - self.reference_chosen, self.rejected - self.reference_rejected
         return Scores(
-            score(self.chosen - self.reference_chosen, self.divergence, self.alpha),
-            score(self.rejected - self.reference_rejected, self.divergence, self.alpha),
+            divergence_score(good, self.divergence, self.alpha),
+            divergence_score(bad, self.divergence, self.alpha),
+            good,
+            bad,
             self.chosen - self.rejected,
             self.reference_chosen - self.reference_rejected,
             mx.maximum(self.chosen_length, 1),

@@ -58,9 +58,7 @@ def test_ipo_is_smallest_where_the_margin_per_token_is_half_the_inverse_of_beta(
     found = pairs(0.0).scores()
     goal = found.__class__(
         found.chosen_length * 1.0,
-        mx.zeros(4),
-        mx.zeros(4),
-        mx.zeros(4),
+        *(mx.zeros(4) for _ in range(5)),
         found.chosen_length,
         found.rejected_length,
         mx.zeros(4),
@@ -94,6 +92,17 @@ def test_divergences_agree_near_the_reference_and_rank_alike():
     assert mx.array_equal(near, ratio)
     with pytest.raises(ValueError, match="no divergence"):
         preference.divergence_score(ratio, "kl")
+
+
+def test_losses_of_rewards_read_log_ratios_whatever_the_divergence():
+    for name in ("nca_pair", "bco_pair", "sppo_hard", "aot_unpaired", "apo_zero", "apo_down"):
+        other = loss(name, 0.7, Preference(beta=0.5), divergence="forward_kl")
+        assert other == loss(name, 0.7, Preference(beta=0.5)), name
+    # f' of the forward KL is 1 - 1/r: its constant matters per token, where lengths differ.
+    one = Pairs(*(mx.array([x]) for x in (-1.0, -2.0, -1.5, -1.0, 2.0, 5.0)), "forward_kl")
+    margin = (1 - math.exp(-0.5)) / 2 - (1 - math.exp(1.0)) / 5
+    found = float(LOSSES["ipo"](one.scores(), Preference(beta=0.5))[0])
+    assert found == pytest.approx((margin - 1) ** 2, rel=1e-5)
 
 
 def test_kto_weighs_desirable_and_undesirable_sequences():
