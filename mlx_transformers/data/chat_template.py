@@ -92,6 +92,10 @@ TEMPLATES = {"chatml": CHATML, "chatml_tools": CHATML_TOOLS, "tags": TAGS}
 """Templates of the project, by name."""
 
 
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Keys of a message that hold what was thought before an answer; the first counts."""
+
+
 @dataclass(frozen=True)
 class Rendered:
     """A conversation as text.
@@ -134,6 +138,7 @@ class ChatTemplate:
         # Unlikely in any text, and removed again: it marks where generated parts lie.
         self._mark = secrets.token_hex(16)
         environment, jinja_error = _environment(self._mark)
+        self._environment = environment
         environment.globals["strftime_now"] = self._strftime
         self._jinja_error = jinja_error
         try:
@@ -157,25 +162,37 @@ class ChatTemplate:
         """Return the text of a conversation.
 
         Args:
-            messages: in order, each with `role` and `content` and whatever else the template reads.
+            messages: in order, each with `role` and `content` and whatever else the template reads;
+                keys whose value is None are left out.
             tools: descriptions of functions (JSON schemas) that may be called.
             add_generation_prompt: whether to end with what comes before an answer.
-            variables: others that the template reads.
+            variables: others that the template reads, such as `documents`.
 
         Raises:
             TemplateError: the template raised: roles out of order, say.
         """
+        given = self.special | {
+            "messages": [_normalised(message) for message in messages],
+            "tools": None if tools is None else list(tools),
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        given |= variables
+        marked = _unmarked(self._text(given, marks=True), self._mark)
+        if not self._environment.generated:
+            return marked
+        # A filter over a captured part would see the marks; then only the text can be told.
+        plain = self._text(given, marks=False)
+        return marked if marked.text == plain else Rendered(plain)
+
+    def _text(self, given: dict[str, Any], *, marks: bool) -> str:
+        self._environment.marks, self._environment.generated = marks, False
+        refusals = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
         try:
-            text = self._template.render(
-                messages=list(messages),
-                tools=None if tools is None else list(tools),
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **(self.special | variables),
-            )
-        except (self._jinja_error, TypeError, ValueError, KeyError, AttributeError) as error:
+            text: str = self._template.render(given)
+        except (self._jinja_error, *refusals) as error:
             raise TemplateError(f"The chat template refused a conversation: {error}") from None
-        return _unmarked(text, self._mark)
+        return text
 
     def answers(self, messages: Sequence[Message], **settings: Any) -> Rendered:
         """Return `render` with the spans of all turns of the assistant, even where the template
@@ -204,6 +221,14 @@ class ChatTemplate:
         return Rendered(whole.text, tuple(spans))
 
 
+def _normalised(message: Message) -> Message:
+    """A message without keys of no value, and with its reasoning under the two names that templates
+    read, as transformers prepares it."""
+    own = {key: value for key, value in message.items() if value is not None}
+    thought = next((own[name] for name in REASONING if name in own), None)
+    return own if thought is None else {"thinking": thought, **own, "reasoning_content": thought}
+
+
 def _environment(mark: str) -> tuple[Any, type[Exception]]:
     """A sandboxed Jinja environment whose generation blocks are marked, and Jinja's error."""
     # Imported here, since few commands need it and it takes a tenth of a second.
@@ -222,7 +247,8 @@ def _environment(mark: str) -> tuple[Any, type[Exception]]:
             return nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
 
         def _marked(self, caller: Callable[[], str]) -> str:
-            return f"{mark}({caller()}{mark})"
+            self.environment.generated = True
+            return f"{mark}({caller()}{mark})" if self.environment.marks else caller()
 
     def refuse(message: str) -> None:
         raise JinjaError(message)
@@ -245,6 +271,7 @@ def _environment(mark: str) -> tuple[Any, type[Exception]]:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
     )
+    environment.extend(marks=True, generated=False)
     environment.filters["tojson"] = tojson  # Jinja's own escapes HTML
     environment.globals["raise_exception"] = refuse
     return environment, JinjaError

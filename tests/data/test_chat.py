@@ -61,6 +61,19 @@ def test_templates_read_tools_variables_and_the_time():
     )
 
 
+def test_messages_are_given_to_templates_as_transformers_gives_them():
+    source = "{{ messages[0].content is defined }} {{ messages[0].reasoning_content }}"
+    source += "{% for d in documents %} {{ d.title }}{% endfor %}"
+    message = {"role": "assistant", "content": None, "thinking": "hm"}
+    rendered = ChatTemplate(source).render([message], documents=[{"title": "A"}])
+    assert rendered.text == "False hm A"
+
+
+def test_a_filter_sees_a_generated_part_without_its_marks():
+    source = "{% set t %}{% generation %} hi {% endgeneration %}{% endset %}{{ t | trim | length }}"
+    assert ChatTemplate(source).render([]) == Rendered("2")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -68,6 +81,7 @@ def test_templates_read_tools_variables_and_the_time():
         ("{{ messages[9].content.x }}", "refused a conversation"),
         ("{% for m in messages %}", "can't be read"),
         ("{{ ''.__class__.__mro__ }}", "refused a conversation"),
+        ("{{ 1 // (messages | length - messages | length) }}", "by zero"),
         ("{{ messages.append(1) }}", "refused a conversation"),
     ],
 )
