@@ -33,7 +33,8 @@ class Grid(NamedTuple):
 
     def codes(self, x: mx.array) -> mx.array:
         """Return the nearest codes of `x`, as floats."""
-        return mx.clip(mx.round(x / self.scale + self.zero), self.low, self.high)
+        # The reciprocal, as torch computes it: at a tie a division may round the other way.
+        return mx.clip(mx.round(x * (1 / self.scale)) + self.zero, self.low, self.high)
 
     def values(self, codes: mx.array) -> mx.array:
         """Return the numbers that codes stand for."""
@@ -95,7 +96,7 @@ def fake_quantize(
     ) -> tuple[mx.array, mx.array, mx.array]:
         x, scale, zero = primals
         centre = mx.clip(mx.round(zero), low, high)
-        code = mx.round(x / scale + centre)
+        code = mx.round(x * (1 / scale)) + centre
         below, above = code < low, code > high
         inside = ~(below | above)
         edge = mx.where(below, low - centre, high - centre)
