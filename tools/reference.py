@@ -34,6 +34,7 @@ from reference_adapt import (
     metrics,
     model_form,
     numeric,
+    policy_losses,
     training,
 )
 from reference_groups import (
@@ -154,7 +155,7 @@ def compute_variants(folder: Path, meta: dict[str, Any]) -> Arrays:
     """
     if meta["form"] != "numeric":
         raise LookupError(f"cases of form {meta['form']!r} have no rules yet")
-    rules = (*losses.RULES, *compression.RULES, *distillation.RULES)
+    rules = (*losses.RULES, *policy_losses.RULES, *compression.RULES, *distillation.RULES)
     return numeric.run(folder, meta, rules)
 
 

@@ -240,6 +240,7 @@ def _environment(mark: str) -> tuple[Any, type[Exception]]:
         """`{% generation %} ... {% endgeneration %}`: text of the assistant."""
 
         tags = {"generation"}  # noqa: RUF012  (Jinja's own name and type)
+        environment: Any
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -1,5 +1,7 @@
 """Losses of fine-tuning, preferences, reward models and policy gradients."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 
 from mlx_transformers.ops import policy, preference
@@ -13,17 +15,28 @@ def total(logps: mx.array, mask: mx.array) -> mx.array:
     return policy.counted(logps, mask).sum(axis=1)
 
 
+def side(options: Options, x: Arrays, name: str, own: str, other: str) -> mx.array:
+    """Log-probability of each sequence of one side; with `ld_alpha`, tokens beyond the length of
+    the other side's count that much (LD-DPO)."""
+    mask = x[f"{own}_mask"]
+    if options.get("ld_alpha") is None:
+        return total(x[name], mask)
+    shorter = mx.minimum(mask.sum(axis=1), x[f"{other}_mask"].sum(axis=1))[:, None]
+    weights = mx.where(mx.cumsum(mask, axis=1) <= shorter, 1.0, options["ld_alpha"])
+    return total(x[name] * weights, mask)
+
+
 def dpo(options: Options, x: Arrays) -> Arrays:
     """DPO and its relatives on per-token log-probabilities."""
-    chosen = total(x["chosen_logps"], x["chosen_mask"])
-    rejected = total(x["rejected_logps"], x["rejected_mask"])
-    free = options.get("reference_free", False)
-    zero = mx.zeros_like(chosen)
+    sides = ("chosen", "rejected"), ("rejected", "chosen")
+    chosen, rejected = (side(options, x, f"{own}_logps", own, other) for own, other in sides)
+    before = [side(options, x, f"ref_{own}_logps", own, other) for own, other in sides]
+    if options.get("reference_free"):
+        before = [mx.zeros_like(each) for each in before]
     pairs = preference.Pairs(
         chosen,
         rejected,
-        zero if free else total(x["ref_chosen_logps"], x["chosen_mask"]),
-        zero if free else total(x["ref_rejected_logps"], x["rejected_mask"]),
+        *before,
         x["chosen_mask"].sum(axis=1),
         x["rejected_mask"].sum(axis=1),
         options.get("f_divergence_type", "reverse_kl"),
@@ -38,8 +51,10 @@ def dpo(options: Options, x: Arrays) -> Arrays:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     weights = options.get("loss_weights") or [1.0] * len(kinds)
     scores = pairs.scores()
+    # The likelihood of the chosen sequences is that of all their tokens alike.
+    plain = replace(scores, chosen_logp=total(x["chosen_logps"], x["chosen_mask"]))
     losses = [
-        weight * preference.LOSSES[kind](scores, settings)
+        weight * preference.LOSSES[kind](plain if kind == "sft" else scores, settings)
         for kind, weight in zip(kinds, weights, strict=True)
     ]
     good = options["beta"] * (pairs.chosen - pairs.reference_chosen)
@@ -78,8 +93,8 @@ def kto(options: Options, x: Arrays) -> Arrays:
     return {
         "loss": loss.mean(),
         "kl": kl,
-        "reward_chosen": mx.where(good, reward, 0).sum() / good.sum(),
-        "reward_rejected": mx.where(good, 0, reward).sum() / (~good).sum(),
+        "reward_chosen": mx.where(good, reward, 0).sum() / mx.maximum(good.sum(), 1),
+        "reward_rejected": mx.where(good, 0, reward).sum() / mx.maximum((~good).sum(), 1),
     }
 
 
@@ -133,8 +148,8 @@ def cpo(options: Options, x: Arrays) -> Arrays:
     return {
         "loss": loss.mean() + options["cpo_alpha"] * nll,
         "nll": nll if options["cpo_alpha"] else mx.zeros(()),
-        "reward_chosen": beta * chosen.mean(),
-        "reward_rejected": beta * rejected.mean(),
+        "reward_chosen": beta * good.mean(),
+        "reward_rejected": beta * bad.mean(),
         "logp_chosen": chosen.mean(),
         "logp_rejected": rejected.mean(),
     }
@@ -185,116 +200,6 @@ def moe_router(options: Options, x: Arrays) -> Arrays:
     return {"loss": balance_loss(marked(choice, n_experts), probs, weights)}
 
 
-AVERAGES: dict[str, policy.Average] = {
-    "grpo": "sequence",
-    "bnpo": "token",
-    "dr_grpo": "length",
-    "dapo": "items",
-}
-
-
-def grpo(options: Options, x: Arrays) -> Arrays:
-    """GRPO, DAPO, Dr. GRPO and GSPO."""
-    mask = x["mask"]
-    level = options.get("importance_sampling_level", "token")
-    ratio = mx.exp(policy.log_ratio(x["logps"], x["old_logps"], mask, level))
-    advantages = x["advantages"][:, None]
-    bounds = {"low": options["epsilon_low"], "high": options["epsilon_high"]}
-    loss = policy.clipped_surrogate(ratio, advantages, **bounds, delta=options.get("delta"))
-    kl = policy.kl_estimate(x["logps"], x["ref_logps"], "k3")
-    total = mx.broadcast_to(loss, mask.shape) + options["beta"] * kl
-    clip = policy.clipped(ratio, advantages, **bounds)
-    return {
-        "loss": policy.policy_loss(
-            total,
-            mask,
-            AVERAGES[options["loss_type"]],
-            length=options.get("max_completion_length"),
-            items=options.get("num_items_in_batch"),
-        ),
-        "kl": policy.token_mean(kl, mask),
-        "clip_fraction": policy.token_mean(clip, mask) if level == "token" else clip.mean(),
-    }
-
-
-def rloo(options: Options, x: Arrays) -> Arrays:
-    """The clipped policy loss of whole sequences."""
-    ratio = mx.exp(policy.log_ratio(x["logps"], x["old_logps"], x["mask"], "sum"))[:, 0]
-    bounds = {"low": options["epsilon_low"], "high": options["epsilon_high"]}
-    loss = policy.clipped_surrogate(ratio, x["advantages"], **bounds)
-    clip = policy.clipped(ratio, x["advantages"], **bounds)
-    return {"loss": loss.mean(), "clip_fraction": clip.mean()}
-
-
-def ppo(options: Options, x: Arrays) -> Arrays:
-    """PPO's policy and value losses."""
-    mask, clip = x["mask"], options["cliprange"]
-    log_ratio = policy.log_ratio(x["logps"], x["old_logps"], mask)
-    ratio, advantages = mx.exp(log_ratio), policy.counted(x["token_advantages"], mask)
-    low, high = options.get("cliprange_low") or clip, options.get("cliprange_high") or clip
-    loss = policy.clipped_surrogate(ratio, advantages, low=low, high=high)
-    if options.get("dual_clip") is not None:
-        loss = policy.dual_clip(loss, advantages, options["dual_clip"])
-    mean = "token" if options["average"] == "token-mean" else "sequence"
-    near = options["cliprange_value"]
-    value = policy.value_loss(x["new_values"], x["old_values"], x["returns"], clip=near)
-    moved = mx.zeros_like(value)
-    if near is not None:
-        unclipped = policy.value_loss(x["new_values"], x["old_values"], x["returns"], clip=None)
-        moved = (value > unclipped).astype(mx.float32)
-    return {
-        "policy_loss": policy.policy_loss(loss, mask, mean),
-        "policy_clip_fraction": policy.token_mean(
-            policy.clipped(ratio, advantages, low=low, high=high), mask
-        ),
-        "approx_kl": policy.token_mean(-log_ratio, mask),
-        "value_loss": policy.policy_loss(value, mask, mean),
-        "value_clip_fraction": policy.token_mean(moved, mask),
-    }
-
-
-def advantages(options: Options, x: Arrays) -> Arrays:
-    """Advantages from the reward of each completion, or of each token."""
-    kind, mask = options["kind"], x["mask"]
-    if kind == "reinforce_pp":
-        gamma = options.get("gamma", 1.0)
-        returns = policy.discounted_returns(x["token_rewards"], mask, gamma)
-        return {"advantages": policy.whiten(returns, mask)}
-    if kind == "reinforce_pp_baseline":
-        apart = policy.group_advantages(x["rewards"], options["group"], "group_mean")[:, None]
-        return {"advantages": policy.whiten(mx.broadcast_to(apart, mask.shape), mask)}
-    found = policy.group_advantages(x["rewards"], options["group"], kind, options.get("eps", 1e-4))
-    return {"advantages": found[:, None] * mask}
-
-
-def gae(options: Options, x: Arrays) -> Arrays:
-    """Generalised advantage estimation, and the whitened advantages."""
-    mask = x["mask"]
-    found, returns = policy.generalised_advantages(
-        x["token_rewards"], x["values"], mask, gamma=options["gamma"], lam=options["lam"]
-    )
-    return {"advantages": found, "returns": returns, "whitened": policy.whiten(found, mask)}
-
-
-def kl(options: Options, x: Arrays) -> Arrays:
-    """Estimates of the KL of policy from reference, and rewards less their cost."""
-    found = policy.kl_estimate(x["logps"], x["ref_logps"], options["estimator"])
-    mean = policy.token_mean(found, x["mask"])
-    out = {"kl": policy.counted(found, x["mask"]), "mean": mean, "loss": mean}
-    if "kl_coef" in options:
-        cost = options["kl_coef"] * found
-        out["token_rewards"] = policy.counted(x["token_scores"] - cost, x["mask"])
-    return out
-
-
-def logps_entropy(options: Options, x: Arrays) -> Arrays:
-    """Log-probabilities of labels and the entropy, at a temperature."""
-    logits = x["logits"] / options["temperature"]
-    logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    picked = mx.take_along_axis(logp, x["labels"][..., None], axis=-1)[..., 0]
-    return {"logps": picked, "entropy": policy.entropy(logits)}
-
-
 RULES = (
     Rule(r"dpo_trainer", dpo),
     Rule(r"kto_trainer", kto),
@@ -303,19 +208,4 @@ RULES = (
     Rule(r"reward_trainer", reward_model),
     Rule(r"fixed_cross_entropy", sft),
     Rule(r"load_balancing_loss_func", moe_router),
-    Rule(r"grpo_trainer", grpo),
-    Rule(r"rloo_trainer", rloo),
-    Rule(
-        r"compute_policy_loss",
-        ppo,
-        {"grad_logps": ("policy_loss", "logps"), "grad_values": ("value_loss", "new_values")},
-    ),
-    Rule(r"outcome_advantage", advantages),
-    Rule(r"gae_advantage", gae),
-    Rule(r"kl_penalty", kl),
-    Rule(
-        r"selective_log_softmax",
-        logps_entropy,
-        {"grad_logps_sum": ("logps", "logits"), "grad_entropy_sum": ("entropy", "logits")},
-    ),
 )

@@ -230,7 +230,8 @@ def passed(folder: Path, options: Options, inputs: Values) -> Values:
     right, samples = inputs["correct"], inputs["samples"]
     samples = samples if isinstance(samples, list) else [samples] * len(right)
     pairs = zip(samples, right, strict=True)
-    each = [pass_at_k(n, c, options["k"]) for n, c in pairs]
+    # The published code takes a task with fewer wrong samples than k to be passed, however few.
+    each = [1.0 if n - c < options["k"] else pass_at_k(n, c, options["k"]) for n, c in pairs]
     return {"per_task": each, "mean": float(np.mean(each))}
 
 
