@@ -197,22 +197,24 @@ class Factorised:
         self, attend: Attend, tokens: Tokens, qkv: QKV, causal: bool, rule: Rule | None
     ) -> KeySet:
         """Attention over the summary keys of every block, by groups of heads."""
+        heads = np.arange(qkv[0].shape[1])
+        groups = [heads[vert :: self.verts] for vert in range(min(self.verts, len(heads)))]
         found = []
-        for vert in range(self.verts):
+        for vert, group in enumerate(groups):
             end = self.stride - vert * self.summary
 
             def last(x: mx.array, fill: int = 0, end: int = end) -> mx.array:
                 picked = blocks(x, self.stride, fill)[..., end - self.summary : end, :]
                 return picked.flatten(-3, -2)
 
-            q, k, v = (x[:, vert :: self.verts] for x in qkv)
+            q, k, v = (mx.take(x, mx.array(group), axis=1) for x in qkv)
             seen = tokens.see(tokens.arranged(last), causal=causal, rule=rule)
             found.append(attend(q, last(k), last(v), seen))
         if len(found) == 1:
             return found[0]
-        return KeySet(
-            *(mx.stack(list(each), axis=2).flatten(1, 2) for each in zip(*found, strict=True))
-        )
+        back = mx.array(np.argsort(np.concatenate(groups)))
+        together = (mx.concatenate(list(each), axis=1) for each in zip(*found, strict=True))
+        return KeySet(*(mx.take(each, back, axis=1) for each in together))
 
 
 def first_tokens(

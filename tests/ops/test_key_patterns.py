@@ -22,10 +22,11 @@ STARTS = mx.array(
     [[max(i for i in range(t + 1) if not i or r[i] != r[i - 1]) for t in range(T)]
      for r in SEGMENTS.tolist()]
 )  # fmt: skip
-STRIDED, FIXED, BY_HEADS = (
+STRIDED, FIXED, BY_HEADS, UNEVEN = (
     Factorised("strided", 5),
     Factorised("fixed", 5, summary=2),
     Factorised("fixed", 6, summary=2, verts=2),
+    Factorised("fixed", 6, summary=1, verts=3),
 )
 attend_set: Callable[..., KeySet] = lambda q, k, v, seen: attend(q, k, v, scale=SCALE, seen=seen)  # noqa: E731
 
@@ -76,6 +77,7 @@ PATTERNS: dict[str, tuple[Sets, Pairs]] = {
     "strided": factorised(STRIDED),
     "fixed": factorised(FIXED),
     "fixed by heads": factorised(BY_HEADS),
+    "fixed by uneven heads": factorised(UNEVEN),
     "strided far": far_alone(STRIDED),
     "fixed far": far_alone(FIXED),
     "local": local(4, 2, 1),
