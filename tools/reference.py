@@ -123,7 +123,7 @@ def report(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def compute(case: Case) -> Arrays:
-    """The outputs of a case, its loss, and the gradients that its meta.json expects.
+    """The outputs of a case, its loss and gradients: those that its meta.json lists, or all.
 
     Raises:
         LookupError: no rule matches the published function.
@@ -133,7 +133,7 @@ def compute(case: Case) -> Arrays:
     if rule is None:
         raise LookupError(f"no rule of group {case.meta['group']} matches {case.function!r}")
     if not case.cotangents:
-        return rule.compute(case)
+        return {name: value for name, value in rule.compute(case).items() if case.expects(name)}
 
     def loss(arrays: Arrays) -> tuple[mx.array, Arrays]:
         outputs = rule.compute(case.with_arrays(arrays))
@@ -141,10 +141,13 @@ def compute(case: Case) -> Arrays:
         return sum(weighed, mx.array(0.0)), outputs
 
     every = case.inputs | case.params
-    wanted = {name for name in every if f"grad.{name}" in case.expected}
-    (value, outputs), grads = mx.value_and_grad(loss)({name: every[name] for name in wanted})
-    got = outputs | {f"grad.{name}": grads[name] for name in wanted}
-    return got | ({"loss": value.reshape(1)} if "loss" in case.expected else {})
+    smooth = {
+        name: array for name, array in every.items() if mx.issubdtype(array.dtype, mx.floating)
+    }
+    wanted = {name: array for name, array in smooth.items() if case.expects(f"grad.{name}")}
+    (value, outputs), grads = mx.value_and_grad(loss)(wanted)
+    got = outputs | {f"grad.{name}": grads[name] for name in wanted} | {"loss": value.reshape(1)}
+    return {name: array for name, array in got.items() if case.expects(name)}
 
 
 def compute_variants(folder: Path, meta: dict[str, Any]) -> Arrays:

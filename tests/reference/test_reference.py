@@ -67,3 +67,11 @@ def test_a_wrong_number_and_an_unknown_function_fail(tool, monkeypatch, case, tm
     (case / "meta.json").write_text(json.dumps(META | {"source": {"function": "x"}}))
     (score,), code = scores(tool, monkeypatch, case, out=tmp_path)
     assert "no rule of group 2" in score["error"]
+
+
+def test_a_case_without_expected_arrays_gets_all_outputs_and_gradients(tool, case):
+    (case / "expected.safetensors").unlink()
+    (case / "meta.json").write_text(json.dumps({k: v for k, v in META.items() if k != "expected"}))
+    got = tool.compute(tool.Case.read(case))
+    assert set(got) == {"o", "loss", "grad.q", "grad.k", "grad.v", "grad.sink_bias"}
+    assert got["o"].item() == pytest.approx(2 * mx.sigmoid(mx.array(1.0)).item(), rel=1e-6)

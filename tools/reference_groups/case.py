@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,8 +12,6 @@ import numpy as np
 
 Arrays = dict[str, mx.array]
 
-ARGUMENTS = ("N", "D", "S", "C", "steps", "budgets")
-"""Arguments that tables of scaling laws and schedules list among their expected arrays."""
 DTYPES: dict[str, str] = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 """NumPy's name of each dtype of the cases with float64 arrays, which MLX doesn't read."""
 
@@ -28,21 +26,17 @@ class Case:
     params: Arrays
     cotangents: Arrays
     """By output O, the weights of O in the scalar `loss = sum over O of sum(cotangent * O)`."""
-    grid: Arrays = field(default_factory=dict)
-    """Arguments of a table that are no inputs: the sizes, steps and budgets of its values."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read `meta.json`, `inputs.safetensors` and, where there is one, `params.safetensors`."""
         inputs = read_arrays(folder / "inputs.safetensors")
-        expected = read_arrays(folder / "expected.safetensors")
         return cls(
             folder.name,
             json.loads((folder / "meta.json").read_text()),
             {name: array for name, array in inputs.items() if not name.startswith("cot.")},
             read_arrays(folder / "params.safetensors"),
             {name[4:]: array for name, array in inputs.items() if name.startswith("cot.")},
-            {name: array for name, array in expected.items() if name in ARGUMENTS},
         )
 
     @property
@@ -57,8 +51,17 @@ class Case:
 
     @property
     def expected(self) -> dict[str, Any]:
-        """Shape and dtype of each expected array, by name."""
+        """Shape and dtype of each expected array by name, as far as meta.json lists them."""
         return dict(self.meta.get("expected") or {})
+
+    def names(self, *usual: str) -> list[str]:
+        """The expected arrays that are no gradients; the `usual` ones where none are listed."""
+        listed = [name for name in self.expected if name != "loss" and not name.startswith("grad")]
+        return listed or list(usual)
+
+    def expects(self, name: str) -> bool:
+        """Whether meta.json lists an array of this name, or lists none at all."""
+        return name in self.expected or not self.expected
 
     def with_arrays(self, arrays: Arrays) -> Self:
         """The same case with these inputs and parameters in the place of its own."""

@@ -10,7 +10,6 @@ from mlx_transformers.layers.ffns.mlp import Mlp
 from mlx_transformers.layers.ffns.soft_moe import SoftMoe
 from mlx_transformers.layers.norms import LayerNorm, RmsNorm
 from mlx_transformers.layers.routers.sigmoid import Sigmoid
-from mlx_transformers.layers.routers.top_k import TopK
 from mlx_transformers.ops.router_losses import (
     balance_loss,
     balance_over_layers,
@@ -163,7 +162,7 @@ def st_moe(case: Case) -> Arrays:
         "combine": combined(slots, choice, gates, n_experts),
     }
     if not options.get("training", True):
-        return outputs | {name: mx.zeros(1) for name in LOSSES if name in case.expected}
+        return outputs | {name: mx.zeros(1) for name in LOSSES}
     first = marked(choice[..., :1], n_experts)
     kept = first * slots.kept()[..., :1]
     losses = (balance_loss(kept, probs), z_loss(logits), balance_loss(first, probs))
@@ -219,27 +218,32 @@ def fairscale_slots(case: Case) -> int:
 
 
 def deepseek(case: Case) -> Arrays:
-    """`Gate` of DeepSeek-V3 and V2: sigmoid scores with a bias, or a softmax, in groups."""
+    """`Gate` of DeepSeek-V3 and V2: sigmoid scores or a softmax, in groups, with a bias or none.
+
+    Groups are compared by their two best scores where there is a bias, else by their best.
+    """
     options, params = case.options, case.params
     sigmoid = "sigmoid" in case.function.lower() or options.get("score_func") == "sigmoid"
     groups = options.get("groups") or 1
     limits = {}
     if groups > 1:
         limits = {"n_groups": groups, "top_groups": options["topk_groups"]}
-    kind = Sigmoid if sigmoid or "bias" in params else TopK
-    config = kind(
+    config = Sigmoid(
         top_k=options["k"],
         normalize=sigmoid,
         scale=float(options.get("route_scale", 1.0)),
+        scores="sigmoid" if sigmoid else "softmax",
         **limits,
     )
-    if isinstance(config, Sigmoid) and not sigmoid:
-        config = config.model_copy(update={"scores": "softmax"})
     router = config.build(params["weight"].shape[1], params["weight"].shape[0])
     router.gate.weight = params["weight"]
-    if isinstance(config, Sigmoid) and "bias" in params:
+    if "bias" in params:
         router.balance = params["bias"]
-    gates, choice = router(case.inputs["x"], Context())
+        gates, choice = router(case.inputs["x"], Context())
+    else:
+        scores = router.scores(case.inputs["x"])
+        choice = config.choose(scores, by="best")
+        gates = config.gates(scores, choice)
     dense = (gates[..., None] * (choice[..., None] == mx.arange(router.n_experts))).sum(axis=-2)
     return {"weights_dense": dense, "chosen": integers(mx.sort(choice, axis=-1))}
 

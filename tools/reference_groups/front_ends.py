@@ -43,13 +43,15 @@ def preprocess(case: Case) -> Arrays:
     resized = prepare.resized(picture)
     height, width = resized.shape[:2]
     outputs = {"resized": resized, "pixel_values": prepare(picture).transpose(2, 0, 1)}
-    for name in case.expected:
+    for name in case.names("resized_bilinear", "resized_torch", "resized_torch_no_antialias"):
         found = re.fullmatch(r"resized_(?!torch)(\w+)", name)
         if found:
             outputs[name] = resize(picture, height, width, found[1])
         found = re.fullmatch(r"resized_torch(_bilinear|_bicubic)?(_no_antialias)?", name)
         if found:
             filtered = found[1][1:] if found[1] else kind
+            # torch has no Lanczos filter
+            filtered = filtered if filtered in ("bilinear", "bicubic") else "bicubic"
             outputs[name] = resize_float(
                 picture, height, width, filtered, antialias=found[2] is None
             )
@@ -124,8 +126,9 @@ def interpolated_positions(case: Case) -> Arrays:
     sizes = options["height"] // patch, options["width"] // patch
     kind, before = options.get("interpolation", "bicubic"), len(table) - grid**2
     found = {}
-    for name in case.expected:
-        if name.startswith("grad.") or name == "loss":
+    for name in case.names("out", "out_dinov2_offset", "out_antialias"):
+        if sizes == (grid, grid):
+            found[name] = table[None]
             continue
         antialias, offset = "antialias" in name, 0.1 if "offset" in name else 0.0
         rows, columns = (
@@ -148,11 +151,14 @@ def whisper(case: Case) -> Arrays:
     n_mels = case.options["n_mels"]
     samples = np.array(case.inputs["waveform"])
     outputs = {"mel_filters": mel_filters(n_mels), "features": log_mel(samples, n_mels).T}
-    for name, about in case.expected.items():
+    for name in case.names("features_30s_first"):
         found = re.fullmatch(r"features_(\d+)s_first", name)
         if found:
             padded = log_mel(samples, n_mels, length=int(found[1]) * RATE)
-            outputs[name] = padded[: about["shape"][1]].T
+            frames = outputs["features"].shape[1] + 6
+            if name in case.expected:
+                frames = case.expected[name]["shape"][1]
+            outputs[name] = padded[:frames].T
     return {name: mx.array(array.astype(np.float32)) for name, array in outputs.items()}
 
 

@@ -19,7 +19,7 @@ def rigl(case: Case) -> Arrays:
     end, alpha = o["T_end"], o["alpha"]
     fraction = update_fraction(mx.array(o["step"]), end, alpha)
     weight, mask = drop_and_grow(inputs["weight"], inputs["mask"], inputs["score_grow"], fraction)
-    steps = case.grid["steps"]
+    steps = inputs.get("steps", mx.arange(11, dtype=mx.int64) * end // 10)
     return {
         "new_mask": mask.astype(mx.uint8),
         "new_weight": weight,
@@ -57,8 +57,11 @@ def net2net(case: Case) -> Arrays:
 def upcycled(case: Case, dense: Mlp, k: int, normalize: bool) -> tuple[MoeFfn, mx.array]:
     """A mixture whose experts are copies of the dense network, and its output."""
     p, n_experts = case.params, case.params["router"].shape[0]
-    router = TopK(top_k=k, normalize=normalize)
-    moe = MoeFfn(Moe(n_experts=n_experts, router=router, expert=dense), p["w1"].shape[1])
+    router, dim = TopK(top_k=k, normalize=False), p["w1"].shape[1]
+    moe = MoeFfn(Moe(n_experts=n_experts, router=router, expert=dense), dim)
+    if normalize:
+        # of a copy: a config with one gate that is always 1 is refused, as it teaches nothing
+        moe.router = router.model_copy(update={"normalize": True}).build(dim, n_experts)
     copies = {name: expert_copies(p[name], n_experts) for name in ("w1", "b1", "w2", "b2")}
     names = {"w1": "up.weight", "b1": "up.bias", "w2": "down.weight", "b2": "down.bias"}
     weights = [(f"experts.{names[name]}", copies[name]) for name in names if name in copies]

@@ -41,7 +41,9 @@ def h3(case: Case) -> Arrays:
     p, u, width = case.params, case.inputs["u"], case.options["head_dim"]
     B, T, D = u.shape
     q, k, v = (linear(p, f"{name}_proj", u) for name in "qkv")
-    c, b = p["ssm_k_kernel.C"][0], p["ssm_k_kernel.B"]
+    c = p["ssm_k_kernel.C"][0]
+    # a B that isn't learned is the first unit vector
+    b = p.get("ssm_k_kernel.B", mx.broadcast_to(mx.arange(c.shape[1]) == 0, c.shape))
     shift = mx.stack([(c[:, s:] * b[:, : c.shape[1] - s]).sum(axis=1) for s in range(c.shape[1])])
     k = short_convolution(k, shift.T[:, ::-1]) + p["ssm_k_D"] * k
     q, k, v = (x.reshape(B, T, D // width, width).transpose(0, 3, 2, 1) for x in (q, k, v))
@@ -56,6 +58,8 @@ def hyena_operator(case: Case) -> Arrays:
     (_, T, D), order, longest = u.shape, options["order"], options["l_max"]
     x = linear(p, "in_proj", u)
     x = short_convolution(x, p["short_filter.weight"][:, 0]) + p["short_filter.bias"]
+    T = min(T, longest)
+    x = x[:, :T]
     *gates, v = mx.split(x, order + 1, axis=-1)
     h = p["filter_fn.pos_emb.z"][0, :T]
     layers = sorted({int(name.split(".")[2]) for name in p if ".implicit_filter." in name})
@@ -85,8 +89,11 @@ def product_keys(case: Case) -> Arrays:
     scores = [(q[:, :, half, :, None] * p["keys"][:, :, half]).sum(axis=-1) for half in range(2)]
     best, rows = best_keys(*scores, options["topk"])
     values = lookup(p["values.weight"], rows.flatten(-2))
-    weights = mx.softmax(best, axis=-1).flatten(-2)
-    return {"out": (weights[..., None] * values).sum(axis=-2)}
+    weights = mx.maximum(best, 0) if options.get("non_competitive_gates") else mx.softmax(best, -1)
+    out = (weights.flatten(-2)[..., None] * values).sum(axis=-2)
+    if "output_norm.weight" in p:
+        out = layer_norm(out, p["output_norm.weight"], p["output_norm.bias"], 1e-5)
+    return {"out": out}
 
 
 def ttt(case: Case) -> Arrays:

@@ -120,12 +120,16 @@ def adafactor(case: Case) -> Arrays:
 
 
 def lamb(case: Case) -> Arrays:
-    """LAMB as of pytorch-lamb, whose option `adam` leaves the trust ratio out."""
+    """LAMB as of pytorch-lamb, whose option `adam` leaves the trust ratio out.
+
+    A title may say that the moments are corrected, if no option does.
+    """
+    titled = "with bias correction" in case.meta["title"].lower()
     o = taken(case.options, "lr", "betas", "eps", "weight_decay", "adam", "bias_correction",
               "debias", "clamp_value")  # fmt: skip
     kind = Lamb(learning_rate=o["lr"], betas=tuple(o.get("betas", (0.9, 0.999))),
                 eps=o.get("eps", 1e-6), weight_decay=o.get("weight_decay", 0.0),
-                bias_correction=bool(o.get("bias_correction", o.get("debias", False))),
+                bias_correction=bool(o.get("bias_correction", o.get("debias", titled))),
                 largest_norm=o.get("clamp_value", 10.0), trust=not o.get("adam"))  # fmt: skip
     return trajectory(kind, case)
 
@@ -217,7 +221,7 @@ def schedules(case: Case) -> Arrays:
     o, kinds = case.options, published(case.options)
     n = o["steps"]
     found = {}
-    for name in case.expected:
+    for name in case.names(*kinds):
         if name not in kinds:
             raise LookupError(f"no schedule is called {name!r}")
         kind, peak = kinds[name]

@@ -13,7 +13,7 @@ from mlx_transformers.ops.slstm import ScalarMemory, slstm
 from mlx_transformers.ops.wkv import empty_state, wkv
 from reference_groups import rwkv
 from reference_groups.case import Arrays, Case, Rule
-from reference_groups.sparse import heads_first
+from reference_groups.gated import heads_first, scale_of
 
 
 def hgrn(case: Case) -> Arrays:
@@ -109,13 +109,12 @@ def rwkv6(case: Case) -> Arrays:
     """RWKV-6's recurrence: the state is read before its token, which enters by a bonus."""
     given = case.inputs
     q, k, v, w = (heads_first(given[name]) for name in "qkvw")
-    scale = case.options.get("scale")
     out, last = linear_attention(
         q,
         k,
         v,
         w,
-        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        scale=scale_of(case),
         state=given.get("initial_state"),
         before=True,
         bonus=given["u"] if "u" in given else case.params["u"],

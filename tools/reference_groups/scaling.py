@@ -13,9 +13,20 @@ def wide(values: object) -> mx.array:
     return mx.array(np.atleast_1d(np.asarray(values, np.float64)), mx.float64)
 
 
+ARGUMENTS = {
+    "budgets": (1e18, 1e19, 1e20, 1e21, 1e22, 5.76e23),
+    "N": (1e6, 1e7, 1e8, 1e9, 7e10),
+    "D": (1e8, 1e9, 2.2e10, 3e11, 1.4e12),
+    "S": (1e3, 1e4, 1e5, 1e6, 1e7),
+    "C": (1e18, 1e20, 1e22, 1e24),
+}
+"""Where the tables are computed, unless the inputs or options say."""
+
+
 def double(case: Case, name: str) -> np.ndarray:
-    """An input, or where the case is a table its given argument, as float64."""
-    return np.asarray({**case.grid, **case.inputs}[name]).astype(np.float64)
+    """An argument as float64: an input, an option, or the usual one."""
+    given = {**ARGUMENTS, **case.options, **case.inputs}[name]
+    return np.asarray(given).astype(np.float64)
 
 
 def chinchilla(case: Case) -> Arrays:

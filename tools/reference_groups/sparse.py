@@ -1,6 +1,5 @@
 """Group 2: sparse patterns of attention, and attention sinks."""
 
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -9,9 +8,10 @@ from mlx.utils import tree_unflatten
 from mlx_transformers.assembly import registry  # noqa: F401  (fills the slots of positions)
 from mlx_transformers.core.context import Context, Layout
 from mlx_transformers.layers.positions.rope import Rope
+from mlx_transformers.layers.positions.xpos import Xpos
 from mlx_transformers.ops.attention import attention
 from mlx_transformers.ops.key_patterns import Factorised, first_tokens, joined_blocks, windowed
-from mlx_transformers.ops.key_sets import KeySet, Tokens, attend, union
+from mlx_transformers.ops.key_sets import KeySet, Tokens, attend, padded, union
 from mlx_transformers.ops.masks import Mask
 from mlx_transformers.ops.native_sparse import native_sparse
 from mlx_transformers.recipe.slot import kind_of
@@ -97,39 +97,55 @@ def local_blocks(case: Case) -> Arrays:
     ahead = options.get("look_forward")
     ahead = int(not causal) if ahead is None else ahead
     q, k, v = (case.inputs[name] for name in "qkv")
+    length = q.shape[2]
+    if options.get("autopad"):
+        # keys of zeros fill up the last block, and are seen where attention isn't causal
+        q, k, v = (padded(x, 0, -length % window) for x in (q, k, v))
     if options.get("rotary"):
         # the package counts a query's position from the end of the joined blocks
         shift = mx.arange(q.shape[2]) + ahead * window
-        q, k = rotated(q, shift), rotated(k, mx.arange(q.shape[2]))
-    length = q.shape[2]
-    reach = window * back
+        base = None
+        if options.get("use_xpos"):
+            base = options.get("xpos_scale_base") or window // 2
+        q = rotated(q, shift, base=base)[0]
+        k = rotated(k, mx.arange(q.shape[2]), base=base)[1]
     shared = bool(options.get("shared_qk"))
     if shared:
         k = k / mx.maximum(mx.linalg.norm(k, axis=-1, keepdims=True), 1e-12)
+    scale = options.get("scale") or q.shape[-1] ** -0.5
 
     def attend_blocks(q: mx.array, k: mx.array, v: mx.array, seen: mx.array) -> KeySet:
-        own = mx.arange(k.shape[-2]) == mx.arange(window)[:, None] + reach
+        own = mx.arange(k.shape[-2]) == mx.arange(window)[:, None] + window * back
         bias = mx.where(own, TO_ITSELF, 0.0) if shared else None
-        return attend(q, k, v, scale=q.shape[-1] ** -0.5, seen=seen, bias=bias)
+        return attend(q, k, v, scale=scale, seen=seen, bias=bias)
 
+    def exact(q: mx.array, k: mx.array) -> mx.array:
+        return (q - k <= window * back) & (k - q <= window * ahead)
+
+    valid = next((m for name, m in case.inputs.items() if "mask" in name), None)
+    if valid is not None:
+        valid = padded(valid[..., None], 0, q.shape[2] - length)[..., 0]
     found = joined_blocks(
         attend_blocks,
-        Tokens.of(length, None, None),
+        Tokens.of(q.shape[2], None, valid),
         (q, k, v),
         size=window,
         back=back,
         ahead=ahead,
         causal=causal,
-        rule=(lambda q, k: q - k <= reach) if causal and options.get("exact_windowsize") else None,
+        rule=exact if options.get("exact_windowsize") else None,
     )
-    return {"out": union([found])}
+    return {"out": union([found])[:, :, :length]}
 
 
-def rotated(x: mx.array, positions: mx.array, theta: float = 10000.0) -> mx.array:
-    """Heads `[B, H, T, K]` rotated by RoPE at `positions [T]`."""
-    rope = Rope(theta=theta).build(x.shape[-1], 1)
+def rotated(
+    x: mx.array, positions: mx.array, theta: float = 10000.0, base: float | None = None
+) -> tuple[mx.array, mx.array]:
+    """Heads `[B, H, T, K]` rotated by RoPE at `positions [T]`, as queries and as keys: those
+    differ where there is a `base` of xPos."""
+    kind = Rope(theta=theta) if base is None else Xpos(theta=theta, base=base)
     places = mx.broadcast_to(positions[None], (x.shape[0], x.shape[2]))
-    return rope.rotate(x, x, Context(Layout(positions=places)))[0]
+    return kind.build(x.shape[-1], 1).rotate(x, x, Context(Layout(positions=places)))
 
 
 def streaming(case: Case) -> Arrays:
@@ -140,7 +156,11 @@ def streaming(case: Case) -> Arrays:
     before = "evict_for_space" in case.function or options.get("evict") == "before"
     window = recent if before else recent + 1
     q, k, v = (case.inputs[name] for name in "qkv")
-    turn = partial(rotated, theta=options.get("rope_theta", 10000.0))
+    theta = options.get("rope_theta", 10000.0)
+
+    def turn(x: mx.array, positions: mx.array) -> mx.array:
+        return rotated(x, positions, theta)[0]
+
     length = q.shape[2]
     place = mx.arange(length)
     qkv = (turn(q, place), turn(k, place), v)

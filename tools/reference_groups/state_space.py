@@ -21,12 +21,19 @@ from mlx_transformers.ops.state_space import (
 )
 from reference_groups.case import Arrays, Case, Rule
 
+TABLES = (
+    *(f"{table}_legs" for table in ("A", "B", "P", "Lambda", "absP", "absB")),
+    *(f"{table}_legt" for table in ("A", "B", "P", "Lambda", "absP", "absB")),
+    *(f"{table}_fout" for table in "ABP"),
+    *(f"s4d_{start}" for start in ("lin", "inv", "inv2", "quad", "real", "legs")),
+)
+"""The usual tables by kind and measure."""
+
 
 def tables(case: Case) -> Arrays:
     """HiPPO matrices by measure, and starts of diagonal matrices."""
-    n, wanted = case.options["N"], set(case.expected)
-    found = {}
-    for name in wanted:
+    n, found = case.options["N"], {}
+    for name in case.names(*TABLES):
         kind, _, measure = name.partition("_")
         if kind == "s4d":
             found[name] = pairs(diagonal(measure, case.options.get("N_s4d", n)))
@@ -57,7 +64,7 @@ def s4_kernel(case: Case) -> Arrays:
     c = Complex.of(p["C_tilde"][0])
     kernel = dplr_kernel(a, low, b, c, dt, length)
     out = {"kernel": kernel, "y": long_convolution(u, kernel) + p["D"][:, None] * u}
-    if "C" in case.expected:
+    if case.expects("C"):
         step, _ = discretize_dplr(*(stopped(z) for z in (a, low, b)), mx.stop_gradient(dt))
         out["C"] = untruncated(c, step, length).pairs()
     return out

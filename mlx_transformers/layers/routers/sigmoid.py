@@ -48,10 +48,14 @@ class SigmoidRouter(nn.Module, AfterStep):
         self.balance = mx.zeros((n_experts,))
         self.freeze(keys=["balance"], recurse=False)
 
-    def __call__(self, x: xD, ctx: Context) -> tuple[mx.array, mx.array]:
+    def scores(self, x: xD) -> mx.array:
+        """The scores of all experts without the balance, `[..., E]` float32."""
         logits = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
         alone = self.config.scores == "sigmoid"
-        scores = mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
+        return mx.sigmoid(logits) if alone else mx.softmax(logits, axis=-1)
+
+    def __call__(self, x: xD, ctx: Context) -> tuple[mx.array, mx.array]:
+        scores = self.scores(x)
         choice = self.config.choose(scores + self.balance, by="best_two")
         load = load_of(choice, self.n_experts, ctx.layout.valid)
         report_load(load, ctx)
