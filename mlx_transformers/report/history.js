@@ -40,7 +40,7 @@ const search = el("input", { type: "search", placeholder: "name, paper or change
   if (word && hits.length) { mark(hits[0]); reveal(hits[0]); }
 } });
 const count = el("span", { class: "soft", "aria-live": "polite" });
-const key = el("p", { class: "soft" }, ...folders.map(f => el("span", {}, el("span", { class: "swatch", style: `background:${hue(f)}` }), (f || "the chain") + "  ")));
+const key = el("p", { class: "soft" }, ...folders.map(f => el("span", { class: "name" }, el("span", { class: "swatch", style: `background:${hue(f)}` }), f || "the chain")));
 $("at-graph").append(el("p", {}, search, count), graph, key);
 
 let at = byName.get("mistral_tiny") ?? nodes[0];

@@ -40,6 +40,7 @@ th { font-weight: 600; } td.number, th.number { text-align: right; }
 tr.best td { font-weight: 700; }
 .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .2em;
   margin-right: .35em; vertical-align: -.1em; }
+.name { display: inline-block; margin-right: .8em; }
 pre { background: var(--panel); padding: .7rem .9rem; border-radius: .4rem; margin: .4rem 0;
   overflow-x: auto; font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; }
 pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }

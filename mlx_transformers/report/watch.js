@@ -23,7 +23,7 @@ function chart(name, parts) {
   for (const c of curves) svg.append(c.points.length > 1
     ? el("polyline", { points: c.points.map(p => `${x(p[0])},${y(p[1])}`).join(" "), fill: "none", stroke: `var(--series-${c.colour % 8})`, "stroke-width": 1.8, "stroke-dasharray": c.dash })
     : el("circle", { cx: x(c.points[0][0]), cy: y(c.points[0][1]), r: 3, fill: `var(--series-${c.colour % 8})` }));
-  const key = el("p", { class: "soft" }, ...curves.map(c => el("span", {}, el("span", { class: "swatch", style: `background:var(--series-${c.colour % 8})` }), `${c.label} ${metric(c.points[c.points.length - 1][1])}   `)));
+  const key = el("p", { class: "soft" }, ...curves.map(c => el("span", { class: "name" }, el("span", { class: "swatch", style: `background:var(--series-${c.colour % 8})` }), `${c.label} ${metric(c.points[c.points.length - 1][1])}`)));
   return el("figure", {}, el("figcaption", {}, name), svg, key);
 }
 

@@ -140,7 +140,7 @@ function lines(series, label) {
   names.forEach((name, k) => {
     svg.append(el("polyline", { points: series[name].map((v, i) => `${x(i)},${y(v)}`).join(" "), fill: "none",
       stroke: `var(--series-${k % 8})`, "stroke-width": 2 }));
-    key.append(el("span", { class: "swatch", style: `background:var(--series-${k % 8})` }), name + "  ");
+    key.append(el("span", { class: "name" }, el("span", { class: "swatch", style: `background:var(--series-${k % 8})` }), name));
   });
   return el("figure", {}, el("figcaption", {}, label), svg, key);
 }
