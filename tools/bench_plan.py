@@ -107,6 +107,10 @@ SETTINGS = {
     "recurrent seq2seq": "seq2seq/seq2seq_tiny",
     "recurrent seq2seq, additive": "seq2seq/bahdanau_tiny",
     "recurrent seq2seq, general": "seq2seq/luong_tiny",
+    "state space, mamba": "state_space/mamba_tiny vocab=256",
+    "state space, mamba, 32 states": "state_space/mamba_tiny model.block.mixer.state_dim=32 "
+    "vocab=256 train.batch_size=4",
+    "word vectors, skip-gram": "embeddings/word2vec_tiny data.batch.subsample=1.0",
 }
 
 

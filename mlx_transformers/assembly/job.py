@@ -5,11 +5,15 @@ from dataclasses import replace
 import mlx.core as mx
 
 from ..core.errors import RunError
+from ..core.footprint import FLOAT32_BYTES
 from ..data.kinds import Columns
 from ..distributed.zero import partition, subtree
+from ..layers.block import Block
+from ..layers.mixers.attention import Heads
 from ..memory.fit import LARGEST_CHUNK
 from ..memory.job import Job
 from ..models.model import Model, recomputed_layers
+from ..objectives.distill import Distill
 from ..objectives.objective import ChunkedKind
 from ..runs.folder import find_checkpoint
 from ..trainer.offload import largest_page
@@ -54,6 +58,7 @@ def job(
         cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
         teacher_bytes=teacher_bytes(recipe),
         soft_targets=recipe.objective.learns_soft_targets,
+        relation_bytes=relation_bytes(recipe, max(1, rows // ranks)),
         snapshots=recipe.checkpoint.in_background,
         tensor_parallel=tensor_parallel,
         page_bytes=page,
@@ -77,6 +82,17 @@ def teacher_bytes(recipe: Recipe) -> float | None:
         return float(sum(file.stat().st_size for file in files))
     except (RunError, OSError):
         return None
+
+
+def relation_bytes(recipe: Recipe, rows: int) -> float:
+    """Bytes of the relations of attention that the objective compares, by `rows` of a batch."""
+    objective = recipe.objective
+    if not isinstance(objective, Distill) or objective.relations is None:
+        return 0.0
+    last = recipe.model.towers()[-1].layers[-1]
+    own = last.mixer.n_heads if isinstance(last, Block) and isinstance(last.mixer, Heads) else 1
+    heads, length = objective.relations.heads or own, columns(recipe).target
+    return float(len(objective.relations.of) * rows * heads * length**2 * FLOAT32_BYTES)
 
 
 def chunk_of(recipe: Recipe) -> int | str | None:

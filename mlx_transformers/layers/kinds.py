@@ -154,6 +154,11 @@ class MixerKind(SplitKind):
         earlier position: entries of later positions aren't seen, and are written over."""
         return False
 
+    def backward_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Bytes per token of arrays that its backward computes again, such as the states of a scan,
+        where they may be more than what its forward saves."""
+        return 0.0
+
     @abstractmethod
     def build(self, dim: int) -> Mixer:
         """The module, for a residual stream of width `dim`."""

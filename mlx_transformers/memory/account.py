@@ -35,9 +35,13 @@ class Queue:
         rows: arrays `[N, D]` alive during the loss, N the predicted tokens.
         soft: arrays `[N, V]` alive during a loss against a teacher's logits, whose backward does
             not go chunk by chunk.
+        related, comparing: arrays `[B, H, T, T]` alive for each compared relation of attention
+            (MiniLM), beside the logits and in all, while the losses are computed.
         sublayer: working memory of a block's backward, relative to the mean saved bytes of its
             sublayers (mixer, cross attention, ffn): more sublayers fill the queue alone, and so
             does a second norm around each.
+        states: working memory of a backward that computes the states of a scan again, relative to
+            their bytes; it counts where it is more than that of the sublayers.
         again: working memory of a recomputed block's backward, relative to the bytes its forward
             saves. Above 1, because its forward runs again while the next block's is queued.
         layer: working memory of a recurrent layer's backward, relative to its saved bytes.
@@ -53,7 +57,10 @@ class Queue:
     head_backward: float
     rows: float
     soft: float
+    related: float
+    comparing: float
     sublayer: float
+    states: float
     again: float
     layer: float
     looped: float
@@ -68,7 +75,10 @@ CPU_QUEUE = Queue(
     head_backward=6.9,
     rows=7.7,
     soft=3.4,
+    related=2.0,
+    comparing=10.0,
     sublayer=6.2,
+    states=5.2,
     again=4.5,
     layer=1.9,
     looped=0.9,
@@ -166,7 +176,8 @@ def _working(layer: Part, queue: Queue) -> float:
         return queue.layer * layer.saved_bytes
     # A second norm around a sublayer has as many operations as the sublayer.
     turns = len(layer.config.sublayers) * len(NORMS[layer.config.placement])
-    return queue.sublayer * layer.saved_bytes / turns
+    states = layer.config.mixer.backward_bytes(layer.dim, layer.at) * layer.at.tokens
+    return max(queue.sublayer * layer.saved_bytes / turns, queue.states * states)
 
 
 def _edges(job: Job, input_bytes: float) -> float:
@@ -218,7 +229,8 @@ def _loss(job: Job, queue: Queue, working: float) -> float:
         alive = queue.chunks * logits + queue.soft * predicted * job.vocab_size * FLOAT32_BYTES
     beside = queue.head * _embedding(job) + queue.rows * predicted * job.dim * FLOAT32_BYTES
     filled = min(1.0, n_chunks * queue.chunk / (queue.chunks + queue.chunk * 2))
-    return alive + max(beside, (1 - filled) * working)
+    loss = alive + max(beside, (1 - filled) * working) + queue.related * job.relation_bytes
+    return max(loss, queue.comparing * job.relation_bytes)
 
 
 def _update(job: Job, queue: Queue, gradients: float) -> float:

@@ -47,6 +47,8 @@ class Job:
         ema: whether the run has an EMA of the weights.
         teacher_bytes: bytes of frozen models beside the trained one; None: they can't be found.
         soft_targets: whether the loss compares the logits of all tokens with a teacher's.
+        relation_bytes: bytes of the relations of attention that the loss compares with a teacher's,
+            one array `[B, H, T, T]` for each.
         snapshots: whether weights, their average and optimizer state are held until a checkpoint is
             written.
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
@@ -68,6 +70,7 @@ class Job:
     cpu: bool = True
     teacher_bytes: float | None = 0.0
     soft_targets: bool = False
+    relation_bytes: float = 0.0
     snapshots: bool = False
     tensor_parallel: int = 1
     page_bytes: float | None = None

@@ -22,8 +22,9 @@ class LookedUp:
     """Vectors of a table, as the memory plan counts them."""
 
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
-        """Each vector looked up is a factor of a product."""
-        return float(dim * at.itemsize)
+        """Without layers nearly all arrays of a vector that is looked up are alive at once: itself,
+        its product, their gradients, and the gradient in the order of the rows."""
+        return 4.5 * dim * at.itemsize
 
 
 @dataclass

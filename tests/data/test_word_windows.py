@@ -79,6 +79,24 @@ def test_rows_have_pairs_of_near_words_and_no_unknown_ones(text: Data) -> None:
     assert cbow.columns(20).target == 20 * (2 * WINDOW + 1 + 4)
 
 
+def test_the_plan_takes_words_to_follow_zipfs_law_before_there_is_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "cache"))
+    shares = 1 / np.arange(1, 5001)
+    drawn = np.random.default_rng(0).choice(5000, 60_000, p=shares / shares.sum())
+    letters = (chr(97 + i // 676) + chr(97 + i // 26 % 26) + chr(97 + i % 26) for i in range(5000))
+    names = list(letters)
+    (tmp_path / "text.txt").write_text(" ".join(names[i] for i in drawn))
+    table = {"path": str(tmp_path / "text.txt"), "tokenizer": {"kind": "words", "letters": True}}
+    prepared = prepare(Data.model_validate(table))
+    for kind in (SkipGram(subsample=1e-3), Cbow(subsample=1e-3)):
+        found = kind.train(prepared, BatchSetting(256, seed=1)).batch(np.arange(4))
+        examples, given = found["tokens"].shape[1:]
+        real = examples * (given + 1 + kind.negatives)
+        assert kind.columns(256).target == pytest.approx(real, rel=0.1)
+
+
 def test_words_of_letters_are_in_lower_case_and_keep_their_apostrophes() -> None:
     tokenizer = Words(letters=True).build(["The 2 kings' Crown, the king's. It_is"])
     assert sorted(tokenizer.words) == sorted(

@@ -13,7 +13,7 @@ from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.core.footprint import ActivationShape
 from mlx_transformers.layers.frames import Frames
 from mlx_transformers.layers.mixers.attention import Heads
-from mlx_transformers.memory.account import NO_TEACHER, account
+from mlx_transformers.memory.account import CPU_QUEUE, NO_TEACHER, account
 from mlx_transformers.ops.device import on_cpu
 
 from .planned import job_of, measured, planned, recipe, shipped
@@ -227,3 +227,27 @@ def test_the_plan_is_near_the_measured_peak(sets: tuple[str, ...]) -> None:
     peak = measured("llama_tiny", *sets)
     # Less is measured where the evaluation hardly runs ahead, as on a busy machine.
     assert 0.85 * peak < planned("llama_tiny", *sets).peak < 1.25 * peak
+
+
+def test_a_backward_that_computes_states_again_needs_room_for_them() -> None:
+    sets = ("model.n_layers=2", "train.batch_size=4")
+    few, many = (
+        account(shipped("state_space/mamba_tiny", *sets, f"model.block.mixer.state_dim={n}"))
+        for n in (32, 64)
+    )
+    last = "backward of block 1"
+    states = 4 * 256 * 2 * 128 * 32 * 4  # rows, tokens, twice the width, states, bytes
+    assert many.phases[last] - few.phases[last] == pytest.approx(CPU_QUEUE.states * states, rel=0.1)
+
+
+def test_relations_of_attention_count_their_scores() -> None:
+    rows, heads, length = 4, 4, 128
+    sets = ("train.batch_size=4", "objective.relations={of=['values']}")
+    one = shipped("encoders/minilm_tiny", *sets)
+    assert one.relation_bytes == rows * heads * length**2 * 4
+    assert shipped("encoders/minilm_tiny", sets[0]).relation_bytes == 2 * one.relation_bytes
+    apart = "objective.relations={of=['values'], heads=2}"
+    assert shipped("encoders/minilm_tiny", sets[0], apart).relation_bytes == one.relation_bytes / 2
+    phases = account(one).phases, account(replace(one, relation_bytes=0.0)).phases
+    added = CPU_QUEUE.related * one.relation_bytes
+    assert phases[0]["loss"] - phases[1]["loss"] == pytest.approx(added)

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core.errors import DataError
-from ..example_rows import EvalWindows, ExampleRows, Make, Row, Widths, Windows
+from ..example_rows import EvalWindows, ExampleRows, Make, Row, Windows
 from ..kinds import BatchKind, BatchSetting, Columns
 from ..noise.contexts import drawn_words, kept_shares, noise_shares
 from ..prepared import Prepared
@@ -15,6 +15,8 @@ from ..shards import Split
 
 LEAST = 2
 """The mean number of words that have to stay of a row."""
+ZIPF_WORDS = 10_000
+"""Words of a vocabulary that is not known yet."""
 SPREADS = 2
 """Room for rows with more examples than the mean, in standard deviations of a fair coin's."""
 
@@ -58,8 +60,11 @@ class WordWindows(BatchKind):
         `[m]`."""
 
     def columns(self, seq_len: int) -> Columns:
-        # Each vector that is looked up counts as a token that the model reads.
-        n, given = self.sizes(seq_len)
+        # Each vector that is looked up counts as a token that the model reads. The text isn't there
+        # yet: its words are taken to follow Zipf's law.
+        counts = ZIPF_WORDS / np.arange(1, ZIPF_WORDS + 1)
+        share = kept_shares(counts, self.subsample) @ counts / counts.sum()
+        n, given = min(self._widths(float(share), seq_len)), self.sizes(seq_len)[1]
         return Columns(n * (given + 1 + self.negatives), 0)
 
     def train(self, prepared: Prepared, setting: BatchSetting) -> ExampleRows[np.ndarray]:
@@ -77,7 +82,8 @@ class WordWindows(BatchKind):
     ) -> ExampleRows[np.ndarray]:
         noise, kept = self._shares(prepared, setting.seq_len)
         make = self._maker(noise, kept)
-        return ExampleRows(windows, make, self._widths(prepared, kept, setting), setting.seed)
+        widths = dict.fromkeys(self.gives, self._checked_widths(prepared, kept, setting.seq_len))
+        return ExampleRows(windows, make, widths, setting.seed)
 
     def _shares(self, prepared: Prepared, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
         """The noise distribution, cumulated, and the share of each word that stays, `[V]`.
@@ -97,24 +103,28 @@ class WordWindows(BatchKind):
             )
         return noise_shares(counts, self.power), kept_shares(counts, self.subsample) * (counts > 0)
 
-    def _widths(self, prepared: Prepared, kept: np.ndarray, setting: BatchSetting) -> Widths:
-        """Two widths: that of nearly all batches, and the largest that there can be.
+    def _checked_widths(self, prepared: Prepared, kept: np.ndarray, seq_len: int) -> list[int]:
+        """`_widths` of a text.
 
         Raises:
             DataError: too few words of a row stay.
         """
         tokens = prepared.tokens("train")
         share = kept @ tokens.counts(prepared.vocab_size) / len(tokens)
-        if share * setting.seq_len < LEAST:
+        if share * seq_len < LEAST:
             raise DataError(
-                f"Of the {setting.seq_len} words of a row (train.seq_len) "
-                f"{share * setting.seq_len:.1f} stay on average, too few to have neighbours. "
-                "Raise data.batch.subsample, unset it, or take longer rows."
+                f"Of the {seq_len} words of a row (train.seq_len) {share * seq_len:.1f} stay on "
+                "average, too few to have neighbours. Raise data.batch.subsample, unset it, or "
+                "take longer rows."
             )
-        most, _ = self.sizes(setting.seq_len)
-        usual = share * self.filled * most + SPREADS * most / np.sqrt(setting.seq_len)
-        widths = [min(most, int(usual)), most] if usual < most else [most]
-        return dict.fromkeys(self.gives, widths)
+        return self._widths(share, seq_len)
+
+    def _widths(self, share: float, seq_len: int) -> list[int]:
+        """Up to two widths, that of nearly all batches and the largest that there can be, of a text
+        of whose words a share stays."""
+        most, _ = self.sizes(seq_len)
+        usual = share * self.filled * most + SPREADS * most / np.sqrt(seq_len)
+        return [min(most, int(usual)), most] if usual < most else [most]
 
     def _maker(self, noise: np.ndarray, kept: np.ndarray) -> Make[np.ndarray]:
         def make(text: np.ndarray, rng: np.random.Generator) -> Row:

@@ -63,6 +63,10 @@ class Mamba(StepSizes, MixerKind):
         norms = 0.0 if self.norm is None else self.norm.saved_bytes(low, at)
         return (dim + 5 * inner + low) * at.itemsize + norms + (4 * inner + low) * FLOAT32_BYTES
 
+    def backward_bytes(self, dim: int, at: ActivationShape) -> float:
+        """The states of the scan."""
+        return float(self.widths(dim)[0] * self.state_dim * FLOAT32_BYTES)
+
     def flops(self, dim: int, length: int) -> float:
         """Outer products of B with the input, and products of C with the states."""
         return 4.0 * self.widths(dim)[0] * self.state_dim
