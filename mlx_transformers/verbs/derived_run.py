@@ -18,6 +18,7 @@ from ..assembly.saved import load
 from ..core.device import facts
 from ..core.errors import RunError
 from ..core.paths import expanded
+from ..core.task import described
 from ..core.tree import Tree
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.model import Model
@@ -78,8 +79,8 @@ def _origin(where: str, run: str, root: Path) -> Origin:
     model, tokenizer = load(saved)
     if "causal_lm" not in model.tasks:
         raise RunError(
-            f"{where} is no language model, and what a change does to a model is measured by its "
-            "next tokens. Models of the tasks causal_lm are supported."
+            f"{where} is {described(model.tasks)}. What a change does to a model is measured by "
+            "its next tokens: take a run of a decoder."
         )
     recipe = load_recipe(folder.recipe).stage(step_of(saved), saved=True)
     return Origin(where, folder, saved, recipe, tokenizer)

@@ -12,6 +12,7 @@ import numpy as np
 from ..assembly.saved import load
 from ..core.context import Context
 from ..core.errors import RunError, unknown
+from ..core.task import described
 from ..data.tokenizers.controls import frame
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..layers.pools import Reads, SentenceModule, read
@@ -99,10 +100,9 @@ def open_embedder(
     _, checkpoint = find_checkpoint(run, root)
     model, tokenizer = load(checkpoint)
     if not model.tasks & {"encode", "causal_lm", "word_vectors"}:
-        tasks = ", ".join(sorted(model.tasks))
         raise RunError(
-            f"{checkpoint}: a model of the tasks {tasks} gives no vector of a text; encoders, "
-            "decoders and word vectors do."
+            f"{checkpoint}: its model is {described(model.tasks)}, and gives no vector of a text. "
+            "Take a run of an encoder, a decoder or word vectors."
         )
     own = "pool" in model and isinstance(model["pool"], SentenceModule)
     if pool == "own" and not own:

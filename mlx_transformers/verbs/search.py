@@ -9,7 +9,7 @@ import mlx.core as mx
 from ..assembly.recipe import load_recipe
 from ..assembly.saved import load
 from ..core.errors import RunError
-from ..core.task import GENERATING
+from ..core.task import GENERATING, described
 from ..data.batches.pairs import Pairs
 from ..data.tokenizers.controls import with_controls
 from ..data.tokenizers.stream import StreamDecoder
@@ -58,8 +58,8 @@ def search(
     model, tokenizer = loaded or load(run)
     if not writes(model) or not isinstance(model, Decodable):
         raise RunError(
-            "This run's model is an encoder: it reads text and writes none. `mlxt eval` "
-            "measures it."
+            f"This run's model is {described(model.tasks)}, so it can't continue a prompt. "
+            f"{_instead(model)}"
         )
     if reads_source(model):
         assert isinstance(text, str), "a source is text"
@@ -71,6 +71,16 @@ def search(
         found = _continuation(prompt, model, tokenizer, max_tokens, beams)
         return continuation_text(tokenizer, found.tokens, begins=not text)
     return tokenizer.decode(found.tokens)
+
+
+def _instead(model: Model) -> str:
+    """The verb for a model that continues no prompt."""
+    if "word_vectors" in model.tasks:
+        return "`mlxt nearest` prints the words nearest to a word."
+    if "listen" in model.tasks:
+        return "`mlxt transcribe` takes sound files."
+    also = ", and `mlxt embed` gives vectors of texts" if "encode" in model.tasks else ""
+    return f"`mlxt eval` measures it{also}."
 
 
 @dataclass(frozen=True)
