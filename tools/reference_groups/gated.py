@@ -94,18 +94,35 @@ def forgetting(case: Case) -> Arrays:
 
 
 def slots(case: Case) -> Arrays:
-    """Gated slot attention; states of keys are `[B, H, K, slots]` there."""
+    """Gated slot attention; states of keys are `[B, H, K, slots]` there, of heads of keys.
+
+    Without decays the strengths are scores, normalised by the sum of their exponentials so far.
+    """
     q, k, v = qkv(case)
-    strength, decay = heads_first(case.inputs["s"]), heads_first(case.inputs["g"])
-    k, v, strength, decay = (
-        mx.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v, strength, decay)
-    )
+    group = q.shape[1] // k.shape[1]
+    strength = heads_first(case.inputs["s"])
+    if "g" in case.inputs:
+        decay = heads_first(case.inputs["g"])
+    else:
+        total = mx.logcumsumexp(strength, axis=2)
+        decay = mx.concatenate([total[:, :, :1], total[:, :, :-1]], axis=2) - total
+        strength = mx.exp(strength - total)
+    k, v, strength, decay = (mx.repeat(x, group, axis=1) for x in (k, v, strength, decay))
     first = case.inputs.get("k0"), case.inputs.get("v0")
-    state = None if first[0] is None else (first[0].swapaxes(2, 3), first[1])
+    state = None
+    if first[0] is not None and first[1] is not None:
+        state = tuple(
+            mx.repeat(x, q.shape[1] // x.shape[1], axis=1)
+            for x in (first[0].swapaxes(2, 3), first[1])
+        )
     out, (keys, values) = slot_attention(
         q, k, v, strength, decay, scale=scale_of(case), state=state
     )
-    return {"o": heads_first(out), "k_state": keys.swapaxes(2, 3), "v_state": values}
+    return {
+        "o": heads_first(out),
+        "k_state": keys.swapaxes(2, 3)[:, ::group],
+        "v_state": values[:, ::group],
+    }
 
 
 RULES = (

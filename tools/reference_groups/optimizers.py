@@ -14,7 +14,7 @@ from mlx_transformers.optim.lamb import Lamb
 from mlx_transformers.optim.lion import Lion
 from mlx_transformers.optim.muon import NEWTON_SCHULZ, Muon, orthogonalize
 from mlx_transformers.optim.optimizer import DecayingOptimizer, Optimizer
-from mlx_transformers.optim.periodic import observe
+from mlx_transformers.optim.periodic import update_hessian
 from mlx_transformers.optim.schedule_free import ScheduleFree
 from mlx_transformers.optim.schedules import (
     Constant,
@@ -67,7 +67,7 @@ def trajectory(kind: Optimizer, case: Case, every: int = 1, scale: float = 1.0) 
             given = {name: h[t // every] for name, h in estimates.items()}
             if isinstance(kind, SophiaG):
                 given = {name: scale * mx.square(h) for name, h in given.items()}
-            observe(optimizer, given)
+            update_hessian(optimizer, given)
         params = optimizer.apply_gradients({k: sign * g[t] for k, g in grads.items()}, params)
         mx.eval(params, optimizer.state)
         for name, value in params.items():

@@ -32,11 +32,18 @@ def attend_set(q: mx.array, k: mx.array, v: mx.array, seen: mx.array) -> KeySet:
 
 
 def sink_logits(case: Case) -> Arrays:
-    """Softmax attention with a learned logit per head that has no value, in a window."""
+    """Softmax attention with a learned logit per head that has no value, in a window or none, with
+    or without forget gates; a window of attention that isn't causal is ignored."""
     q, k, v = (heads_first(case.inputs[name]) for name in "qkv")
-    mask = Mask(causal=True, window=case.options.get("window"))
-    sinks = case.params.get("sink_bias")
-    return {"o": heads_first(attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask, sinks=sinks))}
+    options, causal = case.options, bool(case.options.get("causal", True))
+    mask = Mask(causal=causal, window=options.get("window") if causal else None)
+    bias = None
+    if "g" in case.inputs:
+        sums = mx.cumsum(heads_first(case.inputs["g"]), axis=2)
+        bias = sums[..., :, None] - sums[..., None, :]
+    scale = options.get("scale") or q.shape[-1] ** -0.5
+    sinks = case.params.get("sink_bias", case.inputs.get("sink_bias"))
+    return {"o": heads_first(attention(q, k, v, scale=scale, mask=mask, bias=bias, sinks=sinks))}
 
 
 def factorised(case: Case) -> Arrays:
