@@ -35,6 +35,8 @@ LONG = {
     **rope("longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 4.0], partial_rotary_factor=1.0),
 }
 
+MAMBA2 = {"mamba_n_heads": 4, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 4}
+
 MORE: dict[str, tuple[Any, ...]] = {
     "cwm": ("CwmForCausalLM", {**WINDOW, "head_dim": 8, "mlp_bias": True}),
     "flex_olmo": ("FlexOlmoForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2}),
@@ -45,6 +47,37 @@ MORE: dict[str, tuple[Any, ...]] = {
     "hunyuan_moe": (
         "HunYuanMoEV1ForCausalLM",
         {"head_dim": 8, "num_experts": 4, "moe_topk": 2},
+    ),
+    "exaone_moe": (
+        "ExaoneMoeForCausalLM",
+        {**WINDOW, **FEW, "num_hidden_layers": 4, "num_shared_experts": 1, "n_group": 2}
+        | {"head_dim": 6, "mlp_layer_types": ["dense", "sparse", "sparse", "dense"]},
+    ),
+    "granitemoehybrid": (
+        "GraniteMoeHybridForCausalLM",
+        {**MAMBA2, "num_hidden_layers": 3, "num_local_experts": 3, "num_experts_per_tok": 2}
+        | {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+        | {"shared_intermediate_size": 12, "embedding_multiplier": 2.0, "logits_scaling": 2.0}
+        | {"residual_multiplier": 0.5, "attention_multiplier": 0.4},
+    ),
+    "granitemoehybrid_dense": (
+        "GraniteMoeHybridForCausalLM",
+        {"mamba_n_heads": 1, "layer_types": ["full_attention"] * 2, "num_local_experts": 0}
+        | {"shared_intermediate_size": 12, "position_embedding_type": "rope"},
+    ),
+    "lfm2_moe": (
+        "Lfm2MoeForCausalLM",
+        {**FEW, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}
+        | {"num_dense_layers": 1, "routed_scaling_factor": 1.5},
+    ),
+    "solar_open": (
+        "SolarOpenForCausalLM",
+        {
+            **EXPERTS,
+            "head_dim": 6,
+            "attention_bias": True,
+            **rope("default", partial_rotary_factor=1.0),
+        },
     ),
     "hyperclovax": (
         "HyperCLOVAXForCausalLM",
@@ -117,7 +150,6 @@ MAMBA = {
     "time_step_rank": 3,
     "intermediate_size": 32,
 }
-MAMBA2 = {"mamba_n_heads": 4, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 4}
 
 STATE_SPACES: dict[str, tuple[Any, ...]] = {
     "mamba": ("MambaForCausalLM", {**MAMBA, "conv_kernel": 3}),

@@ -77,3 +77,10 @@ def windowed(table: Table, types: Sequence[str], window: int | None) -> Table:
 def layer_types_of(view: FlatModel) -> list[str]:
     """Return the attention type of each layer of a model: the inverse of `layer_types`."""
     return [SLIDING if layer["mixer"].get("window") else FULL for layer in view.layers]
+
+
+def window_of(view: FlatModel) -> Any:
+    """Return the window of sliding layers, or the context where no layer has one: their code asks
+    for a number in either case."""
+    found = view.get("block.mixer.window")
+    return view.get("max_seq_len") if found is None else found

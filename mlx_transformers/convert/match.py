@@ -88,11 +88,14 @@ def write_config(family: Family, table: Table) -> Table | None:
 
 
 def reread(family: Family, config: Table, settle: Settle) -> Table | None:
-    """Return the resolved table of a written config; None if the family refuses it."""
+    """Return the resolved table of a written config; None if the family refuses it, or if sizes
+    that it lacks make others impossible."""
     try:
-        return settle(family.table(HfConfig(config)))
+        table = settle(family.table(HfConfig(config)))
+        flatten(table)
     except NOT_THIS_FAMILY:
         return None
+    return table
 
 
 def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:

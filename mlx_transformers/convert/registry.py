@@ -39,13 +39,14 @@ from .families.deberta import DEBERTA, DEBERTA_V2
 from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from .families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from .families.distilbert import DISTILBERT
-from .families.dots1 import DOTS1, GLM4_MOE
+from .families.dots1 import DOTS1, GLM4_MOE, SOLAR_OPEN
 from .families.electra import ELECTRA
 from .families.ernie4_5 import ERNIE4_5
 from .families.ernie4_5_moe import ERNIE4_5_MOE
 from .families.esm import ESM
 from .families.eurobert import EUROBERT
 from .families.exaone4 import EXAONE4
+from .families.exaone_moe import EXAONE_MOE
 from .families.falcon import FALCON
 from .families.falcon_h1 import FALCON_H1
 from .families.flex_olmo import FLEX_OLMO
@@ -65,6 +66,7 @@ from .families.gpt_oss import GPT_OSS
 from .families.gptj import CODEGEN, GPTJ
 from .families.granite import GRANITE
 from .families.granitemoe import GRANITEMOE
+from .families.granitemoehybrid import GRANITEMOEHYBRID
 from .families.helium import HELIUM
 from .families.hunyuan import HUNYUAN
 from .families.hunyuan_moe import HUNYUAN_MOE
@@ -75,6 +77,7 @@ from .families.jais2 import JAIS2
 from .families.jamba import JAMBA
 from .families.led import LED
 from .families.lfm2 import LFM2
+from .families.lfm2_moe import LFM2_MOE
 from .families.llama import LLAMA
 from .families.llava import LLAVA
 from .families.longformer import LONGFORMER
@@ -170,6 +173,7 @@ FAMILIES: tuple[Family, ...] = (
     ESM,
     EUROBERT,
     EXAONE4,
+    EXAONE_MOE,
     FALCON,
     FALCON_H1,
     FLAUBERT,
@@ -192,6 +196,7 @@ FAMILIES: tuple[Family, ...] = (
     GPT_OSS,
     GRANITE,
     GRANITEMOE,
+    GRANITEMOEHYBRID,
     HELIUM,
     HUNYUAN,
     HUNYUAN_MOE,
@@ -203,6 +208,7 @@ FAMILIES: tuple[Family, ...] = (
     JAIS2,
     JAMBA,
     LFM2,
+    LFM2_MOE,
     LLAMA,
     LLAVA,
     M2M_100,
@@ -256,6 +262,7 @@ FAMILIES: tuple[Family, ...] = (
     SIGLIP_TEXT,
     SIGLIP_VISION,
     SMOLLM3,
+    SOLAR_OPEN,
     SQUEEZEBERT,
     STABLELM,
     STARCODER2,

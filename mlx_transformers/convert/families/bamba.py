@@ -1,5 +1,7 @@
 """Bamba: Mamba-2's blocks and a few that attend. Defaults are those of `BambaConfig`."""
 
+from typing import Any
+
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
@@ -8,7 +10,7 @@ from ..rope import rotary
 from ..rows import BLOCK, Row, at_layers
 from .jamba import HYBRID_ROWS, layers_where
 from .llama import ATTENTION, HF_BLOCK, KEYS, LLAMA, decoder
-from .mamba import scan_width
+from .mamba import scan_width, whole
 from .mamba2 import limited, limits, ssd_rows, value_of
 
 
@@ -60,10 +62,9 @@ def of(kind: str, key: str) -> PathOrFn:
     return lambda view: value_of(view, kind, key)
 
 
-def scan_ratio(view: FlatModel) -> float:
+def scan_ratio(view: FlatModel) -> Any:
     """Return the width of the scan in widths of the model."""
-    ratio = float(value_of(view, "mamba2", "inner_dim") / view.number("dim"))
-    return int(ratio) if ratio == int(ratio) else ratio
+    return whole(value_of(view, "mamba2", "inner_dim") / view.number("dim"))
 
 
 def scan_heads(view: FlatModel) -> int:

@@ -7,7 +7,7 @@ Defaults are those of `CohereConfig` and `Cohere2Config`.
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import PathOrFn, biased, config_writer, present
-from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned
+from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned, window_of
 from ..rope import rotary
 from ..rows import BLOCK, Row, rows
 from ..transforms import Unstack
@@ -105,7 +105,7 @@ COHERE2 = Family(
     model=model2,
     weights=weights,
     config=config_writer(
-        {**SCALED, "sliding_window": "block.mixer.window", "layer_types": layer_types_of},
+        {**SCALED, "sliding_window": window_of, "layer_types": layer_types_of},
         rotary(traditional=True),
     ),
     renames=LLAMA.renames,

@@ -104,9 +104,13 @@ def mixture(config: HfConfig, router: Table) -> Table:
 def started_dense(config: HfConfig, table: Table, router: Table) -> Table:
     """Return a table whose first layers are dense and whose others have experts."""
     moe = mixture(config, router)
+    return patterned(table, dense_first(config), {"dense": {}, "sparse": {"ffn": moe}})
+
+
+def dense_first(config: HfConfig) -> list[str]:
+    """Return `dense` for each of the first layers and `sparse` for the others."""
     dense, count = config.get("first_k_dense_replace"), config.get("num_hidden_layers")
-    names = ["dense" if i < dense else "sparse" for i in range(count)]
-    return patterned(table, names, {"dense": {}, "sparse": {"ffn": moe}})
+    return ["dense" if i < dense else "sparse" for i in range(count)]
 
 
 def score_scale(config: HfConfig) -> float:
@@ -167,7 +171,7 @@ def balanced(view: FlatModel) -> Table:
     return {
         "moe_intermediate_size": width,
         "n_routed_experts": view.get("block.ffn.n_experts"),
-        "n_shared_experts": shared // width or None,
+        "n_shared_experts": shared // width,
         "num_experts_per_tok": view.get("block.ffn.router.top_k"),
         "norm_topk_prob": view.get("block.ffn.router.normalize"),
         "routed_scaling_factor": view.get("block.ffn.router.scale"),

@@ -1,16 +1,18 @@
-"""dots.llm1 and GLM-4.5: DeepSeek-V3's experts behind ordinary attention with normed queries.
+"""dots.llm1, GLM-4.5 and Solar Open: DeepSeek-V3's experts behind ordinary attention.
 
-Defaults are those of `Dots1Config` and `Glm4MoeConfig`.
+Defaults are those of `Dots1Config`, `Glm4MoeConfig` and `SolarOpenConfig`.
 """
+
+from collections.abc import Mapping, Sequence
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import config_writer, present
+from ..flat_model import FlatModel, config_writer, present
 from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned
 from ..mtp import COPIES, mtp_config, mtp_rows, with_mtp
 from ..rope import rotary
 from ..rows import Row
-from .deepseek import balanced, mixtures, routing, started_dense
+from .deepseek import balanced, dense_first, mixture, mixtures, routing, started_dense
 from .llama import BIASED, LLAMA, decoder, outer_rows
 
 
@@ -20,21 +22,25 @@ def model(config: HfConfig) -> Table:
     table["block"]["mixer"]["qk_norm"] = table["norm"]
     window, first = config.get("sliding_window"), config.get("max_window_layers")
     types = layer_types(config, lambda i: SLIDING if window and i >= first else FULL)
-    table = started_dense(config, table, routing(config, "sigmoid", grouped=True))
-    return crossed(table, types, window)
-
-
-def crossed(table: Table, types: list[str], window: int | None) -> Table:
-    """Return a table whose layers differ in their ffn, with a window in the sliding ones."""
-    given: list[str] = table.pop("pattern", None) or ["all"]
-    blocks: Table = table.pop("blocks", None) or {"all": {}}
-    ffns = [given[i % len(given)] for i in range(len(types))]
-    names = [
-        f"{ffn}_{'sliding' if t == SLIDING else 'full'}" for ffn, t in zip(ffns, types, strict=True)
-    ]
+    moe = mixture(config, routing(config, "sigmoid", grouped=True))
     sliding = {"mixer": {"window": window}} if window else {}
-    variants = {f"{name}_full": diff for name, diff in blocks.items()}
-    variants |= {f"{name}_sliding": diff | sliding for name, diff in blocks.items()}
+    ffns, sides = {"dense": {}, "sparse": {"ffn": moe}}, {FULL: {}, SLIDING: sliding}
+    return crossed(table, dense_first(config), ffns, types, sides)
+
+
+def crossed(
+    table: Table,
+    ffns: Sequence[str],
+    kinds: Mapping[str, Table],
+    types: Sequence[str],
+    sides: Mapping[str, Table],
+) -> Table:
+    """Return a table whose layer i changes its ffn as `kinds[ffns[i]]` says, and its attention as
+    `sides[types[i]]` does."""
+    names = [f"{ffn}_{side.split('_')[0]}" for ffn, side in zip(ffns, types, strict=True)]
+    variants = {
+        f"{ffn}_{side.split('_')[0]}": kinds[ffn] | sides[side] for ffn in kinds for side in sides
+    }
     return patterned(table, names, variants)
 
 
@@ -49,6 +55,15 @@ def model_glm(config: HfConfig) -> Table:
     return with_mtp(config, table)
 
 
+def model_solar(config: HfConfig) -> Table:
+    """Return the `[model]` table of a SolarOpenConfig, whose layers all have experts."""
+    config.assume({"intermediate_size": config.get("moe_intermediate_size")})
+    table = decoder(config)
+    table["block"]["mixer"]["bias"] = config.get("attention_bias")
+    table["block"]["ffn"] = mixture(config, routing(config, "sigmoid", grouped=True))
+    return table
+
+
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a dots.llm1 or a GLM-4.5."""
     return [*outer_rows(), *mixtures(config)]
@@ -58,6 +73,11 @@ def weights_glm(config: HfConfig) -> list[Row]:
     """Return the weight map of a GLM-4.5, which may look ahead."""
     found = weights(config)
     return [*found, *mtp_rows(config, found)]
+
+
+def solar(view: FlatModel) -> Table:
+    """Return the keys of the experts of all layers."""
+    return {key: told for key, told in balanced(view).items() if key != "first_k_dense_replace"}
 
 
 DOTS1 = Family(
@@ -87,4 +107,18 @@ GLM4_MOE = Family(
     ),
     renames=LLAMA.renames,
     tied=(*LLAMA.tied, *COPIES),
+)
+
+SOLAR_OPEN = Family(
+    model_types=("solar_open",),
+    architecture="SolarOpenForCausalLM",
+    model=model_solar,
+    weights=weights,
+    config=config_writer(
+        {key: path for key, path in BIASED.items() if key != "intermediate_size"},
+        rotary(fraction_key="partial_rotary_factor"),
+        solar,
+    ),
+    renames=LLAMA.renames,
+    tied=LLAMA.tied,
 )

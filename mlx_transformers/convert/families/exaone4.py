@@ -18,11 +18,20 @@ def model(config: HfConfig) -> Table:
     table = decoder(config)
     table["block"]["placement"] = "reordered"
     table["block"]["mixer"]["qk_norm"] = table["norm"]
+    return patterned(table, sliding_types(config), sides(config))
+
+
+def sliding_types(config: HfConfig) -> list[str]:
+    """Return the attention type of each layer."""
     window, every = config.get("sliding_window"), config.get("sliding_window_pattern")
-    types = layer_types(config, lambda i: SLIDING if window and (i + 1) % every else FULL)
-    sliding = {"mixer": {"window": window}} if window else {}
-    full = {"position": {"kind": "none"}} if window else {}
-    return patterned(table, types, {FULL: full, SLIDING: sliding})
+    return layer_types(config, lambda i: SLIDING if window and (i + 1) % every else FULL)
+
+
+def sides(config: HfConfig) -> dict[str, Table]:
+    """Return what a layer changes by its attention type: a window, or no positions."""
+    if not (window := config.get("sliding_window")):
+        return {FULL: {}, SLIDING: {}}
+    return {FULL: {"position": {"kind": "none"}}, SLIDING: {"mixer": {"window": window}}}
 
 
 EXAONE4 = Family(

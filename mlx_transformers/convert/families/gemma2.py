@@ -8,7 +8,7 @@ import math
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, PathOrFn, config_writer
-from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, windowed
+from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, window_of, windowed
 from ..rope import rotary
 from ..rows import BLOCK, Row
 from .gemma import KEYS, gemma
@@ -62,7 +62,7 @@ def query_scalar(view: FlatModel) -> float:
 SANDWICHED: dict[str, PathOrFn] = {
     **KEYS,
     "query_pre_attn_scalar": query_scalar,
-    "sliding_window": "block.mixer.window",
+    "sliding_window": window_of,
     "layer_types": layer_types_of,
     "attn_logit_softcapping": "block.mixer.softcap",
     "final_logit_softcapping": "head.softcap",

@@ -6,7 +6,7 @@ Defaults are those of `GptOssConfig`. Files in mxfp4 are refused by their `quant
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import config_writer
-from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, windowed
+from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, window_of, windowed
 from ..rope import rotary
 from ..rows import BLOCK, Row
 from ..transforms import Chain, Interleaved, Swap, Transform
@@ -67,7 +67,7 @@ GPT_OSS = Family(
             **ROUTED,
             "swiglu_limit": "block.ffn.expert.limit",
             "swiglu_alpha": "block.ffn.expert.slope",
-            "sliding_window": "block.mixer.window",
+            "sliding_window": window_of,
             "layer_types": layer_types_of,
         },
         rotary(),

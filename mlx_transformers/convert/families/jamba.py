@@ -10,7 +10,7 @@ from ..layer_types import patterned
 from ..rows import BLOCK, Row, at_layers, rows
 from ..transforms import Stack
 from .llama import ATTENTION, HF_BLOCK, KEYS, LLAMA, glu
-from .mamba import expand, scan_rows, scan_width, step_rank
+from .mamba import convolved, expand, scan_rows, scan_width, step_rank
 
 HF_FFN = f"{HF_BLOCK}.feed_forward"
 
@@ -25,6 +25,7 @@ def model(config: HfConfig) -> Table:
         "kind": "attention",
         "n_heads": heads,
         "n_kv_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.optional("head_dim"),
         "dropout": float(config.get("attention_dropout") or 0.0),
     }
     mamba = {
@@ -33,7 +34,7 @@ def model(config: HfConfig) -> Table:
         "state_dim": config.get("mamba_d_state"),
         "conv_width": config.get("mamba_d_conv"),
         "dt_rank": step_rank(config, "mamba_dt_rank"),
-        "activation": config.activation("hidden_act"),
+        "activation": convolved(config),
         "norm": norm,
         "bias": config.get("mamba_proj_bias"),
         "out_bias": config.get("mamba_proj_bias"),
@@ -135,7 +136,7 @@ def mamba_bias(view: FlatModel) -> bool:
 
 
 JAMBA_KEYS: dict[str, PathOrFn] = {
-    **{key: path for key, path in KEYS.items() if key != "head_dim"},
+    **KEYS,
     "intermediate_size": width,
     "num_experts": "block.ffn.n_experts",
     "num_experts_per_tok": "block.ffn.router.top_k",

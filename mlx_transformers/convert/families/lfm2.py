@@ -13,26 +13,29 @@ from .llama import BASIC_KEYS, HF_BLOCK, LLAMA
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of an Lfm2Config."""
-    config.ignore("full_attn_idxs", "block_ff_dim", "tie_embedding")
-    config.ignore("theta", "use_pos_enc", "block_dim", "block_norm_eps", "block_use_swiglu")
-    config.ignore("block_use_xavier_init", "block_mlp_init_scale", "block_out_init_scale")
-    config.ignore("conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads")
+    config.ignore("full_attn_idxs", "block_ff_dim", "block_dim", "block_norm_eps")
+    config.ignore("block_use_swiglu", "block_use_xavier_init", "block_mlp_init_scale")
+    config.ignore("block_out_init_scale")
+    table = decoder(config, width(config))
+    return patterned(table, mixer_names(config), mixers(config))
+
+
+def decoder(config: HfConfig, hidden_dim: int) -> Table:
+    """Return the table of LFM2's blocks that attend, with networks of a width."""
+    config.ignore("tie_embedding", "theta", "use_pos_enc", "conv_dim", "conv_dim_out")
+    config.ignore("conv_use_xavier_init", "num_heads")
     norm = {"kind": "rms_norm", "eps": config.get("norm_eps")}
     heads = config.get("num_attention_heads")
     attention = {
         "kind": "attention",
         "n_heads": heads,
         "n_kv_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.optional("head_dim"),
         "qk_norm": norm,
     }
-    convolution = {
-        "kind": "short_convolution",
-        "kernel": config.get("conv_L_cache"),
-        "bias": config.get("conv_bias"),
-    }
-    ffn = {"kind": "glu", "hidden_dim": width(config), "activation": "silu"}
+    ffn = {"kind": "glu", "hidden_dim": hidden_dim, "activation": "silu"}
     tied = config.optional("tie_embedding")
-    table = {
+    return {
         "kind": "decoder",
         "dim": config.get("hidden_size"),
         "n_layers": config.get("num_hidden_layers"),
@@ -45,10 +48,23 @@ def model(config: HfConfig) -> Table:
         "head": {"kind": "lm", "tied": config.get("tie_word_embeddings") if tied is None else tied},
         "init": {"kind": "normal", "std": config.get("initializer_range")},
     }
+
+
+def mixer_names(config: HfConfig) -> list[str]:
+    """Return the name of each layer's mixer in `mixers`."""
     attend = attending(config)
     count = config.get("num_hidden_layers")
-    names = ["attention" if i in attend else "convolution" for i in range(count)]
-    return patterned(table, names, {"attention": {}, "convolution": {"mixer": convolution}})
+    return ["attention" if i in attend else "convolution" for i in range(count)]
+
+
+def mixers(config: HfConfig) -> dict[str, Table]:
+    """Return what layers change by their mixer."""
+    convolution = {
+        "kind": "short_convolution",
+        "kernel": config.get("conv_L_cache"),
+        "bias": config.get("conv_bias"),
+    }
+    return {"attention": {}, "convolution": {"mixer": convolution}}
 
 
 def attending(config: HfConfig) -> list[int]:
@@ -94,7 +110,7 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 LFM2_KEYS: dict[str, PathOrFn] = {
-    **{key: path for key, path in BASIC_KEYS.items() if key not in ("hidden_act", "head_dim")},
+    **{key: path for key, path in BASIC_KEYS.items() if key != "hidden_act"},
     "norm_eps": "norm.eps",
     "conv_L_cache": "block.mixer.kernel",
     "conv_bias": lambda view: any(

@@ -4,10 +4,11 @@ Defaults are those of `MambaConfig` and `FalconMambaConfig`.
 """
 
 import math
+from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import FlatModel, PathOrFn, activation, config_writer
+from ..flat_model import MISSING, FlatModel, PathOrFn, activation, config_writer
 from ..rows import BLOCK, Row, rows
 from ..transforms import Depthwise
 
@@ -24,7 +25,7 @@ def model(config: HfConfig) -> Table:
         "state_dim": config.get("state_size"),
         "conv_width": config.get("conv_kernel"),
         "dt_rank": step_rank(config, "time_step_rank"),
-        "activation": config.activation("hidden_act"),
+        "activation": convolved(config),
         "bias": config.get("use_bias"),
         "out_bias": config.get("use_bias"),
         "conv_bias": config.get("use_conv_bias"),
@@ -34,6 +35,16 @@ def model(config: HfConfig) -> Table:
         eps = config.get("mixer_rms_eps")
         mixer["norm"] = {"kind": "rms_norm", "eps": eps, "weight": False}
     return bare(config, mixer)
+
+
+def convolved(config: HfConfig) -> str:
+    """Return the activation of the convolutions: SiLU, as that of their gates always is.
+
+    Raises:
+        ConvertError: it is another.
+    """
+    config.expect("hidden_act", "silu")
+    return "silu"
 
 
 def bare(config: HfConfig, mixer: Table) -> Table:
@@ -104,10 +115,14 @@ def scan_rows(ours: str, theirs: str) -> list[Row]:
     ]
 
 
-def expand(view: FlatModel) -> float:
+def expand(view: FlatModel) -> Any:
     """Return the width of the scan in widths of the model."""
-    ratio = view.number("block.mixer.inner_dim") / view.number("dim")
-    return int(ratio) if ratio == int(ratio) else ratio
+    return whole(view.number("block.mixer.inner_dim") / view.number("dim"))
+
+
+def whole(ratio: float) -> Any:
+    """Return a ratio of widths if it is a whole number, since their key holds no others."""
+    return int(ratio) if ratio == int(ratio) else MISSING
 
 
 STEPS: dict[str, PathOrFn] = {

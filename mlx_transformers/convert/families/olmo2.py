@@ -7,7 +7,7 @@ OLMo 3 has a window in three layers of four, and stretches only the fourth. Defa
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import config_writer
-from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned
+from ..layer_types import FULL, SLIDING, layer_types, layer_types_of, patterned, window_of
 from ..rope import rope_of_layer, rotary, rotary_by_layer
 from ..rows import BLOCK, Row
 from .llama import ATTENTION, BIASED, GATED, HF_BLOCK, LLAMA, OUTER_ROWS, decoder
@@ -60,7 +60,7 @@ OLMO3 = Family(
     model=model3,
     weights=weights,
     config=config_writer(
-        {**BIASED, "sliding_window": "block.mixer.window", "layer_types": layer_types_of},
+        {**BIASED, "sliding_window": window_of, "layer_types": layer_types_of},
         rotary_by_layer("rope_theta"),
     ),
     renames=LLAMA.renames,

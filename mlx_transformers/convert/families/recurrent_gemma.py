@@ -26,7 +26,7 @@ STD = 0.02
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a RecurrentGemmaConfig."""
     config.ignore("w_init_variance_scale", "final_w_init_variance_scale", "initializer_range")
-    config.ignore("head_dim", "embeddings_scale_by_sqrt_dim")  # follow from the sizes
+    config.ignore("embeddings_scale_by_sqrt_dim")  # follows from the sizes
     config.ignore("layers_block_type", "layer_types")  # follow from block_types
     dim, heads = config.get("hidden_size"), config.get("num_attention_heads")
     act = config.activation("hidden_activation")
@@ -42,7 +42,7 @@ def model(config: HfConfig) -> Table:
         "kind": "attention",
         "n_heads": heads,
         "n_kv_heads": config.optional("num_key_value_heads") or heads,
-        "head_dim": dim // heads,
+        "head_dim": config.optional("head_dim") or dim // heads,
         "window": config.get("attention_window_size"),
         "bias": config.get("attention_bias"),
         "out_bias": True,
@@ -137,6 +137,7 @@ KEYS: dict[str, PathOrFn] = {
     "num_hidden_layers": "n_layers",
     "num_attention_heads": "block.mixer.n_heads",
     "num_key_value_heads": "block.mixer.n_kv_heads",
+    "head_dim": "block.mixer.head_dim",
     "lru_width": "block.mixer.hidden_dim",
     "conv1d_width": "block.mixer.conv",
     "attention_window_size": "block.mixer.window",

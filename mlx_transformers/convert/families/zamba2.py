@@ -9,6 +9,7 @@ from ..flat_model import FlatModel, PathOrFn, config_writer
 from ..layer_types import patterned
 from ..rope import rope, rotary
 from ..rows import BLOCK, Row, at_layers, rows
+from .bamba import scan_ratio
 from .llama import HF_BLOCK, LLAMA
 from .mamba import scan_width
 from .mamba2 import ssd_rows, value_of
@@ -146,12 +147,6 @@ def positions(view: FlatModel) -> Table:
     return {"use_mem_rope": turned, **(rotary()(view) if turned else {})}
 
 
-def expand(view: FlatModel) -> float:
-    """Return the width of the scan in widths of the model."""
-    ratio = float(value_of(view, "mamba2", "inner_dim") / view.number("dim"))
-    return int(ratio) if ratio == int(ratio) else ratio
-
-
 def block_types(view: FlatModel) -> list[str]:
     """Return the type of each layer."""
     kinds = [layer["mixer"]["kind"] for layer in view.layers]
@@ -174,7 +169,7 @@ ZAMBA2 = Family(
             "mamba_d_state": of("mamba2", "state_dim"),
             "mamba_ngroups": of("mamba2", "n_groups"),
             "mamba_d_conv": of("mamba2", "conv_width"),
-            "mamba_expand": expand,
+            "mamba_expand": scan_ratio,
             "n_mamba_heads": lambda view: (
                 value_of(view, "mamba2", "inner_dim") // value_of(view, "mamba2", "head_dim")
             ),
