@@ -17,7 +17,7 @@ from mlx_transformers.data.kinds import BatchSetting
 from mlx_transformers.data.prepare import prepare
 from mlx_transformers.layers.adapters.switch import adapter_dropout
 from mlx_transformers.objectives.objective import PICTURES
-from mlx_transformers.optim.periodic import observe, refresh, refresh_every
+from mlx_transformers.optim.periodic import refresh, refresh_every, update_hessian
 from mlx_transformers.recipe.slot import KINDS, kind_of
 
 from . import (
@@ -115,7 +115,7 @@ def facts_of_optim(row: Row, **changes: Any) -> Facts:
         mx.random.seed(step)
         drawn = tree_map(lambda w: mx.random.normal(w.shape), model.parameters())
         if config.curvature is not None and step % config.curvature.every == 0:
-            observe(optimizer, tree_map(mx.abs, drawn))
+            update_hessian(optimizer, tree_map(mx.abs, drawn))
         optimizer.update(model, drawn)
         if every is not None and step % every == 0:
             refresh(optimizer)
