@@ -41,11 +41,14 @@ class ClipPairs(ObjectiveKind):
     requires: ClassVar[tuple[str, ...]] = ("pixels", "tokens", "valid", "weights")
     tasks: ClassVar[frozenset[Task]] = frozenset({"match"})
     unit: ClassVar[Unit] = "text"
-    couples_rows: ClassVar[str] = "The objective takes the other rows of a microbatch as negatives."
     # A confident model's loss rises while it still ranks better.
     best: ClassVar[Best] = Best("val_accuracy", "max")
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """A softmax over the rows of the batch, or a sigmoid for each pair."""
+
+    @property
+    def couples_rows(self) -> str:
+        return "The objective takes the other rows of a microbatch as negatives."
 
     def build(self) -> "ClipObjective":
         return self.build_among(ALONE)

@@ -28,12 +28,15 @@ class Contrastive(ObjectiveKind):
     tasks: ClassVar[frozenset[Task]] = frozenset({"encode"})
     needs_slots: ClassVar[Mapping[str, tuple[str, ...]]] = {"pool": ("sentence",)}
     unit: ClassVar[Unit] = "text"
-    couples_rows: ClassVar[str] = "The objective takes the other rows of a microbatch as negatives."
     temperature: float = Field(0.05, gt=0)
     """Temperature of the cosines; 0.05 is SimCSE's (Gao et al. 2021, section 3)."""
     symmetric: bool = False
     """Whether the loss is averaged over both directions, a to b and b to a (CLIP: Radford et al.
     2021, figure 3)."""
+
+    @property
+    def couples_rows(self) -> str:
+        return "The objective takes the other rows of a microbatch as negatives."
 
     def build(self) -> "ContrastiveObjective":
         return self.build_among(ALONE)

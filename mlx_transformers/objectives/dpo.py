@@ -38,6 +38,9 @@ REFERENCE_FREE = ("simpo", "cpo")
 """Losses that compare with no reference: SimPO (Meng et al. 2024, equation 6), of mean
 log-probabilities, and CPO (Xu et al. 2024, equation 3), which has a likelihood term beside it."""
 
+RANKED = ("aot", "aot_unpaired")
+"""Losses that sort the scores of a microbatch and compare them rank by rank."""
+
 
 class Dpo(PreferenceKind):
     """DPO and its relatives: the chosen completion should become likelier than the rejected one, as
@@ -83,6 +86,14 @@ class Dpo(PreferenceKind):
             raise ValueError("objective.gamma is the margin of loss 'simpo': set it to 0")
         return self
 
+    @property
+    def couples_rows(self) -> str:
+        if self.loss in RANKED:
+            return "The loss compares sorted scores of a microbatch, not those of each pair."
+        if self.loss == "bco_pair":
+            return "The loss subtracts the mean reward of a microbatch."
+        return ""
+
     def build(self) -> "DpoObjective":
         return DpoObjective(self)
 
@@ -112,8 +123,7 @@ class DpoObjective:
         if config.length_normalised or config.loss == "simpo":
             pairs = pairs.per_token()
         n = weights.sum()  # once: MLX 0.32 can't compile an output that is also computed elsewhere
-        loss = self._loss(pairs, weights, n)
-        parts = {"loss": (loss * weights).sum(), **self._rewards(pairs, weights)}
+        parts = {"loss": self._loss(pairs, weights, n), **self._rewards(pairs, weights)}
         total = parts["loss"]
         sft = config.sft or float(config.loss == "cpo")
         if sft:
@@ -123,23 +133,27 @@ class DpoObjective:
         return with_aux(total, n, parts, ctx)
 
     def _loss(self, pairs: Pairs, weights: mx.array, n: mx.array) -> mx.array:
-        """The loss of each pair, `[B]`; n is the sum of the weights."""
+        """The sum of the weighted losses of pairs; n is the sum of the weights."""
         config, settings = self.config, self.settings
         if config.loss == "simpo":
-            share = config.label_smoothing
-            return simpo(
+            loss = simpo(
                 pairs.chosen,
                 pairs.rejected,
                 beta=config.beta,
                 gamma=config.gamma,
-                label_smoothing=share,
+                label_smoothing=config.label_smoothing,
             )
+            return (loss * weights).sum()
         scores = pairs.scores()
         if config.loss == "bco_pair":
             both = mx.stop_gradient(scores.chosen_ratio + scores.rejected_ratio) / 2
             mean = (both * weights).sum() / mx.maximum(n, 1)
             settings = replace(settings, shift=config.beta * mean)
-        return LOSSES["sigmoid" if config.loss == "cpo" else config.loss](scores, settings)
+        if config.loss in RANKED:
+            scores = scores.filler_last(weights > 0)
+            weights = -mx.sort(-weights)
+        loss = LOSSES["sigmoid" if config.loss == "cpo" else config.loss](scores, settings)
+        return (loss * weights).sum()
 
     def _rewards(self, pairs: Pairs, weights: mx.array) -> Arrays:
         good = mx.stop_gradient(pairs.chosen - pairs.reference_chosen) * self.config.beta

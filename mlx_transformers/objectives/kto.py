@@ -42,6 +42,10 @@ class Kto(PreferenceKind):
     undesirable: float = Field(1.0, gt=0)
     """Weight of bad completions."""
 
+    @property
+    def couples_rows(self) -> str:
+        return "The estimate of the KL is a mean over a microbatch." if self.loss == "kto" else ""
+
     def build(self) -> "KtoObjective":
         return KtoObjective(self)
 

@@ -55,11 +55,14 @@ class ObjectiveKind(Kind, ABC):
     """The model's slot whose classes are those of the data; None where there are no classes."""
     n_classes: ClassVar[int | None] = None
     """The number of classes of that slot; None means as many as the data has."""
-    couples_rows: ClassVar[str] = ""
-    """The reason, in a sentence, why the loss of a row depends on the other rows of its microbatch;
-    empty where it doesn't."""
     best: ClassVar[Best] = VAL_LOSS
     """The metric by which checkpoints are ranked, and its better direction."""
+
+    @property
+    def couples_rows(self) -> str:
+        """The reason, in a sentence, why the loss of a row depends on the other rows of its
+        microbatch; empty where it doesn't."""
+        return ""
 
     @property
     def learns_soft_targets(self) -> bool:

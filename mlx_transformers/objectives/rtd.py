@@ -26,11 +26,15 @@ class Rtd(ChunkedKind):
     kind: Literal["rtd"] = "rtd"
     requires: ClassVar[tuple[str, ...]] = ("tokens", "targets", "weights", "valid")
     tasks: ClassVar[frozenset[Task]] = frozenset({"detect_replaced"})
-    couples_rows: ClassVar[str] = (
-        "The discriminator's mean over all tokens is weighted by the masked ones of a microbatch."
-    )
     discriminator_weight: float = Field(50.0, gt=0)
     """λ; 50 in section 3.1's experiments."""
+
+    @property
+    def couples_rows(self) -> str:
+        return (
+            "The discriminator's mean over all tokens is weighted by the masked ones of a "
+            "microbatch."
+        )
 
     def build(self) -> "RtdObjective":
         return RtdObjective(self)

@@ -34,11 +34,15 @@ class SentenceOrder(ChunkedKind):
         "head": ("mlm", "lm"),
         "pool": ("classifier",),
     }
-    couples_rows: ClassVar[str] = (
-        "The mean loss of the sentence pairs is weighted by the masked tokens of their microbatch."
-    )
     order_weight: float = Field(1.0, gt=0)
     """Weight of the sentence pair's loss relative to that of the masked tokens."""
+
+    @property
+    def couples_rows(self) -> str:
+        return (
+            "The mean loss of the sentence pairs is weighted by the masked tokens of their "
+            "microbatch."
+        )
 
     def build(self) -> "SentenceOrderObjective":
         return SentenceOrderObjective(self)

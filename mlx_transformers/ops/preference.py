@@ -52,6 +52,21 @@ class Scores:
         """The same of scores per token."""
         return self.chosen / self.chosen_length - self.rejected / self.rejected_length
 
+    def filler_last(self, real: mx.array) -> "Scores":
+        """The same with the highest score for pairs where `real [B]` is False, on both sides, so
+        that the losses of sorted scores compare filler with filler, in the last ranks."""
+
+        def ranked(x: B) -> B:
+            return mx.where(real, x, 1e30)
+
+        return replace(
+            self,
+            chosen=ranked(self.chosen),
+            rejected=ranked(self.rejected),
+            policy_margin=ranked(self.policy_margin),
+            reference_margin=ranked(self.reference_margin),
+        )
+
 
 @dataclass(frozen=True)
 class Preference:

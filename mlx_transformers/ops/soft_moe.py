@@ -19,7 +19,7 @@ def soft_slots(
     scores = logits.astype(mx.float32)
     combine = mx.softmax(scores, axis=-1).astype(x.dtype)
     if valid is not None:
-        scores = mx.where(valid[..., None], scores, -mx.inf)
+        scores = mx.where(valid[..., None], scores, -1e30)  # -inf would be NaN for a row of padding
     dispatch = mx.softmax(scores, axis=1).astype(x.dtype)
     return dispatch.swapaxes(1, 2) @ x, combine
 

@@ -90,6 +90,21 @@ def test_a_policy_that_is_its_reference_has_loss_log_2_and_a_gradient():
     assert max(float(mx.abs(g).max()) for _, g in tree_flatten(grads)) > 1e-4
 
 
+@pytest.mark.parametrize("loss", ["aot", "aot_unpaired", "bco_pair"])
+def test_rows_of_weight_0_never_change_a_loss_of_the_whole_batch(loss):
+    model, reference = model_of(1), model_of(2)
+    models, table = {"model": model, "reference": reference}, {"kind": "dpo", "reference": "r"}
+    full = {name: mx.concatenate([array, array[:1]]) for name, array in BATCH.items()}
+    full["rejected"] = mx.concatenate([BATCH["rejected"], BATCH["chosen"][1:2]])
+    full["weights"], part = mx.array([1.0, 1.0, 1.0, 0.0]), BATCH | {"weights": mx.ones(3)}
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        batch = {name: array[mx.array(order)] for name, array in full.items()}
+        found = float(loss_of(table | {"loss": loss}, batch, **models).total)
+        assert found == pytest.approx(
+            float(loss_of(table | {"loss": loss}, part, **models).total), rel=1e-5
+        )
+
+
 def test_the_reference_has_no_gradient():
     model, reference = model_of(1), model_of(2)
 
