@@ -57,7 +57,7 @@ def steps(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     for m in BLOCK.finditer(text):
         found += _in_text(text[end : m.start()])
-        found += m["text"].splitlines() if m["language"] == "sh" else []
+        found += m["text"].replace("\\\n", " ").splitlines() if m["language"] == "sh" else []
         found += [m["text"]] if m["language"] == "python" else []
         end = m.end()
     return [step for step in [*found, *_in_text(text[end:])] if step]
