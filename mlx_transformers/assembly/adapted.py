@@ -1,5 +1,6 @@
 """Published adapters on published bases: a folder of PEFT, mlx-lm or adapters beside a model."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ from ..core.errors import ConvertError
 from ..core.parse import read_table
 from ..layers.adapters.adapter import AdapterKind, adapt
 from ..layers.adapters.weights import own_weights, plain_weights
+from ..layers.embed import TokenEmbedding
 from ..recipe.config import Config
 from ..recipe.load import resolve_data
 from ..recipe.slot import Slot
 from ..recipe.validate import typed
 from ..runs.tensors import named_leaves
-from .published import Published
+from .published import Published, build
 
 CONFIG = "adapter_config.json"
 
@@ -39,7 +41,8 @@ class AdaptedModel:
     """A published model with a published adapter.
 
     Attributes:
-        base: the model, whose module has the adapter now.
+        base: the model, whose module has the adapter now; with a head of its own where the adapter
+            updates that apart from the embedding to which it was tied.
         table: the `[adapt]` table of its recipe.
     """
 
@@ -54,7 +57,7 @@ def read_adapter(base: Published, folder: Path) -> AdaptedModel:
         ConvertError: the folder holds no adapter that is known, an option isn't built, or its
             tensors don't fit the model; names it.
     """
-    opened = open_adapter(base, folder)
+    base, opened = open_adapter(base, folder)
     kind = typed(_AdaptOnly, resolve_data({"adapt": opened.table}, str(folder))).adapt
     mx.random.seed(0)
     adapt(base.model, kind)
@@ -63,8 +66,8 @@ def read_adapter(base: Published, folder: Path) -> AdaptedModel:
     return AdaptedModel(base, opened.table)
 
 
-def open_adapter(base: Published, folder: Path) -> Opened:
-    """Read a folder's adapter as weights of an adapted model.
+def open_adapter(base: Published, folder: Path) -> tuple[Published, Opened]:
+    """Read a folder's adapter as weights of an adapted model, whose base is returned too.
 
     Raises:
         ConvertError: as `read_adapter`.
@@ -73,23 +76,71 @@ def open_adapter(base: Published, folder: Path) -> Opened:
     if not path.is_file():
         raise ConvertError(f"{folder} has no {CONFIG}: it is no folder of an adapter.")
     config = read_table(path)
-    weights = plain_weights(base.model)
-    shapes = {name: array.shape for name, array in weights.items()}
-    _, rows = read(base.family, HfConfig(base.config.data))
-    layout = Layout.of(base.family, rows, shapes)
     where = str(folder)
     if "peft_type" in config:
         tensors = _tensors(folder, (peft.WEIGHTS,))
-        return peft.open_peft(config, tensors, where, layout, weights)
+        if not config.get("ensure_weight_tying") or _names_head(base, tensors):
+            base = _untied(base, tensors, where)
+        weights = plain_weights(base.model)
+        return base, peft.open_peft(config, tensors, where, _layout(base, weights), weights)
     if isinstance(config.get("config"), Mapping):
         tensors = _tensors(folder, bottleneck.WEIGHTS)
-        return bottleneck.open_bottleneck(config, tensors, where)
+        return base, bottleneck.open_bottleneck(config, tensors, where)
     if "fine_tune_type" in config or "lora_parameters" in config:
-        return mlx_lm.open_mlx_lm(config, _tensors(folder, (mlx_lm.WEIGHTS,)), where, layout)
+        layout = _layout(base, plain_weights(base.model))
+        tensors = _tensors(folder, (mlx_lm.WEIGHTS,))
+        return base, mlx_lm.open_mlx_lm(config, tensors, where, layout)
     raise ConvertError(
         f"{path} is no config of an adapter of PEFT (peft_type), mlx-lm (fine_tune_type) or "
         "adapters (config)."
     )
+
+
+def _layout(base: Published, weights: Mapping[str, mx.array]) -> Layout:
+    """The published names of a model's weights."""
+    _, rows = read(base.family, HfConfig(base.config.data))
+    scales = [m.scale for _, m in base.model.named_modules() if isinstance(m, TokenEmbedding)]
+    shapes = {name: array.shape for name, array in weights.items()}
+    return Layout.of(base.family, rows, shapes, scales[0] if scales else 1.0)
+
+
+def _names_head(base: Published, tensors: Mapping[str, mx.array]) -> bool:
+    """Whether tensors of an adapter belong to a head that is tied to the embedding."""
+    heads = [s.removesuffix(".weight") for s, _ in base.family.tied if s.endswith(".weight")]
+    pattern = "|".join((r"lm_head", *heads))
+    found = (re.search(rf"\.({pattern})\.(?!bias$)", name) for name in tensors)
+    return any(match and ".embed_tokens." not in match[0] for match in found)
+
+
+def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Published:
+    """The model with a head of its own, a copy of the embedding to which it was tied, where an
+    adapter updates or trains one of the two apart.
+
+    Raises:
+        ConvertError: the embedding's numbers are packed in few bits.
+    """
+    head = base.table.get("head", {})
+    firsts = {first.removesuffix(".weight") for _, first in base.family.tied}
+    pattern = "|".join(re.escape(first) for first in sorted(firsts))
+    whole = any(
+        re.fullmatch(rf".*\.({pattern})(\.modules_to_save(\.default)?)?\.weight", name)
+        for name in tensors
+    )
+    if not head.get("tied") or not (whole or _names_head(base, tensors)):
+        return base
+    if base.packed is not None:
+        raise ConvertError(
+            f"{where} updates the head apart from the embedding to which the base ties it, and the "
+            "base is quantized: import the adapter on the base before it was quantized."
+        )
+    table = base.table | {"head": head | {"tied": False}}
+    weights = dict(plain_weights(base.model))
+    sources = ("embed.table.weight", "decoder.embed.table.weight")
+    weights["head.weight"] = next(weights[name] for name in sources if name in weights)
+    model = build(table, where, sum(array.size for array in weights.values()))
+    model.update(tree_unflatten(list(weights.items())))
+    config = HfConfig(base.config.data | {"tie_word_embeddings": False})
+    return Published(table, model, base.family, config, base.packed)
 
 
 def _tensors(folder: Path, names: tuple[str, ...]) -> dict[str, mx.array]:

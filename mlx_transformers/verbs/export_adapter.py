@@ -33,7 +33,7 @@ from ..layers.adapters.dora import DoraUpdate
 from ..layers.adapters.ia3 import Ia3Update
 from ..layers.adapters.low_rank import LowRank, LowRankKind
 from ..layers.adapters.prefix import PrefixKeys
-from ..layers.adapters.prompt import PromptVectors
+from ..layers.adapters.prompt import PromptEmbedding
 from ..layers.adapters.targets import layer_of
 from ..layers.adapters.weights import plain_weights
 from ..layers.mixers.attention import AttentionMixer
@@ -151,13 +151,14 @@ def _ia3(model: Model, layout: Layout) -> Written:
 
 def _prompt(model: Model, layout: Layout) -> Written:
     task = _task(model, layout)
-    (prompt,) = [m for _, m in model.named_modules() if isinstance(m, PromptVectors)]
+    (embed,) = [m for _, m in model.named_modules() if isinstance(m, PromptEmbedding)]
+    prompt = embed.prompt
     mixers = _attention(model)
     sizes = {
         "num_layers": len(mixers),
         "num_attention_heads": max((mixer.n_heads for mixer in mixers), default=1),
     }
-    return peft_prompt(prompt.vectors, sizes, task)
+    return peft_prompt(prompt.vectors * embed.base.scale, sizes, task)
 
 
 def _prefix(model: Model, layout: Layout) -> Written:

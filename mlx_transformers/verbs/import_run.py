@@ -67,18 +67,21 @@ def import_run(
     check_new(name, root)
     found, tokenizer = read_source(source, packed)
     tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
-    adapted = None if adapter is None else read_adapter(found, adapter).table
+    config, adapted = found.config, None
+    if adapter is not None:
+        read = read_adapter(found, adapter)
+        found, adapted = read.base, read.table
     folder = create(name, _stem(source if adapter is None else adapter), root)
     with folder.locked(), staged(folder) as partial:
         _write(partial, folder, found, tokenizer, str(source), adapted)
-    if unread := found.config.passed_over():
+    if unread := config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
     if (rows := found.table["vocab_size"]) < tokenizer.vocab_size:
         say(
             f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model {rows:,}: those from "
             f"{rows:,} on are never drawn."
         )
-    if found.config.data.get("auto_map"):
+    if config.data.get("auto_map"):
         say(
             "config.json names code of its own (auto_map). It isn't run: the model is built as the "
             f"{found.family.name} of transformers."

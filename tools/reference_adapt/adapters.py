@@ -18,7 +18,7 @@ def adapted(folder: Path, meta: dict[str, Any], x: Arrays) -> Arrays:
     """The outputs with the adapter, without it, after merging it, and of greedy decoding."""
     base = read_published(folder / "base")
     found = {"base_logits": logits(base, x)}
-    read_adapter(base, folder / "adapter")
+    base = read_adapter(base, folder / "adapter").base
     found["logits"] = logits(base, x)
     if "gen_tokens" in meta["outputs"]:
         n = meta["gen"]["new_tokens"] if "gen" in meta else 12

@@ -34,8 +34,8 @@ class Trained:
     """A published model with a published adapter, of which the adapter alone is trained."""
 
     def __init__(self, folder: Path) -> None:
-        self.base: Published = read_published(folder / "base")
-        read_adapter(self.base, folder / "adapter")
+        published = read_published(folder / "base")
+        self.base: Published = read_adapter(published, folder / "adapter").base
         self.model: Any = self.base.model
         _, table = read(self.base.family, HfConfig(self.base.config.data))
         shapes = {name: array.shape for name, array in plain_weights(self.model).items()}

@@ -1,6 +1,6 @@
 """Low-rank updates of experts: one module per expert, or factors of their stacked parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mlx.core as mx
 
@@ -26,8 +26,7 @@ def expert_factors(
     layout: Layout,
     module: str,
     pairs: Sequence[tuple[mx.array, mx.array]],
-    rank: int,
-    scale: float,
+    scale: Callable[[str, int], float],
     where: str,
 ) -> dict[str, Factors]:
     """The updates of our stacks for PEFT's factors of stacked parameters (`target_parameters`).
@@ -39,8 +38,7 @@ def expert_factors(
         layout: names of the base.
         module: the module that holds the parameters.
         pairs: the factors (A, B) of its parameters.
-        rank: R.
-        scale: the factor s.
+        scale: the factor s of a parameter's name and its rank R.
         where: the file, for errors.
     """
     prefix = layout.renamed(f"{module}.0{WEIGHT}").removesuffix(f".0{WEIGHT}")
@@ -56,14 +54,17 @@ def expert_factors(
     n_experts, dim, hidden = shape
     found: dict[str, Factors] = {}
     for a, b in pairs:
+        rank = len(a) // n_experts
         own_a = a.reshape(n_experts, rank, -1)
         own_b = b.reshape(-1, rank, n_experts).transpose(2, 0, 1)
         if own_a.shape[2] == dim and own_b.shape[1] == 2 * hidden and stacks["gate"] not in found:
             gate, up = mx.split(own_b, 2, axis=1)
-            found[stacks["gate"]] = Factors(own_a, gate, scale)
-            found[stacks["up"]] = Factors(own_a, up, scale)
+            factor = scale(f"{module}.gate_up_proj", rank)
+            found[stacks["gate"]] = Factors(own_a, gate, factor)
+            found[stacks["up"]] = Factors(own_a, up, factor)
         elif own_a.shape[2] == hidden and own_b.shape[1] == dim:
-            found[stacks["down"]] = Factors(own_a, own_b, scale)
+            factor = scale(f"{module}.down_proj", rank)
+            found[stacks["down"]] = Factors(own_a, own_b, factor)
         else:
             raise ConvertError(
                 f"{where}: factors {list(a.shape)} and {list(b.shape)} of {module} fit neither "

@@ -56,19 +56,26 @@ class Layout:
     Attributes:
         family: its family.
         shapes: the shapes of our parameters, by path.
+        embed_scale: factor of the embeddings of tokens, which their soft prompts contain and ours
+            don't.
         moves: each row of the weight map, by every name on their side.
     """
 
     family: Family
     shapes: Mapping[str, Sequence[int]]
+    embed_scale: float = 1.0
     moves: dict[str, Move] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, family: Family, table: Sequence[Row], shapes: Mapping[str, Sequence[int]]
+        cls,
+        family: Family,
+        table: Sequence[Row],
+        shapes: Mapping[str, Sequence[int]],
+        embed_scale: float = 1.0,
     ) -> "Layout":
         """The layout of a model with parameters of these shapes."""
-        found = cls(family, shapes)
+        found = cls(family, shapes, embed_scale)
         for move in moves(table, shapes):
             found.moves.update(dict.fromkeys(move.theirs, move))
         return found
@@ -87,10 +94,14 @@ class Layout:
         """
         name = self.renamed(tensor)
         if name not in self.moves:
-            tied = next((f for s, f in self.family.tied if re.fullmatch(s, name)), None)
+            tied = self.tied_to(name)
             hint = f" It is tied to {tied}." if tied else ""
             raise ConvertError(f"{where}: the model has no tensor '{name}' to adapt.{hint}")
         return self.moves[name]
+
+    def tied_to(self, name: str) -> str | None:
+        """The tensor of which a name is a second one."""
+        return next((f for s, f in self.family.tied if re.fullmatch(s, name)), None)
 
     def layers(self, move: Move) -> list[str]:
         """The paths of our layers whose weights a row moves."""
@@ -130,6 +141,8 @@ class Layout:
             return False
         rows = [mx.broadcast_to(mx.arange(shape[0])[:, None], shape) for shape in shapes]
         theirs = move.via.save([row.astype(mx.float32) for row in rows])[0]
+        if theirs.size == sum(shape[1] for shape in shapes):  # a single row: all its numbers are 0
+            return theirs.shape[0] != 1
         return theirs.ndim == 2 and bool(mx.all(theirs[:1] == theirs).item())
 
     def whole(self, tensors: Mapping[str, mx.array], where: str) -> Arrays:
@@ -140,6 +153,10 @@ class Layout:
         """
         found: Arrays = {}
         renamed = {self.renamed(name): array for name, array in tensors.items()}
+        for name in [name for name in renamed if name not in self.moves]:
+            first = renamed.get(self.tied_to(name) or "")
+            if first is not None and bool(mx.array_equal(first, renamed[name])):
+                del renamed[name]
         for name in renamed:
             move = self.move(name, where)
             if absent := [other for other in move.theirs if other not in renamed]:
@@ -170,7 +187,13 @@ def low_rank_table(
         table["scaling"] = "rslora"
     if not tied:
         table["tied_head"] = False
-    return {key: value for key, value in table.items() if value not in ({}, 0.0)}
+    if not table["ranks"]:
+        del table["ranks"]
+    if not table["alphas"]:
+        del table["alphas"]
+    if not dropout:
+        del table["dropout"]
+    return table
 
 
 def low_rank_weights(updates: Mapping[str, Factors]) -> Arrays:

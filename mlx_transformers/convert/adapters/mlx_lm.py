@@ -72,7 +72,7 @@ def _updates(
     a, b = a.T, b.T
     move = layout.move(f"{module}.weight", where)
     if layout.layers(move)[0].endswith("embed.table"):
-        return {layout.layers(move)[0]: Factors(own["lora_b"], own["lora_a"], scale)}
+        return {layout.layers(move)[0]: Factors(own["lora_b"], own["lora_a"], scale, own.get("m"))}
     found = layout.factors(module, a, b, where)
     norms = layout.vectors(module, own["m"], where) if "m" in own else {}
     return {

@@ -7,14 +7,16 @@ their ranks, follow from the tensors; `target_modules` and its like chose them.
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
 from ...core.errors import ConvertError, unknown
+from . import peft_kinds
 from .experts import expert_factors, stacked_factors
 from .layout import Arrays, Factors, Layout, Opened, low_rank_table, low_rank_weights
+from .peft_folder import PeftFolder, with_trained
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -29,7 +31,9 @@ SELECTING = frozenset(
         *("tokenizer_name_or_path", "prompt_tuning_init", "prompt_tuning_init_text"),
         *("encoder_hidden_size", "encoder_dropout", "encoder_num_layers", "prefix_projection"),
         *("encoder_reparameterization_type", "init_weights", "init_ia3_weights"),
-        *("projection_prng_key", "d_initial"),
+        *("projection_prng_key", "d_initial", "token_indices", "trainable_token_indices"),
+        *("init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "total_step"),
+        *("orth_reg_weight",),
     }
 )
 """Keys that choose layers, or act in training alone: the tensors hold what they lead to."""
@@ -41,25 +45,6 @@ READ = frozenset(
 )
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that change the base's weights, so that the adapter fits no published one."""
-
-
-@dataclass(frozen=True)
-class PeftFolder:
-    """The content of a folder.
-
-    Attributes:
-        config: its adapter_config.json.
-        tensors: by name, without PEFT's prefix.
-        where: the folder, for errors.
-        layout: the names of the base.
-        base: the base's weights by our path.
-    """
-
-    config: Mapping[str, Any]
-    tensors: Arrays
-    where: str
-    layout: Layout
-    base: Arrays
 
 
 def open_peft(
@@ -109,8 +94,10 @@ def _lora(folder: PeftFolder) -> Opened:
     for module, parts in modules.items():
         _check_pair(parts, module, where)
         a, b = parts["lora_A"], parts["lora_B"]
+        if (values := rest.pop(f"{module}.lora_E", None)) is not None:
+            a = a * values.astype(mx.float32)
         name = module.replace(".base_layer", "")
-        if name.endswith("experts") and config.get("target_parameters"):
+        if name.endswith("experts") and f"{layout.renamed(name)}.weight" not in layout.moves:
             nested.setdefault(name, []).append((a, b))
             continue
         magnitude = rest.pop(f"{module}.lora_magnitude_vector", None)
@@ -120,6 +107,11 @@ def _lora(folder: PeftFolder) -> Opened:
             raise ConvertError(f"{where}: use_dora, but {module} has no lora_magnitude_vector.")
         if "embedding" in parts:
             a, b = b.T, a.T
+            if magnitude is not None:
+                raise ConvertError(
+                    f"{where}: DoRA of the embedding {module} isn't built: PEFT scales its columns "
+                    "there. Merge the adapter in PEFT, and import the result."
+                )
         update = Factors(a, b, _scale(config, module, parts["rank"]), magnitude)
         move = layout.move(f"{name}.weight", where)
         if len(move.theirs) > 1:
@@ -131,8 +123,7 @@ def _lora(folder: PeftFolder) -> Opened:
     for path, own in experts.items():
         updates[path] = stacked_factors(own, layout.shapes[f"{path}.weight"], where)
     for module, pairs in nested.items():
-        rank = int(config["r"])
-        updates |= expert_factors(layout, module, pairs, rank, _scale(config, module, rank), where)
+        updates |= expert_factors(layout, module, pairs, partial(_scale, config), where)
     table = low_rank_table(
         "dora" if dora else "lora",
         updates,
@@ -140,7 +131,7 @@ def _lora(folder: PeftFolder) -> Opened:
         tied=bool(config.get("ensure_weight_tying")),
         dropout=float(config.get("lora_dropout") or 0.0),
     )
-    return _with_trained(folder, table, low_rank_weights(updates), rest)
+    return with_trained(folder, table, low_rank_weights(updates), rest)
 
 
 def _of_layers(layout: Layout, module: str, update: Factors, where: str) -> dict[str, Factors]:
@@ -189,168 +180,20 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
         if re.match(rf"(.*\.)?({pattern})$", module):
             alpha = float(value)
             break
+    if config["peft_type"] == "ADALORA":  # PEFT divides by the rank, and adds this
+        return alpha / (rank + 1e-5)
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _with_trained(
-    folder: PeftFolder, table: dict[str, Any], weights: Arrays, rest: Arrays
-) -> Opened:
-    """Add weights of the base that were trained, or saved though they were not."""
-    named = {
-        name.replace(".base_layer", "").replace(".modules_to_save", ""): array
-        for name, array in rest.items()
-    }
-    own = folder.layout.whole(named, folder.where)
-    changed = {
-        path: array
-        for path, array in own.items()
-        if array.shape != folder.base[path].shape
-        or not bool(mx.array_equal(array, folder.base[path]))
-    }
-    for path, array in changed.items():
-        if array.shape != folder.base[path].shape:
-            raise ConvertError(
-                f"{folder.where}: {path} has the shape {list(array.shape)}, and the base "
-                f"{list(folder.base[path].shape)}: the vocabulary was resized. Merge the adapter "
-                "in PEFT, and import the result."
-            )
-    adapted = {path for path in changed if path.removesuffix(".weight") in _targets(weights)}
-    moved = {_in_adapted(path, weights): array for path, array in changed.items()}
-    if adapted:
-        raise ConvertError(
-            f"{folder.where}: {min(adapted)} is saved with other numbers than the base has, and "
-            "adapted too. Merge the adapter in PEFT, and import the result."
-        )
-    tied = "head.weight" not in folder.base and "embed.table.weight" in changed
-    if tied and not folder.config.get("ensure_weight_tying"):
-        raise ConvertError(
-            f"{folder.where}: the embedding was trained (modules_to_save) apart from the head that "
-            "the base ties to it. Merge the adapter in PEFT with tie_word_embeddings = false, and "
-            "import the result."
-        )
-    if changed:
-        table = table | {"train": sorted(changed)}
-    return Opened(table, weights | moved)
-
-
-def _targets(weights: Arrays) -> set[str]:
-    return {name.split(".adapter.")[0] for name in weights if ".adapter." in name}
-
-
-def _in_adapted(path: str, weights: Arrays) -> str:
-    """The path of a base's parameter in the adapted model."""
-    module, _, leaf = path.rpartition(".")
-    return f"{module}.base.{leaf}" if module in _targets(weights) else path
-
-
-def _ia3(folder: PeftFolder) -> Opened:
-    weights: Arrays = {}
-    outputs, inputs = [], []
-    rest: Arrays = {}
-    for name, array in folder.tensors.items():
-        match = re.fullmatch(r"(.+)\.ia3_l", name)
-        if match is None:
-            rest[name] = array
-            continue
-        module, flat = match[1], array.astype(mx.float32).reshape(-1)
-        if array.ndim == 2 and array.shape[0] == 1 and _reads_input(folder, module):
-            move = folder.layout.move(f"{module}.weight", folder.where)
-            found = dict.fromkeys(folder.layout.layers(move), flat)
-            inputs += list(found)
-        else:
-            found = folder.layout.vectors(module, flat, folder.where)
-            outputs += list(found)
-        weights |= {f"{path}.adapter.factor": own for path, own in found.items()}
-    table = {"kind": "ia3", "targets": sorted(outputs), "inputs": sorted(inputs)}
-    return _with_trained(folder, table, weights, rest)
-
-
-def _reads_input(folder: PeftFolder, module: str) -> bool:
-    """Whether PEFT scales the input of a module: one of `feedforward_modules`."""
-    named = folder.config.get("feedforward_modules") or []
-    if isinstance(named, str):
-        return re.fullmatch(named, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in named)
-
-
-def _vera(folder: PeftFolder) -> Opened:
-    a, b = (folder.tensors.get(f"base_model.vera_{x}") for x in "AB")
-    if a is None or b is None:
-        raise ConvertError(
-            f"{folder.where}: the projections vera_A and vera_B are not in the file, and torch "
-            "alone draws the same ones from projection_prng_key. Save it with save_projection=True."
-        )
-    weights: Arrays = {}
-    rest: Arrays = {}
-    targets = []
-    for name, array in folder.tensors.items():
-        match = re.fullmatch(r"(.+)\.vera_lambda_([bd])", name)
-        if name.startswith("base_model.vera_"):
-            continue
-        if match is None:
-            rest[name] = array
-            continue
-        move = folder.layout.move(f"{match[1]}.weight", folder.where)
-        paths = folder.layout.layers(move)
-        if len(paths) > 1 or len(move.theirs) > 1 or folder.layout.transposed(move):
-            raise ConvertError(
-                f"{folder.where}: VeRA of the packed layer {match[1]} isn't built. Merge the "
-                "adapter in PEFT, and import the result."
-            )
-        weights[f"{paths[0]}.adapter.{match[2]}"] = array.astype(mx.float32)
-        targets.append(paths[0])
-    shapes = [folder.layout.shapes[f"{path}.weight"] for path in set(targets)]
-    out, width = (max(shape[i] for shape in shapes) for i in (0, 1))
-    shared = {"a": a[:, :width], "b": b[:out]}
-    weights |= {f"adaptation.shared.{n}": x.astype(mx.float32) for n, x in shared.items()}
-    table = {
-        "kind": "vera",
-        "rank": a.shape[0],
-        "targets": sorted(set(targets)),
-        "dropout": float(folder.config.get("vera_dropout") or 0.0),
-    }
-    return _with_trained(folder, table, weights, rest)
-
-
-def _prompt(folder: PeftFolder) -> Opened:
-    rest = dict(folder.tensors)
-    vectors = rest.pop("prompt_embeddings").astype(mx.float32)
-    n = int(folder.config["num_virtual_tokens"])
-    path = "encoder.embed" if "decoder.embed.table.weight" in folder.layout.shapes else "embed"
-    weights = {f"{path}.prompt.vectors": vectors[:n]}
-    return _with_trained(folder, {"kind": "prompt", "length": n}, weights, rest)
-
-
-def _prefix(folder: PeftFolder) -> Opened:
-    rest = dict(folder.tensors)
-    stored = rest.pop("prompt_embeddings").astype(mx.float32)
-    paths = [
-        name.removesuffix(".k.weight")
-        for name in folder.layout.shapes
-        if re.fullmatch(r"stack\.blocks\.\d+\.mixer\.k\.weight", name)
-    ]
-    paths.sort(key=lambda path: int(path.split(".")[2]))
-    n, heads = len(stored), int(folder.config["num_attention_heads"])
-    if not paths or stored.shape[1] % (2 * len(paths) * heads):
-        raise ConvertError(
-            f"{folder.where}: prompt_embeddings {list(stored.shape)} don't hold keys and values of "
-            f"{heads} heads in {len(paths)} layers of attention."
-        )
-    both = stored.reshape(n, 2 * len(paths), heads, -1).transpose(1, 2, 0, 3)
-    weights = {
-        f"{path}.prefix.{name}": both[2 * i + j]
-        for i, path in enumerate(paths)
-        for j, name in enumerate("kv")
-    }
-    return _with_trained(folder, {"kind": "prefix", "length": n}, weights, rest)
 
 
 KINDS: dict[str, Callable[[PeftFolder], Opened]] = {
     "LORA": _lora,
-    "IA3": _ia3,
-    "VERA": _vera,
-    "PROMPT_TUNING": _prompt,
-    "P_TUNING": _prompt,
-    "PREFIX_TUNING": _prefix,
+    "ADALORA": _lora,
+    "LN_TUNING": peft_kinds.trained_parts,
+    "TRAINABLE_TOKENS": peft_kinds.trained_parts,
+    "IA3": peft_kinds.ia3,
+    "VERA": peft_kinds.vera,
+    "PROMPT_TUNING": peft_kinds.prompt,
+    "P_TUNING": peft_kinds.prompt,
+    "PREFIX_TUNING": peft_kinds.prefix,
 }
 """The readers of PEFT's kinds."""

@@ -114,6 +114,8 @@ def peft_low_rank(
     for module in modules:
         name, factors = f"{PREFIX}{module.name}", module.factors
         if module.name.endswith(("embed_tokens", "wte", "word_embeddings", "shared")):
+            if factors.magnitude is not None:
+                raise ConvertError(f"PEFT's DoRA scales columns of an embedding, not rows. {FUSE}")
             tensors[f"{name}.lora_embedding_A"] = factors.b.T
             tensors[f"{name}.lora_embedding_B"] = factors.a.T
             continue
@@ -149,8 +151,7 @@ def mlx_lm_low_rank(
         b = own.b * (own.scale / scale)
         a = own.a
         if name.endswith(("embed_tokens", "wte")):
-            tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = b, a
-            continue
+            a, b = b.T, a.T
         tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = a.T, b.T
         if own.magnitude is not None:
             tensors[f"{name}.m"] = own.magnitude

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from pydantic import Field
 
-from ...core.errors import RecipeError
+from ...core.errors import RecipeError, RunError
 from ..mixers.attention import AttentionMixer
 from ..parameter import Role
 from ..positions.position import Position
@@ -44,6 +44,18 @@ class Prefix(AdapterKind):
             if isinstance(module, Position):
                 shifted = ShiftedPosition(module, self.length, adaptation.switch)
                 replace_module(model, path, shifted)
+        _shorten(model, self.length)
+
+
+def _shorten(model: nn.Module, length: int) -> None:
+    """Take the positions of the virtual tokens off the context of a model whose positions end."""
+    position, context = model.get("position"), getattr(model, "max_seq_len", None)
+    if not isinstance(position, Position) or context is None:
+        return
+    try:
+        position.admit(context)
+    except RunError:
+        model.max_seq_len = context - length
 
 
 class PrefixKeys(Added):

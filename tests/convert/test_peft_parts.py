@@ -1,0 +1,138 @@
+"""PEFT's adapters of tied heads, and trained parts of the base: equal to those of a plain base."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers.assembly.adapted import open_adapter, read_adapter
+from mlx_transformers.assembly.published import read_published
+from mlx_transformers.convert.adapters.layout import Layout
+from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
+from mlx_transformers.verbs.import_run import import_run
+
+from .test_adapters import CONFIG, DIM, TOKENS, VOCAB, base, drawn
+
+__all__ = ["base"]
+HEAD, EMBED = "base_model.model.lm_head", "base_model.model.model.embed_tokens"
+TIED = {"tie_word_embeddings": True}
+FORMS: dict[str, dict[str, tuple[int, int]]] = {
+    "head": {f"{HEAD}.lora_A.weight": (2, DIM), f"{HEAD}.lora_B.weight": (VOCAB, 2)},
+    "embedding": {f"{EMBED}.lora_embedding_A": (2, VOCAB), f"{EMBED}.lora_embedding_B": (DIM, 2)},
+    "whole head": {f"{HEAD}.modules_to_save.default.weight": (VOCAB, DIM)},
+    "whole embedding": {f"{EMBED}.weight": (VOCAB, DIM)},
+}
+
+
+@pytest.fixture(scope="module")
+def bases(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base whose head is tied to its embedding, and the same with a head of its own."""
+    folder = tmp_path_factory.mktemp("bases")
+    tensors = dict(read_tensors(base))
+    del tensors["lm_head.weight"]
+    own = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}
+    for name, arrays, config in (("tied", tensors, CONFIG | TIED), ("own", own, CONFIG)):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+        write_tensors(folder / name, arrays)
+    return folder / "tied", folder / "own"
+
+
+def saved(at: Path, tensors: dict[str, mx.array], **options: Any) -> Path:
+    """A folder of PEFT with these tensors."""
+    at.mkdir()
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 6} | options
+    (at / "adapter_config.json").write_text(json.dumps(config))
+    mx.save_safetensors(str(at / "adapter_model.safetensors"), tensors)
+    return at
+
+
+def logits(base: Path, adapter: Path | None) -> mx.array:
+    found = read_published(base)
+    model: Any = found.model if adapter is None else read_adapter(found, adapter).base.model
+    out: mx.array = model(TOKENS)
+    return out
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_adapter_of_one_of_two_tied_tables_leaves_the_other_alone(
+    bases: tuple[Path, Path], tmp_path: Path, form: str
+) -> None:
+    mx.random.seed(2)
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    shapes = FORMS[form] | {
+        f"{module}.lora_A.weight": (2, DIM),
+        f"{module}.lora_B.weight": (DIM, 2),
+    }
+    adapter = saved(tmp_path / "a", {name: drawn(*shape) for name, shape in shapes.items()})
+    found, expected = (logits(base, adapter) for base in bases)
+    assert mx.abs(found - expected).max() < 1e-5
+    assert mx.abs(found - logits(bases[0], None)).max() > 0.01
+    import_run(bases[0], "run", tmp_path, lambda _: None, adapter=adapter)
+
+
+def test_trained_tokens_replace_rows_of_a_table_and_of_the_head_tied_to_it(
+    bases: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows = mx.random.normal((2, DIM))
+    name = f"{EMBED}.token_adapter.trainable_tokens_delta"
+    found = read_published(bases[0])
+    table = mx.array(found.model.parameters()["embed"]["table"]["weight"])  # type: ignore[index]
+    table[mx.array([5, 12])] = rows
+    adapter = saved(
+        tmp_path / "a",
+        {name: rows},
+        peft_type="TRAINABLE_TOKENS",
+        token_indices=[5, 12],
+    )
+    adapted: Any = read_adapter(found, adapter).base.model
+    assert mx.array_equal(adapted.embed.table.weight, table)
+    assert mx.abs(logits(bases[0], adapter) - logits(bases[0], None)).max() > 0.01
+
+
+def test_a_module_saved_twice_and_its_untrained_copy_are_one_trained_module(
+    base: Path, tmp_path: Path
+) -> None:
+    trained, norm = drawn(DIM), "base_model.model.model.norm"
+    tensors = {
+        f"{norm}.weight": trained,
+        f"{norm}.modules_to_save.default.weight": trained,
+        f"{norm}.original_module.weight": drawn(DIM),
+    }
+    one = saved(tmp_path / "a", tensors, peft_type="LN_TUNING")
+    other = saved(
+        tmp_path / "b", {f"{norm}.ln_tuning_layers.weight": trained}, peft_type="LN_TUNING"
+    )
+    found = read_adapter(read_published(base), one)
+    assert found.table == {"kind": "full", "train": ["norm.weight"]}
+    assert mx.array_equal(logits(base, one), logits(base, other))
+
+
+def test_a_soft_prompt_of_peft_contains_the_scale_of_the_embeddings(
+    base: Path, tmp_path: Path
+) -> None:
+    vectors = drawn(3, DIM)
+    adapter = saved(
+        tmp_path / "a",
+        {"prompt_embeddings": vectors},
+        peft_type="PROMPT_TUNING",
+        num_virtual_tokens=3,
+    )
+    found = read_published(base)
+    embed: Any = found.model.embed  # type: ignore[attr-defined]
+    embed.scale = 4.0
+    _, opened = open_adapter(found, adapter)
+    assert mx.array_equal(opened.weights["embed.prompt.vectors"], vectors / 4)
+
+
+@pytest.mark.parametrize(("stored", "transposed"), [((1, 5), False), ((5, 1), True)])
+def test_a_layer_of_one_output_is_told_from_its_transpose_by_its_shape(
+    stored: tuple[int, int], transposed: bool
+) -> None:
+    layout = Layout(SimpleNamespace(tied=()), {"gate.weight": (1, 5)})  # type: ignore[arg-type]
+    via = SimpleNamespace(save=lambda rows: [rows[0].reshape(stored)])
+    move = SimpleNamespace(ours=["gate.weight"], theirs=["gate"], via=via)
+    assert layout.transposed(move) is transposed  # type: ignore[arg-type]
