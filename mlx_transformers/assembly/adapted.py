@@ -17,6 +17,7 @@ from ..convert.safetensors import read_file
 from ..core.errors import ConvertError
 from ..core.parse import read_table
 from ..layers.adapters.adapter import AdapterKind, adapt
+from ..layers.adapters.targets import candidates, matches
 from ..layers.adapters.weights import own_weights, plain_weights
 from ..layers.embed import TokenEmbedding
 from ..recipe.config import Config
@@ -58,12 +59,23 @@ def read_adapter(base: Published, folder: Path) -> AdaptedModel:
             tensors don't fit the model; names it.
     """
     base, opened = open_adapter(base, folder)
-    kind = typed(_AdaptOnly, resolve_data({"adapt": opened.table}, str(folder))).adapt
+    table = _without_neighbours(opened.table, base.model)
+    kind = typed(_AdaptOnly, resolve_data({"adapt": table}, str(folder))).adapt
     mx.random.seed(0)
     adapt(base.model, kind)
     _load(base, opened, str(folder))
     mx.eval(base.model.parameters())
-    return AdaptedModel(base, opened.table)
+    return AdaptedModel(base, table)
+
+
+def _without_neighbours(table: dict[str, Any], model: Any) -> dict[str, Any]:
+    """A table of adapters whose target "head", which is a role too, means that layer alone."""
+    targets = table.get("targets", ())
+    if "head" not in targets:
+        return table
+    every = [target for target in candidates(model) if matches(target, "head")]
+    others = sorted(target.path for target in every if target.path not in targets)
+    return table | {"exclude": others} if others else table
 
 
 def open_adapter(base: Published, folder: Path) -> tuple[Published, Opened]:

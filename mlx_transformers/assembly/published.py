@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..convert.checkpoint import read_tensors
 from ..convert.config import HfConfig, read_config
+from ..convert.expert_stacks import unstacked
 from ..convert.family import BUFFERS, Family, read, readable
 from ..convert.gguf import read_gguf
 from ..convert.packed import PackedTensor, packed_ours
@@ -125,6 +126,7 @@ def published(
         ConvertError: as `read_published`.
     """
     family = family or family_of(config)
+    tensors = unstacked(tensors, config)
     if packed is None:
         packed = renamed(packed_by_mlx(tensors, config), family.renames, ())
     tensors = decoded(tensors, config)

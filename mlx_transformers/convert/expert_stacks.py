@@ -1,0 +1,57 @@
+"""mlx-lm's stacks of experts, `...switch_mlp.gate_proj`, as numbered modules of transformers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+
+from .config import STORAGE, HfConfig
+
+STACK = re.compile(r"(?P<before>.+)\.switch_mlp\.(?P<name>[^.]+)(?P<leaf>\.[^.]+)?")
+SPARSE = "block_sparse_moe"
+"""The module whose experts have Mixtral's names of layers."""
+MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+
+
+def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx.array]:
+    """Return tensors with stacks of experts as one tensor per expert.
+
+    The config's tables on how single modules are packed follow their names.
+
+    Args:
+        tensors: those of the file; packed words, scales and biases are stacked alike.
+        config: their config.
+    """
+    found: dict[str, mx.array] = {}
+    experts: dict[str, int] = {}
+    for name, array in tensors.items():
+        match = STACK.fullmatch(name)
+        if match is None or match["leaf"] is None:
+            found[name] = array
+            continue
+        experts[name.removesuffix(match["leaf"])] = len(array)
+        for number, own in enumerate(array):
+            found[f"{_module(match, number)}{match['leaf']}"] = own
+    for key in STORAGE:
+        if isinstance(table := config.data.get(key), dict):
+            config.data[key] = _of_experts(table, experts)
+    return found
+
+
+def _module(match: re.Match[str], number: int) -> str:
+    """The published name of an expert's layer."""
+    name = MIXTRAL.get(match["name"]) if match["before"].endswith(SPARSE) else None
+    return f"{match['before']}.experts.{number}.{name or match['name']}"
+
+
+def _of_experts(table: Mapping[str, Any], experts: Mapping[str, int]) -> dict[str, Any]:
+    """A table on packing with a row for each expert in place of those of stacks."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        match = STACK.fullmatch(name) if name in experts else None
+        if match is None:
+            found[name] = value
+            continue
+        found |= {_module(match, number): value for number in range(experts[name])}
+    return found
