@@ -1,6 +1,7 @@
 """Pieces: documents read as a stream, in parts of bounded size."""
 
 import codecs
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
-from .compression import opened
+from .compression import is_compressed, opened
 from .shards import Split
 
 Record = Mapping[str, Any]
@@ -21,6 +22,18 @@ end."""
 
 READ_BYTES = 1 << 18
 """Bytes read from a file at a time."""
+
+NUL_SHARE = 4
+"""A file is no text if one character of so many in its first block is zero: English in UTF-16
+without a byte order mark has one of two."""
+
+BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+"""First bytes of texts in other encodings; the longer ones first."""
 
 
 class RowError(DataError):
@@ -87,6 +100,8 @@ def read_utf8(path: Path) -> Iterator[str]:
                 held = len(error.object) - len(block)
                 byte, offset = error.object[error.start], before - held + error.start
                 raise DataError(_not_utf8(path, byte, offset)) from None
+            if at_start and NUL_SHARE * text.count("\0") > len(text):
+                raise DataError(f"{path} is no plain text: much of it is zero bytes. {_cure(path)}")
             before += len(block)
             yield text.removeprefix("\ufeff") if at_start else text
             at_start = at_start and not text
@@ -95,10 +110,26 @@ def read_utf8(path: Path) -> Iterator[str]:
 
 
 def _not_utf8(path: Path, byte: int, offset: int) -> str:
-    with opened(path) as file:
-        mark = file.read(2)
-    encoding = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "latin1"
-    return (
-        f"{path} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}. If it is text in another "
-        f"encoding, convert it: iconv -f {encoding} -t utf-8 '{path.name}' > converted.txt"
-    )
+    return f"{path} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}. {_cure(path)}"
+
+
+def _encoding(first: bytes) -> str:
+    """The likeliest encoding of a text that begins with these bytes and isn't UTF-8."""
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if first.startswith(mark):
+            return encoding
+    zeros = [first[start::2].count(0) for start in (0, 1)]
+    if NUL_SHARE * sum(zeros) <= len(first):
+        return "latin1"
+    return "utf-16be" if zeros[0] > zeros[1] else "utf-16le"
+
+
+def _cure(path: Path) -> str:
+    """The command that converts a file, which keeps its suffix: the suffix tells the format."""
+    file = shlex.quote(str(path))
+    if is_compressed(path):
+        return f"If it is text in another encoding, decompress {file} and convert it with iconv."
+    with opened(path) as content:
+        encoding = _encoding(content.read(1000))
+    command = f"iconv -f {encoding} -t utf-8 {file} > converted{path.suffix}"
+    return f"If it is text in another encoding, convert it: {command}"

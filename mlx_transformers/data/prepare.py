@@ -187,7 +187,10 @@ class Preparation:
 
     def _skipped(self) -> str:
         first = next(each.first_skipped for each in self.key.checked if each.n_skipped)
-        return f"{self.key.n_skipped:,} rows of {self.key.source} were left out. The first: {first}"
+        n = self.key.n_skipped
+        rows = "1 row" if n == 1 else f"{n:,} rows"
+        left = "was" if n == 1 else "were"
+        return f"{rows} of {self.key.source} {left} left out. The first: {first}"
 
     @cached_property
     def labels(self) -> list[str]:

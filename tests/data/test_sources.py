@@ -1,6 +1,8 @@
 """Sources: what is read, in which order, and what is refused."""
 
 import json
+import shutil
+import subprocess
 import sys
 import types
 import zipfile
@@ -97,10 +99,16 @@ def test_a_character_cut_off_at_the_end_is_named_with_its_offset(tmp_path):
         text_of(Files(str(tmp_path / "cut.txt")))
 
 
-def test_utf16_is_recognised(tmp_path):
-    (tmp_path / "wide.txt").write_bytes("hello".encode("utf-16"))
-    with pytest.raises(DataError, match="iconv -f utf-16"):
-        text_of(Files(str(tmp_path / "wide.txt")))
+@pytest.mark.skipif(not shutil.which("iconv"), reason="the cure is a command of the system")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-16-be", "latin-1"])
+def test_the_cure_of_another_encoding_converts_it(tmp_path, monkeypatch, encoding):
+    path = tmp_path / "it's wide.jsonl"
+    path.write_bytes('{"text": "caf\u00e9 au lait"}\n'.encode(encoding))
+    with pytest.raises(DataError) as error:
+        text_of(Files(str(path)))
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(str(error.value).split("convert it: ")[1], shell=True, check=True)
+    assert text_of(Files("converted.jsonl")) == "caf\u00e9 au lait"
 
 
 def test_a_missing_file_comes_with_the_nearest_name(tmp_path):
