@@ -4,6 +4,9 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+"""The largest number of float32."""
+
 
 class Config(BaseModel):
     """A table of a recipe. Unknown keys and wrong types are errors; nothing is coerced, except a
@@ -25,6 +28,14 @@ class Config(BaseModel):
         annotation = cls.model_fields[info.field_name or ""].annotation
         wants = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))
         return _tuples(value) if wants else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _fits_float32(cls, value: Any) -> Any:
+        """Refuse numbers that become infinite in float32, which models compute in."""
+        if isinstance(value, float) and abs(value) > FLOAT32_MAX:
+            raise ValueError(f"{value:g} is larger than float32 holds ({FLOAT32_MAX:.2g} at most)")
+        return value
 
 
 class Kind(Config):

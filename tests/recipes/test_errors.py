@@ -183,6 +183,11 @@ def test_a_set_has_the_same_errors(write, toy):
     )
 
 
+def test_a_number_that_float32_makes_infinite_is_refused(complaint):
+    said = complaint("[model.block.norm]\neps = 1e39")
+    assert "[model.block.norm.eps]: 1e+39 is larger than float32 holds (3.4e+38 at most)" in said
+
+
 def test_a_long_value_is_cut(toy):
     with pytest.raises(RecipeError) as error:
         typed(toy, resolve_data({"train": {"steps": "x" * 500}}))
