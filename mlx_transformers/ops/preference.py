@@ -61,8 +61,8 @@ class Scores:
 
         return replace(
             self,
-            chosen=ranked(self.chosen),
-            rejected=ranked(self.rejected),
+            chosen_ratio=ranked(self.chosen_ratio),
+            rejected_ratio=ranked(self.rejected_ratio),
             policy_margin=ranked(self.policy_margin),
             reference_margin=ranked(self.reference_margin),
         )
