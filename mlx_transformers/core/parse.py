@@ -38,8 +38,6 @@ class Limits:
 
 CONFIG = Limits(size=32 * MIB, depth=64, items=1_000_000)
 """Configurations, indexes and manifests."""
-VOCABULARY = Limits(size=512 * MIB, depth=64)
-"""Tokenizer files, which list whole vocabularies."""
 RECIPE = Limits(size=MIB, depth=32, items=20_000, integer=2**63 - 1)
 """Recipes; TOML integers have 64 bits."""
 LINE = Limits(size=512 * MIB, depth=64)
@@ -74,46 +72,46 @@ def parse_json(text: str | bytes, where: str, limits: Limits = CONFIG) -> object
     return value
 
 
-def read_json(path: Path, limits: Limits = CONFIG) -> object:
+def read_json(path: Path) -> object:
     """Parse a JSON file.
 
     Raises:
         FormatError: as `parse_json`, or it is not a regular file.
         OSError: it can't be read.
     """
-    return parse_json(read_bytes(path, limits), str(path), limits)
+    return parse_json(read_bytes(path), str(path))
 
 
-def read_table(path: Path, limits: Limits = CONFIG) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
     """Parse a JSON file that holds an object.
 
     Raises:
         FormatError: as `read_json`, or it holds something else.
         OSError: it can't be read.
     """
-    value = read_json(path, limits)
+    value = read_json(path)
     if not isinstance(value, dict):
         raise FormatError(f"{path} holds {_name(value)} where a JSON object is expected.")
     return value
 
 
-def parse_toml(text: str, where: str, limits: Limits = RECIPE) -> dict[str, Any]:
-    """Parse a TOML document.
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Parse a TOML document within the limits of recipes.
 
     Raises:
         tomllib.TOMLDecodeError: it is not TOML.
         FormatError: it is beyond the limits.
     """
-    _check_size(len(text), where, limits)
+    _check_size(len(text), where, RECIPE)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         raise
     except RecursionError:
-        raise FormatError(_too_deep(where, limits)) from None
+        raise FormatError(_too_deep(where, RECIPE)) from None
     except ValueError:
         raise FormatError(f"{where}: an integer has too many digits to be read.") from None
-    check_values(table, where, limits)
+    check_values(table, where, RECIPE)
     return table
 
 

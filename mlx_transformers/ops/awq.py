@@ -47,9 +47,7 @@ def scale_errors(
     return mx.stack(errors), found
 
 
-def best_clip(
-    weight: mx.array, x: mx.array, quantize: ROUND, group: int, grid: int = GRID
-) -> mx.array:
+def best_clip(weight: mx.array, x: mx.array, quantize: ROUND, group: int) -> mx.array:
     """Return a matrix whose largest weights are clipped, per group, where that loses less.
 
     Args:
@@ -57,7 +55,6 @@ def best_clip(
         x: inputs of the layer, `[n, in]`.
         quantize: rounds a matrix.
         group: inputs that share a scale.
-        grid: 1 / the step by which the bound shrinks.
     """
     out, width = weight.shape
     grouped, rows = weight.reshape(out, -1, group), x.reshape(len(x), -1, group)
@@ -65,8 +62,8 @@ def best_clip(
     forms = rows.transpose(1, 2, 0) @ rows.transpose(1, 0, 2) / len(x)
     largest = mx.abs(grouped).max(axis=-1, keepdims=True)
     best, bound = mx.full(largest.shape, float("inf")), largest
-    for i in range(int(SHRINK * grid)):
-        limit = largest * (1 - i / grid)
+    for i in range(int(SHRINK * GRID)):
+        limit = largest * (1 - i / GRID)
         clipped = mx.clip(grouped, -limit, limit).reshape(out, width)
         delta = (grouped - quantize(clipped).reshape(grouped.shape)).transpose(1, 0, 2)
         error = ((delta @ forms) * delta).sum(axis=-1).T[..., None]

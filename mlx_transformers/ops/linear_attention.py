@@ -156,21 +156,19 @@ def linear_attention_flops(
     key_dim: int,
     value_dim: int,
     chunk: int = CHUNK,
-    groups: int | None = None,
     per_feature: bool = False,
 ) -> float:
     """Operations of matrix products per token of `linear_attention`, for widths of one head.
 
     Args:
         at_length: tokens of a row.
-        n_heads, key_dim, value_dim: heads of the values, and the widths K and V of one.
+        n_heads, key_dim, value_dim: heads, and the widths K and V of one.
         chunk: tokens of a chunk at most.
-        groups: heads of queries and keys; None: as many as values.
         per_feature: whether each feature of the keys has its own decay.
     """
     chunks = Chunks(at_length, chunk)
     size = chunks.size
-    scores = score_flops(size, key_dim, n_heads, groups, per_feature)
+    scores = score_flops(size, key_dim, n_heads, None, per_feature)
     rest = n_heads * (2.0 * size * value_dim + 4 * key_dim * value_dim)
     return (scores + rest) * chunks.count * size / at_length
 

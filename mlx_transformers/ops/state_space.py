@@ -105,18 +105,6 @@ def _last(z: Complex) -> Complex:
     return Complex(z.re[..., None], z.im[..., None])
 
 
-def diagonal_kernel(
-    a: Complex,
-    b: Complex,
-    c: Complex,
-    dt: mx.array,
-    length: int,
-    method: Discretization,
-) -> mx.array:
-    """`K_l`, `[H, length]`, by its definition; arguments as of `diagonal_system`."""
-    return diagonal_system(a, b, c, dt, method)(length).kernel
-
-
 def run_system(
     make: MakeSystem,
     u: mx.array,

@@ -47,7 +47,7 @@ class KroneckerFactors(Preconditioned):
         """Recompute both roots of one parameter."""
         if self.every > 1:
             for side in ("left", "right"):
-                state[f"{side}_root"] = inverse_root(state[side], 4)
+                state[f"{side}_root"] = inverse_fourth_root(state[side])
 
     def apply_single(
         self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]
@@ -59,7 +59,7 @@ class KroneckerFactors(Preconditioned):
         state["left"] = kept * state["left"] + new * (g @ g.T)
         state["right"] = kept * state["right"] + new * (g.T @ g)
         if self.every == 1:
-            left, right = inverse_root(state["left"], 4), inverse_root(state["right"], 4)
+            left, right = inverse_fourth_root(state["left"]), inverse_fourth_root(state["right"])
         else:
             left, right = state["left_root"], state["right_root"]
         update = (left @ g @ right).reshape(parameter.shape)
@@ -225,9 +225,9 @@ def sides(parameter: mx.array) -> tuple[int, int]:
     return parameter.size // columns, columns
 
 
-def inverse_root(factor: mx.array, power: int) -> mx.array:
-    """Return `factor^(-1/power)` of a symmetric positive matrix, by its eigenvalues on the CPU."""
+def inverse_fourth_root(factor: mx.array) -> mx.array:
+    """Return `factor^(-1/4)` of a symmetric positive matrix, by its eigenvalues on the CPU."""
     values, vectors = mx.linalg.eigh(factor, stream=mx.cpu)
     smallest = 1e-7 * mx.maximum(values[-1], 1e-30)
-    roots = mx.power(mx.maximum(values, smallest), -1.0 / power)
+    roots = mx.power(mx.maximum(values, smallest), -0.25)
     return (vectors * roots) @ vectors.T

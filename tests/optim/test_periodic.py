@@ -10,7 +10,7 @@ from mlx_transformers.optim.lamb import Lamb
 from mlx_transformers.optim.periodic import refresh, update_hessian
 from mlx_transformers.optim.schedule_free import AveragedAdam, ScheduleFree
 from mlx_transformers.optim.schedules import OneCycle, Steps
-from mlx_transformers.optim.shampoo import Shampoo, Soap, inverse_root
+from mlx_transformers.optim.shampoo import Shampoo, Soap, inverse_fourth_root
 from mlx_transformers.optim.sophia import SophiaH
 
 
@@ -40,7 +40,7 @@ def test_a_trust_ratio_scales_an_update_to_its_array():
 def test_an_inverse_root_undoes_its_matrix():
     x = mx.random.normal((5, 5), key=mx.random.key(1))
     matrix = x @ x.T + 0.1 * mx.eye(5)
-    root = inverse_root(matrix, 4)
+    root = inverse_fourth_root(matrix)
     assert np.allclose(root @ root @ root @ root @ matrix, np.eye(5), atol=1e-3)
 
 
