@@ -96,8 +96,8 @@ class Assistant:
         return self.model.max_seq_len
 
     def room(self, max_tokens: int) -> int:
-        """Return the tokens that a prompt may have beside an answer, which gets at most half of the
-        context."""
+        """Return the most tokens of a prompt that leave room for an answer, for which up to half of
+        the context is reserved."""
         return self.context - max(1, min(max_tokens, self.context // 2))
 
     def stream(self, request: Request) -> Iterator[Piece]:

@@ -1,4 +1,4 @@
-"""`mlxt generate --image`: a picture that is read beside the prompt, or drawn from it."""
+"""`mlxt generate --image`: a picture in the prompt, or one drawn from it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

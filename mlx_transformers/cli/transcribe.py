@@ -1,4 +1,4 @@
-"""`mlxt transcribe`: write what is said in sound files."""
+"""`mlxt transcribe`: speech recognition of sound files."""
 
 import json
 from pathlib import Path

@@ -61,7 +61,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Look:
-    """All that `look` saw. Positions are those of `tokens`, T, and of the source, S.
+    """The results of `look`. Positions are those of `tokens`, T, and of the source, S.
 
     Attributes:
         tokens: texts of the tokens that the model read.
@@ -114,7 +114,7 @@ def look(
 
 
 def look_into(reading: Reading) -> Look:
-    """`look` for a text that is read already."""
+    """`look`, for a text that is tokenized already."""
     model, trace = reading.model, Trace()
     logits = reading.run(trace)[0]
     mx.eval(logits, [t.arrays for t in trace.layers])

@@ -55,7 +55,7 @@ class Pictures:
 
 
 def check_places(path: Path) -> None:
-    """Refuse to overwrite files that are no earlier look.
+    """Refuse to overwrite files that `look` did not write.
 
     Raises:
         RunError: they are.

@@ -1,4 +1,4 @@
-"""Decoding speed by context length and batch size, beside the limit that memory sets."""
+"""Decoding speed by context length and batch size, compared with the limit of memory bandwidth."""
 
 import time
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ VOTE = Sampling(0.7)
 
 @dataclass(frozen=True)
 class FewShot:
-    """How questions are asked.
+    """Settings of questions with examples in the prompt.
 
     Attributes:
         pick: which examples are shown: random ones, or those nearest to the question.
@@ -79,7 +79,7 @@ class FewShot:
 
 @dataclass(frozen=True)
 class Point:
-    """The accuracy with so many examples in the prompt."""
+    """The accuracy with a number of examples in the prompt."""
 
     shots: int
     accuracy: Score
@@ -100,7 +100,7 @@ class Asker:
         Args:
             model: the model.
             tokenizer: its tokenizer.
-            how: how questions are asked.
+            how: settings of the questions.
             pool: questions that examples are taken from; the question itself never is.
             embed: vectors of questions, for the nearest ones.
         """

@@ -71,7 +71,7 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def read_plain_questions(path: Path) -> list[Question]:
-    """Return the questions of a file as `read_questions` does, where they are asked alone.
+    """Return the questions of a file, as `read_questions` does, that have no choices or examples.
 
     Raises:
         RunError: as `read_questions`, or a question has choices or examples.

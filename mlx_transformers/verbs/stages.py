@@ -23,12 +23,12 @@ class Stage:
 
 
 def next_growth(recipe: Recipe, step: int) -> Grow | None:
-    """Return the next stage after so many steps; None in the last one."""
+    """Return the first stage that begins after a step; None in the last stage."""
     return next((stage for stage in recipe.grow if stage.at > step), None)
 
 
 def growth_at(recipe: Recipe, step: int) -> Grow | None:
-    """Return the stage that begins after so many steps, if one does."""
+    """Return the stage that begins at a step, if there is one."""
     return next((stage for stage in recipe.grow if stage.at == step), None)
 
 

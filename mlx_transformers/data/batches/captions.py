@@ -1,4 +1,4 @@
-"""Pictures with a prompt and the text that answers it, for language models that see."""
+"""Pictures with a prompt and the text that answers it, for vision-language models."""
 
 from collections.abc import Mapping
 from dataclasses import replace

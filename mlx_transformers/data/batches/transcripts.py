@@ -1,4 +1,4 @@
-"""Sounds and what is said in them, for speech recognition."""
+"""Sounds and their transcripts, for speech recognition."""
 
 import base64
 import binascii

@@ -22,8 +22,8 @@ SPREADS = 2
 
 
 class WordWindows(BatchKind):
-    """Examples cut from windows of T words of running text: some words are given, one is to be told
-    from words drawn at random.
+    """Examples cut from windows of T words of running text: from some words the model distinguishes
+    another one from words drawn at random.
 
     `tokens` and `valid` [B, N, I], the given words of N examples, up to I each; `targets` [B, N];
     `negatives` [B, N, K]; `weights` [B, N], 0 where there is no example. Words that are not in the

@@ -1,4 +1,4 @@
-"""Speech that this machine says: `say` of macOS, or eSpeak NG as a program or a Python package."""
+"""Speech synthesis on this machine: macOS's `say`, or eSpeak NG as a program or Python package."""
 
 import ctypes
 import importlib.util

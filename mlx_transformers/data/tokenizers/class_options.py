@@ -1,4 +1,4 @@
-"""Options of a tokenizer's class that count beside its `tokenizer.json`.
+"""Options of a tokenizer's class that change what its `tokenizer.json` does.
 
 The classes of transformers build their parts anew from `tokenizer_config.json`, so that an option
 there wins over the file. Here an option that is set changes the part of the form that it governs.

@@ -1,4 +1,4 @@
-"""Control tokens: what an objective writes between the tokens of a text, and no text says."""
+"""Control tokens, such as [MASK] and sentinels: objectives insert them, text has none."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

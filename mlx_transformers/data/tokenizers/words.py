@@ -61,7 +61,7 @@ class WordTokenizer(Tokenizer):
 
 
 class Words(TokenizerKind):
-    """One token per word, words being what stands between white space. Words that aren't in the
+    """One token per word; words are separated by white space. Words that aren't in the
     vocabulary become `<unk>`."""
 
     kind: Literal["words"] = "words"

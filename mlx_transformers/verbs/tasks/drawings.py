@@ -104,8 +104,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def recall_by_clip(
     run: str | Path, names: list[str], right: np.ndarray, pictures: dict[str, np.ndarray]
 ) -> list[Score]:
-    """The recall of names by pictures `[N, height, width, channels]`, each under a name of its own,
-    as a CLIP model ranks them.
+    """Recall of texts by sets of pictures `[N, height, width, channels]`, ranked by a CLIP model.
 
     Raises:
         RunError: the run is no CLIP model, or reads other pictures.
