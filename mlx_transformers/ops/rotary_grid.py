@@ -4,6 +4,7 @@ Angles `[..., T, K/2]` are for `rotate_by` of ops/rotary.py. Coordinates are int
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
@@ -87,6 +88,7 @@ def multimodal_positions(
     valid: np.ndarray | None = None,
     merge: int = 1,
     pace: Sequence[float] = (),
+    resume: Literal["largest", "sides"] = "largest",
 ) -> tuple[np.ndarray, np.ndarray]:
     """M-RoPE coordinates of rows that hold text, pictures and films.
 
@@ -100,6 +102,8 @@ def multimodal_positions(
         valid: `[B, T]`, whether a token is not padding; None: all are.
         merge: patches on a side of the square that makes one token.
         pace: positions from one frame of each film to the next; 1 where none is given.
+        resume: what text after a picture or film goes on behind: its `largest` coordinate, or that
+            of its `sides`, however long a film is (transformers 5).
 
     Returns:
         Coordinates `[3, B, T]`, 0 on padding; and for each row the largest one + 1 less the row's
@@ -114,7 +118,7 @@ def multimodal_positions(
     deltas = np.zeros((len(kinds), 1), np.int64)
     for row, every in enumerate(kinds):
         real = np.ones(len(every), bool) if valid is None else valid[row].astype(bool)
-        own, parts, start, at = every[real], [], 0, 0
+        own, parts, start, end, at = every[real], [], 0, 0, 0
         while at < len(own):
             kind = int(own[at])
             if kind == 0:
@@ -130,10 +134,11 @@ def multimodal_positions(
                 if at + n > len(own) or np.any(own[at : at + n] != kind):
                     raise ValueError(f"A grid of {n} tokens has not as many in its row.")
             parts.append(part)
-            at, start = at + n, int(part.max()) + 1
+            at, end = at + n, max(end, int(part.max()) + 1)
+            start = int(part[1 if resume == "sides" else 0 :].max()) + 1
         if parts:
             places[:, row, real] = np.concatenate(parts, axis=1)
-        deltas[row] = start - len(every) if valid is None else start - int(real.sum())
+        deltas[row] = end - int(real.sum())
     return places, deltas
 
 

@@ -60,6 +60,16 @@ def test_text_goes_on_behind_the_largest_coordinate_of_a_picture() -> None:
         multimodal_positions(kinds, [[]])
 
 
+def test_text_goes_on_behind_the_sides_of_a_film_that_lasts_longer() -> None:
+    kinds = np.array([[0, 2, 2, 2, 0]])
+    run = {"grids": [[], [(3, 2, 2)]], "merge": 2, "pace": [2.0]}
+    behind, delta = multimodal_positions(kinds, **run)
+    sides, other = multimodal_positions(kinds, **run, resume="sides")
+    assert behind[0, 0].tolist() == [0, 1, 3, 5, 6]
+    assert sides[0, 0].tolist() == [0, 1, 3, 5, 2]
+    assert (delta.item(), other.item()) == (2, 1)
+
+
 def test_patches_come_back_as_the_picture() -> None:
     pixels = draw(3, 2, 6, 9, 2)
     assert_close(unpatch(patches(pixels, 3), 2, 3, 3), np.array(pixels))

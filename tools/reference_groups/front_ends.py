@@ -107,6 +107,11 @@ def rotary_index(case: Case) -> Arrays:
         [tuple(grid) for grid in inputs.get(name, np.zeros((0, 3), int)).tolist()]
         for name in ("image_grid_thw", "video_grid_thw")
     ]
+    if "qwen3" in case.function.lower():
+        # its frames stand alone, between the tokens of their times
+        grids[1] = [(1, *sides) for frames, *sides in grids[1] for _ in range(frames)]
+    source = case.meta["source"]
+    recent = "transformers" in source.get("package", "") and str(source["version"])[:2] == "5."
     seconds = inputs.get("second_per_grid_ts", np.array(options.get("second_per_grid_ts", ())))
     pace = [float(each) * options.get("tokens_per_second", 1.0) for each in seconds.ravel()]
     places, deltas = multimodal_positions(
@@ -115,6 +120,7 @@ def rotary_index(case: Case) -> Arrays:
         valid=inputs.get("attention_mask"),
         merge=options["spatial_merge_size"],
         pace=pace,
+        resume="sides" if recent else "largest",
     )
     return {"position_ids": mx.array(places), "rope_deltas": mx.array(deltas)}
 
