@@ -1,5 +1,6 @@
 """Config classes of recipes: frozen, strict pydantic models; field docstrings are the reference."""
 
+import math
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -32,8 +33,8 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _fits_float32(cls, value: Any) -> Any:
-        """Refuse numbers that become infinite in float32, which models compute in."""
-        if isinstance(value, float) and abs(value) > FLOAT32_MAX:
+        """Refuse finite numbers that become infinite in float32, which models compute in."""
+        if isinstance(value, float) and FLOAT32_MAX < abs(value) < math.inf:
             raise ValueError(f"{value:g} is larger than float32 holds ({FLOAT32_MAX:.2g} at most)")
         return value
 
