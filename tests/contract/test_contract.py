@@ -189,7 +189,10 @@ def test_dropout_is_off_without_a_key_and_drawn_from_the_key(row: Row) -> None:
         return subject(x, Context(key=None if seed is None else mx.random.key(seed)))
 
     # Scheduled sampling draws too: the model's own tokens.
-    drops = any(getattr(m, "dropout", 0) or hasattr(m, "curve") for m in subject.modules())
+    drops = any(
+        getattr(m, "dropout", 0) or getattr(m, "weight_drop", 0) or hasattr(m, "curve")
+        for m in subject.modules()
+    )
     assert mx.array_equal(run(None), run(None))
     assert mx.array_equal(run(1), run(1))
     assert bool(mx.array_equal(run(1), run(2))) != drops
