@@ -129,7 +129,7 @@ def vision(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
 def rebuilt(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Return the numbers of every patch of a picture; those of the least `noise` are seen."""
     order = mx.argsort(mx.array(inputs["noise"]), axis=1)
-    return {"logits": _numpy(model.rebuild(_pixels(inputs), order, Context()))}
+    return {"logits": _numpy(model.reconstruct(_pixels(inputs), order, Context()))}
 
 
 def two_towers(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -137,7 +137,7 @@ def two_towers(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     mask = inputs.get("attention_mask")
     ctx = Context(Layout(valid=None if mask is None else mx.array(mask.astype(bool))))
     x = model.features(model.embedded({"tokens": _tokens(inputs["input_ids"])}, ctx), ctx)
-    texts, pictures = model.pooled(x, ctx), model.see(_pixels(inputs), Context())
+    texts, pictures = model.pooled(x, ctx), model.encode_image(_pixels(inputs), Context())
     logits = model.logits(pictures, texts)
     found = {"text_embeds": unit(texts), "image_embeds": unit(pictures)}
     found |= {"logits_per_image": logits, "logits_per_text": logits.T}

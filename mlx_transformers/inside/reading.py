@@ -196,7 +196,7 @@ def _with_picture(
     found = read_resized(image, model.image_size, model.channels)
     pixels = mx.array(found.astype(np.int32))[None]  # whole numbers, which the patches scale
     tokens = np.array(placed(tokenizer, shown, model.image_token))
-    row = mx.array(expanded(tokens, model.image_token, model.see_count(pixels)))[None]
+    row = mx.array(expanded(tokens, model.image_token, model.image_token_count(pixels)))[None]
     model.admit(row, pixels)
     return {"tokens": row, "pixels": pixels}
 

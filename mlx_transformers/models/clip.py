@@ -110,7 +110,7 @@ class ClipModel(Model):
         """The vectors of texts, `[B, W]`, for `x` of `features`."""
         return self.text.pooled(x, ctx)
 
-    def see(self, pixels: mx.array, ctx: Context) -> mx.array:
+    def encode_image(self, pixels: mx.array, ctx: Context) -> mx.array:
         """The vectors `[N, W]` of pictures `[N, height, width, channels]`."""
         x = self.vision.embedded({"pixels": pixels}, ctx)
         return self.vision.pooled(self.vision.features(x, ctx), ctx)
@@ -127,4 +127,4 @@ class ClipModel(Model):
         ctx = ctx or Context()
         own = Context(key=ctx.split_key())
         texts = self.pooled(self.features(self.embedded({"tokens": tokens}, ctx), ctx), ctx)
-        return self.logits(self.see(pixels, own), texts)
+        return self.logits(self.encode_image(pixels, own), texts)

@@ -161,7 +161,7 @@ class MaeModel(Model):
         numbers = self.vision.cut(pixels)
         return normalized(numbers) if self.normalize else numbers
 
-    def rebuild(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
+    def reconstruct(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
         """The numbers of every patch, `[B, P, N]`, of which those of visible ones mean nothing.
 
         Args:

@@ -101,8 +101,8 @@ class VlmModel(Decodable):
     def stacks(self) -> list[Stack]:
         return [self.vision.stack, self.language.stack]
 
-    def see(self, pixels: mx.array, rows: int, ctx: Context) -> mx.array:
-        """The projected patches of each row's pictures, `[rows, N, D]`.
+    def encode_images(self, pixels: mx.array, rows: int, ctx: Context) -> mx.array:
+        """The image embeddings of each row, projected to the width of the decoder, `[rows, N, D]`.
 
         Raises:
             RunError: the pictures can't be shared out evenly to the rows.
@@ -125,9 +125,9 @@ class VlmModel(Decodable):
             y = self.project_out(self.activation(y))
         return y.reshape(rows, -1, y.shape[-1])
 
-    def see_count(self, pixels: mx.array) -> int:
+    def image_token_count(self, pixels: mx.array) -> int:
         """The image tokens of a row that shows the pictures `[n, height, width, channels]`."""
-        return self.see(pixels, 1, Context()).shape[1]
+        return self.encode_images(pixels, 1, Context()).shape[1]
 
     def admit(self, tokens: mx.array, pixels: mx.array | None) -> None:
         """Refuse rows of `tokens [B, T]` whose image tokens are not those of their pictures.
@@ -136,7 +136,7 @@ class VlmModel(Decodable):
             RunError: a row has image tokens without a picture, or the other way round.
         """
         counts = np.array((tokens == self.image_token).sum(axis=1))
-        size = 0 if pixels is None else self.see(pixels, len(tokens), Context()).shape[1]
+        size = 0 if pixels is None else self.encode_images(pixels, len(tokens), Context()).shape[1]
         for row in range(len(tokens)):
             count = int(counts[row])
             if count != size:
@@ -162,7 +162,7 @@ class VlmModel(Decodable):
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
         tokens = batch["tokens"].astype(mx.int32)
         if "pixels" in batch:
-            images = self.see(batch["pixels"], len(tokens), ctx)
+            images = self.encode_images(batch["pixels"], len(tokens), ctx)
             start = mx.zeros((len(tokens),), mx.int32)
             tokens, vectors = self._placed(tokens, images, start)
             ctx.layout = replace(ctx.layout, vectors=vectors)
@@ -202,7 +202,7 @@ class VlmModel(Decodable):
         state = self.language.init_state(batch, length, dtype, pad=pad, total_length=total_length)
         if given is None or "pixels" not in given:
             return state
-        images = self.see(given["pixels"], batch, Context())
+        images = self.encode_images(given["pixels"], batch, Context())
         return state | {"images": images, "seen": mx.zeros((batch,), mx.int32)}
 
     @property

@@ -21,7 +21,7 @@ LOSSES = {"softmax": clip_losses, "sigmoid": siglip_losses}
 class TwoTowers(PoolingModel, Protocol):
     """A model that compares pictures with texts; its pool gives the vectors of texts."""
 
-    def see(self, pixels: mx.array, ctx: Context) -> mx.array:
+    def encode_image(self, pixels: mx.array, ctx: Context) -> mx.array:
         """The vectors `[N, W]` of pictures."""
         ...
 
@@ -84,7 +84,7 @@ class ClipObjective:
 
 def vectors(model: TwoTowers, batch: Arrays, ctx: Context) -> tuple[mx.array, mx.array]:
     """The vectors `[B, W]` of the pictures and of the texts of a batch."""
-    pictures = model.see(batch["pixels"], Context(key=ctx.split_key()))
+    pictures = model.encode_image(batch["pixels"], Context(key=ctx.split_key()))
     own = replace(ctx, layout=replace(ctx.layout, valid=batch["valid"]), key=ctx.split_key())
     x = model.features(model.embedded({"tokens": batch["tokens"]}, own), own)
     return pictures, model.pooled(x, own)

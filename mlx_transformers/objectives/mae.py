@@ -22,7 +22,7 @@ class Rebuilding(Protocol):
         """The numbers of each patch as they are predicted, `[B, P, N]`."""
         ...
 
-    def rebuild(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
+    def reconstruct(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
         """The numbers of each patch, `[B, P, N]`, where the first V of `order [B, P]` are seen."""
         ...
 
@@ -50,22 +50,22 @@ class MaskedPatchesObjective:
         model, pixels, weights = models["model"], batch["pixels"], batch["weights"]
         keys = mx.random.split(ctx.next_key(), len(pixels)) if ctx.training else own_keys(pixels)
         order = mx.argsort(drawn(keys, model.n_patches), axis=1)
-        rebuilt = model.rebuild(pixels, order, ctx)
-        each = self.errors(rebuilt, model.targets(pixels), order[:, model.n_visible :])
+        reconstructed = model.reconstruct(pixels, order, ctx)
+        each = self.errors(reconstructed, model.targets(pixels), order[:, model.n_visible :])
         total = (each * weights).sum()
         return with_aux(total, weights.sum(), {"loss": mx.stop_gradient(total)}, ctx)
 
-    def errors(self, rebuilt: mx.array, targets: mx.array, masked: mx.array) -> mx.array:
+    def errors(self, reconstructed: mx.array, targets: mx.array, masked: mx.array) -> mx.array:
         """The mean squared error of each picture, `[B]`.
 
         Args:
-            rebuilt: `[B, P, N]`, predicted numbers of the patches.
+            reconstructed: `[B, P, N]`, predicted numbers of the patches.
             targets: `[B, P, N]`, their numbers.
             masked: `[B, M]`, the masked patches.
         """
         found, wanted = (
             mx.take_along_axis(each, masked[..., None], axis=1).astype(mx.float32)
-            for each in (rebuilt, targets)
+            for each in (reconstructed, targets)
         )
         return ((found - wanted) ** 2).mean(axis=(1, 2))
 

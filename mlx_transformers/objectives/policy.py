@@ -114,12 +114,12 @@ class ReinforceObjective:
     """`(models, batch, ctx) -> Loss` per completion, of the batches of `rollouts`."""
 
     def __init__(self, config: Reinforce) -> None:
-        self.config, self.head = config, head_of(config)
+        self.config, self.head = config, tempered_head(config)
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         logps = self.head.token_log_probs(models["model"], batch["tokens"], ctx)
-        each = averaged(-logps * batch["advantages"], batch, self.config.average)
-        return finished(each, each, batch, {}, ctx)
+        each = row_average(-logps * batch["advantages"], batch, self.config.average)
+        return weighted_sums(each, each, batch, {}, ctx)
 
 
 class GrpoObjective:
@@ -137,7 +137,7 @@ class GrpoObjective:
         beta: float = 0.0,
         kl: Estimator = "k3",
     ) -> None:
-        self.head, self.level, self.average = head_of(config), level, average
+        self.head, self.level, self.average = tempered_head(config), level, average
         self.low, self.high, self.delta, self.beta, self.kl = low, high, delta, beta, kl
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
@@ -149,26 +149,26 @@ class GrpoObjective:
             advantages = advantages.sum(axis=1, keepdims=True) / row_counts(mask)
         loss = clipped_surrogate(ratio, advantages, low=self.low, high=self.high, delta=self.delta)
         cut = clipped(mx.stop_gradient(ratio), advantages, low=self.low, high=self.high)
-        parts = {"clip_fraction": averaged(mx.broadcast_to(cut, mask.shape), batch, "sequence")}
+        parts = {"clip_fraction": row_average(mx.broadcast_to(cut, mask.shape), batch, "sequence")}
         if self.level == "token":
-            each = averaged(loss, batch, self.average)
+            each = row_average(loss, batch, self.average)
         else:
             each = loss[:, 0]
         total = each
         if self.beta:
             apart = kl_estimate(logps, batch["reference_logps"], self.kl)
-            penalty = averaged(apart, batch, self.average)
-            parts["kl"] = averaged(mx.stop_gradient(apart), batch, "sequence")
+            penalty = row_average(apart, batch, self.average)
+            parts["kl"] = row_average(mx.stop_gradient(apart), batch, "sequence")
             total = each + self.beta * penalty
-        parts["moved"] = moved(logps, batch)
-        return finished(total, each, batch, parts, ctx)
+        parts["moved"] = kl_from_sampler(logps, batch)
+        return weighted_sums(total, each, batch, parts, ctx)
 
 
 class PpoObjective:
     """`(models, batch, ctx) -> Loss` per completion, of the batches of `rollouts`."""
 
     def __init__(self, config: Ppo) -> None:
-        self.config, self.head = config, head_of(config)
+        self.config, self.head = config, tempered_head(config)
 
     def __call__(self, models: Mapping[str, ActorCritic], batch: Arrays, ctx: Context) -> Loss:
         config, model, mask = self.config, models["model"], batch["counted"]
@@ -178,22 +178,22 @@ class PpoObjective:
         values = model.token_values(x, ctx).astype(mx.float32)
         ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask))
         bounds = {"low": config.clip, "high": config.clip}
-        each = averaged(clipped_surrogate(ratio, batch["advantages"], **bounds), batch, "token")
+        each = row_average(clipped_surrogate(ratio, batch["advantages"], **bounds), batch, "token")
         apart = value_loss(values, batch["old_values"], batch["returns"], clip=config.value_clip)
-        critic = averaged(apart, batch, "token")
+        critic = row_average(apart, batch, "token")
         cut = clipped(mx.stop_gradient(ratio), batch["advantages"], **bounds)
         far = mx.abs(mx.stop_gradient(values) - batch["old_values"]) > (config.value_clip or 1e30)
         parts = {
-            "clip_fraction": averaged(cut, batch, "sequence"),
-            "value_clip_fraction": averaged(far.astype(mx.float32), batch, "sequence"),
+            "clip_fraction": row_average(cut, batch, "sequence"),
+            "value_clip_fraction": row_average(far.astype(mx.float32), batch, "sequence"),
             "value_loss": mx.stop_gradient(critic),
-            "moved": moved(logps, batch),
+            "moved": kl_from_sampler(logps, batch),
         }
-        return finished(each + config.value_weight * critic, each, batch, parts, ctx)
+        return weighted_sums(each + config.value_weight * critic, each, batch, parts, ctx)
 
 
-def head_of(config: PolicyKind) -> ChunkedLoss:
-    """The head in chunks, at the temperature of the policy."""
+def tempered_head(config: PolicyKind) -> ChunkedLoss:
+    """The head whose logits are divided by the temperature of the policy."""
     return replace(ChunkedLoss.of(config), temperature=config.temperature)
 
 
@@ -202,9 +202,9 @@ def row_counts(mask: mx.array) -> mx.array:
     return mx.maximum(mask.sum(axis=1, keepdims=True), 1)
 
 
-def averaged(x: mx.array, batch: Arrays, average: Average) -> mx.array:
-    """One number for each row from one for each token, `[B]`, so that their mean over the rows of a
-    step is the mean that `average` names."""
+def row_average(x: mx.array, batch: Arrays, average: Average) -> mx.array:
+    """The aggregation of numbers of tokens `[B, T]` to one of each row `[B]`, whose mean over the
+    rows of a step is the mean that `average` names."""
     mask = batch["counted"]
     total = counted(x, mask).sum(axis=1)
     if average == "sequence":
@@ -214,16 +214,21 @@ def averaged(x: mx.array, batch: Arrays, average: Average) -> mx.array:
     return total / mask.shape[1]
 
 
-def moved(logps: mx.array, batch: Arrays) -> mx.array:
+def kl_from_sampler(logps: mx.array, batch: Arrays) -> mx.array:
     """Estimate of the KL of the policy from the one that sampled, per token, `[B]`."""
     apart = kl_estimate(batch["old_logps"], mx.stop_gradient(logps), "k3")
-    return averaged(apart, batch, "sequence")
+    return row_average(apart, batch, "sequence")
 
 
-def finished(
+def weighted_sums(
     total: mx.array, policy: mx.array, batch: Arrays, parts: dict[str, mx.array], ctx: Context
 ) -> Loss:
-    """The sums of numbers of each row `[B]`; those of padding count nothing."""
+    """The loss and its parts, summed over rows with the weights of the batch.
+
+    Args:
+        total: the loss of each row that is differentiated, `[B]`.
+        policy: the part of it that is reported as "loss".
+    """
     weights = batch["weights"]
     parts = {"loss": mx.stop_gradient(policy), "reward": batch["reward"], **parts}
     sums = {name: (value * weights).sum() for name, value in parts.items()}

@@ -52,7 +52,7 @@ def joined_blocks(
     k, v = (joined(blocks(x, size)) for x in qkv[1:])
     here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
     around = here.arranged(joined)
-    found = attend(q, k, v, here.see(around, causal=causal, rule=rule))
+    found = attend(q, k, v, here.mask_to(around, causal=causal, rule=rule))
     return found.arranged(lambda x: unblocked(x, length))
 
 
@@ -187,7 +187,7 @@ class Factorised:
         length = qkv[0].shape[2]
         here = tokens.arranged(lambda x, fill: residues(x, self.stride, fill))
         q, k, v = (residues(x, self.stride) for x in qkv)
-        found = attend(q, k, v, here.see(here, causal=causal, rule=rule))
+        found = attend(q, k, v, here.mask_to(here, causal=causal, rule=rule))
         return found.arranged(lambda x: unite_residues(x, length))
 
     def _not_near(self, q: mx.array, k: mx.array) -> mx.array:
@@ -208,7 +208,7 @@ class Factorised:
                 return picked.flatten(-3, -2)
 
             q, k, v = (mx.take(x, mx.array(group), axis=1) for x in qkv)
-            seen = tokens.see(tokens.arranged(last), causal=causal, rule=rule)
+            seen = tokens.mask_to(tokens.arranged(last), causal=causal, rule=rule)
             found.append(attend(q, last(k), last(v), seen))
         if len(found) == 1:
             return found[0]
@@ -239,7 +239,7 @@ def first_tokens(
     q, k, v = qkv
     if starts is None:
         head = tokens.arranged(lambda x, fill: x[..., :first, :])
-        seen = tokens.see(head, causal=causal, rule=rule)
+        seen = tokens.mask_to(head, causal=causal, rule=rule)
         return attend(q, k[:, :, :first], v[:, :, :first], seen)
     # one query at a time, since each has the keys of its own document
     place = mx.minimum(starts[..., None] + mx.arange(first), k.shape[2] - 1)
@@ -247,7 +247,7 @@ def first_tokens(
     valid = None if tokens.valid is None else _read(tokens.valid, place)
     head = Tokens(place[:, None, :, :, None], segments, valid)
     each = tokens.arranged(lambda x, fill: x[..., None, :])
-    seen = each.see(head, causal=causal, rule=rule)
+    seen = each.mask_to(head, causal=causal, rule=rule)
     found = attend(q[..., None, :], _read(k, place), _read(v, place), seen)
     return found.arranged(lambda x: x.squeeze(-2))
 

@@ -62,8 +62,8 @@ class Tokens:
         valid = None if self.valid is None else arrange(self.valid, 0)
         return Tokens(arrange(self.index, -1), segments, valid)
 
-    def see(self, keys: "Tokens", *, causal: bool, rule: Rule | None = None) -> mx.array:
-        """Mask of the keys that these queries see.
+    def mask_to(self, keys: "Tokens", *, causal: bool, rule: Rule | None = None) -> mx.array:
+        """Mask of these queries on keys, True where a key is attended to.
 
         `[..., n, M]`, or `[B, 1, ..., n, M]` with facts of rows.
 

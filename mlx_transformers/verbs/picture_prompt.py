@@ -43,7 +43,7 @@ def with_picture(
             "write it once, where the picture stands."
         )
     pixels = mx.array(_pixels(model, image)[None].astype(np.int32))
-    patches = model.see_count(pixels)
+    patches = model.image_token_count(pixels)
     tokens = np.array(placed(tokenizer, prompt, model.image_token))
     return expanded(tokens, model.image_token, patches).tolist(), {"pixels": pixels}
 

@@ -76,7 +76,7 @@ class Writer(Reader):
 class Comparing(Reader):
     """Texts, pictures as other rows of the table, and their products."""
 
-    def see(self, pixels: mx.array, ctx: Context) -> mx.array:
+    def encode_image(self, pixels: mx.array, ctx: Context) -> mx.array:
         return self.table[pixels].mean(axis=1) @ self.classes.T
 
     def logits(self, pictures: mx.array, texts: mx.array) -> mx.array:
@@ -129,7 +129,7 @@ class Rebuilding(Reader):
     def targets(self, pixels: mx.array) -> mx.array:
         return self.types[0] * pixels[..., None]
 
-    def rebuild(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
+    def reconstruct(self, pixels: mx.array, order: mx.array, ctx: Context) -> mx.array:
         seen = mx.take_along_axis(pixels, order[:, : self.n_visible], axis=1)
         return self.table[: self.n_patches] + self.table[seen].mean(axis=1)[:, None]
 

@@ -517,7 +517,7 @@ class OfClip(OfModel):
 
     def __call__(self, x: mx.array, ctx: Context) -> mx.array:
         pixels = mx.broadcast_to(mx.arange(9).reshape(1, 3, 3, 1), (len(x), 3, 3, 1))
-        seen = self.it.see(pixels, Context(key=ctx.split_key()))
+        seen = self.it.encode_image(pixels, Context(key=ctx.split_key()))
         return self.it.features(self.it.embedded({"tokens": x}, ctx), ctx) + seen[:, None]
 
 

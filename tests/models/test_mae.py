@@ -76,7 +76,7 @@ def test_a_picture_is_rebuilt_as_in_the_paper() -> None:
     full = full + w["decoder.position.table.weight"]
     decoded = np.asarray(mae.decoder.forward(mx.array(full), Context(Layout(causal=False))))
     said = decoded @ w["decoder.out.weight"].T + w["decoder.out.bias"]
-    found = np.asarray(mae.rebuild(mx.array(pixels), mx.array(ORDER), Context()))
+    found = np.asarray(mae.reconstruct(mx.array(pixels), mx.array(ORDER), Context()))
     np.testing.assert_allclose(found, said[:, 1:], atol=1e-5)
 
 

@@ -85,13 +85,14 @@ class BigBirdMixer(EncodingMixer):
         tokens = Tokens.of(length, ctx.layout.segments, ctx.layout.valid)
         sinks = arrays.get("sinks")
         if self.config.reads_all(length):
-            return union([self._set(ctx, q, k, v, tokens.see(tokens, causal=False))], sinks)
+            return union([self._set(ctx, q, k, v, tokens.mask_to(tokens, causal=False))], sinks)
         qb, kb, vb = (blocks(x, size) for x in (q, k, v))
         here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
         ends = partial(take_blocks, at=(0, -1))
         found = self._inner(ctx, here, qb, kb, vb)
         whole = union(
-            [self._set(ctx, ends(qb), k, v, here.arranged(ends).see(tokens, causal=False))], sinks
+            [self._set(ctx, ends(qb), k, v, here.arranged(ends).mask_to(tokens, causal=False))],
+            sinks,
         )
         first, last = blocks(whole[..., :size, :], size), blocks(whole[..., size:, :], size)
         between = union(found, None if sinks is None else sinks[..., None])
@@ -117,12 +118,12 @@ class BigBirdMixer(EncodingMixer):
 
         mine = here.arranged(inner)
         sets = [
-            (window, mine.see(here.arranged(window), causal=False, rule=not_global)),
-            (ends, mine.see(here.arranged(ends), causal=False)),
+            (window, mine.mask_to(here.arranged(window), causal=False, rule=not_global)),
+            (ends, mine.mask_to(here.arranged(ends), causal=False)),
         ]
         if self.config.n_random:
             random = partial(read_blocks, at=self._random(n, ctx))
-            sets.append((random, mine.see(here.arranged(random), causal=False)))
+            sets.append((random, mine.mask_to(here.arranged(random), causal=False)))
         return [self._set(ctx, inner(q), arrange(k), arrange(v), seen) for arrange, seen in sets]
 
     def _random(self, n: int, ctx: Context) -> np.ndarray:

@@ -147,7 +147,7 @@ class StreamingMixer(SparseHeadsMixer):
         """Attention over the slots of a cache whose tokens `rule` lets the queries see."""
         keys, values = (self._for_heads(cache[name].astype(q.dtype)) for name in "kv")
         held = Tokens(cache["pos"][:, None, :, None])
-        seen = here.see(held, causal=True, rule=rule)
+        seen = here.mask_to(held, causal=True, rule=rule)
         return self._set(Context(), q, keys, values, seen)
 
     def _write(self, state: State, new: Arrays, index: mx.array) -> State:
