@@ -1,5 +1,6 @@
 """A family of published models: how its config and its tensors are read and written."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,13 @@ BUFFERS = (
     r"\.num_batches_tracked$",
 )
 """Buffers in old files of any family, which follow from the config."""
+
+
+OTHER_HEADS = re.compile(
+    "For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice)$"
+    "|DoubleHeadsModel$"
+)
+"""Class names of decoders with the head of a task."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,14 @@ class Family:
         """
         config.assume(self.defaults)
         with readable(config, self.name):
-            return self.model(config)
+            table = self.model(config)
+        if table.get("kind") == "decoder" and (found := OTHER_HEADS.search(config.architecture)):
+            raise ConvertError(
+                f"{config.where}: architectures = ['{config.architecture}'] is not built: a "
+                f"decoder of {self.name} has the head of a language model here, and not one "
+                f"{found[0]}."
+            )
+        return table
 
 
 WRONG = (

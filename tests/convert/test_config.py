@@ -76,6 +76,9 @@ def test_two_names_of_one_key_have_to_agree() -> None:
         ({"is_decoder": True}, "is_decoder = true"),
         ({"hidden_size": "wide"}, "hidden_size = 'wide' is text and has to be like 4096"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}, "lacks 'factor'"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
+        ({"model_type": "mamba", "hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ({"model_type": "jamba", "hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"hidden_act": "sillu"}, "Did you mean 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ],
@@ -120,6 +123,13 @@ def test_rope_in_both_dialects_is_one_table() -> None:
     keys = {"theta_key": "rotary_emb_base", "fraction_key": "rotary_pct"}
     found = rope(llama(own), partial=True, **keys)
     assert found == want
+
+
+def test_a_base_beside_no_scaling_is_that_of_the_scaling_of_the_class() -> None:
+    config = HfConfig({"model_type": "gpt_oss", "rope_theta": 5e2, "rope_scaling": None})
+    position = read(family_of(config), config)[0]["position"]
+    assert position["theta"] == 5e2
+    assert position["scaling"]["kind"] == "yarn"
 
 
 def test_rope_by_layer_type() -> None:

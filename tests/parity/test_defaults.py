@@ -55,7 +55,7 @@ def test_the_defaults_of_every_family_are_known() -> None:
 
 CONDITIONAL: dict[str, set[str]] = {
     # the table of rotary positions that the class assumes goes first
-    **{name: {"rope_theta"} for name in ("apertus", "cwm", "gpt_oss", "ministral3", "persimmon")},
+    **{name: {"rope_theta"} for name in ("apertus", "cwm", "ministral3", "persimmon")},
     # sliding windows, if another key turns them on
     "dots1": {"intermediate_size", "sliding_window", "max_window_layers"},
     "qwen2": {"sliding_window", "max_window_layers"},
@@ -69,13 +69,18 @@ CONDITIONAL: dict[str, set[str]] = {
     "glm4_moe_lite": {"num_key_value_heads"},
     "minicpm3": {"num_key_value_heads", "head_dim"},
     "youtu": {"num_key_value_heads"},
+    "solar_open": {"intermediate_size"},
     # attention is relative only if `relative_attention` says so
     "deberta": {"max_relative_positions"},
     "deberta-v2": {"max_relative_positions", "share_att_key", "position_buckets", "norm_rel_ebd"},
     # the class attends in no layer, or in all; a norm that is left out has no place
     "bamba": {"attention_bias", "attention_dropout", "head_dim"}
     | {"num_attention_heads", "num_key_value_heads"},
+    # without a `layer_types` no layer attends, and without a kind of positions there are none
+    "granitemoehybrid": {"attention_bias", "attention_dropout", "head_dim", "num_attention_heads"}
+    | {"num_key_value_heads", "rope_theta", "position_embedding_type", "attention_multiplier"},
     "lfm2": {"conv_L_cache", "conv_bias"},
+    "lfm2_moe": {"conv_L_cache", "conv_bias"},
     "falcon_h1": {"mamba_norm_before_gate"},
     # full attention reads no block sizes; classes without this head don't pool
     "big_bird": {"block_size", "num_random_blocks"},

@@ -13,6 +13,16 @@ from ..transforms import Chain, Interleaved, Swap, Transform
 from .llama import BIASED, HF_BLOCK, LLAMA, decoder, outer_rows
 from .mixtral import ROUTED
 
+YARN: Table = {
+    "rope_type": "yarn",
+    "factor": 32.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "truncate": False,
+    "original_max_position_embeddings": 4096,
+}
+"""The scaling of a file that names none."""
+
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a GptOssConfig."""
@@ -73,6 +83,8 @@ GPT_OSS = Family(
         rotary(),
         hidden_act="silu",
     ),
+    # the base of a file wins over that of the scaling of the class
+    defaults={"rope_parameters": YARN},
     renames=LLAMA.renames,
     tied=LLAMA.tied,
 )

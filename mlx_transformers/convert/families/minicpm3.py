@@ -40,7 +40,7 @@ def multiplied(view: FlatModel) -> Table:
     return {
         "scale_emb": view.get("embed.scale"),
         "scale_depth": view.number("block.scale") * math.sqrt(layers),
-        "dim_model_base": view.number("head.scale") * dim,
+        "dim_model_base": round(view.number("head.scale") * dim),
     }
 
 
