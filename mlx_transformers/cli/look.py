@@ -15,7 +15,7 @@ Prompt = Annotated[
     typer.Option(
         help="The text that the model reads; the source of an encoder-decoder.",
         metavar="TEXT",
-        show_default=False,
+        show_default="none, for a model of pictures alone",
     ),
 ]
 Run = Annotated[
@@ -65,8 +65,8 @@ Image = Annotated[
     Path | None,
     typer.Option(
         parser=user_path,
-        help="A picture for a vision-language model; its patches stand where the prompt has "
-        "`<image>`, or before it.",
+        help="A picture for a model that sees; a vision-language model reads its patches where the "
+        "prompt has `<image>`, or before it.",
         metavar="FILE",
         show_default=False,
     ),
@@ -74,8 +74,8 @@ Image = Annotated[
 
 
 def look(
-    prompt: Prompt,
     run: Run = None,
+    prompt: Prompt = "",
     out: Out = Path("look.html"),
     edit: Edit = None,
     against: Against = None,
@@ -83,10 +83,10 @@ def look(
     image: Image = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Show what a model does inside while it reads a text, as one offline HTML page.
+    """Show what a model does inside while it reads a text or a picture, as one offline HTML page.
 
     Attention of all heads, logit lens, probabilities and surprise, residual stream, experts,
-    attributions by gradients, and embeddings.
+    attributions by gradients, and embeddings; of a picture, what each patch reads.
     """
     from ..verbs.look import look_page
 

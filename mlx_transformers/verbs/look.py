@@ -1,19 +1,23 @@
 """`mlxt look`: the page of what a run's model does inside while it reads a text."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..assembly.recipe import load_recipe
 from ..assembly.saved import load
 from ..core.errors import RunError
 from ..data.batches.pairs import Pairs
+from ..data.tokenizers.tokenizer import Tokenizer
 from ..inside.compare import compare
 from ..inside.look import look_into
 from ..inside.page import Pictures, check_places, write
 from ..inside.patching import patch
 from ..inside.reading import Reading, read
+from ..inside.sight import look_at
+from ..inside.sight_page import write_sight
+from ..models.clip import ClipModel
+from ..models.model import Model
+from ..models.vision import VisionModel
 from ..runs.folder import RUNS, find_checkpoint
 
 
@@ -33,7 +37,7 @@ def look_page(
 
     Args:
         run: a run's name or folder, or None for the newest.
-        text: the text to read.
+        text: the text to read; empty for a model of pictures alone.
         out: the HTML file; the data goes beside it, as `.json`.
         edit: another text, to be shown beside it.
         target: the target of an encoder-decoder; None: the one that it writes.
@@ -46,24 +50,28 @@ def look_page(
         The HTML file and the JSON file.
 
     Raises:
-        MlxtError: there is no such run, it can't be looked into, or the files can't be written.
+        MlxtError: there is no such run, it can't be looked into, what it reads isn't given, or the
+            files can't be written.
     """
     if edit is not None and against is not None:
         raise RunError("--edit and --against each fill the other side of the page: give one.")
-    if edit == text:
+    if edit is not None and edit == text:
         raise RunError("--edit is the same text as --prompt. Change a token of it.")
     check_places(out)
-    name, reader = _open(run, root, target, image)
-    reading = reader(text)
+    opened = _open(run, root)
+    if (tower := _tower(opened.model)) is not None:
+        picture = _picture_alone(image, text, edit, against, target)
+        return write_sight(opened.name, look_at(tower, picture), command, out)
+    name, reading = opened.name, opened.read(text, target, image)
     looks = [(name, look_into(reading))]
     if edit is None and against is None:
         return write(Pictures(text, command, looks), out)
     if against is not None:
-        other, reader = _open(against, root, target, image)
-        beside = reader(text)
+        second = _open(against, root)
+        other, beside = second.name, second.read(text, target, image)
     else:
         assert edit is not None
-        other, beside = "the edited text", reader(edit)
+        other, beside = "the edited text", opened.read(edit, target, image)
         looks = [("the text", looks[0][1])]
     looks.append((other if other != name else f"{other} (again)", look_into(beside)))
     pictures = Pictures(text, command, looks, compare(looks[0][1], looks[1][1]))
@@ -75,14 +83,52 @@ def look_page(
     return write(pictures, out)
 
 
-def _open(
-    run: str | Path | None, root: Path, target: str | None, image: Path | None
-) -> tuple[str, Callable[[str], Reading]]:
-    """The name of a run and its checkpoint, and a function that reads a text with it."""
+@dataclass(frozen=True)
+class Opened:
+    """A run's model, and how it reads a text.
+
+    Attributes:
+        name: of the run and its checkpoint.
+        model, tokenizer: its model and tokenizer.
+        pairs: how an encoder-decoder's source and target are framed.
+    """
+
+    name: str
+    model: Model
+    tokenizer: Tokenizer
+    pairs: Pairs
+
+    def read(self, text: str, target: str | None, image: Path | None) -> Reading:
+        """A text as the model reads it."""
+        return read(self.model, self.tokenizer, text, pairs=self.pairs, target=target, image=image)
+
+
+def _open(run: str | Path | None, root: Path) -> Opened:
     folder, checkpoint = find_checkpoint(run, root)
     model, tokenizer = load(checkpoint)
     batch = load_recipe(folder.recipe).data.batch
     pairs = batch if isinstance(batch, Pairs) else Pairs(start=batch.begins)
-    return f"{folder.name} ({checkpoint.name})", partial(
-        read, model, tokenizer, pairs=pairs, target=target, image=image
-    )
+    return Opened(f"{folder.name} ({checkpoint.name})", model, tokenizer, pairs)
+
+
+def _picture_alone(image: Path | None, *others: str | None) -> Path:
+    """The picture that a model of pictures reads.
+
+    Raises:
+        RunError: there is none, or something else is given too.
+    """
+    if any(others):
+        raise RunError(
+            "This run's model is looked at while it reads a picture: give --image, and leave "
+            "--prompt, --target, --edit and --against out."
+        )
+    if image is None:
+        raise RunError("This run's model reads pictures. Give one with --image FILE.")
+    return image
+
+
+def _tower(model: Model) -> VisionModel | None:
+    """The tower of pictures of a model that reads them alone, or compares them with texts."""
+    if isinstance(model, ClipModel):
+        return model.vision
+    return model if isinstance(model, VisionModel) else None

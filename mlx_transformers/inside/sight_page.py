@@ -1,0 +1,75 @@
+"""The page of a look into a model of pictures: one offline HTML file, and the JSON beside it."""
+
+import base64
+import dataclasses
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..report.scripted import ScriptedPage, asset
+from ..runs.durable import replace_text, writing
+from .packing import COARSE, FINE, FINE_NUMBERS, PLAIN, pack, plain
+from .page import check_places
+from .sight import Sight
+
+HERE = Path(__file__).parent
+SECTIONS = {
+    "attention": "Attention over the picture",
+    "heads": "Heads",
+    "lens": "Classes, layer by layer",
+    "stream": "Residual stream",
+}
+
+
+def write_sight(name: str, sight: Sight, command: str, path: Path) -> tuple[Path, Path]:
+    """Write the page and its data; they may overwrite an earlier look, and nothing else.
+
+    Args:
+        name: label of the model.
+        sight: what was seen.
+        command: the command that made it.
+        path: the HTML file.
+
+    Returns:
+        The HTML file and the JSON file.
+
+    Raises:
+        RunError: other files stand there, or the system refuses.
+    """
+    check_places(path)
+    about = {"command": command, "label": name}
+    page = ScriptedPage(
+        f"Inside {name}",
+        escape(command),
+        style=asset(HERE / "look.css") + asset(HERE / "sight.css"),
+        scripts=asset(HERE / "sight.js"),
+        data=about | {"sight": _tree(sight, small=False)},
+    )
+    for section, title in SECTIONS.items():
+        page.add(section, title, f'<div id="at-{section}"></div>')
+    beside = path.with_suffix(".json")
+    small = sum(each.weights.size for each in sight.layers if each.weights is not None) <= PLAIN
+    whole = {"generator": "mlxt look"} | about | {"sight": _tree(sight, small)}
+    page.write(path)
+    with writing(beside):
+        replace_text(beside, json.dumps(whole, ensure_ascii=False) + "\n")
+    return path, beside
+
+
+def _tree(sight: Sight, small: bool) -> dict[str, Any]:
+    """A look as JSON, its attention as lists or packed, its pixels in base64."""
+    held = [each.weights for each in sight.layers]
+    levels = FINE if sum(w.size for w in held if w is not None) <= FINE_NUMBERS else COARSE
+    layers = []
+    for layer, weights in zip(sight.layers, held, strict=True):
+        shown = plain(weights) if small or weights is None else pack(weights, levels)
+        layers.append(plain(dataclasses.replace(layer, weights=None)) | {"weights": shown})
+    text = base64.b64encode(sight.pixels.tobytes()).decode("ascii")
+    shape = list(sight.pixels.shape)
+    return {
+        "pixels": {"shape": shape, "data": text},
+        "grid": list(sight.grid),
+        "front": sight.front,
+        "layers": layers,
+    }
