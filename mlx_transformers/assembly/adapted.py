@@ -94,12 +94,12 @@ def open_adapter(base: Published, folder: Path) -> tuple[Published, Opened]:
         if not config.get("ensure_weight_tying") or _names_head(base, tensors):
             base = _untied(base, tensors, where)
         weights = plain_weights(base.model)
-        return base, peft.open_peft(config, tensors, where, _layout(base, weights), weights)
+        return base, peft.open_peft(config, tensors, where, layout_of(base, weights), weights)
     if isinstance(config.get("config"), Mapping):
         tensors = _tensors(folder, bottleneck.WEIGHTS)
         return base, bottleneck.open_bottleneck(config, tensors, where)
     if "fine_tune_type" in config or "lora_parameters" in config:
-        layout = _layout(base, plain_weights(base.model))
+        layout = layout_of(base, plain_weights(base.model))
         tensors = _tensors(folder, (mlx_lm.WEIGHTS,))
         return base, mlx_lm.open_mlx_lm(config, tensors, where, layout)
     raise ConvertError(
@@ -108,7 +108,7 @@ def open_adapter(base: Published, folder: Path) -> tuple[Published, Opened]:
     )
 
 
-def _layout(base: Published, weights: Mapping[str, mx.array]) -> Layout:
+def layout_of(base: Published, weights: Mapping[str, mx.array]) -> Layout:
     """The published names of a model's weights."""
     _, rows = read(base.family, HfConfig(base.config.data))
     scales = [m.scale for _, m in base.model.named_modules() if isinstance(m, TokenEmbedding)]

@@ -1,4 +1,8 @@
-"""Cases of form `training`: steps and gradients of adapters that PEFT saved, on published bases."""
+"""Cases of form `training`: steps and gradients of published models, or of adapters on them.
+
+What is trained are the tensors of the saved file, under its names: the model's parameters are those
+that its import makes of them, so that gradients come back under these names.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,21 +12,22 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_transformers.assembly.adapted import read_adapter
-from mlx_transformers.assembly.published import Published, read_published
-from mlx_transformers.convert.adapters.layout import Factors
-from mlx_transformers.convert.adapters.layout import Layout as Names
-from mlx_transformers.convert.adapters.writing import peft_low_rank, published_modules
+from mlx_transformers.assembly.adapted import layout_of, read_adapter
+from mlx_transformers.assembly.published import read_published
+from mlx_transformers.convert.adapters import peft
+from mlx_transformers.convert.checkpoint import read_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.family import read
+from mlx_transformers.convert.safetensors import read_file
+from mlx_transformers.convert.weights import to_ours
 from mlx_transformers.core.context import Context, Layout
+from mlx_transformers.core.parse import read_table
 from mlx_transformers.layers.adapters.switch import adapters_off
 from mlx_transformers.layers.adapters.weights import plain_weights
 from mlx_transformers.objectives.chunked_loss import ChunkedLoss
-from mlx_transformers.objectives.dpo import Dpo, pair_log_probs
 from mlx_transformers.optim.adam import AdamW
 from mlx_transformers.optim.sgd import Sgd
-from mlx_transformers.verbs.export_adapter import updates_of
+from reference_adapt import losses
 from reference_adapt.model_form import ModelRule
 from reference_adapt.numeric import Arrays
 
@@ -31,102 +36,130 @@ SIDES = ("chosen", "rejected")
 
 
 class Trained:
-    """A published model with a published adapter, of which the adapter alone is trained."""
+    """A published model, and the tensors of it or of its adapter that are trained.
 
-    def __init__(self, folder: Path) -> None:
-        published = read_published(folder / "base")
-        self.base: Published = read_adapter(published, folder / "adapter").base
-        self.model: Any = self.base.model
-        _, table = read(self.base.family, HfConfig(self.base.config.data))
-        shapes = {name: array.shape for name, array in plain_weights(self.model).items()}
-        self.layout = Names.of(self.base.family, table, shapes)
+    Attributes:
+        model: the module.
+        tensors: the trained ones, under their names in the file.
+    """
+
+    def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
+        self.base = read_published(folder / "base")
+        adapter = folder / "adapter"
+        if adapter.is_dir():
+            every = read_file(adapter / peft.WEIGHTS)
+            self._ours = self._of_adapter(adapter)
+        else:
+            every = read_tensors(folder / "base")
+            self._ours = self._of_model()
+        names = {name.removeprefix("grad.") for name in meta["outputs"] if name.startswith("grad.")}
+        self.tensors = {name: array for name, array in every.items() if name in names}
+        self._frozen = {name: array for name, array in every.items() if name not in names}
+
+    @property
+    def model(self) -> Any:
+        """The module."""
+        return self.base.model
+
+    def _of_adapter(self, folder: Path) -> Callable[[Arrays], Arrays]:
+        config, weights = read_table(folder / "adapter_config.json"), plain_weights(self.model)
+        layout = layout_of(self.base, weights)
+        self.base = read_adapter(self.base, folder).base
+
+        def ours(tensors: Arrays) -> Arrays:
+            return peft.open_peft(config, tensors, str(folder), layout, weights).weights
+
+        return ours
+
+    def _of_model(self) -> Callable[[Arrays], Arrays]:
+        family = self.base.family
+        _, table = read(family, HfConfig(self.base.config.data))
+        shapes = {name: array.shape for name, array in tree_flatten(self.model.parameters())}
+
+        def ours(tensors: Arrays) -> Arrays:
+            return to_ours(table, shapes, tensors, spare=family.spare, tied=dict(family.tied))
+
+        return ours
+
+    def set(self, tensors: Arrays) -> None:
+        """Make the model that of these tensors."""
+        self.model.update(tree_unflatten(list(self._ours(self._frozen | tensors).items())))
 
     def gradients(self, loss: Loss) -> tuple[mx.array, Arrays]:
-        """A loss, and its gradients by the paths of the parameters."""
+        """A loss, and its gradients with respect to the tensors."""
 
-        def of(parameters: Any) -> mx.array:
-            self.model.update(parameters)
+        def of(tensors: Arrays) -> mx.array:
+            self.set(tensors)
             return loss()
 
-        start = self.model.trainable_parameters()
-        value, grads = mx.value_and_grad(of)(start)
-        self.model.update(start)
-        return value, dict(tree_flatten(grads))
-
-    def published(self, arrays: Arrays, prefix: str) -> Arrays:
-        """Arrays of the adapter's parameters under the names of the saved file."""
-        updates = {}
-        for path, own in updates_of(self.model).items():
-            a, b = (arrays[f"{path}.adapter.lora_{side}"] for side in "ab")
-            norms = arrays.get(f"{path}.adapter.magnitude")
-            updates[path] = Factors(a, b, own.scale, norms)
-        modules = published_modules(self.layout, updates)
-        written = peft_low_rank(modules, dora=False, rslora=False, conv1d=False, dropout=0.0)
-        return {f"{prefix}.{name}": array for name, array in written.tensors.items()}
+        value, grads = mx.value_and_grad(of)(self.tensors)
+        self.set(self.tensors)
+        return value, grads
 
 
 def fine_tuning(folder: Path, meta: dict[str, Any], x: Arrays) -> Arrays:
     """Steps on the completions' tokens."""
-    trained, options = Trained(folder), meta["options"]
+    trained, options = Trained(folder, meta), meta["options"]
     mask = x["completion_mask"][:, 1:].astype(mx.float32)
     tokens, ctx = x["ids"].astype(mx.int32), rows(x["attention_mask"])
 
     def loss() -> mx.array:
-        model = trained.model
-        h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
-        nll = -ChunkedLoss().log_probs(model, h, tokens[:, 1:])
+        nll = -token_log_probs(trained.model, tokens, replace(ctx))
         return (nll * mask).sum() / mask.sum()
 
-    optimizer = optimizer_of(options)
-    losses, norms, first = [], [], {}
-    for step in range(options["steps"]):
+    step, decay = optimizer_of(options)
+    values, norms = [], []
+    first: Arrays = {}
+    for number in range(options["steps"]):
         value, grads = trained.gradients(loss)
         norm = mx.sqrt(sum((g.square().sum() for g in grads.values()), mx.array(0.0)))
-        losses.append(value)
+        values.append(value)
         norms.append(norm)
-        first = first if step else trained.published(grads, "grad")
-        if "max_grad_norm" in options:
+        first = first if number else {f"grad.{name}": grad for name, grad in grads.items()}
+        if options.get("max_grad_norm"):
             share = mx.minimum(options["max_grad_norm"] / (norm + 1e-6), 1.0)
             grads = {name: grad * share for name, grad in grads.items()}
-        now = dict(tree_flatten(trained.model.trainable_parameters()))
-        trained.model.update(tree_unflatten(list(optimizer.apply_gradients(grads, now).items())))
-        mx.eval(trained.model.parameters())
-    after = dict(tree_flatten(trained.model.trainable_parameters()))
-    found = {"losses": mx.stack(losses), "grad_norms": mx.stack(norms)}
-    return found | first | trained.published(after, "after")
+        if decay:
+            grads = {name: grad + decay * trained.tensors[name] for name, grad in grads.items()}
+        trained.tensors = step.apply_gradients(grads, trained.tensors)
+        mx.eval(trained.tensors)
+    after = {f"after.{name}": array for name, array in trained.tensors.items()}
+    return {"losses": mx.stack(values), "grad_norms": mx.stack(norms), **first, **after}
 
 
 def preferences(folder: Path, meta: dict[str, Any], x: Arrays) -> Arrays:
     """One step of DPO, whose reference is the model without its adapter."""
-    trained, options = Trained(folder), meta["options"]
-    kind = Dpo(
-        loss=options["loss_type"],
-        beta=options["beta"],
-        label_smoothing=options.get("label_smoothing", 0.0),
-        reference="adapter_off",
-    )
-    batch = {f"{side}": x[f"{side}_ids"].astype(mx.int32) for side in SIDES}
-    for side in SIDES:
-        batch[f"{side}_counted"] = x[f"{side}_completion_mask"][:, 1:].astype(mx.float32)
-    batch["weights"] = mx.ones((len(batch["chosen"]),))
-    ctx = rows(mx.concatenate([x[f"{side}_attention_mask"] for side in SIDES]))
-    objective, models = kind.build(), {"model": trained.model}
+    trained, options = Trained(folder, meta), meta["options"]
+    masks = {f"{side}_mask": x[f"{side}_completion_mask"][:, 1:] for side in SIDES}
 
-    def loss() -> mx.array:
-        found = objective(models, batch, replace(ctx))
-        return found.total / found.weight
+    def logps(prefix: str = "") -> Arrays:
+        return {
+            f"{prefix}{side}_logps": token_log_probs(
+                trained.model, x[f"{side}_ids"].astype(mx.int32), rows(x[f"{side}_attention_mask"])
+            )
+            for side in SIDES
+        }
 
-    value, grads = trained.gradients(loss)
-    found = logps(trained.model, batch, ctx, "logps")
     with adapters_off(trained.model):
-        found |= logps(trained.model, batch, ctx, "ref_logps")
-    return found | {"loss": value} | trained.published(grads, "grad")
+        before = logps("ref_")
+    mx.eval(before)
+    value, grads = trained.gradients(
+        lambda: losses.dpo(options, logps() | before | masks)["loss"],
+    )
+    own = logps() | before
+    found = {
+        f"{prefix}logps_{side}": losses.total(own[f"{prefix}{side}_logps"], masks[f"{side}_mask"])
+        for prefix in ("", "ref_")
+        for side in SIDES
+    }
+    return found | {"loss": value} | {f"grad.{name}": grad for name, grad in grads.items()}
 
 
-def logps(model: Any, batch: Arrays, ctx: Context, name: str) -> Arrays:
-    """The log-probabilities of both sides."""
-    parts = mx.split(pair_log_probs(model, batch, ctx, ChunkedLoss()), 2)
-    return {f"{name}_{side}": part for side, part in zip(SIDES, parts, strict=True)}
+def token_log_probs(model: Any, tokens: mx.array, ctx: Context) -> mx.array:
+    """The log-probability of every token after the first, `[B, T - 1]`."""
+    h = model.hidden(model.embedded({"tokens": tokens[:, :-1]}, ctx), ctx)
+    targets = tokens[:, 1:]
+    return ChunkedLoss().log_probs(model, h[:, -targets.shape[1] :], targets)
 
 
 def rows(attention_mask: mx.array) -> Context:
@@ -134,15 +167,21 @@ def rows(attention_mask: mx.array) -> Context:
     return Context(Layout(valid=attention_mask[:, :-1].astype(mx.bool_)))
 
 
-def optimizer_of(options: dict[str, Any]) -> Any:
-    """torch's AdamW, Adam or SGD."""
+def optimizer_of(options: dict[str, Any]) -> tuple[Any, float]:
+    """torch's AdamW, Adam or SGD, and the weight decay that is added to gradients before it."""
     name, rate, decay = options["optimizer"], options["lr"], options.get("weight_decay", 0.0)
     if name == "SGD":
-        return Sgd(learning_rate=rate, momentum=options.get("momentum", 0.0)).group(rate, decay)
-    if name not in ("Adam", "AdamW") or (name == "Adam" and decay):
-        raise LookupError(f"the optimizer {name} with weight decay {decay} has no rule")
+        kind = Sgd(
+            learning_rate=rate,
+            momentum=options.get("momentum", 0.0),
+            nesterov=options.get("nesterov", False),
+        )
+        return kind.group(rate, 0.0), decay
+    if name not in ("Adam", "AdamW"):
+        raise LookupError(f"the optimizer {name} has no rule")
     betas, eps = tuple(options.get("betas", (0.9, 0.999))), options.get("eps", 1e-8)
-    return AdamW(learning_rate=rate, betas=betas, eps=eps).group(rate, decay)
+    own = decay if name == "AdamW" else 0.0
+    return AdamW(learning_rate=rate, betas=betas, eps=eps).group(rate, own), decay - own
 
 
 RULES = (

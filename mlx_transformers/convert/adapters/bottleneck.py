@@ -66,7 +66,13 @@ def open_bottleneck(
         leaf = _leaf(match[2], bool(own.get("ln_before")))
         if leaf is not None:
             weights[f"{residual}.adapter.{leaf}"] = array.astype(mx.float32)
-    width = next(a.shape[0] for n, a in weights.items() if n.endswith("down.weight"))
+    widths = {a.shape[0] for n, a in weights.items() if n.endswith("down.weight")}
+    if len(widths) > 1:
+        raise ConvertError(
+            f"{where}: reduction_factor = {own['reduction_factor']}: adapters of different widths "
+            "aren't built."
+        )
+    width = next(iter(widths))
     return Opened(_table(own, width, places, sorted(layers), where), weights)
 
 
