@@ -56,6 +56,13 @@ class Origin:
         """Load its model, each time a new one."""
         return load(self.checkpoint)[0]
 
+    def recipe_with(self, model: dict[str, Any]) -> Recipe:
+        """Return its recipe with another `[model]` table."""
+        assert self.recipe.resolved is not None
+        return typed(
+            Recipe, resolve_data({**self.recipe.resolved.data, "model": model}, self.where)
+        )
+
 
 @contextmanager
 def origin_of(source: str, root: Path = RUNS) -> Iterator[Origin]:

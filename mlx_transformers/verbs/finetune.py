@@ -101,29 +101,29 @@ class Taken:
         whole: names of those taken from the source.
         rows: names of those taken for the tokens that both vocabularies have.
         new: names of those initialised by the seed.
-        left: names of the source's weights that the new model doesn't use.
+        unused: names of the source's weights that the new model doesn't use.
     """
 
     weights: Weights
     whole: list[str]
     rows: list[str]
     new: list[str]
-    left: list[str]
+    unused: list[str]
 
     def sentence(self, where: str) -> str:
         """Return a message that lists taken, new and unused weights."""
         taken = len(self.whole) + len(self.rows)
-        said = [
+        sentences = [
             f"{taken} of {len(self.weights)} arrays come from {where}, and so does the tokenizer."
         ]
         for what, names in (
-            ("As far as both vocabularies go", self.rows),
-            ("New here", self.new),
-            ("Left there", self.left),
+            ("Taken for the tokens of both vocabularies", self.rows),
+            ("Newly initialised", self.new),
+            ("Unused", self.unused),
         ):
             if names:
-                said.append(f"{what}: {_listed(names)}.")
-        return " ".join(said)
+                sentences.append(f"{what}: {_listed(names)}.")
+        return " ".join(sentences)
 
 
 def finetune(

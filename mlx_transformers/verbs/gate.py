@@ -1,4 +1,4 @@
-"""The gate of verbs that write a changed model, which is compared with its source first."""
+"""Compares a changed model with its source, and refuses one that is too far from it."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,8 @@ from ..data.tokenizers.tokenizer import Tokenizer
 from ..models.model import Model
 from .text_sample import text_rows
 
+EQUAL = 1e-4
+"""Nats per token within which two models count as equal: float32's rounding."""
 ROWS, LENGTH = 8, 128
 """Most rows of text that a faithful change is measured on, and their tokens."""
 
@@ -46,6 +48,18 @@ def gate(
         f"The result is too far from its source to be written: {found.line()}. The bound is "
         f"{bounds}. {cure}, or write it all the same with --anyway."
     )
+
+
+def check_equal(found: Fidelity) -> None:
+    """Check that a model computes what its source does.
+
+    Raises:
+        RunError: it doesn't, which is a fault of this package or of the source's layers.
+    """
+    if not abs(found.kl) <= EQUAL:
+        raise RunError(
+            f"The result should equal its source and doesn't: {found.line()}. Nothing was written."
+        )
 
 
 def rows_for(recipe: Recipe, tokenizer: Tokenizer, model: Model) -> tuple[list[mx.array], bool]:

@@ -1,4 +1,4 @@
-"""Makes a deeper or wider run of a smaller one: `mlxt grow`.
+"""Makes a deeper or wider model from a smaller run: `mlxt grow`.
 
 Depth: layers are copied, as a stack of stacks (`stack`: Gong et al. 2019) or each beside its source
 (`interpolate`: Chang et al. 2018); with `identity` the copies add nothing yet, since the matrices
@@ -17,7 +17,6 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.model import build_model
-from ..assembly.recipe import Recipe
 from ..compress.fidelity import LOSSY, Fidelity
 from ..core.errors import RecipeError, unknown
 from ..core.tree import Tree
@@ -26,13 +25,10 @@ from ..layers.parameter import parameters_of
 from ..models.decoder import Decoder
 from ..models.model import Model
 from ..ops.growth import widen_in, widen_out
-from ..recipe.load import resolve_data
-from ..recipe.validate import typed
 from ..runs.folder import RUNS, RunFolder, check_new
 from .derived_run import Origin, Say, model_table, origin_of, write_run
-from .gate import gate
+from .gate import check_equal, gate
 from .text_sample import sample_text
-from .upcycle import check_equal
 
 Method = Literal["identity", "stack", "interpolate"]
 LAYER = re.compile(r"(^|\.)blocks\.(\d+)\.")
@@ -91,7 +87,7 @@ def grow(
     with origin_of(source, root) as origin:
         small = origin.model()
         table = grown_table(origin, model_table(origin, small), growth)
-        model = build_model(_recipe(origin, table), origin.tokenizer, reads_text=False)
+        model = build_model(origin.recipe_with(table), origin.tokenizer, reads_text=False)
         weights = grown(small, model, growth)
         model.update(weights)
         context = origin.recipe.model.context() or origin.recipe.train.seq_len
@@ -104,12 +100,6 @@ def grow(
         folder = write_run(origin, name, stem, {"model": table}, weights, about, root)
     say(found.line())
     return folder, found
-
-
-def _recipe(origin: Origin, table: dict[str, Any]) -> Recipe:
-    assert origin.recipe.resolved is not None
-    data = {**origin.recipe.resolved.data, "model": table}
-    return typed(Recipe, resolve_data(data, origin.where))
 
 
 def grown_table(origin: Origin, table: dict[str, Any], growth: Growth) -> dict[str, Any]:

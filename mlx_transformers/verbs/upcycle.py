@@ -13,21 +13,16 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..assembly.model import build_model
-from ..assembly.recipe import Recipe
 from ..compress.fidelity import LOSSY, Fidelity
 from ..core.errors import RecipeError, RunError
 from ..layers.ffns.expert import stackable
 from ..models.decoder import Decoder
 from ..ops.growth import expert_copies
-from ..recipe.load import resolve_data
-from ..recipe.validate import typed
 from ..runs.folder import RUNS, RunFolder, check_new
 from .derived_run import Origin, Say, model_table, origin_of, write_run
-from .gate import gate
+from .gate import check_equal, gate
 from .text_sample import sample_text
 
-EQUAL = 1e-4
-"""Nats per token within which a result counts as equal to its source: float32's rounding."""
 BALANCE = 0.01
 """Coefficient of the balance loss of new routers (Fedus et al. 2021, section 2.2)."""
 
@@ -40,7 +35,7 @@ class Experts:
         n_experts: experts of a layer.
         top_k: experts that a token takes.
         normalize: whether the gates of a token sum to 1, which keeps the output.
-        every: one layer in so many becomes experts, the last of each group.
+        every: every Nth layer becomes experts.
         anyway: write a result that is far from its source.
     """
 
@@ -79,8 +74,7 @@ def upcycle(
     with origin_of(source, root) as origin:
         dense = origin.model()
         table = expert_table(origin, model_table(origin, dense), experts)
-        recipe = _recipe(origin, table)
-        model = build_model(recipe, origin.tokenizer, reads_text=False)
+        model = build_model(origin.recipe_with(table), origin.tokenizer, reads_text=False)
         weights = upcycled(model.parameters(), dense.parameters(), experts.n_experts)
         model.update(weights)
         context = origin.recipe.model.context() or origin.recipe.train.seq_len
@@ -100,18 +94,6 @@ def upcycle(
         )
     say(found.line())
     return folder, found
-
-
-def check_equal(found: Fidelity) -> None:
-    """Refuse a model that should compute what its source does, and doesn't.
-
-    Raises:
-        RunError: it is no copy, which is a fault of this package or of the source's layers.
-    """
-    if not abs(found.kl) <= EQUAL:
-        raise RunError(
-            f"The result should equal its source and doesn't: {found.line()}. Nothing was written."
-        )
 
 
 def expert_table(origin: Origin, table: dict[str, Any], experts: Experts) -> dict[str, Any]:
@@ -150,13 +132,6 @@ def expert_table(origin: Origin, table: dict[str, Any], experts: Experts) -> dic
     blocks = {"dense": {}, "experts": {"ffn": moe}}
     pattern = ["dense"] * (experts.every - 1) + ["experts"]
     return {**table, "blocks": blocks, "pattern": pattern}
-
-
-def _recipe(origin: Origin, table: dict[str, Any]) -> Recipe:
-    """The source's recipe with another model."""
-    assert origin.recipe.resolved is not None
-    data = {**origin.recipe.resolved.data, "model": table}
-    return typed(Recipe, resolve_data(data, origin.where))
 
 
 def upcycled(new: Any, dense: Any, n_experts: int) -> Any:

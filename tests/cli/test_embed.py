@@ -93,7 +93,7 @@ def test_a_recipe_is_written_for_a_task_and_its_data(mlxt: Mlxt, home: Path, ber
     assert outcome.code == 0
     recipe = (home / "x-classification.toml").read_text()
     assert "n_classes = 3" in recipe
-    assert "New here: pool." in outcome.out
+    assert "Newly initialised: pool." in outcome.out
     assert mlxt("eval", "c", "--task", "classification").code == 0
     assert mlxt(*verb, "--steps", "2", "--name", "d").code == 0
     assert [p.name for p in home.glob("x-*.toml")] == ["x-classification.toml"]

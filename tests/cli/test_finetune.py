@@ -93,8 +93,8 @@ def test_a_classifier_begins_with_the_stack_and_the_tokens_of_a_masked_model(
     outcome = mlxt("finetune", "masked", "classes", *STILL)
     assert outcome.code == 0
     assert "arrays come from runs/masked/checkpoints/step-000003" in outcome.out
-    assert "New here: pool.map.weight" in outcome.out
-    assert "Left there: head." in outcome.out
+    assert "Newly initialised: pool.map.weight" in outcome.out
+    assert "Unused: head." in outcome.out
     after = weights(home / "runs" / "classes")
     shared = set(before) & set(after)
     assert "embed.table.weight" in shared
@@ -142,7 +142,7 @@ def test_rows_of_a_vocabulary_are_taken_as_far_as_both_go() -> None:
     taken = finetune.take(theirs, ours, (5, 7))
     assert taken.rows == ["table"]
     assert taken.new == ["head", "own"]
-    assert taken.left == ["head", "gone"]
+    assert taken.unused == ["head", "gone"]
     assert taken.weights["table"].tolist() == [[1.0, 1.0]] * 5 + [[0.0, 0.0]] * 2
     assert finetune.take(ours, theirs, (7, 5)).weights["table"].tolist() == [[0.0, 0.0]] * 5
 
@@ -158,7 +158,7 @@ def test_a_published_folder_is_a_source_and_an_average_begins_at_its_weights(
     )
     outcome = mlxt("finetune", "gpt2", "own", *STILL)
     assert outcome.code == 0
-    assert "Left there" not in outcome.out
+    assert "Unused" not in outcome.out
     run = home / "runs" / "own"
     before, after = weights(home / "runs" / "gpt2"), weights(run)
     assert all(mx.array_equal(before[name], after[name]) for name in before)

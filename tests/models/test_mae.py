@@ -171,7 +171,7 @@ def test_a_classifier_starts_from_the_tower(tmp_path: Path) -> None:
     pretrained, tuned = (weights(each.folder.path) for each in (mae, digits))
     for name in (name for name in tuned if not name.startswith("pool.")):
         np.testing.assert_allclose(tuned[name], pretrained[f"vision.{name}"], atol=1e-6)
-    assert any("New here: pool." in line and "Left there" not in line for line in said)
+    assert any("Newly initialised: pool." in line and "Unused" not in line for line in said)
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
