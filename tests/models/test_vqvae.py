@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from mlx_transformers.assembly.model import draft_model
+from mlx_transformers.assembly.recipe import load_recipe
 from mlx_transformers.core.context import Context
 from mlx_transformers.layers.codebook import Codebook
-from mlx_transformers.models.vqvae import Vqvae
+from mlx_transformers.models.vqvae import Vqvae, VqvaeModel
 from tests.contract.models import VQVAE
 from tests.contract.suite import parse
 
@@ -107,3 +109,28 @@ def test_pictures_are_decoded_to_whole_numbers_from_their_tokens() -> None:
     assert decoded.dtype == mx.uint8
     scaled = model.patches.scaled(pixels)
     assert np.array_equal(model.patches.to_uint8(scaled), pixels)
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader", "channels"),
+    [
+        ("vqvae_tiny", "chameleon_tiny", 3),
+        ("vqvae_fine_tiny", "chameleon_fine_tiny", 3),
+        ("vqvae_icons_tiny", None, 1),
+    ],
+)
+def test_recipes_of_pictures_as_tokens_agree_on_their_number(
+    writer: str, reader: str | None, channels: int
+) -> None:
+    model = draft_model(load_recipe(f"multimodal/{writer}"))
+    assert isinstance(model, VqvaeModel)
+    numbers = model.picture_tokens(mx.zeros((1, 32, 32, channels), mx.uint8))
+    assert numbers.shape == (1, 16 if writer == "vqvae_tiny" else 64)
+    if reader is None:
+        return
+    recipe = load_recipe(f"multimodal/{reader}")
+    batch = recipe.data.batch.model_dump()
+    assert batch["patches"] == numbers.shape[1]
+    assert batch["n_codes"] == model.n_codes
+    assert recipe.objective.frozen() == {"pictures": writer}
+    assert recipe.train.seq_len > batch["patches"] + 3
