@@ -126,7 +126,8 @@ def sizes(recipe: Recipe) -> list[str]:
     if recipe.sparse is not None and recipe.sparse.method != "static":
         fixed.append("sparse.every=1")  # so that connections change within a few steps
     if "tokens" in recipe.source.gives(recipe.data.batch):
-        length = min(recipe.train.seq_len, LONGEST)
+        unit = recipe.data.batch.row_unit
+        length = min(recipe.train.seq_len, max(unit, LONGEST // unit * unit))
         fixed.append(f"train.seq_len={length}")
         if warmup := recipe.train.seq_len_warmup:
             fixed.append(f"train.seq_len_warmup.start={min(warmup.start, length - 1)}")

@@ -84,6 +84,11 @@ class BatchKind(Kind, ABC):
         """The role of the control token that begins a target."""
         return "start"
 
+    @property
+    def row_unit(self) -> int:
+        """Tokens of which `train.seq_len` has to be a multiple."""
+        return 1
+
     def columns(self, seq_len: int) -> Columns:
         """Return the size of its largest row for a given `train.seq_len`."""
         return Columns(seq_len, seq_len)

@@ -213,6 +213,13 @@ def test_keys_that_short_trainings_would_refuse_are_left_out_of_them(
     assert len(started) == 6
 
 
+@pytest.mark.parametrize(("given", "measured_at"), [(320, 240), (200, 200)])
+def test_rows_of_alignments_are_cut_to_whole_sequences(given: int, measured_at: int) -> None:
+    evoformer = load_recipe("protein/evoformer_tiny", [f"train.seq_len={given}"])
+    assert evoformer.data.batch.row_unit == 20
+    assert f"train.seq_len={measured_at}" in subjects.sizes(evoformer)
+
+
 def test_batches_of_several_texts_excuse_rows_about_one(subject: Subject, tmp_path: Path) -> None:
     pairs = Subject(subject.folder, subject.checkpoint, tmp_path)
     pairs.batch = {"chosen": mx.zeros((4, 8), mx.int32), "rejected": mx.zeros((4, 8), mx.int32)}

@@ -62,6 +62,10 @@ class Alignments(RecordKind):
             )
         return self
 
+    @property
+    def row_unit(self) -> int:
+        return self.length  # rows are whole sequences
+
     def columns(self, seq_len: int) -> Columns:
         return Columns(seq_len, seq_len, masked=True)
 
