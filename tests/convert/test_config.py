@@ -132,6 +132,13 @@ def test_a_base_beside_no_scaling_is_that_of_the_scaling_of_the_class() -> None:
     assert position["scaling"]["kind"] == "yarn"
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_esm_has_its_bias_outside_of_the_decoder(tied: bool) -> None:
+    config = HfConfig({"model_type": "esm", "tie_word_embeddings": tied})
+    names = {row.ours: row.theirs for row in read(family_of(config), config)[1]}
+    assert names["head.bias"] == "lm_head.bias"
+
+
 def test_rope_by_layer_type() -> None:
     both = {"full": {"rope_theta": 1e6, "rope_type": "default"}, "sliding": {"rope_theta": 1e4}}
     config = llama({"rope_parameters": both})

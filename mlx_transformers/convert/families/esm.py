@@ -4,6 +4,8 @@ A masked token has no vector, and the others grow, as if it had been dropped out
 of `EsmConfig`.
 """
 
+from dataclasses import replace
+
 from ..config import HfConfig
 from ..family import Family, Table, prefixed
 from ..flat_model import FlatModel, config_writer
@@ -59,7 +61,13 @@ def weights(config: HfConfig) -> list[Row]:
         *rows(QKV, f"{theirs}.attention.self.{{query,key,value}}"),
         *rows(BESIDE, f"{theirs}.{DENSE}"),
         *norms(theirs, "attention.LayerNorm", "LayerNorm", last),
-        *roberta_head(config, PREFIX).rows,
+        # an untied decoder has no bias of its own here
+        *(
+            replace(row, theirs=row.theirs.replace("lm_head.decoder.bias", "lm_head.bias"))
+            if isinstance(row.theirs, str)
+            else row
+            for row in roberta_head(config, PREFIX).rows
+        ),
     ]
 
 
