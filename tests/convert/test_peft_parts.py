@@ -7,13 +7,16 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
 
 from mlx_transformers.assembly.adapted import open_adapter, read_adapter
 from mlx_transformers.assembly.published import read_published
 from mlx_transformers.convert.adapters.layout import Layout
 from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
+from mlx_transformers.layers.adapters.weights import plain_weights
 from mlx_transformers.verbs.import_run import import_run
 
+from .published import write
 from .test_adapters import CONFIG, DIM, TOKENS, VOCAB, base, drawn
 
 __all__ = ["base"]
@@ -136,3 +139,25 @@ def test_a_layer_of_one_output_is_told_from_its_transpose_by_its_shape(
     via = SimpleNamespace(save=lambda rows: [rows[0].reshape(stored)])
     move = SimpleNamespace(ours=["gate.weight"], theirs=["gate"], via=via)
     assert layout.transposed(move) is transposed  # type: ignore[arg-type]
+
+
+def test_factors_of_single_experts_are_rows_of_their_stack(tmp_path: Path) -> None:
+    source = read_published(write(tmp_path / "base", "mixtral"))
+    shapes = {name: array.shape for name, array in plain_weights(source.model).items()}
+    n_experts, hidden, _ = shapes["stack.blocks.0.ffn.experts.gate.weight"]
+    experts = "base_model.model.model.layers.0.block_sparse_moe.experts"
+    given = {"w1": 1 + drawn(hidden, 1), "w2": 1 + drawn(1, hidden)}
+    adapter = saved(
+        tmp_path / "a",
+        {f"{experts}.1.{name}.ia3_l": factor for name, factor in given.items()},
+        peft_type="IA3",
+        feedforward_modules=["w2"],
+    )
+    found = read_adapter(source, adapter)
+    assert found.table["targets"] == ["stack.blocks.0.ffn.experts.gate"]
+    assert found.table["inputs"] == ["stack.blocks.0.ffn.experts.down"]
+    own = dict(tree_flatten(found.base.model.trainable_parameters()))
+    for path, factor in (("gate", given["w1"]), ("down", given["w2"])):
+        stack = own[f"stack.blocks.0.ffn.experts.{path}.adapter.factor"]
+        rows = [factor.reshape(-1) if e == 1 else mx.ones(hidden) for e in range(n_experts)]
+        assert mx.array_equal(stack, mx.stack(rows))

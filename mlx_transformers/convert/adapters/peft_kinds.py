@@ -11,22 +11,34 @@ from .peft_folder import PeftFolder, with_trained
 
 def ia3(folder: PeftFolder) -> Opened:
     weights: Arrays = {}
-    outputs, inputs = [], []
+    outputs, inputs = set[str](), set[str]()
     rest: Arrays = {}
+    experts: dict[str, dict[int, mx.array]] = {}
+    layout = folder.layout
     for name, array in folder.tensors.items():
         match = re.fullmatch(r"(.+)\.ia3_l", name)
         if match is None:
             rest[name] = array
             continue
         module, flat = match[1], array.astype(mx.float32).reshape(-1)
-        if array.ndim == 2 and array.shape[0] == 1 and _reads_input(folder, module):
-            move = folder.layout.move(f"{module}.weight", folder.where)
-            found = dict.fromkeys(folder.layout.layers(move), flat)
-            inputs += list(found)
+        move = layout.move(f"{module}.weight", folder.where)
+        fed = array.ndim == 2 and array.shape[0] == 1 and _reads_input(folder, module)
+        if len(move.theirs) > 1:
+            number = move.theirs.index(layout.renamed(f"{module}.weight"))
+            for path in layout.layers(move):
+                experts.setdefault(path, {})[number] = flat
+            found = {}
+        elif fed:
+            found = dict.fromkeys(layout.layers(move), flat)
         else:
-            found = folder.layout.vectors(module, flat, folder.where)
-            outputs += list(found)
+            found = layout.vectors(module, flat, folder.where)
+        (inputs if fed else outputs).update(layout.layers(move))
         weights |= {f"{path}.adapter.factor": own for path, own in found.items()}
+    for path, factors in experts.items():
+        ones = mx.ones_like(next(iter(factors.values())))
+        count = layout.shapes[f"{path}.weight"][0]
+        stack = mx.stack([factors.get(number, ones) for number in range(count)])
+        weights[f"{path}.adapter.factor"] = stack
     table = {"kind": "ia3", "targets": sorted(outputs), "inputs": sorted(inputs)}
     return with_trained(folder, table, weights, rest)
 
