@@ -62,15 +62,17 @@ def peft_folder(at: Path, **options: Any) -> Path:
     """A LoRA of two modules of layer 1 as PEFT saves it."""
     mx.random.seed(1)
     at.mkdir()
-    (at / "adapter_config.json").write_text(json.dumps(PEFT | options))
+    config = {key: value for key, value in options.items() if key != "ranks"}
+    (at / "adapter_config.json").write_text(json.dumps(PEFT | config))
     tensors = {}
     for name, (out, width) in {
         "self_attn.q_proj": (DIM, DIM),
         "mlp.down_proj": (DIM, WIDE),
     }.items():
         module = f"base_model.model.model.layers.1.{name}"
-        tensors[f"{module}.lora_A.weight"] = drawn(2, width)
-        tensors[f"{module}.lora_B.weight"] = drawn(out, 2)
+        rank = options.get("ranks", 2) if name == "mlp.down_proj" else 2
+        tensors[f"{module}.lora_A.weight"] = drawn(rank, width)
+        tensors[f"{module}.lora_B.weight"] = drawn(out, rank)
         if options.get("use_dora"):
             tensors[f"{module}.lora_magnitude_vector"] = 1 + drawn(out)
     mx.save_safetensors(str(at / "adapter_model.safetensors"), tensors)
@@ -79,8 +81,8 @@ def peft_folder(at: Path, **options: Any) -> Path:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"use_rslora": True, "alpha_pattern": {"down_proj": 9}}, {"use_dora": True}],
-    ids=["lora", "rslora with a pattern", "dora"],
+    [{}, {"use_rslora": True, "alpha_pattern": {"down_proj": 9}}, {"use_dora": True}, {"ranks": 3}],
+    ids=["lora", "rslora with a pattern", "dora", "two ranks"],
 )
 def test_a_peft_adapter_is_imported_exported_and_merged(
     base: Path, tmp_path: Path, options: dict[str, Any]
@@ -93,6 +95,9 @@ def test_a_peft_adapter_is_imported_exported_and_merged(
     assert mx.abs(plain(TOKENS) - expected).max() > 0.01
     for to in ("peft", "mlx-lm"):
         out = export_run(run.path, to, tmp_path / to, root=tmp_path)
+        if to == "mlx-lm":  # which has one rank for all modules
+            factors: Any = mx.load(str(out / "adapters.safetensors"))
+            assert len({f.shape[1] for name, f in factors.items() if name.endswith("a")}) == 1
         again = read_published(base)
         read_adapter(again, out)
         other: Any = again.model

@@ -113,7 +113,7 @@ def peft_low_rank(
     tensors: Arrays = {}
     for module in modules:
         name, factors = f"{PREFIX}{module.name}", module.factors
-        if module.name.endswith(("embed_tokens", "wte", "word_embeddings", "shared")):
+        if _is_table(module.name):
             if factors.magnitude is not None:
                 raise ConvertError(f"PEFT's DoRA scales columns of an embedding, not rows. {FUSE}")
             tensors[f"{name}.lora_embedding_A"] = factors.b.T
@@ -141,26 +141,28 @@ def peft_low_rank(
 def mlx_lm_low_rank(
     layout: Layout, updates: Mapping[str, Factors], *, dora: bool, n_layers: int, rename: str
 ) -> Written:
-    """A LoRA or DoRA as mlx-lm saves it; differing factors s go into B."""
+    """A LoRA or DoRA as mlx-lm saves it, with one rank and one factor s for all modules.
+
+    Smaller ranks are filled with zeros, and differing factors s go into B.
+    """
     stacks = {path: own for path, own in updates.items() if own.a.ndim == 3}
     flat = published_modules(layout, {p: own for p, own in updates.items() if p not in stacks})
     scale = usual({path: own.scale for path, own in updates.items()})
+    rank = max(own.a.shape[-2] for own in (*(m.factors for m in flat), *stacks.values()))
     tensors: Arrays = {}
     for module in flat:
         name, own = module.name.removeprefix(rename), module.factors
-        b = own.b * (own.scale / scale)
-        a = own.a
-        if name.endswith(("embed_tokens", "wte")):
+        a, b = _filled(own, rank, scale)
+        if _is_table(name):
             a, b = b.T, a.T
         tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = a.T, b.T
         if own.magnitude is not None:
             tensors[f"{name}.m"] = own.magnitude
     for path, own in stacks.items():
         name = _switch_name(move_of(layout, path).theirs[0].removesuffix(WEIGHT))
-        tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = own.a, own.b * (own.scale / scale)
+        tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = _filled(own, rank, scale)
     modules = sorted({name.rpartition(".")[0] for name in tensors})
     inside = [re.sub(r"^.*?\.\d+\.", "", name) for name in modules]
-    rank = usual({path: own.a.shape[-2] for path, own in updates.items()})
     config = {
         "fine_tune_type": "dora" if dora else "lora",
         "num_layers": n_layers,
@@ -172,6 +174,19 @@ def mlx_lm_low_rank(
         },
     }
     return Written(config, tensors)
+
+
+def _filled(own: Factors, rank: int, scale: float) -> tuple[mx.array, mx.array]:
+    """Factors of the same update with another rank and another factor s."""
+    missing, stack = rank - own.a.shape[-2], [(0, 0)] * (own.a.ndim - 2)
+    a = mx.pad(own.a, [*stack, (0, missing), (0, 0)])
+    return a, mx.pad(own.b * (own.scale / scale), [*stack, (0, 0), (0, missing)])
+
+
+def _is_table(name: str) -> bool:
+    """Whether a published module is a table of embeddings."""
+    last = name.rpartition(".")[2]
+    return last in ("wte", "wpe", "shared") or ("embed" in last and last != "embed_out")
 
 
 def _switch_name(expert: str) -> str:
