@@ -158,6 +158,7 @@ def main() -> None:
     warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         try:
+            check_environment()
             app(prog_name="mlxt")
         finally:
             sys.stdout.flush()
@@ -180,6 +181,20 @@ def main() -> None:
         if no_memory(error):
             _leave(OUT_OF_MEMORY)
         raise SystemExit(1) from None
+
+
+def check_environment() -> None:
+    """Refuse values of MLX's variables that it takes for 0, with which it would wait for ever.
+
+    Raises:
+        MlxtError: one of them is no whole number above 0.
+    """
+    for name in ("MLX_BFS_MAX_WIDTH", "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER"):
+        text = os.environ.get(name, "1")
+        if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+            raise MlxtError(
+                f"${name} is {text!r}, which has to be a whole number from 1. Unset it."
+            )
 
 
 def _leave(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ One process writes to a folder of checkpoints; any number may read. A process th
 any moment leaves either the new checkpoint or none of it, and never touches earlier ones.
 """
 
+import errno
 import json
 import os
 import re
@@ -305,8 +306,11 @@ def _not_saved(folder: Path, step: int, trees: dict[str, Tree], error: OSError) 
         free = "its disk can't be asked for free space"
     earlier = [path.name for path in checkpoints(folder) if is_intact(path)]
     intact = f"Intact: {', '.join(earlier)}" if earlier else "There is no earlier one"
+    cure = "Free some space, or keep fewer with checkpoint.keep."
+    if error.errno == errno.EFBIG:
+        cure = "A limit on the size of files is in force: `ulimit -f` shows it, raise it."
     return CheckpointError(
         f"The checkpoint of step {step} could not be saved in {folder}: {error.strerror or error}. "
         f"It takes {needed / 1e6:,.1f} MB; {free}. {intact}; nothing of the failed one is left. "
-        f"Free some space, or keep fewer with checkpoint.keep."
+        f"{cure}"
     )

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mlx_transformers.cli.main import check_environment
+from mlx_transformers.core.errors import MlxtError
+
 MLXT = [sys.executable, "-W", "ignore", "-c", "from mlx_transformers.cli.entry import main; main()"]
 
 
@@ -33,6 +36,15 @@ def test_a_stream_that_lacks_a_character_prints_its_escape(tmp_path: Path, encod
     done = shell("mlxt recipes 日本", tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 1
     assert rb"\u65e5\u672c" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", ""])
+def test_a_variable_with_which_mlx_waits_for_ever_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MLX_BFS_MAX_WIDTH", value)
+    with pytest.raises(MlxtError, match="MLX_BFS_MAX_WIDTH is"):
+        check_environment()
 
 
 def test_a_name_that_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
