@@ -97,7 +97,11 @@ def _compared(folder: Path, rungs: "list[Rung]") -> list[Path]:
 
     try:
         return [
-            report([folder / run for rung in rungs for run in rung.runs], folder / "report.html")
+            report(
+                [folder / run for rung in rungs for run in rung.runs],
+                folder / "report.html",
+                rungs=rungs,
+            )
         ]
     except RunError as error:
         print(f"Without a report: {error}")

@@ -15,6 +15,7 @@ from ..recipe.merge import dotted, leaves
 from ..recipe.toml import toml_value
 from ..runs.folder import RUNS, RunFolder, find
 from . import page
+from . import table as ladder
 from .certificates import certificate
 from .costs import cost_rows
 from .curves import MEMORY, by_seed, layers, loss, memory, noise, speed
@@ -22,8 +23,11 @@ from .figure import N_SERIES
 from .plans import parts, phases, plan_rows
 from .profiles import sweep_maps, sweep_table
 from .run import Run, headline, read, summary
+from .table import Rung
 
 Sweep = tuple[list[Axis], list[Cell]]
+FEW = 3
+"""Runs whose names fit a title, and whose last samples are shown without a click."""
 
 
 def report(
@@ -31,6 +35,7 @@ def report(
     out: Path | None = None,
     root: Path = RUNS,
     sweep: Path | None = None,
+    rungs: Sequence[Rung] = (),
 ) -> Path:
     """Write the report of runs, given by name or folder; none means the newest.
 
@@ -40,6 +45,7 @@ def report(
             that is named after them.
         root: the folder of runs.
         sweep: a file with a sweep of their recipe, to be shown beside them.
+        rungs: the ladder that the runs belong to, whose table comes first.
 
     Raises:
         RunError: there is no such run or sweep, a run has no record yet, matplotlib is not
@@ -47,17 +53,21 @@ def report(
     """
     folders = [find(run, root) for run in runs] or [find(None, root)]
     found = None if sweep is None else read_sweep(sweep)
-    return write([read(folder) for folder in folders], out, root, found)
+    return write([read(folder) for folder in folders], out, root, found, rungs)
 
 
 def write(
-    runs: Sequence[Run], out: Path | None = None, root: Path = RUNS, sweep: Sweep | None = None
+    runs: Sequence[Run],
+    out: Path | None = None,
+    root: Path = RUNS,
+    sweep: Sweep | None = None,
+    rungs: Sequence[Rung] = (),
 ) -> Path:
     """Write the report of runs that were read; the arguments are those of `report`."""
     runs = _named_apart(runs)
     if out is None and len(runs) == 1:
         out = runs[0].folder.path / "report.html"
-    return _page(runs, sweep).write(
+    return _page(runs, sweep, rungs).write(
         out or root / f"report-{'-'.join(r.name for r in runs)[:80]}.html"
     )
 
@@ -80,11 +90,16 @@ def _named_apart(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
+def _page(runs: Sequence[Run], sweep: Sweep | None, rungs: Sequence[Rung]) -> page.Page:
     names = [run.name for run in runs]
+    few = len(runs) <= FEW
+    title = " · ".join(names) if few else f"{len(runs)} runs"
     last = max(run.folder.log.stat().st_mtime for run in runs)
     when = datetime.fromtimestamp(last).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    if len(runs) == 1:
+    if rungs:
+        title = f"Ladder from {rungs[0].recipe} to {rungs[-1].recipe}"
+        leads = [escape(sentence) for sentence in ladder.verdicts(rungs)]
+    elif len(runs) == 1:
         leads = [escape(headline(runs[0]))]
     else:
         leads = [
@@ -93,8 +108,11 @@ def _page(runs: Sequence[Run], sweep: Sweep | None) -> page.Page:
             for run in group
         ]
     leads.append(f'<span class="soft">Last record of {escape(when)}.</span>')
-    out = page.Page(" · ".join(names), *leads)
-    out.add("samples", "Samples", *(_samples(run, len(runs) == 1) for run in runs))
+    out = page.Page(title, *leads)
+    if rungs:
+        cells = [list(map(escape, row)) for row in ladder.cells(rungs)]
+        out.add("ladder", "Ladder", page.table(ladder.titles(rungs), cells))
+    out.add("samples", "Samples", *(_samples(run, len(runs) == 1, few) for run in runs))
     out.add("loss", "Loss and validation", loss(runs))
     out.add("layers", "Layers", layers(runs))
     out.add("summary", "Summary", _facts(names, [summary(run) | cost_rows(run) for run in runs]))
@@ -128,13 +146,14 @@ def _plan(runs: Sequence[Run]) -> str:
     return table + (parts(runs[0].plan) + phases(runs[0].plan) if len(runs) == 1 else "")
 
 
-def _samples(run: Run, alone: bool) -> str:
+def _samples(run: Run, alone: bool, unfolded: bool) -> str:
+    """Show a run's samples, the newest first; `unfolded` shows that one without a click."""
     found = [r for r in run.records if r.get("sample")]
     shown = [
         page.folded(
             f"Step {r['step']:,}" if alone else f"{run.name}, step {r['step']:,}",
             page.text(r["sample"], wrap=True),
-            unfolded=r is found[-1],
+            unfolded=unfolded and r is found[-1],
         )
         for r in reversed(found)
     ]

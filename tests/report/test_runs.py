@@ -4,6 +4,7 @@ import math
 import re
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mlx_transformers.report import curves
 from mlx_transformers.report.curves import by_seed
 from mlx_transformers.report.run import read
 from mlx_transformers.report.runs import report, written
+from mlx_transformers.report.table import Rung
 from mlx_transformers.runs.folder import RunFolder
 
 from .conftest import MakeRun, log
@@ -215,3 +217,16 @@ def test_statistics_of_layers_are_lines_and_loads_of_experts_a_heat_map(make_run
     assert svg is not None
     assert {"1.50", "0.25", "1.75"} <= set(re.findall(r"\d\.\d\d", svg[0]))
     assert 'id="layers"' not in report([make_run("second")]).read_text()
+
+
+def test_a_ladder_begins_with_its_table_and_its_verdicts(make_run: MakeRun) -> None:
+    runs = [make_run(f"{name}-seed{seed}") for name in ("old", "new") for seed in (1, 2)]
+    first = Rung("old", 100, 100, 4000, 3.0, 2.0, None, 10.0, 0.1, None, None, 4.0, value=2.0)
+    second = replace(
+        first, recipe="new", value=1.5, delta=-0.5, delta_error=0.1, seeds=(1, 2), runs=("new",)
+    )
+    page = Reading(report(runs, root=runs[0].parent, rungs=[first, second]))
+    assert "Ladder from old to new" in page.words[""]
+    assert "new against old: -0.500 ± 0.100 bits/byte, better." in page.words[""]
+    assert page.words["ladder"].split()[-5:] == ["0.100", "10", "0.10", "-", "-"]
+    assert "4 runs" in Reading(report(runs, root=runs[0].parent)).words[""]
