@@ -20,7 +20,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +51,9 @@ EPOCH = 1_000_000_000
 
 ROOM = 128 << 20
 """Free bytes below which the cache's disk counts as full: a precompiled header takes 50 MB."""
+
+TEMPORARY = re.compile(r"^tmp_|^cc|\.\d+$")
+"""Names of files before they are renamed: MLX's, the compiler's, the wrapper's."""
 
 SCRIPT = """\
 #!/bin/sh
@@ -162,15 +167,30 @@ def discard_damaged(folder: Path) -> int:
     """Delete kernels that were changed after their compilation; MLX compiles them again.
 
     Loading a truncated shared library would end the process with SIGBUS. Only file sizes and
-    times are read, so this takes milliseconds for thousands of kernels.
+    times are read, so this takes milliseconds for thousands of kernels. MLX compiles under a name
+    `tmp_*` and renames the result to `lib*`: the former belong to the process that compiles.
 
     Returns:
         How many were deleted.
     """
-    damaged = [kernel for kernel in folder.glob("mlx/*/cpu/*.so") if not finished(kernel)]
+    damaged = [kernel for kernel in folder.glob("mlx/*/cpu/lib*.so") if not finished(kernel)]
     for kernel in damaged:
         kernel.unlink(missing_ok=True)
     return len(damaged)
+
+
+def delete_kernels(folder: Path) -> None:
+    """Delete all kernels and precompiled headers, under processes that go on compiling.
+
+    The folders stay, for MLX ends a process whose TMPDIR is missing, and so do the wrapper and
+    what was changed within the last hour under a temporary name.
+    """
+    for path in folder.rglob("*"):
+        if path.is_dir() or path.parent.name == "bin":
+            continue
+        with suppress(FileNotFoundError):  # another process may delete or rename it too
+            if not TEMPORARY.search(path.name) or time.time() - path.stat().st_ctime > 3600:
+                path.unlink()
 
 
 def finished(library: Path) -> bool:
@@ -184,8 +204,8 @@ def finished(library: Path) -> bool:
 
 def stamp(library: Path) -> None:
     """Set the modification time of a finished library to a function of its size."""
-    time = EPOCH + library.stat().st_size
-    os.utime(library, (time, time))
+    seconds = EPOCH + library.stat().st_size
+    os.utime(library, (seconds, seconds))
 
 
 def _writable(root: Path) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core import jit
 from ..core.cache import cache_folder
 from ..core.errors import RunError, unknown
 
@@ -70,8 +71,12 @@ def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
             if _locked(path):
                 busy.append(path)
                 continue
-            freed += _size(path)
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            size = _size(path)
+            if part.name == "kernels" and path.is_dir():
+                jit.delete_kernels(path)
+            else:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            freed += size - _size(path)
     return freed, busy
 
 

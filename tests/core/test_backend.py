@@ -164,6 +164,26 @@ def test_a_damaged_kernel_is_compiled_again(tmp_path: Path) -> None:
     assert jit.finished(kernel)
 
 
+def test_what_another_process_compiles_now_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "mlx" / "1.0" / "cpu"
+    folder.mkdir(parents=True)
+    for name in ("tmp_0a1b2c3d.so", "libhalf.so", "libwhole.so"):
+        (folder / name).write_bytes(b"code")
+    jit.stamp(folder / "libwhole.so")
+    assert jit.discard_damaged(tmp_path) == 1
+    assert sorted(p.name for p in folder.iterdir()) == ["libwhole.so", "tmp_0a1b2c3d.so"]
+
+
+def test_deleting_kernels_leaves_what_running_processes_need(tmp_path: Path) -> None:
+    kept = {"bin/g++", "mlx/1.0/cpu/tmp_0a1b2c3d.cpp", "mlx/1.0/cpu/tmp_0a1b2c3d.so.77"}
+    for name in (*kept, "mlx/1.0/cpu/libwhole.so", "mlx/1.0/cpu/whole.cpp", "mlx/1.0/pre/a.h.gch"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"code")
+    jit.delete_kernels(tmp_path)
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == kept
+    assert (tmp_path / "mlx/1.0/pre").is_dir()
+
+
 @linux_only
 def test_a_read_only_or_full_cache_is_gone_around(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
