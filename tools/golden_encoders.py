@@ -206,6 +206,10 @@ ENCODERS: dict[str, tuple[Any, ...]] = {
         "ReformerForSequenceClassification",
         {**REFORMER, "local_attn_chunk_length": 2, "local_num_chunks_after": 1},
     ),
+    "reformer_padded": (
+        "ReformerForMaskedLM",
+        {**REFORMER, "local_attn_chunk_length": 2, "lsh_attn_chunk_length": 8},
+    ),
     "modernbert": (
         "ModernBertForMaskedLM",
         {"num_hidden_layers": 4, "local_attention": 4, "cls_token_id": 1, "sep_token_id": 2},

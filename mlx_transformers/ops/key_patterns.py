@@ -17,6 +17,7 @@ from .key_sets import (
     Tokens,
     blocks,
     neighbours,
+    padded,
     residues,
     unblocked,
     unite_residues,
@@ -38,19 +39,25 @@ def joined_blocks(
     causal: bool,
     rule: Rule | None = None,
     ring: bool = False,
+    pad_to: int | None = None,
 ) -> KeySet:
     """Attention of each block of `size` queries over its own keys, those of `back` blocks before it
     and of `ahead` blocks after it (none if causal), as far as `rule` lets them be seen. In a `ring`
-    the first block follows the last."""
+    the first block follows the last, after padding to a multiple of `pad_to`."""
     length, ahead = qkv[0].shape[-2], 0 if causal else ahead
     ring = ring and size < length
 
     def joined(x: mx.array, fill: int = 0) -> mx.array:
         return look_around(x, back, ahead, axis=-3) if ring else neighbours(x, back, ahead, fill)
 
-    q = blocks(qkv[0], size)
-    k, v = (joined(blocks(x, size)) for x in qkv[1:])
-    here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
+    missing = -length % pad_to if ring and pad_to else 0
+
+    def cut(x: mx.array, fill: int = 0) -> mx.array:
+        return blocks(padded(x, 0, missing, fill), size, fill)
+
+    q = cut(qkv[0])
+    k, v = (joined(cut(x)) for x in qkv[1:])
+    here = tokens.arranged(cut)
     around = here.arranged(joined)
     found = attend(q, k, v, here.mask_to(around, causal=causal, rule=rule))
     return found.arranged(lambda x: unblocked(x, length))

@@ -93,6 +93,7 @@ CHANGES = {
         "n_buckets": Change(4, result=False),
         "before": Change(0, result=False),  # test_lsh.py: rows of several chunks
         "after": Change(1, result=False),
+        "pad_to": Change(32, result=False),
         "across_buckets": Change(False, result=False),
         "duplicates": Change(False, result=False),
         "scale": 0.9,

@@ -5,6 +5,7 @@ that sequences longer than `lsh_attn_chunk_length` have equal outputs only where
 each other.
 """
 
+import math
 from typing import Any
 
 from ...core.errors import ConvertError
@@ -25,6 +26,7 @@ def model(config: HfConfig) -> Table:
     causal, dim = bool(config.optional("is_decoder")), config.get("hidden_size")
     norm = {"kind": "layer_norm", "eps": config.get("layer_norm_eps")}
     rate = float(config.get("hidden_dropout_prob"))
+    pad_to = padded_to(config, kinds)
     block: Table = {
         "placement": "pre",
         "dropout": rate,
@@ -38,8 +40,9 @@ def model(config: HfConfig) -> Table:
         },
     }
     mixers = {"local": local(config, causal), "lsh": hashed(config, causal)}
-    if unknown := sorted(set(kinds) - set(mixers)):
-        raise config.refuse("attn_layers", unknown[0], "only 'local' and 'lsh' are")
+    if pad_to is not None:
+        mixers["lsh"]["pad_to"] = pad_to
+        mixers["local"] |= {} if causal else {"pad_to": pad_to}
     table = {
         "kind": "decoder" if causal else "encoder",
         "dim": dim,
@@ -67,6 +70,29 @@ def layer_kinds(config: HfConfig) -> list[str]:
     if count > len(kinds):
         raise config.refuse("num_hidden_layers", count, f"attn_layers names {len(kinds)}")
     return kinds[:count]
+
+
+def padded_to(config: HfConfig, kinds: list[str]) -> int | None:
+    """Return the number to whose multiples rows are padded; None: to each layer's own chunks.
+
+    The reference pads rows longer than the smaller chunk to the least common multiple of both.
+
+    Raises:
+        ConvertError: a kind of layer that isn't built; or hashed layers would pad rows that are
+            shorter than one of their chunks.
+    """
+    if unknown := sorted(set(kinds) - {"local", "lsh"}):
+        raise config.refuse("attn_layers", unknown[0], "only 'local' and 'lsh' are")
+    window, chunk = (config.get(f"{kind}_attn_chunk_length") for kind in ("local", "lsh"))
+    if len(set(config.get("attn_layers"))) == 1 or window == chunk:
+        return None
+    if chunk > window and chunk % window:
+        raise config.refuse(
+            "lsh_attn_chunk_length",
+            chunk,
+            f"a divisor or a multiple of local_attn_chunk_length = {window} is, or less",
+        )
+    return math.lcm(window, chunk)
 
 
 def local(config: HfConfig, causal: bool) -> Table:

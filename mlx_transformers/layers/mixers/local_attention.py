@@ -5,7 +5,7 @@ from typing import Literal
 
 import mlx.core as mx
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core.context import Context
 from ...ops.key_patterns import joined_blocks
@@ -35,6 +35,19 @@ class LocalAttention(SparseHeads):
 
     ring: bool = False
     """Whether the first block follows the last in a pass that is not causal (Reformer's code)."""
+    pad_to: int | None = Field(None, ge=1)
+    """Number of whose multiples rows longer than a block are made by padding, so that a ring may
+    have blocks of padding alone; none means `window` (in transformers' Reformer the least common
+    multiple of the windows and chunks of its layers)."""
+
+    @model_validator(mode="after")
+    def _padding_is_of_a_ring(self) -> "LocalAttention":
+        if self.pad_to is not None and (not self.ring or self.pad_to % self.window):
+            raise ValueError(
+                f"pad_to = {self.pad_to} says which blocks a ring has: it needs ring = true, and "
+                f"must be a multiple of window = {self.window}."
+            )
+        return self
 
     def build(self, dim: int) -> "LocalAttentionMixer":
         self.check(dim)
@@ -60,6 +73,7 @@ class LocalAttentionMixer(DecodingMixer):
             config.look_forward,
         )
         self.exact, self.ring = config.exact_window, config.ring
+        self.pad_to = config.pad_to
         self.reach = config.window * (config.look_backward + 1)
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
@@ -75,6 +89,7 @@ class LocalAttentionMixer(DecodingMixer):
             # every block that is joined is in reach; only an exact window hides some of its keys
             rule=self._sees if rows.causal and self.exact else None,
             ring=self.ring and not rows.causal,
+            pad_to=self.pad_to,
         )
         return union([found], arrays.get("sinks"))
 

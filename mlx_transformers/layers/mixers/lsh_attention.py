@@ -49,6 +49,10 @@ class LshAttention(ProjectedHeads):
     """Added to the mean square of a key before its norm divides it."""
     hash_seed: int = Field(0, ge=0)
     """Seed of the rotations that hash."""
+    pad_to: int | None = Field(None, ge=1)
+    """Number of whose multiples rows longer than a chunk are made by padding, which is last in the
+    order; none means `chunk` (in transformers' Reformer the least common multiple of the windows
+    and chunks of its layers)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the attention weights."""
 
@@ -66,6 +70,20 @@ class LshAttention(ProjectedHeads):
             )
         return self
 
+    @model_validator(mode="after")
+    def _padding_fills_chunks(self) -> "LshAttention":
+        if self.unit % self.chunk:
+            raise ValueError(
+                f"pad_to = {self.pad_to} must be a multiple of chunk = {self.chunk}: rows are cut "
+                "into whole chunks."
+            )
+        return self
+
+    @property
+    def unit(self) -> int:
+        """The number of whose multiples rows longer than a chunk are."""
+        return self.chunk if self.pad_to is None else self.pad_to
+
     def build(self, dim: int) -> "LshAttentionMixer":
         return LshAttentionMixer(self, dim)
 
@@ -80,7 +98,7 @@ class LshAttention(ProjectedHeads):
         """Hashes, and scores and weighted values of a neighbourhood in each round."""
         width, rounds, span = self._sizes(dim, length)
         hashes = rounds * width * sum(self.factors) if length > self.chunk else 0
-        rows = -(-length // self.chunk) * self.chunk / length if length > self.chunk else 1.0
+        rows = -(-length // self.unit) * self.unit / length if length > self.chunk else 1.0
         return rows * (hashes + 4.0 * rounds * width * span * min(self.chunk, length))
 
     def _sizes(self, dim: int, length: int) -> tuple[int, int, int]:
@@ -108,7 +126,9 @@ class LshAttentionMixer(ProjectedMixer):
         turned, _ = ctx.position.rotate(qk, qk, ctx)
         T = x.shape[1]
         pattern = self._pattern(T, causal=layout.causal)
-        missing, valid, segments = -T % pattern.chunk, layout.valid, layout.segments
+        alone = pattern.chunk >= T
+        missing = 0 if alone else -T % self.config.unit
+        valid, segments = layout.valid, layout.segments
         if missing:
             valid = mx.ones(x.shape[:2], mx.bool_) if valid is None else valid
             valid = mx.pad(valid, [(0, 0), (0, missing)])
