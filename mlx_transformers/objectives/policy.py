@@ -1,16 +1,25 @@
 """Policy gradients on sampled completions: PPO, GRPO and its relatives, RLOO, REINFORCE."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol
 
 import mlx.core as mx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.context import Context
 from ..core.loss import Best, Loss, Unit
 from ..core.task import Task
-from ..ops.policy import clipped, clipped_surrogate, counted, kl_estimate, log_ratio, value_loss
+from ..ops.policy import (
+    clipped,
+    clipped_surrogate,
+    clipped_weight,
+    counted,
+    kl_estimate,
+    log_ratio,
+    soft_surrogate,
+    value_loss,
+)
 from .chunked_loss import ChunkedLoss, with_aux
 from .objective import ActorCritic, Arrays, ChunkedKind, VocabularyModel
 
@@ -57,7 +66,7 @@ class Rloo(PolicyKind):
     """Clip range ε of the ratio: beyond 1 ± ε it has no gradient."""
 
     def build(self) -> "GrpoObjective":
-        return GrpoObjective(self, "sum", "sequence", self.clip, self.clip)
+        return GrpoObjective(self, "sum", "sequence", ClippedRatio(self.clip, self.clip))
 
 
 class Grpo(PolicyKind):
@@ -65,31 +74,55 @@ class Grpo(PolicyKind):
 
     "grpo": the mean over completions of the mean over tokens. "dapo": the mean over all tokens (Yu
     et al. 2025). "dr_grpo": the sum over tokens by the longest length (Liu et al. 2025). "gspo":
-    the ratio of a whole completion's mean log-probability (Zheng et al. 2025).
+    the ratio of a whole completion's mean log-probability (Zheng et al. 2025). "cispo": the
+    log-probability weighted by the bounded ratio, so that every token has a gradient; averaged as
+    "dapo" (MiniMax-M1, MiniMax 2025, equation 4). "sapo": a sigmoid of the ratio in the place of
+    clipping; averaged as "grpo" (Gao et al. 2025).
     """
 
     kind: Literal["grpo"] = "grpo"
-    loss: Literal["grpo", "dapo", "dr_grpo", "gspo"] = "grpo"
+    loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo", "sapo"] = "grpo"
     """The ratio, and the mean of tokens."""
     clip_low: float = Field(0.2, gt=0)
-    """Lower clip range ε of the ratio: below 1 - ε it has no gradient."""
+    """Lower clip range ε of the ratio: below 1 - ε it has no gradient; not with cispo and sapo."""
     clip_high: float = Field(0.2, gt=0)
-    """Upper clip range ε of the ratio: above 1 + ε it has no gradient; 0.28 in DAPO."""
+    """Upper clip range ε of the ratio: above 1 + ε it has no gradient; 0.28 in DAPO. The bound of
+    the weight in cispo; not with sapo."""
     delta: float | None = Field(None, gt=1)
     """Bound of the ratio for negative advantages too (two-sided clipping, INTELLECT-2, Prime
-    Intellect 2025, equation 3); none means no such bound."""
+    Intellect 2025, equation 3); none means no such bound. Not with cispo and sapo."""
+    tau_positive: float = Field(1.0, gt=0)
+    """Temperature τ of the sigmoid of sapo where the advantage is above 0."""
+    tau_negative: float = Field(1.05, gt=0)
+    """The same elsewhere."""
     beta: float = Field(0.0, ge=0)
     """Weight of the KL from the reference in the loss; source.reference names the reference."""
     kl: Estimator = "k3"
     """Its estimator (Schulman 2020)."""
 
+    @model_validator(mode="after")
+    def _keys_of_the_loss(self) -> "Grpo":
+        unread = {"cispo": {"clip_low", "delta"}, "sapo": {"clip_low", "clip_high", "delta"}}
+        foreign = unread.get(self.loss, set())
+        if self.loss != "sapo":
+            foreign = foreign | {"tau_positive", "tau_negative"}
+        for name in sorted(foreign):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"loss '{self.loss}' doesn't read objective.{name}: unset it")
+        return self
+
     def build(self) -> "GrpoObjective":
         level = "sequence" if self.loss == "gspo" else "token"
-        average: Average = "sequence"
-        if self.loss in ("dapo", "dr_grpo"):
-            average = "token" if self.loss == "dapo" else "length"
-        own = (self.clip_low, self.clip_high, self.delta)
-        return GrpoObjective(self, level, average, *own, beta=self.beta, kl=self.kl)
+        averages: dict[str, Average] = {"dapo": "token", "cispo": "token", "dr_grpo": "length"}
+        average = averages.get(self.loss, "sequence")
+        return GrpoObjective(self, level, average, self._surrogate(), beta=self.beta, kl=self.kl)
+
+    def _surrogate(self) -> "Surrogate":
+        if self.loss == "cispo":
+            return BoundedWeight(self.clip_high)
+        if self.loss == "sapo":
+            return SoftGate(self.tau_positive, self.tau_negative)
+        return ClippedRatio(self.clip_low, self.clip_high, self.delta)
 
 
 class Ppo(PolicyKind):
@@ -108,6 +141,59 @@ class Ppo(PolicyKind):
 
     def build(self) -> "PpoObjective":
         return PpoObjective(self)
+
+
+class Surrogate(Protocol):
+    """The loss of each token, or of each completion, from the ratio of policy and sampler."""
+
+    def __call__(self, ratio: mx.array, advantages: mx.array, logps: mx.array) -> mx.array:
+        """The loss, of the shape of `ratio`."""
+
+    def clipped(self, ratio: mx.array, advantages: mx.array) -> mx.array | None:
+        """1 where the ratio is clipped; None where there is no clipping."""
+
+
+@dataclass(frozen=True)
+class ClippedRatio:
+    """`-min(r A, clip(r, 1 - low, 1 + high) A)` (PPO, Schulman et al. 2017, equation 7)."""
+
+    low: float
+    high: float
+    delta: float | None = None
+
+    def __call__(self, ratio: mx.array, advantages: mx.array, logps: mx.array) -> mx.array:
+        bounds = {"low": self.low, "high": self.high}
+        return clipped_surrogate(ratio, advantages, **bounds, delta=self.delta)
+
+    def clipped(self, ratio: mx.array, advantages: mx.array) -> mx.array | None:
+        return clipped(ratio, advantages, low=self.low, high=self.high)
+
+
+@dataclass(frozen=True)
+class BoundedWeight:
+    """`-min(r, 1 + high) A log p`, the ratio without a gradient (CISPO, MiniMax 2025)."""
+
+    high: float
+
+    def __call__(self, ratio: mx.array, advantages: mx.array, logps: mx.array) -> mx.array:
+        return clipped_weight(ratio, advantages, logps, high=1 + self.high)
+
+    def clipped(self, ratio: mx.array, advantages: mx.array) -> mx.array | None:
+        return (ratio > 1 + self.high).astype(mx.float32)
+
+
+@dataclass(frozen=True)
+class SoftGate:
+    """`-4 sigmoid(τ (r - 1)) / τ · A` (SAPO, Gao et al. 2025)."""
+
+    positive: float
+    negative: float
+
+    def __call__(self, ratio: mx.array, advantages: mx.array, logps: mx.array) -> mx.array:
+        return soft_surrogate(ratio, advantages, positive=self.positive, negative=self.negative)
+
+    def clipped(self, ratio: mx.array, advantages: mx.array) -> mx.array | None:
+        return None
 
 
 class ReinforceObjective:
@@ -130,15 +216,13 @@ class GrpoObjective:
         config: PolicyKind,
         level: str,
         average: Average,
-        low: float,
-        high: float,
-        delta: float | None = None,
+        surrogate: Surrogate,
         *,
         beta: float = 0.0,
         kl: Estimator = "k3",
     ) -> None:
         self.head, self.level, self.average = tempered_head(config), level, average
-        self.low, self.high, self.delta, self.beta, self.kl = low, high, delta, beta, kl
+        self.surrogate, self.beta, self.kl = surrogate, beta, kl
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         mask = batch["counted"]
@@ -147,9 +231,12 @@ class GrpoObjective:
         advantages = batch["advantages"]
         if self.level != "token":  # one for the whole completion
             advantages = advantages.sum(axis=1, keepdims=True) / row_counts(mask)
-        loss = clipped_surrogate(ratio, advantages, low=self.low, high=self.high, delta=self.delta)
-        cut = clipped(mx.stop_gradient(ratio), advantages, low=self.low, high=self.high)
-        parts = {"clip_fraction": row_average(mx.broadcast_to(cut, mask.shape), batch, "sequence")}
+        loss = self.surrogate(ratio, advantages, logps)
+        parts = {}
+        cut = self.surrogate.clipped(mx.stop_gradient(ratio), advantages)
+        if cut is not None:
+            cut = mx.broadcast_to(cut, mask.shape)
+            parts["clip_fraction"] = row_average(cut, batch, "sequence")
         if self.level == "token":
             each = row_average(loss, batch, self.average)
         else:
