@@ -3,9 +3,10 @@
 import mlx.core as mx
 
 from mlx_transformers.ops import policy
+from reference_adapt import policy_variants
 from reference_adapt.numeric import Arrays, Options, Rule
 
-AVERAGES: dict[str, policy.Average] = {
+AVERAGES: dict[str, policy_variants.Average] = {
     "grpo": "sequence",
     "sapo": "sequence",
     "bnpo": "token",
@@ -30,7 +31,7 @@ def surrogate(options: Options, x: Arrays, ratio: mx.array, advantages: mx.array
         )
     if kind == "vespo":
         whole = policy.log_ratio(x["logps"], x["old_logps"], x["mask"], "sum")
-        weights = policy.gamma_weights(
+        weights = policy_variants.gamma_weights(
             whole,
             advantages,
             positive=(options.get("vespo_k_pos", 2.0), options.get("vespo_lambda_pos", 3.0)),
@@ -52,14 +53,16 @@ def grpo(options: Options, x: Arrays) -> Arrays:
     advantages = advantages[:, None] if advantages.ndim == 1 else advantages
     loss = mx.broadcast_to(surrogate(options, x, ratio, advantages), mask.shape)
     if (bound := options.get("off_policy_mask_threshold")) is not None:
-        loss = loss * policy.near_policy(x["logps"], x["old_logps"], mask, advantages, bound)
+        loss = loss * policy_variants.near_policy(
+            x["logps"], x["old_logps"], mask, advantages, bound
+        )
     learnt = mask
     if (share := options.get("top_entropy_quantile", 1.0)) < 1.0:
-        learnt = policy.high_entropy(x["entropy"], mask, share)
+        learnt = policy_variants.high_entropy(x["entropy"], mask, share)
         loss = loss * learnt
     kl = policy.kl_estimate(x["logps"], x["ref_logps"], "k3")
     kl = kl * ratio if options.get("use_bias_correction_kl") else kl
-    total = policy.policy_loss(
+    total = policy_variants.policy_loss(
         loss + options["beta"] * kl,
         mask,
         AVERAGES[kind],
@@ -74,9 +77,13 @@ def grpo(options: Options, x: Arrays) -> Arrays:
         clip = policy.clipped(held, advantages, **bounds) > 0
     clip = clip.astype(mx.float32)
     return {
-        "loss": total - bonus * policy.token_mean(x["entropy"], learnt) if bonus else total,
-        "kl": policy.token_mean(kl, mask),
-        "clip_fraction": clip.mean() if clip.shape[1] == 1 else policy.token_mean(clip, mask),
+        "loss": total - bonus * policy_variants.token_mean(x["entropy"], learnt)
+        if bonus
+        else total,
+        "kl": policy_variants.token_mean(kl, mask),
+        "clip_fraction": clip.mean()
+        if clip.shape[1] == 1
+        else policy_variants.token_mean(clip, mask),
     }
 
 
@@ -97,7 +104,7 @@ def ppo(options: Options, x: Arrays) -> Arrays:
     low, high = options.get("cliprange_low") or clip, options.get("cliprange_high") or clip
     loss = policy.clipped_surrogate(ratio, advantages, low=low, high=high)
     if options.get("dual_clip") is not None:
-        loss = policy.dual_clip(loss, advantages, options["dual_clip"])
+        loss = policy_variants.dual_clip(loss, advantages, options["dual_clip"])
     near = options["cliprange_value"]
     value = policy.value_loss(x["new_values"], x["old_values"], x["returns"], clip=near)
     moved = mx.zeros_like(value)
@@ -106,12 +113,12 @@ def ppo(options: Options, x: Arrays) -> Arrays:
         moved = (value > unclipped).astype(mx.float32)
     return {
         "policy_loss": aggregated(loss, mask, options),
-        "policy_clip_fraction": policy.token_mean(
+        "policy_clip_fraction": policy_variants.token_mean(
             policy.clipped(ratio, advantages, low=low, high=high), mask
         ),
-        "approx_kl": policy.token_mean(-log_ratio, mask),
+        "approx_kl": policy_variants.token_mean(-log_ratio, mask),
         "value_loss": aggregated(value, mask, options),
-        "value_clip_fraction": policy.token_mean(moved, mask),
+        "value_clip_fraction": policy_variants.token_mean(moved, mask),
     }
 
 
@@ -120,12 +127,12 @@ def aggregated(loss: mx.array, mask: mx.array, options: Options) -> mx.array:
     token take no part in a mean over sequences."""
     name = options["average"]
     if name in ("token-mean", "token-sum"):
-        mean = policy.policy_loss(loss, mask, "token")
+        mean = policy_variants.policy_loss(loss, mask, "token")
         return mean * mask.sum() if name == "token-sum" else mean
     share = len(mask) / mx.maximum((mask.sum(axis=1) > 0).sum(), 1)
     if name == "seq-mean-token-mean":
-        return policy.policy_loss(loss, mask, "sequence") * share
-    total = policy.policy_loss(loss, mask, "sum") * share
+        return policy_variants.policy_loss(loss, mask, "sequence") * share
+    total = policy_variants.policy_loss(loss, mask, "sum") * share
     if name == "seq-mean-token-sum-norm":
         return total / (options.get("loss_scale_factor") or mask.shape[1])
     if name != "seq-mean-token-sum":
@@ -144,7 +151,9 @@ def advantages(options: Options, x: Arrays) -> Arrays:
         apart = policy.group_advantages(x["rewards"], options["group"], "group_mean")[:, None]
         return {"advantages": policy.whiten(mx.broadcast_to(apart, mask.shape), mask)}
     if kind == "opo":
-        found = policy.length_weighted_advantages(x["rewards"], mask.sum(axis=1), options["group"])
+        found = policy_variants.length_weighted_advantages(
+            x["rewards"], mask.sum(axis=1), options["group"]
+        )
         return {"advantages": found[:, None] * mask}
     found = policy.group_advantages(x["rewards"], options["group"], kind, options.get("eps", 1e-4))
     return {"advantages": found[:, None] * mask}
@@ -169,7 +178,7 @@ def kl(options: Options, x: Arrays) -> Arrays:
     plus = options["estimator"][len(name) :]
     kind = VERL_ESTIMATORS.get(name, name) + plus
     found = policy.kl_estimate(x["logps"], x["ref_logps"], kind)
-    mean = policy.token_mean(found, x["mask"])
+    mean = policy_variants.token_mean(found, x["mask"])
     out = {"kl": policy.counted(found, x["mask"]), "mean": mean, "loss": mean}
     if "kl_coef" in options:
         cost = options["kl_coef"] * found
