@@ -8,6 +8,7 @@ from mlx_transformers.ops import policy, preference
 from mlx_transformers.ops.router_losses import balance_loss, marked, z_loss
 from mlx_transformers.ops.xent import cross_entropy
 from reference_adapt.numeric import Arrays, Options, Rule
+from reference_adapt.policy_variants import token_mean
 
 
 def total(logps: mx.array, mask: mx.array) -> mx.array:
@@ -112,7 +113,7 @@ def orpo(options: Options, x: Arrays) -> Arrays:
     mean = total(logps, completion) / completion.sum(axis=1)
     chosen, rejected = mx.split(mean, 2)
     n = len(chosen)
-    nll = -policy.token_mean(logps[:n], real[:n])
+    nll = -token_mean(logps[:n], real[:n])
     odds = preference.orpo(chosen, rejected, beta=options["beta"])
     return {
         "loss": nll + odds.mean(),
@@ -134,7 +135,7 @@ def cpo(options: Options, x: Arrays) -> Arrays:
         scores = scores / completion.sum(axis=1)
     chosen, rejected = mx.split(scores, 2)
     n = len(chosen)
-    nll = -policy.token_mean(logps[:n], completion[:n])
+    nll = -token_mean(logps[:n], completion[:n])
     good, bad = (preference.alpha_reward(each, options["alpha"]) for each in (chosen, rejected))
     ones, zero = mx.ones_like(chosen), mx.zeros_like(chosen)
     pairs = preference.Pairs(good, bad, zero, zero, ones, ones)
