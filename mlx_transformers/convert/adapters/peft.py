@@ -32,7 +32,7 @@ SELECTING = frozenset(
         *("encoder_hidden_size", "encoder_dropout", "encoder_num_layers", "prefix_projection"),
         *("encoder_reparameterization_type", "init_weights", "init_ia3_weights"),
         *("projection_prng_key", "d_initial", "token_indices", "trainable_token_indices"),
-        *("init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "total_step"),
+        *("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "total_step"),
         *("orth_reg_weight",),
     }
 )
@@ -40,11 +40,13 @@ SELECTING = frozenset(
 READ = frozenset(
     {
         *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "alpha_pattern"),
-        *("init_lora_weights", "num_virtual_tokens", "save_projection", "vera_dropout"),
+        *("init_r", "init_lora_weights", "num_virtual_tokens", "save_projection", "vera_dropout"),
     }
 )
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that change the base's weights, so that the adapter fits no published one."""
+INIT_R = 12
+"""PEFT's default of AdaLoRA's rank before pruning."""
 
 
 def open_peft(
@@ -174,14 +176,18 @@ def _check_pair(parts: Mapping[str, Any], module: str, where: str) -> None:
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """The factor of a module's update: alpha / R, or alpha / √R."""
+    """The factor of a module's update: alpha / R, or alpha / √R.
+
+    AdaLoRA's is that of its first rank, also after pruning (PEFT: `ranknum` stays `init_r`).
+    """
     alpha = float(config["lora_alpha"])
+    if config["peft_type"] == "ADALORA":
+        first = float(config.get("init_r", INIT_R))
+        return (alpha if alpha > 0 else rank) / (first + 1e-5)
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             alpha = float(value)
             break
-    if config["peft_type"] == "ADALORA":  # PEFT divides by the rank, and adds this
-        return alpha / (rank + 1e-5)
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
