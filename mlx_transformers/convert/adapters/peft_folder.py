@@ -1,7 +1,7 @@
 """The content of PEFT's folders, and the weights of the base that they hold trained."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,8 @@ def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
     """Take trained rows of tables out of the tensors, and return the tables with them.
 
     Raises:
-        ConvertError: the config doesn't say which tokens they are of.
+        ConvertError: the config doesn't say which tokens they are of, or names one that the table
+            doesn't have.
     """
     found: Arrays = {}
     for name in [name for name in named if name.endswith(TOKENS)]:
@@ -97,10 +98,21 @@ def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
             )
         path = folder.layout.move(f"{module}.weight", folder.where).ours[0]
         table = mx.array(folder.base[path])
+        _check_tokens(tokens, len(table), folder.where)
         table[mx.array(tokens)] = rows
         found[path] = table
         named.pop(f"{module}.weight", None)  # the table before training
     return found
+
+
+def _check_tokens(tokens: Sequence[Any], n_rows: int, where: str) -> None:
+    """Refuse ids that are no row of a table, which MLX would write outside of it."""
+    for token in tokens:
+        if type(token) is not int or not 0 <= token < n_rows:
+            raise ConvertError(
+                f"{where}: the config names the trained token {token!r}, and the table has the "
+                f"rows 0 to {n_rows - 1}. Import the adapter on the base that it was trained on."
+            )
 
 
 def _targets(weights: Arrays) -> set[str]:
