@@ -40,6 +40,9 @@ def expert_factors(
         pairs: the factors (A, B) of its parameters.
         scale: the factor s of a parameter's name and its rank R.
         where: the file, for errors.
+
+    Raises:
+        ConvertError: the module has no such experts, or factors don't fit their number or shapes.
     """
     prefix = layout.renamed(f"{module}.0{WEIGHT}").removesuffix(f".0{WEIGHT}")
     stacks = {
@@ -54,6 +57,11 @@ def expert_factors(
     n_experts, dim, hidden = shape
     found: dict[str, Factors] = {}
     for a, b in pairs:
+        if len(a) % n_experts or len(a) != b.shape[1]:
+            raise ConvertError(
+                f"{where}: factors {list(a.shape)} and {list(b.shape)} of {module} don't have one "
+                f"rank for each of its {n_experts} experts."
+            )
         rank = len(a) // n_experts
         own_a = a.reshape(n_experts, rank, -1)
         own_b = b.reshape(-1, rank, n_experts).transpose(2, 0, 1)
