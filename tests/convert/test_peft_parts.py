@@ -13,15 +13,17 @@ from mlx_transformers.assembly.adapted import open_adapter, read_adapter
 from mlx_transformers.assembly.published import read_published
 from mlx_transformers.convert.adapters.layout import Layout
 from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
+from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.layers.adapters.weights import plain_weights
 from mlx_transformers.verbs.import_run import import_run
 
 from .published import write
-from .test_adapters import CONFIG, DIM, TOKENS, VOCAB, base, drawn
+from .test_adapters import CONFIG, DIM, MLP, TOKENS, VOCAB, base, drawn
 
 __all__ = ["base"]
 HEAD, EMBED = "base_model.model.lm_head", "base_model.model.model.embed_tokens"
 TIED = {"tie_word_embeddings": True}
+UP = MLP["up_proj"]
 FORMS: dict[str, dict[str, tuple[int, int]]] = {
     "head": {f"{HEAD}.lora_A.weight": (2, DIM), f"{HEAD}.lora_B.weight": (VOCAB, 2)},
     "embedding": {f"{EMBED}.lora_embedding_A": (2, VOCAB), f"{EMBED}.lora_embedding_B": (DIM, 2)},
@@ -77,23 +79,85 @@ def test_an_adapter_of_one_of_two_tied_tables_leaves_the_other_alone(
     import_run(bases[0], "run", tmp_path, lambda _: None, adapter=adapter)
 
 
+DELTA = "trainable_tokens_delta"
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (
+            [f"{EMBED}.{DELTA}", f"{HEAD}.{DELTA}"],
+            {"peft_type": "TRAINABLE_TOKENS", "token_indices": [5, 12]},
+        ),
+        (
+            [f"{EMBED}.token_adapter.{DELTA}"],
+            {"trainable_token_indices": {"embed_tokens": [5, 12]}},
+        ),
+    ],
+    ids=["a kind of its own", "beside a LoRA"],
+)
 def test_trained_tokens_replace_rows_of_a_table_and_of_the_head_tied_to_it(
-    bases: tuple[Path, Path], tmp_path: Path
+    bases: tuple[Path, Path], tmp_path: Path, names: list[str], options: dict[str, Any]
 ) -> None:
-    rows = mx.random.normal((2, DIM))
-    name = f"{EMBED}.token_adapter.trainable_tokens_delta"
-    found = read_published(bases[0])
-    table = mx.array(found.model.parameters()["embed"]["table"]["weight"])  # type: ignore[index]
+    rows = drawn(2, DIM)
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    lora = {f"{module}.lora_A.weight": drawn(2, DIM), f"{module}.lora_B.weight": drawn(DIM, 2)}
+    tensors = {} if "peft_type" in options else lora
+    adapter = saved(tmp_path / "a", tensors | dict.fromkeys(names, rows), **options)
+    (tmp_path / "base").mkdir()
+    arrays = dict(read_tensors(bases[0]))
+    table = mx.array(arrays["model.embed_tokens.weight"])
     table[mx.array([5, 12])] = rows
+    if tensors:
+        arrays[module.removeprefix("base_model.model.") + ".weight"] += 3.0 * (
+            lora[f"{module}.lora_B.weight"] @ lora[f"{module}.lora_A.weight"]
+        )
+    write_tensors(tmp_path / "base", arrays | {"model.embed_tokens.weight": table})
+    (tmp_path / "base/config.json").write_text(json.dumps(CONFIG | TIED))
+    assert mx.abs(logits(bases[0], adapter) - logits(tmp_path / "base", None)).max() < 1e-5
+    assert mx.abs(logits(bases[0], adapter) - logits(bases[0], None)).max() > 0.01
+
+
+@pytest.mark.parametrize("token", [99999, -1, VOCAB, 1.5, True], ids=str)
+def test_a_trained_token_that_the_table_lacks_is_refused(
+    bases: tuple[Path, Path], tmp_path: Path, token: Any
+) -> None:
     adapter = saved(
         tmp_path / "a",
-        {name: rows},
+        {f"{EMBED}.{DELTA}": drawn(2, DIM)},
         peft_type="TRAINABLE_TOKENS",
-        token_indices=[5, 12],
+        token_indices=[1, token],
     )
-    adapted: Any = read_adapter(found, adapter).base.model
-    assert mx.array_equal(adapted.embed.table.weight, table)
-    assert mx.abs(logits(bases[0], adapter) - logits(bases[0], None)).max() > 0.01
+    with pytest.raises(ConvertError, match=rf"token {token!r}, .* rows 0 to {VOCAB - 1}"):
+        logits(bases[0], adapter)
+
+
+def test_adalora_is_divided_by_its_rank_before_pruning(base: Path, tmp_path: Path) -> None:
+    """`W + alpha / (init_r + 1e-5) B (A ⊙ E)`, as in peft/tuners/adalora/layer.py."""
+    tensors: dict[str, mx.array] = {}
+    arrays = dict(read_tensors(base))
+    for name, (out, width), rank in (("self_attn.q_proj", (DIM, DIM), 2), ("mlp.up_proj", UP, 3)):
+        module = f"model.layers.1.{name}"
+        a, b, values = drawn(rank, width), drawn(out, rank), drawn(rank, 1)
+        named = {"lora_A": a, "lora_B": b, "lora_E": values}
+        tensors |= {f"base_model.model.{module}.{part}": array for part, array in named.items()}
+        arrays[f"{module}.weight"] += 6 / (4 + 1e-5) * (b @ (a * values))
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged/config.json").write_text(json.dumps(CONFIG))
+    write_tensors(tmp_path / "merged", arrays)
+    adapter = saved(tmp_path / "a", tensors, peft_type="ADALORA", init_r=4, target_r=2)
+    assert mx.abs(logits(base, adapter) - logits(tmp_path / "merged", None)).max() < 1e-5
+    assert mx.abs(logits(base, adapter) - logits(base, None)).max() > 1e-3
+
+
+def test_norms_that_equal_those_of_the_base_are_refused_in_plain_words(
+    base: Path, tmp_path: Path
+) -> None:
+    norm = dict(read_tensors(base))["model.norm.weight"]
+    name = "base_model.model.model.norm.ln_tuning_layers.weight"
+    adapter = saved(tmp_path / "a", {name: norm}, peft_type="LN_TUNING")
+    with pytest.raises(ConvertError, match="numbers of the base; there is nothing to import"):
+        logits(base, adapter)
 
 
 def test_a_module_saved_twice_and_its_untrained_copy_are_one_trained_module(
@@ -161,3 +225,15 @@ def test_factors_of_single_experts_are_rows_of_their_stack(tmp_path: Path) -> No
         stack = own[f"stack.blocks.0.ffn.experts.{path}.adapter.factor"]
         rows = [factor.reshape(-1) if e == 1 else mx.ones(hidden) for e in range(n_experts)]
         assert mx.array_equal(stack, mx.stack(rows))
+
+
+@pytest.mark.parametrize("ranks", [(7, 7), (6, 9)], ids=str)
+def test_factors_without_one_rank_for_each_expert_are_refused(
+    tmp_path: Path, ranks: tuple[int, int]
+) -> None:
+    source = read_published(write(tmp_path / "base", "mixtral"))
+    experts = "base_model.model.model.layers.0.block_sparse_moe.experts"
+    shapes = {"lora_A.weight": (ranks[0], 40), "lora_B.weight": (32, ranks[1])}
+    tensors = {f"{experts}.{name}": drawn(*shape) for name, shape in shapes.items()}
+    with pytest.raises(ConvertError, match=r"one rank for each of its 3 experts|rank in common"):
+        read_adapter(source, saved(tmp_path / "a", tensors))

@@ -10,6 +10,12 @@ from .peft_folder import PeftFolder, with_trained
 
 
 def ia3(folder: PeftFolder) -> Opened:
+    """Read IA³ (Liu et al. 2022, arXiv 2205.05638): `ia3_l` is `[out, 1]` where it scales the
+    outputs of a module, `[1, in]` in `feedforward_modules`, where it scales the inputs.
+
+    Raises:
+        ConvertError: a factor belongs to no module of the base, or doesn't fit it.
+    """
     weights: Arrays = {}
     outputs, inputs = set[str](), set[str]()
     rest: Arrays = {}
@@ -52,11 +58,28 @@ def _reads_input(folder: PeftFolder, module: str) -> bool:
 
 
 def trained_parts(folder: PeftFolder) -> Opened:
-    """Norms (LN tuning) or rows of the embedding (trainable tokens), trained whole."""
-    return with_trained(folder, {"kind": "full", "train": []}, {}, dict(folder.tensors))
+    """Read norms `[D]` (LN tuning) or rows `[n, D]` of the embedding (trainable tokens).
+
+    Raises:
+        ConvertError: a tensor belongs to no weight of the base, or all of them equal the base's.
+    """
+    opened = with_trained(folder, {"kind": "full", "train": []}, {}, dict(folder.tensors))
+    if not opened.weights:
+        raise ConvertError(
+            f"{folder.where}: the adapter holds the numbers of the base; there is nothing to "
+            "import. Import the base alone, or train the adapter."
+        )
+    return opened
 
 
 def vera(folder: PeftFolder) -> Opened:
+    """Read VeRA (Kopiczko et al. 2023, arXiv 2310.11454): vectors d `[R]` and b `[out]` of each
+    module, and projections A `[R, in]` and B `[out, R]` of the widest module, of which others
+    use the first columns and rows.
+
+    Raises:
+        ConvertError: the projections weren't saved, or a module packs several of our layers.
+    """
     a, b = (folder.tensors.get(f"base_model.vera_{x}") for x in "AB")
     if a is None or b is None:
         raise ConvertError(
@@ -96,6 +119,12 @@ def vera(folder: PeftFolder) -> Opened:
 
 
 def prompt(folder: PeftFolder) -> Opened:
+    """Read a soft prompt (prompt tuning: Lester et al. 2021, arXiv 2104.08691; P-tuning: Liu et al.
+    2021, arXiv 2103.10385): `prompt_embeddings [num_virtual_tokens, D]`.
+
+    Raises:
+        ConvertError: another tensor belongs to no weight of the base.
+    """
     # Beside a prompt, PEFT names the modules that it trained after the whole model.
     rest = {name.removeprefix("base_model."): array for name, array in folder.tensors.items()}
     vectors = rest.pop("prompt_embeddings").astype(mx.float32) / folder.layout.embed_scale
@@ -106,6 +135,12 @@ def prompt(folder: PeftFolder) -> Opened:
 
 
 def prefix(folder: PeftFolder) -> Opened:
+    """Read a prefix (Li and Liang 2021, arXiv 2101.00190): `prompt_embeddings [n, 2 L H head_dim]`,
+    of each of L layers the keys, then the values, of H heads.
+
+    Raises:
+        ConvertError: the base isn't one stack of attention layers, or the numbers don't fill it.
+    """
     rest = {name.removeprefix("base_model."): array for name, array in folder.tensors.items()}
     stored = rest.pop("prompt_embeddings").astype(mx.float32)
     paths = [
