@@ -89,6 +89,17 @@ def test_what_is_not_built_is_refused_by_name(more, said) -> None:  # type: igno
         read(family_of(config), config)
 
 
+@pytest.mark.parametrize("name", ["exaone4", "exaone_moe"])
+def test_layer_types_go_before_a_pattern_in_words(name: str) -> None:
+    types = ["sliding_attention"] * 3 + ["full_attention"]
+    said = {"model_type": name, "num_hidden_layers": 4, "sliding_window": 8}
+    known = HfConfig(said | {"layer_types": types})
+    worded = HfConfig(said | {"layer_types": types, "sliding_window_pattern": "LLLG"})
+    assert read(family_of(worded), worded) == read(family_of(known), known)
+    with pytest.raises(ConvertError, match="sliding_window_pattern"):
+        read(family_of(known), HfConfig(said | {"sliding_window_pattern": "LLLG"}))
+
+
 def test_a_window_on_what_is_written_is_none_on_the_source() -> None:
     sides = {
         side: {

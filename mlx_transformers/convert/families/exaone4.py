@@ -22,9 +22,18 @@ def model(config: HfConfig) -> Table:
 
 
 def sliding_types(config: HfConfig) -> list[str]:
-    """Return the attention type of each layer."""
-    window, every = config.get("sliding_window"), config.get("sliding_window_pattern")
-    return layer_types(config, lambda i: SLIDING if window and (i + 1) % every else FULL)
+    """Return the attention type of each layer.
+
+    `sliding_window_pattern` counts where `layer_types` is missing alone; published files have a
+    word beside it, as in "LLLG".
+    """
+    window = config.get("sliding_window")
+    config.ignore("sliding_window_pattern")
+
+    def default(i: int) -> str:
+        return SLIDING if window and (i + 1) % config.get("sliding_window_pattern") else FULL
+
+    return layer_types(config, default)
 
 
 def sides(config: HfConfig) -> dict[str, Table]:
