@@ -25,7 +25,7 @@ def read_tensors(folder: Path) -> dict[str, mx.array]:
         ConvertError: there is no safetensors file, a shard is missing, a file is damaged, or
             the index names a tensor that its file lacks.
     """
-    files = _files(folder)
+    files, places = _files(folder)
     tensors: dict[str, mx.array] = {}
     for file in files:
         new = read_file(file)
@@ -36,8 +36,11 @@ def read_tensors(folder: Path) -> dict[str, mx.array]:
                     f"{folder}: one of the two belongs to another model. Download the folder again."
                 )
         tensors |= new
-    if files[0].name != SINGLE and (folder / INDEX).is_file():
-        _check_index(folder, tensors)
+    if absent := sorted(set(places) - set(tensors)):
+        raise ConvertError(
+            f"{folder / INDEX} names '{absent[0]}', which its file {places[absent[0]]} lacks. "
+            "Download the folder again."
+        )
     floats = [n for f in files for n, entry in read_header(f).items() if entry.dtype in FLOATS]
     return with_scales(tensors, floats, str(folder))
 
@@ -46,16 +49,20 @@ def _equal(one: mx.array, other: mx.array) -> bool:
     return one.shape == other.shape and bool(mx.array_equal(one, other, equal_nan=True))
 
 
-def _files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: a single one, or those that its index names."""
+def _files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+    """The safetensors files of a folder, and the file of each tensor by its index if that is read.
+
+    A single file goes before an index.
+    """
     index = folder / INDEX
     if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
+        return [folder / SINGLE], {}
     if index.is_file():
-        return [folder / name for name in sorted(set(_places(folder, index).values()))]
+        places = _places(folder, index)
+        return [folder / name for name in sorted(set(places.values()))], places
     files = sorted(folder.glob("*.safetensors"))
     if len(files) == 1:
-        return files
+        return files, {}
     if files:
         raise ConvertError(f"{folder} has {len(files)} safetensors files and no {INDEX}.")
     pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
@@ -108,19 +115,14 @@ def _places(folder: Path, index: Path) -> dict[str, str]:
         raise ConvertError(f"{index} can't be read: {error}") from error
     if not isinstance(places, dict) or not all(isinstance(f, str) for f in places.values()):
         raise ConvertError(f"{index} has no 'weight_map', a table of files by tensor.")
+    if not places:
+        raise ConvertError(
+            f"The 'weight_map' of {index} names no tensor. Download the file again, or remove it "
+            "where the folder has one safetensors file."
+        )
     for file in sorted(set(places.values())):
         if "/" in file or "\\" in file or not (folder / file).is_file():
             raise ConvertError(
                 f"{index} names the file {shown(file)}, which is not in {folder}. Download it too."
             )
     return places
-
-
-def _check_index(folder: Path, tensors: Mapping[str, mx.array]) -> None:
-    index = folder / INDEX
-    places = _places(folder, index)
-    if absent := sorted(set(places) - set(tensors)):
-        raise ConvertError(
-            f"{index} names '{absent[0]}', which its file {places[absent[0]]} lacks. Download the "
-            "folder again."
-        )

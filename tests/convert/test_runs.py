@@ -126,6 +126,7 @@ def test_a_run_is_never_overwritten_and_a_failed_import_leaves_nothing(tmp_path:
         ("pytorch_model.bin", b"\x80\x02", "is a pickle"),
         ("model.safetensors", b"\x00" * 20, "not a whole safetensors file"),
         ("model.safetensors.index.json", b"{}", "weight_map"),
+        ("model.safetensors.index.json", b'{"weight_map": {}}', "names no tensor"),
         ("other.txt", b"", "has no model.safetensors"),
     ],
 )
