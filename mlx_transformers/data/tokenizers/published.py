@@ -200,9 +200,10 @@ def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
     if name is not None and name not in LLAMA_LIKE:
         raise DataError(_not_built(name))
     begins = settings.option("add_bos_token", name in BEGIN_WITH_BOS)
-    # LlamaTokenizer of transformers 5 has `legacy` off unless it is set.
-    legacy = settings.option("legacy", name not in LLAMA)
-    if not legacy and not settings.option("add_prefix_space", True):
+    # LlamaTokenizer of transformers 5 has `legacy` off unless it is set; CodeLlamaTokenizer has it
+    # off whatever is set.
+    legacy = settings.option("legacy", name not in LLAMA) and name != "CodeLlamaTokenizer"
+    if not settings.option("add_prefix_space", True):
         model = without_prefix(model)
     plain = SentencePieceTokenizer(
         model, published=True, ends=settings.ends, begins_with_bos=begins, legacy=legacy
@@ -211,9 +212,12 @@ def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
     new = {i: t for i, t in settings.added.items() if i >= len(known) or known[i].text != t.text}
     named = {role: plain.token_of(text) for role, text in settings.names.items()}
     own = {"bos": plain.bos_id, "eos": plain.eos_id}
-    if not new and all(named.get(role, number) == number for role, number in own.items()):
+    form = json_form(plain)
+    alike = not new and all(named.get(role, number) == number for role, number in own.items())
+    # Spaces in front of a text are LlamaTokenizer's own, not those of sentencepiece.
+    if alike and (form is None or name not in LLAMA):
         return plain
-    if (form := json_form(plain)) is None:
+    if form is None:
         raise DataError(
             f"The sentencepiece model of this folder has added tokens, and its rule "
             f"'{plain.parsed().normalization}' can't be combined with them here. Publish the "
