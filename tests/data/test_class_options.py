@@ -46,11 +46,14 @@ def test_llama_puts_a_space_behind_control_tokens_only_where_it_is_legacy(
     new = llama(tmp_path / "b", legacy=False, **added)
     assert new.encode_special("day</s>day") == [9, 2, 8]
     assert new.encode_special_with_ends("day</s>day")[1].tolist() == [3, 7, 10]
-    assert new.encode("day") == [9]
+    assert new.encode("day") == new.encode(" day") == [9]
+    legacy = llama(tmp_path / "c", legacy=True, **added)
+    assert legacy.encode_special("</s> day") == [2, 9]
 
 
-def test_llama_without_a_space_in_front(tmp_path: Path) -> None:
-    found = llama(tmp_path / "a", legacy=False, add_prefix_space=False)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_llama_without_a_space_in_front(tmp_path: Path, legacy: bool) -> None:
+    found = llama(tmp_path / "a", legacy=legacy, add_prefix_space=False)
     assert found.encode("day day") == [8, 9]
     assert found.decode([8, 9]) == "day day"
 
@@ -76,6 +79,16 @@ def test_byt5_has_three_control_tokens_then_bytes_then_sentinels(tmp_path: Path)
     assert found.encode_special("<extra_id_124>") == [383]
     assert (found.vocab_size, found.eos_id) == (384, 1)
     assert found.decode([100, 198, 172, 1]) == "a\u00e9"
+
+
+def test_sentinels_of_byt5_are_those_counted_and_those_listed(tmp_path: Path) -> None:
+    byt5 = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 0}
+    found = read(tmp_path / "a", byt5 | {"additional_special_tokens": ["<extra_id_0>", "<x>"]})
+    assert found.encode_special("<extra_id_0><x>") == [259, 260]
+    assert found.vocab_size == 261
+    for count in ("x", None, -3, True):
+        with pytest.raises(DataError, match="extra_ids"):
+            read(tmp_path / "a", byt5 | {"extra_ids": count})
 
 
 def test_a_class_without_its_files_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Published word lists (`vocab.txt`) as a `tokenizer.json`: BERT's family and ESM's."""
 
+import json
+import math
 import re
 from typing import Any
 
@@ -71,11 +73,27 @@ def word_piece(content: bytes, settings: Settings, ends: tuple[str, str]) -> For
 
 
 def offset_bytes(settings: Settings) -> Form:
-    """ByT5's tokens (Xue et al. 2021): three control tokens, the 256 bytes, then sentinels, of
-    which the class has `extra_ids`."""
-    n = settings.table.get("extra_ids", 125)
+    """ByT5's tokens (Xue et al. 2021): three control tokens, the 256 bytes, then sentinels.
+
+    The sentinels are those that the settings list, in that order unless `added_tokens_decoder` has
+    another, then those of `extra_ids` that are missing.
+
+    Raises:
+        DataError: `extra_ids` is no count.
+    """
+    count = settings.table.get("extra_ids", 125)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise DataError(
+            f"tokenizer_config.json has extra_ids = {json.dumps(count)}, which has to be the "
+            "number of sentinels, 0 or more."
+        )
     names = [settings.name(*pair) for pair in (("pad", "<pad>"), ("eos", "</s>"), ("unk", "<unk>"))]
-    sentinels = [f"<extra_id_{i}>" for i in range(n if isinstance(n, int) else 125)]
+    numbered = [f"<extra_id_{i}>" for i in range(count)]
+    listed = [text for text in settings.additional if text not in names]
+    places = {token.text: i for i, token in settings.added.items()}
+    sentinels = sorted(
+        dict.fromkeys((*listed, *numbered)), key=lambda text: places.get(text, math.inf)
+    )
     texts = [*names, *byte_characters(), *sentinels]
     table = {text: i for i, text in enumerate(texts)}
     trims = {"lstrip": True, "rstrip": True}
