@@ -9,13 +9,11 @@ import mlx.core as mx
 from .config import STORAGE, HfConfig
 
 STACK = re.compile(r"(?P<before>.+)\.switch_mlp\.(?P<name>[^.]+)(?P<leaf>\.[^.]+)?")
-SPARSE = "block_sparse_moe"
-"""The module whose experts have Mixtral's names of layers."""
-MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
 def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx.array]:
-    """Return tensors with stacks of experts as one tensor per expert.
+    """Return tensors with stacks of experts as one tensor per expert; its layers keep their names,
+    which the family renames.
 
     The config's tables on how single modules are packed follow their names.
 
@@ -40,9 +38,7 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
 
 
 def _module(match: re.Match[str], number: int) -> str:
-    """The published name of an expert's layer."""
-    name = MIXTRAL.get(match["name"]) if match["before"].endswith(SPARSE) else None
-    return f"{match['before']}.experts.{number}.{name or match['name']}"
+    return f"{match['before']}.experts.{number}.{match['name']}"
 
 
 def _of_experts(table: Mapping[str, Any], experts: Mapping[str, int]) -> dict[str, Any]:

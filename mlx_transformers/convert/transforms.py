@@ -350,10 +350,11 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Depthwise:
-    """The kernel of a depthwise convolution, `[D, 1, W]` on their side, `[D, W]` on ours."""
+    """The kernel of a depthwise convolution, `[D, 1, W]` on their side, `[D, W]` on ours; mlx-lm's
+    files have `[D, W, 1]`."""
 
     def load(self, theirs: Arrays) -> Arrays:
-        return [x.squeeze(1) if x.ndim == 3 else x for x in theirs]
+        return [x.squeeze(1 if x.shape[1] == 1 else 2) if x.ndim == 3 else x for x in theirs]
 
     def save(self, ours: Arrays) -> Arrays:
         return [x[:, None] if x.ndim == 2 else x for x in ours]

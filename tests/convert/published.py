@@ -127,9 +127,16 @@ GEMMA = {
 """Which llama.cpp has, and mlx-lm not or with another gelu."""
 
 
-def write(folder: Path, name: str, dtype: str = "float32", **changes: Any) -> Path:
+def write(
+    folder: Path,
+    name: str,
+    dtype: str = "float32",
+    config: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
     """A folder with a model of this family, with the byte tokenizer as its tokenizer.json."""
-    config = {"model_type": name, "dtype": dtype, **(CONFIGS | MORE | GEMMA)[name], **changes}
+    own = (CONFIGS | MORE | GEMMA)[name] if config is None else config
+    config = {"model_type": name, "dtype": dtype, **own, **changes}
     table, weights = read(family_of(HfConfig(config)), HfConfig(config))
     mx.random.seed(1)
     model = typed_model(table, name).build(260)

@@ -81,20 +81,13 @@ def _updates(
 
 
 def expert_names(layout: Layout, module: str) -> list[str]:
-    """The published modules of the experts whose stack mlx-lm calls `...switch_mlp.NAME`."""
+    """The experts' modules, before the family's renames, whose stack mlx-lm calls
+    `...switch_mlp.NAME`."""
     before, _, name = module.partition(SWITCH)
     number = 0
     found: list[str] = []
     while layout.renamed(f"{before}.experts.{number}.{name}.weight") in layout.moves:
         found.append(f"{before}.experts.{number}.{name}")
-        number += 1
-    if found:
-        return found
-    # Mixtral's experts have names of their own.
-    own = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}.get(name, name)
-    prefix = f"{before}.experts"
-    while layout.renamed(f"{prefix}.{number}.{own}.weight") in layout.moves:
-        found.append(f"{prefix}.{number}.{own}")
         number += 1
     if not found:
         raise ConvertError(f"The base has no experts '{module}'.")

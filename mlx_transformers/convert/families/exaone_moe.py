@@ -15,13 +15,13 @@ from .exaone4 import sides, sliding_types
 from .glm4_moe_lite import ffns, layer_ffns
 from .llama import HF_BLOCK, KEYS, LLAMA, decoder, outer_rows
 
-OURS = {"num_experts": "n_routed_experts", "num_shared_experts": "n_shared_experts"}
-"""DeepSeek's names of keys that have others here."""
+DEEPSEEK = {"n_routed_experts": "num_experts", "n_shared_experts": "num_shared_experts"}
+"""Keys that have other names here than in DeepSeek's config."""
 
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of an ExaoneMoeConfig."""
-    config.assume({deepseek: config.get(key) for key, deepseek in OURS.items()})
+    config.assume({deepseek: config.get(key) for deepseek, key in DEEPSEEK.items()})
     table = decoder(config)
     table["block"]["mixer"]["qk_norm"] = table["norm"]
     moe = mixture(config, routing(config, "sigmoid", grouped=True))
@@ -37,8 +37,7 @@ def weights(config: HfConfig) -> list[Row]:
 
 def experts(view: FlatModel) -> Table:
     """Return the keys of the experts."""
-    said = ffns(view)
-    return said | {key: said.pop(deepseek) or 0 for key, deepseek in OURS.items()}
+    return {DEEPSEEK.get(key, key): value for key, value in ffns(view).items()}
 
 
 EXAONE_MOE = Family(
@@ -51,7 +50,11 @@ EXAONE_MOE = Family(
         rotary(),
         experts,
     ),
-    renames=LLAMA.renames,
+    renames=(
+        *LLAMA.renames,
+        # mlx-lm's name
+        (r"\.mlp\.gate\.e_score_correction_bias$", ".mlp.e_score_correction_bias"),
+    ),
     spare=(r"^mtp\.",),
     tied=LLAMA.tied,
 )

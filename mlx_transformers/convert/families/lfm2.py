@@ -9,6 +9,7 @@ from ..rows import BLOCK, Row, at_layers, rows
 from ..transforms import Depthwise
 from .jamba import layers_where
 from .llama import BASIC_KEYS, HF_BLOCK, LLAMA
+from .mixtral import numbered
 
 
 def model(config: HfConfig) -> Table:
@@ -128,6 +129,6 @@ LFM2 = Family(
     model=model,
     weights=weights,
     config=config_writer(LFM2_KEYS, rotary(), block_auto_adjust_ff_dim=False),
-    renames=LLAMA.renames,
+    renames=(*LLAMA.renames, *numbered("feed_forward")),
     tied=LLAMA.tied,
 )

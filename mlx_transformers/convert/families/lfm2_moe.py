@@ -3,6 +3,7 @@
 Defaults are those of `Lfm2MoeConfig`.
 """
 
+from ...core.errors import ConvertError
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, config_writer
@@ -13,6 +14,7 @@ from ..transforms import Stack
 from .lfm2 import LFM2_KEYS, decoder, mixer_names, mixers
 from .lfm2 import weights as lfm2_weights
 from .llama import HF_BLOCK, LLAMA
+from .mixtral import numbered
 from .qwen2_moe import CHOSEN
 
 
@@ -53,8 +55,15 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 def dense_start(view: FlatModel) -> int:
-    """Return the number of layers before the first with experts."""
-    return [layer["ffn"]["kind"] == "moe" for layer in view.layers].index(True)
+    """Return the number of layers before the first with experts.
+
+    Raises:
+        ConvertError: no layer has experts.
+    """
+    sparse = [layer["ffn"]["kind"] == "moe" for layer in view.layers]
+    if True not in sparse:
+        raise ConvertError("No layer has experts, and an LFM2 MoE has some: export it as an LFM2.")
+    return sparse.index(True)
 
 
 LFM2_MOE = Family(
@@ -72,6 +81,6 @@ LFM2_MOE = Family(
         },
         rotary(),
     ),
-    renames=LLAMA.renames,
+    renames=(*LLAMA.renames, *numbered(r"feed_forward(?:\.experts\.\d+)?")),
     tied=LLAMA.tied,
 )

@@ -45,6 +45,13 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
+def numbered(module: str) -> tuple[tuple[str, str], ...]:
+    """Return renames of the names that mlx-lm gives w1, w2 and w3 below a module, a regular
+    expression."""
+    names = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+    return tuple((rf"(\.{module})\.{name}\.", rf"\1.{own}.") for name, own in names.items())
+
+
 EXPERTS: dict[str, PathOrFn] = {
     "intermediate_size": "block.ffn.expert.hidden_dim",
     "num_local_experts": "block.ffn.n_experts",
@@ -62,6 +69,7 @@ MIXTRAL = Family(
     renames=(
         *LLAMA.renames,
         (r"\.mlp\.(gate|experts)\.", r".block_sparse_moe.\1."),
+        *numbered(r"block_sparse_moe\.experts\.\d+"),
     ),
     tied=LLAMA.tied,
 )
