@@ -20,9 +20,15 @@ def with_scales(
         where: their folder, for messages.
 
     Raises:
-        ConvertError: some 8-bit weights have scales and others have none.
+        ConvertError: some 8-bit weights have scales and others have none, or one has two.
     """
     plain = {f"{name.removesuffix('weight')}scale": name for name in floats if _weight(name)}
+    if twice := [name for name in tensors if name in plain and f"{plain[name]}_scale" in tensors]:
+        raise ConvertError(
+            f"{where}: the 8-bit tensor {plain[twice[0]]} has two scales, {twice[0]} and "
+            f"{plain[twice[0]]}_scale, and one can't be told from the other. Remove the one that "
+            "doesn't belong to it."
+        )
     found = {
         f"{plain[name]}_scale" if name in plain else name: array for name, array in tensors.items()
     }

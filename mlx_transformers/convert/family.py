@@ -73,11 +73,10 @@ class Family:
         config.assume(self.defaults)
         with readable(config, self.name):
             table = self.model(config)
-        if table.get("kind") == "decoder" and (found := OTHER_HEADS.search(config.architecture)):
+        if table.get("kind") == "decoder" and OTHER_HEADS.search(config.architecture):
             raise ConvertError(
-                f"{config.where}: architectures = ['{config.architecture}'] is not built: a "
-                f"decoder of {self.name} has the head of a language model here, and not one "
-                f"{found[0]}."
+                f"{config.where}: the head of {config.architecture} isn't built for decoders; "
+                "export the base with its ForCausalLM class."
             )
         return table
 

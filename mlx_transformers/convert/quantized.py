@@ -91,8 +91,14 @@ def rescaled(weight: mx.array, scale: mx.array, block: Sequence[int] | None = No
         have, need = scale.shape[axis], weight.shape[axis]
         if have in (1, need):
             continue
+        if have > need:
+            lines = "columns" if axis == -1 else "rows"
+            raise ValueError(
+                f"the file has {have} {lines} of scales for {need} {lines} of the weight: they "
+                "belong to another tensor. Download the folder again"
+            )
         size = block[axis] if block else BLOCK if -(-need // BLOCK) == have else need // have
-        if size == 0 or -(-need // size) != have:
+        if -(-need // size) != have:
             raise ValueError(
                 f"a scale {list(scale.shape)} doesn't fit blocks of {size} in a weight "
                 f"{list(weight.shape)}"

@@ -76,12 +76,15 @@ def read_header(path: Path) -> dict[str, Entry]:
     """Return where the tensors of a file are.
 
     Raises:
+        ConvertError: the file is a pipe, a device, or a pointer of Git LFS.
         ValueError: the header contradicts the format, itself, or the size of the file.
         OSError: the file can't be read.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise ConvertError(f"{path} is a pipe or device, not a file.")
+        raise ConvertError(
+            f"{path} is a pipe or device, not a file. Put the safetensors file itself there."
+        )
     size = status.st_size
     with open(path, "rb") as file:
         start = file.read(8)

@@ -52,6 +52,20 @@ def test_an_eight_bit_weight_without_the_scale_that_others_have_is_refused(tmp_p
         read_tensors(tmp_path)
 
 
+def test_two_scales_of_one_weight_are_refused(tmp_path: Path) -> None:
+    scales = {"a.scale": float32(0.5), "a.weight_scale": float32(0.25)}
+    tensors = {"a.weight": ("F8_E4M3", [2, 2], ONE * 4), **scales}
+    write(tmp_path / "model.safetensors", tensors)
+    with pytest.raises(ConvertError, match=r"a\.weight has two scales"):
+        read_tensors(tmp_path)
+
+
+def test_more_scales_than_rows_are_refused() -> None:
+    tensors = {"a.weight": mx.ones((2, 4)), "a.weight_scale_inv": mx.ones((3, 4))}
+    with pytest.raises(ConvertError, match="3 rows of scales for 2 rows"):
+        decoded(tensors, config())
+
+
 @pytest.mark.parametrize("block", [None, [0, 2], [128], "x"])
 def test_blocks_of_unknown_size_are_refused(block: object) -> None:
     tensors = {"a.weight": mx.ones((5, 5)), "a.weight_scale_inv": mx.ones((3, 3))}
