@@ -1,5 +1,6 @@
 """Bamba: Mamba-2's blocks and a few that attend. Defaults are those of `BambaConfig`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ..config import HfConfig
@@ -57,7 +58,7 @@ def weights(config: HfConfig) -> list[Row]:
     ]
 
 
-def of(kind: str, key: str) -> PathOrFn:
+def of(kind: str, key: str) -> Callable[[FlatModel], Any]:
     """Return a reader of a key of the mixers of a kind."""
     return lambda view: value_of(view, kind, key)
 

@@ -4,18 +4,21 @@ All tokens share one network, which may have experts beside it. Defaults are tho
 `GraniteMoeHybridConfig`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import FlatModel, PathOrFn, config_writer, first_of
+from ..flat_model import FlatModel, config_writer, first_of
 from ..layer_types import FULL, patterned
 from ..rope import rotary
 from ..rows import BLOCK, Row, at_layers
-from .bamba import MAMBA_KEYS, scan_ratio, ssd
+from .bamba import MAMBA_KEYS, of, scan_heads, scan_ratio, ssd
 from .granite import MULTIPLIED, multiplied
 from .granitemoe import mixture, mixture_rows, shared_rows
 from .llama import ATTENTION, HF_BLOCK, LLAMA, OUTER_ROWS, PRE_NORMS, decoder, glu
 from .mamba import scan_width
-from .mamba2 import ssd_rows
+from .mamba2 import limited, ssd_rows
 from .mixtral import ROUTED
 
 SCANS = ("linear_attention", "mamba")
@@ -72,17 +75,28 @@ def ffns(view: FlatModel) -> Table:
     }
 
 
-SCAN_KEYS: dict[str, PathOrFn] = {
-    **{key: path for key, path in MAMBA_KEYS.items() if "mamba" in key or "time" in key},
+SCAN_KEYS: dict[str, Callable[[FlatModel], Any]] = {
+    "mamba_n_heads": scan_heads,
+    "mamba_d_head": of("mamba2", "head_dim"),
+    "mamba_d_state": of("mamba2", "state_dim"),
+    "mamba_n_groups": of("mamba2", "n_groups"),
+    "mamba_d_conv": of("mamba2", "conv_width"),
+    "mamba_conv_bias": of("mamba2", "conv_bias"),
+    "mamba_proj_bias": of("mamba2", "bias"),
+    "time_step_limit": limited("mamba2"),
     "mamba_expand": scan_ratio,
 }
 
 
 def scans(view: FlatModel) -> Table:
-    """Return the keys of Mamba-2; one head of any width where no layer has it."""
+    """Return the keys of Mamba-2.
+
+    Where no layer has it, `mamba_n_heads` is 1: the config class refuses heads whose width isn't
+    that of the scan, and one head has any.
+    """
     if all(layer["mixer"]["kind"] == "attention" for layer in view.layers):
         return {"mamba_n_heads": 1}
-    return {key: told(view) for key, told in SCAN_KEYS.items() if callable(told)}
+    return {key: read(view) for key, read in SCAN_KEYS.items()}
 
 
 def positions(view: FlatModel) -> Table:

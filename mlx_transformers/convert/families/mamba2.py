@@ -3,11 +3,12 @@
 Defaults are those of `Mamba2Config`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ..config import HfConfig
 from ..family import Family, Table
-from ..flat_model import MISSING, FlatModel, PathOrFn, config_writer
+from ..flat_model import MISSING, FlatModel, config_writer
 from ..rows import BLOCK, Row, rows
 from ..transforms import Depthwise
 from .mamba import BARE_KEYS, HF_BLOCK, MAMBA, OUTER_ROWS, bare, scan_width, step_sizes
@@ -41,7 +42,7 @@ def limits(config: HfConfig) -> Table:
     return {"dt_at_least": low} | ({} if high == float("inf") else {"dt_at_most": high})
 
 
-def limited(kind: str) -> PathOrFn:
+def limited(kind: str) -> Callable[[FlatModel], Any]:
     """Return a reader of the least and largest step size of mixers of a kind, if any."""
 
     def read(view: FlatModel) -> Any:
