@@ -32,9 +32,9 @@ def with_mtp(config: HfConfig, table: Table) -> Table:
 def steps(config: HfConfig) -> int:
     """Return the number of multi-token-prediction layers: in the file, else in the config."""
     config.ignore("num_mtp_layers")
-    told: int = config.get(KEY) if KEY in config else 0
+    configured: int = config.get(KEY) if KEY in config else 0
     if not config.tensors:
-        return told
+        return configured
     last: int = config.get("num_hidden_layers") - 1
     numbers = [re.match(r"model\.layers\.(\d+)\.", name) for name in config.tensors]
     return max(0, max((int(found[1]) for found in numbers if found), default=0) - last)

@@ -22,9 +22,9 @@ def qkv(case: Case) -> list[mx.array]:
 
 def scale_of(case: Case) -> float:
     """The factor of the output: `K^-0.5` unless the options say a number."""
-    told = case.options.get("scale")
+    scale = case.options.get("scale")
     width: int = case.inputs["q"].shape[-1]
-    return width**-0.5 if told is None or str(told).startswith("K") else float(told)
+    return width**-0.5 if scale is None or str(scale).startswith("K") else float(scale)
 
 
 def log_decay(case: Case, heads: int) -> mx.array | None:

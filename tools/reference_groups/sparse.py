@@ -223,9 +223,9 @@ def layer(case: Case, kind: str, **fields: Any) -> Arrays:
     x = next(case.inputs[name] for name in ("hidden_states", "x") if name in case.inputs)
     options, dim = case.options, x.shape[-1]
     heads = next(options[n] for n in ("num_attention_heads", "num_heads", "heads") if n in options)
-    told = {name.rsplit(".", 1)[0].rsplit(".", 1)[-1] for name in case.params}
+    modules = {name.rsplit(".", 1)[0].rsplit(".", 1)[-1] for name in case.params}
     fields |= {"kind": kind, "n_heads": heads, "bias": any("bias" in n for n in case.params)}
-    if kind == "longformer" and "query_global" in told:
+    if kind == "longformer" and "query_global" in modules:
         fields["n_global"] = 0
     mixer = kind_of("mixer", kind).model_validate(fields).build(dim)
     held = {}

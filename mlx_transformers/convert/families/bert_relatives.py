@@ -190,13 +190,13 @@ def family(
     model: Callable[[HfConfig], Table],
     weights: Callable[[HfConfig], list[Row]],
     prefix: str,
-    *said: Callable[[FlatModel], Table],
+    *further: Callable[[FlatModel], Table],
     writes: str | None = None,
 ) -> Family:
     """Return a family whose MLM class is `title`ForMaskedLM, its encoder under `prefix`.
 
     Args:
-        said: what says further keys of its config.
+        further: readers of further keys of its config.
         writes: suffix of the name of its causal class.
     """
     extras = bert_extras(prefix)
@@ -206,7 +206,7 @@ def family(
         architecture=f"{title}ForMaskedLM",
         model=model,
         weights=weights,
-        config=config_writer(ENCODER_KEYS, *said, architecture_of(title, writes)),
+        config=config_writer(ENCODER_KEYS, *further, architecture_of(title, writes)),
         renames=(*TENSORFLOW_NAMES, prefixed(prefix, *HEADS)),
         dropped=(r"\.embed_positions\.weight$",),
         spare=(*extras["spare"], *more["spare"]),

@@ -109,8 +109,8 @@ def vision_weights(config: HfConfig) -> list[Row]:
 def placed(title: str, view: FlatModel) -> Table:
     """Return the class, and the width of its projection."""
     projected = view.has("pool.activation")
-    said: Table = {"architectures": [title + TASKS[projected]]}
-    return said | ({"projection_dim": view.get("pool.width")} if projected else {})
+    keys: Table = {"architectures": [title + TASKS[projected]]}
+    return keys | ({"projection_dim": view.get("pool.width")} if projected else {})
 
 
 def end_token(view: FlatModel) -> int:

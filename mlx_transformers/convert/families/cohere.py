@@ -81,7 +81,7 @@ def each_head(name: str, heads: int) -> tuple[str, ...]:
 
 
 SCALED: dict[str, PathOrFn] = {
-    **{key: told for key, told in BASIC_KEYS.items() if key != "head_dim"},
+    **{key: path for key, path in BASIC_KEYS.items() if key != "head_dim"},
     "layer_norm_eps": "norm.eps",
     "attention_bias": biased,
     "logit_scale": "head.scale",

@@ -77,7 +77,7 @@ def weights_glm(config: HfConfig) -> list[Row]:
 
 def solar(view: FlatModel) -> Table:
     """Return the keys of the experts of all layers."""
-    return {key: told for key, told in balanced(view).items() if key != "first_k_dense_replace"}
+    return {key: value for key, value in balanced(view).items() if key != "first_k_dense_replace"}
 
 
 DOTS1 = Family(

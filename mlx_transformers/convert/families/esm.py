@@ -73,17 +73,17 @@ def weights(config: HfConfig) -> list[Row]:
 
 def placed(view: FlatModel) -> Table:
     """Return the positions and the handling of masked tokens."""
-    said: Table = {
+    keys: Table = {
         "emb_layer_norm_before": True if view.has("embed.norm") else None,
         "token_dropout": view.has("embed.zeroed"),
     }
     if view.has("embed.zeroed"):
-        said["mask_token_id"] = view.get("embed.zeroed")
+        keys["mask_token_id"] = view.get("embed.zeroed")
     # the positions of a layer are the stack's, where they are rotary
     if view.get("block.position.kind") == "rope":
         turned = view.get("block.position.theta")
-        return said | {"position_embedding_type": "rotary", "rope_theta": turned}
-    return said | pad_offset(view) | {"position_embedding_type": "absolute"}
+        return keys | {"position_embedding_type": "rotary", "rope_theta": turned}
+    return keys | pad_offset(view) | {"position_embedding_type": "absolute"}
 
 
 ESM = Family(
@@ -93,8 +93,8 @@ ESM = Family(
     weights=weights,
     config=config_writer(
         {
-            key: told
-            for key, told in ENCODER_KEYS.items()
+            key: path
+            for key, path in ENCODER_KEYS.items()
             if key not in ("hidden_act", "type_vocab_size")
         },
         placed,

@@ -93,8 +93,8 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 KEYS: dict[str, PathOrFn] = {
-    key: told
-    for key, told in ENCODER_KEYS.items()
+    key: path
+    for key, path in ENCODER_KEYS.items()
     if key not in ("num_attention_heads", "attention_probs_dropout_prob")
 }
 

@@ -50,7 +50,7 @@ FSMT = Family(
     model=model,
     weights=weights,
     config=config_writer(
-        {key: told for key, told in bart.KEYS.items() if key != "vocab_size"},
+        {key: path for key, path in bart.KEYS.items() if key != "vocab_size"},
         vocabularies,
         bart.pad_offset,
         langs=["de", "en"],

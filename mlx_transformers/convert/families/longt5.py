@@ -41,10 +41,10 @@ def attention_type(config: HfConfig) -> str:
     Raises:
         ConvertError: it isn't one of the two that are built.
     """
-    told = str(config.get("encoder_attention_type"))
-    if told not in NAMES:
-        raise config.refuse("encoder_attention_type", told)
-    return told
+    kind = str(config.get("encoder_attention_type"))
+    if kind not in NAMES:
+        raise config.refuse("encoder_attention_type", kind)
+    return kind
 
 
 def weights(config: HfConfig) -> list[Row]:

@@ -61,7 +61,7 @@ MODERNBERT_DECODER = Family(
     model=model,
     weights=weights,
     config=config_writer(
-        {key: told for key, told in modernbert.KEYS.items() if key != "classifier_pooling"},
+        {key: path for key, path in modernbert.KEYS.items() if key != "classifier_pooling"},
         local,
         rotary_by_layer("global_rope_theta", "local_rope_theta"),
         # Their defaults are numbers of a vocabulary of 50,368.

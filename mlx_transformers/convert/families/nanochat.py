@@ -48,7 +48,7 @@ NANOCHAT = Family(
     weights=weights,
     config=config_writer(
         {
-            **{key: told for key, told in BIASED.items() if key != "head_dim"},
+            **{key: path for key, path in BIASED.items() if key != "head_dim"},
             "final_logit_softcapping": "head.softcap",
         },
         rotary(),

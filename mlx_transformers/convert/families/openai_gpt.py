@@ -65,7 +65,7 @@ def weights(config: HfConfig) -> list[Row]:
 
 
 KEYS: dict[str, PathOrFn] = {
-    **{key: told for key, told in GPT2.items() if key not in ("n_inner", "activation_function")},
+    **{key: path for key, path in GPT2.items() if key not in ("n_inner", "activation_function")},
     "afn": lambda view: {"gelu_tanh": "gelu"}.get(name := view.get("block.ffn.activation"), name),
 }
 

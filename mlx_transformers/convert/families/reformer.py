@@ -203,7 +203,7 @@ def layers_of(view: FlatModel) -> Table:
         ConvertError: layers that a Reformer doesn't have.
     """
     names = {"local_attention": "local", "lsh_attention": "lsh"}
-    said: Table = {"attn_layers": [], "num_hidden_layers": len(view.layers)}
+    keys: Table = {"attn_layers": [], "num_hidden_layers": len(view.layers)}
     for layer in view.layers:
         mixer = layer["mixer"]
         if mixer["kind"] not in names or view.get("reversible") != "concatenate":
@@ -211,11 +211,11 @@ def layers_of(view: FlatModel) -> Table:
                 "A Reformer has layers of local_attention and lsh_attention, in a stack with "
                 "reversible = 'concatenate'."
             )
-        said["attn_layers"].append(names[mixer["kind"]])
-        keys = LOCAL if mixer["kind"] == "local_attention" else HASHED
-        said |= {key: mixer[path] for key, path in keys.items()}
-    said["is_decoder"] = view.get("kind") == "decoder"
-    return said
+        keys["attn_layers"].append(names[mixer["kind"]])
+        paths = LOCAL if mixer["kind"] == "local_attention" else HASHED
+        keys |= {key: mixer[path] for key, path in paths.items()}
+    keys["is_decoder"] = view.get("kind") == "decoder"
+    return keys
 
 
 def places(view: FlatModel) -> Table:

@@ -106,7 +106,9 @@ def experts(view: FlatModel) -> Table:
     }
 
 
-TOLD = {key: told for key, told in t5.KEYS.items() if key not in ("feed_forward_proj", "d_ff")}
+SHARED_KEYS = {
+    key: path for key, path in t5.KEYS.items() if key not in ("feed_forward_proj", "d_ff")
+}
 
 SWITCH = Family(
     model_types=("switch_transformers",),
@@ -114,7 +116,7 @@ SWITCH = Family(
     model=model,
     weights=weights,
     config=config_writer(
-        {**TOLD, **{f"{side}_sparse_step": step(side) for side in SIDES}},
+        {**SHARED_KEYS, **{f"{side}_sparse_step": step(side) for side in SIDES}},
         experts,
     ),
     defaults=t5.DEFAULTS | {"feed_forward_proj": "relu"},

@@ -98,12 +98,12 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
 def placed(member: Member, view: FlatModel) -> Table:
     """Return the class, its labels, and the pooler."""
     classes = view.get("pool.kind") == "classifier"
-    said: Table = {"architectures": [member.title + TASKS[classes]], **labels(view)}
+    keys: Table = {"architectures": [member.title + TASKS[classes]], **labels(view)}
     if view.has("pool.activation"):
-        said["pooler_act"] = view.get("pool.activation")
+        keys["pooler_act"] = view.get("pool.activation")
     if view.has("pool.width"):
-        said["pooler_output_size"] = view.get("pool.width")
-    return said
+        keys["pooler_output_size"] = view.get("pool.width")
+    return keys
 
 
 KEYS: dict[str, PathOrFn] = {
