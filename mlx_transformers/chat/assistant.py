@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..core.errors import RunError
+from ..core.task import described
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.engine import Engine, unobserved
 from ..decode.sample import Sampling
@@ -70,7 +71,8 @@ class Assistant:
         """Raises RunError where the model doesn't continue texts."""
         if "causal_lm" not in model.tasks or not isinstance(model, Decodable):
             raise RunError(
-                "This run's model doesn't continue texts, so it can't answer: use a decoder's run."
+                f"This run's model is {described(model.tasks)}, so it can't answer: use a "
+                "decoder's run."
             )
         self.model: Decodable = model
         self.tokenizer = tokenizer

@@ -21,14 +21,14 @@ pictures with texts, transcribe speech, give a vector to each word, or decode a 
 tokens."""
 
 MODELS: dict[Task, str] = {
-    "causal_lm": "a decoder, which predicts the next token",
-    "encode": "an encoder, which reads text and writes none",
-    "seq2seq": "an encoder-decoder, which writes a target for a source",
-    "detect_replaced": "an encoder, which finds replaced tokens and writes none",
+    "causal_lm": "a decoder",
+    "encode": "an encoder",
+    "seq2seq": "an encoder-decoder",
+    "detect_replaced": "a detector of replaced tokens",
     "see": "an encoder of pictures",
     "rebuild": "a masked autoencoder of pictures",
-    "match": "an encoder of pictures and texts, which compares them",
-    "listen": "a model of speech recognition, which writes down sound",
+    "match": "an encoder of pictures and texts",
+    "listen": "a speech recognition model",
     "word_vectors": "a table of word vectors",
     "reconstruct": "an autoencoder of pictures",
 }
@@ -36,8 +36,8 @@ MODELS: dict[Task, str] = {
 
 
 def described(tasks: Collection[Task]) -> str:
-    """Name a model of these tasks in a message, as in "an encoder of pictures"."""
-    return " and ".join(text for task, text in MODELS.items() if task in tasks)
+    """Name a model in a message by its first task, as in "an encoder of pictures"."""
+    return next(text for task, text in MODELS.items() if task in tasks)
 
 
 GENERATING: frozenset[Task] = frozenset({"causal_lm", "seq2seq"})

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.context import Collected, Context, Observer
 from ..core.errors import RunError
+from ..core.task import described
 from ..data.batches.pairs import Pairs
 from ..data.pictures.preprocess import read_resized
 from ..data.pictures.prompt import PLACEHOLDER, expanded, placed
@@ -171,8 +172,9 @@ def _check(model: Model, image: Path | None) -> None:
         )
     if model.unembedding() is None:
         raise RunError(
-            "This run's model has no head over the vocabulary, so it predicts no token to look at. "
-            "Look at a language model, a masked one, or an encoder-decoder."
+            f"This run's model is {described(model.tasks)}. It has no head over the vocabulary, so "
+            "it predicts no token to look at. Look at a language model, a masked one, or an "
+            "encoder-decoder."
         )
     if image is not None and not isinstance(model, VlmModel):
         raise RunError("This run's model reads no picture. Leave --image out.")

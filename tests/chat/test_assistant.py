@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from contract.suite import VOCAB, parse
 from decode.models import decoder
 
 from mlx_transformers.chat.assistant import Assistant, Request
@@ -46,3 +47,9 @@ def test_prompts_that_leave_no_room_and_models_without_a_template_are_refused(as
     with pytest.raises(RunError, match="--template"):
         _ = assistant.format
     assert assistant.room(512) == 24
+
+
+def test_a_model_that_writes_nothing_is_named():
+    model = parse("model", {"kind": "word_vectors", "dim": 6}).build(VOCAB)
+    with pytest.raises(RunError, match="model is a table of word vectors, so it can't answer"):
+        Assistant(model, ByteTokenizer(), None)
