@@ -21,7 +21,7 @@ class LinearRegressionSettings(Settings):
 
 
 class LinearRegression(GeneratedCorpus):
-    """Inputs and the values of a linear function that each sequence draws: x1, y1, x2, y2, ...
+    """Inputs and values of a linear function that each sequence draws: x1, y1, x2, y2 and so on.
 
     `vectors` alternate between `(x, 0)` and `(0, y)`, of d + 1 numbers; `values` has y at each x,
     where it is predicted from the pairs before. x and the function's weights are drawn from a
