@@ -11,11 +11,12 @@ from .completion import run_names
 from .options import Runs, user_path
 
 Prompt = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="The text that the model reads; the source of an encoder-decoder.",
+        help="The text that the model reads; the source of an encoder-decoder. Required unless the "
+        "model reads pictures alone.",
         metavar="TEXT",
-        show_default="none, for a model of pictures alone",
+        show_default=False,
     ),
 ]
 Run = Annotated[
@@ -65,8 +66,8 @@ Image = Annotated[
     Path | None,
     typer.Option(
         parser=user_path,
-        help="A picture for a model that sees; a vision-language model reads its patches where the "
-        "prompt has `<image>`, or before it.",
+        help="A picture, for vision transformers, CLIP and vision-language models. The last read "
+        "its patches where the prompt has `<image>`, or before it.",
         metavar="FILE",
         show_default=False,
     ),
@@ -75,7 +76,7 @@ Image = Annotated[
 
 def look(
     run: Run = None,
-    prompt: Prompt = "",
+    prompt: Prompt = None,
     out: Out = Path("look.html"),
     edit: Edit = None,
     against: Against = None,

@@ -127,7 +127,7 @@ def look_into(reading: Reading) -> Look:
         )
     # A tower that this text doesn't need, such as that of pictures, runs before the others.
     found = found[len(found) - len(trace.layers) :]
-    depends = influences(reading, [_matrix(t) is None for t in trace.layers])
+    depends = influences(reading, [t.matrix() is None for t in trace.layers])
     layers = [
         _layer(reading, place, seen, depends[i], logits)
         for i, (place, seen) in enumerate(zip(found, trace.layers, strict=False))
@@ -150,7 +150,7 @@ def _layer(
     reading: Reading, place: Place, seen: LayerTrace, depends: np.ndarray | None, logits: mx.array
 ) -> Layer:
     """The arrays of one layer."""
-    own = _matrix(seen)
+    own = seen.matrix()
     kind = "" if depends is None else "influence"
     if own is not None:
         kind = own
@@ -172,11 +172,6 @@ def _layer(
         routed=_row(seen.arrays.get("routed")),
         lens=lens(reading, output, logits) if last else None,
     )
-
-
-def _matrix(seen: LayerTrace) -> str | None:
-    """Name of the matrix by which a layer's mixer weighs its values."""
-    return next((name for name in ("attention", "implied") if name in seen.arrays), None)
 
 
 def _row(array: mx.array | None) -> np.ndarray | None:

@@ -36,7 +36,7 @@ async function attention(box) {
   const tiles = [], large = photo("large", "attention of the chosen head over the picture"), title = el("h3"), said = note("");
   said.setAttribute("aria-live", "polite");
   const grid = el("table", { class: "model" }, el("tbody", {}, ...seen.map(([layer, i]) => el("tr", {},
-    el("th", { scope: "row" }, `layer ${i + 1}`), el("td", {}, el("div", { class: "heads" }, ...layer.weights.data.map((_, h) => {
+    el("th", { scope: "row" }, `layer ${i + 1}`, ...(layer.kind === "attention" ? [] : [el("br"), el("span", { class: "soft" }, layer.kind)])), el("td", {}, el("div", { class: "heads" }, ...layer.weights.data.map((_, h) => {
       const tile = photo("tile");
       tiles.push([tile, i, h]);
       return el("button", { type: "button", class: "head", "aria-label": `layer ${i + 1}, head ${h + 1}`, onclick: () => { chosen = [i, h]; show(); } }, tile, el("span", {}, `head ${h + 1}`));
@@ -64,6 +64,7 @@ async function attention(box) {
     say: (r, c) => patch(FRONT + r * COLUMNS + c), onchoose: (r, c) => { query = FRONT + r * COLUMNS + c; show(); } });
   const front = FRONT ? el("p", {}, ...S.front.map((name, i) => el("button", { type: "button", onclick: () => { query = i; show(); } }, `the ${name}`)), " ") : null;
   const plain = el("label", {}, el("input", { type: "checkbox", onchange: event => large.classList.toggle("plain", event.target.checked) }), " the picture alone");
+  if (seen.some(([layer]) => layer.kind === "implied")) box.append(note("Implied: the matrix by which the mixer weighs its values, which it never forms; magnitudes, of which each row is scaled to a sum of at most 1."));
   box.append(note("Orange covers what the chosen vector reads, relative to what it reads most. Choose who reads, and a head."),
     front ?? "", chooser, el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "heads of all layers" }, grid),
     title, el("div", { class: "side" }, large, el("div", {}, said, plain)));
@@ -79,7 +80,7 @@ function heads(box) {
 
 function lens(box) {
   if (!S.layers[0]?.classes) return null;
-  box.append(note("The most probable classes by the model's own norm and class head, read from each layer's output. The last layer's is the model's answer."),
+  box.append(note("The most probable classes by the model's own norm and class head, read from each layer's output. " + (S.halts ? "The model's answer is from a mixture of these outputs, by the halting of each vector." : "The last layer's is the model's answer.")),
     table(["layer", "class", "probability", "others"], S.layers.map((l, i) => [`${i + 1}`, `${l.classes[0]}`, percent(l.probability[0]),
       l.classes.slice(1).map((c, k) => `${c} ${percent(l.probability[k + 1])}`).join(", ")]), [0, 1, 2]));
 }

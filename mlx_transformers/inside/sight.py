@@ -26,8 +26,10 @@ class SightLayer:
 
     Attributes:
         mixer: kind of its mixer.
-        weights: attention `[H, T, T]`, of which row t says what vector t reads; None where the
-            mixer forms no such matrix.
+        kind: what `weights` are: `attention`; `implied`, the matrix of a mixer that never forms
+            it; "" where there is none.
+        weights: `[H, T, T]`, of which row t says what vector t reads; None where the mixer has no
+            such matrix, or reads some of the vectors only (a routed block).
         distance: mean distance in pixels between a patch and the patches that it reads, by head
             (Dosovitskiy et al. 2021, figure 7), `[H]`.
         stream: length of the residual stream's vectors after the layer, `[T]`.
@@ -37,6 +39,7 @@ class SightLayer:
     """
 
     mixer: str
+    kind: str
     weights: np.ndarray | None
     distance: np.ndarray | None
     stream: np.ndarray
@@ -53,12 +56,15 @@ class Sight:
         grid: rows and columns of its patches.
         front: names of the vectors in front of the patches.
         layers: all layers, in the order that they run.
+        halts: whether the model's answer is a mixture of the layers' outputs, by the halting of
+            each vector (adaptive computation time), instead of the last layer's.
     """
 
     pixels: np.ndarray
     grid: tuple[int, int]
     front: list[str]
     layers: list[SightLayer]
+    halts: bool
 
 
 def look_at(model: VisionModel, image: Path) -> Sight:
@@ -96,7 +102,7 @@ def look_at(model: VisionModel, image: Path) -> Sight:
         _layer(model, block.config.mixer.kind, seen, grid, embed.size)
         for block, seen in zip(blocks, trace.layers, strict=True)
     ]
-    return Sight(pixels, grid, front, layers)
+    return Sight(pixels, grid, front, layers, halts="steps" in trace.rest)
 
 
 def _front(embed: PatchEmbedding) -> list[str]:
@@ -109,8 +115,7 @@ def _layer(
     model: VisionModel, mixer: str, seen: LayerTrace, grid: tuple[int, int], size: int
 ) -> SightLayer:
     output = seen.arrays["layer_output"]
-    attention = seen.arrays.get("attention")
-    weights = None if attention is None else np.array(attention[0].astype(mx.float32))
+    kind, weights = _weights(seen, output.shape[1])
     classes, probability = None, None
     if "pool" in model and isinstance(model.pool, ClassifierModule):
         logits = model.pooled(model.norm(output), Context())[0].astype(mx.float32)
@@ -119,6 +124,7 @@ def _layer(
         probability = shares[classes]
     return SightLayer(
         mixer=mixer,
+        kind=kind,
         weights=weights,
         distance=None if weights is None else mean_distance(weights, grid, size),
         stream=np.array(mx.linalg.norm(output[0].astype(mx.float32), axis=-1)),
@@ -127,16 +133,24 @@ def _layer(
     )
 
 
+def _weights(seen: LayerTrace, count: int) -> tuple[str, np.ndarray | None]:
+    """The matrix by which a layer's mixer weighs its values, over all vectors, and its kind."""
+    kind = seen.matrix()
+    if kind is None or (found := seen.arrays[kind][0]).shape[1:] != (count, count):
+        return "", None
+    return kind, np.array(found.astype(mx.float32))
+
+
 def mean_distance(weights: np.ndarray, grid: tuple[int, int], size: int) -> np.ndarray:
     """The mean distance in pixels between patches and those that they read, `[H]`.
 
     Args:
-        weights: attention `[H, T, T]`, the patches being the last of T.
+        weights: `[H, T, T]`, of which magnitudes count, the patches being the last of T.
         grid: rows and columns of the patches.
         size: pixels on a side of a patch.
     """
     n = grid[0] * grid[1]
-    own = weights[:, -n:, -n:]
+    own = np.abs(weights[:, -n:, -n:])
     places = np.stack(np.unravel_index(np.arange(n), grid), axis=-1)
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
     shares = own / np.maximum(own.sum(axis=-1, keepdims=True), 1e-9)

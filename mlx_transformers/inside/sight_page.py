@@ -72,4 +72,5 @@ def _tree(sight: Sight, small: bool) -> dict[str, Any]:
         "grid": list(sight.grid),
         "front": sight.front,
         "layers": layers,
+        "halts": sight.halts,
     }

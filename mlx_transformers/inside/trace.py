@@ -20,6 +20,10 @@ class LayerTrace:
     arrays: dict[str, mx.array] = field(default_factory=dict)
     added: list[mx.array] = field(default_factory=list)
 
+    def matrix(self) -> str | None:
+        """Name of the matrix by which the layer's mixer weighs its values, if it has one."""
+        return next((name for name in ("attention", "implied") if name in self.arrays), None)
+
 
 @dataclass
 class Trace:

@@ -23,7 +23,7 @@ from ..runs.folder import RUNS, find_checkpoint
 
 def look_page(
     run: str | Path | None,
-    text: str,
+    text: str | None,
     out: Path,
     *,
     edit: str | None = None,
@@ -37,7 +37,7 @@ def look_page(
 
     Args:
         run: a run's name or folder, or None for the newest.
-        text: the text to read; empty for a model of pictures alone.
+        text: the text to read; None for a model of pictures alone.
         out: the HTML file; the data goes beside it, as `.json`.
         edit: another text, to be shown beside it.
         target: the target of an encoder-decoder; None: the one that it writes.
@@ -53,22 +53,19 @@ def look_page(
         MlxtError: there is no such run, it can't be looked into, what it reads isn't given, or the
             files can't be written.
     """
-    if edit is not None and against is not None:
-        raise RunError("--edit and --against each fill the other side of the page: give one.")
-    if edit is not None and edit == text:
-        raise RunError("--edit is the same text as --prompt. Change a token of it.")
     check_places(out)
     opened = _open(run, root)
     if (tower := _tower(opened.model)) is not None:
         picture = _picture_alone(image, text, edit, against, target)
         return write_sight(opened.name, look_at(tower, picture), command, out)
+    text = _text(text, edit, against)
     name, reading = opened.name, opened.read(text, target, image)
     looks = [(name, look_into(reading))]
     if edit is None and against is None:
         return write(Pictures(text, command, looks), out)
     if against is not None:
         second = _open(against, root)
-        other, beside = second.name, second.read(text, target, image)
+        other, beside = second.name, _beside(second, text, target, image)
     else:
         assert edit is not None
         other, beside = "the edited text", opened.read(edit, target, image)
@@ -111,13 +108,38 @@ def _open(run: str | Path | None, root: Path) -> Opened:
     return Opened(f"{folder.name} ({checkpoint.name})", model, tokenizer, pairs)
 
 
+def _text(text: str | None, edit: str | None, against: str | None) -> str:
+    """The text that a model of text reads.
+
+    Raises:
+        RunError: there is none, or what is to be shown beside it isn't one other thing.
+    """
+    if text is None:
+        raise RunError("Give a text with --prompt TEXT.")
+    if edit is not None and against is not None:
+        raise RunError("--edit and --against each fill the other side of the page: give one.")
+    if edit == text:
+        raise RunError("--edit is the same text as --prompt. Change a token of it.")
+    return text
+
+
+def _beside(second: Opened, text: str, target: str | None, image: Path | None) -> Reading:
+    """The text as the other run reads it; an error names that run."""
+    if _tower(second.model) is not None:
+        raise RunError(f"--against {second.name} reads pictures; compare runs that read text.")
+    try:
+        return second.read(text, target, image)
+    except RunError as error:
+        raise RunError(f"--against {second.name}: {error}") from error
+
+
 def _picture_alone(image: Path | None, *others: str | None) -> Path:
     """The picture that a model of pictures reads.
 
     Raises:
         RunError: there is none, or something else is given too.
     """
-    if any(others):
+    if any(each is not None for each in others):
         raise RunError(
             "This run's model is looked at while it reads a picture: give --image, and leave "
             "--prompt, --target, --edit and --against out."

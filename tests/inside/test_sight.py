@@ -9,7 +9,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from browser import BROWSER, PHONE, asked_all
-from contract.models import CLIP, VIT
+from contract.depths import UNIVERSAL
+from contract.mixers import MAMBA
+from contract.models import CLIP, LLAMA, VIT
 
 from mlx_transformers.core.errors import RunError
 from mlx_transformers.data.batches.pairs import Pairs
@@ -27,6 +29,7 @@ SEES = VIT | {
     "position": {"kind": "none"},
     "pool": {"kind": "classifier", "n_classes": 7},
 }
+VECTORS = {"kind": "word_vectors", "dim": 6}
 HOSTILE = "</script><script>console.error('in')</script>"
 
 
@@ -80,7 +83,8 @@ def test_the_data_beside_the_page_are_the_arrays(image: Path, tmp_path: Path) ->
     [
         ({}, "Give one with --image"),
         ({"text": "a"}, "leave --prompt, .* out"),
-        ({"edit": "a"}, "leave --prompt, .* out"),
+        ({"edit": ""}, "leave --prompt, .* out"),
+        ({"target": ""}, "leave --prompt, .* out"),
     ],
 )
 def test_a_model_of_pictures_is_looked_at_with_a_picture_alone(
@@ -89,7 +93,51 @@ def test_a_model_of_pictures_is_looked_at_with_a_picture_alone(
     opened = verb.Opened("a", built(VIT), WORDS, Pairs())
     monkeypatch.setattr(verb, "_open", lambda run, root: opened)
     with pytest.raises(RunError, match=words):
-        verb.look_page(None, **({"text": "", "out": tmp_path / "a.html"} | given))
+        verb.look_page(None, **({"text": None, "out": tmp_path / "a.html"} | given))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"text": None}, r"^Give a text with --prompt TEXT\.$"),
+        ({"text": "a", "edit": "a"}, "--edit is the same text as --prompt"),
+        ({"text": "a", "against": "sees"}, "^--against sees reads pictures"),
+        ({"text": "a", "against": "vectors"}, "^--against vectors: .* is a table of word vectors"),
+    ],
+)
+def test_a_model_of_text_needs_a_text_and_another_model_of_text(
+    given: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"reads": LLAMA, "sees": VIT, "vectors": VECTORS}
+    monkeypatch.setattr(
+        verb, "_open", lambda run, root: verb.Opened(run, built(models[run]), WORDS, Pairs())
+    )
+    with pytest.raises(RunError, match=words):
+        verb.look_page("reads", out=tmp_path / "a.html", **given)
+
+
+def test_a_routed_layer_has_no_matrix_of_all_patches(image: Path, tmp_path: Path) -> None:
+    block = SEES["block"] | {"route": {"capacity": 0.5}}
+    seen = look_at(built(SEES | {"block": block}), image)
+    for layer in seen.layers:
+        assert layer.weights is None
+        assert layer.distance is None
+        assert layer.classes is not None
+    write_sight("a", seen, "mlxt look", tmp_path / "a.html")
+
+
+def test_a_mixer_without_attention_shows_the_matrix_that_it_implies(image: Path) -> None:
+    layer = look_at(built(SEES | {"block": SEES["block"] | {"mixer": MAMBA}}), image).layers[0]
+    assert layer.kind == "implied"
+    assert layer.weights is not None
+    assert np.abs(np.triu(layer.weights, 1)).max() < 1e-6  # a scan reads no later vector
+    assert layer.distance is not None
+    assert (layer.distance > 0).all()
+
+
+def test_a_look_says_whether_the_answer_is_the_last_layers(image: Path) -> None:
+    assert not look_at(built(SEES), image).halts
+    assert look_at(built(SEES | {"depth": UNIVERSAL}), image).halts
 
 
 CHOSEN = """(async () => {
