@@ -1,6 +1,7 @@
 """Config classes of recipes: frozen, strict pydantic models; field docstrings are the reference."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -34,8 +35,9 @@ class Config(BaseModel):
     @classmethod
     def _fits_float32(cls, value: Any) -> Any:
         """Refuse finite numbers that become infinite in float32, which models compute in."""
-        if isinstance(value, float) and FLOAT32_MAX < abs(value) < math.inf:
-            raise ValueError(f"{value:g} is larger than float32 holds ({FLOAT32_MAX:.2g} at most)")
+        for number in _floats(value):
+            if FLOAT32_MAX < abs(number) < math.inf:
+                raise ValueError(f"{number:g} is beyond the range of float32 (±{FLOAT32_MAX:.2g})")
         return value
 
 
@@ -47,6 +49,15 @@ class Kind(Config):
     """
 
     kind: str
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """Yield the floats of a value: itself, or those in its lists, tuples and tables."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _floats(item)
 
 
 def _tuples(value: Any) -> Any:

@@ -5,8 +5,10 @@ import random
 import re
 
 import pytest
+from pydantic import create_model
 
 from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.recipe.config import Config
 from mlx_transformers.recipe.load import resolve, resolve_data
 from mlx_transformers.recipe.merge import leaves, put
 from mlx_transformers.recipe.slot import fill, kind_of
@@ -185,7 +187,23 @@ def test_a_set_has_the_same_errors(write, toy):
 
 def test_a_number_that_float32_makes_infinite_is_refused(complaint):
     said = complaint("[model.block.norm]\neps = 1e39")
-    assert "[model.block.norm.eps]: 1e+39 is larger than float32 holds (3.4e+38 at most)" in said
+    assert "[model.block.norm.eps]: 1e+39 is beyond the range of float32 (±3.4e+38)" in said
+
+
+@pytest.mark.parametrize(
+    ("held", "value"),
+    [
+        (list[float], [1.0, -1e39]),
+        (tuple[float, ...], [-1e39]),
+        (tuple[tuple[float, float], ...], [[0.0, -1e39]]),
+        (dict[str, float], {"a": -1e39}),
+        (str | dict[str, float] | None, {"a": -1e39}),
+    ],
+)
+def test_numbers_in_lists_and_tables_fit_float32_too(held, value):
+    table = create_model("Table", __base__=Config, held=(held, ...))
+    with pytest.raises(ValueError, match=re.escape("-1e+39 is beyond the range of float32")):
+        table(held=value)
 
 
 def test_a_long_value_is_cut(toy):
