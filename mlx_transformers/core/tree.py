@@ -48,8 +48,6 @@ def assign(live: Tree, tree: Tree) -> None:
     keys = live.keys() if isinstance(live, dict) else range(len(live))
     for key in tree.keys() if isinstance(tree, dict) else range(len(tree)):
         if key not in keys:
-            if isinstance(tree[key], (dict, list)) and not tree[key]:
-                continue  # a module without arrays, which older checkpoints hold
             raise KeyError(f"There is no place for '{key}' in the live tree.")
         if isinstance(live[key], (dict, list)):
             assign(live[key], tree[key])

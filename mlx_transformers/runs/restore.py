@@ -72,7 +72,8 @@ def restore_state(live: dict[str, Any], saved: Tree, what: str) -> None:
     check(live, saved, what)
     theirs = dict(named_leaves(saved))
     kept = {name: _kept(leaf, theirs.pop(name)) for name, leaf in named_leaves(live)}
-    assign(live, filled(saved, kept))
+    # The live tree's containers: older checkpoints hold empty ones of modules that are gone.
+    assign(live, filled(live, kept))
 
 
 def _kept(live: mx.array | Stored, saved: mx.array | Stored) -> mx.array | Stored:

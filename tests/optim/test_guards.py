@@ -110,6 +110,8 @@ def test_assign_keeps_containers_and_refuses_what_has_no_place():
     assert inner["c"].item() == 4
     with pytest.raises(KeyError, match="no place for 'd'"):
         assign(live, {"d": mx.array(0)})
+    with pytest.raises(KeyError, match="no place for 'e'"):
+        assign(live, {"e": {}})
 
 
 @pytest.mark.compiled

@@ -137,6 +137,15 @@ def test_the_state_of_another_optimizer_is_refused_and_changes_nothing():
     assert after.keys() == before.keys()
 
 
+def test_empty_containers_of_an_older_checkpoint_are_left_out():
+    live = {"a": {"m": mx.array(0)}, "b": [mx.array(0)]}
+    inner = live["a"]
+    restore_state(live, {"a": {"m": mx.array(1)}, "b": [mx.array(2), {}], "gone": {}}, "optimizer")
+    assert live["a"] is inner
+    assert {name: leaf.item() for name, leaf in tree_flatten(live)} == {"a.m": 1, "b.0": 2}
+    assert live.keys() == {"a", "b"}
+
+
 def test_a_long_list_of_faults_stays_on_one_screen():
     with pytest.raises(CheckpointError, match="and 28 more") as error:
         restore_state({}, {f"t{i}": mx.array(i) for i in range(40)}, "model")
