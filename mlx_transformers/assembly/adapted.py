@@ -18,7 +18,7 @@ from ..core.errors import ConvertError
 from ..core.parse import read_table
 from ..layers.adapters.adapter import AdapterKind, adapt
 from ..layers.adapters.targets import candidates, matches
-from ..layers.adapters.weights import own_weights, plain_weights
+from ..layers.adapters.weights import own_weights, plain_weights, tables
 from ..layers.embed import TokenEmbedding
 from ..recipe.config import Config
 from ..recipe.load import resolve_data
@@ -113,7 +113,7 @@ def layout_of(base: Published, weights: Mapping[str, mx.array]) -> Layout:
     _, rows = read(base.family, HfConfig(base.config.data))
     scales = [m.scale for _, m in base.model.named_modules() if isinstance(m, TokenEmbedding)]
     shapes = {name: array.shape for name, array in weights.items()}
-    return Layout.of(base.family, rows, shapes, scales[0] if scales else 1.0)
+    return Layout.of(base.family, rows, shapes, scales[0] if scales else 1.0, tables(base.model))
 
 
 def _names_head(base: Published, tensors: Mapping[str, mx.array]) -> bool:

@@ -35,7 +35,7 @@ from ..layers.adapters.low_rank import LowRank, LowRankKind
 from ..layers.adapters.prefix import PrefixKeys
 from ..layers.adapters.prompt import PromptEmbedding
 from ..layers.adapters.targets import layer_of
-from ..layers.adapters.weights import plain_weights
+from ..layers.adapters.weights import plain_weights, tables
 from ..layers.mixers.attention import AttentionMixer
 from ..models.model import Model
 from ..runs.folder import RunFolder
@@ -99,7 +99,7 @@ def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Writte
     )
     _, rows = read(family, HfConfig(config.data))
     shapes = {name: tuple(array.shape) for name, array in plain_weights(model).items()}
-    layout = Layout.of(family, rows, shapes)
+    layout = Layout.of(family, rows, shapes, tables=tables(model))
     if not isinstance(kind, LowRankKind):
         return VECTORS[name](model, layout)
     return _low_rank(recipe, kind, model, layout, to, lambda: reading(family, FlatModel(table)))

@@ -58,12 +58,14 @@ class Layout:
         shapes: the shapes of our parameters, by path.
         embed_scale: factor of the embeddings of tokens, which their soft prompts contain and ours
             don't.
+        tables: the paths of our tables that rows are looked up in.
         moves: each row of the weight map, by every name on their side.
     """
 
     family: Family
     shapes: Mapping[str, Sequence[int]]
     embed_scale: float = 1.0
+    tables: frozenset[str] = frozenset()
     moves: dict[str, Move] = field(default_factory=dict)
 
     @classmethod
@@ -73,9 +75,10 @@ class Layout:
         table: Sequence[Row],
         shapes: Mapping[str, Sequence[int]],
         embed_scale: float = 1.0,
+        tables: frozenset[str] = frozenset(),
     ) -> "Layout":
         """The layout of a model with parameters of these shapes."""
-        found = cls(family, shapes, embed_scale)
+        found = cls(family, shapes, embed_scale, tables)
         for move in moves(table, shapes):
             found.moves.update(dict.fromkeys(move.theirs, move))
         return found
@@ -106,6 +109,12 @@ class Layout:
     def layers(self, move: Move) -> list[str]:
         """The paths of our layers whose weights a row moves."""
         return [name.removesuffix(WEIGHT) for name in move.ours]
+
+    def is_table(self, move: Move) -> bool:
+        """Whether a row moves a table that rows are looked up in, not a layer that multiplies.
+
+        PEFT and mlx-lm turn the factors of its updates round."""
+        return all(path in self.tables for path in self.layers(move))
 
     def factors(self, module: str, a: mx.array, b: mx.array, where: str) -> dict[str, Arrays]:
         """The factors of our layers, by path, for those of a published module that isn't one of

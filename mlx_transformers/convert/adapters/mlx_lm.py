@@ -1,7 +1,8 @@
 """mlx-lm's folders of adapters: `adapter_config.json` and `adapters.safetensors`, read.
 
-Factors are `lora_a [in, R]` and `lora_b [R, out]`; those of experts `lora_a [E, R, in]` and `lora_b
-[E, out, R]`. The factor s is `lora_parameters.scale` itself.
+Factors are `lora_a [in, R]` and `lora_b [R, out]`; those of tables `lora_a [rows, R]` and `lora_b
+[R, D]`; those of experts `lora_a [E, R, in]` and `lora_b [E, out, R]`. The factor s is
+`lora_parameters.scale` itself.
 """
 
 import re
@@ -69,10 +70,8 @@ def _updates(
                 f"{path}, {list(shape)}."
             )
         return {path: Factors(a, b, scale)}
-    a, b = a.T, b.T
     move = layout.move(f"{module}.weight", where)
-    if layout.layers(move)[0].endswith("embed.table"):
-        return {layout.layers(move)[0]: Factors(own["lora_b"], own["lora_a"], scale, own.get("m"))}
+    a, b = (b, a) if layout.is_table(move) else (a.T, b.T)
     found = layout.factors(module, a, b, where)
     norms = layout.vectors(module, own["m"], where) if "m" in own else {}
     return {

@@ -33,10 +33,17 @@ class Written:
 
 @dataclass(frozen=True)
 class Module:
-    """The update of a published module: `A [R, in]`, `B [out, R]`, s, and DoRA's norms `[out]`."""
+    """The update of a published module.
+
+    Attributes:
+        name: the module's.
+        factors: `A [R, in]`, `B [out, R]`, s, and DoRA's norms `[out]`.
+        is_table: whether it looks up rows of a table.
+    """
 
     name: str
     factors: Factors
+    is_table: bool
 
 
 def published_modules(layout: Layout, updates: Mapping[str, Factors]) -> list[Module]:
@@ -60,7 +67,7 @@ def published_modules(layout: Layout, updates: Mapping[str, Factors]) -> list[Mo
                 f"on the version of transformers. {FUSE} mlx-lm has one form of them: --to mlx-lm."
             )
         own = [updates.get(each) for each in layout.layers(move)]
-        found.append(Module(name, _joined(layout, move, own)))
+        found.append(Module(name, _joined(layout, move, own), layout.is_table(move)))
     return found
 
 
@@ -113,7 +120,7 @@ def peft_low_rank(
     tensors: Arrays = {}
     for module in modules:
         name, factors = f"{PREFIX}{module.name}", module.factors
-        if _is_table(module.name):
+        if module.is_table:
             if factors.magnitude is not None:
                 raise ConvertError(f"PEFT's DoRA scales columns of an embedding, not rows. {FUSE}")
             tensors[f"{name}.lora_embedding_A"] = factors.b.T
@@ -153,7 +160,7 @@ def mlx_lm_low_rank(
     for module in flat:
         name, own = module.name.removeprefix(rename), module.factors
         a, b = _filled(own, rank, scale)
-        if _is_table(name):
+        if module.is_table:
             a, b = b.T, a.T
         tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = a.T, b.T
         if own.magnitude is not None:
@@ -181,12 +188,6 @@ def _filled(own: Factors, rank: int, scale: float) -> tuple[mx.array, mx.array]:
     missing, stack = rank - own.a.shape[-2], [(0, 0)] * (own.a.ndim - 2)
     a = mx.pad(own.a, [*stack, (0, missing), (0, 0)])
     return a, mx.pad(own.b * (own.scale / scale), [*stack, (0, 0), (0, missing)])
-
-
-def _is_table(name: str) -> bool:
-    """Whether a published module is a table of embeddings."""
-    last = name.rpartition(".")[2]
-    return last in ("wte", "wpe", "shared") or ("embed" in last and last != "embed_out")
 
 
 def _switch_name(expert: str) -> str:

@@ -70,6 +70,13 @@ def plain_weights(model: nn.Module) -> Weights:
     return found
 
 
+def tables(model: nn.Module) -> frozenset[str]:
+    """The paths of the tables that rows are looked up in, in the model without adapters."""
+    kinds = (nn.Embedding, nn.QuantizedEmbedding)
+    found = (path for path, module in model.named_modules() if isinstance(module, kinds))
+    return frozenset(plain_name(path) for path in found)
+
+
 def load_plain(model: nn.Module, weights: Mapping[str, mx.array]) -> None:
     """Set the base of a model from the weights of a plain one, quantizing where the base is.
 
