@@ -1,5 +1,6 @@
 """Group 8: optimizers on given gradients, and learning-rate schedules."""
 
+import re
 from typing import Any
 
 import mlx.core as mx
@@ -122,14 +123,14 @@ def adafactor(case: Case) -> Arrays:
 def lamb(case: Case) -> Arrays:
     """LAMB as of pytorch-lamb, whose option `adam` leaves the trust ratio out.
 
-    A title may say that the moments are corrected, if no option does.
+    If no option says whether the moments are corrected, the formula does, by a power of t.
     """
-    titled = "with bias correction" in case.meta["title"].lower()
+    powers = re.search(r"(\^|\*\*) *t\b", case.meta.get("formula", "")) is not None
     o = taken(case.options, "lr", "betas", "eps", "weight_decay", "adam", "bias_correction",
               "debias", "clamp_value")  # fmt: skip
     kind = Lamb(learning_rate=o["lr"], betas=tuple(o.get("betas", (0.9, 0.999))),
                 eps=o.get("eps", 1e-6), weight_decay=o.get("weight_decay", 0.0),
-                bias_correction=bool(o.get("bias_correction", o.get("debias", titled))),
+                bias_correction=bool(o.get("bias_correction", o.get("debias", powers))),
                 largest_norm=o.get("clamp_value", 10.0), trust=not o.get("adam"))  # fmt: skip
     return trajectory(kind, case)
 
