@@ -33,7 +33,7 @@ class BatchSetting:
 
 @dataclass(frozen=True)
 class Columns:
-    """Largest row of a batch, as the memory plan needs it.
+    """Row of a batch that the memory plan counts with (see `BatchKind.columns`).
 
     Attributes:
         target: tokens that the model reads; of an encoder-decoder, its decoder.
@@ -90,7 +90,11 @@ class BatchKind(Kind, ABC):
         return 1
 
     def columns(self, seq_len: int) -> Columns:
-        """Return the size of its largest row for a given `train.seq_len`."""
+        """Return the size of its largest row for a given `train.seq_len`.
+
+        A kind that drops words by chance gives that of nearly all its batches: a rare one is
+        larger.
+        """
         return Columns(seq_len, seq_len)
 
     def controls(self) -> tuple[str, ...]:

@@ -61,7 +61,8 @@ class WordWindows(BatchKind):
 
     def columns(self, seq_len: int) -> Columns:
         # Each vector that is looked up counts as a token that the model reads. The text isn't there
-        # yet: its words are taken to follow Zipf's law.
+        # yet: its words are taken to follow Zipf's law. Of the two widths it is the usual one: the
+        # larger is that of rows of which no word is dropped, many times as wide where t is small.
         counts = ZIPF_WORDS / np.arange(1, ZIPF_WORDS + 1)
         share = kept_shares(counts, self.subsample) @ counts / counts.sum()
         n, given = min(self._widths(float(share), seq_len)), self.sizes(seq_len)[1]
