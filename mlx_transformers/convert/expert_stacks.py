@@ -6,9 +6,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..core.errors import ConvertError
 from .config import STORAGE, HfConfig
 
 STACK = re.compile(r"(?P<before>.+)\.switch_mlp\.(?P<name>[^.]+)(?P<leaf>\.[^.]+)?")
+
+JOINED = ("granitemoe", "granitemoeshared", "granitemoehybrid")
+"""Families whose published files have all experts of a layer in two tensors."""
 
 
 def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx.array]:
@@ -20,6 +24,9 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
     Args:
         tensors: those of the file; packed words, scales and biases are stacked alike.
         config: their config.
+
+    Raises:
+        ConvertError: the family's published files have no numbered experts.
     """
     found: dict[str, mx.array] = {}
     experts: dict[str, int] = {}
@@ -28,6 +35,11 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
         if match is None or match["leaf"] is None:
             found[name] = array
             continue
+        if config.model_type in JOINED:
+            raise ConvertError(
+                f"{config.where}: the tensor {name} is a stack as mlx-lm writes it, which isn't "
+                f"read for {config.model_type}. Import the folder that mlx-lm converted."
+            )
         experts[name.removesuffix(match["leaf"])] = len(array)
         for number, own in enumerate(array):
             found[f"{_module(match, number)}{match['leaf']}"] = own

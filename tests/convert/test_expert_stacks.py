@@ -12,6 +12,7 @@ from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.expert_stacks import unstacked
 from mlx_transformers.convert.packed import packed_tensors
+from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.ops.packed import Packing, pack, unpack
 
 from .published import MOE, ROPED, write
@@ -63,6 +64,12 @@ def test_folders_of_mlx_lm_open(name: str, config: dict[str, Any], tmp_path: Pat
     write_tensors(source, as_mlx_lm(read_tensors(source)))
     assert "switch_mlp" in json.dumps([*read_tensors(source)])
     assert mx.array_equal(read_published(source).model(tokens), wanted)
+
+
+def test_stacks_of_granite_are_refused() -> None:
+    stack = {"model.layers.0.block_sparse_moe.switch_mlp.up_proj.weight": mx.ones((2, 3, 4))}
+    with pytest.raises(ConvertError, match="a stack as mlx-lm writes it"):
+        unstacked(stack, HfConfig({"model_type": "granitemoe"}))
 
 
 def as_mlx_lm(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
