@@ -12,7 +12,7 @@ from mlx.utils import tree_unflatten
 from ..convert.adapters import bottleneck, mlx_lm, peft
 from ..convert.adapters.layout import Layout, Opened
 from ..convert.config import HfConfig
-from ..convert.family import read
+from ..convert.family import Family, read
 from ..convert.safetensors import read_file
 from ..core.errors import ConvertError
 from ..core.parse import read_table
@@ -91,7 +91,7 @@ def open_adapter(base: Published, folder: Path) -> tuple[Published, Opened]:
     where = str(folder)
     if "peft_type" in config:
         tensors = _tensors(folder, (peft.WEIGHTS,))
-        if not config.get("ensure_weight_tying") or _names_head(base, tensors):
+        if not config.get("ensure_weight_tying") or names_head(base.family, tensors):
             base = _untied(base, tensors, where)
         weights = plain_weights(base.model)
         return base, peft.open_peft(config, tensors, where, layout_of(base, weights), weights)
@@ -116,12 +116,13 @@ def layout_of(base: Published, weights: Mapping[str, mx.array]) -> Layout:
     return Layout.of(base.family, rows, shapes, scales[0] if scales else 1.0, tables(base.model))
 
 
-def _names_head(base: Published, tensors: Mapping[str, mx.array]) -> bool:
+def names_head(family: Family, tensors: Mapping[str, mx.array]) -> bool:
     """Whether tensors of an adapter belong to a head that is tied to the embedding."""
-    heads = [s.removesuffix(".weight") for s, _ in base.family.tied if s.endswith(".weight")]
-    pattern = "|".join((r"lm_head", *heads))
-    found = (re.search(rf"\.({pattern})\.(?!bias$)", name) for name in tensors)
-    return any(match and ".embed_tokens." not in match[0] for match in found)
+    # A name with a backslash is the pattern of copies in later layers, and an embedding is no head.
+    seconds = {s for s, _ in family.tied if s.endswith(".weight") and "\\" not in s}
+    heads = {s.removesuffix(".weight") for s in seconds if not s.endswith("embed_tokens.weight")}
+    pattern = "|".join(re.escape(head) for head in sorted(heads | {"lm_head"}))
+    return any(re.search(rf"\.({pattern})\.(?!bias$)", name) for name in tensors)
 
 
 def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Published:
@@ -138,7 +139,7 @@ def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Pub
         re.fullmatch(rf".*\.({pattern})(\.modules_to_save(\.default)?)?\.weight", name)
         for name in tensors
     )
-    if not head.get("tied") or not (whole or _names_head(base, tensors)):
+    if not head.get("tied") or not (whole or names_head(base.family, tensors)):
         return base
     if base.packed is not None:
         raise ConvertError(

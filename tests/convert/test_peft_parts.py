@@ -1,6 +1,7 @@
 """PEFT's adapters of tied heads, and trained parts of the base: equal to those of a plain base."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,12 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_transformers.assembly.adapted import open_adapter, read_adapter
+from mlx_transformers.assembly.adapted import names_head, open_adapter, read_adapter
 from mlx_transformers.assembly.published import read_published
 from mlx_transformers.convert.adapters.layout import Layout
 from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
+from mlx_transformers.convert.mtp import COPIES
+from mlx_transformers.convert.registry import FAMILIES
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.layers.adapters.weights import plain_weights
 from mlx_transformers.verbs.import_run import import_run
@@ -203,6 +206,22 @@ def test_a_layer_of_one_output_is_told_from_its_transpose_by_its_shape(
     via = SimpleNamespace(save=lambda rows: [rows[0].reshape(stored)])
     move = SimpleNamespace(ours=["gate.weight"], theirs=["gate"], via=via)
     assert layout.transposed(move) is transposed  # type: ignore[arg-type]
+
+
+def test_the_tied_head_of_every_family_is_told_from_embeddings_and_their_copies() -> None:
+    others = ("model.embed_tokens", "encoder.embed_tokens", "model.layers.3.mlp.down_proj")
+    copies = ("model.layers.4.embed_tokens", "model.layers.4.shared_head.head")
+    for family in FAMILIES:
+        adapted = {
+            module: names_head(family, {f"base_model.model.{module}.lora_A.weight": mx.zeros(1)})
+            for module in (*others, *copies, "lm_head", *(second[:-7] for second, _ in family.tied))
+        }
+        assert adapted["lm_head"], family.name
+        assert not any(adapted[module] for module in others), family.name
+        if COPIES[0] in family.tied:
+            assert not any(adapted[module] for module in copies), family.name
+        heads = [s[:-7] for s, _ in family.tied if re.fullmatch(r"[\w.]*head[\w.]*\.weight", s)]
+        assert all(adapted[head] for head in heads), family.name
 
 
 def test_factors_of_single_experts_are_rows_of_their_stack(tmp_path: Path) -> None:
