@@ -50,7 +50,6 @@ def check_model(recipe: Recipe) -> None:
     check_causal(recipe)
     check_temperature(recipe)
     check_reference(recipe)
-    check_rounding(recipe)
     objective, model = recipe.objective, recipe.model
     if not _trains(objective, type(model), model.kind):
         suited = [name for name, kind in model_kinds().items() if _trains(objective, kind, name)]
@@ -69,8 +68,18 @@ def check_model(recipe: Recipe) -> None:
             )
 
 
+def check_new(recipe: Recipe) -> None:
+    """Check what `check_model` does, and what runs from before may have but no new one.
+
+    Raises:
+        RecipeError: as `check_model`, or as `check_rounding`.
+    """
+    check_model(recipe)
+    check_rounding(recipe)
+
+
 def check_rounding(recipe: Recipe) -> None:
-    """Check that weights that training rounds are not the base of adapters.
+    """Check that weights that a new run rounds are not the base of adapters.
 
     Raises:
         RecipeError: they are; a base that never changes is packed instead.

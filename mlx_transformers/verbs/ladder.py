@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from ..assembly.checks import check_model
+from ..assembly.checks import check_new
 from ..assembly.recipe import Recipe, load_recipe
 from ..assembly.saved import load
 from ..core.errors import RecipeError, RunError, unknown
@@ -200,7 +200,7 @@ def _comparable(file: Path, sets: Sequence[str], leaf: Recipe, above: Recipe) ->
     for objective in (None, above):
         try:
             found = _on_budget(rung, leaf, objective)
-            check_model(found)
+            check_new(found)
         except RecipeError:
             continue
         if found.objective.unit == leaf.objective.unit:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from ..assembly.checks import check_model
+from ..assembly.checks import check_new
 from ..assembly.model import draft_model
 from ..assembly.plan import check_fits, plan
 from ..assembly.recipe import load_recipe
@@ -214,7 +214,7 @@ def check(found: Sequence[Candidate]) -> None:
     for each in found:
         where = ", ".join(f"{key}={value}" for key, value in each.settings.items())
         try:
-            check_model(each.step.recipe)
+            check_new(each.step.recipe)
             check_fits(plan(each.step.recipe, draft_model(each.step.recipe)))
         except MlxtError as error:
             raise type(error)(f"{OPTION} {where}: {error}") from None

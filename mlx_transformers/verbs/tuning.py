@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..assembly.checks import check_model
+from ..assembly.checks import check_new
 from ..core.errors import RecipeError, RunError
 from ..core.loss import Best
 from ..profile.sweep import Axis, parse_axes
@@ -51,7 +51,7 @@ def check_values(steps: Sequence[Step], axis: Axis) -> None:
     for step in steps:
         for value in axis.values:
             try:
-                check_model(with_value(step, axis.key, value).recipe)
+                check_new(with_value(step, axis.key, value).recipe)
             except RecipeError as error:
                 raise RecipeError(f"{OPTION} {axis.key}={value} in {step.name}: {error}") from None
 

@@ -129,5 +129,18 @@ def test_frozen_layers_compute_with_rounded_weights_as_trained_ones_do(tmp_path)
     for layer in linear_layers(plain.model).values():
         layer["weight"] = rounded(layer["weight"], Packing(2, 32, "affine"))
     assert loss(rounding) == pytest.approx(loss(plain), rel=1e-6)
+
+
+def test_adapters_on_a_rounded_base_are_refused_to_new_runs_and_not_to_saved_ones(
+    tmp_path, monkeypatch
+):
+    sets = ("quantize={bits=2, group_size=32}", 'adapt={kind="lora"}')
+    sets += ("model.dim=32", "model.block.ffn.hidden_dim=32")
     with pytest.raises(RecipeError, match=r"leave \[quantize\] out, and set adapt.base_bits = 2"):
-        tiny.built(tmp_path, *sets[1:], "quantize={bits=2, group_size=32}", 'adapt={kind="lora"}')
+        tiny.run(tmp_path, *sets, "train.steps=2", name="old")
+    with monkeypatch.context() as before:
+        before.setattr("mlx_transformers.verbs.train.check_rounding", lambda recipe: None)
+        old = tiny.run(tmp_path, *sets, "train.steps=2", name="old")
+    assert evaluate(old.folder.path)[1]["val_loss"] > 0
+    again = tiny.run(tmp_path, *sets, "train.steps=3", name="old", resume="auto")
+    assert again.progress.step == 3
