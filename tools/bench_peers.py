@@ -9,7 +9,7 @@ round, and its median and quartiles over the rounds are printed. MLX's sides hav
 and kernel flags in front of them (bench_step.py); PyTorch, in the interpreter that is named, brings
 its own. `2 processes` are data-parallel over the loopback, one thread each (bench_parallel.py).
 
-Tokens are counted by two clocks: by the wall's, and by the seconds that the cores computed, which
+Tokens are counted per second of wall-clock time, and per second that the cores computed, which
 other work on the machine hardly disturbs. The latter compares sides of one thread each
 (`--threads 1`): a thread that waits for another may spin.
 """

@@ -47,7 +47,7 @@ def rows(args: argparse.Namespace) -> list[list[int]]:
 
 
 def clocks() -> Clocks:
-    """Return seconds by the wall, and those that all threads of this process computed."""
+    """Return wall-clock seconds, and those that all threads of this process computed."""
     return time.perf_counter(), time.process_time()
 
 

@@ -26,7 +26,7 @@ HELD_OUT = "awesome"
 class Icons(DrawnCorpus):
     """Icons of four sets, 32 x 32 grey (`image`), and their names (`text`); one set is held out.
 
-    Material Design Icons, Phosphor and Remix Icon train; Font Awesome, another hand's drawings,
+    Material Design Icons, Phosphor and Remix Icon train; Font Awesome, by another artist,
     validates. Names are words with spaces, those of a style too: "arrow left bold".
     """
 
