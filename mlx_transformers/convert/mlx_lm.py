@@ -27,6 +27,8 @@ class Reading:
         scalings: the scalings of rotary positions that it has.
         windows: whether it has sliding windows.
         rename: a prefix that it doesn't expect on names of tensors.
+        modules: prefixes of the published names of modules, and what its own modules have instead.
+        split: ends of published names of modules that it takes apart when it loads a model.
         more: what says further keys of the config, which it demands.
     """
 
@@ -34,6 +36,8 @@ class Reading:
     scalings: tuple[str, ...] = ()
     windows: bool = False
     rename: str = ""
+    modules: tuple[tuple[str, str], ...] = ()
+    split: tuple[str, ...] = ()
     more: Callable[[FlatModel], Table] = lambda view: {}
 
     def faults(self, view: FlatModel) -> list[str]:
@@ -55,6 +59,29 @@ class Reading:
             )
         return wrong
 
+    def module(self, published: str) -> str:
+        """Return its name of a published module, to which its adapters refer.
+
+        Raises:
+            ConvertError: it has several modules instead.
+        """
+        if any(published.endswith(end) for end in self.split):
+            raise ConvertError(
+                f"mlx-lm takes {published} apart when it loads a model, so an update of it has no "
+                "place there. Merge it into its base with mlxt fuse, or write it with --to peft."
+            )
+        for theirs, own in self.modules:
+            if published.startswith(theirs):
+                return own + published.removeprefix(theirs)
+        return published
+
+    def published(self, module: str) -> str:
+        """Return the published name of one of its modules."""
+        for theirs, own in self.modules:
+            if module.startswith(own):
+                return theirs + module.removeprefix(own)
+        return module
+
     def keys(self, view: FlatModel, config: Table) -> Table:
         """Return the further keys that mlx-lm needs; it has a table of its own for rope scaling."""
         rope = dict(config.get("rope_parameters") or {})
@@ -75,6 +102,12 @@ TIED: tuple[Only, ...] = (("head.tied", (True,), "it ties the head to the embedd
 UNTIED: tuple[Only, ...] = (("head.tied", (False,), "its head is not the embedding"),)
 TANH: tuple[Only, ...] = (
     ("block.ffn.activation", ("gelu_tanh",), "it has the tanh form of gelu only"),
+)
+UNDER_MODEL = (("transformer.", "model."),)
+NEOX = (
+    ("embed_out", "model.embed_out"),
+    ("gpt_neox.layers.", "model.h."),
+    ("gpt_neox.", "model."),
 )
 LLAMA_SCALINGS = ("linear", "llama3", "dynamic")
 
@@ -137,7 +170,8 @@ MLX_LM = {
             *GATED,
             *UNTIED,
             ("block.position.traditional", (True,), "it turns neighbours together only"),
-        )
+        ),
+        split=("kv_b_proj",),
     ),
     "gemma2": Reading(
         (
@@ -150,9 +184,9 @@ MLX_LM = {
     "gemma3_text": Reading(
         (*TANH, ("head.softcap", (None,), "it doesn't bound logits")), windows=True, more=gemma3
     ),
-    "gpt2": Reading((*TANH, *TIED), rename="transformer.", more=gpt2),
-    "gpt_neox": Reading((*TANH, *UNTIED), more=four_times),
-    "gptj": Reading((*TANH, *UNTIED), more=four_times),
+    "gpt2": Reading((*TANH, *TIED), rename="transformer.", modules=UNDER_MODEL, more=gpt2),
+    "gpt_neox": Reading((*TANH, *UNTIED), modules=NEOX, more=four_times),
+    "gptj": Reading((*TANH, *UNTIED), modules=UNDER_MODEL, more=four_times),
     "granite": Reading(GATED, LLAMA_SCALINGS, more=divided),
     "internlm2": Reading(GATED, ("linear", "dynamic"), more=divided),
     "internlm3": Reading(GATED, ("linear", "dynamic"), more=divided),

@@ -118,11 +118,16 @@ def _low_rank(
     dora = kind.kind == "dora"
     ties = "head.weight" not in layout.shapes and "embed.table" in updates
     if to == "mlx-lm":
-        rename = mlx_lm_reading().rename
+        name_of = mlx_lm_reading().module
         if ties and not kind.tied_head:
             raise ConvertError(f"mlx-lm reads the update of a tied embedding in the head. {FUSE}")
+        if "head" in updates and _head_was_tied(model):
+            raise ConvertError(
+                "This run updates the head apart from the embedding to which its base ties it, and "
+                f"mlx-lm has no head of its own there. {FUSE} Or write it with --to peft."
+            )
         n_layers = len(recipe.model.layers())
-        return mlx_lm_low_rank(layout, updates, dora=dora, n_layers=n_layers, rename=rename)
+        return mlx_lm_low_rank(layout, updates, dora=dora, n_layers=n_layers, name_of=name_of)
     if ties and kind.tied_head:
         raise ConvertError(
             "PEFT updates the embedding alone where the base ties a head to it, and this run "
@@ -137,6 +142,14 @@ def _low_rank(
         conv1d=any(layout.transposed(move) for move in moves),
         dropout=kind.dropout,
     )
+
+
+def _head_was_tied(model: Model) -> bool:
+    """Whether the frozen weight of a head is a copy of the embedding's."""
+    weights = plain_weights(model)
+    tables = [weights.get(f"{at}embed.table.weight") for at in ("", "decoder.")]
+    head = weights["head.weight"]
+    return any(table is not None and bool(mx.array_equal(table, head)) for table in tables)
 
 
 def _ia3(model: Model, layout: Layout) -> Written:

@@ -11,6 +11,7 @@ from mlx_transformers.assembly.adapted import read_adapter
 from mlx_transformers.assembly.published import read_published
 from mlx_transformers.assembly.saved import load
 from mlx_transformers.convert.checkpoint import write_tensors
+from mlx_transformers.convert.mlx_lm import MLX_LM
 from mlx_transformers.core.errors import MlxtError
 from mlx_transformers.runs.folder import RunFolder
 from mlx_transformers.verbs.export_run import export_run
@@ -118,6 +119,42 @@ def test_a_scale_of_one_module_is_read_from_its_pattern(base: Path, tmp_path: Pa
         (6.0, {"stack.blocks.1.ffn.down": 9.0}),
         (9.0, {"stack.blocks.1.mixer.q": 6.0}),
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "published", "own"),
+    [
+        ("gptj", "transformer.h.1.attn.q_proj", "model.h.1.attn.q_proj"),
+        ("gpt2", "transformer.wte", "model.wte"),
+        ("gpt_neox", "gpt_neox.layers.0.mlp.dense_h_to_4h", "model.h.0.mlp.dense_h_to_4h"),
+        ("gpt_neox", "gpt_neox.embed_in", "model.embed_in"),
+        ("gpt_neox", "embed_out", "model.embed_out"),
+        ("llama", "model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
+    ],
+)
+def test_adapters_name_modules_as_mlx_lm_does(family: str, published: str, own: str) -> None:
+    assert MLX_LM[family].module(published) == own
+    assert MLX_LM[family].published(own) == published
+
+
+def test_mlx_lm_has_no_place_for_updates_of_some_modules(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(MlxtError, match=r"kv_b_proj apart .* --to peft"):
+        MLX_LM["deepseek_v3"].module("model.layers.1.self_attn.kv_b_proj")
+    tied = tmp_path / "tied"
+    tied.mkdir()
+    (tied / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": True}))
+    tensors: Any = mx.load(str(base / "model.safetensors"))
+    write_tensors(tied, {n: array for n, array in tensors.items() if n != "lm_head.weight"})
+    folder = peft_folder(tmp_path / "adapter")
+    weights = str(folder / "adapter_model.safetensors")
+    head = "base_model.model.lm_head"
+    factors = {f"{head}.lora_A.weight": drawn(2, DIM), f"{head}.lora_B.weight": drawn(VOCAB, 2)}
+    found: Any = mx.load(weights)
+    mx.save_safetensors(weights, {**found, **factors})
+    run = import_run(tied, "adapted", tmp_path, lambda _: None, adapter=folder)
+    with pytest.raises(MlxtError, match=r"base ties it, .* mlxt fuse, .* --to peft"):
+        export_run(run.path, "mlx-lm", tmp_path / "mlx-lm", root=tmp_path)
+    assert export_run(run.path, "peft", tmp_path / "peft", root=tmp_path).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from ...core.errors import ConvertError, unknown
+from ..mlx_lm import MLX_LM, Reading
 from .layout import Arrays, Factors, Layout, Opened, low_rank_table, low_rank_weights
 
 WEIGHTS = "adapters.safetensors"
@@ -29,10 +30,12 @@ def open_mlx_lm(
         ConvertError: an unknown type, or tensors that don't fit the base.
     """
     kind = str(config.get("fine_tune_type", "lora"))
+    name_of = MLX_LM.get(layout.family.name, Reading()).published
     if kind not in TYPES:
         raise ConvertError(f"{where}: {unknown('fine_tune_type', kind, TYPES)}")
     if kind == "full":
-        weights = layout.whole(_unstacked(tensors, layout), where)
+        renamed = {name_of(name): array for name, array in tensors.items()}
+        weights = layout.whole(_unstacked(renamed, layout), where)
         return Opened({"kind": "full", "train": sorted(weights)}, weights)
     settings = config.get("lora_parameters") or {}
     scale = float(settings.get("scale", 20.0))
@@ -41,7 +44,7 @@ def open_mlx_lm(
         match = re.fullmatch(r"(.+)\.(lora_a|lora_b|m)", name)
         if match is None:
             raise ConvertError(f"{where}: the tensor {name} belongs to no adapter of mlx-lm's.")
-        modules.setdefault(match[1], {})[match[2]] = array.astype(mx.float32)
+        modules.setdefault(name_of(match[1]), {})[match[2]] = array.astype(mx.float32)
     updates: dict[str, Factors] = {}
     for module, own in modules.items():
         if not {"lora_a", "lora_b"} <= set(own):

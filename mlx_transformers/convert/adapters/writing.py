@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,11 +146,23 @@ def peft_low_rank(
 
 
 def mlx_lm_low_rank(
-    layout: Layout, updates: Mapping[str, Factors], *, dora: bool, n_layers: int, rename: str
+    layout: Layout,
+    updates: Mapping[str, Factors],
+    *,
+    dora: bool,
+    n_layers: int,
+    name_of: Callable[[str], str],
 ) -> Written:
     """A LoRA or DoRA as mlx-lm saves it, with one rank and one factor s for all modules.
 
     Smaller ranks are filled with zeros, and differing factors s go into B.
+
+    Args:
+        layout: the published names of the base.
+        updates: by the path of our layer.
+        dora: whether they are DoRA's.
+        n_layers: number of layers of the model.
+        name_of: mlx-lm's name of a published module.
     """
     stacks = {path: own for path, own in updates.items() if own.a.ndim == 3}
     flat = published_modules(layout, {p: own for p, own in updates.items() if p not in stacks})
@@ -158,7 +170,7 @@ def mlx_lm_low_rank(
     rank = max(own.a.shape[-2] for own in (*(m.factors for m in flat), *stacks.values()))
     tensors: Arrays = {}
     for module in flat:
-        name, own = module.name.removeprefix(rename), module.factors
+        name, own = name_of(module.name), module.factors
         a, b = _filled(own, rank, scale)
         if module.is_table:
             a, b = b.T, a.T
@@ -166,7 +178,7 @@ def mlx_lm_low_rank(
         if own.magnitude is not None:
             tensors[f"{name}.m"] = own.magnitude
     for path, own in stacks.items():
-        name = _switch_name(move_of(layout, path).theirs[0].removesuffix(WEIGHT))
+        name = name_of(_switch_name(move_of(layout, path).theirs[0].removesuffix(WEIGHT)))
         tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = _filled(own, rank, scale)
     modules = sorted({name.rpartition(".")[0] for name in tensors})
     inside = [re.sub(r"^.*?\.\d+\.", "", name) for name in modules]
