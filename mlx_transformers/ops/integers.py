@@ -33,8 +33,8 @@ class Grid(NamedTuple):
 
     def codes(self, x: mx.array) -> mx.array:
         """Return the nearest codes of `x`, as floats."""
-        # The reciprocal, as torch computes it: at a tie a division may round the other way.
-        return mx.clip(mx.round(x * (1 / self.scale)) + self.zero, self.low, self.high)
+        codes = mx.clip(mx.round(_in_steps(x, self.scale)) + self.zero, self.low, self.high)
+        return codes.astype(mx.result_type(x, self.scale, self.zero))
 
     def values(self, codes: mx.array) -> mx.array:
         """Return the numbers that codes stand for."""
@@ -96,7 +96,7 @@ def fake_quantize(
     ) -> tuple[mx.array, mx.array, mx.array]:
         x, scale, zero = primals
         centre = mx.clip(mx.round(zero), low, high)
-        code = mx.round(x * (1 / scale)) + centre
+        code = mx.round(_in_steps(x, scale)) + centre
         below, above = code < low, code > high
         inside = ~(below | above)
         edge = mx.where(below, low - centre, high - centre)
@@ -110,6 +110,12 @@ def fake_quantize(
 
     out: mx.array = custom_vjp(forward, backward)(x, scale, zero)
     return out
+
+
+def _in_steps(x: mx.array, scale: mx.array) -> mx.array:
+    """`x / scale` in float32: in float16 the reciprocal of a scale below 1.5e-5 is infinite."""
+    # The reciprocal, as torch computes it: at a tie a division may round the other way.
+    return x * (1 / scale.astype(mx.float32))
 
 
 def _summed_to(grad: mx.array, of: mx.array) -> mx.array:

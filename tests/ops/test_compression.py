@@ -96,6 +96,22 @@ def test_gradients_pass_straight_through() -> None:
     assert mx.array_equal(passed, mx.ones(weight.shape))
 
 
+def test_scales_too_small_for_a_reciprocal_in_float16_give_codes() -> None:
+    scale, zero = mx.array(1e-5, mx.float16), mx.array(0, mx.float16)
+    wanted = mx.array([-4, 0, 2, 7])
+    x = (wanted * scale.astype(mx.float32)).astype(mx.float16)
+    grid = integers.Grid(scale, zero, -4, 7)
+    assert mx.array_equal(grid.codes(x), wanted)
+    y = integers.fake_quantize(x, scale, zero, -4, 7)
+    assert y.dtype == mx.float16
+    assert mx.allclose(y, x)
+    grads = mx.grad(
+        lambda x, scale: integers.fake_quantize(x, scale, zero, -4, 7).sum(), argnums=(0, 1)
+    )(x, scale)
+    assert grads[0].tolist() == [1, 1, 1, 1]
+    assert mx.isfinite(grads[1])
+
+
 def test_masks_keep_what_they_say() -> None:
     weight = mx.array(WEIGHT)
     assert (pruning.n_of_m_mask(mx.abs(weight), 2, 4).reshape(-1, 4).sum(axis=1) == 2).all()
