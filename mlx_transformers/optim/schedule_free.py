@@ -5,7 +5,7 @@ from typing import Any, Literal
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as mlx_optim
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from pydantic import Field, model_validator
 
 from ..core.tree import Tree
@@ -44,7 +44,7 @@ class AveragedAdam(mlx_optim.Optimizer):
     ) -> dict[str, Any]:
         """Return the next points y of all parameters."""
         if not self._initialized:
-            self.init(parameters)
+            self.init(tree_map(lambda _, parameter: parameter, gradients, parameters))
         t, rate = self.step.astype(mx.float32) + 1.0, self._schedulers["learning_rate"](self.step)
         self.state["largest_rate"] = mx.maximum(self.state["largest_rate"], rate)
         weight = mx.power(t, self.power) * mx.power(self.state["largest_rate"], self.rate_power)

@@ -1,6 +1,7 @@
 """Optimizers with work between updates: curvature, preconditioners, and averages of iterates."""
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as mlx_optim
 import numpy as np
 import pytest
@@ -77,6 +78,19 @@ def test_the_average_of_iterates_is_the_one_the_rule_keeps():
         z = optimizer.state["w"]["z"]
         x = x + rate**2 / total * (z - x)
         assert np.allclose(z + (y - z) / 0.9, x, atol=1e-5)
+
+
+def test_the_average_of_iterates_leaves_frozen_parameters_alone():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model.layers[0].freeze()
+    optimizer = ScheduleFree(learning_rate=0.1).group(constant, 0.0)
+    start = model.layers[1].weight
+    gradients = nn.value_and_grad(model, lambda x: model(x).sum())(mx.ones((1, 2)))[1]
+    optimizer.update(model, gradients)
+    assert {path for path, _ in tree_flatten(optimizer.state["layers"])} == {
+        f"1.{name}.{part}" for name in ("weight", "bias") for part in ("z", "v")
+    }
+    assert not mx.array_equal(model.layers[1].weight, start)
 
 
 def test_steps_drop_where_they_are_told_and_a_cycle_ends_at_its_last_update():
