@@ -204,22 +204,22 @@ class Factorised:
         self, attend: Attend, tokens: Tokens, qkv: QKV, causal: bool, rule: Rule | None
     ) -> KeySet:
         """Attention over the summary keys of every block, by groups of heads."""
-        heads = np.arange(qkv[0].shape[1])
-        groups = [heads[vert :: self.verts] for vert in range(min(self.verts, len(heads)))]
+        n_heads = qkv[0].shape[1]
         found = []
-        for vert, group in enumerate(groups):
+        for vert in range(min(self.verts, n_heads)):
             end = self.stride - vert * self.summary
 
             def last(x: mx.array, fill: int = 0, end: int = end) -> mx.array:
                 picked = blocks(x, self.stride, fill)[..., end - self.summary : end, :]
                 return picked.flatten(-3, -2)
 
-            q, k, v = (mx.take(x, mx.array(group), axis=1) for x in qkv)
+            q, k, v = (x[:, vert :: self.verts] for x in qkv)
             seen = tokens.mask_to(tokens.arranged(last), causal=causal, rule=rule)
             found.append(attend(q, last(k), last(v), seen))
         if len(found) == 1:
             return found[0]
-        back = mx.array(np.argsort(np.concatenate(groups)))
+        order = np.argsort(np.arange(n_heads) % self.verts, kind="stable")  # heads as found
+        back = mx.array(np.argsort(order))
         together = (mx.concatenate(list(each), axis=1) for each in zip(*found, strict=True))
         return KeySet(*(mx.take(each, back, axis=1) for each in together))
 
