@@ -156,7 +156,7 @@ class Collected:
         layers: if a list, the stack appends the output `[B, T, D]` of each layer.
         requests: `(layer, n_layers) -> names` of the arrays that an objective captures from the
             attention of a layer: `queries [B, H, T, K]`, `keys` and `values [B, G, T, K]` as they
-            meet, and `scores [B, H, T, T]` before the softmax, masked. None: none of any layer.
+            meet, and `scores [B, H, T, T]` before the softmax, masked. None: nothing is captured.
         requested: those names, in the side outputs of one layer.
         captured: the arrays, by `name/layer`, with their gradients.
         carried: state of a recurrent model before the first token, replaced by that after the

@@ -82,7 +82,7 @@ def matmul_flops(dtype: mx.Dtype = mx.float32, repeats: int = 5) -> float:
 def set_wired_limit(n_bytes: float | None = None) -> None:
     """Limit the memory that Metal keeps wired (macOS 15 and later); does nothing elsewhere.
 
-    None, or more than that, is Metal's recommended working set.
+    None takes Metal's recommended working set, which is also the most.
     """
     if mx.metal.is_available():
         most = working_set_bytes()

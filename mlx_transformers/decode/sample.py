@@ -26,8 +26,8 @@ SMALLEST_NORMAL = 2.0**-126
 
 
 MIN_TEMPERATURE = 2.0**-100
-"""Least temperature: a smaller one would make quotients overflow float32. At far larger ones the
-most probable tokens have all of the probability already."""
+"""Least temperature: a smaller one would make quotients overflow float32. Temperatures
+far above it already give the most probable tokens all of the probability."""
 
 
 def temperature(logits: mx.array, temp: float) -> mx.array:

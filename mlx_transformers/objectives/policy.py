@@ -315,6 +315,9 @@ def weighted_sums(
     Args:
         total: the loss of each row that is differentiated, `[B]`.
         policy: the part of it that is reported as "loss".
+        batch: has `weights` and `reward`, `[B]`.
+        parts: further numbers of each row to report by name, `[B]`.
+        ctx: of the forward pass; has the layers' auxiliary losses and statistics.
     """
     weights = batch["weights"]
     parts = {"loss": mx.stop_gradient(policy), "reward": batch["reward"], **parts}

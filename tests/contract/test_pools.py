@@ -1,4 +1,4 @@
-"""Pools: padding that a mean leaves out."""
+"""Pools: padding that means and last tokens leave out."""
 
 import mlx.core as mx
 import pytest
