@@ -20,7 +20,7 @@ from ..core.errors import RecipeError, RunError
 from ..core.footprint import FLOAT32_BYTES, ActivationShape
 from ..layers.block import Block, BlockModule
 from ..layers.kinds import NormKind
-from ..ops.reversible import Sides, Sublayer, reversible
+from ..ops.reversible import Sublayer, reversible
 
 Join = Literal["mean", "concatenate"]
 """How the two streams of a reversible stack end: as their mean, or side by side."""
@@ -104,9 +104,10 @@ def run_reversible(blocks: Sequence[BlockModule], x: mx.array, ctx: Context, end
             names.append([])
             sublayers.append(_sublayer(block, name, modules, keyed, x.dtype, names[-1]))
     stream = x.astype(mx.float32)
-    y1, y2, sides = reversible(sublayers, parameters, stream, stream)
+    y1, y2, side_outputs = reversible(sublayers, parameters, stream, stream)
     for i in range(len(blocks)):
-        for own, values in zip(names[2 * i : 2 * i + 2], sides[2 * i : 2 * i + 2], strict=True):
+        both = slice(2 * i, 2 * i + 2)
+        for own, values in zip(names[both], side_outputs[both], strict=True):
             if own:
                 outputs: Any = tree_unflatten(list(zip(own, values, strict=True)))
                 ctx.collected.merge(Collected().side_outputs() | outputs, i)
@@ -154,7 +155,7 @@ def _sublayer(
     Each call starts from the same context, so that a second one draws the same dropout.
     """
 
-    def run(parameters: Any, x: mx.array) -> tuple[mx.array, Sides]:
+    def run(parameters: Any, x: mx.array) -> tuple[mx.array, list[mx.array]]:
         held = {n: m.trainable_parameters() for n, m in modules.items()}
         for n, module in modules.items():
             module.update(parameters.get(n, {}))
@@ -163,8 +164,8 @@ def _sublayer(
         y = block.added(name, x.astype(dtype), own)
         for n, module in modules.items():
             module.update(held[n])
-        sides = tree_flatten(own.collected.side_outputs())
-        names[:] = [each for each, _ in sides]
-        return y, [value for _, value in sides]
+        side_outputs = tree_flatten(own.collected.side_outputs())
+        names[:] = [each for each, _ in side_outputs]
+        return y, [value for _, value in side_outputs]
 
     return run

@@ -263,9 +263,9 @@ class Stack(nn.Module):
         def run(i: int, x: mx.array) -> mx.array:
             key = ctx.next_key() if ctx.key is not None else None
             x = ctx.collected.observe("layer_input", x)
-            x, left, own = self._run(i, layers[i], x, earlier, key, ctx)
-            earlier.update(left)
-            ctx.collected.merge(own, i)
+            x, updated, side_outputs = self._run(i, layers[i], x, earlier, key, ctx)
+            earlier.update(updated)
+            ctx.collected.merge(side_outputs, i)
             return ctx.collected.observe("layer_output", x)
 
         return self._walk(x, ctx, run)

@@ -147,7 +147,7 @@ def with_aux(total: mx.array, weight: mx.array, parts: dict[str, mx.array], ctx:
     collected = ctx.collected
     aux = dict(collected.aux)
     if collected.router_sums:
-        together = [balance_over_layers(pooled) for pooled in collected.router_sums.values()]
+        together = [balance_over_layers(sums) for sums in collected.router_sums.values()]
         aux["balance"] = sum(together, aux.get("balance", mx.array(0.0)))
     sums = {name: value * weight for name, value in (aux | collected.stats).items()}
     for name in aux:

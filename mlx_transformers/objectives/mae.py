@@ -12,7 +12,7 @@ from .chunked_loss import with_aux
 from .objective import Arrays, ObjectiveKind
 
 
-class Rebuilding(Protocol):
+class MaskedAutoencoder(Protocol):
     """A masked autoencoder of P patches, V of which it sees."""
 
     n_patches: int
@@ -46,7 +46,9 @@ class MaskedPatchesObjective:
     """`(models, batch, ctx) -> Loss` per picture, where batch has `pixels [B, ...]` and `weights
     [B]`: the mean over its masked patches."""
 
-    def __call__(self, models: Mapping[str, Rebuilding], batch: Arrays, ctx: Context) -> Loss:
+    def __call__(
+        self, models: Mapping[str, MaskedAutoencoder], batch: Arrays, ctx: Context
+    ) -> Loss:
         model, pixels, weights = models["model"], batch["pixels"], batch["weights"]
         keys = mx.random.split(ctx.next_key(), len(pixels)) if ctx.training else own_keys(pixels)
         order = mx.argsort(drawn(keys, model.n_patches), axis=1)

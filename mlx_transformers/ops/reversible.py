@@ -16,16 +16,15 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from .custom_vjp import custom_vjp
 
-Sides = list[mx.array]
-"""Side outputs of a sublayer, such as auxiliary losses: arrays, the same number in each pass."""
-Sublayer = Callable[[Any, mx.array], tuple[mx.array, Sides]]
-"""`(parameters, x) -> (y, sides)`: f or g. It must give the same numbers when called again, and
-must get every array whose gradient is wanted among its parameters."""
+Sublayer = Callable[[Any, mx.array], tuple[mx.array, list[mx.array]]]
+"""`(parameters, x) -> (y, side_outputs)`: f or g. It must give the same numbers when called again,
+and as many side outputs (auxiliary losses, for one), and must get every array whose gradient is
+wanted among its parameters."""
 
 
 def reversible(
     sublayers: Sequence[Sublayer], parameters: Sequence[Any], x1: mx.array, x2: mx.array
-) -> tuple[mx.array, mx.array, list[Sides]]:
+) -> tuple[mx.array, mx.array, list[list[mx.array]]]:
     """Run sublayers f, g, f, g, ... one after the other, without saving activations.
 
     Equal to `reversible_naive`, forward and backward, but for the rounding of inputs that are
@@ -40,8 +39,8 @@ def reversible(
         The streams after the last sublayer, and the side outputs of each.
     """
     chain = _Chain(sublayers, parameters)
-    a, b, *sides = custom_vjp(chain.forward, chain.backward)(x1, x2, *chain.leaves)
-    return a, b, chain.sides(sides)
+    a, b, *side_outputs = custom_vjp(chain.forward, chain.backward)(x1, x2, *chain.leaves)
+    return a, b, chain.side_outputs(side_outputs)
 
 
 class _Chain:
@@ -57,17 +56,17 @@ class _Chain:
     def call(self, i: int, x: mx.array, *own: mx.array) -> list[mx.array]:
         """The output of a sublayer, in the dtype of `x`, and its side outputs."""
         named = [(name, array) for (name, _), array in zip(self.trees[i], own, strict=True)]
-        y, sides = self.sublayers[i](tree_unflatten(named) if named else {}, x)
-        return [y.astype(x.dtype), *sides]
+        y, side_outputs = self.sublayers[i](tree_unflatten(named) if named else {}, x)
+        return [y.astype(x.dtype), *side_outputs]
 
     def forward(self, *arrays: mx.array) -> list[mx.array]:
         a, b, *leaves = arrays
         found: list[mx.array] = []
         self.counts = []
         for i, own in enumerate(_parts(leaves, [len(tree) for tree in self.trees])):
-            y, *sides = self.call(i, b, *own)
-            self.counts.append(len(sides))
-            found += sides
+            y, *side_outputs = self.call(i, b, *own)
+            self.counts.append(len(side_outputs))
+            found += side_outputs
             a, b = b, a + y
         return [a, b, *found]
 
@@ -79,11 +78,11 @@ class _Chain:
     ) -> tuple[mx.array, ...]:
         (a, b), (da, db) = outputs[:2], cotangents[:2]
         leaves = _parts(primals[2:], [len(tree) for tree in self.trees])
-        sides = _parts(cotangents[2:], self.counts)
+        side_outputs = _parts(cotangents[2:], self.counts)
         grads: list[list[mx.array]] = []
         for i in reversed(range(len(self.sublayers))):
             given = [a, *leaves[i]]
-            (y, *_), (dx, *d_own) = mx.vjp(partial(self.call, i), given, [db, *sides[i]])
+            (y, *_), (dx, *d_own) = mx.vjp(partial(self.call, i), given, [db, *side_outputs[i]])
             a, b, da, db = b - y, a, db, da + dx
             grads.insert(0, d_own)
             # The gradients of this sublayer come before those of the next one: otherwise the
@@ -91,7 +90,7 @@ class _Chain:
             a, b, da, db = mx.depends([a, b, da, db], d_own or [dx])
         return (da, db, *(each for own in grads for each in own))
 
-    def sides(self, found: list[mx.array]) -> list[Sides]:
+    def side_outputs(self, found: list[mx.array]) -> list[list[mx.array]]:
         """The side outputs by sublayer."""
         return _parts(found, self.counts)
 
@@ -104,11 +103,11 @@ def _parts(flat: Sequence[mx.array], sizes: Sequence[int]) -> list[list[mx.array
 
 def reversible_naive(
     sublayers: Sequence[Sublayer], parameters: Sequence[Any], x1: mx.array, x2: mx.array
-) -> tuple[mx.array, mx.array, list[Sides]]:
+) -> tuple[mx.array, mx.array, list[list[mx.array]]]:
     """The definition, left to autodiff."""
-    sides = []
+    side_outputs = []
     for f, own in zip(sublayers, parameters, strict=True):
         y, found = f(own, x2)
-        sides.append(found)
+        side_outputs.append(found)
         x1, x2 = x2, x1 + y.astype(x1.dtype)
-    return x1, x2, sides
+    return x1, x2, side_outputs

@@ -121,7 +121,7 @@ class Coded(nn.Module):
         return (pixels[:, :3] + self.seed) % 3
 
 
-class Rebuilding(Reader):
+class Reconstructing(Reader):
     """Patches are numbers times a vector; one is guessed by its place and by what is seen."""
 
     n_patches, n_visible = 6, 2
@@ -174,7 +174,7 @@ def model_of(kind: str, vocab_size: int) -> Any:
         "seq2seq": Writer,
         "rtd": Both,
         "clip": Comparing,
-        "mae": Rebuilding,
+        "mae": Reconstructing,
         "distogram": Folder,
         "transcribe": Hearing,
         "negative_sampling": Pairing,

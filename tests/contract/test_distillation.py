@@ -141,7 +141,7 @@ def test_gradients_of_a_recomputed_and_compiled_student_are_those_of_the_plain_o
         assert mx.abs(pair[0]).max().item() > 0
 
 
-def test_layers_leave_only_what_they_are_asked_for() -> None:
+def test_layers_capture_only_the_arrays_that_are_requested() -> None:
     """The student's last layer alone, where only relations ask; the teacher's every layer."""
     student, teacher = Context(), Context()
     relations = Relations(of=("attention", "values"))

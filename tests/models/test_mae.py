@@ -57,7 +57,7 @@ def patches(pixels: np.ndarray) -> np.ndarray:
     return np.stack(cut, axis=1)
 
 
-def test_a_picture_is_rebuilt_as_in_the_paper() -> None:
+def test_a_picture_is_reconstructed_as_in_the_paper() -> None:
     """Embed and mask; encode what is seen; put mask tokens and positions beside it; decode."""
     mae = model()
     assert mae.n_visible == 2
@@ -83,16 +83,19 @@ def test_a_picture_is_rebuilt_as_in_the_paper() -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 def test_the_loss_is_the_error_of_masked_pixels(normalize: bool) -> None:
     draw = np.random.default_rng(1).standard_normal
-    rebuilt, pixels = draw((2, 6, 4)).astype(np.float32), draw((2, 4, 6, 1)).astype(np.float32)
+    reconstructed, pixels = (
+        draw((2, 6, 4)).astype(np.float32),
+        draw((2, 4, 6, 1)).astype(np.float32),
+    )
     wanted = patches(pixels)
     if normalize:
         deviation = np.sqrt(wanted.var(axis=-1, ddof=1, keepdims=True) + 1e-6)
         wanted = (wanted - wanted.mean(axis=-1, keepdims=True)) / deviation
-    errors = ((rebuilt - wanted) ** 2).mean(axis=-1)
+    errors = ((reconstructed - wanted) ** 2).mean(axis=-1)
     expected = [row[order[2:]].mean() for row, order in zip(errors, ORDER, strict=True)]
     objective = MaskedPatches().build()
     targets = model(MAE | {"normalize": normalize}).targets(mx.array(pixels))
-    found = objective.errors(mx.array(rebuilt), targets, mx.array(ORDER[:, 2:]))
+    found = objective.errors(mx.array(reconstructed), targets, mx.array(ORDER[:, 2:]))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

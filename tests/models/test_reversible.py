@@ -38,8 +38,8 @@ def test_a_chain_has_the_outputs_and_gradients_of_autodiff(n: int) -> None:
 
     def loss(run: Any) -> Any:
         def of(parameters: Any, x1: mx.array, x2: mx.array) -> mx.array:
-            a, b, sides = run(functions, parameters, x1, x2)
-            return (a * b).sum() + a.sum() + sum(side.sum() for own in sides for side in own)
+            a, b, side_outputs = run(functions, parameters, x1, x2)
+            return (a * b).sum() + a.sum() + sum(x.sum() for own in side_outputs for x in own)
 
         return dict(tree_flatten(mx.value_and_grad(of, argnums=(0, 1, 2))(parameters, x1, x2)))
 
