@@ -78,3 +78,20 @@ def test_a_table_is_told_from_a_layer_by_its_module_not_its_name(
     written = peft_low_rank(modules, dora=False, rslora=False, conv1d=False, dropout=0.0)
     a, b = ("embedding_A", "embedding_B") if table else ("A.weight", "B.weight")
     assert set(written.tensors) == {f"base_model.model.{module}.lora_{part}" for part in (a, b)}
+
+
+def test_whole_weights_of_mlx_lm_are_turned_where_the_family_stores_inputs_first(
+    tmp_path: Path,
+) -> None:
+    """mlx-lm has `[out, in]` of every layer, GPT-2's files `[in, out]`: a square one tells them
+    apart by no shape."""
+    source = read_published(write(tmp_path / "base", "gpt2"))
+    weight, table = drawn(32, 32), drawn(64, 32)
+    adapter = tmp_path / "a"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"fine_tune_type": "full", "num_layers": 1}')
+    tensors = {"h.1.attn.c_proj.weight": weight, "wpe.weight": table}
+    mx.save_safetensors(str(adapter / "adapters.safetensors"), tensors)
+    found = plain_weights(read_adapter(source, adapter).base.model)
+    assert mx.array_equal(found["stack.blocks.1.mixer.o.weight"], weight)
+    assert mx.array_equal(found["position.table.weight"], table)

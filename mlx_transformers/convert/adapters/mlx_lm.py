@@ -97,12 +97,15 @@ def expert_names(layout: Layout, module: str) -> list[str]:
 
 
 def _unstacked(tensors: Mapping[str, mx.array], layout: Layout) -> Arrays:
-    """Whole weights under the names of the published model: one tensor for each expert."""
+    """Whole weights as the published model has them: one tensor for each expert, and `[in, out]`
+    where the family stores that, which mlx-lm turns to `[out, in]` when it loads a model."""
     found: Arrays = {}
     for name, array in tensors.items():
         module, _, leaf = name.rpartition(".")
         if SWITCH not in name:
-            found[name] = array
+            move = layout.moves.get(layout.renamed(name))
+            turned = array.ndim == 2 and move is not None and layout.transposed(move)
+            found[name] = array.T if turned else array
             continue
         for number, expert in enumerate(expert_names(layout, module)):
             found[f"{expert}.{leaf}"] = array[number]
