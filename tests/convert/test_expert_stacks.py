@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from mlx_transformers.assembly.published import read_published
 from mlx_transformers.convert.checkpoint import read_tensors, write_tensors
 from mlx_transformers.convert.config import HfConfig
 from mlx_transformers.convert.expert_stacks import unstacked
+from mlx_transformers.convert.families.lfm2_moe import dense_start
 from mlx_transformers.convert.packed import packed_tensors
 from mlx_transformers.core.errors import ConvertError
 from mlx_transformers.ops.packed import Packing, pack, unpack
@@ -70,6 +72,12 @@ def test_stacks_of_granite_are_refused() -> None:
     stack = {"model.layers.0.block_sparse_moe.switch_mlp.up_proj.weight": mx.ones((2, 3, 4))}
     with pytest.raises(ConvertError, match="a stack as mlx-lm writes it"):
         unstacked(stack, HfConfig({"model_type": "granitemoe"}))
+
+
+def test_an_lfm2_moe_without_experts_is_refused() -> None:
+    view: Any = SimpleNamespace(layers=[{"ffn": {"kind": "glu"}}])
+    with pytest.raises(ConvertError, match="No layer has experts"):
+        dense_start(view)
 
 
 def as_mlx_lm(tensors: dict[str, mx.array]) -> dict[str, mx.array]:

@@ -49,6 +49,8 @@ def test_llama_puts_a_space_behind_control_tokens_only_where_it_is_legacy(
     assert new.encode("day") == new.encode(" day") == [9]
     legacy = llama(tmp_path / "c", legacy=True, **added)
     assert legacy.encode_special("</s> day") == [2, 9]
+    code = llama(tmp_path / "d", legacy=True, tokenizer_class="CodeLlamaTokenizer", **added)
+    assert code.encode_special("day</s>day") == [9, 2, 8]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
