@@ -78,6 +78,31 @@ def check_new(recipe: Recipe) -> None:
     check_rounding(recipe)
 
 
+def check_start(recipe: Recipe, model: Model) -> None:
+    """Check a recipe and its model before a new run starts.
+
+    Raises:
+        RecipeError: as `check_new`, or as `check_room`.
+    """
+    check_new(recipe)
+    check_room(recipe, model)
+
+
+def check_room(recipe: Recipe, model: Model) -> None:
+    """Check that the rows of a new run fit the context that adapters leave to its model.
+
+    Raises:
+        RecipeError: they don't.
+    """
+    room, length = model.max_seq_len, recipe.train.seq_len
+    if recipe.adapt is not None and length > room:
+        raise RecipeError(
+            f"train.seq_len = {length} exceeds the {room} positions that adapt.kind = "
+            f"'{recipe.adapt.kind}' leaves of the model's: shorten the rows, or set a smaller "
+            "adapt.length."
+        )
+
+
 def check_rounding(recipe: Recipe) -> None:
     """Check that weights that a new run rounds are not the base of adapters.
 

@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from ..assembly.build import Built, build
 from ..assembly.callbacks import callbacks, memory_meter
-from ..assembly.checks import check_division, check_model, check_new, check_rounding, check_warmup
+from ..assembly.checks import check_division, check_model, check_start, check_warmup
 from ..assembly.growth import Grow
 from ..assembly.model import draft_model
 from ..assembly.plan import Plan, check_fits, plan
@@ -142,7 +142,7 @@ def train(
             return _follow(build_parts, ranks)
         resumed = find_run(stem, name, resume, root)
         if resumed is None:
-            check_rounding(recipe)
+            check_start(recipe, draft_model(recipe))
             result = _begin(build_parts, recipe, init_weights, name, stem, root, say)
         else:
             recipe = with_own_tokenizer(recipe, resumed.folder)
@@ -167,7 +167,7 @@ def rehearse(
         MlxtError: the run could not begin; the message says why and what to do.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    check_new(recipe)
+    check_start(recipe, draft_model(recipe))
     require_trackers(recipe.log)
     precompile()
     built = build(recipe, run_data(recipe, None, progress))

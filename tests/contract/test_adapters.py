@@ -8,6 +8,7 @@ from mlx_transformers.core.context import Context
 from mlx_transformers.core.errors import RecipeError
 from mlx_transformers.decode.engine import Engine
 from mlx_transformers.decode.sample import Sampling
+from mlx_transformers.layers.adapters.adapter import adapt as apply
 from mlx_transformers.layers.adapters.merge import merge
 from mlx_transformers.layers.adapters.switch import adapter_dropout, adapters_off
 from mlx_transformers.layers.adapters.weights import (
@@ -18,6 +19,7 @@ from mlx_transformers.layers.adapters.weights import (
 )
 
 from .adapters import ROWS, TOKENS, WIDE, adapted
+from .models import T5, VLM
 from .suite import Row, parse
 
 ADDING = [row for row in ROWS if row.kind not in ("bitfit", "full")]
@@ -144,3 +146,27 @@ def test_a_model_without_biases_has_nothing_for_bitfit() -> None:
     block = WIDE["block"] | {"mixer": plain, "ffn": ffn}
     with pytest.raises(RecipeError, match="no biases"):
         adapted(parse("adapt", {"kind": "bitfit"}), WIDE | {"block": block})
+
+
+LEARNED = {"position": {"kind": "learned"}}
+
+
+@pytest.mark.parametrize(
+    ("table", "context"),
+    [
+        (WIDE, 0),
+        (WIDE | LEARNED, 3),
+        (T5 | {"decoder": T5["decoder"] | LEARNED}, 3),
+        (VLM | {"language": VLM["language"] | LEARNED}, 3),
+    ],
+    ids=["rope", "learned", "encoder-decoder", "vlm"],
+)
+def test_a_prefix_takes_its_places_from_a_table_of_positions(table: dict, context: int) -> None:
+    model = parse("model", table).build(13)
+    whole = model.max_seq_len
+    apply(model, parse("adapt", {"kind": "prefix", "length": 3}))
+    assert model.max_seq_len == whole - context
+    if context:
+        long = parse("adapt", {"kind": "prefix", "length": whole})
+        with pytest.raises(RecipeError, match=f"adapt.length = {whole}"):
+            apply(parse("model", table).build(13), long)

@@ -139,7 +139,7 @@ def test_adapters_on_a_rounded_base_are_refused_to_new_runs_and_not_to_saved_one
     with pytest.raises(RecipeError, match=r"leave \[quantize\] out, and set adapt.base_bits = 2"):
         tiny.run(tmp_path, *sets, "train.steps=2", name="old")
     with monkeypatch.context() as before:
-        before.setattr("mlx_transformers.verbs.train.check_rounding", lambda recipe: None)
+        before.setattr("mlx_transformers.verbs.train.check_start", lambda *parts: None)
         old = tiny.run(tmp_path, *sets, "train.steps=2", name="old")
     assert evaluate(old.folder.path)[1]["val_loss"] > 0
     again = tiny.run(tmp_path, *sets, "train.steps=3", name="old", resume="auto")

@@ -48,14 +48,32 @@ class Prefix(AdapterKind):
 
 
 def _shorten(model: nn.Module, length: int) -> None:
-    """Take the positions of the virtual tokens off the context of a model whose positions end."""
-    position, context = model.get("position"), getattr(model, "max_seq_len", None)
-    if not isinstance(position, Position) or context is None:
+    """Take the positions of the virtual tokens off the context of a model whose positions end.
+
+    Raises:
+        RecipeError: no position is left.
+    """
+    context = getattr(model, "max_seq_len", None)
+    towers = (model, *(model.get(name) for name in ("decoder", "language")))
+    positions = [tower.get("position") for tower in towers if isinstance(tower, nn.Module)]
+    if context is None or all(_admits(position, context) for position in positions):
         return
+    if length >= context:
+        raise RecipeError(
+            f"adapt.length = {length} virtual tokens take all {context} positions of the model: "
+            "take fewer."
+        )
+    model.max_seq_len = context - length
+
+
+def _admits(position: object, length: int) -> bool:
+    """Whether a position has `length` places; what is none has no end."""
     try:
-        position.admit(context)
+        if isinstance(position, Position):
+            position.admit(length)
     except RunError:
-        model.max_seq_len = context - length
+        return False
+    return True
 
 
 class PrefixKeys(Added):
