@@ -89,10 +89,11 @@ def relation_bytes(recipe: Recipe, rows: int) -> float:
     objective = recipe.objective
     if not isinstance(objective, Distill) or objective.relations is None:
         return 0.0
-    last = recipe.model.towers()[-1].layers[-1]
+    last, of = recipe.model.towers()[-1].layers[-1], objective.relations.of
     own = last.mixer.n_heads if isinstance(last, Block) and isinstance(last.mixer, Heads) else 1
-    heads, length = objective.relations.heads or own, columns(recipe).target
-    return float(len(objective.relations.of) * rows * heads * length**2 * FLOAT32_BYTES)
+    # "attention" compares the probabilities of the model's own heads.
+    heads = (own if name == "attention" else objective.relations.heads or own for name in of)
+    return float(rows * sum(heads) * columns(recipe).target ** 2 * FLOAT32_BYTES)
 
 
 def chunk_of(recipe: Recipe) -> int | str | None:

@@ -157,7 +157,9 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     phases = {"loss": base + sum(saved) + _loss(job, queue, last)}
     made = queue.head_backward * _embedding(job)
     for i in reversed(range(len(blocks))):
-        own = saved[i] + queue.again * blocks[i] if i in again else blocks[i] + working[i]
+        own = blocks[i] + working[i]
+        if i in again:
+            own = saved[i] + max(queue.again * blocks[i], blocks[i] + _scanned(layers[i], queue))
         phases[f"backward of block {i}"] = base + sum(saved[:i]) + made + own
         made += (0.0 if job.page_bytes else grads[i]) + (
             queue.shared * blocks[i] if shared[i] else 0.0
@@ -176,8 +178,16 @@ def _working(layer: Part, queue: Queue) -> float:
         return queue.layer * layer.saved_bytes
     # A second norm around a sublayer has as many operations as the sublayer.
     turns = len(layer.config.sublayers) * len(NORMS[layer.config.placement])
-    states = layer.config.mixer.backward_bytes(layer.dim, layer.at) * layer.at.tokens
-    return max(queue.sublayer * layer.saved_bytes / turns, queue.states * states)
+    return max(queue.sublayer * layer.saved_bytes / turns, _scanned(layer, queue))
+
+
+def _scanned(layer: Part, queue: Queue) -> float:
+    """Working memory of a block's backward that computes the states of a scan again."""
+    if not isinstance(layer.config, Block):
+        return 0.0
+    mixers = (each for each in (layer.config.mixer, layer.config.branch) if each is not None)
+    states = max(each.backward_bytes(layer.dim, layer.at) for each in mixers) * layer.at.tokens
+    return queue.states * states
 
 
 def _edges(job: Job, input_bytes: float) -> float:

@@ -12,7 +12,11 @@ from mlx_transformers.assembly.job import job
 from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.core.footprint import ActivationShape
 from mlx_transformers.layers.frames import Frames
-from mlx_transformers.layers.mixers.attention import Heads
+from mlx_transformers.layers.mixers.attention import Attention, Heads
+from mlx_transformers.layers.mixers.mamba import Mamba
+from mlx_transformers.layers.mixers.shared_block import SharedBlock
+from mlx_transformers.layers.mixers.side_by_side import SideBySide
+from mlx_transformers.layers.norms import RmsNorm
 from mlx_transformers.memory.account import CPU_QUEUE, NO_TEACHER, account
 from mlx_transformers.ops.device import on_cpu
 
@@ -229,8 +233,9 @@ def test_the_plan_is_near_the_measured_peak(sets: tuple[str, ...]) -> None:
     assert 0.85 * peak < planned("llama_tiny", *sets).peak < 1.25 * peak
 
 
-def test_a_backward_that_computes_states_again_needs_room_for_them() -> None:
-    sets = ("model.n_layers=2", "train.batch_size=4")
+@pytest.mark.parametrize("recompute", ["none", "all"])
+def test_a_backward_that_computes_states_again_needs_room_for_them(recompute: str) -> None:
+    sets = ("model.n_layers=2", "train.batch_size=4", f"train.recompute='{recompute}'")
     few, many = (
         account(shipped("state_space/mamba_tiny", *sets, f"model.block.mixer.state_dim={n}"))
         for n in (32, 64)
@@ -238,6 +243,18 @@ def test_a_backward_that_computes_states_again_needs_room_for_them() -> None:
     last = "backward of block 1"
     states = 4 * 256 * 2 * 128 * 32 * 4  # rows, tokens, twice the width, states, bytes
     assert many.phases[last] - few.phases[last] == pytest.approx(CPU_QUEUE.states * states, rel=0.1)
+
+
+def test_states_of_a_mixer_inside_another_are_those_of_the_block() -> None:
+    mamba = Mamba(state_dim=8)
+    at = ActivationShape(4, 4, 2)
+    states = mamba.backward_bytes(16, at)
+    beside = SideBySide(first=Attention(n_heads=2), second=mamba)
+    assert states > 0
+    assert beside.backward_bytes(16, at) == states
+    attention = Attention(n_heads=2)
+    shared = SharedBlock(attention=attention, hidden_dim=8, norm=RmsNorm(), mixer=mamba)
+    assert shared.backward_bytes(16, at) == states
 
 
 def test_relations_of_attention_count_their_scores() -> None:
@@ -251,3 +268,5 @@ def test_relations_of_attention_count_their_scores() -> None:
     phases = account(one).phases, account(replace(one, relation_bytes=0.0)).phases
     added = CPU_QUEUE.related * one.relation_bytes
     assert phases[0]["loss"] - phases[1]["loss"] == pytest.approx(added)
+    both = shipped("encoders/minilm_tiny", sets[0], "objective.relations={heads=2}")
+    assert both.relation_bytes == one.relation_bytes * 3 / 2  # attention has its own heads

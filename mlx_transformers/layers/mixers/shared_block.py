@@ -61,6 +61,10 @@ class SharedBlock(MixerKind):
         low = self.adapter_rank or 0
         return inner + norms + (2 * dim + 3 * self.hidden_dim + low) * at.itemsize
 
+    def backward_bytes(self, dim: int, at: ActivationShape) -> float:
+        """Those of the mixer; attention computes no states again."""
+        return self.mixer.backward_bytes(dim, at)
+
     def flops(self, dim: int, length: int) -> float:
         """Those of attention and of the mixer."""
         return self.attention.flops(2 * dim, length) + self.mixer.flops(dim, length)

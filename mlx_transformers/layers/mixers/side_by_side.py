@@ -35,6 +35,10 @@ class SideBySide(MixerKind):
         both = self.first.saved_bytes(dim, at) + self.second.saved_bytes(dim, at)
         return both - dim * at.itemsize
 
+    def backward_bytes(self, dim: int, at: ActivationShape) -> float:
+        """The larger of both, whose backwards run one after the other."""
+        return max(self.first.backward_bytes(dim, at), self.second.backward_bytes(dim, at))
+
     def flops(self, dim: int, length: int) -> float:
         """Those of both."""
         return self.first.flops(dim, length) + self.second.flops(dim, length)
