@@ -144,3 +144,9 @@ def test_adapters_on_a_rounded_base_are_refused_to_new_runs_and_not_to_saved_one
     assert evaluate(old.folder.path)[1]["val_loss"] > 0
     again = tiny.run(tmp_path, *sets, "train.steps=3", name="old", resume="auto")
     assert again.progress.step == 3
+
+
+def test_rows_of_a_new_run_must_fit_what_a_prefix_leaves_of_learned_positions(tmp_path):
+    sets = ('adapt={kind="prefix", length=4}', 'model.position={kind="learned"}')
+    with pytest.raises(RecipeError, match=r"train\.seq_len = 16 exceeds the 12 positions"):
+        tiny.run(tmp_path, *sets)
