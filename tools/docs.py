@@ -18,7 +18,7 @@ from pathlib import Path
 from mlx_transformers.assembly.recipe import Recipe, load_recipe
 from mlx_transformers.layers.counts import count
 from mlx_transformers.recipe.schema import json_schema, reference
-from mlx_transformers.report.table import Rung, markdown, read
+from mlx_transformers.report.table import Rung, markdown, read, verdicts
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -46,12 +46,16 @@ def reference_region(page: Path, _: str) -> str:
     return re.sub(r"\| an? `(\w+)` \|", r"| a kind of [`\1`](#slot-\1) |", text)
 
 
-def ladder_region(page: Path, _: str) -> str | None:
-    """The ladder's table; a page outside docs/ keeps its own text as long as there is none."""
-    rungs = _rungs()
+def ladder_region(page: Path, name: str) -> str | None:
+    """A ladder's table, from docs/ladder.json, or docs/ladder-NAME.json with its verdicts.
+
+    A page outside docs/ keeps its own text as long as there is none.
+    """
+    rungs = _rungs(name)
     if not rungs:
         return NO_LADDER_HERE if page.parent == DOCS else None
-    return markdown(rungs)
+    sentences = "".join(f"- {sentence}\n" for sentence in verdicts(rungs))
+    return markdown(rungs) + (f"\n{sentences}" if sentences else "")
 
 
 def figure_region(page: Path, _: str) -> str:
@@ -179,9 +183,9 @@ def main() -> None:
         print(path.relative_to(ROOT))
 
 
-def _rungs() -> list[Rung]:
-    """The rungs of docs/ladder.json, as `mlxt ladder` wrote them."""
-    text = _read(DOCS / "ladder.json")
+def _rungs(name: str = "") -> list[Rung]:
+    """The rungs of docs/ladder.json or docs/ladder-NAME.json, as `mlxt ladder` wrote them."""
+    text = _read(DOCS / (f"ladder-{name}.json" if name else "ladder.json"))
     return read(text) if text else []
 
 
