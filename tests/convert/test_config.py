@@ -59,6 +59,13 @@ def test_keys_without_effect_or_value_are_accepted() -> None:
     assert config.passed_over() == []
 
 
+@pytest.mark.parametrize("name", ["gpt2", "bloom", "falcon"])
+def test_dropout_of_a_classifier_has_no_effect_on_a_language_model(name: str) -> None:
+    config = HfConfig({"model_type": name, "classifier_dropout": 0.3})
+    read(family_of(config), config)
+    assert config.passed_over() == []
+
+
 def test_two_names_of_one_key_have_to_agree() -> None:
     gpt2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 4}
     same, other = HfConfig(gpt2 | {"hidden_size": 32}), HfConfig(gpt2 | {"hidden_size": 64})

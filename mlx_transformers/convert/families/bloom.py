@@ -21,7 +21,7 @@ def model(config: HfConfig) -> Table:
     if (config.optional("pretraining_tp") or 1) > 1:
         # in slices, their code leaves out the biases of the two output maps
         config.expect("slow_but_exact", False)
-    config.ignore("slow_but_exact")
+    config.ignore("slow_but_exact", "classifier_dropout")
     config.ignore("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
     config.ignore("num_attention_heads", "n_inner", "unk_token_id", "hidden_size", "n_embed")
     dim, n_heads = _dim(config), config.get("n_head")

@@ -17,7 +17,14 @@ HF_BLOCK = "transformer.h.{i}"
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a FalconConfig."""
     config.ignore("apply_residual_connection_post_layernorm", "rotary", "multi_query", "n_embed")
-    config.ignore("num_kv_heads", "hidden_size", "rope_parameters", "rope_scaling", "rope_theta")
+    config.ignore(
+        "classifier_dropout",
+        "num_kv_heads",
+        "hidden_size",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+    )
     dim, n_heads, n_kv_heads = head_counts(config)
     bias = config.get("bias")
     # transformers 5 adds the bias twice, with the mask and with the scores, and so do we: outputs

@@ -14,7 +14,7 @@ HF_BLOCK = "transformer.h.{i}"
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a GPT2Config."""
-    config.ignore("n_ctx", "reorder_and_upcast_attn")
+    config.ignore("n_ctx", "reorder_and_upcast_attn", "classifier_dropout")
     config.ignore("summary_type", "summary_use_proj", "summary_activation")
     config.ignore("summary_proj_to_labels", "summary_first_dropout")
     dim = config.get("n_embd")
