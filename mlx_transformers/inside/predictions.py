@@ -63,7 +63,7 @@ def predict(reading: Reading, logits: mx.array) -> Predictions:
     """Read the predictions of a pass with `logits [T, V]`."""
     logps = log_probs(logits)
     skip = 1 if reading.ahead else 0
-    tokens = np.array(reading.tokens[skip:])
+    tokens = np.array(reading.tokens[skip:], dtype=np.int32)  # of one token none follow
     known = tokens < reading.vocab_size  # tokens of a picture's patches may be beyond it
     at = logps[: len(tokens)]
     own = mx.take_along_axis(at, mx.array(np.where(known, tokens, 0))[:, None], axis=-1)
