@@ -5,18 +5,20 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_transformers.core.context import Context
-from mlx_transformers.core.errors import RecipeError
+from mlx_transformers.core.errors import RecipeError, RunError
 from mlx_transformers.decode.engine import Engine
 from mlx_transformers.decode.sample import Sampling
 from mlx_transformers.layers.adapters.adapter import adapt as apply
 from mlx_transformers.layers.adapters.merge import merge
-from mlx_transformers.layers.adapters.switch import adapter_dropout, adapters_off
+from mlx_transformers.layers.adapters.shifted import ShiftedPosition
+from mlx_transformers.layers.adapters.switch import Switch, adapter_dropout, adapters_off
 from mlx_transformers.layers.adapters.weights import (
     base_weights,
     load_plain,
     own_weights,
     plain_weights,
 )
+from mlx_transformers.layers.positions.learned import Learned
 
 from .adapters import ROWS, TOKENS, WIDE, adapted
 from .models import T5, VLM
@@ -170,3 +172,15 @@ def test_a_prefix_takes_its_places_from_a_table_of_positions(table: dict, contex
         long = parse("adapt", {"kind": "prefix", "length": whole})
         with pytest.raises(RecipeError, match=f"adapt.length = {whole}"):
             apply(parse("model", table).build(13), long)
+
+
+def test_shifted_positions_refuse_rows_that_end_beyond_the_table() -> None:
+    switch = Switch()
+    base = Learned().build(4, 8)
+    shifted = ShiftedPosition(base, 3, switch)
+    zeros = mx.zeros((1, 5, 4))
+    assert (shifted.embed(zeros, Context())[0] == base.table.weight[3:]).all().item()
+    with pytest.raises(RunError, match="no learned positions beyond 8"):
+        shifted.embed(mx.zeros((1, 6, 4)), Context())
+    switch.on = False
+    assert shifted.embed(mx.zeros((1, 8, 4)), Context()).shape == (1, 8, 4)

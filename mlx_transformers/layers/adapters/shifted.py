@@ -39,6 +39,7 @@ class ShiftedPosition(Position, Wrapper):
         return replace(ctx, cursor=cursor)
 
     def embed(self, x: mx.array, ctx: Context) -> mx.array:
+        self.admit(x.shape[1])  # the base admits rows that begin at 0
         return self.base.embed(x, self._shifted(ctx))
 
     def rotate(self, q: mx.array, k: mx.array, ctx: Context) -> tuple[mx.array, mx.array]:
