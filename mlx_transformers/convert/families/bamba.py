@@ -73,7 +73,7 @@ def scan_heads(view: FlatModel) -> int:
     return int(value_of(view, "mamba2", "inner_dim") // value_of(view, "mamba2", "head_dim"))
 
 
-MAMBA_KEYS: dict[str, PathOrFn] = {
+SCAN_KEYS: dict[str, Callable[[FlatModel], Any]] = {
     "mamba_n_heads": scan_heads,
     "mamba_d_head": of("mamba2", "head_dim"),
     "mamba_d_state": of("mamba2", "state_dim"),
@@ -81,10 +81,14 @@ MAMBA_KEYS: dict[str, PathOrFn] = {
     "mamba_d_conv": of("mamba2", "conv_width"),
     "mamba_conv_bias": of("mamba2", "conv_bias"),
     "mamba_proj_bias": of("mamba2", "bias"),
+    "time_step_limit": limited("mamba2"),
+}
+"""Keys of Mamba-2 that Bamba, Falcon-H1 and Granite 4 share, and readers of their values."""
+MAMBA_KEYS: dict[str, PathOrFn] = {
+    **SCAN_KEYS,
     "attention_bias": of("attention", "bias"),
     "head_dim": of("attention", "head_dim"),
     "mlp_bias": "block.ffn.bias",
-    "time_step_limit": limited("mamba2"),
 }
 """Keys that Bamba and Falcon-H1 share, and where our values stand."""
 

@@ -4,21 +4,18 @@ All tokens share one network, which may have experts beside it. Defaults are tho
 `GraniteMoeHybridConfig`.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from ..config import HfConfig
 from ..family import Family, Table
 from ..flat_model import FlatModel, config_writer, first_of
 from ..layer_types import FULL, patterned
 from ..rope import rotary
 from ..rows import BLOCK, Row, at_layers
-from .bamba import MAMBA_KEYS, of, scan_heads, scan_ratio, ssd
+from .bamba import MAMBA_KEYS, SCAN_KEYS, scan_ratio, ssd
 from .granite import MULTIPLIED, multiplied
 from .granitemoe import mixture, mixture_rows, shared_rows
 from .llama import ATTENTION, HF_BLOCK, LLAMA, OUTER_ROWS, PRE_NORMS, decoder, glu
 from .mamba import scan_width
-from .mamba2 import limited, ssd_rows
+from .mamba2 import ssd_rows
 from .mixtral import ROUTED
 
 SCANS = ("linear_attention", "mamba")
@@ -75,19 +72,6 @@ def ffns(view: FlatModel) -> Table:
     }
 
 
-SCAN_KEYS: dict[str, Callable[[FlatModel], Any]] = {
-    "mamba_n_heads": scan_heads,
-    "mamba_d_head": of("mamba2", "head_dim"),
-    "mamba_d_state": of("mamba2", "state_dim"),
-    "mamba_n_groups": of("mamba2", "n_groups"),
-    "mamba_d_conv": of("mamba2", "conv_width"),
-    "mamba_conv_bias": of("mamba2", "conv_bias"),
-    "mamba_proj_bias": of("mamba2", "bias"),
-    "time_step_limit": limited("mamba2"),
-    "mamba_expand": scan_ratio,
-}
-
-
 def scans(view: FlatModel) -> Table:
     """Return the keys of Mamba-2.
 
@@ -96,7 +80,7 @@ def scans(view: FlatModel) -> Table:
     """
     if all(layer["mixer"]["kind"] == "attention" for layer in view.layers):
         return {"mamba_n_heads": 1}
-    return {key: read(view) for key, read in SCAN_KEYS.items()}
+    return {"mamba_expand": scan_ratio(view), **{k: read(view) for k, read in SCAN_KEYS.items()}}
 
 
 def positions(view: FlatModel) -> Table:
