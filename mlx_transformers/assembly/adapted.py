@@ -43,7 +43,7 @@ class AdaptedModel:
 
     Attributes:
         base: the model, whose module has the adapter now; with a head of its own where the adapter
-            updates that apart from the embedding to which it was tied.
+            updates that independently of the embedding to which it was tied.
         table: the `[adapt]` table of its recipe.
     """
 
@@ -143,8 +143,9 @@ def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Pub
         return base
     if base.packed is not None:
         raise ConvertError(
-            f"{where} updates the head apart from the embedding to which the base ties it, and the "
-            "base is quantized: import the adapter on the base before it was quantized."
+            f"{where} updates the head independently of the embedding to which the base "
+            "ties it, and the base is quantized: import the adapter on the base before it was "
+            "quantized."
         )
     table = base.table | {"head": head | {"tied": False}}
     weights = dict(plain_weights(base.model))

@@ -21,7 +21,7 @@ PARTS = {"mixer", "ffn", "cross", "branch", "head", "pool", "router", "expert", 
 def changed_options(
     source: Table, target: Table, ours: Collection[str], shared: Collection[str]
 ) -> list[str]:
-    """Return the options by which shared weights compute something else in the target, one a line.
+    """List the options that change what shared weights compute in the target, one a line.
 
     Args:
         source: the resolved `[model]` table that the weights come from.

@@ -69,7 +69,7 @@ def check_model(recipe: Recipe) -> None:
 
 
 def check_new(recipe: Recipe) -> None:
-    """Check what `check_model` does, and what runs from before may have but no new one.
+    """Check a new run: `check_model`, and combinations that only older runs may have.
 
     Raises:
         RecipeError: as `check_model`, or as `check_rounding`.

@@ -184,7 +184,7 @@ def main() -> None:
 
 
 def check_environment() -> None:
-    """Refuse values of MLX's variables that it takes for 0, with which it would wait for ever.
+    """Refuse values of MLX's environment variables that it reads as 0 and then waits for ever.
 
     Raises:
         MlxtError: one of them is no whole number above 0.

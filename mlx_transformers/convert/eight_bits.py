@@ -26,7 +26,7 @@ def with_scales(
     if twice := [name for name in tensors if name in plain and f"{plain[name]}_scale" in tensors]:
         raise ConvertError(
             f"{where}: the 8-bit tensor {plain[twice[0]]} has two scales, {twice[0]} and "
-            f"{plain[twice[0]]}_scale, and one can't be told from the other. Remove the one that "
+            f"{plain[twice[0]]}_scale, and they can't be distinguished. Remove the one that "
             "doesn't belong to it."
         )
     found = {

@@ -123,7 +123,7 @@ def look_into(reading: Reading) -> Look:
     if len(trace.layers) > len(found):
         raise RunError(
             f"{len(trace.layers)} layers ran, and the model has {len(found)}, so they can't be "
-            "told apart. Look at a model whose depth runs each layer once."
+            "distinguished. Look at a model whose depth runs each layer once."
         )
     # A tower that this text doesn't need, such as that of pictures, runs before the others.
     found = found[len(found) - len(trace.layers) :]

@@ -95,7 +95,7 @@ def look_at(model: VisionModel, image: Path) -> Sight:
     if len(trace.layers) != len(blocks):
         raise RunError(
             f"{len(trace.layers)} layers ran, and the model has {len(blocks)}, so they can't be "
-            "told apart. Look at a model whose depth runs each layer once."
+            "distinguished. Look at a model whose depth runs each layer once."
         )
     mx.eval([each.arrays for each in trace.layers])
     layers = [

@@ -102,8 +102,8 @@ def multimodal_positions(
         valid: `[B, T]`, whether a token is not padding; None: all are.
         merge: patches on a side of the square that makes one token.
         pace: positions from one frame of each film to the next; 1 where none is given.
-        resume: what text after a picture or film goes on behind: its `largest` coordinate, or that
-            of its `sides`, however long a film is (transformers 5).
+        resume: where text continues after a picture or film: behind its `largest`
+            coordinate, or that of its `sides`, however long a film is (transformers 5).
 
     Returns:
         Coordinates `[3, B, T]`, 0 on padding; and for each row the largest one + 1 less the row's

@@ -123,8 +123,8 @@ def _low_rank(
             raise ConvertError(f"mlx-lm reads the update of a tied embedding in the head. {FUSE}")
         if "head" in updates and _head_was_tied(model):
             raise ConvertError(
-                "This run updates the head apart from the embedding to which its base ties it, and "
-                f"mlx-lm has no head of its own there. {FUSE} Or write it with --to peft."
+                "This run updates the head independently of the embedding to which its base ties "
+                f"it, and mlx-lm has no head of its own there. {FUSE} Or write it with --to peft."
             )
         n_layers = len(recipe.model.layers())
         return mlx_lm_low_rank(layout, updates, dora=dora, n_layers=n_layers, name_of=name_of)

@@ -103,7 +103,7 @@ class Layout:
         return self.moves[name]
 
     def tied_to(self, name: str) -> str | None:
-        """The tensor of which a name is a second one."""
+        """The tensor for which a name is an alias."""
         return next((f for s, f in self.family.tied if re.fullmatch(s, name)), None)
 
     def layers(self, move: Move) -> list[str]:
