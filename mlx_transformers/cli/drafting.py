@@ -8,7 +8,7 @@ from ..core.errors import RunError
 def drafted(
     draft: str | None, n: int | None, n_layers: int | None, exits: Any, tokenizer: Any
 ) -> dict[str, Any]:
-    """The options of `stream` for a draft.
+    """The arguments of `stream` for speculative decoding.
 
     Raises:
         RunError: the draft has another tokenizer, goes with early exits, or has no such option.
@@ -32,11 +32,11 @@ def drafted(
         return {"draft": MtpDraft(), **options}
     if draft == "early_exit":
         return {"draft": EarlyExitDraft(n_layers), **options}
-    return {"draft": _smaller(draft, tokenizer), **options}
+    return {"draft": _draft_run(draft, tokenizer), **options}
 
 
-def _smaller(run: str, tokenizer: Any) -> Any:
-    """The draft of a smaller run.
+def _draft_run(run: str, tokenizer: Any) -> Any:
+    """A smaller run as the draft model.
 
     Raises:
         RunError: it has another tokenizer.
@@ -45,8 +45,8 @@ def _smaller(run: str, tokenizer: Any) -> Any:
     from ..decode.drafts import ModelDraft
 
     loaded: Any = load(run)
-    model, own = loaded
-    if own.fingerprint() != tokenizer.fingerprint():
+    model, draft_tokenizer = loaded
+    if draft_tokenizer.fingerprint() != tokenizer.fingerprint():
         raise RunError(
             f"--draft {run} has another tokenizer than the run, so its tokens mean something "
             "else. Train a draft with the same tokenizer: --set data.tokenizer.kind=saved."

@@ -4,119 +4,49 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from ..core.errors import RunError
-from ..core.task import MEASURED
-from .few_shot import (
-    DEFAULTS,
-    FORM,
+from .evaluate_options import (
+    Analogies,
+    Batches,
+    BeamCount,
     Chains,
     EmbedderRun,
     Form,
+    HarnessTasks,
+    Judge,
+    Lengths,
+    Limit,
     Pick,
     Pool,
     Questions,
     Seed,
+    Shots,
     Shuffles,
+    Similarities,
+    Task,
+    TaskFolders,
     Votes,
     WithTools,
-    few_shot,
-    shot_list,
-    tool_use,
+    choose_mode,
 )
+from .few_shot import FORM, few_shot, shot_list, tool_use, unescaped
 from .options import AsJson, Run, Sets
 from .preparing import watch
 from .terminal import print_table
-from .word_lists import Analogies, Similarities, word_list
+from .word_lists import word_list
 
 if TYPE_CHECKING:
     from ..score.interval import Score
     from ..verbs.lm_eval import Metrics
-
-Batches = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Batches to measure on, spread evenly.",
-        metavar="N",
-        show_default="the whole split",
-    ),
-]
-Task = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Compute the metrics of a task on the run's own data instead: {', '.join(MEASURED)}.",
-        metavar="TASK",
-        show_default=False,
-    ),
-]
-BeamCount = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Beams of the search, in tasks whose model writes text.",
-        show_default="1, greedy decoding",
-    ),
-]
-Lengths = Annotated[
-    str | None,
-    typer.Option(
-        help="Also give the metrics of a task that writes by the length of the source in words: "
-        "5,10,20 makes four groups, the last of 20 words and more.",
-        metavar="N,N",
-        show_default=False,
-    ),
-]
-Judge = Annotated[
-    str | None,
-    typer.Option(
-        help="The run of a CLIP model that finds the text of each drawing, in the task 'drawings'.",
-        metavar="RUN",
-        show_default=False,
-    ),
-]
-HarnessTasks = Annotated[
-    str | None,
-    typer.Option(
-        "--tasks",
-        help="Measure with tasks of the lm-evaluation-harness (pip install lm-eval), as "
-        "in --tasks lambada_openai,hellaswag.",
-        metavar="A,B",
-        show_default=False,
-    ),
-]
-Shots = Annotated[
-    str | None,
-    typer.Option(
-        help="Examples in the prompts of --tasks or --questions, as in 0,1,2,4,8.",
-        metavar="N,N",
-        show_default="each task's own; 0 for --questions",
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Examples of each of --tasks, or questions.",
-        metavar="N",
-        show_default="all of them",
-    ),
-]
-TaskFolders = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--task-folder",
-        help="A folder with task files (YAML) for --tasks; repeatable.",
-        metavar="FOLDER",
-        show_default=False,
-    ),
-]
+    from ..verbs.tasks.task import TaskOptions
 
 
 def evaluate(
+    ctx: typer.Context,
     run: Run = None,
     batches: Batches = None,
     task: Task = None,
@@ -144,42 +74,40 @@ def evaluate(
 ) -> None:
     """Measure a run: loss, perplexity and bits per byte, or the metrics of a task.
 
-    --task measures on the run's data, --questions on a file, --tasks with the harness.
+    Without --task, --tasks, --questions, --analogies and --similarities it measures the loss.
     """
-    settings = (pick, chains, votes, shuffles, seed, form)
-    others = (tasks, task, batches, beams, lengths, judge, shots, pool, embedder)
-    if analogies or similarities:
-        more = (*others, tools, set, task_folder, questions, limit, settings != DEFAULTS)
-        return word_list(run, analogies, similarities, not any(more), as_json)
-    if tools:
-        if questions is None or settings != DEFAULTS or any(o is not None for o in others):
-            raise RunError("--tools goes with --questions, --limit, --set and --json alone.")
-        return tool_use(run, questions, limit, set or [], as_json)
-    if questions is not None:
-        if tasks or task or set or any(o is not None for o in (batches, beams, lengths, judge)):
-            raise RunError("--questions goes with --shots, --limit and its own options alone.")
-        shown = shot_list(shots or "0")
-        return few_shot(run, questions, shown, settings, pool, embedder, limit, as_json)
-    if pool or embedder or settings != DEFAULTS:
-        raise RunError(
-            "--pool, --pick, --chains and the like are for --questions: give it with them."
-        )
-    if tasks is not None:
-        if set or any(o is not None for o in (task, batches, beams, lengths, judge)):
-            raise RunError("--task, --judge, --batches and the like don't go with --tasks.")
+    mode = choose_mode(ctx)
+    if mode is None:
+        _loss(run, batches, set or [], as_json)
+    elif mode == "task":
+        assert task is not None, "a mode's option was given"
+        _task(run, task, batches, _task_options(beams, lengths, judge), as_json, set or [])
+    elif mode == "tasks":
+        assert tasks is not None, "a mode's option was given"
         numbers = [None] if shots is None else shot_list(shots)
-        return _harness(run, tasks, numbers, limit, task_folder or [], as_json)
-    if shots is not None or limit is not None or task_folder:
-        raise RunError("--shots and --limit are for --tasks and --questions: give one of them.")
-    if task is not None:
-        return _task(run, task, batches, beams, lengths, judge, as_json, set or [])
-    if any(option is not None for option in (beams, lengths, judge)):
-        raise RunError("--beams, --lengths and --judge are for a task: give --task with them.")
-    return _loss(run, batches, set or [], as_json)
+        _harness(run, tasks, numbers, limit, task_folder or [], as_json)
+    elif mode in ("questions", "tools"):
+        assert questions is not None, "a mode's option was given"
+        if mode == "tools":
+            tool_use(run, questions, limit, set or [], as_json)
+            return
+        settings = {
+            "pick": pick,
+            "chains": chains,
+            "votes": votes,
+            "shuffles": shuffles,
+            "seed": seed,
+            "form": unescaped(form),
+        }
+        few_shot(run, questions, shot_list(shots or "0"), settings, pool, embedder, limit, as_json)
+    else:
+        file = analogies or similarities
+        assert file is not None, "a mode's option was given"
+        word_list(run, mode, file, as_json)
 
 
 def _loss(run: str | None, batches: int | None, set: list[str], as_json: bool) -> None:
-    """Print the loss on the validation split, and what is computed with it."""
+    """Print the loss on the validation split, and the metrics computed from it."""
     from ..verbs.evaluate import evaluate as measure
 
     with watch() as progress:
@@ -207,18 +135,19 @@ def _harness(
     if not all(names):
         raise RunError(f"--tasks {tasks}: give names with commas between, e.g. piqa,hellaswag.")
     for n in shots:
-        found = evaluate_tasks(run, names, shots=n, limit=limit, folders=folders)
+        metrics = evaluate_tasks(run, names, shots=n, limit=limit, folders=folders)
         if as_json:
-            print(json.dumps(found if len(shots) == 1 else {"shots": n} | found, default=str))
+            print(json.dumps(metrics if len(shots) == 1 else {"shots": n} | metrics, default=str))
             continue
         if len(shots) > 1:
             print(f"examples in the prompt: {n}")
-        _show_harness(found)
+        _show_harness(metrics)
 
 
-def _show_harness(found: "dict[str, Metrics]") -> None:
+def _show_harness(metrics: "dict[str, Metrics]") -> None:
+    """Print a row for each metric of each task."""
     rows = []
-    for task, values in found.items():
+    for task, values in metrics.items():
         for key, value in values.items():
             metric, _, kind = key.partition(",")
             if isinstance(value, float | int) and not metric.endswith("_stderr") and kind:
@@ -234,11 +163,11 @@ def _loss_lines(values: dict[str, float]) -> list[str]:
     from ..trainer.metrics import metric_title, validation_metrics
 
     unit = next(unit for unit in UNITS if f"val_{unit}s" in values)
-    found = validation_metrics(values)
-    loss = found.pop("loss")
+    metrics = validation_metrics(values)
+    loss = metrics.pop("loss")
     return [
         f"{'loss':<13} {loss:.4f} nats per {unit}",
-        *(f"{metric_title(name):<13} {value:,.4f}" for name, value in found.items()),
+        *(f"{metric_title(name):<13} {value:,.4f}" for name, value in metrics.items()),
         f"{'measured on':<13} {values[f'val_{unit}s']:,.0f} {unit}s",
     ]
 
@@ -247,38 +176,43 @@ def _task(
     run: str | None,
     task: str,
     batches: int | None,
-    beams: int | None,
-    lengths: str | None,
-    judge: str | None,
+    options: "TaskOptions | None",
     as_json: bool,
     set: list[str],
 ) -> None:
-    """Metrics of a task, each with its interval."""
-    from ..decode.beam import Beams
+    """Print the metrics of a task, each with its interval."""
     from ..verbs.tasks.measure import measure
-    from ..verbs.tasks.task import GREEDY, TaskOptions
 
-    options = None
-    if any(option is not None for option in (beams, lengths, judge)):
-        search = GREEDY if beams is None else Beams(beams)
-        options = TaskOptions(search, () if lengths is None else _numbers(lengths), judge)
     with watch() as progress:
-        found = measure(run, task, batches=batches, options=options, progress=progress, set=set)
+        result = measure(run, task, batches=batches, options=options, progress=progress, set=set)
     if as_json:
-        print(json.dumps(asdict(found) | {"checkpoint": str(found.checkpoint)}))
+        print(json.dumps(asdict(result) | {"checkpoint": str(result.checkpoint)}))
         return
-    print(f"{found.checkpoint}")
-    _show(found.scores, found.examples)
-    for group in found.groups:
+    print(f"{result.checkpoint}")
+    _show(result.scores, result.examples)
+    for group in result.groups:
         last = " or more" if group.last is None else f" to {group.last}"
         print(f"\nsources of {group.first}{last} words")
         _show(group.scores, group.examples)
 
 
+def _task_options(
+    beams: int | None, lengths: str | None, judge: str | None
+) -> "TaskOptions | None":
+    """Return the options of --task; None if none was given."""
+    from ..decode.beam import Beams
+    from ..verbs.tasks.task import GREEDY, TaskOptions
+
+    if beams is None and lengths is None and judge is None:
+        return None
+    search = GREEDY if beams is None else Beams(beams)
+    return TaskOptions(search, () if lengths is None else _numbers(lengths), judge)
+
+
 def _show(scores: "list[Score]", examples: int) -> None:
     for score in scores:
-        between = f"{score.low:.4f} to {score.high:.4f}"
-        print(f"  {score.name:<15} {score.value:.4f}   95 % CI {between}")
+        interval = f"{score.low:.4f} to {score.high:.4f}"
+        print(f"  {score.name:<15} {score.value:.4f}   95 % CI {interval}")
     print(f"  measured on     {examples:,} examples")
 
 

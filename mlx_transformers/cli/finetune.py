@@ -33,8 +33,8 @@ Source = Annotated[
 RecipeOrNone = Annotated[
     str | None,
     typer.Argument(
-        help="A recipe: a TOML file, or its name in recipes/. Without it one is written for "
-        "--task and --data.",
+        help="A recipe: a TOML file, or its name in recipes/. Without one, a recipe is written "
+        "for --task and --data.",
         metavar="[RECIPE]",
         show_default=False,
         autocompletion=recipe_names,
@@ -43,10 +43,10 @@ RecipeOrNone = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        help="Task of a recipe to write: classification, tagging, answers, embedding, masked, "
-        "text, translation or summarization.",
+        help="Without a recipe, the task to train: classification, tagging, answers, embedding, "
+        "masked, text, translation or summarization.",
         metavar="TASK",
-        show_default="that of the source",
+        show_default="the source's task",
     ),
 ]
 Data = Annotated[
@@ -61,7 +61,7 @@ AcceptChanges = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="Take weights even if the recipe changes what they compute.",
+        help="Take weights even if the recipe changes options of layers that have them.",
     ),
 ]
 Replay = Annotated[
@@ -69,8 +69,8 @@ Replay = Annotated[
     typer.Option(
         min=0.0,
         max=1.0,
-        help="Share of the rows that come from the text that the source was trained on, so that "
-        "it isn't forgotten; the loss on that text is reported too.",
+        help="Share of rows from the source's own training text, against forgetting; the loss on "
+        "that text is reported too.",
         metavar="SHARE",
         show_default=False,
     ),

@@ -52,7 +52,7 @@ from .generate_tools import checked, generate_with_tools
 from .options import Sets
 
 MAX = 256
-"""Tokens of a text, where nothing else is asked for."""
+"""Default of --max-tokens."""
 
 
 def generate(
@@ -87,11 +87,11 @@ def generate(
     set: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Continue prompts with a trained run, write the target of a source, or draw a picture.
+    """Continue prompts with a trained run, translate or summarize a source, or draw a picture.
 
-    A text alone is printed as it is written, its figures to standard error; Ctrl-C ends it early.
+    A single text is streamed, and its speed printed to standard error; Ctrl-C ends it early.
     """
-    how = _beams(1 if beams is None else beams, length_penalty)
+    search = _beams(1 if beams is None else beams, length_penalty)
     sampling = _sampling(temp, top_p, top_k, min_p, repetition_penalty, repetition_window)
     exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
     texts = _prompts(prompt or default_prompt(image, prompts), prompts)
@@ -110,7 +110,7 @@ def generate(
     named, seen = with_image(loaded, artist, texts, image, (samples > 1, *others), reading)
     if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
         _check_search(sampling, seed, stop, samples, exits, draft, packing)
-        _search(run, named, alignment, as_json, reading, how, loaded, max_tokens)
+        _search(run, named, alignment, as_json, reading, search, loaded, max_tokens)
         return
     options = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
     options |= reading | {"packing": packing} | seen
@@ -118,7 +118,7 @@ def generate(
 
 
 def _sampling(*options: Any) -> Any:
-    """The options of sampling, in its order.
+    """Build `Sampling` from its fields, in order.
 
     Raises:
         RunError: one is out of range.
@@ -153,31 +153,33 @@ def _continue(
     rows: int,
     as_json: bool,
 ) -> None:
-    """Print the continuations of prompts, `named` as they were given and as they are read; one
-    alone is printed as it is written."""
-    if _is_alone(len(named[0]) * samples, as_json, exits, any(drafting)):
-        own = {"exits": exits} | drafted(*drafting, exits, loaded[1])
-        _stream(*loaded, named[1][0], options | own)
+    """Print the continuations of prompts; a single one is streamed.
+
+    `named` has the prompts as the user gave them, and as the model reads them.
+    """
+    if _is_single(len(named[0]) * samples, as_json, exits, any(drafting)):
+        options = options | {"exits": exits} | drafted(*drafting, exits, loaded[1])
+        _stream(*loaded, named[1][0], options)
     else:
         _batch(*loaded, named, as_json, options, samples, rows)
 
 
-def _is_alone(n_texts: int, as_json: bool, exits: Any, drafts: bool) -> bool:
-    """Whether one text is written as it is made.
+def _is_single(n_texts: int, as_json: bool, exits: Any, drafts: bool) -> bool:
+    """Whether one text is streamed.
 
     Raises:
         RunError: several are, with early exits, which decode one row.
     """
-    alone = n_texts == 1 and not as_json
-    if exits is not None and not alone:
+    single = n_texts == 1 and not as_json
+    if exits is not None and not single:
         raise RunError("--exit-threshold continues one prompt, once, without --json.")
-    if drafts and not alone:
+    if drafts and not single:
         raise RunError("--draft continues one prompt, once, without --json.")
-    return alone
+    return single
 
 
 def _exits(threshold: float | None, measure: str) -> Any:
-    """When decoding leaves the stack; None: never.
+    """The condition of early exits; None: all layers run.
 
     Raises:
         RunError: a measure without a threshold, or one of them is out of range.
@@ -192,7 +194,7 @@ def _exits(threshold: float | None, measure: str) -> Any:
 
 
 def _packing(bits: int | None, group_size: int | None) -> Any:
-    """How the KV cache is packed; None: it isn't.
+    """How the KV cache is quantized; None: it isn't.
 
     Raises:
         RunError: a group size without bits, or one of them doesn't exist.
@@ -207,7 +209,7 @@ def _packing(bits: int | None, group_size: int | None) -> Any:
 
 
 def _stream(model: Any, tokenizer: Any, text: str | list[int], options: dict[str, Any]) -> None:
-    """Print one text as it is written, then its figures."""
+    """Stream one text, then print its speed."""
     from ..decode.generate import stream
 
     pieces = stream(model, tokenizer, text, **options)
@@ -230,7 +232,7 @@ def _batch(
     from ..decode.generate import generate_batch
 
     with _waiting("Compiling and reading the prompts ...") as show:
-        found = generate_batch(
+        texts = generate_batch(
             model,
             tokenizer,
             named[1],
@@ -239,19 +241,14 @@ def _batch(
             rows=rows,
             **options,
         )
-    for p, (text, group) in enumerate(zip(named[0], found, strict=True), 1):
-        for s, one in enumerate(group, 1):
+    for p, (prompt, group) in enumerate(zip(named[0], texts, strict=True), 1):
+        for s, sampled in enumerate(group, 1):
             if as_json:
-                _print_json(
-                    prompt=text,
-                    sample=s,
-                    text=one.text,
-                    tokens=one.tokens,
-                    end_reason=one.end_reason,
-                )
+                fields = {"tokens": sampled.tokens, "end_reason": sampled.end_reason}
+                _print_json(prompt=prompt, sample=s, text=sampled.text, **fields)
                 continue
             sample = f", sample {s}" if len(group) > 1 else ""
-            print(f"--- prompt {p}{sample} ---\n{one.text}")
+            print(f"--- prompt {p}{sample} ---\n{sampled.text}")
 
 
 def _print_json(**fields: Any) -> None:
@@ -282,16 +279,16 @@ def _search(
     """Print the most probable text for each prompt or source; `reading` is how prompts are read."""
     from ..verbs.search import reads_source, search
 
-    how = {} if reads_source(loaded[0]) else reading
-    how = how | {"beams": beams, "loaded": loaded, "max_tokens": max_tokens}
+    options = {} if reads_source(loaded[0]) else reading
+    options = options | {"beams": beams, "loaded": loaded, "max_tokens": max_tokens}
     find = search if alignment is None else partial(plotted, alignment)
-    for p, (text, read) in enumerate(zip(*named, strict=True), 1):
+    for p, (prompt, as_read) in enumerate(zip(*named, strict=True), 1):
         with _waiting("Compiling and searching ..."):
-            found = find(run, read, **how)
+            text = find(run, as_read, **options)
         if as_json:
-            _print_json(prompt=text, text=found)
+            _print_json(prompt=prompt, text=text)
         else:
-            print(f"--- prompt {p} ---\n{found}" if len(named[0]) > 1 else found)
+            print(f"--- prompt {p} ---\n{text}" if len(named[0]) > 1 else text)
 
 
 def _prompts(given: list[str], file: Path | None) -> list[str]:
@@ -313,9 +310,9 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
             ) from None
         except (OSError, ValueError) as error:
             raise RunError(f"--prompts {file} can't be read: {reason(error)}.") from None
-        found = [line.removesuffix("\r") for line in lines]
-        texts += [line for line in found if line]
-        if not any(found):
+        lines = [line.removesuffix("\r") for line in lines]
+        texts += [line for line in lines if line]
+        if not any(lines):
             raise RunError(f"--prompts {file} has no prompt: every line of it is empty.")
     if not texts:
         raise RunError("Give a prompt: --prompt TEXT, or --prompts FILE with one per line.")

@@ -8,6 +8,11 @@ import typer
 from .completion import run_names
 from .options import user_path
 
+READING = "How the prompt is read"
+SAMPLING = "Sampling"
+SEARCH = "Search, and encoder-decoders"
+SPEED = "Speed and memory"
+
 PromptTexts = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,10 +37,10 @@ ImageFile = Annotated[
     typer.Option(
         "--image",
         parser=user_path,
-        help="A picture that is read: the prompt has `<image>` where it stands, and is that alone "
-        "if none is given. With a model that draws and a prompt without `<image>` it is the new "
-        ".png file that the drawing is written to, never one that exists; several prompts, or "
-        "--samples, are drawn side by side.",
+        help="For a model that sees: the picture to read, at the place of `<image>` in the prompt "
+        "(by default the prompt is `<image>` alone). For a model that draws and a prompt without "
+        "`<image>`: the new .png file to write; several prompts, or --samples, are drawn side by "
+        "side.",
         metavar="FILE",
         show_default=False,
     ),
@@ -46,7 +51,12 @@ Samples = Annotated[
 Rows = Annotated[
     int,
     typer.Option(
-        "--batch-size", help="Texts that are generated at once.", metavar="N", min=1, max=100_000
+        "--batch-size",
+        rich_help_panel=SPEED,
+        help="Texts generated in one batch.",
+        metavar="N",
+        min=1,
+        max=100_000,
     ),
 ]
 AsJson = Annotated[
@@ -68,33 +78,51 @@ MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temp = Annotated[
     float,
     typer.Option(
+        rich_help_panel=SAMPLING,
         help="Temperature: 0 always takes the most probable token, 1 draws from the model's own "
-        "distribution, higher values flatten it."
+        "distribution, higher values flatten it.",
     ),
 ]
 TopP = Annotated[
-    float, typer.Option(help="Draw from the fewest tokens that hold this share of probability.")
+    float,
+    typer.Option(
+        rich_help_panel=SAMPLING,
+        help="Nucleus sampling: draw from the fewest tokens with this total probability.",
+    ),
 ]
 TopK = Annotated[
-    int, typer.Option(help="Draw from this many of the most probable tokens; 0 from all.")
+    int,
+    typer.Option(
+        rich_help_panel=SAMPLING,
+        help="Draw from this many of the most probable tokens; 0 from all.",
+    ),
 ]
 MinP = Annotated[
     float,
-    typer.Option(help="Draw from tokens at least this probable relative to the most probable."),
+    typer.Option(
+        rich_help_panel=SAMPLING,
+        help="Draw from tokens at least this probable relative to the most probable.",
+    ),
 ]
 Penalty = Annotated[
     float,
-    typer.Option(help="Repetition penalty: above 1 makes tokens that occurred less likely."),
+    typer.Option(
+        rich_help_panel=SAMPLING,
+        help="Repetition penalty: above 1 makes tokens that occurred less likely.",
+    ),
 ]
 Window = Annotated[
     int | None,
     typer.Option(
-        help="How many of the last tokens the penalty counts.", show_default="all of them"
+        rich_help_panel=SAMPLING,
+        help="How many of the last tokens the penalty counts.",
+        show_default="all of them",
     ),
 ]
 BeamCount = Annotated[
     int | None,
     typer.Option(
+        rich_help_panel=SEARCH,
         help="Search for the most probable text with this many beams instead of drawing; "
         "encoder-decoders always search, by default with 1.",
         show_default=False,
@@ -102,11 +130,15 @@ BeamCount = Annotated[
 ]
 LengthPenalty = Annotated[
     float,
-    typer.Option(help="The exponent of beam search's length penalty; 0 favours short texts."),
+    typer.Option(
+        rich_help_panel=SEARCH,
+        help="The exponent of beam search's length penalty; 0 favours short texts.",
+    ),
 ]
 AlignmentFile = Annotated[
     Path | None,
     typer.Option(
+        rich_help_panel=SEARCH,
         parser=user_path,
         help="Also plot the attention of an encoder-decoder over its source, to a new .svg or "
         ".png file.",
@@ -115,19 +147,24 @@ AlignmentFile = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(help="The same seed gives the same text; text number n is drawn with seed + n."),
+    typer.Option(
+        rich_help_panel=SAMPLING,
+        help="The same seed gives the same text; text number n is drawn with seed + n.",
+    ),
 ]
 Bos = Annotated[
     bool,
     typer.Option(
         "--bos/--no-bos",
-        help="Put before a prompt what the tokenizer's own template puts there (BOS, mostly).",
+        rich_help_panel=READING,
+        help="Prepend the tokens that the tokenizer's template puts before a text (mostly BOS).",
     ),
 ]
 SpecialTokens = Annotated[
     bool,
     typer.Option(
         "--special-tokens/--no-special-tokens",
+        rich_help_panel=READING,
         help="Read special tokens that are spelled out in a prompt, as in `<|im_start|>user`, as "
         "tokens instead of text.",
     ),
@@ -143,8 +180,9 @@ Stop = Annotated[
 ExitThreshold = Annotated[
     float | None,
     typer.Option(
-        help="Leave the model at the first layer whose prediction is this confident, for one "
-        "prompt. For runs that were trained with early exits (objective early_exit).",
+        rich_help_panel=SPEED,
+        help="Stop at the first layer whose prediction is this confident, for one prompt. For runs "
+        "trained with early exits (objective early_exit).",
         metavar="X",
         show_default="never",
     ),
@@ -152,19 +190,24 @@ ExitThreshold = Annotated[
 DraftRun = Annotated[
     str | None,
     typer.Option(
+        rich_help_panel=SPEED,
         help="Speculative decoding of one prompt; the distribution of texts is the same. A smaller "
         "run with the same tokenizer proposes tokens; 'lookup' copies them from the text so far, "
-        "'mtp' takes the run's own multi-token prediction, 'early_exit' its first layers.",
+        "'mtp' uses the run's own multi-token prediction heads, 'early_exit' its first layers.",
         metavar="RUN|lookup|mtp|early_exit",
         show_default=False,
     ),
 ]
 DraftTokens = Annotated[
-    int | None, typer.Option(help="Tokens that --draft proposes at once.", metavar="N", min=1)
+    int | None,
+    typer.Option(
+        rich_help_panel=SPEED, help="Tokens that --draft proposes at once.", metavar="N", min=1
+    ),
 ]
 DraftLayers = Annotated[
     int | None,
     typer.Option(
+        rich_help_panel=SPEED,
         help="Layers of --draft early_exit.",
         metavar="N",
         min=1,
@@ -175,16 +218,18 @@ KvBits = Annotated[
     int | None,
     typer.Option(
         "--kv-bits",
-        help="Bits of a number in the KV cache, 8 or 4.",
+        rich_help_panel=SPEED,
+        help="Quantize the KV cache to 8 or 4 bits.",
         metavar="8|4",
-        show_default="those of the model",
+        show_default="the model's dtype",
     ),
 ]
 KvGroup = Annotated[
     int | None,
     typer.Option(
         "--kv-group-size",
-        help="Features of a key or value that share a scale: 32, 64 or 128.",
+        rich_help_panel=SPEED,
+        help="Features of a key or value that share a quantization scale: 32, 64 or 128.",
         metavar="N",
         show_default="64",
     ),
@@ -192,6 +237,7 @@ KvGroup = Annotated[
 ExitMeasure = Annotated[
     str,
     typer.Option(
+        rich_help_panel=SPEED,
         help="Confidence of --exit-threshold: max_prob, margin (of the two most probable tokens), "
         "or entropy, a share of its maximum that must be below the threshold.",
         metavar="max_prob|margin|entropy",
@@ -201,7 +247,8 @@ WithTools = Annotated[
     bool,
     typer.Option(
         "--tools",
-        help="Take each prompt as a message of the user, and let the model call the tools of "
-        "[tools]; --set tools.calculator=true adds one.",
+        rich_help_panel=READING,
+        help="Treat each prompt as a user's message, and let the model call the tools of the "
+        "recipe's [tools]; --set tools.calculator=true adds one.",
     ),
 ]

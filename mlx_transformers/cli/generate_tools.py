@@ -17,10 +17,11 @@ def checked(tools: bool, set: list[str] | None, odd: bool) -> list[str]:
     Args:
         tools: whether --tools was given.
         set: what --set changes.
-        odd: whether there are options of texts that are continued without a chat template.
+        odd: whether options were given that only apply without a chat template.
 
     Raises:
-        RunError: --set without --tools, or --tools with options of texts that are continued.
+        RunError: --set without --tools, or --tools with options that only apply without a chat
+            template.
     """
     changed = set or []
     if not tools:
@@ -47,8 +48,8 @@ def generate_with_tools(
     Args:
         run: the run's name or folder; None takes the newest run.
         texts: the messages, each the first of a conversation of its own.
-        drawing: the most tokens of a turn, the sampling, the seed and the texts that end a turn;
-            sample s of text p has the seed of `generate_batch`.
+        drawing: the most tokens of a turn, the sampling, the seed and the stop texts; sample s of
+            text p has the same seed as in `generate_batch`.
         samples: answers to each text.
         set: "path=value" strings that change `[tools]`.
         as_json: whether to print a line of JSON for each answer: prompt, sample, text, calls.
@@ -70,8 +71,8 @@ def generate_with_tools(
     single = len(texts) * samples == 1
     for p, text in enumerate(texts):
         for s in range(samples):
-            own = replace(options, seed=options.seed + p * samples + s)
-            answer = Conversation(assistant, own, toolbox=toolbox).ask(text)
+            request = replace(options, seed=options.seed + p * samples + s)
+            answer = Conversation(assistant, request, toolbox=toolbox).ask(text)
             if as_json:
                 print(json.dumps(_row(text, s + 1, list(answer)), ensure_ascii=False))
                 continue
@@ -81,12 +82,12 @@ def generate_with_tools(
             show_answer(answer)
 
 
-def _row(prompt: str, sample: int, said: list[Any]) -> dict[str, Any]:
+def _row(prompt: str, sample: int, turns: list[Any]) -> dict[str, Any]:
     """The line of JSON of an answer."""
     calls = [
-        {"name": one.call.name, "arguments": dict(one.call.arguments), "result": one.result}
-        for one in said
-        if one.call is not None
+        {"name": turn.call.name, "arguments": dict(turn.call.arguments), "result": turn.result}
+        for turn in turns
+        if turn.call is not None
     ]
-    text = "".join(one.text for one in said)
+    text = "".join(turn.text for turn in turns)
     return {"prompt": prompt, "sample": sample, "text": text, "calls": calls}

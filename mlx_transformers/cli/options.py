@@ -49,7 +49,7 @@ Seed = Annotated[int | None, typer.Option(help="Same as --set train.seed=N.", me
 Seeds = Annotated[
     str | None,
     typer.Option(
-        help="Values of train.seed, a run each, as in 1,2,3.",
+        help="Train one run for each of these seeds, as in 1,2,3.",
         metavar="N,N,...",
         show_default="one run with the recipe's seed",
     ),
@@ -74,7 +74,7 @@ Resume = Annotated[
 
 
 def user_path(text: str) -> Path:
-    """Convert an option to a path, with `~` as the home folder wherever the shell left it."""
+    """Convert an option to a path, expanding `~` where the shell didn't."""
     from ..core.errors import MlxtError
     from ..core.paths import expanded
 
@@ -99,10 +99,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def seed_list(text: str | None) -> list[int]:
     """Parse the value of --seeds; empty if it wasn't given."""
-    words = [] if text is None else [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
+    numbers = [] if text is None else [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() for number in numbers):
         raise typer.BadParameter(f"'{text}' is no list of seeds. Give whole numbers: 1,2,3.")
-    seeds = [int(word) for word in words]
+    seeds = [int(number) for number in numbers]
     if len(seeds) != len(dict.fromkeys(seeds)):
         raise typer.BadParameter(f"'{text}' has a seed twice: its two runs would be the same.")
     return seeds

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..core.errors import RunError
-from .few_shot import FORM, Form, Seed, shot_list, unescaped
+from .few_shot import FORM, form_option, seed_option, shot_list, unescaped
 from .options import AsJson, Run, user_path
 from .terminal import print_table
 
 if TYPE_CHECKING:
     from ..verbs.think import Point
 
+Form = Annotated[str, form_option()]
+Seed = Annotated[int, seed_option()]
 File = Annotated[
     Path,
     typer.Option(

@@ -43,7 +43,7 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Prepare the data, plan, and run one step; keep nothing but the prepared data.",
+            help="Prepare the data, print the memory plan and run one step, without making a run.",
         ),
     ] = False,
     supervise: Annotated[
@@ -51,7 +51,7 @@ def train(
         typer.Option(
             "--supervise",
             help="If the run runs out of memory, resume it from its last checkpoint with half the "
-            "microbatch; a step still learns from as many rows.",
+            "microbatch; the batch size stays the same.",
         ),
     ] = False,
     runs: Runs = Path("runs"),
@@ -92,7 +92,7 @@ def with_evaluations(recipe: str, sets: list[str]) -> list[str]:
     """
     from ..assembly.recipe import load_recipe
 
-    if any(each.partition("=")[0].strip() == "eval.every" for each in sets):
+    if any(s.partition("=")[0].strip() == "eval.every" for s in sets):
         return sets
     config = load_recipe(recipe, sets)
     shorter = config.train.steps < load_recipe(recipe).train.steps
@@ -120,10 +120,10 @@ def _train_seeds(
     loaded, folders = load_recipe(recipe, sets), []
     assert loaded.resolved is not None
     for seed in seeds:
-        one = f"{name or loaded.resolved.name}-seed{seed}"
+        run_name = f"{name or loaded.resolved.name}-seed{seed}"
         with watch() as seen:
             result = run(
-                with_seed(loaded, seed), name=one, resume=resume, root=runs, say=seen.say,
+                with_seed(loaded, seed), name=run_name, resume=resume, root=runs, say=seen.say,
                 progress=seen,
             )  # fmt: skip
         folders.append(result.folder)
@@ -141,13 +141,14 @@ def end(result: "Result", recipe: str, sets: list[str]) -> None:
     stopped = reason.startswith(STOPPED_BY)
     if result.is_main:
         print(written(folder))
-        words = ["train", recipe, "--resume", str(folder.path)]
-        words += [word for each in sets for word in ("--set", each)]
-        generates = load_recipe(folder.recipe).model.generates
-        writes = f'generate --run {folder.path} --prompt "..."'
-        measured = f"eval {folder.path}"
-        after = writes if generates else measured
-        print(f"Continue with: mlxt {shlex.join(words) if stopped else after}")
+        if stopped:
+            argv = ["train", recipe, "--resume", str(folder.path)]
+            command = shlex.join(argv + [arg for s in sets for arg in ("--set", s)])
+        elif load_recipe(folder.recipe).model.generates:
+            command = f'generate --run {folder.path} --prompt "..."'
+        else:
+            command = f"eval {folder.path}"
+        print(f"Continue with: mlxt {command}")
     if stopped:
         raise typer.Exit(128 + signal.Signals[reason.removeprefix(STOPPED_BY)])
 

@@ -133,11 +133,11 @@ def test_options_that_do_not_go_together_are_refused(mlxt, home):
     (home / "q.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     for arguments, words in (
         (("--questions", "q.jsonl", "--shots", "two"), "e.g. 0,1,2,4,8"),
-        (("--questions", "q.jsonl", "--task", "masked"), "its own options"),
+        (("--questions", "q.jsonl", "--task", "masked"), "--task doesn't go with --questions"),
         (("--questions", "q.jsonl", "--pick", "best"), "random or nearest"),
         (("--questions", "q.jsonl", "--embedder", "x"), "--pick nearest"),
-        (("--chains",), "give it with them"),
-        (("--shots", "2"), "give one of them"),
+        (("--chains",), "--chains is for --questions"),
+        (("--shots", "2"), "--shots is for --questions or --tasks"),
     ):
         outcome = mlxt("eval", *arguments)
         assert outcome.code == 1

@@ -84,6 +84,6 @@ def test_a_run_of_word2vec_from_end_to_end(mlxt: Mlxt, home: Path) -> None:
     refused(mlxt("nearest", "w"), "Give a word")
     refused(mlxt("finetune", "w", "--data", "t.txt"), "no usual recipe", "RUN RECIPE")
     both = ("--analogies", "questions", "--similarities", "pairs.csv")
-    refused(mlxt("eval", "w", *both), "give one of them")
+    refused(mlxt("eval", "w", *both), "--similarities doesn't go with --analogies")
     (home / "questions").write_text("a duke the count\n")
     refused(mlxt("eval", "w", "--analogies", "questions"), "knows the words of 0", "more text")

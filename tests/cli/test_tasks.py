@@ -131,8 +131,8 @@ def test_a_task_that_a_run_was_not_trained_for_is_refused(mlxt: Mlxt, encoders: 
     )
     refused(mlxt("eval", "masked", "--task", "clasification"), "Did you mean 'classification'?")
     refused(mlxt("eval", "masked", "--task", "masked", "--beams", "2"), "writes no text")
-    refused(mlxt("eval", "masked", "--beams", "2"), "give --task with them")
-    refused(mlxt("eval", "masked", "--lengths", "2"), "give --task with them")
+    refused(mlxt("eval", "masked", "--beams", "2"), "--beams is for --task")
+    refused(mlxt("eval", "masked", "--lengths", "2"), "--lengths is for --task")
 
 
 def test_targets_are_written_for_every_source_and_references_stay_whole(

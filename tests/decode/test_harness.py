@@ -250,8 +250,8 @@ def test_the_verb_runs_tasks_of_the_harness_and_of_a_folder(asked, tmp_path):
         (["--tasks", "piqqa"], "Did you mean 'piqa'"),
         (["--tasks", "piqa,"], "commas between"),
         (["--tasks", "piqa", "--task-folder", "nowhere"], "no such folder"),
-        (["--tasks", "piqa", "--task", "masked"], "don't go with --tasks"),
-        (["--shots", "3"], "are for --tasks"),
+        (["--tasks", "piqa", "--task", "masked"], "--task doesn't go with --tasks"),
+        (["--shots", "3"], "--shots is for --questions or --tasks"),
     ],
 )
 def test_what_the_harness_cannot_do_is_refused(asked, words, said):
