@@ -1,11 +1,14 @@
 """Checks between the parts of a recipe: model against objective, data and processes."""
 
+from mlx.utils import tree_flatten
+
 from ..core.errors import RecipeError
 from ..data.prepared import Prepared
 from ..layers.block import Block
 from ..layers.heads import TagHead
 from ..layers.pair_pools import Distogram, OuterProduct
 from ..layers.pools import Classifier
+from ..layers.routers.routing import Routing
 from ..models.model import Model, ModelKind
 from ..models.sharing import check_parts
 from ..objectives.objective import ADAPTER_OFF, ObjectiveKind
@@ -82,10 +85,11 @@ def check_start(recipe: Recipe, model: Model) -> None:
     """Check a recipe and its model before a new run starts.
 
     Raises:
-        RecipeError: as `check_new`, or as `check_room`.
+        RecipeError: as `check_new`, `check_room` or `check_routers`.
     """
     check_new(recipe)
     check_room(recipe, model)
+    check_routers(model)
 
 
 def check_room(recipe: Recipe, model: Model) -> None:
@@ -101,6 +105,24 @@ def check_room(recipe: Recipe, model: Model) -> None:
             f"'{recipe.adapt.kind}' leaves of the model's: shorten the rows, or set a smaller "
             "adapt.length."
         )
+
+
+def check_routers(model: Model) -> None:
+    """Check that the task can train every router that isn't frozen.
+
+    Raises:
+        RecipeError: one scales its only gate to 1. Published models may have such routers, which
+            are run as they are.
+    """
+    for path, module in model.named_modules():
+        config = getattr(module, "config", None)
+        constant = isinstance(config, Routing) and config.constant
+        if constant and tree_flatten(module.trainable_parameters()):
+            raise RecipeError(
+                f"The router {path} has top_k = 1 with normalize = true, which makes every gate 1, "
+                "so that it would learn nothing from the task. Set normalize = false, as Switch "
+                "does, or train the rest alone: train.freeze = ['*.router']."
+            )
 
 
 def check_rounding(recipe: Recipe) -> None:

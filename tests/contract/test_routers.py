@@ -124,6 +124,15 @@ def test_more_choices_than_experts_are_an_error() -> None:
         router("greedy", 5, True).parse().build(DIM, EXPERTS)
 
 
-def test_gates_that_are_all_1_are_an_error() -> None:
-    with pytest.raises(ValidationError, match="top_k = 1 with normalize = true"):
-        router("constant", 1, True).parse()
+@pytest.mark.parametrize("kind", ["top_k", "sigmoid"])
+def test_one_normalised_gate_is_1_and_gives_the_router_no_gradient(kind: str) -> None:
+    subject = router("constant", 1, True, kind=kind).subject()
+    x = subject.inputs()
+
+    def total(weight: mx.array) -> mx.array:
+        subject.it.gate.weight = weight
+        return (subject.it(x, Context())[0] * mx.random.normal((*x.shape[:-1], 1))).sum()
+
+    gates, _ = subject.it(x, Context())
+    np.testing.assert_allclose(np.asarray(gates), 1.0, atol=1e-6)
+    assert mx.abs(mx.grad(total)(subject.it.gate.weight)).max().item() < 1e-6

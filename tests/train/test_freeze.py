@@ -4,6 +4,7 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_transformers.assembly.checks import check_start
 from mlx_transformers.assembly.model import draft_model
 from mlx_transformers.assembly.plan import plan
 from mlx_transformers.assembly.saved import load
@@ -113,6 +114,20 @@ def test_an_average_beside_frozen_state_loads_again(tmp_path):
     }
     _, found = evaluate(result.folder.path)
     assert found["val_loss"] == tiny.records(result, "val_loss")[-1][1]
+
+
+@pytest.mark.parametrize("kind", ["top_k", "sigmoid"])
+def test_a_router_without_a_gradient_must_be_frozen(tmp_path, kind):
+    tiny.write(tmp_path)
+    one = f'router={{kind="{kind}", top_k=1, normalize=true}}'
+    sets = [f'model.block.ffn={{kind="moe", n_experts=4, expert={EXPERT}, {one}}}']
+    recipe = tiny.recipe(tmp_path, *sets)  # which can be imported and run
+    with pytest.raises(RecipeError, match=r"stack.blocks.\d.ffn.router has top_k = 1 .*freeze"):
+        check_start(recipe, draft_model(recipe))
+    adapted = 'adapt={kind="lora", rank=2, targets=["mixer"]}'
+    for alone in ("train.freeze=['*.router']", adapted):
+        recipe = tiny.recipe(tmp_path, *sets, alone)
+        check_start(recipe, draft_model(recipe))
 
 
 def test_frozen_layers_compute_with_rounded_weights_as_trained_ones_do(tmp_path):

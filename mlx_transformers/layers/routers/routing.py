@@ -53,6 +53,11 @@ class Routing(RouterKind):
                 f"{n_experts // groups * chosen} experts of {chosen} groups. Raise top_groups."
             )
 
+    @property
+    def constant(self) -> bool:
+        """Whether the only gate of a token is scaled to 1, which leaves the router no gradient."""
+        return self.top_k == 1 and self.normalize
+
     def saved_bytes(self, n_experts: int) -> float:
         """Logits and scores, gates and choices before and after scaling."""
         return float(FLOAT32_BYTES * (2 * n_experts + 4 * self.top_k))

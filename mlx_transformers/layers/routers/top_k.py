@@ -3,7 +3,6 @@
 from typing import Literal
 
 import mlx.core as mx
-from pydantic import model_validator
 
 from ...core.context import Context
 from ...core.shapes import xD
@@ -20,15 +19,6 @@ class TopK(SoftmaxRouting):
     """
 
     kind: Literal["top_k"] = "top_k"
-
-    @model_validator(mode="after")
-    def _router_learns(self) -> "TopK":
-        if self.top_k == 1 and self.normalize:
-            raise ValueError(
-                "top_k = 1 with normalize = true makes every gate 1, so the router would learn "
-                "nothing from the task. Set normalize = false, as Switch does."
-            )
-        return self
 
     def build(self, dim: int, n_experts: int) -> "TopKRouter":
         self.check(n_experts)
