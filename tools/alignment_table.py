@@ -1,6 +1,6 @@
 """The chain from supervised fine-tuning to reinforcement on one small model, over several seeds.
 
-    python tools/alignment_table.py chain [--seeds 1,2,3] [--out DIR]
+    python tools/alignment_table.py chain [--methods dpo,grpo-checked] [--seeds 1,2,3] [--out DIR]
     python tools/alignment_table.py frontier [--seeds 1,2,3] [--out DIR] [--plot FILE.svg]
 
 Trains the recipes of recipes/align that the table needs (finished runs are reused, others are
@@ -78,6 +78,8 @@ METHODS = {
     "KTO": Method("kto_tiny", {"objective.reference": "sft"}),
     "REINFORCE, checked": Method("reinforce_tiny", {"source.reference": "sft"}),
 }
+FOLDERS = {name: name.lower().replace(",", "").replace(" ", "-") for name in METHODS}
+"""The folder of each method's runs; `--methods` selects by these names."""
 
 
 class Chain:
@@ -225,9 +227,9 @@ def chain_table(options: argparse.Namespace) -> None:
     pairs = examined(options)
     accuracy = [evaluate(chain.run("reward"))[1]["val_accuracy"] for chain, _ in pairs]
     found = {"SFT": [examiner(chain.run("sft")) for chain, examiner in pairs]}
-    for name, method in METHODS.items():
-        folder = name.lower().replace(",", "").replace(" ", "-")
-        found[name] = [examiner(chain.tune(folder, method)) for chain, examiner in pairs]
+    for name in options.methods:
+        runs = [chain.tune(FOLDERS[name], METHODS[name]) for chain, _ in pairs]
+        found[name] = [examiner(run) for run, (_, examiner) in zip(runs, pairs, strict=True)]
         print(f"{name}: {found[name]}", file=sys.stderr)
     columns = {
         "right, greedy": "greedy",
@@ -324,6 +326,10 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--seeds", type=seeds, default=[1, 2, 3], help="as in 1,2,3")
+    known = ", ".join(FOLDERS.values())
+    parser.add_argument(
+        "--methods", type=methods, default=list(METHODS), help=f"of the chain, among {known}"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/alignment"))
     parser.add_argument("--steps", type=int, default=200, help="of each PPO run of the frontier")
     parser.add_argument("--plot", type=Path, help="the .svg file of the frontier")
@@ -333,6 +339,15 @@ def parsed() -> argparse.Namespace:
 def seeds(text: str) -> list[int]:
     """The numbers between commas."""
     return [int(part) for part in text.split(",")]
+
+
+def methods(text: str) -> list[str]:
+    """The methods whose folders are named between commas, after the control, which every table
+    has."""
+    asked = {name.strip() for name in text.split(",")}
+    if unknown := asked - set(FOLDERS.values()):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+    return [name for name, folder in FOLDERS.items() if folder in asked or name == CONTROL]
 
 
 TABLES = {"chain": chain_table, "frontier": frontier_table}
