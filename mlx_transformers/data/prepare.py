@@ -249,11 +249,13 @@ class Preparation:
         for split in wanted:
             if counts[split].tokens == 0:
                 n_documents = sum(each.documents for each in counts.values())
+                has, tail = f"{n_documents} documents", "cuts by length instead of by document"
+                if data.batch.reads_records:
+                    has, tail = "too few records", "holds out the last records"
                 raise DataError(
-                    f"Splitting {self.key.source} left nothing for '{split}': it has "
-                    f"{n_documents} documents and data.valid_fraction is {data.valid_fraction}. "
-                    'data.split="tail" cuts by length instead of by document; data.valid_path '
-                    "names other files for validation."
+                    f"Splitting {self.key.source} left nothing for '{split}': it has {has} and "
+                    f'data.valid_fraction is {data.valid_fraction}. data.split="tail" {tail}; '
+                    "data.valid_path names other files for validation."
                 )
 
     def _put(self) -> None:
