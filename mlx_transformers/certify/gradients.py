@@ -9,6 +9,7 @@ from ..assembly.checks import check_model
 from ..core.context import Context
 from ..core.errors import RecipeError
 from ..core.tree import Tree
+from ..models.model import layers_of
 from ..objectives.objective import ChunkedKind
 from ..trainer.traced import compiling
 from .difference import tree_difference
@@ -92,6 +93,8 @@ def chunked(subject: Subject) -> Measured:
 
 def recomputed(subject: Subject) -> Measured:
     """Compare recomputed activations with stored ones, dropout included."""
+    if not layers_of(subject.plain.model):
+        raise DoesNotApply("The model has no blocks whose activations could be recomputed.")
     if any(tower.reversible for tower in subject.recipe.model.towers()):
         raise DoesNotApply("A reversible stack stores no activations that could be recomputed.")
     with eager():

@@ -227,6 +227,14 @@ def test_batches_of_several_texts_excuse_rows_about_one(subject: Subject, tmp_pa
         assert measured(row, pairs).state == "doesn't apply", row.name
 
 
+def test_a_model_without_blocks_has_nothing_to_recompute(subject: Subject, tmp_path: Path) -> None:
+    vectors = Subject(subject.folder, subject.checkpoint, tmp_path)
+    vectors.recipe = load_recipe("embeddings/word2vec_tiny")
+    vectors.plain = SimpleNamespace(model=vectors.recipe.model.build(9))
+    row = next(row for row in ROWS if row.name == "recomputed = stored")
+    assert measured(row, vectors).state == "doesn't apply"
+
+
 def test_an_error_of_any_kind_breaks_its_row_alone(subject: Subject) -> None:
     def fail(subject: Subject) -> Measured:
         raise KeyError("tokens")
