@@ -1,5 +1,10 @@
-"""Checks names that become paths, wherever they come from: a command line, a recipe, a file."""
+"""Checks names that become paths, wherever they come from: a command line, a recipe, a file; and
+walks and deletes folders that other processes change meanwhile."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import MlxtError
@@ -36,12 +41,38 @@ def inside(folder: Path, name: str, error: type[MlxtError] = MlxtError) -> Path:
     path = folder / name
     relative = Path(name)
     out = relative.is_absolute() or ".." in relative.parts or not name or "\0" in name
-    if out or not path.resolve().is_relative_to(folder.resolve()):
+    if out or not _is_below(path, folder):
         raise error(
             f"{shown(str(folder))} names the file '{shown(name)}', which lies outside of it: "
             "it was damaged or made to do harm. Nothing was read or written."
         )
     return path
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # links that lead to themselves
+        return False
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder with all that it holds, even while another process deletes it too.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    while os.path.lexists(folder):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+def files_below(folder: Path) -> Iterator[os.stat_result]:
+    """The status of every file below a folder; those that vanish meanwhile are left out."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield os.stat(os.path.join(above, name), follow_symlinks=False)
 
 
 def expanded(path: str | Path) -> Path:

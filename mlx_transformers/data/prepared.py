@@ -115,9 +115,12 @@ def _check(manifest: dict[str, Any], folder: Path) -> None:
         sizes = [each[name] for each in counts for name in ("tokens", "documents", "bytes")]
         intact = all(isinstance(n, int) and n >= 0 for n in (*sizes, manifest["shard_tokens"]))
         intact = intact and all(manifest[name] for name in ("dtype", "tokenizer", "fingerprint"))
-        intact = intact and isinstance(manifest.get("checksums", {}), dict)
+        checksums = manifest.get("checksums", {})
+        intact = intact and all(isinstance(checksums.get(split, []), list) for split in SPLITS)
+        intact = intact and isinstance(manifest.get("labels", []), list)
+        intact = intact and np.dtype(manifest["dtype"]).kind == "u"
         intact = intact and int(manifest["tokenizer"]["vocab_size"]) > 0
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         intact = False
     if not intact or not manifest["shard_tokens"]:
         raise DataError(damaged(folder, "its manifest.json lacks something"))

@@ -161,9 +161,6 @@ class Tokens:
     ) -> None:
         self.folder, self.split, self.dtype = folder, split, dtype
         self.n_tokens, self.shard_tokens, self._checksums = n_tokens, shard_tokens, checksums
-        self._unchecked = np.ones(-(-n_tokens // BLOCK_TOKENS), bool)
-        if checksums is not None and len(checksums) != len(self._unchecked):
-            raise DataError(self._damaged(f"'{split}' has {len(checksums)} checksums"))
         self._shards: list[np.ndarray] = []
         for start in range(0, n_tokens, shard_tokens):
             path = shard_path(folder, split, start // shard_tokens)
@@ -171,6 +168,9 @@ class Tokens:
             if not path.exists() or path.stat().st_size != length * dtype.itemsize:
                 raise DataError(self._damaged(f"{path} should hold {length} tokens"))
             self._shards.append(np.memmap(path, dtype=dtype, mode="r", shape=(length,)))
+        self._unchecked = np.ones(-(-n_tokens // BLOCK_TOKENS), bool)
+        if checksums is not None and len(checksums) != len(self._unchecked):
+            raise DataError(self._damaged(f"'{split}' has {len(checksums)} checksums"))
 
     def __len__(self) -> int:
         return self.n_tokens

@@ -1,9 +1,7 @@
 """Reads the folder of a run for a report: its records, its summary, its headline."""
 
-import json
 import math
 import statistics
-import struct
 import tomllib
 import warnings
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..assembly.checks import objective_kinds
+from ..convert.safetensors import read_header
 from ..core.errors import FormatError, RunError
 from ..core.loss import VAL_LOSS, Best
 from ..core.parse import parse_toml, read_table
@@ -124,14 +123,13 @@ def summary(run: Run) -> dict[str, str]:
 def _parameters(folder: RunFolder) -> int | None:
     """Count the parameters of the newest checkpoint, from the header of its file."""
     saved = folder.newest()
+    if saved is None:
+        return None
     try:
-        with open(saved / "model.safetensors", "rb") as file:  # type: ignore[operator]
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-    except (OSError, TypeError, ValueError, struct.error):
-        return None  # none yet, or damaged: for those who load it to complain about
-    sizes: list[int] = [math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__"]
-    return sum(sizes)
+        header = read_header(saved / "model.safetensors")
+    except (OSError, ValueError):
+        return None  # damaged: for those who load it to complain about
+    return sum(math.prod(entry.shape) for entry in header.values())
 
 
 def headline(run: Run) -> str:

@@ -144,7 +144,7 @@ def best(folder: Path) -> Path | None:
 def _best_known_to(checkpoint: Path) -> Path | None:
     """The checkpoint of the best evaluation, as the state of another one names it."""
     try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = read_table(checkpoint / STATE)
         step = state["best_step"] if state["best_loss"] is not None else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -159,7 +159,8 @@ def _is_record(record: Mapping[str, Any]) -> bool:
     if rest and not _is_number(rest.get("tokens")):
         return False
     for key, value in rest.items():
-        values = value if isinstance(value, list) else [value]
+        # Statistics of a layer, ROUTER/LAYER, may be a list: one number for each expert.
+        values = value if isinstance(value, list) and "/" in key else [value]
         if not all(isinstance(each, str) if key in TEXTS else _is_metric(each) for each in values):
             return False
     return True

@@ -287,6 +287,25 @@ def test_a_damaged_set_is_an_error_that_says_what_to_remove(data):
         prepared.boundaries("train")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "x"},
+        {"dtype": "float32"},
+        {"checksums": {"train": 5}},
+        {"checksums": []},
+        {"labels": 5},
+        {"tokenizer": {"vocab_size": float("inf")}},
+        {"splits": {s: dict.fromkeys(("tokens", "documents", "bytes"), 2**70) for s in SPLITS}},
+    ],
+)
+def test_a_damaged_manifest_is_an_error_that_says_what_to_remove(data, change):
+    manifest = prepare(data()).folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(DataError, match=r"damaged.*Remove the folder"):
+        Prepared(manifest.parent).tokens("train")
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(data, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("MLXT_CACHE", str(tmp_path / "file"))

@@ -1,5 +1,6 @@
 """Tokenizers: lossless, deterministic, and nobody's text is a control token."""
 
+import json
 import random
 
 import pytest
@@ -185,7 +186,9 @@ def test_an_end_token_that_does_not_exist_is_an_error(tmp_path):
         TokenizerJson(path=path, eos="<|endoftxt|>").build([])
 
 
-@pytest.mark.parametrize("damage", ["payload", "manifest", "kind", "absent"])
+@pytest.mark.parametrize(
+    "damage", ["payload", "manifest", "kind", "absent", "types", "unhashable", "loop", "ends"]
+)
 def test_a_damaged_tokenizer_folder_is_an_error(built, tmp_path, damage):
     built["bpe"].save(tmp_path)
     manifest = tmp_path / "manifest.json"
@@ -198,6 +201,15 @@ def test_a_damaged_tokenizer_folder_is_an_error(built, tmp_path, damage):
             manifest.write_text(manifest.read_text().replace('"sentencepiece"', '"sentencepice"'))
         case "absent":
             manifest.unlink()
+        case "types":
+            manifest.write_text('{"kind": 5, "file": 5}')
+        case "unhashable":
+            manifest.write_text('{"kind": [], "file": "sentencepiece.model"}')
+        case "ends":
+            manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"ends": 5}))
+        case "loop":
+            (tmp_path / "sentencepiece.model").unlink()
+            (tmp_path / "sentencepiece.model").symlink_to("sentencepiece.model")
     with pytest.raises(DataError, match="tokenizer"):
         load_tokenizer(tmp_path)
 

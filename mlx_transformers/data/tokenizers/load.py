@@ -41,13 +41,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         manifest = read_table(path)
         kind = manifest["kind"]
-        content = inside(path.parent, manifest["file"], DataError).read_bytes()
+        content = inside(path.parent, str(manifest["file"]), DataError).read_bytes()
     except FileNotFoundError as error:
         raise DataError(_unreadable(path.parent, f"{error.filename} is missing")) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(_unreadable(path.parent, error)) from error
-    if kind not in TOKENIZERS:
-        raise DataError(unknown(f"tokenizer kind in {path}:", kind, TOKENIZERS))
+    if not isinstance(kind, str) or kind not in TOKENIZERS:
+        raise DataError(unknown(f"tokenizer kind in {path}:", str(kind), TOKENIZERS))
     digest = hashlib.sha256(kind.encode() + b"\n" + content).hexdigest()
     if digest != manifest.get("fingerprint"):
         raise DataError(_unreadable(path.parent, "its file is not the one its manifest names"))
@@ -63,7 +63,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         if "ends" not in manifest:  # a run of an older version
             found.ends = Settings.read(companions).ends
         return with_controls(found, manifest.get("controls", {}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(_unreadable(path.parent, error)) from error
 
 
