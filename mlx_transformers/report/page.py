@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ..core.errors import RunError
-from ..runs.durable import writing
+from ..core.errors import RunError, reason
+from ..runs.durable import replace_text
 from .figure import palette
 
 MARK = '<meta name="generator" content="mlxt">'
@@ -91,9 +91,15 @@ class Page:
             RunError: another file stands there, or the system refuses.
         """
         check_place(path)
-        with writing(path):
+        html = self.html().encode(errors="backslashreplace").decode()
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.html(), encoding="utf-8", errors="backslashreplace")
+            replace_text(path, html)
+        except OSError as error:
+            raise RunError(
+                f"{path} can't be written: {reason(error)}. A report that stood there is "
+                "unchanged. Make room, or choose another --out."
+            ) from error
         return path
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..runs.durable import replace_text
 from ..score import scaling_fit
 from ..score.scaling_fit import Fit, Interval, Points
 from ..score.scaling_laws import Array
@@ -144,11 +145,11 @@ class Scaling:
         if self.checked is not None:
             prediction, run = self.checked
             table["checked"] = {"prediction": asdict(prediction), "run": asdict(run)}
-        files[0].write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        replace_text(files[0], json.dumps(table, indent=1) + "\n")
         heads = [*TITLES]
         lines = ["| " + " | ".join(r) + " |" for r in (heads, ["---"] * 5, *self.rows())]
         text = "\n".join(lines) + "\n\n" + "\n".join(f"- {each}" for each in self.sentences())
-        files[1].write_text(text + "\n", encoding="utf-8")
+        replace_text(files[1], text + "\n")
         return files
 
     def plot(self, path: Path) -> Path:

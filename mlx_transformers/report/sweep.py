@@ -1,10 +1,12 @@
 """The result of a sweep: as a table, Markdown, CSV, JSON and a picture."""
 
 import csv
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..runs.durable import replace_text
 from ..score.seeds import paired
 from ..trainer.metrics import metric_title
 from .plot import interval_curves
@@ -103,18 +105,19 @@ class Sweep:
     def write(self, folder: Path) -> list[Path]:
         """Write sweep.json, sweep.csv and sweep.md."""
         files = [folder / f"sweep.{suffix}" for suffix in ("json", "csv", "md")]
-        files[0].write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        with files[1].open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([*self.points[0].settings, "mean", "error", "seeds", "failed"])
-            for point in self.points:
-                seeds = " ".join(map(str, point.values))
-                writer.writerow([*point.settings.values(), point.mean, point.error, seeds,
-                                 point.error_text or ""])  # fmt: skip
+        replace_text(files[0], json.dumps(asdict(self), indent=2) + "\n")
+        lines = io.StringIO()
+        writer = csv.writer(lines)
+        writer.writerow([*self.points[0].settings, "mean", "error", "seeds", "failed"])
+        for point in self.points:
+            seeds = " ".join(map(str, point.values))
+            writer.writerow([*point.settings.values(), point.mean, point.error, seeds,
+                             point.error_text or ""])  # fmt: skip
+        replace_text(files[1], lines.getvalue())
         heads = self.titles()
         table = [heads, ["---"] * len(heads), *self.rows()]
         text = "\n".join("| " + " | ".join(row) + " |" for row in table)
-        files[2].write_text(f"{text}\n\n{self.verdict()}\n", encoding="utf-8")
+        replace_text(files[2], f"{text}\n\n{self.verdict()}\n")
         return files
 
     def plot(self, path: Path) -> Path:

@@ -1,12 +1,14 @@
 """Formats the results of a ladder: as a table, Markdown, CSV and JSON."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 
+from ..runs.durable import replace_text
 from ..trainer.metrics import metric_title
 
 
@@ -153,12 +155,13 @@ def write(folder: Path, rungs: Sequence[Rung]) -> list[Path]:
     """Write ladder.json, ladder.csv and ladder.md."""
     rows = [asdict(rung) for rung in rungs]
     files = [folder / f"ladder.{suffix}" for suffix in ("json", "csv", "md")]
-    files[0].write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    with files[1].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    replace_text(files[0], json.dumps(rows, indent=2) + "\n")
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(files[1], lines.getvalue())
     sentences = "".join(f"- {sentence}\n" for sentence in verdicts(rungs))
     text = markdown(rungs) + (f"\n{sentences}" if sentences else "")
-    files[2].write_text(text, encoding="utf-8")
+    replace_text(files[2], text)
     return files

@@ -15,13 +15,21 @@ def partial_of(path: Path) -> Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a small file atomically: it holds the old text or the new, never a part."""
+    """Replace a small file atomically: it holds the old text or the new, never a part.
+
+    Raises:
+        OSError: it can't be written; the old file is as it was.
+    """
     partial = partial_of(path)
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        sync_handle(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            sync_handle(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

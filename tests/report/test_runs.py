@@ -1,5 +1,6 @@
 """The report is one file that a browser reads without a network, and says what the run was."""
 
+import errno
 import math
 import re
 import struct
@@ -7,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from mlx_transformers.core.errors import RunError
@@ -15,6 +17,7 @@ from mlx_transformers.report.curves import by_seed
 from mlx_transformers.report.run import read
 from mlx_transformers.report.runs import report, written
 from mlx_transformers.report.table import Rung
+from mlx_transformers.runs import durable
 from mlx_transformers.runs.folder import RunFolder
 
 from .conftest import MakeRun, log
@@ -102,11 +105,35 @@ def test_the_number_of_parameters_is_that_of_the_newest_checkpoint(make_run: Mak
     folder = make_run("first")
     saved = folder / "checkpoints" / "step-000040"
     saved.mkdir(parents=True)
-    header = b'{"__metadata__":{},"a":{"shape":[30,41]},"b":{"shape":[4]}}'
-    (saved / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    file = saved / "model.safetensors"
+    mx.save_safetensors(str(file), {"a": mx.zeros((30, 41)), "b": mx.zeros((4,))})
     assert "1,234" in Reading(report([folder])).words["summary"]
-    (saved / "model.safetensors").write_bytes(b"damaged")
-    assert "parameters" not in Reading(report([folder])).words["summary"]
+    for damage in (b"damaged", b"\xff" * 16, struct.pack("<Q", 2) + b"[]"):
+        file.write_bytes(damage)
+        assert "parameters" not in Reading(report([folder])).words["summary"]
+
+
+def test_a_report_on_a_full_disk_leaves_the_earlier_one(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run("first")
+    page = report([folder])
+    before = page.read_text()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "sync_handle", full)
+    with pytest.raises(RunError, match=r"No space left on device\. A report that stood there is"):
+        report([folder])
+    assert page.read_text() == before
+    assert not list(folder.glob(".*.partial"))
+
+
+def test_a_list_where_a_number_belongs_is_a_line_that_is_skipped(make_run: MakeRun) -> None:
+    folder = make_run("first", records=[*log(), {**log()[-1], "val_loss": [1]}])
+    with pytest.warns(UserWarning, match="1 of its lines can't be read"):
+        assert len(read(RunFolder(folder)).records) == len(log())
 
 
 def test_what_a_model_wrote_is_shown_and_not_obeyed(make_run: MakeRun) -> None:
