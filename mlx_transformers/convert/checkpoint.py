@@ -10,7 +10,7 @@ from ..core.errors import ConvertError, FormatError
 from ..core.parse import read_table
 from ..core.paths import shown
 from .eight_bits import FLOATS, with_scales
-from .safetensors import read_file, read_header
+from .safetensors import read_file, read_header, write_file
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -95,12 +95,12 @@ def write_tensors(folder: Path, tensors: Mapping[str, mx.array], made_for: str =
         shards[-1][name] = array
         size += array.nbytes
     if len(shards) == 1:
-        mx.save_safetensors(str(folder / SINGLE), shards[0], {"format": made_for})
+        write_file(folder / SINGLE, shards[0], made_for)
         return
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        mx.save_safetensors(str(folder / file), shard, {"format": made_for})
+        write_file(folder / file, shard, made_for)
         places |= dict.fromkeys(shard, file)
     total = sum(array.nbytes for array in tensors.values())
     table = {"metadata": {"total_size": total}, "weight_map": places}

@@ -5,6 +5,7 @@ offsets of each tensor), then the tensors without gaps. Nothing in it is trusted
 shapes and offsets have to agree with each other and with the size of the file.
 """
 
+import errno
 import json
 import math
 import stat
@@ -70,6 +71,25 @@ def read_file(path: Path) -> dict[str, mx.array]:
             raise
         raise ConvertError(f"{path} is not a whole safetensors file: {error}.") from error
     return {name: _decoded(loaded[name], entry.dtype) for name, entry in entries.items()}
+
+
+def write_file(path: Path, tensors: Mapping[str, mx.array], made_for: str) -> None:
+    """Write tensors to a file.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        made_for: the library that its metadata names: `pt`, or `mlx`.
+
+    Raises:
+        OSError: the disk is full, or refuses.
+    """
+    mx.eval(list(tensors.values()))
+    try:
+        mx.save_safetensors(str(path), dict(tensors), {"format": made_for})
+    except RuntimeError as error:  # MLX doesn't say which
+        reason = "the disk is full, or can't be written to"
+        raise OSError(errno.EIO, reason, str(path)) from error
 
 
 def read_header(path: Path) -> dict[str, Entry]:

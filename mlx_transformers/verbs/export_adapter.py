@@ -26,6 +26,7 @@ from ..convert.family import read
 from ..convert.flat_model import FlatModel
 from ..convert.match import match
 from ..convert.mlx_lm import Reading, reading
+from ..convert.safetensors import write_file
 from ..core.errors import ConvertError
 from ..core.parse import read_table
 from ..layers.adapters.adapted import Adapted
@@ -67,7 +68,7 @@ def write_adapter(folder: RunFolder, checkpoint: Path, to: str, out: Path) -> No
     (out / "adapter_config.json").write_text(as_json(written.config), encoding="utf-8")
     arrays = {name: mx.contiguous(a.astype(mx.float32)) for name, a in written.tensors.items()}
     kind = "pt" if to == "peft" else "mlx"
-    mx.save_safetensors(str(out / FILES[to]), arrays, {"format": kind})
+    write_file(out / FILES[to], arrays, kind)
 
 
 def _written(recipe: Recipe, folder: RunFolder, model: Model, to: str) -> Written:
