@@ -1,11 +1,11 @@
 """Task files of questions: rows with an answer, perhaps choices and a chain of thought."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import RunError
+from ..core.parse import LINE, parse_json
 from ..score.extract import INVALID, Extraction, Normalisation
 
 ANSWER_PHRASE = "The answer is"
@@ -58,7 +58,7 @@ def read_questions(path: Path) -> list[Question]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_question(json.loads(line)))
+                found.append(_question(parse_json(line, f"{path}, line {number}", LINE)))
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise RunError(
                     f"{path}, line {number}: a row has 'question' (or 'prompt') and 'answer' (a "
@@ -85,7 +85,9 @@ def read_plain_questions(path: Path) -> list[Question]:
     return questions
 
 
-def _question(row: dict[str, object]) -> Question:
+def _question(row: object) -> Question:
+    if not isinstance(row, dict):
+        raise ValueError("it is no JSON object")
     choices = row.get("choices") or []
     if not isinstance(choices, list) or len(choices) > len(LETTERS):
         raise ValueError(f"'choices' is a list of at most {len(LETTERS)} texts")

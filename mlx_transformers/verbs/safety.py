@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 
 from ..assembly.saved import load
 from ..chat.assistant import Assistant, Request
-from ..core.errors import RunError, unknown
+from ..core.errors import FormatError, RunError, unknown
+from ..core.parse import LINE, parse_json
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..decode.generate import generate_batch
 from ..decode.sample import Sampling
@@ -85,18 +85,31 @@ def read_rows(file: Path) -> list[Row]:
                 csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
             )
         elif file.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+            lines = enumerate(text.split("\n"), 1)
+            rows = [_row(each, f"{file}, line {n}") for n, each in lines if each.strip()]
         elif file.suffix == ".json":
-            rows = [json.loads(text)]
+            rows = [_row(text, str(file))]
         else:
             raise RunError(f"{file}: rows are read from .csv, .tsv, .jsonl or .json.")
     except OSError as error:
         raise RunError(f"{file} can't be read: {error.strerror}.") from None
-    except ValueError as error:  # of UTF-8 or JSON
+    except (ValueError, csv.Error) as error:  # of UTF-8, JSON or CSV
         raise RunError(f"{file} can't be read: {error}.") from None
     if not rows:
         raise RunError(f"{file} has no row.")
     return rows
+
+
+def _row(text: str, where: str) -> Row:
+    """The object of a JSON text.
+
+    Raises:
+        FormatError: it is none.
+    """
+    row = parse_json(text, where, LINE)
+    if not isinstance(row, dict):
+        raise FormatError(f"{where}: a row is a JSON object, and this is none.")
+    return row
 
 
 def _field(file: Path, number: int, row: Row, *names: str) -> str:

@@ -150,6 +150,14 @@ def test_a_line_separator_within_a_question_does_not_end_its_row(tmp_path):
     assert [each.text for each in read_questions(file)] == ["a\u2028b?"]
 
 
+@pytest.mark.parametrize("row", ["5", "[]", "[" * 100_000, '{"question": 1}', "9" * 5_000])
+def test_a_row_that_is_no_question_is_named_by_its_line(tmp_path, row):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"question": "a?", "answer": "b"}}\n{row}\n')
+    with pytest.raises(RunError, match=r"rows\.jsonl, line 2: a row has"):
+        read_questions(file)
+
+
 CALLING = '<call>{"name": "calculator", "arguments": {"expression": "2*3"}}</call>'
 
 

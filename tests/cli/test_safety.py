@@ -47,9 +47,17 @@ def test_measures_read_their_published_formats(mlxt, home, run):
 
 
 def test_tables_that_cannot_be_read_are_refused(tmp_path):
-    for name, content in (("a.csv", ""), ("a.jsonl", "{"), ("a.xls", "x"), ("b.tsv", "a\n")):
+    for name, content in (
+        ("a.csv", ""),
+        ("a.jsonl", "{"),
+        ("a.xls", "x"),
+        ("b.tsv", "a\n"),
+        ("c.jsonl", "5"),
+        ("d.json", "[" * 100_000),
+        ("e.csv", "a\n" + "x" * 200_000),
+    ):
         (tmp_path / name).write_text(content)
-        with pytest.raises(RunError):
+        with pytest.raises(RunError, match=name):
             read_rows(tmp_path / name)
 
 
