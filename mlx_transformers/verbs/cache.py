@@ -1,14 +1,15 @@
 """Lists and cleans the cache: prepared data, compiled kernels, downloads, tokenizers."""
 
 import fcntl
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import jit
 from ..core.cache import cache_folder
 from ..core.errors import RunError, unknown
+from ..core.paths import files_below, remove_tree
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
             if part.name == "kernels" and path.is_dir():
                 jit.delete_kernels(path)
             else:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
             freed += size - _size(path)
     return freed, busy
 
@@ -103,13 +104,18 @@ def _locked(path: Path) -> bool:
 
 
 def _usage(part: Part) -> Usage:
-    files = [path for entry in _entries(part) for path in _files(entry)]
-    return Usage(part, sum(path.lstat().st_size for path in files), len(files))
+    sizes = [size for entry in _entries(part) for size in _sizes(entry)]
+    return Usage(part, sum(sizes), len(sizes))
 
 
 def _size(entry: Path) -> int:
-    return sum(path.lstat().st_size for path in _files(entry))
+    return sum(_sizes(entry))
 
 
-def _files(entry: Path) -> Iterable[Path]:
-    return [entry] if entry.is_file() else [p for p in entry.rglob("*") if p.is_file()]
+def _sizes(entry: Path) -> Iterator[int]:
+    """The bytes of each file of an entry."""
+    if not entry.is_dir():
+        with suppress(FileNotFoundError):  # another process cleans too
+            yield entry.lstat().st_size
+    for file in files_below(entry):
+        yield file.st_size

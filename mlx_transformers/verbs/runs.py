@@ -1,17 +1,17 @@
 """Lists, removes and prunes runs: `mlxt runs`."""
 
-import json
 import os
 import shlex
-import shutil
-import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from glob import glob
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import RunError
+from ..core.parse import parse_toml, read_table
+from ..core.paths import files_below, remove_tree
 from ..runs import checkpoint
 from ..runs.folder import RUNS, RunFolder, check_root, find
 
@@ -55,8 +55,12 @@ def usage(root: Path = RUNS) -> list[Usage]:
     check_root(root)
     if not root.is_dir():
         return []
-    folders = [path.parent for path in (*root.glob("*/recipe.toml"), *root.glob("*/*/recipe.toml"))]
-    found = [_usage(RunFolder(path), root) for path in folders if REMOVING not in str(path)]
+    found = []
+    for place in ("*/recipe.toml", "*/*/recipe.toml"):
+        for path in glob(place, root_dir=root):
+            if REMOVING not in path:
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    found.append(_usage(RunFolder((root / path).parent), root))
     return sorted(found, key=lambda run: (run.changed, run.name))
 
 
@@ -78,7 +82,7 @@ def remove(names: Sequence[str], root: Path = RUNS) -> int:
             # Out of sight in one step: a kill half way must not leave half a run.
             aside = folder.path.with_name(f"{REMOVING}{folder.name}")
             os.rename(folder.path, aside)
-            shutil.rmtree(aside)
+            remove_tree(aside)
     return freed
 
 
@@ -115,8 +119,8 @@ def _named(names: Sequence[str], root: Path) -> list[RunFolder]:
 def _usage(folder: RunFolder, root: Path) -> Usage:
     records = folder.records()
     losses = [r["val_loss"] for r in records if r.get("val_loss") is not None]
-    files = [path for path in folder.path.rglob("*") if path.is_file()]
-    changed = max((path.stat().st_mtime for path in files), default=folder.path.stat().st_mtime)
+    files = list(files_below(folder.path))
+    changed = max((file.st_mtime for file in files), default=folder.path.stat().st_mtime)
     return Usage(
         name=folder.path.relative_to(root).as_posix(),
         recipe=_recipe(folder),
@@ -124,7 +128,7 @@ def _usage(folder: RunFolder, root: Path) -> Usage:
         steps=_steps(folder),
         val_loss=losses[-1] if losses else None,
         checkpoints=len(checkpoint.checkpoints(folder.checkpoints)),
-        bytes=sum(path.stat().st_size for path in files),
+        bytes=sum(file.st_size for file in files),
         changed=datetime.fromtimestamp(changed),
         training=_is_trained(folder),
     )
@@ -133,9 +137,9 @@ def _usage(folder: RunFolder, root: Path) -> Usage:
 def _recipe(folder: RunFolder) -> str | None:
     """The recipe in the command that the run keeps."""
     try:
-        kept = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))
+        kept = read_table(folder.path / "environment.json")
         words = shlex.split(str(kept.get("command", "")))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return None
     verb = next((i for i, word in enumerate(words) if word in TRAINING_VERBS), None)
     after = [] if verb is None else words[verb + 1 :]
@@ -146,9 +150,9 @@ def _recipe(folder: RunFolder) -> str | None:
 
 def _steps(folder: RunFolder) -> int | None:
     try:
-        table: dict[str, Any] = tomllib.loads(folder.recipe.read_text(encoding="utf-8"))
+        table = parse_toml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
         return int(table["train"]["steps"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -161,4 +165,4 @@ def _is_trained(folder: RunFolder) -> bool:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(file.st_size for file in files_below(folder))
