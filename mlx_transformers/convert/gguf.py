@@ -16,11 +16,12 @@ import mlx.core as mx
 from ..core.errors import ConvertError
 from .config import ACTIVATIONS, HfConfig
 from .family import Family, Table
-from .gguf_architectures import ARCHITECTURES, Architecture
+from .gguf_architecture import Architecture
+from .gguf_architectures import ARCHITECTURES
 from .gguf_file import read_file
+from .gguf_latents import split_latents
 from .gguf_positions import rope_of
-from .gguf_weights import split_latents
-from .gguf_writer import write_file
+from .gguf_writer import always_whole, write_file
 from .packed import PackedTensor
 from .reference import defaults_of
 
@@ -35,7 +36,7 @@ def architecture_for(config: HfConfig) -> tuple[str, Architecture]:
     """
     for name, found in ARCHITECTURES.items():
         if config.model_type in found.families:
-            return name, found
+            return found.name or name, found
     known = [kind for found in ARCHITECTURES.values() for kind in found.families]
     raise ConvertError(
         f"A model_type '{config.model_type}' is not written as GGUF: {', '.join(known[:-1])} and "
@@ -76,7 +77,7 @@ def read_gguf(path: Path, packed: bool = False) -> GgufModel:
     }
     known = defaults_of(table["model_type"])
     table |= {key: True for key, name in biases.items() if name in tensors and key in known}
-    signs = ARCHITECTURES[metadata["general.architecture"]].signs
+    signs = architecture_of(metadata).signs
     table |= {
         key: there if name in tensors else absent for key, (name, there, absent) in signs.items()
     }
@@ -104,7 +105,10 @@ def write_gguf(
     Raises:
         ConvertError: a tensor can't be quantized.
     """
-    arrays = {n: a.astype(mx.float32) if a.ndim == 1 else a for n, a in tensors.items()}
+    arrays = {
+        name: array.astype(mx.float32) if array.ndim == 1 or always_whole(name) else array
+        for name, array in tensors.items()
+    }
     write_file(path, {**metadata_of(config), **more}, arrays, quantize)
 
 
@@ -146,19 +150,32 @@ def as_gguf(config: HfConfig, gelu_tanh: bool = True) -> Family:
     return replace(family, weights=found.weights, renames=(), dropped=(), tied=tied)
 
 
+def architecture_of(metadata: Mapping[str, Any], where: str = "The file") -> Architecture:
+    """Return the architecture of a file.
+
+    Raises:
+        ConvertError: it isn't built.
+    """
+    name = metadata.get("general.architecture", "")
+    for title, found in ARCHITECTURES.items():
+        marked = all(metadata.get(f"{name}.{key}") == v for key, v in found.marks.items())
+        if (found.name or title) == name and marked:
+            return found
+    known = dict.fromkeys(found.name or title for title, found in ARCHITECTURES.items())
+    raise ConvertError(
+        f"{where} is of the architecture '{name}'; of GGUF files, {', '.join(known)} are read."
+    )
+
+
 def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") -> Table:
     """Return the config.json of the metadata.
 
     Raises:
         ConvertError: another architecture, or an option that isn't built.
     """
-    name = metadata.get("general.architecture", "")
-    if name not in ARCHITECTURES:
-        raise ConvertError(
-            f"{where} is of the architecture '{name}'; of GGUF files, {', '.join(ARCHITECTURES)} "
-            "are read."
-        )
-    arch, prefix = ARCHITECTURES[name], f"{name}."
+    arch = architecture_of(metadata, where)
+    name = metadata["general.architecture"]
+    prefix = f"{name}."
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     found: Table = {arch.keys[key]: own.pop(key) for key in list(own) if key in arch.keys}
     if arch.positions is not None:
@@ -184,6 +201,7 @@ def config_of(metadata: Mapping[str, Any], tied: bool, where: str = "The file") 
     config = {
         "architectures": [arch.families[kind].architecture],
         "model_type": kind,
+        **arch.absent,
         **found,
         "tie_word_embeddings": tied,
     }

@@ -3,15 +3,9 @@
 Names: llama.cpp, `gguf-py/gguf/constants.py`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from .config import HfConfig
 from .families.arcee import ARCEE
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2
-from .families.deepseek import DEEPSEEK_V2, LATENT_EPS
 from .families.ernie4_5 import ERNIE4_5
 from .families.exaone4 import EXAONE4
 from .families.falcon import FALCON
@@ -42,18 +36,18 @@ from .families.seed_oss import SEED_OSS
 from .families.smollm3 import SMOLLM3
 from .families.stablelm import STABLELM
 from .families.starcoder2 import STARCODER2
-from .family import Family
+from .gguf_architecture import Architecture
 from .gguf_keys import (
     CENTRED_KEYS,
     EXPERTS,
     GPT2_KEYS,
     GRANITE_KEYS,
     KEYS,
-    LATENT_KEYS,
     LLAMA_KEYS,
     QWEN_KEYS,
     WHOLE_HEADS,
 )
+from .gguf_latents import LATENTS
 from .gguf_layers import (
     all_whole,
     by_turns,
@@ -63,7 +57,8 @@ from .gguf_layers import (
     four_times,
     head_width,
 )
-from .gguf_positions import PART, LatentRotary, MptBiases, Positions, Rotary
+from .gguf_positions import PART, MptBiases, Rotary
+from .gguf_scans import SCANS
 from .gguf_weights import (
     by_halves,
     expert_weights,
@@ -72,7 +67,6 @@ from .gguf_weights import (
     gemma3_weights,
     gemma_weights,
     gpt2_weights,
-    latent_weights,
     mpt_weights,
     nemotron_weights,
     olmo2_weights,
@@ -84,40 +78,10 @@ from .gguf_weights import (
     side_by_side,
     weights,
 )
-from .rows import Row
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """An architecture of llama.cpp.
-
-    Attributes:
-        families: its families, by `model_type`.
-        weights: the weight map of its files.
-        activation: its only activation, and the key of config.json that names it; an empty key
-            where the family has the exact GELU alone.
-        keys: GGUF's keys and those of config.json.
-        positions: the keys of its positions; None where it has none.
-        fixed: keys of config.json and their only value, or a function of the config that gives it.
-        constants: GGUF's keys that config.json lacks, and their only value, or a function of the
-            config that gives it.
-        signs: keys of config.json that a tensor decides: its name, the value with it and that
-            without.
-        windows: whether it has sliding windows.
-    """
-
-    families: dict[str, Family]
-    weights: Callable[[HfConfig], list[Row]]
-    activation: tuple[str, str] = ("silu", "hidden_act")
-    keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
-    positions: Positions | None = field(default_factory=Rotary)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    constants: Mapping[str, float | str | Callable[[HfConfig], int]] = field(default_factory=dict)
-    signs: Mapping[str, tuple[str, Any, Any]] = field(default_factory=dict)
-    windows: bool = False
-
 
 ARCHITECTURES = {
+    **LATENTS,
+    **SCANS,
     "llama": Architecture(
         {"llama": LLAMA, "mistral": MISTRAL, "mixtral": MIXTRAL}, weights, keys=LLAMA_KEYS
     ),
@@ -166,25 +130,6 @@ ARCHITECTURES = {
         weights,
         keys=GRANITE_KEYS | EXPERTS | {"expert_count": "num_local_experts"},
         fixed={"attention_bias": False},
-    ),
-    "deepseek2": Architecture(
-        {"deepseek_v2": DEEPSEEK_V2},
-        latent_weights,
-        keys=LATENT_KEYS,
-        positions=LatentRotary(),
-        # Groups of experts are scored by their two best there, by the best in this family.
-        fixed={
-            "attention_bias": False,
-            "topk_method": "greedy",
-            "norm_topk_prob": False,
-            "rms_norm_eps": LATENT_EPS,
-        },
-        constants={
-            "expert_gating_func": 1,
-            "expert_weights_norm": False,
-            "expert_group_count": 1,
-            "expert_group_used_count": 1,
-        },
     ),
     "falcon": Architecture(
         {"falcon": FALCON},

@@ -35,19 +35,6 @@ CENTRED_KEYS = {key: name for key, name in KEYS.items() if not key.endswith("rms
 WHOLE_HEADS = {key: name for key, name in CENTRED_KEYS.items() if name != "head_dim"}
 """Of those whose heads share the width of the model."""
 
-LATENT_KEYS = {
-    **{key: name for key, name in KEYS.items() if not key.endswith(("count_kv", "key_length"))},
-    **EXPERTS,
-    "expert_count": "n_routed_experts",
-    "expert_shared_count": "n_shared_experts",
-    "expert_feed_forward_length": "moe_intermediate_size",
-    "expert_weights_scale": "routed_scaling_factor",
-    "leading_dense_block_count": "first_k_dense_replace",
-    "attention.q_lora_rank": "q_lora_rank",
-    "attention.kv_lora_rank": "kv_lora_rank",
-    "rope.dimension_count": "qk_rope_head_dim",
-}
-
 GPT2_KEYS = {
     "context_length": "n_positions",
     "embedding_length": "n_embd",

@@ -116,7 +116,6 @@ class LatentRotary:
             "num_key_value_heads": heads,
             "qk_nope_head_dim": key - turned,
             "v_head_dim": value,
-            "q_lora_rank": found.get("q_lora_rank"),  # a file without it has none
         }
         return widths | self._scaling(own, where)
 

@@ -6,14 +6,11 @@ halves like ours.
 """
 
 from collections.abc import Callable
-from typing import Any
-
-import mlx.core as mx
 
 from .config import HfConfig
 from .families.falcon import head_counts
 from .rows import AS_IT_IS, BLOCK, Row, rows, without
-from .transforms import Absorbed, Add, Pairs, Reshape, Split, Transform
+from .transforms import Add, Pairs, Reshape, Split, Transform
 
 THEIRS = "blk.{i}"
 
@@ -84,38 +81,6 @@ def falcon_weights(config: HfConfig) -> list[Row]:
         Row(f"{BLOCK}.residual.pre", f"{THEIRS}.attn_norm"),
         *without(_one_matrix(dim, groups * width), *PRE_NORMS),
     ]
-
-
-def latent_weights(config: HfConfig) -> list[Row]:
-    """Return the weight map of a "deepseek2": latent attention with the matrices of its keys and
-    values apart, those of the keys transposed."""
-    ours, heads = f"{BLOCK}.mixer", config.get("num_attention_heads")
-    q = "attn_q" if config.get("q_lora_rank") is None else "attn_q_b"
-    widths = (config.get("qk_nope_head_dim"), config.get("v_head_dim"))
-    return [
-        *ends(),
-        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
-        Row(f"{ours}.q", f"{THEIRS}.{q}"),
-        *rows(f"{ours}.q_{{down,norm}}", f"{THEIRS}.attn_{{q_a,q_a_norm}}"),
-        *rows(f"{ours}.kv_{{down,norm}}", f"{THEIRS}.attn_{{kv_a_mqa,kv_a_norm}}"),
-        Row(f"{ours}.kv", (f"{THEIRS}.attn_k_b", f"{THEIRS}.attn_v_b"), Absorbed(heads, widths)),
-        Row(f"{ours}.o", f"{THEIRS}.attn_output"),
-        *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}"),
-        Row(f"{BLOCK}.ffn.router.gate", f"{THEIRS}.ffn_gate_inp"),
-        *expert_rows(),
-        *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}_shexp"),
-    ]
-
-
-def split_latents(config: HfConfig, tensors: dict[str, mx.array], packed: dict[str, Any]) -> None:
-    """Bring the one matrix of keys and values of an older "deepseek2" into the newer layout."""
-    for name in [name for name in tensors if name.endswith(".attn_kv_b.weight")]:
-        heads = config.get("num_attention_heads")
-        widths = (config.get("qk_nope_head_dim"), config.get("v_head_dim"))
-        parts = Absorbed(heads, widths).save([tensors.pop(name)])
-        packed.pop(name, None)
-        for letter, part in zip("kv", parts, strict=True):
-            tensors[name.replace("_kv_b", f"_{letter}_b")] = part
 
 
 def _one_matrix(dim: int, keys: int | None = None) -> list[Row]:

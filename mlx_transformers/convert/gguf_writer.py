@@ -21,8 +21,13 @@ QUANTIZE = {"q8_0": ("Q8_0", 7), "q4_0": ("Q4_0", 2)}
 """The type of most tensors by the option's name, and its number as `general.file_type`."""
 NUMBERS = {kind.name: number for number, kind in TYPES.items()}
 PLAIN = {mx.float32: "F32", mx.float16: "F16"}
-KEPT = ("ffn_gate_inp.", "position_embd.", "token_types.")
-"""Parts of the names of matrices that llama.cpp never quantizes."""
+KEPT = ("ffn_gate_inp.", "position_embd.", "token_types.", "ssm_conv1d.")
+"""Parts of the names of matrices that llama.cpp keeps in float32."""
+
+
+def always_whole(name: str) -> bool:
+    """Whether llama.cpp keeps a tensor in float32, whatever the type of the others."""
+    return not name.endswith(".weight") or any(part in name for part in KEPT)
 
 
 def types_of(tensors: Mapping[str, mx.array], quantize: str | None) -> dict[str, str]:
@@ -43,7 +48,7 @@ def types_of(tensors: Mapping[str, mx.array], quantize: str | None) -> dict[str,
     able = [
         name
         for name, array in tensors.items()
-        if array.ndim > 1 and array.shape[-1] % BLOCK == 0 and not any(k in name for k in KEPT)
+        if array.ndim > 1 and array.shape[-1] % BLOCK == 0 and not always_whole(name)
     ]
     if not able:
         raise ConvertError(

@@ -36,6 +36,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 NEOX = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 260}
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+STATES = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 260, "state_size": 8}
+STATES |= {"conv_kernel": 4, "expand": 2, "tie_word_embeddings": True}
 MORE: dict[str, dict[str, Any]] = {
     "cohere": {**ROPED, "logit_scale": 0.3, "use_qk_norm": True, "tie_word_embeddings": True},
     "deepseek_v3": {
@@ -54,6 +56,8 @@ MORE: dict[str, dict[str, Any]] = {
         "v_head_dim": 8,
         "norm_topk_prob": True,
     },
+    "mamba": {**STATES, "time_step_rank": 3, "intermediate_size": 64},
+    "mamba2": {**STATES, "num_heads": 4, "head_dim": 16, "n_groups": 2},
     "gemma2": {**ROPED, "head_dim": 12, "query_pre_attn_scalar": 20, "sliding_window": 64},
     "gemma3_text": {
         **ROPED,

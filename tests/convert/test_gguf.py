@@ -64,6 +64,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "phi": {},
     "phi3": {},
     "deepseek_v2": {"routed_scaling_factor": 2.5},
+    "deepseek_v3": {"routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6},
+    "mamba": {},
+    "mamba2": {},
     "falcon": {"activation": "gelu_pytorch_tanh", "bias": False, "multi_query": True},
     "mpt": {},
 }
@@ -71,11 +74,13 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 YARN |= {"mscale": 0.7, "mscale_all_dim": 0.7, "beta_fast": 32, "beta_slow": 1}
 NEW_FALCON = {"activation": "gelu_pytorch_tanh", "new_decoder_architecture": True, "bias": False}
 NEW_FALCON |= {"num_kv_heads": 2}
+UNGROUPED = {"n_group": 1, "topk_group": 1, "q_lora_rank": None, "rms_norm_eps": 1e-6}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "grouped falcon": ("falcon", NEW_FALCON),
     "falcon of one norm": ("falcon", NEW_FALCON | {"num_ln_in_parallel_attn": 1}),
     "full-rank queries": ("deepseek_v2", {"q_lora_rank": None, "n_shared_experts": None}),
     "yarn": ("deepseek_v2", {"rope_scaling": YARN, "rope_theta": 100.0}),
+    "experts without groups": ("deepseek_v3", UNGROUPED),
 }
 """Other options of families whose file has keys of its own."""
 
@@ -110,10 +115,12 @@ def test_names_are_those_of_llama_cpp(name: str, tmp_path: Path) -> None:
     title = metadata["general.architecture"]
     arch = called[title]
     known = {constants.TENSOR_NAMES[part] for part in constants.MODEL_TENSORS[arch]}
-    stems = {re.sub(r"blk\.\d+\.", "blk.{bid}.", key.rpartition(".")[0]) for key in tensors}
+    names = (re.sub(r"\.(weight|bias)$", "", key) for key in tensors)
+    stems = {re.sub(r"blk\.\d+\.", "blk.{bid}.", name) for name in names}
     assert stems <= known
     own = {key.partition(".")[2] for key in metadata if key.startswith(f"{title}.")}
-    tables = (constants.Keys.LLM, constants.Keys.Attention, constants.Keys.Rope)
+    keys = constants.Keys
+    tables = (keys.LLM, keys.Attention, keys.Rope, keys.SSM)
     spelt = {str(v) for table in tables for k, v in vars(table).items() if k.isupper()}
     assert own
     assert {f"{{arch}}.{key}" for key in own} <= spelt

@@ -1,0 +1,118 @@
+"""DeepSeek-V2 and V3 as llama.cpp has them: its architecture "deepseek2".
+
+Names and layouts: llama.cpp, `conversion/deepseek.py` and `src/models/deepseek2.cpp`. V3 is marked
+by the sigmoid that scores experts. Without groups both choose the same experts as here; of groups,
+llama.cpp takes those with the best two experts, as V3 does.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+
+from .config import HfConfig
+from .families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3, LATENT_EPS
+from .gguf_architecture import Architecture
+from .gguf_keys import EXPERTS, KEYS
+from .gguf_positions import LatentRotary
+from .gguf_weights import THEIRS, ends, expert_rows
+from .rows import BLOCK, Row, rows
+from .transforms import Absorbed
+
+SOFTMAX, SIGMOID = 1, 2
+"""llama.cpp's numbers of the functions that score experts."""
+
+LATENT_KEYS = {
+    **{key: name for key, name in KEYS.items() if not key.endswith(("count_kv", "key_length"))},
+    **EXPERTS,
+    "expert_count": "n_routed_experts",
+    "expert_shared_count": "n_shared_experts",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_weights_scale": "routed_scaling_factor",
+    "leading_dense_block_count": "first_k_dense_replace",
+    "attention.q_lora_rank": "q_lora_rank",
+    "attention.kv_lora_rank": "kv_lora_rank",
+    "rope.dimension_count": "qk_rope_head_dim",
+}
+
+GROUPED_KEYS = {
+    "expert_weights_norm": "norm_topk_prob",
+    "expert_group_count": "n_group",
+    "expert_group_used_count": "topk_group",
+}
+"""Of a router that chooses groups of experts first."""
+
+
+def latent_weights(config: HfConfig) -> list[Row]:
+    """Return the weight map of a "deepseek2": latent attention with the matrices of its keys and
+    values apart, those of the keys transposed."""
+    ours, heads = f"{BLOCK}.mixer", config.get("num_attention_heads")
+    q = "attn_q" if config.get("q_lora_rank") is None else "attn_q_b"
+    widths = (config.get("qk_nope_head_dim"), config.get("v_head_dim"))
+    return [
+        *ends(),
+        *rows(f"{BLOCK}.{{mixer,ffn}}_residual.pre", f"{THEIRS}.{{attn_norm,ffn_norm}}"),
+        Row(f"{ours}.q", f"{THEIRS}.{q}"),
+        *rows(f"{ours}.q_{{down,norm}}", f"{THEIRS}.attn_{{q_a,q_a_norm}}"),
+        *rows(f"{ours}.kv_{{down,norm}}", f"{THEIRS}.attn_{{kv_a_mqa,kv_a_norm}}"),
+        Row(f"{ours}.kv", (f"{THEIRS}.attn_k_b", f"{THEIRS}.attn_v_b"), Absorbed(heads, widths)),
+        Row(f"{ours}.o", f"{THEIRS}.attn_output"),
+        *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}"),
+        Row(f"{BLOCK}.ffn.router.gate", f"{THEIRS}.ffn_gate_inp"),
+        Row(f"{BLOCK}.ffn.router.balance", f"{THEIRS}.exp_probs_b.bias"),
+        *expert_rows(),
+        *rows(f"{BLOCK}.ffn.shared.{{gate,up,down}}", f"{THEIRS}.ffn_{{gate,up,down}}_shexp"),
+    ]
+
+
+def split_latents(config: HfConfig, tensors: dict[str, mx.array], packed: dict[str, Any]) -> None:
+    """Bring the one matrix of keys and values of an older "deepseek2" into the newer layout."""
+    for name in [name for name in tensors if name.endswith(".attn_kv_b.weight")]:
+        heads = config.get("num_attention_heads")
+        widths = (config.get("qk_nope_head_dim"), config.get("v_head_dim"))
+        parts = Absorbed(heads, widths).save([tensors.pop(name)])
+        packed.pop(name, None)
+        for letter, part in zip("kv", parts, strict=True):
+            tensors[name.replace("_kv_b", f"_{letter}_b")] = part
+
+
+LATENTS = {
+    "deepseek2 with sigmoids": Architecture(
+        {"deepseek_v3": DEEPSEEK_V3},
+        latent_weights,
+        keys=LATENT_KEYS | GROUPED_KEYS,
+        positions=LatentRotary(),
+        fixed={
+            "attention_bias": False,
+            "scoring_func": "sigmoid",
+            "topk_method": "noaux_tc",
+            "rms_norm_eps": LATENT_EPS,
+            "rope_interleave": True,
+            "num_nextn_predict_layers": 0,
+        },
+        constants={"expert_gating_func": SIGMOID},
+        absent={"q_lora_rank": None, "norm_topk_prob": False, "n_group": 1, "topk_group": 1},
+        name="deepseek2",
+        marks={"expert_gating_func": SIGMOID},
+    ),
+    "deepseek2": Architecture(
+        {"deepseek_v2": DEEPSEEK_V2},
+        latent_weights,
+        keys=LATENT_KEYS,
+        positions=LatentRotary(),
+        # Groups of experts are scored by their two best there, by the best in this family.
+        fixed={
+            "attention_bias": False,
+            "topk_method": "greedy",
+            "norm_topk_prob": False,
+            "rms_norm_eps": LATENT_EPS,
+        },
+        constants={
+            "expert_gating_func": SOFTMAX,
+            "expert_weights_norm": False,
+            "expert_group_count": 1,
+            "expert_group_used_count": 1,
+        },
+        absent={"q_lora_rank": None},
+    ),
+}
+"""By llama.cpp's name, or one of our own where two share it."""

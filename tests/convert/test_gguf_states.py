@@ -1,0 +1,120 @@
+"""State spaces and DeepSeek-V3 as GGUF: names, shapes, and float32 where llama.cpp asks for it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_transformers.convert.gguf import config_of
+from mlx_transformers.convert.gguf_scans import MinusExp
+from mlx_transformers.core.errors import ConvertError
+from mlx_transformers.data.tokenizers.byte import ByteTokenizer
+from mlx_transformers.verbs.export_run import exportable, write_llama_cpp
+from mlx_transformers.verbs.import_run import import_run
+
+from .published import write
+
+OUTER = {"token_embd.weight": (260, 32), "output_norm.weight": (32,)}
+MAMBA = {
+    "attn_norm.weight": (32,),
+    "ssm_in.weight": (128, 32),
+    "ssm_conv1d.weight": (64, 4),
+    "ssm_conv1d.bias": (64,),
+    "ssm_x.weight": (3 + 2 * 8, 64),
+    "ssm_dt.weight": (64, 3),
+    "ssm_dt.bias": (64,),
+    "ssm_a": (64, 8),
+    "ssm_d": (64,),
+    "ssm_out.weight": (32, 64),
+}
+MAMBA2 = {
+    "attn_norm.weight": (32,),
+    "ssm_in.weight": (64 + (64 + 2 * 2 * 8) + 4, 32),
+    "ssm_conv1d.weight": (64 + 2 * 2 * 8, 4),
+    "ssm_conv1d.bias": (64 + 2 * 2 * 8,),
+    "ssm_dt.bias": (4,),
+    "ssm_a": (4, 1),
+    "ssm_d": (4, 1),
+    "ssm_norm.weight": (2, 32),
+    "ssm_out.weight": (32, 64),
+}
+"""The shapes of llama.cpp's `src/models/mamba.cpp` and `mamba2.cpp`, whose axes are reversed."""
+
+
+def exported(folder: Path, name: str, dtype: str | None = None, **changes: Any) -> Path:
+    run = import_run(write(folder / "model", name, **changes), root=folder / "runs")
+    whole = replace(exportable(run.path, dtype=dtype), tokenizer=ByteTokenizer())
+    write_llama_cpp(whole, folder / "model.gguf")
+    return folder / "model.gguf"
+
+
+@pytest.mark.parametrize(("name", "layer"), [("mamba", MAMBA), ("mamba2", MAMBA2)])
+def test_tensors_of_a_state_space_have_the_shapes_of_llama_cpp(
+    name: str, layer: dict[str, tuple[int, ...]], tmp_path: Path
+) -> None:
+    tensors = mx.load(str(exported(tmp_path, name, "float16")))
+    assert isinstance(tensors, dict)
+    layers = {f"blk.{i}.{part}": shape for i in range(2) for part, shape in layer.items()}
+    assert {part: array.shape for part, array in tensors.items()} == OUTER | layers
+    whole = {part for part, array in tensors.items() if array.dtype == mx.float32}
+    assert whole >= {
+        part for part in layers if part.endswith(("ssm_a", "ssm_d", "attn_norm.weight"))
+    }
+    assert whole >= {part for part in layers if "conv1d" in part}
+    assert tensors["blk.0.ssm_in.weight"].dtype == mx.float16
+
+
+def test_decays_are_stored_as_they_are_used() -> None:
+    logs = mx.random.normal((4, 3), key=mx.random.key(0))
+    [decays] = MinusExp().save([logs])
+    assert np.allclose(np.array(decays), -np.exp(np.array(logs)))
+    [back] = MinusExp().load([decays])
+    assert np.abs(np.array(back - logs)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("mamba", {"use_conv_bias": False}, "has use_conv_bias = True only in a mamba"),
+        ("mamba", {"use_bias": True}, "has use_bias = False only in a mamba"),
+        ("mamba", {"expand": 3, "intermediate_size": 96}, "has intermediate_size = 64 only"),
+        ("mamba2", {"time_step_limit": [0.01, 1.0]}, "has time_step_limit = None only"),
+        ("mamba2", {"expand": 1, "num_heads": 2}, "has expand = 2 only in a mamba2"),
+        (
+            "deepseek_v3",
+            {"rope_interleave": False, "rms_norm_eps": 1e-6},
+            "has rope_interleave = True only",
+        ),
+        ("deepseek_v3", {"rms_norm_eps": 1e-5}, "has rms_norm_eps = 1e-06 only"),
+    ],
+)
+def test_what_llama_cpp_lacks_is_refused_by_name(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConvertError, match=message):
+        exported(tmp_path, name, **changes)
+
+
+def test_a_file_of_deepseek_without_keys_of_groups_has_none() -> None:
+    metadata: dict[str, Any] = {
+        "embedding_length": 32,
+        "block_count": 2,
+        "attention.head_count": 4,
+        "attention.kv_lora_rank": 16,
+        "attention.key_length_mla": 12,
+        "attention.value_length_mla": 8,
+        "attention.layer_norm_rms_epsilon": 1e-6,
+        "rope.dimension_count": 4,
+        "expert_count": 4,
+        "expert_gating_func": 2,
+    }
+    metadata = {f"deepseek2.{key}": value for key, value in metadata.items()}
+    config = config_of(metadata | {"general.architecture": "deepseek2"}, tied=False)
+    assert config["model_type"] == "deepseek_v3"
+    assert (config["n_group"], config["topk_group"], config["norm_topk_prob"]) == (1, 1, False)
+    metadata["deepseek2.expert_gating_func"] = 1
+    config = config_of(metadata | {"general.architecture": "deepseek2"}, tied=False)
+    assert config["model_type"] == "deepseek_v2"
