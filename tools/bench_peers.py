@@ -7,7 +7,9 @@ The same LLaMA, rows, dtype (float32) and optimizer (AdamW) everywhere. Every si
 its own, and they take turns, so that a machine that slows down slows all; a ratio is taken within a
 round, and its median and quartiles over the rounds are printed. MLX's sides have the same OpenBLAS
 and kernel flags in front of them (bench_step.py); PyTorch, in the interpreter that is named, brings
-its own. `2 processes` are data-parallel over the loopback, one thread each (bench_parallel.py).
+its own. `2 streams` is one process whose step has two CPU streams, one thread each
+(MLXT_CPU_STREAMS=2). `2 processes` are data-parallel over the loopback, one thread each
+(bench_parallel.py).
 
 Tokens are counted per second of wall-clock time, and per second that the cores computed, which
 other work on the machine hardly disturbs. The latter compares sides of one thread each
@@ -35,7 +37,8 @@ SETTINGS = {
     "25M, 2 x 1024": f"{LARGE} --batch 2 --length 1024",
 }
 FIGURES = ("tokens_per_s", "tokens_per_cpu_s", "peak_mib", "rss_mib")
-OURS = ("mlxt", "mlxt, 2 processes")
+STREAMS = "mlxt, 2 streams"
+OURS = ("mlxt", STREAMS, "mlxt, 2 processes")
 Found = dict[str, list[dict[str, float]]]
 
 
@@ -66,6 +69,7 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
     sides: dict[str, list[str] | None] = {
         "mlxt": [*step, "ours"],
         "mlx-lm": [*step, "theirs"],
+        STREAMS: [*step, "ours"],
         "mlxt, 2 processes": None,
     }
     if args.torch_python:
@@ -75,8 +79,11 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
     found: Found = {side: [] for side in sides}
     for number in range(args.rounds):
         for side, command in sides.items():
-            two = command is None
-            result = bench_parallel.run(2, 1, sizes) if two else alone(command, args.threads)
+            if command is None:
+                result = bench_parallel.run(2, 1, sizes)
+            else:
+                shared = {"MLXT_CPU_STREAMS": "2" if side == STREAMS else "1"}
+                result = alone(command, args.threads, **shared)
             found[side].append(result)
             print(
                 f"{setting}  round {number + 1}  {side:<18} {result['tokens_per_s']:7,.0f} tokens/s"
@@ -88,9 +95,9 @@ def measure(setting: str, sizes: list[str], args: argparse.Namespace) -> Found:
     return found
 
 
-def alone(command: list[str], threads: int) -> dict[str, float]:
+def alone(command: list[str], threads: int, **variables: str) -> dict[str, float]:
     """The last figures that a side's process printed."""
-    env = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
+    env = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)} | variables
     if "peer_torch.py" in command[1]:
         env.pop("PYTHONPATH", None)
     done = subprocess.run(command, capture_output=True, text=True, env=env)

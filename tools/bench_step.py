@@ -73,6 +73,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     import mlx.core as mx
     import numpy as np
 
+    from mlx_transformers.assembly.parallel import parallel_rows
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
@@ -82,7 +83,8 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     model = recipe.model.build(args.vocab)
     optimizer = recipe.optim.build(model, recipe.train.steps)
     state = TrainState(model, optimizer, recipe.train)
-    step = Step(state, recipe.objective.build(), recipe.train)
+    parallel = parallel_rows(recipe)
+    step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
     batches = np.array(rows(args), np.int32).reshape(-1, args.batch, args.length + 1)
 
     marks, found = run_ours(step, batches, recipe.train)

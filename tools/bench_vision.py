@@ -1,6 +1,7 @@
 """The training steps of a ViT and of Whisper beside transformers' in PyTorch, as ratios.
 
     python tools/bench_vision.py --torch-python PATH [--rounds 5] [--threads 1] [--only vit]
+    MLXT_CPU_STREAMS=2 python tools/bench_vision.py --torch-python PATH --threads 2
 
 PATH is an interpreter with torch and transformers. The same sizes, batches, dtype (float32) and
 optimizer (AdamW) on both sides, and attention in the fastest form of each. Every side is a process
@@ -124,6 +125,7 @@ def ours(name: str, steps: int) -> dict[str, float]:
     """Our trainer's loop, with a callback that reads the clocks."""
     import mlx.core as mx
 
+    from mlx_transformers.assembly.parallel import parallel_rows
     from mlx_transformers.assembly.recipe import load_recipe
     from mlx_transformers.trainer.state import TrainState
     from mlx_transformers.trainer.step import Step
@@ -139,7 +141,8 @@ def ours(name: str, steps: int) -> dict[str, float]:
     model = recipe.model.build(sizes.get("vocab", 256))
     optimizer = recipe.optim.build(model, recipe.train.steps)
     state = TrainState(model, optimizer, recipe.train)
-    step = Step(state, recipe.objective.build(), recipe.train)
+    parallel = parallel_rows(recipe)
+    step = Step(state, recipe.objective.build(), recipe.train, parallel=parallel)
     batches = [batch(sizes, seed) for seed in range(steps + WARMUP)]
     marks, found = run_ours(step, batches, recipe.train)
     both = speed(steps * sizes["batch"], *marks)

@@ -30,6 +30,7 @@ from ..trainer.state import TrainState
 from ..trainer.step import Step
 from .checks import check_classes, check_model
 from .model import build_model
+from .parallel import parallel_rows
 from .picture_checks import check_picture_tokens, check_pictures
 from .plan import resolve_auto
 from .recipe import Recipe
@@ -177,6 +178,7 @@ def build(
         recipe.optim.curvature,
         rounding=recipe.quantize.build(model) if recipe.quantize else None,
         projection=None if movement is not None else pruner,
+        parallel=parallel_rows(recipe, ranks.processes),
     )
     evaluator = _evaluator(recipe, data, step)
     read = _read_by_source(recipe, data.tokenizer)

@@ -17,6 +17,7 @@ from ..objectives.distill import Distill
 from ..objectives.objective import ChunkedKind
 from ..runs.folder import find_checkpoint
 from ..trainer.offload import largest_page
+from .parallel import parallel_rows
 from .recipe import Recipe
 
 
@@ -43,6 +44,7 @@ def job(
     masks = recipe.prune.build(model).movement() if recipe.prune and learned else None
     chunk = chunk_of(recipe)
     rows, accumulate = config.divided
+    cpu = mx.default_device() == mx.cpu if cpu is None else cpu
     return Job(
         config=recipe.model,
         model=model,
@@ -55,13 +57,14 @@ def job(
         recomputed=recomputed_layers(model),
         chunk=chunk if isinstance(chunk, int) else LARGEST_CHUNK,
         ema=config.ema is not None,
-        cpu=mx.default_device() == mx.cpu if cpu is None else cpu,
+        cpu=cpu,
         teacher_bytes=teacher_bytes(recipe),
         soft_targets=recipe.objective.learns_soft_targets,
         relation_bytes=relation_bytes(recipe, max(1, rows // ranks)),
         snapshots=recipe.checkpoint.in_background,
         tensor_parallel=tensor_parallel,
         page_bytes=page,
+        streams=parallel_rows(recipe, ranks * tensor_parallel).wanted if cpu else 1,
     )
 
 

@@ -94,6 +94,7 @@ class Plan:
             "accumulate": self.job.accumulate,
             "chunk": self.job.chunk,
             "recompute": sorted(self.job.recomputed),
+            "cpu_streams": self.job.parts,
             "tokens": self.tokens,
             "paging": self._paging_facts(),
             "cost": self.cost and asdict(self.cost),

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from . import blas, jit
+from . import blas, cpu_streams, jit
 from .cache import cache_folder
 
 MLX = "mlx.core"
@@ -40,6 +40,7 @@ class Report:
         jit: how MLX's fused CPU kernels are compiled: vectorised, plain, none, or MLX's own.
         jit_flags: the compiler flags added to MLX's.
         jit_folder: where the kernels are kept.
+        cpu_streams: streams that share the rows of a training step (`core.cpu_streams`).
         notes: what was tried and failed, and why.
         warnings: those shown to the user.
     """
@@ -48,6 +49,7 @@ class Report:
     jit: str = "MLX's own"
     jit_flags: str = ""
     jit_folder: str = ""
+    cpu_streams: int = 1
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -129,6 +131,7 @@ def _prepare(report: Report) -> None:
         )
     else:
         _step(report, "BLAS", _front_blas)
+        _step(report, "CPU streams", _share_rows)
     _step(report, "JIT", _vectorise)
     if loaded:
         _step(report, "buffer cache", _keep_buffers)
@@ -150,6 +153,10 @@ def _front_blas(report: Report) -> None:
             "No OpenBLAS could be loaded, so matrix products run up to 40 times slower: "
             f"{blas.CURE}. MLXT_NO_BOOST=1 silences this.",
         )
+
+
+def _share_rows(report: Report) -> None:
+    report.cpu_streams = cpu_streams.prepare()
 
 
 def _vectorise(report: Report) -> None:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +76,37 @@ def library_in_front() -> str | None:
     except (AttributeError, OSError):
         return None
     return os.fsdecode(info.dli_fname) if found and info.dli_fname else None
+
+
+SET_THREADS = {
+    "scipy_openblas_set_num_threads64_": "scipy_openblas_get_num_threads64_",
+    "openblas_set_num_threads": "openblas_get_num_threads",
+}
+"""Functions of OpenBLAS that set the threads of a product and return them: in NumPy's wheel, and in
+the system's library."""
+
+
+def thread_counts() -> dict[str, int]:
+    """The threads of a matrix product, by the function that sets them; none without OpenBLAS."""
+    process = ctypes.CDLL(None)
+    return {
+        setter: getattr(process, getter)()
+        for setter, getter in SET_THREADS.items()
+        if hasattr(process, setter) and hasattr(process, getter)
+    }
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Have each matrix product inside the block use one thread, where OpenBLAS multiplies."""
+    process, before = ctypes.CDLL(None), thread_counts()
+    try:
+        for setter in before:
+            getattr(process, setter)(1)
+        yield
+    finally:
+        for setter, count in before.items():
+            getattr(process, setter)(count)
 
 
 class _DlInfo(ctypes.Structure):

@@ -37,6 +37,7 @@ def facts() -> dict[str, Any]:
         "blas": report.blas,
         "blas_library": blas.library_in_front() if linux_cpu else None,
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all cores"),
+        "cpu_streams": report.cpu_streams,
         "matmul_gflop_per_s": round(matmul_flops() / 1e9),
         "kernels": report.jit,
         "kernel_flags": report.jit_flags,

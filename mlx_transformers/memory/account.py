@@ -49,6 +49,11 @@ class Queue:
         shared: memory of a block that shares its weights with one below, relative to its saved
             bytes: the gradient of the weights is computed once all of its layers are done.
         leaves: parameters whose new values are computed before old ones are freed.
+        walked: memory of the backward of rows that several streams share, relative to all saved
+            bytes: a wide walk of the graph computes gradients of weights last, so that their inputs
+            stay.
+        apart: gradients of each further stream, relative to all gradients: they are added up as
+            they come.
     """
 
     chunk: float
@@ -66,6 +71,8 @@ class Queue:
     looped: float
     shared: float
     leaves: int
+    walked: float
+    apart: float
 
 
 CPU_QUEUE = Queue(
@@ -84,6 +91,8 @@ CPU_QUEUE = Queue(
     looped=0.9,
     shared=1.6,
     leaves=34,
+    walked=0.27,
+    apart=0.4,
 )
 """MLX 0.32.4 on Linux, about 50 operations ahead. Fitted to the settings of tools/bench_plan.py."""
 
@@ -156,6 +165,9 @@ def account(job: Job, queue: Queue | None = None) -> Account:
     last = working[-1] if working else 0.0
     phases = {"loss": base + sum(saved) + _loss(job, queue, last)}
     made = queue.head_backward * _embedding(job)
+    if job.parts > 1:
+        phases["loss"] += (job.parts - 1) * _embedding(job)
+        made += (job.parts - 1) * queue.apart * (sum(grads) + others) + queue.walked * sum(saved)
     for i in reversed(range(len(blocks))):
         own = blocks[i] + working[i]
         if i in again:

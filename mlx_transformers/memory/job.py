@@ -54,6 +54,7 @@ class Job:
         tensor_parallel: processes that split the blocks; `model` and `state` are one's part.
         page_bytes: most bytes of a page (its state, gradients and new weights), where the optimizer
             state is in a file; None: in memory.
+        streams: CPU streams that share the rows of a microbatch, if they divide evenly.
     """
 
     config: ModelKind
@@ -74,6 +75,12 @@ class Job:
     snapshots: bool = False
     tensor_parallel: int = 1
     page_bytes: float | None = None
+    streams: int = 1
+
+    @property
+    def parts(self) -> int:
+        """Parts of a microbatch that are computed at once."""
+        return 1 if self.batch_size % self.streams else self.streams
 
     @property
     def itemsize(self) -> int:

@@ -31,6 +31,8 @@ def plan_rows(plan: Mapping[str, Any], most: Mapping[str, float]) -> dict[str, s
         out["wired limit"] = _mib(plan["wired_limit_bytes"])
     out["correction by earlier runs"] = f"{plan['correction']:.2f}"
     out["microbatches of a step"] = f"{plan['accumulate']} of {plan['batch_size']} rows"
+    if (streams := plan.get("cpu_streams", 1)) > 1:
+        out["CPU streams that share a microbatch"] = str(streams)
     out["recomputed blocks"] = ", ".join(map(str, plan["recompute"])) or "none"
     if paging := plan.get("paging"):
         how = "measured" if paging["measured"] else "assumed"

@@ -80,10 +80,11 @@ class Trainer:
         with StopSignals() as stop:
             while self.reason is None:
                 began = time.perf_counter()
-                metrics = self.step(self._microbatches(), self.progress.step)
-                mx.async_eval(metrics, self.step.state)
-                if previous is not None:
-                    mx.eval(previous)  # One step ahead of the device, never more.
+                with self.step.parallel.single_threaded():
+                    metrics = self.step(self._microbatches(), self.progress.step)
+                    mx.async_eval(metrics, self.step.state)
+                    if previous is not None:
+                        mx.eval(previous)  # One step ahead of the device, never more.
                 previous = metrics
                 if self.config.share < 1.0:
                     mx.eval(metrics, self.step.state)

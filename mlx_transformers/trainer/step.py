@@ -27,6 +27,7 @@ from .config import Train
 from .curvature import Curvature
 from .forward import Batch, Forward, Rounding
 from .noise_scale import NoiseScale
+from .parallel_rows import ParallelRows
 from .state import TrainState
 from .traced import Traced
 
@@ -43,6 +44,7 @@ class Step:
     Attributes:
         train_state: all that a step changes.
         loss: `loss(params, batch, ctx) -> Loss`, the forward pass.
+        parallel: how the rows of a microbatch are shared by CPU streams.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Step:
         curvature: CurvatureKind | None = None,
         rounding: Rounding | None = None,
         projection: Projection | None = None,
+        parallel: ParallelRows | None = None,
     ) -> None:
         self.train_state, self.projection = train_state, projection
         self.config = config
         dtype = getattr(mx, config.dtype)
         self.loss = Forward(train_state.model, objective, dtype, frozen, rounding)
+        self.parallel = parallel or ParallelRows()
         self.curvature = curvature and Curvature(curvature, train_state, objective, frozen)
         self.tokens = config.batch_size * config.seq_len
         shards = train_state.tensor_parallel
@@ -142,6 +146,7 @@ class Step:
         """
         if self._version != self.train_state.version:
             self.rebuild()
+        self.parallel.check(self.loss, microbatches[0])
         seed = (self.config.seed << 32) | index
         mx.random.seed(seed)
         self.train_state.clock["progress"] = mx.array(index / self.config.steps)
@@ -192,6 +197,10 @@ class Step:
 
     def _gradients(self, batch: Batch, key: mx.array) -> Tree:
         """Return summed gradients, weight and loss parts of one microbatch."""
+        return self.parallel(self._sums, batch, key)
+
+    def _sums(self, batch: Batch, key: mx.array) -> Tree:
+        """Return the same of some rows of a microbatch."""
         state = self.train_state
         carry, scaler, shards = state.carry, state.scaler, state.tensor_parallel
         carried = carry.before(batch["starts"]) if carry else None

@@ -325,8 +325,7 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
     held_out_batches(built, built.recipe.eval.batches)
     mixed_batches(built, built.recipe.eval.batches)
     counts, recipe = built.counts, built.recipe
-    partly = recipe.train.freeze or recipe.adapt is not None
-    trained = f", {counts.trainable:,} trained" if partly else ""
+    trained = f", {counts.trainable:,} trained" if recipe.train.freeze or recipe.adapt else ""
     say(
         f"{counts.total:,} parameters ({counts.active:,} active for a token{trained}), "
         f"{built.data.count('train'):,} training tokens."
@@ -336,8 +335,9 @@ def _warm_up(built: Built, done: Progress, say: LogFn) -> Feed:
         say(warning)
     say("Compiling the first step ...")
     dry = dry_run(built.step, [arrays(batch) for batch in feed.preview(recipe.train.accumulate)])
-    for parameter in dry.unused_parameters:
-        say(f"Warning: {parameter} gets no gradient from the first batch.")
+    unused = (f"Warning: {x} gets no gradient from the first batch." for x in dry.unused_parameters)
+    for notice in (*built.step.parallel.notices, *unused):
+        say(notice)
     say(f"The first step took {dry.compile_s:.1f} s with compilation, and {dry.peak_gib:.2f} GiB.")
     return feed
 

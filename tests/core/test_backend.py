@@ -24,6 +24,7 @@ from mlx_transformers.core import backend
 report = backend.prepare()
 print(json.dumps({{
     "blas": report.blas, "jit": report.jit, "warnings": report.warnings, "notes": report.notes,
+    "streams": report.cpu_streams, "walk": os.environ.get("MLX_BFS_MAX_WIDTH"),
     "same": backend.prepare() is report, "tempdir": tempfile.gettempdir() == before,
     "path": os.environ["PATH"].split(os.pathsep)[0], "sum": mx.ones((3, 3)).sum().item(),
 }}))
@@ -74,6 +75,24 @@ def test_a_switch_turns_all_of_it_off(tmp_path: Path) -> None:
 def test_coming_after_mlx_is_told(tmp_path: Path) -> None:
     found = report(tmp_path, first="import mlx.core")
     assert "Import mlx_transformers first" in " ".join(found["warnings"])
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("environment", "streams", "walk"),
+    [
+        ({}, 1, None),
+        ({"MLXT_CPU_STREAMS": "2"}, 2, "1000"),
+        ({"MLXT_CPU_STREAMS": "2", "MLX_BFS_MAX_WIDTH": "50"}, 2, "50"),
+        ({"MLXT_CPU_STREAMS": "many"}, 1, None),
+    ],
+    ids=["by default", "two", "a width of one's own", "no number"],
+)
+def test_several_streams_have_graphs_walked_wide(
+    tmp_path: Path, environment: dict[str, str], streams: int, walk: str | None
+) -> None:
+    found = report(tmp_path, **environment)
+    assert (found["streams"], found["walk"]) == (streams, walk)
 
 
 @linux_only

@@ -205,6 +205,16 @@ def test_accumulation_keeps_one_sum_of_gradients() -> None:
     assert twice.saved == once.saved
 
 
+def test_each_further_stream_has_gradients_of_its_own() -> None:
+    """And rows that don't divide into as many parts have one stream."""
+    job, last = replace(job_of(), batch_size=8), "backward of block 0"
+    one, two, three, four = (account(replace(job, streams=n)) for n in (1, 2, 3, 4))
+    grads = CPU_QUEUE.apart * one.held["weights"]
+    assert two.phases[last] - one.phases[last] > grads
+    assert four.phases[last] - two.phases[last] == pytest.approx(2 * grads)
+    assert three.phases == one.phases
+
+
 def test_a_fault_of_a_kind_is_not_hidden_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(self: Heads, dim: int, at: ActivationShape) -> float:
         return self.no_such_field  # type: ignore[attr-defined,no-any-return]

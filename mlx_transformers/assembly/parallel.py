@@ -1,0 +1,44 @@
+"""Whether CPU streams share the rows of a recipe's batches."""
+
+import mlx.core as mx
+
+from ..core import backend, cpu_streams
+from ..trainer.parallel_rows import ParallelRows
+from .recipe import Recipe
+
+
+def parallel_rows(recipe: Recipe, processes: int = 1) -> ParallelRows:
+    """How a training step of a recipe computes the rows of a batch: in as many parts as this
+    machine has CPU streams, or whole.
+
+    The first batch may show more reasons to compute it whole (`trainer.parallel_rows`).
+
+    Args:
+        recipe: the recipe.
+        processes: those that train it together.
+
+    Raises:
+        RunError: the environment asks for something that is no number of streams.
+    """
+    cpu_streams.wanted()
+    count = backend.prepare().cpu_streams if mx.default_device() == mx.cpu else 1
+    why = _why_whole(recipe, processes) if count > 1 else ""
+    return ParallelRows(1 if why else count, why)
+
+
+def _why_whole(recipe: Recipe, processes: int) -> str:
+    """The reason why a recipe's batches can't be computed in parts, as far as it tells."""
+    train = recipe.train
+    if recipe.objective.couples_rows:
+        return recipe.objective.couples_rows
+    if "starts" in recipe.source.gives(recipe.data.batch):
+        return "Each row carries its state from batch to batch."
+    if train.noise_scale:
+        return "The gradient noise scale compares microbatches."
+    if train.offload_optimizer:
+        return "Its gradients go to a file page by page."
+    if train.dtype != "float32":
+        return f"It computes in {train.dtype}, which CPUs do slowly."
+    if processes > 1:
+        return "Several processes share its rows already."
+    return ""

@@ -1,0 +1,165 @@
+"""The rows of a batch in equal parts, each on a CPU stream of its own, inside one compiled step.
+
+    sums = sum over parts p of gradients(rows of p)        each part under `mx.stream(s_p)`
+
+A part is to the batch as a microbatch is to a step: losses, weights and gradients are sums over
+rows, so the parts add up to the batch. The number of streams is the machine's choice
+(`core.cpu_streams`). MLX computes everything else, such as the update, on the default stream.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+from ..core.blas import single_threaded
+from ..core.context import Context
+from ..core.cpu_streams import CHOICE
+from ..core.tree import Tree
+from ..layers.hooks import Hooks
+from ..optim.clip import global_norm
+from .forward import Batch, Forward
+
+Sums = Callable[[Batch, mx.array], Tree]
+"""`(batch, key) -> sums` over the rows of a batch: a tree of arrays."""
+
+TOLERANCE = 1e-4
+"""Largest difference that rounding makes between a gradient and the sum of those of its rows,
+relative to its norm."""
+
+
+class ParallelRows:
+    """Computes sums over the rows of a batch in parts, where that changes nothing but their order.
+
+    Attributes:
+        wanted: the number of parts, where the loss allows it.
+        streams: the number of parts in force: 1 until a batch was checked.
+        why: the reason why batches are computed whole, in a sentence; empty where there is none.
+    """
+
+    def __init__(self, wanted: int = 1, why: str = "") -> None:
+        self.wanted = wanted
+        self.streams = 1
+        self.why = why
+        self._checked = wanted == 1
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences for a user who asked for several streams and has one."""
+        asked = f"One CPU stream computes each batch, though {CHOICE} asks for more."
+        return [f"{asked} {self.why}"] if self.why else []
+
+    def check(self, loss: Forward, batch: Batch) -> None:
+        """Look at the first batch, before the step is compiled; others are taken to be like it.
+
+        They are computed whole where `why_whole` finds a reason.
+        """
+        if not self._checked:
+            self._checked = True
+            self.why = why_whole(loss, batch, self.wanted)
+            self.streams = 1 if self.why else self.wanted
+
+    def single_threaded(self) -> AbstractContextManager[None]:
+        """Have matrix products use one thread each while several streams compute."""
+        return single_threaded() if self.streams > 1 else nullcontext()
+
+    def __call__(self, sums: Sums, batch: Batch, key: mx.array) -> Tree:
+        """Return `sums(batch, key)`, in parts if the rows of the batch divide evenly."""
+        if self.streams == 1 or not divides(batch, self.streams):
+            return sums(batch, key)
+        found = []
+        for stream, part in zip(streams(self.streams), parts(batch, self.streams), strict=True):
+            with mx.stream(stream):
+                found.append(sums(part, key))
+        total, *others = found
+        for each in others:
+            total = tree_map(mx.add, total, each)
+        return total
+
+
+def why_whole(loss: Forward, batch: Batch, count: int) -> str:
+    """Return the reason why a batch can't be computed in `count` parts; empty where it can.
+
+    The gradient of the batch must be the sum of those of its parts, and the same one on machines
+    with other numbers of streams. It isn't
+
+    - where a row's loss depends on other rows: in-batch negatives, and whatever else makes the
+      gradient of two rows another one than the sum of theirs;
+    - where layers add losses that are products of means over a batch, or update a state from
+      statistics of a batch (routers of experts, codebooks);
+    - where the pass draws random numbers, since each part would draw its own: dropout, sampled
+      masks;
+    - where arrays of the batch don't divide into rows.
+    """
+    if not divides(batch, count):
+        return f"Its rows don't divide into {count} equal parts."
+    if Hooks(loss.model).modules:
+        return "Its layers keep statistics of a whole batch."
+    pair, ctx = rows(batch, 0, 2), _context(0)
+    whole = _gradient(loss, pair, ctx)
+    if ctx.collected.aux or ctx.collected.router_sums:
+        return "Its layers add losses that compare the tokens of a whole batch."
+    if _distance(whole, _gradient(loss, pair, _context(1))) > 0.0:
+        return "Its forward pass draws random numbers, such as dropout's."
+    first, second = (_gradient(loss, rows(batch, i, i + 1), _context(0)) for i in range(2))
+    if _distance(whole, tree_map(mx.add, first, second)) > TOLERANCE:
+        return "The loss of a row depends on the other rows of its batch."
+    return ""
+
+
+def divides(batch: Batch, count: int) -> bool:
+    """Whether all arrays have as many rows, which divide into `count` parts."""
+    sizes = {array.shape[0] if array.ndim else 0 for array in batch.values()}
+    return len(sizes) == 1 and max(sizes) >= count and max(sizes) % count == 0
+
+
+def parts(batch: Batch, count: int) -> Iterator[Batch]:
+    """Yield `count` equal parts of the rows of a batch."""
+    size = len(next(iter(batch.values()))) // count
+    for i in range(count):
+        yield rows(batch, i * size, (i + 1) * size)
+
+
+def rows(batch: Batch, start: int, stop: int) -> Batch:
+    """Some rows of a batch."""
+    return {name: array[start:stop] for name, array in batch.items()}
+
+
+def streams(count: int) -> list[mx.Stream]:
+    """Return `count` CPU streams of this thread: the default one, and others, made once."""
+    while len(_made.streams) < count - 1:
+        _made.streams.append(mx.new_stream(mx.cpu))
+    return [mx.default_stream(mx.cpu), *_made.streams[: count - 1]]
+
+
+class _Made(threading.local):
+    """The streams that this thread has made: MLX lets no other thread use them, nor frees them."""
+
+    def __init__(self) -> None:
+        self.streams: list[mx.Stream] = []
+
+
+_made = _Made()
+
+
+def _context(seed: int) -> Context:
+    """The context of a training pass halfway through a run, when what is scheduled has begun."""
+    return Context(key=mx.random.key(seed), scalars={"progress": mx.array(0.5)})
+
+
+def _gradient(loss: Forward, batch: Batch, ctx: Context) -> Tree:
+    """The gradient of a few rows, evaluated."""
+
+    def total(params: Tree) -> mx.array:
+        return loss(params, batch, ctx).total
+
+    grads = mx.grad(total)(loss.model.trainable_parameters())
+    mx.eval(grads)
+    return grads
+
+
+def _distance(a: Tree, b: Tree) -> mx.array:
+    """`|a - b| / |a|`, in L2 norms of all arrays."""
+    return global_norm(tree_map(mx.subtract, a, b)) / mx.maximum(global_norm(a), 1e-30)

@@ -1,0 +1,171 @@
+"""A batch in parts on several CPU streams: the same step, or no parts at all."""
+
+import mlx.core as mx
+import pytest
+
+from mlx_transformers.assembly.parallel import parallel_rows
+from mlx_transformers.assembly.recipe import load_recipe
+from mlx_transformers.core import backend, blas
+from mlx_transformers.core.context import Context
+from mlx_transformers.core.cpu_streams import CHOICE
+from mlx_transformers.core.errors import RunError
+from mlx_transformers.core.loss import Loss
+from mlx_transformers.trainer import parallel_rows as parallel
+from mlx_transformers.trainer.forward import Forward
+from mlx_transformers.trainer.step import Step
+
+from . import tiny
+from .test_step import PLAIN, SGD, arrays, batch, distance, moved, train, vocab
+
+NO_DROPOUT = ("model.embed.dropout=0.0", "model.block.dropout=0.0")
+LORA = "adapt={{kind='lora', rank=2, dropout={}, targets=['mixer.q']}}"
+
+
+@pytest.fixture
+def two_streams(monkeypatch):
+    """A machine with two CPU streams."""
+    monkeypatch.setattr(backend.prepare(), "cpu_streams", 2)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The rows and the stream of each part that is computed."""
+    found, plain = [], Step._sums
+
+    def sums(self, rows, key):
+        found.append((len(rows["tokens"]), mx.default_stream(mx.cpu)))
+        return plain(self, rows, key)
+
+    monkeypatch.setattr(Step, "_sums", sums)
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_parts_of_ragged_rows_are_the_whole_batch(tmp_path, monkeypatch, seen, count):
+    sets = (*PLAIN, *SGD, "train.batch_size=8")
+    whole = tiny.built(tmp_path, *sets)
+    batches = [batch(vocab(whole), rows=8, seed=s) for s in range(3)]
+    expected = train(whole, batches)
+    seen.clear()
+    monkeypatch.setattr(backend.prepare(), "cpu_streams", count)
+    split = tiny.built(tmp_path, *sets)
+    got = train(split, batches)
+    assert [rows for rows, _ in seen] == [8 // count] * 3 * count
+    assert len({str(stream) for _, stream in seen}) == count
+    for a, b in zip(expected, got, strict=True):
+        assert b == pytest.approx(a, abs=2e-6)
+    assert distance(whole, split) < 2e-6
+    assert moved(whole, tiny.built(tmp_path, *PLAIN, *SGD))
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "sets",
+    [("train.accumulate=2",), ("train.recompute='all'", "objective.chunk=8")],
+    ids=["accumulated", "recomputed"],
+)
+def test_a_compiled_step_in_parts_is_traced_once_and_is_the_whole_one(
+    tmp_path, two_streams, seen, sets
+):
+    sets, count = (*NO_DROPOUT, *sets), 2 if "train.accumulate=2" in sets else 1
+    split, whole = tiny.built(tmp_path, *sets), tiny.built(tmp_path, *sets)
+    whole.step.parallel = parallel.ParallelRows()
+    batches = [batch(vocab(split), 4 * count, seed=s) for s in range(3)]
+    got = train(split, batches, count)
+    assert {rows for rows, _ in seen} == {2}
+    assert split.step.traces == split.step.declared_traces
+    for a, b in zip(train(whole, batches, count), got, strict=True):
+        assert b == pytest.approx(a, abs=1e-5)
+    assert distance(whole, split) < 1e-4
+
+
+def test_adapters_without_dropout_are_trained_in_parts(tmp_path, two_streams, seen):
+    built = tiny.built(tmp_path, *NO_DROPOUT, LORA.format(0.0))
+    train(built, [batch(vocab(built))])
+    assert [rows for rows, _ in seen] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        (("model.block.dropout=0.1",), "random numbers"),
+        ((*NO_DROPOUT, LORA.format(0.5)), "random numbers"),
+        ((*NO_DROPOUT, tiny.moe()), "losses that compare the tokens"),
+        ((*NO_DROPOUT, "train.dtype='float16'"), "float16"),
+        ((*NO_DROPOUT, "train.noise_scale=true", "train.accumulate=2"), "noise scale"),
+        ((*NO_DROPOUT, "train.offload_optimizer=true"), "page by page"),
+        ((*NO_DROPOUT, "train.batch_size=3"), "2 equal parts"),
+    ],
+    ids=["dropout", "dropout of adapters", "experts", "float16", "noise", "offload", "odd"],
+)
+def test_a_batch_that_is_more_than_its_rows_is_computed_whole(
+    tmp_path, two_streams, seen, sets, why
+):
+    built = tiny.built(tmp_path, *sets)
+    count, rows = built.recipe.train.accumulate, built.recipe.train.batch_size
+    tokens = tiny.tokens((rows * count, 17), vocab(built))
+    train(built, [arrays({"tokens": tokens})], count)
+    assert why in built.step.parallel.why
+    assert [found for found, _ in seen] == [rows] * count
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("multimodal/clip_tiny", "batch"),
+        ("recurrent/awd_lstm_tiny", "carries its state"),
+    ],
+)
+def test_recipes_whose_rows_belong_together_want_one_stream(two_streams, name, why):
+    found = parallel_rows(load_recipe(name))
+    assert found.wanted == 1
+    assert why in found.why
+
+
+def test_a_loss_that_couples_rows_without_saying_so_is_found_out(tmp_path):
+    built = tiny.built(tmp_path, *NO_DROPOUT)
+    plain = built.step.loss.objective
+
+    def coupled(models, rows, ctx: Context) -> Loss:
+        found = plain(models, rows, ctx)
+        return Loss(found.total * found.weight, found.weight, found.parts)
+
+    rows = batch(vocab(built))
+    assert parallel.why_whole(built.step.loss, rows, 2) == ""
+    found = parallel.why_whole(Forward(built.model, coupled), rows, 2)
+    assert "depends on the other rows" in found
+
+
+def test_several_processes_and_other_batches_are_left_alone(tmp_path, two_streams):
+    assert parallel_rows(tiny.recipe(tmp_path)).wanted == 2
+    assert parallel_rows(tiny.recipe(tmp_path), processes=2).wanted == 1
+    assert not parallel.divides({"tokens": mx.zeros((4, 3)), "one": mx.zeros((1,))}, 2)
+    assert not parallel.divides({"tokens": mx.zeros((4, 3)), "scalar": mx.array(1)}, 2)
+
+
+@pytest.mark.parametrize("value", ["0", "two", "-1", "1.5", "65", "²"])
+def test_a_number_of_streams_that_is_none_is_refused(tmp_path, monkeypatch, value):
+    monkeypatch.setenv(CHOICE, value)
+    with pytest.raises(RunError, match=rf"{CHOICE} = '.*' is not a number of CPU streams"):
+        tiny.built(tmp_path)
+
+
+def test_a_run_of_one_stream_is_resumed_with_two(tmp_path, monkeypatch, seen):
+    sets = (*NO_DROPOUT, "checkpoint.async=true", "optim.schedule={kind='constant'}")
+    whole = tiny.run(tmp_path, *sets, "train.steps=4", name="whole")
+    tiny.run(tmp_path, *sets, "train.steps=2", name="parts")
+    monkeypatch.setattr(backend.prepare(), "cpu_streams", 2)
+    seen.clear()
+    parts = tiny.run(tmp_path, *sets, "train.steps=4", name="parts", resume="auto")
+    assert {rows for rows, _ in seen} == {2}
+    a, b = (dict(tiny.records(each, "train_loss")) for each in (whole, parts))
+    assert b == pytest.approx(a, abs=1e-5)
+
+
+def test_products_have_one_thread_inside_the_block_and_their_own_after_it():
+    found = blas.thread_counts()
+    if not found:
+        pytest.skip("no OpenBLAS multiplies here")
+    with blas.single_threaded():
+        assert set(blas.thread_counts().values()) == {1}
+    assert blas.thread_counts() == found
