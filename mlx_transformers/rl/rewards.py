@@ -241,8 +241,9 @@ class Rewards:
         except Exception as error:  # a function of the user's may raise anything
             if self._on_error == "stop":
                 raise RunError(
-                    f"The reward '{name}' failed: {type(error).__name__}: {error}. Mend it and "
-                    "resume the run, or set source.on_error = 'zero' to count such rewards as 0."
+                    f"The reward '{name}' failed: {type(error).__name__}: "
+                    f"{str(error).rstrip('.')}. Correct it and resume the run, or set "
+                    "source.on_error = 'zero' to count such rewards as 0."
                 ) from error
             self.replaced += n
             return [0.0] * n
@@ -253,7 +254,7 @@ class Rewards:
                 raise RunError(
                     f"The reward '{name}' of the completion {responses[i].completion!r:.80} to "
                     f"{responses[i].prompt!r:.80} is {value}, and a reward is a finite number. "
-                    "Mend it and resume the run, or set source.on_error = 'zero'."
+                    "Correct it and resume the run, or set source.on_error = 'zero'."
                 )
             self.replaced += 1
             found[i] = 0.0
