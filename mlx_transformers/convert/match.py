@@ -69,7 +69,7 @@ def match(table: Table, settle: Settle, came_with: Table | None = None) -> tuple
     if nearest is None:
         raise ConvertError(f"Models of the kind '{table['kind']}' can't be exported to any family.")
     raise ConvertError(
-        f"No published family is this model. {nearest[1]} comes nearest, but not in "
+        f"No family that can be exported is this model. {nearest[1]} comes nearest, but not in "
         f"{'; '.join(nearest[2][:4])}."
     )
 
