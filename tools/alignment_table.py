@@ -1,14 +1,15 @@
 """The chain from supervised fine-tuning to reinforcement on one small model, over several seeds.
 
-    python tools/alignment_table.py chain [--methods dpo,grpo-checked] [--seeds 1,2,3] [--out DIR]
-    python tools/alignment_table.py frontier [--seeds 1,2,3] [--out DIR] [--plot FILE.svg]
+    python tools/alignment_table.py chain [--methods dpo,orpo] [--no-reward] [--seeds 1,2,3]
+    python tools/alignment_table.py frontier [--seeds 1,2,3] [--plot FILE.svg]
 
-Trains the recipes of recipes/align that the table needs (finished runs are reused, others are
-resumed), has every policy answer the held-out sums, and prints a table in Markdown: mean and 95 %
-interval over seeds (Student's t). `chain` compares the methods at 200 steps of 64 completions, with
-as many more steps of SFT as the control; `frontier` trains PPO with different weights of the KL,
-and compares with best-of-n. A judge that no policy was trained on is the reward model of another
-seed. Runs are measured, and started from, at their last step: none is chosen by the held-out sums.
+Trains, in --out, the recipes of recipes/align that the table needs (finished runs are reused,
+others are resumed), has every policy answer the held-out sums, and prints a table in Markdown: mean
+and 95 % interval over seeds (Student's t). `chain` compares the methods at 200 steps of 64
+completions, with as many more steps of SFT as the control; `frontier` trains PPO with different
+weights of the KL, and compares with best-of-n. A judge that no policy was trained on is the reward
+model of another seed. Runs are measured, and started from, at their last step: none is chosen by
+the held-out sums.
 """
 
 import argparse
@@ -92,12 +93,13 @@ class Chain:
         """The last checkpoint of a run."""
         return str(self.folder / name / "checkpoints" / "last")
 
-    def base(self) -> None:
-        """Train the SFT run and the reward model that starts from it."""
+    def base(self, reward: bool) -> None:
+        """Train the SFT run, and the reward model that starts from it where it is asked for."""
         recipe = load_recipe(RECIPES / "sft_tiny.toml", [f"train.seed={self.seed}"])
         with logged(self.folder):
             train(recipe, name="sft", root=self.folder, resume="auto")
-        self.tune("reward", Method("reward_tiny"))
+        if reward:
+            self.tune("reward", Method("reward_tiny"))
 
     def tune(self, name: str, method: Method) -> str:
         """Train a method from the SFT run, and return its last checkpoint."""
@@ -117,15 +119,18 @@ class Chain:
 class Examiner:
     """Asks the held-out sums, and judges the answers by those of the SFT run."""
 
-    def __init__(self, chain: Chain, other: Chain) -> None:
+    def __init__(self, chain: Chain, other: Chain | None) -> None:
         """
         Args:
             chain: the runs of the seed that is measured.
-            other: those of another seed, whose reward model is the held-out judge.
+            other: those of another seed, whose reward model is the held-out judge; None where no
+                reward model judges.
         """
         self.sft, self.tokenizer = load(chain.run("sft"))
-        self.reward = scorer(chain.run("reward"))
-        self.judge = scorer(other.run("reward"))
+        self.judges = {"right": right}
+        if other is not None:
+            self.judges["reward"] = scorer(chain.run("reward"))
+            self.judges["judge"] = scorer(other.run("reward"))
         data = load_recipe(RECIPES / "sft_tiny.toml").data
         self.questions = {row["prompt"]: row["answer"] for row in records(data, "valid")}
         self.before = self.judged(self.sft)
@@ -138,8 +143,7 @@ class Examiner:
         found = {"greedy": float(np.mean(right(greedy))), "right": float(sampled["right"].mean())}
         found["kl"] = float(sampled["kl"].mean())
         return found | {
-            f"wins by {name}": wins(sampled[name], self.before[name])
-            for name in ("right", "reward", "judge")
+            f"wins by {name}": wins(sampled[name], self.before[name]) for name in self.judges
         }
 
     def best_of(self, n: int) -> Scores:
@@ -152,7 +156,7 @@ class Examiner:
         best = self.before["reward"][rows, picks].argmax(axis=-1)[..., None]
         places = np.take_along_axis(picks, best, axis=-1)[..., 0]
         found = {"kl": math.log(n) - (n - 1) / n}
-        for name in ("right", "reward", "judge"):
+        for name in self.judges:
             chosen = np.take_along_axis(self.before[name], places, axis=1)
             found[f"wins by {name}"] = wins(chosen, self.before[name])
         return found
@@ -160,12 +164,8 @@ class Examiner:
     def judged(self, model: Any) -> dict[str, np.ndarray]:
         """Scores of sampled answers by each judge, and their KL, `[questions, DRAWS]` each."""
         answers, logps = answered(model, self.tokenizer, self.questions, 1.0, DRAWS)
-        found = {
-            "right": right(answers),
-            "reward": self.reward(answers),
-            "judge": self.judge(answers),
-            "kl": logps - self.under_sft(answers),
-        }
+        found = {name: judge(answers) for name, judge in self.judges.items()}
+        found["kl"] = logps - self.under_sft(answers)
         return {name: value.reshape(-1, DRAWS) for name, value in found.items()}
 
     def under_sft(self, answers: Sequence[Response]) -> np.ndarray:
@@ -225,19 +225,21 @@ def wins(ours: np.ndarray, theirs: np.ndarray) -> float:
 def chain_table(options: argparse.Namespace) -> None:
     """All methods at one budget."""
     pairs = examined(options)
-    accuracy = [evaluate(chain.run("reward"))[1]["val_accuracy"] for chain, _ in pairs]
     found = {"SFT": [examiner(chain.run("sft")) for chain, examiner in pairs]}
     for name in options.methods:
+        if options.no_reward and "reward" in METHODS[name].runs.values():
+            continue
         runs = [chain.tune(FOLDERS[name], METHODS[name]) for chain, _ in pairs]
         found[name] = [examiner(run) for run, (_, examiner) in zip(runs, pairs, strict=True)]
         print(f"{name}: {found[name]}", file=sys.stderr)
-    columns = {
+    named = {
         "right, greedy": "greedy",
         "right, sampled": "right",
         "wins by right answers": "wins by right",
         "by the reward model": "wins by reward",
         "by a held-out judge": "wins by judge",
     }
+    columns = {title: key for title, key in named.items() if key in found["SFT"][0]}
     print(f"| | {' | '.join(columns)} | KL, nats | greedy, less the control |")
     print("|---|" + "---|" * (len(columns) + 2))
     for name, rows in found.items():
@@ -246,7 +248,9 @@ def chain_table(options: argparse.Namespace) -> None:
         gained = zip(rows, found[CONTROL], strict=True)
         gain = percent([row["greedy"] - control["greedy"] for row, control in gained])
         print(f"| {name} | {' | '.join(cells)} | {kl} | {gain} |")
-    print(f"\nThe reward models rank {percent(accuracy)} of their held-out pairs rightly.")
+    if not options.no_reward:
+        accuracy = [evaluate(chain.run("reward"))[1]["val_accuracy"] for chain, _ in pairs]
+        print(f"\nThe reward models rank {percent(accuracy)} of their held-out pairs rightly.")
 
 
 def frontier_table(options: argparse.Namespace) -> None:
@@ -292,11 +296,12 @@ def examined(options: argparse.Namespace) -> list[tuple[Chain, Examiner]]:
     seed is the reward model of the next."""
     seeds = options.seeds
     judges = [*seeds[1:], seeds[0] if len(seeds) > 1 else seeds[0] + 1]
-    chains = {seed: Chain(options.out.resolve(), seed) for seed in {*seeds, *judges}}
+    needed = set(seeds) if options.no_reward else {*seeds, *judges}
+    chains = {seed: Chain(options.out.resolve(), seed) for seed in needed}
     for chain in chains.values():
-        chain.base()
+        chain.base(reward=not options.no_reward)
     return [
-        (chains[seed], Examiner(chains[seed], chains[judge]))
+        (chains[seed], Examiner(chains[seed], None if options.no_reward else chains[judge]))
         for seed, judge in zip(seeds, judges, strict=True)
     ]
 
@@ -330,10 +335,18 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--methods", type=methods, default=list(METHODS), help=f"of the chain, among {known}"
     )
+    parser.add_argument(
+        "--no-reward",
+        action="store_true",
+        help="leave out of the chain the reward models, their judgements and what learns from them",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/alignment"))
     parser.add_argument("--steps", type=int, default=200, help="of each PPO run of the frontier")
     parser.add_argument("--plot", type=Path, help="the .svg file of the frontier")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.no_reward and options.table == "frontier":
+        parser.error("the frontier is of wins by a reward model: leave --no-reward out")
+    return options
 
 
 def seeds(text: str) -> list[int]:
