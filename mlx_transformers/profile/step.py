@@ -100,6 +100,7 @@ class StepTimer:
 
     def warm(self) -> None:
         """Compile everything that `round` times."""
+        self.step.parallel.check(self.step.loss, self._batches[0])
         for task in self._tasks().values():
             seconds(task)
 
@@ -112,9 +113,10 @@ class StepTimer:
         self.feed.seconds.clear()
         loop = self.loop_steps(steps)
         took: dict[str, list[float]] = {name: [] for name in self._tasks()}
-        for _ in range(max(1, steps // 2)):
-            for name, task in self._tasks().items():
-                took[name].append(seconds(task))
+        with self.step.parallel.single_threaded():
+            for _ in range(max(1, steps // 2)):
+                for name, task in self._tasks().items():
+                    took[name].append(seconds(task))
         self.loop += loop
         self.shares.append(self._round_shares(median(loop), took))
 
@@ -179,12 +181,15 @@ class StepTimer:
     def _scalar(self, params: Any, batch: Batch, key: mx.array) -> mx.array:
         return self.step.loss(params, batch, Context(key=key)).total
 
-    def _loss(self, batch: Batch, key: mx.array) -> mx.array:
-        return self._scalar(self.step.model.trainable_parameters(), batch, key)
+    def _loss(self, batch: Batch, key: mx.array) -> Any:
+        """The loss, in the parts in which the step computes a batch."""
+        trained = self.step.model.trainable_parameters()
+        return self.step.parallel(lambda *rows: self._scalar(trained, *rows), batch, key)
 
     def _with_gradients(self, batch: Batch, key: mx.array) -> Any:
-        trained = self.step.model.trainable_parameters()
-        return mx.value_and_grad(self._scalar)(trained, batch, key)
+        """The loss and its gradients, in the same parts."""
+        trained, both = self.step.model.trainable_parameters(), mx.value_and_grad(self._scalar)
+        return self.step.parallel(lambda *rows: both(trained, *rows), batch, key)
 
 
 def step_bytes(step: Step) -> int:

@@ -20,6 +20,7 @@ from mlx_transformers.profile.measure import Profile, measure
 from mlx_transformers.profile.step import PARTS, StepTimer, TimedFeed, step_bytes
 from mlx_transformers.profile.timing import Spread, in_turns
 from mlx_transformers.report.profiles import part_rows, write_profile
+from mlx_transformers.trainer.parallel_rows import ParallelRows
 
 from .reading import Reading
 
@@ -105,10 +106,16 @@ def test_a_step_moves_its_weights_and_optimizer_at_the_least(built: Built) -> No
     )
 
 
-def test_the_parts_of_a_step_are_its_loss_and_its_gradients(built: Built) -> None:
+@pytest.mark.parametrize("streams", [1, 2])
+def test_the_parts_of_a_step_are_its_loss_and_its_gradients(
+    built: Built, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
     """What is timed is what is trained: the same loss, the same gradients, untouched weights."""
     step = built.step
+    monkeypatch.setattr(step, "parallel", ParallelRows(streams))
     timer = StepTimer(step, TimedFeed(training_feed(built)))
+    step.parallel.check(step.loss, timer._batches[0])
+    assert step.parallel.streams == streams
     batch, key = timer._batches[0], mx.random.key(3)
     before = {name: mx.array(value) for name, value in tree_flatten(step.model.parameters())}
     wanted = step._gradients(batch, key)
