@@ -60,7 +60,7 @@ def few_shot(
 
     `settings` are the fields of `FewShot`.
     """
-    from ..verbs.few_shot import FewShot, learning_curve
+    from ..verbs.questions.few_shot import FewShot, learning_curve
 
     options = FewShot(**settings)
     if embedder is not None and options.pick != "nearest":
@@ -78,7 +78,7 @@ def few_shot(
 
 def tool_use(run: str | None, file: Path, limit: int | None, set: list[str], as_json: bool) -> None:
     """Print the accuracy without tools and with them."""
-    from ..verbs.tool_use import with_and_without_tools
+    from ..verbs.questions.tool_use import with_and_without_tools
 
     results = with_and_without_tools(run, file, limit=limit, set=set)
     if as_json:

@@ -13,7 +13,7 @@ from .options import AsJson, Run, user_path
 from .terminal import print_table
 
 if TYPE_CHECKING:
-    from ..verbs.think import Point
+    from ..verbs.questions.think import Point
 
 Form = Annotated[str, form_option()]
 Seed = Annotated[int, seed_option()]
@@ -94,7 +94,7 @@ def think(
     --samples draws several answers, of which a vote or a reward model chooses one; --budgets limits
     the length of chains of thought.
     """
-    from ..verbs.think import Thinking, compute_curve
+    from ..verbs.questions.think import Thinking, compute_curve
 
     if plot is not None and (plot.exists() or plot.suffix not in (".svg", ".png")):
         raise RunError(f"--plot {plot}: name a new file that ends with .svg or .png.")

@@ -23,12 +23,17 @@ from mlx_transformers.data.corpora.in_context import InContext
 from mlx_transformers.data.tokenizers.byte import ByteTokenizer
 from mlx_transformers.report import plot
 from mlx_transformers.verbs import chat as chat_verb
-from mlx_transformers.verbs import few_shot as module
-from mlx_transformers.verbs import think as think_verb
-from mlx_transformers.verbs import tool_use as tool_verb
-from mlx_transformers.verbs.few_shot import Asker, FewShot
-from mlx_transformers.verbs.questions import Question, extract_answer, prompt, read_questions
-from mlx_transformers.verbs.think import Thinking, compute_curve
+from mlx_transformers.verbs.questions import few_shot as module
+from mlx_transformers.verbs.questions import think as think_verb
+from mlx_transformers.verbs.questions import tool_use as tool_verb
+from mlx_transformers.verbs.questions.few_shot import Asker, FewShot
+from mlx_transformers.verbs.questions.question import (
+    Question,
+    extract_answer,
+    prompt,
+    read_questions,
+)
+from mlx_transformers.verbs.questions.think import Thinking, compute_curve
 
 SUMS = [Question(f"{a}+{a}?", str(2 * a), (), f"{a} twice.") for a in range(8)]
 COLOURS = [Question(f"Colour of {w}?", c, ("red", "blue")) for w, c in

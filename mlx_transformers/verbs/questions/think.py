@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..assembly.saved import load
-from ..core.errors import RunError
-from ..data.tokenizers.tokenizer import Tokenizer
-from ..decode.generate import generate_batch
-from ..decode.sample import Sampling
-from ..models.model import Decodable
-from ..rl.judges import ModelReward
-from ..rl.response import Judge, Response
-from ..score.extract import majority
-from ..score.interval import Score, mean
-from .questions import (
+from ...assembly.saved import load
+from ...core.errors import RunError
+from ...data.tokenizers.tokenizer import Tokenizer
+from ...decode.generate import generate_batch
+from ...decode.sample import Sampling
+from ...models.model import Decodable
+from ...rl.judges import ModelReward
+from ...rl.response import Judge, Response
+from ...score.extract import majority
+from ...score.interval import Score, mean
+from .question import (
     ANSWER_PHRASE,
     FORM,
     NORMALISED,
@@ -136,17 +136,19 @@ def _sampled(
         seed=how.seed,
         stop=STOPS if how.chains else ("\n",),
     )
-    answers = [[extract_answer(one.text, chains=how.chains) for one in row] for row in drawn]
+    answers = [
+        [extract_answer(generated.text, chains=how.chains) for generated in row] for row in drawn
+    ]
     right = np.array(
         [
             [NORMALISED.same(answer, question.answer) for answer in row]
             for row, question in zip(answers, questions, strict=True)
         ]
     )
-    n_tokens = float(np.mean([one.tokens for row in drawn for one in row]))
+    n_tokens = float(np.mean([generated.tokens for row in drawn for generated in row]))
     rewards = None
     if how.reward is not None:
-        written = [[one.text for one in row] for row in drawn]
+        written = [[generated.text for generated in row] for row in drawn]
         rewards = _rewards(how.reward, texts, written)
     points = []
     for n in how.samples:
@@ -209,8 +211,8 @@ def _rewards(run: str, prompts: Sequence[str], texts: Sequence[Sequence[str]]) -
     model, tokenizer = load(run)
     score = ModelReward(kind="model", run=run).build(Judge(model, tokenizer))
     answers = [
-        Response(asked, text, [], [], True, {})
-        for asked, row in zip(prompts, texts, strict=True)
+        Response(prompt, text, [], [], True, {})
+        for prompt, row in zip(prompts, texts, strict=True)
         for text in row
     ]
     return np.array(score(answers)).reshape(len(prompts), -1)

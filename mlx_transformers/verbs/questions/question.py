@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import RunError
-from ..core.parse import LINE, parse_json
-from ..score.extract import INVALID, Extraction, Normalisation
+from ...core.errors import RunError
+from ...core.parse import LINE, parse_json
+from ...score.extract import INVALID, Extraction, Normalisation
 
 ANSWER_PHRASE = "The answer is"
 """Words before the answer at the end of a chain of thought."""

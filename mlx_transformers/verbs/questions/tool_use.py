@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..chat.assistant import Assistant, Request
-from ..chat.conversation import Conversation
-from ..chat.toolbox import Toolbox
-from ..core.errors import RunError
-from ..decode.sample import Sampling
-from ..score.interval import Score, mean
-from .chat import open_assistant
-from .questions import NORMALISED, Question, read_plain_questions
+from ...chat.assistant import Assistant, Request
+from ...chat.conversation import Conversation
+from ...chat.toolbox import Toolbox
+from ...core.errors import RunError
+from ...decode.sample import Sampling
+from ...score.interval import Score, mean
+from ..chat import open_assistant
+from .question import NORMALISED, Question, read_plain_questions
 
 
 @dataclass(frozen=True)

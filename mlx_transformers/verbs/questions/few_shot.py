@@ -13,17 +13,17 @@ from typing import Literal
 
 import numpy as np
 
-from ..assembly.saved import load
-from ..core.errors import RunError
-from ..data.tokenizers.tokenizer import Tokenizer
-from ..decode.generate import generate_batch
-from ..decode.sample import Sampling
-from ..decode.windows import Window, continuation_window, score_windows
-from ..models.model import Decodable
-from ..score.extract import majority
-from ..score.interval import Score, mean
-from .embed import Embedder, open_embedder
-from .questions import (
+from ...assembly.saved import load
+from ...core.errors import RunError
+from ...data.tokenizers.tokenizer import Tokenizer
+from ...decode.generate import generate_batch
+from ...decode.sample import Sampling
+from ...decode.windows import Window, continuation_window, score_windows
+from ...models.model import Decodable
+from ...score.extract import majority
+from ...score.interval import Score, mean
+from ..embed import Embedder, open_embedder
+from .question import (
     ANSWER_PHRASE,
     FORM,
     LETTERS,
@@ -107,7 +107,9 @@ class Asker:
         self._model, self._tokenizer, self._how = model, tokenizer, how
         self._pool = list(pool)
         self._embed = embed
-        self._vectors = None if embed is None else _unit(embed([one.text for one in pool]))
+        self._vectors = (
+            None if embed is None else _unit(embed([question.text for question in pool]))
+        )
 
     def accuracy(self, questions: Sequence[Question], shots: int) -> Point:
         """Answer questions with `shots` examples each.
@@ -138,20 +140,20 @@ class Asker:
         Raises:
             RunError: no chain reaches its answer.
         """
-        missing = [one for one in self._pool if one.reasoning is None][:tries]
-        known = [one for one in self._pool if one.reasoning is not None]
-        asked = [self._prompt([], one) + STEP_BY_STEP for one in missing]
-        texts = self._generated(asked, Sampling(0.0))
+        missing = [item for item in self._pool if item.reasoning is None][:tries]
+        with_reasoning = [item for item in self._pool if item.reasoning is not None]
+        prompts = [self._prompt([], item) + STEP_BY_STEP for item in missing]
+        texts = self._generated(prompts, Sampling(0.0))
         for question, text in zip(missing, texts, strict=True):
             thought, _, _ = text.rpartition(ANSWER_PHRASE)
             if NORMALISED.same(extract_answer(text, chains=True), question.answer):
-                known.append(replace(question, reasoning=thought.strip()))
-        if not known:
+                with_reasoning.append(replace(question, reasoning=thought.strip()))
+        if not with_reasoning:
             raise RunError(
                 f"None of the model's {len(missing)} chains of thought reaches the right answer: "
                 "give rows with 'reasoning'."
             )
-        return Asker(self._model, self._tokenizer, self._how, known, self._embed)
+        return Asker(self._model, self._tokenizer, self._how, with_reasoning, self._embed)
 
     def _examples(self, questions: Sequence[Question], shots: int) -> list[list[Question]]:
         rng = np.random.default_rng(self._how.seed)
@@ -159,16 +161,16 @@ class Asker:
         if self._how.pick == "nearest" and shots:
             if self._embed is None or self._vectors is None:
                 raise RunError("The nearest examples need embeddings.")
-            near = _unit(self._embed([one.text for one in questions])) @ self._vectors.T
+            near = _unit(self._embed([item.text for item in questions])) @ self._vectors.T
             order = np.argsort(-near, axis=1, kind="stable")
-        found = []
+        examples = []
         for question, row in zip(questions, order, strict=True):
             if question.examples:
-                found.append(_own(question, shots))
+                examples.append(_own(question, shots))
                 continue
-            others = [self._pool[i] for i in row if self._pool[i].text != question.text][:shots]
-            found.append(others[::-1])  # the nearest one last, beside the question
-        return found
+            nearest = [self._pool[i] for i in row if self._pool[i].text != question.text][:shots]
+            examples.append(nearest[::-1])  # the nearest one last, beside the question
+        return examples
 
     def _likeliest_choices(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
         """The most probable choice of each question, by a vote where choices are shuffled."""
@@ -176,12 +178,12 @@ class Asker:
         letters = self._how.shuffles > 0
         votes: list[list[str]] = [[] for _ in pairs]
         for _ in range(max(1, self._how.shuffles)):
-            asked = [
+            orders = [
                 (_shuffled(question, rng) if letters else question, shots)
                 for question, shots in pairs
             ]
             windows, owners = [], []
-            for number, (question, shots) in enumerate(asked):
+            for number, (question, shots) in enumerate(orders):
                 text = self._prompt(shots, question, letters=letters)
                 for i, choice in enumerate(question.choices):
                     answer = LETTERS[i] if letters else choice
@@ -190,10 +192,10 @@ class Asker:
             scores = np.array(
                 [score.loglikelihood for score in score_windows(self._model, windows)]
             )
-            for number, (question, _) in enumerate(asked):
-                own = scores[np.array(owners) == number]
-                votes[number].append(question.choices[int(own.argmax())])
-        return [majority(one) for one in votes]
+            for number, (question, _) in enumerate(orders):
+                choice_scores = scores[np.array(owners) == number]
+                votes[number].append(question.choices[int(choice_scores.argmax())])
+        return [majority(answers) for answers in votes]
 
     def _generated_answers(self, pairs: list[tuple[Question, list[Question]]]) -> list[str]:
         """The answer written to each question, the most frequent of several draws."""
@@ -214,7 +216,7 @@ class Asker:
     def _generated(self, texts: list[str], sampling: Sampling, draw: int = 0) -> list[str]:
         most = CHAIN_TOKENS if self._how.chains else ANSWER_TOKENS
         stop = ("\n\n", "Question:") if self._how.chains else ("\n",)
-        found = generate_batch(
+        groups = generate_batch(
             self._model,
             self._tokenizer,
             texts,
@@ -223,12 +225,14 @@ class Asker:
             seed=self._how.seed + draw * len(texts),
             stop=stop,
         )
-        return [group[0].text for group in found]
+        return [group[0].text for group in groups]
 
     def _window(self, text: str, answer: str) -> Window:
         before = [*self._tokenizer.prefix, *self._tokenizer.encode(text)]
-        own = [*self._tokenizer.prefix, *self._tokenizer.encode(text + answer)][len(before) :]
-        return continuation_window(before, own, self._model.max_seq_len)
+        answer_tokens = [*self._tokenizer.prefix, *self._tokenizer.encode(text + answer)][
+            len(before) :
+        ]
+        return continuation_window(before, answer_tokens, self._model.max_seq_len)
 
 
 def learning_curve(
@@ -266,7 +270,7 @@ def learning_curve(
     if how.pick == "nearest":
         embed = open_embedder(embedder) if embedder else Embedder(model, tokenizer, "mean")
     asker = Asker(model, tokenizer, how, examples, embed)
-    if how.chains and not any(one.reasoning for one in examples) and any(shots):
+    if how.chains and not any(example.reasoning for example in examples) and any(shots):
         asker = asker.with_own_chains(4 * max(shots))
     return [asker.accuracy(questions[:limit], n) for n in shots]
 

@@ -1,0 +1,1 @@
+"""Questions with answers: few-shot prompts, chains of thought, test-time compute, tool use."""
