@@ -43,8 +43,8 @@ RANKED = ("aot", "aot_unpaired")
 
 
 class Dpo(PreferenceKind):
-    """DPO and its relatives: the chosen completion should become likelier than the rejected one, as
-    measured against a reference, usually the run that training started from.
+    """DPO and its relatives: make the chosen completion likelier than the rejected one, relative to
+    a reference model, usually the run that training started from.
 
     Rafailov et al. 2023, equation 7; the papers of the other losses are named in
     `ops/preference.py`. Reported beside the loss, per pair: `accuracy` (how often the chosen
@@ -61,18 +61,18 @@ class Dpo(PreferenceKind):
         "weights",
     )
     loss: PairLoss = "sigmoid"
-    """The function of a pair."""
+    """The loss of a pair."""
     length_normalised: bool = False
     """Whether log-probabilities are means over a completion's tokens rather than sums."""
     gamma: float = Field(0.0, ge=0)
-    """Margin by which the chosen completion should win in loss "simpo", on the scale of beta."""
+    """Margin of loss "simpo", on the scale of beta."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    """Share of pairs whose labels are taken to be swapped."""
+    """Assumed share of pairs whose labels are swapped."""
     sft: float = Field(0.0, ge=0)
-    """Weight of the chosen completion's negative log-likelihood per token, as a second loss; 0 is
-    1 in loss "cpo"."""
+    """Weight of a second loss, the chosen completion's negative log-likelihood per token; in loss
+    "cpo", 0 stands for 1."""
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence"] = "reverse_kl"
-    """The divergence from the reference that is kept small (f-DPO, Wang et al. 2023)."""
+    """The divergence from the reference that the objective penalises (f-DPO, Wang et al. 2023)."""
 
     @model_validator(mode="after")
     def _smoothing_fits(self) -> "Dpo":
@@ -110,16 +110,17 @@ class DpoObjective:
         config, weights = self.config, batch["weights"]
         counted = mx.concatenate([batch["chosen_counted"], batch["rejected_counted"]])
         chosen, rejected = mx.split(pair_log_probs(models["model"], batch, ctx, self.head), 2)
-        before = (mx.zeros_like(chosen), mx.zeros_like(rejected))
+        chosen_ref, rejected_ref = mx.zeros_like(chosen), mx.zeros_like(rejected)
         if "reference_chosen" in batch:
-            before = (batch["reference_chosen"], batch["reference_rejected"])
+            chosen_ref, rejected_ref = batch["reference_chosen"], batch["reference_rejected"]
         elif config.reference is not None:
             with reference_of(models, config.reference) as reference:
                 frozen = pair_log_probs(reference, batch, Context(), self.head)
-            one, other = mx.split(mx.stop_gradient(frozen), 2)
-            before = (one, other)
+            chosen_ref, rejected_ref = mx.split(mx.stop_gradient(frozen), 2)
         n_chosen, n_rejected = mx.split(counted.sum(axis=1), 2)
-        pairs = Pairs(chosen, rejected, *before, n_chosen, n_rejected, config.divergence)
+        pairs = Pairs(
+            chosen, rejected, chosen_ref, rejected_ref, n_chosen, n_rejected, config.divergence
+        )
         if config.length_normalised or config.loss == "simpo":
             pairs = pairs.per_token()
         n = weights.sum()  # once: MLX 0.32 can't compile an output that is also computed elsewhere

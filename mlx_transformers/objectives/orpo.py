@@ -9,18 +9,21 @@ from pydantic import Field
 from ..core.context import Context
 from ..core.loss import Loss, Unit
 from ..core.task import Task
-from ..ops.preference import LOSSES, Pairs, Preference, orpo, simpo
+from ..ops.preference import cpo, orpo, simpo
 from .chunked_loss import ChunkedLoss, with_aux
 from .dpo import Dpo, pair_log_probs
 from .objective import Arrays, ChunkedKind, VocabularyModel
 
 
 class Orpo(ChunkedKind):
-    """A likelihood term on the chosen completion, and a term that sets the rejected one apart.
+    """Negative log-likelihood of the chosen completion, times `nll`, plus a loss of the pair.
 
-    "orpo": the odds ratio of mean log-probabilities (Hong et al. 2024, equation 6), beside `nll` 1.
-    "simpo": mean log-probabilities with a margin (Meng et al. 2024, equation 6), beside `nll` 0.
-    "cpo": summed log-probabilities as in DPO (Xu et al. 2024, equation 3), beside `nll` 1.
+    "orpo": the log odds ratio of mean log-probabilities (Hong et al. 2024, equation 6); `nll` 1.
+    "simpo": mean log-probabilities with a margin (Meng et al. 2024, equation 6); `nll` 0.
+    "cpo": summed log-probabilities (Xu et al. 2024, equation 3); `nll` 1.
+
+    The objective `dpo` has `simpo` and `cpo` too, with the same values, beside the losses that need
+    a reference: there they take label smoothing, and report DPO's implicit rewards.
     """
 
     kind: Literal["orpo"] = "orpo"
@@ -28,9 +31,10 @@ class Orpo(ChunkedKind):
     tasks: ClassVar[frozenset[Task]] = frozenset({"causal_lm"})
     unit: ClassVar[Unit] = "text"
     loss: Literal["orpo", "simpo", "cpo"] = "orpo"
-    """The term of a pair."""
+    """The loss of a pair."""
     beta: float = Field(0.1, gt=0)
-    """Weight of the odds ratio; of the others the scale of the difference."""
+    """Weight of the odds ratio in "orpo"; in the others, scale of the difference of
+    log-probabilities."""
     gamma: float = Field(0.5, ge=0)
     """Margin of "simpo", on the scale of beta."""
     nll: float = Field(1.0, ge=0)
@@ -53,16 +57,13 @@ class OrpoObjective:
         mean = logp / mx.maximum(counted.sum(axis=1), 1)
         chosen, rejected = mx.split(mean, 2)
         if config.loss == "orpo":
-            apart = orpo(chosen, rejected, beta=config.beta)
+            losses = orpo(chosen, rejected, beta=config.beta)
         elif config.loss == "simpo":
-            apart = simpo(chosen, rejected, beta=config.beta, gamma=config.gamma)
+            losses = simpo(chosen, rejected, beta=config.beta, gamma=config.gamma)
         else:
-            zero, one = mx.zeros_like(chosen), mx.ones_like(chosen)
-            first, second = mx.split(logp, 2)
-            pairs = Pairs(first, second, zero, zero, one, one)
-            apart = LOSSES["sigmoid"](pairs.scores(), Preference(config.beta))
+            losses = cpo(*mx.split(logp, 2), beta=config.beta)
         nll = (-chosen * weights).sum()
-        total = (apart * weights).sum() + config.nll * nll
+        total = (losses * weights).sum() + config.nll * nll
         right = mx.stop_gradient(chosen > rejected)
         parts = {
             "loss": mx.stop_gradient(total),

@@ -133,8 +133,8 @@ def exo_pair(s: Scores, p: Preference) -> B:
 def nca_pair(s: Scores, p: Preference) -> B:
     """Noise contrastive alignment of pairs (Chen et al. 2024), equation 9."""
     chosen, rejected = p.beta * s.chosen_ratio, p.beta * s.rejected_ratio
-    own = _log_sigmoid(chosen)
-    return -own - 0.5 * _log_sigmoid(-chosen) - 0.5 * _log_sigmoid(-rejected)
+    chosen_term = _log_sigmoid(chosen)
+    return -chosen_term - 0.5 * _log_sigmoid(-chosen) - 0.5 * _log_sigmoid(-rejected)
 
 
 def robust(s: Scores, p: Preference) -> B:
@@ -183,8 +183,8 @@ def apo_zero(s: Scores, p: Preference) -> B:
 
 def apo_down(s: Scores, p: Preference) -> B:
     """Anchored preference optimisation, both down and rejected further, equation 8."""
-    apart = s.chosen_ratio - s.rejected_ratio
-    return mx.sigmoid(p.beta * s.chosen_ratio) + 1 - mx.sigmoid(p.beta * apart)
+    difference = s.chosen_ratio - s.rejected_ratio
+    return mx.sigmoid(p.beta * s.chosen_ratio) + 1 - mx.sigmoid(p.beta * difference)
 
 
 def discopop(s: Scores, p: Preference) -> B:
@@ -356,8 +356,16 @@ def simpo(chosen: B, rejected: B, *, beta: float, gamma: float, label_smoothing:
     return _smoothed(beta * (chosen - rejected) - gamma, label_smoothing)
 
 
+def cpo(chosen: B, rejected: B, *, beta: float) -> B:
+    """CPO (Xu et al. 2024), equation 3: DPO's loss with a uniform reference."""
+    return -_log_sigmoid(beta * (chosen - rejected))
+
+
 def alpha_reward(logp: B, alpha: float) -> B:
-    """AlphaPO's reward `(1 - p^-alpha) / alpha` (Gupta et al. 2025), log p where alpha is 0."""
+    """AlphaPO's reward `(1 - p^-alpha) / alpha` (Gupta et al. 2025), log p where alpha is 0.
+
+    Stand-alone: no objective uses it.
+    """
     return logp if alpha == 0.0 else (1 - mx.exp(-alpha * logp)) / alpha
 
 
@@ -371,6 +379,6 @@ def bradley_terry(chosen: B, rejected: B, *, margin: B | None = None, centering:
         centering: weight of `(chosen + rejected)^2`, which keeps rewards near zero (Eisenstein et
             al. 2023, section 4).
     """
-    apart = chosen - rejected if margin is None else chosen - rejected - margin
-    loss = -_log_sigmoid(apart)
+    difference = chosen - rejected if margin is None else chosen - rejected - margin
+    loss = -_log_sigmoid(difference)
     return loss if centering == 0.0 else loss + centering * mx.square(chosen + rejected)
