@@ -38,12 +38,14 @@ class Halting(NamedTuple):
                 the Universal Transformer leave out what never crossed the threshold.
         """
         running = (self.total < 1.0).astype(mx.float32)
-        over = running if last else running * (self.total + p * running > threshold)
-        on = running - over
-        total = self.total + p * on
-        remainder = self.remainder + over * (1.0 - total)
-        weight = p * on + over * remainder
-        return weight, Halting(total + over * remainder, remainder, self.updates + on + over)
+        halts = running if last else running * (self.total + p * running > threshold)
+        continues = running - halts
+        total = self.total + p * continues
+        remainder = self.remainder + halts * (1.0 - total)
+        weight = p * continues + halts * remainder
+        return weight, Halting(
+            total + halts * remainder, remainder, self.updates + continues + halts
+        )
 
     def ponder(self) -> mx.array:
         """The ponder cost of each token, steps plus remainder; Graves 2016, equation 11."""

@@ -123,8 +123,8 @@ def attention_fused(
         # aligned to the lower right, like ours; it has kernels that a boolean array has not
         shape: mx.array | str | None = "causal"
     else:
-        seen = mask.array(t, s)
-        shape = seen if bias is None else _added(bias.astype(q.dtype), seen)
+        allowed = mask.array(t, s)
+        shape = allowed if bias is None else _added(bias.astype(q.dtype), allowed)
     sinks = None if sinks is None else sinks.astype(q.dtype)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=shape, sinks=sinks)
 
@@ -144,9 +144,9 @@ def attention_one(q: BHTK, k: BGSK, v: BGS_, *, scale: float, mask: Mask) -> BHT
     g, s = k.shape[1], k.shape[2]
     q4, k, v = upcast(q).reshape(b, g, h // g, width), upcast(k), upcast(v)
     scores = (q4 * scale) @ k.swapaxes(-1, -2)
-    seen = mask.array(1, s)
-    if seen is not None:
-        scores = scores + mx.where(seen, 0.0, -1e30)
+    allowed = mask.array(1, s)
+    if allowed is not None:
+        scores = scores + mx.where(allowed, 0.0, -1e30)
     top = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
     e = mx.exp(scores - top)
     out = (e @ v) / e.sum(axis=-1, keepdims=True)
@@ -171,8 +171,8 @@ def attention_scores(
     scores = soft_cap((grouped @ upcast(k).swapaxes(-1, -2)).reshape(b, h, t, s), softcap)
     if bias is not None:
         scores = scores + upcast(bias)
-    seen = mask.array(t, s)
-    return scores if seen is None else mx.where(seen, scores, -1e30)
+    allowed = mask.array(t, s)
+    return scores if allowed is None else mx.where(allowed, scores, -1e30)
 
 
 def attention_naive(
@@ -199,15 +199,15 @@ def attention_naive(
     b, h, t, _ = q.shape
     g, s = k.shape[1], k.shape[2]
     scores = attention_scores(q, k, scale=scale, mask=mask, softcap=softcap, bias=bias)
-    seen = mask.array(t, s)
+    allowed = mask.array(t, s)
     top = scores.max(axis=-1, keepdims=True)
     if sinks is not None:
         sink = upcast(sinks)[:, None, None]
         top = mx.maximum(top, sink)
     top = mx.stop_gradient(top)
     e = mx.exp(scores - top)
-    if seen is not None:
-        e = mx.where(seen, e, 0.0)
+    if allowed is not None:
+        e = mx.where(allowed, e, 0.0)
     norm = e.sum(axis=-1, keepdims=True)
     if sinks is not None:
         norm = norm + mx.exp(sink - top)

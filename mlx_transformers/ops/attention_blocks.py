@@ -120,8 +120,8 @@ class _Blocks:
 
     def seen(self, tile: Tile, shift: int) -> mx.array | None:
         """The mask of a tile, with an axis for the queries of a group; None: all visible."""
-        seen = self.mask.block(shift + tile.q0, shift + tile.q1, tile.k0, tile.k1)
-        return seen if seen is None or seen.ndim < 4 else seen[:, :, None]
+        allowed = self.mask.block(shift + tile.q0, shift + tile.q1, tile.k0, tile.k1)
+        return allowed if allowed is None or allowed.ndim < 4 else allowed[:, :, None]
 
     def bias(self, tile: Tile, x: Arrays, q: mx.array) -> mx.array | None:
         """The bias `[1 or B, H, n, m]` of a tile, of queries `[B, H, n, K]`."""
@@ -148,9 +148,9 @@ class _Blocks:
         bias = self.bias(tile, x, q)
         if bias is not None:
             scores = scores + _grouped(bias, k.shape[1])
-        seen = self.seen(tile, shift)
-        if seen is not None:
-            hidden = mx.where(seen, 0.0, MASKED).astype(scores.dtype)
+        allowed = self.seen(tile, shift)
+        if allowed is not None:
+            hidden = mx.where(allowed, 0.0, MASKED).astype(scores.dtype)
             # as an array: fused with what follows, it is computed again for every row and head
             scores = scores + mx.depends([hidden], [q])[0]
         return scores, capped
@@ -192,7 +192,7 @@ class _Blocks:
 
     def by_kernel(self, tile: Tile, x: Arrays, shift: int) -> mx.array:
         """The output `[B, n, H, K]` of a tile, by MLX's kernel for the GPU."""
-        q, seen = (
+        q, tile_mask = (
             x["q"][:, :, tile.span],
             self.mask.block(shift + tile.q0, shift + tile.q1, tile.k0, tile.k1),
         )
@@ -200,14 +200,16 @@ class _Blocks:
         if bias is not None:
             hidden = -6e4 if q.dtype == mx.float16 else MASKED
             bias = bias.astype(q.dtype)
-            seen = bias if seen is None else mx.where(seen, bias, mx.array(hidden, q.dtype))
+            tile_mask = (
+                bias if tile_mask is None else mx.where(tile_mask, bias, mx.array(hidden, q.dtype))
+            )
         sinks = x["sinks"].astype(q.dtype) if "sinks" in x else None
         out = mx.fast.scaled_dot_product_attention(
             q,
             x["k"][:, :, tile.keys],
             x["v"][:, :, tile.keys],
             scale=self.scale,
-            mask=seen,
+            mask=tile_mask,
             sinks=sinks,
         )
         return out.swapaxes(1, 2)
@@ -235,8 +237,8 @@ class _Blocks:
             else:
                 lse = outputs[1 + index]
             p = mx.exp(scores - lse)
-            kept = self.kept(index, len(tiles), x, p) if self.dropout else None
-            sums.add(tile, p, kept, d_out[:, :, :, tile.span], lse, capped)
+            dropout_mask = self.kept(index, len(tiles), x, p) if self.dropout else None
+            sums.add(tile, p, dropout_mask, d_out[:, :, :, tile.span], lse, capped)
             # one tile after the other: otherwise those of a long row may all be in memory at once
             x = dict(zip(x, mx.depends(list(x.values()), sums.touched(tile)), strict=True))
         return sums.gradients(primals)
@@ -296,8 +298,8 @@ class _Sums:
         pairs = ds.reshape(shape)
         if "keys" not in parts and "by_key" not in parts:
             pairs = pairs.sum(axis=0, keepdims=True)
-        _, (dq, *found) = mx.vjp(block, [q, *cut], [pairs])
-        for (name, (_, where)), part in zip(parts.items(), found, strict=True):
+        _, (dq, *gradients) = mx.vjp(block, [q, *cut], [pairs])
+        for (name, (_, where)), part in zip(parts.items(), gradients, strict=True):
             self.rest[name][where] = self.rest[name][where] + part
         return dq if "keys" in parts else None
 
@@ -308,13 +310,13 @@ class _Sums:
 
     def gradients(self, primals: tuple[mx.array, ...]) -> tuple[mx.array, ...]:
         """One gradient for each of the primals, in its dtype."""
-        found = self.rest | {
+        sums = self.rest | {
             "q": mx.concatenate(self.dq, axis=2),
             "k": self.dk.whole(),
             "v": self.dv.whole(),
         }
         return tuple(
-            mx.zeros_like(old) if name == "key" else found[name].astype(old.dtype)
+            mx.zeros_like(old) if name == "key" else sums[name].astype(old.dtype)
             for name, old in zip(self.run.names, primals, strict=True)
         )
 

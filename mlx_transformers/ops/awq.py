@@ -33,18 +33,20 @@ def scale_errors(
 ) -> tuple[mx.array, list[mx.array]]:
     """Return the mean squared output error of each exponent, `[grid]`, and their scales.
 
+    Stand-alone: no command uses it.
+
     Args:
         weight: `[out, in]`.
         x: inputs of the layer, `[n, in]`.
         quantize: rounds a matrix.
         grid: how many exponents.
     """
-    wanted, errors, found = x @ weight.T, [], []
+    exact, errors, all_scales = x @ weight.T, [], []
     for scales in input_scales(mx.abs(x).mean(axis=0), grid):
         changed = quantize(weight * scales) / scales
-        errors.append(((wanted - x @ changed.T) ** 2).mean())
-        found.append(scales)
-    return mx.stack(errors), found
+        errors.append(((exact - x @ changed.T) ** 2).mean())
+        all_scales.append(scales)
+    return mx.stack(errors), all_scales
 
 
 def best_clip(weight: mx.array, x: mx.array, quantize: ROUND, group: int) -> mx.array:
@@ -75,6 +77,8 @@ def best_clip(weight: mx.array, x: mx.array, quantize: ROUND, group: int) -> mx.
 
 def group_round(weight: mx.array, bits: int, group: int | None = None) -> mx.array:
     """Quantize and dequantize `[out, in]` by the smallest and largest weight of each group.
+
+    Stand-alone: no command uses it.
 
     The zero point is a whole number, as in the published code; MLX's own groups have an offset.
     """

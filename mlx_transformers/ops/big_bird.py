@@ -42,7 +42,7 @@ def random_blocks(
 
 def _up_to(rng: np.random.RandomState, n: int, n_random: int, limit: int) -> np.ndarray:
     """Random blocks `[n - 2, r]` of one head among the first `limit` blocks: the first plan."""
-    found = np.zeros((n - 2, n_random), np.int32)
+    chosen = np.zeros((n - 2, n_random), np.int32)
     inner = np.arange(1, n - 1, dtype=np.int32)
     last = limit - 1 if limit > 2 else n - 1
     for i in range(1, n - 1):
@@ -57,16 +57,16 @@ def _up_to(rng: np.random.RandomState, n: int, n_random: int, limit: int) -> np.
             among = inner[:start]
         else:
             among = np.concatenate((inner[:start], inner[end + 1 : last]))
-        found[i - 1] = rng.permutation(among)[:n_random]
-    return found
+        chosen[i - 1] = rng.permutation(among)[:n_random]
+    return chosen
 
 
 def _choose(rng: np.random.RandomState, row: int, n: int, count: int) -> list[int]:
     """`count` of the first n blocks, of those that the block `row` doesn't read anyway."""
-    taken = {row - 1, row, row + 1, 0, n - 1}
+    excluded = {row - 1, row, row + 1, 0, n - 1}
     if row == 1:
-        taken.add(n - 2)
+        excluded.add(n - 2)
     if row == n - 2:
-        taken.add(1)
+        excluded.add(1)
     drawn = rng.permutation(np.arange(n, dtype=np.int32))
-    return [block for block in drawn.tolist() if block not in taken][:count]
+    return [block for block in drawn.tolist() if block not in excluded][:count]

@@ -65,11 +65,11 @@ class Chunks:
             itself: whether it reads itself too.
         """
         index = mx.arange(self.size)
-        seen = index[:, None] >= index[None] if itself else index[:, None] > index[None]
+        visible = index[:, None] >= index[None] if itself else index[:, None] > index[None]
         if self.starts is None:
-            return seen
+            return visible
         document = self._documents()
-        return seen & (document[..., :, None] == document[..., None, :])
+        return visible & (document[..., :, None] == document[..., None, :])
 
     def reading(self, x: mx.array) -> mx.array:
         """`x [N, B, H, M, K]` with zeros for tokens that don't read the chunk's first state."""

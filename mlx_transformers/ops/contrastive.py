@@ -25,14 +25,14 @@ def clip_losses(logits: Array, keep: Array | None = None) -> Array:
     `keep [N]` is False, a pair is no negative of another, and its own loss is 0.
     """
     n = len(logits)
-    own = mx.diagonal(logits)
+    matching = mx.diagonal(logits)
     if keep is None:
         over_rows, over_columns = logits, logits
     else:
         eye = mx.eye(n, dtype=mx.bool_)
         over_rows = mx.where(keep[None, :] | eye, logits, -1e30)
         over_columns = mx.where(keep[:, None] | eye, logits, -1e30)
-    losses = 0.5 * (mx.logsumexp(over_rows, axis=1) + mx.logsumexp(over_columns, axis=0)) - own
+    losses = 0.5 * (mx.logsumexp(over_rows, axis=1) + mx.logsumexp(over_columns, axis=0)) - matching
     return losses if keep is None else mx.where(keep, losses, 0.0)
 
 

@@ -206,7 +206,7 @@ def _in_chunks(
     g = log_decay if log_decay.ndim == 4 else log_decay[..., None]
     q, k, v, beta, g = (chunks.split(x) for x in (q, k, v, beta[..., None], g))
     sums = mx.cumsum(g, axis=3)
-    whole = sums[..., -1:, :]
+    chunk_decay = sums[..., -1:, :]
     system = beta * decayed_scores(k, k, sums, sums, chunks.pairs(itself=False), heads)
     scores = decayed_scores(q, k, sums, sums, chunks.pairs(), heads)
     q, k = (mx.repeat(x, heads, axis=2) for x in (q, k))
@@ -214,8 +214,8 @@ def _in_chunks(
     # corrections are U - W S, where S is the state before the chunk
     u = inverse @ (beta * v)
     w = inverse @ (beta * chunks.reading(k * mx.exp(sums)))
-    to_last = chunks.writing(k * mx.exp(whole - sums)).swapaxes(-1, -2)
-    fade = chunks.carrying(mx.exp(whole).swapaxes(-1, -2))
+    to_last = chunks.writing(k * mx.exp(chunk_decay - sums)).swapaxes(-1, -2)
+    fade = chunks.carrying(mx.exp(chunk_decay).swapaxes(-1, -2))
     carry = fade * mx.eye(k.shape[-1], dtype=k.dtype) - to_last @ w
     states, last = chunk_states(carry, to_last @ u, state, matrix=True)
     out = chunks.reading(q * mx.exp(sums)) @ states + scores @ (u - w @ states)

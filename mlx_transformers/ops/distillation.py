@@ -57,6 +57,8 @@ def teacher_advantages(
 ) -> mx.array:
     """Return MiniLLM's long-term rewards: what the teacher gives the rest of a sampled text.
 
+    Stand-alone: no objective uses it.
+
     The discounted sum of `log p_t - log p_s` of the sampled tokens from each position on, `[B, T]`.
     Weights are γ^i from the start of the row, as in TRL's code.
 

@@ -67,13 +67,13 @@ def _cauchy(weights: Complex, a: Complex, less: Complex, more: Complex) -> Compl
         return z.reshape(rows * columns, H, half).swapaxes(0, 1)
 
     def one(v: Complex, a: Complex) -> Complex:
-        spread = Complex(a.re[..., None], a.im[..., None])
-        poles = (less - spread * more).reciprocal()
+        poles_of_a = Complex(a.re[..., None], a.im[..., None])
+        poles = (less - poles_of_a * more).reciprocal()
         return Complex(flat(v.re), flat(v.im)) @ poles
 
-    found = one(weights, a) + one(weights.conj(), a.conj())
+    total = one(weights, a) + one(weights.conj(), a.conj())
     shape = (rows, columns, H, less.re.size)
-    return Complex(found.re.swapaxes(0, 1).reshape(shape), found.im.swapaxes(0, 1).reshape(shape))
+    return Complex(total.re.swapaxes(0, 1).reshape(shape), total.im.swapaxes(0, 1).reshape(shape))
 
 
 def _solve(matrix: list[list[Complex]], right: list[Complex]) -> list[Complex]:
@@ -162,13 +162,13 @@ def dplr_system(a: Complex, p: Complex, b: Complex, c: Complex, dt: mx.array) ->
 
 def matrix_power(matrix: mx.array, n: int) -> mx.array:
     """`matrix^n` of `[..., N, N]` by repeated squaring, n at least 1."""
-    square, found = matrix, None
+    square, power = matrix, None
     while n:
         if n % 2:
-            found = square if found is None else found @ square
+            power = square if power is None else power @ square
         square, n = (square @ square if n > 1 else square), n // 2
-    assert found is not None
-    return found
+    assert power is not None
+    return power
 
 
 def truncated(c: Complex, step: mx.array, length: int) -> Complex:
@@ -180,10 +180,13 @@ def truncated(c: Complex, step: mx.array, length: int) -> Complex:
 
 
 def untruncated(c: Complex, step: mx.array, length: int) -> Complex:
-    """C of a C̃ that was trained at `length`, in float64 NumPy: no gradient."""
+    """C of a C̃ that was trained at `length`, in float64 NumPy: no gradient.
+
+    Stand-alone: for checkpoints of the published code; no layer kind uses it.
+    """
     row = np.array(mx.concatenate([c.re, -c.im], axis=-1), np.float64)
     power = np.linalg.matrix_power(np.array(step, np.float64), length)
     inner = np.eye(power.shape[-1]) - power
-    found = np.linalg.solve(inner.swapaxes(1, 2), row[..., None])[..., 0]
-    re, im = np.split(found.astype(np.float32), 2, axis=-1)
+    solved = np.linalg.solve(inner.swapaxes(1, 2), row[..., None])[..., 0]
+    re, im = np.split(solved.astype(np.float32), 2, axis=-1)
     return Complex(mx.array(re), mx.array(-im))

@@ -106,20 +106,20 @@ def _in_chunks(
     """Output and last state; queries are scaled."""
     r, g, k, v, a, b = (chunks.split(x) for x in (r, log_decay, k, v, a, b))
     since = mx.cumsum(g, axis=3)
-    until, whole = since - g, since[..., -1:, :]
-    earlier, seen = chunks.pairs(itself=False), chunks.pairs()
+    until, chunk_decay = since - g, since[..., -1:, :]
+    earlier, visible = chunks.pairs(itself=False), chunks.pairs()
     inverse = unit_lower_inverse(-decayed_scores(a, b, until, since, earlier))
     # what is read is U + W S, where S is the state before the chunk
     u = inverse @ (decayed_scores(a, k, until, since, earlier) @ v)
     w = inverse @ chunks.reading(a * mx.exp(until))
-    left = mx.exp(whole - since)
-    from_b, from_k = (chunks.writing(x * left).swapaxes(-1, -2) for x in (b, k))
-    fade = chunks.carrying(mx.exp(whole).swapaxes(-1, -2))
+    decay_to_end = mx.exp(chunk_decay - since)
+    from_b, from_k = (chunks.writing(x * decay_to_end).swapaxes(-1, -2) for x in (b, k))
+    fade = chunks.carrying(mx.exp(chunk_decay).swapaxes(-1, -2))
     carry = fade * mx.eye(k.shape[-1], dtype=k.dtype) + from_b @ w
     states, last = chunk_states(carry, from_b @ u + from_k @ v, state, matrix=True)
     out = chunks.reading(r * mx.exp(since)) @ states
-    out = out + decayed_scores(r, b, since, since, seen) @ (u + w @ states)
-    out = out + decayed_scores(r, k, since, since, seen) @ v
+    out = out + decayed_scores(r, b, since, since, visible) @ (u + w @ states)
+    out = out + decayed_scores(r, k, since, since, visible) @ v
     return [chunks.join(out), last]
 
 

@@ -54,6 +54,8 @@ class AffineLevels:
 class AffineGrids:
     """Levels from the smallest to the largest weight of each row, 0 included.
 
+    Stand-alone: no command uses it. `mlxt quantize` rounds to `MlxGrids`.
+
     Attributes:
         bits: of a code.
         symmetric: equally far on both sides of 0, which has the middle code.

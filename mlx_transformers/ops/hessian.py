@@ -37,6 +37,9 @@ def inverse_factor(h: np.ndarray, damp: float = DAMP) -> np.ndarray:
 
 
 def output_error(weight: np.ndarray, changed: np.ndarray, h: np.ndarray) -> float:
-    """Return the sum of squared output errors per sample: `tr(Δ H Δᵀ) / 2`."""
+    """Return the sum of squared output errors per sample: `tr(Δ H Δᵀ) / 2`.
+
+    Stand-alone: no command uses it.
+    """
     delta = weight - changed
     return float(((delta @ h) * delta).sum() / 2)

@@ -1,5 +1,7 @@
 """Hyena: long convolutions with implicit filters, between gates.
 
+Stand-alone: no layer kind uses this operation, so no recipe can choose it.
+
     z_1 = v        z_{n+1} = x_n · (h_n * z_n)        y = z_{N+1}
 
 A filter is a small network of the position, times a decay. Poli et al. 2023, "Hyena Hierarchy"

@@ -52,6 +52,8 @@ def grid_of(
 ) -> Grid:
     """Return the grid from the smallest to the largest number of `x`, 0 included.
 
+    Stand-alone: no command uses it.
+
     Args:
         x: the numbers.
         low: smallest code.
@@ -60,11 +62,11 @@ def grid_of(
         axis: one range per index of this axis; None: one of all numbers, of shape [1].
         zero: the zero point of a symmetric grid; None: 0.
     """
-    others = [i for i in range(x.ndim) if axis is None or i != axis % x.ndim]
+    axes = [i for i in range(x.ndim) if axis is None or i != axis % x.ndim]
     keep = axis is not None
-    least = mx.minimum(x.min(axis=others, keepdims=keep), 0)
-    most = mx.maximum(x.max(axis=others, keepdims=keep), 0)
-    least, most = (each if keep else each.reshape(1) for each in (least, most))
+    least = mx.minimum(x.min(axis=axes, keepdims=keep), 0)
+    most = mx.maximum(x.max(axis=axes, keepdims=keep), 0)
+    least, most = (bound if keep else bound.reshape(1) for bound in (least, most))
     if symmetric:
         reach = mx.maximum(-least, most)
         scale = mx.maximum(reach / ((high - low) / 2), TINY)
@@ -77,6 +79,9 @@ def fake_quantize(
     x: mx.array, scale: mx.array, zero: mx.array, low: int, high: int, gain: float = 1.0
 ) -> mx.array:
     """Quantize and dequantize `x`, with a gradient for `x`, the scale and the zero point.
+
+    Stand-alone: no command uses it. Quantization-aware training rounds to the values that MLX packs
+    (`ops/packed.py`).
 
     Args:
         x: the numbers.

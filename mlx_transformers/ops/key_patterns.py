@@ -57,10 +57,10 @@ def joined_blocks(
 
     q = cut(qkv[0])
     k, v = (joined(cut(x)) for x in qkv[1:])
-    here = tokens.arranged(cut)
-    around = here.arranged(joined)
-    found = attend(q, k, v, here.mask_to(around, causal=causal, rule=rule))
-    return found.arranged(lambda x: unblocked(x, length))
+    query_tokens = tokens.arranged(cut)
+    around = query_tokens.arranged(joined)
+    attended = attend(q, k, v, query_tokens.mask_to(around, causal=causal, rule=rule))
+    return attended.arranged(lambda x: unblocked(x, length))
 
 
 def windowed(
@@ -75,8 +75,8 @@ def windowed(
     """Attention over the keys less than `window` positions away, in blocks of that size."""
 
     def near(q: mx.array, k: mx.array) -> mx.array:
-        seen = mx.abs(q - k) < window
-        return seen if rule is None else seen & rule(q, k)
+        within = mx.abs(q - k) < window
+        return within if rule is None else within & rule(q, k)
 
     size = min(window, qkv[0].shape[-2])
     return joined_blocks(attend, tokens, qkv, size=size, back=1, ahead=1, causal=causal, rule=near)
@@ -89,7 +89,7 @@ def dilated_window(
     if dilation == 1:
         return windowed(attend, tokens, qkv, window=window, causal=causal)
     q, k, v = (residues(x, dilation) for x in qkv)
-    found = joined_blocks(
+    attended = joined_blocks(
         attend,
         tokens.arranged(lambda x, fill: residues(x, dilation, fill)),
         (q, k, v),
@@ -99,7 +99,7 @@ def dilated_window(
         causal=causal,
         rule=lambda q, k: mx.abs(q - k) < window * dilation,
     )
-    return found.arranged(lambda x: unite_residues(x, qkv[0].shape[2]))
+    return attended.arranged(lambda x: unite_residues(x, qkv[0].shape[2]))
 
 
 def by_heads(dilations: Sequence[int], run: Callable[[QKV, int], KeySet], qkv: QKV) -> KeySet:
@@ -109,11 +109,11 @@ def by_heads(dilations: Sequence[int], run: Callable[[QKV, int], KeySet], qkv: Q
         return run(qkv, kinds[0])
     heads = [np.flatnonzero(np.array(dilations) == each) for each in kinds]
     back = mx.array(np.argsort(np.concatenate(heads)))
-    found = []
-    for dilation, own in zip(kinds, heads, strict=True):
-        q, k, v = (mx.take(x, mx.array(own), axis=1) for x in qkv)
-        found.append(run((q, k, v), dilation))
-    together = (mx.concatenate(list(each), axis=1) for each in zip(*found, strict=True))
+    results = []
+    for dilation, group in zip(kinds, heads, strict=True):
+        q, k, v = (mx.take(x, mx.array(group), axis=1) for x in qkv)
+        results.append(run((q, k, v), dilation))
+    together = (mx.concatenate(list(each), axis=1) for each in zip(*results, strict=True))
     return KeySet(*(mx.take(each, back, axis=1) for each in together))
 
 
@@ -192,10 +192,10 @@ class Factorised:
         if self.kind == "fixed":
             return self._summaries(attend, tokens, qkv, causal, rule)
         length = qkv[0].shape[2]
-        here = tokens.arranged(lambda x, fill: residues(x, self.stride, fill))
+        cut = tokens.arranged(lambda x, fill: residues(x, self.stride, fill))
         q, k, v = (residues(x, self.stride) for x in qkv)
-        found = attend(q, k, v, here.mask_to(here, causal=causal, rule=rule))
-        return found.arranged(lambda x: unite_residues(x, length))
+        attended = attend(q, k, v, cut.mask_to(cut, causal=causal, rule=rule))
+        return attended.arranged(lambda x: unite_residues(x, length))
 
     def _not_near(self, q: mx.array, k: mx.array) -> mx.array:
         return ~self.is_near(q, k)
@@ -205,7 +205,7 @@ class Factorised:
     ) -> KeySet:
         """Attention over the summary keys of every block, by groups of heads."""
         n_heads = qkv[0].shape[1]
-        found = []
+        parts = []
         for vert in range(min(self.verts, n_heads)):
             end = self.stride - vert * self.summary
 
@@ -214,14 +214,14 @@ class Factorised:
                 return picked.flatten(-3, -2)
 
             q, k, v = (x[:, vert :: self.verts] for x in qkv)
-            seen = tokens.mask_to(tokens.arranged(last), causal=causal, rule=rule)
-            found.append(attend(q, last(k), last(v), seen))
-        if len(found) == 1:
-            return found[0]
+            mask = tokens.mask_to(tokens.arranged(last), causal=causal, rule=rule)
+            parts.append(attend(q, last(k), last(v), mask))
+        if len(parts) == 1:
+            return parts[0]
         order = np.argsort(np.arange(n_heads) % self.verts, kind="stable")  # heads as found
         back = mx.array(np.argsort(order))
-        together = (mx.concatenate(list(each), axis=1) for each in zip(*found, strict=True))
-        return KeySet(*(mx.take(each, back, axis=1) for each in together))
+        together = (mx.concatenate(list(arrays), axis=1) for arrays in zip(*parts, strict=True))
+        return KeySet(*(mx.take(arrays, back, axis=1) for arrays in together))
 
 
 def first_tokens(
@@ -246,17 +246,17 @@ def first_tokens(
     q, k, v = qkv
     if starts is None:
         head = tokens.arranged(lambda x, fill: x[..., :first, :])
-        seen = tokens.mask_to(head, causal=causal, rule=rule)
-        return attend(q, k[:, :, :first], v[:, :, :first], seen)
+        mask = tokens.mask_to(head, causal=causal, rule=rule)
+        return attend(q, k[:, :, :first], v[:, :, :first], mask)
     # one query at a time, since each has the keys of its own document
     place = mx.minimum(starts[..., None] + mx.arange(first), k.shape[2] - 1)
     segments = None if tokens.segments is None else _read(tokens.segments, place)
     valid = None if tokens.valid is None else _read(tokens.valid, place)
     head = Tokens(place[:, None, :, :, None], segments, valid)
     each = tokens.arranged(lambda x, fill: x[..., None, :])
-    seen = each.mask_to(head, causal=causal, rule=rule)
-    found = attend(q[..., None, :], _read(k, place), _read(v, place), seen)
-    return found.arranged(lambda x: x.squeeze(-2))
+    mask = each.mask_to(head, causal=causal, rule=rule)
+    attended = attend(q[..., None, :], _read(k, place), _read(v, place), mask)
+    return attended.arranged(lambda x: x.squeeze(-2))
 
 
 def _read(x: mx.array, place: mx.array) -> mx.array:

@@ -70,14 +70,14 @@ class Tokens:
         Keys that aren't there, padding and other documents are hidden, whatever the rule.
         """
         k = keys.index.swapaxes(-1, -2)
-        seen = (k >= 0) & (self.index >= k) if causal else (k >= 0) & (self.index >= -1)
+        allowed = (k >= 0) & (self.index >= k) if causal else (k >= 0) & (self.index >= -1)
         if rule is not None:
-            seen = seen & rule(self.index, k)
+            allowed = allowed & rule(self.index, k)
         if self.segments is not None and keys.segments is not None:
-            seen = seen & (self.segments == keys.segments.swapaxes(-1, -2))
+            allowed = allowed & (self.segments == keys.segments.swapaxes(-1, -2))
         if keys.valid is not None:
-            seen = seen & (keys.valid != 0).swapaxes(-1, -2)
-        return seen
+            allowed = allowed & (keys.valid != 0).swapaxes(-1, -2)
+        return allowed
 
 
 def attend(

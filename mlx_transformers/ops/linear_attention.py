@@ -109,9 +109,9 @@ def normalised_linear_attention(
     if not causal and starts is None:
         k = k if valid is None else mx.where(valid[:, None, :, None], k, 0)
         k, values, heads = upcast(k), upcast(values), v.shape[1] // k.shape[1]
-        whole = mx.repeat(k, heads, axis=1).swapaxes(-1, -2) @ values
-        sums = mx.repeat(upcast(q), heads, axis=1) @ whole
-        return (sums[..., :-1] / (sums[..., -1:] + eps)).astype(v.dtype), whole
+        kv_sums = mx.repeat(k, heads, axis=1).swapaxes(-1, -2) @ values
+        sums = mx.repeat(upcast(q), heads, axis=1) @ kv_sums
+        return (sums[..., :-1] / (sums[..., -1:] + eps)).astype(v.dtype), kv_sums
     rows: dict[str, Any] = {"scale": 1.0, "valid": valid, "chunk": chunk}
     sums, last = linear_attention(q, k, values, state=state, starts=starts, **rows)
     if not causal:
@@ -228,11 +228,11 @@ def _in_chunks(
     q, k, v, g = (chunks.split(x) for x in (q, k, v, g))
     since = mx.cumsum(g, axis=3)
     until = since - g if before else since
-    seen = chunks.pairs(itself=not before)
-    whole = since[..., -1:, :]
-    scores = decayed_scores(q, k, until, since, seen, heads)
-    from_state, to_state = mx.exp(until), mx.exp(whole - since)
-    carry = chunks.carrying(mx.exp(whole).swapaxes(-1, -2))
+    visible = chunks.pairs(itself=not before)
+    chunk_decay = since[..., -1:, :]
+    scores = decayed_scores(q, k, until, since, visible, heads)
+    from_state, to_state = mx.exp(until), mx.exp(chunk_decay - since)
+    carry = chunks.carrying(mx.exp(chunk_decay).swapaxes(-1, -2))
     if g.shape[-1] == 1 and (heads > 1 or v.shape[-1] < k.shape[-1]):
         # decays meet values and outputs, so that the heads of a group share its queries and keys
         write = _by_group(k.swapaxes(-1, -2), chunks.writing(to_state * v))
@@ -272,8 +272,8 @@ def without_padding(
     real = valid
 
     def masked(x: mx.array) -> mx.array:
-        shown = real[:, None, :, None] if x.ndim == 4 else real[:, None]
-        return mx.where(shown, x, mx.zeros((), x.dtype))
+        is_real = real[:, None, :, None] if x.ndim == 4 else real[:, None]
+        return mx.where(is_real, x, mx.zeros((), x.dtype))
 
     return masked(written), None if log_decay is None else masked(log_decay)
 

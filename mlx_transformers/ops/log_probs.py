@@ -56,9 +56,9 @@ def linear_log_probs_naive(
     """The definition of `linear_log_probs`: all logits at once, left to autodiff."""
     out = Unembedding(upcast(w), None if bias is None else upcast(bias), softcap)
     logits = out.logits(upcast(h))
-    known = (targets >= 0) & (targets < w.shape[0])
-    picked = mx.take_along_axis(logits, mx.where(known, targets, 0)[:, None], axis=-1)[:, 0]
-    return mx.where(known, picked - mx.logsumexp(logits, axis=-1), 0.0)
+    in_vocabulary = (targets >= 0) & (targets < w.shape[0])
+    picked = mx.take_along_axis(logits, mx.where(in_vocabulary, targets, 0)[:, None], axis=-1)[:, 0]
+    return mx.where(in_vocabulary, picked - mx.logsumexp(logits, axis=-1), 0.0)
 
 
 class _Chunked:
@@ -81,16 +81,16 @@ class _Chunked:
 
     def forward(self, *leaves: mx.array) -> list[mx.array]:
         """The log-probabilities `[N]`, and the log-normaliser of each row, `[N]`."""
-        found: list[mx.array] = []
+        logps: list[mx.array] = []
         norms: list[mx.array] = []
         for part in self.parts():
             # in turn: otherwise all chunks of logits may be in memory at once
-            rows = mx.depends([leaves[0][part]], found[-1:])[0]
+            rows = mx.depends([leaves[0][part]], logps[-1:])[0]
             logits = self.logits(rows, leaves)
             picked = mx.take_along_axis(logits, self.targets[part][:, None], axis=-1)[:, 0]
             norms.append(mx.logsumexp(logits, axis=-1))
-            found.append(mx.where(self.known[part], picked - norms[-1], 0.0))
-        return [mx.concatenate(found), mx.concatenate(norms)]
+            logps.append(mx.where(self.known[part], picked - norms[-1], 0.0))
+        return [mx.concatenate(logps), mx.concatenate(norms)]
 
     def backward(
         self,
@@ -115,5 +115,7 @@ class _Chunked:
             sums[0] = mx.addmm(sums[0], upcast(low.T), upcast(rows))
             if len(sums) == 2:
                 sums[1] = sums[1] + d.sum(axis=0)
-        found = [mx.concatenate(dh), *sums]
-        return tuple(one.astype(leaf.dtype) for one, leaf in zip(found, primals, strict=True))
+        gradients = [mx.concatenate(dh), *sums]
+        return tuple(
+            gradient.astype(leaf.dtype) for gradient, leaf in zip(gradients, primals, strict=True)
+        )

@@ -97,8 +97,8 @@ def lsh_attention(
     total = weights.sum(axis=-1, keepdims=True)
     shares = weights / total
     if dropout and key is not None:
-        kept = mx.random.bernoulli(1.0 - dropout, shares.shape, key=key)
-        shares = mx.where(kept, shares / (1.0 - dropout), 0.0)
+        dropout_mask = mx.random.bernoulli(1.0 - dropout, shares.shape, key=key)
+        shares = mx.where(dropout_mask, shares / (1.0 - dropout), 0.0)
     y = rows.back(shares @ rows.around(rows.chunked(v).astype(mx.float32)))
     strength = rows.back(top + mx.log(total))
     return (mx.softmax(strength, axis=-3) * y).sum(axis=-3).astype(v.dtype)
@@ -137,24 +137,24 @@ class _HashOrder:
     def own_buckets(self) -> mx.array:
         """The bucket by which each position was sorted, as a number of its round alone,
         `[..., C, M, 1]`."""
-        named = self.buckets * self.rounds + mx.arange(self.rounds)[:, None]
-        return self._cut(mx.take_along_axis(named, self.order, axis=-1)[..., None])
+        bucket_of_round = self.buckets * self.rounds + mx.arange(self.rounds)[:, None]
+        return self._cut(mx.take_along_axis(bucket_of_round, self.order, axis=-1)[..., None])
 
     def times_seen(self) -> mx.array:
         """How many rounds see each pair of a chunk and its neighbourhood, `[..., C, M, S]`."""
         first = mx.arange(self.rounds)[:, None] * self.length
         homes = self.chunked((self.place + first).swapaxes(-1, -2) // self.pattern.chunk)
         theirs = self.around(homes)
-        apart = not self.pattern.across_buckets
-        bucket = self.chunked(self.buckets.swapaxes(-1, -2)) if apart else homes
-        others = self.around(bucket)
+        by_bucket = not self.pattern.across_buckets
+        bucket = self.chunked(self.buckets.swapaxes(-1, -2)) if by_bucket else homes
+        key_buckets = self.around(bucket)
         counts = mx.array(0.0)
         for r in range(self.rounds):
             for step in range(-self.pattern.after, self.pattern.before + 1):
-                seen = homes[..., r, None] == (theirs[..., None, :, r] + step) % self.n_chunks
-                if apart:
-                    seen = seen & (bucket[..., r, None] == others[..., None, :, r])
-                counts = counts + seen.astype(mx.float32)
+                sees = homes[..., r, None] == (theirs[..., None, :, r] + step) % self.n_chunks
+                if by_bucket:
+                    sees = sees & (bucket[..., r, None] == key_buckets[..., None, :, r])
+                counts = counts + sees.astype(mx.float32)
         return counts
 
     def _cut(self, x: mx.array) -> mx.array:
@@ -178,8 +178,8 @@ def _masked(
         scores = mx.where(at < at_keys, low, scores)
     scores = mx.where(at == at_keys, SELF_SCORE, scores)
     if not pattern.across_buckets:
-        own = rows.own_buckets()
-        scores = mx.where(own == rows.around(own).swapaxes(-1, -2), scores, low)
+        buckets = rows.own_buckets()
+        scores = mx.where(buckets == rows.around(buckets).swapaxes(-1, -2), scores, low)
     return scores if pattern.duplicates else scores - mx.log(rows.times_seen() + 1e-9)
 
 

@@ -42,24 +42,24 @@ class Mask:
 
     def block(self, q0: int, q1: int, k0: int, k1: int) -> mx.array | None:
         """The part of the mask for query positions `[q0, q1)` and keys `[k0, k1)`."""
-        seen = None
+        allowed = None
         if not self.unbounded(q0, q1, k0, k1):
             ahead = mx.arange(k0, k1)[None, :] - mx.arange(q0, q1)[:, None]
-            seen = ahead <= 0 if self.causal else None
-            if seen is not None and self.prefix is not None:
-                given = mx.arange(k0, k1) < self.prefix[:, None, None, None]
-                seen = seen | given
+            allowed = ahead <= 0 if self.causal else None
+            if allowed is not None and self.prefix is not None:
+                in_prefix = mx.arange(k0, k1) < self.prefix[:, None, None, None]
+                allowed = allowed | in_prefix
             if self.window is not None:
                 near = mx.abs(ahead) < self.window
-                seen = near if seen is None else seen & near
+                allowed = near if allowed is None else allowed & near
         if self.segments is not None:
-            mine, theirs = self.segments[:, q0:q1], self.segments[:, k0:k1]
-            same = (mine[:, :, None] == theirs[:, None, :])[:, None]
-            seen = same if seen is None else seen & same
+            query_documents, key_documents = self.segments[:, q0:q1], self.segments[:, k0:k1]
+            same = (query_documents[:, :, None] == key_documents[:, None, :])[:, None]
+            allowed = same if allowed is None else allowed & same
         if self.valid is not None:
             real = self.valid[:, None, None, k0:k1]
-            seen = real if seen is None else seen & real
-        return seen
+            allowed = real if allowed is None else allowed & real
+        return allowed
 
     @property
     def plain(self) -> bool:

@@ -43,7 +43,7 @@ def mingru(
             a, b = mx.where(valid[..., None], a, 1.0), mx.where(valid[..., None], b, 0.0)
         return [linear_recurrence(a, b, state)]
 
-    arrays = (each.astype(mx.float32) for each in (candidate, gate, state))
+    arrays = (array.astype(mx.float32) for array in (candidate, gate, state))
     (h,) = recompute(forward)(*arrays)
     return h.astype(candidate.dtype), h[:, -1]
 

@@ -1,5 +1,7 @@
 """Native sparse attention: means of blocks say which blocks a query reads in full.
 
+Stand-alone: no layer kind uses this operation, so no recipe can choose it.
+
 Yuan et al. 2025 (NSA), equations 7 to 12, with plain means for the paper's learned compression, as
 in flash-linear-attention. Shapes: q `[B, H, T, K]`, k and v `[B, G, T, K]` with H a multiple of G;
 the heads of a group choose blocks together.
@@ -50,8 +52,8 @@ def native_sparse(
     chosen = _choose(q5, means_k, past, scale, block, n_blocks)
     keys, values = (_read_blocks(x, mx.maximum(chosen, 0), block) for x in (k, v))
     place = (chosen[..., None] * block + mx.arange(block)).flatten(-2)
-    seen = ((place >= 0) & (place <= t[:, None]))[..., None, :]
-    selected = attend(q5.swapaxes(2, 3), keys, values, scale=scale, seen=seen).out
+    allowed = ((place >= 0) & (place <= t[:, None]))[..., None, :]
+    selected = attend(q5.swapaxes(2, 3), keys, values, scale=scale, seen=allowed).out
     return NativeSparse(
         compressed.reshape(B, H, T, -1), selected.swapaxes(2, 3).reshape(B, H, T, -1), chosen
     )
@@ -71,21 +73,21 @@ def _choose(
     """The blocks `[B, G, T, n]` that each query reads in full, -1 for none."""
     scores = mx.where(past, (q * scale) @ means.swapaxes(-1, -2), -1e30)
     weights = mx.where(past, mx.softmax(scores, axis=-1, precise=True), 0.0).mean(axis=2)
-    index, own = mx.arange(means.shape[3]), (mx.arange(q.shape[3]) // block)[:, None]
-    always = (index == own) | (index == 0) | (index == own - 1)
+    index, query_block = mx.arange(means.shape[3]), (mx.arange(q.shape[3]) // block)[:, None]
+    always = (index == query_block) | (index == 0) | (index == query_block - 1)
     weights = mx.stop_gradient(mx.where(always, 1.0, weights))
     best = mx.argsort(-weights, axis=-1)[..., :n_blocks].astype(mx.int32)
     allowed = mx.broadcast_to(past | always, weights.shape)
-    found = mx.where(mx.take_along_axis(allowed, best, axis=-1), best, -1)
-    if found.shape[-1] < n_blocks:
-        missing = n_blocks - found.shape[-1]
-        found = mx.pad(found, [(0, 0)] * 3 + [(0, missing)], constant_values=-1)
-    return mx.sort(found, axis=-1)
+    chosen = mx.where(mx.take_along_axis(allowed, best, axis=-1), best, -1)
+    if chosen.shape[-1] < n_blocks:
+        missing = n_blocks - chosen.shape[-1]
+        chosen = mx.pad(chosen, [(0, 0)] * 3 + [(0, missing)], constant_values=-1)
+    return mx.sort(chosen, axis=-1)
 
 
 def _read_blocks(x: mx.array, chosen: mx.array, block: int) -> mx.array:
     """The tokens `[B, G, T, n * block, K]` of blocks `chosen [B, G, T, n]` of `[B, G, S, K]`."""
-    whole = blocks(x, block)
+    all_blocks = blocks(x, block)
     B, G = chosen.shape[:2]
     row, group = mx.arange(B)[:, None, None, None], mx.arange(G)[:, None, None]
-    return whole[row, group, chosen].flatten(-3, -2)
+    return all_blocks[row, group, chosen].flatten(-3, -2)

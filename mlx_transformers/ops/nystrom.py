@@ -45,17 +45,19 @@ def nystrom_attention(
     front = -T % n_landmarks
     q, k, v = (_pad(x.astype(mx.float32), front) for x in (q * scale, k, v))
     n = q.shape[2] // n_landmarks
-    seen = None if valid is None else mx.pad(valid, [(0, 0), (front, 0)])[:, None, :]
+    is_token = None if valid is None else mx.pad(valid, [(0, 0), (front, 0)])[:, None, :]
     exists, count = None, mx.array(float(n))
-    if seen is not None and masked == "all":
-        q, k, v = (mx.where(seen[..., None], x, 0.0) for x in (q, k, v))
-        within = seen.reshape(*seen.shape[:2], n_landmarks, n).sum(axis=-1).astype(mx.float32)
+    if is_token is not None and masked == "all":
+        q, k, v = (mx.where(is_token[..., None], x, 0.0) for x in (q, k, v))
+        within = (
+            is_token.reshape(*is_token.shape[:2], n_landmarks, n).sum(axis=-1).astype(mx.float32)
+        )
         exists, count = within > 0, within[..., None] + 1e-8
     q_marks, k_marks = (x.reshape(*x.shape[:2], n_landmarks, n, -1).sum(-2) / count for x in (q, k))
-    rows = seen if exists is not None else None
+    rows = is_token if exists is not None else None
     from_queries = _softmax(q @ k_marks.swapaxes(-1, -2), rows, exists)
     between = _softmax(q_marks @ k_marks.swapaxes(-1, -2), exists, exists)
-    from_marks = _softmax(q_marks @ k.swapaxes(-1, -2), exists, seen)
+    from_marks = _softmax(q_marks @ k.swapaxes(-1, -2), exists, is_token)
     y = (from_queries @ pseudo_inverse(between, iterations, start)) @ (from_marks @ v)
     return y[:, :, front:]
 
@@ -97,6 +99,6 @@ def _pad(x: mx.array, front: int) -> mx.array:
 def _softmax(scores: mx.array, rows: mx.array | None, columns: mx.array | None) -> mx.array:
     """Softmax of `scores [B, H, N, S]`, where rows and columns exist; uniform elsewhere."""
     if columns is not None:
-        seen = columns[..., None, :] if rows is None else rows[..., None] & columns[..., None, :]
-        scores = mx.where(seen, scores, mx.finfo(scores.dtype).min)
+        allowed = columns[..., None, :] if rows is None else rows[..., None] & columns[..., None, :]
+        scores = mx.where(allowed, scores, mx.finfo(scores.dtype).min)
     return mx.softmax(scores, axis=-1)

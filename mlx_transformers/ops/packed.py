@@ -77,11 +77,11 @@ def pack(weight: mx.array, how: Packing) -> list[mx.array]:
 
 def unpack(parts: list[mx.array], how: Packing, dtype: mx.Dtype = mx.float32) -> mx.array:
     """Return the matrix that `pack` packed."""
-    words, scales, *biases = parts
+    integers, scales, *biases = parts
     if how.mode == "affine":
-        scales, biases = scales.astype(dtype), [each.astype(dtype) for each in biases]
+        scales, biases = scales.astype(dtype), [offset.astype(dtype) for offset in biases]
     return mx.dequantize(
-        words,
+        integers,
         scales,
         biases[0] if biases else None,
         group_size=how.group_size,
@@ -110,13 +110,13 @@ def product(x: mx.array, parts: list[mx.array], how: Packing) -> mx.array:
     the dequantized matrix. The backward pass dequantizes it again: a frozen model is never in
     memory as a whole.
     """
-    words, *floats = parts
+    integers, *floats = parts
     scales, *biases = (p.astype(x.dtype) if how.mode == "affine" else p for p in floats)
     if on_cpu() and x.size // x.shape[-1] >= ROWS:
-        return _dequantized_product(x, [words, scales, *biases], how)
+        return _dequantized_product(x, [integers, scales, *biases], how)
     return mx.quantized_matmul(
         x,
-        words,
+        integers,
         scales,
         biases[0] if biases else None,
         group_size=how.group_size,
@@ -152,7 +152,10 @@ def packed_codes(codes: np.ndarray, bits: int) -> mx.array:
 
 
 def unpacked_codes(words: mx.array, bits: int) -> np.ndarray:
-    """Return the codes `[out, in]` of words, as `packed_codes` packs them."""
+    """Return the codes `[out, in]` of words, as `packed_codes` packs them.
+
+    Stand-alone: no command uses it.
+    """
     data = np.array(words).astype("<u4", copy=False)
     stream = np.unpackbits(data.view(np.uint8), axis=-1, bitorder="little")
     stream = stream.reshape(*stream.shape[:-1], -1, bits)

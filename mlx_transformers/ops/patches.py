@@ -23,13 +23,15 @@ def patches(pixels: Array, size: int) -> Array:
     rows, columns = height // size, width // size
     if not rows or not columns:
         raise ValueError(f"A picture of {width} x {height} has no patch of {size} x {size}.")
-    whole = pixels[:, : rows * size, : columns * size]
-    split = whole.reshape(B, rows, size, columns, size, channels)
+    cropped = pixels[:, : rows * size, : columns * size]
+    split = cropped.reshape(B, rows, size, columns, size, channels)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(B, rows * columns, size * size * channels)
 
 
 def embed_patches(pixels: Array, kernel: Array, bias: Array | None = None) -> Array:
     """Project each patch, `[B, height, width, channels] -> [B, P, D]`.
+
+    Stand-alone: the layer kind is a linear layer on `patches`.
 
     ViT (Dosovitskiy et al. 2021), equation 1: a convolution whose kernel `[D, size, size,
     channels]` is also its step, computed as one matrix product.
@@ -50,9 +52,9 @@ def normalized(patches: Array) -> Array:
     """Patches `[..., N]` in float32 with mean 0 and variance 1, the variance with the divisor N - 1
     (He et al. 2021, table 1d)."""
     x = patches.astype(mx.float32)
-    apart = x - x.mean(axis=-1, keepdims=True)
-    variance = (apart**2).sum(axis=-1, keepdims=True) / max(1, x.shape[-1] - 1)
-    return apart * mx.rsqrt(variance + EPS)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred**2).sum(axis=-1, keepdims=True) / max(1, x.shape[-1] - 1)
+    return centred * mx.rsqrt(variance + EPS)
 
 
 def resample_table(

@@ -101,18 +101,18 @@ def kl_estimate(logps: mx.array, reference: mx.array, kind: str) -> mx.array:
     Raises:
         ValueError: another kind.
     """
-    apart = logps - reference
+    difference = logps - reference
     if kind.endswith("+"):
-        value, slope = kl_estimate(logps, reference, kind[:-1]), 0.5 * mx.square(apart)
+        value, slope = kl_estimate(logps, reference, kind[:-1]), 0.5 * mx.square(difference)
         return slope + mx.stop_gradient(value - slope)
     if kind == "k1":
-        return apart
+        return difference
     if kind == "abs":
-        return mx.abs(apart)
+        return mx.abs(difference)
     if kind == "k2":
-        return 0.5 * mx.square(apart)
+        return 0.5 * mx.square(difference)
     if kind == "k3":
-        return mx.exp(-apart) - 1 + apart
+        return mx.exp(-difference) - 1 + difference
     raise ValueError(f"There is no KL estimator {kind!r}: k1, abs, k2, k3, k1+, abs+, k3+.")
 
 
@@ -153,15 +153,15 @@ def group_advantages(rewards: B, group: int, kind: str, eps: float = 1e-4) -> B:
             "least two, and the batch holds whole groups."
         )
     rows = rewards.reshape(-1, group)
-    apart = rows - rows.mean(axis=1, keepdims=True)
+    centred = rows - rows.mean(axis=1, keepdims=True)
     if kind == "rloo":
-        return (apart * group / (group - 1)).reshape(-1)
+        return (centred * group / (group - 1)).reshape(-1)
     if kind == "group_mean":
-        return apart.reshape(-1)
+        return centred.reshape(-1)
     if kind == "group_norm":
-        return (apart / (mx.std(rows, axis=1, keepdims=True, ddof=1) + eps)).reshape(-1)
+        return (centred / (mx.std(rows, axis=1, keepdims=True, ddof=1) + eps)).reshape(-1)
     if kind == "batch_norm":
-        return (apart / (mx.std(rewards, ddof=1) + eps)).reshape(-1)
+        return (centred / (mx.std(rewards, ddof=1) + eps)).reshape(-1)
     raise ValueError(f"There is no advantage {kind!r}: group_norm, group_mean, rloo, batch_norm.")
 
 
@@ -203,21 +203,21 @@ def generalised_advantages(
 def following(x: BT, mask: mx.array) -> BT:
     """The value of x at the next counted token of the row, zero after the last."""
     columns: list[mx.array] = []
-    held = mx.zeros(x.shape[:1], x.dtype)
+    next_value = mx.zeros(x.shape[:1], x.dtype)
     for t in range(x.shape[1] - 1, -1, -1):
-        columns.append(held)
-        held = mx.where(mask[:, t] > 0, x[:, t], held)
+        columns.append(next_value)
+        next_value = mx.where(mask[:, t] > 0, x[:, t], next_value)
     return mx.stack(columns[::-1], axis=1)
 
 
 def advantages_from_deltas(deltas: BT, mask: mx.array, decay: float) -> BT:
     """`A_t = delta_t + decay A_{t'}` with t' the next counted token; zero where none counts."""
     columns: list[mx.array] = []
-    held = mx.zeros(deltas.shape[:1], deltas.dtype)
+    advantage = mx.zeros(deltas.shape[:1], deltas.dtype)
     for t in range(deltas.shape[1] - 1, -1, -1):
-        here = mask[:, t] > 0
-        held = mx.where(here, deltas[:, t] + decay * held, held)
-        columns.append(mx.where(here, held, 0.0))
+        counts = mask[:, t] > 0
+        advantage = mx.where(counts, deltas[:, t] + decay * advantage, advantage)
+        columns.append(mx.where(counts, advantage, 0.0))
     return mx.stack(columns[::-1], axis=1)
 
 

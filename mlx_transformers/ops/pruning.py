@@ -31,10 +31,10 @@ def magnitude_mask(weight: mx.array, amount: float, within: mx.array | None = No
     flat = mx.abs(weight).reshape(-1)
     if within is None:
         return keep_highest(flat, pruned_count(amount, flat.size)).reshape(weight.shape)
-    kept = within.reshape(-1)
-    n_kept = int(np.count_nonzero(np.array(kept)))
-    gone = flat.size - n_kept + pruned_count(amount, n_kept)
-    return keep_highest(mx.where(kept, flat, -1), gone).reshape(weight.shape)
+    candidates = within.reshape(-1)
+    n_kept = int(np.count_nonzero(np.array(candidates)))
+    n_removed = flat.size - n_kept + pruned_count(amount, n_kept)
+    return keep_highest(mx.where(candidates, flat, -1), n_removed).reshape(weight.shape)
 
 
 def global_masks(
@@ -43,11 +43,11 @@ def global_masks(
     """Return masks of several tensors without the smallest weights of all of them together."""
     flat = mx.concatenate([weight.reshape(-1) for weight in weights])
     earlier = None if within is None else mx.concatenate([mask.reshape(-1) for mask in within])
-    mask, start, found = magnitude_mask(flat, amount, earlier), 0, []
+    mask, start, masks = magnitude_mask(flat, amount, earlier), 0, []
     for weight in weights:
-        found.append(mask[start : start + weight.size].reshape(weight.shape))
+        masks.append(mask[start : start + weight.size].reshape(weight.shape))
         start += weight.size
-    return found
+    return masks
 
 
 def n_of_m_mask(scores: mx.array, n: int, m: int) -> mx.array:
@@ -65,13 +65,16 @@ def n_of_m_mask(scores: mx.array, n: int, m: int) -> mx.array:
 def structured_mask(
     weight: mx.array, amount: float, *, order: float = 2, axis: int = 0
 ) -> mx.array:
-    """Return a mask without the rows (axis 0) or columns (axis 1) of the smallest norms."""
-    others = [i for i in range(weight.ndim) if i != axis % weight.ndim]
-    norms = vector_norm(weight, others, order)
-    kept = keep_highest(norms, pruned_count(amount, norms.size))
+    """Return a mask without the rows (axis 0) or columns (axis 1) of the smallest norms.
+
+    Stand-alone: no command uses it.
+    """
+    axes = [i for i in range(weight.ndim) if i != axis % weight.ndim]
+    norms = vector_norm(weight, axes, order)
+    keeps = keep_highest(norms, pruned_count(amount, norms.size))
     shape = [1] * weight.ndim
     shape[axis] = -1
-    return mx.broadcast_to(kept.reshape(shape), weight.shape)
+    return mx.broadcast_to(keeps.reshape(shape), weight.shape)
 
 
 def vector_norm(weight: mx.array, axes: Sequence[int], order: float = 2) -> mx.array:
@@ -85,7 +88,10 @@ def vector_norm(weight: mx.array, axes: Sequence[int], order: float = 2) -> mx.a
 
 
 def input_norms(x: mx.array, kind: str = "sum") -> mx.array:
-    """Return the norm of each input over samples `[n, in]`: `sum` of squares, or `mean`."""
+    """Return the norm of each input over samples `[n, in]`: `sum` of squares, or `mean`.
+
+    Stand-alone: no command uses it.
+    """
     squares = (x * x).sum(axis=0)
     return mx.sqrt(squares / len(x) if kind == "mean" else squares)
 

@@ -29,8 +29,10 @@ def attention_divergence(student: mx.array, teacher: mx.array) -> mx.array:
     """Return `KL(teacher ‖ student)` of attention distributions, from scores `[B, H, T, T]`: the
     mean over heads, over the keys that both see; Wang et al. 2020, section 3.1."""
     both = (student > VISIBLE) & (teacher > VISIBLE)
-    own, taught = (log_softmax(mx.where(both, x, -1e30)) for x in (student, teacher))
-    return kl(taught, own).mean(axis=1)
+    student_logps, teacher_logps = (
+        log_softmax(mx.where(both, x, -1e30)) for x in (student, teacher)
+    )
+    return kl(teacher_logps, student_logps).mean(axis=1)
 
 
 def relation_divergence(
@@ -45,8 +47,8 @@ def relation_divergence(
         heads: number of relation heads, into which the concatenated heads are split anew; None:
             the heads as they are, as many in both.
     """
-    own, taught = (_relation(x, seen, heads) for x in (student, teacher))
-    return kl(taught, own).mean(axis=1)
+    student_logps, teacher_logps = (_relation(x, seen, heads) for x in (student, teacher))
+    return kl(teacher_logps, student_logps).mean(axis=1)
 
 
 def _relation(x: mx.array, seen: mx.array | None, heads: int | None) -> mx.array:

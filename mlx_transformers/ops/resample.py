@@ -52,10 +52,10 @@ def _neighbours(old: int, new: int, kind: Filter, scale: float | None) -> np.nda
     for i in range(new):
         centre = (i + 0.5) * scale - 0.5
         centre = max(centre, 0.0) if kind == "bilinear" else centre
-        left = int(np.floor(centre))
-        distance = centre - left - taps
-        each = _cubic(distance, -0.75) if kind == "bicubic" else _triangle(distance)
-        np.add.at(weights[i], np.clip(left + taps, 0, old - 1), each)
+        first = int(np.floor(centre))
+        distance = centre - first - taps
+        tap_weights = _cubic(distance, -0.75) if kind == "bicubic" else _triangle(distance)
+        np.add.at(weights[i], np.clip(first + taps, 0, old - 1), tap_weights)
     return weights
 
 

@@ -25,11 +25,11 @@ def retention_parallel(q: BHTK, k: BHTK, v: BHT_, *, scale: float, mask: Mask) -
         mask: causal, with the documents and padding of the rows.
     """
     length = q.shape[2]
-    seen = mask.array(length, length)
+    allowed = mask.array(length, length)
     distance = mx.arange(length)[:, None] - mx.arange(length)
     rates = mx.array(retention_log_decays(q.shape[1]))[:, None, None]
     decay = mx.exp(rates * mx.maximum(distance, 0))
-    decay = mx.where(True if seen is None else seen, decay, 0.0)
+    decay = mx.where(True if allowed is None else allowed, decay, 0.0)
     total = mx.maximum(decay.sum(axis=-1, keepdims=True), 1.0)
     weights = (upcast(q) * scale) @ upcast(k).swapaxes(-1, -2) * (decay * mx.rsqrt(total))
     size = mx.stop_gradient(mx.maximum(mx.abs(weights).sum(axis=-1, keepdims=True), 1.0))

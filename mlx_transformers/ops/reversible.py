@@ -55,20 +55,20 @@ class _Chain:
 
     def call(self, i: int, x: mx.array, *own: mx.array) -> list[mx.array]:
         """The output of a sublayer, in the dtype of `x`, and its side outputs."""
-        named = [(name, array) for (name, _), array in zip(self.trees[i], own, strict=True)]
-        y, side_outputs = self.sublayers[i](tree_unflatten(named) if named else {}, x)
+        tree = [(name, array) for (name, _), array in zip(self.trees[i], own, strict=True)]
+        y, side_outputs = self.sublayers[i](tree_unflatten(tree) if tree else {}, x)
         return [y.astype(x.dtype), *side_outputs]
 
     def forward(self, *arrays: mx.array) -> list[mx.array]:
         a, b, *leaves = arrays
-        found: list[mx.array] = []
+        outputs: list[mx.array] = []
         self.counts = []
-        for i, own in enumerate(_parts(leaves, [len(tree) for tree in self.trees])):
-            y, *side_outputs = self.call(i, b, *own)
+        for i, parameters in enumerate(_parts(leaves, [len(tree) for tree in self.trees])):
+            y, *side_outputs = self.call(i, b, *parameters)
             self.counts.append(len(side_outputs))
-            found += side_outputs
+            outputs += side_outputs
             a, b = b, a + y
-        return [a, b, *found]
+        return [a, b, *outputs]
 
     def backward(
         self,
@@ -81,14 +81,14 @@ class _Chain:
         side_outputs = _parts(cotangents[2:], self.counts)
         grads: list[list[mx.array]] = []
         for i in reversed(range(len(self.sublayers))):
-            given = [a, *leaves[i]]
-            (y, *_), (dx, *d_own) = mx.vjp(partial(self.call, i), given, [db, *side_outputs[i]])
+            inputs = [a, *leaves[i]]
+            (y, *_), (dx, *d_own) = mx.vjp(partial(self.call, i), inputs, [db, *side_outputs[i]])
             a, b, da, db = b - y, a, db, da + dx
             grads.insert(0, d_own)
             # The gradients of this sublayer come before those of the next one: otherwise the
             # activations of all would be alive until the first weight's gradient is asked for.
             a, b, da, db = mx.depends([a, b, da, db], d_own or [dx])
-        return (da, db, *(each for own in grads for each in own))
+        return (da, db, *(grad for own in grads for grad in own))
 
     def side_outputs(self, found: list[mx.array]) -> list[list[mx.array]]:
         """The side outputs by sublayer."""
@@ -106,8 +106,8 @@ def reversible_naive(
 ) -> tuple[mx.array, mx.array, list[list[mx.array]]]:
     """The definition, left to autodiff."""
     side_outputs = []
-    for f, own in zip(sublayers, parameters, strict=True):
-        y, found = f(own, x2)
-        side_outputs.append(found)
+    for f, tree in zip(sublayers, parameters, strict=True):
+        y, side_output = f(tree, x2)
+        side_outputs.append(side_output)
         x1, x2 = x2, x1 + y.astype(x1.dtype)
     return x1, x2, side_outputs

@@ -50,7 +50,7 @@ def rg_lru(
     ) -> list[mx.array]:
         return [linear_recurrence(*_coefficients(x, i, r, rate, first, valid), state)]
 
-    arrays = [each.astype(mx.float32) for each in (x, input_gate, recurrence_gate, rate, state)]
+    arrays = [array.astype(mx.float32) for array in (x, input_gate, recurrence_gate, rate, state)]
     (h,) = recompute(forward)(*arrays)
     return h.astype(x.dtype), h[:, -1]
 

@@ -60,6 +60,8 @@ def section_angles(
     """Angles `[B, 1, T, K/2]` of M-RoPE: each frequency belongs to one coordinate of `positions`
     `[axes, B, T]`, such as time, row and column.
 
+    Stand-alone: no layer kind uses it.
+
     `sections` counts the frequencies of each coordinate, in order (Qwen2-VL: Wang et al. 2024,
     section 2.1). `interleaved` deals them out in turn as far as the sections go, and gives the
     rest to the first coordinate (Qwen3-VL).
@@ -90,7 +92,7 @@ def multimodal_positions(
     pace: Sequence[float] = (),
     resume: Literal["largest", "sides"] = "largest",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """M-RoPE coordinates of rows that hold text, pictures and films.
+    """M-RoPE coordinates of rows of text, pictures and films. Stand-alone: no layer uses it.
 
     Text counts on. A picture that begins at position p gives its token (t, row, column) the
     coordinates `p + (t, row, column)`; the text after it goes on at the largest one + 1
@@ -112,26 +114,26 @@ def multimodal_positions(
     Raises:
         ValueError: tokens and grids don't fit each other.
     """
-    left = {1: list(grids[0]) if grids else [], 2: list(grids[1]) if len(grids) > 1 else []}
+    remaining = {1: list(grids[0]) if grids else [], 2: list(grids[1]) if len(grids) > 1 else []}
     paces = list(pace)
     places = np.zeros((3, *kinds.shape), np.int64)
     deltas = np.zeros((len(kinds), 1), np.int64)
     for row, every in enumerate(kinds):
         real = np.ones(len(every), bool) if valid is None else valid[row].astype(bool)
-        own, parts, start, end, at = every[real], [], 0, 0, 0
-        while at < len(own):
-            kind = int(own[at])
+        token_kinds, parts, start, end, at = every[real], [], 0, 0, 0
+        while at < len(token_kinds):
+            kind = int(token_kinds[at])
             if kind == 0:
-                n = int(np.argmax(own[at:] != 0)) or len(own) - at
+                n = int(np.argmax(token_kinds[at:] != 0)) or len(token_kinds) - at
                 part = np.broadcast_to(start + np.arange(n), (3, n))
             else:
-                if not left[kind]:
+                if not remaining[kind]:
                     raise ValueError("A row has tokens of a picture for which there is no grid.")
-                t, rows, columns = left[kind].pop(0)
+                t, rows, columns = remaining[kind].pop(0)
                 speed = paces.pop(0) if kind == 2 and paces else 1
                 part = _grid(t, rows // merge, columns // merge, speed) + start
                 n = part.shape[1]
-                if at + n > len(own) or np.any(own[at : at + n] != kind):
+                if at + n > len(token_kinds) or np.any(token_kinds[at : at + n] != kind):
                     raise ValueError(f"A grid of {n} tokens has not as many in its row.")
             parts.append(part)
             at, end = at + n, max(end, int(part.max()) + 1)

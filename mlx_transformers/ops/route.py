@@ -61,8 +61,8 @@ class Dispatch:
             primals: tuple[mx.array, mx.array, mx.array], cotangent: mx.array, _: mx.array
         ) -> tuple[mx.array, mx.array, mx.array]:
             x, token, slot = primals
-            mine = upcast(cotangent)[slot].reshape(self.n_tokens, self.k, -1)
-            return mine.sum(axis=1).astype(x.dtype), mx.zeros_like(token), mx.zeros_like(slot)
+            per_choice = upcast(cotangent)[slot].reshape(self.n_tokens, self.k, -1)
+            return per_choice.sum(axis=1).astype(x.dtype), mx.zeros_like(token), mx.zeros_like(slot)
 
         rows: mx.array = custom_vjp(lambda x, token, slot: x[token], backward)(
             x, self.token, self.slot
@@ -83,8 +83,8 @@ class Dispatch:
 
     def combine(self, rows: mx.array, gates: mx.array) -> ND:
         """`[N, D]`: each token's rows, weighted by its gates `[N, k]`, summed."""
-        mine = rows.reshape(-1, rows.shape[-1])[self.slot].reshape(self.n_tokens, self.k, -1)
-        return (mine * gates[..., None].astype(mine.dtype)).sum(axis=1)
+        per_choice = rows.reshape(-1, rows.shape[-1])[self.slot].reshape(self.n_tokens, self.k, -1)
+        return (per_choice * gates[..., None].astype(per_choice.dtype)).sum(axis=1)
 
 
 def in_best_groups(scores: NE, n_groups: int, kept: int, by: str) -> BoolNE:

@@ -54,6 +54,8 @@ def balance_over_layers(pooled: mx.array) -> mx.array:
 def second_place_loss(second: mx.array, probs: mx.array, first: mx.array) -> mx.array:
     """Half the balance loss of second choices, whose probabilities leave the first choice out.
 
+    Stand-alone: no router uses it.
+
     `moe_use_second_place_loss` of tensor2tensor and mesh.
 
     Args:

@@ -16,13 +16,13 @@ def parts_of_block(
     """The slices of the parts that queries `[q0, q1)` and keys `[k0, k1)` of a row of `length`
     tokens need, and where they are in the parts."""
     distances = slice(k0 - q1 + length, k1 - q0 + length - 1)
-    found = {}
+    slices = {}
     for name, part in parts.items():
         axis = DISTANCE_AXES.get(name, 3)
-        own = distances if name in DISTANCE_AXES else slice(k0, k1)
-        where = tuple(own if i == axis else slice(None) for i in range(part.ndim))
-        found[name] = (part[where], where)
-    return found
+        along = distances if name in DISTANCE_AXES else slice(k0, k1)
+        where = tuple(along if i == axis else slice(None) for i in range(part.ndim))
+        slices[name] = (part[where], where)
+    return slices
 
 
 def bias_block(q: mx.array, parts: Mapping[str, mx.array], n_keys: int) -> mx.array:
@@ -33,7 +33,7 @@ def bias_block(q: mx.array, parts: Mapping[str, mx.array], n_keys: int) -> mx.ar
         parts: slices for the block, as `parts_of_block` takes them.
         n_keys: keys m of the block.
     """
-    n, found = q.shape[2], []
+    n, terms = q.shape[2], []
     rows = []
     if "keys" in parts:
         rows.append(q @ upcast(parts["keys"]).swapaxes(-1, -2))
@@ -42,10 +42,10 @@ def bias_block(q: mx.array, parts: Mapping[str, mx.array], n_keys: int) -> mx.ar
     if rows:
         total = sum(rows[1:], rows[0])
         total = mx.broadcast_to(total, (*total.shape[:2], n, total.shape[3]))
-        found.append(skewed(total, n_keys))
+        terms.append(skewed(total, n_keys))
     if "by_key" in parts:
-        found.append(upcast(parts["by_key"]))
-    return sum(found[1:], found[0])
+        terms.append(upcast(parts["by_key"]))
+    return sum(terms[1:], terms[0])
 
 
 def skewed(x: mx.array, m: int) -> mx.array:

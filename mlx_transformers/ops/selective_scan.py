@@ -143,8 +143,8 @@ class _Chunks(NamedTuple):
 
     def through(self) -> mx.array:
         """The share of a state that is left after each chunk, `[B, C, G, N, W]`."""
-        left = mx.exp(self.step.sum(axis=0) * self.a)
-        return left if self.kept is None else left * self.kept.min(axis=0)
+        remaining = mx.exp(self.step.sum(axis=0) * self.a)
+        return remaining if self.kept is None else remaining * self.kept.min(axis=0)
 
     def states(self, h: mx.array) -> list[mx.array]:
         """The states before the first and after each token of the chunks, K + 1 of them."""
@@ -217,11 +217,11 @@ def _backward(
         flow = chunks.decay(k + 1) * flow + across[k] @ dy[k]
     flow, through = chunks.decay(0) * flow, chunks.through()
     # the gradient of the state behind each chunk: chunks in reverse
-    behind = _carried(through[:, ::-1], flow[:, ::-1], cotangents[1])[:, ::-1]
-    dh = through[:, 0] * behind[:, 0] + flow[:, 0]
+    later = _carried(through[:, ::-1], flow[:, ::-1], cotangents[1])[:, ::-1]
+    dh = through[:, 0] * later[:, 0] + flow[:, 0]
 
     d_written, d_step, d_b, d_c = [], [], [], []
-    d_a, g = mx.zeros_like(behind), behind
+    d_a, g = mx.zeros_like(later), later
     ones = mx.ones((1, chunks.a.shape[1]))
     for k in range(last, -1, -1):
         g = g + across[k] @ dy[k]
@@ -276,6 +276,8 @@ def complex_selective_scan(
     u: mx.array, dt: mx.array, a: mx.array, b: mx.array, c: mx.array
 ) -> tuple[mx.array, mx.array]:
     """The scan with complex states: `y_t = 2 Re(Σ_n C_t h_t)`, the conjugate half implied.
+
+    Stand-alone: no layer kind uses it.
 
     Args:
         u, dt: `[B, T, D]`.

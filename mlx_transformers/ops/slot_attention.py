@@ -84,10 +84,10 @@ def slot_attention_naive(
     """The definition of `slot_attention`, token by token, without padding."""
     (keys, values), outs = state, []
     for t in range(q.shape[2]):
-        kept = mx.where(starts[:, t, None, None, None], 0.0, mx.exp(log_decay[:, :, t, :, None]))
-        taken = strength[:, :, t, :, None]
-        keys = kept * keys + taken * k[:, :, t, None]
-        values = kept * values + taken * v[:, :, t, None]
+        fade = mx.where(starts[:, t, None, None, None], 0.0, mx.exp(log_decay[:, :, t, :, None]))
+        write = strength[:, :, t, :, None]
+        keys = fade * keys + write * k[:, :, t, None]
+        values = fade * values + write * v[:, :, t, None]
         weights = mx.softmax(scale * (keys @ q[:, :, t, :, None])[..., 0], axis=-1)
         outs.append((weights[..., None, :] @ values)[..., 0, :])
     return mx.stack(outs, axis=2), (keys, values)
@@ -102,7 +102,7 @@ def _scores(
     """
     q, k, s, g = (chunks.split(x) for x in (q, k, s, g))
     since = mx.cumsum(g, axis=3)
-    whole = since[..., -1:, :]
+    chunk_decay = since[..., -1:, :]
     pairs = mx.where(chunks.pairs(), q @ k.swapaxes(-1, -2), 0.0)
     scores, span = mx.diagonal(pairs, axis1=-2, axis2=-1)[..., None] * s, 1
     while span < chunks.size:
@@ -112,8 +112,8 @@ def _scores(
         both = mx.stack([mx.zeros_like(read), read], axis=-3)
         scores = scores + both.reshape(scores.shape)
         span *= 2
-    write = chunks.writing(s * mx.exp(whole - since)).swapaxes(-1, -2) @ k
-    carry = chunks.carrying(mx.exp(whole).swapaxes(-1, -2))
+    write = chunks.writing(s * mx.exp(chunk_decay - since)).swapaxes(-1, -2) @ k
+    carry = chunks.carrying(mx.exp(chunk_decay).swapaxes(-1, -2))
     states, last = chunk_states(carry, write, state)
     before = chunks.reading(mx.exp(since)) * (q @ states.swapaxes(-1, -2))
     return [chunks.join(scores + before), last]

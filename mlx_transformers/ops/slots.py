@@ -118,18 +118,18 @@ def token_choice(
             al. 2021).
     """
     G, T, k = choice.shape
-    wanted = (choice[..., None] == mx.arange(n_experts)) & routed[..., None]
+    choices_one_hot = (choice[..., None] == mx.arange(n_experts)) & routed[..., None]
     if priority is not None:
         order = mx.argsort(-mx.stop_gradient(priority), axis=-1)
-        wanted = mx.take_along_axis(wanted, order[..., None, None], axis=1)
-    ranked = wanted.transpose(0, 2, 1, 3).reshape(G, k * T, n_experts).astype(mx.int32)
+        choices_one_hot = mx.take_along_axis(choices_one_hot, order[..., None, None], axis=1)
+    ranked = choices_one_hot.transpose(0, 2, 1, 3).reshape(G, k * T, n_experts).astype(mx.int32)
     before = (mx.cumsum(ranked, axis=1) - ranked) * ranked
     place = before.sum(axis=-1).reshape(G, k, T).transpose(0, 2, 1)
     if priority is not None:
         place = mx.take_along_axis(place, mx.argsort(order, axis=-1)[..., None], axis=1)
-    kept = routed & (place < capacity)
+    fits = routed & (place < capacity)
     group = mx.arange(G)[:, None, None] * capacity
-    row = mx.where(kept, choice * (G * capacity) + group + place, -1).astype(mx.int32)
+    row = mx.where(fits, choice * (G * capacity) + group + place, -1).astype(mx.int32)
     return Slots(_tokens(row, G, n_experts, capacity), row)
 
 
@@ -171,8 +171,8 @@ def _tokens(row: mx.array, groups: int, n_experts: int, capacity: int) -> mx.arr
 
 def _rows(rows: mx.array, which: mx.array) -> mx.array:
     """`rows[which]`, zeros where `which` is -1."""
-    found = rows[mx.maximum(which, 0)]
-    return mx.where((which >= 0)[..., None], found, mx.zeros((), rows.dtype))
+    gathered = rows[mx.maximum(which, 0)]
+    return mx.where((which >= 0)[..., None], gathered, mx.zeros((), rows.dtype))
 
 
 def _combine(rows: mx.array, gates: mx.array, row: mx.array) -> mx.array:

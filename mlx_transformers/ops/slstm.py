@@ -76,15 +76,15 @@ def _advance(x: mx.array, weight: mx.array, state: ScalarMemory) -> ScalarMemory
     # [H, B, 4 K] as [B, 4, D]
     read = read.reshape(heads, batch, 4, -1).transpose(1, 2, 0, 3).reshape(batch, 4, dim)
     gates = x.reshape(batch, 4, dim) + read
-    i, f, z, o = (gates[:, each] for each in range(4))
-    kept = state.m - nn.softplus(-f)
-    m = mx.maximum(kept, i)
-    fade, write = mx.exp(kept - m), mx.exp(i - m)
+    i, f, z, o = (gates[:, part] for part in range(4))
+    decayed = state.m - nn.softplus(-f)
+    m = mx.maximum(decayed, i)
+    fade, write = mx.exp(decayed - m), mx.exp(i - m)
     c, n = fade * state.c + write * mx.tanh(z), fade * state.n + write
     return ScalarMemory(mx.sigmoid(o) * c / n, c, n, m)
 
 
 def _where(chosen: mx.array, one: ScalarMemory, other: ScalarMemory) -> ScalarMemory:
     """One state for the chosen rows, the other for the rest."""
-    each = zip(one, other, strict=True)
-    return ScalarMemory(*(mx.where(chosen[:, None], a, b) for a, b in each))
+    pairs = zip(one, other, strict=True)
+    return ScalarMemory(*(mx.where(chosen[:, None], a, b) for a, b in pairs))

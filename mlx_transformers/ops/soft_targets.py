@@ -65,10 +65,10 @@ def soft_targets(
     def of_chunk(
         rows: mx.array, weight: mx.array, bias: mx.array, theirs: list[mx.array], share: mx.array
     ) -> mx.array:
-        own = replace(head, weight=weight, bias=bias)
-        student = log_softmax(own.logits_upcast(rows), temperature)
-        apart = divergence(student, mx.stop_gradient(taught(theirs)), kind, beta)
-        return temperature**2 * (apart * share).sum()
+        student_head = replace(head, weight=weight, bias=bias)
+        student = log_softmax(student_head.logits_upcast(rows), temperature)
+        divergences = divergence(student, mx.stop_gradient(taught(theirs)), kind, beta)
+        return temperature**2 * (divergences * share).sum()
 
     recomputing = mx.checkpoint(of_chunk)
     total, bias = mx.zeros(()), _bias(head)

@@ -45,10 +45,10 @@ def drop_and_grow(
     count = active.sum()
     replaced = mx.floor(fraction * count.astype(mx.float32) + 1e-6).astype(mx.int32)
     strength = mx.where(active, mx.abs(weight).reshape(-1).astype(mx.float32), -1.0)
-    kept = ranks(strength) < (count - replaced)
-    free = mx.where(kept, -mx.inf, mx.abs(scores).reshape(-1).astype(mx.float32))
+    keeps = ranks(strength) < (count - replaced)
+    free = mx.where(keeps, -mx.inf, mx.abs(scores).reshape(-1).astype(mx.float32))
     grown = ranks(free) < replaced
-    new = kept | grown
+    new = keeps | grown
     values = mx.where(active, weight.reshape(-1), 0)
     values = mx.where(new, values, 0)
     return values.reshape(weight.shape), new.astype(mask.dtype).reshape(mask.shape)
@@ -73,9 +73,9 @@ def densities(
     raw = {name: sum(shape) / size[name] for name, shape in shapes.items()}
     dense: set[str] = set()
     while True:
-        left = (1 - sparsity) * sum(size.values()) - sum(size[name] for name in dense)
+        budget = (1 - sparsity) * sum(size.values()) - sum(size[name] for name in dense)
         share = sum(raw[name] * size[name] for name in shapes if name not in dense)
-        scale = max(left, 0.0) / share if share else 0.0
+        scale = max(budget, 0.0) / share if share else 0.0
         full = {n for n in shapes if n not in dense and scale * raw[n] > 1}
         if not full:
             return {n: 1.0 if n in dense else scale * raw[n] for n in shapes}

@@ -59,9 +59,9 @@ def sparsegpt(
             keep[:, start:end] = saliency > threshold
         for j in range(start, end):
             if n_of_m is not None and (j - start) % n_of_m[1] == 0:
-                kept, m = n_of_m
+                n_kept, m = n_of_m
                 saliency = (w[:, j : j + m] / np.diag(factor)[j : j + m]) ** 2
-                lowest = np.argsort(saliency, axis=1, kind="stable")[:, : m - kept]
+                lowest = np.argsort(saliency, axis=1, kind="stable")[:, : m - n_kept]
                 np.put_along_axis(keep[:, j : j + m], lowest, False, axis=1)
             error = np.where(keep[:, j], 0, w[:, j]) / factor[j, j]
             w[:, j:end] -= np.outer(error, factor[j, j:end])

@@ -66,8 +66,8 @@ def log_decay(a: Complex, dt: mx.array, method: Discretization) -> Complex:
 
 def powers(log_a: Complex, exponents: mx.array) -> Complex:
     """`a^k` for each exponent: `[..., m]` of `log_a [...]`."""
-    spread = Complex(log_a.re[..., None], log_a.im[..., None])
-    return (spread * exponents.astype(mx.float32)).exp()
+    columns = Complex(log_a.re[..., None], log_a.im[..., None])
+    return (columns * exponents.astype(mx.float32)).exp()
 
 
 def diagonal_system(
@@ -126,10 +126,13 @@ def run_system(
         Outputs `[B, T, H]` in float32 and the state after the last token.
     """
     length = u.shape[1]
-    whole = length - length % min(chunk, length)
+    in_full_chunks = length - length % min(chunk, length)
     outputs = []
     runs = None if segments is None else document_runs(segments)
-    for start, end, m in ((0, whole, min(chunk, length)), (whole, length, length - whole)):
+    for start, end, m in (
+        (0, in_full_chunks, min(chunk, length)),
+        (in_full_chunks, length, length - in_full_chunks),
+    ):
         if start == end:
             continue
         piece = None if runs is None else runs[:, start:end]
@@ -153,7 +156,7 @@ def _run_chunks(
     C, S = T // m, system.writes.shape[1]
     chunks = u.astype(mx.float32).reshape(B, C, m, H)
     state = mx.zeros((B, H, S)) if state is None else state.astype(mx.float32)
-    own = chunks
+    own_document = chunks
     carried = read = None
     if runs is not None:
         runs = runs.reshape(B, C, m)
@@ -162,17 +165,17 @@ def _run_chunks(
         previous = mx.concatenate([first, last[:, :-1]], axis=1)
         carried = (last == previous)[..., None, None]
         read = (runs == previous[..., None])[..., None]
-        own = mx.where((runs == last[..., None])[..., None], chunks, 0.0)
+        own_document = mx.where((runs == last[..., None])[..., None], chunks, 0.0)
     # [H, m, B C]: one matrix product per feature
-    written = system.writes @ own.transpose(3, 2, 0, 1).reshape(H, m, B * C)
+    written = system.writes @ own_document.transpose(3, 2, 0, 1).reshape(H, m, B * C)
     written = written.reshape(H, S, B, C).transpose(3, 0, 1, 2)
     states, after = [], state.transpose(1, 2, 0)
     for c in range(C):
         states.append(after)
-        kept = system.advance(after)
+        decayed = system.advance(after)
         if carried is not None:
-            kept = mx.where(carried[:, c].transpose(1, 2, 0), kept, 0.0)
-        after = kept + written[c]
+            decayed = mx.where(carried[:, c].transpose(1, 2, 0), decayed, 0.0)
+        after = decayed + written[c]
     past = mx.stack(states, axis=-1).reshape(H, S, B * C)
     y = (system.reads @ past).reshape(H, m, B, C).transpose(2, 3, 1, 0)
     if read is not None:
@@ -198,18 +201,18 @@ def run_system_naive(
 ) -> tuple[mx.array, mx.array]:
     """The definition of `run_system`: one token after the other."""
     B, T, _ = u.shape
-    one = make(1)
+    system = make(1)
     outputs = []
     if state is None:
-        state = mx.zeros((B, u.shape[2], one.writes.shape[1]))
+        state = mx.zeros((B, u.shape[2], system.writes.shape[1]))
     for t in range(T):
         if segments is not None and t:
             same = segments[:, t] == segments[:, t - 1]
             state = mx.where(same[:, None, None], state, 0.0)
         columns = state.transpose(1, 2, 0)
         now = u[:, t].astype(mx.float32).T[:, None]
-        y = (one.reads @ columns)[:, 0] + one.kernel * now[:, 0]
-        state = (one.advance(columns) + one.writes @ now).transpose(2, 0, 1)
+        y = (system.reads @ columns)[:, 0] + system.kernel * now[:, 0]
+        state = (system.advance(columns) + system.writes @ now).transpose(2, 0, 1)
         outputs.append(y.T)
     return mx.stack(outputs, axis=1), state
 

@@ -1,5 +1,7 @@
 """TTT-Linear: a linear model per head that learns by gradient descent while it reads.
 
+Stand-alone: no layer kind uses this operation, so no recipe can choose it.
+
 The state is the weight W and bias c of `f(x) = x + LN(x W + c)`. Each token is a training example:
 from its key k, f is to give its value v; one step of size η on the squared error follows. Within a
 mini-batch all gradients are taken at W of its start, so that it is computed by matrix products

@@ -133,8 +133,8 @@ def linear_cross_entropy(
     def backward(
         primals: tuple[mx.array, ...], cotangents: list[mx.array], outputs: list[mx.array]
     ) -> tuple[mx.array, ...]:
-        made = zip(outputs[3:], primals, strict=True)
-        return tuple((d * cotangents[0]).astype(leaf.dtype) for d, leaf in made)
+        pairs = zip(outputs[3:], primals, strict=True)
+        return tuple((d * cotangents[0]).astype(leaf.dtype) for d, leaf in pairs)
 
     total, nll, z, *_ = custom_vjp(forward, backward)(*leaves)
     return total, nll, z
@@ -178,16 +178,16 @@ class _TokenLoss:
         """The three sums, and the arrays saved for `backward`: `exp(l - max)`, row sums, lse."""
         top = logits.max(axis=-1, keepdims=True)
         picked = mx.take_along_axis(logits, targets[:, None], axis=-1)
-        others = [logits.mean(axis=-1, keepdims=True)] if self.label_smoothing else []
+        means = [logits.mean(axis=-1, keepdims=True)] if self.label_smoothing else []
         # once all else is read off the logits, their memory can hold the exponentials
-        logits = mx.depends([logits], [picked, *others])[0]
+        logits = mx.depends([logits], [picked, *means])[0]
         e = mx.exp(logits - top)
         norm = row_sum(e)
         lse = mx.log(norm) + top
         nll, z = lse - picked, self.z_loss * mx.square(lse)
         total = (1 - self.label_smoothing) * nll + z
-        if others:
-            total = total + self.label_smoothing * (lse - others[0])
+        if means:
+            total = total + self.label_smoothing * (lse - means[0])
         return [(term[:, 0] * weights).sum() for term in (total, nll, z)], [e, norm, lse]
 
     def backward(self, saved: list[mx.array], targets: mx.array, weights: mx.array) -> mx.array:
