@@ -1,6 +1,7 @@
-"""AWQ on a whole model: scales folded into the norm or the layer before, then clipped groups.
+"""AWQ of a whole model (Lin et al. 2023): scale weights, fold the inverse scales, clip groups.
 
-Lin et al. 2023; which layers share a scale follows the published code for LLaMA.
+The inverse scales go into the norm or the linear layer before. Which layers share scales follows
+the published code for LLaMA.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +22,17 @@ from .capture import linear_layers, read, recording
 from .rounding import Say
 
 SAMPLES = 512
-"""Inputs of each layer that are kept."""
+"""Input vectors of each layer that scales and clipping are measured on."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Layers that read one input, and what that input comes from.
+    """Layers that read the same input, and the module that the inverse scales are folded into.
 
     Attributes:
         layers: their paths.
         norm: the norm before them, or None.
-        before: path of the linear layer whose outputs are multiplied into their input, or None.
+        before: path of the linear layer that their input is a multiple of, or None.
     """
 
     layers: tuple[str, ...]
@@ -42,9 +43,9 @@ class Shared:
 def scale_and_clip(
     model: Model, choices: Mapping[str, Packing], rows: Sequence[mx.array], say: Say
 ) -> None:
-    """Rescale and clip the weights of a model, in place, so that rounding them loses less.
+    """Rescale and clip the weights of a model, in place, to reduce the error of rounding them.
 
-    The function of the model is the same but for the clipped weights.
+    Rescaling doesn't change what the model computes; clipping does.
 
     Args:
         model: the model.
@@ -54,16 +55,16 @@ def scale_and_clip(
     """
     layers = linear_layers(model)
     paths = [path for path in layers if path in choices]
-    kept: dict[str, list[mx.array]] = {path: [] for path in paths}
+    samples: dict[str, list[mx.array]] = {path: [] for path in paths}
     share = max(1, sum(tokens.size for tokens in rows) // SAMPLES)
 
     def see(path: str, x: mx.array) -> None:
-        kept[path].append(x.reshape(-1, x.shape[-1])[::share].astype(mx.float32))
-        mx.eval(kept[path][-1])
+        samples[path].append(x.reshape(-1, x.shape[-1])[::share].astype(mx.float32))
+        mx.eval(samples[path][-1])
 
     with recording(model, paths, see):
         read(model, rows)
-    inputs = {path: mx.concatenate(parts) for path, parts in kept.items() if parts}
+    inputs = {path: mx.concatenate(parts) for path, parts in samples.items() if parts}
     for shared in shared_inputs(model):
         if all(path in inputs for path in shared.layers):
             _scale(layers, shared, choices, inputs)
@@ -95,7 +96,7 @@ def shared_inputs(model: nn.Module) -> Iterator[Shared]:
 
 
 def _reads_more(mixer: nn.Module) -> bool:
-    """Whether a mixer has linear layers on its input beside q, k and v."""
+    """Whether a mixer applies other linear layers than q, k and v to its input."""
     return any(type(child) is nn.Linear for name, child in mixer.items() if name not in "qkvo")
 
 
@@ -109,7 +110,7 @@ def _scale(
     choices: Mapping[str, Packing],
     inputs: dict[str, mx.array],
 ) -> None:
-    """Search the best scale of one input and fold it."""
+    """Choose the scales of one input by the error of the rounded layers, and fold them."""
     x = inputs[shared.layers[0]]
     weights = {path: matrix(layers[path]) for path in shared.layers}
     best, lowest = None, float("inf")
@@ -118,8 +119,8 @@ def _scale(
         for path, weight in weights.items():
             delta = _rounding(choices[path])(weight * scales) / scales - weight
             error = error + ((x @ delta.T) ** 2).sum()
-        if (found := float(np.array(error))) < lowest:
-            best, lowest = scales, found
+        if (total_error := float(np.array(error))) < lowest:
+            best, lowest = scales, total_error
     if best is None:
         return
     for path, weight in weights.items():

@@ -12,11 +12,11 @@ from ..layers.linear import ResidualLinear, matrix
 from ..models.model import Model, last
 
 See = Callable[[str, mx.array], None]
-"""Called with a layer's path and its input `[..., in]`."""
+"""Callback for a layer's path and its input `[..., in]`."""
 
 
 class Recorder(nn.Module):
-    """A linear layer that shows its input before it computes."""
+    """A linear layer that passes its input to a callback first."""
 
     def __init__(self, layer: nn.Module, see: Callable[[mx.array], None]) -> None:
         super().__init__()
@@ -43,18 +43,18 @@ LINEAR = (nn.Linear, ResidualLinear)
 
 @contextmanager
 def recording(model: nn.Module, paths: Iterable[str], see: See) -> Iterator[None]:
-    """Show the inputs of some layers to `see` while a block runs."""
+    """Call `see` with the inputs of some layers while a `with` block runs."""
     layers = linear_layers(model)
-    held = {path: layers[path] for path in paths}
-    shown = [
+    originals = {path: layers[path] for path in paths}
+    recorders = [
         (path, Recorder(layer, lambda x, path=path: see(path, x)))  # type: ignore[misc]
-        for path, layer in held.items()
+        for path, layer in originals.items()
     ]
-    model.update_modules(tree_unflatten(shown))
+    model.update_modules(tree_unflatten(recorders))
     try:
         yield
     finally:
-        model.update_modules(tree_unflatten(list(held.items())))
+        model.update_modules(tree_unflatten(list(originals.items())))
 
 
 def logits_of(model: Model, tokens: mx.array) -> mx.array:
@@ -73,7 +73,7 @@ def logits_of(model: Model, tokens: mx.array) -> mx.array:
 
 
 def read(model: Model, rows: Sequence[mx.array]) -> None:
-    """Run a model over batches of rows `[B, T]`, for what recorders see."""
+    """Run a model over batches of rows `[B, T]`, so that recorders are called."""
     for tokens in rows:
         ctx = Context()
         mx.eval(model.hidden(model.embedded({"tokens": tokens}, ctx), ctx))
@@ -83,13 +83,13 @@ def second_moments(
     model: Model, paths: Sequence[str], rows: Sequence[mx.array]
 ) -> tuple[dict[str, mx.array], int]:
     """Return `XᵀX [in, in]` of the inputs of each layer, and the number of tokens."""
-    found: dict[str, mx.array] = {}
+    moments: dict[str, mx.array] = {}
 
     def see(path: str, x: mx.array) -> None:
         flat = x.reshape(-1, x.shape[-1]).astype(mx.float32)
-        found[path] = found.get(path, mx.zeros(())) + flat.T @ flat
-        mx.eval(found[path])
+        moments[path] = moments.get(path, mx.zeros(())) + flat.T @ flat
+        mx.eval(moments[path])
 
     with recording(model, paths, see):
         read(model, rows)
-    return found, sum(tokens.size for tokens in rows)
+    return moments, sum(tokens.size for tokens in rows)

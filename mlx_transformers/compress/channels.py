@@ -1,4 +1,4 @@
-"""Pruning of the residual stream: the channels of least activation leave every layer."""
+"""Pruning of the residual stream: remove the channels of smallest activations from every layer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ from .structured import Table, Weights
 READERS = ("mixer.q", "ffn.up")
 """Layers of a block that read the normalised residual stream."""
 WAVES = ("sinusoidal", "transformer_xl")
-"""Kinds of positions that compute vectors as wide as the stream, in which no channel can be left
-out: those of a narrower model have other frequencies."""
+"""Position kinds whose vectors are as wide as the stream. They don't allow channel pruning: the
+vectors of a narrower model have other frequencies."""
 
 
 def channel_scores(model: Model, dim: int, rows: Sequence[mx.array]) -> np.ndarray:
     """Return the importance of each channel of the residual stream of width `dim`, `[D]`.
 
-    The mean square of its normalised activations, added up over all layers; Muralidharan et al.
-    2024, section 2.2, equation 2, with the mean square for their aggregation.
+    It is the mean square of the normalised activations, summed over all layers; Muralidharan et al.
+    2024, section 2.2, equation 2, aggregated by mean squares.
 
     Raises:
-        RecipeError: the model has no layers of attention and an ffn behind norms.
+        RecipeError: the model has no attention or ffn that reads a residual stream.
     """
     blocks = [path for path, m in model.named_modules() if isinstance(m, BlockModule)]
     linear = linear_layers(model)
@@ -51,12 +51,11 @@ def channel_scores(model: Model, dim: int, rows: Sequence[mx.array]) -> np.ndarr
 
 
 def narrower_table(table: Table, keep: int) -> Table:
-    """Return a model table with a residual stream of `keep` channels, and heads and token
-    embeddings as they were.
+    """Return a model table with `keep` channels in the residual stream, and its other sizes.
 
     Raises:
-        RecipeError: no channel would go, or all of them; or a part of the model derives something
-            else from the width of its stream.
+        RecipeError: `keep` removes no channel or all of them, or other sizes of the model are
+            derived from the width of its stream.
     """
     if "block" not in table:
         raise RecipeError(f"--dim goes with one stack of layers, not with '{table['kind']}'.")
@@ -68,7 +67,7 @@ def narrower_table(table: Table, keep: int) -> Table:
     if embed["scale"] == "sqrt_dim" and not own_width:
         embed["scale"] = math.sqrt(dim)
     blocks = (table["block"], *table["blocks"].values())
-    positions = [each for each in (table["position"], *(b["position"] for b in blocks)) if each]
+    positions = [part for part in (table["position"], *(b["position"] for b in blocks)) if part]
     for position in positions:
         factorised = own_width and embed["project"] != "words"
         if position["kind"] in WAVES and not (position["kind"] == "sinusoidal" and factorised):
@@ -84,9 +83,9 @@ def narrower_table(table: Table, keep: int) -> Table:
                 f"--dim doesn't go with mixer.kind = '{mixer['kind']}', whose other widths follow "
                 "from that of the stream. Prune --hidden or --layers instead."
             )
-    for each in (*mixers, *positions):
-        if {"n_heads", "head_dim"} <= each.keys():
-            each["head_dim"] = each["head_dim"] or dim // each["n_heads"]
+    for part in (*mixers, *positions):
+        if {"n_heads", "head_dim"} <= part.keys():
+            part["head_dim"] = part["head_dim"] or dim // part["n_heads"]
     return table | {"dim": keep}
 
 
@@ -98,11 +97,11 @@ def narrower_stream(
     Args:
         weights: those of the source.
         shapes: the shapes of the narrower model.
-        scores: of `channel_scores`, `[D]`.
+        scores: importance of each channel, from `channel_scores`, `[D]`.
         keep: number of channels.
 
     Raises:
-        RecipeError: a layer derives other widths from that of the stream.
+        RecipeError: a layer has other sizes that are derived from the width of the stream.
     """
     dim, rows = len(scores), mx.array(np.sort(np.argsort(-scores, kind="stable")[:keep]))
     out: dict[str, Any] = {}

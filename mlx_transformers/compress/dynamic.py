@@ -1,9 +1,9 @@
 """Dynamic sparse training: table `[sparse]` of a recipe.
 
-A fixed share of each layer's connections is active from the first step to the last. Now and then
-the weakest are dropped and as many are grown, where the dense gradient is largest (RigL: Evci et
-al. 2020) or at random (SET: Mocanu et al. 2018); `static` keeps those that it began with. A run
-that starts from other weights begins with the largest of each layer.
+A fixed share of each layer's connections (non-zero weights) is active from the first step to the
+last. Every `every` steps the weakest are dropped and as many are grown, where the dense gradient is
+largest (RigL: Evci et al. 2020) or at random (SET: Mocanu et al. 2018); `static` keeps the initial
+ones. A run that starts from trained weights begins with the largest of each layer.
 """
 
 import zlib
@@ -26,18 +26,17 @@ class Sparse(Config):
     """Dynamic sparse training of linear layers: a fixed share of weights is 0 at every step."""
 
     method: Literal["rigl", "set", "static"] = "rigl"
-    """Where connections grow: by the largest gradients, at random, or nowhere."""
+    """Where connections grow: at the largest gradients, at random, or nowhere."""
     sparsity: Annotated[float, Field(gt=0, lt=1)]
     """Share of the weights of all chosen layers that are 0."""
     densities: Literal["erk", "uniform"] = "erk"
-    """Distribution over layers: Erdős-Rényi (ERK), denser where a layer is small, or the same for
-    all."""
+    """Density of each layer: Erdős-Rényi (ERK), denser in small layers, or uniform."""
     every: int = Field(100, ge=1)
     """Steps between two changes of the connections."""
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of a layer's connections that the first change replaces; it falls along a cosine."""
+    """Share of a layer's connections that the first change replaces; it decays along a cosine."""
     end: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """Share of the steps after which connections stay as they are."""
+    """Share of the steps after which connections no longer change."""
     layers: tuple[str, ...] = ("*",)
     """Paths of the linear layers, with `*` as in file names."""
 
@@ -66,9 +65,9 @@ def _drawn(name: str, shape: tuple[int, ...], density: float, seed: int) -> mx.a
 def _largest(weights: mx.array, mask: mx.array) -> mx.array:
     """Return a mask of the largest weights, with as many ones as `mask`; of equals the first."""
     sizes = np.abs(np.array(weights.astype(mx.float32))).ravel()
-    found = np.zeros(sizes.size, np.uint8)
-    found[np.argsort(-sizes, kind="stable")[: int(np.array(mask).sum())]] = 1
-    return mx.array(found.reshape(mask.shape))
+    new_mask = np.zeros(sizes.size, np.uint8)
+    new_mask[np.argsort(-sizes, kind="stable")[: int(np.array(mask).sum())]] = 1
+    return mx.array(new_mask.reshape(mask.shape))
 
 
 class Connections:
@@ -139,15 +138,15 @@ class Connections:
         fraction = update_fraction(progress, self.config.end, self.config.fraction)
         keys = mx.random.split(key, len(masks))
         stayed = {}
-        for (name, mask), own in zip(masks.items(), keys, strict=True):
+        for (name, mask), layer_key in zip(masks.items(), keys, strict=True):
             scores = slopes[name]
             if self.config.method == "set":
-                scores = mx.random.uniform(shape=mask.shape, key=own)
+                scores = mx.random.uniform(shape=mask.shape, key=layer_key)
             weights[name], masks[name] = drop_and_grow(weights[name], mask, scores, fraction)
             stayed[name] = mask * masks[name]
         self.state["masks"] = tree_unflatten(list(masks.items()))
-        held = [(path, _kept(path, leaf, stayed)) for path, leaf in tree_flatten(moments)]
-        return tree_unflatten(list(weights.items())), tree_unflatten(held)
+        new_moments = [(path, _kept(path, leaf, stayed)) for path, leaf in tree_flatten(moments)]
+        return tree_unflatten(list(weights.items())), tree_unflatten(new_moments)
 
 
 def _kept(path: str, leaf: mx.array, stayed: dict[str, mx.array]) -> mx.array:

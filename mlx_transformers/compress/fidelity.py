@@ -14,7 +14,7 @@ from .capture import logits_of
 
 @dataclass(frozen=True)
 class Bounds:
-    """The largest differences from the source at which a changed model is still written.
+    """Largest differences from the source with which a changed model is written.
 
     Attributes:
         kl: KL divergence, nats per token.
@@ -30,9 +30,9 @@ class Bounds:
 
 
 LOSSY = Bounds(0.5)
-"""Bounds of changes that cost something: quantization, pruning, growth."""
+"""Bounds for changes that may increase the loss: quantization, pruning, growth."""
 FAITHFUL = Bounds(0.02, 0.05)
-"""Bounds of changes that should cost nothing: merged adapters, exports."""
+"""Bounds for changes that should not change the model: merged adapters, exports."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Fidelity:
         changed: share of tokens whose most probable successor is another.
         loss_before: loss of the source, nats per token.
         loss_after: loss of the model.
-        tokens: how many tokens were read.
-        text: whether they are text; else they are random, and the losses say nothing.
+        tokens: number of tokens compared.
+        text: whether they are text; random tokens have no meaningful loss.
     """
 
     kl: float
@@ -79,10 +79,12 @@ def compare(
     predicts = source.unembedding() is not None
     for tokens in rows:
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        before, after = (log_softmax(logits_of(each, inputs)) for each in (source, model))
-        own = [_loss(each, targets) if predicts else mx.zeros(()) for each in (before, after)]
+        before, after = (log_softmax(logits_of(subject, inputs)) for subject in (source, model))
+        losses = [
+            _loss(subject, targets) if predicts else mx.zeros(()) for subject in (before, after)
+        ]
         changed = (mx.argmax(before, axis=-1) != mx.argmax(after, axis=-1)).sum()
-        parts = [kl(before, after).sum(), changed.astype(mx.float32), *own]
+        parts = [kl(before, after).sum(), changed.astype(mx.float32), *losses]
         sums = sums + mx.stack(parts)
         n += before.size // before.shape[-1]
         mx.eval(sums)

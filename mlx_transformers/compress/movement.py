@@ -1,8 +1,9 @@
-"""Movement pruning: weights stay that move away from zero; table `[prune.movement]` of a recipe.
+"""Movement pruning: keep weights that move away from zero; table `[prune.movement]` of a recipe.
 
-Each weight W of a linear layer has a score S, and the layer computes with `W ⊙ M(S)`. M keeps the
-largest scores of each layer (hard), or those whose sigmoid exceeds a threshold (soft). Its gradient
-is straight-through, so that `dL/dS = dL/d(W ⊙ M) ⊙ W`; Sanh et al. 2020, equations 2 and 3.
+Each weight W of a linear layer has a score S, and the layer computes with `W ⊙ M(S)`. The mask M
+keeps the largest scores of each layer (hard), or those whose sigmoid exceeds a threshold (soft).
+With a straight-through gradient of M, `dL/dS = dL/d(W ⊙ M) ⊙ W`; Sanh et al. 2020, equations 2 and
+3.
 """
 
 import math
@@ -25,28 +26,28 @@ Masks = Callable[[mx.array, mx.array], mx.array]
 
 
 class Movement(Config):
-    """Scores by movement, which Adam learns beside the weights; Sanh et al. 2020, section 4."""
+    """Movement scores, trained by Adam beside the weights; Sanh et al. 2020, section 4."""
 
     learning_rate: float = Field(1e-2, gt=0)
     """Learning rate of the scores, constant over the run."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Threshold of the scores' sigmoid at the end, which grows from 0 on the schedule (soft
-    movement pruning); none keeps the largest scores of each layer instead, as many as
-    `prune.sparsity` leaves."""
+    """Final threshold of the scores' sigmoid, which grows from 0 along the schedule (soft movement
+    pruning). None: the mask keeps the largest scores of each layer, a share of 1 -
+    `prune.sparsity`."""
     penalty: float = Field(0.0, ge=0)
     """Coefficient of the mean sigmoid of all scores in the loss, which pushes them below the
     threshold."""
 
 
 class MovementMasks:
-    """The masks of a model while its scores are learned.
+    """Masks, scores and masked weights of a model in movement pruning.
 
-    The model holds `W ⊙ M`, so that gradients are those of the masked weights, evaluation and
-    checkpoints are those of the pruned model; masked weights are kept here until they come back.
+    The model itself holds `W ⊙ M`: gradients, evaluation and checkpoints are those of the pruned
+    model. Masked weights are kept here, since a mask can open again.
 
     Attributes:
-        state: by name of a weight its mask, its score, the weight itself where masked (`resting`),
-            Adam's moments of the score, and the number of updates; checkpoints hold it.
+        state: for each weight its mask, its score, its masked values (`resting`) and Adam's moments
+            of the score; and the number of updates. Checkpoints contain it.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class MovementMasks:
         return dict(tree_flatten(self.state[part]))
 
     def adopt(self, params: Tree) -> None:
-        """Begin with other weights: all of them take part."""
+        """Do nothing when the weights are replaced: no weight is masked yet."""
 
     def due(self, index: int) -> bool:
-        """Masks follow every update, so none changes before one."""
+        """False: masks change after every update (`settle`), not before."""
         return False
 
     def rewire(
@@ -95,18 +96,18 @@ class MovementMasks:
             progress: share of the steps that are done.
             finite: whether the step counts.
         """
-        held, slopes = dict(tree_flatten(before)), dict(tree_flatten(grads))
+        previous, slopes = dict(tree_flatten(before)), dict(tree_flatten(grads))
         out, parts = dict(tree_flatten(after)), {part: self[part] for part in PARTS}
         updates = self.state["updates"] + finite.astype(mx.int32)
         for name in self.names:
             old = {part: parts[part][name] for part in PARTS}
-            kept = old["masks"].astype(mx.float32)
-            moved = slopes[name] * (held[name] + old["resting"])
+            old_mask = old["masks"].astype(mx.float32)
+            moved = slopes[name] * (previous[name] + old["resting"])
             new = self._scored(old, moved, updates)
             mask = self.mask_of(new["scores"], progress)
-            whole = out[name] * kept + old["resting"]
-            new |= {"masks": mask.astype(mx.uint8), "resting": mx.where(mask, 0, whole)}
-            out[name] = mx.where(finite, mx.where(mask, whole, 0), held[name])
+            weight = out[name] * old_mask + old["resting"]
+            new |= {"masks": mask.astype(mx.uint8), "resting": mx.where(mask, 0, weight)}
+            out[name] = mx.where(finite, mx.where(mask, weight, 0), previous[name])
             for part in PARTS:
                 parts[part][name] = mx.where(finite, new[part], old[part])
         for part, arrays in parts.items():
@@ -138,5 +139,5 @@ PARTS = ("masks", "scores", "resting", "means", "squares")
 
 def largest(scores: mx.array, sparsity: mx.array) -> mx.array:
     """Return where scores are among the largest of a matrix, all but a share of them."""
-    gone = mx.floor(sparsity * scores.size).astype(mx.int32)
-    return (ranks(scores.reshape(-1)) < scores.size - gone).reshape(scores.shape)
+    n_removed = mx.floor(sparsity * scores.size).astype(mx.int32)
+    return (ranks(scores.reshape(-1)) < scores.size - n_removed).reshape(scores.shape)

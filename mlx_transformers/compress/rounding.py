@@ -1,4 +1,4 @@
-"""Rounds the weights of a model: as MLX does, or with GPTQ."""
+"""Quantizes the weights of a model: rounded to nearest, as MLX does, or with GPTQ."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -14,7 +14,7 @@ from ..ops.packed import Packing, pack, packed_codes
 from .capture import linear_layers, second_moments
 
 HESSIANS = 1 << 30
-"""Bytes of second moments that are held at once; more layers take another pass over the text."""
+"""Memory for second moments, in bytes; layers beyond it need another pass over the text."""
 Say = Callable[[str], None]
 
 
@@ -37,8 +37,8 @@ def round_gptq(
 ) -> None:
     """Pack linear layers with GPTQ, and the others as `mx.quantize` rounds them.
 
-    Layers are rounded in groups from the first on; the inputs of a group are those that the rounded
-    layers before it give.
+    Layers are rounded in groups in running order; the inputs of a group come from the layers before
+    it, which are already rounded.
 
     Args:
         model: the model, which is changed.
@@ -50,10 +50,10 @@ def round_gptq(
     Raises:
         RecipeError: a packing is not of mode `affine`.
     """
-    if other := next((how for how in choices.values() if how.mode != "affine"), None):
+    if unsupported := next((how for how in choices.values() if how.mode != "affine"), None):
         raise RecipeError(
-            f"GPTQ rounds to evenly spaced values, and '{other.mode}' has others: take --mode "
-            "affine, or --method plain."
+            f"GPTQ rounds to evenly spaced values, and '{unsupported.mode}' has others: take "
+            "--mode affine, or --method plain."
         )
     linear = [path for path in linear_layers(model) if path in choices]
     for group in _groups(model, linear):
@@ -61,8 +61,10 @@ def round_gptq(
         for path in [path for path in group if path in moments]:
             _round_layer(model, path, choices[path], moments.pop(path), tokens, dtype)
         say(f"GPTQ: {path} and the {len(group) - 1} layers before it")
-    left = {p: how for p, how in choices.items() if p in linear_layers(model) or p not in linear}
-    round_plain(model, left, dtype)
+    remaining = {
+        p: how for p, how in choices.items() if p in linear_layers(model) or p not in linear
+    }
+    round_plain(model, remaining, dtype)
 
 
 def _round_layer(
@@ -70,31 +72,31 @@ def _round_layer(
 ) -> None:
     weight = np.array(matrix(packable(model)[path]), np.float64)
     h = np.array(moment, np.float64) * (2 / tokens)
-    found = gptq(weight, h, MlxGrids(how, DTYPES[dtype]), group=how.group_size)
-    levels = [each for each in found.levels if isinstance(each, MlxLevels)]
-    scales = np.stack([each.scale for each in levels], axis=1).astype(np.float32)
-    biases = np.stack([each.bias for each in levels], axis=1).astype(np.float32)
+    result = gptq(weight, h, MlxGrids(how, DTYPES[dtype]), group=how.group_size)
+    levels = [level for level in result.levels if isinstance(level, MlxLevels)]
+    scales = np.stack([level.scale for level in levels], axis=1).astype(np.float32)
+    biases = np.stack([level.bias for level in levels], axis=1).astype(np.float32)
     pack_layers(model, {path: how})
-    words = packed_codes(found.codes, how.bits)
-    set_parts(model, path, [words, mx.array(scales), mx.array(biases)])
+    packed = packed_codes(result.codes, how.bits)
+    set_parts(model, path, [packed, mx.array(scales), mx.array(biases)])
 
 
 def _groups(model: Model, paths: Sequence[str]) -> Iterator[list[str]]:
-    """Layers whose second moments fit into memory together, in the order that they run."""
-    able, group, held = packable(model), list[str](), 0
+    """Yield groups of layers whose second moments fit into memory together, in running order."""
+    able, group, total = packable(model), list[str](), 0
     for path in sorted(paths, key=_place):
         size = 4 * matrix(able[path]).shape[-1] ** 2
-        if group and held + size > HESSIANS:
+        if group and total + size > HESSIANS:
             yield group
-            group, held = [], 0
+            group, total = [], 0
         group.append(path)
-        held += size
+        total += size
     if group:
         yield group
 
 
 def _place(path: str) -> tuple[int, str]:
-    """A layer's place in its stack: paths order by text, blocks by number."""
+    """Sort key: the number of a layer's block, then its path."""
     numbers = [int(part) for part in path.split(".") if part.isdigit()]
     return (numbers[0] if numbers else -1, path)
 

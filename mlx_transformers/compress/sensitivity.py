@@ -1,8 +1,9 @@
-"""Mixed precision: bits per layer, by what rounding each layer costs, within a budget of bits.
+"""Mixed precision: chooses bits per layer by sensitivity, within a budget of bits.
 
-The loss of rounding a layer by Δ is estimated as `½ Σ (g·Δ)² / tokens`, with g the gradient of the
-loss of one row of text: the second-order term of its Taylor series, with the empirical Fisher
-information for the Hessian (Kim et al. 2023, SqueezeLLM, section 4.1, of whole layers here).
+The sensitivity of a layer to a rounding Δ is the estimated increase of the loss,
+`½ Σ (g·Δ)² / tokens`, with g the gradient of the loss of one row of text: the second-order Taylor
+term with the empirical Fisher information in place of the Hessian (Kim et al. 2023, SqueezeLLM,
+section 4.1, here for whole layers).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,19 +23,19 @@ from .capture import logits_of
 Costs = dict[str, dict[Packing, float]]
 """Estimated loss in nats per token by layer and packing."""
 GRADIENTS = 2 << 30
-"""Bytes of gradients that are held at once: weights are rounded once for that many rows."""
+"""Memory for the gradients of several rows, in bytes; weights are rounded once per such group."""
 
 
 def costs_of(
     model: Model, paths: Iterable[str], group_size: int, rows: Sequence[mx.array]
 ) -> Costs:
-    """Estimate what each number of bits costs in each layer.
+    """Estimate the increase of the loss for each layer and number of bits.
 
     Args:
         model: the plain model.
         paths: its layers.
         group_size: of all packings.
-        rows: batches of calibration text, `[B, T + 1]`; each row counts by itself.
+        rows: batches of calibration text, `[B, T + 1]`; gradients are taken row by row.
     """
     able = packable(model)
     weights = {path: matrix(able[path]) for path in paths}
@@ -49,7 +50,7 @@ def costs_of(
             of_rows = [grads.pop(name) for grads in part]
             moves = [rounded(weights[path], how) - weights[path] for how in choices]
             moved = [mx.stack([(grad * move).sum() for move in moves]) for grad in of_rows]
-            sums[path] = sums[path] + sum(each**2 for each in moved)
+            sums[path] = sums[path] + sum(change**2 for change in moved)
             mx.eval(sums[path])
     count = sum(row.shape[1] - 1 for row in each_row)
     return {
@@ -63,7 +64,7 @@ def costs_of(
 
 def _gradients(model: Model, names: Iterable[str], row: mx.array) -> dict[str, mx.array]:
     """The gradients of the summed loss of a row `[1, T + 1]` by the weights of these names."""
-    held = dict(tree_flatten(model.parameters()))
+    parameters = dict(tree_flatten(model.parameters()))
 
     def loss(params: dict[str, mx.array]) -> mx.array:
         model.update(tree_unflatten(list(params.items())))
@@ -71,14 +72,14 @@ def _gradients(model: Model, names: Iterable[str], row: mx.array) -> dict[str, m
         picked = mx.take_along_axis(log_softmax(logits), row[:, 1:, None], axis=-1)
         return -picked.sum()
 
-    grads: dict[str, mx.array] = mx.grad(loss)({name: held[name] for name in names})
-    model.update(tree_unflatten(list(held.items())))
+    grads: dict[str, mx.array] = mx.grad(loss)({name: parameters[name] for name in names})
+    model.update(tree_unflatten(list(parameters.items())))
     mx.eval(grads)
     return grads
 
 
 def allocate(costs: Costs, sizes: Mapping[str, int], budget: float) -> dict[str, Packing]:
-    """Choose bits per layer: the cheapest upgrade per bit first, while the budget lasts.
+    """Choose bits per layer greedily: the upgrade with the largest gain per bit first.
 
     Args:
         costs: by layer and packing.
@@ -86,12 +87,14 @@ def allocate(costs: Costs, sizes: Mapping[str, int], budget: float) -> dict[str,
         budget: bits per weight on average, scales included.
 
     Raises:
-        RecipeError: the fewest bits need more.
+        RecipeError: the budget is below the fewest bits.
     """
-    chosen = {path: min(found, key=lambda how: how.bits) for path, found in costs.items()}
+    chosen = {path: min(packings, key=lambda how: how.bits) for path, packings in costs.items()}
     total = sum(sizes.values())
-    left = budget * total - sum(sizes[path] * how.bits_per_weight for path, how in chosen.items())
-    if left < 0:
+    remaining = budget * total - sum(
+        sizes[path] * how.bits_per_weight for path, how in chosen.items()
+    )
+    if remaining < 0:
         raise RecipeError(
             f"{budget:.2f} bits per weight are fewer than the fewest that MLX packs, "
             f"{next(iter(chosen.values())).bits_per_weight:.2f}: raise the budget."
@@ -101,11 +104,11 @@ def allocate(costs: Costs, sizes: Mapping[str, int], budget: float) -> dict[str,
         for path, now in chosen.items():
             for how, cost in costs[path].items():
                 extra = sizes[path] * (how.bits_per_weight - now.bits_per_weight)
-                if not 0 < extra <= left:
+                if not 0 < extra <= remaining:
                     continue
                 gain = (costs[path][now] - cost) / extra
                 if gain > 0 and (best is None or gain > best[0]):
                     best = (gain, path, how, extra)
         if best is None:
             return chosen
-        chosen[best[1]], left = best[2], left - best[3]
+        chosen[best[1]], remaining = best[2], remaining - best[3]

@@ -1,4 +1,4 @@
-"""Structured pruning: fewer heads, narrower ffns, fewer layers; the result is a smaller recipe."""
+"""Structured pruning: removes heads, hidden features of ffns, or layers, in model and recipe."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -42,14 +42,14 @@ def fewer_layers(table: Table, weights: Weights, gone: Sequence[int]) -> tuple[T
     """Return a model table and weights without some layers.
 
     Raises:
-        RecipeError: the table's layers differ, or none or all of them go.
+        RecipeError: layers differ or share weights, or none or all of them would be removed.
     """
     n = table["n_layers"]
     if len(table.get("pattern") or ["block"]) > 1 or table.get("n_distinct"):
         raise RecipeError("Layers of several kinds, or shared ones, can't be taken out.")
     if not 0 < len(gone) < n:
         raise RecipeError(f"{len(gone)} of {n} layers can't go: at least one goes and one stays.")
-    kept = [i for i in range(n) if i not in gone]
+    remaining = [i for i in range(n) if i not in gone]
     out: Weights = {}
     for name, array in weights.items():
         head, sep, rest = name.partition("stack.blocks.")
@@ -57,9 +57,9 @@ def fewer_layers(table: Table, weights: Weights, gone: Sequence[int]) -> tuple[T
             out[name] = array
             continue
         number, _, leaf = rest.partition(".")
-        if int(number) in kept:
-            out[f"{head}stack.blocks.{kept.index(int(number))}.{leaf}"] = array
-    return {**table, "n_layers": len(kept)}, out
+        if int(number) in remaining:
+            out[f"{head}stack.blocks.{remaining.index(int(number))}.{leaf}"] = array
+    return {**table, "n_layers": len(remaining)}, out
 
 
 def head_scores(model: Model, rows: Sequence[mx.array]) -> dict[str, np.ndarray]:
@@ -80,19 +80,19 @@ def head_scores(model: Model, rows: Sequence[mx.array]) -> dict[str, np.ndarray]
         for tokens in rows:
             ctx = Context()
             mx.eval(model.hidden(model.embedded({"tokens": tokens}, ctx), ctx))
-    found = {}
+    scores = {}
     for path in paths:
         block = blocks[path.removesuffix(".mixer.o")]
         n_groups = groups_of(block.config.mixer.model_dump())
         w, moment = weights[path], sums[path]
         width = w.shape[1] // n_groups
-        found[path.removesuffix(".o")] = np.array(
+        scores[path.removesuffix(".o")] = np.array(
             [
                 float(np.array(((w[:, s] @ moment[s, s]) * w[:, s]).sum()))
                 for s in (slice(g * width, (g + 1) * width) for g in range(n_groups))
             ]
         )
-    return found
+    return scores
 
 
 def fewer_heads(
@@ -103,7 +103,7 @@ def fewer_heads(
     A group is a key/value head with its queries; with as many of both it is one head.
 
     Raises:
-        RecipeError: no group would go, or all of them.
+        RecipeError: `keep` removes no group or all of them.
     """
     table = deepcopy(table)
     mixer = table["block"]["mixer"]
@@ -158,7 +158,7 @@ def narrower_ffns(
     """Return a model table and weights with the `keep` best hidden features of each ffn.
 
     Raises:
-        RecipeError: the ffns have no hidden features that can go, or none would stay.
+        RecipeError: the ffns have no hidden width, or `keep` removes no feature or all of them.
     """
     table = deepcopy(table)
     ffn = table["block"].get("ffn") or {}
@@ -182,10 +182,10 @@ def narrower_ffns(
 
 
 def groups_of(mixer: Mapping[str, Any]) -> int:
-    """Return how many heads with keys of their own a mixer's table has.
+    """Return the number of key/value heads of a mixer's table.
 
     Raises:
-        RecipeError: it is no attention whose heads can go.
+        RecipeError: the mixer is not attention, so its heads can't be pruned.
     """
     if mixer.get("kind") != "attention":
         raise RecipeError(f"Heads of a mixer of kind '{mixer.get('kind')}' can't be pruned.")
@@ -194,5 +194,5 @@ def groups_of(mixer: Mapping[str, Any]) -> int:
 
 def model_layer(model: nn.Module, path: str) -> nn.Module:
     """Return the module at a path."""
-    found: nn.Module = dict(model.named_modules())[path]
-    return found
+    layer: nn.Module = dict(model.named_modules())[path]
+    return layer

@@ -1,4 +1,4 @@
-"""Compression while a model is trained: tables `[quantize]` and `[prune]` of a recipe."""
+"""Compression during training: tables `[quantize]` (QAT) and `[prune]` of a recipe."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -23,26 +23,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Quantize(LayerPacking):
-    """Quantization-aware training: linear layers compute with rounded weights, and the gradient
-    passes straight through the rounding (Bengio et al. 2013; Jacob et al. 2018).
+    """Quantization-aware training: linear layers compute with rounded weights; the gradient of the
+    rounding is straight-through (Bengio et al. 2013; Jacob et al. 2018).
 
-    The weights themselves stay float32; evaluation is that of the rounded model, which `mlxt
-    quantize RUN` with the same bits writes. Frozen layers (`train.freeze`) are rounded too.
+    Weights are stored in float32. Evaluation uses the rounded weights, as `mlxt quantize RUN` with
+    the same bits writes them. Frozen layers (`train.freeze`) are rounded too.
     """
 
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names; those that no group divides stay."""
+    """Paths of the linear layers, with `*` as in file names; layers whose width is no multiple of
+    the group are not rounded."""
     start: Share = 0.0
     """Share of the steps after which rounding begins."""
 
     def build(self, model: nn.Module) -> "FakeQuantizer":
-        """Return the rounding of a model's parameters.
+        """Return the fake quantizer of a model's linear layers.
 
         Raises:
             RecipeError: a path matches no linear layer, or a group doesn't divide one.
         """
-        found = matching(model, self.layers, "quantize.layers")
-        chosen = {path: layer for path, layer in found.items() if divisible(layer)}
+        matched = matching(model, self.layers, "quantize.layers")
+        chosen = {path: layer for path, layer in matched.items() if divisible(layer)}
         for path, layer in chosen.items():
             check_fit(path, layer, self.how)
         return FakeQuantizer({f"{path}.weight" for path in chosen}, self.how, self.start)
@@ -55,16 +56,16 @@ class FakeQuantizer:
         self.names, self.how, self.start = names, how, start
 
     def __call__(self, params: Tree, held: Tree, progress: mx.array | None) -> Tree:
-        """Return the trained parameters and the frozen weights of the layers, the layers rounded.
+        """Return the trained parameters and the frozen weights of the layers, rounded.
 
         Args:
             params: the trained parameters.
             held: all parameters of the model, of which frozen weights are read.
             progress: share of the steps that are done; None in an evaluation.
         """
-        given = dict(tree_flatten(params))
+        trained = dict(tree_flatten(params))
         frozen = {
-            name: array for name, array in tree_flatten(held) if name in self.names - {*given}
+            name: array for name, array in tree_flatten(held) if name in self.names - {*trained}
         }
 
         def one(name: str, array: mx.array) -> mx.array:
@@ -75,16 +76,18 @@ class FakeQuantizer:
                 return rounded
             return mx.where(progress >= self.start, rounded, array)
 
-        return tree_unflatten([(name, one(name, each)) for name, each in (given | frozen).items()])
+        return tree_unflatten(
+            [(name, one(name, weight)) for name, weight in (trained | frozen).items()]
+        )
 
 
 class Prune(Config):
     """Gradual pruning of linear layers, by magnitude or by movement, along a cubic schedule.
 
-    `s(t) = s_end + (s_start - s_end) (1 - t)³` between `start` and `end`; after each step the
-    smallest weights of every layer are set to 0 and stay there; Zhu and Gupta 2017, equation 1. At
-    `sparsity = 0` zeros of the weights that training starts from stay, and no others are made.
-    With `movement` the weights of the smallest scores are 0, and may return.
+    The sparsity is `s(t) = s_end + (s_start - s_end) (1 - t)³` between `start` and `end`; after
+    each step the smallest weights of every layer are set to 0 and stay 0 (Zhu and Gupta 2017,
+    equation 1). With `sparsity = 0`, zeros of the initial weights stay 0 and no others are added.
+    With `movement`, the weights of the smallest scores are 0 and may come back.
     """
 
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -94,13 +97,13 @@ class Prune(Config):
     start: Share = 0.0
     """Share of the steps after which pruning begins."""
     end: Share = 0.75
-    """Share of the steps at which `sparsity` is reached; the rest recovers."""
+    """Share of the steps after which `sparsity` is reached; the others recover the loss."""
     n_of_m: tuple[int, int] | None = None
-    """Keep n of every m inputs in place of `sparsity`, from `start` on: [2, 4]."""
+    """Keep n of every m consecutive inputs from `start` on, as in [2, 4]; replaces `sparsity`."""
     movement: Movement | None = None
-    """Learned scores by which weights go; none goes by their magnitude."""
+    """Learned scores that decide which weights are pruned. None: their magnitude decides."""
     layers: tuple[str, ...] = ("*",)
-    """Paths of the linear layers, with `*` as in file names; `*` alone leaves out frozen ones."""
+    """Paths of the linear layers, with `*` as in file names; `*` alone skips frozen layers."""
 
     @model_validator(mode="after")
     def _one_criterion(self) -> "Prune":
@@ -132,7 +135,7 @@ class Prune(Config):
         return self
 
     def build(self, model: nn.Module) -> "Pruner":
-        """Return the projection of a model's parameters.
+        """Return the pruner of a model's linear layers.
 
         Raises:
             RecipeError: a path matches no linear layer or a frozen one, or m doesn't divide one.
@@ -141,14 +144,14 @@ class Prune(Config):
         makes_zeros = bool(self.sparsity or self.n_of_m or self.movement)
         chosen: dict[str, nn.Module] = {}
         for pattern in self.layers:
-            found = matching(model, (pattern,), "prune.layers")
-            still = [path for path in found if f"{path}.weight" not in trained]
-            if makes_zeros and still and (pattern != "*" or len(still) == len(found)):
+            matched = matching(model, (pattern,), "prune.layers")
+            frozen = [path for path in matched if f"{path}.weight" not in trained]
+            if makes_zeros and frozen and (pattern != "*" or len(frozen) == len(matched)):
                 raise RecipeError(
-                    f"prune.layers: '{pattern}' matches {still[0]}, which is frozen (train.freeze "
+                    f"prune.layers: '{pattern}' matches {frozen[0]}, which is frozen (train.freeze "
                     "or adapters) and keeps its weights: name layers that are trained."
                 )
-            chosen |= {path: layer for path, layer in found.items() if path not in still}
+            chosen |= {path: layer for path, layer in matched.items() if path not in frozen}
         for path, layer in chosen.items():
             width = matrix(layer).shape[-1]
             if self.n_of_m is not None and width % self.n_of_m[1]:
@@ -160,7 +163,7 @@ class Prune(Config):
 
 
 class Pruner:
-    """`(before, after, progress) -> params`: the parameters after a step with their zeros."""
+    """`(before, after, progress) -> params`: sets the weights of an updated model to 0."""
 
     def __init__(self, config: Prune, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.config, self.shapes = config, shapes
@@ -173,15 +176,15 @@ class Pruner:
             after: those after it.
             progress: share of the steps that are done.
         """
-        held = dict(tree_flatten(before))
+        previous = dict(tree_flatten(before))
         out = [
-            (name, self._pruned(held[name], array, progress) if name in self.shapes else array)
+            (name, self._pruned(previous[name], array, progress) if name in self.shapes else array)
             for name, array in tree_flatten(after)
         ]
         return tree_unflatten(out)
 
     def movement(self) -> MovementMasks | None:
-        """The masks that follow learned scores, if the table has them."""
+        """The masks of movement pruning; None without `movement`."""
         how = self.config.movement
         return None if how is None else MovementMasks(how, self.shapes, self._chosen)
 
@@ -195,7 +198,7 @@ class Pruner:
         return last + (first - last) * (1 - t) ** 3
 
     def _chosen(self, scores: mx.array, progress: mx.array) -> mx.array:
-        """Where weights stay by their scores."""
+        """The mask of weights that their scores keep."""
         assert self.config.movement is not None
         threshold = self.config.movement.threshold
         if threshold is not None:
@@ -207,15 +210,15 @@ class Pruner:
         return mask | (progress < self.config.start)
 
     def _pruned(self, before: mx.array, after: mx.array, progress: mx.array) -> mx.array:
-        kept = mx.where(before == 0, 0, after)
-        size = mx.abs(kept)
+        weight = mx.where(before == 0, 0, after)
+        size = mx.abs(weight)
         if self.config.n_of_m is not None:
             mask = n_of_m_mask(size, *self.config.n_of_m)
         else:
             ranked = mx.sort(size.reshape(-1))
             n = mx.floor(self.sparsity(progress) * ranked.size).astype(mx.int32)
             mask = size >= ranked[mx.minimum(n, ranked.size - 1)]
-        return mx.where(mask | (progress < self.config.start), kept, 0)
+        return mx.where(mask | (progress < self.config.start), weight, 0)
 
 
 def matching(model: nn.Module, patterns: Sequence[str], key: str) -> dict[str, nn.Module]:
@@ -231,4 +234,4 @@ def matching(model: nn.Module, patterns: Sequence[str], key: str) -> dict[str, n
                 f"{key}: '{pattern}' matches no linear layer. mlxt show --modules lists them, such "
                 f"as {next(iter(layers), 'none')}."
             )
-    return {p: m for p, m in layers.items() if any(fnmatchcase(p, each) for each in patterns)}
+    return {p: m for p, m in layers.items() if any(fnmatchcase(p, glob) for glob in patterns)}

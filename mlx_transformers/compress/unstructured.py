@@ -1,4 +1,4 @@
-"""One-shot pruning of single weights: magnitude, Wanda, SparseGPT; by share or n of every m."""
+"""Unstructured one-shot pruning: magnitude, Wanda and SparseGPT, by sparsity or n of every m."""
 
 from collections.abc import Mapping, Sequence
 
@@ -37,7 +37,7 @@ def prune_wanda(
     n_of_m: NofM | None,
     rows: Sequence[mx.array],
 ) -> None:
-    """Set the weights of least `|weight| · norm of its input` to 0, per output."""
+    """Set the weights of smallest `|weight| · norm of the input` to 0, per output (Wanda)."""
     moments, _ = second_moments(model, list(layers), rows)
     for path, layer in layers.items():
         weight = matrix(layer)
@@ -54,7 +54,7 @@ def prune_sparsegpt(
     n_of_m: NofM | None,
     rows: Sequence[mx.array],
 ) -> None:
-    """Prune with SparseGPT, block after block of the stack on the pruned ones' outputs."""
+    """Prune with SparseGPT, block by block, on inputs from the blocks already pruned."""
     groups: dict[str, dict[str, nn.Module]] = {}
     for path, layer in layers.items():
         parts = path.split(".")
@@ -67,8 +67,8 @@ def prune_sparsegpt(
                 continue
             h = np.array(moments[path], np.float64) * (2 / tokens)
             weight = np.array(matrix(layer), np.float64)
-            found = sparsegpt(weight, h, sparsity, n_of_m=n_of_m)
-            layer["weight"] = mx.array(found.weight.astype(np.float32))
+            result = sparsegpt(weight, h, sparsity, n_of_m=n_of_m)
+            layer["weight"] = mx.array(result.weight.astype(np.float32))
 
 
 def zeros(layers: Mapping[str, nn.Module]) -> float:
@@ -79,5 +79,5 @@ def zeros(layers: Mapping[str, nn.Module]) -> float:
 
 
 def plain_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers that are pruned: the linear layers of stacks, no routers, no head."""
+    """Return the layers that pruning applies to: linear layers, routers excluded."""
     return {p: m for p, m in linear_layers(model).items() if "router" not in p.split(".")}
