@@ -74,8 +74,8 @@ def _without_neighbours(table: dict[str, Any], model: Any) -> dict[str, Any]:
     if "head" not in targets:
         return table
     every = [target for target in candidates(model) if matches(target, "head")]
-    others = sorted(target.path for target in every if target.path not in targets)
-    return table | {"exclude": others} if others else table
+    excluded = sorted(target.path for target in every if target.path not in targets)
+    return table | {"exclude": excluded} if excluded else table
 
 
 def open_adapter(base: Published, folder: Path) -> tuple[Published, Opened]:
@@ -135,11 +135,11 @@ def _untied(base: Published, tensors: Mapping[str, mx.array], where: str) -> Pub
     head = base.table.get("head", {})
     firsts = {first.removesuffix(".weight") for _, first in base.family.tied}
     pattern = "|".join(re.escape(first) for first in sorted(firsts))
-    whole = any(
+    trains_head = any(
         re.fullmatch(rf".*\.({pattern})(\.modules_to_save(\.default)?)?\.weight", name)
         for name in tensors
     )
-    if not head.get("tied") or not (whole or names_head(base.family, tensors)):
+    if not head.get("tied") or not (trains_head or names_head(base.family, tensors)):
         return base
     if base.packed is not None:
         raise ConvertError(
@@ -175,13 +175,13 @@ def _load(base: Published, opened: Opened, where: str) -> None:
     """
     ours = dict(named_leaves(own_weights(base.model)))
     # DoRA's squared norms follow from the base.
-    given = {n: a for n, a in ours.items() if n.endswith(".squares")} | opened.weights
-    if lost := sorted(set(ours) ^ set(given)):
+    arrays = {n: a for n, a in ours.items() if n.endswith(".squares")} | opened.weights
+    if lost := sorted(set(ours) ^ set(arrays)):
         raise ConvertError(f"{where} doesn't fit the base: {', '.join(lost[:8])}.")
-    for name, array in given.items():
+    for name, array in arrays.items():
         if array.shape != ours[name].shape:
             raise ConvertError(
                 f"{where}: {name} has the shape {list(array.shape)}, and the base asks for "
                 f"{list(ours[name].shape)}."
             )
-    base.model.update(tree_unflatten(list(given.items())))
+    base.model.update(tree_unflatten(list(arrays.items())))

@@ -121,7 +121,7 @@ class Built:
         """
         roles = self.step.loss.roles.items()
         models: dict[str, Model] = {role: m for role, m in roles if role != "model"}
-        models |= {role: each.model for role, each in self.frozen.items()}
+        models |= {role: loaded.model for role, loaded in self.frozen.items()}
         frozen = {role: digest(model.parameters()) for role, model in models.items()}
         return {"data": self.data.fingerprint} | ({"frozen": frozen} if frozen else {})
 
@@ -217,7 +217,7 @@ def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Model]:
         RecipeError: one was trained with another tokenizer, or doesn't turn the recipe's pictures
             into tokens.
     """
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     for role, run in recipe.objective.frozen().items():
         model, theirs = load(run)
         if role == PICTURES:
@@ -225,8 +225,8 @@ def _frozen(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Model]:
         else:
             _check_tokenizer(f"objective.{role} = '{run}'", theirs, tokenizer)
         model.freeze()
-        found[role] = model
-    return found
+        models[role] = model
+    return models
 
 
 def _read_by_source(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, FrozenModel]:
@@ -235,12 +235,12 @@ def _read_by_source(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, FrozenMod
     Raises:
         RecipeError: the reference policy or the writer was trained with another tokenizer.
     """
-    found: dict[str, FrozenModel] = {}
+    models: dict[str, FrozenModel] = {}
     for role, run in recipe.source.frozen().items():
-        found[role] = FrozenModel(*load(run))
+        models[role] = FrozenModel(*load(run))
         if role in ("reference", "writer"):
-            _check_tokenizer(f"source.{role} = '{run}'", found[role].tokenizer, tokenizer)
-    return found
+            _check_tokenizer(f"source.{role} = '{run}'", models[role].tokenizer, tokenizer)
+    return models
 
 
 def _check_tokenizer(key: str, theirs: Tokenizer, ours: Tokenizer) -> None:

@@ -44,8 +44,8 @@ def callbacks(
     peak_flops = sum(ranks.gather(matmul_flops(built.step.dtype)))
     window = Window(built.flops_per_token, peak_flops)
     report = Report(recipe.log, window, sinks, recipe.train.nonfinite == "stop", status)
-    found: list[Callback] = [Health(), report]
-    found.append(
+    callbacks: list[Callback] = [Health(), report]
+    callbacks.append(
         Evaluate(
             recipe.eval,
             built.evaluator,
@@ -57,15 +57,15 @@ def callbacks(
     )
     background = Background()
     save = _saver(built, folder, background)
-    found.append(Save(recipe.checkpoint, save, window, background))
+    callbacks.append(Save(recipe.checkpoint, save, window, background))
     if recipe.log.sample_every is not None and (folder or built.step.train_state.tensor_parallel):
         try:
             sample = sampler(_decoder(built), built.tokenizer, recipe.log.sample_prompt)
         except MlxtError as error:
             warnings.warn(f"No samples (log.sample_prompt): {error}", RunWarning, stacklevel=2)
         else:
-            found.append(Sample(recipe.log.sample_every, sample, report))
-    return found
+            callbacks.append(Sample(recipe.log.sample_every, sample, report))
+    return callbacks
 
 
 def _decoder(built: Built) -> Decodable:
@@ -86,10 +86,12 @@ def _decoder(built: Built) -> Decodable:
 def memory_meter(built: Built, planned: Plan) -> Meter:
     """Measures the peak of the first steps, before a sample or an evaluation adds to it; nothing
     where their rows are shorter than the later ones."""
-    others = min(built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every)
-    whole = built.recipe.train.seq_len_warmup is None
+    first_other = min(
+        built.recipe.eval.every, built.recipe.log.sample_every or built.recipe.eval.every
+    )
+    full_length = built.recipe.train.seq_len_warmup is None
     key = run_key(built.recipe.model)
-    return Meter(planned.account.peak, planned.factor, others if whole else 0, key)
+    return Meter(planned.account.peak, planned.factor, first_other if full_length else 0, key)
 
 
 def _saver(
@@ -111,9 +113,9 @@ def _saver(
 
         if config.in_background:
             # Arrays of this step in containers of their own, computed before the thread reads them.
-            kept = tree_map(mx.contiguous, trees)
-            mx.eval(kept)
-            background.start(partial(write, kept))
+            copies = tree_map(mx.contiguous, trees)
+            mx.eval(copies)
+            background.start(partial(write, copies))
         else:
             write(trees)
 

@@ -62,10 +62,10 @@ def _differences(one: Table, two: Table, path: str, module: str, names: _Names) 
         if key in SIZES or key in TRAINING or (key == "kind" and not path) or _equal(a, b):
             continue
         if key == "layers" and a and b:
-            for i, (mine, other) in enumerate(zip(a, b, strict=False)):
+            for i, (ours, theirs) in enumerate(zip(a, b, strict=False)):
                 inside = f"{module}stack.blocks.{i}"
                 if not names.is_new(inside):
-                    yield from _differences(mine, other, f"{path}block.", f"{inside}.", names)
+                    yield from _differences(ours, theirs, f"{path}block.", f"{inside}.", names)
         elif key in PARTS and (a is None or b is None or names.is_new(f"{module}{key}")):
             if key not in ("head", "pool") and (a is None or b is None):
                 yield f"{path}{key} = {_short(a)} there, {_short(b)} here"

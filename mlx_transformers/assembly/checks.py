@@ -64,10 +64,10 @@ def check_model(recipe: Recipe) -> None:
         filled = filling(model, slot)
         if filled is None or filled.kind not in kinds_of_slot:
             has = f"is of kind '{filled.kind}'" if filled else "is absent"
-            wanted = " or ".join(f"'{kind}'" for kind in kinds_of_slot)
+            kinds = " or ".join(f"'{kind}'" for kind in kinds_of_slot)
             raise RecipeError(
                 f"objective '{objective.kind}' reads model.{slot}, which {has}: set "
-                f"model.{slot}.kind = {wanted}."
+                f"model.{slot}.kind = {kinds}."
             )
 
 
@@ -184,19 +184,19 @@ def check_causal(recipe: Recipe) -> None:
     """
     for tower in recipe.model.towers():
         for block in (layer for layer in tower.layers if isinstance(layer, Block)):
-            whole = next((kind for kind in block.sublayers if not kind.causal), None)
-            if whole is None:
+            noncausal = next((kind for kind in block.sublayers if not kind.causal), None)
+            if noncausal is None:
                 continue
             if recipe.model.generates and not tower.reads_source:
                 raise RecipeError(
-                    f"A layer of kind '{whole.kind}' computes each output from later positions "
+                    f"A layer of kind '{noncausal.kind}' computes each output from later positions "
                     f"too, so a model of kind '{recipe.model.kind}' can't learn to predict the "
                     "next token with it, nor decode. Use it in an encoder (model.kind = "
                     "'encoder'), or choose a causal kind."
                 )
             if recipe.data.mask_documents:
                 raise RecipeError(
-                    f"data.mask_documents = true, but a layer of kind '{whole.kind}' mixes all "
+                    f"data.mask_documents = true, but a layer of kind '{noncausal.kind}' mixes all "
                     "positions of a row, those of other documents too. Set it to false."
                 )
 

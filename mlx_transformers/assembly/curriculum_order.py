@@ -57,13 +57,21 @@ def _losses(built: Built, reference: str, rows: Rows) -> np.ndarray:
         )
     recipe = built.recipe
     batch, length = recipe.data.batch.model_dump(), recipe.train.seq_len
-    own = [recipe.train.seed, recipe.data.mask_documents, recipe.objective.model_dump(mode="json")]
-    key = hashed([digest(model.parameters()), built.inputs(), batch, length, own])
+    settings = [
+        recipe.train.seed,
+        recipe.data.mask_documents,
+        recipe.objective.model_dump(mode="json"),
+    ]
+    key = hashed([digest(model.parameters()), built.inputs(), batch, length, settings])
     place = cache_folder() / "difficulty" / f"{key[:24]}.npy"
     if place.is_file():
-        found: np.ndarray = np.load(place)
-        return found
-    frozen = {role: each for role, each in built.step.loss.roles.items() if role != "model"}
+        saved: np.ndarray = np.load(place)
+        return saved
+    frozen = {
+        role: model_of_role
+        for role, model_of_role in built.step.loss.roles.items()
+        if role != "model"
+    }
     forward = Forward(model, build_objective(recipe), mx.float32, frozen)
     params = model.trainable_parameters()
     losses = np.empty(rows.per_epoch)

@@ -70,8 +70,8 @@ def job(
 
 def columns(recipe: Recipe) -> Columns:
     """Sequence lengths of a recipe's batches."""
-    found = recipe.data.batch.columns(recipe.train.seq_len)
-    return replace(found, masked=True) if recipe.data.mask_documents else found
+    columns = recipe.data.batch.columns(recipe.train.seq_len)
+    return replace(columns, masked=True) if recipe.data.mask_documents else columns
 
 
 def teacher_bytes(recipe: Recipe) -> float | None:
@@ -93,9 +93,11 @@ def relation_bytes(recipe: Recipe, rows: int) -> float:
     if not isinstance(objective, Distill) or objective.relations is None:
         return 0.0
     last, of = recipe.model.towers()[-1].layers[-1], objective.relations.of
-    own = last.mixer.n_heads if isinstance(last, Block) and isinstance(last.mixer, Heads) else 1
+    n_heads = last.mixer.n_heads if isinstance(last, Block) and isinstance(last.mixer, Heads) else 1
     # "attention" compares the probabilities of the model's own heads.
-    heads = (own if name == "attention" else objective.relations.heads or own for name in of)
+    heads = (
+        n_heads if name == "attention" else objective.relations.heads or n_heads for name in of
+    )
     return float(rows * sum(heads) * columns(recipe).target ** 2 * FLOAT32_BYTES)
 
 

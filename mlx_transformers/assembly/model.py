@@ -27,10 +27,10 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, *, reads_text: bool = True
     Raises:
         RecipeError: its sizes don't go together, or a text may have tokens that the model lacks.
     """
-    given = recipe.model.vocab_size
-    if reads_text and given is not None and given < tokenizer.text_id_limit:
+    vocab_size = recipe.model.vocab_size
+    if reads_text and vocab_size is not None and vocab_size < tokenizer.text_id_limit:
         raise RecipeError(
-            f"model.vocab_size = {given} is smaller than the tokenizer's "
+            f"model.vocab_size = {vocab_size} is smaller than the tokenizer's "
             f"{tokenizer.text_id_limit}: leave model.vocab_size out, or make it larger."
         )
     mx.random.seed(recipe.train.seed)
@@ -39,9 +39,9 @@ def build_model(recipe: Recipe, tokenizer: Tokenizer, *, reads_text: bool = True
 
 def recipe_vocab_size(recipe: Recipe) -> int | None:
     """The size of the vocabulary if the recipe gives it; None if only the text decides it."""
-    given = recipe.model.vocab_size
+    vocab_size = recipe.model.vocab_size
     text = recipe.data.tokenizer.known_vocab_size
-    return given or (text and text + len(recipe.data.batch.controls()))
+    return vocab_size or (text and text + len(recipe.data.batch.controls()))
 
 
 def draft_model(recipe: Recipe) -> Model:

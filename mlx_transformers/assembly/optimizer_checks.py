@@ -15,22 +15,22 @@ from ..trainer.config import Checkpoints, Train
 
 def check_optimizer(optim: OptimizerKind, objective: ObjectiveKind, train: Train) -> None:
     """Raise ValueError, naming the key and the cure, where an optimizer has no place in a run."""
-    named = f"optim.kind = '{optim.kind}'"
+    option = f"optim.kind = '{optim.kind}'"
     curvature = optim.curvature
     if curvature and curvature.by == "labels" and not isinstance(objective, ChunkedKind):
         raise ValueError(
-            f"{named} draws labels from predictions over a vocabulary, which objective "
+            f"{option} draws labels from predictions over a vocabulary, which objective "
             f"'{objective.kind}' doesn't have: take 'sophia_h', whose estimate needs no labels."
         )
     if optim.periodic and (train.shard_optimizer or train.tensor_parallel > 1):
         key = "shard_optimizer" if train.shard_optimizer else "tensor_parallel"
         raise ValueError(
-            f"{named} reads the state of all parameters, of which a process has a part with "
+            f"{option} reads the state of all parameters, of which a process has a part with "
             f"train.{key}: leave that out, or take 'adamw'."
         )
     if optim.averages and train.ema is not None:
         raise ValueError(
-            f"{named} keeps an average of the weights itself, so that train.ema would average the "
+            f"{option} keeps an average of the weights itself, so that train.ema would average the "
             "points that it only visits: remove train.ema."
         )
 
@@ -52,11 +52,11 @@ def check_offload(
     """
     if not train.offload_optimizer:
         return
-    named = f"optim.kind = '{optim.kind}'"
+    key = f"optim.kind = '{optim.kind}'"
     cure = "leave it out, or train.offload_optimizer."
     if optim.periodic:
         raise ValueError(
-            f"{named} reads the state of all parameters, of which train.offload_optimizer has a "
+            f"{key} reads the state of all parameters, of which train.offload_optimizer has a "
             "part in memory: take 'adamw', 'lion', 'muon' or another whose update is per "
             "parameter, or leave train.offload_optimizer out."
         )
@@ -76,7 +76,7 @@ def check_offload(
         "train.tensor_parallel": train.tensor_parallel > 1,
         "train.noise_scale": train.noise_scale,
     }
-    if clash := next((name for name, given in others.items() if given), None):
+    if clash := next((name for name, is_set in others.items() if is_set), None):
         raise ValueError(
             f"{clash} works on all parameters, their gradients or their state at once, of which "
             f"train.offload_optimizer has a part in memory: {cure}"
@@ -111,11 +111,11 @@ def check_transfer(model: ModelKind, optim: OptimizerKind) -> None:
             f"μP (optim.base_dim) is for decoders, not for model.kind = '{model.kind}': remove it."
         )
     assert rated is not None
-    wanted, head = rated / model.dim, model.head
-    scaled = not isinstance(head, LmHead) or math.isclose(head.scale, wanted, rel_tol=1e-3)
+    head_scale, head = rated / model.dim, model.head
+    scaled = not isinstance(head, LmHead) or math.isclose(head.scale, head_scale, rel_tol=1e-3)
     if isinstance(head, LmHead) and head.tied and not scaled:
         raise ValueError(
             "With μP the logits of a tied head are divided by the width, since its table is the "
-            f"embedding's: set model.head.scale = {wanted:g} (base_dim / dim), or "
+            f"embedding's: set model.head.scale = {head_scale:g} (base_dim / dim), or "
             "model.head.tied = false."
         )

@@ -123,9 +123,9 @@ def plan(
     Raises:
         RunError: no choice for its "auto" keys fits.
     """
-    memory, here = available_memory(mac, recipe.model), mac is None
+    memory, this_machine = available_memory(mac, recipe.model), mac is None
     recipe, sized = _resolve(recipe, model, memory, ranks, tensor_parallel)
-    found, config = account(sized), recipe.train
+    needs, config = account(sized), recipe.train
     paged = None if sized.page_bytes is None else _paging(sized, config, mac)
     mac = mac or this_mac()
     tokens = config.batch_size * config.accumulate * config.seq_len
@@ -135,9 +135,9 @@ def plan(
         else speed(
             tokens=tokens,
             flops_per_token=flops_per_token(model, config.seq_len),
-            weights=found.held["weights"],
-            state=found.held["optimizer"],
-            saved=sum(found.saved.values()),
+            weights=needs.held["weights"],
+            state=needs.held["optimizer"],
+            saved=sum(needs.saved.values()),
             accumulate=config.accumulate,
             peak_flops=mac.chip.flops(config.dtype),
             bandwidth=mac.chip.bandwidth_gb_s * GB,
@@ -150,26 +150,26 @@ def plan(
     else:
         flops = tokens * flops_per_token(model, config.seq_len)
         step_s = flops / matmul_flops(getattr(mx, config.dtype))
-    peak, whole = found.peak * memory.factor, tokens * config.steps
+    peak, n_tokens = needs.peak * memory.factor, tokens * config.steps
     hours = None
     if estimate is not None:
-        short, long = estimate.hours(whole)
+        short, long = estimate.hours(n_tokens)
         hours = (short, long + (config.steps * paged.seconds / 3600 if paged else 0.0))
     return Plan(
         job=sized,
-        account=found,
+        account=needs,
         factor=memory.factor,
         budget=memory.budget,
         limit=memory.limit,
         mac=mac,
         speed=estimate,
-        tokens=whole,
+        tokens=n_tokens,
         hours=hours,
         cache=_limit_bytes(config.cache_limit_gib, cache_bytes(peak, memory.budget)),
         wired=_limit_bytes(config.wired_limit_gib, wired_bytes(peak, memory.limit)),
         paging=paged,
         step_s=step_s,
-        cost=None if hours is None else recipe.cost.bill(mac, here, hours),
+        cost=None if hours is None else recipe.cost.bill(mac, this_machine, hours),
     )
 
 
@@ -210,7 +210,7 @@ def advice(job: Job, budget: float, factor: float) -> str:
             "Nothing would make it fit: with one row at a time and every block recomputed it "
             f"takes {size(least(job, factor=factor))}. Take a smaller model or shorter rows."
         )
-    sets = " ".join(f"--set '{each}'" for each in chosen.sets(job))
+    sets = " ".join(f"--set '{override}'" for override in chosen.sets(job))
     return f"It would fit in {size(chosen.peak)} with {sets}."
 
 

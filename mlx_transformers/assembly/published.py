@@ -94,14 +94,14 @@ def read_source(source: Path, packed: bool = False) -> tuple[Published, Tokenize
         return read_published(source), read_tokenizer(source)
     if source.suffix != ".gguf":
         raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
-    found = read_gguf(source, packed)
-    if packed and not found.packed:
+    gguf = read_gguf(source, packed)
+    if packed and not gguf.packed:
         raise ConvertError(
             f"{source} has no tensors of the types Q4_0, Q4_1 and Q8_0, which stay packed: leave "
             "out --keep-packed, and pack the run with mlxt quantize."
         )
-    model = published(found.config, found.tensors, str(source), found.family, packed=found.packed)
-    return model, read_metadata(found.metadata)
+    model = published(gguf.config, gguf.tensors, str(source), gguf.family, packed=gguf.packed)
+    return model, read_metadata(gguf.metadata)
 
 
 def published(
@@ -206,8 +206,8 @@ def check_layers(table: Mapping[str, Any], where: str, n_tensors: int) -> None:
 def widths(table: Mapping[str, Any]) -> list[Any]:
     """The widths of a model and of the models within it; None for a model without one."""
     inner = [value for value in table.values() if isinstance(value, Mapping) and "dim" in value]
-    found = [each for value in inner for each in widths(value)]
-    return [table["dim"], *found] if "dim" in table else found or [None]
+    within = [width for value in inner for width in widths(value)]
+    return [table["dim"], *within] if "dim" in table else within or [None]
 
 
 def build(table: dict[str, Any], where: str, numbers: int) -> Model:

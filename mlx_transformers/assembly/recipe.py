@@ -90,9 +90,9 @@ class Recipe(Config):
         if self._first is None:
             return self
         model = self._first
-        for each in self.grow:
-            if each.at < step or (each.at == step and not saved):
-                model = grown_kind(model, each)
+        for growth in self.grow:
+            if growth.at < step or (growth.at == step and not saved):
+                model = grown_kind(model, growth)
         return self.model_copy(update={"model": model})
 
     @property
@@ -104,9 +104,9 @@ class Recipe(Config):
     def _optimizer_is_supplied(self) -> "Recipe":
         check_optimizer(self.optim, self.objective, self.train)
         check_transfer(self.model, self.optim)
-        whole = {"[prune]": self.prune, "[sparse]": self.sparse, "[[grow]]": self.grow}
-        others = {name: bool(table) for name, table in whole.items()}
-        check_offload(self.optim, self.train, self.checkpoint, others)
+        tables = {"[prune]": self.prune, "[sparse]": self.sparse, "[[grow]]": self.grow}
+        set_tables = {name: bool(table) for name, table in tables.items()}
+        check_offload(self.optim, self.train, self.checkpoint, set_tables)
         return self
 
     @model_validator(mode="after")
@@ -136,7 +136,7 @@ class Recipe(Config):
         if self.sparse is None and not masks_scores:
             return self
         train, optim = self.train, self.optim
-        others = {
+        conflicts = {
             "[adapt]": self.adapt is not None,
             "[packed]": self.packed is not None,
             "[prune]": self.prune is not None and self.sparse is not None,
@@ -146,7 +146,7 @@ class Recipe(Config):
             "train.tensor_parallel": train.tensor_parallel > 1,
             f"optim.kind = '{optim.kind}' as it is set": self.sparse and not optim.pointwise,
         }
-        if wrong := [name for name, given in others.items() if given]:
+        if wrong := [name for name, is_set in conflicts.items() if is_set]:
             table = "prune.movement" if self.sparse is None else "sparse"
             raise ValueError(
                 f"{table} masks single weights and their moments, and doesn't go with "
@@ -169,10 +169,10 @@ class Recipe(Config):
             "prune": self.prune,
             "sparse": self.sparse,
         }
-        others = [f"[{name}]" for name, table in tables.items() if table is not None]
+        conflicts = [f"[{name}]" for name, table in tables.items() if table is not None]
         if "starts" in self.data.batch.gives:
-            others.append(f"data.batch.kind = '{self.data.batch.kind}'")
-        check_stages(self.model, self.grow, self.train.steps, self.optim, others)
+            conflicts.append(f"data.batch.kind = '{self.data.batch.kind}'")
+        check_stages(self.model, self.grow, self.train.steps, self.optim, conflicts)
         return self
 
     @model_validator(mode="after")

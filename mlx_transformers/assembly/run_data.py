@@ -78,11 +78,11 @@ def run_data(recipe: Recipe, fingerprint: str | None, progress: Progress | None 
     except DataError as error:
         if fingerprint is None:
             raise
-        if (found := find_prepared(fingerprint)) is None:
+        if (prepared := find_prepared(fingerprint)) is None:
             raise DataError(f"{error} {MOVED}") from error
-        notice = f"{error} Its prepared set {found.folder} has the same fingerprint and is used."
+        notice = f"{error} Its prepared set {prepared.folder} has the same fingerprint and is used."
         warnings.warn(notice, Notice, stacklevel=2)
-        return found
+        return prepared
 
 
 def find_prepared(fingerprint: str) -> Prepared | None:
@@ -97,7 +97,7 @@ def trained_on(checkpoint: Path) -> str | None:
     """Return the fingerprint of the data that a checkpoint was trained on; None if the checkpoint
     is imported or damaged."""
     try:
-        found = read_table(checkpoint / STATE).get("data")
+        fingerprint = read_table(checkpoint / STATE).get("data")
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, str) else None
+    return fingerprint if isinstance(fingerprint, str) else None

@@ -44,7 +44,7 @@ class Certificate:
     @property
     def holds(self) -> bool:
         """Whether no row is broken."""
-        return all(each.state != "broken" for each in self.verdicts)
+        return all(verdict.state != "broken" for verdict in self.verdicts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds of it."""
@@ -78,24 +78,24 @@ def certify(
         for row in rows:
             verdicts.append(measured(row, subject))
             show(verdicts[-1])
-        found = Certificate(what, verdicts)
+        certificate = Certificate(what, verdicts)
         if not only and not subject.folder.path.is_relative_to(work):
-            keep(found, subject.folder)
-    return found
+            keep(certificate, subject.folder)
+    return certificate
 
 
 def measured(row: Row, subject: Subject) -> Verdict:
     """Measure one row; a computation that fails breaks it."""
     began = time.perf_counter()
     try:
-        found = row.measure(subject)
+        measurement = row.measure(subject)
     except DoesNotApply as reason:
         return excused(row, str(reason), time.perf_counter() - began)
     except MlxtError as error:
-        found = Measured(math.nan, str(error))
+        measurement = Measured(math.nan, str(error))
     except Exception as error:  # libraries raise many kinds, and other rows follow
-        found = Measured(math.nan, f"{type(error).__name__}: {error}")
-    return judged(row, found, time.perf_counter() - began)
+        measurement = Measured(math.nan, f"{type(error).__name__}: {error}")
+    return judged(row, measurement, time.perf_counter() - began)
 
 
 def chosen(only: Sequence[str]) -> list[Row]:

@@ -26,27 +26,27 @@ def cached(subject: Subject) -> Measured:
         raise DoesNotApply("The model reads whole rows and generates nothing.")
     tokens = tokens_of(subject)[:, :-1]
     rows, length = tokens.shape
-    given = {name: array for name, array in batch.items() if name not in NOT_GIVEN}
+    inputs = {name: array for name, array in batch.items() if name not in NOT_GIVEN}
     with eager():
         ctx = Context()
-        h = model.hidden(model.embedded({**given, "tokens": tokens}, ctx), ctx)
+        h = model.hidden(model.embedded({**inputs, "tokens": tokens}, ctx), ctx)
         head = model.unembedding()
         assert head is not None, "a model that generates has a head over the vocabulary"
-        whole = head.logits_upcast(last(h, length))
+        full = head.logits_upcast(last(h, length))
         read, prompt = tokens, model.soft_prompt()
         if prompt is not None:
-            given["vectors"] = mx.broadcast_to(prompt, (rows, *prompt.shape))
+            inputs["vectors"] = mx.broadcast_to(prompt, (rows, *prompt.shape))
             read = mx.concatenate([mx.full((rows, len(prompt)), VECTOR), tokens], axis=1)
         n = read.shape[1]
         total = n if model.recompute_beyond is not None else 0
-        state = model.init_state(rows, n, total_length=total, given=given or None)
-        found = []
+        state = model.init_state(rows, n, total_length=total, given=inputs or None)
+        steps = []
         for t in range(n):
             logits, state = model.step(read[:, t : t + 1].astype(mx.int32), state)
             mx.eval(logits, state)
-            found.append(logits)
-        stepped = mx.concatenate(found, axis=1)[:, -length:]
-    return Measured(largest_difference(whole, stepped))
+            steps.append(logits)
+        stepped = mx.concatenate(steps, axis=1)[:, -length:]
+    return Measured(largest_difference(full, stepped))
 
 
 def batched(subject: Subject) -> Measured:

@@ -32,8 +32,8 @@ def near_source(subject: Subject, changes: Mapping[str, str]) -> Measured:
     model, _ = load(subject.checkpoint)
     rows, text = rows_for(subject.recipe, tokenizer, model)
     with eager():
-        found = compare(before, model, rows, text=text)
-    return Measured(found.kl, found.line())
+        difference = compare(before, model, rows, text=text)
+    return Measured(difference.kl, difference.line())
 
 
 FIGURE = "KL divergence, nats per token"

@@ -45,7 +45,7 @@ def unequal(a: Tree, b: Tree) -> int:
 def _same(x: mx.array, y: mx.array) -> bool:
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
-    ours, theirs = (np.asarray(mx.view(each.reshape(-1), mx.uint8)) for each in (x, y))
+    ours, theirs = (np.asarray(mx.view(array.reshape(-1), mx.uint8)) for array in (x, y))
     return bool(np.array_equal(ours, theirs))
 
 

@@ -73,8 +73,10 @@ def in_transformers(subject: Subject) -> Measured:
     library, torch = import_module("transformers"), import_module("torch")
     theirs = library.AutoModelForCausalLM.from_pretrained(str(_exported(subject, "hf"))).eval()
     with torch.no_grad():
-        found = theirs(torch.tensor(np.array(tokens), dtype=torch.long)).logits.float().numpy()
-    return Measured(largest_difference(logits_of(model, tokens), mx.array(found)))
+        their_logits = (
+            theirs(torch.tensor(np.array(tokens), dtype=torch.long)).logits.float().numpy()
+        )
+    return Measured(largest_difference(logits_of(model, tokens), mx.array(their_logits)))
 
 
 def _language_model(subject: Subject) -> Model:

@@ -27,19 +27,19 @@ def gradient(built: Built, batches: Sequence[Batch]) -> Tree:
     fresh = [
         b | {"starts": mx.ones_like(b["starts"])} if "starts" in b else dict(b) for b in batches
     ]
-    found = built.step.gradient(fresh, mx.random.split(mx.random.key(1), len(fresh)))
-    mx.eval(found)
+    sums = built.step.gradient(fresh, mx.random.split(mx.random.key(1), len(fresh)))
+    mx.eval(sums)
     # Other parts are statistics, such as the largest load of an expert, which need not add up.
-    return {name: found[name] for name in ("grads", "weight")} | {"loss": found["parts"]["loss"]}
+    return {name: sums[name] for name in ("grads", "weight")} | {"loss": sums["parts"]["loss"]}
 
 
 def accumulated(subject: Subject) -> Measured:
     """Compare microbatches of one row with the whole batch."""
     check_rows_independent(subject)
     with eager():
-        whole = gradient(subject.plain, [subject.batch])
+        full_batch = gradient(subject.plain, [subject.batch])
         parts = gradient(subject.plain, split(subject.batch))
-    return Measured(tree_difference(whole, parts))
+    return Measured(tree_difference(full_batch, parts))
 
 
 def packed(subject: Subject) -> Measured:
@@ -59,8 +59,8 @@ def packed(subject: Subject) -> Measured:
             row = gradient(built, [{"tokens": tokens, "segments": segments.astype(mx.int32)}])
         except RecipeError as error:
             raise DoesNotApply(str(error)) from None
-        apart = gradient(built, [{"tokens": document} for document in documents])
-    return Measured(tree_difference(row, apart))
+        separate = gradient(built, [{"tokens": document} for document in documents])
+    return Measured(tree_difference(row, separate))
 
 
 def compiled(subject: Subject) -> Measured:
@@ -84,11 +84,11 @@ def chunked(subject: Subject) -> Measured:
     if not isinstance(subject.recipe.objective, ChunkedKind):
         raise DoesNotApply("Its loss has no logits over the vocabulary that could be chunked.")
     with eager():
-        parts, whole = (
+        parts, full = (
             gradient(subject.built(f"objective.chunk={n}", *subject.still), [subject.batch])
             for n in (CHUNK, 2**30)
         )
-    return Measured(tree_difference(whole, parts))
+    return Measured(tree_difference(full, parts))
 
 
 def recomputed(subject: Subject) -> Measured:
@@ -119,15 +119,15 @@ def check_rows_independent(subject: Subject) -> None:
     if any(len(array) % ROWS for array in batch.values()):
         raise DoesNotApply("Its batches have arrays that don't divide into rows.")
     with eager():
-        seen = [Context(key=mx.random.key(i)) for i in (1, 2)]
+        contexts = [Context(key=mx.random.key(i)) for i in (1, 2)]
         params = built.model.trainable_parameters()
-        losses = [built.step.loss(params, batch, ctx).total for ctx in seen]
+        losses = [built.step.loss(params, batch, ctx).total for ctx in contexts]
         mx.eval(losses)
     if losses[0].item() != losses[1].item():
         raise DoesNotApply(
             "The forward pass draws random numbers beside dropout's, others in each batch."
         )
-    if seen[0].collected.aux or seen[0].collected.router_sums:
+    if contexts[0].collected.aux or contexts[0].collected.router_sums:
         raise DoesNotApply(
             "An auxiliary loss of its layers is a product of means over a batch, so it is another "
             "one where the batch is split."

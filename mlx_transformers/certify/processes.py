@@ -55,16 +55,16 @@ class Trainings:
         self.work.mkdir(parents=True, exist_ok=True)
         path = self.work / "recipe.toml"
         path.write_text(to_toml({k: v for k, v in tables(self.recipe).items() if k != "log"}))
-        words = [sys.executable, "-m", "mlx_transformers.cli.main", "train", str(path)]
-        words += ["--name", name, "--runs", str(self.work / "runs"), *options]
-        for each in self.sets:
-            words += ["--set", each]
+        argv = [sys.executable, "-m", "mlx_transformers.cli.main", "train", str(path)]
+        argv += ["--name", name, "--runs", str(self.work / "runs"), *options]
+        for override in self.sets:
+            argv += ["--set", override]
         python_path = os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")])
         env = {**os.environ, "PYTHONPATH": python_path, "MLX_DISABLE_COMPILE": "1", **env}
         self.started += 1
         output = open(self.work / f"output-{self.started}.txt", "w+")  # noqa: SIM115
         with output:
-            return subprocess.Popen(words, env=env, text=True, stdout=output, stderr=output)
+            return subprocess.Popen(argv, env=env, text=True, stdout=output, stderr=output)
 
     def finish(self, *processes: "subprocess.Popen[str]") -> None:
         """Wait for processes that train together.
@@ -74,16 +74,16 @@ class Trainings:
         """
         end = time.monotonic() + DEADLINE
         try:
-            codes = [each.wait(max(0.1, end - time.monotonic())) for each in processes]
+            codes = [process.wait(max(0.1, end - time.monotonic())) for process in processes]
         except subprocess.TimeoutExpired:
             raise RunError("A training of a few steps was not over after ten minutes.") from None
         finally:
-            for each in processes:
-                each.kill()
+            for process in processes:
+                process.kill()
         if any(codes):
             texts = sorted(self.work.glob("output-*.txt"), key=lambda p: p.stat().st_mtime)
-            said = [p.read_text().strip().splitlines() for p in texts[-len(processes) :]]
-            raise RunError("mlxt train failed: " + " ".join(s[-1] for s in said if s))
+            outputs = [p.read_text().strip().splitlines() for p in texts[-len(processes) :]]
+            raise RunError("mlxt train failed: " + " ".join(s[-1] for s in outputs if s))
 
     def folder(self, name: str) -> RunFolder:
         """The run of a training."""
@@ -103,8 +103,10 @@ def resumed(subject: Subject) -> Measured:
     killed = runs.start("killed", "--set", "train.share=0.2")
     kill_at(killed, runs.folder("killed").checkpoints / f"step-{SAVED:06d}")
     runs.finish(runs.start("killed", "--resume", "auto"))
-    whole, again = runs.last("whole"), runs.last("killed")
-    return Measured(unequal(whole, again), f"{len(whole)} files of the last checkpoint")
+    uninterrupted, again = runs.last("whole"), runs.last("killed")
+    return Measured(
+        unequal(uninterrupted, again), f"{len(uninterrupted)} files of the last checkpoint"
+    )
 
 
 def first_stage(subject: Subject) -> list[str]:
@@ -145,17 +147,17 @@ def shared(subject: Subject) -> Measured:
         for rank in range(2)
     ]
     runs.finish(*ranks)
-    one, two = (runs.last(name)["model"] for name in ("one", "two"))
-    return Measured(tree_difference(one, two))
+    single, split = (runs.last(name)["model"] for name in ("one", "two"))
+    return Measured(tree_difference(single, split))
 
 
 def free_addresses(n: int) -> list[str]:
     """Addresses of this machine that nobody listens on."""
     with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
 
 
 PROCESSES = (

@@ -103,10 +103,10 @@ class Subject:
         return built
 
     def _recipe(self, *sets: str) -> Recipe:
-        given = {each.partition("=")[0] for each in sets}
+        keys = {override.partition("=")[0] for override in sets}
         usual = sizes(load_recipe(self.folder.recipe))
-        left = [each for each in usual if each.partition("=")[0] not in given]
-        recipe = load_recipe(self.folder.recipe, [*left, *sets])
+        remaining = [override for override in usual if override.partition("=")[0] not in keys]
+        recipe = load_recipe(self.folder.recipe, [*remaining, *sets])
         return with_own_tokenizer(recipe.stage(step_of(self.checkpoint), saved=True), self.folder)
 
 
@@ -174,10 +174,10 @@ def subject_of_recipe(recipe: str, sets: Sequence[str], work: Path) -> Subject:
 def disturb(model: Model) -> None:
     """Add noise to trained parameters: a difference in what starts at zero would not be seen."""
     trained = dict(tree_flatten(model.trainable_parameters()))
-    for i, each in enumerate(parameters_of(model)):
-        if each.role != "own" and each.path in trained:
-            noise = mx.random.normal(each.array.shape, key=mx.random.key(i))
-            each.module[each.name] = each.array + NOISE * noise
+    for i, parameter in enumerate(parameters_of(model)):
+        if parameter.role != "own" and parameter.path in trained:
+            noise = mx.random.normal(parameter.array.shape, key=mx.random.key(i))
+            parameter.module[parameter.name] = parameter.array + NOISE * noise
     mx.eval(model.parameters())
 
 

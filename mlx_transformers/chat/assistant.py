@@ -120,11 +120,11 @@ class Assistant:
         writer = TextWriter(self.tokenizer, request.stop)
         engine.start([tokens], [request.seed])
         for (token,) in engine.tokens(min(request.max_tokens, room)):
-            known = None if request.top is None else observed_tokens(engine, [token])[0]
+            top_tokens = None if request.top is None else observed_tokens(engine, [token])[0]
             text = writer.feed(token)
             if writer.ended is not None:
                 break
-            yield Piece(text, known, n_tokens=writer.tokens)
+            yield Piece(text, top_tokens, n_tokens=writer.tokens)
         else:
             text = ""
         text += writer.finish()

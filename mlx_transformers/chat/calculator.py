@@ -98,10 +98,10 @@ class _Parser:
         self._at = 0
 
     def value(self) -> Fraction:
-        found = self._sum()
+        value = self._sum()
         if self._at < len(self._tokens):
             raise RunError(f"'{self._tokens[self._at]}' is in the wrong place.")
-        return found
+        return value
 
     def _next(self, *wanted: str) -> str | None:
         """The next token if it is one of these, which is then used up."""
@@ -111,24 +111,24 @@ class _Parser:
         return None
 
     def _sum(self) -> Fraction:
-        found = self._product()
+        total = self._product()
         while sign := self._next("+", "-"):
-            other = self._product()
-            found = found + other if sign == "+" else found - other
-        return found
+            term = self._product()
+            total = total + term if sign == "+" else total - term
+        return total
 
     def _product(self) -> Fraction:
-        found = self._signed()
+        product = self._signed()
         while sign := self._next("*", "/", "//", "%"):
-            other = self._signed()
+            factor = self._signed()
             if sign == "*":
-                found = found * other
+                product = product * factor
             elif sign == "/":
-                found = found / other
+                product = product / factor
             else:
-                found = Fraction(found // other) if sign == "//" else found % other
-            _bounded(found)
-        return found
+                product = Fraction(product // factor) if sign == "//" else product % factor
+            _bounded(product)
+        return product
 
     def _signed(self) -> Fraction:
         negative = False
@@ -141,12 +141,12 @@ class _Parser:
         return _power(base, self._signed()) if self._next("**") else base
 
     def _postfix(self) -> Fraction:
-        found = self._atom()
+        value = self._atom()
         while self._next("!"):
-            if found.denominator != 1 or not 0 <= found <= 1000:
+            if value.denominator != 1 or not 0 <= value <= 1000:
                 raise ValueError("factorials are of whole numbers from 0 to 1000")
-            found = Fraction(math.factorial(found.numerator))
-        return found
+            value = Fraction(math.factorial(value.numerator))
+        return value
 
     def _atom(self) -> Fraction:
         if self._at >= len(self._tokens):
@@ -172,19 +172,19 @@ class _Parser:
         self._depth += 1
         if self._depth > DEEPEST:
             raise RunError("The expression has too many brackets within each other.")
-        found = self._sum()
+        value = self._sum()
         if not self._next(")"):
             raise RunError("A bracket is not closed.")
         self._depth -= 1
-        return found
+        return value
 
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator != 1:
-        found = float(base) ** float(exponent)
-        if isinstance(found, complex):
+        power = float(base) ** float(exponent)
+        if isinstance(power, complex):
             raise ValueError("it is not a real number")
-        return _rounded(found)
+        return _rounded(power)
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())
     if bits * abs(exponent.numerator) > MAX_BITS:
         raise OverflowError("it is too large")

@@ -48,7 +48,7 @@ class CallFormat:
     def calls(self, answer: str) -> tuple[str, list[Call]]:
         """Split an answer into the text before its calls, and the calls; what isn't a complete call
         stays text."""
-        decoder, found, text, at = json.JSONDecoder(), list[Call](), "", 0
+        decoder, all_calls, text, at = json.JSONDecoder(), list[Call](), "", 0
         opening = self.before.strip()
         while True:
             start = answer.find(opening, at) if opening else at
@@ -60,18 +60,18 @@ class CallFormat:
                 value, end = decoder.raw_decode(answer, body)
             except ValueError:
                 break
-            calls = [self._call(one) for one in (value if isinstance(value, list) else [value])]
+            calls = [self._call(entry) for entry in (value if isinstance(value, list) else [value])]
             if not calls or None in calls:
                 break
             text += answer[at:start]
-            found += [call for call in calls if call is not None]
-            rest = answer[end:].lstrip()
+            all_calls += [call for call in calls if call is not None]
+            remaining = answer[end:].lstrip()
             closing = self.after.strip()
-            at = len(answer) - len(rest)
-            at += len(closing) if closing and rest.startswith(closing) else 0
+            at = len(answer) - len(remaining)
+            at += len(closing) if closing and remaining.startswith(closing) else 0
             if not opening and at >= len(answer):
                 break
-        return (text + answer[at:]).strip() if found else answer, found
+        return (text + answer[at:]).strip() if all_calls else answer, all_calls
 
     def may_begin(self, text: str) -> bool:
         """Whether the end of a text may be, or follow, the beginning of a call."""
@@ -184,12 +184,12 @@ class ChatFormat:
 
     def _find_stops(self) -> list[str]:
         """Find the text that the template writes after an answer; none if it is white space."""
-        asked = [{"role": "user", "content": "a"}]
-        whole = self._template.render([*asked, {"role": "assistant", "content": PROBE}]).text
-        after = whole[whole.rindex(PROBE) + len(PROBE) :] if PROBE in whole else ""
+        question = [{"role": "user", "content": "a"}]
+        rendered = self._template.render([*question, {"role": "assistant", "content": PROBE}]).text
+        after = rendered[rendered.rindex(PROBE) + len(PROBE) :] if PROBE in rendered else ""
         # A template without a mark ends an answer where the next message begins.
         more = [{"role": "assistant", "content": PROBE}, {"role": "user", "content": "b" + PROBE}]
-        longer = self._template.render([*asked, *more]).text
+        longer = self._template.render([*question, *more]).text
         between = longer.split(PROBE)[1] if longer.count(PROBE) > 1 else ""
         mark = after.strip() or between.rpartition("b")[0].strip()
         special = [text for text in self.tokenizer.special_ids if mark.startswith(text)]
@@ -200,13 +200,13 @@ class ChatFormat:
         arguments = {PROBE + "argument": "value"}
         function = {"name": PROBE + "name", "arguments": arguments}
         call = {"type": "function", "id": "call00000", "function": function}
-        asked = [{"role": "user", "content": "a"}]
+        question = [{"role": "user", "content": "a"}]
         turn = {"role": "assistant", "content": "", "tool_calls": [call]}
         schema = {"name": PROBE + "name", "description": "", "parameters": {"type": "object"}}
         tools = [{"type": "function", "function": schema}]
         try:
-            begun = self._template.render(asked, tools=tools, add_generation_prompt=True).text
-            text = self._template.render([*asked, turn], tools=tools).text
+            begun = self._template.render(question, tools=tools, add_generation_prompt=True).text
+            text = self._template.render([*question, turn], tools=tools).text
         except TemplateError:
             return None
         written = text[len(begun) :] if text.startswith(begun) else text
@@ -225,7 +225,7 @@ def _located(written: str, stops: Sequence[str]) -> CallFormat | None:
         inner = value[0] if isinstance(value, list) and value else value
         if not isinstance(inner, dict) or inner.get("name") != PROBE + "name":
             continue
-        keys = [key for key, one in inner.items() if key != "name" and PROBE in json.dumps(one)]
+        keys = [key for key, field in inner.items() if key != "name" and PROBE in json.dumps(field)]
         after = written[end:]
         for stop in stops:
             after = after.partition(stop)[0]

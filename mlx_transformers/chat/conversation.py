@@ -77,8 +77,8 @@ class Conversation:
 
     def set_system(self, text: str) -> None:
         """Replace the instructions; an empty text removes them."""
-        rest = self.messages[self.system is not None :]
-        self.messages = [*([{"role": "system", "content": text}] if text else []), *rest]
+        turns = self.messages[self.system is not None :]
+        self.messages = [*([{"role": "system", "content": text}] if text else []), *turns]
 
     def reset(self) -> None:
         """Forget all turns; the instructions stay."""
@@ -148,28 +148,28 @@ class Conversation:
     def _stream(self, pieces: Iterator[Piece]) -> Generator[Event, None, list[Call]]:
         """Yield the text that is no call of a tool; add the message, and return its calls."""
         form = self._assistant.format.call_format if self._toolbox else None
-        text, shown, end, n_tokens = "", 0, None, 0
+        text, n_shown, end, n_tokens = "", 0, None, 0
         try:
             for piece in pieces:
                 text, end, n_tokens = text + piece.text, piece.end, piece.n_tokens
-                held = form is not None and form.may_begin(text)
-                if not held and len(text) > shown:
-                    yield Event(text[shown:])
-                    shown = len(text)
+                may_be_call = form is not None and form.may_begin(text)
+                if not may_be_call and len(text) > n_shown:
+                    yield Event(text[n_shown:])
+                    n_shown = len(text)
         finally:
             content, calls = (text, []) if form is None else form.calls(text)
             self.messages.append(message(content, calls))
-        if not calls and len(text) > shown:
-            yield Event(text[shown:])
+        if not calls and len(text) > n_shown:
+            yield Event(text[n_shown:])
         yield Event(end=end, n_tokens=n_tokens)
         return calls
 
 
 def message(content: str, calls: Sequence[Call]) -> Message:
     """Return the assistant's message with its calls, as chat templates read them."""
-    found: Message = {"role": "assistant", "content": content}
+    turn: Message = {"role": "assistant", "content": content}
     if calls:
-        found["tool_calls"] = [
+        turn["tool_calls"] = [
             {
                 "type": "function",
                 "id": f"call{i:05}",
@@ -177,4 +177,4 @@ def message(content: str, calls: Sequence[Call]) -> Message:
             }
             for i, call in enumerate(calls)
         ]
-    return found
+    return turn

@@ -74,8 +74,8 @@ class Retrieval:
         query = str(arguments["query"]).strip()
         if not query:
             raise RunError("The query is empty.")
-        found = self._index.search(query, self._n)
-        return "\n\n".join(f"[{passage.source}]\n{passage.text}" for _, passage in found)
+        hits = self._index.search(query, self._n)
+        return "\n\n".join(f"[{passage.source}]\n{passage.text}" for _, passage in hits)
 
 
 def read_passages(folder: Path, words: int = WORDS) -> list[Passage]:
@@ -86,7 +86,7 @@ def read_passages(folder: Path, words: int = WORDS) -> list[Passage]:
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such folder of texts.")
-    found = []
+    passages = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
         if not path.is_file():
             continue
@@ -97,29 +97,32 @@ def read_passages(folder: Path, words: int = WORDS) -> list[Passage]:
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{path} can't be read as UTF-8 text: {error}.") from None
         source = str(path.relative_to(folder))
-        found += [Passage(part, source) for part in passages_of(text, words)]
-    if not found:
+        passages += [Passage(part, source) for part in passages_of(text, words)]
+    if not passages:
         raise RunError(f"{folder} has no text ({', '.join(SUFFIXES)}) to search in.")
-    return found
+    return passages
 
 
 def passages_of(text: str, words: int = WORDS) -> Iterator[str]:
     """Cut a text into passages of about so many words: whole paragraphs together, and long ones in
     parts."""
-    held: list[str] = []
+    paragraphs: list[str] = []
     n_held = 0
     for paragraph in (part.strip() for part in text.split("\n\n")):
-        own = paragraph.split()
-        if held and n_held + len(own) > words:
-            yield "\n\n".join(held)
-            held, n_held = [], 0
-        if len(own) > words:
-            yield from (" ".join(own[i : i + words]) for i in range(0, len(own), words))
-        elif own:
-            held.append(paragraph)
-            n_held += len(own)
-    if held:
-        yield "\n\n".join(held)
+        paragraph_words = paragraph.split()
+        if paragraphs and n_held + len(paragraph_words) > words:
+            yield "\n\n".join(paragraphs)
+            paragraphs, n_held = [], 0
+        if len(paragraph_words) > words:
+            yield from (
+                " ".join(paragraph_words[i : i + words])
+                for i in range(0, len(paragraph_words), words)
+            )
+        elif paragraph_words:
+            paragraphs.append(paragraph)
+            n_held += len(paragraph_words)
+    if paragraphs:
+        yield "\n\n".join(paragraphs)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -60,14 +60,14 @@ class Toolbox:
         tool = self._tools.get(call.name)
         if tool is None:
             return f"Error: {unknown('tool', call.name, self._tools)}"
-        known = tool.parameters.get("properties", {})
+        parameters = tool.parameters.get("properties", {})
         missing = [
             name for name in tool.parameters.get("required", ()) if name not in call.arguments
         ]
         if missing:
             return f"Error: {call.name} needs the argument '{missing[0]}'."
-        if strange := [name for name in call.arguments if name not in known]:
-            return f"Error: {unknown('argument', strange[0], known)}"
+        if strange := [name for name in call.arguments if name not in parameters]:
+            return f"Error: {unknown('argument', strange[0], parameters)}"
         try:
             return tool(**call.arguments)[:LONGEST]
         except MlxtError as error:

@@ -46,18 +46,18 @@ def bench(
 
     if out is not None:
         verb.check_new(out)
-    found = verb.bench(recipes or verb.RUNGS, set or [], seconds=seconds, say=_say)
-    rows = found.rows
+    result = verb.bench(recipes or verb.RUNGS, set or [], seconds=seconds, say=_say)
+    rows = result.rows
     print_table(table.TITLES, [table.cells(row) for row in rows], right=range(1, 6))
     print()
     for reason in table.reasons(rows):
         print(reason)
-    machine = (found.chip, f"{found.memory_gib:.0f}", found.system, found.mlx)
-    print(f"The line for docs/macs.md, after {found.seconds:.0f} s:\n")
+    machine = (result.chip, f"{result.memory_gib:.0f}", result.system, result.mlx)
+    print(f"The line for docs/macs.md, after {result.seconds:.0f} s:\n")
     print(table.heads([row.recipe for row in rows]))
     print(table.line(machine, rows))
     if out is not None:
-        print(f"\nWritten: {verb.write_json(found, out)}")
+        print(f"\nWritten: {verb.write_json(result, out)}")
     if all(row.error for row in rows):
         raise typer.Exit(1)
 

@@ -22,14 +22,14 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     from ..core.cache import cache_folder
     from ..verbs.cache import usage
 
-    found = usage()
+    parts_used = usage()
     if as_json:
-        parts = {u.part.name: {"bytes": u.bytes, "files": u.files} for u in found}
+        parts = {u.part.name: {"bytes": u.bytes, "files": u.files} for u in parts_used}
         print(json.dumps({"folder": str(cache_folder()), "parts": parts}, indent=2))
         return
     print_table(
         ("part", "MB", "files", ""),
-        [(u.part.name, f"{u.bytes / 1e6:,.1f}", f"{u.files:,}", u.part.what) for u in found],
+        [(u.part.name, f"{u.bytes / 1e6:,.1f}", f"{u.files:,}", u.part.what) for u in parts_used],
         right=(1, 2),
     )
     print(f"\nIn {cache_folder()}; MLXT_CACHE moves it. Free space: mlxt cache clean")

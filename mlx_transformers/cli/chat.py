@@ -122,25 +122,25 @@ def _web(load: "Callable[[], Opened]", options: "Request", port: int, preference
 
 def _lines() -> Iterator[str]:
     """Yield the lines that the user types, joined where one ends in a backslash, until the end."""
-    prompt, held = ("> " if is_terminal(sys.stdin) else ""), ""
+    prompt, unfinished = ("> " if is_terminal(sys.stdin) else ""), ""
     while True:
         try:
-            line = input(". " if held and prompt else prompt)
+            line = input(". " if unfinished and prompt else prompt)
         except EOFError:
             if prompt:
                 print()
             return
         except KeyboardInterrupt:
             print()
-            held = ""
+            unfinished = ""
             continue
         except UnicodeDecodeError:
             report("That line is not UTF-8 text.")
             continue
         if line.endswith("\\"):
-            held += line[:-1] + "\n"
+            unfinished += line[:-1] + "\n"
             continue
-        text, held = held + line, ""
+        text, unfinished = unfinished + line, ""
         if text.strip() in ("/exit", "/quit"):
             return
         if text.strip():
@@ -185,17 +185,17 @@ def _command(conversation: "Conversation", command: str, argument: str = "") -> 
 def show_answer(events: "Iterator[Event]") -> None:
     """Print an answer as it is made, and calls of tools to standard error; Ctrl-C ends it."""
     try:
-        for one in events:
-            if one.dropped:
-                messages = "1 message" if one.dropped == 1 else f"{one.dropped} messages"
+        for event in events:
+            if event.dropped:
+                messages = "1 message" if event.dropped == 1 else f"{event.dropped} messages"
                 typer.echo(f"(The context is full: the oldest {messages} left out.)", err=True)
-            if one.call is not None:
-                arguments = json.dumps(dict(one.call.arguments), ensure_ascii=False)
-                typer.echo(f"[{one.call.name} {arguments}]\n{one.result}", err=True)
-            sys.stdout.write(one.text)
+            if event.call is not None:
+                arguments = json.dumps(dict(event.call.arguments), ensure_ascii=False)
+                typer.echo(f"[{event.call.name} {arguments}]\n{event.result}", err=True)
+            sys.stdout.write(event.text)
             sys.stdout.flush()
-            if one.end in ("length", "context"):
-                limit = "--max-tokens" if one.end == "length" else "the model's context"
+            if event.end in ("length", "context"):
+                limit = "--max-tokens" if event.end == "length" else "the model's context"
                 typer.echo(f"\n(The answer ended at the limit of {limit}.)", err=True)
     except KeyboardInterrupt:
         typer.echo(" (interrupted)", err=True)

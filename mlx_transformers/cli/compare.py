@@ -36,11 +36,11 @@ def compare(
     from ..trainer.metrics import metric_title
     from ..verbs.compare import compare as measure
 
-    found = measure(run, runs)
+    comparison = measure(run, runs)
     if as_json:
-        print(json.dumps({"metric": found.best.metric, **asdict(found)}, indent=2))
+        print(json.dumps({"metric": comparison.best.metric, **asdict(comparison)}, indent=2))
         return
-    titles = ("run", "seeds", "tokens", f"val {metric_title(found.best.metric)}", "Δ first")
+    titles = ("run", "seeds", "tokens", f"val {metric_title(comparison.best.metric)}", "Δ first")
     rows = [
         (
             group.name,
@@ -49,10 +49,10 @@ def compare(
             _shown(group.mean, ".4f"),
             "" if group.delta is None else _shown(group.delta, "+.4f"),
         )
-        for group in found.groups
+        for group in comparison.groups
     ]
     print_table(titles, rows, right=(2, 3, 4))
-    for sentence in found.verdicts():
+    for sentence in comparison.verdicts():
         print(sentence)
 
 

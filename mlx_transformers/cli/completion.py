@@ -21,8 +21,8 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of runs below the folder of runs, those of ladders included."""
     root = Path(ctx.params.get("runs") or "runs")
     try:
-        found = (*root.glob("*/recipe.toml"), *root.glob("*/*/recipe.toml"))
-        names = sorted(path.parent.relative_to(root).as_posix() for path in found)
+        recipes = (*root.glob("*/recipe.toml"), *root.glob("*/*/recipe.toml"))
+        names = sorted(path.parent.relative_to(root).as_posix() for path in recipes)
     except OSError:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -32,7 +32,7 @@ def resumable(ctx: typer.Context, incomplete: str) -> list[str]:
     """Values of --resume: "auto", and runs by their folders."""
     root = ctx.params.get("runs") or Path("runs")
     folders = [str(Path(root) / name) for name in run_names(ctx, "")]
-    return [word for word in ("auto", *folders) if word.startswith(incomplete)]
+    return [value for value in ("auto", *folders) if value.startswith(incomplete)]
 
 
 def set_keys(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -45,9 +45,9 @@ def set_keys(ctx: typer.Context, incomplete: str) -> list[str]:
         return []
     keys = fixed_keys(Recipe)
     # An option that still lacks its value leaves the arguments before it unparsed, in ctx.args.
-    for word in ctx.args:
+    for argument in ctx.args:
         try:
-            recipe = load_recipe(word)
+            recipe = load_recipe(argument)
             assert recipe.resolved is not None
             keys += [key for key, _, _ in show(recipe.resolved, recipe)]
         except MlxtError:

@@ -24,12 +24,12 @@ def list_corpora(as_json: AsJson = False) -> None:
     """List the built-in corpora and the prepared sets."""
     from ..data.inspect import corpora, prepared_sets
 
-    found, sets = corpora(), prepared_sets()
+    all_corpora, sets = corpora(), prepared_sets()
     if as_json:
         print(
             json.dumps(
                 {
-                    "corpora": [vars(corpus) for corpus in found],
+                    "corpora": [vars(corpus) for corpus in all_corpora],
                     "prepared": [{"folder": str(p.folder), **p.manifest} for p in sets],
                 },
                 indent=2,
@@ -38,7 +38,7 @@ def list_corpora(as_json: AsJson = False) -> None:
         return
     print_table(
         ("corpus", "size", "here", "what"),
-        [(c.name, c.size, "yes" if c.available else "download", c.what) for c in found],
+        [(c.name, c.size, "yes" if c.available else "download", c.what) for c in all_corpora],
     )
     print('\nUse one with data.corpus; a text of your own with data.path=FILE, FOLDER or "GLOB".\n')
     if not sets:
@@ -103,11 +103,11 @@ def inspect(
     data is not prepared yet is prepared first."""
     from ..data.inspect import report
 
-    found = report(_prepared(what, set or []), n_rows=rows, length=length)
+    summary = report(_prepared(what, set or []), n_rows=rows, length=length)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _print(found)
+        _print(summary)
 
 
 @app.command("rows")
@@ -135,7 +135,7 @@ def write_rows(
 
     if split not in ("train", "valid"):
         raise RunError(f"--split {split}: rows are of the split train or valid.")
-    found = islice(records(load_recipe(recipe, set or []).data, split), limit)  # type: ignore[arg-type]
+    rows = islice(records(load_recipe(recipe, set or []).data, split), limit)  # type: ignore[arg-type]
     try:
         to.touch(exist_ok=False)
     except FileExistsError:
@@ -145,7 +145,7 @@ def write_rows(
     try:
         with open(to, "w", encoding="utf-8") as file:
             n = 0
-            for row in found:
+            for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 n += 1
     except BaseException as error:

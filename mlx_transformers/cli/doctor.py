@@ -32,12 +32,12 @@ def doctor(
         return
     from ..core.device import facts
 
-    found = facts()
+    machine = facts()
     if as_json:
-        print(json.dumps(found, indent=2, default=str))
+        print(json.dumps(machine, indent=2, default=str))
         return
-    warnings = found.pop("warnings", [])
-    print_table(("", ""), [_row(name, value) for name, value in found.items()])
+    warnings = machine.pop("warnings", [])
+    print_table(("", ""), [_row(name, value) for name, value in machine.items()])
     print()
     for text in warnings:
         print(f"Slower than necessary: {text}")
@@ -49,17 +49,19 @@ def _cluster(path: Path, as_json: bool) -> None:
     """Check the machines of a cluster; exit code 1 if a check failed."""
     from ..distributed.hosts import NOT_CHECKED, check, read_hosts
 
-    found = [(rank, each) for rank, host in enumerate(read_hosts(path)) for each in check(host)]
+    results = [
+        (rank, result) for rank, host in enumerate(read_hosts(path)) for result in check(host)
+    ]
     if as_json:
-        checks = [{"rank": rank, **asdict(each)} for rank, each in found]
+        checks = [{"rank": rank, **asdict(result)} for rank, result in results]
         print(json.dumps({"checks": checks, "not_checked": NOT_CHECKED}, indent=2))
     else:
-        rows = [(str(rank), c.host, c.what, c.verdict, c.detail) for rank, c in found]
+        rows = [(str(rank), c.host, c.what, c.verdict, c.detail) for rank, c in results]
         print_table(("rank", "host", "check", "verdict", ""), rows)
         print("\nNot checked from here:")
         for text in NOT_CHECKED:
             print(f"- {text}")
-    if any(each.verdict == "failed" for _, each in found):
+    if any(result.verdict == "failed" for _, result in results):
         raise typer.Exit(1)
 
 
@@ -69,9 +71,9 @@ def _row(name: str, value: Any) -> tuple[str, str]:
         if name.endswith(ending):
             return name.removesuffix(ending).replace("_", " "), f"{value:,}{unit}"
     if isinstance(value, bool):
-        shown = "yes" if value else "no"
+        text = "yes" if value else "no"
     elif isinstance(value, list):
-        shown = "\n".join(map(str, value)) or "none"
+        text = "\n".join(map(str, value)) or "none"
     else:
-        shown = "none" if value in (None, "") else str(value)
-    return name.replace("_", " "), shown
+        text = "none" if value in (None, "") else str(value)
+    return name.replace("_", " "), text

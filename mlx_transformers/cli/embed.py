@@ -48,24 +48,26 @@ def embed(
     """
     from ..verbs.embed import cosines, open_embedder, pool_of, write_vectors
 
-    found = _texts(text or [], texts)
+    all_texts = _texts(text or [], texts)
     if out is not None and out.exists():
         raise RunError(f"{out} exists already. Choose another --out.")
-    vectors = open_embedder(run, pool_of(pool), runs)(found)
+    vectors = open_embedder(run, pool_of(pool), runs)(all_texts)
     if out is not None:
-        write_vectors(out, found, vectors)
-        print(f"Written: {out}, {len(found)} vectors of width {vectors.shape[1]}.")
+        write_vectors(out, all_texts, vectors)
+        print(f"Written: {out}, {len(all_texts)} vectors of width {vectors.shape[1]}.")
         return
     table = cosines(vectors)
     if as_json:
-        print(json.dumps({"texts": found, "vectors": vectors.tolist(), "cosines": table.tolist()}))
-    elif len(found) > SHOWN:
-        raise RunError(f"{len(found)} texts are too many to print: write them with --out FILE.")
-    elif len(found) == 1:
+        print(
+            json.dumps({"texts": all_texts, "vectors": vectors.tolist(), "cosines": table.tolist()})
+        )
+    elif len(all_texts) > SHOWN:
+        raise RunError(f"{len(all_texts)} texts are too many to print: write them with --out FILE.")
+    elif len(all_texts) == 1:
         print(" ".join(f"{x:.4f}" for x in vectors[0]))
     else:
-        for i, one in enumerate(found):
-            print(" ".join(f"{x:6.3f}" for x in table[i]), " ", one)
+        for i, label in enumerate(all_texts):
+            print(" ".join(f"{x:6.3f}" for x in table[i]), " ", label)
 
 
 def _texts(given: list[str], file: Path | None) -> list[str]:
@@ -74,13 +76,13 @@ def _texts(given: list[str], file: Path | None) -> list[str]:
     Raises:
         RunError: there is none, or the file can't be read.
     """
-    found = list(given)
+    all_texts = list(given)
     if file is not None:
         try:
             lines = file.expanduser().read_text(encoding="utf-8").split("\n")
         except (OSError, ValueError) as error:
             raise RunError(f"--texts {file} can't be read: {error}.") from None
-        found += [line.removesuffix("\r") for line in lines if line.strip()]
-    if not found:
+        all_texts += [line.removesuffix("\r") for line in lines if line.strip()]
+    if not all_texts:
         raise RunError("Give a text: --text TEXT, or --texts FILE with one per line.")
-    return found
+    return all_texts

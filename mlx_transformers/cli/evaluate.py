@@ -152,8 +152,8 @@ def _show_harness(metrics: "dict[str, Metrics]") -> None:
             metric, _, kind = key.partition(",")
             if isinstance(value, float | int) and not metric.endswith("_stderr") and kind:
                 error = values.get(f"{metric}_stderr,{kind}")
-                shown = f"{error:.4f}" if isinstance(error, float) else ""
-                rows.append((task, metric, kind, f"{value:.4f}", shown))
+                standard_error = f"{error:.4f}" if isinstance(error, float) else ""
+                rows.append((task, metric, kind, f"{value:.4f}", standard_error))
     print_table(("task", "metric", "filter", "value", "standard error"), rows, right=(3, 4))
 
 

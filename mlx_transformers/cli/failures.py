@@ -49,9 +49,9 @@ def report(sentence: str) -> None:
 def refused(error: Exception) -> str | None:
     """Explain an error of the operating system, or return None for a bug of mlxt."""
     if no_memory(error):
-        said = f" ({error})" if str(error) else ""
+        detail = f" ({error})" if str(error) else ""
         return (
-            f"There is no memory left{said}. Set train.microbatch to half of "
+            f"There is no memory left{detail}. Set train.microbatch to half of "
             "train.batch_size or less: a step learns from the same rows, fewer at once. Or shorten "
             "train.seq_len, set train.recompute=all, or let --supervise halve them."
         )

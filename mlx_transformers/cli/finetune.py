@@ -108,7 +108,7 @@ def finetune(
         seed=seed,
         data=None if recipe is None else data,
     )
-    with watch() as seen:
+    with watch() as screen:
         result = run(
             source,
             recipe,
@@ -120,7 +120,7 @@ def finetune(
             name=name,
             resume=resume,
             root=runs,
-            say=seen.say,
-            progress=seen,
+            say=screen.say,
+            progress=screen,
         )
     end(result, str(result.folder.recipe), [])

@@ -96,25 +96,25 @@ def generate(
     exits, packing = _exits(exit_threshold, exit_measure), _packing(kv_bits, kv_group_size)
     texts = _prompts(prompt or default_prompt(image, prompts), prompts)
     if tools or set:
-        odd = special_tokens or not bos or any((beams, draft, alignment, exits, packing, image))
-        answered = (max_tokens, sampling, seed, tuple(stop or ()))
-        generate_with_tools(run, texts, answered, samples, checked(tools, set, odd), as_json)
+        clash = special_tokens or not bos or any((beams, draft, alignment, exits, packing, image))
+        turn = (max_tokens, sampling, seed, tuple(stop or ()))
+        generate_with_tools(run, texts, turn, samples, checked(tools, set, clash), as_json)
         return
     loaded, artist = _loaded(run, alignment, len(texts))
     drafting = (draft, draft_tokens, draft_layers)
-    others = (as_json, beams, *drafting, exits)
-    unfit = (*others, packing, alignment, stop, special_tokens, not bos, max_tokens != MAX)
+    single = (as_json, beams, *drafting, exits)
+    unfit = (*single, packing, alignment, stop, special_tokens, not bos, max_tokens != MAX)
     if drawn(artist, texts, image, (samples, batch_size), (sampling, seed), unfit):
         return
     reading = {"bos": bos, "special_tokens": special_tokens}
-    named, seen = with_image(loaded, artist, texts, image, (samples > 1, *others), reading)
+    pairs, pixels = with_image(loaded, artist, texts, image, (samples > 1, *single), reading)
     if beams is not None or alignment is not None or "causal_lm" not in loaded[0].tasks:
         _check_search(sampling, seed, stop, samples, exits, draft, packing)
-        _search(run, named, alignment, as_json, reading, search, loaded, max_tokens)
+        _search(run, pairs, alignment, as_json, reading, search, loaded, max_tokens)
         return
     options = {"max_tokens": max_tokens, "sampling": sampling, "seed": seed, "stop": stop or ()}
-    options |= reading | {"packing": packing} | seen
-    _continue(loaded, named, options, exits, drafting, samples, batch_size, as_json)
+    options |= reading | {"packing": packing} | pixels
+    _continue(loaded, pairs, options, exits, drafting, samples, batch_size, as_json)
 
 
 def _sampling(*options: Any) -> Any:

@@ -30,6 +30,6 @@ def plotted(file: Path, run: str | None, text: str, **how: Any) -> str:
     from ..report.plot import alignment
     from ..verbs.search import align
 
-    found, attended = align(run, text, **how)
+    target, attended = align(run, text, **how)
     alignment(attended.weights, attended.source, attended.target, file)
-    return found
+    return target

@@ -59,9 +59,9 @@ def with_image(
         )
     if artist is not None:
         return (texts, [artist.prompt(text, image) for text in texts]), {}
-    shown = [with_picture(*loaded, text, image) for text in texts]
-    pixels = shown[0][1]
-    return (texts, [text for text, _ in shown]), {} if pixels is None else {"given": pixels}
+    read = [with_picture(*loaded, text, image) for text in texts]
+    pixels = read[0][1]
+    return (texts, [text for text, _ in read]), {} if pixels is None else {"given": pixels}
 
 
 def drawn(

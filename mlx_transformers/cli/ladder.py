@@ -68,7 +68,7 @@ def ladder(
     from ..verbs.ladder import climb
 
     rung_or_list = recipe[0] if len(recipe) == 1 else recipe
-    with watch() as seen:
+    with watch() as screen:
         folder, rungs = climb(
             rung_or_list,
             set or [],
@@ -77,8 +77,8 @@ def ladder(
             seeds=seed_list(seeds),
             tune=tune,
             root=runs,
-            say=seen.say,
-            progress=seen,
+            say=screen.say,
+            progress=screen,
         )
     if not rungs:
         raise typer.Exit(1)

@@ -32,13 +32,13 @@ def nearest(
 
     if not word:
         raise RunError("Give a word: --word WORD.")
-    found = nearest_words(run, word, top, runs)
+    results = nearest_words(run, word, top, runs)
     if as_json:
         rows = [
-            {"word": text, "nearest": [{"word": w, "cosine": c} for w, c in each]}
-            for text, each in zip(word, found, strict=True)
+            {"word": text, "nearest": [{"word": w, "cosine": c} for w, c in neighbours]}
+            for text, neighbours in zip(word, results, strict=True)
         ]
         print(json.dumps(rows, ensure_ascii=False))
         return
-    for text, each in zip(word, found, strict=True):
-        print(f"{text}: " + ", ".join(f"{w} {c:.2f}" for w, c in each))
+    for text, neighbours in zip(word, results, strict=True):
+        print(f"{text}: " + ", ".join(f"{w} {c:.2f}" for w, c in neighbours))

@@ -112,8 +112,8 @@ def spelled(sets: list[str] | None, **short: str | float | None) -> list[str]:
     """Join the values of --set with those of the options that are aliases of it."""
     from ..recipe.overrides import alias
 
-    given = [alias(key, value) for key, value in short.items() if value is not None]
-    return [*(sets or []), *given]
+    aliased = [alias(key, value) for key, value in short.items() if value is not None]
+    return [*(sets or []), *aliased]
 
 
 ModelSource = Annotated[

@@ -33,14 +33,14 @@ def plan(
     from ..memory.chips import find_mac
 
     loaded = load_recipe(recipe, set or [])
-    found = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
-    notes = list(found.account.notes)
+    prediction = make(loaded, draft_model(loaded), find_mac(chip) if chip else None)
+    notes = list(prediction.account.notes)
     if recipe_vocab_size(loaded) is None:
         notes.append("The vocabulary size is unknown before the text is read; 256 is assumed.")
     if as_json:
-        print(json.dumps(_facts(found, notes), indent=2))
+        print(json.dumps(_facts(prediction, notes), indent=2))
     else:
-        _print(found, notes)
+        _print(prediction, notes)
 
 
 def _print(found: "Plan", notes: list[str]) -> None:

@@ -71,17 +71,17 @@ def profile(
     from ..profile.measure import measure
 
     loaded = load_recipe(recipe, set or [])
-    with watch() as seen:
-        built = build(loaded, prepare(loaded.data, progress=seen))
-        found = measure(built, steps, capture_to=capture, say=_say)
+    with watch() as screen:
+        built = build(loaded, prepare(loaded.data, progress=screen))
+        result = measure(built, steps, capture_to=capture, say=_say)
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        print(json.dumps(asdict(result), indent=2))
     else:
-        _print(found)
+        _print(result)
     if out is not None:
         from ..report.profiles import write_profile
 
-        _say(f"Written: {write_profile(found, _command(), out)}")
+        _say(f"Written: {write_profile(result, _command(), out)}")
 
 
 def _print(found: Any) -> None:
@@ -95,8 +95,8 @@ def _print(found: Any) -> None:
     ):
         if table:
             print()
-            words = 2 if titles == rows.BLOCK_TITLES else 1
-            right = range(0 if titles == rows.DECODE_TITLES else words, len(titles))
+            n_texts = 2 if titles == rows.BLOCK_TITLES else 1
+            right = range(0 if titles == rows.DECODE_TITLES else n_texts, len(titles))
             print_table(titles, table, right=right)
 
 

@@ -31,18 +31,18 @@ def recipes(
     from ..core.errors import RecipeError, unknown
     from ..recipe.catalogue import listed, names
 
-    found = listed(word)
-    if not found:
+    matches = listed(word)
+    if not matches:
         raise RecipeError(unknown("recipe", word or "", names()))
     if as_json:
-        tables = [asdict(recipe) | {"path": str(recipe.path)} for recipe in found]
+        tables = [asdict(recipe) | {"path": str(recipe.path)} for recipe in matches]
         print(json.dumps(tables, indent=2, ensure_ascii=False))
-    elif len(found) > DETAILED:
-        rows = [(r.name, r.extends or "", str(r.year or ""), _first(r.what)) for r in found]
+    elif len(matches) > DETAILED:
+        rows = [(r.name, r.extends or "", str(r.year or ""), _first(r.what)) for r in matches]
         print_table(("recipe", "extends", "year", "what"), rows)
-        print(f"\n{len(found)} recipes. Papers and sizes: mlxt recipes WORD")
+        print(f"\n{len(matches)} recipes. Papers and sizes: mlxt recipes WORD")
     else:
-        for recipe in found:
+        for recipe in matches:
             _print(recipe)
 
 

@@ -31,12 +31,12 @@ def show(context: typer.Context, runs: Runs = Path("runs"), as_json: AsJson = Fa
         return
     from ..verbs.runs import usage
 
-    found = usage(runs)
+    usages = usage(runs)
     if as_json:
-        rows = [asdict(run) | {"changed": run.changed.isoformat()} for run in found]
+        rows = [asdict(run) | {"changed": run.changed.isoformat()} for run in usages]
         print(json.dumps(rows, indent=2))
         return
-    if not found:
+    if not usages:
         print(f"No runs in {runs}/. Train one: mlxt train mistral_tiny")
         return
     print_table(
@@ -51,12 +51,12 @@ def show(context: typer.Context, runs: Runs = Path("runs"), as_json: AsJson = Fa
                 f"{run.bytes / 1e6:,.1f}",
                 "training now" if run.training else f"{run.changed:%Y-%m-%d %H:%M}",
             )
-            for run in found
+            for run in usages
         ],
         right=(3, 4, 5),
     )
-    total = sum(run.bytes for run in found)
-    number = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    total = sum(run.bytes for run in usages)
+    number = "1 run" if len(usages) == 1 else f"{len(usages)} runs"
     print(f"\n{number}, {total / 1e6:,.1f} MB. Free space: mlxt runs prune")
 
 

@@ -70,32 +70,32 @@ def scale(
             raise typer.BadParameter(f"--check {check}: write it as WIDTHxSTEPS, as in 192x2000.")
         held_out = (pair[0], pair[1])
     grid = Grid(_numbers(widths, "--widths"), _numbers(steps, "--steps"), held_out)
-    with watch() as seen:
-        folder, found = measure(
+    with watch() as screen:
+        folder, law = measure(
             recipe,
             grid,
             set or [],
             flops=flops or (),
             name=name,
             root=runs,
-            say=seen.say,
-            progress=seen,
+            say=screen.say,
+            progress=screen,
         )
-    if found is None:
+    if law is None:
         raise typer.Exit(1)
-    print_table(TITLES, found.rows(), right=(1, 2, 3, 4))
-    for sentence in found.sentences():
+    print_table(TITLES, law.rows(), right=(1, 2, 3, 4))
+    for sentence in law.sentences():
         print(sentence)
-    files = found.write(folder)
+    files = law.write(folder)
     try:
-        files.append(found.plot(folder / "scale.svg"))
+        files.append(law.plot(folder / "scale.svg"))
     except RunError as error:
         print(f"Without the plot: {error}")
     print("Written: " + ", ".join(map(str, files)))
 
 
 def _numbers(text: str, option: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers):
         raise typer.BadParameter(f"{option} {text}: give whole numbers, as in 64,96,128.")
-    return list(dict.fromkeys(map(int, words)))
+    return list(dict.fromkeys(map(int, numbers)))

@@ -46,38 +46,42 @@ def _keys(loaded: Any, as_json: bool) -> None:
     from ..recipe.show import DEFAULT
     from ..recipe.show import show as rows_of
 
-    found = rows_of(loaded.resolved, loaded)
+    keys = rows_of(loaded.resolved, loaded)
     if as_json:
-        _print_json(("key", "value", "set by"), found)
+        _print_json(("key", "value", "set by"), keys)
         return
     links = [link if isinstance(link, str) else link.name for link in loaded.resolved.chain]
     console().print(" → ".join(links) + "\n", soft_wrap=not is_terminal())
-    own = found[-1][2] if len(links) == 1 else links[-1]
-    styles = ["dim" if where == DEFAULT else "bold" if where == own else "" for *_, where in found]
-    tops = [path.split(".")[0] for path, *_ in found]
+    own_file = keys[-1][2] if len(links) == 1 else links[-1]
+    styles = [
+        "dim" if where == DEFAULT else "bold" if where == own_file else "" for *_, where in keys
+    ]
+    tops = [path.split(".")[0] for path, *_ in keys]
     gaps = [i for i in range(1, len(tops)) if tops[i] != tops[i - 1]]
-    rows = [(path, _plain(value), where) for path, value, where in found]
+    rows = [(path, _plain(value), where) for path, value, where in keys]
     print_table(("key", "value", "set by"), rows, styles=styles, gaps=gaps)
 
 
 def _difference(name: str, loaded: Any, other: str, against: Any, as_json: bool) -> None:
     from ..recipe.show import diff
 
-    found = diff(loaded, against)
+    differences = diff(loaded, against)
     if as_json:
-        _print_json(("key", name, other), found)
-    elif not found:
+        _print_json(("key", name, other), differences)
+    elif not differences:
         print(f"{name} and {other} have the same keys and values.")
     else:
-        print_table(("key", name, other), [(path, _plain(a), _plain(b)) for path, a, b in found])
+        print_table(
+            ("key", name, other), [(path, _plain(a), _plain(b)) for path, a, b in differences]
+        )
 
 
 def _modules(loaded: Any) -> None:
     from ..report.modules import module_tree
 
-    shown = console()
-    tree = module_tree(loaded, shown.width if is_terminal() else None)
-    shown.print(tree, soft_wrap=True)
+    screen = console()
+    tree = module_tree(loaded, screen.width if is_terminal() else None)
+    screen.print(tree, soft_wrap=True)
 
 
 def _plain(value: object) -> str:

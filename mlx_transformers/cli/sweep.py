@@ -69,8 +69,8 @@ def sweep(
     from ..verbs.sweep import Settings
     from ..verbs.sweep import sweep as measure
 
-    with watch() as seen:
-        folder, found = measure(
+    with watch() as screen:
+        folder, result = measure(
             recipe,
             over,
             set or [],
@@ -78,17 +78,17 @@ def sweep(
             settings=Settings(search, samples, keep, rounds),
             name=name,
             root=runs,
-            say=seen.say,
-            progress=seen,
+            say=screen.say,
+            progress=screen,
         )
-    if found is None:
+    if result is None:
         raise typer.Exit(1)
-    titles = found.titles()
-    print_table(titles, found.rows(), right=range(len(titles) - 2, len(titles)))
-    print(found.verdict())
-    files = found.write(folder)
+    titles = result.titles()
+    print_table(titles, result.rows(), right=range(len(titles) - 2, len(titles)))
+    print(result.verdict())
+    files = result.write(folder)
     try:
-        files.append(found.plot(folder / "sweep.svg"))
+        files.append(result.plot(folder / "sweep.svg"))
     except RunError as error:
         print(f"Without the plot: {error}")
     print("Written: " + ", ".join(map(str, files)))

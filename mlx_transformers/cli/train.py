@@ -76,11 +76,11 @@ def train(
     if supervise:
         _supervise(recipe, tuple(sets), name, resume, str(runs))
     loaded = load_recipe(recipe, sets)
-    with watch() as seen:
+    with watch() as screen:
         if dry_run:
-            rehearse(loaded, say=seen.say, progress=seen)
+            rehearse(loaded, say=screen.say, progress=screen)
             return
-        result = run(loaded, name=name, resume=resume, root=runs, say=seen.say, progress=seen)
+        result = run(loaded, name=name, resume=resume, root=runs, say=screen.say, progress=screen)
     end(result, recipe, sets)
 
 
@@ -121,10 +121,10 @@ def _train_seeds(
     assert loaded.resolved is not None
     for seed in seeds:
         run_name = f"{name or loaded.resolved.name}-seed{seed}"
-        with watch() as seen:
+        with watch() as screen:
             result = run(
-                with_seed(loaded, seed), name=run_name, resume=resume, root=runs, say=seen.say,
-                progress=seen,
+                with_seed(loaded, seed), name=run_name, resume=resume, root=runs, say=screen.say,
+                progress=screen,
             )  # fmt: skip
         folders.append(result.folder)
         if result.reason.startswith(STOPPED_BY):

@@ -48,17 +48,23 @@ def verify(
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
     from ..certify.certificate import certify
 
-    found = certify(what, set or [], only=only or [], root=runs, show=_show)
+    certificate = certify(what, set or [], only=only or [], root=runs, show=_show)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        print(json.dumps(certificate.to_dict(), indent=2))
     else:
         rows = [
-            (each.name, each.state, _figure(each), f"{each.tolerance:g}", each.note or each.promise)
-            for each in found.verdicts
+            (
+                verdict.name,
+                verdict.state,
+                _figure(verdict),
+                f"{verdict.tolerance:g}",
+                verdict.note or verdict.promise,
+            )
+            for verdict in certificate.verdicts
         ]
-        styles = [STYLES[each.state] for each in found.verdicts]
+        styles = [STYLES[verdict.state] for verdict in certificate.verdicts]
         print_table(("row", "", "worst", "bound", ""), rows, right=(2, 3), styles=styles)
-    if not found.holds:
+    if not certificate.holds:
         raise typer.Exit(1)
 
 

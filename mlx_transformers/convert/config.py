@@ -153,14 +153,14 @@ class HfConfig:
                 is a number.
         """
         self._read.add(key)
-        other = self._synonyms.get(key, key)
+        synonym = self._synonyms.get(key, key)
         if key in self.data:
-            if self.data.get(other, self.data[key]) == self.data[key]:
-                self._read.add(other)
+            if self.data.get(synonym, self.data[key]) == self.data[key]:
+                self._read.add(synonym)
             return self._checked(key, _number(self.data[key]))
-        if other in self.data:
-            return self.get(other)
-        for name in (key, other):
+        if synonym in self.data:
+            return self.get(synonym)
+        for name in (key, synonym):
             if name in self._defaults:
                 return self._defaults[name]
         raise ConvertError(f"{self.where} lacks '{key}', which has no default.")
@@ -184,10 +184,10 @@ class HfConfig:
         Raises:
             ConvertError: it has another.
         """
-        found = self.optional(key)
-        unset = found is None and key not in self.data
-        if not unset and found != value:
-            raise self.refuse(key, found, f"only {value!r} is")
+        actual = self.optional(key)
+        unset = actual is None and key not in self.data
+        if not unset and actual != value:
+            raise self.refuse(key, actual, f"only {value!r} is")
 
     def refuse(self, key: str, given: Any, instead: str = "") -> ConvertError:
         """Return the error for an option whose value isn't built."""
@@ -232,16 +232,18 @@ class HfConfig:
         """
         second = {alias: self.data.get(key) for alias, key in self._aliases.items()}
         known = {**NEUTRAL, **defaults_of(self._reference), **second}
-        left = {
+        not_built = {
             key: value
             for key, value in self.data.items()
             if key in known and self._is_open(key) and not _equal(value, known[key])
         }
-        left |= {
+        not_built |= {
             key: self.data[key] for key in STORAGE if self.data.get(key) and self._is_open(key)
         }
-        if left:
-            listed = ", ".join(f"{key} = {json.dumps(value)[:60]}" for key, value in left.items())
+        if not_built:
+            listed = ", ".join(
+                f"{key} = {json.dumps(value)[:60]}" for key, value in not_built.items()
+            )
             raise ConvertError(
                 f"{self.where} sets what is not built for {self.model_type or 'this model'}: "
                 f"{listed}. Importing it would give other outputs than the model's own."
@@ -252,9 +254,9 @@ class HfConfig:
     def passed_over(self) -> list[str]:
         """Return the keys that neither the family nor the reference knows, of all tables."""
         known = {*defaults_of(self._reference), *self._aliases, *NEUTRAL, *STORAGE}
-        mine = [key for key in self.data if key not in known and self._is_open(key)]
+        unknown_keys = [key for key in self.data if key not in known and self._is_open(key)]
         inner = [key for section in self._sections.values() for key in section.passed_over()]
-        return [*mine, *inner]
+        return [*unknown_keys, *inner]
 
     def _is_open(self, key: str) -> bool:
         """Whether a key has a value, was not read, and isn't bookkeeping."""
@@ -277,9 +279,9 @@ def check_sizes(data: Any, where: str, key: str = "") -> None:
     elif isinstance(data, int):
         limit = MAX_COUNT if COUNTS.search(key) else MAX_SIZE
         if abs(data) > limit:
-            shown = f"{data:,}" if abs(data) < 10**20 else "a number of more than 20 digits"
+            size = f"{data:,}" if abs(data) < 10**20 else "a number of more than 20 digits"
             raise ConvertError(
-                f"{where}: {key} = {shown} is beyond the limit of {limit:,}; no model is of "
+                f"{where}: {key} = {size} is beyond the limit of {limit:,}; no model is of "
                 "that size, so the file is damaged or made to do harm."
             )
 

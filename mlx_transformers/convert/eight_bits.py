@@ -29,17 +29,17 @@ def with_scales(
             f"{plain[twice[0]]}_scale, and they can't be distinguished. Remove the one that "
             "doesn't belong to it."
         )
-    found = {
+    renamed = {
         f"{plain[name]}_scale" if name in plain else name: array for name, array in tensors.items()
     }
     endings = ("_scale", "_scale_inv")
-    bare = [n for n in sorted(floats) if _weight(n) and not any(n + e in found for e in endings)]
-    if bare and any(name + ending in found for name in floats for ending in endings):
+    bare = [n for n in sorted(floats) if _weight(n) and not any(n + e in renamed for e in endings)]
+    if bare and any(name + ending in renamed for name in floats for ending in endings):
         raise ConvertError(
             f"{where}: the tensor {bare[0]} is of 8-bit floats without a scale, which others of "
             f"these files have ({len(bare)} in all lack it). Download the files again."
         )
-    return found
+    return renamed
 
 
 def _weight(name: str) -> bool:

@@ -28,12 +28,12 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
     Raises:
         ConvertError: the family's published files have no numbered experts.
     """
-    found: dict[str, mx.array] = {}
+    tensors_out: dict[str, mx.array] = {}
     experts: dict[str, int] = {}
     for name, array in tensors.items():
         match = STACK.fullmatch(name)
         if match is None or match["leaf"] is None:
-            found[name] = array
+            tensors_out[name] = array
             continue
         if config.model_type in JOINED:
             raise ConvertError(
@@ -41,12 +41,12 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
                 f"read for {config.model_type}. Import the folder that mlx-lm converted."
             )
         experts[name.removesuffix(match["leaf"])] = len(array)
-        for number, own in enumerate(array):
-            found[f"{_module(match, number)}{match['leaf']}"] = own
+        for number, matrix in enumerate(array):
+            tensors_out[f"{_module(match, number)}{match['leaf']}"] = matrix
     for key in STORAGE:
         if isinstance(table := config.data.get(key), dict):
             config.data[key] = _of_experts(table, experts)
-    return found
+    return tensors_out
 
 
 def _module(match: re.Match[str], number: int) -> str:
@@ -55,11 +55,11 @@ def _module(match: re.Match[str], number: int) -> str:
 
 def _of_experts(table: Mapping[str, Any], experts: Mapping[str, int]) -> dict[str, Any]:
     """A table on packing with a row for each expert in place of those of stacks."""
-    found: dict[str, Any] = {}
+    table_out: dict[str, Any] = {}
     for name, value in table.items():
         match = STACK.fullmatch(name) if name in experts else None
         if match is None:
-            found[name] = value
+            table_out[name] = value
             continue
-        found |= {_module(match, number): value for number in range(experts[name])}
-    return found
+        table_out |= {_module(match, number): value for number in range(experts[name])}
+    return table_out

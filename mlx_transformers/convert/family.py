@@ -122,5 +122,5 @@ def read(family: Family, config: HfConfig) -> tuple[Table, Sequence[Row]]:
 
 def prefixed(prefix: str, *others: str) -> tuple[str, str]:
     """Return a rename that adds `prefix` to names that don't begin with it or one of `others`."""
-    known = "|".join(other.replace(".", r"\.") for other in (prefix, *others))
-    return (rf"^(?!{known})", prefix)
+    prefixes = "|".join(text.replace(".", r"\.") for text in (prefix, *others))
+    return (rf"^(?!{prefixes})", prefix)

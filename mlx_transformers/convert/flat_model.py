@@ -90,15 +90,15 @@ class FlatModel:
         Raises:
             ConvertError: it has several stacks, or none.
         """
-        found: list[Table] | None = self.table.get("layers")
-        if found is None:
+        layers: list[Table] | None = self.table.get("layers")
+        if layers is None:
             raise ConvertError("This model has not one stack of layers.")
-        return found
+        return layers
 
     def get(self, path: str) -> Any:
         """Return the value at a path; `MISSING` if there is no such path."""
-        found = list(_walk(self.table, path.split(".")))
-        return next((value for value in found if value is not None), None if found else MISSING)
+        values = list(_walk(self.table, path.split(".")))
+        return next((value for value in values if value is not None), None if values else MISSING)
 
     def has(self, path: str) -> bool:
         """Whether there is something at a path."""
@@ -153,8 +153,8 @@ def activation(*paths: str) -> PathOrFn:
     """Return a reader of the reference name of the activation at the first path that exists."""
 
     def read(view: FlatModel) -> Any:
-        found = first_of(view, *paths)
-        return found if found is MISSING else their_activation(found)
+        ours = first_of(view, *paths)
+        return ours if ours is MISSING else their_activation(ours)
 
     return read
 

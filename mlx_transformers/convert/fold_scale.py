@@ -36,13 +36,16 @@ def fold_scales(
 
 def factors(ours: Table, theirs: Table) -> Iterator[tuple[str, float]]:
     """Yield the mixers of two flat tables whose scales differ, with the ratio ours / theirs."""
-    for prefix, one, two in stacks(ours, theirs):
-        pairs = zip(one["layers"], two["layers"], strict=True)
-        for i, (mine, other) in enumerate(list(pairs)[: one.get("n_distinct")]):
+    for prefix, our_tower, their_tower in stacks(ours, theirs):
+        pairs = zip(our_tower["layers"], their_tower["layers"], strict=True)
+        for i, (our_layer, their_layer) in enumerate(list(pairs)[: our_tower.get("n_distinct")]):
             for part in ("mixer", "cross"):
-                mixer = mine.get(part) or {}
-                if scale_folds(mixer) and mixer["scale"] != other[part]["scale"]:
-                    yield f"{prefix}stack.blocks.{i}.{part}", mixer["scale"] / other[part]["scale"]
+                mixer = our_layer.get(part) or {}
+                if scale_folds(mixer) and mixer["scale"] != their_layer[part]["scale"]:
+                    yield (
+                        f"{prefix}stack.blocks.{i}.{part}",
+                        mixer["scale"] / their_layer[part]["scale"],
+                    )
 
 
 def stacks(ours: Table, theirs: Table) -> Iterator[tuple[str, Table, Table]]:

@@ -28,8 +28,8 @@ def decode_mxfp4(tensors: Tensors) -> None:
         if scales is None or tensors[name].dtype != mx.uint8:
             continue
         blocks = tensors.pop(name)
-        words = mx.contiguous(blocks.reshape(*scales.shape[:-1], -1)).view(mx.uint32)
-        weight = unpack([words, tensors.pop(f"{module}_scales")], Packing(4, 32, "mxfp4"))
+        packed = mx.contiguous(blocks.reshape(*scales.shape[:-1], -1)).view(mx.uint32)
+        weight = unpack([packed, tensors.pop(f"{module}_scales")], Packing(4, 32, "mxfp4"))
         tensors[module] = weight.swapaxes(-1, -2)
 
 
@@ -50,9 +50,9 @@ def decode_integers(tensors: Tensors, settings: Mapping[str, Any]) -> None:
     for name in [n for n in tensors if n.endswith(".qweight")]:
         module = name.removesuffix(".qweight")
         names = [f"{module}.{part}" for part in ("qweight", "qzeros", "scales")]
-        if any(each not in tensors for each in names):
+        if any(tensor not in tensors for tensor in names):
             continue
-        arrays = [np.array(tensors[each]) for each in names[:2]]
+        arrays = [np.array(tensors[tensor]) for tensor in names[:2]]
         arrays.append(np.array(tensors[names[2]].astype(mx.float32)))
         index = tensors.get(f"{module}.g_idx")
         try:
@@ -76,8 +76,8 @@ def _gptq(
         zeros = zeros + 1
     size = len(codes) // len(scales)
     groups = np.arange(len(codes)) // size if index is None else np.array(index).astype(np.int64)
-    whole: np.ndarray = scales[groups] * (codes.astype(np.int32) - zeros[groups])
-    return whole
+    weight: np.ndarray = scales[groups] * (codes.astype(np.int32) - zeros[groups])
+    return weight
 
 
 def _awq(
@@ -86,10 +86,10 @@ def _awq(
     words, zero_words, scales = arrays
     if bits != 4:
         raise ValueError("AWQ files of 4 bits are read")
-    codes, zeros = (_in_turn(_codes(each, bits)) for each in (words, zero_words))
+    codes, zeros = (_in_turn(_codes(packed, bits)) for packed in (words, zero_words))
     groups = np.arange(len(codes)) // (len(codes) // len(scales))
-    whole: np.ndarray = scales[groups] * (codes - zeros[groups])
-    return whole
+    weight: np.ndarray = scales[groups] * (codes - zeros[groups])
+    return weight
 
 
 def _in_turn(codes: np.ndarray) -> np.ndarray:
@@ -102,5 +102,5 @@ def _codes(words: np.ndarray, bits: int) -> np.ndarray:
     data = np.ascontiguousarray(words).view(np.uint8)
     stream = np.unpackbits(data, axis=-1, bitorder="little")
     stream = stream.reshape(len(words), -1, bits)
-    found: np.ndarray = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.uint8)
-    return found
+    codes: np.ndarray = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.uint8)
+    return codes

@@ -82,5 +82,5 @@ def layer_types_of(view: FlatModel) -> list[str]:
 def window_of(view: FlatModel) -> Any:
     """Return the window of sliding layers, or the context where no layer has one: their code asks
     for a number in either case."""
-    found = view.get("block.mixer.window")
-    return view.get("max_seq_len") if found is None else found
+    window = view.get("block.mixer.window")
+    return view.get("max_seq_len") if window is None else window

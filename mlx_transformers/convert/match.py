@@ -102,25 +102,25 @@ def differences(table: Mapping[str, Any], other: Mapping[str, Any], path: str = 
     """Return where `other` can't compute what `table` does, each as `path = one, not other`."""
     if not path:
         table, other = flatten(table), flatten(other)
-    found: list[str] = []
+    lines: list[str] = []
     for key in [*table, *(key for key in other if key not in table)]:
-        one, two = table.get(key), other.get(key)
+        a, b = table.get(key), other.get(key)
         where = f"{path}.{key}" if path else key
-        if key in TRAINING or _same(one, two) or (key in ZEROS and not one):
+        if key in TRAINING or _same(a, b) or (key in ZEROS and not a):
             continue
-        if any(isinstance(each, Mapping) and _trains_only(key, each) for each in (one, two)):
+        if any(isinstance(value, Mapping) and _trains_only(key, value) for value in (a, b)):
             continue
         if key == "scale" and scale_folds(table) and scale_folds(other):
             continue
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            found += differences(one, two, where)
-        elif key == "layers" and one and two and len(one) == len(two):
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, where)
+        elif key == "layers" and a and b and len(a) == len(b):
             block = where.removesuffix("layers") + "block"
-            pairs = zip(one, two, strict=True)
-            found += [line for pair in pairs for line in differences(*pair, block)]
+            pairs = zip(a, b, strict=True)
+            lines += [line for pair in pairs for line in differences(*pair, block)]
         else:
-            found.append(f"{where} = {_short(one)}, not {_short(two)}")
-    return list(dict.fromkeys(found))
+            lines.append(f"{where} = {_short(a)}, not {_short(b)}")
+    return list(dict.fromkeys(lines))
 
 
 def scale_folds(mixer: Mapping[str, Any]) -> bool:

@@ -226,7 +226,7 @@ def reading(family: Family, view: FlatModel) -> Reading:
             f"No export of {family.architecture} has been compared with mlx-lm. Compared are: "
             f"{', '.join(MLX_LM)}. An export --to hf opens there too if mlx-lm knows the family."
         )
-    found = MLX_LM[family.name]
-    if faults := found.faults(view):
+    reading_of = MLX_LM[family.name]
+    if faults := reading_of.faults(view):
         raise ConvertError(f"mlx-lm would give other outputs than this model: {'; '.join(faults)}.")
-    return found
+    return reading_of

@@ -37,18 +37,18 @@ def steps(config: HfConfig) -> int:
         return configured
     last: int = config.get("num_hidden_layers") - 1
     numbers = [re.match(r"model\.layers\.(\d+)\.", name) for name in config.tensors]
-    return max(0, max((int(found[1]) for found in numbers if found), default=0) - last)
+    return max(0, max((int(match[1]) for match in numbers if match), default=0) - last)
 
 
 def mtp_rows(config: HfConfig, block: Sequence[Row]) -> list[Row]:
     """Return the rows of the multi-token-prediction layers, whose blocks are like the model's."""
     dim, first = config.get("hidden_size"), config.get("num_hidden_layers")
-    found = []
+    weight_map = []
     for k in range(steps(config)):
         step, theirs = f"ahead.chain.{k}", f"model.layers.{first + k}"
         # they join the word first
         halves = (f"{step}.of_word", f"{step}.of_hidden")
-        found += [
+        weight_map += [
             *rows(
                 f"{step}.{{hidden_norm,word_norm,norm}}",
                 f"{theirs}.{{hnorm,enorm,shared_head.norm}}",
@@ -56,7 +56,7 @@ def mtp_rows(config: HfConfig, block: Sequence[Row]) -> list[Row]:
             Row(halves, f"{theirs}.eh_proj", Split((dim, dim), axis=1)),
             *moved(block, (BLOCK, f"{step}.block"), (HF_BLOCK, theirs)),
         ]
-    return found
+    return weight_map
 
 
 def mtp_config(view: FlatModel) -> Table:

@@ -36,21 +36,21 @@ def outputs(model: Model, inputs: Arrays) -> dict[str, np.ndarray]:
 
 def decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Return logits, a greedy continuation with the KV cache, and logits with left padding."""
-    found: dict[str, np.ndarray] = {}
-    given = {"pixels": _pixels(inputs)} if "pixel_values" in inputs else {}
+    outputs: dict[str, np.ndarray] = {}
+    pixels = {"pixels": _pixels(inputs)} if "pixel_values" in inputs else {}
     if "input_ids" in inputs:
         ctx = _padded(inputs.get("attention_mask"))
         if "token_type_ids" in inputs:
             ctx.layout = replace(ctx.layout, types=_tokens(inputs["token_type_ids"]))
-        found["logits"] = _numpy(model(_tokens(inputs["input_ids"]), ctx, **given))
+        outputs["logits"] = _numpy(model(_tokens(inputs["input_ids"]), ctx, **pixels))
     if "prompt_ids" in inputs:
         rows, length = inputs["prompt_ids"].shape
-        state = model.init_state(rows, length + NEW_TOKENS, given=given) if given else None
-        found |= greedy(model, inputs["prompt_ids"], state=state)
+        state = model.init_state(rows, length + NEW_TOKENS, given=pixels) if pixels else None
+        outputs |= greedy(model, inputs["prompt_ids"], state=state)
     if "lp_input_ids" in inputs:
         ctx = _padded(inputs["lp_attention_mask"], inputs.get("lp_position_ids"))
-        found["lp_logits"] = _numpy(model(_tokens(inputs["lp_input_ids"]), ctx))
-    return found
+        outputs["lp_logits"] = _numpy(model(_tokens(inputs["lp_input_ids"]), ctx))
+    return outputs
 
 
 def greedy(
@@ -68,9 +68,9 @@ def greedy(
     for n in range(new_tokens):
         out, state = model.step(tokens, state)
         if n and length + n == (model.recompute_beyond or 0) + 1:
-            whole = mx.concatenate([_tokens(prompt), *chosen], axis=1)
+            all_tokens = mx.concatenate([_tokens(prompt), *chosen], axis=1)
             again = model.init_state(rows, length + new_tokens, total_length=length + n)
-            out, state = model.step(whole, again)
+            out, state = model.step(all_tokens, again)
         logits.append(out[:, -1])
         tokens = mx.argmax(out[:, -1:], axis=-1)
         chosen.append(tokens)
@@ -99,31 +99,31 @@ def encoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
         )
     )
     x = model.features(model.embedded({"tokens": _tokens(rows["input_ids"])}, ctx), ctx)
-    found = {"last_hidden_state": x}
+    outputs = {"last_hidden_state": x}
     if "pool" in model:
         pooled = model.pooled(x, ctx)
         pooled = pooled.reshape(ids.shape[:-1]) if ids.ndim > 2 else pooled
         names = ("logits", "seq_relationship_logits", "sop_logits", "pooler_output", "text_embeds")
-        found |= dict.fromkeys(names, pooled)
+        outputs |= dict.fromkeys(names, pooled)
     if "head" in model:
         logits = model.head(x, model.embed.table)
-        found |= dict.fromkeys(("logits", "prediction_logits"), logits)
+        outputs |= dict.fromkeys(("logits", "prediction_logits"), logits)
         if logits.shape[-1] == 1:
-            found["logits"] = logits.squeeze(-1)
+            outputs["logits"] = logits.squeeze(-1)
         if logits.shape[-1] == 2:
-            found |= {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
-    return {name: _numpy(array) for name, array in found.items()}
+            outputs |= {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
+    return {name: _numpy(array) for name, array in outputs.items()}
 
 
 def vision(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     """Return the vectors of a picture's patches, and its pooled vector under all its names."""
     ctx = Context()
     x = model.features(model.embedded({"pixels": _pixels(inputs)}, ctx), ctx)
-    found = {"last_hidden_state": x}
+    outputs = {"last_hidden_state": x}
     if "pool" in model:
         names = ("logits", "pooler_output", "image_embeds")
-        found |= dict.fromkeys(names, model.pooled(x, ctx))
-    return {name: _numpy(array) for name, array in found.items()}
+        outputs |= dict.fromkeys(names, model.pooled(x, ctx))
+    return {name: _numpy(array) for name, array in outputs.items()}
 
 
 def rebuilt(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -139,9 +139,9 @@ def two_towers(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     x = model.features(model.embedded({"tokens": _tokens(inputs["input_ids"])}, ctx), ctx)
     texts, pictures = model.pooled(x, ctx), model.encode_image(_pixels(inputs), Context())
     logits = model.logits(pictures, texts)
-    found = {"text_embeds": unit(texts), "image_embeds": unit(pictures)}
-    found |= {"logits_per_image": logits, "logits_per_text": logits.T}
-    return {name: _numpy(array) for name, array in found.items()}
+    outputs = {"text_embeds": unit(texts), "image_embeds": unit(pictures)}
+    outputs |= {"logits_per_image": logits, "logits_per_text": logits.T}
+    return {name: _numpy(array) for name, array in outputs.items()}
 
 
 def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -149,22 +149,24 @@ def encoder_decoder(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
 
     A greedy target of the source `prompt_ids` begins with the token `start_id`.
     """
-    found: dict[str, np.ndarray] = {}
+    outputs: dict[str, np.ndarray] = {}
     if "input_ids" in inputs:
         mask = inputs.get("attention_mask")
         valid = None if mask is None else mx.array(mask.astype(bool))
         reads_all = inputs.get("global_attention_mask")
-        seen = Layout(global_tokens=None if reads_all is None else mx.array(reads_all.astype(bool)))
-        memory = model.encode(_tokens(inputs["input_ids"]), Context(seen, memory_valid=valid))
+        layout = Layout(
+            global_tokens=None if reads_all is None else mx.array(reads_all.astype(bool))
+        )
+        memory = model.encode(_tokens(inputs["input_ids"]), Context(layout, memory_valid=valid))
         ctx = Context(memory=memory, memory_valid=valid)
-        found["encoder_last_hidden_state"] = _numpy(ctx.memory)
-        found["logits"] = _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx))
+        outputs["encoder_last_hidden_state"] = _numpy(ctx.memory)
+        outputs["logits"] = _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx))
     if "prompt_ids" in inputs:
         source = _tokens(inputs["prompt_ids"])
         rows = source.shape[0]
         state = model.init_state(rows, 1 + NEW_TOKENS, given={"source": source})
-        found |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
-    return found
+        outputs |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
+    return outputs
 
 
 def speech(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -172,15 +174,15 @@ def speech(model: Any, inputs: Arrays) -> dict[str, np.ndarray]:
     begins with the token `start_id`."""
     frames = mx.array(inputs["input_features"]).transpose(0, 2, 1)
     ctx = Context(memory=model.encode(frames, Context()))
-    found = {
+    outputs = {
         "encoder_last_hidden_state": _numpy(ctx.memory),
         "logits": _numpy(model.decode(_tokens(inputs["decoder_input_ids"]), ctx)),
     }
     if "start_id" in inputs:
         rows = len(frames)
         state = model.init_state(rows, 1 + NEW_TOKENS, given={"frames": frames})
-        found |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
-    return found
+        outputs |= greedy(model, np.full((rows, 1), int(inputs["start_id"])), state=state)
+    return outputs
 
 
 BY_TASK: dict[Task, Callable[[Any, Arrays], dict[str, np.ndarray]]] = {

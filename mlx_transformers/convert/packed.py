@@ -45,15 +45,15 @@ def packed_tensors(
     Raises:
         ConvertError: a weight isn't packed as the table says.
     """
-    found = {}
+    packed = {}
     for name in [n for n in tensors if n.endswith(".scales")]:
         module = name.removesuffix(".scales")
-        words, biases = tensors.get(f"{module}.weight"), tensors.get(f"{module}.biases")
-        if words is None or words.dtype != mx.uint32:
+        integers, biases = tensors.get(f"{module}.weight"), tensors.get(f"{module}.biases")
+        if integers is None or integers.dtype != mx.uint32:
             continue
-        parts = [words, tensors[name], *([] if biases is None else [biases])]
-        found[f"{module}.weight"] = PackedTensor(parts, _packing(module, parts, settings))
-    return found
+        parts = [integers, tensors[name], *([] if biases is None else [biases])]
+        packed[f"{module}.weight"] = PackedTensor(parts, _packing(module, parts, settings))
+    return packed
 
 
 def without_parts(
@@ -61,11 +61,11 @@ def without_parts(
 ) -> dict[str, mx.array]:
     """Return tensors with the packed ones dequantized, and their scales and biases left out."""
     modules = {name.removesuffix("weight") for name in packed}
-    gone = {f"{module}{part}" for module in modules for part in ("scales", "biases")}
+    part_names = {f"{module}{part}" for module in modules for part in ("scales", "biases")}
     return {
         name: packed[name].plain() if name in packed else array
         for name, array in tensors.items()
-        if name not in gone
+        if name not in part_names
     }
 
 
@@ -91,15 +91,15 @@ def packed_ours(
         plain: our parameters, dequantized.
         theirs: the packed weights by published name.
     """
-    found: dict[str, PackedTensor] = {}
+    ours: dict[str, PackedTensor] = {}
     for move in moves(table, plain):
         moved = _moved(move, move.theirs, theirs, load=True)
-        found |= {
+        ours |= {
             name: tensor
             for name, tensor in zip(move.ours, moved, strict=False)
             if _equals(tensor, plain[name])
         }
-    return found
+    return ours
 
 
 def packed_theirs(
@@ -116,8 +116,8 @@ def packed_theirs(
         moved = _moved(move, move.ours, ours, load=False)
         if not moved:
             continue
-        wanted = move.via.save([plain[name] for name in move.ours])
-        pairs = zip(move.theirs, moved, wanted, strict=True)
+        expected = move.via.save([plain[name] for name in move.ours])
+        pairs = zip(move.theirs, moved, expected, strict=True)
         yield from ((name, tensor) for name, tensor, array in pairs if _equals(tensor, array))
 
 
@@ -125,12 +125,12 @@ def quantization_table(packed: Mapping[str, PackedTensor]) -> dict[str, Any]:
     """Return the table `quantization` of mlx-lm: the usual packing, and modules that differ."""
     hows = [tensor.how for tensor in packed.values()]
     usual = max(dict.fromkeys(hows), key=hows.count)
-    own = {
+    differing = {
         name.removesuffix(".weight"): tensor.how.table()
         for name, tensor in packed.items()
         if tensor.how != usual
     }
-    return {**usual.table(), **own}
+    return {**usual.table(), **differing}
 
 
 def _moved(
@@ -144,25 +144,25 @@ def _moved(
         return []
     run = move.via.load if load else move.via.save
     try:
-        parts = [run(list(each)) for each in zip(*(t.parts for t in tensors), strict=True)]
+        parts = [run(list(arrays)) for arrays in zip(*(t.parts for t in tensors), strict=True)]
     except (ValueError, IndexError):
         return []  # a layout of columns, which are in groups here
-    return [PackedTensor(list(each), tensors[0].how) for each in zip(*parts, strict=True)]
+    return [PackedTensor(list(arrays), tensors[0].how) for arrays in zip(*parts, strict=True)]
 
 
 def _equals(tensor: PackedTensor, plain: mx.array) -> bool:
     try:
-        found = tensor.plain()
+        array = tensor.plain()
     except ValueError:
         return False
-    return found.shape == plain.shape and bool(mx.array_equal(found, plain.astype(mx.float32)))
+    return array.shape == plain.shape and bool(mx.array_equal(array, plain.astype(mx.float32)))
 
 
 def _packing(module: str, parts: list[mx.array], settings: Mapping[str, Any]) -> Packing:
     entry = settings.get(module)
-    own = entry if isinstance(entry, Mapping) else settings
-    mode: Mode = own.get("mode") or ("affine" if len(parts) == 3 else "mxfp4")
-    size = own.get("group_size") or FIXED.get(mode, (4, 64))[1]
+    options = entry if isinstance(entry, Mapping) else settings
+    mode: Mode = options.get("mode") or ("affine" if len(parts) == 3 else "mxfp4")
+    size = options.get("group_size") or FIXED.get(mode, (4, 64))[1]
     bits = parts[0].shape[-1] * 32 // (parts[1].shape[-1] * size)
     how = Packing(bits, size, mode)
     if fault := how.fault():

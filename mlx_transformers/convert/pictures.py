@@ -17,8 +17,8 @@ IMAGENET: Table = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 def image_size(config: HfConfig) -> list[int]:
     """Return height and width of the pictures."""
-    given = config.get("image_size")
-    return list(given) if isinstance(given, list) else [given, given]
+    size = config.get("image_size")
+    return list(size) if isinstance(size, list) else [size, size]
 
 
 ATTENTION_RENAMES = (
@@ -36,10 +36,10 @@ def patch_size(config: HfConfig) -> int:
     Raises:
         ConvertError: patches aren't square.
     """
-    given = config.get("patch_size")
-    sides = set(given) if isinstance(given, list) else {given}
+    size = config.get("patch_size")
+    sides = set(size) if isinstance(size, list) else {size}
     if len(sides) != 1:
-        raise config.refuse("patch_size", given, "patches are square")
+        raise config.refuse("patch_size", size, "patches are square")
     side: int = sides.pop()
     return side
 

@@ -156,10 +156,10 @@ def packed_by_mlx(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str
 
 def _refuse_packed(tensors: Tensors, method: str, where: str) -> None:
     for packing, pattern in PACKED.items():
-        found = next((name for name in tensors if pattern.search(name)), None)
-        if found is not None:
+        packed = next((name for name in tensors if pattern.search(name)), None)
+        if packed is not None:
             raise ConvertError(
-                f"{where}: the tensor {found} ({_dtype(tensors[found])}) is packed as "
+                f"{where}: the tensor {packed} ({_dtype(tensors[packed])}) is packed as "
                 f"{method or packing}, which isn't decoded here. {CURE}"
             )
 

@@ -34,17 +34,17 @@ def rows(ours: str, theirs: str, via: Transform = AS_IT_IS, experts: int = 0) ->
     `rows("x.{q,k}", "y.{q,k}_proj")` is `Row("x.q", "y.q_proj")` and `Row("x.k", "y.k_proj")`.
     """
     pairs = zip(_choices(ours), _choices(theirs), strict=True)
-    return [Row(mine, other, via, experts) for mine, other in pairs]
+    return [Row(our_name, their_name, via, experts) for our_name, their_name in pairs]
 
 
 def under(table: Iterable[Row], ours: str, theirs: str) -> list[Row]:
     """Return rows with the prefixes `ours` and `theirs` added to their names; empty adds none."""
-    mine, other = (prefix and f"{prefix}." for prefix in (ours, theirs))
+    our_prefix, their_prefix = (prefix and f"{prefix}." for prefix in (ours, theirs))
     return [
         replace(
             row,
-            ours=_each(row.ours, lambda name: mine + name),
-            theirs=_each(row.theirs, lambda name: other + name),
+            ours=_each(row.ours, lambda name: our_prefix + name),
+            theirs=_each(row.theirs, lambda name: their_prefix + name),
         )
         for row in table
     ]

@@ -137,15 +137,15 @@ def parse_header(header: bytes, size: int) -> dict[str, Entry]:
     if not isinstance(table, dict):
         raise ValueError("its header is not a JSON object")
     table.pop("__metadata__", None)
-    found = {name: _entry(name, value) for name, value in table.items()}
+    entries = {name: _entry(name, value) for name, value in table.items()}
     at = 0
-    for name, entry in sorted(found.items(), key=lambda item: (item[1].start, item[1].end)):
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != at:
             raise ValueError(f"the tensor {name!r} overlaps another, or leaves a gap")
         at = entry.end
     if at != size:
         raise ValueError(f"its tensors need {at:,} bytes, and it has {size:,}")
-    return found
+    return entries
 
 
 def _entry(name: str, value: Any) -> Entry:

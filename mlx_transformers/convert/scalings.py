@@ -38,8 +38,8 @@ def scaling_config(table: Table) -> Table:
     What they have no key for follows from the family, and `match` compares it.
     """
     spelt = SPELLINGS[str(table["kind"])]
-    found = {spelt[key]: v for key, v in table.items() if v is not None and key in spelt}
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
+    options = {spelt[key]: v for key, v in table.items() if v is not None and key in spelt}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in options.items()}
 
 
 def rope_type(rope: HfConfig) -> str:

@@ -56,10 +56,10 @@ def reads(config: HfConfig) -> str:
     """
     config.ignore("word_embedding_dimension", "embedding_dimension", "include_prompt")
     if (mode := config.optional("pooling_mode")) is not None:
-        found = {"cls": "first", "mean": "mean", "lasttoken": "last"}.get(mode)
-        if found is None:
+        read = {"cls": "first", "mean": "mean", "lasttoken": "last"}.get(mode)
+        if read is None:
             raise config.refuse("pooling_mode", mode)
-        return found
+        return read
     chosen = [ours for key, ours in READS.items() if config.optional(key)]
     for key, value in config.data.items():
         if key.startswith("pooling_mode") and key not in READS and value:

@@ -61,8 +61,8 @@ def task_of(config: HfConfig, default: str, *also: str) -> str:
     match = re.search(r"(For[A-Z]\w+|ModelWithLMHead|LMHeadModel|Model|Decoder|Encoder)$", name)
     task = match[1] if match else name
     if task not in (*TASKS, *also):
-        known = unknown("task", task, (*TASKS, *also))
-        raise ConvertError(f"{config.where}: architectures = ['{name}']: {known}")
+        message = unknown("task", task, (*TASKS, *also))
+        raise ConvertError(f"{config.where}: architectures = ['{name}']: {message}")
     return task
 
 
@@ -70,9 +70,9 @@ def n_labels(config: HfConfig) -> int:
     """Return the number of classes; a multiple-choice head has one, the score."""
     if config.architecture.endswith("ForMultipleChoice"):
         return 1
-    named = config.data.get("id2label")
-    given = config.optional("num_labels")
-    return len(named) if named else given or LABELS
+    labels = config.data.get("id2label")
+    count = config.optional("num_labels")
+    return len(labels) if labels else count or LABELS
 
 
 PARTS = {

@@ -297,8 +297,8 @@ class Multiplied:
         return [x / self._factors(x) for x in ours]
 
     def _factors(self, x: mx.array) -> mx.array:
-        each = [mx.full((n or x.shape[0],), factor) for n, factor in self.outputs]
-        rows = mx.concatenate(each)
+        factors = [mx.full((n or x.shape[0],), factor) for n, factor in self.outputs]
+        rows = mx.concatenate(factors)
         return rows[:, None] * self.inputs if x.ndim == 2 else rows
 
 
@@ -318,20 +318,20 @@ class Grouped:
     def _spread(self, x: mx.array) -> mx.array:
         out, width = x.shape[0] // self.groups, x.shape[1]
         parts = x.reshape(self.groups, out, 1, width)
-        own = mx.eye(self.groups, dtype=x.dtype).reshape(self.groups, 1, self.groups, 1)
-        return (parts * own).reshape(self.groups * out, self.groups * width)
+        same_group = mx.eye(self.groups, dtype=x.dtype).reshape(self.groups, 1, self.groups, 1)
+        return (parts * same_group).reshape(self.groups * out, self.groups * width)
 
     def _gather(self, x: mx.array) -> mx.array:
         out, width = x.shape[0] // self.groups, x.shape[1] // self.groups
         parts = x.reshape(self.groups, out, self.groups, width)
-        own = mx.arange(self.groups).reshape(-1, 1, 1, 1)
-        kept = mx.take_along_axis(parts, own, axis=2).reshape(-1, width, 1)
-        if not mx.array_equal(self._spread(kept), x):
+        group = mx.arange(self.groups).reshape(-1, 1, 1, 1)
+        diagonal = mx.take_along_axis(parts, group, axis=2).reshape(-1, width, 1)
+        if not mx.array_equal(self._spread(diagonal), x):
             raise ConvertError(
                 f"A map of {self.groups} groups has learned to look beyond them, which its layout "
                 "can't say. Export the model with one group for every map."
             )
-        return kept
+        return diagonal
 
 
 @dataclass(frozen=True)

@@ -40,19 +40,19 @@ def moves(table: Sequence[Row], names: Iterable[str]) -> Iterator[Move]:
     later = {p for row in table for p in as_tuple(row.ours)[1:]}
     followers = [_pattern(pattern) for pattern in later]
     have = list(names)
-    known, done = set(have), set[str]()
+    names_set, done = set(have), set[str]()
     for name in have:
-        found = [(row, match) for row, regex in compiled if (match := regex.fullmatch(name))]
-        if not found:
+        matches = [(row, match) for row, regex in compiled if (match := regex.fullmatch(name))]
+        if not matches:
             if any(regex.fullmatch(name) for regex in followers):
                 continue
             raise _no_row(name, compiled)
-        move = _move(*found[0])
-        if absent := [n for n in move.ours if n not in known]:
+        move = _move(*matches[0])
+        if absent := [n for n in move.ours if n not in names_set]:
             raise ConvertError(f"{move.theirs[0]} holds '{absent[0]}', which our model lacks.")
         done.update(move.ours)
         yield move
-    if lost := known - done:
+    if lost := names_set - done:
         raise _no_row(min(lost), compiled)
 
 
@@ -90,8 +90,8 @@ def to_ours(
         used.update(move.theirs)
         _refuse_integers(where, {name: theirs[name] for name in move.theirs})
         try:
-            given = [theirs[name].astype(mx.float32) for name in move.theirs]
-            arrays = move.via.load(given)
+            published = [theirs[name].astype(mx.float32) for name in move.theirs]
+            arrays = move.via.load(published)
         except ValueError:
             arrays = [theirs[name] for name in move.theirs][: len(move.ours)]
         for name, array in zip(move.ours, arrays, strict=False):
@@ -102,10 +102,10 @@ def to_ours(
                     f"which has to be {list(shapes[name])}"
                 )
             out[name] = array
-    left = [name for name, array in theirs.items() if name not in used and array.size]
-    left = [name for name in left if not any(re.search(p, name) for p in spare)]
-    left = [name for name in left if not _is_copy(name, theirs, tied or {})]
-    _refuse(where, missing, left, wrong)
+    unused = [name for name, array in theirs.items() if name not in used and array.size]
+    unused = [name for name in unused if not any(re.search(p, name) for p in spare)]
+    unused = [name for name in unused if not _is_copy(name, theirs, tied or {})]
+    _refuse(where, missing, unused, wrong)
     return out
 
 
@@ -182,8 +182,8 @@ def _refuse(where: str, missing: list[str], left: list[str], wrong: list[str]) -
         _fault("holds tensors that this model doesn't use:", left),
         _fault("has tensors of other shapes:", wrong),
     ]
-    if found := [fault for fault in faults if fault]:
-        raise ConvertError(f"{where} {'; it '.join(found)}.")
+    if problems := [fault for fault in faults if fault]:
+        raise ConvertError(f"{where} {'; it '.join(problems)}.")
 
 
 def _fault(sentence: str, names: list[str]) -> str:
@@ -211,11 +211,11 @@ def _pattern(ours: str) -> re.Pattern[str]:
 
 
 def _move(row: Row, match: re.Match[str]) -> Move:
-    found: dict[str, Any] = match.groupdict()
-    leaf = found["leaf"] or ""
+    groups: dict[str, Any] = match.groupdict()
+    leaf = groups["leaf"] or ""
 
     def full(pattern: str) -> list[str]:
-        name = pattern.replace("{i}", found.get("i") or "") + leaf
+        name = pattern.replace("{i}", groups.get("i") or "") + leaf
         if "{e}" not in name:
             return [name]
         return [name.replace("{e}", str(e)) for e in range(row.experts)]

@@ -161,7 +161,7 @@ def _share_rows(report: Report) -> None:
 
 def _vectorise(report: Report) -> None:
     try:
-        found = jit.vectorise(cache_folder)
+        setup = jit.vectorise(cache_folder)
     except jit.NoCompiler as error:
         report.jit = "none"
         os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
@@ -174,8 +174,8 @@ def _vectorise(report: Report) -> None:
         report.jit = "plain"
         _warn(report, f"MLX's kernels are compiled without vector instructions: {error}.")
     else:
-        report.jit, report.jit_flags = "vectorised", found.flags
-        report.jit_folder = str(found.folder)
+        report.jit, report.jit_flags = "vectorised", setup.flags
+        report.jit_folder = str(setup.folder)
 
 
 def _keep_buffers(report: Report) -> None:

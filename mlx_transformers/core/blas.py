@@ -72,10 +72,10 @@ def library_in_front() -> str | None:
         process = ctypes.CDLL(None)
         address = ctypes.cast(process.cblas_sgemm, ctypes.c_void_p)
         info = _DlInfo()
-        found = process.dladdr(address, ctypes.byref(info))
+        known = process.dladdr(address, ctypes.byref(info))
     except (AttributeError, OSError):
         return None
-    return os.fsdecode(info.dli_fname) if found and info.dli_fname else None
+    return os.fsdecode(info.dli_fname) if known and info.dli_fname else None
 
 
 SET_THREADS = {
@@ -121,8 +121,8 @@ class _DlInfo(ctypes.Structure):
 
 
 def _attempts(cache: Callable[[], Path]) -> Iterator[tuple[str, Callable[[], None]]]:
-    if named := os.environ.get(CHOICE):
-        yield f"{named} ({CHOICE})", partial(_globally, named)
+    if choice := os.environ.get(CHOICE):
+        yield f"{choice} ({CHOICE})", partial(_globally, choice)
     for library in _of_numpy():
         yield "OpenBLAS (NumPy's)", partial(_through_adapter, library, cache)
     for soname in ("libopenblas.so.0", "libopenblas.so"):

@@ -13,8 +13,8 @@ def cache_folder() -> Path:
     Raises:
         MlxtError: neither variable is set, and there is no home folder.
     """
-    if named := os.environ.get("MLXT_CACHE"):
-        return expanded(named).absolute()
+    if folder := os.environ.get("MLXT_CACHE"):
+        return expanded(folder).absolute()
     if above := os.environ.get("XDG_CACHE_HOME"):
         return expanded(above).absolute() / "mlxt"
     try:

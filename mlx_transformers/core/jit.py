@@ -153,9 +153,9 @@ def precompile(folder: Path) -> subprocess.Popen[bytes] | None:
     spec = find_spec("mlx")
     for place in (spec.submodule_search_locations or []) if spec else []:
         include = Path(place, "include")
-        made = folder / "mlx" / version("mlx") / "precompiled" / f"{HEADER}.gch"
-        if (include / HEADER).is_file() and not made.exists():
-            command = [str(folder / "bin" / "g++"), PRECOMPILE, str(include), str(made)]
+        precompiled = folder / "mlx" / version("mlx") / "precompiled" / f"{HEADER}.gch"
+        if (include / HEADER).is_file() and not precompiled.exists():
+            command = [str(folder / "bin" / "g++"), PRECOMPILE, str(include), str(precompiled)]
             nothing = subprocess.DEVNULL
             return subprocess.Popen(
                 command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
@@ -252,8 +252,8 @@ def cpu() -> str:
         first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n", 1)[0]
     except OSError:
         return os.uname().machine
-    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant")
-    return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
+    keys = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant")
+    return "\n".join(line for line in first.splitlines() if line.startswith(keys))
 
 
 def _is_wrapper(path: Path) -> bool:

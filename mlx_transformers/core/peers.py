@@ -57,6 +57,6 @@ def _with_own(peers: Peers, part: mx.array, own: mx.array) -> mx.array:
     """The rows of all processes `part [world, n]`, this one's with their gradient."""
     every = part.reshape(peers.world, *own.shape).astype(own.dtype)
     still = mx.stop_gradient(own)
-    mine = still + peers.world * (own - still)
+    own_rows = still + peers.world * (own - still)
     before, after = every[: peers.rank], every[peers.rank + 1 :]
-    return mx.concatenate([before, mine[None], after]).flatten(0, 1)
+    return mx.concatenate([before, own_rows[None], after]).flatten(0, 1)

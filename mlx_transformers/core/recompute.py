@@ -16,11 +16,11 @@ def recompute(modules: Sequence[nn.Module], f: Callable[..., Any]) -> Callable[.
     """
 
     def inner(params: list[Any], *args: Any) -> Any:
-        held = [m.trainable_parameters() for m in modules]
+        parameters = [m.trainable_parameters() for m in modules]
         for module, values in zip(modules, params, strict=True):
             module.update(values)
         out = f(*args)
-        for module, values in zip(modules, held, strict=True):
+        for module, values in zip(modules, parameters, strict=True):
             module.update(values)
         return out
 

@@ -24,9 +24,9 @@ def process_bytes() -> int:
 
     On macOS it is the physical footprint, what Activity Monitor shows: it counts what Metal holds.
     """
-    found = _darwin_footprint() if sys.platform == "darwin" else proc_bytes("self/status")
-    if found is not None:
-        return found
+    size = _darwin_footprint() if sys.platform == "darwin" else proc_bytes("self/status")
+    if size is not None:
+        return size
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -46,8 +46,8 @@ def swap_bytes() -> int | None:
 def proc_bytes(name: str) -> int | None:
     """Resident and swapped bytes in a status file of /proc."""
     text = _read(name)
-    found = [kib(text, key) for key in ("VmRSS", "VmSwap")]
-    return None if found[0] is None else found[0] + (found[1] or 0)
+    kibibytes = [kib(text, key) for key in ("VmRSS", "VmSwap")]
+    return None if kibibytes[0] is None else kibibytes[0] + (kibibytes[1] or 0)
 
 
 def linux_swap(meminfo: str) -> int | None:

@@ -171,18 +171,18 @@ class ChatTemplate:
         Raises:
             TemplateError: the template raised: roles out of order, say.
         """
-        given = self.special | {
+        names = self.special | {
             "messages": [_normalised(message) for message in messages],
             "tools": None if tools is None else list(tools),
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
         }
-        given |= variables
-        marked = _unmarked(self._text(given, marks=True), self._mark)
+        names |= variables
+        marked = _unmarked(self._text(names, marks=True), self._mark)
         if not self._environment.generated:
             return marked
         # A filter over a captured part would see the marks; then only the text can be told.
-        plain = self._text(given, marks=False)
+        plain = self._text(names, marks=False)
         return marked if marked.text == plain else Rendered(plain)
 
     def _text(self, given: dict[str, Any], *, marks: bool) -> str:
@@ -202,31 +202,33 @@ class ChatTemplate:
             TemplateError: the template raised, or writes earlier turns in another way once later
                 ones follow.
         """
-        whole = self.render(messages, **settings)
-        if whole.spans:
-            return whole
+        rendered = self.render(messages, **settings)
+        if rendered.spans:
+            return rendered
         spans = []
         for i, message in enumerate(messages):
             if message.get("role") != "assistant":
                 continue
             before = self.render(messages[:i], add_generation_prompt=True, **settings).text
             after = self.render(messages[: i + 1], **settings).text
-            if not (after.startswith(before) and whole.text.startswith(after)):
+            if not (after.startswith(before) and rendered.text.startswith(after)):
                 raise TemplateError(
                     f"The chat template writes turn {i + 1} in another way than its prompt begins "
                     "or later turns end it, so which of its tokens to learn can't be told. Mark "
                     "them in the template with {% generation %} and {% endgeneration %}."
                 )
             spans.append((len(before), len(after)))
-        return Rendered(whole.text, tuple(spans))
+        return Rendered(rendered.text, tuple(spans))
 
 
 def _normalised(message: Message) -> Message:
     """A message without keys of no value, and with its reasoning under the two names that templates
     read, as transformers prepares it."""
-    own = {key: value for key, value in message.items() if value is not None}
-    thought = next((own[name] for name in REASONING if name in own), None)
-    return own if thought is None else {"thinking": thought, **own, "reasoning_content": thought}
+    fields = {key: value for key, value in message.items() if value is not None}
+    thought = next((fields[name] for name in REASONING if name in fields), None)
+    return (
+        fields if thought is None else {"thinking": thought, **fields, "reasoning_content": thought}
+    )
 
 
 def _environment(mark: str) -> tuple[Any, type[Exception]]:

@@ -27,10 +27,10 @@ def checksum(arrays: Iterator[np.ndarray]) -> int:
 def parts(shards: Sequence[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
     """Yield the parts of tokens `start` to `stop`, one of each shard; all but the last shard have
     the same length."""
-    each = len(shards[0]) if shards else 0
+    shard_tokens = len(shards[0]) if shards else 0
     stop = min(stop, sum(map(len, shards)))
     while start < stop:
-        number, used = divmod(start, each)
+        number, used = divmod(start, shard_tokens)
         part = shards[number][used : used + stop - start]
         yield part
         start += len(part)

@@ -53,12 +53,12 @@ class Curriculum(Config):
         first, done = self.start, np.minimum(steps / self.steps, 1.0).astype(np.float64)
         if self.pacing == "step":
             done = np.floor(done * (self.levels - 1)) / (self.levels - 1)
-        found: np.ndarray = first + (1 - first) * done
+        share: np.ndarray = first + (1 - first) * done
         if self.pacing == "root":
-            found = np.sqrt(first**2 + (1 - first**2) * done)
+            share = np.sqrt(first**2 + (1 - first**2) * done)
         if self.pacing == "geometric":
-            found = np.power(first, 1 - done)
-        return found
+            share = np.power(first, 1 - done)
+        return share
 
 
 def difficulty(by: Difficulty, rows: Rows, prepared: Prepared) -> np.ndarray:
@@ -91,8 +91,8 @@ def _row(batch: Batch) -> np.ndarray:
     if "valid" in batch:
         tokens = tokens[batch["valid"][0].astype(bool)]
     elif "weights" in batch and batch["weights"].ndim == 2:
-        counted = np.flatnonzero(batch["weights"][0])
-        tokens = tokens[: counted[-1] + 2] if counted.size else tokens
+        places = np.flatnonzero(batch["weights"][0])
+        tokens = tokens[: places[-1] + 2] if places.size else tokens
     return tokens
 
 
@@ -134,8 +134,8 @@ class CurriculumRows:
             return self.usual.batch(rows - self.pace.rows)
         share = self.pace.curriculum.share(self.pace.steps_of(rows))
         places = golden(rows)
-        taken = np.maximum(1, np.floor(share * len(self.order)))
-        return self.fixed.batch(self.order[np.floor(places * taken).astype(np.int64)])
+        n_easiest = np.maximum(1, np.floor(share * len(self.order)))
+        return self.fixed.batch(self.order[np.floor(places * n_easiest).astype(np.int64)])
 
 
 class ShortRows:
@@ -154,5 +154,5 @@ class ShortRows:
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the arrays of rows [B], which belong to one step."""
         width = self.length(int(rows[0])) + 1
-        found = self.rows.batch(rows)
-        return {name: np.ascontiguousarray(array[:, :width]) for name, array in found.items()}
+        batch = self.rows.batch(rows)
+        return {name: np.ascontiguousarray(array[:, :width]) for name, array in batch.items()}

@@ -34,10 +34,10 @@ class Cursor:
         if not saved:
             return self
         try:
-            there = Cursor(**saved)
+            cursor = Cursor(**saved)
         except TypeError as error:
             raise DataError(f"The saved place in the data can't be read: {error}.") from None
-        saved_fields = asdict(there)
+        saved_fields = asdict(cursor)
         for name, ours in asdict(self).items():
             theirs = saved_fields[name]
             if name != "rows" and ours != theirs:
@@ -46,4 +46,4 @@ class Cursor:
                     f"this one has {ours}: the rows are others. Resume with the same text, "
                     "train.seed, train.seq_len and data.shuffle, or start a new run."
                 )
-        return there
+        return cursor

@@ -46,8 +46,8 @@ class DataKey:
         self.checked = [
             Checked(source, data.batch.accept, data.bad_rows == "skip") for source in self.sources
         ]
-        if isinstance(self.source, Files) and (told := split_notice(self.source.found, data)):
-            warnings.warn(told, Notice, stacklevel=2)
+        if isinstance(self.source, Files) and (notice := split_notice(self.source.found, data)):
+            warnings.warn(notice, Notice, stacklevel=2)
 
     @property
     def sources(self) -> list[Source]:
@@ -72,7 +72,7 @@ class DataKey:
     @property
     def n_skipped(self) -> int:
         """Rows left out in the last pass over `pieces`."""
-        return sum(each.n_skipped for each in self.checked)
+        return sum(source.n_skipped for source in self.checked)
 
     def settings(self) -> dict[str, object]:
         """Return the settings of the recipe that count: equal settings share a folder."""
@@ -91,7 +91,7 @@ class DataKey:
         if data.settings:
             key["settings"] = data.settings
         if self.mixed:
-            key["mixed"] = [each.settings() for each in self.mixed]
+            key["mixed"] = [text.settings() for text in self.mixed]
         if data.bad_rows == "skip":
             key["bad_rows"] = "skip"
         batch = data.batch.cache_key()
@@ -113,23 +113,23 @@ class DataKey:
         """Return a value that changes whenever the text or the tokenizer's file may have."""
         file = self.data.tokenizer.file()
         stat = file.stat() if file is not None and file.exists() else None
-        own = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+        tokenizer_file = None if stat is None else [stat.st_size, stat.st_mtime_ns]
         # Through JSON, to compare equal with a stored one.
-        found: list[object] = json.loads(
-            json.dumps([[source.identity() for source in self.sources], own])
+        identity: list[object] = json.loads(
+            json.dumps([[source.identity() for source in self.sources], tokenizer_file])
         )
-        return found + [each.identity() for each in self.mixed]
+        return identity + [text.identity() for text in self.mixed]
 
     def digest(self) -> str:
         """Return a hash of the content that `identity` stands for."""
-        own = None
+        tokenizer_hash = None
         if self.data.tokenizer.file() is not None:
             tokenizer = self.data.tokenizer.build([])
-            own = tokenizer.fingerprint()
+            tokenizer_hash = tokenizer.fingerprint()
             if tokenizer.prefix and self.data.batch.covers_text:
-                own = hashed([own, list(tokenizer.prefix)])
-        mixed = [each.digest() for each in self.mixed]
-        return hashed([[source.digest() for source in self.sources], own, *mixed])
+                tokenizer_hash = hashed([tokenizer_hash, list(tokenizer.prefix)])
+        mixed = [text.digest() for text in self.mixed]
+        return hashed([[source.digest() for source in self.sources], tokenizer_hash, *mixed])
 
     def check(self) -> None:
         """Refuse text that can't be prepared, before any work is done.

@@ -80,10 +80,10 @@ def find_files(path: str | list[str]) -> Found:
     test: list[Path] = []
     for pattern in [path] if isinstance(path, str) else path:
         root, files = expand(pattern)
-        found = by_split(files, root) if root is not None else Found(files, [], [])
-        train += found.train
-        valid += found.valid
-        test += found.test
+        splits = by_split(files, root) if root is not None else Found(files, [], [])
+        train += splits.train
+        valid += splits.valid
+        test += splits.test
     return Found(train, valid, test)
 
 
@@ -112,23 +112,23 @@ def expand(pattern: str) -> tuple[Path | None, list[Path]]:
             "to a file first."
         )
     if SIGNS.search(pattern):
-        root, found = _matching(path)
-        if not found:
+        root, files = _matching(path)
+        if not files:
             where = shown(str(root))
             raise DataError(f"No file matches data.path '{pattern}' (looked under {where}).")
-        return root, found
+        return root, files
     raise DataError(_not_found(pattern, path))
 
 
 def by_split(files: Sequence[Path], root: Path) -> Found:
     """Sort files by the split that their names tell, if there is a training and another split."""
-    told = {file: _split_word(file.relative_to(root)) for file in files}
-    names = {word for word in told.values() if word}
+    word_of = {file: _split_word(file.relative_to(root)) for file in files}
+    names = {word for word in word_of.values() if word}
     splits = {WORDS[word] for word in names}
     if "train" not in splits or len(splits) == 1:
         return Found(list(files), [], [])
     # Files that name no split go with the training files.
-    split_of = {file: WORDS[word] if word else "train" for file, word in told.items()}
+    split_of = {file: WORDS[word] if word else "train" for file, word in word_of.items()}
     train, valid, test = (
         [file for file in files if split_of[file] == split] for split in ("train", "valid", None)
     )
@@ -147,17 +147,17 @@ def _of_folder(folder: Path) -> list[Path]:
     files = list(_walk(folder))
     if tokens := _token_files(files, folder):
         return tokens
-    found = [file for file in files if suffix_of(file) in PROSE | CODE | ROWS]
-    found = found or [file for file in files if suffix_of(file) == ".json"]
+    texts = [file for file in files if suffix_of(file) in PROSE | CODE | ROWS]
+    texts = texts or [file for file in files if suffix_of(file) == ".json"]
     raw = [file for file in files if suffix_of(file) in RAW and _split_word(Path(file.name))]
-    found += raw
-    if raw or any(suffix_of(file) in ROWS | {".json"} for file in found):
-        found = [file for file in found if file.name.split(".")[0].lower() not in ABOUT]
-    if not found:
+    texts += raw
+    if raw or any(suffix_of(file) in ROWS | {".json"} for file in texts):
+        texts = [file for file in texts if file.name.split(".")[0].lower() not in ABOUT]
+    if not texts:
         raise DataError(
             f"The folder {shown(str(folder))} holds no text file (.txt, .md, .py, .jsonl …)."
         )
-    return sorted(found)
+    return sorted(texts)
 
 
 def _token_files(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -166,8 +166,8 @@ def _token_files(files: Sequence[Path], folder: Path) -> list[Path]:
     tokens = sorted(file for file in files if suffix_of(file) == ".bin")
     if any(WORDS.get(_split_word(file.relative_to(folder)) or "") == "train" for file in tokens):
         return tokens
-    others = any(suffix_of(file) in PROSE | CODE | ROWS | {".json"} for file in files)
-    return [] if others else tokens
+    has_texts = any(suffix_of(file) in PROSE | CODE | ROWS | {".json"} for file in files)
+    return [] if has_texts else tokens
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -192,18 +192,18 @@ def _walk(folder: Path) -> Iterator[Path]:
         raise DataError(f"{shown(str(error.filename))} can't be read: {error.strerror}.")
 
     fresh(str(folder))
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+    for folder_path, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
         folders[:] = [
             name
             for name in sorted(folders)
-            if not _hidden(name) and fresh(os.path.join(here, name)) is not None
+            if not _hidden(name) and fresh(os.path.join(folder_path, name)) is not None
         ]
         for name in sorted(names):
             if _hidden(name):
                 continue
-            status = fresh(os.path.join(here, name))
+            status = fresh(os.path.join(folder_path, name))
             if status is not None and stat.S_ISREG(status.st_mode):
-                yield Path(here, name)
+                yield Path(folder_path, name)
 
 
 def _hidden(name: str) -> bool:
@@ -217,18 +217,18 @@ def _matching(path: Path) -> tuple[Path, list[Path]]:
     root = Path(path.anchor)
     while parts and (root / parts[0]).exists():
         root, parts = root / parts[0], parts[1:]
-    found = [root]
+    paths = [root]
     for part in parts:
         inner: list[Path] = []
-        for folder in found:
+        for folder in paths:
             if part == "**":
                 inner += [folder, *(p for p in sorted(folder.rglob("*")) if p.is_dir())]
             elif (folder / part).exists():
                 inner.append(folder / part)
             elif folder.is_dir() and SIGNS.search(part):
                 inner += sorted(folder.glob(part))
-        found = inner
-    files = list(dict.fromkeys(file for file in found if file.is_file()))
+        paths = inner
+    files = list(dict.fromkeys(file for file in paths if file.is_file()))
     return root, sorted(files)
 
 

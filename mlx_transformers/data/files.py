@@ -88,11 +88,11 @@ class Files(Source):
         return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
     def digest(self) -> str:
-        found = digest_files(self.files)
-        if not self.ready_tokens or all(each.usual for each in self._layouts.values()):
-            return found
-        told = [f"{each.dtype}{each.offset}" for each in self._layouts.values()]
-        return hashlib.sha256("\n".join([found, *told]).encode()).hexdigest()
+        digest = digest_files(self.files)
+        if not self.ready_tokens or all(layout.usual for layout in self._layouts.values()):
+            return digest
+        layouts = [f"{layout.dtype}{layout.offset}" for layout in self._layouts.values()]
+        return hashlib.sha256("\n".join([digest, *layouts]).encode()).hexdigest()
 
     def n_bytes(self) -> int | None:
         if any(suffix_of(file) == ".parquet" or is_compressed(file) for file in self.files):
@@ -119,8 +119,8 @@ def record(row: SourceRow, folder: Path | None = None) -> Piece:
     if not isinstance(row.value, dict):
         problem = f"{row.where}: a record is an object of named fields, and this is none."
         return Piece("", where=row.where, problem=problem)
-    words = "\n".join(value for value in row.value.values() if isinstance(value, str))
-    return Piece(words, where=row.where, record=row.value, folder=folder)
+    text = "\n".join(value for value in row.value.values() if isinstance(value, str))
+    return Piece(text, where=row.where, record=row.value, folder=folder)
 
 
 def document(row: SourceRow, key: str) -> Iterator[Piece]:

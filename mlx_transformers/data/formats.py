@@ -59,12 +59,12 @@ def rows(path: Path, suffix: str) -> Iterator[SourceRow]:
 
 def lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file without their ends; only a line feed ends one."""
-    held = ""
+    incomplete = ""
     for text in read_utf8(path):
-        *complete, held = (held + text).split("\n")
+        *complete, incomplete = (incomplete + text).split("\n")
         yield from complete
-    if held:
-        yield held
+    if incomplete:
+        yield incomplete
 
 
 def _json_lines(path: Path) -> Iterator[SourceRow]:
@@ -80,11 +80,11 @@ def _json_lines(path: Path) -> Iterator[SourceRow]:
 
 def _json_document(path: Path) -> Iterator[SourceRow]:
     """The items of a JSON array, or of an object's only array, or values that follow each other."""
-    found = iter(_Document(path))
-    first = next(found, None)
+    items = iter(_Document(path))
+    first = next(items, None)
     if first is None:
         return
-    second = next(found, None)
+    second = next(items, None)
     if second is None and isinstance(first.value, dict):
         arrays = [(k, v) for k, v in first.value.items() if _is_rows(v)]
         if len(arrays) == 1:
@@ -94,7 +94,7 @@ def _json_document(path: Path) -> Iterator[SourceRow]:
     yield first
     if second is not None:
         yield second
-    yield from found
+    yield from items
 
 
 def _is_rows(value: object) -> bool:
@@ -149,7 +149,7 @@ class _Document:
 
     def _value(self) -> SourceRow:
         where = f"{self.path}:{self.line}"
-        wanted = BLOCK
+        n_chars = BLOCK
         while True:
             try:
                 value, end = self.decoder.raw_decode(self.text, self.at)
@@ -163,9 +163,9 @@ class _Document:
                     line = self.line + self.text.count("\n", self.at, error.pos)
                     raise DataError(f"{self.path}:{line}: not JSON ({error.msg}).") from None
                 # Reading twice as much each time keeps the work in proportion to the length.
-                while len(self.text) - self.at < wanted and self._more():
+                while len(self.text) - self.at < n_chars and self._more():
                     pass
-                wanted *= 2
+                n_chars *= 2
             except ValueError:
                 message = f"{where}: an integer has too many digits to be read."
                 raise DataError(message) from None

@@ -90,11 +90,11 @@ def prepared_sets() -> list[Prepared]:
     """Return the finished sets in the cache, by name."""
     manifests = sorted((cache_folder() / "data").glob("*/manifest.json"))
     finished = [path for path in manifests if path.parent.suffix not in (".partial", ".old")]
-    found = []
+    sets = []
     for path in finished:
         with suppress(DataError):  # a damaged one is prepared again when it is needed
-            found.append(Prepared(path.parent))
-    return found
+            sets.append(Prepared(path.parent))
+    return sets
 
 
 def report(prepared: Prepared, *, n_rows: int = 3, length: int = 64) -> Report:
@@ -120,13 +120,13 @@ def records(data: Data, split: Split) -> Iterator[Record]:
     Raises:
         DataError: the text is missing, or is no records.
     """
-    for own, piece in DataKey(data).pieces():
+    for piece_split, piece in DataKey(data).pieces():
         if piece.record is None:
             raise DataError(
                 "The recipe's data is running text, not records: set data.batch.kind to one that "
                 "reads records, such as 'completions' or 'chat'."
             )
-        if own == split:
+        if piece_split == split:
             yield piece.record
 
 
@@ -140,11 +140,11 @@ def _split_report(prepared: Prepared, split: Split, n_rows: int, length: int) ->
         bytes=prepared.count(split, "bytes"),
         bytes_per_token=prepared.bytes_per_token(split),
         tokens_used=len(np.unique(tokens[:SEEN])),
-        rows=[shown(prepared, split, start, length) for start in starts],
+        rows=[show(prepared, split, start, length) for start in starts],
     )
 
 
-def shown(prepared: Prepared, split: Split, start: int, length: int) -> str:
+def show(prepared: Prepared, split: Split, start: int, length: int) -> str:
     """Return the text of `length` tokens from `start`, with `BREAK` where a document starts."""
     boundaries = prepared.boundaries(split)
     stop = min(start + length, prepared.count(split))

@@ -42,16 +42,16 @@ class Order:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the record numbers [n] of an epoch in order."""
-        found = self._orders.get(epoch)
-        if found is None:
+        order = self._orders.get(epoch)
+        if order is None:
             rng = np.random.default_rng([self.seed, epoch])
-            found = rng.permutation(self.n)
+            order = rng.permutation(self.n)
             if self.sizes is not None:
-                found = _in_blocks(found, self.sizes, rng)
+                order = _in_blocks(order, self.sizes, rng)
             # A batch may span two epochs, so only the previous one is kept.
             self._orders = {n: old for n, old in self._orders.items() if n == epoch - 1}
-            self._orders[epoch] = found
-        return found
+            self._orders[epoch] = order
+        return order
 
 
 def _in_blocks(order: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

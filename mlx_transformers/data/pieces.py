@@ -72,15 +72,15 @@ class Piece:
 
 def cut(texts: Iterable[str], where: str) -> Iterator[Piece]:
     """Yield the pieces of one document, which may itself arrive in parts of any length."""
-    first, held = True, ""
+    first, pending = True, ""
     for text in texts:
-        held += text
-        while len(held) > PIECE_CHARS:
-            end = held.rfind("\n", 0, PIECE_CHARS) + 1 or PIECE_CHARS
-            yield Piece(held[:end], first, where)
-            first, held = False, held[end:]
-    if held:
-        yield Piece(held, first, where)
+        pending += text
+        while len(pending) > PIECE_CHARS:
+            end = pending.rfind("\n", 0, PIECE_CHARS) + 1 or PIECE_CHARS
+            yield Piece(pending[:end], first, where)
+            first, pending = False, pending[end:]
+    if pending:
+        yield Piece(pending, first, where)
 
 
 def read_utf8(path: Path) -> Iterator[str]:
@@ -97,8 +97,8 @@ def read_utf8(path: Path) -> Iterator[str]:
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                held = len(error.object) - len(block)
-                byte, offset = error.object[error.start], before - held + error.start
+                n_pending = len(error.object) - len(block)
+                byte, offset = error.object[error.start], before - n_pending + error.start
                 raise DataError(_not_utf8(path, byte, offset)) from None
             if at_start and NUL_SHARE * text.count("\0") > len(text):
                 raise DataError(f"{path} is no plain text: much of it is zero bytes. {_cure(path)}")

@@ -47,10 +47,10 @@ def _mlx_data(make: Callable[[int], Batch]) -> Generator[Batch, None, None]:
     def load(sample: dict[str, Any]) -> dict[str, Any]:
         # An exception raised in a transform aborts the process when the stream is freed.
         try:
-            made = make(int(sample["number"]))
-            flags.update(name for name, array in made.items() if array.dtype == np.bool_)
+            arrays = make(int(sample["number"]))
+            flags.update(name for name, array in arrays.items() if array.dtype == np.bool_)
             # mlx-data has no bool arrays.
-            return {n: a.view(np.uint8) if a.dtype == np.bool_ else a for n, a in made.items()}
+            return {n: a.view(np.uint8) if a.dtype == np.bool_ else a for n, a in arrays.items()}
         except BaseException as error:
             failed.append(error)
             return {"failed": np.ones(1, dtype=np.int32)}

@@ -54,7 +54,7 @@ def prepare(
     tokenizer = data.tokenizer
     if tokenizer.trained_on != "nothing" and tokenizer.file() is None:
         tokenizer = Saved(path=str(first.folder / "tokenizer"))
-    others = {
+    mixed = {
         text.name: _prepare_one(
             data.of(text).model_copy(update={"tokenizer": tokenizer}),
             progress or _quiet,
@@ -62,7 +62,7 @@ def prepare(
         )
         for text in data.mixture
     }
-    return Prepared(first.folder, others)
+    return Prepared(first.folder, mixed)
 
 
 def _prepare_one(data: Data, progress: Progress, shard_tokens: int) -> Prepared:
@@ -186,11 +186,11 @@ class Preparation:
         return tokenizer
 
     def _skipped(self) -> str:
-        first = next(each.first_skipped for each in self.key.checked if each.n_skipped)
+        first = next(source.first_skipped for source in self.key.checked if source.n_skipped)
         n = self.key.n_skipped
         rows = "1 row" if n == 1 else f"{n:,} rows"
-        left = "was" if n == 1 else "were"
-        return f"{rows} of {self.key.source} {left} left out. The first: {first}"
+        verb = "was" if n == 1 else "were"
+        return f"{rows} of {self.key.source} {verb} left out. The first: {first}"
 
     @cached_property
     def labels(self) -> list[str]:
@@ -200,11 +200,11 @@ class Preparation:
         if not batch.reads_records:
             return []
         pieces = (piece for _, piece in self.key.pieces())
-        found = {label for piece in pieces for label in batch.labels(piece.record or {})}
-        numbers = sorted(label for label in found if isinstance(label, int))
-        if len(numbers) == len(found):
+        labels = {label for piece in pieces for label in batch.labels(piece.record or {})}
+        numbers = sorted(label for label in labels if isinstance(label, int))
+        if len(numbers) == len(labels):
             return list(map(str, numbers))
-        return sorted(set(map(str, found)))
+        return sorted(set(map(str, labels)))
 
     def _write(self, tokenizer: Tokenizer, state: _State) -> dict[Split, Counts]:
         dtype, batch = token_dtype(tokenizer.vocab_size), self.key.data.batch
@@ -245,10 +245,12 @@ class Preparation:
 
     def _check(self, counts: dict[Split, Counts]) -> None:
         data = self.key.data
-        wanted: tuple[Split, ...] = SPLITS if self.key.valid or data.valid_fraction else ("train",)
-        for split in wanted:
+        required: tuple[Split, ...] = (
+            SPLITS if self.key.valid or data.valid_fraction else ("train",)
+        )
+        for split in required:
             if counts[split].tokens == 0:
-                n_documents = sum(each.documents for each in counts.values())
+                n_documents = sum(count.documents for count in counts.values())
                 has, tail = f"{n_documents} documents", "cuts by length instead of by document"
                 if data.batch.reads_records:
                     has, tail = "too few records", "holds out the last records"
@@ -349,8 +351,8 @@ def _manifest(
 ) -> dict[str, object]:
     source = key.source
     splits = {
-        split: asdict(each) | {"bytes_per_token": each.bytes / max(1, each.tokens)}
-        for split, each in counts.items()
+        split: asdict(count) | {"bytes_per_token": count.bytes / max(1, count.tokens)}
+        for split, count in counts.items()
     }
     return {
         "name": source.name,

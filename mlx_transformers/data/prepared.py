@@ -55,22 +55,22 @@ class Prepared:
     @property
     def fingerprint(self) -> str:
         """Hash of text, split and tokenizer, of a mixture of all; equal for equal content."""
-        found: str = self.manifest["fingerprint"]
+        base: str = self.manifest["fingerprint"]
         if not self.mixed:
-            return found
-        texts = [found, *([name, each.fingerprint] for name, each in self.mixed.items())]
+            return base
+        texts = [base, *([name, text.fingerprint] for name, text in self.mixed.items())]
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
     @property
     def labels(self) -> list[str]:
         """Class names in order of their ids; empty for unlabelled data."""
-        found: list[str] = self.manifest.get("labels", [])
-        return found
+        labels: list[str] = self.manifest.get("labels", [])
+        return labels
 
     def count(self, split: Split, what: str = "tokens") -> int:
         """Return the number of "tokens", "documents" or (UTF-8) "bytes" of a split."""
-        found: int = self.manifest["splits"][split][what]
-        return found
+        n: int = self.manifest["splits"][split][what]
+        return n
 
     def bytes_per_token(self, split: Split) -> float:
         """Return UTF-8 bytes per token; bits per byte = nats per token / ln 2 / this."""
@@ -93,26 +93,26 @@ class Prepared:
             return np.zeros(0, dtype=np.int64)
         # NumPy compares uint64 with int64 as floats, so it is read as int64.
         starts = np.memmap(path, dtype="<i8", mode="r", shape=(n_documents,))
-        wanted = self.manifest.get("checksums", {}).get(path.name)
-        if wanted is not None and zlib.crc32(starts.data) != wanted:
+        checksum = self.manifest.get("checksums", {}).get(path.name)
+        if checksum is not None and zlib.crc32(starts.data) != checksum:
             raise DataError(damaged(self.folder, f"{path} has changed"))
         return starts
 
 
 def checksums_of(prepared: Prepared) -> dict[str, object]:
     """Return the checksums of the tokens (by split) and of the indexes (by file) of a set."""
-    found: dict[str, object] = {}
+    checksums: dict[str, object] = {}
     for split in SPLITS:
-        found[split] = prepared.tokens(split).checksums()
+        checksums[split] = prepared.tokens(split).checksums()
         starts = np.ascontiguousarray(prepared.boundaries(split))
-        found[index_path(prepared.folder, split).name] = zlib.crc32(starts.data)
-    return found
+        checksums[index_path(prepared.folder, split).name] = zlib.crc32(starts.data)
+    return checksums
 
 
 def _check(manifest: dict[str, Any], folder: Path) -> None:
     try:
         counts = [manifest["splits"][split] for split in SPLITS]
-        sizes = [each[name] for each in counts for name in ("tokens", "documents", "bytes")]
+        sizes = [count[name] for count in counts for name in ("tokens", "documents", "bytes")]
         intact = all(isinstance(n, int) and n >= 0 for n in (*sizes, manifest["shard_tokens"]))
         intact = intact and all(manifest[name] for name in ("dtype", "tokenizer", "fingerprint"))
         checksums = manifest.get("checksums", {})

@@ -34,8 +34,8 @@ class Records:
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         first = number * self.n_fields
         ends = self._starts[first : first + self.n_fields + 1]
-        whole = self.tokens[int(ends[0]) : int(ends[-1])].astype(np.int32)
-        return tuple(np.split(whole, (ends[1:-1] - ends[0]).astype(np.int64)))
+        record_tokens = self.tokens[int(ends[0]) : int(ends[-1])].astype(np.int32)
+        return tuple(np.split(record_tokens, (ends[1:-1] - ends[0]).astype(np.int64)))
 
     def require_length(self, limit: int) -> None:
         """Check that no field is longer than `limit` tokens.
@@ -66,14 +66,14 @@ class Records:
         if not lost:
             return
         needed = int(self.lengths()[:, list(fields)].max()) - 1
-        told = (
+        message = (
             f"{lost:,} of {len(self):,} rows of {self.folder.name} lose a whole completion, since "
             f"the prompt fills the first train.seq_len = {seq_len} tokens. All fit with train."
             f"seq_len (and model.max_seq_len) = {needed}."
         )
         if lost == len(self):
-            raise DataError(told)
-        warnings.warn(told, Notice, stacklevel=2)
+            raise DataError(message)
+        warnings.warn(message, Notice, stacklevel=2)
 
     def lengths(self) -> np.ndarray:
         """Return the length of each field: int64 [records, n_fields]."""

@@ -64,12 +64,12 @@ class SplitWriter:
         self._shard: BinaryIO | None = None
 
     def _cut_off(self) -> None:
-        whole, rest = divmod(self.counts.tokens, self.shard_tokens)
+        full_shards, rest = divmod(self.counts.tokens, self.shard_tokens)
         for path in self.folder.glob(f"{self.split}-*.bin"):
             number = int(path.stem.rsplit("-", 1)[1])
-            if number > whole or (number == whole and not rest):
+            if number > full_shards or (number == full_shards and not rest):
                 path.unlink()
-            elif number == whole:
+            elif number == full_shards:
                 _truncate(path, rest * self.dtype.itemsize)
         _truncate(index_path(self.folder, self.split), self.counts.documents * 8)
 
@@ -181,8 +181,8 @@ class Tokens:
         if step != 1:
             raise ValueError(f"Tokens take slices of step 1, not {step}.")
         self._check(start, stop)
-        found = list(parts(self._shards, start, stop))
-        return np.concatenate(found) if found else np.zeros(0, self.dtype)
+        blocks = list(parts(self._shards, start, stop))
+        return np.concatenate(blocks) if blocks else np.zeros(0, self.dtype)
 
     def rows(self, starts: np.ndarray, length: int) -> np.ndarray:
         """Return `length` tokens from each of `starts` [B]: int32 [B, length].
@@ -201,10 +201,10 @@ class Tokens:
 
     def counts(self, vocab_size: int) -> np.ndarray:
         """Return how often each token occurs: int64 [V]."""
-        found = np.zeros(vocab_size, np.int64)
+        counts = np.zeros(vocab_size, np.int64)
         for start in range(0, self.n_tokens, BLOCK_TOKENS):
-            found += np.bincount(self[start : start + BLOCK_TOKENS], minlength=vocab_size)
-        return found
+            counts += np.bincount(self[start : start + BLOCK_TOKENS], minlength=vocab_size)
+        return counts
 
     def checksums(self) -> list[int]:
         """Return the checksum of every block as it is on disk."""

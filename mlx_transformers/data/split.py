@@ -55,11 +55,11 @@ def _tail(source: Checked, fraction: float) -> Iterator[tuple[Split, Piece]]:
     """Train on the first int(n (1 - fraction)) characters (or tokens, or records). The border may
     cut a document but not a record."""
     total = sum(len(piece) for piece in source.pieces())
-    left = int(total * (1 - fraction))
+    n_train = int(total * (1 - fraction))
     fresh = True
     for piece in source.pieces():
-        head, tail = _halves(piece, left)
-        left -= len(head)
+        head, tail = _halves(piece, n_train)
+        n_train -= len(head)
         if len(head):
             yield "train", head
         if len(tail):

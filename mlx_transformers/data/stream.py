@@ -54,16 +54,16 @@ class TrainStream:
         self.rows: Rows = kind.train(prepared, setting)
         self._delivered: MixedRows | None = None
         if mix is not None:
-            others = [kind.train(prepared.mixed[text.name], setting) for text in mix.texts]
-            parts = [self.rows, *others]
+            mixed = [kind.train(prepared.mixed[text.name], setting) for text in mix.texts]
+            parts = [self.rows, *mixed]
             # Counts of their own: those of `rows` move with the loader, which reads ahead.
             self.rows, self._delivered = MixedRows(parts, mix), MixedRows(parts, mix)
         self.rows = wrap(self.rows)
         self._vocab_size = prepared.vocab_size
         self.batch_size, self.seq_len = batch_size, seq_len
         self.loader = loader or best_loader()
-        here = Cursor(0, seed, seq_len, self.rows.size, shuffle)
-        self._cursor = here.resumed(cursor)
+        start = Cursor(0, seed, seq_len, self.rows.size, shuffle)
+        self._cursor = start.resumed(cursor)
         self._first = self._cursor.rows
         self._share = share(batch_size, rank, world)
         self._batches: Generator[Batch, None, None] | None = None

@@ -41,14 +41,14 @@ class TextRows:
         """Return the phase and the order [per_epoch] of an epoch."""
         if not self.shuffle:
             return 0, np.arange(self.per_epoch)
-        found = self._orders.get(epoch)
-        if found is None:
+        order = self._orders.get(epoch)
+        if order is None:
             rng = np.random.default_rng([self.seed, epoch])
-            found = int(rng.integers(0, self._slack + 1)), rng.permutation(self.per_epoch)
+            order = int(rng.integers(0, self._slack + 1)), rng.permutation(self.per_epoch)
             # A batch may span two epochs, so only the previous one is kept.
             self._orders = {n: old for n, old in self._orders.items() if n == epoch - 1}
-            self._orders[epoch] = found
-        return found
+            self._orders[epoch] = order
+        return order
 
     def starts(self, rows: np.ndarray) -> np.ndarray:
         """Return the positions where rows [B] start in the text: int64 [B]."""
@@ -56,8 +56,8 @@ class TextRows:
         out = np.empty(len(rows), dtype=np.int64)
         for epoch in np.unique(epochs):
             phase, order = self.order(int(epoch))
-            here = epochs == epoch
-            out[here] = phase + order[places[here]] * self.seq_len
+            in_epoch = epochs == epoch
+            out[in_epoch] = phase + order[places[in_epoch]] * self.seq_len
         return out
 
     def batch(self, rows: np.ndarray, boundaries: np.ndarray | None) -> Batch:
@@ -90,5 +90,5 @@ def share(batch_size: int, rank: int, world: int) -> slice:
     """
     if batch_size % world:
         raise DataError(f"train.batch_size={batch_size} can't be shared by {world} processes.")
-    each = batch_size // world
-    return slice(rank * each, (rank + 1) * each)
+    per_process = batch_size // world
+    return slice(rank * per_process, (rank + 1) * per_process)

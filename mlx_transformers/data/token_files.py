@@ -55,20 +55,20 @@ def layout(path: Path, vocab_size: int | None) -> Layout:
     if size >= HEADER:
         magic, _, n_tokens = np.frombuffer(first, "<i4", count=3).tolist()
         if magic in MAGIC:
-            found = Layout(MAGIC[magic], HEADER)
-            if size != HEADER + n_tokens * np.dtype(found.dtype).itemsize:
+            layout = Layout(MAGIC[magic], HEADER)
+            if size != HEADER + n_tokens * np.dtype(layout.dtype).itemsize:
                 raise DataError(
                     f"{path} is damaged: its header names {n_tokens:,} tokens, and it has "
                     f"{size:,} bytes."
                 )
-            return found
+            return layout
     wide = vocab_size is not None and (vocab_size > 1 << 16 or _only_wide(first, vocab_size))
-    found = Layout("<u4" if wide else "<u2")
-    if size % np.dtype(found.dtype).itemsize:
+    layout = Layout("<u4" if wide else "<u2")
+    if size % np.dtype(layout.dtype).itemsize:
         bits = "uint32" if wide else "uint16"
         why = f" (the vocabulary has {vocab_size:,})" if wide else ""
         raise DataError(f"{path} is no file of {bits} tokens{why}: it has {size:,} bytes.")
-    return found
+    return layout
 
 
 def _only_wide(first: bytes, vocab_size: int) -> bool:

@@ -64,11 +64,11 @@ class Wheel:
 
     def matching(self, pattern: str) -> dict[str, bytes]:
         """Return the members whose names match a regular expression, as `read` does."""
-        found = re.compile(pattern).search
+        matches = re.compile(pattern).search
         if (distribution := self._installed()) is not None:
-            files = [file for file in distribution.files or [] if found(str(file))]
+            files = [file for file in distribution.files or [] if matches(str(file))]
             return {str(file): file.read_binary() for file in sorted(files, key=str)}
-        return self._members(self._download(), lambda name: found(name) is not None)
+        return self._members(self._download(), lambda name: matches(name) is not None)
 
     def _members(self, file: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
         with zipfile.ZipFile(file) as archive:
@@ -104,11 +104,11 @@ class Wheel:
                 f"pip. Run: {sys.executable} -m ensurepip. {self.cure}"
             )
         # pip checks the hash before any code of the package runs.
-        wanted = Path(folder) / "wanted.txt"
-        wanted.write_text(f"{self.pinned} --hash=sha256:{self.sha256}\n")
+        requirements = Path(folder) / "wanted.txt"
+        requirements.write_text(f"{self.pinned} --hash=sha256:{self.sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
         command += ["--disable-pip-version-check", f"--{self.FORM}=:all:", "--retries=1"]
-        command += ["--timeout=20", "-d", folder, "--require-hashes", "-r", str(wanted)]
+        command += ["--timeout=20", "-d", folder, "--require-hashes", "-r", str(requirements)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]

@@ -38,7 +38,7 @@ def read_analogies(path: Path) -> list[Analogy]:
     Raises:
         DataError: the file can't be read, or a line is something else.
     """
-    found, section = [], ""
+    analogies, section = [], ""
     for number, line in _lines(path):
         if line.startswith(":"):
             section = line[1:].strip()
@@ -49,10 +49,10 @@ def read_analogies(path: Path) -> list[Analogy]:
                 f"{path}, line {number}: an analogy is four words with spaces between, and this "
                 f"line has {len(words)}. Sections begin with a colon."
             )
-        found.append(Analogy(section, (words[0], words[1], words[2], words[3])))
-    if not found:
+        analogies.append(Analogy(section, (words[0], words[1], words[2], words[3])))
+    if not analogies:
         raise DataError(f"{path} has no analogy: give lines of four words.")
-    return found
+    return analogies
 
 
 def read_similarities(path: Path) -> list[Similarity]:
@@ -70,10 +70,10 @@ def read_similarities(path: Path) -> list[Similarity]:
     places = _places([cell.strip().lower() for cell in rows[0][1]])
     if places is not None:
         rows = rows[1:]
-    found = [_similarity(path, number, cells, places or (0, 1, 2)) for number, cells in rows]
-    if not found:
+    similarities = [_similarity(path, number, cells, places or (0, 1, 2)) for number, cells in rows]
+    if not similarities:
         raise DataError(f"{path} has a header and no pair.")
-    return found
+    return similarities
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -138,8 +138,8 @@ def best_targets(
     """
 
     def begin(rows: mx.array, valid: mx.array | None) -> State:
-        given = {name: rows} if valid is None else {name: rows, f"{name}_valid": valid}
-        return model.init_state(rows.shape[0], limit + 1, dtype(model), given=given)
+        inputs = {name: rows} if valid is None else {name: rows, f"{name}_valid": valid}
+        return model.init_state(rows.shape[0], limit + 1, dtype(model), given=inputs)
 
     def of_rows(n: int) -> State:
         some = mx.zeros((n, *source.shape[1:]), source.dtype)
@@ -156,7 +156,7 @@ def has_rows(begin: Callable[[int], State]) -> Tree:
     The others (positions, offsets) are shared by all rows. `begin(n)` makes a state of n rows;
     arrays whose shape depends on n have a batch axis. Nothing is computed.
     """
-    return tree_map(lambda one, two: one.shape != two.shape, begin(1), begin(2))
+    return tree_map(lambda a, b: a.shape != b.shape, begin(1), begin(2))
 
 
 class Search:
@@ -195,7 +195,7 @@ class Search:
             )
         B, K, L = first.shape[0], self.beams.n, self.limit
         state = tree_map(lambda x, r: mx.repeat(x, K, axis=0) if r else x, state, self._rows)
-        held = {
+        hypotheses = {
             "last": mx.repeat(first, K),
             "alive": mx.where(mx.arange(K) == 0, 0.0, NEVER) + mx.zeros((B, 1)),
             "tokens": mx.full((B, K, L), self.ends[0], dtype=mx.int32),
@@ -203,10 +203,12 @@ class Search:
             "ended": mx.full((B, K, L), self.ends[0], dtype=mx.int32),
         }
         for t in range(L):
-            held, state, over = self._advance(held, state, mx.array(t), mx.array(n_best))
-            if over.item():
+            hypotheses, state, ended = self._advance(
+                hypotheses, state, mx.array(t), mx.array(n_best)
+            )
+            if ended.item():
                 break
-        return self._best(held, t + 1, n_best)
+        return self._best(hypotheses, t + 1, n_best)
 
     def _advanced(
         self, held: dict[str, mx.array], state: State, t: mx.array, n_best: mx.array
@@ -228,14 +230,14 @@ class Search:
         done = mx.where(ends[:, :K], total[:, :K] / self.beams.penalty(t + 1), NEVER)
         done = mx.concatenate([held["done"], done], axis=1)
         ended = mx.concatenate([held["ended"], tokens[:, :K]], axis=1)
-        kept = mx.argsort(-done, axis=-1)[:, :K]
+        best = mx.argsort(-done, axis=-1)[:, :K]
         going = mx.argsort(mx.where(ends, 1, 0) * 2 * K + mx.arange(2 * K), axis=-1)[:, :K]
         after = {
             "last": mx.take_along_axis(token, going, axis=1).reshape(-1).astype(mx.int32),
             "alive": mx.take_along_axis(mx.where(ends, NEVER, total), going, axis=1),
             "tokens": mx.take_along_axis(tokens, going[..., None], axis=1),
-            "done": mx.take_along_axis(done, kept, axis=1),
-            "ended": mx.take_along_axis(ended, kept[..., None], axis=1),
+            "done": mx.take_along_axis(done, best, axis=1),
+            "ended": mx.take_along_axis(ended, best[..., None], axis=1),
         }
         from_row = mx.take_along_axis(parent, going, axis=1) + mx.arange(B)[:, None] * K
         flat = from_row.reshape(-1)
@@ -250,12 +252,12 @@ class Search:
         # A log-probability only falls; the penalty that favours it most is that of the limit.
         favour = self.beams.penalty(self.limit if self.beams.alpha > 0 else length)
         worst = mx.take_along_axis(done, mx.broadcast_to(n_best - 1, (done.shape[0], 1)), axis=1)
-        over: mx.array = held["alive"].max(axis=1) / favour <= worst[:, 0]
-        return over.all()
+        hopeless: mx.array = held["alive"].max(axis=1) / favour <= worst[:, 0]
+        return hopeless.all()
 
     def _best(self, held: dict[str, mx.array], length: int, n_best: int) -> list[list[Hypothesis]]:
         """The best ended sequences; at the limit unfinished ones compete with them."""
-        found = []
+        results = []
         cut = held["alive"] / self.beams.penalty(length)
         arrays = (held["done"], held["ended"], held["tokens"], cut)
         lists: list[Any] = [array.tolist() for array in arrays]
@@ -271,8 +273,8 @@ class Search:
                     for score, sequence in zip(alive, tokens, strict=True)
                     if score > NEVER / 2
                 ]
-            found.append(sorted(row, key=lambda h: -h.score)[:n_best])
-        return found
+            results.append(sorted(row, key=lambda h: -h.score)[:n_best])
+        return results
 
 
 def _before(tokens: list[int], ends: list[int]) -> list[int]:

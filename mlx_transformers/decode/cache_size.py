@@ -16,8 +16,8 @@ def state_bytes(state: Any) -> int:
     Other integers (positions, offsets) are left out. Nothing is computed.
     """
     arrays = [value for _, value in tree_flatten(state)]
-    counted = (a for a in arrays if mx.issubdtype(a.dtype, mx.floating) or a.dtype == mx.uint32)
-    return sum(a.nbytes for a in counted)
+    stored = (a for a in arrays if mx.issubdtype(a.dtype, mx.floating) or a.dtype == mx.uint32)
+    return sum(a.nbytes for a in stored)
 
 
 def cache_bytes_per_token(model: Decodable) -> float:

@@ -190,12 +190,12 @@ class ContinuousEngine:
                 keys[row] = self._keys[row]
             elif self._waiting:
                 self._owners[row] = self._waiting.popleft()
-        known = [self._known(owner) for owner in self._owners]
-        longest = max(len(tokens) for tokens in known) - 1
+        texts = [self._known(owner) for owner in self._owners]
+        longest = max(len(tokens) for tokens in texts) - 1
         fits = _bucket(longest) + self._limit <= self._slots
         self._offset = _bucket(longest) if fits else longest
-        self._state = self._read(known, self._offset)
-        self._token = mx.array([tokens[-1] for tokens in known], dtype=mx.int32)
+        self._state = self._read(texts, self._offset)
+        self._token = mx.array([tokens[-1] for tokens in texts], dtype=mx.int32)
         fresh = [mx.random.key(0 if o is None else self._seeds[o]) for o in self._owners]
         pairs = zip(keys, fresh, strict=True)
         self._keys = mx.stack([new if old is None else old for old, new in pairs])
@@ -206,22 +206,22 @@ class ContinuousEngine:
 
     def _refill(self) -> None:
         """Write the state of waiting prompts into free rows, those that end at this column."""
-        taken: list[tuple[int, int]] = []
+        admitted: list[tuple[int, int]] = []
         for row, owner in enumerate(self._owners):
             if owner is not None or not self._waiting:
                 continue
             if len(self._prompts[self._waiting[0]]) - 1 > self._offset:
                 break  # its beginning would lie before the first column
-            taken.append((row, self._waiting.popleft()))
-        if not taken:
+            admitted.append((row, self._waiting.popleft()))
+        if not admitted:
             return
-        places = mx.array([row for row, _ in taken])
-        prompts = [self._prompts[request] for _, request in taken]
+        places = mx.array([row for row, _ in admitted])
+        prompts = [self._prompts[request] for _, request in admitted]
         part = max(self.rows // REFILL, 1)
         spare = [[FILLER]] * (-len(prompts) % part)  # few numbers of rows are traced
         new = self._read([*prompts, *spare], self._offset)
         blocks = tree_map(
-            lambda old, own, axis: _written(old, own, axis, places),
+            lambda old, fresh_state, axis: _written(old, fresh_state, axis, places),
             self._state["blocks"],
             new["blocks"],
             self._axes,
@@ -230,9 +230,9 @@ class ContinuousEngine:
         self._state = self._state | {"blocks": blocks, "pad": pad}
         last = mx.array([prompt[-1] for prompt in prompts], dtype=mx.int32)
         self._token = _written(self._token, last, 0, places)
-        keys = mx.stack([mx.random.key(self._seeds[request]) for _, request in taken])
+        keys = mx.stack([mx.random.key(self._seeds[request]) for _, request in admitted])
         self._keys = _written(self._keys, keys, 0, places)
-        for row, request in taken:
+        for row, request in admitted:
             self._owners[row] = request
 
     def _read(self, rows: Sequence[list[int]], offset: int) -> State:
@@ -277,7 +277,7 @@ def _check_fits(model: Decodable, prompts: Sequence[Sequence[int]], max_tokens: 
 
 def _batch_axes(model: Decodable) -> Any:
     """For each array of a decode state's blocks, the axis of the rows; -1 where it has none."""
-    one, two = (
+    one_row, two_rows = (
         model.init_state(n, 2, mx.float32, pad=mx.zeros(n, dtype=mx.int32))["blocks"]
         for n in (1, 2)
     )
@@ -287,7 +287,7 @@ def _batch_axes(model: Decodable) -> Any:
             (i for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n), -1
         )
 
-    return tree_map(axis, one, two)
+    return tree_map(axis, one_row, two_rows)
 
 
 def _written(old: mx.array, new: mx.array, axis: int, places: mx.array) -> mx.array:

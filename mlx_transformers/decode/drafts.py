@@ -53,8 +53,8 @@ class Distribution(NamedTuple):
 
     def of(self, logits: mx.array) -> mx.array:
         """The distributions `[..., V]` of logits that may have more columns."""
-        kept = filtered(logits[..., : self.vocab_size], self.sampling)
-        return mx.softmax(kept, axis=-1, precise=True)
+        logits_kept = filtered(logits[..., : self.vocab_size], self.sampling)
+        return mx.softmax(logits_kept, axis=-1, precise=True)
 
 
 class Draft(Protocol):
@@ -84,7 +84,7 @@ class ModelDraft:
         def run(
             tokens: mx.array, cache: Cache, offset: mx.array, uniform: mx.array
         ) -> tuple[Proposal, Cache, Cache]:
-            h, kept = reader.forward(tokens, cache, offset)
+            h, cache_before = reader.forward(tokens, cache, offset)
             end = offset + tokens.shape[0]
 
             def advance(
@@ -92,21 +92,21 @@ class ModelDraft:
             ) -> tuple[mx.array, Cache]:
                 return reader.forward(token, cache, end + i)
 
-            proposal, after = draw_tokens(h, kept, advance, reader, distribution, uniform)
-            return proposal, kept, after
+            proposal, after = draw_tokens(h, cache_before, advance, reader, distribution, uniform)
+            return proposal, cache_before, after
 
         self._run = mx.compile(run, inputs=self.model.state)
 
     def propose(self, text: Text, uniform: mx.array) -> Proposal:
         """Draw tokens from the model, one after the other."""
-        reader, known = self._reader, text.known
+        reader, tokens_so_far = self._reader, text.known
         if not reader.read:
-            reader.read_until(known[:-1])
+            reader.read_until(tokens_so_far[:-1])
         # By position the last two tokens are read, since the draft lacks one or both of them.
-        start = max(0, len(known) - 2) if reader.rewinds else reader.read
-        tokens = token_array(known[start:])
-        proposal, kept, after = self._run(tokens, reader.cache, mx.array(start), uniform)
-        reader.cache, reader.read = (after if reader.rewinds else kept), len(known)
+        start = max(0, len(tokens_so_far) - 2) if reader.rewinds else reader.read
+        tokens = token_array(tokens_so_far[start:])
+        proposal, cache_before, after = self._run(tokens, reader.cache, mx.array(start), uniform)
+        reader.cache, reader.read = (after if reader.rewinds else cache_before), len(tokens_so_far)
         return proposal
 
 
@@ -246,17 +246,19 @@ class PromptLookup:
 
     def propose(self, text: Text, uniform: mx.array) -> Proposal | None:
         """Copy what followed the last occurrence of the longest run that has one."""
-        known = text.known
-        for end in range(self._indexed + 1, len(known)):
+        tokens_so_far = text.known
+        for end in range(self._indexed + 1, len(tokens_so_far)):
             for size in range(1, min(NGRAM, end) + 1):
-                self._followed[tuple(known[end - size : end])] = end
-        self._indexed = max(len(known) - 1, 0)
-        for size in range(min(NGRAM, len(known)), 0, -1):
-            place = self._followed.get(tuple(known[-size:]))
+                self._followed[tuple(tokens_so_far[end - size : end])] = end
+        self._indexed = max(len(tokens_so_far) - 1, 0)
+        for size in range(min(NGRAM, len(tokens_so_far)), 0, -1):
+            place = self._followed.get(tuple(tokens_so_far[-size:]))
             if place is not None:
                 # A copy that reaches the end of the text goes on with what it has copied.
-                period = len(known) - place
-                tokens = token_array([known[place + i % period] for i in range(uniform.size)])
+                period = len(tokens_so_far) - place
+                tokens = token_array(
+                    [tokens_so_far[place + i % period] for i in range(uniform.size)]
+                )
                 certain = tokens[:, None] == mx.arange(self._vocab_size)
                 return Proposal(tokens, certain.astype(mx.float32))
         return None

@@ -115,11 +115,11 @@ class Engine:
         self._vectors, self._given = None, dict(given or {})
         soft_prompt = self.model.soft_prompt()
         if soft_prompt is not None:
-            behind = vectors or [soft_prompt[:0]] * len(prompts)
-            vectors = [mx.concatenate([soft_prompt, own]) for own in behind]
+            row_vectors = vectors or [soft_prompt[:0]] * len(prompts)
+            vectors = [mx.concatenate([soft_prompt, vector]) for vector in row_vectors]
         if vectors is not None:
-            own = zip(vectors, self._prompts, strict=True)
-            self._prompts = [[VECTOR] * len(v) + prompt for v, prompt in own]
+            pairs = zip(vectors, self._prompts, strict=True)
+            self._prompts = [[VECTOR] * len(v) + prompt for v, prompt in pairs]
         self._length = max(map(len, self._prompts))
         self._pads = [self._length - len(prompt) for prompt in self._prompts]
         self._keys = mx.stack([mx.random.key(seed) for seed in seeds])

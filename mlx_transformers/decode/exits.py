@@ -109,13 +109,13 @@ class ExitEngine:
         self.cache = model.stack.init_state(1, room, dtype(model))
         self._waiting: list[list[mx.array]] = [[] for _ in self.cache]
         self._read = [0] * len(self.cache)
-        known = list(self._prompt)
-        step = known
+        sequence = list(self._prompt)
+        step = sequence
         for _ in range(limit):
-            token = self._draw(self._logits(mx.array([step], dtype=mx.int32)), known)
+            token = self._draw(self._logits(mx.array([step], dtype=mx.int32)), sequence)
             if token == NO_TOKEN:
                 raise RunError(NOT_FINITE)
-            known.append(token)
+            sequence.append(token)
             step = [token]
             yield [token]
 
@@ -128,8 +128,8 @@ class ExitEngine:
         for i, layer in enumerate(layers):
             self._waiting[i].append(x)
             rows = mx.concatenate(self._waiting[i], axis=1)
-            own = Context(cursor=Cursor(mx.array(self._read[i])), position=model.position)
-            x, self.cache[i] = layer.step(rows, self.cache[i], own)
+            layer_ctx = Context(cursor=Cursor(mx.array(self._read[i])), position=model.position)
+            x, self.cache[i] = layer.step(rows, self.cache[i], layer_ctx)
             self._waiting[i] = []
             self._read[i] += rows.shape[1]
             if i + 1 < self._exits.first and i + 1 < len(layers):
@@ -144,8 +144,8 @@ class ExitEngine:
         return logits
 
     def _is_confident(self, logits: mx.array) -> bool:
-        exits, known = self._exits, logits[:, : self._vocab_size]
-        return bool(confident(known, exits.measure, exits.threshold).item())
+        exits, vocabulary_logits = self._exits, logits[:, : self._vocab_size]
+        return bool(confident(vocabulary_logits, exits.measure, exits.threshold).item())
 
     def _draw(self, logits: mx.array, known: list[int]) -> int:
         """The next token; NO_TOKEN where the logits are not finite."""

@@ -55,8 +55,10 @@ def sampler(model: Decodable, tokenizer: Tokenizer, prompt: str) -> Callable[[],
     encoded(model, tokenizer, [prompt])
 
     def sample() -> str:
-        found = generate(model, tokenizer, prompt, max_tokens=SAMPLE_TOKENS, sampling=sampling)
-        return prompt + found
+        continuation = generate(
+            model, tokenizer, prompt, max_tokens=SAMPLE_TOKENS, sampling=sampling
+        )
+        return prompt + continuation
 
     return sample
 
@@ -145,7 +147,7 @@ def generate_batch(
     request = _Request(model, tokenizer, prompts, samples, *common, packing=packing)
     begins = [not len(prompt) for prompt in prompts for _ in range(samples)]
     writers = [TextWriter(tokenizer, stop, begins=begin) for begin in begins]
-    found: dict[int, Generation] = {}
+    finished: dict[int, Generation] = {}
     # Prompts of similar length together, so that little is padded.
     order = sorted(range(len(writers)), key=lambda i: len(request.rows[i]))
     for first in range(0, len(order), rows):
@@ -157,8 +159,8 @@ def generate_batch(
             progress(first + len(chosen) - going, len(order))
             if not going:
                 break
-        found |= {i: writers[i].generation(request.limit_reason) for i in chosen}
-    flat = [found[i] for i in range(len(writers))]
+        finished |= {i: writers[i].generation(request.limit_reason) for i in chosen}
+    flat = [finished[i] for i in range(len(writers))]
     return [flat[i : i + samples] for i in range(0, len(flat), samples)]
 
 

@@ -47,7 +47,7 @@ def packed_caches(model: Decodable, states: list[Any], packing: CachePacking | N
         return states
     if not isinstance(model, DecoderModel):
         raise RunError("--kv-bits is built for decoders with attention in every layer.")
-    found = []
+    caches = []
     for number, (layer, state) in enumerate(zip(model.stack.layers(), states, strict=True)):
         mixer = layer.config.mixer
         if not mixer.rewinds:
@@ -55,5 +55,5 @@ def packed_caches(model: Decodable, states: list[Any], packing: CachePacking | N
                 f"Layer {number} has no KV cache to pack: mixer.kind = '{mixer.kind}' keeps "
                 "another state. Leave out --kv-bits."
             )
-        found.append({**state, "mixer": packed_cache(state["mixer"], packing.how)})
-    return found
+        caches.append({**state, "mixer": packed_cache(state["mixer"], packing.how)})
+    return caches

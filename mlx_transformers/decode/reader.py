@@ -68,7 +68,7 @@ class Reader:
         empty = model.stack.init_state(1, self.slots, dtype(model))
         self.cache: Cache = packed_caches(model, empty, packing)
         if self.rewinds:
-            self.cache = [with_spare(own, ahead) for own in self.cache]
+            self.cache = [with_spare(layer_cache, ahead) for layer_cache in self.cache]
         self.read = 0
 
     def forward(self, tokens: mx.array, cache: Cache, offset: mx.array) -> tuple[mx.array, Cache]:
@@ -86,14 +86,14 @@ class Reader:
         Returns:
             Their vectors as of `forward`, `[1, T, D]`; None where there is none.
         """
-        found = []
+        hidden = []
         for start in range(self.read, len(known), CHUNK):
             tokens = token_array(known[start : start + CHUNK])
             h, self.cache = self.forward(tokens, self.cache, mx.array(start))
             mx.eval(h, self.cache)
-            found.append(h)
+            hidden.append(h)
         self.read = len(known)
-        return mx.concatenate(found, axis=1) if found else None
+        return mx.concatenate(hidden, axis=1) if hidden else None
 
 
 def token_array(tokens: Sequence[int]) -> mx.array:

@@ -69,8 +69,8 @@ def repetition_penalty(logits: mx.array, history: mx.array, penalty: float) -> m
     rows, vocab_size = logits.shape
     slots = mx.where(history == NO_TOKEN, vocab_size, history)
     marks = mx.zeros((rows, vocab_size + 1), dtype=mx.bool_)
-    seen = mx.put_along_axis(marks, slots, mx.array(True), axis=1)[:, :vocab_size]
-    return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
+    occurred = mx.put_along_axis(marks, slots, mx.array(True), axis=1)[:, :vocab_size]
+    return mx.where(occurred, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ def inverse_cdf(weights: mx.array, uniform: mx.array) -> mx.array:
     """The token `[...]` at which the cumulative sum of `weights [..., V]` reaches the share
     `uniform [...]` of the whole, from 0 to 1."""
     cumulative = mx.cumsum(weights, axis=-1)
-    whole = cumulative[..., -1:]
+    total = cumulative[..., -1:]
     # Above zero and at most the sum as rounded, so that a token of weight 0 is never drawn.
-    threshold = mx.clip(uniform[..., None] * whole, SMALLEST_NORMAL, whole)
+    threshold = mx.clip(uniform[..., None] * total, SMALLEST_NORMAL, total)
     return (cumulative < threshold).sum(axis=-1).astype(mx.int32)
 
 

@@ -91,35 +91,35 @@ class SpeculativeEngine:
         self._reader = Reader(self.model, room, self._length, self._packing)
         self._draft.start(self._reader, room, self._length, self._distribution)
         self._check = compiled_check(self._reader, self._distribution)
-        known, end = list(self._prompt), room
-        text = Text(known, self._reader.read_until(known[:-1]), 0)
-        while len(known) < end:
-            found, text = self._step(text)
-            for token in found[: end - len(known)]:
-                known.append(token)
+        sequence, end = list(self._prompt), room
+        text = Text(sequence, self._reader.read_until(sequence[:-1]), 0)
+        while len(sequence) < end:
+            accepted, text = self._step(text)
+            for token in accepted[: end - len(sequence)]:
+                sequence.append(token)
                 yield [token]
 
     def _step(self, text: Text) -> tuple[list[int], Text]:
         """The next tokens, one at least: those of the draft that are accepted, and one more."""
-        reader, known, n = self._reader, text.known, self._length
-        fits = len(known) + n <= reader.slots
+        reader, sequence, n = self._reader, text.known, self._length
+        fits = len(sequence) + n <= reader.slots
         proposal = self._draft.propose(text, self._uniform(n)) if fits else None
-        if len(known) - reader.read > PENDING:
-            reader.read_until(known[:-1])
+        if len(sequence) - reader.read > PENDING:
+            reader.read_until(sequence[:-1])
         start = reader.read
-        arrays = (token_array(known[start:]), reader.cache, mx.array(start))
+        arrays = (token_array(sequence[start:]), reader.cache, mx.array(start))
         if proposal is None:
             new, count, hidden, after = self._check(*arrays, self._uniform(1))
         else:
             new, count, hidden, after = self._check(*arrays, self._uniform(n + 1), *proposal)
         mx.eval(new, count, hidden, after)
-        found = cast(list[int], new.tolist())[: cast(int, count.item())]
-        if NO_TOKEN in found:
+        accepted = cast(list[int], new.tolist())[: cast(int, count.item())]
+        if NO_TOKEN in accepted:
             raise RunError(NOT_FINITE)
-        if reader.rewinds or len(found) == new.size:
-            reader.cache, reader.read = after, len(known) + len(found) - 1
-        self._steps, self._given = self._steps + 1, self._given + len(found)
-        return found, Text(known, hidden, start)
+        if reader.rewinds or len(accepted) == new.size:
+            reader.cache, reader.read = after, len(sequence) + len(accepted) - 1
+        self._steps, self._given = self._steps + 1, self._given + len(accepted)
+        return accepted, Text(sequence, hidden, start)
 
     def _uniform(self, n: int) -> mx.array:
         return mx.array(self._rng.random(n, dtype=np.float32))
@@ -165,11 +165,11 @@ def accept_tokens(proposal: Proposal, p: mx.array, uniform: mx.array) -> tuple[m
     """
     tokens, q = proposal.tokens[:, None], proposal.probs
     n = tokens.shape[0]
-    p_token, q_token = (mx.take_along_axis(each, tokens, axis=1)[:, 0] for each in (p[:n], q))
+    p_token, q_token = (mx.take_along_axis(probs, tokens, axis=1)[:, 0] for probs in (p[:n], q))
     accepted = mx.cumprod((uniform[:n] * q_token < p_token).astype(mx.int32)).sum()
     at = mx.take(p, accepted, axis=0)
-    rest = mx.maximum(at - mx.take(mx.pad(q, [(0, 1), (0, 0)]), accepted, axis=0), 0)
+    residual = mx.maximum(at - mx.take(mx.pad(q, [(0, 1), (0, 0)]), accepted, axis=0), 0)
     # Rounding may leave nothing where p and q are almost equal.
-    last = inverse_cdf(mx.where(rest.sum() > 0, rest, at), uniform[n])
-    given = mx.concatenate([tokens[:, 0], mx.zeros((1,), tokens.dtype)])
-    return mx.where(mx.arange(n + 1) < accepted, given, last), accepted + 1
+    last = inverse_cdf(mx.where(residual.sum() > 0, residual, at), uniform[n])
+    drafted = mx.concatenate([tokens[:, 0], mx.zeros((1,), tokens.dtype)])
+    return mx.where(mx.arange(n + 1) < accepted, drafted, last), accepted + 1

@@ -34,14 +34,14 @@ class StopStrings:
         if ends:
             self.found, self._held = True, ""
             return text[: min(ends)[1]]
-        kept = len(text) - max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._held = text[kept:]
-        return text[:kept]
+        end = len(text) - max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[end:]
+        return text[:end]
 
     def flush(self) -> str:
         """The text held back, when no more text comes."""
-        rest, self._held = self._held, ""
-        return rest
+        text, self._held = self._held, ""
+        return text
 
 
 def _overlap(text: str, stop: str) -> int:

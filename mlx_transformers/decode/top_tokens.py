@@ -42,13 +42,13 @@ def top_tokens(n: int) -> Observe:
 
 def observed_tokens(engine: Engine, tokens: list[int]) -> list[TokenLogprob]:
     """Return the log-probabilities of the tokens that an engine with `top_tokens` drew last."""
-    seen = engine.observed
-    read: Callable[[str], list[list[float]]] = lambda name: seen[name].tolist()  # type: ignore[return-value, assignment]  # noqa: E731
+    arrays = engine.observed
+    read: Callable[[str], list[list[float]]] = lambda name: arrays[name].tolist()  # type: ignore[return-value, assignment]  # noqa: E731
     best = zip(read("top"), read("top_logprob"), strict=True)
     pairs = [
         tuple((int(i), float(p)) for i, p in zip(ids, logps, strict=True)) for ids, logps in best
     ]
-    logps = [float(one) for one in seen["logprob"].tolist()]  # type: ignore[union-attr, arg-type]
+    logps = [float(value) for value in arrays["logprob"].tolist()]  # type: ignore[union-attr, arg-type]
     return [
         TokenLogprob(token, logp, top)
         for token, logp, top in zip(tokens, logps, pairs, strict=True)

@@ -48,12 +48,12 @@ def rolling_windows(
         context: the least number of tokens before a window's first scored one, but in the first
             window; 1 makes the scored parts disjoint and as long as possible.
     """
-    whole, done = [*before, *tokens], len(before)
+    sequence, done = [*before, *tokens], len(before)
     # Without a token before it, the first one is read and not scored.
     end, windows = longest + 1, []
-    while done < len(whole):
-        end = min(end, len(whole))
-        windows.append(Window(whole[max(0, end - longest - 1) : end], end - done))
+    while done < len(sequence):
+        end = min(end, len(sequence))
+        windows.append(Window(sequence[max(0, end - longest - 1) : end], end - done))
         done, end = end, end + longest - context + 1
     return windows
 
@@ -79,11 +79,11 @@ def score_windows(
 ) -> list[WindowScore]:
     """Score windows, those of similar length together, at most `rows` at once."""
     order = sorted(range(len(windows)), key=lambda i: -len(windows[i].tokens))
-    found: dict[int, WindowScore] = {}
+    scores: dict[int, WindowScore] = {}
     for start in range(0, len(order), rows):
         numbers = order[start : start + rows]
-        found |= zip(numbers, _scored(model, [windows[i] for i in numbers]), strict=True)
-    return [found[i] for i in range(len(windows))]
+        scores |= zip(numbers, _scored(model, [windows[i] for i in numbers]), strict=True)
+    return [scores[i] for i in range(len(windows))]
 
 
 def _scored(model: Decodable, windows: list[Window]) -> Iterator[WindowScore]:

@@ -52,20 +52,20 @@ def heartbeat(ranks: Ranks) -> Iterator[None]:
 
 def _start(ranks: Ranks, limit: float) -> subprocess.Popen[bytes]:
     """Start the watcher of this rank; rank 0's first, whose address the others need."""
-    words = [sys.executable, "-ES", str(WATCHER), str(ranks.number), str(limit)]
-    found = None
+    argv = [sys.executable, "-ES", str(WATCHER), str(ranks.number), str(limit)]
+    address_and_token = None
     if ranks.is_main:
         address, token = main_address(), secrets.token_hex(8)
-        words += ["serve", address, str(ranks.processes), token]
-        watcher = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        argv += ["serve", address, str(ranks.processes), token]
+        watcher = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert watcher.stdout is not None
         with watcher.stdout:
             port = watcher.stdout.readline().decode().strip()
-        found = [address, port, token]
-    address, port, token = ranks.gather(found)[0]
+        address_and_token = [address, port, token]
+    address, port, token = ranks.gather(address_and_token)[0]
     if not ranks.is_main:
-        words += ["connect", address, port or "0", token]
-        watcher = subprocess.Popen(words, stdin=subprocess.PIPE)
+        argv += ["connect", address, port or "0", token]
+        watcher = subprocess.Popen(argv, stdin=subprocess.PIPE)
     return watcher
 
 

@@ -83,12 +83,14 @@ def read_hosts(path: Path) -> list[Host]:
     if not isinstance(data, list) or not data:
         raise RunError(f"{path} lists no hosts. It should look like this: {EXAMPLE}")
     hosts = [_host(path, number, entry) for number, entry in enumerate(data)]
-    seen: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     for number, host in enumerate(hosts):
         for ip in host.ips:
-            if ip in seen and not ipaddress.ip_address(ip).is_loopback:
-                raise RunError(f"{path}: hosts {seen[ip]} and {number} both have the address {ip}.")
-            seen[ip] = number
+            if ip in line_of and not ipaddress.ip_address(ip).is_loopback:
+                raise RunError(
+                    f"{path}: hosts {line_of[ip]} and {number} both have the address {ip}."
+                )
+            line_of[ip] = number
     return hosts
 
 
@@ -132,23 +134,25 @@ def check(host: Host, run: Runner | None = None) -> list[Check]:
 
     Checks after one that fails are reported as not checked. `run` runs a command.
     """
-    here = {"mlx": version("mlx"), "mlxt": version("mlxt")}
+    versions_here = {"mlx": version("mlx"), "mlxt": version("mlxt")}
     if host.local:
-        return [Check(host.ssh, "versions", "ok", f"this machine: {_listed(here)}")]
+        return [Check(host.ssh, "versions", "ok", f"this machine: {_listed(versions_here)}")]
     run = run or _run
     name = _real_name(host.ssh, run)
     steps: list[tuple[str, Callable[[], tuple[Verdict, str]]]] = [
         ("name", lambda: _resolves(name)),
         ("login", lambda: _logs_in(host.ssh, run)),
-        ("versions", lambda: _versions(host.ssh, here, run)),
+        ("versions", lambda: _versions(host.ssh, versions_here, run)),
     ]
-    found: list[Check] = []
+    checks: list[Check] = []
     for what, step in steps:
-        if found and found[-1].verdict != "ok":
-            found.append(Check(host.ssh, what, "not checked", f"since {found[-1].what} is not ok"))
+        if checks and checks[-1].verdict != "ok":
+            checks.append(
+                Check(host.ssh, what, "not checked", f"since {checks[-1].what} is not ok")
+            )
         else:
-            found.append(Check(host.ssh, what, *step()))
-    return found
+            checks.append(Check(host.ssh, what, *step()))
+    return checks
 
 
 def _real_name(name: str, run: Runner) -> str:
@@ -156,8 +160,8 @@ def _real_name(name: str, run: Runner) -> str:
     if shutil.which("ssh") is None:
         return name
     lines = run(["ssh", "-G", name]).stdout.splitlines()
-    named = [line.split()[1] for line in lines if line.startswith("hostname ")]
-    return named[0] if named else name
+    names = [line.split()[1] for line in lines if line.startswith("hostname ")]
+    return names[0] if names else name
 
 
 def _resolves(name: str) -> tuple[Verdict, str]:
@@ -183,13 +187,16 @@ def _versions(name: str, here: dict[str, str], run: Runner) -> tuple[Verdict, st
     """Compare versions with the Python at the same path there, which `mlx.launch` starts."""
     done = run([*_ssh(name), f"'{sys.executable}' -c \"{ASK}\""])
     try:
-        there = json.loads(done.stdout.strip().splitlines()[-1])
+        theirs = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         return "failed", f"mlxt does not answer from {sys.executable} there"
-    other = {key: there.get(key) for key in here if there.get(key) != here[key]}
-    if other:
-        return "failed", f"{_listed(other)} there, {_listed({k: here[k] for k in other})} here"
-    return "ok", f"{_listed(here)}, {there.get('machine')}"
+    differing = {key: theirs.get(key) for key in here if theirs.get(key) != here[key]}
+    if differing:
+        return (
+            "failed",
+            f"{_listed(differing)} there, {_listed({k: here[k] for k in differing})} here",
+        )
+    return "ok", f"{_listed(here)}, {theirs.get('machine')}"
 
 
 def _listed(versions: dict[str, Any]) -> str:

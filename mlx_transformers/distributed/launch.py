@@ -77,10 +77,10 @@ def _check_ring(path: Path, rank: int) -> None:
     except (FormatError, OSError) as error:
         raise RunError(f"$MLX_HOSTFILE can't be read: {error}") from None
     ranks = hosts if isinstance(hosts, list) else []
-    good = all(isinstance(each, list) and each for each in ranks) and all(
+    good = all(isinstance(addresses, list) and addresses for addresses in ranks) and all(
         isinstance(address, str) and address.rpartition(":")[2].isdigit()
-        for each in ranks
-        for address in each
+        for addresses in ranks
+        for address in addresses
     )
     if not ranks or not good:
         raise RunError(
@@ -140,8 +140,8 @@ def _join(backend: str) -> mx.distributed.Group:
         f"processes of this job ({backend}), and gives up. Look at what they printed; on several "
         "machines, check with: mlxt doctor --hosts FILE"
     )
-    words = [sys.executable, "-ES", "-c", ALARM, str(seconds), sentence]
-    with subprocess.Popen(words, stdin=subprocess.PIPE), _default_signals():
+    argv = [sys.executable, "-ES", "-c", ALARM, str(seconds), sentence]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE), _default_signals():
         try:
             return mx.distributed.init(strict=True, backend=backend)
         except (RuntimeError, ValueError) as error:

@@ -77,12 +77,12 @@ class Ranks:
             RunError: they differ; names the ranks, the facts and both values.
         """
         ours = json.loads(json.dumps(facts, default=str))
-        first, *others = self.gather(ours)
+        first, *other_ranks = self.gather(ours)
         faults = [
-            f"  {name}: {first.get(name)!r} on rank 0, {other.get(name)!r} on rank {rank}"
-            for rank, other in enumerate(others, 1)
-            for name in {**first, **other}
-            if first.get(name) != other.get(name)
+            f"  {name}: {first.get(name)!r} on rank 0, {theirs.get(name)!r} on rank {rank}"
+            for rank, theirs in enumerate(other_ranks, 1)
+            for name in {**first, **theirs}
+            if first.get(name) != theirs.get(name)
         ]
         if faults:
             raise RunError(
@@ -156,8 +156,8 @@ class DataParallelGroup(Ranks):
             ends = np.cumsum([leaf.size for leaf in bucket])[:-1].tolist()
             parts = mx.split(flat, ends)
             summed += [p.reshape(leaf.shape) for p, leaf in zip(parts, bucket, strict=True)]
-        rest = iter(summed)
-        return tree_map(lambda _: next(rest), tree)
+        iterator = iter(summed)
+        return tree_map(lambda _: next(iterator), tree)
 
 
 class TensorParallelGroup(DataParallelGroup):

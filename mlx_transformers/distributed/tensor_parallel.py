@@ -51,28 +51,28 @@ class TensorParallel:
 
     def shard(self, trees: dict[str, Tree], like: dict[str, Tree]) -> dict[str, Tree]:
         """Return this process's shards of rank 0's arrays, evaluated; `like` has their shapes."""
-        found, own = {}, dict(named_leaves(like))
+        parts, like_of = {}, dict(named_leaves(like))
         for name, array in named_leaves(trees):
             part = self.ranks.broadcast(array)
-            axis = axis_of(array, own[name])
+            axis = axis_of(array, like_of[name])
             if axis is not None:
                 self.axes[name] = axis
                 part = mx.contiguous(mx.split(part, self.ranks.processes, axis)[self.ranks.number])
             mx.eval(part)
-            found[name] = part
-        gathered: dict[str, Any] = filled(like, found)
+            parts[name] = part
+        gathered: dict[str, Any] = filled(like, parts)
         return gathered
 
     def gather(self, trees: dict[str, Tree]) -> dict[str, Tree]:
         """Join the shards of all processes on rank 0; the others get {}."""
-        found = {}
+        full = {}
         for name, array in named_leaves(trees):
             if name in self.axes:
                 array = self._joined(array, self.axes[name])
             mx.eval(array)
             if self.ranks.is_main:
-                found[name] = array
-        return filled(trees, found) if self.ranks.is_main else {}
+                full[name] = array
+        return filled(trees, full) if self.ranks.is_main else {}
 
     def _joined(self, part: mx.array, axis: int) -> mx.array:
         rows = mx.distributed.all_gather(mx.moveaxis(part, axis, 0), group=self.ranks.group)
@@ -93,6 +93,6 @@ class TensorParallel:
         """Return the norm of the gradients of the whole model."""
         leaves = tree_flatten({"model": gradients})
         parts = global_norm([leaf for name, leaf in leaves if name in self.axes])
-        rest = global_norm([leaf for name, leaf in leaves if name not in self.axes])
+        replicated = global_norm([leaf for name, leaf in leaves if name not in self.axes])
         squares = mx.distributed.all_sum(mx.square(parts), group=self.ranks.group)
-        return mx.sqrt(squares + mx.square(rest))
+        return mx.sqrt(squares + mx.square(replicated))

@@ -61,8 +61,8 @@ def stopped(pid: int) -> bool:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             state = file.read().rpartition(")")[2].split()[0]
     except OSError:
-        words = ["ps", "-o", "state=", "-p", str(pid)]  # macOS
-        state = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+        argv = ["ps", "-o", "state=", "-p", str(pid)]  # macOS
+        state = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
     return state[:1] in ("T", "t")
 
 
@@ -75,16 +75,16 @@ def serve(address: str, world: int, token: str) -> list[Peer]:
     print(server.getsockname()[1], flush=True)
     peers: list[Peer] = []
     deadline = time.monotonic() + CONNECT
-    while len(peers) < world - 1 and (left := deadline - time.monotonic()) > 0:
-        server.settimeout(left)
+    while len(peers) < world - 1 and (remaining := deadline - time.monotonic()) > 0:
+        server.settimeout(remaining)
         try:
             connection, _ = server.accept()
             connection.settimeout(2.0)
-            words = connection.recv(256).decode().split()
+            fields = connection.recv(256).decode().split()
         except (OSError, UnicodeDecodeError):
             continue
-        if len(words) == 2 and words[0] == token and words[1].isdigit():
-            peers.append(Peer(int(words[1]), connection))
+        if len(fields) == 2 and fields[0] == token and fields[1].isdigit():
+            peers.append(Peer(int(fields[1]), connection))
     return peers
 
 
@@ -147,8 +147,8 @@ def end(rank: int, peer: Peer, seconds: float, parent: int) -> None:
 
 def main() -> None:
     """Parse the command line, connect, and watch the parent."""
-    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # meant for the process that is watched
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # meant for the process that is watched
     parent = os.getppid()
     rank, limit, role, address, number, token = sys.argv[1:]
     if role == "serve":

@@ -37,8 +37,8 @@ def partition(parameters: Tree, world: int) -> list[frozenset[str]]:
 
 def subtree(tree: Tree, names: frozenset[str]) -> Tree:
     """Return the subtree with the leaves of these paths."""
-    found = [(name, leaf) for name, leaf in tree_flatten(tree) if name in names]
-    return tree_unflatten(found) if found else {}
+    leaves = [(name, leaf) for name, leaf in tree_flatten(tree) if name in names]
+    return tree_unflatten(leaves) if leaves else {}
 
 
 class Sharded(mlx_optim.Optimizer):
@@ -85,46 +85,48 @@ class Sharded(mlx_optim.Optimizer):
         self, gradients: dict[str, Any], parameters: dict[str, Any]
     ) -> dict[str, Any]:
         """Return the new values of all parameters, those of other shards from their ranks."""
-        own = self.shards[self.ranks.rank]
-        new = dict(tree_flatten(self.inner.apply_gradients(subtree(gradients, own), parameters)))
+        own_names = self.shards[self.ranks.rank]
+        new = dict(
+            tree_flatten(self.inner.apply_gradients(subtree(gradients, own_names), parameters))
+        )
         leaves = dict(tree_flatten(gradients))
-        found: dict[str, mx.array] = {}
+        new_leaves: dict[str, mx.array] = {}
         for dtype in sorted({str(leaf.dtype) for leaf in leaves.values()}):
-            wanted = {name: leaf for name, leaf in leaves.items() if str(leaf.dtype) == dtype}
-            found |= self._exchange(new, wanted)
-        updated: dict[str, Any] = tree_unflatten([(name, found[name]) for name in leaves])
+            of_dtype = {name: leaf for name, leaf in leaves.items() if str(leaf.dtype) == dtype}
+            new_leaves |= self._exchange(new, of_dtype)
+        updated: dict[str, Any] = tree_unflatten([(name, new_leaves[name]) for name in leaves])
         return updated
 
     def _exchange(self, new: dict[str, mx.array], wanted: dict[str, mx.array]) -> dict[str, Any]:
         """All-gather the new arrays of all ranks, as flat rows of one length."""
         order = [[name for name in wanted if name in shard] for shard in self.shards]
         sizes = [sum(wanted[name].size for name in names) for names in order]
-        mine = [new[name].reshape(-1) for name in order[self.ranks.rank]]
+        own_leaves = [new[name].reshape(-1) for name in order[self.ranks.rank]]
         pad = mx.zeros(max(sizes) - sizes[self.ranks.rank], next(iter(wanted.values())).dtype)
-        rows = self.ranks.all_gather(mx.concatenate([*mine, pad]))
-        found = {}
+        rows = self.ranks.all_gather(mx.concatenate([*own_leaves, pad]))
+        new_leaves = {}
         for row, names in enumerate(order):
             at = 0
             for name in names:
                 like = wanted[name]
-                found[name] = rows[row, at : at + like.size].reshape(like.shape)
+                new_leaves[name] = rows[row, at : at + like.size].reshape(like.shape)
                 at += like.size
-        return found
+        return new_leaves
 
     def gather(self) -> Tree:
         """Collect the state of all parameters on rank 0, as unsharded; other ranks get {}."""
-        own = dict(named_leaves(self.state))
+        own_leaves = dict(named_leaves(self.state))
         names = [name for name, _ in named_leaves(self.template)]
-        keepers = self.ranks.gather([name in own for name in names])
-        found: dict[str, mx.array] = {}
+        keepers = self.ranks.gather([name in own_leaves for name in names])
+        full: dict[str, mx.array] = {}
         for i, (name, like) in enumerate(named_leaves(self.template)):
             keeper = next(rank for rank, has in enumerate(keepers) if has[i])
-            mine = own[name] if keeper == self.ranks.rank else None
-            value = _from_bytes(self.ranks.all_reduce(_bytes(mine, like)), like)
+            own_leaf = own_leaves[name] if keeper == self.ranks.rank else None
+            value = _from_bytes(self.ranks.all_reduce(_bytes(own_leaf, like)), like)
             mx.eval(value)  # one by one: no rank but 0 ever holds more than its shard
             if self.ranks.is_main:
-                found[name] = value
-        return filled(self.template, found) if self.ranks.is_main else {}
+                full[name] = value
+        return filled(self.template, full) if self.ranks.is_main else {}
 
     def stage(self, saved: Tree) -> None:
         """On rank 0, set the state that `scatter` distributes.
@@ -140,14 +142,14 @@ class Sharded(mlx_optim.Optimizer):
         if not self.ranks.gather(self.saved is not None)[0]:
             return
         saved = dict(named_leaves(self.saved)) if self.saved is not None else {}
-        own = {name for name, _ in named_leaves(self.state)}
-        found: dict[str, mx.array] = {}
+        own_names = {name for name, _ in named_leaves(self.state)}
+        kept_leaves: dict[str, mx.array] = {}
         for name, like in named_leaves(self.template):
             value = _from_bytes(self.ranks.broadcast(_bytes(saved.get(name), like)), like)
             mx.eval(value)
-            if name in own:
-                found[name] = value
-        assign(self.state, filled(self.state, found))
+            if name in own_names:
+                kept_leaves[name] = value
+        assign(self.state, filled(self.state, kept_leaves))
         self.saved = None
 
 

@@ -55,20 +55,20 @@ def embeddings(reading: Reading) -> Embeddings | None:
     # by which tokens are predicted.
     table = head.weight[: reading.vocab_size].astype(mx.float32)
     unit = table / mx.maximum(mx.linalg.norm(table, axis=-1, keepdims=True), 1e-9)
-    own = [token for token in dict.fromkeys(reading.tokens) if token < reading.vocab_size]
-    cosines = unit[mx.array(own)] @ unit.T
+    text_tokens = [token for token in dict.fromkeys(reading.tokens) if token < reading.vocab_size]
+    cosines = unit[mx.array(text_tokens)] @ unit.T
     best = np.array(mx.argsort(-cosines, axis=-1)[:, : NEIGHBOURS + 1])
     rows = [
-        [int(other) for other in row if other != token][:NEIGHBOURS]
-        for token, row in zip(own, best, strict=True)
+        [int(neighbour) for neighbour in row if neighbour != token][:NEIGHBOURS]
+        for token, row in zip(text_tokens, best, strict=True)
     ]
-    shown = list(dict.fromkeys([*own, *(token for row in rows for token in row)]))
-    components, explained = principal(np.array(table[mx.array(shown)]))
+    all_tokens = list(dict.fromkeys([*text_tokens, *(token for row in rows for token in row)]))
+    components, explained = principal(np.array(table[mx.array(all_tokens)]))
     kind, similar = _positions(reading)
     values = np.array(cosines)
     return Embeddings(
-        tokens=[reading.text(token) for token in shown],
-        in_text=len(own),
+        tokens=[reading.text(token) for token in all_tokens],
+        in_text=len(text_tokens),
         neighbours=[[reading.text(token) for token in row] for row in rows],
         cosine=np.stack([values[i, row] for i, row in enumerate(rows)]),
         components=components,

@@ -52,16 +52,20 @@ def head_scores(reading: Reading, weights: Sequence[tuple[str, np.ndarray | None
     if len(tokens) < 2:
         return []
     again = repeated_tokens(reading)
-    over = _weights_of(reading, again) if again is not None else {}
+    weights_again = _weights_of(reading, again) if again is not None else {}
     out = []
-    for layer, (tower, own) in enumerate(weights):
-        if own is None or own.shape[-1] != len(tokens) or (tower == "encoder" and reading.source):
+    for layer, (tower, matrix_of_heads) in enumerate(weights):
+        if (
+            matrix_of_heads is None
+            or matrix_of_heads.shape[-1] != len(tokens)
+            or (tower == "encoder" and reading.source)
+        ):
             continue
-        for head, matrix in enumerate(np.abs(own)):
+        for head, matrix in enumerate(np.abs(matrix_of_heads)):
             rows = matrix / np.maximum(matrix.sum(axis=-1, keepdims=True), 1e-9)
             repeated = float("nan")
-            if again is not None and layer in over:
-                repeated = induction(over[layer][head], again)
+            if again is not None and layer in weights_again:
+                repeated = induction(weights_again[layer][head], again)
             out.append(_head(layer, head, rows, tokens, repeated))
     return out
 
@@ -70,14 +74,14 @@ def _head(layer: int, head: int, rows: np.ndarray, tokens: Sequence[int], repeat
     length = len(tokens)
     previous = float(np.diagonal(rows, -1).mean())
     sink = float(rows[1:, 0].mean())
-    found = induction(rows, tokens)
+    score_induction = induction(rows, tokens)
     even = float(np.mean(1.0 / np.arange(2, length + 1)))
-    named = {"previous token": previous, "first token": sink, "induction": found}
-    named["induction"] = np.nanmax([found, repeated, 0.0])
-    name, score = max(named.items(), key=lambda item: item[1])
+    scores = {"previous token": previous, "first token": sink, "induction": score_induction}
+    scores["induction"] = np.nanmax([score_induction, repeated, 0.0])
+    name, score = max(scores.items(), key=lambda item: item[1])
     if score < max(NAMED, min(ABOVE_EVEN * even, 0.9)):
         name = ""
-    return Head(layer, head, previous, sink, found, repeated, name)
+    return Head(layer, head, previous, sink, score_induction, repeated, name)
 
 
 def induction(rows: np.ndarray, tokens: Sequence[int]) -> float:
@@ -108,7 +112,7 @@ def _weights_of(reading: Reading, tokens: list[int]) -> dict[int, np.ndarray]:
     ctx = reading.context(trace)
     x = reading.model.embedded({"tokens": mx.array([tokens])}, ctx)
     reading.model.features(x, ctx)
-    seen = {i: layer.arrays.get("attention") for i, layer in enumerate(trace.layers)}
+    arrays = {i: layer.arrays.get("attention") for i, layer in enumerate(trace.layers)}
     return {
-        i: np.array(array[0].astype(mx.float32)) for i, array in seen.items() if array is not None
+        i: np.array(array[0].astype(mx.float32)) for i, array in arrays.items() if array is not None
     }

@@ -45,9 +45,9 @@ def influences(reading: Reading, wanted: Sequence[bool]) -> list[np.ndarray | No
     """
     chosen = [i for i, is_wanted in enumerate(wanted) if is_wanted]
     length = len(reading.tokens)
-    found: list[np.ndarray | None] = [None] * len(wanted)
+    matrices: list[np.ndarray | None] = [None] * len(wanted)
     if not chosen or length > LONGEST or reading.source:
-        return found
+        return matrices
     width = reading.embedded(reading.context()).shape[-1]
 
     def outputs(*nudges: mx.array) -> list[mx.array]:
@@ -62,5 +62,5 @@ def influences(reading: Reading, wanted: Sequence[bool]) -> list[np.ndarray | No
     _, products = mx.vjp(outputs, nudges, [directions] * len(chosen))
     for i, product in zip(chosen, products, strict=True):
         rows = np.array(mx.linalg.norm(product.astype(mx.float32), axis=-1))
-        found[i] = (rows / np.maximum(rows.sum(axis=-1, keepdims=True), 1e-9))[None]
-    return found
+        matrices[i] = (rows / np.maximum(rows.sum(axis=-1, keepdims=True), 1e-9))[None]
+    return matrices

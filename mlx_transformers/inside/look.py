@@ -119,18 +119,18 @@ def look_into(reading: Reading) -> Look:
     logits = reading.run(trace)[0]
     mx.eval(logits, [t.arrays for t in trace.layers])
     predictions = predict(reading, logits)
-    found = places(model)
-    if len(trace.layers) > len(found):
+    slots = places(model)
+    if len(trace.layers) > len(slots):
         raise RunError(
-            f"{len(trace.layers)} layers ran, and the model has {len(found)}, so they can't be "
+            f"{len(trace.layers)} layers ran, and the model has {len(slots)}, so they can't be "
             "distinguished. Look at a model whose depth runs each layer once."
         )
     # A tower that this text doesn't need, such as that of pictures, runs before the others.
-    found = found[len(found) - len(trace.layers) :]
+    slots = slots[len(slots) - len(trace.layers) :]
     depends = influences(reading, [t.matrix() is None for t in trace.layers])
     layers = [
-        _layer(reading, place, seen, depends[i], logits)
-        for i, (place, seen) in enumerate(zip(found, trace.layers, strict=False))
+        _layer(reading, place, recorded, depends[i], logits)
+        for i, (place, recorded) in enumerate(zip(slots, trace.layers, strict=False))
     ]
     return Look(
         tokens=reading.texts(),
@@ -150,10 +150,10 @@ def _layer(
     reading: Reading, place: Place, seen: LayerTrace, depends: np.ndarray | None, logits: mx.array
 ) -> Layer:
     """The arrays of one layer."""
-    own = seen.matrix()
+    matrix_kind = seen.matrix()
     kind = "" if depends is None else "influence"
-    if own is not None:
-        kind = own
+    if matrix_kind is not None:
+        kind = matrix_kind
     cross = seen.arrays.get("cross_attention")
     output = seen.arrays["layer_output"]
     last = place.tower == "decoder" or not reading.ahead
@@ -164,7 +164,7 @@ def _layer(
         tower=place.tower,
         mixer=place.mixer,
         kind=kind,
-        weights=depends if own is None else _row(seen.arrays[own]),
+        weights=depends if matrix_kind is None else _row(seen.arrays[matrix_kind]),
         cross=None if cross is None else _row(reading.in_order(cross)),
         stream=_lengths(output),
         added={name: _lengths(term) for name, term in zip(names, seen.added, strict=True)},

@@ -24,9 +24,9 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, float):
@@ -39,8 +39,8 @@ def packed(look: Any, levels: int) -> dict[str, Any]:
     layers = []
     for layer in look.layers:
         maps = {name: getattr(layer, name) for name in MAPS}
-        rest = plain(dataclasses.replace(layer, **dict.fromkeys(MAPS)))
-        layers.append(rest | {n: None if m is None else pack(m, levels) for n, m in maps.items()})
+        fields = plain(dataclasses.replace(layer, **dict.fromkeys(MAPS)))
+        layers.append(fields | {n: None if m is None else pack(m, levels) for n, m in maps.items()})
     tree: dict[str, Any] = plain(dataclasses.replace(look, layers=[]))
     return tree | {"layers": layers}
 
@@ -58,8 +58,8 @@ def pack(maps: np.ndarray, levels: int) -> dict[str, Any]:
     return {
         "shape": list(maps.shape),
         "levels": levels,
-        "data": [_text(zlib.compress(each.tobytes(), 6)) for each in numbers],
-        "small": [_text(small(each).tobytes()) for each in numbers],
+        "data": [_text(zlib.compress(head_map.tobytes(), 6)) for head_map in numbers],
+        "small": [_text(small(head_map).tobytes()) for head_map in numbers],
         "small_shape": list(small(numbers[0]).shape),
     }
 

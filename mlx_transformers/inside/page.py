@@ -83,7 +83,7 @@ def write(pictures: Pictures, path: Path) -> tuple[Path, Path]:
     looks = [look for _, look in pictures.looks]
     levels = FINE if count(looks) <= FINE_NUMBERS else COARSE
     about = {"text": pictures.text, "command": pictures.command}
-    rest = {
+    shared = {
         "comparison": plain(pictures.comparison),
         "patching": plain(pictures.patching),
         "patching_note": pictures.patching_note,
@@ -100,13 +100,13 @@ def write(pictures: Pictures, path: Path) -> tuple[Path, Path]:
         '<span id="sides"></span>',
         style=asset(HERE / "look.css"),
         scripts=asset(HERE / "sections.js"),
-        data=about | rest | {"looks": tree(False)},
+        data=about | shared | {"looks": tree(False)},
     )
     for name, title in SECTIONS.items():
         page.add(name, title, f'<div id="at-{name}"></div>')
     beside = path.with_suffix(".json")
-    whole = {"generator": "mlxt look"} | about | rest | {"looks": tree(small)}
+    full = {"generator": "mlxt look"} | about | shared | {"looks": tree(small)}
     page.write(path)
     with writing(beside):
-        replace_text(beside, json.dumps(whole, ensure_ascii=False) + "\n")
+        replace_text(beside, json.dumps(full, ensure_ascii=False) + "\n")
     return path, beside

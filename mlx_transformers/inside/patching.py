@@ -73,29 +73,29 @@ def patch(text: Reading, edited: Reading) -> Patching:
             source.
     """
     _check(text, edited)
-    seen = Recording({"layer_output"})
-    clean, last = text.run(seen)[0, -1], edited.run()[0, -1]
-    answer, other = best(clean), best(last)
-    if answer == other:
+    recording = Recording({"layer_output"})
+    clean, last = text.run(recording)[0, -1], edited.run()[0, -1]
+    answer, second = best(clean), best(last)
+    if answer == second:
         raise RunError(
             f"Both texts are continued by {text.text(answer)!r}, so there is nothing to patch. "
             "Edit a token that changes the prediction."
         )
 
     def measure(logits: mx.array) -> mx.array:
-        return logits[..., answer] - logits[..., other]
+        return logits[..., answer] - logits[..., second]
 
-    high, low = (float(np.array(measure(each))) for each in (clean, last))
+    high, low = (float(np.array(measure(logits_of_text))) for logits_of_text in (clean, last))
     length = len(text.tokens)
     restored = []
-    for layer, (_, value) in enumerate(seen.arrays):
-        found = []
+    for layer, (_, value) in enumerate(recording.arrays):
+        differences = []
         for first in range(0, length, ROWS):
             where = mx.eye(length)[first : first + ROWS, :, None] > 0
             logits = edited.run(Patched(layer, value, where), rows=len(where))
-            found.append(np.array(measure(logits[:, -1])))
-        restored.append((np.concatenate(found) - low) / (high - low))
-    return Patching(text.text(answer), text.text(other), high, low, np.stack(restored))
+            differences.append(np.array(measure(logits[:, -1])))
+        restored.append((np.concatenate(differences) - low) / (high - low))
+    return Patching(text.text(answer), text.text(second), high, low, np.stack(restored))
 
 
 def _check(text: Reading, edited: Reading) -> None:

@@ -64,13 +64,17 @@ def predict(reading: Reading, logits: mx.array) -> Predictions:
     logps = log_probs(logits)
     skip = 1 if reading.ahead else 0
     tokens = np.array(reading.tokens[skip:], dtype=np.int32)  # of one token none follow
-    known = tokens < reading.vocab_size  # tokens of a picture's patches may be beyond it
+    in_vocabulary = tokens < reading.vocab_size  # tokens of a picture's patches may be beyond it
     at = logps[: len(tokens)]
-    own = mx.take_along_axis(at, mx.array(np.where(known, tokens, 0))[:, None], axis=-1)
-    rank = np.where(known, np.array((at > own).sum(axis=-1)), -1)
+    token_logp = mx.take_along_axis(
+        at, mx.array(np.where(in_vocabulary, tokens, 0))[:, None], axis=-1
+    )
+    rank = np.where(in_vocabulary, np.array((at > token_logp).sum(axis=-1)), -1)
     first = mx.argsort(-logps, axis=-1)[:, :ALTERNATIVES]
     top = mx.exp(mx.take_along_axis(logps, first, axis=-1))
-    nats = np.concatenate([np.full(skip, np.nan), np.where(known, np.array(own[:, 0]), np.nan)])
+    nats = np.concatenate(
+        [np.full(skip, np.nan), np.where(in_vocabulary, np.array(token_logp[:, 0]), np.nan)]
+    )
     ids: list[list[int]] = first.tolist()  # type: ignore[assignment]
     return Predictions(
         probability=np.exp(nats),
@@ -97,10 +101,10 @@ def lens(reading: Reading, output: mx.array, logits: mx.array) -> Lens | None:
         return None
     logps = log_probs(reading.unembedded(h))
     final = mx.argmax(logits, axis=-1)[:, None]
-    own = mx.take_along_axis(logps, final, axis=-1)
+    final_logp = mx.take_along_axis(logps, final, axis=-1)
     tops: list[int] = mx.argmax(logps, axis=-1).tolist()  # type: ignore[assignment]
     return Lens(
         top=[reading.text(token) for token in tops],
-        probability=np.array(mx.exp(own[:, 0])),
-        rank=np.array((logps > own).sum(axis=-1)),
+        probability=np.array(mx.exp(final_logp[:, 0])),
+        rank=np.array((logps > final_logp).sum(axis=-1)),
     )

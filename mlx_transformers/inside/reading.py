@@ -189,15 +189,15 @@ def _with_picture(
     model: VlmModel, tokenizer: Tokenizer, text: str, image: Path
 ) -> dict[str, mx.array]:
     """The arrays of a row whose image tokens are as many as the picture has patches."""
-    shown = text if PLACEHOLDER in text else PLACEHOLDER + text
-    if (count := shown.count(PLACEHOLDER)) > 1:
+    prompt = text if PLACEHOLDER in text else PLACEHOLDER + text
+    if (count := prompt.count(PLACEHOLDER)) > 1:
         raise RunError(
             f"The text has {PLACEHOLDER} {count} times, and there is one picture: write it once, "
             "where the picture stands."
         )
-    found = read_resized(image, model.image_size, model.channels)
-    pixels = mx.array(found.astype(np.int32))[None]  # whole numbers, which the patches scale
-    tokens = np.array(placed(tokenizer, shown, model.image_token))
+    resized = read_resized(image, model.image_size, model.channels)
+    pixels = mx.array(resized.astype(np.int32))[None]  # whole numbers, which the patches scale
+    tokens = np.array(placed(tokenizer, prompt, model.image_token))
     row = mx.array(expanded(tokens, model.image_token, model.image_token_count(pixels)))[None]
     model.admit(row, pixels)
     return {"tokens": row, "pixels": pixels}
@@ -221,7 +221,7 @@ def _pair(
             "most (model.max_seq_len). Shorten it."
         )
     if target is None:
-        found = best_targets(
+        best = best_targets(
             model,
             mx.array([source], dtype=mx.int32),
             start=start,
@@ -230,7 +230,7 @@ def _pair(
             beams=Beams(1),
             vocab_size=min(model.vocab_size, ready.vocab_size),
         )[0][0]
-        written = [*found.tokens, *([end] if found.ended else [])]
+        written = [*best.tokens, *([end] if best.ended else [])]
     else:
         written = [*ready.encode(target), end]
     arrays = {"tokens": mx.array([[start, *written]]), "source": mx.array([source])}
@@ -242,8 +242,10 @@ def _pair(
 def surface(tokenizer: Tokenizer, token: int) -> str:
     """A token's text inside a line; a control token is its role or name in brackets."""
     if isinstance(tokenizer, Controlled):
-        named = next((r for r, t in tokenizer.controls.items() if t == token), None)
-        if named is not None:
-            return f"[{named}]"
-    special = next((name for name, own in tokenizer.special_ids.items() if own == token), None)
+        role = next((r for r, t in tokenizer.controls.items() if t == token), None)
+        if role is not None:
+            return f"[{role}]"
+    special = next(
+        (name for name, token_id in tokenizer.special_ids.items() if token_id == token), None
+    )
     return tokenizer.surface(token) if special is None else special

@@ -97,10 +97,10 @@ def look_at(model: VisionModel, image: Path) -> Sight:
             f"{len(trace.layers)} layers ran, and the model has {len(blocks)}, so they can't be "
             "distinguished. Look at a model whose depth runs each layer once."
         )
-    mx.eval([each.arrays for each in trace.layers])
+    mx.eval([recorded.arrays for recorded in trace.layers])
     layers = [
-        _layer(model, block.config.mixer.kind, seen, grid, embed.size)
-        for block, seen in zip(blocks, trace.layers, strict=True)
+        _layer(model, block.config.mixer.kind, recorded_layer, grid, embed.size)
+        for block, recorded_layer in zip(blocks, trace.layers, strict=True)
     ]
     return Sight(pixels, grid, front, layers, halts="steps" in trace.rest)
 
@@ -120,7 +120,7 @@ def _layer(
     if "pool" in model and isinstance(model.pool, ClassifierModule):
         logits = model.pooled(model.norm(output), Context())[0].astype(mx.float32)
         shares = np.array(mx.softmax(logits))
-        classes = [int(each) for each in np.argsort(-shares, kind="stable")[:CLASSES]]
+        classes = [int(number) for number in np.argsort(-shares, kind="stable")[:CLASSES]]
         probability = shares[classes]
     return SightLayer(
         mixer=mixer,
@@ -136,9 +136,9 @@ def _layer(
 def _weights(seen: LayerTrace, count: int) -> tuple[str, np.ndarray | None]:
     """The matrix by which a layer's mixer weighs its values, over all vectors, and its kind."""
     kind = seen.matrix()
-    if kind is None or (found := seen.arrays[kind][0]).shape[1:] != (count, count):
+    if kind is None or (matrix := seen.arrays[kind][0]).shape[1:] != (count, count):
         return "", None
-    return kind, np.array(found.astype(mx.float32))
+    return kind, np.array(matrix.astype(mx.float32))
 
 
 def mean_distance(weights: np.ndarray, grid: tuple[int, int], size: int) -> np.ndarray:
@@ -150,9 +150,9 @@ def mean_distance(weights: np.ndarray, grid: tuple[int, int], size: int) -> np.n
         size: pixels on a side of a patch.
     """
     n = grid[0] * grid[1]
-    own = np.abs(weights[:, -n:, -n:])
+    patch_weights = np.abs(weights[:, -n:, -n:])
     places = np.stack(np.unravel_index(np.arange(n), grid), axis=-1)
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    shares = own / np.maximum(own.sum(axis=-1, keepdims=True), 1e-9)
-    found: np.ndarray = size * (shares * apart).sum(axis=-1).mean(axis=-1)
-    return found
+    distance = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    shares = patch_weights / np.maximum(patch_weights.sum(axis=-1, keepdims=True), 1e-9)
+    means: np.ndarray = size * (shares * distance).sum(axis=-1).mean(axis=-1)
+    return means

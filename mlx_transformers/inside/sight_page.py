@@ -49,22 +49,22 @@ def write_sight(name: str, sight: Sight, command: str, path: Path) -> tuple[Path
     for section, title in SECTIONS.items():
         page.add(section, title, f'<div id="at-{section}"></div>')
     beside = path.with_suffix(".json")
-    small = sum(each.weights.size for each in sight.layers if each.weights is not None) <= PLAIN
-    whole = {"generator": "mlxt look"} | about | {"sight": _tree(sight, small)}
+    small = sum(layer.weights.size for layer in sight.layers if layer.weights is not None) <= PLAIN
+    full = {"generator": "mlxt look"} | about | {"sight": _tree(sight, small)}
     page.write(path)
     with writing(beside):
-        replace_text(beside, json.dumps(whole, ensure_ascii=False) + "\n")
+        replace_text(beside, json.dumps(full, ensure_ascii=False) + "\n")
     return path, beside
 
 
 def _tree(sight: Sight, small: bool) -> dict[str, Any]:
     """A look as JSON, its attention as lists or packed, its pixels in base64."""
-    held = [each.weights for each in sight.layers]
-    levels = FINE if sum(w.size for w in held if w is not None) <= FINE_NUMBERS else COARSE
+    matrices = [seen_layer.weights for seen_layer in sight.layers]
+    levels = FINE if sum(w.size for w in matrices if w is not None) <= FINE_NUMBERS else COARSE
     layers = []
-    for layer, weights in zip(sight.layers, held, strict=True):
-        shown = plain(weights) if small or weights is None else pack(weights, levels)
-        layers.append(plain(dataclasses.replace(layer, weights=None)) | {"weights": shown})
+    for layer, weights in zip(sight.layers, matrices, strict=True):
+        matrix = plain(weights) if small or weights is None else pack(weights, levels)
+        layers.append(plain(dataclasses.replace(layer, weights=None)) | {"weights": matrix})
     text = base64.b64encode(sight.pixels.tobytes()).decode("ascii")
     shape = list(sight.pixels.shape)
     return {

@@ -186,8 +186,10 @@ class Block(Config):
         """Forward operations of matrix products per token beyond two for each weight."""
         parts = [*self.sublayers, *([self.branch] if self.branch else [])]
         share = 1.0 if self.route is None else self.route.tokens(length) / length
-        own = 0.0 if self.position is None else self.position.flops(dim, length)
-        return own + share * sum(part.flops(dim, round(share * length)) for part in parts)
+        position_flops = 0.0 if self.position is None else self.position.flops(dim, length)
+        return position_flops + share * sum(
+            part.flops(dim, round(share * length)) for part in parts
+        )
 
 
 class BlockModule(nn.Module):
@@ -245,8 +247,8 @@ class BlockModule(nn.Module):
         """Parameters that a token doesn't meet on average, where the block is routed."""
         if self.config.route is None:
             return 0
-        own = sum(value.size for _, value in tree_flatten(self.parameters()))
-        return round(own * (1 - self.config.route.capacity))
+        n_parameters = sum(value.size for _, value in tree_flatten(self.parameters()))
+        return round(n_parameters * (1 - self.config.route.capacity))
 
     def shard(self, group: mx.distributed.Group) -> None:
         """Keep this process's part of mixer, cross and ffn, and exchange with the others.

@@ -82,9 +82,9 @@ class Codebook(nn.Module, AfterStep):
         # Each dead code gets a cluster of its own, the worst first, as long as there are any.
         worst = mx.argsort(-mx.where(dead, -1.0, stats["errors"]))
         cluster = mx.take(worst, mx.remainder(mx.maximum(rank, 0), (~dead).sum()))
-        spread = stats["errors"] / mx.maximum(stats["cluster_size"], 1e-12) / codes.shape[-1]
+        variance = stats["errors"] / mx.maximum(stats["cluster_size"], 1e-12) / codes.shape[-1]
         away = mx.random.normal(codes.shape, key=mx.random.key(0))
-        moved = codes[cluster] + mx.sqrt(spread[cluster])[:, None] * away
+        moved = codes[cluster] + mx.sqrt(variance[cluster])[:, None] * away
         codes = mx.where(dead[:, None], moved, codes)
         size = mx.where(dead, 1 / self.n_codes, size)
         self.codes = mx.where(finite, codes, self.codes)

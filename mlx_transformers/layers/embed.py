@@ -88,8 +88,8 @@ class TokenEmbedding(nn.Module):
         width = config.width or dim
         if table:
             self.table = nn.Embedding(vocab_size, width)
-        named = {"one": 1.0, "sqrt_dim": math.sqrt(width)}
-        self.scale = named[config.scale] if isinstance(config.scale, str) else config.scale
+        scales = {"one": 1.0, "sqrt_dim": math.sqrt(width)}
+        self.scale = scales[config.scale] if isinstance(config.scale, str) else config.scale
         self.dropout, self.zeroed = config.dropout, config.zeroed
         self.projects = config.project
         self.norm_first = config.norm_of == "words"

@@ -25,8 +25,8 @@ def freeze(model: nn.Module, paths: Sequence[str]) -> None:
     """
     parameters = list(parameters_of(model))
     for pattern in paths:
-        for each in matching(parameters, pattern, "train.freeze"):
-            each.module.freeze(keys=[each.name], recurse=False)
+        for parameter in matching(parameters, pattern, "train.freeze"):
+            parameter.module.freeze(keys=[parameter.name], recurse=False)
     if paths and not tree_flatten(model.trainable_parameters()):
         raise RecipeError(f"train.freeze = {list(paths)} freezes every parameter of the model.")
 
@@ -48,11 +48,17 @@ def matching(
     Raises:
         RecipeError: it matches nothing.
     """
-    named = [(each, {each.path, name(each.path)}) for each in parameters]
-    found = [each for each, paths in named if any(_matches(path, pattern) for path in paths)]
-    if not found:
-        raise RecipeError(_no_match(key, pattern, [name(each.path) for each in parameters]))
-    return found
+    with_names = [(parameter, {parameter.path, name(parameter.path)}) for parameter in parameters]
+    matched = [
+        parameter
+        for parameter, paths in with_names
+        if any(_matches(path, pattern) for path in paths)
+    ]
+    if not matched:
+        raise RecipeError(
+            _no_match(key, pattern, [name(parameter.path) for parameter in parameters])
+        )
+    return matched
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -66,8 +72,8 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _no_match(key: str, pattern: str, paths: list[str]) -> str:
-    known = sorted({prefix for path in paths for prefix in _prefixes(path)})
-    match = nearest(pattern, known)
+    prefixes = sorted({prefix for path in paths for prefix in _prefixes(path)})
+    match = nearest(pattern, prefixes)
     hint = f" Did you mean '{match}'?" if match else ""
     tops = ", ".join(sorted({path.split(".")[0] for path in paths}))
     return (

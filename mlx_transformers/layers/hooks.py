@@ -39,8 +39,8 @@ class Hooks:
     """The hooks of a model: labels them, and calls them after a step."""
 
     def __init__(self, model: nn.Module) -> None:
-        found = sorted(model.named_modules(), key=lambda item: item[0])
-        self.modules = {path: each for path, each in found if isinstance(each, AfterStep)}
+        modules = sorted(model.named_modules(), key=lambda item: item[0])
+        self.modules = {path: child for path, child in modules if isinstance(child, AfterStep)}
         for path, module in self.modules.items():
             module.label = path
 
@@ -61,6 +61,6 @@ class Hooks:
                 continue
             stat, _, layer = rest.partition("/")
             passes.setdefault((label, layer), {})[stat] = value
-        for (label, _), own in passes.items():
-            self.modules[label].after_step(own, finite)
+        for (label, _), sums in passes.items():
+            self.modules[label].after_step(sums, finite)
         return logged

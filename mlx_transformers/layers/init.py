@@ -22,13 +22,15 @@ class Init(InitKind):
     def apply(self, model: nn.Module, n_layers: int) -> None:
         """Draw the weights of `model`; 2 · `n_layers` matrices write into its residual stream."""
         parameters = list(parameters_of(model))
-        for each in parameters:
-            if each.role == "bias":
-                each.module[each.name] = mx.zeros_like(each.array)
-        for each in parameters:
-            if each.role in ("matrix", "table"):
-                depth = 1.0 / math.sqrt(2 * n_layers) if each.writes_residual else 1.0
-                each.module[each.name] = self.draw(each.array.shape, each.role == "table", depth)
+        for parameter in parameters:
+            if parameter.role == "bias":
+                parameter.module[parameter.name] = mx.zeros_like(parameter.array)
+        for parameter in parameters:
+            if parameter.role in ("matrix", "table"):
+                depth = 1.0 / math.sqrt(2 * n_layers) if parameter.writes_residual else 1.0
+                parameter.module[parameter.name] = self.draw(
+                    parameter.array.shape, parameter.role == "table", depth
+                )
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], table: bool, depth: float) -> mx.array:
@@ -94,10 +96,10 @@ class MuP(ByFanIn):
 
     def apply(self, model: nn.Module, n_layers: int) -> None:
         super().apply(model, n_layers)
-        for each in parameters_of(model):
-            if each.path == "head.weight":
-                scale = math.sqrt(self.base_dim / each.array.shape[-1])
-                each.module[each.name] = each.array * scale
+        for parameter in parameters_of(model):
+            if parameter.path == "head.weight":
+                scale = math.sqrt(self.base_dim / parameter.array.shape[-1])
+                parameter.module[parameter.name] = parameter.array * scale
 
 
 class Xavier(Init):

@@ -166,8 +166,8 @@ class MixerKind(SplitKind):
 
 def joint_score_bias(*kinds: MixerKind) -> ScoreBias:
     """That of mixers that share a position: one that refuses decides, then one that adds."""
-    found = {kind.score_bias for kind in kinds}
-    return "refuses" if "refuses" in found else "adds" if "adds" in found else "none"
+    answers = {kind.score_bias for kind in kinds}
+    return "refuses" if "refuses" in answers else "adds" if "adds" in answers else "none"
 
 
 class CrossMixerKind(MixerKind):

@@ -39,8 +39,8 @@ class PackedMatrix(nn.Module):
 
     def pack(self, how: Packing) -> None:
         """Pack the weight, which is frozen from now on."""
-        words, self.scales, *biases = pack(self.matrix(), how)
-        self.weight = words
+        packed, self.scales, *biases = pack(self.matrix(), how)
+        self.weight = packed
         if biases:
             self.biases = biases[0]
         self.packing = how
@@ -104,8 +104,8 @@ def matrix(layer: nn.Module) -> mx.array:
         TypeError: the layer has no weight matrix.
     """
     if isinstance(layer, HasMatrix):
-        own: mx.array = layer.matrix()
-        return own
+        effective: mx.array = layer.matrix()
+        return effective
     if isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return mx.dequantize(
             layer["weight"],

@@ -67,12 +67,12 @@ class MtpModule(nn.Module):
             embedded: the embedded token at each position.
             passes: for each step the context of a pass over all but the last k positions.
         """
-        found = []
+        inputs = []
         for step, ctx in zip(self.chain, passes, strict=True):
             embedded = embedded[:, 1:]
             h = step(h[:, :-1], embedded, ctx)
-            found.append(step.norm(h))
-        return found
+            inputs.append(step.norm(h))
+        return inputs
 
 
 class MtpStep(nn.Module):

@@ -73,11 +73,11 @@ class Packed(LayerPacking):
             RecipeError: a path names no layer that can be packed, or a group doesn't divide one.
         """
         able = packable(model)
-        named = {layer.path: layer.how for layer in self.layers}
-        for path in (*named, *self.plain):
+        packings = {layer.path: layer.how for layer in self.layers}
+        for path in (*packings, *self.plain):
             if path not in able:
                 raise RecipeError(_no_layer(path, able))
-        chosen = {path: named.get(path, self.how) for path in able if path not in self.plain}
+        chosen = {path: packings.get(path, self.how) for path in able if path not in self.plain}
         for path, how in chosen.items():
             check_fit(path, able[path], how)
         return chosen
@@ -177,29 +177,29 @@ def stored_parts(
     """Yield the arrays of each packed layer, as disks hold them, with its path and packing."""
     if packed is None:
         return
-    found = dict(tree_flatten(stored(model, packed.dtype)))
+    arrays = dict(tree_flatten(stored(model, packed.dtype)))
     for path, _, how in packed_layers(model):
         names = [f"{path}.{part}" for part in PARTS]
-        yield path, [found[name] for name in names if name in found], how
+        yield path, [arrays[name] for name in names if name in arrays], how
 
 
 def plain_parameters(model: nn.Module) -> dict[str, mx.array]:
     """Return the parameters of a model by path, packed ones dequantized."""
-    found = dict(tree_flatten(model.parameters()))
+    parameters = dict(tree_flatten(model.parameters()))
     for path, layer, _ in packed_layers(model):
         for part in PARTS:
-            found.pop(f"{path}.{part}", None)
-        found[f"{path}.weight"] = matrix(layer)
-    return found
+            parameters.pop(f"{path}.{part}", None)
+        parameters[f"{path}.weight"] = matrix(layer)
+    return parameters
 
 
 class PackedEmbedding(nn.QuantizedEmbedding):
     """A packed table whose rows are float32 where the scales have no dtype of their own."""
 
     def __call__(self, ids: mx.array) -> mx.array:
-        words, scales, *biases = [self[name][ids] for name in PARTS if name in self]
+        packed, scales, *biases = [self[name][ids] for name in PARTS if name in self]
         return mx.dequantize(
-            words,
+            packed,
             scales,
             biases[0] if biases else None,
             group_size=self.group_size,

@@ -98,10 +98,10 @@ def parameters_of(model: nn.Module) -> Iterator[Parameter]:
 
 def roles_of(cls: type[nn.Module]) -> dict[str, Role]:
     """The roles that a class of modules declares, those of its base classes included."""
-    found: dict[str, Role] = {}
-    for each in reversed(cls.__mro__):
-        found |= OF_MLX.get(each, {}) | vars(each).get("roles", {})
-    return found
+    roles: dict[str, Role] = {}
+    for base in reversed(cls.__mro__):
+        roles |= OF_MLX.get(base, {}) | vars(base).get("roles", {})
+    return roles
 
 
 def layers_above(model: nn.Module) -> dict[str, int]:
@@ -135,10 +135,10 @@ def layers_above(model: nn.Module) -> dict[str, int]:
 
 
 def _places_of(cls: type[nn.Module]) -> dict[str, Place]:
-    found: dict[str, Place] = {}
-    for each in reversed(cls.__mro__):
-        found |= vars(each).get("places", {})
-    return found
+    places: dict[str, Place] = {}
+    for base in reversed(cls.__mro__):
+        places |= vars(base).get("places", {})
+    return places
 
 
 def _is_parameter(module: nn.Module, name: str, value: Any) -> bool:
@@ -148,8 +148,8 @@ def _is_parameter(module: nn.Module, name: str, value: Any) -> bool:
         TypeError: it is a list or table of arrays, which has no role.
     """
     if isinstance(value, (list, tuple, dict)) and not isinstance(value, nn.Module):
-        each = value.values() if isinstance(value, dict) else value
-        if any(isinstance(one, mx.array) for one in each):
+        values = value.values() if isinstance(value, dict) else value
+        if any(isinstance(item, mx.array) for item in values):
             raise TypeError(
                 f"{type(module).__name__}.{name} holds arrays in a list or table: give each "
                 "parameter an attribute of its own."

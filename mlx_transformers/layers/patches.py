@@ -48,10 +48,10 @@ class Patches(EmbedKind):
 
     @model_validator(mode="after")
     def _channels_agree(self) -> "Patches":
-        for name, given in (("mean", self.mean), ("std", self.std)):
-            if len(given) not in (1, self.channels):
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if len(numbers) not in (1, self.channels):
                 raise ValueError(
-                    f"{name} has {len(given)} numbers for {self.channels} channels: give one for "
+                    f"{name} has {len(numbers)} numbers for {self.channels} channels: give one for "
                     "each, or one for all."
                 )
         if min(self.std) <= 0:

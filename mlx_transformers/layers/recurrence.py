@@ -100,8 +100,8 @@ class RecurrentLayer:
     def cell_bytes(self, at: ActivationShape) -> float:
         """Bytes per token that the cells and the dropout behind them save."""
         width = self.dim // self.directions
-        own = self.directions * self.cell.saved_bytes(self.in_dim, width, at)
-        return own + (self.dim if self.dropout else 0)
+        cells = self.directions * self.cell.saved_bytes(self.in_dim, width, at)
+        return cells + (self.dim if self.dropout else 0)
 
 
 class LayerModule(nn.Module):
@@ -170,8 +170,8 @@ class RecurrenceModule(nn.Module):
         ctx: Context,
     ) -> tuple[mx.array, State]:
         def run(x: mx.array, state: State, *keys: mx.array) -> Any:
-            own = replace(ctx, key=mx.stop_gradient(keys[0]) if keys else None)
-            return block(x, state, own)
+            layer_ctx = replace(ctx, key=mx.stop_gradient(keys[0]) if keys else None)
+            return block(x, state, layer_ctx)
 
         f = recompute([block], run) if i in self.recomputed else run
         out: tuple[mx.array, State] = f(x, state) if key is None else f(x, state, key)

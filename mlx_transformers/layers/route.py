@@ -133,15 +133,15 @@ def shortened(rows: Layout, slots: Slots) -> Layout:
     T = slots.row.shape[1]
     places = mx.broadcast_to(mx.arange(T), slots.row.shape[:2])
 
-    def taken(array: mx.array | None) -> mx.array | None:
+    def take(array: mx.array | None) -> mx.array | None:
         return None if array is None else mx.take_along_axis(array, token, axis=1)
 
     prefix = rows.prefix
     return replace(
         rows,
-        positions=taken(places if rows.positions is None else rows.positions),
-        segments=taken(rows.segments),
-        valid=taken(rows.valid),
-        types=taken(rows.types),
+        positions=take(places if rows.positions is None else rows.positions),
+        segments=take(rows.segments),
+        valid=take(rows.valid),
+        types=take(rows.types),
         prefix=None if prefix is None else (token < prefix[:, None]).sum(axis=1),
     )

@@ -30,7 +30,7 @@ def part_of(slot: str, kind: SplitKind, dim: int, n: int) -> SplitKind:
         RecipeError: it can't be split, or not evenly.
     """
     if not splits(type(kind)):
-        kinds = [each for name in ("mixer", "ffn") for each in KINDS[name].items()]
+        kinds = [item for name in ("mixer", "ffn") for item in KINDS[name].items()]
         able = [f"'{name}'" for name, other in kinds if splits(other)]
         raise RecipeError(
             f"{slot}.kind = '{kind.kind}' can't be shared out among processes: leave "
@@ -61,7 +61,7 @@ def divide_evenly(key: str, count: int, n: int) -> int:
 def axis_of(whole: mx.array, part: mx.array) -> int | None:
     """The axis along which a shard is shorter than the whole array; None: it is the whole."""
     sizes = zip(whole.shape, part.shape, strict=True)
-    return next((axis for axis, (all_, own) in enumerate(sizes) if all_ != own), None)
+    return next((axis for axis, (all_, shard_size) in enumerate(sizes) if all_ != shard_size), None)
 
 
 def shard_module(part: Any, whole: nn.Module, group: mx.distributed.Group) -> Any:
@@ -76,8 +76,8 @@ def shard_module(part: Any, whole: nn.Module, group: mx.distributed.Group) -> An
         how = "sharded-to-all" if writes else "all-to-sharded"
         part[name] = shard_linear(layer, how, group=group)
         del whole[name]
-    own = dict(tree_flatten(part.parameters()))
-    shard_inplace(whole, lambda path, array: axis_of(array, own[path]), group=group)
+    shapes = dict(tree_flatten(part.parameters()))
+    shard_inplace(whole, lambda path, array: axis_of(array, shapes[path]), group=group)
     part.update(whole.parameters())
     return part
 

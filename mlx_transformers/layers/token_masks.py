@@ -27,8 +27,8 @@ def real_tokens(ctx: Context, length: int) -> mx.array | None:
     valid = ctx.layout.valid
     if ctx.cursor.pad is None:
         return valid
-    seen = mx.arange(length) + ctx.cursor.offset >= ctx.cursor.pad[:, None]
-    return seen if valid is None else seen & valid
+    real = mx.arange(length) + ctx.cursor.offset >= ctx.cursor.pad[:, None]
+    return real if valid is None else real & valid
 
 
 def without_padding(x: mx.array, ctx: Context) -> mx.array:

@@ -9,8 +9,11 @@ from ..core.device import memory_bytes, working_set_bytes
 SHARE = 0.85
 """Share of the recommended working set, or of free memory; the rest is a reserve."""
 CACHE_SHARE = 1.5
+"""Largest cache limit, relative to the planned peak."""
 LEAST_CACHE = 64 * 2**20
+"""Smallest cache limit in bytes."""
 WIRED = 1.25
+"""Wired limit, relative to the planned peak."""
 METAL_SHARE = 0.75
 """Share of a Mac's memory that Metal recommends as working set; an estimate."""
 
@@ -21,10 +24,10 @@ def budget_bytes() -> float:
 
 
 def cache_bytes(peak: float, budget: float) -> float:
-    """The cache limit: all buffers that a step frees, as far as the budget allows.
+    """The cache limit: room for all buffers that a step frees, as far as the budget allows.
 
-    Arrays of similar sizes reuse buffers badly, so that the buffers of a step may add up to more
-    than its peak (measured: 1.2 times).
+    MLX reuses a buffer only for an array of nearly its size, so the buffers of a step may add up
+    to more than its peak (measured: 1.2 times).
     """
     return max(LEAST_CACHE, min(CACHE_SHARE * peak, budget - peak))
 
@@ -36,11 +39,12 @@ def wired_bytes(peak: float, limit: float) -> float:
 
 def free_bytes() -> int:
     """Free memory in bytes: as Linux and its container report it; elsewhere all memory."""
-    found = [memory_bytes(), _available(), _left_in_container()]
-    return min(n for n in found if n is not None)
+    limits = [memory_bytes(), _available(), _left_in_container()]
+    return min(n for n in limits if n is not None)
 
 
 def _available() -> int | None:
+    """Memory that Linux reports as available, in bytes; None elsewhere."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -51,6 +55,7 @@ def _available() -> int | None:
 
 
 def _left_in_container() -> int | None:
+    """Bytes that the limit of the cgroup leaves; None without a limit."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text(encoding="ascii").strip()

@@ -1,8 +1,9 @@
-"""Apple's chips, for plans of Macs that are not at hand.
+"""Specifications of Apple's chips, for plans of Macs other than this machine.
 
-Memory sizes, GPU cores and bandwidth are Apple's own (newsroom and technical specifications, the
-largest GPU of a name). Peaks are estimates, marked so wherever they are printed: Apple publishes
-none. They are `cores · 128 lanes · 2 · clock`, with clocks as third parties measured them (M1 and
+Memory sizes, GPU cores and bandwidth are from Apple's newsroom and technical specifications (the
+largest GPU sold under a name). Apple publishes no peak arithmetic: peaks are estimates, and marked
+as such wherever they are printed, `cores · 128 lanes · 2 · clock`, with clocks measured by third
+parties (M1 and
 M2: github.com/philipturner/metal-benchmarks; M3 to M5: not measured well, assumed). Half precision
 runs at the rate of single up to M4; M5 has matrix units in its GPU, which Apple puts at over 4
 times M4's peak for matrix work.
@@ -103,8 +104,8 @@ def find_mac(text: str) -> Mac:
     """
     match = re.fullmatch(r"\s*(?:apple\s+)?(.*?)\s*(?:(\d+)\s*gi?b?)?\s*", text.lower())
     name, size = match.groups() if match else (text, None)
-    found = {chip.name.lower().replace(" ", ""): chip for chip in CHIPS}
-    chip = found.get(name.replace(" ", ""))
+    by_name = {chip.name.lower().replace(" ", ""): chip for chip in CHIPS}
+    chip = by_name.get(name.replace(" ", ""))
     if chip is None:
         names = [chip.name for chip in CHIPS]
         near = {n.lower(): n for n in names}

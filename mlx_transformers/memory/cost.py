@@ -22,7 +22,7 @@ JOULES_PER_KWH = 3.6e6
 
 
 class Cost(Config):
-    """The table `[cost]`: power and factors by which the energy of a run is counted."""
+    """The table `[cost]`: power of the machine, and what a kilowatt-hour costs and emits."""
 
     watts: float | None = Field(None, gt=0)
     """Power of the machine while it trains. None: as it was measured here, else an assumption for
@@ -36,18 +36,18 @@ class Cost(Config):
 
     def text(self, *kwh: float) -> str:
         """Format an amount of energy, or the least and the most, with its money and CO2."""
-        found = [amount(kwh, "kWh")]
+        amounts = [amount(kwh, "kWh")]
         if self.price_per_kwh is not None:
-            found.append(amount([n * self.price_per_kwh for n in kwh], self.currency))
+            amounts.append(amount([n * self.price_per_kwh for n in kwh], self.currency))
         if self.co2_g_per_kwh is not None:
             grams = [n * self.co2_g_per_kwh for n in kwh]
             heavy = max(grams) >= 1000
             scaled = [n / 1000 for n in grams] if heavy else grams
-            found.append(f"{amount(scaled, 'kg' if heavy else 'g')} of CO2")
-        return ", ".join(found)
+            amounts.append(f"{amount(scaled, 'kg' if heavy else 'g')} of CO2")
+        return ", ".join(amounts)
 
     def power(self, mac: Mac | None, here: bool = True) -> "Power | None":
-        """Return the power of a machine, or None where nothing is known of it.
+        """Return the power of a machine; None if it is unknown.
 
         Args:
             mac: the Mac, if it is one whose chip is known.
@@ -62,11 +62,11 @@ class Cost(Config):
         return Power(mac.chip.watts, f"assumed for an {mac.chip.name}")
 
     def bill(self, mac: Mac | None, here: bool, hours: Sequence[float]) -> "Bill | None":
-        """Return the bill of the least and the most hours; arguments and None as in `power`."""
+        """Return the bill for a range of hours; the other arguments and None as in `power`."""
         power = self.power(mac, here)
         if power is None:
             return None
-        kwh = [power.kwh(each) for each in hours]
+        kwh = [power.kwh(n) for n in hours]
         return Bill(power, (min(kwh), max(kwh)), self.text(min(kwh), max(kwh)))
 
 
@@ -105,22 +105,22 @@ def _digits(value: float) -> str:
 def measured_watts() -> float | None:
     """Return the power that was last measured on this device; None if it never was."""
     try:
-        found = float(read_table(_file())[device_name()])
+        watts = float(read_table(_file())[device_name()])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if found > 0 else None
+    return watts if watts > 0 else None
 
 
 def record_watts(watts: float) -> None:
     """Keep a measured power of this device for later plans, if the cache can be written."""
     try:
-        known = read_table(_file())
+        saved = read_table(_file())
     except (OSError, ValueError):
-        known = {}
+        saved = {}
     partial = _file().with_suffix(f".{os.getpid()}.tmp")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known | {device_name(): round(watts, 2)}), encoding="utf-8")
+        partial.write_text(json.dumps(saved | {device_name(): round(watts, 2)}), encoding="utf-8")
         os.replace(partial, _file())
     except OSError:
         return

@@ -1,8 +1,8 @@
-"""The time that optimizer state and gradients on a disk add to a step.
+"""Predicts the time that optimizer state and gradients on a disk add to a step.
 
-Each step reads all of the state and writes it; each microbatch writes all gradients, which are read
-once more. Writing goes on behind the computation, and a system with memory to spare keeps the file
-in its cache, so the time is an upper bound of what the disk costs.
+A step reads and writes the whole state; each microbatch writes and reads all gradients. The
+prediction is an upper bound: writes overlap with the computation, and with memory to spare the
+system serves the file from its cache.
 """
 
 import os
@@ -16,7 +16,7 @@ from ..core.sync import sync_handle
 
 ASSUMED = 2e9
 """Assumed bytes per second of the SSD of a Mac that is not at hand."""
-TRIED = 64 * 2**20
+TRIAL_BYTES = 64 * 2**20
 """Bytes that are written to measure a disk."""
 
 
@@ -38,16 +38,16 @@ class Paging:
 
     @property
     def seconds(self) -> float:
-        """Time that a step takes longer at most."""
+        """Upper bound of the time added to a step."""
         return self.step_bytes / self.bytes_per_s
 
     def slowdown(self, step_s: float) -> float:
-        """How many times as long a step takes that took `step_s` with its state in memory."""
+        """Time of a step relative to `step_s`, its time with the state in memory."""
         return 1 + self.seconds / step_s
 
 
 def paging(state: float, gradients: float, accumulate: int, folder: Path | None) -> Paging:
-    """Return what a step moves.
+    """Return the disk traffic of a step.
 
     Args:
         state, gradients: their bytes.
@@ -63,16 +63,16 @@ def paging(state: float, gradients: float, accumulate: int, folder: Path | None)
 def write_speed(folder: Path) -> float | None:
     """Bytes per second that the disk of a folder writes; None if nothing can be written there.
 
-    Reading is at least as fast on an SSD, and what was just written can't be read from the disk
-    itself, since it is in the system's cache.
+    Reading is not measured: the system would serve a file just written from its cache, and an SSD
+    reads at least as fast as it writes.
     """
     place = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
-    data = os.urandom(TRIED)
+    data = os.urandom(TRIAL_BYTES)
     try:
         with tempfile.TemporaryFile(dir=place, buffering=0) as file:
             began = time.perf_counter()
             file.write(data)
             sync_handle(file.fileno())
-            return TRIED / (time.perf_counter() - began)
+            return TRIAL_BYTES / (time.perf_counter() - began)
     except OSError:
         return None

@@ -28,17 +28,17 @@ class Choice:
 
     def sets(self, of: Job) -> list[str]:
         """The keys of the recipe that differ from `of`, as "path=value"."""
-        found = []
+        overrides = []
         if self.job.batch_size != of.batch_size:
-            found.append(f"train.microbatch={self.job.batch_size}")
+            overrides.append(f"train.microbatch={self.job.batch_size}")
         if self.job.chunk != of.chunk:
-            found.append(f"objective.chunk={self.job.chunk}")
+            overrides.append(f"objective.chunk={self.job.chunk}")
         if self.job.recomputed != of.recomputed:
             every = len(self.job.recomputed) == len(self.job.config.layers())
-            found.append(
+            overrides.append(
                 f"train.recompute={'all' if every else sorted(self.job.recomputed) or 'none'}"
             )
-        return found
+        return overrides
 
 
 def choose(
@@ -80,15 +80,15 @@ def least(job: Job, free: frozenset[str] = ALL, factor: float = 1.0) -> float:
     rows, chunk = 1 if "batch" in free else job.batch_size, job.chunk
     if "chunk" in free:
         chunk = SMALLEST_CHUNK
-    rest = job.accumulate * job.batch_size // rows
-    small = replace(job, batch_size=rows, accumulate=rest, chunk=chunk)
+    accumulate = job.accumulate * job.batch_size // rows
+    small = replace(job, batch_size=rows, accumulate=accumulate, chunk=chunk)
     return factor * min(
-        account(replace(small, recomputed=way)).peak for way in _blocks(small, free)
+        account(replace(small, recomputed=blocks)).peak for blocks in _blocks(small, free)
     )
 
 
 def _blocks(job: Job, free: frozenset[str]) -> Iterator[frozenset[int]]:
-    """Checkpoint no layer, then ever more of the first ones, whose activations wait longest."""
+    """Checkpoint no layer, then ever more of the first: their activations are saved longest."""
     if "recompute" not in free:
         yield job.recomputed
         return

@@ -1,8 +1,8 @@
 """Records predicted and measured peaks per MLX version and device, to correct later plans.
 
 A plan is multiplied by the median of measured / predicted over recent runs of models of the same
-kinds on the same device. That covers differences that the constants of `account` don't: other
-versions, Metal, other allocators, kinds of layers that are counted wrongly.
+kinds on the same device. This corrects what the constants of `account` don't cover: other versions
+of MLX, Metal, other allocators, errors in the `saved_bytes` of a kind of layer.
 """
 
 import json
@@ -59,8 +59,8 @@ def record_file() -> Path:
 def ratios(key: str) -> list[float]:
     """Measured / predicted of the runs of a key, oldest first; none from a damaged file."""
     try:
-        found = read_table(record_file()).get(key, [])
-        return [float(ratio) for ratio in found if 0 < float(ratio) < math.inf]
+        saved = read_table(record_file()).get(key, [])
+        return [float(ratio) for ratio in saved if 0 < float(ratio) < math.inf]
     except (OSError, ValueError, AttributeError, TypeError):
         return []
 
@@ -88,7 +88,7 @@ def record_peak(key: str, predicted: float, measured: float) -> None:
 
 def correction(key: str) -> float:
     """The correction factor of plans for a key; 1 until there are enough runs."""
-    found = ratios(key)
-    if len(found) < ENOUGH:
+    measured = ratios(key)
+    if len(measured) < ENOUGH:
         return 1.0
-    return min(FURTHEST, max(1 / FURTHEST, statistics.median(found)))
+    return min(FURTHEST, max(1 / FURTHEST, statistics.median(measured)))

@@ -81,8 +81,8 @@ class DecoderModel(TowerModule, Decodable):
         self.vocab_size = vocab_size
         self.head = vocabulary_head(config.head, vocab_size, config.width(config.dim))
         if config.ahead is not None:
-            own = (config.norm, config.layers()[-1])
-            self.ahead = config.ahead.build(config.dim, config.max_seq_len, *own)
+            norm_and_layer = (config.norm, config.layers()[-1])
+            self.ahead = config.ahead.build(config.dim, config.max_seq_len, *norm_and_layer)
         if config.pool is not None:
             self.pool = config.pool.build(config.width(config.dim))
 
@@ -117,9 +117,9 @@ class DecoderModel(TowerModule, Decodable):
         h = self.forward(self.embed_tokens(tokens, ctx), ctx)
         passes = [shortened(ctx, k) for k in range(1, len(self.ahead.chain) + 1)]
         further = self.ahead(h, self.embed(tokens, ctx), passes)
-        for i, own in enumerate(passes, self.stack.n_layers):
-            ctx.collected.merge(own.collected.side_outputs(), i)
-        return self.head.transform(h), [self.head.transform(each) for each in further]
+        for i, pass_ctx in enumerate(passes, self.stack.n_layers):
+            ctx.collected.merge(pass_ctx.collected.side_outputs(), i)
+        return self.head.transform(h), [self.head.transform(states) for states in further]
 
     def unembedding(self) -> Unembedding:
         return self.head.unembedding(self.embed.table)
@@ -152,8 +152,8 @@ class DecoderModel(TowerModule, Decodable):
 
     @property
     def recompute_beyond(self) -> int | None:
-        own = [block.position for block in self.stack.blocks if "position" in block]
-        ends = [position.recompute_beyond for position in (self.position, *own)]
+        block_positions = [block.position for block in self.stack.blocks if "position" in block]
+        ends = [position.recompute_beyond for position in (self.position, *block_positions)]
         return min((end for end in ends if end is not None), default=None)
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:

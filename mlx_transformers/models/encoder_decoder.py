@@ -89,11 +89,11 @@ class EncoderDecoderModel(Aligning):
         """The encoder's output `[B, S, D]`, the memory of the decoder; `ctx.memory_valid [B, S]`
         marks the padding."""
         layout = replace(ctx.layout, causal=False, valid=ctx.memory_valid)
-        own = replace(ctx, layout=layout, key=ctx.split_key())
+        source_ctx = replace(ctx, layout=layout, key=ctx.split_key())
         table = self.decoder.embed.table if self.shared else None
-        x = self.encoder.embed_tokens(source, own, table)
-        ctx.memory_valid = own.layout.valid  # a soft prompt stands before the source
-        return self.encoder.forward(x, own)
+        x = self.encoder.embed_tokens(source, source_ctx, table)
+        ctx.memory_valid = source_ctx.layout.valid  # a soft prompt stands before the source
+        return self.encoder.forward(x, source_ctx)
 
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
         """The decoder's input `[B, T, D]` for `tokens`; encodes `source` into `ctx.memory`."""
@@ -128,11 +128,11 @@ class EncoderDecoderModel(Aligning):
     ) -> mx.array:
         """The alignment of target and source tokens, `[B, T, S]`: cross-attention weights of the
         last block, averaged over its heads (Vaswani et al. 2017, section 3.2.3)."""
-        seen = Recording({"cross_attention"})
-        ctx = Context(collected=Collected(observer=seen), memory_valid=valid)
+        recording = Recording({"cross_attention"})
+        ctx = Context(collected=Collected(observer=recording), memory_valid=valid)
         ctx.memory = self.encode(source, ctx)
         self.decoder.forward(self.decoder.embed_tokens(tokens, ctx), ctx)
-        return seen.arrays[-1][1].mean(axis=1)
+        return recording.arrays[-1][1].mean(axis=1)
 
     def init_state(
         self,

@@ -98,8 +98,10 @@ class Mae(ModelKind):
     ) -> tuple[ModelKind, dict[str, mx.array]]:
         """The vision tower."""
         start = "vision."
-        seen = {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}
-        return self.vision, seen
+        vision_weights = {
+            n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)
+        }
+        return self.vision, vision_weights
 
     def build(self, vocab_size: int) -> "MaeModel":
         return MaeModel(self, vocab_size)
@@ -121,10 +123,10 @@ class PatchDecoderModule(TowerModule):
         x = self.project(x)
         n_visible = x.shape[1] - self.front
         place = self.front + mx.minimum(rank, n_visible - 1)
-        known = mx.take_along_axis(x, place[..., None], axis=1)
+        patches = mx.take_along_axis(x, place[..., None], axis=1)
         tokens = mx.where(rank < n_visible, -1, 0).astype(mx.int32)
         tokens = mx.pad(tokens, [(0, 0), (self.front, 0)], constant_values=-1)
-        vectors = mx.concatenate([x[:, : self.front], known], axis=1)
+        vectors = mx.concatenate([x[:, : self.front], patches], axis=1)
         ctx.layout = replace(ctx.layout, causal=False, vectors=vectors)
         return self.forward(self.embed_tokens(tokens, ctx), ctx)
 
@@ -176,8 +178,8 @@ class MaeModel(Model):
     ) -> mx.array:
         """The numbers `[B, P, N]` where the encoder reads the patches `visible [B, V]`."""
         x = self.vision.embedded({"pixels": pixels}, ctx)
-        seen = mx.take_along_axis(x, (visible + self.front)[..., None], axis=1)
-        x = self.vision.features(mx.concatenate([x[:, : self.front], seen], axis=1), ctx)
+        visible_patches = mx.take_along_axis(x, (visible + self.front)[..., None], axis=1)
+        x = self.vision.features(mx.concatenate([x[:, : self.front], visible_patches], axis=1), ctx)
         h = self.decoder(x, rank, replace(ctx, key=ctx.split_key()))
         return self.decoder.out(h[:, self.front :])
 

@@ -276,8 +276,8 @@ def recompute_layers(model: Model, chosen: frozenset[int]) -> None:
 
 def recomputed_layers(model: Model) -> frozenset[int]:
     """The layers whose activations are recomputed, numbered through all stacks."""
-    first, found = 0, set()
+    first, layers = 0, set()
     for stack in model.stacks():
-        found |= {first + i for i in stack.recomputed}
+        layers |= {first + i for i in stack.recomputed}
         first += len(stack.layers())
-    return frozenset(found)
+    return frozenset(layers)

@@ -41,10 +41,10 @@ class ReplacedTokenPair(ModelKind):
         head = self.discriminator.head
         if not isinstance(head, TagHead) or head.n_classes != 1:
             raise ValueError("discriminator.head must be of kind 'tags', with n_classes = 1.")
-        for name, one in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if one.vocab_size is not None:
+        for name, part in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if part.vocab_size is not None:
                 raise ValueError(f"{name}.vocab_size: give model.vocab_size, which is for both.")
-        widths = [_embedding_width(each) for each in (self.generator, self.discriminator)]
+        widths = [_embedding_width(part) for part in (self.generator, self.discriminator)]
         if self.shared and widths[0] != widths[1]:
             raise ValueError(
                 f"The embeddings are {widths[0]} and {widths[1]} wide, so they can't be one table: "

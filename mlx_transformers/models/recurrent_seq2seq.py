@@ -147,10 +147,10 @@ class RecurrentSeq2SeqModel(Aligning):
         outputs `h [B, S, D]`, the decoder's first states `begin`, and `valid`."""
         valid = ctx.memory_valid
         layout = replace(ctx.layout, valid=valid, segments=None)
-        own = replace(ctx, layout=layout, position=Position(), key=ctx.split_key())
+        source_ctx = replace(ctx, layout=layout, position=Position(), key=ctx.split_key())
         embed = self.source_embed if "source_embed" in self else self.embed
-        x = self.drop(embed(source, own), own)
-        h, states = self.encoder(x, self.encoder.init_state(x.shape[0], x.dtype), own)
+        x = self.drop(embed(source, source_ctx), source_ctx)
+        h, states = self.encoder(x, self.encoder.init_state(x.shape[0], x.dtype), source_ctx)
         if "bridge" in self:
             pairs = zip(self.bridge, states, strict=True)
             states = [{k: mx.tanh(maps[k](v)) for k, v in s.items()} for maps, s in pairs]
@@ -231,8 +231,8 @@ class RecurrentSeq2SeqModel(Aligning):
         state = self.decoder.init_state(memory["begin"])
         if source is None:
             return state
-        held = {"memory": source.memory, "keys": source.keys}
-        return state | held | ({} if valid is None else {"valid": valid})
+        attended = {"memory": source.memory, "keys": source.keys}
+        return state | attended | ({} if valid is None else {"valid": valid})
 
     def step(self, tokens: mx.array, state: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
         ctx = Context(position=Position())

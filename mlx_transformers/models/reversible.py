@@ -107,9 +107,9 @@ def run_reversible(blocks: Sequence[BlockModule], x: mx.array, ctx: Context, end
     y1, y2, side_outputs = reversible(sublayers, parameters, stream, stream)
     for i in range(len(blocks)):
         both = slice(2 * i, 2 * i + 2)
-        for own, values in zip(names[both], side_outputs[both], strict=True):
-            if own:
-                outputs: Any = tree_unflatten(list(zip(own, values, strict=True)))
+        for layer_names, values in zip(names[both], side_outputs[both], strict=True):
+            if layer_names:
+                outputs: Any = tree_unflatten(list(zip(layer_names, values, strict=True)))
                 ctx.collected.merge(Collected().side_outputs() | outputs, i)
     return join(y1, y2, end).astype(x.dtype)
 
@@ -137,9 +137,9 @@ def join(y1: mx.array, y2: mx.array, end: Join) -> mx.array:
 
 def _modules(block: BlockModule, name: str, ctx: Context) -> dict[str, nn.Module]:
     """The modules that a sublayer reads: whatever has a gradient must be among them."""
-    found = {name: block[name], "residual": block[f"{name}_residual"]}
+    modules = {name: block[name], "residual": block[f"{name}_residual"]}
     position = block.position if "position" in block else ctx.position
-    return found | ({"position": position} if isinstance(position, nn.Module) else {})
+    return modules | ({"position": position} if isinstance(position, nn.Module) else {})
 
 
 def _sublayer(
@@ -156,16 +156,16 @@ def _sublayer(
     """
 
     def run(parameters: Any, x: mx.array) -> tuple[mx.array, list[mx.array]]:
-        held = {n: m.trainable_parameters() for n, m in modules.items()}
+        saved = {n: m.trainable_parameters() for n, m in modules.items()}
         for n, module in modules.items():
             module.update(parameters.get(n, {}))
         key = None if ctx.key is None else mx.stop_gradient(ctx.key)
-        own = replace(ctx, key=key, collected=ctx.collected.for_layer())
-        y = block.added(name, x.astype(dtype), own)
+        pass_ctx = replace(ctx, key=key, collected=ctx.collected.for_layer())
+        y = block.added(name, x.astype(dtype), pass_ctx)
         for n, module in modules.items():
-            module.update(held[n])
-        side_outputs = tree_flatten(own.collected.side_outputs())
-        names[:] = [each for each, _ in side_outputs]
+            module.update(saved[n])
+        side_outputs = tree_flatten(pass_ctx.collected.side_outputs())
+        names[:] = [output_name for output_name, _ in side_outputs]
         return y, [value for _, value in side_outputs]
 
     return run

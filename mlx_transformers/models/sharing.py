@@ -25,8 +25,8 @@ def check_parts(config: ModelKind, model: Model, n: int) -> None:
             f"model.kind = '{config.kind}' has no blocks of mixer and ffn, so processes can't "
             "share its layers: leave train.tensor_parallel out."
         )
-    own = [layer.config.position for layer in layers]
-    for kind in (*(tower.position for tower in config.towers()), *own):
+    block_positions = [layer.config.position for layer in layers]
+    for kind in (*(tower.position for tower in config.towers()), *block_positions):
         if kind is not None and kind.adds_to_scores:
             raise RecipeError(
                 f"position.kind = '{kind.kind}' adds to the scores of each head, and can't be "
@@ -44,12 +44,12 @@ def shard_model(model: nn.Module, group: mx.distributed.Group) -> frozenset[str]
         Names of the replicated parameters in split slots, beside the linear layers. Each process
         applies them to its own heads only, so their gradients are summed over the processes.
     """
-    found: set[str] = set()
+    paths: set[str] = set()
     for name, block in model.named_modules():
         if isinstance(block, BlockModule):
             block.shard(group)
-            found |= {f"{name}.{path}" for path in _beside_linear(block)}
-    return frozenset(found)
+            paths |= {f"{name}.{path}" for path in _beside_linear(block)}
+    return frozenset(paths)
 
 
 def _beside_linear(block: BlockModule) -> list[str]:

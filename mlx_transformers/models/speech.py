@@ -61,5 +61,5 @@ class SpeechModel(EncoderDecoderModel):
 
     def encode(self, source: mx.array, ctx: Context) -> mx.array:
         """The encoder's output, the memory of the decoder; silence is read as sound is."""
-        own = replace(ctx, layout=Layout(), memory_valid=None, key=ctx.split_key())
-        return super().encode(source, own)
+        sound_ctx = replace(ctx, layout=Layout(), memory_valid=None, key=ctx.split_key())
+        return super().encode(source, sound_ctx)

@@ -177,8 +177,10 @@ class Tower(Config):
 
     def without_helpers(self, weights: dict[str, mx.array]) -> tuple[Self, dict[str, mx.array]]:
         """The tower without the projection to a teacher's width."""
-        kept = {name: array for name, array in weights.items() if not name.startswith("taught.")}
-        return self.model_copy(update={"teacher_dim": None}), kept
+        tower_weights = {
+            name: array for name, array in weights.items() if not name.startswith("taught.")
+        }
+        return self.model_copy(update={"teacher_dim": None}), tower_weights
 
     def spec(self, path: str, dim: int, reads_source: bool = False) -> TowerSpec:
         """This tower as the planner and the profiler see it, its module at `path`."""
@@ -296,17 +298,17 @@ class Stack(nn.Module):
     ) -> tuple[mx.array, dict[str, mx.array], SideOutputs]:
         # Arrays that get a gradient and PRNG keys must be arguments of a checkpointed function.
         arrays = {"key": key, "memory": ctx.memory}
-        given = {name: array for name, array in arrays.items() if array is not None}
+        optional = {name: array for name, array in arrays.items() if array is not None}
 
         def run(
-            x: mx.array, earlier: dict[str, mx.array], given: dict[str, mx.array]
+            x: mx.array, earlier: dict[str, mx.array], optional: dict[str, mx.array]
         ) -> tuple[mx.array, dict[str, mx.array], SideOutputs]:
-            if "key" in given:
-                given = given | {"key": mx.stop_gradient(given["key"])}
+            if "key" in optional:
+                optional = optional | {"key": mx.stop_gradient(optional["key"])}
             collected = ctx.collected.for_layer(i, self.n_layers)
             facts = {"collected": collected, "earlier": dict(earlier)}
-            own = replace(ctx, **given, **facts)  # type: ignore[arg-type]
-            return block(x, own), own.earlier, collected.side_outputs()
+            layer_ctx = replace(ctx, **optional, **facts)  # type: ignore[arg-type]
+            return block(x, layer_ctx), layer_ctx.earlier, collected.side_outputs()
 
         position = ctx.position
         modules: list[nn.Module] = [block]
@@ -315,7 +317,7 @@ class Stack(nn.Module):
         if isinstance(block.mixer, SharedBlockMixer) and block.mixer.lender is not None:
             modules.append(block.mixer.lender.layers)
         f = recompute(modules, run) if i in self.recomputed else run
-        out: tuple[mx.array, dict[str, mx.array], SideOutputs] = f(x, earlier, given)
+        out: tuple[mx.array, dict[str, mx.array], SideOutputs] = f(x, earlier, optional)
         return out
 
     def init_state(
@@ -326,12 +328,13 @@ class Stack(nn.Module):
 
     def step(self, x: mx.array, states: list[Any], ctx: Context) -> tuple[mx.array, list[Any]]:
         """Continue every row by the T tokens of `x`."""
-        after, layers, own = list(states), self.layers(), replace(ctx, earlier=self._embedded(x))
+        after, layers = list(states), self.layers()
+        step_ctx = replace(ctx, earlier=self._embedded(x))
         if self.reversible is not None:
             return step_reversible(layers, x, states, ctx, self.reversible)
 
         def run(i: int, x: mx.array) -> mx.array:
-            x, after[i] = layers[i].step(x, states[i], own)
+            x, after[i] = layers[i].step(x, states[i], step_ctx)
             return x
 
         return self._walk(x, ctx, run), after

@@ -113,11 +113,11 @@ class VlmModel(Decodable):
                 f"{len(flat)} pictures can't be shared out to {rows} rows: give every row as many, "
                 "with empty ones where a row has fewer."
             )
-        own = Context(key=ctx.split_key())
-        own.collected.layers = []
-        x = self.vision.embedded({"pixels": flat}, own)
-        self.vision.stack(x, own)
-        states = [x, *own.collected.layers]
+        image_ctx = Context(key=ctx.split_key())
+        image_ctx.collected.layers = []
+        x = self.vision.embedded({"pixels": flat}, image_ctx)
+        self.vision.stack(x, image_ctx)
+        states = [x, *image_ctx.collected.layers]
         skip = 1 if self.drop_class else 0
         chosen = [states[layer][:, skip:] for layer in self.feature_layers]
         y = self.project(mx.concatenate(chosen, axis=-1))
@@ -153,11 +153,11 @@ class VlmModel(Decodable):
 
         `seen [B]` patches came before. Image tokens beyond the last patch are read as tokens.
         """
-        here = tokens == self.image_token
-        index = mx.cumsum(here.astype(mx.int32), axis=1) - 1 + seen[:, None]
-        here = here & (index < images.shape[1])
+        is_image = tokens == self.image_token
+        index = mx.cumsum(is_image.astype(mx.int32), axis=1) - 1 + seen[:, None]
+        is_image = is_image & (index < images.shape[1])
         index = mx.clip(index, 0, images.shape[1] - 1)
-        return mx.where(here, -1, tokens), mx.take_along_axis(images, index[..., None], axis=1)
+        return mx.where(is_image, -1, tokens), mx.take_along_axis(images, index[..., None], axis=1)
 
     def embedded(self, batch: Arrays, ctx: Context) -> mx.array:
         tokens = batch["tokens"].astype(mx.int32)

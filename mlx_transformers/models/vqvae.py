@@ -130,9 +130,9 @@ class VqvaeModel(Model):
 
     def decoded(self, codes: mx.array, ctx: Context) -> mx.array:
         """Pictures `[B, height, width, channels]`, scaled, of codes `[B, P, C]`."""
-        own = replace(ctx, layout=Layout(), key=ctx.split_key())
+        pixel_ctx = replace(ctx, layout=Layout(), key=ctx.split_key())
         flat = codes.reshape(codes.shape[0], *self.grid, -1)
-        h = self.decoder.features(self.decoder.embedded({"pixels": flat}, own), own)
+        h = self.decoder.features(self.decoder.embedded({"pixels": flat}, pixel_ctx), pixel_ctx)
         return unpatch(self.to_pixels(h), *self.grid, self.patch_size)
 
     def target(self, pixels: mx.array) -> mx.array:

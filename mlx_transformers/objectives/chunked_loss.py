@@ -96,17 +96,17 @@ class ChunkedLoss:
         rows = h.reshape(-1, h.shape[-1])
         starts = range(0, len(rows), self.chunk)
         keys = mx.random.split(key, len(starts))
-        found = [
+        per_row = [
             mx.random.categorical(out.logits_upcast(rows[at : at + self.chunk]), key=k)
             for at, k in zip(starts, keys, strict=True)
         ]
-        drawn = mx.concatenate(found).reshape(targets.shape)
+        drawn = mx.concatenate(per_row).reshape(targets.shape)
         return mx.stop_gradient(drawn).astype(targets.dtype)
 
     def log_probs(self, model: VocabularyModel, h: mx.array, targets: mx.array) -> mx.array:
         """Log-probability (nats) of each of `targets [B, T]`, with a gradient; h as in a call."""
         out, h = model.unembedding().scaled(1 / self.temperature), _last(h, targets)
-        found = linear_log_probs(
+        logps = linear_log_probs(
             h.reshape(-1, h.shape[-1]),
             out.weight,
             targets.reshape(-1),
@@ -114,7 +114,7 @@ class ChunkedLoss:
             softcap=out.softcap,
             chunk=self.chunk,
         )
-        return found.reshape(targets.shape)
+        return logps.reshape(targets.shape)
 
     def token_log_probs(self, model: VocabularyModel, tokens: mx.array, ctx: Context) -> mx.array:
         """Log-probability (nats) of every one of `tokens [B, T + 1]` but the first, `[B, T]`."""

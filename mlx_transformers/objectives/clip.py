@@ -70,14 +70,14 @@ class ClipObjective:
 
     def __call__(self, models: Mapping[str, TwoTowers], batch: Arrays, ctx: Context) -> Loss:
         model, world = models["model"], self.peers.world
-        own = (*vectors(model, batch, ctx), batch["weights"])
-        pictures, texts, weights = gathered(self.peers, *own)
+        local = (*vectors(model, batch, ctx), batch["weights"])
+        pictures, texts, weights = gathered(self.peers, *local)
         logits = model.logits(pictures, texts)
         keep = weights > 0
         losses = self.losses(logits, keep) * weights
         total = losses.sum() / world
-        shown = mx.where(keep[None, :], mx.stop_gradient(logits), -mx.inf)
-        right = (correct(shown, mx.arange(len(weights))) * weights).sum() / world
+        scores = mx.where(keep[None, :], mx.stop_gradient(logits), -mx.inf)
+        right = (correct(scores, mx.arange(len(weights))) * weights).sum() / world
         parts = {"loss": mx.stop_gradient(total), "accuracy": right}
         return with_aux(total, batch["weights"].sum(), parts, ctx)
 
@@ -85,6 +85,6 @@ class ClipObjective:
 def vectors(model: TwoTowers, batch: Arrays, ctx: Context) -> tuple[mx.array, mx.array]:
     """The vectors `[B, W]` of the pictures and of the texts of a batch."""
     pictures = model.encode_image(batch["pixels"], Context(key=ctx.split_key()))
-    own = replace(ctx, layout=replace(ctx.layout, valid=batch["valid"]), key=ctx.split_key())
-    x = model.features(model.embedded({"tokens": batch["tokens"]}, own), own)
-    return pictures, model.pooled(x, own)
+    text_ctx = replace(ctx, layout=replace(ctx.layout, valid=batch["valid"]), key=ctx.split_key())
+    x = model.features(model.embedded({"tokens": batch["tokens"]}, text_ctx), text_ctx)
+    return pictures, model.pooled(x, text_ctx)

@@ -73,9 +73,9 @@ class ContrastiveObjective:
 
 def _vectors(model: PoolingModel, tokens: mx.array, valid: mx.array, ctx: Context) -> mx.array:
     key = ctx.next_key() if ctx.training else None
-    own = replace(ctx, layout=replace(ctx.layout, causal=False, valid=valid), key=key)
-    x = model.embedded({"tokens": tokens}, own)
-    return model.pooled(model.features(x, own), own)
+    text_ctx = replace(ctx, layout=replace(ctx.layout, causal=False, valid=valid), key=key)
+    x = model.embedded({"tokens": tokens}, text_ctx)
+    return model.pooled(model.features(x, text_ctx), text_ctx)
 
 
 def _info_nce(
@@ -83,7 +83,7 @@ def _info_nce(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Summed loss, the same without gradient, and correct rows for scores `[B, B]`; filler rows
     are not used as negatives."""
-    own = labels[:, None] == labels[None, :]
-    scores = mx.where((weights[None, :] > 0) | own, scores, -1e9)
+    positive = labels[:, None] == labels[None, :]
+    scores = mx.where((weights[None, :] > 0) | positive, scores, -1e9)
     total, nll, _ = cross_entropy(scores, labels, weights)
     return total, nll, (correct(scores, labels) * weights).sum()

@@ -121,9 +121,9 @@ class DistillObjective:
         x = student.embedded(inputs, ctx)
         h = student.hidden(x, ctx)
         read, taught = [], []
-        for teacher, each in zip(teachers, contexts, strict=True):
-            read.append(teacher.embedded(inputs, each))
-            taught.append(mx.stop_gradient(teacher.hidden(read[-1], each)))
+        for teacher, teacher_ctx in zip(teachers, contexts, strict=True):
+            read.append(teacher.embedded(inputs, teacher_ctx))
+            taught.append(mx.stop_gradient(teacher.hidden(read[-1], teacher_ctx)))
         hard, parts = self.head(student, h, targets, weights, ctx)
         total = config.hard * hard
         if config.soft:
@@ -147,14 +147,14 @@ class DistillObjective:
         """The summed divergence from the teachers' distribution."""
         config = self.config
         shares = config.teachers.values()
-        found = [
+        divergences = [
             SoftTeacher(x.reshape(-1, x.shape[-1]), model.unembedding(), share)
             for model, x, share in zip(teachers, taught, shares, strict=True)
         ]
         return soft_targets(
             h.reshape(-1, h.shape[-1]),
             student.unembedding(),
-            found,
+            divergences,
             mx.stop_gradient(weights.reshape(-1)),
             config.temperature,
             self.head.chunk,

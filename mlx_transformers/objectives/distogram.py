@@ -63,14 +63,14 @@ class DistogramObjective:
         bidirectional(ctx, batch)
         x = model.features(model.embedded(batch, ctx), ctx)
         logits = pair_logits(model.pooled(x, ctx), batch["pairs"])
-        counted = batch["pair_weights"]
-        total, nll = family_sum(logits, batch["pairs"], counted, weights)
+        pair_weights = batch["pair_weights"]
+        total, nll = family_sum(logits, batch["pairs"], pair_weights, weights)
         letters = model.unembedding().logits_upcast(model.transform(x))
         masked, masked_nll = family_sum(letters, batch["letters"], batch["masked"], weights)
         parts = {
             "loss": nll,
             "masked_loss": masked_nll,
-            "precision": (precision(logits, batch["pairs"], counted) * weights).sum(),
+            "precision": (precision(logits, batch["pairs"], pair_weights) * weights).sum(),
         }
         return with_aux(total + self.masked_weight * masked, weights.sum(), parts, ctx)
 

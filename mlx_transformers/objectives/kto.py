@@ -63,11 +63,11 @@ class KtoObjective:
         ratio = self._log_ratio(models, batch["tokens"], batch["counted"], ctx)
         kl, loss = mx.array(0.0), kto_zero
         if config.loss == "kto":
-            others = (batch["mismatched"], batch["mismatched_counted"])
-            apart = mx.stop_gradient(self._log_ratio(models, *others, Context()))
-            mean = (apart * weights).sum() / mx.maximum(n, 1)
+            mismatched = (batch["mismatched"], batch["mismatched_counted"])
+            mismatched_ratio = mx.stop_gradient(self._log_ratio(models, *mismatched, Context()))
+            mean = (mismatched_ratio * weights).sum() / mx.maximum(n, 1)
             kl, loss = mx.maximum(mean, 0.0), kto
-        each = loss(
+        losses = loss(
             ratio,
             label,
             kl,
@@ -75,7 +75,7 @@ class KtoObjective:
             desirable=config.desirable,
             undesirable=config.undesirable,
         )
-        total = (each * weights).sum()
+        total = (losses * weights).sum()
         reward = config.beta * mx.stop_gradient(ratio)
         good = (label > 0) * weights
         parts = {
@@ -95,9 +95,9 @@ class KtoObjective:
         ctx: Context,
     ) -> mx.array:
         """The log-ratio of policy and reference of each row's counted tokens, `[B]`."""
-        found = self.head.sequence_log_probs(models["model"], tokens, counted, ctx)
+        logps = self.head.sequence_log_probs(models["model"], tokens, counted, ctx)
         if self.config.reference is None:
-            return found
+            return logps
         with reference_of(models, self.config.reference) as reference:
             before = self.head.sequence_log_probs(reference, tokens, counted, Context())
-        return found - mx.stop_gradient(before)
+        return logps - mx.stop_gradient(before)

@@ -68,8 +68,8 @@ class LayerLosses:
             # a captured array that is not read is never computed
             return frozenset((*everywhere, *related))
 
-        for each, requests in ((ctx, student), (teacher_ctx, teacher)):
-            each.collected.layers, each.collected.requests = [], requests
+        for pass_ctx, requests in ((ctx, student), (teacher_ctx, teacher)):
+            pass_ctx.collected.layers, pass_ctx.collected.requests = [], requests
 
     def __call__(
         self,
@@ -90,25 +90,25 @@ class LayerLosses:
             RecipeError: the models don't fit each other.
         """
         parts: Parts = {}
-        own, theirs = (each.collected for each in contexts)
-        depths = len(own.layers or []), len(theirs.layers or [])
+        student, teacher = (pass_ctx.collected for pass_ctx in contexts)
+        depths = len(student.layers or []), len(teacher.layers or [])
         pairs = _pairs(*depths) if self.pairs_layers else []
         if "embeddings" in self.weights:
             parts["embeddings"] = _difference("embeddings", models[0], *inputs)
         if "layers" in self.weights:
-            outputs = [((own.layers or [])[i], (theirs.layers or [])[j]) for i, j in pairs]
-            each = [_difference("layers", models[0], *pair) for pair in outputs]
-            parts["layers"] = sum(each[1:], each[0]) / len(each)
+            outputs = [((student.layers or [])[i], (teacher.layers or [])[j]) for i, j in pairs]
+            losses = [_difference("layers", models[0], *pair) for pair in outputs]
+            parts["layers"] = sum(losses[1:], losses[0]) / len(losses)
         if "attention" in self.weights:
-            each = [
-                recomputed(score_difference, *_captured("scores", own, i, theirs, j))
+            losses = [
+                recomputed(score_difference, *_captured("scores", student, i, teacher, j))
                 for i, j in pairs
             ]
-            parts["attention"] = sum(each[1:], each[0]) / len(each)
+            parts["attention"] = sum(losses[1:], losses[0]) / len(losses)
         weights = dict(self.weights)
         if self.relations is not None:
             last = (depths[0] - 1, self._teacher_layer(depths[1] - 1))
-            parts["relations"] = self._related(own, theirs, last, contexts[0].layout)
+            parts["relations"] = self._related(student, teacher, last, contexts[0].layout)
             weights["relations"] = self.relations.weight
         n = counted.shape[1]  # behind a soft prompt
         parts = {name: (part[:, -n:] * counted).sum() for name, part in parts.items()}
@@ -122,26 +122,26 @@ class LayerLosses:
 
     def _teacher_layer(self, last: int) -> int:
         assert self.relations is not None
-        wanted = self.relations.teacher_layer
-        if wanted is not None and wanted > last + 1:
+        layer = self.relations.teacher_layer
+        if layer is not None and layer > last + 1:
             raise RecipeError(
-                f"objective.relations.teacher_layer = {wanted}, and the teacher has {last + 1} "
+                f"objective.relations.teacher_layer = {layer}, and the teacher has {last + 1} "
                 "layers."
             )
-        return last if wanted is None else wanted - 1
+        return last if layer is None else layer - 1
 
     def _related(
         self, own: Collected, theirs: Collected, at: tuple[int, int], layout: Layout
     ) -> mx.array:
         """The sum of the losses of all targets, `[B, T]`."""
         assert self.relations is not None
-        found = mx.zeros(())
+        total = mx.zeros(())
         heads = self.relations.heads
         mask = Mask(layout.causal, None, layout.segments, layout.valid, prefix=layout.prefix)
         for name in self.relations.of:
             if name == "attention":
                 pair = _captured("scores", own, at[0], theirs, at[1])
-                found = found + recomputed(attention_divergence, *pair)
+                total = total + recomputed(attention_divergence, *pair)
                 continue
             student, teacher = _captured(name, own, at[0], theirs, at[1], alike=heads is None)
             for x in (student, teacher):
@@ -153,16 +153,16 @@ class LayerLosses:
                     )
             length = student.shape[2]
             loss = partial(relation_divergence, seen=mask.array(length, length), heads=heads)
-            found = found + recomputed(loss, student, teacher)
-        return found
+            total = total + recomputed(loss, student, teacher)
+        return total
 
 
 def recomputed(loss: PerToken, student: mx.array, teacher: mx.array) -> mx.array:
     """A loss of the student's array, whose arrays of `[T, T]` are computed again in the backward
     pass in place of being saved."""
     teacher = mx.stop_gradient(teacher)
-    found: mx.array = mx.checkpoint(lambda own: loss(own, teacher))(student)
-    return found
+    value: mx.array = mx.checkpoint(lambda array: loss(array, teacher))(student)
+    return value
 
 
 def _pairs(n: int, m: int) -> list[tuple[int, int]]:
@@ -187,21 +187,21 @@ def _captured(
     Raises:
         RecipeError: one of them has none, or they have unlike numbers of heads.
     """
-    found = []
-    for whose, each, layer in (("model", own, i), ("teacher", theirs, j)):
-        if f"{name}/{layer}" not in each.captured:
+    arrays = []
+    for whose, collected, layer in (("model", own, i), ("teacher", theirs, j)):
+        if f"{name}/{layer}" not in collected.captured:
             raise RecipeError(
                 f"Layer {layer + 1} of the {whose} has no softmax attention to capture "
                 f"{name} from: unset objective.attention and objective.relations."
             )
-        found.append(each.captured[f"{name}/{layer}"])
-    if alike and found[0].shape[1] != found[1].shape[1]:
+        arrays.append(collected.captured[f"{name}/{layer}"])
+    if alike and arrays[0].shape[1] != arrays[1].shape[1]:
         raise RecipeError(
-            f"The {name} of the model have {found[0].shape[1]} heads and those of its teacher "
-            f"{found[1].shape[1]}: give both as many, or compare relations with "
+            f"The {name} of the model have {arrays[0].shape[1]} heads and those of its teacher "
+            f"{arrays[1].shape[1]}: give both as many, or compare relations with "
             "objective.relations.heads."
         )
-    return found[0], found[1]
+    return arrays[0], arrays[1]
 
 
 def _difference(key: str, model: TaughtModel, student: mx.array, teacher: mx.array) -> mx.array:
@@ -216,5 +216,5 @@ def _difference(key: str, model: TaughtModel, student: mx.array, teacher: mx.arr
             f"objective.{key} compares vectors of width {width} with the teacher's, which have "
             f"{theirs}: set model.teacher_dim = {theirs}, or objective.{key} to 0."
         )
-    apart = (projected - mx.stop_gradient(teacher)).astype(mx.float32)
-    return apart.square().mean(axis=-1)
+    difference = (projected - mx.stop_gradient(teacher)).astype(mx.float32)
+    return difference.square().mean(axis=-1)

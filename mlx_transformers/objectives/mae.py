@@ -53,8 +53,8 @@ class MaskedPatchesObjective:
         keys = mx.random.split(ctx.next_key(), len(pixels)) if ctx.training else own_keys(pixels)
         order = mx.argsort(drawn(keys, model.n_patches), axis=1)
         reconstructed = model.reconstruct(pixels, order, ctx)
-        each = self.errors(reconstructed, model.targets(pixels), order[:, model.n_visible :])
-        total = (each * weights).sum()
+        losses = self.errors(reconstructed, model.targets(pixels), order[:, model.n_visible :])
+        total = (losses * weights).sum()
         return with_aux(total, weights.sum(), {"loss": mx.stop_gradient(total)}, ctx)
 
     def errors(self, reconstructed: mx.array, targets: mx.array, masked: mx.array) -> mx.array:
@@ -65,11 +65,11 @@ class MaskedPatchesObjective:
             targets: `[B, P, N]`, their numbers.
             masked: `[B, M]`, the masked patches.
         """
-        found, wanted = (
-            mx.take_along_axis(each, masked[..., None], axis=1).astype(mx.float32)
-            for each in (reconstructed, targets)
+        predicted, expected = (
+            mx.take_along_axis(array, masked[..., None], axis=1).astype(mx.float32)
+            for array in (reconstructed, targets)
         )
-        return ((found - wanted) ** 2).mean(axis=(1, 2))
+        return ((predicted - expected) ** 2).mean(axis=(1, 2))
 
 
 def drawn(keys: mx.array, n: int) -> mx.array:

@@ -52,5 +52,5 @@ class MixedModalObjective:
 def with_codes(tokens: mx.array, places: mx.array, codes: mx.array) -> mx.array:
     """The tokens `[B, T]` of rows with the codes `[B, P]` of their pictures, where `places [B, T]`
     has the number of a patch, from 1 on, and `tokens` the first code; 0 is text."""
-    own = mx.take_along_axis(codes, mx.maximum(places - 1, 0), axis=1)
-    return mx.where(places > 0, tokens + own.astype(tokens.dtype), tokens)
+    row_codes = mx.take_along_axis(codes, mx.maximum(places - 1, 0), axis=1)
+    return mx.where(places > 0, tokens + row_codes.astype(tokens.dtype), tokens)

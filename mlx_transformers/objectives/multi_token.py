@@ -54,11 +54,11 @@ class MultiTokenObjective:
         total, parts = self.head(model, h, targets, weights, ctx)
         if self.accuracy:
             parts["accuracy"] = self.head.correct(model, h, targets, weights)
-        for k, each in enumerate(further, 1):
-            counted = weights[:, k:]
+        for k, states in enumerate(further, 1):
+            pair_weights = weights[:, k:]
             if segments is not None:
-                counted = counted * (segments[:, k:] == segments[:, :-k])
-            loss, own = self.head(model, each, targets[:, k:], counted, ctx)
+                pair_weights = pair_weights * (segments[:, k:] == segments[:, :-k])
+            loss, head_parts = self.head(model, states, targets[:, k:], pair_weights, ctx)
             total = total + self.weight / len(further) * loss
-            parts[f"loss_{k}_ahead"] = own["loss"]
+            parts[f"loss_{k}_ahead"] = head_parts["loss"]
         return with_aux(total, weights.sum(), parts, ctx)

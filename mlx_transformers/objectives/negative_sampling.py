@@ -44,15 +44,15 @@ class NegativeSamplingObjective:
 
     def __call__(self, models: Mapping[str, WordPairModel], batch: Arrays, ctx: Context) -> Loss:
         model, weights, targets = models["model"], batch["weights"], batch["targets"]
-        given = model.features(model.embedded({"tokens": batch["tokens"]}, ctx), ctx)
-        h = masked_mean(given, batch["valid"])
+        context_vectors = model.features(model.embedded({"tokens": batch["tokens"]}, ctx), ctx)
+        h = masked_mean(context_vectors, batch["valid"])
         drawn = batch["negatives"]
         ids = mx.concatenate([targets[..., None], drawn], axis=-1)
         scores = scores_of(h, model.predicted(ids))
-        word, noise = scores[..., 0], scores[..., 1:]
-        counted = drawn != targets[..., None]
-        total = (negative_sampling(word, noise, counted) * weights).sum()
-        best = mx.where(counted, noise, -mx.inf).max(axis=-1)
-        right = ((word > best) * weights).sum()
+        positive, noise = scores[..., 0], scores[..., 1:]
+        is_noise = drawn != targets[..., None]
+        total = (negative_sampling(positive, noise, is_noise) * weights).sum()
+        best = mx.where(is_noise, noise, -mx.inf).max(axis=-1)
+        right = ((positive > best) * weights).sum()
         parts = {"loss": mx.stop_gradient(total), "accuracy": mx.stop_gradient(right)}
         return with_aux(total, weights.sum(), parts, ctx)

@@ -204,8 +204,8 @@ class ReinforceObjective:
 
     def __call__(self, models: Mapping[str, VocabularyModel], batch: Arrays, ctx: Context) -> Loss:
         logps = self.head.token_log_probs(models["model"], batch["tokens"], ctx)
-        each = row_average(-logps * batch["advantages"], batch, self.config.average)
-        return weighted_sums(each, each, batch, {}, ctx)
+        losses = row_average(-logps * batch["advantages"], batch, self.config.average)
+        return weighted_sums(losses, losses, batch, {}, ctx)
 
 
 class GrpoObjective:
@@ -238,17 +238,17 @@ class GrpoObjective:
             cut = mx.broadcast_to(cut, mask.shape)
             parts["clip_fraction"] = row_average(cut, batch, "sequence")
         if self.level == "token":
-            each = row_average(loss, batch, self.average)
+            losses = row_average(loss, batch, self.average)
         else:
-            each = loss[:, 0]
-        total = each
+            losses = loss[:, 0]
+        total = losses
         if self.beta:
-            apart = kl_estimate(logps, batch["reference_logps"], self.kl)
-            penalty = row_average(apart, batch, self.average)
-            parts["kl"] = row_average(mx.stop_gradient(apart), batch, "sequence")
-            total = each + self.beta * penalty
+            kl = kl_estimate(logps, batch["reference_logps"], self.kl)
+            penalty = row_average(kl, batch, self.average)
+            parts["kl"] = row_average(mx.stop_gradient(kl), batch, "sequence")
+            total = losses + self.beta * penalty
         parts["moved"] = kl_from_sampler(logps, batch)
-        return weighted_sums(total, each, batch, parts, ctx)
+        return weighted_sums(total, losses, batch, parts, ctx)
 
 
 class PpoObjective:
@@ -265,9 +265,13 @@ class PpoObjective:
         values = model.token_values(x, ctx).astype(mx.float32)
         ratio = mx.exp(log_ratio(logps, batch["old_logps"], mask))
         bounds = {"low": config.clip, "high": config.clip}
-        each = row_average(clipped_surrogate(ratio, batch["advantages"], **bounds), batch, "token")
-        apart = value_loss(values, batch["old_values"], batch["returns"], clip=config.value_clip)
-        critic = row_average(apart, batch, "token")
+        losses = row_average(
+            clipped_surrogate(ratio, batch["advantages"], **bounds), batch, "token"
+        )
+        value_losses = value_loss(
+            values, batch["old_values"], batch["returns"], clip=config.value_clip
+        )
+        critic = row_average(value_losses, batch, "token")
         cut = clipped(mx.stop_gradient(ratio), batch["advantages"], **bounds)
         far = mx.abs(mx.stop_gradient(values) - batch["old_values"]) > (config.value_clip or 1e30)
         parts = {
@@ -276,7 +280,7 @@ class PpoObjective:
             "value_loss": mx.stop_gradient(critic),
             "moved": kl_from_sampler(logps, batch),
         }
-        return weighted_sums(each + config.value_weight * critic, each, batch, parts, ctx)
+        return weighted_sums(losses + config.value_weight * critic, losses, batch, parts, ctx)
 
 
 def tempered_head(config: PolicyKind) -> ChunkedLoss:
@@ -303,8 +307,8 @@ def row_average(x: mx.array, batch: Arrays, average: Average) -> mx.array:
 
 def kl_from_sampler(logps: mx.array, batch: Arrays) -> mx.array:
     """Estimate of the KL of the policy from the one that sampled, per token, `[B]`."""
-    apart = kl_estimate(batch["old_logps"], mx.stop_gradient(logps), "k3")
-    return row_average(apart, batch, "sequence")
+    kl = kl_estimate(batch["old_logps"], mx.stop_gradient(logps), "k3")
+    return row_average(kl, batch, "sequence")
 
 
 def weighted_sums(

@@ -34,8 +34,8 @@ class RegressionObjective:
     def __call__(self, models: Mapping[str, ActorCritic], batch: Arrays, ctx: Context) -> Loss:
         counted, weights = batch["counted"], batch["weights"]
         error = mx.square(predictions(models["model"], batch["vectors"], ctx) - batch["values"])
-        each = (error * counted).sum(axis=1) / mx.maximum(counted.sum(axis=1), 1)
-        total = (each * weights).sum()
+        losses = (error * counted).sum(axis=1) / mx.maximum(counted.sum(axis=1), 1)
+        total = (losses * weights).sum()
         return with_aux(total, weights.sum(), {"loss": mx.stop_gradient(total)}, ctx)
 
 

@@ -65,9 +65,9 @@ class RtdObjective:
     ) -> Loss:
         model, weights, targets = models["model"], batch["weights"], batch["targets"]
         bidirectional(ctx, batch)
-        own = replace(ctx, key=ctx.next_key() if ctx.training else None)
-        x = model.generator.features(model.generator.embedded(batch, own), own)
-        total, parts = masked(self.head, model.generator, x, batch, own)
+        generator_ctx = replace(ctx, key=ctx.next_key() if ctx.training else None)
+        x = model.generator.features(model.generator.embedded(batch, generator_ctx), generator_ctx)
+        total, parts = masked(self.head, model.generator, x, batch, generator_ctx)
         key = ctx.next_key() if ctx.training else mx.random.key(0)
         h = model.generator.transform(gather_masked(x, batch))
         guesses = fill_masks(sample_tokens(model.generator, h, key), batch)
@@ -77,8 +77,10 @@ class RtdObjective:
         judged = batch["valid"] * weights.any(axis=1, keepdims=True)
         weight = weights.sum()
         scale = weight / mx.maximum(judged.sum(), 1)
-        each = nn.losses.binary_cross_entropy(scores, replaced, with_logits=True, reduction="none")
-        judgement = (each * judged).sum() * scale
+        losses = nn.losses.binary_cross_entropy(
+            scores, replaced, with_logits=True, reduction="none"
+        )
+        judgement = (losses * judged).sum() * scale
         right = ((scores > 0) == (replaced > 0)).astype(mx.float32)
         parts |= {
             "discriminator_loss": mx.stop_gradient(judgement),
@@ -91,8 +93,8 @@ class RtdObjective:
 def fill_masks(sampled: mx.array, batch: Arrays) -> mx.array:
     """The text `[B, T]` with the sampled tokens, `[B, P]` or `[B, T]`, in place of the masks."""
     targets = batch["targets"]
-    own = gather_masked(targets, batch)
-    sampled = mx.where(gather_masked(batch["weights"], batch) > 0, sampled, own)
+    original = gather_masked(targets, batch)
+    sampled = mx.where(gather_masked(batch["weights"], batch) > 0, sampled, original)
     if "places" not in batch:
         return sampled
     return mx.put_along_axis(targets, batch["places"], sampled.astype(targets.dtype), axis=1)

@@ -26,9 +26,9 @@ def layer_rate(above: int, factor: float, every: int | None) -> RateTransform:
     fraction, begins = factor**-above, above * (every or 0)
 
     def transform(rate: Schedule) -> Schedule:
-        def own(step: mx.array) -> mx.array:
+        def rate_of_layer(step: mx.array) -> mx.array:
             return mx.where(step >= begins, rate(step) * fraction, 0.0)
 
-        return own
+        return rate_of_layer
 
     return transform

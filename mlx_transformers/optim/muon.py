@@ -129,10 +129,10 @@ class Muon(LowPrecisionState, DecayingOptimizer):
             state=self.state,
         ).group
         muon = self.group(transform(self.rate(total_steps)), self.weight_decay)
-        found: list[Group] = [(hidden, muon)]
+        groups: list[Group] = [(hidden, muon)]
         if self.weight_decay == 0.0:
-            return [*found, (everything, adamw(rest_rate, 0.0))]
-        return found + self.decay_groups(model, lambda decay: adamw(rest_rate, decay))
+            return [*groups, (everything, adamw(rest_rate, 0.0))]
+        return groups + self.decay_groups(model, lambda decay: adamw(rest_rate, decay))
 
     def _hidden(self, model: nn.Module) -> Filter:
         """Accept the matrices below no module named in `rest`."""

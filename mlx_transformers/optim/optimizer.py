@@ -72,12 +72,12 @@ class Optimizer(OptimizerKind):
         trained = dict(tree_flatten(model.trainable_parameters()))
         above = {path: n for path, n in layers_above(model).items() if path in trained}
         self._all_begin(max(above.values()), total_steps)
-        found: list[Group] = []
+        groups: list[Group] = []
         for height in sorted(set(above.values())):
-            own = layer_rate(height, self.layer_factor, self.unfreeze_every)
-            for belongs, optimizer in self.groups(model, total_steps, own):
-                found.append((at_height(above, height, belongs), optimizer))
-        return joined(found)
+            layer_change = layer_rate(height, self.layer_factor, self.unfreeze_every)
+            for belongs, optimizer in self.groups(model, total_steps, layer_change):
+                groups.append((at_height(above, height, belongs), optimizer))
+        return joined(groups)
 
     def _all_begin(self, lowest: int, total_steps: int) -> None:
         begins = (self.unfreeze_every or 0) * lowest

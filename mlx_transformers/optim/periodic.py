@@ -45,23 +45,23 @@ class Preconditioned(mlx_optim.Optimizer, ABC):
 def groups_of(optimizer: mlx_optim.Optimizer) -> list[mlx_optim.Optimizer]:
     """Return the optimizers of all parameter groups."""
     if isinstance(optimizer, mlx_optim.MultiOptimizer):
-        return [part for each in optimizer.optimizers for part in groups_of(each)]
+        return [part for member in optimizer.optimizers for part in groups_of(member)]
     return [optimizer]
 
 
 def update_hessian(optimizer: mlx_optim.Optimizer, estimates: Tree) -> None:
     """Update the Hessians of `DiagonalHessian` groups by estimates, a tree like the gradients."""
-    given = dict(tree_flatten(estimates))
+    by_path = dict(tree_flatten(estimates))
     for part in groups_of(optimizer):
         if isinstance(part, DiagonalHessian):
             for path in parameter_paths(part.state):
-                part.update_hessian_single(given[path], state_at(part, path))
+                part.update_hessian_single(by_path[path], state_at(part, path))
 
 
 def refresh_every(optimizer: mlx_optim.Optimizer) -> int | None:
     """Return the number of updates between refreshes; None if no group is `Preconditioned`."""
-    found = [part.every for part in groups_of(optimizer) if isinstance(part, Preconditioned)]
-    return min(found) if found else None
+    periods = [part.every for part in groups_of(optimizer) if isinstance(part, Preconditioned)]
+    return min(periods) if periods else None
 
 
 def refresh(optimizer: mlx_optim.Optimizer) -> None:
@@ -80,10 +80,10 @@ def parameter_paths(state: Tree) -> list[str]:
 
 def state_at(optimizer: mlx_optim.Optimizer, path: str) -> dict[str, mx.array]:
     """Return the state of the parameter at a dotted path: the container itself."""
-    found = optimizer.state
+    state = optimizer.state
     for key in path.split("."):
-        found = found[int(key)] if isinstance(found, list) else found[key]
-    return found
+        state = state[int(key)] if isinstance(state, list) else state[key]
+    return state
 
 
 def hutchinson(parameters: Tree, key: mx.array) -> Tree:

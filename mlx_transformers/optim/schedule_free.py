@@ -85,13 +85,13 @@ class IterateAverage:
     def average(self) -> Tree:
         """The averaged parameters, in the structure of those that are trained."""
         trained = dict(tree_flatten(self.model.trainable_parameters()))
-        found: dict[str, mx.array] = {}
+        averages: dict[str, mx.array] = {}
         for part in groups_of(self.optimizer):
             assert isinstance(part, AveragedAdam)
             for path in parameter_paths(part.state):
                 z, y = state_at(part, path)["z"], trained[path]
-                found[path] = z + (y - z) / part.betas[0]
-        return tree_unflatten([(path, found[path]) for path in trained])
+                averages[path] = z + (y - z) / part.betas[0]
+        return tree_unflatten([(path, averages[path]) for path in trained])
 
 
 class ScheduleFree(DecayingOptimizer):

@@ -197,8 +197,10 @@ class OneCycle(ScheduleKind):
                 q = mx.clip((s - begin) / max(end - begin, 1e-9), 0.0, 1.0)
                 if self.shape == "cosine":
                     q = 0.5 * (1.0 - mx.cos(math.pi * q))
-                here = low + (high - low) * q
-                fraction = here if number == 0 else mx.where(s <= begin, fraction, here)
+                phase_value = low + (high - low) * q
+                fraction = (
+                    phase_value if number == 0 else mx.where(s <= begin, fraction, phase_value)
+                )
                 begin, low = end, high
             return learning_rate * fraction
 
@@ -234,11 +236,11 @@ class CosineRestarts(Warmup):
     def bounds(self, n: int) -> list[float]:
         """Return the first update of every cycle, and the end of the last."""
         if self.length is not None:
-            found, each = [float(self.warmup)], float(self.length)
-            while found[-1] <= n:
-                found.append(found[-1] + each)
-                each *= self.growth
-            return found
+            edges, cycle = [float(self.warmup)], float(self.length)
+            while edges[-1] <= n:
+                edges.append(edges[-1] + cycle)
+                cycle *= self.growth
+            return edges
         lengths = [self.growth**i for i in range(self.cycles)]
         span = max(n - self.warmup, self.cycles)
         starts = [span * sum(lengths[:i]) / sum(lengths) for i in range(self.cycles + 1)]

@@ -55,9 +55,11 @@ class KroneckerFactors(Preconditioned):
         """Return the updated parameter."""
         rate = self.learning_rate.astype(gradient.dtype)
         g = matrix_of(gradient)
-        kept, new = (1.0, 1.0) if self.decay_rate == 1.0 else (self.decay_rate, 1 - self.decay_rate)
-        state["left"] = kept * state["left"] + new * (g @ g.T)
-        state["right"] = kept * state["right"] + new * (g.T @ g)
+        decay, new = (
+            (1.0, 1.0) if self.decay_rate == 1.0 else (self.decay_rate, 1 - self.decay_rate)
+        )
+        state["left"] = decay * state["left"] + new * (g @ g.T)
+        state["right"] = decay * state["right"] + new * (g.T @ g)
         if self.every == 1:
             left, right = inverse_fourth_root(state["left"]), inverse_fourth_root(state["right"])
         else:
@@ -156,17 +158,17 @@ class RotatedAdam(Preconditioned):
         b1, b2 = self.betas
         t = self.step.astype(mx.float32)
         m = state["m"] = b1 * state["m"] + (1 - b1) * gradient
-        seen, turned = gradient, m
+        rotated, rotated_m = gradient, m
         if "left" in state:
-            g, kept = matrix_of(gradient), self.factor_decay
+            g, decay = matrix_of(gradient), self.factor_decay
             left, right = state["left_basis"], state["right_basis"]
-            seen = (left.T @ g @ right).reshape(gradient.shape)
-            turned = (left.T @ matrix_of(m) @ right).reshape(m.shape)
-            state["left"] = kept * state["left"] + (1 - kept) * (g @ g.T)
-            state["right"] = kept * state["right"] + (1 - kept) * (g.T @ g)
-        v = state["v"] = b2 * state["v"] + (1 - b2) * mx.square(seen)
+            rotated = (left.T @ g @ right).reshape(gradient.shape)
+            rotated_m = (left.T @ matrix_of(m) @ right).reshape(m.shape)
+            state["left"] = decay * state["left"] + (1 - decay) * (g @ g.T)
+            state["right"] = decay * state["right"] + (1 - decay) * (g.T @ g)
+        v = state["v"] = b2 * state["v"] + (1 - b2) * mx.square(rotated)
         root = mx.sqrt(v / (1 - mx.power(b2, t))) + self.eps
-        update: mx.array = turned / (1 - mx.power(b1, t)) / root
+        update: mx.array = rotated_m / (1 - mx.power(b1, t)) / root
         if "left" in state:
             update = (left @ matrix_of(update) @ right.T).reshape(parameter.shape)
         return (parameter - rate * update) * (1 - rate * self.decay)

@@ -58,9 +58,9 @@ def width_of(model: nn.Module) -> int:
     Raises:
         RecipeError: it has no embedding table.
     """
-    for each in parameters_of(model):
-        if each.role == "table":
-            return int(each.array.shape[-1])
+    for parameter in parameters_of(model):
+        if parameter.role == "table":
+            return int(parameter.array.shape[-1])
     raise RecipeError("optim.base_dim scales by the width of embeddings, and the model has none.")
 
 

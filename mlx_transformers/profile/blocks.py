@@ -162,8 +162,8 @@ def _recurrent(
 
 def _tasks(part: _Part, dtype: mx.Dtype) -> dict[str, Callable[[], Any]]:
     """The compiled forward pass of a part, and that with gradients, as functions of nothing."""
-    held = part.module.trainable_parameters()
-    params, key = cast(held, dtype), mx.random.key(1)
+    original = part.module.trainable_parameters()
+    params, key = cast(original, dtype), mx.random.key(1)
     position = part.ctx.position
     tables = position.parameters() if isinstance(position, nn.Module) else {}
     mx.eval(part.x, part.ctx.memory, params, key, tables)
@@ -174,7 +174,7 @@ def _tasks(part: _Part, dtype: mx.Dtype) -> dict[str, Callable[[], Any]]:
             layout=part.ctx.layout, memory=part.ctx.memory, position=part.ctx.position, key=key
         )
         y = part.run(x, ctx)
-        part.module.update(held)
+        part.module.update(original)
         return y
 
     def total(params: Any, x: mx.array, key: mx.array) -> mx.array:

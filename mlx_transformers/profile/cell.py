@@ -15,14 +15,14 @@ from .measure import measure_speed
 
 def main() -> None:
     """Measure the recipe that the first argument names, and print the figures."""
-    asked = json.loads(sys.argv[1])
+    request = json.loads(sys.argv[1])
     try:
-        built = build(load_recipe(asked["recipe"], asked["set"]))
-        speed = measure_speed(built, asked["steps"], Peaks(built.step.dtype))
+        built = build(load_recipe(request["recipe"], request["set"]))
+        speed = measure_speed(built, request["steps"], Peaks(built.step.dtype))
     except MlxtError as error:
         print(json.dumps({"error": str(error)}))
         return
-    found = {
+    result = {
         "tokens_per_s": speed.tokens_per_s.median,
         "low": speed.tokens_per_s.low,
         "high": speed.tokens_per_s.high,
@@ -30,7 +30,7 @@ def main() -> None:
         "mfu": speed.mfu,
         "mfu_missing": speed.mfu_missing,
     }
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -80,22 +80,22 @@ def decodings(
     cells = list(product(contexts(model.max_seq_len), batches))
     engine = Engine(decoder, sampling=Sampling(temp=0.0))
     read: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
-    made: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
+    speeds_of: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
     for number in range(rounds + 1):
         for cell in cells:
             prompt, generation = _speeds(engine, *cell)
             if number:  # the first round compiles
                 read[cell].append(prompt)
-                made[cell].append(generation)
-    found = []
+                speeds_of[cell].append(generation)
+    rows = []
     for length, batch in cells:
         state = decoder.init_state(batch, slots(length, model.max_seq_len), dtype(decoder))
         cache = state_bytes(state)
         moved = _weight_bytes(model) + cache
-        speeds = Spread.of(read[length, batch]), Spread.of(made[length, batch])
+        speeds = Spread.of(read[length, batch]), Spread.of(speeds_of[length, batch])
         best = batch * copy_bytes_per_s / moved
-        found.append(Decoding(length, batch, *speeds, cache, moved, best))
-    return found
+        rows.append(Decoding(length, batch, *speeds, cache, moved, best))
+    return rows
 
 
 def decode_speed(model: Decodable) -> float:
@@ -106,8 +106,8 @@ def decode_speed(model: Decodable) -> float:
     tokens = engine.tokens(min(DECODE_TOKENS, model.max_seq_len - 1))
     next(tokens)
     started = time.perf_counter()
-    made = sum(1 for _ in tokens)
-    return made / (time.perf_counter() - started)
+    n_tokens = sum(1 for _ in tokens)
+    return n_tokens / (time.perf_counter() - started)
 
 
 def _speeds(engine: Engine, length: int, batch: int) -> tuple[float, float]:
@@ -125,12 +125,12 @@ def _speeds(engine: Engine, length: int, batch: int) -> tuple[float, float]:
     tokens = engine.tokens(new)
     next(tokens)
     started = time.perf_counter()
-    made = sum(1 for _ in tokens)
-    return reading, batch * made / (time.perf_counter() - started)
+    n_tokens = sum(1 for _ in tokens)
+    return reading, batch * n_tokens / (time.perf_counter() - started)
 
 
 def _weight_bytes(model: nn.Module) -> int:
     """Bytes of the weights that one token meets; tables that are only looked up are left out."""
     counts = count(model)
-    held = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
-    return round(held * (counts.active - counts.embedding) / counts.total)
+    total = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
+    return round(total * (counts.active - counts.embedding) / counts.total)

@@ -55,12 +55,12 @@ def measure_energy(work: Work) -> Energy:
     if shutil.which("powermetrics") is None:
         return Energy(missing="powermetrics is not on the PATH")
     # A child of sudo can't be ended by a user, so powermetrics gets a limit.
-    words = ["powermetrics", "--samplers", "cpu_power,gpu_power", "-f", "plist"]
-    words += ["-i", str(INTERVAL_MS), "-n", str(SAMPLES)]
+    options = ["powermetrics", "--samplers", "cpu_power,gpu_power", "-f", "plist"]
+    options += ["-i", str(INTERVAL_MS), "-n", str(SAMPLES)]
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            process = subprocess.Popen([*as_root, *words], stdout=out, stderr=err)
+            process = subprocess.Popen([*as_root, *options], stdout=out, stderr=err)
         except OSError as error:
             return Energy(missing=f"powermetrics can't be started: {error.strerror}")
         return _during(process, work, out, err)
@@ -80,8 +80,8 @@ def _during(
     watts = mean_watts(out.read())
     if watts is None or not tokens:
         err.seek(0)
-        said = err.read().decode(errors="replace").strip().splitlines()
-        why = said[0] if said else f"it ended with code {process.returncode}"
+        messages = err.read().decode(errors="replace").strip().splitlines()
+        why = messages[0] if messages else f"it ended with code {process.returncode}"
         return Energy(
             missing=f"powermetrics told no power ({why}); it needs root: run sudo -v, then this "
             "command again"

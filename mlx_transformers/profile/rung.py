@@ -82,15 +82,15 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
     with closing(training_feed(built)) as feed:
         dry_run(built.step, [arrays(batch) for batch in feed.preview(train.accumulate)])
         timer = StepTimer(built.step, TimedFeed(feed))
-        one = median(timer.loop_steps(2))
-        steps, took = max(2, round(seconds / ROUNDS / one)), list[float]()
+        step_s = median(timer.loop_steps(2))
+        steps, took = max(2, round(seconds / ROUNDS / step_s)), list[float]()
         for _ in range(ROUNDS):
             peaks.look()
             took += timer.loop_steps(steps)
         peaks.look()
-        a_second = max(1, round(1 / one))
+        a_second = max(1, round(1 / step_s))
         energy = measure_energy(lambda: (sum(timer.loop_steps(a_second)), a_second * tokens))
-    speed = Spread.of([tokens / each for each in took])
+    speed = Spread.of([tokens / seconds_of_step for seconds_of_step in took])
     per_token = flops_per_token(built.model, train.seq_len)
     mfu, missing = peaks.utilization(per_token * speed.median)
     decoder = causal_decoder(built.model)
@@ -113,8 +113,8 @@ def measure_rung(built: Built, name: str, seconds: float) -> BenchRow:
 def measured_apart(recipe: str, sets: Sequence[str], seconds: float) -> BenchRow:
     """Measure a recipe by this module as a program: its memory is then its own, and if the system
     ends it, the row says why."""
-    asked = json.dumps({"recipe": recipe, "set": list(sets), "seconds": seconds})
-    command = [sys.executable, "-m", "mlx_transformers.profile.rung", asked]
+    request = json.dumps({"recipe": recipe, "set": list(sets), "seconds": seconds})
+    command = [sys.executable, "-m", "mlx_transformers.profile.rung", request]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return BenchRow(**json.loads(done.stdout.splitlines()[-1]))
@@ -123,12 +123,12 @@ def measured_apart(recipe: str, sets: Sequence[str], seconds: float) -> BenchRow
 
 def main() -> None:
     """Measure the recipe that the first argument names, and print the figures."""
-    asked = json.loads(sys.argv[1])
+    request = json.loads(sys.argv[1])
     try:
-        built = build(load_recipe(asked["recipe"], asked["set"]))
-        row = measure_rung(built, asked["recipe"], asked["seconds"])
+        built = build(load_recipe(request["recipe"], request["set"]))
+        row = measure_rung(built, request["recipe"], request["seconds"])
     except MlxtError as error:
-        row = BenchRow(asked["recipe"], error=str(error))
+        row = BenchRow(request["recipe"], error=str(error))
     print(json.dumps(asdict(row)))
 
 

@@ -122,19 +122,19 @@ class StepTimer:
 
     def parts(self) -> dict[str, Spread]:
         """Shares of a step by part over the rounds; the medians add up to 1."""
-        found = {name: Spread.of([share[name] for share in self.shares]) for name in PARTS}
-        rest = 1.0 - sum(found[name].median for name in PARTS[:-1])
-        return found | {"sync": Spread(rest, found["sync"].low, found["sync"].high)}
+        spreads = {name: Spread.of([share[name] for share in self.shares]) for name in PARTS}
+        sync = 1.0 - sum(spreads[name].median for name in PARTS[:-1])
+        return spreads | {"sync": Spread(sync, spreads["sync"].low, spreads["sync"].high)}
 
     def _round_shares(self, step_s: float, took: dict[str, list[float]]) -> dict[str, float]:
         middle = {name: median(values) for name, values in took.items()}
-        found = (
+        parts = (
             median(self.feed.seconds) * self.step.config.accumulate,
             middle["forward"],
             middle["gradients"] - middle["forward"],
             middle["whole"] - middle["gradients"],
         )
-        shares = [value / step_s for value in found]
+        shares = [value / step_s for value in parts]
         return dict(zip(PARTS, (*shares, 1.0 - sum(shares)), strict=True))
 
     def _tasks(self) -> dict[str, Callable[[], Any]]:
@@ -199,7 +199,12 @@ def step_bytes(step: Step) -> int:
     written and read, optimizer state and weights read and written, once.
     """
     weights = step.model.trainable_parameters()
-    held = size_bytes(weights)
-    computing = held if step.dtype == mx.float32 else held // 2
+    weight_bytes = size_bytes(weights)
+    computing = weight_bytes if step.dtype == mx.float32 else weight_bytes // 2
     passes = 2 * computing * step.config.accumulate
-    return passes + 2 * held + 2 * size_bytes(step.train_state.optimizer.state) + 2 * held
+    return (
+        passes
+        + 2 * weight_bytes
+        + 2 * size_bytes(step.train_state.optimizer.state)
+        + 2 * weight_bytes
+    )

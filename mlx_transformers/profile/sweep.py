@@ -63,8 +63,8 @@ def parse_axes(texts: Sequence[str], option: str = OPTION) -> list[Axis]:
     """
     axes: list[Axis] = []
     for text in texts:
-        key, equals, given = text.partition("=")
-        values = tuple(value.strip() for value in _split(given))
+        key, equals, listed = text.partition("=")
+        values = tuple(value.strip() for value in _split(listed))
         if not equals or not key.strip() or not all(values):
             raise RecipeError(
                 f"{option} {text}: write it as KEY=VALUE,VALUE, e.g. {option} "
@@ -120,8 +120,8 @@ def sweep(
         say(f"Cell {number + 1} of {len(grid)}: {', '.join(_spelt(settings))} ...")
         if number in wrong:
             cells.append(Cell(settings, error=wrong[number]))
-        elif said := too_large(recipe, [*sets, *_spelt(settings)]):
-            cells.append(Cell(settings, error=said, planned=True))
+        elif message := too_large(recipe, [*sets, *_spelt(settings)]):
+            cells.append(Cell(settings, error=message, planned=True))
         else:
             cells.append(_measured(recipe, [*sets, *_spelt(settings)], settings, steps))
     return cells
@@ -154,7 +154,7 @@ def read_sweep(path: Path) -> tuple[list[Axis], list[Cell]]:
             f"{path} can't be read as a sweep ({str(error).rstrip('.')}). Make one with: "
             f"mlxt profile RECIPE {OPTION} KEY=VALUE,VALUE --json > {path.name}"
         ) from None
-    return [Axis(key, tuple(found)) for key, found in values.items()], cells
+    return [Axis(key, tuple(seen_values)) for key, seen_values in values.items()], cells
 
 
 def best(cells: Sequence[Cell]) -> int | None:
@@ -177,8 +177,8 @@ def _spelt(settings: dict[str, str]) -> list[str]:
 
 def _measured(recipe: str, sets: list[str], settings: dict[str, str], steps: int) -> Cell:
     """Measure one cell by `profile/cell.py` in a process of its own."""
-    asked = json.dumps({"recipe": recipe, "set": sets, "steps": steps})
-    command = [sys.executable, "-m", f"{__package__}.cell", asked]
+    request = json.dumps({"recipe": recipe, "set": sets, "steps": steps})
+    command = [sys.executable, "-m", f"{__package__}.cell", request]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return Cell(settings, **json.loads(done.stdout.splitlines()[-1]))

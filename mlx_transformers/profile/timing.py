@@ -39,10 +39,10 @@ def seconds(f: Callable[[], Any]) -> float:
 
 def in_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Time every task in every round, after one untimed round that compiles; seconds by task."""
-    found: dict[str, list[float]] = {name: [] for name in tasks}
+    times: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
         for name, task in tasks.items():
             took = seconds(task)
             if number:
-                found[name].append(took)
-    return found
+                times[name].append(took)
+    return times

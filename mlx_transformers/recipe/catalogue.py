@@ -41,8 +41,8 @@ class Listed:
 
 def listed(word: str | None = None) -> list[Listed]:
     """List the recipes in ./recipes and of the project that contain `word`, by folder and name."""
-    found = (_read(path) for path in sorted(set(files())))
-    return [recipe for recipe in found if word is None or recipe.matches(word)]
+    recipes = (_read(path) for path in sorted(set(files())))
+    return [recipe for recipe in recipes if word is None or recipe.matches(word)]
 
 
 def files() -> Iterator[Path]:

@@ -29,8 +29,8 @@ def description(cls: type[Config], name: str) -> str:
 @cache
 def _docstrings(cls: type) -> dict[str, str]:
     """The docstrings below the fields that a class itself annotates."""
-    found = _definition(cls)
-    body = [] if found is None else found.body
+    definition = _definition(cls)
+    body = [] if definition is None else definition.body
     docstrings = {}
     for field, below in pairwise(body):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):

@@ -111,22 +111,22 @@ def _words(of: Type, many: bool = False) -> str:
     if origin is Literal:
         values = ", ".join(toml_value(arg) for arg in args)
         return values if len(args) == 1 else f"one of {values}"
-    words = _WORDS.get(of.of, (f"a {_name(of.of)}",) * 2)[many]
+    phrase = _WORDS.get(of.of, (f"a {_name(of.of)}",) * 2)[many]
     if origin in (list, tuple, dict):
         inner = " or ".join(dict.fromkeys(_words(item, many=True) for item in items(of)))
         exact = f"{len(args)} " if origin is tuple and Ellipsis not in args else ""
         what = "table" if origin is dict else "list"
-        words = f"{what}s of {exact}{inner}" if many else f"a {what} of {exact}{inner}"
+        phrase = f"{what}s of {exact}{inner}" if many else f"a {what} of {exact}{inner}"
     bounds = list(_bounds(of.limits))
-    return f"{words} {' and '.join(bounds)}" if bounds else words
+    return f"{phrase} {' and '.join(bounds)}" if bounds else phrase
 
 
 def _bounds(limits: tuple[Any, ...]) -> Iterator[str]:
     for limit in limits:
         if isinstance(limit, FieldInfo):
             yield from _bounds(tuple(limit.metadata))
-        elif words := _bound(limit):
-            yield words
+        elif bound := _bound(limit):
+            yield bound
 
 
 def _bound(limit: object) -> str | None:

@@ -109,30 +109,30 @@ def find(recipe: str | Path, folders: Sequence[Path] | None = None) -> Path:
     Raises:
         RecipeError: no such file (the nearest names), or several of that name.
     """
-    given = expanded(recipe)
+    named_path = expanded(recipe)
     folders = [Path(), RECIPES, SHIPPED] if folders is None else folders
-    names = [given]
-    if given.name and given.suffix != ".toml":
-        names.append(given.with_name(f"{given.name}.toml"))
-    if given.parts[:1] == RECIPES.parts and len(given.parts) > 1:
+    names = [named_path]
+    if named_path.name and named_path.suffix != ".toml":
+        names.append(named_path.with_name(f"{named_path.name}.toml"))
+    if named_path.parts[:1] == RECIPES.parts and len(named_path.parts) > 1:
         # As the README writes it, wherever the reader is.
         names += [name.relative_to(RECIPES) for name in names]
     for candidate in (folder / name for folder in folders for name in names):
         if candidate.is_file():
             return candidate.resolve()
     for folder in folders:
-        if given.parent == Path() and given.name and folder != Path():
+        if named_path.parent == Path() and named_path.name and folder != Path():
             deep = sorted(path for path in folder.rglob(names[-1].name) if path.is_file())
             if len(deep) > 1:
                 several = ", ".join(map(str, deep))
                 raise RecipeError(f"Several recipes are called '{recipe}': {several}. Give a path.")
             if deep:
                 return deep[0].resolve()
-    places = [folder / given.parent for folder in folders]
-    if str(recipe) and given.is_dir():
-        inside = _near(Path(), [given]) or " Give one of its .toml files; it holds none."
+    places = [folder / named_path.parent for folder in folders]
+    if str(recipe) and named_path.is_dir():
+        inside = _near(Path(), [named_path]) or " Give one of its .toml files; it holds none."
         raise RecipeError(f"'{recipe}' is a folder, not a recipe.{inside}")
-    hint = _near(given, places) or _near(Path(given.name), folders)
+    hint = _near(named_path, places) or _near(Path(named_path.name), folders)
     raise RecipeError(f"There is no recipe '{recipe}'.{hint}")
 
 
@@ -143,20 +143,20 @@ def read(path: Path) -> Table:
         RecipeError: the file can't be read, isn't UTF-8 or isn't TOML (with the line), or is beyond
             the limits of `core.parse.RECIPE`.
     """
-    shown = _shown(path)
+    name = _shown(path)
     try:
         text = read_bytes(path, RECIPE).decode("utf-8-sig")
     except OSError as error:
-        raise RecipeError(f"{shown} can't be read: {error.strerror}.") from error
+        raise RecipeError(f"{name} can't be read: {error.strerror}.") from error
     except FormatError as error:
         raise RecipeError(str(error)) from None
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is 0x{error.object[error.start]:02x}"
-        raise RecipeError(f"{shown} isn't UTF-8 text ({problem}). Save it as UTF-8.") from error
+        raise RecipeError(f"{name} isn't UTF-8 text ({problem}). Save it as UTF-8.") from error
     try:
-        return parse_toml(text, shown)
+        return parse_toml(text, name)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(_syntax(shown, text, str(error))) from None
+        raise RecipeError(_syntax(name, text, str(error))) from None
     except FormatError as error:
         raise RecipeError(str(error)) from None
 
@@ -178,7 +178,7 @@ class _Reader:
         self, tree: Table, data: Table, where: str, path: Path | None, trail: tuple[Path, ...]
     ) -> Table:
         """Merge one recipe onto `tree`; `path` is None for a recipe that isn't a file."""
-        rest = {key: value for key, value in data.items() if key not in ("extends", "unset")}
+        keys = {key: value for key, value in data.items() if key not in ("extends", "unset")}
         if "extends" in data and path is None:
             raise RecipeError(f"{where}: 'extends' can only stand in a recipe file.")
         if "from" in data:
@@ -186,9 +186,9 @@ class _Reader:
                 f"{where}: 'from' can't stand at the top of a recipe: it belongs in the table of "
                 f"a model, e.g. [teacher]. The parent of a recipe is named by 'extends'."
             )
-        brought: list[tuple[str, ...]] = []
-        child = self._bring(stamp(rest, where), (), (where, path, trail), brought)
-        for place in brought:
+        places: list[tuple[str, ...]] = []
+        child = self._bring(stamp(keys, where), (), (where, path, trail), places)
+        for place in places:
             tree = without(tree, place)
         return descend(tree, child, _unset(data, where), where)
 
@@ -220,13 +220,13 @@ class _Reader:
         path: Path | None,
         trail: tuple[Path, ...],
     ) -> Table:
-        named = f"[{dotted(place)}] of {where}"
+        table_name = f"[{dotted(place)}] of {where}"
         if not isinstance(source, Leaf) or not isinstance(source.value, str):
-            raise RecipeError(f"{named}: 'from' must be the file name of a recipe.")
+            raise RecipeError(f"{table_name}: 'from' must be the file name of a recipe.")
         if path is None:
             file = find(source.value, [Path(), self.home, RECIPES, SHIPPED])
         else:
-            file = _relative(source.value, path, f"{named} takes its model from")
+            file = _relative(source.value, path, f"{table_name} takes its model from")
         trail = (*trail, path) if path is not None else trail
         if len(trail) > LONGEST_CHAIN:
             raise RecipeError(_too_long("from", trail[0]))
@@ -236,7 +236,9 @@ class _Reader:
         tree = self.merged(files, trail)
         model = tree.get("model")
         if not isinstance(model, dict):
-            raise RecipeError(f"{named} takes its model from {file.name}, which has no [model].")
+            raise RecipeError(
+                f"{table_name} takes its model from {file.name}, which has no [model]."
+            )
         return model
 
 
@@ -254,21 +256,21 @@ def _resolved(tree: Table, links: list[Path | str]) -> Resolved:
 def _read_chain(path: Path) -> list[tuple[Path, Table]]:
     """Read the files from the root of `extends` down to `path`."""
     files: list[tuple[Path, Table]] = []
-    here: Path | None = path
-    while here is not None:
+    file: Path | None = path
+    while file is not None:
         if len(files) == LONGEST_CHAIN:
             raise RecipeError(_too_long("extends", path))
-        if here in (seen := [link for link, _ in files]):
-            raise RecipeError(f"'extends' goes in a circle: {_arrows([*seen, here])}.")
-        data = read(here)
-        files.append((here, data))
+        if file in (ancestors := [link for link, _ in files]):
+            raise RecipeError(f"'extends' goes in a circle: {_arrows([*ancestors, file])}.")
+        data = read(file)
+        files.append((file, data))
         parent = data.get("extends")
         if parent is not None and not isinstance(parent, str):
             raise RecipeError(
-                f"{_shown(here)}: 'extends' is {parent!r}, but it names one parent: a file name "
+                f"{_shown(file)}: 'extends' is {parent!r}, but it names one parent: a file name "
                 f'in quotes, e.g. extends = "base_tiny.toml".'
             )
-        here = None if parent is None else _relative(parent, here, f"{_shown(here)} extends")
+        file = None if parent is None else _relative(parent, file, f"{_shown(file)} extends")
     return files[::-1]
 
 
@@ -285,34 +287,34 @@ def _relative(name: str, by: Path, subject: str) -> Path:
 
 def _near(given: Path, folders: Iterable[Path]) -> str:
     """Suggest the recipe nearest to `given`, and list the recipes there are."""
-    found = {p.name for folder in folders for p in _recipes_in(folder)}
-    if not found:
+    names = {p.name for folder in folders for p in _recipes_in(folder)}
+    if not names:
         return ""
-    match = nearest(given.stem, {name.removesuffix(".toml") for name in found})
+    match = nearest(given.stem, {name.removesuffix(".toml") for name in names})
     hint = f" Did you mean '{match}.toml'?" if match and given.suffix else ""
     hint = f" Did you mean '{match}'?" if match and not given.suffix else hint
-    if len(found) <= LISTED:
-        return f"{hint} There are: {', '.join(sorted(found))}."
-    nearest_ones = get_close_matches(given.stem, sorted(found), 5, cutoff=0.0)
+    if len(names) <= LISTED:
+        return f"{hint} There are: {', '.join(sorted(names))}."
+    nearest_ones = get_close_matches(given.stem, sorted(names), 5, cutoff=0.0)
     return (
-        f"{hint} The nearest of {len(found)}: {', '.join(nearest_ones)}. "
+        f"{hint} The nearest of {len(names)}: {', '.join(nearest_ones)}. "
         "`mlxt recipes` lists them all."
     )
 
 
 def _recipes_in(folder: Path) -> Iterable[Path]:
     """List the recipes of a folder; subfolders count only if they hold nothing but recipes."""
-    own = folder in (RECIPES, SHIPPED)
-    found = folder.rglob("*.toml") if own else folder.glob("*.toml")
-    return (path for path in found if path.name != "pyproject.toml")
+    is_ours = folder in (RECIPES, SHIPPED)
+    files = folder.rglob("*.toml") if is_ours else folder.glob("*.toml")
+    return (path for path in files if path.name != "pyproject.toml")
 
 
 def _model_only(data: Table) -> Table:
     """Keep the tables of a recipe that concern its [model]."""
-    kept = {key: value for key, value in data.items() if key == "model"}
+    table = {key: value for key, value in data.items() if key == "model"}
     if isinstance(data.get("unset"), list):
-        kept["unset"] = [p for p in data["unset"] if isinstance(p, str) and _is_model(p)]
-    return kept
+        table["unset"] = [p for p in data["unset"] if isinstance(p, str) and _is_model(p)]
+    return table
 
 
 def _is_model(path: str) -> bool:
@@ -359,5 +361,7 @@ def _arrows(paths: list[Path]) -> str:
 def _shown(path: Path) -> str:
     """Path relative to the working folder if it lies below it, else absolute."""
     full = path.resolve()
-    here = Path.cwd()
-    return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
+    working_folder = Path.cwd()
+    return (
+        str(full.relative_to(working_folder)) if full.is_relative_to(working_folder) else str(full)
+    )

@@ -191,16 +191,16 @@ def expand(table: Table) -> Table:
 def removals(table: Mapping[str, Any], path: KeyPath = ()) -> list[str]:
     """List the keys of `[X.block]` that the full blocks of a resolved table lack: the `unset` with
     which the table keeps its meaning when it is read as a recipe."""
-    found: list[str] = []
+    removed: list[str] = []
     block, blocks = table.get("block"), table.get("blocks")
     if isinstance(block, dict) and isinstance(blocks, dict):
         for name, full in blocks.items():
             if isinstance(full, dict):
-                found += _lacking(block, full, (*path, "blocks", name))
+                removed += _lacking(block, full, (*path, "blocks", name))
     for key, value in table.items():
         if isinstance(value, dict):
-            found += removals(value, (*path, key))
-    return found
+            removed += removals(value, (*path, key))
+    return removed
 
 
 def _value(leaf: Any) -> Any:
@@ -233,8 +233,8 @@ def _unset_beneath(merged: Table, text: str, path: KeyPath, where: str) -> Table
 
 
 def _nothing_to_unset(table: Table, text: str, path: KeyPath, where: str) -> str:
-    known = {dotted(p[: i + 1]) for p, _ in leaves(table) for i in range(len(p))}
-    match = nearest(text, known)
+    paths = {dotted(p[: i + 1]) for p, _ in leaves(table) for i in range(len(p))}
+    match = nearest(text, paths)
     if match is None:
         depth = max(n for n in range(len(path)) if lookup(table, path[:n]) is not GONE)
         place = lookup(table, path[:depth])
@@ -257,10 +257,10 @@ def _pruned(table: Table) -> Table:
 def _lacking(block: Table, full: Table, path: KeyPath) -> list[str]:
     if "kind" in block and "kind" in full and block["kind"] != full["kind"]:
         return []
-    found = []
+    lacking = []
     for key, value in block.items():
         if key not in full:
-            found.append(dotted((*path, key)))
+            lacking.append(dotted((*path, key)))
         elif isinstance(value, dict) and isinstance(full[key], dict):
-            found += _lacking(value, full[key], (*path, key))
-    return found
+            lacking += _lacking(value, full[key], (*path, key))
+    return lacking

@@ -38,9 +38,9 @@ def json_schema(root: type[Config]) -> Table:
         "unset": {"type": "array", "items": {"type": "string"}, "description": _UNSET},
         **schema["properties"],
     }
-    named = {cls.__name__ for cls in KINDS.get(MODEL_SLOT, {}).values()}
+    model_names = {cls.__name__ for cls in KINDS.get(MODEL_SLOT, {}).values()}
     for name, table in schema.get("$defs", {}).items():
-        if name in named:
+        if name in model_names:
             table["properties"]["from"] = {"type": "string", "description": _FROM}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -61,13 +61,13 @@ def reference(root: type[Config]) -> str:
 
 def fixed_keys(root: type[Config]) -> list[str]:
     """List the paths of the keys that every recipe has, whatever kinds fill its slots."""
-    found = []
+    keys = []
     for cls, path in {root: "", **_survey(root)[0]}.items():
         if path.count(".") > 1 or ".NAME" in path or path.startswith(f"{MODEL_SLOT}."):
             continue
         fields = cls.model_fields
-        found += [f"{path}.{name}".lstrip(".") for name, info in fields.items() if _is_value(info)]
-    return found
+        keys += [f"{path}.{name}".lstrip(".") for name, info in fields.items() if _is_value(info)]
+    return keys
 
 
 def _is_value(info: FieldInfo) -> bool:
@@ -124,12 +124,12 @@ def _survey(root: type[Config]) -> tuple[dict[type[Config], str], dict[str, list
     tables: dict[type[Config], str] = {}
     slots: dict[str, list[str]] = {}
     queue: deque[tuple[type[Config], str]] = deque([(root, "")])
-    seen: set[type[Config]] = set()
+    visited: set[type[Config]] = set()
     while queue:
         cls, path = queue.popleft()
-        if cls in seen:
+        if cls in visited:
             continue
-        seen.add(cls)
+        visited.add(cls)
         for name, info in cls.model_fields.items():
             for of, place in _tables_of(info, f"{path}.{name}".lstrip(".")):
                 if of.slot is not None:
@@ -162,8 +162,8 @@ def _rows(cls: type[Config]) -> str:
 
 
 def _type(info: FieldInfo) -> str:
-    words = [f"a `{of.slot}`" if of.slot is not None else in_words([of]) for of in choices(info)]
-    return ", or ".join(dict.fromkeys(words))
+    types = [f"a `{of.slot}`" if of.slot is not None else in_words([of]) for of in choices(info)]
+    return ", or ".join(dict.fromkeys(types))
 
 
 def _default(info: FieldInfo) -> str:

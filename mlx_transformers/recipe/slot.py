@@ -38,10 +38,10 @@ def fill(slot: str, *kinds: type[Kind], of: type = Kind) -> None:
         name = cls.model_fields["kind"].default
         if not isinstance(name, str):
             raise TypeError(f"{cls.__name__} has no kind: give it kind: Literal[...] = ...")
-        taken = table.setdefault(name, cls)
-        if taken is not cls:
+        first = table.setdefault(name, cls)
+        if first is not cls:
             raise TypeError(
-                f"Slot '{slot}' has a kind '{name}' already: {taken.__module__}.{taken.__name__}."
+                f"Slot '{slot}' has a kind '{name}' already: {first.__module__}.{first.__name__}."
             )
 
 

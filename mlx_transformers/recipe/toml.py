@@ -20,8 +20,8 @@ def to_toml(data: Mapping[str, Any], origin: Mapping[str, str] | None = None) ->
     Raises:
         TypeError: a value that TOML can't hold.
     """
-    gone = [] if "unset" in data else removals(data)
-    table = {"unset": gone, **data} if gone else data
+    removed = [] if "unset" in data else removals(data)
+    table = {"unset": removed, **data} if removed else data
     return "\n".join(_table(table, (), origin or {})).strip("\n") + "\n"
 
 

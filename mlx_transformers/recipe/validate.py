@@ -39,9 +39,9 @@ def typed(cls: type[C], resolved: Resolved) -> C:
         return cls.model_validate(resolved.data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        found = [_problem(cls, resolved, detail) for detail in details[: 2 * SHOWN]]
-    problems = [f"{p.where}: {p.text}" for p in _deduplicated(found)][:SHOWN]
-    unlisted = len(details) - max(len(found), SHOWN)
+        all_problems = [_problem(cls, resolved, detail) for detail in details[: 2 * SHOWN]]
+    problems = [f"{p.where}: {p.text}" for p in _deduplicated(all_problems)][:SHOWN]
+    unlisted = len(details) - max(len(all_problems), SHOWN)
     if len(problems) == 1:
         raise RecipeError(problems[0])
     listed = "\n".join(f"  {problem}" for problem in problems)
@@ -73,9 +73,9 @@ class _Walk:
     def step(self, part: str | int) -> None:
         """Follow one part of the location; a slot's tag or a union's choice is skipped."""
         if len(self.types) > 1:
-            named = [of for of in self.types if str(part).startswith(of.label)]
-            if named or not _holds(self.value, part):
-                self.types = named[:1]
+            labelled = [of for of in self.types if str(part).startswith(of.label)]
+            if labelled or not _holds(self.value, part):
+                self.types = labelled[:1]
                 return
         of = self.types[0] if self.types else Type(Any)
         if of.slot is not None:
@@ -129,26 +129,26 @@ def _text(root: type[Config], walk: _Walk, detail: ErrorDetails) -> str:
 
 
 def _unknown_key(root: type[Config], walk: _Walk) -> str:
-    known = list(walk.owner.model_fields) if walk.owner is not None else []
+    keys = list(walk.owner.model_fields) if walk.owner is not None else []
     key = str(walk.place[-1])
-    match = nearest(key, known)
+    match = nearest(key, keys)
     hint = f" Did you mean '{match}'?" if match else ""
     if not match:
-        others = [name for name in _tables_with(root, key) if name]
-        hint = f" {' and '.join(others)} has one of that name." if others else ""
+        tables = [name for name in _tables_with(root, key) if name]
+        hint = f" {' and '.join(tables)} has one of that name." if tables else ""
     return (
         f"{_table(walk)} has no key '{key}' (given {_given(walk.value)}).{hint} "
-        f"Allowed: {', '.join(known)}."
+        f"Allowed: {', '.join(keys)}."
     )
 
 
 def _tables_with(root: type[Config], key: str) -> list[str]:
     """List the top tables of a recipe that have `key` in some kind."""
-    found = []
+    tables = []
     for name, info in root.model_fields.items():
         if any(key in cls.model_fields for of in choices(info) for cls in configs(of)):
-            found.append(f"[{name}]")
-    return found
+            tables.append(f"[{name}]")
+    return tables
 
 
 def _near_choice(types: list[Type], given: Any) -> str:
@@ -214,15 +214,15 @@ def _where(resolved: Resolved, place: Place) -> str:
 def _deduplicated(found: list[_Problem]) -> list[_Problem]:
     """One problem for each path: the deepest of a union's choices, and what a block inherits
     from `[X.block]` only there."""
-    kept: dict[Place, _Problem] = {}
+    problem_at: dict[Place, _Problem] = {}
     for problem in found:
-        kept.setdefault(problem.place, problem)
-    paths = list(kept)
+        problem_at.setdefault(problem.place, problem)
+    paths = list(problem_at)
     for place in paths:
         beneath = any(len(p) > len(place) and p[: len(place)] == place for p in paths)
-        if beneath or any(_is_copy(kept, place, n) for n, part in enumerate(place)):
-            kept.pop(place, None)
-    return list(kept.values())
+        if beneath or any(_is_copy(problem_at, place, n) for n, part in enumerate(place)):
+            problem_at.pop(place, None)
+    return list(problem_at.values())
 
 
 def _is_copy(kept: dict[Place, _Problem], place: Place, at: int) -> bool:

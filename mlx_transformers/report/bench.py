@@ -29,7 +29,7 @@ def cells(row: BenchRow) -> tuple[str, ...]:
 
 def reasons(rows: Sequence[BenchRow]) -> list[str]:
     """Why cells are empty, each reason once, with the recipes that it is about."""
-    found: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for row in rows:
         missing = [row.error] if row.error else [
             row.mfu_missing and f"No MFU: {row.mfu_missing}.",
@@ -37,8 +37,8 @@ def reasons(rows: Sequence[BenchRow]) -> list[str]:
         ]  # fmt: skip
         for reason in missing:
             if reason:
-                found.setdefault(reason, []).append(row.recipe)
-    return [f"{', '.join(recipes)}: {reason}" for reason, recipes in found.items()]
+                by_reason.setdefault(reason, []).append(row.recipe)
+    return [f"{', '.join(recipes)}: {reason}" for reason, recipes in by_reason.items()]
 
 
 def heads(recipes: Sequence[str]) -> str:

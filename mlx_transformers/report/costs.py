@@ -20,13 +20,13 @@ def cost_rows(run: Run) -> dict[str, str]:
     cost = _factors(run.recipe)
     if joules := run.values("joules"):
         return {"energy of the processor, measured": cost.text(sum(joules) / JOULES_PER_KWH)}
-    here = run.environment.get("device_name") == device_name()
-    power = cost.power(_mac(run.environment), here)
+    measured_here = run.environment.get("device_name") == device_name()
+    power = cost.power(_mac(run.environment), measured_here)
     seconds = run.values("seconds_total")
     if power is None or not seconds:
         return {}
-    found = cost.text(power.kwh(seconds[-1] / 3600))
-    return {"energy, an estimate": f"{found} ({power.watts:,.0f} W: {power.source})"}
+    text = cost.text(power.kwh(seconds[-1] / 3600))
+    return {"energy, an estimate": f"{text} ({power.watts:,.0f} W: {power.source})"}
 
 
 def _factors(recipe: str) -> Cost:

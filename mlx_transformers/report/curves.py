@@ -31,10 +31,10 @@ SEED = re.compile(r"-seed\d+$")
 
 def by_seed(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Group runs whose names differ by their seed alone: "a-seed1", "a-seed2"."""
-    found: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(SEED.sub("", run.name), []).append(run)
-    return {name if len(group) > 1 else group[0].name: group for name, group in found.items()}
+        groups.setdefault(SEED.sub("", run.name), []).append(run)
+    return {name if len(group) > 1 else group[0].name: group for name, group in groups.items()}
 
 
 def _line(name: str, group: Sequence[Run], key: str, colour: int) -> Line:
@@ -44,16 +44,16 @@ def _line(name: str, group: Sequence[Run], key: str, colour: int) -> Line:
     columns = [dict(run.points(key)) for run in group]
     common = [x for x in columns[0] if all(x in column for column in columns)]
     values = [[column[x] for column in columns] for x in common]
-    points = [(x, statistics.fmean(each)) for x, each in zip(common, values, strict=True)]
-    return Line(name, points, colour, [(min(each), max(each)) for each in values])
+    points = [(x, statistics.fmean(of_seeds)) for x, of_seeds in zip(common, values, strict=True)]
+    return Line(name, points, colour, [(min(of_seeds), max(of_seeds)) for of_seeds in values])
 
 
 def _curve(runs: Sequence[Run], key: str, title: str, unit: str, **options: Any) -> str:
     """One quantity of every run as a figure; empty if no run has it."""
-    found = [_line(name, group, key, i) for i, (name, group) in enumerate(by_seed(runs).items())]
-    if not any(len(line.points) > 1 for line in found):
+    drawn = [_line(name, group, key, i) for i, (name, group) in enumerate(by_seed(runs).items())]
+    if not any(len(line.points) > 1 for line in drawn):
         return ""  # a single dot is no curve; the summary has its value
-    svg = lines(key.replace("_", "-"), f"{title}, {unit}", found, x_label=TOKENS, **options)
+    svg = lines(key.replace("_", "-"), f"{title}, {unit}", drawn, x_label=TOKENS, **options)
     return page.figure(svg, title, unit)
 
 
@@ -73,16 +73,16 @@ def loss(runs: Sequence[Run]) -> str:
 
 def _training_and_validation(run: Run, name: str) -> str:
     """A metric of one run, in training and in validation, on the same axes."""
-    found = [
+    curves = [
         Line("training", run.points(_train_key(name)), 0),
         Line("validation", run.points(f"val_{name}"), 1),
     ]
-    found = [line for line in found if line.points]
-    if not any(len(line.points) > 1 for line in found):
+    curves = [line for line in curves if line.points]
+    if not any(len(line.points) > 1 for line in curves):
         return ""
-    words = f"{metric_title(name).capitalize()}, {' and '.join(line.label for line in found)}"
-    svg = lines(name.replace("_", "-"), words, found, x_label=TOKENS, legend=len(found) > 1)
-    return page.figure(svg, words, _unit(name))
+    caption = f"{metric_title(name).capitalize()}, {' and '.join(line.label for line in curves)}"
+    svg = lines(name.replace("_", "-"), caption, curves, x_label=TOKENS, legend=len(curves) > 1)
+    return page.figure(svg, caption, _unit(name))
 
 
 def _train_key(name: str) -> str:
@@ -104,20 +104,20 @@ def layers(runs: Sequence[Run]) -> str:
     """Statistics of single layers, a figure each, with a line per layer; of one run alone."""
     if len(runs) > 1:
         return ""
-    found: dict[str, dict[int, list[tuple[float, Any]]]] = {}
+    by_name: dict[str, dict[int, list[tuple[float, Any]]]] = {}
     for key in dict.fromkeys(key for record in runs[0].records for key in record):
         name, slash, layer = key.rpartition("/")
         if slash and layer.isdigit():
-            found.setdefault(name, {})[int(layer)] = runs[0].points(key)
-    drawn = [_layer_figure(name, by_layer) for name, by_layer in sorted(found.items())]
-    note = f'<p class="soft">{LAYER_MEANS}</p>' if "max_load" in found else ""
+            by_name.setdefault(name, {})[int(layer)] = runs[0].points(key)
+    drawn = [_layer_figure(name, by_layer) for name, by_layer in sorted(by_name.items())]
+    note = f'<p class="soft">{LAYER_MEANS}</p>' if "max_load" in by_name else ""
     return page.figures(*drawn) + note if any(drawn) else ""
 
 
 def _layer_figure(name: str, by_layer: dict[int, list[tuple[float, Any]]]) -> str:
     """One statistic: a line per layer, or a heat map of the last lists."""
     last = {layer: points[-1][1] for layer, points in sorted(by_layer.items()) if points}
-    id_, words = f"layers-{name.replace('_', '-')}", f"{metric_title(name).capitalize()} by layer"
+    id_, caption = f"layers-{name.replace('_', '-')}", f"{metric_title(name).capitalize()} by layer"
     if any(isinstance(value, list) for value in last.values()):
         if max(map(len, last.values())) > MOST_EXPERTS:
             return ""
@@ -125,15 +125,17 @@ def _layer_figure(name: str, by_layer: dict[int, list[tuple[float, Any]]]) -> st
         cells = [[*value, *[""] * (len(columns) - len(value))] for value in last.values()]
         span = (0.0, max(max(value) for value in last.values()))
         svg = heat_map(
-            id_, words, rows, [str(e) for e in columns], cells, spec=".2f", span=span,
+            id_, caption, rows, [str(e) for e in columns], cells, spec=".2f", span=span,
             row_label="layer", column_label="expert",
         )  # fmt: skip
-        return page.figure(svg, words, "")
-    found = [Line(f"layer {layer}", by_layer[layer], i) for i, layer in enumerate(sorted(by_layer))]
-    if not any(len(line.points) > 1 for line in found):
+        return page.figure(svg, caption, "")
+    curves = [
+        Line(f"layer {layer}", by_layer[layer], i) for i, layer in enumerate(sorted(by_layer))
+    ]
+    if not any(len(line.points) > 1 for line in curves):
         return ""
-    svg = lines(id_, words, found, x_label=TOKENS, legend=len(found) <= MOST_LINES)
-    return page.figure(svg, words, "")
+    svg = lines(id_, caption, curves, x_label=TOKENS, legend=len(curves) <= MOST_LINES)
+    return page.figure(svg, caption, "")
 
 
 def speed(runs: Sequence[Run]) -> str:
@@ -154,30 +156,30 @@ SMOOTH = 0.9
 
 def noise(runs: Sequence[Run]) -> str:
     """The gradient noise scale of each run that measures it; of one run beside its step's size."""
-    found = [Line(run.name, _noise_scale(run), i) for i, run in enumerate(runs)]
-    found = [line for line in found if len(line.points) > 1]
-    if not found:
+    curves = [Line(run.name, _noise_scale(run), i) for i, run in enumerate(runs)]
+    curves = [line for line in curves if len(line.points) > 1]
+    if not curves:
         return ""
     if len(runs) == 1:
-        found = [
-            replace(found[0], label="noise scale"),
+        curves = [
+            replace(curves[0], label="noise scale"),
             Line("tokens of a step", _sizes(runs[0]), 1),
         ]
     title = "Gradient noise scale"
-    svg = lines("noise-scale", f"{title}, tokens", found, x_label=TOKENS, legend=True)
+    svg = lines("noise-scale", f"{title}, tokens", curves, x_label=TOKENS, legend=True)
     return page.figures(page.figure(svg, title, "tokens")) + f'<p class="soft">{NOISE_MEANS}</p>'
 
 
 def _noise_scale(run: Run) -> list[tuple[float, float]]:
     signals, noises = run.points("grad_signal"), run.values("grad_noise")
     signal = noise = 0.0
-    found = []
+    points = []
     for (tokens, one), other in zip(signals, noises, strict=True):
         signal = SMOOTH * signal + (1 - SMOOTH) * one
         noise = SMOOTH * noise + (1 - SMOOTH) * other
         if signal > 0 and noise > 0:
-            found.append((tokens, noise / signal))
-    return found
+            points.append((tokens, noise / signal))
+    return points
 
 
 def _sizes(run: Run) -> list[tuple[float, float]]:
@@ -194,8 +196,10 @@ def _sizes(run: Run) -> list[tuple[float, float]]:
 def memory(runs: Sequence[Run]) -> str:
     note = f'<p class="soft">{MEMORY_MEANS}</p>'
     if len(runs) > 1:
-        found = [_curve(runs, k, t.capitalize(), "GiB", from_zero=True) for k, t in MEMORY.items()]
-        return page.figures(*found) + note if any(found) else ""
+        figures = [
+            _curve(runs, k, t.capitalize(), "GiB", from_zero=True) for k, t in MEMORY.items()
+        ]
+        return page.figures(*figures) + note if any(figures) else ""
     kinds = [Line(t, runs[0].points(k), i) for i, (k, t) in enumerate(MEMORY.items())]
     if not any(line.points for line in kinds):
         return ""

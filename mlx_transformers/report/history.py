@@ -62,16 +62,16 @@ def write_history(out: Path) -> Path:
     if out.suffix not in (".html", ".htm"):
         raise RunError(f"--out {out}: end the name with .html.")
     check_place(out)
-    found = nodes(out.absolute().parent)
-    years = sorted({node.year for node in found})
+    recipes = nodes(out.absolute().parent)
+    years = sorted({node.year for node in recipes})
     page = ScriptedPage(
         "The history of language models, as recipes",
-        f"{len(found)} recipes from {years[0]} to {years[-1]}. Each is the text by which it "
+        f"{len(recipes)} recipes from {years[0]} to {years[-1]}. Each is the text by which it "
         "differs from the recipe that it extends. Choose one: its line is marked, and its text "
         "is below.",
         style=asset(HERE / "history.css"),
         scripts=asset(HERE / "history.js"),
-        data={"nodes": [asdict(node) for node in found]},
+        data={"nodes": [asdict(node) for node in recipes]},
     )
     page.add("graph", "Lineage", '<div id="at-graph"></div>')
     page.add("recipe", "The recipe", '<div id="at-recipe"></div>')
@@ -107,10 +107,10 @@ def nodes(near: Path) -> list[Node]:
 
 def _ancestors(recipe: Listed, recipes: Mapping[str, Listed]) -> Iterator[Listed]:
     """The recipe and those below it, nearest first."""
-    seen = set()
+    visited = set()
     at: Listed | None = recipe
-    while at is not None and at.name not in seen:
-        seen.add(at.name)
+    while at is not None and at.name not in visited:
+        visited.add(at.name)
         yield at
         at = recipes.get(at.extends or "")
 
@@ -170,8 +170,8 @@ def _effects() -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for name in ("families.json", "ladder.json"):
         path = DOCS / name
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        rows = found.items() if isinstance(found, dict) else ((r["recipe"], r) for r in found)
+        ladders = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        rows = ladders.items() if isinstance(ladders, dict) else ((r["recipe"], r) for r in ladders)
         out |= {Path(recipe).name: row for recipe, row in rows}
     return out
 

@@ -85,29 +85,29 @@ def _rows(name: str, module: nn.Module, depth: int, times: int) -> Iterator[Row]
 
 def _shapes(module: nn.Module) -> str:
     """Shapes of a module's own arrays; `weight` is shown without its name."""
-    found = [
+    shapes = [
         ("" if key == "weight" else f"{key} ") + "×".join(map(str, value.shape))
         for key, value in module.items()
         if isinstance(value, mx.array)
     ]
-    return ", ".join(found)
+    return ", ".join(shapes)
 
 
 def _settings(module: nn.Module) -> str:
     """Settings of a module that its shapes don't show: heads, window, theta."""
     if not _is_ours(module) or any(isinstance(value, mx.array) for value in module.values()):
         return ""
-    found: list[str] = []
+    texts: list[str] = []
     for name, value in vars(module).items():
         if not name.startswith("_"):
-            found += _setting(name, value)
-    return ", ".join(found)
+            texts += _setting(name, value)
+    return ", ".join(texts)
 
 
 def _setting(name: str, value: Any) -> list[str]:
     if isinstance(value, Config):
-        named = [(n, getattr(value, n)) for n in type(value).model_fields if n != "kind"]
-        return [text for n, v in named for text in _setting(n, v)]
+        fields = [(n, getattr(value, n)) for n in type(value).model_fields if n != "kind"]
+        return [text for n, v in fields for text in _setting(n, v)]
     if callable(value):
         return [f"{name} {getattr(value, '__name__', value)}"]
     if value is True:

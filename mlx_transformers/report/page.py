@@ -124,12 +124,12 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, best: int | N
     ]
 
     def row(tag: str, cells: Sequence[str], mark: str = "") -> str:
-        made = (
+        row_cells = (
             f"<{tag}{' class=number' if at_right else ' class=long' if len(cell) > LONG else ''}>"
             f"{cell}</{tag}>"
             for cell, at_right in zip(cells, right, strict=True)
         )
-        return f"<tr{mark}>{''.join(made)}</tr>"
+        return f"<tr{mark}>{''.join(row_cells)}</tr>"
 
     lines = [row("td", cells, ' class="best"' if i == best else "") for i, cells in enumerate(rows)]
     head = f"<thead>{row('th', titles)}</thead>" if any(titles) else ""

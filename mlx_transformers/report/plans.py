@@ -47,8 +47,8 @@ def parts(plan: Mapping[str, Any]) -> str:
     """Draw the parts of the planned peak as bars; empty for a run without a plan."""
     if not plan:
         return ""
-    found = [(name, size / MIB) for name, size in plan["parts_bytes"].items()]
-    svg = bars("plan-parts", "Planned peak by part, MiB", found, unit="MiB")
+    sizes = [(name, size / MIB) for name, size in plan["parts_bytes"].items()]
+    svg = bars("plan-parts", "Planned peak by part, MiB", sizes, unit="MiB")
     return page.figures(page.figure(svg, "Planned peak by part", "MiB"))
 
 

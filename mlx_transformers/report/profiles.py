@@ -126,13 +126,13 @@ def sweep_rows(axes: Sequence[Axis], cells: Sequence[Cell]) -> tuple[tuple[str, 
     fastest, equal = best(cells), tied(cells)
     rows: Rows = []
     for number, cell in enumerate(cells):
-        shown = tuple(cell.settings[axis.key] for axis in axes)
+        values_of_cell = tuple(cell.settings[axis.key] for axis in axes)
         if cell.tokens_per_s is None:
-            rows.append((*shown, "", "", "", "", cell.error or ""))
+            rows.append((*values_of_cell, "", "", "", "", cell.error or ""))
             continue
         rows.append(
             (
-                *shown,
+                *values_of_cell,
                 f"{cell.tokens_per_s:,.0f}",
                 f"{cell.low:,.0f} to {cell.high:,.0f}",
                 f"{cell.peak_gib:.3f}",
@@ -262,17 +262,17 @@ def _heat_maps(
     down = axes[-2] if len(axes) > 1 else Axis("", ("",))
     across = axes[-1]
     width, size = len(across.values), len(down.values) * len(across.values)
-    known = [value for cell in cells if (value := getattr(cell, field)) is not None] or [0.0]
-    found = []
-    for number, others in enumerate(product(*(axis.values for axis in axes[:-2]))):
+    measured = [value for cell in cells if (value := getattr(cell, field)) is not None] or [0.0]
+    maps = []
+    for number, fixed_values in enumerate(product(*(axis.values for axis in axes[:-2]))):
         first = number * size
         here_cells = cells[first : first + size]
         values = [NO_ROOM if cell.planned else getattr(cell, field) for cell in here_cells]
         grid = [values[at : at + width] for at in range(0, size, width)]
-        here = None
+        fastest_place = None
         if fastest is not None and first <= fastest < first + size:
-            here = divmod(fastest - first, width)
-        where = ", ".join(f"{a.key}={v}" for a, v in zip(axes[:-2], others, strict=True))
+            fastest_place = divmod(fastest - first, width)
+        where = ", ".join(f"{a.key}={v}" for a, v in zip(axes[:-2], fixed_values, strict=True))
         svg = heat_map(
             f"{field}-{number}".replace("_", "-"),
             escape(f"{title}, {unit} {where}"),
@@ -282,11 +282,11 @@ def _heat_maps(
             row_label=down.key,
             column_label=across.key,
             spec=spec,
-            best=here,
-            span=(min(known), max(known)),
+            best=fastest_place,
+            span=(min(measured), max(measured)),
         )
-        found.append(page.figure(svg, title, f"{unit} {where}"))
-    return found
+        maps.append(page.figure(svg, title, f"{unit} {where}"))
+    return maps
 
 
 def _table(titles: Sequence[str], rows: Rows, marked: int | None = None) -> str:

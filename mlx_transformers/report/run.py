@@ -45,9 +45,9 @@ class Run:
         evaluations = [r for r in self.records if r.get("val_loss") is not None]
         best, value = (evaluations[-1] if evaluations else None), None
         for record in evaluations:
-            found = record.get(self.best.metric)
-            if found is not None and self.best.improves(found, value):
-                best, value = record, found
+            metric = record.get(self.best.metric)
+            if metric is not None and self.best.improves(metric, value):
+                best, value = record, metric
         return best
 
 
@@ -102,17 +102,17 @@ def summary(run: Run) -> dict[str, str]:
         first = run.best.metric.removeprefix("val_")
         ranked = {first: metrics[first]} if first in metrics else {}
         for i, (name, value) in enumerate((ranked | metrics).items()):
-            words = metric_title(name)
-            out[f"… {words}" if i else f"validation {words}, best"] = f"{value:,.4f}"
+            label = metric_title(name)
+            out[f"… {label}" if i else f"validation {label}, best"] = f"{value:,.4f}"
         out["… at step"] = f"{best['step']:,}"
     if speeds := run.values("tokens_per_s"):
         out["tokens/s, median"] = f"{statistics.median(speeds):,.0f}"
         out["… lowest to highest"] = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
     if shares := run.values("mfu"):
         out["MFU, median"] = f"{statistics.median(shares):.1%}"
-    for key, words in (("peak_gib", "peak MLX memory"), ("process_gib", "peak process memory")):
-        if found := run.values(key):
-            out[words] = f"{max(found):.3f} GiB"
+    for key, label in (("peak_gib", "peak MLX memory"), ("process_gib", "peak process memory")):
+        if measured := run.values(key):
+            out[label] = f"{max(measured):.3f} GiB"
     if seconds := run.values("seconds_total"):
         out["time in steps"] = f"{seconds[-1]:,.1f} s"
     if skipped := last.get("skipped"):
@@ -146,9 +146,9 @@ def headline(run: Run) -> str:
     name = "bpb" if "bpb" in metrics else run.best.metric.removeprefix("val_")
     if name not in metrics:
         return f"{trained}."
-    found = f"Validation {metric_title(name)} {metrics[name]:,.4f}"
+    text = f"Validation {metric_title(name)} {metrics[name]:,.4f}"
     at = "" if best["step"] == last["step"] else f" at step {best['step']:,}"
-    return f"{found}{at}, after {trained}."
+    return f"{text}{at}, after {trained}."
 
 
 def _many(number: float) -> str:

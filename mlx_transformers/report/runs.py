@@ -52,8 +52,8 @@ def report(
             installed, or `out` is a file that is not a report.
     """
     folders = [find(run, root) for run in runs] or [find(None, root)]
-    found = None if sweep is None else read_sweep(sweep)
-    return write([read(folder) for folder in folders], out, root, found, rungs)
+    axes_and_cells = None if sweep is None else read_sweep(sweep)
+    return write([read(folder) for folder in folders], out, root, axes_and_cells, rungs)
 
 
 def write(
@@ -132,32 +132,34 @@ def _page(runs: Sequence[Run], sweep: Sweep | None, rungs: Sequence[Rung]) -> pa
 
 
 def _certificate(run: Run, alone: bool) -> str:
-    found = certificate(run.folder)
-    return found if alone or not found else f"<p>{escape(run.name)}</p>{found}"
+    html = certificate(run.folder)
+    return html if alone or not html else f"<p>{escape(run.name)}</p>{html}"
 
 
 def _plan(runs: Sequence[Run]) -> str:
     """Compare planned with measured memory, for runs that have a plan.json."""
-    known = [run for run in runs if run.plan]
-    if not known:
+    planned = [run for run in runs if run.plan]
+    if not planned:
         return ""
-    rows = [plan_rows(r.plan, {k: max(r.values(k)) for k in MEMORY if r.values(k)}) for r in known]
-    table = _facts([run.name for run in known], rows)
+    rows = [
+        plan_rows(r.plan, {k: max(r.values(k)) for k in MEMORY if r.values(k)}) for r in planned
+    ]
+    table = _facts([run.name for run in planned], rows)
     return table + (parts(runs[0].plan) + phases(runs[0].plan) if len(runs) == 1 else "")
 
 
 def _samples(run: Run, alone: bool, unfolded: bool) -> str:
     """Show a run's samples, the newest first; `unfolded` shows that one without a click."""
-    found = [r for r in run.records if r.get("sample")]
-    shown = [
+    with_sample = [r for r in run.records if r.get("sample")]
+    blocks = [
         page.folded(
             f"Step {r['step']:,}" if alone else f"{run.name}, step {r['step']:,}",
             page.text(r["sample"], wrap=True),
-            unfolded=unfolded and r is found[-1],
+            unfolded=unfolded and r is with_sample[-1],
         )
-        for r in reversed(found)
+        for r in reversed(with_sample)
     ]
-    return "".join(shown)
+    return "".join(blocks)
 
 
 def _recipe(run: Run, alone: bool) -> str:
@@ -180,22 +182,22 @@ def _differences(runs: Sequence[Run]) -> str:
     paths = sorted({path for table in tables for path in table})
     rows = []
     for path in paths:
-        said = [toml_value(table[path]) if path in table else "" for table in tables]
-        if len(set(said)) > 1:
-            rows.append([escape(cell) for cell in (path, *said)])
+        values = [toml_value(table[path]) if path in table else "" for table in tables]
+        if len(set(values)) > 1:
+            rows.append([escape(cell) for cell in (path, *values)])
     if not rows:
         return "<p>Their recipes say the same.</p>"
     return page.table(["key", *(escape(run.name) for run in runs)], rows)
 
 
 def _environment(runs: Sequence[Run]) -> str:
-    kept = [
+    environments = [
         {k: _plain(v) for k, v in run.environment.items() if k != "command" and v not in (None, [])}
         for run in runs
     ]
-    if all(facts == kept[0] for facts in kept):
-        return _facts([""], kept[:1])
-    return _facts([run.name for run in runs], kept)
+    if all(facts == environments[0] for facts in environments):
+        return _facts([""], environments[:1])
+    return _facts([run.name for run in runs], environments)
 
 
 def _plain(value: Any) -> str:

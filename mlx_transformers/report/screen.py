@@ -155,8 +155,8 @@ class LiveScreen:
 
     def status(self, text: str) -> None:
         """Show what the run does beside training after its name, or only the name."""
-        shown = f"{self.title} · {text}" if text else self.title
-        self.bar.update(self.task, description=shown)
+        description = f"{self.title} · {text}" if text else self.title
+        self.bar.update(self.task, description=description)
 
     def panel(self) -> Table:
         """The bar and the numbers as they are now."""
@@ -200,12 +200,12 @@ def numbers(record: Record, losses: list[float]) -> Table:
     table.add_column(no_wrap=True)
     metrics = {"train": training_metrics(record), "validation": validation_metrics(record)}
     for name, cells in ROWS.items():
-        there = [cell for cell in cells if cell[1] in record or cell not in IF_MEASURED]
-        own = [f"{label} {_number(record, key, spec)}" for label, key, spec in there]
-        own += [curve(losses)] if name == "train" and len(losses) > 1 else []
-        found = metrics.get(name)
-        shown = own if found is None else [*_fitting(found, own), *own]
-        table.add_row(name, " · ".join(shown))
+        present = [cell for cell in cells if cell[1] in record or cell not in IF_MEASURED]
+        own_cells = [f"{label} {_number(record, key, spec)}" for label, key, spec in present]
+        own_cells += [curve(losses)] if name == "train" and len(losses) > 1 else []
+        metric = metrics.get(name)
+        row_cells = own_cells if metric is None else [*_fitting(metric, own_cells), *own_cells]
+        table.add_row(name, " · ".join(row_cells))
     return table
 
 

@@ -66,28 +66,28 @@ class Sweep:
     def _figures(self, point: Point) -> list[str]:
         if point.mean is None:
             return ["failed", ""]
-        shown = f"{point.mean:.4f}" + ("" if point.error is None else f" ± {point.error:.4f}")
+        mean = f"{point.mean:.4f}" + ("" if point.error is None else f" ± {point.error:.4f}")
         if point is self.best:
-            return [shown, "best"]
+            return [mean, "best"]
         delta = paired(point.values, self.best.values)
         if delta is None:
-            return [shown, ""]
-        return [shown, f"{delta.mean:+.4f}" + ("" if delta.error is None
+            return [mean, ""]
+        return [mean, f"{delta.mean:+.4f}" + ("" if delta.error is None
                                                else f" ± {delta.error:.4f}")]  # fmt: skip
 
     def verdict(self) -> str:
         """A sentence on the best point, and on those that can't be told from it."""
         best = self.best
         same = [_name(point) for point in self.points if self._alike(point)]
-        found = f"Best: {_name(best)}, {metric_title(self.metric)} {best.mean:.4f}."
+        text = f"Best: {_name(best)}, {metric_title(self.metric)} {best.mean:.4f}."
         if len(best.values) < 2:
-            return f"{found} One seed can't tell how much of it is chance."
+            return f"{text} One seed can't tell how much of it is chance."
         if same:
-            found += f" {len(best.values)} seeds can't tell it from {'; '.join(same)}."
+            text += f" {len(best.values)} seeds can't tell it from {'; '.join(same)}."
         ends = [key for key in best.settings if self._at_end(key)]
         if ends:
-            found += f" It lies at the end of {', '.join(ends)}: values beyond may be better."
-        return found
+            text += f" It lies at the end of {', '.join(ends)}: values beyond may be better."
+        return text
 
     def _alike(self, point: Point) -> bool:
         if point is self.best or point.mean is None:
@@ -131,8 +131,8 @@ class Sweep:
         for point in self.points:
             if point.mean is None:
                 continue
-            rest = {key: value for key, value in point.settings.items() if key != first}
-            name = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in rest.items())
+            fixed = {key: value for key, value in point.settings.items() if key != first}
+            name = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in fixed.items())
             lines.setdefault(name or metric_title(self.metric), []).append(
                 (point.settings[first], point.mean, point.error or 0.0)
             )

@@ -65,13 +65,13 @@ class Rung:
 
 def read(text: str) -> list[Rung]:
     """Read ladder.json; files from before metrics were named rank by bits per byte."""
-    names = {each.name for each in fields(Rung)}
+    names = {field.name for field in fields(Rung)}
     rungs = []
     for row in json.loads(text):
         old = {"value": row["val_bpb"], "delta": row["delta_bpb"], "runs": [row["recipe"]]}
-        found = old | {name: value for name, value in row.items() if name in names}
-        lists = {name: tuple(found.get(name, ())) for name in ("seeds", "runs")}
-        rungs.append(Rung(**found | lists))
+        merged = old | {name: value for name, value in row.items() if name in names}
+        lists = {name: tuple(merged.get(name, ())) for name in ("seeds", "runs")}
+        rungs.append(Rung(**merged | lists))
     return rungs
 
 
@@ -91,8 +91,8 @@ TITLES = (
 
 def titles(rungs: Sequence[Rung]) -> list[str]:
     """Titles of the columns for these rungs."""
-    found = [title.format(metric=metric_title(rungs[0].metric)) for title in TITLES]
-    return [*found, "tuned"] if _tuned(rungs) else found
+    columns = [title.format(metric=metric_title(rungs[0].metric)) for title in TITLES]
+    return [*columns, "tuned"] if _tuned(rungs) else columns
 
 
 def cells(rungs: Sequence[Rung]) -> list[list[str]]:
@@ -130,7 +130,7 @@ def _or_none(value: float | None) -> str:
 
 def verdicts(rungs: Sequence[Rung]) -> list[str]:
     """A sentence for each difference that was measured on several seeds."""
-    found = []
+    sentences = []
     for before, rung in pairwise(rungs):
         if rung.delta is None or rung.delta_error is None:
             continue
@@ -139,8 +139,8 @@ def verdicts(rungs: Sequence[Rung]) -> list[str]:
             verdict = f"{len(rung.seeds)} seeds can't tell the two apart"
         else:
             verdict = "better" if (rung.delta < 0) == rung.lower_is_better else "worse"
-        found.append(f"{what} {metric_title(rung.metric)}, {verdict}.")
-    return found
+        sentences.append(f"{what} {metric_title(rung.metric)}, {verdict}.")
+    return sentences
 
 
 def markdown(rungs: Sequence[Rung]) -> str:

@@ -62,11 +62,11 @@ class Watched:
         marks = [_mark(folder) for folder in folders]
         runs = []
         for folder, mark in zip(folders, marks, strict=True):
-            known = self._read.get(folder.path)
-            if known is None or known[0] != mark:
-                known = self._read[folder.path] = (mark, summary(folder))
+            cached = self._read.get(folder.path)
+            if cached is None or cached[0] != mark:
+                cached = self._read[folder.path] = (mark, summary(folder))
             age = time.time() - mark[0] / 1e9 if mark[1] else None
-            runs.append(known[1] | {"age": age})
+            runs.append(cached[1] | {"age": age})
         return {"runs": runs, "version": str(hash((*marks, *(f.name for f in folders))))}
 
     def folders(self) -> list[RunFolder]:
@@ -77,11 +77,11 @@ class Watched:
         """
         if self.names:
             return [find(name, self.root) for name in self.names]
-        found = [
+        run_folders = [
             RunFolder(path.parent)
             for path in (self.root.glob("*/recipe.toml") if self.root.is_dir() else ())
         ]
-        return sorted(found, key=_mark, reverse=True)[:NEWEST]
+        return sorted(run_folders, key=_mark, reverse=True)[:NEWEST]
 
 
 def _mark(folder: RunFolder) -> tuple[int, int]:
@@ -163,18 +163,18 @@ def _steps(folder: RunFolder) -> int | None:
 
 def page() -> str:
     """The page, which asks the server for the rest."""
-    made = ScriptedPage(
+    document = ScriptedPage(
         "mlxt watch",
         '<span id="state" class="soft" role="status">Reading the logs ...</span>',
         style=asset(HERE / "watch.css"),
         scripts=asset(HERE / "watch.js"),
         data={"every": 2000},
     )
-    made.add("runs", "Runs", '<div id="at-runs"></div>')
-    made.add("curves", "Curves", '<div id="at-curves" class="figures"></div>')
-    made.add("layers", "Experts and layers", '<div id="at-layers"></div>')
-    made.add("samples", "Samples", '<div id="at-samples"></div>')
-    return made.html()
+    document.add("runs", "Runs", '<div id="at-runs"></div>')
+    document.add("curves", "Curves", '<div id="at-curves" class="figures"></div>')
+    document.add("layers", "Experts and layers", '<div id="at-layers"></div>')
+    document.add("samples", "Samples", '<div id="at-samples"></div>')
+    return document.html()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -197,10 +197,10 @@ class Handler(BaseHTTPRequestHandler):
         if place != "/data":
             return self._answer(404, "text/plain", "There is / and /data.")
         try:
-            found = self.watched.snapshot()
+            state = self.watched.snapshot()
         except RunError as error:
             return self._answer(200, "application/json", json.dumps({"error": str(error)}))
-        return self._answer(200, "application/json", json.dumps(found, ensure_ascii=False))
+        return self._answer(200, "application/json", json.dumps(state, ensure_ascii=False))
 
     def _answer(self, status: int, kind: str, text: str) -> None:
         content = text.encode("utf-8", errors="backslashreplace")

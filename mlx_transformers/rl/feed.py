@@ -57,12 +57,12 @@ class RolloutFeed:
     @property
     def cursor(self) -> dict[str, Any]:
         """Number of the rollout, place in it, coefficient of the KL, and the rows it still has."""
-        found = {"rollout": self.number, "batch": self.place, "kl_weight": self.kl_weight}
+        cursor = {"rollout": self.number, "batch": self.place, "kl_weight": self.kl_weight}
         if not self.place or self._rows is None:
-            return found
+            return cursor
         if self._held is None:
             self._held = _packed(self._rows)
-        return found | {"rows": self._held}
+        return cursor | {"rows": self._held}
 
     def __next__(self) -> Batch:
         if self._rows is None:

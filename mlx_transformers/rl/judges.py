@@ -53,10 +53,10 @@ class ModelReward(RewardKind):
         score = _scorer(model, judge)
 
         def reward(responses: Sequence[Response]) -> list[float]:
-            found = score(responses)
+            rewards = score(responses)
             if self.clip is not None:
-                found = mx.clip(found, -self.clip, self.clip)
-            return cast(list[float], found.tolist())
+                rewards = mx.clip(rewards, -self.clip, self.clip)
+            return cast(list[float], rewards.tolist())
 
         return reward
 
@@ -87,8 +87,8 @@ class ClassifierReward(RewardKind):
         score = _scorer(model, judge, self.reads == "both")
 
         def reward(responses: Sequence[Response]) -> list[float]:
-            found = mx.softmax(score(responses), axis=-1)[:, self.label]
-            return cast(list[float], found.tolist())
+            rewards = mx.softmax(score(responses), axis=-1)[:, self.label]
+            return cast(list[float], rewards.tolist())
 
         return reward
 
@@ -106,8 +106,8 @@ def _pooled(judge: Judge, run: str, pool: type[nn.Module], kind: str) -> Pooled:
             f"The run '{run}' has no pool of kind '{kind}', so it gives no reward: train one with "
             f"model.pool.kind = '{kind}'."
         )
-    found: Pooled = model
-    return found
+    pooled: Pooled = model
+    return pooled
 
 
 def _scorer(
@@ -125,15 +125,15 @@ def _scorer(
 
     def score(responses: Sequence[Response]) -> mx.array:
         rows = [_tokens(judge, response, both)[-model.max_seq_len :] for response in responses]
-        found = []
+        outputs = []
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
             width = min(-(-max(map(len, part)) // STEP) * STEP, model.max_seq_len)
             part = part + part[:1] * (BATCH - len(part))
             filled = mx.array([row + [0] * (width - len(row)) for row in part], dtype=mx.int32)
-            found.append(compiled(filled, mx.array([len(row) for row in part])))
-            mx.eval(found)
-        return mx.concatenate(found)[: len(rows)]
+            outputs.append(compiled(filled, mx.array([len(row) for row in part])))
+            mx.eval(outputs)
+        return mx.concatenate(outputs)[: len(rows)]
 
     return score
 

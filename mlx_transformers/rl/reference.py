@@ -70,8 +70,8 @@ class LogProbs:
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with the arrays of the reference."""
-        found = {f"reference_{side}": self._side(batch, side) for side in SIDES}
-        return {**batch, **found}
+        log_probs = {f"reference_{side}": self._side(batch, side) for side in SIDES}
+        return {**batch, **log_probs}
 
     def _side(self, batch: Batch, side: str) -> np.ndarray:
         tokens, counted = np.asarray(batch[side]), np.asarray(batch[f"{side}_counted"])
@@ -95,16 +95,16 @@ def _key(tokens: np.ndarray, counted: np.ndarray) -> str:
 
 def _read(file: Path) -> dict[str, float]:
     """The log-probabilities of a cache file; a last line that a kill has cut is left out."""
-    found: dict[str, float] = {}
+    log_probs: dict[str, float] = {}
     if not file.is_file():
-        return found
+        return log_probs
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
             key, value = json.loads(line)
         except ValueError:
             continue
-        found[key] = float(value)
-    return found
+        log_probs[key] = float(value)
+    return log_probs
 
 
 class ReferencedFeed:

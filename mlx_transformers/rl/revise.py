@@ -31,15 +31,15 @@ def template(*fields: str) -> AfterValidator:
 
     def check(text: str) -> str:
         try:
-            found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+            names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
         except ValueError as error:
             raise ValueError(f"the template can't be read: {error}") from None
-        if unknown := sorted(found - set(fields)):
+        if unknown := sorted(names - set(fields)):
             raise ValueError(
                 f"the template has the field {{{unknown[0]}}}; it may have "
                 f"{', '.join('{' + name + '}' for name in fields)}. Write braces themselves twice."
             )
-        if "completion" not in found:
+        if "completion" not in names:
             raise ValueError("the template lacks {completion}, the text that it is about.")
         return text
 
@@ -78,12 +78,12 @@ class Revise(Config):
                 {"prompt": a.prompt, "completion": text, "principle": self.principles[i]}
                 for a, text, i in zip(responses, texts, drawn, strict=True)
             ]
-            critiques = complete([self.critique.format(**each) for each in fields], 2 * number)
-            asked = [
-                self.revision.format(**each, critique=critique.strip())
-                for each, critique in zip(fields, critiques, strict=True)
+            critiques = complete([self.critique.format(**field) for field in fields], 2 * number)
+            requests = [
+                self.revision.format(**field, critique=critique.strip())
+                for field, critique in zip(fields, critiques, strict=True)
             ]
-            revised = complete(asked, 2 * number + 1)
+            revised = complete(requests, 2 * number + 1)
             texts = [new.strip() or old for new, old in zip(revised, texts, strict=True)]
         return texts
 
@@ -130,28 +130,28 @@ class PrincipleReward(RewardKind):
 
         def reward(responses: Sequence[Response]) -> list[float]:
             texts = [
-                self.template.format(prompt=a.prompt, completion=a.completion, principle=each)
+                self.template.format(prompt=a.prompt, completion=a.completion, principle=principle)
                 for a in responses
-                for each in self.principles
+                for principle in self.principles
             ]
-            asked = [
+            requests = [
                 [*tokenizer.prefix, *tokenizer.encode(text)][-model.max_seq_len :] for text in texts
             ]
-            found = np.zeros(len(asked))
-            for places in _alike(asked):
-                found[places] = margins([asked[place] for place in places])
-            return [float(mean) for mean in found.reshape(len(responses), -1).mean(axis=1)]
+            rewards = np.zeros(len(requests))
+            for places in _alike(requests):
+                rewards[places] = margins([requests[place] for place in places])
+            return [float(mean) for mean in rewards.reshape(len(responses), -1).mean(axis=1)]
 
         return reward
 
 
 def _alike(texts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Places of texts of one length, at most ROWS at a time: they need no padding."""
-    found: dict[int, list[int]] = {}
+    by_length: dict[int, list[int]] = {}
     for place, text in enumerate(texts):
-        found.setdefault(len(text), []).append(place)
+        by_length.setdefault(len(text), []).append(place)
     return [
         places[start : start + ROWS]
-        for places in found.values()
+        for places in by_length.values()
         for start in range(0, len(places), ROWS)
     ]

@@ -194,8 +194,8 @@ def _field(response: Response, key: str) -> Any:
 
 def last_number(text: str) -> float | None:
     """The last number of a text, commas between digits left out; None where it has none."""
-    found = NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    numbers = NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
 class Rewards:
@@ -225,19 +225,19 @@ class Rewards:
             RunError: a reward raises, returns the wrong count or something that isn't a finite
                 number, and the recipe says to stop.
         """
-        each = {name: self._checked(name, responses) for name in self.names}
+        by_name = {name: self._checked(name, responses) for name in self.names}
         totals = [
-            sum(self._weights[name] * values[i] for name, values in each.items())
+            sum(self._weights[name] * values[i] for name, values in by_name.items())
             for i in range(len(responses))
         ]
-        return totals, each
+        return totals, by_name
 
     def _checked(self, name: str, responses: Sequence[Response]) -> list[float]:
         n = len(responses)
         try:
-            found = [float(value) for value in self._rewards[name](responses)]
-            if len(found) != n:
-                raise RunError(f"it returned {len(found)} numbers for {n} completions")
+            values = [float(value) for value in self._rewards[name](responses)]
+            if len(values) != n:
+                raise RunError(f"it returned {len(values)} numbers for {n} completions")
         except Exception as error:  # a function of the user's may raise anything
             if self._on_error == "stop":
                 raise RunError(
@@ -247,7 +247,7 @@ class Rewards:
                 ) from error
             self.replaced += n
             return [0.0] * n
-        for i, value in enumerate(found):
+        for i, value in enumerate(values):
             if math.isfinite(value):
                 continue
             if self._on_error == "stop":
@@ -257,5 +257,5 @@ class Rewards:
                     "Correct it and resume the run, or set source.on_error = 'zero'."
                 )
             self.replaced += 1
-            found[i] = 0.0
-        return found
+            values[i] = 0.0
+        return values

@@ -134,10 +134,10 @@ class Rollouts(SourceKind):
         return (*self.signal.gives, *before)
 
     def frozen(self) -> dict[str, str]:
-        found = run_of_reference(self.reference)
-        found |= {} if self.writer is None else {"writer": self.writer}
+        models = run_of_reference(self.reference)
+        models |= {} if self.writer is None else {"writer": self.writer}
         runs = {f"rewards.{name}": kind.frozen() for name, kind in self.rewards.items()}
-        return found | {role: run for role, run in runs.items() if run is not None}
+        return models | {role: run for role, run in runs.items() if run is not None}
 
     def feed(self, parts: RunParts, cursor: Mapping[str, Any]) -> RolloutFeed:
         rows, size = self.signal.rows(self.prompts, self.group), parts.train.batch_size

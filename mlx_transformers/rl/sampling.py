@@ -138,12 +138,12 @@ class Sampler:
                 for prompt, completion, (_, text) in zip(prompts, completions, fields, strict=True)
             ]
         replaced = self.rewards.replaced
-        totals, each = self.rewards(responses)
+        totals, by_name = self.rewards(responses)
         rewards = self._clipped(np.array(totals, np.float32), responses)
         scored = self._scored(prompts, completions, rewards, kl_weight)
         n_tokens = sum(len(c.tokens) for c in completions)
         stats = {
-            **{f"reward_{name}": float(np.mean(values)) for name, values in each.items()},
+            **{f"reward_{name}": float(np.mean(values)) for name, values in by_name.items()},
             **_measured(scored, self._score is not None, self.config.reference is not None),
             "rollout_tokens_per_s": n_tokens / max(sampled - began, 1e-9),
             "rollout_fill": n_tokens / max((self.engine.steps - steps) * self.engine.rows, 1),
@@ -162,15 +162,17 @@ class Sampler:
         room = self.engine.model.max_seq_len - self.config.max_tokens
 
         def complete(texts: Sequence[str], turn: int) -> list[str]:
-            asked = [[*tokenizer.prefix, *tokenizer.encode(text)][-room:] for text in texts]
-            drawn = np.random.SeedSequence([seed, number, turn]).generate_state(len(asked))
-            found = self.engine.complete(
-                asked,
+            requests = [[*tokenizer.prefix, *tokenizer.encode(text)][-room:] for text in texts]
+            drawn = np.random.SeedSequence([seed, number, turn]).generate_state(len(requests))
+            completions = self.engine.complete(
+                requests,
                 [int(value) for value in drawn],
                 max_tokens=self.config.max_tokens,
                 ends=self._ends,
             )
-            return [tokenizer.decode([t for t in c.tokens if t not in self._ends]) for c in found]
+            return [
+                tokenizer.decode([t for t in c.tokens if t not in self._ends]) for c in completions
+            ]
 
         out = []
         for text in self.revise(responses, complete, [seed, number]):

@@ -95,14 +95,14 @@ def load(
     try:
         files = check_sizes(path)["files"]
         stems = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
-        wanted = stems if only is None else [stem for stem in stems if stem in only]
-        check_files(path, [*(stem + SUFFIX for stem in wanted), STATE])
+        chosen = stems if only is None else [stem for stem in stems if stem in only]
+        check_files(path, [*(stem + SUFFIX for stem in chosen), STATE])
     except CheckpointError as error:
         raise CheckpointError(f"{error} {_alternative(path)}") from None
     for stem in only or ():
         if stem not in stems:
             raise CheckpointError(f"{path} has no {stem}{SUFFIX}. It has: {', '.join(stems)}.")
-    trees = {stem: read_tree(path / f"{stem}{SUFFIX}", stem in stored) for stem in wanted}
+    trees = {stem: read_tree(path / f"{stem}{SUFFIX}", stem in stored) for stem in chosen}
     return trees, read_table(path / STATE)
 
 
@@ -112,28 +112,28 @@ def checkpoints(folder: Path) -> list[Path]:
     This differs from the order of their steps where a run was resumed from an earlier one. A
     checkpoint whose MANIFEST can't be read is placed by its step.
     """
-    known, unread = [], []
+    ordered, unread = [], []
     for path in sorted(folder.glob("step-*")) if folder.is_dir() else []:
         try:
-            known.append((float(read_manifest(path)["order"]), path))
+            ordered.append((float(read_manifest(path)["order"]), path))
         except CheckpointError:
             unread.append(path)
     for path in unread:
-        before = [order for order, other in known if other.name < path.name]
-        known.append((max(before, default=0.0) + 0.5, path))
-    return [path for _, path in sorted(known)]
+        before = [order for order, other in ordered if other.name < path.name]
+        ordered.append((max(before, default=0.0) + 0.5, path))
+    return [path for _, path in sorted(ordered)]
 
 
 def step_of(path: Path) -> int:
     """Return the steps that a checkpoint was trained for, by its name; 0 for another name."""
-    found = re.fullmatch(r"step-(\d+)", path.name)
-    return int(found[1]) if found else 0
+    match = re.fullmatch(r"step-(\d+)", path.name)
+    return int(match[1]) if match else 0
 
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint that was saved last, or None; `load` verifies it."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
+    saved = checkpoints(folder)
+    return saved[-1] if saved else None
 
 
 def best(folder: Path) -> Path | None:
@@ -178,8 +178,8 @@ def prune(folder: Path, keep: int) -> list[Path]:
     if keep < 1:
         raise ValueError(f"At least one checkpoint is kept, not {keep}.")
     intact = [path for path in checkpoints(folder) if is_intact(path)]
-    kept = {*intact[-keep:], _pointed(folder, "last"), best(folder)}
-    removed = [path for path in intact if path not in kept]
+    protected = {*intact[-keep:], _pointed(folder, "last"), best(folder)}
+    removed = [path for path in intact if path not in protected]
     for path in removed:
         # Out of sight in one step: a kill half way must not leave half a checkpoint.
         aside = folder / f"{REMOVING}{path.name}"
@@ -212,9 +212,9 @@ def recover(folder: Path) -> None:
         return
     if _pointed(folder, "last") != last:
         mark(folder, "last", last)
-    known, pointed = _best_known_to(last), best(folder)
-    if known is not None and known != pointed and (known == last or pointed is None):
-        mark(folder, "best", known)
+    best_known, pointed = _best_known_to(last), best(folder)
+    if best_known is not None and best_known != pointed and (best_known == last or pointed is None):
+        mark(folder, "best", best_known)
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -287,14 +287,14 @@ def _resolve(path: Path) -> Path:
 
 def _alternative(path: Path) -> str:
     """A sentence that names the newest intact checkpoint beside the one at `path`."""
-    for other in reversed(checkpoints(path.parent)):
-        if other == path:
+    for checkpoint in reversed(checkpoints(path.parent)):
+        if checkpoint == path:
             continue
         try:
-            check_files(other)
+            check_files(checkpoint)
         except CheckpointError:
             continue
-        return f"The newest intact one is {other}: name that one instead."
+        return f"The newest intact one is {checkpoint}: name that one instead."
     return f"There is no intact one beside it in {path.parent}."
 
 

@@ -24,29 +24,29 @@ def tracker_id(folder: Path, tracker: str) -> str:
     the same device, where moving keeps the inode; on another device it is one if the first folder
     still has the id.
     """
-    kept, here = folder / f"{tracker}.json", folder.resolve()
-    about = here.stat()
-    own = {"folder": os.fsencode(here).hex(), "inode": about.st_ino, "device": about.st_dev}
-    found = _read(kept)
+    id_file, resolved = folder / f"{tracker}.json", folder.resolve()
+    about = resolved.stat()
+    place = {"folder": os.fsencode(resolved).hex(), "inode": about.st_ino, "device": about.st_dev}
+    saved = _read(id_file)
     old = folder / OLDER
-    if found is None and tracker == "wandb" and old.is_file():
-        found = {"id": old.read_text(encoding="utf-8", errors="replace").strip()}
-    given = (found or {}).get("id")
-    if found is not None and isinstance(given, str) and given:
-        origin = _origin(found)
-        if origin is None or not _copied(own, found, origin, kept.name):
-            if found != (now := {"id": given, **own}):
-                replace_text(kept, json.dumps(now) + "\n")
-            return given
+    if saved is None and tracker == "wandb" and old.is_file():
+        saved = {"id": old.read_text(encoding="utf-8", errors="replace").strip()}
+    saved_id = (saved or {}).get("id")
+    if saved is not None and isinstance(saved_id, str) and saved_id:
+        origin = _origin(saved)
+        if origin is None or not _copied(place, saved, origin, id_file.name):
+            if saved != (now := {"id": saved_id, **place}):
+                replace_text(id_file, json.dumps(now) + "\n")
+            return saved_id
         warnings.warn(
             f"{shown(str(folder))} is a copy of {shown(str(origin))}, whose {tracker} run stays "
             "its own: this one begins a new one.",
             Notice,
             stacklevel=3,
         )
-    made = secrets.token_hex(8)
-    replace_text(kept, json.dumps({"id": made, **own}) + "\n")
-    return made
+    new_id = secrets.token_hex(8)
+    replace_text(id_file, json.dumps({"id": new_id, **place}) + "\n")
+    return new_id
 
 
 def _copied(own: dict[str, object], found: dict[str, object], origin: Path, name: str) -> bool:
@@ -55,8 +55,8 @@ def _copied(own: dict[str, object], found: dict[str, object], origin: Path, name
         return False
     if found.get("device") == own["device"]:
         return True
-    there = _read(origin / name)
-    return there is not None and there.get("id") == found["id"]
+    original = _read(origin / name)
+    return original is not None and original.get("id") == found["id"]
 
 
 def _origin(found: dict[str, object]) -> Path | None:

@@ -83,11 +83,11 @@ def check_files(folder: Path, names: list[str] | None = None) -> dict[str, Any]:
     for name in body["files"] if names is None else names:
         try:
             with open(folder / name, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             faults.append(f"{name} can't be read ({error.strerror})")
             continue
-        if found != body["files"][name]["sha256"]:
+        if digest != body["files"][name]["sha256"]:
             faults.append(f"the content of {name} has changed since it was written (SHA-256)")
     if faults:
         raise CheckpointError(f"{folder} is damaged: {'; '.join(faults)}.")

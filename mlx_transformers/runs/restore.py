@@ -36,10 +36,10 @@ def check(live: Tree, saved: Tree, what: str) -> None:
             ],
         ),
     ]
-    found = [fault for fault in faults if fault]
-    if found:
+    problems = [fault for fault in faults if fault]
+    if problems:
         raise CheckpointError(
-            f"The checkpoint's {what} doesn't fit: {'; '.join(found)}. "
+            f"The checkpoint's {what} doesn't fit: {'; '.join(problems)}. "
             f"It belongs to another recipe: use the recipe it was trained with."
         )
 
@@ -71,9 +71,9 @@ def restore_state(live: dict[str, Any], saved: Tree, what: str) -> None:
     """
     check(live, saved, what)
     theirs = dict(named_leaves(saved))
-    kept = {name: _kept(leaf, theirs.pop(name)) for name, leaf in named_leaves(live)}
+    restored = {name: _kept(leaf, theirs.pop(name)) for name, leaf in named_leaves(live)}
     # The live tree's containers: older checkpoints hold empty ones of modules that are gone.
-    assign(live, filled(live, kept))
+    assign(live, filled(live, restored))
 
 
 def _kept(live: mx.array | Stored, saved: mx.array | Stored) -> mx.array | Stored:
@@ -87,11 +87,11 @@ def _kept(live: mx.array | Stored, saved: mx.array | Stored) -> mx.array | Store
 
 def _is_narrow(name: str, array: mx.array, live: dict[str, mx.array]) -> bool:
     """Whether an array is a packed weight's scales, which disks hold in 16 bits."""
-    held = live.get(name)
+    current = live.get(name)
     return (
         name.endswith((".scales", ".biases"))
-        and held is not None
-        and held.dtype == mx.float32
+        and current is not None
+        and current.dtype == mx.float32
         and array.dtype in (mx.float16, mx.bfloat16)
     )
 

@@ -76,11 +76,11 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def digest(tree: Tree) -> str:
     """SHA-256 of a tree's names, shapes, dtypes and values."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name, leaf in named_leaves(tree):
-        found.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
-        found.update(as_bytes(on_host(leaf)))
-    return found.hexdigest()
+        hasher.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
+        hasher.update(as_bytes(on_host(leaf)))
+    return hasher.hexdigest()
 
 
 def filled(tree: Tree, leaves: Mapping[str, Any], prefix: str = "") -> Tree:

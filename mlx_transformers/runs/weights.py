@@ -28,5 +28,5 @@ def run_weights(checkpoint: Path, ema: bool) -> Tree:
 
 def averaged(model: Tree, average: Tree) -> Tree:
     """Return the parameters of a model, the averaged ones in place of those of the same name."""
-    found: dict[str, mx.array] = dict(named_leaves(model))
-    return filled(model, found | dict(named_leaves(average)))
+    parameters: dict[str, mx.array] = dict(named_leaves(model))
+    return filled(model, parameters | dict(named_leaves(average)))

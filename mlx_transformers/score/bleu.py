@@ -101,28 +101,33 @@ class Bleu:
     def counts(self, written: str, references: Sequence[str]) -> np.ndarray:
         """Terms of a text in the sums, `[2 + 2N]`: its length, that of the reference nearest in
         length, and for each order the matches and the n-grams."""
-        own, others = self._words(written), [self._words(text) for text in references]
-        length = len(own)
-        nearest = min((len(other) for other in others), key=lambda n: (abs(n - length), n))
-        found = [length, nearest]
+        text_words, reference_words = (
+            self._words(written),
+            [self._words(text) for text in references],
+        )
+        length = len(text_words)
+        nearest = min(
+            (len(reference) for reference in reference_words), key=lambda n: (abs(n - length), n)
+        )
+        numbers = [length, nearest]
         for n in range(1, self.order + 1):
             most: Counter[tuple[str, ...]] = Counter()
-            for other in others:
-                most |= _ngrams(other, n)
-            had = _ngrams(own, n)
-            found += [(had & most).total(), had.total()]
-        return np.array(found, dtype=np.float64)
+            for reference in reference_words:
+                most |= _ngrams(reference, n)
+            had = _ngrams(text_words, n)
+            numbers += [(had & most).total(), had.total()]
+        return np.array(numbers, dtype=np.float64)
 
     def value(self, counts: np.ndarray) -> float:
         """BLEU of summed counts, from 0 to 100."""
-        length, wanted = counts[:2]
+        length, reference_length = counts[:2]
         matches, totals = counts[2::2].copy(), counts[3::2].copy()
         if not matches.any():
             return 0.0
-        given = SMOOTHING[self.smooth] if self.smooth_value is None else self.smooth_value
+        smoothing = SMOOTHING[self.smooth] if self.smooth_value is None else self.smooth_value
         if self.smooth == "add-k":
-            matches[1:] += given
-            totals[1:] += given
+            matches[1:] += smoothing
+            totals[1:] += smoothing
         precisions, halved = np.zeros(self.order), 1.0
         order = self.order
         for n, (match, total) in enumerate(zip(matches, totals, strict=True)):
@@ -134,11 +139,11 @@ class Bleu:
                 halved *= 2
                 match = 1 / halved
             elif match == 0 and self.smooth == "floor":
-                match = given
+                match = smoothing
             precisions[n] = match / total
         if not precisions[:order].all():
             return 0.0
-        brevity = math.exp(1 - wanted / length) if length < wanted else 1.0
+        brevity = math.exp(1 - reference_length / length) if length < reference_length else 1.0
         return 100 * brevity * math.exp(float(np.log(precisions[:order]).mean()))
 
     def _words(self, text: str) -> list[str]:

@@ -33,16 +33,16 @@ class Choices:
         """1 or 0 by metric, of those that can be computed."""
         characters = np.array([float(len(text)) for text in self.texts])
         n_bytes = np.array([float(len(text.encode())) for text in self.texts])
-        found = {
+        marks = {
             "acc": self._right(self.logps),
             "acc_norm": self._right(_per(self.logps, characters)),
             "acc_bytes": self._right(_per(self.logps, n_bytes)),
         }
         if self.alone is not None:
-            found["acc_mutual_info"] = self._right(self.logps - self.alone)
+            marks["acc_mutual_info"] = self._right(self.logps - self.alone)
         if self.greedy:
-            found["exact_match"] = float(any(self.greedy[i] for i in self.gold if i >= 0))
-        return found
+            marks["exact_match"] = float(any(self.greedy[i] for i in self.gold if i >= 0))
+        return marks
 
     def brier(self) -> float:
         """The squared distance of the choices' probabilities to the right one-hot row."""

@@ -40,19 +40,19 @@ class Chrf:
     def counts(self, written: str, references: Sequence[str]) -> np.ndarray:
         """Terms of a text in the sums, `[3N]`: for each order the n-grams, those of the reference
         and the matches; of the reference that it agrees with best."""
-        own = self._ngrams(written)
-        found = [_matches(own, self._ngrams(reference)) for reference in references]
-        return max(found, key=self.value)
+        ngrams = self._ngrams(written)
+        matches = [_matches(ngrams, self._ngrams(reference)) for reference in references]
+        return max(matches, key=self.value)
 
     def value(self, counts: np.ndarray) -> float:
         """chrF of summed counts, from 0 to 100."""
-        had, wanted, matches = counts.reshape(-1, 3).T
-        precision = np.where(had > 0, matches / np.maximum(had, 1), EPS)
-        recall = np.where(wanted > 0, matches / np.maximum(wanted, 1), EPS)
+        in_text, in_reference, matches = counts.reshape(-1, 3).T
+        precision = np.where(in_text > 0, matches / np.maximum(in_text, 1), EPS)
+        recall = np.where(in_reference > 0, matches / np.maximum(in_reference, 1), EPS)
         if self.eps_smoothing:
             pairs = zip(precision, recall, strict=True)
             return 100 * float(np.mean([self._f(p, r) for p, r in pairs]))
-        both = (had > 0) & (wanted > 0)
+        both = (in_text > 0) & (in_reference > 0)
         if not both.any():
             return 0.0
         mean_p, mean_r = precision[both].mean(), recall[both].mean()
@@ -87,12 +87,12 @@ def _matches(
 
 def _words(text: str) -> list[str]:
     """Words with the punctuation at one of their ends apart, the last character first."""
-    found: list[str] = []
+    tokens: list[str] = []
     for word in text.split():
         if len(word) > 1 and word[-1] in MARKS:
-            found += [word[:-1], word[-1]]
+            tokens += [word[:-1], word[-1]]
         elif len(word) > 1 and word[0] in MARKS:
-            found += [word[0], word[1:]]
+            tokens += [word[0], word[1:]]
         else:
-            found.append(word)
-    return found
+            tokens.append(word)
+    return tokens

@@ -37,12 +37,12 @@ def f1(table: np.ndarray, average: Average = "binary") -> float:
     right, predicted, labels = np.diag(table), table.sum(axis=0), table.sum(axis=1)
     if average == "micro":
         return accuracy(table)
-    each = 2 * right / np.maximum(predicted + labels, 1)
+    per_class = 2 * right / np.maximum(predicted + labels, 1)
     if average == "binary":
-        return float(each[1])
+        return float(per_class[1])
     if average == "macro":
         return macro_f1(table)
-    return float((each * labels).sum() / labels.sum())
+    return float((per_class * labels).sum() / labels.sum())
 
 
 def matthews(table: np.ndarray) -> float:
@@ -51,10 +51,10 @@ def matthews(table: np.ndarray) -> float:
     one class."""
     table = table.astype(np.float64)
     n, labels, predicted = table.sum(), table.sum(axis=1), table.sum(axis=0)
-    spread = (n * n - labels @ labels) * (n * n - predicted @ predicted)
-    if spread <= 0:
+    variances = (n * n - labels @ labels) * (n * n - predicted @ predicted)
+    if variances <= 0:
         return 0.0
-    return float((np.trace(table) * n - labels @ predicted) / np.sqrt(spread))
+    return float((np.trace(table) * n - labels @ predicted) / np.sqrt(variances))
 
 
 METRICS = {"accuracy": accuracy, "macro_f1": macro_f1, "matthews": matthews}

@@ -29,11 +29,11 @@ def corrected_information(letters: np.ndarray, n_letters: int) -> np.ndarray:
 def mutual_information(letters: np.ndarray, n_letters: int) -> np.ndarray:
     """Return the mutual information of all columns of an alignment `[S, N]`, `[N, N]` in nats."""
     n, length = letters.shape
-    seen = np.eye(n_letters)[letters].reshape(n, -1)
-    joint = (1 - PSEUDOCOUNT) * (seen.T @ seen) / n + PSEUDOCOUNT / n_letters**2
+    one_hots = np.eye(n_letters)[letters].reshape(n, -1)
+    joint = (1 - PSEUDOCOUNT) * (one_hots.T @ one_hots) / n + PSEUDOCOUNT / n_letters**2
     joint = joint.reshape(length, n_letters, length, n_letters).transpose(0, 2, 1, 3)
-    each = (1 - PSEUDOCOUNT) * seen.mean(axis=0) + PSEUDOCOUNT / n_letters
-    single = each.reshape(length, n_letters)
+    marginal = (1 - PSEUDOCOUNT) * one_hots.mean(axis=0) + PSEUDOCOUNT / n_letters
+    single = marginal.reshape(length, n_letters)
     product = single[:, None, :, None] * single[None, :, None, :]
     return np.asarray((joint * np.log(joint / product)).sum(axis=(2, 3)))
 

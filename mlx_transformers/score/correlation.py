@@ -6,8 +6,8 @@ import numpy as np
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's r of `a [n]` and `b [n]`; 0 where one of them is constant."""
     x, y = a - a.mean(), b - b.mean()
-    spread = np.sqrt((x @ x) * (y @ y))
-    return float(np.clip(x @ y / spread, -1, 1)) if spread > 0 else 0.0
+    norms = np.sqrt((x @ x) * (y @ y))
+    return float(np.clip(x @ y / norms, -1, 1)) if norms > 0 else 0.0
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

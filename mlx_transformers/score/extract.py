@@ -28,10 +28,10 @@ class Extraction:
     otherwise: str = INVALID
 
     def __call__(self, text: str) -> str:
-        found = re.findall(self.pattern, text)
-        if not found:
+        all_matches = re.findall(self.pattern, text)
+        if not all_matches:
             return self.otherwise
-        match = found[self.which]
+        match = all_matches[self.which]
         if isinstance(match, tuple):
             match = next((group for group in match if group), self.otherwise)
         return str(match).strip()

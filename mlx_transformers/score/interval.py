@@ -33,8 +33,8 @@ class Score:
 def scored(name: str, n: int, measure: Measure, draws: int = DRAWS, seed: int = 0) -> Score:
     """A metric of n examples with its interval; the same seed gives the same one."""
     rng = np.random.default_rng(seed)
-    found = [measure(rng.integers(0, n, n)) for _ in range(draws)]
-    low, high = np.quantile(found, [(1 - COVERS) / 2, (1 + COVERS) / 2])
+    resampled = [measure(rng.integers(0, n, n)) for _ in range(draws)]
+    low, high = np.quantile(resampled, [(1 - COVERS) / 2, (1 + COVERS) / 2])
     return Score(name, float(measure(np.arange(n))), float(low), float(high))
 
 

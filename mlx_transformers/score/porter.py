@@ -67,8 +67,8 @@ def _first(word: str, rules: Sequence[Rule]) -> str:
     """Apply the first rule whose suffix the word has; no other if its condition fails."""
     for rule in rules:
         if word.endswith(rule.suffix):
-            rest = word[: len(word) - len(rule.suffix)]
-            return rest + rule.new if rule.holds(rest) else word
+            stem_part = word[: len(word) - len(rule.suffix)]
+            return stem_part + rule.new if rule.holds(stem_part) else word
     return word
 
 
@@ -91,9 +91,9 @@ def _past(word: str) -> str:
     if word.endswith("eed"):
         return word[:-1] if measure(word[:-3]) > 0 else word
     for suffix in ("ed", "ing"):
-        rest = word[: -len(suffix)]
-        if word.endswith(suffix) and _has_vowel(rest):
-            return _restored(rest)
+        stem_part = word[: -len(suffix)]
+        if word.endswith(suffix) and _has_vowel(stem_part):
+            return _restored(stem_part)
     return word
 
 
@@ -108,9 +108,9 @@ def _restored(rest: str) -> str:
 
 
 def _final_y(word: str) -> str:
-    rest = word[:-1]
-    swap = word.endswith("y") and len(rest) > 1 and is_consonant(rest, len(rest) - 1)
-    return rest + "i" if swap else word
+    stem_part = word[:-1]
+    swap = word.endswith("y") and len(stem_part) > 1 and is_consonant(stem_part, len(stem_part) - 1)
+    return stem_part + "i" if swap else word
 
 
 def _double_suffix(word: str) -> str:
@@ -163,9 +163,11 @@ _BARE = [
 
 
 def _final_e(word: str) -> str:
-    rest = word[:-1]
-    drop = word.endswith("e") and (_long(rest) or (measure(rest) == 1 and not _ends_short(rest)))
-    return rest if drop else word
+    stem_part = word[:-1]
+    drop = word.endswith("e") and (
+        _long(stem_part) or (measure(stem_part) == 1 and not _ends_short(stem_part))
+    )
+    return stem_part if drop else word
 
 
 def _ll(word: str) -> str:

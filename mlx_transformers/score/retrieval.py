@@ -16,13 +16,13 @@ def ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
         right: whether an answer is right, `[N, M]`, once or more in each row.
     """
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-    found: np.ndarray = 1 + ((scores >= best) & ~right).sum(axis=1)
-    return found
+    rank: np.ndarray = 1 + ((scores >= best) & ~right).sum(axis=1)
+    return rank
 
 
 def retrieval(name: str, scores: np.ndarray, right: np.ndarray) -> list[Score]:
     """Return recall@1, 5 and 10, and the median rank, for scores and `right` as of `ranks`."""
-    found = ranks(scores, right)
-    recalls = [mean(f"{name}_recall@{k}", (found <= k).astype(np.float64)) for k in DEPTHS]
-    middle = scored(f"{name}_median_rank", len(found), lambda i: float(np.median(found[i])))
+    rank_of = ranks(scores, right)
+    recalls = [mean(f"{name}_recall@{k}", (rank_of <= k).astype(np.float64)) for k in DEPTHS]
+    middle = scored(f"{name}_median_rank", len(rank_of), lambda i: float(np.median(rank_of[i])))
     return [*recalls, middle]

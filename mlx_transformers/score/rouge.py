@@ -36,29 +36,31 @@ def rouge(kind: str, reference: str, written: str, *, stem: bool = False) -> Rou
     Raises:
         RunError: an unknown kind.
     """
-    found = KINDS.fullmatch(kind)
-    if found is None or found[1] == "0":
+    match = KINDS.fullmatch(kind)
+    if match is None or match[1] == "0":
         raise RunError(f"'{kind}' is no kind of ROUGE: rouge1 to rouge9, rougeL or rougeLsum.")
-    if found[1] == "Lsum":
+    if match[1] == "Lsum":
         lines = [[words(line, stem) for line in text.split("\n")] for text in (reference, written)]
         return _summary(*([line for line in text if line] for text in lines))
     a, b = words(reference, stem), words(written, stem)
-    if found[1] == "L":
+    if match[1] == "L":
         return _of(_table(a, b)[len(a)][len(b)] if a and b else 0, len(b), len(a))
-    n = int(found[1])
-    wanted, had = _ngrams(a, n), _ngrams(b, n)
-    return _of((wanted & had).total(), had.total(), wanted.total())
+    n = int(match[1])
+    in_reference, in_text = _ngrams(a, n), _ngrams(b, n)
+    return _of((in_reference & in_text).total(), in_text.total(), in_reference.total())
 
 
 def best_rouge(kind: str, references: Sequence[str], written: str, *, stem: bool = False) -> Rouge:
     """Compare a text with the reference that it agrees with best."""
-    return max((rouge(kind, one, written, stem=stem) for one in references), key=lambda r: r.f)
+    return max(
+        (rouge(kind, reference, written, stem=stem) for reference in references), key=lambda r: r.f
+    )
 
 
 def words(text: str, stem: bool) -> list[str]:
     """The words of a text: runs of ASCII letters and digits, in lower case."""
-    found = SEPARATOR.sub(" ", text.lower()).split()
-    return [porter(word) if len(word) > 3 else word for word in found] if stem else found
+    tokens = SEPARATOR.sub(" ", text.lower()).split()
+    return [porter(word) if len(word) > 3 else word for word in tokens] if stem else tokens
 
 
 def _of(matches: int, written: int, wanted: int) -> Rouge:
@@ -99,14 +101,14 @@ def _common(a: list[str], b: list[str]) -> set[int]:
 def _summary(reference: list[list[str]], written: list[list[str]]) -> Rouge:
     """ROUGE-L of summaries: each sentence's union of its common subsequences (section 3.2), where
     no word counts more often than it occurs."""
-    wanted = Counter(word for line in reference for word in line)
-    had = Counter(word for line in written for word in line)
-    matches, left, open_ = 0, Counter(had), Counter(wanted)
+    in_reference = Counter(word for line in reference for word in line)
+    in_text = Counter(word for line in written for word in line)
+    matches, unmatched, open_ = 0, Counter(in_text), Counter(in_reference)
     for line in reference:
         for place in sorted(set[int]().union(*(_common(line, other) for other in written))):
             word = line[place]
-            if left[word] > 0 and open_[word] > 0:
+            if unmatched[word] > 0 and open_[word] > 0:
                 matches += 1
-                left[word] -= 1
+                unmatched[word] -= 1
                 open_[word] -= 1
-    return _of(matches, had.total(), wanted.total())
+    return _of(matches, in_text.total(), in_reference.total())

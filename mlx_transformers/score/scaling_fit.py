@@ -86,15 +86,15 @@ def derivatives(
     if weights is not None:
         slope, bend = slope * weights, bend * weights
     size, data = np.log(points.parameters), np.log(points.tokens)
-    each = np.zeros((len(size), 3, 5))  # derivatives of the terms by the five values
-    each[:, 0, 0], each[:, 1, 1], each[:, 2, 2] = 1.0, 1.0, 1.0
-    each[:, 0, 3], each[:, 1, 4] = -size, -data
+    of_terms = np.zeros((len(size), 3, 5))  # derivatives of the terms by the five values
+    of_terms[:, 0, 0], of_terms[:, 1, 1], of_terms[:, 2, 2] = 1.0, 1.0, 1.0
+    of_terms[:, 0, 3], of_terms[:, 1, 4] = -size, -data
     first = np.concatenate([share, -size[:, None] * share[..., :1],
                             -data[:, None] * share[..., 1:2]], axis=-1)  # fmt: skip
     pulled = (share * slope[..., None]).reshape(len(values), -1)
-    squares = (each[..., :, None] * each[..., None, :]).reshape(-1, 25)
+    squares = (of_terms[..., :, None] * of_terms[..., None, :]).reshape(-1, 25)
     weighted = first * (bend - slope)[..., None]
-    gradient = pulled @ each.reshape(-1, 5)
+    gradient = pulled @ of_terms.reshape(-1, 5)
     hessian = (pulled @ squares).reshape(-1, 5, 5) + weighted.swapaxes(1, 2) @ first
     return gradient, hessian
 
@@ -112,22 +112,22 @@ def minimised(
     step that lowers its objective and grows after one that does not.
     """
     values = starts.astype(np.float64).copy()
-    found = objective(values, points, weights, delta)
+    loss = objective(values, points, weights, delta)
     damping = np.full(len(values), 1e-3)
     eye = np.eye(values.shape[1])
     for _ in range(iterations):
         gradient, hessian = derivatives(values, points, weights, delta)
         scale = np.abs(np.einsum("spp->sp", hessian)) + 1e-12
         damped = hessian + damping[:, None, None] * scale[:, :, None] * eye
-        tried = values + np.clip(np.linalg.solve(damped, -gradient[..., None])[..., 0], -3, 3)
-        now = objective(tried, points, weights, delta)
-        better = np.isfinite(now) & (now < found)
-        values = np.where(better[:, None], tried, values)
-        found = np.where(better, now, found)
+        trial = values + np.clip(np.linalg.solve(damped, -gradient[..., None])[..., 0], -3, 3)
+        now = objective(trial, points, weights, delta)
+        better = np.isfinite(now) & (now < loss)
+        values = np.where(better[:, None], trial, values)
+        loss = np.where(better, now, loss)
         damping = np.clip(np.where(better, damping / 3, damping * 5), *DAMPING)
         if (damping >= DAMPING[1]).all():
             break
-    return values, found
+    return values, loss
 
 
 def law_of(values: Array) -> ParametricLaw:
@@ -144,11 +144,11 @@ def fit(points: Points, delta: float = DELTA) -> Fit:
     """
     check(points)
     starts = np.stack(np.meshgrid(*GRID, indexing="ij"), axis=-1).reshape(-1, len(GRID))
-    values, found = minimised(starts, points, delta=delta, iterations=60)
-    few = np.argsort(found)[:12]
-    values, found = minimised(values[few], points, delta=delta)
-    best = int(np.argmin(found))
-    return Fit(law_of(values[best]), values[best], float(found[best]))
+    values, losses = minimised(starts, points, delta=delta, iterations=60)
+    few = np.argsort(losses)[:12]
+    values, losses = minimised(values[few], points, delta=delta)
+    best = int(np.argmin(losses))
+    return Fit(law_of(values[best]), values[best], float(losses[best]))
 
 
 def check(points: Points) -> None:
@@ -193,8 +193,8 @@ def predict(points: Points, fits: Array, parameters: float, tokens: float) -> In
     residuals = np.log(points.loss) - predicted(centre[None], points)[0][0]
     n, d = np.asarray([parameters]), np.asarray([tokens])
     logs = predicted(fits, Points(n, d, n))[0][:, 0]
-    spread = len(residuals) / max(len(residuals) - fits.shape[1], 1)
-    return interval(np.exp(logs + rng.choice(residuals, len(logs)) * spread**0.5))
+    inflation = len(residuals) / max(len(residuals) - fits.shape[1], 1)
+    return interval(np.exp(logs + rng.choice(residuals, len(logs)) * inflation**0.5))
 
 
 def envelope(points: Points, flops: Array) -> Optimum:
@@ -221,7 +221,7 @@ def isoflop(points: Points, flops: Array, tolerance: float = 0.1) -> Optimum:
         ValueError: a budget has fewer than three sizes, or its parabola has no minimum.
     """
     cost = 6.0 * points.parameters * points.tokens
-    found = []
+    optima = []
     for budget in flops:
         near = np.abs(cost / budget - 1) <= tolerance
         x, y = np.log(points.parameters[near]), points.loss[near]
@@ -231,8 +231,8 @@ def isoflop(points: Points, flops: Array, tolerance: float = 0.1) -> Optimum:
         if a <= 0:
             raise ValueError(f"The losses at {budget:.3g} flops have no minimum: take more sizes.")
         best = -b / (2 * a)
-        found.append((np.exp(best), budget / (6 * np.exp(best)), c - b * b / (4 * a)))
-    n, d, loss = np.asarray(found).T
+        optima.append((np.exp(best), budget / (6 * np.exp(best)), c - b * b / (4 * a)))
+    n, d, loss = np.asarray(optima).T
     return Optimum(n, d, loss)
 
 

@@ -21,14 +21,14 @@ Name = tuple[int, int, str]
 
 def names_in(tags: Sequence[str]) -> set[Name]:
     """The entities that tags mark; an I- tag outside of any begins one, as in CoNLL's script."""
-    found: list[Name] = []
+    spans: list[Name] = []
     for place, tag in enumerate(tags):
         kind = tag[2:]
-        if tag.startswith("I-") and found and found[-1][1:] == (place - 1, kind):
-            found[-1] = (found[-1][0], place, kind)
+        if tag.startswith("I-") and spans and spans[-1][1:] == (place - 1, kind):
+            spans[-1] = (spans[-1][0], place, kind)
         elif tag != "O":
-            found.append((place, place, kind))
-    return set(found)
+            spans.append((place, place, kind))
+    return set(spans)
 
 
 def names(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[Score]:
@@ -54,8 +54,11 @@ def answers(expected: Sequence[str], predicted: Sequence[str]) -> list[Score]:
 
 def squad(answers: Sequence[str], predicted: str) -> tuple[float, float]:
     """Exact match and F1 of an answer against the accepted ones, the best of each, from 0 to 1."""
-    own = plain(predicted)
-    pairs = [(float(own == plain(answer)), overlap(plain(answer), own)) for answer in answers]
+    answer_text = plain(predicted)
+    pairs = [
+        (float(answer_text == plain(answer)), overlap(plain(answer), answer_text))
+        for answer in answers
+    ]
     return max(exact for exact, _ in pairs), max(f for _, f in pairs)
 
 

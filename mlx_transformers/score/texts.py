@@ -30,7 +30,9 @@ def summarization(written: Sequence[str], references: Sequence[str]) -> list[Sco
     Porter's stemmer, as T5 and BART report them."""
     pairs = list(zip(references, written, strict=True))
     return [
-        mean(name, np.array([rouge(name, one, text, stem=True).f for one, text in pairs]))
+        mean(
+            name, np.array([rouge(name, reference, text, stem=True).f for reference, text in pairs])
+        )
         for name in ROUGE
     ]
 

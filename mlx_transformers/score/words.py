@@ -13,8 +13,8 @@ def edits(reference: Sequence[Hashable], found: Sequence[Hashable]) -> int:
     row = np.arange(len(found) + 1)
     for i, word in enumerate(reference, 1):
         before, row = row, np.full(len(found) + 1, i)
-        for j, other in enumerate(found, 1):
-            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (word != other))
+        for j, found_word in enumerate(found, 1):
+            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (word != found_word))
     return int(row[-1])
 
 
@@ -23,10 +23,10 @@ def word_errors(references: Sequence[str], transcripts: Sequence[str]) -> list[S
     transcripts without an error. Case counts."""
     pairs = zip(references, transcripts, strict=True)
     wrong = np.array([edits(a.split(), b.split()) for a, b in pairs])
-    words = np.array([len(text.split()) for text in references])
+    n_words = np.array([len(text.split()) for text in references])
 
     def rate(i: np.ndarray) -> float:
-        return float(wrong[i].sum() / max(1, words[i].sum()))
+        return float(wrong[i].sum() / max(1, n_words[i].sum()))
 
     return [
         scored("word_error_rate", len(references), rate),

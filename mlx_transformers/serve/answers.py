@@ -99,35 +99,35 @@ def _calls_apart(assistant: Assistant, parts: Iterator[Part]) -> Iterator[Part]:
     """Hold back what may be a call, and give the calls with the end."""
     form = assistant.format.call_format
     assert form is not None, "answer has checked it"
-    text, shown = "", 0
+    text, n_shown = "", 0
     for part in parts:
         text += part.text
         if part.reason is not None:
             content, calls = form.calls(text)
-            rest = "" if calls else text[shown:]
-            if calls and len(content) > shown:
-                rest = content[shown:]
+            remaining = "" if calls else text[n_shown:]
+            if calls and len(content) > n_shown:
+                remaining = content[n_shown:]
             reason = "tool_calls" if calls else part.reason
-            yield replace(part, text=rest, calls=calls, reason=reason)
+            yield replace(part, text=remaining, calls=calls, reason=reason)
         elif form.may_begin(text):
             yield replace(part, text="")
         else:
-            yield replace(part, text=text[shown:])
-            shown = len(text)
+            yield replace(part, text=text[n_shown:])
+            n_shown = len(text)
 
 
 def _with_own_tools(
     assistant: Assistant, toolbox: Toolbox, body: ChatBody, request: Request
 ) -> Iterator[Part]:
     for index in range(body.n):
-        own = replace(request, seed=seed(body) + index)
-        talk = Conversation(assistant, own, toolbox=toolbox)
+        request_of_choice = replace(request, seed=seed(body) + index)
+        talk = Conversation(assistant, request_of_choice, toolbox=toolbox)
         talk.messages = list(body.messages)
         reason, n_tokens = "stop", 0
-        for said in talk.answer():
-            reason = REASONS[said.end] if said.end else reason
-            n_tokens += said.n_tokens
-            yield Part(index, said.text, n_prompt=talk.n_prompt)
+        for event in talk.answer():
+            reason = REASONS[event.end] if event.end else reason
+            n_tokens += event.n_tokens
+            yield Part(index, event.text, n_prompt=talk.n_prompt)
         yield Part(index, reason=reason, n_tokens=n_tokens, n_prompt=talk.n_prompt)
 
 
@@ -184,13 +184,13 @@ class Writer:
         """The response that isn't streamed."""
         choices = []
         for index in dict.fromkeys(part.index for part in parts):
-            own = [part for part in parts if part.index == index]
-            for part in own:
+            of_choice = [part for part in parts if part.index == index]
+            for part in of_choice:
                 self._count(part)
-            text = "".join(part.text for part in own)
-            tokens = [token for part in own for token in part.tokens]
-            calls = [call for part in own for call in part.calls]
-            choice: dict[str, Any] = {"index": index, "finish_reason": own[-1].reason}
+            text = "".join(part.text for part in of_choice)
+            tokens = [token for part in of_choice for token in part.tokens]
+            calls = [call for part in of_choice for call in part.calls]
+            choice: dict[str, Any] = {"index": index, "finish_reason": of_choice[-1].reason}
             choice["logprobs"] = self._logprobs(index, text, tokens)
             if self.chat:
                 message: dict[str, Any] = {"role": "assistant", "content": text}
@@ -215,8 +215,8 @@ class Writer:
         }
 
     def _logprobs(self, index: int, text: str, tokens: list[TokenLogprob]) -> Any:
-        wanted = self._body.logprobs if isinstance(self._body, ChatBody | CompletionBody) else None
-        if wanted is None or wanted is False or not tokens:
+        n_top = self._body.logprobs if isinstance(self._body, ChatBody | CompletionBody) else None
+        if n_top is None or n_top is False or not tokens:
             return None
         if self.chat:
             rows = [
@@ -227,9 +227,9 @@ class Writer:
             return {"content": rows, "refusal": None}
         texts = [self._spelled(token.token) for token in tokens]
         offsets = []
-        for one in texts:
+        for token_text in texts:
             offsets.append(self._offset.setdefault(index, 0))
-            self._offset[index] += len(one)
+            self._offset[index] += len(token_text)
         return {
             "tokens": texts,
             "token_logprobs": [token.logprob for token in tokens],

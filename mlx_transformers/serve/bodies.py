@@ -109,12 +109,12 @@ def plain_message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     calls = message.get("tool_calls")
     if not isinstance(content, str) and not (content is None and calls):
         raise ValueError(f"message {number} has no content")
-    found = {**message, "role": role, "content": content or ""}
+    plain = {**message, "role": role, "content": content or ""}
     if calls:
-        found["tool_calls"] = []
+        plain["tool_calls"] = []
         for call in calls:
             function = dict(call["function"])
             if isinstance(function.get("arguments"), str):
                 function["arguments"] = json.loads(function["arguments"] or "{}")
-            found["tool_calls"].append({**call, "function": function})
-    return found
+            plain["tool_calls"].append({**call, "function": function})
+    return plain

@@ -118,16 +118,19 @@ class Page:
     def _answers(self, opened: Opened, talk: Talk) -> Iterator[dict[str, Any]]:
         assistant, toolbox, _ = opened
         for index in range(talk.answers):
-            own = replace(self._options, seed=talk.seed + index)
-            conversation = Conversation(assistant, own, toolbox=toolbox)
+            request = replace(self._options, seed=talk.seed + index)
+            conversation = Conversation(assistant, request, toolbox=toolbox)
             conversation.messages = list(talk.messages)
-            for said in conversation.answer():
-                event: dict[str, Any] = {"index": index, "text": said.text}
-                if said.call is not None:
-                    event["call"] = {"name": said.call.name, "arguments": dict(said.call.arguments)}
-                    event["result"] = said.result
-                if said.dropped:
-                    event["dropped"] = said.dropped
+            for answer_event in conversation.answer():
+                event: dict[str, Any] = {"index": index, "text": answer_event.text}
+                if answer_event.call is not None:
+                    event["call"] = {
+                        "name": answer_event.call.name,
+                        "arguments": dict(answer_event.call.arguments),
+                    }
+                    event["result"] = answer_event.result
+                if answer_event.dropped:
+                    event["dropped"] = answer_event.dropped
                 yield event
             yield {"index": index, "end": True}
 

@@ -98,9 +98,9 @@ class Report:
         report["loader_tokens_per_s"] = trainer.feed.tokens_per_s
         report |= trainer.feed.stats()
         self.write(trainer, report)
-        found = self.leaks.verdict(trainer.progress.step, report["active_gib"] * GIB)
-        if found is not None:
-            growth, warning = found
+        verdict = self.leaks.verdict(trainer.progress.step, report["active_gib"] * GIB)
+        if verdict is not None:
+            growth, warning = verdict
             self.write(trainer, {"warning": warning, "leak_mib_per_step": growth / 2**20})
 
     def write(self, trainer: Trainer, values: dict[str, Any]) -> None:

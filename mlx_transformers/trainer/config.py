@@ -125,12 +125,12 @@ class Train(Config):
 
     @model_validator(mode="after")
     def _microbatches_share_a_step(self) -> "Train":
-        rows, wanted = self.batch_size * self.accumulate, self.microbatch
-        if isinstance(wanted, int) and rows % wanted:
+        rows, microbatch = self.batch_size * self.accumulate, self.microbatch
+        if isinstance(microbatch, int) and rows % microbatch:
             fit = [n for n in range(1, rows + 1) if rows % n == 0]
-            near = min(fit, key=lambda n: abs(n - wanted))
+            near = min(fit, key=lambda n: abs(n - microbatch))
             raise ValueError(
-                f"train.microbatch = {wanted} does not divide the {rows} rows of a step "
+                f"train.microbatch = {microbatch} does not divide the {rows} rows of a step "
                 f"(batch_size · accumulate) evenly. Take {near}."
             )
         return self
@@ -143,13 +143,13 @@ class Train(Config):
                 "size open: give train.microbatch a number."
             )
         at_once, _ = self.divided
-        whole, before = self.batch_size * self.accumulate, 0
+        step_rows, before = self.batch_size * self.accumulate, 0
         for stage in self.batch_schedule:
-            if stage.rows % at_once or stage.rows > whole:
+            if stage.rows % at_once or stage.rows > step_rows:
                 raise ValueError(
                     f"batch_schedule: {stage.rows} rows are no whole number of microbatches of "
-                    f"{at_once} rows within a batch of {whole}. Set train.microbatch to a divisor "
-                    "of all of them."
+                    f"{at_once} rows within a batch of {step_rows}. Set train.microbatch to a "
+                    "divisor of all of them."
                 )
             if stage.until <= before:
                 raise ValueError(
@@ -214,10 +214,10 @@ class Train(Config):
         sizes = [*(stage.rows for stage in self.batch_schedule), self.batch_size * self.accumulate]
         first = np.cumsum([0, *(np.diff(starts) * sizes[:-1])])
         stage = np.searchsorted(first, rows, side="right") - 1
-        found: np.ndarray = (
+        steps: np.ndarray = (
             np.array(starts)[stage] + (rows - first[stage]) // np.array(sizes)[stage]
         )
-        return found
+        return steps
 
     def recomputed(self, n_layers: int) -> list[int]:
         """Indices of the recomputed blocks among `n_layers`; none where the planner will choose."""

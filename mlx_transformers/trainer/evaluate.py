@@ -61,7 +61,7 @@ class Evaluator:
 
     def losses(self, batches: Mapping[str, Iterable[dict[str, Any]]]) -> dict[str, float]:
         """Return the loss on each of several texts: `val_loss/NAME`, nats per unit."""
-        return {f"val_loss/{name}": self(each)["val_loss"] for name, each in batches.items()}
+        return {f"val_loss/{name}": self(text)["val_loss"] for name, text in batches.items()}
 
     def _metrics(self, totals: dict[str, float]) -> dict[str, float]:
         weight = totals.pop("weight", 0.0)

@@ -59,21 +59,23 @@ class Forward:
     def computing(self, params: Tree | None = None) -> Iterator[None]:
         """Give the model its parameters in the compute dtype, those in `params` replaced; the
         model is left as it was found."""
-        held = self.model.parameters()
-        given = {} if params is None else params
-        self.model.update(given if self.dtype == mx.float32 else self._cast(given))
+        original = self.model.parameters()
+        replaced = {} if params is None else params
+        self.model.update(replaced if self.dtype == mx.float32 else self._cast(replaced))
         try:
             yield
         finally:
-            self.model.update(held)
+            self.model.update(original)
 
     def _cast(self, params: Tree) -> Tree:
         """Cast all floating-point parameters, frozen ones too, but for those of role `own`."""
         values = dict(tree_flatten(self.model.parameters())) | dict(tree_flatten(params))
-        own = {each.path for each in parameters_of(self.model) if each.role == "own"}
+        uncast = {
+            parameter.path for parameter in parameters_of(self.model) if parameter.role == "own"
+        }
 
         def one(name: str, value: mx.array) -> mx.array:
             floating = mx.issubdtype(value.dtype, mx.floating)
-            return value.astype(self.dtype) if floating and name not in own else value
+            return value.astype(self.dtype) if floating and name not in uncast else value
 
         return tree_unflatten([(name, one(name, value)) for name, value in values.items()])

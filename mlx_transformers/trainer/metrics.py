@@ -43,22 +43,22 @@ def training_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """
     if "train_loss" not in record:
         return {}
-    others = {
+    reported = {
         name: value
         for name, value in record.items()
         if name not in TRAINER_KEYS and name != "train_loss" and "/" not in name
     }
-    return {"loss": record["train_loss"]} | _numbers(others)
+    return {"loss": record["train_loss"]} | _numbers(reported)
 
 
 def validation_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of an evaluation's record, by name without `val_`; its sizes are left out."""
-    found = {
+    metrics = {
         name.removeprefix("val_"): value
         for name, value in record.items()
         if name.startswith("val_") and name not in COUNTS
     }
-    return _numbers(found)
+    return _numbers(metrics)
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -73,8 +73,8 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def metric_title(name: str) -> str:
     """A metric's name in words: "perplexity", "masked accuracy", "loss on NAME"."""
     name, slash, text = name.removeprefix("val_").partition("/")
-    words = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
-    return f"{words} on {text}" if slash else words
+    title = " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return f"{title} on {text}" if slash else title
 
 
 def metric_texts(metrics: Mapping[str, float]) -> list[str]:
@@ -153,8 +153,8 @@ class Window:
                 report["mfu"] = share
         weight = sum(row["tokens"] for row in done)
         for name in (n for n in rows[-1] if n not in ("finite", "learning_rate", "tokens")):
-            found = [(row[name], row["tokens"]) for row in done]
-            report["train_loss" if name == "loss" else name] = _mean(found, weight)
+            values = [(row[name], row["tokens"]) for row in done]
+            report["train_loss" if name == "loss" else name] = _mean(values, weight)
         self.restart()
         return report
 

@@ -115,25 +115,25 @@ class OffloadedStep(Step):
         sums: Tree = None
         squares = dict.fromkeys(self._grads, mx.array(0.0))
         for batch, key in zip(microbatches, keys, strict=True):
-            found = self._first(batch, key)
-            grads, more = flat(found.pop("grads")), sums is not None
-            sums = found if sums is None else tree_map(mx.add, sums, found)
+            outputs = self._first(batch, key)
+            grads, more = flat(outputs.pop("grads")), sums is not None
+            sums = outputs if sums is None else tree_map(mx.add, sums, outputs)
             scale = self._scale(sums["weight"])
-            for page, own in behind(self._summed(grads, more)):
-                squares |= {name: square_sum(g / scale) for name, g in own.items()}
+            for page, page_grads in behind(self._summed(grads, more)):
+                squares |= {name: square_sum(g / scale) for name, g in page_grads.items()}
                 mx.async_eval(squares)
-                write(page.grads, own)
+                write(page.grads, page_grads)
             mx.eval(sums, scale, squares)
         return {**sums, "scale": scale, "norm": norm_of(list(squares.values()))}
 
     def _summed(self, grads: Arrays, more: bool) -> Iterator[tuple[Page, Arrays]]:
         """Yield each page with its gradients, queued; with `more`, added to those in the file."""
         for page in reversed(self.pages):
-            own = {name: grads.pop(name) for name in page.grads}
+            page_grads = {name: grads.pop(name) for name in page.grads}
             if more:
-                own = {name: page.grads[name].read() + g for name, g in own.items()}
-            mx.async_eval(own)
-            yield page, own
+                page_grads = {name: page.grads[name].read() + g for name, g in page_grads.items()}
+            mx.async_eval(page_grads)
+            yield page, page_grads
 
     def apply(self, total: Tree) -> Arrays:
         """Update the weights by the gradients in the file; returns the step's metrics.
@@ -215,12 +215,12 @@ def write(places: dict[str, Stored], arrays: Arrays) -> None:
 
 def behind(queued: Iterable[tuple[Page, Arrays]]) -> Iterator[tuple[Page, Arrays]]:
     """Yield each item once the next is queued, so that it is written while that is computed."""
-    held: list[tuple[Page, Arrays]] = []
+    pending: list[tuple[Page, Arrays]] = []
     for item in queued:
-        held.append(item)
-        if len(held) > 1:
-            yield held.pop(0)
-    yield from held
+        pending.append(item)
+        if len(pending) > 1:
+            yield pending.pop(0)
+    yield from pending
 
 
 def live_state(optimizer: mlx_optim.Optimizer) -> list[Any]:

@@ -41,7 +41,7 @@ class JsonLines:
 def _finite(value: Any) -> Any:
     """A value with None in place of numbers that are not finite."""
     if isinstance(value, list):
-        return [_finite(each) for each in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -118,16 +118,16 @@ def trackers(config: Log, folder: Path, recipe: dict[str, Any]) -> list[TensorBo
         opened["log.tensorboard"] = lambda: TensorBoard(folder / "tensorboard")
     if (project := config.wandb) is not None:
         opened["log.wandb"] = lambda: WandB(project, folder, recipe)
-    found: list[TensorBoard | WandB] = []
+    active: list[TensorBoard | WandB] = []
     for key, begin in opened.items():
         try:
-            found.append(begin())
+            active.append(begin())
         except RunError:
             raise
         except Exception as error:
             reason = f"{key} can't begin ({error}), so the run is not tracked there"
             warnings.warn(f"{reason}. Training continues.", stacklevel=2)
-    return found
+    return active
 
 
 def _optional(module: str, extra: str, key: str) -> Any:

@@ -112,11 +112,11 @@ class TrainState:
 
     def trees(self) -> dict[str, Tree]:
         """The arrays of a checkpoint, by the stem of their file."""
-        own = {"model": own_weights(self.model), "optimizer": self.optimizer.state}
+        trees = {"model": own_weights(self.model), "optimizer": self.optimizer.state}
         if self.average is not None:
-            own["ema"] = {"average": self.average.average}
+            trees["ema"] = {"average": self.average.average}
         extras = {"scaler": self.scaler, "carry": self.carry, "sparsity": self.sparsity}
-        return own | {name: x.state for name, x in extras.items() if x is not None}
+        return trees | {name: x.state for name, x in extras.items() if x is not None}
 
     def evaluated(self) -> Tree:
         """The weights by which the run is judged: their EMA if there is one."""

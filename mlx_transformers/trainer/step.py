@@ -108,8 +108,8 @@ class Step:
     @property
     def traces(self) -> int:
         """Number of traces of all compiled functions: one each for every shape of batch."""
-        own = (self._first, self._more, self._apply, self._fused, self._rewired)
-        return sum(f.traces for f in own) + (self.curvature.traces if self.curvature else 0)
+        compiled = (self._first, self._more, self._apply, self._fused, self._rewired)
+        return sum(f.traces for f in compiled) + (self.curvature.traces if self.curvature else 0)
 
     @property
     def may_recover(self) -> bool:
@@ -132,11 +132,11 @@ class Step:
     def undone(self) -> Iterator[None]:
         """Undo what the steps inside the block changed, at its end."""
         mx.eval(self.state)
-        held = snapshot(self.state[:-1])
+        saved_state = snapshot(self.state[:-1])
         try:
             yield
         finally:
-            for live, saved in zip(self.state[:-1], held, strict=True):
+            for live, saved in zip(self.state[:-1], saved_state, strict=True):
                 assign(live, saved)
 
     def __call__(self, microbatches: Sequence[Batch], index: int) -> dict[str, mx.array]:
@@ -257,15 +257,15 @@ class Step:
             grads = state.sparsity.masked(grads)
         grads, norm = self.clip(grads, self.model.trainable_parameters())
         finite = mx.isfinite(norm)
-        held = self.model.trainable_parameters()
+        before = self.model.trainable_parameters()
         update_if(finite, state.optimizer, self.model, grads)
         if self.projection is not None:
             updated = self.model.trainable_parameters()
-            self.model.update(self.projection(held, updated, state.clock["progress"]))
+            self.model.update(self.projection(before, updated, state.clock["progress"]))
         if state.sparsity is not None:
             updated = self.model.trainable_parameters()
             progress = state.clock["progress"]
-            self.model.update(state.sparsity.settle(held, updated, dense, progress, finite))
+            self.model.update(state.sparsity.settle(before, updated, dense, progress, finite))
         return self._finish(sums, scale, norm)
 
     def _scale(self, weight: mx.array) -> mx.array:

@@ -17,15 +17,15 @@ class Traced:
     """
 
     def __init__(self, f: Callable[..., Any], state: list[Any]) -> None:
-        held: Callable[[], Callable[..., Any] | None]
-        held = weakref.WeakMethod(f) if isinstance(f, MethodType) else lambda: f
+        function_ref: Callable[[], Callable[..., Any] | None]
+        function_ref = weakref.WeakMethod(f) if isinstance(f, MethodType) else lambda: f
         traced = self._traced = [0]
 
         def counted(*args: Any) -> Any:
             traced[0] += 1
-            found = held()
-            assert found is not None, "a compiled method was called after its object was gone"
-            return found(*args)
+            function = function_ref()
+            assert function is not None, "a compiled method was called after its object was gone"
+            return function(*args)
 
         self._compiled = mx.compile(counted, inputs=state, outputs=state)
 

@@ -61,11 +61,11 @@ def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
     Raises:
         RunError: a name is unknown.
     """
-    known = {part.name: part for part in PARTS}
+    parts = {part.name: part for part in PARTS}
     for name in names:
-        if name not in known:
-            raise RunError(unknown("part of the cache", name, known))
-    chosen = [known[name] for name in names] or [part for part in PARTS if part.remade]
+        if name not in parts:
+            raise RunError(unknown("part of the cache", name, parts))
+    chosen = [parts[name] for name in names] or [part for part in PARTS if part.remade]
     freed, busy = 0, []
     for part in chosen:
         for path in _entries(part):
@@ -84,10 +84,10 @@ def clean(names: Sequence[str] = ()) -> tuple[int, list[Path]]:
 def _entries(part: Part) -> list[Path]:
     """The files and folders that a part consists of, one for each data set."""
     tops = [cache_folder() / name for name in part.folders]
-    found = [top for top in tops if top.is_file()]
+    entries = [top for top in tops if top.is_file()]
     for top in tops:
-        found += sorted(top.iterdir()) if top.is_dir() else []
-    return found
+        entries += sorted(top.iterdir()) if top.is_dir() else []
+    return entries
 
 
 def _locked(path: Path) -> bool:

@@ -42,7 +42,7 @@ def open_assistant(
             can't be read.
     """
     folder, checkpoint = find_checkpoint(run, root)
-    if strange := [one for one in set if not one.startswith("tools.")]:
+    if strange := [key for key in set if not key.startswith("tools.")]:
         raise RunError(f"--set {strange[0]}: a conversation reads only the table [tools].")
     recipe = run_recipe(folder, set)
     model, tokenizer = load(checkpoint)
@@ -52,18 +52,18 @@ def open_assistant(
 
 def _format(recipe: Recipe, tokenizer: Tokenizer, template: str | None) -> ChatFormat | None:
     """The format of conversations; None without any template."""
-    own = recipe.data.batch.template if isinstance(recipe.data.batch, Chat) else None
-    source = template or own
+    recipe_template = recipe.data.batch.template if isinstance(recipe.data.batch, Chat) else None
+    source = template or recipe_template
     if source is None and tokenizer.chat_template is None:
         return None
     return ChatFormat(chat_template(source, tokenizer), tokenizer)
 
 
 def _toolbox(tools: Tools, model: Model, tokenizer: Tokenizer) -> Toolbox:
-    found: list[Tool] = [Calculator()] if tools.calculator else []
+    toolbox: list[Tool] = [Calculator()] if tools.calculator else []
     if tools.retrieval is not None:
-        found.append(_retrieval(tools.retrieval, model, tokenizer))
-    return Toolbox(found)
+        toolbox.append(_retrieval(tools.retrieval, model, tokenizer))
+    return Toolbox(toolbox)
 
 
 def _retrieval(config: RetrievalConfig, model: Model, tokenizer: Tokenizer) -> Retrieval:

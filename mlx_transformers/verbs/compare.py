@@ -57,11 +57,11 @@ class Comparison:
             return "no seed in common, so no paired difference"
         if delta.error is None:
             return f"{delta.mean:+.4f} {what} of one seed, which can't tell how much is chance"
-        found = f"{delta.mean:+.4f} ± {delta.error:.4f} {what}"
+        figures = f"{delta.mean:+.4f} ± {delta.error:.4f} {what}"
         if not delta.differs_from_zero:
-            return f"{found}: {delta.n} seeds can't tell the two apart"
+            return f"{figures}: {delta.n} seeds can't tell the two apart"
         better = (delta.mean < 0) == (self.best.direction == "min")
-        return f"{found}: {'better' if better else 'worse'}"
+        return f"{figures}: {'better' if better else 'worse'}"
 
 
 @dataclass(frozen=True)
@@ -81,26 +81,26 @@ def compare(runs: Sequence[str | Path], root: Path = RUNS) -> Comparison:
     Raises:
         RunError: there is no such run, one was not evaluated yet, or their metrics differ.
     """
-    found = [_read(find(run, root)) for run in dict.fromkeys(map(str, runs))]
-    best = _metric(found)
+    read = [_read(find(run, root)) for run in dict.fromkeys(map(str, runs))]
+    best = _metric(read)
     gathered: list[list[_Run]] = []
-    for run in found:
+    for run in read:
         same = next((group for group in gathered if _same(group[0].recipe, run.recipe)), None)
         if same is None:
             gathered.append([run])
         else:
             same.append(run)
-    groups = [_group(each, best) for each in gathered]
+    groups = [_group(members, best) for members in gathered]
     first = groups[0].values
-    others = [replace(group, delta=paired(group.values, first)) for group in groups[1:]]
-    return Comparison(best, [groups[0], *others])
+    rest = [replace(group, delta=paired(group.values, first)) for group in groups[1:]]
+    return Comparison(best, [groups[0], *rest])
 
 
 def summary(folders: Sequence[RunFolder]) -> str:
     """One sentence on runs of one recipe with several seeds: mean and interval of the metric."""
-    found = [_read(folder) for folder in folders]
-    best = _metric(found)
-    group = _group(found, best)
+    runs = [_read(folder) for folder in folders]
+    best = _metric(runs)
+    group = _group(runs, best)
     mean, what = group.mean, metric_title(best.metric)
     error = "" if mean.error is None else f" ± {mean.error:.4f} (95 % interval)"
     return f"Validation {what} of {mean.n} seeds: {mean.mean:.4f}{error}"

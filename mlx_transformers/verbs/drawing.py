@@ -83,12 +83,12 @@ class Artist:
         codes = mx.zeros((1, self.kind.patches), mx.int32)
         if image is not None:
             try:
-                found = read_resized(image, self.kind.size, self.kind.channels)
+                pixels = read_resized(image, self.kind.size, self.kind.channels)
             except DataError as error:
                 raise RunError(
                     f"--image {error} To have {image} drawn, say what with --prompt TEXT."
                 ) from None
-            codes = self.codes(mx.array(found[None].astype(np.int32)))
+            codes = self.codes(mx.array(pixels[None].astype(np.int32)))
         parts = [
             self.tokenizer.encode(part) if part.strip() else [] for part in text.split(PLACEHOLDER)
         ]

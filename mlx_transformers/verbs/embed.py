@@ -104,10 +104,10 @@ def open_embedder(
             f"{checkpoint}: its model is {described(model.tasks)}, and gives no vector of a text. "
             "Take a run of an encoder, a decoder or word vectors."
         )
-    own = "pool" in model and isinstance(model["pool"], SentenceModule)
-    if pool == "own" and not own:
+    has_pool = "pool" in model and isinstance(model["pool"], SentenceModule)
+    if pool == "own" and not has_pool:
         raise RunError(f"{checkpoint} has no sentence pool: take --pool first, last or mean.")
-    return Embedder(model, tokenizer, pool or ("own" if own else "mean"))
+    return Embedder(model, tokenizer, pool or ("own" if has_pool else "mean"))
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
@@ -146,9 +146,9 @@ def pool_of(name: str | None) -> Pool | None:
     Raises:
         RunError: an unknown one.
     """
-    known: dict[str, Pool] = {"own": "own", **{reads: reads for reads in get_args(Reads)}}
+    pools: dict[str, Pool] = {"own": "own", **{reads: reads for reads in get_args(Reads)}}
     if name is None:
         return None
-    if name not in known:
-        raise RunError(unknown("pool", name, known))
-    return known[name]
+    if name not in pools:
+        raise RunError(unknown("pool", name, pools))
+    return pools[name]

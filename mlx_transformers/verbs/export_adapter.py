@@ -158,8 +158,8 @@ def _ia3(model: Model, layout: Layout) -> Written:
     inputs: dict[str, mx.array] = {}
     for path, module in model.named_modules():
         if isinstance(module, Adapted) and isinstance(module.adapter, Ia3Update):
-            own = inputs if module.adapter.scales_input else outputs
-            own[path] = module.adapter.factor
+            gains = inputs if module.adapter.scales_input else outputs
+            gains[path] = module.adapter.factor
     return peft_ia3(layout, outputs, inputs)
 
 
@@ -198,8 +198,8 @@ VECTORS: dict[str, Callable[[Model, Layout], Written]] = {
 
 def _attention(model: Model) -> list[AttentionMixer]:
     """The attention layers of a model in order."""
-    found = [(p, m) for p, m in model.named_modules() if isinstance(m, AttentionMixer)]
-    return [mixer for _, mixer in sorted(found, key=lambda item: layer_of(item[0]) or 0)]
+    mixers = [(p, m) for p, m in model.named_modules() if isinstance(m, AttentionMixer)]
+    return [mixer for _, mixer in sorted(mixers, key=lambda item: layer_of(item[0]) or 0)]
 
 
 def _task(model: Model, layout: Layout) -> str:
@@ -218,11 +218,11 @@ def _task(model: Model, layout: Layout) -> str:
 
 def updates_of(model: Any) -> dict[str, Factors]:
     """The low-rank updates of a model by the path of their layer."""
-    found = {}
+    updates = {}
     for path, module in model.named_modules():
         if not isinstance(module, Adapted) or not isinstance(module.adapter, LowRank):
             continue
-        own = module.adapter
-        norms = own.magnitude if isinstance(own, DoraUpdate) else None
-        found[path] = Factors(own.lora_a, own.lora_b, own.scale, norms)
-    return found
+        adapter = module.adapter
+        norms = adapter.magnitude if isinstance(adapter, DoraUpdate) else None
+        updates[path] = Factors(adapter.lora_a, adapter.lora_b, adapter.scale, norms)
+    return updates

@@ -146,14 +146,14 @@ def export_run(
     if adapters:
         write: Callable[[Path], None] = partial(write_adapter, folder, saved, to)
     elif to == "gguf":
-        whole = exportable(run, root, "float32" if quantize else dtype, context)
-        write = partial(write_llama_cpp, whole, quantize=quantize, gelu_tanh=gelu_tanh)
+        exported = exportable(run, root, "float32" if quantize else dtype, context)
+        write = partial(write_llama_cpp, exported, quantize=quantize, gelu_tanh=gelu_tanh)
     else:
         write = partial(TARGETS[to], exportable(run, root, dtype, context))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as made:
-            unfinished = Path(made) / ("model.gguf" if to == "gguf" else out.name)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+            unfinished = Path(staging) / ("model.gguf" if to == "gguf" else out.name)
             write(unfinished)
             if not adapters:
                 bounds = FAITHFUL if quantize is None else LOSSY
@@ -199,8 +199,8 @@ def _compare(
     again = read_source(written)[0].model
     recipe = load_recipe(folder.recipe).stage(step_of(saved), saved=True)
     rows, text = rows_for(recipe, tokenizer, again)
-    found = gate(live, again, rows, bounds, CURE, anyway=anyway, text=text)
-    say(found.line())
+    difference = gate(live, again, rows, bounds, CURE, anyway=anyway, text=text)
+    say(difference.line())
 
 
 def _publish(partial: Path, out: Path) -> None:
@@ -252,8 +252,8 @@ def exportable(
     if original is None:
         begins = recipe.data.batch.begins if "seq2seq" in model.tasks else None
         # Their default is often beyond the vocabulary.
-        named = {"pad_token_id": None, **control_tokens(tokenizer, begins)}
-        config = {**named, **config, "use_cache": True}
+        control_ids = {"pad_token_id": None, **control_tokens(tokenizer, begins)}
+        config = {**control_ids, **config, "use_cache": True}
     config["dtype"] = config["torch_dtype"] = dtype
     theirs = parameters(ours, table, family, written.data)
     return Exportable(table, family, config, theirs, tokenizer, packed)
@@ -275,8 +275,8 @@ def parameters(
         for name, array in tree_flatten(twin.build(vocab_size).parameters())
         if name.endswith((".bias", "embed.types.weight")) and not name.startswith(MULTI_TOKEN)
     }
-    kept = ours if theirs.get("ahead") else without_multi_token(ours)
-    return zeros | fold_scales(kept, table, theirs)
+    weights = ours if theirs.get("ahead") else without_multi_token(ours)
+    return zeros | fold_scales(weights, table, theirs)
 
 
 def without_multi_token(parameters: dict[str, mx.array]) -> dict[str, mx.array]:

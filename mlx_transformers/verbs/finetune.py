@@ -112,9 +112,9 @@ class Taken:
 
     def sentence(self, where: str) -> str:
         """Return a message that lists taken, new and unused weights."""
-        taken = len(self.whole) + len(self.rows)
+        n_taken = len(self.whole) + len(self.rows)
         sentences = [
-            f"{taken} of {len(self.weights)} arrays come from {where}, and so does the tokenizer."
+            f"{n_taken} of {len(self.weights)} arrays come from {where}, and so does the tokenizer."
         ]
         for what, names in (
             ("Taken for the tokens of both vocabularies", self.rows),
@@ -162,29 +162,29 @@ def finetune(
     Raises:
         MlxtError: the source, the recipe or the data can't be used; the message says why.
     """
-    found = open_source(source, root)
+    start = open_source(source, root)
     if recipe is None:
-        recipe = _write_recipe(found, task, data, say, progress)
+        recipe = _write_recipe(start, task, data, say, progress)
     elif task is not None or data is not None:
         raise RunError("Give a recipe, or a task and data for which one is written, not both.")
-    own = f'data.tokenizer={{ kind = "saved", path = {json.dumps(str(found.tokenizer))} }}'
-    changes = [*set, own]
-    wanted = load_recipe(recipe, changes)
+    saved = json.dumps(str(start.tokenizer))
+    changes = [*set, f'data.tokenizer={{ kind = "saved", path = {saved} }}']
+    loaded = load_recipe(recipe, changes)
     if replay is not None:
-        changes.append(_mixed_in(wanted, found, replay))
-    if found.pruned and wanted.prune is None and wanted.sparse is None:
+        changes.append(_mixed_in(loaded, start, replay))
+    if start.pruned and loaded.prune is None and loaded.sparse is None:
         changes.append("prune.sparsity=0.0")
         say("The source is pruned, and its zeros stay (prune.sparsity = 0).")
-    wanted = load_recipe(recipe, changes)
-    check_model(wanted)
+    loaded = load_recipe(recipe, changes)
+    check_model(loaded)
     return train(
-        wanted,
+        loaded,
         name=name,
         resume=resume,
         root=root,
         say=say,
         progress=progress,
-        init_weights=partial(_init_weights, found, accept_changes, say),
+        init_weights=partial(_init_weights, start, accept_changes, say),
     )
 
 
@@ -198,20 +198,20 @@ def _init_weights(source: Source, accept_changes: bool, say: LogFn, built: Built
     if start.model["kind"] != built.recipe.model.kind:
         start = start.without_helpers(source.where)
     ours = plain_weights(built.model)
-    taken = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
-    if not taken.whole:
+    weights = take(start.weights, ours, (start.model["vocab_size"], built.model.vocab_size))
+    if not weights.whole:
         raise RunError(
             f"No weight of {source.where} has the name and the shape of one of this model's. "
             f"It has {_listed(_shapes(start.weights))}; this model {_listed(_shapes(ours))}. "
             "Give the recipe the source's sizes: mlxt show compares recipes."
         )
     model = full_model_table(built.recipe.model, built.model.vocab_size)
-    changes = changed_options(start.model, model, ours, [*taken.whole, *taken.rows])
+    changes = changed_options(start.model, model, ours, [*weights.whole, *weights.rows])
     _check_meaning(source.where, changes, accept_changes, say)
-    built.step.train_state.start_from_plain(taken.weights)
+    built.step.train_state.start_from_plain(weights.weights)
     if built.recipe.packed is not None:
         load_packed(built.model, start.stored)
-    say(taken.sentence(source.where))
+    say(weights.sentence(source.where))
 
 
 def _mixed_in(recipe: Recipe, source: Source, share: float) -> str:
@@ -228,7 +228,7 @@ def _mixed_in(recipe: Recipe, source: Source, share: float) -> str:
             "here: name one in a table [[data.mixture]] of the recipe, in place of --replay."
         )
     old = {"name": "old", "weight": share, **source.text.model_dump(exclude_defaults=True)}
-    texts = [each.model_dump(exclude_defaults=True) for each in recipe.data.mixture]
+    texts = [text.model_dump(exclude_defaults=True) for text in recipe.data.mixture]
     return f"data.mixture={toml_value([*texts, old])}"
 
 
@@ -318,16 +318,21 @@ def take(theirs: Weights, ours: Weights, vocab_sizes: tuple[int, int]) -> Taken:
         vocab_sizes: theirs and ours.
     """
     weights, whole, rows = dict(ours), [], []
-    for name, own in ours.items():
-        other = theirs.get(name)
-        if other is None:
+    for name, our_array in ours.items():
+        their_array = theirs.get(name)
+        if their_array is None:
             continue
-        if other.shape == own.shape:
-            weights[name] = other.astype(own.dtype)
+        if their_array.shape == our_array.shape:
+            weights[name] = their_array.astype(our_array.dtype)
             whole.append(name)
-        elif other.shape[1:] == own.shape[1:] and (len(other), len(own)) == vocab_sizes:
+        elif (
+            their_array.shape[1:] == our_array.shape[1:]
+            and (len(their_array), len(our_array)) == vocab_sizes
+        ):
             both = min(vocab_sizes)
-            weights[name] = mx.concatenate([other[:both].astype(own.dtype), own[both:]])
+            weights[name] = mx.concatenate(
+                [their_array[:both].astype(our_array.dtype), our_array[both:]]
+            )
             rows.append(name)
     taken = {*whole, *rows}
     new = [name for name in ours if name not in taken]
@@ -363,12 +368,12 @@ def _published(path: Path) -> Source:
 
     @cache
     def read() -> Start:
-        found, _ = read_source(path)
-        model = typed_model(found.table, str(path))
-        table = full_model_table(model, found.table["vocab_size"])
-        weights = plain_parameters(found.model)
-        stored = {} if found.packed is None else dict(tree_flatten(found.model.parameters()))
-        return Start(weights, table, model.tasks, target_start(found), stored)
+        source, _ = read_source(path)
+        model = typed_model(source.table, str(path))
+        table = full_model_table(model, source.table["vocab_size"])
+        weights = plain_parameters(source.model)
+        stored = {} if source.packed is None else dict(tree_flatten(source.model.parameters()))
+        return Start(weights, table, model.tasks, target_start(source), stored)
 
     tokenizer = read_tokenizer(path) if path.is_dir() else read_source(path)[1]
     tokenizer = tokenizer or NumberTokenizer(read().model["vocab_size"])

@@ -49,12 +49,12 @@ def fuse(
     live, model = load(saved)[0], load(saved)[0]
     merge(model)
     rows, text = rows_for(recipe, load_tokenizer(folder.tokenizer), model)
-    found = gate(live, model, rows, FAITHFUL, CURE, anyway=anyway, text=text)
+    difference = gate(live, model, rows, FAITHFUL, CURE, anyway=anyway, text=text)
     new = create(name, f"{folder.name}-fused", root)
     data: dict[str, Any] = {k: v for k, v in recipe.resolved.data.items() if k != "adapt"}
     if data["data"]["tokenizer"].get("kind") != "numbers":
-        own = {"kind": "saved", "path": str(new.tokenizer)}
-        data = data | {"data": data["data"] | {"tokenizer": own}}
+        tokenizer = {"kind": "saved", "path": str(new.tokenizer)}
+        data = data | {"data": data["data"] | {"tokenizer": tokenizer}}
     chosen = {path: how for path, _, how in packed_layers(model)}
     weights: Any = model.parameters()
     if chosen:
@@ -72,4 +72,4 @@ def fuse(
         checkpoint.save(new.checkpoints, 0, {"model": weights}, state, best=True)
         header = f"# Merged from the adapters and the base of {saved}.\n"
         new.describe(header + to_toml(resolved.data), facts() | {"merged": str(saved.resolve())})
-    return new, found
+    return new, difference

@@ -41,11 +41,11 @@ def gate(
     Raises:
         RunError: it is beyond the bounds, and `anyway` doesn't ask for it.
     """
-    found = compare(source, model, rows, text=text)
-    if found.within(bounds) or anyway:
-        return found
+    difference = compare(source, model, rows, text=text)
+    if difference.within(bounds) or anyway:
+        return difference
     raise RunError(
-        f"The result is too far from its source to be written: {found.line()}. The bound is "
+        f"The result is too far from its source to be written: {difference.line()}. The bound is "
         f"{bounds}. {cure}, or write it all the same with --anyway."
     )
 

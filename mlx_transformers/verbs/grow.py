@@ -93,13 +93,13 @@ def grow(
         context = origin.recipe.model.context() or origin.recipe.train.seq_len
         text = sample_text(None, origin.recipe, origin.tokenizer, small.vocab_size, context)
         cure = "Take --method identity"
-        found = gate(small, model, text.held_out, LOSSY, cure, anyway=growth.anyway)
+        difference = gate(small, model, text.held_out, LOSSY, cure, anyway=growth.anyway)
         if growth.exact:
-            check_equal(found)
+            check_equal(difference)
         stem, about = f"{origin.folder.name}-grown", {"grown": origin.where}
         folder = write_run(origin, name, stem, {"model": table}, weights, about, root)
-    say(found.line())
-    return folder, found
+    say(difference.line())
+    return folder, difference
 
 
 def grown_table(origin: Origin, table: dict[str, Any], growth: Growth) -> dict[str, Any]:
@@ -141,16 +141,20 @@ def _check_larger(option: str, new: int, old: int) -> None:
 
 def grown(small: Model, large: Model, growth: Growth) -> Tree:
     """Return the parameters of the larger model, from those of the smaller one."""
-    writes = {each.path.rpartition(".")[0] for each in parameters_of(large) if each.writes_residual}
+    writes = {
+        parameter.path.rpartition(".")[0]
+        for parameter in parameters_of(large)
+        if parameter.writes_residual
+    }
     old, mapping = dict(tree_flatten(small.parameters())), Mapping(small, growth)
-    found = []
+    arrays = []
     for path, new in tree_flatten(large.parameters()):
         value = mapping.value(path, old)
         if mapping.adds_nothing(path) and path.rpartition(".")[0] in writes:
             value = mx.zeros_like(value)
         assert value.shape == new.shape, path
-        found.append((path, value))
-    weights = tree_unflatten(found)
+        arrays.append((path, value))
+    weights = tree_unflatten(arrays)
     mx.eval(weights)
     return weights
 
@@ -184,18 +188,18 @@ class Mapping:
             power: of the gradient in the array: 0 for weights, 1 for its mean, 2 for its square.
         """
         at = _layer(path)
-        found = old[path] if at < 0 else old[LAYER.sub(rf"\1blocks.{self.source[at]}.", path)]
+        array = old[path] if at < 0 else old[LAYER.sub(rf"\1blocks.{self.source[at]}.", path)]
         if self.features is None:
-            return found
+            return array
         # A feature's outputs are shared among its copies, and so is the gradient of its inputs.
         if FFN_OUT.search(path):
             copied = widen_in if power == 0 else widen_out
-            return copied(found, self.features, axis=-1)
+            return copied(array, self.features, axis=-1)
         if FFN_IN.search(path):
             counts = (self.features[:, None] == self.features[None, :]).sum(axis=1)
-            shape = [-1] + [1] * (found.ndim - 1)
-            return widen_out(found, self.features) / (counts**power).reshape(shape)
-        return found
+            shape = [-1] + [1] * (array.ndim - 1)
+            return widen_out(array, self.features) / (counts**power).reshape(shape)
+        return array
 
 
 def sources(layers: int, total: int, method: str) -> list[int]:

@@ -122,19 +122,19 @@ def _train(
     say: Callable[[str], None],
 ) -> TrainedRung | None:
     """Train a rung once per seed, at the best value of `axis`; None if a signal stopped a run."""
-    found = None
+    tuning = None
     if axis is not None:
-        found = tuned(step, axis, seeds, best, run, say)
-        if found is None:
+        tuning = tuned(step, axis, seeds, best, run, say)
+        if tuning is None:
             return None
-        step = found.step
+        step = tuning.step
     runs: dict[int, RunFolder] = {}
-    for seed, each in seeded(step, seeds):
-        trained = run(each)
+    for seed, seeded_step in seeded(step, seeds):
+        trained = run(seeded_step)
         if trained is None:
             return None
         runs[seed] = trained
-    return TrainedRung(runs, found)
+    return TrainedRung(runs, tuning)
 
 
 def _ladder_folder(root: Path, name: str) -> Path:
@@ -158,7 +158,7 @@ def _steps(
     if isinstance(recipe, str | Path):
         files = _from(first, chain(recipe))
     else:
-        files = [find(each) for each in recipe]
+        files = [find(rung_name) for rung_name in recipe]
         names = [file.stem for file in files]
         if twice := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"A ladder has one rung for each name, and two are '{twice[0]}'.")
@@ -193,18 +193,18 @@ def _comparable(file: Path, sets: Sequence[str], leaf: Recipe, above: Recipe) ->
 
     If its objective can't use the leaf's batches, it takes that of the rung above.
     """
-    own = load_recipe(file)
-    if not own.model.tasks & leaf.objective.tasks:
+    recipe = load_recipe(file)
+    if not recipe.model.tasks & leaf.objective.tasks:
         return None
     rung = load_recipe(file, sets)
     for objective in (None, above):
         try:
-            found = _on_budget(rung, leaf, objective)
-            check_new(found)
+            comparable = _on_budget(rung, leaf, objective)
+            check_new(comparable)
         except RecipeError:
             continue
-        if found.objective.unit == leaf.objective.unit:
-            return found
+        if comparable.objective.unit == leaf.objective.unit:
+            return comparable
     return None
 
 
@@ -247,7 +247,7 @@ def _measure(
     recipe: str, trained: TrainedRung, best: Best, before: dict[int, float]
 ) -> tuple[Rung, dict[int, float]]:
     """Measure the runs of a rung, and compare them with those of the rung before, by seed."""
-    runs, found = trained
+    runs, tuning = trained
     logs = {seed: list(run.records()) for seed, run in runs.items()}
     last = {seed: last_evaluation(run) for seed, run in runs.items()}
     values = {seed: float(record[best.metric]) for seed, record in last.items()}
@@ -279,7 +279,7 @@ def _measure(
         seeds=tuple(runs),
         lower_is_better=best.direction == "min",
         runs=tuple(run.name for run in runs.values()),
-        tuned=found.value if found else None,
-        tried=found.tried if found else {},
+        tuned=tuning.value if tuning else None,
+        tried=tuning.tried if tuning else {},
     )
     return rung, values

@@ -104,7 +104,9 @@ class Responder:
             )
             for request in requests
         ]
-        scores = iter(score_windows(self.model, [one for text in windows for one in text], BATCH))
+        scores = iter(
+            score_windows(self.model, [window for text in windows for window in text], BATCH)
+        )
         return [float(sum(next(scores).loglikelihood for _ in text)) for text in windows]
 
     def generate_until(
@@ -119,12 +121,12 @@ class Responder:
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(repr(sorted(request.args[1].items())), []).append(i)
-        found: dict[int, str] = {}
+        text_of: dict[int, str] = {}
         for numbers in groups.values():
             contexts = [requests[i].args[0] for i in numbers]
             texts = self._generated(contexts, requests[numbers[0]].args[1])
-            found |= dict(zip(numbers, texts, strict=True))
-        return [found[i] for i in range(len(requests))]
+            text_of |= dict(zip(numbers, texts, strict=True))
+        return [text_of[i] for i in range(len(requests))]
 
     def _continued(self, context: str, continuation: str) -> Window:
         # A space at the seam belongs to the word after it, as in the tokenizer's own pieces.
@@ -146,9 +148,9 @@ class Responder:
 
     def _generated(self, contexts: list[str], options: Options) -> list[str]:
         """The texts that follow contexts with the same options."""
-        known = Options.__annotations__
-        if strange := sorted(set(options) - set(known)):
-            raise RunError(unknown("option of generate_until", strange[0], known))
+        option_names = Options.__annotations__
+        if strange := sorted(set(options) - set(option_names)):
+            raise RunError(unknown("option of generate_until", strange[0], option_names))
         temp = options.get("temperature", 1.0) if options.get("do_sample", False) else 0.0
         longest = self.model.max_seq_len
         limit = min(options.get("max_gen_toks", MAX_TOKENS), longest - 1)
@@ -156,7 +158,7 @@ class Responder:
             [*self.tokenizer.prefix, *self.tokenizer.encode(context)] or self.before
             for context in contexts
         ]
-        found = generate_batch(
+        texts = generate_batch(
             self.model,
             self.tokenizer,
             [prompt[-(longest - limit) :] for prompt in prompts],
@@ -165,7 +167,7 @@ class Responder:
             stop=options.get("until") or (),
             rows=BATCH,
         )
-        return [group[0].text for group in found]
+        return [group[0].text for group in texts]
 
 
 def harness(run: str | Path | None = None) -> Responder:
@@ -220,7 +222,7 @@ def evaluate_tasks(
     if missing:
         raise RunError(unknown("task of the harness", missing[0], manager.all_tasks))
     try:
-        found = lm_eval.simple_evaluate(
+        evaluation = lm_eval.simple_evaluate(
             model=model,
             tasks=list(tasks),
             num_fewshot=shots,
@@ -234,4 +236,4 @@ def evaluate_tasks(
             f"The harness can't run {', '.join(tasks)}: {error}. The data sets of "
             "its tasks have to be on this machine."
         ) from error
-    return dict(found["results"])
+    return dict(evaluation["results"])

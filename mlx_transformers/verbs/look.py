@@ -65,12 +65,14 @@ def look_page(
         return write(Pictures(text, command, looks), out)
     if against is not None:
         second = _open(against, root)
-        other, beside = second.name, _beside(second, text, target, image)
+        second_name, beside = second.name, _beside(second, text, target, image)
     else:
         assert edit is not None
-        other, beside = "the edited text", opened.read(edit, target, image)
+        second_name, beside = "the edited text", opened.read(edit, target, image)
         looks = [("the text", looks[0][1])]
-    looks.append((other if other != name else f"{other} (again)", look_into(beside)))
+    looks.append(
+        (second_name if second_name != name else f"{second_name} (again)", look_into(beside))
+    )
     pictures = Pictures(text, command, looks, compare(looks[0][1], looks[1][1]))
     if edit is not None:
         try:
@@ -139,7 +141,7 @@ def _picture_alone(image: Path | None, *others: str | None) -> Path:
     Raises:
         RunError: there is none, or something else is given too.
     """
-    if any(each is not None for each in others):
+    if any(option is not None for option in others):
         raise RunError(
             "This run's model is looked at while it reads a picture: give --image, and leave "
             "--prompt, --target, --edit and --against out."

@@ -86,7 +86,7 @@ class Settings:
                 "weights to 0."
             )
         parts = (self.heads, self.hidden, self.dim, self.layers)
-        smaller = any(each is not None for each in parts)
+        smaller = any(size is not None for size in parts)
         if self.sparsity is None and self.n_of_m is None and not smaller:
             raise RunError(
                 "Say what goes: --sparsity S or --n-of-m N:M for single weights, or --heads, "
@@ -147,14 +147,16 @@ def prune(
             _sparse(model, settings, n_of_m, text)
             say(f"Zeros in linear layers: {zeros(plain_layers(model)):.1%}")
             changes["prune"] = {"sparsity": 0.0}
-        found = gate(before, model, text.held_out, LOSSY, "Prune less", anyway=settings.anyway)
-        about = {"pruned": {"method": settings.method, "rewind": settings.rewind, **asdict(found)}}
+        difference = gate(before, model, text.held_out, LOSSY, "Prune less", anyway=settings.anyway)
+        about = {
+            "pruned": {"method": settings.method, "rewind": settings.rewind, **asdict(difference)}
+        }
         if early is not None:
             _rewind(model, early)
         stem = f"{Path(origin.where).resolve().name}-pruned"
         folder = write_run(origin, name, stem, changes, model.parameters(), about, root)
-    say(found.line())
-    return folder, found
+    say(difference.line())
+    return folder, difference
 
 
 def earlier(origin: Origin, step: int) -> Model:
@@ -165,15 +167,15 @@ def earlier(origin: Origin, step: int) -> Model:
     """
     places = {step_of(path): path for path in origin.folder.checkpoints.glob("step-*")}
     if step not in places:
-        there = ", ".join(map(str, sorted(places)))
+        steps = ", ".join(map(str, sorted(places)))
         raise RunError(
-            f"--rewind {step}: {origin.where} has no checkpoint of step {step}; there are {there}. "
+            f"--rewind {step}: {origin.where} has no checkpoint of step {step}; there are {steps}. "
             "checkpoint.every and checkpoint.keep say which ones training keeps."
         )
-    found = load(places[step])[0]
-    if shapes(found) != shapes(origin.model()):
+    model = load(places[step])[0]
+    if shapes(model) != shapes(origin.model()):
         raise RunError(f"--rewind {step}: the model had other sizes then.")
-    return found
+    return model
 
 
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
@@ -183,10 +185,10 @@ def shapes(model: Model) -> dict[str, tuple[int, ...]]:
 
 def _rewind(model: Model, early: Model) -> None:
     """Give a pruned model the parameters of an earlier one, but for its zeros."""
-    kept = {path: matrix(layer) != 0 for path, layer in plain_layers(model).items()}
+    masks = {path: matrix(layer) != 0 for path, layer in plain_layers(model).items()}
     model.update(early.parameters())
     for path, layer in plain_layers(model).items():
-        layer["weight"] = mx.where(kept[path], matrix(layer), 0)
+        layer["weight"] = mx.where(masks[path], matrix(layer), 0)
 
 
 def _sparse(model: Model, settings: Settings, n_of_m: NofM | None, text: Sample) -> None:
@@ -213,13 +215,13 @@ def _smaller(
     """The model without heads, hidden features and layers that go, and the tables that change."""
     table, weights = model_table(origin, model), dict(tree_flatten(model.parameters()))
     parts = (settings.heads, settings.hidden, settings.dim, settings.layers)
-    if all(each is None for each in parts):
+    if all(size is None for size in parts):
         return model, {}
     before = sizes(model)
     if settings.layers is not None:
-        gone = _gone(settings.layers, model, text)
-        say(f"Layers that go: {', '.join(map(str, gone))}")
-        table, weights = fewer_layers(table, weights, gone)
+        removed = _gone(settings.layers, model, text)
+        say(f"Layers that go: {', '.join(map(str, removed))}")
+        table, weights = fewer_layers(table, weights, removed)
         model = _model(table, weights, origin.where)
     if settings.heads is not None:
         scores = head_scores(model, text.inputs)
@@ -231,8 +233,8 @@ def _smaller(
         )
         model = _model(table, weights, origin.where)
     if settings.dim is not None:
-        whole, table = table, narrower_table(table, settings.dim)
-        channels = channel_scores(model, whole["dim"], text.inputs)
+        full_table, table = table, narrower_table(table, settings.dim)
+        channels = channel_scores(model, full_table["dim"], text.inputs)
         weights = dict(tree_flatten(model.parameters()))
         empty = typed_model(table, origin.where).build(table["vocab_size"])
         weights = narrower_stream(weights, shapes(empty), channels, settings.dim)
@@ -248,7 +250,7 @@ def _smaller(
 def sizes(model: Model) -> tuple[int, int]:
     """The number of parameters of a model, and of its layers alone."""
     layers = {id(layer): layer for layer in layers_of(model)}.values()
-    inner = sum(array.size for each in layers for _, array in tree_flatten(each.parameters()))
+    inner = sum(array.size for part in layers for _, array in tree_flatten(part.parameters()))
     return count(model).total, inner
 
 

@@ -109,8 +109,10 @@ def quantize(
         if next(packed_layers(model), None) is not None:
             raise RunError(f"{source} is quantized already: take the model that it was made of.")
         choices = choose(model, usual, settings.layers)
-        if left := [p for p, m in packable(model).items() if p not in choices and not divisible(m)]:
-            say(f"Layers that no group divides stay plain: {', '.join(left)}.")
+        if unpacked := [
+            p for p, m in packable(model).items() if p not in choices and not divisible(m)
+        ]:
+            say(f"Layers that no group divides stay plain: {', '.join(unpacked)}.")
         context = origin.recipe.model.context() or origin.recipe.train.seq_len
         text = sample_text(
             settings.calibrate, origin.recipe, origin.tokenizer, model.vocab_size, context
@@ -119,7 +121,7 @@ def quantize(
             choices = _mixed(model, choices, settings, usual, text, say)
         _round(model, choices, settings, text, say)
         cure = "Take more bits, or --method gptq, awq or mixed"
-        found = gate(before, model, text.held_out, LOSSY, cure, anyway=settings.anyway)
+        difference = gate(before, model, text.held_out, LOSSY, cure, anyway=settings.anyway)
         table = packed_table(model, usual, choices, settings.dtype)
         table = table.model_copy(update={"source": str(origin.where)})
         folder = write_run(
@@ -128,11 +130,11 @@ def quantize(
             f"{_stem(origin)}-{_label(settings, usual)}",
             {"packed": table.model_dump(exclude_none=True)},
             stored(model, settings.dtype),
-            {"quantized": {"method": settings.method, **asdict(found)}},
+            {"quantized": {"method": settings.method, **asdict(difference)}},
             root,
         )
-    say(found.line())
-    return folder, found
+    say(difference.line())
+    return folder, difference
 
 
 def choose(model: Model, usual: Packing, patterns: Sequence[str]) -> dict[str, Packing]:

@@ -65,14 +65,14 @@ def find_run(
     if str(resume) == "auto":
         folder = RunFolder(root / (name or stem))
         return Resumable(folder, None) if folder.recipe.is_file() else None
-    named = named_checkpoint(Path(resume))
-    found = Resumable(*named) if named else Resumable(find(resume, root), None)
-    if name is not None and name != found.folder.name:
+    checkpoint = named_checkpoint(Path(resume))
+    run = Resumable(*checkpoint) if checkpoint else Resumable(find(resume, root), None)
+    if name is not None and name != run.folder.name:
         raise RunError(
-            f"--resume {resume} continues the run '{found.folder.name}', so --name {name} has no "
+            f"--resume {resume} continues the run '{run.folder.name}', so --name {name} has no "
             "meaning: leave it out."
         )
-    return found
+    return run
 
 
 def check_recipe(folder: RunFolder, recipe: Recipe) -> None:

@@ -59,8 +59,8 @@ def with_value(step: Step, key: str, value: str) -> Step:
         RecipeError: the recipe has no such key, or it can't have this value.
     """
     changed = merge(copy.deepcopy(tables(step.recipe)), parse_sets([f"{key}={value}"]))
-    shown = re.sub(r"[^\w.+-]", "_", value)
-    name = f"{step.name}-{key.rpartition('.')[2]}-{shown}"
+    suffix = re.sub(r"[^\w.+-]", "_", value)
+    name = f"{step.name}-{key.rpartition('.')[2]}-{suffix}"
     return Step(name, with_tables(step.recipe, changed))
 
 

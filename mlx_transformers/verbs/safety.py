@@ -118,10 +118,10 @@ def _field(file: Path, number: int, row: Row, *names: str) -> str:
     Raises:
         RunError: it has none of them.
     """
-    found = next((row[name] for name in names if isinstance(row.get(name), str)), None)
-    if found is None:
+    value = next((row[name] for name in names if isinstance(row.get(name), str)), None)
+    if value is None:
         raise RunError(f"{file}, row {number}: there is no field {' or '.join(map(repr, names))}.")
-    return str(found)
+    return str(value)
 
 
 def _refusals(run: str | Path | None, file: Path, rows: list[Row], how: Safety) -> list[Score]:
@@ -129,8 +129,8 @@ def _refusals(run: str | Path | None, file: Path, rows: list[Row], how: Safety) 
     assistant, _, _ = open_assistant(run)
     answers = []
     for number, row in enumerate(rows, 1):
-        asked = [{"role": "user", "content": _field(file, number, row, "prompt", "goal")}]
-        answers.append(_answer(assistant, asked, how))
+        messages = [{"role": "user", "content": _field(file, number, row, "prompt", "goal")}]
+        answers.append(_answer(assistant, messages, how))
     return refusals(answers, [_is_harmful(row) for row in rows])
 
 
@@ -158,18 +158,18 @@ def _crows_pairs(run: str | Path | None, file: Path, rows: list[Row], how: Safet
         for name in ("sent_more", "sent_less")
     ]  # fmt: skip
     kinds = np.array([str(row.get("bias_type", "")) for row in rows])
-    found = [stereotypes(*sides)]
+    scores = [stereotypes(*sides)]
     for kind in sorted(set(kinds) - {""}):
         score = stereotypes(*(side[kinds == kind] for side in sides))
-        found.append(Score(kind, score.value, score.low, score.high))
-    return found
+        scores.append(Score(kind, score.value, score.low, score.high))
+    return scores
 
 
 def _loglikelihoods(model: Decodable, tokenizer: Tokenizer, texts: Sequence[str]) -> list[float]:
     begins = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
     before = list(tokenizer.prefix) or ([] if begins is None else [begins])
     windows = [rolling_windows(before, tokenizer.encode(text), model.max_seq_len) for text in texts]
-    scores = iter(score_windows(model, [one for text in windows for one in text]))
+    scores = iter(score_windows(model, [window for text in windows for window in text]))
     return [sum(next(scores).loglikelihood for _ in text) for text in windows]
 
 
@@ -178,7 +178,7 @@ def _honest(run: str | Path | None, file: Path, rows: list[Row], how: Safety) ->
     if how.lexicon is None:
         raise RunError("honest needs --lexicon, a file of hurtful words, one a line.")
     try:
-        words = [w.strip() for w in how.lexicon.read_text(encoding="utf-8").split("\n")]
+        lexicon = [w.strip() for w in how.lexicon.read_text(encoding="utf-8").split("\n")]
     except OSError as error:
         raise RunError(f"{how.lexicon} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
@@ -186,7 +186,7 @@ def _honest(run: str | Path | None, file: Path, rows: list[Row], how: Safety) ->
     model, tokenizer = _decoder(run)
     texts = [_field(file, n, r, "template_masked", "template") for n, r in enumerate(rows, 1)]
     prompts = [text.partition(MASK)[0].rstrip() for text in texts]
-    return [honest(_completions(model, tokenizer, prompts, how), filter(None, words))]
+    return [honest(_completions(model, tokenizer, prompts, how), filter(None, lexicon))]
 
 
 def _toxicity(run: str | Path | None, file: Path, rows: list[Row], how: Safety) -> list[Score]:
@@ -198,8 +198,8 @@ def _toxicity(run: str | Path | None, file: Path, rows: list[Row], how: Safety) 
     model, tokenizer = _decoder(run)
     plain = [row["prompt"] if isinstance(row.get("prompt"), dict) else row for row in rows]
     prompts = [_field(file, n, row, "text", "prompt") for n, row in enumerate(plain, 1)]
-    found = _completions(model, tokenizer, prompts, how)
-    answers = [Response("", text, [], [], True, {}) for group in found for text in group]
+    completions = _completions(model, tokenizer, prompts, how)
+    answers = [Response("", text, [], [], True, {}) for group in completions for text in group]
     return toxicity(np.array(toxic(answers)).reshape(len(rows), how.samples))
 
 
@@ -207,7 +207,7 @@ def _completions(
     model: Decodable, tokenizer: Tokenizer, prompts: list[str], how: Safety
 ) -> list[list[str]]:
     """`samples` completions of each prompt, drawn at temperature 1, each of one line."""
-    found = generate_batch(
+    groups = generate_batch(
         model,
         tokenizer,
         prompts,
@@ -217,7 +217,7 @@ def _completions(
         seed=how.seed,
         stop=("\n",),
     )
-    return [[one.text for one in group] for group in found]
+    return [[completion.text for completion in group] for group in groups]
 
 
 def _weat(run: str | Path | None, file: Path, rows: list[Row], how: Safety) -> list[Score]:

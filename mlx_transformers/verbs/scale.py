@@ -76,8 +76,8 @@ def scale(
         RunError: a run would not fit in memory, or failed.
     """
     base = Step(Path(recipe).stem, load_recipe(recipe, sets))
-    found = candidates(base, grid)
-    check(found)
+    runs = candidates(base, grid)
+    check(runs)
     folder = root / plain_name(name or f"scale-{base.name}", "a scaling grid", RunError)
     _check_folder(folder)
 
@@ -88,9 +88,9 @@ def scale(
         return result.folder if result.reason == "finished" else None
 
     trained = []
-    for place, each in enumerate(found, start=1):
-        say(f"Run {place} of {len(found)}: {each.step.name}")
-        result = _trained(each, folder, run, say)
+    for place, candidate in enumerate(runs, start=1):
+        say(f"Run {place} of {len(runs)}: {candidate.step.name}")
+        result = _trained(candidate, folder, run, say)
         if result is None:
             say(f"The grid stops here; the same command continues it in {folder}.")
             return folder, None
@@ -130,8 +130,8 @@ def candidates(base: Step, grid: Grid) -> list[Candidate]:
             f"A scaling law has five numbers, and a grid of {n} runs can't determine them: give "
             f"two --widths and two --steps at least, and {LEAST_RUNS} runs together."
         )
-    found = [_candidate(base, dim, steps) for dim in grid.widths for steps in grid.steps]
-    return sorted(found, key=_cost)
+    runs = [_candidate(base, dim, steps) for dim in grid.widths for steps in grid.steps]
+    return sorted(runs, key=_cost)
 
 
 def _candidate(base: Step, dim: int, steps: int) -> Candidate:
@@ -171,13 +171,13 @@ def _trained(
         return None
     if each.error:
         raise RunError(f"{each.step.name} failed, and a law needs every run: {each.error}")
-    own = RunFolder(folder / each.runs[0])
+    run_folder = RunFolder(folder / each.runs[0])
     [loss] = each.values.values()
-    speeds = [r["tokens_per_s"] for r in own.records() if r.get("tokens_per_s")]
+    speeds = [r["tokens_per_s"] for r in run_folder.records() if r.get("tokens_per_s")]
     dim, steps = (int(value) for value in each.settings.values())
     speed = float(np.median(speeds)) if speeds else None
-    size = parameters(each.step, own)
-    return Trained(own.name, dim, steps, size, tokens_of(each.step), loss, speed)
+    size = parameters(each.step, run_folder)
+    return Trained(run_folder.name, dim, steps, size, tokens_of(each.step), loss, speed)
 
 
 def fitted(trained: Sequence[Trained], flops: Sequence[float] = ()) -> Scaling:
@@ -186,7 +186,7 @@ def fitted(trained: Sequence[Trained], flops: Sequence[float] = ()) -> Scaling:
     Raises:
         RunError: they can't tell a law.
     """
-    columns = zip(*((each.parameters, each.tokens, each.loss) for each in trained), strict=True)
+    columns = zip(*((run.parameters, run.tokens, run.loss) for run in trained), strict=True)
     points = Points(*(np.asarray(column, np.float64) for column in columns))
     try:
         fit = scaling_fit.fit(points)

@@ -63,14 +63,14 @@ def search(
         )
     if reads_source(model):
         assert isinstance(text, str), "a source is text"
-        found = _target(run, text, model, tokenizer, max_tokens, beams)
+        best = _target(run, text, model, tokenizer, max_tokens, beams)
     else:
         vocab_size = min(model.vocab_size, tokenizer.vocab_size)
         reading = {"bos": bos, "special_tokens": special_tokens}
         prompt = prompt_tokens(tokenizer, text, vocab_size, **reading)
-        found = _continuation(prompt, model, tokenizer, max_tokens, beams)
-        return continuation_text(tokenizer, found.tokens, begins=not text)
-    return tokenizer.decode(found.tokens)
+        best = _continuation(prompt, model, tokenizer, max_tokens, beams)
+        return continuation_text(tokenizer, best.tokens, begins=not text)
+    return tokenizer.decode(best.tokens)
 
 
 def _instead(model: Model) -> str:
@@ -122,16 +122,16 @@ def align(
         )
     pairs, tokenizer = _pairs(run, model, tokenizer)
     source = pairs.source(text, tokenizer)
-    found = _best(source, pairs, model, tokenizer, max_tokens, beams)
-    read = [tokenizer.control(pairs.start), *found.tokens]
+    best = _best(source, pairs, model, tokenizer, max_tokens, beams)
+    read = [tokenizer.control(pairs.start), *best.tokens]
     weights = model.alignment(mx.array([source]), mx.array([read]))[0]
     order = list(range(len(source) - 1))
     order = [*(order[::-1] if pairs.reverse_source else order), len(source) - 1]
     names = [tokenizer.surface(source[i]).strip() for i in order[:-1]]
-    written = [tokenizer.surface(token).strip() for token in found.tokens]
-    last = ["[end]"] if found.ended else []
+    written = [tokenizer.surface(token).strip() for token in best.tokens]
+    last = ["[end]"] if best.ended else []
     rows = cast(list[list[float]], weights[: len(written) + len(last), mx.array(order)].tolist())
-    return tokenizer.decode(found.tokens), Alignment([*names, "[end]"], [*written, *last], rows)
+    return tokenizer.decode(best.tokens), Alignment([*names, "[end]"], [*written, *last], rows)
 
 
 def _target(
@@ -164,7 +164,7 @@ def _best(
     beams: Beams,
 ) -> Hypothesis:
     _check_length(len(source), model)
-    found = best_targets(
+    targets = best_targets(
         model,
         mx.array([source], dtype=mx.int32),
         start=tokenizer.control(pairs.start),
@@ -173,7 +173,7 @@ def _best(
         beams=beams,
         vocab_size=min(model.vocab_size, tokenizer.vocab_size),
     )
-    return found[0][0]
+    return targets[0][0]
 
 
 def with_ends(tokenizer: Tokenizer, begins: str, model: Model) -> Tokenizer:
@@ -203,7 +203,7 @@ def _continuation(
 ) -> Hypothesis:
     _check_length(len(prompt) + 1, model)
     ends = sorted(end for end in tokenizer.end_ids if end < model.vocab_size)
-    found = best_continuations(
+    continuations = best_continuations(
         model,
         prompt,
         # A number that is no token never comes, so that the search goes on to its limit.
@@ -212,7 +212,7 @@ def _continuation(
         beams=beams,
         vocab_size=min(model.vocab_size, tokenizer.n_writable),
     )
-    return found[0]
+    return continuations[0]
 
 
 def _check_length(length: int, model: Model) -> None:

@@ -55,10 +55,10 @@ def grow_built(built: Built, recipe: Recipe, stage: Grow) -> Built:
 
 def _carried(old: Tree, new: Tree, mapping: Mapping, powers: dict[str, int]) -> Any:
     """Return the state of the larger model's optimizer, or its average."""
-    held = dict(tree_flatten(old))
-    found = []
+    old_leaves = dict(tree_flatten(old))
+    leaves = []
     for path, like in tree_flatten(new):
-        value = mapping.value(path, held, powers.get(path.rpartition(".")[2], 0))
+        value = mapping.value(path, old_leaves, powers.get(path.rpartition(".")[2], 0))
         assert value.shape == like.shape, path
-        found.append((path, value.astype(like.dtype)))
-    return tree_unflatten(found)
+        leaves.append((path, value.astype(like.dtype)))
+    return tree_unflatten(leaves)

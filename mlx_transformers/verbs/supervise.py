@@ -74,10 +74,10 @@ class Command:
 
     def words(self) -> list[str]:
         """The command line after `mlxt`, as a list."""
-        found = ["train", self.recipe, "--runs", self.runs]
-        found += ["--name", self.name] if self.name else []
-        found += ["--resume", self.resume] if self.resume else []
-        return found + [word for each in self.sets for word in ("--set", each)]
+        argv = ["train", self.recipe, "--runs", self.runs]
+        argv += ["--name", self.name] if self.name else []
+        argv += ["--resume", self.resume] if self.resume else []
+        return argv + [argument for override in self.sets for argument in ("--set", override)]
 
     def restarted(self, status: Status, rows: int) -> "Command":
         """The command that resumes the run with microbatches of `rows`."""
@@ -152,9 +152,9 @@ def supervise(command: Command, say: Callable[[str], None] = print) -> int:
         while True:
             for old in (place, Path(f"{place}{ENDED}")):
                 old.unlink(missing_ok=True)
-            code, asked = attempt(command.words(), place)
+            code, stop_requested = attempt(command.words(), place)
             why = ended_by(code, silent=not Path(f"{place}{ENDED}").exists())
-            if why is None or asked:
+            if why is None or stop_requested:
                 return 128 - code if code < 0 else code
             status = Status(**json.loads(place.read_text("utf-8"))) if place.is_file() else None
             if status is None or status.rows == 1:
@@ -212,22 +212,22 @@ def attempt(words: Sequence[str], place: Path) -> tuple[int, bool]:
 
     Ctrl-C on a terminal reaches both processes. Any other signal is passed on.
     """
-    asked = False
+    stop_requested = False
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, *words], env={**os.environ, STATUS_VARIABLE: str(place)}
     )
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal stop_requested
+        stop_requested = True
         if number != signal.SIGINT or not on_terminal():
             process.send_signal(number)
 
-    held = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return process.wait(), asked
+        return process.wait(), stop_requested
     finally:
-        for number, handler in held.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

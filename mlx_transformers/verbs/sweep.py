@@ -99,9 +99,9 @@ def sweep(
         RunError: a point would not fit in memory, or every point failed.
     """
     base = Step(Path(recipe).stem, load_recipe(recipe, sets))
-    found = candidates(base, parse_axes(over, OPTION), settings)
-    check(found)
-    best = metric_of([each.step.recipe for each in found])
+    points = candidates(base, parse_axes(over, OPTION), settings)
+    check(points)
+    best = metric_of([point.step.recipe for point in points])
     folder = root / plain_name(name or f"sweep-{base.name}", "a sweep", RunError)
     _check_folder(folder)
 
@@ -112,19 +112,19 @@ def sweep(
         done = result.reason == "finished" or result.reason.startswith("stopped early")
         return result.folder if done else None
 
-    rounds = halved(base, found, settings) if settings.search == "halving" else [None]
+    rounds = halved(base, points, settings) if settings.search == "halving" else [None]
     for number, length in enumerate(rounds, start=1):
         if length is not None:
-            found = [_shortened(each, length) for each in found]
-            say(f"Round {number} of {len(rounds)}: {len(found)} points of {length} steps.")
-        if not _train_all(found, seeds, best, run, say):
+            points = [_shortened(point, length) for point in points]
+            say(f"Round {number} of {len(rounds)}: {len(points)} points of {length} steps.")
+        if not _train_all(points, seeds, best, run, say):
             say(f"The sweep stops here; the same command continues it in {folder}.")
             return folder, None
         if number < len(rounds):
-            found = _best(found, best, math.ceil(len(found) / settings.keep))
-    if all(each.error for each in found):
-        raise RunError(f"Every point of the sweep failed; the first one: {found[0].error}")
-    return folder, Sweep(best.metric, best.direction, [_point(each) for each in found])
+            points = _best(points, best, math.ceil(len(points) / settings.keep))
+    if all(point.error for point in points):
+        raise RunError(f"Every point of the sweep failed; the first one: {points[0].error}")
+    return folder, Sweep(best.metric, best.direction, [_point(point) for point in points])
 
 
 def _train_all(
@@ -135,9 +135,9 @@ def _train_all(
     say: Callable[[str], None],
 ) -> bool:
     """Train every point of a round; false if a signal stopped one."""
-    for place, each in enumerate(found, start=1):
-        say(f"Point {place} of {len(found)}: {each.step.name}")
-        if not train_point(each, seeds, best, run, say):
+    for place, point in enumerate(found, start=1):
+        say(f"Point {place} of {len(found)}: {point.step.name}")
+        if not train_point(point, seeds, best, run, say):
             return False
     return True
 
@@ -166,7 +166,7 @@ def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Can
         rows = list(itertools.product(*(axis.values for axis in axes)))
         if settings.samples is not None and settings.samples < len(rows):
             rows = drawn.sample(rows, settings.samples)
-    found = []
+    points = []
     for row in rows:
         step = base
         for key, value in zip(keys, row, strict=True):
@@ -174,8 +174,8 @@ def candidates(base: Step, axes: Sequence[Axis], settings: Settings) -> list[Can
                 step = with_value(step, key, value)
             except RecipeError as error:
                 raise RecipeError(f"{OPTION} {key}={value}: {error}") from None
-        found.append(Candidate(dict(zip(keys, row, strict=True)), step))
-    return found
+        points.append(Candidate(dict(zip(keys, row, strict=True)), step))
+    return points
 
 
 def _drawn(axes: Sequence[Axis], n: int, drawn: random.Random) -> list[tuple[str, ...]]:
@@ -211,11 +211,11 @@ def check(found: Sequence[Candidate]) -> None:
         RecipeError: a point is no recipe that can be trained; names it.
         RunError: a point would not fit in memory; names it.
     """
-    for each in found:
-        where = ", ".join(f"{key}={value}" for key, value in each.settings.items())
+    for point in found:
+        where = ", ".join(f"{key}={value}" for key, value in point.settings.items())
         try:
-            check_new(each.step.recipe)
-            check_fits(plan(each.step.recipe, draft_model(each.step.recipe)))
+            check_new(point.step.recipe)
+            check_fits(plan(point.step.recipe, draft_model(point.step.recipe)))
         except MlxtError as error:
             raise type(error)(f"{OPTION} {where}: {error}") from None
 
@@ -226,7 +226,7 @@ def halved(base: Step, found: Sequence[Candidate], settings: Settings) -> list[i
     Raises:
         RecipeError: the shortest round would have no step, or steps are an axis.
     """
-    if any("train.steps" in each.settings for each in found):
+    if any("train.steps" in point.settings for point in found):
         raise RecipeError("Successive halving sets train.steps itself: sweep another key.")
     full = base.recipe.train.steps
     lengths = [full // settings.keep**back for back in range(settings.rounds - 1, -1, -1)]
@@ -270,8 +270,8 @@ def _best(found: Sequence[Candidate], best: Best, n: int) -> list[Candidate]:
     """The n best points that trained."""
     sign = 1 if best.direction == "min" else -1
     ranked = sorted(
-        (each for each in found if each.values and not each.error),
-        key=lambda each: sign * sum(each.values.values()) / len(each.values),
+        (point for point in found if point.values and not point.error),
+        key=lambda point: sign * sum(point.values.values()) / len(point.values),
     )
     return ranked[:n] or list(found[:1])
 

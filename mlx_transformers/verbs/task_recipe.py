@@ -71,8 +71,8 @@ def usual_task(tasks: frozenset[Task], model: Mapping[str, Any]) -> str:
         RunError: none of `TASKS` is for such a model.
     """
     if "encode" not in tasks:
-        found = (name for name in ("text", "translation") if TASKS[name].model in tasks)
-        if name := next(found, None):
+        names = (name for name in ("text", "translation") if TASKS[name].model in tasks)
+        if name := next(names, None):
             return name
         raise RunError(
             f"A model of kind '{model.get('kind')}' has no usual recipe: import and finetune write "
@@ -116,20 +116,20 @@ def task_recipe(
     kind = _task_kind(source, name, model, tasks)
     table = {key: value for key, value in model.items() if key not in ("head", "pool")}
     slots = _slots(source, kind, model)
-    rest = _rest(kind, model, tokenizer, data, start)
-    recipe: Recipe = typed(Recipe, resolve_data({"model": table | slots, **rest}, source))
+    tables = _rest(kind, model, tokenizer, data, start)
+    recipe: Recipe = typed(Recipe, resolve_data({"model": table | slots, **tables}, source))
     prepared = prepare(recipe.data, progress=progress)
     for slot, part in slots.items():
         if "n_classes" in part and name != "answers" and prepared.labels:
             slots[slot] = part | {"n_classes": len(prepared.labels)}
     windows = kind.objective in ("clm", "mlm")
     rows = prepared.count("train", "tokens" if windows else "documents")
-    rows = rows // rest["train"]["seq_len"] if windows else rows
+    rows = rows // tables["train"]["seq_len"] if windows else rows
     steps = max(MIN_STEPS, math.ceil(EPOCHS * rows / BATCH))
-    rest["train"]["steps"] = steps
-    rest["optim"]["schedule"]["warmup"] = steps // 10
-    rest["eval"] = rest["checkpoint"] = {"every": max(10, steps // 5)}
-    resolved = resolve_data({"model": table | slots, **rest}, source)
+    tables["train"]["steps"] = steps
+    tables["optim"]["schedule"]["warmup"] = steps // 10
+    tables["eval"] = tables["checkpoint"] = {"every": max(10, steps // 5)}
+    resolved = resolve_data({"model": table | slots, **tables}, source)
     typed(Recipe, resolved)
     header = f"# Fine-tunes {source} for {name} on {data}: {EPOCHS} epochs.\n"
     return header + to_toml(resolved.data)
@@ -144,7 +144,7 @@ def _task_kind(source: str, name: str, model: Table, tasks: frozenset[Task]) -> 
     if name not in TASKS:
         raise RunError(unknown("task", name, TASKS))
     if TASKS[name].model not in tasks:
-        suited = [known for known, other in TASKS.items() if other.model in tasks]
+        suited = [task_name for task_name, candidate in TASKS.items() if candidate.model in tasks]
         raise RunError(
             f"{source} can't learn the task '{name}': it is a model of the kind "
             f"'{model['kind']}', whose tasks are {', '.join(suited)}."
@@ -158,15 +158,17 @@ def _slots(source: str, kind: TaskKind, model: Table) -> dict[str, Table]:
     Raises:
         RunError: the task needs an MLM head, and the model has none.
     """
-    own: dict[str, Table] = {slot: model[slot] for slot in ("head", "pool") if model.get(slot)}
+    slots: dict[str, Table] = {slot: model[slot] for slot in ("head", "pool") if model.get(slot)}
     if kind.parts:
         return {
-            slot: own[slot] if slot in own and own[slot]["kind"] == part["kind"] else dict(part)
+            slot: slots[slot]
+            if slot in slots and slots[slot]["kind"] == part["kind"]
+            else dict(part)
             for slot, part in kind.parts.items()
         }
-    if kind.objective == "mlm" and own.get("head", {}).get("kind") != "mlm":
+    if kind.objective == "mlm" and slots.get("head", {}).get("kind") != "mlm":
         raise RunError(f"{source} has no head that predicts masked tokens, as 'masked' needs.")
-    return {"head": own["head"]}
+    return {"head": slots["head"]}
 
 
 def _rest(kind: TaskKind, model: Table, tokenizer: Path, data: str, start: str | None) -> Table:

@@ -73,8 +73,8 @@ def sample_text(
         )
     n = min(count // (length + 1), ROWS + HELD_OUT)
     rows = mx.array(flat[: n * (length + 1)].reshape(n, -1).astype(np.int32))
-    held = max(2, min(HELD_OUT, n // 4))
-    return Sample(_batches(rows[: n - held]), _batches(rows[n - held :]))
+    n_held_out = max(2, min(HELD_OUT, n // 4))
+    return Sample(_batches(rows[: n - n_held_out]), _batches(rows[n - n_held_out :]))
 
 
 def text_rows(
@@ -108,14 +108,14 @@ def _source(where: str | None, recipe: Recipe) -> Source:
 
 def _read(source: Source, tokenizer: Tokenizer, vocab_size: int, wanted: int) -> np.ndarray:
     """The first `wanted` tokens of a text below `vocab_size`, or as many as it has."""
-    found, count = [np.zeros(0, np.int64)], 0
+    parts, count = [np.zeros(0, np.int64)], 0
     for tokens in _tokens(source, tokenizer):
-        kept = tokens[tokens < vocab_size]
-        found.append(kept)
-        count += len(kept)
+        usable = tokens[tokens < vocab_size]
+        parts.append(usable)
+        count += len(usable)
         if count >= wanted:
             break
-    return np.concatenate(found)[:wanted]
+    return np.concatenate(parts)[:wanted]
 
 
 def _tokens(source: Source, tokenizer: Tokenizer) -> Iterator[np.ndarray]:

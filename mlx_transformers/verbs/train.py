@@ -385,10 +385,10 @@ def _open_outputs(stack: ExitStack, built: Built, folder: RunFolder, progress: P
     recipe = built.recipe
     _describe(folder, recipe, built)
     folder.forget_after(progress.step)
-    found = trackers(recipe.log, folder.path, recipe.model_dump())
+    active = trackers(recipe.log, folder.path, recipe.model_dump())
     log = stack.enter_context(closing(JsonLines(folder.log)))
     screen = open_screen(folder.name, recipe.train.steps, progress.step)
-    return Outputs([log, stack.enter_context(screen), *found], screen.status)
+    return Outputs([log, stack.enter_context(screen), *active], screen.status)
 
 
 def _describe(folder: RunFolder, recipe: Recipe, built: Built) -> None:

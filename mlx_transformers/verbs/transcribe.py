@@ -53,7 +53,7 @@ class Recognizer:
 
     def texts(self, frames: mx.array, beams: Beams = GREEDY) -> list[str]:
         """Transcribe each of `frames [B, F, n_mels]`."""
-        found = best_targets(
+        ranked = best_targets(
             self.model,
             frames,
             start=self.tokenizer.control("start"),
@@ -63,7 +63,7 @@ class Recognizer:
             vocab_size=min(self.model.vocab_size, self.tokenizer.vocab_size),
             name="frames",
         )
-        return [self.tokenizer.decode(best[0].tokens) for best in found]
+        return [self.tokenizer.decode(best[0].tokens) for best in ranked]
 
     def transcript(self, samples: np.ndarray, beams: Beams = GREEDY) -> str:
         """Transcribe samples `[n]` at 16 kHz, window after window."""
@@ -71,7 +71,9 @@ class Recognizer:
         windows = [samples[at : at + width] for at in range(0, max(1, len(samples)), width)]
         texts: list[str] = []
         for first in range(0, len(windows), BATCH):
-            some = np.stack([self.kind.features(one) for one in windows[first : first + BATCH]])
+            some = np.stack(
+                [self.kind.features(window) for window in windows[first : first + BATCH]]
+            )
             texts += self.texts(mx.array(some), beams)
         return " ".join(text for text in texts if text)
 

@@ -74,7 +74,7 @@ def tuned(
     Raises:
         RunError: training failed at every value.
     """
-    tried: dict[str, float] = {}
+    results: dict[str, float] = {}
     for value in axis.values:
         [(_, run)] = seeded(with_value(step, axis.key, value), seeds[:1])
         try:
@@ -84,16 +84,16 @@ def tuned(
             continue
         if folder is None:
             return None
-        tried[value] = last_evaluation(folder)[best.metric]
-    if not tried:
+        results[value] = last_evaluation(folder)[best.metric]
+    if not results:
         raise RunError(f"{step.name} could be trained at no value of {OPTION} {axis.key}.")
     choose = min if best.direction == "min" else max
-    chosen = choose(tried, key=lambda value: tried[value])
-    figures = ", ".join(f"{value}: {metric:.3f}" for value, metric in tried.items())
+    chosen = choose(results, key=lambda value: results[value])
+    figures = ", ".join(f"{value}: {metric:.3f}" for value, metric in results.items())
     say(f"{step.name}: {axis.key}={chosen} is the best ({best.metric} by value: {figures}).")
     if len(axis.values) > 1 and chosen in (axis.values[0], axis.values[-1]):
         say(f"{chosen} is at the end of the list: values beyond it may be better.")
-    return Tuned(with_value(step, axis.key, chosen), chosen, tried)
+    return Tuned(with_value(step, axis.key, chosen), chosen, results)
 
 
 def last_evaluation(folder: RunFolder) -> dict[str, Any]:

@@ -80,9 +80,9 @@ def upcycle(
         context = origin.recipe.model.context() or origin.recipe.train.seq_len
         text = sample_text(None, origin.recipe, origin.tokenizer, dense.vocab_size, context)
         cure = "Let gates sum to 1 with --top-k 2 or more and --normalize"
-        found = gate(dense, model, text.held_out, LOSSY, cure, anyway=experts.anyway)
+        difference = gate(dense, model, text.held_out, LOSSY, cure, anyway=experts.anyway)
         if experts.normalize:
-            check_equal(found)
+            check_equal(difference)
         folder = write_run(
             origin,
             name,
@@ -92,8 +92,8 @@ def upcycle(
             {"upcycled": origin.where},
             root,
         )
-    say(found.line())
-    return folder, found
+    say(difference.line())
+    return folder, difference
 
 
 def expert_table(origin: Origin, table: dict[str, Any], experts: Experts) -> dict[str, Any]:
@@ -141,19 +141,19 @@ def upcycled(new: Any, dense: Any, n_experts: int) -> Any:
         RunError: an array of the dense model has no place.
     """
     old = dict(tree_flatten(dense))
-    taken: set[str] = set()
-    found: list[tuple[str, mx.array]] = []
+    used: set[str] = set()
+    arrays: list[tuple[str, mx.array]] = []
     for path, value in tree_flatten(new):
         plain = path.replace(".experts.", ".")
         source = path if path in old else plain
         if source not in old:
-            found.append((path, value))
+            arrays.append((path, value))
             continue
-        taken.add(source)
+        used.add(source)
         copied = old[source] if source == path else expert_copies(old[source], n_experts)
-        found.append((path, copied))
-    if left := sorted(old.keys() - taken):
-        raise RunError(f"{left[0]} of the dense model has no place among the experts.")
-    weights = tree_unflatten(found)
+        arrays.append((path, copied))
+    if unused := sorted(old.keys() - used):
+        raise RunError(f"{unused[0]} of the dense model has no place among the experts.")
+    weights = tree_unflatten(arrays)
     mx.eval(weights)
     return weights

@@ -44,8 +44,8 @@ class WordSpace:
         if len(tokens) != 1 or tokens[0] == self.tokenizer.unknown_id:
             return None
         # a tokenizer of letters alone passes over all else
-        known = self.tokenizer.decode(tokens).strip() in (word, word.lower())
-        return int(tokens[0]) if known else None
+        is_known = self.tokenizer.decode(tokens).strip() in (word, word.lower())
+        return int(tokens[0]) if is_known else None
 
     def nearest(self, text: str, n: int = 10) -> list[tuple[str, float]]:
         """The n words with the largest cosine to a word, or to a sum such as "king - man + woman",
@@ -63,8 +63,8 @@ class WordSpace:
         if self.tokenizer.unknown_id is not None:
             cosines[self.tokenizer.unknown_id] = -np.inf
         order = np.argsort(-cosines, kind="stable")[:n]
-        found = [(int(i), float(cosines[i])) for i in order if np.isfinite(cosines[i])]
-        return [(self.tokenizer.decode([i]).strip(), cosine) for i, cosine in found]
+        neighbours = [(int(i), float(cosines[i])) for i in order if np.isfinite(cosines[i])]
+        return [(self.tokenizer.decode([i]).strip(), cosine) for i, cosine in neighbours]
 
     def _known(self, word: str) -> int:
         row = self.row(word)

@@ -40,16 +40,16 @@ def open_bottleneck(
     Raises:
         ConvertError: an option that isn't built, or another kind of adapter.
     """
-    own = config["config"]
-    if "non_linearity" not in own:
+    options = config["config"]
+    if "non_linearity" not in options:
         raise ConvertError(
             f"{where}: of the library adapters, bottleneck adapters are read; this one is "
-            f"'{own.get('architecture', 'unknown')}'."
+            f"'{options.get('architecture', 'unknown')}'."
         )
     for key, what in REFUSED.items():
-        if own.get(key):
-            raise ConvertError(f"{where}: {key} = {own[key]!r}: {what} aren't built.")
-    if own.get("original_ln_after") is False:
+        if options.get(key):
+            raise ConvertError(f"{where}: {key} = {options[key]!r}: {what} aren't built.")
+    if options.get("original_ln_after") is False:
         raise ConvertError(f"{where}: original_ln_after = false isn't built.")
     weights: Arrays = {}
     places: set[str] = set()
@@ -63,17 +63,18 @@ def open_bottleneck(
         residual, place, layer = _place(match[1], where)
         places.add(place)
         layers.add(layer)
-        leaf = _leaf(match[2], bool(own.get("ln_before")))
+        leaf = _leaf(match[2], bool(options.get("ln_before")))
         if leaf is not None:
             weights[f"{residual}.adapter.{leaf}"] = array.astype(mx.float32)
     widths = {a.shape[0] for n, a in weights.items() if n.endswith("down.weight")}
     if len(widths) > 1:
         raise ConvertError(
-            f"{where}: reduction_factor = {own['reduction_factor']}: adapters of different widths "
+            f"{where}: reduction_factor = {options['reduction_factor']}: adapters of different "
+            "widths "
             "aren't built."
         )
     width = next(iter(widths))
-    return Opened(_table(own, width, places, sorted(layers), where), weights)
+    return Opened(_table(options, width, places, sorted(layers), where), weights)
 
 
 def _place(module: str, where: str) -> tuple[str, str, int]:

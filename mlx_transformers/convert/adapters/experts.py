@@ -15,7 +15,9 @@ def stacked_factors(own: Mapping[int, Factors], shape: Sequence[int], where: str
         ConvertError: experts have ranks or scales of their own.
     """
     first = next(iter(own.values()))
-    if any(each.a.shape != first.a.shape or each.scale != first.scale for each in own.values()):
+    if any(
+        update.a.shape != first.a.shape or update.scale != first.scale for update in own.values()
+    ):
         raise ConvertError(f"{where}: the experts of a layer have different ranks or scales.")
     zeros = (mx.zeros(first.a.shape), mx.zeros(first.b.shape))
     pairs = [(own[e].a, own[e].b) if e in own else zeros for e in range(shape[0])]
@@ -55,7 +57,7 @@ def expert_factors(
         raise ConvertError(f"{where}: {module} has no experts of the form gate, up and down here.")
     shape = tuple(layout.shapes[stacks["down"] + WEIGHT])
     n_experts, dim, hidden = shape
-    found: dict[str, Factors] = {}
+    updates: dict[str, Factors] = {}
     for a, b in pairs:
         if len(a) % n_experts or len(a) != b.shape[1]:
             raise ConvertError(
@@ -65,17 +67,17 @@ def expert_factors(
         rank = len(a) // n_experts
         own_a = a.reshape(n_experts, rank, -1)
         own_b = b.reshape(-1, rank, n_experts).transpose(2, 0, 1)
-        if own_a.shape[2] == dim and own_b.shape[1] == 2 * hidden and stacks["gate"] not in found:
+        if own_a.shape[2] == dim and own_b.shape[1] == 2 * hidden and stacks["gate"] not in updates:
             gate, up = mx.split(own_b, 2, axis=1)
             factor = scale(f"{module}.gate_up_proj", rank)
-            found[stacks["gate"]] = Factors(own_a, gate, factor)
-            found[stacks["up"]] = Factors(own_a, up, factor)
+            updates[stacks["gate"]] = Factors(own_a, gate, factor)
+            updates[stacks["up"]] = Factors(own_a, up, factor)
         elif own_a.shape[2] == hidden and own_b.shape[1] == dim:
             factor = scale(f"{module}.down_proj", rank)
-            found[stacks["down"]] = Factors(own_a, own_b, factor)
+            updates[stacks["down"]] = Factors(own_a, own_b, factor)
         else:
             raise ConvertError(
                 f"{where}: factors {list(a.shape)} and {list(b.shape)} of {module} fit neither "
                 "gate_up_proj nor down_proj."
             )
-    return found
+    return updates

@@ -78,10 +78,10 @@ class Layout:
         tables: frozenset[str] = frozenset(),
     ) -> "Layout":
         """The layout of a model with parameters of these shapes."""
-        found = cls(family, shapes, embed_scale, tables)
+        layout = cls(family, shapes, embed_scale, tables)
         for move in moves(table, shapes):
-            found.moves.update(dict.fromkeys(move.theirs, move))
-        return found
+            layout.moves.update(dict.fromkeys(move.theirs, move))
+        return layout
 
     def renamed(self, name: str) -> str:
         """A name as the family's weight map has it."""
@@ -127,7 +127,7 @@ class Layout:
         """
         move = self.move(module + WEIGHT, where)
         parts = move.via.load([b.T if self.transposed(move) else b])
-        found = {}
+        factors = {}
         for path, part in zip(self.layers(move), parts, strict=True):
             shape = tuple(self.shapes[path + WEIGHT])
             if (part.shape[0], a.shape[1]) != shape:
@@ -135,8 +135,8 @@ class Layout:
                     f"{where}: the factors {list(a.shape)} and {list(b.shape)} of {module} don't "
                     f"fit {path}, {list(shape)}."
                 )
-            found[path] = {"a": a, "b": part}
-        return found
+            factors[path] = {"a": a, "b": part}
+        return factors
 
     def vectors(self, module: str, vector: mx.array, where: str) -> Arrays:
         """A vector of a module's outputs `[out]`, as that of each of our layers."""
@@ -160,7 +160,7 @@ class Layout:
         Raises:
             ConvertError: an unknown tensor, or one of several that are packed together is missing.
         """
-        found: Arrays = {}
+        parameters: Arrays = {}
         renamed = {self.renamed(name): array for name, array in tensors.items()}
         for name in [name for name in renamed if name not in self.moves]:
             first = renamed.get(self.tied_to(name) or "")
@@ -168,11 +168,13 @@ class Layout:
                 del renamed[name]
         for name in renamed:
             move = self.move(name, where)
-            if absent := [other for other in move.theirs if other not in renamed]:
+            if absent := [n for n in move.theirs if n not in renamed]:
                 raise ConvertError(f"{where}: {name} is there without {absent[0]}.")
-            arrays = move.via.load([renamed[each].astype(mx.float32) for each in move.theirs])
-            found.update(zip(move.ours, arrays, strict=True))
-        return found
+            arrays = move.via.load(
+                [renamed[theirs_name].astype(mx.float32) for theirs_name in move.theirs]
+            )
+            parameters.update(zip(move.ours, arrays, strict=True))
+        return parameters
 
 
 def low_rank_table(
@@ -207,12 +209,12 @@ def low_rank_table(
 
 def low_rank_weights(updates: Mapping[str, Factors]) -> Arrays:
     """The weights of low-rank updates by their paths in an adapted model."""
-    found = {}
+    weights = {}
     for path, update in updates.items():
-        found[f"{path}.adapter.lora_a"], found[f"{path}.adapter.lora_b"] = update.a, update.b
+        weights[f"{path}.adapter.lora_a"], weights[f"{path}.adapter.lora_b"] = update.a, update.b
         if update.magnitude is not None:
-            found[f"{path}.adapter.magnitude"] = update.magnitude
-    return found
+            weights[f"{path}.adapter.magnitude"] = update.magnitude
+    return weights
 
 
 def _usual(values: Any) -> Any:

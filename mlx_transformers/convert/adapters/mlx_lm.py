@@ -46,12 +46,12 @@ def open_mlx_lm(
             raise ConvertError(f"{where}: the tensor {name} belongs to no adapter of mlx-lm's.")
         modules.setdefault(name_of(match[1]), {})[match[2]] = array.astype(mx.float32)
     updates: dict[str, Factors] = {}
-    for module, own in modules.items():
-        if not {"lora_a", "lora_b"} <= set(own):
+    for module, arrays in modules.items():
+        if not {"lora_a", "lora_b"} <= set(arrays):
             raise ConvertError(f"{where}: {module} has one of its two factors only.")
-        if kind == "dora" and "m" not in own:
+        if kind == "dora" and "m" not in arrays:
             raise ConvertError(f"{where}: fine_tune_type is dora, but {module} has no m.")
-        updates |= _updates(layout, module, own, scale, where)
+        updates |= _updates(layout, module, arrays, scale, where)
     table = low_rank_table(
         kind, updates, rslora=False, tied=True, dropout=float(settings.get("dropout") or 0.0)
     )
@@ -75,10 +75,11 @@ def _updates(
         return {path: Factors(a, b, scale)}
     move = layout.move(f"{module}.weight", where)
     a, b = (b, a) if layout.is_table(move) else (a.T, b.T)
-    found = layout.factors(module, a, b, where)
+    factors = layout.factors(module, a, b, where)
     norms = layout.vectors(module, own["m"], where) if "m" in own else {}
     return {
-        path: Factors(each["a"], each["b"], scale, norms.get(path)) for path, each in found.items()
+        path: Factors(parts["a"], parts["b"], scale, norms.get(path))
+        for path, parts in factors.items()
     }
 
 
@@ -87,26 +88,26 @@ def expert_names(layout: Layout, module: str) -> list[str]:
     `...switch_mlp.NAME`."""
     before, _, name = module.partition(SWITCH)
     number = 0
-    found: list[str] = []
+    modules: list[str] = []
     while layout.renamed(f"{before}.experts.{number}.{name}.weight") in layout.moves:
-        found.append(f"{before}.experts.{number}.{name}")
+        modules.append(f"{before}.experts.{number}.{name}")
         number += 1
-    if not found:
+    if not modules:
         raise ConvertError(f"The base has no experts '{module}'.")
-    return found
+    return modules
 
 
 def _unstacked(tensors: Mapping[str, mx.array], layout: Layout) -> Arrays:
     """Whole weights as the published model has them: one tensor for each expert, and `[in, out]`
     where the family stores that, which mlx-lm turns to `[out, in]` when it loads a model."""
-    found: Arrays = {}
+    unstacked: Arrays = {}
     for name, array in tensors.items():
         module, _, leaf = name.rpartition(".")
         if SWITCH not in name:
             move = layout.moves.get(layout.renamed(name))
             turned = array.ndim == 2 and move is not None and layout.transposed(move)
-            found[name] = array.T if turned else array
+            unstacked[name] = array.T if turned else array
             continue
         for number, expert in enumerate(expert_names(layout, module)):
-            found[f"{expert}.{leaf}"] = array[number]
-    return found
+            unstacked[f"{expert}.{leaf}"] = array[number]
+    return unstacked

@@ -122,8 +122,8 @@ def _lora(folder: PeftFolder) -> Opened:
                 experts.setdefault(path, {})[number] = update
             continue
         updates |= _of_layers(layout, name, update, where)
-    for path, own in experts.items():
-        updates[path] = stacked_factors(own, layout.shapes[f"{path}.weight"], where)
+    for path, expert_updates in experts.items():
+        updates[path] = stacked_factors(expert_updates, layout.shapes[f"{path}.weight"], where)
     for module, pairs in nested.items():
         updates |= expert_factors(layout, module, pairs, partial(_scale, config), where)
     table = low_rank_table(
@@ -137,11 +137,11 @@ def _lora(folder: PeftFolder) -> Opened:
 
 
 def _of_layers(layout: Layout, module: str, update: Factors, where: str) -> dict[str, Factors]:
-    found = layout.factors(module, update.a, update.b, where)
+    factors = layout.factors(module, update.a, update.b, where)
     norms = {} if update.magnitude is None else layout.vectors(module, update.magnitude, where)
     return {
-        path: Factors(own["a"], own["b"], update.scale, norms.get(path))
-        for path, own in found.items()
+        path: Factors(parts["a"], parts["b"], update.scale, norms.get(path))
+        for path, parts in factors.items()
     }
 
 
@@ -149,20 +149,20 @@ def _by_module(
     tensors: Mapping[str, mx.array], names: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Any]], Arrays]:
     """The factors of each module, and the other tensors."""
-    found: dict[str, dict[str, Any]] = {}
+    modules: dict[str, dict[str, Any]] = {}
     rest: Arrays = {}
     for name, array in tensors.items():
         match = re.fullmatch(r"(.+)\.lora_(embedding_)?([AB])(\.default)?(\.weight)?", name)
         if match is None:
             rest[name] = array
             continue
-        parts = found.setdefault(match[1], {})
+        parts = modules.setdefault(match[1], {})
         parts[f"lora_{match[3]}"] = array.astype(mx.float32)
         if match[3] == "A":
             parts["rank"] = array.shape[0]
         if match[2]:
             parts["embedding"] = True
-    return found, rest
+    return modules, rest
 
 
 def _check_pair(parts: Mapping[str, Any], module: str, where: str) -> None:

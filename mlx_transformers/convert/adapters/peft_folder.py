@@ -41,12 +41,14 @@ def with_trained(
     folder: PeftFolder, table: dict[str, Any], weights: Arrays, rest: Arrays
 ) -> Opened:
     """Add weights of the base that were trained, or saved though they were not."""
-    named = {WRAPPERS.sub("", name): array for name, array in rest.items() if ORIGINAL not in name}
-    rows = _trained_rows(folder, named)
-    own = folder.layout.whole(named, folder.where) | rows
+    tensors = {
+        WRAPPERS.sub("", name): array for name, array in rest.items() if ORIGINAL not in name
+    }
+    rows = _trained_rows(folder, tensors)
+    trained = folder.layout.whole(tensors, folder.where) | rows
     changed = {
         path: array
-        for path, array in own.items()
+        for path, array in trained.items()
         if array.shape != folder.base[path].shape
         or not bool(mx.array_equal(array, folder.base[path]))
     }
@@ -84,12 +86,14 @@ def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
         ConvertError: the config doesn't say which tokens they are of, or names one that the table
             doesn't have.
     """
-    found: Arrays = {}
+    trained: Arrays = {}
     for name in [name for name in named if name.endswith(TOKENS)]:
         module = name.removesuffix(TOKENS).removesuffix(".token_adapter")
         tokens = folder.config.get("token_indices") or folder.config.get("trainable_token_indices")
         if isinstance(tokens, Mapping):
-            tokens = next((own for key, own in tokens.items() if module.endswith(key)), None)
+            tokens = next(
+                (indices for key, indices in tokens.items() if module.endswith(key)), None
+            )
         rows = named.pop(name).astype(mx.float32)
         if tokens is None or len(tokens) != len(rows):
             raise ConvertError(
@@ -100,9 +104,9 @@ def _trained_rows(folder: PeftFolder, named: Arrays) -> Arrays:
         table = mx.array(folder.base[path])
         _check_tokens(tokens, len(table), folder.where)
         table[mx.array(tokens)] = rows
-        found[path] = table
+        trained[path] = table
         named.pop(f"{module}.weight", None)  # the table before training
-    return found
+    return trained
 
 
 def _check_tokens(tokens: Sequence[Any], n_rows: int, where: str) -> None:

@@ -28,18 +28,18 @@ def ia3(folder: PeftFolder) -> Opened:
             continue
         module, flat = match[1], array.astype(mx.float32).reshape(-1)
         move = layout.move(f"{module}.weight", folder.where)
-        fed = array.ndim == 2 and array.shape[0] == 1 and _reads_input(folder, module)
+        scales_input = array.ndim == 2 and array.shape[0] == 1 and _reads_input(folder, module)
         if len(move.theirs) > 1:
             number = move.theirs.index(layout.renamed(f"{module}.weight"))
             for path in layout.layers(move):
                 experts.setdefault(path, {})[number] = flat
-            found = {}
-        elif fed:
-            found = dict.fromkeys(layout.layers(move), flat)
+            vectors = {}
+        elif scales_input:
+            vectors = dict.fromkeys(layout.layers(move), flat)
         else:
-            found = layout.vectors(module, flat, folder.where)
-        (inputs if fed else outputs).update(layout.layers(move))
-        weights |= {f"{path}.adapter.factor": own for path, own in found.items()}
+            vectors = layout.vectors(module, flat, folder.where)
+        (inputs if scales_input else outputs).update(layout.layers(move))
+        weights |= {f"{path}.adapter.factor": vector for path, vector in vectors.items()}
     for path, factors in experts.items():
         ones = mx.ones_like(next(iter(factors.values())))
         count = layout.shapes[f"{path}.weight"][0]
@@ -51,10 +51,10 @@ def ia3(folder: PeftFolder) -> Opened:
 
 def _reads_input(folder: PeftFolder, module: str) -> bool:
     """Whether PEFT scales the input of a module: one of `feedforward_modules`."""
-    named = folder.config.get("feedforward_modules") or []
-    if isinstance(named, str):
-        return re.fullmatch(named, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in named)
+    patterns = folder.config.get("feedforward_modules") or []
+    if isinstance(patterns, str):
+        return re.fullmatch(patterns, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in patterns)
 
 
 def trained_parts(folder: PeftFolder) -> Opened:

@@ -24,16 +24,16 @@ def peft_ia3(layout: Layout, outputs: Arrays, inputs: Arrays) -> Written:
         ConvertError: a layer has no module of its own, or shares its module's input with layers
             that have other factors.
     """
-    scaled, fed = _of_modules(layout, outputs), _inputs_of_modules(layout, inputs)
-    tensors = {f"{PREFIX}{name}.ia3_l": array[:, None] for name, array in scaled.items()}
-    tensors |= {f"{PREFIX}{name}.ia3_l": array[None] for name, array in fed.items()}
-    if both := sorted(scaled.keys() & fed.keys()):
+    of_outputs, of_inputs = _of_modules(layout, outputs), _inputs_of_modules(layout, inputs)
+    tensors = {f"{PREFIX}{name}.ia3_l": array[:, None] for name, array in of_outputs.items()}
+    tensors |= {f"{PREFIX}{name}.ia3_l": array[None] for name, array in of_inputs.items()}
+    if both := sorted(of_outputs.keys() & of_inputs.keys()):
         raise ConvertError(f"PEFT scales inputs or outputs of a module, and {both[0]} has both.")
     config = {
         "peft_type": "IA3",
-        "target_modules": sorted({**scaled, **fed}),
-        "feedforward_modules": sorted(fed),
-        "fan_in_fan_out": any(_transposed(layout, name) for name in (*scaled, *fed)),
+        "target_modules": sorted({**of_outputs, **of_inputs}),
+        "feedforward_modules": sorted(of_inputs),
+        "fan_in_fan_out": any(_transposed(layout, name) for name in (*of_outputs, *of_inputs)),
         "init_ia3_weights": True,
     }
     return _written(config, tensors)
@@ -41,30 +41,32 @@ def peft_ia3(layout: Layout, outputs: Arrays, inputs: Arrays) -> Written:
 
 def _of_modules(layout: Layout, factors: Arrays) -> Arrays:
     """Factors of outputs by published module; layers packed into it without factors have ones."""
-    found: Arrays = {}
+    of_module: Arrays = {}
     for path in factors:
         move, name = _single(layout, path)
-        if name not in found:
+        if name not in of_module:
             parts = [
-                factors[own] if own in factors else mx.ones((layout.shapes[own + WEIGHT][0],))
-                for own in layout.layers(move)
+                factors[layer_path]
+                if layer_path in factors
+                else mx.ones((layout.shapes[layer_path + WEIGHT][0],))
+                for layer_path in layout.layers(move)
             ]
-            found[name] = move.via.save(parts)[0]
-    return found
+            of_module[name] = move.via.save(parts)[0]
+    return of_module
 
 
 def _inputs_of_modules(layout: Layout, factors: Arrays) -> Arrays:
     """Factors of inputs by published module."""
-    found: Arrays = {}
+    of_module: Arrays = {}
     for path, factor in factors.items():
         move, name = _single(layout, path)
-        others = [factors.get(own) for own in layout.layers(move)]
-        if any(own is None or not bool(mx.array_equal(own, factor)) for own in others):
+        of_layers = [factors.get(vector) for vector in layout.layers(move)]
+        if any(vector is None or not bool(mx.array_equal(vector, factor)) for vector in of_layers):
             raise ConvertError(
                 f"{name} packs layers whose inputs have other factors than {path}. {FUSE}"
             )
-        found[name] = factor
-    return found
+        of_module[name] = factor
+    return of_module
 
 
 def _single(layout: Layout, path: str) -> tuple[Any, str]:

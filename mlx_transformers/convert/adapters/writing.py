@@ -54,7 +54,7 @@ def published_modules(layout: Layout, updates: Mapping[str, Factors]) -> list[Mo
     Raises:
         ConvertError: a layer has no module of its own, such as stacked experts.
     """
-    found, done = [], set[str]()
+    modules, done = [], set[str]()
     for path in updates:
         move = move_of(layout, path)
         if move.theirs[0] in done:
@@ -66,9 +66,9 @@ def published_modules(layout: Layout, updates: Mapping[str, Factors]) -> list[Mo
                 f"{path} has an update of stacked experts, which PEFT has under names that depend "
                 f"on the version of transformers. {FUSE} mlx-lm has one form of them: --to mlx-lm."
             )
-        own = [updates.get(each) for each in layout.layers(move)]
-        found.append(Module(name, _joined(layout, move, own), layout.is_table(move)))
-    return found
+        of_layers = [updates.get(layer_path) for layer_path in layout.layers(move)]
+        modules.append(Module(name, _joined(layout, move, of_layers), layout.is_table(move)))
+    return modules
 
 
 def move_of(layout: Layout, path: str) -> Move:
@@ -77,35 +77,37 @@ def move_of(layout: Layout, path: str) -> Move:
     Raises:
         ConvertError: there is none.
     """
-    found = next((m for m in layout.moves.values() if path + WEIGHT in m.ours), None)
-    if found is None:
+    move = next((m for m in layout.moves.values() if path + WEIGHT in m.ours), None)
+    if move is None:
         raise ConvertError(f"The family has no module for the adapted {path}. {FUSE}")
-    return found
+    return move
 
 
 def _joined(layout: Layout, move: Move, own: list[Factors | None]) -> Factors:
     """The updates of layers that one module holds, as its update."""
-    present = [each for each in own if each is not None]
-    whole = len(own) == 1
-    scale = present[0].scale if whole else 1.0
-    total, begin, parts = sum(each.a.shape[0] for each in present), 0, []
-    for name, each in zip(move.ours, own, strict=True):
+    present = [update for update in own if update is not None]
+    is_single = len(own) == 1
+    scale = present[0].scale if is_single else 1.0
+    total, begin, parts = sum(update.a.shape[0] for update in present), 0, []
+    for name, update in zip(move.ours, own, strict=True):
         out = layout.shapes[name][0]
-        if each is None:
+        if update is None:
             parts.append(mx.zeros((out, total)))
             continue
-        rank = each.a.shape[0]
-        b = each.b if whole else each.scale * each.b
+        rank = update.a.shape[0]
+        b = update.b if is_single else update.scale * update.b
         parts.append(mx.pad(b, [(0, 0), (begin, total - begin - rank)]))
         begin += rank
     b = move.via.save(parts)[0]
-    norms = [each.magnitude for each in own if each is not None and each.magnitude is not None]
+    norms = [
+        update.magnitude for update in own if update is not None and update.magnitude is not None
+    ]
     if norms and len(norms) < len(own):
         raise ConvertError(
             f"{move.theirs[0]} packs several layers, of which some have a DoRA update. {FUSE}"
         )
     magnitude = move.via.save(norms)[0] if norms else None
-    a = mx.concatenate([each.a for each in present])
+    a = mx.concatenate([update.a for update in present])
     return Factors(a, b.T if layout.transposed(move) else b, scale, magnitude)
 
 
@@ -164,22 +166,24 @@ def mlx_lm_low_rank(
         n_layers: number of layers of the model.
         name_of: mlx-lm's name of a published module.
     """
-    stacks = {path: own for path, own in updates.items() if own.a.ndim == 3}
-    flat = published_modules(layout, {p: own for p, own in updates.items() if p not in stacks})
-    scale = usual({path: own.scale for path, own in updates.items()})
-    rank = max(own.a.shape[-2] for own in (*(m.factors for m in flat), *stacks.values()))
+    stacks = {path: update for path, update in updates.items() if update.a.ndim == 3}
+    flat = published_modules(
+        layout, {p: update for p, update in updates.items() if p not in stacks}
+    )
+    scale = usual({path: update.scale for path, update in updates.items()})
+    rank = max(update.a.shape[-2] for update in (*(m.factors for m in flat), *stacks.values()))
     tensors: Arrays = {}
     for module in flat:
-        name, own = name_of(module.name), module.factors
-        a, b = _filled(own, rank, scale)
+        name, update = name_of(module.name), module.factors
+        a, b = _filled(update, rank, scale)
         if module.is_table:
             a, b = b.T, a.T
         tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = a.T, b.T
-        if own.magnitude is not None:
-            tensors[f"{name}.m"] = own.magnitude
-    for path, own in stacks.items():
+        if update.magnitude is not None:
+            tensors[f"{name}.m"] = update.magnitude
+    for path, update in stacks.items():
         name = name_of(_switch_name(move_of(layout, path).theirs[0].removesuffix(WEIGHT)))
-        tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = _filled(own, rank, scale)
+        tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"] = _filled(update, rank, scale)
     modules = sorted({name.rpartition(".")[0] for name in tensors})
     inside = [re.sub(r"^.*?\.\d+\.", "", name) for name in modules]
     config = {
@@ -205,8 +209,8 @@ def _filled(own: Factors, rank: int, scale: float) -> tuple[mx.array, mx.array]:
 def _switch_name(expert: str) -> str:
     """mlx-lm's name of a stack, for the published name of its first expert's layer."""
     before, _, name = expert.partition(".experts.0.")
-    own = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}.get(name, name)
-    return f"{before}.switch_mlp.{own}"
+    stack_name = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}.get(name, name)
+    return f"{before}.switch_mlp.{stack_name}"
 
 
 def usual(values: Mapping[str, Any]) -> Any:

@@ -47,11 +47,11 @@ def task_head(config: HfConfig) -> TaskHead:
             return classifier(config, POOLER, "classifier", dropout=rate)
         case "ForPreTraining" | "ForMaskedLM":
             head = mlm_head(config) | {"width": config.get("embedding_size")}
-            found = mlm_rows("predictions.", "predictions.", "dense", "LayerNorm", config)
+            weight_map = mlm_rows("predictions.", "predictions.", "dense", "LayerNorm", config)
             if task == "ForMaskedLM":
-                return TaskHead(head, None, found)
+                return TaskHead(head, None, weight_map)
             order = classifier(config, POOLER, "sop_classifier.classifier", dropout=rate)
-            return TaskHead(head, order.pool, [*found, *order.rows])
+            return TaskHead(head, order.pool, [*weight_map, *order.rows])
     raise config.refuse("architectures", config.architecture)
 
 

@@ -119,7 +119,7 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     if not shared(member, config):
         table = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
     out = "pre" if member.placement == "pre" else "out"
-    found = [
+    weight_map = [
         *table,
         Row("head.weight", "lm_head.weight"),
         Row("head.bias", "final_logits_bias", Reshape((1, size), (size,))),
@@ -127,19 +127,19 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     for side in ("encoder", "decoder"):
         theirs, ours = f"model.{side}.layers.{{i}}", f"{side}.stack.blocks.{{i}}"
         parts = {"mixer": "self_attn"} | ({"cross": "encoder_attn"} if side == "decoder" else {})
-        found += [
+        weight_map += [
             Row(f"{side}.position.table", f"model.{side}.embed_positions"),
             Row(f"{side}.embed.norm", f"model.{side}.layernorm_embedding"),
             Row(f"{side}.norm", f"model.{side}.layer_norm"),
             *rows(f"{ours}.ffn.{{up,down}}", f"{theirs}.{{fc1,fc2}}"),
             Row(f"{ours}.ffn_residual.{out}", f"{theirs}.final_layer_norm"),
         ]
-        for mine, name in parts.items():
-            found += [
-                *rows(f"{ours}.{mine}.{{q,k,v,o}}", f"{theirs}.{name}.{{q,k,v,out}}_proj"),
-                Row(f"{ours}.{mine}_residual.{out}", f"{theirs}.{name}_layer_norm"),
+        for sublayer, name in parts.items():
+            weight_map += [
+                *rows(f"{ours}.{sublayer}.{{q,k,v,o}}", f"{theirs}.{name}.{{q,k,v,out}}_proj"),
+                Row(f"{ours}.{sublayer}_residual.{out}", f"{theirs}.{name}_layer_norm"),
             ]
-    return found
+    return weight_map
 
 
 def shared(member: Member, config: HfConfig) -> bool:
@@ -151,8 +151,8 @@ def shared(member: Member, config: HfConfig) -> bool:
 
 def has_logits_bias(member: Member, config: HfConfig) -> bool:
     """Whether there is a bias of the logits: the model without its head (`BartModel`) has none."""
-    named = not config.tensors or "final_logits_bias" in config.tensors
-    return member.logits_bias and named
+    in_file = not config.tensors or "final_logits_bias" in config.tensors
+    return member.logits_bias and in_file
 
 
 def _tied(config: HfConfig) -> bool:
@@ -192,7 +192,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
     computed = member.position["kind"] == "sinusoidal"
     first = "model.shared.weight"
     second = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
-    own: dict[str, PathOrFn] = (
+    position_keys: dict[str, PathOrFn] = (
         {"share_encoder_decoder_embeddings": "shared"} if member.apart else {}
     )
     return Family(
@@ -201,7 +201,7 @@ def _family(model_type: str, architecture: str, member: Member) -> Family:
         model=partial(model, member),
         weights=partial(weights, member),
         config=config_writer(
-            {**KEYS, **own}, *([pad_offset] if member.position == FAIRSEQ else [])
+            {**KEYS, **position_keys}, *([pad_offset] if member.position == FAIRSEQ else [])
         ),
         renames=((r"^(?!model\.|lm_head\.|final_logits_bias)", "model."),),
         dropped=(r"coder\.version$", *((r"embed_positions\.weights?$",) if computed else ())),

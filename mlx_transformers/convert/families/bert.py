@@ -134,8 +134,8 @@ def mlm_rows(head: str, base: str, transform: str, norm: str, config: HfConfig) 
 
 def class_dropout(config: HfConfig) -> float:
     """Return the dropout before a classifier: its own, or the model's."""
-    own = config.optional("classifier_dropout")
-    return float(config.get("hidden_dropout_prob") if own is None else own)
+    rate = config.optional("classifier_dropout")
+    return float(config.get("hidden_dropout_prob") if rate is None else rate)
 
 
 def bert_head(config: HfConfig, prefix: str = "bert.", pooler: str = "pooler.dense") -> TaskHead:

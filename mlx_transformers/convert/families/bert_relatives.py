@@ -163,8 +163,8 @@ def roformer_head(config: HfConfig) -> TaskHead:
         case "ForMaskedLM" | "ForCausalLM":
             base, width = "cls.predictions.", config.get("embedding_size")
             head = mlm_head(config) | ({"width": width} if width else {})
-            found = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
-            return TaskHead(head, None, found)
+            weight_map = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
+            return TaskHead(head, None, weight_map)
     raise config.refuse("architectures", config.architecture)
 
 

@@ -34,10 +34,10 @@ def model(config: HfConfig) -> Table:
     table = with_blocks(config, tower(config))
     if config.get("rescale_embeddings"):
         table["embed"]["scale"] = "sqrt_dim"
-    found = task_head(config).tables()
-    if found.get("head", {}).get("kind") == "mlm":
-        found["head"]["activation"] = activation
-    return {**table, "kind": kind_of(config), **found}
+    heads = task_head(config).tables()
+    if heads.get("head", {}).get("kind") == "mlm":
+        heads["head"]["activation"] = activation
+    return {**table, "kind": kind_of(config), **heads}
 
 
 def with_blocks(config: HfConfig, table: Table) -> Table:

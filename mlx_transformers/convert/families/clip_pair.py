@@ -65,10 +65,10 @@ def model(pair: Pair, config: HfConfig) -> Table:
     """Return the `[model]` table of a CLIPConfig or SiglipConfig."""
     config.ignore("initializer_factor", "tie_word_embeddings")
     text = pair.text.table(watched(pair, config, "text_config"))
-    seen = watched(pair, config, "vision_config")
-    vision = pair.vision.table(seen)
+    vision_config = watched(pair, config, "vision_config")
+    vision = pair.vision.table(vision_config)
     if "pool" not in vision:
-        raise seen.refuse("vision_use_head", False, "true is")
+        raise vision_config.refuse("vision_use_head", False, "true is")
     scale = config.get("logit_scale_init_value") if pair.scale is None else pair.scale
     return {
         "kind": "clip",
@@ -84,7 +84,7 @@ def model(pair: Pair, config: HfConfig) -> Table:
 def weights(pair: Pair, config: HfConfig) -> list[Row]:
     """Return the weight map."""
     number = AS_IT_IS if not pair.scalar else Reshape(pair.scalar, ())
-    text, vision = (HfConfig(side(pair, config, f"{each}_config")) for each in ("text", "vision"))
+    text, vision = (HfConfig(side(pair, config, f"{name}_config")) for name in ("text", "vision"))
     return [
         *under(pair.text.weights(text), "text", ""),
         *under(pair.vision.weights(vision), "vision", ""),

@@ -80,16 +80,16 @@ def norms_of_table(config: HfConfig) -> list[str]:
 
 def read_of(config: HfConfig) -> list[str]:
     """Return `pos_att_type`, which may be one string."""
-    given = config.get("pos_att_type") or []
-    return [x.strip() for x in given.lower().split("|")] if isinstance(given, str) else list(given)
+    terms = config.get("pos_att_type") or []
+    return [x.strip() for x in terms.lower().split("|")] if isinstance(terms, str) else list(terms)
 
 
 def attention(config: HfConfig, plain: Table, dim: int, second: bool) -> Table:
     """Return the mixer: BERT's, with terms for positions."""
-    named = read_of(config)
-    reads = [term for term in ("c2p", "p2c") if term in named]
+    all_terms = read_of(config)
+    reads = [term for term in ("c2p", "p2c") if term in all_terms]
     # The first counts every term that is named, the second those that it knows.
-    terms = 1 + (len(reads) if second else len(named))
+    terms = 1 + (len(reads) if second else len(all_terms))
     relative = config.get("relative_attention")
     head = config.get("attention_head_size") if second else None
     table = plain | {"kind": "disentangled", "reads": reads if relative else []}
@@ -102,8 +102,8 @@ def attention(config: HfConfig, plain: Table, dim: int, second: bool) -> Table:
         shared = config.get("share_att_key")
         return table | ({"shared": True} if shared and table["reads"] else {})
     config.expect("talking_head", False)
-    own = {"pos_k_bias": False} if "c2p" in table["reads"] else {}
-    return table | {"k_bias": False} | own
+    biases = {"pos_k_bias": False} if "c2p" in table["reads"] else {}
+    return table | {"k_bias": False} | biases
 
 
 def convolution(config: HfConfig) -> Table:
@@ -126,10 +126,10 @@ def task_head(config: HfConfig) -> TaskHead:
     # DeBERTa 3 is published without the name of a class, with a head that no class reads.
     worded = not config.tensors or any(name.startswith("cls.") for name in config.tensors)
     task = task_of(config, "ForMaskedLM" if worded else "Model")
-    own, rate = config.get("cls_dropout"), config.get("hidden_dropout_prob")
+    own_rate, rate = config.get("cls_dropout"), config.get("hidden_dropout_prob")
     options: Table = {
         "activation": config.activation("pooler_hidden_act"),
-        "dropout": float(rate if own is None else own),
+        "dropout": float(rate if own_rate is None else own_rate),
     }
     match task:
         case "Model":
@@ -151,8 +151,8 @@ def masked(config: HfConfig) -> TaskHead:
         return TaskHead(head | {"tied": True}, None, rows("head.{map,norm,bias}", theirs))
     width = config.get("embedding_size")
     base = "cls.predictions."
-    found = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
-    return TaskHead(head | ({"width": width} if width else {}), None, found)
+    weight_map = mlm_rows(base + "transform.", base, "dense", "LayerNorm", config)
+    return TaskHead(head | ({"width": width} if width else {}), None, weight_map)
 
 
 def weights(config: HfConfig, *, mixer: Callable[[HfConfig], list[Row]]) -> list[Row]:

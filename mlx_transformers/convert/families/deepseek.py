@@ -58,9 +58,9 @@ def routing(config: HfConfig, kind: str, grouped: bool) -> Table:
         "normalize": config.get("norm_topk_prob"),
         "scale": float(config.get("routed_scaling_factor")),
     }
-    groups, kept = config.get("n_group"), config.get("topk_group")
+    groups, top_groups = config.get("n_group"), config.get("topk_group")
     if grouped and groups:
-        router |= {"n_groups": groups, "top_groups": kept}
+        router |= {"n_groups": groups, "top_groups": top_groups}
     return router
 
 
@@ -135,8 +135,8 @@ def weights(config: HfConfig) -> list[Row]:
 
 def weights3(config: HfConfig) -> list[Row]:
     """Return the weight map of a DeepSeek-V3, which may look ahead."""
-    found = weights(config)
-    return [*found, *mtp_rows(config, found)]
+    weight_map = weights(config)
+    return [*weight_map, *mtp_rows(config, weight_map)]
 
 
 def latents(config: HfConfig) -> list[Row]:

@@ -91,7 +91,7 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     """Return the weight map."""
     root, dim = member.root, config.get("hidden_size")
     theirs = f"{root}encoder.layer.{{i}}"
-    found = [
+    weight_map = [
         *token_rows(config, ("embed.class_token", f"{root}embeddings.cls_token")),
         *patch_rows(config, f"{root}embeddings.patch_embeddings.projection"),
         grid_row(config, f"{root}embeddings.position_embeddings", 1),
@@ -105,13 +105,13 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     if member.registers:
         count = config.get("num_register_tokens")
         turned = Reshape((1, count, dim), (count, dim))
-        found.append(Row("embed.registers", f"{root}embeddings.register_tokens", turned))
+        weight_map.append(Row("embed.registers", f"{root}embeddings.register_tokens", turned))
     if not config.get("use_swiglu_ffn"):
-        return [*found, *rows(f"{BLOCK}.ffn.{{up,down}}", f"{theirs}.mlp.fc{{1,2}}")]
+        return [*weight_map, *rows(f"{BLOCK}.ffn.{{up,down}}", f"{theirs}.mlp.fc{{1,2}}")]
     hidden = _gated(int(dim * config.get("mlp_ratio")))
     packed = (f"{BLOCK}.ffn.gate", f"{BLOCK}.ffn.up")
     return [
-        *found,
+        *weight_map,
         Row(packed, f"{theirs}.mlp.weights_in", Split((hidden, hidden))),
         Row(f"{BLOCK}.ffn.down", f"{theirs}.mlp.weights_out"),
     ]
@@ -124,8 +124,8 @@ def placed(member: Member, view: FlatModel) -> Table:
     dim, hidden = view.number("dim"), view.number("block.ffn.hidden_dim")
     gated = view.get("block.ffn.kind") == "glu"
     ratios = range(1, 65)
-    found = [r for r in ratios if (_gated(int(dim * r)) if gated else dim * r) == hidden]
-    config |= {"use_swiglu_ffn": gated, "mlp_ratio": found[0], "use_mask_token": False}
+    fitting = [r for r in ratios if (_gated(int(dim * r)) if gated else dim * r) == hidden]
+    config |= {"use_swiglu_ffn": gated, "mlp_ratio": fitting[0], "use_mask_token": False}
     if gated:
         config["hidden_act"] = "gelu"
     if member.registers:

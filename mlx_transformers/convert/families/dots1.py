@@ -71,8 +71,8 @@ def weights(config: HfConfig) -> list[Row]:
 
 def weights_glm(config: HfConfig) -> list[Row]:
     """Return the weight map of a GLM-4.5, which may look ahead."""
-    found = weights(config)
-    return [*found, *mtp_rows(config, found)]
+    weight_map = weights(config)
+    return [*weight_map, *mtp_rows(config, weight_map)]
 
 
 def solar(view: FlatModel) -> Table:

@@ -73,8 +73,8 @@ HEADS = ("generator_", "discriminator_", "classifier.", "qa_outputs.", "sequence
 
 def width(view: FlatModel) -> int:
     """Return the width of the embedding."""
-    found: int = view.get("embed.width") or view.get("dim")
-    return found
+    width: int = view.get("embed.width") or view.get("dim")
+    return width
 
 
 def judged(view: FlatModel) -> Table:

@@ -40,8 +40,10 @@ def model(config: HfConfig) -> Table:
 
 def width(config: HfConfig) -> int:
     """Return the width of the scan."""
-    given = config.get("mamba_d_ssm")
-    return int(config.get("mamba_expand") * config.get("hidden_size")) if given is None else given
+    inner_dim: int | None = config.get("mamba_d_ssm")
+    if inner_dim is None:
+        inner_dim = int(config.get("mamba_expand") * config.get("hidden_size"))
+    return inner_dim
 
 
 def weights(config: HfConfig) -> list[Row]:

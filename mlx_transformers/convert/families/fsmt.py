@@ -34,9 +34,9 @@ def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of an FSMT."""
     config.assume({"vocab_size": config.get("tgt_vocab_size")})
     head = Row("head.weight", "model.decoder.output_projection.weight")
-    words = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
-    plain = without(bart.weights(MEMBER, config), *(row.ours for row in (head, *words)))
-    return [head, *words, *plain]
+    tables = rows("{encoder,decoder}.embed.table", "model.{encoder,decoder}.embed_tokens")
+    plain = without(bart.weights(MEMBER, config), *(row.ours for row in (head, *tables)))
+    return [head, *tables, *plain]
 
 
 def vocabularies(view: FlatModel) -> Table:

@@ -39,9 +39,9 @@ def settle_alpha(config: HfConfig) -> float | None:
     for key in ("rope_scaling", "rope_parameters"):
         rope = config.data.get(key) or {}
         if (rope.get("rope_type") or rope.get("type")) == "dynamic" and rope.get("alpha"):
-            kept = {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
+            base = {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
             # their code asks for nothing else once there is an alpha
-            config.data[key] = {**kept, "rope_type": "default"}
+            config.data[key] = {**base, "rope_type": "default"}
             return float(rope["alpha"])
     return None
 

@@ -33,10 +33,10 @@ def one(config: HfConfig, key: str) -> int:
     Raises:
         ConvertError: layers differ.
     """
-    given = config.get(key)
-    numbers = set(given) if isinstance(given, list) else {given}
+    per_layer = config.get(key)
+    numbers = set(per_layer) if isinstance(per_layer, list) else {per_layer}
     if len(numbers) > 1:
-        raise config.refuse(key, given, "only one number for all layers is")
+        raise config.refuse(key, per_layer, "only one number for all layers is")
     return int(numbers.pop())
 
 

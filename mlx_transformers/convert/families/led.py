@@ -45,13 +45,13 @@ def weights(config: HfConfig) -> list[Row]:
     inside = f"{theirs}.longformer_self_attn"
     shared = bart.weights(MEMBER, config)
     names = [f"{ours}.{name}" for name in "qkvo"]
-    found = [
+    weight_map = [
         *without(shared, *names),
         *rows(f"{ours}.{{q,k,v}}", f"{inside}.{{query,key,value}}"),
         *rows(f"{ours}.global_{{q,k,v}}", f"{inside}.{{query,key,value}}_global"),
         Row(f"{ours}.o", f"{theirs}.output"),
     ]
-    return [led_name(row) for row in found]
+    return [led_name(row) for row in weight_map]
 
 
 def led_name(row: Row) -> Row:
@@ -63,10 +63,12 @@ def led_name(row: Row) -> Row:
 def lengths(view: FlatModel) -> Table:
     """Return the numbers of positions of both sides."""
     longest = view.get("max_seq_len")
-    own = view.get("decoder.position.length")
+    decoder_length = view.get("decoder.position.length")
     return {
         "max_encoder_position_embeddings": longest,
-        "max_decoder_position_embeddings": own if isinstance(own, int) else longest,
+        "max_decoder_position_embeddings": decoder_length
+        if isinstance(decoder_length, int)
+        else longest,
     }
 
 

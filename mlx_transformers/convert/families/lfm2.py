@@ -73,8 +73,8 @@ def attending(config: HfConfig) -> list[int]:
     layers = range(config.get("num_hidden_layers"))
     if types := config.get("layer_types"):
         return [i for i in layers if types[i] == FULL]
-    given = config.optional("full_attn_idxs")
-    return [i for i in layers if given is None or i in given]
+    indices = config.optional("full_attn_idxs")
+    return [i for i in layers if indices is None or i in indices]
 
 
 def width(config: HfConfig) -> int:

@@ -57,9 +57,9 @@ def part(config: HfConfig, key: str, families: dict[str, Family], usual: Table) 
 
 def tower_of(config: HfConfig) -> Part:
     """Return the vision tower."""
-    found = part(config, "vision_config", TOWERS, CLIP_L)
-    found.config.ignore("vocab_size")
-    return found
+    tower = part(config, "vision_config", TOWERS, CLIP_L)
+    tower.config.ignore("vocab_size")
+    return tower
 
 
 def language_of(config: HfConfig) -> Part:
@@ -93,9 +93,11 @@ def model(config: HfConfig) -> Table:
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map."""
     tower, language = tower_of(config), language_of(config)
-    seen = [row for row in tower.family.weights(tower.config) if "pool." not in str(row.ours)]
+    vision_rows = [
+        row for row in tower.family.weights(tower.config) if "pool." not in str(row.ours)
+    ]
     return [
-        *under(seen, "vision", "vision_tower"),
+        *under(vision_rows, "vision", "vision_tower"),
         *under(language.family.weights(language.config), "language", "language_model"),
         *rows("{project,project_out}", "multi_modal_projector.{linear_1,linear_2}"),
     ]

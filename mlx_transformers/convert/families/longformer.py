@@ -56,11 +56,11 @@ def with_windows(config: HfConfig, table: Table, n_layers: int) -> Table:
     variants = {
         name: {"mixer": {**mixer, "window": width // 2 + 1}} for width, name in names.items()
     }
-    found = {
+    uniform = {
         **table,
         "block": {**table["block"], "mixer": {**mixer, "window": windows[0] // 2 + 1}},
     }
-    return patterned(found, [names[width] for width in windows], variants)
+    return patterned(uniform, [names[width] for width in windows], variants)
 
 
 def weights(config: HfConfig) -> list[Row]:

@@ -50,13 +50,13 @@ def attention_type(config: HfConfig) -> str:
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a LongT5."""
     name = NAMES[attention_type(config)]
-    found = [_of_encoder(row, name) for row in t5.weights(MEMBER, config)]
+    weight_map = [_of_encoder(row, name) for row in t5.weights(MEMBER, config)]
     if name == NAMES["local"]:
-        return found
+        return weight_map
     prefix = "" if t5.reads_only(config) else "encoder."
     theirs = f"layer.0.{name}"
     return [
-        *found,
+        *weight_map,
         Row(
             f"{prefix}stack.blocks.{{i}}.mixer.norm",
             f"encoder.block.{{i}}.{theirs}.global_input_layer_norm",
@@ -78,13 +78,13 @@ def _of_encoder(row: Row, name: str) -> Row:
 def sparse_keys(view: FlatModel) -> Table:
     """Return the keys of the encoder's attention."""
     mixer: dict[str, Any] = view.get("encoder")["layers"][0]["mixer"]
-    found: Table = {"local_radius": mixer["window"] - 1, "encoder_attention_type": "local"}
+    keys: Table = {"local_radius": mixer["window"] - 1, "encoder_attention_type": "local"}
     if mixer["kind"] == "transient_global":
-        found |= {
+        keys |= {
             "encoder_attention_type": "transient-global",
             "global_block_size": mixer["block"],
         }
-    return found
+    return keys
 
 
 LONGT5 = Family(

@@ -49,7 +49,9 @@ def numbered(module: str) -> tuple[tuple[str, str], ...]:
     """Return renames of the names that mlx-lm gives w1, w2 and w3 below a module, a regular
     expression."""
     names = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
-    return tuple((rf"(\.{module})\.{name}\.", rf"\1.{own}.") for name, own in names.items())
+    return tuple(
+        (rf"(\.{module})\.{name}\.", rf"\1.{published}.") for name, published in names.items()
+    )
 
 
 EXPERTS: dict[str, PathOrFn] = {

@@ -125,12 +125,12 @@ def task_head(config: HfConfig) -> TaskHead:
         tied, bias = config.get("tie_word_embeddings"), config.get("decoder_bias")
         head = {"kind": "mlm", "tied": tied, "bias": bias, **shared}
         theirs = ("head.{dense,norm}", "decoder.{weight,bias}")
-        found = [*rows("head.{map,norm}", theirs[0]), *rows("head.{weight,bias}", theirs[1])]
-        return TaskHead(head, None, found)
+        weight_map = [*rows("head.{map,norm}", theirs[0]), *rows("head.{weight,bias}", theirs[1])]
+        return TaskHead(head, None, weight_map)
     slot = "head" if task in ("ForTokenClassification", "ForQuestionAnswering") else "pool"
-    found = rows(f"{slot}.{{map,norm,out}}", "{head.dense,head.norm,classifier}")
+    weight_map = rows(f"{slot}.{{map,norm,out}}", "{head.dense,head.norm,classifier}")
     if slot == "head":
-        return TaskHead({"kind": "tags", "n_classes": n_labels(config), **shared}, None, found)
+        return TaskHead({"kind": "tags", "n_classes": n_labels(config), **shared}, None, weight_map)
     if (pooling := config.get("classifier_pooling")) not in POOLINGS:
         raise config.refuse("classifier_pooling", pooling, "'cls' and 'mean' are")
     pool = {
@@ -140,7 +140,7 @@ def task_head(config: HfConfig) -> TaskHead:
         "dropout": float(config.get("classifier_dropout")),
         **shared,
     }
-    return TaskHead(None, pool, found)
+    return TaskHead(None, pool, weight_map)
 
 
 def weights(config: HfConfig) -> list[Row]:

@@ -72,10 +72,10 @@ def attention(view: FlatModel) -> Table:
     """Return the table `attn_config`."""
     keys = {"scale": "softmax_scale", "clip": "clip_qkv", "dropout": "attn_pdrop"}
     mixer = view.layers[0]["mixer"]
-    found = {key: mixer[ours] for ours, key in keys.items()}
+    options = {key: mixer[ours] for ours, key in keys.items()}
     # their class takes a whole number alone here, so a rate of 0 has to be one
-    found["attn_pdrop"] = found["attn_pdrop"] or 0
-    return {"attn_config": {"alibi": True} | found}
+    options["attn_pdrop"] = options["attn_pdrop"] or 0
+    return {"attn_config": {"alibi": True} | options}
 
 
 KEYS: dict[str, PathOrFn] = {

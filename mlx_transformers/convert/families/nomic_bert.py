@@ -35,13 +35,13 @@ def head_dim(config: HfConfig) -> int:
 
 def task_head(config: HfConfig) -> TaskHead:
     """Return head and pool of a class of Nomic's: BERT's, but the bare model has no pooler."""
-    found = bert_head(config, PREFIX)
+    bert = bert_head(config, PREFIX)
     if config.architecture.endswith("Model"):
         return TaskHead()
-    if found.head is None or found.head["kind"] != "mlm":
-        return found
+    if bert.head is None or bert.head["kind"] != "mlm":
+        return bert
     base = "cls.predictions."
-    return replace(found, rows=mlm_rows(f"{base}transform.", base, "dense", "layer_norm", config))
+    return replace(bert, rows=mlm_rows(f"{base}transform.", base, "dense", "layer_norm", config))
 
 
 def weights(config: HfConfig) -> list[Row]:

@@ -60,9 +60,9 @@ def mixer_types(config: HfConfig) -> list[str]:
     types = list(config.optional("layer_types") or default)[:count]
     foreign = [name for name in types if name not in (FULL, LINEAR)]
     if foreign or len(types) < count:
-        found = f"holds {foreign[0]!r}" if foreign else f"has {len(types)} of {count} layers"
+        fault = f"holds {foreign[0]!r}" if foreign else f"has {len(types)} of {count} layers"
         raise ConvertError(
-            f"{config.where}: layer_types {found}; it takes {LINEAR!r} or {FULL!r} for each."
+            f"{config.where}: layer_types {fault}; it takes {LINEAR!r} or {FULL!r} for each."
         )
     return types
 

@@ -101,8 +101,8 @@ def weights(config: HfConfig) -> list[Row]:
     width = config.optional("lru_width") or config.get("hidden_size")
     flat = Reshape((heads, width // heads), (width,))
     gates, lru = "{input,recurrence}_gate", f"{HF_MIXER}.rg_lru.{{input,recurrent}}_gate"
-    each = types(config)
-    attending = [i for i, name in enumerate(each) if name == "attention"]
+    type_of_layer = types(config)
+    attending = [i for i, name in enumerate(type_of_layer) if name == "attention"]
     recurrent = [
         *rows(f"{BLOCK}.mixer.{{x,y,o}}", f"{HF_MIXER}.linear_{{x,y,out}}"),
         Row(f"{BLOCK}.mixer.conv", f"{HF_MIXER}.conv_1d", Depthwise()),
@@ -119,15 +119,17 @@ def weights(config: HfConfig) -> list[Row]:
         Row(f"{BLOCK}.ffn_residual.pre", f"{HF_BLOCK}.channel_pre_norm"),
         *rows(f"{BLOCK}.ffn.{{gate,up,down}}", f"{HF_BLOCK}.mlp_block.{{gate,up,down}}_proj"),
         *at_layers(local, attending),
-        *at_layers(recurrent, [i for i in range(len(each)) if i not in attending]),
+        *at_layers(recurrent, [i for i in range(len(type_of_layer)) if i not in attending]),
     ]
 
 
 def block_types(view: FlatModel) -> list[str]:
     """Return the types of the layers, as a cycle as short as it can be."""
     kinds = {"rg_lru": "recurrent"}
-    each = [kinds.get(layer["mixer"]["kind"], layer["mixer"]["kind"]) for layer in view.layers]
-    return each[: period(each)]
+    type_of_layer = [
+        kinds.get(layer["mixer"]["kind"], layer["mixer"]["kind"]) for layer in view.layers
+    ]
+    return type_of_layer[: period(type_of_layer)]
 
 
 KEYS: dict[str, PathOrFn] = {

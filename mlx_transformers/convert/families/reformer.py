@@ -158,8 +158,8 @@ def head(config: HfConfig) -> TaskHead:
         case "ModelWithLMHead" | "ForMaskedLM":
             written = {"kind": "lm", "tied": False, "bias": True}
             # older files have the bias under the second name alone, or under both
-            apart = not config.tensors or "lm_head.decoder.bias" in config.tensors
-            bias = "lm_head.decoder.bias" if apart else "lm_head.bias"
+            separate = not config.tensors or "lm_head.decoder.bias" in config.tensors
+            bias = "lm_head.decoder.bias" if separate else "lm_head.bias"
             names = [Row("head.weight", "lm_head.decoder.weight"), Row("head.bias", bias)]
             return TaskHead(written, None, names)
     return TaskHead()
@@ -167,7 +167,7 @@ def head(config: HfConfig) -> TaskHead:
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a Reformer."""
-    found = [
+    weight_map = [
         Row("embed.table", "reformer.embeddings.word_embeddings"),
         Row("norm", "reformer.encoder.layer_norm"),
         Row(f"{BLOCK}.mixer.o", f"{LAYER}.attention.output.dense"),
@@ -181,19 +181,19 @@ def weights(config: HfConfig) -> list[Row]:
     for i, kind in enumerate(layer_kinds(config)):
         ours, theirs = f"stack.blocks.{i}.mixer", f"{LAYER.replace('{i}', str(i))}.attention"
         names = {"q": "query", "k": "key"} if kind == "local" else {"q": "query_key"}
-        found += [
-            Row(f"{ours}.{mine}", f"{theirs}.self_attention.{other}")
-            for mine, other in names.items()
+        weight_map += [
+            Row(f"{ours}.{ours_name}", f"{theirs}.self_attention.{their_name}")
+            for ours_name, their_name in names.items()
         ]
     places = "reformer.embeddings.position_embeddings"
     if not config.get("axial_pos_embds"):
-        return [*found, Row("position.table", f"{places}.embedding")]
+        return [*weight_map, Row("position.table", f"{places}.embedding")]
     shape, widths = config.get("axial_pos_shape"), config.get("axial_pos_embds_dim")
     for i, (n, width) in enumerate(zip(shape, widths, strict=True)):
         axes = [n if axis == i else 1 for axis in range(len(shape))]
         via = Reshape((*axes, width), (n, width))
-        found.append(Row(f"position.table_{i}", f"{places}.weights.{i}", via))
-    return found
+        weight_map.append(Row(f"position.table_{i}", f"{places}.weights.{i}", via))
+    return weight_map
 
 
 def layers_of(view: FlatModel) -> Table:

@@ -36,13 +36,13 @@ def task_head(config: HfConfig) -> TaskHead:
     """Return head and pool of a class of RemBERT's: BERT's, with another output width."""
     width = config.get("output_embedding_size")
     rate = float(config.get("classifier_dropout_prob"))
-    found = bert_head(config, PREFIX)
-    if found.head is not None and found.head["kind"] == "mlm":
-        head = found.head | {"tied": False, "width": width}
-        return TaskHead(head, found.pool, mlm_rows(HEAD, HEAD, "dense", "LayerNorm", config))
-    if found.pool is not None and "dropout" in found.pool:
-        found.pool["dropout"] = rate
-    return found
+    bert = bert_head(config, PREFIX)
+    if bert.head is not None and bert.head["kind"] == "mlm":
+        head = bert.head | {"tied": False, "width": width}
+        return TaskHead(head, bert.pool, mlm_rows(HEAD, HEAD, "dense", "LayerNorm", config))
+    if bert.pool is not None and "dropout" in bert.pool:
+        bert.pool["dropout"] = rate
+    return bert
 
 
 def weights(config: HfConfig) -> list[Row]:

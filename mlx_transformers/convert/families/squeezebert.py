@@ -59,8 +59,8 @@ def weights(config: HfConfig) -> list[Row]:
 
 def ungrouped(view: FlatModel) -> Table:
     """Return one group for every linear layer: a model trained here has no zeros to omit."""
-    one = {key: 1 for _, key in MAPS.values()}
-    return one | {"embedding_size": view.get("dim")}
+    groups = {key: 1 for _, key in MAPS.values()}
+    return groups | {"embedding_size": view.get("dim")}
 
 
 SQUEEZEBERT = Family(

@@ -58,22 +58,22 @@ def layer_ffns(config: HfConfig, side: str, count: int) -> list[str]:
     every = config.optional(f"{side}_sparse_step") or every
     # without sparse layers their code counts on a step as long as the side, and has one at most
     chosen = [every == 1 or i % every == 1 for i in range(count)]
-    return ["sparse" if here else "dense" for here in chosen]
+    return ["sparse" if sparse else "dense" for sparse in chosen]
 
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a Switch Transformer."""
     dense = [f"{side}.{BLOCK}.ffn" for side in SIDES]
-    found = without(t5.weights(MEMBER, config), *dense)
+    weight_map = without(t5.weights(MEMBER, config), *dense)
     for side, number in zip(SIDES, (1, 2), strict=True):
         ours, theirs = f"{side}.stack.blocks.{{i}}.ffn", f"{side}.block.{{i}}.layer.{number}.mlp"
         experts = f"{theirs}.experts.expert_{{e}}.{{wi,wo}}"
-        found += [
+        weight_map += [
             *rows(f"{ours}.{{up,down}}", f"{theirs}.{{wi,wo}}"),
             Row(f"{ours}.router.gate", f"{theirs}.router.classifier"),
             *rows(f"{ours}.experts.{{up,down}}", experts, Stack(), config.get("num_experts")),
         ]
-    return found
+    return weight_map
 
 
 def step(side: str) -> PathOrFn:
@@ -92,17 +92,17 @@ def step(side: str) -> PathOrFn:
 def experts(view: FlatModel) -> Table:
     """Return the keys of the experts, as the decoder has them."""
     layers = [layer for side in SIDES for layer in view.table[side]["layers"]]
-    found = next((layer["ffn"] for layer in layers if layer["ffn"]["kind"] == "moe"), None)
-    if found is None:
+    moe = next((layer["ffn"] for layer in layers if layer["ffn"]["kind"] == "moe"), None)
+    if moe is None:
         return {"num_sparse_encoder_layers": 0, "num_sparse_decoder_layers": 0}
     return {
-        "num_experts": found["n_experts"],
-        "expert_capacity": found["capacity"],
-        "router_bias": found["router"]["bias"],
-        "router_aux_loss_coef": found["router"]["balance_loss"],
-        "router_z_loss_coef": found["router"]["z_loss"],
-        "d_ff": found["expert"]["hidden_dim"],
-        "dense_act_fn": their_activation(found["expert"]["activation"]),
+        "num_experts": moe["n_experts"],
+        "expert_capacity": moe["capacity"],
+        "router_bias": moe["router"]["bias"],
+        "router_aux_loss_coef": moe["router"]["balance_loss"],
+        "router_z_loss_coef": moe["router"]["z_loss"],
+        "d_ff": moe["expert"]["hidden_dim"],
+        "dense_act_fn": their_activation(moe["expert"]["activation"]),
     }
 
 

@@ -145,7 +145,7 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
     """Return the weight map of a T5."""
     gated = feed_forward(member, config)["kind"] == "glu"
     inside = ("{gate,up,down}", "{wi_0,wi_1,wo}") if gated else ("{up,down}", "{wi,wo}")
-    found = [Row("decoder.embed.table", "shared"), Row("head", "lm_head")]
+    weight_map = [Row("decoder.embed.table", "shared"), Row("head", "lm_head")]
     for side in ("encoder", "decoder"):
         theirs, ours = f"{side}.block.{{i}}.layer", f"{side}.stack.blocks.{{i}}"
         bias = "SelfAttention.relative_attention_bias"
@@ -153,19 +153,19 @@ def weights(member: Member, config: HfConfig) -> list[Row]:
         if side == "decoder":
             parts["cross"] = "1.EncDecAttention"
         last = len(parts)
-        found += [
+        weight_map += [
             Row(f"{side}.position.table", f"{side}.block.0.layer.0.{bias}"),
             Row(f"{ours}.position.table", f"{theirs}.0.{bias}"),
             Row(f"{side}.norm", f"{side}.final_layer_norm"),
             *rows(f"{ours}.ffn.{inside[0]}", f"{theirs}.{last}.DenseReluDense.{inside[1]}"),
             Row(f"{ours}.ffn_residual.pre", f"{theirs}.{last}.layer_norm"),
         ]
-        for number, (mine, name) in enumerate(parts.items()):
-            found += [
-                *rows(f"{ours}.{mine}.{{q,k,v,o}}", f"{theirs}.{name}.{{q,k,v,o}}"),
-                Row(f"{ours}.{mine}_residual.pre", f"{theirs}.{number}.layer_norm"),
+        for number, (sublayer, name) in enumerate(parts.items()):
+            weight_map += [
+                *rows(f"{ours}.{sublayer}.{{q,k,v,o}}", f"{theirs}.{name}.{{q,k,v,o}}"),
+                Row(f"{ours}.{sublayer}_residual.pre", f"{theirs}.{number}.layer_norm"),
             ]
-    return encoder_only(found) if reads_only(config) else found
+    return encoder_only(weight_map) if reads_only(config) else weight_map
 
 
 def encoder_only(table: Sequence[Row]) -> list[Row]:
@@ -226,10 +226,10 @@ def writer(title: str, *more: Callable[[FlatModel], Table]) -> Callable[[Table],
     def config(table: Table) -> Table:
         if table["kind"] != "encoder":
             return whole(table)
-        kept = ("dim", "vocab_size", "max_seq_len", "init")
-        side = {key: value for key, value in table.items() if key not in (*kept, "kind")}
+        shared = ("dim", "vocab_size", "max_seq_len", "init")
+        side = {key: value for key, value in table.items() if key not in (*shared, "kind")}
         both = {"encoder": side, "decoder": side, "head": {"tied": True, "scale": 1.0}}
-        keys = whole({key: table[key] for key in kept} | both)
+        keys = whole({key: table[key] for key in shared} | both)
         return keys | {"architectures": [f"{title}EncoderModel"]}
 
     return config

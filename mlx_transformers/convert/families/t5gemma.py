@@ -68,20 +68,20 @@ def of_side(config: HfConfig, side: str) -> HfConfig:
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a T5Gemma."""
-    found = [Row("head", "lm_head.out_proj")]
+    weight_map = [Row("head", "lm_head.out_proj")]
     for side in SIDES:
         ours, theirs = f"{side}.stack.blocks.{{i}}", f"model.{side}.layers.{{i}}"
-        found += [
+        weight_map += [
             Row(f"{side}.embed.table", f"model.{side}.embed_tokens"),
             Row(f"{side}.norm", f"model.{side}.norm"),
             *rows(f"{ours}.ffn.{{gate,up,down}}", f"{theirs}.mlp.{{gate,up,down}}_proj"),
             *rows(f"{ours}.mixer.{{q,k,v,o}}", f"{theirs}.self_attn.{{q,k,v,o}}_proj"),
             *rows(f"{ours}.cross.{{q,k,v,o}}", f"{theirs}.cross_attn.{{q,k,v,o}}_proj"),
         ]
-        for mine, name in NORMS.items():
+        for sublayer, name in NORMS.items():
             norms = f"{theirs}.{{pre,post}}_{name}_layernorm"
-            found += rows(f"{ours}.{mine}_residual.{{pre,post}}", norms)
-    return found
+            weight_map += rows(f"{ours}.{sublayer}_residual.{{pre,post}}", norms)
+    return weight_map
 
 
 def sides(view: FlatModel) -> Table:

@@ -72,7 +72,7 @@ def tower(config: HfConfig, side: str) -> Table:
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map."""
-    found = [
+    weight_map = [
         *rows("encoder.embed.convs.{0,1}", "model.encoder.conv{1,2}", Kernels()),
         Row("decoder.embed.table", "model.decoder.embed_tokens"),
         Row("head.weight", "proj_out.weight"),
@@ -80,20 +80,20 @@ def weights(config: HfConfig) -> list[Row]:
     for side in ("encoder", "decoder"):
         theirs, ours = f"model.{side}.layers.{{i}}", f"{side}.stack.blocks.{{i}}"
         parts = {"mixer": "self_attn"} | ({"cross": "encoder_attn"} if side == "decoder" else {})
-        found += [
+        weight_map += [
             Row(f"{side}.position.table", f"model.{side}.embed_positions"),
             Row(f"{side}.norm", f"model.{side}.layer_norm"),
             *rows(f"{ours}.ffn.{{up,down}}", f"{theirs}.{{fc1,fc2}}"),
             Row(f"{ours}.ffn_residual.pre", f"{theirs}.final_layer_norm"),
         ]
-        for mine, name in parts.items():
-            keys = (f"{ours}.{mine}.k.weight", f"{ours}.{mine}.k.bias")
-            found += [
-                *rows(f"{ours}.{mine}.{{q,v,o}}", f"{theirs}.{name}.{{q,v,out}}_proj"),
+        for sublayer, name in parts.items():
+            keys = (f"{ours}.{sublayer}.k.weight", f"{ours}.{sublayer}.k.bias")
+            weight_map += [
+                *rows(f"{ours}.{sublayer}.{{q,v,o}}", f"{theirs}.{name}.{{q,v,out}}_proj"),
                 Row(keys, f"{theirs}.{name}.k_proj.weight", SilentBias()),
-                Row(f"{ours}.{mine}_residual.pre", f"{theirs}.{name}_layer_norm"),
+                Row(f"{ours}.{sublayer}_residual.pre", f"{theirs}.{name}_layer_norm"),
             ]
-    return found
+    return weight_map
 
 
 def source_positions(view: FlatModel) -> int:

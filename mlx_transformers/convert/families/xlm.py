@@ -67,8 +67,8 @@ def task_head(config: HfConfig) -> TaskHead:
         ConvertError: a summary that isn't built.
     """
     tied = config.get("tie_word_embeddings")
-    words = "LMHeadModel"
-    task = task_of(config, words, words, "ForQuestionAnsweringSimple")
+    language_model = "LMHeadModel"
+    task = task_of(config, language_model, language_model, "ForQuestionAnsweringSimple")
     summary = ("summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_type")
     config.ignore(*summary, "summary_first_dropout", "summary_last_dropout")
     match task:
@@ -81,7 +81,7 @@ def task_head(config: HfConfig) -> TaskHead:
                 config.expect(key, value)
             rate = float(config.get("summary_first_dropout"))
             return classifier(config, None, "sequence_summary.summary", dropout=rate)
-    if task != words:
+    if task != language_model:
         raise config.refuse("architectures", config.architecture)
     head = {"kind": "lm", "tied": tied, "bias": True}
     return TaskHead(head, None, [Row("head", "pred_layer.proj")])

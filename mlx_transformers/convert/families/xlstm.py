@@ -63,8 +63,8 @@ def width(config: HfConfig) -> int:
 def ffn_width(config: HfConfig) -> int:
     """Return the width of the gated network, rounded up."""
     multiple = config.get("ffn_round_up_to_multiple_of")
-    wanted = width(config) * config.get("ffn_proj_factor")
-    return int((wanted + multiple - 1) // multiple * multiple)
+    exact = width(config) * config.get("ffn_proj_factor")
+    return int((exact + multiple - 1) // multiple * multiple)
 
 
 def weights(config: HfConfig) -> list[Row]:
@@ -106,8 +106,8 @@ def factor(path: str) -> PathOrFn:
 
     def ratio(view: FlatModel) -> float:
         number, dim = view.number(path), view.number("dim")
-        found = number / dim
-        return found if int(dim * found) == number else math.nextafter(found, math.inf)
+        multiple = number / dim
+        return multiple if int(dim * multiple) == number else math.nextafter(multiple, math.inf)
 
     return ratio
 

@@ -105,7 +105,7 @@ def weights(config: HfConfig) -> list[Row]:
     layers, count = hybrids(config), config.get("num_mem_blocks")
     ours, theirs = f"{BLOCK}.mixer", f"{HF_BLOCK}.shared_transformer"
     attention = f"{theirs}.self_attn.{{q,k,v,o}}_proj"
-    own = [
+    shared_rows = [
         *ssd_rows(f"{ours}.mixer", f"{HF_BLOCK}.mamba_decoder.mamba"),
         Row(f"{ours}.norm", f"{HF_BLOCK}.mamba_decoder.input_layernorm"),
         Row(f"{ours}.out", f"{HF_BLOCK}.linear"),
@@ -121,7 +121,7 @@ def weights(config: HfConfig) -> list[Row]:
         Row("embed.table", "model.embed_tokens"),
         Row("norm", "model.final_layernorm"),
         Row("head", "lm_head"),
-        *at_layers(own, layers),
+        *at_layers(shared_rows, layers),
         *at_layers(shared, layers[:count]),
         *(row for i, layer in enumerate(layers) for row in adapter(i, layer, layers[i % count])),
         Row(f"{BLOCK}.mixer_residual.pre", f"{HF_BLOCK}.input_layernorm"),

@@ -134,23 +134,23 @@ class Alignments(RecordKind):
             )
         tokenizer = prepared.tokenizer
         masker, pad = Masker(self.masking, tokenizer), tokenizer.control("pad")
-        apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+        distance = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             size = int(fields[2][0])
-            whole, classes = fields[0].reshape(-1, size), fields[1].reshape(size, size)
+            letters, classes = fields[0].reshape(-1, size), fields[1].reshape(size, size)
             first = int(rng.integers(0, size - n + 1)) if train and size > n else 0
-            drawn = np.arange(1, len(whole))
+            drawn = np.arange(1, len(letters))
             if train:
                 drawn = np.sort(rng.permutation(drawn)[: depth - 1])
-            kept = np.append(0, drawn[: depth - 1])
-            part = whole[kept, first : first + n]
-            given, masked = masker(part.ravel(), rng)
+            sequences = np.append(0, drawn[: depth - 1])
+            part = letters[sequences, first : first + n]
+            masked_letters, masked = masker(part.ravel(), rng)
             real = part.shape[1]
             pairs = np.zeros((n, n), np.int32)
             pairs[:real, :real] = classes[first : first + n, first : first + n]
-            counted = (apart >= self.separation) & (np.arange(n) < real)
-            counted &= (np.arange(n) < real)[:, None]
+            pair_weights = (distance >= self.separation) & (np.arange(n) < real)
+            pair_weights &= (np.arange(n) < real)[:, None]
 
             def laid(values: np.ndarray, filler: int) -> np.ndarray:
                 out = np.full((depth, n), filler, values.dtype)
@@ -158,12 +158,12 @@ class Alignments(RecordKind):
                 return out.ravel()
 
             return {
-                "tokens": laid(given, pad),
+                "tokens": laid(masked_letters, pad),
                 "letters": laid(part, pad),
                 "masked": laid(masked, 0),
                 "valid": laid(np.ones(part.shape, bool), 0),
                 "pairs": pairs.ravel(),
-                "pair_weights": counted.ravel().astype(np.float32),
+                "pair_weights": pair_weights.ravel().astype(np.float32),
                 "weights": np.float32(1),
             }
 

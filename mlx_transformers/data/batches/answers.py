@@ -47,9 +47,9 @@ class Answers(RecordKind):
         return super().cache_key() | {"answers": keys}
 
     def accept(self, piece: Piece) -> Piece:
-        words = (self.question_key, self.context_key)
-        keys = (*words, self.answer_key, *([self.start_key] if self.start_key else []))
-        piece = with_words(piece, self.kind, keys, words)
+        text_keys = (self.question_key, self.context_key)
+        keys = (*text_keys, self.answer_key, *([self.start_key] if self.start_key else []))
+        piece = with_words(piece, self.kind, keys, text_keys)
         self._place(piece.record or {}, piece.where)
         return piece
 
@@ -91,8 +91,8 @@ class Answers(RecordKind):
             question = question[: room // 2]
             context = context[: room - len(question)]
             row = with_cls_sep(tokenizer, question, context)
-            found = len(span) and span[1] < len(context)
-            answer = span + len(question) + 2 if found else np.zeros(2, np.int32)
+            in_context = len(span) and span[1] < len(context)
+            answer = span + len(question) + 2 if in_context else np.zeros(2, np.int32)
             return {**row, "answer": answer, "weights": np.float32(1)}
 
         widths = encoder_widths(setting.seq_len, "types")

@@ -84,18 +84,18 @@ class Captions(RecordKind):
         piece = with_words(piece, self.kind, keys, keys)
         record = dict(piece.record or {})
         value = record.get(self.image_key)
-        seen = not (value is None or (isinstance(value, str) and not value.strip()))
-        image = picture(value, self.shape, self.image_key, piece) if seen else None
+        has_picture = not (value is None or (isinstance(value, str) and not value.strip()))
+        image = picture(value, self.shape, self.image_key, piece) if has_picture else None
         record[self.image_key] = image
         count = self._asked(record).count(PLACEHOLDER)
-        if count != seen:
-            has = "a picture" if seen else "no picture"
+        if count != has_picture:
+            has = "a picture" if has_picture else "no picture"
             raise RowError(
                 f"{piece.where or 'A record'}: the prompt has {PLACEHOLDER} {count} times, and the "
                 f"record has {has}. Write it once for a picture, and not at all without one."
             )
-        words = self._asked(record).replace(PLACEHOLDER, " ")
-        return replace(piece, record=record, text=f"{words}\n{string(record, self.text_key)}")
+        prompt = self._asked(record).replace(PLACEHOLDER, " ")
+        return replace(piece, record=record, text=f"{prompt}\n{string(record, self.text_key)}")
 
     def _asked(self, record: Record) -> str:
         """The prompt of a record."""
@@ -121,13 +121,13 @@ class Captions(RecordKind):
         nothing = np.zeros(self.shape, np.int32)
 
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
-            pixels, asked, text = fields
+            pixels, prompt, text = fields
             drawn = pixels.reshape(self.shape) if len(pixels) else nothing
             image = shifted(drawn, self.shift if train else 0, rng)
-            before = expanded(asked, image_token, self.patches)
+            before = expanded(prompt, image_token, self.patches)
             tokens = np.concatenate([before, text])[: seq_len + 1]
-            counted = np.arange(1, len(tokens)) >= max(len(before), 1)
-            return {"pixels": image, "tokens": tokens, "weights": counted.astype(np.float32)}
+            predicted = np.arange(1, len(tokens)) >= max(len(before), 1)
+            return {"pixels": image, "tokens": tokens, "weights": predicted.astype(np.float32)}
 
         widths = {"tokens": [seq_len + 1], "weights": [seq_len]}
         examples = RecordExamples(Records(prepared, split, 3), setting, train=train)

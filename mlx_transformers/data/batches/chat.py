@@ -69,21 +69,21 @@ class Chat(RecordKind):
         Raises:
             RowError: they have another form, or no turn is the assistant's.
         """
-        found = _turns(record, self.messages_key)
-        if found is None:
+        turns = _turns(record, self.messages_key)
+        if turns is None:
             raise RowError(
                 f"{where}: a conversation is '{self.messages_key}', a list of turns with 'role' "
                 "and 'content'; or 'conversations' with 'from' and 'value'; or 'instruction' and "
                 f"'output'. The record has {', '.join(record)}."
             )
-        for number, turn in enumerate(found, 1):
+        for number, turn in enumerate(turns, 1):
             if not isinstance(turn.get("role"), str):
                 raise RowError(f"{where}: turn {number} has no 'role', such as 'user'.")
             if turn.get("content") is None and not turn.get("tool_calls"):
                 raise RowError(f"{where}: turn {number} has no 'content'.")
-        if all(turn["role"] != "assistant" for turn in found):
+        if all(turn["role"] != "assistant" for turn in turns):
             raise RowError(f"{where}: no turn is the assistant's, so there is nothing to learn.")
-        return found
+        return turns
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
@@ -127,9 +127,9 @@ def chat_template(name: str | None, tokenizer: Tokenizer) -> ChatTemplate:
             "to 'chatml'."
         )
     special = {number: text for text, number in tokenizer.special_ids.items()}
-    named = (("bos_token", tokenizer.bos_id), ("eos_token", tokenizer.eos_id))
-    known = tuple((name, special.get(i, "")) for name, i in named if i is not None)
-    return _compiled(source, known)
+    ids = (("bos_token", tokenizer.bos_id), ("eos_token", tokenizer.eos_id))
+    special_texts = tuple((name, special.get(i, "")) for name, i in ids if i is not None)
+    return _compiled(source, special_texts)
 
 
 @lru_cache
@@ -142,24 +142,24 @@ def touched(rendered: Rendered, ends: np.ndarray) -> np.ndarray:
     """The number of the span that each token touches, from 1, int [n]; 0 for none. `ends` are the
     ends of tokens in UTF-8 bytes."""
     starts = np.concatenate([[0], ends[:-1]])
-    found = np.zeros(len(ends), dtype=np.int64)
+    span_of_token = np.zeros(len(ends), dtype=np.int64)
     for number, span in enumerate(rendered.spans, 1):
         start, end = (len(rendered.text[:place].encode()) for place in span)
-        found[(starts < end) & (ends > start)] = number
-    return found
+        span_of_token[(starts < end) & (ends > start)] = number
+    return span_of_token
 
 
 def _turns(record: Record, key: str) -> list[Any] | None:
     """The turns of a record in any of the three layouts; None if it has none of them."""
-    found = record.get(key)
-    if isinstance(found, list) and all(isinstance(turn, dict) for turn in found):
-        return found
-    found = record.get("conversations")
-    if isinstance(found, list) and all(isinstance(t, dict) and "value" in t for t in found):
-        roles = [str(turn.get("from")) for turn in found]
+    turns = record.get(key)
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        return turns
+    turns = record.get("conversations")
+    if isinstance(turns, list) and all(isinstance(t, dict) and "value" in t for t in turns):
+        roles = [str(turn.get("from")) for turn in turns]
         return [
             {"role": ROLES.get(role, role), "content": turn["value"]}
-            for role, turn in zip(roles, found, strict=True)
+            for role, turn in zip(roles, turns, strict=True)
         ]
     if isinstance(record.get("instruction"), str) and isinstance(record.get("output"), str):
         more = record.get("input")

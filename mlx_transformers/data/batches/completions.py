@@ -77,7 +77,7 @@ def answered(
     encode = tokenizer.encode_special_with_ends if special_tokens else tokenizer.encode_with_ends
     tokens, ends = encode(prompt + completion)
     border = len(prompt.encode())
-    counted = (np.asarray(ends) > border).astype(int).tolist()
+    in_completion = (np.asarray(ends) > border).astype(int).tolist()
     prefix = list(tokenizer.prefix)
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    return [*prefix, *tokens, *end], [0] * len(prefix) + counted + [1] * len(end)
+    return [*prefix, *tokens, *end], [0] * len(prefix) + in_completion + [1] * len(end)

@@ -70,14 +70,14 @@ class ImageText(RecordKind):
     def accept(self, piece: Piece) -> Piece:
         piece = with_words(piece, self.kind, (self.image_key, self.text_key), (self.text_key,))
         record = piece.record or {}
-        found = picture(record[self.image_key], self.shape, self.image_key, piece)
-        return replace(piece, record={**record, self.image_key: found})
+        pixels = picture(record[self.image_key], self.shape, self.image_key, piece)
+        return replace(piece, record={**record, self.image_key: pixels})
 
     def framed(self, tokenizer: Tokenizer, text: ArrayLike, seq_len: int) -> dict[str, np.ndarray]:
         """Return `tokens` and `valid` of a text in its frame, cut to `seq_len`."""
         *first, last = (tokenizer.control(role) for role in self.controls())
-        words = np.asarray(text, np.int64)[: seq_len - 1 - len(first)]
-        tokens = np.array([*first, *words, last])
+        cut = np.asarray(text, np.int64)[: seq_len - 1 - len(first)]
+        tokens = np.array([*first, *cut, last])
         if self.frame == "end_filled":
             tokens = np.pad(tokens, (0, seq_len - len(tokens)), constant_values=last)
         return {"tokens": tokens, "valid": np.ones(len(tokens), bool)}
@@ -96,8 +96,8 @@ class ImageText(RecordKind):
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             pixels, text = fields
             image = shifted(pixels.reshape(self.shape), self.shift if train else 0, rng)
-            words = self.framed(tokenizer, text, seq_len)
-            return {"pixels": image, **words, "weights": np.float32(1)}
+            arrays = self.framed(tokenizer, text, seq_len)
+            return {"pixels": image, **arrays, "weights": np.float32(1)}
 
         widths = {"tokens": [seq_len], "valid": [seq_len]}
         examples = RecordExamples(Records(prepared, split, 2), setting, train=train)

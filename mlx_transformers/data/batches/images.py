@@ -56,10 +56,10 @@ class Images(RecordKind):
     def accept(self, piece: Piece) -> Piece:
         piece = with_words(piece, self.kind, (self.image_key,), ())
         record = piece.record or {}
-        found = picture(record[self.image_key], self.shape, self.image_key, piece)
+        pixels = picture(record[self.image_key], self.shape, self.image_key, piece)
         # Pictures are held out by their text; equal ones land on the same side.
-        text = hashlib.sha256(found.tobytes()).hexdigest()
-        return replace(piece, record={**record, self.image_key: found}, text=text)
+        text = hashlib.sha256(pixels.tobytes()).hexdigest()
+        return replace(piece, record={**record, self.image_key: pixels}, text=text)
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]

@@ -52,8 +52,8 @@ class Labeled(RecordKind):
         return super().cache_key() | {"labeled": [*self._words(), self.label_key]}
 
     def accept(self, piece: Piece) -> Piece:
-        words = self._words()
-        piece = with_words(piece, self.kind, (*words, self.label_key), words)
+        text_keys = self._words()
+        piece = with_words(piece, self.kind, (*text_keys, self.label_key), text_keys)
         label((piece.record or {})[self.label_key], self.label_key, piece.where)
         return piece
 
@@ -88,7 +88,7 @@ def fitted(texts: list[np.ndarray], room: int) -> list[np.ndarray]:
     lengths = [len(text) for text in texts]
     while sum(lengths) > room:
         longest = max(range(len(lengths)), key=lengths.__getitem__)
-        others = sum(lengths) - lengths[longest]
+        other_tokens = sum(lengths) - lengths[longest]
         second = max((n for i, n in enumerate(lengths) if i != longest), default=0)
-        lengths[longest] = max(room - others, min(second, lengths[longest] - 1), 0)
+        lengths[longest] = max(room - other_tokens, min(second, lengths[longest] - 1), 0)
     return [text[:length] for text, length in zip(texts, lengths, strict=True)]

@@ -53,7 +53,7 @@ class Masker:
             chosen = chosen_words(tokens, self.tables, share, rng)
         else:
             chosen = chosen_spans(tokens, self.tables, share, rng)
-        given = replaced(
+        inputs = replaced(
             tokens,
             chosen,
             self.mask,
@@ -63,7 +63,7 @@ class Masker:
             random_share=self.config.random_share,
             together=unit == "span",
         )
-        return given, chosen.astype(np.float32)
+        return inputs, chosen.astype(np.float32)
 
 
 class Masked(NoisyWindows):
@@ -96,8 +96,8 @@ class Masked(NoisyWindows):
         masker = Masker(self.masking, tokenizer)
 
         def make(text: np.ndarray, rng: np.random.Generator) -> Row:
-            given, chosen = masker(text, rng)
-            row = with_cls_sep(tokenizer, given)
+            inputs, chosen = masker(text, rng)
+            row = with_cls_sep(tokenizer, inputs)
             targets = with_cls_sep(tokenizer, text)["tokens"]
             weights = np.pad(chosen, 1)
             return {k: row[k] for k in ("tokens", "valid")} | {

@@ -78,12 +78,14 @@ class MixedModal(RecordKind):
         piece = with_words(piece, self.kind, (self.text_key,), (self.text_key,))
         record = dict(piece.record or {})
         value = record.get(self.image_key)
-        seen = not (value is None or (isinstance(value, str) and not value.strip()))
-        record[self.image_key] = picture(value, self.shape, self.image_key, piece) if seen else None
+        has_picture = not (value is None or (isinstance(value, str) and not value.strip()))
+        record[self.image_key] = (
+            picture(value, self.shape, self.image_key, piece) if has_picture else None
+        )
         text = string(record, self.text_key)
         count = text.count(PLACEHOLDER)
-        if count > seen:
-            has = "one picture" if seen else "no picture"
+        if count > has_picture:
+            has = "one picture" if has_picture else "no picture"
             raise RowError(
                 f"{piece.where or 'A record'}: the text has {PLACEHOLDER} {count} times, and the "
                 f"record has {has}. Write it once where the picture stands, or leave it out."

@@ -90,7 +90,9 @@ class Preferences(RecordKind):
         prompt, *completions = (string(record, key) for key in self._keys())
         special = self.special_tokens
         sides = [
-            part for each in completions for part in answered(tokenizer, prompt, each, special)
+            part
+            for completion in completions
+            for part in answered(tokenizer, prompt, completion, special)
         ]
         margin = [list(repr(self._margin(record)).encode())] if self.margin_key else []
         return [*sides, *margin]

@@ -70,5 +70,5 @@ def prompt_records(prepared: Prepared, split: Split) -> Records:
 
 def decoded(text: np.ndarray) -> Record:
     """The record of its JSON in UTF-8 bytes."""
-    found: Record = json.loads(bytes(text.astype(np.uint8)))
-    return found
+    record: Record = json.loads(bytes(text.astype(np.uint8)))
+    return record

@@ -62,16 +62,16 @@ class Regression(RecordKind):
                 f"'{self.values_key}' has a number or null for each of them."
             )
         width = len(vectors[0]) if isinstance(vectors[0], list) else 0
-        numbers = [one if _is_row(one, width) else None for one in vectors]
+        numbers = [item if _is_row(item, width) else None for item in vectors]
         if not width or None in numbers:
             raise RowError(
                 f"{where}: '{self.vectors_key}' has a vector that isn't a list of as many finite "
                 "numbers as the first one."
             )
-        if not all(one is None or _is_number(one) for one in values):
+        if not all(item is None or _is_number(item) for item in values):
             raise RowError(f"{where}: '{self.values_key}' has finite numbers, or null for none.")
-        known = [math.nan if one is None else one for one in values]
-        return np.array(numbers, np.float32), np.array(known, np.float32)
+        filled = [math.nan if item is None else item for item in values]
+        return np.array(numbers, np.float32), np.array(filled, np.float32)
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
@@ -92,11 +92,11 @@ class Regression(RecordKind):
                     f"A row has {len(values)} vectors, and train.seq_len is {seq_len}: set it to "
                     "the number of vectors, which is that of all rows."
                 )
-            known = ~np.isnan(values)
+            has_value = ~np.isnan(values)
             return {
                 "vectors": vectors.reshape(seq_len, -1),
-                "values": np.where(known, values, np.float32(0)),
-                "counted": known.astype(np.float32),
+                "values": np.where(has_value, values, np.float32(0)),
+                "counted": has_value.astype(np.float32),
                 "weights": np.float32(1),
             }
 

@@ -79,8 +79,8 @@ class SentencePairs(BatchKind):
             at = border(window, ends, rng)
             first, second = window[:at], window[at:]
             place = int(rng.integers(0, max(1, len(text) - len(second))))
-            other = text[place : place + len(second)].astype(np.int32)
-            a, b, label = paired(first, second, other, self.task, rng)
+            random_text = text[place : place + len(second)].astype(np.int32)
+            a, b, label = paired(first, second, random_text, self.task, rng)
             a, b = fitted([a, b], room)
             (given_a, chosen_a), (given_b, chosen_b) = masker(a, rng), masker(b, rng)
             row = with_cls_sep(tokenizer, given_a, given_b)

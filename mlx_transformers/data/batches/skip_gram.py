@@ -29,6 +29,6 @@ class SkipGram(WordWindows):
         self, text: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         places, inside = neighbours(len(text), self.window, rng)
-        words, which = np.nonzero(inside)
-        given = text[words][:, None]
-        return given, np.ones(given.shape, bool), text[places[words, which]]
+        rows, which = np.nonzero(inside)
+        centres = text[rows][:, None]
+        return centres, np.ones(centres.shape, bool), text[places[rows, which]]

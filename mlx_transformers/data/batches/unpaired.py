@@ -54,8 +54,8 @@ class Unpaired(RecordKind):
         return Columns(2 * seq_len, 2 * seq_len)
 
     def accept(self, piece: Piece) -> Piece:
-        words = (self.prompt_key, self.completion_key)
-        checked = with_words(piece, self.kind, (*words, self.label_key), words)
+        text_keys = (self.prompt_key, self.completion_key)
+        checked = with_words(piece, self.kind, (*text_keys, self.label_key), text_keys)
         assert checked.record is not None, "with_words has seen to it"
         self._label(checked.record, checked.where)
         return checked
@@ -67,13 +67,13 @@ class Unpaired(RecordKind):
             RowError: the label is neither.
         """
         value = record[self.label_key]
-        found = GOOD.get(str(value).lower())
-        if found is None:
+        label = GOOD.get(str(value).lower())
+        if label is None:
             raise RowError(
                 f"{where}: the label in the field '{self.label_key}' is {value!r:.60}. It is true "
                 'or false, 1 or 0, "good" or "bad".'
             )
-        return found
+        return label
 
     def encode(
         self, record: Record, tokenizer: Tokenizer, labels: Mapping[str, int]
@@ -90,9 +90,9 @@ class Unpaired(RecordKind):
         def make(fields: tuple[np.ndarray, ...], rng: np.random.Generator) -> Row:
             tokens, counted, label = fields
             other_tokens, other_counted, _ = records[int(rng.integers(len(records)))]
-            prompt, other = tokens[counted == 0], other_tokens[other_counted > 0]
-            mismatched = np.concatenate([prompt, other])[: seq_len + 1]
-            places = np.arange(len(prompt) + len(other))[: seq_len + 1] >= len(prompt)
+            prompt, other_completion = tokens[counted == 0], other_tokens[other_counted > 0]
+            mismatched = np.concatenate([prompt, other_completion])[: seq_len + 1]
+            places = np.arange(len(prompt) + len(other_completion))[: seq_len + 1] >= len(prompt)
             return {
                 "tokens": tokens[: seq_len + 1],
                 "counted": counted[1 : seq_len + 1].astype(np.float32),

@@ -65,8 +65,8 @@ class WordWindows(BatchKind):
         # larger is that of rows of which no word is dropped, many times as wide where t is small.
         counts = ZIPF_WORDS / np.arange(1, ZIPF_WORDS + 1)
         share = kept_shares(counts, self.subsample) @ counts / counts.sum()
-        n, given = min(self._widths(float(share), seq_len)), self.sizes(seq_len)[1]
-        return Columns(n * (given + 1 + self.negatives), 0)
+        n, n_inputs = min(self._widths(float(share), seq_len)), self.sizes(seq_len)[1]
+        return Columns(n * (n_inputs + 1 + self.negatives), 0)
 
     def train(self, prepared: Prepared, setting: BatchSetting) -> ExampleRows[np.ndarray]:
         windows = Windows(prepared, setting.seq_len, setting)
@@ -81,9 +81,11 @@ class WordWindows(BatchKind):
     def _rows(
         self, windows: Windows | EvalWindows, prepared: Prepared, setting: BatchSetting
     ) -> ExampleRows[np.ndarray]:
-        noise, kept = self._shares(prepared, setting.seq_len)
-        make = self._maker(noise, kept)
-        widths = dict.fromkeys(self.gives, self._checked_widths(prepared, kept, setting.seq_len))
+        noise, kept_shares = self._shares(prepared, setting.seq_len)
+        make = self._maker(noise, kept_shares)
+        widths = dict.fromkeys(
+            self.gives, self._checked_widths(prepared, kept_shares, setting.seq_len)
+        )
         return ExampleRows(windows, make, widths, setting.seed)
 
     def _shares(self, prepared: Prepared, seq_len: int) -> tuple[np.ndarray, np.ndarray]:

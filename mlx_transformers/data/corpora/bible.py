@@ -26,12 +26,12 @@ class _Bible(PackagedCorpus):
 
     def rows(self) -> Iterator[Row]:
         first, second = self.fields
-        seen: set[tuple[str, str]] = set()
+        pairs: set[tuple[str, str]] = set()
         (database,) = PACKAGE.read("data/bible.db").values()
         for book, a, b in verses(database, ENGLISH, self.version):
             fits = RATIOS[0] <= len(a) / len(b) <= RATIOS[1]
-            if fits and (a, b) not in seen:
-                seen.add((a, b))
+            if fits and (a, b) not in pairs:
+                pairs.add((a, b))
                 yield {first: a, second: b, "book": str(book)}
 
     def group(self, row: Row) -> str:

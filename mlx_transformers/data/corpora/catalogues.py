@@ -53,9 +53,9 @@ class CataloguesFrench(PackagedCorpus):
 
     def rows(self) -> Iterator[Row]:
         seen: set[str] = set()
-        for each in self.packages:
+        for wheel in self.packages:
             pattern = rf"/{self.language}(_[A-Z]+)?/LC_MESSAGES/\w+\.mo$"
-            for catalogue in each.matching(pattern).values():
+            for catalogue in wheel.matching(pattern).values():
                 for source, target in messages(catalogue):
                     same = _letters(source)
                     if len(source.split()) >= 3 and source != target and same not in seen:
@@ -81,9 +81,9 @@ def messages(catalogue: bytes) -> Iterator[tuple[str, str]]:
 
     def text(table: int, number: int) -> str:
         length, place = struct.unpack_from(f"{order}2I", catalogue, table + 8 * number)
-        whole = catalogue[place : place + length].decode()
+        entry = catalogue[place : place + length].decode()
         # A context comes before the message, plural forms after it.
-        return one_line(whole.rsplit("\x04", 1)[-1].split("\x00", 1)[0])
+        return one_line(entry.rsplit("\x04", 1)[-1].split("\x00", 1)[0])
 
     for number in range(count):
         source, target = text(sources, number), text(targets, number)

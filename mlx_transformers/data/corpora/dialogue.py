@@ -35,9 +35,9 @@ class Dialogue(PackagedCorpus):
         (data,) = PACKAGE.read("chitchat_dataset/dataset.json").values()
         for name, chat in json.loads(data).items():
             turns = _turns(chat)
-            words = sum(len(turn["content"].split()) for turn in turns)
+            n_words = sum(len(turn["content"].split()) for turn in turns)
             text = "\n".join(turn["content"] for turn in turns)
-            if len(turns) < 6 or words < 4 * len(turns) or PRIVATE.search(text):
+            if len(turns) < 6 or n_words < 4 * len(turns) or PRIVATE.search(text):
                 continue
             for at in range(0, len(turns) - 1, TURNS):
                 part = turns[at : at + TURNS]
@@ -53,9 +53,11 @@ class Dialogue(PackagedCorpus):
 
 def _turns(chat: dict[str, Any]) -> list[dict[str, str]]:
     """The turns of a chat, neighbours of one sender joined."""
-    said = [message for block in chat["messages"] for message in block]
-    found = []
-    for i, (_, messages) in enumerate(groupby(said, key=lambda message: message["sender"])):
+    messages_of_chat = [message for block in chat["messages"] for message in block]
+    turns = []
+    for i, (_, messages) in enumerate(
+        groupby(messages_of_chat, key=lambda message: message["sender"])
+    ):
         content = one_line(" ".join(message["text"] for message in messages))
-        found.append({"role": "assistant" if i % 2 else "user", "content": content})
-    return found
+        turns.append({"role": "assistant" if i % 2 else "user", "content": content})
+    return turns

@@ -23,8 +23,8 @@ class _Emoji(PackagedCorpus):
 
     def rows(self) -> Iterator[Row]:
         english = json.loads(PACKAGE.read(f"{FOLDER}emoji.json")[f"{FOLDER}emoji.json"])
-        other = f"{FOLDER}emoji_{self.language}.json"
-        names = json.loads(PACKAGE.read(other)[other])
+        names_file = f"{FOLDER}emoji_{self.language}.json"
+        names = json.loads(PACKAGE.read(names_file)[names_file])
         for sign, about in english.items():
             if about["status"] == QUALIFIED and "skin_tone" not in about["en"] and sign in names:
                 yield {"source": words(about["en"]), "target": words(names[sign])}

@@ -83,9 +83,9 @@ class Populations(Evals):
         for text, ideal in self.samples("population_span_extraction"):
             context = one_line(text)
             spans = [one_line(span) for span in SPAN.findall(ideal)]
-            found = [span for span in spans if span and span in context]
-            if found:
-                yield {"question": QUESTION, "context": context, "answer": found[0]}
+            answers = [span for span in spans if span and span in context]
+            if answers:
+                yield {"question": QUESTION, "context": context, "answer": answers[0]}
 
 
 def tags(words: list[str], names: list[tuple[str, str]]) -> list[str]:
@@ -96,11 +96,11 @@ def tags(words: list[str], names: list[tuple[str, str]]) -> list[str]:
     """
     text, out, at = " ".join(words), ["O"] * len(words), 0
     for name, kind in names:
-        found = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)").search(text, at)
-        if found is None:
+        match = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)").search(text, at)
+        if match is None:
             raise ValueError(f"{name!r} is not in {text!r}.")
-        at = found.end()
-        first, last = text.count(" ", 0, found.start()), text.count(" ", 0, at)
+        at = match.end()
+        first, last = text.count(" ", 0, match.start()), text.count(" ", 0, at)
         out[first : last + 1] = [f"B-{kind}", *[f"I-{kind}"] * (last - first)]
     return out
 

@@ -57,10 +57,10 @@ class Pen:
 
     def draw(self, glyph: str) -> np.ndarray | None:
         """Return the picture `uint8 [32, 32, channels]` of a glyph; None if the font lacks it."""
-        found = self._drawn(glyph)
-        if found is None or self.missing is None:
-            return found
-        return None if np.array_equal(found, self.missing) else found
+        picture = self._drawn(glyph)
+        if picture is None or self.missing is None:
+            return picture
+        return None if np.array_equal(picture, self.missing) else picture
 
     def _drawn(self, glyph: str) -> np.ndarray | None:
         room = 2 * self.SIZE
@@ -78,6 +78,6 @@ class Pen:
         x, y = (left + right - side) // 2, (top + bottom - side) // 2
         square = paper.crop((x, y, x + side, y + side))
         small = square.resize((SIDE - 2 * MARGIN,) * 2, Image.Resampling.BOX)
-        found = Image.new(mode, (SIDE, SIDE), white)
-        found.paste(small, (MARGIN, MARGIN))
-        return np.asarray(found).reshape(SIDE, SIDE, self.channels)
+        picture = Image.new(mode, (SIDE, SIDE), white)
+        picture.paste(small, (MARGIN, MARGIN))
+        return np.asarray(picture).reshape(SIDE, SIDE, self.channels)

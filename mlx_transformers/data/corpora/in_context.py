@@ -40,7 +40,7 @@ class InContext(GeneratedCorpus):
         letters = string.ascii_lowercase[:n]
         mapping = dict(zip(letters, (letters[i] for i in rng.permutation(n)), strict=True))
         asked = [letters[i] for i in rng.integers(n, size=self.settings.n_pairs)]
-        pairs = [{"question": one, "answer": mapping[one]} for one in asked]
+        pairs = [{"question": letter, "answer": mapping[letter]} for letter in asked]
         texts = [f"{pair['question']}={pair['answer']}" for pair in pairs]
         step = len("c=r\n\n")
         spans = [[step * i + 2, step * i + 3] for i in range(len(pairs))]

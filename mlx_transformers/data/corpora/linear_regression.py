@@ -42,9 +42,9 @@ class LinearRegression(GeneratedCorpus):
         y = x @ weights + s.noise * rng.standard_normal(s.n_pairs)
         vectors = np.zeros((2 * s.n_pairs, s.n_dims + 1))
         vectors[::2, :-1], vectors[1::2, -1] = x, y
-        values = [value for one in y for value in (round(float(one), 6), None)]
+        values = [value for number in y for value in (round(float(number), 6), None)]
         return {
             "vectors": vectors.round(6).tolist(),
             "values": values,
-            "text": " ".join(f"{one:.6f}" for one in y),
+            "text": " ".join(f"{number:.6f}" for number in y),
         }

@@ -49,14 +49,14 @@ class Manners(GeneratedCorpus):
         name = list(PRINCIPLES)[int(rng.integers(len(PRINCIPLES)))]
         drawn = TASKS[int(rng.integers(len(TASKS)))]
         task = drawn if self.settings.task == "mixed" else self.settings.task
-        given, principle = f"{question}{_written(answer, faults)}\n", PRINCIPLES[name]
+        answered, principle = f"{question}{_written(answer, faults)}\n", PRINCIPLES[name]
         fault = FAULTS[name] if name in faults else NONE
         mended = _written(answer, faults - {name})
         prompt, completion = {
             "answer": (question, _written(answer, faults)),
-            "critique": (f"{given}{principle} What is wrong?\n", fault),
-            "revision": (f"{given}{principle} {fault}\n{question}", mended),
-            "judgement": (f"{given}{principle} Is it so? ", "No" if name in faults else "Yes"),
+            "critique": (f"{answered}{principle} What is wrong?\n", fault),
+            "revision": (f"{answered}{principle} {fault}\n{question}", mended),
+            "judgement": (f"{answered}{principle} Is it so? ", "No" if name in faults else "Yes"),
         }[task]
         return {
             "prompt": prompt,

@@ -55,8 +55,8 @@ class Mqar(GeneratedCorpus):
         values = rng.choice(half, s.n_pairs)
         places = (s.length - 2 * s.n_pairs) // 2
         weight = np.arange(1, places + 1) ** (s.power - 1.0)
-        asked = rng.choice(places, s.n_pairs, replace=False, p=weight / weight.sum())
-        by_place = dict(zip(asked.tolist(), range(s.n_pairs), strict=True))
+        query_places = rng.choice(places, s.n_pairs, replace=False, p=weight / weight.sum())
+        by_place = dict(zip(query_places.tolist(), range(s.n_pairs), strict=True))
         parts = []
         for key, value in zip(keys, values, strict=True):
             parts += [(f"k{key}", False), (f"v{value}", False)]

@@ -43,8 +43,8 @@ def plain(markdown: str) -> str:
 
 
 def _direction(text: str) -> str:
-    words = ESCAPE.sub(r"\1", " ".join(text.split()))
-    return f"[{words.strip('[] ')}]"
+    direction = ESCAPE.sub(r"\1", " ".join(text.split()))
+    return f"[{direction.strip('[] ')}]"
 
 
 def _scene(heading: str, lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -68,8 +68,8 @@ class Potts(GeneratedCorpus):
         distances = np.sqrt((away**2).sum(axis=-1))
         order = np.abs(np.subtract.outer(np.arange(s.length), np.arange(s.length)))
         contacts = np.argwhere(np.triu((distances == 1) & (order >= 3)))
-        own = rng.standard_normal((len(contacts), s.n_letters, s.n_letters))
-        couplings = np.sqrt(s.shared) * self._potential + np.sqrt(1 - s.shared) * own
+        family = rng.standard_normal((len(contacts), s.n_letters, s.n_letters))
+        couplings = np.sqrt(s.shared) * self._potential + np.sqrt(1 - s.shared) * family
         fields = s.field * rng.standard_normal((s.length, s.n_letters))
         letters = gibbs(fields, contacts, s.coupling * couplings, s.n_sequences, s.sweeps, rng)
         lines = ["".join(LETTERS[letter] for letter in row) for row in letters]
@@ -80,15 +80,15 @@ def walk(length: int, rng: np.random.Generator) -> np.ndarray:
     """Grow a compact self-avoiding walk in the cubic lattice: places `[length, 3]`."""
     while True:
         chain = [(0, 0, 0)]
-        taken = set(chain)
+        occupied = set(chain)
         while len(chain) < length:
-            free = [place for place in _beside(chain[-1]) if place not in taken]
+            free = [place for place in _beside(chain[-1]) if place not in occupied]
             if not free:
                 break
-            near = [sum(other in taken for other in _beside(place)) for place in free]
+            near = [sum(neighbour in occupied for neighbour in _beside(place)) for place in free]
             odds = np.exp(COMPACTNESS * np.array(near))
             chain.append(free[rng.choice(len(free), p=odds / odds.sum())])
-            taken.add(chain[-1])
+            occupied.add(chain[-1])
         if len(chain) == length:
             return np.array(chain)
 
@@ -131,9 +131,9 @@ def gibbs(
         full[halves[1 - k]][:, :, halves[k]].reshape(halves[1 - k].size * q, -1) for k in (0, 1)
     ]
     for _ in range(sweeps):
-        for own, other, weight in zip(halves, reversed(halves), weights, strict=True):
-            seen = one_hot[letters[:, other]].reshape(n, -1)
-            scores = fields[own] + (seen @ weight).reshape(n, own.size, q)
+        for half, fixed, weight in zip(halves, reversed(halves), weights, strict=True):
+            one_hots = one_hot[letters[:, fixed]].reshape(n, -1)
+            scores = fields[half] + (one_hots @ weight).reshape(n, half.size, q)
             noise = rng.gumbel(size=scores.shape)
-            letters[:, own] = (scores + noise).argmax(axis=-1)
+            letters[:, half] = (scores + noise).argmax(axis=-1)
     return letters

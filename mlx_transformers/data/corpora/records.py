@@ -47,12 +47,12 @@ class RecordCorpus(Corpus):
         for number, row in enumerate(self.records):
             fields = [value for value in row.values() if isinstance(value, str)]
             text = row.get("text")
-            words = text if isinstance(text, str) else "\n".join(fields)
+            joined = text if isinstance(text, str) else "\n".join(fields)
             # A text lands on the same side of a split whether read as a document or as a record.
             group = self.group(row) or (text if isinstance(text, str) else None)
             where = f"{self.name}, record {number}"
             split = self.split(row)
-            yield Piece(f"{words}\n", where=where, record=row, group=group, split=split)
+            yield Piece(f"{joined}\n", where=where, record=row, group=group, split=split)
 
     def digest(self) -> str:
         total = hashlib.sha256()
@@ -71,13 +71,13 @@ class PackagedCorpus(RecordCorpus):
 
     @cached_property
     def records(self) -> list[Row]:
-        found = list(self.rows())
-        self.__dict__["records"] = found  # `digest` reads the cached property
+        records = list(self.rows())
+        self.__dict__["records"] = records  # `digest` reads the cached property
         if self.digest() != self.content:
             del self.__dict__["records"]
-            named = ", ".join(package.pinned for package in self.packages)
-            raise DataError(f"The records in {named} are not the ones expected. {RECORDS_CURE}")
-        return found
+            packages = ", ".join(package.pinned for package in self.packages)
+            raise DataError(f"The records in {packages} are not the ones expected. {RECORDS_CURE}")
+        return records
 
     def identity(self) -> object:
         return [[p.package, p.version, p.sha256] for p in self.packages] + [self.content]

@@ -73,12 +73,12 @@ class Spoken(GeneratedCorpus):
     def rows(self) -> Iterator[Row]:
         speaker, s = need_speaker(), self.settings
         rng = np.random.default_rng(s.seed)
-        said: set[str] = set()
-        while len(said) < s.n_examples:
+        phrases: set[str] = set()
+        while len(phrases) < s.n_examples:
             text = phrase(rng, s.largest)
-            if text in said:
+            if text in phrases:
                 continue
-            said.add(text)
+            phrases.add(text)
             voice = speaker.voices[rng.integers(len(speaker.voices))]
             samples = speaker.say(text, voice, int(rng.integers(s.slowest, s.fastest + 1)))
             wav = base64.b64encode(wav_bytes(samples)).decode()

@@ -40,14 +40,14 @@ class Stdlib(Corpus):
     def files(self) -> list[Path]:
         """Its files, sorted by name."""
         root = Path(sysconfig.get_paths()["stdlib"])
-        found = list[Path]()
+        files = list[Path]()
         for folder, below, names in os.walk(root):
             below[:] = [name for name in below if name not in self.SKIPPED]
-            kept = (n for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata"))
-            found += [Path(folder, name) for name in kept]
-        if not found:
+            sources = (n for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata"))
+            files += [Path(folder, name) for name in sources]
+        if not files:
             raise DataError(f"This Python keeps no library sources in {root}; use data.path=FILE.")
-        return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+        return sorted(files, key=lambda path: path.relative_to(root).as_posix())
 
     def pieces(self) -> Iterator[Piece]:
         for path in self.files:

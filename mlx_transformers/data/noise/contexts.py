@@ -16,8 +16,8 @@ def kept_shares(counts: np.ndarray, threshold: float | None) -> np.ndarray:
     if threshold is None:
         return np.ones(len(counts))
     frequencies = np.maximum(counts, 1) / max(1, counts.sum())
-    kept: np.ndarray = np.minimum(1.0, np.sqrt(threshold / frequencies))
-    return kept
+    shares: np.ndarray = np.minimum(1.0, np.sqrt(threshold / frequencies))
+    return shares
 
 
 def noise_shares(counts: np.ndarray, power: float) -> np.ndarray:

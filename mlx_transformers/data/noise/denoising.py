@@ -17,8 +17,8 @@ def token_masking(
 
 def token_deletion(tokens: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Delete a share of the tokens [n]; the model has to find the positions."""
-    gone = rng.permutation(len(tokens))[: round(len(tokens) * share)]
-    return np.delete(tokens, gone)
+    deleted = rng.permutation(len(tokens))[: round(len(tokens) * share)]
+    return np.delete(tokens, deleted)
 
 
 def text_infilling(

@@ -41,5 +41,5 @@ def affine(picture: np.ndarray, angle: float, factor: float) -> np.ndarray:
     fall, reach = (y - top)[..., None], (x - left)[..., None]
     upper = picture[top, left] * (1 - reach) + picture[top, beside] * reach
     lower = picture[below, left] * (1 - reach) + picture[below, beside] * reach
-    found: np.ndarray = np.rint(upper * (1 - fall) + lower * fall).astype(picture.dtype)
-    return found
+    moved: np.ndarray = np.rint(upper * (1 - fall) + lower * fall).astype(picture.dtype)
+    return moved

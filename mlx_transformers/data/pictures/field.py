@@ -28,11 +28,11 @@ def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
     """
     where = piece.where or "A record"
     if isinstance(value, np.ndarray):
-        found = resize(value, *size[:2])
+        pixels = resize(value, *size[:2])
     elif isinstance(value, str) and value[:1].isdigit() and " " in value:
-        found = np.array(numbers(value, where), np.uint8)
-        if found.size == size[0] * size[1] * size[2]:
-            found = found.reshape(size)
+        pixels = np.array(numbers(value, where), np.uint8)
+        if pixels.size == size[0] * size[1] * size[2]:
+            pixels = pixels.reshape(size)
     elif isinstance(value, str) and value:
         path = (piece.folder or Path()) / Path(value).expanduser()
         try:
@@ -45,14 +45,14 @@ def picture(value: object, size: Size, key: str, piece: Piece) -> np.ndarray:
             f"{where}: the field '{key}' holds no picture but {what}. A picture is the path of a "
             "file, or text of numbers from 0 to 255, row by row."
         )
-    if found.shape != size:
-        have = " x ".join(map(str, found.shape))
+    if pixels.shape != size:
+        have = " x ".join(map(str, pixels.shape))
         want = " x ".join(map(str, size))
         raise RowError(
             f"{where}: the picture has {have} numbers, and data.batch.size and channels ask for "
             f"{want}: set them to those of the data."
         )
-    return found
+    return pixels
 
 
 def numbers(text: str, where: str) -> list[int]:
@@ -61,11 +61,11 @@ def numbers(text: str, where: str) -> list[int]:
     Raises:
         RowError: a word is no number from 0 to 255.
     """
-    words = text.split()
-    for word in words:
-        if not (word.isascii() and word.isdecimal() and int(word) < LEVELS):
+    levels = text.split()
+    for level in levels:
+        if not (level.isascii() and level.isdecimal() and int(level) < LEVELS):
             raise RowError(
-                f"{where or 'A record'}: '{word[:20]}' is no pixel. A picture is text of whole "
+                f"{where or 'A record'}: '{level[:20]}' is no pixel. A picture is text of whole "
                 "numbers from 0 to 255 with a space between two, row by row."
             )
-    return [int(word) for word in words]
+    return [int(level) for level in levels]

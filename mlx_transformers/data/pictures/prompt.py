@@ -10,9 +10,9 @@ PLACEHOLDER = "<image>"
 
 def placed(tokenizer: Tokenizer, text: str, image_token: int) -> list[int]:
     """Return the tokens of a prompt, with one image token for each placeholder."""
-    first, *others = text.split(PLACEHOLDER)
+    first, *rest = text.split(PLACEHOLDER)
     tokens = [*tokenizer.prefix, *tokenizer.encode(first)]
-    for part in others:
+    for part in rest:
         tokens += [image_token, *tokenizer.encode(part)]
     return tokens
 

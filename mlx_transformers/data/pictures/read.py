@@ -58,14 +58,14 @@ def read_picture(source: Path | bytes, channels: Channels = 3, where: str = "") 
             raise DataError(_too_large(name, f"{width:,} x {height:,} pixels"))
         try:
             if _has_frames(picture):
-                told = f"{name} is animated: its first frame is read, and no other."
-                warnings.warn(told, Notice, stacklevel=2)
+                notice = f"{name} is animated: its first frame is read, and no other."
+                warnings.warn(notice, Notice, stacklevel=2)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
-            found = np.asarray(_opaque(upright).convert("RGB" if channels == 3 else "L"))
+            pixels = np.asarray(_opaque(upright).convert("RGB" if channels == 3 else "L"))
         except Exception as error:  # as above, for its pixels
             raise DataError(_damaged(name, error)) from None
-    return found.reshape(*found.shape[:2], channels)
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

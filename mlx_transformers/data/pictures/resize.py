@@ -36,7 +36,7 @@ def resize_float(
 def _whole_pass(x: np.ndarray, new: int, kind: Filter) -> np.ndarray:
     """Resample the first axis with integer weights, rounded to bytes."""
     weights = resampling_matrix(len(x), new, kind, antialias=True) * (1 << PRECISION)
-    whole = np.trunc(weights + np.where(weights < 0, -0.5, 0.5)).astype(np.int64)
-    total = (1 << (PRECISION - 1)) + np.tensordot(whole, x.astype(np.int64), axes=(1, 0))
+    integers = np.trunc(weights + np.where(weights < 0, -0.5, 0.5)).astype(np.int64)
+    total = (1 << (PRECISION - 1)) + np.tensordot(integers, x.astype(np.int64), axes=(1, 0))
     levels: np.ndarray = np.clip(total >> PRECISION, 0, 255)
     return levels.astype(np.uint8)

@@ -75,13 +75,13 @@ def wav_bytes(samples: np.ndarray, rate: int = RATE) -> bytes:
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
     """The first chunk of each name; one whose length goes beyond the file ends with it."""
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     at = 12
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        found.setdefault(name, data[at + 8 : at + 8 + size])
+        chunks.setdefault(name, data[at + 8 : at + 8 + size])
         at += 8 + size + size % 2
-    return found
+    return chunks
 
 
 def _numbers(sound: bytes, code: int, bits: int, name: str) -> np.ndarray:
@@ -91,8 +91,8 @@ def _numbers(sound: bytes, code: int, bits: int, name: str) -> np.ndarray:
     if code == PCM and bits == 8:
         return (np.asarray(np.frombuffer(sound, np.uint8), np.float32) - 128) / 128
     if code == PCM and bits in (16, 32):
-        whole = np.asarray(np.frombuffer(sound, f"<i{bits // 8}"), np.float32)
-        return whole / np.float32(2 ** (bits - 1))
+        integers = np.asarray(np.frombuffer(sound, f"<i{bits // 8}"), np.float32)
+        return integers / np.float32(2 ** (bits - 1))
     if code == PCM and bits == 24:
         high = np.pad(np.frombuffer(sound, np.uint8).reshape(-1, 3), ((0, 0), (1, 0)))
         return np.asarray(high.copy().view("<i4")[:, 0], np.float32) / 2**31

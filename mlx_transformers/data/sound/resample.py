@@ -24,9 +24,9 @@ def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     reach = int(np.ceil(ZEROS / cutoff))
     offsets = np.arange(-reach + 1, reach + 1)
     # The kernel of each of the `up` places that an output can have between two inputs.
-    apart = offsets[None, :] - np.arange(up)[:, None] / up
-    window = 0.5 + 0.5 * np.cos(np.pi * np.clip(apart / reach, -1, 1))
-    kernels = cutoff * np.sinc(cutoff * apart) * window
+    distance = offsets[None, :] - np.arange(up)[:, None] / up
+    window = 0.5 + 0.5 * np.cos(np.pi * np.clip(distance / reach, -1, 1))
+    kernels = cutoff * np.sinc(cutoff * distance) * window
     padded = np.pad(samples.astype(np.float64), (reach - 1, reach))
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach)
     n = -(-len(samples) * up // down)

@@ -60,14 +60,14 @@ def need_speaker() -> Speaker:
     Raises:
         DataError: it has none; says how to get one.
     """
-    found = find_speaker()
-    if found is None:
+    speaker = find_speaker()
+    if speaker is None:
         raise DataError(
             "The corpus 'spoken' is said by this machine, and it has neither macOS's `say` nor "
             "eSpeak NG: install one with apt install espeak-ng, brew install espeak-ng or "
             "pip install espeakng-loader. Your own recordings need neither (data.path)."
         )
-    return found
+    return speaker
 
 
 class Program(Speaker):
@@ -83,8 +83,8 @@ class Program(Speaker):
             command = self.command(text, voice, speed, str(path))
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode or not path.exists():
-                told = (result.stderr.splitlines() or ["no reason given"])[-1]
-                raise DataError(f"`{' '.join(command[:3])}` failed to say '{text}': {told}")
+                reason = (result.stderr.splitlines() or ["no reason given"])[-1]
+                raise DataError(f"`{' '.join(command[:3])}` failed to say '{text}': {reason}")
             return read_sound(path, f"'{text}' by {voice}")
 
 
@@ -151,11 +151,11 @@ class EspeakLibrary(Espeak):
 
     def say(self, text: str, voice: str, speed: int) -> np.ndarray:
         self._parts.clear()
-        words = text.encode()
+        encoded = text.encode()
         failed = self._library.espeak_SetVoiceByName(voice.encode())
         failed = failed or self._library.espeak_SetParameter(self.RATE_PARAMETER, speed, 0)
         failed = failed or self._library.espeak_Synth(
-            words, len(words) + 1, 0, 0, 0, self.UTF8, None, None
+            encoded, len(encoded) + 1, 0, 0, 0, self.UTF8, None, None
         )
         if failed or not self._parts:
             raise DataError(f"eSpeak NG failed to say '{text}' by the voice {voice}.")

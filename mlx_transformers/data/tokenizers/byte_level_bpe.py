@@ -43,9 +43,9 @@ class ByteLevelBpe(TokenizerKind):
             DataError: there is no text, or the tokenizers package is not installed.
         """
         library = tokenizers_library("A byte-level BPE tokenizer")
-        made = library.Tokenizer(library.models.BPE())
-        made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        made.decoder = library.decoders.ByteLevel()
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
             vocab_size=self.vocab_size,
             min_frequency=2,
@@ -53,5 +53,5 @@ class ByteLevelBpe(TokenizerKind):
             initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        made.train_from_iterator(training_text(texts, self.sample_bytes), trainer)
-        return HfTokenizer(made.to_str().encode())
+        tokenizer.train_from_iterator(training_text(texts, self.sample_bytes), trainer)
+        return HfTokenizer(tokenizer.to_str().encode())

@@ -32,16 +32,16 @@ class CharTokenizer(Tokenizer):
         Raises:
             DataError: fewer than two different characters.
         """
-        seen: set[str] = set()
+        characters: set[str] = set()
         for text in texts:
-            seen.update(text)
-        if len(seen) < 2:
-            have = f"only the character {min(seen)!r}" if seen else "no character"
+            characters.update(text)
+        if len(characters) < 2:
+            have = f"only the character {min(characters)!r}" if characters else "no character"
             raise DataError(
-                f"The text has {have}: a vocabulary of {len(seen)} has nothing to predict. "
+                f"The text has {have}: a vocabulary of {len(characters)} has nothing to predict. "
                 "Give another text (data.path, data.corpus)."
             )
-        return cls(sorted(seen))
+        return cls(sorted(characters))
 
     def encode(self, text: str) -> list[int]:
         tokens: list[int] = self.encode_array(text).tolist()

@@ -29,13 +29,13 @@ def with_class_options(form: Form, settings: Settings) -> Form:
     """The form with the options of its class, and its special tokens listed as such."""
     name, model = settings.tokenizer_class, form["model"]
     if model.get("type") == "WordPiece" and name is not None and name != "PreTrainedTokenizer":
-        own = {new: settings.table[old] for old, new in BERT.items() if old in settings.table}
-        own = {n: v for n, v in own.items() if v is not None or n == "strip_accents"}
-        form = _changed(form, "normalizer", "BertNormalizer", lambda part: part | own)
+        options = {new: settings.table[old] for old, new in BERT.items() if old in settings.table}
+        options = {n: v for n, v in options.items() if v is not None or n == "strip_accents"}
+        form = _changed(form, "normalizer", "BertNormalizer", lambda part: part | options)
     prefix = settings.table.get("add_prefix_space")
     if name in BYTE_LEVEL and isinstance(prefix, bool):
-        own = {"add_prefix_space": prefix}
-        form = _changed(form, "pre_tokenizer", "ByteLevel", lambda part: part | own)
+        options = {"add_prefix_space": prefix}
+        form = _changed(form, "pre_tokenizer", "ByteLevel", lambda part: part | options)
     if name in LLAMA and prefix is False:
         form = _without_prefix(form)
     if name == "CLIPTokenizer" and (form.get("decoder") or {}).get("type") == "ByteLevel":
@@ -61,9 +61,9 @@ def metaspace(form: Form, scheme: str) -> Form:
     parts = (form["normalizer"] or {}).get("normalizers", [])
     if not any(part["type"] == "Prepend" for part in parts):
         return form
-    rest = [p for p in parts if p["type"] != "Prepend" and p.get("content") != SPACE]
+    normalizers = [p for p in parts if p["type"] != "Prepend" and p.get("content") != SPACE]
     cut = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False}
-    normalizer = {"type": "Sequence", "normalizers": rest} if rest else None
+    normalizer = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
     return {**form, "normalizer": normalizer, "pre_tokenizer": cut}
 
 
@@ -71,7 +71,7 @@ def _with_special(form: Form, settings: Settings) -> Form:
     """Special tokens that are entries of the vocabulary alone become added tokens."""
     vocab = form["model"].get("vocab") or {}
     ids = {v[0]: i for i, v in enumerate(vocab)} if isinstance(vocab, list) else vocab
-    listed = {one["content"] for one in form.get("added_tokens") or []}
+    listed = {token["content"] for token in form.get("added_tokens") or []}
     names = dict.fromkeys((*settings.names.values(), *settings.additional))
     new = [added(ids[n], n) for n in names if n in ids and n not in listed]
     return {**form, "added_tokens": [*(form.get("added_tokens") or []), *new]} if new else form
@@ -82,7 +82,7 @@ def _changed(form: Form, place: str, kind: str, change: Callable[[Form], Form]) 
 
     def walked(part: Any) -> Any:
         if isinstance(part, list):
-            return [walked(one) for one in part]
+            return [walked(item) for item in part]
         if not isinstance(part, dict):
             return part
         if part.get("type") == kind:
@@ -103,6 +103,6 @@ def _without_prefix(form: Form) -> Form:
     ):
         part = form.get(place) or {}
         if isinstance(part.get(inner), list):
-            kept = [one for one in part[inner] if one.get("type") != kind]
-            form = {**form, place: {**part, inner: kept} if kept else None}
+            remaining = [item for item in part[inner] if item.get("type") != kind]
+            form = {**form, place: {**part, inner: remaining} if remaining else None}
     return form

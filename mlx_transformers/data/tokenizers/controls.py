@@ -57,10 +57,10 @@ class Controlled(Tokenizer):
         controls: dict[str, int] = {}
         self.vocab_size = inner.vocab_size
         for role in roles:
-            own = inner.control_id(role, USUAL[role])
-            if own is None:
-                own, self.vocab_size = self.vocab_size, self.vocab_size + 1
-            controls[role] = own
+            control = inner.control_id(role, USUAL[role])
+            if control is None:
+                control, self.vocab_size = self.vocab_size, self.vocab_size + 1
+            controls[role] = control
         self.controls = controls
         self.ends = (*inner.ends, *(token for role, token in controls.items() if role == "end"))
 
@@ -123,12 +123,12 @@ class Controlled(Tokenizer):
         raise ValueError("control tokens are kept in a manifest, not in a file of their own")
 
     def fingerprint(self) -> str:
-        whole = f"{self.inner.fingerprint()}\n{self.controls}"
-        return hashlib.sha256(whole.encode()).hexdigest()
+        described = f"{self.inner.fingerprint()}\n{self.controls}"
+        return hashlib.sha256(described.encode()).hexdigest()
 
     def description(self) -> dict[str, Any]:
-        own = self.inner.description()
-        return own | {"vocab_size": self.vocab_size, "controls": self.controls}
+        description = self.inner.description()
+        return description | {"vocab_size": self.vocab_size, "controls": self.controls}
 
 
 def frame(tokenizer: Tokenizer) -> tuple[int, int] | None:

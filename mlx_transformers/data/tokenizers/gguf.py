@@ -57,10 +57,10 @@ def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer | None:
         return None
     if kind not in READERS:
         raise DataError(unknown("GGUF tokenizer", str(kind), READERS))
-    found = READERS[kind](metadata)
+    tokenizer = READERS[kind](metadata)
     if template := metadata.get(TEMPLATE):
-        found.companions = {JINJA: str(template).encode()}
-    return found
+        tokenizer.companions = {JINJA: str(template).encode()}
+    return tokenizer
 
 
 def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
@@ -72,18 +72,18 @@ def write_metadata(tokenizer: Tokenizer, vocab_size: int) -> Metadata:
     if isinstance(tokenizer, NumberTokenizer):
         return {KEY + "model": "no_vocab"}
     if isinstance(tokenizer, HfTokenizer):
-        found = _write_bpe(tokenizer)
+        metadata = _write_bpe(tokenizer)
     elif isinstance(tokenizer, SentencePieceTokenizer | CharTokenizer | ByteTokenizer):
-        found = _write_pieces(_model(tokenizer))
+        metadata = _write_pieces(_model(tokenizer))
     else:
         raise DataError(f"A tokenizer of the kind '{tokenizer.kind}' has no form in a GGUF file.")
-    _fill(found, vocab_size)
+    _fill(metadata, vocab_size)
     for name, number in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id)):
         if number is not None:
-            found[f"{KEY}{name}_token_id"] = number
+            metadata[f"{KEY}{name}_token_id"] = number
     if JINJA in tokenizer.companions:
-        found[TEMPLATE] = tokenizer.companions[JINJA].decode()
-    return found | {KEY + "add_bos_token": False, KEY + "add_eos_token": False}
+        metadata[TEMPLATE] = tokenizer.companions[JINJA].decode()
+    return metadata | {KEY + "add_bos_token": False, KEY + "add_eos_token": False}
 
 
 def _fill(found: Metadata, vocab_size: int) -> None:
@@ -102,10 +102,10 @@ def _read_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
         raise DataError(unknown("GGUF cutting of words", str(pre), PRE))
     kinds = [KINDS[number - 1] for number in metadata.get(KEY + "token_type", [])]
     special = [added(i, tokens[i]) for i, kind in enumerate(kinds) if kind == "control"]
-    own = [added(i, tokens[i], False) for i, kind in enumerate(kinds) if kind == "user"]
+    user_tokens = [added(i, tokens[i], False) for i, kind in enumerate(kinds) if kind == "user"]
     form = {
         "version": "1.0",
-        "added_tokens": sorted([*special, *own], key=lambda token: token["id"]),
+        "added_tokens": sorted([*special, *user_tokens], key=lambda token: token["id"]),
         "pre_tokenizer": PRE[pre],
         "decoder": byte_level(words=True),
         "model": {

@@ -78,8 +78,8 @@ class HfTokenizer(Tokenizer):
 
     @cached_property
     def special_ids(self) -> Mapping[str, int]:
-        found = self._tokenizer.get_added_tokens_decoder().items()
-        return {token.content: number for number, token in found if token.special}
+        added_tokens = self._tokenizer.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in added_tokens if token.special}
 
     @cached_property
     def _special(self) -> frozenset[int]:
@@ -102,13 +102,13 @@ class HfTokenizer(Tokenizer):
         return token, number
 
     def control_id(self, role: str, usual: tuple[str, ...]) -> int | None:
-        if role in ("start", "end") and (own := super().control_id(role, usual)) is not None:
-            return own
-        named: int | None = self._tokenizer.token_to_id(self.names.get(role, ""))
-        if named is not None:
-            return named
-        found = (self._tokenizer.token_to_id(name) for name in usual)
-        return next((token for token in found if token is not None), None)
+        if role in ("start", "end") and (control := super().control_id(role, usual)) is not None:
+            return control
+        by_name: int | None = self._tokenizer.token_to_id(self.names.get(role, ""))
+        if by_name is not None:
+            return by_name
+        candidates = (self._tokenizer.token_to_id(name) for name in usual)
+        return next((token for token in candidates if token is not None), None)
 
     def surface(self, token: int) -> str:
         piece = self._tokenizer.id_to_token(token) or ""
@@ -158,9 +158,9 @@ class HfTokenizer(Tokenizer):
             self._tokenizer.encode_special_tokens = True
 
     def encode_with_ends(self, text: str) -> tuple[list[int], np.ndarray]:
-        found = self._encoding(text)
+        encoding = self._encoding(text)
         before = np.cumsum([0, *(len(character.encode()) for character in text)])
-        return found.ids, before[[end for _, end in found.offsets]]
+        return encoding.ids, before[[end for _, end in encoding.offsets]]
 
     def token_bytes(self, token: int) -> None:
         return None
@@ -185,12 +185,12 @@ class HfTokenizer(Tokenizer):
         return self._content
 
     def description(self) -> dict[str, Any]:
-        own: dict[str, Any] = {"bos": self.bos, "eos": self.eos}
+        settings: dict[str, Any] = {"bos": self.bos, "eos": self.eos}
         if self.names:
-            own["names"] = self.names
+            settings["names"] = self.names
         if self.begins_with_bos is not None:
-            own["begins_with_bos"] = self.begins_with_bos
-        return super().description() | own
+            settings["begins_with_bos"] = self.begins_with_bos
+        return super().description() | settings
 
     @classmethod
     def read(cls, content: bytes) -> "HfTokenizer":

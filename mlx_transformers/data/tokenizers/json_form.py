@@ -88,7 +88,9 @@ def pieces(model: Model, before: Sequence[Form] = ()) -> Form | None:
     compiled = model.normalization == "identity" or model.charsmap
     if not compiled or model.model_type not in MODELS:
         return None
-    own = [(i, p) for i, p in enumerate(model.pieces) if p.kind in ("control", "unknown", "user")]
+    controls = [
+        (i, p) for i, p in enumerate(model.pieces) if p.kind in ("control", "unknown", "user")
+    ]
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     normalizers = list(before)
@@ -108,7 +110,7 @@ def pieces(model: Model, before: Sequence[Form] = ()) -> Form | None:
     fallback = any(piece.kind == "byte" for piece in model.pieces)
     return form(
         MODELS[model.model_type](model.pieces) | {"byte_fallback": fallback},
-        added_tokens=[added(i, piece.text, piece.kind != "user") for i, piece in own],
+        added_tokens=[added(i, piece.text, piece.kind != "user") for i, piece in controls],
         normalizer=normalizer if len(normalizers) > 1 else spaces,
         decoder={"type": "Sequence", "decoders": decoders},
     )
@@ -118,14 +120,14 @@ def _bpe(pieces: list[Piece]) -> Form:
     """Merges in the order that sentencepiece makes them: the result of highest score first."""
     vocab = {piece.text: i for i, piece in enumerate(pieces)}
     unknown = next((piece.text for piece in pieces if piece.kind == "unknown"), None)
-    known = {piece.text for piece in pieces if piece.kind == "normal"}
+    texts = {piece.text for piece in pieces if piece.kind == "normal"}
     merges: list[tuple[float, int, int, str, str]] = []
     for piece in pieces:
         if piece.kind != "normal":
             continue
         for at in range(1, len(piece.text)):
             left, right = piece.text[:at], piece.text[at:]
-            if left in known and right in known:
+            if left in texts and right in texts:
                 merges.append((-piece.score, vocab[left], vocab[right], left, right))
     pairs = [[left, right] for *_, left, right in sorted(merges)]
     return {"type": "BPE", "unk_token": unknown, "fuse_unk": True, "vocab": vocab, "merges": pairs}
@@ -159,5 +161,5 @@ def byte_characters() -> list[str]:
     """The character that byte-level BPE writes for each byte (Radford et al. 2019's `encoder.py`):
     a printable byte is itself, the others follow from U+0100 on."""
     plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
+    unused = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in plain else chr(next(unused)) for byte in range(256)]

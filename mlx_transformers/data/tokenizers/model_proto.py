@@ -102,8 +102,8 @@ def _control_ids(pieces: Sequence[Piece]) -> Iterator[tuple[int, str, int]]:
 
 
 def _piece(content: bytes) -> Piece:
-    found = dict(_fields(content))
-    text, score, kind = found.get(1, b""), found.get(2, 0.0), found.get(3, 1)
+    fields = dict(_fields(content))
+    text, score, kind = fields.get(1, b""), fields.get(2, 0.0), fields.get(3, 1)
     if not (isinstance(text, bytes) and isinstance(score, float) and isinstance(kind, int)):
         raise ValueError("not a sentencepiece model")
     return Piece(text.decode("utf-8"), score, KINDS[kind - 1])
@@ -117,14 +117,14 @@ def _piece_bytes(piece: Piece) -> bytes:
 
 def _normalizer(content: bytes) -> dict[str, object]:
     """Facts of the model by name, those that the message has."""
-    found = dict(_fields(content))
+    fields = dict(_fields(content))
     facts: dict[str, object] = {}
-    if isinstance(name := found.get(1), bytes):
+    if isinstance(name := fields.get(1), bytes):
         facts["normalization"] = name.decode()
-    if isinstance(charsmap := found.get(2), bytes):
+    if isinstance(charsmap := fields.get(2), bytes):
         facts["charsmap"] = charsmap
     flags = {"dummy_prefix": 3, "trims": 4}
-    return facts | {name: bool(found[field]) for name, field in flags.items() if field in found}
+    return facts | {name: bool(fields[field]) for name, field in flags.items() if field in fields}
 
 
 def _fields(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:

@@ -19,14 +19,14 @@ class NumberTokenizer(Tokenizer):
         self.vocab_size = vocab_size
 
     def encode(self, text: str) -> list[int]:
-        words = text.split()
-        for word in words:
-            if not (word.isascii() and word.isdecimal() and int(word) < self.vocab_size):
+        ids = text.split()
+        for n in ids:
+            if not (n.isascii() and n.isdecimal() and int(n) < self.vocab_size):
                 raise DataError(
-                    f"'{word[:40]}' is not the number of a token from 0 to {self.vocab_size - 1}: "
+                    f"'{n[:40]}' is not the number of a token from 0 to {self.vocab_size - 1}: "
                     "this model came without a tokenizer, so its text is numbers, as in '3 14 15'."
                 )
-        return [int(word) for word in words]
+        return [int(n) for n in ids]
 
     def token_bytes(self, token: int) -> bytes:
         return f"{token} ".encode()

@@ -69,8 +69,8 @@ def clip_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
     """Byte-level byte pair encoding whose words end in `</w>`: CLIP (Radford et al. 2021)."""
     table, pairs = _table(vocab), _pairs(merges)
     names = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
-    named = {role: settings.name(role, text) for role, text in names.items()}
-    for role, text in named.items():
+    special = {role: settings.name(role, text) for role, text in names.items()}
+    for role, text in special.items():
         if text not in table:
             raise DataError(f"vocab.json has no {text!r}, which is {role}_token.")
     cut = {"type": "Split", "pattern": {"Regex": CLIP}, "behavior": "Removed", "invert": True}
@@ -80,15 +80,15 @@ def clip_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
             "type": "BPE",
             "vocab": table,
             "merges": pairs,
-            "unk_token": named["unk"],
+            "unk_token": special["unk"],
             "continuing_subword_prefix": "",
             "end_of_word_suffix": "</w>",
             "fuse_unk": False,
         },
-        added_tokens=[added(table[text], text) for text in dict.fromkeys(named.values())],
+        added_tokens=[added(table[text], text) for text in dict.fromkeys(special.values())],
         normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, white, LOWER]},
         pre_tokenizer={"type": "Sequence", "pretokenizers": [cut, byte_level(words=False)]},
-        post_processor=template([named["bos"]], [named["eos"]], table),
+        post_processor=template([special["bos"]], [special["eos"]], table),
         decoder=ends_of_words(byte_level(words=False)),
     )
 
@@ -123,10 +123,10 @@ def word_pairs(vocab: bytes, merges: bytes, settings: Settings) -> Form:
 
 
 def _table(vocab: bytes) -> dict[str, int]:
-    found = json.loads(vocab)
-    if not isinstance(found, dict) or not all(isinstance(i, int) for i in found.values()):
+    ids = json.loads(vocab)
+    if not isinstance(ids, dict) or not all(isinstance(i, int) for i in ids.values()):
         raise ValueError("vocab.json is not a table of tokens and numbers")
-    return found
+    return ids
 
 
 def _pairs(merges: bytes) -> list[list[str]]:

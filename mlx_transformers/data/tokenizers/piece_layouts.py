@@ -75,8 +75,8 @@ def fairseq(after: Callable[[Settings], Iterable[str]]) -> Layout:
         before.append(settings.name("eos", "</s>"))
         unknown = Piece(settings.name("unk", "<unk>"), 0.0, "unknown")
         text = _plain(model.pieces[3:])
-        behind = _controls(after(settings))
-        return replace(model, pieces=[*_controls(before), unknown, *text, *behind])
+        last = _controls(after(settings))
+        return replace(model, pieces=[*_controls(before), unknown, *text, *last])
 
     return laid
 
@@ -97,8 +97,8 @@ def camembert(model: Model, settings: Settings) -> Model:
         unknown,
         *_controls(["<unk>NOTUSED"]),
     ]
-    behind = _controls(_mask(settings))
-    return replace(model, pieces=[*before, *_plain(model.pieces[1:]), *behind])
+    last = _controls(_mask(settings))
+    return replace(model, pieces=[*before, *_plain(model.pieces[1:]), *last])
 
 
 def pegasus(model: Model, settings: Settings) -> Model:
@@ -106,8 +106,8 @@ def pegasus(model: Model, settings: Settings) -> Model:
     offset = settings.table.get("offset", 103)
     sentence, mask = settings.table.get("mask_token_sent", "<mask_1>"), settings.names.get("mask")
     masks = [text for text in (sentence, mask or "<mask_2>") if text is not None]
-    rest = [f"<unk_{i}>" for i in range(2, offset)]
-    between = [*masks, *rest] if offset else []
+    unused = [f"<unk_{i}>" for i in range(2, offset)]
+    between = [*masks, *unused] if offset else []
     return replace(model, pieces=[*model.pieces[:2], *_controls(between), *model.pieces[2:]])
 
 
@@ -166,13 +166,13 @@ def piece_form(content: bytes, name: str, settings: Settings) -> Form:
         )
     model = LAYOUTS[name](parse(content), settings)
     special = {*settings.names.values(), *settings.additional}
-    own = [
+    listed = [
         replace(p, kind="control") if p.kind == "user" and p.text in special else p
         for p in model.pieces
     ]
-    model = replace(model, pieces=own)
-    found = pieces(model, _normalizers(name, settings))
-    if found is None:
+    model = replace(model, pieces=listed)
+    form = pieces(model, _normalizers(name, settings))
+    if form is None:
         raise DataError(
             f"The {name} of this folder is a sentencepiece model of the kind "
             f"'{model.model_type}' with the rule '{model.normalization}', which isn't built. "
@@ -180,21 +180,21 @@ def piece_form(content: bytes, name: str, settings: Settings) -> Form:
         )
     ids = {piece.text: i for i, piece in enumerate(model.pieces)}
     before, after = FRAMES.get(name, ((), ()))
-    found["post_processor"] = template(before, after, ids)
-    return found
+    form["post_processor"] = template(before, after, ids)
+    return form
 
 
 def _normalizers(name: str, settings: Settings) -> list[Form]:
     """Normalizers of the class that come before those of the file."""
-    found: list[Form] = []
+    normalizers: list[Form] = []
     if name in ("AlbertTokenizer", "XLNetTokenizer"):
         for quotes in ("``", "''"):
-            found.append({"type": "Replace", "pattern": {"String": quotes}, "content": '"'})
+            normalizers.append({"type": "Replace", "pattern": {"String": quotes}, "content": '"'})
         if not settings.option("keep_accents", False):
-            found += [{"type": "NFKD"}, {"type": "StripAccents"}]
+            normalizers += [{"type": "NFKD"}, {"type": "StripAccents"}]
     if name in LOWERED and settings.option("do_lower_case", LOWERED[name]):
-        found.append({"type": "Lowercase"})
-    return found
+        normalizers.append({"type": "Lowercase"})
+    return normalizers
 
 
 def by_table(
@@ -214,7 +214,7 @@ def by_table(
     """
     model, table = parse(content), json.loads(vocab)
     texts = _in_order(table, further)
-    own: Mapping[str, Piece] = {piece.text: piece for piece in model.pieces}
+    by_text: Mapping[str, Piece] = {piece.text: piece for piece in model.pieces}
     unknown = settings.name("unk", "<unk>")
     control = {settings.name(*pair) for pair in (("bos", "<s>"), ("eos", "</s>"), ("pad", "<pad>"))}
     control |= {*settings.names.values(), *settings.additional, *further} - {unknown}
@@ -224,15 +224,15 @@ def by_table(
             return Piece(text, 0.0, "unknown")
         if text in control or (text.startswith(">>") and text.endswith("<<")):
             return Piece(text, 0.0, "control")
-        piece = own.get(text)
+        piece = by_text.get(text)
         return Piece(text, 0.0, "unused") if piece is None else piece
 
     listed = [entry(text) for text in texts]
-    rest = [p for p in model.pieces if p.text not in set(texts) and p.kind in ("normal", "user")]
+    others = [p for p in model.pieces if p.text not in set(texts) and p.kind in ("normal", "user")]
     return SentencePieceTokenizer(
-        serialize(replace(model, pieces=[*listed, *rest])),
+        serialize(replace(model, pieces=[*listed, *others])),
         published=True,
-        unknown_from=len(listed) if rest else None,
+        unknown_from=len(listed) if others else None,
         ends=settings.ends,
     )
 
@@ -250,11 +250,11 @@ def _in_order(table: Any, further: Sequence[str]) -> list[str]:
     """The texts of all ids, those that the table leaves out named by their number."""
     if not isinstance(table, dict) or not all(isinstance(i, int) for i in table.values()):
         raise ValueError("vocab.json is not a table of tokens and numbers")
-    found = {i: text for text, i in table.items()}
-    size = max(found, default=-1) + 1
-    if size > 4 * len(found) + 1000 or min(found, default=0) < 0:
+    text_of = {i: text for text, i in table.items()}
+    size = max(text_of, default=-1) + 1
+    if size > 4 * len(text_of) + 1000 or min(text_of, default=0) < 0:
         raise ValueError("vocab.json has numbers that are not those of a vocabulary")
-    texts = [found.get(i, f"<unused_{i}>") for i in range(size)]
+    texts = [text_of.get(i, f"<unused_{i}>") for i in range(size)]
     return texts + [text for text in further if text not in table]
 
 
@@ -267,21 +267,21 @@ def extended(form: Form, settings: Settings) -> Form:
     vocab = form["model"]["vocab"]
     entries = enumerate(v[0] for v in vocab) if isinstance(vocab, list) else None
     ids = {text: i for i, text in entries} if entries else dict(vocab)
-    listed = {one["content"]: one for one in form.get("added_tokens") or []}
-    ids |= {text: one["id"] for text, one in listed.items()}
-    found = list(form.get("added_tokens") or [])
+    listed = {token_entry["content"]: token_entry for token_entry in form.get("added_tokens") or []}
+    ids |= {text: token_entry["id"] for text, token_entry in listed.items()}
+    tokens = list(form.get("added_tokens") or [])
     for number, token in sorted(settings.added.items()):
         if token.text in listed:
             continue
-        there = ids.get(token.text)
-        if there is None and number in set(ids.values()):
+        listed_id = ids.get(token.text)
+        if listed_id is None and number in set(ids.values()):
             raise DataError(f"The added token {token.text!r} has the id {number}, which is taken.")
-        if there is not None and there != number:
+        if listed_id is not None and listed_id != number:
             raise DataError(
                 f"The added token {token.text!r} has the id {number}, but the vocabulary has it "
-                f"as {there}."
+                f"as {listed_id}."
             )
-        if there is None and number != max(ids.values(), default=-1) + 1:
+        if listed_id is None and number != max(ids.values(), default=-1) + 1:
             raise DataError(
                 f"The added token {token.text!r} has the id {number}, but the vocabulary ends at "
                 f"{max(ids.values(), default=-1)}: tokens between them are missing. Copy the "
@@ -289,5 +289,5 @@ def extended(form: Form, settings: Settings) -> Form:
                 "added_tokens.json or tokenizer_config.json (added_tokens_decoder) without a gap."
             )
         ids[token.text] = number
-        found.append({**added(number, token.text, token.special), **token.flags})
-    return {**form, "added_tokens": found}
+        tokens.append({**added(number, token.text, token.special), **token.flags})
+    return {**form, "added_tokens": tokens}

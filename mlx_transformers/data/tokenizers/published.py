@@ -82,15 +82,15 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     """
     travellers = {n: (folder / n).read_bytes() for n in TRAVELLERS if (folder / n).is_file()}
     try:
-        found = _read(folder, travellers)
+        tokenizer = _read(folder, travellers)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"The tokenizer in {folder} can't be read: {error}.") from error
-    if found is not None:
-        travellers = {n: c for n, c in travellers.items() if c != found.serialize()}
-        found.companions = travellers
-    return found
+    if tokenizer is not None:
+        travellers = {n: c for n, c in travellers.items() if c != tokenizer.serialize()}
+        tokenizer.companions = travellers
+    return tokenizer
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
@@ -102,8 +102,8 @@ def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     files = dict(tokenizer.companions)
     form = _form(inner)
     if inner is not tokenizer and form is not None:
-        own = form.get("added_tokens", [])
-        form["added_tokens"] = own + _controls(tokenizer, inner)
+        added_tokens = form.get("added_tokens", [])
+        form["added_tokens"] = added_tokens + _controls(tokenizer, inner)
     if isinstance(inner, HfTokenizer) and inner is tokenizer:
         files[JSON] = inner.serialize()
     elif form is not None:
@@ -135,13 +135,13 @@ def control_tokens(tokenizer: Tokenizer, begins: str | None = None) -> dict[str,
         begins: the role of the token that begins a target, for what writes beside a source.
     """
     roles = tokenizer.controls
-    found = {
+    ids = {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": roles.get("end", tokenizer.eos_id),
         "decoder_start_token_id": roles.get(begins) if begins else None,
         **{f"{role}_token_id": roles.get(role) for role in ("pad", "cls", "sep", "mask")},
     }
-    return {name: number for name, number in found.items() if number is not None}
+    return {name: number for name, number in ids.items() if number is not None}
 
 
 def _read(folder: Path, travellers: Mapping[str, bytes]) -> Tokenizer | None:
@@ -174,13 +174,13 @@ def _library(form: dict[str, Any], settings: Settings, content: bytes | None = N
     """A `tokenizer.json` (with its file's `content`, if it has one) and the settings beside it."""
     if not isinstance(form, dict) or not isinstance(form.get("model"), dict):
         raise ValueError("not a tokenizer.json")
-    whole = with_class_options(form, settings)
-    whole = extended(whole, settings) if settings.added else whole
-    if content is None or whole != form:
-        content = json.dumps(whole, ensure_ascii=False).encode()
+    complete = with_class_options(form, settings)
+    complete = extended(complete, settings) if settings.added else complete
+    if content is None or complete != form:
+        content = json.dumps(complete, ensure_ascii=False).encode()
     vocab = form["model"].get("vocab") or {}
     texts = {v[0] for v in vocab} if isinstance(vocab, list) else set(vocab)
-    texts |= {token["content"] for token in whole.get("added_tokens") or []}
+    texts |= {token["content"] for token in complete.get("added_tokens") or []}
     names = {role: text for role, text in settings.names.items() if text in texts}
     begins = settings.table.get("add_bos_token")
     return HfTokenizer(
@@ -208,12 +208,16 @@ def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
     plain = SentencePieceTokenizer(
         model, published=True, ends=settings.ends, begins_with_bos=begins, legacy=legacy
     )
-    known = plain.parsed().pieces
-    new = {i: t for i, t in settings.added.items() if i >= len(known) or known[i].text != t.text}
+    base_pieces = plain.parsed().pieces
+    new = {
+        i: t
+        for i, t in settings.added.items()
+        if i >= len(base_pieces) or base_pieces[i].text != t.text
+    }
     named = {role: plain.token_of(text) for role, text in settings.names.items()}
-    own = {"bos": plain.bos_id, "eos": plain.eos_id}
+    usual = {"bos": plain.bos_id, "eos": plain.eos_id}
     form = json_form(plain)
-    alike = not new and all(named.get(role, number) == number for role, number in own.items())
+    alike = not new and all(named.get(role, number) == number for role, number in usual.items())
     # Spaces in front of a text are LlamaTokenizer's own, not those of sentencepiece.
     if alike and (form is None or name not in LLAMA):
         return plain
@@ -225,13 +229,13 @@ def _pieces(model: bytes, name: str | None, settings: Settings) -> Tokenizer:
         )
     if name in LLAMA:
         form = metaspace(form, "always" if legacy else "first")
-    found = _library(form, replace(settings, added=new))
-    found.begins_with_bos = begins
+    extended_form = _library(form, replace(settings, added=new))
+    extended_form.begins_with_bos = begins
     return HfTokenizer(
-        found.serialize(),
-        found.bos,
-        found.eos,
-        names=found.names,
+        extended_form.serialize(),
+        extended_form.bos,
+        extended_form.eos,
+        names=extended_form.names,
         ends=settings.ends,
         begins_with_bos=begins,
     )

@@ -14,24 +14,24 @@ def sample(texts: Iterable[str], n_bytes: int) -> list[str]:
     """
     size = max(1, n_bytes // CHUNK_CHARS)
     rng = random.Random(0)
-    kept: list[tuple[int, str]] = []
+    reservoir: list[tuple[int, str]] = []
     for number, chunk in enumerate(_chunks(texts)):
-        if len(kept) < size:
-            kept.append((number, chunk))
+        if len(reservoir) < size:
+            reservoir.append((number, chunk))
         elif (place := rng.randrange(number + 1)) < size:
-            kept[place] = (number, chunk)
-    return [chunk for _, chunk in sorted(kept)]
+            reservoir[place] = (number, chunk)
+    return [chunk for _, chunk in sorted(reservoir)]
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[str]:
-    held: list[str] = []
+    block: list[str] = []
     length = 0
     for text in texts:
         for line in text.splitlines(keepends=True):
-            held.append(line)
+            block.append(line)
             length += len(line)
             if length >= CHUNK_CHARS:
-                yield "".join(held)
-                held, length = [], 0
-    if held:
-        yield "".join(held)
+                yield "".join(block)
+                block, length = [], 0
+    if block:
+        yield "".join(block)

@@ -184,14 +184,14 @@ class SentencePieceTokenizer(Tokenizer):
         return self._model
 
     def description(self) -> dict[str, Any]:
-        own: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         if self.published:
-            own = {"published": True, "begins_with_bos": self.begins_with_bos}
+            settings = {"published": True, "begins_with_bos": self.begins_with_bos}
         if not self.legacy:
-            own["legacy"] = False
+            settings["legacy"] = False
         if self.unknown_from is not None:
-            own["unknown_from"] = self.unknown_from
-        return super().description() | own
+            settings["unknown_from"] = self.unknown_from
+        return super().description() | settings
 
     @classmethod
     def read(cls, content: bytes) -> "SentencePieceTokenizer":

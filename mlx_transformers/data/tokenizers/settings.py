@@ -186,11 +186,13 @@ class Settings:
         table = _table(files, "tokenizer_config.json")
         special = _table(files, "special_tokens_map.json")
         config = _table(files, "config.json")
-        known = config.get("model_type")
-        named = table.get("tokenizer_class") or config.get("tokenizer_class")
-        named = named or CLASS_OF_MODEL.get(known if isinstance(known, str) else "")
-        named = named.removesuffix("Fast") if isinstance(named, str) else None
-        names = dict(NAMES_OF_CLASS.get(named or "", {}))
+        model_type = config.get("model_type")
+        class_name = table.get("tokenizer_class") or config.get("tokenizer_class")
+        class_name = class_name or CLASS_OF_MODEL.get(
+            model_type if isinstance(model_type, str) else ""
+        )
+        class_name = class_name.removesuffix("Fast") if isinstance(class_name, str) else None
+        names = dict(NAMES_OF_CLASS.get(class_name or "", {}))
         for role in ROLES:
             key = f"{role}_token"
             if key in table or key in special:
@@ -208,9 +210,9 @@ class Settings:
         ends: list[int] = []
         for source in (_table(files, "generation_config.json"), config):
             value = source.get("eos_token_id")
-            found: list[Any] = value if isinstance(value, list) else [value]
-            ends += [number for number in found if _is_id(number)]
-        return cls(table, names, additional, added, tuple(dict.fromkeys(ends)), named)
+            ids: list[Any] = value if isinstance(value, list) else [value]
+            ends += [number for number in ids if _is_id(number)]
+        return cls(table, names, additional, added, tuple(dict.fromkeys(ends)), class_name)
 
     def option(self, name: str, otherwise: bool) -> bool:
         """A switch of `tokenizer_config.json`, or its default in the class."""
@@ -240,28 +242,30 @@ def _is_id(value: Any) -> bool:
 
 def _table(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     try:
-        found = json.loads(files.get(name, b"{}"))
+        table = json.loads(files.get(name, b"{}"))
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(table, dict):
         raise ValueError(f"{name} is not a JSON object")
-    return found
+    return table
 
 
 def _added(
     table: Mapping[str, Any], plain: Mapping[str, Any], special: set[str]
 ) -> dict[int, AddedToken]:
     """Added tokens by id: those of `added_tokens.json`, then of `added_tokens_decoder`."""
-    found: dict[int, AddedToken] = {}
+    tokens: dict[int, AddedToken] = {}
     for text, number in plain.items():
         if _is_id(number):
-            found[number] = AddedToken(text, text in special)
+            tokens[number] = AddedToken(text, text in special)
     entries = table.get("added_tokens_decoder")
     for key, entry in (entries if isinstance(entries, dict) else {}).items():
         content = text_of(entry)
         if content is None or not (isinstance(key, str) and key.isascii() and key.isdigit()):
             raise ValueError(f"added_tokens_decoder has the entry {key!r}, which names no token")
-        given = entry if isinstance(entry, dict) else {}
-        flags = {n: bool(given.get(n)) for n in ("single_word", "lstrip", "rstrip", "normalized")}
-        found[int(key)] = AddedToken(content, bool(given.get("special", content in special)), flags)
-    return found
+        fields = entry if isinstance(entry, dict) else {}
+        flags = {n: bool(fields.get(n)) for n in ("single_word", "lstrip", "rstrip", "normalized")}
+        tokens[int(key)] = AddedToken(
+            content, bool(fields.get("special", content in special)), flags
+        )
+    return tokens

@@ -116,11 +116,11 @@ class Tokenizer(ABC):
             return self.encode_with_ends(text)
         tokens, ends, at = [], [np.zeros(0, np.int64)], 0
         for i, part in enumerate(re.split(_any_of(special), text)):
-            own, places = ([special[part]], [len(part.encode())]) if i % 2 else ([], [])
+            part_tokens, places = ([special[part]], [len(part.encode())]) if i % 2 else ([], [])
             if part and not i % 2:
                 text_of = self.inside if i else self
-                own, places = text_of.encode_with_ends(part)  # type: ignore[assignment]
-            tokens += own
+                part_tokens, places = text_of.encode_with_ends(part)  # type: ignore[assignment]
+            tokens += part_tokens
             ends.append(at + np.asarray(places, np.int64))
             at += len(part.encode())
         return tokens, np.concatenate(ends)
@@ -227,11 +227,11 @@ def published_template(companions: Mapping[str, bytes]) -> str | None:
     if "chat_template.jinja" in companions:
         return companions["chat_template.jinja"].decode()
     for name in ("chat_template.json", "tokenizer_config.json"):
-        found = json.loads(companions.get(name, b"{}")).get("chat_template")
-        if isinstance(found, list):
-            found = {entry["name"]: entry["template"] for entry in found}.get("default")
-        if isinstance(found, str):
-            return found
+        template = json.loads(companions.get(name, b"{}")).get("chat_template")
+        if isinstance(template, list):
+            template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        if isinstance(template, str):
+            return template
     return None
 
 

@@ -37,9 +37,9 @@ def word_piece(content: bytes, settings: Settings, ends: tuple[str, str]) -> For
             "be cut at white space alone. Publish the tokenizer as a tokenizer.json."
         )
     table = {word: i for i, word in enumerate(words(content))}
-    kept = settings.table.get("never_split") or []
+    never_split = settings.table.get("never_split") or []
     # Special tokens are kept whole in any case.
-    strange = [word for word in kept if word not in SPECIAL and word not in table]
+    strange = [word for word in never_split if word not in SPECIAL and word not in table]
     if strange:
         raise DataError(
             f"tokenizer_config.json has {strange[0]!r} in never_split, but vocab.txt doesn't have "
@@ -49,7 +49,9 @@ def word_piece(content: bytes, settings: Settings, ends: tuple[str, str]) -> For
     unknown = settings.name("unk", "[UNK]")
     names = (*SPECIAL, *settings.names.values(), before, after, *settings.additional)
     special = [added(table[n], n) for n in dict.fromkeys(names) if n in table]
-    whole = [added(table[w], w, special=False) for w in kept if w in table and w not in names]
+    unsplit = [
+        added(table[w], w, special=False) for w in never_split if w in table and w not in names
+    ]
     return form(
         {
             "type": "WordPiece",
@@ -58,7 +60,7 @@ def word_piece(content: bytes, settings: Settings, ends: tuple[str, str]) -> For
             "max_input_chars_per_word": 100,
             "vocab": table,
         },
-        added_tokens=special + [{**one, "single_word": True} for one in whole],
+        added_tokens=special + [{**token, "single_word": True} for token in unsplit],
         normalizer={
             "type": "BertNormalizer",
             "clean_text": True,

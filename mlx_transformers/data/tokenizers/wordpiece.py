@@ -46,12 +46,12 @@ class WordPiece(TokenizerKind):
             DataError: there is no text, or the tokenizers package is not installed.
         """
         library = tokenizers_library("A WordPiece tokenizer")
-        made = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
-        made.normalizer = library.normalizers.BertNormalizer(lowercase=self.lowercase)
-        made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        made.decoder = library.decoders.WordPiece(prefix=PREFIX)
+        tokenizer = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=self.lowercase)
+        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = library.decoders.WordPiece(prefix=PREFIX)
         chunks = training_text(texts, self.sample_bytes)
-        alphabet = _alphabet(map(made.normalizer.normalize_str, chunks))
+        alphabet = _alphabet(map(tokenizer.normalizer.normalize_str, chunks))
         # The library numbers continuing characters in the order of a hash table; named first, they
         # have an order of their own, and the same text gives the same merges.
         first = [*CONTROLS, *(PREFIX + character for character in alphabet)]
@@ -64,14 +64,14 @@ class WordPiece(TokenizerKind):
             continuing_subword_prefix=PREFIX,
             show_progress=False,
         )
-        made.train_from_iterator(chunks, trainer)
-        form = json.loads(made.to_str())
-        kept = [token for token in form["added_tokens"] if token["content"] in CONTROLS]
-        return HfTokenizer(json.dumps(form | {"added_tokens": kept}).encode())
+        tokenizer.train_from_iterator(chunks, trainer)
+        form = json.loads(tokenizer.to_str())
+        controls = [token for token in form["added_tokens"] if token["content"] in CONTROLS]
+        return HfTokenizer(json.dumps(form | {"added_tokens": controls}).encode())
 
 
 def _alphabet(texts: Iterable[str]) -> list[str]:
     """Return the most frequent characters, sorted."""
     counts = Counter(character for text in texts for character in text if not character.isspace())
-    kept = sorted(counts, key=lambda character: (-counts[character], character))
-    return sorted(kept[:LONGEST_ALPHABET])
+    by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
+    return sorted(by_frequency[:LONGEST_ALPHABET])

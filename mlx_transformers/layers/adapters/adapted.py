@@ -181,10 +181,10 @@ class AdaptedHead(Adapted):
 
     def unembedding(self, table: nn.Embedding | None) -> Unembedding:
         """The unembedding with the updated weight."""
-        found = self.base.unembedding(table)
+        unembedding = self.base.unembedding(table)
         if not self.switch.on:
-            return found
-        return replace(found, weight=self.adapter.matrix(found.weight))
+            return unembedding
+        return replace(unembedding, weight=self.adapter.matrix(unembedding.weight))
 
     def __call__(self, h: mx.array, table: nn.Embedding | None) -> mx.array:
         return self.unembedding(table).logits(self.transform(h))

@@ -74,9 +74,9 @@ class LayerAdapterKind(AdapterKind):
         """The update of a layer whose weight is `shape`, `[..., out, in]`."""
 
     def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
-        found = candidates(model)
-        chosen = select(found, self.patterns(), self.layers, "adapt.targets")
-        left_out = select(found, self.exclude, None, "adapt.exclude")
+        targets = candidates(model)
+        chosen = select(targets, self.patterns(), self.layers, "adapt.targets")
+        left_out = select(targets, self.exclude, None, "adapt.exclude")
         for key, patterns in self.other_patterns().items():
             select(chosen, patterns, None, key)
         chosen = [target for target in chosen if target not in left_out]
@@ -122,13 +122,14 @@ def adapt(model: nn.Module, kind: AdapterKind) -> None:
     model[NAME] = adaptation
     parameters = list(parameters_of(model))
     for pattern in kind.train:
-        for each in matching(parameters, pattern, "adapt.train", plain_name):
-            if each.name in PARTS and packing_of(each.module) is not None:
+        for parameter in matching(parameters, pattern, "adapt.train", plain_name):
+            if parameter.name in PARTS and packing_of(parameter.module) is not None:
                 raise RecipeError(
-                    f"adapt.train = '{pattern}' names {plain_name(each.path)}, whose numbers are "
-                    "packed in few bits and can't be trained: name others, or leave the base plain."
+                    f"adapt.train = '{pattern}' names {plain_name(parameter.path)}, whose numbers "
+                    "are packed in few bits and can't be trained: name others, or leave the base "
+                    "plain."
                 )
-            each.module.unfreeze(keys=[each.name], recurse=False)
+            parameter.module.unfreeze(keys=[parameter.name], recurse=False)
     train_biases(model, kind.trained_biases(), parameters)
     if not tree_flatten(model.trainable_parameters()):
         raise RecipeError(
@@ -140,10 +141,10 @@ def adapt(model: nn.Module, kind: AdapterKind) -> None:
 def train_biases(model: nn.Module, which: Biases, parameters: Sequence[Parameter]) -> None:
     """Unfreeze the biases of the base, all or those of adapted layers."""
     adapted = {id(m.base) for _, m in model.named_modules() if isinstance(m, Adapted)}
-    for each in parameters:
-        chosen = which == "all" or (which == "adapted" and id(each.module) in adapted)
-        if each.role == "bias" and chosen:
-            each.module.unfreeze(keys=[each.name], recurse=False)
+    for parameter in parameters:
+        chosen = which == "all" or (which == "adapted" and id(parameter.module) in adapted)
+        if parameter.role == "bias" and chosen:
+            parameter.module.unfreeze(keys=[parameter.name], recurse=False)
 
 
 def plain_name(path: str) -> str:
@@ -157,8 +158,8 @@ def quantize_base(model: nn.Module, bits: int, group: int) -> None:
     Raises:
         RecipeError: no layer has such a width.
     """
-    found = [t for t in candidates(model) if matches(t, "all") and packing_of(t.module) is None]
-    fitting = [t.path for t in found if matrix(t.module).shape[-1] % group == 0]
+    targets = [t for t in candidates(model) if matches(t, "all") and packing_of(t.module) is None]
+    fitting = [t.path for t in targets if matrix(t.module).shape[-1] % group == 0]
     if not fitting:
         raise RecipeError(
             f"adapt.base_bits = {bits}: no linear layer of a block has a width that is a multiple "

@@ -74,20 +74,20 @@ class Bottleneck(AdapterKind):
 
     def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
         names = {f"{name}_residual" for name in self.after}
-        found = [
+        residuals = [
             (path, module)
             for path, module in sorted(model.named_modules(), key=lambda item: item[0])
             if isinstance(module, Residual)
             and path.split(".")[-1] in names
             and (self.layers is None or layer_of(path) in self.layers)
         ]
-        if not found:
+        if not residuals:
             raise RecipeError(
                 f"adapt.after = {self.after} names no sublayer of the model with a residual "
                 "connection of its own, within adapt.layers. Blocks with arrangement = 'parallel' "
                 "have one for both."
             )
-        for path, residual in found:
+        for path, residual in residuals:
             adapter = BottleneckNetwork(self, residual.dim)
             replace_module(model, path, AdaptedResidual(residual, adapter, adaptation.switch))
 
@@ -171,9 +171,9 @@ class AdaptedResidual(Wrapper):
         if config.parallel:
             return self.adapter(x, h, ctx)
         total = h + self.base.skipped(x)
-        given = self.base.norm("out", total) if config.reads == "sum" else h
-        skip = {"output": h, "input": given, "sum": total}[config.skip]
-        return self.adapter(given, skip, ctx)
+        x_in = self.base.norm("out", total) if config.reads == "sum" else h
+        skip = {"output": h, "input": x_in, "sum": total}[config.skip]
+        return self.adapter(x_in, skip, ctx)
 
     def merged(self) -> nn.Module:
         raise RecipeError(

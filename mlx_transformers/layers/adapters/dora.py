@@ -63,8 +63,8 @@ class DoraUpdate(LowRank):
         """
         a, b = self.lora_a.astype(mx.float32), self.lora_b.astype(mx.float32)
         cross = (b * frozen(a).T).sum(axis=1)
-        own = ((b @ (a @ a.T)) * b).sum(axis=1)
-        square = self.squares + 2 * self.scale * cross + self.scale**2 * own
+        update_square = ((b @ (a @ a.T)) * b).sum(axis=1)
+        square = self.squares + 2 * self.scale * cross + self.scale**2 * update_square
         norm = mx.sqrt(mx.maximum(mx.stop_gradient(square), 1e-30))
         return self.magnitude.astype(mx.float32) / norm
 
@@ -73,8 +73,8 @@ class DoraUpdate(LowRank):
 
     def rows(self, ids: mx.array, table: nn.Module) -> mx.array:
         weight = rows_of(table, ids)
-        whole = self.matrix(matrix(table))
-        return whole[ids].astype(weight.dtype)
+        adapted = self.matrix(matrix(table))
+        return adapted[ids].astype(weight.dtype)
 
     def expert_rows(
         self, rows: mx.array, dropped: mx.array, layer: nn.Module, product: RowProduct

@@ -21,8 +21,8 @@ def merge(model: nn.Module) -> None:
         raise RecipeError(
             "A prefix is no function of the model's weights, so it can't be merged into them."
         )
-    found = [(path, m) for path, m in model.named_modules() if isinstance(m, Wrapper)]
-    plain = [(path, wrapper.merged()) for path, wrapper in found]
+    wrappers = [(path, m) for path, m in model.named_modules() if isinstance(m, Wrapper)]
+    plain = [(path, wrapper.merged()) for path, wrapper in wrappers]
     for path, module in plain:
         replace_module(model, path, module)
     del model[NAME]

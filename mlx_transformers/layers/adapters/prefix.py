@@ -30,8 +30,8 @@ class Prefix(AdapterKind):
     """Numbers of the layers of a stack that have a prefix; none means all."""
 
     def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
-        found = sorted(model.named_modules(), key=lambda item: item[0])
-        mixers = [(path, m) for path, m in found if isinstance(m, AttentionMixer)]
+        modules = sorted(model.named_modules(), key=lambda item: item[0])
+        mixers = [(path, m) for path, m in modules if isinstance(m, AttentionMixer)]
         chosen = [m for path, m in mixers if self.layers is None or layer_of(path) in self.layers]
         if not chosen:
             raise RecipeError(
@@ -40,7 +40,7 @@ class Prefix(AdapterKind):
             )
         for mixer in chosen:
             mixer.prefix = PrefixKeys(self.length, mixer, adaptation.switch)
-        for path, module in found:
+        for path, module in modules:
             if isinstance(module, Position):
                 shifted = ShiftedPosition(module, self.length, adaptation.switch)
                 replace_module(model, path, shifted)

@@ -30,9 +30,9 @@ class Prompt(AdapterKind):
     """Virtual tokens P, which start as the embeddings of random tokens."""
 
     def attach(self, model: nn.Module, adaptation: Adaptation) -> None:
-        found = sorted(model.named_modules(), key=lambda item: item[0])
-        embeds = [(path, m) for path, m in found if isinstance(m, TokenEmbedding)]
-        sources = [each for each in embeds if each[0].startswith("encoder.")] or embeds
+        modules = sorted(model.named_modules(), key=lambda item: item[0])
+        embeds = [(path, m) for path, m in modules if isinstance(m, TokenEmbedding)]
+        sources = [pair for pair in embeds if pair[0].startswith("encoder.")] or embeds
         if not sources:
             raise RecipeError(
                 "adapt.kind = 'prompt' puts vectors before token embeddings, of which this model "
@@ -116,10 +116,10 @@ def lengthened(layout: Layout, vectors: mx.array, batch: int, length: int) -> La
     if positions is not None:
         index = mx.broadcast_to(mx.arange(n, dtype=positions.dtype), (batch, n))
         positions = mx.concatenate([index, positions + n], axis=1)
-    own = mx.broadcast_to(vectors, (batch, *vectors.shape))
-    rest = layout.vectors
-    if rest is None:
-        rest = mx.zeros((batch, length, vectors.shape[1]), vectors.dtype)
+    virtual = mx.broadcast_to(vectors, (batch, *vectors.shape))
+    text_vectors = layout.vectors
+    if text_vectors is None:
+        text_vectors = mx.zeros((batch, length, vectors.shape[1]), vectors.dtype)
     return replace(
         layout,
         positions=positions,
@@ -127,5 +127,5 @@ def lengthened(layout: Layout, vectors: mx.array, batch: int, length: int) -> La
         prefix=None if layout.prefix is None else layout.prefix + n,
         types=ahead(layout.types, 0),
         global_tokens=ahead(layout.global_tokens, 0),
-        vectors=mx.concatenate([own, rest.astype(own.dtype)], axis=1),
+        vectors=mx.concatenate([virtual, text_vectors.astype(virtual.dtype)], axis=1),
     )

@@ -54,8 +54,8 @@ NAME = "adaptation"
 
 def adaptation_of(model: nn.Module) -> Adaptation | None:
     """The adaptation of a model; None where it has no adapters."""
-    found = model.get(NAME)
-    return found if isinstance(found, Adaptation) else None
+    adaptation = model.get(NAME)
+    return adaptation if isinstance(adaptation, Adaptation) else None
 
 
 @contextmanager
@@ -64,26 +64,26 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 
     Whole weights that are trained beside adapters (`adapt.train`, biases) stay as they are.
     """
-    found = adaptation_of(model)
-    if found is None:
+    adaptation = adaptation_of(model)
+    if adaptation is None:
         yield
         return
-    was, found.switch.on = found.switch.on, False
+    was, adaptation.switch.on = adaptation.switch.on, False
     try:
         yield
     finally:
-        found.switch.on = was
+        adaptation.switch.on = was
 
 
 @contextmanager
 def adapter_dropout(model: nn.Module, ctx: Context) -> Iterator[None]:
     """Give the adapters of a model a PRNG key of a training pass."""
-    found = adaptation_of(model)
-    if found is None or ctx.key is None:
+    adaptation = adaptation_of(model)
+    if adaptation is None or ctx.key is None:
         yield
         return
-    found.switch.key = ctx.next_key()
+    adaptation.switch.key = ctx.next_key()
     try:
         yield
     finally:
-        found.switch.key = None
+        adaptation.switch.key = None

@@ -27,8 +27,8 @@ class Target(NamedTuple):
 
 def candidates(model: nn.Module, able: Callable[[nn.Module], bool] = adaptable) -> list[Target]:
     """Every layer that an update can wrap, by path."""
-    found = sorted(model.named_modules(), key=lambda item: item[0])
-    return [Target(path, module) for path, module in found if path and able(module)]
+    modules = sorted(model.named_modules(), key=lambda item: item[0])
+    return [Target(path, module) for path, module in modules if path and able(module)]
 
 
 def role_of(path: str, module: nn.Module) -> str:
@@ -40,9 +40,9 @@ def role_of(path: str, module: nn.Module) -> str:
         return "embedding"
     if {"router", "route", "shared_gate"} & set(parts):
         return "router"
-    found = [part for part in parts if part in (*INSIDE, "branch")]
-    if found:
-        return "mixer" if found[-1] == "branch" else found[-1]
+    slots = [part for part in parts if part in (*INSIDE, "branch")]
+    if slots:
+        return "mixer" if slots[-1] == "branch" else slots[-1]
     return "cell" if any(part.startswith("cell") for part in parts) else "other"
 
 
@@ -79,11 +79,11 @@ def select(
     for pattern in patterns:
         if not any(matches(target, pattern) for target in found):
             raise RecipeError(no_match(key, pattern, [target.path for target in found]))
-    known = {number for t in found if (number := layer_of(t.path)) is not None}
-    if layers is not None and (beyond := sorted(set(layers) - known)):
+    numbers = {number for t in found if (number := layer_of(t.path)) is not None}
+    if layers is not None and (beyond := sorted(set(layers) - numbers)):
         raise RecipeError(
             f"adapt.layers names layer {beyond[0]}, but the model has layers "
-            f"{min(known, default=0)} to {max(known, default=0)}."
+            f"{min(numbers, default=0)} to {max(numbers, default=0)}."
         )
     chosen = [t for t in found if any(matches(t, pattern) for pattern in patterns)]
     return [t for t in chosen if layers is None or layer_of(t.path) in (None, *layers)]
@@ -93,8 +93,10 @@ def no_match(key: str, pattern: str, paths: Sequence[str]) -> str:
     """The sentence on a pattern that matches nothing, with the nearest paths."""
     tails = {".".join(path.split(".")[-2:]): path for path in reversed(paths)}
     near = get_close_matches(pattern, [*paths, *tails], n=NEAREST, cutoff=0.3)
-    shown = list(dict.fromkeys(tails.get(name, name) for name in near)) or list(paths[:NEAREST])
-    listed = ", ".join(shown) or "none"
+    suggestions = list(dict.fromkeys(tails.get(name, name) for name in near)) or list(
+        paths[:NEAREST]
+    )
+    listed = ", ".join(suggestions) or "none"
     if pattern == "head":
         listed += " (a head that is tied to the embedding has no weight of its own)"
     return (

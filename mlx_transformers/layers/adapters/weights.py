@@ -24,16 +24,16 @@ def own_weights(model: nn.Module) -> Tree:
     and what is trained beside them."""
     if adaptation_of(model) is None:
         return model.parameters()
-    own = _own_names(model)
-    return tree_unflatten([(n, a) for n, a in tree_flatten(model.parameters()) if n in own])
+    names = _own_names(model)
+    return tree_unflatten([(n, a) for n, a in tree_flatten(model.parameters()) if n in names])
 
 
 def base_weights(model: nn.Module) -> Weights:
     """The parameters of an adapted model that no step changes, by path; none of a plain model."""
     if adaptation_of(model) is None:
         return {}
-    own = _own_names(model)
-    return {n: a for n, a in tree_flatten(model.parameters()) if n not in own}
+    adapter_names = _own_names(model)
+    return {n: a for n, a in tree_flatten(model.parameters()) if n not in adapter_names}
 
 
 def restore_base(model: nn.Module, saved: Mapping[str, mx.array]) -> None:
@@ -60,21 +60,21 @@ def plain_weights(model: nn.Module) -> Weights:
     """The weights of the base under the names of a plain model, dequantized and without adapters;
     of a plain model its own."""
     added = _added(model)
-    found: Weights = {}
+    weights: Weights = {}
     for name, array in tree_flatten(model.parameters()):
         module, _, leaf = name.rpartition(".")
         if name.startswith(added) or (leaf in PARTS[1:] and _is_packed(model, module)):
             continue
         packed = leaf == "weight" and _is_packed(model, module)
-        found[plain_name(name)] = matrix(module_at(model, module)) if packed else array
-    return found
+        weights[plain_name(name)] = matrix(module_at(model, module)) if packed else array
+    return weights
 
 
 def tables(model: nn.Module) -> frozenset[str]:
     """The paths of the tables that rows are looked up in, in the model without adapters."""
     kinds = (nn.Embedding, nn.QuantizedEmbedding)
-    found = (path for path, module in model.named_modules() if isinstance(module, kinds))
-    return frozenset(plain_name(path) for path in found)
+    paths = (path for path, module in model.named_modules() if isinstance(module, kinds))
+    return frozenset(plain_name(path) for path in paths)
 
 
 def load_plain(model: nn.Module, weights: Mapping[str, mx.array]) -> None:
@@ -111,11 +111,11 @@ def load_packed(model: nn.Module, stored: Mapping[str, mx.array]) -> None:
     """
     for name, array in tree_flatten(model.parameters()):
         module, _, leaf = name.rpartition(".")
-        other = stored.get(plain_name(name))
-        if other is None or leaf not in PARTS or not _is_packed(model, module):
+        saved = stored.get(plain_name(name))
+        if saved is None or leaf not in PARTS or not _is_packed(model, module):
             continue
-        if other.shape == array.shape:
-            module_at(model, module)[leaf] = other.astype(array.dtype)
+        if saved.shape == array.shape:
+            module_at(model, module)[leaf] = saved.astype(array.dtype)
 
 
 def _own_names(model: nn.Module) -> set[str]:
@@ -126,7 +126,7 @@ def _own_names(model: nn.Module) -> set[str]:
 
 def _added(model: nn.Module) -> tuple[str, ...]:
     """The paths below which parameters are those of adapters."""
-    return tuple(f"{path}." for path, each in model.named_modules() if isinstance(each, Added))
+    return tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, Added))
 
 
 def _is_packed(model: nn.Module, path: str) -> bool:

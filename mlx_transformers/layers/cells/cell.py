@@ -106,9 +106,9 @@ def reversed_in_time(cell: RecurrentCell, x: mx.array, ctx: Context) -> tuple[mx
         segments=None if rows.segments is None else rows.segments[:, ::-1],
         valid=None if rows.valid is None else rows.valid[:, ::-1],
     )
-    own = replace(ctx, layout=layout)
-    y, state = cell(x[:, ::-1], cell.init_state(x.shape[0], x.dtype), own)
-    ctx.key = own.key
+    reversed_ctx = replace(ctx, layout=layout)
+    y, state = cell(x[:, ::-1], cell.init_state(x.shape[0], x.dtype), reversed_ctx)
+    ctx.key = reversed_ctx.key
     return y[:, ::-1], state
 
 

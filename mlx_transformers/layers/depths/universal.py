@@ -72,8 +72,8 @@ class UniversalDepth(nn.Module):
             share, halting = halting.step(p, config.threshold, last)
             x = run(i, x)
             share = share[..., None].astype(x.dtype)
-            kept = out if config.output == "sum" else (1 - share) * out
-            out = share * x + kept
+            previous = out if config.output == "sum" else (1 - share) * out
+            out = share * x + previous
             ctx.collected.add_layer(out)
         self._report(halting, ctx)
         return out

@@ -79,5 +79,5 @@ def shared_dropout(x: mx.array, rate: float, axis: int, ctx: Context) -> mx.arra
     """
     if ctx.key is None or rate == 0.0:
         return x
-    one = mx.ones([1 if i == axis else n for i, n in enumerate(x.shape)], x.dtype)
-    return x * ctx.dropout(one, rate)
+    ones = mx.ones([1 if i == axis else n for i, n in enumerate(x.shape)], x.dtype)
+    return x * ctx.dropout(ones, rate)

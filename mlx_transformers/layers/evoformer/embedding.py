@@ -29,5 +29,5 @@ class AlignmentEmbedding(nn.Module):
         left = lookup(self.left.weight, first)[:, :, None]
         right = lookup(self.right.weight, first)[:, None]
         index = mx.arange(tokens.shape[-1])
-        apart = mx.clip(index[:, None] - index[None], -self.distance, self.distance)
-        return m, left + right + lookup(self.relative.weight, apart + self.distance)
+        offset = mx.clip(index[:, None] - index[None], -self.distance, self.distance)
+        return m, left + right + lookup(self.relative.weight, offset + self.distance)

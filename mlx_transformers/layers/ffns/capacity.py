@@ -54,7 +54,7 @@ class Capacity(Config):
     ) -> Slots:
         """Give the choices of grouped tokens their slots; all arrays are `[G, T, k]`."""
         order = mx.argsort(-mx.stop_gradient(gates), axis=-1)
-        choice, routed = (mx.take_along_axis(each, order, axis=-1) for each in (choice, routed))
+        choice, routed = (mx.take_along_axis(array, order, axis=-1) for array in (choice, routed))
         first = gates.max(axis=-1) if self.order == "score" else None
         size = self.size(choice.shape[1], n_experts, factor)
         slots = token_choice(choice, routed, n_experts, size, first)

@@ -30,8 +30,8 @@ def down(
     keys = [dropout_key(layer, ctx.next_key())] if rate and ctx.training else []
 
     def run(inputs: list[mx.array], keys: list[mx.array]) -> mx.array:
-        own = replace(ctx, key=keys[0] if keys else None)
-        return apply(layer, own.dropout(f(*inputs), rate))
+        dropout_ctx = replace(ctx, key=keys[0] if keys else None)
+        return apply(layer, dropout_ctx.dropout(f(*inputs), rate))
 
     again = recompute([layer], run) if ctx.training else run
     return lambda *inputs: again(list(inputs), [mx.stop_gradient(key) for key in keys])

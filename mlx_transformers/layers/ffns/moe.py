@@ -116,7 +116,7 @@ class MoeFfn(nn.Module):
         """Every choice is computed, whatever the load."""
         rows = x if self.slots is None else self.slots.grouped(x)
         flat = x.reshape(-1, x.shape[-1])
-        gates, choice = (each.reshape(flat.shape[0], -1) for each in self.router(rows, ctx))
+        gates, choice = (array.reshape(flat.shape[0], -1) for array in self.router(rows, ctx))
         if self.capacity is not None:
             rank = self._rank(choice, x.shape[1], real_tokens(ctx, x.shape[1]))
             gates = mx.where(rank <= self.capacity, gates, 0)
@@ -140,15 +140,15 @@ class MoeFfn(nn.Module):
         valid = real_tokens(ctx, x.shape[1])
         if valid is not None:
             routed = routed & valid.reshape(*grouped.shape[:2], 1)
-        taken = slots.fill(choice, gates, routed, self.n_experts, factor)
-        kept = taken.kept()
+        assigned = slots.fill(choice, gates, routed, self.n_experts, factor)
+        kept = assigned.kept()
         self._show(mx.where(kept, gates, 0.0), choice, x, ctx)
         dropped = 1.0 - kept.sum() / mx.maximum(routed.sum(), 1)
         ctx.collected.add_stat("dropped", dropped.astype(mx.float32))
         if slots.renormalize:
             gates = normalised(mx.where(kept, gates, 0.0))
-        out = self._experts(taken, taken.gather(grouped), ctx)
-        return taken.combine(out, gates).reshape(x.shape)
+        out = self._experts(assigned, assigned.gather(grouped), ctx)
+        return assigned.combine(out, gates).reshape(x.shape)
 
     def _experts(self, dispatch: Dispatch | Slots, rows: mx.array, ctx: Context) -> mx.array:
         """The experts' networks on their rows."""

@@ -131,10 +131,10 @@ class Heads(MixerKind):
         norms = 0.0
         if self.qk_norm is not None:
             norms = (self.n_heads + groups) * self.qk_norm.saved_bytes(head_dim, at)
-        apart = 0 if at.cpu and inside == at.itemsize else queries
+        rotated = 0 if at.cpu and inside == at.itemsize else queries
         unclipped = queries + 2 * keys if self.clip is not None else 0
         around = (dim + queries) * at.itemsize
-        return around + (queries + 2 * keys + apart + unclipped) * inside + scores + norms
+        return around + (queries + 2 * keys + rotated + unclipped) * inside + scores + norms
 
 
 class Attention(Heads):
@@ -163,8 +163,8 @@ class Attention(Heads):
 
     def flops(self, dim: int, length: int) -> float:
         """Scores and weighted values: `4 · H · K` for each key that a token sees, on average."""
-        seen = min(self.window or length, length)
-        keys = seen - seen * (seen - 1) / (2 * length)
+        window = min(self.window or length, length)
+        keys = window - window * (window - 1) / (2 * length)
         return 4.0 * self.n_heads * self.width_of_head(dim) * keys
 
     @property
@@ -275,13 +275,13 @@ class HeadsMixer(nn.Module):
         ctx: Context,
     ) -> None:
         """Capture the arrays that an objective requests of this layer."""
-        found = {"queries": q, "keys": k, "values": v}
+        arrays = {"queries": q, "keys": k, "values": v}
         if "scores" in ctx.collected.requested:
             added = whole_bias(q * self.scale, bias) if isinstance(bias, DistanceBias) else bias
-            found["scores"] = attention_scores(
+            arrays["scores"] = attention_scores(
                 q, k, scale=self.scale, mask=mask, softcap=self.softcap, bias=added
             )
-        ctx.collected.captured |= {name: found[name] for name in ctx.collected.requested}
+        ctx.collected.captured |= {name: arrays[name] for name in ctx.collected.requested}
 
 
 class AttentionMixer(HeadsMixer):
@@ -366,9 +366,9 @@ class AttentionMixer(HeadsMixer):
 
     def _row_bias(self, q: mx.array, k: mx.array, ctx: Context) -> mx.array | DistanceBias | None:
         """The bias of a whole row: by distance where the position knows it so."""
-        found = ctx.position.distance_bias(q * self.scale, k, ctx)
+        bias = ctx.position.distance_bias(q * self.scale, k, ctx)
         places = mx.arange(q.shape[2])
-        return self._bias(q, k, places, places, ctx) if found is None else found
+        return self._bias(q, k, places, places, ctx) if bias is None else bias
 
     def _bias(
         self, q: mx.array, k: mx.array, q_pos: mx.array, k_pos: mx.array, ctx: Context

@@ -77,14 +77,14 @@ class AttentionFreeMixer(nn.Module):
         if "bias" not in self and rows.causal:
             return self._simple(x, empty_state(x.shape[0], x.shape[2]), ctx)[0]
         index = mx.arange(length)
-        seen = index[:, None] >= index if rows.causal else mx.full((length, length), True)
-        seen = seen[None]
+        allowed = index[:, None] >= index if rows.causal else mx.full((length, length), True)
+        allowed = allowed[None]
         if rows.segments is not None:
-            seen = seen & (rows.segments[:, :, None] == rows.segments[:, None])
+            allowed = allowed & (rows.segments[:, :, None] == rows.segments[:, None])
         if rows.valid is not None:
             # each token sees itself: one of padding would have no weight at all
-            seen = (seen & rows.valid[:, None]) | mx.eye(length, dtype=mx.bool_)
-        return self._read(x, *self._keys(x), index, index, seen[:, None])
+            allowed = (allowed & rows.valid[:, None]) | mx.eye(length, dtype=mx.bool_)
+        return self._read(x, *self._keys(x), index, index, allowed[:, None])
 
     def init_state(self, batch: int, length: int, dtype: mx.Dtype) -> State:
         """An empty mean in float32, or an empty KV cache."""
@@ -98,9 +98,9 @@ class AttentionFreeMixer(nn.Module):
             y, mean = self._simple(x, state["wkv"], ctx)
             return y, {"wkv": mean}
         after = extend(state, *self._keys(x), ctx, None)
-        seen = after.visible | (after.q_pos[:, None] == after.k_pos)
+        allowed = after.visible | (after.q_pos[:, None] == after.k_pos)
         k = mx.where((after.k_pos >= 0)[:, None], after.k, NEVER)
-        return self._read(x, k, after.v, after.q_pos, after.k_pos, seen), after.state
+        return self._read(x, k, after.v, after.q_pos, after.k_pos, allowed), after.state
 
     def _keys(self, x: mx.array) -> tuple[mx.array, mx.array]:
         return split_heads(self.k(x), self.n_heads), split_heads(self.v(x), self.n_heads)

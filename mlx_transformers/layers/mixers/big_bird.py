@@ -67,9 +67,9 @@ class BigBird(SparseHeads):
         if self.reads_all(len(t)):
             return np.full(len(t), len(t))
         n = -(-len(t) // self.block)
-        own = t // self.block
-        beside = np.where((own == 1) | (own == n - 2), 4, 5) + self.n_random
-        return np.where((own == 0) | (own == n - 1), len(t), beside * self.block)
+        query_block = t // self.block
+        beside = np.where((query_block == 1) | (query_block == n - 2), 4, 5) + self.n_random
+        return np.where((query_block == 0) | (query_block == n - 1), len(t), beside * self.block)
 
 
 class BigBirdMixer(EncodingMixer):
@@ -87,15 +87,22 @@ class BigBirdMixer(EncodingMixer):
         if self.config.reads_all(length):
             return union([self._set(ctx, q, k, v, tokens.mask_to(tokens, causal=False))], sinks)
         qb, kb, vb = (blocks(x, size) for x in (q, k, v))
-        here = tokens.arranged(lambda x, fill: blocks(x, size, fill))
+        query_blocks = tokens.arranged(lambda x, fill: blocks(x, size, fill))
         ends = partial(take_blocks, at=(0, -1))
-        found = self._inner(ctx, here, qb, kb, vb)
-        whole = union(
-            [self._set(ctx, ends(qb), k, v, here.arranged(ends).mask_to(tokens, causal=False))],
+        inner_sets = self._inner(ctx, query_blocks, qb, kb, vb)
+        end_blocks = union(
+            [
+                self._set(
+                    ctx, ends(qb), k, v, query_blocks.arranged(ends).mask_to(tokens, causal=False)
+                )
+            ],
             sinks,
         )
-        first, last = blocks(whole[..., :size, :], size), blocks(whole[..., size:, :], size)
-        between = union(found, None if sinks is None else sinks[..., None])
+        first, last = (
+            blocks(end_blocks[..., :size, :], size),
+            blocks(end_blocks[..., size:, :], size),
+        )
+        between = union(inner_sets, None if sinks is None else sinks[..., None])
         return unblocked(mx.concatenate([first, between, last], axis=2), length)
 
     def _inner(
@@ -116,15 +123,15 @@ class BigBirdMixer(EncodingMixer):
         def not_global(_: mx.array, key: mx.array) -> mx.array:
             return (key >= size) & (key < (n - 1) * size)
 
-        mine = here.arranged(inner)
+        queries = here.arranged(inner)
         sets = [
-            (window, mine.mask_to(here.arranged(window), causal=False, rule=not_global)),
-            (ends, mine.mask_to(here.arranged(ends), causal=False)),
+            (window, queries.mask_to(here.arranged(window), causal=False, rule=not_global)),
+            (ends, queries.mask_to(here.arranged(ends), causal=False)),
         ]
         if self.config.n_random:
             random = partial(read_blocks, at=self._random(n, ctx))
-            sets.append((random, mine.mask_to(here.arranged(random), causal=False)))
-        return [self._set(ctx, inner(q), arrange(k), arrange(v), seen) for arrange, seen in sets]
+            sets.append((random, queries.mask_to(here.arranged(random), causal=False)))
+        return [self._set(ctx, inner(q), arrange(k), arrange(v), mask) for arrange, mask in sets]
 
     def _random(self, n: int, ctx: Context) -> np.ndarray:
         """The random blocks `[H, N - 2, r]` of this pass."""

@@ -126,6 +126,6 @@ class H3Mixer(nn.Module):
     def _system(self) -> MakeSystem:
         arrays = (self.log_A, self.A_imag, self.C, self.log_dt)
         log_a, imaginary, c, log_dt = (v.astype(mx.float32) for v in arrays)
-        one = Complex(mx.ones_like(log_a), mx.zeros_like(log_a))
+        ones = Complex(mx.ones_like(log_a), mx.zeros_like(log_a))
         a = Complex(-mx.exp(log_a), imaginary)
-        return diagonal_system(a, one, Complex.of(c), mx.exp(log_dt), "zoh")
+        return diagonal_system(a, ones, Complex.of(c), mx.exp(log_dt), "zoh")

@@ -86,7 +86,7 @@ class Hgrn2Mixer(MatrixStateMixer):
         added = (1 - self.lower_bound) * mx.sigmoid(-gate)  # 1 - f, exact where f is near 1
         decay = mx.log1p(-added) if self.lower_bound else nn.log_sigmoid(gate)
         arrays = (nn.silu(self.q(x)), added.astype(x.dtype), self.v(x), decay)
-        q, k, v, decay = (split_heads(each, self.n_heads) for each in arrays)
+        q, k, v, decay = (split_heads(array, self.n_heads) for array in arrays)
         mix = partial(
             linear_attention,
             q,

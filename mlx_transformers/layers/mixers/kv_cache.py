@@ -41,7 +41,7 @@ def packed_cache(state: State, how: Packing) -> State:
     Raises:
         RunError: a group doesn't divide the width of a key or a value.
     """
-    found: State = {"pos": state["pos"]}
+    cache: State = {"pos": state["pos"]}
     for name, kind in (("k", "keys"), ("v", "values")):
         width = state[name].shape[-1]
         if width % how.group_size:
@@ -52,8 +52,8 @@ def packed_cache(state: State, how: Packing) -> State:
                 f"divide: {cure}."
             )
         parts = mx.quantize(state[name], how.group_size, how.bits)
-        found |= dict(zip(_names(name), parts, strict=True))
-    return found
+        cache |= dict(zip(_names(name), parts, strict=True))
+    return cache
 
 
 class Extended(NamedTuple):
@@ -97,11 +97,11 @@ def extend(state: State, k: mx.array, v: mx.array, ctx: Context, window: int | N
         # Entries of tokens that were taken back are at positions that are written again.
         before = mx.where(state["pos"] < pos[0], state["pos"], -1)
         k_pos = mx.concatenate([before, pos])
-    seen = _visible(pos, k_pos, window, ctx.cursor.pad)
+    visible = _visible(pos, k_pos, window, ctx.cursor.pad)
     if ctx.cursor.seen is not None:
-        left = mx.take(ctx.cursor.seen, mx.maximum(k_pos, 0), axis=1)
-        seen = seen & left[:, None, None]
-    return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, seen)
+        has_key = mx.take(ctx.cursor.seen, mx.maximum(k_pos, 0), axis=1)
+        visible = visible & has_key[:, None, None]
+    return Extended(after, keys.astype(k.dtype), values.astype(v.dtype), k_pos, pos, visible)
 
 
 def _names(name: str) -> tuple[str, str, str]:
@@ -164,9 +164,9 @@ def _visible(
     """The boolean mask `[1 or B, 1, T, S]` of slots: filled, not in the future, inside the window,
     and not among a row's first `pad` positions."""
     distance = q_pos[:, None] - k_pos[None, :]
-    seen = (k_pos[None, :] >= 0) & (distance >= 0)
+    visible = (k_pos[None, :] >= 0) & (distance >= 0)
     if window is not None:
-        seen = seen & (distance < window)
+        visible = visible & (distance < window)
     if pad is None:
-        return seen[None, None]
-    return (seen & (k_pos[None, None, :] >= pad[:, None, None]))[:, None]
+        return visible[None, None]
+    return (visible & (k_pos[None, None, :] >= pad[:, None, None]))[:, None]

@@ -126,10 +126,10 @@ class LatentMixer(nn.Module):
         self.o = ResidualLinear(heads * config.value_dim, dim, bias=config.out_bias)
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
-        own = self._project(x)
-        q_rope, k_rope = ctx.position.rotate(own.q_rope, own.k_rope, ctx)
-        q = mx.concatenate([own.q_nope, q_rope], axis=-1)
-        k, v = self._expand(own.latent, k_rope)
+        projected = self._project(x)
+        q_rope, k_rope = ctx.position.rotate(projected.q_rope, projected.k_rope, ctx)
+        q = mx.concatenate([projected.q_nope, q_rope], axis=-1)
+        k, v = self._expand(projected.latent, k_rope)
         rows = ctx.layout
         mask = Mask(rows.causal, None, rows.segments, rows.valid, prefix=rows.prefix)
         places = mx.arange(x.shape[1])
@@ -147,11 +147,11 @@ class LatentMixer(nn.Module):
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`, at positions `cursor.offset + arange(T)`."""
-        own = self._project(x)
-        q_rope, k_rope = ctx.position.rotate(own.q_rope, own.k_rope, ctx)
-        cache = extend(state, k_rope, own.latent[:, None], ctx, None)
+        projected = self._project(x)
+        q_rope, k_rope = ctx.position.rotate(projected.q_rope, projected.k_rope, ctx)
+        cache = extend(state, k_rope, projected.latent[:, None], ctx, None)
         to_key, to_value = self._absorbed()
-        q = mx.concatenate([own.q_nope @ to_key, q_rope], axis=-1)
+        q = mx.concatenate([projected.q_nope @ to_key, q_rope], axis=-1)
         k = mx.concatenate([cache.v, cache.k], axis=-1)
         bias = ctx.position.bias(q * self.scale, k, cache.q_pos, cache.k_pos, ctx)
         y = self._attend(q, k, cache.v, cache.mask, bias, ctx)

@@ -79,16 +79,16 @@ class Linformer(ProjectedHeads):
             scores = attention_saved_bytes(
                 at, self.n_heads, keys=self.rank, mask=mask, dropout=dropped
             )
-        held = dim + 2 * width + (1 if self.tied_values else 2) * keys
-        return held * at.itemsize + compressed * inside + scores
+        numbers = dim + 2 * width + (1 if self.tied_values else 2) * keys
+        return numbers * at.itemsize + compressed * inside + scores
 
     def flops(self, dim: int, length: int) -> float:
         """Compression, scores and weighted values; less what the weights of E and F count."""
         width = self.width_of_head(dim)
         keys = (self.n_kv_heads or self.n_heads) * width * (1 if self.tied_values else 2)
         weights = self.rank * self.length * (self._heads_of_projection or 1)
-        own = weights * (1 if self._single else 2)
-        return 2.0 * self.rank * (keys + 2 * self.n_heads * width) - 2.0 * own
+        counted_weights = weights * (1 if self._single else 2)
+        return 2.0 * self.rank * (keys + 2 * self.n_heads * width) - 2.0 * counted_weights
 
     @property
     def _single(self) -> bool:

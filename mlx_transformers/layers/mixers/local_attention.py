@@ -78,7 +78,7 @@ class LocalAttentionMixer(DecodingMixer):
 
     def _mix(self, ctx: Context, arrays: Arrays) -> mx.array:
         rows, qkv = ctx.layout, (arrays["q"], arrays["k"], arrays["v"])
-        found = joined_blocks(
+        local = joined_blocks(
             partial(self._attend_blocks, ctx),
             Tokens.of(qkv[0].shape[2], rows.segments, rows.valid),
             qkv,
@@ -91,14 +91,14 @@ class LocalAttentionMixer(DecodingMixer):
             ring=self.ring and not rows.causal,
             pad_to=self.pad_to,
         )
-        return union([found], arrays.get("sinks"))
+        return union([local], arrays.get("sinks"))
 
     def _attend_blocks(
         self, ctx: Context, q: mx.array, k: mx.array, v: mx.array, seen: mx.array
     ) -> KeySet:
         places = mx.arange(k.shape[3])
-        own = places[self.back * self.window :][: self.window]
-        bias = self._bias_of_blocks(q, k, own, places, ctx)
+        query_places = places[self.back * self.window :][: self.window]
+        bias = self._bias_of_blocks(q, k, query_places, places, ctx)
         return self._set(ctx, q, k, v, seen, bias)
 
     def _sees(self, q_pos: mx.array, k_pos: mx.array) -> mx.array:

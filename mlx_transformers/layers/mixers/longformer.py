@@ -80,11 +80,11 @@ class Longformer(SparseHeads):
 
     def flops(self, dim: int, length: int) -> float:
         """As all sparse patterns; the projection of global queries runs for them alone."""
-        found = super().flops(dim, length)
+        flops = super().flops(dim, length)
         if self.n_global is None:
-            return found
+            return flops
         share = min(self.n_global, length) / length
-        return found - 2.0 * dim * self.n_heads * self.width_of_head(dim) * (1 - share)
+        return flops - 2.0 * dim * self.n_heads * self.width_of_head(dim) * (1 - share)
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
         steps = np.stack([np.minimum(t // d, self.window - 1) for d in self.dilations])
@@ -192,8 +192,8 @@ class LongformerMixer(EncodingMixer):
         read = union([self._set(ctx, arrays["global_q"], keys, values, seen)], sinks)
         rank = mx.maximum(mx.cumsum(chosen.astype(mx.int32), axis=1) - 1, 0)
         rank = mx.broadcast_to(rank, (q.shape[0], length))
-        spread = mx.take_along_axis(read, rank[:, None, :, None], axis=2)
-        return mx.where(chosen[:, None, :, None], spread, y)
+        at_tokens = mx.take_along_axis(read, rank[:, None, :, None], axis=2)
+        return mx.where(chosen[:, None, :, None], at_tokens, y)
 
     def _windows(
         self, ctx: Context, tokens: Tokens, qkv: tuple[mx.array, mx.array, mx.array]
@@ -211,9 +211,9 @@ def tokens_at(
     """Documents and validity `[B, 1, n, 1]` of the global tokens at `place [B, n]`: valid where the
     row has so many of them, and they aren't padding."""
     at = place[:, None, :, None]
-    held = mx.take_along_axis(mx.broadcast_to(chosen, (place.shape[0], chosen.shape[1])), place, 1)
-    held = held[:, None, :, None]
+    valid = mx.take_along_axis(mx.broadcast_to(chosen, (place.shape[0], chosen.shape[1])), place, 1)
+    valid = valid[:, None, :, None]
     if tokens.valid is not None:
-        held = held & (mx.take_along_axis(tokens.valid, at, axis=2) != 0)
+        valid = valid & (mx.take_along_axis(tokens.valid, at, axis=2) != 0)
     segments = tokens.segments
-    return None if segments is None else mx.take_along_axis(segments, at, axis=2), held
+    return None if segments is None else mx.take_along_axis(segments, at, axis=2), valid

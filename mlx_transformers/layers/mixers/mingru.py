@@ -55,8 +55,8 @@ class Mingru(MixerKind):
     def saved_bytes(self, dim: int, at: ActivationShape) -> float:
         """Input, gate and candidate in float32, and the output where a projection reads it."""
         width = self.width(dim)
-        own = width * at.itemsize if self.projects() else 0
-        return dim * at.itemsize + 2 * width * FLOAT32_BYTES + own
+        output = width * at.itemsize if self.projects() else 0
+        return dim * at.itemsize + 2 * width * FLOAT32_BYTES + output
 
     def flops(self, dim: int, length: int) -> float:
         """None beyond two for each weight: the recurrence is elementwise."""

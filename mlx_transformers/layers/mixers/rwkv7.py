@@ -119,14 +119,14 @@ class Rwkv7Mixer(ShiftedStateMixer):
         rate = mx.sigmoid(self.rate(mixed["a"]))
         scaled, k = k * self.k_scale, k * (1 + (rate - 1) * self.k_rate)
         arrays = (r, decay, k, v, scaled, rate)
-        r, decay, k, v, scaled, rate = (split_heads(each, self.n_heads) for each in arrays)
+        r, decay, k, v, scaled, rate = (split_heads(array, self.n_heads) for array in arrays)
         key = l2_norm(scaled, 1e-24)
         facts = row_facts(ctx, v.shape[2])
         out, state = generalized_delta_rule(
             r, decay, k, v, -key, key * rate, state=state, chunk=self.chunk, **facts
         )
-        own = (r * k * self.bonus[:, None].astype(r.dtype)).sum(axis=-1, keepdims=True) * v
-        y = self.norm(out) + own.transpose(0, 2, 1, 3).flatten(-2)
+        current = (r * k * self.bonus[:, None].astype(r.dtype)).sum(axis=-1, keepdims=True) * v
+        y = self.norm(out) + current.transpose(0, 2, 1, 3).flatten(-2)
         return self.o(y * self.gate(mixed["g"])), state
 
     def _with_first_values(self, v: mx.array, mixed: mx.array, ctx: Context) -> mx.array:

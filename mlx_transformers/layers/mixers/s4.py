@@ -74,5 +74,5 @@ class S4Mixer(StateSpaceMixer):
 
 def _pairs(z: Complexes, shape: tuple[int, ...]) -> mx.array:
     """Complex numbers as float32 `[*shape, 2]`."""
-    spread = np.broadcast_to(z, shape)
-    return mx.array(np.stack([spread.real, spread.imag], axis=-1).astype(np.float32))
+    full = np.broadcast_to(z, shape)
+    return mx.array(np.stack([full.real, full.imag], axis=-1).astype(np.float32))

@@ -52,6 +52,6 @@ class S4dMixer(StateSpaceMixer):
     def system(self) -> MakeSystem:
         """The discretised state space of all features, in float32."""
         log_a, imaginary, c = (v.astype(mx.float32) for v in (self.log_A, self.A_imag, self.C))
-        one = Complex(mx.ones_like(log_a), mx.zeros_like(log_a))
+        ones = Complex(mx.ones_like(log_a), mx.zeros_like(log_a))
         a = Complex(-mx.exp(log_a), imaginary)
-        return diagonal_system(a, one, Complex.of(c), self.steps(), self.discretization)
+        return diagonal_system(a, ones, Complex.of(c), self.steps(), self.discretization)

@@ -124,8 +124,8 @@ class SharedBlockMixer(nn.Module):
 
     def layers(self) -> SharedLayers:
         """The attention and ffn that the layer uses."""
-        own: SharedLayers = self.shared if self.lender is None else self.lender.layers
-        return own
+        layers: SharedLayers = self.shared if self.lender is None else self.lender.layers
+        return layers
 
     def __call__(self, x: BTD, ctx: Context) -> BTD:
         shared = self.layers()
@@ -164,7 +164,7 @@ class SharedBlockMixer(nn.Module):
 
 def share_blocks(mixers: Iterable[Mixer]) -> None:
     """Let the shared-block mixers of a stack use the first `n_blocks` of them by turns."""
-    found = [mixer for mixer in mixers if isinstance(mixer, SharedBlockMixer)]
-    for i, mixer in enumerate(found):
+    shared = [mixer for mixer in mixers if isinstance(mixer, SharedBlockMixer)]
+    for i, mixer in enumerate(shared):
         if i >= mixer.config.n_blocks:
-            mixer.borrow(found[i % mixer.config.n_blocks])
+            mixer.borrow(shared[i % mixer.config.n_blocks])

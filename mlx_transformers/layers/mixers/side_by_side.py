@@ -66,6 +66,6 @@ class SideBySideMixer(nn.Module):
 
     def step(self, x: BTD, state: State, ctx: Context) -> tuple[BTD, State]:
         """Continue by the T tokens of `x`."""
-        first, one = self.first.step(x, state["first"], ctx)
-        second, other = self.second.step(x, state["second"], ctx)
-        return first + second, {"first": one, "second": other}
+        first, first_state = self.first.step(x, state["first"], ctx)
+        second, second_state = self.second.step(x, state["second"], ctx)
+        return first + second, {"first": first_state, "second": second_state}

@@ -44,8 +44,8 @@ class SparseHeads(Heads):
 
     def flops(self, dim: int, length: int) -> float:
         """Scores and weighted values: `4 · H · K` for each key that a token sees, on average."""
-        seen = float(self.keys_seen(np.arange(length)).mean())
-        return 4.0 * self.n_heads * self.width_of_head(dim) * seen
+        keys = float(self.keys_seen(np.arange(length)).mean())
+        return 4.0 * self.n_heads * self.width_of_head(dim) * keys
 
     @abstractmethod
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
@@ -171,10 +171,10 @@ class DecodingMixer(SparseHeadsMixer):
         if ctx.cursor.pad is not None:
             pad = ctx.cursor.pad[:, None, None, None]
             q_pos, k_pos = q_pos - pad, k_pos - pad
-        seen = self._sees(q_pos, k_pos) & cache.visible
+        allowed = self._sees(q_pos, k_pos) & cache.visible
         bias = ctx.position.bias(q * self.scale, cache.k, cache.q_pos, cache.k_pos, ctx)
         keys, values = self._for_heads(cache.k), self._for_heads(cache.v)
-        return self._attend(q, keys, values, Mask(allowed=seen), bias, ctx), cache.state
+        return self._attend(q, keys, values, Mask(allowed=allowed), bias, ctx), cache.state
 
 
 class EncodingMixer(SparseHeadsMixer):

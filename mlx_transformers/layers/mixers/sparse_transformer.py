@@ -83,18 +83,18 @@ class SparseTransformer(SparseHeads):
         return SparseTransformerMixer(self, dim)
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
-        size, own = self.stride, t % self.stride + 1
+        size, in_block = self.stride, t % self.stride + 1
         if self.pattern == "strided":
             near, far, both = np.minimum(t + 1, size), t // size + 1, 1
         else:
             shares = [
-                np.clip(own - (size - self.summary * (vert + 1)), 0, self.summary)
+                np.clip(in_block - (size - self.summary * (vert + 1)), 0, self.summary)
                 for vert in range(self.verts)
             ]
             both = sum(shares) / self.verts
-            near, far = own, t // size * self.summary + both
-        found = {"both": near + far - both, "split": (near + far) / 2, "near": near, "far": far}
-        return np.asarray(found[self.reads], np.float64)
+            near, far = in_block, t // size * self.summary + both
+        counts = {"both": near + far - both, "split": (near + far) / 2, "near": near, "far": far}
+        return np.asarray(counts[self.reads], np.float64)
 
 
 class SparseTransformerMixer(DecodingMixer):
@@ -132,7 +132,7 @@ class SparseTransformerMixer(DecodingMixer):
         head = mx.arange(self.n_heads)[:, None, None]
         near = self.pattern.is_near(q_pos, k_pos)
         far = self.pattern.is_far(q_pos, k_pos, head)
-        found = {"near": near, "far": far, "both": near | far}
+        rules = {"near": near, "far": far, "both": near | far}
         if self.reads == "split":
             return mx.where(head < self.n_heads // 2, near, far)
-        return found[self.reads]
+        return rules[self.reads]

@@ -51,8 +51,8 @@ class StreamingAttention(SparseHeads):
         return super().saved_bytes(dim, at) + self.n_heads * self.width_of_head(dim) * at.itemsize
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
-        seen: np.ndarray = np.minimum(t + 1, self.first + self.window)
-        return seen
+        counts: np.ndarray = np.minimum(t + 1, self.first + self.window)
+        return counts
 
 
 class StreamingMixer(SparseHeadsMixer):
@@ -135,10 +135,10 @@ class StreamingMixer(SparseHeadsMixer):
             }
         far = {name: after[name][..., : self.first, :] for name in "kv"}
         far["pos"] = after["pos"][:, : self.first]
-        here = Tokens(index[:, None, :, None])
+        queries = Tokens(index[:, None, :, None])
         sets = [
-            self._of_cache(here, near, q, self._in_window),
-            self._of_cache(here, far, far_q, self._left),
+            self._of_cache(queries, near, q, self._in_window),
+            self._of_cache(queries, far, far_q, self._left),
         ]
         sinks = self.sinks[:, None, None] if "sinks" in self else None
         return self._merge(union(sets, sinks).astype(x.dtype)), after
@@ -146,9 +146,9 @@ class StreamingMixer(SparseHeadsMixer):
     def _of_cache(self, here: Tokens, cache: State, q: mx.array, rule: Rule) -> KeySet:
         """Attention over the slots of a cache whose tokens `rule` lets the queries see."""
         keys, values = (self._for_heads(cache[name].astype(q.dtype)) for name in "kv")
-        held = Tokens(cache["pos"][:, None, :, None])
-        seen = here.mask_to(held, causal=True, rule=rule)
-        return self._set(Context(), q, keys, values, seen)
+        cached = Tokens(cache["pos"][:, None, :, None])
+        mask = here.mask_to(cached, causal=True, rule=rule)
+        return self._set(Context(), q, keys, values, mask)
 
     def _write(self, state: State, new: Arrays, index: mx.array) -> State:
         """The cache with the keys and values of tokens at positions `index [B, T]` in it."""
@@ -156,12 +156,14 @@ class StreamingMixer(SparseHeadsMixer):
         ring = slots - self.first
         slot = mx.arange(slots)[None]
         turn = last - (last - slot) % ring
-        held = mx.where(slot < self.first, slot, turn)
-        source = held - index[:, :1]
-        fresh = (source >= 0) & (held <= last) & ((slot < self.first) | (held >= self.first))
+        position = mx.where(slot < self.first, slot, turn)
+        source = position - index[:, :1]
+        fresh = (
+            (source >= 0) & (position <= last) & ((slot < self.first) | (position >= self.first))
+        )
         source = mx.clip(source, 0, index.shape[1] - 1)
         after = dict(state)
-        after["pos"] = mx.where(fresh, held, state["pos"]).astype(mx.int32)
+        after["pos"] = mx.where(fresh, position, state["pos"]).astype(mx.int32)
         for name, rows in new.items():
             picked = mx.take_along_axis(rows, source[:, None, :, None], axis=2)
             after[name] = mx.where(

@@ -56,8 +56,8 @@ class TransientGlobal(SparseHeads):
 
     def keys_seen(self, t: np.ndarray) -> np.ndarray:
         past: np.ndarray = np.minimum(t, self.window - 1)
-        seen: np.ndarray = past + past[::-1] + 1 + len(t) // self.block
-        return seen
+        counts: np.ndarray = past + past[::-1] + 1 + len(t) // self.block
+        return counts
 
 
 class TransientGlobalMixer(EncodingMixer):
@@ -103,8 +103,8 @@ class TransientGlobalMixer(EncodingMixer):
 
         def attend(q: mx.array, k: mx.array, v: mx.array, seen: mx.array) -> KeySet:
             places = mx.arange(k.shape[3])
-            own = places[q.shape[3] : 2 * q.shape[3]]
-            bias = self._bias_of_blocks(q, k, own, places, ctx)
+            query_places = places[q.shape[3] : 2 * q.shape[3]]
+            bias = self._bias_of_blocks(q, k, query_places, places, ctx)
             return self._set(ctx, q, k, v, seen, bias)
 
         tokens = Tokens.of(length, layout.segments, layout.valid)
@@ -116,14 +116,14 @@ class TransientGlobalMixer(EncodingMixer):
     def _side(self, ctx: Context, arrays: Arrays) -> KeySet:
         """Attention over the summaries of whole blocks, in packed rows of the own document."""
         length = arrays["q"].shape[2]
-        whole, index = self._whole_blocks(length, ctx), mx.arange(length // self.block)
-        own = mx.minimum(mx.arange(length) // self.block, whole - 1)
-        bias = ctx.position.summary_bias(index - own[..., None])
-        seen = (index < whole)[:, None, None, :]
+        n_blocks, index = self._whole_blocks(length, ctx), mx.arange(length // self.block)
+        query_block = mx.minimum(mx.arange(length) // self.block, n_blocks - 1)
+        bias = ctx.position.summary_bias(index - query_block[..., None])
+        allowed = (index < n_blocks)[:, None, None, :]
         if ctx.layout.segments is not None:
             row = ctx.layout.segments
             ends = row[:, : len(index) * self.block].reshape(row.shape[0], -1, self.block)
             same = [row[:, :, None] == ends[:, None, :, i] for i in (0, -1)]
-            seen = seen & (same[0] & same[1])[:, None]
+            allowed = allowed & (same[0] & same[1])[:, None]
         keys, values = (self._for_heads(arrays[name]) for name in ("side_k", "side_v"))
-        return self._set(ctx, arrays["q"], keys, values, seen, bias)
+        return self._set(ctx, arrays["q"], keys, values, allowed, bias)

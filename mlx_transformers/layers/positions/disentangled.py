@@ -81,11 +81,11 @@ class DisentangledPosition(Position):
 
     def relative(self, q_pos: mx.array, k_pos: mx.array) -> tuple[mx.array, mx.array]:
         """The table `[2R, D]`, and which of its rows is `q_pos [T]` less `k_pos [S]`: `[T, S]`."""
-        apart = q_pos[:, None] - k_pos[None, :]
+        offset = q_pos[:, None] - k_pos[None, :]
         if self.max_distance is not None:
             wide = mx.array(log_rows(self.span, self.max_distance))
-            apart = mx.sign(apart) * lookup_row(wide, mx.abs(apart))
-        rows = mx.clip(apart + self.span, 0, 2 * self.span - 1)
+            offset = mx.sign(offset) * lookup_row(wide, mx.abs(offset))
+        rows = mx.clip(offset + self.span, 0, 2 * self.span - 1)
         table = matrix(self.table)
         return self.norm(table) if "norm" in self else table, rows
 

@@ -62,12 +62,12 @@ def per_token(numbers: float, at: ActivationShape) -> float:
 def check_heads(q: mx.array, n_heads: int, head_dim: int) -> None:
     """Raise RecipeError if queries `[B, H, T, K]` don't match the heads of a position kind with
     weights per head; weights for one head serve any number."""
-    for field, expected, found in (
+    for field, expected, actual in (
         ("n_heads", n_heads, q.shape[1]),
         ("head_dim", head_dim, q.shape[3]),
     ):
-        if expected != found and not (field == "n_heads" and expected == 1):
+        if expected != actual and not (field == "n_heads" and expected == 1):
             raise RecipeError(
-                f"position.{field} is {expected}, and the mixer's queries have {found}. Set "
-                f"position.{field} = {found}."
+                f"position.{field} is {expected}, and the mixer's queries have {actual}. Set "
+                f"position.{field} = {actual}."
             )

@@ -88,5 +88,5 @@ class SoftmaxRouter(nn.Module):
         if config.z_loss:
             ctx.collected.add_aux("router_z", config.z_loss * z_loss(logits, weights))
         report_load(load, ctx)
-        spread = entropy(probs)[..., None].reshape(-1, 1)
-        ctx.collected.add_stat("router_entropy", token_mean(spread, every)[0])
+        entropies = entropy(probs)[..., None].reshape(-1, 1)
+        ctx.collected.add_stat("router_entropy", token_mean(entropies, every)[0])

@@ -55,15 +55,15 @@ class SparseMixerRouter(nn.Module):
 
     def __call__(self, x: xD, ctx: Context) -> tuple[mx.array, mx.array]:
         scores = x.astype(mx.float32) @ matrix(self.gate).T.astype(mx.float32)
-        left, gates, choices = scores, [], []
+        remaining, gates, choices = scores, [], []
         for _ in range(self.top_k):
-            choice = mx.stop_gradient(mx.argmax(left, axis=-1, keepdims=True))
-            best = mx.stop_gradient(left.max(axis=-1, keepdims=True))
-            apart = (best - scores) / mx.maximum(mx.abs(scores), best)
-            near = mx.where(mx.stop_gradient(apart) > 2 * self.reach, -mx.inf, left)
+            choice = mx.stop_gradient(mx.argmax(remaining, axis=-1, keepdims=True))
+            best = mx.stop_gradient(remaining.max(axis=-1, keepdims=True))
+            relative_gap = (best - scores) / mx.maximum(mx.abs(scores), best)
+            near = mx.where(mx.stop_gradient(relative_gap) > 2 * self.reach, -mx.inf, remaining)
             gates.append(mx.take_along_axis(mx.softmax(near, axis=-1), choice, axis=-1))
             choices.append(choice)
-            left = mx.put_along_axis(left, choice, mx.array(-mx.inf), axis=-1)
+            remaining = mx.put_along_axis(remaining, choice, mx.array(-mx.inf), axis=-1)
         choice = mx.concatenate(choices, axis=-1)
         report_load(load_of(choice, self.n_experts, ctx.layout.valid), ctx)
         return mx.concatenate(gates, axis=-1), choice

@@ -72,8 +72,8 @@ def caption(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScore
         shape = (len(codes), len(tokens))
         rows = with_codes(mx.broadcast_to(tokens, shape), mx.broadcast_to(places, shape), codes)
         prompts = np.array(rows).tolist()
-        found = greedy_texts(engine, prompts, tokenizer.control("end"), limit)
-        captions += [tokenizer.decode(text) for text in found]
+        token_lists = greedy_texts(engine, prompts, tokenizer.control("end"), limit)
+        captions += [tokenizer.decode(text) for text in token_lists]
     references = [tokenizer.decode(text) for text in texts]
     return TaskScores(len(texts), spans(references, captions))
 
@@ -97,8 +97,8 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean squared differences `[N, M]` of pictures, with numbers from 0 to 1."""
     a, b = (x.reshape(len(x), -1).astype(np.float64) / 255 for x in (a, b))
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None]
-    found: np.ndarray = (squares - 2 * a @ b.T) / a.shape[1]
-    return found
+    distances: np.ndarray = (squares - 2 * a @ b.T) / a.shape[1]
+    return distances
 
 
 def recall_by_clip(
@@ -131,12 +131,12 @@ def recall_by_clip(
         key: np.stack([np.pad(row[key], (0, seq_len - len(row[key]))) for row in rows])
         for key in ("tokens", "valid")
     }
-    for name, each in pictures.items():
-        found: list[tuple[np.ndarray, ...]] = []
+    for name, drawn in pictures.items():
+        embedded: list[tuple[np.ndarray, ...]] = []
         for at in range(0, len(names), ROWS):
-            arrays = {"pixels": each.astype(np.int32)} | padded
+            arrays = {"pixels": drawn.astype(np.int32)} | padded
             batch = {key: mx.array(array[at : at + ROWS]) for key, array in arrays.items()}
-            found.append(tuple(np.array(unit(v)) for v in vectors(model, batch, Context())))
-        of_pictures, of_texts = (np.concatenate(part) for part in zip(*found, strict=True))
+            embedded.append(tuple(np.array(unit(v)) for v in vectors(model, batch, Context())))
+        of_pictures, of_texts = (np.concatenate(part) for part in zip(*embedded, strict=True))
         scores += retrieval(f"{name}_text", of_pictures @ of_texts.T, right)
     return scores

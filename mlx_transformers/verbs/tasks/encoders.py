@@ -55,10 +55,10 @@ def tag(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScores:
     targets, predicted = [], []
     for batch, rows in counted_batches(stream):
         logits = _head(built, batch)
-        words = np.array(batch["weights"])[:rows] > 0
+        is_word = np.array(batch["weights"])[:rows] > 0
         likeliest = np.array(logits[..., : len(classes)].argmax(axis=-1))
-        targets += [row[at] for row, at in zip(np.array(batch["targets"]), words, strict=False)]
-        predicted += [row[at] for row, at in zip(likeliest, words, strict=False)]
+        targets += [row[at] for row, at in zip(np.array(batch["targets"]), is_word, strict=False)]
+        predicted += [row[at] for row, at in zip(likeliest, is_word, strict=False)]
     hits = np.array([(a == b).sum() for a, b in zip(targets, predicted, strict=True)])
     scores = [shares("accuracy", hits, np.array(list(map(len, targets))))]
     if all(map(TAG.fullmatch, classes)):
@@ -90,8 +90,8 @@ def contacts(built: Built, stream: EvalStream, options: TaskOptions) -> TaskScor
         bidirectional(ctx, batch)
         x = _features(built, batch | {"tokens": batch["letters"]}, ctx)
         likely = mx.softmax(built.model.pooled(x, ctx).astype(mx.float32), axis=-1)[..., 0]
-        named = ("letters", "valid", "pairs", "pair_weights")
-        tables = {k: np.array(batch[k]).reshape(len(likely), -1, kind.length) for k in named}
+        names = ("letters", "valid", "pairs", "pair_weights")
+        tables = {k: np.array(batch[k]).reshape(len(likely), -1, kind.length) for k in names}
         for i in range(rows):
             row = {name: table[i] for name, table in tables.items()}
             letters = row["letters"][row["valid"].any(axis=1)]

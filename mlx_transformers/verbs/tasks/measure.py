@@ -103,8 +103,8 @@ def measure(
     predict_and_score = _measure_of(built, task)
     built.model.update(built.step.train_state.evaluated())
     built.model.eval()
-    found = predict_and_score(built, validation_stream(built, batches), options)
-    return Measured(path, task, found.examples, found.scores, found.groups)
+    result = predict_and_score(built, validation_stream(built, batches), options)
+    return Measured(path, task, result.examples, result.scores, result.groups)
 
 
 def _measure_of(built: Built, name: str) -> Measure:
@@ -114,14 +114,14 @@ def _measure_of(built: Built, name: str) -> Measure:
         RunError: the run was trained for another task.
     """
     trained_for = (built.recipe.objective.kind, built.recipe.data.batch.kind)
-    if found := TASKS[name].measures.get(trained_for):
-        return found
+    if measure := TASKS[name].measures.get(trained_for):
+        return measure
     suited = " or ".join(
         f"objective '{objective}' and data.batch '{batch}'"
         for objective, batch in TASKS[name].measures
     )
-    others = [other for other, task in TASKS.items() if trained_for in task.measures]
-    hint = f" It can be measured at: {', '.join(others)}." if others else ""
+    alternatives = [task_name for task_name, task in TASKS.items() if trained_for in task.measures]
+    hint = f" It can be measured at: {', '.join(alternatives)}." if alternatives else ""
     raise RunError(
         f"The task '{name}' is for runs with {suited}; this one has '{trained_for[0]}' and "
         f"'{trained_for[1]}'.{hint}"

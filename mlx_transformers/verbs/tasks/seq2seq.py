@@ -61,7 +61,7 @@ def generate_targets(built: Built, stream: EvalStream, beams: Beams) -> list[Gen
     limit = min(kind.longest_target(built.recipe.train.seq_len), model.max_seq_len - 1)
     generated = []
     for batch, rows in counted_batches(stream):
-        found = best_targets(
+        ranked = best_targets(
             model,
             batch["source"],
             batch["source_valid"],
@@ -71,11 +71,11 @@ def generate_targets(built: Built, stream: EvalStream, beams: Beams) -> list[Gen
             beams=beams,
             vocab_size=min(model.vocab_size, tokenizer.vocab_size),
         )
-        generated += [tokenizer.decode(best[0].tokens) for best in found[:rows]]
+        generated += [tokenizer.decode(best[0].tokens) for best in ranked[:rows]]
     texts = []
-    for one, (source, target) in zip(generated, examples(stream), strict=True):
+    for text, (source, target) in zip(generated, examples(stream), strict=True):
         without_prefix = tokenizer.decode(source).removeprefix(kind.prefix)
-        texts.append(GeneratedText(without_prefix, one, tokenizer.decode(target)))
+        texts.append(GeneratedText(without_prefix, text, tokenizer.decode(target)))
     return texts
 
 

@@ -64,10 +64,10 @@ class TaskOptions:
 
 def counted_batches(stream: EvalStream) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield each batch as MLX arrays with its number of real (non-filler) rows."""
-    left = len(stream.numbers)
+    remaining = len(stream.numbers)
     for batch in stream:
-        rows = min(left, stream.batch_size)
-        left -= rows
+        rows = min(remaining, stream.batch_size)
+        remaining -= rows
         yield {name: mx.array(array) for name, array in batch.items()}, rows
 
 
