@@ -140,11 +140,11 @@ def _split_report(prepared: Prepared, split: Split, n_rows: int, length: int) ->
         bytes=prepared.count(split, "bytes"),
         bytes_per_token=prepared.bytes_per_token(split),
         tokens_used=len(np.unique(tokens[:SEEN])),
-        rows=[show(prepared, split, start, length) for start in starts],
+        rows=[shown(prepared, split, start, length) for start in starts],
     )
 
 
-def show(prepared: Prepared, split: Split, start: int, length: int) -> str:
+def shown(prepared: Prepared, split: Split, start: int, length: int) -> str:
     """Return the text of `length` tokens from `start`, with `BREAK` where a document starts."""
     boundaries = prepared.boundaries(split)
     stop = min(start + length, prepared.count(split))
