@@ -21,6 +21,11 @@ EXPERTS = {
     "topk_group": 1,
     "first_k_dense_replace": 1,
 }
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6},
+    **{"linear_value_head_dim": 5, "linear_conv_kernel_dim": 3},
+}
 FEW = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
 
 
@@ -232,10 +237,17 @@ DECODERS: dict[str, tuple[Any, ...]] = {
     "qwen3_next": (
         "Qwen3NextForCausalLM",
         {**FEW, "num_hidden_layers": 3, "head_dim": 8, "partial_rotary_factor": 0.5}
-        | {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
-        | {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6}
-        | {"linear_value_head_dim": 5, "linear_conv_kernel_dim": 3, "mlp_only_layers": [2]}
+        | {**DELTA, "mlp_only_layers": [2]}
         | {"shared_expert_intermediate_size": 12, "attention_bias": True},
+    ),
+    "qwen3_5": (
+        "Qwen3_5ForCausalLM",
+        {"num_hidden_layers": 3, "head_dim": 8, **DELTA, "attention_bias": True},
+    ),
+    "qwen3_5_moe": (
+        "Qwen3_5MoeForCausalLM",
+        {**FEW, "num_hidden_layers": 3, "head_dim": 8, **DELTA}
+        | {"shared_expert_intermediate_size": 12},
     ),
     "qwen3_moe": ("Qwen3MoeForCausalLM", {**FEW, "head_dim": 8, "mlp_only_layers": [0]}),
     "gemma": ("GemmaForCausalLM", {"head_dim": 8}),

@@ -17,6 +17,7 @@ from ..convert.packed import PackedTensor, packed_ours
 from ..convert.quantized import decoded, packed_by_mlx
 from ..convert.registry import family_of
 from ..convert.sentence_transformers import sentence_pool
+from ..convert.unit_offsets import without_offset
 from ..convert.weights import renamed, to_ours
 from ..core.errors import ConvertError, MlxtError
 from ..data.tokenizers.gguf import read_metadata
@@ -131,6 +132,8 @@ def published(
         packed = renamed(packed_by_mlx(tensors, config), family.renames, ())
     tensors = decoded(tensors, config)
     theirs = renamed(tensors, family.renames, (*BUFFERS, *family.dropped))
+    if family.offset:
+        theirs = without_offset(theirs, family.offset)
     config.tensors = frozenset(theirs)
     table, weights = read(family, config)
     if pool is not None:

@@ -1,4 +1,8 @@
-"""mlx-lm's stacks of experts, `...switch_mlp.gate_proj`, as numbered modules of transformers."""
+"""Stacks of experts as numbered modules, which is how transformers saves most families.
+
+mlx-lm's files have a stack for each matrix, `...switch_mlp.gate_proj`; some published files have
+one for gate and up together, `...experts.gate_up_proj`, and one for down.
+"""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +15,9 @@ from .config import STORAGE, HfConfig
 
 STACK = re.compile(r"(?P<before>.+)\.switch_mlp\.(?P<name>[^.]+)(?P<leaf>\.[^.]+)?")
 
+PUBLISHED = re.compile(r"(?P<before>.+)\.experts\.(?P<name>gate_up_proj|down_proj)")
+NUMBERED = ("qwen3_5_moe_text",)
+"""Families whose published files have the stacks of `PUBLISHED`, and transformers' own don't."""
 JOINED = ("granitemoe", "granitemoeshared", "granitemoehybrid")
 """Families whose published files have all experts of a layer in two tensors."""
 
@@ -30,6 +37,8 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
     """
     tensors_out: dict[str, mx.array] = {}
     experts: dict[str, int] = {}
+    if config.model_type in NUMBERED:
+        tensors = numbered(tensors)
     for name, array in tensors.items():
         match = STACK.fullmatch(name)
         if match is None or match["leaf"] is None:
@@ -47,6 +56,24 @@ def unstacked(tensors: Mapping[str, mx.array], config: HfConfig) -> dict[str, mx
         if isinstance(table := config.data.get(key), dict):
             config.data[key] = _of_experts(table, experts)
     return tensors_out
+
+
+def numbered(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """Return tensors with `experts.gate_up_proj [E, 2F, D]` and `experts.down_proj [E, D, F]` as
+    one tensor per expert."""
+    found: dict[str, mx.array] = {}
+    for name, array in tensors.items():
+        match = PUBLISHED.fullmatch(name)
+        if match is None or array.ndim != 3:
+            found[name] = array
+            continue
+        joined = match["name"] == "gate_up_proj"
+        parts = array.split(2, axis=1) if joined else [array]
+        names = ("gate_proj", "up_proj") if joined else ("down_proj",)
+        for part, matrix in zip(parts, names, strict=True):
+            for number, own in enumerate(part):
+                found[f"{match['before']}.experts.{number}.{matrix}.weight"] = own
+    return found
 
 
 def _module(match: re.Match[str], number: int) -> str:

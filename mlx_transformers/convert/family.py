@@ -47,6 +47,7 @@ class Family:
         spare: regular expressions of tensors that files hold and the model doesn't use: heads of
             the pretraining, the pooler of a masked language model.
         tied: regular expressions of second names of tied tensors in a file, and the first.
+        offset: regular expressions of norm weights to which mlx-lm's files add 1.
     """
 
     model_types: tuple[str, ...]
@@ -59,6 +60,7 @@ class Family:
     dropped: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
+    offset: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -108,6 +108,7 @@ from .families.phimoe import PHIMOE
 from .families.qwen2 import QWEN2
 from .families.qwen2_moe import QWEN2_MOE, QWEN3_MOE
 from .families.qwen3 import QWEN3
+from .families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from .families.qwen3_next import QWEN3_NEXT
 from .families.recurrent_gemma import RECURRENT_GEMMA
 from .families.reformer import REFORMER
@@ -249,6 +250,8 @@ FAMILIES: tuple[Family, ...] = (
     QWEN2_MOE,
     QWEN3,
     QWEN3_MOE,
+    QWEN3_5,
+    QWEN3_5_MOE,
     QWEN3_NEXT,
     REFORMER,
     RECURRENT_GEMMA,

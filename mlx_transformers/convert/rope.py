@@ -105,6 +105,21 @@ def rope_table(
     return config.watched("rope_parameters", {**older, **newer}, "rope")
 
 
+def text_positions(config: HfConfig) -> None:
+    """Read the keys that say how features divide among time, height and width (M-RoPE).
+
+    A text has all three positions alike, so there they have no effect (Wang et al. 2024, Qwen2-VL,
+    section 2.1).
+    """
+    keys = ("mrope_section", "mrope_interleaved")
+    for name in ("rope_parameters", "rope_scaling"):
+        if isinstance(table := config.data.get(name), dict):
+            plain = {key: value for key, value in table.items() if key not in keys}
+            if plain.get("type", plain.get("rope_type")) == "mrope":
+                plain = {key: v for key, v in plain.items() if key not in ("type", "rope_type")}
+            config.data[name] = plain or None
+
+
 def rotary(
     *,
     theta_key: str = "rope_theta",

@@ -95,3 +95,16 @@ def as_mlx_lm(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
         new = ".".join(parts).replace("mlp.e_score", "mlp.gate.e_score")
         found[new] = array.swapaxes(1, 2) if new.endswith("conv.conv.weight") else array
     return found | {name: mx.stack(arrays) for name, arrays in stacks.items()}
+
+
+def test_stacks_of_gate_and_up_together_become_numbered_experts() -> None:
+    both, down = mx.random.normal((3, 8, 6)), mx.random.normal((3, 6, 4))
+    stacks = {"m.mlp.experts.gate_up_proj": both, "m.mlp.experts.down_proj": down}
+    found = unstacked(stacks, HfConfig({"model_type": "qwen3_5_moe_text"}))
+    assert len(found) == 9
+    for number in range(3):
+        expert = f"m.mlp.experts.{number}"
+        assert mx.array_equal(found[f"{expert}.gate_proj.weight"], both[number, :4])
+        assert mx.array_equal(found[f"{expert}.up_proj.weight"], both[number, 4:])
+        assert mx.array_equal(found[f"{expert}.down_proj.weight"], down[number])
+    assert unstacked(stacks, HfConfig({"model_type": "gpt_oss"})) == stacks

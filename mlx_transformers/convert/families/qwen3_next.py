@@ -21,10 +21,7 @@ LINEAR = "linear_attention"
 
 def model(config: HfConfig) -> Table:
     """Return the `[model]` table of a Qwen3NextConfig."""
-    table = decoder(config, bias=config.get("attention_bias"), partial=True)
-    norm = {**table["norm"], "unit_offset": True}
-    table["norm"] = table["block"]["norm"] = norm
-    table["block"]["mixer"] |= {"qk_norm": norm, "gate": "sigmoid"}
+    table = gated_attention(config)
     sparse = mixture(config)
     sparse |= {"shared": glu(config, "shared_expert_intermediate_size"), "shared_gate": True}
     mixers: dict[str, Table] = {FULL: {}, LINEAR: {"mixer": delta(config)}}
@@ -38,6 +35,20 @@ def model(config: HfConfig) -> Table:
     return patterned(table, names, variants)
 
 
+def gated_attention(config: HfConfig, *, gated: bool = True) -> Table:
+    """Return the table of a decoder whose attention has normed queries and keys, and a gate.
+
+    Args:
+        config: the config.
+        gated: whether the block has the gated network of a Qwen 3.
+    """
+    table = decoder(config, bias=config.get("attention_bias"), partial=True, gated=gated)
+    norm = {**table["norm"], "unit_offset": True}
+    table["norm"] = table["block"]["norm"] = norm
+    table["block"]["mixer"] |= {"qk_norm": norm, "gate": "sigmoid"}
+    return table
+
+
 def delta(config: HfConfig) -> Table:
     """Return the mixer of layers with linear attention."""
     keys, values = (config.get(f"linear_num_{name}_heads") for name in ("key", "value"))
@@ -45,8 +56,8 @@ def delta(config: HfConfig) -> Table:
         "kind": "gated_deltanet",
         "n_heads": keys,
         "n_value_heads": values,
-        "key_dim": keys * config.get("linear_key_head_dim"),
-        "value_dim": values * config.get("linear_value_head_dim"),
+        "key_dim": delta_widths(config)[0],
+        "value_dim": delta_widths(config)[2],
         "conv_width": config.get("linear_conv_kernel_dim"),
         "activation": config.activation("hidden_act"),
         "norm": {"kind": "rms_norm", "eps": config.get("rms_norm_eps")},
@@ -69,14 +80,13 @@ def mixer_types(config: HfConfig) -> list[str]:
 
 def weights(config: HfConfig) -> list[Row]:
     """Return the weight map of a Qwen3-Next."""
+    return [*attention_layers(config), *delta_rows(config), *ffn_rows(config)]
+
+
+def attention_layers(config: HfConfig) -> list[Row]:
+    """Return the rows of embedding, head, norms, and of the layers with attention."""
     full = [i for i, name in enumerate(mixer_types(config)) if name == FULL]
-    return [
-        *OUTER_ROWS,
-        *PRE_NORMS,
-        *at_layers(attention_rows(config), full),
-        *delta_rows(config),
-        *ffn_rows(config),
-    ]
+    return [*OUTER_ROWS, *PRE_NORMS, *at_layers(attention_rows(config), full)]
 
 
 def attention_rows(config: HfConfig) -> list[Row]:
@@ -97,7 +107,6 @@ def delta_rows(config: HfConfig) -> list[Row]:
     heads, width = config.get("linear_num_key_heads"), config.get("linear_key_head_dim")
     per = config.get("linear_num_value_heads") // heads
     values = per * config.get("linear_value_head_dim")
-    convolved = Chain(Depthwise(), Split((heads * width, heads * width, heads * values)))
     return [
         Row(
             (f"{ours}.q", f"{ours}.k", f"{ours}.v", f"{ours}.out.g"),
@@ -105,11 +114,29 @@ def delta_rows(config: HfConfig) -> list[Row]:
             SplitWithin(heads, (width, width, values, values)),
         ),
         Row((f"{ours}.beta", f"{ours}.a"), f"{theirs}.in_proj_ba", SplitWithin(heads, (per, per))),
+        *delta_core_rows(config),
+    ]
+
+
+def delta_core_rows(config: HfConfig) -> list[Row]:
+    """Return the rows of Gated DeltaNet behind its projections."""
+    ours, theirs = f"{BLOCK}.mixer", f"{HF_BLOCK}.linear_attn"
+    convolved = Chain(Depthwise(), Split(delta_widths(config)))
+    return [
         Row(tuple(f"{ours}.{n}_conv.weight" for n in "qkv"), f"{theirs}.conv1d.weight", convolved),
         *rows(f"{ours}.{{A_log,dt_bias}}", f"{theirs}.{{A_log,dt_bias}}"),
         Row(f"{ours}.out.norm", f"{theirs}.norm"),
         Row(f"{ours}.out.o", f"{theirs}.out_proj"),
     ]
+
+
+def delta_widths(config: HfConfig) -> tuple[int, int, int]:
+    """Return the widths of queries, keys and values of all heads of Gated DeltaNet."""
+    keys, values = (
+        config.get(f"linear_num_{name}_heads") * config.get(f"linear_{name}_head_dim")
+        for name in ("key", "value")
+    )
+    return keys, keys, values
 
 
 def types_of(view: FlatModel) -> list[str]:
@@ -128,15 +155,13 @@ def head_width(name: str, heads: str) -> PathOrFn:
     return read
 
 
-NEXT_KEYS: dict[str, PathOrFn] = {
+HYBRID_KEYS: dict[str, PathOrFn] = {
     **KEYS,
-    **ROUTED,
     "num_attention_heads": of("attention", "n_heads"),
     "num_key_value_heads": of("attention", "n_kv_heads"),
     "head_dim": of("attention", "head_dim"),
     "attention_bias": of("attention", "bias"),
     "attention_dropout": of("attention", "dropout"),
-    "shared_expert_intermediate_size": "block.ffn.shared.hidden_dim",
     "linear_num_key_heads": of("gated_deltanet", "n_heads"),
     "linear_num_value_heads": of("gated_deltanet", "n_value_heads"),
     "linear_key_head_dim": head_width("key_dim", "n_heads"),
@@ -144,6 +169,17 @@ NEXT_KEYS: dict[str, PathOrFn] = {
     "linear_conv_kernel_dim": of("gated_deltanet", "conv_width"),
     "layer_types": types_of,
 }
+"""The keys of Gated DeltaNet and gated attention in turns."""
+NEXT_KEYS: dict[str, PathOrFn] = {
+    **HYBRID_KEYS,
+    **ROUTED,
+    "shared_expert_intermediate_size": "block.ffn.shared.hidden_dim",
+}
+
+OFFSET = (r"(layernorm|\.[qk]_norm|^model\.norm)\.weight$",)
+"""Norms that multiply by `1 + w`: all but the one behind Gated DeltaNet."""
+SPARE = (r"^(model\.)?mtp\.",)
+"""A head for multi-token prediction, which transformers and mlx-lm leave out too."""
 
 QWEN3_NEXT = Family(
     model_types=("qwen3_next",),
@@ -155,4 +191,6 @@ QWEN3_NEXT = Family(
     ),
     renames=LLAMA.renames,
     tied=LLAMA.tied,
+    spare=SPARE,
+    offset=OFFSET,
 )
