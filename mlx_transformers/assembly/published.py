@@ -1,7 +1,7 @@
 """Published models: a folder or a GGUF file read as a model table, a module and its weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from ..convert.packed import PackedTensor, packed_ours
 from ..convert.quantized import decoded, packed_by_mlx
 from ..convert.registry import family_of
 from ..convert.sentence_transformers import sentence_pool
+from ..convert.text_part import text_part
 from ..convert.unit_offsets import without_offset
 from ..convert.weights import renamed, to_ours
 from ..core.errors import ConvertError, MlxtError
@@ -53,6 +54,7 @@ class Published:
         family: the family that it was read as.
         config: its config.json.
         packed: the `[packed]` table of its recipe, if weights are packed.
+        left_out: the tensors of the file that belong to a vision tower, if that was left out.
     """
 
     table: dict[str, Any]
@@ -60,10 +62,18 @@ class Published:
     family: Family
     config: HfConfig
     packed: Packed | None = None
+    left_out: tuple[str, ...] = ()
 
 
-def read_published(folder: Path, config_file: str = CONFIG) -> Published:
+def read_published(
+    folder: Path, config_file: str = CONFIG, *, text_only: bool = False
+) -> Published:
     """Read the model of a folder with a config.json and safetensors.
+
+    Args:
+        folder: the folder.
+        config_file: the name of its config.
+        text_only: whether to read the language model of a model that also sees, alone.
 
     Raises:
         ConvertError: an unknown family, option or tensor, or a wrong shape; names it.
@@ -72,16 +82,22 @@ def read_published(folder: Path, config_file: str = CONFIG) -> Published:
         what = "is not a folder" if folder.exists() else "doesn't exist"
         raise ConvertError(f"{folder} {what}: give a folder with a config.json, or a .gguf file.")
     config, tensors = read_config(folder / config_file), read_tensors(folder)
-    return published(config, tensors, str(folder), pool=sentence_pool(folder))
+    if not text_only:
+        return published(config, tensors, str(folder), pool=sentence_pool(folder))
+    text, own, left = text_part(config, tensors)
+    return replace(published(text, own, str(folder)), left_out=tuple(left))
 
 
-def read_source(source: Path, packed: bool = False) -> tuple[Published, Tokenizer | None]:
+def read_source(
+    source: Path, packed: bool = False, text_only: bool = False
+) -> tuple[Published, Tokenizer | None]:
     """Read the model and the tokenizer of a published folder, or of a GGUF file.
 
     Args:
         source: the folder or file.
         packed: whether quantized weights of a GGUF file stay packed where MLX's integers hold them
             exactly; those of mlx-lm's folders always do.
+        text_only: whether to read the language model of a model that also sees, alone.
 
     Raises:
         MlxtError: as `read_published`, or the tokenizer can't be read, or nothing stays packed.
@@ -92,7 +108,9 @@ def read_source(source: Path, packed: bool = False) -> tuple[Published, Tokenize
                 "--keep-packed goes with a .gguf file; of folders, those of mlx-lm stay packed "
                 "without it."
             )
-        return read_published(source), read_tokenizer(source)
+        return read_published(source, text_only=text_only), read_tokenizer(source)
+    if text_only:
+        raise ConvertError("--text-only goes with a folder; a .gguf holds a language model alone.")
     if source.suffix != ".gguf":
         raise ConvertError(f"{source} is a file, but no .gguf: give the folder around it.")
     gguf = read_gguf(source, packed)

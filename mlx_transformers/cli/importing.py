@@ -38,6 +38,13 @@ def import_model(
             help="Keep Q4_0, Q4_1 and Q8_0 weights of a .gguf packed, instead of decoding them.",
         ),
     ] = False,
+    text_only: Annotated[
+        bool,
+        typer.Option(
+            "--text-only",
+            help="Import the language model of a model that also sees, without its vision tower.",
+        ),
+    ] = False,
     runs: Runs = Path("runs"),
 ) -> None:
     """Make a run of a published model, for generate, embed, eval, finetune, show and export.
@@ -49,7 +56,9 @@ def import_model(
     from ..data.tokenizers.load import load_tokenizer
     from ..verbs.import_run import import_run
 
-    folder = import_run(source, name, runs, adapter=adapter, packed=keep_packed)
+    folder = import_run(
+        source, name, runs, adapter=adapter, packed=keep_packed, text_only=text_only
+    )
     tokenizer = load_tokenizer(folder.tokenizer)
     print(f"{folder.path}: imported from {source}, with a tokenizer of the kind {tokenizer.kind}.")
     if tokenizer.kind == "numbers":

@@ -132,6 +132,7 @@ from .families.xlstm import XLSTM
 from .families.youtu import YOUTU
 from .families.zamba2 import ZAMBA2
 from .family import Family
+from .text_part import LANGUAGE
 
 FAMILIES: tuple[Family, ...] = (
     ALBERT,
@@ -296,5 +297,10 @@ def family_of(config: HfConfig) -> Family:
     names = {name: family for family in FAMILIES for name in family.model_types}
     if config.model_type not in names:
         known = unknown("model_type", config.model_type, names)
+        if config.model_type in LANGUAGE:
+            known = (
+                f"A {config.model_type} also sees, and its vision tower isn't built. With "
+                "--text-only, mlxt import takes its language model alone."
+            )
         raise ConvertError(f"{config.where}: {known}")
     return names[config.model_type]

@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 import mlx.core as mx
 
 
-def without_offset(
-    tensors: Mapping[str, mx.array], patterns: Sequence[str]
-) -> dict[str, mx.array]:
+def without_offset(tensors: Mapping[str, mx.array], patterns: Sequence[str]) -> dict[str, mx.array]:
     """Return tensors with the 1 taken off again, if mlx-lm wrote them.
 
     It is known by its kernels of depthwise convolutions, `[D, W, 1]` there and `[D, 1, W]` in

@@ -47,6 +47,7 @@ def import_run(
     say: Callable[[str], None] = print,
     adapter: Path | None = None,
     packed: bool = False,
+    text_only: bool = False,
 ) -> RunFolder:
     """Make a run of a published model: its recipe, its tokenizer, and a checkpoint of step 0.
 
@@ -59,13 +60,14 @@ def import_run(
         adapter: a folder of PEFT, mlx-lm or the library adapters; the run has the model as its
             frozen base.
         packed: whether quantized weights of a GGUF file stay packed where that is exact.
+        text_only: whether the run has the language model of a model that also sees, alone.
 
     Raises:
         MlxtError: the model or its tokenizer can't be read, or a run of that name exists. Then
             nothing is left behind.
     """
     check_new(name, root)
-    found, tokenizer = read_source(source, packed)
+    found, tokenizer = read_source(source, packed, text_only)
     tokenizer = tokenizer or NumberTokenizer(found.table["vocab_size"])
     config, adapted = found.config, None
     if adapter is not None:
@@ -76,6 +78,12 @@ def import_run(
         _write(partial, folder, found, tokenizer, str(source), adapted)
     if unread := config.passed_over():
         say(f"Keys of config.json that no known code reads were passed over: {', '.join(unread)}.")
+    if found.left_out:
+        parts = sorted({name.partition(".layers.")[0] for name in found.left_out})[:3]
+        say(
+            "Imported the language model alone; tensors left out: "
+            f"{len(found.left_out):,} ({', '.join(parts)} ...)."
+        )
     if (rows := found.table["vocab_size"]) < tokenizer.vocab_size:
         say(
             f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model {rows:,}: those from "
