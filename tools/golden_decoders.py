@@ -23,8 +23,11 @@ EXPERTS = {
 }
 DELTA = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-    **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6},
-    **{"linear_value_head_dim": 5, "linear_conv_kernel_dim": 3},
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 5,
+    "linear_conv_kernel_dim": 3,
 }
 FEW = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
 

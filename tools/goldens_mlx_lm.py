@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "internlm": ("llama", {"bias": True, **ROTARY}, {"attention_bias": True, "rope_theta": 500.0}),
     "internlm2": ("internlm2", {"bias": True}, {}),
     "internlm2_linear": ("internlm2", {"bias": False, **LINEAR, "rope_traditional": True}, {}),
-    "internlm3": ("internlm3", {"bias": True, "qkv_bias": True, **LINEAR}, {}),
+    "internlm3": ("internlm3", {"bias": True, "qkv_bias": True, "head_dim": 4, **LINEAR}, {}),
 }
 """By name: mlx-lm's module, the config beside SMALL, and what only mlx-lm is told."""
 
