@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[1]
 MODELS = Path(inspect.getfile(transformers)).parent / "models"
 NEEDED = {"pad_token_id"}
 """Keys of `NO_EFFECT` whose default some family needs: the first position of RoBERTa follows it."""
+OWN_CLASS = {"internlm3"}
+"""Families whose published files bring a config class of their own, with other defaults."""
 Keys = dict[str, Any]
 
 
@@ -147,7 +149,7 @@ def main() -> None:
     lines = [
         f"{json.dumps(key)}: {json.dumps(keys)}"
         for name in names
-        if name in CONFIG_MAPPING
+        if name in CONFIG_MAPPING and name not in OWN_CLASS
         for key, keys in lines_of(name)
     ]
     lines.append(f'"rope": {json.dumps(rope_keys())}')

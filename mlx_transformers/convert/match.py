@@ -24,7 +24,7 @@ ZEROS = frozenset({"bias", "out_bias", "n_types"})
 
 PREFERRED = (
     *("gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3", "gptj", "gpt_neox", "opt", "falcon"),
-    *("phi", "phi3", "distilbert", "bert", "roberta", "t5", "bart"),
+    *("phi", "phi3", "distilbert", "bert", "roberta", "t5", "bart", "qwen3_next"),
 )
 """Order of preference where several families are the same model: those that most tools know first.
 
