@@ -50,8 +50,10 @@ NAMES = (
 )
 """Beginnings of names in the language model, and what its own family has there."""
 
-OUTER = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id")
-OUTER += ("vision_end_token_id", "vision_token_id")
+OUTER = (
+    *("vision_config", "image_token_id", "video_token_id"),
+    *("vision_start_token_id", "vision_end_token_id", "vision_token_id"),
+)
 """Keys that concern pictures in a config without a `text_config`, as of Qwen2-VL."""
 
 
