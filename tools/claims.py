@@ -11,6 +11,8 @@ seeds. A claim holds if its condition is true of every seed; those that fail sta
 import argparse
 import json
 import math
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,8 @@ NEAR = 0.05
 ROW = 1024
 DEPTHS = (4, 12)
 """Tokens and layers of the passes whose memory is compared; ROW is a square of a power of two."""
+WRITTEN, EDGE, WINDOW = 16_384, 2_048, 256
+"""Tokens of the text whose decoding is timed, of each end that is compared, and of a window."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,32 @@ def halting(seed: Seed) -> Values:
     return {"harder half": float(taken[hard].mean()), "easier half": float(taken[~hard].mean())}
 
 
+def flat_decoding(seed: Seed) -> Values:
+    """Milliseconds of processor time per token, early and late in a text that Mamba writes.
+
+    The weights are as drawn, and the likeliest token is taken. Of each `EDGE` the median of its
+    windows counts.
+    """
+    mx.random.seed(seed.seed)
+    size = [f"model.max_seq_len={WRITTEN}", f"train.seq_len={WRITTEN}"]
+    recipe = load_recipe(RECIPES / "state_space/mamba_tiny.toml", size)
+    model: Any = recipe.model.build(256)
+    step: Any = mx.compile(model.step)
+    token, state = mx.zeros((1, 1), mx.int32), model.init_state(1, WRITTEN)
+    mx.eval(step(token, state))  # compiles
+    windows = []
+    for _ in range(WRITTEN // WINDOW):
+        began = time.process_time()
+        for _ in range(WINDOW):
+            logits, state = step(token, state)
+            token = mx.argmax(logits, axis=-1)
+            mx.eval(token, state)
+        windows.append((time.process_time() - began) / WINDOW * 1e3)
+    edge = EDGE // WINDOW
+    early, late = statistics.median(windows[:edge]), statistics.median(windows[-edge:])
+    return {f"first {EDGE:,} tokens": early, f"last {EDGE:,} of {WRITTEN:,} tokens": late}
+
+
 def depth_memory(seed: Seed) -> Values:
     """MiB that a layer adds to the peak of a training pass, beyond its weights and gradients."""
     mx.random.seed(seed.seed)
@@ -252,6 +282,13 @@ CLAIMS: dict[str, Claim] = {
         "accuracy",
         induction,
         lambda v: v["16 tokens"] > 0.95 and v["4,096 tokens"] > 0.95,
+    ),
+    "flat_decoding": Claim(
+        f"A token that Mamba writes costs as much after {WRITTEN:,} others as at the start",
+        "Gu and Dao 2023 (Mamba), section 3.3.2",
+        "milliseconds of processor time",
+        flat_decoding,
+        lambda v: max(v.values()) < 1.05 * min(v.values()),
     ),
     "reformer": Claim(
         "The memory of reversible layers doesn't grow with depth",

@@ -27,6 +27,8 @@ def test_every_run_is_of_a_recipe_that_loads_with_its_settings(tool):
         ("retnet", {"llama": 2.5, "retnet": 2.52}, True),
         ("retnet", {"llama": 2.5, "retnet": 2.6}, False),
         ("universal", {"harder half": 2.1, "easier half": 2.0}, True),
+        ("flat_decoding", {"first": 2.00, "last": 2.04}, True),
+        ("flat_decoding", {"first": 2.00, "last": 4.00}, False),
         ("reformer", {"reversible": 0.03, "residual": 9.3}, True),
         ("reformer", {"reversible": 3.0, "residual": 9.3}, False),
     ],
@@ -57,6 +59,14 @@ def test_the_table_keeps_claims_that_fail(tool, monkeypatch):
     assert (row["held"], row["values"]["attention"]) == (1, [0.99, 0.9])
     assert "accuracy: attention 0.945 ± 0.572" in tool.table([row])
     assert "1 of 2 seeds |" in tool.table([row])
+
+
+def test_decoding_is_timed_at_both_ends(tool, monkeypatch):
+    for name, tokens in (("WRITTEN", 12), ("EDGE", 4), ("WINDOW", 2)):
+        monkeypatch.setattr(tool, name, tokens)
+    values = tool.flat_decoding(tool.Seed(1, Path()))
+    assert list(values) == ["first 4 tokens", "last 4 of 12 tokens"]
+    assert all(0 < ms < 10_000 for ms in values.values())
 
 
 def test_reversible_layers_save_nothing_and_residual_ones_do(tool, monkeypatch):
