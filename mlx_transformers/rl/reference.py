@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.cache import cache_folder
 from ..core.errors import RecipeError
+from ..core.parse import LINE, parse_json
 from ..data.batches.preferences import SIDES, Preferences
 from ..data.kinds import BatchKind
 from ..data.stream import EvalStream
@@ -98,12 +99,13 @@ def _read(file: Path) -> dict[str, float]:
     log_probs: dict[str, float] = {}
     if not file.is_file():
         return log_probs
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            key, value = json.loads(line)
-        except ValueError:
+            item: Any = parse_json(line, str(file), LINE)
+            key, value = item
+            log_probs[str(key)] = float(value)
+        except (ValueError, TypeError):
             continue
-        log_probs[key] = float(value)
     return log_probs
 
 

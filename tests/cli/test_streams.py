@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mlx_transformers.cli import entry
+from mlx_transformers.cli import main as command
 from mlx_transformers.cli.main import check_environment
 from mlx_transformers.core.errors import MlxtError
 
@@ -66,3 +68,20 @@ def test_an_early_interrupt_ends_the_command_without_a_traceback(after_s: float)
 def test_a_reader_that_left_is_no_error(tmp_path: Path) -> None:
     done = shell("mlxt schema | head -c 1", tmp_path)
     assert (done.stdout, done.stderr) == (b"{", b"")
+
+
+def test_a_second_interrupt_while_the_first_is_answered_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "main", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        # A third one ends the wait for a checkpoint that is being written, which is safe to cut.
+        assert (ended.value.code, signal.getsignal(signal.SIGINT)) == (130, signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGINT, before)

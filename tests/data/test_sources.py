@@ -1,11 +1,15 @@
 """Sources: what is read, in which order, and what is refused."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import time
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -265,6 +269,24 @@ def test_a_wheel_with_another_hash_is_thrown_away(monkeypatch):
     assert not wheel.cached.exists()
     assert commands[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert "--no-deps" in commands[0]
+
+
+def test_commands_that_begin_at_once_download_a_wheel_once(monkeypatch):
+    content = b"a wheel"
+
+    def download(command):
+        time.sleep(0.1)
+        (Path(command[command.index("-d") + 1]) / "nothing-1.0-py3-none-any.whl").write_bytes(
+            content
+        )
+        return types.SimpleNamespace(returncode=0, stderr="")
+
+    commands = pip_that(download, monkeypatch)
+    wheel = Wheel("nothing", "1.0", hashlib.sha256(content).hexdigest())
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: wheel._download().read_bytes(), range(3)))
+    assert found == [content] * 3
+    assert len(commands) == 1
 
 
 def test_a_data_set_of_the_hub_needs_its_package(monkeypatch):

@@ -1,5 +1,7 @@
 """Plans learn from runs."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,19 @@ def test_a_cache_that_cannot_be_written_stops_nothing(cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     record.record_peak("mac", 100 * MIB, 150 * MIB)
     assert record.ratios("mac") == []
+
+
+def test_a_record_on_a_full_disk_stays_as_it_is_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLXT_CACHE", str(tmp_path))
+    record.record_peak("a", 1e9, 2e9)
+    before = record.record_file().read_text()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    record.record_peak("a", 1e9, 3e9)
+    assert record.record_file().read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == [record.record_file().name]

@@ -8,6 +8,7 @@ import pytest
 from train import tiny
 
 from mlx_transformers.core.errors import MlxtError
+from mlx_transformers.rl.reference import _read
 from mlx_transformers.rl.scoring import Scorer
 
 TABLES = """
@@ -167,6 +168,13 @@ def test_the_reference_is_computed_once_and_read_from_the_cache_afterwards(folde
     assert weights(first) == weights(second)
     losses = [dict(tiny.records(run, "train_loss"))[2] for run in (whole, first)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_damaged_lines_of_cached_log_probabilities_are_computed_again(tmp_path):
+    file = tmp_path / "cache.jsonl"
+    bad = ("5", "[1]", '["a", null]', '["a", [1]]', "[" * 100_000, "\xff", '["b", -1')
+    file.write_bytes("\n".join(('["key", -2.5]', *bad)).encode("latin-1"))
+    assert _read(file) == {"key": -2.5}
 
 
 def test_a_policy_learns_from_its_own_revisions(folder):
