@@ -38,22 +38,21 @@ class Queue:
         related, comparing: arrays `[B, H, T, T]` alive for each compared relation of attention
             (MiniLM), beside the logits and in all, while the losses are computed.
         sublayer: working memory of a block's backward, relative to the mean saved bytes of its
-            sublayers (mixer, cross attention, ffn): more sublayers fill the queue alone, and so
-            does a second norm around each.
-        states: working memory of a backward that computes the states of a scan again, relative to
-            their bytes; it counts where it is more than that of the sublayers.
+            sublayers (mixer, cross attention, ffn): the more operations a block has, the less of
+            it is in the queue at once.
+        states: working memory of a backward that recomputes the states of a scan, relative to the
+            bytes of those states; the larger of it and `sublayer`'s counts.
         again: working memory of a recomputed block's backward, relative to the bytes its forward
             saves. Above 1, because its forward runs again while the next block's is queued.
         layer: working memory of a recurrent layer's backward, relative to its saved bytes.
-        looped: the same of attention inside a recurrent loop, which runs step by step.
+        looped: the same for attention inside a recurrent loop, which runs step by step.
         shared: memory of a block that shares its weights with one below, relative to its saved
             bytes: the gradient of the weights is computed once all of its layers are done.
         leaves: parameters whose new values are computed before old ones are freed.
-        walked: memory of the backward of rows that several streams share, relative to all saved
-            bytes: a wide walk of the graph computes gradients of weights last, so that their inputs
-            stay.
-        apart: gradients of each further stream, relative to all gradients: they are added up as
-            they come.
+        walked: with several streams, further memory of the backward, relative to all saved bytes:
+            gradients of weights are computed last, so their inputs stay alive.
+        apart: gradients of each further stream, relative to all gradients; they are summed as they
+            are computed.
     """
 
     chunk: float
@@ -136,49 +135,62 @@ class Account:
     @property
     def parts(self) -> dict[str, float]:
         """All parts of the peak, which add up to it."""
-        found = {**self.held, **self.saved}
-        rest = self.peak - sum(found.values())
-        return {**found, f"at the peak ({self.phase})": rest}
+        lasting = {**self.held, **self.saved}
+        working = self.peak - sum(lasting.values())
+        return {**lasting, f"at the peak ({self.phase})": working}
 
 
 def account(job: Job, queue: Queue | None = None) -> Account:
     """Predict the memory of one training step of a job."""
     queue = queue or (CPU_QUEUE if job.cpu else GPU_QUEUE)
-    notes = [] if job.teacher_bytes is not None else [NO_TEACHER]
     layers = list(job.layers())
-    blocks = [layer.saved_bytes for layer in layers]
-    inputs = [layer.input_bytes for layer in layers]
-    # A checkpointed block saves its input, and the residual stream between mixer and ffn.
-    saved = [2 * inputs[i] if i in job.recomputed else one for i, one in enumerate(blocks)]
-    again = {i for i, layer in enumerate(layers) if layer.reversible} | job.recomputed
-    saved = [0.0 if layer.reversible else one for layer, one in zip(layers, saved, strict=True)]
-    edges = _edges(job, inputs[-1] if inputs else 0.0)
+    saved = [_saved(job, i, layer) for i, layer in enumerate(layers)]
+    edges = _edges(job, layers[-1].input_bytes if layers else 0.0)
     held = _held(job)
-    base = sum(held.values()) + edges
-    modules = [block for stack in job.model.stacks() for block in stack.layers()]
-    grads = [_nbytes(block.trainable_parameters()) for block in modules]
-    if job.page_bytes is not None:
-        grads = [min(size, job.page_bytes) if i == 0 else 0.0 for i, size in enumerate(grads)]
-    shared = [sum(block is other for other in modules) > 1 for block in modules]
-    others = _nbytes(job.model.trainable_parameters()) - sum(grads)
-    working = [_working(each, queue) for each in layers]
-    last = working[-1] if working else 0.0
-    phases = {"loss": base + sum(saved) + _loss(job, queue, last)}
-    made = queue.head_backward * _embedding(job)
-    if job.parts > 1:
-        phases["loss"] += (job.parts - 1) * _embedding(job)
-        made += (job.parts - 1) * queue.apart * (sum(grads) + others) + queue.walked * sum(saved)
-    for i in reversed(range(len(blocks))):
-        own = blocks[i] + working[i]
-        if i in again:
-            own = saved[i] + max(queue.again * blocks[i], blocks[i] + _scanned(layers[i], queue))
-        phases[f"backward of block {i}"] = base + sum(saved[:i]) + made + own
-        made += (0.0 if job.page_bytes else grads[i]) + (
-            queue.shared * blocks[i] if shared[i] else 0.0
-        )
-    phases["update"] = sum(held.values()) + _update(job, queue, sum(grads) + others)
+    always = sum(held.values()) + edges
+    last_working = _working(layers[-1], queue) if layers else 0.0
+    further_heads = (job.parts - 1) * _embedding(job)
+    phases = {"loss": always + sum(saved) + _loss(job, queue, last_working) + further_heads}
+    for i, size in _backward(job, queue, layers, saved).items():
+        phases[f"backward of block {i}"] = always + size
+    phases["update"] = sum(held.values()) + _update(job, queue)
     activations = {"activations of blocks": sum(saved), "activations of embedding and head": edges}
+    notes = [] if job.teacher_bytes is not None else [NO_TEACHER]
     return Account(held, activations, phases, notes)
+
+
+def _saved(job: Job, i: int, layer: Part) -> float:
+    """Bytes that the forward of layer number i saves for its backward."""
+    if layer.reversible:
+        return 0.0
+    # A checkpointed block saves its input, and the residual stream between mixer and ffn.
+    return 2 * layer.input_bytes if i in job.recomputed else layer.saved_bytes
+
+
+def _backward(job: Job, queue: Queue, layers: list[Part], saved: list[float]) -> dict[int, float]:
+    """Bytes alive during the backward of each block, by its number, the last block first.
+
+    They are the activations of the blocks below it, its own with its working memory, and the
+    gradients of the weights above it.
+    """
+    modules = [block for stack in job.model.stacks() for block in stack.layers()]
+    alive: dict[int, float] = {}
+    gradients = queue.head_backward * _embedding(job)
+    if job.parts > 1:
+        trainable = _nbytes(job.model.trainable_parameters())
+        gradients += (job.parts - 1) * queue.apart * trainable + queue.walked * sum(saved)
+    for i in reversed(range(len(layers))):
+        layer = layers[i]
+        block = layer.saved_bytes + _working(layer, queue)
+        if layer.reversible or i in job.recomputed:
+            again = queue.again * layer.saved_bytes
+            block = saved[i] + max(again, layer.saved_bytes + _scanned(layer, queue))
+        alive[i] = sum(saved[:i]) + gradients + block
+        if job.page_bytes is None:
+            gradients += _nbytes(modules[i].trainable_parameters())
+        if sum(modules[i] is other for other in modules) > 1:
+            gradients += queue.shared * layer.saved_bytes
+    return alive
 
 
 def _working(layer: Part, queue: Queue) -> float:
@@ -194,19 +206,19 @@ def _working(layer: Part, queue: Queue) -> float:
 
 
 def _scanned(layer: Part, queue: Queue) -> float:
-    """Working memory of a block's backward that computes the states of a scan again."""
+    """Working memory of a block's backward that recomputes the states of a scan."""
     if not isinstance(layer.config, Block):
         return 0.0
-    mixers = (each for each in (layer.config.mixer, layer.config.branch) if each is not None)
-    states = max(each.backward_bytes(layer.dim, layer.at) for each in mixers) * layer.at.tokens
+    mixers = (mixer for mixer in (layer.config.mixer, layer.config.branch) if mixer is not None)
+    states = max(mixer.backward_bytes(layer.dim, layer.at) for mixer in mixers) * layer.at.tokens
     return queue.states * states
 
 
 def _edges(job: Job, input_bytes: float) -> float:
     """Bytes saved by embeddings, last norms and heads; a head saves its input."""
-    found = sum(each.saved_bytes for each in job.edges()) + input_bytes
+    edges = sum(part.saved_bytes for part in job.edges()) + input_bytes
     # A multi-token step saves its block, and its two input vectors before and after their norms.
-    return found + sum(each.saved_bytes + 4 * each.input_bytes for each in job.training_layers())
+    return edges + sum(part.saved_bytes + 4 * part.input_bytes for part in job.training_layers())
 
 
 def _held(job: Job) -> dict[str, float]:
@@ -237,9 +249,10 @@ def _embedding(job: Job) -> float:
 
 
 def _loss(job: Job, queue: Queue, working: float) -> float:
-    """The logits alive at once, their gradients, and those of the head.
+    """Bytes of the logits alive at once, of their gradients, and of the head's.
 
-    Few chunks don't fill the queue, so that it holds the backward of the last block already.
+    A loss of few chunks doesn't fill the queue, which then already holds part of the last block's
+    backward: `working` bytes, in proportion.
     """
     predicted = job.batch_size * (
         job.columns.target if job.soft_targets else job.columns.n_predicted
@@ -249,28 +262,28 @@ def _loss(job: Job, queue: Queue, working: float) -> float:
     alive = min(queue.chunks, queue.chunk * n_chunks) * logits
     if job.soft_targets:
         alive = queue.chunks * logits + queue.soft * predicted * job.vocab_size * FLOAT32_BYTES
-    beside = queue.head * _embedding(job) + queue.rows * predicted * job.dim * FLOAT32_BYTES
+    head = queue.head * _embedding(job) + queue.rows * predicted * job.dim * FLOAT32_BYTES
     filled = min(1.0, n_chunks * queue.chunk / (queue.chunks + queue.chunk * 2))
-    loss = alive + max(beside, (1 - filled) * working) + queue.related * job.relation_bytes
+    loss = alive + max(head, (1 - filled) * working) + queue.related * job.relation_bytes
     return max(loss, queue.comparing * job.relation_bytes)
 
 
-def _update(job: Job, queue: Queue, gradients: float) -> float:
+def _update(job: Job, queue: Queue) -> float:
     """Gradients, and the new weights and moments that the queue computes before old ones are freed.
 
-    With gradient accumulation the accumulated gradients are counted among the held parts. With
-    state and gradients in a file, one page is read and one computed while another is written: each
-    has old and new state, gradients, and new weights.
+    With gradient accumulation, `_held` counts the gradients. With optimizer state and gradients in
+    a file, three pages are in memory (one read, one computed, one written), each with old and new
+    state, gradients and new weights.
     """
     trained = job.model.trainable_parameters()
     if job.page_bytes is not None:
-        whole = _nbytes(job.state) + 2 * _nbytes(trained)
-        share = _nbytes(job.state) / whole
+        total = _nbytes(job.state) + 2 * _nbytes(trained)
+        share = _nbytes(job.state) / total
         pages = PAGED_STATE * share + PAGED_GRADIENTS * (1 - share)
-        return min(pages * job.page_bytes, 0.75 * whole)
+        return min(pages * job.page_bytes, 0.75 * total)
     share = min(1.0, queue.leaves / max(1, len(tree_flatten(trained))))
     new = (_nbytes(trained) + _nbytes(job.state)) * share
-    return new + (0.0 if job.accumulate > 1 else gradients)
+    return new + (0.0 if job.accumulate > 1 else _nbytes(trained))
 
 
 def _nbytes(tree: Any) -> float:
